@@ -1,0 +1,196 @@
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::Id;
+
+/// A command and the id under which its answer is wanted, if one is.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Turns on the `result` of the command.
+    pub id: Option<Id>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What a parent may ask for: the `type` of the line and the fields that go with it.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Command {
+    /// Listen, join the network and say `ready`.
+    Connect(Connect),
+    /// Send mail to an agent, or a broadcast to a topic.
+    Send(Send),
+    /// Find agents.
+    Discover(Discover),
+    /// Receive what is broadcast on a topic.
+    Subscribe(Subscribe),
+    /// Stop receiving it.
+    Unsubscribe(Unsubscribe),
+    /// Report what the node knows and has counted.
+    Status(Status),
+    /// Answer, to show that the node is alive.
+    Ping(Ping),
+    /// Finish what was accepted and exit.
+    Shutdown(Shutdown),
+}
+
+impl Command {
+    /// The `type` that a line of this command carries.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Connect(_) => "connect",
+            Command::Send(_) => "send",
+            Command::Discover(_) => "discover",
+            Command::Subscribe(_) => "subscribe",
+            Command::Unsubscribe(_) => "unsubscribe",
+            Command::Status(_) => "status",
+            Command::Ping(_) => "ping",
+            Command::Shutdown(_) => "shutdown",
+        }
+    }
+}
+
+/// `connect`: must come first; commands that follow are held until `ready`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Connect {
+    /// TCP and UDP port to listen on; 0 takes any. Absent: the `--port` of the command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Multiaddrs of nodes to join through, each ending in `/p2p/<peer id>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bootstrap_peers: Vec<String>,
+    /// Version of the contract; turns on the events and fields that the first sidecar did not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<u32>,
+    /// Longest line that the parent can read, in bytes: at least 4,096, at most 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_line_bytes: Option<usize>,
+}
+
+/// `send`: exactly one of `peer_id` and `topic`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Send {
+    /// The recipient: a PeerId or an `0x…` Ethereum address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_id: Option<String>,
+    /// The topic, at most 128 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// Any JSON value; with `encoding: "base64"` a string of base64.
+    #[cfg_attr(feature = "schema", schemars(with = "serde_json::Value"))]
+    pub data: Box<RawValue>,
+    /// What the message is, for the receiving agent, at most 64 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// How urgent it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// How long to keep trying, in milliseconds: 1 to 604,800,000 (7 days).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// Which way mail goes; without meaning for topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
+    /// Message id that this one answers, at most 128 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// Name of the conversation, at most 128 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<String>,
+    /// How `data` is to be read; absent: as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
+}
+
+/// `discover`: at most one of the fields selects; none finds every agent known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Discover {
+    /// Agents whose record names this topic, or who are seen to subscribe to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// The agent with this Ethereum address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Agents whose record names this capability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capability: Option<String>,
+    /// How long to look, in milliseconds, at most 60,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// `subscribe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Subscribe {
+    /// The topic, 1 to 128 bytes.
+    pub topic: String,
+}
+
+/// `unsubscribe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Unsubscribe {
+    /// The topic.
+    pub topic: String,
+}
+
+/// `status` has no fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Status {}
+
+/// `ping` has no fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Ping {}
+
+/// `shutdown` has no fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Shutdown {}
+
+/// How urgent a message is: `high` goes strictly first, `low` is dropped first where queues are full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Statistics, history.
+    Low,
+    /// Everything else.
+    #[default]
+    Medium,
+    /// Votes, proposals, critical mail.
+    High,
+}
+
+/// Which way mail goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Route {
+    /// Direct where the recipient is connected or can be dialled, else by gossip.
+    #[default]
+    Auto,
+    /// Only over a connection to the recipient.
+    Direct,
+    /// Only through the topic `agent-messages`.
+    Gossip,
+}
+
+/// How `data` is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// `data` is a string that holds bytes as base64 (RFC 4648 §4, with padding).
+    Base64,
+}

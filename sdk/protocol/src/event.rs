@@ -1,0 +1,414 @@
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{Encoding, ErrorCode, Id, Priority, Route};
+
+/// What a node tells its parent: the `type` of the line and the fields that go with it.
+///
+/// `ready`, `message`, `peer_discovered`, `error` and `log` come always, `result` when a command had an
+/// `id`, the others only after `connect` with `"protocol":1`.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The node listens and serves every command.
+    Ready(Box<Ready>),
+    /// Mail or a broadcast arrived.
+    Message(Box<Message>),
+    /// An agent was found.
+    PeerDiscovered(Box<PeerDiscovered>),
+    /// A command, a line or a mail failed.
+    Error(Box<ErrorEvent>),
+    /// Something that a person may want to read.
+    Log(Box<Log>),
+    /// A command that carried an `id` was carried out.
+    Result(Box<Answer>),
+    /// How an accepted mail ended.
+    Delivery(Box<Delivery>),
+    /// A connection to a peer was established.
+    PeerConnected(PeerConnected),
+    /// The last connection to a peer ended.
+    PeerLost(PeerLost),
+    /// Lines were dropped because the parent did not read.
+    Overflow(Overflow),
+    /// The last line of a node that ends in good order.
+    Closing(Closing),
+}
+
+/// `ready`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Ready {
+    /// The node's libp2p PeerId.
+    pub peer_id: String,
+    /// The agent's checksummed Ethereum address.
+    pub address: String,
+    /// The display name.
+    pub name: String,
+    /// What part the node plays.
+    pub role: Role,
+    /// Name of the network; nodes of different networks do not speak to each other.
+    pub network: String,
+    /// Version of the contract in force.
+    pub protocol: u32,
+    /// Version of the binary.
+    pub version: String,
+    /// What this node can do beyond the bare contract. Absent means unsupported.
+    pub features: Vec<String>,
+    /// The limits in force.
+    pub limits: Limits,
+    /// Multiaddrs that the node listens on, each ending in `/p2p/<peer id>`.
+    pub addrs: Vec<String>,
+    /// Whether accepted mail outlives the process.
+    pub durable: bool,
+}
+
+/// Limits, all in bytes but `max_inflight`, which counts unanswered commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Longest line, each way.
+    pub max_line_bytes: usize,
+    /// Commands whose terminal line has not been read yet.
+    pub max_inflight: usize,
+    /// Largest `data` of mail.
+    pub max_direct_bytes: usize,
+    /// Largest `data` of a broadcast.
+    pub max_topic_bytes: usize,
+}
+
+/// What part a node plays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// An agent's node: DHT client.
+    #[default]
+    Full,
+    /// An entry point that others join through: DHT server.
+    Bootstrap,
+}
+
+/// `message`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// The sender's checksummed Ethereum address, proven.
+    pub from: String,
+    /// What the sender's agent wrote. It is as trustworthy as that agent is.
+    #[cfg_attr(feature = "schema", schemars(with = "serde_json::Value"))]
+    pub data: Box<RawValue>,
+    /// PeerId of the sender's node.
+    pub peer_id: String,
+    /// Names the message across the network.
+    pub message_id: String,
+    /// The topic of a broadcast; absent for mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// What the sender says it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// How urgent the sender says it is.
+    pub priority: Priority,
+    /// When the sender's node accepted it, by that node's clock, in ms since 1970.
+    pub sent_at_ms: u64,
+    /// When it arrived here, by this node's clock, in ms since 1970.
+    pub received_at_ms: u64,
+    /// Which way it came: `direct` or `gossip`.
+    pub route: Route,
+    /// The message that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// The conversation that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<String>,
+    /// Present when `data` is a string of base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
+    /// What is known about the sender.
+    pub trust: Trust,
+}
+
+/// What is known about a sender beyond its address, which is proven always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Trust {
+    /// The signature proves the address, and nothing else is known.
+    Unverified,
+}
+
+/// `peer_discovered`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PeerDiscovered {
+    /// PeerId of the agent's node.
+    pub peer_id: String,
+    /// Topics that its record names or that it is seen to subscribe to.
+    pub topics: Vec<String>,
+    /// The agent's checksummed Ethereum address.
+    pub address: String,
+    /// Its display name, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What part its node plays.
+    pub role: Role,
+    /// Its multiaddrs, as it says itself.
+    pub addrs: Vec<String>,
+    /// Its capabilities, as it says itself.
+    pub capabilities: Vec<String>,
+    /// When its record ends, in ms since 1970.
+    pub expires_at_ms: u64,
+    /// The `id` of the `discover` that found it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Id>,
+}
+
+/// `error`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorEvent {
+    /// The id of the command that this line ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Id>,
+    /// The stable code.
+    pub code: ErrorCode,
+    /// What happened and what to do, for a person.
+    pub message: String,
+    /// Whether the same thing may succeed later.
+    pub retryable: bool,
+    /// The command that caused it, when it ended before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Id>,
+    /// The mail that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// More, for a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<serde_json::Value>,
+}
+
+impl ErrorEvent {
+    /// An error that answers no command.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        ErrorEvent {
+            id: None,
+            code,
+            message: message.into(),
+            retryable: code.retryable(),
+            request_id: None,
+            message_id: None,
+            details: None,
+        }
+    }
+}
+
+/// `log`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Log {
+    /// How serious it is.
+    pub level: Level,
+    /// Which part of the node speaks.
+    pub namespace: String,
+    /// For a person.
+    pub message: String,
+    /// More, for a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<serde_json::Value>,
+}
+
+/// How serious a `log` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// For developers of the node.
+    Debug,
+    /// Good to know.
+    Info,
+    /// Something may need care.
+    Warn,
+    /// Something is broken.
+    Error,
+}
+
+/// `result`: `id`, `command`, and what that command answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// The id of the command.
+    pub id: Id,
+    /// Its `type`.
+    pub command: String,
+    /// `send`: names the message across the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// `send` of mail: `accepted`, which means that it is in the outbox and that a `delivery` will tell its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<String>,
+    /// `send` of mail: the route asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
+    /// `send` to a topic: subscribers connected to this node that it went to; 0 while it is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<usize>,
+    /// `discover`: how many agents were found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+    /// `ping`: the node's clock, in ms since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_ms: Option<u64>,
+    /// `status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Box<StatusReport>>,
+}
+
+impl Answer {
+    /// The bare answer of a command that has nothing to tell but that it was carried out.
+    pub fn new(id: Id, command: &str) -> Self {
+        Answer {
+            id,
+            command: command.to_owned(),
+            message_id: None,
+            delivery: None,
+            route: None,
+            peers: None,
+            count: None,
+            time_ms: None,
+            status: None,
+        }
+    }
+}
+
+/// What `status` answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct StatusReport {
+    /// The node's PeerId.
+    pub peer_id: String,
+    /// The agent's checksummed address.
+    pub address: String,
+    /// Since the process started, in ms.
+    pub uptime_ms: u64,
+    /// Peers connected.
+    pub peers: usize,
+    /// DHT servers known.
+    pub servers: usize,
+    /// Agents in the directory, this one left out.
+    pub agents: usize,
+    /// Topics subscribed to by the parent.
+    pub topics: Vec<String>,
+    /// Multiaddrs that the node listens on.
+    pub addrs: Vec<String>,
+    /// Mail accepted and not yet ended.
+    pub outbox: usize,
+    /// Bytes of it.
+    pub outbox_bytes: usize,
+    /// Broadcasts held until somebody subscribes.
+    pub held: usize,
+    /// What was counted since the start, by name.
+    pub counters: std::collections::BTreeMap<String, u64>,
+}
+
+/// `delivery`: exactly one per accepted mail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Delivery {
+    /// The message.
+    pub message_id: String,
+    /// The `id` of the `send`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Id>,
+    /// How it ended.
+    pub state: DeliveryState,
+    /// Why, unless it was delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<ErrorCode>,
+    /// How often it was put on the wire.
+    pub attempts: u32,
+    /// Which way it went last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
+}
+
+/// How an accepted mail ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    /// The recipient's node took it and signed for it.
+    Delivered,
+    /// No acknowledgement came in time; it may have arrived all the same.
+    Expired,
+    /// The recipient's node refused it.
+    Rejected,
+    /// This node gave it up.
+    Failed,
+}
+
+/// `peer_connected`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PeerConnected {
+    /// The peer.
+    pub peer_id: String,
+    /// The agent it speaks for, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// `peer_lost`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PeerLost {
+    /// The peer.
+    pub peer_id: String,
+    /// The agent it speaks for, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `overflow`: what was dropped since the last one, and in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Overflow {
+    /// Since the last `overflow`.
+    pub dropped: Dropped,
+    /// Since the start.
+    pub total: Dropped,
+}
+
+/// Lines dropped, by type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Dropped {
+    /// Broadcasts.
+    pub topic_message: u64,
+    /// Logs.
+    pub log: u64,
+}
+
+/// `closing`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Closing {
+    /// `shutdown`, `eof` or `signal`.
+    pub reason: String,
+}

@@ -1,0 +1,49 @@
+use serde::{Deserialize, Serialize};
+
+/// Longest textual [`Id`], in bytes (design §2).
+pub const MAX_ID_BYTES: usize = 128;
+
+/// Largest magnitude of a numeric [`Id`]: 2^53 − 1, the last integer that every JSON reader keeps exact.
+pub const MAX_ID_NUMBER: i64 = (1 << 53) - 1;
+
+/// What a parent calls one of its commands. It comes back, unchanged, on exactly one terminal line.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum Id {
+    /// An integer of magnitude up to 2^53 − 1.
+    Number(i64),
+    /// A string of up to 128 bytes.
+    Text(String),
+}
+
+impl Id {
+    /// Whether the id keeps to its limits.
+    pub fn is_valid(&self) -> bool {
+        match self {
+            Id::Number(number) => number.unsigned_abs() <= MAX_ID_NUMBER.unsigned_abs(),
+            Id::Text(text) => text.len() <= MAX_ID_BYTES,
+        }
+    }
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Id::Number(number) => number.fmt(f),
+            Id::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+impl From<&str> for Id {
+    fn from(text: &str) -> Self {
+        Id::Text(text.to_owned())
+    }
+}
+
+impl From<i64> for Id {
+    fn from(number: i64) -> Self {
+        Id::Number(number)
+    }
+}

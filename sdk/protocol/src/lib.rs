@@ -1,0 +1,28 @@
+//! The contract of the pipe between a parent process and `p2p-node`: [`Command`]s travel one JSON
+//! line each to the node's stdin, [`Event`]s one JSON line each from its stdout.
+//!
+//! This crate holds the types and the line codec and does no I/O. `PROTOCOL.md` at the root of the
+//! repository describes the same contract in prose; `p2p-node schema --json` prints it as a schema.
+
+mod code;
+mod command;
+mod event;
+mod id;
+pub mod line;
+
+pub use code::ErrorCode;
+pub use command::{
+    Command, Connect, Discover, Encoding, Ping, Priority, Request, Route, Send, Shutdown, Status, Subscribe,
+    Unsubscribe,
+};
+pub use event::{
+    Answer, Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Limits, Log, Message,
+    Overflow, PeerConnected, PeerDiscovered, PeerLost, Ready, Role, StatusReport, Trust,
+};
+pub use id::Id;
+
+/// Highest version of the contract that this crate speaks, and the only one so far.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Longest line accepted and written, in bytes without the newline (1 MiB, design §2).
+pub const MAX_LINE_BYTES: usize = 1 << 20;

@@ -1,0 +1,171 @@
+//! Everything that the core can do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use p2p_node_protocol::Event;
+
+use super::identity::SignedBinding;
+use super::input::Token;
+
+/// Everything that the core can do, in the order in which it wants it done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Hand a line to the writer.
+    Emit {
+        /// The line.
+        event: Event,
+        /// Whether the parent opted in to numbered lines.
+        numbered: bool,
+    },
+    /// Check a binding's signature in the crypto pool; answered by `BindingChecked`.
+    CheckBinding(Box<SignedBinding>),
+    /// Do something on the network.
+    Network(Network),
+    /// Flush and end the process.
+    Exit(ExitCode),
+}
+
+/// What the core can do on the network.
+#[derive(Clone, Debug)]
+pub enum Network {
+    /// Listen on TCP and UDP; answered by `Listening` or `ListenFailed`.
+    Listen {
+        /// 0 takes any.
+        port: u16,
+    },
+    /// Dial a peer; answered by `Connected` or `DialFailed`.
+    Dial {
+        /// The peer.
+        peer: PeerId,
+        /// Where it may be; those outside our address scope have been taken out already.
+        addrs: Vec<Multiaddr>,
+    },
+    /// Close every connection to a peer.
+    Disconnect {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// Send our `Hello`; answered by `HelloAnswered`, or not at all.
+    SendHello {
+        /// The peer.
+        peer: PeerId,
+        /// An encoded `Hello`.
+        body: Bytes,
+    },
+    /// Answer a `HelloAsked`.
+    AnswerHello {
+        /// As in `HelloAsked`.
+        token: Token,
+        /// An encoded `Hello`.
+        body: Bytes,
+    },
+    /// Send a frame of mail to a connected peer; answered by `MailAnswered`, within `MAIL_TIMEOUT`.
+    SendMail {
+        /// Our name for it.
+        token: Token,
+        /// The peer.
+        peer: PeerId,
+        /// An encoded frame.
+        frame: Bytes,
+    },
+    /// Answer a `MailAsked`.
+    AnswerMail {
+        /// As in `MailAsked`.
+        token: Token,
+        /// An encoded `MailResponse`.
+        body: Bytes,
+    },
+    /// Subscribe to a topic.
+    Subscribe {
+        /// Without the network's prefix.
+        topic: String,
+    },
+    /// Unsubscribe from it.
+    Unsubscribe {
+        /// Without the network's prefix.
+        topic: String,
+    },
+    /// Publish on a topic; answered by `Published`.
+    Publish {
+        /// Our name for it.
+        token: Token,
+        /// Without the network's prefix.
+        topic: String,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// Say whether a `Gossip` may be passed on.
+    Judge {
+        /// As in `Gossip`.
+        token: Token,
+        /// The verdict.
+        verdict: Verdict,
+    },
+    /// Put our record into the DHT; answered by `RecordPut`.
+    PutRecord {
+        /// Kademlia key.
+        key: Bytes,
+        /// An encoded record.
+        value: Bytes,
+        /// How long servers may keep it.
+        lifetime: Duration,
+    },
+    /// Ask the DHT; answered by any number of `RecordFound` and one `QueryEnded`.
+    GetRecord {
+        /// Our name for it.
+        token: Token,
+        /// Kademlia key.
+        key: Bytes,
+    },
+    /// Stop a `GetRecord` that has brought what was wanted.
+    StopQuery {
+        /// As in `GetRecord`.
+        token: Token,
+    },
+    /// Keep a verified record for those who ask us as a DHT server. It replaces what is under its key.
+    KeepRecord {
+        /// Kademlia key.
+        key: Bytes,
+        /// An encoded record.
+        value: Bytes,
+        /// How long to keep it.
+        lifetime: Duration,
+    },
+}
+
+/// What is said about something that a peer passed to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Pass it on.
+    Accept,
+    /// Do not pass it on, and blame nobody: it is late, repeated, or more than we can look at.
+    Ignore,
+    /// Do not pass it on, and blame the peer: any relayer could have seen that it is wrong.
+    Reject,
+}
+
+/// How the process ends, after BSD's `sysexits.h`; the second column says whether a supervisor should restart it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// All that was accepted is done. No.
+    Ok = 0,
+    /// The command line is wrong. No.
+    Usage = 64,
+    /// The port could not be listened on. Yes.
+    Unavailable = 69,
+    /// A defect. Yes.
+    Software = 70,
+    /// Another process holds the identity. No.
+    InUse = 73,
+    /// stdin or stdout broke. Yes.
+    Io = 74,
+    /// Mail was still undelivered when the drain timeout ran out, and is lost. Yes.
+    Undelivered = 75,
+    /// A key file may not be read, or others may read it. No.
+    NoPermission = 77,
+    /// The configuration or identity is wrong, or superseded. No.
+    Config = 78,
+}

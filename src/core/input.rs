@@ -1,0 +1,206 @@
+//! Everything that can happen to the core.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use p2p_node_protocol::Request;
+use p2p_node_protocol::line::LineError;
+
+use super::identity::BindingHash;
+
+/// The two clocks, read once per turn of the loop by whoever drives the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Since the process started; never goes back. Deadlines are kept in it.
+    pub mono: Duration,
+    /// Milliseconds since 1970; may jump. What crosses the network is dated in it.
+    pub unix_ms: u64,
+}
+
+/// Names one thing that the core holds for the network, or the network for the core: a request to be
+/// answered, a gossip message to be judged, a query to be finished. The handle itself never enters the core.
+pub type Token = u64;
+
+/// Everything that can happen.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The parent wrote a command.
+    Command(Request),
+    /// The parent wrote something else.
+    BadLine(LineError),
+    /// The parent closed our stdin.
+    InputEnded,
+    /// SIGTERM, SIGINT or SIGHUP.
+    Signal,
+    /// The writer has put out so many of the lines handed to it.
+    Written {
+        /// Lines, since the last report.
+        lines: usize,
+    },
+
+    /// Listening on the port asked for; every address with which that succeeded is listed.
+    Listening {
+        /// Without `/p2p/`.
+        addrs: Vec<Multiaddr>,
+    },
+    /// One of several sockets could not be opened; the node goes on without it.
+    ListenDegraded {
+        /// For a person.
+        reason: String,
+    },
+    /// No socket could be opened, or the listener broke later.
+    ListenFailed {
+        /// For a person.
+        reason: String,
+    },
+
+    /// The first connection to a peer was established.
+    Connected {
+        /// The peer.
+        peer: PeerId,
+        /// Whether we dialled it.
+        dialer: bool,
+    },
+    /// The last connection to a peer ended.
+    Disconnected {
+        /// The peer.
+        peer: PeerId,
+        /// For a person.
+        reason: Option<String>,
+    },
+    /// A dial asked for by the core came to nothing.
+    DialFailed {
+        /// The peer.
+        peer: PeerId,
+        /// For a person.
+        reason: String,
+    },
+    /// The peer serves the DHT of our network and is in the routing table now.
+    ServerKnown {
+        /// The peer.
+        peer: PeerId,
+    },
+
+    /// A peer sent its `Hello` and waits for ours.
+    HelloAsked {
+        /// To be answered with `AnswerHello`.
+        token: Token,
+        /// The peer.
+        peer: PeerId,
+        /// An encoded `Hello`.
+        body: Bytes,
+    },
+    /// A peer answered our `Hello` with its own.
+    HelloAnswered {
+        /// The peer.
+        peer: PeerId,
+        /// An encoded `Hello`.
+        body: Bytes,
+    },
+
+    /// A peer sent a frame of mail and waits for the response.
+    MailAsked {
+        /// To be answered with `AnswerMail`.
+        token: Token,
+        /// The peer.
+        peer: PeerId,
+        /// An encoded frame.
+        frame: Bytes,
+    },
+    /// A frame of our mail was answered, or came to nothing.
+    MailAnswered {
+        /// As in `SendMail`.
+        token: Token,
+        /// An encoded `MailResponse`, or what went wrong, for a person. After a failure the frame may have arrived.
+        outcome: Result<Bytes, String>,
+    },
+
+    /// Something was published on a topic that we subscribe to.
+    Gossip {
+        /// To be judged, exactly once, with `Judge`.
+        token: Token,
+        /// Who passed it to us, not who published it.
+        from: PeerId,
+        /// Without the network's prefix.
+        topic: String,
+        /// A frame, or a record on `agent-announcements`.
+        data: Bytes,
+    },
+    /// A peer subscribes to a topic.
+    PeerSubscribed {
+        /// The peer.
+        peer: PeerId,
+        /// Without the network's prefix.
+        topic: String,
+    },
+    /// A peer no longer subscribes to a topic.
+    PeerUnsubscribed {
+        /// The peer.
+        peer: PeerId,
+        /// Without the network's prefix.
+        topic: String,
+    },
+    /// What became of a `Publish`.
+    Published {
+        /// As in `Publish`.
+        token: Token,
+        /// How it went.
+        outcome: PublishOutcome,
+    },
+    /// Gossip to this peer backs up.
+    SlowPeer {
+        /// The peer.
+        peer: PeerId,
+    },
+
+    /// A peer asks us, as a DHT server, to keep a record.
+    RecordOffered {
+        /// The peer.
+        peer: PeerId,
+        /// Kademlia key.
+        key: Bytes,
+        /// An encoded record.
+        value: Bytes,
+    },
+    /// One answer to a `GetRecord`; more may follow.
+    RecordFound {
+        /// As in `GetRecord`.
+        token: Token,
+        /// An encoded record, not checked in any way.
+        value: Bytes,
+    },
+    /// A `GetRecord` brings no more answers.
+    QueryEnded {
+        /// As in `GetRecord`.
+        token: Token,
+    },
+    /// How a `PutRecord` ended.
+    RecordPut {
+        /// Whether at least one server answered.
+        stored: bool,
+    },
+
+    /// What the crypto pool found about a binding's signature.
+    BindingChecked {
+        /// Hash of the signed binding.
+        hash: BindingHash,
+        /// Whether the account named in it signed it; `None`: the pool was full and did not look.
+        valid: Option<bool>,
+    },
+}
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// Queued to at least one peer.
+    Sent,
+    /// Nobody who subscribes is connected; nothing was sent.
+    NoPeers,
+    /// Every queue was full; it will be offered lazily, which counts as sent, but publishing must slow down.
+    QueuesFull,
+    /// The same bytes were published before.
+    Duplicate,
+    /// It is larger than the network allows; a defect of ours.
+    TooLarge,
+}

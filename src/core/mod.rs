@@ -1,0 +1,6 @@
+//! The pure core.
+pub mod directory;
+pub mod effect;
+pub mod envelope;
+pub mod identity;
+pub mod input;
