@@ -182,6 +182,9 @@ mod tests {
         for end in [1, 2, 4, 11, 13, 14, 15, 17, 20] {
             assert_eq!(walk(&bytes[..end], |_, _| Ok(())), Err(DecodeError::Malformed), "cut at {end}");
         }
-        assert_eq!(walk(b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", |_, _| Ok(())), Err(DecodeError::Malformed));
+        assert_eq!(
+            walk(b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", |_, _| Ok(())),
+            Err(DecodeError::Malformed)
+        );
     }
 }

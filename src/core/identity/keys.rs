@@ -243,7 +243,10 @@ mod tests {
     #[test]
     fn bytes_that_are_no_point_have_no_peer_id() {
         let none = (0..=255).map(|byte| [byte; 32]).filter(|bytes| peer_id_of(bytes).is_none()).count();
-        assert!((64..192).contains(&none), "about half of all byte strings are no points, here {none} of 256");
+        assert!(
+            (64..192).contains(&none),
+            "about half of all byte strings are no points, here {none} of 256"
+        );
     }
 
     #[test]
@@ -253,7 +256,12 @@ mod tests {
         };
         let base = derive(1, "dev", "", 0);
         assert_eq!(base, derive(1, "dev", "", 0));
-        for other in [derive(2, "dev", "", 0), derive(1, "main", "", 0), derive(1, "dev", "a", 0), derive(1, "dev", "", 1)] {
+        for other in [
+            derive(2, "dev", "", 0),
+            derive(1, "main", "", 0),
+            derive(1, "dev", "a", 0),
+            derive(1, "dev", "", 1),
+        ] {
             assert_ne!(base, other);
         }
         assert_ne!(derive(1, "dev", "x", 0), derive(1, "devx", "", 0));
