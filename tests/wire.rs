@@ -1,6 +1,8 @@
 //! The bytes that cross the network: golden copies, round trips, and what becomes of bytes that somebody
 //! has changed or made up.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
+
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
