@@ -4,3 +4,4 @@ pub mod effect;
 pub mod envelope;
 pub mod identity;
 pub mod input;
+pub mod wire;
