@@ -1,5 +1,7 @@
 //! Events to lines, and lines to events.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use p2p_node_protocol::line::{decode_event, encode_event};

@@ -1,5 +1,7 @@
 //! Bytes to lines.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use p2p_node_protocol::line::{Framed, Framer};
 use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! Lines to commands, and commands to lines.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use p2p_node_protocol::line::{
     LineError, MAX_DEPTH, MAX_ERROR_CHARS, check_data, decode_request, encode_request,
 };
