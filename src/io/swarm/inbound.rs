@@ -32,9 +32,8 @@ impl Net {
             // Kademlia wanted to dial where a dial was under way already.
             SwarmEvent::OutgoingConnectionError { error: DialError::DialPeerConditionFalse(_), .. } => {}
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
-                if self.dials.remove(&peer) {
-                    self.inputs.push_back(Input::DialFailed { peer, reason: error.to_string() });
-                }
+                let failed = self.dials.remove(&peer).then(|| error.to_string());
+                self.inputs.extend(failed.map(|reason| Input::DialFailed { peer, reason }));
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 let report = self.listeners.named(&mut self.swarm, listener_id, &address);
@@ -140,6 +139,7 @@ impl Net {
         let Exchange::Message { peer, message, .. } = event else { return };
         match message {
             Message::Request { request: body, channel, .. } => {
+                // Whoever asked longest ago is told, by the loss of the channel, that nothing comes.
                 self.hellos_asked.make_room();
                 if let Some(token) = self.hellos_asked.hold(channel) {
                     self.inputs.push_back(Input::HelloAsked { token, peer, body });

@@ -128,7 +128,10 @@ impl Listeners {
             return None;
         }
         self.stage = Stage::Open;
-        Some(Input::Listening { addrs: swarm.listeners().cloned().collect() })
+        let mut addrs: Vec<_> = swarm.listeners().cloned().collect();
+        // libp2p names them in no order.
+        addrs.sort_by_cached_key(|addr| (tcp_port(addr).is_none(), addr.to_string()));
+        Some(Input::Listening { addrs })
     }
 
     /// Closes all of them; nothing is reported of it.

@@ -179,9 +179,10 @@ mod tests {
     fn loopback_prefers_tcp_and_takes_quic_if_there_is_nothing_else() {
         let tcp = addr("/ip4/127.0.0.1/tcp/1");
         let quic = addr("/ip4/127.0.0.1/udp/1/quic-v1");
-        assert_eq!(AddressScope::Loopback.select([quic.clone(), tcp.clone()]), [tcp.clone()]);
-        assert_eq!(AddressScope::Loopback.select([quic.clone()]), std::slice::from_ref(&quic));
-        assert_eq!(AddressScope::Private.select([quic.clone(), tcp.clone()]), [quic, tcp]);
+        let both = [quic.clone(), tcp.clone()];
+        assert_eq!(AddressScope::Private.select(both.clone()), both);
+        assert_eq!(AddressScope::Loopback.select(both), [tcp]);
+        assert_eq!(AddressScope::Loopback.select([quic.clone()]), [quic]);
     }
 
     #[test]
