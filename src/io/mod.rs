@@ -1,0 +1,5 @@
+//! Everything impure that the core asks for through effects. A room in here holds one outside library, turns its
+//! events into inputs and effects into its calls, and decides nothing.
+
+pub mod crypto;
+pub mod swarm;
