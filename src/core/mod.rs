@@ -1,11 +1,371 @@
-//! The pure core.
+//! The core: everything that is decided, as a pure state machine.
+//!
+//! Whoever drives it calls [`Core::handle`] for each thing that happens, [`Core::turn`] once it has handed over
+//! what there was, carries out every [`Effect`] of [`Core::poll_effect`], and comes back at [`Core::poll_timeout`]
+//! at the latest. There is no clock, randomness, lock, thread or I/O in here.
+
+mod closing;
 pub mod delivery;
 pub mod directory;
+pub mod discovery;
 pub mod effect;
 pub mod emit;
 pub mod envelope;
 pub mod identity;
 pub mod input;
+mod on_command;
+mod on_gossip;
+mod on_mail;
+mod on_network;
+mod on_record;
 pub mod policy;
+pub mod presence;
+mod sending;
 pub mod stats;
+mod tell;
 pub mod wire;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use libp2p::{Multiaddr, PeerId};
+use p2p_node_protocol::{Id, Level, MAX_LINE_BYTES, Role};
+
+use delivery::answers::HeldAnswers;
+use delivery::inbox::Inbox;
+use delivery::outbox::Outbox;
+use delivery::pacing::Pacer;
+use delivery::topics::Topics;
+use directory::book::{BindingCache, Book};
+use discovery::bootstrap::Bootstraps;
+use discovery::queries::Queries;
+use effect::Effect;
+use emit::Outlet;
+use envelope::ReplayWindows;
+use identity::{AgentKey, NodeKey, SignedBinding};
+use input::{Input, Now, Token};
+use policy::retry::Jitter;
+use presence::Presence;
+use stats::Stats;
+
+/// Records of agents, on join and on change.
+pub const ANNOUNCEMENTS: &str = "agent-announcements";
+/// Mail by gossip, and broadcasts for those who subscribe.
+pub const MESSAGES: &str = "agent-messages";
+/// How nodes are.
+pub const STATUS: &str = "node-status";
+/// Topics on which only nodes publish.
+pub const RESERVED_TOPICS: [&str; 2] = [ANNOUNCEMENTS, STATUS];
+/// Topics that every node subscribes to.
+const NODE_TOPICS: [&str; 3] = [ANNOUNCEMENTS, MESSAGES, STATUS];
+
+/// Largest `data` of mail: a line less its other fields (design §4).
+pub const MAX_DIRECT_BYTES: usize = MAX_LINE_BYTES - (8 << 10);
+/// Largest `data` of a broadcast (design §4).
+pub const MAX_TOPIC_BYTES: usize = 60 << 10;
+/// Commands that may wait for their answer (`reference/stdio.md` §2.3).
+pub const MAX_INFLIGHT: usize = 1024;
+/// Topics that a parent may subscribe to: what a peer's subscription filter lets through, less the nodes' own.
+pub const MAX_SUBSCRIPTIONS: usize = 250;
+/// Topics remembered of each peer; the subscription filter lets no more through.
+const MAX_PEER_TOPICS: usize = 256;
+
+fn is_reserved(topic: &str) -> bool {
+    NODE_TOPICS.contains(&topic)
+}
+
+/// What a core is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// Signs frames, acks and records.
+    pub node_key: NodeKey,
+    /// Signs bindings anew before they expire; absent when the binding was signed elsewhere.
+    pub agent: Option<AgentKey>,
+    /// Says that the node key speaks for the agent.
+    pub binding: SignedBinding,
+    /// Display name.
+    pub name: String,
+    /// What part the node plays.
+    pub role: Role,
+    /// Version of the binary.
+    pub version: String,
+    /// Port to listen on unless `connect` names one.
+    pub port: u16,
+    /// Nodes to join through, beside those of `connect`.
+    pub bootstraps: Vec<(PeerId, Multiaddr)>,
+    /// Whether to start without waiting for `connect`.
+    pub connect: bool,
+    /// Whether the end of stdin leaves the node running.
+    pub stay_on_eof: bool,
+    /// How long a closing node may take to finish what it accepted.
+    pub drain_timeout: Duration,
+    /// Whether the agent's key was made for this process and is lost with it.
+    pub ephemeral: bool,
+    /// Random, once for each process: tells its frames from those of earlier ones.
+    pub boot: u64,
+    /// Random, once for each database or process: names its streams of mail.
+    pub database: [u8; 16],
+    /// Random: seeds the jitter.
+    pub seed: u64,
+}
+
+/// Who we are, in every form that is needed.
+#[derive(Debug)]
+struct Me {
+    node_key: NodeKey,
+    agent: Option<AgentKey>,
+    binding: SignedBinding,
+    address: Address,
+    address_text: String,
+    peer: PeerId,
+    peer_text: String,
+    network: String,
+    name: String,
+    role: Role,
+    version: String,
+    port: u16,
+    stay_on_eof: bool,
+    drain_timeout: Duration,
+    boot: u64,
+    started_ms: u64,
+}
+
+/// How far the node's life has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waits for `connect`.
+    Idle,
+    /// Opens its sockets, to answer this `connect`.
+    Starting { id: Option<Id> },
+    /// Serves every command.
+    Ready,
+    /// Admits nothing more and finishes what it accepted.
+    Closing { reason: &'static str, shutdown: Option<Id>, deadline: Duration },
+    /// Waits for the parent to read the last lines.
+    Flushing { code: effect::ExitCode, deadline: Duration },
+    /// Has asked to be ended.
+    Done,
+}
+
+/// What is known of a connected peer.
+#[derive(Debug, Default)]
+struct Peer {
+    topics: BTreeSet<String>,
+    slow_at: Option<Duration>,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Core {
+    me: Me,
+    phase: Phase,
+    opted_in: bool,
+    max_line: usize,
+    pending_ids: BTreeSet<Id>,
+    outlet: Outlet,
+    effects: VecDeque<Effect>,
+    stats: Stats,
+    jitter: Jitter,
+    tokens: Token,
+    counter: u64,
+
+    addrs: Vec<Multiaddr>,
+    presence: Presence,
+    book: Book,
+    bindings: BindingCache,
+    bootstraps: Bootstraps,
+    queries: Queries,
+    servers: BTreeSet<PeerId>,
+    peers: BTreeMap<PeerId, Peer>,
+    dialing: BTreeSet<PeerId>,
+    discoveries: Vec<on_command::Discovery>,
+
+    replay: ReplayWindows,
+    parked: on_record::Parking,
+    subscribed: BTreeSet<String>,
+    outbox: Outbox,
+    dirty: BTreeSet<Address>,
+    inbox: Inbox,
+    held_answers: HeldAnswers,
+    gossip_acks: BTreeMap<Address, on_mail::GossipAck>,
+    topics: Topics,
+    pacer: Pacer,
+    status_due: Duration,
+}
+
+impl Core {
+    /// A node that has not started to listen.
+    pub fn new(setup: Setup, now: Now) -> Self {
+        let binding = setup.binding;
+        let me = Me {
+            address: binding.binding.account,
+            address_text: binding.binding.account.to_string(),
+            peer: setup.node_key.peer_id(),
+            peer_text: setup.node_key.peer_id().to_string(),
+            network: binding.binding.network.clone(),
+            node_key: setup.node_key,
+            agent: setup.agent,
+            binding,
+            name: setup.name,
+            role: setup.role,
+            version: setup.version,
+            port: setup.port,
+            stay_on_eof: setup.stay_on_eof,
+            drain_timeout: setup.drain_timeout,
+            boot: setup.boot,
+            started_ms: now.unix_ms,
+        };
+        let mut core = Core {
+            presence: Presence::new(me.binding.clone(), me.name.clone(), me.role),
+            me,
+            phase: Phase::Idle,
+            opted_in: false,
+            max_line: MAX_LINE_BYTES,
+            pending_ids: BTreeSet::new(),
+            outlet: Outlet::default(),
+            effects: VecDeque::new(),
+            stats: Stats::default(),
+            jitter: Jitter::new(setup.seed),
+            tokens: 0,
+            counter: 0,
+            addrs: Vec::new(),
+            book: Book::default(),
+            bindings: BindingCache::default(),
+            bootstraps: Bootstraps::default(),
+            queries: Queries::default(),
+            servers: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            dialing: BTreeSet::new(),
+            discoveries: Vec::new(),
+            replay: ReplayWindows::default(),
+            parked: on_record::Parking::default(),
+            subscribed: BTreeSet::new(),
+            outbox: Outbox::new(setup.database),
+            dirty: BTreeSet::new(),
+            inbox: Inbox::default(),
+            held_answers: HeldAnswers::default(),
+            gossip_acks: BTreeMap::new(),
+            topics: Topics::new(setup.database),
+            pacer: Pacer::default(),
+            status_due: Duration::MAX,
+        };
+        for (peer, addr) in setup.bootstraps {
+            core.add_bootstrap(peer, addr);
+        }
+        if setup.ephemeral {
+            let message = "no PRIVATE_KEY was given: this agent's address is made up and ends with the process";
+            core.log(Level::Warn, "identity", message);
+        }
+        if setup.connect {
+            core.start(None, None);
+        }
+        core
+    }
+
+    /// Takes note of something that happened.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Command(request) => self.on_command(request, now),
+            Input::BadLine(error) => {
+                self.stats.count("lines_bad");
+                self.refuse(error.id, error.code, error.message);
+            }
+            Input::InputEnded => self.on_input_ended(now),
+            Input::OutputClosed => self.on_output_closed(now),
+            Input::Signal => self.on_signal(now),
+            Input::Written { lines } => self.outlet.written(lines),
+
+            Input::Listening { addrs } => self.on_listening(addrs, now),
+            Input::ListenDegraded { reason } => self.log(Level::Warn, "network", reason),
+            Input::ListenFailed { reason } => self.on_listen_failed(reason, now),
+            Input::Connected { peer, dialer } => self.on_connected(peer, dialer, now),
+            Input::Disconnected { peer, reason } => self.on_disconnected(peer, reason, now),
+            Input::DialFailed { peer, reason } => self.on_dial_failed(peer, &reason, now),
+            Input::ServerKnown { peer } => self.on_server_known(peer, now),
+            Input::HelloAsked { token, peer, body } => self.on_hello_asked(token, peer, body, now),
+            Input::HelloAnswered { peer, body } => self.on_hello(peer, body, now),
+            Input::PeerSubscribed { peer, topic } => self.on_peer_subscribed(peer, topic, now),
+            Input::PeerUnsubscribed { peer, topic } => self.on_peer_unsubscribed(&peer, &topic),
+            Input::SlowPeer { peer } => self.on_slow_peer(peer, now),
+
+            Input::MailAsked { token, peer, frame } => self.on_mail_asked(token, peer, frame, now),
+            Input::MailAnswered { token, outcome } => self.on_mail_answered(token, outcome, now),
+            Input::Gossip { token, from, topic, data } => self.on_gossip(token, from, topic, data, now),
+            Input::Published { token, outcome } => self.on_published(token, outcome, now),
+
+            Input::RecordOffered { peer, key, value } => self.on_record_offered(peer, &key, value, now),
+            Input::RecordFound { token, value } => self.on_record_found(token, value, now),
+            Input::QueryEnded { token } => self.on_query_ended(token, now),
+            Input::RecordPut { stored } => self.on_record_put(stored, now),
+            Input::BindingChecked { hash, valid } => self.on_binding_checked(hash, valid, now),
+        }
+    }
+
+    /// Does what is due, and sends what has gathered since the last turn.
+    pub fn turn(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Ready | Phase::Closing { .. }) {
+            self.keep_joined(now);
+            self.keep_present(now);
+            self.end_discoveries(now);
+            self.answer_held(now);
+            self.send_mail_due(now);
+            self.send_gossip_acks(now);
+            self.send_broadcasts_due(now);
+        }
+        self.finish_closing(now);
+        self.pump_outlet();
+        self.finish_flushing(now);
+    }
+
+    /// The next thing to be done.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When `turn` has something to do by itself, by `Now::mono`.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let closing = match self.phase {
+            Phase::Closing { deadline, .. } | Phase::Flushing { deadline, .. } => Some(deadline),
+            Phase::Ready => None,
+            Phase::Idle | Phase::Starting { .. } | Phase::Done => return None,
+        };
+        let pacing = self.topics.has_work().then(|| self.pacer.ready_at());
+        let deadlines = [
+            closing,
+            pacing,
+            self.bootstraps.next_deadline(),
+            self.presence.next_deadline(),
+            self.discovery_deadline(),
+            self.held_answers.next_deadline(),
+            self.outbox.next_deadline(),
+            self.topics.next_deadline(),
+            Some(self.status_due).filter(|due| *due < Duration::MAX),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Whether the next command may be handed over: its answer has room, and what was accepted finds its way out.
+    /// Until then stdin should not be read, for the pipe pushes back where a queue could only refuse.
+    pub fn takes_commands(&self, now: Now) -> bool {
+        !matches!(self.phase, Phase::Starting { .. } | Phase::Done)
+            && self.outlet.takes_commands()
+            && self.pending_ids.len() < MAX_INFLIGHT
+            && !self.outbox.congested(now.mono)
+            && !self.topics.congested()
+    }
+
+    /// Counters and drops, for tests and reports.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    fn token(&mut self) -> Token {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    fn subscribers(&self, topic: &str) -> usize {
+        self.peers.values().filter(|peer| peer.topics.contains(topic)).count()
+    }
+}

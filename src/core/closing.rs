@@ -1,0 +1,116 @@
+//! How a node ends: it admits nothing more, finishes what it accepted, tells what it could not, and exits.
+
+use std::time::Duration;
+
+use p2p_node_protocol::{Closing, Delivery, DeliveryState, ErrorCode, Event, Id};
+
+use super::delivery::outbox::Ended;
+use super::effect::{Effect, ExitCode};
+use super::input::Now;
+use super::{Core, Phase};
+
+/// How long the last lines may take to be read. Ours: an SDK that waits 7 s (`reference/stdio.md` §3) sees a drain of
+/// 5 s and this.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
+
+impl Core {
+    pub(super) fn on_input_ended(&mut self, now: Now) {
+        if !self.me.stay_on_eof {
+            self.close("eof", None, now);
+        }
+    }
+
+    pub(super) fn on_output_closed(&mut self, now: Now) {
+        self.close("output", None, now);
+    }
+
+    pub(super) fn on_signal(&mut self, now: Now) {
+        match self.phase {
+            Phase::Closing { .. } | Phase::Flushing { .. } => {
+                let code = if self.outbox.is_empty() { ExitCode::Ok } else { ExitCode::Undelivered };
+                self.exit(code);
+            }
+            _ => self.close("signal", None, now),
+        }
+    }
+
+    /// Begins to end. `shutdown` is the id of the command that asked for it.
+    pub(super) fn close(&mut self, reason: &'static str, shutdown: Option<Id>, now: Now) {
+        match std::mem::replace(&mut self.phase, Phase::Done) {
+            phase @ (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Done) => {
+                self.phase = phase;
+                return;
+            }
+            Phase::Starting { id } => {
+                let message = "the node closed before it listened";
+                if id.is_some() {
+                    self.refuse(id, ErrorCode::ShuttingDown, message);
+                }
+            }
+            Phase::Idle | Phase::Ready => {}
+        }
+        self.pending_ids.extend(shutdown.clone());
+        let deadline = now.mono + self.me.drain_timeout;
+        self.phase = Phase::Closing { reason, shutdown, deadline };
+    }
+
+    /// Ends the node because it must not or cannot run: what could be said has been.
+    pub(super) fn give_up(&mut self, code: ExitCode, now: Now) {
+        if let Phase::Starting { id } = &self.phase
+            && let Some(id) = id
+        {
+            self.pending_ids.remove(id);
+        }
+        self.fail_all();
+        self.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
+    }
+
+    /// When everything accepted is done, or time is up, says so.
+    pub(super) fn finish_closing(&mut self, now: Now) {
+        let Phase::Closing { reason, shutdown, deadline } = &self.phase else { return };
+        let done = self.outbox.is_empty() && self.topics.is_empty() && self.discoveries.is_empty();
+        if !done && now.mono < *deadline {
+            return;
+        }
+        let (reason, shutdown) = (*reason, shutdown.clone());
+        let lost = !self.outbox.is_empty() || !self.topics.is_empty();
+        self.fail_all();
+        self.answer(shutdown, "shutdown", |_| {});
+        if self.opted_in {
+            self.outlet.tell(Event::Closing(Closing { reason: reason.to_owned() }));
+        }
+        let code = if lost { ExitCode::Undelivered } else { ExitCode::Ok };
+        self.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
+    }
+
+    fn fail_all(&mut self) {
+        self.abandon_discoveries();
+        for Ended { message_id, mail, .. } in self.outbox.drain() {
+            self.tell_delivery(Delivery {
+                message_id,
+                request_id: mail.draft.request_id,
+                state: DeliveryState::Failed,
+                code: Some(ErrorCode::ShuttingDown),
+                attempts: mail.attempts,
+                route: Some(mail.draft.route),
+            });
+        }
+        for broadcast in self.topics.drain_all() {
+            self.tell_broadcast_lost(broadcast, DeliveryState::Failed, ErrorCode::ShuttingDown);
+        }
+    }
+
+    /// Exits once the writer has put out every line, or takes too long.
+    pub(super) fn finish_flushing(&mut self, now: Now) {
+        if let Phase::Flushing { code, deadline } = self.phase
+            && (self.outlet.is_empty() || now.mono >= deadline)
+        {
+            self.exit(code);
+        }
+    }
+
+    fn exit(&mut self, code: ExitCode) {
+        self.phase = Phase::Done;
+        self.effects.push_back(Effect::Exit(code));
+    }
+}

@@ -1,0 +1,230 @@
+//! Sockets, connections and acquaintance.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use p2p_node_protocol::{
+    ErrorCode, ErrorEvent, Event, Id, Level, Limits, PROTOCOL_VERSION, PeerConnected, PeerLost, Ready,
+};
+use prost::Message as _;
+
+use super::effect::{ExitCode, Network};
+use super::envelope::{Hello, WIRE_VERSION, strict_decode};
+use super::input::{Now, Token};
+use super::on_record::Source;
+use super::{ANNOUNCEMENTS, Core, MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_PEER_TOPICS, MAX_TOPIC_BYTES, NODE_TOPICS, Peer, Phase};
+
+/// A peer that backs up twice within this time is disconnected (design §6).
+const SLOW_TWICE: Duration = Duration::from_secs(10);
+/// First and shortest period of `node-status` (design §6).
+const STATUS_PERIOD: Duration = Duration::from_secs(60);
+/// What `node-status` waits for each node known (design §6).
+const STATUS_PER_NODE: Duration = Duration::from_millis(500);
+
+impl Core {
+    pub(super) fn on_listening(&mut self, addrs: Vec<Multiaddr>, now: Now) {
+        let Phase::Starting { id } = std::mem::replace(&mut self.phase, Phase::Ready) else { return };
+        let with_peer = |addr: Multiaddr| addr.with(Protocol::P2p(self.me.peer));
+        self.addrs = addrs.iter().cloned().map(with_peer).collect();
+        self.presence.set_addrs(addrs, now);
+        self.status_due = now.mono + self.jitter.around(STATUS_PERIOD);
+        for topic in NODE_TOPICS {
+            self.network(Network::Subscribe { topic: topic.to_owned() });
+        }
+        let ready = Ready {
+            peer_id: self.me.peer_text.clone(),
+            address: self.me.address_text.clone(),
+            name: self.me.name.clone(),
+            role: self.me.role,
+            network: self.me.network.clone(),
+            protocol: PROTOCOL_VERSION,
+            version: self.me.version.clone(),
+            features: vec!["base64".to_owned(), "gossip".to_owned()],
+            limits: Limits {
+                max_line_bytes: self.max_line,
+                max_inflight: MAX_INFLIGHT,
+                max_direct_bytes: MAX_DIRECT_BYTES,
+                max_topic_bytes: MAX_TOPIC_BYTES,
+            },
+            addrs: self.addrs.iter().map(ToString::to_string).collect(),
+            durable: false,
+        };
+        self.outlet.tell(Event::Ready(Box::new(ready)));
+        self.answer(id, "connect", |_| {});
+    }
+
+    pub(super) fn on_listen_failed(&mut self, reason: String, now: Now) {
+        let id: Option<Id> = match &self.phase {
+            Phase::Starting { id } => id.clone(),
+            _ => None,
+        };
+        self.refuse(id, ErrorCode::ListenFailed, reason);
+        self.give_up(ExitCode::Unavailable, now);
+    }
+
+    pub(super) fn add_bootstrap(&mut self, peer: PeerId, addr: Multiaddr) {
+        if peer == self.me.peer {
+            return;
+        }
+        if !self.bootstraps.add(peer, addr) {
+            self.log(Level::Warn, "discovery", "too many bootstrap peers: the rest are not used");
+        }
+    }
+
+    /// Dials the bootstrap peers that are not connected, for ever.
+    pub(super) fn keep_joined(&mut self, now: Now) {
+        let peers = &self.peers;
+        for (peer, addrs) in self.bootstraps.due(now.mono, |peer| peers.contains_key(peer)) {
+            self.dial(peer, addrs);
+        }
+    }
+
+    pub(super) fn dial(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
+        if self.dialing.insert(peer) {
+            self.stats.count("dials");
+            self.network(Network::Dial { peer, addrs });
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, peer: PeerId, dialer: bool, now: Now) {
+        self.dialing.remove(&peer);
+        self.peers.entry(peer).or_default();
+        self.bootstraps.connected(&peer);
+        let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
+        let address_text = address.map(|address| address.to_string());
+        self.tell_news(Event::PeerConnected(PeerConnected { peer_id: peer.to_string(), address: address_text }));
+        if dialer && let Some(body) = self.hello(now) {
+            self.network(Network::SendHello { peer, body });
+        }
+        if let Some(address) = address {
+            self.wake(&address);
+        }
+    }
+
+    pub(super) fn on_disconnected(&mut self, peer: PeerId, reason: Option<String>, now: Now) {
+        self.peers.remove(&peer);
+        self.servers.remove(&peer);
+        self.bootstraps.lost(&peer, now.mono);
+        let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address().to_string());
+        self.tell_news(Event::PeerLost(PeerLost { peer_id: peer.to_string(), address, reason }));
+    }
+
+    pub(super) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, now: Now) {
+        self.dialing.remove(&peer);
+        self.stats.count("dials_failed");
+        if self.bootstraps.failed(&peer, now.mono, &mut self.jitter) == Some(1) {
+            let message = format!("bootstrap peer {peer} cannot be reached ({reason}); trying again until it can");
+            self.log(Level::Warn, "discovery", message);
+        }
+        if let Some(address) = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address()) {
+            self.mail_undialable(address, now);
+        }
+    }
+
+    pub(super) fn on_server_known(&mut self, peer: PeerId, now: Now) {
+        if self.servers.insert(peer) {
+            self.presence.server_known(now);
+            for address in self.queries.wake_all() {
+                self.resolve(address, now);
+            }
+            let parked: Vec<_> = self.outbox.recipients().copied().collect();
+            for address in parked {
+                self.wake(&address);
+            }
+        }
+    }
+
+    /// Our side of the acquaintance: who we are, proven.
+    fn hello(&mut self, now: Now) -> Option<Bytes> {
+        self.reissue_if_due(now);
+        let record = self.presence.current()?.bytes.clone();
+        let hello = Hello {
+            version: WIRE_VERSION,
+            network: self.me.network.clone(),
+            record,
+            agent_version: format!("p2p-node/{}", self.me.version),
+        };
+        Some(hello.encode_to_vec().into())
+    }
+
+    pub(super) fn on_hello_asked(&mut self, token: Token, peer: PeerId, body: Bytes, now: Now) {
+        if let Some(body) = self.hello(now) {
+            self.network(Network::AnswerHello { token, body });
+        }
+        self.on_hello(peer, body, now);
+    }
+
+    pub(super) fn on_hello(&mut self, peer: PeerId, body: Bytes, now: Now) {
+        match strict_decode::<Hello>(&body) {
+            Ok(hello) if hello.network == self.me.network => {
+                self.on_record(hello.record, Source::Hello(peer), None, now);
+            }
+            Ok(_) | Err(_) => self.stats.count("hellos_refused"),
+        }
+    }
+
+    pub(super) fn on_peer_subscribed(&mut self, peer: PeerId, topic: String, now: Now) {
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
+            return;
+        }
+        if topic == ANNOUNCEMENTS {
+            self.presence.announcements_heard(now);
+        }
+        if let Some(record) = self.book.by_peer(&peer, now.unix_ms).cloned() {
+            self.found(&record, false);
+        }
+        self.topics.wake(&topic);
+    }
+
+    pub(super) fn on_peer_unsubscribed(&mut self, peer: &PeerId, topic: &str) {
+        if let Some(Peer { topics, .. }) = self.peers.get_mut(peer) {
+            topics.remove(topic);
+        }
+    }
+
+    pub(super) fn on_slow_peer(&mut self, peer: PeerId, now: Now) {
+        self.stats.count("slow_peers");
+        self.pacer.slow_down(now.mono);
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        let twice = known.slow_at.is_some_and(|at| now.mono < at + SLOW_TWICE);
+        known.slow_at = Some(now.mono);
+        if twice {
+            self.log(Level::Warn, "network", format!("{peer} takes no gossip and is disconnected"));
+            self.network(Network::Disconnect { peer });
+        }
+    }
+
+    /// Tells the network and the DHT who we are, and how we are, when it is time.
+    pub(super) fn keep_present(&mut self, now: Now) {
+        self.renew_binding(now);
+        self.reissue_if_due(now);
+        let due = self.presence.due(now, self.book.len(), &mut self.jitter);
+        if let Some(record) = self.presence.current() {
+            let (bytes, lifetime) = (record.bytes.clone(), record.record.expires_at_ms.saturating_sub(now.unix_ms));
+            let key = Bytes::copy_from_slice(&super::directory::record::kad_key(&self.me.network, &self.me.address));
+            if due.publish {
+                let lifetime = Duration::from_millis(lifetime);
+                self.network(Network::PutRecord { key, value: bytes.clone(), lifetime });
+            }
+            if due.announce {
+                let token = self.token();
+                self.network(Network::Publish { token, topic: ANNOUNCEMENTS.to_owned(), data: bytes });
+            }
+        }
+        if now.mono >= self.status_due {
+            let period = STATUS_PERIOD.max(STATUS_PER_NODE * self.book.len() as u32);
+            self.status_due = now.mono + self.jitter.around(period);
+            self.publish_status(now);
+        }
+    }
+
+    fn reissue_if_due(&mut self, now: Now) {
+        if let Err(error) = self.presence.issue(now, &self.me.node_key, &mut self.jitter) {
+            let message = format!("our own record cannot be made: {error}");
+            self.complain(ErrorEvent::new(ErrorCode::Internal, message));
+        }
+    }
+}

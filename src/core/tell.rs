@@ -1,0 +1,133 @@
+//! What the core says to the parent: answers, errors, deliveries, news.
+
+use p2p_node_protocol::{
+    Answer, Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Level, Log, PeerDiscovered, Route,
+};
+
+use super::Core;
+use super::directory::record::SignedRecord;
+use super::effect::{Effect, Network};
+
+impl Core {
+    pub(super) fn network(&mut self, effect: Network) {
+        self.effects.push_back(Effect::Network(effect));
+    }
+
+    /// The command was carried out; without an id nobody wants to know.
+    pub(super) fn answer(&mut self, id: Option<Id>, command: &str, fill: impl FnOnce(&mut Answer)) {
+        let Some(id) = id else { return };
+        self.pending_ids.remove(&id);
+        let mut answer = Answer::new(id, command);
+        fill(&mut answer);
+        self.outlet.tell(Event::Result(Box::new(answer)));
+    }
+
+    /// The command failed.
+    pub(super) fn refuse(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
+        if let Some(id) = &id {
+            self.pending_ids.remove(id);
+        }
+        let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
+        self.complain(error);
+    }
+
+    /// Something failed.
+    pub(super) fn complain(&mut self, error: ErrorEvent) {
+        self.outlet.tell(Event::Error(Box::new(error)));
+    }
+
+    pub(super) fn log(&mut self, level: Level, namespace: &str, message: impl Into<String>) {
+        self.outlet.log(Log { level, namespace: namespace.to_owned(), message: message.into(), meta: None });
+    }
+
+    /// How accepted mail ended. A parent that did not opt in hears of failures alone, as errors.
+    pub(super) fn tell_delivery(&mut self, delivery: Delivery) {
+        self.stats.count(match delivery.state {
+            DeliveryState::Delivered => "mail_delivered",
+            DeliveryState::Expired => "mail_expired",
+            DeliveryState::Rejected => "mail_rejected",
+            DeliveryState::Failed => "mail_failed",
+        });
+        if self.opted_in {
+            self.outlet.tell(Event::Delivery(Box::new(delivery)));
+        } else if delivery.state != DeliveryState::Delivered {
+            let code = delivery.code.unwrap_or(ErrorCode::Expired);
+            self.complain(ErrorEvent {
+                request_id: delivery.request_id,
+                message_id: Some(delivery.message_id),
+                ..ErrorEvent::new(code, delivery_failure(code, delivery.route))
+            });
+        }
+    }
+
+    /// An agent was found, by itself or because `request_id` asked for it.
+    pub(super) fn tell_found(&mut self, record: &SignedRecord, request_id: Option<Id>) {
+        let peer_id = record.peer_id();
+        let mut topics = record.record.topics.clone();
+        if let Some(peer) = self.peers.get(&peer_id) {
+            topics.extend(peer.topics.iter().filter(|topic| !super::is_reserved(topic)).cloned());
+            topics.sort();
+            topics.dedup();
+        }
+        let found = PeerDiscovered {
+            peer_id: peer_id.to_string(),
+            topics,
+            address: record.address().to_string(),
+            name: Some(record.record.name.clone()).filter(|name| !name.is_empty()),
+            role: record.record.role,
+            addrs: record.record.addrs.iter().map(ToString::to_string).collect(),
+            capabilities: record.record.capabilities.clone(),
+            expires_at_ms: record.record.expires_at_ms,
+            request_id,
+        };
+        if found.request_id.is_some() {
+            return self.outlet.tell(Event::PeerDiscovered(Box::new(found)));
+        }
+        let peer_id = found.peer_id.clone();
+        self.outlet.news(Event::PeerDiscovered(Box::new(found)), |event| {
+            matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id)
+        });
+    }
+
+    /// News for parents that opted in.
+    pub(super) fn tell_news(&mut self, event: Event) {
+        if self.opted_in {
+            self.outlet.news(event, |_| false);
+        }
+    }
+
+    /// Hands lines to the writer while it has room.
+    pub(super) fn pump_outlet(&mut self) {
+        while let Some(event) = self.outlet.next() {
+            let event = match event {
+                Event::Overflow(overflow) if !self.opted_in => {
+                    let message = format!(
+                        "{} broadcasts and {} logs were dropped because stdout was not read",
+                        overflow.dropped.topic_message, overflow.dropped.log
+                    );
+                    let namespace = "front".to_owned();
+                    Event::Log(Box::new(Log { level: Level::Warn, namespace, message, meta: None }))
+                }
+                other => other,
+            };
+            self.effects.push_back(Effect::Emit { event, numbered: self.opted_in });
+        }
+    }
+}
+
+/// What to do about mail that ended so, for a person.
+fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
+    match code {
+        ErrorCode::PeerNotFound => {
+            "no verified record of this address was found in time: is the agent running and joined to this network?".into()
+        }
+        ErrorCode::PeerUnreachable => {
+            "none of the recipient's addresses answered in time; `route` `auto` would also try gossip".into()
+        }
+        ErrorCode::NoSubscribers => "nobody who subscribes to the topic was reached within 10 s".into(),
+        ErrorCode::ShuttingDown => "the node ended before the mail was acknowledged; it may have arrived".into(),
+        ErrorCode::PeerRejected => "the recipient's node refused the mail".into(),
+        _ if route == Some(Route::Gossip) => "no acknowledgement came back by gossip in time; it may have arrived".into(),
+        _ => "no acknowledgement came in time; the mail may have arrived".into(),
+    }
+}
