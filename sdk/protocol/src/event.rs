@@ -80,6 +80,18 @@ pub struct Limits {
     pub max_topic_bytes: usize,
 }
 
+impl Limits {
+    /// The limits of a node that was told nothing else (design §2 and §4): lines of 1 MiB, 1,024 unanswered
+    /// commands, 1 MiB − 8 KiB of mail so that its line has room around it, and 60 KiB of broadcast, which
+    /// with its frame stays below the 64 KiB that gossip carries.
+    pub const STANDARD: Limits = Limits {
+        max_line_bytes: crate::MAX_LINE_BYTES,
+        max_inflight: 1024,
+        max_direct_bytes: (1 << 20) - (8 << 10),
+        max_topic_bytes: 60 << 10,
+    };
+}
+
 /// What part a node plays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -1,0 +1,3 @@
+//! What touches the world, and decides nothing.
+
+pub mod keystore;
