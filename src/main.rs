@@ -39,10 +39,7 @@ fn node(args: &RunArgs) -> ExitCode {
 
 fn play() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (runtime, binary) = match (
-        runtime,
-        std::env::var_os("FAKE").map(std::path::PathBuf::from).map_or_else(std::env::current_exe, Ok),
-    ) {
+    let (runtime, binary) = match (runtime, std::env::current_exe()) {
         (Ok(runtime), Ok(binary)) => (runtime, binary),
         (Err(error), _) | (_, Err(error)) => return failed(&error, ExitCode::Software),
     };
