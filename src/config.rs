@@ -19,7 +19,7 @@ use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
 use crate::core::effect::ExitCode;
-use crate::scope::AddressScope;
+use crate::core::scope::AddressScope;
 pub use cli::{Cli, KeygenArgs, RunArgs, SchemaArgs, Task};
 use env::EnvFile;
 pub use env::EnvFileError;

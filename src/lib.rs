@@ -1,9 +1,20 @@
-//! A peer-to-peer sidecar for agents.
+//! p2p-node: a place on a peer-to-peer network for any agent process.
+//!
+//! ```text
+//! stdin line ─ front ─ Command ─┐                       ┌─ Event ─ front ─ stdout line
+//!                               ├─ Input ─► Core ─► Effect
+//! swarm · crypto · timer ───────┘   (pure)              └─ io::{swarm, crypto}
+//!
+//! inside Core, for the network:  verify ► replay ► directory | delivery ► Emit + Verdict
+//! ```
+//!
+//! `ARCHITECTURE.md` describes the rooms and what each may touch; `PROTOCOL.md` what crosses the pipe and the wire.
+
 pub mod config;
 pub mod core;
 pub mod demo;
+pub mod front;
 pub mod io;
 pub mod keygen;
 pub mod logging;
 pub mod schema;
-pub mod scope;

@@ -39,11 +39,21 @@ pub enum Network {
     Dial {
         /// The peer.
         peer: PeerId,
-        /// Where it may be; those outside our address scope have been taken out already.
+        /// Where it may be; those outside our address scope are never dialled.
         addrs: Vec<Multiaddr>,
     },
     /// Close every connection to a peer.
     Disconnect {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// Close every connection to a peer and have none with it until `Unblock`. The core bounds how many are blocked.
+    Block {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// Let a peer connect again.
+    Unblock {
         /// The peer.
         peer: PeerId,
     },

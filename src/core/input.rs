@@ -41,7 +41,7 @@ pub enum Input {
 
     /// Listening on the port asked for; every address with which that succeeded is listed.
     Listening {
-        /// Without `/p2p/`.
+        /// Without `/p2p/`, TCP first.
         addrs: Vec<Multiaddr>,
     },
     /// One of several sockets could not be opened; the node goes on without it.

@@ -1,3 +1,6 @@
-//! What touches the world, and decides nothing.
+//! Everything impure that the core asks for through effects. A room in here holds one outside library, turns its
+//! events into inputs and effects into its calls, and decides nothing.
 
+pub mod crypto;
 pub mod keystore;
+pub mod swarm;

@@ -49,7 +49,6 @@ const ROOMS: [Room; 5] = [
         ],
         allowed: &[
             "crate::core",
-            "crate::scope",
             "std::net::IpAddr",
             "std::net::Ipv4Addr",
             "std::net::Ipv6Addr",
@@ -70,7 +69,7 @@ const ROOMS: [Room; 5] = [
         name: "io",
         directory: "src/io",
         forbidden: &["crate", "p2p_node", "clap", "dotenvy"],
-        allowed: &["crate::core", "crate::io", "crate::scope"],
+        allowed: &["crate::core", "crate::io"],
     },
     Room {
         name: "protocol",

@@ -153,7 +153,7 @@ fn absolute(path: &str, module: &str) -> String {
 
 #[test]
 fn use_trees_are_written_out_and_relative_paths_made_absolute() {
-    let source = "use std::{fs, io::{self, Read as _}, time::*};\npub use super::super::io::Net;\n";
+    let source = "use std::{fs, io::{self, Read as _}, time::*};\nuse super::super::io::Net;\n";
     let expected = ["std::fs", "std::io", "std::io::Read", "std::time::*", "crate::io::Net"];
     assert_eq!(paths(source, "crate::core::delivery")[..5], expected);
 }

@@ -108,6 +108,33 @@ pub struct Send {
     pub encoding: Option<Encoding>,
 }
 
+impl Send {
+    /// Mail to an agent, named by PeerId or Ethereum address, with nothing else said about it.
+    pub fn to_peer(peer_id: impl Into<String>, data: Box<RawValue>) -> Self {
+        Send { peer_id: Some(peer_id.into()), ..Send::bare(data) }
+    }
+
+    /// A broadcast to a topic, with nothing else said about it.
+    pub fn to_topic(topic: impl Into<String>, data: Box<RawValue>) -> Self {
+        Send { topic: Some(topic.into()), ..Send::bare(data) }
+    }
+
+    fn bare(data: Box<RawValue>) -> Self {
+        Send {
+            peer_id: None,
+            topic: None,
+            data,
+            kind: None,
+            priority: None,
+            ttl_ms: None,
+            route: None,
+            reply_to: None,
+            conversation_id: None,
+            encoding: None,
+        }
+    }
+}
+
 /// `discover`: at most one of the fields selects; none finds every agent known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -1,1 +1,3 @@
+//! What is known about other agents.
 
+pub mod record;

@@ -1,3 +1,40 @@
-pub type BindingHash = [u8; 32];
-#[derive(Clone, Debug)]
-pub struct SignedBinding;
+//! Who is who: the Ethereum key that names an agent, the Ed25519 key of its node, and the signed statement
+//! that ties the two together.
+
+pub mod binding;
+pub mod keys;
+
+pub use binding::{Binding, BindingError, BindingHash, SignedBinding};
+pub use keys::{AgentKey, KeyError, NodeKey, hash_fields, node_key_of, peer_id_of, verify, verify_signed};
+
+/// One agent with its node, for the tests of every room.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::binding::BINDING_LIFE_SECS;
+    use super::{AgentKey, Binding, NodeKey};
+
+    /// When these tests take place, in seconds since 1970.
+    pub const NOW_SECS: u64 = 1_750_000_000;
+
+    pub fn agent() -> AgentKey {
+        AgentKey::from_bytes(&[0x11; 32]).unwrap()
+    }
+
+    pub fn node() -> NodeKey {
+        NodeKey::from_seed([0x22; 32])
+    }
+
+    /// Binds the one to the other on network `dev`, from now on.
+    pub fn binding() -> Binding {
+        Binding {
+            account: agent().address(),
+            chain_id: 0,
+            peer_id: node().peer_id(),
+            node_key: node().public(),
+            network: "dev".to_owned(),
+            generation: 0,
+            not_before: NOW_SECS,
+            not_after: NOW_SECS + BINDING_LIFE_SECS,
+        }
+    }
+}

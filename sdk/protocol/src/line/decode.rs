@@ -1,0 +1,181 @@
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::scan::{compact, deeper_than};
+use super::{MAX_DEPTH, MAX_ERROR_CHARS};
+use crate::{Command, ErrorCode, Event, Id, Request, Send};
+
+/// Why a line is not a command. A bad line never ends the node: each becomes an `error` event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct LineError {
+    /// The id that the line carried, if that much could be read.
+    pub id: Option<Id>,
+    /// The stable code.
+    pub code: ErrorCode,
+    /// What is wrong, for a person; at most [`MAX_ERROR_CHARS`].
+    pub message: String,
+}
+
+impl LineError {
+    /// The error for a line of more than `limit` bytes, which is skipped unread.
+    pub fn too_long(limit: usize) -> Self {
+        LineError::new(ErrorCode::LineTooLong, format!("the line has more than {limit} bytes"))
+    }
+
+    fn new(code: ErrorCode, mut message: String) -> Self {
+        if let Some((end, _)) = message.char_indices().nth(MAX_ERROR_CHARS) {
+            message.truncate(end);
+        }
+        LineError { id: None, code, message }
+    }
+
+    fn argument(message: impl std::fmt::Display) -> Self {
+        LineError::new(ErrorCode::InvalidArgument, message.to_string())
+    }
+}
+
+/// Reads one line as a command. The id is read first, so that a bad payload's error carries it.
+///
+/// # Errors
+/// `INVALID_UTF8` or `INVALID_JSON` when the line is not a JSON object, which leaves its id unknown;
+/// `INVALID_ARGUMENT` or `UNKNOWN_COMMAND` when it is one, with the id if there is a valid one.
+pub fn decode_request(line: &[u8]) -> Result<Request, LineError> {
+    let text = std::str::from_utf8(line).map_err(|error| {
+        let message = format!("the line is not UTF-8 from byte {}", error.valid_up_to() + 1);
+        LineError::new(ErrorCode::InvalidUtf8, message)
+    })?;
+    let head = Head::read(text)?;
+    let id = head.id()?;
+    match decode_command(head, text) {
+        Ok(command) => Ok(Request { id, command }),
+        Err(error) => Err(LineError { id, ..error }),
+    }
+}
+
+/// What every line has, whatever else is wrong with it. The values stay raw, so that reading one does not
+/// depend on the other being right.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(rename = "type", default, borrow)]
+    kind: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    id: Option<&'a RawValue>,
+}
+
+impl<'a> Head<'a> {
+    fn read(text: &'a str) -> Result<Self, LineError> {
+        // An array would pass for a struct whose fields come in order.
+        let object = text.trim_ascii_start().starts_with('{');
+        match serde_json::from_str(text) {
+            Ok(head) if object => Ok(head),
+            Err(error) if object && error.is_data() => Err(LineError::argument(error)),
+            Err(error) => {
+                Err(LineError::new(ErrorCode::InvalidJson, format!("the line is not JSON: {error}")))
+            }
+            Ok(_) => Err(LineError::new(ErrorCode::InvalidJson, "the line is not a JSON object".to_owned())),
+        }
+    }
+
+    fn id(&self) -> Result<Option<Id>, LineError> {
+        match self.id.map(|raw| serde_json::from_str::<Id>(raw.get())) {
+            None => Ok(None),
+            Some(Ok(id)) if id.is_valid() => Ok(Some(id)),
+            Some(_) => Err(LineError::argument(
+                "`id` must be a string of at most 128 bytes or an integer up to 2^53-1",
+            )),
+        }
+    }
+
+    fn kind(&self) -> Option<Cow<'a, str>> {
+        #[derive(Deserialize)]
+        struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        let Text(kind) = serde_json::from_str(self.kind?.get()).ok()?;
+        Some(kind)
+    }
+}
+
+fn decode_command(head: Head<'_>, text: &str) -> Result<Command, LineError> {
+    let kind = head.kind().ok_or_else(|| LineError::argument("`type` must be a string"))?;
+    if deeper_than(MAX_DEPTH, text) {
+        return Err(LineError::argument(format_args!("the line nests deeper than {MAX_DEPTH} levels")));
+    }
+    let kind = kind.as_ref();
+    Ok(match kind {
+        "connect" => Command::Connect(fields(kind, text)?),
+        "send" => Command::Send(compacted(fields(kind, text)?)?),
+        "discover" => Command::Discover(fields(kind, text)?),
+        "subscribe" => Command::Subscribe(fields(kind, text)?),
+        "unsubscribe" => Command::Unsubscribe(fields(kind, text)?),
+        "status" => Command::Status(fields(kind, text)?),
+        "ping" => Command::Ping(fields(kind, text)?),
+        "shutdown" => Command::Shutdown(fields(kind, text)?),
+        _ => {
+            return Err(LineError::new(ErrorCode::UnknownCommand, format!("there is no command {kind:?}")));
+        }
+    })
+}
+
+fn fields<T: DeserializeOwned>(kind: &str, text: &str) -> Result<T, LineError> {
+    serde_json::from_str(text).map_err(|error| LineError::argument(format_args!("{kind}: {error}")))
+}
+
+/// Strips the white space in `data`, as the receiving node wants it.
+fn compacted(mut send: Send) -> Result<Send, LineError> {
+    if let Cow::Owned(compacted) = compact(send.data.get()) {
+        send.data = RawValue::from_string(compacted).map_err(LineError::argument)?;
+    }
+    Ok(send)
+}
+
+/// Reads one line as an event, for a parent. `None`: a type that this crate does not know, to be skipped.
+///
+/// # Errors
+/// When the line is not JSON, or not what its `type` promises.
+pub fn decode_event(line: &[u8]) -> Result<Option<Event>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: Cow<'a, str>,
+    }
+
+    let head: Head<'_> = serde_json::from_slice(line)?;
+    Ok(Some(match &*head.kind {
+        "ready" => Event::Ready(serde_json::from_slice(line)?),
+        "message" => Event::Message(serde_json::from_slice(line)?),
+        "peer_discovered" => Event::PeerDiscovered(serde_json::from_slice(line)?),
+        "error" => Event::Error(serde_json::from_slice(line)?),
+        "log" => Event::Log(serde_json::from_slice(line)?),
+        "result" => Event::Result(serde_json::from_slice(line)?),
+        "delivery" => Event::Delivery(serde_json::from_slice(line)?),
+        "peer_connected" => Event::PeerConnected(serde_json::from_slice(line)?),
+        "peer_lost" => Event::PeerLost(serde_json::from_slice(line)?),
+        "overflow" => Event::Overflow(serde_json::from_slice(line)?),
+        "closing" => Event::Closing(serde_json::from_slice(line)?),
+        _ => return Ok(None),
+    }))
+}
+
+/// What `data` from the network must be before it may stand in a line of our own: exactly one JSON value of
+/// bounded depth, in UTF-8, without any byte below 0x20 that could end the line.
+///
+/// # Errors
+/// A description of what is wrong.
+pub fn check_data(data: &[u8]) -> Result<Box<RawValue>, String> {
+    if data.iter().any(|&byte| byte < 0x20) {
+        return Err("data holds a control character".to_owned());
+    }
+    let value: &RawValue = serde_json::from_slice(data).map_err(|error| error.to_string())?;
+    if value.get().len() != data.len() {
+        return Err("data has white space around it".to_owned());
+    }
+    // One level is the line's own object.
+    if deeper_than(MAX_DEPTH - 1, value.get()) {
+        return Err(format!("data nests deeper than {} levels", MAX_DEPTH - 1));
+    }
+    Ok(value.to_owned())
+}

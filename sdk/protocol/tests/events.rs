@@ -1,0 +1,229 @@
+//! Events to lines, and lines to events.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use p2p_node_protocol::line::{decode_event, encode_event};
+use p2p_node_protocol::{
+    Answer, Closing, Delivery, DeliveryState, Dropped, Encoding, ErrorCode, ErrorEvent, Event, Level, Limits,
+    Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost, Priority, Ready, Role, Route,
+    StatusReport, Trust,
+};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+fn line(event: &Event, seq: Option<u64>) -> String {
+    let mut out = b"before\n".to_vec();
+    encode_event(event, seq, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    let line = text.strip_prefix("before\n").unwrap().strip_suffix('\n').unwrap();
+    assert!(!line.contains(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']), "more than one line: {line:?}");
+    line.to_owned()
+}
+
+fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).unwrap()
+}
+
+fn message(data: &str) -> Event {
+    Event::Message(Box::new(Message {
+        from: "0xA".to_owned(),
+        data: raw(data),
+        peer_id: "12D3".to_owned(),
+        message_id: "m1".to_owned(),
+        topic: Some("t".to_owned()),
+        kind: Some("vote".to_owned()),
+        priority: Priority::High,
+        sent_at_ms: 1,
+        received_at_ms: 2,
+        route: Route::Gossip,
+        reply_to: Some("m0".to_owned()),
+        conversation_id: Some("c".to_owned()),
+        encoding: Some(Encoding::Base64),
+        trust: Trust::Unverified,
+    }))
+}
+
+/// One event of every type, with every field that it can have.
+fn one_of_each() -> Vec<(&'static str, Event)> {
+    let some = || Some("x".to_owned());
+    vec![
+        (
+            "ready",
+            Event::Ready(Box::new(Ready {
+                peer_id: "12D3".to_owned(),
+                address: "0xA".to_owned(),
+                name: "n".to_owned(),
+                role: Role::Bootstrap,
+                network: "dev".to_owned(),
+                protocol: 1,
+                version: "0.1.0".to_owned(),
+                features: vec!["f".to_owned()],
+                limits: Limits {
+                    max_line_bytes: 1,
+                    max_inflight: 2,
+                    max_direct_bytes: 3,
+                    max_topic_bytes: 4,
+                },
+                addrs: vec!["/ip4/127.0.0.1".to_owned()],
+                durable: true,
+            })),
+        ),
+        ("message", message(r#"{"a":1}"#)),
+        (
+            "peer_discovered",
+            Event::PeerDiscovered(Box::new(PeerDiscovered {
+                peer_id: "12D3".to_owned(),
+                topics: vec!["t".to_owned()],
+                address: "0xA".to_owned(),
+                name: some(),
+                role: Role::Full,
+                addrs: vec![],
+                capabilities: vec!["c".to_owned()],
+                expires_at_ms: 9,
+                request_id: Some(1.into()),
+            })),
+        ),
+        (
+            "error",
+            Event::Error(Box::new(ErrorEvent {
+                id: Some("a".into()),
+                request_id: Some(2.into()),
+                message_id: some(),
+                details: Some(json!({ "id": 2 })),
+                ..ErrorEvent::new(ErrorCode::PeerBusy, "full")
+            })),
+        ),
+        (
+            "log",
+            Event::Log(Box::new(Log {
+                level: Level::Warn,
+                namespace: "n".to_owned(),
+                message: "m".to_owned(),
+                meta: Some(json!([1])),
+            })),
+        ),
+        (
+            "result",
+            Event::Result(Box::new(Answer {
+                message_id: some(),
+                delivery: some(),
+                route: Some(Route::Auto),
+                peers: Some(1),
+                count: Some(2),
+                time_ms: Some(3),
+                status: Some(Box::new(StatusReport {
+                    counters: BTreeMap::from([("c".to_owned(), 1)]),
+                    ..StatusReport::default()
+                })),
+                ..Answer::new(1.into(), "send")
+            })),
+        ),
+        (
+            "delivery",
+            Event::Delivery(Box::new(Delivery {
+                message_id: "m".to_owned(),
+                request_id: Some(1.into()),
+                state: DeliveryState::Expired,
+                code: Some(ErrorCode::Expired),
+                attempts: 2,
+                route: Some(Route::Direct),
+            })),
+        ),
+        ("peer_connected", Event::PeerConnected(PeerConnected { peer_id: "p".to_owned(), address: some() })),
+        ("peer_lost", Event::PeerLost(PeerLost { peer_id: "p".to_owned(), address: some(), reason: some() })),
+        (
+            "overflow",
+            Event::Overflow(Overflow {
+                dropped: Dropped { topic_message: 1, log: 2 },
+                total: Dropped { topic_message: 3, log: 4 },
+            }),
+        ),
+        ("closing", Event::Closing(Closing { reason: "eof".to_owned() })),
+    ]
+}
+
+#[test]
+fn every_event_reads_the_same_again_numbered_or_not() {
+    for (kind, event) in one_of_each() {
+        let plain = line(&event, None);
+        let value: Value = serde_json::from_str(&plain).unwrap();
+        assert_eq!(value["type"], kind);
+        let again = decode_event(plain.as_bytes()).unwrap().unwrap_or_else(|| panic!("{kind} is not known"));
+        assert_eq!(line(&again, None), plain);
+
+        let numbered = line(&event, Some(u64::MAX));
+        let mut value: Value = serde_json::from_str(&numbered).unwrap();
+        assert_eq!(value.as_object_mut().unwrap().remove("seq"), Some(json!(u64::MAX)));
+        assert_eq!(value, serde_json::from_str::<Value>(&plain).unwrap());
+        assert!(decode_event(numbered.as_bytes()).unwrap().is_some());
+    }
+}
+
+#[test]
+fn optional_fields_that_say_nothing_are_left_out() {
+    let error = Event::Error(Box::new(ErrorEvent::new(ErrorCode::Busy, "b")));
+    assert_eq!(line(&error, None), r#"{"type":"error","code":"BUSY","message":"b","retryable":true}"#);
+    let answer = Event::Result(Box::new(Answer::new("i".into(), "ping")));
+    assert_eq!(line(&answer, Some(7)), r#"{"type":"result","id":"i","command":"ping","seq":7}"#);
+}
+
+#[test]
+fn no_text_can_end_a_line() {
+    let text = "a\n\r\0\u{1f}\u{7f}\u{85}\u{2028}b\u{2029}\u{e9}\u{1f600}";
+    let log = Event::Log(Box::new(Log {
+        level: Level::Info,
+        namespace: text.to_owned(),
+        message: text.to_owned(),
+        meta: Some(json!({ text: text })),
+    }));
+    let value: Value = serde_json::from_str(&line(&log, Some(1))).unwrap();
+    assert_eq!(
+        (&value["namespace"], &value["message"], &value["meta"][text]),
+        (&json!(text), &json!(text), &json!(text))
+    );
+
+    let data = "[\n\"\u{85}\u{2028}\u{2029}\u{e9}\",\r\n\t1]";
+    let value: Value = serde_json::from_str(&line(&message(data), None)).unwrap();
+    assert_eq!(value["data"], json!(["\u{85}\u{2028}\u{2029}\u{e9}", 1]));
+}
+
+#[test]
+fn raw_data_is_written_as_it_is() {
+    for data in [r#""\ud800""#, "1e999", "0.10", r#"{"a":1,"a":2}"#] {
+        assert!(line(&message(data), None).contains(&format!(r#""data":{data},"#)));
+    }
+}
+
+#[test]
+fn a_parent_skips_what_it_does_not_know_and_refuses_what_is_wrong() {
+    assert!(decode_event(br#"{"type":"tomorrow","x":1}"#).unwrap().is_none());
+    let event = decode_event(br#"{"type":"closing","reason":"eof","new":1}"#).unwrap();
+    assert!(matches!(event, Some(Event::Closing(_))));
+    let event = decode_event(br#"{"type":"error","code":"NEW_CODE","message":"","retryable":true}"#).unwrap();
+    let Some(Event::Error(error)) = event else { panic!("not an error") };
+    assert_eq!((error.code, error.retryable), (ErrorCode::Unknown, true));
+    for wrong in ["", "[]", "{}", r#"{"type":"closing"}"#, r#"{"type":"closing","reason":1}"#, "panicked at"]
+    {
+        assert!(decode_event(wrong.as_bytes()).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn codes_are_upper_snake_unique_and_told_as_they_are_written() {
+    let mut seen = BTreeSet::new();
+    for &code in ErrorCode::ALL {
+        let text = code.as_str();
+        assert!(seen.insert(text), "{text} twice");
+        assert!(
+            text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_'),
+            "{text}"
+        );
+        assert!(!text.starts_with('_') && !text.ends_with('_') && !text.contains("__"), "{text}");
+        assert_eq!(serde_json::to_value(code).unwrap(), json!(text));
+        assert_eq!(serde_json::from_value::<ErrorCode>(json!(text)).unwrap(), code);
+        assert!(code.meaning().ends_with('.'), "{text}: {}", code.meaning());
+    }
+    assert!(!ErrorCode::ALL.contains(&ErrorCode::Unknown));
+}

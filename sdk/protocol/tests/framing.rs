@@ -1,0 +1,122 @@
+//! Bytes to lines.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use p2p_node_protocol::line::{Framed, Framer};
+use proptest::prelude::*;
+
+const LIMIT: usize = 16;
+
+/// What a framer makes of `chunks`; `None` stands for a line that was too long.
+fn frame<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Option<Vec<u8>>> {
+    let mut framer = Framer::new(LIMIT);
+    let mut lines = Vec::new();
+    let mut keep = |framed: Framed<'_>| {
+        lines.push(match framed {
+            Framed::Line(line) => Some(line.to_vec()),
+            Framed::TooLong => None,
+        });
+    };
+    for chunk in chunks {
+        framer.push(chunk, &mut keep);
+    }
+    framer.finish(&mut keep);
+    lines
+}
+
+fn check(input: &[u8], lines: &[Option<&str>]) {
+    let lines: Vec<_> = lines.iter().map(|line| line.map(|line| line.as_bytes().to_vec())).collect();
+    assert_eq!(frame([input]), lines, "{:?}", String::from_utf8_lossy(input));
+}
+
+#[test]
+fn every_line_ending_is_accepted() {
+    check(b"", &[]);
+    check(b"a\nb\n", &[Some("a"), Some("b")]);
+    check(b"a\r\nb\r\n", &[Some("a"), Some("b")]);
+    check(b"a\nb", &[Some("a"), Some("b")]);
+    check(b"a\nb\r", &[Some("a"), Some("b")]);
+    check(b"a\rb\n", &[Some("a\rb")]);
+}
+
+#[test]
+fn blank_lines_are_skipped() {
+    check(b"\n\r\n \t \n\na\n\n", &[Some("a")]);
+}
+
+#[test]
+fn a_byte_order_mark_is_stripped_at_the_start_of_the_stream_alone() {
+    check(b"\xEF\xBB\xBFa\n", &[Some("a")]);
+    check(b"\xEF\xBB\xBF\n", &[]);
+    check(b"a\n\xEF\xBB\xBFb\n", &[Some("a"), Some("\u{feff}b")]);
+}
+
+#[test]
+fn the_limit_counts_neither_line_ending_nor_byte_order_mark() {
+    let line = |length: usize| "x".repeat(length);
+    for length in [LIMIT - 1, LIMIT] {
+        let line = line(length);
+        check(format!("{line}\n").as_bytes(), &[Some(&line)]);
+        check(format!("{line}\r\n").as_bytes(), &[Some(&line)]);
+        check(format!("\u{feff}{line}\r\n").as_bytes(), &[Some(&line)]);
+        check(line.as_bytes(), &[Some(&line)]);
+    }
+    for length in [LIMIT + 1, LIMIT + 4, LIMIT + 5, 10 * LIMIT] {
+        let line = line(length);
+        check(format!("{line}\n").as_bytes(), &[None]);
+        check(format!("{line}\r\n").as_bytes(), &[None]);
+        check(line.as_bytes(), &[None]);
+    }
+}
+
+#[test]
+fn a_line_over_the_limit_is_told_once_and_the_next_one_is_read() {
+    let long = "x".repeat(100 * LIMIT);
+    let input = format!("a\n{long}\nb\n{long}\n{long}\nc");
+    let told = [Some("a"), None, Some("b"), None, None, Some("c")];
+    check(input.as_bytes(), &told);
+    let pieces: Vec<&[u8]> = input.as_bytes().chunks(LIMIT).collect();
+    assert_eq!(frame(pieces), frame([input.as_bytes()]));
+}
+
+#[test]
+fn a_line_over_the_limit_is_told_before_it_ends() {
+    let mut framer = Framer::new(LIMIT);
+    let mut told = 0;
+    for _ in 0..1000 {
+        framer.push(&[b'x'; LIMIT], |framed| {
+            assert_eq!(framed, Framed::TooLong);
+            told += 1;
+        });
+    }
+    assert_eq!(told, 1);
+}
+
+proptest! {
+    #[test]
+    fn chunks_make_no_difference(
+        input in "(\u{feff})?([ax]{0,20}(\r?\n|\r)| {0,20}\n|[é\u{feff}]{0,7}\n){0,8}[a ]{0,20}",
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let input = input.as_bytes();
+        let whole = frame([input]);
+        for cut in 0..=input.len() {
+            let (head, tail) = input.split_at(cut);
+            prop_assert_eq!(&frame([head, tail]), &whole);
+        }
+        prop_assert_eq!(&frame(input.chunks(1)), &whole);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
+        cuts.extend([0, input.len()]);
+        cuts.sort_unstable();
+        prop_assert_eq!(&frame(cuts.windows(2).map(|ends| &input[ends[0]..ends[1]])), &whole);
+    }
+
+    #[test]
+    fn no_line_is_blank_longer_than_the_limit_or_holds_a_newline(
+        input in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), any::<u8>()], 0..200),
+    ) {
+        for line in frame([&input[..]]).into_iter().flatten() {
+            prop_assert!(!line.trim_ascii().is_empty() && line.len() <= LIMIT && !line.contains(&b'\n'));
+        }
+    }
+}

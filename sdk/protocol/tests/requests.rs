@@ -1,0 +1,220 @@
+//! Lines to commands, and commands to lines.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use p2p_node_protocol::line::{
+    LineError, MAX_DEPTH, MAX_ERROR_CHARS, check_data, decode_request, encode_request,
+};
+use p2p_node_protocol::{Command, Connect, ErrorCode, Id, Priority, Request, Send};
+use proptest::prelude::*;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+fn decode(line: &str) -> Request {
+    decode_request(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+fn sent(line: &str) -> Send {
+    match decode(line).command {
+        Command::Send(send) => send,
+        other => panic!("{line} is {other:?}"),
+    }
+}
+
+fn refused(line: &str) -> LineError {
+    decode_request(line.as_bytes()).expect_err(line)
+}
+
+/// Replaces each `<hh>` with the byte of that hexadecimal value.
+fn bytes(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some((before, hex)) = rest.split_once('<') {
+        out.extend_from_slice(before.as_bytes());
+        out.push(u8::from_str_radix(&hex[..2], 16).unwrap());
+        rest = hex[2..].strip_prefix('>').unwrap();
+    }
+    out.extend_from_slice(rest.as_bytes());
+    out
+}
+
+#[test]
+fn every_bad_line_has_its_code_and_keeps_its_id() {
+    let rows = include_str!("../../../fixtures/protocol/bad_lines.txt").lines();
+    let rows = rows.filter(|row| !row.is_empty() && !row.starts_with('#'));
+    let mut checked = 0;
+    for row in rows {
+        let mut columns = row.splitn(3, '\t');
+        let (code, id, line) =
+            (columns.next().unwrap(), columns.next().unwrap(), bytes(columns.next().unwrap()));
+        let id: Option<Id> = (id != "-").then(|| serde_json::from_str(id).unwrap());
+        match decode_request(&line) {
+            Ok(request) => panic!("{row} was read as {request:?}"),
+            Err(error) => assert_eq!((error.code.as_str(), error.id), (code, id), "{row}: {}", error.message),
+        }
+        checked += 1;
+    }
+    assert!(checked > 80, "only {checked} rows");
+}
+
+#[test]
+fn every_command_of_the_first_sidecar_is_read() {
+    let line = r#"{"type":"connect","port":0,"bootstrapPeers":["/ip4/127.0.0.1/tcp/1/p2p/x"],"protocol":1}"#;
+    let Command::Connect(connect) = decode(line).command else { panic!("not a connect") };
+    let peers = vec!["/ip4/127.0.0.1/tcp/1/p2p/x".to_owned()];
+    let expected = Connect { port: Some(0), bootstrap_peers: peers, protocol: Some(1), ..Connect::default() };
+    assert_eq!(connect, expected);
+    for name in ["connect", "discover", "status", "ping", "shutdown"] {
+        assert_eq!(decode(&format!(r#"{{"type":"{name}"}}"#)).command.name(), name);
+    }
+    for name in ["subscribe", "unsubscribe"] {
+        assert_eq!(decode(&format!(r#"{{"type":"{name}","topic":"t"}}"#)).command.name(), name);
+    }
+    assert_eq!(sent(r#"{"type":"send","peerId":"0x1","data":"hi"}"#).peer_id.as_deref(), Some("0x1"));
+}
+
+#[test]
+fn unknown_fields_white_space_and_escapes_do_no_harm() {
+    let request = decode(" {\t\"new\":[{}], \"ty\\u0070e\":\"pi\\u006eg\" , \"id\" : \"a\\u0020b\" } ");
+    assert_eq!((request.command.name(), request.id), ("ping", Some(Id::from("a b"))));
+}
+
+#[test]
+fn an_id_is_kept_as_it_is() {
+    let id = |id: &str| decode(&format!(r#"{{"type":"ping","id":{id}}}"#)).id;
+    let longest = "x".repeat(128);
+    for text in ["", "7", "\u{e9}", &longest] {
+        assert_eq!(id(&json!(text).to_string()), Some(Id::from(text)));
+    }
+    for number in [0, -1, (1 << 53) - 1, 1 - (1 << 53)] {
+        assert_eq!(id(&number.to_string()), Some(Id::from(number)));
+    }
+    assert_eq!(id("null"), None);
+    assert_eq!(decode(r#"{"type":"ping"}"#).id, None);
+    let too_long = format!(r#"{{"type":"ping","id":"{longest}x"}}"#);
+    assert_eq!(refused(&too_long).code, ErrorCode::InvalidArgument);
+}
+
+#[test]
+fn data_is_any_value_and_loses_nothing_but_white_space() {
+    let data = |data: &str| sent(&format!(r#"{{"type":"send","topic":"t","data":{data}}}"#)).data.to_string();
+    for kept in [
+        "null",
+        "\"a  b\"",
+        "1e999",
+        "123456789012345678901234567890",
+        "0.10",
+        r#""\ud800""#,
+        r#"{"b":1,"a":1,"a":2}"#,
+    ] {
+        assert_eq!(data(kept), kept);
+    }
+    assert_eq!(data("\t[ 1 , { \"a b\" : \"\\\" }\" } ]\r "), r#"[1,{"a b":"\" }"}]"#);
+}
+
+#[test]
+fn depth_is_limited_and_the_error_keeps_the_id() {
+    let line = |levels: usize| {
+        let data = format!("{}{}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+        format!(r#"{{"type":"send","topic":"t","data":{data},"id":3}}"#)
+    };
+    decode(&line(MAX_DEPTH));
+    for levels in [MAX_DEPTH + 1, 400_000] {
+        let error = refused(&line(levels));
+        assert_eq!((error.code, error.id), (ErrorCode::InvalidArgument, Some(Id::from(3))));
+    }
+    assert_eq!(refused(&"[".repeat(1 << 20)).code, ErrorCode::InvalidJson);
+}
+
+#[test]
+fn a_message_does_not_grow_with_the_line() {
+    let long = "x".repeat(1 << 19);
+    for line in [
+        format!(r#"{{"type":"{long}"}}"#),
+        format!(r#"{{"type":"send","data":1,"priority":"{long}"}}"#),
+        format!(r#"{{"type":"connect","port":"{long}"}}"#),
+    ] {
+        let message = refused(&line).message;
+        assert_eq!(message.chars().count(), MAX_ERROR_CHARS, "{message}");
+    }
+    assert_eq!(LineError::too_long(1 << 20).code, ErrorCode::LineTooLong);
+}
+
+#[test]
+fn a_request_is_one_line_that_reads_the_same_again() {
+    let spread = RawValue::from_string("{\n \"a\":\r\n [1]}".to_owned()).unwrap();
+    let send = Send {
+        kind: Some("line\nfeed".to_owned()),
+        priority: Some(Priority::High),
+        ..Send::to_peer("0x1", spread)
+    };
+    let mut line = Vec::new();
+    encode_request(&Request { id: Some("q\"".into()), command: Command::Send(send) }, &mut line);
+    assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
+    assert_eq!(line.pop(), Some(b'\n'));
+    let request = decode_request(&line).unwrap();
+    assert_eq!(request.id, Some("q\"".into()));
+    let Command::Send(send) = request.command else { panic!("not a send") };
+    assert_eq!((send.data.get(), send.kind.as_deref()), (r#"{"a":[1]}"#, Some("line\nfeed")));
+    assert_eq!(send.priority, Some(Priority::High));
+
+    let mut line = Vec::new();
+    let send = Send::to_topic("t", to_raw_value(&[1]).unwrap());
+    encode_request(&Request { id: None, command: Command::Send(send) }, &mut line);
+    assert_eq!(line, b"{\"type\":\"send\",\"topic\":\"t\",\"data\":[1]}\n");
+    let mut line = Vec::new();
+    encode_request(&Request { id: Some(7.into()), command: Command::Ping(Default::default()) }, &mut line);
+    assert_eq!(line, b"{\"type\":\"ping\",\"id\":7}\n");
+}
+
+#[test]
+fn data_from_the_network_must_be_exactly_one_value_that_cannot_end_a_line() {
+    let deepest = format!("{}{}", "[".repeat(MAX_DEPTH - 1), "]".repeat(MAX_DEPTH - 1));
+    for good in ["1", "null", "\"a b\"", r#"{"a": [ ]}"#, r#""\n\ud800""#, "\"\u{2028}\"", &deepest] {
+        assert_eq!(check_data(good.as_bytes()).expect(good).get(), good);
+    }
+    let too_deep = format!("[{deepest}]");
+    let bad: &[&[u8]] = &[
+        b"",
+        b" ",
+        b" 1",
+        b"1 ",
+        b"1 2",
+        b"{}{}",
+        b"1\n",
+        b"[\n1]",
+        b"[\t1]",
+        b"\"\n\"",
+        b"\"a\0\"",
+        b"\"\xff\"",
+        b"nul",
+        b"[1",
+        b"1}{\"type\":\"ready\"",
+        too_deep.as_bytes(),
+    ];
+    for bad in bad {
+        assert!(check_data(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_fail_otherwise_than_with_a_stable_code(
+        line in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
+        if let Err(error) = decode_request(&line) {
+            prop_assert!(matches!(error.code, ErrorCode::InvalidUtf8 | ErrorCode::InvalidJson));
+        }
+    }
+
+    #[test]
+    fn what_passes_the_check_comes_back_from_a_line_unchanged(text in "[ -~\u{85}\u{2028}é]{0,20}") {
+        let data = serde_json::to_vec(&json!({ "text": text })).unwrap();
+        let raw = check_data(&data).unwrap();
+        let mut line = Vec::new();
+        let command = Command::Send(Send::to_topic("t", raw));
+        encode_request(&Request { id: None, command }, &mut line);
+        let value: Value = serde_json::from_slice(&line).unwrap();
+        prop_assert_eq!(&value["data"]["text"], &json!(text));
+    }
+}

@@ -1,0 +1,172 @@
+//! The child process: spawned in a process group of its own, its stderr kept at hand, and always reaped.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use tokio::io::AsyncReadExt;
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What is kept of stderr: as much as the pipe itself would hold.
+const STDERR_BYTES: usize = 64 * 1024;
+
+/// What an error quotes of it: about twenty lines.
+const QUOTED_BYTES: usize = 2048;
+
+/// A child process. Dropped, it is killed, with or without a runtime; a thread reaps it.
+pub(crate) struct Process {
+    child: Arc<Mutex<Child>>,
+    group: Pid,
+    exit: Exit,
+}
+
+/// The ends of a child's pipes.
+pub(crate) struct Pipes {
+    pub(crate) stdin: ChildStdin,
+    pub(crate) stdout: ChildStdout,
+    pub(crate) stderr: ChildStderr,
+}
+
+impl Process {
+    /// Starts `command`. Its group is its own, so that Ctrl-C at a terminal reaches the parent alone, which can then
+    /// let the child finish.
+    pub(crate) fn spawn(mut command: Command) -> io::Result<(Process, Pipes)> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn()?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let group = Pid::from_child(&child);
+        let child = Arc::new(Mutex::new(child));
+        let (exited, exit) = watch::channel(None);
+        let process = Process { child: Arc::clone(&child), group, exit: Exit(exit) };
+        thread::Builder::new()
+            .name("p2p-node reaper".to_owned())
+            .spawn(move || reap(&child, group, &exited))?;
+        let pipes = Pipes {
+            stdin: ChildStdin::from_std(stdin.expect("stdin was asked for"))?,
+            stdout: ChildStdout::from_std(stdout.expect("stdout was asked for"))?,
+            stderr: ChildStderr::from_std(stderr.expect("stderr was asked for"))?,
+        };
+        Ok((process, pipes))
+    }
+
+    /// How the process ends.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit.clone()
+    }
+
+    /// Asks the process and its children to end.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Ends the process and its children.
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let mut child = lock(&self.child);
+        // While it is not reaped, and the lock keeps it so, no other process can have its number.
+        if matches!(child.try_wait(), Ok(None)) {
+            // It may have ended just now, which is what was wanted.
+            let _ = kill_process_group(self.group, signal);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Waits for the end without reaping, so that the lock is not held meanwhile, then reaps.
+fn reap(child: &Mutex<Child>, pid: Pid, exited: &watch::Sender<Option<ExitStatus>>) {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
+    if let Ok(status) = lock(child).wait() {
+        exited.send_replace(Some(status));
+    }
+}
+
+/// How a process ends.
+#[derive(Clone)]
+pub(crate) struct Exit(watch::Receiver<Option<ExitStatus>>);
+
+impl Exit {
+    /// Waits until the process has ended and is reaped. `None`: the system does not tell how it ended, which happens
+    /// when the embedding program ignores SIGCHLD.
+    pub(crate) async fn wait(&mut self) -> Option<ExitStatus> {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(status) => *status,
+            Err(_) => None,
+        }
+    }
+}
+
+/// The end of what a child wrote to stderr.
+#[derive(Clone, Default)]
+pub(crate) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+
+impl Tail {
+    /// Reads `stderr` to its end, whoever looks at it: a child whose stderr is full would stop.
+    pub(crate) fn drain(&self, mut stderr: ChildStderr) -> JoinHandle<()> {
+        let tail = self.clone();
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 8 * 1024];
+            while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
+                tail.push(&buffer[..length]);
+            }
+        })
+    }
+
+    /// What an error quotes.
+    pub(crate) fn quote(&self) -> String {
+        let bytes = lock(&self.0);
+        let last: Vec<u8> = bytes.iter().skip(bytes.len().saturating_sub(QUOTED_BYTES)).copied().collect();
+        String::from_utf8_lossy(&last).into_owned()
+    }
+
+    /// All that is kept.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(lock(&self.0).make_contiguous()).into_owned()
+    }
+
+    fn push(&self, bytes: &[u8]) {
+        let mut kept = lock(&self.0);
+        kept.extend(bytes);
+        let excess = kept.len().saturating_sub(STDERR_BYTES);
+        kept.drain(..excess);
+    }
+}
+
+/// Nothing is left half done under any lock of this crate, so a panic elsewhere does not spoil it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_keeps_the_end() {
+        let tail = Tail::default();
+        tail.push(b"first");
+        assert_eq!(tail.text(), "first");
+        for _ in 0..20 {
+            tail.push(&[b'x'; 8 * 1024]);
+        }
+        tail.push(b"last");
+        assert_eq!(tail.text().len(), STDERR_BYTES);
+        assert!(tail.text().ends_with("xlast") && !tail.text().contains("first"));
+        assert_eq!(tail.quote().len(), QUOTED_BYTES);
+        assert!(tail.quote().ends_with("xlast"));
+    }
+}

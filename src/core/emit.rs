@@ -1,0 +1,292 @@
+//! The lines on their way to the parent. The network never waits for the parent to read: what must be told
+//! is bounded by admission, mail by refusing it on the wire, everything else by dropping and counting.
+
+use std::collections::VecDeque;
+
+use p2p_node_protocol::{Dropped, Event, Log, Overflow, Priority};
+
+/// Lines that the writer may hold. Two of its 64 KiB writes at 64 bytes a line, so that it never runs dry
+/// between two turns of the loop.
+pub const WRITER_LINES: usize = 2048;
+/// Bytes that the writer may hold, roughly; one larger line may always go.
+pub const WRITER_BYTES: usize = 1 << 20;
+/// Lines that must be told (answers, deliveries, errors) at which stdin is no longer read.
+pub const MUST_TELL_LINES: usize = 4096;
+/// Mail that waits for the parent, in lines (`reference/stdio.md` §2.4).
+pub const MAIL_LINES: usize = 4096;
+/// Mail that waits for the parent, in bytes (`reference/stdio.md` §2.4).
+pub const MAIL_BYTES: usize = 16 << 20;
+/// Broadcasts that wait for the parent, in lines; as for mail.
+pub const TOPIC_LINES: usize = 4096;
+/// Broadcasts that wait for the parent, in bytes; as for mail.
+pub const TOPIC_BYTES: usize = 16 << 20;
+/// News of peers that wait for the parent; older news of the same peer give way first.
+pub const NEWS_LINES: usize = 1024;
+/// Logs that wait for the parent.
+pub const LOG_LINES: usize = 256;
+
+/// Bytes of a line that are not its payload, roughly: for accounting, not for limits on the wire.
+const LINE_OVERHEAD: usize = 512;
+
+#[derive(Debug)]
+struct Line {
+    order: u64,
+    bytes: usize,
+    event: Event,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<Line>,
+    bytes: usize,
+}
+
+impl Queue {
+    fn push(&mut self, line: Line) {
+        self.bytes += line.bytes;
+        self.lines.push_back(line);
+    }
+
+    fn pop(&mut self) -> Option<Line> {
+        let line = self.lines.pop_front()?;
+        self.bytes -= line.bytes;
+        Some(line)
+    }
+
+    fn order(&self) -> Option<u64> {
+        self.lines.front().map(|line| line.order)
+    }
+}
+
+/// Index of the queue of each class in [`Outlet::queues`].
+const MUST: usize = 0;
+const MAIL: usize = 1;
+const TOPIC_LOW: usize = 2;
+const TOPIC_MEDIUM: usize = 3;
+const TOPIC_HIGH: usize = 4;
+const NEWS: usize = 5;
+const LOG: usize = 6;
+
+/// The queues in front of the writer.
+#[derive(Debug, Default)]
+pub struct Outlet {
+    queues: [Queue; 7],
+    order: u64,
+    at_writer: VecDeque<usize>,
+    at_writer_bytes: usize,
+    dropped: Dropped,
+    total: Dropped,
+}
+
+impl Outlet {
+    /// Queues a line that the parent must get: an answer, a delivery, an error, `ready`, `closing`.
+    pub fn tell(&mut self, event: Event) {
+        self.push(MUST, event, 0);
+    }
+
+    /// Whether mail of so many lines and bytes can be taken.
+    pub fn has_mail_room(&self, lines: usize, bytes: usize) -> bool {
+        let queue = &self.queues[MAIL];
+        queue.lines.is_empty()
+            || queue.lines.len() + lines <= MAIL_LINES && queue.bytes + bytes + lines * LINE_OVERHEAD <= MAIL_BYTES
+    }
+
+    /// Queues mail, for which there is room.
+    pub fn mail(&mut self, event: Event, payload: usize) {
+        self.push(MAIL, event, payload);
+    }
+
+    /// Queues a broadcast; drops the oldest of the lowest priority when there is no room.
+    pub fn broadcast(&mut self, priority: Priority, event: Event, payload: usize) {
+        let class = match priority {
+            Priority::Low => TOPIC_LOW,
+            Priority::Medium => TOPIC_MEDIUM,
+            Priority::High => TOPIC_HIGH,
+        };
+        self.push(class, event, payload);
+        let classes = TOPIC_LOW..=TOPIC_HIGH;
+        loop {
+            let queues = &self.queues[classes.clone()];
+            let lines: usize = queues.iter().map(|queue| queue.lines.len()).sum();
+            let bytes: usize = queues.iter().map(|queue| queue.bytes).sum();
+            if lines <= TOPIC_LINES && (bytes <= TOPIC_BYTES || lines == 1) {
+                return;
+            }
+            if classes.clone().any(|class| self.queues[class].pop().is_some()) {
+                self.dropped.topic_message += 1;
+                self.total.topic_message += 1;
+            }
+        }
+    }
+
+    /// Queues news of a peer; `same` tells whether a queued line is older news of the same kind and peer.
+    pub fn news(&mut self, event: Event, same: impl Fn(&Event) -> bool) {
+        let queue = &mut self.queues[NEWS];
+        let gives_way = match queue.lines.iter().position(|line| same(&line.event)) {
+            None if queue.lines.len() >= NEWS_LINES => Some(0),
+            other => other,
+        };
+        if let Some(line) = gives_way.and_then(|index| queue.lines.remove(index)) {
+            queue.bytes -= line.bytes;
+        }
+        self.push(NEWS, event, 0);
+    }
+
+    /// Queues a log; drops the oldest when there is no room.
+    pub fn log(&mut self, log: Log) {
+        self.push(LOG, Event::Log(Box::new(log)), 0);
+        if self.queues[LOG].lines.len() > LOG_LINES && self.queues[LOG].pop().is_some() {
+            self.dropped.log += 1;
+            self.total.log += 1;
+        }
+    }
+
+    fn push(&mut self, class: usize, event: Event, payload: usize) {
+        self.order += 1;
+        self.queues[class].push(Line { order: self.order, bytes: payload + LINE_OVERHEAD, event });
+    }
+
+    /// Whether so little waits to be told that another command may be read.
+    pub fn takes_commands(&self) -> bool {
+        self.queues[MUST].lines.len() < MUST_TELL_LINES
+    }
+
+    /// The writer has put out so many lines.
+    pub fn written(&mut self, lines: usize) {
+        for bytes in self.at_writer.drain(..lines.min(self.at_writer.len())) {
+            self.at_writer_bytes -= bytes;
+        }
+    }
+
+    /// The next line for the writer, in the order in which they came, while it has room.
+    pub fn next(&mut self) -> Option<Event> {
+        let full = self.at_writer.len() >= WRITER_LINES || self.at_writer_bytes >= WRITER_BYTES;
+        if full {
+            return None;
+        }
+        if self.dropped != Dropped::default() {
+            let dropped = std::mem::take(&mut self.dropped);
+            self.at_writer(LINE_OVERHEAD);
+            return Some(Event::Overflow(Overflow { dropped, total: self.total }));
+        }
+        let oldest = self
+            .queues
+            .iter_mut()
+            .filter(|queue| queue.order().is_some())
+            .min_by_key(|queue| queue.order())?;
+        let line = oldest.pop()?;
+        self.at_writer(line.bytes);
+        Some(line.event)
+    }
+
+    fn at_writer(&mut self, bytes: usize) {
+        self.at_writer.push_back(bytes);
+        self.at_writer_bytes += bytes;
+    }
+
+    /// What was dropped since the start.
+    pub fn dropped(&self) -> Dropped {
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use p2p_node_protocol::{Closing, Level};
+
+    fn log(text: &str) -> Log {
+        Log { level: Level::Info, namespace: "test".into(), message: text.into(), meta: None }
+    }
+
+    fn mark(number: usize) -> Event {
+        Event::Closing(Closing { reason: number.to_string() })
+    }
+
+    fn number(event: &Event) -> usize {
+        match event {
+            Event::Closing(closing) => closing.reason.parse().unwrap(),
+            other => panic!("not a mark: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn lines_of_all_classes_leave_in_the_order_they_came() {
+        let mut outlet = Outlet::default();
+        outlet.tell(mark(0));
+        outlet.mail(mark(1), 10);
+        outlet.broadcast(Priority::Low, mark(2), 10);
+        outlet.broadcast(Priority::High, mark(3), 10);
+        outlet.news(mark(4), |_| false);
+        outlet.tell(mark(5));
+        let order: Vec<_> = std::iter::from_fn(|| outlet.next()).map(|event| number(&event)).collect();
+        assert_eq!(order, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn the_writer_gets_no_more_than_its_window() {
+        let mut outlet = Outlet::default();
+        for index in 0..3 * WRITER_LINES {
+            outlet.tell(mark(index));
+        }
+        assert!(!outlet.takes_commands());
+        let first = std::iter::from_fn(|| outlet.next()).count();
+        assert!(first <= WRITER_LINES && first > 0);
+        outlet.written(1);
+        assert_eq!(std::iter::from_fn(|| outlet.next()).count(), 1);
+    }
+
+    #[test]
+    fn broadcasts_give_way_lowest_and_oldest_first_and_are_counted() {
+        let mut outlet = Outlet::default();
+        outlet.broadcast(Priority::High, mark(0), 1);
+        for index in 1..=TOPIC_LINES {
+            outlet.broadcast(Priority::Low, mark(index), 1);
+        }
+        outlet.broadcast(Priority::Medium, mark(TOPIC_LINES + 1), 1);
+        assert_eq!(outlet.dropped().topic_message, 2);
+        let Some(Event::Overflow(overflow)) = outlet.next() else { panic!("the gap is told first") };
+        assert_eq!((overflow.dropped.topic_message, overflow.total.topic_message), (2, 2));
+        assert_eq!(outlet.next().map(|event| number(&event)), Some(0));
+        assert_eq!(outlet.next().map(|event| number(&event)), Some(3));
+    }
+
+    #[test]
+    fn one_broadcast_larger_than_the_limit_still_goes() {
+        let mut outlet = Outlet::default();
+        outlet.broadcast(Priority::Low, mark(0), TOPIC_BYTES + 1);
+        assert_eq!(outlet.next().map(|event| number(&event)), Some(0));
+    }
+
+    #[test]
+    fn mail_has_room_up_to_its_limits() {
+        let mut outlet = Outlet::default();
+        assert!(outlet.has_mail_room(MAIL_LINES, MAIL_BYTES), "an empty queue takes any one frame");
+        outlet.mail(mark(0), 100);
+        assert!(outlet.has_mail_room(1, 100));
+        assert!(!outlet.has_mail_room(MAIL_LINES, 0));
+        assert!(!outlet.has_mail_room(1, MAIL_BYTES));
+    }
+
+    #[test]
+    fn news_of_the_same_peer_replace_each_other_and_stay_bounded() {
+        let mut outlet = Outlet::default();
+        outlet.news(mark(7), |_| false);
+        outlet.news(mark(7), |event| number(event) == 7);
+        assert_eq!(std::iter::from_fn(|| outlet.next()).count(), 1);
+        for index in 0..2 * NEWS_LINES {
+            outlet.news(mark(index), |_| false);
+        }
+        outlet.written(1);
+        assert_eq!(outlet.next().map(|event| number(&event)), Some(NEWS_LINES));
+    }
+
+    #[test]
+    fn logs_are_bounded_and_counted() {
+        let mut outlet = Outlet::default();
+        for index in 0..LOG_LINES + 5 {
+            outlet.log(log(&index.to_string()));
+        }
+        assert_eq!(outlet.dropped().log, 5);
+    }
+}

@@ -1,0 +1,3 @@
+//! What is decided about peers from numbers alone: when to try again.
+
+pub mod retry;

@@ -1,0 +1,190 @@
+//! Strict protobuf: the one way by which bytes from the network become values.
+//!
+//! A message is accepted only in its canonical encoding: known fields, each once, in the order of their
+//! numbers, without defaults spelled out. So a value has exactly one encoding, and nothing that was not
+//! looked at can hide in bytes that were signed.
+
+use bytes::{Buf, Bytes};
+use prost::encoding::{WireType, decode_key, decode_varint};
+
+/// The only version of frames, records, acks and hellos so far.
+pub const WIRE_VERSION: u32 = 1;
+
+/// Why bytes are not the message that they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// More bytes than such a message may have.
+    #[error("larger than {limit} bytes")]
+    TooLarge {
+        /// The most accepted, in bytes.
+        limit: usize,
+    },
+    /// Not protobuf, or not of this shape.
+    #[error("malformed")]
+    Malformed,
+    /// Unknown or repeated fields, or an encoding that nobody writes.
+    #[error("not in canonical form")]
+    NotCanonical,
+    /// A version that this node does not speak.
+    #[error("of an unknown version")]
+    Version,
+    /// A field is missing or outside its limits; the name as in `PROTOCOL.md`.
+    #[error("field `{0}` is missing or outside its limits")]
+    Field(&'static str),
+}
+
+/// A message that can be decoded from the network, with everything that bounds it.
+pub trait Wire: prost::Message + Default {
+    /// Longest encoding accepted, in bytes.
+    const MAX_BYTES: usize;
+
+    /// Looks at the bytes before anything is allocated for them. Needed where a repeated field could hold so
+    /// many empty elements that decoding them takes far more memory than the bytes themselves.
+    ///
+    /// # Errors
+    /// When an element count is over its limit.
+    fn prescan(_bytes: &[u8]) -> Result<(), DecodeError> {
+        Ok(())
+    }
+
+    /// Checks every field against its limits.
+    ///
+    /// # Errors
+    /// Names the first field outside its limits.
+    fn check(&self) -> Result<(), DecodeError>;
+}
+
+/// Decodes `bytes`, accepting only the canonical encoding of a message within its limits. Byte fields of the
+/// result share memory with `bytes`.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn strict_decode<M: Wire>(bytes: &Bytes) -> Result<M, DecodeError> {
+    if bytes.len() > M::MAX_BYTES {
+        return Err(DecodeError::TooLarge { limit: M::MAX_BYTES });
+    }
+    M::prescan(bytes)?;
+    let message = M::decode(bytes.clone()).map_err(|_| DecodeError::Malformed)?;
+    if message.encoded_len() != bytes.len() || message.encode_to_vec() != *bytes {
+        return Err(DecodeError::NotCanonical);
+    }
+    message.check()?;
+    Ok(message)
+}
+
+/// Walks the fields of one message without decoding them: `on` gets each number, with the content of those
+/// that have a length.
+pub(crate) fn walk(
+    mut bytes: &[u8],
+    mut on: impl FnMut(u32, &[u8]) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    while !bytes.is_empty() {
+        let (number, wire_type) = decode_key(&mut bytes).map_err(|_| DecodeError::Malformed)?;
+        let (skip, content) = match wire_type {
+            WireType::Varint => {
+                decode_varint(&mut bytes).map_err(|_| DecodeError::Malformed)?;
+                (0, 0)
+            }
+            WireType::SixtyFourBit => (8, 0),
+            WireType::ThirtyTwoBit => (4, 0),
+            WireType::LengthDelimited => {
+                let length = decode_varint(&mut bytes).map_err(|_| DecodeError::Malformed)?;
+                let length = usize::try_from(length).map_err(|_| DecodeError::Malformed)?;
+                (length, length)
+            }
+            // proto3 has no groups.
+            WireType::StartGroup | WireType::EndGroup => return Err(DecodeError::Malformed),
+        };
+        if bytes.len() < skip {
+            return Err(DecodeError::Malformed);
+        }
+        on(number, &bytes[..content])?;
+        bytes.advance(skip);
+    }
+    Ok(())
+}
+
+/// `Ok` when `holds`, else names `field`.
+pub(crate) fn within(holds: bool, field: &'static str) -> Result<(), DecodeError> {
+    if holds { Ok(()) } else { Err(DecodeError::Field(field)) }
+}
+
+/// `Ok` for the version that this node speaks.
+pub(crate) fn known_version(version: u32) -> Result<(), DecodeError> {
+    if version == WIRE_VERSION { Ok(()) } else { Err(DecodeError::Version) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Pair {
+        #[prost(uint32, tag = 1)]
+        number: u32,
+        #[prost(string, tag = 2)]
+        text: String,
+    }
+
+    impl Wire for Pair {
+        const MAX_BYTES: usize = 16;
+
+        fn check(&self) -> Result<(), DecodeError> {
+            within(self.text.len() <= 4, "text")
+        }
+    }
+
+    fn decode(bytes: &'static [u8]) -> Result<Pair, DecodeError> {
+        strict_decode(&Bytes::from_static(bytes))
+    }
+
+    #[test]
+    fn takes_the_canonical_encoding_alone() {
+        let pair = Pair { number: 5, text: "ab".to_owned() };
+        assert_eq!(decode(b"\x08\x05\x12\x02ab"), Ok(pair));
+        assert_eq!(decode(b""), Ok(Pair::default()));
+        for (bytes, why) in [
+            (&b"\x12\x02ab\x08\x05"[..], "fields out of order"),
+            (b"\x08\x05\x08\x05", "a field twice"),
+            (b"\x08\x00", "a default spelled out"),
+            (b"\x08\x85\x00", "an overlong varint"),
+            (b"\x08\x05\x18\x01", "an unknown field"),
+        ] {
+            assert_eq!(decode(bytes), Err(DecodeError::NotCanonical), "{why}");
+        }
+        for (bytes, why) in [
+            (&b"\x08"[..], "cut short"),
+            (b"\x12\x05ab", "a length beyond the end"),
+            (b"\x12\x02\xff\xff", "a string that is not UTF-8"),
+            (b"\x0b\x0c", "a group without end"),
+            (b"\x0a\x01a", "another wire type"),
+        ] {
+            assert_eq!(decode(bytes), Err(DecodeError::Malformed), "{why}");
+        }
+    }
+
+    #[test]
+    fn keeps_to_limits() {
+        assert_eq!(decode(b"\x12\x05abcde"), Err(DecodeError::Field("text")));
+        assert_eq!(decode(b"\x12\x0fabcdefghijklmno"), Err(DecodeError::TooLarge { limit: 16 }));
+    }
+
+    #[test]
+    fn walks_every_wire_type_and_stays_within_the_bytes() {
+        let bytes = b"\x08\x96\x01\x11\0\0\0\0\0\0\0\0\x1a\x02hi\x25\0\0\0\0";
+        let mut seen = Vec::new();
+        walk(bytes, |number, content| {
+            seen.push((number, content.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, [(1, vec![]), (2, vec![]), (3, b"hi".to_vec()), (4, vec![])]);
+        for end in [1, 2, 4, 11, 13, 14, 15, 17, 20] {
+            assert_eq!(walk(&bytes[..end], |_, _| Ok(())), Err(DecodeError::Malformed), "cut at {end}");
+        }
+        assert_eq!(
+            walk(b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", |_, _| Ok(())),
+            Err(DecodeError::Malformed)
+        );
+    }
+}

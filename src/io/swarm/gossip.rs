@@ -1,0 +1,196 @@
+//! Gossipsub as this network uses it: anonymous, because every frame on a topic is signed by itself; validated by the
+//! core; scored. The numbers are those of `reference/libp2p.md` §2 where no other source is given.
+
+use std::time::Duration;
+
+use libp2p::gossipsub::{
+    Behaviour, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, Message,
+    MessageAuthenticity, MessageId, PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams,
+    TopicSubscriptionFilter, ValidationMode, score_parameter_decay,
+};
+use sha2::{Digest, Sha256};
+
+use super::SetupError;
+use crate::core::scope::AddressScope;
+
+/// Largest RPC, in bytes. A topic message has at most 60 KiB (design §4), but the receiver holds its whole read buffer,
+/// which may contain the next frame too, against this number, so that it must be well above twice that.
+pub const MAX_TRANSMIT: usize = 256 << 10;
+
+/// Topics that a peer may be subscribed to, and subscribe to at once.
+pub const MAX_TOPICS_PER_PEER: usize = 256;
+
+/// Longest topic, in bytes and with its prefix, so that a peer's subscriptions stay small.
+pub const MAX_TOPIC_BYTES: usize = 256;
+
+/// Messages queued to one peer (design §6). Each entry is a copy of up to 60 KiB.
+const QUEUE_PER_PEER: usize = 64;
+
+/// Ids in one IHAVE: 500 of 22 bytes stay below the 16 KiB of control data at which receivers stop reading.
+const MAX_IHAVE_IDS: usize = 500;
+
+/// Heartbeats for which a message may wait for its verdict: 10 s at one a second (CHORUS' validation timeout, design §8).
+const HISTORY: usize = 10;
+
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Separates these hashes from every other that is made here.
+const ID_DOMAIN: &[u8] = b"p2p-node/gossip-id/v1";
+
+/// Bytes of the hash that make an id.
+const ID_BYTES: usize = 20;
+
+pub(super) type Gossipsub = Behaviour<IdentityTransform, MaxCountSubscriptionFilter<OurTopics>>;
+
+/// Builds the behaviour; `prefix` is what the names of our network's topics begin with.
+pub(super) fn build(prefix: &str, scope: AddressScope) -> Result<Gossipsub, SetupError> {
+    let config = ConfigBuilder::default()
+        .validation_mode(ValidationMode::Anonymous)
+        .validate_messages()
+        .message_id_fn(|message: &Message| message_id(message.topic.as_str(), &message.data))
+        .max_transmit_size(MAX_TRANSMIT)
+        .max_control_messages_sent(MAX_IHAVE_IDS)
+        .heartbeat_initial_delay(HEARTBEAT)
+        .heartbeat_interval(HEARTBEAT)
+        .mesh_n_low(4)
+        .mesh_n(8)
+        .mesh_n_high(12)
+        .mesh_outbound_min(2)
+        .gossip_lazy(6)
+        .history_length(HISTORY)
+        .history_gossip(3)
+        .duplicate_cache_time(2 * MINUTE)
+        .flood_publish(false)
+        .connection_handler_queue_len(QUEUE_PER_PEER)
+        .publish_queue_duration(Duration::from_secs(5))
+        .forward_queue_duration(Duration::from_secs(3))
+        .idontwant_message_size_threshold(1000)
+        .build()
+        .map_err(|error| SetupError::Gossip(error.to_string()))?;
+    let filter = MaxCountSubscriptionFilter {
+        filter: OurTopics { prefix: prefix.to_owned() },
+        max_subscribed_topics: MAX_TOPICS_PER_PEER,
+        max_subscriptions_per_request: MAX_TOPICS_PER_PEER,
+    };
+    let mut gossipsub =
+        Behaviour::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)
+            .map_err(|error| SetupError::Gossip(error.to_owned()))?;
+    gossipsub.with_peer_score(peer_score(scope), thresholds()).map_err(SetupError::Gossip)?;
+    Ok(gossipsub)
+}
+
+/// Subscribes, and scores what is heard there: a topic without parameters has no scoring at all.
+pub(super) fn subscribe(gossipsub: &mut Gossipsub, topic: &IdentTopic) {
+    if let Err(error) = gossipsub.subscribe(topic) {
+        tracing::warn!(%topic, %error, "cannot subscribe");
+        return;
+    }
+    if let Err(error) = gossipsub.set_topic_params(topic.clone(), topic_score()) {
+        tracing::error!(%topic, error, "topic is not scored");
+    }
+}
+
+/// Names a message by what it says and where, which anyone who relays it can check. A frame is signed anew for each
+/// attempt, so that nobody else can bring the same bytes earlier to have ours taken for a repetition.
+fn message_id(topic: &str, data: &[u8]) -> MessageId {
+    let mut hash = Sha256::new();
+    for field in [ID_DOMAIN, topic.as_bytes(), data] {
+        hash.update((field.len() as u64).to_be_bytes());
+        hash.update(field);
+    }
+    MessageId::new(&hash.finalize()[..ID_BYTES])
+}
+
+/// Lets in subscriptions to topics of our network.
+pub(super) struct OurTopics {
+    prefix: String,
+}
+
+impl TopicSubscriptionFilter for OurTopics {
+    fn can_subscribe(&mut self, topic: &TopicHash) -> bool {
+        topic.as_str().starts_with(&self.prefix) && topic.as_str().len() <= MAX_TOPIC_BYTES
+    }
+}
+
+fn thresholds() -> PeerScoreThresholds {
+    PeerScoreThresholds {
+        gossip_threshold: -100.0,
+        publish_threshold: -200.0,
+        graylist_threshold: -400.0,
+        accept_px_threshold: 1000.0,
+        opportunistic_graft_threshold: 1.0,
+    }
+}
+
+fn peer_score(scope: AddressScope) -> PeerScoreParams {
+    PeerScoreParams {
+        topic_score_cap: 50.0,
+        app_specific_weight: 1.0,
+        behaviour_penalty_weight: -10.0,
+        behaviour_penalty_threshold: 6.0,
+        behaviour_penalty_decay: score_parameter_decay(10 * MINUTE),
+        slow_peer_weight: -0.2,
+        slow_peer_threshold: 20.0,
+        slow_peer_decay: 0.5,
+        // On loopback everyone shares one address.
+        ip_colocation_factor_weight: if scope == AddressScope::Loopback { 0.0 } else { -10.0 },
+        ip_colocation_factor_threshold: 8.0,
+        decay_interval: Duration::from_secs(1),
+        decay_to_zero: 0.01,
+        retain_score: 60 * MINUTE,
+        ..PeerScoreParams::default()
+    }
+}
+
+/// Nothing in here depends on how much is said on a topic: a quiet one punishes nobody. Three rejected messages cost
+/// 180, five 500, which is beyond the graylist.
+fn topic_score() -> TopicScoreParams {
+    TopicScoreParams {
+        topic_weight: 1.0,
+        time_in_mesh_weight: 0.01,
+        time_in_mesh_quantum: Duration::from_secs(1),
+        time_in_mesh_cap: 300.0,
+        first_message_deliveries_weight: 0.5,
+        first_message_deliveries_decay: score_parameter_decay(10 * MINUTE),
+        first_message_deliveries_cap: 20.0,
+        mesh_message_deliveries_weight: 0.0,
+        mesh_failure_penalty_weight: 0.0,
+        invalid_message_deliveries_weight: -20.0,
+        invalid_message_deliveries_decay: score_parameter_decay(30 * MINUTE),
+        ..TopicScoreParams::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_depends_on_where_each_field_ends() {
+        assert_eq!(message_id("ab", b"c"), message_id("ab", b"c"));
+        assert_ne!(message_id("ab", b"c"), message_id("a", b"bc"));
+        assert_eq!(message_id("ab", b"c").0.len(), ID_BYTES);
+    }
+
+    #[test]
+    fn topics_of_other_networks_and_endless_ones_are_filtered() {
+        let mut topics = OurTopics { prefix: "/p2p-node/dev/".to_owned() };
+        let mut admits = |topic: String| topics.can_subscribe(&TopicHash::from_raw(topic));
+        assert!(admits("/p2p-node/dev/news".to_owned()));
+        assert!(!admits("/p2p-node/main/news".to_owned()));
+        assert!(!admits("news".to_owned()));
+        let longest = "/p2p-node/dev/".to_owned() + &"n".repeat(MAX_TOPIC_BYTES - "/p2p-node/dev/".len());
+        assert!(admits(longest.clone()));
+        assert!(!admits(longest + "n"));
+    }
+
+    #[test]
+    fn the_parameters_are_valid_in_every_scope() {
+        thresholds().validate().unwrap();
+        topic_score().validate().unwrap();
+        for scope in [AddressScope::Loopback, AddressScope::Private, AddressScope::Public] {
+            peer_score(scope).validate().unwrap();
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Handles of libp2p that the core knows by token.
+
+use std::collections::BTreeMap;
+
+use crate::core::input::Token;
+
+/// A bounded number of handles, in the order in which they came.
+#[derive(Debug)]
+pub(super) struct Held<T> {
+    limit: usize,
+    next: Token,
+    handles: BTreeMap<Token, T>,
+}
+
+impl<T> Held<T> {
+    /// Holds at most `limit` handles.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, next: 0, handles: BTreeMap::new() }
+    }
+
+    /// Takes a handle in and names it; `None` if it is full.
+    pub(super) fn hold(&mut self, handle: T) -> Option<Token> {
+        if self.is_full() {
+            return None;
+        }
+        let token = self.next;
+        self.next += 1;
+        self.handles.insert(token, handle);
+        Some(token)
+    }
+
+    /// Gives a handle back, once.
+    pub(super) fn take(&mut self, token: Token) -> Option<T> {
+        self.handles.remove(&token)
+    }
+
+    /// Drops the handles that are of no more use.
+    pub(super) fn retain(&mut self, mut useful: impl FnMut(&T) -> bool) {
+        self.handles.retain(|_, handle| useful(handle));
+    }
+
+    /// Gives the oldest back if there is no room for another.
+    pub(super) fn make_room(&mut self) -> Option<T> {
+        if !self.is_full() {
+            return None;
+        }
+        self.handles.pop_first().map(|(_, handle)| handle)
+    }
+
+    /// Whether there is no room for another.
+    pub(super) fn is_full(&self) -> bool {
+        self.handles.len() >= self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_given_back_once() {
+        let mut held = Held::new(2);
+        let token = held.hold('a').unwrap();
+        assert_eq!(held.take(token), Some('a'));
+        assert_eq!(held.take(token), None);
+        assert_ne!(held.hold('b'), Some(token));
+    }
+
+    #[test]
+    fn a_full_one_refuses_until_something_is_taken() {
+        let mut held = Held::new(2);
+        let first = held.hold('a').unwrap();
+        held.hold('b').unwrap();
+        assert_eq!(held.hold('c'), None);
+        held.take(first);
+        assert!(held.hold('c').is_some());
+    }
+
+    #[test]
+    fn room_is_made_by_the_oldest_and_only_when_needed() {
+        let mut held = Held::new(2);
+        held.hold('a').unwrap();
+        assert_eq!(held.make_room(), None);
+        held.hold('b').unwrap();
+        assert_eq!(held.make_room(), Some('a'));
+        held.hold('c').unwrap();
+        held.retain(|handle| *handle == 'c');
+        assert_eq!((held.take(1), held.take(2)), (None, Some('c')));
+    }
+}

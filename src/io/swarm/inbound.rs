@@ -1,0 +1,221 @@
+//! What libp2p tells, as inputs to the core.
+
+use bytes::Bytes;
+use libp2p::gossipsub::{self, MessageAcceptance, TopicHash};
+use libp2p::kad::{self, GetRecordOk, InboundRequest, PutRecordError, QueryResult, RoutingUpdate};
+use libp2p::request_response::{self, Message};
+use libp2p::swarm::{DialError, SwarmEvent};
+use libp2p::{PeerId, identify, ping};
+
+use super::behaviour::BehaviourEvent;
+use super::{MAX_ADDRS_PER_SERVER, Net, store};
+use crate::core::input::Input;
+
+/// What hello and mail report.
+type Exchange = request_response::Event<Bytes, Bytes>;
+
+impl Net {
+    /// Turns one event into inputs: none, one, or at most as many as one event has parts.
+    pub(super) fn take_in(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.take_in_behaviour(event),
+            SwarmEvent::ConnectionEstablished { peer_id: peer, endpoint, num_established, .. } => {
+                self.dials.remove(&peer);
+                if num_established.get() == 1 {
+                    self.inputs.push_back(Input::Connected { peer, dialer: endpoint.is_dialer() });
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id: peer, num_established: 0, cause, .. } => {
+                let reason = cause.map(|cause| cause.to_string());
+                self.inputs.push_back(Input::Disconnected { peer, reason });
+            }
+            // Kademlia wanted to dial where a dial was under way already.
+            SwarmEvent::OutgoingConnectionError { error: DialError::DialPeerConditionFalse(_), .. } => {}
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+                let failed = self.dials.remove(&peer).then(|| error.to_string());
+                self.inputs.extend(failed.map(|reason| Input::DialFailed { peer, reason }));
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                let report = self.listeners.named(&mut self.swarm, listener_id, &address);
+                self.inputs.extend(report);
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                let reason = match reason {
+                    Ok(()) => "the listener was closed".to_owned(),
+                    Err(error) => format!("the listener broke: {error}"),
+                };
+                let report = self.listeners.closed(listener_id, reason);
+                self.inputs.extend(report);
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "listener"),
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                tracing::debug!(%error, "incoming connection")
+            }
+            // The other events announce, or concern addresses that peers claim to see us at.
+            _ => {}
+        }
+    }
+
+    fn take_in_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) => match never {},
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.note_server(peer_id, info);
+            }
+            BehaviourEvent::Identify(_) => {}
+            BehaviourEvent::Ping(ping::Event { result: Err(error), connection, .. }) => {
+                // A peer without ping is not known to be dead.
+                if !matches!(error, ping::Failure::Unsupported) {
+                    self.swarm.close_connection(connection);
+                }
+            }
+            BehaviourEvent::Ping(_) => {}
+            BehaviourEvent::Kad(event) => self.take_in_kademlia(event),
+            BehaviourEvent::Hello(event) => self.take_in_hello(event),
+            BehaviourEvent::Mail(event) => self.take_in_mail(event),
+            BehaviourEvent::Gossip(event) => self.take_in_gossip(event),
+        }
+    }
+
+    /// A peer that speaks our Kademlia protocol serves the DHT: clients do not offer it.
+    fn note_server(&mut self, peer: PeerId, info: identify::Info) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        if !info.protocols.contains(&self.names.kad) {
+            kad.remove_peer(&peer);
+            return;
+        }
+        let mut addrs = self.scope.select(info.listen_addrs);
+        addrs.truncate(MAX_ADDRS_PER_SERVER);
+        let mut known = false;
+        for addr in addrs {
+            known |= !matches!(kad.add_address(&peer, addr), RoutingUpdate::Failed);
+        }
+        if known {
+            self.inputs.push_back(Input::ServerKnown { peer });
+        }
+    }
+
+    fn take_in_kademlia(&mut self, event: kad::Event) {
+        match event {
+            kad::Event::InboundRequest {
+                request: InboundRequest::PutRecord { source, record: Some(record), .. },
+            } => {
+                let fits = record.key.as_ref().len() == store::KEY_BYTES
+                    && record.value.len() <= store::MAX_VALUE_BYTES;
+                if fits {
+                    let key = Bytes::copy_from_slice(record.key.as_ref());
+                    let value = record.value.into();
+                    self.inputs.push_back(Input::RecordOffered { peer: source, key, value });
+                }
+            }
+            kad::Event::OutboundQueryProgressed {
+                id, result: QueryResult::GetRecord(result), step, ..
+            } => {
+                let Some(&token) = self.queries.get(&id) else { return };
+                if let Ok(GetRecordOk::FoundRecord(found)) = result {
+                    self.inputs.push_back(Input::RecordFound { token, value: found.record.value.into() });
+                }
+                if step.last {
+                    self.queries.remove(&id);
+                    self.inputs.push_back(Input::QueryEnded { token });
+                }
+            }
+            kad::Event::OutboundQueryProgressed { result: QueryResult::PutRecord(result), .. } => {
+                let stored = match result {
+                    Ok(_) => true,
+                    Err(
+                        PutRecordError::QuorumFailed { success, .. }
+                        | PutRecordError::Timeout { success, .. },
+                    ) => !success.is_empty(),
+                };
+                self.inputs.push_back(Input::RecordPut { stored });
+            }
+            // Looking for servers goes on by itself, and reads of our store are none of the core's business.
+            _ => {}
+        }
+    }
+
+    fn take_in_hello(&mut self, event: Exchange) {
+        let Exchange::Message { peer, message, .. } = event else { return };
+        match message {
+            Message::Request { request: body, channel, .. } => {
+                // Whoever asked longest ago is told, by the loss of the channel, that nothing comes.
+                self.hellos_asked.make_room();
+                if let Some(token) = self.hellos_asked.hold(channel) {
+                    self.inputs.push_back(Input::HelloAsked { token, peer, body });
+                }
+            }
+            Message::Response { response: body, .. } => {
+                self.inputs.push_back(Input::HelloAnswered { peer, body });
+            }
+        }
+    }
+
+    fn take_in_mail(&mut self, event: Exchange) {
+        match event {
+            Exchange::Message { peer, message: Message::Request { request: frame, channel, .. }, .. } => {
+                if self.mail_asked.is_full() {
+                    self.mail_asked.retain(request_response::ResponseChannel::is_open);
+                }
+                match self.mail_asked.hold(channel) {
+                    Some(token) => self.inputs.push_back(Input::MailAsked { token, peer, frame }),
+                    // The channel is dropped, which tells the sender that nothing came of it.
+                    None => self.counters.mail_refused += 1,
+                }
+            }
+            Exchange::Message { message: Message::Response { request_id, response }, .. } => {
+                self.mail_answered(&request_id, Ok(response));
+            }
+            Exchange::OutboundFailure { request_id, error, .. } => {
+                self.mail_answered(&request_id, Err(error.to_string()));
+            }
+            Exchange::InboundFailure { .. } | Exchange::ResponseSent { .. } => {}
+        }
+    }
+
+    fn mail_answered(
+        &mut self,
+        request: &request_response::OutboundRequestId,
+        outcome: Result<Bytes, String>,
+    ) {
+        if let Some(token) = self.mail_sent.remove(request) {
+            self.inputs.push_back(Input::MailAnswered { token, outcome });
+        }
+    }
+
+    fn take_in_gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message { propagation_source: from, message_id, message } => {
+                // libp2p forgets a message that is not judged in time; so does this, by the number of those after it.
+                if let Some((id, from)) = self.gossip_unjudged.make_room() {
+                    self.counters.gossip_shed += 1;
+                    let gossip = &mut self.swarm.behaviour_mut().gossip;
+                    gossip.report_message_validation_result(&id, &from, MessageAcceptance::Ignore);
+                }
+                let Some(topic) = self.topic_name(&message.topic) else { return };
+                if let Some(token) = self.gossip_unjudged.hold((message_id, from)) {
+                    let data = message.data.into();
+                    self.inputs.push_back(Input::Gossip { token, from, topic, data });
+                }
+            }
+            gossipsub::Event::Subscribed { peer_id: peer, topic } => {
+                let subscribed = self.topic_name(&topic).map(|topic| Input::PeerSubscribed { peer, topic });
+                self.inputs.extend(subscribed);
+            }
+            gossipsub::Event::Unsubscribed { peer_id: peer, topic } => {
+                let unsubscribed =
+                    self.topic_name(&topic).map(|topic| Input::PeerUnsubscribed { peer, topic });
+                self.inputs.extend(unsubscribed);
+            }
+            gossipsub::Event::SlowPeer { peer_id: peer, .. } => {
+                self.inputs.push_back(Input::SlowPeer { peer })
+            }
+            gossipsub::Event::GossipsubNotSupported { .. } => {}
+        }
+    }
+
+    /// A topic without the network's prefix. The subscription filter lets in no other.
+    fn topic_name(&self, topic: &TopicHash) -> Option<String> {
+        topic.as_str().strip_prefix(&self.names.topic_prefix).map(str::to_owned)
+    }
+}

@@ -1,0 +1,211 @@
+//! The codec of `hello/1` and `mail/1`: one message each way on a stream of its own, behind its length.
+
+use std::io;
+
+use bytes::Bytes;
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::StreamProtocol;
+use libp2p::request_response;
+
+/// Largest `Hello`, either way, in bytes: a record of at most 2.5 KiB (design §3) and room to grow.
+pub const MAX_HELLO: usize = 4 << 10;
+
+/// Largest frame of mail, in bytes: one message of 1 MiB − 8 KiB (design §4) and 16 KiB for what is wrapped around it.
+pub const MAX_MAIL: usize = (1 << 20) + (8 << 10);
+
+/// Largest answer to a frame of mail, in bytes: an ack is below 1 KiB, a record sent with `KEM_UNKNOWN` below 4 KiB.
+pub const MAX_MAIL_RESPONSE: usize = 64 << 10;
+
+/// Memory is committed in steps of this size, in bytes, as a message arrives, so that announcing a large one pins nothing.
+/// An ordinary frame of mail closes near it and is read in one step.
+const READ_STEP: usize = 64 << 10;
+
+/// The length goes out together with this much of the message, in bytes: Yamux puts no more than 16 KiB in one of its
+/// frames, and a frame for the four bytes alone would cost as much as this copy.
+const FIRST_WRITE: usize = (16 << 10) - LENGTH;
+
+/// A length is a big-endian `u32`.
+const LENGTH: usize = 4;
+
+/// One length-prefixed message each way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Codec {
+    /// Largest request, in bytes.
+    pub max_request: usize,
+    /// Largest response, in bytes.
+    pub max_response: usize,
+}
+
+impl request_response::Codec for Codec {
+    type Protocol = StreamProtocol;
+    type Request = Bytes;
+    type Response = Bytes;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Bytes>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io, self.max_request).await
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Bytes>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io, self.max_response).await
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Bytes) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, self.max_request, &request).await
+    }
+
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, response: Bytes) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, self.max_response, &response).await
+    }
+}
+
+async fn read(io: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Bytes> {
+    let mut length = [0; LENGTH];
+    io.read_exact(&mut length).await?;
+    let length = check_length(u32::from_be_bytes(length) as usize, max)?;
+
+    let mut message = Vec::with_capacity(length.min(READ_STEP));
+    while message.len() < length {
+        let filled = message.len();
+        message.resize(length.min(filled + READ_STEP), 0);
+        io.read_exact(&mut message[filled..]).await?;
+    }
+    Ok(message.into())
+}
+
+async fn write(io: &mut (impl AsyncWrite + Unpin), max: usize, message: &[u8]) -> io::Result<()> {
+    let length = check_length(message.len(), max)? as u32;
+    let (first, rest) = message.split_at(message.len().min(FIRST_WRITE));
+
+    let mut head = Vec::with_capacity(LENGTH + first.len());
+    head.extend_from_slice(&length.to_be_bytes());
+    head.extend_from_slice(first);
+    io.write_all(&head).await?;
+    io.write_all(rest).await
+}
+
+fn check_length(length: usize, max: usize) -> io::Result<usize> {
+    if length > max {
+        let reason = format!("a message of {length} bytes where {max} are allowed");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use futures::executor::block_on;
+    use futures::io::Cursor;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Gives what it has, then blocks the reader for ever.
+    struct Stalled(Cursor<Vec<u8>>);
+
+    impl AsyncRead for Stalled {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            match Pin::new(&mut self.0).poll_read(cx, buf) {
+                Poll::Ready(Ok(0)) => Poll::Pending,
+                other => other,
+            }
+        }
+    }
+
+    fn written(message: &[u8]) -> Vec<u8> {
+        let mut out = Cursor::new(Vec::new());
+        block_on(write(&mut out, usize::MAX >> 1, message)).unwrap();
+        out.into_inner()
+    }
+
+    #[test]
+    fn a_message_of_the_largest_size_passes_and_one_byte_more_does_not() {
+        for size in [0, 1, FIRST_WRITE, FIRST_WRITE + 1, READ_STEP, READ_STEP + 1, MAX_MAIL] {
+            let message = vec![7; size];
+            let wire = written(&message);
+            assert_eq!(block_on(read(&mut wire.as_slice(), size)).unwrap(), message);
+            if let Some(less) = size.checked_sub(1) {
+                let kind = block_on(read(&mut wire.as_slice(), less)).unwrap_err().kind();
+                assert_eq!(kind, io::ErrorKind::InvalidData);
+                let kind = block_on(write(&mut Cursor::new(Vec::new()), less, &message)).unwrap_err().kind();
+                assert_eq!(kind, io::ErrorKind::InvalidData);
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_anything_else_arrives() {
+        let mut io = Stalled(Cursor::new(u32::MAX.to_be_bytes().to_vec()));
+        assert!(block_on(read(&mut io, MAX_MAIL)).is_err());
+    }
+
+    #[test]
+    fn a_message_cut_short_is_an_error() {
+        let wire = written(&[1, 2, 3]);
+        for end in 0..wire.len() {
+            let kind = block_on(read(&mut &wire[..end], MAX_MAIL)).unwrap_err().kind();
+            assert_eq!(kind, io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    /// Notes the largest buffer that the reader offered to be filled.
+    struct Announced {
+        head: Cursor<Vec<u8>>,
+        largest_offer: usize,
+    }
+
+    impl AsyncRead for Announced {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            self.largest_offer = self.largest_offer.max(buf.len());
+            Pin::new(&mut self.head).poll_read(cx, buf)
+        }
+    }
+
+    #[test]
+    fn an_announced_megabyte_pins_one_step_only() {
+        let head = Cursor::new((1u32 << 20).to_be_bytes().to_vec());
+        let mut io = Announced { head, largest_offer: 0 };
+        assert!(block_on(read(&mut io, MAX_MAIL)).is_err());
+        assert_eq!(io.largest_offer, READ_STEP);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic_nor_yield_more_than_allowed(
+            wire in proptest::collection::vec(any::<u8>(), 0..256),
+            max in 0usize..128,
+        ) {
+            if let Ok(message) = block_on(read(&mut wire.as_slice(), max)) {
+                prop_assert!(message.len() <= max);
+                prop_assert_eq!(&message[..], &wire[LENGTH..LENGTH + message.len()]);
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(message in proptest::collection::vec(any::<u8>(), 0..40_000)) {
+            prop_assert_eq!(block_on(read(&mut written(&message).as_slice(), MAX_MAIL)).unwrap(), message);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What the core wants done on the network, as calls to libp2p.
+
+use bytes::Bytes;
+use libp2p::gossipsub::{IdentTopic, MessageAcceptance, PublishError};
+use libp2p::kad::store::RecordStore;
+use libp2p::kad::{Quorum, RecordKey};
+use libp2p::swarm::DialError;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::{Multiaddr, PeerId};
+
+use super::{MAX_MAIL_SENT, MAX_QUERIES, Net, gossip, store};
+use crate::core::effect::{Network, Verdict};
+use crate::core::input::{Input, PublishOutcome, Token};
+
+impl Net {
+    /// Does it, or sets it going. What comes of it is told by [`Net::next`].
+    pub fn apply(&mut self, effect: Network) {
+        match effect {
+            Network::Listen { port } => self.listen(port),
+            Network::Dial { peer, addrs } => self.dial(peer, addrs),
+            Network::Disconnect { peer } => {
+                // Refused only if there is no connection, in which case there is nothing to do.
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+            Network::Block { peer } => {
+                self.swarm.behaviour_mut().blocked.block_peer(peer);
+            }
+            Network::Unblock { peer } => {
+                self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+            }
+            Network::SendHello { peer, body } => {
+                // A request to a stranger would have him dialled.
+                let hello = &mut self.swarm.behaviour_mut().hello;
+                if hello.is_connected(&peer) {
+                    hello.send_request(&peer, body);
+                }
+            }
+            Network::AnswerHello { token, body } => {
+                if let Some(channel) = self.hellos_asked.take(token) {
+                    // Handed back if the one who asked has gone.
+                    let _ = self.swarm.behaviour_mut().hello.send_response(channel, body);
+                }
+            }
+            Network::SendMail { token, peer, frame } => self.send_mail(token, peer, frame),
+            Network::AnswerMail { token, body } => {
+                if let Some(channel) = self.mail_asked.take(token) {
+                    let _ = self.swarm.behaviour_mut().mail.send_response(channel, body);
+                }
+            }
+            Network::Subscribe { topic } => {
+                let topic = self.topic(&topic);
+                gossip::subscribe(&mut self.swarm.behaviour_mut().gossip, &topic);
+            }
+            Network::Unsubscribe { topic } => {
+                let topic = self.topic(&topic);
+                self.swarm.behaviour_mut().gossip.unsubscribe(&topic);
+            }
+            Network::Publish { token, topic, data } => {
+                let outcome = self.publish(&topic, data);
+                self.inputs.push_back(Input::Published { token, outcome });
+            }
+            Network::Judge { token, verdict } => self.judge(token, verdict),
+            Network::PutRecord { key, value, lifetime } => {
+                let record = store::record(&key, value, lifetime);
+                if let Err(error) = self.swarm.behaviour_mut().kad.put_record(record, Quorum::One) {
+                    tracing::warn!(%error, "our record does not fit into our own store");
+                    self.inputs.push_back(Input::RecordPut { stored: false });
+                }
+            }
+            Network::GetRecord { token, key } => self.get_record(token, &key),
+            Network::StopQuery { token } => {
+                let query = self.queries.iter().find(|(_, asked)| **asked == token).map(|(query, _)| *query);
+                if let Some(mut query) =
+                    query.as_ref().and_then(|query| self.swarm.behaviour_mut().kad.query_mut(query))
+                {
+                    query.finish();
+                }
+            }
+            Network::KeepRecord { key, value, lifetime } => {
+                let record = store::record(&key, value, lifetime);
+                if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().put(record) {
+                    self.counters.records_refused += 1;
+                    tracing::debug!(%error, "record not kept");
+                }
+            }
+        }
+    }
+
+    fn listen(&mut self, port: u16) {
+        let reports = match &self.listen_exactly {
+            Some(addrs) => self.listeners.open_exactly(&mut self.swarm, addrs.clone()),
+            None => self.listeners.open(&mut self.swarm, self.scope.listen_ip(), port),
+        };
+        self.inputs.extend(reports);
+    }
+
+    fn dial(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
+        let addrs = self.scope.select(addrs);
+        if addrs.is_empty() {
+            let reason = format!("no address within the {} scope", self.scope);
+            self.inputs.push_back(Input::DialFailed { peer, reason });
+            return;
+        }
+        let opts = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(addrs)
+            // Two nodes that dial each other at once from the ports they listen on would meet in one TCP connection
+            // that both believe to have opened.
+            .allocate_new_port()
+            .build();
+        match self.swarm.dial(opts) {
+            Ok(()) => {
+                self.dials.insert(peer);
+            }
+            // Kademlia may be dialling the peer. What comes of that is as good.
+            Err(DialError::DialPeerConditionFalse(_)) if !self.swarm.is_connected(&peer) => {
+                self.dials.insert(peer);
+            }
+            Err(DialError::DialPeerConditionFalse(_)) => {}
+            Err(error) => self.inputs.push_back(Input::DialFailed { peer, reason: error.to_string() }),
+        }
+    }
+
+    fn send_mail(&mut self, token: Token, peer: PeerId, frame: Bytes) {
+        let mail = &mut self.swarm.behaviour_mut().mail;
+        let refusal = if self.mail_sent.len() >= MAX_MAIL_SENT {
+            "too much mail is in flight"
+        } else if !mail.is_connected(&peer) {
+            "not connected"
+        } else {
+            self.mail_sent.insert(mail.send_request(&peer, frame), token);
+            return;
+        };
+        self.inputs.push_back(Input::MailAnswered { token, outcome: Err(refusal.to_owned()) });
+    }
+
+    fn publish(&mut self, topic: &str, data: Bytes) -> PublishOutcome {
+        let topic = self.topic(topic);
+        match self.swarm.behaviour_mut().gossip.publish(topic, data) {
+            Ok(_) => PublishOutcome::Sent,
+            Err(PublishError::NoPeersSubscribedToTopic) => PublishOutcome::NoPeers,
+            Err(PublishError::AllQueuesFull(_)) => PublishOutcome::QueuesFull,
+            Err(PublishError::Duplicate) => PublishOutcome::Duplicate,
+            Err(PublishError::MessageTooLarge) => PublishOutcome::TooLarge,
+            Err(error @ (PublishError::SigningError(_) | PublishError::TransformFailed(_))) => {
+                tracing::error!(%error, "nothing is signed or transformed here");
+                PublishOutcome::NoPeers
+            }
+        }
+    }
+
+    fn judge(&mut self, token: Token, verdict: Verdict) {
+        let Some((id, from)) = self.gossip_unjudged.take(token) else { return };
+        let acceptance = match verdict {
+            Verdict::Accept => MessageAcceptance::Accept,
+            Verdict::Ignore => MessageAcceptance::Ignore,
+            Verdict::Reject => MessageAcceptance::Reject,
+        };
+        self.swarm.behaviour_mut().gossip.report_message_validation_result(&id, &from, acceptance);
+    }
+
+    fn get_record(&mut self, token: Token, key: &Bytes) {
+        if self.queries.len() >= MAX_QUERIES {
+            self.inputs.push_back(Input::QueryEnded { token });
+            return;
+        }
+        let query = self.swarm.behaviour_mut().kad.get_record(RecordKey::new(key));
+        self.queries.insert(query, token);
+    }
+
+    fn topic(&self, name: &str) -> IdentTopic {
+        IdentTopic::new(format!("{}{name}", self.names.topic_prefix))
+    }
+}

@@ -1,0 +1,206 @@
+//! What a DHT server keeps for others: records that the core has verified, bounded in number and bytes.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, hash_map};
+use std::iter;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use libp2p::kad::store::{Error, RecordStore, Result};
+use libp2p::kad::{ProviderRecord, Record, RecordKey};
+
+/// A key is a Keccak-256 hash (design §3), in bytes.
+pub const KEY_BYTES: usize = 32;
+
+/// Largest value, in bytes: a record is at most 2.5 KiB (design §3).
+pub const MAX_VALUE_BYTES: usize = 4 << 10;
+
+/// Records kept at most. With few servers each keeps every agent's: four times the largest fleet planned for, 1,000 agents.
+pub const MAX_RECORDS: usize = 4096;
+
+/// Bytes of keys and values kept at most: `MAX_RECORDS` at the 2 KiB that a record usually has.
+pub const MAX_BYTES: usize = 8 << 20;
+
+/// Longest that a record is kept (design §3: `expiresAt` is at most 24 h away).
+pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Newcomers are refused while it is full, so that a flood cannot push out what is there; it empties by expiry.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    records: HashMap<RecordKey, Record>,
+    bytes: usize,
+}
+
+impl Store {
+    /// Makes room if it must by sweeping out what has expired, then puts the record in the place of what had its key.
+    fn put_at(&mut self, record: Record, now: Instant) -> Result<()> {
+        if record.key.as_ref().len() != KEY_BYTES || record.value.len() > MAX_VALUE_BYTES {
+            return Err(Error::ValueTooLarge);
+        }
+        if !self.has_room_for(&record) {
+            self.sweep(now);
+            if !self.has_room_for(&record) {
+                return Err(Error::MaxRecords);
+            }
+        }
+        self.remove(&record.key);
+        self.bytes += size(&record);
+        self.records.insert(record.key.clone(), record);
+        Ok(())
+    }
+
+    fn has_room_for(&self, record: &Record) -> bool {
+        let replaced = self.records.get(&record.key);
+        let count = self.records.len() + usize::from(replaced.is_none());
+        let bytes = self.bytes - replaced.map_or(0, size) + size(record);
+        count <= MAX_RECORDS && bytes <= MAX_BYTES
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.records.retain(|_, record| !record.is_expired(now));
+        self.bytes = self.records.values().map(size).sum();
+    }
+}
+
+/// A record that expires after its lifetime.
+pub(super) fn record(key: &Bytes, value: Bytes, lifetime: Duration) -> Record {
+    Record { expires: Some(now() + lifetime.min(MAX_LIFETIME)), ..Record::new(key.to_vec(), value.into()) }
+}
+
+/// Kademlia dates records by the system's monotonic clock and reads it itself, so that the core's time is of no use here.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn size(record: &Record) -> usize {
+    record.key.as_ref().len() + record.value.len()
+}
+
+impl RecordStore for Store {
+    type RecordsIter<'a> =
+        iter::Map<hash_map::Values<'a, RecordKey, Record>, fn(&'a Record) -> Cow<'a, Record>>;
+    type ProvidedIter<'a> = iter::Empty<Cow<'a, ProviderRecord>>;
+
+    fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
+        self.records.get(key).map(Cow::Borrowed)
+    }
+
+    fn put(&mut self, record: Record) -> Result<()> {
+        self.put_at(record, now())
+    }
+
+    fn remove(&mut self, key: &RecordKey) {
+        if let Some(record) = self.records.remove(key) {
+            self.bytes -= size(&record);
+        }
+    }
+
+    fn records(&self) -> Self::RecordsIter<'_> {
+        self.records.values().map(Cow::Borrowed)
+    }
+
+    /// Provider records carry no signature, so that nothing may rest on them: none is taken.
+    fn add_provider(&mut self, _: ProviderRecord) -> Result<()> {
+        Err(Error::MaxProvidedKeys)
+    }
+
+    fn providers(&self, _: &RecordKey) -> Vec<ProviderRecord> {
+        Vec::new()
+    }
+
+    fn provided(&self) -> Self::ProvidedIter<'_> {
+        iter::empty()
+    }
+
+    fn remove_provider(&mut self, _: &RecordKey, _: &PeerId) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn key(number: usize) -> RecordKey {
+        let mut key = [0; KEY_BYTES];
+        key[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        RecordKey::new(&key)
+    }
+
+    fn expiring(number: usize, bytes: usize, expires: Instant) -> Record {
+        Record { key: key(number), value: vec![1; bytes], publisher: None, expires: Some(expires) }
+    }
+
+    fn filled(count: usize, bytes: usize, expires: Instant) -> Store {
+        let mut store = Store::default();
+        for number in 0..count {
+            store.put_at(expiring(number, bytes, expires), expires - SECOND).unwrap();
+        }
+        store
+    }
+
+    #[test]
+    fn a_record_replaces_the_one_under_its_key() {
+        let mut store = filled(1, 10, now() + SECOND);
+        store.put(expiring(0, 20, now() + SECOND)).unwrap();
+        assert_eq!(store.get(&key(0)).unwrap().value.len(), 20);
+        assert_eq!((store.records().count(), store.bytes), (1, KEY_BYTES + 20));
+        store.remove(&key(0));
+        assert_eq!((store.records().count(), store.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_key_that_is_no_hash_and_a_value_that_is_no_record_are_refused() {
+        let mut store = Store::default();
+        let short_key = Record::new(vec![1; KEY_BYTES - 1], vec![]);
+        assert!(matches!(store.put(short_key), Err(Error::ValueTooLarge)));
+        let large = expiring(0, MAX_VALUE_BYTES + 1, now() + SECOND);
+        assert!(matches!(store.put(large), Err(Error::ValueTooLarge)));
+        store.put(expiring(0, MAX_VALUE_BYTES, now() + SECOND)).unwrap();
+    }
+
+    #[test]
+    fn a_full_store_refuses_newcomers_but_renews_what_it_has() {
+        let expires = now() + SECOND;
+        let mut store = filled(MAX_RECORDS, 1, expires);
+        let before = expires - SECOND;
+        assert!(matches!(store.put_at(expiring(MAX_RECORDS, 1, expires), before), Err(Error::MaxRecords)));
+        store.put_at(expiring(0, 2, expires), before).unwrap();
+        assert_eq!(store.records().count(), MAX_RECORDS);
+    }
+
+    #[test]
+    fn expired_records_make_room() {
+        let expires = now() + SECOND;
+        let mut store = filled(MAX_RECORDS, 1, expires);
+        store.put_at(expiring(MAX_RECORDS, 1, expires + SECOND), expires).unwrap();
+        assert_eq!((store.records().count(), store.bytes), (1, KEY_BYTES + 1));
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let expires = now() + SECOND;
+        let fit = MAX_BYTES / (KEY_BYTES + MAX_VALUE_BYTES);
+        assert!(fit < MAX_RECORDS);
+        let mut store = filled(fit, MAX_VALUE_BYTES, expires);
+        let one_more = expiring(fit, MAX_VALUE_BYTES, expires);
+        assert!(matches!(store.put_at(one_more, expires - SECOND), Err(Error::MaxRecords)));
+        assert!(store.bytes <= MAX_BYTES);
+    }
+
+    #[test]
+    fn no_lifetime_outlasts_the_longest() {
+        let made = record(&Bytes::from_static(&[0; KEY_BYTES]), Bytes::new(), Duration::MAX);
+        assert!(made.expires.unwrap() <= now() + MAX_LIFETIME);
+    }
+
+    #[test]
+    fn provider_records_are_refused() {
+        let mut store = Store::default();
+        let provider = ProviderRecord::new(key(0), PeerId::random(), vec![]);
+        assert!(store.add_provider(provider).is_err());
+        assert!(store.providers(&key(0)).is_empty());
+    }
+}

@@ -1,0 +1,118 @@
+//! TCP with Noise and Yamux, QUIC, and names where the scope has any; nothing outside the address scope is ever dialled.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, tcp, yamux};
+
+use super::SetupError;
+use crate::core::scope::AddressScope;
+
+/// Longest that a connection may take to be established, handshakes included. The CHORUS node's 30 s (design §8) cover
+/// its retries too; a single attempt that takes longer than this is not going to succeed.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Streams that may be open on one connection, all protocols together: two sets of mail in flight (see `MAIL_STREAMS`).
+const MAX_STREAMS: usize = 256;
+
+/// QUIC's flow-control windows for a stream and a connection, in bytes: the largest frame of mail in one go, four of them
+/// at once. The defaults of 10 MB and 15 MB would let every peer pin that much.
+const QUIC_STREAM_WINDOW: u32 = 1 << 20;
+const QUIC_CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// A QUIC connection that has been silent for so long is dead. Its own keep-alives go out every 5 s.
+const QUIC_IDLE_TIMEOUT_MS: u32 = 30_000;
+
+type Connection = (PeerId, StreamMuxerBox);
+
+/// Builds the transport of a scope.
+pub(super) fn build(keypair: &Keypair, scope: AddressScope) -> Result<Boxed<Connection>, SetupError> {
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(MAX_STREAMS);
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair)?)
+        .multiplex(yamux)
+        .timeout(DIAL_TIMEOUT)
+        .boxed();
+
+    let mut quic = quic::Config::new(keypair);
+    quic.max_concurrent_stream_limit = MAX_STREAMS as u32;
+    quic.max_stream_data = QUIC_STREAM_WINDOW;
+    quic.max_connection_data = QUIC_CONNECTION_WINDOW;
+    quic.max_idle_timeout = QUIC_IDLE_TIMEOUT_MS;
+    quic.handshake_timeout = DIAL_TIMEOUT;
+    let quic = quic::tokio::Transport::new(quic)
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+
+    let both = tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed();
+    let scoped = Scoped { scope, inner: both };
+    match scope {
+        AddressScope::Loopback => Ok(scoped.boxed()),
+        AddressScope::Private | AddressScope::Public => {
+            Ok(dns::tokio::Transport::system(scoped).map_err(SetupError::Dns)?.boxed())
+        }
+    }
+}
+
+/// Refuses to dial addresses outside the scope, whoever wants it: the core, Kademlia, which hears of addresses from
+/// strangers, or a DNS name that leads elsewhere.
+struct Scoped {
+    scope: AddressScope,
+    inner: Boxed<Connection>,
+}
+
+impl Transport for Scoped {
+    type Output = Connection;
+    type Error = io::Error;
+    type ListenerUpgrade = <Boxed<Connection> as Transport>::ListenerUpgrade;
+    type Dial = <Boxed<Connection> as Transport>::Dial;
+
+    fn listen_on(&mut self, id: ListenerId, addr: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        self.inner.listen_on(id, addr)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.inner.remove_listener(id)
+    }
+
+    fn dial(&mut self, addr: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+        if !self.scope.permits(&addr) {
+            return Err(TransportError::MultiaddrNotSupported(addr));
+        }
+        self.inner.dial(addr, opts)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        Pin::new(&mut self.inner).poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::core::Endpoint;
+    use libp2p::core::transport::PortUse;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_outside_the_scope_is_not_dialled() {
+        let keypair = Keypair::generate_ed25519();
+        let mut transport = build(&keypair, AddressScope::Loopback).unwrap();
+        let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
+        for outside in ["/ip4/192.0.2.1/tcp/9", "/ip4/192.0.2.1/udp/9/quic-v1", "/dns4/localhost/tcp/9"] {
+            let refused = transport.dial(outside.parse().unwrap(), opts);
+            assert!(matches!(refused, Err(TransportError::MultiaddrNotSupported(_))), "{outside}");
+        }
+        assert!(transport.dial("/ip4/127.0.0.1/tcp/9".parse().unwrap(), opts).is_ok());
+    }
+}

@@ -1,0 +1,99 @@
+//! Records in the DHT.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_node::core::effect::Network;
+use p2p_node::core::input::{Input, Token};
+use p2p_node::io::swarm::{KEY_BYTES, MAX_QUERIES};
+use p2p_node_protocol::Role;
+
+use super::node::{Node, config, pair};
+
+const LIFETIME: Duration = Duration::from_secs(60);
+
+async fn server_known(node: &mut Node, server: &Node) {
+    let known = |input: &Input| match input {
+        Input::ServerKnown { peer } => Some(*peer),
+        _ => None,
+    };
+    assert_eq!(node.expect("server", known).await, server.peer);
+}
+
+async fn record_put(node: &mut Node) -> bool {
+    node.expect("end of put", |input| match input {
+        Input::RecordPut { stored } => Some(*stored),
+        _ => None,
+    })
+    .await
+}
+
+async fn query_ended(node: &mut Node) -> Token {
+    node.expect("end of query", |input| match input {
+        Input::QueryEnded { token } => Some(*token),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_record_is_found_through_a_server_that_the_core_lets_keep_it() {
+    let mut server = Node::listening(config(9, Role::Bootstrap)).await;
+    let (mut a, mut b) = pair().await;
+    for node in [&mut a, &mut b] {
+        node.dial(&server).await;
+        server_known(node, &server).await;
+    }
+    let key = Bytes::from(vec![3; KEY_BYTES]);
+    let value = Bytes::from_static(b"record");
+    a.apply(Network::PutRecord { key: key.clone(), value: value.clone(), lifetime: LIFETIME }).await;
+    let offered = server
+        .expect("offer", |input| match input {
+            Input::RecordOffered { peer, key, value } => Some((*peer, key.clone(), value.clone())),
+            _ => None,
+        })
+        .await;
+    assert_eq!(offered, (a.peer, key.clone(), value.clone()));
+    assert!(record_put(&mut a).await);
+
+    // Offered is not kept.
+    b.apply(Network::GetRecord { token: 1, key: key.clone() }).await;
+    assert_eq!(query_ended(&mut b).await, 1);
+    assert!(!b.has(|input| matches!(input, Input::RecordFound { .. })));
+
+    server.apply(Network::KeepRecord { key: key.clone(), value: value.clone(), lifetime: LIFETIME }).await;
+    b.apply(Network::GetRecord { token: 2, key }).await;
+    let found = b
+        .expect("record", |input| match input {
+            Input::RecordFound { token, value } => Some((*token, value.clone())),
+            _ => None,
+        })
+        .await;
+    assert_eq!(found, (2, value));
+    b.apply(Network::StopQuery { token: 2 }).await;
+    assert_eq!(query_ended(&mut b).await, 2);
+    assert!(!b.has(|input| matches!(input, Input::QueryEnded { .. } | Input::ServerKnown { .. })));
+}
+
+#[tokio::test]
+async fn without_a_server_nothing_is_stored_or_found() {
+    let (mut a, mut b) = pair().await;
+    let key = Bytes::from(vec![3; KEY_BYTES]);
+    a.apply(Network::PutRecord { key: key.clone(), value: Bytes::new(), lifetime: LIFETIME }).await;
+    assert!(!record_put(&mut a).await);
+    b.apply(Network::GetRecord { token: 1, key }).await;
+    assert_eq!(query_ended(&mut b).await, 1);
+    assert!(!b.has(|input| matches!(input, Input::RecordOffered { .. } | Input::RecordFound { .. })));
+}
+
+#[tokio::test]
+async fn queries_are_bounded() {
+    let mut a = Node::listening(config(1, Role::Full)).await;
+    let key = Bytes::from(vec![3; KEY_BYTES]);
+    let beyond = MAX_QUERIES as Token;
+    a.apply_all((0..=beyond).map(|token| Network::GetRecord { token, key: key.clone() }).collect()).await;
+    assert_eq!(query_ended(&mut a).await, beyond);
+    for _ in 0..MAX_QUERIES {
+        assert!(query_ended(&mut a).await < beyond);
+    }
+}

@@ -1,0 +1,115 @@
+//! Hello and mail.
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use p2p_node::core::effect::Network;
+use p2p_node::core::input::{Input, Token};
+use p2p_node::io::swarm::{MAX_MAIL, MAX_MAIL_ASKED, MAX_MAIL_SENT, Net};
+use p2p_node_protocol::Role;
+
+use super::node::{Node, config, mail, pair};
+
+#[tokio::test]
+async fn a_hello_is_answered_with_a_hello() {
+    let (mut a, mut b) = pair().await;
+    a.apply(Network::SendHello { peer: b.peer, body: Bytes::from_static(b"from a") }).await;
+    let (token, peer, body) = b
+        .expect("hello", |input| match input {
+            Input::HelloAsked { token, peer, body } => Some((*token, *peer, body.clone())),
+            _ => None,
+        })
+        .await;
+    assert_eq!((peer, &body[..]), (a.peer, &b"from a"[..]));
+    b.apply(Network::AnswerHello { token, body: Bytes::from_static(b"from b") }).await;
+    let answer = a
+        .expect("hello", |input| match input {
+            Input::HelloAnswered { peer, body } => Some((*peer, body.clone())),
+            _ => None,
+        })
+        .await;
+    assert_eq!(answer, (b.peer, Bytes::from_static(b"from b")));
+}
+
+#[tokio::test]
+async fn mail_is_answered_up_to_the_largest_size_and_a_byte_more_is_refused() {
+    let (mut a, mut b) = pair().await;
+    a.apply(mail(7, &b, vec![9; MAX_MAIL + 1])).await;
+    let (token, outcome) = a.mail_answered().await;
+    assert_eq!(token, 7);
+    assert!(outcome.unwrap_err().contains("allowed"));
+
+    for size in [0, 1, 60_000, MAX_MAIL] {
+        a.apply(mail(8, &b, vec![9; size])).await;
+        let (token, peer, frame) = b.mail_asked().await;
+        assert_eq!((peer, frame.len()), (a.peer, size));
+        b.apply(Network::AnswerMail { token, body: Bytes::from_static(b"stored") }).await;
+        assert_eq!(a.mail_answered().await, (8, Ok(Bytes::from_static(b"stored"))));
+    }
+}
+
+#[tokio::test]
+async fn mail_to_one_who_is_not_connected_fails_at_once_and_dials_nobody() {
+    let mut a = Node::listening(config(1, Role::Full)).await;
+    let b = Node::listening(config(2, Role::Full)).await;
+    a.apply(mail(7, &b, "hello")).await;
+    assert_eq!(a.mail_answered().await, (7, Err("not connected".to_owned())));
+    assert!(!a.has(|input| matches!(input, Input::DialFailed { .. } | Input::Connected { .. })));
+}
+
+#[tokio::test]
+async fn mail_in_flight_fails_when_the_peer_goes() {
+    let (mut a, mut b) = pair().await;
+    a.apply(mail(7, &b, "hello")).await;
+    b.mail_asked().await;
+    b.apply(Network::Disconnect { peer: a.peer }).await;
+    let (token, outcome) = a.mail_answered().await;
+    assert!(token == 7 && outcome.is_err());
+    let disconnected = |input: &Input| match input {
+        Input::Disconnected { peer, .. } => Some(*peer),
+        _ => None,
+    };
+    assert_eq!(a.expect("disconnection", disconnected).await, b.peer);
+    assert_eq!(b.expect("disconnection", disconnected).await, a.peer);
+}
+
+#[tokio::test]
+async fn what_has_happened_is_had_without_waiting() {
+    let mut net = Net::new(config(1, Role::Full)).unwrap();
+    assert!(net.try_next().is_none());
+    net.apply(Network::SendMail { token: 7, peer: PeerId::random(), frame: Bytes::new() });
+    assert!(matches!(net.try_next(), Some(Input::MailAnswered { token: 7, outcome: Err(_) })));
+    assert!(net.try_next().is_none());
+}
+
+#[tokio::test]
+async fn mail_in_flight_is_bounded() {
+    let (mut a, b) = pair().await;
+    let beyond = MAX_MAIL_SENT as Token;
+    a.apply_all((0..=beyond).map(|token| mail(token, &b, "hello")).collect()).await;
+    let (token, outcome) = a.mail_answered().await;
+    assert_eq!((token, outcome), (beyond, Err("too much mail is in flight".to_owned())));
+}
+
+#[tokio::test]
+async fn mail_that_waits_for_an_answer_is_bounded() {
+    // On one connection at most 128 frames wait.
+    const PER_SENDER: usize = 128;
+    let senders = MAX_MAIL_ASKED / PER_SENDER + 1;
+    let mut b = Node::listening(config(200, Role::Full)).await;
+    let mut nodes = Vec::new();
+    for number in 0..senders {
+        let mut a = Node::listening(config(number as u8 + 1, Role::Full)).await;
+        a.dial(&b).await;
+        a.connected().await;
+        a.apply_all((0..PER_SENDER as Token).map(|token| mail(token, &b, "hello")).collect()).await;
+        for _ in 0..PER_SENDER.min(MAX_MAIL_ASKED - number * PER_SENDER) {
+            b.mail_asked().await;
+        }
+        nodes.push(a);
+    }
+    let last = nodes.last_mut().unwrap();
+    for _ in 0..PER_SENDER {
+        assert!(last.mail_answered().await.1.is_err());
+    }
+    assert_eq!(b.counters().await.mail_refused, PER_SENDER as u64);
+}

@@ -1,0 +1,10 @@
+//! Two to nine nodes of real libp2p on 127.0.0.1.
+#![allow(clippy::unwrap_used)] // A test that cannot go on ends.
+
+mod connecting;
+mod dht;
+mod gossip;
+mod listening;
+mod mail;
+mod measure;
+mod node;
