@@ -88,7 +88,8 @@ impl Outlet {
     pub fn has_mail_room(&self, lines: usize, bytes: usize) -> bool {
         let queue = &self.queues[MAIL];
         queue.lines.is_empty()
-            || queue.lines.len() + lines <= MAIL_LINES && queue.bytes + bytes + lines * LINE_OVERHEAD <= MAIL_BYTES
+            || queue.lines.len() + lines <= MAIL_LINES
+                && queue.bytes + bytes + lines * LINE_OVERHEAD <= MAIL_BYTES
     }
 
     /// Queues mail, for which there is room.

@@ -1,0 +1,196 @@
+//! Everything on its way to one recipient.
+//!
+//! Group commit: a frame leaves when nothing is in flight to the recipient, when enough waits, or a moment
+//! after the previous frame, so that a lone message leaves at once and a flood shares signatures.
+
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use p2p_node_protocol::{Priority, Route};
+
+use super::stream::{Mail, Stream};
+use crate::core::envelope::Batch;
+use crate::core::envelope::limits::MAX_BATCH_MESSAGES;
+use crate::core::input::Token;
+use crate::core::policy::retry::Backoff;
+
+/// Mail that waits at which a frame leaves without waiting for the previous one (design §4).
+const FRAME_READY_BYTES: usize = 48 << 10;
+/// How long a frame waits for more mail after the previous one left (design §4).
+const FRAME_GAP: Duration = Duration::from_millis(2);
+/// Most payload in a direct frame; one larger message goes alone (design §4).
+const DIRECT_BATCH_BYTES: usize = 256 << 10;
+/// Most payload in a gossip frame (design §4).
+const GOSSIP_BATCH_BYTES: usize = 60 << 10;
+/// Mail on the wire to one destination without an answer, in bytes (design §4).
+const OUTSTANDING_BYTES: usize = 1 << 20;
+/// How long an acknowledgement by gossip may take (`reference/reliability.md` §4).
+const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Low-priority bytes go out for four times as many of medium priority (design §7).
+const MEDIUM_PER_LOW: usize = 4;
+
+/// A frame on the wire that has not been answered.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) token: Token,
+    /// First and last sequence number in it, by stream; none when they were sent again since.
+    pub(super) seqs: [Option<(u64, u64)>; 3],
+    bytes: usize,
+    /// By gossip no failure is reported: it counts as lost then.
+    pub(super) deadline: Option<Duration>,
+}
+
+/// Everything on its way to one recipient.
+#[derive(Debug)]
+pub struct Destination {
+    pub(super) streams: [Stream; 3],
+    pub(super) flights: Vec<Flight>,
+    outstanding: usize,
+    /// Bytes in all, on the wire or not.
+    pub(super) bytes: usize,
+    pub(super) mails: usize,
+    /// Bytes not on the wire.
+    pub(super) waiting: usize,
+    last_frame: Option<Duration>,
+    pub(super) progress: Duration,
+    pub(super) earliest_expiry: Duration,
+    low_credit: usize,
+    /// When a failed attempt may be repeated.
+    pub backoff: Backoff,
+    /// Until when a dial is waited for before `auto` takes to gossip; `None`: no dial goes on.
+    pub dialing_until: Option<Duration>,
+    /// Whether the last dial failed, so that `auto` takes to gossip.
+    pub undialable: bool,
+    /// Whether it waits for a record of the recipient: nothing is due until it is woken.
+    pub parked: bool,
+}
+
+impl Destination {
+    pub(super) fn new(database: &[u8; 16], incarnation: u64, recipient: &Address, now: Duration) -> Self {
+        let stream = |priority| Stream::new(database, incarnation, recipient.as_slice(), priority);
+        Destination {
+            // In the order in which they are sent.
+            streams: [stream(Priority::High), stream(Priority::Medium), stream(Priority::Low)],
+            flights: Vec::new(),
+            outstanding: 0,
+            bytes: 0,
+            mails: 0,
+            waiting: 0,
+            last_frame: None,
+            progress: now,
+            earliest_expiry: Duration::MAX,
+            low_credit: 0,
+            backoff: Backoff::default(),
+            dialing_until: None,
+            undialable: false,
+            parked: false,
+        }
+    }
+
+    /// The route that its next mail asks for.
+    pub fn next_route(&self) -> Option<Route> {
+        self.streams.iter().find_map(Stream::unsent).map(|mail| mail.draft.route)
+    }
+
+    /// When the next frame may leave: `None` when nothing waits or an answer must come first.
+    pub fn frame_due(&self) -> Option<Duration> {
+        if self.waiting == 0 || self.outstanding >= OUTSTANDING_BYTES || self.parked {
+            return None;
+        }
+        let gap = match self.last_frame {
+            Some(last) if !self.flights.is_empty() && self.waiting < FRAME_READY_BYTES => last + FRAME_GAP,
+            _ => Duration::ZERO,
+        };
+        Some(gap.max(self.backoff.not_before()).max(self.dialing_until.unwrap_or_default()))
+    }
+
+    /// Puts the next batch on the wire under `token`.
+    pub fn launch(&mut self, token: Token, route: Route, now: Duration) -> Batch {
+        let limit = match route {
+            Route::Gossip => GOSSIP_BATCH_BYTES,
+            Route::Auto | Route::Direct => DIRECT_BATCH_BYTES,
+        };
+        let mut flight = Flight {
+            token,
+            seqs: [None; 3],
+            bytes: 0,
+            deadline: (route == Route::Gossip).then_some(now + GOSSIP_ACK_TIMEOUT),
+        };
+        let mut batch = Batch::default();
+        while let Some((index, size)) = self.choose(route) {
+            if !batch.messages.is_empty() && flight.bytes + size > limit
+                || batch.messages.len() >= MAX_BATCH_MESSAGES
+            {
+                break;
+            }
+            let Some(message) = self.streams[index].send(now) else { break };
+            flight.seqs[index].get_or_insert((message.seq, message.seq)).1 = message.seq;
+            flight.bytes += size;
+            match index {
+                1 => self.low_credit = (self.low_credit + size).min(MEDIUM_PER_LOW * DIRECT_BATCH_BYTES),
+                2 => self.low_credit = self.low_credit.saturating_sub(MEDIUM_PER_LOW * size),
+                _ => {}
+            }
+            batch.messages.push(message);
+        }
+        self.waiting -= flight.bytes;
+        self.outstanding += flight.bytes;
+        self.last_frame = Some(now);
+        self.flights.push(flight);
+        batch
+    }
+
+    /// The stream whose turn it is among those whose next mail may take `route`, and the size of that mail.
+    fn choose(&self, route: Route) -> Option<(usize, usize)> {
+        let size = |index: usize| {
+            let draft = &self.streams[index].unsent()?.draft;
+            let fits = match draft.route {
+                Route::Auto => true,
+                wanted => wanted == route,
+            };
+            fits.then(|| draft.size())
+        };
+        if let Some(high) = size(0) {
+            return Some((0, high));
+        }
+        match (size(1), size(2)) {
+            (Some(_), Some(low)) if self.low_credit >= MEDIUM_PER_LOW * low => Some((2, low)),
+            (Some(medium), _) => Some((1, medium)),
+            (None, low) => low.map(|low| (2, low)),
+        }
+    }
+
+    /// The flight was answered or failed: whatever of it is unsettled waits again. Whether it was known.
+    pub(super) fn land(&mut self, token: Token) -> bool {
+        let Some(index) = self.flights.iter().position(|flight| flight.token == token) else { return false };
+        let flight = self.flights.remove(index);
+        self.outstanding -= flight.bytes;
+        for (index, seqs) in flight.seqs.into_iter().enumerate() {
+            let Some((first, last)) =
+                seqs.filter(|(first, last)| self.streams[index].has_sent(*first, *last))
+            else {
+                continue;
+            };
+            self.waiting += self.streams[index].rewind(first);
+            // What follows is sent again as well, so the flights that carried it no longer count.
+            for other in &mut self.flights {
+                other.seqs[index] = other.seqs[index].filter(|(_, other_last)| *other_last < first.min(last));
+            }
+        }
+        true
+    }
+
+    pub(super) fn take_out(&mut self, mails: impl IntoIterator<Item = (Mail, bool)>) -> Vec<Mail> {
+        let mut out = Vec::new();
+        for (mail, on_wire) in mails {
+            let size = mail.draft.size();
+            self.bytes -= size;
+            self.mails -= 1;
+            if !on_wire {
+                self.waiting -= size;
+            }
+            out.push(mail);
+        }
+        out
+    }
+}

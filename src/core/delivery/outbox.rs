@@ -1,0 +1,322 @@
+//! Mail accepted from the parent and not yet delivered, bounded as a whole and for each recipient.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use p2p_node_protocol::{Priority, Route};
+
+use super::destination::Destination;
+use super::stream::{Draft, Mail, Stream};
+use crate::core::envelope::{Batch, StreamAck};
+use crate::core::input::Token;
+use crate::core::policy::retry::Jitter;
+
+/// Mail held in memory, in bytes (design §7).
+pub const OUTBOX_BYTES: usize = 8 << 20;
+/// … for one destination: a quarter (design §7).
+pub const DESTINATION_BYTES: usize = OUTBOX_BYTES / 4;
+/// Mail held in memory, by number: the outbox full of messages of 64 bytes with their overhead.
+pub const OUTBOX_MAILS: usize = 50_000;
+/// A destination that has settled nothing for so long is stalled: it answers `BUSY` instead of pausing stdin. Ours: the
+/// timeout of one attempt and a half.
+const STALLED_AFTER: Duration = Duration::from_secs(15);
+/// Recipients that are remembered without mail on its way to them. Ours: they cost about 1 KiB each.
+pub const MAX_IDLE_DESTINATIONS: usize = 1024;
+
+/// There is no room for the mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the outbox is full")]
+pub struct Full;
+
+/// Mail that has left the outbox, and the stream's name for it.
+#[derive(Debug)]
+pub struct Ended {
+    /// The message id.
+    pub message_id: String,
+    /// The mail.
+    pub mail: Mail,
+    /// The code with which the recipient refused it.
+    pub refused: Option<String>,
+}
+
+/// Every destination.
+#[derive(Debug)]
+pub struct Outbox {
+    database: [u8; 16],
+    destinations: BTreeMap<Address, Destination>,
+    flights: BTreeMap<Token, Address>,
+    /// Destinations that have used up their quarter.
+    full: BTreeSet<Address>,
+    bytes: usize,
+    mails: usize,
+    incarnation: u64,
+    progress: Duration,
+}
+
+impl Outbox {
+    /// An empty outbox; `database` is random, once for each process or store.
+    pub fn new(database: [u8; 16]) -> Self {
+        Outbox {
+            database,
+            destinations: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            full: BTreeSet::new(),
+            bytes: 0,
+            mails: 0,
+            incarnation: 0,
+            progress: Duration::ZERO,
+        }
+    }
+
+    /// Takes mail; returns its message id.
+    ///
+    /// # Errors
+    /// When memory is used up, or the recipient has used up its quarter and settles nothing.
+    pub fn accept(&mut self, recipient: Address, draft: Draft, now: Duration) -> Result<String, Full> {
+        let size = draft.size();
+        if self.mails > 0 && (self.bytes + size > OUTBOX_BYTES || self.mails >= OUTBOX_MAILS) {
+            return Err(Full);
+        }
+        if !self.destinations.contains_key(&recipient) {
+            if self.destinations.len() >= MAX_IDLE_DESTINATIONS {
+                // A new incarnation has new streams, so forgetting the numbering of the old ones is safe.
+                self.destinations
+                    .retain(|_, destination| destination.mails > 0 || !destination.flights.is_empty());
+            }
+            self.incarnation += 1;
+            let destination = Destination::new(&self.database, self.incarnation, &recipient, now);
+            self.destinations.insert(recipient, destination);
+        }
+        let Some(destination) = self.destinations.get_mut(&recipient) else { return Err(Full) };
+        if destination.bytes >= DESTINATION_BYTES && now >= destination.progress + STALLED_AFTER {
+            return Err(Full);
+        }
+        if destination.mails == 0 {
+            destination.progress = now;
+        }
+        if self.mails == 0 {
+            self.progress = now;
+        }
+        destination.earliest_expiry = destination.earliest_expiry.min(draft.expires);
+        destination.bytes += size;
+        destination.waiting += size;
+        destination.mails += 1;
+        if destination.bytes >= DESTINATION_BYTES {
+            self.full.insert(recipient);
+        }
+        self.bytes += size;
+        self.mails += 1;
+        let index = Priority::High as usize - draft.priority as usize;
+        Ok(destination.streams[index].push(draft))
+    }
+
+    /// Whether some destination that still moves has used up its quarter, or little room is left in all: stdin should
+    /// pause, for waiting will help.
+    pub fn congested(&self, now: Duration) -> bool {
+        let full = self.bytes >= OUTBOX_BYTES - DESTINATION_BYTES || self.mails >= OUTBOX_MAILS;
+        let moves = |progress: Duration| now < progress + STALLED_AFTER;
+        let destination_moves = |recipient| {
+            self.destinations.get(recipient).is_some_and(|destination| moves(destination.progress))
+        };
+        full && moves(self.progress) || self.full.iter().any(destination_moves)
+    }
+
+    /// The destination of mail to this recipient.
+    pub fn destination(&mut self, recipient: &Address) -> Option<&mut Destination> {
+        self.destinations.get_mut(recipient)
+    }
+
+    /// Everyone to whom mail is on its way.
+    pub fn recipients(&self) -> impl Iterator<Item = &Address> {
+        self.destinations.keys()
+    }
+
+    /// Puts the next batch to a recipient on the wire.
+    pub fn launch(&mut self, recipient: Address, token: Token, route: Route, now: Duration) -> Option<Batch> {
+        let batch = self.destinations.get_mut(&recipient)?.launch(token, route, now);
+        self.flights.insert(token, recipient);
+        Some(batch)
+    }
+
+    /// To whom a flight went.
+    pub fn recipient(&self, token: Token) -> Option<Address> {
+        self.flights.get(&token).copied()
+    }
+
+    /// The recipient has signed for part of one of its streams.
+    pub fn settle(&mut self, recipient: &Address, ack: &StreamAck, now: Duration) -> Vec<Ended> {
+        let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
+        let Some(index) = destination.streams.iter().position(|stream| *stream.id() == ack.stream) else {
+            return Vec::new();
+        };
+        let settled: Vec<_> =
+            destination.streams[index].settle(ack.cumulative).map(|mail| (mail, true)).collect();
+        if settled.is_empty() {
+            return Vec::new();
+        }
+        self.progress = now;
+        destination.progress = now;
+        destination.backoff.reset();
+        let mails = destination.take_out(settled);
+        let stream = &destination.streams[index];
+        let ended: Vec<_> = mails
+            .into_iter()
+            .map(|mail| Ended {
+                message_id: stream.message_id(mail.seq),
+                refused: ack.outcomes.iter().find(|o| o.seq == mail.seq).map(|o| o.code.clone()),
+                mail,
+            })
+            .collect();
+        self.forget(recipient, &ended);
+        self.land_settled(recipient);
+        ended
+    }
+
+    /// By gossip the ack names no flight: those whose mail is all settled have landed.
+    fn land_settled(&mut self, recipient: &Address) {
+        let Some(destination) = self.destinations.get_mut(recipient) else { return };
+        let landed: Vec<Token> = destination
+            .flights
+            .iter()
+            .filter(|flight| flight.deadline.is_some())
+            .filter(|flight| {
+                let mut parts = destination.streams.iter().zip(flight.seqs);
+                parts.all(|(stream, seqs)| seqs.is_none_or(|(first, last)| !stream.has_sent(first, last)))
+            })
+            .map(|flight| flight.token)
+            .collect();
+        for token in landed {
+            destination.land(token);
+            self.flights.remove(&token);
+        }
+    }
+
+    /// A flight was answered; what the answer did not settle waits again. `None`: it was not known.
+    pub fn landed(&mut self, token: Token) -> Option<Address> {
+        let recipient = self.flights.remove(&token)?;
+        if let Some(destination) = self.destinations.get_mut(&recipient) {
+            destination.land(token);
+        }
+        Some(recipient)
+    }
+
+    /// A flight failed: its mail waits again, after a pause of `floor` and more. `None`: it was not known.
+    pub fn failed(
+        &mut self,
+        token: Token,
+        floor: Duration,
+        now: Duration,
+        jitter: &mut Jitter,
+    ) -> Option<Address> {
+        let recipient = self.landed(token)?;
+        if let Some(destination) = self.destinations.get_mut(&recipient) {
+            destination.backoff.fail(now, floor, jitter);
+        }
+        Some(recipient)
+    }
+
+    /// Mail that the recipient's node refused as a whole with a flight.
+    pub fn refused(&mut self, token: Token) -> Vec<Ended> {
+        let Some(recipient) = self.flights.get(&token).copied() else { return Vec::new() };
+        let Some(destination) = self.destinations.get_mut(&recipient) else { return Vec::new() };
+        let Some(flight) = destination.flights.iter().find(|flight| flight.token == token) else {
+            return Vec::new();
+        };
+        let seqs = flight.seqs;
+        self.remove_if(&recipient, |index, mail, on_wire| {
+            on_wire && seqs[index].is_some_and(|(first, last)| (first..=last).contains(&mail.seq))
+        })
+    }
+
+    /// Ends gossip flights whose acknowledgement is overdue, and takes out mail that has expired.
+    pub fn expire(&mut self, now: Duration, jitter: &mut Jitter) -> Vec<Ended> {
+        let overdue: Vec<Token> = self
+            .destinations
+            .values()
+            .flat_map(|destination| &destination.flights)
+            .filter(|flight| flight.deadline.is_some_and(|deadline| deadline <= now))
+            .map(|flight| flight.token)
+            .collect();
+        for token in overdue {
+            self.failed(token, Duration::ZERO, now, jitter);
+        }
+        let due: Vec<Address> = self
+            .destinations
+            .iter()
+            .filter(|(_, destination)| destination.earliest_expiry <= now)
+            .map(|(recipient, _)| *recipient)
+            .collect();
+        let mut ended = Vec::new();
+        for recipient in due {
+            ended.extend(self.remove_if(&recipient, |_, mail, _| mail.draft.expires <= now));
+            if let Some(destination) = self.destinations.get_mut(&recipient) {
+                let earliest = destination.streams.iter().filter_map(Stream::first_expiry).min();
+                destination.earliest_expiry = earliest.unwrap_or(Duration::MAX);
+            }
+        }
+        ended
+    }
+
+    /// Takes out everything.
+    pub fn drain(&mut self) -> Vec<Ended> {
+        let recipients: Vec<Address> = self.destinations.keys().copied().collect();
+        recipients.iter().flat_map(|recipient| self.remove_if(recipient, |_, _, _| true)).collect()
+    }
+
+    fn remove_if(&mut self, recipient: &Address, dead: impl Fn(usize, &Mail, bool) -> bool) -> Vec<Ended> {
+        let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
+        let mut ended = Vec::new();
+        for index in 0..destination.streams.len() {
+            let removed = destination.streams[index].remove_if(|mail, on_wire| dead(index, mail, on_wire));
+            for mail in destination.take_out(removed) {
+                let message_id = destination.streams[index].message_id(mail.seq);
+                ended.push(Ended { message_id, mail, refused: None });
+            }
+        }
+        self.forget(recipient, &ended);
+        ended
+    }
+
+    fn forget(&mut self, recipient: &Address, ended: &[Ended]) {
+        self.mails -= ended.len();
+        self.bytes -= ended.iter().map(|ended| ended.mail.draft.size()).sum::<usize>();
+        if let Some(destination) = self.destinations.get_mut(recipient) {
+            if destination.bytes < DESTINATION_BYTES {
+                self.full.remove(recipient);
+            }
+            if destination.mails == 0 {
+                destination.earliest_expiry = Duration::MAX;
+            }
+        }
+    }
+
+    /// When something is due by itself, by `Now::mono`.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.destinations
+            .values()
+            .filter(|destination| destination.mails > 0 || !destination.flights.is_empty())
+            .flat_map(|destination| {
+                let expiry = Some(destination.earliest_expiry).filter(|expiry| *expiry < Duration::MAX);
+                let flights = destination.flights.iter().filter_map(|flight| flight.deadline).min();
+                [expiry, flights, destination.frame_due()]
+            })
+            .flatten()
+            .min()
+    }
+
+    /// Mail in it.
+    pub fn len(&self) -> usize {
+        self.mails
+    }
+
+    /// Whether there is no mail in it.
+    pub fn is_empty(&self) -> bool {
+        self.mails == 0
+    }
+
+    /// Bytes of mail in it.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

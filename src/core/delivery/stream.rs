@@ -1,0 +1,188 @@
+//! One ordered stream of mail to one recipient in one priority, and the mail in it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_node_protocol::{Id, Priority, Route};
+
+use crate::core::envelope::{self, Encoding};
+use crate::core::identity::hash_fields;
+
+/// Domain of the hash that names streams.
+const STREAM_DOMAIN: &[u8] = b"p2p-node/stream/v1";
+
+/// Bytes of an encoded message that are not payload, at most: two stream and sequence fields, times and tags.
+const MESSAGE_OVERHEAD: usize = 96;
+
+/// Names a stream: 16 bytes that no other database, recipient and priority shares.
+pub type StreamId = [u8; 16];
+
+/// Mail from the parent, before it has a place in a stream.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The payload as it travels.
+    pub data: Bytes,
+    /// How the payload is to be read.
+    pub encoding: Encoding,
+    /// What the message is; may be empty.
+    pub kind: String,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// When it was accepted, in ms since 1970.
+    pub sent_at_ms: u64,
+    /// When to give it up, by `Now::mono`.
+    pub expires: Duration,
+    /// The message that it answers; may be empty.
+    pub reply_to: String,
+    /// The conversation that it belongs to; may be empty.
+    pub conversation: String,
+    /// Which way it is to go.
+    pub route: Route,
+    /// The id of the `send`.
+    pub request_id: Option<Id>,
+}
+
+impl Draft {
+    /// Room that it takes in memory and in a frame, in bytes, rounded up.
+    pub fn size(&self) -> usize {
+        self.data.len() + self.kind.len() + self.reply_to.len() + self.conversation.len() + MESSAGE_OVERHEAD
+    }
+
+    /// As it travels.
+    pub fn encode(&self, stream: &Bytes, seq: u64, base_seq: u64, now: Duration) -> envelope::Message {
+        envelope::Message {
+            stream: stream.clone(),
+            seq,
+            base_seq,
+            kind: self.kind.clone(),
+            priority: envelope::Priority::from(self.priority).into(),
+            sent_at_ms: self.sent_at_ms,
+            ttl_left_ms: self.expires.saturating_sub(now).as_millis() as u64,
+            reply_to: self.reply_to.clone(),
+            conversation: self.conversation.clone(),
+            parents: Vec::new(),
+            encoding: self.encoding.into(),
+            data: self.data.clone(),
+        }
+    }
+}
+
+/// Mail that has its place.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// Its number in the stream.
+    pub seq: u64,
+    /// How often it was put on the wire.
+    pub attempts: u32,
+    /// What it is.
+    pub draft: Draft,
+}
+
+/// Mail to one recipient in one priority. The first `sent` of the queue are on the wire; when an attempt fails,
+/// everything from its first mail on is sent again, for the recipient drops what it has already.
+#[derive(Debug)]
+pub struct Stream {
+    id: Bytes,
+    hex: String,
+    next_seq: u64,
+    queue: VecDeque<Mail>,
+    sent: usize,
+}
+
+impl Stream {
+    /// A stream to `recipient` in `priority`. `database` tells apart processes that know nothing of each other's
+    /// numbering, `incarnation` streams of one process to the same recipient.
+    pub fn new(database: &[u8; 16], incarnation: u64, recipient: &[u8], priority: Priority) -> Self {
+        let parts: [&[u8]; 6] =
+            [STREAM_DOMAIN, database, b"mail", &incarnation.to_be_bytes(), recipient, &[priority as u8]];
+        let hash = hash_fields(&parts);
+        let id = Bytes::copy_from_slice(&hash[..16]);
+        Stream { hex: hex::encode(&id), id, next_seq: 1, queue: VecDeque::new(), sent: 0 }
+    }
+
+    /// The stream's name on the wire.
+    pub fn id(&self) -> &Bytes {
+        &self.id
+    }
+
+    /// The id of a message, as parents see it.
+    pub fn message_id(&self, seq: u64) -> String {
+        format!("{}-{seq}", self.hex)
+    }
+
+    /// Appends mail; returns its message id.
+    pub fn push(&mut self, draft: Draft) -> String {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.queue.push_back(Mail { seq, attempts: 0, draft });
+        self.message_id(seq)
+    }
+
+    /// The first mail that is not on the wire.
+    pub fn unsent(&self) -> Option<&Mail> {
+        self.queue.get(self.sent)
+    }
+
+    /// Puts the first unsent mail on the wire.
+    pub fn send(&mut self, now: Duration) -> Option<envelope::Message> {
+        // What lies before it in the queue is all that the recipient must wait for.
+        let base_seq = match self.sent.checked_sub(1) {
+            Some(previous) => self.queue.get(previous)?.seq + 1,
+            None => 0,
+        };
+        let mail = self.queue.get_mut(self.sent)?;
+        mail.attempts = mail.attempts.saturating_add(1);
+        self.sent += 1;
+        Some(mail.draft.encode(&self.id, mail.seq, base_seq, now))
+    }
+
+    /// Takes `seq` and all that follows off the wire; returns the bytes that wait again.
+    pub fn rewind(&mut self, seq: u64) -> usize {
+        let from = self.queue.partition_point(|mail| mail.seq < seq);
+        if from >= self.sent {
+            return 0;
+        }
+        let bytes = self.queue.range(from..self.sent).map(|mail| mail.draft.size()).sum();
+        self.sent = from;
+        bytes
+    }
+
+    /// Takes out everything below `next`, which the recipient has settled.
+    pub fn settle(&mut self, next: u64) -> impl Iterator<Item = Mail> {
+        // A recipient cannot settle what was never put on the wire.
+        let settled = self.queue.partition_point(|mail| mail.seq < next).min(self.sent);
+        self.sent -= settled;
+        self.queue.drain(..settled)
+    }
+
+    /// Takes out every mail for which `dead` holds, wherever it is; with each, whether it was on the wire.
+    pub fn remove_if(&mut self, dead: impl Fn(&Mail, bool) -> bool) -> Vec<(Mail, bool)> {
+        if !self.queue.iter().enumerate().any(|(index, mail)| dead(mail, index < self.sent)) {
+            return Vec::new();
+        }
+        let (mut removed, mut kept, mut sent) = (Vec::new(), VecDeque::new(), 0);
+        for (index, mail) in self.queue.drain(..).enumerate() {
+            let on_wire = index < self.sent;
+            if dead(&mail, on_wire) {
+                removed.push((mail, on_wire));
+            } else {
+                sent += usize::from(on_wire);
+                kept.push_back(mail);
+            }
+        }
+        (self.queue, self.sent) = (kept, sent);
+        removed
+    }
+
+    /// Whether any of the mail numbered so is on the wire.
+    pub fn has_sent(&self, first: u64, last: u64) -> bool {
+        let from = self.queue.partition_point(|mail| mail.seq < first);
+        from < self.sent && self.queue.get(from).is_some_and(|mail| mail.seq <= last)
+    }
+
+    /// When the first of its mail expires, by `Now::mono`.
+    pub fn first_expiry(&self) -> Option<Duration> {
+        self.queue.iter().map(|mail| mail.draft.expires).min()
+    }
+}
