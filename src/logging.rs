@@ -52,11 +52,11 @@ fn writer(mut out: impl Write + Send + 'static) -> io::Result<SyncSender<Item>> 
     let (sender, items): (_, Receiver<Item>) = sync_channel(LOG_QUEUE);
     thread::Builder::new().name("log".to_owned()).spawn(move || {
         for item in items {
-            // There is nowhere to tell that stderr is closed.
-            let _ = match item {
-                Item::Line(line) => out.write_all(&line),
-                Item::Flush(done) => out.flush().map(|()| drop(done.try_send(()))),
-            };
+            // There is nowhere to tell that stderr is closed, or that nobody waits any more.
+            match item {
+                Item::Line(line) => drop(out.write_all(&line)),
+                Item::Flush(done) => drop(out.flush().map(|()| done.try_send(()))),
+            }
         }
     })?;
     Ok(sender)

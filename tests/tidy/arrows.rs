@@ -113,7 +113,7 @@ impl Room {
         // A module that holds something forbidden brings it in under a shorter name.
         let brings_in =
             |forbidden: &&str| forbidden.contains("::") && path.contains("::") && starts(forbidden, whole);
-        self.forbidden.iter().any(|forbidden| starts(path, forbidden) || brings_in(&forbidden))
+        self.forbidden.iter().any(|forbidden| starts(path, forbidden) || brings_in(forbidden))
     }
 }
 
@@ -181,7 +181,7 @@ fn the_published_crates_need_little() {
     let sdk = read("sdk/rust/Cargo.toml");
     for name in dependencies(&sdk) {
         assert!(
-            ["p2p-node-protocol", "serde", "serde_json", "thiserror", "tokio"].contains(&name),
+            ["p2p-node-protocol", "rustix", "serde", "serde_json", "thiserror", "tokio"].contains(&name),
             "the SDK needs {name}"
         );
     }

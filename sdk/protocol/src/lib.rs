@@ -18,8 +18,8 @@ pub use command::{
     Unsubscribe,
 };
 pub use event::{
-    Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Limits, Log, Message,
-    Overflow, PeerConnected, PeerDiscovered, PeerLost, Ready, Role, Trust,
+    Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Limits, Log, Message, Overflow,
+    PeerConnected, PeerDiscovered, PeerLost, Ready, Role, Trust,
 };
 pub use id::Id;
 
