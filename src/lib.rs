@@ -10,6 +10,11 @@
 //!
 //! `ARCHITECTURE.md` describes the rooms and what each may touch; `PROTOCOL.md` what crosses the pipe and the wire.
 
+pub mod config;
 pub mod core;
+pub mod demo;
 pub mod front;
 pub mod io;
+pub mod keygen;
+pub mod logging;
+pub mod schema;

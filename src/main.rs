@@ -1,1 +1,74 @@
-fn main() {}
+//! The binary: reads the command line and hands it to the room that it names.
+
+use std::fmt::Display;
+use std::io::{Write, stderr, stdout};
+
+use clap::Parser;
+use p2p_node::config::{Cli, Config, KeygenArgs, RunArgs, Task};
+use p2p_node::core::effect::ExitCode;
+use p2p_node::io::keystore::KeyFileError;
+use p2p_node::{demo, keygen, logging, schema};
+
+fn main() -> std::process::ExitCode {
+    let code = match Cli::try_parse() {
+        Ok(Cli { task: None, run }) => node(&run),
+        Ok(Cli { task: Some(Task::Demo), .. }) => play(),
+        Ok(Cli { task: Some(Task::Keygen(args)), .. }) => make_key(&args),
+        Ok(Cli { task: Some(Task::Schema(_)), .. }) => print_schema(),
+        Err(error) => {
+            // Help and version come this way too.
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::Usage } else { ExitCode::Ok }
+        }
+    };
+    std::process::ExitCode::from(code as u8)
+}
+
+fn node(args: &RunArgs) -> ExitCode {
+    let config = match Config::load(args) {
+        Ok(config) => config,
+        Err(error) => return failed(&error, error.exit_code()),
+    };
+    let _logging = match logging::start(config.log_level) {
+        Ok(logging) => logging,
+        Err(error) => return failed(&error, ExitCode::Software),
+    };
+    // `node::run(config)` goes here as soon as there is a `node`.
+    failed(&"this build cannot run a node yet", ExitCode::Software)
+}
+
+fn play() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (runtime, binary) = match (runtime, std::env::current_exe()) {
+        (Ok(runtime), Ok(binary)) => (runtime, binary),
+        (Err(error), _) | (_, Err(error)) => return failed(&error, ExitCode::Software),
+    };
+    match runtime.block_on(demo::run(&binary, demo::Screen::stdout())) {
+        Ok(summary) => said(writeln!(stdout(), "{summary}")),
+        Err(error) => failed(&format_args!("the demo failed: {error}"), ExitCode::Software),
+    }
+}
+
+fn make_key(args: &KeygenArgs) -> ExitCode {
+    match keygen::run(args, &mut stdout().lock()) {
+        Ok(()) => ExitCode::Ok,
+        Err(error) => {
+            let code = error.downcast_ref().map_or(ExitCode::Io, KeyFileError::exit_code);
+            failed(&format_args!("{error:#}"), code)
+        }
+    }
+}
+
+fn print_schema() -> ExitCode {
+    said(schema::run(&mut stdout().lock()))
+}
+
+/// Whether stdout took it.
+fn said<E>(written: Result<(), E>) -> ExitCode {
+    if written.is_ok() { ExitCode::Ok } else { ExitCode::Io }
+}
+
+fn failed(why: &dyn Display, code: ExitCode) -> ExitCode {
+    let _ = writeln!(stderr(), "p2p-node: {why}");
+    code
+}

@@ -20,6 +20,7 @@ mod on_network;
 mod on_record;
 pub mod policy;
 pub mod presence;
+pub mod scope;
 mod sending;
 pub mod stats;
 mod tell;

@@ -2,4 +2,5 @@
 //! events into inputs and effects into its calls, and decides nothing.
 
 pub mod crypto;
+pub mod keystore;
 pub mod swarm;

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Encoding, ErrorCode, Id, Priority, Route};
+use crate::{Answer, Encoding, ErrorCode, Id, Priority, Route};
 
 /// What a node tells its parent: the `type` of the line and the fields that go with it.
 ///
@@ -78,6 +78,18 @@ pub struct Limits {
     pub max_direct_bytes: usize,
     /// Largest `data` of a broadcast.
     pub max_topic_bytes: usize,
+}
+
+impl Limits {
+    /// The limits of a node that was told nothing else (design §2 and §4): lines of 1 MiB, 1,024 unanswered
+    /// commands, 1 MiB − 8 KiB of mail so that its line has room around it, and 60 KiB of broadcast, which
+    /// with its frame stays below the 64 KiB that gossip carries.
+    pub const STANDARD: Limits = Limits {
+        max_line_bytes: crate::MAX_LINE_BYTES,
+        max_inflight: 1024,
+        max_direct_bytes: (1 << 20) - (8 << 10),
+        max_topic_bytes: 60 << 10,
+    };
 }
 
 /// What part a node plays.
@@ -238,86 +250,6 @@ pub enum Level {
     Warn,
     /// Something is broken.
     Error,
-}
-
-/// `result`: `id`, `command`, and what that command answers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct Answer {
-    /// The id of the command.
-    pub id: Id,
-    /// Its `type`.
-    pub command: String,
-    /// `send`: names the message across the network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message_id: Option<String>,
-    /// `send` of mail: `accepted`, which means that it is in the outbox and that a `delivery` will tell its end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delivery: Option<String>,
-    /// `send` of mail: the route asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub route: Option<Route>,
-    /// `send` to a topic: subscribers connected to this node that it went to; 0 while it is held.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peers: Option<usize>,
-    /// `discover`: how many agents were found.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<usize>,
-    /// `ping`: the node's clock, in ms since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time_ms: Option<u64>,
-    /// `status`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<Box<StatusReport>>,
-}
-
-impl Answer {
-    /// The bare answer of a command that has nothing to tell but that it was carried out.
-    pub fn new(id: Id, command: &str) -> Self {
-        Answer {
-            id,
-            command: command.to_owned(),
-            message_id: None,
-            delivery: None,
-            route: None,
-            peers: None,
-            count: None,
-            time_ms: None,
-            status: None,
-        }
-    }
-}
-
-/// What `status` answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct StatusReport {
-    /// The node's PeerId.
-    pub peer_id: String,
-    /// The agent's checksummed address.
-    pub address: String,
-    /// Since the process started, in ms.
-    pub uptime_ms: u64,
-    /// Peers connected.
-    pub peers: usize,
-    /// DHT servers known.
-    pub servers: usize,
-    /// Agents in the directory, this one left out.
-    pub agents: usize,
-    /// Topics subscribed to by the parent.
-    pub topics: Vec<String>,
-    /// Multiaddrs that the node listens on.
-    pub addrs: Vec<String>,
-    /// Mail accepted and not yet ended.
-    pub outbox: usize,
-    /// Bytes of it.
-    pub outbox_bytes: usize,
-    /// Broadcasts held until somebody subscribes.
-    pub held: usize,
-    /// What was counted since the start, by name.
-    pub counters: std::collections::BTreeMap<String, u64>,
 }
 
 /// `delivery`: exactly one per accepted mail.

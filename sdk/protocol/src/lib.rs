@@ -4,20 +4,22 @@
 //! This crate holds the types and the line codec and does no I/O. `PROTOCOL.md` at the root of the
 //! repository describes the same contract in prose; `p2p-node schema --json` prints it as a schema.
 
+mod answer;
 mod code;
 mod command;
 mod event;
 mod id;
 pub mod line;
 
+pub use answer::{Answer, StatusReport};
 pub use code::ErrorCode;
 pub use command::{
     Command, Connect, Discover, Encoding, Ping, Priority, Request, Route, Send, Shutdown, Status, Subscribe,
     Unsubscribe,
 };
 pub use event::{
-    Answer, Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Limits, Log, Message,
-    Overflow, PeerConnected, PeerDiscovered, PeerLost, Ready, Role, StatusReport, Trust,
+    Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Limits, Log, Message, Overflow,
+    PeerConnected, PeerDiscovered, PeerLost, Ready, Role, Trust,
 };
 pub use id::Id;
 

@@ -11,7 +11,7 @@ use libp2p::gossipsub::{
 use sha2::{Digest, Sha256};
 
 use super::SetupError;
-use super::scope::AddressScope;
+use crate::core::scope::AddressScope;
 
 /// Largest RPC, in bytes. A topic message has at most 60 KiB (design §4), but the receiver holds its whole read buffer,
 /// which may contain the next frame too, against this number, so that it must be well above twice that.

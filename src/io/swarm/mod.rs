@@ -10,7 +10,6 @@ mod inbound;
 mod listen;
 mod mail;
 mod outbound;
-mod scope;
 mod store;
 mod transport;
 
@@ -39,9 +38,9 @@ use crate::core::input::{Input, Token};
 pub use self::behaviour::MAIL_TIMEOUT;
 pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
 pub use self::mail::{MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE};
-pub use self::scope::{AddressScope, UnknownScope};
 pub use self::store::{KEY_BYTES, MAX_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
 pub use self::transport::DIAL_TIMEOUT;
+pub use crate::core::scope::AddressScope;
 
 /// Frames of mail that may wait for the core's answer. The core answers in the turn in which it hears of one, except
 /// for those that wait for a check in the crypto pool; eight connections can fill it (128 streams each).

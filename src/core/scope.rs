@@ -21,10 +21,20 @@ pub enum AddressScope {
 
 /// The text names no scope.
 #[derive(Debug, thiserror::Error)]
-#[error("address scope must be loopback, private or public")]
+#[error("it must be loopback, private or public")]
 pub struct UnknownScope;
 
 impl AddressScope {
+    /// The scope of a network that was given none: `dev` stays on the machine, `main` is on the internet, any other is
+    /// private.
+    pub fn of_network(network: &str) -> Self {
+        match network {
+            "dev" => Self::Loopback,
+            "main" => Self::Public,
+            _ => Self::Private,
+        }
+    }
+
     /// Whether an address lies within the scope. A DNS name is judged again, by what it resolves to, when it is dialled;
     /// on loopback, where nothing is resolved, no name is permitted.
     pub fn permits(self, addr: &Multiaddr) -> bool {
@@ -131,6 +141,13 @@ fn is_global_unicast(ip: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_that_nobody_named_never_reaches_the_internet() {
+        assert_eq!(AddressScope::of_network("dev"), AddressScope::Loopback);
+        assert_eq!(AddressScope::of_network("main"), AddressScope::Public);
+        assert_eq!(AddressScope::of_network("mainly"), AddressScope::Private);
+    }
 
     const ADDRS: [(&str, [bool; 3]); 22] = [
         // address, permitted on loopback, private, public

@@ -1,0 +1,45 @@
+// Two agents on this machine: alice sends bob a message by his Ethereum address. Node.js alone; in
+// TypeScript, add the types of the three parameters.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+
+const node = process.env.P2P_NODE_BIN ?? "target/release/p2p-node";
+
+function agent(name) {
+  const child = spawn(node, ["--name", name], { stdio: ["pipe", "pipe", "inherit"] });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  return {
+    say: (command) => child.stdin.write(JSON.stringify(command) + "\n"),
+    async waitFor(type) {
+      for (;;) {
+        const { value, done } = await lines.next();
+        if (done) throw new Error(`the node ended before it said ${type}`);
+        const event = JSON.parse(value);
+        if (event.type === type) return event;
+        if (event.type === "error") throw new Error(value);
+      }
+    },
+    async close() {
+      child.stdin.end(); // the end of stdin ends the node
+      if (child.exitCode === null) await once(child, "exit");
+    },
+  };
+}
+
+const bob = agent("bob");
+bob.say({ type: "connect", port: 0, protocol: 1 });
+const bobReady = await bob.waitFor("ready");
+
+const alice = agent("alice");
+alice.say({ type: "connect", port: 0, protocol: 1, bootstrapPeers: bobReady.addrs });
+const aliceReady = await alice.waitFor("ready");
+
+alice.say({ type: "send", id: 1, peerId: bobReady.address, data: { text: "hello bob" } });
+const message = await bob.waitFor("message");
+console.log("bob received", message.data, "from", message.from);
+if (message.from !== aliceReady.address) throw new Error("that is not alice");
+console.log("alice knows that it is", (await alice.waitFor("delivery")).state);
+
+await alice.close();
+await bob.close();

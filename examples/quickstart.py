@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Two agents on this machine: alice sends bob a message by his Ethereum address. Standard library only."""
+import json
+import os
+import subprocess
+
+NODE = os.environ.get("P2P_NODE_BIN", "target/release/p2p-node")
+
+
+class Agent:
+    def __init__(self, name):
+        self.process = subprocess.Popen(
+            [NODE, "--name", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+
+    def say(self, **command):
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+
+    def wait_for(self, kind):
+        for line in self.process.stdout:
+            event = json.loads(line)
+            if event["type"] == kind:
+                return event
+            if event["type"] == "error":
+                raise RuntimeError(line)
+        raise RuntimeError(f"the node ended before it said {kind}")
+
+    def close(self):
+        self.process.stdin.close()  # the end of stdin ends the node
+        self.process.stdout.read()
+        self.process.wait(timeout=10)
+
+
+bob = Agent("bob")
+bob.say(type="connect", port=0, protocol=1)
+bob_ready = bob.wait_for("ready")
+
+alice = Agent("alice")
+alice.say(type="connect", port=0, protocol=1, bootstrapPeers=bob_ready["addrs"])
+alice_ready = alice.wait_for("ready")
+
+alice.say(type="send", id=1, peerId=bob_ready["address"], data={"text": "hello bob"})
+message = bob.wait_for("message")
+print("bob received", message["data"], "from", message["from"])
+assert message["from"] == alice_ready["address"]
+print("alice knows that it is", alice.wait_for("delivery")["state"])
+
+alice.close()
+bob.close()

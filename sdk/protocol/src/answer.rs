@@ -1,0 +1,85 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Id, Route};
+
+/// `result`: `id`, `command`, and what that command answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// The id of the command.
+    pub id: Id,
+    /// Its `type`.
+    pub command: String,
+    /// `send`: names the message across the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// `send` of mail: `accepted`, which means that it is in the outbox and that a `delivery` will tell its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<String>,
+    /// `send` of mail: the route asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
+    /// `send` to a topic: subscribers connected to this node that it went to; 0 while it is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<usize>,
+    /// `discover`: how many agents were found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+    /// `ping`: the node's clock, in ms since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_ms: Option<u64>,
+    /// `status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Box<StatusReport>>,
+}
+
+impl Answer {
+    /// The bare answer of a command that has nothing to tell but that it was carried out.
+    pub fn new(id: Id, command: &str) -> Self {
+        Answer {
+            id,
+            command: command.to_owned(),
+            message_id: None,
+            delivery: None,
+            route: None,
+            peers: None,
+            count: None,
+            time_ms: None,
+            status: None,
+        }
+    }
+}
+
+/// What `status` answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct StatusReport {
+    /// The node's PeerId.
+    pub peer_id: String,
+    /// The agent's checksummed address.
+    pub address: String,
+    /// Since the process started, in ms.
+    pub uptime_ms: u64,
+    /// Peers connected.
+    pub peers: usize,
+    /// DHT servers known.
+    pub servers: usize,
+    /// Agents in the directory, this one left out.
+    pub agents: usize,
+    /// Topics subscribed to by the parent.
+    pub topics: Vec<String>,
+    /// Multiaddrs that the node listens on.
+    pub addrs: Vec<String>,
+    /// Mail accepted and not yet ended.
+    pub outbox: usize,
+    /// Bytes of it.
+    pub outbox_bytes: usize,
+    /// Broadcasts held until somebody subscribes.
+    pub held: usize,
+    /// What was counted since the start, by name.
+    pub counters: BTreeMap<String, u64>,
+}

@@ -1,0 +1,361 @@
+//! Flags, env files and environment, resolved into one [`Config`].
+//!
+//! Order: flag, file named by `-e`, environment, `.env` in the working directory, default. The file named
+//! by `-e` outranks the environment, or every child of a launcher would share the key that it inherits.
+
+mod cli;
+mod env;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use p2p_node_protocol::Role;
+use tracing::level_filters::LevelFilter;
+use zeroize::Zeroizing;
+
+use crate::core::effect::ExitCode;
+use crate::core::scope::AddressScope;
+pub use cli::{Cli, KeygenArgs, RunArgs, SchemaArgs, Task};
+use env::EnvFile;
+pub use env::EnvFileError;
+
+/// The network of a node that was given none: this machine alone.
+pub const DEFAULT_NETWORK: &str = "dev";
+
+/// How long accepted work may take to finish before the process ends all the same (design §2).
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest drain timeout that is accepted; beyond an hour a supervisor has given up long since.
+pub const MAX_DRAIN_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Longest name of a network, in bytes: it is part of every protocol name and topic.
+pub const MAX_NETWORK_BYTES: usize = 32;
+
+/// Longest display name, and longest instance, in bytes: the record carries the name within 2.5 KiB.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// How a node runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// TCP and UDP port; 0 takes any. A `connect` that names a port outranks it.
+    pub port: u16,
+    /// Name of the network, 1 to 32 bytes of `a-z`, `0-9` and `-`.
+    pub network: String,
+    /// Nodes to join through; each ends in `/p2p/<peer id>`.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Addresses to listen on; empty: those of the scope.
+    pub listen: Vec<Multiaddr>,
+    /// What is listened on, advertised and dialled.
+    pub address_scope: AddressScope,
+    /// What part the node plays.
+    pub role: Role,
+    /// Display name, at most 64 bytes; may be empty.
+    pub name: String,
+    /// The agent's Ethereum key as it was given, not checked; `None`: an ephemeral one is made.
+    pub private_key: Option<Secret>,
+    /// Where keys and mail outlive the process; `None`: nowhere.
+    pub data_dir: Option<PathBuf>,
+    /// Tells apart several nodes of one key, at most 64 bytes; usually empty.
+    pub instance: String,
+    /// Generation of a derived node key, in seconds since 1970.
+    pub generation: u64,
+    /// Whether to start without waiting for `connect`.
+    pub connect: bool,
+    /// What to do when stdin ends.
+    pub on_eof: OnEof,
+    /// Longest time to finish accepted work before exiting.
+    pub drain_timeout: Duration,
+    /// What stderr gets.
+    pub log_level: LevelFilter,
+}
+
+/// What to do when stdin ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnEof {
+    /// Finish what was accepted and exit.
+    #[default]
+    Exit,
+    /// Go on until a signal comes: for bootstrap nodes and daemons.
+    Stay,
+}
+
+/// A secret text: wiped when dropped, and never shown.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Why there is no [`Config`].
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A flag or a variable has a value that cannot be used.
+    #[error("{origin}: {reason}")]
+    Setting {
+        /// Where the value stood.
+        origin: Origin,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file named by `-e` is not there.
+    #[error("env file {0}: there is no such file")]
+    EnvFileMissing(PathBuf),
+    /// An env file cannot be used.
+    #[error("env file {0} {1}")]
+    EnvFile(PathBuf, #[source] EnvFileError),
+}
+
+impl ConfigError {
+    /// How the process ends for this reason.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            ConfigError::Setting { origin: Origin::Flag(_), .. } => ExitCode::Usage,
+            _ => ExitCode::Config,
+        }
+    }
+}
+
+/// Where a value stood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// On the command line.
+    Flag(&'static str),
+    /// In the environment.
+    Environment(&'static str),
+    /// In an env file.
+    File(&'static str, PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag(flag) => f.write_str(flag),
+            Origin::Environment(variable) => write!(f, "environment variable {variable}"),
+            Origin::File(variable, path) => write!(f, "{variable} in {}", path.display()),
+        }
+    }
+}
+
+impl Config {
+    /// Resolves the flags against the process's environment and working directory.
+    ///
+    /// # Errors
+    /// The first value that cannot be used, with the place where it stands.
+    pub fn load(args: &RunArgs) -> Result<Self, ConfigError> {
+        Self::resolve(args, &|variable| std::env::var_os(variable), Path::new(""))
+    }
+
+    /// As [`Config::load`], with an environment and a working directory that are handed in.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn resolve(
+        args: &RunArgs,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+        directory: &Path,
+    ) -> Result<Self, ConfigError> {
+        let from = Sources::read(args.env_file.as_deref(), environment, directory)?;
+        let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
+
+        let network = from
+            .setting("--network", args.network.clone(), "NETWORK", network_name)?
+            .unwrap_or_else(|| DEFAULT_NETWORK.to_owned());
+        let address_scope = from
+            .setting("--address-scope", args.address_scope.clone(), "ADDRESS_SCOPE", parse)?
+            .unwrap_or_else(|| AddressScope::of_network(&network));
+        Ok(Config {
+            port: from.setting("--port", args.port.clone(), "P2P_PORT", parse)?.unwrap_or(0),
+            bootstrap: from
+                .setting("--bootstrap", list(&args.bootstrap), "BOOTSTRAP_PEERS", bootstrap_peers)?
+                .unwrap_or_default(),
+            listen: from.setting("--listen", list(&args.listen), "LISTEN", multiaddrs)?.unwrap_or_default(),
+            address_scope,
+            role: from.setting("--role", args.role.clone(), "ROLE", role)?.unwrap_or_default(),
+            name: from.setting("--name", args.name.clone(), "NODE_NAME", short_text)?.unwrap_or_default(),
+            private_key: from.secret("PRIVATE_KEY")?,
+            data_dir: from.setting("--data-dir", args.data_dir.clone(), "DATA_DIR", parse)?,
+            instance: from
+                .setting("--instance", args.instance.clone(), "INSTANCE", short_text)?
+                .unwrap_or_default(),
+            generation: from
+                .setting("--generation", args.generation.clone(), "GENERATION", parse)?
+                .unwrap_or(0),
+            connect: from.setting("--connect", args.connect.clone(), "CONNECT", yes_or_no)?.unwrap_or(false),
+            on_eof: from.setting("--on-eof", args.on_eof.clone(), "ON_EOF", on_eof)?.unwrap_or_default(),
+            drain_timeout: from
+                .setting("--drain-timeout", args.drain_timeout.clone(), "DRAIN_TIMEOUT", drain_timeout)?
+                .unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+            log_level: from
+                .setting("--log-level", args.log_level.clone(), "LOG_LEVEL", log_level)?
+                .unwrap_or(LevelFilter::WARN),
+            network,
+        })
+    }
+}
+
+/// Where values come from, in order of precedence below the command line. An empty value counts as none.
+struct Sources<'a> {
+    named: Option<(PathBuf, EnvFile)>,
+    environment: &'a dyn Fn(&str) -> Option<OsString>,
+    dot_env: Option<(PathBuf, EnvFile)>,
+}
+
+impl<'a> Sources<'a> {
+    fn read(
+        named: Option<&Path>,
+        environment: &'a dyn Fn(&str) -> Option<OsString>,
+        directory: &Path,
+    ) -> Result<Self, ConfigError> {
+        let read = |path: &Path| match EnvFile::read(&directory.join(path)) {
+            Ok(file) => Ok(file.map(|file| (path.to_owned(), file))),
+            Err(error) => Err(ConfigError::EnvFile(path.to_owned(), error)),
+        };
+        let named = match named {
+            None => None,
+            Some(path) => Some(read(path)?.ok_or_else(|| ConfigError::EnvFileMissing(path.to_owned()))?),
+        };
+        Ok(Sources { named, environment, dot_env: read(Path::new(".env"))? })
+    }
+
+    /// The value that counts, read by `parse`.
+    fn setting<T>(
+        &self,
+        flag: &'static str,
+        given: Option<String>,
+        variable: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        let found = match given {
+            Some(text) => Some((Origin::Flag(flag), Zeroizing::new(text))),
+            None => self.variable(variable)?,
+        };
+        let Some((origin, text)) = found else { return Ok(None) };
+        match parse(&text) {
+            Ok(value) => Ok(Some(value)),
+            Err(reason) => Err(ConfigError::Setting { origin, reason }),
+        }
+    }
+
+    /// A value that is never taken from the command line, where other users of the machine could see it.
+    fn secret(&self, variable: &'static str) -> Result<Option<Secret>, ConfigError> {
+        Ok(self.variable(variable)?.map(|(_, text)| Secret(text)))
+    }
+
+    fn variable(&self, name: &'static str) -> Result<Option<(Origin, Zeroizing<String>)>, ConfigError> {
+        let in_file = |source: &Option<(PathBuf, EnvFile)>| {
+            let (path, file) = source.as_ref()?;
+            let text = file.get(name).filter(|text| !text.is_empty())?;
+            Some((Origin::File(name, path.clone()), Zeroizing::new(text.to_owned())))
+        };
+        if let Some(found) = in_file(&self.named) {
+            return Ok(Some(found));
+        }
+        match (self.environment)(name).map(OsString::into_string) {
+            Some(Ok(text)) if !text.is_empty() => Ok(Some((Origin::Environment(name), Zeroizing::new(text)))),
+            Some(Err(_)) => Err(ConfigError::Setting {
+                origin: Origin::Environment(name),
+                reason: "it is not UTF-8".to_owned(),
+            }),
+            _ => Ok(in_file(&self.dot_env)),
+        }
+    }
+}
+
+fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// Checks the name of a network.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn network_name(text: &str) -> Result<String, String> {
+    let fits = (1..=MAX_NETWORK_BYTES).contains(&text.len());
+    if fits && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("it must be 1 to {MAX_NETWORK_BYTES} of a-z, 0-9 and -"))
+    }
+}
+
+/// Checks a display name or an instance.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn short_text(text: &str) -> Result<String, String> {
+    if text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
+        return Err(format!("it must have at most {MAX_NAME_BYTES} bytes and no control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+fn multiaddrs(text: &str) -> Result<Vec<Multiaddr>, String> {
+    text.split([',', ' '])
+        .filter(|part| !part.is_empty())
+        .map(|part| part.parse().map_err(|error| format!("{part} is not a multiaddr: {error}")))
+        .collect()
+}
+
+fn bootstrap_peers(text: &str) -> Result<Vec<Multiaddr>, String> {
+    let addrs = multiaddrs(text)?;
+    match addrs.iter().find(|addr| !matches!(addr.iter().last(), Some(Protocol::P2p(_)))) {
+        Some(addr) => {
+            Err(format!("{addr} does not end in /p2p/<peer id>, as in /ip4/192.0.2.1/tcp/8000/p2p/12D3Koo…"))
+        }
+        None => Ok(addrs),
+    }
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    match text {
+        "full" => Ok(Role::Full),
+        "bootstrap" => Ok(Role::Bootstrap),
+        _ => Err("it must be full or bootstrap".to_owned()),
+    }
+}
+
+fn on_eof(text: &str) -> Result<OnEof, String> {
+    match text {
+        "exit" => Ok(OnEof::Exit),
+        "stay" => Ok(OnEof::Stay),
+        _ => Err("it must be exit or stay".to_owned()),
+    }
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "true" | "yes" => Ok(true),
+        "0" | "false" | "no" => Ok(false),
+        _ => Err("it must be true or false".to_owned()),
+    }
+}
+
+fn drain_timeout(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = parse(text)?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(timeout) if timeout <= MAX_DRAIN_TIMEOUT => Ok(timeout),
+        _ => Err(format!("it must be 0 to {} seconds", MAX_DRAIN_TIMEOUT.as_secs())),
+    }
+}
+
+fn log_level(text: &str) -> Result<LevelFilter, String> {
+    text.parse().map_err(|_| "it must be off, error, warn, info, debug or trace".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! The command line, as text: what the words mean is decided where flag and environment meet.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; it is never a flag.
+Order: flag, file named by -e, environment, .env in the working directory, default.
+
+Examples:
+  p2p-node demo
+  p2p-node keygen --out .env.alice && p2p-node -e .env.alice -p 8000 -n alice";
+
+/// A peer-to-peer sidecar for agents: one JSON command per line on stdin, one JSON event per line on
+/// stdout.
+#[derive(Debug, Parser)]
+#[command(
+    name = "p2p-node",
+    version,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do instead of running the node.
+    #[command(subcommand)]
+    pub task: Option<Task>,
+    /// How to run the node.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What the binary can do besides running the node.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Show three nodes on this machine finding each other and talking
+    Demo,
+    /// Make an Ethereum key file and show its address and PeerId
+    Keygen(KeygenArgs),
+    /// Print the contract of the pipe, as a JSON Schema
+    Schema(SchemaArgs),
+}
+
+/// `keygen`.
+#[derive(Debug, Args)]
+pub struct KeygenArgs {
+    /// File to make, readable by you alone; one that exists is left as it is
+    #[arg(long, value_name = "PATH", default_value = ".env.agent")]
+    pub out: PathBuf,
+    /// Network for which to show the PeerId
+    #[arg(long, value_name = "NAME", default_value = super::DEFAULT_NETWORK, value_parser = super::network_name)]
+    pub network: String,
+    /// Instance for which to show the PeerId
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = super::short_text)]
+    pub instance: String,
+}
+
+/// `schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// As one JSON document
+    #[arg(long, required = true)]
+    pub json: bool,
+}
+
+/// The flags of a running node. Each has an environment variable, which its help names in brackets.
+#[derive(Debug, Default, Args)]
+pub struct RunArgs {
+    /// TCP and UDP port, 0 for any; `connect` may say otherwise (default 0) [P2P_PORT]
+    #[arg(short, long, value_name = "PORT", help_heading = "Network")]
+    pub port: Option<String>,
+    /// Name of the network (default dev) [NETWORK]
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    pub network: Option<String>,
+    /// Node to join through, ending in /p2p/<peer id>; repeat or separate by commas [BOOTSTRAP_PEERS]
+    #[arg(long, value_name = "MULTIADDR", value_delimiter = ',', help_heading = "Network")]
+    pub bootstrap: Vec<String>,
+    /// Address to listen on instead of those of the scope; repeat or separate by commas [LISTEN]
+    #[arg(long, value_name = "MULTIADDR", value_delimiter = ',', help_heading = "Network")]
+    pub listen: Vec<String>,
+    /// How far to listen, advertise and dial: loopback, private or public (default: loopback on dev,
+    /// public on main, else private) [ADDRESS_SCOPE]
+    #[arg(long, value_name = "SCOPE", help_heading = "Network")]
+    pub address_scope: Option<String>,
+    /// full, or bootstrap for an entry point that others join through (default full) [ROLE]
+    #[arg(short, long, value_name = "ROLE", help_heading = "Network")]
+    pub role: Option<String>,
+
+    /// Display name; proves nothing (default none) [NODE_NAME]
+    #[arg(short, long, value_name = "NAME", help_heading = "Identity")]
+    pub name: Option<String>,
+    /// Env file, where PRIVATE_KEY and every variable named here may stand
+    #[arg(short, long, value_name = "PATH", help_heading = "Identity")]
+    pub env_file: Option<PathBuf>,
+    /// Directory of what outlives the process (default: nothing does) [DATA_DIR]
+    #[arg(long, value_name = "PATH", help_heading = "Identity")]
+    pub data_dir: Option<String>,
+    /// Tells apart several nodes of one key (default none) [INSTANCE]
+    #[arg(long, value_name = "TEXT", help_heading = "Identity")]
+    pub instance: Option<String>,
+    /// Generation of the node key, in seconds since 1970; a higher one revokes a lower (default 0) [GENERATION]
+    #[arg(long, value_name = "SECS", help_heading = "Identity")]
+    pub generation: Option<String>,
+
+    /// Start at once, without waiting for the command `connect` [CONNECT]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Process"
+    )]
+    pub connect: Option<String>,
+    /// At the end of stdin: exit, or stay until a signal (default exit) [ON_EOF]
+    #[arg(long, value_name = "WHAT", help_heading = "Process")]
+    pub on_eof: Option<String>,
+    /// Longest time to finish accepted work before exiting, in seconds (default 5) [DRAIN_TIMEOUT]
+    #[arg(long, value_name = "SECS", help_heading = "Process")]
+    pub drain_timeout: Option<String>,
+    /// What stderr gets: off, error, warn, info, debug or trace (default warn) [LOG_LEVEL]
+    #[arg(long, value_name = "LEVEL", help_heading = "Process")]
+    pub log_level: Option<String>,
+}

@@ -1,0 +1,175 @@
+use clap::{CommandFactory, Parser};
+
+use super::*;
+
+const PEER: &str = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+
+/// A working directory with files in it, an environment, and a command line.
+struct Case {
+    directory: tempfile::TempDir,
+    environment: Vec<(&'static str, &'static str)>,
+    line: Vec<&'static str>,
+}
+
+fn case(line: &[&'static str]) -> Case {
+    Case {
+        directory: tempfile::tempdir().expect("a directory"),
+        environment: Vec::new(),
+        line: line.to_vec(),
+    }
+}
+
+impl Case {
+    fn file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.directory.path().join(name), text).expect("written");
+        self
+    }
+
+    fn env(mut self, name: &'static str, value: &'static str) -> Self {
+        self.environment.push((name, value));
+        self
+    }
+
+    fn resolve(&self) -> Result<Config, ConfigError> {
+        let cli =
+            Cli::try_parse_from([&["p2p-node"], self.line.as_slice()].concat()).expect("a command line");
+        let environment = |name: &str| {
+            self.environment.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        };
+        Config::resolve(&cli.run, &environment, self.directory.path())
+    }
+
+    fn config(&self) -> Config {
+        self.resolve().expect("a configuration")
+    }
+
+    fn error(&self) -> ConfigError {
+        self.resolve().expect_err("an error")
+    }
+}
+
+#[test]
+fn without_anything_the_node_keeps_to_this_machine() {
+    let config = case(&[]).config();
+    assert_eq!((config.network.as_str(), config.address_scope), ("dev", AddressScope::Loopback));
+    assert_eq!(
+        (config.port, config.role, config.connect, config.on_eof),
+        (0, Role::Full, false, OnEof::Exit)
+    );
+    assert_eq!(config.drain_timeout, Duration::from_secs(5));
+    assert_eq!(config.log_level, LevelFilter::WARN);
+    assert!(config.private_key.is_none() && config.data_dir.is_none() && config.bootstrap.is_empty());
+}
+
+#[test]
+fn flag_then_named_file_then_environment_then_dot_env_then_default() {
+    let all = |line| case(line).file("named", "NODE_NAME=named").file(".env", "NODE_NAME=dot");
+    let name = |case: Case| case.config().name;
+    assert_eq!(name(all(&["-n", "flag", "-e", "named"]).env("NODE_NAME", "environment")), "flag");
+    assert_eq!(name(all(&["-e", "named"]).env("NODE_NAME", "environment")), "named");
+    assert_eq!(name(all(&[]).env("NODE_NAME", "environment")), "environment");
+    assert_eq!(name(all(&[])), "dot");
+    assert_eq!(name(case(&[])), "");
+}
+
+#[test]
+fn an_empty_value_counts_as_none() {
+    let config = case(&["-e", "named"]).file("named", "NETWORK=\nP2P_PORT=").env("P2P_PORT", "7").config();
+    assert_eq!((config.network.as_str(), config.port), ("dev", 7));
+}
+
+#[test]
+fn variables_of_the_first_sidecar_that_mean_nothing_yet_do_no_harm() {
+    let file = "PRIVATE_KEY=0xabc\nREGISTRY_ADDRESS=0xdef\nRPC_URL=http://127.0.0.1:8545";
+    let config = case(&["-e", ".env.agent1", "-p", "8000"]).file(".env.agent1", file).config();
+    assert_eq!(config.private_key.as_ref().map(Secret::expose), Some("0xabc"));
+    assert_eq!(config.port, 8000);
+}
+
+#[test]
+fn the_key_is_never_shown_and_never_a_flag() {
+    let config = case(&[]).env("PRIVATE_KEY", "hunter2").config();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(Cli::try_parse_from(["p2p-node", "--private-key", "hunter2"]).is_err());
+}
+
+#[test]
+fn a_missing_named_file_is_an_error_and_a_missing_dot_env_is_not() {
+    let error = case(&["-e", "nowhere"]).error();
+    assert_eq!(error.exit_code(), ExitCode::Config);
+    assert_eq!(error.to_string(), "env file nowhere: there is no such file");
+    case(&[]).config();
+}
+
+#[test]
+fn a_bad_line_in_an_env_file_is_told_by_its_number() {
+    let error = case(&[]).file(".env", "A=1\nhunter2 oh no\n").error();
+    assert_eq!(error.exit_code(), ExitCode::Config);
+    assert_eq!(error.to_string(), "env file .env line 2 is not of the form NAME=value");
+}
+
+#[test]
+fn bootstrap_peers_come_as_a_list_or_repeated() {
+    let other = PEER.replace("4001", "4002");
+    let twice = case(&["--bootstrap", PEER, "--bootstrap", PEER]).config();
+    assert_eq!(twice.bootstrap.len(), 2);
+    let listed = case(&[]).file(".env", &format!("BOOTSTRAP_PEERS=\"{PEER}, {other}\"")).config();
+    assert_eq!(listed.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>(), [PEER, other.as_str()]);
+}
+
+#[test]
+fn a_bad_value_is_told_with_its_place() {
+    for (line, told) in [
+        (
+            ["--bootstrap", "/ip4/127.0.0.1/tcp/4001"],
+            "--bootstrap: /ip4/127.0.0.1/tcp/4001 does not end in /p2p/",
+        ),
+        (["--bootstrap", "localhost:4001"], "--bootstrap: localhost:4001 is not a multiaddr"),
+        (["--port", "70000"], "--port: number too large"),
+        (["--network", "Dev"], "--network: it must be 1 to 32"),
+        (["--role", "king"], "--role: it must be full or bootstrap"),
+        (["--address-scope", "wide"], "--address-scope: it must be loopback, private or public"),
+        (["--on-eof", "wait"], "--on-eof: it must be exit or stay"),
+        (["--drain-timeout", "3601"], "--drain-timeout: it must be 0 to 3600 seconds"),
+        (["--drain-timeout", "NaN"], "--drain-timeout: it must be 0 to 3600 seconds"),
+        (["--log-level", "loud"], "--log-level: it must be off"),
+        (["--generation", "soon"], "--generation: invalid digit"),
+        (["--connect=maybe", "-nx"], "--connect: it must be true or false"),
+    ] {
+        let error = case(&line).error();
+        assert!(error.to_string().starts_with(told), "{error}");
+        assert_eq!(error.exit_code(), ExitCode::Usage, "{error}");
+    }
+    let error = case(&[]).env("P2P_PORT", "many").error();
+    assert!(error.to_string().starts_with("environment variable P2P_PORT: "), "{error}");
+    assert_eq!(error.exit_code(), ExitCode::Config);
+}
+
+#[test]
+fn names_at_their_limit_are_taken_and_one_byte_more_is_not() {
+    for (check, limit) in [
+        (network_name as fn(&str) -> Result<String, String>, MAX_NETWORK_BYTES),
+        (short_text as fn(&str) -> Result<String, String>, MAX_NAME_BYTES),
+    ] {
+        assert!(check(&"a".repeat(limit)).is_ok());
+        assert!(check(&"a".repeat(limit + 1)).is_err());
+    }
+    assert!(network_name("").is_err());
+    assert!(short_text("a\nb").is_err());
+}
+
+#[test]
+fn connect_is_a_switch_that_a_variable_can_turn_on_and_the_flag_off() {
+    assert!(case(&["--connect"]).config().connect);
+    assert!(case(&[]).env("CONNECT", "1").config().connect);
+    assert!(!case(&["--connect=false"]).env("CONNECT", "1").config().connect);
+}
+
+#[test]
+fn the_command_line_is_well_formed_and_its_help_names_every_variable() {
+    Cli::command().debug_assert();
+    let help = Cli::command().render_long_help().to_string();
+    for variable in ["P2P_PORT", "NETWORK", "BOOTSTRAP_PEERS", "PRIVATE_KEY", "GENERATION", "ON_EOF"] {
+        assert!(help.contains(variable), "{variable} is not in\n{help}");
+    }
+}

@@ -1,0 +1,221 @@
+//! `p2p-node demo`: a bootstrap node and two agents, each a process of its own, find each other and talk. What
+//! is shown are the very lines that cross the pipes.
+
+mod child;
+mod screen;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use p2p_node_protocol::{Answer, DeliveryState, Event, Id};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use child::Child;
+pub use child::Trouble;
+pub use screen::Screen;
+
+/// How long the story may take; with the time that children get to end, the demo keeps within 10 s.
+const STORY_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Pause before asking again about an agent whose record has not spread yet.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+const TOPIC: &str = "demo-room";
+
+/// Why the demo failed, for a person.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// A node did not do its part.
+    #[error("{0}")]
+    Trouble(#[from] Trouble),
+    /// The directory in which the nodes run could not be made, or no random keys.
+    #[error("the demo could not be set up: {0}")]
+    Setup(String),
+    /// Ctrl-C, or another signal to end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Plays the demo with `binary` as the node, and returns the line that sums it up. When it returns, in whatever
+/// way, every child has ended.
+///
+/// # Errors
+/// What was waited for in vain, from whom, and what that node had to say about it.
+pub async fn run(binary: &Path, screen: Screen) -> Result<String, DemoError> {
+    run_within(binary, screen, STORY_TIMEOUT).await
+}
+
+async fn run_within(binary: &Path, screen: Screen, limit: Duration) -> Result<String, DemoError> {
+    let screen = Arc::new(screen);
+    let stage = Stage::new().map_err(|error| DemoError::Setup(error.to_string()))?;
+    let mut children = Vec::new();
+    let outcome = tokio::select! {
+        outcome = play(binary, &stage, &screen, limit, &mut children) => outcome,
+        Ok(()) = interrupted() => Err(DemoError::Interrupted),
+    };
+    futures::future::join_all(children.iter_mut().map(Child::stop)).await;
+    outcome
+}
+
+#[expect(clippy::disallowed_methods, reason = "the demo tells how long it took, and is no part of the node")]
+async fn play(
+    binary: &Path,
+    stage: &Stage,
+    screen: &Arc<Screen>,
+    limit: Duration,
+    children: &mut Vec<Child>,
+) -> Result<String, DemoError> {
+    let start = Instant::now();
+    let deadline = tokio::time::Instant::from_std(start + limit);
+    for (name, role) in [("bootstrap", "bootstrap"), ("alice", "full"), ("bob", "full")] {
+        let key =
+            crate::io::keystore::random_secret().map_err(|error| DemoError::Setup(error.to_string()))?;
+        let arguments = ["--network", "dev", "--role", role, "--name", name];
+        children.push(Child::start(binary, name, &arguments, &key, &stage.0, screen, deadline)?);
+    }
+    let [bootstrap, alice, bob] = children.as_mut_slice() else {
+        return Err(DemoError::Setup("three nodes were to be started".to_owned()));
+    };
+    story(bootstrap, alice, bob, screen).await?;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(format!(
+        "demo: 2 agents, 3 nodes: 2 direct messages delivered, 1 broadcast received, in {seconds:.1} s"
+    ))
+}
+
+async fn story(
+    bootstrap: &mut Child,
+    alice: &mut Child,
+    bob: &mut Child,
+    screen: &Screen,
+) -> Result<(), Trouble> {
+    screen.note("a bootstrap node, then two agents that join through it");
+    let (_, entry) = connect(bootstrap, &[]).await?;
+    let (alice_address, _) = connect(alice, &entry).await?;
+    let (bob_address, _) = connect(bob, &entry).await?;
+
+    screen.note("all that they know of each other is an Ethereum address");
+    discover(alice, &bob_address).await?;
+    discover(bob, &alice_address).await?;
+
+    screen.note("mail, signed for by the recipient's node");
+    alice.say("send", "hello", json!({"peerId": bob_address, "data": {"text": "hello bob"}})).await?;
+    let question = bob
+        .expect("alice's message", |event| match event {
+            Event::Message(mail) if mail.from == alice_address => Some(mail.message_id.clone()),
+            _ => None,
+        })
+        .await?;
+    delivered(alice, "hello").await?;
+    let answer = json!({"peerId": alice_address, "data": {"text": "hello alice"}, "replyTo": question});
+    bob.say("send", "reply", answer).await?;
+    alice
+        .expect("bob's reply", |event| match event {
+            Event::Message(mail) => {
+                (mail.from == bob_address && mail.reply_to.as_ref() == Some(&question)).then_some(())
+            }
+            _ => None,
+        })
+        .await?;
+    delivered(bob, "reply").await?;
+
+    screen.note("a broadcast to everyone who subscribes");
+    for agent in [&mut *alice, &mut *bob] {
+        agent.say("subscribe", "room", json!({"topic": TOPIC})).await?;
+        agent.expect("the result of subscribe", |event| result(event, "room")).await?;
+    }
+    alice.say("send", "news", json!({"topic": TOPIC, "data": {"text": "hello all"}})).await?;
+    bob.expect("alice's broadcast", |event| match event {
+        Event::Message(news) => {
+            (news.from == alice_address && news.topic.as_deref() == Some(TOPIC)).then_some(())
+        }
+        _ => None,
+    })
+    .await?;
+
+    screen.note("the end");
+    for node in [alice, bob, bootstrap] {
+        node.say("shutdown", "bye", json!({})).await?;
+        node.ended().await?;
+    }
+    Ok(())
+}
+
+/// Starts a node; returns its address and where it listens.
+async fn connect(node: &mut Child, entry: &[String]) -> Result<(String, Vec<String>), Trouble> {
+    node.say("connect", "start", json!({"port": 0, "bootstrapPeers": entry, "protocol": 1})).await?;
+    node.expect("ready", |event| match event {
+        Event::Ready(ready) => Some((ready.address.clone(), ready.addrs.clone())),
+        _ => None,
+    })
+    .await
+}
+
+/// Asks until the agent is found, since its record may still be on its way.
+async fn discover(node: &mut Child, address: &str) -> Result<(), Trouble> {
+    for attempt in 1.. {
+        let id = format!("find-{attempt}");
+        node.say("discover", &id, json!({"address": address, "timeoutMs": 2000})).await?;
+        let found = node.expect("the result of discover", |event| result(event, &id)).await?;
+        if found.count.is_some_and(|count| count > 0) {
+            break;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+    node.expect("peer_discovered", |event| match event {
+        Event::PeerDiscovered(peer) => (peer.address == address).then_some(()),
+        _ => None,
+    })
+    .await
+}
+
+async fn delivered(node: &mut Child, request: &str) -> Result<(), Trouble> {
+    node.expect("delivery with the state delivered", |event| match event {
+        Event::Delivery(delivery) => (delivery.request_id == Some(Id::from(request))
+            && delivery.state == DeliveryState::Delivered)
+            .then_some(()),
+        _ => None,
+    })
+    .await
+}
+
+/// The answer to the command `id`.
+fn result(event: &Event, id: &str) -> Option<Answer> {
+    match event {
+        Event::Result(answer) if answer.id == Id::from(id) => Some(Answer::clone(answer)),
+        _ => None,
+    }
+}
+
+async fn interrupted() -> io::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// An empty directory for the nodes to run in, so that no `.env` of the user's is read; removed in the end.
+struct Stage(PathBuf);
+
+impl Stage {
+    fn new() -> Result<Self, Box<dyn std::error::Error>> {
+        let random = crate::io::keystore::random_secret()?;
+        let path = std::env::temp_dir().join(format!("p2p-node-demo-{}", hex::encode(&random[..8])));
+        std::fs::create_dir(&path)?;
+        Ok(Stage(path))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // A directory that stays behind in the temporary one harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests;

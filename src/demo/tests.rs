@@ -1,0 +1,83 @@
+//! The failures; that the demo succeeds is shown with the real binary.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+/// A stand-in for the node, written in shell.
+fn node(script: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("node");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("set");
+    (directory, path)
+}
+
+fn screen() -> Screen {
+    Screen::new(Box::new(io::sink()), 80, false)
+}
+
+async fn told(script: &str) -> String {
+    let (_directory, binary) = node(script);
+    run(&binary, screen()).await.expect_err("a failure").to_string()
+}
+
+#[tokio::test]
+async fn a_node_that_dies_is_named_with_its_status_and_last_words() {
+    let told = told("echo 'no room' >&2; exit 78").await;
+    assert!(told.starts_with("bootstrap "), "{told}");
+    assert!(told.contains("exit status: 78") && told.contains("\n  no room"), "{told}");
+}
+
+#[tokio::test]
+async fn an_error_event_ends_the_demo_at_once() {
+    let line = r#"{"type":"error","code":"LISTEN_FAILED","message":"port 0 is taken","retryable":true}"#;
+    let told = told(&format!("read line; echo '{line}'; read line")).await;
+    assert_eq!(told, "bootstrap answered LISTEN_FAILED (port 0 is taken) while ready was awaited");
+}
+
+#[tokio::test]
+async fn a_stdout_that_is_not_the_contract_is_quoted() {
+    let told = told("echo 'Hello, world!'; read line; read line").await;
+    assert_eq!(told, "bootstrap wrote what is not an event: Hello, world!");
+}
+
+#[tokio::test]
+async fn a_binary_that_is_not_there_is_named() {
+    let told = run(Path::new("/nonexistent/p2p-node"), screen()).await.expect_err("a failure").to_string();
+    assert!(told.starts_with("bootstrap could not be started from /nonexistent/p2p-node: "), "{told}");
+}
+
+#[tokio::test]
+async fn a_node_that_says_nothing_is_named_with_what_was_awaited() {
+    let (_directory, binary) = node("exec sleep 1000");
+    let error = run_within(&binary, screen(), Duration::from_millis(100)).await.expect_err("a failure");
+    assert_eq!(error.to_string(), "bootstrap did not say ready in time");
+}
+
+#[tokio::test]
+async fn a_node_that_will_not_end_is_killed_and_reaped() {
+    let log = r#"{"type":"log","level":"info","namespace":"test","message":"'$$'"}"#;
+    let (directory, binary) = node(&format!("trap '' TERM; echo '{log}'; exec sleep 1000"));
+    let deadline = tokio::time::Instant::now() + STORY_TIMEOUT;
+    let mut child =
+        Child::start(&binary, "alice", &[], &[1; 32], directory.path(), &Arc::new(screen()), deadline)
+            .expect("started");
+    let pid = child.expect("its process id", |event| match event {
+        Event::Log(log) => log.message.parse().ok(),
+        _ => None,
+    });
+    let pid = rustix::process::Pid::from_raw(pid.await.expect("a number")).expect("not zero");
+    rustix::process::test_kill_process(pid).expect("it runs");
+    child.stop().await;
+    assert_eq!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH));
+}
+
+#[tokio::test]
+async fn children_inherit_nothing_that_configures_them() {
+    let told = told("env | cut -d= -f1 | sort | tr '\\n' ' ' >&2; pwd >&2; ls -a >&2; exit 1").await;
+    for variable in ["BOOTSTRAP_PEERS", "DATA_DIR", "CARGO_PKG_NAME"] {
+        assert!(!told.contains(variable), "{told}");
+    }
+    assert!(told.contains("PRIVATE_KEY") && told.contains("p2p-node-demo-"), "{told}");
+}

@@ -1,0 +1,221 @@
+//! Key files, and the lock that keeps one identity in one process.
+
+mod lock;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::core::effect::ExitCode;
+pub use lock::{IdentityLock, LockError};
+
+/// Name of the node key's file in the data directory.
+pub const NODE_KEY_FILE: &str = "node.key";
+
+/// Largest key file that is read, in bytes: 64 digits and room for comments.
+const MAX_KEY_FILE_BYTES: u64 = 4096;
+
+/// Why a key file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// Reading or writing it failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or its directory.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// Others than its owner may read or write it.
+    #[error(
+        "{path} is open to others (mode {mode:04o}): make it 0600, and think whether the key is still secret"
+    )]
+    OpenToOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It does not hold a key.
+    #[error("{0} does not hold 64 hexadecimal digits; delete it to get a new identity")]
+    Malformed(PathBuf),
+    /// It is there already, and is never overwritten.
+    #[error("{0} exists already and is left as it is")]
+    Exists(PathBuf),
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Entropy(getrandom::Error),
+}
+
+impl KeyFileError {
+    /// How the process ends for this reason.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            KeyFileError::OpenToOthers { .. } => ExitCode::NoPermission,
+            KeyFileError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                ExitCode::NoPermission
+            }
+            KeyFileError::Io { .. } => ExitCode::Io,
+            KeyFileError::Malformed(_) => ExitCode::Config,
+            KeyFileError::Exists(_) => ExitCode::Usage,
+            KeyFileError::Entropy(_) => ExitCode::Software,
+        }
+    }
+}
+
+/// 32 bytes from the system's source of randomness.
+///
+/// # Errors
+/// When the system has none to give.
+pub fn random_secret() -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    getrandom::fill(secret.as_mut()).map_err(KeyFileError::Entropy)?;
+    Ok(secret)
+}
+
+/// The Ed25519 seed in `data_dir`, made and written there if there is none yet. The directory is made if it is
+/// missing.
+///
+/// # Errors
+/// When the file is open to others, damaged, or cannot be read or written.
+pub fn node_key(data_dir: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    let path = data_dir.join(NODE_KEY_FILE);
+    if let Some(seed) = read_key(&path)? {
+        return Ok(seed);
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
+    let seed = random_secret()?;
+    let mut digits = Zeroizing::new([0; 65]);
+    // 32 bytes are 64 digits, and the newline stays.
+    digits[64] = b'\n';
+    if hex::encode_to_slice(seed.as_ref(), &mut digits[..64]).is_err() {
+        return Err(KeyFileError::Malformed(path));
+    }
+    match write_private(&path, digits.as_ref()) {
+        Ok(()) => Ok(seed),
+        // Another process was quicker: its key is the one.
+        Err(KeyFileError::Exists(_)) => read_key(&path)?.ok_or(KeyFileError::Malformed(path)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a new file that its owner alone may read, and brings it and its name to the disk.
+///
+/// # Errors
+/// [`KeyFileError::Exists`] when there is such a file; otherwise what the system says.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
+    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(KeyFileError::Exists(path.to_owned()));
+        }
+        Err(error) => return Err(at(path)(error)),
+    };
+    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    });
+    written.map_err(|error| {
+        // Half a key is worse than none; the first error is the one to tell.
+        let _ = fs::remove_file(path);
+        at(path)(error)
+    })
+}
+
+/// The key in a file of hexadecimal digits, where lines that begin with `#` are comments; `None` if there is no
+/// such file.
+fn read_key(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, KeyFileError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(path)(error)),
+    };
+    let mode = file.metadata().map_err(at(path))?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::OpenToOthers { path: path.to_owned(), mode });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_KEY_FILE_BYTES + 1).read_to_string(&mut text).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => KeyFileError::Malformed(path.to_owned()),
+        _ => at(path)(error),
+    })?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut key = Zeroizing::new([0; 32]);
+    match (text.len() as u64 <= MAX_KEY_FILE_BYTES, lines.next(), lines.next()) {
+        (true, Some(digits), None) if hex::decode_to_slice(digits, key.as_mut()).is_ok() => Ok(Some(key)),
+        _ => Err(KeyFileError::Malformed(path.to_owned())),
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> KeyFileError {
+    move |source| KeyFileError::Io { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a directory")
+    }
+
+    fn put(path: &Path, text: &str, mode: u32) {
+        fs::write(path, text).expect("written");
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+    }
+
+    #[test]
+    fn the_key_is_made_once_private_and_kept() {
+        let directory = directory();
+        let data_dir = directory.path().join("deep/er");
+        let first = node_key(&data_dir).expect("made");
+        let path = data_dir.join(NODE_KEY_FILE);
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&data_dir)), (0o600, 0o700));
+        assert_eq!(fs::read_to_string(&path).expect("text"), format!("{}\n", hex::encode(&first[..])));
+        assert_eq!(node_key(&data_dir).expect("read"), first);
+        assert_ne!(node_key(&directory.path().join("other")).expect("made"), first);
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let directory = directory();
+        let path = directory.path().join(NODE_KEY_FILE);
+        for mode in [0o640, 0o604, 0o620] {
+            put(&path, &"00".repeat(32), mode);
+            let error = node_key(directory.path()).expect_err("refused");
+            assert_eq!(error.exit_code(), ExitCode::NoPermission, "{error}");
+            assert!(error.to_string().contains(&format!("mode {mode:04o}")), "{error}");
+        }
+        put(&path, &"00".repeat(32), 0o400);
+        node_key(directory.path()).expect("accepted");
+    }
+
+    #[test]
+    fn a_damaged_key_is_refused_left_alone_and_not_quoted() {
+        let directory = directory();
+        let path = directory.path().join(NODE_KEY_FILE);
+        let long = format!("{}\n{}", "ab".repeat(32), "#".repeat(4096));
+        for text in ["", "# only a comment\n", "abcd\n", &"zz".repeat(32), &"ab\n".repeat(2), &long] {
+            put(&path, text, 0o600);
+            let error = node_key(directory.path()).expect_err("refused");
+            assert!(matches!(error, KeyFileError::Malformed(_)), "{error}");
+            assert_eq!(error.exit_code(), ExitCode::Config);
+            assert_eq!(fs::read_to_string(&path).expect("there"), text);
+        }
+        put(&path, &format!("# for tests only\n{}\n", "ab".repeat(32)), 0o600);
+        assert_eq!(*node_key(directory.path()).expect("accepted"), [0xab; 32]);
+    }
+
+    #[test]
+    fn a_file_that_exists_is_never_overwritten() {
+        let directory = directory();
+        let path = directory.path().join("key");
+        write_private(&path, b"one").expect("written");
+        assert!(matches!(write_private(&path, b"two"), Err(KeyFileError::Exists(_))));
+        assert_eq!(fs::read(&path).expect("there"), b"one");
+    }
+}

@@ -1,0 +1,117 @@
+//! `p2p-node schema --json`: the contract of the pipe as one JSON Schema document, made from the Rust types.
+
+use std::io::Write;
+
+use p2p_node_protocol::{Command, ErrorCode, Event, Id, Limits, PROTOCOL_VERSION};
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+/// Writes the document, indented.
+///
+/// # Errors
+/// When `out` cannot be written to.
+pub fn run(out: &mut impl Write) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, &document())?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// The contract: `commands` and `events` are schemas of one line each, whose shared parts are under `$defs`.
+pub fn document() -> Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let id = generator.subschema_for::<Id>().to_value();
+    let mut commands = generator.subschema_for::<Command>().to_value();
+    let mut events = generator.subschema_for::<Event>().to_value();
+    let mut definitions: Map<String, Value> = generator.take_definitions(true).into_iter().collect();
+    inline(&mut commands, &mut definitions);
+    inline(&mut events, &mut definitions);
+
+    // The envelope of a line is no part of the types.
+    let seq = json!({
+        "type": "integer", "minimum": 1,
+        "description": "Number of the line, without gaps; only after `connect` with `protocol`."
+    });
+    add_property(&mut commands, "id", &id);
+    add_property(&mut events, "seq", &seq);
+
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": format!("The pipe of p2p-node, protocol {PROTOCOL_VERSION}"),
+        "protocol": PROTOCOL_VERSION,
+        "commands": commands,
+        "events": events,
+        "errorCodes": ErrorCode::ALL.iter().map(|code| json!({
+            "code": code, "retryable": code.retryable(), "meaning": code.meaning(),
+        })).collect::<Vec<_>>(),
+        "limits": Limits::STANDARD,
+        "$defs": definitions,
+    })
+}
+
+/// Replaces a reference by what it names.
+fn inline(schema: &mut Value, definitions: &mut Map<String, Value>) {
+    let name = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/"));
+    if let Some(definition) = name.and_then(|name| definitions.remove(name)) {
+        *schema = definition;
+    }
+}
+
+/// Adds an optional property to every variant of a tagged enum.
+fn add_property(schema: &mut Value, name: &str, property: &Value) {
+    for variant in schema["oneOf"].as_array_mut().into_iter().flatten() {
+        variant["properties"][name] = property.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn types(schema: &Value) -> Vec<&str> {
+        let variants = schema["oneOf"].as_array().expect("variants");
+        variants
+            .iter()
+            .map(|variant| variant["properties"]["type"]["const"].as_str().expect("a type"))
+            .collect()
+    }
+
+    #[test]
+    fn every_command_and_event_is_there_with_its_envelope() {
+        let document = document();
+        assert!(types(&document["commands"]).contains(&"connect"));
+        assert!(types(&document["events"]).contains(&"peer_discovered"));
+        for (side, name) in [("commands", "id"), ("events", "seq")] {
+            for variant in document[side]["oneOf"].as_array().expect("variants") {
+                assert!(variant["properties"][name].is_object(), "{side} without {name}: {variant}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_reference_leads_nowhere() {
+        fn check(value: &Value, document: &Value) {
+            if let Some(reference) = value["$ref"].as_str() {
+                let pointer = reference.strip_prefix('#').expect("a reference within the document");
+                assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+            }
+            match value {
+                Value::Object(map) => map.values().for_each(|value| check(value, document)),
+                Value::Array(list) => list.iter().for_each(|value| check(value, document)),
+                _ => {}
+            }
+        }
+        let document = document();
+        check(&document, &document);
+    }
+
+    #[test]
+    fn every_code_says_what_it_means_and_whether_to_try_again() {
+        let document = document();
+        let codes = document["errorCodes"].as_array().expect("codes");
+        assert_eq!(codes.len(), ErrorCode::ALL.len());
+        assert!(codes.iter().all(|code| code["meaning"].as_str().is_some_and(|text| text.ends_with('.'))));
+        assert!(codes.contains(&json!({
+            "code": "BUSY", "retryable": true, "meaning": "A queue is full: try again in a moment."
+        })));
+    }
+}

@@ -1,0 +1,57 @@
+//! The house rules that a compiler does not hold: which room may use what, how long a file may be, which texts
+//! have to agree with the code, and which versions of other crates are too old to be safe.
+
+#[path = "tidy/arrows.rs"]
+mod arrows;
+#[path = "tidy/floors.rs"]
+mod floors;
+#[path = "tidy/paths.rs"]
+mod paths;
+#[path = "tidy/texts.rs"]
+mod texts;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest Rust file, in lines: beyond it a file is split.
+const MAX_LINES: usize = 400;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The Rust files under a directory of the repository, as paths from its root.
+fn rust_files(directory: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut open = vec![root().join(directory)];
+    while let Some(directory) = open.pop() {
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        for path in entries.map(|entry| entry.expect("an entry").path()) {
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path.strip_prefix(root()).expect("below the root").to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn too_long(text: &str) -> bool {
+    text.lines().count() > MAX_LINES
+}
+
+#[test]
+fn no_file_is_longer_than_400_lines() {
+    assert!(!too_long(&"line\n".repeat(MAX_LINES)) && too_long(&"line\n".repeat(MAX_LINES + 1)));
+    let files: Vec<_> = ["src", "sdk", "tests", "benches"].into_iter().flat_map(rust_files).collect();
+    assert!(files.len() > 10, "the files are looked for in the wrong place");
+    let long: Vec<_> = files.into_iter().filter(|file| too_long(&read(file))).collect();
+    assert!(long.is_empty(), "over {MAX_LINES} lines: {long:?}");
+}

@@ -1,0 +1,94 @@
+//! What is written for people says what the code does.
+
+use std::collections::BTreeSet;
+
+use p2p_node_protocol::ErrorCode;
+use serde_json::Value;
+
+use super::read;
+
+/// The names of variables that a source has as string literals.
+fn variables_in_code(source: &str) -> BTreeSet<&str> {
+    source.split('"').skip(1).step_by(2).filter(|text| is_variable(text)).collect()
+}
+
+/// The names of variables that an env file sets, commented out or not.
+fn variables_in_env_file(text: &str) -> BTreeSet<&str> {
+    let names = text.lines().filter_map(|line| line.trim_start_matches("# ").split_once('='));
+    names.map(|(name, _)| name).filter(|name| is_variable(name)).collect()
+}
+
+fn is_variable(text: &str) -> bool {
+    text.len() >= 4
+        && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// The names that a text does not have between backticks.
+fn missing<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    names.into_iter().filter(|name| !text.contains(&format!("`{name}`"))).collect()
+}
+
+/// The types of the commands or events of a schema.
+fn types(schema: &Value) -> Vec<&str> {
+    let variants = schema["oneOf"].as_array().expect("variants");
+    variants.iter().map(|variant| variant["properties"]["type"]["const"].as_str().expect("a type")).collect()
+}
+
+/// The names of every field of every definition of a schema.
+fn fields(document: &Value) -> BTreeSet<&str> {
+    let definitions = document["$defs"].as_object().expect("definitions");
+    let properties = definitions.values().filter_map(|definition| definition["properties"].as_object());
+    properties.flat_map(|properties| properties.keys().map(String::as_str)).collect()
+}
+
+#[test]
+fn env_example_lists_exactly_the_variables_of_the_configuration() {
+    let (code, example) = (read("src/config.rs"), read(".env.example"));
+    let known = variables_in_code(&code);
+    assert!(known.contains("PRIVATE_KEY") && known.len() > 10, "{known:?}");
+    assert_eq!(variables_in_env_file(&example), known);
+
+    assert_eq!(variables_in_code(r#"f("--name", "NODE_NAME"); g("Err"); h("OK")"#), ["NODE_NAME"].into());
+    assert_eq!(variables_in_env_file("# A=b or so\n# ROLE=full\nNETWORK=\n"), ["NETWORK", "ROLE"].into());
+}
+
+#[test]
+fn the_readme_names_every_variable_and_the_help_too() {
+    let code = read("src/config.rs");
+    let known = variables_in_code(&code);
+    assert_eq!(missing(&read("README.md"), known.iter().copied()), Vec::<&str>::new());
+    let help = read("src/config/cli.rs");
+    let unnamed: Vec<_> = known.iter().filter(|name| !help.contains(*name)).collect();
+    assert!(unnamed.is_empty(), "the help lacks {unnamed:?}");
+}
+
+#[test]
+fn protocol_md_names_every_code_command_event_and_field() {
+    let (text, document) = (read("PROTOCOL.md"), p2p_node::schema::document());
+    let codes = ErrorCode::ALL.iter().map(|code| code.as_str());
+    assert_eq!(missing(&text, codes), Vec::<&str>::new(), "codes");
+    assert_eq!(missing(&text, types(&document["commands"])), Vec::<&str>::new(), "commands");
+    assert_eq!(missing(&text, types(&document["events"])), Vec::<&str>::new(), "events");
+    assert_eq!(missing(&text, fields(&document)), Vec::<&str>::new(), "fields");
+
+    assert_eq!(missing("`a` and b", ["a", "b"]), ["b"]);
+    assert!(fields(&document).contains("bootstrapPeers") && types(&document["events"]).contains(&"ready"));
+}
+
+#[test]
+fn protocol_md_says_of_each_code_whether_to_try_again() {
+    let text = read("PROTOCOL.md");
+    for code in ErrorCode::ALL {
+        let mark = if code.retryable() { "yes" } else { "no" };
+        let row = format!("| `{code}` | {mark} |");
+        assert!(text.contains(&row), "PROTOCOL.md lacks the row {row}");
+    }
+}
+
+#[test]
+fn the_quick_starts_in_the_readme_are_the_files() {
+    let text = read("README.md");
+    for name in ["quickstart.sh", "quickstart.py", "quickstart.mjs"] {
+        assert!(text.contains(&format!("examples/{name}")), "README.md does not mention {name}");
+    }
+}
