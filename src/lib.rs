@@ -17,4 +17,5 @@ pub mod front;
 pub mod io;
 pub mod keygen;
 pub mod logging;
+pub mod node;
 pub mod schema;

@@ -7,11 +7,11 @@ use clap::Parser;
 use p2p_node::config::{Cli, Config, KeygenArgs, RunArgs, Task};
 use p2p_node::core::effect::ExitCode;
 use p2p_node::io::keystore::KeyFileError;
-use p2p_node::{demo, keygen, logging, schema};
+use p2p_node::{demo, keygen, logging, node, schema};
 
 fn main() -> std::process::ExitCode {
     let code = match Cli::try_parse() {
-        Ok(Cli { task: None, run }) => node(&run),
+        Ok(Cli { task: None, run }) => run_node(&run),
         Ok(Cli { task: Some(Task::Demo), .. }) => play(),
         Ok(Cli { task: Some(Task::Keygen(args)), .. }) => make_key(&args),
         Ok(Cli { task: Some(Task::Schema(_)), .. }) => print_schema(),
@@ -24,7 +24,7 @@ fn main() -> std::process::ExitCode {
     std::process::ExitCode::from(code as u8)
 }
 
-fn node(args: &RunArgs) -> ExitCode {
+fn run_node(args: &RunArgs) -> ExitCode {
     let config = match Config::load(args) {
         Ok(config) => config,
         Err(error) => return failed(&error, error.exit_code()),
@@ -33,8 +33,7 @@ fn node(args: &RunArgs) -> ExitCode {
         Ok(logging) => logging,
         Err(error) => return failed(&error, ExitCode::Software),
     };
-    // `node::run(config)` goes here as soon as there is a `node`.
-    failed(&"this build cannot run a node yet", ExitCode::Software)
+    node::run(config)
 }
 
 fn play() -> ExitCode {

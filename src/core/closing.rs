@@ -21,6 +21,7 @@ impl Core {
     }
 
     pub(super) fn on_output_closed(&mut self, now: Now) {
+        self.output_closed = true;
         self.close("output", None, now);
     }
 
@@ -103,7 +104,7 @@ impl Core {
     /// Exits once the writer has put out every line, or takes too long.
     pub(super) fn finish_flushing(&mut self, now: Now) {
         if let Phase::Flushing { code, deadline } = self.phase
-            && (self.outlet.is_empty() || now.mono >= deadline)
+            && (self.outlet.is_empty() || self.output_closed || now.mono >= deadline)
         {
             self.exit(code);
         }

@@ -160,7 +160,7 @@ impl Outlet {
     }
 
     /// The next line for the writer, in the order in which they came, while it has room.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn pop(&mut self) -> Option<Event> {
         let full = self.at_writer.len() >= WRITER_LINES || self.at_writer_bytes >= WRITER_BYTES;
         if full {
             return None;
@@ -185,8 +185,13 @@ impl Outlet {
         self.at_writer_bytes += bytes;
     }
 
+    /// Whether every line has been put out by the writer.
+    pub fn is_empty(&self) -> bool {
+        self.at_writer.is_empty() && self.queues.iter().all(|queue| queue.lines.is_empty())
+    }
+
     /// What was dropped since the start.
-    pub fn dropped(&self) -> Dropped {
+    pub fn total_dropped(&self) -> Dropped {
         self.total
     }
 }
@@ -220,7 +225,7 @@ mod tests {
         outlet.broadcast(Priority::High, mark(3), 10);
         outlet.news(mark(4), |_| false);
         outlet.tell(mark(5));
-        let order: Vec<_> = std::iter::from_fn(|| outlet.next()).map(|event| number(&event)).collect();
+        let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
         assert_eq!(order, [0, 1, 2, 3, 4, 5]);
     }
 
@@ -231,10 +236,10 @@ mod tests {
             outlet.tell(mark(index));
         }
         assert!(!outlet.takes_commands());
-        let first = std::iter::from_fn(|| outlet.next()).count();
+        let first = std::iter::from_fn(|| outlet.pop()).count();
         assert!(first <= WRITER_LINES && first > 0);
         outlet.written(1);
-        assert_eq!(std::iter::from_fn(|| outlet.next()).count(), 1);
+        assert_eq!(std::iter::from_fn(|| outlet.pop()).count(), 1);
     }
 
     #[test]
@@ -245,18 +250,18 @@ mod tests {
             outlet.broadcast(Priority::Low, mark(index), 1);
         }
         outlet.broadcast(Priority::Medium, mark(TOPIC_LINES + 1), 1);
-        assert_eq!(outlet.dropped().topic_message, 2);
-        let Some(Event::Overflow(overflow)) = outlet.next() else { panic!("the gap is told first") };
+        assert_eq!(outlet.total_dropped().topic_message, 2);
+        let Some(Event::Overflow(overflow)) = outlet.pop() else { panic!("the gap is told first") };
         assert_eq!((overflow.dropped.topic_message, overflow.total.topic_message), (2, 2));
-        assert_eq!(outlet.next().map(|event| number(&event)), Some(0));
-        assert_eq!(outlet.next().map(|event| number(&event)), Some(3));
+        assert_eq!(outlet.pop().map(|event| number(&event)), Some(0));
+        assert_eq!(outlet.pop().map(|event| number(&event)), Some(3));
     }
 
     #[test]
     fn one_broadcast_larger_than_the_limit_still_goes() {
         let mut outlet = Outlet::default();
         outlet.broadcast(Priority::Low, mark(0), TOPIC_BYTES + 1);
-        assert_eq!(outlet.next().map(|event| number(&event)), Some(0));
+        assert_eq!(outlet.pop().map(|event| number(&event)), Some(0));
     }
 
     #[test]
@@ -274,12 +279,12 @@ mod tests {
         let mut outlet = Outlet::default();
         outlet.news(mark(7), |_| false);
         outlet.news(mark(7), |event| number(event) == 7);
-        assert_eq!(std::iter::from_fn(|| outlet.next()).count(), 1);
+        assert_eq!(std::iter::from_fn(|| outlet.pop()).count(), 1);
         for index in 0..2 * NEWS_LINES {
             outlet.news(mark(index), |_| false);
         }
         outlet.written(1);
-        assert_eq!(outlet.next().map(|event| number(&event)), Some(NEWS_LINES));
+        assert_eq!(outlet.pop().map(|event| number(&event)), Some(NEWS_LINES));
     }
 
     #[test]
@@ -288,6 +293,6 @@ mod tests {
         for index in 0..LOG_LINES + 5 {
             outlet.log(log(&index.to_string()));
         }
-        assert_eq!(outlet.dropped().log, 5);
+        assert_eq!(outlet.total_dropped().log, 5);
     }
 }

@@ -31,6 +31,8 @@ pub enum Input {
     BadLine(LineError),
     /// The parent closed our stdin.
     InputEnded,
+    /// The parent closed our stdout: nothing can be told any more.
+    OutputClosed,
     /// SIGTERM, SIGINT or SIGHUP.
     Signal,
     /// The writer has put out so many of the lines handed to it.

@@ -30,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy::primitives::Address;
+use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::{Id, Level, MAX_LINE_BYTES, Role};
 
@@ -38,7 +39,8 @@ use delivery::inbox::Inbox;
 use delivery::outbox::Outbox;
 use delivery::pacing::Pacer;
 use delivery::topics::Topics;
-use directory::book::{BindingCache, Book};
+use directory::bindings::BindingCache;
+use directory::book::Book;
 use discovery::bootstrap::Bootstraps;
 use discovery::queries::Queries;
 use effect::Effect;
@@ -130,6 +132,10 @@ struct Me {
     drain_timeout: Duration,
     boot: u64,
     started_ms: u64,
+    /// The binding as it travels in every frame.
+    binding_bytes: Bytes,
+    /// Names our `node-status` messages.
+    status_stream: [u8; 16],
 }
 
 /// How far the node's life has come.
@@ -165,6 +171,7 @@ pub struct Core {
     max_line: usize,
     pending_ids: BTreeSet<Id>,
     outlet: Outlet,
+    output_closed: bool,
     effects: VecDeque<Effect>,
     stats: Stats,
     jitter: Jitter,
@@ -191,6 +198,8 @@ pub struct Core {
     held_answers: HeldAnswers,
     gossip_acks: BTreeMap<Address, on_mail::GossipAck>,
     topics: Topics,
+    /// The topic whose broadcasts back up although they have subscribers.
+    pause_for: Option<String>,
     pacer: Pacer,
     status_due: Duration,
 }
@@ -205,6 +214,7 @@ impl Core {
             peer: setup.node_key.peer_id(),
             peer_text: setup.node_key.peer_id().to_string(),
             network: binding.binding.network.clone(),
+            binding_bytes: binding.encode(),
             node_key: setup.node_key,
             agent: setup.agent,
             binding,
@@ -216,6 +226,7 @@ impl Core {
             drain_timeout: setup.drain_timeout,
             boot: setup.boot,
             started_ms: now.unix_ms,
+            status_stream: setup.database,
         };
         let mut core = Core {
             presence: Presence::new(me.binding.clone(), me.name.clone(), me.role),
@@ -225,6 +236,7 @@ impl Core {
             max_line: MAX_LINE_BYTES,
             pending_ids: BTreeSet::new(),
             outlet: Outlet::default(),
+            output_closed: false,
             effects: VecDeque::new(),
             stats: Stats::default(),
             jitter: Jitter::new(setup.seed),
@@ -248,6 +260,7 @@ impl Core {
             held_answers: HeldAnswers::default(),
             gossip_acks: BTreeMap::new(),
             topics: Topics::new(setup.database),
+            pause_for: None,
             pacer: Pacer::default(),
             status_due: Duration::MAX,
         };
@@ -255,7 +268,8 @@ impl Core {
             core.add_bootstrap(peer, addr);
         }
         if setup.ephemeral {
-            let message = "no PRIVATE_KEY was given: this agent's address is made up and ends with the process";
+            let message =
+                "no PRIVATE_KEY was given: this agent's address is made up and ends with the process";
             core.log(Level::Warn, "identity", message);
         }
         if setup.connect {
@@ -353,7 +367,10 @@ impl Core {
             && self.outlet.takes_commands()
             && self.pending_ids.len() < MAX_INFLIGHT
             && !self.outbox.congested(now.mono)
-            && !self.topics.congested()
+            && !self
+                .pause_for
+                .as_ref()
+                .is_some_and(|topic| self.topics.congested(topic) && self.subscribers(topic) > 0)
     }
 
     /// Counters and drops, for tests and reports.

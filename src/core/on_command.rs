@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_protocol::{
-    Command, Connect, Discover, Encoding, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, Request, Route,
-    Send, StatusReport,
+    Command, Connect, Discover, Encoding, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION,
+    Request, Route, Send, StatusReport,
 };
 
 use super::delivery::stream::Draft;
@@ -168,7 +168,8 @@ impl Core {
             Ok(Recipient::Peer(peer)) => match self.book.by_peer(&peer, now.unix_ms) {
                 Some(record) => record.address(),
                 None => {
-                    let message = "no verified record names this PeerId; send to the agent's 0x address instead";
+                    let message =
+                        "no verified record names this PeerId; send to the agent's 0x address instead";
                     return self.refuse(id, ErrorCode::PeerNotFound, message);
                 }
             },
@@ -187,7 +188,11 @@ impl Core {
         let route = draft.route;
         match self.outbox.accept(recipient, draft, now.mono) {
             Err(_) => {
-                self.refuse(id, ErrorCode::Busy, "the outbox is full: the recipient, or everyone, takes no mail now");
+                self.refuse(
+                    id,
+                    ErrorCode::Busy,
+                    "the outbox is full: the recipient, or everyone, takes no mail now",
+                );
             }
             Ok(message_id) => {
                 self.stats.count("mail_accepted");
@@ -215,12 +220,13 @@ impl Core {
             return self.refuse(id, ErrorCode::MessageTooLarge, message);
         }
         let peers = self.subscribers(&topic);
-        match self.topics.accept(&topic, draft, now.mono + TOPIC_HOLD, now.mono) {
+        match self.topics.accept(&topic, draft, now.mono + TOPIC_HOLD) {
             Err(_) => {
                 let message = "too much waits to be broadcast on this topic, or on too many topics";
                 self.refuse(id, ErrorCode::Busy, message);
             }
             Ok(message_id) => {
+                self.pause_for = (peers > 0 && self.topics.congested(&topic)).then_some(topic);
                 self.stats.count("broadcasts_accepted");
                 self.answer(id, "send", |answer| {
                     answer.message_id = Some(message_id);
@@ -292,7 +298,7 @@ impl Core {
         if let Some(address) = lookup
             && self.book.get(&address, now.unix_ms).is_none()
         {
-            self.resolve(address, now);
+            self.resolve(address);
         }
         self.end_discoveries(now);
     }
@@ -309,7 +315,8 @@ impl Core {
                 Wanted::Capability(wanted) => record.record.capabilities.contains(wanted),
                 Wanted::Topic(wanted) => {
                     let peer = self.peers.get(&record.peer_id());
-                    record.record.topics.contains(wanted) || peer.is_some_and(|peer| peer.topics.contains(wanted))
+                    record.record.topics.contains(wanted)
+                        || peer.is_some_and(|peer| peer.topics.contains(wanted))
                 }
             };
             if matches && discovery.seen.insert(address) {
@@ -323,10 +330,11 @@ impl Core {
 
     /// Answers every `discover` that is done: it has found the one it wanted, or its time is over.
     pub(super) fn end_discoveries(&mut self, now: Now) {
-        let (done, looking) = std::mem::take(&mut self.discoveries).into_iter().partition(|discovery: &Discovery| {
-            let found_one = matches!(discovery.wanted, Wanted::Address(_)) && !discovery.seen.is_empty();
-            found_one || discovery.deadline <= now.mono
-        });
+        let (done, looking) =
+            std::mem::take(&mut self.discoveries).into_iter().partition(|discovery: &Discovery| {
+                let found_one = matches!(discovery.wanted, Wanted::Address(_)) && !discovery.seen.is_empty();
+                found_one || discovery.deadline <= now.mono
+            });
         self.discoveries = looking;
         for discovery in done {
             self.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
@@ -372,7 +380,9 @@ fn parse_recipient(text: &str) -> Result<Recipient, String> {
             Err(_) => Err("an Ethereum address is 0x and 40 hexadecimal digits".to_owned()),
         };
     }
-    text.parse::<PeerId>().map(Recipient::Peer).map_err(|_| "`peerId` must be a PeerId or an 0x address".to_owned())
+    text.parse::<PeerId>()
+        .map(Recipient::Peer)
+        .map_err(|_| "`peerId` must be a PeerId or an 0x address".to_owned())
 }
 
 fn payload(send: &Send) -> Result<(Bytes, envelope::Encoding), String> {
@@ -380,8 +390,8 @@ fn payload(send: &Send) -> Result<(Bytes, envelope::Encoding), String> {
     match send.encoding {
         None => Ok((Bytes::copy_from_slice(raw.as_bytes()), envelope::Encoding::Json)),
         Some(Encoding::Base64) => {
-            let text: String =
-                serde_json::from_str(raw).map_err(|_| "with `encoding` `base64`, `data` must be a string".to_owned())?;
+            let text: String = serde_json::from_str(raw)
+                .map_err(|_| "with `encoding` `base64`, `data` must be a string".to_owned())?;
             let bytes = BASE64.decode(text).map_err(|error| format!("`data` is not base64: {error}"))?;
             Ok((bytes.into(), envelope::Encoding::Bytes))
         }

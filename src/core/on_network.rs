@@ -14,7 +14,10 @@ use super::effect::{ExitCode, Network};
 use super::envelope::{Hello, WIRE_VERSION, strict_decode};
 use super::input::{Now, Token};
 use super::on_record::Source;
-use super::{ANNOUNCEMENTS, Core, MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_PEER_TOPICS, MAX_TOPIC_BYTES, NODE_TOPICS, Peer, Phase};
+use super::{
+    ANNOUNCEMENTS, Core, MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_PEER_TOPICS, MAX_TOPIC_BYTES, NODE_TOPICS, Peer,
+    Phase,
+};
 
 /// A peer that backs up twice within this time is disconnected (design §6).
 const SLOW_TWICE: Duration = Duration::from_secs(10);
@@ -94,7 +97,10 @@ impl Core {
         self.bootstraps.connected(&peer);
         let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());
-        self.tell_news(Event::PeerConnected(PeerConnected { peer_id: peer.to_string(), address: address_text }));
+        self.tell_news(Event::PeerConnected(PeerConnected {
+            peer_id: peer.to_string(),
+            address: address_text,
+        }));
         if dialer && let Some(body) = self.hello(now) {
             self.network(Network::SendHello { peer, body });
         }
@@ -115,7 +121,8 @@ impl Core {
         self.dialing.remove(&peer);
         self.stats.count("dials_failed");
         if self.bootstraps.failed(&peer, now.mono, &mut self.jitter) == Some(1) {
-            let message = format!("bootstrap peer {peer} cannot be reached ({reason}); trying again until it can");
+            let message =
+                format!("bootstrap peer {peer} cannot be reached ({reason}); trying again until it can");
             self.log(Level::Warn, "discovery", message);
         }
         if let Some(address) = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address()) {
@@ -127,7 +134,7 @@ impl Core {
         if self.servers.insert(peer) {
             self.presence.server_known(now);
             for address in self.queries.wake_all() {
-                self.resolve(address, now);
+                self.resolve(address);
             }
             let parked: Vec<_> = self.outbox.recipients().copied().collect();
             for address in parked {
@@ -170,13 +177,16 @@ impl Core {
         if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
             return;
         }
+        if topic == super::MESSAGES {
+            let waiting: Vec<_> = self.outbox.recipients().copied().collect();
+            waiting.iter().for_each(|recipient| self.retry_gossip(recipient));
+        }
         if topic == ANNOUNCEMENTS {
             self.presence.announcements_heard(now);
         }
         if let Some(record) = self.book.by_peer(&peer, now.unix_ms).cloned() {
             self.found(&record, false);
         }
-        self.topics.wake(&topic);
     }
 
     pub(super) fn on_peer_unsubscribed(&mut self, peer: &PeerId, topic: &str) {
@@ -203,8 +213,12 @@ impl Core {
         self.reissue_if_due(now);
         let due = self.presence.due(now, self.book.len(), &mut self.jitter);
         if let Some(record) = self.presence.current() {
-            let (bytes, lifetime) = (record.bytes.clone(), record.record.expires_at_ms.saturating_sub(now.unix_ms));
-            let key = Bytes::copy_from_slice(&super::directory::record::kad_key(&self.me.network, &self.me.address));
+            let (bytes, lifetime) =
+                (record.bytes.clone(), record.record.expires_at_ms.saturating_sub(now.unix_ms));
+            let key = Bytes::copy_from_slice(&super::directory::record::kad_key(
+                &self.me.network,
+                &self.me.address,
+            ));
             if due.publish {
                 let lifetime = Duration::from_millis(lifetime);
                 self.network(Network::PutRecord { key, value: bytes.clone(), lifetime });

@@ -84,9 +84,10 @@ impl Core {
             return self.outlet.tell(Event::PeerDiscovered(Box::new(found)));
         }
         let peer_id = found.peer_id.clone();
-        self.outlet.news(Event::PeerDiscovered(Box::new(found)), |event| {
-            matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id)
-        });
+        self.outlet.news(
+            Event::PeerDiscovered(Box::new(found)),
+            |event| matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id),
+        );
     }
 
     /// News for parents that opted in.
@@ -98,7 +99,7 @@ impl Core {
 
     /// Hands lines to the writer while it has room.
     pub(super) fn pump_outlet(&mut self) {
-        while let Some(event) = self.outlet.next() {
+        while let Some(event) = self.outlet.pop() {
             let event = match event {
                 Event::Overflow(overflow) if !self.opted_in => {
                     let message = format!(

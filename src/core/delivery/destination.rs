@@ -67,7 +67,7 @@ pub struct Destination {
 
 impl Destination {
     pub(super) fn new(database: &[u8; 16], incarnation: u64, recipient: &Address, now: Duration) -> Self {
-        let stream = |priority| Stream::new(database, incarnation, recipient.as_slice(), priority);
+        let stream = |priority| Stream::new(database, b"mail", incarnation, recipient.as_slice(), priority);
         Destination {
             // In the order in which they are sent.
             streams: [stream(Priority::High), stream(Priority::Medium), stream(Priority::Low)],
@@ -160,24 +160,26 @@ impl Destination {
         }
     }
 
-    /// The flight was answered or failed: whatever of it is unsettled waits again. Whether it was known.
+    /// The flight was answered or failed: whatever of it is unsettled waits again. Whether anything is.
     pub(super) fn land(&mut self, token: Token) -> bool {
         let Some(index) = self.flights.iter().position(|flight| flight.token == token) else { return false };
         let flight = self.flights.remove(index);
         self.outstanding -= flight.bytes;
+        let mut unsettled = false;
         for (index, seqs) in flight.seqs.into_iter().enumerate() {
             let Some((first, last)) =
                 seqs.filter(|(first, last)| self.streams[index].has_sent(*first, *last))
             else {
                 continue;
             };
+            unsettled = true;
             self.waiting += self.streams[index].rewind(first);
             // What follows is sent again as well, so the flights that carried it no longer count.
             for other in &mut self.flights {
                 other.seqs[index] = other.seqs[index].filter(|(_, other_last)| *other_last < first.min(last));
             }
         }
-        true
+        unsettled
     }
 
     pub(super) fn take_out(&mut self, mails: impl IntoIterator<Item = (Mail, bool)>) -> Vec<Mail> {

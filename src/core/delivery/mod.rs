@@ -1,5 +1,9 @@
 //! Mail and broadcasts on their way: out, in, and acknowledged.
 
+pub mod answers;
 pub mod destination;
+pub mod inbox;
 pub mod outbox;
+pub mod pacing;
 pub mod stream;
+pub mod topics;

@@ -34,6 +34,8 @@ pub struct Full;
 pub struct Ended {
     /// The message id.
     pub message_id: String,
+    /// To whom it went.
+    pub recipient: Address,
     /// The mail.
     pub mail: Mail,
     /// The code with which the recipient refused it.
@@ -127,6 +129,15 @@ impl Outbox {
         self.destinations.get_mut(recipient)
     }
 
+    /// Recipients to whom a frame is due.
+    pub fn due(&self, now: Duration) -> impl Iterator<Item = Address> {
+        let is_due = move |destination: &Destination| destination.frame_due().is_some_and(|due| due <= now);
+        self.destinations
+            .iter()
+            .filter(move |(_, destination)| is_due(destination))
+            .map(|(recipient, _)| *recipient)
+    }
+
     /// Everyone to whom mail is on its way.
     pub fn recipients(&self) -> impl Iterator<Item = &Address> {
         self.destinations.keys()
@@ -164,6 +175,7 @@ impl Outbox {
             .into_iter()
             .map(|mail| Ended {
                 message_id: stream.message_id(mail.seq),
+                recipient: *recipient,
                 refused: ack.outcomes.iter().find(|o| o.seq == mail.seq).map(|o| o.code.clone()),
                 mail,
             })
@@ -192,28 +204,25 @@ impl Outbox {
         }
     }
 
-    /// A flight was answered; what the answer did not settle waits again. `None`: it was not known.
-    pub fn landed(&mut self, token: Token) -> Option<Address> {
-        let recipient = self.flights.remove(&token)?;
-        if let Some(destination) = self.destinations.get_mut(&recipient) {
-            destination.land(token);
+    /// A flight was answered. What the answer did not settle is tried again, after a pause.
+    pub fn answered(&mut self, token: Token, now: Duration, jitter: &mut Jitter) {
+        let Some(recipient) = self.flights.remove(&token) else { return };
+        if let Some(destination) = self.destinations.get_mut(&recipient)
+            && destination.land(token)
+        {
+            destination.backoff.fail(now, Duration::ZERO, jitter);
         }
-        Some(recipient)
     }
 
-    /// A flight failed: its mail waits again, after a pause of `floor` and more. `None`: it was not known.
-    pub fn failed(
-        &mut self,
-        token: Token,
-        floor: Duration,
-        now: Duration,
-        jitter: &mut Jitter,
-    ) -> Option<Address> {
-        let recipient = self.landed(token)?;
+    /// A flight failed: its mail is tried again, after a pause of `floor` and more.
+    pub fn failed(&mut self, token: Token, floor: Duration, now: Duration, jitter: &mut Jitter) {
+        let Some(recipient) = self.flights.remove(&token) else { return };
         if let Some(destination) = self.destinations.get_mut(&recipient) {
+            destination.land(token);
             destination.backoff.fail(now, floor, jitter);
+            // By whatever route it failed: the next attempt tries to dial first.
+            destination.undialable = false;
         }
-        Some(recipient)
     }
 
     /// Mail that the recipient's node refused as a whole with a flight.
@@ -271,7 +280,7 @@ impl Outbox {
             let removed = destination.streams[index].remove_if(|mail, on_wire| dead(index, mail, on_wire));
             for mail in destination.take_out(removed) {
                 let message_id = destination.streams[index].message_id(mail.seq);
-                ended.push(Ended { message_id, mail, refused: None });
+                ended.push(Ended { message_id, recipient: *recipient, mail, refused: None });
             }
         }
         self.forget(recipient, &ended);

@@ -91,11 +91,17 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A stream to `recipient` in `priority`. `database` tells apart processes that know nothing of each other's
+    /// A stream of `kind` (mail or topic) to `recipient` in `priority`. `database` tells apart processes that know nothing of each other's
     /// numbering, `incarnation` streams of one process to the same recipient.
-    pub fn new(database: &[u8; 16], incarnation: u64, recipient: &[u8], priority: Priority) -> Self {
+    pub fn new(
+        database: &[u8; 16],
+        kind: &[u8],
+        incarnation: u64,
+        recipient: &[u8],
+        priority: Priority,
+    ) -> Self {
         let parts: [&[u8]; 6] =
-            [STREAM_DOMAIN, database, b"mail", &incarnation.to_be_bytes(), recipient, &[priority as u8]];
+            [STREAM_DOMAIN, database, kind, &incarnation.to_be_bytes(), recipient, &[priority as u8]];
         let hash = hash_fields(&parts);
         let id = Bytes::copy_from_slice(&hash[..16]);
         Stream { hex: hex::encode(&id), id, next_seq: 1, queue: VecDeque::new(), sent: 0 }

@@ -1,3 +1,5 @@
-//! What is known about other agents.
+//! What is known about agents: verified records by address.
 
+pub mod bindings;
+pub mod book;
 pub mod record;

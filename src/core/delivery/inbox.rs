@@ -1,0 +1,258 @@
+//! Mail as it arrives: each stream is put in order, and nothing is handed on twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use alloy::primitives::Address;
+
+use crate::core::envelope::Message;
+
+/// Messages of one stream that wait for an earlier one (design §4).
+pub const REORDER_MESSAGES: usize = 256;
+/// Bytes of one stream that wait for an earlier one (`reference/reliability.md` §4).
+pub const REORDER_BYTES: usize = 1 << 20;
+/// Bytes of all streams that wait. Ours: 32 stalled senders.
+pub const HELD_BYTES: usize = 32 << 20;
+/// Streams remembered. Ours: three for each of 5,000 senders, 100 bytes each.
+pub const MAX_STREAMS: usize = 16_384;
+
+type Key = (Address, [u8; 16]);
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It, and what waited for it, may be handed on.
+    Delivered,
+    /// It was handed on before, or its sender had given it up.
+    Duplicate,
+    /// It waits for an earlier one.
+    Held,
+    /// It would have to wait and there is no room; its sender will try again.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+struct Incoming {
+    next: u64,
+    held: BTreeMap<u64, Message>,
+    held_bytes: usize,
+    last_used: Duration,
+}
+
+/// The receiving end of every stream.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    streams: BTreeMap<Key, Incoming>,
+    by_use: BTreeSet<(Duration, Key)>,
+    held_bytes: usize,
+}
+
+impl Inbox {
+    /// Takes a message of `sender`; pushes to `ready` all that may be handed on now, in order.
+    ///
+    /// `base_seq` says from where on nothing earlier is still to come: a message is next when everything from there up to
+    /// it is void. A sender with nothing earlier on its way says 0, so a stream may be forgotten, or joined late.
+    pub fn offer(
+        &mut self,
+        sender: Address,
+        message: Message,
+        now: Duration,
+        ready: &mut Vec<Message>,
+    ) -> Offer {
+        let Ok(stream) = <[u8; 16]>::try_from(message.stream.as_ref()) else { return Offer::Refused };
+        let key = (sender, stream);
+        if !self.streams.contains_key(&key) {
+            self.make_room();
+        }
+        let incoming = self.streams.entry(key).or_default();
+        self.by_use.remove(&(incoming.last_used, key));
+        incoming.last_used = now;
+        self.by_use.insert((now, key));
+        if message.seq < incoming.next {
+            return Offer::Duplicate;
+        }
+        if message.base_seq > incoming.next {
+            let size = message.data.len();
+            if incoming.held.contains_key(&message.seq) {
+                return Offer::Held;
+            }
+            if incoming.held.len() >= REORDER_MESSAGES
+                || incoming.held_bytes + size > REORDER_BYTES
+                || self.held_bytes + size > HELD_BYTES
+            {
+                return Offer::Refused;
+            }
+            incoming.held_bytes += size;
+            self.held_bytes += size;
+            incoming.held.insert(message.seq, message);
+            return Offer::Held;
+        }
+        incoming.next = message.seq.saturating_add(1);
+        ready.push(message);
+        while let Some(first) = incoming.held.first_entry() {
+            let (seq, base_seq) = (*first.key(), first.get().base_seq);
+            if seq >= incoming.next && base_seq > incoming.next {
+                break;
+            }
+            let held = first.remove();
+            incoming.held_bytes -= held.data.len();
+            self.held_bytes -= held.data.len();
+            if seq >= incoming.next {
+                incoming.next = seq.saturating_add(1);
+                ready.push(held);
+            }
+        }
+        Offer::Delivered
+    }
+
+    /// The first message of a stream that is not settled.
+    pub fn next_seq(&self, sender: &Address, stream: &[u8; 16]) -> u64 {
+        self.streams.get(&(*sender, *stream)).map_or(0, |incoming| incoming.next)
+    }
+
+    /// Forgets the stream that was used longest ago. Its sender says `base_seq` 0 as soon as all before is settled, and
+    /// what was settled is sent again only if our answer to it was lost.
+    fn make_room(&mut self) {
+        while self.streams.len() >= MAX_STREAMS {
+            let Some((_, key)) = self.by_use.pop_first() else { return };
+            if let Some(incoming) = self.streams.remove(&key) {
+                self.held_bytes -= incoming.held_bytes;
+            }
+        }
+    }
+
+    /// Streams remembered.
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Bytes that wait for earlier messages.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    fn message(stream: u8, seq: u64, base_seq: u64, size: usize) -> Message {
+        Message {
+            stream: Bytes::from(vec![stream; 16]),
+            seq,
+            base_seq,
+            data: Bytes::from(vec![0; size]),
+            ..Message::default()
+        }
+    }
+
+    fn sender(byte: u8) -> Address {
+        Address::repeat_byte(byte)
+    }
+
+    fn offer(inbox: &mut Inbox, message: Message) -> (Offer, Vec<u64>) {
+        let mut ready = Vec::new();
+        let offer = inbox.offer(sender(1), message, Duration::ZERO, &mut ready);
+        (offer, ready.iter().map(|message| message.seq).collect())
+    }
+
+    #[test]
+    fn messages_come_out_in_order_and_once() {
+        let mut inbox = Inbox::default();
+        assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (Offer::Held, vec![]));
+        assert_eq!(offer(&mut inbox, message(1, 3, 3, 1)), (Offer::Held, vec![]));
+        assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (Offer::Delivered, vec![1, 2, 3]));
+        assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (Offer::Duplicate, vec![]));
+        assert_eq!(inbox.next_seq(&sender(1), &[1; 16]), 4);
+        assert_eq!(inbox.held_bytes(), 0);
+    }
+
+    #[test]
+    fn gaps_that_the_sender_gave_up_are_skipped() {
+        let mut inbox = Inbox::default();
+        assert_eq!(offer(&mut inbox, message(1, 500, 0, 1)).1, [500], "joined late");
+        assert_eq!(offer(&mut inbox, message(1, 510, 505, 1)).0, Offer::Held);
+        assert_eq!(offer(&mut inbox, message(1, 510, 501, 1)).1, [510], "501 to 509 are void");
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_number_and_bytes() {
+        let mut inbox = Inbox::default();
+        for seq in 0..REORDER_MESSAGES as u64 {
+            assert_eq!(offer(&mut inbox, message(1, 10 + seq, 9, 1)).0, Offer::Held);
+        }
+        assert_eq!(offer(&mut inbox, message(1, 5000, 9, 1)).0, Offer::Refused);
+        assert_eq!(offer(&mut inbox, message(2, 10, 9, REORDER_BYTES)).0, Offer::Held);
+        assert_eq!(offer(&mut inbox, message(2, 11, 9, 1)).0, Offer::Refused);
+        for stream in 3..=34 {
+            offer(&mut inbox, message(stream, 10, 9, REORDER_BYTES));
+        }
+        assert!(inbox.held_bytes() <= HELD_BYTES);
+    }
+
+    #[test]
+    fn streams_are_bounded_and_the_longest_unused_goes() {
+        let mut inbox = Inbox::default();
+        let mut ready = Vec::new();
+        for index in 0..MAX_STREAMS as u64 + 10 {
+            let mut message = message(0, 1, 0, 1);
+            message.stream = Bytes::from([index.to_be_bytes(), [0; 8]].concat());
+            inbox.offer(sender(1), message, Duration::from_secs(index), &mut ready);
+        }
+        assert_eq!(inbox.len(), MAX_STREAMS);
+        let first: [u8; 16] = [0; 16];
+        assert_eq!(inbox.next_seq(&sender(1), &first), 0);
+    }
+
+    proptest! {
+        /// A naive sender whose frames are lost, repeated and reordered, and whose mail may expire at any moment, against
+        /// the inbox: what comes out ascends, and all that is never given up comes out in the end.
+        #[test]
+        fn any_network_delivers_in_order_and_once(
+            steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..200),
+            number in 1u64..40,
+        ) {
+            let mut inbox = Inbox::default();
+            let mut live: Vec<u64> = (1..=number).collect();
+            let mut wire: Vec<Message> = Vec::new();
+            let mut out: Vec<u64> = Vec::new();
+            let with_base = |live: &[u64], index: usize| {
+                let base = index.checked_sub(1).map_or(0, |previous| live[previous] + 1);
+                message(1, live[index], base, 1)
+            };
+            let mut gave_up = Vec::new();
+            let deliver = |inbox: &mut Inbox, out: &mut Vec<u64>, message: Message| {
+                let mut ready = Vec::new();
+                inbox.offer(sender(1), message, Duration::ZERO, &mut ready);
+                out.extend(ready.iter().map(|message| message.seq));
+            };
+            for (kind, at) in steps {
+                match kind {
+                    0 if !live.is_empty() => wire.push(with_base(&live, at.index(live.len()))),
+                    1 if !wire.is_empty() => { let message = wire[at.index(wire.len())].clone(); deliver(&mut inbox, &mut out, message); }
+                    2 if !wire.is_empty() => { wire.remove(at.index(wire.len())); }
+                    3 if !live.is_empty() => gave_up.push(live.remove(at.index(live.len()))),
+                    _ => {}
+                }
+                let next = inbox.next_seq(&sender(1), &[1; 16]);
+                live.retain(|seq| *seq >= next);
+            }
+            while !live.is_empty() {
+                deliver(&mut inbox, &mut out, with_base(&live, 0));
+                let next = inbox.next_seq(&sender(1), &[1; 16]);
+                live.retain(|seq| *seq >= next);
+            }
+            prop_assert!(out.windows(2).all(|pair| pair[0] < pair[1]), "{out:?}");
+            for seq in 1..=number {
+                prop_assert!(out.contains(&seq) || gave_up.contains(&seq), "{seq} is lost");
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! How fast gossip may be published: gossipsub tells when its queues are full, not how full they are.
+
+use std::time::Duration;
+
+/// Bytes a second at the start. Ours: a third of what one connection carried in the measurement of design §4.
+const START: f64 = (32 << 20) as f64;
+/// Slowest. Ours: 16 frames a second, enough to notice that the way is free again.
+const SLOWEST: f64 = (1 << 20) as f64;
+/// Fastest. Ours: beyond what two cores sign and encrypt.
+const FASTEST: f64 = (256 << 20) as f64;
+/// Gain a second.
+const GAIN: f64 = 1.1;
+
+/// An allowance of bytes that grows with time and halves on trouble.
+#[derive(Clone, Copy, Debug)]
+pub struct Pacer {
+    rate: f64,
+    ready_at: Duration,
+    adjusted: Duration,
+}
+
+impl Default for Pacer {
+    fn default() -> Self {
+        Pacer { rate: START, ready_at: Duration::ZERO, adjusted: Duration::ZERO }
+    }
+}
+
+impl Pacer {
+    /// When the next frame may be published, by `Now::mono`.
+    pub fn ready_at(&self) -> Duration {
+        self.ready_at
+    }
+
+    /// A frame was published.
+    pub fn take(&mut self, bytes: usize, now: Duration) {
+        let seconds = now.saturating_sub(self.adjusted).as_secs_f64().min(60.0);
+        if seconds >= 1.0 {
+            self.rate = (self.rate * GAIN.powf(seconds)).min(FASTEST);
+            self.adjusted = now;
+        }
+        self.ready_at = self.ready_at.max(now) + Duration::from_secs_f64(bytes as f64 / self.rate);
+    }
+
+    /// A queue is full or a peer is slow.
+    pub fn slow_down(&mut self, now: Duration) {
+        self.rate = (self.rate / 2.0).max(SLOWEST);
+        self.adjusted = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_frame_leaves_at_once_and_a_flood_is_spread() {
+        let mut pacer = Pacer::default();
+        assert_eq!(pacer.ready_at(), Duration::ZERO);
+        for _ in 0..32 {
+            pacer.take(1 << 20, Duration::ZERO);
+        }
+        let spread = pacer.ready_at().as_secs_f64();
+        assert!((0.99..1.01).contains(&spread), "{spread}");
+    }
+
+    #[test]
+    fn trouble_halves_the_rate_down_to_a_floor_and_time_raises_it_to_a_ceiling() {
+        let mut pacer = Pacer::default();
+        for _ in 0..100 {
+            pacer.slow_down(Duration::ZERO);
+        }
+        assert_eq!(pacer.rate, SLOWEST);
+        for second in 1..200 {
+            pacer.take(0, Duration::from_secs(second));
+        }
+        assert_eq!(pacer.rate, FASTEST);
+    }
+}

@@ -1,0 +1,163 @@
+//! The nodes that we join through. They are dialled again for ever.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+
+use crate::core::policy::retry::Jitter;
+
+/// Bootstrap peers. Ours: 16 times the four of the original network.
+pub const MAX_BOOTSTRAPS: usize = 64;
+/// Addresses of each.
+const MAX_ADDRS: usize = 8;
+/// First pause between two dials. Ours.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Longest pause between two dials. Ours: a network that comes back is joined again within half a minute.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Default)]
+struct Bootstrap {
+    addrs: Vec<Multiaddr>,
+    failures: u32,
+    /// When to dial next; none while it is being dialled or connected.
+    next: Option<Duration>,
+}
+
+/// Every bootstrap peer.
+#[derive(Debug, Default)]
+pub struct Bootstraps {
+    peers: BTreeMap<PeerId, Bootstrap>,
+}
+
+impl Bootstraps {
+    /// Adds an address of a bootstrap peer; whether there was room.
+    pub fn add(&mut self, peer: PeerId, addr: Multiaddr) -> bool {
+        if self.peers.len() >= MAX_BOOTSTRAPS && !self.peers.contains_key(&peer) {
+            return false;
+        }
+        let bootstrap = self
+            .peers
+            .entry(peer)
+            .or_insert_with(|| Bootstrap { next: Some(Duration::ZERO), ..Bootstrap::default() });
+        if bootstrap.addrs.contains(&addr) {
+            return true;
+        }
+        let room = bootstrap.addrs.len() < MAX_ADDRS;
+        if room {
+            bootstrap.addrs.push(addr);
+        }
+        room
+    }
+
+    /// Takes those that are to be dialled now.
+    pub fn due(
+        &mut self,
+        now: Duration,
+        connected: impl Fn(&PeerId) -> bool,
+    ) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let mut due = Vec::new();
+        for (peer, bootstrap) in &mut self.peers {
+            if bootstrap.next.is_some_and(|next| next <= now) {
+                bootstrap.next = None;
+                if !connected(peer) {
+                    due.push((*peer, bootstrap.addrs.clone()));
+                }
+            }
+        }
+        due
+    }
+
+    /// A dial failed: how often it has in a row, if the peer is one of ours.
+    pub fn failed(&mut self, peer: &PeerId, now: Duration, jitter: &mut Jitter) -> Option<u32> {
+        let bootstrap = self.peers.get_mut(peer)?;
+        let pause = FIRST_PAUSE.saturating_mul(1 << bootstrap.failures.min(16)).min(LONGEST_PAUSE);
+        bootstrap.failures = bootstrap.failures.saturating_add(1);
+        bootstrap.next = Some(now + jitter.around(pause));
+        Some(bootstrap.failures)
+    }
+
+    /// The peer is connected.
+    pub fn connected(&mut self, peer: &PeerId) {
+        if let Some(bootstrap) = self.peers.get_mut(peer) {
+            bootstrap.failures = 0;
+            bootstrap.next = None;
+        }
+    }
+
+    /// The peer is no longer connected: dial it at once.
+    pub fn lost(&mut self, peer: &PeerId, now: Duration) {
+        if let Some(bootstrap) = self.peers.get_mut(peer) {
+            bootstrap.next = Some(now);
+        }
+    }
+
+    /// When the next dial is due.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.peers.values().filter_map(|bootstrap| bootstrap.next).min()
+    }
+}
+
+/// Reads the address of a bootstrap peer.
+///
+/// # Errors
+/// What is wrong with it, for a person.
+pub fn parse_bootstrap(text: &str) -> Result<(PeerId, Multiaddr), String> {
+    let addr: Multiaddr =
+        text.parse().map_err(|error| format!("bootstrap peer {text:?} is not a multiaddr: {error}"))?;
+    match addr.iter().last() {
+        Some(Protocol::P2p(peer)) => Ok((peer, addr)),
+        _ => Err(format!("bootstrap peer {text:?} must end in /p2p/ and its PeerId")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(port: u16) -> Multiaddr {
+        format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
+    }
+
+    #[test]
+    fn they_are_dialled_for_ever_with_growing_pauses() {
+        let (mut bootstraps, mut jitter, peer) = (Bootstraps::default(), Jitter::new(1), PeerId::random());
+        assert!(bootstraps.add(peer, addr(1)));
+        let mut now = Duration::ZERO;
+        for attempt in 1..100 {
+            assert_eq!(bootstraps.due(now, |_| false).len(), 1);
+            assert!(bootstraps.due(now, |_| false).is_empty(), "it is being dialled");
+            assert_eq!(bootstraps.failed(&peer, now, &mut jitter), Some(attempt));
+            let next = bootstraps.next_deadline().unwrap();
+            assert!(next > now && next - now <= LONGEST_PAUSE.mul_f64(1.1));
+            now = next;
+        }
+        bootstraps.connected(&peer);
+        assert_eq!(bootstraps.next_deadline(), None);
+        bootstraps.lost(&peer, now);
+        assert_eq!(bootstraps.due(now, |_| false).len(), 1);
+    }
+
+    #[test]
+    fn peers_and_addresses_are_bounded() {
+        let mut bootstraps = Bootstraps::default();
+        let peer = PeerId::random();
+        for port in 0..MAX_ADDRS as u16 {
+            assert!(bootstraps.add(peer, addr(port)));
+        }
+        assert!(!bootstraps.add(peer, addr(999)));
+        for _ in 1..MAX_BOOTSTRAPS {
+            assert!(bootstraps.add(PeerId::random(), addr(1)));
+        }
+        assert!(!bootstraps.add(PeerId::random(), addr(1)));
+    }
+
+    #[test]
+    fn an_address_must_name_its_peer() {
+        let peer = PeerId::random();
+        assert_eq!(parse_bootstrap(&format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}")).unwrap().0, peer);
+        assert!(parse_bootstrap("/ip4/127.0.0.1/tcp/1").unwrap_err().contains("/p2p/"));
+        assert!(parse_bootstrap("127.0.0.1:1").unwrap_err().contains("not a multiaddr"));
+    }
+}

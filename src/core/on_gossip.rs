@@ -1,0 +1,97 @@
+//! What was published: records on the announcements topic, frames on every other. Each gets one verdict.
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use p2p_node_protocol::{Event, Route};
+
+use super::Core;
+use super::effect::{Network, Verdict};
+use super::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
+use super::envelope::{Batch, Frame, Payload, Scope};
+use super::input::{Now, Token};
+use super::on_mail::sender;
+use super::on_record::{Parked, Source};
+use super::{ANNOUNCEMENTS, MESSAGES};
+
+impl Core {
+    pub(super) fn on_gossip(&mut self, token: Token, from: PeerId, topic: String, data: Bytes, now: Now) {
+        if topic == ANNOUNCEMENTS {
+            return self.on_record(data, Source::Announcement(token), None, now);
+        }
+        if let Some(verdict) = self.judge_frame(token, from, &topic, data, now) {
+            self.network(Network::Judge { token, verdict });
+        }
+    }
+
+    /// The verdict, unless the frame had to be parked. An authentic frame is passed on whatever we think of its content.
+    fn judge_frame(
+        &mut self,
+        token: Token,
+        from: PeerId,
+        topic: &str,
+        data: Bytes,
+        now: Now,
+    ) -> Option<Verdict> {
+        let Ok(frame) = Frame::decode(data.clone(), MAX_GOSSIP_FRAME_BYTES) else {
+            return Some(self.refuse_frame("frames_malformed", Verdict::Reject));
+        };
+        let in_scope = match &frame.body.scope {
+            Some(Scope::Topic(scope)) => scope == topic,
+            Some(Scope::NodeKey(_)) => topic == MESSAGES,
+            None => false,
+        };
+        if !in_scope || frame.body.network != self.me.network {
+            return Some(self.refuse_frame("frames_out_of_scope", Verdict::Reject));
+        }
+        if frame.binding.binding.node_key == self.me.node_key.public() {
+            return Some(Verdict::Ignore);
+        }
+        if let Err(refusal) = self.check_frame(&frame, now) {
+            let verdict = if refusal.provable { Verdict::Reject } else { Verdict::Ignore };
+            return Some(self.refuse_frame(refusal.counter, verdict));
+        }
+        match self.check_binding(&frame.binding, || Parked::Gossip {
+            token,
+            from,
+            topic: topic.to_owned(),
+            data,
+        }) {
+            None => return None,
+            Some(false) => return Some(self.refuse_frame("frames_unbound", Verdict::Reject)),
+            Some(true) => {}
+        }
+        self.commit_replay(&frame, now);
+        match (&frame.body.payload, &frame.body.scope) {
+            (Some(Payload::Plain(batch)), Some(Scope::NodeKey(key))) => {
+                if *key == self.me.node_key.public().as_slice() {
+                    self.on_gossip_mail(&frame, batch, now);
+                }
+            }
+            (Some(Payload::Plain(batch)), _) => self.on_broadcast(&frame, batch, topic, now),
+            _ => self.stats.count("frames_sealed"),
+        }
+        Some(Verdict::Accept)
+    }
+
+    fn refuse_frame(&mut self, counter: &'static str, verdict: Verdict) -> Verdict {
+        self.stats.count(counter);
+        verdict
+    }
+
+    fn on_broadcast(&mut self, frame: &Frame, batch: &Batch, topic: &str, now: Now) {
+        if !self.subscribed.contains(topic) {
+            return;
+        }
+        let sender = sender(frame);
+        for message in &batch.messages {
+            match self.message_event(&sender, message.clone(), Some(topic), Route::Gossip, now) {
+                Ok((event, bytes)) => {
+                    self.stats.count("broadcasts_received");
+                    let Event::Message(message) = &event else { continue };
+                    self.outlet.broadcast(message.priority, event, bytes);
+                }
+                Err(_) => self.stats.count("broadcasts_refused"),
+            }
+        }
+    }
+}

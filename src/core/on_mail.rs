@@ -1,0 +1,433 @@
+//! Mail that arrives, and answers to ours.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use libp2p::PeerId;
+use p2p_node_protocol::line::check_data;
+use p2p_node_protocol::{Delivery, DeliveryState, Encoding, ErrorCode, Event, Message, Route, Trust};
+use prost::Message as _;
+use serde_json::value::RawValue;
+
+use super::Core;
+use super::delivery::outbox::Ended;
+use super::effect::Network;
+use super::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_FRAME_BYTES};
+use super::envelope::{
+    self, Ack, Batch, Busy, Frame, MailResponse, Outcome, Payload, Refused, Replay, Response, Scope,
+    SignedAck, Stage, StreamAck, WIRE_VERSION, sign_ack, strict_decode,
+};
+use super::input::{Now, Token};
+use super::on_record::Parked;
+
+/// How long the answer to a frame waits for earlier mail that is missing. Ours: half of what the sender waits.
+const HOLD_ANSWER: Duration = Duration::from_secs(5);
+/// What a sender is told to wait when the parent does not read, in ms. Ours.
+const BUSY_MS: u64 = 250;
+/// What a sender may tell us to wait, at most, in ms. Ours.
+const MAX_BUSY_MS: u64 = 60_000;
+/// Bytes of a line beside `data`, at most: names, ids and numbers of a `message`.
+const MESSAGE_LINE_BYTES: usize = 2048;
+/// Senders whose mail came by gossip in one turn and waits for its acknowledgement. Ours.
+const MAX_GOSSIP_ACKS: usize = 256;
+
+/// An acknowledgement that is to go out by gossip.
+#[derive(Debug)]
+pub(super) struct GossipAck {
+    node_key: Bytes,
+    streams: BTreeSet<[u8; 16]>,
+    outcomes: Vec<([u8; 16], Outcome)>,
+}
+
+/// Who sent a frame, as a parent reads it.
+pub(super) struct Sender {
+    pub(super) address: Address,
+    pub(super) address_text: String,
+    pub(super) peer_text: String,
+}
+
+/// What taking a batch of mail came to.
+struct Taken {
+    streams: BTreeSet<[u8; 16]>,
+    /// The last message of each stream that still waits for an earlier one.
+    held: Vec<([u8; 16], u64)>,
+    outcomes: Vec<([u8; 16], Outcome)>,
+}
+
+impl Core {
+    pub(super) fn on_mail_asked(&mut self, token: Token, peer: PeerId, bytes: Bytes, now: Now) {
+        if let Some(response) = self.receive_mail(token, peer, bytes, now) {
+            self.answer_mail(token, response);
+        }
+    }
+
+    pub(super) fn answer_mail(&mut self, token: Token, response: Response) {
+        let body = MailResponse { response: Some(response) }.encode_to_vec().into();
+        self.network(Network::AnswerMail { token, body });
+    }
+
+    /// The response, unless it has to wait.
+    fn receive_mail(&mut self, token: Token, peer: PeerId, bytes: Bytes, now: Now) -> Option<Response> {
+        let frame = match Frame::decode(bytes.clone(), MAX_FRAME_BYTES) {
+            Ok(frame) => frame,
+            Err(error) => return Some(self.refuse_mail("frames_malformed", "MALFORMED", &error)),
+        };
+        let scope = Scope::NodeKey(Bytes::copy_from_slice(&self.me.node_key.public()));
+        if let Err(error) = frame.check_scope(&self.me.network, &scope) {
+            return Some(self.refuse_mail("frames_out_of_scope", "OUT_OF_SCOPE", &error));
+        }
+        if frame.binding.binding.peer_id != peer {
+            return Some(self.refuse_mail(
+                "frames_of_others",
+                "OUT_OF_SCOPE",
+                &"the frame is another node's",
+            ));
+        }
+        match self.check_frame(&frame, now) {
+            Ok(()) => {}
+            Err(Refusal { counter, code, .. }) => {
+                return Some(self.refuse_mail(counter, code, &"it fails its checks"));
+            }
+        }
+        match self.check_binding(&frame.binding, || Parked::Mail { token, peer, frame: bytes }) {
+            None => return None,
+            Some(false) => {
+                return Some(self.refuse_mail("frames_unbound", "UNBOUND", &"the binding is not genuine"));
+            }
+            Some(true) => {}
+        }
+        let sender = sender(&frame);
+        let Some(Payload::Plain(batch)) = &frame.body.payload else {
+            return Some(self.refuse_mail(
+                "frames_sealed",
+                "UNSUPPORTED",
+                &"sealed frames are not served yet",
+            ));
+        };
+        if !self.has_room(batch) {
+            self.stats.count("mail_busy");
+            return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
+        }
+        self.commit_replay(&frame, now);
+        self.on_acks(&sender, &frame, batch, now);
+        let taken = self.take_mail(&sender, batch, Route::Direct, now);
+        if !taken.held.is_empty()
+            && self.held_answers.hold(token, sender.address, taken.held.clone(), now.mono + HOLD_ANSWER)
+        {
+            return None;
+        }
+        let ack = self.ack(&sender.address, &taken.streams, taken.outcomes, now);
+        Some(Response::Ack(ack))
+    }
+
+    fn refuse_mail(&mut self, counter: &'static str, code: &str, reason: &dyn std::fmt::Display) -> Response {
+        self.stats.count(counter);
+        let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
+        Response::Refused(Refused { code: code.to_owned(), reason })
+    }
+
+    fn has_room(&self, batch: &Batch) -> bool {
+        let bytes = batch.messages.iter().map(|message| message.data.len()).sum();
+        self.outlet.has_mail_room(batch.messages.len(), bytes)
+    }
+
+    /// Times, replay, signature and the binding's own claims; what is left is the binding's signature.
+    pub(super) fn check_frame(&self, frame: &Frame, now: Now) -> Result<(), Refusal> {
+        frame.check_times(now.unix_ms, self.me.started_ms).map_err(|_| Refusal {
+            counter: "frames_untimely",
+            code: "UNTIMELY",
+            provable: false,
+        })?;
+        let binding = &frame.binding.binding;
+        let seen = self.replay.check(&binding.node_key, frame.body.boot, frame.body.counter, now.mono);
+        if seen != Replay::Fresh {
+            return Err(Refusal { counter: "frames_replayed", code: "REPLAYED", provable: false });
+        }
+        if !frame.verify_signature() {
+            return Err(Refusal { counter: "frames_forged", code: "FORGED", provable: true });
+        }
+        frame.binding.check(&self.me.network, now.unix_ms).map_err(|_| Refusal {
+            counter: "bindings_refused",
+            code: "UNBOUND",
+            provable: false,
+        })?;
+        if binding.generation < self.book.floor(&binding.account) {
+            return Err(Refusal { counter: "frames_superseded", code: "SUPERSEDED", provable: false });
+        }
+        Ok(())
+    }
+
+    pub(super) fn commit_replay(&mut self, frame: &Frame, now: Now) {
+        self.replay.commit(&frame.binding.binding.node_key, frame.body.boot, frame.body.counter, now.mono);
+    }
+
+    /// Mail by gossip for us: as direct mail, but the acknowledgement goes by gossip too.
+    pub(super) fn on_gossip_mail(&mut self, frame: &Frame, batch: &Batch, now: Now) {
+        let sender = sender(frame);
+        self.on_acks(&sender, frame, batch, now);
+        if batch.messages.is_empty() {
+            return;
+        }
+        if !self.has_room(batch) {
+            // Without an acknowledgement the sender keeps it and tries again.
+            return self.stats.count("mail_busy");
+        }
+        let taken = self.take_mail(&sender, batch, Route::Gossip, now);
+        let full = self.gossip_acks.len() >= MAX_GOSSIP_ACKS;
+        if full && !self.gossip_acks.contains_key(&sender.address) {
+            return self.stats.count("acks_dropped");
+        }
+        let node_key = Bytes::copy_from_slice(&frame.binding.binding.node_key);
+        let ack = self.gossip_acks.entry(sender.address).or_insert_with(|| GossipAck {
+            node_key: node_key.clone(),
+            streams: BTreeSet::new(),
+            outcomes: Vec::new(),
+        });
+        ack.node_key = node_key;
+        ack.streams.extend(taken.streams);
+        ack.outcomes.extend(taken.outcomes);
+    }
+
+    pub(super) fn send_gossip_acks(&mut self, now: Now) {
+        for (account, gossip_ack) in std::mem::take(&mut self.gossip_acks) {
+            let ack = self.ack(&account, &gossip_ack.streams, gossip_ack.outcomes, now);
+            let batch = Batch { messages: Vec::new(), acks: vec![ack] };
+            let token = self.token();
+            let data = self.frame(Scope::NodeKey(gossip_ack.node_key), batch, now);
+            self.network(Network::Publish { token, topic: super::MESSAGES.to_owned(), data });
+        }
+    }
+
+    /// Puts each message in its order and hands on what may go to the parent.
+    fn take_mail(&mut self, sender: &Sender, batch: &Batch, route: Route, now: Now) -> Taken {
+        let mut taken = Taken { streams: BTreeSet::new(), held: Vec::new(), outcomes: Vec::new() };
+        let mut ready = Vec::new();
+        for message in &batch.messages {
+            let Some(stream) = stream_id(&message.stream) else { continue };
+            if taken.streams.len() >= MAX_ACK_STREAMS && !taken.streams.contains(&stream) {
+                continue;
+            }
+            taken.streams.insert(stream);
+            self.inbox.offer(sender.address, message.clone(), now.mono, &mut ready);
+        }
+        for message in ready {
+            let Some(stream) = stream_id(&message.stream) else { continue };
+            let seq = message.seq;
+            match self.message_event(sender, message, None, route, now) {
+                Ok((event, bytes)) => {
+                    self.stats.count("mail_received");
+                    self.outlet.mail(event, bytes);
+                }
+                Err(code) => {
+                    self.stats.count("mail_refused");
+                    taken.outcomes.push((stream, Outcome { seq, code: code.as_str().to_owned() }));
+                }
+            }
+        }
+        for message in &batch.messages {
+            let Some(stream) = stream_id(&message.stream) else { continue };
+            if message.seq >= self.inbox.next_seq(&sender.address, &stream) {
+                match taken.held.iter_mut().find(|(held, _)| *held == stream) {
+                    Some((_, last)) => *last = message.seq.max(*last),
+                    None => taken.held.push((stream, message.seq)),
+                }
+            }
+        }
+        taken
+    }
+
+    /// A message as the parent reads it, and the size of its payload.
+    pub(super) fn message_event(
+        &self,
+        sender: &Sender,
+        message: envelope::Message,
+        topic: Option<&str>,
+        route: Route,
+        now: Now,
+    ) -> Result<(Event, usize), ErrorCode> {
+        let priority = message.priority().into();
+        let (data, encoding) = match message.encoding() {
+            envelope::Encoding::Json => {
+                (check_data(&message.data).map_err(|_| ErrorCode::InvalidArgument)?, None)
+            }
+            envelope::Encoding::Bytes => {
+                let text = format!("\"{}\"", BASE64.encode(&message.data));
+                (RawValue::from_string(text).map_err(|_| ErrorCode::Internal)?, Some(Encoding::Base64))
+            }
+        };
+        let bytes = data.get().len();
+        if bytes + MESSAGE_LINE_BYTES > self.max_line.max(MESSAGE_LINE_BYTES * 2) {
+            return Err(ErrorCode::MessageTooLarge);
+        }
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        let event = Event::Message(Box::new(Message {
+            from: sender.address_text.clone(),
+            data,
+            peer_id: sender.peer_text.clone(),
+            message_id: format!("{}-{}", hex::encode(&message.stream), message.seq),
+            topic: topic.map(str::to_owned),
+            kind: text(message.kind),
+            priority,
+            sent_at_ms: message.sent_at_ms,
+            received_at_ms: now.unix_ms,
+            route,
+            reply_to: text(message.reply_to),
+            conversation_id: text(message.conversation),
+            encoding,
+            trust: Trust::Unverified,
+        }));
+        Ok((event, bytes))
+    }
+
+    /// Answers frames whose missing predecessors have come, and those that have waited long enough.
+    pub(super) fn answer_held(&mut self, now: Now) {
+        for held in self.held_answers.due(&self.inbox, now.mono) {
+            let streams = held.streams.iter().map(|(stream, _)| *stream).collect();
+            let ack = self.ack(&held.sender, &streams, Vec::new(), now);
+            self.answer_mail(held.token, Response::Ack(ack));
+        }
+    }
+
+    fn ack(
+        &self,
+        account: &Address,
+        streams: &BTreeSet<[u8; 16]>,
+        outcomes: Vec<([u8; 16], Outcome)>,
+        now: Now,
+    ) -> Bytes {
+        let outcomes_of = |stream: &[u8; 16]| {
+            let of_stream = outcomes.iter().filter(|(of, _)| of == stream);
+            of_stream.map(|(_, outcome)| outcome.clone()).take(MAX_ACK_OUTCOMES / MAX_ACK_STREAMS).collect()
+        };
+        let ack = Ack {
+            version: WIRE_VERSION,
+            network: self.me.network.clone(),
+            account: Bytes::copy_from_slice(account.as_slice()),
+            streams: streams
+                .iter()
+                .map(|stream| StreamAck {
+                    stream: Bytes::copy_from_slice(stream),
+                    cumulative: self.inbox.next_seq(account, stream),
+                    bitmap: Bytes::new(),
+                    outcomes: outcomes_of(stream),
+                })
+                .collect(),
+            stage: Stage::Stored.into(),
+            created_at_ms: now.unix_ms,
+        };
+        sign_ack(&ack, &self.me.node_key)
+    }
+
+    /// Acknowledgements inside a frame of the recipient of our mail.
+    fn on_acks(&mut self, sender: &Sender, frame: &Frame, batch: &Batch, now: Now) {
+        for bytes in &batch.acks {
+            match self.genuine_ack(bytes.clone(), &frame.binding.binding.node_key) {
+                Some(ack) => self.on_ack(&sender.address, &ack, now),
+                None => self.stats.count("acks_refused"),
+            }
+        }
+    }
+
+    /// An acknowledgement of our own mail by the holder of `node_key`.
+    fn genuine_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Option<Ack> {
+        let signed = SignedAck::decode(bytes).ok()?;
+        let ours = signed.ack.network == self.me.network && signed.ack.account == self.me.address.as_slice();
+        (ours && signed.verify(node_key)).then_some(signed.ack)
+    }
+
+    fn on_ack(&mut self, recipient: &Address, ack: &Ack, now: Now) {
+        for stream in &ack.streams {
+            for ended in self.outbox.settle(recipient, stream, now.mono) {
+                self.tell_settled(ended);
+            }
+        }
+        self.dirty.insert(*recipient);
+    }
+
+    fn tell_settled(&mut self, Ended { message_id, mail, refused, .. }: Ended) {
+        let (state, code) = match &refused {
+            None => (DeliveryState::Delivered, None),
+            Some(code) if code == ErrorCode::MessageTooLarge.as_str() => {
+                (DeliveryState::Rejected, Some(ErrorCode::MessageTooLarge))
+            }
+            Some(_) => (DeliveryState::Rejected, Some(ErrorCode::PeerRejected)),
+        };
+        self.tell_delivery(Delivery {
+            message_id,
+            request_id: mail.draft.request_id,
+            state,
+            code,
+            attempts: mail.attempts,
+            route: Some(mail.draft.route),
+        });
+    }
+
+    pub(super) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>, now: Now) {
+        let Some(recipient) = self.outbox.recipient(token) else { return };
+        self.dirty.insert(recipient);
+        let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
+        let node_key =
+            self.book.get(&recipient, now.unix_ms).map(|record| record.record.binding.binding.node_key);
+        match response {
+            Some(Response::Ack(bytes)) => match node_key.and_then(|key| self.genuine_ack(bytes, &key)) {
+                Some(ack) => {
+                    self.on_ack(&recipient, &ack, now);
+                    self.outbox.answered(token, now.mono, &mut self.jitter);
+                }
+                None => {
+                    self.stats.count("acks_refused");
+                    self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+                }
+            },
+            Some(Response::Busy(busy)) => {
+                self.stats.count("mail_deferred");
+                let floor = Duration::from_millis(busy.retry_after_ms.min(MAX_BUSY_MS));
+                self.outbox.failed(token, floor, now.mono, &mut self.jitter);
+            }
+            Some(Response::Refused(refused)) if !may_pass(&refused.code) => {
+                for mut ended in self.outbox.refused(token) {
+                    ended.refused = Some(refused.code.clone());
+                    self.tell_settled(ended);
+                }
+                self.outbox.answered(token, now.mono, &mut self.jitter);
+            }
+            Some(Response::Refused(_) | Response::KemUnknown(_)) | None => {
+                self.stats.count("mail_attempts_failed");
+                self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+            }
+        }
+    }
+}
+
+/// Why a frame goes no further.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    /// What counts it.
+    pub(super) counter: &'static str,
+    /// What its sender is told.
+    pub(super) code: &'static str,
+    /// Whether any relayer could have seen it.
+    pub(super) provable: bool,
+}
+
+/// Refusals that a fresh frame may escape: the next attempt has another time, counter and binding.
+fn may_pass(code: &str) -> bool {
+    matches!(code, "UNTIMELY" | "REPLAYED" | "UNBOUND")
+}
+
+pub(super) fn sender(frame: &Frame) -> Sender {
+    let binding = &frame.binding.binding;
+    Sender {
+        address: binding.account,
+        address_text: binding.account.to_string(),
+        peer_text: binding.peer_id.to_string(),
+    }
+}
+
+fn stream_id(bytes: &Bytes) -> Option<[u8; 16]> {
+    bytes.as_ref().try_into().ok()
+}

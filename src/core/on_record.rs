@@ -1,0 +1,302 @@
+//! Records and bindings: the one way by which anything about an agent is believed, whoever brought it.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::Address;
+use bytes::Bytes;
+use libp2p::PeerId;
+use p2p_node_protocol::{ErrorCode, ErrorEvent, Level, Role};
+
+use super::Core;
+use super::directory::book::{Change, Order};
+use super::directory::record::{RecordError, SignedRecord, kad_key};
+use super::effect::{Effect, ExitCode, Network, Verdict};
+use super::envelope::{Busy, Response};
+use super::identity::binding::BINDING_LIFE_SECS;
+use super::identity::{Binding, BindingHash, SignedBinding};
+use super::input::{Now, Token};
+
+/// Things that wait for the crypto pool, by number. Ours: some milliseconds of a busy network.
+const MAX_PARKED: usize = 1024;
+/// … and in bytes: eight of the largest frames.
+const MAX_PARKED_BYTES: usize = 8 << 20;
+/// What a sender is told to wait when the crypto pool is full, in ms.
+const BUSY_MS: u64 = 500;
+
+/// Who brought a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    /// The peer itself, or so it says.
+    Hello(PeerId),
+    /// The announcements topic; waits for a verdict.
+    Announcement(Token),
+    /// A peer that wants us, a DHT server, to keep it.
+    Offer,
+    /// A DHT server that we asked.
+    Answer,
+}
+
+/// Something that cannot be judged before a binding's signature has been checked.
+#[derive(Debug)]
+pub(super) enum Parked {
+    Record { bytes: Bytes, source: Source, asked: Option<Address> },
+    Gossip { token: Token, from: PeerId, topic: String, data: Bytes },
+    Mail { token: Token, peer: PeerId, frame: Bytes },
+}
+
+impl Parked {
+    fn bytes(&self) -> usize {
+        match self {
+            Parked::Record { bytes, .. } => bytes.len(),
+            Parked::Gossip { data, .. } => data.len(),
+            Parked::Mail { frame, .. } => frame.len(),
+        }
+    }
+}
+
+/// What waits for the crypto pool.
+#[derive(Debug, Default)]
+pub(super) struct Parking {
+    waiting: BTreeMap<BindingHash, Vec<Parked>>,
+    number: usize,
+    bytes: usize,
+}
+
+impl Core {
+    /// Checks a record in the order of design §3 and, if all is well, puts it into the directory.
+    pub(super) fn on_record(&mut self, bytes: Bytes, source: Source, asked: Option<Address>, now: Now) {
+        let outcome = self.judge_record(bytes, source, asked, now);
+        if let (Source::Announcement(token), Some(verdict)) = (source, outcome) {
+            self.network(Network::Judge { token, verdict });
+        }
+    }
+
+    /// The verdict, unless the record had to be parked.
+    fn judge_record(
+        &mut self,
+        bytes: Bytes,
+        source: Source,
+        asked: Option<Address>,
+        now: Now,
+    ) -> Option<Verdict> {
+        let signed = match SignedRecord::decode(bytes.clone()) {
+            Ok(signed) => signed,
+            Err(_) => return Some(self.refuse_record("records_malformed", Verdict::Reject)),
+        };
+        if let Source::Hello(peer) = source
+            && signed.peer_id() != peer
+        {
+            return Some(self.refuse_record("records_of_others", Verdict::Reject));
+        }
+        if self.presence.is_ours(&signed) {
+            return Some(Verdict::Ignore);
+        }
+        let order = self.book.compare(&signed);
+        match order {
+            Order::Same => return Some(Verdict::Ignore),
+            Order::Stale => return Some(self.refuse_record("records_stale", Verdict::Ignore)),
+            Order::New | Order::Newer | Order::Conflict => {}
+        }
+        match signed.check(&self.me.network, asked, now.unix_ms) {
+            Ok(()) => {}
+            Err(RecordError::BadSignature) => {
+                return Some(self.refuse_record("records_forged", Verdict::Reject));
+            }
+            Err(_) => return Some(self.refuse_record("records_refused", Verdict::Ignore)),
+        }
+        match self.check_binding(&signed.record.binding, || Parked::Record { bytes, source, asked }) {
+            None => return None,
+            Some(false) => return Some(self.refuse_record("records_unbound", Verdict::Reject)),
+            Some(true) => {}
+        }
+        if signed.address() == self.me.address {
+            return Some(self.on_own_record(&signed, now));
+        }
+        if order == Order::Conflict {
+            self.stats.count("records_conflicting");
+            let message =
+                format!("two records of {} have the same order; the first is kept", signed.address());
+            self.complain(ErrorEvent::new(ErrorCode::IdentityConflict, message));
+            return Some(Verdict::Ignore);
+        }
+        self.learn(signed, now);
+        Some(Verdict::Accept)
+    }
+
+    fn refuse_record(&mut self, counter: &'static str, verdict: Verdict) -> Verdict {
+        self.stats.count(counter);
+        verdict
+    }
+
+    fn learn(&mut self, signed: SignedRecord, now: Now) {
+        let (address, peer) = (signed.address(), signed.peer_id());
+        if self.me.role == Role::Bootstrap {
+            let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
+            self.network(Network::KeepRecord {
+                key: Bytes::copy_from_slice(&kad_key(&self.me.network, &address)),
+                value: signed.bytes.clone(),
+                lifetime: std::time::Duration::from_millis(lifetime),
+            });
+        }
+        let change = self.book.insert(signed.clone(), now.mono);
+        self.stats.count("records_accepted");
+        if change != Change::Refreshed {
+            self.tell_found(&signed, None);
+        }
+        self.found(&signed, false);
+        if change != Change::Refreshed || self.peers.contains_key(&peer) {
+            self.wake(&address);
+        }
+    }
+
+    /// A record of our own address that we did not issue and that is none of our older ones.
+    fn on_own_record(&mut self, signed: &SignedRecord, now: Now) -> Verdict {
+        let ours = self.presence.current().map(|record| record.order()).unwrap_or_default();
+        if signed.order() <= ours {
+            return Verdict::Ignore;
+        }
+        if signed.order().0 > ours.0 {
+            let message = "a newer generation of this identity is in the network: this node may no longer speak for the address";
+            self.complain(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
+            self.give_up(ExitCode::Config, now);
+        } else if self.presence.conflicts_with(signed) {
+            let message = format!(
+                "{} announces the same address from elsewhere: is the agent's key in use twice? (`--instance` tells apart several nodes of one key)",
+                signed.peer_id()
+            );
+            self.complain(ErrorEvent::new(ErrorCode::IdentityConflict, message));
+        }
+        Verdict::Accept
+    }
+
+    /// Whether a binding's signature is good. `None`: it is being checked, and `park` comes back afterwards.
+    pub(super) fn check_binding(
+        &mut self,
+        binding: &SignedBinding,
+        park: impl FnOnce() -> Parked,
+    ) -> Option<bool> {
+        let hash = binding.hash();
+        if let Some(known) = self.bindings.get(&hash) {
+            return Some(known);
+        }
+        let parked = park();
+        let bytes = parked.bytes();
+        if self.parked.number >= MAX_PARKED || self.parked.bytes + bytes > MAX_PARKED_BYTES {
+            self.drop_parked(parked);
+            return None;
+        }
+        self.parked.number += 1;
+        self.parked.bytes += bytes;
+        let waiting = self.parked.waiting.entry(hash).or_default();
+        waiting.push(parked);
+        if waiting.len() == 1 {
+            self.effects.push_back(Effect::CheckBinding(Box::new(binding.clone())));
+        }
+        None
+    }
+
+    pub(super) fn on_binding_checked(&mut self, hash: BindingHash, valid: Option<bool>, now: Now) {
+        if let Some(valid) = valid {
+            self.bindings.remember(hash, valid);
+        }
+        for parked in self.parked.waiting.remove(&hash).unwrap_or_default() {
+            self.parked.number -= 1;
+            self.parked.bytes -= parked.bytes();
+            if valid.is_none() {
+                self.drop_parked(parked);
+                continue;
+            }
+            match parked {
+                Parked::Record { bytes, source, asked } => self.on_record(bytes, source, asked, now),
+                Parked::Gossip { token, from, topic, data } => self.on_gossip(token, from, topic, data, now),
+                Parked::Mail { token, peer, frame } => self.on_mail_asked(token, peer, frame, now),
+            }
+        }
+    }
+
+    /// There is no room or no time to look at it: nobody is blamed, and who can wait is told to.
+    fn drop_parked(&mut self, parked: Parked) {
+        self.stats.count("crypto_pool_full");
+        match parked {
+            Parked::Record { source: Source::Announcement(token), .. } | Parked::Gossip { token, .. } => {
+                self.network(Network::Judge { token, verdict: Verdict::Ignore });
+            }
+            Parked::Record { .. } => {}
+            Parked::Mail { token, .. } => {
+                self.answer_mail(token, Response::Busy(Busy { retry_after_ms: BUSY_MS }));
+            }
+        }
+    }
+
+    pub(super) fn on_record_offered(&mut self, _from: PeerId, key: &Bytes, value: Bytes, now: Now) {
+        let address = match SignedRecord::decode(value.clone()) {
+            Ok(signed) => signed.address(),
+            Err(_) => return self.stats.count("records_malformed"),
+        };
+        if key.as_ref() != kad_key(&self.me.network, &address) {
+            return self.stats.count("records_misplaced");
+        }
+        self.on_record(value, Source::Offer, Some(address), now);
+    }
+
+    pub(super) fn on_record_found(&mut self, token: Token, value: Bytes, now: Now) {
+        if let Some(address) = self.queries.address(token) {
+            self.on_record(value, Source::Answer, Some(address), now);
+        }
+    }
+
+    /// Looks an agent up in the DHT; those who wait for it are woken when its record comes, whoever brings it.
+    pub(super) fn resolve(&mut self, address: Address) {
+        let token = self.token();
+        if let Some(token) = self.queries.want(address, token) {
+            self.start_query(token, &address);
+        }
+    }
+
+    fn start_query(&mut self, token: Token, address: &Address) {
+        self.stats.count("dht_lookups");
+        let key = Bytes::copy_from_slice(&kad_key(&self.me.network, address));
+        self.network(Network::GetRecord { token, key });
+    }
+
+    pub(super) fn on_query_ended(&mut self, token: Token, now: Now) {
+        let (ended, next) = self.queries.ended(token);
+        if let Some((token, address)) = next {
+            self.start_query(token, &address);
+        }
+        if let Some(address) = ended
+            && self.book.get(&address, now.unix_ms).is_none()
+        {
+            self.mail_unresolved(&address, now);
+        }
+    }
+
+    pub(super) fn on_record_put(&mut self, stored: bool, now: Now) {
+        if stored {
+            self.stats.count("records_published");
+        } else {
+            self.presence.put_failed(now, &mut self.jitter);
+        }
+    }
+
+    /// Signs a new binding when half the life of the old one is over.
+    pub(super) fn renew_binding(&mut self, now: Now) {
+        let now_secs = now.unix_ms / 1000;
+        let old = &self.me.binding.binding;
+        let (Some(agent), true) = (&self.me.agent, now_secs + BINDING_LIFE_SECS / 2 > old.not_after) else {
+            return;
+        };
+        let binding =
+            Binding { not_before: now_secs, not_after: now_secs + BINDING_LIFE_SECS, ..old.clone() };
+        match agent.bind(binding) {
+            Ok(signed) => {
+                self.me.binding_bytes = signed.encode();
+                self.me.binding = signed.clone();
+                self.presence.set_binding(signed, now);
+            }
+            Err(error) => {
+                self.log(Level::Error, "identity", format!("the binding cannot be renewed: {error}"))
+            }
+        }
+    }
+}

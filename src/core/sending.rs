@@ -1,0 +1,240 @@
+//! What leaves: mail by the route that reaches its recipient, broadcasts, and how we are.
+
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use bytes::Bytes;
+use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, Route};
+
+use super::delivery::outbox::Ended;
+use super::delivery::topics::Broadcast;
+use super::effect::Network;
+use super::envelope::{self, Batch, FrameBody, Payload, Scope, WIRE_VERSION, sign_frame};
+use super::input::{Now, PublishOutcome, Token};
+use super::{Core, MESSAGES, STATUS};
+
+/// How long `auto` waits for a dial before it takes to gossip. Ours: a dial on a healthy network takes less.
+const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);
+/// How long `direct` waits for a dial: the swarm gives up by then.
+const DIRECT_DIAL_WAIT: Duration = Duration::from_secs(11);
+
+/// How the next frame to a recipient goes.
+enum Way {
+    Direct,
+    Gossip,
+    Dial(Duration),
+}
+
+impl Core {
+    /// Something has changed that may let mail to this agent through.
+    pub(super) fn wake(&mut self, recipient: &Address) {
+        if let Some(destination) = self.outbox.destination(recipient) {
+            destination.parked = false;
+            destination.dialing_until = None;
+            destination.undialable = false;
+            destination.backoff.reset();
+            self.dirty.insert(*recipient);
+        }
+    }
+
+    /// Somebody hears gossip now: mail that goes that way need not wait for its next attempt.
+    pub(super) fn retry_gossip(&mut self, recipient: &Address) {
+        if let Some(destination) = self.outbox.destination(recipient)
+            && (destination.undialable || destination.next_route() == Some(Route::Gossip))
+        {
+            destination.backoff.reset();
+            self.dirty.insert(*recipient);
+        }
+    }
+
+    /// The agent's node cannot be dialled.
+    pub(super) fn mail_undialable(&mut self, recipient: Address, now: Now) {
+        let Some(destination) = self.outbox.destination(&recipient) else { return };
+        if destination.dialing_until.take().is_some() {
+            destination.undialable = true;
+            if destination.next_route() == Some(Route::Direct) {
+                destination.backoff.fail(now.mono, Duration::ZERO, &mut self.jitter);
+            }
+            self.dirty.insert(recipient);
+        }
+    }
+
+    /// The DHT does not know the agent now.
+    pub(super) fn mail_unresolved(&mut self, recipient: &Address, now: Now) {
+        if let Some(destination) = self.outbox.destination(recipient) {
+            destination.parked = false;
+            destination.backoff.fail(now.mono, Duration::ZERO, &mut self.jitter);
+        }
+    }
+
+    /// Ends what has expired and sends every frame that is due.
+    pub(super) fn send_mail_due(&mut self, now: Now) {
+        for ended in self.outbox.expire(now.mono, &mut self.jitter) {
+            self.tell_expired(ended, now);
+        }
+        let mut due = std::mem::take(&mut self.dirty);
+        due.extend(self.outbox.due(now.mono));
+        for recipient in due {
+            while self.send_frame(recipient, now) {}
+        }
+    }
+
+    /// Sends the next frame to a recipient, if one is due; whether it did.
+    fn send_frame(&mut self, recipient: Address, now: Now) -> bool {
+        let Some(destination) = self.outbox.destination(&recipient) else { return false };
+        if destination.frame_due().is_none_or(|due| due > now.mono) {
+            return false;
+        }
+        let Some(wanted) = destination.next_route() else { return false };
+        let Some(record) = self.book.get(&recipient, now.unix_ms) else {
+            destination.parked = true;
+            self.resolve(recipient);
+            return false;
+        };
+        let (peer, node_key) = (record.peer_id(), record.record.binding.binding.node_key);
+        let waited = destination.dialing_until.is_some();
+        let way = match wanted {
+            Route::Gossip => Way::Gossip,
+            _ if self.peers.contains_key(&peer) => Way::Direct,
+            Route::Auto if destination.undialable || waited => Way::Gossip,
+            Route::Auto => Way::Dial(AUTO_DIAL_WAIT),
+            Route::Direct => Way::Dial(DIRECT_DIAL_WAIT),
+        };
+        if let Way::Dial(wait) = way {
+            destination.dialing_until = Some(now.mono + wait);
+            let addrs = record.record.addrs.clone();
+            self.dial(peer, addrs);
+            return false;
+        }
+        destination.dialing_until = None;
+        let token = self.token();
+        let route = if matches!(way, Way::Direct) { Route::Direct } else { Route::Gossip };
+        let Some(batch) = self.outbox.launch(recipient, token, route, now.mono) else { return false };
+        self.stats.count("mail_frames_sent");
+        let frame = self.frame(Scope::NodeKey(Bytes::copy_from_slice(&node_key)), batch, now);
+        match way {
+            Way::Direct => self.network(Network::SendMail { token, peer, frame }),
+            Way::Gossip | Way::Dial(_) => {
+                self.network(Network::Publish { token, topic: MESSAGES.to_owned(), data: frame });
+            }
+        }
+        true
+    }
+
+    /// A signed frame around a batch.
+    pub(super) fn frame(&mut self, scope: Scope, batch: Batch, now: Now) -> Bytes {
+        self.counter += 1;
+        let body = FrameBody {
+            version: WIRE_VERSION,
+            network: self.me.network.clone(),
+            scope: Some(scope),
+            binding: self.me.binding_bytes.clone(),
+            boot: self.me.boot,
+            counter: self.counter,
+            created_at_ms: now.unix_ms,
+            payload: Some(Payload::Plain(batch)),
+        };
+        sign_frame(&body, &self.me.node_key)
+    }
+
+    fn tell_expired(&mut self, Ended { message_id, recipient, mail, .. }: Ended, now: Now) {
+        // What stood in its way last tells more than that time ran out.
+        let code = match self.book.get(&recipient, now.unix_ms) {
+            None => ErrorCode::PeerNotFound,
+            Some(_) if mail.attempts == 0 => ErrorCode::PeerUnreachable,
+            Some(_) => ErrorCode::Expired,
+        };
+        self.tell_delivery(Delivery {
+            message_id,
+            request_id: mail.draft.request_id,
+            state: DeliveryState::Expired,
+            code: Some(code),
+            attempts: mail.attempts,
+            route: Some(mail.draft.route),
+        });
+    }
+
+    /// Sends one frame of each topic that has broadcasts and subscribers.
+    pub(super) fn send_broadcasts_due(&mut self, now: Now) {
+        for broadcast in self.topics.expired(now.mono) {
+            self.tell_broadcast_lost(broadcast, DeliveryState::Expired, ErrorCode::NoSubscribers);
+        }
+        for topic in self.topics.topics_with_work() {
+            if self.subscribers(&topic) == 0 || now.mono < self.pacer.ready_at() {
+                continue;
+            }
+            let token = self.token();
+            let Some(batch) = self.topics.next_frame(&topic, token, now.mono) else { continue };
+            let data = self.frame(Scope::Topic(topic.clone()), batch, now);
+            self.pacer.take(data.len(), now.mono);
+            self.stats.count("broadcast_frames_sent");
+            self.network(Network::Publish { token, topic, data });
+        }
+    }
+
+    pub(super) fn on_published(&mut self, token: Token, outcome: PublishOutcome, now: Now) {
+        match outcome {
+            PublishOutcome::Sent | PublishOutcome::Duplicate => {}
+            PublishOutcome::QueuesFull => {
+                self.stats.count("gossip_queues_full");
+                self.pacer.slow_down(now.mono);
+            }
+            PublishOutcome::NoPeers => self.stats.count("gossip_no_peers"),
+            PublishOutcome::TooLarge => self.stats.count("gossip_too_large"),
+        }
+        if matches!(outcome, PublishOutcome::NoPeers | PublishOutcome::TooLarge)
+            && let Some(recipient) = self.outbox.recipient(token)
+        {
+            self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+            self.dirty.insert(recipient);
+        }
+        for broadcast in self.topics.published(token, outcome) {
+            self.tell_broadcast_lost(broadcast, DeliveryState::Failed, ErrorCode::MessageTooLarge);
+        }
+    }
+
+    pub(super) fn tell_broadcast_lost(
+        &mut self,
+        broadcast: Broadcast,
+        state: DeliveryState,
+        code: ErrorCode,
+    ) {
+        self.tell_delivery(Delivery {
+            message_id: broadcast.message_id,
+            request_id: broadcast.request_id,
+            state,
+            code: Some(code),
+            attempts: 0,
+            route: Some(Route::Gossip),
+        });
+    }
+
+    /// How this node is, for those who watch the network.
+    pub(super) fn publish_status(&mut self, now: Now) {
+        if self.subscribers(STATUS) == 0 {
+            return;
+        }
+        let data = serde_json::json!({
+            "name": self.me.name,
+            "role": self.me.role,
+            "uptimeMs": now.mono.as_millis() as u64,
+            "peers": self.peers.len(),
+            "agents": self.book.len(),
+            "mailDelivered": self.stats.get("mail_delivered"),
+            "mailReceived": self.stats.get("mail_received"),
+        });
+        let message = envelope::Message {
+            stream: Bytes::copy_from_slice(&self.me.status_stream),
+            seq: self.counter + 1,
+            kind: "status".to_owned(),
+            priority: envelope::Priority::Low.into(),
+            sent_at_ms: now.unix_ms,
+            data: data.to_string().into(),
+            ..envelope::Message::default()
+        };
+        let batch = Batch { messages: vec![message], acks: Vec::new() };
+        let data = self.frame(Scope::Topic(STATUS.to_owned()), batch, now);
+        let token = self.token();
+        self.network(Network::Publish { token, topic: STATUS.to_owned(), data });
+    }
+}

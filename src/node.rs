@@ -1,0 +1,265 @@
+//! The only loop: it owns the core and everything impure, reads the clock, and decides nothing.
+//!
+//! Each turn takes what there is (commands while the core takes them, network events up to a budget), lets the
+//! core finish its turn, carries out every effect, and hands the writer one batch of lines.
+
+mod start;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use p2p_node_protocol::line::LineError;
+use p2p_node_protocol::{ErrorCode, ErrorEvent, Event, Request};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Config;
+use crate::core::Core;
+use crate::core::effect::{Effect, ExitCode};
+use crate::core::input::{Input, Now};
+use crate::front::{Batch, Front, Line};
+use crate::io::crypto::Pool;
+use crate::io::swarm::Net;
+pub use start::StartError;
+
+/// Commands handed to the core in one turn: about one batch of direct mail, so that frames leave early.
+const COMMANDS_PER_TURN: usize = 512;
+/// Network events handed to the core in one turn, so that stdin and timers get their share.
+const NETWORK_EVENTS_PER_TURN: usize = 128;
+/// How long the last lines may take to be written when the process ends. The core has waited for the parent already.
+const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
+/// Threads of the runtime: the loop and the connections. More only move work between the caches of small machines.
+const WORKER_THREADS: usize = 2;
+
+/// Runs a node on stdin and stdout until it ends.
+pub fn run(config: Config) -> ExitCode {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
+    let (runtime, front) = match (runtime, Front::stdio()) {
+        (Ok(runtime), Ok(front)) => (runtime, front),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!("the node cannot start: {error}");
+            return ExitCode::Io;
+        }
+    };
+    let code = runtime.block_on(serve(config, front));
+    // Reading stdin cannot be interrupted, and nothing that is left has anything to lose.
+    runtime.shutdown_background();
+    code
+}
+
+/// Runs a node on any front until it ends.
+pub async fn serve(config: Config, front: Front) -> ExitCode {
+    let clock = Clock::start();
+    match start::start(&config, clock.now()) {
+        Ok(started) => match Node::new(started, front, clock) {
+            Ok(node) => node.run().await,
+            Err(error) => {
+                tracing::error!("the node cannot start: {error:#}");
+                ExitCode::Software
+            }
+        },
+        Err(error) => {
+            let event = Event::Error(Box::new(ErrorEvent::new(error.code(), error.to_string())));
+            // Nothing else has been written, so there is room; a parent that does not read learns by the exit code.
+            let _ = front.output.send(vec![(event, false)]);
+            front.output.finish(FINISH_TIMEOUT);
+            error.exit_code()
+        }
+    }
+}
+
+/// The process's clocks.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    started: Instant,
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the one place where the clocks are read")]
+impl Clock {
+    fn start() -> Self {
+        Clock { started: Instant::now() }
+    }
+
+    fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now { mono: self.started.elapsed(), unix_ms: unix.as_millis() as u64 }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}
+
+struct Node {
+    core: Core,
+    net: Net,
+    crypto: Pool,
+    front: Front,
+    signals: Signals,
+    clock: Clock,
+    /// Holds the identity for as long as the process runs.
+    _lock: crate::io::keystore::IdentityLock,
+    /// Lines read and not yet taken by the core.
+    waiting: std::vec::IntoIter<Result<Request, LineError>>,
+    input_open: bool,
+    written: u64,
+    closed_told: bool,
+}
+
+impl Node {
+    fn new(started: start::Started, front: Front, clock: Clock) -> anyhow::Result<Self> {
+        Ok(Node {
+            core: Core::new(started.setup, clock.now()),
+            net: Net::new(started.swarm).context("libp2p cannot be set up")?,
+            crypto: Pool::new(1, 256),
+            front,
+            signals: Signals::new().context("signals cannot be caught")?,
+            clock,
+            _lock: started.lock,
+            waiting: Vec::new().into_iter(),
+            input_open: true,
+            written: 0,
+            closed_told: false,
+        })
+    }
+
+    async fn run(mut self) -> ExitCode {
+        loop {
+            let now = self.clock.now();
+            self.take_written(now);
+            self.take_commands(now);
+            for _ in 0..NETWORK_EVENTS_PER_TURN {
+                let Some(input) = self.net.try_next() else { break };
+                self.core.handle(input, now);
+            }
+            self.core.turn(now);
+            if let Some(code) = self.carry_out() {
+                self.front.output.finish(FINISH_TIMEOUT);
+                self.net.close().await;
+                return code;
+            }
+            if !self.has_more(now) {
+                self.wait(now).await;
+            }
+        }
+    }
+
+    fn take_written(&mut self, now: Now) {
+        let written = self.front.progress.written();
+        if written > self.written {
+            let lines = (written - self.written) as usize;
+            self.written = written;
+            self.core.handle(Input::Written { lines }, now);
+        }
+        if self.front.progress.closed() && !self.closed_told {
+            self.closed_told = true;
+            if let Some(failure) = self.front.progress.failure() {
+                tracing::warn!("stdout cannot be written: {failure}");
+            }
+            self.core.handle(Input::OutputClosed, now);
+        }
+    }
+
+    fn take_commands(&mut self, now: Now) {
+        for _ in 0..COMMANDS_PER_TURN {
+            if !self.core.takes_commands(now) {
+                return;
+            }
+            let Some(line) = self.waiting.next() else {
+                match self.front.input.try_recv() {
+                    Ok(batch) => self.take_batch(batch, now),
+                    Err(_) => return,
+                }
+                continue;
+            };
+            let input = match line {
+                Ok(request) => Input::Command(request),
+                Err(error) => Input::BadLine(error),
+            };
+            self.core.handle(input, now);
+        }
+    }
+
+    fn take_batch(&mut self, batch: Batch, now: Now) {
+        match batch {
+            Batch::Lines(lines) => self.waiting = lines.into_iter(),
+            Batch::Ended => {
+                self.input_open = false;
+                self.core.handle(Input::InputEnded, now);
+            }
+            Batch::Failed(reason) => {
+                self.input_open = false;
+                let error = ErrorEvent::new(ErrorCode::Internal, format!("stdin cannot be read: {reason}"));
+                let error = LineError { id: None, code: error.code, message: error.message };
+                self.core.handle(Input::BadLine(error), now);
+                self.core.handle(Input::InputEnded, now);
+            }
+        }
+    }
+
+    /// Carries out what the core wants; the exit code when it wants to end.
+    fn carry_out(&mut self) -> Option<ExitCode> {
+        let mut lines: Vec<Line> = Vec::new();
+        let mut end = None;
+        while let Some(effect) = self.core.poll_effect() {
+            match effect {
+                Effect::Emit { event, numbered } => lines.push((event, numbered)),
+                Effect::Network(effect) => self.net.apply(effect),
+                Effect::CheckBinding(binding) => self.crypto.submit(*binding),
+                Effect::Exit(code) => end = Some(code),
+            }
+        }
+        if let Err(error) = self.front.output.send(lines) {
+            tracing::debug!("lines were not written: {error}");
+        }
+        end
+    }
+
+    /// Whether there are lines that the core would take at once.
+    fn has_more(&self, now: Now) -> bool {
+        self.waiting.len() > 0 && self.core.takes_commands(now)
+    }
+
+    /// Waits until something happens, and hands it over.
+    async fn wait(&mut self, now: Now) {
+        let timeout = self.core.poll_timeout().map(|at| at.saturating_sub(now.mono));
+        let reads = self.input_open && self.waiting.len() == 0 && self.core.takes_commands(now);
+        let input = tokio::select! {
+            biased;
+            () = self.signals.next() => Some(Input::Signal),
+            () = self.front.progress.changed() => None,
+            input = self.crypto.next() => Some(input),
+            input = self.net.next() => Some(input),
+            batch = self.front.input.recv(), if reads => {
+                let now = self.clock.now();
+                self.take_batch(batch.unwrap_or(Batch::Ended), now);
+                None
+            }
+            () = tokio::time::sleep(timeout.unwrap_or_default()), if timeout.is_some() => None,
+        };
+        if let Some(input) = input {
+            let now = self.clock.now();
+            self.core.handle(input, now);
+        }
+    }
+}
