@@ -93,7 +93,7 @@ impl Core {
                 state: DeliveryState::Failed,
                 code: Some(ErrorCode::ShuttingDown),
                 attempts: mail.attempts,
-                route: Some(mail.draft.route),
+                route: mail.went,
             });
         }
         for broadcast in self.topics.drain_all() {

@@ -362,7 +362,7 @@ impl Core {
             state,
             code,
             attempts: mail.attempts,
-            route: Some(mail.draft.route),
+            route: mail.went,
         });
     }
 

@@ -150,7 +150,7 @@ impl Core {
             state: DeliveryState::Expired,
             code: Some(code),
             attempts: mail.attempts,
-            route: Some(mail.draft.route),
+            route: mail.went,
         });
     }
 

@@ -123,7 +123,7 @@ impl Destination {
             {
                 break;
             }
-            let Some(message) = self.streams[index].send(now) else { break };
+            let Some(message) = self.streams[index].send(route, now) else { break };
             flight.seqs[index].get_or_insert((message.seq, message.seq)).1 = message.seq;
             flight.bytes += size;
             match index {

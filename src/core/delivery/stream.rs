@@ -75,6 +75,8 @@ pub struct Mail {
     pub seq: u64,
     /// How often it was put on the wire.
     pub attempts: u32,
+    /// Which way it went last.
+    pub went: Option<Route>,
     /// What it is.
     pub draft: Draft,
 }
@@ -121,7 +123,7 @@ impl Stream {
     pub fn push(&mut self, draft: Draft) -> String {
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.queue.push_back(Mail { seq, attempts: 0, draft });
+        self.queue.push_back(Mail { seq, attempts: 0, went: None, draft });
         self.message_id(seq)
     }
 
@@ -130,8 +132,8 @@ impl Stream {
         self.queue.get(self.sent)
     }
 
-    /// Puts the first unsent mail on the wire.
-    pub fn send(&mut self, now: Duration) -> Option<envelope::Message> {
+    /// Puts the first unsent mail on the wire, by `route`.
+    pub fn send(&mut self, route: Route, now: Duration) -> Option<envelope::Message> {
         // What lies before it in the queue is all that the recipient must wait for.
         let base_seq = match self.sent.checked_sub(1) {
             Some(previous) => self.queue.get(previous)?.seq + 1,
@@ -139,6 +141,7 @@ impl Stream {
         };
         let mail = self.queue.get_mut(self.sent)?;
         mail.attempts = mail.attempts.saturating_add(1);
+        mail.went = Some(route);
         self.sent += 1;
         Some(mail.draft.encode(&self.id, mail.seq, base_seq, now))
     }
