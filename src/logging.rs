@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 /// Log lines that wait for a slow reader of stderr; what comes on top is dropped. 1,024 lines of the usual
 /// 100 bytes are twice what a pipe holds.
@@ -30,12 +31,18 @@ pub fn start(level: LevelFilter) -> anyhow::Result<Logging> {
     let queue = writer(io::stderr())?;
     let lines = queue.clone();
     tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_env_filter(filter(level))
         .with_ansi(io::stderr().is_terminal())
         .with_writer(move || Lossy(lines.clone()))
         .try_init()
         .map_err(|error| anyhow::anyhow!(error))?;
     Ok(Logging(queue))
+}
+
+/// What `level` lets through. Kademlia warns once a minute that it knows no server, which is how a lone node lives.
+fn filter(level: LevelFilter) -> EnvFilter {
+    let quiet = if level == LevelFilter::WARN { ",libp2p_kad=error" } else { "" };
+    EnvFilter::new(format!("{level}{quiet}"))
 }
 
 impl Drop for Logging {

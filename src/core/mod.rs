@@ -50,6 +50,7 @@ use identity::{AgentKey, NodeKey, SignedBinding};
 use input::{Input, Now, Token};
 use policy::retry::Jitter;
 use presence::Presence;
+use scope::AddressScope;
 use stats::Stats;
 
 /// Records of agents, on join and on change.
@@ -105,6 +106,8 @@ pub struct Setup {
     pub drain_timeout: Duration,
     /// Whether the agent's key was made for this process and is lost with it.
     pub ephemeral: bool,
+    /// What may be advertised.
+    pub scope: AddressScope,
     /// Random, once for each process: tells its frames from those of earlier ones.
     pub boot: u64,
     /// Random, once for each database or process: names its streams of mail.
@@ -130,6 +133,7 @@ struct Me {
     port: u16,
     stay_on_eof: bool,
     drain_timeout: Duration,
+    scope: AddressScope,
     boot: u64,
     started_ms: u64,
     /// The binding as it travels in every frame.
@@ -224,6 +228,7 @@ impl Core {
             port: setup.port,
             stay_on_eof: setup.stay_on_eof,
             drain_timeout: setup.drain_timeout,
+            scope: setup.scope,
             boot: setup.boot,
             started_ms: now.unix_ms,
             status_stream: setup.database,
@@ -345,7 +350,7 @@ impl Core {
             Phase::Ready => None,
             Phase::Idle | Phase::Starting { .. } | Phase::Done => return None,
         };
-        let pacing = self.topics.has_work().then(|| self.pacer.ready_at());
+        let pacing = (!self.sendable_topics().is_empty()).then(|| self.pacer.ready_at());
         let deadlines = [
             closing,
             pacing,

@@ -31,7 +31,8 @@ impl Core {
         let Phase::Starting { id } = std::mem::replace(&mut self.phase, Phase::Ready) else { return };
         let with_peer = |addr: Multiaddr| addr.with(Protocol::P2p(self.me.peer));
         self.addrs = addrs.iter().cloned().map(with_peer).collect();
-        self.presence.set_addrs(addrs, now);
+        let advertised = addrs.into_iter().filter(|addr| self.me.scope.permits(addr)).collect();
+        self.presence.set_addrs(advertised, now);
         self.status_due = now.mono + self.jitter.around(STATUS_PERIOD);
         for topic in NODE_TOPICS {
             self.network(Network::Subscribe { topic: topic.to_owned() });

@@ -10,6 +10,7 @@ use p2p_node_protocol::{ErrorCode, ErrorEvent, Level, Role};
 use super::Core;
 use super::directory::book::{Change, Order};
 use super::directory::record::{RecordError, SignedRecord, kad_key};
+use super::discovery::queries::Wanted;
 use super::effect::{Effect, ExitCode, Network, Verdict};
 use super::envelope::{Busy, Response};
 use super::identity::binding::BINDING_LIFE_SECS;
@@ -245,12 +246,15 @@ impl Core {
         }
     }
 
-    /// Looks an agent up in the DHT; those who wait for it are woken when its record comes, whoever brings it.
-    pub(super) fn resolve(&mut self, address: Address) {
+    /// Looks an agent up in the DHT; those who wait for it are woken when its record comes, whoever brings it. Whether the
+    /// lookup will take place.
+    pub(super) fn resolve(&mut self, address: Address) -> bool {
         let token = self.token();
-        if let Some(token) = self.queries.want(address, token) {
+        let wanted = self.queries.want(address, token);
+        if wanted == Wanted::Start {
             self.start_query(token, &address);
         }
+        wanted != Wanted::Full
     }
 
     fn start_query(&mut self, token: Token, address: &Address) {

@@ -11,7 +11,7 @@ use super::delivery::topics::Broadcast;
 use super::effect::Network;
 use super::envelope::{self, Batch, FrameBody, Payload, Scope, WIRE_VERSION, sign_frame};
 use super::input::{Now, PublishOutcome, Token};
-use super::{Core, MESSAGES, STATUS};
+use super::{Core, MAX_TOPIC_BYTES, MESSAGES, STATUS};
 
 /// How long `auto` waits for a dial before it takes to gossip. Ours: a dial on a healthy network takes less.
 const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);
@@ -40,7 +40,8 @@ impl Core {
     /// Somebody hears gossip now: mail that goes that way need not wait for its next attempt.
     pub(super) fn retry_gossip(&mut self, recipient: &Address) {
         if let Some(destination) = self.outbox.destination(recipient)
-            && (destination.undialable || destination.next_route() == Some(Route::Gossip))
+            && (destination.undialable
+                || destination.next_mail().is_some_and(|(route, _)| route == Route::Gossip))
         {
             destination.backoff.reset();
             self.dirty.insert(*recipient);
@@ -52,7 +53,10 @@ impl Core {
         let Some(destination) = self.outbox.destination(&recipient) else { return };
         if destination.dialing_until.take().is_some() {
             destination.undialable = true;
-            if destination.next_route() == Some(Route::Direct) {
+            if destination
+                .next_mail()
+                .is_some_and(|(route, size)| route == Route::Direct || size > MAX_TOPIC_BYTES)
+            {
                 destination.backoff.fail(now.mono, Duration::ZERO, &mut self.jitter);
             }
             self.dirty.insert(recipient);
@@ -85,14 +89,18 @@ impl Core {
         if destination.frame_due().is_none_or(|due| due > now.mono) {
             return false;
         }
-        let Some(wanted) = destination.next_route() else { return false };
+        let Some((wanted, size)) = destination.next_mail() else { return false };
         let Some(record) = self.book.get(&recipient, now.unix_ms) else {
             destination.parked = true;
-            self.resolve(recipient);
+            if !self.resolve(recipient) {
+                self.mail_unresolved(&recipient, now);
+            }
             return false;
         };
         let (peer, node_key) = (record.peer_id(), record.record.binding.binding.node_key);
         let waited = destination.dialing_until.is_some();
+        // What no gossip frame can carry has only the direct way.
+        let wanted = if size > MAX_TOPIC_BYTES { Route::Direct } else { wanted };
         let way = match wanted {
             Route::Gossip => Way::Gossip,
             _ if self.peers.contains_key(&peer) => Way::Direct,
@@ -159,9 +167,9 @@ impl Core {
         for broadcast in self.topics.expired(now.mono) {
             self.tell_broadcast_lost(broadcast, DeliveryState::Expired, ErrorCode::NoSubscribers);
         }
-        for topic in self.topics.topics_with_work() {
-            if self.subscribers(&topic) == 0 || now.mono < self.pacer.ready_at() {
-                continue;
+        for topic in self.sendable_topics() {
+            if now.mono < self.pacer.ready_at() {
+                break;
             }
             let token = self.token();
             let Some(batch) = self.topics.next_frame(&topic, token, now.mono) else { continue };
@@ -170,6 +178,13 @@ impl Core {
             self.stats.count("broadcast_frames_sent");
             self.network(Network::Publish { token, topic, data });
         }
+    }
+
+    /// Topics with broadcasts that somebody would hear.
+    pub(super) fn sendable_topics(&self) -> Vec<String> {
+        let mut topics = self.topics.topics_with_work();
+        topics.retain(|topic| self.subscribers(topic) > 0);
+        topics
     }
 
     pub(super) fn on_published(&mut self, token: Token, outcome: PublishOutcome, now: Now) {

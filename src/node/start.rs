@@ -125,6 +125,7 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         connect: config.connect,
         stay_on_eof: config.on_eof == OnEof::Stay,
         drain_timeout: config.drain_timeout,
+        scope: config.address_scope,
         boot: word(16),
         database,
         seed: word(24),

@@ -87,9 +87,9 @@ impl Destination {
         }
     }
 
-    /// The route that its next mail asks for.
-    pub fn next_route(&self) -> Option<Route> {
-        self.streams.iter().find_map(Stream::unsent).map(|mail| mail.draft.route)
+    /// The route that its next mail asks for, and the mail's size.
+    pub fn next_mail(&self) -> Option<(Route, usize)> {
+        self.streams.iter().find_map(Stream::unsent).map(|mail| (mail.draft.route, mail.draft.size()))
     }
 
     /// When the next frame may leave: `None` when nothing waits or an answer must come first.
@@ -148,6 +148,8 @@ impl Destination {
                 Route::Auto => true,
                 wanted => wanted == route,
             };
+            // A gossip frame takes nothing that it cannot carry alone.
+            let fits = fits && (route != Route::Gossip || draft.size() <= GOSSIP_BATCH_BYTES);
             fits.then(|| draft.size())
         };
         if let Some(high) = size(0) {

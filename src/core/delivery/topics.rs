@@ -113,11 +113,6 @@ impl Topics {
         self.topics.iter().filter(ready).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether there are any of those.
-    pub fn has_work(&self) -> bool {
-        self.topics.values().any(|topic| !topic.queue.is_empty() && topic.in_flight.is_none())
-    }
-
     /// Puts the next batch of a topic into flight under `token`: high priority first, otherwise as accepted.
     pub fn next_frame(&mut self, name: &str, token: Token, now: Duration) -> Option<Batch> {
         let topic = self.topics.get_mut(name).filter(|topic| topic.in_flight.is_none())?;

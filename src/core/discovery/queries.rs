@@ -11,6 +11,17 @@ pub const MAX_QUERIES: usize = 16;
 /// Lookups that wait for their turn. Ours.
 pub const MAX_WAITING: usize = 1024;
 
+/// What becomes of a wish for a lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is to be started.
+    Start,
+    /// It runs, or will run in its turn.
+    Waits,
+    /// Too many wait.
+    Full,
+}
+
 /// Every lookup.
 #[derive(Debug, Default)]
 pub struct Queries {
@@ -21,21 +32,22 @@ pub struct Queries {
 }
 
 impl Queries {
-    /// Wants an agent looked up; the token if that is to start now.
-    pub fn want(&mut self, address: Address, token: Token) -> Option<Token> {
+    /// Wants an agent looked up, under `token` unless that goes on already.
+    pub fn want(&mut self, address: Address, token: Token) -> Wanted {
         if self.running.values().any(|running| *running == address)
             || self.waiting.iter().any(|(_, waiting)| *waiting == address)
         {
-            return None;
+            return Wanted::Waits;
         }
         if self.running.len() < MAX_QUERIES {
             self.running.insert(token, address);
-            return Some(token);
+            return Wanted::Start;
         }
-        if self.waiting.len() < MAX_WAITING {
-            self.waiting.push_back((token, address));
+        if self.waiting.len() >= MAX_WAITING {
+            return Wanted::Full;
         }
-        None
+        self.waiting.push_back((token, address));
+        Wanted::Waits
     }
 
     /// Whom a running lookup is for.
@@ -79,10 +91,15 @@ mod tests {
     fn lookups_run_side_by_side_up_to_the_bound_and_then_in_turn() {
         let mut queries = Queries::default();
         for number in 0..MAX_QUERIES + MAX_WAITING + 5 {
-            let started = queries.want(agent(number), number as Token);
-            assert_eq!(started.is_some(), number < MAX_QUERIES);
+            let wanted = queries.want(agent(number), number as Token);
+            let expected = match number {
+                _ if number < MAX_QUERIES => Wanted::Start,
+                _ if number < MAX_QUERIES + MAX_WAITING => Wanted::Waits,
+                _ => Wanted::Full,
+            };
+            assert_eq!(wanted, expected);
         }
-        assert_eq!(queries.want(agent(0), 9999), None, "it runs already");
+        assert_eq!(queries.want(agent(0), 9999), Wanted::Waits, "it runs already");
         let (ended, next) = queries.ended(3);
         assert_eq!(ended, Some(agent(3)));
         assert_eq!(next, Some((MAX_QUERIES as Token, agent(MAX_QUERIES))));
