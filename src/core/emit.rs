@@ -12,13 +12,17 @@ pub const WRITER_LINES: usize = 2048;
 pub const WRITER_BYTES: usize = 1 << 20;
 /// Lines that must be told (answers, deliveries, errors) at which stdin is no longer read.
 pub const MUST_TELL_LINES: usize = 4096;
-/// Mail that waits for the parent, in lines (`reference/stdio.md` §2.4).
-pub const MAIL_LINES: usize = 4096;
+/// Mail that waits for the parent, in lines. Four times `reference/stdio.md` §2.4, whose 4,096 are two frames of small
+/// messages; the bytes below bound the memory.
+pub const MAIL_LINES: usize = 16_384;
 /// Mail that waits for the parent, in bytes (`reference/stdio.md` §2.4).
 pub const MAIL_BYTES: usize = 16 << 20;
-/// Broadcasts that wait for the parent, in lines; as for mail.
+/// Mail that waits at which acknowledgements are held back, so that senders slow down before they are refused. Ours: an
+/// eighth of the room, in lines and in bytes.
+const MAIL_LAG: usize = 8;
+/// Broadcasts that wait for the parent, in lines (`reference/stdio.md` §2.4).
 pub const TOPIC_LINES: usize = 4096;
-/// Broadcasts that wait for the parent, in bytes; as for mail.
+/// Broadcasts that wait for the parent, in bytes (`reference/stdio.md` §2.4).
 pub const TOPIC_BYTES: usize = 16 << 20;
 /// News of peers that wait for the parent; older news of the same peer give way first.
 pub const NEWS_LINES: usize = 1024;
@@ -90,6 +94,12 @@ impl Outlet {
         queue.lines.is_empty()
             || queue.lines.len() + lines <= MAIL_LINES
                 && queue.bytes + bytes + lines * LINE_OVERHEAD <= MAIL_BYTES
+    }
+
+    /// Whether the parent reads mail about as fast as it comes.
+    pub fn keeps_up(&self) -> bool {
+        let queue = &self.queues[MAIL];
+        queue.lines.len() <= MAIL_LINES / MAIL_LAG && queue.bytes <= MAIL_BYTES / MAIL_LAG
     }
 
     /// Queues mail, for which there is room.
@@ -272,6 +282,9 @@ mod tests {
         assert!(outlet.has_mail_room(1, 100));
         assert!(!outlet.has_mail_room(MAIL_LINES, 0));
         assert!(!outlet.has_mail_room(1, MAIL_BYTES));
+        assert!(outlet.keeps_up());
+        outlet.mail(mark(1), MAIL_BYTES / MAIL_LAG);
+        assert!(!outlet.keeps_up());
     }
 
     #[test]

@@ -192,6 +192,7 @@ pub struct Core {
     peers: BTreeMap<PeerId, Peer>,
     dialing: BTreeSet<PeerId>,
     discoveries: Vec<on_command::Discovery>,
+    last_recipient: Option<(String, on_command::Recipient)>,
 
     replay: ReplayWindows,
     parked: on_record::Parking,
@@ -256,6 +257,7 @@ impl Core {
             peers: BTreeMap::new(),
             dialing: BTreeSet::new(),
             discoveries: Vec::new(),
+            last_recipient: None,
             replay: ReplayWindows::default(),
             parked: on_record::Parking::default(),
             subscribed: BTreeSet::new(),

@@ -52,7 +52,8 @@ enum Wanted {
 }
 
 /// To whom a command's `peerId` refers.
-enum Recipient {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Recipient {
     Address(Address),
     Peer(PeerId),
 }
@@ -161,7 +162,7 @@ impl Core {
 
     fn send_mail(&mut self, to: &str, draft: Draft, length: usize, now: Now) {
         let id = draft.request_id.clone();
-        let recipient = match parse_recipient(to) {
+        let recipient = match self.parse_same_recipient(to) {
             Err(message) => return self.refuse(id, ErrorCode::InvalidArgument, message),
             Ok(Recipient::Address(address)) => address,
             Ok(Recipient::Peer(peer)) if peer == self.me.peer => self.me.address,
@@ -204,6 +205,18 @@ impl Core {
                 });
             }
         }
+    }
+
+    /// [`parse_recipient`], which costs more than all else about a message, for those who write to one recipient in a row.
+    fn parse_same_recipient(&mut self, text: &str) -> Result<Recipient, String> {
+        if let Some((last, recipient)) = &self.last_recipient
+            && last == text
+        {
+            return Ok(*recipient);
+        }
+        let recipient = parse_recipient(text)?;
+        self.last_recipient = Some((text.to_owned(), recipient));
+        Ok(recipient)
     }
 
     fn send_broadcast(&mut self, topic: String, draft: Draft, length: usize, now: Now) {

@@ -14,6 +14,7 @@ use prost::Message as _;
 use serde_json::value::RawValue;
 
 use super::Core;
+use super::delivery::answers::HeldAnswer;
 use super::delivery::outbox::Ended;
 use super::effect::Network;
 use super::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_FRAME_BYTES};
@@ -24,8 +25,11 @@ use super::envelope::{
 use super::input::{Now, Token};
 use super::on_record::Parked;
 
-/// How long the answer to a frame waits for earlier mail that is missing. Ours: half of what the sender waits.
-const HOLD_ANSWER: Duration = Duration::from_secs(5);
+/// How long the answer to a frame waits for earlier mail that is missing. Ours: frames of one connection overtake each
+/// other by moments; what is missing longer was refused or lost, and its sender must learn to send it again.
+const HOLD_FOR_GAP: Duration = Duration::from_millis(100);
+/// How long the answer to a frame waits for the parent to read. Ours: half of what the sender waits for an answer.
+const HOLD_FOR_PARENT: Duration = Duration::from_secs(5);
 /// What a sender is told to wait when the parent does not read, in ms. Ours.
 const BUSY_MS: u64 = 250;
 /// What a sender may tell us to wait, at most, in ms. Ours.
@@ -40,7 +44,6 @@ const MAX_GOSSIP_ACKS: usize = 256;
 pub(super) struct GossipAck {
     node_key: Bytes,
     streams: BTreeSet<[u8; 16]>,
-    outcomes: Vec<([u8; 16], Outcome)>,
 }
 
 /// Who sent a frame, as a parent reads it.
@@ -53,9 +56,8 @@ pub(super) struct Sender {
 /// What taking a batch of mail came to.
 struct Taken {
     streams: BTreeSet<[u8; 16]>,
-    /// The last message of each stream that still waits for an earlier one.
-    held: Vec<([u8; 16], u64)>,
-    outcomes: Vec<([u8; 16], Outcome)>,
+    /// The last message of each stream in which earlier ones are missing.
+    gaps: Vec<([u8; 16], u64)>,
 }
 
 impl Core {
@@ -115,13 +117,16 @@ impl Core {
         self.commit_replay(&frame, now);
         self.on_acks(&sender, &frame, batch, now);
         let taken = self.take_mail(&sender, batch, Route::Direct, now);
-        if !taken.held.is_empty()
-            && self.held_answers.hold(token, sender.address, taken.held.clone(), now.mono + HOLD_ANSWER)
-        {
-            return None;
-        }
-        let ack = self.ack(&sender.address, &taken.streams, taken.outcomes, now);
-        Some(Response::Ack(ack))
+        let wait = match (taken.gaps.is_empty(), self.outlet.keeps_up()) {
+            (true, true) => return Some(Response::Ack(self.ack(&sender.address, &taken.streams, now))),
+            (false, _) => HOLD_FOR_GAP,
+            (true, false) => HOLD_FOR_PARENT,
+        };
+        let Taken { streams, gaps } = taken;
+        let deadline = now.mono + wait;
+        let held =
+            self.held_answers.hold(HeldAnswer { token, sender: sender.address, streams, gaps, deadline })?;
+        Some(Response::Ack(self.ack(&held.sender, &held.streams, now)))
     }
 
     fn refuse_mail(&mut self, counter: &'static str, code: &str, reason: &dyn std::fmt::Display) -> Response {
@@ -182,19 +187,17 @@ impl Core {
             return self.stats.count("acks_dropped");
         }
         let node_key = Bytes::copy_from_slice(&frame.binding.binding.node_key);
-        let ack = self.gossip_acks.entry(sender.address).or_insert_with(|| GossipAck {
-            node_key: node_key.clone(),
-            streams: BTreeSet::new(),
-            outcomes: Vec::new(),
-        });
+        let ack = self
+            .gossip_acks
+            .entry(sender.address)
+            .or_insert_with(|| GossipAck { node_key: node_key.clone(), streams: BTreeSet::new() });
         ack.node_key = node_key;
         ack.streams.extend(taken.streams);
-        ack.outcomes.extend(taken.outcomes);
     }
 
     pub(super) fn send_gossip_acks(&mut self, now: Now) {
         for (account, gossip_ack) in std::mem::take(&mut self.gossip_acks) {
-            let ack = self.ack(&account, &gossip_ack.streams, gossip_ack.outcomes, now);
+            let ack = self.ack(&account, &gossip_ack.streams, now);
             let batch = Batch { messages: Vec::new(), acks: vec![ack] };
             let token = self.token();
             let data = self.frame(Scope::NodeKey(gossip_ack.node_key), batch, now);
@@ -204,7 +207,7 @@ impl Core {
 
     /// Puts each message in its order and hands on what may go to the parent.
     fn take_mail(&mut self, sender: &Sender, batch: &Batch, route: Route, now: Now) -> Taken {
-        let mut taken = Taken { streams: BTreeSet::new(), held: Vec::new(), outcomes: Vec::new() };
+        let mut taken = Taken { streams: BTreeSet::new(), gaps: Vec::new() };
         let mut ready = Vec::new();
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
@@ -224,16 +227,17 @@ impl Core {
                 }
                 Err(code) => {
                     self.stats.count("mail_refused");
-                    taken.outcomes.push((stream, Outcome { seq, code: code.as_str().to_owned() }));
+                    let outcome = Outcome { seq, code: code.as_str().to_owned() };
+                    self.inbox.refuse(&sender.address, &stream, outcome);
                 }
             }
         }
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
             if message.seq >= self.inbox.next_seq(&sender.address, &stream) {
-                match taken.held.iter_mut().find(|(held, _)| *held == stream) {
+                match taken.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),
-                    None => taken.held.push((stream, message.seq)),
+                    None => taken.gaps.push((stream, message.seq)),
                 }
             }
         }
@@ -285,23 +289,19 @@ impl Core {
 
     /// Answers frames whose missing predecessors have come, and those that have waited long enough.
     pub(super) fn answer_held(&mut self, now: Now) {
-        for held in self.held_answers.due(&self.inbox, now.mono) {
-            let streams = held.streams.iter().map(|(stream, _)| *stream).collect();
-            let ack = self.ack(&held.sender, &streams, Vec::new(), now);
+        for held in self.held_answers.due(&self.inbox, self.outlet.keeps_up(), now.mono) {
+            let ack = self.ack(&held.sender, &held.streams, now);
             self.answer_mail(held.token, Response::Ack(ack));
         }
     }
 
-    fn ack(
-        &self,
-        account: &Address,
-        streams: &BTreeSet<[u8; 16]>,
-        outcomes: Vec<([u8; 16], Outcome)>,
-        now: Now,
-    ) -> Bytes {
-        let outcomes_of = |stream: &[u8; 16]| {
-            let of_stream = outcomes.iter().filter(|(of, _)| of == stream);
-            of_stream.map(|(_, outcome)| outcome.clone()).take(MAX_ACK_OUTCOMES / MAX_ACK_STREAMS).collect()
+    /// Our signature under all that was settled in these streams.
+    fn ack(&self, account: &Address, streams: &BTreeSet<[u8; 16]>, now: Now) -> Bytes {
+        let mut room = MAX_ACK_OUTCOMES;
+        let mut outcomes_of = |stream: &[u8; 16]| {
+            let outcomes: Vec<Outcome> = self.inbox.refusals(account, stream).take(room).cloned().collect();
+            room -= outcomes.len();
+            outcomes
         };
         let ack = Ack {
             version: WIRE_VERSION,

@@ -1,5 +1,7 @@
-//! Answers to frames of mail that must wait: their messages follow others that have not come yet.
+//! Answers to frames of mail that must wait: for earlier messages that are missing, or for a parent that reads
+//! more slowly than mail comes, whose senders then fill their window and wait too.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy::primitives::Address;
@@ -17,9 +19,12 @@ pub struct HeldAnswer {
     pub token: Token,
     /// Who mailed.
     pub sender: Address,
-    /// The last message of each of its streams.
-    pub streams: Vec<([u8; 16], u64)>,
-    deadline: Duration,
+    /// The streams that it is about.
+    pub streams: BTreeSet<[u8; 16]>,
+    /// The last message of each stream in which earlier ones are missing.
+    pub gaps: Vec<([u8; 16], u64)>,
+    /// When it is given whatever is missing, by `Now::mono`.
+    pub deadline: Duration,
 }
 
 /// Every answer that waits.
@@ -29,27 +34,21 @@ pub struct HeldAnswers {
 }
 
 impl HeldAnswers {
-    /// Lets an answer wait until `deadline` at the latest; whether there was room.
-    pub fn hold(
-        &mut self,
-        token: Token,
-        sender: Address,
-        streams: Vec<([u8; 16], u64)>,
-        deadline: Duration,
-    ) -> bool {
+    /// Lets an answer wait; gives it back when there is no room.
+    pub fn hold(&mut self, answer: HeldAnswer) -> Option<HeldAnswer> {
         if self.answers.len() >= MAX_HELD_ANSWERS {
-            return false;
+            return Some(answer);
         }
-        self.answers.push(HeldAnswer { token, sender, streams, deadline });
-        true
+        self.answers.push(answer);
+        None
     }
 
-    /// Takes out those whose messages have all been settled, or whose time is over.
-    pub fn due(&mut self, inbox: &Inbox, now: Duration) -> Vec<HeldAnswer> {
+    /// Takes out those whose time is over and, if the parent keeps up, those without gaps.
+    pub fn due(&mut self, inbox: &Inbox, keeps_up: bool, now: Duration) -> Vec<HeldAnswer> {
         let settled = |answer: &HeldAnswer| {
-            answer.streams.iter().all(|(stream, last)| *last < inbox.next_seq(&answer.sender, stream))
+            answer.gaps.iter().all(|(stream, last)| *last < inbox.next_seq(&answer.sender, stream))
         };
-        let is_due = |answer: &HeldAnswer| answer.deadline <= now || settled(answer);
+        let is_due = |answer: &HeldAnswer| answer.deadline <= now || keeps_up && settled(answer);
         if !self.answers.iter().any(is_due) {
             return Vec::new();
         }
@@ -70,20 +69,31 @@ mod tests {
     use crate::core::envelope::Message;
     use bytes::Bytes;
 
+    fn answer(token: Token, gaps: Vec<([u8; 16], u64)>, seconds: u64) -> HeldAnswer {
+        let streams = BTreeSet::from([[7; 16]]);
+        HeldAnswer {
+            token,
+            sender: Address::repeat_byte(1),
+            streams,
+            gaps,
+            deadline: Duration::from_secs(seconds),
+        }
+    }
+
     #[test]
     fn an_answer_waits_for_its_messages_or_its_time() {
-        let (sender, stream) = (Address::repeat_byte(1), [7; 16]);
         let mut inbox = Inbox::default();
         let mut answers = HeldAnswers::default();
-        assert!(answers.hold(1, sender, vec![(stream, 2)], Duration::from_secs(5)));
-        assert!(answers.hold(2, sender, vec![(stream, 9)], Duration::from_secs(7)));
-        assert_eq!(answers.due(&inbox, Duration::ZERO), []);
+        assert_eq!(answers.hold(answer(1, vec![([7; 16], 2)], 5)), None);
+        assert_eq!(answers.hold(answer(2, vec![([7; 16], 9)], 7)), None);
+        assert_eq!(answers.due(&inbox, true, Duration::ZERO), []);
         assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)));
         let message = Message { stream: Bytes::from(vec![7; 16]), seq: 2, ..Message::default() };
-        inbox.offer(sender, message, Duration::ZERO, &mut Vec::new());
+        inbox.offer(Address::repeat_byte(1), message, Duration::ZERO, &mut Vec::new());
         let tokens = |due: Vec<HeldAnswer>| due.iter().map(|answer| answer.token).collect::<Vec<_>>();
-        assert_eq!(tokens(answers.due(&inbox, Duration::ZERO)), [1]);
-        assert_eq!(tokens(answers.due(&inbox, Duration::from_secs(7))), [2]);
+        assert_eq!(tokens(answers.due(&inbox, false, Duration::ZERO)), [], "the parent does not keep up");
+        assert_eq!(tokens(answers.due(&inbox, true, Duration::ZERO)), [1]);
+        assert_eq!(tokens(answers.due(&inbox, false, Duration::from_secs(7))), [2]);
         assert_eq!(answers.next_deadline(), None);
     }
 
@@ -91,8 +101,8 @@ mod tests {
     fn answers_that_wait_are_bounded() {
         let mut answers = HeldAnswers::default();
         for token in 0..MAX_HELD_ANSWERS as u64 {
-            assert!(answers.hold(token, Address::ZERO, Vec::new(), Duration::MAX));
+            assert_eq!(answers.hold(answer(token, Vec::new(), 9)), None);
         }
-        assert!(!answers.hold(0, Address::ZERO, Vec::new(), Duration::MAX));
+        assert!(answers.hold(answer(0, Vec::new(), 9)).is_some());
     }
 }

@@ -1,11 +1,11 @@
 //! Mail as it arrives: each stream is put in order, and nothing is handed on twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy::primitives::Address;
 
-use crate::core::envelope::Message;
+use crate::core::envelope::{Message, Outcome};
 
 /// Messages of one stream that wait for an earlier one (design §4).
 pub const REORDER_MESSAGES: usize = 256;
@@ -15,6 +15,10 @@ pub const REORDER_BYTES: usize = 1 << 20;
 pub const HELD_BYTES: usize = 32 << 20;
 /// Streams remembered. Ours: three for each of 5,000 senders, 100 bytes each.
 pub const MAX_STREAMS: usize = 16_384;
+
+/// Refusals remembered of each stream, so that an acknowledgement that is repeated says the same. Ours: more than a frame
+/// can carry of messages that a parent with the shortest lines cannot take.
+pub const MAX_REFUSALS: usize = 128;
 
 type Key = (Address, [u8; 16]);
 
@@ -36,6 +40,7 @@ struct Incoming {
     next: u64,
     held: BTreeMap<u64, Message>,
     held_bytes: usize,
+    refusals: VecDeque<Outcome>,
     last_used: Duration,
 }
 
@@ -108,6 +113,21 @@ impl Inbox {
     /// The first message of a stream that is not settled.
     pub fn next_seq(&self, sender: &Address, stream: &[u8; 16]) -> u64 {
         self.streams.get(&(*sender, *stream)).map_or(0, |incoming| incoming.next)
+    }
+
+    /// Notes that a message was settled by refusing it.
+    pub fn refuse(&mut self, sender: &Address, stream: &[u8; 16], outcome: Outcome) {
+        if let Some(incoming) = self.streams.get_mut(&(*sender, *stream)) {
+            incoming.refusals.push_back(outcome);
+            if incoming.refusals.len() > MAX_REFUSALS {
+                incoming.refusals.pop_front();
+            }
+        }
+    }
+
+    /// What of a stream was refused lately.
+    pub fn refusals(&self, sender: &Address, stream: &[u8; 16]) -> impl Iterator<Item = &Outcome> {
+        self.streams.get(&(*sender, *stream)).into_iter().flat_map(|incoming| &incoming.refusals)
     }
 
     /// Forgets the stream that was used longest ago. Its sender says `base_seq` 0 as soon as all before is settled, and
@@ -209,6 +229,18 @@ mod tests {
         assert_eq!(inbox.len(), MAX_STREAMS);
         let first: [u8; 16] = [0; 16];
         assert_eq!(inbox.next_seq(&sender(1), &first), 0);
+    }
+
+    #[test]
+    fn refusals_are_remembered_up_to_the_bound() {
+        let mut inbox = Inbox::default();
+        offer(&mut inbox, message(1, 1, 0, 1));
+        for seq in 0..=MAX_REFUSALS as u64 {
+            inbox.refuse(&sender(1), &[1; 16], Outcome { seq, code: "X".into() });
+        }
+        let seqs: Vec<u64> = inbox.refusals(&sender(1), &[1; 16]).map(|outcome| outcome.seq).collect();
+        assert_eq!((seqs.len(), seqs[0]), (MAX_REFUSALS, 1));
+        assert_eq!(inbox.refusals(&sender(2), &[1; 16]).count(), 0);
     }
 
     proptest! {

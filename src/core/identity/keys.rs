@@ -83,7 +83,7 @@ impl NodeKey {
 
     /// Signs the length-prefixed list of `domain` and `body`.
     pub fn sign(&self, domain: &str, body: &[u8]) -> [u8; SIGNATURE_BYTES] {
-        self.0.sign(&length_prefixed(&[domain.as_bytes(), body])).to_bytes()
+        self.0.sign(&signed_bytes(domain, body)).to_bytes()
     }
 
     /// What travels of a signed body: signature ‖ body.
@@ -106,7 +106,13 @@ impl fmt::Debug for NodeKey {
 pub fn verify(node_key: &[u8; 32], domain: &str, body: &[u8], signature: &[u8]) -> bool {
     let Ok(key) = VerifyingKey::from_bytes(node_key) else { return false };
     let Ok(signature) = ed25519_dalek::Signature::from_slice(signature) else { return false };
-    key.verify_strict(&length_prefixed(&[domain.as_bytes(), body]), &signature).is_ok()
+    key.verify_strict(&signed_bytes(domain, body), &signature).is_ok()
+}
+
+/// What the signature of a body is made over: its domain and the body's SHA-256. Ed25519 hashes what it signs with SHA-512,
+/// twice; for a frame of 256 KiB one SHA-256, which processors have instructions for, costs a fraction of that.
+fn signed_bytes(domain: &str, body: &[u8]) -> Vec<u8> {
+    length_prefixed(&[domain.as_bytes(), &Sha256::digest(body)])
 }
 
 /// [`verify`] for signature ‖ body as received.

@@ -48,8 +48,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Notes a failure. `floor` is the least to wait, for those who were told a time.
+    /// Notes a failure; several that come together count as one. `floor` is the least to wait, for those who were told a time.
     pub fn fail(&mut self, now: Duration, floor: Duration, jitter: &mut Jitter) {
+        if now < self.not_before {
+            self.not_before = self.not_before.max(now + floor);
+            return;
+        }
         let ceiling = BACKOFF_START.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_CAP);
         self.failures = self.failures.saturating_add(1);
         self.not_before = now + floor + jitter.up_to(ceiling);
@@ -81,10 +85,13 @@ mod tests {
         let mut backoff = Backoff::default();
         assert!(backoff.ready(Duration::ZERO));
         let mut longest = Duration::ZERO;
+        let mut now = Duration::ZERO;
         for _ in 0..64 {
-            backoff.fail(Duration::ZERO, Duration::ZERO, &mut jitter);
-            longest = longest.max(backoff.not_before());
-            assert!(backoff.not_before() <= BACKOFF_CAP);
+            backoff.fail(now, Duration::ZERO, &mut jitter);
+            let wait = backoff.not_before() - now;
+            longest = longest.max(wait);
+            assert!(wait <= BACKOFF_CAP);
+            now = backoff.not_before();
         }
         assert!(longest > BACKOFF_CAP / 2, "64 tries with full jitter reach the upper half");
         backoff.reset();
