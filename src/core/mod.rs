@@ -5,6 +5,7 @@
 //! at the latest. There is no clock, randomness, lock, thread or I/O in here.
 
 mod closing;
+mod connecting;
 pub mod delivery;
 pub mod directory;
 pub mod discovery;
@@ -191,6 +192,7 @@ pub struct Core {
     servers: BTreeSet<PeerId>,
     peers: BTreeMap<PeerId, Peer>,
     dialing: BTreeSet<PeerId>,
+    connecting: connecting::Connecting,
     discoveries: Vec<on_command::Discovery>,
     last_recipient: Option<(String, on_command::Recipient)>,
 
@@ -256,6 +258,7 @@ impl Core {
             servers: BTreeSet::new(),
             peers: BTreeMap::new(),
             dialing: BTreeSet::new(),
+            connecting: connecting::Connecting::default(),
             discoveries: Vec::new(),
             last_recipient: None,
             replay: ReplayWindows::default(),
@@ -328,6 +331,7 @@ impl Core {
     pub fn turn(&mut self, now: Now) {
         if matches!(self.phase, Phase::Ready | Phase::Closing { .. }) {
             self.keep_joined(now);
+            self.keep_connected(now);
             self.keep_present(now);
             self.end_discoveries(now);
             self.answer_held(now);
@@ -357,6 +361,7 @@ impl Core {
             closing,
             pacing,
             self.bootstraps.next_deadline(),
+            self.connecting_deadline(),
             self.presence.next_deadline(),
             self.discovery_deadline(),
             self.held_answers.next_deadline(),

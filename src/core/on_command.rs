@@ -29,6 +29,8 @@ const DEFAULT_TTL: Duration = Duration::from_secs(120);
 const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long `discover` looks when `timeoutMs` is absent. Ours: longer than a lookup in the DHT takes.
 const DEFAULT_DISCOVER: Duration = Duration::from_secs(2);
+/// How often `discover` asks the DHT for an address. Ours: a lookup on a small network takes some milliseconds.
+const LOOKUP_PERIOD: Duration = Duration::from_millis(500);
 /// Longest `timeoutMs` of `discover`. Ours.
 const MAX_DISCOVER: Duration = Duration::from_secs(60);
 /// How long a broadcast waits for somebody to subscribe (design §2).
@@ -40,6 +42,8 @@ pub(super) struct Discovery {
     id: Option<Id>,
     wanted: Wanted,
     deadline: Duration,
+    /// When an address is looked up again.
+    retry: Duration,
     seen: BTreeSet<Address>,
 }
 
@@ -239,6 +243,9 @@ impl Core {
                 self.refuse(id, ErrorCode::Busy, message);
             }
             Ok(message_id) => {
+                if peers == 0 {
+                    self.connect_soon(now);
+                }
                 self.pause_for = (peers > 0 && self.topics.congested(&topic)).then_some(topic);
                 self.stats.count("broadcasts_accepted");
                 self.answer(id, "send", |answer| {
@@ -260,6 +267,7 @@ impl Core {
         self.answer(id, "subscribe", |_| {});
         if self.subscribed.insert(topic.clone()) && !super::is_reserved(&topic) {
             self.network(Network::Subscribe { topic });
+            self.connect_soon(now);
             self.presence.set_topics(&self.subscribed, now);
         }
     }
@@ -298,20 +306,11 @@ impl Core {
             }
         };
         self.pending_ids.extend(id.clone());
-        let lookup = match wanted {
-            Wanted::Address(address) => Some(address),
-            _ => None,
-        };
         let deadline = now.mono + timeout;
-        self.discoveries.push(Discovery { id, wanted, deadline, seen: BTreeSet::new() });
+        self.discoveries.push(Discovery { id, wanted, deadline, retry: now.mono, seen: BTreeSet::new() });
         let known: Vec<SignedRecord> = self.book.iter(now.unix_ms).cloned().collect();
         for record in known {
             self.found(&record, true);
-        }
-        if let Some(address) = lookup
-            && self.book.get(&address, now.unix_ms).is_none()
-        {
-            self.resolve(address);
         }
         self.end_discoveries(now);
     }
@@ -341,7 +340,7 @@ impl Core {
         }
     }
 
-    /// Answers every `discover` that is done: it has found the one it wanted, or its time is over.
+    /// Answers every `discover` that is done: it has found the one it wanted, or its time is over. Asks again for the rest.
     pub(super) fn end_discoveries(&mut self, now: Now) {
         let (done, looking) =
             std::mem::take(&mut self.discoveries).into_iter().partition(|discovery: &Discovery| {
@@ -349,14 +348,30 @@ impl Core {
                 found_one || discovery.deadline <= now.mono
             });
         self.discoveries = looking;
+        let mut lookups = Vec::new();
+        for discovery in &mut self.discoveries {
+            if let Wanted::Address(address) = discovery.wanted
+                && discovery.retry <= now.mono
+            {
+                discovery.retry = now.mono + LOOKUP_PERIOD;
+                lookups.push(address);
+            }
+        }
+        for address in lookups {
+            self.resolve(address);
+        }
         for discovery in done {
             self.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
         }
     }
 
-    /// When the next `discover` ends at the latest.
+    /// When a `discover` ends or asks again.
     pub(super) fn discovery_deadline(&self) -> Option<Duration> {
-        self.discoveries.iter().map(|discovery| discovery.deadline).min()
+        let due = |discovery: &Discovery| match discovery.wanted {
+            Wanted::Address(_) => discovery.retry.min(discovery.deadline),
+            _ => discovery.deadline,
+        };
+        self.discoveries.iter().map(due).min()
     }
 
     /// Ends every `discover`, because the node closes.

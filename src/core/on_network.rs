@@ -28,7 +28,10 @@ const STATUS_PER_NODE: Duration = Duration::from_millis(500);
 
 impl Core {
     pub(super) fn on_listening(&mut self, addrs: Vec<Multiaddr>, now: Now) {
-        let Phase::Starting { id } = std::mem::replace(&mut self.phase, Phase::Ready) else { return };
+        // A node that is closing by now has no use for it.
+        let Phase::Starting { id } = &mut self.phase else { return };
+        let id = id.take();
+        self.phase = Phase::Ready;
         let with_peer = |addr: Multiaddr| addr.with(Protocol::P2p(self.me.peer));
         self.addrs = addrs.iter().cloned().map(with_peer).collect();
         let advertised = addrs.into_iter().filter(|addr| self.me.scope.permits(addr)).collect();
@@ -95,6 +98,7 @@ impl Core {
     pub(super) fn on_connected(&mut self, peer: PeerId, dialer: bool, now: Now) {
         self.dialing.remove(&peer);
         self.peers.entry(peer).or_default();
+        self.note_reachable(&peer);
         self.bootstraps.connected(&peer);
         let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());
@@ -121,6 +125,7 @@ impl Core {
     pub(super) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, now: Now) {
         self.dialing.remove(&peer);
         self.stats.count("dials_failed");
+        self.note_unreachable(peer, now);
         if self.bootstraps.failed(&peer, now.mono, &mut self.jitter) == Some(1) {
             let message =
                 format!("bootstrap peer {peer} cannot be reached ({reason}); trying again until it can");

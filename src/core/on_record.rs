@@ -94,6 +94,8 @@ impl Core {
         }
         let order = self.book.compare(&signed);
         match order {
+            // It was checked when it came first, perhaps by another way: those behind us may not have it yet.
+            Order::Same if signed.record.expires_at_ms > now.unix_ms => return Some(Verdict::Accept),
             Order::Same => return Some(Verdict::Ignore),
             Order::Stale => return Some(self.refuse_record("records_stale", Verdict::Ignore)),
             Order::New | Order::Newer | Order::Conflict => {}
@@ -143,7 +145,9 @@ impl Core {
         self.stats.count("records_accepted");
         if change != Change::Refreshed {
             self.tell_found(&signed, None);
+            self.note_reachable(&peer);
         }
+        self.connect_soon(now);
         self.found(&signed, false);
         if change != Change::Refreshed || self.peers.contains_key(&peer) {
             self.wake(&address);

@@ -35,6 +35,8 @@ impl Core {
             destination.backoff.reset();
             self.dirty.insert(*recipient);
         }
+        // What went by gossip for want of something better, and was not acknowledged, need not wait for that.
+        self.outbox.recall_gossip(recipient);
     }
 
     /// Somebody hears gossip now: mail that goes that way need not wait for its next attempt.

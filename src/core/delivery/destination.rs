@@ -162,6 +162,19 @@ impl Destination {
         }
     }
 
+    /// Flights by gossip whose mail asked for no particular route.
+    pub(super) fn recallable(&self) -> Vec<Token> {
+        let free = |flight: &&Flight| {
+            flight.seqs.iter().zip(&self.streams).any(|(seqs, stream)| {
+                seqs.is_some_and(|(first, _)| {
+                    stream.route_of(first).is_some_and(|route| route == Route::Auto)
+                })
+            })
+        };
+        let by_gossip = self.flights.iter().filter(|flight| flight.deadline.is_some());
+        by_gossip.filter(free).map(|flight| flight.token).collect()
+    }
+
     /// The flight was answered or failed: whatever of it is unsettled waits again. Whether anything is.
     pub(super) fn land(&mut self, token: Token) -> bool {
         let Some(index) = self.flights.iter().position(|flight| flight.token == token) else { return false };

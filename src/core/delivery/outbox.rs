@@ -225,6 +225,16 @@ impl Outbox {
         }
     }
 
+    /// Takes back what is on its way by gossip, though another way was allowed; an acknowledgement that comes all the same
+    /// still counts.
+    pub fn recall_gossip(&mut self, recipient: &Address) {
+        let Some(destination) = self.destinations.get_mut(recipient) else { return };
+        for token in destination.recallable() {
+            self.flights.remove(&token);
+            destination.land(token);
+        }
+    }
+
     /// Mail that the recipient's node refused as a whole with a flight.
     pub fn refused(&mut self, token: Token) -> Vec<Ended> {
         let Some(recipient) = self.flights.get(&token).copied() else { return Vec::new() };

@@ -190,6 +190,12 @@ impl Stream {
         from < self.sent && self.queue.get(from).is_some_and(|mail| mail.seq <= last)
     }
 
+    /// The route that the first mail from `seq` on asks for.
+    pub fn route_of(&self, seq: u64) -> Option<Route> {
+        let from = self.queue.partition_point(|mail| mail.seq < seq);
+        self.queue.get(from).map(|mail| mail.draft.route)
+    }
+
     /// When the first of its mail expires, by `Now::mono`.
     pub fn first_expiry(&self) -> Option<Duration> {
         self.queue.iter().map(|mail| mail.draft.expires).min()

@@ -34,6 +34,11 @@ impl Jitter {
         ceiling.mul_f64(fraction)
     }
 
+    /// An index below `length`, which is not 0.
+    pub fn below(&mut self, length: usize) -> usize {
+        (self.next() % length.max(1) as u64) as usize
+    }
+
     /// Something between nine and eleven tenths of `period`.
     pub fn around(&mut self, period: Duration) -> Duration {
         period.mul_f64(0.9) + self.up_to(period.mul_f64(0.2))

@@ -1,0 +1,207 @@
+//! A node as its parent sees it.
+
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How long anything may take that is not itself about time.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Lines that wait to be looked at.
+const LINES: usize = 100_000;
+
+/// An Ethereum key for tests, and nothing else, that belongs to a number.
+pub fn test_key(number: u8) -> String {
+    format!("0x{}", format!("{number:02x}").repeat(32))
+}
+
+/// A running node; killed and reaped when dropped.
+pub struct Child {
+    process: std::process::Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<Vec<u8>>,
+    /// Read and not taken yet.
+    seen: RefCell<Vec<Value>>,
+    stderr: Option<std::thread::JoinHandle<String>>,
+    /// Working directory and runtime directory, so that nothing of the machine's is touched.
+    _home: TempDir,
+}
+
+/// The binary in an environment of its own.
+pub fn command(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_p2p-node"));
+    command
+        .env_clear()
+        .env("NETWORK", "dev")
+        .env("XDG_RUNTIME_DIR", home)
+        .current_dir(home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+impl Child {
+    /// Starts a node with these arguments and variables.
+    pub fn spawn(args: &[&str], env: &[(&str, &str)]) -> Child {
+        let home = TempDir::new().unwrap();
+        Child::spawn_in(home, args, env)
+    }
+
+    pub fn spawn_in(home: TempDir, args: &[&str], env: &[(&str, &str)]) -> Child {
+        let mut process = command(home.path()).args(args).envs(env.iter().copied()).spawn().unwrap();
+        let stdin = process.stdin.take();
+        let (sender, lines) = sync_channel(LINES);
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            loop {
+                let mut line = Vec::new();
+                match stdout.read_until(b'\n', &mut line) {
+                    Ok(0) | Err(_) => return,
+                    Ok(_) if sender.send(line).is_err() => return,
+                    Ok(_) => {}
+                }
+            }
+        });
+        let mut stderr = process.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Child { process, stdin, lines, seen: RefCell::default(), stderr: Some(stderr), _home: home }
+    }
+
+    /// Starts a node that joins through others, and waits until it is ready; returns its `ready`.
+    pub fn join(key: u8, port: u16, args: &[&str], bootstraps: &[String]) -> (Child, Value) {
+        let mut child = Child::spawn(args, &[("PRIVATE_KEY", &test_key(key))]);
+        child.say(
+            json!({"type":"connect","port":port,"bootstrapPeers":bootstraps,"protocol":1,"id":"connect"}),
+        );
+        let ready = child.expect("ready", |event| event["type"] == "ready");
+        child.expect("the answer to connect", |event| event["id"] == "connect");
+        (child, ready)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn say(&mut self, command: Value) {
+        self.write(format!("{command}\n").as_bytes());
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The next line, or nothing when stdout has ended.
+    fn next(&self, deadline: Instant, what: &str) -> Option<Value> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.lines.recv_timeout(left) {
+            Ok(line) => {
+                assert_eq!(line.last(), Some(&b'\n'), "a line is whole");
+                let event = serde_json::from_slice(&line);
+                Some(event.unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&line))))
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => {
+                panic!(
+                    "no {what} in time; what came instead: {:#?}",
+                    self.seen.borrow().iter().rev().take(8).collect::<Vec<_>>()
+                )
+            }
+        }
+    }
+
+    /// Takes the first line, come or to come soon, for which `wanted` holds.
+    pub fn expect(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.expect_within(SOON, what, wanted)
+    }
+
+    pub fn expect_within(&self, time: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = self.seen.borrow().iter().position(&wanted);
+        if let Some(index) = found {
+            return self.seen.borrow_mut().remove(index);
+        }
+        let deadline = Instant::now() + time;
+        loop {
+            match self.next(deadline, what) {
+                Some(event) if wanted(&event) => return event,
+                Some(event) => self.seen.borrow_mut().push(event),
+                None => panic!("stdout ended without {what}: {:#?}", self.seen.borrow()),
+            }
+        }
+    }
+
+    /// The answer to the command with this id.
+    pub fn answer(&self, id: &str) -> Value {
+        self.expect(&format!("answer to {id}"), |event| event["id"] == id)
+    }
+
+    /// Every line that was not taken, up to the end of stdout.
+    pub fn rest(&self) -> Vec<Value> {
+        let deadline = Instant::now() + SOON;
+        while let Some(event) = self.next(deadline, "end of stdout") {
+            self.seen.borrow_mut().push(event);
+        }
+        self.seen.take()
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.wait_within(SOON)
+    }
+
+    pub fn wait_within(&mut self, time: Duration) -> ExitStatus {
+        let deadline = Instant::now() + time;
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the node does not end: {:#?}", self.seen.borrow());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ends stdin and waits: the exit code and all that was on stderr.
+    pub fn finish(mut self) -> (i32, Vec<Value>, String) {
+        self.close_stdin();
+        let rest = self.rest();
+        let code = self.wait().code().unwrap();
+        let stderr = self.stderr.take().unwrap().join().unwrap();
+        (code, rest, stderr)
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_raw(self.process.id() as i32).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Takes stdout away, as a parent that closes its end.
+    pub fn close_stdout(&mut self) {
+        let (_, nothing) = sync_channel(0);
+        self.lines = nothing;
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

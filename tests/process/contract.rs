@@ -1,0 +1,290 @@
+//! The rules of the pipe, kept by the real process.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::child::{Child, command, test_key};
+
+const NOBODY: &str = "0x000000000000000000000000000000000000dEaD";
+
+fn lone(key: u8) -> Child {
+    Child::join(key, 0, &[], &[]).0
+}
+
+#[test]
+fn it_ends_when_stdin_does() {
+    let (code, lines, _) = Child::spawn(&[], &[]).finish();
+    assert_eq!(code, 0);
+    assert!(lines.iter().all(|line| line["type"] == "log"), "{lines:#?}");
+}
+
+#[test]
+fn a_pipeline_is_served_to_its_end() {
+    let mut child = Child::spawn(&[], &[]);
+    // A byte order mark, a carriage return, blank lines, and no newline at the end.
+    child.write(
+        b"\xEF\xBB\xBF{\"type\":\"connect\",\"port\":0,\"protocol\":1}\r\n\n  \n{\"type\":\"ping\",\"id\":7}",
+    );
+    let (code, lines, _) = child.finish();
+    assert_eq!(code, 0);
+    let types: Vec<_> =
+        lines.iter().filter(|line| line["type"] != "log").map(|line| line["type"].clone()).collect();
+    assert_eq!(types, ["ready", "result", "closing"], "{lines:#?}");
+    assert_eq!(lines.last().unwrap()["reason"], "eof");
+}
+
+#[test]
+fn mail_that_is_undelivered_at_the_end_is_told_and_costs_the_exit_code() {
+    let mut child = Child::spawn(&["--drain-timeout", "1"], &[]);
+    child.write(b"{\"type\":\"connect\",\"protocol\":1}\n");
+    child.say(json!({"type":"send","peerId":NOBODY,"data":1,"id":"m"}));
+    let (code, lines, _) = child.finish();
+    let delivery = lines.iter().find(|line| line["type"] == "delivery").expect("a delivery");
+    assert_eq!((&delivery["state"], &delivery["code"]), (&json!("failed"), &json!("SHUTTING_DOWN")));
+    assert_eq!(code, 75);
+}
+
+#[test]
+fn signals_end_it_in_good_order_and_a_second_one_at_once() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut child = lone(0x60);
+        child.signal(signal);
+        assert_eq!(child.wait().code(), Some(0));
+        assert_eq!(child.rest().last().unwrap()["reason"], "signal");
+    }
+    let mut child = Child::spawn(&["--drain-timeout", "600"], &[("PRIVATE_KEY", &test_key(0x61))]);
+    child.write(b"{\"type\":\"connect\",\"protocol\":1}\n");
+    child.say(json!({"type":"send","peerId":NOBODY,"data":1,"id":"m"}));
+    child.answer("m");
+    child.signal(Signal::TERM);
+    // A signal takes its way beside stdin, so some commands may still be served.
+    let closing = (0..).any(|number| {
+        let id = format!("late-{number}");
+        child.say(json!({"type":"ping","id":id}));
+        child.answer(&id)["code"] == "SHUTTING_DOWN"
+    });
+    assert!(closing);
+    child.signal(Signal::TERM);
+    assert_eq!(child.wait().code(), Some(75));
+}
+
+#[test]
+fn a_parent_that_closes_stdout_ends_it_silently() {
+    let home = TempDir::new().unwrap();
+    let mut child = command(home.path()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"{\"type\":\"connect\"}\n{\"type\":\"ping\",\"id\":1}\n").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn bad_lines_are_answered_and_change_nothing() {
+    let mut child = Child::spawn(&[], &[]);
+    child.say(json!({"type":"status","id":"early"}));
+    assert_eq!(child.answer("early")["code"], "NOT_CONNECTED");
+    child.say(json!({"type":"connect","protocol":1,"id":"c"}));
+    child.answer("c");
+    let cases: [(&[u8], &str); 8] = [
+        (b"nonsense\n", "INVALID_JSON"),
+        (b"[]\n", "INVALID_JSON"),
+        (b"{\"type\":\"fly\"}\n", "UNKNOWN_COMMAND"),
+        (b"{\"type\":\"send\",\"peerId\":1,\"data\":2}\n", "INVALID_ARGUMENT"),
+        (b"{\"type\":\"send\",\"data\":2}\n", "INVALID_ARGUMENT"),
+        (b"{\"type\":\"ping\xFF\"}\n", "INVALID_UTF8"),
+        (b"{\"type\":\"send\",\"topic\":\"node-status\",\"data\":2}\n", "RESERVED_TOPIC"),
+        (b"{\"type\":\"connect\"}\n", "ALREADY_CONNECTED"),
+    ];
+    for (line, code) in cases {
+        child.write(line);
+        let error = child.expect(code, |event| event["type"] == "error");
+        assert_eq!(error["code"], code, "{error}");
+        assert!(error["retryable"].is_boolean() && !error["message"].as_str().unwrap().is_empty());
+    }
+    child.write(&[b'x'; (1 << 20) + 1]);
+    child.write(b"\n");
+    assert_eq!(child.expect("LINE_TOO_LONG", |event| event["type"] == "error")["code"], "LINE_TOO_LONG");
+    child.say(json!({"type":"discover","timeoutMs":60_000,"id":"twice"}));
+    child.say(json!({"type":"ping","id":"twice"}));
+    let error = child.expect("DUPLICATE_ID", |event| event["type"] == "error");
+    assert_eq!((&error["code"], &error["details"]["id"]), (&json!("DUPLICATE_ID"), &json!("twice")));
+    assert!(error.get("id").is_none(), "the id belongs to the first command");
+    child.say(json!({"type":"ping","id":"alive"}));
+    assert_eq!(child.answer("alive")["type"], "result");
+}
+
+#[test]
+fn every_id_gets_one_terminal_line_and_lines_are_numbered_without_gaps() {
+    let mut child = lone(0x62);
+    let mut lines = Vec::new();
+    for number in 0..2000 {
+        let command = match number % 5 {
+            0 => json!({"type":"ping","id":number}),
+            1 => json!({"type":"status","id":number}),
+            2 => json!({"type":"subscribe","topic":format!("t{}", number % 7),"id":number}),
+            3 => json!({"type":"send","peerId":"nobody","data":number,"id":number}),
+            _ => json!({"type":"discover","timeoutMs":number % 50,"id":number}),
+        };
+        lines.extend_from_slice(format!("{command}\n").as_bytes());
+    }
+    child.write(&lines);
+    let mut answers: BTreeMap<i64, u32> = BTreeMap::new();
+    while answers.len() < 2000 {
+        let event = child.expect("an answer", |event| event["id"].is_i64());
+        *answers.entry(event["id"].as_i64().unwrap()).or_default() += 1;
+    }
+    child.say(json!({"type":"shutdown","id":"bye"}));
+    let rest = child.rest();
+    assert!(rest.iter().all(|event| !event["id"].is_i64()), "no second answer");
+    assert!(answers.values().all(|count| *count == 1));
+    assert_eq!(child.wait().code(), Some(0));
+
+    let mut child = lone(0x62);
+    for number in 0..500 {
+        child.say(json!({"type":"ping","id":number}));
+    }
+    child.say(json!({"type":"shutdown"}));
+    let rest = child.rest();
+    let numbers: Vec<u64> = rest.iter().map(|event| event["seq"].as_u64().expect("numbered")).collect();
+    // `ready` and the answer to `connect` were taken before.
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+    assert_eq!(numbers[0], 3);
+}
+
+#[test]
+fn a_parent_that_does_not_opt_in_sees_only_what_the_first_sidecar_had() {
+    let (_bootstrap, entry) = Child::join(0x63, 0, &["--role", "bootstrap"], &[]);
+    let mut child = Child::spawn(&[], &[]);
+    child.say(json!({"type":"connect","port":0,"bootstrapPeers":[entry["addrs"][0]]}));
+    child.say(json!({"type":"subscribe","topic":"t"}));
+    child.say(json!({"type":"discover","topic":"t"}));
+    child.say(json!({"type":"send","peerId":entry["address"],"data":"hello"}));
+    child.say(json!({"type":"send","peerId":"nonsense","data":"hello"}));
+    child.expect("the bootstrap", |event| event["type"] == "peer_discovered");
+    child.say(json!({"type":"shutdown"}));
+    for event in child.rest() {
+        let known = ["ready", "message", "peer_discovered", "error", "log"];
+        assert!(known.contains(&event["type"].as_str().unwrap()), "{event}");
+    }
+    assert_eq!(child.wait().code(), Some(0));
+}
+
+#[test]
+fn an_identity_runs_once_and_a_port_is_taken_once() {
+    let home = TempDir::new().unwrap();
+    let runtime = home.path().to_str().unwrap().to_owned();
+    let shared = [("PRIVATE_KEY", test_key(0x64)), ("XDG_RUNTIME_DIR", runtime)];
+    let shared: Vec<(&str, &str)> = shared.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut first = Child::spawn(&[], &shared);
+    first.say(json!({"type":"connect"}));
+    let ready = first.expect("ready", |event| event["type"] == "ready");
+    let (code, lines, _) = Child::spawn(&[], &shared).finish();
+    assert_eq!(lines.last().unwrap()["code"], "IDENTITY_IN_USE", "{lines:#?}");
+    assert_eq!(code, 73);
+    drop(first);
+
+    let (_other, ready_other) = Child::join(0x65, 0, &[], &[]);
+    let port = ready_other["addrs"][0].as_str().unwrap().split('/').nth(4).unwrap().to_owned();
+    let mut third = Child::spawn(&["-p", &port], &[]);
+    third.say(json!({"type":"connect","id":"c"}));
+    assert_eq!(third.answer("c")["code"], "LISTEN_FAILED");
+    assert_eq!(third.wait().code(), Some(69));
+    assert!(ready["peerId"].is_string());
+}
+
+#[test]
+fn the_key_is_nowhere_to_be_seen() {
+    let key = test_key(0x66);
+    let mut child = Child::spawn(&["--log-level", "trace"], &[("PRIVATE_KEY", &key)]);
+    child.say(json!({"type":"connect","protocol":1}));
+    child.say(json!({"type":"status","id":"s"}));
+    let (code, lines, stderr) = child.finish();
+    assert_eq!(code, 0);
+    assert!(!stderr.is_empty(), "there is something to search");
+    let bare = key.trim_start_matches("0x");
+    assert!(!stderr.contains(bare) && !serde_json::to_string(&lines).unwrap().contains(bare));
+}
+
+/// Two agents that know each other.
+fn pair(key: u8) -> (Child, Value, Child, Value) {
+    let (alice, alice_ready) = Child::join(key, 0, &[], &[]);
+    let entry = alice_ready["addrs"][0].as_str().unwrap().to_owned();
+    let (bob, bob_ready) = Child::join(key + 1, 0, &[], &[entry]);
+    (alice, alice_ready, bob, bob_ready)
+}
+
+#[test]
+fn payloads_arrive_as_they_were_up_to_the_limits() {
+    let (mut alice, alice_ready, mut bob, bob_ready) = pair(0x68);
+    let direct = bob_ready["limits"]["maxDirectBytes"].as_u64().unwrap() as usize;
+    let topic = bob_ready["limits"]["maxTopicBytes"].as_u64().unwrap() as usize;
+    let to = alice_ready["address"].as_str().unwrap();
+
+    let largest = "x".repeat(direct - 2);
+    bob.say(json!({"type":"send","peerId":to,"data":largest,"id":"largest"}));
+    assert_eq!(alice.expect("mail", |event| event["type"] == "message")["data"], largest.as_str());
+    assert_eq!(bob.expect("delivery", |event| event["requestId"] == "largest")["state"], "delivered");
+    bob.say(json!({"type":"send","peerId":to,"data":format!("{largest}x"),"id":"larger"}));
+    assert_eq!(bob.answer("larger")["code"], "MESSAGE_TOO_LARGE");
+
+    alice.say(json!({"type":"subscribe","topic":"t","id":"sub"}));
+    alice.answer("sub");
+    let largest = "y".repeat(topic - 2);
+    bob.say(json!({"type":"send","topic":"t","data":largest,"id":"topic"}));
+    bob.answer("topic");
+    assert_eq!(alice.expect("broadcast", |event| event["type"] == "message")["data"], largest.as_str());
+    bob.say(json!({"type":"send","topic":"t","data":format!("{largest}y"),"id":"topic-larger"}));
+    assert_eq!(bob.answer("topic-larger")["code"], "MESSAGE_TOO_LARGE");
+
+    bob.say(json!({"type":"send","peerId":to,"data":"AAEC/w==","encoding":"base64","id":"bytes"}));
+    let message = alice.expect("bytes", |event| event["type"] == "message");
+    assert_eq!((&message["data"], &message["encoding"]), (&json!("AAEC/w=="), &json!("base64")));
+    bob.say(json!({"type":"send","peerId":to,"data":"not base64!","encoding":"base64","id":"bad"}));
+    assert_eq!(bob.answer("bad")["code"], "INVALID_ARGUMENT");
+
+    // Line separators that some readers split on, and a line that would be another event if it got out.
+    let nasty = json!({"text":"a\u{2028}b\u{85}c\n{\"type\":\"ready\"}"});
+    bob.say(json!({"type":"send","peerId":to,"data":nasty,"replyTo":"m-1","conversationId":"c","kind":"vote","priority":"high"}));
+    let message = alice.expect("nasty text", |event| event["type"] == "message");
+    assert_eq!(message["data"], nasty);
+    assert_eq!((&message["replyTo"], &message["conversationId"]), (&json!("m-1"), &json!("c")));
+    assert_eq!((&message["kind"], &message["priority"]), (&json!("vote"), &json!("high")));
+}
+
+#[test]
+fn a_flood_arrives_whole_and_in_order() {
+    const FLOOD: usize = 20_000;
+    let (alice, alice_ready, mut bob, _bob_ready) = pair(0x6A);
+    let to = alice_ready["address"].as_str().unwrap().to_owned();
+    let writer = std::thread::spawn(move || {
+        for number in 0..FLOOD {
+            bob.say(json!({"type":"send","peerId":to,"data":number}));
+        }
+        bob
+    });
+    for number in 0..FLOOD {
+        let message = alice.expect("the next message", |event| event["type"] == "message");
+        assert_eq!(message["data"], number);
+    }
+    let bob = writer.join().unwrap();
+    for _ in 0..FLOOD {
+        let delivery = bob.expect("delivery", |event| event["type"] == "delivery");
+        assert_eq!(delivery["state"], "delivered");
+    }
+}

@@ -1,0 +1,215 @@
+//! Four bootstraps and six agents: everybody reaches everybody, by every way, and finds the way back.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::child::{Child, SOON};
+
+const AGENTS: usize = 6;
+
+struct Network {
+    _bootstraps: Vec<Child>,
+    entries: Vec<String>,
+    agents: Vec<Child>,
+    ready: Vec<Value>,
+}
+
+fn tcp_address(ready: &Value) -> String {
+    let addrs = ready["addrs"].as_array().unwrap();
+    let tcp = addrs.iter().find(|addr| addr.as_str().unwrap().contains("/tcp/")).unwrap();
+    tcp.as_str().unwrap().to_owned()
+}
+
+/// Waits until the node's `status` is as wanted.
+fn until(child: &mut Child, what: &str, wanted: impl Fn(&Value) -> bool) {
+    let deadline = Instant::now() + SOON;
+    for attempt in 0.. {
+        let id = format!("status-{what}-{attempt}");
+        child.say(json!({"type":"status","id":id}));
+        let answer = child.answer(&id);
+        if wanted(&answer["status"]) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never {what}: {answer}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn network(first_key: u8) -> Network {
+    let mut bootstraps = Vec::new();
+    let mut entries: Vec<String> = Vec::new();
+    for index in 0..4 {
+        let (child, ready) = Child::join(first_key + index, 0, &["--role", "bootstrap"], &entries);
+        entries.push(tcp_address(&ready));
+        bootstraps.push(child);
+    }
+    for bootstrap in &mut bootstraps {
+        until(bootstrap, "a full circle of bootstraps", |status| status["peers"].as_u64() >= Some(3));
+    }
+    let (agents, ready) =
+        (0..AGENTS as u8).map(|index| Child::join(first_key + 4 + index, 0, &[], &entries)).unzip();
+    Network { _bootstraps: bootstraps, entries, agents, ready }
+}
+
+fn address(ready: &Value) -> &str {
+    ready["address"].as_str().unwrap()
+}
+
+/// Every agent sends to every other, and everything about that is as promised.
+fn all_to_all(network: &mut Network, route: &str) {
+    let addresses: Vec<String> = network.ready.iter().map(|ready| address(ready).to_owned()).collect();
+    for (from, agent) in network.agents.iter_mut().enumerate() {
+        for (to, recipient) in addresses.iter().enumerate().filter(|(to, _)| *to != from) {
+            let id = format!("{route}-{from}-{to}");
+            agent.say(json!({"type":"send","peerId":recipient,"data":{"from":from,"to":to,"route":route},"route":route,"id":id}));
+        }
+    }
+    let mut message_ids = BTreeMap::new();
+    for (from, agent) in network.agents.iter().enumerate() {
+        for to in (0..AGENTS).filter(|to| *to != from) {
+            let id = format!("{route}-{from}-{to}");
+            let answer = agent.answer(&id);
+            assert_eq!(
+                (&answer["type"], &answer["delivery"]),
+                (&json!("result"), &json!("accepted")),
+                "{answer}"
+            );
+            let delivery = agent
+                .expect("delivery", |event| event["type"] == "delivery" && event["requestId"] == id.as_str());
+            assert_eq!(delivery["state"], "delivered", "{delivery}");
+            assert_eq!(delivery["messageId"], answer["messageId"]);
+            message_ids.insert((from, to), answer["messageId"].clone());
+        }
+    }
+    for (to, agent) in network.agents.iter().enumerate() {
+        for from in (0..AGENTS).filter(|from| *from != to) {
+            let message =
+                agent.expect("message", |event| event["type"] == "message" && event["data"]["from"] == from);
+            assert_eq!(message["from"], addresses[from].as_str(), "{message}");
+            assert_eq!(message["peerId"], network.ready[from]["peerId"]);
+            assert_eq!(message["messageId"], message_ids[&(from, to)]);
+            assert_eq!(message["data"]["to"], to);
+            if route != "auto" {
+                assert_eq!(message["route"], route, "{message}");
+            }
+        }
+    }
+}
+
+/// Nothing came twice: after everything was taken, no message and no delivery is left. The ping's answer comes after
+/// all that came before it.
+fn nothing_is_left(network: &mut Network) {
+    for agent in &mut network.agents {
+        agent.say(json!({"type":"ping","id":"last"}));
+        agent.answer("last");
+        agent.say(json!({"type":"shutdown"}));
+        let rest = agent.rest();
+        let twice: Vec<_> =
+            rest.iter().filter(|event| event["type"] == "message" || event["type"] == "delivery").collect();
+        assert!(twice.is_empty(), "{twice:#?}");
+    }
+}
+
+#[test]
+fn every_agent_reaches_every_other_and_one_that_comes_back_elsewhere() {
+    let mut network = network(0x10);
+    all_to_all(&mut network, "auto");
+
+    let lost = network.ready[0].clone();
+    network.agents[0].kill();
+    let (agent, ready) = Child::join(0x14, 0, &[], &network.entries);
+    let back = Instant::now();
+    assert_eq!(ready["peerId"], lost["peerId"], "the node key follows from the agent's");
+    assert_ne!(tcp_address(&ready), tcp_address(&lost), "another port");
+    network.agents[0] = agent;
+    network.ready[0] = ready;
+    let recipient = address(&lost).to_owned();
+    for (from, sender) in network.agents.iter_mut().enumerate().skip(1) {
+        sender.say(
+            json!({"type":"send","peerId":recipient,"data":{"again":from},"id":format!("again-{from}")}),
+        );
+    }
+    for from in 1..AGENTS {
+        network.agents[0].expect("mail after the restart", |event| event["data"]["again"] == from);
+    }
+    assert!(back.elapsed() < Duration::from_secs(5), "mail took {:?} to arrive again", back.elapsed());
+    for (from, sender) in network.agents.iter().enumerate().skip(1) {
+        let delivery = sender.expect("delivery", |event| {
+            event["type"] == "delivery" && event["requestId"] == format!("again-{from}").as_str()
+        });
+        assert_eq!(delivery["state"], "delivered");
+    }
+    nothing_is_left(&mut network);
+}
+
+#[test]
+fn every_agent_reaches_every_other_by_gossip() {
+    let mut network = network(0x30);
+    all_to_all(&mut network, "gossip");
+    nothing_is_left(&mut network);
+}
+
+#[test]
+fn agents_are_found_by_address_and_topic_and_hear_broadcasts() {
+    let (_bootstrap, entry) = Child::join(0x50, 0, &["--role", "bootstrap"], &[]);
+    let entries = [tcp_address(&entry)];
+    let (mut alice, _) = Child::join(0x51, 0, &["-n", "alice"], &entries);
+    let (mut bob, bob_ready) = Child::join(0x52, 0, &["-n", "bob"], &entries);
+    let bob_address = address(&bob_ready);
+
+    alice.say(json!({"type":"discover","address":bob_address,"timeoutMs":10_000,"id":"by-address"}));
+    let found =
+        alice.expect("bob", |event| event["type"] == "peer_discovered" && event["requestId"] == "by-address");
+    assert_eq!((&found["address"], &found["name"]), (&bob_ready["address"], &json!("bob")));
+    assert_eq!(found["peerId"], bob_ready["peerId"]);
+    assert_eq!(alice.answer("by-address")["count"], 1);
+
+    bob.say(json!({"type":"subscribe","topic":"jobs","id":"jobs"}));
+    bob.answer("jobs");
+    alice
+        .say(json!({"type":"send","topic":"jobs","data":"held until bob is seen to subscribe","id":"first"}));
+    alice.answer("first");
+    let heard = bob.expect("the broadcast", |event| event["type"] == "message");
+    assert_eq!((&heard["topic"], &heard["route"]), (&json!("jobs"), &json!("gossip")));
+
+    alice.say(json!({"type":"discover","topic":"jobs","timeoutMs":10_000,"id":"by-topic"}));
+    let found =
+        alice.expect("bob", |event| event["type"] == "peer_discovered" && event["requestId"] == "by-topic");
+    assert_eq!(found["address"], bob_ready["address"]);
+    assert!(found["topics"].as_array().unwrap().contains(&json!("jobs")), "{found}");
+}
+
+#[test]
+fn what_reaches_nobody_is_told() {
+    let nobody = "0x000000000000000000000000000000000000dEaD";
+    let (mut lone, ready) = Child::join(0x58, 0, &[], &[]);
+    lone.say(json!({"type":"send","topic":"empty","data":1,"id":"broadcast"}));
+    assert_eq!(lone.answer("broadcast")["peers"], 0);
+    lone.say(json!({"type":"send","peerId":nobody,"data":1,"ttlMs":300,"id":"mail"}));
+    let expired = lone.expect("the end of the mail", |event| event["requestId"] == "mail");
+    assert_eq!(
+        (&expired["state"], &expired["code"]),
+        (&json!("expired"), &json!("PEER_NOT_FOUND")),
+        "{expired}"
+    );
+    let unheard = lone.expect("the end of the broadcast", |event| event["requestId"] == "broadcast");
+    assert_eq!(
+        (&unheard["state"], &unheard["code"]),
+        (&json!("expired"), &json!("NO_SUBSCRIBERS")),
+        "{unheard}"
+    );
+
+    lone.say(json!({"type":"send","peerId":"12D3KooWKuFX4DETfucjwfbwvnuQUvzwX1gfWbwgiSqQbaMxXMQR","data":1,"id":"peer"}));
+    assert_eq!(lone.answer("peer")["code"], "PEER_NOT_FOUND");
+    lone.say(json!({"type":"send","peerId":ready["address"],"data":1,"id":"self"}));
+    assert_eq!(lone.answer("self")["code"], "INVALID_ARGUMENT");
+
+    let mut plain = Child::spawn(&[], &[]);
+    plain.say(json!({"type":"connect","port":0}));
+    plain.say(json!({"type":"send","peerId":nobody,"data":1,"ttlMs":200}));
+    let error = plain.expect("an error that names the mail", |event| event["type"] == "error");
+    assert_eq!(error["code"], "PEER_NOT_FOUND");
+    assert!(error["messageId"].is_string(), "{error}");
+}
