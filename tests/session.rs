@@ -4,6 +4,12 @@
 //! `$address.b`, `$peer.b` and `$addr.b` stand for what `b` said in its `ready`. What differs from run to run is replaced
 //! before lines are compared. With two nodes, news of peers come when they come and are passed over.
 //! `UPDATE_FIXTURES=1 cargo test --test session` writes what really came.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests fail by panicking, and wait by the clock"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -56,7 +62,8 @@ impl Party {
 
     fn next(&mut self, what: &str, skip_news: bool) -> Value {
         loop {
-            let line = self.lines.recv_timeout(SOON).unwrap_or_else(|error| panic!("{error} instead of {what}"));
+            let line =
+                self.lines.recv_timeout(SOON).unwrap_or_else(|error| panic!("{error} instead of {what}"));
             let event: Value = serde_json::from_str(&line).unwrap();
             if event["type"] == "ready" {
                 self.ready = event.clone();
@@ -79,7 +86,9 @@ fn normalise(value: &mut Value, with_seq: bool) {
             }
             for (name, field) in fields {
                 match name.as_str() {
-                    "timeMs" | "uptimeMs" | "sentAtMs" | "receivedAtMs" | "expiresAtMs" => *field = "<time>".into(),
+                    "timeMs" | "uptimeMs" | "sentAtMs" | "receivedAtMs" | "expiresAtMs" => {
+                        *field = "<time>".into()
+                    }
                     "messageId" | "replyTo" => *field = "<message id>".into(),
                     "version" => *field = "<version>".into(),
                     "counters" => *field = "<counters>".into(),
@@ -100,9 +109,11 @@ fn normalise(value: &mut Value, with_seq: bool) {
 fn substitute(line: &str, parties: &BTreeMap<String, Party>) -> String {
     let mut line = line.to_owned();
     for (name, party) in parties {
-        for (placeholder, value) in
-            [("address", &party.ready["address"]), ("peer", &party.ready["peerId"]), ("addr", &party.ready["addrs"][0])]
-        {
+        for (placeholder, value) in [
+            ("address", &party.ready["address"]),
+            ("peer", &party.ready["peerId"]),
+            ("addr", &party.ready["addrs"][0]),
+        ] {
             let pattern = format!("${placeholder}.{name}");
             line = line.replace(&pattern, value.as_str().unwrap_or("?"));
         }
@@ -116,7 +127,8 @@ fn play(session: &str, text: &str, runtime: &tokio::runtime::Runtime) -> String 
     let several = text.lines().any(|line| line.starts_with("b>"));
     let mut went = String::new();
     for line in text.lines() {
-        let Some((name, rest)) = line.split_at_checked(1).filter(|(name, _)| *name == "a" || *name == "b") else {
+        let Some((name, rest)) = line.split_at_checked(1).filter(|(name, _)| *name == "a" || *name == "b")
+        else {
             writeln!(went, "{line}").unwrap();
             continue;
         };
@@ -143,8 +155,10 @@ fn play(session: &str, text: &str, runtime: &tokio::runtime::Runtime) -> String 
         party.input = None;
         let code = runtime.block_on(party.exit).unwrap();
         let left: Vec<_> = party.lines.try_iter().collect();
-        let told: Vec<_> =
-            left.iter().filter(|line| !line.contains("\"log\"") && (!several || !line.contains("\"peer_"))).collect();
+        let told: Vec<_> = left
+            .iter()
+            .filter(|line| !line.contains("\"log\"") && (!several || !line.contains("\"peer_")))
+            .collect();
         writeln!(went, "# {name} ends with exit code {}, {} more lines", code as u8, told.len()).unwrap();
     }
     went
@@ -155,13 +169,17 @@ fn sessions_go_as_written() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sessions");
     let mut played = 0;
-    let mut files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
         let session = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let without_end: String =
-            text.lines().filter(|line| !line.contains("ends with exit code")).map(|line| format!("{line}\n")).collect();
+        let without_end: String = text
+            .lines()
+            .filter(|line| !line.contains("ends with exit code"))
+            .map(|line| format!("{line}\n"))
+            .collect();
         let went = play(&session, &without_end, &runtime);
         if std::env::var_os("UPDATE_FIXTURES").is_some() {
             std::fs::write(&path, went).unwrap();
