@@ -1,0 +1,483 @@
+//! A few cores and the network between them, without sockets and with a clock that stands until it is moved.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use p2p_node::core::effect::{Effect, ExitCode, Network, Verdict};
+use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
+use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
+use p2p_node::core::input::{Input, Now, PublishOutcome, Token};
+use p2p_node::core::scope::AddressScope;
+use p2p_node::core::{Core, Setup};
+use p2p_node_protocol::{Event, Role, line};
+use serde_json::Value;
+
+/// When all this takes place, in ms since 1970.
+pub const START_MS: u64 = 1_790_000_000_000;
+
+pub struct Node {
+    pub core: Core,
+    pub peer: PeerId,
+    pub address: String,
+    pub lines: Vec<Value>,
+    pub exit: Option<ExitCode>,
+    /// Whether the parent reads; what it has not read is owed to the core.
+    pub reads: bool,
+    unread: usize,
+    topics: BTreeSet<String>,
+    seen: BTreeSet<(String, Bytes)>,
+    judged: BTreeMap<Token, Verdict>,
+    gossip: BTreeMap<Token, (PeerId, String, Bytes)>,
+    dead: bool,
+}
+
+/// What may be done to an input on its way.
+pub enum Fate {
+    Deliver,
+    Lose,
+}
+
+pub struct Mesh {
+    pub nodes: Vec<Node>,
+    pub now: Duration,
+    wire: VecDeque<(usize, Input)>,
+    tokens: Token,
+    asked: BTreeMap<Token, (usize, Token)>,
+    connected: BTreeSet<(usize, usize)>,
+    parted: BTreeSet<(usize, usize)>,
+    lost: Vec<Token>,
+    dht: BTreeMap<Bytes, Bytes>,
+    /// Frames of mail as they were put on the wire: to whom, from whom, what.
+    pub frames: Vec<(usize, PeerId, Bytes)>,
+    pub fate: Box<dyn FnMut(usize, &Input) -> Fate>,
+    /// Whether the crypto pool takes work.
+    pub crypto: bool,
+}
+
+pub fn agent_key(number: u8) -> AgentKey {
+    AgentKey::from_bytes(&[number; 32]).unwrap()
+}
+
+pub fn node_key(number: u8) -> NodeKey {
+    NodeKey::derive(&[number; 32], "dev", "", 0)
+}
+
+pub fn binding(number: u8, generation: u64, node: &NodeKey) -> Binding {
+    Binding {
+        account: agent_key(number).address(),
+        chain_id: 0,
+        peer_id: node.peer_id(),
+        node_key: node.public(),
+        network: "dev".to_owned(),
+        generation,
+        not_before: START_MS / 1000,
+        not_after: START_MS / 1000 + BINDING_LIFE_SECS,
+    }
+}
+
+impl Mesh {
+    /// So many nodes that are ready and do not know each other; the first serves the DHT.
+    pub fn new(number: u8) -> Mesh {
+        let mut mesh = Mesh {
+            nodes: Vec::new(),
+            now: Duration::ZERO,
+            wire: VecDeque::new(),
+            tokens: 0,
+            asked: BTreeMap::new(),
+            connected: BTreeSet::new(),
+            parted: BTreeSet::new(),
+            lost: Vec::new(),
+            dht: BTreeMap::new(),
+            frames: Vec::new(),
+            fate: Box::new(|_, _| Fate::Deliver),
+            crypto: true,
+        };
+        for index in 0..number {
+            mesh.add(index + 1, if index == 0 { Role::Bootstrap } else { Role::Full });
+        }
+        mesh
+    }
+
+    pub fn clock(&self) -> Now {
+        Now { mono: self.now, unix_ms: START_MS + self.now.as_millis() as u64 }
+    }
+
+    /// Adds a node with the key of `number` and waits until it is ready.
+    pub fn add(&mut self, number: u8, role: Role) -> usize {
+        let node = node_key(number);
+        let agent = agent_key(number);
+        let setup = Setup {
+            binding: agent.bind(binding(number, 0, &node)).unwrap(),
+            node_key: node,
+            agent: Some(agent),
+            name: format!("node {number}"),
+            role,
+            version: "test".to_owned(),
+            port: 0,
+            bootstraps: Vec::new(),
+            connect: false,
+            stay_on_eof: false,
+            drain_timeout: Duration::from_secs(5),
+            ephemeral: false,
+            scope: AddressScope::Loopback,
+            boot: u64::from(number) + self.nodes.len() as u64,
+            database: [number ^ self.nodes.len() as u8; 16],
+            seed: u64::from(number),
+        };
+        let core = Core::new(setup, self.clock());
+        self.nodes.push(Node {
+            core,
+            peer: node_key(number).peer_id(),
+            address: agent_key(number).address().to_string(),
+            lines: Vec::new(),
+            exit: None,
+            reads: true,
+            unread: 0,
+            topics: BTreeSet::new(),
+            seen: BTreeSet::new(),
+            judged: BTreeMap::new(),
+            gossip: BTreeMap::new(),
+            dead: false,
+        });
+        let index = self.nodes.len() - 1;
+        self.say(index, r#"{"type":"connect","protocol":1,"id":"connect"}"#);
+        index
+    }
+
+    pub fn say(&mut self, node: usize, command: &str) {
+        self.say_quietly(node, command);
+        self.settle();
+    }
+
+    /// Hands over a command without letting anything follow from it yet.
+    pub fn say_quietly(&mut self, node: usize, command: &str) {
+        let request = line::decode_request(command.as_bytes()).unwrap();
+        let now = self.clock();
+        self.nodes[node].core.handle(Input::Command(request), now);
+    }
+
+    pub fn send(&mut self, from: usize, to: usize, data: u64, more: &str) {
+        let command =
+            format!(r#"{{"type":"send","peerId":"{}","data":{data}{more}}}"#, self.nodes[to].address);
+        self.say_quietly(from, &command);
+    }
+
+    /// Hands a node an input, as its network would.
+    pub fn input(&mut self, node: usize, input: Input) {
+        self.wire.push_back((node, input));
+        self.settle();
+    }
+
+    pub fn connect(&mut self, from: usize, to: usize) {
+        self.link(from, to);
+        self.settle();
+    }
+
+    fn link(&mut self, from: usize, to: usize) {
+        if !self.connected.insert((from.min(to), from.max(to))) {
+            return;
+        }
+        for (here, there, dialer) in [(from, to, true), (to, from, false)] {
+            let peer = self.nodes[there].peer;
+            self.wire.push_back((here, Input::Connected { peer, dialer }));
+            for topic in self.nodes[there].topics.clone() {
+                self.wire.push_back((here, Input::PeerSubscribed { peer, topic }));
+            }
+            if self.nodes[there].core_role_serves() {
+                self.wire.push_back((here, Input::ServerKnown { peer }));
+            }
+        }
+    }
+
+    /// Ends the connection, and lets neither dial the other again.
+    pub fn part(&mut self, one: usize, other: usize) {
+        self.parted.insert((one.min(other), one.max(other)));
+        self.unlink(one, other);
+        self.settle();
+    }
+
+    /// Ends a node as `kill -9` does.
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].dead = true;
+        for other in self.neighbours(node) {
+            self.unlink(node, other);
+        }
+        self.settle();
+    }
+
+    fn unlink(&mut self, one: usize, other: usize) {
+        if self.connected.remove(&(one.min(other), one.max(other))) {
+            for (here, there) in [(one, other), (other, one)] {
+                let peer = self.nodes[there].peer;
+                self.wire.push_back((here, Input::Disconnected { peer, reason: None }));
+            }
+        }
+    }
+
+    /// Lets everything happen that follows without time passing.
+    pub fn settle(&mut self) {
+        for _ in 0..200_000 {
+            let mut busy = false;
+            while let Some((node, input)) = self.wire.pop_front() {
+                busy = true;
+                if self.nodes[node].dead {
+                    continue;
+                }
+                if let Fate::Lose = (self.fate)(node, &input) {
+                    if let Input::MailAnswered { token, .. } = input {
+                        self.lost.push(token);
+                    }
+                } else {
+                    if let Input::Gossip { token, from, topic, data } = &input {
+                        let heard = (*from, topic.clone(), data.clone());
+                        self.nodes[node].gossip.insert(*token, heard);
+                    }
+                    let now = self.clock();
+                    self.nodes[node].core.handle(input, now);
+                }
+            }
+            for node in 0..self.nodes.len() {
+                if self.nodes[node].dead {
+                    continue;
+                }
+                let now = self.clock();
+                self.nodes[node].core.turn(now);
+                while let Some(effect) = self.nodes[node].core.poll_effect() {
+                    busy = true;
+                    self.carry_out(node, effect);
+                }
+                let (reads, unread) = (self.nodes[node].reads, self.nodes[node].unread);
+                if reads && unread > 0 {
+                    busy = true;
+                    self.nodes[node].unread = 0;
+                    self.nodes[node].core.handle(Input::Written { lines: unread }, now);
+                }
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("the mesh never comes to rest");
+    }
+
+    /// Lets time pass, stopping wherever a core wants to be called.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        for _ in 0..1_000_000 {
+            let due = self
+                .nodes
+                .iter()
+                .filter(|node| node.exit.is_none() && !node.dead)
+                .filter_map(|node| node.core.poll_timeout())
+                .min();
+            match due {
+                Some(due) if due <= end => {
+                    assert!(
+                        due > self.now || due == Duration::ZERO,
+                        "a core asks to be called in the past, for ever"
+                    );
+                    self.now = self.now.max(due);
+                    self.settle();
+                }
+                _ => {
+                    self.now = end;
+                    return self.settle();
+                }
+            }
+        }
+        panic!("too much happens");
+    }
+
+    fn index_of(&self, peer: &PeerId) -> Option<usize> {
+        // The latest with this identity, for those that were started again.
+        self.nodes.iter().rposition(|node| node.peer == *peer)
+    }
+
+    fn is_connected(&self, one: usize, other: usize) -> bool {
+        self.connected.contains(&(one.min(other), one.max(other)))
+    }
+
+    fn neighbours(&self, node: usize) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|other| *other != node && self.is_connected(node, *other)).collect()
+    }
+
+    fn token(&mut self) -> Token {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    fn flood(&mut self, from: usize, topic: &str, data: &Bytes) -> usize {
+        self.nodes[from].seen.insert((topic.to_owned(), data.clone()));
+        let listeners: Vec<usize> = self
+            .neighbours(from)
+            .into_iter()
+            .filter(|other| self.nodes[*other].topics.contains(topic))
+            .collect();
+        let peer = self.nodes[from].peer;
+        for to in &listeners {
+            if self.nodes[*to].seen.insert((topic.to_owned(), data.clone())) {
+                let token = self.token();
+                let gossip = Input::Gossip { token, from: peer, topic: topic.to_owned(), data: data.clone() };
+                self.wire.push_back((*to, gossip));
+            }
+        }
+        listeners.len()
+    }
+
+    fn carry_out(&mut self, node: usize, effect: Effect) {
+        let peer = self.nodes[node].peer;
+        match effect {
+            Effect::Emit { event, numbered } => {
+                self.nodes[node].unread += 1;
+                let mut bytes = Vec::new();
+                line::encode_event(&event, numbered.then_some(0), &mut bytes);
+                let value = serde_json::from_slice(&bytes).unwrap();
+                if !matches!(event, Event::Log(_)) {
+                    self.nodes[node].lines.push(value);
+                }
+            }
+            Effect::CheckBinding(binding) => {
+                let valid = self.crypto.then(|| binding.verify_signature());
+                self.wire.push_back((node, Input::BindingChecked { hash: binding.hash(), valid }));
+            }
+            Effect::Exit(code) => self.nodes[node].exit = Some(code),
+            Effect::Network(effect) => self.network(node, peer, effect),
+        }
+    }
+
+    fn network(&mut self, node: usize, peer: PeerId, effect: Network) {
+        match effect {
+            Network::Listen { .. } => {
+                let addr = format!("/ip4/127.0.0.1/tcp/{}", 1000 + node).parse().unwrap();
+                self.wire.push_back((node, Input::Listening { addrs: vec![addr] }));
+            }
+            Network::Dial { peer, .. } => match self.index_of(&peer) {
+                Some(to) if !self.nodes[to].dead && !self.parted.contains(&(node.min(to), node.max(to))) => {
+                    self.link(node, to);
+                }
+                _ => self.wire.push_back((node, Input::DialFailed { peer, reason: "down".to_owned() })),
+            },
+            Network::SendHello { peer: to, body } => {
+                let (Some(to), token) = (self.index_of(&to), self.token()) else { return };
+                self.asked.insert(token, (node, 0));
+                self.wire.push_back((to, Input::HelloAsked { token, peer, body }));
+            }
+            Network::AnswerHello { token, body } => {
+                if let Some((to, _)) = self.asked.remove(&token) {
+                    self.wire.push_back((to, Input::HelloAnswered { peer, body }));
+                }
+            }
+            Network::SendMail { token, peer: to, frame } => {
+                let Some(to) = self.index_of(&to).filter(|to| self.is_connected(node, *to)) else {
+                    let outcome = Err("not connected".to_owned());
+                    return self.wire.push_back((node, Input::MailAnswered { token, outcome }));
+                };
+                let asked = self.token();
+                self.asked.insert(asked, (node, token));
+                self.frames.push((to, peer, frame.clone()));
+                self.wire.push_back((to, Input::MailAsked { token: asked, peer, frame }));
+            }
+            Network::AnswerMail { token, body } => {
+                if let Some((to, token)) = self.asked.remove(&token) {
+                    self.wire.push_back((to, Input::MailAnswered { token, outcome: Ok(body) }));
+                }
+            }
+            Network::Subscribe { topic } => {
+                self.nodes[node].topics.insert(topic.clone());
+                for other in self.neighbours(node) {
+                    self.wire.push_back((other, Input::PeerSubscribed { peer, topic: topic.clone() }));
+                }
+            }
+            Network::Unsubscribe { topic } => {
+                self.nodes[node].topics.remove(&topic);
+                for other in self.neighbours(node) {
+                    self.wire.push_back((other, Input::PeerUnsubscribed { peer, topic: topic.clone() }));
+                }
+            }
+            Network::Publish { token, topic, data } => {
+                let heard = self.flood(node, &topic, &data);
+                let outcome = if heard == 0 { PublishOutcome::NoPeers } else { PublishOutcome::Sent };
+                self.wire.push_back((node, Input::Published { token, outcome }));
+            }
+            Network::Judge { token, verdict } => {
+                let twice = self.nodes[node].judged.insert(token, verdict);
+                assert_eq!(twice, None, "gossip is judged exactly once");
+                if let (Verdict::Accept, Some((_, topic, data))) =
+                    (verdict, self.nodes[node].gossip.get(&token).cloned())
+                {
+                    self.flood(node, &topic, &data);
+                }
+            }
+            Network::PutRecord { key, value, .. } => {
+                let servers: Vec<usize> = self
+                    .neighbours(node)
+                    .into_iter()
+                    .filter(|other| self.nodes[*other].core_role_serves())
+                    .collect();
+                self.wire.push_back((node, Input::RecordPut { stored: !servers.is_empty() }));
+                for server in servers {
+                    let (key, value) = (key.clone(), value.clone());
+                    self.wire.push_back((server, Input::RecordOffered { peer, key, value }));
+                }
+            }
+            Network::KeepRecord { key, value, .. } => {
+                self.dht.insert(key, value);
+            }
+            Network::GetRecord { token, key } => {
+                let reaches = self.neighbours(node).iter().any(|other| self.nodes[*other].core_role_serves());
+                if let Some(value) = self.dht.get(&key).filter(|_| reaches).cloned() {
+                    self.wire.push_back((node, Input::RecordFound { token, value }));
+                }
+                self.wire.push_back((node, Input::QueryEnded { token }));
+            }
+            Network::Disconnect { .. }
+            | Network::StopQuery { .. }
+            | Network::Block { .. }
+            | Network::Unblock { .. } => {}
+        }
+    }
+
+    /// Ends every request of a node that was not answered, as the swarm does when its time is over.
+    pub fn fail_open_requests(&mut self, node: usize) {
+        let open: Vec<Token> = self
+            .asked
+            .iter()
+            .filter(|(_, (from, token))| *from == node && *token > 0)
+            .map(|(asked, _)| *asked)
+            .collect();
+        for asked in open {
+            if let Some((_, token)) = self.asked.remove(&asked) {
+                self.wire
+                    .push_back((node, Input::MailAnswered { token, outcome: Err("no answer".to_owned()) }));
+            }
+        }
+        // An answer that was lost on its way left no request open: the sender alone knows of it.
+        for token in self.lost.drain(..) {
+            self.wire.push_back((node, Input::MailAnswered { token, outcome: Err("no answer".to_owned()) }));
+        }
+        self.settle();
+    }
+
+    pub fn verdicts(&self, node: usize) -> Vec<Verdict> {
+        self.nodes[node].judged.values().copied().collect()
+    }
+
+    /// Lines of one type, in order.
+    pub fn lines(&self, node: usize, kind: &str) -> Vec<&Value> {
+        self.nodes[node].lines.iter().filter(|line| line["type"] == kind).collect()
+    }
+
+    /// The payloads of the messages that a parent got, in order.
+    pub fn received(&self, node: usize) -> Vec<u64> {
+        self.lines(node, "message").iter().map(|line| line["data"].as_u64().unwrap()).collect()
+    }
+}
+
+impl Node {
+    /// The first node of a mesh is its bootstrap; it listens on port 1000.
+    fn core_role_serves(&self) -> bool {
+        self.peer == node_key(1).peer_id()
+    }
+}

@@ -1,0 +1,234 @@
+//! What cores refuse, from peers who forge, repeat and pretend.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_node::core::directory::record::{Record, SignedRecord, kad_key};
+use p2p_node::core::effect::{ExitCode, Verdict};
+use p2p_node::core::envelope::{Batch, FrameBody, Message, Payload, Scope, WIRE_VERSION, sign_frame};
+use p2p_node::core::identity::NodeKey;
+use p2p_node::core::input::Input;
+use p2p_node_protocol::Role;
+use serde_json::Value;
+
+use crate::mesh::{Mesh, START_MS, agent_key, binding, node_key};
+
+fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
+    let record = Record {
+        network: "dev".to_owned(),
+        binding: agent_key(number).bind(binding(number, generation, node)).unwrap(),
+        seq,
+        issued_at_ms: START_MS,
+        expires_at_ms: START_MS + 3_600_000,
+        addrs: Vec::new(),
+        kem: None,
+        role: Role::Full,
+        name: String::new(),
+        capabilities: Vec::new(),
+        topics: Vec::new(),
+    };
+    record.sign(node).unwrap()
+}
+
+/// A frame by the agent of `number`, for `scope`.
+fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut FrameBody)) -> Bytes {
+    let node = node_key(number);
+    let message = Message {
+        stream: Bytes::from_static(&[5; 16]),
+        seq: counter,
+        data: Bytes::from(counter.to_string()),
+        ..Message::default()
+    };
+    let mut body = FrameBody {
+        version: WIRE_VERSION,
+        network: "dev".to_owned(),
+        scope: Some(scope),
+        binding: agent_key(number).bind(binding(number, 0, &node)).unwrap().encode(),
+        boot: 77,
+        counter,
+        created_at_ms: START_MS,
+        payload: Some(Payload::Plain(Batch { messages: vec![message], acks: Vec::new() })),
+    };
+    change(&mut body);
+    sign_frame(&body, &node)
+}
+
+fn topic() -> Scope {
+    Scope::Topic("jobs".to_owned())
+}
+
+/// A node that subscribes to `jobs`, and a stranger's PeerId.
+fn listener() -> Mesh {
+    let mut mesh = Mesh::new(1);
+    mesh.say(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
+    mesh
+}
+
+fn gossip(mesh: &mut Mesh, token: u64, topic: &str, data: Bytes) -> Verdict {
+    let before = mesh.verdicts(0).len();
+    let from = node_key(50).peer_id();
+    mesh.input(0, Input::Gossip { token, from, topic: topic.to_owned(), data });
+    let verdicts = mesh.verdicts(0);
+    assert_eq!(verdicts.len(), before + 1, "one verdict");
+    *verdicts.last().unwrap()
+}
+
+#[test]
+fn frames_are_judged_by_what_a_relayer_can_see() {
+    let mut mesh = listener();
+    let good = frame(2, topic(), 1, |_| {});
+    assert_eq!(gossip(&mut mesh, 1000, "jobs", good.clone()), Verdict::Accept);
+    assert_eq!(mesh.received(0), [1]);
+    assert_eq!(gossip(&mut mesh, 1001, "jobs", good.clone()), Verdict::Ignore, "a repetition");
+
+    let mut bent = frame(2, topic(), 20, |_| {}).to_vec();
+    *bent.last_mut().unwrap() ^= 1;
+    let forged = {
+        let mut bytes = frame(2, topic(), 2, |_| {}).to_vec();
+        bytes[0] ^= 1;
+        Bytes::from(bytes)
+    };
+    let elsewhere = Scope::Topic("other".to_owned());
+    let unbound = |body: &mut FrameBody| {
+        // The binding of another agent's node: the signature of the frame is not by its key.
+        let other = node_key(3);
+        body.binding = agent_key(3).bind(binding(3, 0, &other)).unwrap().encode();
+    };
+    let stolen = |body: &mut FrameBody| {
+        // Our own node key under another's account, signed by ourselves.
+        let mut claim = binding(2, 0, &node_key(2));
+        claim.account = agent_key(3).address();
+        let mut signed = agent_key(2).bind(binding(2, 0, &node_key(2))).unwrap();
+        signed.binding = claim;
+        body.binding = signed.encode();
+    };
+    let rejected = [
+        Bytes::from(bent),
+        forged,
+        frame(2, elsewhere, 3, |_| {}),
+        frame(2, topic(), 4, |body| body.network = "other".to_owned()),
+        frame(2, topic(), 5, unbound),
+        frame(2, topic(), 6, stolen),
+        Bytes::from_static(b"nonsense"),
+        Bytes::from(vec![0; 70_000]),
+    ];
+    for (index, data) in rejected.into_iter().enumerate() {
+        assert_eq!(gossip(&mut mesh, 2000 + index as u64, "jobs", data), Verdict::Reject, "case {index}");
+    }
+    let ignored = [
+        frame(2, topic(), 7, |body| body.created_at_ms = START_MS - 121_000),
+        frame(2, topic(), 8, |body| body.created_at_ms = START_MS + 31_000),
+        frame(2, topic(), 9, |body| body.created_at_ms = u64::MAX),
+    ];
+    for (index, data) in ignored.into_iter().enumerate() {
+        assert_eq!(gossip(&mut mesh, 3000 + index as u64, "jobs", data), Verdict::Ignore, "case {index}");
+    }
+    assert_eq!(mesh.received(0), [1], "nothing else reached the parent");
+}
+
+#[test]
+fn data_that_would_forge_a_line_is_dropped_and_the_frame_passed_on() {
+    let mut mesh = listener();
+    let hostile: [&[u8]; 5] = [
+        b"1\n{\"type\":\"ready\"}",
+        b"{\"a\":1",
+        b"1 2",
+        b"\"\xFF\"",
+        b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",
+    ];
+    for (index, data) in hostile.into_iter().enumerate() {
+        let data = frame(2, topic(), 1 + index as u64, |body| {
+            let Some(Payload::Plain(batch)) = &mut body.payload else { unreachable!() };
+            batch.messages[0].data = Bytes::copy_from_slice(data);
+        });
+        assert_eq!(gossip(&mut mesh, 1000 + index as u64, "jobs", data), Verdict::Accept);
+    }
+    assert!(mesh.lines(0, "message").is_empty());
+}
+
+#[test]
+fn a_full_crypto_pool_blames_nobody_and_the_next_one_gets_through() {
+    let mut mesh = listener();
+    mesh.crypto = false;
+    assert_eq!(gossip(&mut mesh, 1000, "jobs", frame(2, topic(), 1, |_| {})), Verdict::Ignore);
+    mesh.crypto = true;
+    assert_eq!(gossip(&mut mesh, 1001, "jobs", frame(2, topic(), 2, |_| {})), Verdict::Accept);
+    assert_eq!(mesh.received(0), [2]);
+}
+
+#[test]
+fn mail_is_taken_from_its_own_sender_once_and_for_us() {
+    let mut mesh = Mesh::new(2);
+    mesh.connect(1, 0);
+    mesh.send(1, 0, 7, "");
+    mesh.settle();
+    assert_eq!(mesh.received(0), [7]);
+    let (_, from, seen) = mesh.frames[0].clone();
+    mesh.input(0, Input::MailAsked { token: 9000, peer: from, frame: seen.clone() });
+    mesh.input(0, Input::MailAsked { token: 9001, peer: node_key(50).peer_id(), frame: seen.clone() });
+    mesh.input(1, Input::MailAsked { token: 9002, peer: from, frame: seen });
+    let for_another = frame(2, Scope::NodeKey(Bytes::copy_from_slice(&node_key(60).public())), 1, |_| {});
+    mesh.input(0, Input::MailAsked { token: 9003, peer: node_key(2).peer_id(), frame: for_another });
+    mesh.input(
+        0,
+        Input::MailAsked { token: 9004, peer: node_key(2).peer_id(), frame: frame(2, topic(), 2, |_| {}) },
+    );
+    assert_eq!(mesh.received(0), [7]);
+    assert!(mesh.received(1).is_empty());
+}
+
+#[test]
+fn records_are_believed_only_when_all_of_them_is_true() {
+    let mut mesh = Mesh::new(1);
+    let stranger = node_key(2);
+    let good = record(2, 0, START_MS, &stranger);
+    let mut bent = good.to_vec();
+    bent[80] ^= 1;
+    let offer = |mesh: &mut Mesh, number: u8, value: Bytes| {
+        let key = Bytes::copy_from_slice(&kad_key("dev", &agent_key(number).address()));
+        mesh.input(0, Input::RecordOffered { peer: stranger.peer_id(), key, value });
+        mesh.lines(0, "peer_discovered").len()
+    };
+    assert_eq!(offer(&mut mesh, 2, Bytes::from(bent)), 0, "mutated");
+    assert_eq!(offer(&mut mesh, 3, good.clone()), 0, "under another's key");
+    assert_eq!(offer(&mut mesh, 2, record(2, 0, START_MS + 31_000, &stranger)), 0, "ahead of time");
+    assert_eq!(offer(&mut mesh, 2, good), 1);
+    assert_eq!(offer(&mut mesh, 2, record(2, 0, START_MS - 1, &node_key(4))), 1, "superseded");
+    assert_eq!(mesh.lines(0, "peer_discovered")[0]["peerId"], stranger.peer_id().to_string());
+    // An announcement of the same is passed on, an older one is not.
+    let announced = gossip(&mut mesh, 100, "agent-announcements", record(2, 0, START_MS, &stranger));
+    assert_eq!(announced, Verdict::Accept);
+    let older = gossip(&mut mesh, 101, "agent-announcements", record(2, 0, START_MS - 1, &stranger));
+    assert_eq!(older, Verdict::Ignore);
+    let conflict = record(2, 0, START_MS, &node_key(5));
+    assert_eq!(gossip(&mut mesh, 102, "agent-announcements", conflict), Verdict::Ignore);
+    assert_eq!(mesh.lines(0, "error").last().unwrap()["code"], "IDENTITY_CONFLICT");
+}
+
+#[test]
+fn our_own_identity_elsewhere_is_told_and_a_newer_generation_ends_us() {
+    let mut mesh = Mesh::new(1);
+    let elsewhere = node_key(9);
+    let same_generation = record(1, 0, START_MS + 20_000, &elsewhere);
+    gossip(&mut mesh, 1, "agent-announcements", same_generation.clone());
+    assert_eq!(mesh.lines(0, "error").last().unwrap()["code"], "IDENTITY_CONFLICT");
+    assert!(mesh.nodes[0].exit.is_none());
+    let newer = record(1, START_MS / 1000, START_MS, &elsewhere);
+    assert!(SignedRecord::decode(newer.clone()).is_ok());
+    gossip(&mut mesh, 2, "agent-announcements", newer);
+    assert_eq!(mesh.lines(0, "error").last().unwrap()["code"], Value::from("IDENTITY_SUPERSEDED"));
+    assert_eq!(mesh.nodes[0].exit, Some(ExitCode::Config));
+}
+
+#[test]
+fn bindings_are_renewed_before_they_end() {
+    let mut mesh = Mesh::new(2);
+    mesh.connect(1, 0);
+    for day in 1..=10 {
+        mesh.pass(Duration::from_secs(24 * 3600));
+        mesh.send(1, 0, day, "");
+        mesh.settle();
+        mesh.pass(Duration::from_secs(1));
+        assert_eq!(mesh.received(0).last(), Some(&day), "on day {day}");
+    }
+}
