@@ -39,6 +39,9 @@ pub enum Fate {
     Lose,
 }
 
+/// Decides about each input of each node.
+pub type Faults = Box<dyn FnMut(usize, &Input) -> Fate>;
+
 pub struct Mesh {
     pub nodes: Vec<Node>,
     pub now: Duration,
@@ -51,7 +54,7 @@ pub struct Mesh {
     dht: BTreeMap<Bytes, Bytes>,
     /// Frames of mail as they were put on the wire: to whom, from whom, what.
     pub frames: Vec<(usize, PeerId, Bytes)>,
-    pub fate: Box<dyn FnMut(usize, &Input) -> Fate>,
+    pub fate: Faults,
     /// Whether the crypto pool takes work.
     pub crypto: bool,
 }
