@@ -1,0 +1,121 @@
+//! What a message and a frame cost: `cargo bench --bench core`.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot go on ends")]
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use p2p_node::core::envelope::limits::MAX_FRAME_BYTES;
+use p2p_node::core::envelope::{Batch, Frame, FrameBody, Message, Payload, Scope, WIRE_VERSION, sign_frame};
+use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
+use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
+use p2p_node_protocol::line::{check_data, decode_request, encode_event};
+use p2p_node_protocol::{Event, Priority, Route, Trust};
+
+const SECONDS: u64 = 1_790_000_000;
+
+fn payload() -> String {
+    format!("\"{}\"", "x".repeat(254))
+}
+
+fn lines(c: &mut Criterion) {
+    let mut group = c.benchmark_group("line");
+    group.throughput(Throughput::Elements(1));
+    let send = format!(
+        r#"{{"type":"send","peerId":"0x8fd379246834eac74B8419FfdA202CF8051F7A03","data":{}}}"#,
+        payload()
+    );
+    group.bench_function("decode send of 256 B", |b| {
+        b.iter(|| decode_request(black_box(send.as_bytes())).unwrap())
+    });
+    let event = Event::Message(Box::new(p2p_node_protocol::Message {
+        from: "0x8fd379246834eac74B8419FfdA202CF8051F7A03".to_owned(),
+        data: check_data(payload().as_bytes()).unwrap(),
+        peer_id: "12D3KooWGhQhEdNqvgjfwe1d4UuCuDpgPDW9pNr3Pskbj5N8temE".to_owned(),
+        message_id: format!("{}-1", "ab".repeat(16)),
+        topic: None,
+        kind: None,
+        priority: Priority::Medium,
+        sent_at_ms: SECONDS * 1000,
+        received_at_ms: SECONDS * 1000,
+        route: Route::Direct,
+        reply_to: None,
+        conversation_id: None,
+        encoding: None,
+        trust: Trust::Unverified,
+    }));
+    let mut out = Vec::with_capacity(1024);
+    group.bench_function("encode message of 256 B", |b| {
+        b.iter(|| {
+            out.clear();
+            encode_event(black_box(&event), Some(1), &mut out);
+        });
+    });
+    group.bench_function("check data of 256 B", |b| {
+        b.iter(|| check_data(black_box(payload().as_bytes())).unwrap())
+    });
+    group.finish();
+}
+
+fn frames(c: &mut Criterion) {
+    // Keys for benchmarks only.
+    let (agent, node) = (AgentKey::from_bytes(&[1; 32]).unwrap(), NodeKey::from_seed([2; 32]));
+    let binding = agent
+        .bind(Binding {
+            account: agent.address(),
+            chain_id: 0,
+            peer_id: node.peer_id(),
+            node_key: node.public(),
+            network: "dev".to_owned(),
+            generation: 0,
+            not_before: SECONDS,
+            not_after: SECONDS + BINDING_LIFE_SECS,
+        })
+        .unwrap();
+    let body = |messages: u64| FrameBody {
+        version: WIRE_VERSION,
+        network: "dev".to_owned(),
+        scope: Some(Scope::NodeKey(Bytes::from_static(&[3; 32]))),
+        binding: binding.encode(),
+        boot: 1,
+        counter: 1,
+        created_at_ms: SECONDS * 1000,
+        payload: Some(Payload::Plain(Batch {
+            messages: (1..=messages)
+                .map(|seq| Message {
+                    stream: Bytes::from_static(&[4; 16]),
+                    seq,
+                    base_seq: seq,
+                    sent_at_ms: SECONDS * 1000,
+                    ttl_left_ms: 120_000,
+                    data: payload().into(),
+                    ..Message::default()
+                })
+                .collect(),
+            acks: Vec::new(),
+        })),
+    };
+    let mut group = c.benchmark_group("frame");
+    for messages in [1, 16, 190, 700] {
+        group.throughput(Throughput::Elements(messages));
+        let body = body(messages);
+        let signed = sign_frame(&body, &node);
+        group.bench_with_input(BenchmarkId::new("encode and sign", messages), &body, |b, body| {
+            b.iter(|| sign_frame(black_box(body), &node));
+        });
+        group.bench_with_input(BenchmarkId::new("decode and verify", messages), &signed, |b, signed| {
+            b.iter_batched(
+                || signed.clone(),
+                |signed| assert!(Frame::decode(signed, MAX_FRAME_BYTES).unwrap().verify_signature()),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+    let mut group = c.benchmark_group("binding");
+    group.bench_function("recover", |b| b.iter(|| assert!(black_box(&binding).verify_signature())));
+    group.finish();
+}
+
+criterion_group!(benches, lines, frames);
+criterion_main!(benches);
