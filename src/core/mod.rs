@@ -14,15 +14,19 @@ pub mod emit;
 pub mod envelope;
 pub mod identity;
 pub mod input;
+mod on_answer;
 mod on_command;
+mod on_discover;
 mod on_gossip;
 mod on_mail;
 mod on_network;
 mod on_record;
+mod on_send;
 pub mod policy;
 pub mod presence;
 pub mod scope;
 mod sending;
+mod setup;
 pub mod stats;
 mod tell;
 pub mod wire;
@@ -31,9 +35,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy::primitives::Address;
-use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use p2p_node_protocol::{Id, Level, MAX_LINE_BYTES, Role};
+use p2p_node_protocol::{Id, Level, MAX_LINE_BYTES};
 
 use delivery::answers::HeldAnswers;
 use delivery::inbox::Inbox;
@@ -47,11 +50,11 @@ use discovery::queries::Queries;
 use effect::Effect;
 use emit::Outlet;
 use envelope::ReplayWindows;
-use identity::{AgentKey, NodeKey, SignedBinding};
 use input::{Input, Now, Token};
 use policy::retry::Jitter;
 use presence::Presence;
-use scope::AddressScope;
+use setup::Me;
+pub use setup::Setup;
 use stats::Stats;
 
 /// Records of agents, on join and on change.
@@ -78,69 +81,6 @@ const MAX_PEER_TOPICS: usize = 256;
 
 fn is_reserved(topic: &str) -> bool {
     NODE_TOPICS.contains(&topic)
-}
-
-/// What a core is made of.
-#[derive(Debug)]
-pub struct Setup {
-    /// Signs frames, acks and records.
-    pub node_key: NodeKey,
-    /// Signs bindings anew before they expire; absent when the binding was signed elsewhere.
-    pub agent: Option<AgentKey>,
-    /// Says that the node key speaks for the agent.
-    pub binding: SignedBinding,
-    /// Display name.
-    pub name: String,
-    /// What part the node plays.
-    pub role: Role,
-    /// Version of the binary.
-    pub version: String,
-    /// Port to listen on unless `connect` names one.
-    pub port: u16,
-    /// Nodes to join through, beside those of `connect`.
-    pub bootstraps: Vec<(PeerId, Multiaddr)>,
-    /// Whether to start without waiting for `connect`.
-    pub connect: bool,
-    /// Whether the end of stdin leaves the node running.
-    pub stay_on_eof: bool,
-    /// How long a closing node may take to finish what it accepted.
-    pub drain_timeout: Duration,
-    /// Whether the agent's key was made for this process and is lost with it.
-    pub ephemeral: bool,
-    /// What may be advertised.
-    pub scope: AddressScope,
-    /// Random, once for each process: tells its frames from those of earlier ones.
-    pub boot: u64,
-    /// Random, once for each database or process: names its streams of mail.
-    pub database: [u8; 16],
-    /// Random: seeds the jitter.
-    pub seed: u64,
-}
-
-/// Who we are, in every form that is needed.
-#[derive(Debug)]
-struct Me {
-    node_key: NodeKey,
-    agent: Option<AgentKey>,
-    binding: SignedBinding,
-    address: Address,
-    address_text: String,
-    peer: PeerId,
-    peer_text: String,
-    network: String,
-    name: String,
-    role: Role,
-    version: String,
-    port: u16,
-    stay_on_eof: bool,
-    drain_timeout: Duration,
-    scope: AddressScope,
-    boot: u64,
-    started_ms: u64,
-    /// The binding as it travels in every frame.
-    binding_bytes: Bytes,
-    /// Names our `node-status` messages.
-    status_stream: [u8; 16],
 }
 
 /// How far the node's life has come.
@@ -193,7 +133,7 @@ pub struct Core {
     peers: BTreeMap<PeerId, Peer>,
     dialing: BTreeSet<PeerId>,
     connecting: connecting::Connecting,
-    discoveries: Vec<on_command::Discovery>,
+    discoveries: Vec<on_discover::Discovery>,
     last_recipient: Option<(String, on_command::Recipient)>,
 
     replay: ReplayWindows,
@@ -214,28 +154,10 @@ pub struct Core {
 impl Core {
     /// A node that has not started to listen.
     pub fn new(setup: Setup, now: Now) -> Self {
-        let binding = setup.binding;
-        let me = Me {
-            address: binding.binding.account,
-            address_text: binding.binding.account.to_string(),
-            peer: setup.node_key.peer_id(),
-            peer_text: setup.node_key.peer_id().to_string(),
-            network: binding.binding.network.clone(),
-            binding_bytes: binding.encode(),
-            node_key: setup.node_key,
-            agent: setup.agent,
-            binding,
-            name: setup.name,
-            role: setup.role,
-            version: setup.version,
-            port: setup.port,
-            stay_on_eof: setup.stay_on_eof,
-            drain_timeout: setup.drain_timeout,
-            scope: setup.scope,
-            boot: setup.boot,
-            started_ms: now.unix_ms,
-            status_stream: setup.database,
-        };
+        let (database, seed) = (setup.database, setup.seed);
+        let (ephemeral, connect) = (setup.ephemeral, setup.connect);
+        let bootstraps = setup.bootstraps.clone();
+        let me = Me::new(setup, now);
         let mut core = Core {
             presence: Presence::new(me.binding.clone(), me.name.clone(), me.role),
             me,
@@ -247,7 +169,7 @@ impl Core {
             output_closed: false,
             effects: VecDeque::new(),
             stats: Stats::default(),
-            jitter: Jitter::new(setup.seed),
+            jitter: Jitter::new(seed),
             tokens: 0,
             counter: 0,
             addrs: Vec::new(),
@@ -264,25 +186,25 @@ impl Core {
             replay: ReplayWindows::default(),
             parked: on_record::Parking::default(),
             subscribed: BTreeSet::new(),
-            outbox: Outbox::new(setup.database),
+            outbox: Outbox::new(database),
             dirty: BTreeSet::new(),
             inbox: Inbox::default(),
             held_answers: HeldAnswers::default(),
             gossip_acks: BTreeMap::new(),
-            topics: Topics::new(setup.database),
+            topics: Topics::new(database),
             pause_for: None,
             pacer: Pacer::default(),
             status_due: Duration::MAX,
         };
-        for (peer, addr) in setup.bootstraps {
+        for (peer, addr) in bootstraps {
             core.add_bootstrap(peer, addr);
         }
-        if setup.ephemeral {
+        if ephemeral {
             let message =
                 "no PRIVATE_KEY was given: this agent's address is made up and ends with the process";
             core.log(Level::Warn, "identity", message);
         }
-        if setup.connect {
+        if connect {
             core.start(None, None);
         }
         core

@@ -9,18 +9,17 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_protocol::line::check_data;
-use p2p_node_protocol::{Delivery, DeliveryState, Encoding, ErrorCode, Event, Message, Route, Trust};
+use p2p_node_protocol::{Encoding, ErrorCode, Event, Message, Route, Trust};
 use prost::Message as _;
 use serde_json::value::RawValue;
 
 use super::Core;
 use super::delivery::answers::HeldAnswer;
-use super::delivery::outbox::Ended;
 use super::effect::Network;
 use super::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_FRAME_BYTES};
 use super::envelope::{
-    self, Ack, Batch, Busy, Frame, MailResponse, Outcome, Payload, Refused, Replay, Response, Scope,
-    SignedAck, Stage, StreamAck, WIRE_VERSION, sign_ack, strict_decode,
+    self, Ack, Batch, Busy, Frame, MailResponse, Outcome, Payload, Refused, Replay, Response, Scope, Stage,
+    StreamAck, WIRE_VERSION, sign_ack,
 };
 use super::input::{Now, Token};
 use super::on_record::Parked;
@@ -32,8 +31,6 @@ const HOLD_FOR_GAP: Duration = Duration::from_millis(100);
 const HOLD_FOR_PARENT: Duration = Duration::from_secs(5);
 /// What a sender is told to wait when the parent does not read, in ms. Ours.
 const BUSY_MS: u64 = 250;
-/// What a sender may tell us to wait, at most, in ms. Ours.
-const MAX_BUSY_MS: u64 = 60_000;
 /// Bytes of a line beside `data`, at most: names, ids and numbers of a `message`.
 const MESSAGE_LINE_BYTES: usize = 2048;
 /// Senders whose mail came by gossip in one turn and waits for its acknowledgement. Ours.
@@ -321,86 +318,6 @@ impl Core {
         };
         sign_ack(&ack, &self.me.node_key)
     }
-
-    /// Acknowledgements inside a frame of the recipient of our mail.
-    fn on_acks(&mut self, sender: &Sender, frame: &Frame, batch: &Batch, now: Now) {
-        for bytes in &batch.acks {
-            match self.genuine_ack(bytes.clone(), &frame.binding.binding.node_key) {
-                Some(ack) => self.on_ack(&sender.address, &ack, now),
-                None => self.stats.count("acks_refused"),
-            }
-        }
-    }
-
-    /// An acknowledgement of our own mail by the holder of `node_key`.
-    fn genuine_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Option<Ack> {
-        let signed = SignedAck::decode(bytes).ok()?;
-        let ours = signed.ack.network == self.me.network && signed.ack.account == self.me.address.as_slice();
-        (ours && signed.verify(node_key)).then_some(signed.ack)
-    }
-
-    fn on_ack(&mut self, recipient: &Address, ack: &Ack, now: Now) {
-        for stream in &ack.streams {
-            for ended in self.outbox.settle(recipient, stream, now.mono) {
-                self.tell_settled(ended);
-            }
-        }
-        self.dirty.insert(*recipient);
-    }
-
-    fn tell_settled(&mut self, Ended { message_id, mail, refused, .. }: Ended) {
-        let (state, code) = match &refused {
-            None => (DeliveryState::Delivered, None),
-            Some(code) if code == ErrorCode::MessageTooLarge.as_str() => {
-                (DeliveryState::Rejected, Some(ErrorCode::MessageTooLarge))
-            }
-            Some(_) => (DeliveryState::Rejected, Some(ErrorCode::PeerRejected)),
-        };
-        self.tell_delivery(Delivery {
-            message_id,
-            request_id: mail.draft.request_id,
-            state,
-            code,
-            attempts: mail.attempts,
-            route: mail.went,
-        });
-    }
-
-    pub(super) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>, now: Now) {
-        let Some(recipient) = self.outbox.recipient(token) else { return };
-        self.dirty.insert(recipient);
-        let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
-        let node_key =
-            self.book.get(&recipient, now.unix_ms).map(|record| record.record.binding.binding.node_key);
-        match response {
-            Some(Response::Ack(bytes)) => match node_key.and_then(|key| self.genuine_ack(bytes, &key)) {
-                Some(ack) => {
-                    self.on_ack(&recipient, &ack, now);
-                    self.outbox.answered(token, now.mono, &mut self.jitter);
-                }
-                None => {
-                    self.stats.count("acks_refused");
-                    self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
-                }
-            },
-            Some(Response::Busy(busy)) => {
-                self.stats.count("mail_deferred");
-                let floor = Duration::from_millis(busy.retry_after_ms.min(MAX_BUSY_MS));
-                self.outbox.failed(token, floor, now.mono, &mut self.jitter);
-            }
-            Some(Response::Refused(refused)) if !may_pass(&refused.code) => {
-                for mut ended in self.outbox.refused(token) {
-                    ended.refused = Some(refused.code.clone());
-                    self.tell_settled(ended);
-                }
-                self.outbox.answered(token, now.mono, &mut self.jitter);
-            }
-            Some(Response::Refused(_) | Response::KemUnknown(_)) | None => {
-                self.stats.count("mail_attempts_failed");
-                self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
-            }
-        }
-    }
 }
 
 /// Why a frame goes no further.
@@ -412,11 +329,6 @@ pub(super) struct Refusal {
     pub(super) code: &'static str,
     /// Whether any relayer could have seen it.
     pub(super) provable: bool,
-}
-
-/// Refusals that a fresh frame may escape: the next attempt has another time, counter and binding.
-fn may_pass(code: &str) -> bool {
-    matches!(code, "UNTIMELY" | "REPLAYED" | "UNBOUND")
 }
 
 pub(super) fn sender(frame: &Frame) -> Sender {

@@ -89,10 +89,6 @@ impl Child {
         (child, ready)
     }
 
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
     pub fn say(&mut self, command: Value) {
         self.write(format!("{command}\n").as_bytes());
     }
@@ -191,12 +187,6 @@ impl Child {
     pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-
-    /// Takes stdout away, as a parent that closes its end.
-    pub fn close_stdout(&mut self) {
-        let (_, nothing) = sync_channel(0);
-        self.lines = nothing;
     }
 }
 

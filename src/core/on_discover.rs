@@ -1,0 +1,143 @@
+//! `discover`: agents that are known, and those that become known while it looks.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use p2p_node_protocol::{Discover, ErrorCode, Id};
+
+use super::directory::record::SignedRecord;
+use super::input::Now;
+use super::on_command::{Recipient, parse_recipient};
+use super::{Core, MAX_INFLIGHT};
+
+/// How long `discover` looks when `timeoutMs` is absent. Ours: longer than a lookup in the DHT takes.
+const DEFAULT_DISCOVER: Duration = Duration::from_secs(2);
+/// How often `discover` asks the DHT for an address. Ours: a lookup on a small network takes some milliseconds.
+const LOOKUP_PERIOD: Duration = Duration::from_millis(500);
+/// Longest `timeoutMs` of `discover`. Ours.
+const MAX_DISCOVER: Duration = Duration::from_secs(60);
+
+/// A `discover` that is still looking.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    id: Option<Id>,
+    wanted: Wanted,
+    deadline: Duration,
+    /// When an address is looked up again.
+    retry: Duration,
+    seen: BTreeSet<Address>,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    All,
+    Topic(String),
+    Capability(String),
+    Address(Address),
+}
+
+impl Core {
+    pub(super) fn discover(&mut self, id: Option<Id>, discover: Discover, now: Now) {
+        let timeout = discover.timeout_ms.map_or(DEFAULT_DISCOVER, Duration::from_millis);
+        if timeout > MAX_DISCOVER {
+            let message = format!("`timeoutMs` may be at most {}", MAX_DISCOVER.as_millis());
+            return self.refuse(id, ErrorCode::InvalidArgument, message);
+        }
+        if self.discoveries.len() >= MAX_INFLIGHT {
+            return self.refuse(id, ErrorCode::Busy, "too many `discover` commands are still looking");
+        }
+        let wanted = match (discover.topic, discover.address, discover.capability) {
+            (None, None, None) => Wanted::All,
+            (Some(topic), None, None) => Wanted::Topic(topic),
+            (None, None, Some(capability)) => Wanted::Capability(capability),
+            (None, Some(address), None) => match parse_recipient(&address) {
+                Ok(Recipient::Address(address)) => Wanted::Address(address),
+                _ => {
+                    let message = "`address` must be an Ethereum address: 0x and 40 hexadecimal digits";
+                    return self.refuse(id, ErrorCode::InvalidArgument, message);
+                }
+            },
+            _ => {
+                let message = "`discover` takes one of `topic`, `address` and `capability`";
+                return self.refuse(id, ErrorCode::InvalidArgument, message);
+            }
+        };
+        self.pending_ids.extend(id.clone());
+        let deadline = now.mono + timeout;
+        self.discoveries.push(Discovery { id, wanted, deadline, retry: now.mono, seen: BTreeSet::new() });
+        let known: Vec<SignedRecord> = self.book.iter(now.unix_ms).cloned().collect();
+        for record in known {
+            self.found(&record, true);
+        }
+        self.end_discoveries(now);
+    }
+
+    /// Tells those who look for an agent that it was found; `by_latest` only the latest of them.
+    pub(super) fn found(&mut self, record: &SignedRecord, by_latest: bool) {
+        let address = record.address();
+        let skip = if by_latest { self.discoveries.len().saturating_sub(1) } else { 0 };
+        let mut tell = Vec::new();
+        for discovery in self.discoveries.iter_mut().skip(skip) {
+            let matches = match &discovery.wanted {
+                Wanted::All => true,
+                Wanted::Address(wanted) => *wanted == address,
+                Wanted::Capability(wanted) => record.record.capabilities.contains(wanted),
+                Wanted::Topic(wanted) => {
+                    let peer = self.peers.get(&record.peer_id());
+                    record.record.topics.contains(wanted)
+                        || peer.is_some_and(|peer| peer.topics.contains(wanted))
+                }
+            };
+            if matches && discovery.seen.insert(address) {
+                tell.push(discovery.id.clone());
+            }
+        }
+        for id in tell {
+            self.tell_found(record, id);
+        }
+    }
+
+    /// Answers every `discover` that is done: it has found the one it wanted, or its time is over. Asks again for the rest.
+    pub(super) fn end_discoveries(&mut self, now: Now) {
+        let (done, looking) =
+            std::mem::take(&mut self.discoveries).into_iter().partition(|discovery: &Discovery| {
+                let found_one = matches!(discovery.wanted, Wanted::Address(_)) && !discovery.seen.is_empty();
+                found_one || discovery.deadline <= now.mono
+            });
+        self.discoveries = looking;
+        let mut lookups = Vec::new();
+        for discovery in &mut self.discoveries {
+            if let Wanted::Address(address) = discovery.wanted
+                && discovery.retry <= now.mono
+            {
+                discovery.retry = now.mono + LOOKUP_PERIOD;
+                lookups.push(address);
+            }
+        }
+        for address in lookups {
+            self.resolve(address);
+        }
+        for discovery in done {
+            self.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
+        }
+    }
+
+    /// When a `discover` ends or asks again.
+    pub(super) fn discovery_deadline(&self) -> Option<Duration> {
+        let due = |discovery: &Discovery| match discovery.wanted {
+            Wanted::Address(_) => discovery.retry.min(discovery.deadline),
+            _ => discovery.deadline,
+        };
+        self.discoveries.iter().map(due).min()
+    }
+
+    /// Ends every `discover`, because the node closes.
+    pub(super) fn abandon_discoveries(&mut self) {
+        for discovery in std::mem::take(&mut self.discoveries) {
+            if discovery.id.is_some() {
+                self.refuse(discovery.id, ErrorCode::ShuttingDown, "the node closed while it was looking");
+            }
+        }
+    }
+}

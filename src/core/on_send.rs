@@ -1,0 +1,183 @@
+//! `send`: mail and broadcasts as the parent writes them.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use p2p_node_protocol::{Encoding, ErrorCode, Id, Route, Send};
+
+use super::delivery::stream::Draft;
+use super::envelope::{self, limits};
+use super::input::Now;
+use super::on_command::{Recipient, check_topic, parse_recipient};
+use super::{Core, MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
+
+/// How long mail is tried when `ttlMs` is absent (design §7, in memory).
+const DEFAULT_TTL: Duration = Duration::from_secs(120);
+/// Longest `ttlMs` (`reference/reliability.md` §4: 7 days).
+const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a broadcast waits for somebody to subscribe (design §2).
+const TOPIC_HOLD: Duration = Duration::from_secs(10);
+
+impl Core {
+    pub(super) fn send(&mut self, id: Option<Id>, send: Send, now: Now) {
+        let (data, encoding) = match payload(&send) {
+            Ok(payload) => payload,
+            Err(message) => return self.refuse(id, ErrorCode::InvalidArgument, message),
+        };
+        if let Err(message) = check_lengths(&send) {
+            return self.refuse(id, ErrorCode::InvalidArgument, message);
+        }
+        let draft = Draft {
+            data,
+            encoding,
+            priority: send.priority.unwrap_or_default(),
+            sent_at_ms: now.unix_ms,
+            expires: now.mono + send.ttl_ms.map_or(DEFAULT_TTL, Duration::from_millis),
+            kind: send.kind.unwrap_or_default(),
+            reply_to: send.reply_to.unwrap_or_default(),
+            conversation: send.conversation_id.unwrap_or_default(),
+            route: send.route.unwrap_or_default(),
+            request_id: id,
+        };
+        let length = send.data.get().len();
+        match (send.peer_id, send.topic) {
+            (Some(peer), None) => self.send_mail(&peer, draft, length, now),
+            (None, Some(topic)) => self.send_broadcast(topic, draft, length, now),
+            _ => {
+                let message = "`send` takes either `peerId` or `topic`";
+                self.refuse(draft.request_id, ErrorCode::InvalidArgument, message);
+            }
+        }
+    }
+
+    fn send_mail(&mut self, to: &str, draft: Draft, length: usize, now: Now) {
+        let id = draft.request_id.clone();
+        let recipient = match self.parse_same_recipient(to) {
+            Err(message) => return self.refuse(id, ErrorCode::InvalidArgument, message),
+            Ok(Recipient::Address(address)) => address,
+            Ok(Recipient::Peer(peer)) if peer == self.me.peer => self.me.address,
+            Ok(Recipient::Peer(peer)) => match self.book.by_peer(&peer, now.unix_ms) {
+                Some(record) => record.address(),
+                None => {
+                    let message =
+                        "no verified record names this PeerId; send to the agent's 0x address instead";
+                    return self.refuse(id, ErrorCode::PeerNotFound, message);
+                }
+            },
+        };
+        if recipient == self.me.address {
+            return self.refuse(id, ErrorCode::InvalidArgument, "that is this agent itself");
+        }
+        if length > MAX_DIRECT_BYTES {
+            let message = format!("`data` has {length} bytes; mail may have {MAX_DIRECT_BYTES}");
+            return self.refuse(id, ErrorCode::MessageTooLarge, message);
+        }
+        if draft.route == Route::Gossip && draft.size() > MAX_TOPIC_BYTES {
+            let message = format!("mail by gossip may have {MAX_TOPIC_BYTES} bytes with all its fields");
+            return self.refuse(id, ErrorCode::MessageTooLarge, message);
+        }
+        let route = draft.route;
+        match self.outbox.accept(recipient, draft, now.mono) {
+            Err(_) => {
+                self.refuse(
+                    id,
+                    ErrorCode::Busy,
+                    "the outbox is full: the recipient, or everyone, takes no mail now",
+                );
+            }
+            Ok(message_id) => {
+                self.stats.count("mail_accepted");
+                self.dirty.insert(recipient);
+                self.answer(id, "send", |answer| {
+                    answer.message_id = Some(message_id);
+                    answer.delivery = Some("accepted".to_owned());
+                    answer.route = Some(route);
+                });
+            }
+        }
+    }
+
+    /// [`parse_recipient`], which costs more than all else about a message, for those who write to one recipient in a row.
+    fn parse_same_recipient(&mut self, text: &str) -> Result<Recipient, String> {
+        if let Some((last, recipient)) = &self.last_recipient
+            && last == text
+        {
+            return Ok(*recipient);
+        }
+        let recipient = parse_recipient(text)?;
+        self.last_recipient = Some((text.to_owned(), recipient));
+        Ok(recipient)
+    }
+
+    fn send_broadcast(&mut self, topic: String, draft: Draft, length: usize, now: Now) {
+        let id = draft.request_id.clone();
+        if let Err(message) = check_topic(&topic) {
+            return self.refuse(id, ErrorCode::InvalidArgument, message);
+        }
+        if RESERVED_TOPICS.contains(&topic.as_str()) {
+            let message = format!("`{topic}` belongs to the nodes; choose another topic");
+            return self.refuse(id, ErrorCode::ReservedTopic, message);
+        }
+        if length > MAX_TOPIC_BYTES {
+            let message = format!("`data` has {length} bytes; a broadcast may have {MAX_TOPIC_BYTES}");
+            return self.refuse(id, ErrorCode::MessageTooLarge, message);
+        }
+        let peers = self.subscribers(&topic);
+        match self.topics.accept(&topic, draft, now.mono + TOPIC_HOLD) {
+            Err(_) => {
+                let message = "too much waits to be broadcast on this topic, or on too many topics";
+                self.refuse(id, ErrorCode::Busy, message);
+            }
+            Ok(message_id) => {
+                if peers == 0 {
+                    self.connect_soon(now);
+                }
+                self.pause_for = (peers > 0 && self.topics.congested(&topic)).then_some(topic);
+                self.stats.count("broadcasts_accepted");
+                self.answer(id, "send", |answer| {
+                    answer.message_id = Some(message_id);
+                    answer.peers = Some(peers);
+                });
+            }
+        }
+    }
+}
+
+fn payload(send: &Send) -> Result<(Bytes, envelope::Encoding), String> {
+    let raw = send.data.get();
+    match send.encoding {
+        None => Ok((Bytes::copy_from_slice(raw.as_bytes()), envelope::Encoding::Json)),
+        Some(Encoding::Base64) => {
+            let text: String = serde_json::from_str(raw)
+                .map_err(|_| "with `encoding` `base64`, `data` must be a string".to_owned())?;
+            let bytes = BASE64.decode(text).map_err(|error| format!("`data` is not base64: {error}"))?;
+            Ok((bytes.into(), envelope::Encoding::Bytes))
+        }
+    }
+}
+
+fn check_lengths(send: &Send) -> Result<(), String> {
+    let fields = [
+        ("kind", &send.kind, limits::MAX_KIND_BYTES),
+        ("replyTo", &send.reply_to, limits::MAX_NAME_BYTES),
+        ("conversationId", &send.conversation_id, limits::MAX_NAME_BYTES),
+    ];
+    for (name, value, limit) in fields {
+        if let Some(text) = value {
+            if text.len() > limit {
+                return Err(format!("`{name}` may have at most {limit} bytes"));
+            }
+            if text.chars().any(char::is_control) {
+                return Err(format!("`{name}` may not hold control characters"));
+            }
+        }
+    }
+    match send.ttl_ms {
+        Some(ttl) if ttl == 0 || Duration::from_millis(ttl) > MAX_TTL => {
+            Err(format!("`ttlMs` must be 1 to {}", MAX_TTL.as_millis()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,103 @@
+//! What a core is made of, and who it is.
+
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use p2p_node_protocol::Role;
+
+use super::identity::{AgentKey, NodeKey, SignedBinding};
+use super::input::Now;
+use super::scope::AddressScope;
+
+/// What a core is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// Signs frames, acks and records.
+    pub node_key: NodeKey,
+    /// Signs bindings anew before they expire; absent when the binding was signed elsewhere.
+    pub agent: Option<AgentKey>,
+    /// Says that the node key speaks for the agent.
+    pub binding: SignedBinding,
+    /// Display name.
+    pub name: String,
+    /// What part the node plays.
+    pub role: Role,
+    /// Version of the binary.
+    pub version: String,
+    /// Port to listen on unless `connect` names one.
+    pub port: u16,
+    /// Nodes to join through, beside those of `connect`.
+    pub bootstraps: Vec<(PeerId, Multiaddr)>,
+    /// Whether to start without waiting for `connect`.
+    pub connect: bool,
+    /// Whether the end of stdin leaves the node running.
+    pub stay_on_eof: bool,
+    /// How long a closing node may take to finish what it accepted.
+    pub drain_timeout: Duration,
+    /// Whether the agent's key was made for this process and is lost with it.
+    pub ephemeral: bool,
+    /// What may be advertised.
+    pub scope: AddressScope,
+    /// Random, once for each process: tells its frames from those of earlier ones.
+    pub boot: u64,
+    /// Random, once for each database or process: names its streams of mail.
+    pub database: [u8; 16],
+    /// Random: seeds the jitter.
+    pub seed: u64,
+}
+
+/// Who we are, in every form that is needed.
+#[derive(Debug)]
+pub(super) struct Me {
+    pub(super) node_key: NodeKey,
+    pub(super) agent: Option<AgentKey>,
+    pub(super) binding: SignedBinding,
+    pub(super) address: Address,
+    pub(super) address_text: String,
+    pub(super) peer: PeerId,
+    pub(super) peer_text: String,
+    pub(super) network: String,
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) version: String,
+    pub(super) port: u16,
+    pub(super) stay_on_eof: bool,
+    pub(super) drain_timeout: Duration,
+    pub(super) scope: AddressScope,
+    pub(super) boot: u64,
+    pub(super) started_ms: u64,
+    /// The binding as it travels in every frame.
+    pub(super) binding_bytes: Bytes,
+    /// Names our `node-status` messages.
+    pub(super) status_stream: [u8; 16],
+}
+
+impl Me {
+    /// Who a core of this setup is.
+    pub(super) fn new(setup: Setup, now: Now) -> Self {
+        let binding = setup.binding;
+        Me {
+            address: binding.binding.account,
+            address_text: binding.binding.account.to_string(),
+            peer: setup.node_key.peer_id(),
+            peer_text: setup.node_key.peer_id().to_string(),
+            network: binding.binding.network.clone(),
+            binding_bytes: binding.encode(),
+            node_key: setup.node_key,
+            agent: setup.agent,
+            binding,
+            name: setup.name,
+            role: setup.role,
+            version: setup.version,
+            port: setup.port,
+            stay_on_eof: setup.stay_on_eof,
+            drain_timeout: setup.drain_timeout,
+            scope: setup.scope,
+            boot: setup.boot,
+            started_ms: now.unix_ms,
+            status_stream: setup.database,
+        }
+    }
+}
