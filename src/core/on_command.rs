@@ -105,16 +105,23 @@ impl Core {
         if self.subscribed.insert(topic.clone()) && !super::is_reserved(&topic) {
             self.network(Network::Subscribe { topic });
             self.connect_soon(now);
-            self.presence.set_topics(&self.subscribed, now);
+            self.advertise_topics(now);
         }
     }
 
     fn unsubscribe(&mut self, id: Option<Id>, topic: &str, now: Now) {
         if self.subscribed.remove(topic) && !super::is_reserved(topic) {
             self.network(Network::Unsubscribe { topic: topic.to_owned() });
-            self.presence.set_topics(&self.subscribed, now);
+            self.advertise_topics(now);
         }
         self.answer(id, "unsubscribe", |_| {});
+    }
+
+    fn advertise_topics(&mut self, now: Now) {
+        let left_out = self.presence.set_topics(&self.subscribed, now);
+        if left_out > 0 {
+            self.stats.add("topics_not_in_record", left_out as u64);
+        }
     }
 
     fn status(&self, now: Now) -> StatusReport {

@@ -99,7 +99,7 @@ impl Core {
         self.dialing.remove(&peer);
         self.peers.entry(peer).or_default();
         self.note_reachable(&peer);
-        self.bootstraps.connected(&peer);
+        self.bootstraps.connected(&peer, now.mono);
         let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());
         self.tell_news(Event::PeerConnected(PeerConnected {
@@ -117,7 +117,7 @@ impl Core {
     pub(super) fn on_disconnected(&mut self, peer: PeerId, reason: Option<String>, now: Now) {
         self.peers.remove(&peer);
         self.servers.remove(&peer);
-        self.bootstraps.lost(&peer, now.mono);
+        self.bootstraps.lost(&peer, now.mono, &mut self.jitter);
         let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address().to_string());
         self.tell_news(Event::PeerLost(PeerLost { peer_id: peer.to_string(), address, reason }));
     }

@@ -141,7 +141,8 @@ impl Core {
                 lifetime: std::time::Duration::from_millis(lifetime),
             });
         }
-        let change = self.book.insert(signed.clone(), now.mono);
+        let change = self.book.insert(signed.clone(), now);
+        self.queries.found(&address);
         self.stats.count("records_accepted");
         if change != Change::Refreshed {
             self.tell_found(&signed, None);
@@ -282,6 +283,7 @@ impl Core {
     pub(super) fn on_record_put(&mut self, stored: bool, now: Now) {
         if stored {
             self.stats.count("records_published");
+            self.presence.put_succeeded();
         } else {
             self.presence.put_failed(now, &mut self.jitter);
         }

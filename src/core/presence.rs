@@ -7,9 +7,10 @@ use libp2p::Multiaddr;
 use p2p_node_protocol::Role;
 
 use super::directory::record::{
-    MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, Record, RecordError, SignedRecord,
+    MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, Record, RecordError,
+    SignedRecord,
 };
-use super::identity::{NodeKey, SignedBinding};
+use super::identity::{BindingError, NodeKey, SignedBinding};
 use super::input::Now;
 use super::policy::retry::{Backoff, Jitter};
 
@@ -53,6 +54,8 @@ pub struct Presence {
     issue_at: Option<Duration>,
     publish_at: Option<Duration>,
     announce_at: Option<Duration>,
+    /// Whether the next record says something new: a mere refreshment is announced in its turn only.
+    changed: bool,
     heard: bool,
     put_backoff: Backoff,
 }
@@ -73,13 +76,20 @@ impl Presence {
             issue_at: None,
             publish_at: None,
             announce_at: None,
+            changed: false,
             heard: false,
             put_backoff: Backoff::default(),
         }
     }
 
-    /// Where we can be reached.
+    /// Where we can be reached, as far as the record has room.
     pub fn set_addrs(&mut self, mut addrs: Vec<Multiaddr>, now: Now) {
+        let mut bytes = 0;
+        addrs.retain(|addr| {
+            let room = bytes + addr.len() <= MAX_RECORD_ADDR_BYTES;
+            bytes += if room { addr.len() } else { 0 };
+            room
+        });
         addrs.truncate(MAX_RECORD_ADDRS);
         if self.addrs.as_ref() != Some(&addrs) {
             self.addrs = Some(addrs);
@@ -87,19 +97,25 @@ impl Presence {
         }
     }
 
-    /// What we subscribe to, as far as the record has room.
-    pub fn set_topics(&mut self, topics: &BTreeSet<String>, now: Now) {
-        let mut bytes = 0;
+    /// What we subscribe to, in order as far as the record has room; how many topics it has no room for.
+    pub fn set_topics(&mut self, topics: &BTreeSet<String>, now: Now) -> usize {
+        let (mut bytes, mut left_out) = (0, 0);
         let fits = |topic: &&String| {
-            let room = bytes + topic.len() <= MAX_RECORD_TAG_BYTES && !super::is_reserved(topic);
-            bytes += if room { topic.len() } else { 0 };
+            let room = bytes + topic.len() <= MAX_RECORD_TAG_BYTES;
+            if room {
+                bytes += topic.len()
+            } else {
+                left_out += 1
+            }
             room
         };
-        let topics: Vec<String> = topics.iter().filter(fits).cloned().collect();
+        let public = topics.iter().filter(|topic| !super::is_reserved(topic));
+        let topics: Vec<String> = public.filter(fits).cloned().collect();
         if self.topics != topics {
             self.topics = topics;
             self.changed(now);
         }
+        left_out
     }
 
     /// The binding was renewed.
@@ -109,6 +125,7 @@ impl Presence {
     }
 
     fn changed(&mut self, now: Now) {
+        self.changed = true;
         if self.addrs.is_none() {
             return;
         }
@@ -119,7 +136,7 @@ impl Presence {
     /// Makes the record anew if it is time.
     ///
     /// # Errors
-    /// When its parts do not fit together; it is tried again in `REFRESH`.
+    /// When its parts do not fit together, or the binding has expired; it is tried again in `REFRESH`.
     pub fn issue(&mut self, now: Now, key: &NodeKey, jitter: &mut Jitter) -> Result<(), RecordError> {
         let (Some(at), Some(addrs)) = (self.issue_at, &self.addrs) else { return Ok(()) };
         if now.mono < at {
@@ -128,6 +145,9 @@ impl Presence {
         self.issue_at = Some(now.mono + jitter.around(REFRESH));
         let seq = now.unix_ms.max(self.last_seq + 1);
         let binding_end_ms = self.binding.binding.not_after.saturating_mul(1000);
+        if binding_end_ms <= now.unix_ms {
+            return Err(BindingError::Expired.into());
+        }
         let record = Record {
             network: self.binding.binding.network.clone(),
             binding: self.binding.clone(),
@@ -149,7 +169,7 @@ impl Presence {
         }
         self.current = Some(signed);
         self.publish_at = Some(now.mono);
-        if self.heard {
+        if std::mem::take(&mut self.changed) && self.heard {
             self.announce_at = Some(now.mono);
         }
         Ok(())
@@ -183,6 +203,11 @@ impl Presence {
         self.publish_at = Some(now.mono);
     }
 
+    /// A server took the record.
+    pub fn put_succeeded(&mut self) {
+        self.put_backoff.reset();
+    }
+
     /// No server took the record.
     pub fn put_failed(&mut self, now: Now, jitter: &mut Jitter) {
         self.put_backoff.fail(now.mono, Duration::from_secs(1), jitter);
@@ -199,9 +224,8 @@ impl Presence {
 
     /// What is to be told now; the caller tells it. `agents` is how many are known.
     pub fn due(&mut self, now: Now, agents: usize, jitter: &mut Jitter) -> Due {
-        if self.current.is_none() {
-            return Due::default();
-        }
+        let Some(current) = &self.current else { return Due::default() };
+        let valid = current.record.expires_at_ms > now.unix_ms;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now.mono);
         let due = Due { publish: is_due(self.publish_at), announce: is_due(self.announce_at) };
         if due.publish {
@@ -211,108 +235,17 @@ impl Presence {
             let period = ANNOUNCE.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
             self.announce_at = Some(now.mono + jitter.around(period));
         }
-        due
+        // Nobody would take a record that is over.
+        if valid { due } else { Due::default() }
     }
 
     /// When there is something to do next.
     pub fn next_deadline(&self) -> Option<Duration> {
-        [self.issue_at, self.publish_at, self.announce_at].into_iter().flatten().min()
+        // Without a record there is nothing to tell, whatever is due.
+        let telling = if self.current.is_some() { [self.publish_at, self.announce_at] } else { [None, None] };
+        telling.into_iter().chain([self.issue_at]).flatten().min()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::identity::testing::{NOW_SECS, agent, binding, node};
-
-    fn at(seconds: f64) -> Now {
-        let mono = Duration::from_secs_f64(seconds);
-        Now { mono, unix_ms: NOW_SECS * 1000 + mono.as_millis() as u64 }
-    }
-
-    fn presence() -> (Presence, Jitter) {
-        (Presence::new(agent().bind(binding()).unwrap(), "alice".into(), Role::Full), Jitter::new(1))
-    }
-
-    fn addr(port: u16) -> Multiaddr {
-        format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
-    }
-
-    #[test]
-    fn the_first_record_is_made_and_published_at_once_and_announced_when_heard() {
-        let (mut presence, mut jitter) = presence();
-        presence.issue(at(0.0), &node(), &mut jitter).unwrap();
-        assert!(presence.current().is_none(), "there are no addresses yet");
-        presence.set_addrs(vec![addr(1)], at(0.0));
-        presence.issue(at(0.0), &node(), &mut jitter).unwrap();
-        assert!(presence.current().is_some());
-        assert_eq!(presence.due(at(0.0), 0, &mut jitter), Due { publish: true, announce: false });
-        assert_eq!(presence.due(at(0.0), 0, &mut jitter), Due::default());
-        presence.announcements_heard(at(1.0));
-        assert!(presence.due(at(1.1), 0, &mut jitter).announce);
-    }
-
-    #[test]
-    fn changes_are_gathered_and_orders_ascend() {
-        let (mut presence, mut jitter) = presence();
-        presence.set_addrs(vec![addr(1)], at(0.0));
-        presence.issue(at(0.0), &node(), &mut jitter).unwrap();
-        let first = presence.current().unwrap().clone();
-        presence.set_topics(&BTreeSet::from(["jobs".to_owned()]), at(0.0));
-        presence.issue(at(1.9), &node(), &mut jitter).unwrap();
-        assert_eq!(presence.current().unwrap().bytes, first.bytes);
-        let late = Now { unix_ms: at(0.0).unix_ms - 5, ..at(2.0) };
-        presence.issue(late, &node(), &mut jitter).unwrap();
-        let second = presence.current().unwrap();
-        assert_eq!(second.record.topics, ["jobs"]);
-        assert!(second.order() > first.order(), "even when the clock goes back");
-        assert!(presence.is_ours(&first) && presence.is_ours(second));
-    }
-
-    #[test]
-    fn it_is_refreshed_about_every_ten_minutes() {
-        let (mut presence, mut jitter) = presence();
-        presence.set_addrs(vec![addr(1)], at(0.0));
-        presence.issue(at(0.0), &node(), &mut jitter).unwrap();
-        let first = presence.current().unwrap().bytes.clone();
-        presence.issue(at(539.0), &node(), &mut jitter).unwrap();
-        assert_eq!(presence.current().unwrap().bytes, first);
-        presence.issue(at(661.0), &node(), &mut jitter).unwrap();
-        assert_ne!(presence.current().unwrap().bytes, first);
-        assert!(presence.due(at(661.0), 0, &mut jitter).publish);
-    }
-
-    #[test]
-    fn a_failed_put_is_repeated_and_a_new_server_is_told_at_once() {
-        let (mut presence, mut jitter) = presence();
-        presence.set_addrs(vec![addr(1)], at(0.0));
-        presence.issue(at(0.0), &node(), &mut jitter).unwrap();
-        assert!(presence.due(at(0.0), 0, &mut jitter).publish);
-        presence.put_failed(at(0.0), &mut jitter);
-        assert!(!presence.due(at(0.5), 0, &mut jitter).publish);
-        assert!(presence.due(at(2.0), 0, &mut jitter).publish);
-        presence.server_known(at(2.1));
-        assert!(presence.due(at(2.1), 0, &mut jitter).publish);
-    }
-
-    #[test]
-    fn announcements_thin_out_as_the_network_grows() {
-        let (mut presence, mut jitter) = presence();
-        presence.set_addrs(vec![addr(1)], at(0.0));
-        presence.announcements_heard(at(0.0));
-        presence.issue(at(0.1), &node(), &mut jitter).unwrap();
-        assert!(presence.due(at(0.1), 500, &mut jitter).announce);
-        assert!(!presence.due(at(800.0), 500, &mut jitter).announce);
-        assert!(presence.due(at(1101.0), 500, &mut jitter).announce);
-    }
-
-    #[test]
-    fn topics_take_the_room_there_is() {
-        let (mut presence, mut jitter) = presence();
-        presence.set_addrs(vec![addr(1)], at(0.0));
-        let topics: BTreeSet<String> = (0..10).map(|index| format!("{index}{}", "x".repeat(99))).collect();
-        presence.set_topics(&topics, at(0.0));
-        presence.issue(at(0.0), &node(), &mut jitter).unwrap();
-        assert_eq!(presence.current().unwrap().record.topics.len(), 5);
-    }
-}
+mod tests;

@@ -92,6 +92,7 @@ impl Core {
             return false;
         }
         let Some((wanted, size)) = destination.next_mail() else { return false };
+        self.book.touch(&recipient, now.mono);
         let Some(record) = self.book.get(&recipient, now.unix_ms) else {
             destination.parked = true;
             if !self.resolve(recipient) {

@@ -14,15 +14,30 @@ pub const MAX_BOOTSTRAPS: usize = 64;
 const MAX_ADDRS: usize = 8;
 /// First pause between two dials. Ours.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// A connection that ends sooner counts as a dial that failed: a peer that is full or does not want us lets us in and
+/// hangs up, and must not be dialled without a pause. Ours.
+const STABLE: Duration = Duration::from_secs(10);
+/// Longest piece of an address that is repeated to a person, in characters. Ours.
+const MAX_QUOTED: usize = 200;
 /// Longest pause between two dials. Ours: a network that comes back is joined again within half a minute.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 struct Bootstrap {
     addrs: Vec<Multiaddr>,
+    /// Dials and short connections in a row.
     failures: u32,
+    connected_at: Option<Duration>,
     /// When to dial next; none while it is being dialled or connected.
     next: Option<Duration>,
+}
+
+impl Bootstrap {
+    fn pause(&mut self, now: Duration, jitter: &mut Jitter) {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        self.next = Some(now + jitter.around(pause));
+    }
 }
 
 /// Every bootstrap peer.
@@ -72,23 +87,25 @@ impl Bootstraps {
     /// A dial failed: how often it has in a row, if the peer is one of ours.
     pub fn failed(&mut self, peer: &PeerId, now: Duration, jitter: &mut Jitter) -> Option<u32> {
         let bootstrap = self.peers.get_mut(peer)?;
-        let pause = FIRST_PAUSE.saturating_mul(1 << bootstrap.failures.min(16)).min(LONGEST_PAUSE);
-        bootstrap.failures = bootstrap.failures.saturating_add(1);
-        bootstrap.next = Some(now + jitter.around(pause));
+        bootstrap.pause(now, jitter);
         Some(bootstrap.failures)
     }
 
     /// The peer is connected.
-    pub fn connected(&mut self, peer: &PeerId) {
+    pub fn connected(&mut self, peer: &PeerId, now: Duration) {
         if let Some(bootstrap) = self.peers.get_mut(peer) {
-            bootstrap.failures = 0;
+            bootstrap.connected_at = Some(now);
             bootstrap.next = None;
         }
     }
 
-    /// The peer is no longer connected: dial it at once.
-    pub fn lost(&mut self, peer: &PeerId, now: Duration) {
-        if let Some(bootstrap) = self.peers.get_mut(peer) {
+    /// The peer is no longer connected: dial it at once, unless it hung up at once.
+    pub fn lost(&mut self, peer: &PeerId, now: Duration, jitter: &mut Jitter) {
+        let Some(bootstrap) = self.peers.get_mut(peer) else { return };
+        if bootstrap.connected_at.take().is_some_and(|since| now.saturating_sub(since) < STABLE) {
+            bootstrap.pause(now, jitter);
+        } else {
+            bootstrap.failures = 0;
             bootstrap.next = Some(now);
         }
     }
@@ -99,16 +116,20 @@ impl Bootstraps {
     }
 }
 
-/// Reads the address of a bootstrap peer.
+/// Reads the address of a bootstrap peer: where it is, and at the end who it is.
 ///
 /// # Errors
 /// What is wrong with it, for a person.
 pub fn parse_bootstrap(text: &str) -> Result<(PeerId, Multiaddr), String> {
+    let quoted = || -> String { text.chars().take(MAX_QUOTED).collect() };
     let addr: Multiaddr =
-        text.parse().map_err(|error| format!("bootstrap peer {text:?} is not a multiaddr: {error}"))?;
+        text.parse().map_err(|error| format!("bootstrap peer {:?} is not a multiaddr: {error}", quoted()))?;
     match addr.iter().last() {
-        Some(Protocol::P2p(peer)) => Ok((peer, addr)),
-        _ => Err(format!("bootstrap peer {text:?} must end in /p2p/ and its PeerId")),
+        Some(Protocol::P2p(peer)) if addr.iter().nth(1).is_some() => Ok((peer, addr)),
+        Some(Protocol::P2p(_)) => {
+            Err(format!("bootstrap peer {:?} must begin with where it is, such as /ip4/…/tcp/…", quoted()))
+        }
+        _ => Err(format!("bootstrap peer {:?} must end in /p2p/ and its PeerId", quoted())),
     }
 }
 
@@ -133,10 +154,34 @@ mod tests {
             assert!(next > now && next - now <= LONGEST_PAUSE.mul_f64(1.1));
             now = next;
         }
-        bootstraps.connected(&peer);
+        bootstraps.connected(&peer, now);
         assert_eq!(bootstraps.next_deadline(), None);
-        bootstraps.lost(&peer, now);
+        now += STABLE;
+        bootstraps.lost(&peer, now, &mut jitter);
         assert_eq!(bootstraps.due(now, |_| false).len(), 1);
+        assert_eq!(bootstraps.failed(&peer, now, &mut jitter), Some(1), "a good connection starts it anew");
+    }
+
+    #[test]
+    fn one_that_hangs_up_at_once_is_not_dialled_without_a_pause() {
+        let (mut bootstraps, mut jitter, peer) = (Bootstraps::default(), Jitter::new(1), PeerId::random());
+        bootstraps.add(peer, addr(1));
+        let (mut now, mut dials) = (Duration::ZERO, 0);
+        while now < Duration::from_secs(600) {
+            dials += bootstraps.due(now, |_| false).len();
+            bootstraps.connected(&peer, now);
+            bootstraps.lost(&peer, now, &mut jitter);
+            now = bootstraps.next_deadline().unwrap();
+        }
+        assert!((20..30).contains(&dials), "{dials} dials in ten minutes");
+    }
+
+    #[test]
+    fn one_that_is_connected_by_then_is_not_dialled() {
+        let (mut bootstraps, peer) = (Bootstraps::default(), PeerId::random());
+        bootstraps.add(peer, addr(1));
+        assert!(bootstraps.due(Duration::ZERO, |connected| *connected == peer).is_empty());
+        assert_eq!(bootstraps.next_deadline(), None);
     }
 
     #[test]
@@ -159,5 +204,7 @@ mod tests {
         assert_eq!(parse_bootstrap(&format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}")).unwrap().0, peer);
         assert!(parse_bootstrap("/ip4/127.0.0.1/tcp/1").unwrap_err().contains("/p2p/"));
         assert!(parse_bootstrap("127.0.0.1:1").unwrap_err().contains("not a multiaddr"));
+        assert!(parse_bootstrap(&format!("/p2p/{peer}")).unwrap_err().contains("where it is"));
+        assert!(parse_bootstrap(&"x".repeat(1 << 20)).unwrap_err().len() < 400);
     }
 }

@@ -22,25 +22,32 @@ pub enum Wanted {
     Full,
 }
 
+/// A lookup that runs.
+#[derive(Debug)]
+struct Lookup {
+    address: Address,
+    found: bool,
+}
+
 /// Every lookup.
 #[derive(Debug, Default)]
 pub struct Queries {
-    running: BTreeMap<Token, Address>,
+    running: BTreeMap<Token, Lookup>,
     waiting: VecDeque<(Token, Address)>,
-    /// Looked up without success since a server became known last.
+    /// Looked up without success since a server became known last; at most `MAX_WAITING`, the latest.
     missed: VecDeque<Address>,
 }
 
 impl Queries {
     /// Wants an agent looked up, under `token` unless that goes on already.
     pub fn want(&mut self, address: Address, token: Token) -> Wanted {
-        if self.running.values().any(|running| *running == address)
+        if self.running.values().any(|lookup| lookup.address == address)
             || self.waiting.iter().any(|(_, waiting)| *waiting == address)
         {
             return Wanted::Waits;
         }
         if self.running.len() < MAX_QUERIES {
-            self.running.insert(token, address);
+            self.running.insert(token, Lookup { address, found: false });
             return Wanted::Start;
         }
         if self.waiting.len() >= MAX_WAITING {
@@ -52,26 +59,39 @@ impl Queries {
 
     /// Whom a running lookup is for.
     pub fn address(&self, token: Token) -> Option<Address> {
-        self.running.get(&token).copied()
+        self.running.get(&token).map(|lookup| lookup.address)
+    }
+
+    /// A record of the agent has come, whoever brought it. A lookup that runs goes on, for a later answer may be
+    /// newer; one that waits is not needed any more.
+    pub fn found(&mut self, address: &Address) {
+        self.running
+            .values_mut()
+            .filter(|lookup| lookup.address == *address)
+            .for_each(|lookup| lookup.found = true);
+        self.waiting.retain(|(_, waiting)| waiting != address);
+        self.missed.retain(|missed| missed != address);
     }
 
     /// A lookup has ended: whom it was for, and the one to start in its place.
     pub fn ended(&mut self, token: Token) -> (Option<Address>, Option<(Token, Address)>) {
         let ended = self.running.remove(&token);
-        if let Some(address) = ended
+        if let Some(Lookup { address, found: false }) = ended
             && !self.missed.contains(&address)
         {
+            if self.missed.len() >= MAX_WAITING {
+                self.missed.pop_front();
+            }
             self.missed.push_back(address);
-            self.missed.truncate(MAX_WAITING);
         }
         let next = if self.running.len() < MAX_QUERIES { self.waiting.pop_front() } else { None };
         if let Some((token, address)) = next {
-            self.running.insert(token, address);
+            self.running.insert(token, Lookup { address, found: false });
         }
-        (ended, next)
+        (ended.map(|lookup| lookup.address), next)
     }
 
-    /// A server has become known: takes those who were looked up before.
+    /// A server has become known: takes those who were looked up in vain.
     pub fn wake_all(&mut self) -> Vec<Address> {
         std::mem::take(&mut self.missed).into()
     }
@@ -107,5 +127,32 @@ mod tests {
         assert_eq!(queries.wake_all(), [agent(3)]);
         assert!(queries.wake_all().is_empty());
         assert_eq!(queries.ended(3), (None, None));
+    }
+    #[test]
+    fn whoever_was_found_is_not_looked_up_again() {
+        let mut queries = Queries::default();
+        for number in 0..MAX_QUERIES + 2 {
+            queries.want(agent(number), number as Token);
+        }
+        queries.found(&agent(0));
+        queries.found(&agent(MAX_QUERIES));
+        assert_eq!(queries.address(0), Some(agent(0)), "more answers may come");
+        let last = MAX_QUERIES + 1;
+        assert_eq!(queries.ended(0), (Some(agent(0)), Some((last as Token, agent(last)))));
+        assert_eq!(queries.ended(1), (Some(agent(1)), None));
+        assert_eq!(queries.ended(2), (Some(agent(2)), None));
+        queries.found(&agent(1));
+        assert_eq!(queries.wake_all(), [agent(2)]);
+    }
+
+    #[test]
+    fn the_latest_misses_are_remembered_up_to_the_bound() {
+        let mut queries = Queries::default();
+        for number in 0..=MAX_WAITING {
+            assert_eq!(queries.want(agent(number), number as Token), Wanted::Start);
+            queries.ended(number as Token);
+        }
+        let woken = queries.wake_all();
+        assert_eq!((woken.len(), woken[0]), (MAX_WAITING, agent(1)));
     }
 }
