@@ -134,6 +134,8 @@ pub struct Core {
     dialing: BTreeSet<PeerId>,
     connecting: connecting::Connecting,
     discoveries: Vec<on_discover::Discovery>,
+    /// Agents of whom two records with one order were seen, and told.
+    conflicts_told: BTreeSet<Address>,
     last_recipient: Option<(String, on_command::Recipient)>,
 
     replay: ReplayWindows,
@@ -182,6 +184,7 @@ impl Core {
             dialing: BTreeSet::new(),
             connecting: connecting::Connecting::default(),
             discoveries: Vec::new(),
+            conflicts_told: BTreeSet::new(),
             last_recipient: None,
             replay: ReplayWindows::default(),
             parked: on_record::Parking::default(),
@@ -274,7 +277,8 @@ impl Core {
     /// When `turn` has something to do by itself, by `Now::mono`.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let closing = match self.phase {
-            Phase::Closing { deadline, .. } | Phase::Flushing { deadline, .. } => Some(deadline),
+            Phase::Flushing { deadline, .. } => return Some(deadline),
+            Phase::Closing { deadline, .. } => Some(deadline),
             Phase::Ready => None,
             Phase::Idle | Phase::Starting { .. } | Phase::Done => return None,
         };

@@ -13,7 +13,6 @@ use p2p_node_protocol::{Encoding, ErrorCode, Event, Message, Route, Trust};
 use prost::Message as _;
 use serde_json::value::RawValue;
 
-use super::Core;
 use super::delivery::answers::HeldAnswer;
 use super::effect::Network;
 use super::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_FRAME_BYTES};
@@ -23,6 +22,7 @@ use super::envelope::{
 };
 use super::input::{Now, Token};
 use super::on_record::Parked;
+use super::{Core, Phase};
 
 /// How long the answer to a frame waits for earlier mail that is missing. Ours: frames of one connection overtake each
 /// other by moments; what is missing longer was refused or lost, and its sender must learn to send it again.
@@ -107,7 +107,7 @@ impl Core {
                 &"sealed frames are not served yet",
             ));
         };
-        if !self.has_room(batch) {
+        if !self.has_room(batch) || self.is_leaving() {
             self.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
@@ -130,6 +130,11 @@ impl Core {
         self.stats.count(counter);
         let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
         Response::Refused(Refused { code: code.to_owned(), reason })
+    }
+
+    /// Whether the last lines are on their way out: what came now might be acknowledged and never be read.
+    fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
     }
 
     fn has_room(&self, batch: &Batch) -> bool {
@@ -174,7 +179,7 @@ impl Core {
         if batch.messages.is_empty() {
             return;
         }
-        if !self.has_room(batch) {
+        if !self.has_room(batch) || self.is_leaving() {
             // Without an acknowledgement the sender keeps it and tries again.
             return self.stats.count("mail_busy");
         }

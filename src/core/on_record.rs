@@ -21,6 +21,8 @@ use super::input::{Now, Token};
 const MAX_PARKED: usize = 1024;
 /// … and in bytes: eight of the largest frames.
 const MAX_PARKED_BYTES: usize = 8 << 20;
+/// Agents whose conflicting records are told of. Ours.
+const MAX_CONFLICTS_TOLD: usize = 64;
 /// What a sender is told to wait when the crypto pool is full, in ms.
 const BUSY_MS: u64 = 500;
 
@@ -117,9 +119,12 @@ impl Core {
         }
         if order == Order::Conflict {
             self.stats.count("records_conflicting");
-            let message =
-                format!("two records of {} have the same order; the first is kept", signed.address());
-            self.complain(ErrorEvent::new(ErrorCode::IdentityConflict, message));
+            let address = signed.address();
+            // Whoever holds a key can make such records without end; the parent learns of each agent once.
+            if self.conflicts_told.len() < MAX_CONFLICTS_TOLD && self.conflicts_told.insert(address) {
+                let message = format!("two records of {address} have the same order; the first is kept");
+                self.complain(ErrorEvent::new(ErrorCode::IdentityConflict, message));
+            }
             return Some(Verdict::Ignore);
         }
         self.learn(signed, now);

@@ -200,9 +200,13 @@ fn records_are_believed_only_when_all_of_them_is_true() {
     assert_eq!(announced, Verdict::Accept);
     let older = gossip(&mut mesh, 101, "agent-announcements", record(2, 0, START_MS - 1, &stranger));
     assert_eq!(older, Verdict::Ignore);
-    let conflict = record(2, 0, START_MS, &node_key(5));
-    assert_eq!(gossip(&mut mesh, 102, "agent-announcements", conflict), Verdict::Ignore);
-    assert_eq!(mesh.lines(0, "error").last().unwrap()["code"], "IDENTITY_CONFLICT");
+    for number in 5..10 {
+        let conflict = record(2, 0, START_MS, &node_key(number));
+        let token = 100 + u64::from(number);
+        assert_eq!(gossip(&mut mesh, token, "agent-announcements", conflict), Verdict::Ignore);
+    }
+    let errors: Vec<_> = mesh.lines(0, "error").iter().map(|line| line["code"].clone()).collect();
+    assert_eq!(errors, ["IDENTITY_CONFLICT"], "once for each agent");
 }
 
 #[test]
