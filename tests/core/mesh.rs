@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node::core::effect::{Effect, ExitCode, Network, Verdict};
+use p2p_node::core::effect::{ExitCode, Verdict};
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
-use p2p_node::core::input::{Input, Now, PublishOutcome, Token};
+use p2p_node::core::input::{Input, Now, Token};
 use p2p_node::core::scope::AddressScope;
 use p2p_node::core::{Core, Setup};
-use p2p_node_protocol::{Event, Role, line};
+use p2p_node_protocol::{Role, line};
 use serde_json::Value;
 
 /// When all this takes place, in ms since 1970.
