@@ -10,3 +10,4 @@ mod child;
 mod contract;
 mod examples;
 mod network;
+mod sdk;
