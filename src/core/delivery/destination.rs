@@ -162,6 +162,19 @@ impl Destination {
         }
     }
 
+    /// Whether bytes and numbers are those of the mail that is there.
+    #[cfg(test)]
+    pub(super) fn check_accounts(&self) {
+        let (mails, bytes, waiting) = self.streams.iter().map(Stream::accounts).fold(
+            (0, 0, 0),
+            |(mails, bytes, waiting), (more_mails, more_bytes, more_waiting)| {
+                (mails + more_mails, bytes + more_bytes, waiting + more_waiting)
+            },
+        );
+        assert_eq!((self.mails, self.bytes, self.waiting), (mails, bytes, waiting));
+        assert_eq!(self.outstanding, self.flights.iter().map(|flight| flight.bytes).sum::<usize>());
+    }
+
     /// Flights by gossip whose mail asked for no particular route.
     pub(super) fn recallable(&self) -> Vec<Token> {
         let free = |flight: &&Flight| {

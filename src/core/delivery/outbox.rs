@@ -161,8 +161,7 @@ impl Outbox {
         let Some(index) = destination.streams.iter().position(|stream| *stream.id() == ack.stream) else {
             return Vec::new();
         };
-        let settled: Vec<_> =
-            destination.streams[index].settle(ack.cumulative).map(|mail| (mail, true)).collect();
+        let settled = destination.streams[index].settle(ack.cumulative);
         if settled.is_empty() {
             return Vec::new();
         }
@@ -339,3 +338,6 @@ impl Outbox {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,12 +157,14 @@ impl Stream {
         bytes
     }
 
-    /// Takes out everything below `next`, which the recipient has settled.
-    pub fn settle(&mut self, next: u64) -> impl Iterator<Item = Mail> {
+    /// Takes out everything below `next`, which the recipient has settled; with each, whether it is on the wire: an answer may
+    /// come after the mail was taken off it to be sent again.
+    pub fn settle(&mut self, next: u64) -> Vec<(Mail, bool)> {
         // A recipient cannot settle what was never put on the wire.
-        let settled = self.queue.partition_point(|mail| mail.seq < next).min(self.sent);
-        self.sent -= settled;
-        self.queue.drain(..settled)
+        let settled = self.queue.iter().take_while(|mail| mail.seq < next && mail.attempts > 0).count();
+        let on_wire = self.sent.min(settled);
+        self.sent -= on_wire;
+        self.queue.drain(..settled).enumerate().map(|(index, mail)| (mail, index < on_wire)).collect()
     }
 
     /// Takes out every mail for which `dead` holds, wherever it is; with each, whether it was on the wire.
@@ -182,6 +184,14 @@ impl Stream {
         }
         (self.queue, self.sent) = (kept, sent);
         removed
+    }
+
+    /// Mails, their bytes, and those of them that are not on the wire.
+    #[cfg(test)]
+    pub(super) fn accounts(&self) -> (usize, usize, usize) {
+        let bytes =
+            |mails: std::collections::vec_deque::Iter<'_, Mail>| mails.map(|mail| mail.draft.size()).sum();
+        (self.queue.len(), bytes(self.queue.iter()), bytes(self.queue.range(self.sent..)))
     }
 
     /// Whether any of the mail numbered so is on the wire.

@@ -1,0 +1,154 @@
+use super::*;
+use crate::core::envelope::{Batch, Encoding};
+use bytes::Bytes;
+use p2p_node_protocol::Priority;
+use proptest::prelude::*;
+
+const RECIPIENT: Address = Address::repeat_byte(7);
+const NOW: Duration = Duration::from_secs(1);
+
+fn draft(priority: Priority, size: usize) -> Draft {
+    Draft {
+        data: Bytes::from(vec![b'1'; size]),
+        encoding: Encoding::Json,
+        kind: String::new(),
+        priority,
+        sent_at_ms: 0,
+        expires: Duration::from_secs(3600),
+        reply_to: String::new(),
+        conversation: String::new(),
+        route: Route::Auto,
+        request_id: None,
+    }
+}
+
+fn ack(batch: &Batch, upto: u64) -> StreamAck {
+    StreamAck { stream: batch.messages[0].stream.clone(), cumulative: upto, ..StreamAck::default() }
+}
+
+#[test]
+fn a_frame_waits_for_the_one_before_it_or_for_company() {
+    let mut outbox = Outbox::new([0; 16]);
+    outbox.accept(RECIPIENT, draft(Priority::Medium, 1), NOW).unwrap();
+    assert!(outbox.destination(&RECIPIENT).unwrap().frame_due() <= Some(NOW));
+    outbox.launch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
+    outbox.accept(RECIPIENT, draft(Priority::Medium, 1), NOW).unwrap();
+    assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), Some(NOW + Duration::from_millis(2)));
+    outbox.accept(RECIPIENT, draft(Priority::Medium, 48 << 10), NOW).unwrap();
+    assert!(outbox.destination(&RECIPIENT).unwrap().frame_due() <= Some(NOW), "enough waits");
+}
+
+#[test]
+fn medium_and_low_share_four_to_one_and_high_goes_first() {
+    let mut outbox = Outbox::new([0; 16]);
+    for priority in [Priority::Low, Priority::Medium, Priority::High] {
+        for _ in 0..100 {
+            outbox.accept(RECIPIENT, draft(priority, 10_000), NOW).unwrap();
+        }
+    }
+    let (mut token, mut order) = (0, Vec::new());
+    while order.len() < 250 {
+        token += 1;
+        let batch = outbox.launch(RECIPIENT, token, Route::Direct, NOW).unwrap();
+        order.extend(batch.messages.iter().map(|message| message.priority()));
+    }
+    use crate::core::envelope::Priority as Wire;
+    assert!(order[..100].iter().all(|priority| *priority == Wire::High));
+    let low = order[100..200].iter().filter(|priority| **priority == Wire::Low).count();
+    assert!((18..=22).contains(&low), "{low} of 100");
+}
+
+#[test]
+fn memory_is_bounded_as_a_whole_and_for_one_that_settles_nothing() {
+    let mut outbox = Outbox::new([0; 16]);
+    let late = NOW + STALLED_AFTER;
+    while outbox.accept(RECIPIENT, draft(Priority::Medium, 100_000), NOW).is_ok() {
+        assert!(outbox.bytes() <= OUTBOX_BYTES);
+    }
+    assert!(outbox.congested(NOW), "waiting may help");
+    assert!(!outbox.congested(late), "waiting did not help");
+    let mut outbox = Outbox::new([0; 16]);
+    while outbox.destination(&RECIPIENT).is_none_or(|destination| destination.bytes < DESTINATION_BYTES) {
+        outbox.accept(RECIPIENT, draft(Priority::Medium, 100_000), NOW).unwrap();
+    }
+    assert!(outbox.congested(NOW));
+    assert_eq!(outbox.accept(RECIPIENT, draft(Priority::Medium, 1), late), Err(Full));
+    assert!(outbox.accept(Address::repeat_byte(8), draft(Priority::Medium, 1), late).is_ok());
+}
+
+#[test]
+fn recipients_without_mail_are_forgotten_and_numbered_anew() {
+    let mut outbox = Outbox::new([0; 16]);
+    let address = |number: usize| {
+        let mut bytes = [1; 20];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        Address::from(bytes)
+    };
+    let first = outbox.accept(address(0), draft(Priority::Medium, 1), NOW).unwrap();
+    outbox.drain();
+    for number in 1..=MAX_IDLE_DESTINATIONS {
+        outbox.accept(address(number), draft(Priority::Medium, 1), NOW).unwrap();
+        outbox.drain();
+    }
+    assert!(outbox.destinations.len() <= MAX_IDLE_DESTINATIONS);
+    let again = outbox.accept(address(0), draft(Priority::Medium, 1), NOW).unwrap();
+    assert_ne!(first, again, "another stream, for the numbers start again");
+}
+
+proptest! {
+    /// Whatever is launched, answered in part, failed, recalled, refused or expired, in any order: the accounts are right,
+    /// every mail ends exactly once, and nothing that waits is forgotten.
+    #[test]
+    fn the_accounts_are_always_right(steps in prop::collection::vec((0u8..7, any::<prop::sample::Index>(), 0usize..3), 1..150)) {
+        let mut outbox = Outbox::new([0; 16]);
+        let mut jitter = Jitter::new(1);
+        let mut flights: Vec<(Token, Batch)> = Vec::new();
+        let (mut accepted, mut ended, mut token) = (0, Vec::new(), 0);
+        for (kind, at, priority) in steps {
+            match kind {
+                0 | 1 => {
+                    let priority = [Priority::Low, Priority::Medium, Priority::High][priority];
+                    outbox.accept(RECIPIENT, draft(priority, 1000 * (priority as usize + 1)), NOW).unwrap();
+                    accepted += 1;
+                }
+                2 => {
+                    token += 1;
+                    let route = if priority == 0 { Route::Gossip } else { Route::Direct };
+                    if let Some(batch) = outbox.launch(RECIPIENT, token, route, NOW)
+                        && !batch.messages.is_empty()
+                    {
+                        flights.push((token, batch));
+                    }
+                }
+                3 if !flights.is_empty() => {
+                    let (token, batch) = flights.remove(at.index(flights.len()));
+                    let upto = batch.messages[at.index(batch.messages.len())].seq + 1;
+                    ended.extend(outbox.settle(&RECIPIENT, &ack(&batch, upto), NOW));
+                    outbox.answered(token, NOW, &mut jitter);
+                }
+                4 if !flights.is_empty() => {
+                    let (token, _) = flights.remove(at.index(flights.len()));
+                    outbox.failed(token, Duration::ZERO, NOW, &mut jitter);
+                }
+                5 => outbox.recall_gossip(&RECIPIENT),
+                6 if !flights.is_empty() => {
+                    let (token, _) = flights.remove(at.index(flights.len()));
+                    ended.extend(outbox.refused(token));
+                    outbox.answered(token, NOW, &mut jitter);
+                }
+                _ => {}
+            }
+            if let Some(destination) = outbox.destination(&RECIPIENT) {
+                destination.check_accounts();
+            }
+            prop_assert_eq!(outbox.len() + ended.len(), accepted);
+        }
+        ended.extend(outbox.drain());
+        prop_assert_eq!(ended.len(), accepted);
+        prop_assert_eq!((outbox.len(), outbox.bytes()), (0, 0));
+        let mut ids: Vec<_> = ended.iter().map(|ended| &ended.message_id).collect();
+        ids.sort();
+        ids.dedup();
+        prop_assert_eq!(ids.len(), accepted);
+    }
+}
