@@ -82,7 +82,7 @@ async fn play(
     story(bootstrap, alice, bob, screen).await?;
     let seconds = start.elapsed().as_secs_f64();
     Ok(format!(
-        "demo: 2 agents, 3 nodes: 2 direct messages delivered, 1 broadcast received, in {seconds:.1} s"
+        "demo: 2 agents, 3 nodes: 2 direct messages delivered, 1 broadcast received, in {seconds:.2} s"
     ))
 }
 
