@@ -22,13 +22,19 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// After an agent became known or a topic ours, it is looked into so soon.
 const SOON: Duration = Duration::from_millis(20);
 /// Unreachable agents that are remembered. Ours: more than are dialled in the longest pause.
-const MAX_BACKOFFS: usize = 1024;
+pub(super) const MAX_BACKOFFS: usize = 1024;
 
 /// When agents are dialled.
 #[derive(Debug, Default)]
 pub(super) struct Connecting {
     next: Duration,
     backoffs: BTreeMap<PeerId, Backoff>,
+}
+
+impl Connecting {
+    pub(super) fn backoffs(&self) -> usize {
+        self.backoffs.len()
+    }
 }
 
 impl Core {

@@ -200,6 +200,18 @@ impl Outlet {
         self.at_writer.is_empty() && self.queues.iter().all(|queue| queue.lines.is_empty())
     }
 
+    /// Lines that wait: those that must be told, mail, broadcasts, news and logs.
+    pub fn lines(&self) -> [usize; 5] {
+        let of = |class: usize| self.queues[class].lines.len();
+        let broadcasts = of(TOPIC_LOW) + of(TOPIC_MEDIUM) + of(TOPIC_HIGH);
+        [of(MUST), of(MAIL), broadcasts, of(NEWS), of(LOG)]
+    }
+
+    /// Lines that the writer holds.
+    pub fn at_writer_lines(&self) -> usize {
+        self.at_writer.len()
+    }
+
     /// What was dropped since the start.
     pub fn total_dropped(&self) -> Dropped {
         self.total

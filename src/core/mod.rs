@@ -4,6 +4,7 @@
 //! what there was, carries out every [`Effect`] of [`Core::poll_effect`], and comes back at [`Core::poll_timeout`]
 //! at the latest. There is no clock, randomness, lock, thread or I/O in here.
 
+pub mod census;
 mod closing;
 mod connecting;
 pub mod delivery;

@@ -34,7 +34,7 @@ const BUSY_MS: u64 = 250;
 /// Bytes of a line beside `data`, at most: names, ids and numbers of a `message`.
 const MESSAGE_LINE_BYTES: usize = 2048;
 /// Senders whose mail came by gossip in one turn and waits for its acknowledgement. Ours.
-const MAX_GOSSIP_ACKS: usize = 256;
+pub(super) const MAX_GOSSIP_ACKS: usize = 256;
 
 /// An acknowledgement that is to go out by gossip.
 #[derive(Debug)]

@@ -18,11 +18,11 @@ use super::identity::{Binding, BindingHash, SignedBinding};
 use super::input::{Now, Token};
 
 /// Things that wait for the crypto pool, by number. Ours: some milliseconds of a busy network.
-const MAX_PARKED: usize = 1024;
+pub(super) const MAX_PARKED: usize = 1024;
 /// … and in bytes: eight of the largest frames.
 const MAX_PARKED_BYTES: usize = 8 << 20;
 /// Agents whose conflicting records are told of. Ours.
-const MAX_CONFLICTS_TOLD: usize = 64;
+pub(super) const MAX_CONFLICTS_TOLD: usize = 64;
 /// What a sender is told to wait when the crypto pool is full, in ms.
 const BUSY_MS: u64 = 500;
 
@@ -63,6 +63,12 @@ pub(super) struct Parking {
     waiting: BTreeMap<BindingHash, Vec<Parked>>,
     number: usize,
     bytes: usize,
+}
+
+impl Parking {
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
 }
 
 impl Core {

@@ -195,6 +195,11 @@ impl Topics {
         })
     }
 
+    /// Topics with broadcasts, or with streams that were used.
+    pub fn len(&self) -> usize {
+        self.topics.len()
+    }
+
     /// Broadcasts that wait.
     pub fn held(&self) -> usize {
         self.topics.values().map(|topic| topic.queue.len()).sum()

@@ -191,6 +191,11 @@ impl Book {
         self.entries.len()
     }
 
+    /// Agents no longer in it whose last order is remembered.
+    pub fn floors(&self) -> usize {
+        self.floors.len()
+    }
+
     /// Whether nobody is in it.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -91,6 +91,16 @@ impl Queries {
         (ended.map(|lookup| lookup.address), next)
     }
 
+    /// Lookups that run.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Lookups that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// A server has become known: takes those who were looked up in vain.
     pub fn wake_all(&mut self) -> Vec<Address> {
         std::mem::take(&mut self.missed).into()
