@@ -224,6 +224,7 @@ impl Node {
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Emit { event, numbered } => lines.push((event, numbered)),
+                Effect::Remember(_) => {}
                 Effect::Network(effect) => self.net.apply(effect),
                 Effect::CheckBinding(binding) => self.crypto.submit(*binding),
                 Effect::Exit(code) => end = Some(code),

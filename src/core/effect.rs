@@ -6,6 +6,7 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Event;
 
+use super::directory::floors::FloorRow;
 use super::identity::SignedBinding;
 use super::input::Token;
 
@@ -21,6 +22,9 @@ pub enum Effect {
     },
     /// Check a binding's signature in the crypto pool; answered by `BindingChecked`.
     CheckBinding(Box<SignedBinding>),
+    /// Keep in the store, if there is one, the order of an agent's newest record, in place of what is kept of that agent. What
+    /// depends on it follows; nobody waits until it is on the disk.
+    Remember(FloorRow),
     /// Do something on the network.
     Network(Network),
     /// Flush and end the process.

@@ -190,6 +190,14 @@ pub enum Input {
         /// Whether the account named in it signed it; `None`: the pool was full and did not look.
         valid: Option<bool>,
     },
+
+    /// The store lost what was in it, or cannot write at present and tries again.
+    StoreFailed {
+        /// For a person.
+        reason: String,
+    },
+    /// The store has written again after `StoreFailed`.
+    StoreRecovered,
 }
 
 /// What became of a publication.

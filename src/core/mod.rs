@@ -46,6 +46,7 @@ use delivery::pacing::Pacer;
 use delivery::topics::Topics;
 use directory::bindings::BindingCache;
 use directory::book::Book;
+use directory::floors::FloorRow;
 use discovery::bootstrap::Bootstraps;
 use discovery::queries::Queries;
 use effect::Effect;
@@ -152,6 +153,8 @@ pub struct Core {
     pause_for: Option<String>,
     pacer: Pacer,
     status_due: Duration,
+    /// Whether the store does not write at present, which has been told.
+    store_failed: bool,
 }
 
 impl Core {
@@ -160,9 +163,12 @@ impl Core {
         let (database, seed) = (setup.database, setup.seed);
         let (ephemeral, connect) = (setup.ephemeral, setup.connect);
         let bootstraps = setup.bootstraps.clone();
+        let mut floors = setup.floors.clone();
         let me = Me::new(setup, now);
+        // Our own floor orders our own records; those of others that speak for us are compared with it there.
+        let own_floor = floors.extract_if(.., |row| row.address == me.address).max_by_key(FloorRow::order);
         let mut core = Core {
-            presence: Presence::new(me.binding.clone(), me.name.clone(), me.role),
+            presence: Presence::new(me.binding.clone(), me.name.clone(), me.role, own_floor.as_ref()),
             me,
             phase: Phase::Idle,
             opted_in: false,
@@ -176,7 +182,7 @@ impl Core {
             tokens: 0,
             counter: 0,
             addrs: Vec::new(),
-            book: Book::default(),
+            book: Book::new(floors),
             bindings: BindingCache::default(),
             bootstraps: Bootstraps::default(),
             queries: Queries::default(),
@@ -199,7 +205,14 @@ impl Core {
             pause_for: None,
             pacer: Pacer::default(),
             status_due: Duration::MAX,
+            store_failed: false,
         };
+        if let Some(row) = own_floor
+            && row.generation > core.me.binding.binding.generation
+        {
+            core.superseded(row.generation, now);
+            return core;
+        }
         for (peer, addr) in bootstraps {
             core.add_bootstrap(peer, addr);
         }
@@ -250,6 +263,9 @@ impl Core {
             Input::QueryEnded { token } => self.on_query_ended(token, now),
             Input::RecordPut { stored } => self.on_record_put(stored, now),
             Input::BindingChecked { hash, valid } => self.on_binding_checked(hash, valid, now),
+
+            Input::StoreFailed { reason } => self.on_store_failed(&reason),
+            Input::StoreRecovered => self.store_failed = false,
         }
     }
 
@@ -315,6 +331,14 @@ impl Core {
     /// Counters and drops, for tests and reports.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// What is remembered for later processes is a second line of defence: the node goes on without it.
+    fn on_store_failed(&mut self, reason: &str) {
+        self.stats.count("store_failures");
+        if !std::mem::replace(&mut self.store_failed, true) {
+            self.log(Level::Warn, "store", format!("what must outlive the process is not kept: {reason}"));
+        }
     }
 
     fn token(&mut self) -> Token {

@@ -162,7 +162,10 @@ impl Core {
             code: "UNBOUND",
             provable: false,
         })?;
-        if binding.generation < self.book.floor(&binding.account) {
+        // The book knows everybody but ourselves.
+        let ours = binding.account == self.me.address;
+        let floor = if ours { self.presence.order().0 } else { self.book.floor(&binding.account) };
+        if binding.generation < floor {
             return Err(Refusal { counter: "frames_superseded", code: "SUPERSEDED", provable: false });
         }
         Ok(())

@@ -10,7 +10,8 @@ use p2p_node_protocol::{
 };
 use prost::Message as _;
 
-use super::effect::{ExitCode, Network};
+use super::directory::floors::FloorRow;
+use super::effect::{Effect, ExitCode, Network};
 use super::envelope::{Hello, WIRE_VERSION, strict_decode};
 use super::input::{Now, Token};
 use super::on_record::Source;
@@ -242,9 +243,16 @@ impl Core {
     }
 
     fn reissue_if_due(&mut self, now: Now) {
-        if let Err(error) = self.presence.issue(now, &self.me.node_key, &mut self.jitter) {
-            let message = format!("our own record cannot be made: {error}");
-            self.complain(ErrorEvent::new(ErrorCode::Internal, message));
+        match self.presence.issue(now, &self.me.node_key, &mut self.jitter) {
+            Ok(true) => {
+                let row = self.presence.current().map(FloorRow::from);
+                self.effects.extend(row.map(Effect::Remember));
+            }
+            Ok(false) => {}
+            Err(error) => {
+                let message = format!("our own record cannot be made: {error}");
+                self.complain(ErrorEvent::new(ErrorCode::Internal, message));
+            }
         }
     }
 }

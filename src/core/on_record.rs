@@ -9,6 +9,7 @@ use p2p_node_protocol::{ErrorCode, ErrorEvent, Level, Role};
 
 use super::Core;
 use super::directory::book::{Change, Order};
+use super::directory::floors::FloorRow;
 use super::directory::record::{RecordError, SignedRecord, kad_key};
 use super::discovery::queries::Wanted;
 use super::effect::{Effect, ExitCode, Network, Verdict};
@@ -152,6 +153,7 @@ impl Core {
                 lifetime: std::time::Duration::from_millis(lifetime),
             });
         }
+        self.effects.push_back(Effect::Remember(FloorRow::from(&signed)));
         let change = self.book.insert(signed.clone(), now);
         self.queries.found(&address);
         self.stats.count("records_accepted");
@@ -168,14 +170,13 @@ impl Core {
 
     /// A record of our own address that we did not issue and that is none of our older ones.
     fn on_own_record(&mut self, signed: &SignedRecord, now: Now) -> Verdict {
-        let ours = self.presence.current().map(|record| record.order()).unwrap_or_default();
+        let ours = self.presence.order();
         if signed.order() <= ours {
             return Verdict::Ignore;
         }
         if signed.order().0 > ours.0 {
-            let message = "a newer generation of this identity is in the network: this node may no longer speak for the address";
-            self.complain(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
-            self.give_up(ExitCode::Config, now);
+            self.effects.push_back(Effect::Remember(FloorRow::from(signed)));
+            self.superseded(signed.order().0, now);
         } else if self.presence.conflicts_with(signed) {
             let message = format!(
                 "{} announces the same address from elsewhere: is the agent's key in use twice? (`--instance` tells apart several nodes of one key)",
@@ -184,6 +185,16 @@ impl Core {
             self.complain(ErrorEvent::new(ErrorCode::IdentityConflict, message));
         }
         Verdict::Accept
+    }
+
+    /// Ends the node: another that speaks for the same address has a newer key.
+    pub(super) fn superseded(&mut self, generation: u64, now: Now) {
+        let message = format!(
+            "generation {generation} of this identity has been seen, which revokes ours ({}): this node may no longer speak for the address",
+            self.me.binding.binding.generation
+        );
+        self.complain(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
+        self.give_up(ExitCode::Config, now);
     }
 
     /// Whether a binding's signature is good. `None`: it is being checked, and `park` comes back afterwards.

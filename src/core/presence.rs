@@ -6,6 +6,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use p2p_node_protocol::Role;
 
+use super::directory::floors::FloorRow;
 use super::directory::record::{
     MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, Record, RecordError,
     SignedRecord,
@@ -47,7 +48,8 @@ pub struct Presence {
     addrs: Option<Vec<Multiaddr>>,
     topics: Vec<String>,
     current: Option<SignedRecord>,
-    last_seq: u64,
+    /// The highest order of a record of ours, by this process or one before it.
+    last: (u64, u64),
     issued: VecDeque<[u8; 32]>,
     conflicts: VecDeque<[u8; 32]>,
     /// When the record is made next; none before there are addresses.
@@ -61,16 +63,20 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// No record yet: it is made when there are addresses.
-    pub fn new(binding: SignedBinding, name: String, role: Role) -> Self {
+    /// No record yet: it is made when there are addresses. `floor` is what is remembered of an earlier process; our records are
+    /// above it even if the clock was set back since.
+    pub fn new(binding: SignedBinding, name: String, role: Role, floor: Option<&FloorRow>) -> Self {
+        // A new generation numbers anew: a seq from a clock that was ahead would keep it from being believed.
+        let generation = binding.binding.generation;
+        let seq = floor.filter(|floor| floor.generation == generation).map_or(0, |floor| floor.seq);
         Presence {
+            last: (generation, seq),
             binding,
             name,
             role,
             addrs: None,
             topics: Vec::new(),
             current: None,
-            last_seq: 0,
             issued: VecDeque::new(),
             conflicts: VecDeque::new(),
             issue_at: None,
@@ -133,17 +139,17 @@ impl Presence {
         self.issue_at = Some(self.issue_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    /// Makes the record anew if it is time.
+    /// Makes the record anew if it is time; whether it did.
     ///
     /// # Errors
     /// When its parts do not fit together, or the binding has expired; it is tried again in `REFRESH`.
-    pub fn issue(&mut self, now: Now, key: &NodeKey, jitter: &mut Jitter) -> Result<(), RecordError> {
-        let (Some(at), Some(addrs)) = (self.issue_at, &self.addrs) else { return Ok(()) };
+    pub fn issue(&mut self, now: Now, key: &NodeKey, jitter: &mut Jitter) -> Result<bool, RecordError> {
+        let (Some(at), Some(addrs)) = (self.issue_at, &self.addrs) else { return Ok(false) };
         if now.mono < at {
-            return Ok(());
+            return Ok(false);
         }
         self.issue_at = Some(now.mono + jitter.around(REFRESH));
-        let seq = now.unix_ms.max(self.last_seq + 1);
+        let seq = now.unix_ms.max(self.last.1.saturating_add(1));
         let binding_end_ms = self.binding.binding.not_after.saturating_mul(1000);
         if binding_end_ms <= now.unix_ms {
             return Err(BindingError::Expired.into());
@@ -162,7 +168,7 @@ impl Presence {
             topics: self.topics.clone(),
         };
         let signed = SignedRecord::decode(record.sign(key)?)?;
-        self.last_seq = seq;
+        self.last = signed.order();
         self.issued.push_back(signed.hash);
         if self.issued.len() > MAX_ISSUED {
             self.issued.pop_front();
@@ -172,7 +178,12 @@ impl Presence {
         if std::mem::take(&mut self.changed) && self.heard {
             self.announce_at = Some(now.mono);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Generation and seq above which no record of ours is.
+    pub fn order(&self) -> (u64, u64) {
+        self.last
     }
 
     /// The record as it stands.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Role;
 
+use super::directory::floors::FloorRow;
 use super::identity::{AgentKey, NodeKey, SignedBinding};
 use super::input::Now;
 use super::scope::AddressScope;
@@ -46,6 +47,8 @@ pub struct Setup {
     pub database: [u8; 16],
     /// Random: seeds the jitter.
     pub seed: u64,
+    /// The highest orders known of agents, our own among them, as `Effect::Remember` left them in a store; oldest first.
+    pub floors: Vec<FloorRow>,
 }
 
 /// Who we are, in every form that is needed.

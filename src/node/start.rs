@@ -129,6 +129,7 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         boot: word(16),
         database,
         seed: word(24),
+        floors: Vec::new(),
     };
     Ok(Started { setup, swarm, lock })
 }

@@ -5,8 +5,10 @@ mod carry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
+use p2p_node::core::directory::floors::FloorRow;
 use p2p_node::core::effect::{ExitCode, Verdict};
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
@@ -33,6 +35,8 @@ pub struct Node {
     judged: BTreeMap<Token, Verdict>,
     gossip: BTreeMap<Token, (PeerId, String, Bytes)>,
     dead: bool,
+    /// What a store would hold, by address.
+    pub kept: BTreeMap<Address, FloorRow>,
 }
 
 /// What may be done to an input on its way.
@@ -111,9 +115,14 @@ impl Mesh {
 
     /// Adds a node with the key of `number` and waits until it is ready.
     pub fn add(&mut self, number: u8, role: Role) -> usize {
+        self.add_with(number, role, |_| {})
+    }
+
+    /// As `add`, with a setup that may be changed.
+    pub fn add_with(&mut self, number: u8, role: Role, change: impl FnOnce(&mut Setup)) -> usize {
         let node = node_key(number);
         let agent = agent_key(number);
-        let setup = Setup {
+        let mut setup = Setup {
             binding: agent.bind(binding(number, 0, &node)).unwrap(),
             node_key: node,
             agent: Some(agent),
@@ -130,7 +139,9 @@ impl Mesh {
             boot: u64::from(number) + self.nodes.len() as u64,
             database: [number ^ self.nodes.len() as u8; 16],
             seed: u64::from(number),
+            floors: Vec::new(),
         };
+        change(&mut setup);
         let core = Core::new(setup, self.clock());
         self.nodes.push(Node {
             core,
@@ -145,6 +156,7 @@ impl Mesh {
             judged: BTreeMap::new(),
             gossip: BTreeMap::new(),
             dead: false,
+            kept: BTreeMap::new(),
         });
         let index = self.nodes.len() - 1;
         self.say(index, r#"{"type":"connect","protocol":1,"id":"connect"}"#);

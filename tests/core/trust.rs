@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::mesh::{Mesh, START_MS, agent_key, binding, node_key};
 
-fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
+pub fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
     let record = Record {
         network: "dev".to_owned(),
         binding: agent_key(number).bind(binding(number, generation, node)).unwrap(),
@@ -31,7 +31,7 @@ fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
 }
 
 /// A frame by the agent of `number`, for `scope`.
-fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut FrameBody)) -> Bytes {
+pub fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut FrameBody)) -> Bytes {
     let node = node_key(number);
     let message = Message {
         stream: Bytes::from_static(&[5; 16]),
@@ -53,18 +53,18 @@ fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut FrameB
     sign_frame(&body, &node)
 }
 
-fn topic() -> Scope {
+pub fn topic() -> Scope {
     Scope::Topic("jobs".to_owned())
 }
 
 /// A node that subscribes to `jobs`, and a stranger's PeerId.
-fn listener() -> Mesh {
+pub fn listener() -> Mesh {
     let mut mesh = Mesh::new(1);
     mesh.say(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
     mesh
 }
 
-fn gossip(mesh: &mut Mesh, token: u64, topic: &str, data: Bytes) -> Verdict {
+pub fn gossip(mesh: &mut Mesh, token: u64, topic: &str, data: Bytes) -> Verdict {
     let before = mesh.verdicts(0).len();
     let from = node_key(50).peer_id();
     mesh.input(0, Input::Gossip { token, from, topic: topic.to_owned(), data });

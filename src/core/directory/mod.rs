@@ -2,4 +2,5 @@
 
 pub mod bindings;
 pub mod book;
+pub mod floors;
 pub mod record;

@@ -7,7 +7,7 @@ fn at(seconds: f64) -> Now {
 }
 
 fn presence() -> (Presence, Jitter) {
-    (Presence::new(agent().bind(binding()).unwrap(), "alice".into(), Role::Full), Jitter::new(1))
+    (Presence::new(agent().bind(binding()).unwrap(), "alice".into(), Role::Full, None), Jitter::new(1))
 }
 
 fn addr(port: u16) -> Multiaddr {
@@ -196,4 +196,21 @@ fn topics_take_the_room_there_is() {
         6,
         "a short one fits where a long one did not"
     );
+}
+
+#[test]
+fn records_are_above_those_of_an_earlier_process_even_if_the_clock_was_set_back() {
+    let order = |generation, seq| {
+        let floor = FloorRow { address: agent().address(), generation, seq, hash: [0; 32] };
+        let binding = agent().bind(binding()).unwrap();
+        let mut presence = Presence::new(binding, String::new(), Role::Full, Some(&floor));
+        presence.set_addrs(vec![addr(1)], at(0.0));
+        assert!(presence.issue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
+        assert!(!presence.issue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
+        presence.order()
+    };
+    let now_ms = NOW_SECS * 1000;
+    assert_eq!(order(0, now_ms - 1), (0, now_ms));
+    assert_eq!(order(0, now_ms + 5000), (0, now_ms + 5001));
+    assert_eq!(order(1, now_ms + 5000), (0, now_ms), "another generation has another clock");
 }

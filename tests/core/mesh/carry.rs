@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use libp2p::PeerId;
+use p2p_node::core::directory::floors::FloorRow;
+use p2p_node::core::directory::record::SignedRecord;
 use p2p_node::core::effect::{Effect, Network, Verdict};
 use p2p_node::core::input::{Input, PublishOutcome};
-use p2p_node_protocol::{Event, line};
+use p2p_node_protocol::line;
 
 use super::Mesh;
 
@@ -35,13 +37,14 @@ impl Mesh {
                 let mut bytes = Vec::new();
                 line::encode_event(&event, numbered.then_some(0), &mut bytes);
                 let value = serde_json::from_slice(&bytes).unwrap();
-                if !matches!(event, Event::Log(_)) {
-                    self.nodes[node].lines.push(value);
-                }
+                self.nodes[node].lines.push(value);
             }
             Effect::CheckBinding(binding) => {
                 let valid = self.crypto.then(|| binding.verify_signature());
                 self.wire.push_back((node, Input::BindingChecked { hash: binding.hash(), valid }));
+            }
+            Effect::Remember(row) => {
+                self.nodes[node].kept.insert(row.address, row);
             }
             Effect::Exit(code) => self.nodes[node].exit = Some(code),
             Effect::Network(effect) => self.network(node, peer, effect),
@@ -112,6 +115,12 @@ impl Mesh {
                 }
             }
             Network::PutRecord { key, value, .. } => {
+                let row = FloorRow::from(&SignedRecord::decode(value.clone()).unwrap());
+                assert_eq!(
+                    self.nodes[node].kept.get(&row.address),
+                    Some(&row),
+                    "remembered before it is told"
+                );
                 let servers: Vec<usize> = self
                     .neighbours(node)
                     .into_iter()
