@@ -5,6 +5,7 @@
 //! at the latest. There is no clock, randomness, lock, thread or I/O in here.
 
 pub mod census;
+mod clock;
 mod closing;
 mod connecting;
 pub mod delivery;
@@ -124,6 +125,7 @@ pub struct Core {
     jitter: Jitter,
     tokens: Token,
     counter: u64,
+    wall_clock: clock::WallClock,
 
     addrs: Vec<Multiaddr>,
     presence: Presence,
@@ -181,6 +183,7 @@ impl Core {
             jitter: Jitter::new(seed),
             tokens: 0,
             counter: 0,
+            wall_clock: clock::WallClock::new(now),
             addrs: Vec::new(),
             book: Book::new(floors),
             bindings: BindingCache::default(),
@@ -271,6 +274,7 @@ impl Core {
 
     /// Does what is due, and sends what has gathered since the last turn.
     pub fn turn(&mut self, now: Now) {
+        self.keep_time(now);
         if matches!(self.phase, Phase::Ready | Phase::Closing { .. }) {
             self.keep_joined(now);
             self.keep_connected(now);

@@ -14,7 +14,7 @@ use super::directory::record::{RecordError, SignedRecord, kad_key};
 use super::discovery::queries::Wanted;
 use super::effect::{Effect, ExitCode, Network, Verdict};
 use super::envelope::{Busy, Response};
-use super::identity::binding::BINDING_LIFE_SECS;
+use super::identity::binding::{BINDING_LIFE_SECS, MAX_SKEW_SECS};
 use super::identity::{Binding, BindingHash, SignedBinding};
 use super::input::{Now, Token};
 
@@ -99,6 +99,12 @@ impl Core {
             return Some(self.refuse_record("records_of_others", Verdict::Reject));
         }
         if self.presence.is_ours(&signed) {
+            // That is what we want to read back from the DHT.
+            let current = self.presence.current().is_some_and(|current| current.hash == signed.hash);
+            if current && matches!(source, Source::Answer) {
+                self.queries.found(&self.me.address);
+                self.presence.put_succeeded();
+            }
             return Some(Verdict::Ignore);
         }
         let order = self.book.compare(&signed);
@@ -177,6 +183,10 @@ impl Core {
         if signed.order().0 > ours.0 {
             self.effects.push_back(Effect::Remember(FloorRow::from(signed)));
             self.superseded(signed.order().0, now);
+        } else if signed.peer_id() == self.me.peer && self.is_from_before(signed) {
+            // By the process before this one, whose clock was ahead of ours.
+            self.stats.count("records_outdone");
+            self.presence.outdone(signed.order().1, now);
         } else if self.presence.conflicts_with(signed) {
             let message = format!(
                 "{} announces the same address from elsewhere: is the agent's key in use twice? (`--instance` tells apart several nodes of one key)",
@@ -185,6 +195,11 @@ impl Core {
             self.complain(ErrorEvent::new(ErrorCode::IdentityConflict, message));
         }
         Verdict::Accept
+    }
+
+    /// Whether a record was made before this process began, as far as two clocks can tell.
+    fn is_from_before(&self, signed: &SignedRecord) -> bool {
+        signed.record.issued_at_ms <= self.me.started_ms.saturating_add(MAX_SKEW_SECS * 1000)
     }
 
     /// Ends the node: another that speaks for the same address has a newer key.
@@ -295,17 +310,24 @@ impl Core {
         if let Some((token, address)) = next {
             self.start_query(token, &address);
         }
-        if let Some(address) = ended
-            && self.book.get(&address, now.unix_ms).is_none()
-        {
-            self.mail_unresolved(&address, now);
+        match ended {
+            Some((address, false)) if address == self.me.address => {
+                self.stats.count("records_not_kept");
+                self.presence.put_failed(now, &mut self.jitter);
+            }
+            Some((address, _)) if self.book.get(&address, now.unix_ms).is_none() => {
+                self.mail_unresolved(&address, now);
+            }
+            Some(_) | None => {}
         }
     }
 
     pub(super) fn on_record_put(&mut self, stored: bool, now: Now) {
         if stored {
             self.stats.count("records_published");
-            self.presence.put_succeeded();
+            // That a server answered proves nothing: what it keeps has to be read back, and may be newer than what we
+            // know of ourselves (`reference/libp2p.md`).
+            self.resolve(self.me.address);
         } else {
             self.presence.put_failed(now, &mut self.jitter);
         }
@@ -315,9 +337,9 @@ impl Core {
     pub(super) fn renew_binding(&mut self, now: Now) {
         let now_secs = now.unix_ms / 1000;
         let old = &self.me.binding.binding;
-        let (Some(agent), true) = (&self.me.agent, now_secs + BINDING_LIFE_SECS / 2 > old.not_after) else {
-            return;
-        };
+        // One that begins in the future was made by a clock that was ahead.
+        let due = now_secs + BINDING_LIFE_SECS / 2 > old.not_after || now_secs < old.not_before;
+        let (Some(agent), true) = (&self.me.agent, due) else { return };
         let binding =
             Binding { not_before: now_secs, not_after: now_secs + BINDING_LIFE_SECS, ..old.clone() };
         match agent.bind(binding) {

@@ -32,6 +32,9 @@ impl World {
         match effect {
             Effect::Emit { event, .. } => self.nodes[node].parent.unread.push_back(event),
             Effect::CheckBinding(binding) => self.check(node, &binding),
+            Effect::Remember(row) => {
+                self.nodes[node].floors.insert(row.address, row);
+            }
             Effect::Exit(code) => self.exited(node, code),
             Effect::Network(effect) => self.network(node, effect),
         }

@@ -45,11 +45,15 @@ fn operation(
     operations: &mut Vec<(Duration, Operation)>,
 ) -> Operation {
     let node = rng.below(nodes);
-    let later = |rng: &mut Rng| round((at + rng.between(Duration::from_secs(1), Duration::from_secs(90))).min(run));
+    let later =
+        |rng: &mut Rng| round((at + rng.between(Duration::from_secs(1), Duration::from_secs(90))).min(run));
     match rng.below(14) {
         0..=2 => {
-            let start =
-                Operation::Start { node, keeping: rng.permille(500), moved: node >= servers && rng.permille(500) };
+            let start = Operation::Start {
+                node,
+                keeping: rng.permille(500),
+                moved: node >= servers && rng.permille(500),
+            };
             operations.push((later(rng), start));
             Operation::Crash(node)
         }

@@ -176,7 +176,8 @@ impl World {
         let lines = core.census().iter().any(|holding| holding.name.starts_with("lines") && holding.size > 0);
         if told && !lines {
             let accepted = here.parent.mails.values().filter(|mail| mail.accepted).count();
-            let kept = core.census().iter().find(|holding| holding.name == "mails in the outbox").map(|h| h.size);
+            let kept =
+                core.census().iter().find(|holding| holding.name == "mails in the outbox").map(|h| h.size);
             if kept != Some(accepted) {
                 let what = format!("{accepted} accepted and not ended, {kept:?} in the outbox");
                 self.breaks("accepted mail does not vanish", node, what);

@@ -182,8 +182,7 @@ impl World {
         let over = (pair(from, to), epoch);
         let (lost, unheard) = (token.is_some() && self.is_lost(), token.is_some() && self.is_lost());
         let heard = !unheard;
-        let request =
-            Request { from, life, token, over, to, answered: false, over_with: false, heard };
+        let request = Request { from, life, token, over, to, answered: false, over_with: false, heard };
         let asked = self.token();
         self.requests.insert(asked, request);
         self.at(self.now + TIMEOUT, Happening::Overdue(asked));

@@ -16,11 +16,12 @@ mod trace;
 mod traffic;
 mod world;
 
-use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use report::Report;
-use run::{Outcome, run, shrink};
+use run::{run, shrink};
 use scenario::Scenario;
+use world::Broken;
 
 /// Seeds that every run of the tests tries.
 const SEEDS: u64 = 100;
@@ -32,13 +33,44 @@ fn wanted(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Runs a scenario; if it fails, says how to see it again, and what is left of it when it is made small.
-fn hold(scenario: &Scenario) -> Outcome {
-    let outcome = run(scenario);
-    let Some(broken) = &outcome.broken else { return outcome };
-    let small = shrink(scenario, broken, SHRINKING);
-    let again = run(&small).broken.unwrap_or_else(|| broken.clone());
-    panic!("{broken}\n\nreplay with `just sim SEED={}`\n\nsmaller, it breaks so: {again}\n{small}", scenario.seed);
+/// What many runs came to.
+#[derive(Default)]
+struct Total {
+    report: Report,
+    steps: u64,
+    simulated: Duration,
+    failures: Vec<(Scenario, Broken)>,
+}
+
+impl Total {
+    fn take(&mut self, scenario: Scenario) {
+        let outcome = run(&scenario);
+        self.report.add(&outcome.report);
+        self.steps += outcome.steps;
+        self.simulated += outcome.simulated;
+        self.failures.extend(outcome.broken.map(|broken| (scenario, broken)));
+    }
+
+    fn add(&mut self, other: Total) {
+        self.report.add(&other.report);
+        self.steps += other.steps;
+        self.simulated += other.simulated;
+        self.failures.extend(other.failures);
+    }
+
+    /// Says how to see each failure again, and what is left of the first when it is made small.
+    fn hold(self) -> Total {
+        let Some((scenario, broken)) = self.failures.first() else { return self };
+        for (scenario, broken) in &self.failures {
+            println!("replay with `just sim SEED={}`: {broken}", scenario.seed);
+        }
+        let small = shrink(scenario, broken, SHRINKING);
+        let again = run(&small).broken.unwrap_or_else(|| broken.clone());
+        panic!(
+            "{} of the scenarios fail\n\nsmaller, the first breaks so: {again}\n{small}",
+            self.failures.len()
+        );
+    }
 }
 
 #[test]
@@ -48,39 +80,26 @@ fn seeds() {
         Err(_) => (wanted("FIRST_SEED", 1), wanted("SEEDS", SEEDS)),
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let mut totals: Vec<(Report, u64, f64)> = Vec::new();
+    let began = Instant::now();
+    let mut total = Total::default();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|worker| {
                 scope.spawn(move || {
-                    let (mut report, mut steps, mut simulated) = (Report::default(), 0, 0.0);
-                    for seed in (first..first + number).skip(worker as usize).step_by(threads as usize) {
-                        let outcome = hold(&generate::scenario(seed));
-                        report.add(&outcome.report);
-                        steps += outcome.steps;
-                        simulated += outcome.simulated.as_secs_f64();
-                    }
-                    (report, steps, simulated)
+                    let mut total = Total::default();
+                    let seeds = (first..first + number).skip(worker as usize);
+                    seeds.step_by(threads as usize).for_each(|seed| total.take(generate::scenario(seed)));
+                    total
                 })
             })
             .collect();
-        for worker in workers {
-            match worker.join() {
-                Ok(total) => totals.push(total),
-                Err(failure) => std::panic::resume_unwind(failure),
-            }
-        }
+        workers.into_iter().for_each(|worker| total.add(worker.join().expect("no panic")));
     });
-    let mut report = Report::default();
-    let (mut steps, mut simulated) = (0, 0.0);
-    for (part, more_steps, more_time) in totals {
-        report.add(&part);
-        steps += more_steps;
-        simulated += more_time;
-    }
-    let mut text = String::new();
-    writeln!(text, "{number} seeds, {steps} steps, {:.1} simulated hours", simulated / 3600.0).unwrap();
-    println!("{text}{report}");
+    let hours = total.simulated.as_secs_f64() / 3600.0;
+    let pace = hours / began.elapsed().as_secs_f64();
+    println!("{number} seeds, {} steps, {hours:.1} simulated hours, {pace:.2} of them a second", total.steps);
+    println!("{}", total.report);
+    total.hold();
 }
 
 #[test]
@@ -97,7 +116,9 @@ fn scenarios_are_read_as_they_are_written() {
         let scenario = generate::scenario(seed);
         assert_eq!(scenario.to_string().parse::<Scenario>().unwrap(), scenario);
     }
-    for bad in ["", "seed x", "seed 1\nnodes 3 servers 1\nlinks 1ms to 2ms loss 0 twice 0 late 0\nrun 5ms\n1ms fly"] {
+    for bad in
+        ["", "seed x", "seed 1\nnodes 3 servers 1\nlinks 1ms to 2ms loss 0 twice 0 late 0\nrun 5ms\n1ms fly"]
+    {
         assert!(bad.parse::<Scenario>().is_err(), "{bad:?}");
     }
 }

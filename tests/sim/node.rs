@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
+use p2p_node::core::directory::floors::FloorRow;
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use p2p_node::core::input::{Now, Token};
@@ -65,6 +67,8 @@ pub struct Node {
     pub wake: Option<Duration>,
     /// Calls in a row without time passing.
     pub calls: u32,
+    /// Its disk: the floors that it had remembered.
+    pub floors: BTreeMap<Address, FloorRow>,
     binding: SignedBinding,
 }
 
@@ -100,6 +104,7 @@ impl Node {
             honesty: Honesty::Honest,
             wake: None,
             calls: 0,
+            floors: BTreeMap::new(),
             binding: agent.bind(binding).unwrap(),
         }
     }
@@ -127,7 +132,9 @@ impl Node {
         moved: bool,
         bootstraps: Vec<(PeerId, Multiaddr)>,
     ) {
-        let _ = keeping;
+        if !keeping {
+            self.floors.clear();
+        }
         self.life += 1;
         self.started = now;
         self.moves += u16::from(moved);
@@ -148,6 +155,7 @@ impl Node {
             ephemeral: false,
             scope: AddressScope::Loopback,
             boot: word(16),
+            floors: self.floors.values().cloned().collect(),
             database: random[..16].try_into().unwrap(),
             seed: word(24),
         };

@@ -72,7 +72,11 @@ impl fmt::Display for Report {
         let share = self.delivered as f64 * 100.0 / ended.max(1) as f64;
         writeln!(f, "mails {} delivered {} ({share:.2} % of those that ended)", self.mails, self.delivered)?;
         writeln!(f, "expired {} failed {} refused {}", self.expired, self.failed, self.refused)?;
-        writeln!(f, "crashes {} mails lost in them {} mails received again after one {}", self.crashes, self.lost_in_crashes, self.again_after_crash)?;
+        writeln!(
+            f,
+            "crashes {} mails lost in them {} mails received again after one {}",
+            self.crashes, self.lost_in_crashes, self.again_after_crash
+        )?;
         let (median, tail) = (self.percentile(50), self.percentile(99));
         writeln!(f, "latency ms p50 {median} p99 {tail}")?;
         let hops = self.hops as f64 / self.published.max(1) as f64;

@@ -39,8 +39,4 @@ impl Rng {
         let span = most.saturating_sub(least).as_micros() as u64;
         least + Duration::from_micros(self.next() % (span + 1))
     }
-
-    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
-        (!from.is_empty()).then(|| &from[self.below(from.len())])
-    }
 }

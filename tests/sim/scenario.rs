@@ -32,16 +32,31 @@ pub enum Operation {
     /// Random mail and broadcasts among everybody, so many in a hundred seconds.
     Traffic(u32),
     /// Mail from one to another.
-    Burst { from: usize, to: usize, count: u32, bytes: usize, priority: Priority, route: Route, ttl: Duration },
+    Burst {
+        from: usize,
+        to: usize,
+        count: u32,
+        bytes: usize,
+        priority: Priority,
+        route: Route,
+        ttl: Duration,
+    },
     /// Nodes of this range hear nobody else, and nobody else them.
-    Part { first: usize, last: usize },
+    Part {
+        first: usize,
+        last: usize,
+    },
     Heal,
     /// The connection of two ends; it may be made again.
     Cut(usize, usize),
     /// `kill -9`.
     Crash(usize),
     /// With what was on its disk, or with nothing but its keys; perhaps on another port.
-    Start { node: usize, keeping: bool, moved: bool },
+    Start {
+        node: usize,
+        keeping: bool,
+        moved: bool,
+    },
     /// End of stdin.
     Eof(usize),
     /// The wall clock jumps, in ms.
@@ -232,6 +247,13 @@ impl FromStr for Scenario {
             let at = words.time().map_err(|error| format!("{line:?}: {error}"))?;
             Ok((at, words.operation().map_err(|error| format!("{line:?}: {error}"))?))
         });
-        Ok(Scenario { seed, nodes, servers, links, run, operations: operations.collect::<Result<_, String>>()? })
+        Ok(Scenario {
+            seed,
+            nodes,
+            servers,
+            links,
+            run,
+            operations: operations.collect::<Result<_, String>>()?,
+        })
     }
 }

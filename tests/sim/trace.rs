@@ -36,7 +36,8 @@ impl Trace {
             Effect::Emit { event, .. } => discriminant(event).hash(&mut self.hash),
             Effect::Network(network) => {
                 discriminant(network).hash(&mut self.hash);
-                if let Network::Publish { data: bytes, .. } | Network::SendMail { frame: bytes, .. } = network {
+                if let Network::Publish { data: bytes, .. } | Network::SendMail { frame: bytes, .. } = network
+                {
                     bytes.hash(&mut self.hash);
                 }
             }

@@ -78,7 +78,15 @@ impl World {
     }
 
     /// Has a parent send mail, and holds its node to it.
-    pub fn mail(&mut self, node: usize, to: usize, bytes: usize, priority: Priority, route: Route, ttl: Duration) {
+    pub fn mail(
+        &mut self,
+        node: usize,
+        to: usize,
+        bytes: usize,
+        priority: Priority,
+        route: Route,
+        ttl: Duration,
+    ) {
         let (now, address) = (self.now, self.nodes[to].address.clone());
         let parent = &mut self.nodes[node].parent;
         // The number of the command is the number of the mail.

@@ -25,19 +25,39 @@ const CALLS_AT_ONCE: u32 = 10_000;
 pub enum Happening {
     /// Something happens to a node, if it still lives the same life and, where it came over a connection, that is still
     /// the same one.
-    Input { node: usize, life: u32, over: Option<(Pair, u64)>, input: Input },
+    Input {
+        node: usize,
+        life: u32,
+        over: Option<(Pair, u64)>,
+        input: Input,
+    },
     /// A core asked to be called.
-    Wake { node: usize, life: u32 },
+    Wake {
+        node: usize,
+        life: u32,
+    },
     /// A dial arrives where it was sent to.
-    Dialled { from: usize, life: u32, peer: PeerId, to: Option<usize> },
+    Dialled {
+        from: usize,
+        life: u32,
+        peer: PeerId,
+        to: Option<usize>,
+    },
     /// A request for which nobody answered is over.
     Overdue(Token),
     /// An answer arrives.
-    Answered { asked: Token, body: Bytes },
+    Answered {
+        asked: Token,
+        body: Bytes,
+    },
     /// Both ends of a connection notice that nothing comes through it.
     Silent(Pair, u64),
     /// Mail must have been told of by now.
-    Deadline { node: usize, life: u32, serial: u64 },
+    Deadline {
+        node: usize,
+        life: u32,
+        serial: u64,
+    },
     /// Random mail, crashes.
     Second,
     Do(Operation),
