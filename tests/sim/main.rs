@@ -3,6 +3,7 @@
 
 mod carry;
 mod deeds;
+mod fixtures;
 mod generate;
 mod lines;
 mod links;
@@ -99,6 +100,35 @@ fn seeds() {
     let pace = hours / began.elapsed().as_secs_f64();
     println!("{number} seeds, {} steps, {hours:.1} simulated hours, {pace:.2} of them a second", total.steps);
     println!("{}", total.report);
+    total.hold();
+}
+
+/// Runs every kept scenario, and compares what it came to with what it came to before: `fixtures/scenarios/report.txt`, which
+/// `UPDATE_FIXTURES=1` writes anew.
+#[test]
+fn kept_scenarios_hold_and_come_to_the_same() {
+    let mut total = Total::default();
+    let mut lines = String::new();
+    for (name, scenario) in fixtures::all() {
+        let mut one = Total::default();
+        one.take(scenario);
+        lines += &format!("{name}: {}\n", one.report.summary());
+        total.add(one);
+    }
+    println!("{lines}\n{}", total.report);
+    total.hold();
+    fixtures::compare(&lines);
+}
+
+/// A scenario of one's own: `SCENARIO` names its file.
+#[test]
+fn scenario_of_a_file() {
+    let Ok(path) = std::env::var("SCENARIO") else { return };
+    let text = std::fs::read_to_string(path).expect("a file that can be read");
+    let began = Instant::now();
+    let mut total = Total::default();
+    total.take(text.parse().expect("a scenario"));
+    println!("{} steps in {:?}\n{}", total.steps, began.elapsed(), total.report);
     total.hold();
 }
 

@@ -59,6 +59,24 @@ impl Report {
         other.most.values().for_each(|holding| self.held(*holding));
     }
 
+    /// The few numbers by which two runs are compared.
+    pub fn summary(&self) -> String {
+        format!(
+            "mails {} delivered {} expired {} failed {} refused {} lost {} broadcasts {} p50 {} p99 {} frames {} hops {}",
+            self.mails,
+            self.delivered,
+            self.expired,
+            self.failed,
+            self.refused,
+            self.lost_in_crashes,
+            self.broadcasts_received,
+            self.percentile(50),
+            self.percentile(99),
+            self.frames,
+            self.hops,
+        )
+    }
+
     fn percentile(&self, of_hundred: usize) -> u32 {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
