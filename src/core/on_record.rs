@@ -107,7 +107,7 @@ impl Core {
             }
             return Some(Verdict::Ignore);
         }
-        let order = self.book.compare(&signed);
+        let order = self.book.compare(&signed, now.unix_ms);
         match order {
             // It was checked when it came first, perhaps by another way: those behind us may not have it yet.
             Order::Same if signed.record.expires_at_ms > now.unix_ms => return Some(Verdict::Accept),

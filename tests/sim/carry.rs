@@ -194,6 +194,8 @@ impl World {
             old.pop_front();
         }
         let peer = self.nodes[node].peer;
+        // Kademlia keeps what it puts, and a server gives it out.
+        self.nodes[node].kept.insert(key.clone(), value.clone());
         let mut stored = false;
         for server in self.servers_of(node) {
             if self.is_lost() {

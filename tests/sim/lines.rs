@@ -129,10 +129,12 @@ impl World {
                 if recipient.ever.contains(&name) {
                     return;
                 }
-                if recipient.reads && !recipient.cut_short {
+                if recipient.cut_short {
+                    // It may have been among what nobody read.
+                } else if recipient.reads {
                     self.breaks("delivered means that it arrived", node, format!("{name:?} to {}", mail.to));
-                } else if self.nodes[mail.to].core.is_some() {
-                    self.nodes[mail.to].parent.owed.insert(name);
+                } else {
+                    recipient.owed.insert(name);
                 }
             }
             DeliveryState::Expired => self.report.expired += 1,
