@@ -63,7 +63,6 @@ pub fn run(command: &mut Command) -> Result<String, String> {
 /// A js-libp2p node; killed and reaped when dropped.
 pub struct Js {
     child: Child,
-    pub peer_id: String,
     pub addr: String,
     asked: u32,
 }
@@ -79,8 +78,7 @@ impl Js {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = Child::start(TempDir::new().unwrap(), command);
         let ready = child.expect("a js node", |event| event["type"] == "ready");
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        Some(Js { child, peer_id: text(&ready["peerId"]), addr: text(&ready["addrs"][0]), asked: 0 })
+        Some(Js { child, addr: ready["addrs"][0].as_str().unwrap().to_owned(), asked: 0 })
     }
 
     /// Carries a command out; what came of it, or why nothing did.

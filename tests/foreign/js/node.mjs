@@ -73,7 +73,7 @@ const judge = (topic, { msgId, propagationSource }, verdict) => {
 
 pubsub.addEventListener("gossipsub:message", ({ detail }) => {
   const topic = detail.msg.topic.slice(PREFIX.length);
-  const data = detail.msg.data;
+  const data = Uint8Array.from(detail.msg.data); // It may be a Buffer, which shows itself in its own way.
   const here = { network: NETWORK, topic, nowMs: Date.now() };
   try {
     const read = topic === "agent-announcements" ? readRecord(data, here) : readFrame(data, here);

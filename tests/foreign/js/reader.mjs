@@ -5,7 +5,7 @@ import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { sha256, sha512 } from "@noble/hashes/sha2.js";
 import { keccak_256 as keccak } from "@noble/hashes/sha3.js";
 import { bytesToHex, concatBytes, hexToBytes, utf8ToBytes } from "@noble/hashes/utils.js";
-import { decode, must, toInt } from "./wire.mjs";
+import { decode, must, toInt, toIntLE } from "./wire.mjs";
 
 const same = (a, b) => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
@@ -18,10 +18,10 @@ export const kadKey = (networkName, address) =>
 
 // The library's own check multiplies the equation by the cofactor.
 function verifyEd25519(signature, signed, key) {
-  const [r, s] = [signature.subarray(0, 32), toInt(signature.slice(32).reverse())];
+  const [r, s] = [signature.subarray(0, 32), toIntLE(signature.subarray(32))];
   const [R, A] = [ed25519.Point.fromBytes(r), ed25519.Point.fromBytes(key)];
   must(s < ed25519.Point.Fn.ORDER && !R.isSmallOrder() && !A.isSmallOrder(), "signature: not strict");
-  const k = toInt(sha512(concatBytes(r, key, signed)).reverse()) % ed25519.Point.Fn.ORDER;
+  const k = toIntLE(sha512(concatBytes(r, key, signed))) % ed25519.Point.Fn.ORDER;
   must(ed25519.Point.BASE.multiplyUnsafe(s).equals(R.add(A.multiplyUnsafe(k))), "signature: forged");
 }
 

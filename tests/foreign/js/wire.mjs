@@ -5,6 +5,8 @@ export const must = (holds, what) => {
   if (!holds) throw new Error(what);
 };
 export const toInt = (bytes) => BigInt("0x" + (bytesToHex(bytes) || "0"));
+// A copy, because to slice a Buffer is not to copy it.
+export const toIntLE = (bytes) => toInt(Uint8Array.from(bytes).reverse());
 
 // Field n of a message is the nth of its list: name, type, and the least and the largest length (of bytes
 // and texts) or value (of integers). `many` counts repetitions; of the fields of one `oneof` exactly one is there.
@@ -136,12 +138,7 @@ export function decode(type, input) {
     must(field && (number > last || (number === last && field.many)), `${type}: field ${number}`);
     must(wire === ({ int: 0, fixed: 1 }[field.kind] ?? 2), "wire type");
     last = number;
-    let value =
-      field.kind === "int"
-        ? varint()
-        : field.kind === "fixed"
-          ? toInt(take(8).slice().reverse())
-          : take(Number(varint()));
+    let value = field.kind === "int" ? varint() : field.kind === "fixed" ? toIntLE(take(8)) : take(Number(varint()));
     must(
       field.many || field.oneof || field.kind === "message" || (value.length ?? value) > 0,
       `${field.name}: a default written out`,
