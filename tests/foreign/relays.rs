@@ -34,6 +34,11 @@ fn knows_only(child: &mut Child, agents: u64) {
     assert_eq!((&status["peers"], &status["agents"]), (&json!(1), &json!(agents)), "{status}");
 }
 
+/// Waits until the js node has both agents in its mesh: it passes nothing on to a peer that has only just subscribed.
+fn meshed(js: &mut Js, topic: &str) {
+    js.until("mesh", json!({"topic":topic}), |answer| answer["mesh"].as_array().unwrap().len() == 2);
+}
+
 #[test]
 fn a_foreign_node_carries_broadcasts_and_no_forgery_gets_past_an_agent() {
     let Some(mut js) = Js::start() else { return };
@@ -41,9 +46,7 @@ fn a_foreign_node_carries_broadcasts_and_no_forgery_gets_past_an_agent() {
     js.subscribe(CHAT);
     let (mut alice, alice_ready) = chatter(0x63, &js);
     let (mut bob, bob_ready) = chatter(0x64, &js);
-    js.until("subscribers", json!({"topic":CHAT}), |answer| {
-        answer["subscribers"].as_array().unwrap().len() == 2
-    });
+    meshed(&mut js, CHAT);
 
     for number in 0..20 {
         let id = format!("number {number}");
@@ -95,12 +98,16 @@ fn mail_and_its_acknowledgement_go_through_a_foreign_node() {
     js.ask("dial", json!({"addr":bob_ready["addrs"][0]}));
     alice.until("alice connected", |status| status["peers"] == 1);
     bob.until("bob connected", |status| status["peers"] == 1);
-    js.subscribe("agent-announcements");
-    js.subscribe("agent-messages");
+    js.ask("hold", json!({"topic":"agent-announcements"}));
+    for topic in ["agent-announcements", "agent-messages"] {
+        js.subscribe(topic);
+        meshed(&mut js, topic);
+    }
     for ready in [&alice_ready, &bob_ready] {
         let announced = js.heard("agent-announcements", |event| event["from"] == ready["address"]);
         assert_eq!((&announced["peerId"], &announced["via"]), (&ready["peerId"], &ready["peerId"]));
     }
+    js.ask("release", json!({"topic":"agent-announcements"}));
 
     let exchange = |from: &mut Child, sender: &Value, to: &Child, recipient: &Value| {
         from.say(json!({"type":"send","peerId":recipient["address"],"data":"a letter","id":"mail"}));

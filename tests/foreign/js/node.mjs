@@ -107,7 +107,7 @@ async function lookup(address) {
 const commands = {
   dial: async ({ addr }) => ({ peer: (await node.dial(multiaddr(addr))).remotePeer.toString() }),
   subscribe: ({ topic }) => pubsub.subscribe(PREFIX + topic),
-  subscribers: ({ topic }) => ({ subscribers: pubsub.getSubscribers(PREFIX + topic).map(String) }),
+  mesh: ({ topic }) => ({ mesh: pubsub.getMeshPeers(PREFIX + topic) }),
   servers: async () => ({ servers: dht.routingTable.size }),
   lookup: ({ address }) => lookup(address),
   publish: async ({ topic, bytes }) => {
