@@ -31,6 +31,8 @@ fn a_foreign_node_finds_an_agent_in_the_dht_and_hears_it() {
     let found = js.ask("lookup", json!({"address":alice_ready["address"]}));
     assert_eq!((&found["server"], &found["peerId"]), (&entry["peerId"], &alice_ready["peerId"]), "{found}");
     assert_eq!((&found["from"], &found["record"]["name"]), (&alice_ready["address"], &json!("alice")));
+    let status = alice.until("status", |_| true);
+    assert_eq!(status["servers"], 1, "a client is not taken for a server: {status}");
     let addr = found["addrs"].as_array().unwrap().iter().find(|addr| **addr == tcp_address(&alice_ready));
     let nobody = js.try_to("lookup", json!({"address":"0x000000000000000000000000000000000000dEaD"}));
     assert!(nobody.is_err_and(|reason| reason.contains("no record")));

@@ -80,6 +80,8 @@ fn a_foreign_node_carries_broadcasts_and_no_forgery_gets_past_an_agent() {
     let message = bob.expect("the frame itself", |event| event["type"] == "message");
     assert_eq!(message["data"]["said"], "pay 1", "and nothing before it");
     assert_eq!(count(&bob.until("status", |_| true), "frames_forged"), 2);
+    // Bob, who saw the forgeries, leaves the forger out; Alice, who saw an honest relayer, does not.
+    js.until("mesh", json!({"topic":CHAT}), |answer| answer["mesh"] == json!([alice_ready["peerId"]]));
     knows_only(&mut alice, 0);
     knows_only(&mut bob, 0);
     assert!(js.finish().iter().all(|event| event["type"] != "refused"));
