@@ -9,10 +9,9 @@ import { ping } from "@libp2p/ping";
 import { tcp } from "@libp2p/tcp";
 import { yamux } from "@libp2p/yamux";
 import { multiaddr } from "@multiformats/multiaddr";
-import { sha256 } from "@noble/hashes/sha2.js";
-import { bytesToHex, concatBytes, hexToBytes, utf8ToBytes } from "@noble/hashes/utils.js";
+import { bytesToHex, hexToBytes } from "@noble/hashes/utils.js";
 import { createLibp2p } from "libp2p";
-import { kadKey, readFrame, readRecord } from "./reader.mjs";
+import { kadKey, messageId, readFrame, readRecord } from "./reader.mjs";
 
 // js-libp2p calls this function of ES2024, which Node.js 20 lacks.
 Promise.withResolvers ??= function () {
@@ -28,17 +27,6 @@ const say = (event) => {
   const plain = (_, value) =>
     typeof value === "bigint" ? Number(value) : value instanceof Uint8Array ? bytesToHex(value) : value;
   process.stdout.write(JSON.stringify(event, plain) + "\n");
-};
-
-// The message id of PROTOCOL.md, §9.
-const u64be = (length) => {
-  const bytes = new Uint8Array(8);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(length));
-  return bytes;
-};
-const messageId = ({ topic, data }) => {
-  const fields = [utf8ToBytes("p2p-node/gossip-id/v1"), utf8ToBytes(topic), data];
-  return sha256(concatBytes(...fields.flatMap((field) => [u64be(field.length), field]))).subarray(0, 20);
 };
 
 const node = await createLibp2p({

@@ -145,3 +145,11 @@ export function readAck(bytes, nodeKey) {
   verifySigned("p2p-node/ack/v1", bytes, nodeKey);
   return ack;
 }
+
+// ---- §9 On libp2p
+const u64be = (length) => hexToBytes(length.toString(16).padStart(16, "0"));
+
+export function messageId({ topic, data }) {
+  const fields = [utf8ToBytes("p2p-node/gossip-id/v1"), utf8ToBytes(topic), data];
+  return sha256(concatBytes(...fields.flatMap((field) => [u64be(field.length), field]))).subarray(0, 20);
+}
