@@ -40,7 +40,8 @@ impl Core {
             Some(Scope::NodeKey(_)) => topic == MESSAGES,
             None => false,
         };
-        if !in_scope || frame.body.network != self.me.network {
+        let networks = [&frame.body.network, &frame.binding.binding.network];
+        if !in_scope || networks.into_iter().any(|network| *network != self.me.network) {
             return Some(self.refuse_frame("frames_out_of_scope", Verdict::Reject));
         }
         if frame.binding.binding.node_key == self.me.node_key.public() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use p2p_node::core::directory::record::{Record, SignedRecord, kad_key};
 use p2p_node::core::effect::{ExitCode, Verdict};
 use p2p_node::core::envelope::{Batch, FrameBody, Message, Payload, Scope, WIRE_VERSION, sign_frame};
-use p2p_node::core::identity::NodeKey;
+use p2p_node::core::identity::{Binding, NodeKey};
 use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 use serde_json::Value;
@@ -102,6 +102,10 @@ fn frames_are_judged_by_what_a_relayer_can_see() {
         signed.binding = claim;
         body.binding = signed.encode();
     };
+    let abroad = |body: &mut FrameBody| {
+        let claim = Binding { network: "other".to_owned(), ..binding(2, 0, &node_key(2)) };
+        body.binding = agent_key(2).bind(claim).unwrap().encode();
+    };
     let rejected = [
         Bytes::from(bent),
         forged,
@@ -109,6 +113,7 @@ fn frames_are_judged_by_what_a_relayer_can_see() {
         frame(2, topic(), 4, |body| body.network = "other".to_owned()),
         frame(2, topic(), 5, unbound),
         frame(2, topic(), 6, stolen),
+        frame(2, topic(), 10, abroad),
         Bytes::from_static(b"nonsense"),
         Bytes::from(vec![0; 70_000]),
     ];

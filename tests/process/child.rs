@@ -21,6 +21,13 @@ pub fn test_key(number: u8) -> String {
     format!("0x{}", format!("{number:02x}").repeat(32))
 }
 
+/// The TCP address in a `ready`.
+pub fn tcp_address(ready: &Value) -> String {
+    let addrs = ready["addrs"].as_array().unwrap();
+    let tcp = addrs.iter().find(|addr| addr.as_str().unwrap().contains("/tcp/")).unwrap();
+    tcp.as_str().unwrap().to_owned()
+}
+
 /// A running node; killed and reaped when dropped.
 pub struct Child {
     process: std::process::Child,
@@ -55,7 +62,14 @@ impl Child {
     }
 
     pub fn spawn_in(home: TempDir, args: &[&str], env: &[(&str, &str)]) -> Child {
-        let mut process = command(home.path()).args(args).envs(env.iter().copied()).spawn().unwrap();
+        let mut command = command(home.path());
+        command.args(args).envs(env.iter().copied());
+        Child::start(home, command)
+    }
+
+    /// Starts a program that speaks JSON lines, with all three of its streams piped.
+    pub fn start(home: TempDir, mut command: Command) -> Child {
+        let mut process = command.spawn().unwrap();
         let stdin = process.stdin.take();
         let (sender, lines) = sync_channel(LINES);
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
@@ -143,6 +157,22 @@ impl Child {
     /// The answer to the command with this id.
     pub fn answer(&self, id: &str) -> Value {
         self.expect(&format!("answer to {id}"), |event| event["id"] == id)
+    }
+
+    /// Waits until the node's `status` is as wanted, and returns it.
+    pub fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + SOON;
+        for attempt in 0.. {
+            let id = format!("status-{what}-{attempt}");
+            self.say(json!({"type":"status","id":id}));
+            let mut answer = self.answer(&id);
+            if wanted(&answer["status"]) {
+                return answer["status"].take();
+            }
+            assert!(Instant::now() < deadline, "never {what}: {answer}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        unreachable!("attempts do not end")
     }
 
     /// Every line that was not taken, up to the end of stdout.
