@@ -140,6 +140,13 @@ impl Child {
         }
     }
 
+    /// Takes the first line for which `wanted` holds, if one has come.
+    pub fn take(&self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        let mut seen = self.seen.borrow_mut();
+        let index = seen.iter().position(wanted)?;
+        Some(seen.remove(index))
+    }
+
     /// The answer to the command with this id.
     pub fn answer(&self, id: &str) -> Value {
         self.expect(&format!("answer to {id}"), |event| event["id"] == id)
@@ -177,6 +184,11 @@ impl Child {
         let code = self.wait().code().unwrap();
         let stderr = self.stderr.take().unwrap().join().unwrap();
         (code, rest, stderr)
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {

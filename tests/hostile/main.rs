@@ -1,0 +1,18 @@
+//! The real binary among peers who do wrong on purpose, with an honest peer beside it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests fail by panicking, and forge by the clock"
+)]
+
+#[allow(dead_code, reason = "it serves other tests too")]
+#[path = "../process/child.rs"]
+mod child;
+mod forge;
+#[allow(dead_code, reason = "it serves other tests too")]
+#[path = "../swarm/node.rs"]
+mod node;
+mod peer;
+mod records;
+mod scene;

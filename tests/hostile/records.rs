@@ -1,0 +1,131 @@
+//! Records that are not to be believed, by every way on which a record comes.
+
+use bytes::Bytes;
+use p2p_node::core::directory::record::{MAX_RECORD_BYTES, Record, SignedRecord, kad_key};
+use p2p_node::core::input::PublishOutcome;
+
+use crate::forge::{Forger, SIGNATURE, bent, now_ms};
+use crate::peer::Hostile;
+use crate::scene::{HONEST, Scene};
+
+const NEWS: [&str; 4] = ["peer_discovered", "message", "delivery", "error"];
+
+/// What counts it, what is wrong, and the record.
+fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
+    let good = forger.record(|_| {});
+    let honest = Forger::new(HONEST);
+    let (ms, secs) = (now_ms(), now_ms() / 1000);
+    const YEAR: u64 = 365 * 24 * 3600;
+    let unknown = {
+        let mut body = good[SIGNATURE..].to_vec();
+        body.extend_from_slice(b"\xfa\x01\x01x");
+        forger.sign_record(&body)
+    };
+    let spelled_out = {
+        // Role 0 is the default, and as such not written.
+        let mut body = good[SIGNATURE..].to_vec();
+        body.extend_from_slice(b"\x48\x00");
+        forger.sign_record(&body)
+    };
+    let record = |change: &dyn Fn(&mut Record)| forger.record(|record| change(record));
+    vec![
+        ("records_forged", "a bent signature", bent(&good, 3)),
+        ("records_forged", "signed by another node", honest.sign_record(&good[SIGNATURE..])),
+        ("records_unbound", "another's address", record(&|r| r.binding = forger.stolen_binding(&honest))),
+        (
+            "records_refused",
+            "expired",
+            record(&|r| {
+                r.issued_at_ms = ms - 3_600_000;
+                r.expires_at_ms = ms - 60_000;
+            }),
+        ),
+        ("records_refused", "too long a life", record(&|r| r.expires_at_ms = ms + 25 * 3_600_000)),
+        ("records_refused", "another network", record(&|r| r.network = "other".to_owned())),
+        ("records_refused", "seq in the future", record(&|r| r.seq = ms + 60_000)),
+        ("records_refused", "seq at the end of time", record(&|r| r.seq = u64::MAX)),
+        (
+            "records_refused",
+            "issued in the future",
+            record(&|r| {
+                r.issued_at_ms = ms + 60_000;
+                r.expires_at_ms = ms + 120_000;
+            }),
+        ),
+        (
+            "records_refused",
+            "bound for later",
+            record(&|r| {
+                r.binding = forger.binding(|b| b.not_before = secs + 60);
+            }),
+        ),
+        (
+            "records_refused",
+            "bound long ago",
+            record(&|r| {
+                r.binding = forger.binding(|b| (b.not_before, b.not_after) = (secs - 120, secs - 60));
+            }),
+        ),
+        (
+            "records_refused",
+            "a generation to come",
+            record(&|r| {
+                r.binding = forger.binding(|b| b.generation = secs + YEAR);
+            }),
+        ),
+        ("records_malformed", "an unknown field", unknown),
+        ("records_malformed", "a default spelled out", spelled_out),
+        ("records_malformed", "cut short", good.slice(..good.len() - 1)),
+        ("records_malformed", "no signature", good.slice(..SIGNATURE - 1)),
+        ("records_malformed", "a byte too long", Bytes::from(vec![7; MAX_RECORD_BYTES + 1])),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn wrong_records_are_refused_by_every_way() {
+    let mut scene = Scene::new("bootstrap");
+    scene.victim.said(&NEWS);
+    scene.honest.said(&NEWS);
+    let clean = scene.passed_on();
+    let mut offered = Vec::new();
+    for case in 0..wrong_records(&Forger::new(0x40)).len() {
+        let forger = Forger::new(0x40 + case as u8);
+        let (counter, what, record) = wrong_records(&forger).swap_remove(case);
+        let address = SignedRecord::decode(record.clone()).map(|signed| signed.address());
+        let key = Bytes::copy_from_slice(&kad_key("dev", &address.unwrap_or(forger.agent.address())));
+        offered.push((key.clone(), record.clone()));
+        let before = scene.victim.counter(counter);
+        let mut hostile = Hostile::meet(forger, &scene.victim).await;
+        hostile.served_by(&scene.victim).await;
+
+        let mut ways = 1;
+        if record.len() <= MAX_RECORD_BYTES {
+            hostile.hello(&scene.victim, record.clone()).await;
+            ways += 1;
+        }
+        let published = hostile.publish("agent-announcements", record.clone()).await;
+        assert_eq!(published, PublishOutcome::Sent, "{what}");
+        assert!(hostile.put(key, record).await, "{what}: the server has answered");
+        ways += 1;
+        scene.victim.until_counted(counter, before + ways);
+        assert_eq!(scene.victim.counter(counter), before + ways, "{what}");
+    }
+    scene.nothing_said(&NEWS);
+
+    // The right way is open: what is good is stored, told and passed on, after all that was not.
+    let forger = Forger::new(0x70);
+    let good = forger.record(|_| {});
+    let mut reader = Hostile::meet(forger, &scene.victim).await;
+    reader.served_by(&scene.victim).await;
+    reader.publish("agent-announcements", good).await;
+    for node in [&mut scene.victim, &mut scene.honest] {
+        let address = reader.forger.address();
+        let found = node.child.expect("the good record", |event| event["type"] == "peer_discovered");
+        assert_eq!(found["address"], address);
+    }
+    assert_eq!(scene.passed_on(), clean, "the victim passed something on");
+    for (key, record) in offered {
+        assert!(!reader.get(key).await.contains(&record), "the victim keeps it");
+    }
+    scene.still_honest();
+}
