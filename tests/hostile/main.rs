@@ -10,6 +10,7 @@
 #[path = "../process/child.rs"]
 mod child;
 mod forge;
+mod frames;
 #[allow(dead_code, reason = "it serves other tests too")]
 #[path = "../swarm/node.rs"]
 mod node;

@@ -33,7 +33,7 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
         ("records_forged", "signed by another node", honest.sign_record(&good[SIGNATURE..])),
         ("records_unbound", "another's address", record(&|r| r.binding = forger.stolen_binding(&honest))),
         (
-            "records_refused",
+            "records_untimely",
             "expired",
             record(&|r| {
                 r.issued_at_ms = ms - 3_600_000;
@@ -41,11 +41,11 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
             }),
         ),
         ("records_refused", "too long a life", record(&|r| r.expires_at_ms = ms + 25 * 3_600_000)),
-        ("records_refused", "another network", record(&|r| r.network = "other".to_owned())),
-        ("records_refused", "seq in the future", record(&|r| r.seq = ms + 60_000)),
-        ("records_refused", "seq at the end of time", record(&|r| r.seq = u64::MAX)),
+        ("records_out_of_scope", "another network", record(&|r| r.network = "other".to_owned())),
+        ("records_untimely", "seq in the future", record(&|r| r.seq = ms + 60_000)),
+        ("records_untimely", "seq at the end of time", record(&|r| r.seq = u64::MAX)),
         (
-            "records_refused",
+            "records_untimely",
             "issued in the future",
             record(&|r| {
                 r.issued_at_ms = ms + 60_000;
@@ -53,21 +53,21 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
             }),
         ),
         (
-            "records_refused",
+            "records_untimely",
             "bound for later",
             record(&|r| {
                 r.binding = forger.binding(|b| b.not_before = secs + 60);
             }),
         ),
         (
-            "records_refused",
+            "records_untimely",
             "bound long ago",
             record(&|r| {
                 r.binding = forger.binding(|b| (b.not_before, b.not_after) = (secs - 120, secs - 60));
             }),
         ),
         (
-            "records_refused",
+            "records_untimely",
             "a generation to come",
             record(&|r| {
                 r.binding = forger.binding(|b| b.generation = secs + YEAR);
