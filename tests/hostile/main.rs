@@ -15,5 +15,6 @@ mod frames;
 #[path = "../swarm/node.rs"]
 mod node;
 mod peer;
+mod raw;
 mod records;
 mod scene;
