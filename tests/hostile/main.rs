@@ -6,6 +6,7 @@
     reason = "tests fail by panicking, and forge by the clock"
 )]
 
+mod acks;
 #[allow(dead_code, reason = "it serves other tests too")]
 #[path = "../process/child.rs"]
 mod child;
