@@ -10,6 +10,7 @@ mod acks;
 #[allow(dead_code, reason = "it serves other tests too")]
 #[path = "../process/child.rs"]
 mod child;
+mod data;
 mod forge;
 mod frames;
 #[allow(dead_code, reason = "it serves other tests too")]

@@ -107,6 +107,11 @@ impl Child {
         match self.lines.recv_timeout(left) {
             Ok(line) => {
                 assert_eq!(line.last(), Some(&b'\n'), "a line is whole");
+                let text = String::from_utf8_lossy(&line);
+                assert!(
+                    !text.contains(['\u{85}', '\u{2028}', '\u{2029}']),
+                    "a reader would end the line: {text}"
+                );
                 let event = serde_json::from_slice(&line);
                 Some(event.unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&line))))
             }
