@@ -11,6 +11,7 @@ mod acks;
 #[path = "../process/child.rs"]
 mod child;
 mod data;
+mod dht;
 mod forge;
 mod frames;
 #[allow(dead_code, reason = "it serves other tests too")]

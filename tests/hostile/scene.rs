@@ -130,6 +130,9 @@ impl Scene {
         }
         let mut scene = Scene { victim, honest, mails: 0 };
         scene.still_honest();
+        for node in [&mut scene.victim, &mut scene.honest] {
+            node.said(&["peer_discovered"]);
+        }
         scene
     }
 
