@@ -12,6 +12,7 @@ mod acks;
 mod child;
 mod data;
 mod dht;
+mod flood;
 mod forge;
 mod frames;
 #[allow(dead_code, reason = "it serves other tests too")]
@@ -20,4 +21,5 @@ mod node;
 mod peer;
 mod raw;
 mod records;
+mod replay;
 mod scene;
