@@ -265,6 +265,7 @@ impl Core {
             Input::RecordFound { token, value } => self.on_record_found(token, value, now),
             Input::QueryEnded { token } => self.on_query_ended(token, now),
             Input::RecordPut { stored } => self.on_record_put(stored, now),
+            Input::Lost { what, number } => self.stats.add(what.counter(), number),
             Input::BindingChecked { hash, valid } => self.on_binding_checked(hash, valid, now),
 
             Input::StoreFailed { reason } => self.on_store_failed(&reason),

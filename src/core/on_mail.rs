@@ -111,7 +111,9 @@ impl Core {
             self.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
-        self.commit_replay(&frame, now);
+        if !self.commit_replay(&frame, now) {
+            return Some(self.refuse_mail("frames_replayed", "REPLAYED", &"there is no room to remember it"));
+        }
         self.on_acks(&sender, &frame, batch, now);
         let taken = self.take_mail(&sender, batch, Route::Direct, now);
         let wait = match (taken.gaps.is_empty(), self.outlet.keeps_up()) {
@@ -157,10 +159,10 @@ impl Core {
         if !frame.verify_signature() {
             return Err(Refusal { counter: "frames_forged", code: "FORGED", provable: true });
         }
-        frame.binding.check(&self.me.network, now.unix_ms).map_err(|_| Refusal {
+        frame.binding.check(&self.me.network, now.unix_ms).map_err(|error| Refusal {
             counter: "bindings_refused",
             code: "UNBOUND",
-            provable: false,
+            provable: error.is_provable(),
         })?;
         // The book knows everybody but ourselves.
         let ours = binding.account == self.me.address;
@@ -171,8 +173,11 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn commit_replay(&mut self, frame: &Frame, now: Now) {
-        self.replay.commit(&frame.binding.binding.node_key, frame.body.boot, frame.body.counter, now.mono);
+    /// Remembers the frame. Without room to do so it must not be used.
+    pub(super) fn commit_replay(&mut self, frame: &Frame, now: Now) -> bool {
+        let binding = &frame.binding.binding;
+        let seen = self.replay.commit(&binding.node_key, frame.body.boot, frame.body.counter, now.mono);
+        seen == Replay::Fresh
     }
 
     /// Mail by gossip for us: as direct mail, but the acknowledgement goes by gossip too.

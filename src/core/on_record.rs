@@ -10,7 +10,7 @@ use p2p_node_protocol::{ErrorCode, ErrorEvent, Level, Role};
 use super::Core;
 use super::directory::book::{Change, Order};
 use super::directory::floors::FloorRow;
-use super::directory::record::{RecordError, SignedRecord, kad_key};
+use super::directory::record::{SignedRecord, kad_key};
 use super::discovery::queries::Wanted;
 use super::effect::{Effect, ExitCode, Network, Verdict};
 use super::envelope::{Busy, Response};
@@ -115,12 +115,9 @@ impl Core {
             Order::Stale => return Some(self.refuse_record("records_stale", Verdict::Ignore)),
             Order::New | Order::Newer | Order::Conflict => {}
         }
-        match signed.check(&self.me.network, asked, now.unix_ms) {
-            Ok(()) => {}
-            Err(RecordError::BadSignature) => {
-                return Some(self.refuse_record("records_forged", Verdict::Reject));
-            }
-            Err(_) => return Some(self.refuse_record("records_refused", Verdict::Ignore)),
+        if let Err(error) = signed.check(&self.me.network, asked, now.unix_ms) {
+            let verdict = if error.is_provable() { Verdict::Reject } else { Verdict::Ignore };
+            return Some(self.refuse_record(error.counter(), verdict));
         }
         match self.check_binding(&signed.record.binding, || Parked::Record { bytes, source, asked }) {
             None => return None,

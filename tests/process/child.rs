@@ -121,6 +121,11 @@ impl Child {
         match self.lines.recv_timeout(left) {
             Ok(line) => {
                 assert_eq!(line.last(), Some(&b'\n'), "a line is whole");
+                let text = String::from_utf8_lossy(&line);
+                assert!(
+                    !text.contains(['\u{85}', '\u{2028}', '\u{2029}']),
+                    "a reader would end the line: {text}"
+                );
                 let event = serde_json::from_slice(&line);
                 Some(event.unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&line))))
             }
@@ -152,6 +157,13 @@ impl Child {
                 None => panic!("stdout ended without {what}: {:#?}", self.seen.borrow()),
             }
         }
+    }
+
+    /// Takes the first line for which `wanted` holds, if one has come.
+    pub fn take(&self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        let mut seen = self.seen.borrow_mut();
+        let index = seen.iter().position(wanted)?;
+        Some(seen.remove(index))
     }
 
     /// The answer to the command with this id.
@@ -207,6 +219,11 @@ impl Child {
         let code = self.wait().code().unwrap();
         let stderr = self.stderr.take().unwrap().join().unwrap();
         (code, rest, stderr)
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {

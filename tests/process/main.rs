@@ -6,6 +6,7 @@
     reason = "tests fail by panicking, and wait by the clock"
 )]
 
+#[allow(dead_code, reason = "it serves other tests too")]
 mod child;
 mod contract;
 mod examples;

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy::primitives::Address;
+use bytes::Bytes;
 
 use crate::core::envelope::{Message, Outcome};
 
 /// Messages of one stream that wait for an earlier one (design §4).
 pub const REORDER_MESSAGES: usize = 256;
-/// Bytes of one stream that wait for an earlier one (`reference/reliability.md` §4).
+/// Memory of one stream's messages that wait for an earlier one, in bytes (`reference/reliability.md` §4).
 pub const REORDER_BYTES: usize = 1 << 20;
-/// Bytes of all streams that wait. Ours: 32 stalled senders.
+/// Memory of all streams' messages that wait, in bytes. Ours: 32 stalled senders.
 pub const HELD_BYTES: usize = 32 << 20;
+/// What a message that waits takes beside its texts and payload, in bytes: itself, and its place in the buffer.
+const HELD_OVERHEAD: usize = 2 * size_of::<Message>();
 /// Streams remembered. Ours: three for each of 5,000 senders, 100 bytes each.
 pub const MAX_STREAMS: usize = 16_384;
 
@@ -77,7 +80,7 @@ impl Inbox {
             return Offer::Duplicate;
         }
         if message.base_seq > incoming.next {
-            let size = message.data.len();
+            let size = held_size(&message);
             if incoming.held.contains_key(&message.seq) {
                 return Offer::Held;
             }
@@ -89,7 +92,7 @@ impl Inbox {
             }
             incoming.held_bytes += size;
             self.held_bytes += size;
-            incoming.held.insert(message.seq, message);
+            incoming.held.insert(message.seq, detached(message));
             return Offer::Held;
         }
         incoming.next = message.seq.saturating_add(1);
@@ -100,8 +103,9 @@ impl Inbox {
                 break;
             }
             let held = first.remove();
-            incoming.held_bytes -= held.data.len();
-            self.held_bytes -= held.data.len();
+            let size = held_size(&held);
+            incoming.held_bytes -= size;
+            self.held_bytes -= size;
             if seq >= incoming.next {
                 incoming.next = seq.saturating_add(1);
                 ready.push(held);
@@ -151,16 +155,28 @@ impl Inbox {
         self.streams.is_empty()
     }
 
-    /// Bytes that wait for earlier messages.
+    /// Memory of what waits for earlier messages, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 }
 
+/// Memory that a message takes while it waits, in bytes.
+fn held_size(message: &Message) -> usize {
+    let texts = [&message.kind, &message.reply_to, &message.conversation];
+    let texts = texts.into_iter().chain(&message.parents).map(|text| size_of::<String>() + text.len());
+    HELD_OVERHEAD + texts.sum::<usize>() + message.stream.len() + message.data.len()
+}
+
+/// The message in memory of its own: as received it keeps the whole frame in which it came.
+fn detached(message: Message) -> Message {
+    let own = Bytes::copy_from_slice;
+    Message { stream: own(&message.stream), data: own(&message.data), ..message }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     fn message(stream: u8, seq: u64, base_seq: u64, size: usize) -> Message {
@@ -209,12 +225,30 @@ mod tests {
             assert_eq!(offer(&mut inbox, message(1, 10 + seq, 9, 1)).0, Offer::Held);
         }
         assert_eq!(offer(&mut inbox, message(1, 5000, 9, 1)).0, Offer::Refused);
-        assert_eq!(offer(&mut inbox, message(2, 10, 9, REORDER_BYTES)).0, Offer::Held);
-        assert_eq!(offer(&mut inbox, message(2, 11, 9, 1)).0, Offer::Refused);
+        let largest = REORDER_BYTES - held_size(&message(2, 10, 9, 0));
+        assert_eq!(offer(&mut inbox, message(2, 10, 9, largest)).0, Offer::Held);
+        assert_eq!(offer(&mut inbox, message(2, 11, 9, 0)).0, Offer::Refused);
         for stream in 3..=34 {
-            offer(&mut inbox, message(stream, 10, 9, REORDER_BYTES));
+            offer(&mut inbox, message(stream, 10, 9, largest));
         }
         assert!(inbox.held_bytes() <= HELD_BYTES);
+    }
+
+    #[test]
+    fn what_waits_counts_with_all_that_it_keeps_in_memory() {
+        let mut inbox = Inbox::default();
+        let parents = vec!["p".repeat(128); 16];
+        let texts = Message { kind: "k".repeat(64), parents, ..message(1, 10, 9, 0) };
+        offer(&mut inbox, texts);
+        assert!(inbox.held_bytes() > 64 + 16 * 128, "{}", inbox.held_bytes());
+        offer(&mut inbox, message(1, 9, 0, 0));
+        assert_eq!(inbox.held_bytes(), 0);
+
+        // A byte of a frame must not keep the frame.
+        let frame = Bytes::from(vec![7; 1 << 20]);
+        let part = Message { stream: frame.slice(..16), data: frame.slice(99..100), ..message(7, 10, 9, 0) };
+        offer(&mut inbox, part);
+        assert!(frame.try_into_mut().is_ok(), "nothing else refers to it");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The codec of `hello/1` and `mail/1`: one message each way on a stream of its own, behind its length.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -27,13 +29,40 @@ const FIRST_WRITE: usize = (16 << 10) - LENGTH;
 /// A length is a big-endian `u32`.
 const LENGTH: usize = 4;
 
+/// Counts requests that were too long, cut short, or too slow to arrive: libp2p drops them without telling.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unread(Arc<AtomicU64>);
+
+impl Unread {
+    /// How many there were since this was asked last.
+    pub(super) fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// A request that is on its way; one that is dropped before it has arrived counts.
+struct Arriving<'a> {
+    unread: &'a Unread,
+    arrived: bool,
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        if !self.arrived {
+            self.unread.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// One length-prefixed message each way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Codec {
     /// Largest request, in bytes.
     pub max_request: usize,
     /// Largest response, in bytes.
     pub max_response: usize,
+    /// Requests that could not be read.
+    pub unread: Unread,
 }
 
 impl request_response::Codec for Codec {
@@ -45,7 +74,10 @@ impl request_response::Codec for Codec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, self.max_request).await
+        let mut arriving = Arriving { unread: &self.unread, arrived: false };
+        let request = read(io, self.max_request).await;
+        arriving.arrived = request.is_ok();
+        request
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Bytes>
@@ -108,9 +140,12 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
+    use futures::FutureExt;
     use futures::executor::block_on;
     use futures::io::Cursor;
     use proptest::prelude::*;
+
+    use libp2p::request_response::Codec as _;
 
     use super::*;
 
@@ -181,6 +216,22 @@ mod tests {
             self.largest_offer = self.largest_offer.max(buf.len());
             Pin::new(&mut self.head).poll_read(cx, buf)
         }
+    }
+
+    #[test]
+    fn a_request_that_does_not_arrive_whole_counts() {
+        let mut codec = Codec { max_request: 2, max_response: 0, unread: Unread::default() };
+        let protocol = StreamProtocol::new("/mail");
+        let mut request = |mut wire: &[u8]| {
+            block_on(codec.read_request(&protocol, &mut wire)).ok();
+            codec.unread.take()
+        };
+        assert_eq!(request(&written(&[1, 2])), 0);
+        assert_eq!(request(&written(&[1, 2])[..5]), 1);
+        assert_eq!(request(&written(&[1, 2, 3])), 1);
+        let mut stalled = Stalled(Cursor::new(vec![0]));
+        drop(std::pin::pin!(codec.read_request(&protocol, &mut stalled)).now_or_never());
+        assert_eq!(codec.unread.take(), 1);
     }
 
     #[test]
