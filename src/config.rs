@@ -58,7 +58,7 @@ pub struct Config {
     pub name: String,
     /// The agent's Ethereum key as it was given, not checked; `None`: an ephemeral one is made.
     pub private_key: Option<Secret>,
-    /// Where keys and mail outlive the process; `None`: nowhere.
+    /// Where the node key and floors outlive the process; `None`: nowhere.
     pub data_dir: Option<PathBuf>,
     /// Tells apart several nodes of one key, at most 64 bytes; usually empty.
     pub instance: String,

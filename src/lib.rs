@@ -1,9 +1,9 @@
 //! p2p-node: a place on a peer-to-peer network for any agent process.
 //!
 //! ```text
-//! stdin line ─ front ─ Command ─┐                       ┌─ Event ─ front ─ stdout line
-//!                               ├─ Input ─► Core ─► Effect
-//! swarm · crypto · timer ───────┘   (pure)              └─ io::{swarm, crypto}
+//! stdin line ─ front ─ Command ───┐                       ┌─ Event ─ front ─ stdout line
+//!                                 ├─ Input ─► Core ─► Effect
+//! swarm · crypto · store · timer ─┘   (pure)              └─ io::{swarm, crypto, store}
 //!
 //! inside Core, for the network:  verify ► replay ► directory | delivery ► Emit + Verdict
 //! ```

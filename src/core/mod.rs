@@ -263,7 +263,7 @@ impl Core {
             Input::RecordPut { stored } => self.on_record_put(stored, now),
             Input::BindingChecked { hash, valid } => self.on_binding_checked(hash, valid, now),
 
-            Input::StoreFailed { reason } => self.on_store_failed(&reason),
+            Input::StoreFailed { reason } => self.on_store_failed(reason),
             Input::StoreRecovered => self.store_failed = false,
         }
     }
@@ -333,10 +333,10 @@ impl Core {
     }
 
     /// What is remembered for later processes is a second line of defence: the node goes on without it.
-    fn on_store_failed(&mut self, reason: &str) {
+    fn on_store_failed(&mut self, reason: String) {
         self.stats.count("store_failures");
         if !std::mem::replace(&mut self.store_failed, true) {
-            self.log(Level::Warn, "store", format!("what must outlive the process is not kept: {reason}"));
+            self.log(Level::Warn, "store", reason);
         }
     }
 

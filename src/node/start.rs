@@ -11,6 +11,7 @@ use crate::core::identity::binding::BINDING_LIFE_SECS;
 use crate::core::identity::{AgentKey, Binding, NodeKey};
 use crate::core::input::Now;
 use crate::io::keystore::{self, IdentityLock, KeyFileError, LockError};
+use crate::io::store::{self, Store};
 use crate::io::swarm::SwarmConfig;
 
 /// Connections of an agent's node and of a bootstrap node (design §8).
@@ -29,6 +30,9 @@ pub enum StartError {
     /// The identity is not free.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The data directory is not free.
+    #[error(transparent)]
+    DataDir(#[from] store::InUse),
     /// A bootstrap address cannot be used.
     #[error("{0}")]
     Bootstrap(String),
@@ -40,6 +44,7 @@ impl StartError {
         match self {
             StartError::Identity(_) | StartError::KeyFile(_) => ErrorCode::IdentityInvalid,
             StartError::Lock(error) => error.code(),
+            StartError::DataDir(error) => error.code(),
             StartError::Bootstrap(_) => ErrorCode::InvalidArgument,
         }
     }
@@ -50,6 +55,7 @@ impl StartError {
             StartError::Identity(_) | StartError::Bootstrap(_) => ExitCode::Config,
             StartError::KeyFile(error) => error.exit_code(),
             StartError::Lock(error) => error.exit_code(),
+            StartError::DataDir(error) => error.exit_code(),
         }
     }
 }
@@ -62,6 +68,8 @@ pub struct Started {
     pub swarm: SwarmConfig,
     /// Keeps other processes from the same identity.
     pub lock: IdentityLock,
+    /// Where floors outlive the process; none without a data directory.
+    pub store: Option<Store>,
 }
 
 pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
@@ -112,6 +120,13 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
     };
     let mut database = [0; 16];
     database.copy_from_slice(&random[..16]);
+    let (store, floors) = match &config.data_dir {
+        Some(dir) => {
+            let (store, floors) = Store::open(dir, &config.network, now.unix_ms)?;
+            (Some(store), floors)
+        }
+        None => (None, Vec::new()),
+    };
     let setup = Setup {
         node_key,
         ephemeral: config.private_key.is_none(),
@@ -129,7 +144,7 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         boot: word(16),
         database,
         seed: word(24),
-        floors: Vec::new(),
+        floors,
     };
-    Ok(Started { setup, swarm, lock })
+    Ok(Started { setup, swarm, lock, store })
 }

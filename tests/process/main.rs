@@ -10,4 +10,5 @@ mod child;
 mod contract;
 mod examples;
 mod network;
+mod revocation;
 mod sdk;

@@ -16,14 +16,14 @@ struct Network {
     ready: Vec<Value>,
 }
 
-fn tcp_address(ready: &Value) -> String {
+pub fn tcp_address(ready: &Value) -> String {
     let addrs = ready["addrs"].as_array().unwrap();
     let tcp = addrs.iter().find(|addr| addr.as_str().unwrap().contains("/tcp/")).unwrap();
     tcp.as_str().unwrap().to_owned()
 }
 
 /// Waits until the node's `status` is as wanted.
-fn until(child: &mut Child, what: &str, wanted: impl Fn(&Value) -> bool) {
+pub fn until(child: &mut Child, what: &str, wanted: impl Fn(&Value) -> bool) {
     let deadline = Instant::now() + SOON;
     for attempt in 0.. {
         let id = format!("status-{what}-{attempt}");
