@@ -22,6 +22,7 @@ mod on_mail;
 mod on_network;
 mod on_record;
 mod on_send;
+mod own_binding;
 pub mod policy;
 pub mod presence;
 pub mod scope;
@@ -152,6 +153,7 @@ pub struct Core {
     pause_for: Option<String>,
     pacer: Pacer,
     status_due: Duration,
+    binding_watch: own_binding::BindingWatch,
     /// Whether the store does not write at present, which has been told.
     store_failed: bool,
 }
@@ -204,6 +206,7 @@ impl Core {
             pause_for: None,
             pacer: Pacer::default(),
             status_due: Duration::MAX,
+            binding_watch: own_binding::BindingWatch::default(),
             store_failed: false,
         };
         if let Some(row) = own_floor
@@ -220,6 +223,7 @@ impl Core {
                 "no PRIVATE_KEY was given: this agent's address is made up and ends with the process";
             core.log(Level::Warn, "identity", message);
         }
+        core.tell_binding_life(now);
         if connect {
             core.start(None, None);
         }
@@ -305,6 +309,7 @@ impl Core {
             self.bootstraps.next_deadline(),
             self.connecting_deadline(),
             self.presence.next_deadline(),
+            self.binding_deadline(),
             self.discovery_deadline(),
             self.held_answers.next_deadline(),
             self.outbox.next_deadline(),

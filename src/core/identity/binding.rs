@@ -240,8 +240,8 @@ impl SignedBinding {
         self.signer() == Some(self.binding.account)
     }
 
-    /// Whose key made the signature, if it is in its accepted form; whoever it is, it was made over these very fields. Of a
-    /// signature over something else it is an address that nobody has. Takes as long as [`SignedBinding::verify_signature`].
+    /// Whose key made the signature, if it is in its accepted form. If it was made over something else, that is an address which
+    /// nobody has. Takes as long as [`SignedBinding::verify_signature`].
     pub fn signer(&self) -> Option<Address> {
         self.ecdsa().ok()?.recover_address_from_prehash(&self.binding.signing_hash()).ok()
     }
