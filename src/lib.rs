@@ -10,6 +10,7 @@
 //!
 //! `ARCHITECTURE.md` describes the rooms and what each may touch; `PROTOCOL.md` what crosses the pipe and the wire.
 
+pub mod bind;
 pub mod config;
 pub mod core;
 pub mod demo;

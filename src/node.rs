@@ -3,6 +3,7 @@
 //! Each turn takes what there is (commands while the core takes them, network events up to a budget), lets the
 //! core finish its turn, carries out every effect, and hands the writer one batch of lines.
 
+mod identity;
 mod start;
 
 use std::time::{Duration, Instant, SystemTime};
@@ -67,6 +68,11 @@ pub async fn serve(config: Config, front: Front) -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// The time, for subcommands that write it into what they make: ms since 1970.
+pub fn unix_ms() -> u64 {
+    Clock::start().now().unix_ms
 }
 
 /// The process's clocks.

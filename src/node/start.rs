@@ -3,12 +3,11 @@
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::ErrorCode;
 
+use super::identity::Identity;
 use crate::config::{Config, OnEof};
 use crate::core::Setup;
 use crate::core::discovery::bootstrap::parse_bootstrap;
 use crate::core::effect::ExitCode;
-use crate::core::identity::binding::BINDING_LIFE_SECS;
-use crate::core::identity::{AgentKey, Binding, NodeKey};
 use crate::core::input::Now;
 use crate::io::keystore::{self, IdentityLock, KeyFileError, LockError};
 use crate::io::store::{self, Store};
@@ -73,28 +72,8 @@ pub struct Started {
 }
 
 pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
-    let agent = match &config.private_key {
-        Some(secret) => AgentKey::from_hex(secret.expose()),
-        None => AgentKey::from_bytes(&*keystore::random_secret()?),
-    };
-    let agent = agent.map_err(|error| StartError::Identity(format!("PRIVATE_KEY: {error}")))?;
-    let node_key = match &config.data_dir {
-        Some(dir) => NodeKey::from_seed(*keystore::node_key(dir)?),
-        None => NodeKey::derive(&agent.secret(), &config.network, &config.instance, config.generation),
-    };
+    let Identity { node_key, agent, binding, ephemeral } = Identity::of(config, now)?;
     let lock = IdentityLock::acquire(&node_key.peer_id().to_string())?;
-    let now_secs = now.unix_ms / 1000;
-    let binding = Binding {
-        account: agent.address(),
-        chain_id: 0,
-        peer_id: node_key.peer_id(),
-        node_key: node_key.public(),
-        network: config.network.clone(),
-        generation: config.generation,
-        not_before: now_secs,
-        not_after: now_secs + BINDING_LIFE_SECS,
-    };
-    let binding = agent.bind(binding).map_err(|error| StartError::Identity(error.to_string()))?;
     let bootstraps: Vec<(PeerId, Multiaddr)> = config
         .bootstrap
         .iter()
@@ -129,8 +108,8 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
     };
     let setup = Setup {
         node_key,
-        ephemeral: config.private_key.is_none(),
-        agent: Some(agent),
+        ephemeral,
+        agent,
         binding,
         name: config.name.clone(),
         role: config.role,
