@@ -6,7 +6,8 @@ use alloy::primitives::Address;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
-The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; it is never a flag.
+The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; it is never a flag. With
+--binding it is not needed at all: see `p2p-node bind --help`.
 Order: flag, file named by -e, environment, .env in the working directory, default.
 
 Examples:

@@ -6,6 +6,7 @@
     reason = "tests fail by panicking, and wait by the clock"
 )]
 
+mod binding;
 mod child;
 mod contract;
 mod examples;
