@@ -5,24 +5,25 @@
 
 mod cli;
 mod env;
+mod values;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use libp2p::multiaddr::Protocol;
 use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
 use crate::core::effect::ExitCode;
 use crate::core::scope::AddressScope;
-pub use cli::{Cli, KeygenArgs, RunArgs, SchemaArgs, Task};
+pub use cli::{BindArgs, Cli, KeygenArgs, RunArgs, SchemaArgs, Task};
 use env::EnvFile;
 pub use env::EnvFileError;
+use values::{bootstrap_peers, drain_timeout, log_level, multiaddrs, on_eof, parse, role, yes_or_no};
+pub use values::{network_name, short_text};
 
 /// The network of a node that was given none: this machine alone.
 pub const DEFAULT_NETWORK: &str = "dev";
@@ -58,11 +59,15 @@ pub struct Config {
     pub name: String,
     /// The agent's Ethereum key as it was given, not checked; `None`: an ephemeral one is made.
     pub private_key: Option<Secret>,
-    /// Where keys and mail outlive the process; `None`: nowhere.
+    /// Binding that was signed elsewhere, in place of the agent's key; `None`: the node signs its own.
+    pub binding_file: Option<PathBuf>,
+    /// The node key; `None`: in `data_dir`, else derived from the agent's key.
+    pub node_key_file: Option<PathBuf>,
+    /// Where the node key and floors outlive the process; `None`: nowhere.
     pub data_dir: Option<PathBuf>,
     /// Tells apart several nodes of one key, at most 64 bytes; usually empty.
     pub instance: String,
-    /// Generation of a derived node key, in seconds since 1970.
+    /// Generation of the node key, in seconds since 1970.
     pub generation: u64,
     /// Whether to start without waiting for `connect`.
     pub connect: bool,
@@ -188,6 +193,8 @@ impl Config {
             role: from.setting("--role", args.role.clone(), "ROLE", role)?.unwrap_or_default(),
             name: from.setting("--name", args.name.clone(), "NODE_NAME", short_text)?.unwrap_or_default(),
             private_key: from.secret("PRIVATE_KEY")?,
+            binding_file: from.setting("--binding", args.binding.clone(), "BINDING_FILE", parse)?,
+            node_key_file: from.setting("--node-key", args.node_key.clone(), "NODE_KEY_FILE", parse)?,
             data_dir: from.setting("--data-dir", args.data_dir.clone(), "DATA_DIR", parse)?,
             instance: from
                 .setting("--instance", args.instance.clone(), "INSTANCE", short_text)?
@@ -206,6 +213,16 @@ impl Config {
             network,
         })
     }
+}
+
+/// The agent's key in an env file; `None` if the file sets none.
+///
+/// # Errors
+/// When there is no such file, or it cannot be used.
+pub fn private_key_in(path: &Path) -> Result<Option<Secret>, ConfigError> {
+    let nothing = |_: &str| None;
+    let from = Sources { dot_env: None, ..Sources::read(Some(path), &nothing, Path::new(""))? };
+    from.secret("PRIVATE_KEY")
 }
 
 /// Where values come from, in order of precedence below the command line. An empty value counts as none.
@@ -274,87 +291,6 @@ impl<'a> Sources<'a> {
             _ => Ok(in_file(&self.dot_env)),
         }
     }
-}
-
-fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error: T::Err| error.to_string())
-}
-
-/// Checks the name of a network.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn network_name(text: &str) -> Result<String, String> {
-    let fits = (1..=MAX_NETWORK_BYTES).contains(&text.len());
-    if fits && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("it must be 1 to {MAX_NETWORK_BYTES} of a-z, 0-9 and -"))
-    }
-}
-
-/// Checks a display name or an instance.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn short_text(text: &str) -> Result<String, String> {
-    if text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
-        return Err(format!("it must have at most {MAX_NAME_BYTES} bytes and no control characters"));
-    }
-    Ok(text.to_owned())
-}
-
-fn multiaddrs(text: &str) -> Result<Vec<Multiaddr>, String> {
-    text.split([',', ' '])
-        .filter(|part| !part.is_empty())
-        .map(|part| part.parse().map_err(|error| format!("{part} is not a multiaddr: {error}")))
-        .collect()
-}
-
-fn bootstrap_peers(text: &str) -> Result<Vec<Multiaddr>, String> {
-    let addrs = multiaddrs(text)?;
-    match addrs.iter().find(|addr| !matches!(addr.iter().last(), Some(Protocol::P2p(_)))) {
-        Some(addr) => {
-            Err(format!("{addr} does not end in /p2p/<peer id>, as in /ip4/192.0.2.1/tcp/8000/p2p/12D3Koo…"))
-        }
-        None => Ok(addrs),
-    }
-}
-
-fn role(text: &str) -> Result<Role, String> {
-    match text {
-        "full" => Ok(Role::Full),
-        "bootstrap" => Ok(Role::Bootstrap),
-        _ => Err("it must be full or bootstrap".to_owned()),
-    }
-}
-
-fn on_eof(text: &str) -> Result<OnEof, String> {
-    match text {
-        "exit" => Ok(OnEof::Exit),
-        "stay" => Ok(OnEof::Stay),
-        _ => Err("it must be exit or stay".to_owned()),
-    }
-}
-
-fn yes_or_no(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "true" | "yes" => Ok(true),
-        "0" | "false" | "no" => Ok(false),
-        _ => Err("it must be true or false".to_owned()),
-    }
-}
-
-fn drain_timeout(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = parse(text)?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(timeout) if timeout <= MAX_DRAIN_TIMEOUT => Ok(timeout),
-        _ => Err(format!("it must be 0 to {} seconds", MAX_DRAIN_TIMEOUT.as_secs())),
-    }
-}
-
-fn log_level(text: &str) -> Result<LevelFilter, String> {
-    text.parse().map_err(|_| "it must be off, error, warn, info, debug or trace".to_owned())
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! p2p-node: a place on a peer-to-peer network for any agent process.
 //!
 //! ```text
-//! stdin line ─ front ─ Command ─┐                       ┌─ Event ─ front ─ stdout line
-//!                               ├─ Input ─► Core ─► Effect
-//! swarm · crypto · timer ───────┘   (pure)              └─ io::{swarm, crypto}
+//! stdin line ─ front ─ Command ───┐                       ┌─ Event ─ front ─ stdout line
+//!                                 ├─ Input ─► Core ─► Effect
+//! swarm · crypto · store · timer ─┘   (pure)              └─ io::{swarm, crypto, store}
 //!
 //! inside Core, for the network:  verify ► replay ► directory | delivery ► Emit + Verdict
 //! ```
 //!
 //! `ARCHITECTURE.md` describes the rooms and what each may touch; `PROTOCOL.md` what crosses the pipe and the wire.
 
+pub mod bind;
 pub mod config;
 pub mod core;
 pub mod demo;

@@ -4,16 +4,17 @@ use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
 
 use clap::Parser;
-use p2p_node::config::{Cli, Config, KeygenArgs, RunArgs, Task};
+use p2p_node::config::{BindArgs, Cli, Config, KeygenArgs, RunArgs, Task};
 use p2p_node::core::effect::ExitCode;
 use p2p_node::io::keystore::KeyFileError;
-use p2p_node::{demo, keygen, logging, node, schema};
+use p2p_node::{bind, demo, keygen, logging, node, schema};
 
 fn main() -> std::process::ExitCode {
     let code = match Cli::try_parse() {
         Ok(Cli { task: None, run }) => run_node(&run),
         Ok(Cli { task: Some(Task::Demo), .. }) => play(),
         Ok(Cli { task: Some(Task::Keygen(args)), .. }) => make_key(&args),
+        Ok(Cli { task: Some(Task::Bind(args)), .. }) => make_binding(&args),
         Ok(Cli { task: Some(Task::Schema(_)), .. }) => print_schema(),
         Err(error) => {
             // Help and version come this way too.
@@ -55,6 +56,13 @@ fn make_key(args: &KeygenArgs) -> ExitCode {
             let code = error.downcast_ref().map_or(ExitCode::Io, KeyFileError::exit_code);
             failed(&format_args!("{error:#}"), code)
         }
+    }
+}
+
+fn make_binding(args: &BindArgs) -> ExitCode {
+    match bind::run(args, node::unix_ms(), &mut stdout().lock(), &mut stderr().lock()) {
+        Ok(()) => ExitCode::Ok,
+        Err(error) => failed(&error, error.exit_code()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each turn takes what there is (commands while the core takes them, network events up to a budget), lets the
 //! core finish its turn, carries out every effect, and hands the writer one batch of lines.
 
+mod identity;
 mod start;
 
 use std::time::{Duration, Instant, SystemTime};
@@ -18,6 +19,7 @@ use crate::core::effect::{Effect, ExitCode};
 use crate::core::input::{Input, Now};
 use crate::front::{Batch, Front, Line};
 use crate::io::crypto::Pool;
+use crate::io::store::Store;
 use crate::io::swarm::Net;
 pub use start::StartError;
 
@@ -68,6 +70,11 @@ pub async fn serve(config: Config, front: Front) -> ExitCode {
     }
 }
 
+/// The time, for subcommands that write it into what they make: ms since 1970.
+pub fn unix_ms() -> u64 {
+    Clock::start().now().unix_ms
+}
+
 /// The process's clocks.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
@@ -110,10 +117,19 @@ impl Signals {
     }
 }
 
+/// The next report of a store.
+async fn told(store: &mut Option<Store>) -> Input {
+    match store {
+        Some(store) => store.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Node {
     core: Core,
     net: Net,
     crypto: Pool,
+    store: Option<Store>,
     front: Front,
     signals: Signals,
     clock: Clock,
@@ -132,6 +148,7 @@ impl Node {
             core: Core::new(started.setup, clock.now()),
             net: Net::new(started.swarm).context("libp2p cannot be set up")?,
             crypto: Pool::new(1, 256),
+            store: started.store,
             front,
             signals: Signals::new().context("signals cannot be caught")?,
             clock,
@@ -156,6 +173,9 @@ impl Node {
             if let Some(code) = self.carry_out() {
                 self.front.output.finish(FINISH_TIMEOUT);
                 self.net.close().await;
+                if let Some(store) = self.store {
+                    store.close().await;
+                }
                 return code;
             }
             if !self.has_more(now) {
@@ -224,7 +244,11 @@ impl Node {
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Emit { event, numbered } => lines.push((event, numbered)),
-                Effect::Remember(_) => {}
+                Effect::Remember(row) => {
+                    if let Some(store) = &self.store {
+                        store.remember(row);
+                    }
+                }
                 Effect::Network(effect) => self.net.apply(effect),
                 Effect::CheckBinding(binding) => self.crypto.submit(*binding),
                 Effect::Exit(code) => end = Some(code),
@@ -250,6 +274,7 @@ impl Node {
             () = self.signals.next() => Some(Input::Signal),
             () = self.front.progress.changed() => None,
             input = self.crypto.next() => Some(input),
+            input = told(&mut self.store) => Some(input),
             input = self.net.next() => Some(input),
             batch = self.front.input.recv(), if reads => {
                 let now = self.clock.now();

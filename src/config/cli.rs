@@ -2,15 +2,26 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use alloy::primitives::Address;
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
-The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; it is never a flag.
+The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; it is never a flag. With
+--binding it is not needed at all: see `p2p-node bind --help`.
 Order: flag, file named by -e, environment, .env in the working directory, default.
 
 Examples:
   p2p-node demo
   p2p-node keygen --out .env.alice && p2p-node -e .env.alice -p 8000 -n alice";
+
+const BIND_EXAMPLES: &str = "\
+First step: prints on stdout what the wallet of the account signs (eth_signTypedData_v4).
+Second step: checks the signature and writes the binding file. Neither file is secret; the node key is.
+
+Examples:
+  p2p-node bind --account 0x… --data-dir alice > typed.json
+  p2p-node bind --typed-data typed.json --signature 0x… --out binding.json
+  p2p-node --binding binding.json --data-dir alice";
 
 /// A peer-to-peer sidecar for agents: one JSON command per line on stdin, one JSON event per line on
 /// stdout.
@@ -39,6 +50,8 @@ pub enum Task {
     Demo,
     /// Make an Ethereum key file and show its address and PeerId
     Keygen(KeygenArgs),
+    /// Let a wallet say that a node speaks for its account, so that its key need not come here
+    Bind(Box<BindArgs>),
     /// Print the contract of the pipe, as a JSON Schema
     Schema(SchemaArgs),
 }
@@ -55,6 +68,52 @@ pub struct KeygenArgs {
     /// Instance for which to show the PeerId
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = super::short_text)]
     pub instance: String,
+}
+
+/// `bind`.
+#[derive(Debug, Args)]
+#[command(after_help = BIND_EXAMPLES)]
+#[command(group = ArgGroup::new("key").args(["data_dir", "node_key"]))]
+#[command(group = ArgGroup::new("signed").args(["signature", "signature_file", "sign_with_env_file"]))]
+pub struct BindArgs {
+    /// Account that the node is to speak for
+    #[arg(long, value_name = "0x…", required_unless_present_any = ["typed_data", "sign_with_env_file"])]
+    pub account: Option<Address>,
+    /// Directory with the node key, node.key, which is made if it is missing
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["node_key", "typed_data"])]
+    pub data_dir: Option<PathBuf>,
+    /// The node key itself, made if it is missing
+    #[arg(long, value_name = "PATH")]
+    pub node_key: Option<PathBuf>,
+    /// Network that the binding is for (default dev; with --typed-data: the one named there)
+    #[arg(long, value_name = "NAME", value_parser = super::network_name)]
+    pub network: Option<String>,
+    /// When the node key was made, in seconds since 1970; a higher one revokes a lower (default now)
+    #[arg(long, value_name = "SECS")]
+    pub generation: Option<u64>,
+    /// Days that the binding lives, at most 90
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=90))]
+    pub days: u64,
+    /// Chain of the account; 0 for a plain key, which is the same on every chain
+    #[arg(long, value_name = "ID", default_value_t = 0)]
+    pub chain_id: u64,
+
+    /// What was printed and signed; with its signature makes the binding file
+    #[arg(long, value_name = "PATH", requires = "signed",
+          conflicts_with_all = ["account", "generation", "days", "chain_id"], help_heading = "Second step")]
+    pub typed_data: Option<PathBuf>,
+    /// The wallet's signature
+    #[arg(long, value_name = "0x…", requires = "typed_data", help_heading = "Second step")]
+    pub signature: Option<String>,
+    /// File with the wallet's signature
+    #[arg(long, value_name = "PATH", requires = "typed_data", help_heading = "Second step")]
+    pub signature_file: Option<PathBuf>,
+    /// Env file whose PRIVATE_KEY signs here and now: for a machine that is offline
+    #[arg(long, value_name = "PATH", help_heading = "Second step")]
+    pub sign_with_env_file: Option<PathBuf>,
+    /// Binding file to write; one that exists is replaced
+    #[arg(long, value_name = "PATH", default_value = "binding.json", help_heading = "Second step")]
+    pub out: PathBuf,
 }
 
 /// `schema`.
@@ -94,7 +153,13 @@ pub struct RunArgs {
     /// Env file, where PRIVATE_KEY and every variable named here may stand
     #[arg(short, long, value_name = "PATH", help_heading = "Identity")]
     pub env_file: Option<PathBuf>,
-    /// Directory of what outlives the process (default: nothing does) [DATA_DIR]
+    /// Binding file that `bind` made, in place of PRIVATE_KEY; needs the node key that it names [BINDING_FILE]
+    #[arg(long, value_name = "PATH", help_heading = "Identity")]
+    pub binding: Option<String>,
+    /// Node key (default: node.key in the data directory, else derived from PRIVATE_KEY) [NODE_KEY_FILE]
+    #[arg(long, value_name = "PATH", help_heading = "Identity")]
+    pub node_key: Option<String>,
+    /// Directory of what outlives the process: node key, revocations (default: nothing does) [DATA_DIR]
     #[arg(long, value_name = "PATH", help_heading = "Identity")]
     pub data_dir: Option<String>,
     /// Tells apart several nodes of one key (default none) [INSTANCE]

@@ -172,7 +172,7 @@ pub enum ExitCode {
     Unavailable = 69,
     /// A defect. Yes.
     Software = 70,
-    /// Another process holds the identity. No.
+    /// Another process holds the identity or the data directory. No.
     InUse = 73,
     /// stdin or stdout broke. Yes.
     Io = 74,

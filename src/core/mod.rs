@@ -24,6 +24,7 @@ mod on_mail;
 mod on_network;
 mod on_record;
 mod on_send;
+mod own_binding;
 pub mod policy;
 pub mod presence;
 pub mod scope;
@@ -155,6 +156,7 @@ pub struct Core {
     pause_for: Option<String>,
     pacer: Pacer,
     status_due: Duration,
+    binding_watch: own_binding::BindingWatch,
     /// Whether the store does not write at present, which has been told.
     store_failed: bool,
 }
@@ -208,6 +210,7 @@ impl Core {
             pause_for: None,
             pacer: Pacer::default(),
             status_due: Duration::MAX,
+            binding_watch: own_binding::BindingWatch::default(),
             store_failed: false,
         };
         if let Some(row) = own_floor
@@ -224,6 +227,7 @@ impl Core {
                 "no PRIVATE_KEY was given: this agent's address is made up and ends with the process";
             core.log(Level::Warn, "identity", message);
         }
+        core.tell_binding_life(now);
         if connect {
             core.start(None, None);
         }
@@ -268,7 +272,7 @@ impl Core {
             Input::Lost { what, number } => self.stats.add(what.counter(), number),
             Input::BindingChecked { hash, valid } => self.on_binding_checked(hash, valid, now),
 
-            Input::StoreFailed { reason } => self.on_store_failed(&reason),
+            Input::StoreFailed { reason } => self.on_store_failed(reason),
             Input::StoreRecovered => self.store_failed = false,
         }
     }
@@ -311,6 +315,7 @@ impl Core {
             self.bootstraps.next_deadline(),
             self.connecting_deadline(),
             self.presence.next_deadline(),
+            self.binding_deadline(),
             self.discovery_deadline(),
             self.held_answers.next_deadline(),
             self.outbox.next_deadline(),
@@ -339,10 +344,10 @@ impl Core {
     }
 
     /// What is remembered for later processes is a second line of defence: the node goes on without it.
-    fn on_store_failed(&mut self, reason: &str) {
+    fn on_store_failed(&mut self, reason: String) {
         self.stats.count("store_failures");
         if !std::mem::replace(&mut self.store_failed, true) {
-            self.log(Level::Warn, "store", format!("what must outlive the process is not kept: {reason}"));
+            self.log(Level::Warn, "store", reason);
         }
     }
 

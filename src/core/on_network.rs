@@ -216,7 +216,9 @@ impl Core {
 
     /// Tells the network and the DHT who we are, and how we are, when it is time.
     pub(super) fn keep_present(&mut self, now: Now) {
-        self.renew_binding(now);
+        if !self.keep_bound(now) {
+            return;
+        }
         self.reissue_if_due(now);
         let due = self.presence.due(now, self.book.len(), &mut self.jitter);
         if let Some(record) = self.presence.current() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node_protocol::{ErrorCode, ErrorEvent, Level, Role};
+use p2p_node_protocol::{ErrorCode, ErrorEvent, Role};
 
 use super::Core;
 use super::directory::book::{Change, Order};
@@ -14,8 +14,8 @@ use super::directory::record::{SignedRecord, kad_key};
 use super::discovery::queries::Wanted;
 use super::effect::{Effect, ExitCode, Network, Verdict};
 use super::envelope::{Busy, Response};
-use super::identity::binding::{BINDING_LIFE_SECS, MAX_SKEW_SECS};
-use super::identity::{Binding, BindingHash, SignedBinding};
+use super::identity::binding::MAX_SKEW_SECS;
+use super::identity::{BindingHash, SignedBinding};
 use super::input::{Now, Token};
 
 /// Things that wait for the crypto pool, by number. Ours: some milliseconds of a busy network.
@@ -327,27 +327,6 @@ impl Core {
             self.resolve(self.me.address);
         } else {
             self.presence.put_failed(now, &mut self.jitter);
-        }
-    }
-
-    /// Signs a new binding when half the life of the old one is over.
-    pub(super) fn renew_binding(&mut self, now: Now) {
-        let now_secs = now.unix_ms / 1000;
-        let old = &self.me.binding.binding;
-        // One that begins in the future was made by a clock that was ahead.
-        let due = now_secs + BINDING_LIFE_SECS / 2 > old.not_after || now_secs < old.not_before;
-        let (Some(agent), true) = (&self.me.agent, due) else { return };
-        let binding =
-            Binding { not_before: now_secs, not_after: now_secs + BINDING_LIFE_SECS, ..old.clone() };
-        match agent.bind(binding) {
-            Ok(signed) => {
-                self.me.binding_bytes = signed.encode();
-                self.me.binding = signed.clone();
-                self.presence.set_binding(signed, now);
-            }
-            Err(error) => {
-                self.log(Level::Error, "identity", format!("the binding cannot be renewed: {error}"))
-            }
         }
     }
 }

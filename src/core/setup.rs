@@ -17,7 +17,7 @@ use super::scope::AddressScope;
 pub struct Setup {
     /// Signs frames, acks and records.
     pub node_key: NodeKey,
-    /// Signs bindings anew before they expire; absent when the binding was signed elsewhere.
+    /// Signs bindings anew before they expire; absent when the binding was signed elsewhere, and then nothing renews it.
     pub agent: Option<AgentKey>,
     /// Says that the node key speaks for the agent.
     pub binding: SignedBinding,

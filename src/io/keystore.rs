@@ -42,6 +42,9 @@ pub enum KeyFileError {
     /// It does not hold a key.
     #[error("{0} does not hold 64 hexadecimal digits; delete it to get a new identity")]
     Malformed(PathBuf),
+    /// It is not there.
+    #[error("{0}: there is no such key file")]
+    Missing(PathBuf),
     /// It is there already, and is never overwritten.
     #[error("{0} exists already and is left as it is")]
     Exists(PathBuf),
@@ -59,7 +62,7 @@ impl KeyFileError {
                 ExitCode::NoPermission
             }
             KeyFileError::Io { .. } => ExitCode::Io,
-            KeyFileError::Malformed(_) => ExitCode::Config,
+            KeyFileError::Malformed(_) | KeyFileError::Missing(_) => ExitCode::Config,
             KeyFileError::Exists(_) => ExitCode::Usage,
             KeyFileError::Entropy(_) => ExitCode::Software,
         }
@@ -76,30 +79,38 @@ pub fn random_secret() -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
     Ok(secret)
 }
 
-/// The Ed25519 seed in `data_dir`, made and written there if there is none yet. The directory is made if it is
-/// missing.
+/// The Ed25519 seed in a key file, made and written there if there is none yet. Its directory is made if it is missing.
 ///
 /// # Errors
 /// When the file is open to others, damaged, or cannot be read or written.
-pub fn node_key(data_dir: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
-    let path = data_dir.join(NODE_KEY_FILE);
-    if let Some(seed) = read_key(&path)? {
+pub fn node_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    if let Some(seed) = read_key(path)? {
         return Ok(seed);
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
+    if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
+    }
     let seed = random_secret()?;
     let mut digits = Zeroizing::new([0; 65]);
     // 32 bytes are 64 digits, and the newline stays.
     digits[64] = b'\n';
     if hex::encode_to_slice(seed.as_ref(), &mut digits[..64]).is_err() {
-        return Err(KeyFileError::Malformed(path));
+        return Err(KeyFileError::Malformed(path.to_owned()));
     }
-    match write_private(&path, digits.as_ref()) {
+    match write_private(path, digits.as_ref()) {
         Ok(()) => Ok(seed),
         // Another process was quicker: its key is the one.
-        Err(KeyFileError::Exists(_)) => read_key(&path)?.ok_or(KeyFileError::Malformed(path)),
+        Err(KeyFileError::Exists(_)) => existing_node_key(path),
         Err(error) => Err(error),
     }
+}
+
+/// The Ed25519 seed in a key file.
+///
+/// # Errors
+/// When there is none, or as [`node_key`].
+pub fn existing_node_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    read_key(path)?.ok_or_else(|| KeyFileError::Missing(path.to_owned()))
 }
 
 /// Writes a new file that its owner alone may read, and brings it and its name to the disk.
@@ -114,15 +125,46 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
         }
         Err(error) => return Err(at(path)(error)),
     };
-    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-    });
+    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| sync_name(path));
     written.map_err(|error| {
         // Half a key is worse than none; the first error is the one to tell.
         let _ = fs::remove_file(path);
         at(path)(error)
     })
+}
+
+/// The content of a file that holds no secret. Of one that is longer than `limit` bytes there is one byte more than that.
+///
+/// # Errors
+/// What the system says.
+pub fn read_public(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(limit as u64 + 1).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Writes a file that holds no secret in place of one that may be there: whoever looks finds the old content or the new.
+///
+/// # Errors
+/// What the system says.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let fresh = path.with_file_name(name);
+    let written = File::create(&fresh)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&fresh, path))
+        .and_then(|()| sync_name(path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&fresh);
+        at(path)(error)
+    })
+}
+
+/// Brings the name of a file to the disk.
+fn sync_name(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// The key in a file of hexadecimal digits, where lines that begin with `#` are comments; `None` if there is no
@@ -171,13 +213,14 @@ mod tests {
     fn the_key_is_made_once_private_and_kept() {
         let directory = directory();
         let data_dir = directory.path().join("deep/er");
-        let first = node_key(&data_dir).expect("made");
         let path = data_dir.join(NODE_KEY_FILE);
+        assert!(matches!(existing_node_key(&path), Err(KeyFileError::Missing(_))));
+        let first = node_key(&path).expect("made");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&data_dir)), (0o600, 0o700));
         assert_eq!(fs::read_to_string(&path).expect("text"), format!("{}\n", hex::encode(&first[..])));
-        assert_eq!(node_key(&data_dir).expect("read"), first);
-        assert_ne!(node_key(&directory.path().join("other")).expect("made"), first);
+        assert_eq!(node_key(&path).expect("read"), first);
+        assert_ne!(node_key(&directory.path().join("other/key")).expect("made"), first);
     }
 
     #[test]
@@ -186,12 +229,12 @@ mod tests {
         let path = directory.path().join(NODE_KEY_FILE);
         for mode in [0o640, 0o604, 0o620] {
             put(&path, &"00".repeat(32), mode);
-            let error = node_key(directory.path()).expect_err("refused");
+            let error = node_key(&path).expect_err("refused");
             assert_eq!(error.exit_code(), ExitCode::NoPermission, "{error}");
             assert!(error.to_string().contains(&format!("mode {mode:04o}")), "{error}");
         }
         put(&path, &"00".repeat(32), 0o400);
-        node_key(directory.path()).expect("accepted");
+        node_key(&path).expect("accepted");
     }
 
     #[test]
@@ -201,13 +244,13 @@ mod tests {
         let long = format!("{}\n{}", "ab".repeat(32), "#".repeat(4096));
         for text in ["", "# only a comment\n", "abcd\n", &"zz".repeat(32), &"ab\n".repeat(2), &long] {
             put(&path, text, 0o600);
-            let error = node_key(directory.path()).expect_err("refused");
+            let error = node_key(&path).expect_err("refused");
             assert!(matches!(error, KeyFileError::Malformed(_)), "{error}");
             assert_eq!(error.exit_code(), ExitCode::Config);
             assert_eq!(fs::read_to_string(&path).expect("there"), text);
         }
         put(&path, &format!("# for tests only\n{}\n", "ab".repeat(32)), 0o600);
-        assert_eq!(*node_key(directory.path()).expect("accepted"), [0xab; 32]);
+        assert_eq!(*node_key(&path).expect("accepted"), [0xab; 32]);
     }
 
     #[test]
@@ -217,5 +260,17 @@ mod tests {
         write_private(&path, b"one").expect("written");
         assert!(matches!(write_private(&path, b"two"), Err(KeyFileError::Exists(_))));
         assert_eq!(fs::read(&path).expect("there"), b"one");
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_whole_and_leaves_nothing_behind() {
+        let directory = directory();
+        let path = directory.path().join("binding.json");
+        for content in ["one", "another"] {
+            replace(&path, content.as_bytes()).expect("written");
+            assert_eq!(fs::read_to_string(&path).expect("there"), content);
+        }
+        assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
+        replace(&directory.path().join("none/binding.json"), b"x").expect_err("there is no directory");
     }
 }

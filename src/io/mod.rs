@@ -3,4 +3,5 @@
 
 pub mod crypto;
 pub mod keystore;
+pub mod store;
 pub mod swarm;

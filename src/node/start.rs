@@ -3,14 +3,14 @@
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::ErrorCode;
 
+use super::identity::Identity;
 use crate::config::{Config, OnEof};
 use crate::core::Setup;
 use crate::core::discovery::bootstrap::parse_bootstrap;
 use crate::core::effect::ExitCode;
-use crate::core::identity::binding::BINDING_LIFE_SECS;
-use crate::core::identity::{AgentKey, Binding, NodeKey};
 use crate::core::input::Now;
 use crate::io::keystore::{self, IdentityLock, KeyFileError, LockError};
+use crate::io::store::{self, Store};
 use crate::io::swarm::SwarmConfig;
 
 /// Connections of an agent's node and of a bootstrap node (design §8).
@@ -29,6 +29,9 @@ pub enum StartError {
     /// The identity is not free.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The data directory is not free.
+    #[error(transparent)]
+    DataDir(#[from] store::InUse),
     /// A bootstrap address cannot be used.
     #[error("{0}")]
     Bootstrap(String),
@@ -40,6 +43,7 @@ impl StartError {
         match self {
             StartError::Identity(_) | StartError::KeyFile(_) => ErrorCode::IdentityInvalid,
             StartError::Lock(error) => error.code(),
+            StartError::DataDir(error) => error.code(),
             StartError::Bootstrap(_) => ErrorCode::InvalidArgument,
         }
     }
@@ -50,6 +54,7 @@ impl StartError {
             StartError::Identity(_) | StartError::Bootstrap(_) => ExitCode::Config,
             StartError::KeyFile(error) => error.exit_code(),
             StartError::Lock(error) => error.exit_code(),
+            StartError::DataDir(error) => error.exit_code(),
         }
     }
 }
@@ -62,31 +67,13 @@ pub struct Started {
     pub swarm: SwarmConfig,
     /// Keeps other processes from the same identity.
     pub lock: IdentityLock,
+    /// Where floors outlive the process; none without a data directory.
+    pub store: Option<Store>,
 }
 
 pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
-    let agent = match &config.private_key {
-        Some(secret) => AgentKey::from_hex(secret.expose()),
-        None => AgentKey::from_bytes(&*keystore::random_secret()?),
-    };
-    let agent = agent.map_err(|error| StartError::Identity(format!("PRIVATE_KEY: {error}")))?;
-    let node_key = match &config.data_dir {
-        Some(dir) => NodeKey::from_seed(*keystore::node_key(dir)?),
-        None => NodeKey::derive(&agent.secret(), &config.network, &config.instance, config.generation),
-    };
+    let Identity { node_key, agent, binding, ephemeral } = Identity::of(config, now)?;
     let lock = IdentityLock::acquire(&node_key.peer_id().to_string())?;
-    let now_secs = now.unix_ms / 1000;
-    let binding = Binding {
-        account: agent.address(),
-        chain_id: 0,
-        peer_id: node_key.peer_id(),
-        node_key: node_key.public(),
-        network: config.network.clone(),
-        generation: config.generation,
-        not_before: now_secs,
-        not_after: now_secs + BINDING_LIFE_SECS,
-    };
-    let binding = agent.bind(binding).map_err(|error| StartError::Identity(error.to_string()))?;
     let bootstraps: Vec<(PeerId, Multiaddr)> = config
         .bootstrap
         .iter()
@@ -112,10 +99,17 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
     };
     let mut database = [0; 16];
     database.copy_from_slice(&random[..16]);
+    let (store, floors) = match &config.data_dir {
+        Some(dir) => {
+            let (store, floors) = Store::open(dir, &config.network, now.unix_ms)?;
+            (Some(store), floors)
+        }
+        None => (None, Vec::new()),
+    };
     let setup = Setup {
         node_key,
-        ephemeral: config.private_key.is_none(),
-        agent: Some(agent),
+        ephemeral,
+        agent,
         binding,
         name: config.name.clone(),
         role: config.role,
@@ -129,7 +123,7 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         boot: word(16),
         database,
         seed: word(24),
-        floors: Vec::new(),
+        floors,
     };
-    Ok(Started { setup, swarm, lock })
+    Ok(Started { setup, swarm, lock, store })
 }

@@ -262,3 +262,56 @@ fn bindings_are_renewed_before_they_end() {
         assert_eq!(mesh.received(0).last(), Some(&day), "on day {day}");
     }
 }
+
+/// A node without the agent's key, whose binding lives for so many days.
+fn presigned(days: u64) -> Mesh {
+    let mut mesh = Mesh::new(1);
+    mesh.add_with(2, Role::Full, |setup| {
+        let life = Binding { not_after: START_MS / 1000 + days * DAY, ..binding(2, 0, &node_key(2)) };
+        setup.binding = agent_key(2).bind(life).unwrap();
+        setup.agent = None;
+    });
+    mesh.connect(1, 0);
+    mesh
+}
+
+const DAY: u64 = 24 * 3600;
+
+fn told(mesh: &Mesh) -> Vec<String> {
+    let logs = mesh.lines(1, "log").into_iter().filter(|line| line["namespace"] == "identity");
+    logs.map(|line| format!("{} {}", line["level"].as_str().unwrap(), line["message"].as_str().unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_binding_signed_elsewhere_is_warned_of_daily_from_a_week_before_its_end() {
+    let mut mesh = presigned(8);
+    let starts = |line: &String, with: &str| line.starts_with(with);
+    assert_eq!(told(&mesh).len(), 1);
+    assert!(starts(&told(&mesh)[0], "info the binding was signed elsewhere and ends in 8 days"));
+    mesh.pass(Duration::from_secs(DAY - 60));
+    assert_eq!(told(&mesh).len(), 1, "{:?}", told(&mesh));
+    for day in 0..3 {
+        mesh.pass(Duration::from_secs(DAY));
+        let warned = told(&mesh);
+        assert_eq!(warned.len(), 2 + day, "{warned:?}");
+        assert!(starts(&warned[1 + day], "warn the binding was signed elsewhere and ends in"), "{warned:?}");
+    }
+    assert!(mesh.nodes[1].exit.is_none());
+    mesh.send(1, 0, 7, "");
+    mesh.settle();
+    assert_eq!(mesh.received(0), [7], "it is believed to the end");
+}
+
+#[test]
+fn a_node_whose_binding_expires_says_so_and_ends() {
+    let mut mesh = presigned(1);
+    assert!(told(&mesh)[0].starts_with("warn the binding was signed elsewhere and ends in 24 hours"));
+    mesh.pass(Duration::from_secs(DAY) - Duration::from_millis(1));
+    assert!(mesh.nodes[1].exit.is_none());
+    assert!(mesh.lines(1, "error").is_empty());
+    mesh.pass(Duration::from_millis(1));
+    let codes: Vec<_> = mesh.lines(1, "error").iter().map(|line| line["code"].clone()).collect();
+    assert_eq!(codes, ["IDENTITY_INVALID"]);
+    assert_eq!(mesh.nodes[1].exit, Some(ExitCode::Config));
+}

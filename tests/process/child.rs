@@ -187,6 +187,11 @@ impl Child {
         unreachable!("attempts do not end")
     }
 
+    /// Lines that were looked at and not taken.
+    pub fn seen(&self) -> Vec<Value> {
+        self.seen.borrow().clone()
+    }
+
     /// Every line that was not taken, up to the end of stdout.
     pub fn rest(&self) -> Vec<Value> {
         let deadline = Instant::now() + SOON;

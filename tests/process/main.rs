@@ -6,9 +6,11 @@
     reason = "tests fail by panicking, and wait by the clock"
 )]
 
+mod binding;
 #[allow(dead_code, reason = "it serves other tests too")]
 mod child;
 mod contract;
 mod examples;
 mod network;
+mod revocation;
 mod sdk;

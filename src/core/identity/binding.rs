@@ -93,7 +93,7 @@ impl BindingError {
     }
 }
 
-mod typed {
+pub(super) mod typed {
     // What a wallet is shown and what is hashed; names and order are those of the EIP-712 type.
     alloy::sol! {
         struct PeerBinding {
@@ -246,10 +246,18 @@ impl SignedBinding {
     /// Whether the account named in the binding signed it. Recovers a key, which takes some hundred
     /// microseconds: a stranger must not be able to make us do it often.
     pub fn verify_signature(&self) -> bool {
-        let Ok(signature) = self.ecdsa() else { return false };
-        signature
-            .recover_address_from_prehash(&self.binding.signing_hash())
-            .is_ok_and(|signer| signer == self.binding.account)
+        self.signer() == Some(self.binding.account)
+    }
+
+    /// Whose key made the signature, if it is in its accepted form. If it was made over something else, that is an address which
+    /// nobody has. Takes as long as [`SignedBinding::verify_signature`].
+    pub fn signer(&self) -> Option<Address> {
+        self.ecdsa().ok()?.recover_address_from_prehash(&self.binding.signing_hash()).ok()
+    }
+
+    /// How long it may still be used at `now_ms`, in ms; both in ms since 1970.
+    pub fn left_ms(&self, now_ms: u64) -> u64 {
+        self.binding.not_after.saturating_mul(1000).saturating_sub(now_ms)
     }
 
     /// The signature in its only accepted form. The library would quietly turn a high s over: refuse it first.
@@ -275,7 +283,7 @@ pub fn is_network_name(name: &str) -> bool {
 }
 
 /// The EIP-712 domain. No chain id: the binding itself carries it, because most keys are for no chain.
-fn domain() -> Eip712Domain {
+pub(super) fn domain() -> Eip712Domain {
     eip712_domain! { name: "p2p-node", version: "1", }
 }
 

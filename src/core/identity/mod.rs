@@ -3,6 +3,8 @@
 
 pub mod binding;
 pub mod keys;
+pub mod presigned;
+pub mod typed_data;
 
 pub use binding::{Binding, BindingError, BindingHash, SignedBinding};
 pub use keys::{AgentKey, KeyError, NodeKey, hash_fields, node_key_of, peer_id_of, verify, verify_signed};

@@ -1,0 +1,205 @@
+//! `p2p-node bind`: a wallet says that a node speaks for its account, so that the account's key need not come near the node.
+//!
+//! The first step prints what the wallet signs, the second checks the signature and writes the binding file. What programs read is
+//! on stdout, what people do next on stderr. The node key is the only secret, and goes nowhere but into its file.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::config::{self, BindArgs, ConfigError, DEFAULT_NETWORK};
+use crate::core::effect::ExitCode;
+use crate::core::identity::presigned::{self, check_presigned, read_signature};
+use crate::core::identity::typed_data::{MAX_TYPED_DATA_BYTES, read_typed_data, typed_data};
+use crate::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
+use crate::io::keystore::{self, KeyFileError, NODE_KEY_FILE};
+
+/// Seconds of a day.
+const DAY_SECS: u64 = 24 * 60 * 60;
+/// Longest file with a signature that is read, in bytes: the longest signature in digits, and white space.
+const MAX_SIGNATURE_FILE_BYTES: usize = 2048;
+
+/// Why there is no binding.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The node key cannot be read or made, or the binding file not be written.
+    #[error(transparent)]
+    File(#[from] KeyFileError),
+    /// The env file cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file that was to be read cannot be.
+    #[error("{0}: {1}")]
+    Read(PathBuf, #[source] io::Error),
+    /// Something does not fit together.
+    #[error("{0}")]
+    Invalid(String),
+    /// Stdout cannot be written to.
+    #[error("stdout cannot be written: {0}")]
+    Stdout(#[from] io::Error),
+}
+
+impl BindError {
+    /// How the process ends for this reason.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            BindError::File(error) => error.exit_code(),
+            BindError::Config(error) => error.exit_code(),
+            BindError::Read(_, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                ExitCode::NoPermission
+            }
+            BindError::Read(..) | BindError::Invalid(_) => ExitCode::Config,
+            BindError::Stdout(_) => ExitCode::Io,
+        }
+    }
+}
+
+fn invalid(what: impl ToString) -> BindError {
+    BindError::Invalid(what.to_string())
+}
+
+/// Does one of the two steps, or both with a key that is at hand. `now_ms` is in ms since 1970.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn run(
+    args: &BindArgs,
+    now_ms: u64,
+    out: &mut impl Write,
+    hints: &mut impl Write,
+) -> Result<(), BindError> {
+    let key_path = args.node_key.clone().or_else(|| Some(args.data_dir.as_ref()?.join(NODE_KEY_FILE)));
+    let signer = args.sign_with_env_file.as_deref().map(agent_in).transpose()?;
+    let binding = match &args.typed_data {
+        Some(path) => signed_statement(args, path, key_path.as_deref())?,
+        None => statement(args, key_path.as_deref(), signer.as_ref(), now_ms / 1000)?,
+    };
+    let signature = match (&args.signature, &args.signature_file) {
+        (Some(text), _) => {
+            Some(read_signature(text).map_err(|error| invalid(format!("--signature: {error}")))?)
+        }
+        (None, Some(path)) => {
+            let text = String::from_utf8_lossy(&read(path, MAX_SIGNATURE_FILE_BYTES)?).into_owned();
+            let wrong = |error| invalid(format!("{}: {error}", path.display()));
+            Some(read_signature(&text).map_err(wrong)?)
+        }
+        (None, None) => None,
+    };
+    let signed = match (signature, signer) {
+        (Some(signature), _) => SignedBinding { binding, signature },
+        (None, Some(agent)) => {
+            let account = binding.account;
+            agent.bind(binding).map_err(|error| {
+                invalid(format!("the key is that of {}, the account is {account}: {error}", agent.address()))
+            })?
+        }
+        (None, None) => return ask(&binding, out, hints),
+    };
+    check_presigned(&signed, &signed.binding.network, now_ms).map_err(invalid)?;
+    keystore::replace(&args.out, presigned::binding_file(&signed).as_bytes())?;
+    tell(&signed.binding, args, out, hints)
+}
+
+/// What is to be signed, for a node key that is made if there is none.
+fn statement(
+    args: &BindArgs,
+    key_path: Option<&Path>,
+    signer: Option<&AgentKey>,
+    now_secs: u64,
+) -> Result<Binding, BindError> {
+    let account = args.account.or_else(|| signer.map(AgentKey::address));
+    let account = account.ok_or_else(|| invalid("--account is missing"))?;
+    let key_path = key_path.ok_or_else(|| invalid("--data-dir or --node-key is missing"))?;
+    let node_key = NodeKey::from_seed(*keystore::node_key(key_path)?);
+    Ok(Binding {
+        account,
+        chain_id: args.chain_id,
+        peer_id: node_key.peer_id(),
+        node_key: node_key.public(),
+        network: args.network.clone().unwrap_or_else(|| DEFAULT_NETWORK.to_owned()),
+        generation: args.generation.unwrap_or(now_secs),
+        not_before: now_secs,
+        not_after: now_secs + args.days * DAY_SECS,
+    })
+}
+
+/// What was signed, which is for the network and node key that are named beside it, if any are.
+fn signed_statement(args: &BindArgs, path: &Path, key_path: Option<&Path>) -> Result<Binding, BindError> {
+    let wrong = |what: &dyn std::fmt::Display| invalid(format!("{}: {what}", path.display()));
+    let binding = read_typed_data(&read(path, MAX_TYPED_DATA_BYTES)?).map_err(|error| wrong(&error))?;
+    if let Some(network) = args.network.as_ref().filter(|network| **network != binding.network) {
+        return Err(wrong(&format!("it is for the network {}, not for {network}", binding.network)));
+    }
+    if let Some(key_path) = key_path {
+        let node_key = NodeKey::from_seed(*keystore::existing_node_key(key_path)?);
+        if node_key.public() != binding.node_key {
+            let (theirs, ours) = (binding.peer_id, node_key.peer_id());
+            return Err(wrong(&format!(
+                "it is for the node {theirs}, and the key in {} is that of {ours}",
+                key_path.display()
+            )));
+        }
+    }
+    Ok(binding)
+}
+
+fn agent_in(path: &Path) -> Result<AgentKey, BindError> {
+    let secret = config::private_key_in(path)?
+        .ok_or_else(|| invalid(format!("env file {} sets no PRIVATE_KEY", path.display())))?;
+    AgentKey::from_hex(secret.expose()).map_err(|error| invalid(format!("PRIVATE_KEY: {error}")))
+}
+
+fn read(path: &Path, limit: usize) -> Result<Vec<u8>, BindError> {
+    keystore::read_public(path, limit).map_err(|error| BindError::Read(path.to_owned(), error))
+}
+
+fn print(value: &Value, out: &mut impl Write) -> Result<(), BindError> {
+    writeln!(out, "{value:#}").and_then(|()| out.flush()).map_err(BindError::Stdout)
+}
+
+fn ask(binding: &Binding, out: &mut impl Write, hints: &mut impl Write) -> Result<(), BindError> {
+    print(&typed_data(binding), out)?;
+    // Without a reader there is nobody to hint to.
+    let _ = writeln!(
+        hints,
+        "Have the wallet of {} sign this (eth_signTypedData_v4), then:\n  p2p-node bind --typed-data FILE --signature 0x…",
+        binding.account
+    );
+    Ok(())
+}
+
+fn tell(
+    binding: &Binding,
+    args: &BindArgs,
+    out: &mut impl Write,
+    hints: &mut impl Write,
+) -> Result<(), BindError> {
+    let summary = json!({
+        "bindingFile": args.out,
+        "address": binding.account.to_string(),
+        "peerId": binding.peer_id.to_string(),
+        "network": binding.network,
+        "generation": binding.generation,
+        "notBefore": binding.not_before,
+        "notAfter": binding.not_after,
+    });
+    print(&summary, out)?;
+    let mut hint = format!(
+        "Run it beside the node key, without PRIVATE_KEY:\n  p2p-node --binding {}",
+        args.out.display()
+    );
+    match (&args.data_dir, &args.node_key) {
+        (Some(dir), _) => hint += &format!(" --data-dir {}", dir.display()),
+        (None, Some(path)) => hint += &format!(" --node-key {}", path.display()),
+        (None, None) => hint += " --data-dir DIR",
+    }
+    if binding.network != DEFAULT_NETWORK {
+        hint += &format!(" --network {}", binding.network);
+    }
+    let _ = writeln!(hints, "{hint}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

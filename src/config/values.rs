@@ -1,0 +1,93 @@
+//! What the words of flags and variables mean.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use p2p_node_protocol::Role;
+use tracing::level_filters::LevelFilter;
+
+use super::{MAX_DRAIN_TIMEOUT, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
+
+pub(super) fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// Checks the name of a network.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn network_name(text: &str) -> Result<String, String> {
+    let fits = (1..=MAX_NETWORK_BYTES).contains(&text.len());
+    if fits && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("it must be 1 to {MAX_NETWORK_BYTES} of a-z, 0-9 and -"))
+    }
+}
+
+/// Checks a display name or an instance.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn short_text(text: &str) -> Result<String, String> {
+    if text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
+        return Err(format!("it must have at most {MAX_NAME_BYTES} bytes and no control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn multiaddrs(text: &str) -> Result<Vec<Multiaddr>, String> {
+    text.split([',', ' '])
+        .filter(|part| !part.is_empty())
+        .map(|part| part.parse().map_err(|error| format!("{part} is not a multiaddr: {error}")))
+        .collect()
+}
+
+pub(super) fn bootstrap_peers(text: &str) -> Result<Vec<Multiaddr>, String> {
+    let addrs = multiaddrs(text)?;
+    match addrs.iter().find(|addr| !matches!(addr.iter().last(), Some(Protocol::P2p(_)))) {
+        Some(addr) => {
+            Err(format!("{addr} does not end in /p2p/<peer id>, as in /ip4/192.0.2.1/tcp/8000/p2p/12D3Koo…"))
+        }
+        None => Ok(addrs),
+    }
+}
+
+pub(super) fn role(text: &str) -> Result<Role, String> {
+    match text {
+        "full" => Ok(Role::Full),
+        "bootstrap" => Ok(Role::Bootstrap),
+        _ => Err("it must be full or bootstrap".to_owned()),
+    }
+}
+
+pub(super) fn on_eof(text: &str) -> Result<OnEof, String> {
+    match text {
+        "exit" => Ok(OnEof::Exit),
+        "stay" => Ok(OnEof::Stay),
+        _ => Err("it must be exit or stay".to_owned()),
+    }
+}
+
+pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "true" | "yes" => Ok(true),
+        "0" | "false" | "no" => Ok(false),
+        _ => Err("it must be true or false".to_owned()),
+    }
+}
+
+pub(super) fn drain_timeout(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = parse(text)?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(timeout) if timeout <= MAX_DRAIN_TIMEOUT => Ok(timeout),
+        _ => Err(format!("it must be 0 to {} seconds", MAX_DRAIN_TIMEOUT.as_secs())),
+    }
+}
+
+pub(super) fn log_level(text: &str) -> Result<LevelFilter, String> {
+    text.parse().map_err(|_| "it must be off, error, warn, info, debug or trace".to_owned())
+}

@@ -1,0 +1,251 @@
+//! What outlives the process beside keys: the floors, in an embedded transactional database.
+//!
+//! It has a thread of its own. Rows wait in a map, so that of several of one agent only the last is written, and go to the
+//! disk in one transaction. A database that cannot be written is opened again and again, while the rows go on waiting.
+
+mod file;
+pub mod row;
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use p2p_node_protocol::ErrorCode;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::directory::floors::FloorRow;
+use crate::core::effect::ExitCode;
+use crate::core::input::Input;
+use file::{File, FileError, MAX_ROWS};
+
+/// Name of the database in the data directory.
+pub const STORE_FILE: &str = "node.redb";
+
+/// Rows are gathered for so long before they are written. Ours: at most five times a second a disk has to sync, and a process
+/// that is killed loses what it learned in a fifth of a second and the time of one write.
+const GATHER: Duration = Duration::from_millis(200);
+/// First and longest pause after a failed write. Ours: soon enough for a hiccup, and rare enough for a full disk.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Reports that wait to be taken; more of them would say the same.
+const REPORTS: usize = 16;
+/// How long the last rows may take to be written when the process ends.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+#[error("the data directory {0} is in use by another process")]
+pub struct InUse(PathBuf);
+
+impl InUse {
+    /// What the parent is told.
+    pub fn code(&self) -> ErrorCode {
+        ErrorCode::IdentityInUse
+    }
+
+    /// How the process ends for this reason.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::InUse
+    }
+}
+
+/// Opens the database: another call for every attempt.
+type Open = Box<dyn FnMut() -> Result<(File, Vec<FloorRow>), FileError> + Send>;
+
+/// Rows that wait, and whether it is time to end.
+#[derive(Debug, Default)]
+struct Waiting {
+    rows: BTreeMap<Address, FloorRow>,
+    closing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // A map of rows is whole after every step, whoever panicked.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a time pass, unless it is time to end before.
+    fn pause(&self, time: Duration) {
+        let waiting = self.changed.wait_timeout_while(self.lock(), time, |waiting| !waiting.closing);
+        drop(waiting);
+    }
+}
+
+/// An open store. Dropping it does not wait for what is not written yet; [`Store::close`] does.
+#[derive(Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    reports: mpsc::Receiver<Input>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Store {
+    /// Opens the database of a data directory, which is made if it is missing, and reads the floors of a network, oldest first. A
+    /// damaged database is moved aside, named after the time `now_ms` (ms since 1970), and begun anew. One that cannot be read or
+    /// written at present is no reason not to run: it is tried again. [`Store::next`] tells of both.
+    ///
+    /// # Errors
+    /// [`InUse`] when another process has it open.
+    pub fn open(data_dir: &Path, network: &str, now_ms: u64) -> Result<(Self, Vec<FloorRow>), InUse> {
+        let (data_dir, network) = (data_dir.to_owned(), network.to_owned());
+        let path = data_dir.join(STORE_FILE);
+        let mut open: Open = Box::new({
+            let path = path.clone();
+            move || File::open(&path, &network)
+        });
+        // If it cannot be made, opening the file says so.
+        let _ = DirBuilder::new().recursive(true).mode(0o700).create(&data_dir);
+        let mut trouble = None;
+        let mut opened = open();
+        if let Err(FileError::Damaged(reason)) = &opened {
+            let aside = data_dir.join(format!("{STORE_FILE}.corrupt-{now_ms}"));
+            trouble = Some(match fs::rename(&path, &aside) {
+                Ok(()) => format!(
+                    "{} was damaged ({reason}) and is now {}; which keys are revoked is learned anew",
+                    path.display(),
+                    aside.display()
+                ),
+                Err(error) => {
+                    format!("{} is damaged ({reason}) and cannot be moved: {error}", path.display())
+                }
+            });
+            opened = open();
+        }
+        let (file, rows) = match opened {
+            Ok((file, rows)) => (Some(file), rows),
+            Err(FileError::InUse) => return Err(InUse(data_dir)),
+            Err(error) => {
+                let reason = format!("{} cannot be used at present: {error}", path.display());
+                trouble = trouble.or(Some(reason));
+                (None, Vec::new())
+            }
+        };
+        Ok((Store::start(file, open, trouble), rows))
+    }
+
+    fn start(file: Option<File>, open: Open, trouble: Option<String>) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (report, reports) = mpsc::channel(REPORTS);
+        let (end, ended) = oneshot::channel();
+        let mut writer = Writer { shared: Arc::clone(&shared), file, open, report, failing: false };
+        if let Some(reason) = trouble {
+            writer.failed(reason);
+        }
+        let spawned = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            writer.run();
+            let _ = end.send(());
+        });
+        if let Err(error) = spawned {
+            tracing::warn!("the store has no thread: {error}");
+        }
+        Store { shared, reports, ended }
+    }
+
+    /// Has a row written soon. There is room for as many agents as are remembered; of more, those that come first.
+    pub fn remember(&self, row: FloorRow) {
+        let mut waiting = self.shared.lock();
+        if waiting.rows.len() < MAX_ROWS || waiting.rows.contains_key(&row.address) {
+            waiting.rows.insert(row.address, row);
+        }
+        drop(waiting);
+        self.shared.changed.notify_one();
+    }
+
+    /// Waits for the next report: `StoreFailed` for every failed attempt, and `StoreRecovered`. Cancel-safe.
+    pub async fn next(&mut self) -> Input {
+        match self.reports.recv().await {
+            Some(input) => input,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Writes what waits, for as long as may be.
+    pub async fn close(self) {
+        self.shared.lock().closing = true;
+        self.shared.changed.notify_one();
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.ended).await.is_err() {
+            tracing::warn!("the store was not written in time");
+        }
+    }
+}
+
+/// The thread's side.
+struct Writer {
+    shared: Arc<Shared>,
+    file: Option<File>,
+    open: Open,
+    report: mpsc::Sender<Input>,
+    failing: bool,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let shared = Arc::clone(&self.shared);
+            let idle = |waiting: &mut Waiting| waiting.rows.is_empty() && !waiting.closing;
+            drop(shared.changed.wait_while(shared.lock(), idle));
+            shared.pause(GATHER);
+            let (rows, closing) = {
+                let mut waiting = shared.lock();
+                (std::mem::take(&mut waiting.rows), waiting.closing)
+            };
+            match self.write(&rows) {
+                Ok(()) if std::mem::take(&mut self.failing) => {
+                    pause = FIRST_PAUSE;
+                    let _ = self.report.try_send(Input::StoreRecovered);
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    // Only a new handle is sure to write again; what came meanwhile is newer.
+                    self.file = None;
+                    self.failed(format!(
+                        "what must outlive the process cannot be written at present: {error}"
+                    ));
+                    let mut waiting = shared.lock();
+                    for (address, row) in rows {
+                        waiting.rows.entry(address).or_insert(row);
+                    }
+                    drop(waiting);
+                    shared.pause(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+            if closing {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, rows: &BTreeMap<Address, FloorRow>) -> Result<(), FileError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert((self.open)()?.0),
+        };
+        let rows: Vec<FloorRow> = rows.values().cloned().collect();
+        file.write(&rows)
+    }
+
+    fn failed(&mut self, reason: String) {
+        self.failing = true;
+        // When nobody takes them, enough has been reported.
+        let _ = self.report.try_send(Input::StoreFailed { reason });
+    }
+}
+
+#[cfg(test)]
+mod tests;

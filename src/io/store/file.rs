@@ -1,0 +1,168 @@
+//! The database file.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+    StorageError, TableDefinition, TableError, WriteTransaction, backends::FileBackend,
+};
+
+use super::row::{self, KEY_BYTES, RowError};
+use crate::core::directory::book::{MAX_AGENTS, MAX_FLOORS};
+use crate::core::directory::floors::FloorRow;
+
+/// Floors kept of one network: as many as the directory remembers.
+pub(super) const MAX_ROWS: usize = MAX_AGENTS + MAX_FLOORS;
+
+/// Memory for pages of the file, in bytes. Ours: all that the bound above takes, so that a commit reads nothing.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    /// Another process has it.
+    #[error("another process has it open")]
+    InUse,
+    /// What is in it cannot be trusted.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    /// The system said no.
+    #[error("{0}")]
+    Io(String),
+}
+
+impl From<redb::Error> for FileError {
+    fn from(error: redb::Error) -> Self {
+        use io::ErrorKind::{InvalidData, UnexpectedEof};
+        match error {
+            redb::Error::DatabaseAlreadyOpen => FileError::InUse,
+            // That is how the library says that the file is none of its own, or is cut short.
+            redb::Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
+                FileError::Io(error.to_string())
+            }
+            redb::Error::PreviousIo => FileError::Io(error.to_string()),
+            error => FileError::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<RowError> for FileError {
+    fn from(error: RowError) -> Self {
+        FileError::Damaged(error.to_string())
+    }
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> Self {
+        FileError::Io(error.to_string())
+    }
+}
+
+macro_rules! through_the_common_error {
+    ($($error:ty),*) => {$(
+        impl From<$error> for FileError {
+            fn from(error: $error) -> Self {
+                redb::Error::from(error).into()
+            }
+        }
+    )*};
+}
+
+through_the_common_error!(DatabaseError, StorageError, TableError, redb::TransactionError, redb::CommitError);
+
+type Table<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
+
+/// An open database, and the table of one network in it.
+#[derive(Debug)]
+pub(super) struct File {
+    database: Database,
+    table: String,
+}
+
+impl File {
+    /// Opens the file, or makes it for its owner alone, and reads the floors of a network, oldest first.
+    pub(super) fn open(path: &Path, network: &str) -> Result<(Self, Vec<FloorRow>), FileError> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        File::on(FileBackend::new(file)?, network)
+    }
+
+    /// As [`File::open`], on any storage.
+    pub(super) fn on(
+        storage: impl StorageBackend,
+        network: &str,
+    ) -> Result<(Self, Vec<FloorRow>), FileError> {
+        // Whatever is in a file must not keep the node from starting, also where the library did not expect it.
+        let opened = catch_unwind(AssertUnwindSafe(|| File::checked(storage, network)));
+        opened.unwrap_or_else(|_| Err(FileError::Damaged("reading it failed".to_owned())))
+    }
+
+    fn checked(storage: impl StorageBackend, network: &str) -> Result<(Self, Vec<FloorRow>), FileError> {
+        let mut database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage)?;
+        // Opening believes what was closed in good order; a floor that was bent would bar an agent for ever.
+        database.check_integrity()?;
+        let file = File { database, table: format!("floors/{network}") };
+        let rows = file.read()?;
+        Ok((file, rows))
+    }
+
+    fn read(&self) -> Result<Vec<FloorRow>, FileError> {
+        let read = self.database.begin_read()?;
+        let table = match read.open_table(Table::new(&self.table)) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut rows = Vec::new();
+        for entry in table.iter()? {
+            let (key, value) = entry?;
+            rows.push(row::decode(key.value(), value.value())?);
+        }
+        rows.sort_by_key(|row| row.seq);
+        Ok(rows)
+    }
+
+    /// Brings rows to the disk, all or none. A row never lowers what is there.
+    pub(super) fn write(&self, rows: &[FloorRow]) -> Result<(), FileError> {
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            let write = self.database.begin_write()?;
+            self.merge(&write, rows)?;
+            Ok(write.commit()?)
+        }));
+        written.unwrap_or_else(|_| Err(FileError::Damaged("writing it failed".to_owned())))
+    }
+
+    fn merge(&self, write: &WriteTransaction, rows: &[FloorRow]) -> Result<(), FileError> {
+        let mut table = write.open_table(Table::new(&self.table))?;
+        for row in rows {
+            let key: &[u8; KEY_BYTES] = &row.address;
+            let known = table.get(key)?.map(|value| row::decode(key, value.value())).transpose()?;
+            if known.is_none_or(|known| known.order() < row.order()) {
+                table.insert(key, row::encode(row).as_slice())?;
+            }
+        }
+        let Some(excess) = (table.len()? as usize).checked_sub(MAX_ROWS).filter(|excess| *excess > 0) else {
+            return Ok(());
+        };
+        // The lowest seq is that of the agent that has been silent the longest.
+        let mut by_age = Vec::with_capacity(MAX_ROWS + excess);
+        for entry in table.iter()? {
+            let (key, value) = entry?;
+            let row = row::decode(key.value(), value.value())?;
+            by_age.push((row.seq, row.address));
+        }
+        by_age.sort_unstable();
+        for (_, address) in &by_age[..excess] {
+            let key: &[u8; KEY_BYTES] = address;
+            table.remove(key)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

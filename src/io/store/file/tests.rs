@@ -1,0 +1,130 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use alloy::primitives::Address;
+use tempfile::TempDir;
+
+use super::*;
+
+fn row(number: u64, generation: u64, seq: u64) -> FloorRow {
+    let mut address = [0; 20];
+    address[..8].copy_from_slice(&number.to_be_bytes());
+    FloorRow { address: Address::from(address), generation, seq, hash: [number as u8; 32] }
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn rows(path: &Path) -> Vec<FloorRow> {
+    File::open(path, "dev").expect("opened").1
+}
+
+#[test]
+fn rows_come_back_oldest_first_and_each_network_has_its_own() {
+    let directory = directory();
+    let path = directory.path().join("db");
+    let (file, none) = File::open(&path, "dev").expect("made");
+    assert!(none.is_empty());
+    assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    file.write(&[row(1, 0, 30), row(2, 5, 10), row(3, 0, 20)]).expect("written");
+    drop(file);
+    assert_eq!(rows(&path), [row(2, 5, 10), row(3, 0, 20), row(1, 0, 30)]);
+    assert!(File::open(&path, "other").expect("opened").1.is_empty());
+}
+
+#[test]
+fn a_row_is_never_lowered() {
+    let directory = directory();
+    let path = directory.path().join("db");
+    let (file, _) = File::open(&path, "dev").expect("made");
+    file.write(&[row(1, 5, 10)]).expect("written");
+    let other = FloorRow { hash: [7; 32], ..row(1, 5, 10) };
+    file.write(&[row(1, 4, 99)]).expect("written");
+    file.write(&[other]).expect("written");
+    drop(file);
+    assert_eq!(rows(&path), [row(1, 5, 10)]);
+    let (file, _) = File::open(&path, "dev").expect("opened");
+    file.write(&[row(1, 6, 1)]).expect("written");
+    drop(file);
+    assert_eq!(rows(&path), [row(1, 6, 1)]);
+}
+
+#[test]
+fn beyond_the_bound_the_oldest_make_room() {
+    let directory = directory();
+    let path = directory.path().join("db");
+    let (file, _) = File::open(&path, "dev").expect("made");
+    let all: Vec<FloorRow> = (0..MAX_ROWS as u64 + 3).map(|number| row(number, 0, 1 + number)).collect();
+    file.write(&all[1..MAX_ROWS]).expect("written");
+    file.write(&[all[0].clone()]).expect("written");
+    file.write(&all[MAX_ROWS..]).expect("written");
+    drop(file);
+    assert_eq!(rows(&path), all[3..]);
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let directory = directory();
+    let path = directory.path().join("db");
+    let (file, _) = File::open(&path, "dev").expect("made");
+    assert!(matches!(File::open(&path, "dev"), Err(FileError::InUse)));
+    drop(file);
+    File::open(&path, "dev").expect("free again");
+}
+
+/// A database of some pages, as bytes.
+fn image(directory: &TempDir) -> (Vec<u8>, Vec<FloorRow>) {
+    let path = directory.path().join("image");
+    let kept: Vec<FloorRow> = (0..500).map(|number| row(number, number % 7, 1 + number)).collect();
+    let (file, _) = File::open(&path, "dev").expect("made");
+    file.write(&kept).expect("written");
+    drop(file);
+    (fs::read(path).expect("there"), kept)
+}
+
+#[test]
+fn a_damaged_file_is_told_as_such_and_never_believed() {
+    let directory = directory();
+    let (image, kept) = image(&directory);
+    let path = directory.path().join("damaged");
+    let mut told = 0;
+    let mut check = |bytes: &[u8], what: &str| {
+        fs::write(&path, bytes).expect("written");
+        match File::open(&path, "dev") {
+            Ok((_, rows)) => assert!(rows == kept || rows.is_empty(), "{what}: other rows"),
+            Err(FileError::Damaged(_)) => told += 1,
+            Err(error) => panic!("{what}: {error}"),
+        }
+    };
+    check(b"nonsense", "a short file");
+    check(&vec![0xA5; image.len()], "another file");
+    for part in 0..16 {
+        let length = 1 + image.len() * part / 16;
+        check(&image[..length], &format!("cut to {length}"));
+    }
+    // The head closely, then places all over.
+    let places = (0..512).step_by(5).chain((512..image.len()).step_by(image.len() / 64 + 1));
+    for at in places {
+        let mut bent = image.clone();
+        bent[at] ^= 0x10;
+        check(&bent, &format!("bent at {at}"));
+    }
+    assert!(told > 16, "only {told} were seen");
+}
+
+#[test]
+fn a_row_of_another_form_is_damage() {
+    let directory = directory();
+    let path = directory.path().join("db");
+    let (file, _) = File::open(&path, "dev").expect("made");
+    let write = file.database.begin_write().expect("begun");
+    write
+        .open_table(Table::new(&file.table))
+        .expect("a table")
+        .insert(&[1; KEY_BYTES], &[2_u8, 0][..])
+        .expect("inserted");
+    write.commit().expect("written");
+    drop(file);
+    assert!(matches!(File::open(&path, "dev"), Err(FileError::Damaged(_))));
+}

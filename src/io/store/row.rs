@@ -1,0 +1,98 @@
+//! A floor as bytes.
+
+use alloy::primitives::Address;
+
+use crate::core::directory::floors::FloorRow;
+
+/// Length of a key: an Ethereum address.
+pub const KEY_BYTES: usize = 20;
+/// Length of a row: version, generation, seq, hash.
+pub const ROW_BYTES: usize = 1 + 8 + 8 + 32;
+
+/// Version of the encoding. A later one may have another length.
+const VERSION: u8 = 1;
+
+/// Why bytes are not a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// The key is no address.
+    #[error("a key has {0} bytes instead of {KEY_BYTES}")]
+    Key(usize),
+    /// It is of a version that is not known.
+    #[error("a row is of version {0}, which is not known")]
+    Version(u8),
+    /// It is too short or too long.
+    #[error("a row has {0} bytes instead of {ROW_BYTES}")]
+    Length(usize),
+}
+
+/// The row under the key of its address: version (1), then generation and seq, big endian, and the record's hash.
+pub fn encode(row: &FloorRow) -> [u8; ROW_BYTES] {
+    let mut bytes = [0; ROW_BYTES];
+    bytes[0] = VERSION;
+    bytes[1..9].copy_from_slice(&row.generation.to_be_bytes());
+    bytes[9..17].copy_from_slice(&row.seq.to_be_bytes());
+    bytes[17..].copy_from_slice(&row.hash);
+    bytes
+}
+
+/// Reads what [`encode`] wrote, and nothing else.
+///
+/// # Errors
+/// When it is not that; no bytes make it panic.
+pub fn decode(key: &[u8], value: &[u8]) -> Result<FloorRow, RowError> {
+    let address = Address::try_from(key).map_err(|_| RowError::Key(key.len()))?;
+    match value.first() {
+        Some(&VERSION) => {}
+        Some(&version) => return Err(RowError::Version(version)),
+        None => return Err(RowError::Length(0)),
+    }
+    let bytes: &[u8; ROW_BYTES] = value.try_into().map_err(|_| RowError::Length(value.len()))?;
+    let number = |at: usize| {
+        let mut number = [0; 8];
+        number.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_be_bytes(number)
+    };
+    let mut hash = [0; 32];
+    hash.copy_from_slice(&bytes[17..]);
+    Ok(FloorRow { address, generation: number(1), seq: number(9), hash })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_row_survives(
+            address: [u8; 20], generation: u64, seq: u64, hash: [u8; 32],
+        ) {
+            let row = FloorRow { address: Address::from(address), generation, seq, hash };
+            prop_assert_eq!(decode(&address, &encode(&row)), Ok(row));
+        }
+
+        #[test]
+        fn any_bytes_are_a_row_or_none(
+            key in proptest::collection::vec(any::<u8>(), 18..23),
+            version in 0..3_u8,
+            rest in proptest::collection::vec(any::<u8>(), 46..51),
+        ) {
+            let value = [&[version][..], &rest].concat();
+            if let Ok(row) = decode(&key, &value) {
+                prop_assert_eq!(encode(&row).to_vec(), value);
+            } else {
+                prop_assert!(key.len() != KEY_BYTES || version != VERSION || value.len() != ROW_BYTES);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_row_is_told() {
+        assert_eq!(decode(&[0; 19], &[1; ROW_BYTES]), Err(RowError::Key(19)));
+        assert_eq!(decode(&[0; 20], &[2; ROW_BYTES]), Err(RowError::Version(2)));
+        assert_eq!(decode(&[0; 20], &[1; ROW_BYTES + 1]), Err(RowError::Length(ROW_BYTES + 1)));
+        assert_eq!(decode(&[0; 20], &[]), Err(RowError::Length(0)));
+    }
+}

@@ -1,0 +1,166 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::StorageBackend;
+use redb::backends::FileBackend;
+use tempfile::TempDir;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn row(number: u8, seq: u64) -> FloorRow {
+    FloorRow { address: Address::repeat_byte(number), generation: 1, seq, hash: [number; 32] }
+}
+
+fn open(directory: &TempDir) -> (Store, Vec<FloorRow>) {
+    Store::open(directory.path(), "dev", 77).expect("opened")
+}
+
+async fn next(store: &mut Store) -> Input {
+    tokio::time::timeout(PATIENCE, store.next()).await.expect("a report")
+}
+
+#[tokio::test]
+async fn what_waits_is_written_at_the_end_and_of_one_agent_the_last() {
+    let directory = directory();
+    let (store, rows) = open(&directory);
+    assert!(rows.is_empty());
+    for seq in 1..=100 {
+        store.remember(row(1, seq));
+    }
+    store.remember(row(2, 1000));
+    store.close().await;
+    let (store, rows) = open(&directory);
+    assert_eq!(rows, [row(1, 100), row(2, 1000)]);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_written_without_being_asked() {
+    let directory = directory();
+    let (store, _) = open(&directory);
+    store.remember(row(1, 1));
+    let written = async {
+        loop {
+            // A copy, because the database itself is locked; one that is taken amid a write may be damaged.
+            let copy = tempfile::tempdir().expect("a directory");
+            fs::copy(directory.path().join(STORE_FILE), copy.path().join(STORE_FILE)).expect("copied");
+            if open(&copy).1 == [row(1, 1)] {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("written");
+}
+
+#[tokio::test]
+async fn two_processes_do_not_share_a_data_directory() {
+    let directory = directory();
+    let (store, _) = open(&directory);
+    let error = Store::open(directory.path(), "dev", 77).expect_err("taken");
+    assert_eq!((error.code(), error.exit_code()), (ErrorCode::IdentityInUse, ExitCode::InUse));
+    store.close().await;
+    open(&directory);
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_moved_aside_and_told_of() {
+    let directory = directory();
+    fs::write(directory.path().join(STORE_FILE), "no database").expect("written");
+    let (mut store, rows) = open(&directory);
+    assert!(rows.is_empty());
+    let Input::StoreFailed { reason } = next(&mut store).await else { panic!("no report") };
+    assert!(reason.contains("node.redb.corrupt-77"), "{reason}");
+    let aside = directory.path().join("node.redb.corrupt-77");
+    assert_eq!(fs::read(aside).expect("there"), b"no database");
+    store.remember(row(1, 1));
+    assert!(matches!(next(&mut store).await, Input::StoreRecovered));
+    store.close().await;
+    assert_eq!(open(&directory).1, [row(1, 1)]);
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_used_is_told_of_and_tried_again() {
+    let directory = directory();
+    let data_dir = directory.path().join("data");
+    fs::write(&data_dir, "in the way").expect("written");
+    let (mut store, rows) = Store::open(&data_dir, "dev", 77).expect("a store");
+    assert!(rows.is_empty());
+    assert!(matches!(next(&mut store).await, Input::StoreFailed { .. }));
+    store.remember(row(1, 1));
+    assert!(matches!(next(&mut store).await, Input::StoreFailed { .. }));
+    fs::remove_file(&data_dir).expect("removed");
+    fs::create_dir(&data_dir).expect("made");
+    assert!(matches!(next(&mut store).await, Input::StoreRecovered));
+    store.close().await;
+    assert_eq!(Store::open(&data_dir, "dev", 77).expect("opened").1, [row(1, 1)]);
+}
+
+/// A disk that can be filled.
+#[derive(Debug)]
+struct Disk {
+    file: FileBackend,
+    full: Arc<AtomicBool>,
+}
+
+impl Disk {
+    fn room(&self) -> std::io::Result<()> {
+        let full = self.full.load(Ordering::SeqCst);
+        if full { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> std::io::Result<u64> {
+        self.file.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.file.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.room()?;
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.room()?;
+        self.file.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.room()?;
+        self.file.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_reported_and_what_waited_is_written_when_there_is_room() {
+    let directory = directory();
+    let full = Arc::new(AtomicBool::new(false));
+    let attempt = Box::new({
+        let (path, full) = (directory.path().join(STORE_FILE), Arc::clone(&full));
+        move || {
+            let mut options = fs::OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
+            let file = FileBackend::new(file)?;
+            File::on(Disk { file, full: Arc::clone(&full) }, "dev")
+        }
+    });
+    let (file, _) = attempt().expect("made");
+    let mut store = Store::start(Some(file), attempt, None);
+    full.store(true, Ordering::SeqCst);
+    store.remember(row(1, 1));
+    for _ in 0..2 {
+        let Input::StoreFailed { reason } = next(&mut store).await else { panic!("no report") };
+        assert!(reason.contains("cannot be written at present"), "{reason}");
+        store.remember(row(1, 2));
+        store.remember(row(2, 3));
+    }
+    full.store(false, Ordering::SeqCst);
+    assert!(matches!(next(&mut store).await, Input::StoreRecovered));
+    store.close().await;
+    assert_eq!(open(&directory).1, [row(1, 2), row(2, 3)]);
+}

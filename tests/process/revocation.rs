@@ -1,0 +1,192 @@
+//! A newer generation revokes an older key, for everybody who hears of it and for as long as they remember.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use p2p_node::core::effect::Network;
+use p2p_node::core::envelope::{
+    Batch, FrameBody, MailResponse, Message, Payload, Response, Scope, WIRE_VERSION, sign_frame,
+};
+use p2p_node::core::identity::{AgentKey, Binding, NodeKey, node_key_of};
+use p2p_node::core::input::Input;
+use p2p_node::core::scope::AddressScope;
+use p2p_node::io::store::{STORE_FILE, Store};
+use p2p_node::io::swarm::{Net, SwarmConfig};
+use p2p_node_protocol::Role;
+use prost::Message as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::child::tcp_address;
+use crate::child::{Child, SOON, test_key};
+
+/// The agent whose key is revoked.
+const X: u8 = 0x72;
+
+fn now_secs() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn node_key(data_dir: &TempDir) -> NodeKey {
+    let text = std::fs::read_to_string(data_dir.path().join("node.key")).unwrap();
+    NodeKey::from_seed(hex::decode(text.trim()).unwrap().try_into().unwrap())
+}
+
+/// What a node answers to mail of agent `X` by this key in generation 0, from a peer that is no node at all and hears nothing.
+fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
+    let agent = AgentKey::from_hex(&test_key(X)).unwrap();
+    let recipient: PeerId = ready["peerId"].as_str().unwrap().parse().unwrap();
+    let binding = Binding {
+        account: agent.address(),
+        chain_id: 0,
+        peer_id: key.peer_id(),
+        node_key: key.public(),
+        network: "dev".to_owned(),
+        generation: 0,
+        not_before: now_secs(),
+        not_after: now_secs() + 3600,
+    };
+    let data = Bytes::from(format!(r#""by the old key {number}""#));
+    let message = Message { stream: Bytes::from_static(&[5; 16]), seq: number, data, ..Message::default() };
+    let body = FrameBody {
+        version: WIRE_VERSION,
+        network: "dev".to_owned(),
+        scope: Some(Scope::NodeKey(Bytes::copy_from_slice(&node_key_of(&recipient).unwrap()))),
+        binding: agent.bind(binding).unwrap().encode(),
+        boot: 77,
+        counter: number,
+        // Not before the recipient's start, which may have been in this very second.
+        created_at_ms: now_secs() * 1000 + 999,
+        payload: Some(Payload::Plain(Batch { messages: vec![message], acks: Vec::new() })),
+    };
+    let mut addr: Multiaddr = tcp_address(ready).parse().unwrap();
+    addr.pop();
+    let frame = sign_frame(&body, key);
+    let config = SwarmConfig {
+        seed: key.seed(),
+        network: "dev".to_owned(),
+        scope: AddressScope::Loopback,
+        role: Role::Full,
+        listen: None,
+        max_connections: 10,
+        agent_version: "p2p-node/test".to_owned(),
+    };
+    let exchange = async {
+        let mut net = Net::new(config).unwrap();
+        net.apply(Network::Dial { peer: recipient, addrs: vec![addr] });
+        loop {
+            match net.next().await {
+                Input::Connected { .. } => {
+                    net.apply(Network::SendMail { token: 1, peer: recipient, frame: frame.clone() });
+                }
+                Input::MailAnswered { outcome, .. } => {
+                    return MailResponse::decode(outcome.unwrap()).unwrap().response.unwrap();
+                }
+                Input::DialFailed { reason, .. } => panic!("{reason}"),
+                _ => {}
+            }
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(SOON, exchange).await }).expect("an answer")
+}
+
+fn refused(response: &Response) -> bool {
+    matches!(response, Response::Refused(refused) if refused.code == "SUPERSEDED")
+}
+
+/// Waits until the store of a running node holds the generation of agent `X`. A copy is looked at, because the store is locked;
+/// one taken amid a write may be damaged, and is moved aside where it lies.
+fn until_kept(data_dir: &TempDir, generation: u64) {
+    let address = AgentKey::from_hex(&test_key(X)).unwrap().address();
+    let deadline = Instant::now() + SOON;
+    loop {
+        let copy = TempDir::new().unwrap();
+        std::fs::copy(data_dir.path().join(STORE_FILE), copy.path().join(STORE_FILE)).unwrap();
+        let (_store, rows) = Store::open(copy.path(), "dev", 0).unwrap();
+        if rows.iter().any(|row| row.address == address && row.generation == generation) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never kept: {rows:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_higher_generation_ends_the_old_node_and_bars_its_key() {
+    let (_bootstrap, entry) = Child::join(0x70, 0, &["--role", "bootstrap"], &[]);
+    let entries = [tcp_address(&entry)];
+    let dirs: [TempDir; 2] = std::array::from_fn(|_| TempDir::new().unwrap());
+    let [kept, old_dir] = dirs.each_ref().map(|dir| ["--data-dir", dir.path().to_str().unwrap()]);
+    let (mut witness, witness_ready) = Child::join(0x71, 0, &kept, &entries);
+    let (mut old, old_ready) = Child::join(X, 0, &old_dir, &entries);
+    old.say(json!({"type":"send","peerId":witness_ready["address"],"data":"before"}));
+    let before = witness.expect("mail", |event| event["type"] == "message");
+    assert_eq!((&before["from"], &before["peerId"]), (&old_ready["address"], &old_ready["peerId"]));
+
+    let generation = now_secs();
+    let started = Instant::now();
+    let raised = generation.to_string();
+    let (mut new, new_ready) = Child::join(X, 0, &["--generation", &raised, "--instance", "new"], &entries);
+    assert_eq!(new_ready["address"], old_ready["address"]);
+    assert_ne!(new_ready["peerId"], old_ready["peerId"]);
+    let ended = old.expect("the end of the old node", |event| event["type"] == "error");
+    assert_eq!(ended["code"], "IDENTITY_SUPERSEDED", "{ended}");
+    assert_eq!(old.wait().code(), Some(78));
+    assert!(started.elapsed() < Duration::from_secs(10), "it took {:?}", started.elapsed());
+
+    new.say(json!({"type":"send","peerId":witness_ready["address"],"data":"after"}));
+    let after = witness.expect("mail", |event| event["type"] == "message");
+    assert_eq!((&after["from"], &after["peerId"]), (&new_ready["address"], &new_ready["peerId"]));
+    let old_key = node_key(&dirs[1]);
+    assert_eq!(old_key.peer_id().to_string(), old_ready["peerId"].as_str().unwrap());
+    let answer = mail_with(&old_key, &witness_ready, 1);
+    assert!(refused(&answer), "{answer:?}");
+    witness.until("a frame refused", |status| status["counters"]["frames_superseded"] == 1);
+
+    // Alone, so that it cannot learn again what it is to remember.
+    until_kept(&dirs[0], generation);
+    witness.kill();
+    let (mut witness, witness_ready) = Child::join(0x71, 0, &kept, &[]);
+    let answer = mail_with(&old_key, &witness_ready, 2);
+    assert!(refused(&answer), "after a restart: {answer:?}");
+    witness.say(json!({"type":"ping","id":"p"}));
+    witness.answer("p");
+    assert!(witness.seen().iter().all(|event| event["type"] != "message"), "the old key was heard");
+
+    // Nor does the old node start again; and who remembers nothing takes the old key for good.
+    let again = Child::spawn(&[&old_dir[..], &["--connect"]].concat(), &[("PRIVATE_KEY", &test_key(X))]);
+    let (code, lines, _) = again.finish();
+    assert_eq!(code, 78);
+    assert!(lines.iter().any(|line| line["code"] == "IDENTITY_SUPERSEDED"), "{lines:#?}");
+    let (_forgetful, forgetful_ready) = Child::join(0x71, 0, &["--instance", "forgetful"], &[]);
+    let answer = mail_with(&old_key, &forgetful_ready, 3);
+    assert!(matches!(answer, Response::Ack(_)), "{answer:?}");
+}
+
+#[test]
+fn two_processes_do_not_share_a_data_directory() {
+    let dir = TempDir::new().unwrap();
+    let args = ["--data-dir", dir.path().to_str().unwrap()];
+    let (_first, _) = Child::join(0x73, 0, &args, &[]);
+    // Its runtime directory is another one, so that the lock of the identity is not in the way.
+    let (code, lines, _) = Child::spawn(&args, &[("PRIVATE_KEY", &test_key(0x73))]).finish();
+    assert_eq!(code, 73);
+    assert_eq!(lines.last().unwrap()["code"], "IDENTITY_IN_USE", "{lines:#?}");
+}
+
+#[test]
+fn a_damaged_store_is_told_of_and_costs_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join(STORE_FILE), vec![0x5A; 10_000]).unwrap();
+    let (child, _) = Child::join(0x74, 0, &["--data-dir", dir.path().to_str().unwrap()], &[]);
+    let told = child.expect("a warning", |event| event["type"] == "log" && event["namespace"] == "store");
+    assert_eq!(told["level"], "warn");
+    assert!(told["message"].as_str().unwrap().contains("node.redb.corrupt-"), "{told}");
+    assert_eq!(child.finish().0, 0);
+    let mode = |name: &std::path::Path| {
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(name).unwrap().permissions()) & 0o777
+    };
+    assert_eq!(mode(&dir.path().join(STORE_FILE)), 0o600);
+}
