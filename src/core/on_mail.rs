@@ -202,7 +202,9 @@ impl Core {
             .entry(sender.address)
             .or_insert_with(|| GossipAck { node_key: node_key.clone(), streams: BTreeSet::new() });
         ack.node_key = node_key;
-        ack.streams.extend(taken.streams);
+        // An ack has room for so many; the sender repeats what is missing.
+        let room = MAX_ACK_STREAMS.saturating_sub(ack.streams.len());
+        ack.streams.extend(taken.streams.into_iter().take(room));
     }
 
     pub(super) fn send_gossip_acks(&mut self, now: Now) {

@@ -136,9 +136,9 @@ async fn answers_settle_nothing_but_the_mail_that_they_answer() {
         .collect();
     bodies.push(("mail_attempts_failed", "no answer at all", Bytes::from_static(b"nonsense")));
     for (counter, what, body) in bodies {
-        let before = scene.victim.counter(counter);
         let (token, from, _) = hostile.node.mail_asked().await;
         assert_eq!(from, scene.victim.peer());
+        let before = scene.victim.counter(counter);
         hostile.node.apply(Network::AnswerMail { token, body }).await;
         scene.victim.until_counted(counter, before + 1);
         assert_eq!(scene.victim.counter(counter), before + 1, "{what}");
@@ -167,5 +167,9 @@ async fn reconnect(hostile: &mut Hostile, victim: &Real) {
             matches!(input, Input::Disconnected { peer: other, .. } if *other == peer).then_some(())
         })
         .await;
+    // What came before cannot be answered any more.
+    while hostile.node.take_earlier(|input| matches!(input, Input::MailAsked { .. }).then_some(())).is_some()
+    {
+    }
     hostile.connect(victim).await;
 }

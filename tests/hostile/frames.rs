@@ -63,6 +63,11 @@ fn wrong_frames(forger: &Forger, scope: &dyn Fn() -> Scope) -> Vec<Wrong> {
             "a stream without its name",
             frame(&|body| messages(body)[0].stream = Bytes::from_static(b"short")),
         ),
+        (
+            "frames_malformed",
+            "a number that could be told again for ever",
+            frame(&|body| messages(body)[0].seq = u64::MAX),
+        ),
         ("frames_malformed", "no frame at all", Bytes::from_static(b"nonsense")),
         ("frames_malformed", "nothing", Bytes::new()),
     ]

@@ -65,10 +65,12 @@ impl Codec for Scripted {
             io.flush().await?;
             tokio::time::sleep(script.pause).await;
         }
-        if script.closes {
-            return io.close().await;
+        io.flush().await?;
+        if !script.closes {
+            // Otherwise libp2p would close the stream.
+            std::future::pending::<()>().await;
         }
-        io.flush().await
+        Ok(())
     }
 
     async fn write_response<T>(&mut self, _: &StreamProtocol, _: &mut T, _: Bytes) -> io::Result<()>
@@ -144,7 +146,7 @@ async fn requests_that_are_too_long_or_cut_short_are_dropped_and_counted() {
     let mut scene = Scene::new("full");
     for (protocol, max, counter) in [(MAIL, MAX_MAIL, "mail_unread"), (HELLO, MAX_HELLO, "hellos_unread")] {
         let mut raw = Raw::meet(protocol, &scene.victim).await;
-        let too_long = |announced| Script { announced, closes: false, ..whole(b"nothing of it") };
+        let too_long = |announced| Script { announced, ..whole(b"nothing of it") };
         let scripts = [
             too_long(max as u32 + 1),
             too_long(u32::MAX),
@@ -205,4 +207,29 @@ async fn slow_streams_block_nobody_and_end_at_the_deadline() {
     let grown = scene.victim.memory().saturating_sub(before);
     assert!(grown < 32 << 20, "an announced megabyte takes no more than has arrived: {grown}");
     scene.nothing_said(&["message", "error"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn frames_that_stop_short_of_their_end_take_no_more_than_a_few_frames_memory() {
+    const STREAMS: usize = 100;
+    let mut scene = Scene::new("full");
+    let before = scene.victim.memory();
+    let mut raw = Raw::meet(MAIL, &scene.victim).await;
+    let bytes = Bytes::from(vec![0; MAX_MAIL - 1]);
+    let stalled = Script { announced: MAX_MAIL as u32, bytes, closes: false, ..whole(b"") };
+    for _ in 0..STREAMS {
+        raw.open(&scene.victim, stalled.clone());
+    }
+    // What finds no room is dropped as it comes; what found room stays until the deadline, and is all that does.
+    let dropped = tokio::spawn(async move {
+        loop {
+            raw.swarm.select_next_some().await;
+        }
+    });
+    scene.victim.until_counted("mail_unread", STREAMS as u64 - 10);
+    scene.still_honest();
+    let grown = scene.victim.memory().saturating_sub(before) >> 20;
+    assert!(grown < 24, "{grown} MiB for frames of which four may arrive at once");
+    scene.nothing_said(&["message", "error"]);
+    dropped.abort();
 }

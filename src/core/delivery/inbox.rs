@@ -22,6 +22,8 @@ pub const MAX_STREAMS: usize = 16_384;
 /// Refusals remembered of each stream, so that an acknowledgement that is repeated says the same. Ours: more than a frame
 /// can carry of messages that a parent with the shortest lines cannot take.
 pub const MAX_REFUSALS: usize = 128;
+/// Refusals remembered of all streams. Ours: 512 senders whose mail is refused as fast as it comes, in less than 8 MiB.
+pub const MAX_ALL_REFUSALS: usize = 65_536;
 
 type Key = (Address, [u8; 16]);
 
@@ -53,6 +55,8 @@ pub struct Inbox {
     streams: BTreeMap<Key, Incoming>,
     by_use: BTreeSet<(Duration, Key)>,
     held_bytes: usize,
+    /// Streams in the order of their refusals.
+    refused: VecDeque<Key>,
 }
 
 impl Inbox {
@@ -121,11 +125,19 @@ impl Inbox {
 
     /// Notes that a message was settled by refusing it.
     pub fn refuse(&mut self, sender: &Address, stream: &[u8; 16], outcome: Outcome) {
-        if let Some(incoming) = self.streams.get_mut(&(*sender, *stream)) {
-            incoming.refusals.push_back(outcome);
-            if incoming.refusals.len() > MAX_REFUSALS {
-                incoming.refusals.pop_front();
-            }
+        let key = (*sender, *stream);
+        let Some(incoming) = self.streams.get_mut(&key) else { return };
+        incoming.refusals.push_back(outcome);
+        if incoming.refusals.len() > MAX_REFUSALS {
+            incoming.refusals.pop_front();
+        }
+        self.refused.push_back(key);
+        if self.refused.len() > MAX_ALL_REFUSALS
+            && let Some(oldest) = self.refused.pop_front()
+            && let Some(incoming) = self.streams.get_mut(&oldest)
+            && incoming.refusals.len() > 1
+        {
+            incoming.refusals.pop_front();
         }
     }
 
@@ -275,6 +287,28 @@ mod tests {
         let seqs: Vec<u64> = inbox.refusals(&sender(1), &[1; 16]).map(|outcome| outcome.seq).collect();
         assert_eq!((seqs.len(), seqs[0]), (MAX_REFUSALS, 1));
         assert_eq!(inbox.refusals(&sender(2), &[1; 16]).count(), 0);
+    }
+
+    #[test]
+    fn refusals_of_all_streams_are_bounded_together() {
+        let mut inbox = Inbox::default();
+        let name = |number: usize| {
+            let mut name = [0; 16];
+            name[..8].copy_from_slice(&number.to_be_bytes());
+            name
+        };
+        let streams = 2 * MAX_ALL_REFUSALS / MAX_REFUSALS;
+        for number in 0..streams {
+            let first = Message { stream: Bytes::copy_from_slice(&name(number)), ..message(0, 1, 0, 1) };
+            offer(&mut inbox, first);
+            for seq in 0..MAX_REFUSALS as u64 {
+                inbox.refuse(&sender(1), &name(number), Outcome { seq, code: "X".into() });
+            }
+        }
+        let remembered = |number| inbox.refusals(&sender(1), &name(number)).count();
+        let in_all: usize = (0..streams).map(remembered).sum();
+        assert!(in_all <= MAX_ALL_REFUSALS + streams, "{in_all}");
+        assert_eq!((remembered(0), remembered(streams - 1)), (1, MAX_REFUSALS));
     }
 
     proptest! {

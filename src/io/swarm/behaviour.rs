@@ -114,16 +114,8 @@ impl Behaviour {
                 ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
             ),
             kad: kademlia(keypair, config.role, names.kad.clone()),
-            hello: requests(
-                &names.hello,
-                Codec { max_request: MAX_HELLO, max_response: MAX_HELLO, unread: unread.hello },
-                HELLO_STREAMS,
-            ),
-            mail: requests(
-                &names.mail,
-                Codec { max_request: MAX_MAIL, max_response: MAX_MAIL_RESPONSE, unread: unread.mail },
-                MAIL_STREAMS,
-            ),
+            hello: requests(&names.hello, Codec::new(MAX_HELLO, MAX_HELLO, unread.hello), HELLO_STREAMS),
+            mail: requests(&names.mail, Codec::new(MAX_MAIL, MAX_MAIL_RESPONSE, unread.mail), MAIL_STREAMS),
             gossip: gossip::build(&names.topic_prefix, config.scope)?,
         })
     }
