@@ -40,12 +40,13 @@ fn a_foreign_node_finds_an_agent_in_the_dht_and_hears_it() {
     js.subscribe("news");
     let met = js.ask("dial", json!({"addr":addr.expect("the address is in the record")}));
     assert_eq!(met["peer"], alice_ready["peerId"]);
-    alice.say(json!({"type":"send","topic":"news","data":{"headline":"held until the js node is seen"},"kind":"report","id":"send"}));
+    let news = json!({"headline":"held until the js node is seen"});
+    alice.say(json!({"type":"send","topic":"news","data":news,"kind":"report","id":"send"}));
     alice.answer("send");
     let heard = js.heard("news", |_| true);
     assert_eq!((&heard["from"], &heard["via"]), (&alice_ready["address"], &alice_ready["peerId"]), "{heard}");
     assert_eq!((&heard["peerId"], &heard["messages"][0]["kind"]), (&alice_ready["peerId"], &json!("report")));
-    assert_eq!(heard["texts"], json!([r#"{"headline":"held until the js node is seen"}"#]));
+    assert_eq!(heard["texts"], json!([news.to_string()]));
 
     // Bob does not know the js node: his frame comes by alice, who checks it and passes it on.
     alice.say(json!({"type":"subscribe","topic":"news","id":"news"}));

@@ -7,10 +7,6 @@ use crate::js::Js;
 
 const CHAT: &str = "chat";
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap()
-}
-
 /// An agent that knows the js node only, and subscribes to the chat.
 fn chatter(key: u8, js: &Js) -> (Child, Value) {
     let (mut child, ready) = Child::join(key, 0, &[], std::slice::from_ref(&js.addr));
@@ -66,9 +62,8 @@ fn a_foreign_node_carries_broadcasts_and_no_forgery_gets_past_an_agent() {
     // Two forgeries of a frame come before the frame itself.
     js.ask("hold", json!({"topic":CHAT}));
     broadcast(&mut alice, "pay 1");
-    let frame =
-        hex::decode(text(&js.heard(CHAT, |event| event["texts"] == json!([r#"{"said":"pay 1"}"#]))["bytes"]))
-            .unwrap();
+    let heard = js.heard(CHAT, |event| event["texts"] == json!([r#"{"said":"pay 1"}"#]));
+    let frame = hex::decode(heard["bytes"].as_str().unwrap()).unwrap();
     let said = frame.windows(5).position(|bytes| bytes == b"pay 1").unwrap();
     for (forged, byte) in [(1, said + 4), (2, 0)] {
         let mut bytes = frame.clone();
@@ -91,8 +86,8 @@ fn a_foreign_node_carries_broadcasts_and_no_forgery_gets_past_an_agent() {
 fn mail_and_its_acknowledgement_go_through_a_foreign_node() {
     let Some(mut js) = Js::start() else { return };
     let (mut alice, alice_ready) = Child::join(0x65, 0, &[], std::slice::from_ref(&js.addr));
-    // In the public scope bob listens as told, but has no address to tell of and dials none on this machine: the js node
-    // dials him, and mail to and from him has to go by gossip.
+    // In the public scope bob listens as told, but has no address to tell of and dials none on this machine: the js
+    // node dials him, and mail to and from him has to go by gossip.
     let hidden = ["--address-scope", "public", "--listen", "/ip4/127.0.0.1/tcp/0"];
     let mut bob = Child::spawn(&hidden, &[("PRIVATE_KEY", &test_key(0x66))]);
     bob.say(json!({"type":"connect","protocol":1}));

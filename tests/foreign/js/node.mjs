@@ -1,5 +1,5 @@
-// A node of another implementation, js-libp2p, in our network: a Kademlia client, and a gossipsub peer that checks what it
-// passes on. Commands on stdin and events on stdout are JSON lines; it ends when stdin does.
+// A node of another implementation, js-libp2p, in our network: a Kademlia client, and a gossipsub peer that checks what
+// it passes on. Commands on stdin and events on stdout are JSON lines; it ends when stdin does.
 import { createInterface } from "node:readline";
 import { gossipsub } from "@libp2p/gossipsub";
 import { identify } from "@libp2p/identify";

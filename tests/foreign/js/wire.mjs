@@ -1,12 +1,11 @@
-// The messages of PROTOCOL.md ("The wire"), and a decoder that takes their canonical form only (§1). Integers are BigInts.
+// The messages of PROTOCOL.md ("The wire"), and a decoder that takes their canonical form only (§1). Integers are
+// BigInts.
 import { bytesToHex } from "@noble/hashes/utils.js";
 
 export const must = (holds, what) => {
   if (!holds) throw new Error(what);
 };
 export const toInt = (bytes) => BigInt("0x" + (bytesToHex(bytes) || "0"));
-// A copy, because to slice a Buffer is not to copy it.
-export const toIntLE = (bytes) => toInt(Uint8Array.from(bytes).reverse());
 
 // Field n of a message is the nth of its list: name, type, and the least and the largest length (of bytes
 // and texts) or value (of integers). `many` counts repetitions; of the fields of one `oneof` exactly one is there.
@@ -138,7 +137,12 @@ export function decode(type, input) {
     must(field && (number > last || (number === last && field.many)), `${type}: field ${number}`);
     must(wire === ({ int: 0, fixed: 1 }[field.kind] ?? 2), "wire type");
     last = number;
-    let value = field.kind === "int" ? varint() : field.kind === "fixed" ? toIntLE(take(8)) : take(Number(varint()));
+    let value =
+      field.kind === "int"
+        ? varint()
+        : field.kind === "fixed"
+          ? toInt(Uint8Array.from(take(8)).reverse())
+          : take(Number(varint()));
     must(
       field.many || field.oneof || field.kind === "message" || (value.length ?? value) > 0,
       `${field.name}: a default written out`,
