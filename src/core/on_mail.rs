@@ -245,7 +245,10 @@ impl Core {
             }
         }
         for message in &batch.messages {
-            let Some(stream) = stream_id(&message.stream) else { continue };
+            let Some(stream) = stream_id(&message.stream).filter(|stream| taken.streams.contains(stream))
+            else {
+                continue;
+            };
             if message.seq >= self.inbox.next_seq(&sender.address, &stream) {
                 match taken.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),
