@@ -143,7 +143,7 @@ impl Presence {
             return Ok(());
         }
         self.issue_at = Some(now.mono + jitter.around(REFRESH));
-        let seq = now.unix_ms.max(self.last_seq + 1);
+        let seq = now.unix_ms.max(self.last_seq.saturating_add(1));
         let binding_end_ms = self.binding.binding.not_after.saturating_mul(1000);
         if binding_end_ms <= now.unix_ms {
             return Err(BindingError::Expired.into());
@@ -153,7 +153,7 @@ impl Presence {
             binding: self.binding.clone(),
             seq,
             issued_at_ms: now.unix_ms,
-            expires_at_ms: (now.unix_ms + MAX_RECORD_LIFE_MS).min(binding_end_ms),
+            expires_at_ms: now.unix_ms.saturating_add(MAX_RECORD_LIFE_MS).min(binding_end_ms),
             addrs: addrs.clone(),
             kem: None,
             role: self.role,

@@ -1,6 +1,7 @@
 //! What cores do with and to each other, in virtual time.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests fail by panicking")]
 
+mod ending;
 mod mail;
 mod mesh;
 mod trust;
