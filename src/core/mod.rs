@@ -219,7 +219,9 @@ impl Core {
             Input::Command(request) => self.on_command(request, now),
             Input::BadLine(error) => {
                 self.stats.count("lines_bad");
-                self.refuse(error.id, error.code, error.message);
+                if !self.is_taken(error.id.as_ref()) {
+                    self.refuse(error.id, error.code, error.message);
+                }
             }
             Input::InputEnded => self.on_input_ended(now),
             Input::OutputClosed => self.on_output_closed(now),
