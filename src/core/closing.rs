@@ -57,13 +57,13 @@ impl Core {
 
     /// Ends the node because it must not or cannot run: what could be said has been.
     pub(super) fn give_up(&mut self, code: ExitCode, now: Now) {
-        if let Phase::Starting { id } = &self.phase
-            && let Some(id) = id
-        {
-            self.pending_ids.remove(id);
-        }
         self.fail_all();
-        self.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
+        let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
+        match std::mem::replace(&mut self.phase, flushing) {
+            Phase::Starting { id: Some(id) } => drop(self.pending_ids.remove(&id)),
+            Phase::Closing { shutdown, .. } => self.answer(shutdown, "shutdown", |_| {}),
+            _ => {}
+        }
     }
 
     /// When everything accepted is done, or time is up, says so.
@@ -111,6 +111,8 @@ impl Core {
     }
 
     fn exit(&mut self, code: ExitCode) {
+        // Nothing comes after the exit.
+        self.pump_outlet();
         self.phase = Phase::Done;
         self.effects.push_back(Effect::Exit(code));
     }

@@ -213,8 +213,11 @@ impl Core {
         core
     }
 
-    /// Takes note of something that happened.
+    /// Takes note of something that happened; nothing does after the exit.
     pub fn handle(&mut self, input: Input, now: Now) {
+        if self.phase == Phase::Done {
+            return;
+        }
         match input {
             Input::Command(request) => self.on_command(request, now),
             Input::BadLine(error) => {
@@ -256,6 +259,9 @@ impl Core {
 
     /// Does what is due, and sends what has gathered since the last turn.
     pub fn turn(&mut self, now: Now) {
+        if self.phase == Phase::Done {
+            return;
+        }
         if matches!(self.phase, Phase::Ready | Phase::Closing { .. }) {
             self.keep_joined(now);
             self.keep_connected(now);

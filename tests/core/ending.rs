@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use p2p_node::core::effect::ExitCode;
 use p2p_node::core::input::{Input, Now};
 use p2p_node_protocol::line::decode_request;
 use serde_json::{Value, json};
@@ -15,6 +16,22 @@ fn terminal(mesh: &Mesh, id: &Value) -> Vec<(Value, Value)> {
 }
 
 #[test]
+fn nothing_comes_after_the_exit() {
+    let mut mesh = Mesh::new(1);
+    mesh.say(0, r#"{"type":"discover","timeoutMs":60000,"id":"d"}"#);
+    mesh.input(0, Input::Signal);
+    mesh.input(0, Input::Signal);
+    assert_eq!(mesh.nodes[0].exit, Some(ExitCode::Ok));
+    let (now, core) = (mesh.clock(), &mut mesh.nodes[0].core);
+    core.handle(Input::Command(decode_request(br#"{"type":"ping","id":1}"#).unwrap()), now);
+    core.handle(Input::ListenFailed { reason: "late".to_owned() }, now);
+    core.handle(Input::Signal, now);
+    core.turn(now);
+    assert!(core.poll_effect().is_none());
+    assert_eq!(core.poll_timeout(), None);
+}
+
+#[test]
 fn a_bad_line_does_not_answer_for_the_command_whose_id_it_bears() {
     let mut mesh = Mesh::new(1);
     mesh.say(0, r#"{"type":"discover","timeoutMs":1000,"id":1}"#);
@@ -25,6 +42,17 @@ fn a_bad_line_does_not_answer_for_the_command_whose_id_it_bears() {
     assert!(terminal(&mesh, &json!(1)).is_empty());
     mesh.pass(Duration::from_secs(2));
     assert_eq!(terminal(&mesh, &json!(1)), [(json!("result"), Value::Null)]);
+}
+
+#[test]
+fn a_shutdown_is_answered_though_the_node_must_end_at_once() {
+    let mut mesh = Mesh::new(1);
+    mesh.say(0, r#"{"type":"discover","timeoutMs":60000,"id":"d"}"#);
+    mesh.say(0, r#"{"type":"shutdown","id":"s"}"#);
+    mesh.input(0, Input::ListenFailed { reason: "gone".to_owned() });
+    assert_eq!(terminal(&mesh, &json!("d")), [(json!("error"), json!("SHUTTING_DOWN"))]);
+    assert_eq!(terminal(&mesh, &json!("s")), [(json!("result"), Value::Null)]);
+    assert_eq!(mesh.nodes[0].exit, Some(ExitCode::Unavailable));
 }
 
 #[test]
