@@ -64,6 +64,7 @@ impl Core {
             Phase::Closing { shutdown, .. } => self.answer(shutdown, "shutdown", |_| {}),
             _ => {}
         }
+        self.outlet.close();
     }
 
     /// When everything accepted is done, or time is up, says so.
@@ -80,6 +81,7 @@ impl Core {
         if self.opted_in {
             self.outlet.tell(Event::Closing(Closing { reason: reason.to_owned() }));
         }
+        self.outlet.close();
         let code = if lost { ExitCode::Undelivered } else { ExitCode::Ok };
         self.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
     }

@@ -306,10 +306,10 @@ impl Core {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Whether the next command may be handed over: its answer has room, and what was accepted finds its way out.
-    /// Until then stdin should not be read, for the pipe pushes back where a queue could only refuse.
+    /// Whether the next command may be handed over: it can be answered, its answer has room, and what was accepted
+    /// finds its way out. Until then stdin should not be read, for the pipe pushes back where a queue could only refuse.
     pub fn takes_commands(&self, now: Now) -> bool {
-        !matches!(self.phase, Phase::Starting { .. } | Phase::Done)
+        !matches!(self.phase, Phase::Starting { .. } | Phase::Flushing { .. } | Phase::Done)
             && self.outlet.takes_commands()
             && self.pending_ids.len() < MAX_INFLIGHT
             && !self.outbox.congested(now.mono)

@@ -7,7 +7,7 @@ use p2p_node::core::input::{Input, Now};
 use p2p_node_protocol::line::decode_request;
 use serde_json::{Value, json};
 
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, node_key};
 
 /// Terminal lines of an id.
 fn terminal(mesh: &Mesh, id: &Value) -> Vec<(Value, Value)> {
@@ -64,4 +64,18 @@ fn no_wall_clock_is_too_absurd() {
         while mesh.nodes[0].core.poll_effect().is_some() {}
     }
     assert!(mesh.nodes[0].exit.is_none());
+}
+
+#[test]
+fn closing_is_the_last_line_though_the_parent_is_slow_to_read_it() {
+    let mut mesh = Mesh::new(1);
+    mesh.nodes[0].reads = false;
+    mesh.say(0, r#"{"type":"shutdown","id":"s"}"#);
+    assert!(!mesh.nodes[0].core.takes_commands(mesh.clock()), "what comes now could not be answered");
+    mesh.input(0, Input::Connected { peer: node_key(9).peer_id(), dialer: false });
+    mesh.input(0, Input::Disconnected { peer: node_key(9).peer_id(), reason: None });
+    mesh.nodes[0].reads = true;
+    mesh.settle();
+    assert_eq!(mesh.nodes[0].lines.last().unwrap()["type"], "closing");
+    assert_eq!(mesh.nodes[0].exit, Some(ExitCode::Ok));
 }
