@@ -71,7 +71,7 @@ impl Core {
         }
         self.connecting.next = now.mono + PERIOD;
         let mut lacking: Vec<String> = self.subscribed.iter().cloned().collect();
-        lacking.extend(self.topics.topics_with_work());
+        lacking.extend(self.topics.topics_with_work().into_iter().map(|(topic, _)| topic));
         lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
         let few = self.peers.len() < MIN_PEERS;
         if !few && lacking.is_empty() {

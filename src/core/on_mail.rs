@@ -135,7 +135,7 @@ impl Core {
     }
 
     /// Whether the last lines are on their way out: what came now might be acknowledged and never be read.
-    fn is_leaving(&self) -> bool {
+    pub(super) fn is_leaving(&self) -> bool {
         matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
     }
 

@@ -201,6 +201,9 @@ impl Core {
 
     /// Ends the node: another that speaks for the same address has a newer key.
     pub(super) fn superseded(&mut self, generation: u64, now: Now) {
+        if self.is_leaving() {
+            return;
+        }
         let message = format!(
             "generation {generation} of this identity has been seen, which revokes ours ({}): this node may no longer speak for the address",
             self.me.binding.binding.generation

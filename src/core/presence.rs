@@ -166,7 +166,7 @@ impl Presence {
         self.issue_at = Some(now.mono + jitter.around(REFRESH));
         // A seq so far ahead is one that nobody can have believed: the clock was wrong when it was given.
         let believed = Some(self.last.1).filter(|seq| *seq <= now.unix_ms.saturating_add(MAX_SKEW_MS));
-        let seq = believed.map_or(now.unix_ms, |seq| now.unix_ms.max(seq + 1));
+        let seq = believed.map_or(now.unix_ms, |seq| now.unix_ms.max(seq.saturating_add(1)));
         let binding_end_ms = self.binding.binding.not_after.saturating_mul(1000);
         if binding_end_ms <= now.unix_ms {
             return Err(BindingError::Expired.into());
@@ -176,7 +176,7 @@ impl Presence {
             binding: self.binding.clone(),
             seq,
             issued_at_ms: now.unix_ms,
-            expires_at_ms: (now.unix_ms + MAX_RECORD_LIFE_MS).min(binding_end_ms),
+            expires_at_ms: now.unix_ms.saturating_add(MAX_RECORD_LIFE_MS).min(binding_end_ms),
             addrs: addrs.clone(),
             kem: None,
             role: self.role,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests fail by panicking")]
 
 mod discover;
+mod ending;
 mod floors;
 mod mail;
 mod mesh;
