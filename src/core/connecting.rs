@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Role;
 
 use super::Core;
+use super::directory::record::SignedRecord;
 use super::input::Now;
 use super::policy::retry::Backoff;
 
@@ -21,6 +22,8 @@ const DIALS_PER_PERIOD: usize = 5;
 const PERIOD: Duration = Duration::from_secs(1);
 /// After an agent became known or a topic ours, it is looked into so soon.
 const SOON: Duration = Duration::from_millis(20);
+/// However much is new, it is looked into no more often, so that a flood of records costs no more than this. Ours.
+const LEAST_PAUSE: Duration = Duration::from_millis(200);
 /// Unreachable agents that are remembered. Ours: more than are dialled in the longest pause.
 pub(super) const MAX_BACKOFFS: usize = 1024;
 
@@ -28,10 +31,26 @@ pub(super) const MAX_BACKOFFS: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Connecting {
     next: Duration,
+    last: Duration,
+    /// Dials in the period that began then.
+    dials: (Duration, usize),
     backoffs: BTreeMap<PeerId, Backoff>,
 }
 
 impl Connecting {
+    /// Whether an agent's node could not be dialled, or hung up at once, a moment ago.
+    pub(super) fn is_unreachable(&self, peer: &PeerId, now: Duration) -> bool {
+        self.backoffs.get(peer).is_some_and(|backoff| !backoff.ready(now))
+    }
+
+    /// Dials that are left in this period.
+    fn budget(&mut self, now: Duration) -> usize {
+        if now >= self.dials.0 + PERIOD {
+            self.dials = (now, 0);
+        }
+        DIALS_PER_PERIOD.saturating_sub(self.dials.1)
+    }
+
     pub(super) fn backoffs(&self) -> usize {
         self.backoffs.len()
     }
@@ -40,7 +59,8 @@ impl Connecting {
 impl Core {
     /// Somebody new is known, or something new is wanted.
     pub(super) fn connect_soon(&mut self, now: Now) {
-        self.connecting.next = self.connecting.next.min(now.mono + SOON);
+        let soon = (now.mono + SOON).max(self.connecting.last + LEAST_PAUSE);
+        self.connecting.next = self.connecting.next.min(soon);
     }
 
     pub(super) fn connecting_deadline(&self) -> Option<Duration> {
@@ -59,7 +79,7 @@ impl Core {
         }
     }
 
-    /// An agent's node was reached, or is somewhere else now.
+    /// An agent's node was reached for a while, or is somewhere else now.
     pub(super) fn note_reachable(&mut self, peer: &PeerId) {
         self.connecting.backoffs.remove(peer);
     }
@@ -70,27 +90,34 @@ impl Core {
             return;
         }
         self.connecting.next = now.mono + PERIOD;
-        let mut lacking: Vec<String> = self.subscribed.iter().cloned().collect();
+        self.connecting.last = now.mono;
+        let mut lacking = self.subscribed.clone();
         lacking.extend(self.topics.topics_with_work().into_iter().map(|(topic, _)| topic));
         lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
         let few = self.peers.len() < MIN_PEERS;
-        if !few && lacking.is_empty() {
+        let budget = self.connecting.budget(now.mono);
+        if !few && lacking.is_empty() || budget == 0 {
             return;
         }
-        let mut wanted: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
-        for record in self.book.iter(now.unix_ms) {
+        let backoffs = &self.connecting.backoffs;
+        let may_be_dialled = |record: &SignedRecord| {
             let peer = record.peer_id();
-            let shares_topic = lacking.iter().any(|topic| record.record.topics.contains(topic));
             let free = !self.peers.contains_key(&peer) && !self.dialing.contains(&peer);
-            let ready = self.connecting.backoffs.get(&peer).is_none_or(|backoff| backoff.ready(now.mono));
-            if (few || shares_topic) && free && ready && !record.record.addrs.is_empty() {
-                wanted.push((peer, record.record.addrs.clone()));
-            }
-        }
+            let ready = backoffs.get(&peer).is_none_or(|backoff| backoff.ready(now.mono));
+            free && ready && !record.record.addrs.is_empty()
+        };
+        let is_wanted =
+            |record: &SignedRecord| few || record.record.topics.iter().any(|topic| lacking.contains(topic));
+        let agents = self.book.iter(now.unix_ms).filter(|record| may_be_dialled(record) && is_wanted(record));
+        let mut agents: Vec<&SignedRecord> = agents.collect();
+        let mut chosen: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
         // The directory is ordered by address; everybody dialling its head would leave the tail alone.
-        for _ in 0..DIALS_PER_PERIOD.min(wanted.len()) {
-            let index = self.jitter.below(wanted.len());
-            let (peer, addrs) = wanted.swap_remove(index);
+        for _ in 0..budget.min(agents.len()) {
+            let agent = agents.swap_remove(self.jitter.below(agents.len()));
+            chosen.push((agent.peer_id(), agent.record.addrs.clone()));
+        }
+        self.connecting.dials.1 += chosen.len();
+        for (peer, addrs) in chosen {
             self.dial(peer, addrs);
         }
     }

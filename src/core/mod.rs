@@ -51,6 +51,7 @@ use directory::book::Book;
 use directory::floors::FloorRow;
 use discovery::bootstrap::Bootstraps;
 use discovery::queries::Queries;
+use discovery::servers::Servers;
 use effect::Effect;
 use emit::Outlet;
 use envelope::ReplayWindows;
@@ -108,6 +109,7 @@ enum Phase {
 #[derive(Debug, Default)]
 struct Peer {
     topics: BTreeSet<String>,
+    connected_at: Duration,
     slow_at: Option<Duration>,
 }
 
@@ -134,7 +136,7 @@ pub struct Core {
     bindings: BindingCache,
     bootstraps: Bootstraps,
     queries: Queries,
-    servers: BTreeSet<PeerId>,
+    servers: Servers,
     peers: BTreeMap<PeerId, Peer>,
     dialing: BTreeSet<PeerId>,
     connecting: connecting::Connecting,
@@ -191,7 +193,7 @@ impl Core {
             bindings: BindingCache::default(),
             bootstraps: Bootstraps::default(),
             queries: Queries::default(),
-            servers: BTreeSet::new(),
+            servers: Servers::default(),
             peers: BTreeMap::new(),
             dialing: BTreeSet::new(),
             connecting: connecting::Connecting::default(),
@@ -289,6 +291,7 @@ impl Core {
         }
         self.keep_time(now);
         if matches!(self.phase, Phase::Ready | Phase::Closing { .. }) {
+            self.use_servers(now);
             self.keep_joined(now);
             self.keep_connected(now);
             self.keep_present(now);
@@ -322,6 +325,7 @@ impl Core {
             closing,
             pacing,
             self.bootstraps.next_deadline(),
+            self.servers.next_deadline(),
             self.connecting_deadline(),
             self.presence.next_deadline(),
             self.binding_deadline(),

@@ -213,6 +213,7 @@ impl Core {
             let batch = Batch { messages: Vec::new(), acks: vec![ack] };
             let token = self.token();
             let data = self.frame(Scope::NodeKey(gossip_ack.node_key), batch, now);
+            self.pacer.take(data.len(), now.mono);
             self.network(Network::Publish { token, topic: super::MESSAGES.to_owned(), data });
         }
     }

@@ -11,6 +11,7 @@ use p2p_node_protocol::{
 use prost::Message as _;
 
 use super::directory::floors::FloorRow;
+use super::discovery::bootstrap::STABLE;
 use super::effect::{Effect, ExitCode, Network};
 use super::envelope::{Hello, WIRE_VERSION, strict_decode};
 use super::input::{Now, Token};
@@ -98,8 +99,7 @@ impl Core {
 
     pub(super) fn on_connected(&mut self, peer: PeerId, dialer: bool, now: Now) {
         self.dialing.remove(&peer);
-        self.peers.entry(peer).or_default();
-        self.note_reachable(&peer);
+        self.peers.entry(peer).or_default().connected_at = now.mono;
         self.bootstraps.connected(&peer, now.mono);
         let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());
@@ -112,13 +112,19 @@ impl Core {
         }
         if let Some(address) = address {
             self.wake(&address);
+            self.book.touch(&address, now.mono);
         }
     }
 
     pub(super) fn on_disconnected(&mut self, peer: PeerId, reason: Option<String>, now: Now) {
-        self.peers.remove(&peer);
-        self.servers.remove(&peer);
+        let connected_at = self.peers.remove(&peer).map_or(now.mono, |peer| peer.connected_at);
+        self.servers.lost(&peer);
         self.bootstraps.lost(&peer, now.mono, &mut self.jitter);
+        if now.mono.saturating_sub(connected_at) < STABLE {
+            self.note_unreachable(peer, now);
+        } else {
+            self.note_reachable(&peer);
+        }
         let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address().to_string());
         self.tell_news(Event::PeerLost(PeerLost { peer_id: peer.to_string(), address, reason }));
     }
@@ -138,15 +144,21 @@ impl Core {
     }
 
     pub(super) fn on_server_known(&mut self, peer: PeerId, now: Now) {
-        if self.servers.insert(peer) {
-            self.presence.server_known(now);
-            for address in self.queries.wake_all() {
-                self.resolve(address);
-            }
-            let parked: Vec<_> = self.outbox.recipients().copied().collect();
-            for address in parked {
-                self.wake(&address);
-            }
+        self.servers.known(peer, now.mono);
+    }
+
+    /// After servers have become known: they are told of us, and asked for those who were looked for in vain.
+    pub(super) fn use_servers(&mut self, now: Now) {
+        if !self.servers.take_due(now.mono) {
+            return;
+        }
+        self.presence.server_known(now);
+        for address in self.queries.wake_all() {
+            self.resolve(address);
+        }
+        let recipients: Vec<_> = self.outbox.recipients().copied().collect();
+        for address in recipients {
+            self.wake_parked(&address);
         }
     }
 
@@ -190,7 +202,7 @@ impl Core {
             waiting.iter().for_each(|recipient| self.retry_gossip(recipient));
         }
         if topic == ANNOUNCEMENTS {
-            self.presence.announcements_heard(now);
+            self.presence.announcements_heard(now, self.book.len());
         }
         if let Some(record) = self.book.by_peer(&peer, now.unix_ms).cloned() {
             self.found(&record, false);

@@ -180,7 +180,10 @@ impl Core {
         if signed.order().0 > ours.0 {
             self.effects.push_back(Effect::Remember(FloorRow::from(signed)));
             self.superseded(signed.order().0, now);
-        } else if signed.peer_id() == self.me.peer && self.is_from_before(signed) {
+        } else if signed.peer_id() == self.me.peer
+            && self.is_from_before(signed)
+            && !self.presence.was_outdone()
+        {
             // By the process before this one, whose clock was ahead of ours.
             self.stats.count("records_outdone");
             self.presence.outdone(signed.order().1, now);
@@ -318,7 +321,9 @@ impl Core {
             Some((address, _)) if self.book.get(&address, now.unix_ms).is_none() => {
                 self.mail_unresolved(&address, now);
             }
-            Some(_) | None => {}
+            // Its record came meanwhile by another way.
+            Some((address, _)) => self.wake_parked(&address),
+            None => {}
         }
     }
 

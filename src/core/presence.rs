@@ -24,6 +24,8 @@ const DEBOUNCE: Duration = Duration::from_secs(2);
 const ANNOUNCE: Duration = Duration::from_secs(300);
 /// What announcements wait for each agent known, so that the whole network makes less than one a second (design §6).
 const ANNOUNCE_PER_AGENT: Duration = Duration::from_secs(2);
+/// How long gossipsub takes the same bytes for a repetition (its duplicate cache, and some).
+const FORGOTTEN: Duration = Duration::from_secs(125);
 /// After the first to hear announcements has come, more follow: one announcement serves them all. Ours.
 const HEARD_DEBOUNCE: Duration = Duration::from_millis(50);
 /// How far ahead of its reader's clock a record may be, in ms (design §3).
@@ -62,6 +64,8 @@ pub struct Presence {
     /// Whether the next record says something new: a mere refreshment is announced in its turn only.
     changed: bool,
     heard: bool,
+    last_announced: Option<Duration>,
+    outdone_before: bool,
     put_backoff: Backoff,
 }
 
@@ -87,6 +91,8 @@ impl Presence {
             announce_at: None,
             changed: false,
             heard: false,
+            last_announced: None,
+            outdone_before: false,
             put_backoff: Backoff::default(),
         }
     }
@@ -136,7 +142,13 @@ impl Presence {
     /// A process before this one had a record with this seq: ours must be above it.
     pub fn outdone(&mut self, seq: u64, now: Now) {
         self.last.1 = self.last.1.max(seq);
+        self.outdone_before = true;
         self.clock_jumped(now);
+    }
+
+    /// Whether that has happened: a second time it is another process that runs.
+    pub fn was_outdone(&self) -> bool {
+        self.outdone_before
     }
 
     /// The binding was renewed.
@@ -243,10 +255,12 @@ impl Presence {
         self.publish_at = Some(self.publish_at.map_or(again, |at| at.min(again)));
     }
 
-    /// A peer hears announcements.
-    pub fn announcements_heard(&mut self, now: Now) {
+    /// Another peer hears announcements. What was announced a moment ago is announced again when gossipsub has forgotten it: those
+    /// behind that peer may not have heard it.
+    pub fn announcements_heard(&mut self, now: Now, agents: usize) {
         self.heard = true;
-        let at = now.mono + HEARD_DEBOUNCE;
+        let gap = FORGOTTEN.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
+        let at = self.last_announced.map_or(Duration::ZERO, |last| last + gap).max(now.mono + HEARD_DEBOUNCE);
         self.announce_at = Some(self.announce_at.map_or(at, |earlier| earlier.min(at)));
     }
 
@@ -260,6 +274,7 @@ impl Presence {
             self.publish_at = Some(now.mono + jitter.around(REFRESH));
         }
         if due.announce {
+            self.last_announced = Some(now.mono);
             let period = ANNOUNCE.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
             self.announce_at = Some(now.mono + jitter.around(period));
         }

@@ -19,6 +19,7 @@ const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);
 const DIRECT_DIAL_WAIT: Duration = Duration::from_secs(11);
 
 /// How the next frame to a recipient goes.
+#[derive(Clone, Copy)]
 enum Way {
     Direct,
     Gossip,
@@ -37,6 +38,13 @@ impl Core {
         }
         // What went by gossip for want of something better, and was not acknowledged, need not wait for that.
         self.outbox.recall_gossip(recipient);
+    }
+
+    /// Mail that waits for a record of this agent need not wait longer.
+    pub(super) fn wake_parked(&mut self, recipient: &Address) {
+        if self.outbox.destination(recipient).is_some_and(|destination| destination.parked) {
+            self.wake(recipient);
+        }
     }
 
     /// Somebody hears gossip now: mail that goes that way need not wait for its next attempt.
@@ -91,7 +99,7 @@ impl Core {
         if destination.frame_due().is_none_or(|due| due > now.mono) {
             return false;
         }
-        let Some((wanted, size)) = destination.next_mail() else { return false };
+        let heads: Vec<(Route, usize)> = destination.heads().collect();
         self.book.touch(&recipient, now.mono);
         let Some(record) = self.book.get(&recipient, now.unix_ms) else {
             destination.parked = true;
@@ -101,15 +109,23 @@ impl Core {
             return false;
         };
         let (peer, node_key) = (record.peer_id(), record.record.binding.binding.node_key);
-        let waited = destination.dialing_until.is_some();
-        // What no gossip frame can carry has only the direct way.
-        let wanted = if size > MAX_TOPIC_BYTES { Route::Direct } else { wanted };
-        let way = match wanted {
-            Route::Gossip => Way::Gossip,
-            _ if self.peers.contains_key(&peer) => Way::Direct,
-            Route::Auto if destination.undialable || waited => Way::Gossip,
-            Route::Auto => Way::Dial(AUTO_DIAL_WAIT),
+        let waited = destination.dialing_until.is_some() || destination.undialable;
+        let connected = self.peers.contains_key(&peer);
+        let unreachable = self.connecting.is_unreachable(&peer, now.mono);
+        let way = |(wanted, size): (Route, usize)| match wanted {
+            _ if connected && wanted != Route::Gossip => Way::Direct,
+            // What no gossip frame can carry has only the direct way.
+            Route::Auto | Route::Direct if size > MAX_TOPIC_BYTES => Way::Dial(DIRECT_DIAL_WAIT),
             Route::Direct => Way::Dial(DIRECT_DIAL_WAIT),
+            Route::Auto if !waited && !unreachable => Way::Dial(AUTO_DIAL_WAIT),
+            Route::Auto | Route::Gossip => Way::Gossip,
+        };
+        // Mail of lower priority that can go does not wait for mail that cannot.
+        let mut ways = heads.into_iter().map(way);
+        let Some(first) = ways.next() else { return false };
+        let way = match first {
+            Way::Dial(_) => ways.find(|way| !matches!(way, Way::Dial(_))).unwrap_or(first),
+            Way::Direct | Way::Gossip => first,
         };
         if let Way::Dial(wait) = way {
             destination.dialing_until = Some(now.mono + wait);
@@ -126,6 +142,7 @@ impl Core {
         match way {
             Way::Direct => self.network(Network::SendMail { token, peer, frame }),
             Way::Gossip | Way::Dial(_) => {
+                self.pacer.take(frame.len(), now.mono);
                 self.network(Network::Publish { token, topic: MESSAGES.to_owned(), data: frame });
             }
         }

@@ -31,7 +31,7 @@ pub fn all() -> Vec<(String, Scenario)> {
     let mut found: Vec<(String, Scenario)> = std::fs::read_dir(directory())
         .expect("a directory of scenarios")
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.file_name().is_some_and(|name| name != REPORT))
+        .filter(|path| path.is_file() && path.file_name().is_some_and(|name| name != REPORT))
         .map(|path| {
             let text = std::fs::read_to_string(&path).expect("a text");
             let name = path.file_stem().expect("a name").to_string_lossy().into_owned();

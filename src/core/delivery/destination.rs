@@ -89,7 +89,12 @@ impl Destination {
 
     /// The route that its next mail asks for, and the mail's size.
     pub fn next_mail(&self) -> Option<(Route, usize)> {
-        self.streams.iter().find_map(Stream::unsent).map(|mail| (mail.draft.route, mail.draft.size()))
+        self.heads().next()
+    }
+
+    /// The same of each priority that has mail, highest first.
+    pub fn heads(&self) -> impl Iterator<Item = (Route, usize)> + use<'_> {
+        self.streams.iter().filter_map(Stream::unsent).map(|mail| (mail.draft.route, mail.draft.size()))
     }
 
     /// When the next frame may leave: `None` when nothing waits or an answer must come first.

@@ -16,7 +16,7 @@ const MAX_ADDRS: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// A connection that ends sooner counts as a dial that failed: a peer that is full or does not want us lets us in and
 /// hangs up, and must not be dialled without a pause. Ours.
-const STABLE: Duration = Duration::from_secs(10);
+pub const STABLE: Duration = Duration::from_secs(10);
 /// Longest piece of an address that is repeated to a person, in characters. Ours.
 const MAX_QUOTED: usize = 200;
 /// Longest pause between two dials. Ours: a network that comes back is joined again within half a minute.

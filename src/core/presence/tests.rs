@@ -24,7 +24,7 @@ fn the_first_record_is_made_and_published_at_once_and_announced_when_heard() {
     assert!(presence.current().is_some());
     assert_eq!(presence.due(at(0.0), 0, &mut jitter), Due { publish: true, announce: false });
     assert_eq!(presence.due(at(0.0), 0, &mut jitter), Due::default());
-    presence.announcements_heard(at(1.0));
+    presence.announcements_heard(at(1.0), 0);
     assert!(presence.due(at(1.1), 0, &mut jitter).announce);
 }
 
@@ -97,7 +97,7 @@ fn puts_that_fail_wait_longer_until_one_succeeds() {
 fn announcements_thin_out_as_the_network_grows() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.announcements_heard(at(0.0));
+    presence.announcements_heard(at(0.0), 0);
     presence.issue(at(0.1), &node(), &mut jitter).unwrap();
     assert!(presence.due(at(0.1), 500, &mut jitter).announce);
     assert!(!presence.due(at(800.0), 500, &mut jitter).announce);
@@ -108,7 +108,7 @@ fn announcements_thin_out_as_the_network_grows() {
 fn changes_are_announced_at_once_and_refreshments_in_their_turn() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.announcements_heard(at(0.0));
+    presence.announcements_heard(at(0.0), 0);
     presence.issue(at(0.1), &node(), &mut jitter).unwrap();
     assert!(presence.due(at(0.1), 5000, &mut jitter).announce);
     presence.issue(at(700.0), &node(), &mut jitter).unwrap();
@@ -121,7 +121,7 @@ fn changes_are_announced_at_once_and_refreshments_in_their_turn() {
 #[test]
 fn without_a_record_nothing_is_due() {
     let (mut presence, mut jitter) = presence();
-    presence.announcements_heard(at(0.0));
+    presence.announcements_heard(at(0.0), 0);
     presence.server_known(at(0.0));
     assert_eq!(presence.next_deadline(), None);
     assert_eq!(presence.due(at(1.0), 0, &mut jitter), Due::default());
@@ -132,7 +132,7 @@ fn a_binding_that_has_ended_makes_no_record_and_the_old_one_is_told_no_more() {
     let (mut presence, mut jitter) = presence();
     let life = (presence.binding.binding.not_after - NOW_SECS) as f64;
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.announcements_heard(at(0.0));
+    presence.announcements_heard(at(0.0), 0);
     presence.issue(at(life - 1.0), &node(), &mut jitter).unwrap();
     let last = presence.current().unwrap().clone();
     assert_eq!(last.record.expires_at_ms, last.record.binding.binding.not_after * 1000);
