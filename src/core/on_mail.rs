@@ -152,7 +152,7 @@ impl Core {
             provable: false,
         })?;
         let binding = &frame.binding.binding;
-        let seen = self.replay.check(&binding.node_key, frame.body.boot, frame.body.counter, now.mono);
+        let seen = self.replay.check(&frame.stamp(), now);
         if seen != Replay::Fresh {
             return Err(Refusal { counter: "frames_replayed", code: "REPLAYED", provable: false });
         }
@@ -175,8 +175,7 @@ impl Core {
 
     /// Remembers the frame. Without room to do so it must not be used.
     pub(super) fn commit_replay(&mut self, frame: &Frame, now: Now) -> bool {
-        let binding = &frame.binding.binding;
-        let seen = self.replay.commit(&binding.node_key, frame.body.boot, frame.body.counter, now.mono);
+        let seen = self.replay.commit(&frame.stamp(), now);
         seen == Replay::Fresh
     }
 

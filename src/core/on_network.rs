@@ -23,6 +23,8 @@ use super::{
 
 /// A peer that backs up twice within this time is disconnected (design §6).
 const SLOW_TWICE: Duration = Duration::from_secs(10);
+/// When one in so many peers is slow, we publish more slowly. Ours.
+const SLOW_SHARE: usize = 4;
 /// First and shortest period of `node-status` (design §6).
 const STATUS_PERIOD: Duration = Duration::from_secs(60);
 /// What `node-status` waits for each node known (design §6).
@@ -217,10 +219,15 @@ impl Core {
 
     pub(super) fn on_slow_peer(&mut self, peer: PeerId, now: Now) {
         self.stats.count("slow_peers");
-        self.pacer.slow_down(now.mono);
         let Some(known) = self.peers.get_mut(&peer) else { return };
-        let twice = known.slow_at.is_some_and(|at| now.mono < at + SLOW_TWICE);
+        let is_slow = |peer: &Peer| peer.slow_at.is_some_and(|at| now.mono < at + SLOW_TWICE);
+        let twice = is_slow(known);
         known.slow_at = Some(now.mono);
+        // One among many is its own trouble: whoever does not read must not slow us down for the others.
+        let slow = self.peers.values().filter(|peer| is_slow(peer)).count();
+        if slow * SLOW_SHARE >= self.peers.len() {
+            self.pacer.slow_down(now.mono);
+        }
         if twice {
             self.log(Level::Warn, "network", format!("{peer} takes no gossip and is disconnected"));
             self.network(Network::Disconnect { peer });

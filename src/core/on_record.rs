@@ -157,7 +157,11 @@ impl Core {
             });
         }
         self.effects.push_back(Effect::Remember(FloorRow::from(&signed)));
-        let change = self.book.insert(signed.clone(), now);
+        let (peers, outbox) = (&self.peers, &self.outbox);
+        let in_use = |record: &SignedRecord| {
+            peers.contains_key(&record.peer_id()) || outbox.has_mail_for(&record.address())
+        };
+        let change = self.book.insert(signed.clone(), in_use, now);
         self.queries.found(&address);
         self.stats.count("records_accepted");
         if change != Change::Refreshed {

@@ -8,8 +8,8 @@ use p2p_node_protocol::Role;
 
 use super::directory::floors::FloorRow;
 use super::directory::record::{
-    MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, Record, RecordError,
-    SignedRecord,
+    MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS,
+    Record, RecordError, SignedRecord,
 };
 use super::identity::binding::MAX_SKEW_SECS;
 use super::identity::{BindingError, NodeKey, SignedBinding};
@@ -114,13 +114,14 @@ impl Presence {
 
     /// What we subscribe to, in order as far as the record has room; how many topics it has no room for.
     pub fn set_topics(&mut self, topics: &BTreeSet<String>, now: Now) -> usize {
-        let (mut bytes, mut left_out) = (0, 0);
+        let (mut bytes, mut number, mut left_out) = (0, 0, 0);
         let fits = |topic: &&String| {
-            let room = bytes + topic.len() <= MAX_RECORD_TAG_BYTES;
+            let room = number < MAX_RECORD_TAGS && bytes + topic.len() <= MAX_RECORD_TAG_BYTES;
             if room {
-                bytes += topic.len()
+                bytes += topic.len();
+                number += 1;
             } else {
-                left_out += 1
+                left_out += 1;
             }
             room
         };

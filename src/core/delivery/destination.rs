@@ -24,6 +24,9 @@ const DIRECT_BATCH_BYTES: usize = 256 << 10;
 const GOSSIP_BATCH_BYTES: usize = 60 << 10;
 /// Mail on the wire to one destination without an answer, in bytes (design §4).
 const OUTSTANDING_BYTES: usize = 1 << 20;
+/// What a recipient has to settle to count as moving, in bytes. Ours: an eighth of what one destination may have in the outbox, in
+/// each `STALLED_AFTER` of it.
+const MOVING_BYTES: usize = super::outbox::DESTINATION_BYTES / 8;
 /// How long an acknowledgement by gossip may take (`reference/reliability.md` §4).
 const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Low-priority bytes go out for four times as many of medium priority (design §7).
@@ -52,7 +55,9 @@ pub struct Destination {
     /// Bytes not on the wire.
     pub(super) waiting: usize,
     last_frame: Option<Duration>,
+    /// When it last had settled a share worth waiting for.
     pub(super) progress: Duration,
+    settled: usize,
     pub(super) earliest_expiry: Duration,
     low_credit: usize,
     /// When a failed attempt may be repeated.
@@ -78,6 +83,7 @@ impl Destination {
             waiting: 0,
             last_frame: None,
             progress: now,
+            settled: 0,
             earliest_expiry: Duration::MAX,
             low_credit: 0,
             backoff: Backoff::default(),
@@ -164,6 +170,15 @@ impl Destination {
             (Some(_), Some(low)) if self.low_credit >= MEDIUM_PER_LOW * low => Some((2, low)),
             (Some(medium), _) => Some((1, medium)),
             (None, low) => low.map(|low| (2, low)),
+        }
+    }
+
+    /// The recipient has settled so many bytes. One that settles a message now and then does not move: nobody should wait for it.
+    pub(super) fn moved(&mut self, bytes: usize, now: Duration) {
+        self.settled += bytes;
+        if self.settled >= MOVING_BYTES || self.mails == 0 {
+            self.settled = 0;
+            self.progress = now;
         }
     }
 

@@ -18,7 +18,7 @@ pub const OUTBOX_BYTES: usize = 8 << 20;
 pub const DESTINATION_BYTES: usize = OUTBOX_BYTES / 4;
 /// Mail held in memory, by number: the outbox full of messages of 64 bytes with their overhead.
 pub const OUTBOX_MAILS: usize = 50_000;
-/// A destination that has settled nothing for so long is stalled: it answers `BUSY` instead of pausing stdin. Ours: the
+/// A destination that has settled little for so long is stalled: it answers `BUSY` instead of pausing stdin. Ours: the
 /// timeout of one attempt and a half.
 const STALLED_AFTER: Duration = Duration::from_secs(15);
 /// Recipients that are remembered without mail on its way to them. Ours: they cost about 1 KiB each.
@@ -53,7 +53,8 @@ pub struct Outbox {
     bytes: usize,
     mails: usize,
     incarnation: u64,
-    progress: Duration,
+    /// At so many destinations the idle ones go: at twice those that are not idle, so that it is not done for each.
+    sweep_at: usize,
 }
 
 impl Outbox {
@@ -67,7 +68,7 @@ impl Outbox {
             bytes: 0,
             mails: 0,
             incarnation: 0,
-            progress: Duration::ZERO,
+            sweep_at: MAX_IDLE_DESTINATIONS,
         }
     }
 
@@ -81,10 +82,11 @@ impl Outbox {
             return Err(Full);
         }
         if !self.destinations.contains_key(&recipient) {
-            if self.destinations.len() >= MAX_IDLE_DESTINATIONS {
+            if self.destinations.len() >= self.sweep_at {
                 // A new incarnation has new streams, so forgetting the numbering of the old ones is safe.
                 self.destinations
                     .retain(|_, destination| destination.mails > 0 || !destination.flights.is_empty());
+                self.sweep_at = MAX_IDLE_DESTINATIONS.max(2 * self.destinations.len());
             }
             self.incarnation += 1;
             let destination = Destination::new(&self.database, self.incarnation, &recipient, now);
@@ -96,9 +98,6 @@ impl Outbox {
         }
         if destination.mails == 0 {
             destination.progress = now;
-        }
-        if self.mails == 0 {
-            self.progress = now;
         }
         destination.earliest_expiry = destination.earliest_expiry.min(draft.expires);
         destination.bytes += size;
@@ -113,20 +112,32 @@ impl Outbox {
         Ok(destination.streams[index].push(draft))
     }
 
-    /// Whether some destination that still moves has used up its quarter, or little room is left in all: stdin should
-    /// pause, for waiting will help.
+    /// Whether some destination that still moves has used up its quarter, or little room is left of what the stalled ones leave:
+    /// stdin should pause, for waiting will help.
     pub fn congested(&self, now: Duration) -> bool {
-        let full = self.bytes >= OUTBOX_BYTES - DESTINATION_BYTES || self.mails >= OUTBOX_MAILS;
-        let moves = |progress: Duration| now < progress + STALLED_AFTER;
-        let destination_moves = |recipient| {
-            self.destinations.get(recipient).is_some_and(|destination| moves(destination.progress))
-        };
-        full && moves(self.progress) || self.full.iter().any(destination_moves)
+        let moves = |destination: &Destination| now < destination.progress + STALLED_AFTER;
+        if self.full.iter().filter_map(|recipient| self.destinations.get(recipient)).any(moves) {
+            return true;
+        }
+        if self.bytes < OUTBOX_BYTES - DESTINATION_BYTES && self.mails < OUTBOX_MAILS {
+            return false;
+        }
+        let stalled = self.destinations.values().filter(|destination| !moves(destination));
+        let (stalled_bytes, stalled_mails) =
+            stalled.fold((0, 0), |(bytes, mails), stalled| (bytes + stalled.bytes, mails + stalled.mails));
+        let room = OUTBOX_BYTES.saturating_sub(stalled_bytes);
+        let mails = self.mails - stalled_mails;
+        self.bytes - stalled_bytes > room - room / 4 || mails > 0 && self.mails >= OUTBOX_MAILS
     }
 
     /// The destination of mail to this recipient.
     pub fn destination(&mut self, recipient: &Address) -> Option<&mut Destination> {
         self.destinations.get_mut(recipient)
+    }
+
+    /// Whether mail to this recipient is on its way.
+    pub fn has_mail_for(&self, recipient: &Address) -> bool {
+        self.destinations.get(recipient).is_some_and(|destination| destination.mails > 0)
     }
 
     /// Recipients to whom a frame is due.
@@ -171,10 +182,9 @@ impl Outbox {
         if settled.is_empty() {
             return Vec::new();
         }
-        self.progress = now;
-        destination.progress = now;
         destination.backoff.reset();
         let mails = destination.take_out(settled);
+        destination.moved(mails.iter().map(|mail| mail.draft.size()).sum(), now);
         let stream = &destination.streams[index];
         let ended: Vec<_> = mails
             .into_iter()

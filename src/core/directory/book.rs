@@ -18,6 +18,9 @@ pub const MAX_AGENTS: usize = 10_000;
 /// all that a store kept of it finds room at the next start. Ours: as many again, at 150 bytes each.
 pub const MAX_FLOORS: usize = 10_000;
 
+/// Agents in use that are passed over when one has to go. Ours: the connections of a bootstrap node, and some with mail.
+const MAX_SPARED: usize = 2000;
+
 /// How a record compares with what is known of its agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -103,15 +106,18 @@ impl Book {
     }
 
     /// Puts in a verified record that is new or newer. What has expired leaves; if the book is full all the same,
-    /// so does the agent that was used least recently.
-    pub fn insert(&mut self, record: SignedRecord, now: Now) -> Change {
+    /// so does the agent that was used least recently, of those not `in_use` as far as there are others.
+    pub fn insert(
+        &mut self,
+        record: SignedRecord,
+        in_use: impl Fn(&SignedRecord) -> bool,
+        now: Now,
+    ) -> Change {
         self.forget_expired(now.unix_ms);
         let (address, peer) = (record.address(), record.peer_id());
         let old = self.remove(&address);
-        if self.entries.len() >= MAX_AGENTS
-            && let Some((_, oldest)) = self.by_use.first().copied()
-        {
-            self.forget(&oldest);
+        if self.entries.len() >= MAX_AGENTS {
+            self.make_room(in_use, now.mono);
         }
         let change = match old {
             None => Change::New,
@@ -135,6 +141,21 @@ impl Book {
             self.by_use.remove(&(entry.last_used, *address));
             entry.last_used = now;
             self.by_use.insert((now, *address));
+        }
+    }
+
+    fn make_room(&mut self, in_use: impl Fn(&SignedRecord) -> bool, now: Duration) {
+        for _ in 0..MAX_SPARED {
+            let Some((_, oldest)) = self.by_use.first().copied() else { return };
+            let spare = self.entries.get(&oldest).is_some_and(|entry| in_use(&entry.record));
+            if !spare {
+                break;
+            }
+            // It is not looked at again before all others.
+            self.touch(&oldest, now);
+        }
+        if let Some((_, oldest)) = self.by_use.first().copied() {
+            self.forget(&oldest);
         }
     }
 

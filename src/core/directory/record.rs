@@ -32,6 +32,9 @@ pub const MAX_RECORD_NAME_BYTES: usize = 64;
 /// Most bytes of capabilities and topics together (design §3).
 pub const MAX_RECORD_TAG_BYTES: usize = 512;
 
+/// Most capabilities and topics together; ours.
+pub const MAX_RECORD_TAGS: usize = 64;
+
 /// Longest id of a KEM key, in bytes: a SHA-256.
 pub const MAX_RECORD_KEM_ID_BYTES: usize = 32;
 
@@ -297,6 +300,7 @@ impl Wire for WireRecord {
         within(WireRole::is_valid(self.role), "role")?;
         within(self.name.len() <= MAX_RECORD_NAME_BYTES && is_printable(&self.name), "name")?;
         let tags = || self.capabilities.iter().chain(&self.topics);
+        within(tags().count() <= MAX_RECORD_TAGS, "capabilities")?;
         within(tags().map(String::len).sum::<usize>() <= MAX_RECORD_TAG_BYTES, "capabilities")?;
         within(tags().all(|tag| !tag.is_empty() && is_printable(tag)), "capabilities")
     }

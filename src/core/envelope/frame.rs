@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::codec::{FrameBody, Scope};
+use super::replay::Stamp;
 use crate::core::identity::binding::MAX_SKEW_SECS;
 use crate::core::identity::keys::{signed_body, verify_signed};
 use crate::core::identity::{BindingError, NodeKey, SignedBinding};
@@ -57,6 +58,12 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// What tells it from every other frame.
+    pub fn stamp(&self) -> Stamp {
+        let FrameBody { boot, counter, created_at_ms, .. } = self.body;
+        Stamp { key: self.binding.binding.node_key, boot, counter, created_ms: created_at_ms }
+    }
+
     /// Decodes a frame of at most `max` bytes:
     /// [`MAX_FRAME_BYTES`](super::limits::MAX_FRAME_BYTES) or
     /// [`MAX_GOSSIP_FRAME_BYTES`](super::limits::MAX_GOSSIP_FRAME_BYTES).

@@ -55,7 +55,7 @@ fn the_highest_order_wins_and_equal_orders_conflict() {
     let mut book = Book::default();
     let first = record(&agent(), &node(1), 1, 5, "");
     assert_eq!(book.compare(&first, NOW_MS), Order::New);
-    assert_eq!(book.insert(first.clone(), at(0)), Change::New);
+    assert_eq!(book.insert(first.clone(), |_| false, at(0)), Change::New);
     assert_eq!(book.compare(&first, NOW_MS), Order::Same);
     assert_eq!(book.compare(&record(&agent(), &node(1), 1, 5, "other"), NOW_MS), Order::Conflict);
     assert_eq!(book.compare(&record(&agent(), &node(1), 1, 4, ""), NOW_MS), Order::Stale);
@@ -67,7 +67,7 @@ fn the_highest_order_wins_and_equal_orders_conflict() {
 #[test]
 fn what_was_believed_by_a_clock_ahead_bars_only_lower_generations() {
     let mut book = Book::default();
-    book.insert(record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"), at(0));
+    book.insert(record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"), |_| false, at(0));
     let (now, older) = (record(&agent(), &node(1), 1, NOW_MS, ""), record(&agent(), &node(1), 0, NOW_MS, ""));
     assert_eq!(book.compare(&now, NOW_MS + 600_000), Order::Stale);
     assert_eq!(book.compare(&now, NOW_MS), Order::Newer);
@@ -81,9 +81,9 @@ fn what_was_believed_by_a_clock_ahead_bars_only_lower_generations() {
 #[test]
 fn an_agent_that_moves_to_another_node_leaves_the_old_one() {
     let mut book = Book::default();
-    book.insert(record(&agent(), &node(1), 0, 1, ""), at(0));
-    assert_eq!(book.insert(record(&agent(), &node(2), 0, 2, ""), at(0)), Change::Moved);
-    assert_eq!(book.insert(record(&agent(), &node(2), 0, 3, ""), at(0)), Change::Refreshed);
+    book.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
+    assert_eq!(book.insert(record(&agent(), &node(2), 0, 2, ""), |_| false, at(0)), Change::Moved);
+    assert_eq!(book.insert(record(&agent(), &node(2), 0, 3, ""), |_| false, at(0)), Change::Refreshed);
     assert!(book.by_peer(&node(1).peer_id(), NOW_MS).is_none());
     assert!(book.by_peer(&node(2).peer_id(), NOW_MS).is_some());
 }
@@ -92,9 +92,9 @@ fn an_agent_that_moves_to_another_node_leaves_the_old_one() {
 fn an_agent_that_leaves_a_node_does_not_take_another_one_along() {
     let mut book = Book::default();
     let other = AgentKey::from_bytes(&[0x33; 32]).unwrap();
-    book.insert(record(&agent(), &node(1), 0, 1, ""), at(0));
-    book.insert(record(&other, &node(1), 0, 1, ""), at(0));
-    book.insert(record(&agent(), &node(2), 0, 2, ""), at(0));
+    book.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
+    book.insert(record(&other, &node(1), 0, 1, ""), |_| false, at(0));
+    book.insert(record(&agent(), &node(2), 0, 2, ""), |_| false, at(0));
     let found = book.by_peer(&node(1).peer_id(), NOW_MS).map(SignedRecord::address);
     assert_eq!(found, Some(other.address()));
 }
@@ -103,14 +103,14 @@ fn an_agent_that_leaves_a_node_does_not_take_another_one_along() {
 fn expired_records_are_not_given_out_but_still_bar_older_ones() {
     let mut book = Book::default();
     let first = record(&agent(), &node(1), 2, 5, "");
-    book.insert(first.clone(), at(0));
+    book.insert(first.clone(), |_| false, at(0));
     assert!(book.get(&agent().address(), NOW_MS + LIFE_MS - 1).is_some());
     assert!(book.get(&agent().address(), NOW_MS + LIFE_MS).is_none());
     assert!(book.by_peer(&node(1).peer_id(), NOW_MS + LIFE_MS).is_none());
     assert_eq!(book.iter(NOW_MS + LIFE_MS).count(), 0);
     assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
 
-    book.insert(stranger(1, &first, u64::MAX), at(LIFE_MS));
+    book.insert(stranger(1, &first, u64::MAX), |_| false, at(LIFE_MS));
     assert_eq!(book.len(), 1, "the expired one has left");
     assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
     assert_eq!(book.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
@@ -123,21 +123,37 @@ fn expired_records_are_not_given_out_but_still_bar_older_ones() {
 fn a_full_book_forgets_who_was_used_least_recently_but_not_its_order() {
     let mut book = Book::default();
     let template = record(&agent(), &node(1), 3, 5, "");
-    book.insert(template.clone(), at(0));
+    book.insert(template.clone(), |_| false, at(0));
     for number in 1..MAX_AGENTS {
-        book.insert(stranger(number, &template, u64::MAX), at(number as u64));
+        book.insert(stranger(number, &template, u64::MAX), |_| false, at(number as u64));
     }
     assert_eq!(book.len(), MAX_AGENTS);
     book.touch(&agent().address(), at(20_000).mono);
     let second = stranger(1, &template, u64::MAX);
-    book.insert(stranger(MAX_AGENTS, &template, u64::MAX), at(20_001));
+    book.insert(stranger(MAX_AGENTS, &template, u64::MAX), |_| false, at(20_001));
     assert_eq!(book.len(), MAX_AGENTS);
     assert!(book.get(&agent().address(), NOW_MS).is_some());
     assert!(book.get(&second.address(), NOW_MS).is_none());
     assert_eq!(book.floor(&second.address()), 3);
     let newer = SignedRecord { record: Record { seq: 6, ..second.record.clone() }, ..second };
-    assert_eq!(book.insert(newer, at(20_002)), Change::New);
+    assert_eq!(book.insert(newer, |_| false, at(20_002)), Change::New);
     assert_eq!(book.len(), MAX_AGENTS);
+}
+
+#[test]
+fn in_a_full_book_those_in_use_are_spared() {
+    let mut book = Book::default();
+    let template = record(&agent(), &node(1), 0, 5, "");
+    for number in 0..MAX_AGENTS {
+        book.insert(stranger(number, &template, u64::MAX), |_| false, at(number as u64));
+    }
+    let address = |number| stranger(number, &template, 0).address();
+    let in_use = |record: &SignedRecord| (0..3).any(|number| record.address() == address(number));
+    for number in MAX_AGENTS..MAX_AGENTS + 10 {
+        book.insert(stranger(number, &template, u64::MAX), in_use, at(20_000 + number as u64));
+    }
+    let there = |number| book.get(&address(number), NOW_MS).is_some();
+    assert!((0..3).all(there) && !(3..13).any(there) && there(13));
 }
 
 #[test]
@@ -146,9 +162,9 @@ fn in_a_full_book_the_expired_make_room_first() {
     let template = record(&agent(), &node(1), 0, 5, "");
     for number in 0..MAX_AGENTS {
         let end = if number == MAX_AGENTS - 1 { NOW_MS + 15_000 } else { u64::MAX };
-        book.insert(stranger(number, &template, end), at(number as u64));
+        book.insert(stranger(number, &template, end), |_| false, at(number as u64));
     }
-    book.insert(template.clone(), at(15_000));
+    book.insert(template.clone(), |_| false, at(15_000));
     assert_eq!(book.len(), MAX_AGENTS);
     assert!(book.get(&stranger(0, &template, 0).address(), NOW_MS).is_some());
     assert!(book.get(&stranger(MAX_AGENTS - 1, &template, 0).address(), NOW_MS).is_none());
@@ -160,7 +176,7 @@ fn orders_are_remembered_up_to_the_bound_the_oldest_going_first() {
     let mut book = Book::default();
     let template = record(&agent(), &node(1), 1, 5, "");
     for number in 0..=BOUND {
-        book.insert(stranger(number, &template, NOW_MS + 1), at(0));
+        book.insert(stranger(number, &template, NOW_MS + 1), |_| false, at(0));
         book.forget_expired(NOW_MS + 1);
     }
     assert!(book.is_empty());
@@ -169,7 +185,7 @@ fn orders_are_remembered_up_to_the_bound_the_oldest_going_first() {
     assert_eq!(book.floor(&stranger(1, &template, 0).address()), 1);
     assert_eq!(book.floor(&stranger(BOUND, &template, 0).address()), 1);
     for number in 0..MAX_AGENTS {
-        book.insert(stranger(BOUND + 1 + number, &template, u64::MAX), at(0));
+        book.insert(stranger(BOUND + 1 + number, &template, u64::MAX), |_| false, at(0));
     }
     assert_eq!((book.len(), book.floors.lens()), (MAX_AGENTS, (MAX_FLOORS, MAX_FLOORS)));
 }
@@ -224,7 +240,7 @@ proptest! {
             let order = book.compare(&record, NOW_MS);
             prop_assert!(expected.contains(&order), "{order:?} instead of {expected:?}");
             if matches!(order, Order::New | Order::Newer) {
-                book.insert(record, at(0));
+                book.insert(record, |_| false, at(0));
                 rows.insert(row.address, row);
             }
             book.forget_expired(NOW_MS + 1);

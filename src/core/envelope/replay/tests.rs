@@ -1,0 +1,145 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const KEY: [u8; 32] = [1; 32];
+const START: Duration = Duration::from_secs(1000);
+
+fn key(number: usize) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn at(mono: Duration) -> Now {
+    Now { mono, unix_ms: 1_790_000_000_000 + mono.as_millis() as u64 }
+}
+
+fn stamp(key: &[u8; 32], boot: u64, counter: u64, created: Duration) -> Stamp {
+    Stamp { key: *key, boot, counter, created_ms: at(created).unix_ms }
+}
+
+/// A frame that was made just now.
+fn check(windows: &ReplayWindows, key: &[u8; 32], boot: u64, counter: u64, now: Duration) -> Replay {
+    windows.check(&stamp(key, boot, counter, now), at(now))
+}
+
+fn commit(windows: &mut ReplayWindows, key: &[u8; 32], boot: u64, counter: u64, now: Duration) -> Replay {
+    windows.commit(&stamp(key, boot, counter, now), at(now))
+}
+
+#[test]
+fn a_counter_is_fresh_once() {
+    let mut windows = ReplayWindows::default();
+    for counter in [5, 7, 6, 0, 2000, 1999] {
+        assert_eq!(check(&windows, &KEY, 1, counter, START), Replay::Fresh);
+        assert_eq!(commit(&mut windows, &KEY, 1, counter, START), Replay::Fresh);
+        assert_eq!(check(&windows, &KEY, 1, counter, START), Replay::Seen);
+        assert_eq!(commit(&mut windows, &KEY, 1, counter, START), Replay::Seen);
+    }
+}
+
+#[test]
+fn the_window_has_a_sharp_end() {
+    let mut windows = ReplayWindows::default();
+    commit(&mut windows, &KEY, 1, 5000, START);
+    assert_eq!(check(&windows, &KEY, 1, 5000 - 1023, START), Replay::Fresh);
+    assert_eq!(check(&windows, &KEY, 1, 5000 - 1024, START), Replay::TooOld);
+    assert_eq!(commit(&mut windows, &KEY, 1, 5000 - 1024, START), Replay::TooOld);
+    assert_eq!(commit(&mut windows, &KEY, 1, u64::MAX, START), Replay::Fresh);
+    assert_eq!(commit(&mut windows, &KEY, 1, u64::MAX - 1, START), Replay::Fresh);
+    assert_eq!(commit(&mut windows, &KEY, 1, 5001, START), Replay::TooOld);
+}
+
+#[test]
+fn processes_and_nodes_have_windows_of_their_own() {
+    let mut windows = ReplayWindows::default();
+    commit(&mut windows, &KEY, 1, 5, START);
+    assert_eq!(check(&windows, &KEY, 2, 5, START), Replay::Fresh);
+    assert_eq!(check(&windows, &[2; 32], 1, 5, START), Replay::Fresh);
+}
+
+#[test]
+fn the_number_of_windows_is_bounded_and_newcomers_find_room() {
+    let mut windows = ReplayWindows::default();
+    let millis = |number: usize| START + Duration::from_millis(number as u64);
+    for number in 0..MAX_WINDOWS {
+        assert_eq!(commit(&mut windows, &key(number), 1, 1, millis(number)), Replay::Fresh);
+    }
+    // Who is heard again keeps its window; of the others the one that was silent longest goes.
+    assert_eq!(commit(&mut windows, &key(0), 1, 2, millis(MAX_WINDOWS)), Replay::Fresh);
+    let newcomer = key(MAX_WINDOWS);
+    assert_eq!(check(&windows, &newcomer, 1, 1, millis(MAX_WINDOWS + 1)), Replay::Fresh);
+    assert_eq!(commit(&mut windows, &newcomer, 1, 1, millis(MAX_WINDOWS + 1)), Replay::Fresh);
+    assert_eq!((windows.len(), windows.by_use.len()), (MAX_WINDOWS, MAX_WINDOWS));
+    assert_eq!(check(&windows, &key(0), 1, 2, millis(MAX_WINDOWS + 2)), Replay::Seen);
+    // What the window that went knew is not fresh again, nor is anything of its time.
+    assert_eq!(windows.check(&stamp(&key(1), 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))), Replay::TooOld);
+    assert_eq!(windows.check(&stamp(&[9; 32], 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))), Replay::TooOld);
+    assert_eq!(check(&windows, &key(1), 1, 2, millis(MAX_WINDOWS + 2)), Replay::Fresh, "a new frame is");
+}
+
+#[test]
+fn a_flood_of_nodes_keeps_nobody_out() {
+    let mut windows = ReplayWindows::default();
+    for number in 0..3 * MAX_WINDOWS {
+        let now = START + Duration::from_millis(number as u64);
+        assert_eq!(commit(&mut windows, &key(number), 1, 1, now), Replay::Fresh);
+        if number % 1000 == 0 {
+            assert_eq!(commit(&mut windows, &KEY, 1, number as u64, now), Replay::Fresh);
+        }
+    }
+    assert_eq!(windows.len(), MAX_WINDOWS);
+}
+
+#[test]
+fn a_clock_that_jumps_back_keeps_nobody_out() {
+    let mut windows = ReplayWindows::default();
+    for number in 0..=MAX_WINDOWS {
+        commit(&mut windows, &key(number), 1, 1, START);
+    }
+    let hour = 3_600_000;
+    let back = Now { unix_ms: at(START).unix_ms - hour, ..at(START + Duration::from_secs(1)) };
+    let fresh = Stamp { created_ms: back.unix_ms + 1, ..stamp(&KEY, 1, 1, START) };
+    assert_eq!(windows.check(&fresh, back), Replay::TooOld);
+    windows.clock_jumped(-(hour as i64));
+    assert_eq!(windows.check(&fresh, back), Replay::Fresh);
+}
+
+#[test]
+fn a_node_that_invents_processes_fills_only_its_own_share() {
+    let mut windows = ReplayWindows::default();
+    for boot in 0..MAX_BOOTS_PER_KEY as u64 {
+        assert_eq!(commit(&mut windows, &KEY, boot, 1, START), Replay::Fresh);
+    }
+    assert_eq!(check(&windows, &KEY, u64::MAX, 1, START), Replay::Full);
+    assert_eq!(commit(&mut windows, &KEY, u64::MAX, 1, START), Replay::Full);
+    assert_eq!(commit(&mut windows, &[2; 32], 1, 1, START), Replay::Fresh);
+    let later = START + WINDOW_IDLE + Duration::from_millis(1);
+    assert_eq!(commit(&mut windows, &KEY, u64::MAX, 1, later), Replay::Fresh);
+}
+
+proptest! {
+    #[test]
+    fn a_window_agrees_with_remembering_everything(
+        steps in prop::collection::vec(prop_oneof![9 => -1100..700i64, 1 => -5000..5000i64], 1..400),
+    ) {
+        let mut windows = ReplayWindows::default();
+        let mut seen = BTreeSet::new();
+        for step in steps {
+            // Around the highest so far, so that the window slides, wraps and is jumped over.
+            let counter = seen.last().map_or(0, |highest: &u64| highest.saturating_add_signed(step));
+            let expected = match seen.last() {
+                Some(&highest) if highest >= counter + WINDOW_BITS => Replay::TooOld,
+                _ if seen.contains(&counter) => Replay::Seen,
+                _ => Replay::Fresh,
+            };
+            prop_assert_eq!(commit(&mut windows, &KEY, 1, counter, START), expected);
+            if expected == Replay::Fresh {
+                seen.insert(counter);
+            }
+        }
+    }
+}
