@@ -155,7 +155,7 @@ async fn a_record_is_superseded_by_a_higher_order_only() {
     let current = at(secs, ms, "current");
     hostile.hello(&scene.victim, current.clone()).await;
     scene.victim.child.expect("the record", |event| event["name"] == "current");
-    assert_eq!(kept(&mut reader, &owner).await, [current.clone()]);
+    assert_eq!(kept(&mut reader, &owner).await, [&current]);
 
     let wrong = [
         ("records_stale", at(secs, ms - 1, "earlier")),
@@ -170,7 +170,7 @@ async fn a_record_is_superseded_by_a_higher_order_only() {
         hostile.publish("agent-announcements", record.clone()).await;
         assert!(hostile.put(owner.kad_key(), record).await);
         scene.victim.until_counted(counter, before + 3);
-        assert_eq!(kept(&mut reader, &owner).await, [current.clone()]);
+        assert_eq!(kept(&mut reader, &owner).await, [&current]);
     }
     let errors = scene.victim.said(&["error"]);
     let codes: Vec<_> = errors.iter().map(|error| error["code"].as_str().unwrap()).collect();
@@ -181,7 +181,7 @@ async fn a_record_is_superseded_by_a_higher_order_only() {
     let next = at(secs, ms + 1, "next");
     hostile.publish("agent-announcements", next.clone()).await;
     let deadline = Instant::now() + SOON;
-    while kept(&mut reader, &owner).await != [next.clone()] {
+    while kept(&mut reader, &owner).await != [&next] {
         assert!(Instant::now() < deadline, "the higher order is not taken");
     }
     scene.still_honest();
