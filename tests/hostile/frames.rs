@@ -124,6 +124,11 @@ async fn wrong_broadcasts_are_neither_told_nor_passed_on() {
             ("frames_out_of_scope", "mail on a topic", forger.frame(honest.scope(), "1", |_| {})),
             ("frames_malformed", "more than a topic carries", forger.frame(topic(TOPIC), large, |_| {})),
             (
+                "frames_forged",
+                "another's frame, signed anew",
+                forger.sign_frame(&honest.frame(topic(TOPIC), "1", |_| {})[SIGNATURE..]),
+            ),
+            (
                 "frames_of_ours",
                 "in the victim's own name",
                 forger.sign_frame(&Forger::new(VICTIM).frame(topic(TOPIC), "1", |_| {})[SIGNATURE..]),

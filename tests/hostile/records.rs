@@ -33,6 +33,10 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
     let record = |change: &dyn Fn(&mut Record)| forger.record(|record| change(record));
     vec![
         ("records_forged", "a bent signature", bent(&good, 3)),
+        ("records_forged", "a bit of its name turned over", {
+            let named = record(&|r| r.name = "name".to_owned());
+            bent(&named, named.len() - 1)
+        }),
         ("records_forged", "signed by another node", honest.sign_record(&good[SIGNATURE..])),
         ("records_unbound", "another's address", record(&|r| r.binding = forger.stolen_binding(&honest))),
         (
