@@ -5,6 +5,7 @@ use p2p_node::core::delivery::inbox::HELD_BYTES;
 use p2p_node::core::effect::Network;
 use p2p_node::core::envelope::Message;
 use p2p_node::core::input::Input;
+use serde_json::json;
 
 use crate::forge::{Forger, bent, messages, stream, topic};
 use crate::peer::Hostile;
@@ -132,4 +133,37 @@ async fn a_flood_of_forgeries_costs_neither_memory_nor_honest_mail() {
     assert!(grown < 32, "{grown} MiB");
     scene.nothing_said(&["message", "error"]);
     scene.still_honest();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_flood_of_invented_agents_and_topics_drowns_nobody() {
+    // Each is genuine: an agent costs no more than a key.
+    const AGENTS: u64 = 600;
+    const TOPICS: usize = 300;
+    let mut scene = Scene::new("bootstrap");
+    let mut hostile = Hostile::meet(Forger::new(0x40), &scene.victim).await;
+    hostile.served_by(&scene.victim).await;
+    let before = scene.victim.memory();
+    let long = "t".repeat(100);
+    let topics = (0..TOPICS).map(|number| Network::Subscribe { topic: format!("{long}{number}") });
+    hostile.node.apply_all(topics.collect()).await;
+    for number in 0..AGENTS {
+        let invented = Forger::invented(number);
+        let record = invented.record(|record| record.capabilities = vec!["c".repeat(500)]);
+        hostile.publish("agent-announcements", record.clone()).await;
+        if number % 100 == 0 {
+            assert!(hostile.put(invented.kad_key(), record).await);
+            scene.still_honest();
+        }
+    }
+    scene.still_honest();
+    let status = scene.victim.status();
+    assert!(status["agents"].as_u64() > Some(AGENTS / 2), "{status}");
+    assert_eq!(status["peers"], 2, "{status}");
+    let grown = grown(&scene.victim, before);
+    assert!(grown < 24, "{grown} MiB");
+    // Who was there before is still found.
+    let honest = scene.honest.address();
+    let answer = scene.victim.ask(json!({"type":"discover","address":honest}));
+    assert_eq!(answer["count"], 1, "{answer}");
 }
