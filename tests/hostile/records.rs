@@ -82,6 +82,12 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
         ),
         ("records_malformed", "an unknown field", unknown),
         ("records_malformed", "a default spelled out", spelled_out),
+        ("records_malformed", "a name of two lines", {
+            let mut body = record(&|r| r.name = "two|lines".to_owned())[SIGNATURE..].to_vec();
+            let at = body.iter().rposition(|byte| *byte == b'|').unwrap();
+            body[at] = b'\n';
+            forger.sign_record(&body)
+        }),
         ("records_malformed", "cut short", good.slice(..good.len() - 1)),
         ("records_malformed", "no signature", good.slice(..SIGNATURE - 1)),
         ("records_malformed", "a byte too long", Bytes::from(vec![7; MAX_RECORD_BYTES + 1])),
