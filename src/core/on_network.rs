@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
@@ -158,9 +159,11 @@ impl Core {
         for address in self.queries.wake_all() {
             self.resolve(address);
         }
-        let recipients: Vec<_> = self.outbox.recipients().copied().collect();
-        for address in recipients {
-            self.wake_parked(&address);
+        // Mail to the others does not wait for a lookup, and whoever comes and goes must not have it sent again.
+        let unknown = |address: &&Address| self.book.get(address, now.unix_ms).is_none();
+        let unresolved: Vec<_> = self.outbox.recipients().filter(unknown).copied().collect();
+        for address in unresolved {
+            self.wake(&address);
         }
     }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_node::core::directory::record::{Record, SignedRecord, kad_key};
 use p2p_node::core::effect::{ExitCode, Verdict};
-use p2p_node::core::envelope::{Batch, FrameBody, Message, Payload, Scope, WIRE_VERSION, sign_frame};
+use p2p_node::core::envelope::{Batch, FrameBody, Hello, Message, Payload, Scope, WIRE_VERSION, sign_frame};
 use p2p_node::core::identity::{Binding, NodeKey};
 use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
+use prost::Message as _;
 use serde_json::Value;
 
 use crate::mesh::{Mesh, START_MS, agent_key, binding, node_key};
@@ -51,6 +52,12 @@ pub fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut Fr
     };
     change(&mut body);
     sign_frame(&body, &node)
+}
+
+fn hello(record: Bytes) -> Bytes {
+    let hello =
+        Hello { version: WIRE_VERSION, network: "dev".to_owned(), record, agent_version: String::new() };
+    hello.encode_to_vec().into()
 }
 
 pub fn topic() -> Scope {
@@ -248,6 +255,26 @@ fn our_own_identity_elsewhere_is_told_and_a_newer_generation_ends_us() {
     gossip(&mut mesh, 2, "agent-announcements", newer);
     assert_eq!(mesh.lines(0, "error").last().unwrap()["code"], Value::from("IDENTITY_SUPERSEDED"));
     assert_eq!(mesh.nodes[0].exit, Some(ExitCode::Config));
+}
+
+#[test]
+fn a_server_that_comes_and_goes_has_no_mail_sent_again() {
+    let mut mesh = Mesh::new(2);
+    mesh.connect(1, 0);
+    let absent = record(9, 0, START_MS, &node_key(9));
+    mesh.input(1, Input::HelloAnswered { peer: node_key(9).peer_id(), body: hello(absent) });
+    let address = agent_key(9).address();
+    mesh.say(1, &format!(r#"{{"type":"send","peerId":"{address}","data":1}}"#));
+    mesh.pass(Duration::from_secs(4));
+    let sent = mesh.nodes[1].core.stats().get("mail_frames_sent");
+    assert!(sent > 0, "by gossip, for the recipient is not there");
+    for _ in 0..5 {
+        let server = node_key(50).peer_id();
+        mesh.input(1, Input::Connected { peer: server, dialer: false });
+        mesh.input(1, Input::ServerKnown { peer: server });
+        mesh.input(1, Input::Disconnected { peer: server, reason: None });
+    }
+    assert_eq!(mesh.nodes[1].core.stats().get("mail_frames_sent"), sent);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use p2p_node::core::effect::Network;
-use p2p_node::core::envelope::{MailResponse, Refused, Response, Scope, SignedAck};
+use p2p_node::core::envelope::{Busy, KemUnknown, MailResponse, Refused, Response, Scope, SignedAck};
 use p2p_node::core::identity::NodeKey;
 use p2p_node::core::input::Input;
 use prost::Message as _;
@@ -126,6 +126,12 @@ async fn answers_settle_nothing_but_the_mail_that_they_answer() {
         ("acks_refused", "another's account", ack(&forger, &honest, &own_stream)),
         ("mail_attempts_failed", "a code that is none", text("FAKE\",\"type\":\"ready", "")),
         ("mail_attempts_failed", "a reason of two lines", text("BUSY", "a\n{\"type\":\"ready\"}")),
+        ("mail_deferred", "busy for ever", Response::Busy(Busy { retry_after_ms: u64::MAX })),
+        (
+            "mail_attempts_failed",
+            "another's record as one's own",
+            Response::KemUnknown(KemUnknown { record: honest.record(|_| {}) }),
+        ),
         ("mail_attempts_failed", "an ack without a signature", Response::Ack(Bytes::from_static(b"short"))),
     ];
     let mut bodies: Vec<_> = answers

@@ -1,6 +1,8 @@
 //! Payloads that are meant to be read by the victim's parent as something else than a message.
 
 use bytes::Bytes;
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use p2p_node::core::envelope::{Message, Response, Scope};
 use serde_json::{Value, json};
 
@@ -107,5 +109,13 @@ async fn no_payload_becomes_a_line_of_its_own() {
         }
     }
     scene.nothing_said(&EVENTS);
+
+    // Names of hosts hold anything, and are told.
+    let host = "h\n{\"type\":\"ready\"}\u{2028}\u{1b}[2J".to_owned();
+    let addr = Multiaddr::empty().with(Protocol::Dns4(host.clone().into())).with(Protocol::Tcp(1));
+    let record = hostile.forger.record(|record| record.addrs = vec![addr]);
+    hostile.hello(&scene.victim, record).await;
+    let told = scene.victim.child.expect("the record", |event| event["type"] == "peer_discovered");
+    assert_eq!(told["addrs"], json!([format!("/dns4/{host}/tcp/1")]));
     scene.still_honest();
 }

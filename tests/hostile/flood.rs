@@ -5,6 +5,7 @@ use p2p_node::core::delivery::inbox::HELD_BYTES;
 use p2p_node::core::effect::Network;
 use p2p_node::core::envelope::Message;
 use p2p_node::core::input::Input;
+use serde_json::json;
 
 use crate::forge::{Forger, bent, messages, stream, topic};
 use crate::peer::Hostile;
@@ -108,21 +109,14 @@ async fn a_flood_of_forgeries_costs_neither_memory_nor_honest_mail() {
             body.binding = binding.encode();
         })
     };
-    let address = scene.victim.peer();
-    let mut sent = 0;
-    while sent < FRAMES {
+    for first in (0..FRAMES).step_by(100) {
         for _ in 0..100 {
-            sent += 1;
-            let frame = unbound(sent);
-            hostile.node.apply(Network::SendMail { token: sent, peer: address, frame }).await;
             let noise = bent(&sender.frame(topic(TOPIC), "1", |_| {}), 3);
             hostile.node.apply(Network::Publish { token: 0, topic: TOPIC.to_owned(), data: noise }).await;
         }
+        let frames = (first..first + 100).map(unbound);
+        assert_eq!(mail_all(&mut hostile, &scene.victim, frames).await, 100);
         scene.still_honest();
-    }
-    for _ in 0..FRAMES {
-        let (_, outcome) = hostile.node.mail_answered().await;
-        assert!(outcome.is_ok(), "{outcome:?}");
     }
     let counters = scene.victim.counters();
     let refused = counters["frames_unbound"] + counters.get("crypto_pool_full").copied().unwrap_or_default();
@@ -132,4 +126,37 @@ async fn a_flood_of_forgeries_costs_neither_memory_nor_honest_mail() {
     assert!(grown < 32, "{grown} MiB");
     scene.nothing_said(&["message", "error"]);
     scene.still_honest();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_flood_of_invented_agents_and_topics_drowns_nobody() {
+    // Each is genuine: an agent costs no more than a key.
+    const AGENTS: u64 = 600;
+    const TOPICS: usize = 300;
+    let mut scene = Scene::new("bootstrap");
+    let mut hostile = Hostile::meet(Forger::new(0x40), &scene.victim).await;
+    hostile.served_by(&scene.victim).await;
+    let before = scene.victim.memory();
+    let long = "t".repeat(100);
+    let topics = (0..TOPICS).map(|number| Network::Subscribe { topic: format!("{long}{number}") });
+    hostile.node.apply_all(topics.collect()).await;
+    for number in 0..AGENTS {
+        let invented = Forger::invented(number);
+        let record = invented.record(|record| record.capabilities = vec!["c".repeat(500)]);
+        hostile.publish("agent-announcements", record.clone()).await;
+        if number % 100 == 0 {
+            assert!(hostile.put(invented.kad_key(), record).await);
+            scene.still_honest();
+        }
+    }
+    scene.still_honest();
+    let status = scene.victim.status();
+    assert!(status["agents"].as_u64() > Some(AGENTS / 2), "{status}");
+    assert_eq!(status["peers"], 2, "{status}");
+    let grown = grown(&scene.victim, before);
+    assert!(grown < 24, "{grown} MiB");
+    // Who was there before is still found.
+    let honest = scene.honest.address();
+    let answer = scene.victim.ask(json!({"type":"discover","address":honest}));
+    assert_eq!(answer["count"], 1, "{answer}");
 }

@@ -34,13 +34,19 @@ impl Forger {
         Forger::with_node(number, NodeKey::derive(&[number; 32], "dev", "", 0))
     }
 
+    /// An agent that nobody else has the key of.
+    pub fn invented(number: u64) -> Self {
+        let mut secret = [0x5a; 32];
+        secret[..8].copy_from_slice(&number.to_be_bytes());
+        Forger::with_keys(AgentKey::from_bytes(&secret).unwrap(), NodeKey::from_seed(secret))
+    }
+
     pub fn with_node(number: u8, node: NodeKey) -> Self {
-        Forger {
-            agent: AgentKey::from_bytes(&[number; 32]).unwrap(),
-            node,
-            boot: now_ms(),
-            counter: Cell::new(0),
-        }
+        Forger::with_keys(AgentKey::from_bytes(&[number; 32]).unwrap(), node)
+    }
+
+    fn with_keys(agent: AgentKey, node: NodeKey) -> Self {
+        Forger { agent, node, boot: now_ms(), counter: Cell::new(0) }
     }
 
     pub fn address(&self) -> String {

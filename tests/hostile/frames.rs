@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use p2p_node::core::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
-use p2p_node::core::envelope::{FrameBody, Response, Scope};
+use p2p_node::core::envelope::{FrameBody, Payload, Response, Scope, Sealed};
 use p2p_node::core::input::PublishOutcome;
 use prost::Message as _;
 
@@ -83,6 +83,16 @@ async fn wrong_mail_is_refused_and_its_code_says_why() {
     cases.extend([
         ("frames_of_others", "another's genuine frame", honest.frame(victim.scope(), "1", |_| {})),
         ("frames_out_of_scope", "mail for another", hostile.forger.frame(honest.scope(), "1", |_| {})),
+        (
+            "frames_sealed",
+            "what cannot be opened",
+            hostile.forger.frame(victim.scope(), "1", |body| {
+                let ciphertext = Bytes::from_static(b"?");
+                let one = ciphertext.clone();
+                body.payload =
+                    Some(Payload::Sealed(Sealed { kem_id: one.clone(), suite: 1, enc: one, ciphertext }));
+            }),
+        ),
         ("frames_out_of_scope", "a broadcast", hostile.forger.frame(topic(TOPIC), "1", |_| {})),
     ]);
     let clean = scene.passed_on();
@@ -123,6 +133,11 @@ async fn wrong_broadcasts_are_neither_told_nor_passed_on() {
         cases.extend([
             ("frames_out_of_scope", "mail on a topic", forger.frame(honest.scope(), "1", |_| {})),
             ("frames_malformed", "more than a topic carries", forger.frame(topic(TOPIC), large, |_| {})),
+            (
+                "frames_forged",
+                "another's frame, signed anew",
+                forger.sign_frame(&honest.frame(topic(TOPIC), "1", |_| {})[SIGNATURE..]),
+            ),
             (
                 "frames_of_ours",
                 "in the victim's own name",

@@ -20,6 +20,7 @@ mod frames;
 mod node;
 mod peer;
 mod raw;
+mod raw_kad;
 mod records;
 mod replay;
 mod scene;

@@ -33,6 +33,10 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
     let record = |change: &dyn Fn(&mut Record)| forger.record(|record| change(record));
     vec![
         ("records_forged", "a bent signature", bent(&good, 3)),
+        ("records_forged", "a bit of its name turned over", {
+            let named = record(&|r| r.name = "name".to_owned());
+            bent(&named, named.len() - 1)
+        }),
         ("records_forged", "signed by another node", honest.sign_record(&good[SIGNATURE..])),
         ("records_unbound", "another's address", record(&|r| r.binding = forger.stolen_binding(&honest))),
         (
@@ -78,6 +82,12 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
         ),
         ("records_malformed", "an unknown field", unknown),
         ("records_malformed", "a default spelled out", spelled_out),
+        ("records_malformed", "a name of two lines", {
+            let mut body = record(&|r| r.name = "two|lines".to_owned())[SIGNATURE..].to_vec();
+            let at = body.iter().rposition(|byte| *byte == b'|').unwrap();
+            body[at] = b'\n';
+            forger.sign_record(&body)
+        }),
         ("records_malformed", "cut short", good.slice(..good.len() - 1)),
         ("records_malformed", "no signature", good.slice(..SIGNATURE - 1)),
         ("records_malformed", "a byte too long", Bytes::from(vec![7; MAX_RECORD_BYTES + 1])),
@@ -155,7 +165,7 @@ async fn a_record_is_superseded_by_a_higher_order_only() {
     let current = at(secs, ms, "current");
     hostile.hello(&scene.victim, current.clone()).await;
     scene.victim.child.expect("the record", |event| event["name"] == "current");
-    assert_eq!(kept(&mut reader, &owner).await, [current.clone()]);
+    assert_eq!(kept(&mut reader, &owner).await, [&current]);
 
     let wrong = [
         ("records_stale", at(secs, ms - 1, "earlier")),
@@ -170,7 +180,7 @@ async fn a_record_is_superseded_by_a_higher_order_only() {
         hostile.publish("agent-announcements", record.clone()).await;
         assert!(hostile.put(owner.kad_key(), record).await);
         scene.victim.until_counted(counter, before + 3);
-        assert_eq!(kept(&mut reader, &owner).await, [current.clone()]);
+        assert_eq!(kept(&mut reader, &owner).await, [&current]);
     }
     let errors = scene.victim.said(&["error"]);
     let codes: Vec<_> = errors.iter().map(|error| error["code"].as_str().unwrap()).collect();
@@ -181,7 +191,7 @@ async fn a_record_is_superseded_by_a_higher_order_only() {
     let next = at(secs, ms + 1, "next");
     hostile.publish("agent-announcements", next.clone()).await;
     let deadline = Instant::now() + SOON;
-    while kept(&mut reader, &owner).await != [next.clone()] {
+    while kept(&mut reader, &owner).await != [&next] {
         assert!(Instant::now() < deadline, "the higher order is not taken");
     }
     scene.still_honest();

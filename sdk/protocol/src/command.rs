@@ -82,7 +82,7 @@ pub struct Send {
     /// The topic, at most 128 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// Any JSON value; with `encoding: "base64"` a string of base64.
+    /// Any JSON value without numbers beyond 64-bit floats and halves of surrogate pairs; with `encoding: "base64"` a string of base64.
     #[cfg_attr(feature = "schema", schemars(with = "serde_json::Value"))]
     pub data: Box<RawValue>,
     /// What the message is, for the receiving agent, at most 64 bytes.

@@ -40,10 +40,22 @@ const MIN_INFINITE: usize = 309;
 /// Whether every reader can read valid JSON. Two things are valid that strict readers refuse, and with them the whole line:
 /// numbers beyond those of 64-bit floats, and half a surrogate pair.
 pub(super) fn is_readable(json: &str) -> bool {
-    outside_strings(json).flat_map(numbers).all(|number| {
+    let is_finite = |number: &str| {
         number.len() < MIN_INFINITE && !number.contains(['e', 'E'])
             || number.parse().is_ok_and(f64::is_finite)
-    }) && surrogates_are_paired(json)
+    };
+    (!may_hold_infinite(json) || outside_strings(json).flat_map(numbers).all(is_finite))
+        && surrogates_are_paired(json)
+}
+
+/// Whether there is a digit before an `e` anywhere, or many digits in a row: nearly always not, which takes a fraction of
+/// the time of looking for numbers.
+fn may_hold_infinite(json: &str) -> bool {
+    const ROW: usize = MIN_INFINITE / 2;
+    let bytes = json.as_bytes();
+    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
+    let exponents = pairs.filter(|(digit, e)| digit.is_ascii_digit() && (**e | 0x20) == b'e').count();
+    exponents > 0 || bytes.chunks_exact(ROW).any(|row| row.iter().all(u8::is_ascii_digit))
 }
 
 fn numbers(text: &str) -> impl Iterator<Item = &str> {

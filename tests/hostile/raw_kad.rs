@@ -1,0 +1,120 @@
+//! What Kademlia itself lets a peer offer and our own swarm would not: keys and values that no record has, and providers.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
+use libp2p::kad::{
+    Behaviour, Config, Event, GetProvidersOk, GetRecordOk, Mode, QueryId, QueryResult, Quorum, Record,
+    RecordKey,
+};
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
+use p2p_node::io::swarm::MAX_VALUE_BYTES;
+
+use crate::forge::Forger;
+use crate::scene::{HONEST, Real, Scene};
+
+struct Raw {
+    swarm: Swarm<Behaviour<MemoryStore>>,
+}
+
+impl Raw {
+    async fn meet(real: &Real) -> Self {
+        let mut swarm = SwarmBuilder::with_new_identity()
+            .with_tokio()
+            .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+            .unwrap()
+            .with_behaviour(|key| {
+                let peer = key.public().to_peer_id();
+                let store = MemoryStoreConfig { max_value_bytes: 1 << 20, ..MemoryStoreConfig::default() };
+                let mut config = Config::new(StreamProtocol::new("/p2p-node/dev/kad/1"));
+                config.set_replication_factor(NonZeroUsize::MIN).set_query_timeout(Duration::from_secs(5));
+                Behaviour::with_config(peer, MemoryStore::with_config(peer, store), config)
+            })
+            .unwrap()
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
+            .build();
+        let addr: Multiaddr = real.entry().parse().unwrap();
+        swarm.behaviour_mut().set_mode(Some(Mode::Client));
+        swarm.behaviour_mut().add_address(&real.peer(), addr.clone());
+        swarm.dial(addr).unwrap();
+        loop {
+            if let SwarmEvent::ConnectionEstablished { .. } = swarm.select_next_some().await {
+                return Raw { swarm };
+            }
+        }
+    }
+
+    /// The results of a query, up to its last.
+    async fn results(&mut self, query: QueryId) -> Vec<QueryResult> {
+        let mut results = Vec::new();
+        loop {
+            if let SwarmEvent::Behaviour(Event::OutboundQueryProgressed { id, result, step, .. }) =
+                self.swarm.select_next_some().await
+                && id == query
+            {
+                results.push(result);
+                if step.last {
+                    return results;
+                }
+            }
+        }
+    }
+
+    async fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        let record = Record::new(key.to_vec(), value);
+        let query = self.swarm.behaviour_mut().put_record(record, Quorum::One).unwrap();
+        self.results(query).await;
+        // Our own store is not what is asked for later.
+        self.swarm.behaviour_mut().remove_record(&RecordKey::new(&key));
+    }
+
+    async fn is_kept(&mut self, key: &[u8]) -> bool {
+        let query = self.swarm.behaviour_mut().get_record(RecordKey::new(&key));
+        let results = self.results(query).await;
+        results.iter().any(|result| matches!(result, QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_)))))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_no_record_can_be_is_refused_by_the_dht_server() {
+    let mut scene = Scene::new("bootstrap");
+    let mut raw = Raw::meet(&scene.victim).await;
+    let forger = Forger::new(0x40);
+    let good = forger.record(|_| {}).to_vec();
+    let honest = Forger::new(HONEST).kad_key();
+    let key = forger.kad_key();
+    assert!(raw.is_kept(&honest).await, "it is the right DHT");
+    let wrong: [(&str, &[u8], Vec<u8>); 6] = [
+        ("records_malformed", &key, vec![7; MAX_VALUE_BYTES + 1]),
+        ("records_malformed", &key, vec![7; 15 << 10]),
+        ("records_malformed", &key, Vec::new()),
+        ("records_misplaced", b"short", good.clone()),
+        ("records_misplaced", &[7; 4096], good.clone()),
+        ("records_misplaced", b"", good.clone()),
+    ];
+    for (number, (counter, key, value)) in wrong.into_iter().enumerate() {
+        let before = scene.victim.counter(counter);
+        raw.put(key, value).await;
+        scene.victim.until_counted(counter, before + 1);
+        assert_eq!(scene.victim.counter(counter), before + 1, "case {number}");
+        assert!(!raw.is_kept(key).await, "case {number}");
+    }
+    // Nothing may rest on provider records, for they carry no signature.
+    let provided = RecordKey::new(&honest);
+    let query = raw.swarm.behaviour_mut().start_providing(provided.clone()).unwrap();
+    raw.results(query).await;
+    raw.swarm.behaviour_mut().stop_providing(&provided);
+    let query = raw.swarm.behaviour_mut().get_providers(provided);
+    let found = raw.results(query).await.into_iter().any(|result| {
+        matches!(result, QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) if !providers.is_empty())
+    });
+    assert!(!found, "the victim names a provider");
+
+    raw.put(&key, good).await;
+    scene.victim.child.expect("the good one", |event| event["address"] == forger.address().as_str());
+    assert!(raw.is_kept(&key).await);
+    scene.still_honest();
+}
