@@ -8,7 +8,7 @@ use crate::child::{Child, tcp_address};
 use crate::js::{Js, directory, installed, run};
 
 #[test]
-fn a_reader_written_from_the_text_takes_the_golden_bytes_and_nothing_else() {
+fn a_reader_that_rests_on_the_text_takes_the_golden_bytes_and_nothing_else() {
     if !installed() {
         return;
     }

@@ -1,4 +1,4 @@
-// Reads what p2p-node signs: frames, records and acks. Written from PROTOCOL.md ("The wire") alone, so that a gap there
+// Reads what p2p-node signs: frames, records and acks. It rests on PROTOCOL.md ("The wire") alone, so that a gap there
 // shows here. Every function throws when its argument is to be rejected; integers are BigInts.
 import { createPublicKey, verify } from "node:crypto";
 import { ed25519 } from "@noble/curves/ed25519.js";
