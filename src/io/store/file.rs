@@ -104,7 +104,9 @@ impl File {
     fn checked(storage: impl StorageBackend, network: &str) -> Result<(Self, Vec<FloorRow>), FileError> {
         let mut database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage)?;
         // Opening believes what was closed in good order; a floor that was bent would bar an agent for ever.
-        database.check_integrity()?;
+        if !database.check_integrity()? {
+            tracing::warn!("the store was damaged in part and has been repaired");
+        }
         let file = File { database, table: format!("floors/{network}") };
         let rows = file.read()?;
         Ok((file, rows))
