@@ -27,10 +27,11 @@ impl Core {
 
     pub(super) fn on_signal(&mut self, now: Now) {
         match self.phase {
-            Phase::Closing { .. } | Phase::Flushing { .. } => {
-                let code = if self.outbox.is_empty() { ExitCode::Ok } else { ExitCode::Undelivered };
-                self.exit(code);
+            Phase::Closing { .. } => {
+                let lost = !self.outbox.is_empty() || !self.topics.is_empty();
+                self.exit(if lost { ExitCode::Undelivered } else { ExitCode::Ok });
             }
+            Phase::Flushing { code, .. } => self.exit(code),
             _ => self.close("signal", None, now),
         }
     }
@@ -57,13 +58,18 @@ impl Core {
 
     /// Ends the node because it must not or cannot run: what could be said has been.
     pub(super) fn give_up(&mut self, code: ExitCode, now: Now) {
-        if let Phase::Starting { id } = &self.phase
-            && let Some(id) = id
-        {
-            self.pending_ids.remove(id);
+        // The first reason is the one to tell.
+        if self.is_leaving() {
+            return;
         }
         self.fail_all();
-        self.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
+        let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
+        match std::mem::replace(&mut self.phase, flushing) {
+            Phase::Starting { id: Some(id) } => drop(self.pending_ids.remove(&id)),
+            Phase::Closing { shutdown, .. } => self.answer(shutdown, "shutdown", |_| {}),
+            _ => {}
+        }
+        self.outlet.close();
     }
 
     /// When everything accepted is done, or time is up, says so.
@@ -80,6 +86,7 @@ impl Core {
         if self.opted_in {
             self.outlet.tell(Event::Closing(Closing { reason: reason.to_owned() }));
         }
+        self.outlet.close();
         let code = if lost { ExitCode::Undelivered } else { ExitCode::Ok };
         self.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
     }
@@ -111,6 +118,8 @@ impl Core {
     }
 
     fn exit(&mut self, code: ExitCode) {
+        // Nothing comes after the exit.
+        self.pump_outlet();
         self.phase = Phase::Done;
         self.effects.push_back(Effect::Exit(code));
     }

@@ -22,13 +22,19 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// After an agent became known or a topic ours, it is looked into so soon.
 const SOON: Duration = Duration::from_millis(20);
 /// Unreachable agents that are remembered. Ours: more than are dialled in the longest pause.
-const MAX_BACKOFFS: usize = 1024;
+pub(super) const MAX_BACKOFFS: usize = 1024;
 
 /// When agents are dialled.
 #[derive(Debug, Default)]
 pub(super) struct Connecting {
     next: Duration,
     backoffs: BTreeMap<PeerId, Backoff>,
+}
+
+impl Connecting {
+    pub(super) fn backoffs(&self) -> usize {
+        self.backoffs.len()
+    }
 }
 
 impl Core {
@@ -65,7 +71,7 @@ impl Core {
         }
         self.connecting.next = now.mono + PERIOD;
         let mut lacking: Vec<String> = self.subscribed.iter().cloned().collect();
-        lacking.extend(self.topics.topics_with_work());
+        lacking.extend(self.topics.topics_with_work().into_iter().map(|(topic, _)| topic));
         lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
         let few = self.peers.len() < MIN_PEERS;
         if !few && lacking.is_empty() {

@@ -80,12 +80,18 @@ pub struct Outlet {
     at_writer_bytes: usize,
     dropped: Dropped,
     total: Dropped,
+    closed: bool,
 }
 
 impl Outlet {
     /// Queues a line that the parent must get: an answer, a delivery, an error, `ready`, `closing`.
     pub fn tell(&mut self, event: Event) {
         self.push(MUST, event, 0);
+    }
+
+    /// What has been queued is the last; nothing is taken from now on.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
     /// Whether mail of so many lines and bytes can be taken.
@@ -132,6 +138,9 @@ impl Outlet {
 
     /// Queues news of a peer; `same` tells whether a queued line is older news of the same kind and peer.
     pub fn news(&mut self, event: Event, same: impl Fn(&Event) -> bool) {
+        if self.closed {
+            return;
+        }
         let queue = &mut self.queues[NEWS];
         let gives_way = match queue.lines.iter().position(|line| same(&line.event)) {
             None if queue.lines.len() >= NEWS_LINES => Some(0),
@@ -153,6 +162,9 @@ impl Outlet {
     }
 
     fn push(&mut self, class: usize, event: Event, payload: usize) {
+        if self.closed {
+            return;
+        }
         self.order += 1;
         self.queues[class].push(Line { order: self.order, bytes: payload + LINE_OVERHEAD, event });
     }
@@ -198,6 +210,18 @@ impl Outlet {
     /// Whether every line has been put out by the writer.
     pub fn is_empty(&self) -> bool {
         self.at_writer.is_empty() && self.queues.iter().all(|queue| queue.lines.is_empty())
+    }
+
+    /// Lines that wait: those that must be told, mail, broadcasts, news and logs.
+    pub fn lines(&self) -> [usize; 5] {
+        let of = |class: usize| self.queues[class].lines.len();
+        let broadcasts = of(TOPIC_LOW) + of(TOPIC_MEDIUM) + of(TOPIC_HIGH);
+        [of(MUST), of(MAIL), broadcasts, of(NEWS), of(LOG)]
+    }
+
+    /// Lines that the writer holds.
+    pub fn at_writer_lines(&self) -> usize {
+        self.at_writer.len()
     }
 
     /// What was dropped since the start.
@@ -298,6 +322,20 @@ mod tests {
         }
         outlet.written(1);
         assert_eq!(outlet.pop().map(|event| number(&event)), Some(NEWS_LINES));
+    }
+
+    #[test]
+    fn nothing_is_queued_behind_the_last_line() {
+        let mut outlet = Outlet::default();
+        outlet.news(mark(0), |_| false);
+        outlet.tell(mark(1));
+        outlet.close();
+        outlet.tell(mark(2));
+        outlet.broadcast(Priority::High, mark(3), 1);
+        outlet.news(mark(4), |event| number(event) == 0);
+        outlet.log(log("late"));
+        let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
+        assert_eq!(order, [0, 1]);
     }
 
     #[test]

@@ -183,6 +183,14 @@ pub enum Input {
         stored: bool,
     },
 
+    /// The network lost something, which counts and has no other consequence.
+    Lost {
+        /// What it was.
+        what: Loss,
+        /// How many, since the last report.
+        number: u64,
+    },
+
     /// What the crypto pool found about a binding's signature.
     BindingChecked {
         /// Hash of the signed binding.
@@ -198,6 +206,34 @@ pub enum Input {
     },
     /// The store has written again after `StoreFailed`.
     StoreRecovered,
+}
+
+/// What the network may lose: because a bound was reached, or because it could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// A frame of mail: too many waited for an answer.
+    Mail,
+    /// A frame of mail that was too long, cut short, or too slow to arrive.
+    MailUnread,
+    /// A `Hello` of which the same is true.
+    HelloUnread,
+    /// Gossip, ignored because too much waited for a verdict.
+    Gossip,
+    /// A verified record, for which the store had no room.
+    Record,
+}
+
+impl Loss {
+    /// What counts it.
+    pub fn counter(self) -> &'static str {
+        match self {
+            Loss::Mail => "mail_shed",
+            Loss::MailUnread => "mail_unread",
+            Loss::HelloUnread => "hellos_unread",
+            Loss::Gossip => "gossip_shed",
+            Loss::Record => "records_shed",
+        }
+    }
 }
 
 /// What became of a publication.

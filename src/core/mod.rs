@@ -4,6 +4,8 @@
 //! what there was, carries out every [`Effect`] of [`Core::poll_effect`], and comes back at [`Core::poll_timeout`]
 //! at the latest. There is no clock, randomness, lock, thread or I/O in here.
 
+pub mod census;
+mod clock;
 mod closing;
 mod connecting;
 pub mod delivery;
@@ -124,6 +126,7 @@ pub struct Core {
     jitter: Jitter,
     tokens: Token,
     counter: u64,
+    wall_clock: clock::WallClock,
 
     addrs: Vec<Multiaddr>,
     presence: Presence,
@@ -182,6 +185,7 @@ impl Core {
             jitter: Jitter::new(seed),
             tokens: 0,
             counter: 0,
+            wall_clock: clock::WallClock::new(now),
             addrs: Vec::new(),
             book: Book::new(floors),
             bindings: BindingCache::default(),
@@ -231,13 +235,18 @@ impl Core {
         core
     }
 
-    /// Takes note of something that happened.
+    /// Takes note of something that happened; nothing does after the exit.
     pub fn handle(&mut self, input: Input, now: Now) {
+        if self.phase == Phase::Done {
+            return;
+        }
         match input {
             Input::Command(request) => self.on_command(request, now),
             Input::BadLine(error) => {
                 self.stats.count("lines_bad");
-                self.refuse(error.id, error.code, error.message);
+                if !self.is_taken(error.id.as_ref()) {
+                    self.refuse(error.id, error.code, error.message);
+                }
             }
             Input::InputEnded => self.on_input_ended(now),
             Input::OutputClosed => self.on_output_closed(now),
@@ -266,6 +275,7 @@ impl Core {
             Input::RecordFound { token, value } => self.on_record_found(token, value, now),
             Input::QueryEnded { token } => self.on_query_ended(token, now),
             Input::RecordPut { stored } => self.on_record_put(stored, now),
+            Input::Lost { what, number } => self.stats.add(what.counter(), number),
             Input::BindingChecked { hash, valid } => self.on_binding_checked(hash, valid, now),
 
             Input::StoreFailed { reason } => self.on_store_failed(reason),
@@ -275,6 +285,10 @@ impl Core {
 
     /// Does what is due, and sends what has gathered since the last turn.
     pub fn turn(&mut self, now: Now) {
+        if self.phase == Phase::Done {
+            return;
+        }
+        self.keep_time(now);
         if matches!(self.phase, Phase::Ready | Phase::Closing { .. }) {
             self.keep_joined(now);
             self.keep_connected(now);
@@ -303,7 +317,8 @@ impl Core {
             Phase::Ready => None,
             Phase::Idle | Phase::Starting { .. } | Phase::Done => return None,
         };
-        let pacing = (!self.sendable_topics().is_empty()).then(|| self.pacer.ready_at());
+        let sendable = self.sendable_topics().into_iter().map(|(_, not_before)| not_before).min();
+        let pacing = sendable.map(|not_before| not_before.max(self.pacer.ready_at()));
         let deadlines = [
             closing,
             pacing,
@@ -320,10 +335,10 @@ impl Core {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Whether the next command may be handed over: its answer has room, and what was accepted finds its way out.
-    /// Until then stdin should not be read, for the pipe pushes back where a queue could only refuse.
+    /// Whether the next command may be handed over: it can be answered, its answer has room, and what was accepted
+    /// finds its way out. Until then stdin should not be read, for the pipe pushes back where a queue could only refuse.
     pub fn takes_commands(&self, now: Now) -> bool {
-        !matches!(self.phase, Phase::Starting { .. } | Phase::Done)
+        !matches!(self.phase, Phase::Starting { .. } | Phase::Flushing { .. } | Phase::Done)
             && self.outlet.takes_commands()
             && self.pending_ids.len() < MAX_INFLIGHT
             && !self.outbox.congested(now.mono)

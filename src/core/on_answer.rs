@@ -16,10 +16,12 @@ use super::on_mail::Sender;
 const MAX_BUSY_MS: u64 = 60_000;
 
 impl Core {
-    /// Acknowledgements inside a frame of the recipient of our mail.
+    /// Acknowledgements inside a frame of the recipient of our mail, of whose nodes only the current one may sign for it.
     pub(super) fn on_acks(&mut self, sender: &Sender, frame: &Frame, batch: &Batch, now: Now) {
+        let node_key = frame.binding.binding.node_key;
+        let is_current = self.current_node_key(&sender.address, now) == Some(node_key);
         for bytes in &batch.acks {
-            match self.genuine_ack(bytes.clone(), &frame.binding.binding.node_key) {
+            match self.genuine_ack(bytes.clone(), &node_key).filter(|_| is_current) {
                 Some(ack) => self.on_ack(&sender.address, &ack, now),
                 None => self.stats.count("acks_refused"),
             }
@@ -33,8 +35,16 @@ impl Core {
         (ours && signed.verify(node_key)).then_some(signed.ack)
     }
 
+    fn current_node_key(&self, address: &Address, now: Now) -> Option<[u8; 32]> {
+        self.book.get(address, now.unix_ms).map(|record| record.record.binding.binding.node_key)
+    }
+
     fn on_ack(&mut self, recipient: &Address, ack: &Ack, now: Now) {
         for stream in &ack.streams {
+            if !self.outbox.sends(recipient, &stream.stream) {
+                self.stats.count("acks_misplaced");
+                continue;
+            }
             for ended in self.outbox.settle(recipient, stream, now.mono) {
                 self.tell_settled(ended);
             }
@@ -64,8 +74,7 @@ impl Core {
         let Some(recipient) = self.outbox.recipient(token) else { return };
         self.dirty.insert(recipient);
         let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
-        let node_key =
-            self.book.get(&recipient, now.unix_ms).map(|record| record.record.binding.binding.node_key);
+        let node_key = self.current_node_key(&recipient, now);
         match response {
             Some(Response::Ack(bytes)) => match node_key.and_then(|key| self.genuine_ack(bytes, &key)) {
                 Some(ack) => {

@@ -25,11 +25,8 @@ pub(super) enum Recipient {
 impl Core {
     pub(super) fn on_command(&mut self, request: Request, now: Now) {
         let Request { id, command } = request;
-        if let Some(id) = id.as_ref().filter(|id| self.pending_ids.contains(id)) {
-            let message = "a command with this id has not been answered yet";
-            let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
-            error.details = Some(serde_json::json!({ "id": id }));
-            return self.complain(error);
+        if self.is_taken(id.as_ref()) {
+            return;
         }
         match (&self.phase, &command) {
             (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Done, _) => {
@@ -58,6 +55,17 @@ impl Core {
                 self.refuse(id, ErrorCode::UnknownCommand, message);
             }
         }
+    }
+
+    /// Whether a command with this id has not been answered yet, which is told: an answer to this line would be taken for
+    /// that command's.
+    pub(super) fn is_taken(&mut self, id: Option<&Id>) -> bool {
+        let Some(id) = id.filter(|id| self.pending_ids.contains(id)) else { return false };
+        let message = "a command with this id has not been answered yet";
+        let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
+        error.details = Some(serde_json::json!({ "id": id }));
+        self.complain(error);
+        true
     }
 
     fn connect(&mut self, id: Option<Id>, connect: Connect) {

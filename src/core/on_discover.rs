@@ -1,15 +1,16 @@
 //! `discover`: agents that are known, and those that become known while it looks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alloy::primitives::Address;
+use libp2p::PeerId;
 use p2p_node_protocol::{Discover, ErrorCode, Id};
 
 use super::directory::record::SignedRecord;
 use super::input::Now;
 use super::on_command::{Recipient, parse_recipient};
-use super::{Core, MAX_INFLIGHT};
+use super::{Core, MAX_INFLIGHT, Peer};
 
 /// How long `discover` looks when `timeoutMs` is absent. Ours: longer than a lookup in the DHT takes.
 const DEFAULT_DISCOVER: Duration = Duration::from_secs(2);
@@ -35,6 +36,21 @@ enum Wanted {
     Topic(String),
     Capability(String),
     Address(Address),
+}
+
+impl Wanted {
+    /// Whether a record is what is looked for; `peers` are those that are connected, with their topics.
+    fn matches(&self, record: &SignedRecord, peers: &BTreeMap<PeerId, Peer>) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Address(wanted) => *wanted == record.address(),
+            Wanted::Capability(wanted) => record.record.capabilities.contains(wanted),
+            Wanted::Topic(wanted) => {
+                let peer = peers.get(&record.peer_id());
+                record.record.topics.contains(wanted) || peer.is_some_and(|peer| peer.topics.contains(wanted))
+            }
+        }
+    }
 }
 
 impl Core {
@@ -75,21 +91,15 @@ impl Core {
 
     /// Tells those who look for an agent that it was found; `by_latest` only the latest of them.
     pub(super) fn found(&mut self, record: &SignedRecord, by_latest: bool) {
-        let address = record.address();
+        // What is not told because the parent does not read is told before the discovery ends.
+        if !self.outlet.takes_commands() {
+            return;
+        }
         let skip = if by_latest { self.discoveries.len().saturating_sub(1) } else { 0 };
         let mut tell = Vec::new();
+        let peers = &self.peers;
         for discovery in self.discoveries.iter_mut().skip(skip) {
-            let matches = match &discovery.wanted {
-                Wanted::All => true,
-                Wanted::Address(wanted) => *wanted == address,
-                Wanted::Capability(wanted) => record.record.capabilities.contains(wanted),
-                Wanted::Topic(wanted) => {
-                    let peer = self.peers.get(&record.peer_id());
-                    record.record.topics.contains(wanted)
-                        || peer.is_some_and(|peer| peer.topics.contains(wanted))
-                }
-            };
-            if matches && discovery.seen.insert(address) {
+            if discovery.wanted.matches(record, peers) && discovery.seen.insert(record.address()) {
                 tell.push(discovery.id.clone());
             }
         }
@@ -100,12 +110,17 @@ impl Core {
 
     /// Answers every `discover` that is done: it has found the one it wanted, or its time is over. Asks again for the rest.
     pub(super) fn end_discoveries(&mut self, now: Now) {
-        let (done, looking) =
-            std::mem::take(&mut self.discoveries).into_iter().partition(|discovery: &Discovery| {
-                let found_one = matches!(discovery.wanted, Wanted::Address(_)) && !discovery.seen.is_empty();
-                found_one || discovery.deadline <= now.mono
-            });
-        self.discoveries = looking;
+        let is_done = |discovery: &Discovery| {
+            let found_one = matches!(discovery.wanted, Wanted::Address(_)) && !discovery.seen.is_empty();
+            found_one || discovery.deadline <= now.mono
+        };
+        // One at a time, for each may have as many lines to tell as there are agents.
+        while self.outlet.takes_commands()
+            && let Some(index) = self.discoveries.iter().position(is_done)
+        {
+            let discovery = self.discoveries.remove(index);
+            self.end_discovery(discovery, now);
+        }
         let mut lookups = Vec::new();
         for discovery in &mut self.discoveries {
             if let Wanted::Address(address) = discovery.wanted
@@ -118,13 +133,28 @@ impl Core {
         for address in lookups {
             self.resolve(address);
         }
-        for discovery in done {
-            self.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
-        }
     }
 
-    /// When a `discover` ends or asks again.
+    /// Tells what was found while the parent did not read, and answers.
+    fn end_discovery(&mut self, mut discovery: Discovery, now: Now) {
+        let unseen: Vec<SignedRecord> = self
+            .book
+            .iter(now.unix_ms)
+            .filter(|record| discovery.wanted.matches(record, &self.peers))
+            .filter(|record| discovery.seen.insert(record.address()))
+            .cloned()
+            .collect();
+        for record in unseen {
+            self.tell_found(&record, discovery.id.clone());
+        }
+        self.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
+    }
+
+    /// When a `discover` ends or asks again. While the parent does not read, none does.
     pub(super) fn discovery_deadline(&self) -> Option<Duration> {
+        if !self.outlet.takes_commands() {
+            return None;
+        }
         let due = |discovery: &Discovery| match discovery.wanted {
             Wanted::Address(_) => discovery.retry.min(discovery.deadline),
             _ => discovery.deadline,

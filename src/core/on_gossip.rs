@@ -40,11 +40,12 @@ impl Core {
             Some(Scope::NodeKey(_)) => topic == MESSAGES,
             None => false,
         };
-        if !in_scope || frame.body.network != self.me.network {
+        let networks = [&frame.body.network, &frame.binding.binding.network];
+        if !in_scope || networks != [&self.me.network; 2] {
             return Some(self.refuse_frame("frames_out_of_scope", Verdict::Reject));
         }
         if frame.binding.binding.node_key == self.me.node_key.public() {
-            return Some(Verdict::Ignore);
+            return Some(self.refuse_frame("frames_of_ours", Verdict::Ignore));
         }
         if let Err(refusal) = self.check_frame(&frame, now) {
             let verdict = if refusal.provable { Verdict::Reject } else { Verdict::Ignore };
@@ -60,7 +61,9 @@ impl Core {
             Some(false) => return Some(self.refuse_frame("frames_unbound", Verdict::Reject)),
             Some(true) => {}
         }
-        self.commit_replay(&frame, now);
+        if !self.commit_replay(&frame, now) {
+            return Some(self.refuse_frame("frames_replayed", Verdict::Ignore));
+        }
         match (&frame.body.payload, &frame.body.scope) {
             (Some(Payload::Plain(batch)), Some(Scope::NodeKey(key))) => {
                 if *key == self.me.node_key.public().as_slice() {

@@ -34,7 +34,7 @@ const BUSY_MS: u64 = 250;
 /// Bytes of a line beside `data`, at most: names, ids and numbers of a `message`.
 const MESSAGE_LINE_BYTES: usize = 2048;
 /// Senders whose mail came by gossip in one turn and waits for its acknowledgement. Ours.
-const MAX_GOSSIP_ACKS: usize = 256;
+pub(super) const MAX_GOSSIP_ACKS: usize = 256;
 
 /// An acknowledgement that is to go out by gossip.
 #[derive(Debug)]
@@ -111,7 +111,9 @@ impl Core {
             self.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
-        self.commit_replay(&frame, now);
+        if !self.commit_replay(&frame, now) {
+            return Some(self.refuse_mail("frames_replayed", "REPLAYED", &"there is no room to remember it"));
+        }
         self.on_acks(&sender, &frame, batch, now);
         let taken = self.take_mail(&sender, batch, Route::Direct, now);
         let wait = match (taken.gaps.is_empty(), self.outlet.keeps_up()) {
@@ -133,7 +135,7 @@ impl Core {
     }
 
     /// Whether the last lines are on their way out: what came now might be acknowledged and never be read.
-    fn is_leaving(&self) -> bool {
+    pub(super) fn is_leaving(&self) -> bool {
         matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
     }
 
@@ -157,10 +159,10 @@ impl Core {
         if !frame.verify_signature() {
             return Err(Refusal { counter: "frames_forged", code: "FORGED", provable: true });
         }
-        frame.binding.check(&self.me.network, now.unix_ms).map_err(|_| Refusal {
+        frame.binding.check(&self.me.network, now.unix_ms).map_err(|error| Refusal {
             counter: "bindings_refused",
             code: "UNBOUND",
-            provable: false,
+            provable: error.is_provable(),
         })?;
         // The book knows everybody but ourselves.
         let ours = binding.account == self.me.address;
@@ -171,8 +173,11 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn commit_replay(&mut self, frame: &Frame, now: Now) {
-        self.replay.commit(&frame.binding.binding.node_key, frame.body.boot, frame.body.counter, now.mono);
+    /// Remembers the frame. Without room to do so it must not be used.
+    pub(super) fn commit_replay(&mut self, frame: &Frame, now: Now) -> bool {
+        let binding = &frame.binding.binding;
+        let seen = self.replay.commit(&binding.node_key, frame.body.boot, frame.body.counter, now.mono);
+        seen == Replay::Fresh
     }
 
     /// Mail by gossip for us: as direct mail, but the acknowledgement goes by gossip too.
@@ -197,7 +202,9 @@ impl Core {
             .entry(sender.address)
             .or_insert_with(|| GossipAck { node_key: node_key.clone(), streams: BTreeSet::new() });
         ack.node_key = node_key;
-        ack.streams.extend(taken.streams);
+        // An ack has room for so many; the sender repeats what is missing.
+        let room = MAX_ACK_STREAMS.saturating_sub(ack.streams.len());
+        ack.streams.extend(taken.streams.into_iter().take(room));
     }
 
     pub(super) fn send_gossip_acks(&mut self, now: Now) {
@@ -238,7 +245,10 @@ impl Core {
             }
         }
         for message in &batch.messages {
-            let Some(stream) = stream_id(&message.stream) else { continue };
+            let Some(stream) = stream_id(&message.stream).filter(|stream| taken.streams.contains(stream))
+            else {
+                continue;
+            };
             if message.seq >= self.inbox.next_seq(&sender.address, &stream) {
                 match taken.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),

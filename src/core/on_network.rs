@@ -184,6 +184,7 @@ impl Core {
         if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
             return;
         }
+        self.topics.heard(&topic);
         if topic == super::MESSAGES {
             let waiting: Vec<_> = self.outbox.recipients().copied().collect();
             waiting.iter().for_each(|recipient| self.retry_gossip(recipient));

@@ -10,19 +10,20 @@ use p2p_node_protocol::{ErrorCode, ErrorEvent, Role};
 use super::Core;
 use super::directory::book::{Change, Order};
 use super::directory::floors::FloorRow;
-use super::directory::record::{RecordError, SignedRecord, kad_key};
+use super::directory::record::{SignedRecord, kad_key};
 use super::discovery::queries::Wanted;
 use super::effect::{Effect, ExitCode, Network, Verdict};
 use super::envelope::{Busy, Response};
+use super::identity::binding::MAX_SKEW_SECS;
 use super::identity::{BindingHash, SignedBinding};
 use super::input::{Now, Token};
 
 /// Things that wait for the crypto pool, by number. Ours: some milliseconds of a busy network.
-const MAX_PARKED: usize = 1024;
+pub(super) const MAX_PARKED: usize = 1024;
 /// … and in bytes: eight of the largest frames.
 const MAX_PARKED_BYTES: usize = 8 << 20;
 /// Agents whose conflicting records are told of. Ours.
-const MAX_CONFLICTS_TOLD: usize = 64;
+pub(super) const MAX_CONFLICTS_TOLD: usize = 64;
 /// What a sender is told to wait when the crypto pool is full, in ms.
 const BUSY_MS: u64 = 500;
 
@@ -65,6 +66,12 @@ pub(super) struct Parking {
     bytes: usize,
 }
 
+impl Parking {
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+}
+
 impl Core {
     /// Checks a record in the order of design §3 and, if all is well, puts it into the directory.
     pub(super) fn on_record(&mut self, bytes: Bytes, source: Source, asked: Option<Address>, now: Now) {
@@ -92,9 +99,15 @@ impl Core {
             return Some(self.refuse_record("records_of_others", Verdict::Reject));
         }
         if self.presence.is_ours(&signed) {
+            // That is what we want to read back from the DHT.
+            let current = self.presence.current().is_some_and(|current| current.hash == signed.hash);
+            if current && matches!(source, Source::Answer) {
+                self.queries.found(&self.me.address);
+                self.presence.put_succeeded();
+            }
             return Some(Verdict::Ignore);
         }
-        let order = self.book.compare(&signed);
+        let order = self.book.compare(&signed, now.unix_ms);
         match order {
             // It was checked when it came first, perhaps by another way: those behind us may not have it yet.
             Order::Same if signed.record.expires_at_ms > now.unix_ms => return Some(Verdict::Accept),
@@ -102,12 +115,9 @@ impl Core {
             Order::Stale => return Some(self.refuse_record("records_stale", Verdict::Ignore)),
             Order::New | Order::Newer | Order::Conflict => {}
         }
-        match signed.check(&self.me.network, asked, now.unix_ms) {
-            Ok(()) => {}
-            Err(RecordError::BadSignature) => {
-                return Some(self.refuse_record("records_forged", Verdict::Reject));
-            }
-            Err(_) => return Some(self.refuse_record("records_refused", Verdict::Ignore)),
+        if let Err(error) = signed.check(&self.me.network, asked, now.unix_ms) {
+            let verdict = if error.is_provable() { Verdict::Reject } else { Verdict::Ignore };
+            return Some(self.refuse_record(error.counter(), verdict));
         }
         match self.check_binding(&signed.record.binding, || Parked::Record { bytes, source, asked }) {
             None => return None,
@@ -170,6 +180,10 @@ impl Core {
         if signed.order().0 > ours.0 {
             self.effects.push_back(Effect::Remember(FloorRow::from(signed)));
             self.superseded(signed.order().0, now);
+        } else if signed.peer_id() == self.me.peer && self.is_from_before(signed) {
+            // By the process before this one, whose clock was ahead of ours.
+            self.stats.count("records_outdone");
+            self.presence.outdone(signed.order().1, now);
         } else if self.presence.conflicts_with(signed) {
             let message = format!(
                 "{} announces the same address from elsewhere: is the agent's key in use twice? (`--instance` tells apart several nodes of one key)",
@@ -180,8 +194,16 @@ impl Core {
         Verdict::Accept
     }
 
+    /// Whether a record was made before this process began, as far as two clocks can tell.
+    fn is_from_before(&self, signed: &SignedRecord) -> bool {
+        signed.record.issued_at_ms <= self.me.started_ms.saturating_add(MAX_SKEW_SECS * 1000)
+    }
+
     /// Ends the node: another that speaks for the same address has a newer key.
     pub(super) fn superseded(&mut self, generation: u64, now: Now) {
+        if self.is_leaving() {
+            return;
+        }
         let message = format!(
             "generation {generation} of this identity has been seen, which revokes ours ({}): this node may no longer speak for the address",
             self.me.binding.binding.generation
@@ -288,17 +310,24 @@ impl Core {
         if let Some((token, address)) = next {
             self.start_query(token, &address);
         }
-        if let Some(address) = ended
-            && self.book.get(&address, now.unix_ms).is_none()
-        {
-            self.mail_unresolved(&address, now);
+        match ended {
+            Some((address, false)) if address == self.me.address => {
+                self.stats.count("records_not_kept");
+                self.presence.put_failed(now, &mut self.jitter);
+            }
+            Some((address, _)) if self.book.get(&address, now.unix_ms).is_none() => {
+                self.mail_unresolved(&address, now);
+            }
+            Some(_) | None => {}
         }
     }
 
     pub(super) fn on_record_put(&mut self, stored: bool, now: Now) {
         if stored {
             self.stats.count("records_published");
-            self.presence.put_succeeded();
+            // That a server answered proves nothing: what it keeps has to be read back, and may be newer than what we
+            // know of ourselves (`reference/libp2p.md`).
+            self.resolve(self.me.address);
         } else {
             self.presence.put_failed(now, &mut self.jitter);
         }

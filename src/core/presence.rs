@@ -11,6 +11,7 @@ use super::directory::record::{
     MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, Record, RecordError,
     SignedRecord,
 };
+use super::identity::binding::MAX_SKEW_SECS;
 use super::identity::{BindingError, NodeKey, SignedBinding};
 use super::input::Now;
 use super::policy::retry::{Backoff, Jitter};
@@ -25,6 +26,8 @@ const ANNOUNCE: Duration = Duration::from_secs(300);
 const ANNOUNCE_PER_AGENT: Duration = Duration::from_secs(2);
 /// After the first to hear announcements has come, more follow: one announcement serves them all. Ours.
 const HEARD_DEBOUNCE: Duration = Duration::from_millis(50);
+/// How far ahead of its reader's clock a record may be, in ms (design §3).
+const MAX_SKEW_MS: u64 = MAX_SKEW_SECS * 1000;
 /// Records of ours that are remembered as such. Ours: ten hours of refreshing.
 const MAX_ISSUED: usize = 64;
 /// Conflicting records that were told of.
@@ -124,6 +127,18 @@ impl Presence {
         left_out
     }
 
+    /// What is told of us was dated by another clock.
+    pub fn clock_jumped(&mut self, now: Now) {
+        self.changed(now);
+        self.issue_at = self.issue_at.map(|_| now.mono);
+    }
+
+    /// A process before this one had a record with this seq: ours must be above it.
+    pub fn outdone(&mut self, seq: u64, now: Now) {
+        self.last.1 = self.last.1.max(seq);
+        self.clock_jumped(now);
+    }
+
     /// The binding was renewed.
     pub fn set_binding(&mut self, binding: SignedBinding, now: Now) {
         self.binding = binding;
@@ -149,7 +164,9 @@ impl Presence {
             return Ok(false);
         }
         self.issue_at = Some(now.mono + jitter.around(REFRESH));
-        let seq = now.unix_ms.max(self.last.1.saturating_add(1));
+        // A seq so far ahead is one that nobody can have believed: the clock was wrong when it was given.
+        let believed = Some(self.last.1).filter(|seq| *seq <= now.unix_ms.saturating_add(MAX_SKEW_MS));
+        let seq = believed.map_or(now.unix_ms, |seq| now.unix_ms.max(seq.saturating_add(1)));
         let binding_end_ms = self.binding.binding.not_after.saturating_mul(1000);
         if binding_end_ms <= now.unix_ms {
             return Err(BindingError::Expired.into());
@@ -159,7 +176,7 @@ impl Presence {
             binding: self.binding.clone(),
             seq,
             issued_at_ms: now.unix_ms,
-            expires_at_ms: (now.unix_ms + MAX_RECORD_LIFE_MS).min(binding_end_ms),
+            expires_at_ms: now.unix_ms.saturating_add(MAX_RECORD_LIFE_MS).min(binding_end_ms),
             addrs: addrs.clone(),
             kem: None,
             role: self.role,

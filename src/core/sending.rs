@@ -170,9 +170,12 @@ impl Core {
         for broadcast in self.topics.expired(now.mono) {
             self.tell_broadcast_lost(broadcast, DeliveryState::Expired, ErrorCode::NoSubscribers);
         }
-        for topic in self.sendable_topics() {
+        for (topic, not_before) in self.sendable_topics() {
             if now.mono < self.pacer.ready_at() {
                 break;
+            }
+            if now.mono < not_before {
+                continue;
             }
             let token = self.token();
             let Some(batch) = self.topics.next_frame(&topic, token, now.mono) else { continue };
@@ -183,10 +186,10 @@ impl Core {
         }
     }
 
-    /// Topics with broadcasts that somebody would hear.
-    pub(super) fn sendable_topics(&self) -> Vec<String> {
+    /// Topics with broadcasts that somebody would hear, and from when on.
+    pub(super) fn sendable_topics(&self) -> Vec<(String, Duration)> {
         let mut topics = self.topics.topics_with_work();
-        topics.retain(|topic| self.subscribers(topic) > 0);
+        topics.retain(|(topic, _)| self.subscribers(topic) > 0);
         topics
     }
 
@@ -206,7 +209,7 @@ impl Core {
             self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
             self.dirty.insert(recipient);
         }
-        for broadcast in self.topics.published(token, outcome) {
+        for broadcast in self.topics.published(token, outcome, now.mono) {
             self.tell_broadcast_lost(broadcast, DeliveryState::Failed, ErrorCode::MessageTooLarge);
         }
     }

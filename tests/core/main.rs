@@ -1,6 +1,8 @@
 //! What cores do with and to each other, in virtual time.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests fail by panicking")]
 
+mod discover;
+mod ending;
 mod floors;
 mod mail;
 mod mesh;

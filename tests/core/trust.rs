@@ -102,13 +102,28 @@ fn frames_are_judged_by_what_a_relayer_can_see() {
         signed.binding = claim;
         body.binding = signed.encode();
     };
+    let abroad = |body: &mut FrameBody| {
+        let claim = Binding { network: "other".to_owned(), ..binding(2, 0, &node_key(2)) };
+        body.binding = agent_key(2).bind(claim).unwrap().encode();
+    };
     let rejected = [
         Bytes::from(bent),
         forged,
         frame(2, elsewhere, 3, |_| {}),
         frame(2, topic(), 4, |body| body.network = "other".to_owned()),
         frame(2, topic(), 5, unbound),
+        frame(2, topic(), 10, |body| {
+            let mut elsewhere = binding(2, 0, &node_key(2));
+            elsewhere.network = "other".to_owned();
+            body.binding = agent_key(2).bind(elsewhere).unwrap().encode();
+        }),
+        frame(2, topic(), 11, |body| {
+            let mut bound = agent_key(2).bind(binding(2, 0, &node_key(2))).unwrap();
+            bound.signature = [&bound.signature[..64], &[9]].concat().into();
+            body.binding = bound.encode();
+        }),
         frame(2, topic(), 6, stolen),
+        frame(2, topic(), 10, abroad),
         Bytes::from_static(b"nonsense"),
         Bytes::from(vec![0; 70_000]),
     ];
@@ -119,6 +134,11 @@ fn frames_are_judged_by_what_a_relayer_can_see() {
         frame(2, topic(), 7, |body| body.created_at_ms = START_MS - 121_000),
         frame(2, topic(), 8, |body| body.created_at_ms = START_MS + 31_000),
         frame(2, topic(), 9, |body| body.created_at_ms = u64::MAX),
+        frame(2, topic(), 12, |body| {
+            let mut early = binding(2, 0, &node_key(2));
+            early.not_before = START_MS / 1000 + 60;
+            body.binding = agent_key(2).bind(early).unwrap().encode();
+        }),
     ];
     for (index, data) in ignored.into_iter().enumerate() {
         assert_eq!(gossip(&mut mesh, 3000 + index as u64, "jobs", data), Verdict::Ignore, "case {index}");
@@ -200,6 +220,12 @@ fn records_are_believed_only_when_all_of_them_is_true() {
     assert_eq!(announced, Verdict::Accept);
     let older = gossip(&mut mesh, 101, "agent-announcements", record(2, 0, START_MS - 1, &stranger));
     assert_eq!(older, Verdict::Ignore);
+    let elsewhere = {
+        let mut record = SignedRecord::decode(record(2, 0, START_MS + 1, &stranger)).unwrap().record;
+        record.network = "other".to_owned();
+        record.sign(&stranger).unwrap()
+    };
+    assert_eq!(gossip(&mut mesh, 102, "agent-announcements", elsewhere), Verdict::Reject);
     for number in 5..10 {
         let conflict = record(2, 0, START_MS, &node_key(number));
         let token = 100 + u64::from(number);

@@ -11,8 +11,8 @@ use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::child::tcp_address;
 use crate::child::{Child, command, test_key};
-use crate::network::tcp_address;
 
 fn now_secs() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()

@@ -21,6 +21,13 @@ pub fn test_key(number: u8) -> String {
     format!("0x{}", format!("{number:02x}").repeat(32))
 }
 
+/// The TCP address in a `ready`.
+pub fn tcp_address(ready: &Value) -> String {
+    let addrs = ready["addrs"].as_array().unwrap();
+    let tcp = addrs.iter().find(|addr| addr.as_str().unwrap().contains("/tcp/")).unwrap();
+    tcp.as_str().unwrap().to_owned()
+}
+
 /// A running node; killed and reaped when dropped.
 pub struct Child {
     process: std::process::Child,
@@ -55,7 +62,14 @@ impl Child {
     }
 
     pub fn spawn_in(home: TempDir, args: &[&str], env: &[(&str, &str)]) -> Child {
-        let mut process = command(home.path()).args(args).envs(env.iter().copied()).spawn().unwrap();
+        let mut command = command(home.path());
+        command.args(args).envs(env.iter().copied());
+        Child::start(home, command)
+    }
+
+    /// Starts a program that speaks JSON lines, with all three of its streams piped.
+    pub fn start(home: TempDir, mut command: Command) -> Child {
+        let mut process = command.spawn().unwrap();
         let stdin = process.stdin.take();
         let (sender, lines) = sync_channel(LINES);
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
@@ -107,6 +121,11 @@ impl Child {
         match self.lines.recv_timeout(left) {
             Ok(line) => {
                 assert_eq!(line.last(), Some(&b'\n'), "a line is whole");
+                let text = String::from_utf8_lossy(&line);
+                assert!(
+                    !text.contains(['\u{85}', '\u{2028}', '\u{2029}']),
+                    "a reader would end the line: {text}"
+                );
                 let event = serde_json::from_slice(&line);
                 Some(event.unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&line))))
             }
@@ -140,9 +159,32 @@ impl Child {
         }
     }
 
+    /// Takes the first line for which `wanted` holds, if one has come.
+    pub fn take(&self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        let mut seen = self.seen.borrow_mut();
+        let index = seen.iter().position(wanted)?;
+        Some(seen.remove(index))
+    }
+
     /// The answer to the command with this id.
     pub fn answer(&self, id: &str) -> Value {
         self.expect(&format!("answer to {id}"), |event| event["id"] == id)
+    }
+
+    /// Waits until the node's `status` is as wanted, and returns it.
+    pub fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + SOON;
+        for attempt in 0.. {
+            let id = format!("status-{what}-{attempt}");
+            self.say(json!({"type":"status","id":id}));
+            let mut answer = self.answer(&id);
+            if wanted(&answer["status"]) {
+                return answer["status"].take();
+            }
+            assert!(Instant::now() < deadline, "never {what}: {answer}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        unreachable!("attempts do not end")
     }
 
     /// Lines that were looked at and not taken.
@@ -182,6 +224,11 @@ impl Child {
         let code = self.wait().code().unwrap();
         let stderr = self.stderr.take().unwrap().join().unwrap();
         (code, rest, stderr)
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {

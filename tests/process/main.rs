@@ -7,6 +7,7 @@
 )]
 
 mod binding;
+#[allow(dead_code, reason = "it serves other tests too")]
 mod child;
 mod contract;
 mod examples;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::child::{Child, SOON};
+use crate::child::{Child, tcp_address};
 
 const AGENTS: usize = 6;
 
@@ -14,27 +14,6 @@ struct Network {
     entries: Vec<String>,
     agents: Vec<Child>,
     ready: Vec<Value>,
-}
-
-pub fn tcp_address(ready: &Value) -> String {
-    let addrs = ready["addrs"].as_array().unwrap();
-    let tcp = addrs.iter().find(|addr| addr.as_str().unwrap().contains("/tcp/")).unwrap();
-    tcp.as_str().unwrap().to_owned()
-}
-
-/// Waits until the node's `status` is as wanted.
-pub fn until(child: &mut Child, what: &str, wanted: impl Fn(&Value) -> bool) {
-    let deadline = Instant::now() + SOON;
-    for attempt in 0.. {
-        let id = format!("status-{what}-{attempt}");
-        child.say(json!({"type":"status","id":id}));
-        let answer = child.answer(&id);
-        if wanted(&answer["status"]) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "never {what}: {answer}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn network(first_key: u8) -> Network {
@@ -46,7 +25,7 @@ fn network(first_key: u8) -> Network {
         bootstraps.push(child);
     }
     for bootstrap in &mut bootstraps {
-        until(bootstrap, "a full circle of bootstraps", |status| status["peers"].as_u64() >= Some(3));
+        bootstrap.until("a full circle of bootstraps", |status| status["peers"].as_u64() >= Some(3));
     }
     let (agents, ready) =
         (0..AGENTS as u8).map(|index| Child::join(first_key + 4 + index, 0, &[], &entries)).unzip();

@@ -18,8 +18,8 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::child::tcp_address;
 use crate::child::{Child, SOON, test_key};
-use crate::network::{tcp_address, until};
 
 /// The agent whose key is revoked.
 const X: u8 = 0x72;
@@ -143,7 +143,7 @@ fn a_higher_generation_ends_the_old_node_and_bars_its_key() {
     assert_eq!(old_key.peer_id().to_string(), old_ready["peerId"].as_str().unwrap());
     let answer = mail_with(&old_key, &witness_ready, 1);
     assert!(refused(&answer), "{answer:?}");
-    until(&mut witness, "a frame refused", |status| status["counters"]["frames_superseded"] == 1);
+    witness.until("a frame refused", |status| status["counters"]["frames_superseded"] == 1);
 
     // Alone, so that it cannot learn again what it is to remember.
     until_kept(&dirs[0], generation);

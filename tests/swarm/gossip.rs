@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use p2p_node::core::effect::{Network, Verdict};
-use p2p_node::core::input::{Input, PublishOutcome};
+use p2p_node::core::input::{Input, Loss, PublishOutcome};
 use p2p_node::io::swarm::{MAX_GOSSIP_UNJUDGED, MAX_TRANSMIT};
 use p2p_node_protocol::Role;
 
@@ -77,5 +77,5 @@ async fn gossip_that_waits_for_a_verdict_is_bounded() {
         a.apply(Network::Publish { token: 0, topic: "news".to_owned(), data }).await;
         b.gossip().await;
     }
-    assert_eq!(b.counters().await.gossip_shed, 1);
+    assert_eq!(b.lost(Loss::Gossip), 1);
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node::core::effect::Network;
-use p2p_node::core::input::{Input, Token};
+use p2p_node::core::input::{Input, Loss, Token};
 use p2p_node::io::swarm::{MAX_MAIL, MAX_MAIL_ASKED, MAX_MAIL_SENT, Net};
 use p2p_node_protocol::Role;
 
@@ -111,5 +111,5 @@ async fn mail_that_waits_for_an_answer_is_bounded() {
     for _ in 0..PER_SENDER {
         assert!(last.mail_answered().await.1.is_err());
     }
-    assert_eq!(b.counters().await.mail_refused, PER_SENDER as u64);
+    assert_eq!(b.lost(Loss::Mail), PER_SENDER as u64);
 }

@@ -6,26 +6,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node::core::effect::Network;
-use p2p_node::core::input::{Input, PublishOutcome, Token};
-use p2p_node::io::swarm::{AddressScope, Counters, Net, SwarmConfig};
+use p2p_node::core::input::{Input, Loss, PublishOutcome, Token};
+use p2p_node::io::swarm::{AddressScope, Net, SwarmConfig};
 use p2p_node_protocol::Role;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 /// Far above what anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a test wants of a node.
-enum Order {
-    /// All of them, before anything else happens.
-    Apply(Vec<Network>),
-    Count(oneshot::Sender<Counters>),
-}
-
 /// A node in a task of its own.
 pub struct Node {
     pub peer: PeerId,
-    orders: mpsc::Sender<Order>,
+    /// What the node is to do: all of one order before anything else happens.
+    orders: mpsc::Sender<Vec<Network>>,
     inputs: mpsc::Receiver<Input>,
     /// Came before what was waited for.
     earlier: VecDeque<Input>,
@@ -49,14 +43,13 @@ impl Node {
     pub fn start(config: SwarmConfig) -> Self {
         let mut net = Net::new(config).unwrap();
         let peer = net.peer_id();
-        let (orders, mut ordered) = mpsc::channel(16);
+        let (orders, mut ordered) = mpsc::channel::<Vec<Network>>(16);
         let (told, inputs) = mpsc::channel(1 << 16);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     order = ordered.recv() => match order {
-                        Some(Order::Apply(effects)) => effects.into_iter().for_each(|effect| net.apply(effect)),
-                        Some(Order::Count(reply)) => reply.send(net.counters()).unwrap(),
+                        Some(effects) => effects.into_iter().for_each(|effect| net.apply(effect)),
                         None => return net.close().await,
                     },
                     input = net.next() => told.send(input).await.unwrap_or_default(),
@@ -83,13 +76,17 @@ impl Node {
     }
 
     pub async fn apply_all(&self, effects: Vec<Network>) {
-        self.orders.send(Order::Apply(effects)).await.unwrap_or_else(|_| panic!("the node has ended"));
+        self.orders.send(effects).await.unwrap_or_else(|_| panic!("the node has ended"));
     }
 
-    pub async fn counters(&self) -> Counters {
-        let (reply, counters) = oneshot::channel();
-        self.orders.send(Order::Count(reply)).await.unwrap_or_else(|_| panic!("the node has ended"));
-        counters.await.unwrap()
+    /// How much of a kind it has lost by now.
+    pub fn lost(&mut self, loss: Loss) -> u64 {
+        self.has(|_| false);
+        let number = |input: &Input| match input {
+            Input::Lost { what, number } if *what == loss => *number,
+            _ => 0,
+        };
+        self.earlier.iter().map(number).sum()
     }
 
     /// The first input, of those not taken yet, that is of the kind; the others stay.

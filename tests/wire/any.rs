@@ -87,7 +87,7 @@ fn network() -> impl Strategy<Value = String> {
 prop_compose! {
     fn any_message()(
         stream in bytes(16),
-        (base_seq, seq) in any::<(u64, u64)>().prop_map(|(a, b)| (a.min(b), a.max(b))),
+        (base_seq, seq) in (0..u64::MAX, 0..u64::MAX).prop_map(|(a, b)| (a.min(b), a.max(b))),
         (kind, reply_to, conversation) in ("\\PC{0,16}", "\\PC{0,32}", "\\PC{0,32}"),
         (sent_at_ms, ttl_left_ms) in any::<(u64, u64)>(),
         priority in prop::sample::select(vec![Priority::Medium, Priority::Low, Priority::High]),

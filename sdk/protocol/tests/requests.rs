@@ -101,13 +101,17 @@ fn data_is_any_value_and_loses_nothing_but_white_space() {
     for kept in [
         "null",
         "\"a  b\"",
-        "1e999",
+        "1e-999",
         "123456789012345678901234567890",
         "0.10",
-        r#""\ud800""#,
+        r#""\ud83d\ude00""#,
         r#"{"b":1,"a":1,"a":2}"#,
     ] {
         assert_eq!(data(kept), kept);
+    }
+    for unreadable in ["1e999", r#"{"a":["\ud800"]}"#, &"9".repeat(5000)] {
+        let error = refused(&format!(r#"{{"type":"send","topic":"t","data":{unreadable},"id":3}}"#));
+        assert_eq!((error.code, error.id), (ErrorCode::InvalidArgument, Some(Id::from(3))));
     }
     assert_eq!(data("\t[ 1 , { \"a b\" : \"\\\" }\" } ]\r "), r#"[1,{"a b":"\" }"}]"#);
 }
@@ -170,7 +174,7 @@ fn a_request_is_one_line_that_reads_the_same_again() {
 #[test]
 fn data_from_the_network_must_be_exactly_one_value_that_cannot_end_a_line() {
     let deepest = format!("{}{}", "[".repeat(MAX_DEPTH - 1), "]".repeat(MAX_DEPTH - 1));
-    for good in ["1", "null", "\"a b\"", r#"{"a": [ ]}"#, r#""\n\ud800""#, "\"\u{2028}\"", &deepest] {
+    for good in ["1", "null", "\"a b\"", r#"{"a": [ ]}"#, r#""\n\ud83d\ude00""#, "\"\u{2028}\"", &deepest] {
         assert_eq!(check_data(good.as_bytes()).expect(good).get(), good);
     }
     let too_deep = format!("[{deepest}]");
@@ -187,6 +191,8 @@ fn data_from_the_network_must_be_exactly_one_value_that_cannot_end_a_line() {
         b"\"\n\"",
         b"\"a\0\"",
         b"\"\xff\"",
+        b"\"\\ud800\"",
+        b"1e999",
         b"nul",
         b"[1",
         b"1}{\"type\":\"ready\"",

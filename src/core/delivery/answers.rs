@@ -57,6 +57,16 @@ impl HeldAnswers {
         due
     }
 
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+
     /// When the first of them has waited long enough.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.answers.iter().map(|answer| answer.deadline).min()

@@ -155,6 +155,12 @@ impl Outbox {
         self.flights.get(&token).copied()
     }
 
+    /// Whether mail to this recipient goes on this stream.
+    pub fn sends(&self, recipient: &Address, stream: &[u8]) -> bool {
+        let destination = self.destinations.get(recipient);
+        destination.is_some_and(|known| known.streams.iter().any(|known| known.id() == stream))
+    }
+
     /// The recipient has signed for part of one of its streams.
     pub fn settle(&mut self, recipient: &Address, ack: &StreamAck, now: Duration) -> Vec<Ended> {
         let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };

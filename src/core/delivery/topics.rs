@@ -1,6 +1,7 @@
 //! Broadcasts on their way out. What cannot go, because nobody who subscribes is connected, is held and told.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,8 @@ pub const MAX_TOPICS: usize = 256;
 pub const TOPIC_QUEUE_MESSAGES: usize = 1024;
 /// … in bytes.
 pub const TOPIC_QUEUE_BYTES: usize = 1 << 20;
+/// How long a topic waits that nobody heard though somebody subscribes: gossipsub leaves out peers that it distrusts. Ours.
+const UNHEARD_PAUSE: Duration = Duration::from_millis(250);
 /// Most payload in a frame: 64 KiB less binding, signature and the frame's own fields. One larger message goes alone.
 const TOPIC_BATCH_BYTES: usize = 60 << 10;
 
@@ -41,6 +44,17 @@ struct Topic {
     queue: VecDeque<Broadcast>,
     bytes: usize,
     in_flight: Option<(Token, Vec<Broadcast>)>,
+    /// No broadcast of the queue is given up before.
+    earliest: Duration,
+    /// When it may be tried again, after nobody heard it although somebody subscribes.
+    not_before: Duration,
+}
+
+impl Topic {
+    fn find_earliest(&mut self) {
+        let give_ups = self.queue.iter().map(|broadcast| broadcast.give_up);
+        self.earliest = give_ups.min().unwrap_or(Duration::MAX);
+    }
 }
 
 #[derive(Debug)]
@@ -56,12 +70,14 @@ pub struct Topics {
     database: [u8; 16],
     topics: BTreeMap<String, Topic>,
     incarnation: u64,
+    /// The topic whose frame went last.
+    served: String,
 }
 
 impl Topics {
     /// No broadcasts; `database` as for the outbox.
     pub fn new(database: [u8; 16]) -> Self {
-        Topics { database, topics: BTreeMap::new(), incarnation: 0 }
+        Topics { database, topics: BTreeMap::new(), incarnation: 0, served: String::new() }
     }
 
     /// Takes a broadcast, to be given up at `give_up` if nobody subscribes by then; returns its message id.
@@ -87,6 +103,8 @@ impl Topics {
                 queue: VecDeque::new(),
                 bytes: 0,
                 in_flight: None,
+                earliest: Duration::MAX,
+                not_before: Duration::ZERO,
             };
             self.topics.insert(name.to_owned(), topic);
         }
@@ -103,14 +121,26 @@ impl Topics {
         let message_id = format!("{}-{seq}", numbers.hex);
         let request_id = draft.request_id.clone();
         topic.bytes += size;
+        topic.earliest = topic.earliest.min(give_up);
         topic.queue.push_back(Broadcast { seq, draft, give_up, message_id: message_id.clone(), request_id });
         Ok(message_id)
     }
 
-    /// Topics with broadcasts that could go out in a frame now.
-    pub fn topics_with_work(&self) -> Vec<String> {
+    /// Topics with broadcasts that could go out in a frame, and from when on; those after the one that was served last come
+    /// first, so that none waits for ever behind its name.
+    pub fn topics_with_work(&self) -> Vec<(String, Duration)> {
         let ready = |(_, topic): &(&String, &Topic)| !topic.queue.is_empty() && topic.in_flight.is_none();
-        self.topics.iter().filter(ready).map(|(name, _)| name.clone()).collect()
+        let after = (Bound::Excluded(&self.served), Bound::Unbounded);
+        let up_to = (Bound::Unbounded, Bound::Included(&self.served));
+        let in_turn = self.topics.range::<String, _>(after).chain(self.topics.range::<String, _>(up_to));
+        in_turn.filter(ready).map(|(name, topic)| (name.clone(), topic.not_before)).collect()
+    }
+
+    /// Somebody who hears a topic has come: what nobody heard may be tried again.
+    pub fn heard(&mut self, name: &str) {
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.not_before = Duration::ZERO;
+        }
     }
 
     /// Puts the next batch of a topic into flight under `token`: high priority first, otherwise as accepted.
@@ -139,11 +169,12 @@ impl Topics {
             return None;
         }
         topic.in_flight = Some((token, flight));
+        self.served = name.to_owned();
         Some(batch)
     }
 
     /// How a frame went; returns the broadcasts that cannot go at all.
-    pub fn published(&mut self, token: Token, outcome: PublishOutcome) -> Vec<Broadcast> {
+    pub fn published(&mut self, token: Token, outcome: PublishOutcome, now: Duration) -> Vec<Broadcast> {
         let in_flight =
             |topic: &&mut Topic| topic.in_flight.as_ref().is_some_and(|(flight, _)| *flight == token);
         let Some(topic) = self.topics.values_mut().find(in_flight) else { return Vec::new() };
@@ -152,8 +183,10 @@ impl Topics {
             PublishOutcome::Sent | PublishOutcome::QueuesFull | PublishOutcome::Duplicate => Vec::new(),
             PublishOutcome::TooLarge => flight,
             PublishOutcome::NoPeers => {
+                topic.not_before = now + UNHEARD_PAUSE;
                 topic.bytes += flight.iter().map(|broadcast| broadcast.draft.size()).sum::<usize>();
                 flight.into_iter().rev().for_each(|broadcast| topic.queue.push_front(broadcast));
+                topic.find_earliest();
                 Vec::new()
             }
         }
@@ -163,21 +196,26 @@ impl Topics {
     pub fn expired(&mut self, now: Duration) -> Vec<Broadcast> {
         let mut expired = Vec::new();
         for topic in self.topics.values_mut() {
-            // They were accepted in this order, with one and the same patience.
-            while topic.queue.front().is_some_and(|broadcast| broadcast.give_up <= now) {
-                let Some(broadcast) = topic.queue.pop_front() else { break };
-                topic.bytes -= broadcast.draft.size();
-                expired.push(broadcast);
+            if topic.earliest > now {
+                continue;
             }
+            // Those of high priority may stand before older ones.
+            let (over, kept) =
+                topic.queue.drain(..).partition::<Vec<_>, _>(|broadcast| broadcast.give_up <= now);
+            topic.queue = kept.into();
+            topic.find_earliest();
+            topic.bytes -= over.iter().map(|broadcast| broadcast.draft.size()).sum::<usize>();
+            expired.extend(over);
         }
         expired
     }
 
-    /// Takes out everything.
+    /// Takes out everything, also what is in flight.
     pub fn drain_all(&mut self) -> Vec<Broadcast> {
         let mut drained = Vec::new();
         for topic in self.topics.values_mut() {
             topic.bytes = 0;
+            drained.extend(topic.in_flight.take().into_iter().flat_map(|(_, flight)| flight));
             drained.extend(topic.queue.drain(..));
         }
         drained
@@ -185,7 +223,8 @@ impl Topics {
 
     /// When the first broadcast has been held long enough.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.topics.values().filter_map(|topic| topic.queue.front()).map(|broadcast| broadcast.give_up).min()
+        let waiting = self.topics.values().filter(|topic| !topic.queue.is_empty());
+        waiting.map(|topic| topic.earliest).min()
     }
 
     /// Whether so much of a topic waits, whatever for, that stdin should pause.
@@ -195,14 +234,19 @@ impl Topics {
         })
     }
 
+    /// Topics with broadcasts, or with streams that were used.
+    pub fn len(&self) -> usize {
+        self.topics.len()
+    }
+
     /// Broadcasts that wait.
     pub fn held(&self) -> usize {
         self.topics.values().map(|topic| topic.queue.len()).sum()
     }
 
-    /// Whether none does.
+    /// Whether none waits, and none is in flight.
     pub fn is_empty(&self) -> bool {
-        self.held() == 0
+        self.topics.values().all(|topic| topic.queue.is_empty() && topic.in_flight.is_none())
     }
 }
 
@@ -241,7 +285,7 @@ mod tests {
         let batch = topics.next_frame("jobs", 1, Duration::ZERO).unwrap();
         assert_eq!(batch.messages.iter().map(|message| message.data.len()).collect::<Vec<_>>(), [2]);
         assert!(topics.next_frame("jobs", 2, Duration::ZERO).is_none(), "one is in flight");
-        assert!(topics.published(1, PublishOutcome::Sent).is_empty());
+        assert!(topics.published(1, PublishOutcome::Sent, Duration::ZERO).is_empty());
         assert_eq!(topics.next_frame("jobs", 3, Duration::ZERO).unwrap().messages.len(), 1);
     }
 
@@ -251,13 +295,55 @@ mod tests {
         let first = accept(&mut topics, Priority::Medium, 1).unwrap();
         accept(&mut topics, Priority::Medium, 1).unwrap();
         topics.next_frame("jobs", 1, Duration::ZERO).unwrap();
-        topics.published(1, PublishOutcome::NoPeers);
+        topics.published(1, PublishOutcome::NoPeers, Duration::ZERO);
         assert_eq!(topics.held(), 2);
         assert_eq!(topics.next_deadline(), Some(HOLD));
         assert!(topics.expired(HOLD - Duration::from_millis(1)).is_empty());
         let expired = topics.expired(HOLD);
         assert_eq!((expired.len(), &expired[0].message_id), (2, &first));
         assert!(topics.is_empty());
+    }
+
+    #[test]
+    fn topics_take_turns_and_one_that_nobody_hears_pauses() {
+        let mut topics = Topics::new([1; 16]);
+        for name in ["a", "b", "c"] {
+            topics.accept(name, draft(Priority::Medium, 1), HOLD).unwrap();
+            topics.accept(name, draft(Priority::Medium, 1), HOLD).unwrap();
+        }
+        let names = |topics: &Topics| -> Vec<String> {
+            topics.topics_with_work().into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(&topics), ["a", "b", "c"]);
+        topics.next_frame("a", 1, Duration::ZERO).unwrap();
+        assert_eq!(names(&topics), ["b", "c"]);
+        topics.published(1, PublishOutcome::NoPeers, Duration::ZERO);
+        assert_eq!(names(&topics), ["b", "c", "a"], "its turn is over");
+        assert_eq!(topics.topics_with_work()[2].1, UNHEARD_PAUSE);
+        topics.heard("a");
+        assert_eq!(topics.topics_with_work()[2].1, Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_in_flight_is_not_forgotten_at_the_end() {
+        let mut topics = Topics::new([1; 16]);
+        accept(&mut topics, Priority::Medium, 1).unwrap();
+        topics.next_frame("jobs", 1, Duration::ZERO).unwrap();
+        assert!(!topics.is_empty());
+        assert_eq!(topics.drain_all().len(), 1);
+        assert!(topics.is_empty());
+    }
+
+    #[test]
+    fn each_is_given_up_in_its_time_whatever_stands_before_it() {
+        let mut topics = Topics::new([1; 16]);
+        accept(&mut topics, Priority::Medium, 1).unwrap();
+        topics.accept("jobs", draft(Priority::High, 1), HOLD * 2).unwrap();
+        topics.next_frame("jobs", 1, Duration::ZERO).unwrap();
+        topics.published(1, PublishOutcome::NoPeers, Duration::ZERO);
+        assert_eq!(topics.next_deadline(), Some(HOLD));
+        assert_eq!(topics.expired(HOLD).len(), 1, "the older of lower priority");
+        assert_eq!(topics.next_deadline(), Some(HOLD * 2));
     }
 
     #[test]
@@ -271,7 +357,7 @@ mod tests {
         for token in 1.. {
             let Some(batch) = topics.next_frame("jobs", token, Duration::ZERO) else { break };
             frames.push(batch.messages.len());
-            topics.published(token, PublishOutcome::Sent);
+            topics.published(token, PublishOutcome::Sent, Duration::ZERO);
         }
         assert_eq!(frames, [2, 1, 1]);
     }
@@ -301,7 +387,7 @@ mod tests {
         let mut topics = Topics::new([1; 16]);
         accept(&mut topics, Priority::Medium, 1).unwrap();
         topics.next_frame("jobs", 1, Duration::ZERO).unwrap();
-        assert_eq!(topics.published(1, PublishOutcome::TooLarge).len(), 1);
+        assert_eq!(topics.published(1, PublishOutcome::TooLarge, Duration::ZERO).len(), 1);
         assert!(topics.is_empty());
     }
 }

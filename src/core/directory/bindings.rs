@@ -32,6 +32,16 @@ impl BindingCache {
         self.bad.known.contains(hash).then_some(false)
     }
 
+    /// Findings remembered.
+    pub fn len(&self) -> usize {
+        self.good.known.len() + self.bad.known.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Remembers what was found; forgets the oldest finding of the kind when there are too many.
     pub fn remember(&mut self, hash: BindingHash, good: bool) {
         if good { self.good.insert(hash) } else { self.bad.insert(hash) }

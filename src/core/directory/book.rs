@@ -9,6 +9,7 @@ use libp2p::PeerId;
 
 use super::floors::{FloorRow, Floors};
 use super::record::SignedRecord;
+use crate::core::identity::binding::MAX_SKEW_SECS;
 use crate::core::input::Now;
 
 /// Agents in the directory. Ours: 20 times our largest test, at 2.5 KiB each.
@@ -71,10 +72,13 @@ impl Book {
     }
 
     /// Compares a record, not verified yet, with what is known.
-    pub fn compare(&self, record: &SignedRecord) -> Order {
+    pub fn compare(&self, record: &SignedRecord, now_ms: u64) -> Order {
+        // What lies in the future was believed while our clock was ahead: of that only the generation counts.
+        let latest = now_ms.saturating_add(MAX_SKEW_SECS * 1000);
+        let known_order = |(generation, seq)| if seq > latest { (generation, 0) } else { (generation, seq) };
         let address = record.address();
         if let Some(known) = self.entries.get(&address).map(|entry| &entry.record) {
-            return match record.order().cmp(&known.order()) {
+            return match record.order().cmp(&known_order(known.order())) {
                 Ordering::Greater => Order::Newer,
                 Ordering::Less => Order::Stale,
                 Ordering::Equal if record.bytes == known.bytes => Order::Same,
@@ -82,7 +86,7 @@ impl Book {
             };
         }
         let Some(floor) = self.floors.get(&address) else { return Order::New };
-        match record.order().cmp(&floor.order()) {
+        match record.order().cmp(&known_order(floor.order())) {
             Ordering::Less => Order::Stale,
             Ordering::Equal if record.hash != floor.hash => Order::Conflict,
             // The record itself may come back after it had to make room.
@@ -186,6 +190,11 @@ impl Book {
     /// Agents in it. Those whose record has expired count until the next one is put in.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Agents no longer in it whose last order is remembered.
+    pub fn floors(&self) -> usize {
+        self.floors.len()
     }
 
     /// Whether nobody is in it.

@@ -80,6 +80,10 @@ impl Floors {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.by_address.len()
+    }
+
     #[cfg(test)]
     pub(super) fn lens(&self) -> (usize, usize) {
         (self.by_address.len(), self.by_age.len())

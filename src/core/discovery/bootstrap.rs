@@ -110,6 +110,16 @@ impl Bootstraps {
         }
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
     /// When the next dial is due.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.peers.values().filter_map(|bootstrap| bootstrap.next).min()

@@ -73,8 +73,8 @@ impl Queries {
         self.missed.retain(|missed| missed != address);
     }
 
-    /// A lookup has ended: whom it was for, and the one to start in its place.
-    pub fn ended(&mut self, token: Token) -> (Option<Address>, Option<(Token, Address)>) {
+    /// A lookup has ended: whom it was for and whether a record of them came meanwhile, and the one to start in its place.
+    pub fn ended(&mut self, token: Token) -> (Option<(Address, bool)>, Option<(Token, Address)>) {
         let ended = self.running.remove(&token);
         if let Some(Lookup { address, found: false }) = ended
             && !self.missed.contains(&address)
@@ -88,7 +88,17 @@ impl Queries {
         if let Some((token, address)) = next {
             self.running.insert(token, Lookup { address, found: false });
         }
-        (ended.map(|lookup| lookup.address), next)
+        (ended.map(|lookup| (lookup.address, lookup.found)), next)
+    }
+
+    /// Lookups that run.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Lookups that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// A server has become known: takes those who were looked up in vain.
@@ -121,7 +131,7 @@ mod tests {
         }
         assert_eq!(queries.want(agent(0), 9999), Wanted::Waits, "it runs already");
         let (ended, next) = queries.ended(3);
-        assert_eq!(ended, Some(agent(3)));
+        assert_eq!(ended, Some((agent(3), false)));
         assert_eq!(next, Some((MAX_QUERIES as Token, agent(MAX_QUERIES))));
         assert_eq!(queries.address(MAX_QUERIES as Token), Some(agent(MAX_QUERIES)));
         assert_eq!(queries.wake_all(), [agent(3)]);
@@ -138,9 +148,9 @@ mod tests {
         queries.found(&agent(MAX_QUERIES));
         assert_eq!(queries.address(0), Some(agent(0)), "more answers may come");
         let last = MAX_QUERIES + 1;
-        assert_eq!(queries.ended(0), (Some(agent(0)), Some((last as Token, agent(last)))));
-        assert_eq!(queries.ended(1), (Some(agent(1)), None));
-        assert_eq!(queries.ended(2), (Some(agent(2)), None));
+        assert_eq!(queries.ended(0), (Some((agent(0), true)), Some((last as Token, agent(last)))));
+        assert_eq!(queries.ended(1), (Some((agent(1), false)), None));
+        assert_eq!(queries.ended(2), (Some((agent(2), false)), None));
         queries.found(&agent(1));
         assert_eq!(queries.wake_all(), [agent(2)]);
     }

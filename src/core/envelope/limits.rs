@@ -140,6 +140,8 @@ impl Wire for Batch {
 
 fn check_message(message: &Message) -> Result<(), DecodeError> {
     within(message.stream.len() == STREAM_BYTES, "stream")?;
+    // "Everything below `next`" could never include it.
+    within(message.seq < u64::MAX, "seq")?;
     within(message.base_seq <= message.seq, "base_seq")?;
     within(message.kind.len() <= MAX_KIND_BYTES, "kind")?;
     within(Priority::is_valid(message.priority), "priority")?;

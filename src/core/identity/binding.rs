@@ -84,6 +84,15 @@ pub enum BindingError {
     HighS,
 }
 
+impl BindingError {
+    /// Whether everybody would find the same, whatever their clock says and whichever signatures they can check: only for
+    /// this is whoever passed the binding on to blame.
+    pub fn is_provable(&self) -> bool {
+        use BindingError::*;
+        !matches!(self, NotYetValid | Expired | FutureGeneration | ContractSignature)
+    }
+}
+
 pub(super) mod typed {
     // What a wallet is shown and what is hashed; names and order are those of the EIP-712 type.
     alloy::sol! {

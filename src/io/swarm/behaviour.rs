@@ -10,7 +10,7 @@ use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, kad,
 use p2p_node_protocol::Role;
 
 use super::gossip::{self, Gossipsub};
-use super::mail::{Codec, MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE};
+use super::mail::{Codec, MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE, Unread};
 use super::store::Store;
 use super::{SetupError, SwarmConfig};
 
@@ -56,6 +56,13 @@ pub(super) struct Behaviour {
     pub gossip: Gossipsub,
 }
 
+/// What could not be read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UnreadRequests {
+    pub hello: Unread,
+    pub mail: Unread,
+}
+
 /// What the protocols and topics of a network are called.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
@@ -87,7 +94,12 @@ impl Names {
 
 impl Behaviour {
     /// Sets every protocol up.
-    pub(super) fn new(keypair: &Keypair, config: &SwarmConfig, names: &Names) -> Result<Self, SetupError> {
+    pub(super) fn new(
+        keypair: &Keypair,
+        config: &SwarmConfig,
+        names: &Names,
+        unread: UnreadRequests,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits(config.max_connections)),
             blocked: allow_block_list::Behaviour::default(),
@@ -102,16 +114,8 @@ impl Behaviour {
                 ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
             ),
             kad: kademlia(keypair, config.role, names.kad.clone()),
-            hello: requests(
-                &names.hello,
-                Codec { max_request: MAX_HELLO, max_response: MAX_HELLO },
-                HELLO_STREAMS,
-            ),
-            mail: requests(
-                &names.mail,
-                Codec { max_request: MAX_MAIL, max_response: MAX_MAIL_RESPONSE },
-                MAIL_STREAMS,
-            ),
+            hello: requests(&names.hello, Codec::new(MAX_HELLO, MAX_HELLO, unread.hello), HELLO_STREAMS),
+            mail: requests(&names.mail, Codec::new(MAX_MAIL, MAX_MAIL_RESPONSE, unread.mail), MAIL_STREAMS),
             gossip: gossip::build(&names.topic_prefix, config.scope)?,
         })
     }

@@ -173,6 +173,14 @@ mod tests {
         assert_eq!(message_id("ab", b"c").0.len(), ID_BYTES);
     }
 
+    /// Others name messages too, in another language (`tests/foreign`).
+    #[test]
+    fn the_id_of_the_golden_frame_is_the_golden_id() {
+        let frame: String = include_str!("../../../fixtures/envelopes/frame.hex").lines().collect();
+        let id = message_id("/p2p-node/dev/builds", &hex::decode(frame).unwrap());
+        assert_eq!(hex::encode(&id.0), include_str!("../../../fixtures/envelopes/gossip_id.hex").trim_end());
+    }
+
     #[test]
     fn topics_of_other_networks_and_endless_ones_are_filtered() {
         let mut topics = OurTopics { prefix: "/p2p-node/dev/".to_owned() };

@@ -8,8 +8,8 @@ use libp2p::swarm::{DialError, SwarmEvent};
 use libp2p::{PeerId, identify, ping};
 
 use super::behaviour::BehaviourEvent;
-use super::{MAX_ADDRS_PER_SERVER, Net, store};
-use crate::core::input::Input;
+use super::{MAX_ADDRS_PER_SERVER, Net};
+use crate::core::input::{Input, Loss};
 
 /// What hello and mail report.
 type Exchange = request_response::Event<Bytes, Bytes>;
@@ -100,13 +100,9 @@ impl Net {
             kad::Event::InboundRequest {
                 request: InboundRequest::PutRecord { source, record: Some(record), .. },
             } => {
-                let fits = record.key.as_ref().len() == store::KEY_BYTES
-                    && record.value.len() <= store::MAX_VALUE_BYTES;
-                if fits {
-                    let key = Bytes::copy_from_slice(record.key.as_ref());
-                    let value = record.value.into();
-                    self.inputs.push_back(Input::RecordOffered { peer: source, key, value });
-                }
+                let key = Bytes::copy_from_slice(record.key.as_ref());
+                let value = record.value.into();
+                self.inputs.push_back(Input::RecordOffered { peer: source, key, value });
             }
             kad::Event::OutboundQueryProgressed {
                 id, result: QueryResult::GetRecord(result), step, ..
@@ -136,18 +132,21 @@ impl Net {
     }
 
     fn take_in_hello(&mut self, event: Exchange) {
-        let Exchange::Message { peer, message, .. } = event else { return };
-        match message {
-            Message::Request { request: body, channel, .. } => {
+        match event {
+            Exchange::Message { peer, message: Message::Request { request: body, channel, .. }, .. } => {
                 // Whoever asked longest ago is told, by the loss of the channel, that nothing comes.
                 self.hellos_asked.make_room();
                 if let Some(token) = self.hellos_asked.hold(channel) {
                     self.inputs.push_back(Input::HelloAsked { token, peer, body });
                 }
             }
-            Message::Response { response: body, .. } => {
+            Exchange::Message { peer, message: Message::Response { response: body, .. }, .. } => {
                 self.inputs.push_back(Input::HelloAnswered { peer, body });
             }
+            // Without a hello nothing is learned.
+            Exchange::InboundFailure { .. }
+            | Exchange::OutboundFailure { .. }
+            | Exchange::ResponseSent { .. } => {}
         }
     }
 
@@ -160,7 +159,7 @@ impl Net {
                 match self.mail_asked.hold(channel) {
                     Some(token) => self.inputs.push_back(Input::MailAsked { token, peer, frame }),
                     // The channel is dropped, which tells the sender that nothing came of it.
-                    None => self.counters.mail_refused += 1,
+                    None => self.inputs.push_back(Input::Lost { what: Loss::Mail, number: 1 }),
                 }
             }
             Exchange::Message { message: Message::Response { request_id, response }, .. } => {
@@ -188,7 +187,7 @@ impl Net {
             gossipsub::Event::Message { propagation_source: from, message_id, message } => {
                 // libp2p forgets a message that is not judged in time; so does this, by the number of those after it.
                 if let Some((id, from)) = self.gossip_unjudged.make_room() {
-                    self.counters.gossip_shed += 1;
+                    self.inputs.push_back(Input::Lost { what: Loss::Gossip, number: 1 });
                     let gossip = &mut self.swarm.behaviour_mut().gossip;
                     gossip.report_message_validation_result(&id, &from, MessageAcceptance::Ignore);
                 }

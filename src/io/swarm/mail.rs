@@ -1,6 +1,8 @@
 //! The codec of `hello/1` and `mail/1`: one message each way on a stream of its own, behind its length.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -24,16 +26,86 @@ const READ_STEP: usize = 64 << 10;
 /// frames, and a frame for the four bytes alone would cost as much as this copy.
 const FIRST_WRITE: usize = (16 << 10) - LENGTH;
 
+/// Requests of the largest size whose bytes may be arriving on one connection at once: as many as QUIC's window lets
+/// through. A sender of ours has two on their way at most (1 MiB outstanding, design §4, and the frame that goes beyond).
+/// Without it each of 128 streams could stop short of its end and keep a megabyte until the deadline.
+const MAX_ARRIVING: usize = 4;
+
 /// A length is a big-endian `u32`.
 const LENGTH: usize = 4;
 
+/// Counts requests that were too long, cut short, or too slow to arrive: libp2p drops them without telling.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unread(Arc<AtomicU64>);
+
+impl Unread {
+    /// How many there were since this was asked last.
+    pub(super) fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Memory left for the requests that are arriving on one connection, in bytes.
+#[derive(Debug)]
+struct Room(AtomicUsize);
+
+/// A request that is on its way; one that is dropped before it has arrived counts.
+struct Arriving<'a> {
+    codec: &'a Codec,
+    taken: usize,
+    arrived: bool,
+}
+
+impl Arriving<'_> {
+    /// Takes room for more bytes, if there is any.
+    fn take_room(&mut self, bytes: usize) -> io::Result<()> {
+        let Some(Room(left)) = self.codec.room.as_deref() else { return Ok(()) };
+        let less = |left: usize| left.checked_sub(bytes);
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .map_err(|_| io::Error::new(io::ErrorKind::QuotaExceeded, "too much arrives at once"))?;
+        self.taken += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        if let Some(Room(left)) = self.codec.room.as_deref() {
+            left.fetch_add(self.taken, Ordering::Relaxed);
+        }
+        if !self.arrived {
+            self.codec.unread.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// One length-prefixed message each way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Codec {
     /// Largest request, in bytes.
-    pub max_request: usize,
+    max_request: usize,
     /// Largest response, in bytes.
-    pub max_response: usize,
+    max_response: usize,
+    /// Requests that could not be read.
+    unread: Unread,
+    /// What all streams of a connection share; none before there is a connection.
+    room: Option<Arc<Room>>,
+}
+
+impl Codec {
+    /// The codec of a protocol, for libp2p to clone.
+    pub(super) fn new(max_request: usize, max_response: usize, unread: Unread) -> Self {
+        Self { max_request, max_response, unread, room: None }
+    }
+}
+
+/// libp2p clones the codec of a protocol for each connection, and that one for each of its streams.
+impl Clone for Codec {
+    fn clone(&self) -> Self {
+        let fresh = || Arc::new(Room(AtomicUsize::new(MAX_ARRIVING * self.max_request)));
+        let room = self.room.clone().unwrap_or_else(fresh);
+        Self { unread: self.unread.clone(), room: Some(room), ..*self }
+    }
 }
 
 impl request_response::Codec for Codec {
@@ -45,14 +117,17 @@ impl request_response::Codec for Codec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, self.max_request).await
+        let mut arriving = Arriving { codec: self, taken: 0, arrived: false };
+        let request = read(io, self.max_request, |bytes| arriving.take_room(bytes)).await;
+        arriving.arrived = request.is_ok();
+        request
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Bytes>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, self.max_response).await
+        read(io, self.max_response, |_| Ok(())).await
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Bytes) -> io::Result<()>
@@ -70,15 +145,23 @@ impl request_response::Codec for Codec {
     }
 }
 
-async fn read(io: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Bytes> {
+/// Reads a message, taking room for each part before it takes memory.
+async fn read(
+    io: &mut (impl AsyncRead + Unpin),
+    max: usize,
+    mut take_room: impl FnMut(usize) -> io::Result<()>,
+) -> io::Result<Bytes> {
     let mut length = [0; LENGTH];
     io.read_exact(&mut length).await?;
     let length = check_length(u32::from_be_bytes(length) as usize, max)?;
 
-    let mut message = Vec::with_capacity(length.min(READ_STEP));
+    let mut message = Vec::new();
     while message.len() < length {
         let filled = message.len();
-        message.resize(length.min(filled + READ_STEP), 0);
+        let step = READ_STEP.min(length - filled);
+        take_room(step)?;
+        message.reserve_exact(step.max(filled.min(length - filled)));
+        message.resize(filled + step, 0);
         io.read_exact(&mut message[filled..]).await?;
     }
     Ok(message.into())
@@ -108,9 +191,12 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
+    use futures::FutureExt;
     use futures::executor::block_on;
     use futures::io::Cursor;
     use proptest::prelude::*;
+
+    use libp2p::request_response::Codec as _;
 
     use super::*;
 
@@ -141,9 +227,9 @@ mod tests {
         for size in [0, 1, FIRST_WRITE, FIRST_WRITE + 1, READ_STEP, READ_STEP + 1, MAX_MAIL] {
             let message = vec![7; size];
             let wire = written(&message);
-            assert_eq!(block_on(read(&mut wire.as_slice(), size)).unwrap(), message);
+            assert_eq!(block_on(read(&mut wire.as_slice(), size, |_| Ok(()))).unwrap(), message);
             if let Some(less) = size.checked_sub(1) {
-                let kind = block_on(read(&mut wire.as_slice(), less)).unwrap_err().kind();
+                let kind = block_on(read(&mut wire.as_slice(), less, |_| Ok(()))).unwrap_err().kind();
                 assert_eq!(kind, io::ErrorKind::InvalidData);
                 let kind = block_on(write(&mut Cursor::new(Vec::new()), less, &message)).unwrap_err().kind();
                 assert_eq!(kind, io::ErrorKind::InvalidData);
@@ -154,14 +240,14 @@ mod tests {
     #[test]
     fn a_length_beyond_the_limit_is_refused_before_anything_else_arrives() {
         let mut io = Stalled(Cursor::new(u32::MAX.to_be_bytes().to_vec()));
-        assert!(block_on(read(&mut io, MAX_MAIL)).is_err());
+        assert!(block_on(read(&mut io, MAX_MAIL, |_| Ok(()))).is_err());
     }
 
     #[test]
     fn a_message_cut_short_is_an_error() {
         let wire = written(&[1, 2, 3]);
         for end in 0..wire.len() {
-            let kind = block_on(read(&mut &wire[..end], MAX_MAIL)).unwrap_err().kind();
+            let kind = block_on(read(&mut &wire[..end], MAX_MAIL, |_| Ok(()))).unwrap_err().kind();
             assert_eq!(kind, io::ErrorKind::UnexpectedEof);
         }
     }
@@ -184,10 +270,49 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_does_not_arrive_whole_counts() {
+        let mut codec = Codec::new(2, 0, Unread::default());
+        let protocol = StreamProtocol::new("/mail");
+        let mut request = |mut wire: &[u8]| {
+            block_on(codec.read_request(&protocol, &mut wire)).ok();
+            codec.unread.take()
+        };
+        assert_eq!(request(&written(&[1, 2])), 0);
+        assert_eq!(request(&written(&[1, 2])[..5]), 1);
+        assert_eq!(request(&written(&[1, 2, 3])), 1);
+        let mut stalled = Stalled(Cursor::new(vec![0]));
+        drop(std::pin::pin!(codec.read_request(&protocol, &mut stalled)).now_or_never());
+        assert_eq!(codec.unread.take(), 1);
+    }
+
+    #[test]
+    fn the_streams_of_a_connection_share_their_room_and_give_it_back() {
+        let protocol = StreamProtocol::new("/mail");
+        let root = Codec::new(100, 0, Unread::default());
+        let connection = root.clone();
+        let room = |codec: &Codec| codec.room.as_ref().unwrap().0.load(Ordering::Relaxed);
+        let mut short = written(&[7; 100]);
+        short.truncate(50);
+        let (mut streams, mut ios) = (vec![connection.clone(); 5], vec![]);
+        ios.resize_with(5, || Stalled(Cursor::new(short.clone())));
+        let mut reads: Vec<_> = streams
+            .iter_mut()
+            .zip(&mut ios)
+            .map(|(codec, io)| Box::pin(codec.read_request(&protocol, io)))
+            .collect();
+        let ended: Vec<bool> = reads.iter_mut().map(|read| read.now_or_never().is_some()).collect();
+        assert_eq!(ended, [false, false, false, false, true], "there is no room for a fifth");
+        assert_eq!((room(&connection), room(&root.clone())), (0, 400));
+        drop(reads);
+        assert_eq!(room(&connection), 400);
+        assert_eq!(root.unread.take(), 5);
+    }
+
+    #[test]
     fn an_announced_megabyte_pins_one_step_only() {
         let head = Cursor::new((1u32 << 20).to_be_bytes().to_vec());
         let mut io = Announced { head, largest_offer: 0 };
-        assert!(block_on(read(&mut io, MAX_MAIL)).is_err());
+        assert!(block_on(read(&mut io, MAX_MAIL, |_| Ok(()))).is_err());
         assert_eq!(io.largest_offer, READ_STEP);
     }
 
@@ -197,7 +322,7 @@ mod tests {
             wire in proptest::collection::vec(any::<u8>(), 0..256),
             max in 0usize..128,
         ) {
-            if let Ok(message) = block_on(read(&mut wire.as_slice(), max)) {
+            if let Ok(message) = block_on(read(&mut wire.as_slice(), max, |_| Ok(()))) {
                 prop_assert!(message.len() <= max);
                 prop_assert_eq!(&message[..], &wire[LENGTH..LENGTH + message.len()]);
             }
@@ -205,7 +330,7 @@ mod tests {
 
         #[test]
         fn what_is_written_is_read(message in proptest::collection::vec(any::<u8>(), 0..40_000)) {
-            prop_assert_eq!(block_on(read(&mut written(&message).as_slice(), MAX_MAIL)).unwrap(), message);
+            prop_assert_eq!(block_on(read(&mut written(&message).as_slice(), MAX_MAIL, |_| Ok(()))).unwrap(), message);
         }
     }
 }

@@ -30,10 +30,10 @@ use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 use p2p_node_protocol::Role;
 use zeroize::Zeroizing;
 
-use self::behaviour::{Behaviour, Names};
+use self::behaviour::{Behaviour, Names, UnreadRequests};
 use self::held::Held;
 use self::listen::Listeners;
-use crate::core::input::{Input, Token};
+use crate::core::input::{Input, Loss, Token};
 
 pub use self::behaviour::MAIL_TIMEOUT;
 pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
@@ -107,17 +107,6 @@ pub enum SetupError {
     Gossip(String),
 }
 
-/// What was shed because a bound was reached, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Frames of mail refused because too many waited for an answer.
-    pub mail_refused: u64,
-    /// Gossip ignored because too much waited for a verdict.
-    pub gossip_shed: u64,
-    /// Verified records not kept because the store was full.
-    pub records_refused: u64,
-}
-
 /// The network, as the core sees it: effects go in by [`Net::apply`], inputs come out by [`Net::next`].
 pub struct Net {
     swarm: Swarm<Behaviour>,
@@ -135,7 +124,7 @@ pub struct Net {
     mail_sent: HashMap<OutboundRequestId, Token>,
     gossip_unjudged: Held<(MessageId, PeerId)>,
     queries: HashMap<QueryId, Token>,
-    counters: Counters,
+    unread: UnreadRequests,
 }
 
 impl Net {
@@ -144,7 +133,8 @@ impl Net {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
         let names = Names::new(&config.network)?;
         let transport = transport::build(&keypair, config.scope)?;
-        let behaviour = Behaviour::new(&keypair, &config, &names)?;
+        let unread = UnreadRequests::default();
+        let behaviour = Behaviour::new(&keypair, &config, &names, unread.clone())?;
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_smart_dial()
@@ -164,18 +154,13 @@ impl Net {
             mail_sent: HashMap::new(),
             gossip_unjudged: Held::new(MAX_GOSSIP_UNJUDGED),
             queries: HashMap::new(),
-            counters: Counters::default(),
+            unread,
         })
     }
 
     /// Our own name on the network.
     pub fn peer_id(&self) -> PeerId {
         *self.swarm.local_peer_id()
-    }
-
-    /// What has been shed so far.
-    pub fn counters(&self) -> Counters {
-        self.counters
     }
 
     /// Waits for what happens next. Cancel-safe: nothing is lost if the future is dropped.
@@ -217,9 +202,19 @@ impl Net {
                 // A swarm never ends.
                 Poll::Ready(None) | Poll::Pending => match self.listeners.settled(&self.swarm) {
                     Some(report) => return Poll::Ready(report),
+                    None if self.tell_unread() => {}
                     None => return Poll::Pending,
                 },
             }
         }
+    }
+
+    /// Reports what could not be read since the last time; whether there was anything.
+    fn tell_unread(&mut self) -> bool {
+        let UnreadRequests { hello, mail } = &self.unread;
+        let unread = [(Loss::HelloUnread, hello.take()), (Loss::MailUnread, mail.take())];
+        let lost = unread.into_iter().filter(|(_, number)| *number > 0);
+        self.inputs.extend(lost.map(|(what, number)| Input::Lost { what, number }));
+        !self.inputs.is_empty()
     }
 }

@@ -10,7 +10,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{MAX_MAIL_SENT, MAX_QUERIES, Net, gossip, store};
 use crate::core::effect::{Network, Verdict};
-use crate::core::input::{Input, PublishOutcome, Token};
+use crate::core::input::{Input, Loss, PublishOutcome, Token};
 
 impl Net {
     /// Does it, or sets it going. What comes of it is told by [`Net::next`].
@@ -79,7 +79,7 @@ impl Net {
             Network::KeepRecord { key, value, lifetime } => {
                 let record = store::record(&key, value, lifetime);
                 if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().put(record) {
-                    self.counters.records_refused += 1;
+                    self.inputs.push_back(Input::Lost { what: Loss::Record, number: 1 });
                     tracing::debug!(%error, "record not kept");
                 }
             }

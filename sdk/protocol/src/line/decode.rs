@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::scan::{compact, deeper_than};
+use super::scan::{compact, deeper_than, is_readable};
 use super::{MAX_DEPTH, MAX_ERROR_CHARS};
 use crate::{Command, ErrorCode, Event, Id, Request, Send};
 
@@ -124,8 +124,14 @@ fn fields<T: DeserializeOwned>(kind: &str, text: &str) -> Result<T, LineError> {
     serde_json::from_str(text).map_err(|error| LineError::argument(format_args!("{kind}: {error}")))
 }
 
+/// Why `data` is refused although it is JSON.
+const UNREADABLE: &str = "data holds a number beyond 64-bit floats or half a surrogate pair";
+
 /// Strips the white space in `data`, as the receiving node wants it.
 fn compacted(mut send: Send) -> Result<Send, LineError> {
+    if !is_readable(send.data.get()) {
+        return Err(LineError::argument(UNREADABLE));
+    }
     if let Cow::Owned(compacted) = compact(send.data.get()) {
         send.data = RawValue::from_string(compacted).map_err(LineError::argument)?;
     }
@@ -161,7 +167,8 @@ pub fn decode_event(line: &[u8]) -> Result<Option<Event>, serde_json::Error> {
 }
 
 /// What `data` from the network must be before it may stand in a line of our own: exactly one JSON value of
-/// bounded depth, in UTF-8, without any byte below 0x20 that could end the line.
+/// bounded depth, in UTF-8, without any byte below 0x20 that could end the line, and without what strict readers refuse,
+/// for it would cost them the whole line.
 ///
 /// # Errors
 /// A description of what is wrong.
@@ -172,6 +179,9 @@ pub fn check_data(data: &[u8]) -> Result<Box<RawValue>, String> {
     let value: &RawValue = serde_json::from_slice(data).map_err(|error| error.to_string())?;
     if value.get().len() != data.len() {
         return Err("data has white space around it".to_owned());
+    }
+    if !is_readable(value.get()) {
+        return Err(UNREADABLE.to_owned());
     }
     // One level is the line's own object.
     if deeper_than(MAX_DEPTH - 1, value.get()) {

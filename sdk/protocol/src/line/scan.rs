@@ -34,6 +34,72 @@ pub(super) fn deeper_than(limit: usize, json: &str) -> bool {
     })
 }
 
+/// Fewest characters of a number without exponent that is beyond those of 64-bit floats: the largest has 309 digits.
+const MIN_INFINITE: usize = 309;
+
+/// Whether every reader can read valid JSON. Two things are valid that strict readers refuse, and with them the whole line:
+/// numbers beyond those of 64-bit floats, and half a surrogate pair.
+pub(super) fn is_readable(json: &str) -> bool {
+    outside_strings(json).flat_map(numbers).all(|number| {
+        number.len() < MIN_INFINITE && !number.contains(['e', 'E'])
+            || number.parse().is_ok_and(f64::is_finite)
+    }) && surrogates_are_paired(json)
+}
+
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')));
+    words.filter(|word| word.starts_with(|c: char| c == '-' || c.is_ascii_digit()))
+}
+
+/// The parts of valid JSON that stand between its strings.
+fn outside_strings(json: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(json);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some((outside, mut inside)) = text.split_once('"') else {
+            return rest.take();
+        };
+        loop {
+            let Some((string, after)) = inside.split_once('"') else {
+                rest = None;
+                break;
+            };
+            let escapes = string.bytes().rev().take_while(|&byte| byte == b'\\').count();
+            // Searching on within the string, whose backslashes before an escaped quote are all in this part of it.
+            if escapes % 2 == 0 {
+                rest = Some(after);
+                break;
+            }
+            inside = after;
+        }
+        Some(outside)
+    })
+}
+
+fn surrogates_are_paired(json: &str) -> bool {
+    let mut rest = json;
+    while let Some((_, escaped)) = rest.split_once('\\') {
+        rest = match code_unit(escaped) {
+            Some(0xDC00..=0xDFFF) => return false,
+            Some(0xD800..=0xDBFF) => {
+                let low = escaped[5..].strip_prefix('\\').and_then(code_unit);
+                if !matches!(low, Some(0xDC00..=0xDFFF)) {
+                    return false;
+                }
+                &escaped[11..]
+            }
+            // Whatever was escaped, it is in ASCII.
+            _ => escaped.get(1..).unwrap_or_default(),
+        };
+    }
+    true
+}
+
+/// The code unit of an escape, without its backslash, that is written in hexadecimal.
+fn code_unit(escaped: &str) -> Option<u16> {
+    u16::from_str_radix(escaped.strip_prefix('u')?.get(..4)?, 16).ok()
+}
+
 /// Tells, byte by byte, which bytes of a JSON text stand inside a string.
 #[derive(Default)]
 struct Strings {
@@ -98,6 +164,45 @@ mod tests {
         fn depth_is_that_of_the_parsed_value(value in any_json(), limit in 0usize..8) {
             let text = serde_json::to_string(&value).unwrap();
             prop_assert_eq!(deeper_than(limit, &text), nesting(&value) > limit);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_readable_is_what_a_strict_reader_reads(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    "-?(0|[1-9][0-9]{0,3})(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,3})?",
+                    "\"([a-e9\\[]|\\\\\\\\|\\\\\"|\\\\u[dD][89a-f][0-9a-f]{2}|\\\\ud83d\\\\ude00|\\\\u0041){0,6}\"",
+                    Just("true".to_owned()),
+                    "[1-9][0-9]{306,310}",
+                ],
+                0..6,
+            ),
+        ) {
+            let text = format!("[{}]", parts.join(","));
+            prop_assert!(serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok(), "{}", text);
+            prop_assert_eq!(is_readable(&text), serde_json::from_str::<Value>(&text).is_ok(), "{}", text);
+        }
+    }
+
+    #[test]
+    fn what_strict_readers_refuse_is_found_wherever_it_stands() {
+        let many_digits = "9".repeat(400);
+        for text in [
+            r#"{"a":[1,-1e400]}"#,
+            "1E999",
+            &many_digits,
+            r#""\\\ud800""#,
+            r#"["\ud800\u0041"]"#,
+            r#""\udc00""#,
+        ] {
+            assert!(!is_readable(text), "{text}");
+        }
+        for text in
+            [r#"{"1e999":"1e999","b\\":1e308}"#, r#""\\ud800""#, r#""\ud83d\ude00""#, "1e-999", "true", ""]
+        {
+            assert!(is_readable(text), "{text}");
         }
     }
 

@@ -54,14 +54,28 @@ fn stranger(number: usize, template: &SignedRecord, expires_at_ms: u64) -> Signe
 fn the_highest_order_wins_and_equal_orders_conflict() {
     let mut book = Book::default();
     let first = record(&agent(), &node(1), 1, 5, "");
-    assert_eq!(book.compare(&first), Order::New);
+    assert_eq!(book.compare(&first, NOW_MS), Order::New);
     assert_eq!(book.insert(first.clone(), at(0)), Change::New);
-    assert_eq!(book.compare(&first), Order::Same);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 1, 5, "other")), Order::Conflict);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 1, 4, "")), Order::Stale);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 0, 9, "")), Order::Stale);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 1, "")), Order::Newer);
+    assert_eq!(book.compare(&first, NOW_MS), Order::Same);
+    assert_eq!(book.compare(&record(&agent(), &node(1), 1, 5, "other"), NOW_MS), Order::Conflict);
+    assert_eq!(book.compare(&record(&agent(), &node(1), 1, 4, ""), NOW_MS), Order::Stale);
+    assert_eq!(book.compare(&record(&agent(), &node(1), 0, 9, ""), NOW_MS), Order::Stale);
+    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 1, ""), NOW_MS), Order::Newer);
     assert_eq!(book.floor(&agent().address()), 1);
+}
+
+#[test]
+fn what_was_believed_by_a_clock_ahead_bars_only_lower_generations() {
+    let mut book = Book::default();
+    book.insert(record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"), at(0));
+    let (now, older) = (record(&agent(), &node(1), 1, NOW_MS, ""), record(&agent(), &node(1), 0, NOW_MS, ""));
+    assert_eq!(book.compare(&now, NOW_MS + 600_000), Order::Stale);
+    assert_eq!(book.compare(&now, NOW_MS), Order::Newer);
+    assert_eq!(book.compare(&older, NOW_MS), Order::Stale);
+    let book = Book::new(vec![FloorRow::from(&record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"))]);
+    assert_eq!(book.compare(&now, NOW_MS + 600_000), Order::Stale);
+    assert_eq!(book.compare(&now, NOW_MS), Order::New);
+    assert_eq!(book.compare(&older, NOW_MS), Order::Stale);
 }
 
 #[test]
@@ -94,14 +108,14 @@ fn expired_records_are_not_given_out_but_still_bar_older_ones() {
     assert!(book.get(&agent().address(), NOW_MS + LIFE_MS).is_none());
     assert!(book.by_peer(&node(1).peer_id(), NOW_MS + LIFE_MS).is_none());
     assert_eq!(book.iter(NOW_MS + LIFE_MS).count(), 0);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, "")), Order::Stale);
+    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
 
     book.insert(stranger(1, &first, u64::MAX), at(LIFE_MS));
     assert_eq!(book.len(), 1, "the expired one has left");
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, "")), Order::Stale);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 5, "other")), Order::Conflict);
-    assert_eq!(book.compare(&first), Order::New);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 6, "")), Order::New);
+    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
+    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
+    assert_eq!(book.compare(&first, NOW_MS), Order::New);
+    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 6, ""), NOW_MS), Order::New);
     assert_eq!(book.floor(&agent().address()), 2);
 }
 
@@ -166,11 +180,11 @@ fn rows_of_a_store_bar_what_they_barred_before() {
     let book = Book::new(vec![FloorRow::from(&kept)]);
     assert!(book.is_empty());
     assert_eq!(book.floor(&agent().address()), 2);
-    assert_eq!(book.compare(&kept), Order::New, "the record itself may come back");
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 5, "other")), Order::Conflict);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, "")), Order::Stale);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 1, 9, "")), Order::Stale);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 3, 1, "")), Order::New);
+    assert_eq!(book.compare(&kept, NOW_MS), Order::New, "the record itself may come back");
+    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
+    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
+    assert_eq!(book.compare(&record(&agent(), &node(1), 1, 9, ""), NOW_MS), Order::Stale);
+    assert_eq!(book.compare(&record(&agent(), &node(1), 3, 1, ""), NOW_MS), Order::New);
 }
 
 #[test]
@@ -207,7 +221,7 @@ proptest! {
                 Some((Ordering::Equal, true)) => [Order::New, Order::Same],
                 Some((Ordering::Equal, false)) => [Order::Conflict; 2],
             };
-            let order = book.compare(&record);
+            let order = book.compare(&record, NOW_MS);
             prop_assert!(expected.contains(&order), "{order:?} instead of {expected:?}");
             if matches!(order, Order::New | Order::Newer) {
                 book.insert(record, at(0));

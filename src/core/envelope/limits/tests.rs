@@ -61,8 +61,8 @@ fn ack() -> Ack {
 fn messages() {
     accept(&batch(message()));
     let longest = Message {
-        seq: u64::MAX,
-        base_seq: u64::MAX,
+        seq: u64::MAX - 1,
+        base_seq: u64::MAX - 1,
         kind: text(MAX_KIND_BYTES),
         priority: Priority::High.into(),
         reply_to: text(MAX_NAME_BYTES),
@@ -74,6 +74,7 @@ fn messages() {
     accept(&batch(longest));
     for (field, bad) in [
         ("stream", Message { stream: bytes(STREAM_BYTES - 1), ..message() }),
+        ("seq", Message { seq: u64::MAX, ..message() }),
         ("base_seq", Message { seq: 1, base_seq: 2, ..message() }),
         ("kind", Message { kind: text(MAX_KIND_BYTES + 1), ..message() }),
         ("priority", Message { priority: 3, ..message() }),

@@ -1,0 +1,55 @@
+//! Where others say that nodes are.
+
+use std::net::IpAddr;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use p2p_node::core::discovery::bootstrap::parse_bootstrap;
+use p2p_node::core::scope::AddressScope;
+
+const SCOPES: [AddressScope; 3] = [AddressScope::Loopback, AddressScope::Private, AddressScope::Public];
+
+/// Longest error about a bootstrap peer: it quotes the beginning of what the parent wrote, which is up to 1 MiB.
+const MAX_MESSAGE_CHARS: usize = 2000;
+
+/// Text of bootstrap peers and binary addresses of records, one per line of the input.
+pub fn bootstrap(bytes: &[u8]) {
+    for part in bytes.split(|byte| *byte == b'\n') {
+        let text = String::from_utf8_lossy(part);
+        match parse_bootstrap(&text) {
+            Err(message) => assert!(message.chars().count() <= MAX_MESSAGE_CHARS, "{message}"),
+            Ok((peer, addr)) => {
+                assert_eq!(addr.iter().last(), Some(Protocol::P2p(peer)));
+                assert_eq!(parse_bootstrap(&addr.to_string()), Ok((peer, addr)));
+            }
+        }
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let parsed: Vec<Multiaddr> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    let binary = Multiaddr::try_from(bytes.to_vec()).ok();
+    let addrs: Vec<Multiaddr> = parsed.into_iter().chain(binary).collect();
+    for addr in &addrs {
+        scoped(addr);
+    }
+    for scope in SCOPES {
+        let selected = scope.select(addrs.clone());
+        assert!(selected.iter().all(|addr| scope.permits(addr) && addrs.contains(addr)));
+        assert_eq!(selected.is_empty(), !addrs.iter().any(|addr| scope.permits(addr)));
+    }
+}
+
+fn scoped(addr: &Multiaddr) {
+    let [loopback, private, public] = SCOPES.map(|scope| scope.permits(addr));
+    assert!(private || !loopback, "what loopback permits private does too");
+    let ip: IpAddr = match addr.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return assert!(!loopback, "only numbers are surely on this machine"),
+    };
+    assert!(!(private && public), "no address is both");
+    let canonical = ip.to_canonical();
+    assert_eq!(loopback, canonical.is_loopback());
+    if public {
+        assert!(!canonical.is_loopback() && !canonical.is_unspecified() && !canonical.is_multicast());
+    }
+}

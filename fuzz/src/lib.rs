@@ -1,0 +1,33 @@
+//! What is fuzzed, each target a plain function of bytes that panics when something is wrong. Written once and used twice:
+//! by libFuzzer through `fuzz_targets`, and by `tests/fuzz` of the node, which includes this file, under proptest.
+
+pub mod addrs;
+pub mod lines;
+pub mod material;
+pub mod node;
+pub mod source;
+pub mod wire;
+
+/// A target.
+pub type Target = fn(&[u8]);
+
+/// Every target by name: that of its file in `fuzz_targets` and of its directories in `corpus` and `regressions`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("ack", wire::ack),
+    ("binding", wire::binding),
+    ("bootstrap", addrs::bootstrap),
+    ("core", node::core),
+    ("event", lines::event),
+    ("frame", wire::frame),
+    ("hello", wire::hello),
+    ("line", lines::line),
+    ("mail_response", wire::mail_response),
+    ("record", wire::record),
+    // Files that a node reads back belong here too: rows of the store, and bindings signed elsewhere.
+];
+
+/// Runs a target by name.
+pub fn run(name: &str, bytes: &[u8]) {
+    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of that name");
+    target(bytes);
+}

@@ -1,0 +1,248 @@
+//! The pipe: whatever a parent writes becomes requests or errors, and whatever the node says is one line each.
+
+use p2p_node_protocol::line::{
+    Framed, Framer, MAX_ERROR_CHARS, check_data, decode_event, decode_request, encode_event, encode_request,
+};
+use p2p_node_protocol::{
+    Answer, Closing, Command, Delivery, DeliveryState, Dropped, Encoding, ErrorCode, ErrorEvent, Event, Id,
+    Level, Limits, Log, MAX_LINE_BYTES, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost, Priority,
+    Ready, Role, Route, StatusReport, Trust,
+};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::source::Source;
+
+/// A stream of lines: the first byte chooses the limit, the second how the rest is cut into chunks.
+pub fn line(bytes: &[u8]) {
+    let mut source = Source::new(bytes);
+    let limit = source.pick(&[MAX_LINE_BYTES, 4096, 64, 8]);
+    let mut cut = usize::from(source.byte());
+    let input = source.rest();
+
+    let whole = framed(limit, std::iter::once(input));
+    let mut rest = input;
+    let chunks = std::iter::from_fn(|| {
+        cut = (cut * 5 + 1) % 61;
+        let (head, tail) = rest.split_at(cut.min(rest.len()));
+        let ended = rest.is_empty();
+        rest = tail;
+        (!ended).then_some(head)
+    });
+    assert_eq!(framed(limit, chunks), whole, "how the stream is cut makes no difference");
+    for line in whole.into_iter().flatten() {
+        assert!(line.len() <= limit && !line.contains(&b'\n') && !line.trim_ascii().is_empty());
+        one_line(&line);
+    }
+}
+
+/// `None` stands for a line over the limit.
+fn framed<'a>(limit: usize, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Option<Vec<u8>>> {
+    let mut framer = Framer::new(limit);
+    let mut lines = Vec::new();
+    let mut on = |framed: Framed<'_>| {
+        lines.push(match framed {
+            Framed::Line(line) => Some(line.to_vec()),
+            Framed::TooLong => None,
+        });
+    };
+    chunks.for_each(|chunk| framer.push(chunk, &mut on));
+    framer.finish(&mut on);
+    lines
+}
+
+fn one_line(line: &[u8]) {
+    if let Ok(Some(event)) = decode_event(line) {
+        told(&event, None);
+    }
+    match decode_request(line) {
+        Err(error) => {
+            assert!(error.message.chars().count() <= MAX_ERROR_CHARS);
+            assert!(error.id.as_ref().is_none_or(Id::is_valid));
+            assert!(matches!(
+                error.code,
+                ErrorCode::InvalidUtf8
+                    | ErrorCode::InvalidJson
+                    | ErrorCode::InvalidArgument
+                    | ErrorCode::UnknownCommand
+            ));
+            let event = ErrorEvent { id: error.id, ..ErrorEvent::new(error.code, error.message) };
+            told(&Event::Error(Box::new(event)), Some(1));
+        }
+        Ok(request) => {
+            assert!(request.id.as_ref().is_none_or(Id::is_valid));
+            let mut written = Vec::new();
+            encode_request(&request, &mut written);
+            assert!(written.pop() == Some(b'\n') && !written.contains(&b'\n'));
+            let again = decode_request(&written).expect("what was accepted is accepted again");
+            let mut rewritten = Vec::new();
+            encode_request(&again, &mut rewritten);
+            assert_eq!(rewritten.strip_suffix(b"\n"), Some(&*written));
+            if let Command::Send(send) = request.command {
+                passed_on(&send.data);
+            }
+        }
+    }
+}
+
+/// What one parent sends as `data` another must be able to read.
+fn passed_on(data: &RawValue) {
+    let arrived = check_data(data.get().as_bytes()).expect("accepted data passes the receiver's check");
+    assert_eq!(arrived.get(), data.get());
+    let mut source = Source::new(&[]);
+    let event = Event::Message(Box::new(Message { data: arrived, ..message(&mut source) }));
+    let line = told(&event, Some(u64::MAX));
+    let Ok(Some(Event::Message(read))) = decode_event(&line) else { panic!("a message is read again") };
+    if data.get().is_ascii() {
+        assert_eq!(read.data.get(), data.get());
+    }
+}
+
+/// An event with fields of any content.
+pub fn event(bytes: &[u8]) {
+    let mut source = Source::new(bytes);
+    let seq = source.optional(Source::u64);
+    told(&any_event(&mut source), seq);
+}
+
+/// Writes an event and checks that it is one line of JSON that reads the same again.
+pub fn told(event: &Event, seq: Option<u64>) -> Vec<u8> {
+    let mut line = b"before".to_vec();
+    encode_event(event, seq, &mut line);
+    let mut line = line.split_off(b"before".len());
+    assert_eq!(line.pop(), Some(b'\n'), "a line ends");
+    assert!(line.iter().all(|byte| *byte >= b' '), "nothing else ends it");
+    let text = std::str::from_utf8(&line).expect("a line is UTF-8");
+    assert!(!text.contains(['\u{85}', '\u{2028}', '\u{2029}']), "nor what some readers take for an end");
+    serde_json::from_slice::<&RawValue>(&line).expect("a line is JSON");
+    assert!(text.starts_with(r#"{"type":""#) && text.ends_with('}'));
+    if let Some(seq) = seq {
+        assert!(text.ends_with(&format!(r#","seq":{seq}}}"#)));
+    }
+    let read = decode_event(&line).expect("a line is an event").expect("of a known type");
+    let mut again = Vec::new();
+    encode_event(&read, seq, &mut again);
+    // A number with a fraction may change in its last digit when `details` or `meta` are read.
+    if !matches!(event, Event::Error(_) | Event::Log(_)) {
+        assert_eq!(again.strip_suffix(b"\n"), Some(&*line), "it reads the same again");
+    }
+    line
+}
+
+fn id(source: &mut Source<'_>) -> Id {
+    if source.flag() { Id::Text(source.text()) } else { Id::Number(source.u64().cast_signed()) }
+}
+
+fn raw(source: &mut Source<'_>) -> Box<RawValue> {
+    let text = source.text();
+    match source.below(3) {
+        0 => RawValue::from_string(text.clone()).unwrap_or_else(|_| to_raw_value(&text).expect("a string")),
+        1 => to_raw_value(&source.json()).expect("a value"),
+        _ => RawValue::from_string(serde_json::to_string_pretty(&source.json()).expect("a value"))
+            .expect("a value"),
+    }
+}
+
+fn message(source: &mut Source<'_>) -> Message {
+    Message {
+        from: source.text(),
+        data: raw(source),
+        peer_id: source.text(),
+        message_id: source.text(),
+        topic: source.optional(Source::text),
+        kind: source.optional(Source::text),
+        priority: source.pick(&[Priority::Low, Priority::Medium, Priority::High]),
+        sent_at_ms: source.u64(),
+        received_at_ms: source.u64(),
+        route: source.pick(&[Route::Auto, Route::Direct, Route::Gossip]),
+        reply_to: source.optional(Source::text),
+        conversation_id: source.optional(Source::text),
+        encoding: source.optional(|_| Encoding::Base64),
+        trust: Trust::Unverified,
+    }
+}
+
+fn answer(source: &mut Source<'_>) -> Answer {
+    let status = |source: &mut Source<'_>| {
+        let counters = source.list(3, |source| (source.text(), source.u64()));
+        Box::new(StatusReport {
+            peer_id: source.text(),
+            topics: source.list(3, Source::text),
+            counters: counters.into_iter().collect(),
+            ..StatusReport::default()
+        })
+    };
+    Answer {
+        message_id: source.optional(Source::text),
+        delivery: source.optional(Source::text),
+        route: source.optional(|_| Route::Auto),
+        peers: source.optional(|source| source.below(9)),
+        count: source.optional(|source| source.below(9)),
+        time_ms: source.optional(Source::u64),
+        status: source.optional(status),
+        ..Answer::new(id(source), &source.text())
+    }
+}
+
+fn any_event(source: &mut Source<'_>) -> Event {
+    let dropped = |source: &mut Source<'_>| Dropped { topic_message: source.u64(), log: source.u64() };
+    match source.below(11) {
+        0 => Event::Message(Box::new(message(source))),
+        1 => Event::Result(Box::new(answer(source))),
+        2 => Event::Ready(Box::new(Ready {
+            peer_id: source.text(),
+            address: source.text(),
+            name: source.text(),
+            role: source.pick(&[Role::Full, Role::Bootstrap]),
+            network: source.text(),
+            protocol: 1,
+            version: source.text(),
+            features: source.list(3, Source::text),
+            limits: Limits::STANDARD,
+            addrs: source.list(3, Source::text),
+            durable: source.flag(),
+        })),
+        3 => Event::PeerDiscovered(Box::new(PeerDiscovered {
+            peer_id: source.text(),
+            topics: source.list(3, Source::text),
+            address: source.text(),
+            name: source.optional(Source::text),
+            role: Role::Full,
+            addrs: source.list(3, Source::text),
+            capabilities: source.list(3, Source::text),
+            expires_at_ms: source.u64(),
+            request_id: source.optional(id),
+        })),
+        4 => Event::Error(Box::new(ErrorEvent {
+            id: source.optional(id),
+            request_id: source.optional(id),
+            message_id: source.optional(Source::text),
+            details: source.optional(Source::json),
+            ..ErrorEvent::new(source.pick(ErrorCode::ALL), source.text())
+        })),
+        5 => Event::Log(Box::new(Log {
+            level: source.pick(&[Level::Debug, Level::Info, Level::Warn, Level::Error]),
+            namespace: source.text(),
+            message: source.text(),
+            meta: source.optional(Source::json),
+        })),
+        6 => Event::Delivery(Box::new(Delivery {
+            message_id: source.text(),
+            request_id: source.optional(id),
+            state: source.pick(&[DeliveryState::Delivered, DeliveryState::Failed]),
+            code: source.optional(|source| source.pick(ErrorCode::ALL)),
+            attempts: source.u16().into(),
+            route: source.optional(|_| Route::Direct),
+        })),
+        7 => Event::PeerConnected(PeerConnected {
+            peer_id: source.text(),
+            address: source.optional(Source::text),
+        }),
+        8 => Event::PeerLost(PeerLost {
+            peer_id: source.text(),
+            address: source.optional(Source::text),
+            reason: source.optional(Source::text),
+        }),
+        9 => Event::Overflow(Overflow { dropped: dropped(source), total: dropped(source) }),
+        _ => Event::Closing(Closing { reason: source.text() }),
+    }
+}

@@ -1,0 +1,230 @@
+//! Keys that are the same in every run, and what they sign.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use p2p_node::core::directory::record::Record;
+use p2p_node::core::envelope::{
+    Ack, Batch, FrameBody, Message, Outcome, Payload, Scope, Stage, StreamAck, WIRE_VERSION, sign_ack,
+    sign_frame,
+};
+use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
+use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
+use p2p_node_protocol::Role;
+
+use super::source::Source;
+
+pub const NETWORK: &str = "dev";
+
+/// When everything begins, in ms since 1970; that of `fixtures/envelopes`.
+pub const START_MS: u64 = 1_767_225_600_000;
+
+/// Topics that everybody knows.
+pub const TOPICS: [&str; 6] = ["jobs", "agent-messages", "agent-announcements", "node-status", "t", "other"];
+
+/// The node key of `fixtures/keys`, which signed the golden bytes.
+pub fn fixture_node() -> NodeKey {
+    static KEY: LazyLock<NodeKey> = LazyLock::new(|| {
+        let text = include_str!("../../fixtures/keys/node.key");
+        let digits = text.lines().find(|line| !line.starts_with('#')).expect("a line with the key");
+        let byte = |at: usize| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).expect("hexadecimal");
+        NodeKey::from_seed(std::array::from_fn(byte))
+    });
+    KEY.clone()
+}
+
+/// An agent with its node, and that it is one.
+pub struct Party {
+    pub agent: AgentKey,
+    pub node: NodeKey,
+    pub binding: SignedBinding,
+}
+
+/// Ourselves, three others, then our own agent elsewhere: with the same generation, and with a newer one.
+pub const PARTIES: usize = 6;
+/// How many of them are other agents, from 1 on.
+pub const OTHERS: usize = 3;
+
+pub fn party(index: usize) -> &'static Party {
+    static ALL: LazyLock<[Party; PARTIES]> = LazyLock::new(|| {
+        [(1, 1, 0), (2, 2, 0), (3, 3, 0), (4, 4, 7), (1, 5, 0), (1, 6, START_MS / 1000)]
+            .map(|(agent, node, generation)| made(agent, node, generation))
+    });
+    &ALL[index]
+}
+
+fn made(agent: u8, node: u8, generation: u64) -> Party {
+    let agent = AgentKey::from_bytes(&[agent; 32]).expect("a key");
+    let node = NodeKey::from_seed([node; 32]);
+    let binding = Binding {
+        account: agent.address(),
+        chain_id: 0,
+        peer_id: node.peer_id(),
+        node_key: node.public(),
+        network: NETWORK.to_owned(),
+        generation,
+        not_before: START_MS / 1000,
+        not_after: START_MS / 1000 + BINDING_LIFE_SECS,
+    };
+    let binding = agent.bind(binding).expect("a binding in order");
+    Party { agent, node, binding }
+}
+
+fn near(source: &mut Source<'_>, time: u64) -> u64 {
+    match source.below(8) {
+        0 => time.saturating_sub(source.number()),
+        1 => time.saturating_add(source.number()),
+        2 => time.saturating_sub(source.number().saturating_mul(1000)),
+        3 => source.number(),
+        _ => time,
+    }
+}
+
+fn printable(source: &mut Source<'_>) -> String {
+    source.text().chars().filter(|c| !c.is_control()).take(16).collect()
+}
+
+pub fn record(source: &mut Source<'_>, from: usize, now_ms: u64) -> Bytes {
+    let party = party(from);
+    let issued_at_ms = near(source, now_ms);
+    let addrs = ["/ip4/127.0.0.1/tcp/1000", "/ip4/127.0.0.1/udp/1000/quic-v1", "/ip4/8.8.8.8/tcp/1"];
+    let record = Record {
+        network: if source.byte() == 255 { "other".to_owned() } else { NETWORK.to_owned() },
+        binding: party.binding.clone(),
+        seq: near(source, now_ms),
+        issued_at_ms,
+        expires_at_ms: issued_at_ms.saturating_add(3_600_000),
+        addrs: source.list(3, |source| source.pick(&addrs).parse().expect("an address")),
+        kem: None,
+        role: source.pick(&[Role::Full, Role::Bootstrap]),
+        name: printable(source),
+        capabilities: source.list(2, |_| "review".to_owned()),
+        topics: source.list(2, |source| source.pick(&TOPICS).to_owned()),
+    };
+    record.sign(&party.node).unwrap_or_default()
+}
+
+/// `data` as an agent may write it, or as none would.
+fn data(source: &mut Source<'_>) -> Bytes {
+    match source.below(6) {
+        0 => Bytes::copy_from_slice(source.chunk()),
+        1 => source.json().to_string().into(),
+        2 => vec![b'['; source.byte().into()].into(),
+        3 => format!("\"{}\"", "\u{85}".repeat(usize::from(source.u16()) / 8)).into(),
+        _ => source.byte().to_string().into(),
+    }
+}
+
+fn message(source: &mut Source<'_>) -> Message {
+    let seq = source.number();
+    let base_seq = match source.below(4) {
+        0 => 0,
+        1 => source.number(),
+        _ => seq,
+    };
+    Message {
+        stream: vec![source.below(3) as u8; 16].into(),
+        seq,
+        base_seq: base_seq.min(seq),
+        kind: printable(source),
+        priority: source.below(3) as i32,
+        sent_at_ms: source.number(),
+        ttl_left_ms: source.number(),
+        reply_to: printable(source),
+        conversation: String::new(),
+        parents: Vec::new(),
+        encoding: source.below(2) as i32,
+        data: data(source),
+    }
+}
+
+/// Messages one after another, as a sender in good order has them.
+fn run(source: &mut Source<'_>) -> Vec<Message> {
+    let (first, stream) = (u64::from(source.byte()), source.below(3) as u8);
+    let ordered = |seq: u64, source: &mut Source<'_>| Message {
+        stream: vec![stream; 16].into(),
+        seq,
+        base_seq: seq,
+        data: data(source),
+        ..Message::default()
+    };
+    (0..source.below(8) as u64).map(|index| ordered(first + index, source)).collect()
+}
+
+pub fn frame(
+    source: &mut Source<'_>,
+    from: usize,
+    scope: Scope,
+    now_ms: u64,
+    streams: &[(Bytes, u64)],
+) -> Bytes {
+    let party = party(from);
+    let messages = if source.flag() { run(source) } else { source.list(3, message) };
+    let acks = source.list(2, |source| ack(source, from, streams));
+    let body = FrameBody {
+        version: WIRE_VERSION,
+        network: if source.byte() == 255 { "other".to_owned() } else { NETWORK.to_owned() },
+        scope: Some(scope),
+        binding: party.binding.encode(),
+        boot: source.below(3) as u64,
+        counter: source.number(),
+        created_at_ms: near(source, now_ms),
+        payload: Some(Payload::Plain(Batch { messages, acks })),
+    };
+    sign_frame(&body, &party.node)
+}
+
+/// An acknowledgement of our mail. `streams` are those that we have sent on, each with its last number.
+pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> Bytes {
+    let of_stream = |source: &mut Source<'_>| {
+        let index = source.below(streams.len().max(1));
+        let (stream, last) = streams.get(index).cloned().unwrap_or((vec![0; 16].into(), 0));
+        let cumulative = match source.below(4) {
+            0 => source.number(),
+            1 => last,
+            _ => last.saturating_add(1),
+        };
+        let outcome = |source: &mut Source<'_>| Outcome {
+            seq: source.number(),
+            code: source.pick(&["PEER_REJECTED", "MESSAGE_TOO_LARGE", "X"]).to_owned(),
+        };
+        let bitmap = Bytes::copy_from_slice(source.take(source_len(cumulative)));
+        StreamAck { stream, cumulative, bitmap, outcomes: source.list(2, outcome) }
+    };
+    let mut all = vec![of_stream(source)];
+    all.extend(source.list(2, of_stream));
+    let to = if source.byte() == 255 { from } else { 0 };
+    let ack = Ack {
+        version: WIRE_VERSION,
+        network: NETWORK.to_owned(),
+        account: Bytes::copy_from_slice(party(to).agent.address().as_slice()),
+        streams: all,
+        stage: Stage::Stored.into(),
+        created_at_ms: source.number(),
+    };
+    sign_ack(&ack, &party(from).node)
+}
+
+/// A bitmap is rarely there.
+fn source_len(cumulative: u64) -> usize {
+    if cumulative.is_multiple_of(5) { 4 } else { 0 }
+}
+
+/// What may befall bytes on their way: mostly nothing. Some are changed before they are signed, by a signer who means ill.
+pub fn bent(source: &mut Source<'_>, bytes: Bytes, from: usize, domain: &str) -> Bytes {
+    let mut changed = bytes.to_vec();
+    let at = usize::from(source.u16()) % changed.len().max(1);
+    match source.below(16) {
+        0 => changed.truncate(at),
+        1 => changed.extend_from_slice(source.chunk()),
+        2 | 3 if !changed.is_empty() => changed[at] ^= 1 << source.below(8),
+        4 if !changed.is_empty() => changed[at] = source.byte(),
+        5 => changed = source.chunk().to_vec(),
+        6 | 7 if at >= 64 => {
+            changed[at] ^= 1 << source.below(8);
+            return party(from).node.sign_whole(domain, &changed[64..]);
+        }
+        _ => return bytes,
+    }
+    changed.into()
+}

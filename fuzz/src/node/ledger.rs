@@ -1,0 +1,137 @@
+//! What must hold of everything that a core says and does, whatever happens to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use p2p_node::core::input::Token;
+use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Id};
+
+use super::super::lines::told as one_line;
+
+/// What was handed in and has come back.
+#[derive(Default)]
+pub struct Ledger {
+    /// For each id the lines that used it, and the terminal lines that named it.
+    ids: BTreeMap<Id, (usize, usize)>,
+    gossip: BTreeMap<Token, bool>,
+    mail: BTreeMap<Token, bool>,
+    hellos: BTreeMap<Token, bool>,
+    names: BTreeSet<Token>,
+    ended: BTreeSet<String>,
+    seq: u64,
+    closing: bool,
+    ready: bool,
+    exited: bool,
+}
+
+impl Ledger {
+    pub fn exited(&self) -> bool {
+        self.exited
+    }
+
+    pub fn alive(&self) {
+        assert!(!self.exited, "nothing comes after the exit");
+    }
+
+    pub fn exit(&mut self) {
+        self.exited = true;
+    }
+
+    /// A line of the parent named this id.
+    pub fn used(&mut self, id: Option<&Id>) {
+        if let Some(id) = id {
+            self.ids.entry(id.clone()).or_default().0 += 1;
+        }
+    }
+
+    pub fn told(&mut self, event: &Event, numbered: bool) {
+        assert!(!self.closing, "`closing` is the last line");
+        self.seq += 1;
+        one_line(event, numbered.then_some(self.seq));
+        match event {
+            Event::Ready(_) => {
+                assert!(!self.ready, "there is one `ready`");
+                self.ready = true;
+            }
+            Event::Result(answer) => self.ends(&answer.id),
+            Event::Error(error) => {
+                let twice = error.details.as_ref().filter(|_| error.code == ErrorCode::DuplicateId);
+                match twice {
+                    Some(details) => {
+                        assert_eq!(error.id, None, "the id belongs to the command that is still open");
+                        let id = serde_json::from_value(details["id"].clone()).expect("an id");
+                        self.ends(&id);
+                    }
+                    None => error.id.iter().for_each(|id| self.ends(id)),
+                }
+                if let Some(message_id) = &error.message_id {
+                    self.mail_ended(message_id);
+                }
+            }
+            Event::Delivery(delivery) => {
+                assert_eq!(delivery.code.is_none(), delivery.state == DeliveryState::Delivered);
+                self.mail_ended(&delivery.message_id);
+            }
+            Event::Message(_) => assert!(self.ready, "mail comes after `ready`"),
+            Event::Closing(_) => self.closing = true,
+            _ => {}
+        }
+    }
+
+    fn ends(&mut self, id: &Id) {
+        let Some((used, ended)) = self.ids.get_mut(id) else { panic!("nobody used the id {id}") };
+        *ended += 1;
+        assert!(*ended <= *used, "the id {id} has a second terminal line");
+    }
+
+    fn mail_ended(&mut self, message_id: &str) {
+        assert!(self.ended.insert(message_id.to_owned()), "{message_id} ends twice");
+    }
+
+    pub fn every_id_has_ended(&self) {
+        for (id, (used, ended)) in &self.ids {
+            assert_eq!(used, ended, "lines that used the id {id}, and terminal lines for it");
+        }
+    }
+
+    pub fn heard(&mut self, token: Token) {
+        self.gossip.insert(token, false);
+    }
+
+    pub fn asked(&mut self, token: Token) {
+        self.mail.insert(token, false);
+    }
+
+    pub fn met(&mut self, token: Token) {
+        self.hellos.insert(token, false);
+    }
+
+    pub fn judged(&mut self, token: Token) {
+        close(&mut self.gossip, token, "verdict");
+    }
+
+    pub fn answered(&mut self, token: Token) {
+        close(&mut self.mail, token, "answer to mail");
+    }
+
+    pub fn greeted(&mut self, token: Token) {
+        close(&mut self.hellos, token, "hello");
+    }
+
+    /// The core names something of its own.
+    pub fn named(&mut self, token: Token) {
+        assert!(self.names.insert(token), "a name is used once");
+    }
+
+    pub fn owes_nobody(&self) {
+        let open = |tokens: &BTreeMap<Token, bool>| tokens.values().filter(|closed| !**closed).count();
+        assert_eq!(open(&self.gossip), 0, "gossip without a verdict");
+        assert_eq!(open(&self.mail), 0, "mail without an answer");
+    }
+}
+
+fn close(open: &mut BTreeMap<Token, bool>, token: Token, what: &str) {
+    match open.insert(token, true) {
+        None => panic!("a {what} for a token that nobody handed in"),
+        Some(closed) => assert!(!closed, "a second {what}"),
+    }
+}

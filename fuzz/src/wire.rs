@@ -1,0 +1,125 @@
+//! What other nodes send: a decoder takes nothing but the one encoding of what it makes of it, and no check panics,
+//! whatever the clock says.
+
+use bytes::Bytes;
+use p2p_node::core::directory::record::{RECORD_DOMAIN, SignedRecord};
+use p2p_node::core::envelope::ack::ACK_DOMAIN;
+use p2p_node::core::envelope::frame::FRAME_DOMAIN;
+use p2p_node::core::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
+use p2p_node::core::envelope::{
+    Batch, Frame, FrameBody, Hello, MailResponse, Response, Scope, SignedAck, strict_decode,
+};
+use p2p_node::core::identity::SignedBinding;
+use p2p_node::core::wire::Wire;
+
+use super::material::{NETWORK, START_MS, fixture_node};
+
+/// Clocks that are right, off by what is tolerated, and absurd; and the times that the bytes themselves name.
+fn clocks(named: &[u64]) -> impl Iterator<Item = u64> {
+    let skew = 30_000;
+    let fixed = [0, 1, START_MS - skew, START_MS, START_MS + skew, u64::MAX - skew, u64::MAX];
+    let near = named.iter().flat_map(move |&time| {
+        [time.saturating_sub(skew + 1), time.saturating_sub(skew), time, time.saturating_add(skew + 1)]
+    });
+    fixed.into_iter().chain(near.collect::<Vec<_>>())
+}
+
+pub fn binding(bytes: &[u8]) {
+    let Ok(binding) = SignedBinding::decode(bytes) else { return };
+    assert_eq!(binding.encode(), bytes, "one encoding");
+    let times = [binding.binding.not_before, binding.binding.not_after, binding.binding.generation];
+    let mut checked = None;
+    for now in clocks(&times.map(|secs| secs.saturating_mul(1000))) {
+        checked = checked.or(binding.check(NETWORK, now).ok());
+    }
+    assert!(binding.check("another", START_MS).is_err());
+    let hash = binding.hash();
+    if binding.verify_signature() {
+        assert_eq!(binding.signature.len(), 65);
+    }
+    assert_eq!(binding.hash(), hash);
+}
+
+/// The bytes as they are, and their body signed with the fixture's key: most of what is worth finding lies behind a
+/// good signature.
+fn also_signed(bytes: &[u8], domain: &str, on: impl Fn(Bytes)) {
+    on(Bytes::copy_from_slice(bytes));
+    if bytes.len() >= 64 {
+        on(fixture_node().sign_whole(domain, &bytes[64..]));
+    }
+}
+
+pub fn record(bytes: &[u8]) {
+    also_signed(bytes, RECORD_DOMAIN, |bytes| {
+        let Ok(signed) = SignedRecord::decode(bytes.clone()) else { return };
+        assert_eq!(signed.bytes, bytes);
+        let again = signed.record.sign(&fixture_node()).expect("what is within its limits can be signed");
+        assert_eq!(again[64..], bytes[64..], "one encoding");
+        let record = &signed.record;
+        for now in clocks(&[record.issued_at_ms, record.expires_at_ms, record.seq]) {
+            if signed.check(NETWORK, None, now).is_ok() {
+                assert!(record.issued_at_ms <= now.saturating_add(30_000));
+                assert!(now <= record.expires_at_ms.saturating_add(30_000));
+                assert_eq!(signed.check(NETWORK, Some(signed.address()), now), Ok(()));
+            }
+        }
+        let _ = (signed.order(), signed.peer_id());
+    });
+}
+
+pub fn frame(bytes: &[u8]) {
+    canonical::<FrameBody>(bytes);
+    canonical::<Batch>(bytes);
+    also_signed(bytes, FRAME_DOMAIN, |bytes| {
+        if bytes.len() > MAX_GOSSIP_FRAME_BYTES {
+            assert!(Frame::decode(bytes.clone(), MAX_GOSSIP_FRAME_BYTES).is_err());
+        }
+        let Ok(frame) = Frame::decode(bytes.clone(), MAX_FRAME_BYTES) else { return };
+        assert_eq!(prost::Message::encode_to_vec(&frame.body), bytes[64..], "one encoding");
+        assert_eq!(frame.binding.encode(), frame.body.binding);
+        let created = frame.body.created_at_ms;
+        for now in clocks(&[created, created.saturating_add(120_000)]) {
+            for started in [0, now, u64::MAX] {
+                let _ = frame.check_times(now, started);
+            }
+        }
+        let scope = frame.body.scope.clone().expect("a frame has a scope");
+        let _ = frame.check_scope(NETWORK, &scope);
+        assert!(frame.check_scope(NETWORK, &Scope::Topic(String::new())).is_err());
+        let signed_by_us = bytes == fixture_node().sign_whole(FRAME_DOMAIN, &bytes[64..]);
+        let names_us = frame.binding.binding.node_key == fixture_node().public();
+        if signed_by_us {
+            assert_eq!(frame.verify_signature(), names_us);
+        }
+    });
+}
+
+pub fn ack(bytes: &[u8]) {
+    also_signed(bytes, ACK_DOMAIN, |bytes| {
+        let Ok(signed) = SignedAck::decode(bytes.clone()) else { return };
+        assert_eq!(prost::Message::encode_to_vec(&signed.ack), bytes[64..], "one encoding");
+        let _ = signed.verify(&fixture_node().public());
+        assert!(!signed.verify(&[0; 32]), "a key of small order signs nothing");
+    });
+}
+
+pub fn hello(bytes: &[u8]) {
+    if let Some(hello) = canonical::<Hello>(bytes) {
+        record(&hello.record);
+    }
+}
+
+pub fn mail_response(bytes: &[u8]) {
+    match canonical::<MailResponse>(bytes).and_then(|answer| answer.response) {
+        Some(Response::Ack(signed)) => ack(&signed),
+        Some(Response::KemUnknown(answer)) => record(&answer.record),
+        Some(Response::Busy(_) | Response::Refused(_)) | None => {}
+    }
+}
+
+fn canonical<M: Wire>(bytes: &[u8]) -> Option<M> {
+    let message: M = strict_decode(&Bytes::copy_from_slice(bytes)).ok()?;
+    assert_eq!(message.encode_to_vec(), bytes, "one encoding");
+    assert!(bytes.len() <= M::MAX_BYTES);
+    Some(message)
+}

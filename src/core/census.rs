@@ -1,0 +1,73 @@
+//! Everything that the core holds, with its bound: for tests, which hold one against the other after every step.
+
+use super::delivery::{answers, inbox, outbox, topics};
+use super::directory::{bindings, book};
+use super::discovery::{bootstrap, queries};
+use super::{Core, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, connecting, emit, envelope, on_mail, on_record};
+
+/// One thing that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// What.
+    pub name: &'static str,
+    /// How many or how much of it there is.
+    pub size: usize,
+    /// The most that there may be.
+    pub limit: usize,
+}
+
+/// Lines that must be told beyond those at which stdin is no longer read: how every accepted mail and broadcast ends, the
+/// answer of every command, and what one turn may bring.
+const MUST_TELL: usize = emit::MUST_TELL_LINES
+    + outbox::OUTBOX_MAILS
+    + topics::MAX_TOPICS * topics::TOPIC_QUEUE_MESSAGES
+    + MAX_INFLIGHT
+    + book::MAX_AGENTS;
+
+impl Core {
+    /// What the core holds now.
+    pub fn census(&self) -> Vec<Holding> {
+        let [must, mail, topic, news, log] = self.outlet.lines();
+        [
+            ("commands unanswered", self.pending_ids.len(), MAX_INFLIGHT + 1),
+            ("lines that must be told", must, MUST_TELL),
+            ("lines of mail", mail, emit::MAIL_LINES),
+            ("lines of broadcasts", topic, emit::TOPIC_LINES),
+            ("lines of news", news, emit::NEWS_LINES),
+            ("lines of logs", log, emit::LOG_LINES),
+            ("lines at the writer", self.outlet.at_writer_lines(), emit::WRITER_LINES),
+            ("agents", self.book.len(), book::MAX_AGENTS),
+            ("floors", self.book.floors(), book::MAX_AGENTS + book::MAX_FLOORS),
+            (
+                "bindings checked",
+                self.bindings.len(),
+                bindings::MAX_GOOD_BINDINGS + bindings::MAX_BAD_BINDINGS,
+            ),
+            ("bootstrap peers", self.bootstraps.len(), bootstrap::MAX_BOOTSTRAPS),
+            ("lookups that run", self.queries.running(), queries::MAX_QUERIES),
+            ("lookups that wait", self.queries.waiting(), queries::MAX_WAITING),
+            ("dials that back off", self.connecting.backoffs(), connecting::MAX_BACKOFFS),
+            ("discoveries", self.discoveries.len(), MAX_INFLIGHT),
+            ("conflicts told", self.conflicts_told.len(), on_record::MAX_CONFLICTS_TOLD),
+            ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
+            ("things parked", self.parked.number(), on_record::MAX_PARKED),
+            ("topics subscribed to", self.subscribed.len(), MAX_SUBSCRIPTIONS),
+            ("mails in the outbox", self.outbox.len(), outbox::OUTBOX_MAILS),
+            ("bytes in the outbox", self.outbox.bytes(), outbox::OUTBOX_BYTES + super::MAX_DIRECT_BYTES),
+            (
+                "destinations",
+                self.outbox.recipients().count(),
+                outbox::OUTBOX_MAILS + outbox::MAX_IDLE_DESTINATIONS,
+            ),
+            ("streams received", self.inbox.len(), inbox::MAX_STREAMS),
+            ("bytes that wait for earlier mail", self.inbox.held_bytes(), inbox::HELD_BYTES),
+            ("answers that wait", self.held_answers.len(), answers::MAX_HELD_ANSWERS),
+            ("acknowledgements by gossip", self.gossip_acks.len(), on_mail::MAX_GOSSIP_ACKS),
+            ("topics with broadcasts", self.topics.len(), topics::MAX_TOPICS),
+            ("broadcasts held", self.topics.held(), topics::MAX_TOPICS * topics::TOPIC_QUEUE_MESSAGES),
+        ]
+        .into_iter()
+        .map(|(name, size, limit)| Holding { name, size, limit })
+        .collect()
+    }
+}

@@ -1,0 +1,218 @@
+use super::*;
+use proptest::prelude::*;
+
+fn message(stream: u8, seq: u64, base_seq: u64, size: usize) -> Message {
+    Message {
+        stream: Bytes::from(vec![stream; 16]),
+        seq,
+        base_seq,
+        data: Bytes::from(vec![0; size]),
+        ..Message::default()
+    }
+}
+
+fn sender(byte: u8) -> Address {
+    Address::repeat_byte(byte)
+}
+
+/// One of many who each have less than their share.
+fn stranger(number: u64) -> Address {
+    Address::left_padding_from(&(number / 32).to_be_bytes())
+}
+
+fn offer(inbox: &mut Inbox, message: Message) -> (Offer, Vec<u64>) {
+    let mut ready = Vec::new();
+    let offer = inbox.offer(sender(1), message, Duration::ZERO, &mut ready);
+    (offer, ready.iter().map(|message| message.seq).collect())
+}
+
+#[test]
+fn messages_come_out_in_order_and_once() {
+    let mut inbox = Inbox::default();
+    assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (Offer::Held, vec![]));
+    assert_eq!(offer(&mut inbox, message(1, 3, 3, 1)), (Offer::Held, vec![]));
+    assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (Offer::Delivered, vec![1, 2, 3]));
+    assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (Offer::Duplicate, vec![]));
+    assert_eq!(inbox.next_seq(&sender(1), &[1; 16]), 4);
+    assert_eq!(inbox.held_bytes(), 0);
+}
+
+#[test]
+fn gaps_that_the_sender_gave_up_are_skipped() {
+    let mut inbox = Inbox::default();
+    assert_eq!(offer(&mut inbox, message(1, 500, 0, 1)).1, [500], "joined late");
+    assert_eq!(offer(&mut inbox, message(1, 510, 505, 1)).0, Offer::Held);
+    assert_eq!(offer(&mut inbox, message(1, 510, 501, 1)).1, [510], "501 to 509 are void");
+}
+
+#[test]
+fn what_waits_is_bounded_by_number_and_bytes() {
+    let mut inbox = Inbox::default();
+    for seq in 0..REORDER_MESSAGES as u64 {
+        assert_eq!(offer(&mut inbox, message(1, 10 + seq, 9, 1)).0, Offer::Held);
+    }
+    assert_eq!(offer(&mut inbox, message(1, 5000, 9, 1)).0, Offer::Refused);
+    let largest = REORDER_BYTES - held_size(&message(2, 10, 9, 0));
+    assert_eq!(offer(&mut inbox, message(2, 10, 9, largest)).0, Offer::Held);
+    assert_eq!(offer(&mut inbox, message(2, 11, 9, 0)).0, Offer::Refused);
+    for stream in 3..=34 {
+        offer(&mut inbox, message(stream, 10, 9, largest));
+    }
+    assert!(inbox.held_bytes() <= HELD_BYTES);
+}
+
+#[test]
+fn what_waits_counts_with_all_that_it_keeps_in_memory() {
+    let mut inbox = Inbox::default();
+    let parents = vec!["p".repeat(128); 16];
+    let texts = Message { kind: "k".repeat(64), parents, ..message(1, 10, 9, 0) };
+    offer(&mut inbox, texts);
+    assert!(inbox.held_bytes() > 64 + 16 * 128, "{}", inbox.held_bytes());
+    offer(&mut inbox, message(1, 9, 0, 0));
+    assert_eq!(inbox.held_bytes(), 0);
+
+    // A byte of a frame must not keep the frame.
+    let frame = Bytes::from(vec![7; 1 << 20]);
+    let part = Message { stream: frame.slice(..16), data: frame.slice(99..100), ..message(7, 10, 9, 0) };
+    offer(&mut inbox, part);
+    assert!(frame.try_into_mut().is_ok(), "nothing else refers to it");
+}
+
+#[test]
+fn streams_are_bounded_and_the_longest_unused_goes() {
+    let mut inbox = Inbox::default();
+    let mut ready = Vec::new();
+    for index in 0..MAX_STREAMS as u64 + 10 {
+        let mut message = message(0, 1, 0, 1);
+        message.stream = Bytes::from([index.to_be_bytes(), [0; 8]].concat());
+        inbox.offer(stranger(index), message, Duration::from_secs(index), &mut ready);
+    }
+    assert_eq!(inbox.len(), MAX_STREAMS);
+    let first: [u8; 16] = [0; 16];
+    assert_eq!(inbox.next_seq(&stranger(0), &first), 0);
+}
+
+#[test]
+fn refusals_are_remembered_up_to_the_bound() {
+    let mut inbox = Inbox::default();
+    offer(&mut inbox, message(1, 1, 0, 1));
+    for seq in 0..=MAX_REFUSALS as u64 {
+        inbox.refuse(&sender(1), &[1; 16], Outcome { seq, code: "X".into() });
+    }
+    let seqs: Vec<u64> = inbox.refusals(&sender(1), &[1; 16]).map(|outcome| outcome.seq).collect();
+    assert_eq!((seqs.len(), seqs[0]), (MAX_REFUSALS, 1));
+    assert_eq!(inbox.refusals(&sender(2), &[1; 16]).count(), 0);
+}
+
+#[test]
+fn refusals_of_all_streams_are_bounded_together() {
+    let mut inbox = Inbox::default();
+    let senders = 2 * MAX_ALL_REFUSALS / MAX_REFUSALS;
+    let name = |number: usize| Address::left_padding_from(&number.to_be_bytes());
+    for number in 0..senders {
+        inbox.offer(name(number), message(1, 1, 0, 1), Duration::ZERO, &mut Vec::new());
+        for seq in 0..MAX_REFUSALS as u64 {
+            inbox.refuse(&name(number), &[1; 16], Outcome { seq, code: "X".into() });
+        }
+    }
+    let remembered = |number| inbox.refusals(&name(number), &[1; 16]).count();
+    let in_all: usize = (0..senders).map(remembered).sum();
+    assert_eq!(in_all, MAX_ALL_REFUSALS);
+    assert_eq!((remembered(0), remembered(senders - 1)), (0, MAX_REFUSALS));
+}
+
+#[test]
+fn refusals_are_forgotten_when_their_sender_has_heard_of_them() {
+    let mut inbox = Inbox::default();
+    for seq in 1..=5 {
+        offer(&mut inbox, message(1, seq, seq - 1, 1));
+        inbox.refuse(&sender(1), &[1; 16], Outcome { seq, code: "X".into() });
+    }
+    assert_eq!(inbox.refusals(&sender(1), &[1; 16]).count(), 5);
+    offer(&mut inbox, message(1, 4, 0, 1));
+    let left: Vec<u64> = inbox.refusals(&sender(1), &[1; 16]).map(|outcome| outcome.seq).collect();
+    assert_eq!(left, [4, 5], "its sender still has the fourth");
+}
+
+#[test]
+fn a_sender_that_makes_up_streams_pushes_out_its_own() {
+    let mut inbox = Inbox::default();
+    inbox.offer(sender(2), message(9, 1, 0, 1), Duration::ZERO, &mut Vec::new());
+    for number in 0..MAX_STREAMS as u64 {
+        let stream = Bytes::from([number.to_be_bytes(), [0; 8]].concat());
+        let held = Message { stream, ..message(0, 2, 1, 1000) };
+        inbox.offer(sender(1), held, Duration::from_millis(number), &mut Vec::new());
+    }
+    assert_eq!(inbox.len(), SENDER_STREAMS + 1);
+    assert_eq!(inbox.next_seq(&sender(2), &[9; 16]), 2);
+    assert!(inbox.held_bytes() <= SENDER_STREAMS * 2000, "{}", inbox.held_bytes());
+}
+
+#[test]
+fn what_one_sender_holds_leaves_room_for_others_and_does_not_stay_for_ever() {
+    let mut inbox = Inbox::default();
+    let half = REORDER_BYTES / 2;
+    let mut hold = |who: u8, stream: u8, seconds: u64| {
+        let held = message(stream, 10, 9, half);
+        inbox.offer(sender(who), held, Duration::from_secs(seconds), &mut Vec::new())
+    };
+    let taken = (0..20).filter(|stream| hold(1, *stream, 0) == Offer::Held).count();
+    assert_eq!(
+        taken,
+        SENDER_HELD_BYTES / REORDER_BYTES * 2 - 1,
+        "the last does not fit with what is around it"
+    );
+    for who in 2..40 {
+        for stream in 0..5 {
+            hold(who, stream, 0);
+        }
+    }
+    assert_eq!(hold(50, 0, 1), Offer::Refused, "there is no room for anybody");
+    assert_eq!(hold(50, 0, 1 + HELD_IDLE.as_secs()), Offer::Held, "what was not heard of again gave way");
+    assert!(inbox.held_bytes() < 2 * half);
+}
+
+proptest! {
+    /// A naive sender whose frames are lost, repeated and reordered, and whose mail may expire at any moment, against
+    /// the inbox: what comes out ascends, and all that is never given up comes out in the end.
+    #[test]
+    fn any_network_delivers_in_order_and_once(
+        steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..200),
+        number in 1u64..40,
+    ) {
+        let mut inbox = Inbox::default();
+        let mut live: Vec<u64> = (1..=number).collect();
+        let mut wire: Vec<Message> = Vec::new();
+        let mut out: Vec<u64> = Vec::new();
+        let with_base = |live: &[u64], index: usize| {
+            let base = index.checked_sub(1).map_or(0, |previous| live[previous] + 1);
+            message(1, live[index], base, 1)
+        };
+        let mut gave_up = Vec::new();
+        let deliver = |inbox: &mut Inbox, out: &mut Vec<u64>, message: Message| {
+            let mut ready = Vec::new();
+            inbox.offer(sender(1), message, Duration::ZERO, &mut ready);
+            out.extend(ready.iter().map(|message| message.seq));
+        };
+        for (kind, at) in steps {
+            match kind {
+                0 if !live.is_empty() => wire.push(with_base(&live, at.index(live.len()))),
+                1 if !wire.is_empty() => { let message = wire[at.index(wire.len())].clone(); deliver(&mut inbox, &mut out, message); }
+                2 if !wire.is_empty() => { wire.remove(at.index(wire.len())); }
+                3 if !live.is_empty() => gave_up.push(live.remove(at.index(live.len()))),
+                _ => {}
+            }
+            let next = inbox.next_seq(&sender(1), &[1; 16]);
+            live.retain(|seq| *seq >= next);
+        }
+        while !live.is_empty() {
+            deliver(&mut inbox, &mut out, with_base(&live, 0));
+            let next = inbox.next_seq(&sender(1), &[1; 16]);
+            live.retain(|seq| *seq >= next);
+        }
+        prop_assert!(out.windows(2).all(|pair| pair[0] < pair[1]), "{out:?}");
+        for seq in 1..=number {
+            prop_assert!(out.contains(&seq) || gave_up.contains(&seq), "{seq} is lost");
+        }
+    }
+}

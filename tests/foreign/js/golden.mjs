@@ -1,0 +1,61 @@
+// Holds the reader against the golden bytes: they are accepted, lead to the values written beside them, and no bit of
+// what is signed can be turned over.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { bytesToHex, hexToBytes } from "@noble/hashes/utils.js";
+import { bindingHash, kadKey, messageId, readAck, readBinding, readFrame, readRecord } from "./reader.mjs";
+import { decode } from "./wire.mjs";
+
+const fixtures = new URL("../../../fixtures/envelopes/", import.meta.url);
+const load = (name) => readFileSync(new URL(name, fixtures), "utf8");
+const golden = (name) => hexToBytes(load(`${name}.hex`).replaceAll("\n", ""));
+const values = Object.fromEntries(
+  load("values.txt")
+    .trim()
+    .split("\n")
+    .map((line) => line.split(" = ")),
+);
+
+const there = { network: "dev", nowMs: 1_767_225_600_000, topic: "builds" };
+const nodeKey = hexToBytes(values.node_key);
+const readers = {
+  binding: (bytes) => readBinding(bytes, there),
+  record: (bytes) => readRecord(bytes, { ...there, address: values.address }),
+  frame: (bytes) => readFrame(bytes, there),
+  ack: (bytes) => readAck(bytes, nodeKey),
+};
+
+const binding = readers.binding(golden("binding"));
+assert.equal(bytesToHex(bindingHash(binding)), values.binding_signing_hash);
+assert.equal(bytesToHex(binding.node_key), values.node_key);
+assert.equal(bytesToHex(kadKey("dev", values.address)), values.kad_key);
+
+const { record, ...owner } = readers.record(golden("record"));
+assert.deepEqual(owner, { from: values.address, peerId: values.peer_id });
+assert.deepEqual([record.name, record.role, record.topics], ["Ada", 1n, ["builds"]]);
+
+const frame = readers.frame(golden("frame"));
+assert.deepEqual([frame.from, frame.peerId], [values.address, values.peer_id]);
+assert.equal(new TextDecoder().decode(frame.messages[0].data), '{"choice":"yes"}');
+assert.deepEqual(frame.acks.map(bytesToHex), [bytesToHex(golden("ack"))]);
+
+assert.deepEqual(messageId({ topic: "/p2p-node/dev/builds", data: golden("frame") }), golden("gossip_id"));
+
+const ack = readers.ack(golden("ack"));
+assert.deepEqual([ack.streams[0].cumulative, ack.streams[0].outcomes[0].code], [7n, "PEER_REJECTED"]);
+assert.deepEqual(decode("MailResponse", golden("mail_response")).ack, golden("ack"));
+assert.deepEqual(decode("Hello", golden("hello")).record, golden("record"));
+
+let flips = 0;
+for (const [name, read] of Object.entries(readers)) {
+  const bytes = golden(name);
+  for (let bit = 0; bit < bytes.length * 8; bit++) {
+    bytes[bit >> 3] ^= 1 << (bit & 7);
+    assert.throws(() => read(bytes), `${name} with bit ${bit} turned over`);
+    bytes[bit >> 3] ^= 1 << (bit & 7);
+    flips++;
+  }
+  for (let length = 0; length < bytes.length; length++)
+    assert.throws(() => read(bytes.subarray(0, length)), `${name} cut to ${length}`);
+}
+console.log(JSON.stringify({ type: "golden", flips }));

@@ -1,0 +1,122 @@
+// A node of another implementation, js-libp2p, in our network: a Kademlia client, and a gossipsub peer that checks what
+// it passes on. Commands on stdin and events on stdout are JSON lines; it ends when stdin does.
+import { createInterface } from "node:readline";
+import { gossipsub } from "@libp2p/gossipsub";
+import { identify } from "@libp2p/identify";
+import { kadDHT, passthroughMapper } from "@libp2p/kad-dht";
+import { noise } from "@libp2p/noise";
+import { ping } from "@libp2p/ping";
+import { tcp } from "@libp2p/tcp";
+import { yamux } from "@libp2p/yamux";
+import { multiaddr } from "@multiformats/multiaddr";
+import { bytesToHex, hexToBytes } from "@noble/hashes/utils.js";
+import { createLibp2p } from "libp2p";
+import { kadKey, messageId, readFrame, readRecord } from "./reader.mjs";
+
+// js-libp2p calls this function of ES2024, which Node.js 20 lacks.
+Promise.withResolvers ??= function () {
+  let resolve, reject;
+  const promise = new this((yes, no) => ([resolve, reject] = [yes, no]));
+  return { promise, resolve, reject };
+};
+
+const NETWORK = "dev";
+const PREFIX = `/p2p-node/${NETWORK}/`;
+
+const say = (event) => {
+  const plain = (_, value) =>
+    typeof value === "bigint" ? Number(value) : value instanceof Uint8Array ? bytesToHex(value) : value;
+  process.stdout.write(JSON.stringify(event, plain) + "\n");
+};
+
+const node = await createLibp2p({
+  addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
+  transports: [tcp()],
+  connectionEncrypters: [noise()],
+  streamMuxers: [yamux()],
+  // Whoever it is to know, the test names.
+  connectionGater: { denyDialMultiaddr: (addr) => !addr.toString().startsWith("/ip4/127.0.0.1/tcp/") },
+  services: {
+    identify: identify(),
+    ping: ping(),
+    pubsub: gossipsub({
+      globalSignaturePolicy: "StrictNoSign",
+      msgIdFn: messageId,
+      asyncValidation: true,
+      fallbackToFloodsub: false,
+    }),
+    dht: kadDHT({ protocol: `${PREFIX}kad/1`, clientMode: true, peerInfoMapper: passthroughMapper }),
+  },
+});
+const { pubsub, dht } = node.services;
+
+// What was heard and is neither passed on nor refused yet, by topic; topics whose messages wait for `release`.
+const waiting = new Map();
+const held = new Set();
+
+const judge = (topic, { msgId, propagationSource }, verdict) => {
+  pubsub.reportMessageValidationResult(msgId, propagationSource.toString(), verdict);
+  say({ type: "judged", topic, verdict });
+};
+
+pubsub.addEventListener("gossipsub:message", ({ detail }) => {
+  const topic = detail.msg.topic.slice(PREFIX.length);
+  const data = Uint8Array.from(detail.msg.data); // It may be a Buffer, which shows itself in its own way.
+  const here = { network: NETWORK, topic, nowMs: Date.now() };
+  try {
+    const read = topic === "agent-announcements" ? readRecord(data, here) : readFrame(data, here);
+    const texts = read.messages?.map((message) => new TextDecoder().decode(message.data));
+    say({ type: "heard", topic, via: detail.propagationSource.toString(), bytes: data, texts, ...read });
+  } catch (error) {
+    say({ type: "refused", topic, reason: error.message });
+    return judge(topic, detail, "reject");
+  }
+  if (held.has(topic)) waiting.set(topic, [...(waiting.get(topic) ?? []), detail]);
+  else judge(topic, detail, "accept");
+});
+
+// The library's own lookup wants keys that begin with a namespace, so the servers found are asked one by one.
+async function lookup(address) {
+  const key = kadKey(NETWORK, address);
+  const options = { signal: AbortSignal.timeout(5000) };
+  for await (const found of dht.getClosestPeers(key, options)) {
+    if (found.name !== "FINAL_PEER") continue;
+    const request = { type: "GET_VALUE", key };
+    for await (const { record, from } of dht.network.sendRequest(found.peer.id, request, options)) {
+      if (!record) continue;
+      const read = readRecord(record.value, { network: NETWORK, address, nowMs: Date.now() });
+      const addrs = read.record.addrs.map((addr) => `${multiaddr(addr)}/p2p/${read.peerId}`);
+      return { server: from.toString(), ...read, addrs };
+    }
+  }
+  throw new Error("no record");
+}
+
+const commands = {
+  dial: async ({ addr }) => ({ peer: (await node.dial(multiaddr(addr))).remotePeer.toString() }),
+  subscribe: ({ topic }) => pubsub.subscribe(PREFIX + topic),
+  mesh: ({ topic }) => ({ mesh: pubsub.getMeshPeers(PREFIX + topic) }),
+  servers: async () => ({ servers: dht.routingTable.size }),
+  lookup: ({ address }) => lookup(address),
+  publish: async ({ topic, bytes }) => {
+    await pubsub.publish(PREFIX + topic, hexToBytes(bytes));
+  },
+  hold: ({ topic }) => void held.add(topic),
+  release: ({ topic }) => {
+    held.delete(topic);
+    for (const detail of waiting.get(topic) ?? []) judge(topic, detail, "accept");
+    waiting.delete(topic);
+  },
+};
+
+say({ type: "ready", peerId: node.peerId.toString(), addrs: node.getMultiaddrs().map(String) });
+for await (const line of createInterface({ input: process.stdin })) {
+  const { type, id, ...command } = JSON.parse(line);
+  try {
+    say({ type: "done", id, ...(await commands[type](command)) });
+  } catch (error) {
+    say({ type: "failed", id, reason: String(error) });
+  }
+}
+await node.stop();
+process.exit(0);

@@ -1,0 +1,111 @@
+//! Payloads that are meant to be read by the victim's parent as something else than a message.
+
+use bytes::Bytes;
+use p2p_node::core::envelope::{Message, Response, Scope};
+use serde_json::{Value, json};
+
+use crate::forge::{Forger, messages, topic};
+use crate::peer::Hostile;
+use crate::scene::{Scene, TOPIC, VICTIM};
+
+const EVENTS: [&str; 8] =
+    ["message", "error", "ready", "result", "closing", "log", "peer_discovered", "delivery"];
+
+/// What no line can carry.
+fn impossible() -> Vec<(&'static str, Bytes)> {
+    let deep = |open: &str, close: &str| Bytes::from(open.repeat(32) + &close.repeat(32));
+    vec![
+        ("a line of its own", Bytes::from_static(b"1\n{\"type\":\"closing\",\"reason\":\"signal\"}")),
+        ("a line inside a string", Bytes::from_static(b"\"\n{\\\"type\\\":\\\"ready\\\"}\"")),
+        ("a carriage return", Bytes::from_static(b"1\r2")),
+        ("an escape sequence", Bytes::from_static(b"\"\x1b[2J\"")),
+        ("a zero byte", Bytes::from_static(b"\"\0\"")),
+        (
+            "a field of the event",
+            Bytes::from_static(b"1,\"from\":\"0x0000000000000000000000000000000000000000\""),
+        ),
+        ("the end of the event", Bytes::from_static(b"1}")),
+        ("two values", Bytes::from_static(b"1 2")),
+        ("space around", Bytes::from_static(b" 1")),
+        ("nothing", Bytes::new()),
+        ("half an object", Bytes::from_static(b"{\"a\":1")),
+        ("no JSON", Bytes::from_static(b"NaN")),
+        ("no UTF-8", Bytes::from_static(b"\"\xff\xfe\"")),
+        ("a surrogate in UTF-8", Bytes::from_static(b"\"\xed\xa0\x80\"")),
+        ("half a surrogate pair", Bytes::from_static(b"\"\\ud800\"")),
+        ("the other half first", Bytes::from_static(b"[\"\\udc00\\ud800\"]")),
+        ("a number beyond all", Bytes::from_static(b"1e999")),
+        ("a number of too many digits", Bytes::from("9".repeat(5000))),
+        ("arrays too deep", deep("[", "]")),
+        ("objects too deep", Bytes::from("{\"a\":".repeat(32) + "1" + &"}".repeat(32))),
+    ]
+}
+
+/// What is odd and must come out as what it is.
+fn odd() -> Vec<(&'static str, String)> {
+    vec![
+        ("separators of lines", "\"a\u{2028}b\u{2029}c\u{85}d\"".to_owned()),
+        ("an escaped newline", r#""a\n{\"type\":\"ready\"}""#.to_owned()),
+        ("an escaped escape sequence", r#""\u001b[2J\u0000""#.to_owned()),
+        ("the look of an event", r#"{"type":"closing","reason":"signal","seq":1}"#.to_owned()),
+        ("a surrogate pair", r#""\ud83d\ude00""#.to_owned()),
+        ("the largest number", "1.7976931348623157e308".to_owned()),
+        ("as deep as may be", "[".repeat(31) + &"]".repeat(31)),
+    ]
+}
+
+/// Texts beside the payload, which a sender of ours would refuse to send.
+fn dressed(message: &mut Message) {
+    message.kind = "k\n{\"type\":\"ready\"}".to_owned();
+    message.reply_to = "r\u{2028}\u{1b}[2J".to_owned();
+    message.conversation = "c\",\"from\":\"0x0".to_owned();
+}
+
+/// The only line that came is the message; every line was JSON, or the reader would have ended the test.
+fn only_message(said: Vec<Value>, what: &str) -> Value {
+    assert_eq!(said.len(), 1, "{what}: {said:#?}");
+    assert_eq!(said[0]["type"], "message", "{what}: {said:#?}");
+    said[0].clone()
+}
+
+async fn mail(hostile: &mut Hostile, scene: &Scene, scope: Scope, data: Bytes) -> Option<Response> {
+    let frame = hostile.forger.frame(scope, data, |body| dressed(&mut messages(body)[0]));
+    hostile.mail(&scene.victim, frame).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn no_payload_becomes_a_line_of_its_own() {
+    let mut scene = Scene::new("full");
+    let victim = Forger::new(VICTIM);
+    let mut hostile = Hostile::meet(Forger::new(0x40), &scene.victim).await;
+    hostile.subscribed(&scene.victim, TOPIC).await;
+    scene.victim.said(&EVENTS);
+    scene.honest.said(&EVENTS);
+    for (number, (what, data)) in (1..).zip(impossible()) {
+        let answer = mail(&mut hostile, &scene, victim.scope(), data.clone()).await;
+        assert!(matches!(answer, Some(Response::Ack(_))), "{what}: settled by refusing it, {answer:?}");
+        assert_eq!(scene.victim.counter("mail_refused"), number, "{what}");
+        // The frame is authentic: it is passed on, and refused again by whoever would have to tell it.
+        let frame = hostile.forger.frame(topic(TOPIC), data, |body| dressed(&mut messages(body)[0]));
+        hostile.publish(TOPIC, frame).await;
+        scene.victim.until_counted("broadcasts_refused", number);
+        scene.honest.until_counted("broadcasts_refused", number);
+        let said = [scene.victim.said(&EVENTS), scene.honest.said(&EVENTS)].concat();
+        assert!(said.is_empty(), "{what}: {said:#?}");
+    }
+    for (what, data) in odd() {
+        let wanted: Value = serde_json::from_str(&data).unwrap();
+        mail(&mut hostile, &scene, victim.scope(), data.clone().into()).await;
+        let told = only_message(scene.victim.said(&EVENTS), what);
+        assert_eq!((&told["data"], &told["from"]), (&wanted, &json!(hostile.forger.address())), "{what}");
+        assert_eq!(told["kind"], "k\n{\"type\":\"ready\"}");
+        assert_eq!(told["conversationId"], "c\",\"from\":\"0x0");
+        hostile.publish(TOPIC, hostile.forger.frame(topic(TOPIC), data, |_| {})).await;
+        for node in [&mut scene.victim, &mut scene.honest] {
+            let told = node.child.expect(what, |event| event["type"] == "message");
+            assert_eq!((&told["data"], &told["topic"]), (&wanted, &json!(TOPIC)), "{what}");
+        }
+    }
+    scene.nothing_said(&EVENTS);
+    scene.still_honest();
+}

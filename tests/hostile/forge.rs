@@ -1,0 +1,190 @@
+//! Records, frames and acks as their owner would make them, for a test to spoil.
+
+use std::cell::Cell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use p2p_node::core::directory::record::{RECORD_DOMAIN, Record, kad_key};
+use p2p_node::core::envelope::frame::FRAME_DOMAIN;
+use p2p_node::core::envelope::{
+    Ack, Batch, FrameBody, Message, Payload, Scope, Stage, StreamAck, WIRE_VERSION, sign_ack, sign_frame,
+};
+use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
+use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
+use p2p_node_protocol::Role;
+
+/// Bytes of the signature that stands before everything signed.
+pub const SIGNATURE: usize = 64;
+
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+/// All the keys of one agent.
+pub struct Forger {
+    pub agent: AgentKey,
+    pub node: NodeKey,
+    boot: u64,
+    counter: Cell<u64>,
+}
+
+impl Forger {
+    /// The keys that a real node has which is given the test key of the same number.
+    pub fn new(number: u8) -> Self {
+        Forger::with_node(number, NodeKey::derive(&[number; 32], "dev", "", 0))
+    }
+
+    pub fn with_node(number: u8, node: NodeKey) -> Self {
+        Forger {
+            agent: AgentKey::from_bytes(&[number; 32]).unwrap(),
+            node,
+            boot: now_ms(),
+            counter: Cell::new(0),
+        }
+    }
+
+    pub fn address(&self) -> String {
+        self.agent.address().to_string()
+    }
+
+    pub fn kad_key(&self) -> Bytes {
+        Bytes::copy_from_slice(&kad_key("dev", &self.agent.address()))
+    }
+
+    pub fn plain_binding(&self) -> Binding {
+        let now = now_ms() / 1000;
+        Binding {
+            account: self.agent.address(),
+            chain_id: 0,
+            peer_id: self.node.peer_id(),
+            node_key: self.node.public(),
+            network: "dev".to_owned(),
+            generation: 0,
+            not_before: now,
+            not_after: now + BINDING_LIFE_SECS,
+        }
+    }
+
+    pub fn binding(&self, change: impl FnOnce(&mut Binding)) -> SignedBinding {
+        let mut binding = self.plain_binding();
+        change(&mut binding);
+        self.agent.bind(binding).unwrap()
+    }
+
+    /// Says that our node speaks for `other`, under a signature of our own agent.
+    pub fn stolen_binding(&self, other: &Forger) -> SignedBinding {
+        let mut stolen = self.binding(|_| {});
+        stolen.binding.account = other.agent.address();
+        stolen
+    }
+
+    pub fn plain_record(&self) -> Record {
+        let now = now_ms();
+        Record {
+            network: "dev".to_owned(),
+            binding: self.binding(|_| {}),
+            seq: now,
+            issued_at_ms: now,
+            expires_at_ms: now + 3_600_000,
+            addrs: Vec::new(),
+            kem: None,
+            role: Role::Full,
+            name: String::new(),
+            capabilities: Vec::new(),
+            topics: Vec::new(),
+        }
+    }
+
+    pub fn record(&self, change: impl FnOnce(&mut Record)) -> Bytes {
+        let mut record = self.plain_record();
+        change(&mut record);
+        record.sign(&self.node).unwrap()
+    }
+
+    /// Signs these bytes as a record, whatever they are.
+    pub fn sign_record(&self, body: &[u8]) -> Bytes {
+        self.node.sign_whole(RECORD_DOMAIN, body)
+    }
+
+    /// Signs these bytes as a frame, whatever they are.
+    pub fn sign_frame(&self, body: &[u8]) -> Bytes {
+        self.node.sign_whole(FRAME_DOMAIN, body)
+    }
+
+    pub fn body(&self, scope: Scope, data: impl Into<Bytes>) -> FrameBody {
+        self.counter.set(self.counter.get() + 1);
+        let counter = self.counter.get();
+        let message = Message { stream: stream(1), seq: counter, data: data.into(), ..Message::default() };
+        FrameBody {
+            version: WIRE_VERSION,
+            network: "dev".to_owned(),
+            scope: Some(scope),
+            binding: self.binding(|_| {}).encode(),
+            boot: self.boot,
+            counter,
+            created_at_ms: now_ms(),
+            payload: Some(Payload::Plain(Batch { messages: vec![message], acks: Vec::new() })),
+        }
+    }
+
+    /// A frame with one message.
+    pub fn frame(&self, scope: Scope, data: impl Into<Bytes>, change: impl FnOnce(&mut FrameBody)) -> Bytes {
+        let mut body = self.body(scope, data);
+        change(&mut body);
+        sign_frame(&body, &self.node)
+    }
+
+    /// A frame with acks and nothing else.
+    pub fn ack_frame(&self, scope: Scope, acks: Vec<Bytes>, change: impl FnOnce(&mut FrameBody)) -> Bytes {
+        self.frame(scope, "", |body| {
+            body.payload = Some(Payload::Plain(Batch { messages: Vec::new(), acks }));
+            change(body);
+        })
+    }
+
+    /// Says, under our signature, that everything on a stream of `sender` has arrived.
+    pub fn ack(&self, sender: &Forger, stream: &Bytes) -> Bytes {
+        let streams = vec![StreamAck {
+            stream: stream.clone(),
+            cumulative: u64::MAX,
+            bitmap: Bytes::new(),
+            outcomes: Vec::new(),
+        }];
+        let ack = Ack {
+            version: WIRE_VERSION,
+            network: "dev".to_owned(),
+            account: Bytes::copy_from_slice(sender.agent.address().as_slice()),
+            streams,
+            stage: Stage::Stored.into(),
+            created_at_ms: now_ms(),
+        };
+        sign_ack(&ack, &self.node)
+    }
+
+    /// Where mail to this agent's node is heard.
+    pub fn scope(&self) -> Scope {
+        Scope::NodeKey(Bytes::copy_from_slice(&self.node.public()))
+    }
+}
+
+pub fn stream(number: u8) -> Bytes {
+    Bytes::from(vec![number; 16])
+}
+
+pub fn topic(name: &str) -> Scope {
+    Scope::Topic(name.to_owned())
+}
+
+pub fn messages(body: &mut FrameBody) -> &mut Vec<Message> {
+    match &mut body.payload {
+        Some(Payload::Plain(batch)) => &mut batch.messages,
+        other => panic!("not plain: {other:?}"),
+    }
+}
+
+/// With one bit turned over.
+pub fn bent(bytes: &Bytes, at: usize) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    bytes[at] ^= 1;
+    bytes.into()
+}

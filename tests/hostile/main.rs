@@ -1,0 +1,25 @@
+//! The real binary among peers who do wrong on purpose, with an honest peer beside it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests fail by panicking, and forge by the clock"
+)]
+
+mod acks;
+#[allow(dead_code, reason = "it serves other tests too")]
+#[path = "../process/child.rs"]
+mod child;
+mod data;
+mod dht;
+mod flood;
+mod forge;
+mod frames;
+#[allow(dead_code, reason = "it serves other tests too")]
+#[path = "../swarm/node.rs"]
+mod node;
+mod peer;
+mod raw;
+mod records;
+mod replay;
+mod scene;

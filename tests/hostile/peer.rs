@@ -1,0 +1,149 @@
+//! A peer that does wrong on command: it says whatever it is told to, by every way that a node has.
+
+use bytes::Bytes;
+use p2p_node::core::effect::Network;
+use p2p_node::core::envelope::{Hello, MailResponse, Response, WIRE_VERSION};
+use p2p_node::core::input::{Input, PublishOutcome};
+use p2p_node::io::swarm::SwarmConfig;
+use p2p_node_protocol::Role;
+use prost::Message as _;
+use std::time::Duration;
+
+use crate::forge::Forger;
+use crate::node::{Node, config};
+use crate::scene::Real;
+
+const TOPICS: [&str; 2] = ["agent-announcements", "agent-messages"];
+
+pub struct Hostile {
+    pub forger: Forger,
+    pub node: Node,
+    tokens: u64,
+}
+
+impl Hostile {
+    /// Listens, and serves the DHT if it is a bootstrap node.
+    pub async fn start(forger: Forger, role: Role) -> Self {
+        let config = SwarmConfig { seed: forger.node.seed(), ..config(0, role) };
+        let node = Node::listening(config).await;
+        Hostile { forger, node, tokens: 0 }
+    }
+
+    /// Connects, and waits until it may publish what the real node subscribes to.
+    pub async fn meet(forger: Forger, real: &Real) -> Self {
+        let mut hostile = Hostile::start(forger, Role::Full).await;
+        hostile.connect(real).await;
+        hostile
+    }
+
+    pub async fn connect(&mut self, real: &Real) {
+        let peer = real.peer();
+        self.node.apply(Network::Dial { peer, addrs: real.addrs() }).await;
+        self.node
+            .expect("connection", |input| {
+                matches!(input, Input::Connected { peer: other, .. } if *other == peer).then_some(())
+            })
+            .await;
+        for topic in TOPICS {
+            self.subscribed(real, topic).await;
+        }
+    }
+
+    /// Waits until the real node is known to subscribe.
+    pub async fn subscribed(&mut self, real: &Real, wanted: &str) {
+        let other = real.peer();
+        self.node
+            .expect(wanted, |input| match input {
+                Input::PeerSubscribed { peer, topic } => (*peer == other && topic == wanted).then_some(()),
+                _ => None,
+            })
+            .await;
+    }
+
+    /// Waits until the real node is known to serve the DHT.
+    pub async fn served_by(&mut self, real: &Real) {
+        let server = real.peer();
+        self.node
+            .expect("server", |input| {
+                matches!(input, Input::ServerKnown { peer } if *peer == server).then_some(())
+            })
+            .await;
+    }
+
+    /// Sends a frame of mail; what is answered, if anything is.
+    pub async fn mail(&mut self, real: &Real, frame: Bytes) -> Option<Response> {
+        self.tokens += 1;
+        let token = self.tokens;
+        self.node.apply(Network::SendMail { token, peer: real.peer(), frame }).await;
+        let answer = self
+            .node
+            .expect("answer", |input| match input {
+                Input::MailAnswered { token: other, outcome } if *other == token => Some(outcome.clone()),
+                _ => None,
+            })
+            .await;
+        MailResponse::decode(answer.ok()?).unwrap().response
+    }
+
+    /// Sends a frame of mail that must be refused; with which code.
+    pub async fn refused_mail(&mut self, real: &Real, frame: Bytes) -> String {
+        match self.mail(real, frame).await {
+            Some(Response::Refused(refused)) => refused.code,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    pub async fn publish(&mut self, topic: &str, data: Bytes) -> PublishOutcome {
+        self.node.apply(Network::Publish { token: 0, topic: topic.to_owned(), data }).await;
+        self.node.published().await
+    }
+
+    /// Says hello with this record, and waits for the hello that comes back.
+    pub async fn hello(&mut self, real: &Real, record: Bytes) {
+        self.hello_as(real, record, |_| {}).await;
+    }
+
+    pub async fn hello_as(&mut self, real: &Real, record: Bytes, change: impl FnOnce(&mut Hello)) {
+        let mut hello = Hello {
+            version: WIRE_VERSION,
+            network: "dev".to_owned(),
+            record,
+            agent_version: "p2p-node/hostile".to_owned(),
+        };
+        change(&mut hello);
+        self.node.apply(Network::SendHello { peer: real.peer(), body: hello.encode_to_vec().into() }).await;
+        self.node.expect("hello", |input| matches!(input, Input::HelloAnswered { .. }).then_some(())).await;
+    }
+
+    /// Offers a value to the DHT servers that it knows.
+    pub async fn put(&mut self, key: Bytes, value: Bytes) -> bool {
+        let lifetime = Duration::from_secs(3600);
+        self.node.apply(Network::PutRecord { key, value, lifetime }).await;
+        self.node
+            .expect("end of put", |input| match input {
+                Input::RecordPut { stored } => Some(*stored),
+                _ => None,
+            })
+            .await
+    }
+
+    /// What the DHT servers that it knows have under a key.
+    pub async fn get(&mut self, key: Bytes) -> Vec<Bytes> {
+        self.tokens += 1;
+        let token = self.tokens;
+        self.node.apply(Network::GetRecord { token, key }).await;
+        self.node
+            .expect("end of query", |input| {
+                matches!(input, Input::QueryEnded { token: other } if *other == token).then_some(())
+            })
+            .await;
+        let mut found = Vec::new();
+        while let Some(value) = self.node.take_earlier(|input| match input {
+            Input::RecordFound { token: other, value } if *other == token => Some(value.clone()),
+            _ => None,
+        }) {
+            found.push(value);
+        }
+        found
+    }
+}

@@ -1,0 +1,96 @@
+//! From a seed to a scenario.
+
+use std::time::Duration;
+
+use p2p_node_protocol::{Priority, Route};
+
+use crate::rng::Rng;
+use crate::scenario::{Honesty, Links, Operation, Scenario};
+
+/// The scenario that belongs to a seed.
+pub fn scenario(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed).fork(1);
+    let servers = 1 + rng.below(3);
+    let nodes = servers + 2 + rng.below(9);
+    let run = rng.between(Duration::from_secs(60), Duration::from_secs(240));
+    let mut operations = vec![(Duration::from_secs(1), Operation::Traffic(100 + rng.below(1500) as u32))];
+    let number = 3 + rng.below(20);
+    for _ in 0..number {
+        let at = round(rng.between(Duration::from_secs(2), run));
+        let operation = operation(&mut rng, nodes, servers, at, run, &mut operations);
+        operations.push((at, operation));
+    }
+    operations.sort_by_key(|(at, _)| *at);
+    Scenario { seed, nodes, servers, links: links(&mut rng), run: round(run), operations }
+}
+
+fn round(time: Duration) -> Duration {
+    Duration::from_millis(time.as_millis() as u64)
+}
+
+fn links(rng: &mut Rng) -> Links {
+    let least = Duration::from_millis(rng.below(20) as u64);
+    let most = least + Duration::from_millis(rng.below(150) as u64);
+    let some = |rng: &mut Rng, most: usize| if rng.permille(500) { rng.below(most) as u32 } else { 0 };
+    Links { least, most, loss: some(rng, 200), twice: some(rng, 50), late: some(rng, 200) }
+}
+
+/// Something to do, with what undoes it put among the operations.
+fn operation(
+    rng: &mut Rng,
+    nodes: usize,
+    servers: usize,
+    at: Duration,
+    run: Duration,
+    operations: &mut Vec<(Duration, Operation)>,
+) -> Operation {
+    let node = rng.below(nodes);
+    let later =
+        |rng: &mut Rng| round((at + rng.between(Duration::from_secs(1), Duration::from_secs(90))).min(run));
+    match rng.below(14) {
+        0..=2 => {
+            let start = Operation::Start {
+                node,
+                keeping: rng.permille(500),
+                moved: node >= servers && rng.permille(500),
+            };
+            operations.push((later(rng), start));
+            Operation::Crash(node)
+        }
+        3 => {
+            operations.push((later(rng), Operation::Heal));
+            let first = rng.below(nodes);
+            Operation::Part { first, last: first + rng.below(nodes - first) }
+        }
+        4 => Operation::Cut(node, rng.below(nodes)),
+        5 => {
+            operations.push((later(rng), Operation::Unmute(node)));
+            Operation::Mute(node)
+        }
+        6 => {
+            let honesty = if rng.permille(500) { Honesty::Silent } else { Honesty::Lying };
+            Operation::Serve(rng.below(servers), honesty)
+        }
+        7 => Operation::Replay(1 + rng.below(100) as u32),
+        8 => {
+            let by = [-3_600_000, -600_000, -20_000, 20_000, 600_000, 3_600_000][rng.below(6)];
+            Operation::Clock(node, by)
+        }
+        9 => Operation::Pool(rng.below(300) as u32),
+        10 => {
+            let start = Operation::Start { node, keeping: rng.permille(500), moved: false };
+            operations.push((later(rng), start));
+            Operation::Eof(node)
+        }
+        11 => Operation::Links(links(rng)),
+        _ => Operation::Burst {
+            from: node,
+            to: rng.below(nodes),
+            count: 1 + rng.below(400) as u32,
+            bytes: [10, 256, 5_000][rng.below(3)],
+            priority: [Priority::Low, Priority::Medium, Priority::High][rng.below(3)],
+            route: [Route::Auto, Route::Direct, Route::Gossip][rng.below(3)],
+            ttl: Duration::from_secs([5, 30, 120][rng.below(3)]),
+        },
+    }
+}

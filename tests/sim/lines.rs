@@ -1,0 +1,225 @@
+//! What parents are told, and whether it may be so.
+
+use std::time::Duration;
+
+use p2p_node::core::effect::ExitCode;
+use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Message};
+
+use crate::parent::Name;
+use crate::world::World;
+
+/// A command that takes no time of its own is answered within this much, by a parent that reads.
+const ANSWERED: Duration = Duration::from_secs(10);
+
+impl World {
+    /// Has a parent read all that is there; how many lines.
+    pub fn read(&mut self, node: usize) -> usize {
+        let lines = std::mem::take(&mut self.nodes[node].parent.unread);
+        let number = lines.len();
+        for line in lines {
+            self.line(node, line);
+        }
+        number
+    }
+
+    fn line(&mut self, node: usize, line: Event) {
+        match line {
+            Event::Ready(_) => self.nodes[node].parent.ready = true,
+            Event::Message(message) => self.message(node, &message),
+            Event::Result(answer) => {
+                self.terminal(node, &answer.id);
+                if let (Id::Number(serial), Some(message_id)) = (&answer.id, answer.message_id)
+                    && answer.delivery.is_some()
+                {
+                    let serial = *serial as u64;
+                    self.nodes[node].parent.accepted.insert(message_id, serial);
+                    self.hold_to(node, serial);
+                }
+            }
+            Event::Error(error) => self.error(node, &error),
+            Event::Delivery(delivery) => self.delivery(node, &delivery),
+            Event::Overflow(overflow) => {
+                self.report.dropped += overflow.dropped.topic_message;
+            }
+            _ => {}
+        }
+    }
+
+    fn error(&mut self, node: usize, error: &ErrorEvent) {
+        if let Some(id) = &error.id {
+            self.terminal(node, id);
+            if let Id::Number(serial) = id {
+                // A send that was refused is no mail.
+                if self.nodes[node].parent.mails.remove(&(*serial as u64)).is_some() {
+                    self.report.refused += 1;
+                }
+            }
+        }
+        match error.code {
+            ErrorCode::IdentityConflict | ErrorCode::IdentitySuperseded | ErrorCode::Internal => {
+                self.breaks("nothing of an honest world is an error", node, error.message.clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn terminal(&mut self, node: usize, id: &Id) {
+        if self.nodes[node].parent.open.remove(id).is_none() {
+            self.breaks("every id has one terminal line", node, format!("another for {id}"));
+        }
+    }
+
+    fn message(&mut self, node: usize, message: &Message) {
+        let (from, life, serial, to, _pad): (usize, u32, u64, usize, String) =
+            serde_json::from_str(message.data.get()).expect("what parents send");
+        let name: Name = (from, life, serial);
+        let what = || format!("{name:?} to {to} from {}", message.from);
+        if self.nodes[from].address != message.from {
+            return self.breaks("a message has its sender's name", node, what());
+        }
+        if message.topic.is_none() && to != node {
+            return self.breaks("mail reaches whom it was for", node, what());
+        }
+        let parent = &mut self.nodes[node].parent;
+        if !parent.received.insert(name) {
+            return self.breaks("a message takes effect once", node, what());
+        }
+        if !parent.ever.insert(name) {
+            self.report.again_after_crash += 1;
+        }
+        parent.owed.remove(&name);
+        if message.topic.is_some() {
+            self.report.broadcasts_received += 1;
+            return;
+        }
+        let latest = parent.latest.entry((from, life, message.priority)).or_default();
+        if std::mem::replace(latest, serial) > serial {
+            return self.breaks("mail keeps its order in its priority", node, what());
+        }
+        self.report.received += 1;
+        let sender = &self.nodes[from].parent;
+        if sender.life == life
+            && let Some(mail) = sender.mails.get(&serial)
+        {
+            let latency = self.now - mail.asked;
+            self.report.latencies.push(latency.as_millis() as u32);
+        }
+    }
+
+    fn delivery(&mut self, node: usize, delivery: &Delivery) {
+        let parent = &mut self.nodes[node].parent;
+        let Some(serial) = parent.accepted.remove(&delivery.message_id) else {
+            // Of broadcasts, which nobody is held to.
+            let broadcast = delivery.code == Some(ErrorCode::NoSubscribers)
+                || delivery.state == DeliveryState::Failed && delivery.attempts == 0;
+            if !broadcast {
+                let what = format!("another for {}", delivery.message_id);
+                self.breaks("accepted mail has one delivery", node, what);
+            }
+            return;
+        };
+        let Some(mail) = parent.mails.remove(&serial) else {
+            return self.breaks("accepted mail has one delivery", node, format!("another for {serial}"));
+        };
+        let name = (node, parent.life, serial);
+        match delivery.state {
+            DeliveryState::Delivered => {
+                self.report.delivered += 1;
+                let recipient = &mut self.nodes[mail.to].parent;
+                if recipient.ever.contains(&name) {
+                    return;
+                }
+                if recipient.cut_short {
+                    // It may have been among what nobody read.
+                } else if recipient.reads {
+                    self.breaks("delivered means that it arrived", node, format!("{name:?} to {}", mail.to));
+                } else {
+                    recipient.owed.insert(name);
+                }
+            }
+            DeliveryState::Expired => self.report.expired += 1,
+            DeliveryState::Rejected => {
+                self.breaks("honest mail is not rejected", node, format!("{name:?} {:?}", delivery.code));
+            }
+            DeliveryState::Failed => self.report.failed += 1,
+        }
+        if self.resting_probe(serial, node) && delivery.state != DeliveryState::Delivered {
+            let what = format!("{name:?} to {} is {:?} {:?}", mail.to, delivery.state, delivery.code);
+            self.breaks("a world at rest delivers", node, what);
+        }
+    }
+
+    /// Accepted mail is told of when its time is over, by a node that lives to a parent that reads.
+    pub fn deadline(&mut self, node: usize, life: u32, serial: u64) {
+        let here = &self.nodes[node];
+        let pending = here.parent.mails.contains_key(&serial);
+        if here.life == life && here.core.is_some() && here.parent.reads && pending {
+            self.breaks("accepted mail is told of in its time", node, format!("mail {serial}"));
+        }
+    }
+
+    /// What holds after every step.
+    pub fn look_at(&mut self, node: usize) {
+        let here = &self.nodes[node];
+        let Some(core) = &here.core else { return };
+        let mut over = None;
+        for holding in core.census() {
+            self.report.held(holding);
+            if holding.size > holding.limit {
+                over = Some(holding);
+            }
+        }
+        if let Some(holding) = over {
+            self.breaks("what is held is bounded", node, format!("{holding:?}"));
+        }
+        let here = &self.nodes[node];
+        let Some(core) = &here.core else { return };
+        let told = here.parent.reads && here.parent.unread.is_empty() && here.parent.commands.is_empty();
+        let lines = core.census().iter().any(|holding| holding.name.starts_with("lines") && holding.size > 0);
+        if told && !lines {
+            let accepted = here.parent.mails.values().filter(|mail| mail.accepted).count();
+            let kept =
+                core.census().iter().find(|holding| holding.name == "mails in the outbox").map(|h| h.size);
+            if kept != Some(accepted) {
+                let what = format!("{accepted} accepted and not ended, {kept:?} in the outbox");
+                self.breaks("accepted mail does not vanish", node, what);
+            }
+        }
+    }
+
+    /// A node has ended by itself.
+    pub fn exited(&mut self, node: usize, code: ExitCode) {
+        self.read(node);
+        let here = &self.nodes[node];
+        if !here.parent.ended {
+            self.breaks("a node ends when it is told to", node, format!("{code:?}"));
+        } else if here.parent.reads && (!here.parent.mails.is_empty() || !here.parent.open.is_empty()) {
+            let what = format!("{} mails, {:?}", here.parent.mails.len(), here.parent.open);
+            self.breaks("all is told before the end", node, what);
+        }
+        self.report.exits += 1;
+        self.disappear(node);
+    }
+
+    /// What holds when everything has come to rest.
+    pub fn look_at_rest(&mut self) {
+        for node in 0..self.nodes.len() {
+            let parent = &self.nodes[node].parent;
+            let overdue: Vec<_> =
+                parent.open.iter().filter(|(_, asked)| **asked + ANSWERED < self.now).collect();
+            if !overdue.is_empty() {
+                let what = format!("none for {overdue:?}");
+                self.breaks("every id has one terminal line", node, what);
+            } else if !parent.owed.is_empty() {
+                let what = format!("{:?} did not", parent.owed);
+                self.breaks("delivered means that it arrived", node, what);
+            } else if !parent.mails.is_empty() {
+                let what = format!("{} were not", parent.mails.len());
+                self.breaks("accepted mail is told of in its time", node, what);
+            } else if !self.nodes[node].unjudged.is_empty() {
+                // Of those that were on their way when a connection ended, nobody has heard.
+                self.nodes[node].unjudged.clear();
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The parents: what each has asked for, what it was told, and what that must have been.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::time::Duration;
+
+use p2p_node_protocol::{Command, Event, Id, Priority, Request};
+
+/// Names one message in the whole world: who sent it, in which life, the how manyth.
+pub type Name = (usize, u32, u64);
+
+/// Mail that was asked for.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    pub to: usize,
+    pub asked: Duration,
+    pub ttl: Duration,
+    /// Whether the result said that it was accepted.
+    pub accepted: bool,
+}
+
+#[derive(Debug)]
+pub struct Parent {
+    pub life: u32,
+    pub reads: bool,
+    pub ready: bool,
+    /// Handed to the writer and not read.
+    pub unread: VecDeque<Event>,
+    /// Written, and not taken by the node.
+    pub commands: VecDeque<Request>,
+    /// The end of stdin comes after the last of them.
+    pub ends: bool,
+    pub ended: bool,
+    serial: u64,
+    /// Commands whose terminal line has not come.
+    pub open: BTreeMap<Id, Duration>,
+    /// Mail whose end was not told, by its serial number.
+    pub mails: BTreeMap<u64, Mail>,
+    pub accepted: BTreeMap<String, u64>,
+    /// Messages of this life.
+    pub received: HashSet<Name>,
+    /// Messages of all lives.
+    pub ever: HashSet<Name>,
+    /// The latest of each sender's life and priority.
+    pub latest: BTreeMap<(usize, u32, Priority), u64>,
+    /// Its node signed for them, and they have not come.
+    pub owed: BTreeSet<Name>,
+    /// A life ended before all that was told was read.
+    pub cut_short: bool,
+}
+
+impl Default for Parent {
+    fn default() -> Parent {
+        Parent {
+            life: 0,
+            reads: true,
+            ready: false,
+            unread: VecDeque::new(),
+            commands: VecDeque::new(),
+            ends: false,
+            ended: false,
+            serial: 0,
+            open: BTreeMap::new(),
+            mails: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            received: HashSet::new(),
+            ever: HashSet::new(),
+            latest: BTreeMap::new(),
+            owed: BTreeSet::new(),
+            cut_short: false,
+        }
+    }
+}
+
+impl Parent {
+    pub fn born(&mut self, life: u32) {
+        let (ever, reads, cut_short) = (std::mem::take(&mut self.ever), self.reads, self.cut_short);
+        *self = Parent { life, reads, ever, cut_short, ..Parent::default() };
+    }
+
+    pub fn died(&mut self) {
+        self.cut_short |= !self.owed.is_empty() || !self.unread.is_empty() || !self.reads;
+        self.owed.clear();
+        self.unread.clear();
+        self.commands.clear();
+        self.open.clear();
+        self.mails.clear();
+        self.accepted.clear();
+        self.ready = false;
+    }
+
+    pub fn next_serial(&self) -> u64 {
+        self.serial + 1
+    }
+
+    pub fn serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// Writes a command, to be answered.
+    pub fn ask(&mut self, command: Command, now: Duration) -> u64 {
+        let serial = self.serial();
+        let id = Id::Number(serial as i64);
+        self.open.insert(id.clone(), now);
+        self.commands.push_back(Request { id: Some(id), command });
+        serial
+    }
+}
