@@ -220,9 +220,10 @@ impl Config {
 /// # Errors
 /// When there is no such file, or it cannot be used.
 pub fn private_key_in(path: &Path) -> Result<Option<Secret>, ConfigError> {
-    let nothing = |_: &str| None;
-    let from = Sources { dot_env: None, ..Sources::read(Some(path), &nothing, Path::new(""))? };
-    from.secret("PRIVATE_KEY")
+    let file = EnvFile::read(path).map_err(|error| ConfigError::EnvFile(path.to_owned(), error))?;
+    let file = file.ok_or_else(|| ConfigError::EnvFileMissing(path.to_owned()))?;
+    let key = file.get("PRIVATE_KEY").filter(|key| !key.is_empty());
+    Ok(key.map(|key| Secret(Zeroizing::new(key.to_owned()))))
 }
 
 /// Where values come from, in order of precedence below the command line. An empty value counts as none.

@@ -73,6 +73,16 @@ fn flag_then_named_file_then_environment_then_dot_env_then_default() {
 }
 
 #[test]
+fn a_binding_and_a_node_key_are_files_named_by_flag_or_variable() {
+    let config = case(&["--binding", "a", "--node-key", "b"]).env("BINDING_FILE", "c").config();
+    assert_eq!((config.binding_file, config.node_key_file), (Some("a".into()), Some("b".into())));
+    let config = case(&["-e", "named"]).file("named", "BINDING_FILE=a\nNODE_KEY_FILE=b").config();
+    assert_eq!((config.binding_file, config.node_key_file), (Some("a".into()), Some("b".into())));
+    let config = case(&[]).config();
+    assert!(config.binding_file.is_none() && config.node_key_file.is_none());
+}
+
+#[test]
 fn an_empty_value_counts_as_none() {
     let config = case(&["-e", "named"]).file("named", "NETWORK=\nP2P_PORT=").env("P2P_PORT", "7").config();
     assert_eq!((config.network.as_str(), config.port), ("dev", 7));

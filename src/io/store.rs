@@ -82,7 +82,7 @@ impl Shared {
     }
 }
 
-/// An open store. Dropping it does not wait for what is not written yet; [`Store::close`] does.
+/// An open store. What waits is written when it is dropped too, but only [`Store::close`] waits for that.
 #[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -171,12 +171,23 @@ impl Store {
     }
 
     /// Writes what waits, for as long as may be.
-    pub async fn close(self) {
-        self.shared.lock().closing = true;
-        self.shared.changed.notify_one();
-        if tokio::time::timeout(CLOSE_TIMEOUT, self.ended).await.is_err() {
+    pub async fn close(mut self) {
+        self.end();
+        if tokio::time::timeout(CLOSE_TIMEOUT, &mut self.ended).await.is_err() {
             tracing::warn!("the store was not written in time");
         }
+    }
+
+    /// Has the thread write what waits, and end.
+    fn end(&self) {
+        self.shared.lock().closing = true;
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

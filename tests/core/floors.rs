@@ -109,6 +109,16 @@ fn our_own_records_go_on_where_those_before_the_restart_ended() {
 }
 
 #[test]
+fn records_that_are_far_ahead_of_the_clock_are_warned_of() {
+    let warned = |ahead_ms| {
+        let mesh = remembering(vec![row(1, 0, START_MS + ahead_ms)]);
+        let logs = mesh.lines(0, "log");
+        logs.iter().any(|line| line["message"].as_str().unwrap().contains("ahead of this machine's clock"))
+    };
+    assert!(!warned(30_999) && warned(31_000));
+}
+
+#[test]
 fn a_revoked_key_of_our_own_does_not_write_to_us() {
     let mut mesh = Mesh::new(0);
     mesh.add_with(1, Role::Bootstrap, |setup| {

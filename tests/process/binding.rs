@@ -189,7 +189,7 @@ fn a_binding_that_does_not_fit_starts_no_node() {
 
 #[test]
 fn a_node_whose_binding_expires_says_so_and_ends() {
-    let home = Home::bound(0x85, |binding| binding.not_after = now_secs() + 3);
+    let home = Home::bound(0x85, |binding| binding.not_after = now_secs() + 5);
     let (binding, dir) = (home.path("binding.json"), home.path(""));
     let mut child = Child::spawn(&["--binding", &binding, "--data-dir", &dir], &[]);
     connect(&mut child, &[]);

@@ -81,7 +81,7 @@ codes! {
     ListenFailed = "LISTEN_FAILED", true;
     /// A key, a binding or an identity file cannot be used.
     IdentityInvalid = "IDENTITY_INVALID", false;
-    /// Another process runs with the same identity.
+    /// Another process runs with the same identity or data directory.
     IdentityInUse = "IDENTITY_IN_USE", false;
     /// A record signed with our own identity, which we did not issue, is in the network.
     IdentityConflict = "IDENTITY_CONFLICT", false;

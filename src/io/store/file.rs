@@ -104,7 +104,9 @@ impl File {
     fn checked(storage: impl StorageBackend, network: &str) -> Result<(Self, Vec<FloorRow>), FileError> {
         let mut database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage)?;
         // Opening believes what was closed in good order; a floor that was bent would bar an agent for ever.
-        database.check_integrity()?;
+        if !database.check_integrity()? {
+            tracing::warn!("the store was damaged in part and has been repaired");
+        }
         let file = File { database, table: format!("floors/{network}") };
         let rows = file.read()?;
         Ok((file, rows))
@@ -130,23 +132,26 @@ impl File {
     pub(super) fn write(&self, rows: &[FloorRow]) -> Result<(), FileError> {
         let written = catch_unwind(AssertUnwindSafe(|| {
             let write = self.database.begin_write()?;
-            self.merge(&write, rows)?;
-            Ok(write.commit()?)
+            // What is known already costs the disk nothing.
+            if self.merge(&write, rows)? { Ok(write.commit()?) } else { Ok(write.abort()?) }
         }));
         written.unwrap_or_else(|_| Err(FileError::Damaged("writing it failed".to_owned())))
     }
 
-    fn merge(&self, write: &WriteTransaction, rows: &[FloorRow]) -> Result<(), FileError> {
+    /// Whether anything changed.
+    fn merge(&self, write: &WriteTransaction, rows: &[FloorRow]) -> Result<bool, FileError> {
+        let mut changed = false;
         let mut table = write.open_table(Table::new(&self.table))?;
         for row in rows {
             let key: &[u8; KEY_BYTES] = &row.address;
             let known = table.get(key)?.map(|value| row::decode(key, value.value())).transpose()?;
             if known.is_none_or(|known| known.order() < row.order()) {
                 table.insert(key, row::encode(row).as_slice())?;
+                changed = true;
             }
         }
         let Some(excess) = (table.len()? as usize).checked_sub(MAX_ROWS).filter(|excess| *excess > 0) else {
-            return Ok(());
+            return Ok(changed);
         };
         // The lowest seq is that of the agent that has been silent the longest.
         let mut by_age = Vec::with_capacity(MAX_ROWS + excess);
@@ -160,7 +165,7 @@ impl File {
             let key: &[u8; KEY_BYTES] = address;
             table.remove(key)?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
