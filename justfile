@@ -16,3 +16,7 @@ deny:
 
 demo:
     cargo run --release -- demo
+
+# Needs nightly and cargo-fuzz. FUZZ_SECONDS for each target, 60 if not said; `just fuzz core` for one.
+fuzz *targets:
+    fuzz/run {{targets}}

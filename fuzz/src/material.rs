@@ -71,7 +71,7 @@ fn made(agent: u8, node: u8, generation: u64) -> Party {
 }
 
 fn near(source: &mut Source<'_>, time: u64) -> u64 {
-    match source.below(8) {
+    match source.below(16) {
         0 => time.saturating_sub(source.number()),
         1 => time.saturating_add(source.number()),
         2 => time.saturating_sub(source.number().saturating_mul(1000)),
@@ -214,7 +214,7 @@ fn source_len(cumulative: u64) -> usize {
 pub fn bent(source: &mut Source<'_>, bytes: Bytes, from: usize, domain: &str) -> Bytes {
     let mut changed = bytes.to_vec();
     let at = usize::from(source.u16()) % changed.len().max(1);
-    match source.below(16) {
+    match source.below(32) {
         0 => changed.truncate(at),
         1 => changed.extend_from_slice(source.chunk()),
         2 | 3 if !changed.is_empty() => changed[at] ^= 1 << source.below(8),

@@ -17,8 +17,8 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestError, TestRunner};
 
 /// Inputs by chance for each target; a run of `core` takes as long as a hundred of the others.
-const CASES: u32 = 400;
-const CORE_CASES: u32 = 40;
+const CASES: u32 = 1000;
+const CORE_CASES: u32 = 200;
 /// Longest input by chance, in bytes.
 const MAX_BYTES: usize = 600;
 

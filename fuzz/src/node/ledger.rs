@@ -17,6 +17,7 @@ pub struct Ledger {
     hellos: BTreeMap<Token, bool>,
     names: BTreeSet<Token>,
     ended: BTreeSet<String>,
+    streams: BTreeMap<(String, String), u64>,
     seq: u64,
     closing: bool,
     ready: bool,
@@ -71,7 +72,12 @@ impl Ledger {
                 assert_eq!(delivery.code.is_none(), delivery.state == DeliveryState::Delivered);
                 self.mail_ended(&delivery.message_id);
             }
-            Event::Message(_) => assert!(self.ready, "mail comes after `ready`"),
+            Event::Message(message) => {
+                assert!(self.ready, "mail comes after `ready`");
+                if message.topic.is_none() {
+                    self.received(&message.from, &message.message_id);
+                }
+            }
             Event::Closing(_) => self.closing = true,
             _ => {}
         }
@@ -81,6 +87,14 @@ impl Ledger {
         let Some((used, ended)) = self.ids.get_mut(id) else { panic!("nobody used the id {id}") };
         *ended += 1;
         assert!(*ended <= *used, "the id {id} has a second terminal line");
+    }
+
+    /// Mail of one stream comes in order and once.
+    fn received(&mut self, from: &str, message_id: &str) {
+        let (stream, seq) = message_id.split_once('-').expect("a stream and a number");
+        let seq: u64 = seq.parse().expect("a number");
+        let before = self.streams.insert((from.to_owned(), stream.to_owned()), seq);
+        assert!(before.is_none_or(|before| before < seq), "{message_id} of {from} after {before:?}");
     }
 
     fn mail_ended(&mut self, message_id: &str) {

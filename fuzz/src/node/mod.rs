@@ -1,20 +1,19 @@
 //! A whole core under any sequence of inputs, with the world around it reduced to what it owes and is owed.
 
 mod commands;
+mod effects;
 mod ledger;
+mod network;
 mod ops;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node::core::effect::{Effect, Network};
-use p2p_node::core::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
-use p2p_node::core::envelope::{Frame, Hello, MailResponse, Payload, strict_decode};
 use p2p_node::core::identity::SignedBinding;
 use p2p_node::core::input::{Input, Now, PublishOutcome, Token};
 use p2p_node::core::scope::AddressScope;
-use p2p_node::core::{ANNOUNCEMENTS, Core, Setup};
+use p2p_node::core::{Core, Setup};
 use p2p_node_protocol::Role;
 use p2p_node_protocol::line::decode_request;
 
@@ -28,6 +27,8 @@ const MAX_OPS: usize = 200;
 const MAX_EFFECTS: usize = 4096;
 /// Quiet turns in a row after which a core that still wants to be called at once is taken to spin.
 const MAX_QUIET_TURNS: usize = 4;
+/// Times that the core is called at its own wish while time passes. A second may have several, a day a hundred thousand.
+const MAX_STOPS: usize = 200;
 /// Things of each kind that the world remembers, to bring them up again.
 const MAX_REMEMBERED: usize = 16;
 
@@ -119,6 +120,9 @@ impl World {
             world.settle();
             world.listen();
             world.settle();
+            if choices & 128 == 0 {
+                world.meet(1);
+            }
         }
         world
     }
@@ -170,75 +174,6 @@ impl World {
         effects
     }
 
-    fn carry_out(&mut self, effect: Effect) {
-        self.ledger.alive();
-        match effect {
-            Effect::Emit { event, numbered } => {
-                self.unread += 1;
-                self.ledger.told(&event, numbered);
-            }
-            Effect::CheckBinding(binding) => self.checks.push(*binding),
-            Effect::Remember(_) => {}
-            Effect::Exit(_) => self.ledger.exit(),
-            Effect::Network(effect) => self.network(effect),
-        }
-    }
-
-    fn network(&mut self, effect: Network) {
-        match effect {
-            Network::Judge { token, verdict: _ } => self.ledger.judged(token),
-            Network::AnswerMail { token, body } => {
-                self.ledger.answered(token);
-                strict_decode::<MailResponse>(&body).expect("our answer is one that we would take");
-            }
-            Network::AnswerHello { token, body } => {
-                self.ledger.greeted(token);
-                strict_decode::<Hello>(&body).expect("our hello is one that we would take");
-            }
-            Network::SendHello { body, .. } => {
-                strict_decode::<Hello>(&body).expect("our hello is one that we would take");
-            }
-            Network::SendMail { token, peer, frame } => {
-                self.ledger.named(token);
-                self.sent(frame, MAX_FRAME_BYTES);
-                self.mails.push((token, peer));
-            }
-            Network::Publish { token, topic, data } => {
-                self.ledger.named(token);
-                if topic != ANNOUNCEMENTS {
-                    self.sent(data, MAX_GOSSIP_FRAME_BYTES);
-                }
-                self.published.push(token);
-            }
-            Network::GetRecord { token, .. } => {
-                self.ledger.named(token);
-                self.queries.push(token);
-            }
-            Network::StopQuery { token } => self.queries.retain(|query| *query != token),
-            Network::Listen { .. } => self.may_listen = true,
-            Network::Dial { .. }
-            | Network::Disconnect { .. }
-            | Network::Block { .. }
-            | Network::Unblock { .. }
-            | Network::Subscribe { .. }
-            | Network::Unsubscribe { .. }
-            | Network::PutRecord { .. }
-            | Network::KeepRecord { .. } => {}
-        }
-    }
-
-    /// Others would take the frames that we send, and acknowledge them.
-    fn sent(&mut self, frame: Bytes, max: usize) {
-        let frame = Frame::decode(frame, max).expect("our frame is one that we would take");
-        let Some(Payload::Plain(batch)) = frame.body.payload else { panic!("frames are plain so far") };
-        for message in batch.messages {
-            self.streams.retain(|(stream, _)| *stream != message.stream);
-            self.streams.push((message.stream, message.seq));
-        }
-        let forgotten = self.streams.len().saturating_sub(MAX_REMEMBERED);
-        self.streams.drain(..forgotten);
-    }
-
     /// What a well-behaved world does at once; whether there was anything.
     fn be_kind(&mut self) -> bool {
         let mut busy = false;
@@ -259,20 +194,18 @@ impl World {
         busy
     }
 
-    /// Lets time pass, stopping wherever the core wants to be called.
+    /// Lets time pass, stopping wherever the core wants to be called; after many stops it is as if the machine slept.
     fn pass(&mut self, time: Duration) {
         let end = self.now.mono + time;
-        for _ in 0..20_000 {
+        for _ in 0..MAX_STOPS {
             match self.core.poll_timeout() {
                 Some(due) if due < end && !self.ledger.exited() => self.move_clock(due),
-                _ => {
-                    self.move_clock(end);
-                    return self.settle();
-                }
+                _ => break,
             }
             self.settle();
         }
-        panic!("the core wants to be called all the time");
+        self.move_clock(end);
+        self.settle();
     }
 
     fn move_clock(&mut self, to: Duration) {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod rows;
+
 use p2p_node_protocol::line::{
     LineError, MAX_DEPTH, MAX_ERROR_CHARS, check_data, decode_request, encode_request,
 };
@@ -25,32 +27,19 @@ fn refused(line: &str) -> LineError {
     decode_request(line.as_bytes()).expect_err(line)
 }
 
-/// Replaces each `<hh>` with the byte of that hexadecimal value.
-fn bytes(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some((before, hex)) = rest.split_once('<') {
-        out.extend_from_slice(before.as_bytes());
-        out.push(u8::from_str_radix(&hex[..2], 16).unwrap());
-        rest = hex[2..].strip_prefix('>').unwrap();
-    }
-    out.extend_from_slice(rest.as_bytes());
-    out
-}
-
 #[test]
 fn every_bad_line_has_its_code_and_keeps_its_id() {
-    let rows = include_str!("../../../fixtures/protocol/bad_lines.txt").lines();
-    let rows = rows.filter(|row| !row.is_empty() && !row.starts_with('#'));
+    let table = include_str!("../../../fixtures/protocol/bad_lines.txt");
     let mut checked = 0;
-    for row in rows {
-        let mut columns = row.splitn(3, '\t');
-        let (code, id, line) =
-            (columns.next().unwrap(), columns.next().unwrap(), bytes(columns.next().unwrap()));
+    for row in rows::rows(table, 3) {
+        let [code, id, line] = row[..] else { panic!("{row:?} has not three columns") };
+        let line = rows::bytes(line);
         let id: Option<Id> = (id != "-").then(|| serde_json::from_str(id).unwrap());
         match decode_request(&line) {
-            Ok(request) => panic!("{row} was read as {request:?}"),
-            Err(error) => assert_eq!((error.code.as_str(), error.id), (code, id), "{row}: {}", error.message),
+            Ok(request) => panic!("{row:?} was read as {request:?}"),
+            Err(error) => {
+                assert_eq!((error.code.as_str(), error.id), (code, id), "{row:?}: {}", error.message)
+            }
         }
         checked += 1;
     }

@@ -1,0 +1,159 @@
+//! JSON at its edges: the table in `fixtures/protocol/json_cases.txt`, and what is too long for a table.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod rows;
+
+use std::collections::BTreeSet;
+
+use p2p_node_protocol::line::{
+    Framed, Framer, MAX_DEPTH, check_data, decode_event, decode_request, encode_event, encode_request,
+};
+use p2p_node_protocol::{Command, ErrorCode, Event, Id, MAX_LINE_BYTES, Message, Priority, Route, Trust};
+use serde_json::value::RawValue;
+
+const CASES: &str = include_str!("../../../fixtures/protocol/json_cases.txt");
+
+fn send_of(data: &[u8]) -> Vec<u8> {
+    [br#"{"type":"send","topic":"t","data":"#, data, br#","id":1}"#].concat()
+}
+
+/// "-" for a line that is read, else the code.
+fn outcome(line: &[u8]) -> &'static str {
+    match decode_request(line) {
+        Ok(_) => "-",
+        Err(error) => error.code.as_str(),
+    }
+}
+
+fn sent(line: &[u8]) -> Box<RawValue> {
+    let request = decode_request(line).unwrap();
+    assert_eq!(request.id, Some(Id::from(1)));
+    let mut written = Vec::new();
+    encode_request(&request, &mut written);
+    let again = decode_request(written.trim_ascii_end()).unwrap();
+    match (request.command, again.command) {
+        (Command::Send(send), Command::Send(again)) => {
+            assert_eq!(send.data.get(), again.data.get());
+            send.data
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Another node takes the data, and its parent reads it from one line.
+fn arrives(data: &RawValue) {
+    let data = check_data(data.get().as_bytes()).unwrap();
+    let event = Event::Message(Box::new(Message {
+        from: String::new(),
+        data: data.clone(),
+        peer_id: String::new(),
+        message_id: String::new(),
+        topic: None,
+        kind: None,
+        priority: Priority::Medium,
+        sent_at_ms: 0,
+        received_at_ms: 0,
+        route: Route::Direct,
+        reply_to: None,
+        conversation_id: None,
+        encoding: None,
+        trust: Trust::Unverified,
+    }));
+    let mut line = Vec::new();
+    encode_event(&event, Some(1), &mut line);
+    assert_eq!(line.iter().filter(|byte| **byte < b' ').count(), 1, "one line");
+    let Some(Event::Message(message)) = decode_event(&line).unwrap() else { panic!("not a message") };
+    if data.get().is_ascii() {
+        assert_eq!(message.data.get(), data.get());
+    }
+}
+
+#[test]
+fn every_case_has_its_outcome() {
+    let mut names = BTreeSet::new();
+    for row in rows::rows(CASES, 4) {
+        let [name, place, expected, text] = row[..] else { panic!("{row:?} has not four columns") };
+        assert!(names.insert(name), "{name} twice");
+        match (&name[..2], expected) {
+            ("y_", "-") | ("i_", _) => {}
+            ("n_", code) if code != "-" => {}
+            other => panic!("{name}: {other:?}"),
+        }
+        let text = rows::bytes(text);
+        let line = if place == "data" { send_of(&text) } else { text.clone() };
+        assert_eq!(outcome(&line), expected, "{name}");
+        assert_eq!(outcome(&line), expected, "{name}, once more");
+        if (place, expected) == ("data", "-") {
+            arrives(&sent(&line));
+        }
+        if place == "data" && expected != "-" {
+            assert!(check_data(&text).is_err(), "{name} from the network");
+        }
+    }
+    assert!(names.len() > 180, "only {} cases", names.len());
+}
+
+#[test]
+fn depth_is_counted_with_the_lines_own_object() {
+    for (open, close) in [("[", "]"), (r#"{"a":"#, "}"), (r#"[{"":"#, "}]")] {
+        let levels = open.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+        let nested = |depth: usize| {
+            let pairs = depth / levels;
+            format!("{}1{}", open.repeat(pairs), close.repeat(pairs)).into_bytes()
+        };
+        for depth in [30, 31, 32, 33, 100_000] {
+            let data = nested(depth);
+            let fits = depth / levels * levels < MAX_DEPTH;
+            assert_eq!(
+                outcome(&send_of(&data)),
+                if fits { "-" } else { "INVALID_ARGUMENT" },
+                "{open} {depth}"
+            );
+            assert_eq!(check_data(&data).is_ok(), fits, "{open} {depth}");
+        }
+    }
+    for open in ["[", r#"{"a":"#, r#"[{"":"#] {
+        assert_eq!(outcome(&send_of(open.repeat(100_000).as_bytes())), "INVALID_JSON", "{open} without end");
+    }
+    let unread = format!(r#"{{"type":"ping","x":{}{}}}"#, "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
+    assert_eq!(outcome(unread.as_bytes()), "INVALID_ARGUMENT", "of fields that nobody reads too");
+}
+
+#[test]
+fn a_line_of_one_mebibyte_is_read_and_one_byte_more_is_not() {
+    let line = |length: usize| {
+        let around = send_of(b"\"\"").len();
+        send_of(format!("\"{}\"", "x".repeat(length - around)).as_bytes())
+    };
+    for (length, ending, fits) in [
+        (MAX_LINE_BYTES - 1, "\n", true),
+        (MAX_LINE_BYTES, "\n", true),
+        (MAX_LINE_BYTES, "\r\n", true),
+        (MAX_LINE_BYTES, "", true),
+        (MAX_LINE_BYTES + 1, "\n", false),
+        (MAX_LINE_BYTES + 1, "", false),
+    ] {
+        let line = line(length);
+        assert_eq!(line.len(), length);
+        let mut framer = Framer::new(MAX_LINE_BYTES);
+        let mut outcomes = Vec::new();
+        let mut on = |framed: Framed<'_>| {
+            outcomes.push(match framed {
+                Framed::Line(line) => outcome(line),
+                Framed::TooLong => ErrorCode::LineTooLong.as_str(),
+            });
+        };
+        for chunk in [&line, ending.as_bytes()].concat().chunks(65_536) {
+            framer.push(chunk, &mut on);
+        }
+        framer.finish(&mut on);
+        assert_eq!(outcomes, [if fits { "-" } else { "LINE_TOO_LONG" }], "{length} bytes, then {ending:?}");
+    }
+    // Of everything that a line of that length can be full of, what takes longest to read.
+    for filling in ["[],", "{},", "0,", "\"\\u0000\",", "1e9,", "\"\u{85}\","] {
+        let items = filling.repeat((MAX_LINE_BYTES - 100) / filling.len());
+        let data = format!("[{}]", items.trim_end_matches(','));
+        arrives(&sent(&send_of(data.as_bytes())));
+    }
+}
