@@ -2,6 +2,7 @@
 //! by libFuzzer through `fuzz_targets`, and by `tests/fuzz` of the node, which includes this file, under proptest.
 
 pub mod addrs;
+pub mod kept;
 pub mod lines;
 pub mod material;
 pub mod node;
@@ -15,15 +16,17 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("ack", wire::ack),
     ("binding", wire::binding),
+    ("binding_file", kept::written_binding),
     ("bootstrap", addrs::bootstrap),
     ("core", node::core),
     ("event", lines::event),
+    ("floor_row", kept::floor_row),
     ("frame", wire::frame),
     ("hello", wire::hello),
     ("line", lines::line),
     ("mail_response", wire::mail_response),
     ("record", wire::record),
-    // Files that a node reads back belong here too: rows of the store, and bindings signed elsewhere.
+    ("typed_data", kept::printed_statement),
 ];
 
 /// Runs a target by name.
