@@ -11,7 +11,7 @@ use super::Core;
 use super::directory::book::{Change, Order};
 use super::directory::floors::FloorRow;
 use super::directory::record::{SignedRecord, kad_key};
-use super::discovery::queries::Wanted;
+use super::discovery::queries::{Lookup, Wanted};
 use super::effect::{Effect, ExitCode, Network, Verdict};
 use super::envelope::{Busy, Response};
 use super::identity::binding::MAX_SKEW_SECS;
@@ -318,15 +318,15 @@ impl Core {
             self.start_query(token, &address);
         }
         match ended {
-            Some((address, false)) if address == self.me.address => {
+            Some(Lookup { address, found: false }) if address == self.me.address => {
                 self.stats.count("records_not_kept");
                 self.presence.put_failed(now, &mut self.jitter);
             }
-            Some((address, _)) if self.book.get(&address, now.unix_ms).is_none() => {
+            Some(Lookup { address, .. }) if self.book.get(&address, now.unix_ms).is_none() => {
                 self.mail_unresolved(&address, now);
             }
             // Its record came meanwhile by another way.
-            Some((address, _)) => self.wake_parked(&address),
+            Some(Lookup { address, .. }) => self.wake_parked(&address),
             None => {}
         }
     }

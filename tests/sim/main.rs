@@ -1,6 +1,14 @@
 //! Deterministic simulation: many cores, one clock, one seed. See `scenario` for what may happen and `lines` for what
 //! must hold whatever happens.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests fail by panicking, and say how long they took"
+)]
+
 mod carry;
 mod deeds;
 mod fixtures;

@@ -22,11 +22,13 @@ pub enum Wanted {
     Full,
 }
 
-/// A lookup that runs.
-#[derive(Debug)]
-struct Lookup {
-    address: Address,
-    found: bool,
+/// A lookup that runs, or has just ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// Whom it is for.
+    pub address: Address,
+    /// Whether a record of them has come since it began, whoever brought it.
+    pub found: bool,
 }
 
 /// Every lookup.
@@ -73,8 +75,8 @@ impl Queries {
         self.missed.retain(|missed| missed != address);
     }
 
-    /// A lookup has ended: whom it was for and whether a record of them came meanwhile, and the one to start in its place.
-    pub fn ended(&mut self, token: Token) -> (Option<(Address, bool)>, Option<(Token, Address)>) {
+    /// A lookup has ended: returns it, and the one to start in its place.
+    pub fn ended(&mut self, token: Token) -> (Option<Lookup>, Option<(Token, Address)>) {
         let ended = self.running.remove(&token);
         if let Some(Lookup { address, found: false }) = ended
             && !self.missed.contains(&address)
@@ -88,7 +90,7 @@ impl Queries {
         if let Some((token, address)) = next {
             self.running.insert(token, Lookup { address, found: false });
         }
-        (ended.map(|lookup| (lookup.address, lookup.found)), next)
+        (ended, next)
     }
 
     /// Lookups that run.
@@ -117,6 +119,10 @@ mod tests {
         Address::from(bytes)
     }
 
+    fn lookup(number: usize, found: bool) -> Lookup {
+        Lookup { address: agent(number), found }
+    }
+
     #[test]
     fn lookups_run_side_by_side_up_to_the_bound_and_then_in_turn() {
         let mut queries = Queries::default();
@@ -131,13 +137,14 @@ mod tests {
         }
         assert_eq!(queries.want(agent(0), 9999), Wanted::Waits, "it runs already");
         let (ended, next) = queries.ended(3);
-        assert_eq!(ended, Some((agent(3), false)));
+        assert_eq!(ended, Some(lookup(3, false)));
         assert_eq!(next, Some((MAX_QUERIES as Token, agent(MAX_QUERIES))));
         assert_eq!(queries.address(MAX_QUERIES as Token), Some(agent(MAX_QUERIES)));
         assert_eq!(queries.wake_all(), [agent(3)]);
         assert!(queries.wake_all().is_empty());
         assert_eq!(queries.ended(3), (None, None));
     }
+
     #[test]
     fn whoever_was_found_is_not_looked_up_again() {
         let mut queries = Queries::default();
@@ -148,9 +155,9 @@ mod tests {
         queries.found(&agent(MAX_QUERIES));
         assert_eq!(queries.address(0), Some(agent(0)), "more answers may come");
         let last = MAX_QUERIES + 1;
-        assert_eq!(queries.ended(0), (Some((agent(0), true)), Some((last as Token, agent(last)))));
-        assert_eq!(queries.ended(1), (Some((agent(1), false)), None));
-        assert_eq!(queries.ended(2), (Some((agent(2), false)), None));
+        assert_eq!(queries.ended(0), (Some(lookup(0, true)), Some((last as Token, agent(last)))));
+        assert_eq!(queries.ended(1), (Some(lookup(1, false)), None));
+        assert_eq!(queries.ended(2), (Some(lookup(2, false)), None));
         queries.found(&agent(1));
         assert_eq!(queries.wake_all(), [agent(2)]);
     }
