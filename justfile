@@ -20,3 +20,23 @@ demo:
 # Needs nightly and cargo-fuzz. FUZZ_SECONDS for each target, 60 if not said; `just fuzz core` for one.
 fuzz *targets:
     fuzz/run {{targets}}
+
+# Thousands of seeds, or one with `just sim SEED=7`; `just sim FIRST_SEED=1000 SEEDS=5000` for others.
+sim *settings:
+    env {{settings}} cargo test --release --test sim seeds -- --nocapture
+
+# A scenario of one's own, or a large one that is kept.
+scenario file="fixtures/scenarios/large/five_hundred.txt":
+    SCENARIO={{file}} cargo test --release --test sim scenario_of_a_file -- --nocapture
+
+# Takes every guard of fixtures/guards.txt out of a copy, and sees some test fail.
+guards:
+    cargo test --test guards -- --ignored --nocapture
+
+# Mutations of what is believed and refused; needs cargo-mutants, and an hour or two.
+mutants *arguments:
+    cargo mutants {{arguments}}
+
+# Line coverage of src/core; installs LLVM's tools where they are missing.
+coverage:
+    .ci/coverage
