@@ -24,6 +24,8 @@ pub struct Node {
     pub peer: PeerId,
     pub address: String,
     pub lines: Vec<Value>,
+    /// Bytes of the longest line.
+    pub longest: usize,
     pub exit: Option<ExitCode>,
     /// Whether the parent reads; what it has not read is owed to the core.
     pub reads: bool,
@@ -111,6 +113,11 @@ impl Mesh {
 
     /// Adds a node with the key of `number` and waits until it is ready.
     pub fn add(&mut self, number: u8, role: Role) -> usize {
+        self.add_with(number, role, r#"{"type":"connect","protocol":1,"id":"connect"}"#)
+    }
+
+    /// The same with a `connect` of one's own.
+    pub fn add_with(&mut self, number: u8, role: Role, connect: &str) -> usize {
         let node = node_key(number);
         let agent = agent_key(number);
         let setup = Setup {
@@ -137,6 +144,7 @@ impl Mesh {
             peer: node_key(number).peer_id(),
             address: agent_key(number).address().to_string(),
             lines: Vec::new(),
+            longest: 0,
             exit: None,
             reads: true,
             unread: 0,
@@ -147,7 +155,7 @@ impl Mesh {
             dead: false,
         });
         let index = self.nodes.len() - 1;
-        self.say(index, r#"{"type":"connect","protocol":1,"id":"connect"}"#);
+        self.say(index, connect);
         index
     }
 

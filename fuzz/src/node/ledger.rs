@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use p2p_node::core::input::Token;
-use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Id};
+use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Id, MAX_LINE_BYTES};
 
 use super::super::lines::told as one_line;
 
 /// What was handed in and has come back.
-#[derive(Default)]
 pub struct Ledger {
     /// For each id the lines that used it, and the terminal lines that named it.
     ids: BTreeMap<Id, (usize, usize)>,
@@ -19,12 +18,30 @@ pub struct Ledger {
     ended: BTreeSet<String>,
     streams: BTreeMap<(String, String), u64>,
     seq: u64,
+    max_line: usize,
     closing: bool,
     ready: bool,
     exited: bool,
 }
 
 impl Ledger {
+    pub fn new() -> Self {
+        Ledger {
+            ids: BTreeMap::new(),
+            gossip: BTreeMap::new(),
+            mail: BTreeMap::new(),
+            hellos: BTreeMap::new(),
+            names: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            streams: BTreeMap::new(),
+            seq: 0,
+            max_line: MAX_LINE_BYTES,
+            closing: false,
+            ready: false,
+            exited: false,
+        }
+    }
+
     pub fn exited(&self) -> bool {
         self.exited
     }
@@ -47,10 +64,13 @@ impl Ledger {
     pub fn told(&mut self, event: &Event, numbered: bool) {
         assert!(!self.closing, "`closing` is the last line");
         self.seq += 1;
-        one_line(event, numbered.then_some(self.seq));
+        let line = one_line(event, numbered.then_some(self.seq));
+        assert!(line.len() <= self.max_line, "{} bytes are more than the parent reads", line.len());
         match event {
-            Event::Ready(_) => {
+            Event::Ready(ready) => {
                 assert!(!self.ready, "there is one `ready`");
+                self.max_line = ready.limits.max_line_bytes;
+                assert!(line.len() <= self.max_line, "`ready` itself is too long");
                 self.ready = true;
             }
             Event::Result(answer) => self.ends(&answer.id),
