@@ -62,10 +62,13 @@ impl<'a> Source<'a> {
         head
     }
 
-    /// Up to 255 bytes, after their length.
+    /// Some bytes after their length; mostly few, so that others are left for what comes next.
     pub fn chunk(&mut self) -> &'a [u8] {
-        let length = usize::from(self.byte());
-        self.take(length)
+        let length = match self.byte() {
+            short @ 0..=239 => short % 16,
+            long => long,
+        };
+        self.take(length.into())
     }
 
     pub fn text(&mut self) -> String {

@@ -133,6 +133,9 @@ impl Core {
     }
 
     fn status(&self, now: Now) -> StatusReport {
+        let mut room = self.room_for_lists();
+        let addrs = self.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
+        let topics = self.subscribed.iter().filter(|topic| room.fits(topic)).cloned().collect();
         StatusReport {
             peer_id: self.me.peer_text.clone(),
             address: self.me.address_text.clone(),
@@ -140,8 +143,8 @@ impl Core {
             peers: self.peers.len(),
             servers: self.servers.len(),
             agents: self.book.len(),
-            topics: self.subscribed.iter().cloned().collect(),
-            addrs: self.addrs.iter().map(ToString::to_string).collect(),
+            topics,
+            addrs,
             outbox: self.outbox.len(),
             outbox_bytes: self.outbox.bytes(),
             held: self.topics.held(),

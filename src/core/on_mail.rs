@@ -22,6 +22,7 @@ use super::envelope::{
 };
 use super::input::{Now, Token};
 use super::on_record::Parked;
+use super::tell::{line_bytes, raw_line_bytes};
 use super::{Core, Phase};
 
 /// How long the answer to a frame waits for earlier mail that is missing. Ours: frames of one connection overtake each
@@ -31,8 +32,8 @@ const HOLD_FOR_GAP: Duration = Duration::from_millis(100);
 const HOLD_FOR_PARENT: Duration = Duration::from_secs(5);
 /// What a sender is told to wait when the parent does not read, in ms. Ours.
 const BUSY_MS: u64 = 250;
-/// Bytes of a line beside `data`, at most: names, ids and numbers of a `message`.
-const MESSAGE_LINE_BYTES: usize = 2048;
+/// Bytes of a `message` beside what others choose, at most: names, ids and numbers, and room for more of them.
+const MESSAGE_LINE_BYTES: usize = 1024;
 /// Senders whose mail came by gossip in one turn and waits for its acknowledgement. Ours.
 pub(super) const MAX_GOSSIP_ACKS: usize = 256;
 
@@ -279,7 +280,9 @@ impl Core {
             }
         };
         let bytes = data.get().len();
-        if bytes + MESSAGE_LINE_BYTES > self.max_line.max(MESSAGE_LINE_BYTES * 2) {
+        let texts = [&message.kind, &message.reply_to, &message.conversation, topic.unwrap_or_default()];
+        let texts: usize = texts.into_iter().map(line_bytes).sum();
+        if MESSAGE_LINE_BYTES + texts + raw_line_bytes(data.get()) > self.max_line {
             return Err(ErrorCode::MessageTooLarge);
         }
         let text = |text: String| Some(text).filter(|text| !text.is_empty());

@@ -1,5 +1,7 @@
 //! What the core says to the parent: answers, errors, deliveries, news.
 
+use std::collections::BTreeSet;
+
 use p2p_node_protocol::{
     Answer, Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Level, Log, PeerDiscovered, Route,
 };
@@ -8,7 +10,50 @@ use super::Core;
 use super::directory::record::SignedRecord;
 use super::effect::{Effect, Network};
 
+/// Bytes of a `peer_discovered` or `status` beside its lists, at most: names, ids, numbers and counters, and room for more
+/// of them.
+const LISTS_LINE_BYTES: usize = 3072;
+
+/// Bytes that a text takes in a line, without its quotes.
+pub(super) fn line_bytes(text: &str) -> usize {
+    let of_char = |letter: char| match letter {
+        '"' | '\\' => 2,
+        '\0'..='\u{1f}' | '\u{85}' | '\u{2028}' | '\u{2029}' => 6,
+        other => other.len_utf8(),
+    };
+    text.chars().map(of_char).sum()
+}
+
+/// Bytes that JSON without control characters takes in a line: some of its characters are escaped there.
+pub(super) fn raw_line_bytes(json: &str) -> usize {
+    if json.is_ascii() {
+        return json.len();
+    }
+    let of_char = |letter: char| match letter {
+        '\u{85}' | '\u{2028}' | '\u{2029}' => 6,
+        other => other.len_utf8(),
+    };
+    json.chars().map(of_char).sum()
+}
+
+/// What lists may still take of a line. What does not fit is left out: a longer line could not be read at all.
+pub(super) struct Room(usize);
+
+impl Room {
+    pub(super) fn fits(&mut self, text: &str) -> bool {
+        // With its quotes and a comma.
+        let left = self.0.checked_sub(line_bytes(text) + 3);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+}
+
 impl Core {
+    /// The room that a line has for lists.
+    pub(super) fn room_for_lists(&self) -> Room {
+        Room(self.max_line.saturating_sub(LISTS_LINE_BYTES))
+    }
+
     pub(super) fn network(&mut self, effect: Network) {
         self.effects.push_back(Effect::Network(effect));
     }
@@ -63,20 +108,25 @@ impl Core {
     /// An agent was found, by itself or because `request_id` asked for it.
     pub(super) fn tell_found(&mut self, record: &SignedRecord, request_id: Option<Id>) {
         let peer_id = record.peer_id();
-        let mut topics = record.record.topics.clone();
+        let mut room = self.room_for_lists();
+        let mut fitting = |texts: &mut dyn Iterator<Item = String>| -> Vec<String> {
+            texts.filter(|text| room.fits(text)).collect()
+        };
+        let addrs = fitting(&mut record.record.addrs.iter().map(ToString::to_string));
+        let capabilities = fitting(&mut record.record.capabilities.iter().cloned());
+        let mut topics: BTreeSet<String> = record.record.topics.iter().cloned().collect();
         if let Some(peer) = self.peers.get(&peer_id) {
             topics.extend(peer.topics.iter().filter(|topic| !super::is_reserved(topic)).cloned());
-            topics.sort();
-            topics.dedup();
         }
+        let topics = fitting(&mut topics.into_iter());
         let found = PeerDiscovered {
             peer_id: peer_id.to_string(),
             topics,
             address: record.address().to_string(),
             name: Some(record.record.name.clone()).filter(|name| !name.is_empty()),
             role: record.record.role,
-            addrs: record.record.addrs.iter().map(ToString::to_string).collect(),
-            capabilities: record.record.capabilities.clone(),
+            addrs,
+            capabilities,
             expires_at_ms: record.record.expires_at_ms,
             request_id,
         };

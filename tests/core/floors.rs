@@ -8,7 +8,7 @@ use p2p_node::core::effect::{ExitCode, Verdict};
 use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 
-use crate::mesh::{Mesh, START_MS, agent_key, binding, node_key};
+use crate::mesh::{CONNECT, Mesh, START_MS, agent_key, binding, node_key};
 use crate::trust::{frame, gossip, listener, record, topic};
 
 /// A generation later than 0, whose key is in use already.
@@ -21,7 +21,7 @@ fn row(number: u8, generation: u64, seq: u64) -> FloorRow {
 /// A node of agent 1 that remembers these rows and subscribes to `jobs`.
 fn remembering(floors: Vec<FloorRow>) -> Mesh {
     let mut mesh = Mesh::new(0);
-    mesh.add_with(1, Role::Bootstrap, |setup| setup.floors = floors);
+    mesh.add_with(1, Role::Bootstrap, CONNECT, |setup| setup.floors = floors);
     mesh.say(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
     mesh
 }
@@ -75,7 +75,7 @@ fn a_node_that_remembers_a_newer_generation_of_its_own_does_not_start() {
 
 fn remembering_and_ended(floors: Vec<FloorRow>) -> Mesh {
     let mut mesh = Mesh::new(0);
-    mesh.add_with(1, Role::Full, |setup| {
+    mesh.add_with(1, Role::Full, CONNECT, |setup| {
         setup.floors = floors;
         setup.connect = true;
     });
@@ -121,7 +121,7 @@ fn records_that_are_far_ahead_of_the_clock_are_warned_of() {
 #[test]
 fn a_revoked_key_of_our_own_does_not_write_to_us() {
     let mut mesh = Mesh::new(0);
-    mesh.add_with(1, Role::Bootstrap, |setup| {
+    mesh.add_with(1, Role::Bootstrap, CONNECT, |setup| {
         setup.node_key = node_key(9);
         setup.binding = agent_key(1).bind(binding(1, LATER, &node_key(9))).unwrap();
     });

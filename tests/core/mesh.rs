@@ -21,11 +21,16 @@ use serde_json::Value;
 /// When all this takes place, in ms since 1970.
 pub const START_MS: u64 = 1_790_000_000_000;
 
+/// What a parent says first.
+pub const CONNECT: &str = r#"{"type":"connect","protocol":1,"id":"connect"}"#;
+
 pub struct Node {
     pub core: Core,
     pub peer: PeerId,
     pub address: String,
     pub lines: Vec<Value>,
+    /// Bytes of the longest line.
+    pub longest: usize,
     pub exit: Option<ExitCode>,
     /// Whether the parent reads; what it has not read is owed to the core.
     pub reads: bool,
@@ -115,11 +120,17 @@ impl Mesh {
 
     /// Adds a node with the key of `number` and waits until it is ready.
     pub fn add(&mut self, number: u8, role: Role) -> usize {
-        self.add_with(number, role, |_| {})
+        self.add_with(number, role, CONNECT, |_| {})
     }
 
-    /// As `add`, with a setup that may be changed.
-    pub fn add_with(&mut self, number: u8, role: Role, change: impl FnOnce(&mut Setup)) -> usize {
+    /// As `add`, with a `connect` of one's own and a setup that may be changed.
+    pub fn add_with(
+        &mut self,
+        number: u8,
+        role: Role,
+        connect: &str,
+        change: impl FnOnce(&mut Setup),
+    ) -> usize {
         let node = node_key(number);
         let agent = agent_key(number);
         let mut setup = Setup {
@@ -148,6 +159,7 @@ impl Mesh {
             peer: node_key(number).peer_id(),
             address: agent_key(number).address().to_string(),
             lines: Vec::new(),
+            longest: 0,
             exit: None,
             reads: true,
             unread: 0,
@@ -159,7 +171,7 @@ impl Mesh {
             kept: BTreeMap::new(),
         });
         let index = self.nodes.len() - 1;
-        self.say(index, r#"{"type":"connect","protocol":1,"id":"connect"}"#);
+        self.say(index, connect);
         index
     }
 

@@ -12,7 +12,7 @@ use p2p_node_protocol::Role;
 use prost::Message as _;
 use serde_json::Value;
 
-use crate::mesh::{Mesh, START_MS, agent_key, binding, node_key};
+use crate::mesh::{CONNECT, Mesh, START_MS, agent_key, binding, node_key};
 
 pub fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
     let record = Record {
@@ -293,7 +293,7 @@ fn bindings_are_renewed_before_they_end() {
 /// A node without the agent's key, whose binding lives for so many days.
 fn presigned(days: u64) -> Mesh {
     let mut mesh = Mesh::new(1);
-    mesh.add_with(2, Role::Full, |setup| {
+    mesh.add_with(2, Role::Full, CONNECT, |setup| {
         let life = Binding { not_after: START_MS / 1000 + days * DAY, ..binding(2, 0, &node_key(2)) };
         setup.binding = agent_key(2).bind(life).unwrap();
         setup.agent = None;
@@ -341,4 +341,42 @@ fn a_node_whose_binding_expires_says_so_and_ends() {
     let codes: Vec<_> = mesh.lines(1, "error").iter().map(|line| line["code"].clone()).collect();
     assert_eq!(codes, ["IDENTITY_INVALID"]);
     assert_eq!(mesh.nodes[1].exit, Some(ExitCode::Config));
+}
+
+#[test]
+fn no_line_is_longer_than_the_parent_can_read() {
+    const LIMIT: usize = 4096;
+    let mut mesh = Mesh::new(0);
+    let connect = format!(r#"{{"type":"connect","protocol":1,"maxLineBytes":{LIMIT}}}"#);
+    mesh.add_with(1, Role::Full, &connect, |_| {});
+    mesh.say(0, r#"{"type":"subscribe","topic":"jobs"}"#);
+    // A peer says that it subscribes to as much as it may, and broadcasts what grows when it is written.
+    let peer = node_key(2).peer_id();
+    mesh.input(0, Input::Connected { peer, dialer: false });
+    for number in 0..250 {
+        mesh.input(0, Input::PeerSubscribed { peer, topic: format!("{number}{}", "\u{1}".repeat(120)) });
+    }
+    gossip(&mut mesh, 1000, "agent-announcements", record(2, 0, START_MS, &node_key(2)));
+    for (counter, size) in [(1, 300), (2, 450), (3, 700), (4, 1000)] {
+        let data = frame(2, topic(), counter, |body| {
+            let Some(Payload::Plain(batch)) = &mut body.payload else { unreachable!() };
+            let message = &mut batch.messages[0];
+            message.data = format!("\"{}\"", "\u{85}".repeat(size)).into();
+            message.kind = "\u{1}".repeat(64);
+            message.conversation = "\u{1}".repeat(128);
+        });
+        assert_eq!(gossip(&mut mesh, 1000 + counter, "jobs", data), Verdict::Accept);
+    }
+    mesh.say(0, r#"{"type":"discover","timeoutMs":1,"id":"d"}"#);
+    for number in 0..200 {
+        mesh.say(0, &format!(r#"{{"type":"subscribe","topic":"{number}{}"}}"#, "t".repeat(120)));
+    }
+    mesh.say(0, r#"{"type":"status","id":"s"}"#);
+    let far = format!("/{}", "x".repeat(100_000));
+    mesh.say(0, &format!(r#"{{"type":"connect","bootstrapPeers":["{far}"],"id":"c"}}"#));
+    // With a `seq` as long as it can be.
+    assert!(mesh.nodes[0].longest + 20 <= LIMIT, "{} bytes", mesh.nodes[0].longest);
+    for kind in ["ready", "message", "peer_discovered", "result"] {
+        assert!(!mesh.lines(0, kind).is_empty(), "{kind}");
+    }
 }

@@ -16,9 +16,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestError, TestRunner};
 
-/// Inputs by chance for each target; a run of `core` takes as long as a hundred of the others.
-const CASES: u32 = 1000;
-const CORE_CASES: u32 = 200;
+/// Inputs by chance for each target; a run of `core` takes as long as many of the others.
+const CASES: u32 = 2000;
+const CORE_CASES: u32 = 300;
 /// Longest input by chance, in bytes.
 const MAX_BYTES: usize = 600;
 

@@ -27,7 +27,7 @@ pub fn line(source: &mut Source<'_>) -> Vec<u8> {
         _ => return source.chunk().to_vec(),
     };
     fields.insert("type".to_owned(), kind.into());
-    if source.byte() == 255 {
+    if source.byte() > 232 {
         // A field that is as it should not be.
         let key = source.pick(&["peerId", "topic", "data", "id", "ttlMs", "port", "timeoutMs", "encoding"]);
         let value = source.json();
@@ -39,7 +39,7 @@ pub fn line(source: &mut Source<'_>) -> Vec<u8> {
 /// Few enough that some are used again before they are answered.
 fn id(source: &mut Source<'_>) -> Value {
     match source.byte() {
-        number @ 0..=223 => (number % 32).into(),
+        number @ 0..=223 => (number % 8).into(),
         224..=254 => source.text().into(),
         255 => source.json(),
     }

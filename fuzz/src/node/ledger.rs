@@ -3,15 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use p2p_node::core::input::Token;
-use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Id};
+use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Id, MAX_LINE_BYTES};
 
 use super::super::lines::told as one_line;
 
-/// What was handed in and has come back.
+/// What became of an id.
 #[derive(Default)]
+struct Uses {
+    /// Lines of the parent that used it.
+    used: usize,
+    /// Terminal lines that named it.
+    ended: usize,
+    /// Lines that used it while it was open, and have not been told that it is taken.
+    taken: usize,
+}
+
+/// What was handed in and has come back.
 pub struct Ledger {
-    /// For each id the lines that used it, and the terminal lines that named it.
-    ids: BTreeMap<Id, (usize, usize)>,
+    ids: BTreeMap<Id, Uses>,
     gossip: BTreeMap<Token, bool>,
     mail: BTreeMap<Token, bool>,
     hellos: BTreeMap<Token, bool>,
@@ -19,12 +28,30 @@ pub struct Ledger {
     ended: BTreeSet<String>,
     streams: BTreeMap<(String, String), u64>,
     seq: u64,
+    max_line: usize,
     closing: bool,
     ready: bool,
     exited: bool,
 }
 
 impl Ledger {
+    pub fn new() -> Self {
+        Ledger {
+            ids: BTreeMap::new(),
+            gossip: BTreeMap::new(),
+            mail: BTreeMap::new(),
+            hellos: BTreeMap::new(),
+            names: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            streams: BTreeMap::new(),
+            seq: 0,
+            max_line: MAX_LINE_BYTES,
+            closing: false,
+            ready: false,
+            exited: false,
+        }
+    }
+
     pub fn exited(&self) -> bool {
         self.exited
     }
@@ -37,32 +64,37 @@ impl Ledger {
         self.exited = true;
     }
 
-    /// A line of the parent named this id.
-    pub fn used(&mut self, id: Option<&Id>) {
+    /// A line of the parent used this id. `all_told`: the core has no lines left to tell.
+    pub fn used(&mut self, id: Option<&Id>, all_told: bool) {
         if let Some(id) = id {
-            self.ids.entry(id.clone()).or_default().0 += 1;
+            let uses = self.ids.entry(id.clone()).or_default();
+            uses.taken += usize::from(all_told && uses.used > uses.ended);
+            uses.used += 1;
         }
     }
 
     pub fn told(&mut self, event: &Event, numbered: bool) {
         assert!(!self.closing, "`closing` is the last line");
         self.seq += 1;
-        one_line(event, numbered.then_some(self.seq));
+        let line = one_line(event, numbered.then_some(self.seq));
+        assert!(line.len() <= self.max_line, "{} bytes are more than the parent reads", line.len());
         match event {
-            Event::Ready(_) => {
+            Event::Ready(ready) => {
                 assert!(!self.ready, "there is one `ready`");
+                self.max_line = ready.limits.max_line_bytes;
+                assert!(line.len() <= self.max_line, "`ready` itself is too long");
                 self.ready = true;
             }
-            Event::Result(answer) => self.ends(&answer.id),
+            Event::Result(answer) => self.ends(&answer.id, false),
             Event::Error(error) => {
                 let twice = error.details.as_ref().filter(|_| error.code == ErrorCode::DuplicateId);
                 match twice {
                     Some(details) => {
                         assert_eq!(error.id, None, "the id belongs to the command that is still open");
                         let id = serde_json::from_value(details["id"].clone()).expect("an id");
-                        self.ends(&id);
+                        self.ends(&id, true);
                     }
-                    None => error.id.iter().for_each(|id| self.ends(id)),
+                    None => error.id.iter().for_each(|id| self.ends(id, false)),
                 }
                 if let Some(message_id) = &error.message_id {
                     self.mail_ended(message_id);
@@ -83,10 +115,15 @@ impl Ledger {
         }
     }
 
-    fn ends(&mut self, id: &Id) {
-        let Some((used, ended)) = self.ids.get_mut(id) else { panic!("nobody used the id {id}") };
-        *ended += 1;
-        assert!(*ended <= *used, "the id {id} has a second terminal line");
+    fn ends(&mut self, id: &Id, duplicate: bool) {
+        let Some(uses) = self.ids.get_mut(id) else { panic!("nobody used the id {id}") };
+        uses.ended += 1;
+        assert!(uses.ended <= uses.used, "the id {id} has a second terminal line");
+        if duplicate {
+            uses.taken = uses.taken.saturating_sub(1);
+        } else {
+            assert_eq!(uses.taken, 0, "an answer to another line that would be taken for that of {id}");
+        }
     }
 
     /// Mail of one stream comes in order and once.
@@ -102,7 +139,7 @@ impl Ledger {
     }
 
     pub fn every_id_has_ended(&self) {
-        for (id, (used, ended)) in &self.ids {
+        for (id, Uses { used, ended, .. }) in &self.ids {
             assert_eq!(used, ended, "lines that used the id {id}, and terminal lines for it");
         }
     }

@@ -98,7 +98,7 @@ impl World {
         let mut world = World {
             core: Core::new(setup, now),
             now,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(),
             kind: choices & 1 == 0,
             stays_on_eof,
             tokens: 1_000_000,
@@ -116,7 +116,8 @@ impl World {
         world.settle();
         if choices & 64 == 0 {
             // Most of what can happen happens to a node that is ready.
-            world.say(br#"{"type":"connect","protocol":1,"id":"connect"}"#);
+            let short = if choices & 4 == 0 { "" } else { r#","maxLineBytes":4096"# };
+            world.say(format!(r#"{{"type":"connect","protocol":1,"id":"connect"{short}}}"#).as_bytes());
             world.settle();
             world.listen();
             world.settle();

@@ -40,13 +40,14 @@ impl World {
         if !self.core.takes_commands(self.now) {
             return;
         }
+        let all_told = self.kind && self.unread == 0;
         match decode_request(line) {
             Ok(request) => {
-                self.ledger.used(request.id.as_ref());
+                self.ledger.used(request.id.as_ref(), all_told);
                 self.handle(Input::Command(request));
             }
             Err(error) => {
-                self.ledger.used(error.id.as_ref());
+                self.ledger.used(error.id.as_ref(), all_told);
                 self.handle(Input::BadLine(error));
             }
         }

@@ -132,8 +132,11 @@ impl Bootstraps {
 /// What is wrong with it, for a person.
 pub fn parse_bootstrap(text: &str) -> Result<(PeerId, Multiaddr), String> {
     let quoted = || -> String { text.chars().take(MAX_QUOTED).collect() };
-    let addr: Multiaddr =
-        text.parse().map_err(|error| format!("bootstrap peer {:?} is not a multiaddr: {error}", quoted()))?;
+    let addr: Multiaddr = text.parse().map_err(|error: libp2p::multiaddr::Error| {
+        // It may quote as well.
+        let reason: String = error.to_string().chars().take(MAX_QUOTED).collect();
+        format!("bootstrap peer {:?} is not a multiaddr: {reason}", quoted())
+    })?;
     match addr.iter().last() {
         Some(Protocol::P2p(peer)) if addr.iter().nth(1).is_some() => Ok((peer, addr)),
         Some(Protocol::P2p(_)) => {
@@ -215,6 +218,12 @@ mod tests {
         assert!(parse_bootstrap("/ip4/127.0.0.1/tcp/1").unwrap_err().contains("/p2p/"));
         assert!(parse_bootstrap("127.0.0.1:1").unwrap_err().contains("not a multiaddr"));
         assert!(parse_bootstrap(&format!("/p2p/{peer}")).unwrap_err().contains("where it is"));
-        assert!(parse_bootstrap(&"x".repeat(1 << 20)).unwrap_err().len() < 400);
+        for long in [
+            "x".repeat(1 << 20),
+            format!("/{}", "x".repeat(1 << 20)),
+            format!("/ip4/{}", "x".repeat(1 << 20)),
+        ] {
+            assert!(parse_bootstrap(&long).unwrap_err().len() < 600);
+        }
     }
 }

@@ -36,6 +36,7 @@ impl Mesh {
                 self.nodes[node].unread += 1;
                 let mut bytes = Vec::new();
                 line::encode_event(&event, numbered.then_some(0), &mut bytes);
+                self.nodes[node].longest = self.nodes[node].longest.max(bytes.len() - 1);
                 let value = serde_json::from_slice(&bytes).unwrap();
                 self.nodes[node].lines.push(value);
             }
