@@ -6,4 +6,5 @@ mod ending;
 mod floors;
 mod mail;
 mod mesh;
+mod presence;
 mod trust;

@@ -1,0 +1,26 @@
+//! How a node sees to it that others know of it.
+
+use std::time::Duration;
+
+use p2p_node_protocol::Role;
+
+use crate::mesh::Mesh;
+
+#[test]
+fn a_record_that_a_server_did_not_keep_is_put_again() {
+    let mut mesh = Mesh::new(1);
+    // The server says that it stored the record, and has no time to check it.
+    mesh.crypto = false;
+    let quiet = mesh.add(2, Role::Full);
+    mesh.connect(quiet, 0);
+    mesh.pass(Duration::from_secs(2));
+    assert!(mesh.lines(0, "peer_discovered").is_empty());
+    mesh.crypto = true;
+    mesh.pass(Duration::from_secs(60));
+    assert_eq!(mesh.lines(0, "peer_discovered").len(), 1, "well before the next announcement");
+    let stranger = mesh.add(3, Role::Full);
+    mesh.connect(stranger, 0);
+    mesh.send(stranger, quiet, 7, "");
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!(mesh.received(quiet), [7]);
+}
