@@ -1,16 +1,17 @@
 //! Whom we connect to beyond the bootstrap peers: enough agents that gossip does not hang on few, and those who share
 //! our topics, for a topic is heard only along a chain of nodes that all subscribe to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Role;
 
-use super::Core;
 use super::directory::record::SignedRecord;
+use super::effect::Network;
 use super::input::Now;
 use super::policy::retry::Backoff;
+use super::{Core, Peer};
 
 /// Connections that an agent's node seeks (TOS: least number of peers).
 const MIN_PEERS: usize = 8;
@@ -24,6 +25,10 @@ const PERIOD: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_millis(20);
 /// However much is new, it is looked into no more often, so that a flood of records costs no more than this. Ours.
 const LEAST_PAUSE: Duration = Duration::from_millis(200);
+/// Subscriptions of a node of ours come within this after it has introduced itself. Ours: they are sent when it connects.
+const TOPICS_WITHIN: Duration = Duration::from_secs(5);
+/// Peers whose subscriptions are waited for. Ours: as many as a bootstrap node has connections.
+const MAX_EXPECTED: usize = 1000;
 /// Unreachable agents that are remembered. Ours: more than are dialled in the longest pause.
 pub(super) const MAX_BACKOFFS: usize = 1024;
 
@@ -35,6 +40,8 @@ pub(super) struct Connecting {
     /// Dials in the period that began then.
     dials: (Duration, usize),
     backoffs: BTreeMap<PeerId, Backoff>,
+    /// Peers whose subscriptions must have come by then.
+    expected: VecDeque<(Duration, PeerId)>,
 }
 
 impl Connecting {
@@ -57,6 +64,33 @@ impl Connecting {
 }
 
 impl Core {
+    /// A node of ours has introduced itself: it subscribes to the nodes' topics, and tells so at once.
+    pub(super) fn expect_topics(&mut self, peer: PeerId, now: Now) {
+        if self.connecting.expected.len() < MAX_EXPECTED {
+            self.connecting.expected.push_back((now.mono + TOPICS_WITHIN, peer));
+        }
+    }
+
+    /// Ends connections through which no subscription came. A peer that saw it begin before it saw an earlier one end believes that
+    /// it has told us already, and only a new connection makes gossipsub tell again.
+    pub(super) fn drop_silent_peers(&mut self, now: Now) {
+        while let Some((due, peer)) = self.connecting.expected.front().copied()
+            && due <= now.mono
+        {
+            self.connecting.expected.pop_front();
+            let silent =
+                |known: &Peer| known.topics.is_empty() && known.connected_at + TOPICS_WITHIN <= now.mono;
+            if self.peers.get(&peer).is_some_and(silent) {
+                self.stats.count("peers_without_topics");
+                self.network(Network::Disconnect { peer });
+            }
+        }
+    }
+
+    pub(super) fn silence_deadline(&self) -> Option<Duration> {
+        self.connecting.expected.front().map(|(due, _)| *due)
+    }
+
     /// Somebody new is known, or something new is wanted.
     pub(super) fn connect_soon(&mut self, now: Now) {
         let soon = (now.mono + SOON).max(self.connecting.last + LEAST_PAUSE);

@@ -294,6 +294,7 @@ impl Core {
         if matches!(self.phase, Phase::Ready | Phase::Closing { .. }) {
             self.use_servers(now);
             self.keep_joined(now);
+            self.drop_silent_peers(now);
             self.keep_connected(now);
             self.keep_present(now);
             self.end_discoveries(now);
@@ -328,6 +329,7 @@ impl Core {
             self.bootstraps.next_deadline(),
             self.servers.next_deadline(),
             self.connecting_deadline(),
+            self.silence_deadline(),
             self.presence.next_deadline(),
             self.binding_deadline(),
             self.discovery_deadline(),

@@ -190,6 +190,7 @@ impl Core {
     pub(super) fn on_hello(&mut self, peer: PeerId, body: Bytes, now: Now) {
         match strict_decode::<Hello>(&body) {
             Ok(hello) if hello.network == self.me.network => {
+                self.expect_topics(peer, now);
                 self.on_record(hello.record, Source::Hello(peer), None, now);
             }
             Ok(_) | Err(_) => self.stats.count("hellos_refused"),

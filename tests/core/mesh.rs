@@ -65,6 +65,8 @@ pub struct Mesh {
     dht: BTreeMap<Bytes, Bytes>,
     /// Frames of mail as they were put on the wire: to whom, from whom, what.
     pub frames: Vec<(usize, PeerId, Bytes)>,
+    /// Who wanted to end the connection to whom.
+    pub hung_up: Vec<(usize, PeerId)>,
     pub fate: Faults,
     /// Whether the crypto pool takes work.
     pub crypto: bool,
@@ -105,6 +107,7 @@ impl Mesh {
             lost: Vec::new(),
             dht: BTreeMap::new(),
             frames: Vec::new(),
+            hung_up: Vec::new(),
             fate: Box::new(|_, _| Fate::Deliver),
             crypto: true,
         };

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 
-use crate::mesh::Mesh;
+use crate::mesh::{Fate, Mesh};
 
 #[test]
 fn a_record_that_a_server_did_not_keep_is_put_again() {
@@ -23,4 +24,18 @@ fn a_record_that_a_server_did_not_keep_is_put_again() {
     mesh.send(stranger, quiet, 7, "");
     mesh.pass(Duration::from_secs(1));
     assert_eq!(mesh.received(quiet), [7]);
+}
+
+#[test]
+fn a_connection_through_which_no_subscription_comes_is_made_anew() {
+    let mut mesh = Mesh::new(2);
+    mesh.fate = Box::new(|node, input| match input {
+        Input::PeerSubscribed { .. } if node == 1 => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    mesh.connect(1, 0);
+    mesh.pass(Duration::from_millis(4900));
+    assert!(mesh.hung_up.is_empty());
+    mesh.pass(Duration::from_millis(200));
+    assert_eq!(mesh.hung_up, [(1, mesh.nodes[0].peer)]);
 }

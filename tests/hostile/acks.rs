@@ -173,6 +173,11 @@ async fn reconnect(hostile: &mut Hostile, victim: &Real) {
             matches!(input, Input::Disconnected { peer: other, .. } if *other == peer).then_some(())
         })
         .await;
+    // A node that sees the new connection before the end of the old one does not tell anew what it subscribes to.
+    let gone = hostile.node.peer.to_string();
+    victim.child.expect("the end of the connection", |event| {
+        event["type"] == "peer_lost" && event["peerId"] == gone.as_str()
+    });
     // What came before cannot be answered any more.
     while hostile.node.take_earlier(|input| matches!(input, Input::MailAsked { .. }).then_some(())).is_some()
     {

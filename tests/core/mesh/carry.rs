@@ -143,10 +143,8 @@ impl Mesh {
                 }
                 self.wire.push_back((node, Input::QueryEnded { token }));
             }
-            Network::Disconnect { .. }
-            | Network::StopQuery { .. }
-            | Network::Block { .. }
-            | Network::Unblock { .. } => {}
+            Network::Disconnect { peer } => self.hung_up.push((node, peer)),
+            Network::StopQuery { .. } | Network::Block { .. } | Network::Unblock { .. } => {}
         }
     }
 }
