@@ -72,6 +72,12 @@ fn what_was_believed_by_a_clock_ahead_bars_only_lower_generations() {
     assert_eq!(book.compare(&now, NOW_MS + 600_000), Order::Stale);
     assert_eq!(book.compare(&now, NOW_MS), Order::Newer);
     assert_eq!(book.compare(&older, NOW_MS), Order::Stale);
+    // As far ahead as two good clocks may be apart it still bars.
+    for (ahead, order) in [(30_000, Order::Stale), (30_001, Order::Newer)] {
+        let mut book = Book::default();
+        book.insert(record(&agent(), &node(1), 1, NOW_MS + ahead, ""), |_| false, at(0));
+        assert_eq!(book.compare(&now, NOW_MS), order, "{ahead} ms ahead");
+    }
     let book = Book::new(vec![FloorRow::from(&record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"))]);
     assert_eq!(book.compare(&now, NOW_MS + 600_000), Order::Stale);
     assert_eq!(book.compare(&now, NOW_MS), Order::New);
