@@ -33,9 +33,9 @@ scenario file="fixtures/scenarios/large/five_hundred.txt":
 guards:
     cargo test --test guards -- --ignored --nocapture
 
-# Mutations of what is believed and refused; needs cargo-mutants, and an hour or two.
+# Mutations of what is believed and refused; half an hour.
 mutants *arguments:
-    cargo mutants {{arguments}}
+    .ci/mutants {{arguments}}
 
 # Line coverage of src/core; installs LLVM's tools where they are missing.
 coverage:

@@ -87,6 +87,7 @@ mod tests {
     fn findings_are_kept_up_to_the_bound() {
         for (most, good) in [(MAX_GOOD_BINDINGS, true), (MAX_BAD_BINDINGS, false)] {
             let mut cache = BindingCache::default();
+            assert!(cache.is_empty());
             for number in 0..=most {
                 cache.remember(hash(number), good);
                 cache.remember(hash(number), good);
@@ -94,6 +95,7 @@ mod tests {
             assert_eq!(cache.get(&hash(0)), None);
             assert_eq!(cache.get(&hash(1)), Some(good));
             assert_eq!(cache.get(&hash(most)), Some(good));
+            assert_eq!((cache.len(), cache.is_empty()), (most, false));
         }
     }
 
@@ -105,5 +107,6 @@ mod tests {
             cache.remember(hash(number), false);
         }
         assert_eq!(cache.get(&hash(0)), Some(true));
+        assert_eq!(cache.len(), 1 + MAX_BAD_BINDINGS);
     }
 }
