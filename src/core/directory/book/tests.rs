@@ -114,10 +114,15 @@ fn expired_records_are_not_given_out_but_still_bar_older_ones() {
     assert!(book.get(&agent().address(), NOW_MS + LIFE_MS).is_none());
     assert!(book.by_peer(&node(1).peer_id(), NOW_MS + LIFE_MS).is_none());
     assert_eq!(book.iter(NOW_MS + LIFE_MS).count(), 0);
+    assert_eq!(book.iter(NOW_MS + LIFE_MS - 1).count(), 1);
+    assert_eq!((book.len(), book.is_empty(), book.floors()), (1, false, 0));
     assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
 
     book.insert(stranger(1, &first, u64::MAX), |_| false, at(LIFE_MS));
-    assert_eq!(book.len(), 1, "the expired one has left");
+    assert_eq!((book.len(), book.floors()), (1, 1), "the expired one has left");
+    book.insert(stranger(2, &first, NOW_MS + LIFE_MS), |_| false, at(0));
+    book.insert(stranger(3, &first, u64::MAX), |_| false, at(LIFE_MS));
+    assert_eq!((book.len(), book.floors()), (2, 2));
     assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
     assert_eq!(book.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
     assert_eq!(book.compare(&first, NOW_MS), Order::New);
