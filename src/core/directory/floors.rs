@@ -89,3 +89,26 @@ impl Floors {
         (self.by_address.len(), self.by_age.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(address: u8, seq: u64) -> FloorRow {
+        FloorRow { address: Address::repeat_byte(address), generation: 1, seq, hash: [seq as u8; 32] }
+    }
+
+    #[test]
+    fn one_floor_for_each_agent_never_lowered_the_oldest_going_first() {
+        let mut floors = Floors::default();
+        for (address, seq) in [(1, 5), (2, 5), (1, 7), (1, 6)] {
+            floors.insert(row(address, seq));
+        }
+        assert_eq!((floors.len(), floors.lens()), (2, (2, 2)));
+        assert_eq!(floors.get(&Address::repeat_byte(1)), Some(&row(1, 7)));
+        floors.shrink(1);
+        assert_eq!(floors.get(&Address::repeat_byte(2)), None, "it came before the other was raised");
+        floors.remove(&Address::repeat_byte(1));
+        assert_eq!((floors.len(), floors.lens()), (0, (0, 0)));
+    }
+}

@@ -189,3 +189,29 @@ fn every_network_keeps_an_address_elsewhere() {
     assert_ne!(kad_key("dev", &address), kad_key("main", &address));
     assert_ne!(kad_key("dev", &address), kad_key("dev", &Address::ZERO));
 }
+
+#[test]
+fn a_record_lives_a_day() {
+    assert_eq!(MAX_RECORD_LIFE_MS, 86_400_000);
+}
+
+#[test]
+fn what_depends_on_clocks_is_nobodys_fault_and_each_fault_has_its_counter() {
+    let faults = [
+        (RecordError::Decode(DecodeError::Malformed), true, "records_malformed"),
+        (RecordError::WrongNetwork, true, "records_out_of_scope"),
+        (RecordError::Binding(BindingError::WrongNetwork), true, "records_out_of_scope"),
+        (RecordError::WrongAddress, true, "records_misplaced"),
+        (RecordError::Expired, false, "records_untimely"),
+        (RecordError::FromTheFuture, false, "records_untimely"),
+        (RecordError::FutureSeq, false, "records_untimely"),
+        (RecordError::Binding(BindingError::Expired), false, "records_untimely"),
+        (RecordError::Binding(BindingError::NotYetValid), false, "records_untimely"),
+        (RecordError::Binding(BindingError::HighS), true, "records_refused"),
+        (RecordError::Lifetime, true, "records_refused"),
+        (RecordError::BadSignature, true, "records_forged"),
+    ];
+    for (fault, provable, counter) in faults {
+        assert_eq!((fault.is_provable(), fault.counter()), (provable, counter), "{fault}");
+    }
+}
