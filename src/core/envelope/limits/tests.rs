@@ -219,3 +219,17 @@ fn hellos() {
     refuse(&Hello { network: String::new(), ..hello(1, String::new()) }, "network");
     assert_eq!(decoded(&Hello { version: 0, ..hello(1, String::new()) }), Err(DecodeError::Version));
 }
+
+#[test]
+fn limits_are_those_that_the_protocol_names() {
+    assert_eq!(MAX_FRAME_BYTES, 1_056_768);
+    assert_eq!(MAX_HELLO_BYTES, 3_072);
+    assert_eq!((FrameBody::MAX_BYTES, Batch::MAX_BYTES), (1_056_704, 1_056_704));
+}
+
+#[test]
+fn acks_are_counted_before_they_are_decoded() {
+    let acks = |number: usize| b"\x12\x00".repeat(number);
+    assert_eq!(Batch::prescan(&acks(MAX_BATCH_ACKS)), Ok(()));
+    assert_eq!(Batch::prescan(&acks(MAX_BATCH_ACKS + 1)), Err(DecodeError::Field("acks")));
+}

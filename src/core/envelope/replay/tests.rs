@@ -143,3 +143,9 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_window_outlives_every_frame_that_it_knows() {
+    // From 30 s ahead to two minutes back.
+    assert!(WINDOW_IDLE > Duration::from_secs(150) && WINDOW_IDLE <= Duration::from_secs(600));
+}
