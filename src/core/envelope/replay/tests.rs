@@ -64,6 +64,7 @@ fn processes_and_nodes_have_windows_of_their_own() {
 #[test]
 fn the_number_of_windows_is_bounded_and_newcomers_find_room() {
     let mut windows = ReplayWindows::default();
+    assert!(windows.is_empty());
     let millis = |number: usize| START + Duration::from_millis(number as u64);
     for number in 0..MAX_WINDOWS {
         assert_eq!(commit(&mut windows, &key(number), 1, 1, millis(number)), Replay::Fresh);
@@ -74,6 +75,7 @@ fn the_number_of_windows_is_bounded_and_newcomers_find_room() {
     assert_eq!(check(&windows, &newcomer, 1, 1, millis(MAX_WINDOWS + 1)), Replay::Fresh);
     assert_eq!(commit(&mut windows, &newcomer, 1, 1, millis(MAX_WINDOWS + 1)), Replay::Fresh);
     assert_eq!((windows.len(), windows.by_use.len()), (MAX_WINDOWS, MAX_WINDOWS));
+    assert!(!windows.is_empty());
     assert_eq!(check(&windows, &key(0), 1, 2, millis(MAX_WINDOWS + 2)), Replay::Seen);
     // What the window that went knew is not fresh again, nor is anything of its time.
     assert_eq!(windows.check(&stamp(&key(1), 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))), Replay::TooOld);
