@@ -173,3 +173,9 @@ fn network_names() {
         assert!(!is_network_name(bad), "{bad}");
     }
 }
+
+#[test]
+fn limits_are_those_that_the_protocol_names() {
+    assert_eq!((BINDING_LIFE_SECS, BINDING_MAX_LIFE_SECS), (604_800, 7_776_000));
+    assert_eq!(MAX_BINDING_BYTES, 672);
+}
