@@ -179,3 +179,25 @@ fn limits_are_those_that_the_protocol_names() {
     assert_eq!((BINDING_LIFE_SECS, BINDING_MAX_LIFE_SECS), (604_800, 7_776_000));
     assert_eq!(MAX_BINDING_BYTES, 672);
 }
+
+#[test]
+fn what_depends_on_clocks_or_on_who_can_check_it_is_nobodys_fault() {
+    use BindingError::*;
+    for fault in [NotYetValid, Expired, FutureGeneration, ContractSignature] {
+        assert!(!fault.is_provable(), "{fault}");
+    }
+    for fault in
+        [Decode(DecodeError::Malformed), NetworkName, WrongNetwork, WrongKey, Lifetime, RecoveryId, HighS]
+    {
+        assert!(fault.is_provable(), "{fault}");
+    }
+}
+
+#[test]
+fn bindings_are_told_apart_by_all_of_their_bytes() {
+    let one = agent().bind(binding()).unwrap();
+    let mut other = one.clone();
+    other.signature = Bytes::from(vec![1; ECDSA_SIGNATURE_BYTES]);
+    assert_eq!(one.hash(), one.clone().hash());
+    assert_ne!(one.hash(), other.hash());
+}
