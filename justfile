@@ -27,7 +27,7 @@ sim *settings:
 
 # A scenario of one's own, or a large one that is kept.
 scenario file="fixtures/scenarios/large/five_hundred.txt":
-    SCENARIO={{file}} cargo test --release --test sim scenario_of_a_file -- --nocapture
+    SCENARIO={{file}} cargo test --release --test sim scenario_of_a_file -- --ignored --nocapture
 
 # Takes every guard of fixtures/guards.txt out of a copy, and sees some test fail.
 guards:

@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::Config;
 use crate::core::Core;
 use crate::core::effect::{Effect, ExitCode};
-use crate::core::input::{Input, Now};
+use crate::core::input::{Input, Loss, Now};
 use crate::front::{Batch, Front, Line};
 use crate::io::crypto::Pool;
 use crate::io::store::Store;
@@ -170,7 +170,7 @@ impl Node {
                 self.core.handle(input, now);
             }
             self.core.turn(now);
-            if let Some(code) = self.carry_out() {
+            if let Some(code) = self.carry_out(now) {
                 self.front.output.finish(FINISH_TIMEOUT);
                 self.net.close().await;
                 if let Some(store) = self.store {
@@ -238,15 +238,15 @@ impl Node {
     }
 
     /// Carries out what the core wants; the exit code when it wants to end.
-    fn carry_out(&mut self) -> Option<ExitCode> {
+    fn carry_out(&mut self, now: Now) -> Option<ExitCode> {
         let mut lines: Vec<Line> = Vec::new();
         let mut end = None;
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Emit { event, numbered } => lines.push((event, numbered)),
                 Effect::Remember(row) => {
-                    if let Some(store) = &self.store {
-                        store.remember(row);
+                    if self.store.as_ref().is_some_and(|store| !store.remember(row)) {
+                        self.core.handle(Input::Lost { what: Loss::Floor, number: 1 }, now);
                     }
                 }
                 Effect::Network(effect) => self.net.apply(effect),

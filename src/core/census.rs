@@ -46,6 +46,7 @@ impl Core {
             ("bootstrap peers", self.bootstraps.len(), bootstrap::MAX_BOOTSTRAPS),
             ("lookups that run", self.queries.running(), queries::MAX_QUERIES),
             ("lookups that wait", self.queries.waiting(), queries::MAX_WAITING),
+            ("peers whose topics are awaited", self.connecting.expected(), connecting::MAX_EXPECTED),
             ("dials that back off", self.connecting.backoffs(), connecting::MAX_BACKOFFS),
             ("discoveries", self.discoveries.len(), MAX_INFLIGHT),
             ("conflicts told", self.conflicts_told.len(), on_record::MAX_CONFLICTS_TOLD),

@@ -28,7 +28,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(200);
 /// Subscriptions of a node of ours come within this after it has introduced itself. Ours: they are sent when it connects.
 const TOPICS_WITHIN: Duration = Duration::from_secs(5);
 /// Peers whose subscriptions are waited for. Ours: as many as a bootstrap node has connections.
-const MAX_EXPECTED: usize = 1000;
+pub(super) const MAX_EXPECTED: usize = 1000;
 /// Unreachable agents that are remembered. Ours: more than are dialled in the longest pause.
 pub(super) const MAX_BACKOFFS: usize = 1024;
 
@@ -56,6 +56,10 @@ impl Connecting {
             self.dials = (now, 0);
         }
         DIALS_PER_PERIOD.saturating_sub(self.dials.1)
+    }
+
+    pub(super) fn expected(&self) -> usize {
+        self.expected.len()
     }
 
     pub(super) fn backoffs(&self) -> usize {

@@ -219,8 +219,10 @@ pub enum Loss {
     HelloUnread,
     /// Gossip, ignored because too much waited for a verdict.
     Gossip,
-    /// A verified record, for which the store had no room.
+    /// A verified record, for which the DHT server's memory had no room.
     Record,
+    /// A floor that waited for the disk, of more agents than are remembered.
+    Floor,
 }
 
 impl Loss {
@@ -232,6 +234,7 @@ impl Loss {
             Loss::HelloUnread => "hellos_unread",
             Loss::Gossip => "gossip_shed",
             Loss::Record => "records_shed",
+            Loss::Floor => "floors_shed",
         }
     }
 }

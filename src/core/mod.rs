@@ -221,7 +221,6 @@ impl Core {
             core.superseded(row.generation, now);
             return core;
         }
-        core.tell_clock_behind(now);
         for (peer, addr) in bootstraps {
             core.add_bootstrap(peer, addr);
         }

@@ -14,6 +14,7 @@ use prost::Message as _;
 use serde_json::value::RawValue;
 
 use super::delivery::answers::HeldAnswer;
+use super::delivery::inbox::Offer;
 use super::effect::Network;
 use super::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_FRAME_BYTES};
 use super::envelope::{
@@ -225,11 +226,17 @@ impl Core {
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
             if taken.streams.len() >= MAX_ACK_STREAMS && !taken.streams.contains(&stream) {
+                self.stats.count("mail_not_held");
                 continue;
             }
             taken.streams.insert(stream);
-            self.inbox.offer(sender.address, message.clone(), now.mono, &mut ready);
+            match self.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
+                Offer::Delivered | Offer::Held => {}
+                Offer::Duplicate => self.stats.count("mail_repeated"),
+                Offer::Refused => self.stats.count("mail_not_held"),
+            }
         }
+        self.stats.add("mail_held_dropped", self.inbox.take_dropped());
         for message in ready {
             let Some(stream) = stream_id(&message.stream) else { continue };
             let seq = message.seq;

@@ -7,7 +7,7 @@ use p2p_node_protocol::{ErrorCode, ErrorEvent, Level};
 use super::Core;
 use super::effect::ExitCode;
 use super::identity::Binding;
-use super::identity::binding::{BINDING_LIFE_SECS, MAX_SKEW_SECS};
+use super::identity::binding::BINDING_LIFE_SECS;
 use super::identity::presigned::span;
 use super::input::Now;
 
@@ -39,18 +39,6 @@ impl Core {
             span(left_ms / 1000)
         );
         self.log(level, "identity", message);
-    }
-
-    /// Says at the start when our records are ahead of the clock: peers take none that is far ahead of theirs.
-    pub(super) fn tell_clock_behind(&mut self, now: Now) {
-        let ahead_secs = self.presence.order().1.saturating_sub(now.unix_ms) / 1000;
-        if ahead_secs > MAX_SKEW_SECS {
-            let message = format!(
-                "the last record of this identity was made {} ahead of this machine's clock: if the clock is right now, peers take no new one before that time, unless it is of a higher generation",
-                span(ahead_secs)
-            );
-            self.log(Level::Warn, "identity", message);
-        }
     }
 
     /// Sees to it that the binding is valid; whether it is.

@@ -152,14 +152,16 @@ impl Store {
         Store { shared, reports, ended }
     }
 
-    /// Has a row written soon. There is room for as many agents as are remembered; of more, those that come first.
-    pub fn remember(&self, row: FloorRow) {
+    /// Has a row written soon; whether there was room. There is for as many agents as are remembered; of more, those that come first.
+    pub fn remember(&self, row: FloorRow) -> bool {
         let mut waiting = self.shared.lock();
-        if waiting.rows.len() < MAX_ROWS || waiting.rows.contains_key(&row.address) {
+        let room = waiting.rows.len() < MAX_ROWS || waiting.rows.contains_key(&row.address);
+        if room {
             waiting.rows.insert(row.address, row);
         }
         drop(waiting);
         self.shared.changed.notify_one();
+        room
     }
 
     /// Waits for the next report: `StoreFailed` for every failed attempt, and `StoreRecovered`. Cancel-safe.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 
-use crate::mesh::{Fate, Mesh};
+use crate::mesh::{Fate, Mesh, START_MS, node_key};
+use crate::trust::{hello, record};
 
 #[test]
 fn a_record_that_a_server_did_not_keep_is_put_again() {
@@ -38,4 +39,17 @@ fn a_connection_through_which_no_subscription_comes_is_made_anew() {
     assert!(mesh.hung_up.is_empty());
     mesh.pass(Duration::from_millis(200));
     assert_eq!(mesh.hung_up, [(1, mesh.nodes[0].peer)]);
+}
+
+#[test]
+fn peers_whose_subscriptions_are_awaited_are_bounded() {
+    let mut mesh = Mesh::new(2);
+    mesh.connect(1, 0);
+    let (peer, body) = (mesh.nodes[1].peer, hello(record(2, 0, START_MS, &node_key(2))));
+    for _ in 0..3000 {
+        mesh.input(0, Input::HelloAnswered { peer, body: body.clone() });
+    }
+    let census = mesh.nodes[0].core.census();
+    let awaited = census.iter().find(|held| held.name == "peers whose topics are awaited").unwrap();
+    assert_eq!(awaited.size, awaited.limit);
 }

@@ -54,7 +54,7 @@ pub fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut Fr
     sign_frame(&body, &node)
 }
 
-fn hello(record: Bytes) -> Bytes {
+pub fn hello(record: Bytes) -> Bytes {
     let hello =
         Hello { version: WIRE_VERSION, network: "dev".to_owned(), record, agent_version: String::new() };
     hello.encode_to_vec().into()

@@ -149,7 +149,7 @@ impl World {
             topic: heard.topic.clone(),
             data: heard.data.clone(),
         };
-        self.nodes[to].unjudged.insert(token, heard);
+        self.nodes[to].coming.insert(token, heard);
         let over = Some((pair(from, to), epoch));
         self.at(self.now + delay, Happening::Input { node: to, life, over, input });
     }

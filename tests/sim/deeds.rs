@@ -135,13 +135,13 @@ impl World {
         } else {
             // An attacker is not held back by what others have seen.
             let heard = Heard { topic: topic.clone(), data: data.clone(), honest: true };
-            self.nodes[to].unjudged.insert(token, heard);
+            self.nodes[to].coming.insert(token, heard);
             Input::Gossip { token, from: peer, topic, data }
         };
         if topic_is_heard(&self.nodes[to], &input) {
             self.at(self.now, Happening::Input { node: to, life, over: None, input });
         } else {
-            self.nodes[to].unjudged.remove(&token);
+            self.nodes[to].coming.remove(&token);
         }
     }
 

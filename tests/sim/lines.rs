@@ -11,6 +11,9 @@ use crate::world::World;
 /// A command that takes no time of its own is answered within this much, by a parent that reads.
 const ANSWERED: Duration = Duration::from_secs(10);
 
+/// What was heard in the last moment may be at the crypto pool.
+const UNDER_WAY: usize = 2;
+
 impl World {
     /// Has a parent read all that is there; how many lines.
     pub fn read(&mut self, node: usize) -> usize {
@@ -24,7 +27,6 @@ impl World {
 
     fn line(&mut self, node: usize, line: Event) {
         match line {
-            Event::Ready(_) => self.nodes[node].parent.ready = true,
             Event::Message(message) => self.message(node, &message),
             Event::Result(answer) => {
                 self.terminal(node, &answer.id);
@@ -216,9 +218,9 @@ impl World {
             } else if !parent.mails.is_empty() {
                 let what = format!("{} were not", parent.mails.len());
                 self.breaks("accepted mail is told of in its time", node, what);
-            } else if !self.nodes[node].unjudged.is_empty() {
-                // Of those that were on their way when a connection ended, nobody has heard.
-                self.nodes[node].unjudged.clear();
+            } else if self.nodes[node].unjudged.len() > UNDER_WAY {
+                let what = format!("{} were not", self.nodes[node].unjudged.len());
+                self.breaks("gossip is judged once", node, what);
             }
         }
     }

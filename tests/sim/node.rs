@@ -59,6 +59,8 @@ pub struct Node {
     pub topics: BTreeSet<String>,
     pub neighbours: BTreeSet<usize>,
     pub seen: HashMap<u64, Duration>,
+    /// On its way to the node, and heard but not judged.
+    pub coming: BTreeMap<Token, Heard>,
     pub unjudged: BTreeMap<Token, Heard>,
     /// What it keeps as a DHT server.
     pub kept: BTreeMap<Bytes, Bytes>,
@@ -99,6 +101,7 @@ impl Node {
             topics: BTreeSet::new(),
             neighbours: BTreeSet::new(),
             seen: HashMap::new(),
+            coming: BTreeMap::new(),
             unjudged: BTreeMap::new(),
             kept: BTreeMap::new(),
             honesty: Honesty::Honest,
@@ -170,6 +173,7 @@ impl Node {
         self.topics.clear();
         self.neighbours.clear();
         self.seen.clear();
+        self.coming.clear();
         self.unjudged.clear();
         self.kept.clear();
         self.parent.died();

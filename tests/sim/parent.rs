@@ -22,7 +22,6 @@ pub struct Mail {
 pub struct Parent {
     pub life: u32,
     pub reads: bool,
-    pub ready: bool,
     /// Handed to the writer and not read.
     pub unread: VecDeque<Event>,
     /// Written, and not taken by the node.
@@ -53,7 +52,6 @@ impl Default for Parent {
         Parent {
             life: 0,
             reads: true,
-            ready: false,
             unread: VecDeque::new(),
             commands: VecDeque::new(),
             ends: false,
@@ -85,7 +83,6 @@ impl Parent {
         self.open.clear();
         self.mails.clear();
         self.accepted.clear();
-        self.ready = false;
     }
 
     pub fn next_serial(&self) -> u64 {

@@ -219,7 +219,16 @@ impl World {
         match what {
             Happening::Input { node, life, over, input } => {
                 let same = over.is_none_or(|(pair, epoch)| self.is_open(pair, epoch) && !self.is_cut(pair));
-                if self.nodes[node].core.is_some() && self.nodes[node].life == life && same {
+                if self.nodes[node].life != life || self.nodes[node].core.is_none() {
+                    return;
+                }
+                if let Input::Gossip { token, .. } = &input
+                    && let Some(heard) = self.nodes[node].coming.remove(token)
+                    && same
+                {
+                    self.nodes[node].unjudged.insert(*token, heard);
+                }
+                if same {
                     self.input(node, input);
                 }
             }

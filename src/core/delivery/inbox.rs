@@ -72,6 +72,8 @@ pub struct Inbox {
     /// Every refusal, in order; those that were forgotten since are passed over.
     refused: VecDeque<(Key, u64)>,
     senders: BTreeMap<Address, Share>,
+    /// Messages that waited and had to go, since this was asked last.
+    dropped: u64,
 }
 
 impl Inbox {
@@ -196,6 +198,7 @@ impl Inbox {
         let Some(incoming) = self.streams.remove(&key) else { return };
         self.by_use.remove(&(incoming.last_used, key));
         self.held_bytes -= incoming.held_bytes;
+        self.dropped += incoming.held.len() as u64;
         if let Some(share) = self.senders.get_mut(&key.0) {
             share.streams -= 1;
             share.held_bytes -= incoming.held_bytes;
@@ -210,6 +213,7 @@ impl Inbox {
         let idle = self.by_use.iter().take_while(|(last_used, _)| *last_used + HELD_IDLE < now);
         for (_, key) in idle {
             let Some(incoming) = self.streams.get_mut(key) else { continue };
+            self.dropped += incoming.held.len() as u64;
             incoming.held.clear();
             let dropped = std::mem::take(&mut incoming.held_bytes);
             self.held_bytes -= dropped;
@@ -217,6 +221,11 @@ impl Inbox {
                 share.held_bytes -= dropped;
             }
         }
+    }
+
+    /// How many messages that waited for an earlier one had to go since this was asked last; their senders still have them.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Streams remembered.

@@ -211,3 +211,24 @@ impl Stream {
         self.queue.iter().map(|mail| mail.draft.expires).min()
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// A draft with nothing said about it.
+    pub fn draft(priority: Priority, size: usize, expires: Duration) -> Draft {
+        Draft {
+            data: Bytes::from(vec![b'1'; size]),
+            encoding: Encoding::Json,
+            kind: String::new(),
+            priority,
+            sent_at_ms: 0,
+            expires,
+            reply_to: String::new(),
+            conversation: String::new(),
+            route: Route::Auto,
+            request_id: None,
+        }
+    }
+}

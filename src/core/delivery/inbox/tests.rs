@@ -146,6 +146,8 @@ fn a_sender_that_makes_up_streams_pushes_out_its_own() {
     assert_eq!(inbox.len(), SENDER_STREAMS + 1);
     assert_eq!(inbox.next_seq(&sender(2), &[9; 16]), 2);
     assert!(inbox.held_bytes() <= SENDER_STREAMS * 2000, "{}", inbox.held_bytes());
+    assert_eq!(inbox.take_dropped(), (MAX_STREAMS - SENDER_STREAMS) as u64);
+    assert_eq!(inbox.take_dropped(), 0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::*;
-use crate::core::envelope::{Batch, Encoding};
-use bytes::Bytes;
+use crate::core::delivery::stream::testing;
+use crate::core::envelope::Batch;
 use p2p_node_protocol::Priority;
 use proptest::prelude::*;
 
@@ -8,18 +8,7 @@ const RECIPIENT: Address = Address::repeat_byte(7);
 const NOW: Duration = Duration::from_secs(1);
 
 fn draft(priority: Priority, size: usize) -> Draft {
-    Draft {
-        data: Bytes::from(vec![b'1'; size]),
-        encoding: Encoding::Json,
-        kind: String::new(),
-        priority,
-        sent_at_ms: 0,
-        expires: Duration::from_secs(3600),
-        reply_to: String::new(),
-        conversation: String::new(),
-        route: Route::Auto,
-        request_id: None,
-    }
+    testing::draft(priority, size, Duration::from_secs(3600))
 }
 
 fn ack(batch: &Batch, upto: u64) -> StreamAck {

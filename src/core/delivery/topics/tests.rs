@@ -1,22 +1,10 @@
 use super::*;
-use crate::core::envelope::Encoding;
-use p2p_node_protocol::Route;
+use crate::core::delivery::stream::testing;
 
 const HOLD: Duration = Duration::from_secs(10);
 
 fn draft(priority: Priority, size: usize) -> Draft {
-    Draft {
-        data: Bytes::from(vec![b'1'; size]),
-        encoding: Encoding::Json,
-        kind: String::new(),
-        priority,
-        sent_at_ms: 0,
-        expires: Duration::from_secs(60),
-        reply_to: String::new(),
-        conversation: String::new(),
-        route: Route::Auto,
-        request_id: None,
-    }
+    testing::draft(priority, size, Duration::from_secs(60))
 }
 
 fn accept(topics: &mut Topics, priority: Priority, size: usize) -> Result<String, Full> {

@@ -165,6 +165,9 @@ fn in_a_full_book_those_in_use_are_spared() {
     }
     let there = |number| book.get(&address(number), NOW_MS).is_some();
     assert!((0..3).all(there) && !(3..13).any(there) && there(13));
+    // When all are in use somebody has to go.
+    book.insert(stranger(MAX_AGENTS + 10, &template, u64::MAX), |_| true, at(40_000));
+    assert_eq!(book.len(), MAX_AGENTS);
 }
 
 #[test]
