@@ -184,7 +184,12 @@ fn answer(source: &mut Source<'_>) -> Answer {
 }
 
 fn any_event(source: &mut Source<'_>) -> Event {
-    let dropped = |source: &mut Source<'_>| Dropped { topic_message: source.u64(), log: source.u64() };
+    let dropped = |source: &mut Source<'_>| Dropped {
+        topic_message: source.u64(),
+        too_long: source.u64(),
+        news: source.u64(),
+        log: source.u64(),
+    };
     match source.below(11) {
         0 => Event::Message(Box::new(message(source))),
         1 => Event::Result(Box::new(answer(source))),

@@ -91,7 +91,7 @@ impl Core {
             DeliveryState::Delivered => "mail_delivered",
             DeliveryState::Expired => "mail_expired",
             DeliveryState::Rejected => "mail_rejected",
-            DeliveryState::Failed => "mail_failed",
+            DeliveryState::Failed | DeliveryState::Unknown => "mail_failed",
         });
         if self.opted_in {
             self.outlet.tell(Event::Delivery(Box::new(delivery)));

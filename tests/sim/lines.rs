@@ -143,7 +143,7 @@ impl World {
             DeliveryState::Rejected => {
                 self.breaks("honest mail is not rejected", node, format!("{name:?} {:?}", delivery.code));
             }
-            DeliveryState::Failed => self.report.failed += 1,
+            DeliveryState::Failed | DeliveryState::Unknown => self.report.failed += 1,
         }
         if self.resting_probe(serial, node) && delivery.state != DeliveryState::Delivered {
             let what = format!("{name:?} to {} is {:?} {:?}", mail.to, delivery.state, delivery.code);

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Id, Route};
+use crate::open_word::known_or_none;
+use crate::{Id, Role, Route};
 
 /// `result`: `id`, `command`, and what that command answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,14 +21,26 @@ pub struct Answer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<String>,
     /// `send` of mail: the route asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_or_none")]
     pub route: Option<Route>,
     /// `send` to a topic: subscribers connected to this node that it went to; 0 while it is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<usize>,
-    /// `discover`: how many agents were found.
+    /// `discover`: how many agents were found. `peers`: how many peers are connected, also those that `connected` has no room for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
+    /// `peers`: those that are connected, as many as fit in a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<Vec<ConnectedPeer>>,
+    /// `peers`: the addresses and PeerIds that are blocked, as many as fit in a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Vec<String>>,
+    /// `peers`: the addresses and PeerIds that are allowed, as many as fit in a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<Vec<String>>,
+    /// `cancel`: whether there was anything left to give up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<bool>,
     /// `ping`: the node's clock, in ms since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_ms: Option<u64>,
@@ -47,10 +60,34 @@ impl Answer {
             route: None,
             peers: None,
             count: None,
+            connected: None,
+            blocked: None,
+            allowed: None,
+            cancelled: None,
             time_ms: None,
             status: None,
         }
     }
+}
+
+/// A peer that is connected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectedPeer {
+    /// PeerId of the node.
+    pub peer_id: String,
+    /// The checksummed address of the agent that it speaks for, where its record is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its display name, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What part it plays, where its record is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// For how long it has been connected, in ms.
+    pub connected_ms: u64,
 }
 
 /// What `status` answers.

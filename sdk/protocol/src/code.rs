@@ -11,6 +11,7 @@ macro_rules! codes {
             $($(#[doc = $doc])+ #[serde(rename = $text)] $name,)+
             /// A code that this version of the crate does not know. Never written by the node.
             #[serde(other)]
+            #[cfg_attr(feature = "schema", schemars(skip))]
             Unknown,
         }
 
@@ -61,6 +62,8 @@ codes! {
     Busy = "BUSY", true;
     /// No answer came in time.
     Timeout = "TIMEOUT", true;
+    /// The command, or the mail that it sent, was given up because `cancel` asked for it.
+    Cancelled = "CANCELLED", false;
     /// No verified record names this peer: try its `0x` address, or again once it has joined.
     PeerNotFound = "PEER_NOT_FOUND", true;
     /// The peer is known, but none of its addresses answered in time.

@@ -30,6 +30,16 @@ pub enum Command {
     Unsubscribe(Unsubscribe),
     /// Report what the node knows and has counted.
     Status(Status),
+    /// List the connected peers, and who is blocked or allowed.
+    Peers(Peers),
+    /// Take nothing more from an agent or a node.
+    Block(Block),
+    /// Lift the limits for an agent or a node.
+    Allow(Allow),
+    /// Take back `block` and `allow`.
+    Unblock(Unblock),
+    /// Give up a command, or the mail that it sent.
+    Cancel(Cancel),
     /// Answer, to show that the node is alive.
     Ping(Ping),
     /// Finish what was accepted and exit.
@@ -46,6 +56,11 @@ impl Command {
             Command::Subscribe(_) => "subscribe",
             Command::Unsubscribe(_) => "unsubscribe",
             Command::Status(_) => "status",
+            Command::Peers(_) => "peers",
+            Command::Block(_) => "block",
+            Command::Allow(_) => "allow",
+            Command::Unblock(_) => "unblock",
+            Command::Cancel(_) => "cancel",
             Command::Ping(_) => "ping",
             Command::Shutdown(_) => "shutdown",
         }
@@ -174,6 +189,46 @@ pub struct Unsubscribe {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {}
+
+/// `peers` has no fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Peers {}
+
+/// `block`: its mail is refused, its broadcasts and the news of it are not told. Takes the place of `allow`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Block {
+    /// The `0x…` address of an agent, whichever node it uses, or the PeerId of a node, whoever uses it.
+    pub peer_id: String,
+}
+
+/// `allow`: what it sends is trusted as far as the parent trusts it. Takes the place of `block`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Allow {
+    /// As in `block`.
+    pub peer_id: String,
+}
+
+/// `unblock`: neither blocked nor allowed from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Unblock {
+    /// As in `block`.
+    pub peer_id: String,
+}
+
+/// `cancel`: a `discover` that still looks is answered with `CANCELLED`; mail that a `send` left undelivered ends as `failed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Cancel {
+    /// The `id` of the command.
+    pub target: Id,
+}
 
 /// `ping` has no fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::open_word::{known_or_default, known_or_none};
 use crate::{Answer, Encoding, ErrorCode, Id, Priority, Route};
 
 /// What a node tells its parent: the `type` of the line and the fields that go with it.
@@ -102,6 +103,10 @@ pub enum Role {
     Full,
     /// An entry point that others join through: DHT server.
     Bootstrap,
+    /// A word that this version of the crate does not know. Never written by the node.
+    #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    Unknown,
 }
 
 /// `message`.
@@ -125,12 +130,14 @@ pub struct Message {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// How urgent the sender says it is.
+    #[serde(deserialize_with = "known_or_default")]
     pub priority: Priority,
     /// When the sender's node accepted it, by that node's clock, in ms since 1970.
     pub sent_at_ms: u64,
     /// When it arrived here, by this node's clock, in ms since 1970.
     pub received_at_ms: u64,
     /// Which way it came: `direct` or `gossip`.
+    #[serde(deserialize_with = "known_or_default")]
     pub route: Route,
     /// The message that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,6 +160,12 @@ pub struct Message {
 pub enum Trust {
     /// The signature proves the address, and nothing else is known.
     Unverified,
+    /// The parent has said `allow`.
+    Allowed,
+    /// A word that this version of the crate does not know. Never written by the node.
+    #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    Unknown,
 }
 
 /// `peer_discovered`.
@@ -250,6 +263,10 @@ pub enum Level {
     Warn,
     /// Something is broken.
     Error,
+    /// A word that this version of the crate does not know. Never written by the node.
+    #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    Unknown,
 }
 
 /// `delivery`: exactly one per accepted mail.
@@ -270,7 +287,7 @@ pub struct Delivery {
     /// How often it was put on the wire.
     pub attempts: u32,
     /// Which way it went last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_or_none")]
     pub route: Option<Route>,
 }
 
@@ -287,6 +304,10 @@ pub enum DeliveryState {
     Rejected,
     /// This node gave it up.
     Failed,
+    /// A word that this version of the crate does not know. Never written by the node.
+    #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    Unknown,
 }
 
 /// `peer_connected`.
@@ -329,10 +350,14 @@ pub struct Overflow {
 /// Lines dropped, by type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Dropped {
     /// Broadcasts.
     pub topic_message: u64,
+    /// Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`.
+    pub too_long: u64,
+    /// News of peers (`peer_discovered`, `peer_connected`, `peer_lost`) for which there was no room.
+    pub news: u64,
     /// Logs.
     pub log: u64,
 }
@@ -341,6 +366,6 @@ pub struct Dropped {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Closing {
-    /// `shutdown`, `eof` or `signal`.
+    /// `shutdown`, `eof`, `signal` or `parent` (the process named by `--parent-pid` has ended).
     pub reason: String,
 }

@@ -9,13 +9,14 @@ mod code;
 mod command;
 mod event;
 mod id;
+mod open_word;
 pub mod line;
 
-pub use answer::{Answer, StatusReport};
+pub use answer::{Answer, ConnectedPeer, StatusReport};
 pub use code::ErrorCode;
 pub use command::{
-    Command, Connect, Discover, Encoding, Ping, Priority, Request, Route, Send, Shutdown, Status, Subscribe,
-    Unsubscribe,
+    Allow, Block, Cancel, Command, Connect, Discover, Encoding, Peers, Ping, Priority, Request, Route, Send,
+    Shutdown, Status, Subscribe, Unblock, Unsubscribe,
 };
 pub use event::{
     Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Limits, Log, Message, Overflow,

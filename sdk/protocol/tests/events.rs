@@ -136,8 +136,8 @@ fn one_of_each() -> Vec<(&'static str, Event)> {
         (
             "overflow",
             Event::Overflow(Overflow {
-                dropped: Dropped { topic_message: 1, log: 2 },
-                total: Dropped { topic_message: 3, log: 4 },
+                dropped: Dropped { topic_message: 1, log: 2, ..Dropped::default() },
+                total: Dropped { topic_message: 3, log: 4, ..Dropped::default() },
             }),
         ),
         ("closing", Event::Closing(Closing { reason: "eof".to_owned() })),

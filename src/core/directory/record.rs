@@ -314,7 +314,7 @@ fn is_printable(text: &str) -> bool {
 impl From<&Record> for WireRecord {
     fn from(record: &Record) -> Self {
         let role = match record.role {
-            Role::Full => WireRole::Full,
+            Role::Full | Role::Unknown => WireRole::Full,
             Role::Bootstrap => WireRole::Bootstrap,
         };
         WireRecord {

@@ -148,7 +148,7 @@ fn kademlia(keypair: &Keypair, role: Role, protocol: StreamProtocol) -> kad::Beh
     let mut kad = kad::Behaviour::with_config(keypair.public().to_peer_id(), Store::default(), config);
     kad.set_mode(Some(match role {
         Role::Bootstrap => Mode::Server,
-        Role::Full => Mode::Client,
+        Role::Full | Role::Unknown => Mode::Client,
     }));
     kad
 }

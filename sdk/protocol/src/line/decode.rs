@@ -112,6 +112,11 @@ fn decode_command(head: Head<'_>, text: &str) -> Result<Command, LineError> {
         "subscribe" => Command::Subscribe(fields(kind, text)?),
         "unsubscribe" => Command::Unsubscribe(fields(kind, text)?),
         "status" => Command::Status(fields(kind, text)?),
+        "peers" => Command::Peers(fields(kind, text)?),
+        "block" => Command::Block(fields(kind, text)?),
+        "allow" => Command::Allow(fields(kind, text)?),
+        "unblock" => Command::Unblock(fields(kind, text)?),
+        "cancel" => Command::Cancel(fields(kind, text)?),
         "ping" => Command::Ping(fields(kind, text)?),
         "shutdown" => Command::Shutdown(fields(kind, text)?),
         _ => {

@@ -1,0 +1,33 @@
+//! Sets of words may grow. Where a word is shared with commands, which must not hold one that nobody knows, the reader of an
+//! event takes a later one for none or for the default, instead of refusing the whole line.
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Word<T> {
+    Known(T),
+    Later(serde::de::IgnoredAny),
+}
+
+pub(crate) fn known_or_none<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    Ok(match Option::<Word<T>>::deserialize(from)? {
+        Some(Word::Known(known)) => Some(known),
+        Some(Word::Later(_)) | None => None,
+    })
+}
+
+pub(crate) fn known_or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned + Default,
+{
+    Ok(match Word::deserialize(from)? {
+        Word::Known(known) => known,
+        Word::Later(_) => T::default(),
+    })
+}
