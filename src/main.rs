@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
 
 use clap::Parser;
-use p2p_node::config::{BindArgs, Cli, Config, KeygenArgs, RunArgs, Task};
+use p2p_node::config::{BindArgs, Cli, Config, KeygenArgs, RunArgs, SchemaArgs, Task};
 use p2p_node::core::effect::ExitCode;
 use p2p_node::io::keystore::KeyFileError;
 use p2p_node::{bind, demo, keygen, logging, node, schema};
@@ -15,7 +15,7 @@ fn main() -> std::process::ExitCode {
         Ok(Cli { task: Some(Task::Demo), .. }) => play(),
         Ok(Cli { task: Some(Task::Keygen(args)), .. }) => make_key(&args),
         Ok(Cli { task: Some(Task::Bind(args)), .. }) => make_binding(&args),
-        Ok(Cli { task: Some(Task::Schema(_)), .. }) => print_schema(),
+        Ok(Cli { task: Some(Task::Schema(args)), .. }) => print_schema(&args),
         Err(error) => {
             // Help and version come this way too.
             let _ = error.print();
@@ -66,8 +66,8 @@ fn make_binding(args: &BindArgs) -> ExitCode {
     }
 }
 
-fn print_schema() -> ExitCode {
-    said(schema::run(&mut stdout().lock()))
+fn print_schema(args: &SchemaArgs) -> ExitCode {
+    said(schema::run(args, &mut stdout().lock()))
 }
 
 /// Whether stdout took it.

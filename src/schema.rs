@@ -1,4 +1,6 @@
-//! `p2p-node schema --json`: the contract of the pipe as one JSON Schema document, made from the Rust types.
+//! `p2p-node schema`: the contract of the pipe, made from the Rust types, as one JSON Schema document or as a TypeScript module.
+
+mod typescript;
 
 use std::io::Write;
 
@@ -6,13 +8,19 @@ use p2p_node_protocol::{Command, ErrorCode, Event, Id, Limits, PROTOCOL_VERSION}
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-/// Writes the document, indented.
+use crate::config::SchemaArgs;
+
+/// Writes the document, indented, or the module.
 ///
 /// # Errors
 /// When `out` cannot be written to.
-pub fn run(out: &mut impl Write) -> anyhow::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, &document())?;
-    writeln!(out)?;
+pub fn run(args: &SchemaArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    if args.ts {
+        out.write_all(typescript::module(&document()).as_bytes())?;
+    } else {
+        serde_json::to_writer_pretty(&mut *out, &document())?;
+        writeln!(out)?;
+    }
     Ok(())
 }
 

@@ -52,7 +52,7 @@ pub enum Task {
     Keygen(KeygenArgs),
     /// Let a wallet say that a node speaks for its account, so that its key need not come here
     Bind(Box<BindArgs>),
-    /// Print the contract of the pipe, as a JSON Schema
+    /// Print the contract of the pipe, as a JSON Schema or as TypeScript
     Schema(SchemaArgs),
 }
 
@@ -118,10 +118,14 @@ pub struct BindArgs {
 
 /// `schema`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("form").args(["json", "ts"]).required(true))]
 pub struct SchemaArgs {
-    /// As one JSON document
-    #[arg(long, required = true)]
+    /// As a JSON Schema, in one document
+    #[arg(long)]
     pub json: bool,
+    /// As a TypeScript module
+    #[arg(long)]
+    pub ts: bool,
 }
 
 /// The flags of a running node. Each has an environment variable, which its help names in brackets.

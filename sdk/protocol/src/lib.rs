@@ -9,8 +9,8 @@ mod code;
 mod command;
 mod event;
 mod id;
-mod open_word;
 pub mod line;
+mod open_word;
 
 pub use answer::{Answer, ConnectedPeer, StatusReport};
 pub use code::ErrorCode;
