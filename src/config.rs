@@ -22,7 +22,7 @@ use crate::core::scope::AddressScope;
 pub use cli::{BindArgs, Cli, KeygenArgs, RunArgs, SchemaArgs, Task};
 use env::EnvFile;
 pub use env::EnvFileError;
-use values::{bootstrap_peers, drain_timeout, log_level, multiaddrs, on_eof, parse, role, yes_or_no};
+use values::{bootstrap_peers, log_level, multiaddrs, on_eof, parse, process_id, role, seconds, yes_or_no};
 pub use values::{network_name, short_text};
 
 /// The network of a node that was given none: this machine alone.
@@ -31,8 +31,8 @@ pub const DEFAULT_NETWORK: &str = "dev";
 /// How long accepted work may take to finish before the process ends all the same (design §2).
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest drain timeout that is accepted; beyond an hour a supervisor has given up long since.
-pub const MAX_DRAIN_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Longest time to drain or to linger that is accepted; beyond an hour a supervisor has given up long since.
+pub const MAX_END_TIME: Duration = Duration::from_secs(3600);
 
 /// Longest name of a network, in bytes: it is part of every protocol name and topic.
 pub const MAX_NETWORK_BYTES: usize = 32;
@@ -57,8 +57,11 @@ pub struct Config {
     pub role: Role,
     /// Display name, at most 64 bytes; may be empty.
     pub name: String,
-    /// The agent's Ethereum key as it was given, not checked; `None`: an ephemeral one is made.
+    /// The agent's Ethereum key as it was given, not checked; `None`: `ephemeral_key`.
     pub private_key: Option<Secret>,
+    /// The key of an agent that was given none, from a supervisor that wants it to be the same over several processes; `None`: one
+    /// is made for this process.
+    pub ephemeral_key: Option<Secret>,
     /// Binding that was signed elsewhere, in place of the agent's key; `None`: the node signs its own.
     pub binding_file: Option<PathBuf>,
     /// The node key; `None`: in `data_dir`, else derived from the agent's key.
@@ -73,8 +76,12 @@ pub struct Config {
     pub connect: bool,
     /// What to do when stdin ends.
     pub on_eof: OnEof,
+    /// How long to go on receiving after the end of stdin, before exiting.
+    pub linger: Duration,
     /// Longest time to finish accepted work before exiting.
     pub drain_timeout: Duration,
+    /// Process whose end is taken for that of stdin; `None`: stdin alone tells.
+    pub parent_pid: Option<i32>,
     /// What stderr gets.
     pub log_level: LevelFilter,
 }
@@ -193,6 +200,7 @@ impl Config {
             role: from.setting("--role", args.role.clone(), "ROLE", role)?.unwrap_or_default(),
             name: from.setting("--name", args.name.clone(), "NODE_NAME", short_text)?.unwrap_or_default(),
             private_key: from.secret("PRIVATE_KEY")?,
+            ephemeral_key: from.secret("EPHEMERAL_KEY")?,
             binding_file: from.setting("--binding", args.binding.clone(), "BINDING_FILE", parse)?,
             node_key_file: from.setting("--node-key", args.node_key.clone(), "NODE_KEY_FILE", parse)?,
             data_dir: from.setting("--data-dir", args.data_dir.clone(), "DATA_DIR", parse)?,
@@ -204,8 +212,10 @@ impl Config {
                 .unwrap_or(0),
             connect: from.setting("--connect", args.connect.clone(), "CONNECT", yes_or_no)?.unwrap_or(false),
             on_eof: from.setting("--on-eof", args.on_eof.clone(), "ON_EOF", on_eof)?.unwrap_or_default(),
+            linger: from.setting("--linger", args.linger.clone(), "LINGER", seconds)?.unwrap_or_default(),
+            parent_pid: from.setting("--parent-pid", args.parent_pid.clone(), "PARENT_PID", process_id)?,
             drain_timeout: from
-                .setting("--drain-timeout", args.drain_timeout.clone(), "DRAIN_TIMEOUT", drain_timeout)?
+                .setting("--drain-timeout", args.drain_timeout.clone(), "DRAIN_TIMEOUT", seconds)?
                 .unwrap_or(DEFAULT_DRAIN_TIMEOUT),
             log_level: from
                 .setting("--log-level", args.log_level.clone(), "LOG_LEVEL", log_level)?

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use p2p_node_protocol::line::LineError;
-use p2p_node_protocol::{ErrorCode, ErrorEvent, Event, Request};
+use p2p_node_protocol::{ErrorEvent, Event, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
@@ -19,6 +19,7 @@ use crate::core::effect::{Effect, ExitCode};
 use crate::core::input::{Input, Loss, Now};
 use crate::front::{Batch, Front, Line};
 use crate::io::crypto::Pool;
+use crate::io::parent::Parent;
 use crate::io::store::Store;
 use crate::io::swarm::Net;
 pub use start::StartError;
@@ -53,7 +54,7 @@ pub fn run(config: Config) -> ExitCode {
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let clock = Clock::start();
     match start::start(&config, clock.now()) {
-        Ok(started) => match Node::new(started, front, clock) {
+        Ok(started) => match Node::new(started, front, clock, config.parent_pid) {
             Ok(node) => node.run().await,
             Err(error) => {
                 tracing::error!("the node cannot start: {error:#}");
@@ -132,6 +133,7 @@ struct Node {
     store: Option<Store>,
     front: Front,
     signals: Signals,
+    parent: Option<Parent>,
     clock: Clock,
     /// Holds the identity for as long as the process runs.
     _lock: crate::io::keystore::IdentityLock,
@@ -143,7 +145,12 @@ struct Node {
 }
 
 impl Node {
-    fn new(started: start::Started, front: Front, clock: Clock) -> anyhow::Result<Self> {
+    fn new(
+        started: start::Started,
+        front: Front,
+        clock: Clock,
+        parent_pid: Option<i32>,
+    ) -> anyhow::Result<Self> {
         Ok(Node {
             core: Core::new(started.setup, clock.now()),
             net: Net::new(started.swarm).context("libp2p cannot be set up")?,
@@ -151,6 +158,7 @@ impl Node {
             store: started.store,
             front,
             signals: Signals::new().context("signals cannot be caught")?,
+            parent: parent_pid.map(Parent::watch).transpose().context("the parent cannot be watched")?,
             clock,
             _lock: started.lock,
             waiting: Vec::new().into_iter(),
@@ -196,7 +204,8 @@ impl Node {
             if let Some(failure) = self.front.progress.failure() {
                 tracing::warn!("stdout cannot be written: {failure}");
             }
-            self.core.handle(Input::OutputClosed, now);
+            let broken = self.front.progress.failure().is_some();
+            self.core.handle(Input::OutputClosed { broken }, now);
         }
     }
 
@@ -229,10 +238,7 @@ impl Node {
             }
             Batch::Failed(reason) => {
                 self.input_open = false;
-                let error = ErrorEvent::new(ErrorCode::Internal, format!("stdin cannot be read: {reason}"));
-                let error = LineError { id: None, code: error.code, message: error.message };
-                self.core.handle(Input::BadLine(error), now);
-                self.core.handle(Input::InputEnded, now);
+                self.core.handle(Input::InputFailed { reason }, now);
             }
         }
     }
@@ -247,6 +253,11 @@ impl Node {
                 Effect::Remember(row) => {
                     if self.store.as_ref().is_some_and(|store| !store.remember(row)) {
                         self.core.handle(Input::Lost { what: Loss::Floor, number: 1 }, now);
+                    }
+                }
+                Effect::KeepStanding { subject, standing } => {
+                    if self.store.as_ref().is_some_and(|store| !store.keep(subject, standing)) {
+                        self.core.handle(Input::Lost { what: Loss::Standing, number: 1 }, now);
                     }
                 }
                 Effect::Network(effect) => self.net.apply(effect),
@@ -272,6 +283,7 @@ impl Node {
         let input = tokio::select! {
             biased;
             () = self.signals.next() => Some(Input::Signal),
+            input = Parent::ended(&mut self.parent) => Some(input),
             () = self.front.progress.changed() => None,
             input = self.crypto.next() => Some(input),
             input = told(&mut self.store) => Some(input),

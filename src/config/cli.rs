@@ -7,7 +7,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; it is never a flag. With
---binding it is not needed at all: see `p2p-node bind --help`.
+--binding it is not needed at all: see `p2p-node bind --help`. Without either, EPHEMERAL_KEY counts, or else
+a key that is made for this run.
 Order: flag, file named by -e, environment, .env in the working directory, default.
 
 Examples:
@@ -163,7 +164,7 @@ pub struct RunArgs {
     /// Node key (default: node.key in the data directory, else derived from PRIVATE_KEY) [NODE_KEY_FILE]
     #[arg(long, value_name = "PATH", help_heading = "Identity")]
     pub node_key: Option<String>,
-    /// Directory of what outlives the process: node key, revocations (default: nothing does) [DATA_DIR]
+    /// Directory of what outlives the process: node key, revocations, blocks (default: nothing does) [DATA_DIR]
     #[arg(long, value_name = "PATH", help_heading = "Identity")]
     pub data_dir: Option<String>,
     /// Tells apart several nodes of one key (default none) [INSTANCE]
@@ -186,6 +187,12 @@ pub struct RunArgs {
     /// At the end of stdin: exit, or stay until a signal (default exit) [ON_EOF]
     #[arg(long, value_name = "WHAT", help_heading = "Process")]
     pub on_eof: Option<String>,
+    /// How long to go on receiving after the end of stdin, in seconds (default 0) [LINGER]
+    #[arg(long, value_name = "SECS", help_heading = "Process")]
+    pub linger: Option<String>,
+    /// End when this process does, also while another holds stdin open [PARENT_PID]
+    #[arg(long, value_name = "PID", help_heading = "Process")]
+    pub parent_pid: Option<String>,
     /// Longest time to finish accepted work before exiting, in seconds (default 5) [DRAIN_TIMEOUT]
     #[arg(long, value_name = "SECS", help_heading = "Process")]
     pub drain_timeout: Option<String>,

@@ -9,7 +9,7 @@ use libp2p::multiaddr::Protocol;
 use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
 
-use super::{MAX_DRAIN_TIMEOUT, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
+use super::{MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
 
 pub(super) fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
@@ -80,11 +80,20 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
     }
 }
 
-pub(super) fn drain_timeout(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = parse(text)?;
+/// A number of seconds, also with its unit.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = parse(text.strip_suffix('s').unwrap_or(text))?;
     match Duration::try_from_secs_f64(seconds) {
-        Ok(timeout) if timeout <= MAX_DRAIN_TIMEOUT => Ok(timeout),
-        _ => Err(format!("it must be 0 to {} seconds", MAX_DRAIN_TIMEOUT.as_secs())),
+        Ok(time) if time <= MAX_END_TIME => Ok(time),
+        _ => Err(format!("it must be 0 to {} seconds", MAX_END_TIME.as_secs())),
+    }
+}
+
+pub(super) fn process_id(text: &str) -> Result<i32, String> {
+    match parse(text) {
+        // 1 takes in orphans: whoever names it does not know its parent any more.
+        Ok(id) if id > 1 => Ok(id),
+        _ => Err("it must be the number of a process, from 2".to_owned()),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::delivery::{answers, inbox, outbox, topics};
 use super::directory::{bindings, book};
 use super::discovery::{bootstrap, queries};
+use super::policy::standing;
 use super::{Core, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, connecting, emit, envelope, on_mail, on_record};
 
 /// One thing that is held.
@@ -30,6 +31,7 @@ impl Core {
         let [must, mail, topic, news, log] = self.outlet.lines();
         [
             ("commands unanswered", self.pending_ids.len(), MAX_INFLIGHT + 1),
+            ("answers unread", self.outlet.unread_answers(), 2 * MAX_INFLIGHT + 1),
             ("lines that must be told", must, MUST_TELL),
             ("lines of mail", mail, emit::MAIL_LINES),
             ("lines of broadcasts", topic, emit::TOPIC_LINES),
@@ -50,6 +52,7 @@ impl Core {
             ("dials that back off", self.connecting.backoffs(), connecting::MAX_BACKOFFS),
             ("discoveries", self.discoveries.len(), MAX_INFLIGHT),
             ("conflicts told", self.conflicts_told.len(), on_record::MAX_CONFLICTS_TOLD),
+            ("standings", self.standings.len(), standing::MAX_STANDINGS),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
             ("things parked", self.parked.number(), on_record::MAX_PARKED),
             ("topics subscribed to", self.subscribed.len(), MAX_SUBSCRIPTIONS),

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use p2p_node_protocol::{Closing, Delivery, DeliveryState, ErrorCode, Event, Id};
+use p2p_node_protocol::{Closing, DeliveryState, ErrorCode, ErrorEvent, Event, Id};
 
-use super::delivery::outbox::Ended;
 use super::effect::{Effect, ExitCode};
 use super::input::Now;
 use super::{Core, Phase};
@@ -15,21 +14,42 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
 
 impl Core {
     pub(super) fn on_input_ended(&mut self, now: Now) {
-        if !self.me.stay_on_eof {
-            self.close("eof", None, now);
+        if self.me.stay_on_eof {
+            return;
         }
+        // Before `connect` nothing can come.
+        if self.phase == Phase::Idle || self.me.linger.is_zero() {
+            return self.close("eof", None, now);
+        }
+        self.linger_until = Some(now.mono + self.me.linger);
     }
 
-    pub(super) fn on_output_closed(&mut self, now: Now) {
+    pub(super) fn on_input_failed(&mut self, reason: &str, now: Now) {
+        self.pipe_broken = true;
+        self.complain(ErrorEvent::new(ErrorCode::Internal, format!("stdin cannot be read: {reason}")));
+        self.close("eof", None, now);
+    }
+
+    pub(super) fn on_output_closed(&mut self, broken: bool, now: Now) {
+        self.pipe_broken |= broken;
         self.output_closed = true;
         self.close("output", None, now);
+    }
+
+    /// How the process ends once it has said everything; `lost`: whether accepted mail is.
+    fn end_code(&self, lost: bool) -> ExitCode {
+        match (self.pipe_broken, lost) {
+            (true, _) => ExitCode::Io,
+            (false, true) => ExitCode::Undelivered,
+            (false, false) => ExitCode::Ok,
+        }
     }
 
     pub(super) fn on_signal(&mut self, now: Now) {
         match self.phase {
             Phase::Closing { .. } => {
                 let lost = !self.outbox.is_empty() || !self.topics.is_empty();
-                self.exit(if lost { ExitCode::Undelivered } else { ExitCode::Ok });
+                self.exit(self.end_code(lost));
             }
             Phase::Flushing { code, .. } => self.exit(code),
             _ => self.close("signal", None, now),
@@ -52,6 +72,7 @@ impl Core {
             Phase::Idle | Phase::Ready => {}
         }
         self.pending_ids.extend(shutdown.clone());
+        self.linger_until = None;
         let deadline = now.mono + self.me.drain_timeout;
         self.phase = Phase::Closing { reason, shutdown, deadline };
     }
@@ -87,21 +108,14 @@ impl Core {
             self.outlet.tell(Event::Closing(Closing { reason: reason.to_owned() }));
         }
         self.outlet.close();
-        let code = if lost { ExitCode::Undelivered } else { ExitCode::Ok };
+        let code = self.end_code(lost);
         self.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
     }
 
     fn fail_all(&mut self) {
         self.abandon_discoveries();
-        for Ended { message_id, mail, .. } in self.outbox.drain() {
-            self.tell_delivery(Delivery {
-                message_id,
-                request_id: mail.draft.request_id,
-                state: DeliveryState::Failed,
-                code: Some(ErrorCode::ShuttingDown),
-                attempts: mail.attempts,
-                route: mail.went,
-            });
+        for ended in self.outbox.drain() {
+            self.tell_mail_lost(ended, DeliveryState::Failed, ErrorCode::ShuttingDown);
         }
         for broadcast in self.topics.drain_all() {
             self.tell_broadcast_lost(broadcast, DeliveryState::Failed, ErrorCode::ShuttingDown);

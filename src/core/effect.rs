@@ -9,6 +9,7 @@ use p2p_node_protocol::Event;
 use super::directory::floors::FloorRow;
 use super::identity::SignedBinding;
 use super::input::Token;
+use super::policy::standing::{Standing, Subject};
 
 /// Everything that the core can do, in the order in which it wants it done.
 #[derive(Clone, Debug)]
@@ -25,6 +26,13 @@ pub enum Effect {
     /// Keep in the store, if there is one, the order of an agent's newest record, in place of what is kept of that agent. What
     /// depends on it follows; nobody waits until it is on the disk.
     Remember(FloorRow),
+    /// Keep in the store, if there is one, whom the parent blocked or allowed, or forget it.
+    KeepStanding {
+        /// Whom it is about.
+        subject: Subject,
+        /// What was said; none any more.
+        standing: Option<Standing>,
+    },
     /// Do something on the network.
     Network(Network),
     /// Flush and end the process.

@@ -39,6 +39,22 @@ struct Line {
     event: Event,
 }
 
+/// What is known of a line at the writer.
+#[derive(Debug)]
+struct Written {
+    bytes: usize,
+    is_answer: bool,
+}
+
+/// Whether a line ends a command.
+fn is_answer(event: &Event) -> bool {
+    match event {
+        Event::Result(_) => true,
+        Event::Error(error) => error.id.is_some(),
+        _ => false,
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     lines: VecDeque<Line>,
@@ -76,8 +92,10 @@ const LOG: usize = 6;
 pub struct Outlet {
     queues: [Queue; 7],
     order: u64,
-    at_writer: VecDeque<usize>,
+    at_writer: VecDeque<Written>,
     at_writer_bytes: usize,
+    /// Terminal lines that wait or are at the writer.
+    unread_answers: usize,
     dropped: Dropped,
     total: Dropped,
     closed: bool,
@@ -86,6 +104,9 @@ pub struct Outlet {
 impl Outlet {
     /// Queues a line that the parent must get: an answer, a delivery, an error, `ready`, `closing`.
     pub fn tell(&mut self, event: Event) {
+        if !self.closed {
+            self.unread_answers += usize::from(is_answer(&event));
+        }
         self.push(MUST, event, 0);
     }
 
@@ -130,10 +151,19 @@ impl Outlet {
                 return;
             }
             if classes.clone().any(|class| self.queues[class].pop().is_some()) {
-                self.dropped.topic_message += 1;
-                self.total.topic_message += 1;
+                self.count_dropped(|dropped| &mut dropped.topic_message);
             }
         }
+    }
+
+    /// A broadcast was dropped because its line would be longer than the parent can read.
+    pub fn too_long(&mut self) {
+        self.count_dropped(|dropped| &mut dropped.too_long);
+    }
+
+    fn count_dropped(&mut self, of: impl Fn(&mut Dropped) -> &mut u64) {
+        *of(&mut self.dropped) += 1;
+        *of(&mut self.total) += 1;
     }
 
     /// Queues news of a peer; `same` tells whether a queued line is older news of the same kind and peer.
@@ -142,12 +172,13 @@ impl Outlet {
             return;
         }
         let queue = &mut self.queues[NEWS];
-        let gives_way = match queue.lines.iter().position(|line| same(&line.event)) {
-            None if queue.lines.len() >= NEWS_LINES => Some(0),
-            other => other,
-        };
-        if let Some(line) = gives_way.and_then(|index| queue.lines.remove(index)) {
+        let older = queue.lines.iter().position(|line| same(&line.event));
+        let full = older.is_none() && queue.lines.len() >= NEWS_LINES;
+        if let Some(line) = older.or(full.then_some(0)).and_then(|index| queue.lines.remove(index)) {
             queue.bytes -= line.bytes;
+        }
+        if full {
+            self.count_dropped(|dropped| &mut dropped.news);
         }
         self.push(NEWS, event, 0);
     }
@@ -156,8 +187,7 @@ impl Outlet {
     pub fn log(&mut self, log: Log) {
         self.push(LOG, Event::Log(Box::new(log)), 0);
         if self.queues[LOG].lines.len() > LOG_LINES && self.queues[LOG].pop().is_some() {
-            self.dropped.log += 1;
-            self.total.log += 1;
+            self.count_dropped(|dropped| &mut dropped.log);
         }
     }
 
@@ -176,8 +206,9 @@ impl Outlet {
 
     /// The writer has put out so many lines.
     pub fn written(&mut self, lines: usize) {
-        for bytes in self.at_writer.drain(..lines.min(self.at_writer.len())) {
-            self.at_writer_bytes -= bytes;
+        for line in self.at_writer.drain(..lines.min(self.at_writer.len())) {
+            self.at_writer_bytes -= line.bytes;
+            self.unread_answers -= usize::from(line.is_answer);
         }
     }
 
@@ -189,7 +220,7 @@ impl Outlet {
         }
         if self.dropped != Dropped::default() {
             let dropped = std::mem::take(&mut self.dropped);
-            self.at_writer(LINE_OVERHEAD);
+            self.at_writer(LINE_OVERHEAD, false);
             return Some(Event::Overflow(Overflow { dropped, total: self.total }));
         }
         let oldest = self
@@ -198,12 +229,12 @@ impl Outlet {
             .filter(|queue| queue.order().is_some())
             .min_by_key(|queue| queue.order())?;
         let line = oldest.pop()?;
-        self.at_writer(line.bytes);
+        self.at_writer(line.bytes, is_answer(&line.event));
         Some(line.event)
     }
 
-    fn at_writer(&mut self, bytes: usize) {
-        self.at_writer.push_back(bytes);
+    fn at_writer(&mut self, bytes: usize, is_answer: bool) {
+        self.at_writer.push_back(Written { bytes, is_answer });
         self.at_writer_bytes += bytes;
     }
 
@@ -224,6 +255,11 @@ impl Outlet {
         self.at_writer.len()
     }
 
+    /// Answers that the writer has not put out.
+    pub fn unread_answers(&self) -> usize {
+        self.unread_answers
+    }
+
     /// What was dropped since the start.
     pub fn total_dropped(&self) -> Dropped {
         self.total
@@ -231,119 +267,4 @@ impl Outlet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use p2p_node_protocol::{Closing, Level};
-
-    fn log(text: &str) -> Log {
-        Log { level: Level::Info, namespace: "test".into(), message: text.into(), meta: None }
-    }
-
-    fn mark(number: usize) -> Event {
-        Event::Closing(Closing { reason: number.to_string() })
-    }
-
-    fn number(event: &Event) -> usize {
-        match event {
-            Event::Closing(closing) => closing.reason.parse().unwrap(),
-            other => panic!("not a mark: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn lines_of_all_classes_leave_in_the_order_they_came() {
-        let mut outlet = Outlet::default();
-        outlet.tell(mark(0));
-        outlet.mail(mark(1), 10);
-        outlet.broadcast(Priority::Low, mark(2), 10);
-        outlet.broadcast(Priority::High, mark(3), 10);
-        outlet.news(mark(4), |_| false);
-        outlet.tell(mark(5));
-        let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
-        assert_eq!(order, [0, 1, 2, 3, 4, 5]);
-    }
-
-    #[test]
-    fn the_writer_gets_no_more_than_its_window() {
-        let mut outlet = Outlet::default();
-        for index in 0..3 * WRITER_LINES {
-            outlet.tell(mark(index));
-        }
-        assert!(!outlet.takes_commands());
-        let first = std::iter::from_fn(|| outlet.pop()).count();
-        assert!(first <= WRITER_LINES && first > 0);
-        outlet.written(1);
-        assert_eq!(std::iter::from_fn(|| outlet.pop()).count(), 1);
-    }
-
-    #[test]
-    fn broadcasts_give_way_lowest_and_oldest_first_and_are_counted() {
-        let mut outlet = Outlet::default();
-        outlet.broadcast(Priority::High, mark(0), 1);
-        for index in 1..=TOPIC_LINES {
-            outlet.broadcast(Priority::Low, mark(index), 1);
-        }
-        outlet.broadcast(Priority::Medium, mark(TOPIC_LINES + 1), 1);
-        assert_eq!(outlet.total_dropped().topic_message, 2);
-        let Some(Event::Overflow(overflow)) = outlet.pop() else { panic!("the gap is told first") };
-        assert_eq!((overflow.dropped.topic_message, overflow.total.topic_message), (2, 2));
-        assert_eq!(outlet.pop().map(|event| number(&event)), Some(0));
-        assert_eq!(outlet.pop().map(|event| number(&event)), Some(3));
-    }
-
-    #[test]
-    fn one_broadcast_larger_than_the_limit_still_goes() {
-        let mut outlet = Outlet::default();
-        outlet.broadcast(Priority::Low, mark(0), TOPIC_BYTES + 1);
-        assert_eq!(outlet.pop().map(|event| number(&event)), Some(0));
-    }
-
-    #[test]
-    fn mail_has_room_up_to_its_limits() {
-        let mut outlet = Outlet::default();
-        assert!(outlet.has_mail_room(MAIL_LINES, MAIL_BYTES), "an empty queue takes any one frame");
-        outlet.mail(mark(0), 100);
-        assert!(outlet.has_mail_room(1, 100));
-        assert!(!outlet.has_mail_room(MAIL_LINES, 0));
-        assert!(!outlet.has_mail_room(1, MAIL_BYTES));
-        assert!(outlet.keeps_up());
-        outlet.mail(mark(1), MAIL_BYTES / MAIL_LAG);
-        assert!(!outlet.keeps_up());
-    }
-
-    #[test]
-    fn news_of_the_same_peer_replace_each_other_and_stay_bounded() {
-        let mut outlet = Outlet::default();
-        outlet.news(mark(7), |_| false);
-        outlet.news(mark(7), |event| number(event) == 7);
-        assert_eq!(std::iter::from_fn(|| outlet.pop()).count(), 1);
-        for index in 0..2 * NEWS_LINES {
-            outlet.news(mark(index), |_| false);
-        }
-        outlet.written(1);
-        assert_eq!(outlet.pop().map(|event| number(&event)), Some(NEWS_LINES));
-    }
-
-    #[test]
-    fn nothing_is_queued_behind_the_last_line() {
-        let mut outlet = Outlet::default();
-        outlet.news(mark(0), |_| false);
-        outlet.tell(mark(1));
-        outlet.close();
-        outlet.tell(mark(2));
-        outlet.broadcast(Priority::High, mark(3), 1);
-        outlet.news(mark(4), |event| number(event) == 0);
-        outlet.log(log("late"));
-        let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
-        assert_eq!(order, [0, 1]);
-    }
-
-    #[test]
-    fn logs_are_bounded_and_counted() {
-        let mut outlet = Outlet::default();
-        for index in 0..LOG_LINES + 5 {
-            outlet.log(log(&index.to_string()));
-        }
-        assert_eq!(outlet.total_dropped().log, 5);
-    }
-}
+mod tests;

@@ -31,8 +31,18 @@ pub enum Input {
     BadLine(LineError),
     /// The parent closed our stdin.
     InputEnded,
-    /// The parent closed our stdout: nothing can be told any more.
-    OutputClosed,
+    /// Our stdin broke.
+    InputFailed {
+        /// For a person.
+        reason: String,
+    },
+    /// Nothing can be told any more.
+    OutputClosed {
+        /// Whether it broke; otherwise the parent closed it.
+        broken: bool,
+    },
+    /// The process that was named as our parent has ended.
+    ParentEnded,
     /// SIGTERM, SIGINT or SIGHUP.
     Signal,
     /// The writer has put out so many of the lines handed to it.
@@ -223,6 +233,8 @@ pub enum Loss {
     Record,
     /// A floor that waited for the disk, of more agents than are remembered.
     Floor,
+    /// A standing that waited for a disk that does not write.
+    Standing,
 }
 
 impl Loss {
@@ -235,6 +247,7 @@ impl Loss {
             Loss::Gossip => "gossip_shed",
             Loss::Record => "records_shed",
             Loss::Floor => "floors_shed",
+            Loss::Standing => "standings_shed",
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod envelope;
 pub mod identity;
 pub mod input;
 mod on_answer;
+mod on_cancel;
 mod on_command;
 mod on_discover;
 mod on_gossip;
@@ -24,6 +25,7 @@ mod on_mail;
 mod on_network;
 mod on_record;
 mod on_send;
+mod on_standing;
 mod own_binding;
 pub mod policy;
 pub mod presence;
@@ -57,6 +59,7 @@ use emit::Outlet;
 use envelope::ReplayWindows;
 use input::{Input, Now, Token};
 use policy::retry::Jitter;
+use policy::standing::Standings;
 use presence::Presence;
 use setup::Me;
 pub use setup::Setup;
@@ -123,6 +126,10 @@ pub struct Core {
     pending_ids: BTreeSet<Id>,
     outlet: Outlet,
     output_closed: bool,
+    /// Whether stdin or stdout broke.
+    pipe_broken: bool,
+    /// When a node whose stdin has ended stops to receive.
+    linger_until: Option<Duration>,
     effects: VecDeque<Effect>,
     stats: Stats,
     jitter: Jitter,
@@ -145,6 +152,7 @@ pub struct Core {
     conflicts_told: BTreeSet<Address>,
     last_recipient: Option<(String, on_command::Recipient)>,
 
+    standings: Standings,
     replay: ReplayWindows,
     parked: on_record::Parking,
     subscribed: BTreeSet<String>,
@@ -170,6 +178,7 @@ impl Core {
         let (ephemeral, connect) = (setup.ephemeral, setup.connect);
         let bootstraps = setup.bootstraps.clone();
         let mut floors = setup.floors.clone();
+        let standings = setup.standings.clone();
         let me = Me::new(setup, now);
         // Our own floor orders our own records; those of others that speak for us are compared with it there.
         let own_floor = floors.extract_if(.., |row| row.address == me.address).max_by_key(FloorRow::order);
@@ -182,6 +191,8 @@ impl Core {
             pending_ids: BTreeSet::new(),
             outlet: Outlet::default(),
             output_closed: false,
+            pipe_broken: false,
+            linger_until: None,
             effects: VecDeque::new(),
             stats: Stats::default(),
             jitter: Jitter::new(seed),
@@ -200,6 +211,7 @@ impl Core {
             discoveries: Vec::new(),
             conflicts_told: BTreeSet::new(),
             last_recipient: None,
+            standings: Standings::new(standings),
             replay: ReplayWindows::default(),
             parked: on_record::Parking::default(),
             subscribed: BTreeSet::new(),
@@ -250,7 +262,9 @@ impl Core {
                 }
             }
             Input::InputEnded => self.on_input_ended(now),
-            Input::OutputClosed => self.on_output_closed(now),
+            Input::InputFailed { reason } => self.on_input_failed(&reason, now),
+            Input::OutputClosed { broken } => self.on_output_closed(broken, now),
+            Input::ParentEnded => self.close("parent", None, now),
             Input::Signal => self.on_signal(now),
             Input::Written { lines } => self.outlet.written(lines),
 
@@ -290,6 +304,9 @@ impl Core {
             return;
         }
         self.keep_time(now);
+        if self.linger_until.is_some_and(|until| until <= now.mono) {
+            self.close("eof", None, now);
+        }
         if matches!(self.phase, Phase::Ready | Phase::Closing { .. }) {
             self.use_servers(now);
             self.keep_joined(now);
@@ -324,6 +341,7 @@ impl Core {
         let pacing = sendable.map(|not_before| not_before.max(self.pacer.ready_at()));
         let deadlines = [
             closing,
+            self.linger_until,
             pacing,
             self.bootstraps.next_deadline(),
             self.servers.next_deadline(),
@@ -345,7 +363,7 @@ impl Core {
     pub fn takes_commands(&self, now: Now) -> bool {
         !matches!(self.phase, Phase::Starting { .. } | Phase::Flushing { .. } | Phase::Done)
             && self.outlet.takes_commands()
-            && self.pending_ids.len() < MAX_INFLIGHT
+            && self.pending_ids.len() + self.outlet.unread_answers() < MAX_INFLIGHT
             && !self.outbox.congested(now.mono)
             && !self
                 .pause_for

@@ -52,6 +52,12 @@ impl Core {
         self.dirty.insert(*recipient);
     }
 
+    fn note_busy(&mut self, recipient: &Address, busy: bool) {
+        if let Some(destination) = self.outbox.destination(recipient) {
+            destination.busy = busy;
+        }
+    }
+
     fn tell_settled(&mut self, Ended { message_id, mail, refused, .. }: Ended) {
         let (state, code) = match &refused {
             None => (DeliveryState::Delivered, None),
@@ -78,6 +84,7 @@ impl Core {
         match response {
             Some(Response::Ack(bytes)) => match node_key.and_then(|key| self.genuine_ack(bytes, &key)) {
                 Some(ack) => {
+                    self.note_busy(&recipient, false);
                     self.on_ack(&recipient, &ack, now);
                     self.outbox.answered(token, now.mono, &mut self.jitter);
                 }
@@ -88,6 +95,7 @@ impl Core {
             },
             Some(Response::Busy(busy)) => {
                 self.stats.count("mail_deferred");
+                self.note_busy(&recipient, true);
                 let floor = Duration::from_millis(busy.retry_after_ms.min(MAX_BUSY_MS));
                 self.outbox.failed(token, floor, now.mono, &mut self.jitter);
             }

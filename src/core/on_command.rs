@@ -10,6 +10,7 @@ use super::discovery::bootstrap::parse_bootstrap;
 use super::effect::Network;
 use super::envelope::limits;
 use super::input::Now;
+use super::policy::standing::Standing;
 use super::{Core, Phase};
 
 /// Shortest line that a parent may ask for: enough for `ready` and any error. Ours.
@@ -48,6 +49,15 @@ impl Core {
                 let status = self.status(now);
                 self.answer(id, "status", |answer| answer.status = Some(Box::new(status)));
             }
+            Command::Peers(_) => self.list_peers(id, now),
+            Command::Block(block) => {
+                self.set_standing(id, "block", &block.peer_id, Some(Standing::Blocked));
+            }
+            Command::Allow(allow) => {
+                self.set_standing(id, "allow", &allow.peer_id, Some(Standing::Allowed));
+            }
+            Command::Unblock(unblock) => self.set_standing(id, "unblock", &unblock.peer_id, None),
+            Command::Cancel(cancel) => self.cancel(id, &cancel.target),
             Command::Ping(_) => self.answer(id, "ping", |answer| answer.time_ms = Some(now.unix_ms)),
             Command::Shutdown(_) => self.close("shutdown", id, now),
             other => {

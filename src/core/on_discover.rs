@@ -162,6 +162,17 @@ impl Core {
         self.discoveries.iter().map(due).min()
     }
 
+    /// Ends the `discover` with this id; whether there was one.
+    pub(super) fn cancel_discovery(&mut self, target: &Id) -> bool {
+        let Some(index) = self.discoveries.iter().position(|discovery| discovery.id.as_ref() == Some(target))
+        else {
+            return false;
+        };
+        let discovery = self.discoveries.remove(index);
+        self.refuse(discovery.id, ErrorCode::Cancelled, "the search was given up as asked");
+        true
+    }
+
     /// Ends every `discover`, because the node closes.
     pub(super) fn abandon_discoveries(&mut self) {
         for discovery in std::mem::take(&mut self.discoveries) {

@@ -2,15 +2,15 @@
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node_protocol::{Event, Route};
+use p2p_node_protocol::{ErrorCode, Event, Route};
 
 use super::Core;
 use super::effect::{Network, Verdict};
 use super::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
 use super::envelope::{Batch, Frame, Payload, Scope};
 use super::input::{Now, Token};
-use super::on_mail::sender;
 use super::on_record::{Parked, Source};
+use super::policy::standing::Standing;
 use super::{ANNOUNCEMENTS, MESSAGES};
 
 impl Core {
@@ -85,7 +85,10 @@ impl Core {
         if !self.subscribed.contains(topic) {
             return;
         }
-        let sender = sender(frame);
+        let sender = self.sender(frame);
+        if sender.standing == Some(Standing::Blocked) {
+            return self.stats.add("broadcasts_blocked", batch.messages.len() as u64);
+        }
         for message in &batch.messages {
             match self.message_event(&sender, message.clone(), Some(topic), Route::Gossip, now) {
                 Ok((event, bytes)) => {
@@ -93,7 +96,12 @@ impl Core {
                     let Event::Message(message) = &event else { continue };
                     self.outlet.broadcast(message.priority, event, bytes);
                 }
-                Err(_) => self.stats.count("broadcasts_refused"),
+                Err(code) => {
+                    self.stats.count("broadcasts_refused");
+                    if code == ErrorCode::MessageTooLarge {
+                        self.outlet.too_long();
+                    }
+                }
             }
         }
     }

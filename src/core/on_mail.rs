@@ -23,6 +23,7 @@ use super::envelope::{
 };
 use super::input::{Now, Token};
 use super::on_record::Parked;
+use super::policy::standing::Standing;
 use super::tell::{line_bytes, raw_line_bytes};
 use super::{Core, Phase};
 
@@ -50,6 +51,7 @@ pub(super) struct Sender {
     pub(super) address: Address,
     pub(super) address_text: String,
     pub(super) peer_text: String,
+    pub(super) standing: Option<Standing>,
 }
 
 /// What taking a batch of mail came to.
@@ -63,6 +65,16 @@ impl Core {
     pub(super) fn on_mail_asked(&mut self, token: Token, peer: PeerId, bytes: Bytes, now: Now) {
         if let Some(response) = self.receive_mail(token, peer, bytes, now) {
             self.answer_mail(token, response);
+        }
+    }
+
+    pub(super) fn sender(&self, frame: &Frame) -> Sender {
+        let binding = &frame.binding.binding;
+        Sender {
+            address: binding.account,
+            address_text: binding.account.to_string(),
+            peer_text: binding.peer_id.to_string(),
+            standing: self.standings.of(&binding.account, &binding.peer_id),
         }
     }
 
@@ -101,7 +113,7 @@ impl Core {
             }
             Some(true) => {}
         }
-        let sender = sender(&frame);
+        let sender = self.sender(&frame);
         let Some(Payload::Plain(batch)) = &frame.body.payload else {
             return Some(self.refuse_mail(
                 "frames_sealed",
@@ -183,7 +195,7 @@ impl Core {
 
     /// Mail by gossip for us: as direct mail, but the acknowledgement goes by gossip too.
     pub(super) fn on_gossip_mail(&mut self, frame: &Frame, batch: &Batch, now: Now) {
-        let sender = sender(frame);
+        let sender = self.sender(frame);
         self.on_acks(&sender, frame, batch, now);
         if batch.messages.is_empty() {
             return;
@@ -240,7 +252,11 @@ impl Core {
         for message in ready {
             let Some(stream) = stream_id(&message.stream) else { continue };
             let seq = message.seq;
-            match self.message_event(sender, message, None, route, now) {
+            let taken = match sender.standing {
+                Some(Standing::Blocked) => Err(ErrorCode::PeerRejected),
+                Some(Standing::Allowed) | None => self.message_event(sender, message, None, route, now),
+            };
+            match taken {
                 Ok((event, bytes)) => {
                     self.stats.count("mail_received");
                     self.outlet.mail(event, bytes);
@@ -307,7 +323,10 @@ impl Core {
             reply_to: text(message.reply_to),
             conversation_id: text(message.conversation),
             encoding,
-            trust: Trust::Unverified,
+            trust: match sender.standing {
+                Some(Standing::Allowed) => Trust::Allowed,
+                Some(Standing::Blocked) | None => Trust::Unverified,
+            },
         }));
         Ok((event, bytes))
     }
@@ -357,15 +376,6 @@ pub(super) struct Refusal {
     pub(super) code: &'static str,
     /// Whether any relayer could have seen it.
     pub(super) provable: bool,
-}
-
-pub(super) fn sender(frame: &Frame) -> Sender {
-    let binding = &frame.binding.binding;
-    Sender {
-        address: binding.account,
-        address_text: binding.account.to_string(),
-        peer_text: binding.peer_id.to_string(),
-    }
 }
 
 fn stream_id(bytes: &Bytes) -> Option<[u8; 16]> {

@@ -165,21 +165,15 @@ impl Core {
         sign_frame(&body, &self.me.node_key)
     }
 
-    fn tell_expired(&mut self, Ended { message_id, recipient, mail, .. }: Ended, now: Now) {
+    fn tell_expired(&mut self, ended: Ended, now: Now) {
         // What stood in its way last tells more than that time ran out.
-        let code = match self.book.get(&recipient, now.unix_ms) {
+        let code = match self.book.get(&ended.recipient, now.unix_ms) {
             None => ErrorCode::PeerNotFound,
-            Some(_) if mail.attempts == 0 => ErrorCode::PeerUnreachable,
+            Some(_) if self.outbox.is_busy(&ended.recipient) => ErrorCode::PeerBusy,
+            Some(_) if ended.mail.attempts == 0 => ErrorCode::PeerUnreachable,
             Some(_) => ErrorCode::Expired,
         };
-        self.tell_delivery(Delivery {
-            message_id,
-            request_id: mail.draft.request_id,
-            state: DeliveryState::Expired,
-            code: Some(code),
-            attempts: mail.attempts,
-            route: mail.went,
-        });
+        self.tell_mail_lost(ended, DeliveryState::Expired, code);
     }
 
     /// Sends one frame of each topic that has broadcasts and subscribers.

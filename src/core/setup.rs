@@ -10,6 +10,7 @@ use p2p_node_protocol::Role;
 use super::directory::floors::FloorRow;
 use super::identity::{AgentKey, NodeKey, SignedBinding};
 use super::input::Now;
+use super::policy::standing::{Standing, Subject};
 use super::scope::AddressScope;
 
 /// What a core is made of.
@@ -35,6 +36,8 @@ pub struct Setup {
     pub connect: bool,
     /// Whether the end of stdin leaves the node running.
     pub stay_on_eof: bool,
+    /// How long the node goes on receiving after the end of stdin.
+    pub linger: Duration,
     /// How long a closing node may take to finish what it accepted.
     pub drain_timeout: Duration,
     /// Whether the agent's key was made for this process and is lost with it.
@@ -49,6 +52,8 @@ pub struct Setup {
     pub seed: u64,
     /// The highest orders known of agents, our own among them, as `Effect::Remember` left them in a store; oldest first.
     pub floors: Vec<FloorRow>,
+    /// Whom the parent blocked or allowed, as `Effect::KeepStanding` left it in a store.
+    pub standings: Vec<(Subject, Standing)>,
 }
 
 /// Who we are, in every form that is needed.
@@ -67,6 +72,7 @@ pub(super) struct Me {
     pub(super) version: String,
     pub(super) port: u16,
     pub(super) stay_on_eof: bool,
+    pub(super) linger: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) scope: AddressScope,
     pub(super) boot: u64,
@@ -96,6 +102,7 @@ impl Me {
             version: setup.version,
             port: setup.port,
             stay_on_eof: setup.stay_on_eof,
+            linger: setup.linger,
             drain_timeout: setup.drain_timeout,
             scope: setup.scope,
             boot: setup.boot,

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use p2p_node_protocol::{
-    Answer, Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Level, Log, PeerDiscovered, Route,
+    Answer, Delivery, DeliveryState, Dropped, ErrorCode, ErrorEvent, Event, Id, Level, Log, PeerDiscovered,
+    Route,
 };
 
 use super::Core;
+use super::delivery::outbox::Ended;
 use super::directory::record::SignedRecord;
 use super::effect::{Effect, Network};
+use super::policy::standing::Standing;
 
 /// Bytes of a `peer_discovered` or `status` beside its lists, at most: names, ids, numbers and counters, and room for more
 /// of them.
@@ -40,11 +43,16 @@ pub(super) fn raw_line_bytes(json: &str) -> usize {
 pub(super) struct Room(usize);
 
 impl Room {
-    pub(super) fn fits(&mut self, text: &str) -> bool {
-        // With its quotes and a comma.
-        let left = self.0.checked_sub(line_bytes(text) + 3);
+    /// Takes so many bytes, if there are.
+    pub(super) fn takes(&mut self, bytes: usize) -> bool {
+        let left = self.0.checked_sub(bytes);
         self.0 = left.unwrap_or(self.0);
         left.is_some()
+    }
+
+    pub(super) fn fits(&mut self, text: &str) -> bool {
+        // With its quotes and a comma.
+        self.takes(line_bytes(text) + 3)
     }
 }
 
@@ -85,6 +93,19 @@ impl Core {
         self.outlet.log(Log { level, namespace: namespace.to_owned(), message: message.into(), meta: None });
     }
 
+    /// Accepted mail did not arrive, or nobody knows whether it did.
+    pub(super) fn tell_mail_lost(&mut self, ended: Ended, state: DeliveryState, code: ErrorCode) {
+        let Ended { message_id, mail, .. } = ended;
+        self.tell_delivery(Delivery {
+            message_id,
+            request_id: mail.draft.request_id,
+            state,
+            code: Some(code),
+            attempts: mail.attempts,
+            route: mail.went,
+        });
+    }
+
     /// How accepted mail ended. A parent that did not opt in hears of failures alone, as errors.
     pub(super) fn tell_delivery(&mut self, delivery: Delivery) {
         self.stats.count(match delivery.state {
@@ -108,6 +129,9 @@ impl Core {
     /// An agent was found, by itself or because `request_id` asked for it.
     pub(super) fn tell_found(&mut self, record: &SignedRecord, request_id: Option<Id>) {
         let peer_id = record.peer_id();
+        if request_id.is_none() && self.standings.of(&record.address(), &peer_id) == Some(Standing::Blocked) {
+            return;
+        }
         let mut room = self.room_for_lists();
         let mut fitting = |texts: &mut dyn Iterator<Item = String>| -> Vec<String> {
             texts.filter(|text| room.fits(text)).collect()
@@ -152,9 +176,10 @@ impl Core {
         while let Some(event) = self.outlet.pop() {
             let event = match event {
                 Event::Overflow(overflow) if !self.opted_in => {
+                    let Dropped { topic_message, too_long, news, log } = overflow.dropped;
                     let message = format!(
-                        "{} broadcasts and {} logs were dropped because stdout was not read",
-                        overflow.dropped.topic_message, overflow.dropped.log
+                        "dropped because stdout was not read: {topic_message} broadcasts, {news} news of peers, {log} logs; \
+                         because they were too long for it: {too_long} broadcasts"
                     );
                     let namespace = "front".to_owned();
                     Event::Log(Box::new(Log { level: Level::Warn, namespace, message, meta: None }))
@@ -177,6 +202,8 @@ fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
         }
         ErrorCode::NoSubscribers => "nobody who subscribes to the topic was reached within 10 s".into(),
         ErrorCode::ShuttingDown => "the node ended before the mail was acknowledged; it may have arrived".into(),
+        ErrorCode::PeerBusy => "the recipient's node had no room for it in time: its agent does not read".into(),
+        ErrorCode::Cancelled => "it was given up as asked; it may have arrived".into(),
         ErrorCode::PeerRejected => "the recipient's node refused the mail".into(),
         _ if route == Some(Route::Gossip) => "no acknowledgement came back by gossip in time; it may have arrived".into(),
         _ => "no acknowledgement came in time; the mail may have arrived".into(),

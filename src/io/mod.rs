@@ -3,5 +3,6 @@
 
 pub mod crypto;
 pub mod keystore;
+pub mod parent;
 pub mod store;
 pub mod swarm;

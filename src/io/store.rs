@@ -1,7 +1,7 @@
-//! What outlives the process beside keys: the floors, in an embedded transactional database.
+//! What outlives the process beside keys: floors and standings, in an embedded transactional database.
 //!
-//! It has a thread of its own. Rows wait in a map, so that of several of one agent only the last is written, and go to the
-//! disk in one transaction. A database that cannot be written is opened again and again, while the rows go on waiting.
+//! It has a thread of its own. Changes wait in maps, so that of several of one agent only the last is written, and go to the
+//! disk in one transaction. A database that cannot be written is opened again and again, while they go on waiting.
 
 mod file;
 pub mod row;
@@ -20,7 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::core::directory::floors::FloorRow;
 use crate::core::effect::ExitCode;
 use crate::core::input::Input;
-use file::{File, FileError, MAX_ROWS};
+use crate::core::policy::standing::{MAX_STANDINGS, Standing, Subject};
+use file::{Changes, File, FileError, MAX_ROWS};
 
 /// Name of the database in the data directory.
 pub const STORE_FILE: &str = "node.redb";
@@ -54,13 +55,47 @@ impl InUse {
 }
 
 /// Opens the database: another call for every attempt.
-type Open = Box<dyn FnMut() -> Result<(File, Vec<FloorRow>), FileError> + Send>;
+type Open = Box<dyn FnMut() -> Result<(File, Contents), FileError> + Send>;
 
-/// Rows that wait, and whether it is time to end.
+/// What is kept of one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Oldest first.
+    pub floors: Vec<FloorRow>,
+    /// Whom the parent blocked or allowed.
+    pub standings: Vec<(Subject, Standing)>,
+}
+
+/// Changes that wait, and whether it is time to end.
 #[derive(Debug, Default)]
 struct Waiting {
-    rows: BTreeMap<Address, FloorRow>,
+    floors: BTreeMap<Address, FloorRow>,
+    /// As many as the core keeps, and those that it took back since.
+    standings: BTreeMap<Subject, Option<Standing>>,
     closing: bool,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.floors.is_empty() && self.standings.is_empty()
+    }
+
+    fn take(&mut self) -> Changes {
+        Changes {
+            floors: std::mem::take(&mut self.floors).into_values().collect(),
+            standings: std::mem::take(&mut self.standings).into_iter().collect(),
+        }
+    }
+
+    /// What was not written waits again, but for what has been changed since.
+    fn put_back(&mut self, changes: Changes) {
+        for row in changes.floors {
+            self.floors.entry(row.address).or_insert(row);
+        }
+        for (subject, standing) in changes.standings {
+            self.standings.entry(subject).or_insert(standing);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +106,7 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // A map of rows is whole after every step, whoever panicked.
+        // A map is whole after every step, whoever panicked.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,13 +126,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database of a data directory, which is made if it is missing, and reads the floors of a network, oldest first. A
+    /// Opens the database of a data directory, which is made if it is missing, and reads what is kept of a network. A
     /// damaged database is moved aside, named after the time `now_ms` (ms since 1970), and begun anew. One that cannot be read or
     /// written at present is no reason not to run: it is tried again. [`Store::next`] tells of both.
     ///
     /// # Errors
     /// [`InUse`] when another process has it open.
-    pub fn open(data_dir: &Path, network: &str, now_ms: u64) -> Result<(Self, Vec<FloorRow>), InUse> {
+    pub fn open(data_dir: &Path, network: &str, now_ms: u64) -> Result<(Self, Contents), InUse> {
         let (data_dir, network) = (data_dir.to_owned(), network.to_owned());
         let path = data_dir.join(STORE_FILE);
         let mut open: Open = Box::new({
@@ -112,7 +147,7 @@ impl Store {
             let aside = data_dir.join(format!("{STORE_FILE}.corrupt-{now_ms}"));
             trouble = Some(match fs::rename(&path, &aside) {
                 Ok(()) => format!(
-                    "{} was damaged ({reason}) and is now {}; which keys are revoked is learned anew",
+                    "{} was damaged ({reason}) and is now {}; which keys are revoked is learned anew, and nobody is blocked or allowed any more",
                     path.display(),
                     aside.display()
                 ),
@@ -122,16 +157,16 @@ impl Store {
             });
             opened = open();
         }
-        let (file, rows) = match opened {
-            Ok((file, rows)) => (Some(file), rows),
+        let (file, contents) = match opened {
+            Ok((file, contents)) => (Some(file), contents),
             Err(FileError::InUse) => return Err(InUse(data_dir)),
             Err(error) => {
                 let reason = format!("{} cannot be used at present: {error}", path.display());
                 trouble = trouble.or(Some(reason));
-                (None, Vec::new())
+                (None, Contents::default())
             }
         };
-        Ok((Store::start(file, open, trouble), rows))
+        Ok((Store::start(file, open, trouble), contents))
     }
 
     fn start(file: Option<File>, open: Open, trouble: Option<String>) -> Self {
@@ -152,12 +187,24 @@ impl Store {
         Store { shared, reports, ended }
     }
 
-    /// Has a row written soon; whether there was room. There is for as many agents as are remembered; of more, those that come first.
+    /// Has a standing written soon, or taken out; whether there was room. There is for all that a core keeps, several times over.
+    pub fn keep(&self, subject: Subject, standing: Option<Standing>) -> bool {
+        let mut waiting = self.shared.lock();
+        let room = waiting.standings.len() < 4 * MAX_STANDINGS || waiting.standings.contains_key(&subject);
+        if room {
+            waiting.standings.insert(subject, standing);
+        }
+        drop(waiting);
+        self.shared.changed.notify_one();
+        room
+    }
+
+    /// Has a floor written soon; whether there was room. There is for as many agents as are remembered; of more, those that come first.
     pub fn remember(&self, row: FloorRow) -> bool {
         let mut waiting = self.shared.lock();
-        let room = waiting.rows.len() < MAX_ROWS || waiting.rows.contains_key(&row.address);
+        let room = waiting.floors.len() < MAX_ROWS || waiting.floors.contains_key(&row.address);
         if room {
-            waiting.rows.insert(row.address, row);
+            waiting.floors.insert(row.address, row);
         }
         drop(waiting);
         self.shared.changed.notify_one();
@@ -207,14 +254,14 @@ impl Writer {
         let mut pause = FIRST_PAUSE;
         loop {
             let shared = Arc::clone(&self.shared);
-            let idle = |waiting: &mut Waiting| waiting.rows.is_empty() && !waiting.closing;
+            let idle = |waiting: &mut Waiting| waiting.is_empty() && !waiting.closing;
             drop(shared.changed.wait_while(shared.lock(), idle));
             shared.pause(GATHER);
-            let (rows, closing) = {
+            let (changes, closing) = {
                 let mut waiting = shared.lock();
-                (std::mem::take(&mut waiting.rows), waiting.closing)
+                (waiting.take(), waiting.closing)
             };
-            match self.write(&rows) {
+            match self.write(&changes) {
                 Ok(()) if std::mem::take(&mut self.failing) => {
                     pause = FIRST_PAUSE;
                     let _ = self.report.try_send(Input::StoreRecovered);
@@ -226,11 +273,7 @@ impl Writer {
                     self.failed(format!(
                         "what must outlive the process cannot be written at present: {error}"
                     ));
-                    let mut waiting = shared.lock();
-                    for (address, row) in rows {
-                        waiting.rows.entry(address).or_insert(row);
-                    }
-                    drop(waiting);
+                    shared.lock().put_back(changes);
                     shared.pause(pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -241,16 +284,15 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, rows: &BTreeMap<Address, FloorRow>) -> Result<(), FileError> {
-        if rows.is_empty() {
+    fn write(&mut self, changes: &Changes) -> Result<(), FileError> {
+        if changes.floors.is_empty() && changes.standings.is_empty() {
             return Ok(());
         }
         let file = match &self.file {
             Some(file) => file,
             None => self.file.insert((self.open)()?.0),
         };
-        let rows: Vec<FloorRow> = rows.values().cloned().collect();
-        file.write(&rows)
+        file.write(changes)
     }
 
     fn failed(&mut self, reason: String) {

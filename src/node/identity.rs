@@ -39,11 +39,12 @@ fn node_key_path(config: &Config) -> Option<PathBuf> {
 }
 
 fn self_signed(config: &Config, now: Now) -> Result<Identity, StartError> {
-    let agent = match &config.private_key {
-        Some(secret) => AgentKey::from_hex(secret.expose()),
-        None => AgentKey::from_bytes(&*keystore::random_secret()?),
+    let (variable, agent) = match (&config.private_key, &config.ephemeral_key) {
+        (Some(secret), _) => ("PRIVATE_KEY", AgentKey::from_hex(secret.expose())),
+        (None, Some(secret)) => ("EPHEMERAL_KEY", AgentKey::from_hex(secret.expose())),
+        (None, None) => ("the random key", AgentKey::from_bytes(&*keystore::random_secret()?)),
     };
-    let agent = agent.map_err(|error| StartError::Identity(format!("PRIVATE_KEY: {error}")))?;
+    let agent = agent.map_err(|error| StartError::Identity(format!("{variable}: {error}")))?;
     let node_key = match node_key_path(config) {
         Some(path) => NodeKey::from_seed(*keystore::node_key(&path)?),
         None => NodeKey::derive(&agent.secret(), &config.network, &config.instance, config.generation),

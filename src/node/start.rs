@@ -10,7 +10,7 @@ use crate::core::discovery::bootstrap::parse_bootstrap;
 use crate::core::effect::ExitCode;
 use crate::core::input::Now;
 use crate::io::keystore::{self, IdentityLock, KeyFileError, LockError};
-use crate::io::store::{self, Store};
+use crate::io::store::{self, Contents, Store};
 use crate::io::swarm::SwarmConfig;
 
 /// Connections of an agent's node and of a bootstrap node (design §8).
@@ -99,12 +99,12 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
     };
     let mut database = [0; 16];
     database.copy_from_slice(&random[..16]);
-    let (store, floors) = match &config.data_dir {
+    let (store, contents) = match &config.data_dir {
         Some(dir) => {
-            let (store, floors) = Store::open(dir, &config.network, now.unix_ms)?;
-            (Some(store), floors)
+            let (store, contents) = Store::open(dir, &config.network, now.unix_ms)?;
+            (Some(store), contents)
         }
-        None => (None, Vec::new()),
+        None => (None, Contents::default()),
     };
     let setup = Setup {
         node_key,
@@ -118,12 +118,14 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         bootstraps,
         connect: config.connect,
         stay_on_eof: config.on_eof == OnEof::Stay,
+        linger: config.linger,
         drain_timeout: config.drain_timeout,
         scope: config.address_scope,
         boot: word(16),
         database,
         seed: word(24),
-        floors,
+        floors: contents.floors,
+        standings: contents.standings,
     };
     Ok(Started { setup, swarm, lock, store })
 }

@@ -1,10 +1,13 @@
 //! What cores do with and to each other, in virtual time.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests fail by panicking")]
 
+mod backpressure;
+mod cancel;
 mod discover;
 mod ending;
 mod floors;
 mod mail;
 mod mesh;
 mod presence;
+mod standing;
 mod trust;

@@ -13,6 +13,7 @@ use p2p_node::core::effect::{ExitCode, Verdict};
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
 use p2p_node::core::input::{Input, Now, Token};
+use p2p_node::core::policy::standing::{Standing, Subject};
 use p2p_node::core::scope::AddressScope;
 use p2p_node::core::{Core, Setup};
 use p2p_node_protocol::{Role, line};
@@ -42,6 +43,8 @@ pub struct Node {
     dead: bool,
     /// What a store would hold, by address.
     pub kept: BTreeMap<Address, FloorRow>,
+    /// What it wants to be kept of whom its parent blocked or allowed.
+    pub standings: Vec<(Subject, Standing)>,
 }
 
 /// What may be done to an input on its way.
@@ -147,6 +150,7 @@ impl Mesh {
             bootstraps: Vec::new(),
             connect: false,
             stay_on_eof: false,
+            linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             ephemeral: false,
             scope: AddressScope::Loopback,
@@ -154,6 +158,7 @@ impl Mesh {
             database: [number ^ self.nodes.len() as u8; 16],
             seed: u64::from(number),
             floors: Vec::new(),
+            standings: Vec::new(),
         };
         change(&mut setup);
         let core = Core::new(setup, self.clock());
@@ -172,6 +177,7 @@ impl Mesh {
             gossip: BTreeMap::new(),
             dead: false,
             kept: BTreeMap::new(),
+            standings: Vec::new(),
         });
         let index = self.nodes.len() - 1;
         self.say(index, connect);

@@ -105,7 +105,7 @@ fn until_kept(data_dir: &TempDir, generation: u64) {
         let copy = TempDir::new().unwrap();
         std::fs::copy(data_dir.path().join(STORE_FILE), copy.path().join(STORE_FILE)).unwrap();
         let (_store, rows) = Store::open(copy.path(), "dev", 0).unwrap();
-        if rows.iter().any(|row| row.address == address && row.generation == generation) {
+        if rows.floors.iter().any(|row| row.address == address && row.generation == generation) {
             return;
         }
         assert!(Instant::now() < deadline, "never kept: {rows:?}");

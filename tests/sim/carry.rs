@@ -35,6 +35,8 @@ impl World {
             Effect::Remember(row) => {
                 self.nodes[node].floors.insert(row.address, row);
             }
+            // The parents of the simulation block and allow nobody.
+            Effect::KeepStanding { .. } => {}
             Effect::Exit(code) => self.exited(node, code),
             Effect::Network(effect) => self.network(node, effect),
         }

@@ -71,6 +71,7 @@ pub struct Node {
     pub calls: u32,
     /// Its disk: the floors that it had remembered.
     pub floors: BTreeMap<Address, FloorRow>,
+    standings: Vec::new(),
     binding: SignedBinding,
 }
 
@@ -154,6 +155,7 @@ impl Node {
             bootstraps,
             connect: false,
             stay_on_eof: false,
+            linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             ephemeral: false,
             scope: AddressScope::Loopback,

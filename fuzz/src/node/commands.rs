@@ -19,7 +19,7 @@ pub fn line(source: &mut Source<'_>) -> Vec<u8> {
         8 | 9 => discover(source, &mut fields),
         10 => topic(source, &mut fields, "subscribe"),
         11 => topic(source, &mut fields, "unsubscribe"),
-        12 => source.pick(&["status", "ping"]),
+        12 => about_others(source, &mut fields),
         13 => connect(source, &mut fields),
         // A node that has ended teaches little: most of these bytes stand for something else.
         14 if source.byte() > 240 => "shutdown",
@@ -118,6 +118,21 @@ fn topic(source: &mut Source<'_>, fields: &mut Map<String, Value>, kind: &'stati
         _ => source.text(),
     };
     fields.insert("topic".to_owned(), topic.into());
+    kind
+}
+
+fn about_others(source: &mut Source<'_>, fields: &mut Map<String, Value>) -> &'static str {
+    let kind = source.pick(&["status", "ping", "peers", "block", "allow", "unblock", "cancel", "cancel"]);
+    let other = party(source.below(OTHERS + 1));
+    match kind {
+        "block" | "allow" | "unblock" => {
+            let node = source.flag();
+            let of = if node { other.node.peer_id().to_string() } else { other.agent.address().to_string() };
+            fields.insert("peerId".to_owned(), of.into());
+        }
+        "cancel" => drop(fields.insert("target".to_owned(), id(source))),
+        _ => {}
+    }
     kind
 }
 

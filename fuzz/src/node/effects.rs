@@ -17,7 +17,7 @@ impl World {
                 self.ledger.told(&event, numbered);
             }
             Effect::CheckBinding(binding) => self.checks.push(*binding),
-            Effect::Remember(_) => {}
+            Effect::Remember(_) | Effect::KeepStanding { .. } => {}
             Effect::Exit(_) => self.ledger.exit(),
             Effect::Network(effect) => self.network(effect),
         }

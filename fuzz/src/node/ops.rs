@@ -67,11 +67,19 @@ impl World {
             230..=234 if self.core.takes_commands(self.now) => self.handle(Input::InputEnded),
             235..=239 => {
                 self.forced = true;
-                self.handle(Input::OutputClosed);
+                self.handle(Input::OutputClosed { broken: source.flag() });
             }
             240..=245 => {
                 self.forced = true;
                 self.handle(Input::Signal);
+            }
+            246..=247 => {
+                self.forced = true;
+                self.handle(Input::ParentEnded);
+            }
+            248..=249 => {
+                self.forced = true;
+                self.handle(Input::InputFailed { reason: source.text() });
             }
             _ => self.kind = !self.kind,
         }

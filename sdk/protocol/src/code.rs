@@ -60,8 +60,6 @@ codes! {
     ShuttingDown = "SHUTTING_DOWN", true;
     /// A queue is full: try again in a moment.
     Busy = "BUSY", true;
-    /// No answer came in time.
-    Timeout = "TIMEOUT", true;
     /// The command, or the mail that it sent, was given up because `cancel` asked for it.
     Cancelled = "CANCELLED", false;
     /// No verified record names this peer: try its `0x` address, or again once it has joined.

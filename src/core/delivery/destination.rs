@@ -66,6 +66,8 @@ pub struct Destination {
     pub dialing_until: Option<Duration>,
     /// Whether the last dial failed, so that `auto` takes to gossip.
     pub undialable: bool,
+    /// Whether the last answer was that there is no room for mail.
+    pub busy: bool,
     /// Whether it waits for a record of the recipient: nothing is due until it is woken.
     pub parked: bool,
 }
@@ -89,6 +91,7 @@ impl Destination {
             backoff: Backoff::default(),
             dialing_until: None,
             undialable: false,
+            busy: false,
             parked: false,
         }
     }

@@ -292,10 +292,20 @@ impl Outbox {
         ended
     }
 
+    /// Takes out the mail for which `dead` holds.
+    pub fn take_out_if(&mut self, dead: impl Fn(&Mail) -> bool) -> Vec<Ended> {
+        let recipients: Vec<Address> = self.destinations.keys().copied().collect();
+        recipients.iter().flat_map(|recipient| self.remove_if(recipient, |_, mail, _| dead(mail))).collect()
+    }
+
+    /// Whether this recipient last answered that it has no room.
+    pub fn is_busy(&self, recipient: &Address) -> bool {
+        self.destinations.get(recipient).is_some_and(|destination| destination.busy)
+    }
+
     /// Takes out everything.
     pub fn drain(&mut self) -> Vec<Ended> {
-        let recipients: Vec<Address> = self.destinations.keys().copied().collect();
-        recipients.iter().flat_map(|recipient| self.remove_if(recipient, |_, _, _| true)).collect()
+        self.take_out_if(|_| true)
     }
 
     fn remove_if(&mut self, recipient: &Address, dead: impl Fn(usize, &Mail, bool) -> bool) -> Vec<Ended> {

@@ -210,6 +210,19 @@ impl Topics {
         expired
     }
 
+    /// Takes out those that wait and for which `dead` holds.
+    pub fn take_out_if(&mut self, dead: impl Fn(&Broadcast) -> bool) -> Vec<Broadcast> {
+        let mut out = Vec::new();
+        for topic in self.topics.values_mut() {
+            let (taken, kept) = topic.queue.drain(..).partition::<Vec<_>, _>(&dead);
+            topic.queue = kept.into();
+            topic.find_earliest();
+            topic.bytes -= taken.iter().map(|broadcast| broadcast.draft.size()).sum::<usize>();
+            out.extend(taken);
+        }
+        out
+    }
+
     /// Takes out everything, also what is in flight.
     pub fn drain_all(&mut self) -> Vec<Broadcast> {
         let mut drained = Vec::new();

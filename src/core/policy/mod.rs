@@ -1,3 +1,4 @@
-//! What is decided about peers from numbers alone: when to try again.
+//! What is decided about peers without a look at what they say: when to try again, and whom the parent blocked or allowed.
 
 pub mod retry;
+pub mod standing;

@@ -11,9 +11,11 @@ use redb::{
     StorageError, TableDefinition, TableError, WriteTransaction, backends::FileBackend,
 };
 
+use super::Contents;
 use super::row::{self, KEY_BYTES, RowError};
 use crate::core::directory::book::{MAX_AGENTS, MAX_FLOORS};
 use crate::core::directory::floors::FloorRow;
+use crate::core::policy::standing::{Standing, Subject};
 
 /// Floors kept of one network: as many as the directory remembers.
 pub(super) const MAX_ROWS: usize = MAX_AGENTS + MAX_FLOORS;
@@ -74,74 +76,111 @@ macro_rules! through_the_common_error {
 
 through_the_common_error!(DatabaseError, StorageError, TableError, redb::TransactionError, redb::CommitError);
 
-type Table<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
+type Floors<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
+type Standings<'a> = TableDefinition<'a, &'static [u8], u8>;
 
-/// An open database, and the table of one network in it.
+/// An open database, and the tables of one network in it.
 #[derive(Debug)]
 pub(super) struct File {
     database: Database,
-    table: String,
+    floors: String,
+    standings: String,
+}
+
+/// What is to be written. A floor never lowers what is there; a standing takes its place.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) floors: Vec<FloorRow>,
+    pub(super) standings: Vec<(Subject, Option<Standing>)>,
 }
 
 impl File {
-    /// Opens the file, or makes it for its owner alone, and reads the floors of a network, oldest first.
-    pub(super) fn open(path: &Path, network: &str) -> Result<(Self, Vec<FloorRow>), FileError> {
+    /// Opens the file, or makes it for its owner alone, and reads what is kept of a network, floors oldest first.
+    pub(super) fn open(path: &Path, network: &str) -> Result<(Self, Contents), FileError> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         File::on(FileBackend::new(file)?, network)
     }
 
     /// As [`File::open`], on any storage.
-    pub(super) fn on(
-        storage: impl StorageBackend,
-        network: &str,
-    ) -> Result<(Self, Vec<FloorRow>), FileError> {
+    pub(super) fn on(storage: impl StorageBackend, network: &str) -> Result<(Self, Contents), FileError> {
         // Whatever is in a file must not keep the node from starting, also where the library did not expect it.
         let opened = catch_unwind(AssertUnwindSafe(|| File::checked(storage, network)));
         opened.unwrap_or_else(|_| Err(FileError::Damaged("reading it failed".to_owned())))
     }
 
-    fn checked(storage: impl StorageBackend, network: &str) -> Result<(Self, Vec<FloorRow>), FileError> {
+    fn checked(storage: impl StorageBackend, network: &str) -> Result<(Self, Contents), FileError> {
         let mut database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage)?;
         // Opening believes what was closed in good order; a floor that was bent would bar an agent for ever.
         if !database.check_integrity()? {
             tracing::warn!("the store was damaged in part and has been repaired");
         }
-        let file = File { database, table: format!("floors/{network}") };
-        let rows = file.read()?;
-        Ok((file, rows))
+        let file =
+            File { database, floors: format!("floors/{network}"), standings: format!("standings/{network}") };
+        let contents = Contents { floors: file.read_floors()?, standings: file.read_standings()? };
+        Ok((file, contents))
     }
 
-    fn read(&self) -> Result<Vec<FloorRow>, FileError> {
-        let read = self.database.begin_read()?;
-        let table = match read.open_table(Table::new(&self.table)) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
-        };
+    fn read_floors(&self) -> Result<Vec<FloorRow>, FileError> {
         let mut rows = Vec::new();
-        for entry in table.iter()? {
-            let (key, value) = entry?;
-            rows.push(row::decode(key.value(), value.value())?);
+        if let Some(table) = existing(self.database.begin_read()?.open_table(Floors::new(&self.floors)))? {
+            for entry in table.iter()? {
+                let (key, value) = entry?;
+                rows.push(row::decode(key.value(), value.value())?);
+            }
         }
         rows.sort_by_key(|row| row.seq);
         Ok(rows)
     }
 
-    /// Brings rows to the disk, all or none. A row never lowers what is there.
-    pub(super) fn write(&self, rows: &[FloorRow]) -> Result<(), FileError> {
+    fn read_standings(&self) -> Result<Vec<(Subject, Standing)>, FileError> {
+        let mut standings = Vec::new();
+        let table = existing(self.database.begin_read()?.open_table(Standings::new(&self.standings)))?;
+        if let Some(table) = table {
+            for entry in table.iter()? {
+                let (key, value) = entry?;
+                standings.push(row::decode_standing(key.value(), value.value())?);
+            }
+        }
+        Ok(standings)
+    }
+
+    /// Brings changes to the disk, all or none.
+    pub(super) fn write(&self, changes: &Changes) -> Result<(), FileError> {
         let written = catch_unwind(AssertUnwindSafe(|| {
             let write = self.database.begin_write()?;
+            let floors = self.merge_floors(&write, &changes.floors)?;
+            let standings = self.set_standings(&write, &changes.standings)?;
             // What is known already costs the disk nothing.
-            if self.merge(&write, rows)? { Ok(write.commit()?) } else { Ok(write.abort()?) }
+            if floors || standings { Ok(write.commit()?) } else { Ok(write.abort()?) }
         }));
         written.unwrap_or_else(|_| Err(FileError::Damaged("writing it failed".to_owned())))
     }
 
     /// Whether anything changed.
-    fn merge(&self, write: &WriteTransaction, rows: &[FloorRow]) -> Result<bool, FileError> {
+    fn set_standings(
+        &self,
+        write: &WriteTransaction,
+        standings: &[(Subject, Option<Standing>)],
+    ) -> Result<bool, FileError> {
+        if standings.is_empty() {
+            return Ok(false);
+        }
+        let mut table = write.open_table(Standings::new(&self.standings))?;
+        for (subject, standing) in standings {
+            let key = row::encode_subject(subject);
+            match standing {
+                Some(standing) => drop(table.insert(key.as_slice(), row::encode_standing(*standing))?),
+                None => drop(table.remove(key.as_slice())?),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether anything changed.
+    fn merge_floors(&self, write: &WriteTransaction, rows: &[FloorRow]) -> Result<bool, FileError> {
         let mut changed = false;
-        let mut table = write.open_table(Table::new(&self.table))?;
+        let mut table = write.open_table(Floors::new(&self.floors))?;
         for row in rows {
             let key: &[u8; KEY_BYTES] = &row.address;
             let known = table.get(key)?.map(|value| row::decode(key, value.value())).transpose()?;
@@ -166,6 +205,15 @@ impl File {
             table.remove(key)?;
         }
         Ok(true)
+    }
+}
+
+/// A table, if there is one.
+fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, FileError> {
+    match opened {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

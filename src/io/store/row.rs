@@ -1,8 +1,10 @@
-//! A floor as bytes.
+//! Floors and standings as bytes.
 
 use alloy::primitives::Address;
+use libp2p::PeerId;
 
 use crate::core::directory::floors::FloorRow;
+use crate::core::policy::standing::{Standing, Subject};
 
 /// Length of a key: an Ethereum address.
 pub const KEY_BYTES: usize = 20;
@@ -24,6 +26,9 @@ pub enum RowError {
     /// It is too short or too long.
     #[error("a row has {0} bytes instead of {ROW_BYTES}")]
     Length(usize),
+    /// It is neither an agent's nor a node's standing.
+    #[error("a standing is of nobody, or of a kind that is not known")]
+    Standing,
 }
 
 /// The row under the key of its address: version (1), then generation and seq, big endian, and the record's hash.
@@ -58,6 +63,44 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<FloorRow, RowError> {
     Ok(FloorRow { address, generation: number(1), seq: number(9), hash })
 }
 
+/// What stands before an agent's address, and before a node's PeerId, in the key of a standing.
+const AGENT: u8 = 1;
+const NODE: u8 = 2;
+
+/// The key of a standing: what it is about.
+pub fn encode_subject(subject: &Subject) -> Vec<u8> {
+    match subject {
+        Subject::Agent(address) => [&[AGENT], address.as_slice()].concat(),
+        Subject::Node(peer) => [&[NODE][..], &peer.to_bytes()].concat(),
+    }
+}
+
+/// The value of a standing.
+pub fn encode_standing(standing: Standing) -> u8 {
+    match standing {
+        Standing::Blocked => 1,
+        Standing::Allowed => 2,
+    }
+}
+
+/// Reads what [`encode_subject`] and [`encode_standing`] wrote, and nothing else.
+///
+/// # Errors
+/// When it is not that; no bytes make it panic.
+pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, Standing), RowError> {
+    let subject = match key.split_first() {
+        Some((&AGENT, address)) => Address::try_from(address).ok().map(Subject::Agent),
+        Some((&NODE, peer)) => PeerId::from_bytes(peer).ok().map(Subject::Node),
+        _ => None,
+    };
+    let standing = match value {
+        1 => Standing::Blocked,
+        2 => Standing::Allowed,
+        _ => return Err(RowError::Standing),
+    };
+    subject.map(|subject| (subject, standing)).ok_or(RowError::Standing)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -84,6 +127,22 @@ mod tests {
                 prop_assert_eq!(encode(&row).to_vec(), value);
             } else {
                 prop_assert!(key.len() != KEY_BYTES || version != VERSION || value.len() != ROW_BYTES);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_standing_survives_and_any_other_bytes_are_none(
+            address: [u8; 20], blocked: bool, key in proptest::collection::vec(any::<u8>(), 0..48), value in 0..4_u8,
+        ) {
+            let standing = if blocked { Standing::Blocked } else { Standing::Allowed };
+            for subject in [Subject::Agent(address.into()), Subject::Node(PeerId::random())] {
+                let decoded = decode_standing(&encode_subject(&subject), encode_standing(standing));
+                prop_assert_eq!(decoded, Ok((subject, standing)));
+            }
+            if let Ok((subject, standing)) = decode_standing(&key, value) {
+                prop_assert_eq!((encode_subject(&subject), encode_standing(standing)), (key, value));
             }
         }
     }

@@ -17,7 +17,8 @@ fn row(number: u8, seq: u64) -> FloorRow {
 }
 
 fn open(directory: &TempDir) -> (Store, Vec<FloorRow>) {
-    Store::open(directory.path(), "dev", 77).expect("opened")
+    let (store, contents) = Store::open(directory.path(), "dev", 77).expect("opened");
+    (store, contents.floors)
 }
 
 async fn next(store: &mut Store) -> Input {
@@ -37,6 +38,18 @@ async fn what_waits_is_written_at_the_end_and_of_one_agent_the_last() {
     let (store, rows) = open(&directory);
     assert_eq!(rows, [row(1, 100), row(2, 1000)]);
     store.close().await;
+}
+
+#[tokio::test]
+async fn standings_are_written_too_and_the_last_word_counts() {
+    let directory = directory();
+    let (store, _) = open(&directory);
+    let (ann, bob) = (Subject::Agent(Address::repeat_byte(1)), Subject::Agent(Address::repeat_byte(2)));
+    assert!(store.keep(ann, Some(Standing::Blocked)) && store.keep(ann, None));
+    assert!(store.keep(bob, Some(Standing::Allowed)));
+    store.close().await;
+    let (_, contents) = Store::open(directory.path(), "dev", 77).expect("opened");
+    assert_eq!(contents.standings, [(bob, Standing::Allowed)]);
 }
 
 #[tokio::test]
@@ -89,8 +102,8 @@ async fn a_directory_that_cannot_be_used_is_told_of_and_tried_again() {
     let directory = directory();
     let data_dir = directory.path().join("data");
     fs::write(&data_dir, "in the way").expect("written");
-    let (mut store, rows) = Store::open(&data_dir, "dev", 77).expect("a store");
-    assert!(rows.is_empty());
+    let (mut store, contents) = Store::open(&data_dir, "dev", 77).expect("a store");
+    assert_eq!(contents, Contents::default());
     assert!(matches!(next(&mut store).await, Input::StoreFailed { .. }));
     store.remember(row(1, 1));
     assert!(matches!(next(&mut store).await, Input::StoreFailed { .. }));
@@ -98,7 +111,7 @@ async fn a_directory_that_cannot_be_used_is_told_of_and_tried_again() {
     fs::create_dir(&data_dir).expect("made");
     assert!(matches!(next(&mut store).await, Input::StoreRecovered));
     store.close().await;
-    assert_eq!(Store::open(&data_dir, "dev", 77).expect("opened").1, [row(1, 1)]);
+    assert_eq!(Store::open(&data_dir, "dev", 77).expect("opened").1.floors, [row(1, 1)]);
 }
 
 /// A disk that can be filled.

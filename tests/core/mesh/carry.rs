@@ -47,6 +47,11 @@ impl Mesh {
             Effect::Remember(row) => {
                 self.nodes[node].kept.insert(row.address, row);
             }
+            Effect::KeepStanding { subject, standing } => {
+                let kept = &mut self.nodes[node].standings;
+                kept.retain(|(other, _)| *other != subject);
+                kept.extend(standing.map(|standing| (subject, standing)));
+            }
             Effect::Exit(code) => self.nodes[node].exit = Some(code),
             Effect::Network(effect) => self.network(node, peer, effect),
         }

@@ -17,7 +17,28 @@ fn directory() -> TempDir {
 }
 
 fn rows(path: &Path) -> Vec<FloorRow> {
-    File::open(path, "dev").expect("opened").1
+    File::open(path, "dev").expect("opened").1.floors
+}
+
+fn write(file: &File, floors: &[FloorRow]) -> Result<(), FileError> {
+    file.write(&Changes { floors: floors.to_vec(), ..Changes::default() })
+}
+
+#[test]
+fn standings_come_back_as_they_were_last() {
+    let directory = directory();
+    let path = directory.path().join("db");
+    let (file, _) = File::open(&path, "dev").expect("made");
+    let agent = Subject::Agent(Address::repeat_byte(1));
+    let node = Subject::Node(libp2p::PeerId::random());
+    let set = |file: &File, standings: &[(Subject, Option<Standing>)]| {
+        file.write(&Changes { standings: standings.to_vec(), ..Changes::default() }).expect("written");
+    };
+    set(&file, &[(agent, Some(Standing::Blocked)), (node, Some(Standing::Blocked))]);
+    set(&file, &[(agent, Some(Standing::Allowed)), (node, None)]);
+    drop(file);
+    let (_, contents) = File::open(&path, "dev").expect("opened");
+    assert_eq!(contents.standings, [(agent, Standing::Allowed)]);
 }
 
 #[test]
@@ -25,12 +46,12 @@ fn rows_come_back_oldest_first_and_each_network_has_its_own() {
     let directory = directory();
     let path = directory.path().join("db");
     let (file, none) = File::open(&path, "dev").expect("made");
-    assert!(none.is_empty());
+    assert_eq!(none, Contents::default());
     assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
-    file.write(&[row(1, 0, 30), row(2, 5, 10), row(3, 0, 20)]).expect("written");
+    write(&file, &[row(1, 0, 30), row(2, 5, 10), row(3, 0, 20)]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(2, 5, 10), row(3, 0, 20), row(1, 0, 30)]);
-    assert!(File::open(&path, "other").expect("opened").1.is_empty());
+    assert!(File::open(&path, "other").expect("opened").1 == Contents::default());
 }
 
 #[test]
@@ -38,14 +59,14 @@ fn a_row_is_never_lowered() {
     let directory = directory();
     let path = directory.path().join("db");
     let (file, _) = File::open(&path, "dev").expect("made");
-    file.write(&[row(1, 5, 10)]).expect("written");
+    write(&file, &[row(1, 5, 10)]).expect("written");
     let other = FloorRow { hash: [7; 32], ..row(1, 5, 10) };
-    file.write(&[row(1, 4, 99)]).expect("written");
-    file.write(&[other]).expect("written");
+    write(&file, &[row(1, 4, 99)]).expect("written");
+    write(&file, &[other]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(1, 5, 10)]);
     let (file, _) = File::open(&path, "dev").expect("opened");
-    file.write(&[row(1, 6, 1)]).expect("written");
+    write(&file, &[row(1, 6, 1)]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(1, 6, 1)]);
 }
@@ -56,9 +77,9 @@ fn beyond_the_bound_the_oldest_make_room() {
     let path = directory.path().join("db");
     let (file, _) = File::open(&path, "dev").expect("made");
     let all: Vec<FloorRow> = (0..MAX_ROWS as u64 + 3).map(|number| row(number, 0, 1 + number)).collect();
-    file.write(&all[1..MAX_ROWS]).expect("written");
-    file.write(&[all[0].clone()]).expect("written");
-    file.write(&all[MAX_ROWS..]).expect("written");
+    write(&file, &all[1..MAX_ROWS]).expect("written");
+    write(&file, &[all[0].clone()]).expect("written");
+    write(&file, &all[MAX_ROWS..]).expect("written");
     drop(file);
     assert_eq!(rows(&path), all[3..]);
 }
@@ -78,7 +99,7 @@ fn image(directory: &TempDir) -> (Vec<u8>, Vec<FloorRow>) {
     let path = directory.path().join("image");
     let kept: Vec<FloorRow> = (0..500).map(|number| row(number, number % 7, 1 + number)).collect();
     let (file, _) = File::open(&path, "dev").expect("made");
-    file.write(&kept).expect("written");
+    write(&file, &kept).expect("written");
     drop(file);
     (fs::read(path).expect("there"), kept)
 }
@@ -92,7 +113,9 @@ fn a_damaged_file_is_told_as_such_and_never_believed() {
     let mut check = |bytes: &[u8], what: &str| {
         fs::write(&path, bytes).expect("written");
         match File::open(&path, "dev") {
-            Ok((_, rows)) => assert!(rows == kept || rows.is_empty(), "{what}: other rows"),
+            Ok((_, Contents { floors, .. })) => {
+                assert!(floors == kept || floors.is_empty(), "{what}: other rows");
+            }
             Err(FileError::Damaged(_)) => told += 1,
             Err(error) => panic!("{what}: {error}"),
         }
@@ -120,7 +143,7 @@ fn a_row_of_another_form_is_damage() {
     let (file, _) = File::open(&path, "dev").expect("made");
     let write = file.database.begin_write().expect("begun");
     write
-        .open_table(Table::new(&file.table))
+        .open_table(Floors::new(&file.floors))
         .expect("a table")
         .insert(&[1; KEY_BYTES], &[2_u8, 0][..])
         .expect("inserted");
