@@ -1,0 +1,64 @@
+//! The lines that every SDK decodes alike: `fixtures/protocol/events.ndjson`. Each row has a `line`, and either the `type` of the
+//! event that it is (`null`: one of a later version, to be ignored) with the `fields` that it must have among others, or `bad`.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+
+use p2p_node_protocol::line::{decode_event, encode_event};
+use serde_json::{Map, Value};
+
+const ROWS: &str = include_str!("../../../fixtures/protocol/events.ndjson");
+
+fn rows() -> Vec<Value> {
+    ROWS.lines().map(|row| serde_json::from_str(row).unwrap()).collect()
+}
+
+/// What a line says once it was read and written again.
+fn again(line: &str) -> Option<Map<String, Value>> {
+    let event = decode_event(line.as_bytes()).unwrap()?;
+    let mut out = Vec::new();
+    encode_event(&event, None, &mut out);
+    Some(serde_json::from_slice(&out).unwrap())
+}
+
+#[test]
+fn every_row_is_read_as_it_says() {
+    for row in rows() {
+        let (name, line) = (&row["name"], row["line"].as_str().unwrap());
+        if row["bad"] == true {
+            assert!(decode_event(line.as_bytes()).is_err(), "{name}");
+            continue;
+        }
+        let event = again(line);
+        let Some(kind) = row["type"].as_str() else {
+            assert_eq!(event, None, "{name}");
+            continue;
+        };
+        let event = event.unwrap();
+        assert_eq!(event["type"], kind, "{name}");
+        // The number of the line is no part of the event.
+        for (field, value) in row["fields"].as_object().unwrap().iter().filter(|(field, _)| *field != "seq") {
+            assert_eq!(event.get(field), Some(value), "{name}: {field}");
+        }
+    }
+}
+
+#[test]
+fn every_event_and_field_of_the_contract_is_in_some_row() {
+    let mut names = BTreeSet::new();
+    for row in rows() {
+        names.extend(row["type"].as_str().map(str::to_owned));
+        names.extend(row["fields"].as_object().into_iter().flat_map(|fields| fields.keys().cloned()));
+    }
+    let document: Value =
+        serde_json::from_str(include_str!("../../../fixtures/protocol/schema.json")).unwrap();
+    for variant in document["events"]["oneOf"].as_array().unwrap() {
+        let kind = variant["properties"]["type"]["const"].as_str().unwrap();
+        let reference = variant["$ref"].as_str().unwrap().trim_start_matches('#');
+        let fields = document.pointer(reference).unwrap()["properties"].as_object().unwrap();
+        for name in fields.keys().map(String::as_str).chain([kind]) {
+            assert!(names.contains(name), "no row has {name} of {kind}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The contract that was published may grow and nothing else: `fixtures/protocol/schema.json` is what the last version promised.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+/// What the new schema takes back of what the old one promised. `read`: whether the parent reads this part, or else writes it.
+fn taken_back(old: &Value, new: &Value, read: bool, place: &str, out: &mut Vec<String>) {
+    let mut say = |what: String| out.push(format!("{place}: {what}"));
+    if normalized(old) != normalized(new) {
+        return say(format!("it was {} and is {}", normalized(old), normalized(new)));
+    }
+    let words = |schema: &Value| -> BTreeSet<String> {
+        let variants = schema["oneOf"].as_array().into_iter().flatten();
+        variants.filter_map(|variant| variant["const"].as_str().map(str::to_owned)).collect()
+    };
+    for word in words(old).difference(&words(new)) {
+        say(format!("the word {word:?} is gone"));
+    }
+    let required = |schema: &Value| -> BTreeSet<String> {
+        let names = schema["required"].as_array().into_iter().flatten();
+        names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    };
+    let (before, after) = (required(old), required(new));
+    // A reader relies on what was always there; a writer does not know of what has become necessary.
+    let broken: Vec<_> =
+        if read { before.difference(&after).collect() } else { after.difference(&before).collect() };
+    for name in broken {
+        say(format!("`{name}` is {} required", if read { "no longer" } else { "now" }));
+    }
+    let properties = |schema: &Value| schema["properties"].as_object().cloned().unwrap_or_default();
+    let new_properties = properties(new);
+    for (name, old_property) in &properties(old) {
+        let place = format!("{place}.{name}");
+        match new_properties.get(name) {
+            None => out.push(format!("{place}: it is gone")),
+            Some(new_property) => taken_back(old_property, new_property, read, &place, out),
+        }
+    }
+    for inner in ["items", "additionalProperties"] {
+        if old[inner].is_object() {
+            taken_back(&old[inner], &new[inner], read, &format!("{place}.{inner}"), out);
+        }
+    }
+}
+
+/// The kind of value: its types, the definitions it refers to, and a fixed value.
+fn normalized(schema: &Value) -> Value {
+    let alternatives: Vec<Value> = schema["anyOf"].as_array().into_iter().flatten().map(normalized).collect();
+    json!([schema["type"], schema["$ref"], schema["const"], alternatives])
+}
+
+/// The names of the definitions that a part of the document leads to.
+fn reachable(part: &Value, document: &Value, names: &mut BTreeSet<String>) {
+    if let Some(name) = part["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/"))
+        && names.insert(name.to_owned())
+    {
+        reachable(&document["$defs"][name], document, names);
+    }
+    match part {
+        Value::Object(map) => map.values().for_each(|value| reachable(value, document, names)),
+        Value::Array(list) => list.iter().for_each(|value| reachable(value, document, names)),
+        _ => {}
+    }
+}
+
+fn all_taken_back(old: &Value, new: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    if old["protocol"] != new["protocol"] {
+        // A new version of the contract may break with the old one, and says so by its number.
+        return out;
+    }
+    for (side, read) in [("commands", false), ("events", true)] {
+        let by_type = |document: &Value, kind: &Value| -> Option<Value> {
+            let variants = document[side]["oneOf"].as_array().cloned().unwrap_or_default();
+            variants.into_iter().find(|variant| variant["properties"]["type"]["const"] == *kind)
+        };
+        for variant in old[side]["oneOf"].as_array().into_iter().flatten() {
+            let kind = &variant["properties"]["type"]["const"];
+            match by_type(new, kind) {
+                None => out.push(format!("{side}: {kind} is gone")),
+                Some(now) => taken_back(variant, &now, read, &format!("{side} {kind}"), &mut out),
+            }
+        }
+        let mut names = BTreeSet::new();
+        reachable(&old[side], old, &mut names);
+        for name in names {
+            let (before, after) = (&old["$defs"][&name], &new["$defs"][&name]);
+            taken_back(before, after, read, &format!("{side} {name}"), &mut out);
+        }
+    }
+    let codes = |document: &Value| -> BTreeSet<String> {
+        let codes = document["errorCodes"].as_array().into_iter().flatten();
+        codes.map(|code| json!([code["code"], code["retryable"]]).to_string()).collect()
+    };
+    for code in codes(old).difference(&codes(new)) {
+        out.push(format!("errorCodes: {code} is gone"));
+    }
+    for (name, before) in old["limits"].as_object().into_iter().flatten() {
+        if new["limits"][name].as_u64() < before.as_u64() {
+            out.push(format!("limits: {name} has shrunk"));
+        }
+    }
+    out
+}
+
+#[test]
+fn the_contract_only_grows() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/protocol/schema.json");
+    let new = p2p_node::schema::document();
+    let old: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let broken = all_taken_back(&old, &new);
+    assert!(broken.is_empty(), "parents rely on what is taken back here:\n{}", broken.join("\n"));
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&new).unwrap())).unwrap();
+    } else {
+        assert!(old == new, "the contract has grown: UPDATE_FIXTURES=1 cargo test --test contract");
+    }
+}
+
+#[test]
+fn whatever_is_taken_back_is_noticed() {
+    let old = p2p_node::schema::document();
+    assert_eq!(all_taken_back(&old, &old), Vec::<String>::new());
+    let check = |change: &dyn Fn(&mut Value), told: &str| {
+        let mut new = old.clone();
+        change(&mut new);
+        let broken = all_taken_back(&old, &new);
+        assert!(broken.iter().any(|what| what.contains(told)), "{told}: {broken:?}");
+    };
+    let at =
+        |pointer: &'static str| move |document: &mut Value| document.pointer_mut(pointer).unwrap().take();
+    check(&|new| drop(at("/commands/oneOf/0")(new)), "\"connect\" is gone");
+    check(&|new| drop(at("/events/oneOf/0")(new)), "\"ready\" is gone");
+    check(
+        &|new| drop(new["$defs"]["Send"]["properties"].as_object_mut().unwrap().remove("ttlMs")),
+        "ttlMs: it is gone",
+    );
+    check(&|new| new["$defs"]["Send"]["required"] = json!(["data", "kind"]), "`kind` is now required");
+    check(&|new| new["$defs"]["Message"]["required"] = json!(["data"]), "`from` is no longer required");
+    check(
+        &|new| new["$defs"]["Message"]["properties"]["sentAtMs"]["type"] = json!("string"),
+        "sentAtMs: it was",
+    );
+    check(
+        &|new| new["$defs"]["StatusReport"]["properties"]["topics"]["items"]["type"] = json!("integer"),
+        "items",
+    );
+    check(&|new| drop(at("/$defs/Priority/oneOf/0")(new)), "\"low\" is gone");
+    check(&|new| drop(at("/$defs/DeliveryState/oneOf/0")(new)), "\"delivered\" is gone");
+    check(
+        &|new| new["$defs"]["Ready"]["properties"]["limits"]["$ref"] = json!("#/$defs/Other"),
+        "Ready.limits",
+    );
+    check(&|new| drop(at("/errorCodes/0")(new)), "INVALID_JSON");
+    check(&|new| new["errorCodes"][0]["retryable"] = json!(true), "INVALID_JSON");
+    check(&|new| new["limits"]["maxTopicBytes"] = json!(1), "maxTopicBytes has shrunk");
+
+    let grown = |change: &dyn Fn(&mut Value)| {
+        let mut new = old.clone();
+        change(&mut new);
+        assert_eq!(all_taken_back(&old, &new), Vec::<String>::new());
+    };
+    grown(&|new| new["$defs"]["Send"]["properties"]["later"] = json!({"type": "string"}));
+    grown(&|new| new["$defs"]["Message"]["properties"]["later"] = json!({"type": "string"}));
+    grown(&|new| new["$defs"]["Message"]["required"].as_array_mut().unwrap().push(json!("later")));
+    grown(&|new| new["$defs"]["Trust"]["oneOf"].as_array_mut().unwrap().push(json!({"const": "registered"})));
+    grown(&|new| {
+        new["events"]["oneOf"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"properties": {"type": {"const": "later"}}}))
+    });
+    grown(&|new| {
+        new["protocol"] = json!(2);
+        new["commands"]["oneOf"] = json!([]);
+    });
+}
