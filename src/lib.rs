@@ -13,6 +13,7 @@
 pub mod bind;
 pub mod config;
 pub mod core;
+pub mod defect;
 pub mod demo;
 pub mod front;
 pub mod io;

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::core::Core;
 use crate::core::effect::{Effect, ExitCode};
 use crate::core::input::{Input, Loss, Now};
+use crate::defect;
 use crate::front::{Batch, Front, Line};
 use crate::io::crypto::Pool;
 use crate::io::parent::Parent;
@@ -44,6 +45,7 @@ pub fn run(config: Config) -> ExitCode {
             return ExitCode::Io;
         }
     };
+    defect::end_process_on_panic(front.last_words());
     let code = runtime.block_on(serve(config, front));
     // Reading stdin cannot be interrupted, and nothing that is left has anything to lose.
     runtime.shutdown_background();

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub enum SendError {
 /// Takes events for the parent. Dropped, it lets the writer finish in its own time.
 #[derive(Debug)]
 pub struct Output {
-    queue: SyncSender<Vec<Line>>,
+    queue: Arc<SyncSender<Item>>,
     /// Never sent to; disconnected when the writer has ended.
     ended: Receiver<()>,
     progress: Arc<Progress>,
@@ -46,10 +46,15 @@ impl Output {
         if lines.is_empty() {
             return Ok(());
         }
-        self.queue.try_send(lines).map_err(|error| match error {
+        self.queue.try_send(Item::Lines(lines)).map_err(|error| match error {
             TrySendError::Full(_) => SendError::Full,
             TrySendError::Disconnected(_) => SendError::Closed,
         })
+    }
+
+    /// See [`LastWords`].
+    pub fn last_words(&self) -> LastWords {
+        LastWords(Arc::downgrade(&self.queue))
     }
 
     /// Waits, blocking the thread, until everything is written, but no longer than `deadline`: a parent that does not
@@ -61,6 +66,31 @@ impl Output {
             Err(RecvTimeoutError::Disconnected) => !self.progress.closed(),
         }
     }
+}
+
+/// Says one more thing on the output, from any thread.
+#[derive(Clone, Debug)]
+pub struct LastWords(Weak<SyncSender<Item>>);
+
+impl LastWords {
+    /// Has a line written behind those that the writer has, numbered if they are, and waits for it, blocking the thread, but no
+    /// longer than `deadline`. An output that was told to finish has had its last line.
+    pub fn say(&self, event: Event, deadline: Duration) {
+        let (written, was_written) = sync_channel(1);
+        let sent = self.0.upgrade().is_some_and(|queue| queue.try_send(Item::Last(event, written)).is_ok());
+        if sent {
+            // A parent that does not read, or a writer that is gone, has had its time.
+            let _ = was_written.recv_timeout(deadline);
+        }
+    }
+}
+
+/// What the writer is handed.
+#[derive(Debug)]
+enum Item {
+    Lines(Vec<Line>),
+    /// One line, and whom to tell when it is written.
+    Last(Event, SyncSender<()>),
 }
 
 /// How far the writer has come.
@@ -108,7 +138,7 @@ impl Progress {
 }
 
 pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<(Output, Arc<Progress>)> {
-    let (queue, lines) = sync_channel::<Vec<Line>>(FRONT_WINDOW);
+    let (queue, lines) = sync_channel(FRONT_WINDOW);
     let (ending, ended) = sync_channel(0);
     let progress = Arc::new(Progress::default());
     let mut writer = Writer {
@@ -124,7 +154,7 @@ pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<(Output, 
             writer.progress.close(&error);
         }
     })?;
-    Ok((Output { queue, ended, progress: Arc::clone(&progress) }, progress))
+    Ok((Output { queue: Arc::new(queue), ended, progress: Arc::clone(&progress) }, progress))
 }
 
 struct Writer<W> {
@@ -139,15 +169,28 @@ struct Writer<W> {
 
 impl<W: Write> Writer<W> {
     /// Writes until the queue is closed and empty. What is queued goes out together, and nothing waits for more.
-    fn run(&mut self, queue: &Receiver<Vec<Line>>) -> io::Result<()> {
-        while let Ok(lines) = queue.recv() {
-            self.encode(lines)?;
-            while let Ok(lines) = queue.try_recv() {
-                self.encode(lines)?;
+    fn run(&mut self, queue: &Receiver<Item>) -> io::Result<()> {
+        while let Ok(item) = queue.recv() {
+            self.take(item)?;
+            while let Ok(item) = queue.try_recv() {
+                self.take(item)?;
             }
             self.write()?;
         }
         Ok(())
+    }
+
+    fn take(&mut self, item: Item) -> io::Result<()> {
+        match item {
+            Item::Lines(lines) => self.encode(lines),
+            Item::Last(event, written) => {
+                self.encode(vec![(event, self.seq > 0)])?;
+                self.write()?;
+                // Whoever said it may not wait any more.
+                let _ = written.try_send(());
+                Ok(())
+            }
+        }
     }
 
     fn encode(&mut self, lines: Vec<Line>) -> io::Result<()> {

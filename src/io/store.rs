@@ -3,6 +3,7 @@
 //! It has a thread of its own. Changes wait in maps, so that of several of one agent only the last is written, and go to the
 //! disk in one transaction. A database that cannot be written is opened again and again, while they go on waiting.
 
+pub mod caught;
 mod file;
 pub mod row;
 

@@ -74,7 +74,7 @@ fn reference(schema: &Value) -> Option<&str> {
 /// The words of a set of words.
 fn words(definition: &Value) -> Option<Vec<String>> {
     let variants = definition["oneOf"].as_array()?;
-    variants.iter().map(|variant| Some(variant["const"].as_str().map(|word| format!("{word:?}"))?)).collect()
+    variants.iter().map(|variant| variant["const"].as_str().map(|word| format!("{word:?}"))).collect()
 }
 
 /// A union of lines by their `type`, each with what stands on every line of this direction.

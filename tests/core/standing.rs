@@ -22,8 +22,8 @@ fn pair() -> Mesh {
 fn say_of(mesh: &mut Mesh, command: &str, by_peer: bool) -> Value {
     let name = if by_peer { mesh.nodes[1].peer.to_string() } else { mesh.nodes[1].address.clone() };
     mesh.say(2, &json!({"type": command, "peerId": name, "id": "standing"}).to_string());
-    let answers = mesh.nodes[2].lines.iter().filter(|line| line["id"] == "standing");
-    answers.last().unwrap().clone()
+    let answer = mesh.nodes[2].lines.iter().rfind(|line| line["id"] == "standing");
+    answer.unwrap().clone()
 }
 
 fn peers(mesh: &mut Mesh) -> Value {

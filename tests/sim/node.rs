@@ -71,7 +71,6 @@ pub struct Node {
     pub calls: u32,
     /// Its disk: the floors that it had remembered.
     pub floors: BTreeMap<Address, FloorRow>,
-    standings: Vec::new(),
     binding: SignedBinding,
 }
 
@@ -161,6 +160,7 @@ impl Node {
             scope: AddressScope::Loopback,
             boot: word(16),
             floors: self.floors.values().cloned().collect(),
+            standings: Vec::new(),
             database: random[..16].try_into().unwrap(),
             seed: word(24),
         };

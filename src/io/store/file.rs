@@ -3,7 +3,6 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use redb::{
@@ -12,6 +11,7 @@ use redb::{
 };
 
 use super::Contents;
+use super::caught::caught;
 use super::row::{self, KEY_BYTES, RowError};
 use crate::core::directory::book::{MAX_AGENTS, MAX_FLOORS};
 use crate::core::directory::floors::FloorRow;
@@ -105,8 +105,8 @@ impl File {
     /// As [`File::open`], on any storage.
     pub(super) fn on(storage: impl StorageBackend, network: &str) -> Result<(Self, Contents), FileError> {
         // Whatever is in a file must not keep the node from starting, also where the library did not expect it.
-        let opened = catch_unwind(AssertUnwindSafe(|| File::checked(storage, network)));
-        opened.unwrap_or_else(|_| Err(FileError::Damaged("reading it failed".to_owned())))
+        let opened = caught(|| File::checked(storage, network));
+        opened.unwrap_or_else(|| Err(FileError::Damaged("reading it failed".to_owned())))
     }
 
     fn checked(storage: impl StorageBackend, network: &str) -> Result<(Self, Contents), FileError> {
@@ -147,14 +147,14 @@ impl File {
 
     /// Brings changes to the disk, all or none.
     pub(super) fn write(&self, changes: &Changes) -> Result<(), FileError> {
-        let written = catch_unwind(AssertUnwindSafe(|| {
+        let written = caught(|| {
             let write = self.database.begin_write()?;
             let floors = self.merge_floors(&write, &changes.floors)?;
             let standings = self.set_standings(&write, &changes.standings)?;
             // What is known already costs the disk nothing.
             if floors || standings { Ok(write.commit()?) } else { Ok(write.abort()?) }
-        }));
-        written.unwrap_or_else(|_| Err(FileError::Damaged("writing it failed".to_owned())))
+        });
+        written.unwrap_or_else(|| Err(FileError::Damaged("writing it failed".to_owned())))
     }
 
     /// Whether anything changed.
