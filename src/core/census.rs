@@ -4,7 +4,7 @@ use super::delivery::{answers, inbox, outbox, topics};
 use super::directory::{bindings, book};
 use super::discovery::{bootstrap, queries};
 use super::policy::standing;
-use super::{Core, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, connecting, emit, envelope, on_mail, on_record};
+use super::{Core, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, connecting, emit, envelope, on_mail, on_record, skew};
 
 /// One thing that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,7 @@ impl Core {
             ("discoveries", self.discoveries.len(), MAX_INFLIGHT),
             ("conflicts told", self.conflicts_told.len(), on_record::MAX_CONFLICTS_TOLD),
             ("standings", self.standings.len(), standing::MAX_STANDINGS),
+            ("clocks of neighbours", self.clocks.len(), skew::MAX_CLOCKS),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
             ("things parked", self.parked.number(), on_record::MAX_PARKED),
             ("topics subscribed to", self.subscribed.len(), MAX_SUBSCRIPTIONS),

@@ -42,6 +42,7 @@ impl Core {
         self.me.started_ms = self.me.started_ms.saturating_add_signed(jump);
         self.presence.clock_jumped(now);
         self.replay.clock_jumped(jump);
+        self.clocks.clock_jumped();
         let seconds = jump / 1000;
         self.log(Level::Warn, "clock", format!("this machine's clock jumped by {seconds} s"));
     }

@@ -32,6 +32,7 @@ pub mod presence;
 pub mod scope;
 mod sending;
 mod setup;
+mod skew;
 pub mod stats;
 mod tell;
 pub mod wire;
@@ -136,6 +137,7 @@ pub struct Core {
     tokens: Token,
     counter: u64,
     wall_clock: clock::WallClock,
+    clocks: skew::Clocks,
 
     addrs: Vec<Multiaddr>,
     presence: Presence,
@@ -199,6 +201,7 @@ impl Core {
             tokens: 0,
             counter: 0,
             wall_clock: clock::WallClock::new(now),
+            clocks: skew::Clocks::default(),
             addrs: Vec::new(),
             book: Book::new(floors),
             bindings: BindingCache::default(),

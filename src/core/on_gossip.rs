@@ -9,6 +9,7 @@ use super::effect::{Network, Verdict};
 use super::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
 use super::envelope::{Batch, Frame, Payload, Scope};
 use super::input::{Now, Token};
+use super::on_mail::UNTIMELY;
 use super::on_record::{Parked, Source};
 use super::policy::standing::Standing;
 use super::{ANNOUNCEMENTS, MESSAGES};
@@ -48,9 +49,13 @@ impl Core {
             return Some(self.refuse_frame("frames_of_ours", Verdict::Ignore));
         }
         if let Err(refusal) = self.check_frame(&frame, now) {
+            if refusal.code == UNTIMELY {
+                self.compare_clocks(&from, &frame, false, now);
+            }
             let verdict = if refusal.provable { Verdict::Reject } else { Verdict::Ignore };
             return Some(self.refuse_frame(refusal.counter, verdict));
         }
+        self.compare_clocks(&from, &frame, true, now);
         match self.check_binding(&frame.binding, || Parked::Gossip {
             token,
             from,

@@ -36,6 +36,8 @@ const HOLD_FOR_PARENT: Duration = Duration::from_secs(5);
 const BUSY_MS: u64 = 250;
 /// Bytes of a `message` beside what others choose, at most: names, ids and numbers, and room for more of them.
 const MESSAGE_LINE_BYTES: usize = 1024;
+/// What the sender of a frame is told that is too old or from the future.
+pub(super) const UNTIMELY: &str = "UNTIMELY";
 /// Senders whose mail came by gossip in one turn and waits for its acknowledgement. Ours.
 pub(super) const MAX_GOSSIP_ACKS: usize = 256;
 
@@ -101,8 +103,11 @@ impl Core {
             ));
         }
         match self.check_frame(&frame, now) {
-            Ok(()) => {}
+            Ok(()) => self.compare_clocks(&peer, &frame, true, now),
             Err(Refusal { counter, code, .. }) => {
+                if code == UNTIMELY {
+                    self.compare_clocks(&peer, &frame, false, now);
+                }
                 return Some(self.refuse_mail(counter, code, &"it fails its checks"));
             }
         }
@@ -162,7 +167,7 @@ impl Core {
     pub(super) fn check_frame(&self, frame: &Frame, now: Now) -> Result<(), Refusal> {
         frame.check_times(now.unix_ms, self.me.started_ms).map_err(|_| Refusal {
             counter: "frames_untimely",
-            code: "UNTIMELY",
+            code: UNTIMELY,
             provable: false,
         })?;
         let binding = &frame.binding.binding;

@@ -3,6 +3,7 @@
 
 mod backpressure;
 mod cancel;
+mod clocks;
 mod discover;
 mod ending;
 mod floors;
