@@ -1,9 +1,9 @@
 //! Everything that the core holds, with its bound: for tests, which hold one against the other after every step.
 
-use super::delivery::{answers, inbox, outbox, topics};
+use super::delivery::{answers, inbox, outbox, pacing, topics};
 use super::directory::{bindings, book};
 use super::discovery::{bootstrap, queries};
-use super::policy::standing;
+use super::policy::{recent, standing};
 use super::{Core, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, connecting, emit, envelope, on_mail, on_record, skew};
 
 /// One thing that is held.
@@ -53,6 +53,13 @@ impl Core {
             ("discoveries", self.discoveries.len(), MAX_INFLIGHT),
             ("conflicts told", self.conflicts_told.len(), on_record::MAX_CONFLICTS_TOLD),
             ("standings", self.standings.len(), standing::MAX_STANDINGS),
+            (
+                "bytes of gossip passed on lately",
+                self.recent.bytes(),
+                recent::KEPT_BYTES
+                    + recent::RESERVED_BYTES
+                    + pacing::FASTEST as usize * (recent::KEPT_SECS as usize + 1),
+            ),
             ("clocks of neighbours", self.clocks.len(), skew::MAX_CLOCKS),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
             ("things parked", self.parked.number(), on_record::MAX_PARKED),

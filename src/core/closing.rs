@@ -127,7 +127,8 @@ impl Core {
         if let Phase::Flushing { code, deadline } = self.phase
             && (self.outlet.is_empty() || self.output_closed || now.mono >= deadline)
         {
-            self.exit(code);
+            // What was to be told last may be what broke it.
+            self.exit(if self.pipe_broken { ExitCode::Io } else { code });
         }
     }
 

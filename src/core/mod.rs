@@ -16,6 +16,7 @@ pub mod emit;
 pub mod envelope;
 pub mod identity;
 pub mod input;
+mod limits;
 mod on_answer;
 mod on_cancel;
 mod on_command;
@@ -59,6 +60,9 @@ use effect::Effect;
 use emit::Outlet;
 use envelope::ReplayWindows;
 use input::{Input, Now, Token};
+use limits::MAX_PEER_TOPICS;
+pub use limits::{MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES};
+use policy::recent::Recent;
 use policy::retry::Jitter;
 use policy::standing::Standings;
 use presence::Presence;
@@ -76,17 +80,6 @@ pub const STATUS: &str = "node-status";
 pub const RESERVED_TOPICS: [&str; 2] = [ANNOUNCEMENTS, STATUS];
 /// Topics that every node subscribes to.
 const NODE_TOPICS: [&str; 3] = [ANNOUNCEMENTS, MESSAGES, STATUS];
-
-/// Largest `data` of mail: a line less its other fields (design §4).
-pub const MAX_DIRECT_BYTES: usize = MAX_LINE_BYTES - (8 << 10);
-/// Largest `data` of a broadcast (design §4).
-pub const MAX_TOPIC_BYTES: usize = 60 << 10;
-/// Commands that may wait for their answer (`reference/stdio.md` §2.3).
-pub const MAX_INFLIGHT: usize = 1024;
-/// Topics that a parent may subscribe to: what a peer's subscription filter lets through, less the nodes' own.
-pub const MAX_SUBSCRIPTIONS: usize = 250;
-/// Topics remembered of each peer; the subscription filter lets no more through.
-const MAX_PEER_TOPICS: usize = 256;
 
 fn is_reserved(topic: &str) -> bool {
     NODE_TOPICS.contains(&topic)
@@ -155,6 +148,7 @@ pub struct Core {
     last_recipient: Option<(String, on_command::Recipient)>,
 
     standings: Standings,
+    recent: Recent,
     replay: ReplayWindows,
     parked: on_record::Parking,
     subscribed: BTreeSet<String>,
@@ -215,6 +209,7 @@ impl Core {
             conflicts_told: BTreeSet::new(),
             last_recipient: None,
             standings: Standings::new(standings),
+            recent: Recent::default(),
             replay: ReplayWindows::default(),
             parked: on_record::Parking::default(),
             subscribed: BTreeSet::new(),

@@ -12,10 +12,15 @@ use super::input::{Now, Token};
 use super::on_mail::UNTIMELY;
 use super::on_record::{Parked, Source};
 use super::policy::standing::Standing;
-use super::{ANNOUNCEMENTS, MESSAGES};
+use super::{ANNOUNCEMENTS, MESSAGES, is_reserved};
 
 impl Core {
     pub(super) fn on_gossip(&mut self, token: Token, from: PeerId, topic: String, data: Bytes, now: Now) {
+        if !self.recent.has_room(data.len(), is_reserved(&topic), now.mono) {
+            self.stats.count("gossip_shed");
+            return self.network(Network::Judge { token, verdict: Verdict::Ignore });
+        }
+        self.recent.take(data.len(), now.mono);
         if topic == ANNOUNCEMENTS {
             return self.on_record(data, Source::Announcement(token), None, now);
         }

@@ -192,6 +192,7 @@ impl Core {
             let Some(batch) = self.topics.next_frame(&topic, token, now.mono) else { continue };
             let data = self.frame(Scope::Topic(topic.clone()), batch, now);
             self.pacer.take(data.len(), now.mono);
+            self.recent.take(data.len(), now.mono);
             self.stats.count("broadcast_frames_sent");
             self.network(Network::Publish { token, topic, data });
         }

@@ -258,3 +258,23 @@ fn a_closing_node_finishes_what_it_can_and_tells_the_rest() {
     assert_eq!(last, ["closing", "result"]);
     assert_eq!(mesh.nodes[1].exit, Some(p2p_node::core::effect::ExitCode::Undelivered));
 }
+
+#[test]
+fn mail_that_was_sent_and_never_answered_for_says_that_its_time_ran_out() {
+    let mut mesh = pair();
+    mesh.connect(1, 2);
+    mesh.fate = Box::new(|_, input| match input {
+        Input::MailAsked { .. } | Input::Gossip { .. } => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    mesh.send(1, 2, 1, r#","ttlMs":5000"#);
+    mesh.settle();
+    mesh.fail_open_requests(1);
+    mesh.pass(Duration::from_secs(6));
+    let ended = mesh.lines(1, "delivery");
+    assert_eq!(
+        (ended.len(), &ended[0]["state"], &ended[0]["code"]),
+        (1, &"expired".into(), &"EXPIRED".into())
+    );
+    assert!(ended[0]["attempts"].as_u64() > Some(0));
+}

@@ -28,6 +28,13 @@ pub fn tcp_address(ready: &Value) -> String {
     tcp.as_str().unwrap().to_owned()
 }
 
+/// Memory that a process takes, in MiB, where the system tells.
+pub fn resident_mib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(kib.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)
+}
+
 /// A running node; killed and reaped when dropped.
 pub struct Child {
     process: std::process::Child,
@@ -111,6 +118,11 @@ impl Child {
         self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
+    /// For a thread of its own.
+    pub fn take_stdin(&mut self) -> ChildStdin {
+        self.stdin.take().unwrap()
+    }
+
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
@@ -135,6 +147,17 @@ impl Child {
                     "no {what} in time; what came instead: {:#?}",
                     self.seen.borrow().iter().rev().take(8).collect::<Vec<_>>()
                 )
+            }
+        }
+    }
+
+    /// Takes the next line for which `wanted` holds, as it was written. Those before it are dropped.
+    pub fn raw_line(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        loop {
+            let Ok(line) = self.lines.recv_timeout(SOON) else { panic!("no {what}") };
+            let line = String::from_utf8(line).unwrap();
+            if wanted(&line) {
+                return line;
             }
         }
     }

@@ -130,6 +130,38 @@ fn bad_lines_are_answered_and_change_nothing() {
 }
 
 #[test]
+fn the_protocol_and_the_length_of_lines_are_agreed_on() {
+    let mut child = Child::spawn(&[], &[]);
+    child.say(json!({"type":"connect","protocol":0,"id":"zero"}));
+    let refused = child.answer("zero");
+    assert_eq!(
+        (&refused["code"], &refused["details"]),
+        (&json!("UNSUPPORTED_PROTOCOL"), &json!({"supported":[1]}))
+    );
+    for bytes in [4095, (1 << 20) + 1] {
+        child.say(json!({"type":"connect","protocol":1,"maxLineBytes":bytes,"id":"line"}));
+        assert_eq!(child.answer("line")["code"], "INVALID_ARGUMENT");
+    }
+    // A parent of a later version gets what both speak.
+    child.say(json!({"type":"connect","protocol":99,"maxLineBytes":4096,"later":true,"id":"c"}));
+    let ready = child.expect("ready", |event| event["type"] == "ready");
+    assert_eq!((&ready["protocol"], &ready["limits"]["maxLineBytes"]), (&json!(1), &json!(4096)));
+    assert_eq!(child.answer("c")["type"], "result");
+}
+
+#[test]
+fn integers_of_any_size_arrive_digit_by_digit() {
+    let (alice, alice_ready, mut bob, _) = pair(0x6C);
+    let data =
+        "[9007199254740993,-18446744073709551617,0.1000000000000000055511151231257827,1e308,\"\\u00e9\"]";
+    let to = alice_ready["address"].as_str().unwrap();
+    bob.write(format!("{{\"type\":\"send\",\"peerId\":\"{to}\",\"data\": [ {} }}\n", &data[1..]).as_bytes());
+    assert!(
+        alice.raw_line("mail", |line| line.contains("\"message\"")).contains(&format!("\"data\":{data}"))
+    );
+}
+
+#[test]
 fn every_id_gets_one_terminal_line_and_lines_are_numbered_without_gaps() {
     let mut child = lone(0x62);
     let mut lines = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use p2p_node_protocol::ErrorCode;
 use serde_json::Value;
 
-use super::read;
+use super::{read, rust_files};
 
 /// The names of variables that a source has as string literals.
 fn variables_in_code(source: &str) -> BTreeSet<&str> {
@@ -83,6 +83,24 @@ fn protocol_md_says_of_each_code_whether_to_try_again() {
         let row = format!("| `{code}` | {mark} |");
         assert!(text.contains(&row), "PROTOCOL.md lacks the row {row}");
     }
+}
+
+/// The codes that no text names as a string.
+fn unnamed<'a>(texts: &[String], codes: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let named = |code: &str| {
+        let forms = [format!("\"{code}\""), format!("\\\"{code}\\\""), format!("({code})")];
+        texts.iter().any(|text| forms.iter().any(|form| text.contains(form)))
+    };
+    codes.into_iter().filter(|code| !named(code)).collect()
+}
+
+#[test]
+fn every_code_is_produced_by_some_test() {
+    let directories = ["tests/core", "tests/process", "tests/hostile"];
+    let texts: Vec<String> = directories.into_iter().flat_map(rust_files).map(read).collect();
+    let codes = ErrorCode::ALL.iter().map(|code| code.as_str());
+    assert_eq!(unnamed(&texts, codes), Vec::<&str>::new());
+    assert_eq!(unnamed(&["a \"BUSY\"".to_owned()], ["BUSY", "EXPIRED"]), ["EXPIRED"]);
 }
 
 #[test]

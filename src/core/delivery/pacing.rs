@@ -6,8 +6,9 @@ use std::time::Duration;
 const START: f64 = (32 << 20) as f64;
 /// Slowest. Ours: 16 frames a second, enough to notice that the way is free again.
 const SLOWEST: f64 = (1 << 20) as f64;
-/// Fastest. Ours: beyond what two cores sign and encrypt.
-const FASTEST: f64 = (256 << 20) as f64;
+/// Fastest. Ours: gossipsub keeps what was published for some seconds, which is to be no more than it keeps of others
+/// (`policy::recent`).
+pub const FASTEST: f64 = (40 << 20) as f64;
 /// Gain a second.
 const GAIN: f64 = 1.1;
 

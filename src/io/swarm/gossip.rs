@@ -29,8 +29,10 @@ const QUEUE_PER_PEER: usize = 64;
 /// Ids in one IHAVE: 500 of 22 bytes stay below the 16 KiB of control data at which receivers stop reading.
 const MAX_IHAVE_IDS: usize = 500;
 
-/// Heartbeats for which a message may wait for its verdict: 10 s at one a second (CHORUS' validation timeout, design §8).
-const HISTORY: usize = 10;
+/// Heartbeats for which a message is kept, one a second: until its verdict, and then to be passed on again. Every second of a flood
+/// is memory, so it is what three rounds of gossip need and one more; the core counts on it (`policy::recent`).
+const HISTORY: usize = 4;
+const _: () = assert!(HISTORY as u64 + 1 == crate::core::policy::recent::KEPT_SECS);
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
