@@ -31,6 +31,9 @@ const STATUS_PERIOD: Duration = Duration::from_secs(60);
 /// What `node-status` waits for each node known (design §6).
 const STATUS_PER_NODE: Duration = Duration::from_millis(500);
 
+/// What this node can do beyond the commands of the first sidecar; what is not named here it cannot.
+const FEATURES: [&str; 5] = ["base64", "block", "cancel", "gossip", "peers"];
+
 impl Core {
     pub(super) fn on_listening(&mut self, addrs: Vec<Multiaddr>, now: Now) {
         // A node that is closing by now has no use for it.
@@ -53,7 +56,7 @@ impl Core {
             network: self.me.network.clone(),
             protocol: PROTOCOL_VERSION,
             version: self.me.version.clone(),
-            features: vec!["base64".to_owned(), "gossip".to_owned()],
+            features: FEATURES.map(str::to_owned).to_vec(),
             limits: Limits {
                 max_line_bytes: self.max_line,
                 max_inflight: MAX_INFLIGHT,
