@@ -1,0 +1,116 @@
+"""Which answer belongs to which request. No I/O: whoever holds the channel moves lines and events, and wakes those who wait."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import CommandRefused, LineTooLong, P2PError
+from .types import MAX_LINE_BYTES, Answer, Delivery, ErrorEvent, Event, PeerDiscovered
+
+#: Mails whose delivery is awaited at the same time. The node's outbox holds 8 MiB, which is fewer mails than this as soon as
+#: they have 128 bytes.
+MAX_TRACKED = 65_536
+#: Agents that are gathered for one `discover`; what is found beyond that comes as events.
+MAX_FOUND = 4096
+
+
+@dataclass
+class Reply:
+    """A `result`, and what came before it under its id."""
+
+    answer: Answer
+    found: list[PeerDiscovered] = field(default_factory=list)
+
+
+#: Told once: with a reply, or with why there is none.
+Waiter = Callable[[Reply | None, P2PError | None], None]
+DeliveryWaiter = Callable[[Delivery | None, P2PError | None], None]
+
+
+@dataclass
+class _Pending:
+    waiter: Waiter
+    found: list[PeerDiscovered] = field(default_factory=list)
+
+
+class Channel:
+    """Correlates what is sent to one process with what comes back."""
+
+    def __init__(self) -> None:
+        self._last_id = 0
+        self._pending: dict[int, _Pending] = {}
+        self._tracked: dict[str, DeliveryWaiter] = {}
+        self.closed: P2PError | None = None
+
+    @property
+    def outstanding(self) -> int:
+        """Requests without an answer."""
+        return len(self._pending)
+
+    def request(self, command: dict[str, Any], waiter: Waiter) -> tuple[int, bytes]:
+        """The id and the line of a command; its answer goes to `waiter`."""
+        if self.closed is not None:
+            raise self.closed
+        number = self._last_id + 1
+        line = encode({**command, "id": number})
+        if len(line) - 1 > MAX_LINE_BYTES:
+            raise LineTooLong(len(line) - 1, MAX_LINE_BYTES)
+        self._last_id = number
+        self._pending[number] = _Pending(waiter)
+        return number, line
+
+    def track(self, message_id: str, waiter: DeliveryWaiter) -> bool:
+        """Has a delivery go to `waiter`, if there is room; otherwise it comes as an event."""
+        if len(self._tracked) >= MAX_TRACKED:
+            return False
+        self._tracked[message_id] = waiter
+        return True
+
+    def receive(self, event: Event) -> Event | None:
+        """Takes what the node said; returns it if nobody waits for it."""
+        if isinstance(event, Answer):
+            pending = self._end(event.id)
+            if pending is None:
+                return event
+            pending.waiter(Reply(event, pending.found), None)
+        elif isinstance(event, ErrorEvent):
+            pending = self._end(event.id)
+            if pending is None:
+                return event
+            error = CommandRefused(event.code, event.message, retryable=event.retryable, details=event.details)
+            pending.waiter(None, error)
+        elif isinstance(event, PeerDiscovered):
+            pending = self._pending.get(event.request_id) if isinstance(event.request_id, int) else None
+            if pending is None or len(pending.found) >= MAX_FOUND:
+                return event
+            pending.found.append(event)
+        elif isinstance(event, Delivery):
+            waiter = self._tracked.pop(event.message_id, None)
+            if waiter is None:
+                return event
+            waiter(event, None)
+        else:
+            return event
+        return None
+
+    def fail_all(self, error: P2PError) -> None:
+        """Ends the channel: all who wait are told, and so is whoever comes later. Only the first call counts."""
+        if self.closed is None:
+            self.closed = error
+        pending, self._pending = self._pending, {}
+        tracked, self._tracked = self._tracked, {}
+        for request in pending.values():
+            request.waiter(None, error)
+        for waiter in tracked.values():
+            waiter(None, error)
+
+    def _end(self, id: Any) -> _Pending | None:
+        return self._pending.pop(id, None) if isinstance(id, int) else None
+
+
+def encode(command: dict[str, Any]) -> bytes:
+    """The line of a command. NaN and infinities are no JSON."""
+    return json.dumps(command, separators=(",", ":"), allow_nan=False).encode() + b"\n"

@@ -1,0 +1,124 @@
+"""Why a call came to nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .types import Delivery
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process ended: by itself with a code, or by a signal."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        return f"signal {self.signal}" if self.code is None else f"exit code {self.code}"
+
+
+class P2PError(Exception):
+    """Every error of this package. `code` is stable; `retryable`: whether the same call may succeed later."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+
+
+class CommandRefused(P2PError):
+    """The node refused the command, or failed at it; `code` is one of the contract."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool, details: Any = None) -> None:
+        super().__init__(code, message, retryable=retryable)
+        self.details = details
+
+
+class Undelivered(P2PError):
+    """The mail was accepted and did not arrive, or nobody knows whether it did. `code` is the delivery's own."""
+
+    def __init__(self, delivery: Delivery, *, retryable: bool) -> None:
+        code = delivery.code or delivery.state.upper()
+        super().__init__(code, f"the mail {delivery.message_id} is {delivery.state}", retryable=retryable)
+        self.delivery = delivery
+
+
+class CallTimeout(P2PError):
+    """No answer came in time. The command may still be carried out."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__("TIMEOUT", f"{what} was not answered within {seconds:g} s", retryable=True)
+
+
+class SidecarError(P2PError):
+    """Something about the node's process. `stderr_tail` is the end of what it wrote to stderr."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False, stderr_tail: str = "") -> None:
+        quoted = f"; its last words: {stderr_tail.strip()!r}" if stderr_tail.strip() else ""
+        super().__init__(code, message + quoted, retryable=retryable)
+        self.stderr_tail = stderr_tail
+
+
+class BinaryNotFound(SidecarError):
+    """There is no binary where it was looked for."""
+
+    def __init__(self, looked: list[str]) -> None:
+        places = ", ".join(looked)
+        advice = "install the package from its wheel, name a binary (binary=…, P2P_NODE_BIN), or ask for a search of PATH (search_path=True)"
+        super().__init__("BINARY_NOT_FOUND", f"there is no p2p-node in {places}: {advice}")
+
+
+class SpawnFailed(SidecarError):
+    """The process could not be started."""
+
+
+class VersionMismatch(SidecarError):
+    """The binary speaks another version than this package."""
+
+
+class NotReady(SidecarError):
+    """The node did not say `ready` in time."""
+
+
+class SidecarExited(SidecarError):
+    """The node's process ended and is not started again."""
+
+    def __init__(self, exit: Exit, stderr_tail: str) -> None:
+        super().__init__("SIDECAR_EXITED", f"the node ended with {exit}", stderr_tail=stderr_tail)
+        self.exit = exit
+
+
+class SidecarRestarted(SidecarError):
+    """The node's process ended before it had answered. Nothing was sent again: it may have been carried out, or not."""
+
+    def __init__(self, reason: str, stderr_tail: str = "") -> None:
+        super().__init__("SIDECAR_RESTARTED", reason, retryable=True, stderr_tail=stderr_tail)
+
+
+class SidecarUnavailable(SidecarError):
+    """The node was not there, and did not come back in time. Nothing was sent."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("SIDECAR_UNAVAILABLE", f"the node was not back within {seconds:g} s", retryable=True)
+
+
+class IdentityChanged(SidecarError):
+    """After a restart the node had another address."""
+
+
+class NodeClosed(SidecarError):
+    """`close` was called."""
+
+    def __init__(self) -> None:
+        super().__init__("CLOSED", "the node was closed")
+
+
+class LineTooLong(P2PError):
+    """The command's line would be longer than the node reads."""
+
+    def __init__(self, length: int, limit: int) -> None:
+        super().__init__("LINE_TOO_LONG", f"the command has {length} bytes, and the node reads at most {limit}")

@@ -1,0 +1,63 @@
+"""When a node whose process has ended is started again. Pure: time and chance are arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .errors import Exit
+
+#: Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration.
+FINAL_CODES = frozenset({0, 64, 73, 77, 78})
+
+
+@dataclass(frozen=True)
+class Restart:
+    """How a node is started again: pauses from `first` to `max`, doubling, times 0.5 to 1 by chance, all in seconds.
+
+    They begin anew after a run of `stable` seconds. `crashes` of them within `window` are unhealthy."""
+
+    first: float = 1.0
+    max: float = 60.0
+    stable: float = 60.0
+    crashes: int = 3
+    window: float = 60.0
+
+
+@dataclass(frozen=True)
+class Again:
+    """Start again after `delay` seconds. `unhealthy`: so many crashes in so short a time that somebody should know."""
+
+    delay: float
+    attempt: int
+    unhealthy: bool
+
+
+@dataclass
+class Supervisor:
+    """Judges the ends of one node's processes."""
+
+    policy: Restart | None = field(default_factory=Restart)
+    _attempts: int = 0
+    _ready_at: float | None = None
+    _crashes: list[float] = field(default_factory=list)
+    _told: bool = False
+
+    def ready(self, now: float) -> None:
+        """The process said `ready`."""
+        self._ready_at = now
+
+    def ended(self, exit: Exit, now: float, chance: float) -> Again | None:
+        """The process ended unasked; `chance` is from 0 to 1. `None`: it is not started again."""
+        policy = self.policy
+        ready_at, self._ready_at = self._ready_at, None
+        if policy is None or exit.code in FINAL_CODES:
+            return None
+        if ready_at is not None and now - ready_at >= policy.stable:
+            self._attempts, self._crashes, self._told = 0, [], False
+        self._crashes = [at for at in self._crashes if now - at < policy.window][1 - policy.crashes :] + [now]
+        unhealthy = len(self._crashes) >= policy.crashes and not self._told
+        self._told |= unhealthy
+        # Beyond 2^30 it makes no difference, and a float could not hold it.
+        delay = min(policy.first * 2.0 ** min(self._attempts, 30), policy.max) * (0.5 + 0.5 * chance)
+        self._attempts += 1
+        return Again(delay, self._attempts, unhealthy)

@@ -1,0 +1,524 @@
+"""What a node says, as types. Made by generate.py from the contract's schema; not to be edited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Union
+
+PROTOCOL_VERSION = 1
+MAX_LINE_BYTES = 1048576
+MAX_INFLIGHT = 1024
+#: Whether what failed with this code may succeed later without being changed.
+RETRYABLE: dict[str, bool] = {
+    "INVALID_JSON": False,
+    "INVALID_UTF8": False,
+    "LINE_TOO_LONG": False,
+    "UNKNOWN_COMMAND": False,
+    "INVALID_ARGUMENT": False,
+    "DUPLICATE_ID": False,
+    "NOT_CONNECTED": False,
+    "ALREADY_CONNECTED": False,
+    "UNSUPPORTED_PROTOCOL": False,
+    "SHUTTING_DOWN": True,
+    "BUSY": True,
+    "CANCELLED": False,
+    "PEER_NOT_FOUND": True,
+    "PEER_UNREACHABLE": True,
+    "PEER_BUSY": True,
+    "PEER_REJECTED": False,
+    "MESSAGE_TOO_LARGE": False,
+    "NO_SUBSCRIBERS": True,
+    "RESERVED_TOPIC": False,
+    "EXPIRED": True,
+    "LISTEN_FAILED": True,
+    "IDENTITY_INVALID": False,
+    "IDENTITY_IN_USE": False,
+    "IDENTITY_CONFLICT": False,
+    "IDENTITY_SUPERSEDED": False,
+    "CLOCK_SKEW": True,
+    "INTERNAL": True,
+}
+
+Id = Union[int, str]
+
+
+@dataclass(frozen=True)
+class Field:
+    """How a field is written, what it is called here, what it must be, and whether it must be there."""
+
+    name: str
+    attribute: str
+    kind: str
+    required: bool
+
+#: How `data` is to be read.
+Encoding = Literal["base64"]
+
+#: How urgent a message is: `high` goes strictly first, `low` is dropped first where queues are full.
+Priority = Literal["low", "medium", "high"]
+
+#: Which way mail goes.
+Route = Literal["auto", "direct", "gossip"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Answer:
+    """`result`: `id`, `command`, and what that command answers."""
+
+    # Its `type`.
+    command: str
+    # The id of the command.
+    id: Id
+    # `peers`: the addresses and PeerIds that are allowed, as many as fit in a line.
+    allowed: list[str] | None = None
+    # `peers`: the addresses and PeerIds that are blocked, as many as fit in a line.
+    blocked: list[str] | None = None
+    # `cancel`: whether there was anything left to give up.
+    cancelled: bool | None = None
+    # `peers`: those that are connected, as many as fit in a line.
+    connected: list[ConnectedPeer] | None = None
+    # `discover`: how many agents were found. `peers`: how many peers are connected, also those that
+    # `connected` has no room for.
+    count: int | None = None
+    # `send` of mail: `accepted`, which means that it is in the outbox and that a `delivery` will
+    # tell its end.
+    delivery: str | None = None
+    # `send`: names the message across the network.
+    message_id: str | None = None
+    # `send` to a topic: subscribers connected to this node that it went to; 0 while it is held.
+    peers: int | None = None
+    # `send` of mail: the route asked for.
+    route: str | None = None
+    # `status`.
+    status: StatusReport | None = None
+    # `ping`: the node's clock, in ms since 1970.
+    time_ms: int | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("command", "command", "str", True),
+        Field("id", "id", "id", True),
+        Field("allowed", "allowed", "[str]", False),
+        Field("blocked", "blocked", "[str]", False),
+        Field("cancelled", "cancelled", "bool", False),
+        Field("connected", "connected", "[ConnectedPeer]", False),
+        Field("count", "count", "int", False),
+        Field("delivery", "delivery", "str", False),
+        Field("messageId", "message_id", "str", False),
+        Field("peers", "peers", "int", False),
+        Field("route", "route", "str", False),
+        Field("status", "status", "StatusReport", False),
+        Field("timeMs", "time_ms", "int", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Closing:
+    """`closing`."""
+
+    # `shutdown`, `eof`, `signal` or `parent` (the process named by `--parent-pid` has ended).
+    reason: str
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("reason", "reason", "str", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class ConnectedPeer:
+    """A peer that is connected."""
+
+    # For how long it has been connected, in ms.
+    connected_ms: int
+    # PeerId of the node.
+    peer_id: str
+    # The checksummed address of the agent that it speaks for, where its record is known.
+    address: str | None = None
+    # Its display name, as it says itself.
+    name: str | None = None
+    # What part it plays, where its record is known.
+    role: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("connectedMs", "connected_ms", "int", True),
+        Field("peerId", "peer_id", "str", True),
+        Field("address", "address", "str", False),
+        Field("name", "name", "str", False),
+        Field("role", "role", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivery:
+    """`delivery`: exactly one per accepted mail."""
+
+    # How often it was put on the wire.
+    attempts: int
+    # The message.
+    message_id: str
+    # How it ended.
+    state: str
+    # Why, unless it was delivered.
+    code: str | None = None
+    # The `id` of the `send`.
+    request_id: Id | None = None
+    # Which way it went last.
+    route: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("attempts", "attempts", "int", True),
+        Field("messageId", "message_id", "str", True),
+        Field("state", "state", "str", True),
+        Field("code", "code", "str", False),
+        Field("requestId", "request_id", "id", False),
+        Field("route", "route", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Dropped:
+    """Lines dropped, by type."""
+
+    # Logs.
+    log: int | None = None
+    # News of peers (`peer_discovered`, `peer_connected`, `peer_lost`) for which there was no room.
+    news: int | None = None
+    # Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`.
+    too_long: int | None = None
+    # Broadcasts.
+    topic_message: int | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("log", "log", "int", False),
+        Field("news", "news", "int", False),
+        Field("tooLong", "too_long", "int", False),
+        Field("topicMessage", "topic_message", "int", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class ErrorEvent:
+    """`error`."""
+
+    # The stable code.
+    code: str
+    # What happened and what to do, for a person.
+    message: str
+    # Whether the same thing may succeed later.
+    retryable: bool
+    # More, for a program.
+    details: Any = None
+    # The id of the command that this line ends.
+    id: Id | None = None
+    # The mail that failed.
+    message_id: str | None = None
+    # The command that caused it, when it ended before.
+    request_id: Id | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("code", "code", "str", True),
+        Field("message", "message", "str", True),
+        Field("retryable", "retryable", "bool", True),
+        Field("details", "details", "any", False),
+        Field("id", "id", "id", False),
+        Field("messageId", "message_id", "str", False),
+        Field("requestId", "request_id", "id", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Limits:
+    """Limits, all in bytes but `max_inflight`, which counts unanswered commands."""
+
+    # Largest `data` of mail.
+    max_direct_bytes: int
+    # Commands whose terminal line has not been read yet.
+    max_inflight: int
+    # Longest line, each way.
+    max_line_bytes: int
+    # Largest `data` of a broadcast.
+    max_topic_bytes: int
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("maxDirectBytes", "max_direct_bytes", "int", True),
+        Field("maxInflight", "max_inflight", "int", True),
+        Field("maxLineBytes", "max_line_bytes", "int", True),
+        Field("maxTopicBytes", "max_topic_bytes", "int", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Log:
+    """`log`."""
+
+    # How serious it is.
+    level: str
+    # For a person.
+    message: str
+    # Which part of the node speaks.
+    namespace: str
+    # More, for a program.
+    meta: Any = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("level", "level", "str", True),
+        Field("message", "message", "str", True),
+        Field("namespace", "namespace", "str", True),
+        Field("meta", "meta", "any", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Message:
+    """`message`."""
+
+    # What the sender's agent wrote. It is as trustworthy as that agent is.
+    data: Any
+    # The sender's checksummed Ethereum address, proven.
+    sender: str
+    # Names the message across the network.
+    message_id: str
+    # PeerId of the sender's node.
+    peer_id: str
+    # How urgent the sender says it is.
+    priority: str
+    # When it arrived here, by this node's clock, in ms since 1970.
+    received_at_ms: int
+    # Which way it came: `direct` or `gossip`.
+    route: str
+    # When the sender's node accepted it, by that node's clock, in ms since 1970.
+    sent_at_ms: int
+    # What is known about the sender.
+    trust: str
+    # The conversation that it belongs to.
+    conversation_id: str | None = None
+    # Present when `data` is a string of base64.
+    encoding: str | None = None
+    # What the sender says it is.
+    kind: str | None = None
+    # The message that it answers.
+    reply_to: str | None = None
+    # The topic of a broadcast; absent for mail.
+    topic: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("data", "data", "any", True),
+        Field("from", "sender", "str", True),
+        Field("messageId", "message_id", "str", True),
+        Field("peerId", "peer_id", "str", True),
+        Field("priority", "priority", "str", True),
+        Field("receivedAtMs", "received_at_ms", "int", True),
+        Field("route", "route", "str", True),
+        Field("sentAtMs", "sent_at_ms", "int", True),
+        Field("trust", "trust", "str", True),
+        Field("conversationId", "conversation_id", "str", False),
+        Field("encoding", "encoding", "str", False),
+        Field("kind", "kind", "str", False),
+        Field("replyTo", "reply_to", "str", False),
+        Field("topic", "topic", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Overflow:
+    """`overflow`: what was dropped since the last one, and in all."""
+
+    # Since the last `overflow`.
+    dropped: Dropped
+    # Since the start.
+    total: Dropped
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("dropped", "dropped", "Dropped", True),
+        Field("total", "total", "Dropped", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class PeerConnected:
+    """`peer_connected`."""
+
+    # The peer.
+    peer_id: str
+    # The agent it speaks for, where known.
+    address: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("peerId", "peer_id", "str", True),
+        Field("address", "address", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class PeerDiscovered:
+    """`peer_discovered`."""
+
+    # The agent's checksummed Ethereum address.
+    address: str
+    # Its multiaddrs, as it says itself.
+    addrs: list[str]
+    # Its capabilities, as it says itself.
+    capabilities: list[str]
+    # When its record ends, in ms since 1970.
+    expires_at_ms: int
+    # PeerId of the agent's node.
+    peer_id: str
+    # What part its node plays.
+    role: str
+    # Topics that its record names or that it is seen to subscribe to.
+    topics: list[str]
+    # Its display name, as it says itself.
+    name: str | None = None
+    # The `id` of the `discover` that found it.
+    request_id: Id | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("address", "address", "str", True),
+        Field("addrs", "addrs", "[str]", True),
+        Field("capabilities", "capabilities", "[str]", True),
+        Field("expiresAtMs", "expires_at_ms", "int", True),
+        Field("peerId", "peer_id", "str", True),
+        Field("role", "role", "str", True),
+        Field("topics", "topics", "[str]", True),
+        Field("name", "name", "str", False),
+        Field("requestId", "request_id", "id", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class PeerLost:
+    """`peer_lost`."""
+
+    # The peer.
+    peer_id: str
+    # The agent it speaks for, where known.
+    address: str | None = None
+    # Why.
+    reason: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("peerId", "peer_id", "str", True),
+        Field("address", "address", "str", False),
+        Field("reason", "reason", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Ready:
+    """`ready`."""
+
+    # The agent's checksummed Ethereum address.
+    address: str
+    # Multiaddrs that the node listens on, each ending in `/p2p/<peer id>`.
+    addrs: list[str]
+    # Whether accepted mail outlives the process.
+    durable: bool
+    # What this node can do beyond the bare contract. Absent means unsupported.
+    features: list[str]
+    # The limits in force.
+    limits: Limits
+    # The display name.
+    name: str
+    # Name of the network; nodes of different networks do not speak to each other.
+    network: str
+    # The node's libp2p PeerId.
+    peer_id: str
+    # Version of the contract in force.
+    protocol: int
+    # What part the node plays.
+    role: str
+    # Version of the binary.
+    version: str
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("address", "address", "str", True),
+        Field("addrs", "addrs", "[str]", True),
+        Field("durable", "durable", "bool", True),
+        Field("features", "features", "[str]", True),
+        Field("limits", "limits", "Limits", True),
+        Field("name", "name", "str", True),
+        Field("network", "network", "str", True),
+        Field("peerId", "peer_id", "str", True),
+        Field("protocol", "protocol", "int", True),
+        Field("role", "role", "str", True),
+        Field("version", "version", "str", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class StatusReport:
+    """What `status` answers."""
+
+    # The agent's checksummed address.
+    address: str
+    # Multiaddrs that the node listens on.
+    addrs: list[str]
+    # Agents in the directory, this one left out.
+    agents: int
+    # What was counted since the start, by name.
+    counters: dict[str, int]
+    # Broadcasts held until somebody subscribes.
+    held: int
+    # Mail accepted and not yet ended.
+    outbox: int
+    # Bytes of it.
+    outbox_bytes: int
+    # The node's PeerId.
+    peer_id: str
+    # Peers connected.
+    peers: int
+    # DHT servers known.
+    servers: int
+    # Topics subscribed to by the parent.
+    topics: list[str]
+    # Since the process started, in ms.
+    uptime_ms: int
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("address", "address", "str", True),
+        Field("addrs", "addrs", "[str]", True),
+        Field("agents", "agents", "int", True),
+        Field("counters", "counters", "{int}", True),
+        Field("held", "held", "int", True),
+        Field("outbox", "outbox", "int", True),
+        Field("outboxBytes", "outbox_bytes", "int", True),
+        Field("peerId", "peer_id", "str", True),
+        Field("peers", "peers", "int", True),
+        Field("servers", "servers", "int", True),
+        Field("topics", "topics", "[str]", True),
+        Field("uptimeMs", "uptime_ms", "int", True),
+    )
+
+
+#: What a node says.
+Event = Union[
+    Ready,
+    Message,
+    PeerDiscovered,
+    ErrorEvent,
+    Log,
+    Answer,
+    Delivery,
+    PeerConnected,
+    PeerLost,
+    Overflow,
+    Closing,
+]
+
+#: The type of each event.
+EVENTS: dict[str, Any] = {
+    "ready": Ready,
+    "message": Message,
+    "peer_discovered": PeerDiscovered,
+    "error": ErrorEvent,
+    "log": Log,
+    "result": Answer,
+    "delivery": Delivery,
+    "peer_connected": PeerConnected,
+    "peer_lost": PeerLost,
+    "overflow": Overflow,
+    "closing": Closing,
+}
+
+#: Every type, by the name that a field's kind has.
+TYPES: dict[str, Any] = {
+    "Answer": Answer,
+    "Closing": Closing,
+    "ConnectedPeer": ConnectedPeer,
+    "Delivery": Delivery,
+    "Dropped": Dropped,
+    "ErrorEvent": ErrorEvent,
+    "Limits": Limits,
+    "Log": Log,
+    "Message": Message,
+    "Overflow": Overflow,
+    "PeerConnected": PeerConnected,
+    "PeerDiscovered": PeerDiscovered,
+    "PeerLost": PeerLost,
+    "Ready": Ready,
+    "StatusReport": StatusReport,
+}

@@ -1,0 +1,90 @@
+"""What several tests use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import p2p_node
+from p2p_node.client import Opening
+
+ROOT = Path(__file__).resolve().parents[3]
+CHILD = str(ROOT / "sdk/testing/child.sh")
+#: Longer than anything here takes; no test that passes waits for it.
+PATIENCE = 30.0
+#: Pauses that tests can wait for.
+QUICK = p2p_node.Restart(first=0.02, max=0.1)
+
+
+def binary() -> str:
+    named = os.environ.get("P2P_NODE_BIN")
+    if not named:
+        raise unittest.SkipTest("P2P_NODE_BIN does not name a binary")
+    return named
+
+
+def misbehaving(mode: str, **options: Any) -> Opening:
+    """A child that stands in for a node."""
+    options = {"binary": CHILD, "args": [mode], "restart": QUICK, **options}
+    return Standing(p2p_node.Options(**options))
+
+
+class Standing(Opening):
+    """The fake child takes its mode as its first argument."""
+
+    def __init__(self, options: p2p_node.Options) -> None:
+        options.command_line = lambda: list(options.args)  # type: ignore[method-assign]
+        super().__init__(options)
+
+
+def real(home: str, **options: Any) -> Opening:
+    """A node of its own on this machine."""
+    env = {"NETWORK": "dev", "XDG_RUNTIME_DIR": home, **options.pop("env", {})}
+    return p2p_node.open(**{"binary": binary(), "env": env, "cwd": home, "port": 0, "restart": QUICK, **options})
+
+
+async def until(what: str, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never: {what}")
+        await asyncio.sleep(0.005)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+class TestCase(unittest.IsolatedAsyncioTestCase):
+    """A test with a home for nodes, in which nothing may go wrong unseen."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.home = directory.name
+        self.unseen: list[dict[str, Any]] = []
+
+    async def asyncSetUp(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: self.unseen.append(context))
+
+    async def asyncTearDown(self) -> None:
+        import gc
+
+        gc.collect()
+        await asyncio.sleep(0)
+        self.assertEqual(self.unseen, [])

@@ -1,0 +1,269 @@
+"""Against a child that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import unittest
+
+import p2p_node
+from p2p_node import locate
+
+from .common import CHILD, PATIENCE, QUICK, ROOT, TestCase, is_alive, misbehaving, open_files, until
+
+
+class Misbehaving(TestCase):
+    async def test_a_good_child_is_served(self) -> None:
+        async with misbehaving("good") as node:
+            self.assertEqual(node.address, "0xA")
+            messages = node.messages()
+            mail = await node.send("0xB", {"a": 1})
+            self.assertEqual((await mail.delivered()).attempts, 1)
+            self.assertEqual((await mail.delivered()).attempts, 1, "it may be asked twice")
+            self.assertEqual((await anext(messages)).data, {"text": "hé"})
+            self.assertEqual((await node.publish("t", 1)).peers, 3)
+            self.assertEqual([peer.address for peer in await node.discover()], ["0xB"])
+            await node.subscribe("t")
+            await node.ping()
+            late = await node.send("0xB", 1, priority="low")
+            with self.assertRaises(p2p_node.Undelivered) as expired:
+                await late.delivered()
+            self.assertEqual((expired.exception.code, expired.exception.retryable), ("EXPIRED", True))
+            with self.assertRaises(p2p_node.CommandRefused) as refused:
+                await node.send("nobody", 1)
+            self.assertEqual((refused.exception.code, refused.exception.retryable), ("PEER_NOT_FOUND", True))
+            with self.assertRaises(p2p_node.LineTooLong):
+                await node.publish("t", "x" * (1 << 20))
+            pid = node.pid
+        assert pid is not None
+        self.assertFalse(is_alive(pid))
+
+    async def test_an_old_binary_and_another_protocol_are_named(self) -> None:
+        for mode in ("version", "old"):
+            with self.assertRaises(p2p_node.VersionMismatch) as mismatch:
+                await misbehaving(mode)
+            self.assertIn(CHILD, str(mismatch.exception))
+            self.assertIn("0.1.0", str(mismatch.exception))
+
+    async def test_a_silent_child_is_quoted(self) -> None:
+        with self.assertRaises(p2p_node.NotReady) as silent:
+            await misbehaving("silent", ready_timeout=0.1)
+        self.assertEqual((silent.exception.code, silent.exception.retryable), ("NOT_READY", True))
+
+    async def test_an_early_exit_is_quoted_and_not_repeated(self) -> None:
+        with self.assertRaises(p2p_node.SidecarExited) as early:
+            await misbehaving("early")
+        self.assertEqual(early.exception.exit, p2p_node.Exit(code=64))
+        self.assertIn("--nonsense is unknown", str(early.exception))
+
+    async def test_noise_and_long_lines_are_counted_and_passed_over(self) -> None:
+        for mode, undecodable in (("garbage", 3), ("huge", 1), ("split", 0)):
+            async with misbehaving(mode) as node:
+                await node.ping()
+                self.assertGreaterEqual(node.undecodable, undecodable)
+                if mode == "split":
+                    self.assertEqual(node.ready.name, "né")
+
+    async def test_a_flood_on_stderr_stops_nothing_and_a_hook_that_fails_neither(self) -> None:
+        seen = bytearray()
+
+        def hook(chunk: bytes) -> None:
+            seen.extend(chunk)
+            raise ValueError("a bad hook")
+
+        async with misbehaving("stderr", on_stderr=hook) as node:
+            await node.ping()
+            await until("all of stderr", lambda: seen.endswith(b"the last words\n"))
+        self.assertGreater(len(seen), 1_000_000)
+        self.assertTrue(self.unseen and all("on_stderr" in context["message"] for context in self.unseen))
+        self.unseen.clear()
+
+    async def test_a_crash_fails_what_is_under_way_and_the_node_comes_back(self) -> None:
+        async with misbehaving("crash") as node:
+            events = node.events()
+            await node.subscribe("t")
+            first = node.pid
+            ping, mail = await asyncio.gather(node.send("0xB", 1), node.send("0xB", 2), return_exceptions=True)
+            for error in (ping, mail):
+                assert isinstance(error, p2p_node.SidecarRestarted), error
+                self.assertTrue(error.retryable)
+            self.assertIn("a defect", str(ping))
+            await node.ping()
+            self.assertNotEqual(node.pid, first)
+            seen = [await anext(events), await anext(events)]
+            while not isinstance(seen[-1], p2p_node.Restarted):
+                seen.append(await anext(events))
+            restarting = next(event for event in seen if isinstance(event, p2p_node.Restarting))
+            self.assertEqual((restarting.exit, restarting.attempt), (p2p_node.Exit(code=70), 1))
+
+    async def test_three_crashes_are_unhealthy_and_a_node_without_restart_is_closed(self) -> None:
+        async with misbehaving("crash") as node:
+            events = node.events()
+            for _ in range(3):
+                with self.assertRaises(p2p_node.SidecarRestarted):
+                    await node.send("0xB", 1)
+            while not isinstance(await anext(events), p2p_node.Unhealthy):
+                pass
+        async with misbehaving("crash", restart=None) as node:
+            events = node.events()
+            with self.assertRaises(p2p_node.SidecarExited):
+                await node.send("0xB", 1)
+            with self.assertRaises(p2p_node.SidecarExited):
+                await node.ping()
+            last = [event async for event in events][-1]
+            assert isinstance(last, p2p_node.Closed) and isinstance(last.error, p2p_node.SidecarExited)
+
+    async def test_a_line_that_is_cut_off_by_the_end_is_no_event(self) -> None:
+        async with misbehaving("partial") as node:
+            events = node.events()
+            while not isinstance(event := await anext(events), p2p_node.Restarted):
+                self.assertNotIsInstance(event, p2p_node.Message)
+
+    async def test_a_grandchild_that_holds_the_pipe_holds_up_nobody(self) -> None:
+        async with misbehaving("holder") as node:
+            with self.assertRaises(p2p_node.SidecarRestarted):
+                await asyncio.wait_for(node.send("0xB", 1), 10)
+            await node.ping()
+
+    async def test_a_child_that_does_not_read_is_killed(self) -> None:
+        with self.assertRaises(p2p_node.SidecarError) as stuck:
+            await misbehaving("stuck", ready_timeout=0.1)
+        self.assertEqual(stuck.exception.code, "NOT_READY")
+
+    async def test_calls_that_are_given_up_do_no_harm(self) -> None:
+        async with misbehaving("good") as node:
+            for patience in (0, 0.0001, 0.001) * 20:
+                try:
+                    await asyncio.wait_for(node.ping(), patience)
+                except asyncio.TimeoutError:
+                    pass
+            tasks = [asyncio.ensure_future(node.send("0xB", number)) for number in range(50)]
+            await asyncio.sleep(0)
+            for task in tasks[::2]:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with self.assertRaises(p2p_node.CallTimeout):
+                await node.discover(capability="never", timeout=0.05)
+            await node.ping()
+            child = node._child
+            assert child is not None
+            await until("every call is answered", lambda: child.channel.outstanding == 0)
+
+    async def test_a_thousand_callers_share_one_pipe(self) -> None:
+        async with misbehaving("good") as node:
+            await asyncio.gather(*(node.ping() for _ in range(2000)))
+
+    async def test_events_that_nobody_takes_are_counted(self) -> None:
+        async with misbehaving("good") as node:
+            stream = node.messages(buffer=3)
+            for number in range(10):
+                await (await node.send("0xB", number)).delivered()
+            self.assertEqual(stream.dropped, 7)
+            self.assertEqual([(await anext(stream)).message_id for _ in range(3)], [f"r{id}" for id in (9, 10, 11)])
+            stream.close()
+            with self.assertRaises(StopAsyncIteration):
+                await anext(stream)
+
+    async def test_closing_is_asked_for_then_signalled_then_forced(self) -> None:
+        from p2p_node import client
+
+        self.addCleanup(setattr, client, "DRAIN", client.DRAIN)
+        self.addCleanup(setattr, client, "TERMINATE", client.TERMINATE)
+        node = await misbehaving("good")
+        self.assertEqual(await node.close(), p2p_node.Exit(code=0))
+        self.assertEqual(await node.close(), p2p_node.Exit(code=0))
+        with self.assertRaises(p2p_node.NodeClosed):
+            await node.ping()
+        client.DRAIN, client.TERMINATE = 0.05, 0.05
+        node = await misbehaving("deaf")
+        pid = node.pid
+        assert pid is not None
+        closing = asyncio.ensure_future(node.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        self.assertEqual(await node.close(), p2p_node.Exit(signal=signal.SIGKILL), "it goes on though it was cancelled")
+        self.assertFalse(is_alive(pid))
+
+    async def test_closing_while_it_is_down_ends_the_waiting(self) -> None:
+        slow = p2p_node.Restart(first=1000, max=1000)
+        node = await misbehaving("crash", restart=slow)
+        with self.assertRaises(p2p_node.SidecarRestarted):
+            await node.send("0xB", 1)
+        with self.assertRaises(p2p_node.SidecarUnavailable):
+            await node.ping(timeout=0.01)
+        waiting = asyncio.ensure_future(node.ping())
+        await asyncio.sleep(0)
+        self.assertIsNone(await node.close())
+        with self.assertRaises(p2p_node.NodeClosed):
+            await waiting
+
+    async def test_nothing_is_left_open(self) -> None:
+        async with misbehaving("good"):
+            pass
+        before = open_files()
+        for _ in range(5):
+            async with misbehaving("good") as node:
+                await node.ping()
+            with self.assertRaises(p2p_node.SidecarExited):
+                await misbehaving("early")
+        self.assertEqual(open_files(), before)
+
+    def test_a_program_that_forgets_to_close_leaves_nothing_behind(self) -> None:
+        script = f"""
+            import asyncio, sys
+            from tests.common import misbehaving
+            async def main():
+                node = await misbehaving("deaf")
+                print(node.pid, flush=True)
+            asyncio.run(main())
+        """
+        run = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script)],
+            cwd=ROOT / "sdk/python",
+            env={**os.environ, "PYTHONPATH": str(ROOT / "sdk/python/src")},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        pid = int(run.stdout)
+        asyncio.run(until("it is gone", lambda: not is_alive(pid)))
+
+
+class Locating(TestCase):
+    async def test_the_binary_is_the_one_named_or_of_the_variable_or_bundled_or_on_path_if_asked(self) -> None:
+        self.assertEqual(locate.find_binary("/a"), "/a")
+        before = os.environ.pop(locate.VARIABLE, None)
+        path = os.environ["PATH"]
+        try:
+            os.environ[locate.VARIABLE] = "/b"
+            self.assertEqual(locate.find_binary(), "/b")
+            os.environ[locate.VARIABLE] = ""
+            os.environ["PATH"] = self.home
+            with self.assertRaises(p2p_node.BinaryNotFound) as missing:
+                locate.find_binary(search_path=True)
+            for word in ("P2P_NODE_BIN", "PATH", "binary="):
+                self.assertIn(word, str(missing.exception))
+            program = os.path.join(self.home, locate.NAME)
+            with open(program, "w") as file:
+                file.write("#!/bin/sh\n")
+            os.chmod(program, 0o755)
+            self.assertEqual(locate.find_binary(search_path=True), program)
+            self.assertRaises(p2p_node.BinaryNotFound, locate.find_binary)
+        finally:
+            os.environ["PATH"] = path
+            os.environ.pop(locate.VARIABLE, None)
+            if before is not None:
+                os.environ[locate.VARIABLE] = before
+
+    async def test_a_binary_that_is_not_there_is_named(self) -> None:
+        with self.assertRaises(p2p_node.SpawnFailed) as failed:
+            await p2p_node.open(binary="/nowhere/p2p-node", restart=QUICK)
+        self.assertIn("/nowhere/p2p-node", str(failed.exception))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,91 @@
+"""With the real binary."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import unittest
+
+import p2p_node
+
+from .common import PATIENCE, TestCase, is_alive, open_files, real, until
+
+
+class Real(TestCase):
+    async def test_two_agents_talk(self) -> None:
+        async with real(self.home, name="alice") as alice, real(
+            self.home, name="bob", bootstrap_peers=[alice.ready.addrs[0]]
+        ) as bob:
+            found = await bob.discover(address=alice.address, look_for=20)
+            self.assertEqual(found[0].name, "alice")
+            to_alice, to_bob = alice.messages(), bob.messages()
+            mail = await bob.send(alice.address, {"n": [1, 2.5, None]}, kind="greeting", conversation_id="c", ttl=60)
+            message = await anext(to_alice)
+            self.assertEqual((message.sender, message.data, message.kind), (bob.address, {"n": [1, 2.5, None]}, "greeting"))
+            self.assertEqual((await mail.delivered()).message_id, message.message_id)
+            await alice.reply(message, b"\x00\xff")
+            answer = await anext(to_bob)
+            self.assertEqual(p2p_node.content(answer), b"\x00\xff")
+            self.assertEqual((answer.reply_to, answer.conversation_id), (mail.message_id, "c"))
+            await bob.subscribe("news")
+            await alice.publish("news", [1])
+            self.assertEqual((await anext(to_bob)).topic, "news")
+            self.assertEqual([peer.address for peer in await alice.peers()], [bob.address])
+            await alice.block(bob.address)
+            with self.assertRaises(p2p_node.Undelivered) as refused:
+                await (await bob.send(alice.address, 1)).delivered()
+            self.assertEqual((refused.exception.code, refused.exception.delivery.state), ("PEER_REJECTED", "rejected"))
+            await alice.unblock(bob.address)
+            await alice.allow(bob.address)
+            await (await bob.send(alice.address, 2)).delivered()
+            self.assertEqual((await anext(to_alice)).trust, "allowed")
+            self.assertEqual((await alice.status()).peers, 1)
+            with self.assertRaises(p2p_node.CommandRefused) as bad:
+                await bob.send("nobody", 1)
+            self.assertFalse(bad.exception.retryable)
+            answer2 = await bob.request({"type": "ping"})
+            self.assertIsNotNone(answer2.time_ms)
+
+    async def test_an_identity_that_runs_already_is_refused(self) -> None:
+        key = "0x" + "b1" * 32
+        async with real(self.home, private_key=key):
+            with self.assertRaises(p2p_node.SidecarExited) as taken:
+                await real(self.home, private_key=key)
+            self.assertEqual(taken.exception.exit, p2p_node.Exit(code=73))
+
+    async def test_a_node_that_is_killed_twenty_times_comes_back_as_it_was(self) -> None:
+        async with real(self.home, name="bob") as bob:
+            before = open_files()
+            async with real(self.home, name="alice", bootstrap_peers=[bob.ready.addrs[0]]) as alice:
+                address, addrs, pids = alice.address, alice.ready.addrs, set()
+                await alice.subscribe("news")
+                events = alice.events()
+                for round in range(20):
+                    pid = alice.pid
+                    assert pid is not None
+                    pids.add(pid)
+                    # Mail that is under way when the node dies is told of, and never sent again.
+                    mail = await alice.send("0x000000000000000000000000000000000000dEaD", round)
+                    os.kill(pid, signal.SIGKILL)
+                    with self.assertRaises(p2p_node.SidecarRestarted):
+                        await mail.delivered(PATIENCE)
+                    while not isinstance(event := await asyncio.wait_for(anext(events), PATIENCE), p2p_node.Restarted):
+                        pass
+                    self.assertEqual((event.ready.address, event.ready.addrs), (address, addrs))
+                    self.assertFalse(is_alive(pid))
+                    # Both ways, and the subscription lives.
+                    await (await bob.send(address, round)).delivered(PATIENCE)
+                    await (await alice.send(bob.address, round)).delivered(PATIENCE)
+                    await bob.publish("news", round)
+                    heard: set[tuple[str | None, object]] = set()
+                    while heard != {(None, round), ("news", round)}:
+                        message = await asyncio.wait_for(anext(events), PATIENCE)
+                        if isinstance(message, p2p_node.Message):
+                            heard.add((message.topic, message.data))
+                self.assertEqual(len(pids), 20)
+            await until("nothing is left open", lambda: open_files() == before)
+
+
+if __name__ == "__main__":
+    unittest.main()
