@@ -11,8 +11,8 @@ pub const WINDOW_BITS: u64 = 1024;
 /// Most windows, each about 200 bytes: one for every agent of a network of thousands, in less than 1 MiB.
 pub const MAX_WINDOWS: usize = 4096;
 
-/// Most windows of one node key. A supervisor that restarts a node every 20 s stays below it; a node that
-/// invents processes fills its own share and nobody else's.
+/// Most windows of one node key. One that was started again more often in short order has only the latest remembered; a node that invents
+/// processes fills its own share and nobody else's.
 pub const MAX_BOOTS_PER_KEY: usize = 16;
 
 /// How long an unused window of a key with many is kept. Longer than the 2.5 minutes from 30 s ahead to 2 minutes back in which
@@ -65,7 +65,7 @@ impl ReplayWindows {
         match self.windows.get(&(stamp.key, stamp.boot)) {
             Some(window) => window.look(stamp.counter),
             None if stamp.created_ms <= self.floor_ms => Replay::TooOld,
-            None if self.idle_boot(&stamp.key, now).is_err() => Replay::Full,
+            None if self.idle_boot(stamp, now).is_err() => Replay::Full,
             None => Replay::Fresh,
         }
     }
@@ -76,7 +76,7 @@ impl ReplayWindows {
         let name = (stamp.key, stamp.boot);
         if let Some(window) = self.windows.get_mut(&name) {
             let used = window.used;
-            let replay = window.mark(stamp.counter, now);
+            let replay = window.mark(stamp, now);
             if replay == Replay::Fresh {
                 self.by_use.remove(&(used, name));
                 self.by_use.insert((now.mono, name));
@@ -85,7 +85,7 @@ impl ReplayWindows {
         }
         let replay = self.check(stamp, now);
         if replay == Replay::Fresh {
-            if let Ok(Some(idle)) = self.idle_boot(&stamp.key, now) {
+            if let Ok(Some(idle)) = self.idle_boot(stamp, now) {
                 self.forget(idle);
             }
             while self.windows.len() >= MAX_WINDOWS
@@ -94,7 +94,7 @@ impl ReplayWindows {
                 self.forget(oldest);
             }
             self.by_use.insert((now.mono, name));
-            self.windows.insert(name, Window::starting_at(stamp.counter, now));
+            self.windows.insert(name, Window::starting_at(stamp, now));
         }
         replay
     }
@@ -117,11 +117,16 @@ impl ReplayWindows {
         self.windows.is_empty()
     }
 
-    /// Which window of this key has to go for another one, if any; an error when none may.
-    fn idle_boot(&self, key: &[u8; 32], now: Now) -> Result<Option<Name>, ()> {
-        let boots = || self.windows.range((*key, 0)..=(*key, u64::MAX));
+    /// Which window of this key has to go for that of another process, if any; an error when none may.
+    fn idle_boot(&self, stamp: &Stamp, now: Now) -> Result<Option<Name>, ()> {
+        let boots = || self.windows.range((stamp.key, 0)..=(stamp.key, u64::MAX));
         if boots().count() < MAX_BOOTS_PER_KEY {
             return Ok(None);
+        }
+        // What a process says after it was started is newer than all that those before it said, and what the one that goes has said is
+        // older than that, whenever it is heard again.
+        if boots().all(|(_, window)| window.made_ms < stamp.created_ms) {
+            return Ok(boots().min_by_key(|(_, window)| window.made_ms).map(|(name, _)| *name));
         }
         let oldest = boots().min_by_key(|(_, window)| window.used);
         let idle = oldest.filter(|(_, window)| now.mono.saturating_sub(window.used) > WINDOW_IDLE);
@@ -144,11 +149,20 @@ struct Window {
     used: Duration,
     /// The same by the wall clock.
     used_ms: u64,
+    /// When the latest of its frames was made, by the node's clock.
+    made_ms: u64,
 }
 
 impl Window {
-    fn starting_at(counter: u64, now: Now) -> Self {
-        let mut window = Window { highest: counter, seen: [0; WORDS], used: now.mono, used_ms: now.unix_ms };
+    fn starting_at(stamp: &Stamp, now: Now) -> Self {
+        let Stamp { counter, created_ms, .. } = *stamp;
+        let mut window = Window {
+            highest: counter,
+            seen: [0; WORDS],
+            used: now.mono,
+            used_ms: now.unix_ms,
+            made_ms: created_ms,
+        };
         window.set(counter);
         window
     }
@@ -165,11 +179,12 @@ impl Window {
         }
     }
 
-    fn mark(&mut self, counter: u64, now: Now) -> Replay {
-        let replay = self.look(counter);
+    fn mark(&mut self, stamp: &Stamp, now: Now) -> Replay {
+        let replay = self.look(stamp.counter);
         if replay == Replay::Fresh {
-            self.advance(counter);
-            self.set(counter);
+            self.advance(stamp.counter);
+            self.set(stamp.counter);
+            self.made_ms = self.made_ms.max(stamp.created_ms);
             self.used = now.mono;
             self.used_ms = now.unix_ms;
         }

@@ -40,7 +40,8 @@ class Child:
         exited = asyncio.ensure_future(self.process.finished())
         try:
             await self.send(command, answered, timeout)
-            await asyncio.wait({self.ready, refused, exited}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {self.ready, refused, exited}
+            await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self.ready.done():
                 return check_version(self.ready.result(), self.process.child.args)
             if refused.done():

@@ -356,7 +356,8 @@ class Node:
         await self._permit(command["type"], deadline, patience)
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         # The permit counts the request until it is answered, whoever waits for it.
-        answer.add_done_callback(lambda answer: (self._permits.release(), _look_at(answer)))
+        answer.add_done_callback(_look_at)
+        answer.add_done_callback(lambda answer: self._permits.release())
         waiter = _waiter(child, answer, outcome)
         number = None
         try:
@@ -492,7 +493,8 @@ class Node:
         exited = asyncio.ensure_future(child.process.finished())
         await child.send(command, _waiter(child, answer, None), self.options.write_timeout)
         try:
-            await asyncio.wait({answer, exited}, timeout=self.options.call_timeout, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {answer, exited}
+            await asyncio.wait(ends, timeout=self.options.call_timeout, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 try:
                     answer.result()

@@ -39,7 +39,7 @@ def find_binary(binary: str | os.PathLike[str] | None = None, *, search_path: bo
 def _bundled() -> Iterator[Path]:
     """Where pip puts a wheel's scripts, by the ways in which it may have been told to install it."""
     package = Path(__file__).resolve().parent
-    places = [
+    places: list[str | Path] = [
         sysconfig.get_path("scripts"),
         # pip install --target: beside the packages; --prefix: bin beside lib/pythonX.Y/site-packages.
         package.parent / "bin",

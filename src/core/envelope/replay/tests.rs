@@ -123,6 +123,21 @@ fn a_node_that_invents_processes_fills_only_its_own_share() {
     assert_eq!(commit(&mut windows, &KEY, u64::MAX, 1, later), Replay::Fresh);
 }
 
+#[test]
+fn a_node_that_is_started_again_and_again_is_heard_and_nothing_of_before_is_heard_twice() {
+    let mut windows = ReplayWindows::default();
+    let born = |boot: u64| START + Duration::from_millis(10 * boot);
+    for boot in 0..100 {
+        assert_eq!(commit(&mut windows, &KEY, boot, 1, born(boot)), Replay::Fresh, "process {boot}");
+        assert!(windows.len() <= MAX_BOOTS_PER_KEY);
+        for earlier in 0..=boot {
+            let again = windows.commit(&stamp(&KEY, earlier, 1, born(earlier)), at(born(boot)));
+            assert_ne!(again, Replay::Fresh, "process {earlier} after {boot}");
+        }
+    }
+    assert_eq!(commit(&mut windows, &KEY, 99, 2, born(99)), Replay::Fresh, "the latest goes on");
+}
+
 proptest! {
     #[test]
     fn a_window_agrees_with_remembering_everything(

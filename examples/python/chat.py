@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+"""Two agents that chat: each says what it has to say, and hears the other. With `P2P_NODE_BIN`, or the wheel installed.
+
+    python3 examples/python/chat.py
+"""
+
+import asyncio
+
+import p2p_node
+
+LINES = {
+    "alice": ["Hello, Bob.", "Fine weather on this network.", "Goodbye!"],
+    "bob": ["Hello, Alice.", "Not a packet lost.", "Goodbye!"],
+}
+
+
+async def chat(name: str, node: p2p_node.Node, other: str) -> None:
+    heard = node.messages()
+    for line in LINES[name]:
+        mail = await node.send(other, {"text": line})
+        await mail.delivered()
+        message = await anext(heard)
+        print(f"{name} hears: {message.data['text']}")
+
+
+async def main() -> None:
+    async with p2p_node.open(name="alice", network="dev") as alice:
+        entry = alice.ready.addrs[0]
+        async with p2p_node.open(name="bob", network="dev", bootstrap_peers=[entry]) as bob:
+            await asyncio.gather(chat("alice", alice, bob.address), chat("bob", bob, alice.address))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
