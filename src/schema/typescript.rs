@@ -121,7 +121,7 @@ fn type_of(schema: &Value) -> String {
         Some("object") if schema["additionalProperties"].is_object() => {
             format!("Record<string, {}>", type_of(&schema["additionalProperties"]))
         }
-        Some("object") => "Record<string, never>".to_owned(),
+        Some("object") => "object".to_owned(),
         _ => "unknown".to_owned(),
     }
 }
@@ -179,7 +179,7 @@ mod tests {
                 json!({"type": "object", "additionalProperties": {"type": "integer"}}),
                 "Record<string, number>",
             ),
-            (json!({"type": "object"}), "Record<string, never>"),
+            (json!({"type": "object"}), "object"),
             (json!({"description": "anything"}), "unknown"),
         ] {
             assert_eq!(type_of(&schema), expected, "{schema}");

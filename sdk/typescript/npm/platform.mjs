@@ -1,0 +1,26 @@
+// Makes the package of this platform, which holds the binary and nothing else: `platform.mjs <binary> <directory>`.
+// It has no install script, and the SDK starts the binary itself and no shim.
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const [binary, directory] = process.argv.slice(2);
+const sdk = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+const name = `@p2p-node/${process.platform}-${process.arch}`;
+if (!(name in sdk.optionalDependencies)) throw new Error(`${name} is no platform of the SDK`);
+
+const target = join(directory, "platform");
+mkdirSync(join(target, "bin"), { recursive: true });
+copyFileSync(binary, join(target, "bin", "p2p-node"));
+chmodSync(join(target, "bin", "p2p-node"), 0o755);
+const manifest = {
+  name,
+  version: sdk.version,
+  description: `The binary of p2p-node for ${process.platform} on ${process.arch}`,
+  license: sdk.license,
+  os: [process.platform],
+  cpu: [process.arch],
+  files: ["bin"],
+  // A binary cannot be run from within an archive.
+  preferUnplugged: true,
+};
+writeFileSync(join(target, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);

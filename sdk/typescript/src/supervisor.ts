@@ -1,0 +1,65 @@
+/** When a node whose process has ended is started again. Pure: time and chance are arguments. */
+
+import type { Exit } from "./errors.js";
+
+/** Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration. */
+export const FINAL_CODES: ReadonlySet<number> = new Set([0, 64, 73, 77, 78]);
+
+/**
+ * How a node is started again: pauses from `firstMs` to `maxMs`, doubling, times 0.5 to 1 by chance. They begin anew after a run of
+ * `stableMs`. `crashes` of them within `windowMs` are unhealthy.
+ */
+export interface Restart {
+  firstMs: number;
+  maxMs: number;
+  stableMs: number;
+  crashes: number;
+  windowMs: number;
+}
+
+export const RESTART: Restart = { firstMs: 1000, maxMs: 60_000, stableMs: 60_000, crashes: 3, windowMs: 60_000 };
+
+/** Start again after `delayMs`. `unhealthy`: so many crashes in so short a time that somebody should know. */
+export interface Again {
+  delayMs: number;
+  attempt: number;
+  unhealthy: boolean;
+}
+
+/** Judges the ends of one node's processes. */
+export class Supervisor {
+  readonly #policy: Restart | false;
+  #attempts = 0;
+  #readyAt: number | undefined;
+  #crashes: number[] = [];
+  #told = false;
+
+  /** `false`: never start again. */
+  constructor(policy: Partial<Restart> | false = {}) {
+    this.#policy = policy === false ? false : { ...RESTART, ...policy };
+  }
+
+  /** The process said `ready`. */
+  ready(now: number): void {
+    this.#readyAt = now;
+  }
+
+  /** The process ended unasked; `chance` is from 0 to 1. `undefined`: it is not started again. */
+  ended(exit: Exit, now: number, chance: number): Again | undefined {
+    const policy = this.#policy;
+    const readyAt = this.#readyAt;
+    this.#readyAt = undefined;
+    if (policy === false || (exit.code !== null && FINAL_CODES.has(exit.code))) return undefined;
+    if (readyAt !== undefined && now - readyAt >= policy.stableMs) {
+      this.#attempts = 0;
+      this.#crashes = [];
+      this.#told = false;
+    }
+    this.#crashes = [...this.#crashes, now].filter((at) => now - at < policy.windowMs).slice(-policy.crashes);
+    const unhealthy = this.#crashes.length >= policy.crashes && !this.#told;
+    this.#told ||= unhealthy;
+    const delayMs = Math.min(policy.firstMs * 2 ** this.#attempts, policy.maxMs) * (0.5 + 0.5 * chance);
+    this.#attempts += 1;
+    return { delayMs, attempt: this.#attempts, unhealthy };
+  }
+}

@@ -1,0 +1,227 @@
+/** Against a child that misbehaves. */
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+import { P2PNode, SidecarRestarted, type Event } from "../src/index.js";
+import { findBinary } from "../src/locate.js";
+import { CHILD, HOME, isAlive, misbehaving, once, openFiles, PATIENCE_MS, until } from "./common.js";
+
+const is = (code: string) => (error: unknown) => (error as { code?: string }).code === code;
+const run = promisify(execFile);
+
+test("a good child is served", async () => {
+  const node = await misbehaving("good");
+  assert.equal(node.address, "0xA");
+  const messages = node.messages();
+  const mail = await node.send("0xB", { a: 1 });
+  assert.equal((await mail.delivered()).attempts, 1);
+  assert.equal((await mail.delivered()).attempts, 1, "it may be asked twice");
+  assert.deepEqual((await messages.next()).value?.data, { text: "hé" });
+  assert.equal((await node.publish("t", 1)).peers, 3);
+  assert.deepEqual((await node.discover()).map((peer) => peer.address), ["0xB"]);
+  await node.subscribe("t");
+  const late = await node.send("0xB", 1, { priority: "low" });
+  await assert.rejects(late.delivered(), (error: P2PNode & { code: string; retryable: boolean }) => error.code === "EXPIRED" && error.retryable);
+  await assert.rejects(node.send("nobody", 1), is("PEER_NOT_FOUND"));
+  await assert.rejects(node.publish("t", "x".repeat(1 << 20)), is("LINE_TOO_LONG"));
+  await assert.rejects(node.publish("t", undefined), TypeError);
+  await node.ping();
+  const pid = node.pid ?? 0;
+  assert.deepEqual(await node.close(), { code: 0, signal: null });
+  assert.deepEqual(await node.close(), { code: 0, signal: null });
+  await assert.rejects(node.ping(), is("CLOSED"));
+  assert.ok(!isAlive(pid));
+});
+
+test("an old binary and another protocol are named", async () => {
+  for (const mode of ["version", "old"]) {
+    await assert.rejects(misbehaving(mode), (error: Error) => is("VERSION_MISMATCH")(error) && error.message.includes(CHILD) && error.message.includes("0.1.0"));
+  }
+});
+
+test("a silent child, one that does not read, and one that exits early are quoted", async () => {
+  await assert.rejects(misbehaving("silent", { readyTimeoutMs: 100 }), is("NOT_READY"));
+  await assert.rejects(misbehaving("stuck", { readyTimeoutMs: 100 }), is("NOT_READY"));
+  await assert.rejects(misbehaving("early"), (error: Error) => is("SIDECAR_EXITED")(error) && error.message.includes("--nonsense is unknown"));
+  await assert.rejects(P2PNode.open({ binary: "/nowhere/p2p-node" }), (error: Error) => is("SPAWN_FAILED")(error) && error.message.includes("/nowhere"));
+  const signal = AbortSignal.timeout(50);
+  await assert.rejects(misbehaving("silent", { signal }), { name: "TimeoutError" });
+});
+
+test("noise and long lines are counted and passed over", async () => {
+  for (const [mode, undecodable] of [["garbage", 3], ["huge", 1], ["split", 0]] as const) {
+    const node = await misbehaving(mode);
+    await node.ping();
+    assert.ok(node.undecodable >= undecodable, mode);
+    if (mode === "split") assert.equal(node.ready.name, "né");
+    await node.close();
+  }
+});
+
+test("a flood on stderr stops nothing, and a hook that fails neither", async () => {
+  let [seen, last] = [0, ""];
+  const onStderr = (chunk: Buffer): void => {
+    seen += chunk.length;
+    last = chunk.toString();
+    throw new Error("a bad hook");
+  };
+  const warned: Error[] = [];
+  const take = (warning: Error): void => void warned.push(warning);
+  process.on("warning", take);
+  const node = await misbehaving("stderr", { onStderr });
+  await node.ping();
+  await until("all of stderr", () => last.endsWith("the last words\n"));
+  await node.close();
+  process.off("warning", take);
+  assert.ok(seen > 1_000_000 && warned.length > 0 && warned.every((warning) => warning.message.includes("a bad hook")));
+});
+
+test("a crash fails what is under way, and the node comes back", async () => {
+  const node = await misbehaving("crash");
+  await node.subscribe("t");
+  const first = node.pid;
+  const restarting = once(node, "restarting") as Promise<{ exit: object; attempt: number }>;
+  const restarted = once(node, "restarted");
+  for (const result of await Promise.allSettled([node.send("0xB", 1), node.send("0xB", 2)])) {
+    assert.ok(result.status === "rejected" && result.reason instanceof SidecarRestarted && result.reason.retryable);
+    assert.ok(result.reason.message.includes("a defect"));
+  }
+  await node.ping();
+  assert.notEqual(node.pid, first);
+  const { exit, attempt } = await restarting;
+  assert.deepEqual([exit, attempt], [{ code: 70, signal: null }, 1]);
+  await restarted;
+  await node.close();
+});
+
+test("three crashes are unhealthy, and a node without restart is closed", async () => {
+  const node = await misbehaving("crash");
+  const unhealthy = once(node, "unhealthy");
+  for (let count = 0; count < 3; count++) await assert.rejects(node.send("0xB", 1), is("SIDECAR_RESTARTED"));
+  assert.deepEqual(await unhealthy, { crashes: 3 });
+  await node.close();
+  const mortal = await misbehaving("crash", { restart: false });
+  const closed = once(mortal, "closed");
+  await assert.rejects(mortal.send("0xB", 1), is("SIDECAR_EXITED"));
+  await assert.rejects(mortal.ping(), is("SIDECAR_EXITED"));
+  assert.ok(is("SIDECAR_EXITED")(await closed));
+  for await (const event of mortal.events()) assert.notEqual(event.type, "message");
+});
+
+test("a line that is cut off by the end is no event, and a grandchild that holds the pipe holds up nobody", async () => {
+  const node = await misbehaving("partial");
+  const seen: Event[] = [];
+  await once(node, "restarted");
+  const events = node.events();
+  await node.close();
+  for await (const event of events) seen.push(event);
+  assert.ok(seen.length > 0 && seen.every((event) => event.type !== "message"));
+  const held = await misbehaving("holder");
+  await assert.rejects(held.send("0xB", 1, { timeoutMs: 10_000 }), is("SIDECAR_RESTARTED"));
+  await held.ping();
+  await held.close();
+});
+
+test("calls that are given up do no harm", async () => {
+  const node = await misbehaving("good");
+  for (let count = 0; count < 60; count++) {
+    const signal = AbortSignal.timeout(count % 3);
+    await node.ping({ signal }).catch((error: Error) => assert.equal(error.name, "TimeoutError"));
+  }
+  const controllers = Array.from({ length: 50 }, () => new AbortController());
+  const calls = controllers.map(({ signal }, number) => node.send("0xB", number, { signal }));
+  for (const [index, controller] of controllers.entries()) if (index % 2 === 0) controller.abort();
+  await Promise.allSettled(calls);
+  await assert.rejects(node.discover({ capability: "never", timeoutMs: 50 }), is("TIMEOUT"));
+  await assert.rejects(node.ping({ signal: AbortSignal.abort() }), { name: "AbortError" });
+  await node.ping();
+  await until("every call is answered", () => node.outstanding === 0);
+  await Promise.all(Array.from({ length: 3000 }, () => node.ping()));
+  await node.close();
+});
+
+test("events that nobody takes are counted", async () => {
+  const node = await misbehaving("good");
+  const stream = node.messages({ highWaterMark: 3 });
+  for (let number = 0; number < 10; number++) await (await node.send("0xB", number)).delivered();
+  assert.equal(stream.dropped, 7);
+  for (const id of [9, 10, 11]) assert.equal((await stream.next()).value?.messageId, `r${id}`);
+  await stream.return();
+  assert.equal((await stream.next()).done, true);
+  await node.close();
+});
+
+test("closing is asked for, then signalled, then forced", async () => {
+  const node = await misbehaving("deaf", { closeTimeoutsMs: [50, 50] });
+  const pid = node.pid ?? 0;
+  const [first, second] = await Promise.all([node.close(), node.close()]);
+  assert.deepEqual([first, second], [{ code: null, signal: "SIGKILL" }, { code: null, signal: "SIGKILL" }]);
+  assert.ok(!isAlive(pid));
+});
+
+test("closing while it is down ends the waiting", async () => {
+  const node = await misbehaving("crash", { restart: { firstMs: 1e6, maxMs: 1e6 } });
+  await assert.rejects(node.send("0xB", 1), is("SIDECAR_RESTARTED"));
+  await assert.rejects(node.ping({ timeoutMs: 10 }), is("SIDECAR_UNAVAILABLE"));
+  const waiting = assert.rejects(node.ping(), is("CLOSED"));
+  assert.equal(await node.close(), undefined);
+  await waiting;
+});
+
+test("nothing is left open", async () => {
+  const round = async (): Promise<void> => {
+    const node = await misbehaving("good");
+    await node.ping();
+    await node.close();
+    await assert.rejects(misbehaving("early"));
+  };
+  await round();
+  const before = openFiles();
+  for (let count = 0; count < 5; count++) await round();
+  await until("every file is closed", () => openFiles() <= before);
+});
+
+test("an idle program ends by itself and leaves no child, also when it throws", async () => {
+  const index = fileURLToPath(new URL("../src/index.js", import.meta.url));
+  for (const end of ["", "throw new Error('a defect of the program');", "process.exit(3);"]) {
+    const script = `
+      import { P2PNode } from ${JSON.stringify(index)};
+      const node = await P2PNode.open({ binary: ${JSON.stringify(CHILD)}, args: ["deaf"] });
+      const messages = node.messages();
+      await node.ping();
+      console.log(node.pid);
+      ${end}`;
+    const program = run(process.execPath, ["--input-type=module", "-e", script], { timeout: PATIENCE_MS });
+    const { stdout } = await program.catch((error: { stdout: string; code: number }) => error);
+    const pid = Number(stdout);
+    assert.ok(pid > 0, end);
+    await until("the child is gone", () => !isAlive(pid));
+  }
+});
+
+test("the binary is the one named, or of the variable, or of the platform, or on PATH if asked", () => {
+  const before = { ...process.env };
+  try {
+    assert.equal(findBinary("/a"), "/a");
+    process.env["P2P_NODE_BIN"] = "/b";
+    assert.equal(findBinary(), "/b");
+    process.env["P2P_NODE_BIN"] = "";
+    const directory = join(HOME, "path");
+    process.env["PATH"] = directory;
+    assert.throws(() => findBinary(undefined, true, "linux-x64"), (error: Error) => is("BINARY_NOT_FOUND")(error) && ["P2P_NODE_BIN", "@p2p-node/linux-x64", "PATH", "--omit=optional"].every((word) => error.message.includes(word)));
+    assert.throws(() => findBinary(undefined, false, "aix-ppc64"), (error: Error) => error.message.includes("no package for this platform"));
+    mkdirSync(directory);
+    writeFileSync(join(directory, "p2p-node"), "#!/bin/sh\n");
+    chmodSync(join(directory, "p2p-node"), 0o755);
+    assert.equal(findBinary(undefined, true), join(directory, "p2p-node"));
+    assert.throws(() => findBinary());
+  } finally {
+    process.env = before;
+  }
+});

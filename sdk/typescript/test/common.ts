@@ -1,0 +1,68 @@
+/** What several tests use. */
+
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { P2PNode, type Options } from "../src/index.js";
+
+/** The repository; the tests run from `out/sdk/typescript/test`. */
+export const ROOT = fileURLToPath(new URL("../../../../../../", import.meta.url));
+export const CHILD = join(ROOT, "sdk/testing/child.sh");
+/** Longer than anything here takes; no test that passes waits for it. */
+export const PATIENCE_MS = 30_000;
+/** Pauses that tests can wait for. */
+export const QUICK = { firstMs: 20, maxMs: 100 };
+
+export function binary(): string {
+  const named = process.env["P2P_NODE_BIN"];
+  if (named === undefined || named === "") throw new Error("P2P_NODE_BIN does not name a binary");
+  return named;
+}
+
+/** A child that stands in for a node. */
+export function misbehaving(mode: string, options: Options = {}): Promise<P2PNode> {
+  return P2PNode.open({ binary: CHILD, args: [mode], restart: QUICK, ...options });
+}
+
+/** A directory for the files of nodes, removed at the end of the process. */
+export const HOME = mkdtempSync(join(tmpdir(), "p2p-node-test-"));
+process.on("exit", () => rmSync(HOME, { recursive: true, force: true }));
+
+/** A node of its own on this machine. */
+export function real(options: Options = {}): Promise<P2PNode> {
+  const env = { NETWORK: "dev", XDG_RUNTIME_DIR: HOME };
+  return P2PNode.open({ binary: binary(), env, cwd: HOME, port: 0, restart: QUICK, ...options });
+}
+
+export async function until(what: string, condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + PATIENCE_MS;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`never: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export function openFiles(): number {
+  return readdirSync("/proc/self/fd").length;
+}
+
+/** Waits for a notice. Listening does not keep a program alive, so something else has to. */
+export async function once(node: P2PNode, name: "restarted" | "unhealthy" | "closed" | "restarting"): Promise<unknown> {
+  const alive = setInterval(() => undefined, 1000);
+  try {
+    return await new Promise((resolve) => (node as NodeJS.EventEmitter).once(name, resolve));
+  } finally {
+    clearInterval(alive);
+  }
+}

@@ -1,0 +1,81 @@
+/** With the real binary. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { content, SidecarRestarted, type Event } from "../src/index.js";
+import { isAlive, once, openFiles, PATIENCE_MS, real, until } from "./common.js";
+
+test("two agents talk", async () => {
+  const alice = await real({ name: "alice" });
+  const bob = await real({ name: "bob", bootstrapPeers: alice.ready.addrs.slice(0, 1) });
+  assert.equal((await bob.discover({ address: alice.address, lookForMs: 20_000 }))[0]?.name, "alice");
+  const [toAlice, toBob] = [alice.messages(), bob.messages()];
+  const mail = await bob.send(alice.address, { n: [1, 2.5, null] }, { kind: "greeting", conversationId: "c", ttlMs: 60_000 });
+  const message = (await toAlice.next()).value;
+  assert.ok(message !== undefined);
+  assert.deepEqual([message.from, message.data, message.kind], [bob.address, { n: [1, 2.5, null] }, "greeting"]);
+  assert.equal((await mail.delivered()).messageId, message.messageId);
+  await alice.reply(message, Uint8Array.of(0, 255));
+  const answer = (await toBob.next()).value;
+  assert.ok(answer !== undefined);
+  assert.deepEqual([content(answer), answer.replyTo, answer.conversationId], [Buffer.from([0, 255]), mail.messageId, "c"]);
+  await bob.subscribe("news");
+  await alice.publish("news", [1]);
+  assert.equal((await toBob.next()).value?.topic, "news");
+  assert.deepEqual((await alice.peers()).map((peer) => peer.address), [bob.address]);
+  await alice.block(bob.address);
+  await assert.rejects((await bob.send(alice.address, 1)).delivered(), { code: "PEER_REJECTED", retryable: false });
+  await alice.unblock(bob.address);
+  await alice.allow(bob.address);
+  await (await bob.send(alice.address, 2)).delivered();
+  assert.equal((await toAlice.next()).value?.trust, "allowed");
+  assert.equal((await alice.status()).peers, 1);
+  await assert.rejects(bob.send("nobody", 1), { code: "INVALID_ARGUMENT", retryable: false });
+  assert.ok(((await bob.request({ type: "ping" })).timeMs ?? 0) > 0);
+  assert.deepEqual(await bob.close(), { code: 0, signal: null });
+  await alice.close();
+});
+
+test("an identity that runs already is refused", async () => {
+  const privateKey = `0x${"c1".repeat(32)}`;
+  const node = await real({ privateKey });
+  await assert.rejects(real({ privateKey }), (error: { exit?: { code: number } }) => error.exit?.code === 73);
+  await node.close();
+});
+
+test("a node that is killed twenty times comes back as it was", async () => {
+  const bob = await real({ name: "bob" });
+  const before = openFiles();
+  const alice = await real({ name: "alice", bootstrapPeers: bob.ready.addrs.slice(0, 1) });
+  const { address, ready } = alice;
+  const pids = new Set<number>();
+  await alice.subscribe("news");
+  const events = alice.events();
+  for (let round = 0; round < 20; round++) {
+    const pid = alice.pid ?? 0;
+    pids.add(pid);
+    // Mail that is under way when the node dies is told of, and never sent again.
+    const mail = await alice.send("0x000000000000000000000000000000000000dEaD", round);
+    const restarted = once(alice, "restarted") as Promise<{ ready: typeof ready }>;
+    process.kill(pid, "SIGKILL");
+    await assert.rejects(mail.delivered({ timeoutMs: PATIENCE_MS }), SidecarRestarted);
+    const back = await restarted;
+    assert.deepEqual([back.ready.address, back.ready.addrs], [address, ready.addrs]);
+    assert.ok(!isAlive(pid));
+    // Both ways, and the subscription lives.
+    await (await bob.send(address, round)).delivered({ timeoutMs: PATIENCE_MS });
+    await (await alice.send(bob.address, round)).delivered({ timeoutMs: PATIENCE_MS });
+    await bob.publish("news", round);
+    const heard = new Set<string>();
+    while (heard.size < 2) {
+      const event: Event | undefined = (await events.next()).value;
+      if (event?.type === "message") heard.add(`${event.topic ?? "mail"} ${JSON.stringify(event.data)}`);
+    }
+    assert.deepEqual([...heard].sort(), [`mail ${round}`, `news ${round}`]);
+  }
+  assert.equal(pids.size, 20);
+  await alice.close();
+  await until("nothing is left open", () => openFiles() <= before);
+  await bob.close();
+});
