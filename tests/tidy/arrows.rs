@@ -181,7 +181,17 @@ fn the_published_crates_need_little() {
     let sdk = read("sdk/rust/Cargo.toml");
     for name in dependencies(&sdk) {
         assert!(
-            ["p2p-node-protocol", "rustix", "serde", "serde_json", "thiserror", "tokio"].contains(&name),
+            [
+                "futures-core",
+                "getrandom",
+                "p2p-node-protocol",
+                "rustix",
+                "serde",
+                "serde_json",
+                "thiserror",
+                "tokio"
+            ]
+            .contains(&name),
             "the SDK needs {name}"
         );
     }

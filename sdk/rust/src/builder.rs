@@ -1,50 +1,34 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Error;
-use crate::client::{Events, Node};
-use crate::process::Process;
+use crate::client::{Node, Settings};
+use crate::events::Events;
+use crate::supervisor::Restart;
 
 /// Names the binary when the builder does not.
 const BINARY_VARIABLE: &str = "P2P_NODE_BIN";
 
-/// What the binary is called, where PATH is searched for it.
+/// What the binary is called, where directories are searched for it.
 const BINARY_NAME: &str = "p2p-node";
-
-/// Events kept for a program that does not take them: a second or so of a busy topic.
-const EVENT_BUFFER: usize = 1024;
 
 /// Says how a node is to be started.
 ///
 /// It has no `Debug`: the environment that it holds may contain keys.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Builder {
     program: Option<PathBuf>,
     search_path: bool,
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
-    event_buffer: usize,
-    ready_timeout: Duration,
-}
-
-impl Default for Builder {
-    fn default() -> Self {
-        Builder {
-            program: None,
-            search_path: false,
-            args: Vec::new(),
-            envs: Vec::new(),
-            event_buffer: EVENT_BUFFER,
-            ready_timeout: Duration::from_secs(30),
-        }
-    }
+    directory: Option<PathBuf>,
+    settings: Settings,
 }
 
 impl Builder {
-    /// The binary. Absent: what `P2P_NODE_BIN` names.
+    /// The binary. Absent: what `P2P_NODE_BIN` names, else the one beside this program.
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
         self
@@ -68,39 +52,122 @@ impl Builder {
         self
     }
 
+    /// The agent's Ethereum key, which goes into the node's environment. Absent, and with no other source of one: a key that is made up
+    /// for this node, and kept over restarts of its process.
+    pub fn private_key(self, key: impl Into<OsString>) -> Self {
+        self.env("PRIVATE_KEY", key)
+    }
+
+    /// The display name.
+    pub fn name(self, name: impl Into<OsString>) -> Self {
+        self.arg("--name").arg(name)
+    }
+
+    /// The network; `dev`, which never leaves this machine, by default.
+    pub fn network(self, name: impl Into<OsString>) -> Self {
+        self.arg("--network").arg(name)
+    }
+
+    /// Where the node keeps what outlives its process.
+    pub fn data_dir(self, path: impl Into<OsString>) -> Self {
+        self.arg("--data-dir").arg(path)
+    }
+
+    /// A file of variables, the agent's key among them.
+    pub fn env_file(self, path: impl Into<OsString>) -> Self {
+        self.arg("--env-file").arg(path)
+    }
+
+    /// A binding that was signed elsewhere, in place of the agent's key.
+    pub fn binding_file(self, path: impl Into<OsString>) -> Self {
+        self.arg("--binding").arg(path)
+    }
+
+    /// The node's working directory.
+    pub fn current_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.directory = Some(path.into());
+        self
+    }
+
+    /// TCP and UDP port; 0 takes any, and the same one after a restart.
+    pub fn port(mut self, port: u16) -> Self {
+        self.settings.connect.port = Some(port);
+        self
+    }
+
+    /// Adds a node to join through: a multiaddr that ends in `/p2p/<peer id>`.
+    pub fn bootstrap_peer(mut self, addr: impl Into<String>) -> Self {
+        self.settings.connect.bootstrap_peers.push(addr.into());
+        self
+    }
+
     /// How many events are kept for a program that does not take them; what comes then is dropped and counted.
     /// At least 1; the default is 1,024.
     pub fn event_buffer(mut self, events: usize) -> Self {
-        self.event_buffer = events.max(1);
+        self.settings.event_buffer = events.max(1);
         self
     }
 
-    /// How long [`Node::connect`] waits for `ready`; 30 s by default.
+    /// How long a process may take to be ready; 30 s by default.
     pub fn ready_timeout(mut self, timeout: Duration) -> Self {
-        self.ready_timeout = timeout;
+        self.settings.ready_timeout = timeout;
         self
     }
 
-    /// Starts the process, on a tokio runtime with I/O and time. The node joins no network before
-    /// [`Node::connect`].
+    /// How long a call waits, for the node to be there and for its answer; 30 s by default.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.call_timeout = timeout;
+        self
+    }
+
+    /// How long the node may leave its stdin unread before it is taken for dead; 10 s by default.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.write_timeout = timeout;
+        self
+    }
+
+    /// How the node is started again after a crash; `None`: not at all.
+    pub fn restart(mut self, restart: Option<Restart>) -> Self {
+        self.settings.restart = restart;
+        self
+    }
+
+    /// Starts the node, on a tokio runtime with I/O and time, waits until it is ready, and starts it again when it crashes.
     ///
     /// # Errors
-    /// [`Error::NoBinary`] and [`Error::Spawn`].
-    pub async fn spawn(self) -> Result<(Node, Events), Error> {
-        let program = locate(self.program, std::env::var_os(BINARY_VARIABLE), self.search_path)?;
-        let mut command = Command::new(&program);
-        command.args(self.args).envs(self.envs);
-        let (process, pipes) =
-            Process::spawn(command).map_err(|source| Error::Spawn { program, source: Arc::new(source) })?;
-        Ok(Node::start(process, pipes, self.event_buffer, self.ready_timeout))
+    /// [`Error::NoBinary`], [`Error::Spawn`], [`Error::NotReady`], [`Error::VersionMismatch`], [`Error::Exited`] when the process ends
+    /// before it is ready, and [`Error::Command`] when it refuses to connect.
+    pub async fn open(mut self) -> Result<(Node, Events), Error> {
+        let program = locate(self.program.take(), std::env::var_os(BINARY_VARIABLE), self.search_path)?;
+        self.settings.program = program.clone();
+        let Builder { args, envs, directory, settings, .. } = self;
+        let command = move |ephemeral_key: &str| {
+            let mut command = Command::new(&program);
+            // Of a flag that is given twice none would count, so this crate's own stand in the environment.
+            command.args(&args).env("EPHEMERAL_KEY", ephemeral_key);
+            command.env("PARENT_PID", std::process::id().to_string()).envs(envs.iter().cloned());
+            if let Some(directory) = &directory {
+                command.current_dir(directory);
+            }
+            command
+        };
+        Node::open(settings, Box::new(command)).await
     }
 }
 
 fn locate(named: Option<PathBuf>, variable: Option<OsString>, search_path: bool) -> Result<PathBuf, Error> {
-    named
-        .or_else(|| variable.filter(|path| !path.is_empty()).map(PathBuf::from))
-        .or_else(|| search_path.then(|| PathBuf::from(OsStr::new(BINARY_NAME))))
-        .ok_or(Error::NoBinary)
+    if let Some(path) = named.or_else(|| variable.filter(|path| !path.is_empty()).map(PathBuf::from)) {
+        return Ok(path);
+    }
+    let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(BINARY_NAME)));
+    match beside {
+        Some(path) if path.is_file() => Ok(path),
+        _ if search_path => Ok(PathBuf::from(OsStr::new(BINARY_NAME))),
+        other => {
+            let place = other.map_or_else(String::new, |path| format!(" or {}", path.display()));
+            Err(Error::NoBinary { looked: format!("{BINARY_VARIABLE} (not set){place}") })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -110,11 +177,13 @@ mod tests {
     #[test]
     fn a_binary_is_found_by_name_then_variable_then_path() {
         let find = |named: Option<&str>, variable: Option<&str>, search| {
-            locate(named.map(PathBuf::from), variable.map(OsString::from), search).ok()
+            locate(named.map(PathBuf::from), variable.map(OsString::from), search)
         };
-        assert_eq!(find(Some("/a"), Some("/b"), true), Some(PathBuf::from("/a")));
-        assert_eq!(find(None, Some("/b"), true), Some(PathBuf::from("/b")));
-        assert_eq!(find(None, Some(""), true), Some(PathBuf::from("p2p-node")));
-        assert_eq!(find(None, None, false), None);
+        assert_eq!(find(Some("/a"), Some("/b"), true).ok(), Some(PathBuf::from("/a")));
+        assert_eq!(find(None, Some("/b"), true).ok(), Some(PathBuf::from("/b")));
+        assert_eq!(find(None, Some(""), true).ok(), Some(PathBuf::from("p2p-node")));
+        let missing = find(None, None, false).unwrap_err();
+        assert_eq!(missing.code(), "BINARY_NOT_FOUND");
+        assert!(missing.to_string().contains("P2P_NODE_BIN"), "{missing}");
     }
 }

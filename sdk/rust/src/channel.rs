@@ -291,7 +291,7 @@ mod tests {
         ping(&mut channel, "b");
         channel.track("m".to_owned(), "mail");
         assert_eq!(channel.fail_all(Error::ShutDown), ["a", "b"]);
-        assert!(channel.fail_all(Error::NoBinary).is_empty());
+        assert!(channel.fail_all(Error::Contract("another".to_owned())).is_empty());
         assert!(matches!(channel.closed(), Some(Error::ShutDown)), "the first reason stands");
         assert!(matches!(channel.request(Command::Ping(Ping {}), "c"), Err(Error::ShutDown)));
         assert!(matches!(channel.receive(result(&id)), Incoming::Event(_)));

@@ -25,7 +25,15 @@ pub enum Error {
     /// The mail was accepted, but did not arrive, or nobody knows whether it did.
     #[error("the mail {} is {:?}", .0.message_id, .0.state)]
     Undelivered(Box<Delivery>),
-    /// The node's process ended, or closed its output.
+    /// No answer came in time. The command may still be carried out.
+    #[error("`{what}` was not answered within {waited:?}")]
+    Timeout {
+        /// The command.
+        what: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The node's process ended, and is not started again.
     #[error("the node ended ({}); its last words: {stderr_tail:?}", told(*status))]
     Exited {
         /// How, if that is known.
@@ -33,7 +41,27 @@ pub enum Error {
         /// The end of what it wrote to stderr.
         stderr_tail: String,
     },
-    /// The node did not say `ready` in time. It still runs.
+    /// The node's process ended before it had answered. Nothing was sent again: it may have been carried out, or not.
+    #[error("the node ended ({}) and is started again; its last words: {stderr_tail:?}", told(*status))]
+    Restarted {
+        /// How, if that is known.
+        status: Option<ExitStatus>,
+        /// The end of what it wrote to stderr.
+        stderr_tail: String,
+    },
+    /// The node was not there, and did not come back in time. Nothing was sent.
+    #[error("the node was not back within {waited:?}")]
+    Unavailable {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The node did not read what was written to it. It was killed, and is started again.
+    #[error("the node did not read for {waited:?}, and was killed")]
+    WriteTimeout {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The node did not say `ready` in time.
     #[error("the node was not ready within {waited:?}; its last words: {stderr_tail:?}")]
     NotReady {
         /// How long was waited.
@@ -44,9 +72,14 @@ pub enum Error {
     /// [`Node::shutdown`](crate::Node::shutdown) was called.
     #[error("the node was told to shut down")]
     ShutDown,
-    /// No binary was named.
-    #[error("no binary: name one to the builder or in P2P_NODE_BIN, or ask for a search of PATH")]
-    NoBinary,
+    /// There is no binary where it was looked for.
+    #[error(
+        "there is no p2p-node in {looked}: name one to the builder or in P2P_NODE_BIN, or ask for a search of PATH"
+    )]
+    NoBinary {
+        /// The places.
+        looked: String,
+    },
     /// The process could not be started.
     #[error("cannot start {}", .program.display())]
     Spawn {
@@ -54,6 +87,27 @@ pub enum Error {
         program: PathBuf,
         /// Why it could not be.
         source: Arc<io::Error>,
+    },
+    /// The binary is of a version that this crate does not understand.
+    #[error(
+        "{} is version {version} and speaks protocol {protocol}; this crate is version {} and speaks protocol {}",
+        .program.display(), env!("CARGO_PKG_VERSION"), p2p_node_protocol::PROTOCOL_VERSION
+    )]
+    VersionMismatch {
+        /// The binary.
+        program: PathBuf,
+        /// Its version.
+        version: String,
+        /// The version of the contract that it speaks.
+        protocol: u32,
+    },
+    /// After a restart the node had another address.
+    #[error("the node was {before} and is now {now}: give it a key")]
+    IdentityChanged {
+        /// The address that the program knows.
+        before: String,
+        /// The address of the new process.
+        now: String,
     },
     /// The data cannot be written as JSON.
     #[error("the data cannot be written as JSON")]
@@ -72,22 +126,52 @@ pub enum Error {
         /// How much is kept track of.
         limit: usize,
     },
-    /// The node broke the contract, or speaks another version of it.
+    /// The node broke the contract.
     #[error("the node broke the contract: {0}")]
     Contract(String),
 }
 
 impl Error {
+    /// The stable code: one of the contract's where the node said no, else one that every SDK of the node has.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Command { code, .. } => code.as_str(),
+            Error::Undelivered(delivery) => delivery.code.unwrap_or(ErrorCode::Expired).as_str(),
+            Error::Timeout { .. } => "TIMEOUT",
+            Error::Exited { .. } => "SIDECAR_EXITED",
+            Error::Restarted { .. } => "SIDECAR_RESTARTED",
+            Error::Unavailable { .. } => "SIDECAR_UNAVAILABLE",
+            Error::WriteTimeout { .. } => "WRITE_TIMEOUT",
+            Error::NotReady { .. } => "NOT_READY",
+            Error::ShutDown => "CLOSED",
+            Error::NoBinary { .. } => "BINARY_NOT_FOUND",
+            Error::Spawn { .. } => "SPAWN_FAILED",
+            Error::VersionMismatch { .. } => "VERSION_MISMATCH",
+            Error::IdentityChanged { .. } => "IDENTITY_CHANGED",
+            Error::Data(_) => "INVALID_ARGUMENT",
+            Error::TooLong { .. } => "LINE_TOO_LONG",
+            Error::TooMany { .. } => "TOO_MANY",
+            Error::Contract(_) => "CONTRACT",
+        }
+    }
+
     /// Whether the same call to the same node may succeed later.
     pub fn retryable(&self) -> bool {
         match self {
             Error::Command { retryable, .. } => *retryable,
             Error::Undelivered(delivery) => delivery.code.is_some_and(ErrorCode::retryable),
-            Error::NotReady { .. } | Error::TooMany { .. } => true,
+            Error::Timeout { .. }
+            | Error::Restarted { .. }
+            | Error::Unavailable { .. }
+            | Error::WriteTimeout { .. }
+            | Error::NotReady { .. }
+            | Error::TooMany { .. } => true,
             Error::Exited { .. }
             | Error::ShutDown
-            | Error::NoBinary
+            | Error::NoBinary { .. }
             | Error::Spawn { .. }
+            | Error::VersionMismatch { .. }
+            | Error::IdentityChanged { .. }
             | Error::Data(_)
             | Error::TooLong { .. }
             | Error::Contract(_) => false,

@@ -2,16 +2,20 @@
 
 mod builder;
 mod channel;
+mod child;
 mod client;
 mod error;
+mod events;
 mod process;
-mod pump;
+mod supervisor;
 
 pub use builder::Builder;
-pub use client::{Events, Grace, Node, Published, SentMail};
+pub use client::{Grace, Node, Published, SentMail};
 pub use error::Error;
+pub use events::{Event, Events};
 pub use p2p_node_protocol::{
-    Answer, Closing, Command, Connect, Delivery, DeliveryState, Discover, Encoding, ErrorCode, ErrorEvent,
-    Event, Id, Level, Limits, Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost, Priority,
+    Answer, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState, Discover, Encoding, ErrorCode,
+    ErrorEvent, Id, Level, Limits, Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost, Priority,
     Ready, Role, Route, Send, StatusReport, Trust,
 };
+pub use supervisor::Restart;

@@ -60,12 +60,39 @@ impl Process {
         self.exit.clone()
     }
 
+    /// Its id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.group.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// What ends it, for a task that must not keep it.
+    pub(crate) fn killer(&self) -> Killer {
+        Killer { child: Arc::clone(&self.child), group: self.group }
+    }
+
     /// Asks the process and its children to end.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
     /// Ends the process and its children.
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.killer().signal(signal);
+    }
+}
+
+/// Ends a process.
+pub(crate) struct Killer {
+    child: Arc<Mutex<Child>>,
+    group: Pid,
+}
+
+impl Killer {
+    /// Ends the process and its children, unless it has ended.
     pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
     }

@@ -1,0 +1,158 @@
+//! When a node whose process has ended is started again. Pure: time and chance are arguments.
+
+use std::time::Duration;
+
+/// Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration.
+pub(crate) const FINAL_CODES: [i32; 5] = [0, 64, 73, 77, 78];
+
+/// How a node is started again: pauses from `first` to `max`, doubling, times 0.5 to 1 by chance (`reference/stdio.md` §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// The first pause. 1 s by default.
+    pub first: Duration,
+    /// The longest pause. 60 s by default.
+    pub max: Duration,
+    /// After so long a run, counted from `ready`, the pauses begin anew. 60 s by default.
+    pub stable: Duration,
+    /// So many crashes within `window` are unhealthy. 3 by default.
+    pub crashes: usize,
+    /// 60 s by default.
+    pub window: Duration,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Restart { first: Duration::from_secs(1), max: minute, stable: minute, crashes: 3, window: minute }
+    }
+}
+
+/// Start again after `delay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Again {
+    pub(crate) delay: Duration,
+    /// Starts since the last stable run, this one included.
+    pub(crate) attempt: u32,
+    /// So many crashes in so short a time that somebody should know.
+    pub(crate) unhealthy: bool,
+}
+
+/// Judges the ends of one node's processes. Times are since any fixed moment.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    policy: Option<Restart>,
+    attempts: u32,
+    ready_at: Option<Duration>,
+    crashes: Vec<Duration>,
+    told: bool,
+}
+
+impl Supervisor {
+    /// Without a policy nothing is started again.
+    pub(crate) fn new(policy: Option<Restart>) -> Self {
+        Supervisor { policy, attempts: 0, ready_at: None, crashes: Vec::new(), told: false }
+    }
+
+    /// The process said `ready`.
+    pub(crate) fn ready(&mut self, now: Duration) {
+        self.ready_at = Some(now);
+    }
+
+    /// The process ended unasked, with this exit code if it had one; `chance` is from 0 to 1. `None`: it is not started again.
+    pub(crate) fn ended(&mut self, code: Option<i32>, now: Duration, chance: f64) -> Option<Again> {
+        let ready_at = self.ready_at.take();
+        let policy = self.policy?;
+        if code.is_some_and(|code| FINAL_CODES.contains(&code)) {
+            return None;
+        }
+        if ready_at.is_some_and(|at| now.saturating_sub(at) >= policy.stable) {
+            (self.attempts, self.told) = (0, false);
+            self.crashes.clear();
+        }
+        self.crashes.retain(|at| now.saturating_sub(*at) < policy.window);
+        let excess = (self.crashes.len() + 1).saturating_sub(policy.crashes.max(1));
+        self.crashes.drain(..excess);
+        self.crashes.push(now);
+        let unhealthy = self.crashes.len() >= policy.crashes && !self.told;
+        self.told |= unhealthy;
+        let pause = policy.first.saturating_mul(1 << self.attempts.min(30)).min(policy.max);
+        self.attempts = self.attempts.saturating_add(1);
+        Some(Again { delay: pause.mul_f64(0.5 + 0.5 * chance), attempt: self.attempts, unhealthy })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(secs: f64) -> Duration {
+        Duration::from_secs_f64(secs)
+    }
+
+    fn ended(supervisor: &mut Supervisor, now: f64, chance: f64) -> Again {
+        supervisor.ended(None, secs(now), chance).unwrap()
+    }
+
+    fn supervisor() -> Supervisor {
+        Supervisor::new(Some(Restart::default()))
+    }
+
+    #[test]
+    fn some_ends_are_final() {
+        for code in 0..256 {
+            let verdict = supervisor().ended(Some(code), secs(0.0), 0.5);
+            assert_eq!(verdict.is_none(), [0, 64, 73, 77, 78].contains(&code), "{code}");
+        }
+        assert!(supervisor().ended(None, secs(0.0), 0.5).is_some());
+        assert!(Supervisor::new(None).ended(None, secs(0.0), 0.5).is_none());
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute_between_half_and_all_of_it() {
+        let (mut all, mut half) = (supervisor(), supervisor());
+        let pauses: Vec<u64> = (0..2000).map(|_| ended(&mut all, 0.0, 1.0).delay.as_secs()).collect();
+        assert_eq!(pauses[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(pauses.last(), Some(&60));
+        let pauses: Vec<u128> = (0..3).map(|_| ended(&mut half, 0.0, 0.0).delay.as_millis()).collect();
+        assert_eq!(pauses, [500, 1000, 2000]);
+    }
+
+    #[test]
+    fn ten_minutes_of_crashes_soon_after_ready_are_few_and_told_once() {
+        let (mut supervisor, mut now, mut starts, mut unhealthy) = (supervisor(), 0.0, 0, 0);
+        while now < 600.0 {
+            supervisor.ready(secs(now));
+            now += 1.0;
+            let again = ended(&mut supervisor, now, 1.0);
+            starts += 1;
+            unhealthy += u32::from(again.unhealthy);
+            assert_eq!(again.attempt, starts);
+            now += again.delay.as_secs_f64();
+        }
+        assert_eq!((starts, unhealthy), (15, 1));
+    }
+
+    #[test]
+    fn only_a_stable_run_begins_anew() {
+        let mut supervisor = supervisor();
+        for now in [0.0, 1.0, 2.0] {
+            supervisor.ready(secs(now));
+            ended(&mut supervisor, now, 1.0);
+        }
+        supervisor.ready(secs(100.0));
+        assert_eq!(ended(&mut supervisor, 159.9, 1.0).delay, secs(8.0), "ready again is not stable");
+        supervisor.ready(secs(200.0));
+        assert_eq!(ended(&mut supervisor, 260.0, 1.0).delay, secs(1.0));
+        let told = [261.0, 262.0].map(|now| ended(&mut supervisor, now, 1.0).unhealthy);
+        assert_eq!(told, [false, true], "it is told again after it was well");
+    }
+
+    #[test]
+    fn crashes_far_apart_are_not_unhealthy() {
+        let mut supervisor = supervisor();
+        for now in [0.0, 31.0, 61.0, 92.0, 122.0] {
+            assert!(!ended(&mut supervisor, now, 1.0).unhealthy, "{now}");
+        }
+        assert!(ended(&mut supervisor, 123.0, 1.0).unhealthy);
+    }
+}
