@@ -1,64 +1,128 @@
 //! The Rust SDK with the real binary.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use p2p_node_sdk::{Connect, DeliveryState, Discover, Event, Events, Grace, Node};
+use p2p_node_sdk::{Builder, DeliveryState, Discover, Event, Events, Grace, Message, Node, Restart, Trust};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
 use crate::child::{SOON, test_key};
 
-async fn spawn(key: u8, home: &TempDir) -> (Node, Events) {
+fn node(home: &TempDir) -> Builder {
+    let quick =
+        Restart { first: Duration::from_millis(20), max: Duration::from_millis(100), ..Restart::default() };
     Node::builder()
         .binary(env!("CARGO_BIN_EXE_p2p-node"))
         .env("NETWORK", "dev")
-        .env("PRIVATE_KEY", test_key(key))
         .env("XDG_RUNTIME_DIR", home.path())
-        .spawn()
-        .await
-        .unwrap()
+        .current_dir(home.path())
+        .port(0)
+        .restart(Some(quick))
 }
 
-async fn message(events: &mut Events) -> p2p_node_sdk::Message {
-    let next = async {
+fn first_addr(node: &Node) -> String {
+    node.ready().addrs.swap_remove(0)
+}
+
+async fn next(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Event {
+    let look = async {
         loop {
-            if let Event::Message(message) = events.next().await.unwrap() {
-                return *message;
+            let event = events.next().await.expect("events end too soon");
+            if wanted(&event) {
+                return event;
             }
         }
     };
-    tokio::time::timeout(SOON, next).await.unwrap()
+    tokio::time::timeout(SOON, look).await.expect("no such event")
+}
+
+async fn message(events: &mut Events) -> Message {
+    match next(events, |event| matches!(event, Event::Message(_))).await {
+        Event::Message(message) => *message,
+        _ => unreachable!(),
+    }
 }
 
 #[tokio::test]
 async fn two_agents_talk_through_the_sdk() {
     let home = TempDir::new().unwrap();
-    let (alice, mut to_alice) = spawn(0x70, &home).await;
-    let (bob, mut to_bob) = spawn(0x71, &home).await;
-    let alice_ready = alice.connect(Connect { port: Some(0), ..Connect::default() }).await.unwrap();
-    let bootstrap_peers = vec![alice_ready.addrs[0].clone()];
-    let bob_ready =
-        bob.connect(Connect { port: Some(0), bootstrap_peers, ..Connect::default() }).await.unwrap();
+    let (alice, mut to_alice) = node(&home).private_key(test_key(0x70)).open().await.unwrap();
+    let (bob, mut to_bob) = node(&home).bootstrap_peer(first_addr(&alice)).open().await.unwrap();
 
-    let look = Discover {
-        address: Some(alice_ready.address.clone()),
-        timeout_ms: Some(20_000),
-        ..Discover::default()
-    };
-    assert_eq!(bob.discover(look).await.unwrap()[0].peer_id, alice_ready.peer_id);
-    let mail = bob.send(&alice_ready.address, "hello").await.unwrap();
+    let look = Discover { address: Some(alice.address()), timeout_ms: Some(20_000), ..Discover::default() };
+    assert_eq!(bob.discover(look).await.unwrap()[0].peer_id, alice.ready().peer_id);
+    let mail = bob.send(alice.address(), "hello").await.unwrap();
     let message_id = mail.message_id.clone();
     assert_eq!(mail.delivered().await.unwrap().state, DeliveryState::Delivered);
     let received = message(&mut to_alice).await;
-    assert_eq!((received.from, received.message_id), (bob_ready.address, message_id));
+    assert_eq!((&received.from, &received.message_id), (&bob.address(), &message_id));
     assert_eq!(received.data.get(), "\"hello\"");
+    alice.reply(&received, "hello yourself").await.unwrap();
+    assert_eq!(message(&mut to_bob).await.reply_to, Some(message_id));
 
     bob.subscribe("jobs").await.unwrap();
     alice.publish("jobs", &[1, 2, 3]).await.unwrap();
     assert_eq!(message(&mut to_bob).await.data.get(), "[1,2,3]");
 
+    assert_eq!(alice.peers().await.unwrap()[0].address, Some(bob.address()));
+    alice.block(bob.address()).await.unwrap();
+    let refused = bob.send(alice.address(), "1").await.unwrap().delivered().await.unwrap_err();
+    assert_eq!(refused.code(), "PEER_REJECTED");
+    alice.allow(bob.address()).await.unwrap();
+    bob.send(alice.address(), "2").await.unwrap().delivered().await.unwrap();
+    assert_eq!(message(&mut to_alice).await.trust, Trust::Allowed);
+
     let refused = bob.send("nobody", "hello").await.err().unwrap();
     assert!(!refused.retryable(), "{refused}");
-    let grace = Grace { drain: Duration::from_secs(7), ..Grace::default() };
-    assert!(bob.shutdown(grace).await.unwrap().success());
+    assert!(bob.shutdown(Grace::default()).await.unwrap().success());
     assert!(alice.shutdown(Grace::default()).await.unwrap().success());
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+#[tokio::test]
+async fn a_node_that_is_killed_twenty_times_comes_back_as_it_was() {
+    let home = TempDir::new().unwrap();
+    let (bob, _to_bob) = node(&home).open().await.unwrap();
+    let (alice, mut events) = node(&home).bootstrap_peer(first_addr(&bob)).open().await.unwrap();
+    let (address, addrs) = (alice.address(), alice.ready().addrs);
+    alice.subscribe("news").await.unwrap();
+    let mut pids = BTreeSet::new();
+    let mut most_files = 0;
+    for round in 0..20 {
+        let pid = Pid::from_raw(alice.process_id().unwrap().cast_signed()).unwrap();
+        pids.insert(pid.as_raw_nonzero());
+        // Mail that is under way when the node dies is told of, and never sent again.
+        let nobody = "0x000000000000000000000000000000000000dEaD";
+        let mail = alice.send(nobody, &round).await.unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        assert_eq!(mail.delivered().await.unwrap_err().code(), "SIDECAR_RESTARTED");
+        let Event::Restarted { ready, .. } =
+            next(&mut events, |event| matches!(event, Event::Restarted { .. })).await
+        else {
+            unreachable!()
+        };
+        assert_eq!((&ready.address, &ready.addrs), (&address, &addrs));
+        assert!(test_kill_process(pid).is_err(), "the process is left");
+        // Both ways, and the subscription lives.
+        bob.send(&address, &round).await.unwrap().delivered().await.unwrap();
+        alice.send(bob.address(), &round).await.unwrap().delivered().await.unwrap();
+        bob.publish("news", &round).await.unwrap();
+        let mut heard = BTreeSet::new();
+        while heard.len() < 2 {
+            let message = message(&mut events).await;
+            heard.insert((message.topic, message.data.get().to_owned()));
+        }
+        let round = round.to_string();
+        assert_eq!(heard, [(None, round.clone()), (Some("news".to_owned()), round)].into());
+        // Other tests open and close files beside this one, so it is a matter of the trend.
+        most_files = most_files.max(open_files());
+    }
+    assert_eq!(pids.len(), 20);
+    assert!(most_files < 400, "{most_files} files are open");
+    assert!(alice.shutdown(Grace::default()).await.unwrap().success());
+    assert!(bob.shutdown(Grace::default()).await.unwrap().success());
 }

@@ -1,0 +1,43 @@
+//! Two agents that chat: each says what it has to say, and hears the other.
+//!
+//! `P2P_NODE_BIN=target/release/p2p-node cargo run -p p2p-node-sdk --example chat`
+
+use p2p_node_sdk::{Error, Event, Events, Grace, Node};
+
+const ALICE: [&str; 3] = ["Hello, Bob.", "Fine weather on this network.", "Goodbye!"];
+const BOB: [&str; 3] = ["Hello, Alice.", "Not a packet lost.", "Goodbye!"];
+
+async fn chat(
+    name: &str,
+    lines: [&str; 3],
+    node: &Node,
+    events: &mut Events,
+    other: &str,
+) -> Result<String, Error> {
+    let mut heard = String::new();
+    for line in lines {
+        node.send(other, line).await?.delivered().await?;
+        while let Some(event) = events.next().await {
+            if let Event::Message(message) = event {
+                heard.push_str(&format!("{name} hears: {}\n", message.data));
+                break;
+            }
+        }
+    }
+    Ok(heard)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let (alice, mut to_alice) = Node::builder().name("alice").network("dev").open().await?;
+    let entry = alice.ready().addrs.swap_remove(0);
+    let (bob, mut to_bob) = Node::builder().name("bob").network("dev").bootstrap_peer(entry).open().await?;
+    let (alice_address, bob_address) = (alice.address(), bob.address());
+    let (first, second) = tokio::try_join!(
+        chat("alice", ALICE, &alice, &mut to_alice, &bob_address),
+        chat("bob", BOB, &bob, &mut to_bob, &alice_address),
+    )?;
+    println!("{first}{second}");
+    tokio::join!(alice.shutdown(Grace::default()), bob.shutdown(Grace::default()));
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! A launcher that supervises twenty agents in one process: each has a node of its own, says good morning to the next one, and tells
+//! everybody on a topic how it is. One of the nodes is killed on the way, and comes back.
+//!
+//! `P2P_NODE_BIN=target/release/p2p-node cargo run -p p2p-node-sdk --example launcher`
+
+use std::time::Duration;
+
+use p2p_node_sdk::{Error, Event, Events, Grace, Node, Restart};
+use tokio::task::JoinSet;
+
+const AGENTS: usize = 20;
+
+/// What one agent does: it hears a greeting and all that the others say of themselves.
+async fn live(number: usize, node: Node, mut events: Events, next: String) -> Result<String, Error> {
+    node.send(next, &format!("good morning from agent {number}")).await?.delivered().await?;
+    node.publish("mood", &format!("agent {number} is well")).await?;
+    let (mut greeted, mut moods) = (String::new(), 0);
+    while greeted.is_empty() || moods < AGENTS - 1 {
+        match events.next().await {
+            Some(Event::Message(message)) if message.topic.is_some() => moods += 1,
+            Some(Event::Message(message)) => greeted = message.data.get().to_owned(),
+            Some(Event::Closed { error: Some(error) }) => return Err(*error),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    Ok(format!("agent {number} heard {greeted} and of {moods} others"))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let restart = Restart { first: Duration::from_millis(100), ..Restart::default() };
+    let mut agents: Vec<(Node, Events)> = Vec::new();
+    for number in 0..AGENTS {
+        let mut builder =
+            Node::builder().name(format!("agent {number}")).network("dev").restart(Some(restart));
+        if let Some((entry, _)) = agents.first() {
+            builder = builder.bootstrap_peer(entry.ready().addrs.swap_remove(0));
+        }
+        agents.push(builder.open().await?);
+    }
+
+    // A crash in the middle of it all: nothing of what follows knows.
+    let (victim, events) = agents.last_mut().expect("there are agents");
+    if let Some(pid) = victim.process_id() {
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a process id");
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        while !matches!(events.next().await, Some(Event::Restarted { .. }) | None) {}
+        println!("agent {} was killed and is back", AGENTS - 1);
+    }
+
+    let addresses: Vec<String> = agents.iter().map(|(node, _)| node.address()).collect();
+    for (node, _) in &agents {
+        node.subscribe("mood").await?;
+    }
+    // Until everybody is connected to others who listen, a broadcast would miss some.
+    for (node, _) in &agents {
+        while node.peers().await?.len() < 6 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let nodes: Vec<Node> = agents.iter().map(|(node, _)| node.clone()).collect();
+    let mut lives = JoinSet::new();
+    for (number, (node, events)) in agents.into_iter().enumerate() {
+        lives.spawn(live(number, node, events, addresses[(number + 1) % AGENTS].clone()));
+    }
+    while let Some(life) = lives.join_next().await {
+        println!("{}", life.expect("it does not panic")?);
+    }
+    let mut ends = JoinSet::new();
+    for node in nodes {
+        ends.spawn(async move { node.shutdown(Grace::default()).await });
+    }
+    let ended = ends.join_all().await.into_iter().flatten().filter(|status| status.success()).count();
+    println!("{ended} of {AGENTS} ended in good order");
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The SDKs for Python and TypeScript: each has a script that checks its types and runs its tests.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Whether a program is there, of this version or later. It may not be on a developer's machine, which has to be told; in CI it must.
+pub fn has(program: &str, flag: &str, oldest: (u32, u32)) -> bool {
+    let output = Command::new(program).arg(flag).stdin(Stdio::null()).output();
+    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let digits = said.trim().trim_start_matches(|c: char| !c.is_ascii_digit());
+    let mut parts = digits.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if version >= oldest {
+        return true;
+    }
+    let reason = format!("{program} {}.{} or later is needed, this is {said:?}", oldest.0, oldest.1);
+    assert!(std::env::var_os("CI").is_none(), "{reason}");
+    // Not by `eprintln`, which is heard only when a test fails.
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: the tests of an SDK were not run: {reason}");
+    false
+}
+
+/// Builds and checks the TypeScript SDK, once. `false`: there is nothing to do that with.
+pub fn typescript() -> bool {
+    static CHECKED: LazyLock<bool> = LazyLock::new(|| {
+        let can = has("node", "--version", (20, 0)) && has("npm", "--version", (1, 0));
+        if can {
+            check("typescript", &[]);
+        }
+        can
+    });
+    *CHECKED
+}
+
+fn check(sdk: &str, arguments: &[&str]) {
+    let script = root().join("sdk").join(sdk).join("check");
+    let output = Command::new(&script)
+        .args(arguments)
+        .env("P2P_NODE_BIN", env!("CARGO_BIN_EXE_p2p-node"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", Path::new(&script).display()));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{} {arguments:?}: {}\n{stdout}\n{stderr}",
+        script.display(),
+        output.status
+    );
+}
+
+#[test]
+fn the_python_sdk_passes_its_checks() {
+    if has("python3", "--version", (3, 10)) {
+        check("python", &[]);
+    }
+}
+
+#[test]
+fn the_typescript_sdk_passes_its_checks() {
+    typescript();
+}
+
+#[test]
+#[ignore = "builds the binary once more; CI runs it"]
+fn the_wheel_carries_the_binary() {
+    if has("python3", "--version", (3, 10)) {
+        check("python", &["--package"]);
+    }
+}
+
+#[test]
+fn the_tarballs_carry_the_binary() {
+    // After the checks, for both build the package.
+    if typescript() {
+        check("typescript", &["--package"]);
+    }
+}
