@@ -21,7 +21,7 @@ const SHOWN: &str = r", \xe9\u2028\U0001f600";
 struct Agent {
     language: &'static str,
     process: Child,
-    stdin: ChildStdin,
+    stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     address: String,
 }
@@ -43,7 +43,7 @@ impl Agent {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdin = process.stdin.take().unwrap();
+        let stdin = process.stdin.take();
         let stdout = BufReader::new(process.stdout.take().unwrap());
         let mut agent = Agent { language, process, stdin, stdout, address: String::new() };
         agent.address = agent.line();
@@ -102,7 +102,7 @@ async fn every_language_hears_every_other() {
     for agent in &mut agents {
         let others = everybody.iter().map(|(address, _)| address.as_str());
         let others: Vec<&str> = others.filter(|address| *address != agent.address).collect();
-        writeln!(agent.stdin, "{}", others.join(" ")).unwrap();
+        writeln!(agent.stdin.as_ref().unwrap(), "{}", others.join(" ")).unwrap();
     }
     for agent in &agents {
         let greeting = json!({ "text": format!("hello from rust{GREETING}") });
@@ -130,7 +130,7 @@ async fn every_language_hears_every_other() {
         assert_eq!(heard, said(SHOWN, &agent.address), "{}", agent.language);
     }
     for agent in &mut agents {
-        writeln!(agent.stdin).unwrap();
+        agent.stdin = None;
         assert!(agent.process.wait().unwrap().success(), "{}", agent.language);
     }
     assert!(node.shutdown(Grace::default()).await.unwrap().success());

@@ -27,6 +27,6 @@ while [ "$number" -gt 0 ]; do
     number=$((number - 1))
 done
 # The others may still wait for theirs.
-read -r _
+read -r _ || true
 echo '{"type":"shutdown"}' >&3
 wait
