@@ -4,9 +4,10 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use serde_json::json;
 use tempfile::TempDir;
 
-use crate::child::command;
+use crate::child::{Child, command, tcp_address};
 
 fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_p2p-node")
@@ -47,6 +48,37 @@ fn succeeds(output: &Output) -> String {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
     stdout.into_owned()
+}
+
+#[test]
+fn a_pipeline_with_jq_listens_to_a_topic() {
+    let has_jq = Command::new("jq").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !has_jq {
+        assert!(std::env::var_os("CI").is_none(), "jq is missing");
+        return eprintln!("SKIPPED: jq is not installed, so examples/pipeline.sh was not run");
+    }
+    let (mut bob, ready) = Child::join(0x5A, 0, &[], &[]);
+    bob.say(json!({"type":"subscribe","topic":"news","id":"s"}));
+    bob.answer("s");
+    let home = TempDir::new().unwrap();
+    let pipeline = Command::new("sh")
+        .arg(root().join("examples/pipeline.sh"))
+        .args(["news", "3", &tcp_address(&ready)])
+        .env("P2P_NODE_BIN", binary())
+        .env("NETWORK", "dev")
+        .env("XDG_RUNTIME_DIR", home.path())
+        .env_remove("PRIVATE_KEY")
+        .current_dir(home.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let heard = bob.expect("the pipeline's broadcast", |event| event["type"] == "message");
+    assert_eq!(heard["data"], "the pipeline is listening");
+    bob.say(json!({"type":"send","topic":"news","data":"hello"}));
+    let said = succeeds(&pipeline.wait_with_output().unwrap());
+    assert_eq!(said, format!("{} says hello\n", &ready["address"].as_str().unwrap()[..8]));
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn every_code_is_produced_by_some_test() {
 #[test]
 fn the_quick_starts_in_the_readme_are_the_files() {
     let text = read("README.md");
-    for name in ["quickstart.sh", "quickstart.py", "quickstart.mjs"] {
+    for name in ["quickstart.sh", "quickstart.py", "quickstart.mjs", "pipeline.sh"] {
         assert!(text.contains(&format!("examples/{name}")), "README.md does not mention {name}");
     }
 }

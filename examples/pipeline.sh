@@ -1,0 +1,15 @@
+#!/bin/sh
+# A shell pipeline with jq: asks a node for news of a topic for some seconds, and prints who says what.
+#
+#   sh examples/pipeline.sh <topic> <seconds> [<bootstrap multiaddr>]
+set -eu
+node=${P2P_NODE_BIN:-target/release/p2p-node}
+topic=${1:?a topic} seconds=${2:?seconds} entry=${3:-}
+
+# Commands are held until the node is ready; after the last one it goes on receiving for the time of --linger, and ends.
+jq -nc --arg topic "$topic" --arg entry "$entry" '
+    {type: "connect", port: 0, protocol: 1, bootstrapPeers: [$entry | select(. != "")]},
+    {type: "subscribe", topic: $topic},
+    {type: "send", topic: $topic, data: "the pipeline is listening"}' |
+    "$node" --linger "${seconds}s" |
+    jq -r --unbuffered 'select(.type == "message") | "\(.from[0:8]) says \(.data)"'
