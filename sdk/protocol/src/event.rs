@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::open_word::{known_or_default, known_or_none};
-use crate::{Answer, Encoding, ErrorCode, Id, Priority, Route};
+use crate::{Answer, Encoding, ErrorCode, Id, Priority, Route, decode_base64};
 
 /// What a node tells its parent: the `type` of the line and the fields that go with it.
 ///
@@ -150,6 +150,14 @@ pub struct Message {
     pub encoding: Option<Encoding>,
     /// What is known about the sender.
     pub trust: Trust,
+}
+
+impl Message {
+    /// What was sent as bytes; nothing if something else was.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        let Encoding::Base64 = self.encoding?;
+        decode_base64(&serde_json::from_str::<String>(self.data.get()).ok()?)
+    }
 }
 
 /// What is known about a sender beyond its address, which is proven always.

@@ -5,6 +5,7 @@
 //! repository describes the same contract in prose; `p2p-node schema --json` prints it as a schema.
 
 mod answer;
+mod base64;
 mod code;
 mod command;
 mod event;
@@ -13,6 +14,7 @@ pub mod line;
 mod open_word;
 
 pub use answer::{Answer, ConnectedPeer, StatusReport};
+pub use base64::{decode_base64, encode_base64};
 pub use code::ErrorCode;
 pub use command::{
     Allow, Block, Cancel, Command, Connect, Discover, Encoding, Peers, Ping, Priority, Request, Route, Send,

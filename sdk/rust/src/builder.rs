@@ -1,11 +1,15 @@
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use p2p_node_protocol::{Connect, PROTOCOL_VERSION};
+
 use crate::Error;
-use crate::client::{Node, Settings};
+use crate::client::Node;
 use crate::events::Events;
+use crate::process::OnStderr;
 use crate::supervisor::Restart;
 
 /// Names the binary when the builder does not.
@@ -25,6 +29,35 @@ pub struct Builder {
     envs: Vec<(OsString, OsString)>,
     directory: Option<PathBuf>,
     settings: Settings,
+}
+
+/// What a builder settles.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) program: PathBuf,
+    pub(crate) connect: Connect,
+    pub(crate) event_buffer: usize,
+    pub(crate) ready_timeout: Duration,
+    pub(crate) call_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) restart: Option<Restart>,
+    pub(crate) on_stderr: Option<OnStderr>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            program: PathBuf::new(),
+            connect: Connect { protocol: Some(PROTOCOL_VERSION), ..Connect::default() },
+            // A second or so of a busy topic.
+            event_buffer: 1024,
+            ready_timeout: Duration::from_secs(30),
+            call_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(10),
+            restart: Some(Restart::default()),
+            on_stderr: None,
+        }
+    }
 }
 
 impl Builder {
@@ -101,7 +134,7 @@ impl Builder {
         self
     }
 
-    /// How many events are kept for a program that does not take them; what comes then is dropped and counted.
+    /// How many events are kept for a program that does not take them; of more the oldest is dropped, and counted.
     /// At least 1; the default is 1,024.
     pub fn event_buffer(mut self, events: usize) -> Self {
         self.settings.event_buffer = events.max(1);
@@ -126,6 +159,12 @@ impl Builder {
         self
     }
 
+    /// Is called with what the node writes to stderr, in pieces. It runs on the runtime, so it must not wait for anything.
+    pub fn on_stderr(mut self, hook: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
+        self.settings.on_stderr = Some(Arc::new(hook));
+        self
+    }
+
     /// How the node is started again after a crash; `None`: not at all.
     pub fn restart(mut self, restart: Option<Restart>) -> Self {
         self.settings.restart = restart;
@@ -138,7 +177,8 @@ impl Builder {
     /// [`Error::NoBinary`], [`Error::Spawn`], [`Error::NotReady`], [`Error::VersionMismatch`], [`Error::Exited`] when the process ends
     /// before it is ready, and [`Error::Command`] when it refuses to connect.
     pub async fn open(mut self) -> Result<(Node, Events), Error> {
-        let program = locate(self.program.take(), std::env::var_os(BINARY_VARIABLE), self.search_path)?;
+        let path = if self.search_path { std::env::var_os("PATH") } else { None };
+        let program = locate(self.program.take(), std::env::var_os(BINARY_VARIABLE), path)?;
         self.settings.program = program.clone();
         let Builder { args, envs, directory, settings, .. } = self;
         let command = move |ephemeral_key: &str| {
@@ -155,19 +195,26 @@ impl Builder {
     }
 }
 
-fn locate(named: Option<PathBuf>, variable: Option<OsString>, search_path: bool) -> Result<PathBuf, Error> {
+/// Where the binary is: as named, as the variable says, beside this program, or, only if asked, on PATH.
+fn locate(
+    named: Option<PathBuf>,
+    variable: Option<OsString>,
+    path: Option<OsString>,
+) -> Result<PathBuf, Error> {
     if let Some(path) = named.or_else(|| variable.filter(|path| !path.is_empty()).map(PathBuf::from)) {
         return Ok(path);
     }
-    let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(BINARY_NAME)));
-    match beside {
-        Some(path) if path.is_file() => Ok(path),
-        _ if search_path => Ok(PathBuf::from(OsStr::new(BINARY_NAME))),
-        other => {
-            let place = other.map_or_else(String::new, |path| format!(" or {}", path.display()));
-            Err(Error::NoBinary { looked: format!("{BINARY_VARIABLE} (not set){place}") })
+    let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.to_owned()));
+    let path = path.unwrap_or_default();
+    let places = beside.into_iter().chain(std::env::split_paths(&path)).map(|place| place.join(BINARY_NAME));
+    let mut looked = format!("{BINARY_VARIABLE} (not set)");
+    for place in places {
+        if place.is_file() {
+            return Ok(place);
         }
+        looked.push_str(&format!(", {}", place.display()));
     }
+    Err(Error::NoBinary { looked })
 }
 
 #[cfg(test)]
@@ -175,15 +222,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_binary_is_found_by_name_then_variable_then_path() {
-        let find = |named: Option<&str>, variable: Option<&str>, search| {
-            locate(named.map(PathBuf::from), variable.map(OsString::from), search)
+    fn a_binary_is_found_by_name_then_variable_then_beside_then_on_path() {
+        let find = |named: Option<&str>, variable: Option<&str>, path: Option<&str>| {
+            locate(named.map(PathBuf::from), variable.map(OsString::from), path.map(OsString::from))
         };
-        assert_eq!(find(Some("/a"), Some("/b"), true).ok(), Some(PathBuf::from("/a")));
-        assert_eq!(find(None, Some("/b"), true).ok(), Some(PathBuf::from("/b")));
-        assert_eq!(find(None, Some(""), true).ok(), Some(PathBuf::from("p2p-node")));
-        let missing = find(None, None, false).unwrap_err();
-        assert_eq!(missing.code(), "BINARY_NOT_FOUND");
-        assert!(missing.to_string().contains("P2P_NODE_BIN"), "{missing}");
+        assert_eq!(find(Some("/a"), Some("/b"), Some("/c")).ok(), Some(PathBuf::from("/a")));
+        assert_eq!(find(None, Some("/b"), Some("/c")).ok(), Some(PathBuf::from("/b")));
+        let beside = std::env::current_exe().unwrap().with_file_name(BINARY_NAME).display().to_string();
+        for (path, is_looked_at) in [(None, false), (Some("/nowhere:/never"), true)] {
+            let missing = find(None, Some(""), path).unwrap_err();
+            assert_eq!(missing.code(), "BINARY_NOT_FOUND");
+            let told = missing.to_string();
+            assert!(told.contains("P2P_NODE_BIN") && told.contains(&beside), "{told}");
+            assert_eq!(told.contains("/nowhere/p2p-node, /never/p2p-node"), is_looked_at, "{told}");
+        }
+        let directory = std::env::temp_dir().join(format!("p2p-node-sdk-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join(BINARY_NAME), "").unwrap();
+        let found = find(None, None, Some(&format!("/nowhere:{}", directory.display())));
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(found.ok(), Some(directory.join(BINARY_NAME)));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use p2p_node_protocol::line::encode_request;
 use p2p_node_protocol::{
-    Answer, Command, Delivery, ErrorEvent, Event, Id, MAX_LINE_BYTES, PeerDiscovered, Request,
+    Answer, Cancel, Command, Delivery, ErrorEvent, Event, Id, MAX_LINE_BYTES, PeerDiscovered, Request,
 };
 
 use crate::Error;
@@ -25,12 +25,15 @@ pub(crate) const MAX_FOUND: usize = 4096;
 pub(crate) struct Channel<A, D> {
     last_id: i64,
     pending: BTreeMap<i64, Pending<A>>,
+    /// How many of those are cancellations, for whose answers nobody waits.
+    cancels: usize,
     tracked: HashMap<String, D>,
     closed: Option<Error>,
 }
 
 struct Pending<A> {
-    waiter: A,
+    /// None: a cancellation.
+    waiter: Option<A>,
     found: Vec<PeerDiscovered>,
 }
 
@@ -41,7 +44,7 @@ pub(crate) enum Incoming<A, D> {
     Answer(A, Result<Reply, Error>),
     /// The end of a mail whose delivery is tracked.
     Delivery(D, Box<Delivery>),
-    /// Part of an answer that is yet to come.
+    /// Part of an answer that is yet to come, or an answer that nobody wants.
     Kept,
     /// Something that nobody waits for.
     Event(Event),
@@ -56,7 +59,7 @@ pub(crate) struct Reply {
 
 impl<A, D> Channel<A, D> {
     pub(crate) fn new() -> Self {
-        Channel { last_id: 0, pending: BTreeMap::new(), tracked: HashMap::new(), closed: None }
+        Channel { last_id: 0, pending: BTreeMap::new(), cancels: 0, tracked: HashMap::new(), closed: None }
     }
 
     /// The line that asks for `command`, and the id that its answer will carry.
@@ -64,20 +67,28 @@ impl<A, D> Channel<A, D> {
         if let Some(error) = &self.closed {
             return Err(error.clone());
         }
-        if self.pending.len() >= MAX_PENDING {
+        if self.pending.len() - self.cancels >= MAX_PENDING {
             return Err(Error::TooMany { what: "requests", limit: MAX_PENDING });
         }
-        let number = self.last_id + 1;
-        let id = Id::Number(number);
-        let mut line = Vec::new();
-        encode_request(&Request { id: Some(id.clone()), command }, &mut line);
+        let (id, line) = self.line(command);
         let bytes = line.len() - 1; // without the newline
         if bytes > MAX_LINE_BYTES {
             return Err(Error::TooLong { bytes });
         }
-        self.last_id = number;
-        self.pending.insert(number, Pending { waiter, found: Vec::new() });
+        self.pending.insert(self.last_id, Pending { waiter: Some(waiter), found: Vec::new() });
         Ok((id, line))
+    }
+
+    /// The line that gives up a request for whose answer nobody waits any more; nothing, when it has been answered. It takes no room
+    /// from the requests: there may be as many besides.
+    pub(crate) fn cancel(&mut self, target: Id) -> Option<Vec<u8>> {
+        if self.cancels >= MAX_PENDING || self.asked_for(Some(&target)).is_none() {
+            return None;
+        }
+        let (_, line) = self.line(Command::Cancel(Cancel { target }));
+        self.pending.insert(self.last_id, Pending { waiter: None, found: Vec::new() });
+        self.cancels += 1;
+        Some(line)
     }
 
     /// Has the delivery of a mail come as [`Incoming::Delivery`]; to be called before the next event is received.
@@ -92,11 +103,15 @@ impl<A, D> Channel<A, D> {
     pub(crate) fn receive(&mut self, event: Event) -> Incoming<A, D> {
         match event {
             Event::Result(answer) => match self.end(Some(&answer.id)) {
-                Some(Pending { waiter, found }) => Incoming::Answer(waiter, Ok(Reply { answer, found })),
+                Some(Pending { waiter: Some(waiter), found }) => {
+                    Incoming::Answer(waiter, Ok(Reply { answer, found }))
+                }
+                Some(Pending { waiter: None, .. }) => Incoming::Kept,
                 None => Incoming::Event(Event::Result(answer)),
             },
             Event::Error(error) => match self.end(error.id.as_ref()) {
-                Some(Pending { waiter, .. }) => Incoming::Answer(waiter, Err(refusal(*error))),
+                Some(Pending { waiter: Some(waiter), .. }) => Incoming::Answer(waiter, Err(refusal(*error))),
+                Some(Pending { waiter: None, .. }) => Incoming::Kept,
                 None => Incoming::Event(Event::Error(error)),
             },
             Event::PeerDiscovered(peer) => match self.asked_for(peer.request_id.as_ref()) {
@@ -119,7 +134,8 @@ impl<A, D> Channel<A, D> {
     pub(crate) fn fail_all(&mut self, error: Error) -> Vec<A> {
         self.closed.get_or_insert(error);
         self.tracked.clear();
-        std::mem::take(&mut self.pending).into_values().map(|pending| pending.waiter).collect()
+        self.cancels = 0;
+        std::mem::take(&mut self.pending).into_values().filter_map(|pending| pending.waiter).collect()
     }
 
     /// Why the channel is closed, if it is.
@@ -127,11 +143,19 @@ impl<A, D> Channel<A, D> {
         self.closed.as_ref()
     }
 
+    fn line(&mut self, command: Command) -> (Id, Vec<u8>) {
+        self.last_id += 1;
+        let id = Id::Number(self.last_id);
+        let mut line = Vec::new();
+        encode_request(&Request { id: Some(id.clone()), command }, &mut line);
+        (id, line)
+    }
+
     fn end(&mut self, id: Option<&Id>) -> Option<Pending<A>> {
-        match id {
-            Some(Id::Number(number)) => self.pending.remove(number),
-            Some(Id::Text(_)) | None => None,
-        }
+        let Some(Id::Number(number)) = id else { return None };
+        let ended = self.pending.remove(number)?;
+        self.cancels -= usize::from(ended.waiter.is_none());
+        Some(ended)
     }
 
     fn asked_for(&mut self, id: Option<&Id>) -> Option<&mut Pending<A>> {
@@ -269,6 +293,32 @@ mod tests {
         assert!(matches!(refused, Err(Error::TooMany { limit: MAX_PENDING, .. })));
         channel.receive(result(&first));
         ping(&mut channel, "fits");
+    }
+
+    #[test]
+    fn a_request_can_be_given_up_whatever_else_is_outstanding() {
+        let mut channel = Named::new();
+        let ids: Vec<Id> = (0..MAX_PENDING).map(|_| ping(&mut channel, "search")).collect();
+        for id in &ids {
+            let line = channel.cancel(id.clone()).unwrap();
+            let Command::Cancel(cancel) = decode_request(line.strip_suffix(b"\n").unwrap()).unwrap().command
+            else {
+                panic!("not a cancel")
+            };
+            assert_eq!(&cancel.target, id);
+        }
+        assert!(channel.cancel(ids[0].clone()).is_none(), "there is a bound");
+        let Id::Number(last) = ids[MAX_PENDING - 1] else { panic!() };
+        assert!(matches!(channel.receive(result(last + 1)), Incoming::Kept), "nobody waits for that");
+        let refused = event(format!(
+            r#"{{"type":"error","id":{},"code":"INTERNAL","message":"","retryable":true}}"#,
+            last + 2
+        ));
+        assert!(matches!(channel.receive(refused), Incoming::Kept));
+        assert!(matches!(channel.receive(result(&ids[0])), Incoming::Answer("search", Ok(_))));
+        assert!(channel.cancel(ids[0].clone()).is_none(), "it was answered");
+        ping(&mut channel, "fits");
+        assert_eq!(channel.fail_all(Error::ShutDown).len(), MAX_PENDING, "none of them a cancellation");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One process, the channel to it, and the two tasks between them. The reader never waits for the writer or for whoever takes
 //! events, so that neither side of the pipe can stop the other.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use p2p_node_protocol::line::{Framed, Framer, decode_event, encode_request};
 use p2p_node_protocol::{
-    Answer, Cancel, Command, Connect, Delivery, Event as Told, Id, MAX_LINE_BYTES, PROTOCOL_VERSION,
-    PeerDiscovered, Ready, Request, Shutdown,
+    Answer, Command, Connect, Delivery, Event as Told, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, PeerDiscovered,
+    Ready, Request, Shutdown,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
@@ -19,10 +19,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::channel::{Channel, Incoming, Reply};
+use crate::channel::{Channel, Incoming, MAX_PENDING, Reply};
 use crate::client::Grace;
 use crate::events::{Event, Sink};
-use crate::process::{Exit, Pipes, Process, Tail, lock};
+use crate::process::{Exit, Killer, OnStderr, Pipes, Process, Tail, lock};
+use crate::wanted::Wanted;
 
 /// Bytes read, and lines gathered, at once: what a Linux pipe holds.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -31,47 +32,71 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const QUEUED_LINES: usize = 64;
 
 /// How long the end of the output and of the process wait for each other: a grandchild may hold the pipe, and a
-/// process that closes its output should be gone at once.
+/// process that closes its output, or refuses to connect, should be gone at once.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
+
+/// What every process of a node is tied to.
+pub(crate) struct Ties {
+    pub(crate) sink: Sink,
+    pub(crate) wanted: Arc<Mutex<Wanted>>,
+    pub(crate) write_timeout: Duration,
+    pub(crate) on_stderr: Option<OnStderr>,
+}
 
 /// Who waits for an answer. The permit counts the request until it is answered, even if nobody waits any more.
 pub(crate) struct Waiter {
     answer: oneshot::Sender<Result<Answered, Error>>,
     /// Whether the delivery of the mail is waited for as well.
     tracks: bool,
+    /// The command, if it leaves something behind.
+    leaves: Option<Command>,
     _permit: Option<OwnedSemaphorePermit>,
 }
+
+/// How a mail ends, once that is known.
+pub(crate) type Outcome = watch::Receiver<Option<Box<Delivery>>>;
 
 /// An answer, and the means to wait for what it promises.
 pub(crate) struct Answered {
     pub(crate) answer: Box<Answer>,
     pub(crate) found: Vec<PeerDiscovered>,
     /// Present when it is tracked and the mail was accepted.
-    pub(crate) delivery: Option<oneshot::Receiver<Box<Delivery>>>,
+    pub(crate) outcome: Option<Outcome>,
 }
 
 /// What the tasks and the handles share.
 pub(crate) struct Shared {
-    pub(crate) channel: Mutex<Channel<Waiter, oneshot::Sender<Box<Delivery>>>>,
-    pub(crate) stderr: Tail,
+    channel: Mutex<Channel<Waiter, watch::Sender<Option<Box<Delivery>>>>>,
+    stderr: Tail,
 }
 
 impl Shared {
-    /// Why the node is gone, as far as is known.
-    pub(crate) fn exited(&self) -> Error {
-        let closed = lock(&self.channel).closed().cloned();
-        closed.unwrap_or_else(|| Error::Exited { status: None, stderr_tail: self.stderr.quote() })
+    /// Why nothing can be asked any more, if that is so.
+    pub(crate) fn closed(&self) -> Option<Error> {
+        lock(&self.channel).closed().cloned()
     }
 
     /// Tells all who wait, and whoever comes later. Only the first call counts.
     pub(crate) fn close(&self, error: Error) {
-        let waiters = lock(&self.channel).fail_all(error);
-        let error = self.exited();
+        let waiters = lock(&self.channel).fail_all(error.clone());
         for waiter in waiters {
             // Whoever asked may not wait any more.
             let _ = waiter.answer.send(Err(error.clone()));
         }
     }
+
+    /// What the end of the process means.
+    pub(crate) fn failure(&self, status: Option<ExitStatus>) -> Failure {
+        let exited = || Error::Exited { status, stderr_tail: self.stderr.quote() };
+        Failure { error: self.closed().unwrap_or_else(exited), status, stderr_tail: self.stderr.quote() }
+    }
+}
+
+/// Why a process is gone, or did not even come.
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) status: Option<ExitStatus>,
+    pub(crate) stderr_tail: String,
 }
 
 /// A node's process, from its start to its end. Dropped, it is killed.
@@ -79,6 +104,8 @@ pub(crate) struct Child {
     pub(crate) shared: Arc<Shared>,
     /// Gone once the node was told to shut down; the last sender closes the child's stdin.
     lines: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
+    /// Requests for whose answers nobody waits any more.
+    given_up: mpsc::Sender<Id>,
     ready: watch::Receiver<Option<Box<Ready>>>,
     process: Process,
 }
@@ -87,23 +114,19 @@ pub(crate) struct Child {
 pub(crate) type End = JoinHandle<Option<ExitStatus>>;
 
 impl Child {
-    pub(crate) fn start(
-        process: Process,
-        pipes: Pipes,
-        sink: Sink,
-        write_timeout: Duration,
-    ) -> (Arc<Child>, End) {
-        let stderr = Tail::default();
-        let drained = stderr.drain(pipes.stderr);
+    pub(crate) fn start(process: Process, pipes: Pipes, stderr: Tail, ties: &Ties) -> (Arc<Child>, End) {
+        let drained = stderr.drain(pipes.stderr, ties.on_stderr.clone());
         let shared = Arc::new(Shared { channel: Mutex::new(Channel::new()), stderr });
         let (lines, queue) = mpsc::channel(QUEUED_LINES);
-        let writer = Writer { shared: Arc::clone(&shared), kill: process.killer(), write_timeout };
-        tokio::spawn(writer.run(pipes.stdin, queue));
+        let (given_up, targets) = mpsc::channel(MAX_PENDING);
+        let (kill, write_timeout) = (process.killer(), ties.write_timeout);
+        let writer = Writer { shared: Arc::clone(&shared), kill: kill.clone(), write_timeout };
+        tokio::spawn(writer.run(pipes.stdin, queue, targets));
         let (told, ready) = watch::channel(None);
-        let reader = Reader { shared: Arc::clone(&shared), sink, ready: told, finished: false };
-        let end = tokio::spawn(reader.run(pipes.stdout, process.exit(), process.killer(), drained));
-        let child = Child { shared, lines: Mutex::new(Some(lines)), ready, process };
-        (Arc::new(child), end)
+        let (sink, wanted) = (ties.sink.clone(), Arc::clone(&ties.wanted));
+        let reader = Reader { shared: Arc::clone(&shared), sink, wanted, ready: told, finished: false };
+        let end = tokio::spawn(reader.run(pipes.stdout, process.exit(), kill, drained));
+        (Arc::new(Child { shared, lines: Mutex::new(Some(lines)), given_up, ready, process }), end)
     }
 
     /// The process's id.
@@ -113,76 +136,133 @@ impl Child {
 
     /// Has the node listen, and waits until it is ready and of a version that this crate speaks.
     pub(crate) async fn connect(
-        &self,
+        self: &Arc<Self>,
         connect: Connect,
-        end: &mut End,
-        program: &PathBuf,
+        program: &Path,
         waited: Duration,
     ) -> Result<Ready, Error> {
         let ready = async {
-            self.ask(Command::Connect(connect), false, None).await?;
+            self.ask(&Command::Connect(connect)).await?;
             let mut ready = self.ready.clone();
-            let ready = ready.wait_for(Option::is_some).await;
-            ready.ok().and_then(|ready| ready.as_deref().cloned()).ok_or_else(|| self.shared.exited())
+            let ready =
+                ready.wait_for(Option::is_some).await.ok().and_then(|ready| ready.as_deref().cloned());
+            ready.ok_or_else(|| self.shared.failure(None).error)
         };
-        let exited = |status| Error::Exited { status, stderr_tail: self.shared.stderr.quote() };
-        let ready = tokio::select! {
-            ready = timeout(waited, ready) => {
-                let late = || Error::NotReady { waited, stderr_tail: self.shared.stderr.quote() };
-                ready.map_err(|_| late())??
-            }
-            ended = end => return Err(exited(ended.ok().flatten())),
-        };
+        let late = |_| Error::NotReady { waited, stderr_tail: self.shared.stderr.quote() };
+        let ready = timeout(waited, ready).await.map_err(late)??;
         if ready.protocol != PROTOCOL_VERSION || series(&ready.version) != series(env!("CARGO_PKG_VERSION")) {
             let Ready { version, protocol, .. } = ready;
-            return Err(Error::VersionMismatch { program: program.clone(), version, protocol });
+            return Err(Error::VersionMismatch { program: program.to_owned(), version, protocol });
         }
         Ok(ready)
     }
 
-    /// Asks, and waits for the answer. The future may be dropped at any time, which does not take the command back; but a
-    /// `discover` ends with it.
-    pub(crate) async fn ask(
-        &self,
-        command: Command,
+    /// Puts a command on its way. Nothing: the process is gone, and nothing was sent.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        command: &Command,
         tracks: bool,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<Answered, Error> {
+        permit: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Option<Pending>, Error> {
         let lines = lock(&self.lines).clone().ok_or(Error::ShutDown)?;
-        let slot = lines.reserve().await.map_err(|_| self.shared.exited())?;
-        let ends_with_its_caller = matches!(command, Command::Discover(_));
+        let Ok(slot) = lines.reserve().await else { return Ok(None) };
         let (told, answer) = oneshot::channel();
-        let id = {
-            // Sent under the lock, so that ids go out in order.
-            let mut channel = lock(&self.shared.channel);
-            let waiter = Waiter { answer: told, tracks, _permit: permit };
-            let (id, line) = channel.request(command, waiter)?;
-            slot.send(line);
-            id
-        };
-        drop(lines);
-        let mut search = Search { child: self, id: ends_with_its_caller.then_some(id) };
-        let answered = answer.await.unwrap_or_else(|_| Err(self.shared.exited()));
-        search.id = None;
-        answered
+        let leaves = Wanted::concerns(command).then(|| command.clone());
+        // Sent under the lock, so that ids go out in order.
+        let mut channel = lock(&self.shared.channel);
+        if channel.closed().is_some() {
+            return Ok(None);
+        }
+        let waiter = Waiter { answer: told, tracks, leaves, _permit: permit.take() };
+        let (id, line) = channel.request(command.clone(), waiter)?;
+        slot.send(line);
+        let search = matches!(command, Command::Discover(_)).then_some(id);
+        Ok(Some(Pending { child: Arc::clone(self), answer, search }))
     }
 
-    /// Asks for something without waiting, if there is room for it.
-    fn mention(&self, command: Command) {
-        let Some(lines) = lock(&self.lines).clone() else { return };
-        let Ok(slot) = lines.try_reserve() else { return };
-        let (answer, _) = oneshot::channel();
-        let waiter = Waiter { answer, tracks: false, _permit: None };
-        if let Ok((_, line)) = lock(&self.shared.channel).request(command, waiter) {
-            slot.send(line);
+    /// Asks for something that no caller waits for.
+    pub(crate) async fn ask(self: &Arc<Self>, command: &Command) -> Result<(), Error> {
+        match self.begin(command, false, &mut None).await? {
+            Some(pending) => pending.answered().await.map(drop),
+            None => Err(self.shared.failure(None).error),
         }
     }
 
-    /// Asks the process to finish and end; makes it end if it does not.
-    pub(crate) async fn shut_down(&self, grace: Grace) -> Option<ExitStatus> {
+    /// Waits for `work`, or for the end of the process, if that comes first. A process that fails at it is ended.
+    pub(crate) async fn until_end<T>(
+        &self,
+        end: &mut End,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Failure> {
+        let error = tokio::select! {
+            done = work => match done {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            },
+            ended = &mut *end => return Err(self.shared.failure(ended.ok().flatten())),
+        };
+        let stderr_tail = self.shared.stderr.quote();
+        // One that says why it refuses is about to end by itself, with a code that tells whether to try again.
+        let patience = if matches!(error, Error::Command { .. }) { EXIT_GRACE } else { Duration::ZERO };
+        let status = match timeout(patience, &mut *end).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.process.kill();
+                end.await
+            }
+        };
+        Err(Failure { error, status: status.ok().flatten(), stderr_tail })
+    }
+
+    /// What has the process end in good order.
+    pub(crate) fn closer(&self) -> Closer {
         let lines = lock(&self.lines).take();
+        Closer { lines, kill: self.process.killer(), exit: self.process.exit() }
+    }
+}
+
+/// A request that is on its way. Dropped, it does not take the command back; but a search ends.
+pub(crate) struct Pending {
+    child: Arc<Child>,
+    answer: oneshot::Receiver<Result<Answered, Error>>,
+    search: Option<Id>,
+}
+
+impl Pending {
+    pub(crate) async fn answered(mut self) -> Result<Answered, Error> {
+        let answered =
+            (&mut self.answer).await.unwrap_or_else(|_| Err(self.child.shared.failure(None).error));
+        self.search = None;
+        answered
+    }
+
+    /// Where to find out why an outcome does not come.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.child.shared)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(target) = self.search.take() {
+            // There is room for as many as can be pending; a writer that is stuck nevertheless will not write it either.
+            let _ = self.child.given_up.try_send(target);
+        }
+    }
+}
+
+/// Ends a process. It keeps neither that nor the node, whose last handle may be dropped meanwhile.
+pub(crate) struct Closer {
+    lines: Option<mpsc::Sender<Vec<u8>>>,
+    kill: Killer,
+    exit: Exit,
+}
+
+impl Closer {
+    /// Asks the process to finish and end; makes it end if it does not.
+    pub(crate) async fn run(mut self, grace: Grace) {
         let drained = timeout(grace.drain, async {
-            if let Some(lines) = lines {
+            if let Some(lines) = self.lines.take() {
                 // The end of its input says the same to most nodes, but not to one that outlives its parent.
                 let mut line = Vec::new();
                 let request = Request { id: None, command: Command::Shutdown(Shutdown {}) };
@@ -190,21 +270,14 @@ impl Child {
                 // A node that does not take it has ended, or will be made to.
                 let _ = lines.send(line).await;
             }
-            self.process.exit().wait().await
+            self.exit.wait().await
         });
         if drained.await.is_err() {
-            self.process.terminate();
-            if timeout(grace.terminate, self.process.exit().wait()).await.is_err() {
-                self.process.kill();
+            self.kill.terminate();
+            if timeout(grace.terminate, self.exit.wait()).await.is_err() {
+                self.kill.kill();
             }
         }
-        self.process.exit().wait().await
-    }
-
-    /// Ends the process at once, and waits until it is gone.
-    pub(crate) async fn kill(&self) {
-        self.process.kill();
-        self.process.exit().wait().await;
     }
 }
 
@@ -214,42 +287,46 @@ fn series(version: &str) -> Vec<&str> {
     version.split('.').take(parts).collect()
 }
 
-/// A `discover` that is cancelled when nobody waits for it any more.
-struct Search<'a> {
-    child: &'a Child,
-    id: Option<Id>,
-}
-
-impl Drop for Search<'_> {
-    fn drop(&mut self) {
-        if let Some(target) = self.id.take() {
-            self.child.mention(Command::Cancel(Cancel { target }));
-        }
-    }
-}
-
 struct Writer {
     shared: Arc<Shared>,
-    kill: crate::process::Killer,
+    kill: Killer,
     write_timeout: Duration,
 }
 
 impl Writer {
     /// Writes lines until every sender of them is gone, then closes the child's stdin. A child that does not read is killed.
-    async fn run(self, mut stdin: ChildStdin, mut lines: mpsc::Receiver<Vec<u8>>) {
-        while let Some(mut chunk) = lines.recv().await {
+    async fn run(
+        self,
+        mut stdin: ChildStdin,
+        mut lines: mpsc::Receiver<Vec<u8>>,
+        mut given_up: mpsc::Receiver<Id>,
+    ) {
+        let cancel = |target| lock(&self.shared.channel).cancel(target).unwrap_or_default();
+        loop {
+            let mut chunk = tokio::select! {
+                biased;
+                line = lines.recv() => match line {
+                    Some(line) => line,
+                    None => return,
+                },
+                Some(target) = given_up.recv() => cancel(target),
+            };
             while chunk.len() < CHUNK_BYTES {
-                let Ok(line) = lines.try_recv() else { break };
-                chunk.extend_from_slice(&line);
+                let more = lines.try_recv().or_else(|_| given_up.try_recv().map(cancel));
+                let Ok(more) = more else { break };
+                chunk.extend_from_slice(&more);
             }
-            match timeout(self.write_timeout, stdin.write_all(&chunk)).await {
-                Ok(Ok(())) => {}
-                // The reader finds out how the process ended.
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    self.shared.close(Error::WriteTimeout { waited: self.write_timeout });
-                    self.kill.kill();
-                    return;
+            let mut rest = chunk.as_slice();
+            while !rest.is_empty() {
+                match timeout(self.write_timeout, stdin.write(rest)).await {
+                    Ok(Ok(written)) => rest = &rest[written..],
+                    // The reader finds out how the process ended.
+                    Ok(Err(_)) => return,
+                    Err(_) => {
+                        self.shared.close(Error::WriteTimeout { waited: self.write_timeout });
+                        self.kill.kill();
+                        return;
+                    }
                 }
             }
         }
@@ -260,6 +337,7 @@ impl Writer {
 struct Reader {
     shared: Arc<Shared>,
     sink: Sink,
+    wanted: Arc<Mutex<Wanted>>,
     ready: watch::Sender<Option<Box<Ready>>>,
     finished: bool,
 }
@@ -269,8 +347,8 @@ impl Reader {
         mut self,
         stdout: ChildStdout,
         mut exit: Exit,
-        kill: crate::process::Killer,
-        stderr: JoinHandle<()>,
+        kill: Killer,
+        mut stderr: JoinHandle<()>,
     ) -> Option<ExitStatus> {
         self.read(stdout, exit.clone()).await;
         if timeout(EXIT_GRACE, exit.wait()).await.is_err() {
@@ -279,7 +357,9 @@ impl Reader {
         }
         let status = exit.wait().await;
         // Its last words may still be on their way.
-        let _ = timeout(EXIT_GRACE, stderr).await;
+        if timeout(EXIT_GRACE, &mut stderr).await.is_err() {
+            stderr.abort();
+        }
         self.finished = true;
         status
     }
@@ -293,7 +373,6 @@ impl Reader {
         });
         loop {
             tokio::select! {
-                biased;
                 read = stdout.read(&mut buffer) => match read {
                     // A last line without newline was cut off by the end: nobody can tell what it was.
                     Ok(0) | Err(_) => return,
@@ -327,19 +406,23 @@ impl Reader {
                 let answered = reply.map(|Reply { answer, found }| {
                     let accepted = answer.delivery.as_deref() == Some("accepted");
                     let mail = answer.message_id.clone().filter(|_| waiter.tracks && accepted);
-                    let delivery = mail.map(|message_id| {
-                        let (told, delivery) = oneshot::channel();
+                    let outcome = mail.map(|message_id| {
+                        let (told, outcome) = watch::channel(None);
                         channel.track(message_id, told);
-                        delivery
+                        outcome
                     });
-                    Answered { answer, found, delivery }
+                    // Here, and not by whoever asked, who may not wait any more, or be late.
+                    if let Some(command) = waiter.leaves {
+                        lock(&self.wanted).carried_out(command);
+                    }
+                    Answered { answer, found, outcome }
                 });
                 // Whoever asked may not wait any more.
                 let _ = waiter.answer.send(answered);
             }
             Incoming::Delivery(waiter, delivery) => {
                 // Whoever sent the mail may not care any more.
-                let _ = waiter.send(delivery);
+                let _ = waiter.send(Some(delivery));
             }
             Incoming::Kept => {}
             Incoming::Event(event) => {

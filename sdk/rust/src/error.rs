@@ -4,7 +4,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_node_protocol::{Delivery, ErrorCode, MAX_LINE_BYTES};
+use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, MAX_LINE_BYTES};
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum Error {
         waited: Duration,
     },
     /// The node's process ended, and is not started again.
-    #[error("the node ended ({}); its last words: {stderr_tail:?}", told(*status))]
+    #[error("the node ended ({}){}", told(*status), quoted(stderr_tail))]
     Exited {
         /// How, if that is known.
         status: Option<ExitStatus>,
@@ -42,7 +42,7 @@ pub enum Error {
         stderr_tail: String,
     },
     /// The node's process ended before it had answered. Nothing was sent again: it may have been carried out, or not.
-    #[error("the node ended ({}) and is started again; its last words: {stderr_tail:?}", told(*status))]
+    #[error("the node ended ({}) and is started again{}", told(*status), quoted(stderr_tail))]
     Restarted {
         /// How, if that is known.
         status: Option<ExitStatus>,
@@ -62,7 +62,7 @@ pub enum Error {
         waited: Duration,
     },
     /// The node did not say `ready` in time.
-    #[error("the node was not ready within {waited:?}; its last words: {stderr_tail:?}")]
+    #[error("the node was not ready within {waited:?}{}", quoted(stderr_tail))]
     NotReady {
         /// How long was waited.
         waited: Duration,
@@ -136,7 +136,12 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::Command { code, .. } => code.as_str(),
-            Error::Undelivered(delivery) => delivery.code.unwrap_or(ErrorCode::Expired).as_str(),
+            Error::Undelivered(delivery) => match (delivery.code, delivery.state) {
+                (Some(code), _) => code.as_str(),
+                (None, DeliveryState::Rejected) => "REJECTED",
+                (None, DeliveryState::Failed) => "FAILED",
+                (None, _) => "EXPIRED",
+            },
             Error::Timeout { .. } => "TIMEOUT",
             Error::Exited { .. } => "SIDECAR_EXITED",
             Error::Restarted { .. } => "SIDECAR_RESTARTED",
@@ -181,4 +186,11 @@ impl Error {
 
 fn told(status: Option<ExitStatus>) -> String {
     status.map_or_else(|| "status unknown".to_owned(), |status| status.to_string())
+}
+
+fn quoted(stderr_tail: &str) -> String {
+    match stderr_tail.trim() {
+        "" => String::new(),
+        words => format!("; its last words: {words:?}"),
+    }
 }

@@ -1,10 +1,11 @@
 //! What a program is told unasked.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -12,7 +13,6 @@ use p2p_node_protocol::{
     Answer, Closing, Delivery, ErrorEvent, Event as Told, Log, Message, Overflow, PeerConnected,
     PeerDiscovered, PeerLost, Ready,
 };
-use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::process::lock;
@@ -45,7 +45,9 @@ pub enum Event {
     Closing(Closing),
     /// The process ended, and is started again.
     Restarting {
-        /// How it ended, if that is known.
+        /// Why, for a person.
+        reason: String,
+        /// How it ended, if there was a process and that is known.
         status: Option<ExitStatus>,
         /// The pause before that.
         delay: Duration,
@@ -56,7 +58,7 @@ pub enum Event {
     Restarted {
         /// As in `Restarting`.
         attempt: u32,
-        /// Since the process ended.
+        /// Since there was a process that was ready.
         downtime: Duration,
         /// What the new process said.
         ready: Box<Ready>,
@@ -95,62 +97,163 @@ impl Event {
 
 /// Where events go, from every process of a node in turn.
 #[derive(Clone)]
-pub(crate) struct Sink {
-    events: Arc<Mutex<Option<mpsc::Sender<Event>>>>,
-    dropped: Arc<AtomicU64>,
+pub(crate) struct Sink(Arc<Mutex<Queue>>);
+
+/// Events on their way from the pipe to the program.
+struct Queue {
+    events: VecDeque<Event>,
+    buffer: usize,
+    dropped: u64,
+    /// Nothing comes any more, or nobody takes it.
+    closed: bool,
+    waker: Option<Waker>,
 }
 
 impl Sink {
     /// A sink, and the end at which a program takes what goes in: at most `buffer` events.
     pub(crate) fn new(buffer: usize) -> (Sink, Events) {
-        let (events, receiver) = mpsc::channel(buffer);
-        let dropped = Arc::<AtomicU64>::default();
-        let sink = Sink { events: Arc::new(Mutex::new(Some(events))), dropped: Arc::clone(&dropped) };
-        (sink, Events { receiver, dropped })
+        let queue = Queue { events: VecDeque::new(), buffer, dropped: 0, closed: false, waker: None };
+        let queue = Arc::new(Mutex::new(queue));
+        (Sink(Arc::clone(&queue)), Events(queue))
     }
 
-    /// Hands over an event; one that finds the buffer full is counted. Never waits.
+    /// Hands over an event. When there is no room the oldest goes, and is counted: what became of the node is always told.
     pub(crate) fn tell(&self, event: Event) {
-        let sender = lock(&self.events);
-        let sent = sender.as_ref().map(|events| events.try_send(event));
-        if matches!(sent, Some(Err(mpsc::error::TrySendError::Full(_)))) {
-            self.drop_one();
+        let mut queue = lock(&self.0);
+        if queue.closed {
+            return;
         }
+        if queue.events.len() >= queue.buffer {
+            queue.events.pop_front();
+            queue.dropped += 1;
+        }
+        queue.events.push_back(event);
+        wake(queue);
     }
 
-    /// Something was lost.
+    /// Something could not be read.
     pub(crate) fn drop_one(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
+        lock(&self.0).dropped += 1;
     }
 
-    /// Nothing comes any more.
-    pub(crate) fn close(&self) {
-        lock(&self.events).take();
+    /// Nothing comes any more after this, the last event.
+    pub(crate) fn close(&self, last: Event) {
+        self.tell(last);
+        let mut queue = lock(&self.0);
+        queue.closed = true;
+        wake(queue);
+    }
+}
+
+/// Wakes whoever waits, who may run at once: not while the queue is locked.
+fn wake(mut queue: MutexGuard<'_, Queue>) {
+    let waker = queue.waker.take();
+    drop(queue);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
 /// What the node tells unasked. Dropped, it lets go of all that is still to come.
-pub struct Events {
-    receiver: mpsc::Receiver<Event>,
-    dropped: Arc<AtomicU64>,
-}
+pub struct Events(Arc<Mutex<Queue>>);
 
 impl Events {
     /// The next event; `None` when the node is gone and every event was taken. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        self.receiver.recv().await
+        poll_fn(|context| self.poll(context)).await
     }
 
-    /// How many events were lost so far: they found the buffer full, or could not be read.
+    /// How many events were lost so far: the oldest when there was no room for a new one, and lines that could not be read.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        lock(&self.0).dropped
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<Option<Event>> {
+        let mut queue = lock(&self.0);
+        match queue.events.pop_front() {
+            Some(event) => Poll::Ready(Some(event)),
+            None if queue.closed => Poll::Ready(None),
+            None => {
+                queue.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 }
 
 impl Stream for Events {
     type Item = Event;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.receiver.poll_recv(context)
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll(context)
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.0);
+        queue.closed = true;
+        queue.events.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+
+    fn crashes(crashes: usize) -> Event {
+        Event::Unhealthy { crashes }
+    }
+
+    async fn rest(mut events: Events) -> Vec<usize> {
+        let mut rest = Vec::new();
+        while let Some(Event::Unhealthy { crashes }) = events.next().await {
+            rest.push(crashes);
+        }
+        rest
+    }
+
+    #[tokio::test]
+    async fn when_there_is_no_room_the_oldest_goes() {
+        let (sink, events) = Sink::new(3);
+        (0..10).for_each(|number| sink.tell(crashes(number)));
+        assert_eq!(events.dropped(), 7);
+        sink.close(crashes(10));
+        sink.tell(crashes(11));
+        assert_eq!((events.dropped(), rest(events).await), (8, vec![8, 9, 10]));
+    }
+
+    #[tokio::test]
+    async fn nobody_keeps_what_nobody_takes() {
+        let (sink, events) = Sink::new(3);
+        drop(events);
+        sink.tell(crashes(1));
+        assert!(lock(&sink.0).events.is_empty());
+    }
+
+    #[test]
+    fn whoever_waits_is_woken_by_an_event_and_by_the_end() {
+        struct Counter(std::sync::atomic::AtomicU32);
+        impl Wake for Counter {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let counter = Arc::new(Counter(0.into()));
+        let waker = Arc::clone(&counter).into();
+        let mut context = Context::from_waker(&waker);
+        let woken = || counter.0.load(std::sync::atomic::Ordering::Relaxed);
+        let (sink, mut events) = Sink::new(3);
+        assert!(Pin::new(&mut events).poll_next(&mut context).is_pending());
+        sink.tell(crashes(1));
+        assert_eq!(woken(), 1);
+        assert!(Pin::new(&mut events).poll_next(&mut context).is_ready());
+        assert!(Pin::new(&mut events).poll_next(&mut context).is_pending());
+        sink.close(crashes(2));
+        assert_eq!(woken(), 2);
+        assert!(matches!(Pin::new(&mut events).poll_next(&mut context), Poll::Ready(Some(_))));
+        assert!(matches!(Pin::new(&mut events).poll_next(&mut context), Poll::Ready(None)));
     }
 }

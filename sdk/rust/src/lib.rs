@@ -6,13 +6,17 @@ mod child;
 mod client;
 mod error;
 mod events;
+mod mail;
 mod process;
+mod supervise;
 mod supervisor;
+mod wanted;
 
 pub use builder::Builder;
-pub use client::{Grace, Node, Published, SentMail};
+pub use client::{Grace, Node};
 pub use error::Error;
 pub use events::{Event, Events};
+pub use mail::{Bytes, Options, Payload, Published, SentMail};
 pub use p2p_node_protocol::{
     Answer, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState, Discover, Encoding, ErrorCode,
     ErrorEvent, Id, Level, Limits, Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost, Priority,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -44,9 +45,13 @@ impl Process {
         let child = Arc::new(Mutex::new(child));
         let (exited, exit) = watch::channel(None);
         let process = Process { child: Arc::clone(&child), group, exit: Exit(exit) };
-        thread::Builder::new()
-            .name("p2p-node reaper".to_owned())
-            .spawn(move || reap(&child, group, &exited))?;
+        let reaper = thread::Builder::new().name("p2p-node reaper".to_owned());
+        if let Err(error) = reaper.spawn(move || reap(&child, group, &exited)) {
+            process.kill();
+            // Nobody else does, and a process that was killed is quick to end.
+            let _ = lock(&process.child).wait();
+            return Err(error);
+        }
         let pipes = Pipes {
             stdin: ChildStdin::from_std(stdin.expect("stdin was asked for"))?,
             stdout: ChildStdout::from_std(stdout.expect("stdout was asked for"))?,
@@ -70,28 +75,25 @@ impl Process {
         Killer { child: Arc::clone(&self.child), group: self.group }
     }
 
-    /// Asks the process and its children to end.
-    pub(crate) fn terminate(&self) {
-        self.signal(Signal::TERM);
-    }
-
     /// Ends the process and its children.
     pub(crate) fn kill(&self) {
-        self.signal(Signal::KILL);
-    }
-
-    fn signal(&self, signal: Signal) {
-        self.killer().signal(signal);
+        self.killer().kill();
     }
 }
 
 /// Ends a process.
+#[derive(Clone)]
 pub(crate) struct Killer {
     child: Arc<Mutex<Child>>,
     group: Pid,
 }
 
 impl Killer {
+    /// Asks the process and its children to end.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Ends the process and its children, unless it has ended.
     pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
@@ -127,6 +129,11 @@ fn reap(child: &Mutex<Child>, pid: Pid, exited: &watch::Sender<Option<ExitStatus
 pub(crate) struct Exit(watch::Receiver<Option<ExitStatus>>);
 
 impl Exit {
+    /// How the process ended, if it has.
+    pub(crate) fn status(&self) -> Option<ExitStatus> {
+        *self.0.borrow()
+    }
+
     /// Waits until the process has ended and is reaped. `None`: the system does not tell how it ended, which happens
     /// when the embedding program ignores SIGCHLD.
     pub(crate) async fn wait(&mut self) -> Option<ExitStatus> {
@@ -137,18 +144,25 @@ impl Exit {
     }
 }
 
+/// What a program does with what a node writes to stderr.
+pub(crate) type OnStderr = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
 /// The end of what a child wrote to stderr.
 #[derive(Clone, Default)]
 pub(crate) struct Tail(Arc<Mutex<VecDeque<u8>>>);
 
 impl Tail {
     /// Reads `stderr` to its end, whoever looks at it: a child whose stderr is full would stop.
-    pub(crate) fn drain(&self, mut stderr: ChildStderr) -> JoinHandle<()> {
+    pub(crate) fn drain(&self, mut stderr: ChildStderr, hook: Option<OnStderr>) -> JoinHandle<()> {
         let tail = self.clone();
         tokio::spawn(async move {
             let mut buffer = vec![0; 8 * 1024];
             while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
                 tail.push(&buffer[..length]);
+                if let Some(hook) = &hook {
+                    // A panic there was told on stderr, and must not stop the child.
+                    let _ = catch_unwind(AssertUnwindSafe(|| hook(&buffer[..length])));
+                }
             }
         })
     }

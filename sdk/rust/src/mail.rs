@@ -1,0 +1,131 @@
+//! What is sent, and what became of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p_node_protocol::{Answer, Delivery, DeliveryState, Encoding, Priority, Route, Send, encode_base64};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::Error;
+use crate::channel::MAX_TRACKED;
+use crate::child::{Answered, Outcome, Shared};
+
+/// What can be sent: anything that serde can write as JSON, and [`Bytes`].
+pub trait Payload {
+    /// As it stands in the line.
+    ///
+    /// # Errors
+    /// [`Error::Data`].
+    #[doc(hidden)]
+    fn to_data(&self) -> Result<(Box<RawValue>, Option<Encoding>), Error>;
+}
+
+impl<T: Serialize + ?Sized> Payload for T {
+    fn to_data(&self) -> Result<(Box<RawValue>, Option<Encoding>), Error> {
+        let data = to_raw_value(self).map_err(|error| Error::Data(Arc::new(error)))?;
+        Ok((data, None))
+    }
+}
+
+/// Bytes that are no JSON. The receiver gets them with [`Message::bytes`](crate::Message::bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Payload for Bytes<'_> {
+    fn to_data(&self) -> Result<(Box<RawValue>, Option<Encoding>), Error> {
+        let (data, _) = encode_base64(self.0).to_data()?;
+        Ok((data, Some(Encoding::Base64)))
+    }
+}
+
+/// What may be said of a message beside its recipient and data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What the message is, for the receiving agent, at most 64 bytes.
+    pub kind: Option<String>,
+    /// How urgent it is.
+    pub priority: Option<Priority>,
+    /// How long to keep trying: 1 ms to 7 days.
+    pub ttl: Option<Duration>,
+    /// Which way mail goes; without meaning for topics.
+    pub route: Option<Route>,
+    /// Message id that this one answers, at most 128 bytes.
+    pub reply_to: Option<String>,
+    /// Name of the conversation, at most 128 bytes.
+    pub conversation_id: Option<String>,
+}
+
+impl Options {
+    /// A message to nobody yet.
+    pub(crate) fn send(self, data: &(impl Payload + ?Sized)) -> Result<Send, Error> {
+        let Options { kind, priority, ttl, route, reply_to, conversation_id } = self;
+        // What is too long for the field is too long for the node.
+        let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let (data, encoding) = data.to_data()?;
+        let topic = None;
+        Ok(Send {
+            peer_id: None,
+            topic,
+            data,
+            kind,
+            priority,
+            ttl_ms,
+            route,
+            reply_to,
+            conversation_id,
+            encoding,
+        })
+    }
+}
+
+/// Mail that the node has accepted. Its delivery is told here alone; dropped, it is told nowhere.
+#[derive(Clone)]
+pub struct SentMail {
+    /// Names the message across the network.
+    pub message_id: String,
+    outcome: Outcome,
+    shared: Arc<Shared>,
+}
+
+impl SentMail {
+    pub(crate) fn new(answered: Answered, shared: Arc<Shared>) -> Result<Self, Error> {
+        let message_id = message_id(&answered.answer)?;
+        let unclear = "the answer to a mail does not say that it was accepted";
+        let outcome = answered.outcome.ok_or_else(|| Error::Contract(unclear.to_owned()))?;
+        Ok(SentMail { message_id, outcome, shared })
+    }
+
+    /// Waits until the recipient's node has signed for it, for as long as the mail lives. May be called any number of times.
+    ///
+    /// # Errors
+    /// [`Error::Undelivered`] when it did not arrive; [`Error::Restarted`] or [`Error::Exited`] when the node's process ended before it
+    /// could tell; [`Error::TooMany`] when 65,536 other mails were under way when it was accepted:
+    /// [`Event::Delivery`](crate::Event::Delivery) tells then.
+    pub async fn delivered(&self) -> Result<Delivery, Error> {
+        let mut outcome = self.outcome.clone();
+        let delivery = outcome.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
+        match delivery {
+            Some(delivery) if delivery.state == DeliveryState::Delivered => Ok(*delivery),
+            Some(delivery) => Err(Error::Undelivered(delivery)),
+            None => {
+                let many = Error::TooMany { what: "mails", limit: MAX_TRACKED };
+                Err(self.shared.closed().unwrap_or(many))
+            }
+        }
+    }
+}
+
+/// A broadcast that the node has accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Names the message across the network.
+    pub message_id: String,
+    /// Subscribers that it went to at once; with none, the node holds it for a while.
+    pub peers: usize,
+}
+
+pub(crate) fn message_id(answer: &Answer) -> Result<String, Error> {
+    let id = answer.message_id.clone();
+    id.ok_or_else(|| Error::Contract("the answer to `send` has no messageId".to_owned()))
+}

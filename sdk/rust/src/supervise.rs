@@ -1,0 +1,354 @@
+//! What is behind the handles: the process of the moment, and the task that has another take its place when it ends.
+
+use std::process::{Command as Program, ExitStatus};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use p2p_node_protocol::{Connect, Ready};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep};
+
+use crate::Error;
+use crate::builder::Settings;
+use crate::channel::MAX_PENDING;
+use crate::child::{Child, End, Failure, Ties};
+use crate::events::{Event, Events, Sink};
+use crate::process::{Exit, Killer, Process, Tail, lock};
+use crate::supervisor::Supervisor;
+
+/// Makes the command of a process, given the key of an agent that has none.
+pub(crate) type MakeCommand = Box<dyn Fn(&str) -> Program + Send + Sync>;
+
+/// What the handles of a node share. Dropped with the last of them, it ends the process at once, with or without a runtime.
+pub(crate) struct Inner {
+    pub(crate) launch: Arc<Launch>,
+    pub(crate) state: watch::Sender<State>,
+    /// What the process said when it was ready last.
+    pub(crate) ready: Mutex<Ready>,
+    /// One permit for each request that may be outstanding.
+    pub(crate) permits: Arc<Semaphore>,
+    /// Whether the node was told to shut down.
+    pub(crate) closing: watch::Sender<bool>,
+}
+
+/// Whether there is a process to talk to.
+pub(crate) enum State {
+    Up(Arc<Child>),
+    Down,
+    Gone(Error),
+}
+
+impl Inner {
+    pub(crate) async fn open(
+        settings: Settings,
+        make_command: MakeCommand,
+    ) -> Result<(Arc<Inner>, Events), Error> {
+        let (sink, events) = Sink::new(settings.event_buffer);
+        let ties = Ties {
+            sink,
+            wanted: Arc::default(),
+            write_timeout: settings.write_timeout,
+            on_stderr: settings.on_stderr.clone(),
+        };
+        let mut supervisor = Supervisor::new(settings.restart);
+        let (current, ephemeral_key) = (Mutex::default(), random_key());
+        let launch = Arc::new(Launch { settings, make_command, ephemeral_key, ties, current });
+        let port = launch.settings.connect.port;
+        let Started { child, end, ready } = launch.start(port).await.map_err(|failure| failure.error)?;
+        let epoch = Instant::now();
+        supervisor.ready(Duration::ZERO);
+        let inner = Arc::new(Inner {
+            launch: Arc::clone(&launch),
+            state: watch::Sender::new(State::Up(Arc::clone(&child))),
+            ready: Mutex::new(ready),
+            permits: Arc::new(Semaphore::new(MAX_PENDING)),
+            closing: watch::Sender::new(false),
+        });
+        let (node, closing) = (Arc::downgrade(&inner), inner.closing.subscribe());
+        let supervision = Supervision { node, launch, supervisor, closing, epoch };
+        tokio::spawn(supervision.run(child, end));
+        Ok((inner, events))
+    }
+
+    /// The process to talk to, when there is one that is not `gone`.
+    pub(crate) async fn up(&self, gone: Option<&Arc<Child>>) -> Result<Arc<Child>, Error> {
+        if *self.closing.borrow() {
+            return Err(Error::ShutDown);
+        }
+        let mut states = self.state.subscribe();
+        let settled = states.wait_for(|state| match state {
+            State::Up(child) => gone.is_none_or(|gone| !Arc::ptr_eq(gone, child)),
+            State::Down => false,
+            State::Gone(_) => true,
+        });
+        // The sender lives as long as `self`.
+        match &*settled.await.map_err(|_| Error::ShutDown)? {
+            State::Up(child) => Ok(Arc::clone(child)),
+            State::Down => Err(Error::ShutDown),
+            State::Gone(error) => Err(error.clone()),
+        }
+    }
+
+    /// The process has ended, and another one will come.
+    fn went_down(&self, failure: &Failure) {
+        let before = self.state.send_replace(State::Down);
+        if let State::Up(child) = before {
+            let (status, stderr_tail) = (failure.status, failure.stderr_tail.clone());
+            child.shared.close(Error::Restarted { status, stderr_tail });
+        }
+    }
+
+    fn came_up(&self, child: Arc<Child>, ready: Ready) {
+        *lock(&self.ready) = ready;
+        self.state.send_replace(State::Up(child));
+        // Whoever told the node to shut down a moment ago saw no process to ask.
+        if *self.closing.borrow() {
+            self.launch.kill();
+        }
+    }
+
+    /// There is no process any more, and will be none. Only the first call counts.
+    fn finish(&self, error: Option<Error>) {
+        let gone = error.clone().unwrap_or(Error::ShutDown);
+        let mut before = None;
+        self.state.send_if_modified(|state| {
+            let first = !matches!(state, State::Gone(_));
+            if first {
+                before = Some(std::mem::replace(state, State::Gone(gone.clone())));
+            }
+            first
+        });
+        self.launch.end();
+        if let Some(State::Up(child)) = &before {
+            child.shared.close(gone);
+        }
+        self.launch.ties.sink.close(Event::Closed { error: error.map(Box::new) });
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.finish(None);
+    }
+}
+
+/// What it takes to start a process.
+pub(crate) struct Launch {
+    pub(crate) settings: Settings,
+    make_command: MakeCommand,
+    ephemeral_key: String,
+    ties: Ties,
+    current: Mutex<Current>,
+}
+
+/// The process of the moment, or the last one.
+#[derive(Default)]
+struct Current {
+    process: Option<(Killer, Exit)>,
+    stderr: Tail,
+    /// Nothing is to be started any more.
+    over: bool,
+}
+
+/// A process that is ready.
+struct Started {
+    child: Arc<Child>,
+    end: End,
+    ready: Ready,
+}
+
+impl Launch {
+    /// A process that is ready; one that does not get there is gone.
+    async fn start(&self, port: Option<u16>) -> Result<Started, Failure> {
+        let program = &self.settings.program;
+        let (process, pipes) =
+            Process::spawn((self.make_command)(&self.ephemeral_key)).map_err(|source| {
+                let error = Error::Spawn { program: program.clone(), source: Arc::new(source) };
+                Failure { error, status: None, stderr_tail: String::new() }
+            })?;
+        let stderr = Tail::default();
+        {
+            let mut current = lock(&self.current);
+            current.process = Some((process.killer(), process.exit()));
+            current.stderr = stderr.clone();
+            if current.over {
+                process.kill();
+            }
+        }
+        let (child, mut end) = Child::start(process, pipes, stderr, &self.ties);
+        let connect = Connect { port, ..self.settings.connect.clone() };
+        let ready = child.connect(connect, program, self.settings.ready_timeout);
+        let ready = child.until_end(&mut end, ready).await?;
+        Ok(Started { child, end, ready })
+    }
+
+    /// A process in the place of one that ended, with all that the program had asked of that.
+    async fn replace(&self, before: &Ready) -> Result<Started, Failure> {
+        let port = port_of(before).or(self.settings.connect.port);
+        let Started { child, mut end, ready } = self.start(port).await?;
+        let commands = lock(&self.ties.wanted).commands();
+        let waited = self.settings.call_timeout;
+        let ask = async {
+            if ready.address != before.address {
+                let (before, now) = (before.address.clone(), ready.address.clone());
+                return Err(Error::IdentityChanged { before, now });
+            }
+            for command in &commands {
+                let late = || Error::Timeout { what: command.name().to_owned(), waited };
+                match tokio::time::timeout(waited, child.ask(command)).await.unwrap_or_else(|_| Err(late())) {
+                    // It was possible once; what is refused now has been told by the node.
+                    Ok(()) | Err(Error::Command { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        child.until_end(&mut end, ask).await?;
+        Ok(Started { child, end, ready })
+    }
+
+    /// How the last process ended, if it has.
+    pub(crate) fn status(&self) -> Option<ExitStatus> {
+        lock(&self.current).process.as_ref().and_then(|(_, exit)| exit.status())
+    }
+
+    /// What the last process wrote to stderr.
+    pub(crate) fn stderr(&self) -> Tail {
+        lock(&self.current).stderr.clone()
+    }
+
+    fn kill(&self) {
+        if let Some((killer, _)) = &lock(&self.current).process {
+            killer.kill();
+        }
+    }
+
+    /// Kills what runs, and whatever is being started.
+    fn end(&self) {
+        lock(&self.current).over = true;
+        self.kill();
+    }
+
+    /// Kills what runs, and waits until it is gone.
+    async fn kill_and_wait(&self) {
+        self.kill();
+        let exit = lock(&self.current).process.as_ref().map(|(_, exit)| exit.clone());
+        if let Some(mut exit) = exit {
+            exit.wait().await;
+        }
+    }
+}
+
+/// The task that has a process take the place of one that ended, again and again, until that is no use, or the node is told to shut
+/// down or is dropped. It does not keep the node.
+struct Supervision {
+    node: Weak<Inner>,
+    launch: Arc<Launch>,
+    supervisor: Supervisor,
+    closing: watch::Receiver<bool>,
+    epoch: Instant,
+}
+
+impl Supervision {
+    async fn run(mut self, child: Arc<Child>, mut end: End) {
+        let mut shared = Arc::clone(&child.shared);
+        drop(child);
+        loop {
+            // Its task ends early with the runtime alone, and then this one does too.
+            let failure = shared.failure((&mut end).await.ok().flatten());
+            let Some(next) = self.next(failure).await else { return };
+            let Some(inner) = self.node.upgrade() else { return };
+            (shared, end) = (Arc::clone(&next.started.child.shared), next.started.end);
+            self.supervisor.ready(self.epoch.elapsed());
+            let ready = next.started.ready;
+            inner.came_up(next.started.child, ready.clone());
+            let (attempt, downtime, ready) = (next.attempt, next.downtime, Box::new(ready));
+            self.launch.ties.sink.tell(Event::Restarted { attempt, downtime, ready });
+        }
+    }
+
+    /// The process after one that failed. Nothing: there is none, and the node is gone.
+    async fn next(&mut self, mut failure: Failure) -> Option<Next> {
+        let since = Instant::now();
+        loop {
+            let inner = self.node.upgrade()?;
+            if *self.closing.borrow() {
+                inner.finish(None);
+                return None;
+            }
+            if matches!(failure.error, Error::VersionMismatch { .. } | Error::IdentityChanged { .. }) {
+                inner.finish(Some(failure.error));
+                return None;
+            }
+            let (status, code) = (failure.status, failure.status.and_then(|status| status.code()));
+            let Some(again) = self.supervisor.ended(code, self.epoch.elapsed(), chance()) else {
+                let stderr_tail = failure.stderr_tail;
+                inner.finish(Some(Error::Exited { status, stderr_tail }));
+                return None;
+            };
+            inner.went_down(&failure);
+            let (attempt, delay, reason) = (again.attempt, again.delay, failure.error.to_string());
+            let sink = &self.launch.ties.sink;
+            sink.tell(Event::Restarting { reason, status, delay, attempt });
+            if again.unhealthy {
+                let crashes = self.launch.settings.restart.map_or(0, |restart| restart.crashes);
+                sink.tell(Event::Unhealthy { crashes });
+            }
+            let before = lock(&inner.ready).clone();
+            drop(inner);
+            let replaced = async {
+                sleep(delay).await;
+                self.launch.replace(&before).await
+            };
+            let replaced = tokio::select! {
+                // It is set, or every handle is dropped.
+                _ = self.closing.wait_for(|closing| *closing) => None,
+                replaced = replaced => Some(replaced),
+            };
+            match replaced {
+                Some(Ok(started)) => return Some(Next { started, attempt, downtime: since.elapsed() }),
+                Some(Err(another)) => failure = another,
+                None => self.launch.kill_and_wait().await,
+            }
+        }
+    }
+}
+
+impl Drop for Supervision {
+    /// Without the runtime nobody would say that the node is gone.
+    fn drop(&mut self) {
+        if let Some(inner) = self.node.upgrade() {
+            let stderr_tail = self.launch.stderr().quote();
+            inner.finish(Some(Error::Exited { status: self.launch.status(), stderr_tail }));
+        }
+    }
+}
+
+struct Next {
+    started: Started,
+    attempt: u32,
+    downtime: Duration,
+}
+
+/// The TCP port that a node listens on.
+fn port_of(ready: &Ready) -> Option<u16> {
+    let after_tcp = |addr: &String| Some(addr.split_once("/tcp/")?.1.split('/').next()?.parse().ok()?);
+    ready.addrs.iter().find_map(after_tcp)
+}
+
+/// A key for an agent that was given none, kept for as long as its node.
+fn random_key() -> String {
+    let mut key = String::from("0x");
+    for _ in 0..4 {
+        // Without randomness nothing on this machine can be trusted to be secret.
+        let word = getrandom::u64().expect("the system has randomness");
+        key.push_str(&format!("{word:016x}"));
+    }
+    key
+}
+
+/// From 0 to 1, by chance.
+fn chance() -> f64 {
+    // Without it the pauses are merely not spread.
+    getrandom::u32().map_or(0.5, |word| f64::from(word) / f64::from(u32::MAX))
+}

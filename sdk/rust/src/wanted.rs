@@ -1,0 +1,94 @@
+//! What has to be asked of a new process, because the one before had carried it out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use p2p_node_protocol::{Command, Subscribe};
+
+/// Bounded by the node, which refuses what is too much: only what it has carried out gets here.
+#[derive(Default)]
+pub(crate) struct Wanted {
+    topics: BTreeSet<String>,
+    standings: BTreeMap<String, Command>,
+}
+
+impl Wanted {
+    /// Whether such a command leaves something behind.
+    pub(crate) fn concerns(command: &Command) -> bool {
+        matches!(
+            command,
+            Command::Subscribe(_)
+                | Command::Unsubscribe(_)
+                | Command::Block(_)
+                | Command::Allow(_)
+                | Command::Unblock(_)
+        )
+    }
+
+    /// To be told of commands in the order in which they were answered.
+    pub(crate) fn carried_out(&mut self, command: Command) {
+        match &command {
+            Command::Subscribe(subscribe) => {
+                self.topics.insert(subscribe.topic.clone());
+            }
+            Command::Unsubscribe(unsubscribe) => {
+                self.topics.remove(&unsubscribe.topic);
+            }
+            Command::Block(block) => {
+                self.standings.insert(subject(&block.peer_id), command);
+            }
+            Command::Allow(allow) => {
+                self.standings.insert(subject(&allow.peer_id), command);
+            }
+            Command::Unblock(unblock) => {
+                self.standings.remove(&subject(&unblock.peer_id));
+            }
+            _ => {}
+        }
+    }
+
+    /// Who is blocked comes first, so that nothing of theirs is heard on a topic.
+    pub(crate) fn commands(&self) -> Vec<Command> {
+        let subscribe = |topic: &String| Command::Subscribe(Subscribe { topic: topic.clone() });
+        self.standings.values().cloned().chain(self.topics.iter().map(subscribe)).collect()
+    }
+}
+
+/// The same agent for every way of writing its address. A PeerId has one.
+fn subject(peer_id: &str) -> String {
+    if peer_id.starts_with("0x") { peer_id.to_ascii_lowercase() } else { peer_id.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_node_protocol::{Allow, Block, Unblock, Unsubscribe};
+
+    use super::*;
+
+    fn told(commands: &[(&str, &str)]) -> Vec<String> {
+        let mut wanted = Wanted::default();
+        for &(name, of) in commands {
+            let (topic, peer_id) = (of.to_owned(), of.to_owned());
+            let command = match name {
+                "subscribe" => Command::Subscribe(Subscribe { topic }),
+                "unsubscribe" => Command::Unsubscribe(Unsubscribe { topic }),
+                "block" => Command::Block(Block { peer_id }),
+                "allow" => Command::Allow(Allow { peer_id }),
+                "unblock" => Command::Unblock(Unblock { peer_id }),
+                other => panic!("{other}"),
+            };
+            assert!(Wanted::concerns(&command));
+            wanted.carried_out(command);
+        }
+        wanted.commands().iter().map(|command| command.name().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_was_taken_back_is_not_asked_for() {
+        assert_eq!(told(&[("subscribe", "t"), ("block", "0xA"), ("subscribe", "t")]), ["block", "subscribe"]);
+        assert_eq!(told(&[("subscribe", "t"), ("unsubscribe", "t")]), [""; 0]);
+        assert_eq!(told(&[("subscribe", "t"), ("unsubscribe", "T")]), ["subscribe"]);
+        assert_eq!(told(&[("block", "0xAB"), ("allow", "0xab")]), ["allow"], "the last word counts");
+        assert_eq!(told(&[("block", "0xAB"), ("unblock", "0xab")]), [""; 0], "one agent, written twice");
+        assert_eq!(told(&[("block", "12D3K"), ("unblock", "12d3k")]), ["block"], "another PeerId");
+    }
+}
