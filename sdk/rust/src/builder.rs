@@ -4,8 +4,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::Error;
-use crate::client::{Node, Settings};
+use crate::client::Node;
 use crate::events::Events;
+use crate::running::Settings;
 use crate::supervisor::Restart;
 
 /// Names the binary when the builder does not.

@@ -1,7 +1,7 @@
 //! One process, the channel to it, and the two tasks between them. The reader never waits for the writer or for whoever takes
 //! events, so that neither side of the pipe can stop the other.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
@@ -116,7 +116,7 @@ impl Child {
         &self,
         connect: Connect,
         end: &mut End,
-        program: &PathBuf,
+        program: &Path,
         waited: Duration,
     ) -> Result<Ready, Error> {
         let ready = async {
@@ -135,7 +135,7 @@ impl Child {
         };
         if ready.protocol != PROTOCOL_VERSION || series(&ready.version) != series(env!("CARGO_PKG_VERSION")) {
             let Ready { version, protocol, .. } = ready;
-            return Err(Error::VersionMismatch { program: program.clone(), version, protocol });
+            return Err(Error::VersionMismatch { program: program.to_owned(), version, protocol });
         }
         Ok(ready)
     }

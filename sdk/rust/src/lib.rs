@@ -7,6 +7,7 @@ mod client;
 mod error;
 mod events;
 mod process;
+mod running;
 mod supervisor;
 
 pub use builder::Builder;
