@@ -12,6 +12,7 @@
 #   early     it exits with code 64 before it is ready, and says why on stderr
 #   crash     it exits with code 70 at the first `send`
 #   deaf      it reads, and neither the end of its input nor SIGTERM ends it
+#   stopping  it reads, and does not end with its input, but with code 4 at SIGTERM
 #   stuck     it does not read at all, and SIGTERM ends it
 #   huge      a line of 3 MiB stands between its lines
 #   split     its lines come in two halves, cut within a character of two bytes
@@ -37,14 +38,17 @@ case $mode in
 early) echo 'the flag --nonsense is unknown' >&2; exit 64 ;;
 stuck) exec sleep 1000 ;;
 deaf) trap '' TERM ;;
+stopping) trap 'exit 4' TERM ;;
 stderr) head -c 1000000 /dev/zero | tr '\0' x >&2; echo ' the last words' >&2 ;;
 esac
 
-while IFS= read -r line || [ "$mode" = deaf ]; do
+lasts() { [ "$mode" = deaf ] || [ "$mode" = stopping ]; }
+
+while IFS= read -r line || lasts; do
     id=${line##*\"id\":}; id=${id%\}}
     case $mode in
     silent) continue ;;
-    deaf) [ -n "$line" ] || { sleep 0.01; continue; } ;;
+    deaf | stopping) [ -n "$line" ] || { sleep 0.01; continue; } ;;
     garbage) say 'a library says hello'; say '[1]'; say ''; say '{"type":"tomorrow"}'; say '{"type":"message","from":7}' ;;
     huge) head -c 3145728 /dev/zero | tr '\0' x; say '' ;;
     esac
@@ -84,7 +88,7 @@ while IFS= read -r line || [ "$mode" = deaf ]; do
         say '{"type":"error","id":'"$target"',"code":"CANCELLED","message":"given up","retryable":false}'
         say '{"type":"result","id":'"$id"',"command":"cancel","cancelled":true}' ;;
     *'"type":"shutdown"'*)
-        [ "$mode" = deaf ] && continue
+        lasts && continue
         say '{"type":"closing","reason":"shutdown"}'
         exit 0 ;;
     *)

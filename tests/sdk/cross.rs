@@ -69,11 +69,8 @@ impl Drop for Agent {
 async fn message(events: &mut Events) -> (String, Value) {
     let look = async {
         loop {
-            match events.next().await.expect("events end too soon") {
-                Event::Message(message) => {
-                    return (message.from, serde_json::from_str(message.data.get()).unwrap());
-                }
-                _ => {}
+            if let Event::Message(message) = events.next().await.expect("events end too soon") {
+                return (message.from, serde_json::from_str(message.data.get()).unwrap());
             }
         }
     };

@@ -8,7 +8,7 @@ mod error;
 mod events;
 mod mail;
 mod process;
-mod supervise;
+mod running;
 mod supervisor;
 mod wanted;
 

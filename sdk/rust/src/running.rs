@@ -1,4 +1,4 @@
-//! What is behind the handles: the process of the moment, and the task that has another take its place when it ends.
+//! A node over all of its processes: the one of the moment, and the task that has another take its place when it ends.
 
 use std::process::{Command as Program, ExitStatus};
 use std::sync::{Arc, Mutex, Weak};
@@ -332,7 +332,7 @@ struct Next {
 
 /// The TCP port that a node listens on.
 fn port_of(ready: &Ready) -> Option<u16> {
-    let after_tcp = |addr: &String| Some(addr.split_once("/tcp/")?.1.split('/').next()?.parse().ok()?);
+    let after_tcp = |addr: &String| addr.split_once("/tcp/")?.1.split('/').next()?.parse().ok();
     ready.addrs.iter().find_map(after_tcp)
 }
 

@@ -1,0 +1,139 @@
+//! What the tests against `sdk/testing/child.sh` share.
+
+#![allow(dead_code, reason = "no test uses all of it")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use p2p_node_sdk::{Builder, Discover, Error, Event, Events, Node, Restart};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
+use tokio::time::timeout;
+
+/// Longer than anything here takes; no test that passes waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub const CHILD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/child.sh");
+
+/// Pauses that tests can wait for.
+pub fn quick() -> Restart {
+    Restart { first: Duration::from_millis(20), max: Duration::from_millis(100), ..Restart::default() }
+}
+
+pub fn child(mode: &str) -> Builder {
+    Node::builder().binary(CHILD).arg(mode).restart(Some(quick()))
+}
+
+pub async fn open(mode: &str) -> (Node, Events) {
+    child(mode).open().await.unwrap()
+}
+
+/// A search that the child never answers.
+pub fn endless() -> Discover {
+    Discover { capability: Some("never".to_owned()), ..Discover::default() }
+}
+
+pub async fn until(mut condition: impl FnMut() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.expect("the condition never came true");
+}
+
+pub async fn next(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Event {
+    let look = async {
+        loop {
+            let event = events.next().await.expect("events end too soon");
+            if wanted(&event) {
+                return event;
+            }
+        }
+    };
+    timeout(PATIENCE, look).await.expect("no such event")
+}
+
+pub async fn restarted(events: &mut Events) {
+    next(events, |event| matches!(event, Event::Restarted { .. })).await;
+}
+
+/// The error of the last event, and that it is the last.
+pub async fn closed(events: &mut Events) -> Option<Error> {
+    let last = next(events, |event| matches!(event, Event::Closed { .. })).await;
+    assert!(events.next().await.is_none());
+    let Event::Closed { error } = last else { unreachable!() };
+    error.map(|error| *error)
+}
+
+pub fn is_alive(pid: u32) -> bool {
+    test_kill_process(Pid::from_raw(pid.cast_signed()).unwrap()).is_ok()
+}
+
+/// Signals the child and all that it has started.
+pub fn signal(node: &Node, signal: Signal) {
+    let pid = Pid::from_raw(node.process_id().unwrap().cast_signed()).unwrap();
+    kill_process_group(pid, signal).unwrap();
+}
+
+pub fn exit_code(error: &Error) -> Option<i32> {
+    match error {
+        Error::Exited { status, .. } | Error::Restarted { status, .. } => {
+            status.and_then(|status| status.code())
+        }
+        _ => panic!("not an end: {error:?}"),
+    }
+}
+
+pub fn refused<T>(result: Result<T, Error>) -> Error {
+    result.err().expect("it was refused")
+}
+
+/// Children of a shell that notes what becomes of them, in a directory that goes with this.
+pub struct Notes(PathBuf);
+
+impl Notes {
+    pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("p2p-node-sdk-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Notes(path)
+    }
+
+    /// Runs `first`, and after that `later`, which are scripts; `$child` is the child.
+    pub fn then(&self, first: &str, later: &str) -> Builder {
+        let path = self.0.display();
+        let script = format!(
+            "child={CHILD}; cd {path}; echo $$ >>pids; if mkdir once 2>/dev/null; then {first}; else {later}; fi"
+        );
+        Node::builder().binary("/bin/sh").arg("-c").arg(script).restart(Some(quick()))
+    }
+
+    /// Notes what is said to a good child.
+    pub fn listen(&self) -> Builder {
+        self.then("tee -a said | $child good", "tee -a said | $child good")
+    }
+
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.0.join("said")).unwrap_or_default()
+    }
+
+    pub fn pids(&self) -> Vec<u32> {
+        let pids = fs::read_to_string(self.0.join("pids")).unwrap_or_default();
+        pids.lines().map(|pid| pid.parse().unwrap()).collect()
+    }
+
+    /// The process after the first.
+    pub async fn second(&self) -> u32 {
+        until(|| self.pids().len() > 1).await;
+        self.pids()[1]
+    }
+}
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
