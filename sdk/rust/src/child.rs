@@ -195,6 +195,8 @@ impl Child {
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Failure> {
         let error = tokio::select! {
+            // What it said before its end counts.
+            biased;
             done = work => match done {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
