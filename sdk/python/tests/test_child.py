@@ -134,6 +134,18 @@ class Misbehaving(TestCase):
             await misbehaving("stuck", ready_timeout=0.1)
         self.assertEqual(stuck.exception.code, "NOT_READY")
 
+    async def test_a_child_that_stops_reading_is_killed_and_replaced(self) -> None:
+        async with misbehaving("good", write_timeout=0.1) as node:
+            events = node.events()
+            assert node.pid is not None
+            os.kill(node.pid, signal.SIGSTOP)
+            with self.assertRaises(p2p_node.SidecarError) as stopped:
+                await node.publish("t", "x" * (1 << 19))
+            self.assertEqual((stopped.exception.code, stopped.exception.retryable), ("WRITE_TIMEOUT", True))
+            while not isinstance(await asyncio.wait_for(anext(events), PATIENCE), p2p_node.Restarted):
+                pass
+            await node.ping()
+
     async def test_calls_that_are_given_up_do_no_harm(self) -> None:
         async with misbehaving("good") as node:
             for patience in (0, 0.0001, 0.001) * 20:

@@ -2,6 +2,8 @@
 //!
 //! `P2P_NODE_BIN=target/release/p2p-node cargo run -p p2p-node-sdk --example chat`
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use p2p_node_sdk::{Error, Event, Events, Grace, Node};
 
 const ALICE: [&str; 3] = ["Hello, Bob.", "Fine weather on this network.", "Goodbye!"];

@@ -3,6 +3,8 @@
 //!
 //! `P2P_NODE_BIN=target/release/p2p-node cargo run -p p2p-node-sdk --example launcher`
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::time::Duration;
 
 use p2p_node_sdk::{Error, Event, Events, Grace, Node, Restart};

@@ -2,6 +2,8 @@
 //!
 //! `P2P_NODE_BIN=target/release/p2p-node cargo run -p p2p-node-sdk --example request_reply`
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::collections::HashMap;
 
 use p2p_node_sdk::{Error, Event, Events, Grace, Node, Send};

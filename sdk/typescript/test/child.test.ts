@@ -128,6 +128,16 @@ test("a line that is cut off by the end is no event, and a grandchild that holds
   await held.close();
 });
 
+test("a child that stops reading is killed and replaced", async () => {
+  const node = await misbehaving("good", { writeTimeoutMs: 100 });
+  const restarted = once(node, "restarted");
+  process.kill(node.pid ?? 0, "SIGSTOP");
+  await assert.rejects(node.publish("t", "x".repeat(1 << 19)), is("WRITE_TIMEOUT"));
+  await restarted;
+  await node.ping();
+  await node.close();
+});
+
 test("calls that are given up do no harm", async () => {
   const node = await misbehaving("good");
   for (let count = 0; count < 60; count++) {
