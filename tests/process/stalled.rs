@@ -21,6 +21,9 @@ fn stall() -> Duration {
 /// of broadcasts, and all of it is more than its payload.
 const MOST_MIB: u64 = 240;
 
+/// How much longer than the stall it may take until all is read: the pauses of senders that were refused grow with it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// Commands whose answers nobody reads: more than pipes and queues have room for.
 const ASKED: u64 = 50_000;
 
@@ -121,12 +124,17 @@ fn memory_stays_bounded_the_network_stays_up_and_what_was_missed_is_told() {
     assert!(most < MOST_MIB, "{most} MiB");
     assert!(!asking.is_finished(), "stdin is read on though nobody reads the answers");
 
+    // What never comes is not waited for for ever: without its node the pipe ends.
+    let pid = rustix::process::Pid::from_child(&stalled);
+    std::thread::spawn(move || {
+        std::thread::sleep(stall() + PATIENCE);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    });
     // The parent reads again: every answer, every mail that its sender was told of, and a count of what it missed.
     while read.answers < ASKED {
         read.next(&mut stdout);
     }
     let mut stdin = asking.join().unwrap();
-    sender.close_stdin();
     let refused =
         |sender: &Child| sender.seen().iter().filter(|event| event["type"] == "error").count() as u64;
     while read.mail + refused(&sender) < mails {

@@ -113,3 +113,22 @@ async fn mail_that_waits_for_an_answer_is_bounded() {
     }
     assert_eq!(b.lost(Loss::Mail), PER_SENDER as u64);
 }
+
+#[tokio::test]
+async fn answers_go_out_before_a_node_that_closes_is_gone() {
+    const MAILS: u64 = 50;
+    let (mut a, mut b) = pair().await;
+    for token in 0..MAILS {
+        a.apply(mail(token, &b, "hello")).await;
+    }
+    let mut answers = Vec::new();
+    for _ in 0..MAILS {
+        let (token, _, _) = b.mail_asked().await;
+        answers.push(Network::AnswerMail { token, body: Bytes::from_static(b"stored") });
+    }
+    b.apply_all(answers).await;
+    drop(b);
+    for _ in 0..MAILS {
+        assert_eq!(a.mail_answered().await.1, Ok(Bytes::from_static(b"stored")));
+    }
+}

@@ -161,7 +161,7 @@ class Misbehaving(TestCase):
             with self.assertRaises(p2p_node.CallTimeout):
                 await node.discover(capability="never", timeout=0.05)
             await node.ping()
-            child = node._child
+            child = node._sidecar.child
             assert child is not None
             await until("every call is answered", lambda: child.channel.outstanding == 0)
 
@@ -181,16 +181,16 @@ class Misbehaving(TestCase):
                 await anext(stream)
 
     async def test_closing_is_asked_for_then_signalled_then_forced(self) -> None:
-        from p2p_node import client
+        from p2p_node import sidecar
 
-        self.addCleanup(setattr, client, "DRAIN", client.DRAIN)
-        self.addCleanup(setattr, client, "TERMINATE", client.TERMINATE)
+        self.addCleanup(setattr, sidecar, "DRAIN", sidecar.DRAIN)
+        self.addCleanup(setattr, sidecar, "TERMINATE", sidecar.TERMINATE)
         node = await misbehaving("good")
         self.assertEqual(await node.close(), p2p_node.Exit(code=0))
         self.assertEqual(await node.close(), p2p_node.Exit(code=0))
         with self.assertRaises(p2p_node.NodeClosed):
             await node.ping()
-        client.DRAIN, client.TERMINATE = 0.05, 0.05
+        sidecar.DRAIN, sidecar.TERMINATE = 0.05, 0.05
         node = await misbehaving("deaf")
         pid = node.pid
         assert pid is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from p2p_node import types
-from p2p_node.channel import MAX_FOUND, MAX_TRACKED, Channel, Reply
+from p2p_node.channel import MAX_FOUND, MAX_TRACKED, Channel, Reply, encode
 from p2p_node.decode import Undecodable, content, decode_event
 from p2p_node.errors import CommandRefused, Exit, LineTooLong, NodeClosed, P2PError
 from p2p_node.framer import Framer
@@ -102,7 +102,7 @@ class Correlation(unittest.TestCase):
 
     def ask(self, name: str, **command: Any) -> int:
         number, line = self.channel.request(
-            {"type": "ping", **command}, lambda reply, error: self.told.append((name, reply, error))
+            encode({"type": "ping", **command}), lambda reply, error: self.told.append((name, reply, error))
         )
         self.assertEqual(json.loads(line), {"type": "ping", **command, "id": number})
         self.assertTrue(line.endswith(b"\n") and line.count(b"\n") == 1)

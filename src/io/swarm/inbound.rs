@@ -152,11 +152,15 @@ impl Net {
 
     fn take_in_mail(&mut self, event: Exchange) {
         match event {
-            Exchange::Message { peer, message: Message::Request { request: frame, channel, .. }, .. } => {
+            Exchange::Message {
+                peer,
+                message: Message::Request { request_id, request: frame, channel },
+                ..
+            } => {
                 if self.mail_asked.is_full() {
-                    self.mail_asked.retain(request_response::ResponseChannel::is_open);
+                    self.mail_asked.retain(|(_, channel)| channel.is_open());
                 }
-                match self.mail_asked.hold(channel) {
+                match self.mail_asked.hold((request_id, channel)) {
                     Some(token) => self.inputs.push_back(Input::MailAsked { token, peer, frame }),
                     // The channel is dropped, which tells the sender that nothing came of it.
                     None => self.inputs.push_back(Input::Lost { what: Loss::Mail, number: 1 }),
@@ -168,7 +172,9 @@ impl Net {
             Exchange::OutboundFailure { request_id, error, .. } => {
                 self.mail_answered(&request_id, Err(error.to_string()));
             }
-            Exchange::InboundFailure { .. } | Exchange::ResponseSent { .. } => {}
+            Exchange::InboundFailure { request_id, .. } | Exchange::ResponseSent { request_id, .. } => {
+                self.mail_answering.remove(&request_id);
+            }
         }
     }
 

@@ -25,7 +25,7 @@ use libp2p::core::upgrade::Version;
 use libp2p::gossipsub::MessageId;
 use libp2p::identity::Keypair;
 use libp2p::kad::QueryId;
-use libp2p::request_response::{OutboundRequestId, ResponseChannel};
+use libp2p::request_response::{InboundRequestId, OutboundRequestId, ResponseChannel};
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 use p2p_node_protocol::Role;
 use zeroize::Zeroizing;
@@ -120,7 +120,9 @@ pub struct Net {
     /// Peers to be reported as connected or not. Each has a dial under way, so that the limit of those bounds them.
     dials: HashSet<PeerId>,
     hellos_asked: Held<ResponseChannel<Bytes>>,
-    mail_asked: Held<ResponseChannel<Bytes>>,
+    mail_asked: Held<(InboundRequestId, ResponseChannel<Bytes>)>,
+    /// Mail whose answer is on its way; libp2p tells of each how that ended.
+    mail_answering: HashSet<InboundRequestId>,
     mail_sent: HashMap<OutboundRequestId, Token>,
     gossip_unjudged: Held<(MessageId, PeerId)>,
     queries: HashMap<QueryId, Token>,
@@ -151,6 +153,7 @@ impl Net {
             dials: HashSet::new(),
             hellos_asked: Held::new(MAX_HELLOS_ASKED),
             mail_asked: Held::new(MAX_MAIL_ASKED),
+            mail_answering: HashSet::new(),
             mail_sent: HashMap::new(),
             gossip_unjudged: Held::new(MAX_GOSSIP_UNJUDGED),
             queries: HashMap::new(),
@@ -177,9 +180,17 @@ impl Net {
         }
     }
 
-    /// Stops listening and closes every connection, for at most 200 ms; what is in flight is lost.
+    /// Stops listening, lets answers go out, and closes every connection, for at most 200 ms; what is in flight then is lost.
     pub async fn close(mut self) {
         self.listeners.close(&mut self.swarm);
+        // Mail that was taken would otherwise count as lost with its sender.
+        let last_words = async {
+            while !self.mail_answering.is_empty() {
+                let event = self.swarm.select_next_some().await;
+                self.take_in(event);
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT / 2, last_words).await;
         let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in peers {
             let _ = self.swarm.disconnect_peer_id(peer);
@@ -189,7 +200,7 @@ impl Net {
                 self.swarm.select_next_some().await;
             }
         };
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT / 2, goodbye).await;
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Input> {

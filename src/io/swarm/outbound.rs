@@ -43,8 +43,10 @@ impl Net {
             }
             Network::SendMail { token, peer, frame } => self.send_mail(token, peer, frame),
             Network::AnswerMail { token, body } => {
-                if let Some(channel) = self.mail_asked.take(token) {
-                    let _ = self.swarm.behaviour_mut().mail.send_response(channel, body);
+                if let Some((request, channel)) = self.mail_asked.take(token)
+                    && self.swarm.behaviour_mut().mail.send_response(channel, body).is_ok()
+                {
+                    self.mail_answering.insert(request);
                 }
             }
             Network::Subscribe { topic } => {

@@ -1,6 +1,6 @@
 """A place on a peer-to-peer network for an asyncio program: see README.md."""
 
-from .client import Closed, Lifecycle, Mail, Node, Options, Published, Restarted, Restarting, Unhealthy, open
+from .client import Mail, Node, Published, open
 from .decode import content
 from .errors import (
     BinaryNotFound,
@@ -20,6 +20,8 @@ from .errors import (
     Undelivered,
     VersionMismatch,
 )
+from .options import Options
+from .sidecar import Closed, Lifecycle, Restarted, Restarting, Unhealthy
 from .streams import Stream
 from .supervisor import Restart
 from .types import (

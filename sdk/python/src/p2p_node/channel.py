@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,12 +51,12 @@ class Channel:
         """Requests without an answer."""
         return len(self._pending)
 
-    def request(self, command: dict[str, Any], waiter: Waiter) -> tuple[int, bytes]:
-        """The id and the line of a command; its answer goes to `waiter`."""
+    def request(self, command: bytes, waiter: Waiter) -> tuple[int, bytes]:
+        """The id and the line of a command that `encode` has made; its answer goes to `waiter`."""
         if self.closed is not None:
-            raise self.closed
+            raise copy(self.closed)
         number = self._last_id + 1
-        line = encode({**command, "id": number})
+        line = b'%s%s"id":%d}\n' % (command[:-1], b"," if len(command) > 2 else b"", number)
         if len(line) - 1 > MAX_LINE_BYTES:
             raise LineTooLong(len(line) - 1, MAX_LINE_BYTES)
         self._last_id = number
@@ -103,14 +104,14 @@ class Channel:
         pending, self._pending = self._pending, {}
         tracked, self._tracked = self._tracked, {}
         for request in pending.values():
-            request.waiter(None, error)
+            request.waiter(None, copy(error))
         for waiter in tracked.values():
-            waiter(None, error)
+            waiter(None, copy(error))
 
     def _end(self, id: Any) -> _Pending | None:
         return self._pending.pop(id, None) if isinstance(id, int) else None
 
 
-def encode(command: dict[str, Any]) -> bytes:
-    """The line of a command. NaN and infinities are no JSON."""
-    return json.dumps(command, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+def encode(command: Mapping[str, Any]) -> bytes:
+    """A command without its id. NaN and infinities are no JSON; letters stay as they are, for a line holds more of those."""
+    return json.dumps(command, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .channel import Channel, Reply, encode
+from .channel import Channel, Reply, Waiter, encode
 from .decode import Undecodable, decode_event
-from .errors import Exit, NotReady, P2PError, SidecarError, SidecarExited, VersionMismatch
+from .errors import CommandRefused, Exit, NotReady, P2PError, SidecarError, SidecarExited, VersionMismatch
 from .framer import Framer
 from .process import CHUNK, EXIT_GRACE, Process
-from .types import PROTOCOL_VERSION, Event, Ready
+from .types import MAX_INFLIGHT, PROTOCOL_VERSION, Event, Ready
 
 #: The version of this package, and so of the binary that it expects.
 VERSION = "0.1.0"
@@ -20,58 +21,86 @@ VERSION = "0.1.0"
 class Child:
     """A node's process, from its start to its end; another one takes its place after a crash."""
 
-    def __init__(self, process: Process, told: Callable[[Event], None], undecodable: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        process: Process,
+        write_timeout: float,
+        told: Callable[[Event], None],
+        undecodable: Callable[[int], None],
+    ) -> None:
         self.process = process
         self.channel = Channel()
         self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._write_timeout = write_timeout
         self._told = told
         self._undecodable = undecodable
-        self._writing = asyncio.Lock()
+        process.stdin.on_stuck = self._stuck
         self._reader = asyncio.get_running_loop().create_task(self._read())
 
-    async def connect(self, command: dict[str, Any], timeout: float) -> Ready:
+    @property
+    def has_room(self) -> bool:
+        """Whether one more command can be written now."""
+        channel, process = self.channel, self.process
+        alive = channel.closed is None and process.stdin.open and not process.exit.done()
+        return alive and channel.outstanding < MAX_INFLIGHT
+
+    def ask(self, command: bytes, waiter: Waiter) -> int:
+        """Writes a command, whose answer goes to `waiter`; returns its id. Never waits: look at `has_room` before."""
+        number, line = self.channel.request(command, waiter)
+        self.process.stdin.write(line)
+        return number
+
+    async def answer(self, command: Mapping[str, Any], timeout: float) -> Reply:
+        """Asks at once and waits for the answer, or for the end of the process."""
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.ask(encode(command), lambda reply, error: settle(answer, reply, error))
+        await self._first(answer, timeout=timeout)
+        if answer.done():
+            return answer.result()
+        raise NotReady("NOT_READY", f"the node did not answer `{command['type']}` within {timeout:g} s", retryable=True)
+
+    async def connect(self, command: Mapping[str, Any], timeout: float) -> Ready:
         """Has the node listen, and waits until it is ready and of a version that this package speaks."""
         refused: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def answered(reply: Reply | None, error: P2PError | None) -> None:
-            if error is not None and not refused.done():
-                refused.set_exception(error)
+            if error is not None:
+                settle(refused, None, error)
 
+        self.ask(encode(command), answered)
+        await self._first(self.ready, refused, timeout=timeout)
+        program = self.process.program
+        if self.ready.done():
+            return check_version(self.ready.result(), program)
+        if refused.done():
+            # It may be about to end, with an exit code that says whether to try again.
+            await asyncio.wait({self.process.exit}, timeout=EXIT_GRACE)
+            error = refused.exception()
+            if isinstance(error, CommandRefused) and error.code == "UNSUPPORTED_PROTOCOL":
+                raise mismatch(program, f"refuses protocol {PROTOCOL_VERSION} ({error.message})")
+            refused.result()
+        message = f"the node was not ready within {timeout:g} s"
+        raise NotReady("NOT_READY", message, retryable=True, stderr_tail=self.process.stderr_tail())
+
+    async def _first(self, *awaited: asyncio.Future[Any], timeout: float) -> None:
+        """Returns when one of these is done or the time is over. Raises when the process has ended, and none is done."""
+        for future in awaited:
+            future.add_done_callback(look_at)
         exited = asyncio.ensure_future(self.process.finished())
         try:
-            await self.send(command, answered, timeout)
-            ends: set[asyncio.Future[Any]] = {self.ready, refused, exited}
-            await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if self.ready.done():
-                return check_version(self.ready.result(), self.process.child.args)
-            if refused.done():
-                refused.result()
+            await asyncio.wait({*awaited, exited}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
-                raise SidecarExited(exited.result(), self.process.stderr_tail())
-            message = f"the node was not ready within {timeout:g} s"
-            raise NotReady("NOT_READY", message, retryable=True, stderr_tail=self.process.stderr_tail())
+                # What it said last may still be in the pipe.
+                await asyncio.wait({*awaited, self._reader}, timeout=EXIT_GRACE, return_when=asyncio.FIRST_COMPLETED)
+                if not any(future.done() for future in awaited):
+                    raise SidecarExited(exited.result(), self.process.stderr_tail())
         finally:
             exited.cancel()
-            refused.cancel()
 
-    async def send(self, command: dict[str, Any], waiter: Callable[..., None], timeout: float) -> int:
-        """Writes a command, whose answer goes to `waiter`; returns its id. A child that does not read in time is killed."""
-        async with self._writing:
-            number, line = self.channel.request(command, waiter)
-            await self._write(line, timeout)
-            return number
-
-    async def _write(self, line: bytes, timeout: float) -> None:
-        stdin = self.process.stdin
-        stdin.write(line)
-        try:
-            await asyncio.wait_for(stdin.drain(), timeout)
-        except asyncio.TimeoutError:
-            message = f"the node did not read for {timeout:g} s, and was killed"
-            self.channel.fail_all(SidecarError("WRITE_TIMEOUT", message, retryable=True))
-            self.process.kill()
-        except (ConnectionError, RuntimeError):
-            pass  # it has ended, which whoever waits is about to learn
+    def _stuck(self) -> None:
+        message = f"the node did not read for {self._write_timeout:g} s, and was killed"
+        self.channel.fail_all(SidecarError("WRITE_TIMEOUT", message, retryable=True))
+        self.process.kill()
 
     async def _read(self) -> None:
         framer = Framer()
@@ -97,11 +126,14 @@ class Child:
     async def ended(self) -> Exit:
         """Waits for the end of the process. One that closes its output without ending is killed, for nothing can come of it."""
         exit = asyncio.ensure_future(self.process.finished())
-        await asyncio.wait({exit, self._reader}, return_when=asyncio.FIRST_COMPLETED)
-        if not exit.done():
-            await asyncio.wait({exit}, timeout=EXIT_GRACE)
-            self.process.kill()
-        result = await exit
+        try:
+            await asyncio.wait({exit, self._reader}, return_when=asyncio.FIRST_COMPLETED)
+            if not exit.done():
+                await asyncio.wait({exit}, timeout=EXIT_GRACE)
+                self.process.kill()
+            result = await exit
+        finally:
+            exit.cancel()
         # What it said last may still be in the pipe; a grandchild may hold that open for ever.
         await asyncio.wait({self._reader}, timeout=EXIT_GRACE)
         self.release()
@@ -113,21 +145,16 @@ class Child:
         self.process.release()
 
     async def kill(self) -> Exit:
-        """Ends the child at once, and everything about it."""
+        """Ends the child at once, and everything about it, also when this is cancelled."""
         self.process.kill()
-        exit = await asyncio.shield(self.process.exit)
         self.release()
-        return exit
+        return await asyncio.shield(self.process.exit)
 
     async def shut_down(self, drain: float, terminate: float) -> Exit:
         """Asks the child to finish and end; makes it end if it does not."""
-        import signal
-
-        stdin = self.process.stdin
-        if not stdin.is_closing():
-            # The end of its input says the same to most nodes, but not to one that outlives its parent.
-            stdin.write(encode({"type": "shutdown"}))
-            stdin.close()
+        # The end of its input says the same to most nodes, but not to one that outlives its parent.
+        self.process.stdin.write(encode({"type": "shutdown"}) + b"\n")
+        self.process.stdin.close()
         for number, patience in ((None, drain), (signal.SIGTERM, terminate), (signal.SIGKILL, None)):
             if number is not None:
                 self.process.signal(number)
@@ -137,15 +164,31 @@ class Child:
         return await self.ended()
 
 
-def check_version(ready: Ready, args: Any) -> Ready:
+def check_version(ready: Ready, program: str) -> Ready:
     """Raises `VersionMismatch` unless binary and package understand each other."""
-    program = args[0] if isinstance(args, list) else args
     parts = 2 if VERSION.startswith("0.") else 1
     same = ready.version.split(".")[:parts] == VERSION.split(".")[:parts]
     if ready.protocol != PROTOCOL_VERSION or not same:
-        message = (
-            f"{program} is version {ready.version} and speaks protocol {ready.protocol}; "
-            f"this package is version {VERSION} and speaks protocol {PROTOCOL_VERSION}"
-        )
-        raise VersionMismatch("VERSION_MISMATCH", message)
+        raise mismatch(program, f"is version {ready.version} and speaks protocol {ready.protocol}")
     return ready
+
+
+def mismatch(program: str, what: str) -> VersionMismatch:
+    ours = f"this package is version {VERSION} and speaks protocol {PROTOCOL_VERSION}"
+    return VersionMismatch("VERSION_MISMATCH", f"{program} {what}; {ours}")
+
+
+def settle(future: asyncio.Future[Any] | None, value: Any, error: P2PError | None) -> None:
+    """Tells whoever waits, unless that is over."""
+    if future is None or future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
+
+
+def look_at(future: asyncio.Future[Any]) -> None:
+    """An outcome that nobody waits for is no mistake."""
+    if not future.cancelled():
+        future.exception()

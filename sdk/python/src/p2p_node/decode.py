@@ -21,8 +21,9 @@ def decode_event(line: bytes) -> Event | None:
 
     Raises `Undecodable` when it is not JSON, or not what its `type` promises."""
     try:
-        value = json.loads(line)
-    except ValueError as error:
+        # Decoded here, for `json` would guess at UTF-16 and take halves of surrogate pairs.
+        value = json.loads(line.decode(), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise Undecodable(str(error)) from None
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         raise Undecodable("it is no object with a type")
@@ -38,6 +39,10 @@ def content(message: Message) -> Any:
     if message.encoding == "base64":
         return base64.b64decode(message.data)
     return message.data
+
+
+def _no_number(name: str) -> Any:
+    raise Undecodable(f"{name} is no JSON")
 
 
 def _object(kind: Any, value: Any) -> Any:

@@ -29,6 +29,16 @@ class P2PError(Exception):
         self.message = message
         self.retryable = retryable
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The arguments of the subclasses differ, so the default could neither copy nor pickle them.
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[P2PError], args: tuple[Any, ...], state: dict[str, Any]) -> P2PError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class CommandRefused(P2PError):
     """The node refused the command, or failed at it; `code` is one of the contract."""
@@ -36,6 +46,8 @@ class CommandRefused(P2PError):
     def __init__(self, code: str, message: str, *, retryable: bool, details: Any = None) -> None:
         super().__init__(code, message, retryable=retryable)
         self.details = details
+        #: How the process ended, if `connect` was refused.
+        self.exit: Exit | None = None
 
 
 class Undelivered(P2PError):

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from .errors import Exit, SpawnFailed
 
@@ -17,19 +19,92 @@ CHUNK = 64 * 1024
 QUOTED = 2048
 #: How long pipes are read on after the exit: a grandchild may hold them for ever.
 EXIT_GRACE = 1.0
+#: How often a child is looked after where the system cannot say when it ends (macOS before Python 3.13).
+POLL = 0.05
+
+
+class Stdin(asyncio.BaseProtocol):
+    """The pipe to the child: whether there is room in it, and whether the child still reads."""
+
+    def __init__(self, patience: float) -> None:
+        #: Whether a line can be written now without being kept here.
+        self.open = False
+        self.on_room: Callable[[], None] = lambda: None
+        self.on_stuck: Callable[[], None] = lambda: None
+        self._patience = patience
+        self._unread = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def write(self, line: bytes) -> None:
+        """Writes a line; to a child that has ended, none."""
+        if not self._transport.is_closing():
+            self._transport.write(line)
+
+    def close(self) -> None:
+        """Tells the child that nothing more comes, once it has read what was written."""
+        self.open = False
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Closes the pipe, whatever is still in it."""
+        self._rest()
+        # A transport that is closed already cannot be closed again.
+        if not self._transport.is_closing() or self._transport.get_write_buffer_size() > 0:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+        # The pipe itself is the buffer: whatever does not fit waits with its caller.
+        self._transport.set_write_buffer_limits(high=0)
+        self.open = True
+
+    def pause_writing(self) -> None:
+        self.open = False
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        self._rest()
+        self.open = not self._transport.is_closing()
+        self.on_room()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._rest()
+        self.open = False
+
+    def _look_again(self) -> None:
+        self._unread = self._transport.get_write_buffer_size()
+        self._timer = asyncio.get_running_loop().call_later(self._patience, self._look)
+
+    def _look(self) -> None:
+        if self._transport.get_write_buffer_size() < self._unread:
+            self._look_again()
+        else:
+            self.on_stuck()
+
+    def _rest(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Process:
     """A running child. `kill` may be called from anywhere, also at the end of the interpreter."""
 
-    def __init__(self, child: subprocess.Popen[bytes], on_stderr: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self, program: str, child: subprocess.Popen[bytes], on_stderr: Callable[[bytes], None] | None, write_timeout: float
+    ) -> None:
+        self.program = program
         self.child = child
+        self.stdin = Stdin(write_timeout)
         self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
+        self._parent = os.getpid()
+        # Collecting garbage kills what is garbage, also while this thread holds the lock.
+        self._lock = threading.RLock()
         self._on_stderr = on_stderr
         self._stderr = bytearray()
-        self._released = False
+        self._transports: list[asyncio.ReadTransport] = []
+        self._drained: asyncio.Task[None] | None = None
         self._reaper = threading.Thread(target=self._reap, name="p2p-node reaper", daemon=True)
         self._reaper.start()
 
@@ -41,6 +116,7 @@ class Process:
         env: Mapping[str, str],
         cwd: str | os.PathLike[str] | None,
         on_stderr: Callable[[bytes], None] | None,
+        write_timeout: float,
     ) -> Process:
         """Starts the child. Its session is its own, so that Ctrl-C at a terminal reaches this process alone."""
         try:
@@ -53,29 +129,28 @@ class Process:
                 cwd=cwd,
                 start_new_session=True,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise SpawnFailed("SPAWN_FAILED", f"cannot start {program}: {error}") from error
-        process = cls(child, on_stderr)
+        process = cls(program, child, on_stderr, write_timeout)
         try:
             await process._open_pipes()
         except BaseException:
             process.kill()
+            process.release()
             raise
         return process
 
     async def _open_pipes(self) -> None:
-        loop, child = self._loop, self.child
-        self.stdout = asyncio.StreamReader(limit=CHUNK)
-        self._stdout_transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(self.stdout), child.stdout
-        )
-        stderr = asyncio.StreamReader(limit=CHUNK)
-        self._stderr_transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stderr), child.stderr
-        )
-        transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, child.stdin)
-        self.stdin = asyncio.StreamWriter(transport, protocol, None, loop)
-        self._drained = loop.create_task(self._drain(stderr))
+        self.stdout = await self._reader(self.child.stdout)
+        stderr = await self._reader(self.child.stderr)
+        await self._loop.connect_write_pipe(lambda: self.stdin, self.child.stdin)
+        self._drained = self._loop.create_task(self._drain(stderr))
+
+    async def _reader(self, pipe: Any) -> asyncio.StreamReader:
+        reader = asyncio.StreamReader(limit=CHUNK)
+        transport, _ = await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        self._transports.append(transport)
+        return reader
 
     async def _drain(self, stderr: asyncio.StreamReader) -> None:
         """Reads stderr to its end, whoever looks at it: a child whose stderr is full would stop."""
@@ -95,31 +170,34 @@ class Process:
     async def finished(self) -> Exit:
         """Waits for the exit, and a moment for the last of stderr."""
         exit = await asyncio.shield(self.exit)
-        await asyncio.wait([self._drained], timeout=EXIT_GRACE)
+        if self._drained is not None:
+            await asyncio.wait([self._drained], timeout=EXIT_GRACE)
         return exit
 
     def release(self) -> None:
-        """Lets go of the pipes of a child that has ended, once."""
-        if self._released:
-            return
-        self._released = True
-        self._stdout_transport.close()
-        self._stderr_transport.close()
-        # What it has not read, nobody will. A transport that is closed already cannot be closed again.
-        stdin = self.stdin.transport
-        if not stdin.is_closing() or stdin.get_write_buffer_size() > 0:
-            stdin.abort()
-        self._drained.cancel()
+        """Lets go of the pipes of a child that has ended, or was opened only in part."""
+        for transport in self._transports:
+            transport.close()
+        if self._drained is not None:
+            self._drained.cancel()
+            self.stdin.abort()
+        else:
+            # Where opening broke off, pipes may have no transport yet that would close them.
+            for pipe in (self.child.stdin, self.child.stdout, self.child.stderr):
+                if pipe is not None:
+                    pipe.close()
 
     def signal(self, number: signal.Signals) -> None:
         """Signals the child and its children, unless it has ended."""
+        if os.getpid() != self._parent:
+            return  # a fork of the parent, whose child it is not
         with self._lock:
             # While it is not reaped, and the lock keeps it so, no other process has its number.
             if self.child.returncode is None:
                 try:
                     os.killpg(self.child.pid, number)
-                except ProcessLookupError:
-                    pass
+                except (ProcessLookupError, PermissionError):
+                    pass  # it has ended and is not reaped yet; macOS forbids what Linux allows here
 
     def kill(self) -> None:
         """Ends the child and its children at once."""
@@ -127,10 +205,14 @@ class Process:
 
     def _reap(self) -> None:
         # Without reaping, so that the lock is not held meanwhile.
-        try:
-            os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
-            pass
+        if hasattr(os, "waitid"):
+            try:
+                os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOWAIT)
+            except ChildProcessError:
+                pass
+        else:
+            while self._runs():
+                time.sleep(POLL)
         with self._lock:
             code = self.child.wait()
         exit = Exit(code=code) if code >= 0 else Exit(signal=-code)
@@ -138,6 +220,10 @@ class Process:
             self._loop.call_soon_threadsafe(self._ended, exit)
         except RuntimeError:
             pass  # the loop is closed: nobody waits any more
+
+    def _runs(self) -> bool:
+        with self._lock:
+            return self.child.poll() is None
 
     def _ended(self, exit: Exit) -> None:
         if not self.exit.done():

@@ -12,13 +12,15 @@ T = TypeVar("T")
 
 
 class Stream(Generic[T]):
-    """An async iterator over events. When it is full the oldest goes, and `dropped` counts it. Closed or left, it takes no more."""
+    """An async iterator over events. When it is full the oldest goes, and `dropped` counts it. Closed, it takes no more.
 
-    def __init__(self, buffer: int, wanted: Callable[[object], bool], leave: Callable[[Stream[T]], None]) -> None:
+    Nobody keeps a stream but who iterates, and the stream keeps its `owner`, the node."""
+
+    def __init__(self, buffer: int, wanted: Callable[[object], bool], owner: object = None) -> None:
         self.dropped = 0
         self._buffer = max(1, buffer)
         self._wanted = wanted
-        self._leave = leave
+        self._owner = owner
         self._events: deque[T] = deque()
         self._news = asyncio.Event()
         self._ended = False
@@ -33,6 +35,13 @@ class Stream(Generic[T]):
         self._events.append(event)
         self._news.set()
 
+    def move_to(self, other: Stream[T]) -> None:
+        """Hands over what is there, and how much was dropped."""
+        other.dropped += self.dropped
+        for event in self._events:
+            other.put(event)
+        self.close()
+
     def end(self) -> None:
         """Nothing comes any more; what is there can still be taken."""
         self._ended = True
@@ -41,8 +50,8 @@ class Stream(Generic[T]):
     def close(self) -> None:
         """Takes no more, and lets go of what is there."""
         self._events.clear()
+        self._owner = None
         self.end()
-        self._leave(self)
 
     def __aiter__(self) -> Stream[T]:
         return self

@@ -46,11 +46,11 @@ class Supervisor:
         """The process said `ready`."""
         self._ready_at = now
 
-    def ended(self, exit: Exit, now: float, chance: float) -> Again | None:
-        """The process ended unasked; `chance` is from 0 to 1. `None`: it is not started again."""
+    def ended(self, exit: Exit | None, now: float, chance: float) -> Again | None:
+        """The process ended unasked, or did not even start (`None`); `chance` is from 0 to 1. `None`: it is not started again."""
         policy = self.policy
         ready_at, self._ready_at = self._ready_at, None
-        if policy is None or exit.code in FINAL_CODES:
+        if policy is None or (exit is not None and exit.code in FINAL_CODES):
             return None
         if ready_at is not None and now - ready_at >= policy.stable:
             self._attempts, self._crashes, self._told = 0, [], False

@@ -1,0 +1,54 @@
+"""How a node is started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .supervisor import Restart
+
+
+@dataclass(kw_only=True)
+class Options:
+    """How a node is started. Times are in seconds."""
+
+    binary: str | os.PathLike[str] | None = None
+    search_path: bool = False
+    args: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cwd: str | os.PathLike[str] | None = None
+    name: str | None = None
+    network: str | None = None
+    port: int | None = None
+    bootstrap_peers: Sequence[str] = ()
+    data_dir: str | os.PathLike[str] | None = None
+    env_file: str | os.PathLike[str] | None = None
+    #: Goes into the child's environment, never into its arguments.
+    private_key: str | None = field(default=None, repr=False)
+    binding_file: str | os.PathLike[str] | None = None
+    ready_timeout: float = 30.0
+    call_timeout: float = 30.0
+    write_timeout: float = 10.0
+    event_buffer: int = 1024
+    #: `None`: a process that ends is not started again.
+    restart: Restart | None = field(default_factory=Restart)
+    #: Called with what the node writes to stderr, in pieces.
+    on_stderr: Callable[[bytes], None] | None = None
+
+    def command_line(self) -> list[str]:
+        flags = {
+            "--name": self.name,
+            "--network": self.network,
+            "--data-dir": self.data_dir,
+            "--env-file": self.env_file,
+            "--binding": self.binding_file,
+        }
+        named = [part for flag, value in flags.items() if value is not None for part in (flag, os.fspath(value))]
+        return [*named, "--parent-pid", str(os.getpid()), *self.args]
+
+    def environment(self, ephemeral_key: str) -> dict[str, str]:
+        env = {**os.environ, "EPHEMERAL_KEY": ephemeral_key, **self.env}
+        if self.private_key is not None:
+            env["PRIVATE_KEY"] = self.private_key
+        return env
