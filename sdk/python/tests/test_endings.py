@@ -1,0 +1,240 @@
+"""However a node, or the program that has one, comes to its end, no process and no pipe is left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import p2p_node
+
+from .common import PATIENCE, ROOT, TestCase, binary, is_alive, misbehaving, open_files, until
+
+
+class Dropping(TestCase):
+    async def test_a_node_that_nobody_has_any_more_is_ended(self) -> None:
+        before = open_files()
+        for mode in ("good", "deaf"):
+            node = await misbehaving(mode)
+            await node.ping()
+            pid = node.pid
+            assert pid is not None
+            del node
+            gc.collect()
+            await until("it is gone", lambda: not is_alive(pid))
+        await until("nothing is left open", lambda: open_files() == before)
+
+    async def test_a_node_is_kept_by_what_came_from_it(self) -> None:
+        node = await misbehaving("good")
+        await node.ping()
+        pid = node.pid
+        assert pid is not None
+        mail = await node.send("0xB", 1, kind="never")
+        messages = node.messages()
+        await node.send("0xB", 1)
+        del node
+        gc.collect()
+        self.assertEqual((await asyncio.wait_for(anext(messages), PATIENCE)).sender, "0xB")
+        messages.close()
+        gc.collect()
+        self.assertTrue(is_alive(pid))
+        del mail
+        gc.collect()
+        await until("it is gone", lambda: not is_alive(pid))
+
+    async def test_a_node_that_is_dropped_while_it_is_down_does_not_come_back(self) -> None:
+        node = await misbehaving("crash", restart=p2p_node.Restart(first=1000, max=1000))
+        with self.assertRaises(p2p_node.SidecarRestarted):
+            await node.send("0xB", 1)
+        others = asyncio.all_tasks()
+        del node
+        gc.collect()
+        await until("its tasks end", lambda: asyncio.all_tasks() <= {asyncio.current_task()} | (others - asyncio.all_tasks()))
+
+    async def test_streams_that_nobody_has_any_more_are_no_burden(self) -> None:
+        async with misbehaving("good") as node:
+            for _ in range(100):
+                events = node.events()
+                await (await node.send("0xB", 1)).delivered()
+                async for _event in events:
+                    break
+            del events
+            gc.collect()
+            self.assertEqual(len(node._sidecar._streams), 0)
+
+
+class Opening(TestCase):
+    async def test_opening_can_be_cancelled_anywhere(self) -> None:
+        async with misbehaving("good"):
+            pass
+        before = open_files()
+        for turns in range(60):
+            task = asyncio.ensure_future(misbehaving("good" if turns % 2 else "silent").__aenter__())
+            for _ in range(turns // 2):
+                await asyncio.sleep(0)
+            # More than once: what cleans up is cancelled, too.
+            for _ in range(3):
+                task.cancel()
+                await asyncio.sleep(0)
+            for result in await asyncio.gather(task, return_exceptions=True):
+                # It may have been quicker.
+                if isinstance(result, p2p_node.Node):
+                    await result.close()
+                else:
+                    self.assertIsInstance(result, asyncio.CancelledError)
+        await until("nothing is left open", lambda: open_files() == before)
+        await until("all are reaped", lambda: not any("reaper" in thread.name for thread in threading.enumerate()))
+
+    async def test_a_system_that_cannot_wait_without_reaping(self) -> None:
+        waitid = os.waitid
+        del os.waitid
+        try:
+            async with misbehaving("crash") as node:
+                with self.assertRaises(p2p_node.SidecarRestarted):
+                    await node.send("0xB", 1)
+                await node.ping()
+            self.assertEqual(await node.close(), p2p_node.Exit(code=0))
+        finally:
+            os.waitid = waitid
+
+
+class Closing(TestCase):
+    async def test_closing_while_the_next_process_is_not_ready(self) -> None:
+        node = await misbehaving("crash")
+        node._sidecar.options.args = ["silent"]
+        with self.assertRaises(p2p_node.SidecarRestarted):
+            await node.send("0xB", 1)
+        processes = node._sidecar._processes
+        await until("the next one runs", lambda: bool(processes))
+        pids = [process.child.pid for process in processes]
+        waiting = [asyncio.ensure_future(node.ping()) for _ in range(3)]
+        await asyncio.sleep(0)
+        await asyncio.gather(*(node.close() for _ in range(3)))
+        self.assertFalse(any(is_alive(pid) for pid in pids))
+        for error in await asyncio.gather(*waiting, return_exceptions=True):
+            self.assertIsInstance(error, p2p_node.NodeClosed)
+
+    async def test_calls_under_way_at_the_end_are_answered_or_told(self) -> None:
+        node = await misbehaving("good")
+        asked = [asyncio.ensure_future(node.ping()) for _ in range(10)]
+        never = await node.send("0xB", 1, kind="never")
+        self.assertEqual(await node.close(), p2p_node.Exit(code=0))
+        await asyncio.gather(*asked)
+        for _ in range(2):
+            with self.assertRaises(p2p_node.NodeClosed):
+                await never.delivered()
+        self.assertEqual([event async for event in node.events() if isinstance(event, p2p_node.Closed)], [p2p_node.Closed(None)])
+
+    async def test_a_node_that_ended_by_itself_can_be_closed(self) -> None:
+        node = await misbehaving("good")
+        assert node.pid is not None
+        os.kill(node.pid, signal.SIGKILL)
+        node._sidecar.options.args = ["early"]
+        events = node.events()
+        last = [event async for event in events][-1]
+        assert isinstance(last, p2p_node.Closed) and isinstance(last.error, p2p_node.SidecarExited)
+        self.assertIn("--nonsense", str(last.error))
+        self.assertIsNone(await node.close())
+
+
+class Programs(TestCase):
+    def start(self, script: str) -> subprocess.Popen[str]:
+        # Whoever runs these tests in the background may have them ignore what this one needs.
+        heed = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        program = subprocess.Popen(
+            [sys.executable, "-c", heed + textwrap.dedent(script)],
+            cwd=self.home,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join((str(ROOT / "sdk/python/src"), str(ROOT / "sdk/python"))),
+                "P2P_NODE_BIN": binary(),
+                "XDG_RUNTIME_DIR": self.home,
+                "NETWORK": "dev",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(program.communicate)
+        self.addCleanup(program.kill)
+        return program
+
+    def line(self, program: subprocess.Popen[str]) -> str:
+        assert program.stdout is not None
+        line = program.stdout.readline()
+        self.assertTrue(line, program.stderr.read() if program.stderr else "")
+        return line.strip()
+
+    async def test_a_program_that_is_killed_takes_its_node_with_it(self) -> None:
+        program = self.start(
+            """
+            import asyncio, p2p_node
+            async def main():
+                async with p2p_node.open() as node:
+                    print(node.pid, flush=True)
+                    await asyncio.Event().wait()
+            asyncio.run(main())
+            """
+        )
+        pid = int(self.line(program))
+        program.kill()
+        await until("it is gone", lambda: not is_alive(pid))
+
+    async def test_a_program_that_is_interrupted_closes_its_node(self) -> None:
+        program = self.start(
+            """
+            import asyncio, p2p_node
+            async def main():
+                node = await p2p_node.open()
+                try:
+                    print(node.pid, flush=True)
+                    await asyncio.Event().wait()
+                finally:
+                    print(await node.close(), flush=True)
+            try:
+                asyncio.run(main())
+            except KeyboardInterrupt:
+                pass
+            """
+        )
+        pid = int(self.line(program))
+        program.send_signal(signal.SIGINT)
+        self.assertEqual(self.line(program), "exit code 0")
+        self.assertEqual((program.wait(PATIENCE), is_alive(pid)), (0, False))
+
+    async def test_a_fork_of_the_program_does_not_end_its_node(self) -> None:
+        program = self.start(
+            """
+            import asyncio, os, p2p_node
+            from tests.common import misbehaving
+            async def main():
+                async with misbehaving("good") as node:
+                    pid = node.pid
+                    if os.fork() == 0:
+                        raise SystemExit
+                    os.wait()
+                    await node.ping()
+                    print(node.pid == pid, flush=True)
+            asyncio.run(main())
+            """
+        )
+        self.assertEqual(self.line(program), "True")
+
+    async def test_the_quick_start_of_the_readme_runs(self) -> None:
+        readme = (ROOT / "sdk/python/README.md").read_text()
+        found = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+        assert found is not None
+        program = self.start(found[1].replace("import asyncio", "import asyncio, functools\nprint = functools.partial(print, flush=True)", 1))
+        self.assertRegex(self.line(program), "^I am 0x[0-9a-fA-F]{40}$")
+        program.send_signal(signal.SIGINT)
+        program.wait(PATIENCE)
+        self.assertTrue(Path(self.home, "alice").is_dir(), "its data directory")
+
