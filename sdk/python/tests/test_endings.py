@@ -170,7 +170,8 @@ class Programs(TestCase):
     def line(self, program: subprocess.Popen[str]) -> str:
         assert program.stdout is not None
         line = program.stdout.readline()
-        self.assertTrue(line, program.stderr.read() if program.stderr else "")
+        if not line:
+            self.fail(program.stderr.read() if program.stderr else "")
         return line.strip()
 
     async def test_a_program_that_is_killed_takes_its_node_with_it(self) -> None:
