@@ -40,16 +40,20 @@ export class Channel {
     return this.#pending.size;
   }
 
+  isPending(id: number): boolean {
+    return this.#pending.has(id);
+  }
+
   /** Mails whose delivery is awaited. */
   get tracked(): number {
     return this.#tracked.size;
   }
 
-  /** The id and the line of a command; its answer goes to `waiter`. */
-  request(command: Command, waiter: Waiter<Reply>): { id: number; line: string } {
+  /** The id and the line of a command that `encode` has made; its answer goes to `waiter`. */
+  request(command: string, waiter: Waiter<Reply>): { id: number; line: string } {
     if (this.closed !== undefined) throw this.closed;
     const id = this.#lastId + 1;
-    const line = encode({ ...command, id });
+    const line = `${command.slice(0, -1)},"id":${id}}\n`;
     const bytes = Buffer.byteLength(line) - 1;
     if (bytes > LIMITS.maxLineBytes) throw new LineTooLong(bytes, LIMITS.maxLineBytes);
     this.#lastId = id;
@@ -113,7 +117,7 @@ export class Channel {
   }
 }
 
-/** The line of a command. */
-export function encode(command: object): string {
-  return `${JSON.stringify(command)}\n`;
+/** A command without its id. */
+export function encode(command: Command): string {
+  return JSON.stringify(command);
 }

@@ -2,10 +2,12 @@
 
 import { Channel, encode, type Reply, type Waiter } from "./channel.js";
 import { decodeEvent } from "./decode.js";
-import { P2PError, SidecarError, SidecarExited, type Exit } from "./errors.js";
+import { deferred } from "./deferred.js";
+import { SidecarError, SidecarExited, type Exit } from "./errors.js";
 import { Framer } from "./framer.js";
-import { EXIT_GRACE_MS, type Process, within } from "./process.js";
-import { PROTOCOL_VERSION, type Command, type Event, type Ready } from "./types.js";
+import { EXIT_GRACE_MS, type Process } from "./process.js";
+import { LONGEST_MS, within } from "./timer.js";
+import { LIMITS, PROTOCOL_VERSION, type Command, type Event, type Ready } from "./types.js";
 
 /** The version of this package, and so of the binary that it expects. */
 export const VERSION = "0.1.0";
@@ -14,6 +16,8 @@ export const VERSION = "0.1.0";
 export interface Listener {
   told(event: Event): void;
   undecodable(lines: number): void;
+  /** There may be room for commands that there was not. */
+  room(): void;
 }
 
 /** A node's process, from its start to its end; another one takes its place after a crash. */
@@ -21,10 +25,16 @@ export class Child {
   readonly channel = new Channel();
   readonly process: Process;
   readonly #ready: Promise<Ready>;
-  #turn: Promise<void> = Promise.resolve();
+  readonly #writeTimeoutMs: number;
 
-  constructor(process: Process, listener: Listener) {
+  constructor(process: Process, writeTimeoutMs: number, listener: Listener) {
     this.process = process;
+    this.#writeTimeoutMs = writeTimeoutMs;
+    process.stdin.on("timeout", () => this.#stuck());
+    process.stdin.on("drain", () => {
+      process.stdin.setTimeout(0);
+      listener.room();
+    });
     this.#ready = new Promise((resolve) => {
       const framer = new Framer();
       process.onOutput((chunk) => {
@@ -46,74 +56,57 @@ export class Child {
     });
   }
 
+  /** Whether one more command can be written now. */
+  get hasRoom(): boolean {
+    const { channel, process } = this;
+    const reads = process.stdin.writable && !process.stdin.writableNeedDrain && !process.exited;
+    return reads && channel.closed === undefined && channel.outstanding < LIMITS.maxInflight;
+  }
+
+  /** Writes a command, whose answer goes to `waiter`; returns its id. Never waits: look at `hasRoom` before. */
+  ask(command: string, waiter: Waiter<Reply>): number {
+    const { id, line } = this.channel.request(command, waiter);
+    const { stdin } = this.process;
+    // Only while something waits to be read does it matter that nothing is.
+    if (!stdin.write(line)) stdin.setTimeout(Math.min(this.#writeTimeoutMs, LONGEST_MS));
+    return id;
+  }
+
+  /** Asks at once and waits for the answer, or for the end of the process. */
+  async answer(command: Command, timeoutMs: number): Promise<Reply> {
+    const answer = deferred<Reply>();
+    this.ask(encode(command), answer);
+    const late = `the node did not answer \`${command.type}\` within ${timeoutMs} ms`;
+    return this.#first(answer.promise, timeoutMs, late);
+  }
+
   /** Has the node listen, and waits until it is ready and of a version that this package speaks. */
   async connect(command: Command, timeoutMs: number): Promise<Ready> {
-    let timer: NodeJS.Timeout | undefined;
-    try {
-      return await new Promise<Ready>((resolve, reject) => {
-        const late = `the node was not ready within ${timeoutMs} ms`;
-        timer = setTimeout(
-          () => reject(new SidecarError("NOT_READY", late, true, this.process.stderrTail())),
-          timeoutMs,
-        );
-        this.#ready.then((ready) => resolve(checkVersion(ready, this.process.program))).catch(reject);
-        this.process.finished().then((exit) => reject(new SidecarExited(exit, this.process.stderrTail())), reject);
-        this.send(command, { resolve: () => undefined, reject }, timeoutMs).catch(reject);
-      });
-    } finally {
-      clearTimeout(timer);
-    }
+    const refused = deferred<Ready>();
+    this.ask(encode(command), { resolve: () => undefined, reject: refused.reject });
+    const ready = Promise.race([this.#ready, refused.promise]);
+    return checkVersion(
+      await this.#first(ready, timeoutMs, `the node was not ready within ${timeoutMs} ms`),
+      this.process.program,
+    );
   }
 
-  /**
-   * Writes a command, whose answer goes to `waiter`; returns its id. It is not written if `wanted` says so when its turn comes. A child
-   * that does not read in time is killed.
-   */
-  async send(
-    command: Command,
-    waiter: Waiter<Reply>,
-    timeoutMs: number,
-    wanted: () => void = () => undefined,
-  ): Promise<number> {
-    const before = this.#turn;
-    let done = (): void => undefined;
-    this.#turn = new Promise((resolve) => {
-      done = resolve;
+  /** Waits for something that the process says, for so many ms, or for its end. What it said before its end counts. */
+  async #first<T>(something: Promise<T>, timeoutMs: number, late: string): Promise<T> {
+    const { process } = this;
+    const exited = process.finished().then(async (exit) => {
+      await within(process.outputEnd, EXIT_GRACE_MS);
+      throw new SidecarExited(exit, process.stderrTail());
     });
-    try {
-      await before;
-      wanted();
-      const { id, line } = this.channel.request(command, waiter);
-      if (!this.process.stdin.write(line)) await this.#drained(timeoutMs);
-      return id;
-    } finally {
-      done();
-    }
+    exited.catch(() => undefined);
+    if (await within(Promise.race([something, exited]), timeoutMs)) return Promise.race([something, exited]);
+    throw new SidecarError("NOT_READY", late, true, process.stderrTail());
   }
 
-  async #drained(timeoutMs: number): Promise<void> {
-    const stdin = this.process.stdin;
-    const drained = new Promise<void>((resolve) => {
-      stdin.once("drain", resolve);
-      stdin.once("close", resolve);
-    });
-    if (await within(drained, timeoutMs)) return;
-    const message = `the node did not read for ${timeoutMs} ms, and was killed`;
+  #stuck(): void {
+    const message = `the node did not read for ${this.#writeTimeoutMs} ms, and was killed`;
     this.channel.failAll(new SidecarError("WRITE_TIMEOUT", message, true));
     this.process.signal("SIGKILL");
-  }
-
-  /** A command of which the answer has to come before anything else is asked. */
-  async ask(command: Command, timeoutMs: number): Promise<void> {
-    const answered = new Promise<void>((resolve, reject) => {
-      // It was possible once; what is refused now has been told by the node.
-      const refused = (error: P2PError): void => (error.name === "CommandRefused" ? resolve() : reject(error));
-      this.send(command, { resolve: () => resolve(), reject: refused }, timeoutMs).catch(reject);
-      this.process.finished().then((exit) => reject(new SidecarExited(exit, this.process.stderrTail())), reject);
-    });
-    if (!(await within(answered, timeoutMs))) {
-      throw new SidecarError("TIMEOUT", `\`${command.type}\` was not answered after the restart`, true);
-    }
   }
 
   /** Waits for the end of the process. One that closes its output without ending is killed, for nothing can come of it. */
@@ -141,7 +134,7 @@ export class Child {
     const { process } = this;
     if (process.stdin.writable) {
       // The end of its input says the same to most nodes, but not to one that outlives its parent.
-      process.stdin.end(encode({ type: "shutdown" }));
+      process.stdin.end(`${encode({ type: "shutdown" })}\n`);
     }
     if (!(await within(process.exit, drainMs))) {
       process.signal("SIGTERM");

@@ -29,6 +29,8 @@ export class P2PError extends Error {
 export class CommandRefused extends P2PError {
   override readonly name = "CommandRefused";
   readonly details: unknown;
+  /** How the process ended, if this was the end of it. */
+  exit: Exit | undefined;
 
   constructor(code: string, message: string, retryable: boolean, details?: unknown) {
     super(code, message, retryable);

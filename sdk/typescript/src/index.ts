@@ -13,7 +13,9 @@ export {
   Undelivered,
   type Exit,
 } from "./errors.js";
-export { P2PNode, type CallOptions, type Lifecycle, type Mail, type Options, type SendOptions } from "./client.js";
+export { P2PNode, type Mail, type Notices } from "./client.js";
+export { type CallOptions, type Options, type SendOptions } from "./options.js";
+export { type Lifecycle } from "./sidecar.js";
 export { Stream } from "./stream.js";
 export { type Restart } from "./supervisor.js";
 export type * from "./types.js";

@@ -1,9 +1,11 @@
 /** The child process: in a process group of its own, its stderr always read, waited for by its exit and not by its pipes. */
 
 import { spawn, type ChildProcessByStdio } from "node:child_process";
+import type { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
 
 import { SidecarError, type Exit } from "./errors.js";
+import { within } from "./timer.js";
 
 /** Bytes of stderr that are kept: what a Linux pipe holds. */
 const STDERR_BYTES = 64 * 1024;
@@ -91,8 +93,13 @@ export class Process {
     return this.#child.pid ?? 0;
   }
 
-  get stdin(): Writable {
-    return this.#child.stdin;
+  /** A pipe is a socket to Node.js, which knows when nothing has moved in it for a while. */
+  get stdin(): Socket {
+    return this.#child.stdin as Socket;
+  }
+
+  get exited(): boolean {
+    return this.#exited;
   }
 
   onOutput(take: (chunk: Buffer) => void): void {
@@ -130,18 +137,5 @@ export class Process {
   /** Lets go of the pipes of a child that has ended. */
   release(): void {
     for (const pipe of [this.#child.stdin, this.#child.stdout, this.#child.stderr]) pipe.destroy();
-  }
-}
-
-/** Waits for something, but no longer than so many ms; whether it happened. */
-export async function within(something: Promise<unknown>, ms: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
-  try {
-    return await Promise.race([something.then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -44,12 +44,12 @@ export class Supervisor {
     this.#readyAt = now;
   }
 
-  /** The process ended unasked; `chance` is from 0 to 1. `undefined`: it is not started again. */
-  ended(exit: Exit, now: number, chance: number): Again | undefined {
+  /** The process ended unasked, or there was none (no `exit`); `chance` is from 0 to 1. `undefined`: it is not started again. */
+  ended(exit: Exit | undefined, now: number, chance: number): Again | undefined {
     const policy = this.#policy;
     const readyAt = this.#readyAt;
     this.#readyAt = undefined;
-    if (policy === false || (exit.code !== null && FINAL_CODES.has(exit.code))) return undefined;
+    if (policy === false || (exit !== undefined && exit.code !== null && FINAL_CODES.has(exit.code))) return undefined;
     if (readyAt !== undefined && now - readyAt >= policy.stableMs) {
       this.#attempts = 0;
       this.#crashes = [];

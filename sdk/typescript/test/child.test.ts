@@ -1,19 +1,13 @@
 /** Against a child that misbehaves. */
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 
 import { P2PNode, SidecarRestarted, type Event } from "../src/index.js";
 import { findBinary } from "../src/locate.js";
-import { CHILD, HOME, isAlive, misbehaving, once, openFiles, PATIENCE_MS, until } from "./common.js";
-
-const is = (code: string) => (error: unknown) => (error as { code?: string }).code === code;
-const run = promisify(execFile);
+import { CHILD, HOME, is, isAlive, misbehaving, once, until } from "./common.js";
 
 test("a good child is served", async () => {
   const node = await misbehaving("good");
@@ -128,34 +122,6 @@ test("a line that is cut off by the end is no event, and a grandchild that holds
   await held.close();
 });
 
-test("a child that stops reading is killed and replaced", async () => {
-  const node = await misbehaving("good", { writeTimeoutMs: 100 });
-  const restarted = once(node, "restarted");
-  process.kill(node.pid ?? 0, "SIGSTOP");
-  await assert.rejects(node.publish("t", "x".repeat(1 << 19)), is("WRITE_TIMEOUT"));
-  await restarted;
-  await node.ping();
-  await node.close();
-});
-
-test("calls that are given up do no harm", async () => {
-  const node = await misbehaving("good");
-  for (let count = 0; count < 60; count++) {
-    const signal = AbortSignal.timeout(count % 3);
-    await node.ping({ signal }).catch((error: Error) => assert.equal(error.name, "TimeoutError"));
-  }
-  const controllers = Array.from({ length: 50 }, () => new AbortController());
-  const calls = controllers.map(({ signal }, number) => node.send("0xB", number, { signal }));
-  for (const [index, controller] of controllers.entries()) if (index % 2 === 0) controller.abort();
-  await Promise.allSettled(calls);
-  await assert.rejects(node.discover({ capability: "never", timeoutMs: 50 }), is("TIMEOUT"));
-  await assert.rejects(node.ping({ signal: AbortSignal.abort() }), { name: "AbortError" });
-  await node.ping();
-  await until("every call is answered", () => node.outstanding === 0);
-  await Promise.all(Array.from({ length: 3000 }, () => node.ping()));
-  await node.close();
-});
-
 test("events that nobody takes are counted", async () => {
   const node = await misbehaving("good");
   const stream = node.messages({ highWaterMark: 3 });
@@ -165,54 +131,6 @@ test("events that nobody takes are counted", async () => {
   await stream.return();
   assert.equal((await stream.next()).done, true);
   await node.close();
-});
-
-test("closing is asked for, then signalled, then forced", async () => {
-  const node = await misbehaving("deaf", { closeTimeoutsMs: [50, 50] });
-  const pid = node.pid ?? 0;
-  const [first, second] = await Promise.all([node.close(), node.close()]);
-  assert.deepEqual([first, second], [{ code: null, signal: "SIGKILL" }, { code: null, signal: "SIGKILL" }]);
-  assert.ok(!isAlive(pid));
-});
-
-test("closing while it is down ends the waiting", async () => {
-  const node = await misbehaving("crash", { restart: { firstMs: 1e6, maxMs: 1e6 } });
-  await assert.rejects(node.send("0xB", 1), is("SIDECAR_RESTARTED"));
-  await assert.rejects(node.ping({ timeoutMs: 10 }), is("SIDECAR_UNAVAILABLE"));
-  const waiting = assert.rejects(node.ping(), is("CLOSED"));
-  assert.equal(await node.close(), undefined);
-  await waiting;
-});
-
-test("nothing is left open", async () => {
-  const round = async (): Promise<void> => {
-    const node = await misbehaving("good");
-    await node.ping();
-    await node.close();
-    await assert.rejects(misbehaving("early"));
-  };
-  await round();
-  const before = openFiles();
-  for (let count = 0; count < 5; count++) await round();
-  await until("every file is closed", () => openFiles() <= before);
-});
-
-test("an idle program ends by itself and leaves no child, also when it throws", async () => {
-  const index = fileURLToPath(new URL("../src/index.js", import.meta.url));
-  for (const end of ["", "throw new Error('a defect of the program');", "process.exit(3);"]) {
-    const script = `
-      import { P2PNode } from ${JSON.stringify(index)};
-      const node = await P2PNode.open({ binary: ${JSON.stringify(CHILD)}, args: ["deaf"] });
-      const messages = node.messages();
-      await node.ping();
-      console.log(node.pid);
-      ${end}`;
-    const program = run(process.execPath, ["--input-type=module", "-e", script], { timeout: PATIENCE_MS });
-    const { stdout } = await program.catch((error: { stdout: string; code: number }) => error);
-    const pid = Number(stdout);
-    assert.ok(pid > 0, end);
-    await until("the child is gone", () => !isAlive(pid));
-  }
 });
 
 test("the binary is the one named, or of the variable, or of the platform, or on PATH if asked", () => {

@@ -1,6 +1,6 @@
 /** What several tests use. */
 
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -21,9 +21,17 @@ export function binary(): string {
   return named;
 }
 
-/** A child that stands in for a node. */
+/** A child that stands in for a node. What `options.args` hold by then is how the next one misbehaves. */
 export function misbehaving(mode: string, options: Options = {}): Promise<P2PNode> {
   return P2PNode.open({ binary: CHILD, args: [mode], restart: QUICK, ...options });
+}
+
+export const is = (code: string) => (error: unknown): boolean => (error as { code?: string }).code === code;
+
+/** The processes that this one has started and not seen the end of. */
+export function children(): number[] {
+  const lists = readdirSync("/proc/self/task").map((thread) => readFileSync(`/proc/self/task/${thread}/children`, "utf8"));
+  return lists.flatMap((list) => list.split(" ").filter((pid) => pid !== "").map(Number));
 }
 
 /** A directory for the files of nodes, removed at the end of the process. */

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
-import { Channel, MAX_FOUND, MAX_TRACKED, type Reply } from "../src/channel.js";
+import { Channel, encode, MAX_FOUND, MAX_TRACKED, type Reply } from "../src/channel.js";
 import { content, decodeEvent, Undecodable } from "../src/decode.js";
 import { CommandRefused, LineTooLong, NodeClosed, P2PError } from "../src/errors.js";
 import { Framer } from "../src/framer.js";
@@ -101,7 +101,7 @@ describe("correlation", () => {
       told,
       ask: (name, command = { type: "ping" }) => {
         const waiter = { resolve: (reply: Reply) => void told.push([name, reply, undefined]), reject: (error: P2PError) => void told.push([name, undefined, error]) };
-        const { id, line } = channel.request(command, waiter);
+        const { id, line } = channel.request(encode(command), waiter);
         assert.deepEqual(JSON.parse(line), { ...command, id });
         assert.ok(line.endsWith("\n") && line.indexOf("\n") === line.length - 1);
         return id;

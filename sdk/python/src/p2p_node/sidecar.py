@@ -34,6 +34,7 @@ from .process import Process
 from .streams import Stream
 from .supervisor import Supervisor
 from .types import PROTOCOL_VERSION, Delivery, ErrorEvent, Event, Ready
+from .wanted import Wanted
 
 #: Seconds that a node may take to end after `close`: to finish (it takes up to 5 itself), and then to obey SIGTERM.
 DRAIN, TERMINATE = 7.0, 2.0
@@ -106,8 +107,7 @@ class Sidecar:
         self._over = False
         self._closing: asyncio.Task[Exit | None] | None = None
         self._supervising: asyncio.Task[None] | None = None
-        self._topics: dict[str, None] = {}
-        self._standings: dict[str, str] = {}
+        self._wanted = Wanted()
         self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
         # What came before anybody looked is for the first who does.
         self._backlog: Stream[Any] | None = Stream(options.event_buffer, lambda event: True)
@@ -142,8 +142,6 @@ class Sidecar:
             raise copy(self._closed)
         call = Call(command, encode(command), self._loop.create_future(), outcome)
         call.answer.add_done_callback(look_at)
-        if command.get("type") == "unsubscribe":
-            self._topics.pop(str(command.get("topic")), None)
         self._waiting.append(call)
         self._write_what_waits()
         try:
@@ -173,7 +171,8 @@ class Sidecar:
 
         def answered(reply: Reply | None, error: P2PError | None) -> None:
             if reply is not None:
-                self._remember(call.command)
+                # Also when whoever asked for it has given up waiting.
+                self._wanted.carried_out(call.command)
                 accepted = reply.answer.message_id if reply.answer.delivery == "accepted" else None
                 # Before the next line is looked at, for that may be the delivery. Nobody has the mail of a call that was given
                 # up, so its delivery comes as an event.
@@ -185,18 +184,6 @@ class Sidecar:
             self._write_what_waits()
 
         return answered
-
-    def _remember(self, command: Mapping[str, Any]) -> None:
-        """What the next process is to be told again; also when whoever asked for it has given up waiting."""
-        kind, topic, peer = command.get("type"), str(command.get("topic")), str(command.get("peerId"))
-        if kind == "subscribe":
-            self._topics[topic] = None
-        elif kind == "unsubscribe":
-            self._topics.pop(topic, None)
-        elif kind in ("block", "allow", "unblock"):
-            self._standings.pop(peer, None)
-            if kind != "unblock":
-                self._standings[peer] = kind
 
     def _abandon(self, call: Call) -> None:
         call.abandoned = True
@@ -294,9 +281,7 @@ class Sidecar:
             if ready.address != before.address:
                 message = f"the node was {before.address} and is now {ready.address}: give it a key"
                 raise IdentityChanged("IDENTITY_CHANGED", message)
-            commands = [{"type": "subscribe", "topic": topic} for topic in self._topics]
-            commands += [{"type": command, "peerId": peer} for peer, command in self._standings.items()]
-            for command in commands:
+            for command in self._wanted.commands():
                 try:
                     await child.answer(command, self.options.call_timeout)
                 except CommandRefused as error:

@@ -1,0 +1,18 @@
+import type { Waiter } from "./channel.js";
+import type { P2PError } from "./errors.js";
+
+/** A promise and what settles it; one that nobody looks at is no mistake. */
+export interface Deferred<T> extends Waiter<T> {
+  promise: Promise<T>;
+}
+
+export function deferred<T>(): Deferred<T> {
+  let resolve!: (value: T) => void;
+  let reject!: (error: P2PError) => void;
+  const promise = new Promise<T>((take, refuse) => {
+    resolve = take;
+    reject = refuse;
+  });
+  promise.catch(() => undefined);
+  return { promise, resolve, reject };
+}
