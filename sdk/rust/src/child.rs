@@ -1,39 +1,32 @@
-//! One process, the channel to it, and the two tasks between them. The reader never waits for the writer or for whoever takes
-//! events, so that neither side of the pipe can stop the other.
+//! One process and the channel to it: what is asked of it, and how it ends.
 
 use std::path::Path;
-use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use p2p_node_protocol::line::{Framed, Framer, decode_event, encode_request};
+use p2p_node_protocol::line::encode_request;
 use p2p_node_protocol::{
-    Answer, Command, Connect, Delivery, Event as Told, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, PeerDiscovered,
-    Ready, Request, Shutdown,
+    Answer, Command, Connect, Delivery, Id, PROTOCOL_VERSION, PeerDiscovered, Ready, Request, Shutdown,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::channel::{Channel, Incoming, MAX_PENDING, Reply};
+use crate::channel::{Channel, MAX_PENDING};
 use crate::client::Grace;
-use crate::events::{Event, Sink};
+use crate::events::Sink;
+use crate::pipes::{Reader, Writer};
 use crate::process::{Exit, Killer, OnStderr, Pipes, Process, Tail, lock};
 use crate::wanted::Wanted;
-
-/// Bytes read, and lines gathered, at once: what a Linux pipe holds.
-const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Lines that wait for the pipe; more make their senders wait. Each has at most 1 MiB.
 const QUEUED_LINES: usize = 64;
 
 /// How long the end of the output and of the process wait for each other: a grandchild may hold the pipe, and a
 /// process that closes its output, or refuses to connect, should be gone at once.
-const EXIT_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const EXIT_GRACE: Duration = Duration::from_secs(1);
 
 /// What every process of a node is tied to.
 pub(crate) struct Ties {
@@ -45,11 +38,11 @@ pub(crate) struct Ties {
 
 /// Who waits for an answer. The permit counts the request until it is answered, even if nobody waits any more.
 pub(crate) struct Waiter {
-    answer: oneshot::Sender<Result<Answered, Error>>,
+    pub(crate) answer: oneshot::Sender<Result<Answered, Error>>,
     /// Whether the delivery of the mail is waited for as well.
-    tracks: bool,
+    pub(crate) tracks: bool,
     /// The command, if it leaves something behind.
-    leaves: Option<Command>,
+    pub(crate) leaves: Option<Command>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -66,8 +59,8 @@ pub(crate) struct Answered {
 
 /// What the tasks and the handles share.
 pub(crate) struct Shared {
-    channel: Mutex<Channel<Waiter, watch::Sender<Option<Box<Delivery>>>>>,
-    stderr: Tail,
+    pub(crate) channel: Mutex<Channel<Waiter, watch::Sender<Option<Box<Delivery>>>>>,
+    pub(crate) stderr: Tail,
 }
 
 impl Shared {
@@ -287,160 +280,4 @@ impl Closer {
 fn series(version: &str) -> Vec<&str> {
     let parts = if version.starts_with("0.") { 2 } else { 1 };
     version.split('.').take(parts).collect()
-}
-
-struct Writer {
-    shared: Arc<Shared>,
-    kill: Killer,
-    write_timeout: Duration,
-}
-
-impl Writer {
-    /// Writes lines until every sender of them is gone, then closes the child's stdin. A child that does not read is killed.
-    async fn run(
-        self,
-        mut stdin: ChildStdin,
-        mut lines: mpsc::Receiver<Vec<u8>>,
-        mut given_up: mpsc::Receiver<Id>,
-    ) {
-        let cancel = |target| lock(&self.shared.channel).cancel(target).unwrap_or_default();
-        loop {
-            let mut chunk = tokio::select! {
-                biased;
-                line = lines.recv() => match line {
-                    Some(line) => line,
-                    None => return,
-                },
-                Some(target) = given_up.recv() => cancel(target),
-            };
-            while chunk.len() < CHUNK_BYTES {
-                let more = lines.try_recv().or_else(|_| given_up.try_recv().map(cancel));
-                let Ok(more) = more else { break };
-                chunk.extend_from_slice(&more);
-            }
-            let mut rest = chunk.as_slice();
-            while !rest.is_empty() {
-                match timeout(self.write_timeout, stdin.write(rest)).await {
-                    Ok(Ok(written)) => rest = &rest[written..],
-                    // The reader finds out how the process ended.
-                    Ok(Err(_)) => return,
-                    Err(_) => {
-                        self.shared.close(Error::WriteTimeout { waited: self.write_timeout });
-                        self.kill.kill();
-                        return;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Reads events until the output or the process ends; all who wait are failed when it is dropped half-way, with its runtime.
-struct Reader {
-    shared: Arc<Shared>,
-    sink: Sink,
-    wanted: Arc<Mutex<Wanted>>,
-    ready: watch::Sender<Option<Box<Ready>>>,
-    finished: bool,
-}
-
-impl Reader {
-    async fn run(
-        mut self,
-        stdout: ChildStdout,
-        mut exit: Exit,
-        kill: Killer,
-        mut stderr: JoinHandle<()>,
-    ) -> Option<ExitStatus> {
-        self.read(stdout, exit.clone()).await;
-        if timeout(EXIT_GRACE, exit.wait()).await.is_err() {
-            // Nothing can come of a process that has closed its output.
-            kill.kill();
-        }
-        let status = exit.wait().await;
-        // Its last words may still be on their way.
-        if timeout(EXIT_GRACE, &mut stderr).await.is_err() {
-            stderr.abort();
-        }
-        self.finished = true;
-        status
-    }
-
-    async fn read(&mut self, mut stdout: ChildStdout, mut exit: Exit) {
-        let mut framer = Framer::new(MAX_LINE_BYTES);
-        let mut buffer = vec![0; CHUNK_BYTES];
-        let mut exited = pin!(async {
-            exit.wait().await;
-            tokio::time::sleep(EXIT_GRACE).await;
-        });
-        loop {
-            tokio::select! {
-                read = stdout.read(&mut buffer) => match read {
-                    // A last line without newline was cut off by the end: nobody can tell what it was.
-                    Ok(0) | Err(_) => return,
-                    Ok(length) => framer.push(&buffer[..length], |framed| self.line(framed)),
-                },
-                () = &mut exited => return,
-            }
-        }
-    }
-
-    fn line(&mut self, framed: Framed<'_>) {
-        let event = match framed {
-            Framed::Line(line) => decode_event(line),
-            Framed::TooLong => return self.sink.drop_one(),
-        };
-        match event {
-            Ok(Some(event)) => self.event(event),
-            // A type of event that is newer than this crate.
-            Ok(None) => {}
-            Err(_) => self.sink.drop_one(),
-        }
-    }
-
-    fn event(&mut self, event: Told) {
-        if let Told::Ready(ready) = &event {
-            self.ready.send_replace(Some(ready.clone()));
-        }
-        let mut channel = lock(&self.shared.channel);
-        match channel.receive(event) {
-            Incoming::Answer(waiter, reply) => {
-                let answered = reply.map(|Reply { answer, found }| {
-                    let accepted = answer.delivery.as_deref() == Some("accepted");
-                    let mail = answer.message_id.clone().filter(|_| waiter.tracks && accepted);
-                    let outcome = mail.map(|message_id| {
-                        let (told, outcome) = watch::channel(None);
-                        channel.track(message_id, told);
-                        outcome
-                    });
-                    // Here, and not by whoever asked, who may not wait any more, or be late.
-                    if let Some(command) = waiter.leaves {
-                        lock(&self.wanted).carried_out(command);
-                    }
-                    Answered { answer, found, outcome }
-                });
-                // Whoever asked may not wait any more.
-                let _ = waiter.answer.send(answered);
-            }
-            Incoming::Delivery(waiter, delivery) => {
-                // Whoever sent the mail may not care any more.
-                let _ = waiter.send(Some(delivery));
-            }
-            Incoming::Kept => {}
-            Incoming::Event(event) => {
-                drop(channel);
-                if let Some(event) = Event::from_node(event) {
-                    self.sink.tell(event);
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.shared.close(Error::Exited { status: None, stderr_tail: self.shared.stderr.quote() });
-        }
-    }
 }

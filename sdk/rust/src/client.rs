@@ -13,7 +13,7 @@ use crate::child::{Answered, Shared};
 use crate::events::Events;
 use crate::mail::{Options, Payload, Published, SentMail, message_id};
 use crate::process::lock;
-use crate::running::{Inner, MakeCommand, State};
+use crate::sidecar::{Inner, MakeCommand, State};
 use crate::{Builder, Error};
 
 /// Longer than anything is waited for: 30 years, as tokio has it.

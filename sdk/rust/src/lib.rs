@@ -7,8 +7,9 @@ mod client;
 mod error;
 mod events;
 mod mail;
+mod pipes;
 mod process;
-mod running;
+mod sidecar;
 mod supervisor;
 mod wanted;
 

@@ -4,7 +4,7 @@ use std::process::{Command as Program, ExitStatus};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use p2p_node_protocol::{Connect, Ready};
+use p2p_node_protocol::{Connect, ErrorEvent, Ready};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
@@ -196,8 +196,13 @@ impl Launch {
             for command in &commands {
                 let late = || Error::Timeout { what: command.name().to_owned(), waited };
                 match tokio::time::timeout(waited, child.ask(command)).await.unwrap_or_else(|_| Err(late())) {
-                    // It was possible once; what is refused now has been told by the node.
-                    Ok(()) | Err(Error::Command { .. }) => {}
+                    Ok(()) => {}
+                    // It was possible once. Nobody waits for this answer, so it is told as an event.
+                    Err(Error::Command { code, message, retryable, details }) => {
+                        let message = format!("after a restart, `{}`: {message}", command.name());
+                        let error = ErrorEvent { retryable, details, ..ErrorEvent::new(code, message) };
+                        self.ties.sink.tell(Event::Error(Box::new(error)));
+                    }
                     Err(error) => return Err(error),
                 }
             }
