@@ -263,7 +263,7 @@ impl Node {
                     }
                 }
                 Effect::Network(effect) => self.net.apply(effect),
-                Effect::CheckBinding(binding) => self.crypto.submit(*binding),
+                Effect::Crypto(task) => self.crypto.submit(task),
                 Effect::Exit(code) => end = Some(code),
             }
         }

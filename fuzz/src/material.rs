@@ -1,16 +1,24 @@
 //! Keys that are the same in every run, and what they sign.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node::core::directory::record::Record;
+use p2p_node::core::directory::record::{Kem, Record};
 use p2p_node::core::envelope::{
-    Ack, Batch, FrameBody, Message, Outcome, Payload, Scope, Stage, StreamAck, WIRE_VERSION, sign_ack,
-    sign_frame,
+    Ack, Batch, FrameBody, Message, Outcome, Payload, Scope, Sealed, Stage, StreamAck, WIRE_VERSION,
+    sign_ack, sign_frame,
 };
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
+use p2p_node::core::input::Now;
+use p2p_node::core::seal::hpke::{Info, SealedOnce, seal};
+use p2p_node::core::seal::kem::{Keyring, Secret, kem_id};
+use p2p_node::core::seal::repeatable::Repeatable;
+use p2p_node::core::seal::session::SessionKey;
+use p2p_node::core::seal::{SUITE, padding};
 use p2p_node_protocol::Role;
+use prost::Message as _;
 
 use super::source::Source;
 
@@ -21,6 +29,9 @@ pub const START_MS: u64 = 1_767_225_600_000;
 
 /// Topics that everybody knows.
 pub const TOPICS: [&str; 6] = ["jobs", "agent-messages", "agent-announcements", "node-status", "t", "other"];
+
+/// From which the core makes its KEM keys.
+pub const KEM_SEED: [u8; 32] = [7; 32];
 
 /// The node key of `fixtures/keys`, which signed the golden bytes.
 pub fn fixture_node() -> NodeKey {
@@ -36,6 +47,7 @@ pub fn fixture_node() -> NodeKey {
 /// An agent with its node, and that it is one.
 pub struct Party {
     pub agent: AgentKey,
+    pub kem: Secret,
     pub node: NodeKey,
     pub binding: SignedBinding,
 }
@@ -53,9 +65,9 @@ pub fn party(index: usize) -> &'static Party {
     &ALL[index]
 }
 
-fn made(agent: u8, node: u8, generation: u64) -> Party {
+fn made(agent: u8, number: u8, generation: u64) -> Party {
     let agent = AgentKey::from_bytes(&[agent; 32]).expect("a key");
-    let node = NodeKey::from_seed([node; 32]);
+    let node = NodeKey::from_seed([number; 32]);
     let binding = Binding {
         account: agent.address(),
         chain_id: 0,
@@ -67,7 +79,7 @@ fn made(agent: u8, node: u8, generation: u64) -> Party {
         not_after: START_MS / 1000 + BINDING_LIFE_SECS,
     };
     let binding = agent.bind(binding).expect("a binding in order");
-    Party { agent, node, binding }
+    Party { agent, kem: Secret::from([10 + number; 32]), node, binding }
 }
 
 fn near(source: &mut Source<'_>, time: u64) -> u64 {
@@ -78,6 +90,21 @@ fn near(source: &mut Source<'_>, time: u64) -> u64 {
         3 => source.number(),
         _ => time,
     }
+}
+
+/// How a record tells of a KEM key.
+fn kem(public_key: &Bytes) -> Kem {
+    let id = Bytes::copy_from_slice(&kem_id(public_key));
+    Kem { id, suite: SUITE, public_key: public_key.clone(), not_after_ms: u64::MAX }
+}
+
+/// The KEM key that the core has at first.
+pub fn own_kem() -> &'static Kem {
+    static KEM: LazyLock<Kem> = LazyLock::new(|| {
+        let now = Now { mono: Duration::ZERO, unix_ms: START_MS };
+        Keyring::new(KEM_SEED, now).current().expect("a new ring has a key")
+    });
+    &KEM
 }
 
 fn printable(source: &mut Source<'_>) -> String {
@@ -95,7 +122,7 @@ pub fn record(source: &mut Source<'_>, from: usize, now_ms: u64) -> Bytes {
         issued_at_ms,
         expires_at_ms: issued_at_ms.saturating_add(3_600_000),
         addrs: source.list(3, |source| source.pick(&addrs).parse().expect("an address")),
-        kem: None,
+        kem: (source.byte() < 240).then(|| kem(&party.kem.public_key())),
         role: source.pick(&[Role::Full, Role::Bootstrap]),
         name: printable(source),
         capabilities: source.list(2, |_| "review".to_owned()),
@@ -151,16 +178,29 @@ fn run(source: &mut Source<'_>) -> Vec<Message> {
     (0..source.below(8) as u64).map(|index| ordered(first + index, source)).collect()
 }
 
-pub fn frame(
-    source: &mut Source<'_>,
-    from: usize,
-    scope: Scope,
-    now_ms: u64,
-    streams: &[(Bytes, u64)],
-) -> Bytes {
-    let party = party(from);
+pub fn batch(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> Batch {
     let messages = if source.flag() { run(source) } else { source.list(3, message) };
     let acks = source.list(2, |source| ack(source, from, streams));
+    Batch { messages, acks }
+}
+
+/// A batch sealed to the core's first key, and the session that begins with it.
+pub fn sealed(from: usize, batch: &Batch, seed: u64) -> (Payload, SessionKey) {
+    let kem = own_kem();
+    let info = Info {
+        network: NETWORK.to_owned(),
+        sender: party(from).node.public(),
+        recipient: party(0).agent.address(),
+        kem_id: kem_id(&kem.public_key),
+    };
+    let content = padding::pad(batch.encode_to_vec());
+    let once = seal(&kem.public_key, &info, &content, &mut Repeatable::new(seed)).expect("the key is one");
+    let SealedOnce { enc, ciphertext, session } = once;
+    (Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext }), session)
+}
+
+pub fn frame(source: &mut Source<'_>, from: usize, scope: Scope, now_ms: u64, payload: Payload) -> Bytes {
+    let party = party(from);
     let body = FrameBody {
         version: WIRE_VERSION,
         network: if source.byte() == 255 { "other".to_owned() } else { NETWORK.to_owned() },
@@ -169,7 +209,7 @@ pub fn frame(
         boot: source.below(3) as u64,
         counter: source.number(),
         created_at_ms: near(source, now_ms),
-        payload: Some(Payload::Plain(Batch { messages, acks })),
+        payload: Some(payload),
     };
     sign_frame(&body, &party.node)
 }

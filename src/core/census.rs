@@ -4,7 +4,9 @@ use super::delivery::{answers, inbox, outbox, pacing, topics};
 use super::directory::{bindings, book};
 use super::discovery::{bootstrap, queries};
 use super::policy::{recent, standing};
-use super::{Core, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, connecting, emit, envelope, on_mail, on_record, skew};
+use super::{
+    Core, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, connecting, emit, envelope, gossip_mail, on_record, seal, skew,
+};
 
 /// One thing that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,10 @@ impl Core {
             ),
             ("clocks of neighbours", self.clocks.len(), skew::MAX_CLOCKS),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
+            ("KEM keys", self.keyring.len(), seal::kem::MAX_KEYS),
+            ("sessions", self.sessions.len(), seal::session::MAX_SESSIONS),
+            ("frames that are opened", self.opening.len(), on_record::MAX_PARKED),
+            ("frames that are sealed", self.sealing.len(), outbox::OUTBOX_MAILS),
             ("things parked", self.parked.number(), on_record::MAX_PARKED),
             ("topics subscribed to", self.subscribed.len(), MAX_SUBSCRIPTIONS),
             ("mails in the outbox", self.outbox.len(), outbox::OUTBOX_MAILS),
@@ -74,7 +80,7 @@ impl Core {
             ("streams received", self.inbox.len(), inbox::MAX_STREAMS),
             ("bytes that wait for earlier mail", self.inbox.held_bytes(), inbox::HELD_BYTES),
             ("answers that wait", self.held_answers.len(), answers::MAX_HELD_ANSWERS),
-            ("acknowledgements by gossip", self.gossip_acks.len(), on_mail::MAX_GOSSIP_ACKS),
+            ("acknowledgements by gossip", self.gossip_acks.len(), gossip_mail::MAX_GOSSIP_ACKS),
             ("topics with broadcasts", self.topics.len(), topics::MAX_TOPICS),
             ("broadcasts held", self.topics.held(), topics::MAX_TOPICS * topics::TOPIC_QUEUE_MESSAGES),
         ]

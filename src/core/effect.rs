@@ -7,9 +7,9 @@ use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Event;
 
 use super::directory::floors::FloorRow;
-use super::identity::SignedBinding;
 use super::input::Token;
 use super::policy::standing::{Standing, Subject};
+use super::seal::task::Task;
 
 /// Everything that the core can do, in the order in which it wants it done.
 #[derive(Clone, Debug)]
@@ -21,8 +21,8 @@ pub enum Effect {
         /// Whether the parent opted in to numbered lines.
         numbered: bool,
     },
-    /// Check a binding's signature in the crypto pool; answered by `BindingChecked`.
-    CheckBinding(Box<SignedBinding>),
+    /// Have the crypto pool do something.
+    Crypto(Task),
     /// Keep in the store, if there is one, the order of an agent's newest record, in place of what is kept of that agent. What
     /// depends on it follows; nobody waits until it is on the disk.
     Remember(FloorRow),

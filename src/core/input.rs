@@ -8,6 +8,8 @@ use p2p_node_protocol::Request;
 use p2p_node_protocol::line::LineError;
 
 use super::identity::BindingHash;
+use super::seal::hpke::SealedOnce;
+use super::seal::task::{Opened, Outcome};
 
 /// The two clocks, read once per turn of the loop by whoever drives the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,6 +209,21 @@ pub enum Input {
         hash: BindingHash,
         /// Whether the account named in it signed it; `None`: the pool was full and did not look.
         valid: Option<bool>,
+    },
+
+    /// A frame was sealed.
+    Sealed {
+        /// As in the task.
+        token: Token,
+        /// What is to be sent; nothing when the recipient's key is none.
+        outcome: Outcome<SealedOnce>,
+    },
+    /// A sealed frame was opened.
+    Opened {
+        /// As in the task.
+        token: Token,
+        /// What was in it; nothing when it was not sealed to us by its sender.
+        outcome: Outcome<Opened>,
     },
 
     /// The store lost what was in it, or cannot write at present and tries again.

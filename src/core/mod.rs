@@ -14,6 +14,7 @@ pub mod discovery;
 pub mod effect;
 pub mod emit;
 pub mod envelope;
+mod gossip_mail;
 pub mod identity;
 pub mod input;
 mod limits;
@@ -30,7 +31,10 @@ mod on_standing;
 mod own_binding;
 pub mod policy;
 pub mod presence;
+mod reserved;
 pub mod scope;
+pub mod seal;
+mod sealing;
 mod sending;
 mod setup;
 mod skew;
@@ -66,24 +70,13 @@ use policy::recent::Recent;
 use policy::retry::Jitter;
 use policy::standing::Standings;
 use presence::Presence;
+pub use reserved::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
+use reserved::{NODE_TOPICS, is_reserved};
+use seal::kem::Keyring;
+use seal::session::Incoming;
 use setup::Me;
 pub use setup::Setup;
 use stats::Stats;
-
-/// Records of agents, on join and on change.
-pub const ANNOUNCEMENTS: &str = "agent-announcements";
-/// Mail by gossip, and broadcasts for those who subscribe.
-pub const MESSAGES: &str = "agent-messages";
-/// How nodes are.
-pub const STATUS: &str = "node-status";
-/// Topics on which only nodes publish.
-pub const RESERVED_TOPICS: [&str; 2] = [ANNOUNCEMENTS, STATUS];
-/// Topics that every node subscribes to.
-const NODE_TOPICS: [&str; 3] = [ANNOUNCEMENTS, MESSAGES, STATUS];
-
-fn is_reserved(topic: &str) -> bool {
-    NODE_TOPICS.contains(&topic)
-}
 
 /// How far the node's life has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +142,12 @@ pub struct Core {
 
     standings: Standings,
     recent: Recent,
+    keyring: Keyring,
+    /// Frames that are being sealed.
+    sealing: BTreeMap<Token, sealing::Unsealed>,
+    /// Frames that are being opened.
+    opening: sealing::Openings,
+    sessions: Incoming,
     replay: ReplayWindows,
     parked: on_record::Parking,
     subscribed: BTreeSet<String>,
@@ -156,7 +155,7 @@ pub struct Core {
     dirty: BTreeSet<Address>,
     inbox: Inbox,
     held_answers: HeldAnswers,
-    gossip_acks: BTreeMap<Address, on_mail::GossipAck>,
+    gossip_acks: BTreeMap<Address, gossip_mail::GossipAck>,
     topics: Topics,
     /// The topic whose broadcasts back up although they have subscribers.
     pause_for: Option<String>,
@@ -175,6 +174,7 @@ impl Core {
         let bootstraps = setup.bootstraps.clone();
         let mut floors = setup.floors.clone();
         let standings = setup.standings.clone();
+        let keyring = Keyring::new(*setup.kem_seed, now);
         let me = Me::new(setup, now);
         // Our own floor orders our own records; those of others that speak for us are compared with it there.
         let own_floor = floors.extract_if(.., |row| row.address == me.address).max_by_key(FloorRow::order);
@@ -210,6 +210,10 @@ impl Core {
             last_recipient: None,
             standings: Standings::new(standings),
             recent: Recent::default(),
+            keyring,
+            sealing: BTreeMap::new(),
+            opening: sealing::Openings::default(),
+            sessions: Incoming::default(),
             replay: ReplayWindows::default(),
             parked: on_record::Parking::default(),
             subscribed: BTreeSet::new(),
@@ -290,6 +294,8 @@ impl Core {
             Input::RecordPut { stored } => self.on_record_put(stored, now),
             Input::Lost { what, number } => self.stats.add(what.counter(), number),
             Input::BindingChecked { hash, valid } => self.on_binding_checked(hash, valid, now),
+            Input::Sealed { token, outcome } => self.on_sealed(token, outcome, now),
+            Input::Opened { token, outcome } => self.on_opened(token, outcome, now),
 
             Input::StoreFailed { reason } => self.on_store_failed(reason),
             Input::StoreRecovered => self.store_failed = false,
@@ -310,6 +316,7 @@ impl Core {
             self.keep_joined(now);
             self.drop_silent_peers(now);
             self.keep_connected(now);
+            self.keep_keys(now);
             self.keep_present(now);
             self.end_discoveries(now);
             self.answer_held(now);
@@ -345,6 +352,7 @@ impl Core {
             self.servers.next_deadline(),
             self.connecting_deadline(),
             self.silence_deadline(),
+            self.keyring.next_deadline(),
             self.presence.next_deadline(),
             self.binding_deadline(),
             self.discovery_deadline(),
@@ -385,9 +393,5 @@ impl Core {
     fn token(&mut self) -> Token {
         self.tokens += 1;
         self.tokens
-    }
-
-    fn subscribers(&self, topic: &str) -> usize {
-        self.peers.values().filter(|peer| peer.topics.contains(topic)).count()
     }
 }

@@ -81,6 +81,10 @@ impl Core {
         self.dirty.insert(recipient);
         let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
         let node_key = self.current_node_key(&recipient, now);
+        if let Some(Response::KemUnknown(unknown)) = response {
+            return self.on_kem_unknown(token, recipient, unknown.record, now);
+        }
+        self.end_opening(&recipient, token, matches!(response, Some(Response::Ack(_))));
         match response {
             Some(Response::Ack(bytes)) => match node_key.and_then(|key| self.genuine_ack(bytes, &key)) {
                 Some(ack) => {
@@ -106,7 +110,7 @@ impl Core {
                 }
                 self.outbox.answered(token, now.mono, &mut self.jitter);
             }
-            Some(Response::Refused(_) | Response::KemUnknown(_)) | None => {
+            Some(_) | None => {
                 self.stats.count("mail_attempts_failed");
                 self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
             }

@@ -77,11 +77,13 @@ impl Core {
         match (&frame.body.payload, &frame.body.scope) {
             (Some(Payload::Plain(batch)), Some(Scope::NodeKey(key))) => {
                 if *key == self.me.node_key.public().as_slice() {
-                    self.on_gossip_mail(&frame, batch, now);
+                    self.on_gossip_acks(&frame, batch, now);
                 }
             }
             (Some(Payload::Plain(batch)), _) => self.on_broadcast(&frame, batch, topic, now),
-            _ => self.stats.count("frames_sealed"),
+            (Some(Payload::Sealed(_)), _) if topic == MESSAGES => self.unseal_gossip(frame),
+            // A session has two ends, and neither is here.
+            _ => self.stats.count("frames_misplaced"),
         }
         Some(Verdict::Accept)
     }

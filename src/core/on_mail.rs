@@ -18,12 +18,13 @@ use super::delivery::inbox::Offer;
 use super::effect::Network;
 use super::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_FRAME_BYTES};
 use super::envelope::{
-    self, Ack, Batch, Busy, Frame, MailResponse, Outcome, Payload, Refused, Replay, Response, Scope, Stage,
-    StreamAck, WIRE_VERSION, sign_ack,
+    self, Ack, Batch, Busy, Frame, MailResponse, Outcome, Refused, Replay, Response, Scope, Stage, StreamAck,
+    WIRE_VERSION, sign_ack,
 };
 use super::input::{Now, Token};
 use super::on_record::Parked;
 use super::policy::standing::Standing;
+use super::sealing::Unsealing;
 use super::tell::{line_bytes, raw_line_bytes};
 use super::{Core, Phase};
 
@@ -38,15 +39,6 @@ const BUSY_MS: u64 = 250;
 const MESSAGE_LINE_BYTES: usize = 1024;
 /// What the sender of a frame is told that is too old or from the future.
 pub(super) const UNTIMELY: &str = "UNTIMELY";
-/// Senders whose mail came by gossip in one turn and waits for its acknowledgement. Ours.
-pub(super) const MAX_GOSSIP_ACKS: usize = 256;
-
-/// An acknowledgement that is to go out by gossip.
-#[derive(Debug)]
-pub(super) struct GossipAck {
-    node_key: Bytes,
-    streams: BTreeSet<[u8; 16]>,
-}
 
 /// Who sent a frame, as a parent reads it.
 pub(super) struct Sender {
@@ -57,8 +49,8 @@ pub(super) struct Sender {
 }
 
 /// What taking a batch of mail came to.
-struct Taken {
-    streams: BTreeSet<[u8; 16]>,
+pub(super) struct Taken {
+    pub(super) streams: BTreeSet<[u8; 16]>,
     /// The last message of each stream in which earlier ones are missing.
     gaps: Vec<([u8; 16], u64)>,
 }
@@ -118,22 +110,34 @@ impl Core {
             }
             Some(true) => {}
         }
-        let sender = self.sender(&frame);
-        let Some(Payload::Plain(batch)) = &frame.body.payload else {
-            return Some(self.refuse_mail(
-                "frames_sealed",
-                "UNSUPPORTED",
-                &"sealed frames are not served yet",
-            ));
-        };
+        match self.unseal_mail(token, peer, &frame) {
+            Unsealing::Done(batch) => self.receive_batch(token, &frame, &batch, now),
+            Unsealing::Answer(response) => Some(response),
+            Unsealing::Waits => None,
+        }
+    }
+
+    /// The response to what was in a frame of mail, unless it has to wait.
+    pub(super) fn receive_batch(
+        &mut self,
+        token: Token,
+        frame: &Frame,
+        batch: &Batch,
+        now: Now,
+    ) -> Option<Response> {
+        let sender = self.sender(frame);
         if !self.has_room(batch) || self.is_leaving() {
             self.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
-        if !self.commit_replay(&frame, now) {
-            return Some(self.refuse_mail("frames_replayed", "REPLAYED", &"there is no room to remember it"));
+        if !self.commit_replay(frame, now) {
+            return Some(self.refuse_mail(
+                "frames_replayed",
+                "REPLAYED",
+                &"it was seen before, or cannot be remembered",
+            ));
         }
-        self.on_acks(&sender, &frame, batch, now);
+        self.on_acks(&sender, frame, batch, now);
         let taken = self.take_mail(&sender, batch, Route::Direct, now);
         let wait = match (taken.gaps.is_empty(), self.outlet.keeps_up()) {
             (true, true) => return Some(Response::Ack(self.ack(&sender.address, &taken.streams, now))),
@@ -147,7 +151,12 @@ impl Core {
         Some(Response::Ack(self.ack(&held.sender, &held.streams, now)))
     }
 
-    fn refuse_mail(&mut self, counter: &'static str, code: &str, reason: &dyn std::fmt::Display) -> Response {
+    pub(super) fn refuse_mail(
+        &mut self,
+        counter: &'static str,
+        code: &str,
+        reason: &dyn std::fmt::Display,
+    ) -> Response {
         self.stats.count(counter);
         let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
         Response::Refused(Refused { code: code.to_owned(), reason })
@@ -158,7 +167,7 @@ impl Core {
         matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
     }
 
-    fn has_room(&self, batch: &Batch) -> bool {
+    pub(super) fn has_room(&self, batch: &Batch) -> bool {
         let bytes = batch.messages.iter().map(|message| message.data.len()).sum();
         self.outlet.has_mail_room(batch.messages.len(), bytes)
     }
@@ -198,46 +207,8 @@ impl Core {
         seen == Replay::Fresh
     }
 
-    /// Mail by gossip for us: as direct mail, but the acknowledgement goes by gossip too.
-    pub(super) fn on_gossip_mail(&mut self, frame: &Frame, batch: &Batch, now: Now) {
-        let sender = self.sender(frame);
-        self.on_acks(&sender, frame, batch, now);
-        if batch.messages.is_empty() {
-            return;
-        }
-        if !self.has_room(batch) || self.is_leaving() {
-            // Without an acknowledgement the sender keeps it and tries again.
-            return self.stats.count("mail_busy");
-        }
-        let taken = self.take_mail(&sender, batch, Route::Gossip, now);
-        let full = self.gossip_acks.len() >= MAX_GOSSIP_ACKS;
-        if full && !self.gossip_acks.contains_key(&sender.address) {
-            return self.stats.count("acks_dropped");
-        }
-        let node_key = Bytes::copy_from_slice(&frame.binding.binding.node_key);
-        let ack = self
-            .gossip_acks
-            .entry(sender.address)
-            .or_insert_with(|| GossipAck { node_key: node_key.clone(), streams: BTreeSet::new() });
-        ack.node_key = node_key;
-        // An ack has room for so many; the sender repeats what is missing.
-        let room = MAX_ACK_STREAMS.saturating_sub(ack.streams.len());
-        ack.streams.extend(taken.streams.into_iter().take(room));
-    }
-
-    pub(super) fn send_gossip_acks(&mut self, now: Now) {
-        for (account, gossip_ack) in std::mem::take(&mut self.gossip_acks) {
-            let ack = self.ack(&account, &gossip_ack.streams, now);
-            let batch = Batch { messages: Vec::new(), acks: vec![ack] };
-            let token = self.token();
-            let data = self.frame(Scope::NodeKey(gossip_ack.node_key), batch, now);
-            self.pacer.take(data.len(), now.mono);
-            self.network(Network::Publish { token, topic: super::MESSAGES.to_owned(), data });
-        }
-    }
-
     /// Puts each message in its order and hands on what may go to the parent.
-    fn take_mail(&mut self, sender: &Sender, batch: &Batch, route: Route, now: Now) -> Taken {
+    pub(super) fn take_mail(&mut self, sender: &Sender, batch: &Batch, route: Route, now: Now) -> Taken {
         let mut taken = Taken { streams: BTreeSet::new(), gaps: Vec::new() };
         let mut ready = Vec::new();
         for message in &batch.messages {
@@ -345,7 +316,7 @@ impl Core {
     }
 
     /// Our signature under all that was settled in these streams.
-    fn ack(&self, account: &Address, streams: &BTreeSet<[u8; 16]>, now: Now) -> Bytes {
+    pub(super) fn ack(&self, account: &Address, streams: &BTreeSet<[u8; 16]>, now: Now) -> Bytes {
         let mut room = MAX_ACK_OUTCOMES;
         let mut outcomes_of = |stream: &[u8; 16]| {
             let outcomes: Vec<Outcome> = self.inbox.refusals(account, stream).take(room).cloned().collect();

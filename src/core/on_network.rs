@@ -122,6 +122,11 @@ impl Core {
         }
     }
 
+    /// Peers that hear a topic.
+    pub(super) fn subscribers(&self, topic: &str) -> usize {
+        self.peers.values().filter(|peer| peer.topics.contains(topic)).count()
+    }
+
     pub(super) fn on_disconnected(&mut self, peer: PeerId, reason: Option<String>, now: Now) {
         let connected_at = self.peers.remove(&peer).map_or(now.mono, |peer| peer.connected_at);
         self.servers.lost(&peer);
@@ -131,7 +136,12 @@ impl Core {
         } else {
             self.note_reachable(&peer);
         }
-        let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address().to_string());
+        self.sessions.forget(&peer);
+        let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
+        if let Some(destination) = address.and_then(|address| self.outbox.destination(&address)) {
+            destination.session = None;
+        }
+        let address = address.map(|address| address.to_string());
         self.tell_news(Event::PeerLost(PeerLost { peer_id: peer.to_string(), address, reason }));
     }
 

@@ -17,15 +17,16 @@ use super::envelope::{Busy, Response};
 use super::identity::binding::MAX_SKEW_SECS;
 use super::identity::{BindingHash, SignedBinding};
 use super::input::{Now, Token};
+use super::seal::task::Task;
 
 /// Things that wait for the crypto pool, by number. Ours: some milliseconds of a busy network.
 pub(super) const MAX_PARKED: usize = 1024;
 /// … and in bytes: eight of the largest frames.
-const MAX_PARKED_BYTES: usize = 8 << 20;
+pub(super) const MAX_PARKED_BYTES: usize = 8 << 20;
 /// Agents whose conflicting records are told of. Ours.
 pub(super) const MAX_CONFLICTS_TOLD: usize = 64;
 /// What a sender is told to wait when the crypto pool is full, in ms.
-const BUSY_MS: u64 = 500;
+pub(super) const BUSY_MS: u64 = 500;
 
 /// Who brought a record.
 #[derive(Clone, Copy, Debug)]
@@ -240,7 +241,7 @@ impl Core {
         let waiting = self.parked.waiting.entry(hash).or_default();
         waiting.push(parked);
         if waiting.len() == 1 {
-            self.effects.push_back(Effect::CheckBinding(Box::new(binding.clone())));
+            self.effects.push_back(Effect::Crypto(Task::CheckBinding(Box::new(binding.clone()))));
         }
         None
     }

@@ -8,7 +8,7 @@ use p2p_node_protocol::Role;
 
 use super::directory::floors::FloorRow;
 use super::directory::record::{
-    MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS,
+    Kem, MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS,
     Record, RecordError, SignedRecord,
 };
 use super::identity::binding::MAX_SKEW_SECS;
@@ -52,6 +52,7 @@ pub struct Presence {
     role: Role,
     addrs: Option<Vec<Multiaddr>>,
     topics: Vec<String>,
+    kem: Option<Kem>,
     current: Option<SignedRecord>,
     /// The highest order of a record of ours, by this process or one before it.
     last: (u64, u64),
@@ -83,6 +84,7 @@ impl Presence {
             role,
             addrs: None,
             topics: Vec::new(),
+            kem: None,
             current: None,
             issued: VecDeque::new(),
             conflicts: VecDeque::new(),
@@ -108,6 +110,14 @@ impl Presence {
         addrs.truncate(MAX_RECORD_ADDRS);
         if self.addrs.as_ref() != Some(&addrs) {
             self.addrs = Some(addrs);
+            self.changed(now);
+        }
+    }
+
+    /// To which key mail may be sealed.
+    pub fn set_kem(&mut self, kem: Option<Kem>, now: Now) {
+        if self.kem != kem {
+            self.kem = kem;
             self.changed(now);
         }
     }
@@ -191,7 +201,7 @@ impl Presence {
             issued_at_ms: now.unix_ms,
             expires_at_ms: now.unix_ms.saturating_add(MAX_RECORD_LIFE_MS).min(binding_end_ms),
             addrs: addrs.clone(),
-            kem: None,
+            kem: self.kem.clone(),
             role: self.role,
             name: self.name.clone(),
             capabilities: Vec::new(),

@@ -11,7 +11,9 @@ use super::delivery::topics::Broadcast;
 use super::effect::Network;
 use super::envelope::{self, Batch, FrameBody, Payload, Scope, WIRE_VERSION, sign_frame};
 use super::input::{Now, PublishOutcome, Token};
-use super::{Core, MAX_TOPIC_BYTES, MESSAGES, STATUS};
+use super::seal::kem::usable;
+use super::sealing::Unsealed;
+use super::{Core, MAX_TOPIC_BYTES, STATUS};
 
 /// How long `auto` waits for a dial before it takes to gossip. Ours: a dial on a healthy network takes less.
 const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);
@@ -134,23 +136,27 @@ impl Core {
             return false;
         }
         destination.dialing_until = None;
+        let Some(kem) = record.record.kem.as_ref().and_then(|kem| Some((usable(kem, now.unix_ms)?, kem)))
+        else {
+            // Its next record may name a key; mail is never sent for all to read.
+            destination.backoff.fail(now.mono, Duration::ZERO, &mut self.jitter);
+            self.stats.count("mail_without_key");
+            return false;
+        };
+        let (kem_id, public_key) = (kem.0, kem.1.public_key.clone());
         let token = self.token();
-        let route = if matches!(way, Way::Direct) { Route::Direct } else { Route::Gossip };
+        let (route, peer) = match way {
+            Way::Direct => (Route::Direct, Some(peer)),
+            Way::Gossip | Way::Dial(_) => (Route::Gossip, None),
+        };
         let Some(batch) = self.outbox.launch(recipient, token, route, now.mono) else { return false };
         self.stats.count("mail_frames_sent");
-        let frame = self.frame(Scope::NodeKey(Bytes::copy_from_slice(&node_key)), batch, now);
-        match way {
-            Way::Direct => self.network(Network::SendMail { token, peer, frame }),
-            Way::Gossip | Way::Dial(_) => {
-                self.pacer.take(frame.len(), now.mono);
-                self.network(Network::Publish { token, topic: MESSAGES.to_owned(), data: frame });
-            }
-        }
+        self.seal_mail(token, Unsealed { recipient, peer, node_key, kem_id }, &public_key, &batch, now);
         true
     }
 
-    /// A signed frame around a batch.
-    pub(super) fn frame(&mut self, scope: Scope, batch: Batch, now: Now) -> Bytes {
+    /// A signed frame.
+    pub(super) fn frame(&mut self, scope: Scope, payload: Payload, now: Now) -> Bytes {
         self.counter += 1;
         let body = FrameBody {
             version: WIRE_VERSION,
@@ -160,7 +166,7 @@ impl Core {
             boot: self.me.boot,
             counter: self.counter,
             created_at_ms: now.unix_ms,
-            payload: Some(Payload::Plain(batch)),
+            payload: Some(payload),
         };
         sign_frame(&body, &self.me.node_key)
     }
@@ -190,7 +196,7 @@ impl Core {
             }
             let token = self.token();
             let Some(batch) = self.topics.next_frame(&topic, token, now.mono) else { continue };
-            let data = self.frame(Scope::Topic(topic.clone()), batch, now);
+            let data = self.frame(Scope::Topic(topic.clone()), Payload::Plain(batch), now);
             self.pacer.take(data.len(), now.mono);
             self.recent.take(data.len(), now.mono);
             self.stats.count("broadcast_frames_sent");
@@ -266,7 +272,7 @@ impl Core {
             ..envelope::Message::default()
         };
         let batch = Batch { messages: vec![message], acks: Vec::new() };
-        let data = self.frame(Scope::Topic(STATUS.to_owned()), batch, now);
+        let data = self.frame(Scope::Topic(STATUS.to_owned()), Payload::Plain(batch), now);
         let token = self.token();
         self.network(Network::Publish { token, topic: STATUS.to_owned(), data });
     }

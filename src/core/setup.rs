@@ -6,6 +6,7 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Role;
+use zeroize::Zeroizing;
 
 use super::directory::floors::FloorRow;
 use super::identity::{AgentKey, NodeKey, SignedBinding};
@@ -48,6 +49,8 @@ pub struct Setup {
     pub boot: u64,
     /// Random, once for each database or process: names its streams of mail.
     pub database: [u8; 16],
+    /// Random: from it come the KEM keys. Zeroised when dropped.
+    pub kem_seed: Zeroizing<[u8; 32]>,
     /// Random: seeds the jitter.
     pub seed: u64,
     /// The highest orders known of agents, our own among them, as `Effect::Remember` left them in a store; oldest first.

@@ -1,24 +1,26 @@
-//! A small pool for the checks that cost most, and that a stranger could make us repeat: they run beside the loop, and
-//! no more of them than it can afford.
+//! A small pool for what costs most and a stranger could make us repeat: it runs beside the loop, and no more of it than that can
+//! afford.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use getrandom::SysRng;
+use hpke::rand_core::UnwrapErr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task;
 
-use crate::core::identity::{BindingHash, SignedBinding};
 use crate::core::input::Input;
+use crate::core::seal::task::Task;
 
-/// A bounded pool of checks.
+/// A bounded pool of tasks.
 pub struct Pool {
-    /// One permit per check that is running, waiting, or done and not yet told of.
+    /// One permit per task that is running, waiting, or done and not yet told of.
     slots: Arc<Semaphore>,
-    /// One permit per check that is running.
+    /// One permit per task that is running.
     workers: Arc<Semaphore>,
-    /// As long as there are slots, so that a check that is done never waits to say so.
+    /// As long as there are slots, so that a task that is done never waits to say so.
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
-    /// Checks that found the pool full, to be told of first. Emptied by `next`; grows by one per effect of a turn at most.
+    /// Tasks that found the pool full, to be told of first. Emptied by `next`; grows by one per effect of a turn at most.
     refused: VecDeque<Input>,
 }
 
@@ -26,7 +28,7 @@ pub struct Pool {
 type Done = (Input, OwnedSemaphorePermit);
 
 impl Pool {
-    /// A pool that runs `workers` checks at once, at least one, and lets `queue` more wait.
+    /// A pool that runs `workers` tasks at once, at least one, and lets `queue` more wait.
     pub fn new(workers: usize, queue: usize) -> Self {
         let workers = workers.max(1);
         let slots = workers + queue;
@@ -38,10 +40,10 @@ impl Pool {
         }
     }
 
-    /// Has a binding's signature checked; `next` tells what came of it, or that the pool was full. Must be called within
-    /// a tokio runtime.
-    pub fn submit(&mut self, binding: SignedBinding) {
-        self.run(binding.hash(), move || binding.verify_signature());
+    /// Has a task done; `next` tells what came of it, or that the pool was full. Must be called within a tokio runtime.
+    pub fn submit(&mut self, task: Task) {
+        // The system's own randomness, which fails at the start of a process if at all.
+        self.run(task.refused(), move || task.run(&mut UnwrapErr(SysRng)));
     }
 
     /// Waits for the next result. Cancel-safe: nothing is lost if the future is dropped.
@@ -56,9 +58,9 @@ impl Pool {
         }
     }
 
-    fn run(&mut self, hash: BindingHash, check: impl FnOnce() -> bool + Send + 'static) {
+    fn run(&mut self, refused: Input, work: impl FnOnce() -> Input + Send + 'static) {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-            self.refused.push_back(Input::BindingChecked { hash, valid: None });
+            self.refused.push_back(refused);
             return;
         };
         let workers = Arc::clone(&self.workers);
@@ -66,9 +68,9 @@ impl Pool {
         task::spawn(async move {
             // Never closed, so that it cannot fail.
             let _worker = workers.acquire_owned().await;
-            // A check that panics has not found anything.
-            let valid = task::spawn_blocking(check).await.ok();
-            let _ = done.send((Input::BindingChecked { hash, valid }, slot)).await;
+            // Work that panics has not found anything.
+            let input = task::spawn_blocking(work).await.unwrap_or(refused);
+            let _ = done.send((input, slot)).await;
         });
     }
 }
@@ -80,6 +82,14 @@ mod tests {
 
     use super::*;
 
+    impl Pool {
+        /// A check of a binding of this hash.
+        fn check(&mut self, hash: [u8; 32], check: impl FnOnce() -> bool + Send + 'static) {
+            let answer = move |valid| Input::BindingChecked { hash, valid };
+            self.run(answer(None), move || answer(Some(check())));
+        }
+    }
+
     async fn next(pool: &mut Pool) -> (u8, Option<bool>) {
         match tokio::time::timeout(Duration::from_secs(10), pool.next()).await.unwrap() {
             Input::BindingChecked { hash, valid } => (hash[0], valid),
@@ -90,9 +100,9 @@ mod tests {
     #[tokio::test]
     async fn a_check_is_answered_with_what_it_found() {
         let mut pool = Pool::new(2, 0);
-        pool.run([1; 32], || true);
+        pool.check([1; 32], || true);
         assert_eq!(next(&mut pool).await, (1, Some(true)));
-        pool.run([2; 32], || false);
+        pool.check([2; 32], || false);
         assert_eq!(next(&mut pool).await, (2, Some(false)));
     }
 
@@ -100,14 +110,14 @@ mod tests {
     async fn a_full_pool_refuses_at_once_and_recovers() {
         let mut pool = Pool::new(1, 1);
         let (release, released) = mpsc::sync_channel(1);
-        pool.run([1; 32], move || released.recv().is_ok());
-        pool.run([2; 32], || true);
-        pool.run([3; 32], || true);
+        pool.check([1; 32], move || released.recv().is_ok());
+        pool.check([2; 32], || true);
+        pool.check([3; 32], || true);
         assert_eq!(next(&mut pool).await, (3, None));
         release.send(()).unwrap();
         assert_eq!(next(&mut pool).await, (1, Some(true)));
         assert_eq!(next(&mut pool).await, (2, Some(true)));
-        pool.run([4; 32], || true);
+        pool.check([4; 32], || true);
         assert_eq!(next(&mut pool).await, (4, Some(true)));
     }
 
@@ -115,9 +125,9 @@ mod tests {
     async fn a_result_that_nobody_took_holds_its_slot() {
         let mut pool = Pool::new(1, 0);
         let (ran, has_run) = tokio::sync::oneshot::channel();
-        pool.run([1; 32], move || ran.send(()).is_ok());
+        pool.check([1; 32], move || ran.send(()).is_ok());
         has_run.await.unwrap();
-        pool.run([2; 32], || true);
+        pool.check([2; 32], || true);
         assert_eq!(next(&mut pool).await, (2, None));
         assert_eq!(next(&mut pool).await, (1, Some(true)));
     }
@@ -125,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn a_check_that_panics_is_answered_all_the_same() {
         let mut pool = Pool::new(1, 0);
-        pool.run([1; 32], || panic!("on purpose"));
+        pool.check([1; 32], || panic!("on purpose"));
         assert_eq!(next(&mut pool).await, (1, None));
     }
 }

@@ -123,6 +123,7 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         scope: config.address_scope,
         boot: word(16),
         database,
+        kem_seed: keystore::random_secret()?,
         seed: word(24),
         floors: contents.floors,
         standings: contents.standings,

@@ -156,6 +156,7 @@ impl Mesh {
             scope: AddressScope::Loopback,
             boot: u64::from(number) + self.nodes.len() as u64,
             database: [number ^ self.nodes.len() as u8; 16],
+            kem_seed: [number; 32].into(),
             seed: u64::from(number),
             floors: Vec::new(),
             standings: Vec::new(),

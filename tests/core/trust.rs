@@ -7,7 +7,8 @@ use p2p_node::core::directory::record::{Record, SignedRecord, kad_key};
 use p2p_node::core::effect::{ExitCode, Verdict};
 use p2p_node::core::envelope::{Batch, FrameBody, Hello, Message, Payload, Scope, WIRE_VERSION, sign_frame};
 use p2p_node::core::identity::{Binding, NodeKey};
-use p2p_node::core::input::Input;
+use p2p_node::core::input::{Input, Now};
+use p2p_node::core::seal::kem::Keyring;
 use p2p_node_protocol::Role;
 use prost::Message as _;
 use serde_json::Value;
@@ -22,7 +23,7 @@ pub fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
         issued_at_ms: START_MS,
         expires_at_ms: START_MS + 3_600_000,
         addrs: Vec::new(),
-        kem: None,
+        kem: Keyring::new([number; 32], Now { mono: Duration::ZERO, unix_ms: START_MS }).current(),
         role: Role::Full,
         name: String::new(),
         capabilities: Vec::new(),

@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node::core::effect::{Effect, Network, Verdict};
-use p2p_node::core::identity::SignedBinding;
 use p2p_node::core::input::{Input, PublishOutcome};
+use p2p_node::core::seal::repeatable::Repeatable;
+use p2p_node::core::seal::task::Task;
 use p2p_node_protocol::Role;
 
 use crate::links::pair;
@@ -20,7 +21,7 @@ const MESH: usize = 8;
 /// How soon a loss is made up for by IHAVE and IWANT: one to three heartbeats.
 const MADE_UP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 /// How long the crypto pool takes.
-const CHECK: Duration = Duration::from_millis(1);
+const WORK: Duration = Duration::from_millis(1);
 /// A lookup ends after this long when some server is silent.
 const LOOKUP: Duration = Duration::from_secs(10);
 /// Frames kept to be heard again, and records of each agent.
@@ -31,7 +32,7 @@ impl World {
     pub fn carry_out(&mut self, node: usize, effect: Effect) {
         match effect {
             Effect::Emit { event, .. } => self.nodes[node].parent.unread.push_back(event),
-            Effect::CheckBinding(binding) => self.check(node, &binding),
+            Effect::Crypto(task) => self.work(node, task),
             Effect::Remember(row) => {
                 self.nodes[node].floors.insert(row.address, row);
             }
@@ -47,15 +48,19 @@ impl World {
         self.at(self.now + delay, Happening::Input { node, life, over: None, input });
     }
 
-    fn check(&mut self, node: usize, binding: &SignedBinding) {
-        let hash = binding.hash();
+    /// What the crypto pool does. Bindings are checked once for the whole world.
+    fn work(&mut self, node: usize, task: Task) {
         let busy = self.pool_busy;
-        let valid = if self.rng.permille(busy) {
-            None
-        } else {
-            Some(*self.checked.entry(hash).or_insert_with(|| binding.verify_signature()))
+        let input = match task {
+            task if self.rng.permille(busy) => task.refused(),
+            Task::CheckBinding(binding) => {
+                let hash = binding.hash();
+                let valid = *self.checked.entry(hash).or_insert_with(|| binding.verify_signature());
+                Input::BindingChecked { hash, valid: Some(valid) }
+            }
+            task => task.run(&mut Repeatable::new(self.rng.next())),
         };
-        self.later(node, CHECK, Input::BindingChecked { hash, valid });
+        self.later(node, WORK, input);
     }
 
     fn network(&mut self, node: usize, effect: Network) {

@@ -15,6 +15,7 @@ use p2p_node::core::scope::AddressScope;
 use p2p_node::core::{Core, Setup};
 use p2p_node_protocol::Role;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::parent::Parent;
 use crate::scenario::Honesty;
@@ -162,6 +163,7 @@ impl Node {
             floors: self.floors.values().cloned().collect(),
             standings: Vec::new(),
             database: random[..16].try_into().unwrap(),
+            kem_seed: Zeroizing::new(Sha256::digest(random).into()),
             seed: word(24),
         };
         self.core = Some(Core::new(setup, self.clock(now)));

@@ -4,8 +4,12 @@ use bytes::Bytes;
 use p2p_node::core::ANNOUNCEMENTS;
 use p2p_node::core::effect::{Effect, Network};
 use p2p_node::core::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
-use p2p_node::core::envelope::{Frame, Hello, MailResponse, Payload, strict_decode};
+use p2p_node::core::envelope::{Batch, Frame, Hello, MailResponse, Payload, Scope, strict_decode};
+use p2p_node::core::seal::hpke::{Info, open};
+use p2p_node::core::seal::kem::kem_id;
+use p2p_node::core::seal::padding;
 
+use super::super::material::{NETWORK, PARTIES, party};
 use super::{MAX_REMEMBERED, World};
 
 impl World {
@@ -16,7 +20,7 @@ impl World {
                 self.unread += 1;
                 self.ledger.told(&event, numbered);
             }
-            Effect::CheckBinding(binding) => self.checks.push(*binding),
+            Effect::Crypto(task) => self.tasks.push(task),
             Effect::Remember(_) | Effect::KeepStanding { .. } => {}
             Effect::Exit(_) => self.ledger.exit(),
             Effect::Network(effect) => self.network(effect),
@@ -66,10 +70,47 @@ impl World {
         }
     }
 
+    /// What others read in a frame of ours. Mail that leaves is sealed.
+    fn read(&mut self, frame: &Frame) -> Batch {
+        let decode =
+            |content| strict_decode(&padding::unpad(content).expect("padded").into()).expect("a batch");
+        match frame.body.payload.as_ref().expect("a payload") {
+            Payload::Plain(batch) => {
+                let mail = matches!(frame.body.scope, Some(Scope::NodeKey(_)));
+                assert!(!mail || batch.messages.is_empty(), "mail that everybody can read");
+                batch.clone()
+            }
+            Payload::Sealed(sealed) => {
+                let reader =
+                    (0..PARTIES).map(party).find(|party| kem_id(&party.kem.public_key()) == *sealed.kem_id);
+                let reader = reader.expect("sealed to a key of somebody");
+                let info = Info {
+                    network: NETWORK.to_owned(),
+                    sender: party(0).node.public(),
+                    recipient: reader.agent.address(),
+                    kem_id: kem_id(&reader.kem.public_key()),
+                };
+                let (content, session) =
+                    open(&reader.kem, &info, &sealed.enc, &sealed.ciphertext).expect("it opens");
+                self.known.push(session);
+                if self.known.len() > MAX_REMEMBERED {
+                    self.known.remove(0);
+                }
+                decode(content)
+            }
+            Payload::Session(session) => {
+                let key = self.known.iter().find(|key| key.id() == *session.id);
+                // What was sealed longer ago than is remembered.
+                let Some(key) = key else { return Batch::default() };
+                decode(key.open(session.counter, &session.ciphertext).expect("it opens"))
+            }
+        }
+    }
+
     /// Others would take the frames that we send, and acknowledge them.
     fn sent(&mut self, frame: Bytes, max: usize) {
         let frame = Frame::decode(frame, max).expect("our frame is one that we would take");
-        let Some(Payload::Plain(batch)) = frame.body.payload else { panic!("frames are plain so far") };
+        let batch = self.read(&frame);
         for message in batch.messages {
             self.streams.retain(|(stream, _)| *stream != message.stream);
             self.streams.push((message.stream, message.seq));

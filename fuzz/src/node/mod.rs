@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node::core::identity::SignedBinding;
 use p2p_node::core::input::{Input, Now, PublishOutcome, Token};
 use p2p_node::core::scope::AddressScope;
+use p2p_node::core::seal::session::{Outgoing, SessionKey};
+use p2p_node::core::seal::task::Task;
 use p2p_node::core::{Core, Setup};
 use p2p_node_protocol::Role;
 use p2p_node_protocol::line::decode_request;
 
-use super::material::{START_MS, party};
+use super::material::{KEM_SEED, START_MS, party};
 use super::source::Source;
 use ledger::Ledger;
 
@@ -55,7 +56,11 @@ struct World {
     kind: bool,
     stays_on_eof: bool,
     tokens: Token,
-    checks: Vec<SignedBinding>,
+    tasks: Vec<Task>,
+    /// Sessions that others have with the node.
+    sessions: Vec<(usize, Outgoing)>,
+    /// Sessions that the node has with others, as those know them.
+    known: Vec<SessionKey>,
     mails: Vec<(Token, PeerId)>,
     published: Vec<Token>,
     queries: Vec<Token>,
@@ -95,6 +100,7 @@ impl World {
             scope: AddressScope::Loopback,
             boot: 1,
             database: [9; 16],
+            kem_seed: KEM_SEED.into(),
             seed: choices.into(),
         };
         let mut world = World {
@@ -104,7 +110,9 @@ impl World {
             kind: choices & 1 == 0,
             stays_on_eof,
             tokens: 1_000_000,
-            checks: Vec::new(),
+            tasks: Vec::new(),
+            sessions: Vec::new(),
+            known: Vec::new(),
             mails: Vec::new(),
             published: Vec::new(),
             queries: Vec::new(),
@@ -180,10 +188,10 @@ impl World {
     /// What a well-behaved world does at once; whether there was anything.
     fn be_kind(&mut self) -> bool {
         let mut busy = false;
-        for binding in std::mem::take(&mut self.checks) {
+        for task in std::mem::take(&mut self.tasks) {
             busy = true;
-            let valid = Some(binding.verify_signature());
-            self.handle(Input::BindingChecked { hash: binding.hash(), valid });
+            let done = self.work(task);
+            self.handle(done);
         }
         for token in std::mem::take(&mut self.published) {
             busy = true;

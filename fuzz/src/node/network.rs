@@ -6,13 +6,17 @@ use p2p_node::core::directory::record::{RECORD_DOMAIN, kad_key};
 use p2p_node::core::envelope::ack::ACK_DOMAIN;
 use p2p_node::core::envelope::frame::FRAME_DOMAIN;
 use p2p_node::core::envelope::{
-    Busy, Hello, KemUnknown, MailResponse, Refused, Response, Scope, WIRE_VERSION,
+    Batch, Busy, Hello, KemUnknown, MailResponse, Payload, Refused, Response, Scope, Session, WIRE_VERSION,
 };
 use p2p_node::core::input::{Input, PublishOutcome};
+use p2p_node::core::seal::padding;
+use p2p_node::core::seal::session::Outgoing;
 use p2p_node::core::{ANNOUNCEMENTS, MESSAGES};
 use prost::Message as _;
 
-use super::super::material::{NETWORK, OTHERS, PARTIES, TOPICS, ack, bent, frame, party, record};
+use super::super::material::{
+    NETWORK, OTHERS, PARTIES, TOPICS, ack, batch, bent, frame, party, record, sealed,
+};
 use super::super::source::Source;
 use super::{MAX_REMEMBERED, World};
 
@@ -81,8 +85,40 @@ impl World {
     }
 
     fn frame(&mut self, source: &mut Source<'_>, from: usize, scope: Scope) -> Bytes {
-        let frame = frame(source, from, scope, self.now.unix_ms, &self.streams);
+        let batch = batch(source, from, &self.streams);
+        let payload = self.cover(source, from, &scope, batch);
+        let frame = frame(source, from, scope, self.now.unix_ms, payload);
         bent(source, frame, from, FRAME_DOMAIN)
+    }
+
+    /// Mail is sealed, most of the time; broadcasts are not, most of the time.
+    fn cover(&mut self, source: &mut Source<'_>, from: usize, scope: &Scope, batch: Batch) -> Payload {
+        let mail = matches!(scope, Scope::NodeKey(_));
+        let content = padding::pad(batch.encode_to_vec());
+        match source.below(8) {
+            0 => Payload::Plain(batch),
+            1 => Payload::Session(Session {
+                id: source.chunk().iter().copied().chain([0]).take(32).collect(),
+                counter: source.number(),
+                ciphertext: content.into(),
+            }),
+            2 | 3 if mail => {
+                let session = self.sessions.iter_mut().rev().find(|(party, _)| *party == from);
+                let sealed = session.and_then(|(_, session)| session.seal(content));
+                sealed.map_or(Payload::Plain(batch), Payload::Session)
+            }
+            _ if !mail && source.below(4) > 0 => Payload::Plain(batch),
+            _ => {
+                self.tokens += 1;
+                let (payload, session) = sealed(from, &batch, self.tokens);
+                let session = Outgoing::new(session, [0; 32], [0; 16], self.now.mono);
+                self.sessions.push((from, session));
+                if self.sessions.len() > MAX_REMEMBERED {
+                    self.sessions.remove(0);
+                }
+                payload
+            }
+        }
     }
 
     pub(super) fn mail(&mut self, source: &mut Source<'_>) {

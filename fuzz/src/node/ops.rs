@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use p2p_node::core::input::Input;
+use p2p_node::core::seal::repeatable::Repeatable;
+use p2p_node::core::seal::task::Task;
 use p2p_node_protocol::line::decode_request;
 
 use super::super::material::{OTHERS, START_MS};
@@ -113,13 +115,18 @@ impl World {
         };
     }
 
+    pub(super) fn work(&mut self, task: Task) -> Input {
+        self.tokens += 1;
+        task.run(&mut Repeatable::new(self.tokens))
+    }
+
     /// The crypto pool has looked, or had no time to.
     fn checked(&mut self, source: &mut Source<'_>) {
-        let Some(binding) = chosen(source, &mut self.checks) else { return };
-        let valid = (source.byte() < 192).then(|| binding.verify_signature());
-        self.handle(Input::BindingChecked { hash: binding.hash(), valid });
+        let Some(task) = chosen(source, &mut self.tasks) else { return };
+        let done = if source.byte() < 192 { self.work(task) } else { task.refused() };
+        self.handle(done.clone());
         if source.byte() == 255 {
-            self.handle(Input::BindingChecked { hash: binding.hash(), valid });
+            self.handle(done);
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::core::envelope::Batch;
 use crate::core::envelope::limits::MAX_BATCH_MESSAGES;
 use crate::core::input::Token;
 use crate::core::policy::retry::Backoff;
+use crate::core::seal::session::Outgoing;
 
 /// Mail that waits at which a frame leaves without waiting for the previous one (design §4).
 const FRAME_READY_BYTES: usize = 48 << 10;
@@ -43,6 +44,15 @@ pub(super) struct Flight {
     pub(super) deadline: Option<Duration>,
 }
 
+/// The first frame of a session, and what it will be when the recipient has answered.
+#[derive(Debug)]
+pub struct Opening {
+    /// The flight.
+    pub token: Token,
+    /// The session; none while the frame is being sealed.
+    pub session: Option<Outgoing>,
+}
+
 /// Everything on its way to one recipient.
 #[derive(Debug)]
 pub struct Destination {
@@ -68,6 +78,10 @@ pub struct Destination {
     pub undialable: bool,
     /// Whether the last answer was that there is no room for mail.
     pub busy: bool,
+    /// The session with the recipient's node.
+    pub session: Option<Outgoing>,
+    /// The frame with which the next session begins, until it is answered.
+    pub opening: Option<Opening>,
     /// Whether it waits for a record of the recipient: nothing is due until it is woken.
     pub parked: bool,
 }
@@ -92,6 +106,8 @@ impl Destination {
             dialing_until: None,
             undialable: false,
             busy: false,
+            session: None,
+            opening: None,
             parked: false,
         }
     }
@@ -108,7 +124,9 @@ impl Destination {
 
     /// When the next frame may leave: `None` when nothing waits or an answer must come first.
     pub fn frame_due(&self) -> Option<Duration> {
-        if self.waiting == 0 || self.outstanding >= OUTSTANDING_BYTES || self.parked {
+        // What follows the first frame of a session needs its keys.
+        let begins = self.opening.is_some() && self.session.is_none();
+        if self.waiting == 0 || self.outstanding >= OUTSTANDING_BYTES || self.parked || begins {
             return None;
         }
         let gap = match self.last_frame {

@@ -149,7 +149,7 @@ pub(crate) fn keccak_fields(fields: &[&[u8]]) -> [u8; 32] {
 }
 
 /// Each field after its length (u32, big endian), so that no two lists give the same bytes.
-fn length_prefixed(fields: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn length_prefixed(fields: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(fields.iter().map(|field| 4 + field.len()).sum());
     for field in fields {
         let length = u32::try_from(field.len()).expect("nothing that is signed or hashed has 4 GiB");

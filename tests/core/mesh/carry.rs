@@ -6,6 +6,7 @@ use p2p_node::core::directory::floors::FloorRow;
 use p2p_node::core::directory::record::SignedRecord;
 use p2p_node::core::effect::{Effect, Network, Verdict};
 use p2p_node::core::input::{Input, PublishOutcome};
+use p2p_node::core::seal::repeatable::Repeatable;
 use p2p_node_protocol::line;
 
 use super::Mesh;
@@ -40,9 +41,10 @@ impl Mesh {
                 let value = serde_json::from_slice(&bytes).unwrap();
                 self.nodes[node].lines.push(value);
             }
-            Effect::CheckBinding(binding) => {
-                let valid = self.crypto.then(|| binding.verify_signature());
-                self.wire.push_back((node, Input::BindingChecked { hash: binding.hash(), valid }));
+            Effect::Crypto(task) => {
+                let seed = self.token();
+                let done = if self.crypto { task.run(&mut Repeatable::new(seed)) } else { task.refused() };
+                self.wire.push_back((node, done));
             }
             Effect::Remember(row) => {
                 self.nodes[node].kept.insert(row.address, row);

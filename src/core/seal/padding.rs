@@ -1,0 +1,84 @@
+//! Padding: what a relay or an observer sees of a frame's length says little about its content.
+
+/// Shortest padded length, in bytes (`reference/reliability.md`, post-quantum mail).
+pub const FLOOR_BYTES: usize = 256;
+
+/// Follows the content, before zeros to the end (ISO/IEC 7816-4).
+const MARKER: u8 = 0x80;
+
+/// Padmé (Nikitin et al., PETS 2019, §4): of a length's binary digits only as many as its exponent has may differ from zero, so that
+/// lengths up to `L` take `O(log log L)` bits, for at most 12 % more bytes, and 6 % from 1 MiB on.
+fn padme(length: usize) -> usize {
+    let exponent = length.max(2).ilog2();
+    let kept = exponent.ilog2() + 1;
+    let mask = (1_usize << (exponent - kept)) - 1;
+    (length + mask) & !mask
+}
+
+/// The length to which so many bytes are padded.
+pub fn padded_len(length: usize) -> usize {
+    padme(length + 1).max(FLOOR_BYTES)
+}
+
+/// Pads to one of few lengths.
+pub fn pad(mut content: Vec<u8>) -> Vec<u8> {
+    let length = padded_len(content.len());
+    content.push(MARKER);
+    content.resize(length, 0);
+    content
+}
+
+/// The content; `None` when that is not how it is padded.
+pub fn unpad(mut padded: Vec<u8>) -> Option<Vec<u8>> {
+    let marker = padded.iter().rposition(|byte| *byte != 0).filter(|at| padded[*at] == MARKER)?;
+    (padded.len() == padded_len(marker)).then(|| {
+        padded.truncate(marker);
+        padded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn lengths_are_those_of_the_paper() {
+        // Worked by hand: 9 = 1001b keeps two digits after the first, and so on.
+        for (length, padded) in [(8, 8), (9, 10), (65, 72), (1000, 1024), (1025, 1088), (1 << 20, 1 << 20)] {
+            assert_eq!(padme(length), padded, "{length}");
+        }
+        assert_eq!(padded_len(0), FLOOR_BYTES);
+        assert_eq!(padded_len(255), 256);
+        assert_eq!(padded_len(256), 272);
+    }
+
+    #[test]
+    fn padding_costs_little_and_gives_few_lengths() {
+        let mut lengths = std::collections::BTreeSet::new();
+        for length in 255..70_000_usize {
+            let padded = padded_len(length);
+            assert!(padded > length && padded * 100 <= (length + 1) * 112, "{length} becomes {padded}");
+            lengths.insert(padded);
+        }
+        // Sixteen for each doubling.
+        assert_eq!(lengths.len(), 132);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_padded_comes_back(content in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            let padded = pad(content.clone());
+            prop_assert_eq!(padded.len(), padded_len(content.len()));
+            prop_assert_eq!(unpad(padded), Some(content));
+        }
+
+        #[test]
+        fn anything_else_is_refused_or_is_one_padding(bytes in proptest::collection::vec(prop_oneof![Just(0), Just(MARKER), any::<u8>()], 0..600)) {
+            if let Some(content) = unpad(bytes.clone()) {
+                prop_assert_eq!(pad(content), bytes);
+            }
+        }
+    }
+}
