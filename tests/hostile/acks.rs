@@ -86,7 +86,7 @@ async fn mail_is_acknowledged_by_nobody_but_its_recipient() {
         let by = if counter == "acks_refused" { &absent } else { &hostile.forger };
         let frame = own(&hostile, vec![by.ack(&victim, &on)]);
         let before = scene.victim.counter(counter);
-        hostile.mail(&scene.victim, frame).await;
+        hostile.sealed_mail(&scene.victim, frame).await;
         assert_eq!(scene.victim.counter(counter), before + 1, "{what}");
     }
     let genuine = absent.ack_frame(elsewhere, vec![absent.ack(&victim, &on)], |_| {});
@@ -128,7 +128,7 @@ async fn answers_settle_nothing_but_the_mail_that_they_answer() {
         ("mail_attempts_failed", "a reason of two lines", text("BUSY", "a\n{\"type\":\"ready\"}")),
         ("mail_deferred", "busy for ever", Response::Busy(Busy { retry_after_ms: u64::MAX })),
         (
-            "mail_attempts_failed",
+            "mail_kem_unknown",
             "another's record as one's own",
             Response::KemUnknown(KemUnknown { record: honest.record(|_| {}) }),
         ),

@@ -72,7 +72,7 @@ fn only_message(said: Vec<Value>, what: &str) -> Value {
 
 async fn mail(hostile: &mut Hostile, scene: &Scene, scope: Scope, data: Bytes) -> Option<Response> {
     let frame = hostile.forger.frame(scope, data, |body| dressed(&mut messages(body)[0]));
-    hostile.mail(&scene.victim, frame).await
+    hostile.sealed_mail(&scene.victim, frame).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -22,6 +22,7 @@ async fn mail_all(hostile: &mut Hostile, real: &Real, frames: impl Iterator<Item
         while on_the_way < AT_ONCE
             && let Some(frame) = frames.next()
         {
+            let frame = hostile.seal(real, frame).await;
             hostile.node.apply(Network::SendMail { token: 0, peer: real.peer(), frame }).await;
             on_the_way += 1;
         }

@@ -1,17 +1,25 @@
 //! Records, frames and acks as their owner would make them, for a test to spoil.
 
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use alloy::primitives::Address;
 use bytes::Bytes;
-use p2p_node::core::directory::record::{RECORD_DOMAIN, Record, kad_key};
+use p2p_node::core::directory::record::{Kem, RECORD_DOMAIN, Record, kad_key};
 use p2p_node::core::envelope::frame::FRAME_DOMAIN;
 use p2p_node::core::envelope::{
-    Ack, Batch, FrameBody, Message, Payload, Scope, Stage, StreamAck, WIRE_VERSION, sign_ack, sign_frame,
+    Ack, Batch, FrameBody, Message, Payload, Scope, Sealed, Stage, StreamAck, WIRE_VERSION, sign_ack,
+    sign_frame,
 };
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
+use p2p_node::core::input::Now;
+use p2p_node::core::seal::hpke::Info;
+use p2p_node::core::seal::kem::{Keyring, kem_id};
+use p2p_node::core::seal::repeatable::Repeatable;
+use p2p_node::core::seal::{SUITE, hpke, padding};
 use p2p_node_protocol::Role;
+use prost::Message as _;
 
 /// Bytes of the signature that stands before everything signed.
 pub const SIGNATURE: usize = 64;
@@ -93,7 +101,7 @@ impl Forger {
             issued_at_ms: now,
             expires_at_ms: now + 3_600_000,
             addrs: Vec::new(),
-            kem: None,
+            kem: Keyring::new(*self.node.seed(), Now { mono: Duration::ZERO, unix_ms: now }).current(),
             role: Role::Full,
             name: String::new(),
             capabilities: Vec::new(),
@@ -137,6 +145,24 @@ impl Forger {
     pub fn frame(&self, scope: Scope, data: impl Into<Bytes>, change: impl FnOnce(&mut FrameBody)) -> Bytes {
         let mut body = self.body(scope, data);
         change(&mut body);
+        sign_frame(&body, &self.node)
+    }
+
+    /// A frame of ours, sealed to this key of an agent.
+    pub fn seal(&self, frame: &Bytes, recipient: Address, kem: &Kem, seed: u64) -> Bytes {
+        let mut body = FrameBody::decode(&frame[SIGNATURE..]).unwrap();
+        let Some(Payload::Plain(batch)) = &body.payload else { panic!("not plain: {body:?}") };
+        let info = Info {
+            network: "dev".to_owned(),
+            sender: self.node.public(),
+            recipient,
+            kem_id: kem_id(&kem.public_key),
+        };
+        let content = padding::pad(batch.encode_to_vec());
+        let once = hpke::seal(&kem.public_key, &info, &content, &mut Repeatable::new(seed)).unwrap();
+        let (enc, ciphertext) = (once.enc, once.ciphertext);
+        body.payload =
+            Some(Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext }));
         sign_frame(&body, &self.node)
     }
 

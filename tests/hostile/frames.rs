@@ -80,19 +80,35 @@ async fn wrong_mail_is_refused_and_its_code_says_why() {
     let mut hostile = Hostile::meet(Forger::new(0x40), &scene.victim).await;
     let mut cases = wrong_frames(&hostile.forger, &|| victim.scope());
     let honest = Forger::new(HONEST);
+    let plain = hostile.forger.frame(victim.scope(), "1", |_| {});
+    let sealed = hostile.seal(&scene.victim, plain).await;
+    let respell = |change: &dyn Fn(&mut Sealed)| {
+        let Some(Payload::Sealed(mut sealed)) = FrameBody::decode(&sealed[SIGNATURE..]).unwrap().payload
+        else {
+            unreachable!()
+        };
+        change(&mut sealed);
+        hostile.forger.frame(victim.scope(), "", |body| body.payload = Some(Payload::Sealed(sealed)))
+    };
+    let unreadable = respell(&|sealed| sealed.ciphertext = bent(&sealed.ciphertext, 3));
+    let theirs = honest.seal(
+        &honest.frame(victim.scope(), "1", |_| {}),
+        scene.victim.address().parse().unwrap(),
+        hostile.kem.as_ref().unwrap(),
+        9,
+    );
+    let another = respell(&|sealed| {
+        let body = FrameBody::decode(&theirs[SIGNATURE..]).unwrap();
+        let Some(Payload::Sealed(theirs)) = body.payload else { unreachable!() };
+        *sealed = theirs;
+    });
+    let unknown_key = respell(&|sealed| sealed.kem_id = Bytes::from_static(b"?"));
     cases.extend([
         ("frames_of_others", "another's genuine frame", honest.frame(victim.scope(), "1", |_| {})),
         ("frames_out_of_scope", "mail for another", hostile.forger.frame(honest.scope(), "1", |_| {})),
-        (
-            "frames_sealed",
-            "what cannot be opened",
-            hostile.forger.frame(victim.scope(), "1", |body| {
-                let ciphertext = Bytes::from_static(b"?");
-                let one = ciphertext.clone();
-                body.payload =
-                    Some(Payload::Sealed(Sealed { kem_id: one.clone(), suite: 1, enc: one, ciphertext }));
-            }),
-        ),
+        ("frames_unsealed", "mail for all to read", hostile.forger.frame(victim.scope(), "1", |_| {})),
+        ("frames_unreadable", "a bit of what is sealed turned over", unreadable),
+        ("frames_unreadable", "what was sealed for another sender", another),
         ("frames_out_of_scope", "a broadcast", hostile.forger.frame(topic(TOPIC), "1", |_| {})),
     ]);
     let clean = scene.passed_on();
@@ -102,9 +118,12 @@ async fn wrong_mail_is_refused_and_its_code_says_why() {
         assert_eq!(scene.victim.counter(counter), before + 1, "{what}");
     }
     scene.nothing_said(&HEARD);
+    let answer = hostile.mail(&scene.victim, unknown_key).await;
+    assert!(matches!(answer, Some(Response::KemUnknown(_))), "{answer:?}");
 
     // The same peer is heard when it does right, once for each counter.
     let good = hostile.forger.frame(victim.scope(), "\"good\"", |_| {});
+    let good = hostile.seal(&scene.victim, good).await;
     let first = hostile.mail(&scene.victim, good.clone()).await;
     assert!(matches!(first, Some(Response::Ack(_))), "{first:?}");
     let said = scene.victim.said(&HEARD);
@@ -115,6 +134,7 @@ async fn wrong_mail_is_refused_and_its_code_says_why() {
     let reused = hostile.forger.frame(victim.scope(), "\"other\"", |body| {
         (body.boot, body.counter) = (last.boot, last.counter);
     });
+    let reused = hostile.seal(&scene.victim, reused).await;
     assert_eq!(hostile.refused_mail(&scene.victim, reused).await, "REPLAYED");
     assert_eq!(scene.victim.counter("frames_replayed"), 2);
     scene.nothing_said(&HEARD);

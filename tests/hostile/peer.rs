@@ -1,6 +1,7 @@
 //! A peer that does wrong on command: it says whatever it is told to, by every way that a node has.
 
 use bytes::Bytes;
+use p2p_node::core::directory::record::{Kem, SignedRecord};
 use p2p_node::core::effect::Network;
 use p2p_node::core::envelope::{Hello, MailResponse, Response, WIRE_VERSION};
 use p2p_node::core::input::{Input, PublishOutcome};
@@ -19,6 +20,8 @@ pub struct Hostile {
     pub forger: Forger,
     pub node: Node,
     tokens: u64,
+    /// The key to which the real node wants its mail sealed, once asked for.
+    pub kem: Option<Kem>,
 }
 
 impl Hostile {
@@ -26,7 +29,7 @@ impl Hostile {
     pub async fn start(forger: Forger, role: Role) -> Self {
         let config = SwarmConfig { seed: forger.node.seed(), ..config(0, role) };
         let node = Node::listening(config).await;
-        Hostile { forger, node, tokens: 0 }
+        Hostile { forger, node, tokens: 0, kem: None }
     }
 
     /// Connects, and waits until it may publish what the real node subscribes to.
@@ -85,6 +88,27 @@ impl Hostile {
         MailResponse::decode(answer.ok()?).unwrap().response
     }
 
+    /// The same frame of mail, sealed to the real node.
+    pub async fn seal(&mut self, real: &Real, frame: Bytes) -> Bytes {
+        if self.kem.is_none() {
+            // It is answered whatever it says; with another network it leaves nothing behind.
+            let hello = self
+                .hello_as(real, Bytes::from_static(b"?"), |hello| hello.network = "other".to_owned())
+                .await;
+            let record = SignedRecord::decode(Hello::decode(hello).unwrap().record).unwrap();
+            self.kem = record.record.kem;
+        }
+        self.tokens += 1;
+        let recipient = real.address().parse().unwrap();
+        self.forger.seal(&frame, recipient, self.kem.as_ref().unwrap(), self.tokens)
+    }
+
+    /// Sends a frame of mail, sealed.
+    pub async fn sealed_mail(&mut self, real: &Real, frame: Bytes) -> Option<Response> {
+        let frame = self.seal(real, frame).await;
+        self.mail(real, frame).await
+    }
+
     /// Sends a frame of mail that must be refused; with which code.
     pub async fn refused_mail(&mut self, real: &Real, frame: Bytes) -> String {
         match self.mail(real, frame).await {
@@ -103,7 +127,7 @@ impl Hostile {
         self.hello_as(real, record, |_| {}).await;
     }
 
-    pub async fn hello_as(&mut self, real: &Real, record: Bytes, change: impl FnOnce(&mut Hello)) {
+    pub async fn hello_as(&mut self, real: &Real, record: Bytes, change: impl FnOnce(&mut Hello)) -> Bytes {
         let mut hello = Hello {
             version: WIRE_VERSION,
             network: "dev".to_owned(),
@@ -112,7 +136,12 @@ impl Hostile {
         };
         change(&mut hello);
         self.node.apply(Network::SendHello { peer: real.peer(), body: hello.encode_to_vec().into() }).await;
-        self.node.expect("hello", |input| matches!(input, Input::HelloAnswered { .. }).then_some(())).await;
+        self.node
+            .expect("hello", |input| match input {
+                Input::HelloAnswered { body, .. } => Some(body.clone()),
+                _ => None,
+            })
+            .await
     }
 
     /// Offers a value to the DHT servers that it knows.

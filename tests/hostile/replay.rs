@@ -50,6 +50,7 @@ async fn frames_from_before_a_restart_are_not_told_again() {
     scene.honest.until("all is delivered", |status| status["outbox"] == 0);
     scene.victim.said(&["message"]);
     let own = hostile.forger.frame(victim.scope(), "\"own\"", |_| {});
+    let own = hostile.seal(&scene.victim, own).await;
     hostile.mail(&scene.victim, own.clone()).await;
     scene.victim.child.expect("the attacker's mail", |event| event["data"] == "own");
 

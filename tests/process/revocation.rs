@@ -4,13 +4,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
+use p2p_node::core::directory::record::SignedRecord;
 use p2p_node::core::effect::Network;
 use p2p_node::core::envelope::{
-    Batch, FrameBody, MailResponse, Message, Payload, Response, Scope, WIRE_VERSION, sign_frame,
+    Batch, FrameBody, Hello, MailResponse, Message, Payload, Response, Scope, Sealed, WIRE_VERSION,
+    sign_frame,
 };
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey, node_key_of};
 use p2p_node::core::input::Input;
 use p2p_node::core::scope::AddressScope;
+use p2p_node::core::seal::hpke::Info;
+use p2p_node::core::seal::kem::kem_id;
+use p2p_node::core::seal::repeatable::Repeatable;
+use p2p_node::core::seal::{SUITE, hpke, padding};
 use p2p_node::io::store::{STORE_FILE, Store};
 use p2p_node::io::swarm::{Net, SwarmConfig};
 use p2p_node_protocol::Role;
@@ -49,7 +55,8 @@ fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
     };
     let data = Bytes::from(format!(r#""by the old key {number}""#));
     let message = Message { stream: Bytes::from_static(&[5; 16]), seq: number, data, ..Message::default() };
-    let body = FrameBody {
+    let batch = Batch { messages: vec![message], acks: Vec::new() };
+    let mut body = FrameBody {
         version: WIRE_VERSION,
         network: "dev".to_owned(),
         scope: Some(Scope::NodeKey(Bytes::copy_from_slice(&node_key_of(&recipient).unwrap()))),
@@ -58,11 +65,10 @@ fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
         counter: number,
         // Not before the recipient's start, which may have been in this very second.
         created_at_ms: now_secs() * 1000 + 999,
-        payload: Some(Payload::Plain(Batch { messages: vec![message], acks: Vec::new() })),
+        payload: None,
     };
     let mut addr: Multiaddr = tcp_address(ready).parse().unwrap();
     addr.pop();
-    let frame = sign_frame(&body, key);
     let config = SwarmConfig {
         seed: key.seed(),
         network: "dev".to_owned(),
@@ -78,7 +84,17 @@ fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
         loop {
             match net.next().await {
                 Input::Connected { .. } => {
-                    net.apply(Network::SendMail { token: 1, peer: recipient, frame: frame.clone() });
+                    let network = "other".to_owned();
+                    let hello =
+                        Hello { version: WIRE_VERSION, network, record: "?".into(), ..Hello::default() };
+                    net.apply(Network::SendHello { peer: recipient, body: hello.encode_to_vec().into() });
+                }
+                // What it says of itself names the key to which its mail is sealed.
+                Input::HelloAnswered { body: hello, .. } => {
+                    let hello = Hello::decode(hello).unwrap();
+                    body.payload = Some(sealed(&batch, key, SignedRecord::decode(hello.record).unwrap()));
+                    let frame = sign_frame(&body, key);
+                    net.apply(Network::SendMail { token: 1, peer: recipient, frame });
                 }
                 Input::MailAnswered { outcome, .. } => {
                     return MailResponse::decode(outcome.unwrap()).unwrap().response.unwrap();
@@ -90,6 +106,20 @@ fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(SOON, exchange).await }).expect("an answer")
+}
+
+fn sealed(batch: &Batch, sender: &NodeKey, recipient: SignedRecord) -> Payload {
+    let kem = recipient.record.kem.as_ref().unwrap();
+    let info = Info {
+        network: "dev".to_owned(),
+        sender: sender.public(),
+        recipient: recipient.address(),
+        kem_id: kem_id(&kem.public_key),
+    };
+    let content = padding::pad(batch.encode_to_vec());
+    let once = hpke::seal(&kem.public_key, &info, &content, &mut Repeatable::new(1)).unwrap();
+    let (enc, ciphertext) = (once.enc, once.ciphertext);
+    Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext })
 }
 
 fn refused(response: &Response) -> bool {
