@@ -10,5 +10,6 @@ mod floors;
 mod mail;
 mod mesh;
 mod presence;
+mod sealing;
 mod standing;
 mod trust;

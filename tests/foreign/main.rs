@@ -13,3 +13,4 @@ mod child;
 mod js;
 mod reads;
 mod relays;
+mod seals;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::child::{Child, command, resident_mib, tcp_address, test_key};
+use crate::child::{Child, SOON, command, resident_mib, tcp_address, test_key};
 
 /// How long nobody reads, in seconds; minutes with `STALL_SECONDS`.
 fn stall() -> Duration {
@@ -115,7 +115,8 @@ fn memory_stays_bounded_the_network_stays_up_and_what_was_missed_is_told() {
         // A recipient that does not read holds up nothing else, and is connected as before.
         let id = format!("p{mails}");
         sender.say(json!({"type":"peers","id":id}));
-        let peers = sender.answer(&id);
+        // Its stdin pauses for as long as the recipient's node, which holds its answers back for 5 s, may still be moving: 15 s more.
+        let peers = sender.expect_within(3 * SOON, "the peers", |event| event["id"] == id.as_str());
         assert_eq!(peers["count"], 2, "{peers}");
         most = most.max(resident_mib(stalled.id()).unwrap_or_default());
     }

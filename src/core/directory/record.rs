@@ -14,8 +14,9 @@ use crate::core::wire::{DecodeError, WIRE_VERSION, Wire, known_version, strict_d
 /// Domain of the signature over a record.
 pub const RECORD_DOMAIN: &str = "p2p-node/record/v1";
 
-/// Longest record with its signature, in bytes: 2.5 KiB (design §3). Not all parts can be at their longest.
-pub const MAX_RECORD_BYTES: usize = 2560;
+/// Longest record with its signature, in bytes: 3.5 KiB, so that all parts can be at their longest (design §3 has 2.5 KiB, of which a
+/// KEM key takes half).
+pub const MAX_RECORD_BYTES: usize = 3584;
 
 /// Longest life of a record, in ms: 24 hours (design §3).
 pub const MAX_RECORD_LIFE_MS: u64 = 24 * 60 * 60 * 1000;

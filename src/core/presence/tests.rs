@@ -1,5 +1,8 @@
 use super::*;
+use crate::core::directory::record::MAX_RECORD_NAME_BYTES;
+use crate::core::identity::binding::MAX_BINDING_SIGNATURE_BYTES;
 use crate::core::identity::testing::{NOW_SECS, agent, binding, node};
+use crate::core::seal::kem::Keyring;
 
 fn at(seconds: f64) -> Now {
     let mono = Duration::from_secs_f64(seconds);
@@ -213,4 +216,21 @@ fn records_are_above_those_of_an_earlier_process_even_if_the_clock_was_set_back(
     assert_eq!(order(0, now_ms - 1), (0, now_ms));
     assert_eq!(order(0, now_ms + 5000), (0, now_ms + 5001));
     assert_eq!(order(1, now_ms + 5000), (0, now_ms), "another generation has another clock");
+}
+
+#[test]
+fn a_record_with_all_that_it_may_have_is_made() {
+    let mut signed = agent().bind(binding()).unwrap();
+    signed.signature = vec![7; MAX_BINDING_SIGNATURE_BYTES].into();
+    let name = "n".repeat(MAX_RECORD_NAME_BYTES);
+    let (mut presence, mut jitter) = (Presence::new(signed, name, Role::Full, None), Jitter::new(1));
+    let host = |number: usize| format!("/dns4/{number}{}/tcp/65535", "h".repeat(66)).parse().unwrap();
+    presence.set_addrs((0..MAX_RECORD_ADDRS).map(host).collect(), at(0.0));
+    let topic = |number| format!("{number:02}{}", "t".repeat(6));
+    presence.set_topics(&(0..MAX_RECORD_TAGS).map(topic).collect(), at(0.0));
+    presence.set_kem(Keyring::new([1; 32], at(0.0)).current(), at(0.0));
+    presence.issue(at(0.0), &node(), &mut jitter).unwrap();
+    let record = presence.current().unwrap();
+    assert_eq!((record.record.addrs.len(), record.record.topics.len()), (MAX_RECORD_ADDRS, MAX_RECORD_TAGS));
+    assert!(record.bytes.len() > 3000, "{} bytes", record.bytes.len());
 }

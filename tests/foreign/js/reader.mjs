@@ -98,7 +98,7 @@ export function readBinding(bytes, { network, nowMs }) {
 const sum = (list) => list.reduce((total, item) => total + item.length, 0);
 
 export function readRecord(bytes, { network, address, nowMs }) {
-  must(bytes.length >= 64 && bytes.length <= 2560, "record: size");
+  must(bytes.length >= 64 && bytes.length <= 3584, "record: size");
   const [record, now] = [decode("Record", bytes.subarray(64)), BigInt(nowMs)];
   must(
     sum(record.addrs) <= 600 && sum([...record.capabilities, ...record.topics].map(utf8ToBytes)) <= 512,

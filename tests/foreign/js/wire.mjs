@@ -45,7 +45,7 @@ const TYPES = {
     text("capabilities", 1, 512, { many: 512, ...plain }),
     text("topics", 1, 512, { many: 512, ...plain }),
   ],
-  Kem: [bytes("id", 1, 32), int("suite", 0n, 2n ** 32n - 1n), bytes("public_key", 1, 2560), int("not_after_ms")],
+  Kem: [bytes("id", 1, 32), int("suite", 0n, 2n ** 32n - 1n), bytes("public_key", 1, 3584), int("not_after_ms")],
   FrameBody: [
     version,
     network,
@@ -103,9 +103,9 @@ const TYPES = {
     one("response", message("refused", "Refused")),
   ],
   Busy: [int("retry_after_ms")],
-  KemUnknown: [bytes("record", 1, 2560)],
+  KemUnknown: [bytes("record", 1, 3584)],
   Refused: [code, text("reason", 0, 256, plain)],
-  Hello: [version, network, bytes("record", 1, 2560), text("agent_version", 0, 256, plain)],
+  Hello: [version, network, bytes("record", 1, 3584), text("agent_version", 0, 256, plain)],
 };
 
 export function decode(type, input) {
