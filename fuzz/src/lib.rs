@@ -6,6 +6,7 @@ pub mod kept;
 pub mod lines;
 pub mod material;
 pub mod node;
+pub mod sealed;
 pub mod source;
 pub mod wire;
 
@@ -26,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("line", lines::line),
     ("mail_response", wire::mail_response),
     ("record", wire::record),
+    ("sealed", sealed::sealed),
     ("typed_data", kept::printed_statement),
 ];
 

@@ -1,0 +1,49 @@
+//! What is sealed: nothing opens but what was sealed, and nothing that is not panics.
+
+use bytes::Bytes;
+use p2p_node::core::envelope::{Batch, strict_decode};
+use p2p_node::core::seal::hpke::{Info, open};
+use p2p_node::core::seal::kem::{Secret, kem_id};
+use p2p_node::core::seal::padding::{pad, unpad};
+use prost::Message as _;
+
+/// Length of an encapsulated key of X-Wing, in bytes.
+const ENC_BYTES: usize = 1120;
+
+/// The key of `fixtures/seal`, for which the first file of the corpus was sealed.
+fn secret() -> Secret {
+    Secret::from([3; 32])
+}
+
+fn info(secret: &Secret) -> Info {
+    Info {
+        network: "dev".to_owned(),
+        sender: [7; 32],
+        recipient: [9; 20].into(),
+        kem_id: kem_id(&secret.public_key()),
+    }
+}
+
+pub fn sealed(bytes: &[u8]) {
+    content(bytes);
+    let (enc, ciphertext) = bytes.split_at(bytes.len().min(ENC_BYTES));
+    let secret = secret();
+    let info = info(&secret);
+    let Some((opened, session)) = open(&secret, &info, enc, ciphertext) else { return };
+    content(&opened);
+    assert!(session.open(1, ciphertext).is_none(), "a session has a key of its own");
+    let mut bent = ciphertext.to_vec();
+    bent[0] ^= 1;
+    assert!(open(&secret, &info, enc, &bent).is_none());
+    assert!(open(&Secret::from([4; 32]), &info, enc, ciphertext).is_none());
+    assert!(open(&secret, &Info { sender: [8; 32], ..info }, enc, ciphertext).is_none());
+}
+
+/// A content, as it is found behind any seal.
+fn content(bytes: &[u8]) {
+    let Some(content) = unpad(bytes.to_vec()) else { return };
+    assert_eq!(pad(content.clone()), bytes, "one padding");
+    if let Ok(batch) = strict_decode::<Batch>(&Bytes::from(content.clone())) {
+        assert_eq!(batch.encode_to_vec(), content, "one encoding");
+    }
+}
