@@ -257,6 +257,18 @@ impl Node {
                         self.core.handle(Input::Lost { what: Loss::Floor, number: 1 }, now);
                     }
                 }
+                Effect::KeepMail { number, mail } => match &self.store {
+                    Some(store) => store.keep_mail(number, *mail),
+                    None => {
+                        let reason = "there is no data directory".to_owned();
+                        self.core.handle(Input::MailNotKept { upto: number, reason }, now);
+                    }
+                },
+                Effect::ForgetMail { stream, seq } => {
+                    if let Some(store) = &self.store {
+                        store.forget_mail(stream, seq);
+                    }
+                }
                 Effect::KeepStanding { subject, standing } => {
                     if self.store.as_ref().is_some_and(|store| !store.keep(subject, standing)) {
                         self.core.handle(Input::Lost { what: Loss::Standing, number: 1 }, now);

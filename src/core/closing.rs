@@ -45,11 +45,15 @@ impl Core {
         }
     }
 
+    /// Whether anything that was accepted would be lost with the process.
+    fn would_lose(&self) -> bool {
+        !self.keeping.is_durable() && !self.outbox.is_empty() || !self.topics.is_empty()
+    }
+
     pub(super) fn on_signal(&mut self, now: Now) {
         match self.phase {
             Phase::Closing { .. } => {
-                let lost = !self.outbox.is_empty() || !self.topics.is_empty();
-                self.exit(self.end_code(lost));
+                self.exit(self.end_code(self.would_lose()));
             }
             Phase::Flushing { code, .. } => self.exit(code),
             _ => self.close("signal", None, now),
@@ -101,7 +105,7 @@ impl Core {
             return;
         }
         let (reason, shutdown) = (*reason, shutdown.clone());
-        let lost = !self.outbox.is_empty() || !self.topics.is_empty();
+        let lost = self.would_lose();
         self.fail_all();
         self.answer(shutdown, "shutdown", |_| {});
         if self.opted_in {
@@ -114,8 +118,11 @@ impl Core {
 
     fn fail_all(&mut self) {
         self.abandon_discoveries();
-        for ended in self.outbox.drain() {
-            self.tell_mail_lost(ended, DeliveryState::Failed, ErrorCode::ShuttingDown);
+        self.refuse_unkept();
+        if !self.keeping.is_durable() {
+            for ended in self.outbox.drain() {
+                self.tell_mail_lost(ended, DeliveryState::Failed, ErrorCode::ShuttingDown);
+            }
         }
         for broadcast in self.topics.drain_all() {
             self.tell_broadcast_lost(broadcast, DeliveryState::Failed, ErrorCode::ShuttingDown);

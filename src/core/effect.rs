@@ -6,6 +6,8 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Event;
 
+use super::delivery::outbox::KeptMail;
+use super::delivery::stream::StreamId;
 use super::directory::floors::FloorRow;
 use super::input::Token;
 use super::policy::standing::{Standing, Subject};
@@ -26,6 +28,20 @@ pub enum Effect {
     /// Keep in the store, if there is one, the order of an agent's newest record, in place of what is kept of that agent. What
     /// depends on it follows; nobody waits until it is on the disk.
     Remember(FloorRow),
+    /// Bring mail to the disk; answered by `MailKept` or `MailNotKept`, in the order of numbers.
+    KeepMail {
+        /// Grows by one.
+        number: u64,
+        /// The mail.
+        mail: Box<KeptMail>,
+    },
+    /// Forget kept mail that has ended. Nobody waits for it: mail that comes back after a crash is sent again.
+    ForgetMail {
+        /// Its stream.
+        stream: StreamId,
+        /// Its number there.
+        seq: u64,
+    },
     /// Keep in the store, if there is one, whom the parent blocked or allowed, or forget it.
     KeepStanding {
         /// Whom it is about.

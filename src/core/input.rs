@@ -226,6 +226,18 @@ pub enum Input {
         outcome: Outcome<Opened>,
     },
 
+    /// The store has all mail up to this number.
+    MailKept {
+        /// As in `Effect::KeepMail`.
+        upto: u64,
+    },
+    /// The store could take none of the mail up to this number of which it has not said that it has it.
+    MailNotKept {
+        /// As in `Effect::KeepMail`.
+        upto: u64,
+        /// For a person.
+        reason: String,
+    },
     /// The store lost what was in it, or cannot write at present and tries again.
     StoreFailed {
         /// For a person.

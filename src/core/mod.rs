@@ -17,6 +17,7 @@ pub mod envelope;
 mod gossip_mail;
 pub mod identity;
 pub mod input;
+mod keeping;
 mod limits;
 mod on_answer;
 mod on_cancel;
@@ -38,6 +39,7 @@ mod sealing;
 mod sending;
 mod setup;
 mod skew;
+mod state;
 pub mod stats;
 mod tell;
 pub mod wire;
@@ -76,32 +78,8 @@ use seal::kem::Keyring;
 use seal::session::Incoming;
 use setup::Me;
 pub use setup::Setup;
+use state::{Peer, Phase};
 use stats::Stats;
-
-/// How far the node's life has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Waits for `connect`.
-    Idle,
-    /// Opens its sockets, to answer this `connect`.
-    Starting { id: Option<Id> },
-    /// Serves every command.
-    Ready,
-    /// Admits nothing more and finishes what it accepted.
-    Closing { reason: &'static str, shutdown: Option<Id>, deadline: Duration },
-    /// Waits for the parent to read the last lines.
-    Flushing { code: effect::ExitCode, deadline: Duration },
-    /// Has asked to be ended.
-    Done,
-}
-
-/// What is known of a connected peer.
-#[derive(Debug, Default)]
-struct Peer {
-    topics: BTreeSet<String>,
-    connected_at: Duration,
-    slow_at: Option<Duration>,
-}
 
 /// The state machine.
 #[derive(Debug)]
@@ -152,6 +130,7 @@ pub struct Core {
     parked: on_record::Parking,
     subscribed: BTreeSet<String>,
     outbox: Outbox,
+    keeping: keeping::Keeping,
     dirty: BTreeSet<Address>,
     inbox: Inbox,
     held_answers: HeldAnswers,
@@ -170,7 +149,9 @@ impl Core {
     /// A node that has not started to listen.
     pub fn new(setup: Setup, now: Now) -> Self {
         let (database, seed) = (setup.database, setup.seed);
-        let (ephemeral, connect) = (setup.ephemeral, setup.connect);
+        let (ephemeral, connect, durable) = (setup.ephemeral, setup.connect, setup.durable);
+        let mut outbox = Outbox::new(database);
+        outbox.restore(setup.outbox.clone(), now);
         let bootstraps = setup.bootstraps.clone();
         let mut floors = setup.floors.clone();
         let standings = setup.standings.clone();
@@ -217,7 +198,8 @@ impl Core {
             replay: ReplayWindows::default(),
             parked: on_record::Parking::default(),
             subscribed: BTreeSet::new(),
-            outbox: Outbox::new(database),
+            outbox,
+            keeping: keeping::Keeping::new(durable),
             dirty: BTreeSet::new(),
             inbox: Inbox::default(),
             held_answers: HeldAnswers::default(),
@@ -297,6 +279,8 @@ impl Core {
             Input::Sealed { token, outcome } => self.on_sealed(token, outcome, now),
             Input::Opened { token, outcome } => self.on_opened(token, outcome, now),
 
+            Input::MailKept { upto } => self.on_mail_kept(upto),
+            Input::MailNotKept { upto, reason } => self.on_mail_not_kept(upto, &reason),
             Input::StoreFailed { reason } => self.on_store_failed(reason),
             Input::StoreRecovered => self.store_failed = false,
         }

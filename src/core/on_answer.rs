@@ -58,7 +58,9 @@ impl Core {
         }
     }
 
-    fn tell_settled(&mut self, Ended { message_id, mail, refused, .. }: Ended) {
+    fn tell_settled(&mut self, ended: Ended) {
+        self.forget_mail(&ended);
+        let Ended { message_id, mail, refused, .. } = ended;
         let (state, code) = match &refused {
             None => (DeliveryState::Delivered, None),
             Some(code) if code == ErrorCode::MessageTooLarge.as_str() => {

@@ -64,7 +64,7 @@ impl Core {
                 max_topic_bytes: MAX_TOPIC_BYTES,
             },
             addrs: self.addrs.iter().map(ToString::to_string).collect(),
-            durable: false,
+            durable: self.keeping.is_durable(),
         };
         self.outlet.tell(Event::Ready(Box::new(ready)));
         self.answer(id, "connect", |_| {});

@@ -13,8 +13,6 @@ use super::input::Now;
 use super::on_command::{Recipient, check_topic, parse_recipient};
 use super::{Core, MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
 
-/// How long mail is tried when `ttlMs` is absent (design §7, in memory).
-const DEFAULT_TTL: Duration = Duration::from_secs(120);
 /// Longest `ttlMs` (`reference/reliability.md` §4: 7 days).
 const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a broadcast waits for somebody to subscribe (design §2).
@@ -34,7 +32,7 @@ impl Core {
             encoding,
             priority: send.priority.unwrap_or_default(),
             sent_at_ms: now.unix_ms,
-            expires: now.mono + send.ttl_ms.map_or(DEFAULT_TTL, Duration::from_millis),
+            expires: now.mono + send.ttl_ms.map_or(self.default_ttl(), Duration::from_millis),
             kind: send.kind.unwrap_or_default(),
             reply_to: send.reply_to.unwrap_or_default(),
             conversation: send.conversation_id.unwrap_or_default(),
@@ -79,7 +77,9 @@ impl Core {
             return self.refuse(id, ErrorCode::MessageTooLarge, message);
         }
         let route = draft.route;
-        match self.outbox.accept(recipient, draft, now.mono) {
+        let durable = self.keeping.is_durable();
+        let to_keep = durable.then(|| draft.clone());
+        match self.outbox.accept(recipient, draft, !durable, now.mono) {
             Err(_) => {
                 self.refuse(
                     id,
@@ -87,15 +87,7 @@ impl Core {
                     "the outbox is full: the recipient, or everyone, takes no mail now",
                 );
             }
-            Ok(message_id) => {
-                self.stats.count("mail_accepted");
-                self.dirty.insert(recipient);
-                self.answer(id, "send", |answer| {
-                    answer.message_id = Some(message_id);
-                    answer.delivery = Some("accepted".to_owned());
-                    answer.route = Some(route);
-                });
-            }
+            Ok(accepted) => self.keep_mail(recipient, accepted, to_keep, id, route, now),
         }
     }
 

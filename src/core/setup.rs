@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Role;
 use zeroize::Zeroizing;
 
+use super::delivery::outbox::KeptMail;
 use super::directory::floors::FloorRow;
 use super::identity::{AgentKey, NodeKey, SignedBinding};
 use super::input::Now;
@@ -53,6 +54,10 @@ pub struct Setup {
     pub kem_seed: Zeroizing<[u8; 32]>,
     /// Random: seeds the jitter.
     pub seed: u64,
+    /// Whether there is a store, so that mail is accepted when that has it.
+    pub durable: bool,
+    /// Accepted mail that an earlier process left in the store, in the order of streams and numbers.
+    pub outbox: Vec<KeptMail>,
     /// The highest orders known of agents, our own among them, as `Effect::Remember` left them in a store; oldest first.
     pub floors: Vec<FloorRow>,
     /// Whom the parent blocked or allowed, as `Effect::KeepStanding` left it in a store.

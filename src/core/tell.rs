@@ -95,6 +95,7 @@ impl Core {
 
     /// Accepted mail did not arrive, or nobody knows whether it did.
     pub(super) fn tell_mail_lost(&mut self, ended: Ended, state: DeliveryState, code: ErrorCode) {
+        self.forget_mail(&ended);
         let Ended { message_id, mail, .. } = ended;
         self.tell_delivery(Delivery {
             message_id,

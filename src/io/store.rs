@@ -5,6 +5,7 @@
 
 pub mod caught;
 mod file;
+pub mod mail;
 pub mod row;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use alloy::primitives::Address;
 use p2p_node_protocol::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::core::delivery::outbox::KeptMail;
+use crate::core::delivery::stream::StreamId;
 use crate::core::directory::floors::FloorRow;
 use crate::core::effect::ExitCode;
 use crate::core::input::Input;
@@ -65,6 +68,8 @@ pub struct Contents {
     pub floors: Vec<FloorRow>,
     /// Whom the parent blocked or allowed.
     pub standings: Vec<(Subject, Standing)>,
+    /// Mail that was accepted and has not ended, in the order of streams and numbers.
+    pub mails: Vec<KeptMail>,
 }
 
 /// Changes that wait, and whether it is time to end.
@@ -73,23 +78,38 @@ struct Waiting {
     floors: BTreeMap<Address, FloorRow>,
     /// As many as the core keeps, and those that it took back since.
     standings: BTreeMap<Subject, Option<Standing>>,
+    /// Mail to be kept, and the number of the last, for which somebody waits.
+    kept: Vec<KeptMail>,
+    last_kept: u64,
+    forgotten: Vec<(StreamId, u64)>,
     closing: bool,
 }
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.floors.is_empty() && self.standings.is_empty()
+        self.floors.is_empty()
+            && self.standings.is_empty()
+            && self.kept.is_empty()
+            && self.forgotten.is_empty()
+    }
+
+    /// Whether somebody waits for what is to be written.
+    fn is_urgent(&self) -> bool {
+        self.closing || !self.kept.is_empty()
     }
 
     fn take(&mut self) -> Changes {
         Changes {
             floors: std::mem::take(&mut self.floors).into_values().collect(),
             standings: std::mem::take(&mut self.standings).into_iter().collect(),
+            kept: std::mem::take(&mut self.kept),
+            forgotten: std::mem::take(&mut self.forgotten),
         }
     }
 
-    /// What was not written waits again, but for what has been changed since.
+    /// What was not written waits again, but for what has been changed since, and mail, which is not accepted then.
     fn put_back(&mut self, changes: Changes) {
+        self.forgotten.splice(..0, changes.forgotten);
         for row in changes.floors {
             self.floors.entry(row.address).or_insert(row);
         }
@@ -111,9 +131,9 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a time pass, unless it is time to end before.
+    /// Lets a time pass, unless it is time to end before, or somebody begins to wait.
     fn pause(&self, time: Duration) {
-        let waiting = self.changed.wait_timeout_while(self.lock(), time, |waiting| !waiting.closing);
+        let waiting = self.changed.wait_timeout_while(self.lock(), time, |waiting| !waiting.is_urgent());
         drop(waiting);
     }
 }
@@ -148,7 +168,7 @@ impl Store {
             let aside = data_dir.join(format!("{STORE_FILE}.corrupt-{now_ms}"));
             trouble = Some(match fs::rename(&path, &aside) {
                 Ok(()) => format!(
-                    "{} was damaged ({reason}) and is now {}; which keys are revoked is learned anew, and nobody is blocked or allowed any more",
+                    "{} was damaged ({reason}) and is now {}; which keys are revoked is learned anew, nobody is blocked or allowed any more, and mail that was under way is lost",
                     path.display(),
                     aside.display()
                 ),
@@ -212,6 +232,22 @@ impl Store {
         room
     }
 
+    /// Has mail brought to the disk at once; [`Store::next`] says when it is there, with its number. There is room for all that the
+    /// outbox takes.
+    pub fn keep_mail(&self, number: u64, mail: KeptMail) {
+        let mut waiting = self.shared.lock();
+        waiting.kept.push(mail);
+        waiting.last_kept = number;
+        drop(waiting);
+        self.shared.changed.notify_one();
+    }
+
+    /// Has mail forgotten, soon. No more than was kept can be.
+    pub fn forget_mail(&self, stream: StreamId, seq: u64) {
+        self.shared.lock().forgotten.push((stream, seq));
+        self.shared.changed.notify_one();
+    }
+
     /// Waits for the next report: `StoreFailed` for every failed attempt, and `StoreRecovered`. Cancel-safe.
     pub async fn next(&mut self) -> Input {
         match self.reports.recv().await {
@@ -258,11 +294,15 @@ impl Writer {
             let idle = |waiting: &mut Waiting| waiting.is_empty() && !waiting.closing;
             drop(shared.changed.wait_while(shared.lock(), idle));
             shared.pause(GATHER);
-            let (changes, closing) = {
+            let (changes, last_kept, closing) = {
                 let mut waiting = shared.lock();
-                (waiting.take(), waiting.closing)
+                (waiting.take(), waiting.last_kept, waiting.closing)
             };
-            match self.write(&changes) {
+            let written = self.write(&changes);
+            if !changes.kept.is_empty() {
+                self.tell_kept(last_kept, written.as_ref().err());
+            }
+            match written {
                 Ok(()) if std::mem::take(&mut self.failing) => {
                     pause = FIRST_PAUSE;
                     let _ = self.report.try_send(Input::StoreRecovered);
@@ -286,7 +326,7 @@ impl Writer {
     }
 
     fn write(&mut self, changes: &Changes) -> Result<(), FileError> {
-        if changes.floors.is_empty() && changes.standings.is_empty() {
+        if changes.is_empty() {
             return Ok(());
         }
         let file = match &self.file {
@@ -294,6 +334,15 @@ impl Writer {
             None => self.file.insert((self.open)()?.0),
         };
         file.write(changes)
+    }
+
+    /// Whoever waits has to be told. When nobody listens any more the process ends.
+    fn tell_kept(&self, upto: u64, error: Option<&FileError>) {
+        let report = match error {
+            None => Input::MailKept { upto },
+            Some(error) => Input::MailNotKept { upto, reason: error.to_string() },
+        };
+        let _ = self.report.blocking_send(report);
     }
 
     fn failed(&mut self, reason: String) {

@@ -125,6 +125,8 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         database,
         kem_seed: keystore::random_secret()?,
         seed: word(24),
+        durable: store.is_some(),
+        outbox: contents.mails,
         floors: contents.floors,
         standings: contents.standings,
     };

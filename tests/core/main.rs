@@ -5,6 +5,7 @@ mod backpressure;
 mod cancel;
 mod clocks;
 mod discover;
+mod durable;
 mod ending;
 mod floors;
 mod mail;

@@ -1,6 +1,7 @@
 //! A few cores and the network between them, without sockets and with a clock that stands until it is moved.
 
 mod carry;
+mod links;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
+use p2p_node::core::delivery::outbox::KeptMail;
 use p2p_node::core::directory::floors::FloorRow;
 use p2p_node::core::effect::{ExitCode, Verdict};
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
@@ -43,6 +45,8 @@ pub struct Node {
     dead: bool,
     /// What a store would hold, by address.
     pub kept: BTreeMap<Address, FloorRow>,
+    /// Mail in its store.
+    pub mails: BTreeMap<([u8; 16], u64), KeptMail>,
     /// What it wants to be kept of whom its parent blocked or allowed.
     pub standings: Vec<(Subject, Standing)>,
 }
@@ -73,6 +77,9 @@ pub struct Mesh {
     pub fate: Faults,
     /// Whether the crypto pool takes work.
     pub crypto: bool,
+    /// Whether the store says anything, and whether it has room.
+    pub disk_writes: bool,
+    pub disk_full: bool,
 }
 
 pub fn agent_key(number: u8) -> AgentKey {
@@ -113,6 +120,8 @@ impl Mesh {
             hung_up: Vec::new(),
             fate: Box::new(|_, _| Fate::Deliver),
             crypto: true,
+            disk_writes: true,
+            disk_full: false,
         };
         for index in 0..number {
             mesh.add(index + 1, if index == 0 { Role::Bootstrap } else { Role::Full });
@@ -158,6 +167,8 @@ impl Mesh {
             database: [number ^ self.nodes.len() as u8; 16],
             kem_seed: [number; 32].into(),
             seed: u64::from(number),
+            durable: false,
+            outbox: Vec::new(),
             floors: Vec::new(),
             standings: Vec::new(),
         };
@@ -178,6 +189,7 @@ impl Mesh {
             gossip: BTreeMap::new(),
             dead: false,
             kept: BTreeMap::new(),
+            mails: BTreeMap::new(),
             standings: Vec::new(),
         });
         let index = self.nodes.len() - 1;
@@ -207,52 +219,6 @@ impl Mesh {
     pub fn input(&mut self, node: usize, input: Input) {
         self.wire.push_back((node, input));
         self.settle();
-    }
-
-    pub fn connect(&mut self, from: usize, to: usize) {
-        self.link(from, to);
-        self.settle();
-    }
-
-    fn link(&mut self, from: usize, to: usize) {
-        if !self.connected.insert((from.min(to), from.max(to))) {
-            return;
-        }
-        for (here, there, dialer) in [(from, to, true), (to, from, false)] {
-            let peer = self.nodes[there].peer;
-            self.wire.push_back((here, Input::Connected { peer, dialer }));
-            for topic in self.nodes[there].topics.clone() {
-                self.wire.push_back((here, Input::PeerSubscribed { peer, topic }));
-            }
-            if self.nodes[there].core_role_serves() {
-                self.wire.push_back((here, Input::ServerKnown { peer }));
-            }
-        }
-    }
-
-    /// Ends the connection, and lets neither dial the other again.
-    pub fn part(&mut self, one: usize, other: usize) {
-        self.parted.insert((one.min(other), one.max(other)));
-        self.unlink(one, other);
-        self.settle();
-    }
-
-    /// Ends a node as `kill -9` does.
-    pub fn kill(&mut self, node: usize) {
-        self.nodes[node].dead = true;
-        for other in self.neighbours(node) {
-            self.unlink(node, other);
-        }
-        self.settle();
-    }
-
-    fn unlink(&mut self, one: usize, other: usize) {
-        if self.connected.remove(&(one.min(other), one.max(other))) {
-            for (here, there) in [(one, other), (other, one)] {
-                let peer = self.nodes[there].peer;
-                self.wire.push_back((here, Input::Disconnected { peer, reason: None }));
-            }
-        }
     }
 
     /// Lets everything happen that follows without time passing.

@@ -37,7 +37,7 @@ impl World {
                 self.nodes[node].floors.insert(row.address, row);
             }
             // The parents of the simulation block and allow nobody.
-            Effect::KeepStanding { .. } => {}
+            Effect::KeepStanding { .. } | Effect::KeepMail { .. } | Effect::ForgetMail { .. } => {}
             Effect::Exit(code) => self.exited(node, code),
             Effect::Network(effect) => self.network(node, effect),
         }

@@ -160,6 +160,8 @@ impl Node {
             ephemeral: false,
             scope: AddressScope::Loopback,
             boot: word(16),
+            durable: false,
+            outbox: Vec::new(),
             floors: self.floors.values().cloned().collect(),
             standings: Vec::new(),
             database: random[..16].try_into().unwrap(),

@@ -21,7 +21,10 @@ impl World {
                 self.ledger.told(&event, numbered);
             }
             Effect::Crypto(task) => self.tasks.push(task),
-            Effect::Remember(_) | Effect::KeepStanding { .. } => {}
+            Effect::Remember(_)
+            | Effect::KeepStanding { .. }
+            | Effect::KeepMail { .. }
+            | Effect::ForgetMail { .. } => {}
             Effect::Exit(_) => self.ledger.exit(),
             Effect::Network(effect) => self.network(effect),
         }

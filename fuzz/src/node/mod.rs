@@ -90,6 +90,8 @@ impl World {
             version: "test".to_owned(),
             port: 0,
             bootstraps: Vec::new(),
+            durable: false,
+            outbox: Vec::new(),
             floors: Vec::new(),
             standings: Vec::new(),
             connect: choices & 16 != 0,

@@ -78,6 +78,8 @@ codes! {
     ReservedTopic = "RESERVED_TOPIC", false;
     /// The time to live ran out before an acknowledgement came.
     Expired = "EXPIRED", true;
+    /// The mail could not be brought to the disk, and was not accepted.
+    DiskFull = "DISK_FULL", true;
     /// The node could not listen on its port.
     ListenFailed = "LISTEN_FAILED", true;
     /// A key, a binding or an identity file cannot be used.

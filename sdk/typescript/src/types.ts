@@ -28,6 +28,7 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
   NO_SUBSCRIBERS: true,
   RESERVED_TOPIC: false,
   EXPIRED: true,
+  DISK_FULL: true,
   LISTEN_FAILED: true,
   IDENTITY_INVALID: false,
   IDENTITY_IN_USE: false,
@@ -188,7 +189,7 @@ export type Encoding = "base64";
  * Why a command, a line or a mail failed. The strings are stable; the set may grow, so a reader
  * that meets an unknown one goes by `retryable`.
  */
-export type ErrorCode = "INVALID_JSON" | "INVALID_UTF8" | "LINE_TOO_LONG" | "UNKNOWN_COMMAND" | "INVALID_ARGUMENT" | "DUPLICATE_ID" | "NOT_CONNECTED" | "ALREADY_CONNECTED" | "UNSUPPORTED_PROTOCOL" | "SHUTTING_DOWN" | "BUSY" | "CANCELLED" | "PEER_NOT_FOUND" | "PEER_UNREACHABLE" | "PEER_BUSY" | "PEER_REJECTED" | "MESSAGE_TOO_LARGE" | "NO_SUBSCRIBERS" | "RESERVED_TOPIC" | "EXPIRED" | "LISTEN_FAILED" | "IDENTITY_INVALID" | "IDENTITY_IN_USE" | "IDENTITY_CONFLICT" | "IDENTITY_SUPERSEDED" | "CLOCK_SKEW" | "INTERNAL" | (string & {});
+export type ErrorCode = "INVALID_JSON" | "INVALID_UTF8" | "LINE_TOO_LONG" | "UNKNOWN_COMMAND" | "INVALID_ARGUMENT" | "DUPLICATE_ID" | "NOT_CONNECTED" | "ALREADY_CONNECTED" | "UNSUPPORTED_PROTOCOL" | "SHUTTING_DOWN" | "BUSY" | "CANCELLED" | "PEER_NOT_FOUND" | "PEER_UNREACHABLE" | "PEER_BUSY" | "PEER_REJECTED" | "MESSAGE_TOO_LARGE" | "NO_SUBSCRIBERS" | "RESERVED_TOPIC" | "EXPIRED" | "DISK_FULL" | "LISTEN_FAILED" | "IDENTITY_INVALID" | "IDENTITY_IN_USE" | "IDENTITY_CONFLICT" | "IDENTITY_SUPERSEDED" | "CLOCK_SKEW" | "INTERNAL" | (string & {});
 
 /** `error`. */
 export interface ErrorEvent {

@@ -257,7 +257,7 @@ impl Destination {
             let size = mail.draft.size();
             self.bytes -= size;
             self.mails -= 1;
-            if !on_wire {
+            if !on_wire && mail.kept {
                 self.waiting -= size;
             }
             out.push(mail);

@@ -1,5 +1,8 @@
 //! Mail accepted from the parent and not yet delivered, bounded as a whole and for each recipient.
 
+mod ends;
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -7,10 +10,12 @@ use alloy::primitives::Address;
 use p2p_node_protocol::{Priority, Route};
 
 use super::destination::Destination;
-use super::stream::{Draft, Mail, Stream};
+use super::stream::{Draft, Mail, StreamId};
 use crate::core::envelope::{Batch, StreamAck};
 use crate::core::input::Token;
 use crate::core::policy::retry::Jitter;
+
+pub use kept::KeptMail;
 
 /// Mail held in memory, in bytes (design §7).
 pub const OUTBOX_BYTES: usize = 8 << 20;
@@ -29,11 +34,24 @@ pub const MAX_IDLE_DESTINATIONS: usize = 1024;
 #[error("the outbox is full")]
 pub struct Full;
 
+/// Mail that has its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The message id.
+    pub message_id: String,
+    /// Its stream.
+    pub stream: StreamId,
+    /// Its number there.
+    pub seq: u64,
+}
+
 /// Mail that has left the outbox, and the stream's name for it.
 #[derive(Debug)]
 pub struct Ended {
     /// The message id.
     pub message_id: String,
+    /// The stream on which it went.
+    pub stream: StreamId,
     /// To whom it went.
     pub recipient: Address,
     /// The mail.
@@ -72,15 +90,36 @@ impl Outbox {
         }
     }
 
-    /// Takes mail; returns its message id.
+    /// Takes mail, which may leave at once if it is `kept`, or needs not be; otherwise when [`Outbox::keep`] says so.
     ///
     /// # Errors
     /// When memory is used up, or the recipient has used up its quarter and settles nothing.
-    pub fn accept(&mut self, recipient: Address, draft: Draft, now: Duration) -> Result<String, Full> {
+    pub fn accept(
+        &mut self,
+        recipient: Address,
+        draft: Draft,
+        kept: bool,
+        now: Duration,
+    ) -> Result<Accepted, Full> {
         let size = draft.size();
         if self.mails > 0 && (self.bytes + size > OUTBOX_BYTES || self.mails >= OUTBOX_MAILS) {
             return Err(Full);
         }
+        let destination = self.open(recipient, now).ok_or(Full)?;
+        if destination.bytes >= DESTINATION_BYTES && now >= destination.progress + STALLED_AFTER {
+            return Err(Full);
+        }
+        let index = Priority::High as usize - draft.priority as usize;
+        let expires = draft.expires;
+        let stream = &mut destination.streams[index];
+        let seq = stream.push(draft, kept);
+        let accepted = Accepted { message_id: stream.message_id(seq), stream: stream.name(), seq };
+        self.account(recipient, size, kept, expires, now);
+        Ok(accepted)
+    }
+
+    /// The destination of a recipient, which is made if there is none.
+    fn open(&mut self, recipient: Address, now: Duration) -> Option<&mut Destination> {
         if !self.destinations.contains_key(&recipient) {
             if self.destinations.len() >= self.sweep_at {
                 // A new incarnation has new streams, so forgetting the numbering of the old ones is safe.
@@ -92,24 +131,23 @@ impl Outbox {
             let destination = Destination::new(&self.database, self.incarnation, &recipient, now);
             self.destinations.insert(recipient, destination);
         }
-        let Some(destination) = self.destinations.get_mut(&recipient) else { return Err(Full) };
-        if destination.bytes >= DESTINATION_BYTES && now >= destination.progress + STALLED_AFTER {
-            return Err(Full);
-        }
+        self.destinations.get_mut(&recipient)
+    }
+
+    fn account(&mut self, recipient: Address, size: usize, kept: bool, expires: Duration, now: Duration) {
+        let Some(destination) = self.destinations.get_mut(&recipient) else { return };
         if destination.mails == 0 {
             destination.progress = now;
         }
-        destination.earliest_expiry = destination.earliest_expiry.min(draft.expires);
+        destination.earliest_expiry = destination.earliest_expiry.min(expires);
         destination.bytes += size;
-        destination.waiting += size;
+        destination.waiting += if kept { size } else { 0 };
         destination.mails += 1;
         if destination.bytes >= DESTINATION_BYTES {
             self.full.insert(recipient);
         }
         self.bytes += size;
         self.mails += 1;
-        let index = Priority::High as usize - draft.priority as usize;
-        Ok(destination.streams[index].push(draft))
     }
 
     /// Whether some destination that still moves has used up its quarter, or little room is left of what the stalled ones leave:
@@ -190,6 +228,7 @@ impl Outbox {
             .into_iter()
             .map(|mail| Ended {
                 message_id: stream.message_id(mail.seq),
+                stream: stream.name(),
                 recipient: *recipient,
                 refused: ack.outcomes.iter().find(|o| o.seq == mail.seq).map(|o| o.code.clone()),
                 mail,
@@ -261,78 +300,6 @@ impl Outbox {
         self.remove_if(&recipient, |index, mail, on_wire| {
             on_wire && seqs[index].is_some_and(|(first, last)| (first..=last).contains(&mail.seq))
         })
-    }
-
-    /// Ends gossip flights whose acknowledgement is overdue, and takes out mail that has expired.
-    pub fn expire(&mut self, now: Duration, jitter: &mut Jitter) -> Vec<Ended> {
-        let overdue: Vec<Token> = self
-            .destinations
-            .values()
-            .flat_map(|destination| &destination.flights)
-            .filter(|flight| flight.deadline.is_some_and(|deadline| deadline <= now))
-            .map(|flight| flight.token)
-            .collect();
-        for token in overdue {
-            self.failed(token, Duration::ZERO, now, jitter);
-        }
-        let due: Vec<Address> = self
-            .destinations
-            .iter()
-            .filter(|(_, destination)| destination.earliest_expiry <= now)
-            .map(|(recipient, _)| *recipient)
-            .collect();
-        let mut ended = Vec::new();
-        for recipient in due {
-            ended.extend(self.remove_if(&recipient, |_, mail, _| mail.draft.expires <= now));
-            if let Some(destination) = self.destinations.get_mut(&recipient) {
-                let earliest = destination.streams.iter().filter_map(Stream::first_expiry).min();
-                destination.earliest_expiry = earliest.unwrap_or(Duration::MAX);
-            }
-        }
-        ended
-    }
-
-    /// Takes out the mail for which `dead` holds.
-    pub fn take_out_if(&mut self, dead: impl Fn(&Mail) -> bool) -> Vec<Ended> {
-        let recipients: Vec<Address> = self.destinations.keys().copied().collect();
-        recipients.iter().flat_map(|recipient| self.remove_if(recipient, |_, mail, _| dead(mail))).collect()
-    }
-
-    /// Whether this recipient last answered that it has no room.
-    pub fn is_busy(&self, recipient: &Address) -> bool {
-        self.destinations.get(recipient).is_some_and(|destination| destination.busy)
-    }
-
-    /// Takes out everything.
-    pub fn drain(&mut self) -> Vec<Ended> {
-        self.take_out_if(|_| true)
-    }
-
-    fn remove_if(&mut self, recipient: &Address, dead: impl Fn(usize, &Mail, bool) -> bool) -> Vec<Ended> {
-        let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
-        let mut ended = Vec::new();
-        for index in 0..destination.streams.len() {
-            let removed = destination.streams[index].remove_if(|mail, on_wire| dead(index, mail, on_wire));
-            for mail in destination.take_out(removed) {
-                let message_id = destination.streams[index].message_id(mail.seq);
-                ended.push(Ended { message_id, recipient: *recipient, mail, refused: None });
-            }
-        }
-        self.forget(recipient, &ended);
-        ended
-    }
-
-    fn forget(&mut self, recipient: &Address, ended: &[Ended]) {
-        self.mails -= ended.len();
-        self.bytes -= ended.iter().map(|ended| ended.mail.draft.size()).sum::<usize>();
-        if let Some(destination) = self.destinations.get_mut(recipient) {
-            if destination.bytes < DESTINATION_BYTES {
-                self.full.remove(recipient);
-            }
-            if destination.mails == 0 {
-                destination.earliest_expiry = Duration::MAX;
-            }
-        }
     }
 
     /// When something is due by itself, by `Now::mono`.

@@ -15,11 +15,14 @@ const STREAM_DOMAIN: &[u8] = b"p2p-node/stream/v1";
 /// Bytes of an encoded message that are not payload, at most: two stream and sequence fields, times and tags.
 const MESSAGE_OVERHEAD: usize = 96;
 
+/// Numbers that a stream leaves out when another process takes it up: more than one can have used that settled none of its mail.
+const SKIPPED: u64 = 1 << 32;
+
 /// Names a stream: 16 bytes that no other database, recipient and priority shares.
 pub type StreamId = [u8; 16];
 
 /// Mail from the parent, before it has a place in a stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// The payload as it travels.
     pub data: Bytes,
@@ -77,6 +80,8 @@ pub struct Mail {
     pub attempts: u32,
     /// Which way it went last.
     pub went: Option<Route>,
+    /// Whether it may leave: it is in the store, if there is one.
+    pub kept: bool,
     /// What it is.
     pub draft: Draft,
 }
@@ -114,22 +119,55 @@ impl Stream {
         &self.id
     }
 
+    /// The same in memory of its own.
+    pub fn name(&self) -> StreamId {
+        let mut name = [0; 16];
+        name.copy_from_slice(&self.id);
+        name
+    }
+
     /// The id of a message, as parents see it.
     pub fn message_id(&self, seq: u64) -> String {
         format!("{}-{seq}", self.hex)
     }
 
-    /// Appends mail; returns its message id.
-    pub fn push(&mut self, draft: Draft) -> String {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.queue.push_back(Mail { seq, attempts: 0, went: None, draft });
-        self.message_id(seq)
+    /// Takes up a stream of an earlier process: its name, and the last number of which anything is known. Numbers above that may have
+    /// been used as well, so that many are left out.
+    pub fn resume(&mut self, id: StreamId, last: u64) {
+        self.id = Bytes::copy_from_slice(&id);
+        self.hex = hex::encode(id);
+        self.next_seq = self.next_seq.max(last.saturating_add(SKIPPED));
     }
 
-    /// The first mail that is not on the wire.
+    /// Puts mail of an earlier process in its place, which is behind all that is there.
+    pub fn restore(&mut self, seq: u64, draft: Draft) {
+        self.queue.push_back(Mail { seq, attempts: 0, went: None, kept: true, draft });
+    }
+
+    /// Whether nothing was ever sent on it.
+    pub fn is_new(&self) -> bool {
+        self.next_seq == 1
+    }
+
+    /// Appends mail, which may leave at once, or once it is kept; returns its number.
+    pub fn push(&mut self, draft: Draft, kept: bool) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.queue.push_back(Mail { seq, attempts: 0, went: None, kept, draft });
+        seq
+    }
+
+    /// Lets mail leave; its size, if it is there and could not before.
+    pub fn keep(&mut self, seq: u64) -> Option<usize> {
+        let at = self.queue.binary_search_by_key(&seq, |mail| mail.seq).ok()?;
+        let mail = self.queue.get_mut(at).filter(|mail| !mail.kept)?;
+        mail.kept = true;
+        Some(mail.draft.size())
+    }
+
+    /// The first mail that is not on the wire and may go there.
     pub fn unsent(&self) -> Option<&Mail> {
-        self.queue.get(self.sent)
+        self.queue.get(self.sent).filter(|mail| mail.kept)
     }
 
     /// Puts the first unsent mail on the wire, by `route`.
@@ -139,7 +177,7 @@ impl Stream {
             Some(previous) => self.queue.get(previous)?.seq + 1,
             None => 0,
         };
-        let mail = self.queue.get_mut(self.sent)?;
+        let mail = self.queue.get_mut(self.sent).filter(|mail| mail.kept)?;
         mail.attempts = mail.attempts.saturating_add(1);
         mail.went = Some(route);
         self.sent += 1;
@@ -191,7 +229,9 @@ impl Stream {
     pub(super) fn accounts(&self) -> (usize, usize, usize) {
         let bytes =
             |mails: std::collections::vec_deque::Iter<'_, Mail>| mails.map(|mail| mail.draft.size()).sum();
-        (self.queue.len(), bytes(self.queue.iter()), bytes(self.queue.range(self.sent..)))
+        let waiting =
+            self.queue.range(self.sent..).filter(|mail| mail.kept).map(|mail| mail.draft.size()).sum();
+        (self.queue.len(), bytes(self.queue.iter()), waiting)
     }
 
     /// Whether any of the mail numbered so is on the wire.

@@ -12,7 +12,10 @@ use redb::{
 
 use super::Contents;
 use super::caught::caught;
+use super::mail;
 use super::row::{self, KEY_BYTES, RowError};
+use crate::core::delivery::outbox::KeptMail;
+use crate::core::delivery::stream::StreamId;
 use crate::core::directory::book::{MAX_AGENTS, MAX_FLOORS};
 use crate::core::directory::floors::FloorRow;
 use crate::core::policy::standing::{Standing, Subject};
@@ -77,6 +80,7 @@ macro_rules! through_the_common_error {
 through_the_common_error!(DatabaseError, StorageError, TableError, redb::TransactionError, redb::CommitError);
 
 type Floors<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
+type Mails<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u8]>;
 type Standings<'a> = TableDefinition<'a, &'static [u8], u8>;
 
 /// An open database, and the tables of one network in it.
@@ -85,6 +89,7 @@ pub(super) struct File {
     database: Database,
     floors: String,
     standings: String,
+    mails: String,
 }
 
 /// What is to be written. A floor never lowers what is there; a standing takes its place.
@@ -92,6 +97,16 @@ pub(super) struct File {
 pub(super) struct Changes {
     pub(super) floors: Vec<FloorRow>,
     pub(super) standings: Vec<(Subject, Option<Standing>)>,
+    /// Mail to be kept; after it is there, mail to be forgotten.
+    pub(super) kept: Vec<KeptMail>,
+    pub(super) forgotten: Vec<(StreamId, u64)>,
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        let Changes { floors, standings, kept, forgotten } = self;
+        floors.is_empty() && standings.is_empty() && kept.is_empty() && forgotten.is_empty()
+    }
 }
 
 impl File {
@@ -115,9 +130,17 @@ impl File {
         if !database.check_integrity()? {
             tracing::warn!("the store was damaged in part and has been repaired");
         }
-        let file =
-            File { database, floors: format!("floors/{network}"), standings: format!("standings/{network}") };
-        let contents = Contents { floors: file.read_floors()?, standings: file.read_standings()? };
+        let file = File {
+            database,
+            floors: format!("floors/{network}"),
+            standings: format!("standings/{network}"),
+            mails: format!("mails/{network}"),
+        };
+        let contents = Contents {
+            floors: file.read_floors()?,
+            standings: file.read_standings()?,
+            mails: file.read_mails()?,
+        };
         Ok((file, contents))
     }
 
@@ -145,16 +168,43 @@ impl File {
         Ok(standings)
     }
 
+    fn read_mails(&self) -> Result<Vec<KeptMail>, FileError> {
+        let mut mails = Vec::new();
+        if let Some(table) = existing(self.database.begin_read()?.open_table(Mails::new(&self.mails)))? {
+            for entry in table.iter()? {
+                let (key, value) = entry?;
+                mails.push(mail::decode(key.value(), value.value())?);
+            }
+        }
+        Ok(mails)
+    }
+
     /// Brings changes to the disk, all or none.
     pub(super) fn write(&self, changes: &Changes) -> Result<(), FileError> {
         let written = caught(|| {
             let write = self.database.begin_write()?;
             let floors = self.merge_floors(&write, &changes.floors)?;
             let standings = self.set_standings(&write, &changes.standings)?;
+            let mails = self.set_mails(&write, changes)?;
             // What is known already costs the disk nothing.
-            if floors || standings { Ok(write.commit()?) } else { Ok(write.abort()?) }
+            if floors || standings || mails { Ok(write.commit()?) } else { Ok(write.abort()?) }
         });
         written.unwrap_or_else(|| Err(FileError::Damaged("writing it failed".to_owned())))
+    }
+
+    /// Whether anything changed.
+    fn set_mails(&self, write: &WriteTransaction, changes: &Changes) -> Result<bool, FileError> {
+        if changes.kept.is_empty() && changes.forgotten.is_empty() {
+            return Ok(false);
+        }
+        let mut table = write.open_table(Mails::new(&self.mails))?;
+        for mail in &changes.kept {
+            table.insert(&mail::key(&mail.stream, mail.seq), mail::encode(mail).as_slice())?;
+        }
+        for (stream, seq) in &changes.forgotten {
+            table.remove(&mail::key(stream, *seq))?;
+        }
+        Ok(true)
     }
 
     /// Whether anything changed.

@@ -26,6 +26,9 @@ pub enum RowError {
     /// It is too short or too long.
     #[error("a row has {0} bytes instead of {ROW_BYTES}")]
     Length(usize),
+    /// It is no mail.
+    #[error("mail in the store is not as it was written")]
+    Mail,
     /// It is neither an agent's nor a node's standing.
     #[error("a standing is of nobody, or of a kind that is not known")]
     Standing,

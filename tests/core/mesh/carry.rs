@@ -49,6 +49,21 @@ impl Mesh {
             Effect::Remember(row) => {
                 self.nodes[node].kept.insert(row.address, row);
             }
+            Effect::KeepMail { number, mail } => {
+                let kept = match self.disk_full {
+                    false => Input::MailKept { upto: number },
+                    true => Input::MailNotKept { upto: number, reason: "no space left on device".to_owned() },
+                };
+                if !self.disk_full {
+                    self.nodes[node].mails.insert((mail.stream, mail.seq), *mail);
+                }
+                if self.disk_writes {
+                    self.wire.push_back((node, kept));
+                }
+            }
+            Effect::ForgetMail { stream, seq } => {
+                self.nodes[node].mails.remove(&(stream, seq));
+            }
             Effect::KeepStanding { subject, standing } => {
                 let kept = &mut self.nodes[node].standings;
                 kept.retain(|(other, _)| *other != subject);

@@ -30,6 +30,7 @@ RETRYABLE: dict[str, bool] = {
     "NO_SUBSCRIBERS": True,
     "RESERVED_TOPIC": False,
     "EXPIRED": True,
+    "DISK_FULL": True,
     "LISTEN_FAILED": True,
     "IDENTITY_INVALID": False,
     "IDENTITY_IN_USE": False,

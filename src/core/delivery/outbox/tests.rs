@@ -18,12 +18,12 @@ fn ack(batch: &Batch, upto: u64) -> StreamAck {
 #[test]
 fn a_frame_waits_for_the_one_before_it_or_for_company() {
     let mut outbox = Outbox::new([0; 16]);
-    outbox.accept(RECIPIENT, draft(Priority::Medium, 1), NOW).unwrap();
+    outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     assert!(outbox.destination(&RECIPIENT).unwrap().frame_due() <= Some(NOW));
     outbox.launch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
-    outbox.accept(RECIPIENT, draft(Priority::Medium, 1), NOW).unwrap();
+    outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), Some(NOW + Duration::from_millis(2)));
-    outbox.accept(RECIPIENT, draft(Priority::Medium, 48 << 10), NOW).unwrap();
+    outbox.accept(RECIPIENT, draft(Priority::Medium, 48 << 10), true, NOW).unwrap();
     assert!(outbox.destination(&RECIPIENT).unwrap().frame_due() <= Some(NOW), "enough waits");
 }
 
@@ -32,7 +32,7 @@ fn medium_and_low_share_four_to_one_and_high_goes_first() {
     let mut outbox = Outbox::new([0; 16]);
     for priority in [Priority::Low, Priority::Medium, Priority::High] {
         for _ in 0..100 {
-            outbox.accept(RECIPIENT, draft(priority, 10_000), NOW).unwrap();
+            outbox.accept(RECIPIENT, draft(priority, 10_000), true, NOW).unwrap();
         }
     }
     let (mut token, mut order) = (0, Vec::new());
@@ -51,18 +51,18 @@ fn medium_and_low_share_four_to_one_and_high_goes_first() {
 fn memory_is_bounded_as_a_whole_and_for_one_that_settles_nothing() {
     let mut outbox = Outbox::new([0; 16]);
     let late = NOW + STALLED_AFTER;
-    while outbox.accept(RECIPIENT, draft(Priority::Medium, 100_000), NOW).is_ok() {
+    while outbox.accept(RECIPIENT, draft(Priority::Medium, 100_000), true, NOW).is_ok() {
         assert!(outbox.bytes() <= OUTBOX_BYTES);
     }
     assert!(outbox.congested(NOW), "waiting may help");
     assert!(!outbox.congested(late), "waiting did not help");
     let mut outbox = Outbox::new([0; 16]);
     while outbox.destination(&RECIPIENT).is_none_or(|destination| destination.bytes < DESTINATION_BYTES) {
-        outbox.accept(RECIPIENT, draft(Priority::Medium, 100_000), NOW).unwrap();
+        outbox.accept(RECIPIENT, draft(Priority::Medium, 100_000), true, NOW).unwrap();
     }
     assert!(outbox.congested(NOW));
-    assert_eq!(outbox.accept(RECIPIENT, draft(Priority::Medium, 1), late), Err(Full));
-    assert!(outbox.accept(Address::repeat_byte(8), draft(Priority::Medium, 1), late).is_ok());
+    assert_eq!(outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, late), Err(Full));
+    assert!(outbox.accept(Address::repeat_byte(8), draft(Priority::Medium, 1), true, late).is_ok());
 }
 
 #[test]
@@ -73,14 +73,14 @@ fn recipients_without_mail_are_forgotten_and_numbered_anew() {
         bytes[..8].copy_from_slice(&number.to_be_bytes());
         Address::from(bytes)
     };
-    let first = outbox.accept(address(0), draft(Priority::Medium, 1), NOW).unwrap();
+    let first = outbox.accept(address(0), draft(Priority::Medium, 1), true, NOW).unwrap();
     outbox.drain();
     for number in 1..=MAX_IDLE_DESTINATIONS {
-        outbox.accept(address(number), draft(Priority::Medium, 1), NOW).unwrap();
+        outbox.accept(address(number), draft(Priority::Medium, 1), true, NOW).unwrap();
         outbox.drain();
     }
     assert!(outbox.destinations.len() <= MAX_IDLE_DESTINATIONS);
-    let again = outbox.accept(address(0), draft(Priority::Medium, 1), NOW).unwrap();
+    let again = outbox.accept(address(0), draft(Priority::Medium, 1), true, NOW).unwrap();
     assert_ne!(first, again, "another stream, for the numbers start again");
 }
 
@@ -97,7 +97,7 @@ proptest! {
             match kind {
                 0 | 1 => {
                     let priority = [Priority::Low, Priority::Medium, Priority::High][priority];
-                    outbox.accept(RECIPIENT, draft(priority, 1000 * (priority as usize + 1)), NOW).unwrap();
+                    outbox.accept(RECIPIENT, draft(priority, 1000 * (priority as usize + 1)), true, NOW).unwrap();
                     accepted += 1;
                 }
                 2 => {

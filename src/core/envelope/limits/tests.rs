@@ -223,7 +223,7 @@ fn hellos() {
 #[test]
 fn limits_are_those_that_the_protocol_names() {
     assert_eq!(MAX_FRAME_BYTES, 1_056_768);
-    assert_eq!(MAX_HELLO_BYTES, 3_072);
+    assert_eq!(MAX_HELLO_BYTES, 4_096);
     assert_eq!((FrameBody::MAX_BYTES, Batch::MAX_BYTES), (1_056_704, 1_056_704));
 }
 

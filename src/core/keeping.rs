@@ -1,0 +1,129 @@
+//! Mail on its way to the disk: with a store, nothing is accepted before that has it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use p2p_node_protocol::{ErrorCode, Id, Route};
+
+use super::Core;
+use super::delivery::outbox::{Accepted, Ended, KeptMail};
+use super::delivery::stream::Draft;
+use super::effect::Effect;
+use super::input::Now;
+
+/// Mail of which the store has not said that it has it, with the command that waits for that.
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    recipient: Address,
+    accepted: Accepted,
+    id: Option<Id>,
+    route: Route,
+}
+
+/// What is being kept. In all there are no more than commands under way and mails in the outbox.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    durable: bool,
+    last: u64,
+    waiting: VecDeque<Waiting>,
+}
+
+impl Keeping {
+    pub(super) fn new(durable: bool) -> Self {
+        Keeping { durable, last: 0, waiting: VecDeque::new() }
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn next_upto(&mut self, upto: u64) -> Option<Waiting> {
+        self.waiting.pop_front_if(|waiting| waiting.number <= upto)
+    }
+}
+
+impl Core {
+    /// Has accepted mail kept, and answers then; or at once, without a store.
+    pub(super) fn keep_mail(
+        &mut self,
+        recipient: Address,
+        accepted: Accepted,
+        draft: Option<Draft>,
+        id: Option<Id>,
+        route: Route,
+        now: Now,
+    ) {
+        let Some(draft) = draft else { return self.tell_accepted(recipient, accepted, id, route) };
+        self.keeping.last += 1;
+        let number = self.keeping.last;
+        let left = draft.expires.saturating_sub(now.mono).as_millis() as u64;
+        let (stream, seq) = (accepted.stream, accepted.seq);
+        let expires_at_ms = now.unix_ms.saturating_add(left);
+        let mail = Box::new(KeptMail { recipient, stream, seq, expires_at_ms, draft });
+        self.effects.push_back(Effect::KeepMail { number, mail });
+        // Until it is answered its id is taken, and counts.
+        self.pending_ids.extend(id.clone());
+        self.keeping.waiting.push_back(Waiting { number, recipient, accepted, id, route });
+    }
+
+    fn tell_accepted(&mut self, recipient: Address, accepted: Accepted, id: Option<Id>, route: Route) {
+        self.stats.count("mail_accepted");
+        self.dirty.insert(recipient);
+        self.answer(id, "send", |answer| {
+            answer.message_id = Some(accepted.message_id);
+            answer.delivery = Some("accepted".to_owned());
+            answer.route = Some(route);
+        });
+    }
+
+    pub(super) fn on_mail_kept(&mut self, upto: u64) {
+        while let Some(Waiting { recipient, accepted, id, route, .. }) = self.keeping.next_upto(upto) {
+            if self.outbox.keep(&recipient, &accepted.stream, accepted.seq) {
+                self.tell_accepted(recipient, accepted, id, route);
+            }
+        }
+    }
+
+    pub(super) fn on_mail_not_kept(&mut self, upto: u64, reason: &str) {
+        while let Some(Waiting { recipient, accepted, id, .. }) = self.keeping.next_upto(upto) {
+            if self.outbox.give_back(&recipient, &accepted.stream, accepted.seq) {
+                self.stats.count("mail_not_kept");
+                let message =
+                    format!("the mail was not accepted, for it cannot be kept at present: {reason}");
+                self.refuse(id, ErrorCode::DiskFull, message);
+            }
+        }
+    }
+
+    /// Mail whose keeping nobody will hear of any more.
+    pub(super) fn refuse_unkept(&mut self) {
+        while let Some(Waiting { recipient, accepted, id, .. }) = self.keeping.next_upto(u64::MAX) {
+            self.outbox.give_back(&recipient, &accepted.stream, accepted.seq);
+            self.forget(&accepted);
+            self.refuse(id, ErrorCode::ShuttingDown, "the node closed before the mail was kept");
+        }
+    }
+
+    fn forget(&mut self, accepted: &Accepted) {
+        let Accepted { stream, seq, .. } = *accepted;
+        self.effects.push_back(Effect::ForgetMail { stream, seq });
+    }
+
+    /// Mail has ended: the store need not keep it.
+    pub(super) fn forget_mail(&mut self, ended: &Ended) {
+        if self.keeping.durable {
+            self.effects.push_back(Effect::ForgetMail { stream: ended.stream, seq: ended.mail.seq });
+        }
+    }
+
+    /// How long mail is tried when `ttlMs` is absent (design §7): it is of use for longer where it outlives the process.
+    pub(super) fn default_ttl(&self) -> Duration {
+        if self.keeping.durable { Duration::from_secs(24 * 3600) } else { Duration::from_secs(120) }
+    }
+}

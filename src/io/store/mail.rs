@@ -1,0 +1,153 @@
+//! Accepted mail as bytes.
+
+use alloy::primitives::Address;
+use bytes::Bytes;
+use p2p_node_protocol::{Priority, Route};
+
+use super::row::RowError;
+use crate::core::delivery::outbox::KeptMail;
+use crate::core::delivery::stream::{Draft, StreamId};
+use crate::core::envelope::Encoding;
+
+/// Length of a key: the stream, and the number in it, big endian, so that mail lies in its order.
+pub const KEY_BYTES: usize = 16 + 8;
+
+/// Version of the encoding.
+const VERSION: u8 = 1;
+
+/// The key of a mail.
+pub fn key(stream: &StreamId, seq: u64) -> [u8; KEY_BYTES] {
+    let mut key = [0; KEY_BYTES];
+    key[..16].copy_from_slice(stream);
+    key[16..].copy_from_slice(&seq.to_be_bytes());
+    key
+}
+
+/// The value: version, recipient, priority, encoding and route (a byte each but for the recipient's 20), times of sending and end
+/// (ms since 1970, big endian), three texts after their lengths (a byte each), and the payload. Not kept is which command it was:
+/// ids are the business of one process.
+pub fn encode(mail: &KeptMail) -> Vec<u8> {
+    let KeptMail { recipient, expires_at_ms, draft, .. } = mail;
+    let mut bytes = Vec::with_capacity(draft.size());
+    bytes.push(VERSION);
+    bytes.extend_from_slice(recipient.as_slice());
+    bytes.push(match draft.priority {
+        Priority::Low => 0,
+        Priority::Medium => 1,
+        Priority::High => 2,
+    });
+    bytes.push(match draft.encoding {
+        Encoding::Json => 0,
+        Encoding::Bytes => 1,
+    });
+    bytes.push(match draft.route {
+        Route::Auto => 0,
+        Route::Direct => 1,
+        Route::Gossip => 2,
+    });
+    bytes.extend_from_slice(&draft.sent_at_ms.to_be_bytes());
+    bytes.extend_from_slice(&expires_at_ms.to_be_bytes());
+    for text in [&draft.kind, &draft.reply_to, &draft.conversation] {
+        // The pipe takes none that is longer than 128 bytes.
+        bytes.push(text.len() as u8);
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    bytes.extend_from_slice(&draft.data);
+    bytes
+}
+
+/// Reads what [`key`] and [`encode`] wrote, and nothing else.
+///
+/// # Errors
+/// When it is not that; no bytes make it panic.
+pub fn decode(key: &[u8], value: &[u8]) -> Result<KeptMail, RowError> {
+    let (stream, seq) = key.split_first_chunk::<16>().ok_or(RowError::Mail)?;
+    let seq = u64::from_be_bytes(seq.try_into().map_err(|_| RowError::Mail)?);
+    let mut rest = value;
+    match take::<1>(&mut rest)? {
+        [VERSION] => {}
+        [version] => return Err(RowError::Version(version)),
+    }
+    let recipient = Address::from(take::<20>(&mut rest)?);
+    let priority = match take(&mut rest)? {
+        [0] => Priority::Low,
+        [1] => Priority::Medium,
+        [2] => Priority::High,
+        [_] => return Err(RowError::Mail),
+    };
+    let encoding = match take(&mut rest)? {
+        [0] => Encoding::Json,
+        [1] => Encoding::Bytes,
+        [_] => return Err(RowError::Mail),
+    };
+    let route = match take(&mut rest)? {
+        [0] => Route::Auto,
+        [1] => Route::Direct,
+        [2] => Route::Gossip,
+        [_] => return Err(RowError::Mail),
+    };
+    let sent_at_ms = u64::from_be_bytes(take(&mut rest)?);
+    let expires_at_ms = u64::from_be_bytes(take(&mut rest)?);
+    let mut text = || {
+        let [length] = take(&mut rest)?;
+        let (text, after) = rest.split_at_checked(length.into()).ok_or(RowError::Mail)?;
+        rest = after;
+        String::from_utf8(text.to_vec()).map_err(|_| RowError::Mail)
+    };
+    let (kind, reply_to, conversation) = (text()?, text()?, text()?);
+    let draft = Draft {
+        data: Bytes::copy_from_slice(rest),
+        encoding,
+        kind,
+        priority,
+        sent_at_ms,
+        expires: std::time::Duration::ZERO,
+        reply_to,
+        conversation,
+        route,
+        request_id: None,
+    };
+    Ok(KeptMail { recipient, stream: *stream, seq, expires_at_ms, draft })
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], RowError> {
+    let (taken, after) = rest.split_first_chunk().ok_or(RowError::Mail)?;
+    *rest = after;
+    Ok(*taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn mail_survives_and_any_other_bytes_are_none(
+            stream: [u8; 16], seq: u64, recipient: [u8; 20], sent_at_ms: u64, expires_at_ms: u64,
+            kinds in (0..3_u8, 0..2_u8, 0..3_u8), texts: [bool; 3], data in prop::collection::vec(any::<u8>(), 0..100),
+            cut in 0..300_usize, flip in any::<prop::sample::Index>(),
+        ) {
+            let text = |there: bool| if there { "t\u{e9}xt".repeat(20) } else { String::new() };
+            let head = [&[VERSION][..], &recipient, &[kinds.0, kinds.1, kinds.2], &sent_at_ms.to_be_bytes(), &expires_at_ms.to_be_bytes()].concat();
+            let texts: Vec<u8> = texts.iter().flat_map(|there| {
+                let text = text(*there);
+                [vec![text.len() as u8], text.into_bytes()].concat()
+            }).collect();
+            let mut value = [head, texts, data].concat();
+            let key = key(&stream, seq);
+            let mail = decode(&key, &value).unwrap();
+            prop_assert_eq!((mail.stream, mail.seq, encode(&mail)), (stream, seq, value.clone()));
+            prop_assert!(decode(&key[1..], &value).is_err());
+            value.truncate(cut);
+            if !value.is_empty() {
+                let at = flip.index(value.len());
+                value[at] ^= 0x41;
+            }
+            if let Ok(mail) = decode(&key, &value) {
+                prop_assert_eq!(encode(&mail), value);
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Mail that a store has: accepted when that says so, and taken up by the next process.
+
+use std::time::Duration;
+
+use p2p_node_protocol::Role;
+use serde_json::json;
+
+use crate::mesh::{CONNECT, Mesh};
+
+/// A server, an agent without a store, and an agent with one, which is the last.
+fn scene() -> Mesh {
+    let mut mesh = Mesh::new(2);
+    mesh.add_with(3, Role::Full, CONNECT, |setup| setup.durable = true);
+    mesh.connect(1, 0);
+    mesh.connect(2, 0);
+    mesh.connect(1, 2);
+    mesh
+}
+
+fn send(mesh: &mut Mesh, from: usize, data: u64) {
+    mesh.send(from, 1, data, &format!(r#","id":"m{data}""#));
+    mesh.settle();
+}
+
+fn states(mesh: &Mesh, node: usize) -> Vec<&str> {
+    mesh.lines(node, "delivery").iter().map(|line| line["state"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn nothing_is_accepted_or_leaves_before_it_is_kept() {
+    let mut mesh = scene();
+    mesh.disk_writes = false;
+    send(&mut mesh, 2, 1);
+    mesh.pass(Duration::from_secs(5));
+    assert!(mesh.lines(2, "result").iter().all(|line| line["id"] != "m1"));
+    assert_eq!((mesh.received(1), mesh.nodes[2].mails.len()), (vec![], 1));
+    let kept = mesh.nodes[2].core.census();
+    assert_eq!(kept.iter().find(|held| held.name == "mails that are being kept").unwrap().size, 1);
+
+    mesh.disk_writes = true;
+    // The store says of the last alone that it has it, and of all before it.
+    send(&mut mesh, 2, 2);
+    mesh.pass(Duration::from_millis(50));
+    for id in ["m1", "m2"] {
+        let answer = mesh.lines(2, "result").into_iter().find(|line| line["id"] == id).unwrap();
+        assert_eq!(answer["delivery"], "accepted");
+    }
+    assert_eq!(mesh.received(1), [1, 2]);
+    assert_eq!(states(&mesh, 2), ["delivered"; 2]);
+    assert!(mesh.nodes[2].mails.is_empty(), "what has ended is not kept");
+    assert!(mesh.lines(2, "ready")[0]["durable"] == true && mesh.lines(1, "ready")[0]["durable"] == false);
+}
+
+#[test]
+fn a_full_disk_accepts_nothing_and_is_got_over() {
+    let mut mesh = scene();
+    mesh.disk_full = true;
+    send(&mut mesh, 2, 1);
+    let refused = mesh.lines(2, "error").into_iter().find(|line| line["id"] == "m1").unwrap().clone();
+    assert_eq!((&refused["code"], &refused["retryable"]), (&json!("DISK_FULL"), &json!(true)), "{refused}");
+    mesh.disk_full = false;
+    send(&mut mesh, 2, 2);
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!((mesh.received(1), states(&mesh, 2)), (vec![2], vec!["delivered"]));
+    assert!(mesh.lines(2, "delivery").iter().all(|line| line["requestId"] != "m1"));
+}
+
+#[test]
+fn the_next_process_sends_what_was_accepted_in_order_and_numbers_go_on() {
+    let mut mesh = scene();
+    // Nothing gets through any more, by whichever way.
+    for node in [0, 2] {
+        mesh.part(1, node);
+    }
+    for data in 0..20 {
+        let priority = ["low", "medium", "high"][data as usize % 3];
+        mesh.send(2, 1, data, &format!(r#","priority":"{priority}""#));
+    }
+    mesh.settle();
+    mesh.pass(Duration::from_secs(1));
+    let accepted: Vec<_> = mesh.nodes[2].mails.values().cloned().collect();
+    assert_eq!(accepted.len(), 20);
+    mesh.kill(2);
+
+    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| {
+        setup.durable = true;
+        setup.outbox = accepted.clone();
+    });
+    mesh.nodes[again].mails = accepted.into_iter().map(|mail| ((mail.stream, mail.seq), mail)).collect();
+    mesh.send(again, 1, 101, r#","priority":"high""#);
+    mesh.connect(again, 0);
+    mesh.connect(1, again);
+    mesh.pass(Duration::from_secs(60));
+    let received = mesh.received(1);
+    let of = |priority: u64| -> Vec<u64> {
+        received.iter().copied().filter(|data| data % 3 == priority).collect()
+    };
+    assert_eq!((of(0), of(1)), ((0..20).step_by(3).collect(), (1..20).step_by(3).collect()));
+    assert_eq!(of(2), [2, 5, 8, 11, 14, 17, 101], "what is new comes behind what was there");
+    assert_eq!(states(&mesh, again), ["delivered"; 21]);
+    assert!(mesh.nodes[again].mails.is_empty());
+}
+
+#[test]
+fn what_was_delivered_and_not_forgotten_is_not_told_twice() {
+    let mut mesh = scene();
+    send(&mut mesh, 2, 1);
+    mesh.disk_writes = false;
+    send(&mut mesh, 2, 2);
+    let kept: Vec<_> = mesh.nodes[2].mails.values().cloned().collect();
+    assert_eq!(kept.len(), 1, "the first is forgotten, of the second nobody knows whether it is kept");
+    mesh.kill(2);
+    mesh.disk_writes = true;
+    // The disk had not forgotten the first when the process was killed.
+    let first = {
+        let mut mail = kept[0].clone();
+        mail.seq -= 1;
+        mail.draft.data = "1".into();
+        mail
+    };
+    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| {
+        setup.durable = true;
+        setup.outbox = vec![first, kept[0].clone()];
+    });
+    mesh.connect(again, 0);
+    mesh.connect(1, again);
+    mesh.pass(Duration::from_secs(10));
+    assert_eq!(mesh.received(1), [1, 2]);
+    assert_eq!(states(&mesh, again), ["delivered"; 2]);
+}
+
+#[test]
+fn mail_outlives_a_shutdown_and_what_has_expired_meanwhile_is_told() {
+    let mut mesh = scene();
+    for node in [0, 2] {
+        mesh.part(1, node);
+    }
+    send(&mut mesh, 2, 1);
+    mesh.send(2, 1, 2, r#","ttlMs":30000"#);
+    mesh.say(2, r#"{"type":"shutdown","id":"end"}"#);
+    mesh.pass(Duration::from_secs(10));
+    assert_eq!(mesh.nodes[2].exit.map(|code| code as i32), Some(0), "nothing is lost");
+    assert_eq!(states(&mesh, 2), [""; 0]);
+    let kept: Vec<_> = mesh.nodes[2].mails.values().cloned().collect();
+    mesh.kill(2);
+    mesh.pass(Duration::from_secs(60));
+    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| {
+        setup.durable = true;
+        setup.outbox = kept;
+    });
+    mesh.connect(again, 0);
+    mesh.connect(1, again);
+    mesh.pass(Duration::from_secs(60));
+    assert_eq!(mesh.received(1), [1]);
+    assert_eq!(states(&mesh, again), ["expired", "delivered"]);
+}

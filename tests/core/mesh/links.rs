@@ -1,0 +1,53 @@
+//! Who is connected to whom.
+
+use p2p_node::core::input::Input;
+
+use super::Mesh;
+
+impl Mesh {
+    pub fn connect(&mut self, from: usize, to: usize) {
+        self.link(from, to);
+        self.settle();
+    }
+
+    pub(super) fn link(&mut self, from: usize, to: usize) {
+        if !self.connected.insert((from.min(to), from.max(to))) {
+            return;
+        }
+        for (here, there, dialer) in [(from, to, true), (to, from, false)] {
+            let peer = self.nodes[there].peer;
+            self.wire.push_back((here, Input::Connected { peer, dialer }));
+            for topic in self.nodes[there].topics.clone() {
+                self.wire.push_back((here, Input::PeerSubscribed { peer, topic }));
+            }
+            if self.nodes[there].core_role_serves() {
+                self.wire.push_back((here, Input::ServerKnown { peer }));
+            }
+        }
+    }
+
+    /// Ends the connection, and lets neither dial the other again.
+    pub fn part(&mut self, one: usize, other: usize) {
+        self.parted.insert((one.min(other), one.max(other)));
+        self.unlink(one, other);
+        self.settle();
+    }
+
+    /// Ends a node as `kill -9` does.
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].dead = true;
+        for other in self.neighbours(node) {
+            self.unlink(node, other);
+        }
+        self.settle();
+    }
+
+    pub(super) fn unlink(&mut self, one: usize, other: usize) {
+        if self.connected.remove(&(one.min(other), one.max(other))) {
+            for (here, there) in [(one, other), (other, one)] {
+                let peer = self.nodes[there].peer;
+                self.wire.push_back((here, Input::Disconnected { peer, reason: None }));
+            }
+        }
+    }
+}
