@@ -37,13 +37,15 @@ impl World {
                 self.nodes[node].floors.insert(row.address, row);
             }
             // The parents of the simulation block and allow nobody.
-            Effect::KeepStanding { .. } | Effect::KeepMail { .. } | Effect::ForgetMail { .. } => {}
+            Effect::KeepStanding { .. } => {}
+            Effect::KeepMail { number, mail } => self.keep_mail(node, number, mail),
+            Effect::ForgetMail { stream, seq } => self.forget_mail(node, stream, seq),
             Effect::Exit(code) => self.exited(node, code),
             Effect::Network(effect) => self.network(node, effect),
         }
     }
 
-    fn later(&mut self, node: usize, delay: Duration, input: Input) {
+    pub fn later(&mut self, node: usize, delay: Duration, input: Input) {
         let life = self.nodes[node].life;
         self.at(self.now + delay, Happening::Input { node, life, over: None, input });
     }

@@ -80,7 +80,10 @@ impl World {
             return;
         }
         self.report.crashes += 1;
-        self.report.lost_in_crashes += self.nodes[node].parent.mails.len() as u64;
+        if !self.nodes[node].durable {
+            self.report.lost_in_crashes += self.nodes[node].parent.mails.len() as u64;
+        }
+        self.kill_store(node);
         self.disappear(node);
     }
 
@@ -99,6 +102,9 @@ impl World {
             return;
         }
         let bootstraps = self.bootstraps(node);
+        if !keeping {
+            self.report.lost_in_crashes += self.nodes[node].disk.clear() as u64;
+        }
         let (now, seed) = (self.now, self.scenario.seed);
         self.nodes[node].start(now, seed, keeping, moved, bootstraps);
         self.connect(node);

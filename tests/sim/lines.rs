@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2p_node::core::effect::ExitCode;
 use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Message};
 
-use crate::parent::Name;
+use crate::parent::{Name, Restored};
 use crate::world::World;
 
 /// A command that takes no time of its own is answered within this much, by a parent that reads.
@@ -111,6 +111,9 @@ impl World {
     fn delivery(&mut self, node: usize, delivery: &Delivery) {
         let parent = &mut self.nodes[node].parent;
         let Some(serial) = parent.accepted.remove(&delivery.message_id) else {
+            if let Some(restored) = parent.restored.remove(&delivery.message_id) {
+                return self.ended(node, &restored, delivery.state);
+            }
             // Of broadcasts, which nobody is held to.
             let broadcast = delivery.code == Some(ErrorCode::NoSubscribers)
                 || delivery.state == DeliveryState::Failed && delivery.attempts == 0;
@@ -124,30 +127,36 @@ impl World {
             return self.breaks("accepted mail has one delivery", node, format!("another for {serial}"));
         };
         let name = (node, parent.life, serial);
-        match delivery.state {
+        self.ended(node, &Restored { name, to: mail.to }, delivery.state);
+        if self.resting_probe(serial, node) && delivery.state != DeliveryState::Delivered {
+            let what = format!("{name:?} to {} is {:?} {:?}", mail.to, delivery.state, delivery.code);
+            self.breaks("a world at rest delivers", node, what);
+        }
+    }
+
+    /// Mail of this or an earlier life has ended.
+    fn ended(&mut self, node: usize, mail: &Restored, state: DeliveryState) {
+        let Restored { name, to } = mail;
+        match state {
             DeliveryState::Delivered => {
                 self.report.delivered += 1;
-                let recipient = &mut self.nodes[mail.to].parent;
-                if recipient.ever.contains(&name) {
+                let recipient = &mut self.nodes[*to].parent;
+                if recipient.ever.contains(name) {
                     return;
                 }
                 if recipient.cut_short {
                     // It may have been among what nobody read.
                 } else if recipient.reads {
-                    self.breaks("delivered means that it arrived", node, format!("{name:?} to {}", mail.to));
+                    self.breaks("delivered means that it arrived", node, format!("{name:?} to {to}"));
                 } else {
-                    recipient.owed.insert(name);
+                    recipient.owed.insert(*name);
                 }
             }
             DeliveryState::Expired => self.report.expired += 1,
             DeliveryState::Rejected => {
-                self.breaks("honest mail is not rejected", node, format!("{name:?} {:?}", delivery.code));
+                self.breaks("honest mail is not rejected", node, format!("{name:?} to {to}"));
             }
             DeliveryState::Failed | DeliveryState::Unknown => self.report.failed += 1,
-        }
-        if self.resting_probe(serial, node) && delivery.state != DeliveryState::Delivered {
-            let what = format!("{name:?} to {} is {:?} {:?}", mail.to, delivery.state, delivery.code);
-            self.breaks("a world at rest delivers", node, what);
         }
     }
 
@@ -180,10 +189,13 @@ impl World {
         let lines = core.census().iter().any(|holding| holding.name.starts_with("lines") && holding.size > 0);
         if told && !lines {
             let accepted = here.parent.mails.values().filter(|mail| mail.accepted).count();
-            let kept =
-                core.census().iter().find(|holding| holding.name == "mails in the outbox").map(|h| h.size);
-            if kept != Some(accepted) {
-                let what = format!("{accepted} accepted and not ended, {kept:?} in the outbox");
+            let restored = here.parent.restored.len();
+            let census = core.census();
+            let size = |name| census.iter().find(|holding| holding.name == name).map_or(0, |held| held.size);
+            let kept = size("mails in the outbox") - size("mails that are being kept");
+            if kept != accepted + restored {
+                let what =
+                    format!("{accepted} accepted and {restored} restored did not end, {kept} in the outbox");
                 self.breaks("accepted mail does not vanish", node, what);
             }
         }
@@ -195,11 +207,14 @@ impl World {
         let here = &self.nodes[node];
         if !here.parent.ended {
             self.breaks("a node ends when it is told to", node, format!("{code:?}"));
-        } else if here.parent.reads && (!here.parent.mails.is_empty() || !here.parent.open.is_empty()) {
+        } else if here.parent.reads
+            && (!here.durable && !here.parent.mails.is_empty() || !here.parent.open.is_empty())
+        {
             let what = format!("{} mails, {:?}", here.parent.mails.len(), here.parent.open);
             self.breaks("all is told before the end", node, what);
         }
         self.report.exits += 1;
+        self.nodes[node].disk.end(usize::MAX);
         self.disappear(node);
     }
 
@@ -215,8 +230,8 @@ impl World {
             } else if !parent.owed.is_empty() {
                 let what = format!("{:?} did not", parent.owed);
                 self.breaks("delivered means that it arrived", node, what);
-            } else if !parent.mails.is_empty() {
-                let what = format!("{} were not", parent.mails.len());
+            } else if !parent.mails.is_empty() || !parent.restored.is_empty() {
+                let what = format!("{} were not, and {:?}", parent.mails.len(), parent.restored);
                 self.breaks("accepted mail is told of in its time", node, what);
             } else if self.nodes[node].unjudged.len() > UNDER_WAY {
                 let what = format!("{} were not", self.nodes[node].unjudged.len());

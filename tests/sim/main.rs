@@ -11,6 +11,7 @@
 
 mod carry;
 mod deeds;
+mod disk;
 mod fixtures;
 mod generate;
 mod lines;

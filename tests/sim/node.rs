@@ -17,6 +17,7 @@ use p2p_node_protocol::Role;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::disk::Disk;
 use crate::parent::Parent;
 use crate::scenario::Honesty;
 
@@ -70,6 +71,9 @@ pub struct Node {
     pub wake: Option<Duration>,
     /// Calls in a row without time passing.
     pub calls: u32,
+    /// Whether it has a store for mail.
+    pub durable: bool,
+    pub disk: Disk,
     /// Its disk: the floors that it had remembered.
     pub floors: BTreeMap<Address, FloorRow>,
     binding: SignedBinding,
@@ -108,6 +112,8 @@ impl Node {
             honesty: Honesty::Honest,
             wake: None,
             calls: 0,
+            durable: number % 2 == 1,
+            disk: Disk::default(),
             floors: BTreeMap::new(),
             binding: agent.bind(binding).unwrap(),
         }
@@ -138,6 +144,7 @@ impl Node {
     ) {
         if !keeping {
             self.floors.clear();
+            self.disk.clear();
         }
         self.life += 1;
         self.started = now;
@@ -160,8 +167,8 @@ impl Node {
             ephemeral: false,
             scope: AddressScope::Loopback,
             boot: word(16),
-            durable: false,
-            outbox: Vec::new(),
+            durable: self.durable,
+            outbox: self.disk.mails(),
             floors: self.floors.values().cloned().collect(),
             standings: Vec::new(),
             database: random[..16].try_into().unwrap(),
@@ -171,6 +178,7 @@ impl Node {
         self.core = Some(Core::new(setup, self.clock(now)));
         self.wake = None;
         self.parent.born(self.life);
+        self.parent.restored = self.disk.restored();
     }
 
     /// Ends a life, whatever was going on.

@@ -18,6 +18,13 @@ pub struct Mail {
     pub accepted: bool,
 }
 
+/// Mail of an earlier life that the disk had.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    pub name: Name,
+    pub to: usize,
+}
+
 #[derive(Debug)]
 pub struct Parent {
     pub life: u32,
@@ -35,6 +42,8 @@ pub struct Parent {
     /// Mail whose end was not told, by its serial number.
     pub mails: BTreeMap<u64, Mail>,
     pub accepted: BTreeMap<String, u64>,
+    /// Mail of earlier lives whose end was not told in this one.
+    pub restored: BTreeMap<String, Restored>,
     /// Messages of this life.
     pub received: HashSet<Name>,
     /// Messages of all lives.
@@ -60,6 +69,7 @@ impl Default for Parent {
             open: BTreeMap::new(),
             mails: BTreeMap::new(),
             accepted: BTreeMap::new(),
+            restored: BTreeMap::new(),
             received: HashSet::new(),
             ever: HashSet::new(),
             latest: BTreeMap::new(),
@@ -83,6 +93,7 @@ impl Parent {
         self.open.clear();
         self.mails.clear();
         self.accepted.clear();
+        self.restored.clear();
     }
 
     pub fn next_serial(&self) -> u64 {

@@ -257,6 +257,7 @@ impl World {
     /// Something happens to a node that lives.
     pub fn input(&mut self, node: usize, input: Input) {
         self.trace.input(self.now, node, &input);
+        self.store_says(node, &input);
         let here = &mut self.nodes[node];
         let now = here.clock(self.now);
         let Some(core) = &mut here.core else { return };

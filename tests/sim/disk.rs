@@ -1,0 +1,131 @@
+//! What the stores of some nodes have, and what of it outlives a crash.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use p2p_node::core::delivery::outbox::KeptMail;
+use p2p_node::core::delivery::stream::StreamId;
+use p2p_node::core::input::Input;
+
+use crate::parent::Restored;
+use crate::world::World;
+
+/// How long the disk takes, in ms.
+const WRITE_MS: (u64, u64) = (1, 5);
+/// Writes in a thousand for which there is no room.
+const FULL: u32 = 5;
+
+#[derive(Debug)]
+enum Change {
+    Keep(u64, Box<KeptMail>),
+    Forget(StreamId, u64),
+}
+
+/// A store: what is on the disk, and what is on its way there.
+#[derive(Debug, Default)]
+pub struct Disk {
+    rows: BTreeMap<(StreamId, u64), KeptMail>,
+    pending: VecDeque<Change>,
+}
+
+impl Disk {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Keep(_, mail) => drop(self.rows.insert((mail.stream, mail.seq), *mail)),
+            Change::Forget(stream, seq) => drop(self.rows.remove(&(stream, seq))),
+        }
+    }
+
+    /// Everything up to this mail is written.
+    fn commit(&mut self, upto: u64) {
+        let is_due = |change: &Change| matches!(change, Change::Keep(number, _) if *number <= upto);
+        while self.pending.iter().any(is_due) {
+            let change = self.pending.pop_front().expect("there is one");
+            self.apply(change);
+        }
+    }
+
+    /// Nothing up to this mail is written.
+    fn refuse(&mut self, upto: u64) {
+        self.pending.retain(|change| !matches!(change, Change::Keep(number, _) if *number <= upto));
+    }
+
+    /// The process ends when so much of what was on its way has arrived.
+    pub fn end(&mut self, arrived: usize) {
+        for change in std::mem::take(&mut self.pending).into_iter().take(arrived) {
+            self.apply(change);
+        }
+    }
+
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub fn clear(&mut self) -> usize {
+        std::mem::take(self).rows.len()
+    }
+
+    pub fn mails(&self) -> Vec<KeptMail> {
+        self.rows.values().cloned().collect()
+    }
+
+    pub fn has(&self, message_id: &str) -> bool {
+        self.rows.keys().any(|(stream, seq)| id_of(stream, *seq) == message_id)
+    }
+
+    /// What a parent may be told of by the next process.
+    pub fn restored(&self) -> BTreeMap<String, Restored> {
+        let restored = |mail: &KeptMail| {
+            let (from, life, serial, to, _pad): (usize, u32, u64, usize, String) =
+                serde_json::from_slice(&mail.draft.data).expect("what parents send");
+            (id_of(&mail.stream, mail.seq), Restored { name: (from, life, serial), to })
+        };
+        self.rows.values().map(restored).collect()
+    }
+}
+
+fn id_of(stream: &StreamId, seq: u64) -> String {
+    format!("{}-{seq}", hex::encode(stream))
+}
+
+impl World {
+    pub fn keep_mail(&mut self, node: usize, number: u64, mail: Box<KeptMail>) {
+        self.nodes[node].disk.pending.push_back(Change::Keep(number, mail));
+        let kept = if self.rng.permille(FULL) && !self.resting {
+            Input::MailNotKept { upto: number, reason: "no space left on device".to_owned() }
+        } else {
+            Input::MailKept { upto: number }
+        };
+        let (least, most) = WRITE_MS;
+        let delay = std::time::Duration::from_millis(least)..=std::time::Duration::from_millis(most);
+        let delay = self.rng.between(*delay.start(), *delay.end());
+        self.later(node, delay, kept);
+    }
+
+    pub fn forget_mail(&mut self, node: usize, stream: StreamId, seq: u64) {
+        self.nodes[node].disk.pending.push_back(Change::Forget(stream, seq));
+    }
+
+    /// What the store says is so from now on.
+    pub fn store_says(&mut self, node: usize, input: &Input) {
+        match input {
+            Input::MailKept { upto } => self.nodes[node].disk.commit(*upto),
+            Input::MailNotKept { upto, .. } => self.nodes[node].disk.refuse(*upto),
+            _ => {}
+        }
+    }
+
+    /// A process is killed: of what it had on its way to the disk nobody knows how much arrives; what it promised is there.
+    pub fn kill_store(&mut self, node: usize) {
+        let pending = self.nodes[node].disk.pending();
+        let arrived = self.rng.below(pending + 1);
+        let here = &mut self.nodes[node];
+        here.disk.end(arrived);
+        // A parent that does not read has not heard of what has ended.
+        if here.durable && here.parent.reads && here.parent.unread.is_empty() {
+            let missing = here.parent.accepted.keys().find(|id| !here.disk.has(id)).cloned();
+            if let Some(id) = missing {
+                self.breaks("accepted mail is on the disk", node, id);
+            }
+        }
+    }
+}
