@@ -261,9 +261,19 @@ impl Node {
                     Some(store) => store.keep_mail(number, *mail),
                     None => {
                         let reason = "there is no data directory".to_owned();
-                        self.core.handle(Input::MailNotKept { upto: number, reason }, now);
+                        self.core.handle(Input::NotKept { upto: number, reason }, now);
                     }
                 },
+                Effect::KeepTaken { number, row } => {
+                    if let Some(store) = &self.store {
+                        store.keep_taken(number, row);
+                    }
+                }
+                Effect::ForgetTaken { sender, stream } => {
+                    if let Some(store) = &self.store {
+                        store.forget_taken(sender, stream);
+                    }
+                }
                 Effect::ForgetMail { stream, seq } => {
                     if let Some(store) = &self.store {
                         store.forget_mail(stream, seq);

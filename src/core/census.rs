@@ -70,7 +70,9 @@ impl Core {
             ("frames that are sealed", self.sealing.len(), outbox::OUTBOX_MAILS),
             ("things parked", self.parked.number(), on_record::MAX_PARKED),
             ("topics subscribed to", self.subscribed.len(), MAX_SUBSCRIPTIONS),
-            ("mails that are being kept", self.keeping.len(), outbox::OUTBOX_MAILS),
+            ("things that are being kept", self.keeping.len(), outbox::OUTBOX_MAILS + inbox::MAX_STREAMS),
+            ("mails that are being kept", self.keeping.mails(), outbox::OUTBOX_MAILS),
+            ("arrivals that are being kept", self.taking.len(), 2 * inbox::MAX_STREAMS),
             ("mails in the outbox", self.outbox.len(), outbox::OUTBOX_MAILS),
             ("bytes in the outbox", self.outbox.bytes(), outbox::OUTBOX_BYTES + super::MAX_DIRECT_BYTES),
             (

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Event;
 
+use super::delivery::inbox::TakenRow;
 use super::delivery::outbox::KeptMail;
 use super::delivery::stream::StreamId;
 use super::directory::floors::FloorRow;
@@ -28,12 +30,27 @@ pub enum Effect {
     /// Keep in the store, if there is one, the order of an agent's newest record, in place of what is kept of that agent. What
     /// depends on it follows; nobody waits until it is on the disk.
     Remember(FloorRow),
-    /// Bring mail to the disk; answered by `MailKept` or `MailNotKept`, in the order of numbers.
+    /// Bring mail to the disk; answered by `Kept` or `NotKept`, in the order of numbers.
     KeepMail {
         /// Grows by one.
         number: u64,
         /// The mail.
         mail: Box<KeptMail>,
+    },
+    /// Bring to the disk how far the parent has the mail of a stream, in place of what is there; answered like `KeepMail`, and
+    /// numbered with it.
+    KeepTaken {
+        /// Grows by one.
+        number: u64,
+        /// The stream, and how far.
+        row: TakenRow,
+    },
+    /// Forget a stream of mail received. Nobody waits for it.
+    ForgetTaken {
+        /// Who sent on it.
+        sender: Address,
+        /// The stream.
+        stream: StreamId,
     },
     /// Forget kept mail that has ended. Nobody waits for it: mail that comes back after a crash is sent again.
     ForgetMail {

@@ -3,7 +3,10 @@
 
 use std::collections::VecDeque;
 
+use alloy::primitives::Address;
 use p2p_node_protocol::{Dropped, Event, Log, Overflow, Priority};
+
+use super::delivery::stream::StreamId;
 
 /// Lines that the writer may hold. Two of its 64 KiB writes at 64 bytes a line, so that it never runs dry
 /// between two turns of the loop.
@@ -32,11 +35,23 @@ pub const LOG_LINES: usize = 256;
 /// Bytes of a line that are not its payload, roughly: for accounting, not for limits on the wire.
 const LINE_OVERHEAD: usize = 512;
 
+/// Mail of which somebody has to know when the parent has it: whose, and its place in its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Who sent it.
+    pub sender: Address,
+    /// The stream.
+    pub stream: StreamId,
+    /// The number in it.
+    pub seq: u64,
+}
+
 #[derive(Debug)]
 struct Line {
     order: u64,
     bytes: usize,
     event: Event,
+    receipt: Option<Receipt>,
 }
 
 /// What is known of a line at the writer.
@@ -44,6 +59,7 @@ struct Line {
 struct Written {
     bytes: usize,
     is_answer: bool,
+    receipt: Option<Receipt>,
 }
 
 /// Whether a line ends a command.
@@ -130,8 +146,8 @@ impl Outlet {
     }
 
     /// Queues mail, for which there is room.
-    pub fn mail(&mut self, event: Event, payload: usize) {
-        self.push(MAIL, event, payload);
+    pub fn mail(&mut self, event: Event, payload: usize, receipt: Option<Receipt>) {
+        self.push_with(MAIL, event, payload, receipt);
     }
 
     /// Queues a broadcast; drops the oldest of the lowest priority when there is no room.
@@ -192,11 +208,15 @@ impl Outlet {
     }
 
     fn push(&mut self, class: usize, event: Event, payload: usize) {
+        self.push_with(class, event, payload, None);
+    }
+
+    fn push_with(&mut self, class: usize, event: Event, payload: usize, receipt: Option<Receipt>) {
         if self.closed {
             return;
         }
         self.order += 1;
-        self.queues[class].push(Line { order: self.order, bytes: payload + LINE_OVERHEAD, event });
+        self.queues[class].push(Line { order: self.order, bytes: payload + LINE_OVERHEAD, event, receipt });
     }
 
     /// Whether so little waits to be told that another command may be read.
@@ -204,12 +224,15 @@ impl Outlet {
         self.queues[MUST].lines.len() < MUST_TELL_LINES
     }
 
-    /// The writer has put out so many lines.
-    pub fn written(&mut self, lines: usize) {
+    /// The writer has put out so many lines; the mail among them that somebody has to know of.
+    pub fn written(&mut self, lines: usize) -> Vec<Receipt> {
+        let mut receipts = Vec::new();
         for line in self.at_writer.drain(..lines.min(self.at_writer.len())) {
             self.at_writer_bytes -= line.bytes;
             self.unread_answers -= usize::from(line.is_answer);
+            receipts.extend(line.receipt);
         }
+        receipts
     }
 
     /// The next line for the writer, in the order in which they came, while it has room.
@@ -220,7 +243,7 @@ impl Outlet {
         }
         if self.dropped != Dropped::default() {
             let dropped = std::mem::take(&mut self.dropped);
-            self.at_writer(LINE_OVERHEAD, false);
+            self.at_writer(LINE_OVERHEAD, false, None);
             return Some(Event::Overflow(Overflow { dropped, total: self.total }));
         }
         let oldest = self
@@ -229,12 +252,12 @@ impl Outlet {
             .filter(|queue| queue.order().is_some())
             .min_by_key(|queue| queue.order())?;
         let line = oldest.pop()?;
-        self.at_writer(line.bytes, is_answer(&line.event));
+        self.at_writer(line.bytes, is_answer(&line.event), line.receipt);
         Some(line.event)
     }
 
-    fn at_writer(&mut self, bytes: usize, is_answer: bool) {
-        self.at_writer.push_back(Written { bytes, is_answer });
+    fn at_writer(&mut self, bytes: usize, is_answer: bool, receipt: Option<Receipt>) {
+        self.at_writer.push_back(Written { bytes, is_answer, receipt });
         self.at_writer_bytes += bytes;
     }
 

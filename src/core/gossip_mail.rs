@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use alloy::primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::Route;
 
@@ -42,19 +43,29 @@ impl Core {
             return self.stats.count("mail_busy");
         }
         let taken = self.take_mail(&sender, batch, Route::Gossip, now);
+        let node_key = Bytes::copy_from_slice(&frame.binding.binding.node_key);
+        self.acknowledge_when_kept(&sender.address, node_key, taken.streams);
+    }
+
+    /// Has streams acknowledged at the end of the turn, as far as they can be.
+    pub(super) fn acknowledge_by_gossip(
+        &mut self,
+        account: &Address,
+        node_key: Bytes,
+        streams: BTreeSet<[u8; 16]>,
+    ) {
         let full = self.gossip_acks.len() >= MAX_GOSSIP_ACKS;
-        if full && !self.gossip_acks.contains_key(&sender.address) {
+        if full && !self.gossip_acks.contains_key(account) {
             return self.stats.count("acks_dropped");
         }
-        let node_key = Bytes::copy_from_slice(&frame.binding.binding.node_key);
         let ack = self
             .gossip_acks
-            .entry(sender.address)
+            .entry(*account)
             .or_insert_with(|| GossipAck { node_key: node_key.clone(), streams: BTreeSet::new() });
         ack.node_key = node_key;
         // An ack has room for so many; the sender repeats what is missing.
         let room = MAX_ACK_STREAMS.saturating_sub(ack.streams.len());
-        ack.streams.extend(taken.streams.into_iter().take(room));
+        ack.streams.extend(streams.into_iter().take(room));
     }
 
     pub(super) fn send_gossip_acks(&mut self, now: Now) {

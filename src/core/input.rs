@@ -226,13 +226,13 @@ pub enum Input {
         outcome: Outcome<Opened>,
     },
 
-    /// The store has all mail up to this number.
-    MailKept {
+    /// The store has all that it was given up to this number.
+    Kept {
         /// As in `Effect::KeepMail`.
         upto: u64,
     },
-    /// The store could take none of the mail up to this number of which it has not said that it has it.
-    MailNotKept {
+    /// The store could take nothing up to this number of which it has not said that it has it.
+    NotKept {
         /// As in `Effect::KeepMail`.
         upto: u64,
         /// For a person.

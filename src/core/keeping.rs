@@ -1,4 +1,4 @@
-//! Mail on its way to the disk: with a store, nothing is accepted before that has it.
+//! What is on its way to the disk: with a store, no mail is accepted and none acknowledged before that knows of it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,27 +7,27 @@ use alloy::primitives::Address;
 use p2p_node_protocol::{ErrorCode, Id, Route};
 
 use super::Core;
+use super::delivery::inbox::TakenRow;
 use super::delivery::outbox::{Accepted, Ended, KeptMail};
 use super::delivery::stream::Draft;
 use super::effect::Effect;
 use super::input::Now;
 
-/// Mail of which the store has not said that it has it, with the command that waits for that.
+/// Something of which the store has not said that it has it.
 #[derive(Debug)]
-struct Waiting {
-    number: u64,
-    recipient: Address,
-    accepted: Accepted,
-    id: Option<Id>,
-    route: Route,
+enum Waiting {
+    /// Mail, with the command that waits for that.
+    Mail { recipient: Address, accepted: Accepted, id: Option<Id>, route: Route },
+    /// How far the parent has the mail of a stream.
+    Taken(TakenRow),
 }
 
-/// What is being kept. In all there are no more than commands under way and mails in the outbox.
+/// What is being kept, in the order of its numbers: no more than there are mails in the outbox, and streams received.
 #[derive(Debug)]
 pub(super) struct Keeping {
     durable: bool,
     last: u64,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<(u64, Waiting)>,
 }
 
 impl Keeping {
@@ -43,8 +43,17 @@ impl Keeping {
         self.waiting.len()
     }
 
+    pub(super) fn mails(&self) -> usize {
+        self.waiting.iter().filter(|(_, waiting)| matches!(waiting, Waiting::Mail { .. })).count()
+    }
+
     fn next_upto(&mut self, upto: u64) -> Option<Waiting> {
-        self.waiting.pop_front_if(|waiting| waiting.number <= upto)
+        self.waiting.pop_front_if(|(number, _)| *number <= upto).map(|(_, waiting)| waiting)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
     }
 }
 
@@ -60,8 +69,7 @@ impl Core {
         now: Now,
     ) {
         let Some(draft) = draft else { return self.tell_accepted(recipient, accepted, id, route) };
-        self.keeping.last += 1;
-        let number = self.keeping.last;
+        let number = self.keeping.number();
         let left = draft.expires.saturating_sub(now.mono).as_millis() as u64;
         let (stream, seq) = (accepted.stream, accepted.seq);
         let expires_at_ms = now.unix_ms.saturating_add(left);
@@ -69,7 +77,14 @@ impl Core {
         self.effects.push_back(Effect::KeepMail { number, mail });
         // Until it is answered its id is taken, and counts.
         self.pending_ids.extend(id.clone());
-        self.keeping.waiting.push_back(Waiting { number, recipient, accepted, id, route });
+        self.keeping.waiting.push_back((number, Waiting::Mail { recipient, accepted, id, route }));
+    }
+
+    /// Has it kept how far the parent has the mail of a stream.
+    pub(super) fn keep_taken(&mut self, row: TakenRow) {
+        let number = self.keeping.number();
+        self.effects.push_back(Effect::KeepTaken { number, row });
+        self.keeping.waiting.push_back((number, Waiting::Taken(row)));
     }
 
     fn tell_accepted(&mut self, recipient: Address, accepted: Accepted, id: Option<Id>, route: Route) {
@@ -82,28 +97,39 @@ impl Core {
         });
     }
 
-    pub(super) fn on_mail_kept(&mut self, upto: u64) {
-        while let Some(Waiting { recipient, accepted, id, route, .. }) = self.keeping.next_upto(upto) {
-            if self.outbox.keep(&recipient, &accepted.stream, accepted.seq) {
-                self.tell_accepted(recipient, accepted, id, route);
+    pub(super) fn on_kept(&mut self, upto: u64) {
+        while let Some(waiting) = self.keeping.next_upto(upto) {
+            match waiting {
+                Waiting::Mail { recipient, accepted, id, route } => {
+                    if self.outbox.keep(&recipient, &accepted.stream, accepted.seq) {
+                        self.tell_accepted(recipient, accepted, id, route);
+                    }
+                }
+                Waiting::Taken(row) => self.on_taken_kept(row),
             }
         }
     }
 
-    pub(super) fn on_mail_not_kept(&mut self, upto: u64, reason: &str) {
-        while let Some(Waiting { recipient, accepted, id, .. }) = self.keeping.next_upto(upto) {
-            if self.outbox.give_back(&recipient, &accepted.stream, accepted.seq) {
-                self.stats.count("mail_not_kept");
-                let message =
-                    format!("the mail was not accepted, for it cannot be kept at present: {reason}");
-                self.refuse(id, ErrorCode::DiskFull, message);
+    pub(super) fn on_not_kept(&mut self, upto: u64, reason: &str, now: Now) {
+        while let Some(waiting) = self.keeping.next_upto(upto) {
+            match waiting {
+                Waiting::Mail { recipient, accepted, id, .. } => {
+                    if self.outbox.give_back(&recipient, &accepted.stream, accepted.seq) {
+                        self.stats.count("mail_not_kept");
+                        let message =
+                            format!("the mail was not accepted, for it cannot be kept at present: {reason}");
+                        self.refuse(id, ErrorCode::DiskFull, message);
+                    }
+                }
+                Waiting::Taken(row) => self.on_taken_not_kept(row, now),
             }
         }
     }
 
     /// Mail whose keeping nobody will hear of any more.
     pub(super) fn refuse_unkept(&mut self) {
-        while let Some(Waiting { recipient, accepted, id, .. }) = self.keeping.next_upto(u64::MAX) {
+        while let Some(waiting) = self.keeping.next_upto(u64::MAX) {
+            let Waiting::Mail { recipient, accepted, id, .. } = waiting else { continue };
             self.outbox.give_back(&recipient, &accepted.stream, accepted.seq);
             self.forget(&accepted);
             self.refuse(id, ErrorCode::ShuttingDown, "the node closed before the mail was kept");

@@ -41,6 +41,7 @@ mod setup;
 mod skew;
 mod state;
 pub mod stats;
+mod taking;
 mod tell;
 pub mod wire;
 
@@ -131,6 +132,7 @@ pub struct Core {
     subscribed: BTreeSet<String>,
     outbox: Outbox,
     keeping: keeping::Keeping,
+    taking: taking::Taking,
     dirty: BTreeSet<Address>,
     inbox: Inbox,
     held_answers: HeldAnswers,
@@ -152,6 +154,8 @@ impl Core {
         let (ephemeral, connect, durable) = (setup.ephemeral, setup.connect, setup.durable);
         let mut outbox = Outbox::new(database);
         outbox.restore(setup.outbox.clone(), now);
+        let mut inbox = Inbox::default();
+        inbox.restore(setup.inbox.clone(), now.mono);
         let bootstraps = setup.bootstraps.clone();
         let mut floors = setup.floors.clone();
         let standings = setup.standings.clone();
@@ -200,8 +204,9 @@ impl Core {
             subscribed: BTreeSet::new(),
             outbox,
             keeping: keeping::Keeping::new(durable),
+            taking: taking::Taking::default(),
             dirty: BTreeSet::new(),
-            inbox: Inbox::default(),
+            inbox,
             held_answers: HeldAnswers::default(),
             gossip_acks: BTreeMap::new(),
             topics: Topics::new(database),
@@ -250,7 +255,7 @@ impl Core {
             Input::OutputClosed { broken } => self.on_output_closed(broken, now),
             Input::ParentEnded => self.close("parent", None, now),
             Input::Signal => self.on_signal(now),
-            Input::Written { lines } => self.outlet.written(lines),
+            Input::Written { lines } => self.on_written(lines),
 
             Input::Listening { addrs } => self.on_listening(addrs, now),
             Input::ListenDegraded { reason } => self.log(Level::Warn, "network", reason),
@@ -279,8 +284,8 @@ impl Core {
             Input::Sealed { token, outcome } => self.on_sealed(token, outcome, now),
             Input::Opened { token, outcome } => self.on_opened(token, outcome, now),
 
-            Input::MailKept { upto } => self.on_mail_kept(upto),
-            Input::MailNotKept { upto, reason } => self.on_mail_not_kept(upto, &reason),
+            Input::Kept { upto } => self.on_kept(upto),
+            Input::NotKept { upto, reason } => self.on_not_kept(upto, &reason, now),
             Input::StoreFailed { reason } => self.on_store_failed(reason),
             Input::StoreRecovered => self.store_failed = false,
         }
@@ -303,6 +308,7 @@ impl Core {
             self.keep_keys(now);
             self.keep_present(now);
             self.end_discoveries(now);
+            self.keep_arrivals(now);
             self.answer_held(now);
             self.send_mail_due(now);
             self.send_gossip_acks(now);
@@ -341,6 +347,7 @@ impl Core {
             self.binding_deadline(),
             self.discovery_deadline(),
             self.held_answers.next_deadline(),
+            self.taking.next_deadline(),
             self.outbox.next_deadline(),
             self.topics.next_deadline(),
             Some(self.status_due).filter(|due| *due < Duration::MAX),

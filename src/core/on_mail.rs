@@ -51,8 +51,10 @@ pub(super) struct Sender {
 /// What taking a batch of mail came to.
 pub(super) struct Taken {
     pub(super) streams: BTreeSet<[u8; 16]>,
-    /// The last message of each stream in which earlier ones are missing.
+    /// The last message of each stream that cannot be acknowledged yet.
     gaps: Vec<([u8; 16], u64)>,
+    /// Whether earlier ones are missing.
+    is_early: bool,
 }
 
 impl Core {
@@ -141,10 +143,10 @@ impl Core {
         let taken = self.take_mail(&sender, batch, Route::Direct, now);
         let wait = match (taken.gaps.is_empty(), self.outlet.keeps_up()) {
             (true, true) => return Some(Response::Ack(self.ack(&sender.address, &taken.streams, now))),
-            (false, _) => HOLD_FOR_GAP,
-            (true, false) => HOLD_FOR_PARENT,
+            (false, _) if taken.is_early => HOLD_FOR_GAP,
+            _ => HOLD_FOR_PARENT,
         };
-        let Taken { streams, gaps } = taken;
+        let Taken { streams, gaps, .. } = taken;
         let deadline = now.mono + wait;
         let held =
             self.held_answers.hold(HeldAnswer { token, sender: sender.address, streams, gaps, deadline })?;
@@ -209,7 +211,7 @@ impl Core {
 
     /// Puts each message in its order and hands on what may go to the parent.
     pub(super) fn take_mail(&mut self, sender: &Sender, batch: &Batch, route: Route, now: Now) -> Taken {
-        let mut taken = Taken { streams: BTreeSet::new(), gaps: Vec::new() };
+        let mut taken = Taken { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false };
         let mut ready = Vec::new();
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
@@ -235,10 +237,12 @@ impl Core {
             match taken {
                 Ok((event, bytes)) => {
                     self.stats.count("mail_received");
-                    self.outlet.mail(event, bytes);
+                    let receipt = self.hand_on(&sender.address, &stream, seq);
+                    self.outlet.mail(event, bytes, receipt);
                 }
                 Err(code) => {
                     self.stats.count("mail_refused");
+                    self.hand_on_refused(&sender.address, &stream, seq);
                     let outcome = Outcome { seq, code: code.as_str().to_owned() };
                     self.inbox.refuse(&sender.address, &stream, outcome);
                 }
@@ -249,7 +253,9 @@ impl Core {
             else {
                 continue;
             };
-            if message.seq >= self.inbox.next_seq(&sender.address, &stream) {
+            taken.is_early |= message.seq >= self.inbox.next_seq(&sender.address, &stream);
+            let durable = self.keeping.is_durable();
+            if message.seq >= self.inbox.acknowledged(&sender.address, &stream, durable) {
                 match taken.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),
                     None => taken.gaps.push((stream, message.seq)),
@@ -309,7 +315,8 @@ impl Core {
 
     /// Answers frames whose missing predecessors have come, and those that have waited long enough.
     pub(super) fn answer_held(&mut self, now: Now) {
-        for held in self.held_answers.due(&self.inbox, self.outlet.keeps_up(), now.mono) {
+        let (durable, keeps_up) = (self.keeping.is_durable(), self.outlet.keeps_up());
+        for held in self.held_answers.due(&self.inbox, durable, keeps_up, now.mono) {
             let ack = self.ack(&held.sender, &held.streams, now);
             self.answer_mail(held.token, Response::Ack(ack));
         }
@@ -331,7 +338,7 @@ impl Core {
                 .iter()
                 .map(|stream| StreamAck {
                     stream: Bytes::copy_from_slice(stream),
-                    cumulative: self.inbox.next_seq(account, stream),
+                    cumulative: self.inbox.acknowledged(account, stream, self.keeping.is_durable()),
                     bitmap: Bytes::new(),
                     outcomes: outcomes_of(stream),
                 })

@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Role;
 use zeroize::Zeroizing;
 
+use super::delivery::inbox::TakenRow;
 use super::delivery::outbox::KeptMail;
 use super::directory::floors::FloorRow;
 use super::identity::{AgentKey, NodeKey, SignedBinding};
@@ -58,6 +59,8 @@ pub struct Setup {
     pub durable: bool,
     /// Accepted mail that an earlier process left in the store, in the order of streams and numbers.
     pub outbox: Vec<KeptMail>,
+    /// How far an earlier process had handed on mail, as it is in the store.
+    pub inbox: Vec<TakenRow>,
     /// The highest orders known of agents, our own among them, as `Effect::Remember` left them in a store; oldest first.
     pub floors: Vec<FloorRow>,
     /// Whom the parent blocked or allowed, as `Effect::KeepStanding` left it in a store.

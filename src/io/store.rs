@@ -19,6 +19,7 @@ use alloy::primitives::Address;
 use p2p_node_protocol::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::core::delivery::inbox::TakenRow;
 use crate::core::delivery::outbox::KeptMail;
 use crate::core::delivery::stream::StreamId;
 use crate::core::directory::floors::FloorRow;
@@ -70,6 +71,8 @@ pub struct Contents {
     pub standings: Vec<(Subject, Standing)>,
     /// Mail that was accepted and has not ended, in the order of streams and numbers.
     pub mails: Vec<KeptMail>,
+    /// How far mail was handed on.
+    pub taken: Vec<TakenRow>,
 }
 
 /// Changes that wait, and whether it is time to end.
@@ -78,9 +81,11 @@ struct Waiting {
     floors: BTreeMap<Address, FloorRow>,
     /// As many as the core keeps, and those that it took back since.
     standings: BTreeMap<Subject, Option<Standing>>,
-    /// Mail to be kept, and the number of the last, for which somebody waits.
+    /// Mail to be kept, arrivals, and the number of the last of both, for which somebody waits.
     kept: Vec<KeptMail>,
+    taken: BTreeMap<(Address, StreamId), Option<u64>>,
     last_kept: u64,
+    is_awaited: bool,
     forgotten: Vec<(StreamId, u64)>,
     closing: bool,
 }
@@ -90,12 +95,13 @@ impl Waiting {
         self.floors.is_empty()
             && self.standings.is_empty()
             && self.kept.is_empty()
+            && self.taken.is_empty()
             && self.forgotten.is_empty()
     }
 
     /// Whether somebody waits for what is to be written.
     fn is_urgent(&self) -> bool {
-        self.closing || !self.kept.is_empty()
+        self.closing || self.is_awaited
     }
 
     fn take(&mut self) -> Changes {
@@ -103,11 +109,12 @@ impl Waiting {
             floors: std::mem::take(&mut self.floors).into_values().collect(),
             standings: std::mem::take(&mut self.standings).into_iter().collect(),
             kept: std::mem::take(&mut self.kept),
+            taken: std::mem::take(&mut self.taken).into_iter().collect(),
             forgotten: std::mem::take(&mut self.forgotten),
         }
     }
 
-    /// What was not written waits again, but for what has been changed since, and mail, which is not accepted then.
+    /// What was not written waits again, but for what has been changed since, and what somebody waited for, who is told.
     fn put_back(&mut self, changes: Changes) {
         self.forgotten.splice(..0, changes.forgotten);
         for row in changes.floors {
@@ -115,6 +122,9 @@ impl Waiting {
         }
         for (subject, standing) in changes.standings {
             self.standings.entry(subject).or_insert(standing);
+        }
+        for (stream, _) in changes.taken.into_iter().filter(|(_, next)| next.is_none()) {
+            self.taken.entry(stream).or_insert(None);
         }
     }
 }
@@ -238,7 +248,24 @@ impl Store {
         let mut waiting = self.shared.lock();
         waiting.kept.push(mail);
         waiting.last_kept = number;
+        waiting.is_awaited = true;
         drop(waiting);
+        self.shared.changed.notify_one();
+    }
+
+    /// Has an arrival brought to the disk; told of like mail.
+    pub fn keep_taken(&self, number: u64, row: TakenRow) {
+        let mut waiting = self.shared.lock();
+        waiting.taken.insert((row.sender, row.stream), Some(row.next));
+        waiting.last_kept = number;
+        waiting.is_awaited = true;
+        drop(waiting);
+        self.shared.changed.notify_one();
+    }
+
+    /// Has a stream that mail was received on forgotten, soon.
+    pub fn forget_taken(&self, sender: Address, stream: StreamId) {
+        self.shared.lock().taken.insert((sender, stream), None);
         self.shared.changed.notify_one();
     }
 
@@ -294,12 +321,13 @@ impl Writer {
             let idle = |waiting: &mut Waiting| waiting.is_empty() && !waiting.closing;
             drop(shared.changed.wait_while(shared.lock(), idle));
             shared.pause(GATHER);
-            let (changes, last_kept, closing) = {
+            let (changes, last_kept, is_awaited, closing) = {
                 let mut waiting = shared.lock();
-                (waiting.take(), waiting.last_kept, waiting.closing)
+                let is_awaited = std::mem::take(&mut waiting.is_awaited);
+                (waiting.take(), waiting.last_kept, is_awaited, waiting.closing)
             };
             let written = self.write(&changes);
-            if !changes.kept.is_empty() {
+            if is_awaited {
                 self.tell_kept(last_kept, written.as_ref().err());
             }
             match written {
@@ -339,8 +367,8 @@ impl Writer {
     /// Whoever waits has to be told. When nobody listens any more the process ends.
     fn tell_kept(&self, upto: u64, error: Option<&FileError>) {
         let report = match error {
-            None => Input::MailKept { upto },
-            Some(error) => Input::MailNotKept { upto, reason: error.to_string() },
+            None => Input::Kept { upto },
+            Some(error) => Input::NotKept { upto, reason: error.to_string() },
         };
         let _ = self.report.blocking_send(report);
     }

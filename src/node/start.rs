@@ -127,6 +127,7 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         seed: word(24),
         durable: store.is_some(),
         outbox: contents.mails,
+        inbox: contents.taken,
         floors: contents.floors,
         standings: contents.standings,
     };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use p2p_node::core::effect::Effect;
 use p2p_node_protocol::Role;
 use serde_json::json;
 
@@ -33,13 +34,12 @@ fn nothing_is_accepted_or_leaves_before_it_is_kept() {
     send(&mut mesh, 2, 1);
     mesh.pass(Duration::from_secs(5));
     assert!(mesh.lines(2, "result").iter().all(|line| line["id"] != "m1"));
-    assert_eq!((mesh.received(1), mesh.nodes[2].mails.len()), (vec![], 1));
+    assert_eq!((mesh.received(1), mesh.unwritten.len()), (vec![], 1));
     let kept = mesh.nodes[2].core.census();
     assert_eq!(kept.iter().find(|held| held.name == "mails that are being kept").unwrap().size, 1);
 
-    mesh.disk_writes = true;
-    // The store says of the last alone that it has it, and of all before it.
     send(&mut mesh, 2, 2);
+    mesh.write_on();
     mesh.pass(Duration::from_millis(50));
     for id in ["m1", "m2"] {
         let answer = mesh.lines(2, "result").into_iter().find(|line| line["id"] == id).unwrap();
@@ -107,8 +107,16 @@ fn what_was_delivered_and_not_forgotten_is_not_told_twice() {
     send(&mut mesh, 2, 1);
     mesh.disk_writes = false;
     send(&mut mesh, 2, 2);
-    let kept: Vec<_> = mesh.nodes[2].mails.values().cloned().collect();
-    assert_eq!(kept.len(), 1, "the first is forgotten, of the second nobody knows whether it is kept");
+    assert!(mesh.nodes[2].mails.is_empty(), "the first is forgotten");
+    // The second arrives on the disk, and nobody hears of that.
+    let kept: Vec<_> = mesh
+        .unwritten
+        .drain(..)
+        .map(|(_, effect)| match effect {
+            Effect::KeepMail { mail, .. } => *mail,
+            other => panic!("{other:?}"),
+        })
+        .collect();
     mesh.kill(2);
     mesh.disk_writes = true;
     // The disk had not forgotten the first when the process was killed.
@@ -153,4 +161,98 @@ fn mail_outlives_a_shutdown_and_what_has_expired_meanwhile_is_told() {
     mesh.pass(Duration::from_secs(60));
     assert_eq!(mesh.received(1), [1]);
     assert_eq!(states(&mesh, again), ["expired", "delivered"]);
+}
+
+/// An agent without a store and one with, to which it writes; the first is a server.
+fn mailbox() -> (Mesh, usize) {
+    let mut mesh = Mesh::new(2);
+    let mailbox = mesh.add_with(3, Role::Full, CONNECT, |setup| setup.durable = true);
+    mesh.connect(1, 0);
+    mesh.connect(mailbox, 0);
+    mesh.connect(1, mailbox);
+    (mesh, mailbox)
+}
+
+#[test]
+fn mail_is_signed_for_when_the_parent_has_it_and_the_disk_knows() {
+    for route in ["direct", "gossip"] {
+        let (mut mesh, mailbox) = mailbox();
+        mesh.nodes[mailbox].reads = false;
+        mesh.send(1, mailbox, 1, &format!(r#","route":"{route}""#));
+        mesh.pass(Duration::from_secs(3));
+        assert_eq!(states(&mesh, 1), [""; 0], "{route}: nobody has read it");
+        mesh.nodes[mailbox].reads = true;
+        mesh.disk_writes = false;
+        mesh.pass(Duration::from_secs(1));
+        assert_eq!(
+            (mesh.received(mailbox), states(&mesh, 1).len()),
+            (vec![1], 0),
+            "{route}: the disk does not know"
+        );
+        assert!(mesh.nodes[mailbox].taken.is_empty());
+        mesh.write_on();
+        mesh.send(1, mailbox, 2, &format!(r#","route":"{route}""#));
+        mesh.pass(Duration::from_secs(20));
+        assert_eq!(mesh.received(mailbox), [1, 2], "{route}");
+        assert_eq!(states(&mesh, 1), ["delivered"; 2], "{route}");
+        assert_eq!(mesh.nodes[mailbox].taken.len(), 1, "{route}");
+    }
+}
+
+#[test]
+fn the_next_process_goes_on_where_the_parent_was() {
+    let (mut mesh, mailbox) = mailbox();
+    mesh.send(1, mailbox, 1, "");
+    mesh.settle();
+    assert_eq!(states(&mesh, 1), ["delivered"]);
+    // The second arrives, and its sender never hears of that.
+    mesh.disk_writes = false;
+    mesh.send(1, mailbox, 2, "");
+    mesh.settle();
+    assert_eq!(mesh.received(mailbox), [1, 2]);
+    let taken: Vec<_> = mesh.nodes[mailbox].taken.values().copied().collect();
+    assert_eq!(taken.len(), 1);
+    mesh.kill(mailbox);
+    mesh.fail_open_requests(1);
+    mesh.unwritten.clear();
+    mesh.disk_writes = true;
+    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| {
+        setup.durable = true;
+        setup.inbox = taken;
+    });
+    mesh.connect(again, 0);
+    mesh.connect(1, again);
+    mesh.send(1, again, 3, "");
+    mesh.pass(Duration::from_secs(20));
+    assert_eq!(
+        mesh.received(again),
+        [2, 3],
+        "the first is not told again, of the second the disk did not know"
+    );
+    assert_eq!(states(&mesh, 1), ["delivered"; 3]);
+    let ids: Vec<_> = [mailbox, again]
+        .iter()
+        .flat_map(|node| mesh.lines(*node, "message"))
+        .filter(|line| line["data"] == 2)
+        .map(|line| line["messageId"].clone())
+        .collect();
+    assert_eq!(ids.len(), 2);
+    assert_eq!(ids[0], ids[1], "it has the same name");
+}
+
+#[test]
+fn what_is_refused_is_settled_in_its_turn() {
+    let (mut mesh, mailbox) = mailbox();
+    let blocked = mesh.nodes[1].address.clone();
+    mesh.nodes[mailbox].reads = false;
+    mesh.send(1, mailbox, 1, "");
+    mesh.settle();
+    mesh.say(mailbox, &format!(r#"{{"type":"block","peerId":"{blocked}","id":"b"}}"#));
+    mesh.send(1, mailbox, 2, "");
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!(states(&mesh, 1), [""; 0], "what came before it is not settled");
+    mesh.nodes[mailbox].reads = true;
+    mesh.pass(Duration::from_secs(20));
+    assert_eq!(mesh.received(mailbox), [1]);
+    assert_eq!(states(&mesh, 1), ["delivered", "rejected"]);
 }

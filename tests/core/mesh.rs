@@ -9,9 +9,10 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
+use p2p_node::core::delivery::inbox::TakenRow;
 use p2p_node::core::delivery::outbox::KeptMail;
 use p2p_node::core::directory::floors::FloorRow;
-use p2p_node::core::effect::{ExitCode, Verdict};
+use p2p_node::core::effect::{Effect, ExitCode, Verdict};
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
 use p2p_node::core::input::{Input, Now, Token};
@@ -47,6 +48,7 @@ pub struct Node {
     pub kept: BTreeMap<Address, FloorRow>,
     /// Mail in its store.
     pub mails: BTreeMap<([u8; 16], u64), KeptMail>,
+    pub taken: BTreeMap<(Address, [u8; 16]), TakenRow>,
     /// What it wants to be kept of whom its parent blocked or allowed.
     pub standings: Vec<(Subject, Standing)>,
 }
@@ -77,8 +79,9 @@ pub struct Mesh {
     pub fate: Faults,
     /// Whether the crypto pool takes work.
     pub crypto: bool,
-    /// Whether the store says anything, and whether it has room.
+    /// Whether the stores write, what they did not, and whether they have room.
     pub disk_writes: bool,
+    pub unwritten: Vec<(usize, Effect)>,
     pub disk_full: bool,
 }
 
@@ -121,6 +124,7 @@ impl Mesh {
             fate: Box::new(|_, _| Fate::Deliver),
             crypto: true,
             disk_writes: true,
+            unwritten: Vec::new(),
             disk_full: false,
         };
         for index in 0..number {
@@ -169,6 +173,7 @@ impl Mesh {
             seed: u64::from(number),
             durable: false,
             outbox: Vec::new(),
+            inbox: Vec::new(),
             floors: Vec::new(),
             standings: Vec::new(),
         };
@@ -190,6 +195,7 @@ impl Mesh {
             dead: false,
             kept: BTreeMap::new(),
             mails: BTreeMap::new(),
+            taken: BTreeMap::new(),
             standings: Vec::new(),
         });
         let index = self.nodes.len() - 1;

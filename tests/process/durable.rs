@@ -111,3 +111,102 @@ fn a_full_disk_accepts_nothing_and_needs_no_restart() {
     }
     assert_eq!(child.finish().0, 0);
 }
+
+/// How often a node is killed, and how many mails there are; `KILLS` and `MAILS` ask for more.
+fn ordeal() -> (u64, u64) {
+    let number = |name: &str, usual| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
+    (number("KILLS", 40), number("MAILS", 2000))
+}
+
+/// One of two agents that have data directories, over all of its lives.
+struct Agent {
+    key: u8,
+    data_dir: TempDir,
+    entry: String,
+    child: Child,
+    /// All that it has said.
+    said: Vec<Value>,
+    address: Value,
+}
+
+impl Agent {
+    fn new(key: u8, entry: &str) -> Agent {
+        let data_dir = TempDir::new().unwrap();
+        let (child, ready) = Agent::start(key, &data_dir, entry);
+        Agent {
+            key,
+            data_dir,
+            entry: entry.to_owned(),
+            child,
+            said: Vec::new(),
+            address: ready["address"].clone(),
+        }
+    }
+
+    fn start(key: u8, data_dir: &TempDir, entry: &str) -> (Child, Value) {
+        Child::join(key, 0, &["--data-dir", data_dir.path().to_str().unwrap()], &[entry.to_owned()])
+    }
+
+    fn kill_and_restart(&mut self) {
+        self.child.kill();
+        self.said.extend(self.child.rest());
+        self.child = Agent::start(self.key, &self.data_dir, &self.entry).0;
+    }
+
+    /// Waits until so many of these lines have come in this life.
+    fn until_said(&mut self, wanted: u64, of: impl Fn(&Value) -> bool) {
+        for _ in 0..wanted {
+            let line = self.child.expect("one more", &of);
+            self.said.push(line);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_reordered_though_both_ends_are_killed_again_and_again() {
+    let (kills, mails) = ordeal();
+    let (_bootstrap, ready) = Child::join(0xa4, 0, &["--role", "bootstrap"], &[]);
+    let entry = tcp_address(&ready);
+    let (mut sender, mut recipient) = (Agent::new(0xa5, &entry), Agent::new(0xa6, &entry));
+    let is_accepted = |line: &Value| line["delivery"] == "accepted";
+    let chunk = mails / kills;
+    for kill in 0..kills {
+        for mail in kill * chunk..(kill + 1) * chunk {
+            sender.child.say(json!({"type":"send","peerId":recipient.address,"data":mail,"id":mail}));
+        }
+        // At another moment each time, and as often the one as the other.
+        sender.until_said(kill * 31 % chunk, is_accepted);
+        match kill % 2 {
+            0 => sender.kill_and_restart(),
+            _ => {
+                sender.until_said(chunk - kill * 31 % chunk, is_accepted);
+                recipient.kill_and_restart();
+            }
+        }
+    }
+    sender.child.until("all is delivered", |status| status["outbox"] == 0);
+    recipient.child.say(json!({"type":"ping","id":"end"}));
+    recipient.child.answer("end");
+    sender.said.extend(sender.child.seen());
+    recipient.said.extend(recipient.child.seen());
+
+    let promised: BTreeSet<u64> = accepted(&sender.said).collect();
+    let messages: Vec<_> = recipient.said.iter().filter(|line| line["type"] == "message").collect();
+    let (mut effects, mut names) = (Vec::new(), BTreeSet::new());
+    for message in &messages {
+        // What a parent does that wants each once: it knows a message by its name.
+        if names.insert(message["messageId"].as_str().unwrap()) {
+            effects.push(message["data"].as_u64().unwrap());
+        }
+    }
+    let lost: Vec<_> = promised.iter().filter(|mail| !effects.contains(mail)).collect();
+    assert!(lost.is_empty(), "accepted and lost: {lost:?}");
+    assert!(effects.is_sorted_by(|one, next| one < next), "each takes effect once, in order: {effects:?}");
+    let again = messages.len() - effects.len();
+    eprintln!(
+        "{kills} kills, {} mails accepted, {} arrived, {again} told again",
+        promised.len(),
+        effects.len()
+    );
+    assert!(promised.len() as u64 >= mails / 2, "{} accepted", promised.len());
+}

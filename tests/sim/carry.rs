@@ -39,6 +39,8 @@ impl World {
             // The parents of the simulation block and allow nobody.
             Effect::KeepStanding { .. } => {}
             Effect::KeepMail { number, mail } => self.keep_mail(node, number, mail),
+            Effect::KeepTaken { number, row } => self.keep_taken(node, number, row),
+            Effect::ForgetTaken { sender, stream } => self.forget_taken(node, sender, stream),
             Effect::ForgetMail { stream, seq } => self.forget_mail(node, stream, seq),
             Effect::Exit(code) => self.exited(node, code),
             Effect::Network(effect) => self.network(node, effect),

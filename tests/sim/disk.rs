@@ -1,7 +1,10 @@
 //! What the stores of some nodes have, and what of it outlives a crash.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
+use alloy::primitives::Address;
+use p2p_node::core::delivery::inbox::TakenRow;
 use p2p_node::core::delivery::outbox::KeptMail;
 use p2p_node::core::delivery::stream::StreamId;
 use p2p_node::core::input::Input;
@@ -9,21 +12,34 @@ use p2p_node::core::input::Input;
 use crate::parent::Restored;
 use crate::world::World;
 
-/// How long the disk takes, in ms.
-const WRITE_MS: (u64, u64) = (1, 5);
+/// How long the disk takes.
+const WRITE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(5));
 /// Writes in a thousand for which there is no room.
 const FULL: u32 = 5;
 
 #[derive(Debug)]
 enum Change {
     Keep(u64, Box<KeptMail>),
+    Take(u64, TakenRow),
+    ForgetTaken(Address, StreamId),
     Forget(StreamId, u64),
+}
+
+impl Change {
+    /// The number by which somebody is told of it.
+    fn number(&self) -> Option<u64> {
+        match self {
+            Change::Keep(number, _) | Change::Take(number, _) => Some(*number),
+            Change::Forget(..) | Change::ForgetTaken(..) => None,
+        }
+    }
 }
 
 /// A store: what is on the disk, and what is on its way there.
 #[derive(Debug, Default)]
 pub struct Disk {
     rows: BTreeMap<(StreamId, u64), KeptMail>,
+    taken: BTreeMap<(Address, StreamId), u64>,
     pending: VecDeque<Change>,
 }
 
@@ -31,13 +47,15 @@ impl Disk {
     fn apply(&mut self, change: Change) {
         match change {
             Change::Keep(_, mail) => drop(self.rows.insert((mail.stream, mail.seq), *mail)),
+            Change::Take(_, row) => drop(self.taken.insert((row.sender, row.stream), row.next)),
+            Change::ForgetTaken(sender, stream) => drop(self.taken.remove(&(sender, stream))),
             Change::Forget(stream, seq) => drop(self.rows.remove(&(stream, seq))),
         }
     }
 
     /// Everything up to this mail is written.
     fn commit(&mut self, upto: u64) {
-        let is_due = |change: &Change| matches!(change, Change::Keep(number, _) if *number <= upto);
+        let is_due = |change: &Change| change.number().is_some_and(|number| number <= upto);
         while self.pending.iter().any(is_due) {
             let change = self.pending.pop_front().expect("there is one");
             self.apply(change);
@@ -46,7 +64,7 @@ impl Disk {
 
     /// Nothing up to this mail is written.
     fn refuse(&mut self, upto: u64) {
-        self.pending.retain(|change| !matches!(change, Change::Keep(number, _) if *number <= upto));
+        self.pending.retain(|change| change.number().is_none_or(|number| number > upto));
     }
 
     /// The process ends when so much of what was on its way has arrived.
@@ -66,6 +84,13 @@ impl Disk {
 
     pub fn mails(&self) -> Vec<KeptMail> {
         self.rows.values().cloned().collect()
+    }
+
+    pub fn taken(&self) -> Vec<TakenRow> {
+        self.taken
+            .iter()
+            .map(|((sender, stream), next)| TakenRow { sender: *sender, stream: *stream, next: *next })
+            .collect()
     }
 
     pub fn has(&self, message_id: &str) -> bool {
@@ -90,14 +115,25 @@ fn id_of(stream: &StreamId, seq: u64) -> String {
 impl World {
     pub fn keep_mail(&mut self, node: usize, number: u64, mail: Box<KeptMail>) {
         self.nodes[node].disk.pending.push_back(Change::Keep(number, mail));
+        self.write(node, number);
+    }
+
+    pub fn keep_taken(&mut self, node: usize, number: u64, row: TakenRow) {
+        self.nodes[node].disk.pending.push_back(Change::Take(number, row));
+        self.write(node, number);
+    }
+
+    pub fn forget_taken(&mut self, node: usize, sender: Address, stream: StreamId) {
+        self.nodes[node].disk.pending.push_back(Change::ForgetTaken(sender, stream));
+    }
+
+    fn write(&mut self, node: usize, number: u64) {
         let kept = if self.rng.permille(FULL) && !self.resting {
-            Input::MailNotKept { upto: number, reason: "no space left on device".to_owned() }
+            Input::NotKept { upto: number, reason: "no space left on device".to_owned() }
         } else {
-            Input::MailKept { upto: number }
+            Input::Kept { upto: number }
         };
-        let (least, most) = WRITE_MS;
-        let delay = std::time::Duration::from_millis(least)..=std::time::Duration::from_millis(most);
-        let delay = self.rng.between(*delay.start(), *delay.end());
+        let delay = self.rng.between(WRITE.0, WRITE.1);
         self.later(node, delay, kept);
     }
 
@@ -108,8 +144,8 @@ impl World {
     /// What the store says is so from now on.
     pub fn store_says(&mut self, node: usize, input: &Input) {
         match input {
-            Input::MailKept { upto } => self.nodes[node].disk.commit(*upto),
-            Input::MailNotKept { upto, .. } => self.nodes[node].disk.refuse(*upto),
+            Input::Kept { upto } => self.nodes[node].disk.commit(*upto),
+            Input::NotKept { upto, .. } => self.nodes[node].disk.refuse(*upto),
             _ => {}
         }
     }

@@ -169,6 +169,7 @@ impl Node {
             boot: word(16),
             durable: self.durable,
             outbox: self.disk.mails(),
+            inbox: self.disk.taken(),
             floors: self.floors.values().cloned().collect(),
             standings: Vec::new(),
             database: random[..16].try_into().unwrap(),

@@ -24,6 +24,8 @@ impl World {
             Effect::Remember(_)
             | Effect::KeepStanding { .. }
             | Effect::KeepMail { .. }
+            | Effect::KeepTaken { .. }
+            | Effect::ForgetTaken { .. }
             | Effect::ForgetMail { .. } => {}
             Effect::Exit(_) => self.ledger.exit(),
             Effect::Network(effect) => self.network(effect),

@@ -92,6 +92,7 @@ impl World {
             bootstraps: Vec::new(),
             durable: false,
             outbox: Vec::new(),
+            inbox: Vec::new(),
             floors: Vec::new(),
             standings: Vec::new(),
             connect: choices & 16 != 0,

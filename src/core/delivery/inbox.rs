@@ -32,6 +32,17 @@ pub const MAX_REFUSALS: usize = MAX_ACK_OUTCOMES;
 /// Refusals remembered of all streams. Ours: 512 senders whose mail is refused as fast as it comes, in less than 8 MiB.
 pub const MAX_ALL_REFUSALS: usize = 65_536;
 
+/// How far the parent has the mail of a stream, as it outlives the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenRow {
+    /// Who sends.
+    pub sender: Address,
+    /// The stream.
+    pub stream: [u8; 16],
+    /// Everything below has arrived.
+    pub next: u64,
+}
+
 type Key = (Address, [u8; 16]);
 
 /// What became of a message.
@@ -50,6 +61,12 @@ pub enum Offer {
 #[derive(Debug, Default)]
 struct Incoming {
     next: u64,
+    /// Handed on and not known to have arrived at the parent, or refused meanwhile; only with a store.
+    outstanding: VecDeque<(u64, bool)>,
+    /// Everything below has arrived at the parent.
+    arrived: u64,
+    /// … and is on the disk.
+    settled: u64,
     held: BTreeMap<u64, Message>,
     held_bytes: usize,
     refusals: VecDeque<Outcome>,
@@ -74,6 +91,8 @@ pub struct Inbox {
     senders: BTreeMap<Address, Share>,
     /// Messages that waited and had to go, since this was asked last.
     dropped: u64,
+    /// Streams that had to go, since this was asked last.
+    forgotten: Vec<Key>,
 }
 
 impl Inbox {
@@ -154,6 +173,57 @@ impl Inbox {
         self.streams.get(&(*sender, *stream)).map_or(0, |incoming| incoming.next)
     }
 
+    /// What may be acknowledged of a stream: what was handed on, or with a store what that knows of.
+    pub fn acknowledged(&self, sender: &Address, stream: &[u8; 16], durable: bool) -> u64 {
+        let incoming = self.streams.get(&(*sender, *stream));
+        incoming.map_or(0, |incoming| if durable { incoming.settled } else { incoming.next })
+    }
+
+    /// A message is on its way to the parent, or is `done` with, because it is refused.
+    pub fn hand_on(&mut self, sender: &Address, stream: &[u8; 16], seq: u64, done: bool) {
+        if let Some(incoming) = self.streams.get_mut(&(*sender, *stream)) {
+            incoming.outstanding.push_back((seq, done));
+        }
+    }
+
+    /// The parent has a message. The number below which it has everything, if that has grown.
+    pub fn arrived(&mut self, sender: &Address, stream: &[u8; 16], seq: Option<u64>) -> Option<u64> {
+        let incoming = self.streams.get_mut(&(*sender, *stream))?;
+        if let Some(seq) = seq
+            && let Ok(at) = incoming.outstanding.binary_search_by_key(&seq, |(seq, _)| *seq)
+        {
+            incoming.outstanding[at].1 = true;
+        }
+        let before = incoming.arrived;
+        while let Some((seq, _)) = incoming.outstanding.pop_front_if(|(_, done)| *done) {
+            incoming.arrived = seq.saturating_add(1);
+        }
+        (incoming.arrived > before).then_some(incoming.arrived)
+    }
+
+    /// The store knows that the parent has everything below `next`.
+    pub fn settle(&mut self, sender: &Address, stream: &[u8; 16], next: u64) {
+        if let Some(incoming) = self.streams.get_mut(&(*sender, *stream)) {
+            incoming.settled = incoming.settled.max(next);
+        }
+    }
+
+    /// Takes up what an earlier process left in the store; with none, nobody minds.
+    pub fn restore(&mut self, rows: Vec<TakenRow>, now: Duration) {
+        for TakenRow { sender, stream, next } in rows {
+            let incoming = self.streams.entry((sender, stream)).or_default();
+            (incoming.next, incoming.arrived, incoming.settled) = (next, next, next);
+            incoming.last_used = now;
+            self.by_use.insert((now, (sender, stream)));
+            self.senders.entry(sender).or_default().streams += 1;
+        }
+    }
+
+    /// Streams that were forgotten since this was asked last.
+    pub fn take_forgotten(&mut self) -> Vec<(Address, [u8; 16])> {
+        std::mem::take(&mut self.forgotten)
+    }
+
     /// Notes that a message was settled by refusing it.
     pub fn refuse(&mut self, sender: &Address, stream: &[u8; 16], outcome: Outcome) {
         let key = (*sender, *stream);
@@ -196,6 +266,7 @@ impl Inbox {
 
     fn forget(&mut self, key: Key) {
         let Some(incoming) = self.streams.remove(&key) else { return };
+        self.forgotten.push(key);
         self.by_use.remove(&(incoming.last_used, key));
         self.held_bytes -= incoming.held_bytes;
         self.dropped += incoming.held.len() as u64;

@@ -20,7 +20,7 @@ fn number(event: &Event) -> usize {
 fn lines_of_all_classes_leave_in_the_order_they_came() {
     let mut outlet = Outlet::default();
     outlet.tell(mark(0));
-    outlet.mail(mark(1), 10);
+    outlet.mail(mark(1), 10, None);
     outlet.broadcast(Priority::Low, mark(2), 10);
     outlet.broadcast(Priority::High, mark(3), 10);
     outlet.news(mark(4), |_| false);
@@ -88,12 +88,12 @@ fn one_broadcast_larger_than_the_limit_still_goes() {
 fn mail_has_room_up_to_its_limits() {
     let mut outlet = Outlet::default();
     assert!(outlet.has_mail_room(MAIL_LINES, MAIL_BYTES), "an empty queue takes any one frame");
-    outlet.mail(mark(0), 100);
+    outlet.mail(mark(0), 100, None);
     assert!(outlet.has_mail_room(1, 100));
     assert!(!outlet.has_mail_room(MAIL_LINES, 0));
     assert!(!outlet.has_mail_room(1, MAIL_BYTES));
     assert!(outlet.keeps_up());
-    outlet.mail(mark(1), MAIL_BYTES / MAIL_LAG);
+    outlet.mail(mark(1), MAIL_BYTES / MAIL_LAG, None);
     assert!(!outlet.keeps_up());
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use alloy::primitives::Address;
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
     StorageError, TableDefinition, TableError, WriteTransaction, backends::FileBackend,
@@ -14,6 +15,7 @@ use super::Contents;
 use super::caught::caught;
 use super::mail;
 use super::row::{self, KEY_BYTES, RowError};
+use crate::core::delivery::inbox::TakenRow;
 use crate::core::delivery::outbox::KeptMail;
 use crate::core::delivery::stream::StreamId;
 use crate::core::directory::book::{MAX_AGENTS, MAX_FLOORS};
@@ -81,6 +83,7 @@ through_the_common_error!(DatabaseError, StorageError, TableError, redb::Transac
 
 type Floors<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
 type Mails<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u8]>;
+type Taken<'a> = TableDefinition<'a, &'static [u8; row::TAKEN_KEY_BYTES], u64>;
 type Standings<'a> = TableDefinition<'a, &'static [u8], u8>;
 
 /// An open database, and the tables of one network in it.
@@ -90,6 +93,7 @@ pub(super) struct File {
     floors: String,
     standings: String,
     mails: String,
+    taken: String,
 }
 
 /// What is to be written. A floor never lowers what is there; a standing takes its place.
@@ -99,13 +103,19 @@ pub(super) struct Changes {
     pub(super) standings: Vec<(Subject, Option<Standing>)>,
     /// Mail to be kept; after it is there, mail to be forgotten.
     pub(super) kept: Vec<KeptMail>,
+    /// How far mail was handed on; nothing: the stream is forgotten.
+    pub(super) taken: Vec<((Address, StreamId), Option<u64>)>,
     pub(super) forgotten: Vec<(StreamId, u64)>,
 }
 
 impl Changes {
     pub(super) fn is_empty(&self) -> bool {
-        let Changes { floors, standings, kept, forgotten } = self;
-        floors.is_empty() && standings.is_empty() && kept.is_empty() && forgotten.is_empty()
+        let Changes { floors, standings, kept, taken, forgotten } = self;
+        floors.is_empty()
+            && standings.is_empty()
+            && kept.is_empty()
+            && taken.is_empty()
+            && forgotten.is_empty()
     }
 }
 
@@ -135,10 +145,12 @@ impl File {
             floors: format!("floors/{network}"),
             standings: format!("standings/{network}"),
             mails: format!("mails/{network}"),
+            taken: format!("taken/{network}"),
         };
         let contents = Contents {
             floors: file.read_floors()?,
             standings: file.read_standings()?,
+            taken: file.read_taken()?,
             mails: file.read_mails()?,
         };
         Ok((file, contents))
@@ -179,6 +191,18 @@ impl File {
         Ok(mails)
     }
 
+    fn read_taken(&self) -> Result<Vec<TakenRow>, FileError> {
+        let mut rows = Vec::new();
+        if let Some(table) = existing(self.database.begin_read()?.open_table(Taken::new(&self.taken)))? {
+            for entry in table.iter()? {
+                let (key, next) = entry?;
+                let (sender, stream) = row::decode_taken_key(key.value());
+                rows.push(TakenRow { sender, stream, next: next.value() });
+            }
+        }
+        Ok(rows)
+    }
+
     /// Brings changes to the disk, all or none.
     pub(super) fn write(&self, changes: &Changes) -> Result<(), FileError> {
         let written = caught(|| {
@@ -186,8 +210,9 @@ impl File {
             let floors = self.merge_floors(&write, &changes.floors)?;
             let standings = self.set_standings(&write, &changes.standings)?;
             let mails = self.set_mails(&write, changes)?;
+            let taken = self.set_taken(&write, &changes.taken)?;
             // What is known already costs the disk nothing.
-            if floors || standings || mails { Ok(write.commit()?) } else { Ok(write.abort()?) }
+            if floors || standings || mails || taken { Ok(write.commit()?) } else { Ok(write.abort()?) }
         });
         written.unwrap_or_else(|| Err(FileError::Damaged("writing it failed".to_owned())))
     }
@@ -203,6 +228,26 @@ impl File {
         }
         for (stream, seq) in &changes.forgotten {
             table.remove(&mail::key(stream, *seq))?;
+        }
+        Ok(true)
+    }
+
+    /// Whether anything changed.
+    fn set_taken(
+        &self,
+        write: &WriteTransaction,
+        taken: &[((Address, StreamId), Option<u64>)],
+    ) -> Result<bool, FileError> {
+        if taken.is_empty() {
+            return Ok(false);
+        }
+        let mut table = write.open_table(Taken::new(&self.taken))?;
+        for ((sender, stream), next) in taken {
+            let key = row::encode_taken_key(sender, stream);
+            match next {
+                Some(next) => drop(table.insert(&key, next)?),
+                None => drop(table.remove(&key)?),
+            }
         }
         Ok(true)
     }

@@ -104,6 +104,25 @@ pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, Standing), Row
     subject.map(|subject| (subject, standing)).ok_or(RowError::Standing)
 }
 
+/// Length of the key of a stream of mail received: who sends, and the stream. Its value is the number below which all was handed on.
+pub const TAKEN_KEY_BYTES: usize = 20 + 16;
+
+/// The key of a stream of mail received.
+pub fn encode_taken_key(sender: &Address, stream: &[u8; 16]) -> [u8; TAKEN_KEY_BYTES] {
+    let mut key = [0; TAKEN_KEY_BYTES];
+    key[..20].copy_from_slice(sender.as_slice());
+    key[20..].copy_from_slice(stream);
+    key
+}
+
+/// Reads what [`encode_taken_key`] wrote: any bytes are one.
+pub fn decode_taken_key(key: &[u8; TAKEN_KEY_BYTES]) -> (Address, [u8; 16]) {
+    let (mut sender, mut stream) = ([0; 20], [0; 16]);
+    sender.copy_from_slice(&key[..20]);
+    stream.copy_from_slice(&key[20..]);
+    (sender.into(), stream)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

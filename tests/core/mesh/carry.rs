@@ -30,6 +30,15 @@ impl Mesh {
         listeners.len()
     }
 
+    /// The disk writes again, what waits first.
+    pub fn write_on(&mut self) {
+        self.disk_writes = true;
+        for (node, effect) in std::mem::take(&mut self.unwritten) {
+            self.carry_out(node, effect);
+        }
+        self.settle();
+    }
+
     pub(super) fn carry_out(&mut self, node: usize, effect: Effect) {
         let peer = self.nodes[node].peer;
         match effect {
@@ -49,17 +58,23 @@ impl Mesh {
             Effect::Remember(row) => {
                 self.nodes[node].kept.insert(row.address, row);
             }
+            Effect::KeepMail { .. } | Effect::KeepTaken { .. } if !self.disk_writes => {
+                self.unwritten.push((node, effect));
+            }
+            Effect::KeepMail { number, .. } if self.disk_full => {
+                let reason = "no space left on device".to_owned();
+                self.wire.push_back((node, Input::NotKept { upto: number, reason }));
+            }
             Effect::KeepMail { number, mail } => {
-                let kept = match self.disk_full {
-                    false => Input::MailKept { upto: number },
-                    true => Input::MailNotKept { upto: number, reason: "no space left on device".to_owned() },
-                };
-                if !self.disk_full {
-                    self.nodes[node].mails.insert((mail.stream, mail.seq), *mail);
-                }
-                if self.disk_writes {
-                    self.wire.push_back((node, kept));
-                }
+                self.nodes[node].mails.insert((mail.stream, mail.seq), *mail);
+                self.wire.push_back((node, Input::Kept { upto: number }));
+            }
+            Effect::KeepTaken { number, row } => {
+                self.nodes[node].taken.insert((row.sender, row.stream), row);
+                self.wire.push_back((node, Input::Kept { upto: number }));
+            }
+            Effect::ForgetTaken { sender, stream } => {
+                self.nodes[node].taken.remove(&(sender, stream));
             }
             Effect::ForgetMail { stream, seq } => {
                 self.nodes[node].mails.remove(&(stream, seq));
