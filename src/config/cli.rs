@@ -164,7 +164,7 @@ pub struct RunArgs {
     /// Node key (default: node.key in the data directory, else derived from PRIVATE_KEY) [NODE_KEY_FILE]
     #[arg(long, value_name = "PATH", help_heading = "Identity")]
     pub node_key: Option<String>,
-    /// Directory of what outlives the process: node key, revocations, blocks (default: nothing does) [DATA_DIR]
+    /// Directory of what outlives the process: mail, node key, revocations, blocks (default: nothing does) [DATA_DIR]
     #[arg(long, value_name = "PATH", help_heading = "Identity")]
     pub data_dir: Option<String>,
     /// Tells apart several nodes of one key (default none) [INSTANCE]
