@@ -2,7 +2,7 @@
 
 use p2p_node::core::identity::presigned::{binding_file, check_presigned, read_binding_file};
 use p2p_node::core::identity::typed_data::{read_typed_data, typed_data};
-use p2p_node::io::store::row;
+use p2p_node::io::store::{mail, row};
 
 use super::material::{NETWORK, START_MS};
 
@@ -12,6 +12,15 @@ pub fn floor_row(bytes: &[u8]) {
     if let Ok(read) = row::decode(key, value) {
         assert_eq!(row::encode(&read).as_slice(), value, "one encoding");
         assert_eq!(read.address.as_slice(), key);
+    }
+}
+
+/// Accepted mail in the store: the key, then the value.
+pub fn mail_row(bytes: &[u8]) {
+    let (key, value) = bytes.split_at(bytes.len().min(mail::KEY_BYTES));
+    if let Ok(read) = mail::decode(key, value) {
+        assert_eq!(mail::encode(&read), value, "one encoding");
+        assert_eq!(mail::key(&read.stream, read.seq), key);
     }
 }
 

@@ -26,6 +26,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("hello", wire::hello),
     ("line", lines::line),
     ("mail_response", wire::mail_response),
+    ("mail_row", kept::mail_row),
     ("record", wire::record),
     ("sealed", sealed::sealed),
     ("typed_data", kept::printed_statement),

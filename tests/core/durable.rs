@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use p2p_node::core::effect::Effect;
+use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 use serde_json::json;
 
-use crate::mesh::{CONNECT, Mesh};
+use crate::mesh::{CONNECT, Fate, Mesh};
 
 /// A server, an agent without a store, and an agent with one, which is the last.
 fn scene() -> Mesh {
@@ -255,4 +256,29 @@ fn what_is_refused_is_settled_in_its_turn() {
     mesh.pass(Duration::from_secs(20));
     assert_eq!(mesh.received(mailbox), [1]);
     assert_eq!(states(&mesh, 1), ["delivered", "rejected"]);
+}
+
+#[test]
+fn what_the_disk_knows_is_not_told_again_though_its_sender_never_heard() {
+    let (mut mesh, mailbox) = mailbox();
+    mesh.fate = Box::new(|node, input| match input {
+        Input::MailAnswered { .. } if node == 1 => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    mesh.send(1, mailbox, 1, "");
+    mesh.settle();
+    assert_eq!((mesh.received(mailbox), states(&mesh, 1).len()), (vec![1], 0));
+    let taken: Vec<_> = mesh.nodes[mailbox].taken.values().copied().collect();
+    mesh.kill(mailbox);
+    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.fail_open_requests(1);
+    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| {
+        setup.durable = true;
+        setup.inbox = taken;
+    });
+    mesh.connect(again, 0);
+    mesh.connect(1, again);
+    mesh.send(1, again, 2, "");
+    mesh.pass(Duration::from_secs(20));
+    assert_eq!((mesh.received(again), states(&mesh, 1)), (vec![2], vec!["delivered"; 2]));
 }
