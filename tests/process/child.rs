@@ -189,6 +189,14 @@ impl Child {
         Some(seen.remove(index))
     }
 
+    /// Drops the lines of a type that were looked at and not taken; how many.
+    pub fn drop_seen(&self, kind: &str) -> u64 {
+        let mut seen = self.seen.borrow_mut();
+        let before = seen.len();
+        seen.retain(|event| event["type"] != kind);
+        (before - seen.len()) as u64
+    }
+
     /// The answer to the command with this id.
     pub fn answer(&self, id: &str) -> Value {
         self.expect(&format!("answer to {id}"), |event| event["id"] == id)
