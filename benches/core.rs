@@ -43,6 +43,7 @@ fn lines(c: &mut Criterion) {
         conversation_id: None,
         encoding: None,
         trust: Trust::Unverified,
+        redelivered: false,
     }));
     let mut out = Vec::with_capacity(1024);
     group.bench_function("encode message of 256 B", |b| {

@@ -22,7 +22,9 @@ use crate::core::scope::AddressScope;
 pub use cli::{BindArgs, Cli, KeygenArgs, RunArgs, SchemaArgs, Task};
 use env::EnvFile;
 pub use env::EnvFileError;
-use values::{bootstrap_peers, log_level, multiaddrs, on_eof, parse, process_id, role, seconds, yes_or_no};
+use values::{
+    ack, bootstrap_peers, log_level, multiaddrs, on_eof, parse, process_id, role, seconds, yes_or_no,
+};
 pub use values::{network_name, short_text};
 
 /// The network of a node that was given none: this machine alone.
@@ -74,6 +76,8 @@ pub struct Config {
     pub generation: u64,
     /// Whether to start without waiting for `connect`.
     pub connect: bool,
+    /// Who acknowledges mail.
+    pub ack: Ack,
     /// What to do when stdin ends.
     pub on_eof: OnEof,
     /// How long to go on receiving after the end of stdin, before exiting.
@@ -84,6 +88,16 @@ pub struct Config {
     pub parent_pid: Option<i32>,
     /// What stderr gets.
     pub log_level: LevelFilter,
+}
+
+/// Who acknowledges mail, so that its sender is told that it was delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// The node, when it is on its way to the parent.
+    #[default]
+    Auto,
+    /// The parent, by `ack`.
+    Manual,
 }
 
 /// What to do when stdin ends.
@@ -211,6 +225,7 @@ impl Config {
                 .setting("--generation", args.generation.clone(), "GENERATION", parse)?
                 .unwrap_or(0),
             connect: from.setting("--connect", args.connect.clone(), "CONNECT", yes_or_no)?.unwrap_or(false),
+            ack: from.setting("--ack", args.ack.clone(), "ACK", ack)?.unwrap_or_default(),
             on_eof: from.setting("--on-eof", args.on_eof.clone(), "ON_EOF", on_eof)?.unwrap_or_default(),
             linger: from.setting("--linger", args.linger.clone(), "LINGER", seconds)?.unwrap_or_default(),
             parent_pid: from.setting("--parent-pid", args.parent_pid.clone(), "PARENT_PID", process_id)?,

@@ -266,7 +266,7 @@ impl Node {
                 },
                 Effect::KeepTaken { number, row } => {
                     if let Some(store) = &self.store {
-                        store.keep_taken(number, row);
+                        store.keep_taken(number, *row);
                     }
                 }
                 Effect::ForgetTaken { sender, stream } => {

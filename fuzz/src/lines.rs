@@ -158,6 +158,7 @@ fn message(source: &mut Source<'_>) -> Message {
         conversation_id: source.optional(Source::text),
         encoding: source.optional(|_| Encoding::Base64),
         trust: Trust::Unverified,
+        redelivered: source.byte() == 255,
     }
 }
 
@@ -237,6 +238,7 @@ fn any_event(source: &mut Source<'_>) -> Event {
             code: source.optional(|source| source.pick(ErrorCode::ALL)),
             attempts: source.u16().into(),
             route: source.optional(|_| Route::Direct),
+            redelivered: source.byte() == 255,
         })),
         7 => Event::PeerConnected(PeerConnected {
             peer_id: source.text(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_node::core::directory::record::{Kem, Record};
 use p2p_node::core::envelope::{
-    Ack, Batch, FrameBody, Message, Outcome, Payload, Scope, Sealed, Stage, StreamAck, WIRE_VERSION,
-    sign_ack, sign_frame,
+    Ack, Batch, FrameBody, Message, Outcome, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack,
+    sign_frame,
 };
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
@@ -228,8 +228,10 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
             seq: source.number(),
             code: source.pick(&["PEER_REJECTED", "MESSAGE_TOO_LARGE", "X"]).to_owned(),
         };
-        let bitmap = Bytes::copy_from_slice(source.take(source_len(cumulative)));
-        StreamAck { stream, cumulative, bitmap, outcomes: source.list(2, outcome) }
+        // Mostly nothing is settled out of order, or only held.
+        let beyond = if source.below(4) == 0 { vec![1, 3 + u64::from(source.byte())] } else { Vec::new() };
+        let held = if source.below(4) == 0 { source.number() } else { cumulative };
+        StreamAck { stream, cumulative, beyond, outcomes: source.list(2, outcome), held }
     };
     let mut all = vec![of_stream(source)];
     all.extend(source.list(2, of_stream));
@@ -239,15 +241,9 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
         network: NETWORK.to_owned(),
         account: Bytes::copy_from_slice(party(to).agent.address().as_slice()),
         streams: all,
-        stage: Stage::Stored.into(),
         created_at_ms: source.number(),
     };
     sign_ack(&ack, &party(from).node)
-}
-
-/// A bitmap is rarely there.
-fn source_len(cumulative: u64) -> usize {
-    if cumulative.is_multiple_of(5) { 4 } else { 0 }
 }
 
 /// What may befall bytes on their way: mostly nothing. Some are changed before they are signed, by a signer who means ill.

@@ -184,6 +184,9 @@ pub struct RunArgs {
         help_heading = "Process"
     )]
     pub connect: Option<String>,
+    /// Who acknowledges mail: auto, the node itself, or manual, you by the command `ack` (default auto) [ACK]
+    #[arg(long, value_name = "WHO", help_heading = "Process")]
+    pub ack: Option<String>,
     /// At the end of stdin: exit, or stay until a signal (default exit) [ON_EOF]
     #[arg(long, value_name = "WHAT", help_heading = "Process")]
     pub on_eof: Option<String>,

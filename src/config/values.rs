@@ -9,7 +9,7 @@ use libp2p::multiaddr::Protocol;
 use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
 
-use super::{MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
+use super::{Ack, MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
 
 pub(super) fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
@@ -61,6 +61,14 @@ pub(super) fn role(text: &str) -> Result<Role, String> {
         "full" => Ok(Role::Full),
         "bootstrap" => Ok(Role::Bootstrap),
         _ => Err("it must be full or bootstrap".to_owned()),
+    }
+}
+
+pub(super) fn ack(text: &str) -> Result<Ack, String> {
+    match text {
+        "auto" => Ok(Ack::Auto),
+        "manual" => Ok(Ack::Manual),
+        _ => Err("it must be auto or manual".to_owned()),
     }
 }
 

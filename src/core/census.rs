@@ -3,9 +3,10 @@
 use super::delivery::{answers, inbox, outbox, pacing, topics};
 use super::directory::{bindings, book};
 use super::discovery::{bootstrap, queries};
-use super::policy::{recent, standing};
+use super::policy::{recent, standing, urgent};
 use super::{
-    Core, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, connecting, emit, envelope, gossip_mail, on_record, seal, skew,
+    Core, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, acks_owed, connecting, emit, envelope, on_record, seal, skew,
+    taking,
 };
 
 /// One thing that is held.
@@ -83,7 +84,11 @@ impl Core {
             ("streams received", self.inbox.len(), inbox::MAX_STREAMS),
             ("bytes that wait for earlier mail", self.inbox.held_bytes(), inbox::HELD_BYTES),
             ("answers that wait", self.held_answers.len(), answers::MAX_HELD_ANSWERS),
-            ("acknowledgements by gossip", self.gossip_acks.len(), gossip_mail::MAX_GOSSIP_ACKS),
+            ("acknowledgements owed", self.acks_owed.len(), acks_owed::MAX_ACKS_OWED),
+            ("acknowledgements on the wire", self.acks_owed.on_wire(), acks_owed::MAX_ACKS_ON_WIRE),
+            ("mails that wait for an ack", self.taking.untaken(), taking::MAX_UNTAKEN),
+            ("mails that wait to be told", self.taking.untold().0, emit::MAIL_LINES),
+            ("authors of high mail", self.urgent.len(), urgent::MAX_AUTHORS),
             ("topics with broadcasts", self.topics.len(), topics::MAX_TOPICS),
             ("broadcasts held", self.topics.held(), topics::MAX_TOPICS * topics::TOPIC_QUEUE_MESSAGES),
         ]

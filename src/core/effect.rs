@@ -7,7 +7,7 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Event;
 
-use super::delivery::inbox::TakenRow;
+use super::delivery::arrivals::TakenRow;
 use super::delivery::outbox::KeptMail;
 use super::delivery::stream::StreamId;
 use super::directory::floors::FloorRow;
@@ -43,7 +43,7 @@ pub enum Effect {
         /// Grows by one.
         number: u64,
         /// The stream, and how far.
-        row: TakenRow,
+        row: Box<TakenRow>,
     },
     /// Forget a stream of mail received. Nobody waits for it.
     ForgetTaken {

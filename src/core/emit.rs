@@ -1,7 +1,9 @@
 //! The lines on their way to the parent. The network never waits for the parent to read: what must be told
-//! is bounded by admission, mail by refusing it on the wire, everything else by dropping and counting.
+//! is bounded by admission, mail by refusing it on the wire, everything else by dropping and counting. Of messages those of high
+//! priority leave first, then medium and low ones, four bytes to one; everything else keeps the order in which it came.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use alloy::primitives::Address;
 use p2p_node_protocol::{Dropped, Event, Log, Overflow, Priority};
@@ -23,6 +25,8 @@ pub const MAIL_BYTES: usize = 16 << 20;
 /// Mail that waits at which acknowledgements are held back, so that senders slow down before they are refused. Ours: an
 /// eighth of the room, in lines and in bytes.
 const MAIL_LAG: usize = 8;
+/// The part of that room which only mail of high priority may use. Ours: a flood of other mail leaves a vote its place.
+const HIGH_RESERVE: usize = 8;
 /// Broadcasts that wait for the parent, in lines (`reference/stdio.md` §2.4).
 pub const TOPIC_LINES: usize = 4096;
 /// Broadcasts that wait for the parent, in bytes (`reference/stdio.md` §2.4).
@@ -31,6 +35,9 @@ pub const TOPIC_BYTES: usize = 16 << 20;
 pub const NEWS_LINES: usize = 1024;
 /// Logs that wait for the parent.
 pub const LOG_LINES: usize = 256;
+
+/// Low lines leave for four times as many bytes of medium ones (design §7).
+const MEDIUM_PER_LOW: usize = 4;
 
 /// Bytes of a line that are not its payload, roughly: for accounting, not for limits on the wire.
 const LINE_OVERHEAD: usize = 512;
@@ -96,18 +103,25 @@ impl Queue {
 
 /// Index of the queue of each class in [`Outlet::queues`].
 const MUST: usize = 0;
-const MAIL: usize = 1;
-const TOPIC_LOW: usize = 2;
-const TOPIC_MEDIUM: usize = 3;
-const TOPIC_HIGH: usize = 4;
-const NEWS: usize = 5;
-const LOG: usize = 6;
+const NEWS: usize = 1;
+const LOG: usize = 2;
+/// … of mail, by priority.
+const MAIL: RangeInclusive<usize> = 3..=5;
+/// … of broadcasts, by priority.
+const TOPIC: RangeInclusive<usize> = 6..=8;
+
+/// The queue of a priority among those of a class.
+fn queue_of(class: &RangeInclusive<usize>, priority: Priority) -> usize {
+    class.start() + priority as usize
+}
 
 /// The queues in front of the writer.
 #[derive(Debug, Default)]
 pub struct Outlet {
-    queues: [Queue; 7],
+    queues: [Queue; 9],
     order: u64,
+    /// Bytes that low lines may take before the next medium one.
+    low_credit: usize,
     at_writer: VecDeque<Written>,
     at_writer_bytes: usize,
     /// Terminal lines that wait or are at the writer.
@@ -131,42 +145,41 @@ impl Outlet {
         self.closed = true;
     }
 
-    /// Whether mail of so many lines and bytes can be taken.
-    pub fn has_mail_room(&self, lines: usize, bytes: usize) -> bool {
-        let queue = &self.queues[MAIL];
-        queue.lines.is_empty()
-            || queue.lines.len() + lines <= MAIL_LINES
-                && queue.bytes + bytes + lines * LINE_OVERHEAD <= MAIL_BYTES
+    /// Lines and bytes that wait in some queues.
+    fn waiting(&self, queues: RangeInclusive<usize>) -> (usize, usize) {
+        let queues = &self.queues[queues];
+        (queues.iter().map(|queue| queue.lines.len()).sum(), queues.iter().map(|queue| queue.bytes).sum())
+    }
+
+    /// Whether mail of so many lines and bytes can be taken, some of it of high priority or none.
+    pub fn has_mail_room(&self, lines: usize, bytes: usize, has_high: bool) -> bool {
+        let (waiting_lines, waiting_bytes) = self.waiting(MAIL);
+        let room = |all: usize| if has_high { all } else { all - all / HIGH_RESERVE };
+        waiting_lines == 0
+            || waiting_lines + lines <= room(MAIL_LINES)
+                && waiting_bytes + bytes + lines * LINE_OVERHEAD <= room(MAIL_BYTES)
     }
 
     /// Whether the parent reads mail about as fast as it comes.
     pub fn keeps_up(&self) -> bool {
-        let queue = &self.queues[MAIL];
-        queue.lines.len() <= MAIL_LINES / MAIL_LAG && queue.bytes <= MAIL_BYTES / MAIL_LAG
+        let (lines, bytes) = self.waiting(MAIL);
+        lines <= MAIL_LINES / MAIL_LAG && bytes <= MAIL_BYTES / MAIL_LAG
     }
 
     /// Queues mail, for which there is room.
-    pub fn mail(&mut self, event: Event, payload: usize, receipt: Option<Receipt>) {
-        self.push_with(MAIL, event, payload, receipt);
+    pub fn mail(&mut self, priority: Priority, event: Event, payload: usize, receipt: Option<Receipt>) {
+        self.push_with(queue_of(&MAIL, priority), event, payload, receipt);
     }
 
     /// Queues a broadcast; drops the oldest of the lowest priority when there is no room.
     pub fn broadcast(&mut self, priority: Priority, event: Event, payload: usize) {
-        let class = match priority {
-            Priority::Low => TOPIC_LOW,
-            Priority::Medium => TOPIC_MEDIUM,
-            Priority::High => TOPIC_HIGH,
-        };
-        self.push(class, event, payload);
-        let classes = TOPIC_LOW..=TOPIC_HIGH;
+        self.push(queue_of(&TOPIC, priority), event, payload);
         loop {
-            let queues = &self.queues[classes.clone()];
-            let lines: usize = queues.iter().map(|queue| queue.lines.len()).sum();
-            let bytes: usize = queues.iter().map(|queue| queue.bytes).sum();
+            let (lines, bytes) = self.waiting(TOPIC);
             if lines <= TOPIC_LINES && (bytes <= TOPIC_BYTES || lines == 1) {
                 return;
             }
-            if classes.clone().any(|class| self.queues[class].pop().is_some()) {
+            if TOPIC.into_iter().any(|class| self.queues[class].pop().is_some()) {
                 self.count_dropped(|dropped| &mut dropped.topic_message);
             }
         }
@@ -246,14 +259,40 @@ impl Outlet {
             self.at_writer(LINE_OVERHEAD, false, None);
             return Some(Event::Overflow(Overflow { dropped, total: self.total }));
         }
-        let oldest = self
-            .queues
-            .iter_mut()
-            .filter(|queue| queue.order().is_some())
-            .min_by_key(|queue| queue.order())?;
-        let line = oldest.pop()?;
+        let others = [Some(MUST), Some(NEWS), Some(LOG), self.next_message()];
+        let queued =
+            others.into_iter().flatten().filter_map(|queue| Some((self.queues[queue].order()?, queue)));
+        let (_, queue) = queued.min()?;
+        let line = self.queues[queue].pop()?;
+        let of = |priority| [queue_of(&MAIL, priority), queue_of(&TOPIC, priority)].contains(&queue);
+        if of(Priority::Medium) {
+            self.low_credit = (self.low_credit + line.bytes).min(MEDIUM_PER_LOW * WRITER_BYTES);
+        } else if of(Priority::Low) {
+            self.low_credit = self.low_credit.saturating_sub(MEDIUM_PER_LOW * line.bytes);
+        }
         self.at_writer(line.bytes, is_answer(&line.event), line.receipt);
         Some(line.event)
+    }
+
+    /// The queue of the message whose turn it is.
+    fn next_message(&self) -> Option<usize> {
+        let older = |priority| {
+            let queues = [queue_of(&MAIL, priority), queue_of(&TOPIC, priority)];
+            let first = |queue: &usize| Some((self.queues[*queue].order()?, *queue));
+            queues.iter().filter_map(first).min().map(|(_, queue)| queue)
+        };
+        let low = older(Priority::Low);
+        let low_is_due = |queue: &usize| {
+            let line = self.queues[*queue].lines.front();
+            line.is_some_and(|line| MEDIUM_PER_LOW * line.bytes <= self.low_credit)
+        };
+        older(Priority::High).or(low.filter(low_is_due)).or_else(|| older(Priority::Medium)).or(low)
+    }
+
+    /// The number of the next line, and of the oldest message of medium priority.
+    pub fn turns(&self) -> (u64, Option<u64>) {
+        let medium = [queue_of(&MAIL, Priority::Medium), queue_of(&TOPIC, Priority::Medium)];
+        (self.order + 1, medium.into_iter().filter_map(|queue| self.queues[queue].order()).min())
     }
 
     fn at_writer(&mut self, bytes: usize, is_answer: bool, receipt: Option<Receipt>) {
@@ -269,8 +308,7 @@ impl Outlet {
     /// Lines that wait: those that must be told, mail, broadcasts, news and logs.
     pub fn lines(&self) -> [usize; 5] {
         let of = |class: usize| self.queues[class].lines.len();
-        let broadcasts = of(TOPIC_LOW) + of(TOPIC_MEDIUM) + of(TOPIC_HIGH);
-        [of(MUST), of(MAIL), broadcasts, of(NEWS), of(LOG)]
+        [of(MUST), self.waiting(MAIL).0, self.waiting(TOPIC).0, of(NEWS), of(LOG)]
     }
 
     /// Lines that the writer holds.

@@ -7,7 +7,7 @@ use alloy::primitives::Address;
 use p2p_node_protocol::{ErrorCode, Id, Route};
 
 use super::Core;
-use super::delivery::inbox::TakenRow;
+use super::delivery::arrivals::TakenRow;
 use super::delivery::outbox::{Accepted, Ended, KeptMail};
 use super::delivery::stream::Draft;
 use super::effect::Effect;
@@ -83,7 +83,7 @@ impl Core {
     /// Has it kept how far the parent has the mail of a stream.
     pub(super) fn keep_taken(&mut self, row: TakenRow) {
         let number = self.keeping.number();
-        self.effects.push_back(Effect::KeepTaken { number, row });
+        self.effects.push_back(Effect::KeepTaken { number, row: Box::new(row.clone()) });
         self.keeping.waiting.push_back((number, Waiting::Taken(row)));
     }
 
@@ -97,7 +97,7 @@ impl Core {
         });
     }
 
-    pub(super) fn on_kept(&mut self, upto: u64) {
+    pub(super) fn on_kept(&mut self, upto: u64, now: Now) {
         while let Some(waiting) = self.keeping.next_upto(upto) {
             match waiting {
                 Waiting::Mail { recipient, accepted, id, route } => {
@@ -105,7 +105,7 @@ impl Core {
                         self.tell_accepted(recipient, accepted, id, route);
                     }
                 }
-                Waiting::Taken(row) => self.on_taken_kept(row),
+                Waiting::Taken(row) => self.on_taken_kept(&row, now),
             }
         }
     }
@@ -121,7 +121,7 @@ impl Core {
                         self.refuse(id, ErrorCode::DiskFull, message);
                     }
                 }
-                Waiting::Taken(row) => self.on_taken_not_kept(row, now),
+                Waiting::Taken(row) => self.on_taken_not_kept(&row, reason, now),
             }
         }
     }
@@ -134,6 +134,7 @@ impl Core {
             self.forget(&accepted);
             self.refuse(id, ErrorCode::ShuttingDown, "the node closed before the mail was kept");
         }
+        self.refuse_asked(ErrorCode::ShuttingDown, "the node closed before the `ack` was kept");
     }
 
     fn forget(&mut self, accepted: &Accepted) {

@@ -4,6 +4,7 @@
 //! what there was, carries out every [`Effect`] of [`Core::poll_effect`], and comes back at [`Core::poll_timeout`]
 //! at the latest. There is no clock, randomness, lock, thread or I/O in here.
 
+mod acks_owed;
 pub mod census;
 mod clock;
 mod closing;
@@ -14,7 +15,6 @@ pub mod discovery;
 pub mod effect;
 pub mod emit;
 pub mod envelope;
-mod gossip_mail;
 pub mod identity;
 pub mod input;
 mod keeping;
@@ -53,7 +53,7 @@ use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::{Id, Level, MAX_LINE_BYTES};
 
 use delivery::answers::HeldAnswers;
-use delivery::inbox::Inbox;
+use delivery::inbox::{Inbox, Settling};
 use delivery::outbox::Outbox;
 use delivery::pacing::Pacer;
 use delivery::topics::Topics;
@@ -72,6 +72,7 @@ pub use limits::{MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, MAX_TOPIC_BY
 use policy::recent::Recent;
 use policy::retry::Jitter;
 use policy::standing::Standings;
+use policy::urgent::Urgent;
 use presence::Presence;
 pub use reserved::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
 use reserved::{NODE_TOPICS, is_reserved};
@@ -136,7 +137,8 @@ pub struct Core {
     dirty: BTreeSet<Address>,
     inbox: Inbox,
     held_answers: HeldAnswers,
-    gossip_acks: BTreeMap<Address, gossip_mail::GossipAck>,
+    acks_owed: acks_owed::AcksOwed,
+    urgent: Urgent,
     topics: Topics,
     /// The topic whose broadcasts back up although they have subscribers.
     pause_for: Option<String>,
@@ -154,7 +156,11 @@ impl Core {
         let (ephemeral, connect, durable) = (setup.ephemeral, setup.connect, setup.durable);
         let mut outbox = Outbox::new(database);
         outbox.restore(setup.outbox.clone(), now);
-        let mut inbox = Inbox::default();
+        let mut inbox = Inbox::new(match (setup.acks_by_hand, durable) {
+            (true, _) => Settling::Taken,
+            (false, true) => Settling::Kept,
+            (false, false) => Settling::AtOnce,
+        });
         inbox.restore(setup.inbox.clone(), now.mono);
         let bootstraps = setup.bootstraps.clone();
         let mut floors = setup.floors.clone();
@@ -208,7 +214,8 @@ impl Core {
             dirty: BTreeSet::new(),
             inbox,
             held_answers: HeldAnswers::default(),
-            gossip_acks: BTreeMap::new(),
+            acks_owed: acks_owed::AcksOwed::default(),
+            urgent: Urgent::default(),
             topics: Topics::new(database),
             pause_for: None,
             pacer: Pacer::default(),
@@ -255,7 +262,7 @@ impl Core {
             Input::OutputClosed { broken } => self.on_output_closed(broken, now),
             Input::ParentEnded => self.close("parent", None, now),
             Input::Signal => self.on_signal(now),
-            Input::Written { lines } => self.on_written(lines),
+            Input::Written { lines } => self.on_written(lines, now),
 
             Input::Listening { addrs } => self.on_listening(addrs, now),
             Input::ListenDegraded { reason } => self.log(Level::Warn, "network", reason),
@@ -284,7 +291,7 @@ impl Core {
             Input::Sealed { token, outcome } => self.on_sealed(token, outcome, now),
             Input::Opened { token, outcome } => self.on_opened(token, outcome, now),
 
-            Input::Kept { upto } => self.on_kept(upto),
+            Input::Kept { upto } => self.on_kept(upto, now),
             Input::NotKept { upto, reason } => self.on_not_kept(upto, &reason, now),
             Input::StoreFailed { reason } => self.on_store_failed(reason),
             Input::StoreRecovered => self.store_failed = false,
@@ -311,7 +318,7 @@ impl Core {
             self.keep_arrivals(now);
             self.answer_held(now);
             self.send_mail_due(now);
-            self.send_gossip_acks(now);
+            self.send_acks_owed(now);
             self.send_broadcasts_due(now);
         }
         self.finish_closing(now);

@@ -35,7 +35,7 @@ impl Core {
         (ours && signed.verify(node_key)).then_some(signed.ack)
     }
 
-    fn current_node_key(&self, address: &Address, now: Now) -> Option<[u8; 32]> {
+    pub(super) fn current_node_key(&self, address: &Address, now: Now) -> Option<[u8; 32]> {
         self.book.get(address, now.unix_ms).map(|record| record.record.binding.binding.node_key)
     }
 
@@ -75,10 +75,14 @@ impl Core {
             code,
             attempts: mail.attempts,
             route: mail.went,
+            redelivered: mail.restored,
         });
     }
 
     pub(super) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>, now: Now) {
+        if self.acks_owed.answered(token) {
+            return;
+        }
         let Some(recipient) = self.outbox.recipient(token) else { return };
         self.dirty.insert(recipient);
         let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);

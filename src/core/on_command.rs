@@ -57,6 +57,7 @@ impl Core {
                 self.set_standing(id, "allow", &allow.peer_id, Some(Standing::Allowed));
             }
             Command::Unblock(unblock) => self.set_standing(id, "unblock", &unblock.peer_id, None),
+            Command::Ack(ack) => self.take(id, &ack.message_id, now),
             Command::Cancel(cancel) => self.cancel(id, &cancel.target),
             Command::Ping(_) => self.answer(id, "ping", |answer| answer.time_ms = Some(now.unix_ms)),
             Command::Shutdown(_) => self.close("shutdown", id, now),

@@ -93,6 +93,29 @@ impl Core {
         verdict
     }
 
+    /// Acknowledgements by gossip for us. Mail would be sealed.
+    fn on_gossip_acks(&mut self, frame: &Frame, batch: &Batch, now: Now) {
+        if !batch.messages.is_empty() {
+            self.stats.count("frames_unsealed");
+        }
+        self.on_acks(&self.sender(frame), frame, batch, now);
+    }
+
+    /// Mail by gossip for us: as direct mail, but nobody waits for the answer.
+    pub(super) fn on_gossip_mail(&mut self, frame: &Frame, batch: &Batch, now: Now) {
+        let sender = self.sender(frame);
+        self.on_acks(&sender, frame, batch, now);
+        if batch.messages.is_empty() {
+            return;
+        }
+        if !self.has_room_for(batch) || self.is_leaving() {
+            // Without an acknowledgement the sender keeps it and tries again.
+            return self.stats.count("mail_busy");
+        }
+        let taken = self.take_mail(&sender, batch, Route::Gossip, now);
+        self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, taken.streams, now);
+    }
+
     fn on_broadcast(&mut self, frame: &Frame, batch: &Batch, topic: &str, now: Now) {
         if !self.subscribed.contains(topic) {
             return;
@@ -103,10 +126,10 @@ impl Core {
         }
         for message in &batch.messages {
             match self.message_event(&sender, message.clone(), Some(topic), Route::Gossip, now) {
-                Ok((event, bytes)) => {
+                Ok((message, bytes)) => {
                     self.stats.count("broadcasts_received");
-                    let Event::Message(message) = &event else { continue };
-                    self.outlet.broadcast(message.priority, event, bytes);
+                    let class = self.class_of(sender.address, &message, now);
+                    self.outlet.broadcast(class, Event::Message(message), bytes);
                 }
                 Err(code) => {
                     self.stats.count("broadcasts_refused");

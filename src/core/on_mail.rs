@@ -9,18 +9,15 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_protocol::line::check_data;
-use p2p_node_protocol::{Encoding, ErrorCode, Event, Message, Route, Trust};
+use p2p_node_protocol::{Encoding, ErrorCode, Message, Route, Trust};
 use prost::Message as _;
 use serde_json::value::RawValue;
 
 use super::delivery::answers::HeldAnswer;
 use super::delivery::inbox::Offer;
 use super::effect::Network;
-use super::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_FRAME_BYTES};
-use super::envelope::{
-    self, Ack, Batch, Busy, Frame, MailResponse, Outcome, Refused, Replay, Response, Scope, Stage, StreamAck,
-    WIRE_VERSION, sign_ack,
-};
+use super::envelope::limits::{MAX_ACK_STREAMS, MAX_FRAME_BYTES};
+use super::envelope::{self, Batch, Busy, Frame, MailResponse, Outcome, Refused, Replay, Response, Scope};
 use super::input::{Now, Token};
 use super::on_record::Parked;
 use super::policy::standing::Standing;
@@ -128,7 +125,7 @@ impl Core {
         now: Now,
     ) -> Option<Response> {
         let sender = self.sender(frame);
-        if !self.has_room(batch) || self.is_leaving() {
+        if !self.has_room_for(batch) || self.is_leaving() {
             self.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
@@ -169,9 +166,10 @@ impl Core {
         matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
     }
 
-    pub(super) fn has_room(&self, batch: &Batch) -> bool {
+    pub(super) fn has_room_for(&self, batch: &Batch) -> bool {
         let bytes = batch.messages.iter().map(|message| message.data.len()).sum();
-        self.outlet.has_mail_room(batch.messages.len(), bytes)
+        let has_high = batch.messages.iter().any(|message| message.priority() == envelope::Priority::High);
+        self.has_room(batch.messages.len(), bytes, has_high)
     }
 
     /// Times, replay, signature and the binding's own claims; what is left is the binding's signature.
@@ -225,37 +223,18 @@ impl Core {
                 Offer::Duplicate => self.stats.count("mail_repeated"),
                 Offer::Refused => self.stats.count("mail_not_held"),
             }
-        }
-        self.stats.add("mail_held_dropped", self.inbox.take_dropped());
-        for message in ready {
-            let Some(stream) = stream_id(&message.stream) else { continue };
-            let seq = message.seq;
-            let taken = match sender.standing {
-                Some(Standing::Blocked) => Err(ErrorCode::PeerRejected),
-                Some(Standing::Allowed) | None => self.message_event(sender, message, None, route, now),
-            };
-            match taken {
-                Ok((event, bytes)) => {
-                    self.stats.count("mail_received");
-                    let receipt = self.hand_on(&sender.address, &stream, seq);
-                    self.outlet.mail(event, bytes, receipt);
-                }
-                Err(code) => {
-                    self.stats.count("mail_refused");
-                    self.hand_on_refused(&sender.address, &stream, seq);
-                    let outcome = Outcome { seq, code: code.as_str().to_owned() };
-                    self.inbox.refuse(&sender.address, &stream, outcome);
-                }
+            for message in ready.drain(..) {
+                self.take_in_turn(sender, stream, message, route, now);
             }
         }
+        self.stats.add("mail_held_dropped", self.inbox.take_dropped());
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream).filter(|stream| taken.streams.contains(stream))
             else {
                 continue;
             };
             taken.is_early |= message.seq >= self.inbox.next_seq(&sender.address, &stream);
-            let durable = self.keeping.is_durable();
-            if message.seq >= self.inbox.acknowledged(&sender.address, &stream, durable) {
+            if message.seq >= self.inbox.secured(&sender.address, &stream) {
                 match taken.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),
                     None => taken.gaps.push((stream, message.seq)),
@@ -263,6 +242,34 @@ impl Core {
             }
         }
         taken
+    }
+
+    /// Mail whose turn has come goes to the parent, or is refused.
+    fn take_in_turn(
+        &mut self,
+        sender: &Sender,
+        stream: [u8; 16],
+        message: envelope::Message,
+        route: Route,
+        now: Now,
+    ) {
+        let (key, seq) = ((sender.address, stream), message.seq);
+        let taken = match sender.standing {
+            Some(Standing::Blocked) => Err(ErrorCode::PeerRejected),
+            Some(Standing::Allowed) | None => self.message_event(sender, message, None, route, now),
+        };
+        match taken {
+            Ok((message, bytes)) => {
+                self.stats.count("mail_received");
+                self.hand_on(key, seq, message, bytes, now);
+            }
+            Err(code) => {
+                self.stats.count("mail_refused");
+                self.hand_on_refused(key, seq, now);
+                let outcome = Outcome { seq, code: code.as_str().to_owned() };
+                self.inbox.refuse(&sender.address, &stream, outcome);
+            }
+        }
     }
 
     /// A message as the parent reads it, and the size of its payload.
@@ -273,7 +280,7 @@ impl Core {
         topic: Option<&str>,
         route: Route,
         now: Now,
-    ) -> Result<(Event, usize), ErrorCode> {
+    ) -> Result<(Box<Message>, usize), ErrorCode> {
         let priority = message.priority().into();
         let (data, encoding) = match message.encoding() {
             envelope::Encoding::Json => {
@@ -291,7 +298,7 @@ impl Core {
             return Err(ErrorCode::MessageTooLarge);
         }
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
-        let event = Event::Message(Box::new(Message {
+        let message = Box::new(Message {
             from: sender.address_text.clone(),
             data,
             peer_id: sender.peer_text.clone(),
@@ -309,44 +316,18 @@ impl Core {
                 Some(Standing::Allowed) => Trust::Allowed,
                 Some(Standing::Blocked) | None => Trust::Unverified,
             },
-        }));
-        Ok((event, bytes))
+            redelivered: false,
+        });
+        Ok((message, bytes))
     }
 
     /// Answers frames whose missing predecessors have come, and those that have waited long enough.
     pub(super) fn answer_held(&mut self, now: Now) {
-        let (durable, keeps_up) = (self.keeping.is_durable(), self.outlet.keeps_up());
-        for held in self.held_answers.due(&self.inbox, durable, keeps_up, now.mono) {
+        let keeps_up = self.outlet.keeps_up();
+        for held in self.held_answers.due(&self.inbox, keeps_up, now.mono) {
             let ack = self.ack(&held.sender, &held.streams, now);
             self.answer_mail(held.token, Response::Ack(ack));
         }
-    }
-
-    /// Our signature under all that was settled in these streams.
-    pub(super) fn ack(&self, account: &Address, streams: &BTreeSet<[u8; 16]>, now: Now) -> Bytes {
-        let mut room = MAX_ACK_OUTCOMES;
-        let mut outcomes_of = |stream: &[u8; 16]| {
-            let outcomes: Vec<Outcome> = self.inbox.refusals(account, stream).take(room).cloned().collect();
-            room -= outcomes.len();
-            outcomes
-        };
-        let ack = Ack {
-            version: WIRE_VERSION,
-            network: self.me.network.clone(),
-            account: Bytes::copy_from_slice(account.as_slice()),
-            streams: streams
-                .iter()
-                .map(|stream| StreamAck {
-                    stream: Bytes::copy_from_slice(stream),
-                    cumulative: self.inbox.acknowledged(account, stream, self.keeping.is_durable()),
-                    bitmap: Bytes::new(),
-                    outcomes: outcomes_of(stream),
-                })
-                .collect(),
-            stage: Stage::Stored.into(),
-            created_at_ms: now.unix_ms,
-        };
-        sign_ack(&ack, &self.me.node_key)
     }
 }
 

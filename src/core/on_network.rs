@@ -56,7 +56,7 @@ impl Core {
             network: self.me.network.clone(),
             protocol: PROTOCOL_VERSION,
             version: self.me.version.clone(),
-            features: FEATURES.map(str::to_owned).to_vec(),
+            features: self.features(),
             limits: Limits {
                 max_line_bytes: self.max_line,
                 max_inflight: MAX_INFLIGHT,
@@ -68,6 +68,11 @@ impl Core {
         };
         self.outlet.tell(Event::Ready(Box::new(ready)));
         self.answer(id, "connect", |_| {});
+    }
+
+    fn features(&self) -> Vec<String> {
+        let ack = self.acks_by_hand().then_some("ack");
+        ack.into_iter().chain(FEATURES).map(str::to_owned).collect()
     }
 
     pub(super) fn on_listen_failed(&mut self, reason: String, now: Now) {

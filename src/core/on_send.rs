@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use p2p_node_protocol::{Encoding, ErrorCode, Id, Route, Send};
 
+use super::delivery::kinds::priority_of;
 use super::delivery::stream::Draft;
 use super::envelope::{self, limits};
 use super::input::Now;
@@ -27,13 +28,14 @@ impl Core {
         if let Err(message) = check_lengths(&send) {
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         }
+        let kind = send.kind.unwrap_or_default();
         let draft = Draft {
             data,
             encoding,
-            priority: send.priority.unwrap_or_default(),
+            priority: send.priority.unwrap_or_else(|| priority_of(&kind)),
             sent_at_ms: now.unix_ms,
             expires: now.mono + send.ttl_ms.map_or(self.default_ttl(), Duration::from_millis),
-            kind: send.kind.unwrap_or_default(),
+            kind,
             reply_to: send.reply_to.unwrap_or_default(),
             conversation: send.conversation_id.unwrap_or_default(),
             route: send.route.unwrap_or_default(),

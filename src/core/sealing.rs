@@ -227,6 +227,8 @@ impl Core {
                 self.effects.push_back(Effect::Crypto(Task::Open(Box::new(task))));
                 Unsealing::Waits
             }
+            // Acknowledgements name streams and numbers alone.
+            Some(Payload::Plain(batch)) if batch.messages.is_empty() => Unsealing::Done(batch.clone()),
             Some(Payload::Plain(_)) | None => {
                 let reason = "mail has to be sealed";
                 Unsealing::Answer(self.refuse_mail("frames_unsealed", "UNSEALED", &reason))

@@ -36,6 +36,8 @@ impl Core {
             destination.dialing_until = None;
             destination.undialable = false;
             destination.backoff.reset();
+            // It may be another process.
+            destination.remind();
             self.dirty.insert(*recipient);
         }
         // What went by gossip for want of something better, and was not acknowledged, need not wait for that.
@@ -245,6 +247,7 @@ impl Core {
             code: Some(code),
             attempts: 0,
             route: Some(Route::Gossip),
+            redelivered: false,
         });
     }
 

@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Role;
 use zeroize::Zeroizing;
 
-use super::delivery::inbox::TakenRow;
+use super::delivery::arrivals::TakenRow;
 use super::delivery::outbox::KeptMail;
 use super::directory::floors::FloorRow;
 use super::identity::{AgentKey, NodeKey, SignedBinding};
@@ -57,6 +57,8 @@ pub struct Setup {
     pub seed: u64,
     /// Whether there is a store, so that mail is accepted when that has it.
     pub durable: bool,
+    /// Whether mail counts as delivered when the parent says so, by `ack`.
+    pub acks_by_hand: bool,
     /// Accepted mail that an earlier process left in the store, in the order of streams and numbers.
     pub outbox: Vec<KeptMail>,
     /// How far an earlier process had handed on mail, as it is in the store.

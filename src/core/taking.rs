@@ -1,32 +1,58 @@
-//! Mail that the parent has: with a store it is acknowledged when the disk knows of it, so that no crash makes a promise void.
+//! Mail on its way to the parent. Without a store it is settled at once; with one, when the disk knows that the parent has it, so that
+//! no crash makes a promise void; with `--ack manual`, when the parent says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy::primitives::Address;
-use bytes::Bytes;
+use p2p_node_protocol::{ErrorCode, Event, Id, Message, Priority, Trust};
 
 use super::Core;
-use super::delivery::inbox::TakenRow;
+use super::acks_owed::MAX_ACKS_OWED;
+use super::delivery::arrivals::{Handing, TakenRow};
+use super::delivery::inbox::{Key, Settling};
+use super::delivery::stream::StreamId;
 use super::effect::Effect;
 use super::emit::Receipt;
-use super::gossip_mail::MAX_GOSSIP_ACKS;
 use super::input::Now;
+
+/// Mails that may wait for the parent to acknowledge them. Ours: as many as may wait for it to read.
+pub(super) const MAX_UNTAKEN: usize = super::emit::MAIL_LINES;
 
 /// What the disk could not take is tried again so much later. Ours: soon enough for a sender that waits for an answer.
 const RETRY: Duration = Duration::from_secs(1);
 
-type Key = (Address, [u8; 16]);
+/// A mail that is told when the disk knows that it may have been, so that the next process can say so.
+#[derive(Debug)]
+struct Untold {
+    seq: u64,
+    message: Box<Message>,
+    bytes: usize,
+}
+
+/// An `ack` that is answered when the disk knows of it.
+#[derive(Debug)]
+struct Asked {
+    key: Key,
+    seq: u64,
+    id: Id,
+}
 
 /// How far the parent is, beyond what the disk knows. Of each stream one row at most is on its way.
 #[derive(Debug, Default)]
 pub(super) struct Taking {
     in_flight: BTreeSet<Key>,
-    /// What comes next of those in flight, or is to be tried again.
-    later: BTreeMap<Key, u64>,
+    /// Streams of which the disk has something to learn.
+    later: BTreeSet<Key>,
     retry_at: Option<Duration>,
     /// Streams that came by gossip, and to whom their acknowledgements go.
-    by_gossip: BTreeMap<Key, Bytes>,
+    by_gossip: BTreeMap<Key, [u8; 32]>,
+    /// Mail that the parent has to acknowledge, and by whom it is.
+    untaken: BTreeMap<(StreamId, u64), Key>,
+    untold: BTreeMap<Key, VecDeque<Untold>>,
+    untold_mails: usize,
+    untold_bytes: usize,
+    asked: Vec<Asked>,
 }
 
 impl Taking {
@@ -37,97 +63,251 @@ impl Taking {
     pub(super) fn len(&self) -> usize {
         self.in_flight.len() + self.later.len()
     }
+
+    /// Mails that wait for the parent to acknowledge them.
+    pub(super) fn untaken(&self) -> usize {
+        self.untaken.len()
+    }
+
+    /// Mails that wait for the disk before they are told, and their bytes.
+    pub(super) fn untold(&self) -> (usize, usize) {
+        (self.untold_mails, self.untold_bytes)
+    }
+
+    /// Takes out what may be told of a stream now.
+    fn tellable(&mut self, key: &Key, below: u64) -> Vec<Untold> {
+        let Some(waiting) = self.untold.get_mut(key) else { return Vec::new() };
+        let told: Vec<Untold> = waiting.drain(..waiting.partition_point(|mail| mail.seq < below)).collect();
+        if waiting.is_empty() {
+            self.untold.remove(key);
+        }
+        self.untold_mails -= told.len();
+        self.untold_bytes -= told.iter().map(|mail| mail.bytes).sum::<usize>();
+        told
+    }
+
+    /// Nothing more is known of a stream.
+    fn forget(&mut self, key: &Key) {
+        self.later.remove(key);
+        self.tellable(key, u64::MAX);
+        let of_stream = (key.1, 0)..=(key.1, u64::MAX);
+        self.untaken.extract_if(of_stream, |_, whose| whose == key).for_each(drop);
+    }
 }
 
 impl Core {
-    /// Mail goes to the parent; how to know when it has it, if somebody has to.
-    pub(super) fn hand_on(&mut self, sender: &Address, stream: &[u8; 16], seq: u64) -> Option<Receipt> {
-        self.keeping.is_durable().then(|| {
-            self.inbox.hand_on(sender, stream, seq, false);
-            Receipt { sender: *sender, stream: *stream, seq }
-        })
+    pub(super) fn acks_by_hand(&self) -> bool {
+        self.inbox.settling() == Settling::Taken
     }
 
-    /// Mail is refused, which is known as soon as all before it is.
-    pub(super) fn hand_on_refused(&mut self, sender: &Address, stream: &[u8; 16], seq: u64) {
-        if self.keeping.is_durable() {
-            self.inbox.hand_on(sender, stream, seq, true);
-            self.note_arrival((*sender, *stream), None);
+    /// Whether so much mail more can be taken, some of it of high priority or none.
+    pub(super) fn has_room(&self, mails: usize, bytes: usize, has_high: bool) -> bool {
+        let (untold, untold_bytes) = self.taking.untold();
+        self.outlet.has_mail_room(mails + untold, bytes + untold_bytes, has_high)
+            && self.taking.untaken() + mails <= MAX_UNTAKEN
+    }
+
+    /// The priority with which a message goes to the parent: too much haste is not believed, but of whom the parent trusts.
+    pub(super) fn class_of(&mut self, author: Address, message: &Message, now: Now) -> Priority {
+        if message.priority != Priority::High || message.trust == Trust::Allowed {
+            return message.priority;
+        }
+        let (line, oldest) = self.outlet.turns();
+        if self.urgent.admit(author, line, oldest, now.mono) {
+            return Priority::High;
+        }
+        self.stats.count("messages_too_urgent");
+        Priority::Medium
+    }
+
+    fn tell_mail(
+        &mut self,
+        author: Address,
+        message: Box<Message>,
+        bytes: usize,
+        receipt: Option<Receipt>,
+        now: Now,
+    ) {
+        let class = self.class_of(author, &message, now);
+        self.outlet.mail(class, Event::Message(message), bytes, receipt);
+    }
+
+    /// Mail goes to the parent.
+    pub(super) fn hand_on(&mut self, key: Key, seq: u64, mut message: Box<Message>, bytes: usize, now: Now) {
+        let settling = self.inbox.settling();
+        let (sender, stream) = key;
+        if settling == Settling::AtOnce {
+            return self.tell_mail(sender, message, bytes, None, now);
+        }
+        let Handing::Told { again } = self.inbox.hand_on(key, seq) else {
+            return self.note_arrival(key, now);
+        };
+        message.redelivered = again;
+        if settling == Settling::Kept {
+            return self.tell_mail(sender, message, bytes, Some(Receipt { sender, stream, seq }), now);
+        }
+        // Whoever takes the name of another's stream cannot take the mail away as well.
+        self.taking.untaken.entry((stream, seq)).or_insert(key);
+        if !self.keeping.is_durable() {
+            return self.tell_mail(sender, message, bytes, None, now);
+        }
+        self.taking.untold_mails += 1;
+        self.taking.untold_bytes += bytes;
+        self.taking.untold.entry(key).or_default().push_back(Untold { seq, message, bytes });
+        self.taking.later.insert(key);
+    }
+
+    /// Mail is refused, which is settled as soon as all before it is.
+    pub(super) fn hand_on_refused(&mut self, key: Key, seq: u64, now: Now) {
+        if self.inbox.settling() != Settling::AtOnce {
+            self.inbox.hand_on(key, seq);
+            self.inbox.arrive(key, seq);
+            self.note_arrival(key, now);
         }
     }
 
-    pub(super) fn on_written(&mut self, lines: usize) {
+    pub(super) fn on_written(&mut self, lines: usize, now: Now) {
         for Receipt { sender, stream, seq } in self.outlet.written(lines) {
-            self.note_arrival((sender, stream), Some(seq));
+            if self.inbox.arrive((sender, stream), seq) {
+                self.note_arrival((sender, stream), now);
+            }
         }
     }
 
-    fn note_arrival(&mut self, key: Key, seq: Option<u64>) {
-        if let Some(next) = self.inbox.arrived(&key.0, &key.1, seq) {
-            self.taking.later.insert(key, next);
+    /// `ack`: the parent has done with a mail.
+    pub(super) fn take(&mut self, id: Option<Id>, message_id: &str, now: Now) {
+        if !self.acks_by_hand() {
+            let message = "the node acknowledges mail by itself; start it with `--ack manual` to do it";
+            return self.refuse(id, ErrorCode::InvalidArgument, message);
+        }
+        let Some(name) = parse_message_id(message_id) else {
+            let message = "`messageId` must be the `messageId` of a message";
+            return self.refuse(id, ErrorCode::InvalidArgument, message);
+        };
+        let Some(key) = self.taking.untaken.remove(&name) else {
+            let message =
+                "no mail of this name waits for an `ack`: it has had one, or its sender has given it up";
+            return self.refuse(id, ErrorCode::MessageNotFound, message);
+        };
+        self.stats.count("mail_taken");
+        self.inbox.arrive(key, name.1);
+        self.note_arrival(key, now);
+        if !self.keeping.is_durable() {
+            return self.answer(id, "ack", |_| {});
+        }
+        if let Some(id) = id {
+            // Until it is answered its id is taken, and counts.
+            self.pending_ids.insert(id.clone());
+            self.taking.asked.push(Asked { key, seq: name.1, id });
+        }
+    }
+
+    /// The parent has more of a stream than before.
+    fn note_arrival(&mut self, key: Key, now: Now) {
+        if self.keeping.is_durable() {
+            self.taking.later.insert(key);
+        } else if let Some(row) = self.inbox.row(key) {
+            self.settle_taken(&row, now);
+        }
+    }
+
+    /// What the parent has may be acknowledged; if it took its time for that, of our own accord.
+    fn settle_taken(&mut self, row: &TakenRow, now: Now) {
+        if self.inbox.settle(row) && self.acks_by_hand() {
+            self.owe_ack(&row.sender, None, BTreeSet::from([row.stream]), now);
         }
     }
 
     /// Has the store told of what the parent has got; forgets what the inbox has forgotten.
     pub(super) fn keep_arrivals(&mut self, now: Now) {
-        if !self.keeping.is_durable() {
-            self.inbox.take_forgotten();
-            return;
+        for (key, seq) in self.inbox.take_void() {
+            let name = (key.1, seq);
+            self.taking.untaken.extract_if(name..=name, |_, whose| *whose == key).for_each(drop);
+            self.note_arrival(key, now);
         }
-        for (sender, stream) in self.inbox.take_forgotten() {
-            self.taking.later.remove(&(sender, stream));
-            self.effects.push_back(Effect::ForgetTaken { sender, stream });
+        for key in self.inbox.take_forgotten() {
+            self.taking.forget(&key);
+            if self.keeping.is_durable() {
+                let (sender, stream) = key;
+                self.effects.push_back(Effect::ForgetTaken { sender, stream });
+            }
         }
         if self.taking.retry_at.is_some_and(|at| at > now.mono) {
             return;
         }
         self.taking.retry_at = None;
         let in_flight = &self.taking.in_flight;
-        let ready: Vec<(Key, u64)> =
-            self.taking.later.extract_if(.., |key, _| !in_flight.contains(key)).collect();
-        for ((sender, stream), next) in ready {
-            self.taking.in_flight.insert((sender, stream));
-            self.keep_taken(TakenRow { sender, stream, next });
+        let ready: Vec<Key> = self.taking.later.extract_if(.., |key| !in_flight.contains(key)).collect();
+        for key in ready {
+            let Some(row) = self.inbox.row(key) else { continue };
+            self.taking.in_flight.insert(key);
+            self.keep_taken(row);
         }
     }
 
-    pub(super) fn on_taken_kept(&mut self, row: TakenRow) {
-        let TakenRow { sender, stream, next } = row;
-        self.taking.in_flight.remove(&(sender, stream));
-        self.inbox.settle(&sender, &stream, next);
-        if let Some(node_key) = self.taking.by_gossip.remove(&(sender, stream)) {
-            self.acknowledge_by_gossip(&sender, node_key, BTreeSet::from([stream]));
+    pub(super) fn on_taken_kept(&mut self, row: &TakenRow, now: Now) {
+        let key = (row.sender, row.stream);
+        self.taking.in_flight.remove(&key);
+        self.settle_taken(row, now);
+        for Untold { message, bytes, .. } in self.taking.tellable(&key, row.told) {
+            self.tell_mail(key.0, message, bytes, None, now);
+        }
+        let kept = |asked: &Asked| {
+            asked.key == key && (asked.seq < row.next || row.beyond.binary_search(&asked.seq).is_ok())
+        };
+        for Asked { id, .. } in self.taking.asked.extract_if(.., |asked| kept(asked)).collect::<Vec<_>>() {
+            self.answer(Some(id), "ack", |_| {});
+        }
+        if let Some(node_key) = self.taking.by_gossip.remove(&key) {
+            self.owe_ack(&key.0, Some(node_key), BTreeSet::from([key.1]), now);
         }
     }
 
-    pub(super) fn on_taken_not_kept(&mut self, row: TakenRow, now: Now) {
-        let TakenRow { sender, stream, next } = row;
-        self.taking.in_flight.remove(&(sender, stream));
-        self.taking.later.entry((sender, stream)).or_insert(next);
+    pub(super) fn on_taken_not_kept(&mut self, row: &TakenRow, reason: &str, now: Now) {
+        let key = (row.sender, row.stream);
+        self.taking.in_flight.remove(&key);
+        self.taking.later.insert(key);
         self.taking.retry_at = Some(now.mono + RETRY);
         self.stats.count("arrivals_not_kept");
+        let message = format!(
+            "the `ack` counts as long as this process lives, for it cannot be kept at present: {reason}"
+        );
+        self.refuse_asked(ErrorCode::DiskFull, &message);
+    }
+
+    /// Nobody will hear any more whether the disk knows of these.
+    pub(super) fn refuse_asked(&mut self, code: ErrorCode, message: &str) {
+        for Asked { id, .. } in std::mem::take(&mut self.taking.asked) {
+            self.refuse(Some(id), code, message);
+        }
     }
 
     /// Mail has come by gossip: what the disk does not know of is acknowledged when it does.
-    pub(super) fn acknowledge_when_kept(
+    pub(super) fn acknowledge_gossip(
         &mut self,
-        sender: &Address,
-        node_key: Bytes,
-        streams: BTreeSet<[u8; 16]>,
+        sender: Address,
+        node_key: [u8; 32],
+        streams: BTreeSet<StreamId>,
+        now: Now,
     ) {
-        if !self.keeping.is_durable() {
-            return self.acknowledge_by_gossip(sender, node_key, streams);
-        }
         let mut known = BTreeSet::new();
         for stream in streams {
-            if self.inbox.acknowledged(sender, &stream, true) >= self.inbox.next_seq(sender, &stream) {
+            if self.inbox.secured(&sender, &stream) >= self.inbox.next_seq(&sender, &stream) {
                 known.insert(stream);
-            } else if self.taking.by_gossip.len() < MAX_GOSSIP_ACKS {
-                self.taking.by_gossip.insert((*sender, stream), node_key.clone());
+            } else if self.taking.by_gossip.len() < MAX_ACKS_OWED {
+                self.taking.by_gossip.insert((sender, stream), node_key);
             }
         }
         if !known.is_empty() {
-            self.acknowledge_by_gossip(sender, node_key, known);
+            self.owe_ack(&sender, Some(node_key), known, now);
         }
     }
+}
+
+/// The stream and the number in a message id.
+fn parse_message_id(text: &str) -> Option<(StreamId, u64)> {
+    let (stream, seq) = text.split_once('-')?;
+    let mut name = [0; 16];
+    hex::decode_to_slice(stream, &mut name).ok()?;
+    Some((name, seq.parse().ok()?))
 }

@@ -104,6 +104,7 @@ impl Core {
             code: Some(code),
             attempts: mail.attempts,
             route: mail.went,
+            redelivered: mail.restored,
         });
     }
 

@@ -19,7 +19,7 @@ use alloy::primitives::Address;
 use p2p_node_protocol::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::delivery::inbox::TakenRow;
+use crate::core::delivery::arrivals::TakenRow;
 use crate::core::delivery::outbox::KeptMail;
 use crate::core::delivery::stream::StreamId;
 use crate::core::directory::floors::FloorRow;
@@ -83,7 +83,7 @@ struct Waiting {
     standings: BTreeMap<Subject, Option<Standing>>,
     /// Mail to be kept, arrivals, and the number of the last of both, for which somebody waits.
     kept: Vec<KeptMail>,
-    taken: BTreeMap<(Address, StreamId), Option<u64>>,
+    taken: BTreeMap<(Address, StreamId), Option<TakenRow>>,
     last_kept: u64,
     is_awaited: bool,
     forgotten: Vec<(StreamId, u64)>,
@@ -123,7 +123,7 @@ impl Waiting {
         for (subject, standing) in changes.standings {
             self.standings.entry(subject).or_insert(standing);
         }
-        for (stream, _) in changes.taken.into_iter().filter(|(_, next)| next.is_none()) {
+        for (stream, _) in changes.taken.into_iter().filter(|(_, row)| row.is_none()) {
             self.taken.entry(stream).or_insert(None);
         }
     }
@@ -256,7 +256,7 @@ impl Store {
     /// Has an arrival brought to the disk; told of like mail.
     pub fn keep_taken(&self, number: u64, row: TakenRow) {
         let mut waiting = self.shared.lock();
-        waiting.taken.insert((row.sender, row.stream), Some(row.next));
+        waiting.taken.insert((row.sender, row.stream), Some(row));
         waiting.last_kept = number;
         waiting.is_awaited = true;
         drop(waiting);

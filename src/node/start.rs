@@ -4,7 +4,7 @@ use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::ErrorCode;
 
 use super::identity::Identity;
-use crate::config::{Config, OnEof};
+use crate::config::{Ack, Config, OnEof};
 use crate::core::Setup;
 use crate::core::discovery::bootstrap::parse_bootstrap;
 use crate::core::effect::ExitCode;
@@ -126,6 +126,7 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         kem_seed: keystore::random_secret()?,
         seed: word(24),
         durable: store.is_some(),
+        acks_by_hand: config.ack == Ack::Manual,
         outbox: contents.mails,
         inbox: contents.taken,
         floors: contents.floors,

@@ -79,15 +79,8 @@ fn the_next_process_sends_what_was_accepted_in_order_and_numbers_go_on() {
     }
     mesh.settle();
     mesh.pass(Duration::from_secs(1));
-    let accepted: Vec<_> = mesh.nodes[2].mails.values().cloned().collect();
-    assert_eq!(accepted.len(), 20);
-    mesh.kill(2);
-
-    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| {
-        setup.durable = true;
-        setup.outbox = accepted.clone();
-    });
-    mesh.nodes[again].mails = accepted.into_iter().map(|mail| ((mail.stream, mail.seq), mail)).collect();
+    assert_eq!(mesh.nodes[2].mails.len(), 20);
+    let again = mesh.restart(2, 3, &[], |_| {});
     mesh.send(again, 1, 101, r#","priority":"high""#);
     mesh.connect(again, 0);
     mesh.connect(1, again);
@@ -99,6 +92,8 @@ fn the_next_process_sends_what_was_accepted_in_order_and_numbers_go_on() {
     assert_eq!((of(0), of(1)), ((0..20).step_by(3).collect(), (1..20).step_by(3).collect()));
     assert_eq!(of(2), [2, 5, 8, 11, 14, 17, 101], "what is new comes behind what was there");
     assert_eq!(states(&mesh, again), ["delivered"; 21]);
+    let marked = mesh.lines(again, "delivery").into_iter().filter(|line| line["redelivered"] == true);
+    assert_eq!(marked.count(), 20, "those of the earlier process");
     assert!(mesh.nodes[again].mails.is_empty());
 }
 
@@ -150,14 +145,9 @@ fn mail_outlives_a_shutdown_and_what_has_expired_meanwhile_is_told() {
     mesh.pass(Duration::from_secs(10));
     assert_eq!(mesh.nodes[2].exit.map(|code| code as i32), Some(0), "nothing is lost");
     assert_eq!(states(&mesh, 2), [""; 0]);
-    let kept: Vec<_> = mesh.nodes[2].mails.values().cloned().collect();
     mesh.kill(2);
     mesh.pass(Duration::from_secs(60));
-    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| {
-        setup.durable = true;
-        setup.outbox = kept;
-    });
-    mesh.connect(again, 0);
+    let again = mesh.restart(2, 3, &[0], |_| {});
     mesh.connect(1, again);
     mesh.pass(Duration::from_secs(60));
     assert_eq!(mesh.received(1), [1]);
@@ -211,18 +201,12 @@ fn the_next_process_goes_on_where_the_parent_was() {
     mesh.send(1, mailbox, 2, "");
     mesh.settle();
     assert_eq!(mesh.received(mailbox), [1, 2]);
-    let taken: Vec<_> = mesh.nodes[mailbox].taken.values().copied().collect();
-    assert_eq!(taken.len(), 1);
+    assert_eq!(mesh.nodes[mailbox].taken.len(), 1);
     mesh.kill(mailbox);
     mesh.fail_open_requests(1);
     mesh.unwritten.clear();
     mesh.disk_writes = true;
-    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| {
-        setup.durable = true;
-        setup.inbox = taken;
-    });
-    mesh.connect(again, 0);
-    mesh.connect(1, again);
+    let again = mesh.restart(mailbox, 3, &[0, 1], |_| {});
     mesh.send(1, again, 3, "");
     mesh.pass(Duration::from_secs(20));
     assert_eq!(
@@ -268,16 +252,10 @@ fn what_the_disk_knows_is_not_told_again_though_its_sender_never_heard() {
     mesh.send(1, mailbox, 1, "");
     mesh.settle();
     assert_eq!((mesh.received(mailbox), states(&mesh, 1).len()), (vec![1], 0));
-    let taken: Vec<_> = mesh.nodes[mailbox].taken.values().copied().collect();
     mesh.kill(mailbox);
     mesh.fate = Box::new(|_, _| Fate::Deliver);
     mesh.fail_open_requests(1);
-    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| {
-        setup.durable = true;
-        setup.inbox = taken;
-    });
-    mesh.connect(again, 0);
-    mesh.connect(1, again);
+    let again = mesh.restart(mailbox, 3, &[0, 1], |_| {});
     mesh.send(1, again, 2, "");
     mesh.pass(Duration::from_secs(20));
     assert_eq!((mesh.received(again), states(&mesh, 1)), (vec![2], vec!["delivered"; 2]));

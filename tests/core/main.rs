@@ -1,6 +1,7 @@
 //! What cores do with and to each other, in virtual time.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests fail by panicking")]
 
+mod acks;
 mod backpressure;
 mod cancel;
 mod clocks;
@@ -11,6 +12,7 @@ mod floors;
 mod mail;
 mod mesh;
 mod presence;
+mod priorities;
 mod sealing;
 mod standing;
 mod trust;

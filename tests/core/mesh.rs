@@ -9,7 +9,7 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node::core::delivery::inbox::TakenRow;
+use p2p_node::core::delivery::arrivals::TakenRow;
 use p2p_node::core::delivery::outbox::KeptMail;
 use p2p_node::core::directory::floors::FloorRow;
 use p2p_node::core::effect::{Effect, ExitCode, Verdict};
@@ -172,6 +172,7 @@ impl Mesh {
             kem_seed: [number; 32].into(),
             seed: u64::from(number),
             durable: false,
+            acks_by_hand: false,
             outbox: Vec::new(),
             inbox: Vec::new(),
             floors: Vec::new(),

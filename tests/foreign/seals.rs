@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::js::{directory, installed, run};
 
-/// What `core::seal` made of a fixed key and fixed randomness; its own tests hold it to that.
+/// What `core::seal` makes of a fixed key and fixed randomness; `tests/wire` holds it to that.
 const VECTOR: &str = include_str!("../../fixtures/seal/vector.json");
 
 #[test]

@@ -8,8 +8,7 @@ use bytes::Bytes;
 use p2p_node::core::directory::record::{Kem, RECORD_DOMAIN, Record, kad_key};
 use p2p_node::core::envelope::frame::FRAME_DOMAIN;
 use p2p_node::core::envelope::{
-    Ack, Batch, FrameBody, Message, Payload, Scope, Sealed, Stage, StreamAck, WIRE_VERSION, sign_ack,
-    sign_frame,
+    Ack, Batch, FrameBody, Message, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack, sign_frame,
 };
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
@@ -179,15 +178,15 @@ impl Forger {
         let streams = vec![StreamAck {
             stream: stream.clone(),
             cumulative: u64::MAX,
-            bitmap: Bytes::new(),
+            beyond: Vec::new(),
             outcomes: Vec::new(),
+            held: u64::MAX,
         }];
         let ack = Ack {
             version: WIRE_VERSION,
             network: "dev".to_owned(),
             account: Bytes::copy_from_slice(sender.agent.address().as_slice()),
             streams,
-            stage: Stage::Stored.into(),
             created_at_ms: now_ms(),
         };
         sign_ack(&ack, &self.node)

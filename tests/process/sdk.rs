@@ -79,6 +79,24 @@ async fn two_agents_talk_through_the_sdk() {
     assert!(alice.shutdown(Grace::default()).await.unwrap().success());
 }
 
+#[tokio::test]
+async fn mail_that_had_no_ack_comes_again_and_is_delivered_when_it_has() {
+    let home = TempDir::new().unwrap();
+    let taker = node(&home).manual_ack().data_dir(home.path().join("alice"));
+    let (alice, mut to_alice) = taker.open().await.unwrap();
+    let (bob, _to_bob) = node(&home).bootstrap_peer(first_addr(&alice)).open().await.unwrap();
+    let mail = bob.send(alice.address(), "work").await.unwrap();
+    let first = message(&mut to_alice).await;
+    assert!(!first.redelivered);
+    let pid = Pid::from_raw(alice.process_id().unwrap().cast_signed()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    let again = message(&mut to_alice).await;
+    assert_eq!((&again.message_id, again.redelivered), (&first.message_id, true));
+    alice.ack(&again).await.unwrap();
+    assert_eq!(mail.delivered().await.unwrap().state, DeliveryState::Delivered);
+    assert_eq!(alice.ack(&again).await.unwrap_err().code(), "MESSAGE_NOT_FOUND");
+}
+
 fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use alloy::primitives::Address;
-use p2p_node::core::delivery::inbox::TakenRow;
+use p2p_node::core::delivery::arrivals::TakenRow;
 use p2p_node::core::delivery::outbox::KeptMail;
 use p2p_node::core::delivery::stream::StreamId;
 use p2p_node::core::input::Input;
@@ -20,7 +20,7 @@ const FULL: u32 = 5;
 #[derive(Debug)]
 enum Change {
     Keep(u64, Box<KeptMail>),
-    Take(u64, TakenRow),
+    Take(u64, Box<TakenRow>),
     ForgetTaken(Address, StreamId),
     Forget(StreamId, u64),
 }
@@ -39,7 +39,7 @@ impl Change {
 #[derive(Debug, Default)]
 pub struct Disk {
     rows: BTreeMap<(StreamId, u64), KeptMail>,
-    taken: BTreeMap<(Address, StreamId), u64>,
+    taken: BTreeMap<(Address, StreamId), TakenRow>,
     pending: VecDeque<Change>,
 }
 
@@ -47,7 +47,7 @@ impl Disk {
     fn apply(&mut self, change: Change) {
         match change {
             Change::Keep(_, mail) => drop(self.rows.insert((mail.stream, mail.seq), *mail)),
-            Change::Take(_, row) => drop(self.taken.insert((row.sender, row.stream), row.next)),
+            Change::Take(_, row) => drop(self.taken.insert((row.sender, row.stream), *row)),
             Change::ForgetTaken(sender, stream) => drop(self.taken.remove(&(sender, stream))),
             Change::Forget(stream, seq) => drop(self.rows.remove(&(stream, seq))),
         }
@@ -87,10 +87,7 @@ impl Disk {
     }
 
     pub fn taken(&self) -> Vec<TakenRow> {
-        self.taken
-            .iter()
-            .map(|((sender, stream), next)| TakenRow { sender: *sender, stream: *stream, next: *next })
-            .collect()
+        self.taken.values().cloned().collect()
     }
 
     pub fn has(&self, message_id: &str) -> bool {
@@ -118,7 +115,7 @@ impl World {
         self.write(node, number);
     }
 
-    pub fn keep_taken(&mut self, node: usize, number: u64, row: TakenRow) {
+    pub fn keep_taken(&mut self, node: usize, number: u64, row: Box<TakenRow>) {
         self.nodes[node].disk.pending.push_back(Change::Take(number, row));
         self.write(node, number);
     }

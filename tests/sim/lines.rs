@@ -30,6 +30,9 @@ impl World {
             Event::Message(message) => self.message(node, &message),
             Event::Result(answer) => {
                 self.terminal(node, &answer.id);
+                if let (Id::Number(serial), "ack") = (&answer.id, answer.command.as_str()) {
+                    self.ack_answered(node, *serial as u64);
+                }
                 if let (Id::Number(serial), Some(message_id)) = (&answer.id, answer.message_id)
                     && answer.delivery.is_some()
                 {
@@ -99,6 +102,9 @@ impl World {
             return self.breaks("mail keeps its order in its priority", node, what());
         }
         self.report.received += 1;
+        if self.nodes[node].by_hand {
+            self.told_by_hand(node, name, message);
+        }
         let sender = &self.nodes[from].parent;
         if sender.life == life
             && let Some(mail) = sender.mails.get(&serial)
@@ -140,6 +146,7 @@ impl World {
         match state {
             DeliveryState::Delivered => {
                 self.report.delivered += 1;
+                self.delivered_by_hand(node, *to, *name);
                 let recipient = &mut self.nodes[*to].parent;
                 if recipient.ever.contains(name) {
                     return;

@@ -9,6 +9,7 @@
     reason = "tests fail by panicking, and say how long they took"
 )]
 
+mod acks;
 mod carry;
 mod deeds;
 mod disk;

@@ -73,6 +73,8 @@ pub struct Node {
     pub calls: u32,
     /// Whether it has a store for mail.
     pub durable: bool,
+    /// Whether its parent acknowledges mail.
+    pub by_hand: bool,
     pub disk: Disk,
     /// Its disk: the floors that it had remembered.
     pub floors: BTreeMap<Address, FloorRow>,
@@ -113,6 +115,7 @@ impl Node {
             wake: None,
             calls: 0,
             durable: number % 2 == 1,
+            by_hand: number % 3 == 2,
             disk: Disk::default(),
             floors: BTreeMap::new(),
             binding: agent.bind(binding).unwrap(),
@@ -145,6 +148,8 @@ impl Node {
         if !keeping {
             self.floors.clear();
             self.disk.clear();
+            self.parent.taken.clear();
+            self.parent.told.clear();
         }
         self.life += 1;
         self.started = now;
@@ -168,6 +173,7 @@ impl Node {
             scope: AddressScope::Loopback,
             boot: word(16),
             durable: self.durable,
+            acks_by_hand: self.by_hand,
             outbox: self.disk.mails(),
             inbox: self.disk.taken(),
             floors: self.floors.values().cloned().collect(),

@@ -54,6 +54,12 @@ pub struct Parent {
     pub owed: BTreeSet<Name>,
     /// A life ended before all that was told was read.
     pub cut_short: bool,
+    /// Mail for which it said `ack`, in whatever life.
+    pub acked: HashSet<Name>,
+    /// … of which the disk knows, and mail of which the disk knows that it was told.
+    pub taken: HashSet<Name>,
+    pub told: HashSet<Name>,
+    pub asked_acks: BTreeMap<u64, Name>,
 }
 
 impl Default for Parent {
@@ -75,14 +81,19 @@ impl Default for Parent {
             latest: BTreeMap::new(),
             owed: BTreeSet::new(),
             cut_short: false,
+            acked: HashSet::new(),
+            taken: HashSet::new(),
+            told: HashSet::new(),
+            asked_acks: BTreeMap::new(),
         }
     }
 }
 
 impl Parent {
     pub fn born(&mut self, life: u32) {
-        let (ever, reads, cut_short) = (std::mem::take(&mut self.ever), self.reads, self.cut_short);
-        *self = Parent { life, reads, ever, cut_short, ..Parent::default() };
+        let old = std::mem::take(self);
+        let Parent { ever, reads, cut_short, acked, taken, told, .. } = old;
+        *self = Parent { life, reads, ever, cut_short, acked, taken, told, ..Parent::default() };
     }
 
     pub fn died(&mut self) {

@@ -15,6 +15,7 @@ pub struct Report {
     pub refused: u64,
     pub lost_in_crashes: u64,
     pub again_after_crash: u64,
+    pub acks: u64,
     pub broadcasts_received: u64,
     pub dropped: u64,
     pub frames: u64,
@@ -44,6 +45,7 @@ impl Report {
             (&mut self.refused, other.refused),
             (&mut self.lost_in_crashes, other.lost_in_crashes),
             (&mut self.again_after_crash, other.again_after_crash),
+            (&mut self.acks, other.acks),
             (&mut self.broadcasts_received, other.broadcasts_received),
             (&mut self.dropped, other.dropped),
             (&mut self.frames, other.frames),
@@ -62,13 +64,14 @@ impl Report {
     /// The few numbers by which two runs are compared.
     pub fn summary(&self) -> String {
         format!(
-            "mails {} delivered {} expired {} failed {} refused {} lost {} broadcasts {} p50 {} p99 {} frames {} hops {}",
+            "mails {} delivered {} expired {} failed {} refused {} lost {} acks {} broadcasts {} p50 {} p99 {} frames {} hops {}",
             self.mails,
             self.delivered,
             self.expired,
             self.failed,
             self.refused,
             self.lost_in_crashes,
+            self.acks,
             self.broadcasts_received,
             self.percentile(50),
             self.percentile(99),
@@ -89,7 +92,11 @@ impl fmt::Display for Report {
         let ended = self.delivered + self.expired + self.failed;
         let share = self.delivered as f64 * 100.0 / ended.max(1) as f64;
         writeln!(f, "mails {} delivered {} ({share:.2} % of those that ended)", self.mails, self.delivered)?;
-        writeln!(f, "expired {} failed {} refused {}", self.expired, self.failed, self.refused)?;
+        writeln!(
+            f,
+            "expired {} failed {} refused {} acknowledged by hand {}",
+            self.expired, self.failed, self.refused, self.acks
+        )?;
         writeln!(
             f,
             "crashes {} mails lost in them {} mails received again after one {}",

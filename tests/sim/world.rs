@@ -12,6 +12,7 @@ use p2p_node_protocol::{Command, Connect, Role};
 
 use crate::links::{Link, Pair, Request};
 use crate::node::Node;
+use crate::parent::Name;
 use crate::report::Report;
 use crate::rng::Rng;
 use crate::scenario::{Links, Operation, Scenario};
@@ -57,6 +58,13 @@ pub enum Happening {
         node: usize,
         life: u32,
         serial: u64,
+    },
+    /// A parent acknowledges mail.
+    Ack {
+        node: usize,
+        life: u32,
+        name: Name,
+        message_id: String,
     },
     /// Random mail, crashes.
     Second,
@@ -249,6 +257,12 @@ impl World {
                 }
             }
             Happening::Deadline { node, life, serial } => self.deadline(node, life, serial),
+            Happening::Ack { node, life, name, message_id } => {
+                if self.nodes[node].life == life && self.nodes[node].core.is_some() {
+                    self.ack(node, name, message_id);
+                    self.step(node);
+                }
+            }
             Happening::Second => self.second(),
             Happening::Do(operation) => self.carry_out_operation(operation),
         }

@@ -5,7 +5,7 @@ use p2p_node::core::directory::record::{Kem, MAX_RECORD_BYTES, Record, SignedRec
 use p2p_node::core::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node::core::envelope::{
     Ack, Batch, Busy, Encoding, Frame, FrameBody, Hello, KemUnknown, MailResponse, Message, Outcome, Payload,
-    Priority, Refused, Response, Scope, Sealed, Session, SignedAck, Stage, StreamAck, WIRE_VERSION, sign_ack,
+    Priority, Refused, Response, Scope, Sealed, Session, SignedAck, StreamAck, WIRE_VERSION, sign_ack,
     sign_frame, strict_decode,
 };
 use p2p_node::core::identity::{Binding, SignedBinding};
@@ -134,11 +134,12 @@ prop_compose! {
     fn any_stream_ack()(
         stream in bytes(16),
         cumulative in any::<u64>(),
-        bitmap in bytes(0..=128),
+        beyond in prop::collection::btree_set(1..=u64::MAX, 0..20),
+        held in any::<u64>(),
         outcomes in vec((any::<u64>(), "[A-Z0-9_]{1,48}"), 0..4),
     ) -> StreamAck {
         let outcomes = outcomes.into_iter().map(|(seq, code)| Outcome { seq, code }).collect();
-        StreamAck { stream, cumulative, bitmap, outcomes }
+        StreamAck { stream, cumulative, beyond: beyond.into_iter().collect(), outcomes, held }
     }
 }
 
@@ -147,10 +148,9 @@ prop_compose! {
         network in network(),
         account in bytes(20),
         streams in vec(any_stream_ack(), 1..4),
-        stage in prop::sample::select(vec![Stage::Stored, Stage::Taken]),
         created_at_ms in any::<u64>(),
     ) -> Ack {
-        Ack { version: WIRE_VERSION, network, account, streams, stage: stage.into(), created_at_ms }
+        Ack { version: WIRE_VERSION, network, account, streams, created_at_ms }
     }
 }
 

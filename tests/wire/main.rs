@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 
 mod any;
+mod seal;
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use p2p_node::core::envelope::frame::FRAME_DOMAIN;
 use p2p_node::core::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node::core::envelope::{
     Ack, Batch, Encoding, Frame, FrameBody, Hello, MailResponse, Message, Outcome, Payload, Priority,
-    Response, Scope, SignedAck, Stage, StreamAck, WIRE_VERSION, sign_ack, sign_frame, strict_decode,
+    Response, Scope, SignedAck, StreamAck, WIRE_VERSION, sign_ack, sign_frame, strict_decode,
 };
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding, verify_signed};
 use p2p_node_protocol::Role;
@@ -91,10 +92,10 @@ fn ack() -> Ack {
         streams: vec![StreamAck {
             stream: vec![0x53; 16].into(),
             cumulative: 7,
-            bitmap: vec![0b0000_0110].into(),
+            beyond: vec![2, 3],
             outcomes: vec![Outcome { seq: 9, code: "PEER_REJECTED".to_owned() }],
+            held: 12,
         }],
-        stage: Stage::Taken.into(),
         created_at_ms: NOW_MS,
     }
 }

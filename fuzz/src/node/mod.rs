@@ -91,6 +91,7 @@ impl World {
             port: 0,
             bootstraps: Vec::new(),
             durable: false,
+            acks_by_hand: choices & 64 != 0,
             outbox: Vec::new(),
             inbox: Vec::new(),
             floors: Vec::new(),

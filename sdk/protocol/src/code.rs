@@ -68,6 +68,8 @@ codes! {
     PeerUnreachable = "PEER_UNREACHABLE", true;
     /// The recipient has no room at the moment.
     PeerBusy = "PEER_BUSY", true;
+    /// No mail of this `messageId` waits for an `ack`: it has had one, or its sender has given it up.
+    MessageNotFound = "MESSAGE_NOT_FOUND", false;
     /// The recipient refused the mail.
     PeerRejected = "PEER_REJECTED", false;
     /// The payload is larger than `ready.limits` allows.

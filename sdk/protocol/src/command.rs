@@ -38,6 +38,8 @@ pub enum Command {
     Allow(Allow),
     /// Take back `block` and `allow`.
     Unblock(Unblock),
+    /// Say that a mail was taken, where the node leaves that to its parent.
+    Ack(Ack),
     /// Give up a command, or the mail that it sent.
     Cancel(Cancel),
     /// Answer, to show that the node is alive.
@@ -60,6 +62,7 @@ impl Command {
             Command::Block(_) => "block",
             Command::Allow(_) => "allow",
             Command::Unblock(_) => "unblock",
+            Command::Ack(_) => "ack",
             Command::Cancel(_) => "cancel",
             Command::Ping(_) => "ping",
             Command::Shutdown(_) => "shutdown",
@@ -100,10 +103,11 @@ pub struct Send {
     /// Any JSON value without numbers beyond 64-bit floats and halves of surrogate pairs; with `encoding: "base64"` a string of base64.
     #[cfg_attr(feature = "schema", schemars(with = "serde_json::Value"))]
     pub data: Box<RawValue>,
-    /// What the message is, for the receiving agent, at most 64 bytes.
+    /// What the message is, for the receiving agent, at most 64 bytes. Some kinds have a priority of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// How urgent it is.
+    /// How urgent it is. Absent: as its kind is; `vote`, `consensus_vote`, `block_proposal`, `block_announce` and `critical` are high,
+    /// `statistics`, `network_statistics`, `history`, `historical_data`, `non_critical`, `peer_exchange` and `ping` low, all others medium.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// How long to keep trying, in milliseconds: 1 to 604,800,000 (7 days).
@@ -220,6 +224,15 @@ pub struct Allow {
 pub struct Unblock {
     /// As in `block`.
     pub peer_id: String,
+}
+
+/// `ack`: the agent has done with a mail, and its sender may be told so. Only with `--ack manual`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Ack {
+    /// The `messageId` of the message.
+    pub message_id: String,
 }
 
 /// `cancel`: a `discover` that still looks is answered with `CANCELLED`; mail that a `send` left undelivered ends as `failed`.

@@ -150,6 +150,9 @@ pub struct Message {
     pub encoding: Option<Encoding>,
     /// What is known about the sender.
     pub trust: Trust,
+    /// Whether an earlier process of the node may have told it, under the same `messageId`; only with `--ack manual`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redelivered: bool,
 }
 
 impl Message {
@@ -297,6 +300,9 @@ pub struct Delivery {
     /// Which way it went last.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_or_none")]
     pub route: Option<Route>,
+    /// Whether an earlier process of the node accepted it, and may have told this too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redelivered: bool,
 }
 
 /// How an accepted mail ended.

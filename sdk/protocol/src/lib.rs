@@ -17,8 +17,8 @@ pub use answer::{Answer, ConnectedPeer, StatusReport};
 pub use base64::{decode_base64, encode_base64};
 pub use code::ErrorCode;
 pub use command::{
-    Allow, Block, Cancel, Command, Connect, Discover, Encoding, Peers, Ping, Priority, Request, Route, Send,
-    Shutdown, Status, Subscribe, Unblock, Unsubscribe,
+    Ack, Allow, Block, Cancel, Command, Connect, Discover, Encoding, Peers, Ping, Priority, Request, Route,
+    Send, Shutdown, Status, Subscribe, Unblock, Unsubscribe,
 };
 pub use event::{
     Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Limits, Log, Message, Overflow,

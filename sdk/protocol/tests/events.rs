@@ -42,6 +42,7 @@ fn message(data: &str) -> Event {
         conversation_id: Some("c".to_owned()),
         encoding: Some(Encoding::Base64),
         trust: Trust::Unverified,
+        redelivered: false,
     }))
 }
 
@@ -128,6 +129,7 @@ fn one_of_each() -> Vec<(&'static str, Event)> {
                 state: DeliveryState::Expired,
                 code: Some(ErrorCode::Expired),
                 attempts: 2,
+                redelivered: false,
                 route: Some(Route::Direct),
             })),
         ),

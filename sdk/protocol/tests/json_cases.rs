@@ -59,6 +59,7 @@ fn arrives(data: &RawValue) {
         conversation_id: None,
         encoding: None,
         trust: Trust::Unverified,
+        redelivered: false,
     }));
     let mut line = Vec::new();
     encode_event(&event, Some(1), &mut line);

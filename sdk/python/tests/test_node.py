@@ -47,6 +47,25 @@ class Real(TestCase):
             answer2 = await bob.request({"type": "ping"})
             self.assertIsNotNone(answer2.time_ms)
 
+    async def test_mail_that_had_no_ack_comes_again_and_is_delivered_when_it_has(self) -> None:
+        home = os.path.join(self.home, "alice")
+        async with real(self.home, ack="manual", data_dir=home) as alice, real(
+            self.home, bootstrap_peers=[alice.ready.addrs[0]]
+        ) as bob:
+            to_alice = alice.messages()
+            mail = await bob.send(alice.address, "work", ttl=60)
+            first = await anext(to_alice)
+            self.assertFalse(first.redelivered)
+            assert alice.pid is not None
+            os.kill(alice.pid, signal.SIGKILL)
+            again = await asyncio.wait_for(anext(to_alice), PATIENCE)
+            self.assertEqual((again.message_id, again.redelivered), (first.message_id, True))
+            await alice.ack(again)
+            await mail.delivered(PATIENCE)
+            with self.assertRaises(p2p_node.CommandRefused) as twice:
+                await alice.ack(again)
+            self.assertEqual(twice.exception.code, "MESSAGE_NOT_FOUND")
+
     async def test_an_identity_that_runs_already_is_refused(self) -> None:
         key = "0x" + "b1" * 32
         async with real(self.home, private_key=key):

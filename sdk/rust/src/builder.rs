@@ -106,6 +106,11 @@ impl Builder {
         self.arg("--data-dir").arg(path)
     }
 
+    /// Has mail count as delivered when [`Node::ack`](crate::Node::ack) says so, instead of when it is on its way to this program.
+    pub fn manual_ack(self) -> Self {
+        self.arg("--ack").arg("manual")
+    }
+
     /// A file of variables, the agent's key among them.
     pub fn env_file(self, path: impl Into<OsString>) -> Self {
         self.arg("--env-file").arg(path)

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_node_protocol::{
-    Allow, Answer, Block, Command, ConnectedPeer, Discover, Message, PeerDiscovered, Peers, Ping, Ready,
+    Ack, Allow, Answer, Block, Command, ConnectedPeer, Discover, Message, PeerDiscovered, Peers, Ping, Ready,
     Send, Status, StatusReport, Subscribe, Unblock, Unsubscribe,
 };
 use tokio::time::{Instant, timeout_at};
@@ -171,6 +171,15 @@ impl Node {
     /// As [`request`](Node::request).
     pub async fn unsubscribe(&self, topic: impl Into<String>) -> Result<(), Error> {
         self.request(Command::Unsubscribe(Unsubscribe { topic: topic.into() })).await.map(drop)
+    }
+
+    /// Says that this program has done with a message, so that its sender is told that it was delivered. Only with
+    /// [`manual_ack`](crate::Builder::manual_ack).
+    ///
+    /// # Errors
+    /// As [`request`](Node::request); `MESSAGE_NOT_FOUND` when its sender has given it up, or it has had its `ack`.
+    pub async fn ack(&self, message: &Message) -> Result<(), Error> {
+        self.request(Command::Ack(Ack { message_id: message.message_id.clone() })).await.map(drop)
     }
 
     /// Takes nothing more from an agent (`0x…`) or a node (PeerId); also after a restart.

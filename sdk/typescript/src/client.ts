@@ -164,6 +164,11 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     await this.#sidecar.ask({ type: "ping" }, options);
   }
 
+  /** Says that this program has done with a message, so that its sender is told that it was delivered. Only with `ack: "manual"`. */
+  async ack(message: Message, options: CallOptions = {}): Promise<void> {
+    await this.#sidecar.ask({ type: "ack", messageId: message.messageId }, options);
+  }
+
   /** Takes nothing more from an agent (`0x…`) or a node (PeerId). */
   async block(peer: string, options: CallOptions = {}): Promise<void> {
     await this.#sidecar.ask({ type: "block", peerId: peer }, options);

@@ -17,6 +17,8 @@ export interface Options {
   port?: number;
   bootstrapPeers?: string[];
   dataDir?: string;
+  /** `manual`: mail counts as delivered when `ack` says so, instead of when it is on its way to this program. */
+  ack?: "auto" | "manual";
   envFile?: string;
   /** Goes into the child's environment, never into its arguments. */
   privateKey?: string;
@@ -68,6 +70,7 @@ export function commandLine(options: Options): string[] {
     ["--name", options.name],
     ["--network", options.network],
     ["--data-dir", options.dataDir],
+    ["--ack", options.ack],
     ["--env-file", options.envFile],
     ["--binding", options.bindingFile],
     ["--parent-pid", String(process.pid)],

@@ -23,6 +23,7 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
   PEER_NOT_FOUND: true,
   PEER_UNREACHABLE: true,
   PEER_BUSY: true,
+  MESSAGE_NOT_FOUND: false,
   PEER_REJECTED: false,
   MESSAGE_TOO_LARGE: false,
   NO_SUBSCRIBERS: true,
@@ -37,6 +38,15 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
   CLOCK_SKEW: true,
   INTERNAL: true,
 };
+
+/**
+ * `ack`: the agent has done with a mail, and its sender may be told so. Only with `--ack
+ * manual`.
+ */
+export interface Ack {
+  /** The `messageId` of the message. */
+  messageId: string;
+}
 
 /** `allow`: what it sends is trusted as far as the parent trusts it. Takes the place of `block`. */
 export interface Allow {
@@ -144,6 +154,8 @@ export interface Delivery {
   code?: ErrorCode;
   /** The message. */
   messageId: string;
+  /** Whether an earlier process of the node accepted it, and may have told this too. */
+  redelivered?: boolean;
   /** The `id` of the `send`. */
   requestId?: Id;
   /** Which way it went last. */
@@ -189,7 +201,7 @@ export type Encoding = "base64";
  * Why a command, a line or a mail failed. The strings are stable; the set may grow, so a reader
  * that meets an unknown one goes by `retryable`.
  */
-export type ErrorCode = "INVALID_JSON" | "INVALID_UTF8" | "LINE_TOO_LONG" | "UNKNOWN_COMMAND" | "INVALID_ARGUMENT" | "DUPLICATE_ID" | "NOT_CONNECTED" | "ALREADY_CONNECTED" | "UNSUPPORTED_PROTOCOL" | "SHUTTING_DOWN" | "BUSY" | "CANCELLED" | "PEER_NOT_FOUND" | "PEER_UNREACHABLE" | "PEER_BUSY" | "PEER_REJECTED" | "MESSAGE_TOO_LARGE" | "NO_SUBSCRIBERS" | "RESERVED_TOPIC" | "EXPIRED" | "DISK_FULL" | "LISTEN_FAILED" | "IDENTITY_INVALID" | "IDENTITY_IN_USE" | "IDENTITY_CONFLICT" | "IDENTITY_SUPERSEDED" | "CLOCK_SKEW" | "INTERNAL" | (string & {});
+export type ErrorCode = "INVALID_JSON" | "INVALID_UTF8" | "LINE_TOO_LONG" | "UNKNOWN_COMMAND" | "INVALID_ARGUMENT" | "DUPLICATE_ID" | "NOT_CONNECTED" | "ALREADY_CONNECTED" | "UNSUPPORTED_PROTOCOL" | "SHUTTING_DOWN" | "BUSY" | "CANCELLED" | "PEER_NOT_FOUND" | "PEER_UNREACHABLE" | "PEER_BUSY" | "MESSAGE_NOT_FOUND" | "PEER_REJECTED" | "MESSAGE_TOO_LARGE" | "NO_SUBSCRIBERS" | "RESERVED_TOPIC" | "EXPIRED" | "DISK_FULL" | "LISTEN_FAILED" | "IDENTITY_INVALID" | "IDENTITY_IN_USE" | "IDENTITY_CONFLICT" | "IDENTITY_SUPERSEDED" | "CLOCK_SKEW" | "INTERNAL" | (string & {});
 
 /** `error`. */
 export interface ErrorEvent {
@@ -262,6 +274,11 @@ export interface Message {
   priority: Priority;
   /** When it arrived here, by this node's clock, in ms since 1970. */
   receivedAtMs: number;
+  /**
+   * Whether an earlier process of the node may have told it, under the same `messageId`; only
+   * with `--ack manual`.
+   */
+  redelivered?: boolean;
   /** The message that it answers. */
   replyTo?: string;
   /** Which way it came: `direct` or `gossip`. */
@@ -377,11 +394,18 @@ export interface Send {
   data: unknown;
   /** How `data` is to be read; absent: as JSON. */
   encoding?: Encoding;
-  /** What the message is, for the receiving agent, at most 64 bytes. */
+  /**
+   * What the message is, for the receiving agent, at most 64 bytes. Some kinds have a priority
+   * of their own.
+   */
   kind?: string;
   /** The recipient: a PeerId or an `0x…` Ethereum address. */
   peerId?: string;
-  /** How urgent it is. */
+  /**
+   * How urgent it is. Absent: as its kind is; `vote`, `consensus_vote`, `block_proposal`,
+   * `block_announce` and `critical` are high, `statistics`, `network_statistics`, `history`,
+   * `historical_data`, `non_critical`, `peer_exchange` and `ping` low, all others medium.
+   */
   priority?: Priority;
   /** Message id that this one answers, at most 128 bytes. */
   replyTo?: string;
@@ -460,6 +484,7 @@ export type Command =
   | ({ type: "block"; id?: Id } & Block)
   | ({ type: "allow"; id?: Id } & Allow)
   | ({ type: "unblock"; id?: Id } & Unblock)
+  | ({ type: "ack"; id?: Id } & Ack)
   | ({ type: "cancel"; id?: Id } & Cancel)
   | ({ type: "ping"; id?: Id } & Ping)
   | ({ type: "shutdown"; id?: Id } & Shutdown);

@@ -1,10 +1,12 @@
 /** With the real binary. */
 
 import assert from "node:assert/strict";
+import { mkdtempSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 
 import { content, SidecarRestarted, type Event } from "../src/index.js";
-import { isAlive, once, openFiles, PATIENCE_MS, real, until } from "./common.js";
+import { HOME, isAlive, once, openFiles, PATIENCE_MS, real, until } from "./common.js";
 
 test("two agents talk", async () => {
   const alice = await real({ name: "alice" });
@@ -34,6 +36,24 @@ test("two agents talk", async () => {
   await assert.rejects(bob.send("nobody", 1), { code: "INVALID_ARGUMENT", retryable: false });
   assert.ok(((await bob.request({ type: "ping" })).timeMs ?? 0) > 0);
   assert.deepEqual(await bob.close(), { code: 0, signal: null });
+  await alice.close();
+});
+
+test("mail that had no ack comes again, and is delivered when it has", async () => {
+  const alice = await real({ ack: "manual", dataDir: mkdtempSync(join(HOME, "alice-")) });
+  const bob = await real({ bootstrapPeers: alice.ready.addrs.slice(0, 1) });
+  const toAlice = alice.messages();
+  const mail = await bob.send(alice.address, "work", { ttlMs: 60_000 });
+  const first = (await toAlice.next()).value;
+  assert.ok(first !== undefined && first.redelivered === undefined);
+  process.kill(alice.pid ?? 0, "SIGKILL");
+  const again = (await toAlice.next()).value;
+  assert.ok(again !== undefined);
+  assert.deepEqual([again.messageId, again.redelivered], [first.messageId, true]);
+  await alice.ack(again);
+  await mail.delivered({ timeoutMs: PATIENCE_MS });
+  await assert.rejects(alice.ack(again), { code: "MESSAGE_NOT_FOUND", retryable: false });
+  await bob.close();
   await alice.close();
 });
 

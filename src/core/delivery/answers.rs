@@ -21,7 +21,7 @@ pub struct HeldAnswer {
     pub sender: Address,
     /// The streams that it is about.
     pub streams: BTreeSet<[u8; 16]>,
-    /// Streams that must be acknowledged beyond these numbers: earlier messages are missing, or the disk has to know.
+    /// Streams that must be secured beyond these numbers: earlier messages are missing, or the disk has to know.
     pub gaps: Vec<([u8; 16], u64)>,
     /// When it is given whatever is missing, by `Now::mono`.
     pub deadline: Duration,
@@ -44,14 +44,11 @@ impl HeldAnswers {
     }
 
     /// Takes out those whose time is over and, if the parent keeps up, those without gaps.
-    pub fn due(&mut self, inbox: &Inbox, durable: bool, keeps_up: bool, now: Duration) -> Vec<HeldAnswer> {
-        let settled = |answer: &HeldAnswer| {
-            answer
-                .gaps
-                .iter()
-                .all(|(stream, last)| *last < inbox.acknowledged(&answer.sender, stream, durable))
+    pub fn due(&mut self, inbox: &Inbox, keeps_up: bool, now: Duration) -> Vec<HeldAnswer> {
+        let secured = |answer: &HeldAnswer| {
+            answer.gaps.iter().all(|(stream, last)| *last < inbox.secured(&answer.sender, stream))
         };
-        let is_due = |answer: &HeldAnswer| answer.deadline <= now || keeps_up && settled(answer);
+        let is_due = |answer: &HeldAnswer| answer.deadline <= now || keeps_up && secured(answer);
         if !self.answers.iter().any(is_due) {
             return Vec::new();
         }
@@ -99,14 +96,14 @@ mod tests {
         let mut answers = HeldAnswers::default();
         assert_eq!(answers.hold(answer(1, vec![([7; 16], 2)], 5)), None);
         assert_eq!(answers.hold(answer(2, vec![([7; 16], 9)], 7)), None);
-        assert_eq!(answers.due(&inbox, false, true, Duration::ZERO), []);
+        assert_eq!(answers.due(&inbox, true, Duration::ZERO), []);
         assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)));
         let message = Message { stream: Bytes::from(vec![7; 16]), seq: 2, ..Message::default() };
         inbox.offer(Address::repeat_byte(1), message, Duration::ZERO, &mut Vec::new());
         let tokens = |due: Vec<HeldAnswer>| due.iter().map(|answer| answer.token).collect::<Vec<_>>();
-        assert!(answers.due(&inbox, false, false, Duration::ZERO).is_empty(), "the parent does not keep up");
-        assert_eq!(tokens(answers.due(&inbox, false, true, Duration::ZERO)), [1]);
-        assert_eq!(tokens(answers.due(&inbox, false, false, Duration::from_secs(7))), [2]);
+        assert!(answers.due(&inbox, false, Duration::ZERO).is_empty(), "the parent does not keep up");
+        assert_eq!(tokens(answers.due(&inbox, true, Duration::ZERO)), [1]);
+        assert_eq!(tokens(answers.due(&inbox, false, Duration::from_secs(7))), [2]);
         assert_eq!(answers.next_deadline(), None);
     }
 

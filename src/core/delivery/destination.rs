@@ -30,6 +30,9 @@ const OUTSTANDING_BYTES: usize = 1 << 20;
 const MOVING_BYTES: usize = super::outbox::DESTINATION_BYTES / 8;
 /// How long an acknowledgement by gossip may take (`reference/reliability.md` §4).
 const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// What the recipient's node holds is sent again so much later, for it may have been started again unseen. Ours: the longest pause
+/// between two attempts.
+const REMIND_AFTER: Duration = Duration::from_secs(60);
 /// Low-priority bytes go out for four times as many of medium priority (design §7).
 const MEDIUM_PER_LOW: usize = 4;
 
@@ -69,6 +72,8 @@ pub struct Destination {
     pub(super) progress: Duration,
     settled: usize,
     pub(super) earliest_expiry: Duration,
+    /// When to ask again for what the recipient's node holds.
+    pub(super) remind_at: Option<Duration>,
     low_credit: usize,
     /// When a failed attempt may be repeated.
     pub backoff: Backoff,
@@ -101,6 +106,7 @@ impl Destination {
             progress: now,
             settled: 0,
             earliest_expiry: Duration::MAX,
+            remind_at: None,
             low_credit: 0,
             backoff: Backoff::default(),
             dialing_until: None,
@@ -214,6 +220,27 @@ impl Destination {
         );
         assert_eq!((self.mails, self.bytes, self.waiting), (mails, bytes, waiting));
         assert_eq!(self.outstanding, self.flights.iter().map(|flight| flight.bytes).sum::<usize>());
+    }
+
+    /// The recipient's node holds a stream up to there.
+    pub(super) fn hold(&mut self, index: usize, next: u64, now: Duration) {
+        if self.streams[index].hold(next) {
+            self.remind_at = Some(now + REMIND_AFTER);
+        }
+    }
+
+    /// What the recipient's node held is sent again.
+    pub fn remind(&mut self) {
+        if self.remind_at.take().is_none() {
+            return;
+        }
+        for (index, stream) in self.streams.iter_mut().enumerate() {
+            let Some(bytes) = stream.release() else { continue };
+            self.waiting += bytes;
+            for flight in &mut self.flights {
+                flight.seqs[index] = None;
+            }
+        }
     }
 
     /// Flights by gossip whose mail asked for no particular route.

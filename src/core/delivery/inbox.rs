@@ -6,6 +6,7 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use bytes::Bytes;
 
+use super::arrivals::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
 use crate::core::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
 use crate::core::envelope::{Message, Outcome};
 
@@ -32,18 +33,23 @@ pub const MAX_REFUSALS: usize = MAX_ACK_OUTCOMES;
 /// Refusals remembered of all streams. Ours: 512 senders whose mail is refused as fast as it comes, in less than 8 MiB.
 pub const MAX_ALL_REFUSALS: usize = 65_536;
 
-/// How far the parent has the mail of a stream, as it outlives the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TakenRow {
-    /// Who sends.
-    pub sender: Address,
-    /// The stream.
-    pub stream: [u8; 16],
-    /// Everything below has arrived.
-    pub next: u64,
+/// Mails of one sender that may wait for the parent to acknowledge them. Ours: its three priorities.
+pub const SENDER_UNTAKEN: usize = 3 * UNTAKEN_WINDOW;
+
+/// When mail is settled, so that its sender may forget it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Settling {
+    /// As soon as it is on its way to the parent.
+    #[default]
+    AtOnce,
+    /// When the store knows that the parent has it.
+    Kept,
+    /// When the parent has acknowledged it, and the store, if there is one, knows that.
+    Taken,
 }
 
-type Key = (Address, [u8; 16]);
+/// A stream, and whose it is.
+pub type Key = (Address, [u8; 16]);
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +67,8 @@ pub enum Offer {
 #[derive(Debug, Default)]
 struct Incoming {
     next: u64,
-    /// Handed on and not known to have arrived at the parent, or refused meanwhile; only with a store.
-    outstanding: VecDeque<(u64, bool)>,
-    /// Everything below has arrived at the parent.
-    arrived: u64,
-    /// … and is on the disk.
-    settled: u64,
+    /// Unused where mail is settled at once.
+    arrivals: Arrivals,
     held: BTreeMap<u64, Message>,
     held_bytes: usize,
     refusals: VecDeque<Outcome>,
@@ -78,11 +80,14 @@ struct Incoming {
 struct Share {
     streams: usize,
     held_bytes: usize,
+    /// Handed on, and not known to have arrived.
+    outstanding: usize,
 }
 
 /// The receiving end of every stream.
 #[derive(Debug, Default)]
 pub struct Inbox {
+    settling: Settling,
     streams: BTreeMap<Key, Incoming>,
     by_use: BTreeSet<(Duration, Key)>,
     held_bytes: usize,
@@ -93,9 +98,21 @@ pub struct Inbox {
     dropped: u64,
     /// Streams that had to go, since this was asked last.
     forgotten: Vec<Key>,
+    /// Mail handed on whose sender has given it up, since this was asked last.
+    void: Vec<(Key, u64)>,
 }
 
 impl Inbox {
+    /// An empty inbox.
+    pub fn new(settling: Settling) -> Self {
+        Inbox { settling, ..Inbox::default() }
+    }
+
+    /// When mail is settled.
+    pub fn settling(&self) -> Settling {
+        self.settling
+    }
+
     /// Takes a message of `sender`; pushes to `ready` all that may be handed on now, in order.
     ///
     /// `base_seq` says from where on nothing earlier is still to come: a message is next when everything from there up to
@@ -127,8 +144,23 @@ impl Inbox {
                 incoming.refusals.pop_front();
             }
         }
+        if incoming.arrivals.outstanding() > 0 {
+            // Nothing between `base_seq` and this one is still to come.
+            let void = incoming.arrivals.give_up(message.base_seq, message.seq);
+            share.outstanding -= void.len();
+            self.void.extend(void.into_iter().map(|seq| (key, seq)));
+        }
         if message.seq < incoming.next {
             return Offer::Duplicate;
+        }
+        let (outstanding, beyond) = (incoming.arrivals.outstanding(), incoming.arrivals.beyond());
+        let (in_window, of_sender) = match self.settling {
+            Settling::AtOnce => (0, 0),
+            Settling::Kept => (beyond, 0),
+            Settling::Taken => (outstanding + beyond + incoming.held.len(), share.outstanding),
+        };
+        if in_window >= UNTAKEN_WINDOW || of_sender >= SENDER_UNTAKEN {
+            return Offer::Refused;
         }
         if message.base_seq > incoming.next {
             let size = held_size(&message);
@@ -173,55 +205,76 @@ impl Inbox {
         self.streams.get(&(*sender, *stream)).map_or(0, |incoming| incoming.next)
     }
 
-    /// What may be acknowledged of a stream: what was handed on, or with a store what that knows of.
-    pub fn acknowledged(&self, sender: &Address, stream: &[u8; 16], durable: bool) -> u64 {
-        let incoming = self.streams.get(&(*sender, *stream));
-        incoming.map_or(0, |incoming| if durable { incoming.settled } else { incoming.next })
-    }
-
-    /// A message is on its way to the parent, or is `done` with, because it is refused.
-    pub fn hand_on(&mut self, sender: &Address, stream: &[u8; 16], seq: u64, done: bool) {
-        if let Some(incoming) = self.streams.get_mut(&(*sender, *stream)) {
-            incoming.outstanding.push_back((seq, done));
+    /// What may be acknowledged of a stream: everything below a number, and of what is above it these.
+    pub fn settled(&self, sender: &Address, stream: &[u8; 16]) -> (u64, &[u64]) {
+        let Some(incoming) = self.streams.get(&(*sender, *stream)) else { return (0, &[]) };
+        match self.settling {
+            Settling::AtOnce => (incoming.next, &[]),
+            Settling::Kept | Settling::Taken => {
+                (incoming.arrivals.settled(), incoming.arrivals.settled_beyond())
+            }
         }
     }
 
-    /// The parent has a message. The number below which it has everything, if that has grown.
-    pub fn arrived(&mut self, sender: &Address, stream: &[u8; 16], seq: Option<u64>) -> Option<u64> {
-        let incoming = self.streams.get_mut(&(*sender, *stream))?;
-        if let Some(seq) = seq
-            && let Ok(at) = incoming.outstanding.binary_search_by_key(&seq, |(seq, _)| *seq)
-        {
-            incoming.outstanding[at].1 = true;
+    /// Everything below need not be sent again: it is settled, or waits here for the parent to take it.
+    pub fn secured(&self, sender: &Address, stream: &[u8; 16]) -> u64 {
+        match self.settling {
+            Settling::Taken => self.next_seq(sender, stream),
+            Settling::AtOnce | Settling::Kept => self.settled(sender, stream).0,
         }
-        let before = incoming.arrived;
-        while let Some((seq, _)) = incoming.outstanding.pop_front_if(|(_, done)| *done) {
-            incoming.arrived = seq.saturating_add(1);
-        }
-        (incoming.arrived > before).then_some(incoming.arrived)
     }
 
-    /// The store knows that the parent has everything below `next`.
-    pub fn settle(&mut self, sender: &Address, stream: &[u8; 16], next: u64) {
-        if let Some(incoming) = self.streams.get_mut(&(*sender, *stream)) {
-            incoming.settled = incoming.settled.max(next);
+    /// The turn of a message has come.
+    pub fn hand_on(&mut self, (sender, stream): Key, seq: u64) -> Handing {
+        let Some(incoming) = self.streams.get_mut(&(sender, stream)) else { return Handing::Known };
+        let handing = incoming.arrivals.hand_on(seq);
+        if handing != Handing::Known {
+            self.senders.entry(sender).or_default().outstanding += 1;
         }
+        handing
+    }
+
+    /// The parent has a message, or will not have it. Whether that is news.
+    pub fn arrive(&mut self, key: Key, seq: u64) -> bool {
+        let Some(incoming) = self.streams.get_mut(&key) else { return false };
+        let news = incoming.arrivals.arrive(seq);
+        if news && let Some(share) = self.senders.get_mut(&key.0) {
+            share.outstanding -= 1;
+        }
+        news
+    }
+
+    /// How far the parent has a stream, for the store.
+    pub fn row(&self, (sender, stream): Key) -> Option<TakenRow> {
+        Some(self.streams.get(&(sender, stream))?.arrivals.row(sender, stream))
+    }
+
+    /// So much may be acknowledged from now on. Whether that is more than before.
+    pub fn settle(&mut self, row: &TakenRow) -> bool {
+        let incoming = self.streams.get_mut(&(row.sender, row.stream));
+        incoming.is_some_and(|incoming| incoming.arrivals.settle(row))
     }
 
     /// Takes up what an earlier process left in the store; with none, nobody minds.
     pub fn restore(&mut self, rows: Vec<TakenRow>, now: Duration) {
-        for TakenRow { sender, stream, next } in rows {
-            let incoming = self.streams.entry((sender, stream)).or_default();
-            (incoming.next, incoming.arrived, incoming.settled) = (next, next, next);
+        for row in rows {
+            let key = (row.sender, row.stream);
+            let incoming = self.streams.entry(key).or_default();
+            (incoming.next, incoming.arrivals) = (row.next, Arrivals::restored(&row));
             incoming.last_used = now;
-            self.by_use.insert((now, (sender, stream)));
-            self.senders.entry(sender).or_default().streams += 1;
+            self.by_use.insert((now, key));
+            self.senders.entry(row.sender).or_default().streams += 1;
         }
     }
 
     /// Streams that were forgotten since this was asked last.
-    pub fn take_forgotten(&mut self) -> Vec<(Address, [u8; 16])> {
+    pub fn take_forgotten(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.forgotten)
+    }
+
+    /// Mail handed on whose sender has given it up, since this was asked last.
+    pub fn take_void(&mut self) -> Vec<(Key, u64)> {
+        std::mem::take(&mut self.void)
     }
 
     /// Notes that a message was settled by refusing it.
@@ -273,6 +326,7 @@ impl Inbox {
         if let Some(share) = self.senders.get_mut(&key.0) {
             share.streams -= 1;
             share.held_bytes -= incoming.held_bytes;
+            share.outstanding -= incoming.arrivals.outstanding();
             if share.streams == 0 {
                 self.senders.remove(&key.0);
             }

@@ -29,6 +29,16 @@ const STALLED_AFTER: Duration = Duration::from_secs(15);
 /// Recipients that are remembered without mail on its way to them. Ours: they cost about 1 KiB each.
 pub const MAX_IDLE_DESTINATIONS: usize = 1024;
 
+/// What of some room a priority may use, so that a flood of other mail leaves what is urgent its place: low 7/8, medium 15/16, high all.
+/// Ours: above what is in use when stdin pauses, which is 3/4, so that a queue that moves refuses nobody.
+pub fn share(room: usize, priority: Priority) -> usize {
+    match priority {
+        Priority::Low => room - room / 8,
+        Priority::Medium => room - room / 16,
+        Priority::High => room,
+    }
+}
+
 /// There is no room for the mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the outbox is full")]
@@ -102,11 +112,12 @@ impl Outbox {
         now: Duration,
     ) -> Result<Accepted, Full> {
         let size = draft.size();
-        if self.mails > 0 && (self.bytes + size > OUTBOX_BYTES || self.mails >= OUTBOX_MAILS) {
+        let of = |room| share(room, draft.priority);
+        if self.mails > 0 && (self.bytes + size > of(OUTBOX_BYTES) || self.mails >= of(OUTBOX_MAILS)) {
             return Err(Full);
         }
         let destination = self.open(recipient, now).ok_or(Full)?;
-        if destination.bytes >= DESTINATION_BYTES && now >= destination.progress + STALLED_AFTER {
+        if destination.bytes >= of(DESTINATION_BYTES) && now >= destination.progress + STALLED_AFTER {
             return Err(Full);
         }
         let index = Priority::High as usize - draft.priority as usize;
@@ -157,15 +168,17 @@ impl Outbox {
         if self.full.iter().filter_map(|recipient| self.destinations.get(recipient)).any(moves) {
             return true;
         }
-        if self.bytes < OUTBOX_BYTES - DESTINATION_BYTES && self.mails < OUTBOX_MAILS {
+        if self.bytes < OUTBOX_BYTES - DESTINATION_BYTES && self.mails < OUTBOX_MAILS - OUTBOX_MAILS / 4 {
             return false;
         }
         let stalled = self.destinations.values().filter(|destination| !moves(destination));
         let (stalled_bytes, stalled_mails) =
             stalled.fold((0, 0), |(bytes, mails), stalled| (bytes + stalled.bytes, mails + stalled.mails));
-        let room = OUTBOX_BYTES.saturating_sub(stalled_bytes);
-        let mails = self.mails - stalled_mails;
-        self.bytes - stalled_bytes > room - room / 4 || mails > 0 && self.mails >= OUTBOX_MAILS
+        let crowds = |all: usize, stalled: usize, limit: usize| {
+            let room = limit.saturating_sub(stalled);
+            all - stalled > room - room / 4
+        };
+        crowds(self.bytes, stalled_bytes, OUTBOX_BYTES) || crowds(self.mails, stalled_mails, OUTBOX_MAILS)
     }
 
     /// The destination of mail to this recipient.
@@ -216,8 +229,10 @@ impl Outbox {
         let Some(index) = destination.streams.iter().position(|stream| *stream.id() == ack.stream) else {
             return Vec::new();
         };
-        let settled = destination.streams[index].settle(ack.cumulative);
+        let settled = destination.streams[index].settle(ack.cumulative, &ack.beyond);
+        destination.hold(index, ack.held, now);
         if settled.is_empty() {
+            self.land_settled(recipient);
             return Vec::new();
         }
         destination.backoff.reset();
@@ -310,7 +325,7 @@ impl Outbox {
             .flat_map(|destination| {
                 let expiry = Some(destination.earliest_expiry).filter(|expiry| *expiry < Duration::MAX);
                 let flights = destination.flights.iter().filter_map(|flight| flight.deadline).min();
-                [expiry, flights, destination.frame_due()]
+                [expiry, flights, destination.frame_due(), destination.remind_at]
             })
             .flatten()
             .min()

@@ -82,12 +82,15 @@ pub struct Mail {
     pub went: Option<Route>,
     /// Whether it may leave: it is in the store, if there is one.
     pub kept: bool,
+    /// Whether an earlier process accepted it, and may have told how it ended.
+    pub restored: bool,
     /// What it is.
     pub draft: Draft,
 }
 
-/// Mail to one recipient in one priority. The first `sent` of the queue are on the wire; when an attempt fails,
-/// everything from its first mail on is sent again, for the recipient drops what it has already.
+/// Mail to one recipient in one priority. The first `sent` of the queue are on the wire, or with the recipient's node, which waits for
+/// its agent to take them; when an attempt fails, everything else from its first mail on is sent again, for the recipient drops what
+/// it has already.
 #[derive(Debug)]
 pub struct Stream {
     id: Bytes,
@@ -95,6 +98,8 @@ pub struct Stream {
     next_seq: u64,
     queue: VecDeque<Mail>,
     sent: usize,
+    /// The recipient's node has everything below.
+    held: u64,
 }
 
 impl Stream {
@@ -111,7 +116,7 @@ impl Stream {
             [STREAM_DOMAIN, database, kind, &incarnation.to_be_bytes(), recipient, &[priority as u8]];
         let hash = hash_fields(&parts);
         let id = Bytes::copy_from_slice(&hash[..16]);
-        Stream { hex: hex::encode(&id), id, next_seq: 1, queue: VecDeque::new(), sent: 0 }
+        Stream { hex: hex::encode(&id), id, next_seq: 1, queue: VecDeque::new(), sent: 0, held: 0 }
     }
 
     /// The stream's name on the wire.
@@ -141,7 +146,7 @@ impl Stream {
 
     /// Puts mail of an earlier process in its place, which is behind all that is there.
     pub fn restore(&mut self, seq: u64, draft: Draft) {
-        self.queue.push_back(Mail { seq, attempts: 0, went: None, kept: true, draft });
+        self.queue.push_back(Mail { seq, attempts: 0, went: None, kept: true, restored: true, draft });
     }
 
     /// Whether nothing was ever sent on it.
@@ -153,7 +158,7 @@ impl Stream {
     pub fn push(&mut self, draft: Draft, kept: bool) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.queue.push_back(Mail { seq, attempts: 0, went: None, kept, draft });
+        self.queue.push_back(Mail { seq, attempts: 0, went: None, kept, restored: false, draft });
         seq
     }
 
@@ -184,8 +189,9 @@ impl Stream {
         Some(mail.draft.encode(&self.id, mail.seq, base_seq, now))
     }
 
-    /// Takes `seq` and all that follows off the wire; returns the bytes that wait again.
+    /// Takes `seq` and all that follows off the wire, but for what the recipient's node has; returns the bytes that wait again.
     pub fn rewind(&mut self, seq: u64) -> usize {
+        let seq = seq.max(self.held);
         let from = self.queue.partition_point(|mail| mail.seq < seq);
         if from >= self.sent {
             return 0;
@@ -195,14 +201,37 @@ impl Stream {
         bytes
     }
 
-    /// Takes out everything below `next`, which the recipient has settled; with each, whether it is on the wire: an answer may
-    /// come after the mail was taken off it to be sent again.
-    pub fn settle(&mut self, next: u64) -> Vec<(Mail, bool)> {
+    /// Takes out everything below `next` and what lies so far `beyond` it, in growing order, which the recipient has settled; with each,
+    /// whether it is on the wire: an answer may come after the mail was taken off it to be sent again.
+    pub fn settle(&mut self, next: u64, beyond: &[u64]) -> Vec<(Mail, bool)> {
         // A recipient cannot settle what was never put on the wire.
         let settled = self.queue.iter().take_while(|mail| mail.seq < next && mail.attempts > 0).count();
         let on_wire = self.sent.min(settled);
         self.sent -= on_wire;
-        self.queue.drain(..settled).enumerate().map(|(index, mail)| (mail, index < on_wire)).collect()
+        let mut taken: Vec<_> =
+            self.queue.drain(..settled).enumerate().map(|(index, mail)| (mail, index < on_wire)).collect();
+        if !beyond.is_empty() {
+            let is_beyond =
+                |seq: u64| seq.checked_sub(next).is_some_and(|far| beyond.binary_search(&far).is_ok());
+            taken.extend(self.remove_if(|mail, _| mail.attempts > 0 && is_beyond(mail.seq)));
+        }
+        taken
+    }
+
+    /// The recipient's node has everything below `next` that was put on the wire, and waits for its agent to take it. Whether that is
+    /// anything.
+    pub fn hold(&mut self, next: u64) -> bool {
+        let last = self.sent.checked_sub(1).and_then(|at| self.queue.get(at));
+        self.held = self.held.max(next.min(last.map_or(0, |mail| mail.seq + 1)));
+        self.queue.front().is_some_and(|mail| mail.seq < self.held)
+    }
+
+    /// The recipient's node may have forgotten what it had; if that was anything, everything is taken off the wire: the bytes that
+    /// wait again.
+    pub fn release(&mut self) -> Option<usize> {
+        let held = std::mem::take(&mut self.held);
+        self.queue.front().filter(|mail| mail.seq < held)?;
+        Some(self.rewind(0))
     }
 
     /// Takes out every mail for which `dead` holds, wherever it is; with each, whether it was on the wire.
@@ -236,6 +265,7 @@ impl Stream {
 
     /// Whether any of the mail numbered so is on the wire.
     pub fn has_sent(&self, first: u64, last: u64) -> bool {
+        let first = first.max(self.held);
         let from = self.queue.partition_point(|mail| mail.seq < first);
         from < self.sent && self.queue.get(from).is_some_and(|mail| mail.seq <= last)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_node_protocol::{Id, Priority};
 
-use super::outbox::Full;
+use super::outbox::{Full, share};
 use super::stream::{Draft, Stream};
 use crate::core::envelope::Batch;
 use crate::core::envelope::limits::MAX_BATCH_MESSAGES;
@@ -110,8 +110,9 @@ impl Topics {
         }
         let Some(topic) = self.topics.get_mut(name) else { return Err(Full) };
         let size = draft.size();
+        let of = |room| share(room, draft.priority);
         if !topic.queue.is_empty()
-            && (topic.queue.len() >= TOPIC_QUEUE_MESSAGES || topic.bytes + size > TOPIC_QUEUE_BYTES)
+            && (topic.queue.len() >= of(TOPIC_QUEUE_MESSAGES) || topic.bytes + size > of(TOPIC_QUEUE_BYTES))
         {
             return Err(Full);
         }

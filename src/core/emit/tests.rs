@@ -17,16 +17,36 @@ fn number(event: &Event) -> usize {
 }
 
 #[test]
-fn lines_of_all_classes_leave_in_the_order_they_came() {
+fn lines_of_one_priority_leave_in_the_order_they_came() {
     let mut outlet = Outlet::default();
     outlet.tell(mark(0));
-    outlet.mail(mark(1), 10, None);
-    outlet.broadcast(Priority::Low, mark(2), 10);
-    outlet.broadcast(Priority::High, mark(3), 10);
+    outlet.mail(Priority::Medium, mark(1), 10, None);
+    outlet.broadcast(Priority::Medium, mark(2), 10);
+    outlet.mail(Priority::Medium, mark(3), 10, None);
     outlet.news(mark(4), |_| false);
     outlet.tell(mark(5));
     let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
     assert_eq!(order, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn messages_leave_by_priority_and_low_ones_are_not_starved() {
+    let mut outlet = Outlet::default();
+    outlet.tell(mark(0));
+    for number in 1..=3 {
+        outlet.mail(Priority::Low, mark(number), 100, None);
+    }
+    for number in 11..=20 {
+        outlet.broadcast(Priority::Medium, mark(number), 100);
+    }
+    outlet.tell(mark(30));
+    outlet.mail(Priority::High, mark(40), 100, None);
+    let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
+    assert_eq!(
+        order,
+        [0, 30, 40, 11, 12, 13, 14, 1, 15, 16, 17, 18, 2, 19, 20, 3],
+        "a line keeps its place before those told later"
+    );
 }
 
 #[test]
@@ -53,8 +73,8 @@ fn broadcasts_give_way_lowest_and_oldest_first_and_are_counted() {
     assert_eq!(outlet.total_dropped().topic_message, 2);
     let Some(Event::Overflow(overflow)) = outlet.pop() else { panic!("the gap is told first") };
     assert_eq!((overflow.dropped.topic_message, overflow.total.topic_message), (2, 2));
-    assert_eq!(outlet.pop().map(|event| number(&event)), Some(0));
-    assert_eq!(outlet.pop().map(|event| number(&event)), Some(3));
+    let next: Vec<_> = std::iter::from_fn(|| outlet.pop()).take(3).map(|event| number(&event)).collect();
+    assert_eq!(next, [0, TOPIC_LINES + 1, 3]);
 }
 
 #[test]
@@ -87,13 +107,18 @@ fn one_broadcast_larger_than_the_limit_still_goes() {
 #[test]
 fn mail_has_room_up_to_its_limits() {
     let mut outlet = Outlet::default();
-    assert!(outlet.has_mail_room(MAIL_LINES, MAIL_BYTES), "an empty queue takes any one frame");
-    outlet.mail(mark(0), 100, None);
-    assert!(outlet.has_mail_room(1, 100));
-    assert!(!outlet.has_mail_room(MAIL_LINES, 0));
-    assert!(!outlet.has_mail_room(1, MAIL_BYTES));
+    assert!(outlet.has_mail_room(MAIL_LINES, MAIL_BYTES, true), "an empty queue takes any one frame");
+    outlet.mail(Priority::Medium, mark(0), 100, None);
+    assert!(outlet.has_mail_room(1, 100, true));
+    assert!(!outlet.has_mail_room(MAIL_LINES, 0, true));
+    assert!(!outlet.has_mail_room(1, MAIL_BYTES, true));
+    let most = MAIL_LINES - MAIL_LINES / HIGH_RESERVE;
+    assert!(
+        !outlet.has_mail_room(most, 0, false) && outlet.has_mail_room(most, 0, true),
+        "for what is urgent"
+    );
     assert!(outlet.keeps_up());
-    outlet.mail(mark(1), MAIL_BYTES / MAIL_LAG, None);
+    outlet.mail(Priority::Medium, mark(1), MAIL_BYTES / MAIL_LAG, None);
     assert!(!outlet.keeps_up());
 }
 

@@ -198,22 +198,9 @@ pub struct Ack {
     /// The streams on which something changed.
     #[prost(message, repeated, tag = 4)]
     pub streams: Vec<StreamAck>,
-    /// How far the mail has come.
-    #[prost(enumeration = "Stage", tag = 5)]
-    pub stage: i32,
     /// In ms since 1970.
-    #[prost(uint64, tag = 6)]
+    #[prost(uint64, tag = 5)]
     pub created_at_ms: u64,
-}
-
-/// How far mail has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
-#[repr(i32)]
-pub enum Stage {
-    /// In the inbox of the recipient's node.
-    Stored = 0,
-    /// The recipient itself said that it has it.
-    Taken = 1,
 }
 
 /// What has become of one stream.
@@ -222,15 +209,19 @@ pub struct StreamAck {
     /// The stream, 16 bytes.
     #[prost(bytes = "bytes", tag = 1)]
     pub stream: Bytes,
-    /// Every message below is settled: the `seq` that the receiver waits for next.
+    /// Every message below is settled.
     #[prost(uint64, tag = 2)]
     pub cumulative: u64,
-    /// Settled out of order: bit `i` of byte `b`, counted from the least, stands for `cumulative + 8b + i`.
-    #[prost(bytes = "bytes", tag = 3)]
-    pub bitmap: Bytes,
+    /// Settled too, out of order: how far each lies above `cumulative`, in growing order.
+    #[prost(uint64, repeated, tag = 3)]
+    pub beyond: Vec<u64>,
     /// Settled messages that were refused; all others were accepted.
     #[prost(message, repeated, tag = 4)]
     pub outcomes: Vec<Outcome>,
+    /// Every message below is with the recipient's node, which waits for its agent to take it, or is settled: none of them
+    /// need be sent again while that node lives.
+    #[prost(uint64, tag = 5)]
+    pub held: u64,
 }
 
 /// Why a message was refused.

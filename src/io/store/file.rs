@@ -7,15 +7,16 @@ use std::path::Path;
 
 use alloy::primitives::Address;
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
-    StorageError, TableDefinition, TableError, WriteTransaction, backends::FileBackend,
+    Builder, Database, DatabaseError, Key, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    StorageBackend, StorageError, TableDefinition, TableError, Value, WriteTransaction,
+    backends::FileBackend,
 };
 
 use super::Contents;
 use super::caught::caught;
 use super::mail;
 use super::row::{self, KEY_BYTES, RowError};
-use crate::core::delivery::inbox::TakenRow;
+use crate::core::delivery::arrivals::TakenRow;
 use crate::core::delivery::outbox::KeptMail;
 use crate::core::delivery::stream::StreamId;
 use crate::core::directory::book::{MAX_AGENTS, MAX_FLOORS};
@@ -83,7 +84,7 @@ through_the_common_error!(DatabaseError, StorageError, TableError, redb::Transac
 
 type Floors<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
 type Mails<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u8]>;
-type Taken<'a> = TableDefinition<'a, &'static [u8; row::TAKEN_KEY_BYTES], u64>;
+type Taken<'a> = TableDefinition<'a, &'static [u8; row::TAKEN_KEY_BYTES], &'static [u8]>;
 type Standings<'a> = TableDefinition<'a, &'static [u8], u8>;
 
 /// An open database, and the tables of one network in it.
@@ -104,7 +105,7 @@ pub(super) struct Changes {
     /// Mail to be kept; after it is there, mail to be forgotten.
     pub(super) kept: Vec<KeptMail>,
     /// How far mail was handed on; nothing: the stream is forgotten.
-    pub(super) taken: Vec<((Address, StreamId), Option<u64>)>,
+    pub(super) taken: Vec<((Address, StreamId), Option<TakenRow>)>,
     pub(super) forgotten: Vec<(StreamId, u64)>,
 }
 
@@ -147,60 +148,30 @@ impl File {
             mails: format!("mails/{network}"),
             taken: format!("taken/{network}"),
         };
-        let contents = Contents {
-            floors: file.read_floors()?,
-            standings: file.read_standings()?,
-            taken: file.read_taken()?,
-            mails: file.read_mails()?,
+        let mut contents = Contents {
+            floors: file.read(Floors::new(&file.floors), |key, value| row::decode(key, value))?,
+            standings: file.read(Standings::new(&file.standings), row::decode_standing)?,
+            taken: file.read(Taken::new(&file.taken), row::decode_taken)?,
+            mails: file.read(Mails::new(&file.mails), |key, value| mail::decode(key, value))?,
         };
+        contents.floors.sort_by_key(|row| row.seq);
         Ok((file, contents))
     }
 
-    fn read_floors(&self) -> Result<Vec<FloorRow>, FileError> {
-        let mut rows = Vec::new();
-        if let Some(table) = existing(self.database.begin_read()?.open_table(Floors::new(&self.floors)))? {
-            for entry in table.iter()? {
-                let (key, value) = entry?;
-                rows.push(row::decode(key.value(), value.value())?);
-            }
-        }
-        rows.sort_by_key(|row| row.seq);
-        Ok(rows)
-    }
-
-    fn read_standings(&self) -> Result<Vec<(Subject, Standing)>, FileError> {
-        let mut standings = Vec::new();
-        let table = existing(self.database.begin_read()?.open_table(Standings::new(&self.standings)))?;
-        if let Some(table) = table {
-            for entry in table.iter()? {
-                let (key, value) = entry?;
-                standings.push(row::decode_standing(key.value(), value.value())?);
-            }
-        }
-        Ok(standings)
-    }
-
-    fn read_mails(&self) -> Result<Vec<KeptMail>, FileError> {
-        let mut mails = Vec::new();
-        if let Some(table) = existing(self.database.begin_read()?.open_table(Mails::new(&self.mails)))? {
-            for entry in table.iter()? {
-                let (key, value) = entry?;
-                mails.push(mail::decode(key.value(), value.value())?);
-            }
-        }
-        Ok(mails)
-    }
-
-    fn read_taken(&self) -> Result<Vec<TakenRow>, FileError> {
-        let mut rows = Vec::new();
-        if let Some(table) = existing(self.database.begin_read()?.open_table(Taken::new(&self.taken)))? {
-            for entry in table.iter()? {
-                let (key, next) = entry?;
-                let (sender, stream) = row::decode_taken_key(key.value());
-                rows.push(TakenRow { sender, stream, next: next.value() });
-            }
-        }
-        Ok(rows)
+    /// Every row of a table; none if it has never been written.
+    fn read<K: Key + 'static, V: Value + 'static, R>(
+        &self,
+        table: TableDefinition<'_, K, V>,
+        decode: impl Fn(K::SelfType<'_>, V::SelfType<'_>) -> Result<R, RowError>,
+    ) -> Result<Vec<R>, FileError> {
+        let Some(table) = existing(self.database.begin_read()?.open_table(table))? else {
+            return Ok(Vec::new());
+        };
+        let rows = table.iter()?.map(|entry| {
+            let (key, value) = entry?;
+            Ok(decode(key.value(), value.value())?)
+        });
+        rows.collect()
     }
 
     /// Brings changes to the disk, all or none.
@@ -236,16 +207,16 @@ impl File {
     fn set_taken(
         &self,
         write: &WriteTransaction,
-        taken: &[((Address, StreamId), Option<u64>)],
+        taken: &[((Address, StreamId), Option<TakenRow>)],
     ) -> Result<bool, FileError> {
         if taken.is_empty() {
             return Ok(false);
         }
         let mut table = write.open_table(Taken::new(&self.taken))?;
-        for ((sender, stream), next) in taken {
-            let key = row::encode_taken_key(sender, stream);
-            match next {
-                Some(next) => drop(table.insert(&key, next)?),
+        for ((sender, stream), row) in taken {
+            let key = row::taken_key(sender, stream);
+            match row {
+                Some(row) => drop(table.insert(&key, row::encode_taken(row).as_slice())?),
                 None => drop(table.remove(&key)?),
             }
         }

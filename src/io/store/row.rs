@@ -1,8 +1,10 @@
-//! Floors and standings as bytes.
+//! Floors, standings and how far mail was taken, as bytes.
 
 use alloy::primitives::Address;
 use libp2p::PeerId;
 
+use crate::core::delivery::arrivals::{TakenRow, UNTAKEN_WINDOW};
+use crate::core::delivery::stream::StreamId;
 use crate::core::directory::floors::FloorRow;
 use crate::core::policy::standing::{Standing, Subject};
 
@@ -24,11 +26,14 @@ pub enum RowError {
     #[error("a row is of version {0}, which is not known")]
     Version(u8),
     /// It is too short or too long.
-    #[error("a row has {0} bytes instead of {ROW_BYTES}")]
+    #[error("a row has {0} bytes, which is none of its lengths")]
     Length(usize),
     /// It is no mail.
     #[error("mail in the store is not as it was written")]
     Mail,
+    /// Its numbers do not go together.
+    #[error("a row of mail that was taken has numbers that do not go together")]
+    Taken,
     /// It is neither an agent's nor a node's standing.
     #[error("a standing is of nobody, or of a kind that is not known")]
     Standing,
@@ -104,23 +109,51 @@ pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, Standing), Row
     subject.map(|subject| (subject, standing)).ok_or(RowError::Standing)
 }
 
-/// Length of the key of a stream of mail received: who sends, and the stream. Its value is the number below which all was handed on.
+/// Length of the key of a stream of mail received: who sends, and the stream.
 pub const TAKEN_KEY_BYTES: usize = 20 + 16;
 
+/// Numbers in the longest row of a stream: how far it is, how far it was told, and a window of what was taken out of order, with what
+/// one turn may add to that.
+const MAX_TAKEN_NUMBERS: usize = 2 + 2 * UNTAKEN_WINDOW;
+
 /// The key of a stream of mail received.
-pub fn encode_taken_key(sender: &Address, stream: &[u8; 16]) -> [u8; TAKEN_KEY_BYTES] {
+pub fn taken_key(sender: &Address, stream: &StreamId) -> [u8; TAKEN_KEY_BYTES] {
     let mut key = [0; TAKEN_KEY_BYTES];
     key[..20].copy_from_slice(sender.as_slice());
     key[20..].copy_from_slice(stream);
     key
 }
 
-/// Reads what [`encode_taken_key`] wrote: any bytes are one.
-pub fn decode_taken_key(key: &[u8; TAKEN_KEY_BYTES]) -> (Address, [u8; 16]) {
+/// How far a stream was taken: the version, and numbers of eight bytes.
+pub fn encode_taken(row: &TakenRow) -> Vec<u8> {
+    let numbers = [row.next, row.told].into_iter().chain(row.beyond.iter().copied());
+    [VERSION].into_iter().chain(numbers.flat_map(u64::to_be_bytes)).collect()
+}
+
+/// Reads what [`taken_key`] and [`encode_taken`] wrote.
+///
+/// # Errors
+/// When it is not that; no bytes make it panic.
+pub fn decode_taken(key: &[u8; TAKEN_KEY_BYTES], value: &[u8]) -> Result<TakenRow, RowError> {
     let (mut sender, mut stream) = ([0; 20], [0; 16]);
     sender.copy_from_slice(&key[..20]);
     stream.copy_from_slice(&key[20..]);
-    (sender.into(), stream)
+    let (&version, rest) = value.split_first().ok_or(RowError::Length(0))?;
+    if version != VERSION {
+        return Err(RowError::Version(version));
+    }
+    let (numbers, left) = rest.as_chunks::<8>();
+    let numbers: Vec<u64> = numbers.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect();
+    match &numbers[..] {
+        [next, told, beyond @ ..] if left.is_empty() && numbers.len() <= MAX_TAKEN_NUMBERS => {
+            let grows = beyond.is_sorted_by(|one, other| one < other);
+            if next > told || !grows || beyond.first().is_some_and(|first| first <= next) {
+                return Err(RowError::Taken);
+            }
+            Ok(TakenRow { sender: sender.into(), stream, next: *next, told: *told, beyond: beyond.to_vec() })
+        }
+        _ => Err(RowError::Length(value.len())),
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +200,42 @@ mod tests {
                 prop_assert_eq!((encode_subject(&subject), encode_standing(standing)), (key, value));
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn how_far_mail_was_taken_survives_and_any_other_bytes_are_none(
+            key: [u8; TAKEN_KEY_BYTES], (next, ahead) in (0..1_u64 << 40, 0..9_u64),
+            beyond in proptest::collection::btree_set(1..2000_u64, 0..20),
+            noise in proptest::collection::vec(any::<u8>(), 0..60), version in 0..3_u8,
+        ) {
+            let beyond = beyond.into_iter().map(|far| next + far).collect();
+            let (sender, stream) = (Address::from_slice(&key[..20]), key[20..].try_into().unwrap());
+            let row = TakenRow { sender, stream, next, told: next + ahead, beyond };
+            prop_assert_eq!(taken_key(&sender, &stream), key);
+            prop_assert_eq!(decode_taken(&key, &encode_taken(&row)), Ok(row));
+            let value = [&[version][..], &noise].concat();
+            if let Ok(row) = decode_taken(&key, &value) {
+                prop_assert_eq!(encode_taken(&row), value);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_taken_mail_are_refused_that_no_process_can_have_written() {
+        let value = |numbers: &[u64]| {
+            [VERSION].into_iter().chain(numbers.iter().flat_map(|n| n.to_be_bytes())).collect::<Vec<_>>()
+        };
+        let decode =
+            |numbers: &[u64]| decode_taken(&[0; TAKEN_KEY_BYTES], &value(numbers)).map(|row| row.beyond);
+        assert_eq!(decode(&[5, 9, 6, 8]), Ok(vec![6, 8]));
+        for wrong in [&[5, 4][..], &[5, 9, 5], &[5, 9, 8, 8], &[5, 9, 8, 6]] {
+            assert_eq!(decode(wrong), Err(RowError::Taken), "{wrong:?}");
+        }
+        assert!(matches!(decode(&[5]), Err(RowError::Length(9))));
+        let longest: Vec<u64> = (0..MAX_TAKEN_NUMBERS as u64).collect();
+        assert!(decode(&longest).is_ok());
+        assert!(matches!(decode(&[&longest[..], &[u64::MAX]].concat()), Err(RowError::Length(_))));
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Mesh {
             Effect::KeepMail { .. } | Effect::KeepTaken { .. } if !self.disk_writes => {
                 self.unwritten.push((node, effect));
             }
-            Effect::KeepMail { number, .. } if self.disk_full => {
+            Effect::KeepMail { number, .. } | Effect::KeepTaken { number, .. } if self.disk_full => {
                 let reason = "no space left on device".to_owned();
                 self.wire.push_back((node, Input::NotKept { upto: number, reason }));
             }
@@ -70,7 +70,7 @@ impl Mesh {
                 self.wire.push_back((node, Input::Kept { upto: number }));
             }
             Effect::KeepTaken { number, row } => {
-                self.nodes[node].taken.insert((row.sender, row.stream), row);
+                self.nodes[node].taken.insert((row.sender, row.stream), *row);
                 self.wire.push_back((node, Input::Kept { upto: number }));
             }
             Effect::ForgetTaken { sender, stream } => {

@@ -1,8 +1,10 @@
 //! Who is connected to whom.
 
+use p2p_node::core::Setup;
 use p2p_node::core::input::Input;
+use p2p_node_protocol::Role;
 
-use super::Mesh;
+use super::{CONNECT, Mesh};
 
 impl Mesh {
     pub fn connect(&mut self, from: usize, to: usize) {
@@ -40,6 +42,29 @@ impl Mesh {
             self.unlink(node, other);
         }
         self.settle();
+    }
+
+    /// Kills a node with a store and starts it again with what that has, connected to those given.
+    pub fn restart(
+        &mut self,
+        node: usize,
+        number: u8,
+        others: &[usize],
+        change: impl FnOnce(&mut Setup),
+    ) -> usize {
+        self.kill(node);
+        let (mails, taken) = (self.nodes[node].mails.clone(), self.nodes[node].taken.clone());
+        let again = self.add_with(number, Role::Full, CONNECT, |setup| {
+            setup.durable = true;
+            setup.outbox = mails.values().cloned().collect();
+            setup.inbox = taken.values().cloned().collect();
+            change(setup);
+        });
+        (self.nodes[again].mails, self.nodes[again].taken) = (mails, taken);
+        for other in others {
+            self.connect(again, *other);
+        }
+        again
     }
 
     pub(super) fn unlink(&mut self, one: usize, other: usize) {

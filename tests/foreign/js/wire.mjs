@@ -86,14 +86,14 @@ const TYPES = {
     network,
     bytes("account", 20, 20),
     message("streams", "StreamAck", { many: 64, least: 1 }),
-    int("stage", 0n, 1n),
     int("created_at_ms"),
   ],
   StreamAck: [
     bytes("stream", 16, 16),
     int("cumulative"),
-    bytes("bitmap", 0, 128),
+    { name: "beyond", kind: "distances", many: 1024 },
     message("outcomes", "Outcome", { many: 1024 }),
+    int("held"),
   ],
   Outcome: [int("seq"), code],
   MailResponse: [
@@ -108,7 +108,7 @@ const TYPES = {
   Hello: [version, network, bytes("record", 1, 3584), text("agent_version", 0, 256, plain)],
 };
 
-export function decode(type, input) {
+function reader(input) {
   let at = 0;
   const take = (length) => {
     must(length <= input.length - at, "cut short");
@@ -126,15 +126,20 @@ export function decode(type, input) {
     }
     throw new Error("varint");
   };
+  return { take, varint, isDone: () => at === input.length };
+}
+
+export function decode(type, input) {
+  const { take, varint, isDone } = reader(input);
   const [out, chosen, fields] = [{}, {}, TYPES[type]];
   fields.forEach((field) => {
     out[field.name] = field.many ? [] : undefined;
   });
-  for (let last = 0; at < input.length;) {
+  for (let last = 0; !isDone();) {
     const tag = Number(varint());
     const [number, wire] = [Math.floor(tag / 8), tag % 8];
     const field = fields[number - 1];
-    must(field && (number > last || (number === last && field.many)), `${type}: field ${number}`);
+    must(field && (number > last || (number === last && field.many && field.kind !== "distances")), `${type}: field ${number}`);
     must(wire === ({ int: 0, fixed: 1 }[field.kind] ?? 2), "wire type");
     last = number;
     let value =
@@ -147,11 +152,13 @@ export function decode(type, input) {
       field.many || field.oneof || field.kind === "message" || (value.length ?? value) > 0,
       `${field.name}: a default written out`,
     );
-    if (field.kind === "message") value = decode(field.type, value);
+    if (field.kind === "distances") value = growing(value, field);
+    else if (field.kind === "message") value = decode(field.type, value);
     else check(field, value);
     if (field.kind === "text") value = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(value);
     must(!field.like || field.like.test(value), field.name);
-    if (field.many) must(out[field.name].push(value) <= field.many, `${field.name}: too many`);
+    if (field.kind === "distances") out[field.name] = value;
+    else if (field.many) must(out[field.name].push(value) <= field.many, `${field.name}: too many`);
     else out[field.name] = value;
     if (field.oneof) {
       must(!chosen[field.oneof], `two of ${field.oneof}`);
@@ -166,6 +173,16 @@ export function decode(type, input) {
     check(field, out[field.name]);
   }
   return out;
+}
+
+// Packed integers, each greater than the one before and the first greater than 0.
+function growing(input, field) {
+  const [{ varint, isDone }, values] = [reader(input), []];
+  for (let last = 0n; !isDone(); last = values.at(-1)) {
+    must(values.push(varint()) <= field.many && values.at(-1) > last, field.name);
+  }
+  must(values.length > 0, `${field.name}: a default written out`);
+  return values;
 }
 
 const check = ({ name, min, max }, value) =>

@@ -116,6 +116,7 @@ fn decode_command(head: Head<'_>, text: &str) -> Result<Command, LineError> {
         "block" => Command::Block(fields(kind, text)?),
         "allow" => Command::Allow(fields(kind, text)?),
         "unblock" => Command::Unblock(fields(kind, text)?),
+        "ack" => Command::Ack(fields(kind, text)?),
         "cancel" => Command::Cancel(fields(kind, text)?),
         "ping" => Command::Ping(fields(kind, text)?),
         "shutdown" => Command::Shutdown(fields(kind, text)?),

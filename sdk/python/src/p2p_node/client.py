@@ -204,6 +204,10 @@ class Node:
         """Returns when the node answers."""
         await self._sidecar.ask({"type": "ping"}, timeout)
 
+    async def ack(self, message: Message, *, timeout: float | None = None) -> None:
+        """Says that this program has done with a message, so that its sender is told that it was delivered. Only with `ack="manual"`."""
+        await self._sidecar.ask({"type": "ack", "messageId": message.message_id}, timeout)
+
     async def block(self, peer: str, *, timeout: float | None = None) -> None:
         """Takes nothing more from an agent (`0x…`) or a node (PeerId)."""
         await self._sidecar.ask({"type": "block", "peerId": peer}, timeout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .supervisor import Restart
 
@@ -23,6 +24,8 @@ class Options:
     port: int | None = None
     bootstrap_peers: Sequence[str] = ()
     data_dir: str | os.PathLike[str] | None = None
+    #: "manual": mail counts as delivered when `Node.ack` says so, instead of when it is on its way to this program.
+    ack: Literal["auto", "manual"] | None = None
     env_file: str | os.PathLike[str] | None = None
     #: Goes into the child's environment, never into its arguments.
     private_key: str | None = field(default=None, repr=False)
@@ -41,6 +44,7 @@ class Options:
             "--name": self.name,
             "--network": self.network,
             "--data-dir": self.data_dir,
+            "--ack": self.ack,
             "--env-file": self.env_file,
             "--binding": self.binding_file,
         }

@@ -25,6 +25,7 @@ RETRYABLE: dict[str, bool] = {
     "PEER_NOT_FOUND": True,
     "PEER_UNREACHABLE": True,
     "PEER_BUSY": True,
+    "MESSAGE_NOT_FOUND": False,
     "PEER_REJECTED": False,
     "MESSAGE_TOO_LARGE": False,
     "NO_SUBSCRIBERS": True,
@@ -157,6 +158,8 @@ class Delivery:
     state: str
     # Why, unless it was delivered.
     code: str | None = None
+    # Whether an earlier process of the node accepted it, and may have told this too.
+    redelivered: bool | None = None
     # The `id` of the `send`.
     request_id: Id | None = None
     # Which way it went last.
@@ -166,6 +169,7 @@ class Delivery:
         Field("messageId", "message_id", "str", True),
         Field("state", "state", "str", True),
         Field("code", "code", "str", False),
+        Field("redelivered", "redelivered", "bool", False),
         Field("requestId", "request_id", "id", False),
         Field("route", "route", "str", False),
     )
@@ -288,6 +292,9 @@ class Message:
     encoding: str | None = None
     # What the sender says it is.
     kind: str | None = None
+    # Whether an earlier process of the node may have told it, under the same `messageId`; only with
+    # `--ack manual`.
+    redelivered: bool | None = None
     # The message that it answers.
     reply_to: str | None = None
     # The topic of a broadcast; absent for mail.
@@ -305,6 +312,7 @@ class Message:
         Field("conversationId", "conversation_id", "str", False),
         Field("encoding", "encoding", "str", False),
         Field("kind", "kind", "str", False),
+        Field("redelivered", "redelivered", "bool", False),
         Field("replyTo", "reply_to", "str", False),
         Field("topic", "topic", "str", False),
     )

@@ -22,6 +22,11 @@ impl Outbox {
         for token in overdue {
             self.failed(token, Duration::ZERO, now, jitter);
         }
+        for destination in self.destinations.values_mut() {
+            if destination.remind_at.is_some_and(|at| at <= now) {
+                destination.remind();
+            }
+        }
         let due: Vec<Address> = self
             .destinations
             .iter()

@@ -162,7 +162,7 @@ fn acks() {
     let outcome = |length| Outcome { seq: 1, code: text(length) };
     let with = |stream| Ack { streams: vec![stream], ..ack() };
     let outcomes = |count, length| StreamAck { outcomes: vec![outcome(length); count], ..stream_ack() };
-    accept(&Ack { stage: Stage::Taken.into(), ..with(outcomes(MAX_ACK_OUTCOMES, 20)) });
+    accept(&with(outcomes(MAX_ACK_OUTCOMES, 20)));
     refuse(&with(outcomes(MAX_ACK_OUTCOMES + 1, 20)), "outcomes");
     refuse(&Ack { streams: vec![outcomes(MAX_ACK_OUTCOMES, 1), outcomes(1, 1)], ..ack() }, "outcomes");
     accept(&with(outcomes(1, MAX_CODE_BYTES)));
@@ -170,15 +170,20 @@ fn acks() {
     refuse(&with(outcomes(1, 0)), "code");
     let lower = Outcome { seq: 1, code: "lower case".to_owned() };
     refuse(&with(StreamAck { outcomes: vec![lower], ..stream_ack() }), "code");
-    accept(&with(StreamAck { bitmap: bytes(MAX_BITMAP_BYTES), ..stream_ack() }));
-    refuse(&with(StreamAck { bitmap: bytes(MAX_BITMAP_BYTES + 1), ..stream_ack() }), "bitmap");
+    let beyond = |distances: Vec<u64>| StreamAck { beyond: distances, ..stream_ack() };
+    accept(&with(beyond((1..=MAX_ACK_BEYOND as u64).collect())));
+    refuse(&with(beyond((1..=MAX_ACK_BEYOND as u64 + 1).collect())), "beyond");
+    let half = || beyond((1..=MAX_ACK_BEYOND as u64 / 2 + 1).collect());
+    refuse(&Ack { streams: vec![half(), half()], ..ack() }, "beyond");
+    for wrong in [vec![0], vec![0, 1], vec![2, 1], vec![1, 1]] {
+        refuse(&with(beyond(wrong)), "beyond");
+    }
     refuse(&with(StreamAck { stream: bytes(STREAM_BYTES + 1), ..stream_ack() }), "stream");
     accept(&Ack { streams: vec![stream_ack(); MAX_ACK_STREAMS], ..ack() });
     refuse(&Ack { streams: vec![stream_ack(); MAX_ACK_STREAMS + 1], ..ack() }, "streams");
     refuse(&Ack { streams: Vec::new(), ..ack() }, "streams");
     refuse(&Ack { account: bytes(19), ..ack() }, "account");
     refuse(&Ack { network: String::new(), ..ack() }, "network");
-    refuse(&Ack { stage: 2, ..ack() }, "stage");
     assert_eq!(decoded(&Ack { version: 2, ..ack() }), Err(DecodeError::Version));
     let large = Outcome { seq: u64::MAX, code: text(MAX_CODE_BYTES) };
     let large = with(StreamAck { outcomes: vec![large; MAX_ACK_OUTCOMES], ..stream_ack() });

@@ -1,0 +1,127 @@
+//! Acknowledgements that go out by themselves: of mail that came by gossip, and of mail that the parent has taken later than its
+//! sender could wait for an answer. They go over a connection if there is one, else by gossip.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::Address;
+use bytes::Bytes;
+
+use super::Core;
+use super::delivery::stream::StreamId;
+use super::effect::Network;
+use super::envelope::limits::{MAX_ACK_BEYOND, MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
+use super::envelope::{Ack, Batch, Outcome, Payload, Scope, StreamAck, WIRE_VERSION, sign_ack};
+use super::identity::peer_id_of;
+use super::input::{Now, Token};
+
+/// Senders who are owed an acknowledgement. Ours: who finds no room sends again, and is answered then.
+pub(super) const MAX_ACKS_OWED: usize = 256;
+
+/// Acknowledgements on their way over connections. Ours: as many again.
+pub(super) const MAX_ACKS_ON_WIRE: usize = MAX_ACKS_OWED;
+
+/// An acknowledgement that is owed.
+#[derive(Debug)]
+struct Owed {
+    node_key: [u8; 32],
+    streams: BTreeSet<StreamId>,
+}
+
+/// Everything owed, and those of it on their way over connections: one to each sender at most.
+#[derive(Debug, Default)]
+pub(super) struct AcksOwed {
+    owed: BTreeMap<Address, Owed>,
+    on_wire: BTreeMap<Token, Address>,
+}
+
+impl AcksOwed {
+    pub(super) fn len(&self) -> usize {
+        self.owed.len()
+    }
+
+    pub(super) fn on_wire(&self) -> usize {
+        self.on_wire.len()
+    }
+
+    /// Takes out those that may go now.
+    fn due(&mut self) -> Vec<(Address, Owed)> {
+        if self.owed.is_empty() {
+            return Vec::new();
+        }
+        let busy: BTreeSet<&Address> = self.on_wire.values().collect();
+        let room = MAX_ACKS_ON_WIRE - busy.len();
+        self.owed.extract_if(.., |account, _| !busy.contains(account)).take(room).collect()
+    }
+
+    /// An acknowledgement has arrived, or has not. Whether the token was one of them.
+    pub(super) fn answered(&mut self, token: Token) -> bool {
+        self.on_wire.remove(&token).is_some()
+    }
+}
+
+impl Core {
+    /// Has streams acknowledged at the end of the turn, as far as they can be: to the node that sent them, or the sender's current one.
+    pub(super) fn owe_ack(
+        &mut self,
+        account: &Address,
+        node_key: Option<[u8; 32]>,
+        streams: BTreeSet<StreamId>,
+        now: Now,
+    ) {
+        let Some(node_key) = node_key.or_else(|| self.current_node_key(account, now)) else {
+            return self.stats.count("acks_dropped");
+        };
+        let full = self.acks_owed.owed.len() >= MAX_ACKS_OWED;
+        if full && !self.acks_owed.owed.contains_key(account) {
+            return self.stats.count("acks_dropped");
+        }
+        let owed = self.acks_owed.owed.entry(*account);
+        let owed = owed.or_insert_with(|| Owed { node_key, streams: BTreeSet::new() });
+        owed.node_key = node_key;
+        // An ack has room for so many; the sender repeats what is missing.
+        let room = MAX_ACK_STREAMS.saturating_sub(owed.streams.len());
+        owed.streams.extend(streams.into_iter().take(room));
+    }
+
+    pub(super) fn send_acks_owed(&mut self, now: Now) {
+        for (account, owed) in self.acks_owed.due() {
+            let ack = self.ack(&account, &owed.streams, now);
+            let batch = Batch { messages: Vec::new(), acks: vec![ack] };
+            let scope = Scope::NodeKey(Bytes::copy_from_slice(&owed.node_key));
+            let frame = self.frame(scope, Payload::Plain(batch), now);
+            let token = self.token();
+            match peer_id_of(&owed.node_key).filter(|peer| self.peers.contains_key(peer)) {
+                Some(peer) => {
+                    self.acks_owed.on_wire.insert(token, account);
+                    self.network(Network::SendMail { token, peer, frame });
+                }
+                None => {
+                    self.pacer.take(frame.len(), now.mono);
+                    self.network(Network::Publish { token, topic: super::MESSAGES.to_owned(), data: frame });
+                }
+            }
+        }
+    }
+
+    /// Our signature under all that was settled in these streams.
+    pub(super) fn ack(&self, account: &Address, streams: &BTreeSet<StreamId>, now: Now) -> Bytes {
+        let (mut room, mut room_beyond) = (MAX_ACK_OUTCOMES, MAX_ACK_BEYOND);
+        let mut of_stream = |stream: &StreamId| {
+            let outcomes: Vec<Outcome> = self.inbox.refusals(account, stream).take(room).cloned().collect();
+            room -= outcomes.len();
+            let (cumulative, beyond) = self.inbox.settled(account, stream);
+            let beyond: Vec<u64> = beyond.iter().take(room_beyond).map(|seq| seq - cumulative).collect();
+            room_beyond -= beyond.len();
+            let (stream, held) = (Bytes::copy_from_slice(stream), self.inbox.secured(account, stream));
+            StreamAck { stream, cumulative, beyond, outcomes, held }
+        };
+        let ack = Ack {
+            version: WIRE_VERSION,
+            network: self.me.network.clone(),
+            account: Bytes::copy_from_slice(account.as_slice()),
+            streams: streams.iter().map(&mut of_stream).collect(),
+            created_at_ms: now.unix_ms,
+        };
+        sign_ack(&ack, &self.me.node_key)
+    }
+}

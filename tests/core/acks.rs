@@ -1,0 +1,230 @@
+//! `--ack manual`: mail counts as delivered when the parent says so.
+
+use std::time::Duration;
+
+use p2p_node::core::delivery::arrivals::UNTAKEN_WINDOW;
+use p2p_node::core::input::Input;
+use p2p_node_protocol::Role;
+
+use crate::mesh::{CONNECT, Fate, Mesh};
+
+/// A server, an agent that writes, and one whose parent acknowledges by itself; `durable`: with a store.
+fn scene(durable: bool) -> (Mesh, usize) {
+    let mut mesh = Mesh::new(2);
+    let taker = mesh.add_with(3, Role::Full, CONNECT, |setup| {
+        setup.acks_by_hand = true;
+        setup.durable = durable;
+    });
+    mesh.connect(1, 0);
+    mesh.connect(taker, 0);
+    mesh.connect(1, taker);
+    (mesh, taker)
+}
+
+fn ends(mesh: &Mesh, node: usize) -> Vec<&str> {
+    mesh.lines(node, "delivery").iter().map(|line| line["state"].as_str().unwrap()).collect()
+}
+
+/// The message id of the last message with this payload.
+fn id_of(mesh: &Mesh, node: usize, data: u64) -> String {
+    let message = mesh.lines(node, "message").into_iter().rfind(|line| line["data"] == data).unwrap();
+    message["messageId"].as_str().unwrap().to_owned()
+}
+
+fn ack(mesh: &mut Mesh, node: usize, message_id: &str) {
+    mesh.say(node, &format!(r#"{{"type":"ack","messageId":"{message_id}","id":"{message_id}"}}"#));
+}
+
+fn code_of_answer(mesh: &Mesh, node: usize, id: &str) -> String {
+    let line = mesh.nodes[node].lines.iter().rfind(|line| line["id"] == id).unwrap();
+    line["code"].as_str().unwrap_or("ok").to_owned()
+}
+
+#[test]
+fn mail_is_delivered_when_the_parent_has_acknowledged_it_in_whatever_order() {
+    for (durable, route) in [(false, "direct"), (true, "direct"), (false, "gossip"), (true, "gossip")] {
+        let (mut mesh, taker) = scene(durable);
+        for data in 1..=3 {
+            mesh.send(1, taker, data, &format!(r#","route":"{route}""#));
+        }
+        mesh.pass(Duration::from_secs(30));
+        assert_eq!(mesh.received(taker), [1, 2, 3], "{durable} {route}: told once");
+        assert_eq!(ends(&mesh, 1), [""; 0], "{durable} {route}");
+        let sent = mesh.frames.len();
+        for (data, so_far) in [(2, 1), (1, 2), (3, 3)] {
+            let id = id_of(&mesh, taker, data);
+            ack(&mut mesh, taker, &id);
+            mesh.pass(Duration::from_millis(50));
+            assert_eq!(code_of_answer(&mesh, taker, &id), "ok");
+            assert_eq!(ends(&mesh, 1), vec!["delivered"; so_far], "{durable} {route}");
+            assert_eq!(mesh.lines(1, "delivery").last().unwrap()["messageId"], id);
+        }
+        assert!(mesh.lines(1, "delivery").iter().all(|line| line["attempts"] == 1));
+        assert_eq!(
+            mesh.frames.len() - sent,
+            3,
+            "three acknowledgements over the connection, and nothing sent again"
+        );
+    }
+}
+
+#[test]
+fn an_ack_names_mail_that_waits_for_one() {
+    let (mut mesh, taker) = scene(false);
+    mesh.send(1, taker, 1, "");
+    mesh.settle();
+    let id = id_of(&mesh, taker, 1);
+    ack(&mut mesh, taker, &id);
+    ack(&mut mesh, taker, &id);
+    assert_eq!(code_of_answer(&mesh, taker, &id), "MESSAGE_NOT_FOUND", "it has had one");
+    for (wrong, code) in [
+        (format!("{}-7", "0".repeat(32)), "MESSAGE_NOT_FOUND"),
+        ("nonsense".to_owned(), "INVALID_ARGUMENT"),
+        (format!("{id}x"), "INVALID_ARGUMENT"),
+    ] {
+        ack(&mut mesh, taker, &wrong);
+        assert_eq!(code_of_answer(&mesh, taker, &wrong), code);
+    }
+    ack(&mut mesh, 1, &id);
+    assert_eq!(code_of_answer(&mesh, 1, &id), "INVALID_ARGUMENT", "this node acknowledges by itself");
+}
+
+#[test]
+fn what_was_not_acknowledged_comes_again_after_a_restart_and_says_so() {
+    let (mut mesh, taker) = scene(true);
+    for data in 1..=4 {
+        mesh.send(1, taker, data, "");
+    }
+    mesh.settle();
+    let ids: Vec<_> = (1..=4).map(|data| id_of(&mesh, taker, data)).collect();
+    for taken in [0, 2] {
+        ack(&mut mesh, taker, &ids[taken]);
+    }
+    mesh.settle();
+    assert_eq!(ends(&mesh, 1), ["delivered"; 2]);
+    let again = mesh.restart(taker, 3, &[0, 1], |setup| setup.acks_by_hand = true);
+    mesh.send(1, again, 5, "");
+    mesh.pass(Duration::from_secs(5));
+    assert_eq!(mesh.received(again), [2, 4, 5]);
+    let told: Vec<_> = mesh
+        .lines(again, "message")
+        .iter()
+        .map(|line| (line["messageId"].as_str().unwrap().to_owned(), line["redelivered"] == true))
+        .collect();
+    assert_eq!(told[..2], [(ids[1].clone(), true), (ids[3].clone(), true)]);
+    assert!(!told[2].1, "it is new");
+    for (id, _) in told {
+        ack(&mut mesh, again, &id);
+    }
+    mesh.settle();
+    assert_eq!(ends(&mesh, 1), ["delivered"; 5]);
+}
+
+#[test]
+fn nothing_is_told_before_the_disk_could_say_that_it_was() {
+    let (mut mesh, taker) = scene(true);
+    mesh.disk_writes = false;
+    mesh.send(1, taker, 1, "");
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!(mesh.received(taker), [0; 0]);
+    mesh.write_on();
+    assert_eq!(mesh.received(taker), [1]);
+    mesh.disk_writes = false;
+    let id = id_of(&mesh, taker, 1);
+    ack(&mut mesh, taker, &id);
+    mesh.pass(Duration::from_secs(1));
+    assert!(mesh.nodes[taker].lines.iter().all(|line| line["id"] != id.as_str()), "the disk does not know");
+    assert_eq!(ends(&mesh, 1), [""; 0]);
+    mesh.write_on();
+    assert_eq!((code_of_answer(&mesh, taker, &id).as_str(), ends(&mesh, 1)), ("ok", vec!["delivered"]));
+}
+
+#[test]
+fn an_ack_that_the_disk_cannot_take_says_so_and_counts_all_the_same() {
+    let (mut mesh, taker) = scene(true);
+    mesh.send(1, taker, 1, "");
+    mesh.settle();
+    let id = id_of(&mesh, taker, 1);
+    mesh.disk_full = true;
+    ack(&mut mesh, taker, &id);
+    assert_eq!(code_of_answer(&mesh, taker, &id), "DISK_FULL");
+    assert_eq!(ends(&mesh, 1), [""; 0]);
+    mesh.disk_full = false;
+    mesh.pass(Duration::from_secs(2));
+    assert_eq!(ends(&mesh, 1), ["delivered"]);
+}
+
+#[test]
+fn an_acknowledgement_that_is_lost_is_asked_for_again() {
+    let (mut mesh, taker) = scene(false);
+    mesh.send(1, taker, 1, r#","ttlMs":600000"#);
+    mesh.settle();
+    mesh.fate = Box::new(|node, input| match input {
+        Input::MailAsked { .. } if node == 1 => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    let id = id_of(&mesh, taker, 1);
+    ack(&mut mesh, taker, &id);
+    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.pass(Duration::from_secs(50));
+    assert_eq!(ends(&mesh, 1), [""; 0]);
+    mesh.pass(Duration::from_secs(11));
+    assert_eq!((ends(&mesh, 1), mesh.received(taker)), (vec!["delivered"], vec![1]));
+}
+
+#[test]
+fn mail_that_its_sender_gave_up_is_waited_for_no_longer() {
+    let (mut mesh, taker) = scene(false);
+    mesh.send(1, taker, 1, r#","ttlMs":1000"#);
+    mesh.settle();
+    let id = id_of(&mesh, taker, 1);
+    mesh.pass(Duration::from_secs(2));
+    assert_eq!(ends(&mesh, 1), ["expired"]);
+    mesh.send(1, taker, 2, "");
+    mesh.settle();
+    ack(&mut mesh, taker, &id);
+    assert_eq!(code_of_answer(&mesh, taker, &id), "MESSAGE_NOT_FOUND");
+    let second = id_of(&mesh, taker, 2);
+    ack(&mut mesh, taker, &second);
+    assert_eq!(ends(&mesh, 1), ["expired", "delivered"]);
+}
+
+#[test]
+fn a_parent_that_never_acknowledges_gets_a_window_and_no_more() {
+    let (mut mesh, taker) = scene(false);
+    let number = UNTAKEN_WINDOW as u64 + 500;
+    for data in 0..number {
+        mesh.send(1, taker, data, r#","ttlMs":600000"#);
+    }
+    mesh.pass(Duration::from_secs(30));
+    assert_eq!(mesh.received(taker), (0..UNTAKEN_WINDOW as u64).collect::<Vec<_>>());
+    let waiting = mesh.nodes[taker].core.census();
+    let waiting = waiting.iter().find(|held| held.name == "mails that wait for an ack").unwrap().size;
+    assert_eq!(waiting, UNTAKEN_WINDOW);
+    // All but the first: the window moves with it.
+    for data in 1..UNTAKEN_WINDOW as u64 {
+        let id = id_of(&mesh, taker, data);
+        ack(&mut mesh, taker, &id);
+    }
+    mesh.pass(Duration::from_secs(61));
+    assert_eq!(ends(&mesh, 1).len(), UNTAKEN_WINDOW - 1);
+    assert_eq!(mesh.received(taker).len(), UNTAKEN_WINDOW);
+    let first = id_of(&mesh, taker, 0);
+    ack(&mut mesh, taker, &first);
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!(mesh.received(taker), (0..number).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_closing_node_answers_every_ack_and_leaves_the_mail_to_its_sender() {
+    let (mut mesh, taker) = scene(true);
+    mesh.send(1, taker, 1, "");
+    mesh.settle();
+    mesh.disk_writes = false;
+    let id = id_of(&mesh, taker, 1);
+    ack(&mut mesh, taker, &id);
+    mesh.say(taker, r#"{"type":"shutdown","id":"end"}"#);
+    mesh.pass(Duration::from_secs(6));
+    assert_eq!(code_of_answer(&mesh, taker, &id), "SHUTTING_DOWN");
+    assert_eq!(ends(&mesh, 1), [""; 0]);
+}

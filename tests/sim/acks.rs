@@ -1,0 +1,61 @@
+//! Parents that acknowledge mail themselves, when it suits them, and what must hold of that.
+
+use std::time::Duration;
+
+use p2p_node_protocol::{Ack, Command, Message};
+
+use crate::parent::Name;
+use crate::world::{Happening, World};
+
+/// Of a thousand mails so many have their `ack` at once, and so many some time later; the others have none.
+const AT_ONCE: u32 = 800;
+const LATER: u32 = 150;
+/// How much later.
+const LATEST: Duration = Duration::from_secs(20);
+
+impl World {
+    /// A parent that acknowledges by itself was told of mail.
+    pub fn told_by_hand(&mut self, node: usize, name: Name, message: &Message) {
+        let durable = self.nodes[node].durable;
+        let parent = &mut self.nodes[node].parent;
+        let again = !parent.told.insert(name);
+        if durable && parent.taken.contains(&name) {
+            return self.breaks("what was acknowledged is not told again", node, format!("{name:?}"));
+        }
+        if durable && again && !message.redelivered {
+            return self.breaks("what was told before says so", node, format!("{name:?}"));
+        }
+        let life = parent.life;
+        let message_id = message.message_id.clone();
+        if self.resting || self.rng.permille(AT_ONCE) {
+            self.ack(node, name, message_id);
+        } else if self.rng.permille(LATER * 1000 / (1000 - AT_ONCE)) {
+            let at = self.now + self.rng.between(Duration::ZERO, LATEST);
+            self.at(at, Happening::Ack { node, life, name, message_id });
+        }
+    }
+
+    pub fn ack(&mut self, node: usize, name: Name, message_id: String) {
+        let now = self.now;
+        let parent = &mut self.nodes[node].parent;
+        parent.acked.insert(name);
+        let serial = parent.ask(Command::Ack(Ack { message_id }), now);
+        parent.asked_acks.insert(serial, name);
+    }
+
+    /// An `ack` was answered: the disk knows.
+    pub fn ack_answered(&mut self, node: usize, serial: u64) {
+        let parent = &mut self.nodes[node].parent;
+        if let Some(name) = parent.asked_acks.remove(&serial) {
+            parent.taken.insert(name);
+            self.report.acks += 1;
+        }
+    }
+
+    /// Its sender was told that it was delivered.
+    pub fn delivered_by_hand(&mut self, node: usize, to: usize, name: Name) {
+        if self.nodes[to].by_hand && !self.nodes[to].parent.acked.contains(&name) {
+            self.breaks("delivered means that the parent said so", node, format!("{name:?} to {to}"));
+        }
+    }
+}
