@@ -12,6 +12,7 @@ mod child;
 mod contract;
 mod durable;
 mod examples;
+mod far;
 mod hostile_input;
 mod lifecycle;
 mod network;
