@@ -6,6 +6,7 @@
 pub mod caught;
 mod file;
 pub mod mail;
+pub mod reserve;
 pub mod row;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::core::effect::ExitCode;
 use crate::core::input::Input;
 use crate::core::policy::standing::{MAX_STANDINGS, Standing, Subject};
 use file::{Changes, File, FileError, MAX_ROWS};
+use reserve::{RESERVE_FILE, Reserve};
 
 /// Name of the database in the data directory.
 pub const STORE_FILE: &str = "node.redb";
@@ -197,14 +199,15 @@ impl Store {
                 (None, Contents::default())
             }
         };
-        Ok((Store::start(file, open, trouble), contents))
+        let reserve = Reserve::new(data_dir.join(RESERVE_FILE));
+        Ok((Store::start(file, open, reserve, trouble), contents))
     }
 
-    fn start(file: Option<File>, open: Open, trouble: Option<String>) -> Self {
+    fn start(file: Option<File>, open: Open, reserve: Reserve, trouble: Option<String>) -> Self {
         let shared = Arc::new(Shared::default());
         let (report, reports) = mpsc::channel(REPORTS);
         let (end, ended) = oneshot::channel();
-        let mut writer = Writer { shared: Arc::clone(&shared), file, open, report, failing: false };
+        let mut writer = Writer { shared: Arc::clone(&shared), file, open, reserve, report, failing: false };
         if let Some(reason) = trouble {
             writer.failed(reason);
         }
@@ -309,6 +312,7 @@ struct Writer {
     shared: Arc<Shared>,
     file: Option<File>,
     open: Open,
+    reserve: Reserve,
     report: mpsc::Sender<Input>,
     failing: bool,
 }
@@ -321,12 +325,12 @@ impl Writer {
             let idle = |waiting: &mut Waiting| waiting.is_empty() && !waiting.closing;
             drop(shared.changed.wait_while(shared.lock(), idle));
             shared.pause(GATHER);
-            let (changes, last_kept, is_awaited, closing) = {
+            let (mut changes, last_kept, is_awaited, closing) = {
                 let mut waiting = shared.lock();
                 let is_awaited = std::mem::take(&mut waiting.is_awaited);
                 (waiting.take(), waiting.last_kept, is_awaited, waiting.closing)
             };
-            let written = self.write(&changes);
+            let written = self.write(&mut changes);
             if is_awaited {
                 self.tell_kept(last_kept, written.as_ref().err());
             }
@@ -339,6 +343,8 @@ impl Writer {
                 Err(error) => {
                     // Only a new handle is sure to write again; what came meanwhile is newer.
                     self.file = None;
+                    // Of what there is to write now something frees what others take.
+                    self.reserve.release();
                     self.failed(format!(
                         "what must outlive the process cannot be written at present: {error}"
                     ));
@@ -353,15 +359,38 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, changes: &Changes) -> Result<(), FileError> {
+    fn write(&mut self, changes: &mut Changes) -> Result<(), FileError> {
+        let written = self.try_write(changes);
+        if written.is_err() && !changes.kept.is_empty() {
+            // What takes room is refused; what frees some goes alone, into the room that was kept for it.
+            changes.kept.clear();
+            self.file = None;
+            self.reserve.release();
+            if self.try_write(changes).is_ok() {
+                *changes = Changes::default();
+            }
+        }
+        written
+    }
+
+    fn try_write(&mut self, changes: &Changes) -> Result<(), FileError> {
         if changes.is_empty() {
             return Ok(());
         }
-        let file = match &self.file {
+        if !changes.kept.is_empty() {
+            // As long as there is no room to forget mail again, none is kept.
+            self.reserve.hold().map_err(|error| FileError::Io(error.to_string()))?;
+        }
+        let file = match &mut self.file {
             Some(file) => file,
             None => self.file.insert((self.open)()?.0),
         };
-        file.write(changes)
+        file.write(changes)?;
+        if !changes.forgotten.is_empty() && !self.reserve.is_held() {
+            // What has been freed goes back to the disk, so that the reserve finds its room again.
+            file.compact()?;
+        }
+        Ok(())
     }
 
     /// Whoever waits has to be told. When nobody listens any more the process ends.

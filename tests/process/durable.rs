@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
@@ -112,6 +113,9 @@ fn a_full_disk_accepts_nothing_and_needs_no_restart() {
     assert_eq!(child.finish().0, 0);
 }
 
+/// How long a node may take to be ready again, whatever it has to take up.
+const READY_AGAIN: Duration = Duration::from_secs(2);
+
 /// How often a node is killed, and how many mails there are; `KILLS` and `MAILS` ask for more.
 fn ordeal() -> (u64, u64) {
     let number = |name: &str, usual| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
@@ -127,6 +131,8 @@ struct Agent {
     /// All that it has said.
     said: Vec<Value>,
     address: Value,
+    /// The longest that it took to be ready again.
+    slowest: Duration,
 }
 
 impl Agent {
@@ -140,6 +146,7 @@ impl Agent {
             child,
             said: Vec::new(),
             address: ready["address"].clone(),
+            slowest: Duration::ZERO,
         }
     }
 
@@ -150,7 +157,9 @@ impl Agent {
     fn kill_and_restart(&mut self) {
         self.child.kill();
         self.said.extend(self.child.rest());
+        let began = Instant::now();
         self.child = Agent::start(self.key, &self.data_dir, &self.entry).0;
+        self.slowest = self.slowest.max(began.elapsed());
     }
 
     /// Waits until so many of these lines have come in this life.
@@ -203,10 +212,115 @@ fn nothing_is_lost_or_reordered_though_both_ends_are_killed_again_and_again() {
     assert!(lost.is_empty(), "accepted and lost: {lost:?}");
     assert!(effects.is_sorted_by(|one, next| one < next), "each takes effect once, in order: {effects:?}");
     let again = messages.len() - effects.len();
+    let slowest = sender.slowest.max(recipient.slowest);
     eprintln!(
-        "{kills} kills, {} mails accepted, {} arrived, {again} told again",
+        "{kills} kills, {} mails accepted, {} arrived, {again} told again, ready again after {slowest:?} at most",
         promised.len(),
         effects.len()
     );
+    assert!(slowest <= READY_AGAIN, "{slowest:?}");
     assert!(promised.len() as u64 >= mails / 2, "{} accepted", promised.len());
+}
+
+/// A file system of its own, in memory and small, if the system lets us have one.
+fn on_small_disk(home: &TempDir, mount: &std::path::Path) -> Option<Command> {
+    let script = r#"mount -t tmpfs -o size=6m tmpfs "$1" && exec "$0" --data-dir "$1/data""#;
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "/bin/sh", "-c", script]);
+        command.arg(env!("CARGO_BIN_EXE_p2p-node")).arg(mount);
+        command
+    };
+    let allowed =
+        unshare(r#"mount -t tmpfs -o size=6m tmpfs "$1""#).output().is_ok_and(|tried| tried.status.success());
+    allowed.then(|| {
+        let mut command = unshare(script);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("NETWORK", "dev")
+            .env("XDG_RUNTIME_DIR", home.path())
+            .env("PRIVATE_KEY", test_key(0xa7))
+            .current_dir(home.path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        command
+    })
+}
+
+#[test]
+fn a_disk_that_is_full_of_mail_takes_more_when_some_has_gone() {
+    let (home, mount) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let Some(command) = on_small_disk(&home, mount.path()) else {
+        eprintln!("SKIPPED: this system lets nobody mount a file system of their own");
+        return;
+    };
+    let mut child = Child::start(home, command);
+    child.say(json!({"type":"connect","protocol":1}));
+    let ready = child.expect("ready", |event| event["type"] == "ready");
+    assert_eq!(ready["durable"], true);
+    // Mail for agents who are not there yet, until the disk is full.
+    let text = "x".repeat(100_000);
+    let mut accepted = 0;
+    let refused = loop {
+        let (id, to) = (format!("m{accepted}"), format!("0x{:040x}", accepted % 7 + 1));
+        child.say(json!({"type":"send","peerId":to,"data":[accepted, text],"id":id}));
+        let answer = child.answer(&id);
+        if answer["type"] == "error" {
+            break answer;
+        }
+        accepted += 1;
+        assert!(accepted < 100, "a small disk holds no ten megabytes");
+    };
+    assert_eq!(refused["code"], "DISK_FULL", "{refused}");
+    assert!(accepted > 10, "{accepted}");
+    // Some of it is given up, and without a restart there is room again.
+    for gone in 0..accepted {
+        child.say(json!({"type":"cancel","target":format!("m{gone}"),"id":format!("c{gone}")}));
+        assert_eq!(child.answer(&format!("c{gone}"))["cancelled"], true);
+    }
+    for attempt in 0.. {
+        let id = format!("again{attempt}");
+        child.say(json!({"type":"send","peerId":format!("0x{:040x}", 9),"data":text,"id":id}));
+        let answer = child.answer(&id);
+        if answer["delivery"] == "accepted" {
+            break;
+        }
+        assert_eq!(answer["code"], "DISK_FULL", "{answer}");
+        assert!(attempt < 1000, "it never recovers");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn mail_in_a_damaged_store_is_set_aside_and_told_of() {
+    let data_dir = TempDir::new().unwrap();
+    let flags = ["--data-dir", data_dir.path().to_str().unwrap()];
+    let (mut child, _) = Child::join(0xa8, 0, &flags, &[]);
+    let to = "0x6713B5B2B4fdaDDD6C10A8ED2c6Aa4A5e6ac28a5";
+    child.say(json!({"type":"send","peerId":to,"data":"a-text-that-is-easily-found","id":"m"}));
+    assert_eq!(child.answer("m")["delivery"], "accepted");
+    child.say(json!({"type":"shutdown","id":"end"}));
+    assert!(child.wait().success());
+    // One bit of the mail itself: the database around it is as it should be.
+    let path = data_dir.path().join("node.redb");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let found = bytes.windows(27).rposition(|window| window == b"a-text-that-is-easily-found").unwrap();
+    bytes[found + 3] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+
+    let (mut child, ready) = Child::join(0xa8, 0, &flags, &[]);
+    assert_eq!(ready["durable"], true);
+    let told = child.expect("the damage", |event| {
+        event["type"] == "log" && event["namespace"] == "store" && event["level"] == "warn"
+    });
+    let message = told["message"].as_str().unwrap();
+    let aside = std::fs::read_dir(data_dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let aside: Vec<_> = aside.filter(|name| name.starts_with("node.redb.corrupt-")).collect();
+    assert!(aside.len() == 1 && message.contains(&aside[0]), "{message}: {aside:?}");
+    child.say(json!({"type":"send","peerId":to,"data":1,"id":"after"}));
+    assert_eq!(child.answer("after")["delivery"], "accepted", "it goes on with a new one");
 }

@@ -19,3 +19,4 @@ mod network;
 mod revocation;
 mod sdk;
 mod stalled;
+mod stopped;

@@ -188,6 +188,13 @@ impl File {
         written.unwrap_or_else(|| Err(FileError::Damaged("writing it failed".to_owned())))
     }
 
+    /// Gives the room that nothing takes any more back to the disk.
+    pub(super) fn compact(&mut self) -> Result<(), FileError> {
+        let done = caught(|| self.database.compact());
+        let done = done.unwrap_or_else(|| Err(redb::CompactionError::Storage(StorageError::PreviousIo)));
+        done.map(drop).map_err(|error| redb::Error::from(error).into())
+    }
+
     /// Whether anything changed.
     fn set_mails(&self, write: &WriteTransaction, changes: &Changes) -> Result<bool, FileError> {
         if changes.kept.is_empty() && changes.forgotten.is_empty() {

@@ -163,7 +163,8 @@ async fn a_full_disk_is_reported_and_what_waited_is_written_when_there_is_room()
         }
     });
     let (file, _) = attempt().expect("made");
-    let mut store = Store::start(Some(file), attempt, None);
+    let reserve = Reserve::new(directory.path().join(RESERVE_FILE));
+    let mut store = Store::start(Some(file), attempt, reserve, None);
     full.store(true, Ordering::SeqCst);
     store.remember(row(1, 1));
     for _ in 0..2 {
