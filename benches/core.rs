@@ -2,13 +2,20 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot go on ends")]
 
 use std::hint::black_box;
+use std::time::Duration;
 
+use alloy::primitives::Address;
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use p2p_node::core::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node::core::envelope::{Batch, Frame, FrameBody, Message, Payload, Scope, WIRE_VERSION, sign_frame};
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
+use p2p_node::core::seal::hpke::{Info, open, seal};
+use p2p_node::core::seal::kem::{Secret, kem_id};
+use p2p_node::core::seal::padding;
+use p2p_node::core::seal::repeatable::Repeatable;
+use p2p_node::core::seal::session::Outgoing;
 use p2p_node_protocol::line::{check_data, decode_request, encode_event};
 use p2p_node_protocol::{Event, Priority, Route, Trust};
 
@@ -118,5 +125,38 @@ fn frames(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, lines, frames);
+fn sealing(c: &mut Criterion) {
+    let secret = Secret::from([5; 32]);
+    let public = secret.public_key();
+    let info = Info {
+        network: "dev".to_owned(),
+        sender: [7; 32],
+        recipient: Address::repeat_byte(9),
+        kem_id: kem_id(&public),
+    };
+    let rng = || Repeatable::new(1);
+    let content = |bytes: usize| padding::pad(vec![0x78; bytes]);
+    let sealed = seal(&public, &info, &content(256), &mut rng()).unwrap();
+    let mut group = c.benchmark_group("seal");
+    group.bench_function("to a key", |b| {
+        b.iter(|| seal(&public, &info, black_box(&content(256)), &mut rng()).unwrap());
+    });
+    group.bench_function("open with a key", |b| {
+        b.iter(|| open(&secret, &info, black_box(&sealed.enc), &sealed.ciphertext).unwrap());
+    });
+    for bytes in [256, 60 << 10, 256 << 10] {
+        group.throughput(Throughput::Bytes(bytes as u64));
+        let mut session = Outgoing::new(sealed.session.clone(), [7; 32], info.kem_id, Duration::ZERO);
+        group.bench_with_input(BenchmarkId::new("in a session", bytes), &bytes, |b, bytes| {
+            b.iter(|| session.seal(content(*bytes)).unwrap());
+        });
+        let frame = session.seal(content(bytes)).unwrap();
+        group.bench_with_input(BenchmarkId::new("open in a session", bytes), &frame, |b, frame| {
+            b.iter(|| sealed.session.open(frame.counter, black_box(&frame.ciphertext)).unwrap());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, lines, frames, sealing);
 criterion_main!(benches);

@@ -191,7 +191,7 @@ impl File {
     /// Gives the room that nothing takes any more back to the disk.
     pub(super) fn compact(&mut self) -> Result<(), FileError> {
         let done = caught(|| self.database.compact());
-        let done = done.unwrap_or_else(|| Err(redb::CompactionError::Storage(StorageError::PreviousIo)));
+        let done = done.unwrap_or(Err(redb::CompactionError::Storage(StorageError::PreviousIo)));
         done.map(drop).map_err(|error| redb::Error::from(error).into())
     }
 

@@ -2,8 +2,16 @@
 
 use std::borrow::Cow;
 
+/// Whether valid JSON is one string without escapes, as much of what agents say is: there is nothing to look for in it.
+fn is_plain_string(json: &str) -> bool {
+    json.starts_with('"') && json.ends_with('"') && !json.contains('\\')
+}
+
 /// Strips the white space between the tokens of valid JSON; borrows when there is none.
 pub(super) fn compact(json: &str) -> Cow<'_, str> {
+    if is_plain_string(json) {
+        return Cow::Borrowed(json);
+    }
     let mut strings = Strings::default();
     let mut blank = |byte: u8| !strings.contain(byte) && matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let Some(first) = json.bytes().position(&mut blank) else {
@@ -17,6 +25,9 @@ pub(super) fn compact(json: &str) -> Cow<'_, str> {
 
 /// Whether arrays and objects nest deeper than `limit`; exact for valid JSON.
 pub(super) fn deeper_than(limit: usize, json: &str) -> bool {
+    if is_plain_string(json) {
+        return false;
+    }
     // Nothing nests deeper than it has opening brackets, and counting those takes a fraction of the time.
     let opening = json.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
     if opening <= limit {
@@ -40,6 +51,9 @@ const MIN_INFINITE: usize = 309;
 /// Whether every reader can read valid JSON. Two things are valid that strict readers refuse, and with them the whole line:
 /// numbers beyond those of 64-bit floats, and half a surrogate pair.
 pub(super) fn is_readable(json: &str) -> bool {
+    if is_plain_string(json) {
+        return true;
+    }
     let is_finite = |number: &str| {
         number.len() < MIN_INFINITE && !number.contains(['e', 'E'])
             || number.parse().is_ok_and(f64::is_finite)
