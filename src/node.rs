@@ -31,13 +31,11 @@ const COMMANDS_PER_TURN: usize = 512;
 const NETWORK_EVENTS_PER_TURN: usize = 128;
 /// How long the last lines may take to be written when the process ends. The core has waited for the parent already.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
-/// Threads of the runtime: the loop and the connections. More only move work between the caches of small machines.
-const WORKER_THREADS: usize = 2;
 
 /// Runs a node on stdin and stdout until it ends.
 pub fn run(config: Config) -> ExitCode {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
+    // The connections run on the thread of the loop: what a message gains from a second one it loses on the way there and back.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (runtime, front) = match (runtime, Front::stdio()) {
         (Ok(runtime), Ok(front)) => (runtime, front),
         (Err(error), _) | (_, Err(error)) => {

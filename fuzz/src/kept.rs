@@ -24,6 +24,15 @@ pub fn mail_row(bytes: &[u8]) {
     }
 }
 
+/// How far mail was taken, in the store: the key, then the value.
+pub fn taken_row(bytes: &[u8]) {
+    let Some((key, value)) = bytes.split_first_chunk() else { return };
+    if let Ok(read) = row::decode_taken(key, value) {
+        assert_eq!(row::encode_taken(&read), value, "one encoding");
+        assert_eq!(row::taken_key(&read.sender, &read.stream), *key);
+    }
+}
+
 /// A binding that was signed elsewhere.
 pub fn written_binding(bytes: &[u8]) {
     let Ok(read) = read_binding_file(bytes) else { return };

@@ -90,6 +90,13 @@ pub enum Input {
         /// For a person.
         reason: String,
     },
+    /// The peer says that it belongs to another network.
+    OtherNetwork {
+        /// The peer.
+        peer: PeerId,
+        /// The network's name.
+        network: String,
+    },
     /// The peer serves the DHT of our network and is in the routing table now.
     ServerKnown {
         /// The peer.

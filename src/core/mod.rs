@@ -270,6 +270,7 @@ impl Core {
             Input::Connected { peer, dialer } => self.on_connected(peer, dialer, now),
             Input::Disconnected { peer, reason } => self.on_disconnected(peer, reason, now),
             Input::DialFailed { peer, reason } => self.on_dial_failed(peer, &reason, now),
+            Input::OtherNetwork { peer, network } => self.on_other_network(peer, &network),
             Input::ServerKnown { peer } => self.on_server_known(peer, now),
             Input::HelloAsked { token, peer, body } => self.on_hello_asked(token, peer, body, now),
             Input::HelloAnswered { peer, body } => self.on_hello(peer, body, now),

@@ -138,15 +138,14 @@ impl Core {
         }
         self.on_acks(&sender, frame, batch, now);
         let taken = self.take_mail(&sender, batch, Route::Direct, now);
-        let wait = match (taken.gaps.is_empty(), self.outlet.keeps_up()) {
-            (true, true) => return Some(Response::Ack(self.ack(&sender.address, &taken.streams, now))),
-            (false, _) if taken.is_early => HOLD_FOR_GAP,
-            _ => HOLD_FOR_PARENT,
-        };
-        let Taken { streams, gaps, .. } = taken;
-        let deadline = now.mono + wait;
-        let held =
-            self.held_answers.hold(HeldAnswer { token, sender: sender.address, streams, gaps, deadline })?;
+        let Taken { streams, gaps, is_early } = taken;
+        if gaps.is_empty() && self.outlet.keeps_up() {
+            return Some(Response::Ack(self.ack(&sender.address, &streams, now)));
+        }
+        let early_until = is_early.then_some(now.mono + HOLD_FOR_GAP);
+        let deadline = now.mono + HOLD_FOR_PARENT;
+        let held = HeldAnswer { token, sender: sender.address, streams, gaps, early_until, deadline };
+        let held = self.held_answers.hold(held)?;
         Some(Response::Ack(self.ack(&held.sender, &held.streams, now)))
     }
 

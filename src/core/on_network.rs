@@ -93,6 +93,23 @@ impl Core {
         }
     }
 
+    /// A peer belongs to another network: nobody of ours can be reached through it.
+    pub(super) fn on_other_network(&mut self, peer: PeerId, network: &str) {
+        self.stats.count("peers_of_other_networks");
+        if !self.bootstraps.remove(&peer) {
+            return;
+        }
+        let ours = &self.me.network;
+        let message = format!(
+            "the bootstrap peer {peer} belongs to the network `{network}`, and this node to `{ours}`: it is not dialled again; \
+             one of the two needs another --network"
+        );
+        let mut error = ErrorEvent::new(ErrorCode::WrongNetwork, message);
+        error.details = Some(serde_json::json!({ "peerId": peer.to_string(), "network": network }));
+        self.complain(error);
+        self.network(Network::Disconnect { peer });
+    }
+
     /// Dials the bootstrap peers that are not connected, for ever.
     pub(super) fn keep_joined(&mut self, now: Now) {
         let peers = &self.peers;

@@ -15,4 +15,5 @@ mod presence;
 mod priorities;
 mod sealing;
 mod standing;
+mod streams;
 mod trust;

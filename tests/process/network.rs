@@ -161,6 +161,18 @@ fn agents_are_found_by_address_and_topic_and_hear_broadcasts() {
 }
 
 #[test]
+fn a_bootstrap_peer_of_another_network_is_told_and_left_alone() {
+    let (_dev, ready) = Child::join(0xd8, 0, &["--role", "bootstrap"], &[]);
+    let flags = ["--network", "elsewhere", "--address-scope", "loopback"];
+    let (mut stray, _) = Child::join(0xd9, 0, &flags, &[tcp_address(&ready)]);
+    let told = stray.expect("the error", |event| event["type"] == "error");
+    assert_eq!((&told["code"], &told["retryable"]), (&json!("WRONG_NETWORK"), &json!(false)));
+    assert_eq!(told["details"], json!({"peerId": ready["peerId"], "network": "dev"}));
+    stray.expect("the end of it", |event| event["type"] == "peer_lost");
+    stray.until("it stays alone", |status| status["peers"] == 0);
+}
+
+#[test]
 fn what_reaches_nobody_is_told() {
     let nobody = "0x000000000000000000000000000000000000dEaD";
     let (mut lone, ready) = Child::join(0x58, 0, &[], &[]);

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::super::material::{OTHERS, TOPICS, party};
 use super::super::source::Source;
 
-/// One line, without its newline.
-pub fn line(source: &mut Source<'_>) -> Vec<u8> {
+/// One line, without its newline; `last` is the name of the last mail.
+pub fn line(source: &mut Source<'_>, last: &str) -> Vec<u8> {
     let mut fields = Map::new();
     if source.flag() {
         fields.insert("id".to_owned(), id(source));
@@ -19,7 +19,7 @@ pub fn line(source: &mut Source<'_>) -> Vec<u8> {
         8 | 9 => discover(source, &mut fields),
         10 => topic(source, &mut fields, "subscribe"),
         11 => topic(source, &mut fields, "unsubscribe"),
-        12 => about_others(source, &mut fields),
+        12 => about_others(source, &mut fields, last),
         13 => connect(source, &mut fields),
         // A node that has ended teaches little: most of these bytes stand for something else.
         14 if source.byte() > 240 => "shutdown",
@@ -121,8 +121,8 @@ fn topic(source: &mut Source<'_>, fields: &mut Map<String, Value>, kind: &'stati
     kind
 }
 
-fn about_others(source: &mut Source<'_>, fields: &mut Map<String, Value>) -> &'static str {
-    let kind = source.pick(&["status", "ping", "peers", "block", "allow", "unblock", "cancel", "cancel"]);
+fn about_others(source: &mut Source<'_>, fields: &mut Map<String, Value>, last: &str) -> &'static str {
+    let kind = source.pick(&["status", "ping", "peers", "block", "allow", "unblock", "cancel", "ack"]);
     let other = party(source.below(OTHERS + 1));
     match kind {
         "block" | "allow" | "unblock" => {
@@ -131,6 +131,7 @@ fn about_others(source: &mut Source<'_>, fields: &mut Map<String, Value>) -> &'s
             fields.insert("peerId".to_owned(), of.into());
         }
         "cancel" => drop(fields.insert("target".to_owned(), id(source))),
+        "ack" => drop(fields.insert("messageId".to_owned(), last.into())),
         _ => {}
     }
     kind

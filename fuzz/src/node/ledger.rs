@@ -27,6 +27,8 @@ pub struct Ledger {
     names: BTreeSet<Token>,
     ended: BTreeSet<String>,
     streams: BTreeMap<(String, String), u64>,
+    /// The name of the last mail.
+    pub last_mail: String,
     seq: u64,
     max_line: usize,
     closing: bool,
@@ -44,6 +46,7 @@ impl Ledger {
             names: BTreeSet::new(),
             ended: BTreeSet::new(),
             streams: BTreeMap::new(),
+            last_mail: String::new(),
             seq: 0,
             max_line: MAX_LINE_BYTES,
             closing: false,
@@ -107,6 +110,7 @@ impl Ledger {
             Event::Message(message) => {
                 assert!(self.ready, "mail comes after `ready`");
                 if message.topic.is_none() {
+                    self.last_mail.clone_from(&message.message_id);
                     self.received(&message.from, &message.message_id);
                 }
             }

@@ -28,6 +28,7 @@ impl World {
             5 => Input::Disconnected { peer, reason: source.optional(Source::text) },
             6 | 7 => Input::DialFailed { peer, reason: source.text() },
             8 => Input::SlowPeer { peer },
+            9 => Input::OtherNetwork { peer, network: "other".to_owned() },
             _ => Input::ServerKnown { peer },
         });
     }

@@ -16,7 +16,7 @@ impl World {
     pub(super) fn operation(&mut self, source: &mut Source<'_>) {
         match source.below(32) {
             0..=6 => {
-                let line = commands::line(source);
+                let line = commands::line(source, &self.ledger.last_mail);
                 self.say(&line);
             }
             7 => self.local(source),

@@ -66,6 +66,8 @@ codes! {
     PeerNotFound = "PEER_NOT_FOUND", true;
     /// The peer is known, but none of its addresses answered in time.
     PeerUnreachable = "PEER_UNREACHABLE", true;
+    /// A bootstrap peer belongs to another network; `details` has its `peerId` and `network`.
+    WrongNetwork = "WRONG_NETWORK", false;
     /// The recipient has no room at the moment.
     PeerBusy = "PEER_BUSY", true;
     /// No mail of this `messageId` waits for an `ack`: it has had one, or its sender has given it up.

@@ -23,8 +23,17 @@ pub struct HeldAnswer {
     pub streams: BTreeSet<[u8; 16]>,
     /// Streams that must be secured beyond these numbers: earlier messages are missing, or the disk has to know.
     pub gaps: Vec<([u8; 16], u64)>,
+    /// Until when earlier messages are waited for, by `Now::mono`; none: they are all there.
+    pub early_until: Option<Duration>,
     /// When it is given whatever is missing, by `Now::mono`.
     pub deadline: Duration,
+}
+
+impl HeldAnswer {
+    /// Whether earlier messages are missing.
+    fn is_early(&self, inbox: &Inbox) -> bool {
+        self.gaps.iter().any(|(stream, last)| *last >= inbox.next_seq(&self.sender, stream))
+    }
 }
 
 /// Every answer that waits.
@@ -48,7 +57,15 @@ impl HeldAnswers {
         let secured = |answer: &HeldAnswer| {
             answer.gaps.iter().all(|(stream, last)| *last < inbox.secured(&answer.sender, stream))
         };
-        let is_due = |answer: &HeldAnswer| answer.deadline <= now || keeps_up && secured(answer);
+        for answer in &mut self.answers {
+            // They have come, and what is left may take its time.
+            if answer.early_until.is_some() && !answer.is_early(inbox) {
+                answer.early_until = None;
+            }
+        }
+        let is_due = |answer: &HeldAnswer| {
+            answer.early_until.unwrap_or(answer.deadline) <= now || keeps_up && secured(answer)
+        };
         if !self.answers.iter().any(is_due) {
             return Vec::new();
         }
@@ -69,13 +86,14 @@ impl HeldAnswers {
 
     /// When the first of them has waited long enough.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.answers.iter().map(|answer| answer.deadline).min()
+        self.answers.iter().map(|answer| answer.early_until.unwrap_or(answer.deadline)).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::delivery::inbox::Settling;
     use crate::core::envelope::Message;
     use bytes::Bytes;
 
@@ -86,6 +104,7 @@ mod tests {
             sender: Address::repeat_byte(1),
             streams,
             gaps,
+            early_until: None,
             deadline: Duration::from_secs(seconds),
         }
     }
@@ -105,6 +124,29 @@ mod tests {
         assert_eq!(tokens(answers.due(&inbox, true, Duration::ZERO)), [1]);
         assert_eq!(tokens(answers.due(&inbox, false, Duration::from_secs(7))), [2]);
         assert_eq!(answers.next_deadline(), None);
+    }
+
+    #[test]
+    fn an_early_one_waits_a_moment_for_what_is_missing_and_longer_when_that_has_come() {
+        let mut inbox = Inbox::new(Settling::Kept);
+        let mut answers = HeldAnswers::default();
+        let early_until = Some(Duration::from_millis(100));
+        for token in [1, 2] {
+            answers.hold(HeldAnswer { early_until, ..answer(token, vec![([token as u8; 16], 2)], 5) });
+        }
+        let offer = |inbox: &mut Inbox, stream: u8, seq, base_seq| {
+            let message =
+                Message { stream: Bytes::from(vec![stream; 16]), seq, base_seq, ..Message::default() };
+            inbox.offer(Address::repeat_byte(1), message, Duration::ZERO, &mut Vec::new());
+        };
+        offer(&mut inbox, 1, 2, 2);
+        offer(&mut inbox, 2, 2, 2);
+        offer(&mut inbox, 1, 1, 0);
+        assert!(answers.due(&inbox, true, Duration::from_millis(99)).is_empty());
+        assert_eq!(answers.next_deadline(), early_until);
+        let due = answers.due(&inbox, true, Duration::from_millis(100));
+        assert_eq!(due.iter().map(|answer| answer.token).collect::<Vec<_>>(), [2], "nothing has come for it");
+        assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)), "the disk may take longer");
     }
 
     #[test]

@@ -7,19 +7,18 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 
 use super::arrivals::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
-use crate::core::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
+use crate::core::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_BATCH_MESSAGES};
 use crate::core::envelope::{Message, Outcome};
 
-/// Messages of one stream that wait for an earlier one (design §4).
-pub const REORDER_MESSAGES: usize = 256;
-/// Memory of one stream's messages that wait for an earlier one, in bytes (`reference/reliability.md` §4).
-pub const REORDER_BYTES: usize = 1 << 20;
-/// Memory of all streams' messages that wait, in bytes. Ours: 32 stalled senders.
+/// Messages of one stream that wait for an earlier one: as many as a frame may have, for frames overtake each other. With the 256 of
+/// design §4 one that did cost a pause of half a second.
+pub const REORDER_MESSAGES: usize = MAX_BATCH_MESSAGES;
+/// Memory of all streams' messages that wait, in bytes. Ours: 8 stalled senders.
 pub const HELD_BYTES: usize = 32 << 20;
 /// What a message that waits takes beside its texts and payload, in bytes: itself, and its place in the buffer.
 const HELD_OVERHEAD: usize = 2 * size_of::<Message>();
-/// … of one sender. Ours: its three priorities, each as far as it may be ahead.
-pub const SENDER_HELD_BYTES: usize = 3 * REORDER_BYTES;
+/// … of one sender: what it may have on its way (1 MiB, design §4) in messages of 64 bytes, with what they take besides.
+pub const SENDER_HELD_BYTES: usize = 4 << 20;
 /// Streams remembered. Ours: three for each of 5,000 senders, 100 bytes each.
 pub const MAX_STREAMS: usize = 16_384;
 /// … of one sender: as many as one acknowledgement can name. Whoever makes up more pushes out their own.
@@ -168,7 +167,6 @@ impl Inbox {
                 return Offer::Held;
             }
             if incoming.held.len() >= REORDER_MESSAGES
-                || incoming.held_bytes + size > REORDER_BYTES
                 || share.held_bytes + size > SENDER_HELD_BYTES
                 || self.held_bytes + size > HELD_BYTES
             {

@@ -66,6 +66,11 @@ impl Bootstraps {
         room
     }
 
+    /// Takes a peer out; whether it was there.
+    pub fn remove(&mut self, peer: &PeerId) -> bool {
+        self.peers.remove(peer).is_some()
+    }
+
     /// Takes those that are to be dialled now.
     pub fn due(
         &mut self,

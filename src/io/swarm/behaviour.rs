@@ -13,6 +13,7 @@ use super::gossip::{self, Gossipsub};
 use super::mail::{Codec, MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE, Unread};
 use super::store::Store;
 use super::{SetupError, SwarmConfig};
+use crate::core::identity::binding::is_network_name;
 
 /// Longest that a frame of mail waits for its answer, counted from when its stream opens.
 pub const MAIL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,7 +67,7 @@ pub(super) struct UnreadRequests {
 /// What the protocols and topics of a network are called.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    /// Told to others by identify, for people.
+    /// Told to others by identify: says to which network the node belongs.
     pub version: String,
     /// Kademlia.
     pub kad: StreamProtocol,
@@ -89,6 +90,12 @@ impl Names {
             mail: protocol("mail")?,
             topic_prefix: format!("/p2p-node/{network}/"),
         })
+    }
+
+    /// The network of a node of this kind that belongs to another one, from what it tells by identify.
+    pub(super) fn other_network(&self, version: &str) -> Option<String> {
+        let network = version.strip_prefix("/p2p-node/")?.strip_suffix("/id/1")?;
+        (version != self.version && is_network_name(network)).then(|| network.to_owned())
     }
 }
 

@@ -59,8 +59,11 @@ impl Net {
     fn take_in_behaviour(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) => match never {},
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                self.note_server(peer_id, info);
+            BehaviourEvent::Identify(identify::Event::Received { peer_id: peer, info, .. }) => {
+                if let Some(network) = self.names.other_network(&info.protocol_version) {
+                    self.inputs.push_back(Input::OtherNetwork { peer, network });
+                }
+                self.note_server(peer, info);
             }
             BehaviourEvent::Identify(_) => {}
             BehaviourEvent::Ping(ping::Event { result: Err(error), connection, .. }) => {

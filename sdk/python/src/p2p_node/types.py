@@ -24,6 +24,7 @@ RETRYABLE: dict[str, bool] = {
     "CANCELLED": False,
     "PEER_NOT_FOUND": True,
     "PEER_UNREACHABLE": True,
+    "WRONG_NETWORK": False,
     "PEER_BUSY": True,
     "MESSAGE_NOT_FOUND": False,
     "PEER_REJECTED": False,
