@@ -27,9 +27,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("line", lines::line),
     ("mail_response", wire::mail_response),
     ("mail_row", kept::mail_row),
-    ("taken_row", kept::taken_row),
     ("record", wire::record),
     ("sealed", sealed::sealed),
+    ("taken_row", kept::taken_row),
     ("typed_data", kept::printed_statement),
 ];
 

@@ -39,6 +39,11 @@ impl AcksOwed {
         self.owed.len()
     }
 
+    /// Whether every sender who is connected has been told.
+    pub(super) fn is_idle(&self) -> bool {
+        self.owed.is_empty() && self.on_wire.is_empty()
+    }
+
     pub(super) fn on_wire(&self) -> usize {
         self.on_wire.len()
     }

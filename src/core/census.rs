@@ -88,6 +88,11 @@ impl Core {
             ("acknowledgements on the wire", self.acks_owed.on_wire(), acks_owed::MAX_ACKS_ON_WIRE),
             ("mails that wait for an ack", self.taking.untaken(), taking::MAX_UNTAKEN),
             ("mails that wait to be told", self.taking.untold().0, emit::MAIL_LINES),
+            (
+                "bytes that wait to be told",
+                self.taking.untold().1,
+                emit::MAIL_BYTES + super::MAX_DIRECT_BYTES,
+            ),
             ("authors of high mail", self.urgent.len(), urgent::MAX_AUTHORS),
             ("topics with broadcasts", self.topics.len(), topics::MAX_TOPICS),
             ("broadcasts held", self.topics.held(), topics::MAX_TOPICS * topics::TOPIC_QUEUE_MESSAGES),

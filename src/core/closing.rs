@@ -100,7 +100,8 @@ impl Core {
     /// When everything accepted is done, or time is up, says so.
     pub(super) fn finish_closing(&mut self, now: Now) {
         let Phase::Closing { reason, shutdown, deadline } = &self.phase else { return };
-        let done = self.outbox.is_empty() && self.topics.is_empty() && self.discoveries.is_empty();
+        let sent = self.outbox.is_empty() && self.topics.is_empty();
+        let done = sent && self.discoveries.is_empty() && self.acks_owed.is_idle() && !self.taking.is_asked();
         if !done && now.mono < *deadline {
             return;
         }

@@ -151,9 +151,11 @@ impl Outlet {
         (queues.iter().map(|queue| queue.lines.len()).sum(), queues.iter().map(|queue| queue.bytes).sum())
     }
 
-    /// Whether mail of so many lines and bytes can be taken, some of it of high priority or none.
-    pub fn has_mail_room(&self, lines: usize, bytes: usize, has_high: bool) -> bool {
+    /// Whether mail of so many lines and bytes can be taken, some of it of high priority or none, beside what is `coming` already.
+    pub fn has_mail_room(&self, lines: usize, bytes: usize, has_high: bool, coming: (usize, usize)) -> bool {
         let (waiting_lines, waiting_bytes) = self.waiting(MAIL);
+        let (waiting_lines, waiting_bytes) =
+            (waiting_lines + coming.0, waiting_bytes + coming.1 + coming.0 * LINE_OVERHEAD);
         let room = |all: usize| if has_high { all } else { all - all / HIGH_RESERVE };
         waiting_lines == 0
             || waiting_lines + lines <= room(MAIL_LINES)

@@ -73,6 +73,7 @@ impl Core {
             request_id: mail.draft.request_id,
             state,
             code,
+            message: None,
             attempts: mail.attempts,
             route: mail.went,
             redelivered: mail.restored,

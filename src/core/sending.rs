@@ -245,6 +245,7 @@ impl Core {
             request_id: broadcast.request_id,
             state,
             code: Some(code),
+            message: None,
             attempts: 0,
             route: Some(Route::Gossip),
             redelivered: false,

@@ -69,6 +69,11 @@ impl Taking {
         self.untaken.len()
     }
 
+    /// Whether an `ack` waits for the disk.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// Mails that wait for the disk before they are told, and their bytes.
     pub(super) fn untold(&self) -> (usize, usize) {
         (self.untold_mails, self.untold_bytes)
@@ -102,8 +107,7 @@ impl Core {
 
     /// Whether so much mail more can be taken, some of it of high priority or none.
     pub(super) fn has_room(&self, mails: usize, bytes: usize, has_high: bool) -> bool {
-        let (untold, untold_bytes) = self.taking.untold();
-        self.outlet.has_mail_room(mails + untold, bytes + untold_bytes, has_high)
+        self.outlet.has_mail_room(mails, bytes, has_high, self.taking.untold())
             && self.taking.untaken() + mails <= MAX_UNTAKEN
     }
 
@@ -227,6 +231,8 @@ impl Core {
         }
         for key in self.inbox.take_forgotten() {
             self.taking.forget(&key);
+            // Nobody waits for it any more, so nothing is left to be kept of it.
+            self.answer_asked(|asked| asked.key == key);
             if self.keeping.is_durable() {
                 let (sender, stream) = key;
                 self.effects.push_back(Effect::ForgetTaken { sender, stream });
@@ -252,12 +258,9 @@ impl Core {
         for Untold { message, bytes, .. } in self.taking.tellable(&key, row.told) {
             self.tell_mail(key.0, message, bytes, None, now);
         }
-        let kept = |asked: &Asked| {
+        self.answer_asked(|asked| {
             asked.key == key && (asked.seq < row.next || row.beyond.binary_search(&asked.seq).is_ok())
-        };
-        for Asked { id, .. } in self.taking.asked.extract_if(.., |asked| kept(asked)).collect::<Vec<_>>() {
-            self.answer(Some(id), "ack", |_| {});
-        }
+        });
         if let Some(node_key) = self.taking.by_gossip.remove(&key) {
             self.owe_ack(&key.0, Some(node_key), BTreeSet::from([key.1]), now);
         }
@@ -273,6 +276,12 @@ impl Core {
             "the `ack` counts as long as this process lives, for it cannot be kept at present: {reason}"
         );
         self.refuse_asked(ErrorCode::DiskFull, &message);
+    }
+
+    fn answer_asked(&mut self, done: impl Fn(&Asked) -> bool) {
+        for Asked { id, .. } in self.taking.asked.extract_if(.., |asked| done(asked)).collect::<Vec<_>>() {
+            self.answer(Some(id), "ack", |_| {});
+        }
     }
 
     /// Nobody will hear any more whether the disk knows of these.

@@ -102,6 +102,7 @@ impl Core {
             request_id: mail.draft.request_id,
             state,
             code: Some(code),
+            message: None,
             attempts: mail.attempts,
             route: mail.went,
             redelivered: mail.restored,
@@ -109,21 +110,23 @@ impl Core {
     }
 
     /// How accepted mail ended. A parent that did not opt in hears of failures alone, as errors.
-    pub(super) fn tell_delivery(&mut self, delivery: Delivery) {
+    pub(super) fn tell_delivery(&mut self, mut delivery: Delivery) {
         self.stats.count(match delivery.state {
             DeliveryState::Delivered => "mail_delivered",
             DeliveryState::Expired => "mail_expired",
             DeliveryState::Rejected => "mail_rejected",
             DeliveryState::Failed | DeliveryState::Unknown => "mail_failed",
         });
+        let failed = delivery.state != DeliveryState::Delivered;
+        let code = delivery.code.unwrap_or(ErrorCode::Expired);
+        delivery.message = failed.then(|| delivery_failure(code, delivery.route));
         if self.opted_in {
             self.outlet.tell(Event::Delivery(Box::new(delivery)));
-        } else if delivery.state != DeliveryState::Delivered {
-            let code = delivery.code.unwrap_or(ErrorCode::Expired);
+        } else if let Some(message) = delivery.message {
             self.complain(ErrorEvent {
                 request_id: delivery.request_id,
                 message_id: Some(delivery.message_id),
-                ..ErrorEvent::new(code, delivery_failure(code, delivery.route))
+                ..ErrorEvent::new(code, message)
             });
         }
     }
@@ -206,7 +209,8 @@ fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
         ErrorCode::ShuttingDown => "the node ended before the mail was acknowledged; it may have arrived".into(),
         ErrorCode::PeerBusy => "the recipient's node had no room for it in time: its agent does not read".into(),
         ErrorCode::Cancelled => "it was given up as asked; it may have arrived".into(),
-        ErrorCode::PeerRejected => "the recipient's node refused the mail".into(),
+        ErrorCode::PeerRejected => "the recipient's node refused the mail: its agent has blocked this one, or the node reads another form of mail".into(),
+        ErrorCode::MessageTooLarge => "it is longer than the recipient's agent can read, or than the network carries".into(),
         _ if route == Some(Route::Gossip) => "no acknowledgement came back by gossip in time; it may have arrived".into(),
         _ => "no acknowledgement came in time; the mail may have arrived".into(),
     }

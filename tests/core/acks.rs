@@ -228,3 +228,32 @@ fn a_closing_node_answers_every_ack_and_leaves_the_mail_to_its_sender() {
     assert_eq!(code_of_answer(&mesh, taker, &id), "SHUTTING_DOWN");
     assert_eq!(ends(&mesh, 1), [""; 0]);
 }
+
+#[test]
+fn what_waits_for_the_disk_is_bounded_and_the_rest_stays_with_its_senders() {
+    let mut mesh = Mesh::new(12);
+    let taker = mesh.add_with(13, Role::Full, CONNECT, |setup| {
+        setup.acks_by_hand = true;
+        setup.durable = true;
+    });
+    for node in 1..=taker {
+        mesh.connect(node, 0);
+    }
+    mesh.disk_writes = false;
+    let (to, text) = (mesh.nodes[taker].address.clone(), "x".repeat(500_000));
+    for node in 1..taker {
+        mesh.connect(node, taker);
+        for _ in 0..4 {
+            mesh.say(node, &format!(r#"{{"type":"send","peerId":"{to}","ttlMs":600000,"data":"{text}"}}"#));
+        }
+    }
+    mesh.pass(Duration::from_secs(2));
+    let core = &mesh.nodes[taker].core;
+    let waiting = core.census().into_iter().find(|held| held.name == "bytes that wait to be told").unwrap();
+    assert!(waiting.size > 10_000_000 && waiting.size <= waiting.limit, "{waiting:?}");
+    assert!(core.stats().get("mail_busy") > 0);
+    assert_eq!(mesh.lines(taker, "message").len(), 0);
+    mesh.write_on();
+    mesh.pass(Duration::from_secs(120));
+    assert_eq!(mesh.lines(taker, "message").len(), 4 * (taker - 1));
+}

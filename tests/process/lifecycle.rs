@@ -185,6 +185,23 @@ fn a_parent_that_is_gone_before_the_node_has_started_ends_it() {
 }
 
 #[test]
+fn an_ack_just_before_the_end_reaches_the_sender() {
+    let (mut sender, ready) = Child::join(0x5e, 0, &[], &[]);
+    for round in 0..5 {
+        let (mut taker, taker_ready) = Child::join(0x5f, 0, &["--ack", "manual"], &[tcp_address(&ready)]);
+        assert_eq!(taker_ready["features"][0], "ack");
+        sender.say(json!({"type":"send","peerId":taker_ready["address"],"data":round}));
+        let mail = taker.expect("mail", |event| event["type"] == "message");
+        assert_eq!(mail["data"], round);
+        let ack = json!({"type":"ack","messageId":mail["messageId"]});
+        taker.write(format!("{ack}\n{}\n", json!({"type":"shutdown"})).as_bytes());
+        assert_eq!(taker.finish().0, 0);
+        let told = sender.expect("how it ended", |event| event["type"] == "delivery");
+        assert_eq!((&told["state"], &told["messageId"]), (&json!("delivered"), &mail["messageId"]));
+    }
+}
+
+#[test]
 fn a_node_that_stays_outlives_its_stdin_and_ends_by_signal() {
     let mut child = Child::spawn(&["--on-eof", "stay", "--connect"], &[("PRIVATE_KEY", &test_key(0x54))]);
     child.close_stdin();

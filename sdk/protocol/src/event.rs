@@ -295,6 +295,9 @@ pub struct Delivery {
     /// Why, unless it was delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<ErrorCode>,
+    /// What happened and what to do about it, for a person; absent when it was delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// How often it was put on the wire.
     pub attempts: u32,
     /// Which way it went last.

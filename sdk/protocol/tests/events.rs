@@ -128,6 +128,7 @@ fn one_of_each() -> Vec<(&'static str, Event)> {
                 request_id: Some(1.into()),
                 state: DeliveryState::Expired,
                 code: Some(ErrorCode::Expired),
+                message: None,
                 attempts: 2,
                 redelivered: false,
                 route: Some(Route::Direct),

@@ -23,7 +23,7 @@ pub enum Error {
         details: Option<serde_json::Value>,
     },
     /// The mail was accepted, but did not arrive, or nobody knows whether it did.
-    #[error("the mail {} is {:?}", .0.message_id, .0.state)]
+    #[error("the mail {} is {:?}{}", .0.message_id, .0.state, why(.0))]
     Undelivered(Box<Delivery>),
     /// No answer came in time. The command may still be carried out.
     #[error("`{what}` was not answered within {waited:?}")]
@@ -129,6 +129,10 @@ pub enum Error {
     /// The node broke the contract.
     #[error("the node broke the contract: {0}")]
     Contract(String),
+}
+
+fn why(delivery: &Delivery) -> String {
+    delivery.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default()
 }
 
 impl Error {

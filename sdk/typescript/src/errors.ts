@@ -45,7 +45,8 @@ export class Undelivered extends P2PError {
 
   constructor(delivery: Delivery) {
     const code = delivery.code ?? delivery.state.toUpperCase();
-    super(code, `the mail ${delivery.messageId} is ${delivery.state}`, RETRYABLE[code] ?? false);
+    const why = delivery.message === undefined ? "" : `: ${delivery.message}`;
+    super(code, `the mail ${delivery.messageId} is ${delivery.state}${why}`, RETRYABLE[code] ?? false);
     this.delivery = delivery;
   }
 }

@@ -153,6 +153,8 @@ export interface Delivery {
   attempts: number;
   /** Why, unless it was delivered. */
   code?: ErrorCode;
+  /** What happened and what to do about it, for a person; absent when it was delivered. */
+  message?: string;
   /** The message. */
   messageId: string;
   /** Whether an earlier process of the node accepted it, and may have told this too. */

@@ -55,7 +55,8 @@ class Undelivered(P2PError):
 
     def __init__(self, delivery: Delivery, *, retryable: bool) -> None:
         code = delivery.code or delivery.state.upper()
-        super().__init__(code, f"the mail {delivery.message_id} is {delivery.state}", retryable=retryable)
+        why = f": {delivery.message}" if delivery.message else ""
+        super().__init__(code, f"the mail {delivery.message_id} is {delivery.state}{why}", retryable=retryable)
         self.delivery = delivery
 
 

@@ -159,6 +159,8 @@ class Delivery:
     state: str
     # Why, unless it was delivered.
     code: str | None = None
+    # What happened and what to do about it, for a person; absent when it was delivered.
+    message: str | None = None
     # Whether an earlier process of the node accepted it, and may have told this too.
     redelivered: bool | None = None
     # The `id` of the `send`.
@@ -170,6 +172,7 @@ class Delivery:
         Field("messageId", "message_id", "str", True),
         Field("state", "state", "str", True),
         Field("code", "code", "str", False),
+        Field("message", "message", "str", False),
         Field("redelivered", "redelivered", "bool", False),
         Field("requestId", "request_id", "id", False),
         Field("route", "route", "str", False),

@@ -1,0 +1,129 @@
+//! The thread that writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::file::{Changes, File, FileError};
+use super::reserve::Reserve;
+use super::{Open, Shared, Waiting};
+use crate::core::input::Input;
+
+/// Rows are gathered for so long before they are written. Ours: at most five times a second a disk has to sync, and a process
+/// that is killed loses what it learned in a fifth of a second and the time of one write.
+const GATHER: Duration = Duration::from_millis(200);
+/// First and longest pause after a failed write. Ours: soon enough for a hiccup, and rare enough for a full disk.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The thread's side.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    file: Option<File>,
+    open: Open,
+    reserve: Reserve,
+    report: mpsc::Sender<Input>,
+    failing: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        file: Option<File>,
+        open: Open,
+        reserve: Reserve,
+        report: mpsc::Sender<Input>,
+    ) -> Self {
+        Writer { shared, file, open, reserve, report, failing: false }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let shared = Arc::clone(&self.shared);
+            let idle = |waiting: &mut Waiting| waiting.is_empty() && !waiting.closing;
+            drop(shared.changed.wait_while(shared.lock(), idle));
+            shared.pause(GATHER);
+            let (mut changes, last_kept, is_awaited, closing) = {
+                let mut waiting = shared.lock();
+                let is_awaited = std::mem::take(&mut waiting.is_awaited);
+                (waiting.take(), waiting.last_kept, is_awaited, waiting.closing)
+            };
+            let written = self.write(&mut changes);
+            if is_awaited {
+                self.tell_kept(last_kept, written.as_ref().err());
+            }
+            match written {
+                Ok(()) if std::mem::take(&mut self.failing) => {
+                    pause = FIRST_PAUSE;
+                    let _ = self.report.try_send(Input::StoreRecovered);
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    // Only a new handle is sure to write again; what came meanwhile is newer.
+                    self.file = None;
+                    // Of what there is to write now something frees what others take.
+                    self.reserve.release();
+                    self.failed(format!(
+                        "what must outlive the process cannot be written at present: {error}"
+                    ));
+                    shared.lock().put_back(changes);
+                    shared.pause(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+            if closing {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, changes: &mut Changes) -> Result<(), FileError> {
+        let written = self.try_write(changes);
+        if written.is_err() && !changes.kept.is_empty() {
+            // What takes room is refused; what frees some goes alone, into the room that was kept for it.
+            changes.kept.clear();
+            self.file = None;
+            self.reserve.release();
+            if self.try_write(changes).is_ok() {
+                *changes = Changes::default();
+            }
+        }
+        written
+    }
+
+    fn try_write(&mut self, changes: &Changes) -> Result<(), FileError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if !changes.kept.is_empty() {
+            // As long as there is no room to forget mail again, none is kept.
+            self.reserve.hold().map_err(|error| FileError::Io(error.to_string()))?;
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert((self.open)()?.0),
+        };
+        file.write(changes)?;
+        if !changes.forgotten.is_empty() && !self.reserve.is_held() {
+            // What has been freed goes back to the disk, so that the reserve finds its room again.
+            file.compact()?;
+        }
+        Ok(())
+    }
+
+    /// Whoever waits has to be told. When nobody listens any more the process ends.
+    fn tell_kept(&self, upto: u64, error: Option<&FileError>) {
+        let report = match error {
+            None => Input::Kept { upto },
+            Some(error) => Input::NotKept { upto, reason: error.to_string() },
+        };
+        let _ = self.report.blocking_send(report);
+    }
+
+    pub(super) fn failed(&mut self, reason: String) {
+        self.failing = true;
+        // When nobody takes them, enough has been reported.
+        let _ = self.report.try_send(Input::StoreFailed { reason });
+    }
+}
