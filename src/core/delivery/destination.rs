@@ -30,9 +30,10 @@ const OUTSTANDING_BYTES: usize = 1 << 20;
 const MOVING_BYTES: usize = super::outbox::DESTINATION_BYTES / 8;
 /// How long an acknowledgement by gossip may take (`reference/reliability.md` §4).
 const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// What the recipient's node holds is sent again so much later, for it may have been started again unseen. Ours: the longest pause
-/// between two attempts.
+/// What the recipient's node holds is sent again so much later, for it may have been started again unseen, or its acknowledgement
+/// was lost. Ours: the longest pause between two attempts; twice as long each time that nothing comes of it, up to 16 minutes.
 const REMIND_AFTER: Duration = Duration::from_secs(60);
+const MAX_DOUBLINGS: u32 = 4;
 /// Low-priority bytes go out for four times as many of medium priority (design §7).
 const MEDIUM_PER_LOW: usize = 4;
 
@@ -74,6 +75,8 @@ pub struct Destination {
     pub(super) earliest_expiry: Duration,
     /// When to ask again for what the recipient's node holds.
     pub(super) remind_at: Option<Duration>,
+    /// How often that was done since anything was settled.
+    reminders: u32,
     low_credit: usize,
     /// When a failed attempt may be repeated.
     pub backoff: Backoff,
@@ -107,6 +110,7 @@ impl Destination {
             settled: 0,
             earliest_expiry: Duration::MAX,
             remind_at: None,
+            reminders: 0,
             low_credit: 0,
             backoff: Backoff::default(),
             dialing_until: None,
@@ -203,6 +207,7 @@ impl Destination {
     /// The recipient has settled so many bytes. One that settles a message now and then does not move: nobody should wait for it.
     pub(super) fn moved(&mut self, bytes: usize, now: Duration) {
         self.settled += bytes;
+        self.reminders = 0;
         if self.settled >= MOVING_BYTES || self.mails == 0 {
             self.settled = 0;
             self.progress = now;
@@ -225,7 +230,7 @@ impl Destination {
     /// The recipient's node holds a stream up to there.
     pub(super) fn hold(&mut self, index: usize, next: u64, now: Duration) {
         if self.streams[index].hold(next) {
-            self.remind_at = Some(now + REMIND_AFTER);
+            self.remind_at = Some(now + REMIND_AFTER * (1 << self.reminders.min(MAX_DOUBLINGS)));
         }
     }
 
@@ -234,6 +239,7 @@ impl Destination {
         if self.remind_at.take().is_none() {
             return;
         }
+        self.reminders += 1;
         for (index, stream) in self.streams.iter_mut().enumerate() {
             let Some(bytes) = stream.release() else { continue };
             self.waiting += bytes;
