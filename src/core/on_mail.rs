@@ -125,7 +125,7 @@ impl Core {
         now: Now,
     ) -> Option<Response> {
         let sender = self.sender(frame);
-        if !self.has_room_for(batch) || self.is_leaving() {
+        if !self.has_room_for(&sender.address, batch) || self.is_leaving() {
             self.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
@@ -165,10 +165,12 @@ impl Core {
         matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
     }
 
-    pub(super) fn has_room_for(&self, batch: &Batch) -> bool {
-        let bytes = batch.messages.iter().map(|message| message.data.len()).sum();
+    /// Whether a frame can be taken, and all that has waited for it.
+    pub(super) fn has_room_for(&self, sender: &Address, batch: &Batch) -> bool {
+        let (held, held_bytes) = self.inbox.held_of(sender);
+        let bytes: usize = batch.messages.iter().map(|message| message.data.len()).sum();
         let has_high = batch.messages.iter().any(|message| message.priority() == envelope::Priority::High);
-        self.has_room(batch.messages.len(), bytes, has_high)
+        self.has_room(batch.messages.len() + held, bytes + held_bytes, has_high)
     }
 
     /// Times, replay, signature and the binding's own claims; what is left is the binding's signature.

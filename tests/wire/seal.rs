@@ -47,3 +47,15 @@ fn a_fixed_key_and_fixed_randomness_give_the_kept_bytes() {
     }
     assert_eq!(std::fs::read_to_string(path).unwrap(), made);
 }
+
+#[test]
+fn secret_keys_have_the_public_keys_that_the_standard_gives_them() {
+    let known: serde_json::Value =
+        serde_json::from_str(include_str!("../../fixtures/seal/xwing.json")).unwrap();
+    let vectors = known["vectors"].as_array().unwrap();
+    assert_eq!(vectors.len(), 3);
+    for vector in vectors {
+        let secret: [u8; 32] = hex::decode(vector["secret"].as_str().unwrap()).unwrap().try_into().unwrap();
+        assert_eq!(hex::encode(Secret::from(secret).public_key()), vector["public_key"].as_str().unwrap());
+    }
+}

@@ -10,7 +10,7 @@ use super::arrivals::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
 use crate::core::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_BATCH_MESSAGES};
 use crate::core::envelope::{Message, Outcome};
 
-/// Messages of one stream that wait for an earlier one: as many as a frame may have, for frames overtake each other. With the 256 of
+/// Messages of one sender that wait for an earlier one: as many as a frame may have, for frames overtake each other. With the 256 of
 /// design §4 one that did cost a pause of half a second.
 pub const REORDER_MESSAGES: usize = MAX_BATCH_MESSAGES;
 /// Memory of all streams' messages that wait, in bytes. Ours: 8 stalled senders.
@@ -78,6 +78,7 @@ struct Incoming {
 #[derive(Debug, Default)]
 struct Share {
     streams: usize,
+    held: usize,
     held_bytes: usize,
     /// Handed on, and not known to have arrived.
     outstanding: usize,
@@ -166,13 +167,14 @@ impl Inbox {
             if incoming.held.contains_key(&message.seq) {
                 return Offer::Held;
             }
-            if incoming.held.len() >= REORDER_MESSAGES
+            if share.held >= REORDER_MESSAGES
                 || share.held_bytes + size > SENDER_HELD_BYTES
                 || self.held_bytes + size > HELD_BYTES
             {
                 return Offer::Refused;
             }
             incoming.held_bytes += size;
+            share.held += 1;
             share.held_bytes += size;
             self.held_bytes += size;
             incoming.held.insert(message.seq, detached(message));
@@ -188,6 +190,7 @@ impl Inbox {
             let held = first.remove();
             let size = held_size(&held);
             incoming.held_bytes -= size;
+            share.held -= 1;
             share.held_bytes -= size;
             self.held_bytes -= size;
             if seq >= incoming.next {
@@ -323,6 +326,7 @@ impl Inbox {
         self.dropped += incoming.held.len() as u64;
         if let Some(share) = self.senders.get_mut(&key.0) {
             share.streams -= 1;
+            share.held -= incoming.held.len();
             share.held_bytes -= incoming.held_bytes;
             share.outstanding -= incoming.arrivals.outstanding();
             if share.streams == 0 {
@@ -336,12 +340,13 @@ impl Inbox {
         let idle = self.by_use.iter().take_while(|(last_used, _)| *last_used + HELD_IDLE < now);
         for (_, key) in idle {
             let Some(incoming) = self.streams.get_mut(key) else { continue };
-            self.dropped += incoming.held.len() as u64;
+            let (number, bytes) = (incoming.held.len(), std::mem::take(&mut incoming.held_bytes));
             incoming.held.clear();
-            let dropped = std::mem::take(&mut incoming.held_bytes);
-            self.held_bytes -= dropped;
+            self.dropped += number as u64;
+            self.held_bytes -= bytes;
             if let Some(share) = self.senders.get_mut(&key.0) {
-                share.held_bytes -= dropped;
+                share.held -= number;
+                share.held_bytes -= bytes;
             }
         }
     }
@@ -359,6 +364,11 @@ impl Inbox {
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
+    }
+
+    /// What waits for earlier messages of a sender: how many, and their bytes. The next of its frames may free all of it.
+    pub fn held_of(&self, sender: &Address) -> (usize, usize) {
+        self.senders.get(sender).map_or((0, 0), |share| (share.held, share.held_bytes))
     }
 
     /// Memory of what waits for earlier messages, in bytes.

@@ -159,7 +159,7 @@ impl Wire for Ack {
         known_version(self.version)?;
         within(is_network_name(&self.network), "network")?;
         within(self.account.len() == 20, "account")?;
-        within(filled(self.streams.len(), MAX_ACK_STREAMS), "streams")?;
+        within(self.streams.len() <= MAX_ACK_STREAMS, "streams")?;
         let beyond: usize = self.streams.iter().map(|stream| stream.beyond.len()).sum();
         within(beyond <= MAX_ACK_BEYOND, "beyond")?;
         let outcomes: usize = self.streams.iter().map(|stream| stream.outcomes.len()).sum();

@@ -85,7 +85,7 @@ const TYPES = {
     version,
     network,
     bytes("account", 20, 20),
-    message("streams", "StreamAck", { many: 64, least: 1 }),
+    message("streams", "StreamAck", { many: 64 }),
     int("created_at_ms"),
   ],
   StreamAck: [
@@ -167,7 +167,6 @@ export function decode(type, input) {
   }
   for (const field of fields) {
     must(!field.oneof || chosen[field.oneof], `none of ${field.oneof}`);
-    must(!field.least || out[field.name].length >= field.least, `${field.name} is missing`);
     if (out[field.name] !== undefined || field.oneof || field.kind === "message") continue;
     out[field.name] = { int: 0n, fixed: 0n, text: "", bytes: new Uint8Array() }[field.kind];
     check(field, out[field.name]);
