@@ -196,6 +196,11 @@ impl Store {
             }
         };
         let reserve = Reserve::new(data_dir.join(RESERVE_FILE));
+        if let Some(file) = &file {
+            trouble =
+                trouble.or_else(|| Some(format!("{}: {}", path.display(), file.trouble(reserve.noted())?)));
+            reserve.note(file.commits());
+        }
         Ok((Store::start(file, open, reserve, trouble), contents))
     }
 

@@ -293,34 +293,58 @@ fn a_disk_that_is_full_of_mail_takes_more_when_some_has_gone() {
     }
 }
 
-#[test]
-fn mail_in_a_damaged_store_is_set_aside_and_told_of() {
+/// A store with a mail whose process has ended, in good order or not, in which one bit of that mail is changed: what the next process
+/// says of it.
+fn told_of_damage(key: u8, killed: bool) -> (TempDir, Child, String) {
     let data_dir = TempDir::new().unwrap();
     let flags = ["--data-dir", data_dir.path().to_str().unwrap()];
-    let (mut child, _) = Child::join(0xa8, 0, &flags, &[]);
+    let (mut child, _) = Child::join(key, 0, &flags, &[]);
     let to = "0x6713B5B2B4fdaDDD6C10A8ED2c6Aa4A5e6ac28a5";
     child.say(json!({"type":"send","peerId":to,"data":"a-text-that-is-easily-found","id":"m"}));
     assert_eq!(child.answer("m")["delivery"], "accepted");
-    child.say(json!({"type":"shutdown","id":"end"}));
-    assert!(child.wait().success());
-    // One bit of the mail itself: the database around it is as it should be.
+    if killed {
+        child.kill();
+    } else {
+        child.say(json!({"type":"shutdown","id":"end"}));
+        assert!(child.wait().success());
+    }
+    // The database around it is as it should be.
     let path = data_dir.path().join("node.redb");
     let mut bytes = std::fs::read(&path).unwrap();
     let found = bytes.windows(27).rposition(|window| window == b"a-text-that-is-easily-found").unwrap();
     bytes[found + 3] ^= 1;
     std::fs::write(&path, bytes).unwrap();
 
-    let (mut child, ready) = Child::join(0xa8, 0, &flags, &[]);
+    let (mut child, ready) = Child::join(key, 0, &flags, &[]);
     assert_eq!(ready["durable"], true);
     let told = child.expect("the damage", |event| {
         event["type"] == "log" && event["namespace"] == "store" && event["level"] == "warn"
     });
-    let message = told["message"].as_str().unwrap();
+    child.say(json!({"type":"send","peerId":to,"data":1,"id":"after"}));
+    assert_eq!(child.answer("after")["delivery"], "accepted", "it goes on");
+    let message = told["message"].as_str().unwrap().to_owned();
+    (data_dir, child, message)
+}
+
+#[test]
+fn mail_in_a_damaged_store_is_set_aside_and_told_of() {
+    let (data_dir, _child, message) = told_of_damage(0xa8, false);
     let aside = std::fs::read_dir(data_dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let aside: Vec<_> = aside.filter(|name| name.starts_with("node.redb.corrupt-")).collect();
     assert!(aside.len() == 1 && message.contains(&aside[0]), "{message}: {aside:?}");
-    child.say(json!({"type":"send","peerId":to,"data":1,"id":"after"}));
-    assert_eq!(child.answer("after")["delivery"], "accepted", "it goes on with a new one");
+}
+
+#[test]
+fn what_a_killed_process_wrote_last_and_is_damaged_is_told_to_be_missing() {
+    let (data_dir, mut child, message) = told_of_damage(0xa9, true);
+    assert!(message.contains("(1 times) is missing"), "{message}");
+    // Once is enough.
+    child.kill();
+    let flags = ["--data-dir", data_dir.path().to_str().unwrap()];
+    let (mut child, _) = Child::join(0xa9, 0, &flags, &[]);
+    child.say(json!({"type":"ping","id":"p"}));
+    child.answer("p");
+    assert!(child.take(|event| event["namespace"] == "store").is_none());
 }

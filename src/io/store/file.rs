@@ -86,6 +86,8 @@ type Floors<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
 type Mails<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u8]>;
 type Taken<'a> = TableDefinition<'a, &'static [u8; row::TAKEN_KEY_BYTES], &'static [u8]>;
 type Standings<'a> = TableDefinition<'a, &'static [u8], u8>;
+/// How often the database was written, under one key.
+const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits");
 
 /// An open database, and the tables of one network in it.
 #[derive(Debug)]
@@ -95,6 +97,9 @@ pub(super) struct File {
     standings: String,
     mails: String,
     taken: String,
+    commits: u64,
+    /// Whether it was damaged and could be mended.
+    mended: bool,
 }
 
 /// What is to be written. A floor never lowers what is there; a standing takes its place.
@@ -138,11 +143,15 @@ impl File {
     fn checked(storage: impl StorageBackend, network: &str) -> Result<(Self, Contents), FileError> {
         let mut database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage)?;
         // Opening believes what was closed in good order; a floor that was bent would bar an agent for ever.
-        if !database.check_integrity()? {
-            tracing::warn!("the store was damaged in part and has been repaired");
-        }
+        let mended = !database.check_integrity()?;
+        let commits = match existing(database.begin_read()?.open_table(COMMITS))? {
+            Some(table) => table.get(())?.map_or(0, |number| number.value()),
+            None => 0,
+        };
         let file = File {
             database,
+            commits,
+            mended,
             floors: format!("floors/{network}"),
             standings: format!("standings/{network}"),
             mails: format!("mails/{network}"),
@@ -175,7 +184,7 @@ impl File {
     }
 
     /// Brings changes to the disk, all or none.
-    pub(super) fn write(&self, changes: &Changes) -> Result<(), FileError> {
+    pub(super) fn write(&mut self, changes: &Changes) -> Result<(), FileError> {
         let written = caught(|| {
             let write = self.database.begin_write()?;
             let floors = self.merge_floors(&write, &changes.floors)?;
@@ -183,9 +192,29 @@ impl File {
             let mails = self.set_mails(&write, changes)?;
             let taken = self.set_taken(&write, &changes.taken)?;
             // What is known already costs the disk nothing.
-            if floors || standings || mails || taken { Ok(write.commit()?) } else { Ok(write.abort()?) }
+            if !(floors || standings || mails || taken) {
+                write.abort()?;
+                return Ok(0);
+            }
+            write.open_table(COMMITS)?.insert((), self.commits + 1)?;
+            write.commit()?;
+            Ok(1)
         });
-        written.unwrap_or_else(|| Err(FileError::Damaged("writing it failed".to_owned())))
+        self.commits += written.unwrap_or_else(|| Err(FileError::Damaged("writing it failed".to_owned())))?;
+        Ok(())
+    }
+
+    /// How often the database was written.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits
+    }
+
+    /// What is missing, if it was written at least so often: a database whose latest state is damaged takes up an earlier one.
+    pub(super) fn trouble(&self, written: u64) -> Option<String> {
+        let missing = written.saturating_sub(self.commits);
+        (missing > 0 || self.mended).then(|| {
+            format!("the store was damaged; what was written last ({missing} times) is missing, and with it mail that was accepted then may be lost")
+        })
     }
 
     /// Gives the room that nothing takes any more back to the disk.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -39,6 +39,22 @@ impl Reserve {
         }
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
         fill(file).inspect_err(|_| self.release())
+    }
+
+    /// Notes in it how often the database was written. That is not brought to the disk, so that it costs nothing: it outlives a
+    /// process that is killed, and after a loss of power it says too little, never too much.
+    pub(super) fn note(&self, commits: u64) {
+        if let Ok(file) = OpenOptions::new().write(true).open(&self.path) {
+            // Without the note less is known, and nothing is lost.
+            let _ = file.write_all_at(&commits.to_be_bytes(), 0);
+        }
+    }
+
+    /// What was noted last.
+    pub(super) fn noted(&self) -> u64 {
+        let mut bytes = [0; 8];
+        let read = File::open(&self.path).and_then(|file| file.read_exact_at(&mut bytes, 0));
+        read.map_or(0, |()| u64::from_be_bytes(bytes))
     }
 
     /// Gives up the room.

@@ -105,6 +105,7 @@ impl Writer {
             None => self.file.insert((self.open)()?.0),
         };
         file.write(changes)?;
+        self.reserve.note(file.commits());
         if !changes.forgotten.is_empty() && !self.reserve.is_held() {
             // What has been freed goes back to the disk, so that the reserve finds its room again.
             file.compact()?;

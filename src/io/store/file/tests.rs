@@ -20,7 +20,7 @@ fn rows(path: &Path) -> Vec<FloorRow> {
     File::open(path, "dev").expect("opened").1.floors
 }
 
-fn write(file: &File, floors: &[FloorRow]) -> Result<(), FileError> {
+fn write(file: &mut File, floors: &[FloorRow]) -> Result<(), FileError> {
     file.write(&Changes { floors: floors.to_vec(), ..Changes::default() })
 }
 
@@ -28,14 +28,14 @@ fn write(file: &File, floors: &[FloorRow]) -> Result<(), FileError> {
 fn standings_come_back_as_they_were_last() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (file, _) = File::open(&path, "dev").expect("made");
+    let (mut file, _) = File::open(&path, "dev").expect("made");
     let agent = Subject::Agent(Address::repeat_byte(1));
     let node = Subject::Node(libp2p::PeerId::random());
-    let set = |file: &File, standings: &[(Subject, Option<Standing>)]| {
+    let set = |file: &mut File, standings: &[(Subject, Option<Standing>)]| {
         file.write(&Changes { standings: standings.to_vec(), ..Changes::default() }).expect("written");
     };
-    set(&file, &[(agent, Some(Standing::Blocked)), (node, Some(Standing::Blocked))]);
-    set(&file, &[(agent, Some(Standing::Allowed)), (node, None)]);
+    set(&mut file, &[(agent, Some(Standing::Blocked)), (node, Some(Standing::Blocked))]);
+    set(&mut file, &[(agent, Some(Standing::Allowed)), (node, None)]);
     drop(file);
     let (_, contents) = File::open(&path, "dev").expect("opened");
     assert_eq!(contents.standings, [(agent, Standing::Allowed)]);
@@ -45,10 +45,10 @@ fn standings_come_back_as_they_were_last() {
 fn rows_come_back_oldest_first_and_each_network_has_its_own() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (file, none) = File::open(&path, "dev").expect("made");
+    let (mut file, none) = File::open(&path, "dev").expect("made");
     assert_eq!(none, Contents::default());
     assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
-    write(&file, &[row(1, 0, 30), row(2, 5, 10), row(3, 0, 20)]).expect("written");
+    write(&mut file, &[row(1, 0, 30), row(2, 5, 10), row(3, 0, 20)]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(2, 5, 10), row(3, 0, 20), row(1, 0, 30)]);
     assert!(File::open(&path, "other").expect("opened").1 == Contents::default());
@@ -58,15 +58,15 @@ fn rows_come_back_oldest_first_and_each_network_has_its_own() {
 fn a_row_is_never_lowered() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (file, _) = File::open(&path, "dev").expect("made");
-    write(&file, &[row(1, 5, 10)]).expect("written");
+    let (mut file, _) = File::open(&path, "dev").expect("made");
+    write(&mut file, &[row(1, 5, 10)]).expect("written");
     let other = FloorRow { hash: [7; 32], ..row(1, 5, 10) };
-    write(&file, &[row(1, 4, 99)]).expect("written");
-    write(&file, &[other]).expect("written");
+    write(&mut file, &[row(1, 4, 99)]).expect("written");
+    write(&mut file, &[other]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(1, 5, 10)]);
-    let (file, _) = File::open(&path, "dev").expect("opened");
-    write(&file, &[row(1, 6, 1)]).expect("written");
+    let (mut file, _) = File::open(&path, "dev").expect("opened");
+    write(&mut file, &[row(1, 6, 1)]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(1, 6, 1)]);
 }
@@ -75,11 +75,11 @@ fn a_row_is_never_lowered() {
 fn beyond_the_bound_the_oldest_make_room() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (file, _) = File::open(&path, "dev").expect("made");
+    let (mut file, _) = File::open(&path, "dev").expect("made");
     let all: Vec<FloorRow> = (0..MAX_ROWS as u64 + 3).map(|number| row(number, 0, 1 + number)).collect();
-    write(&file, &all[1..MAX_ROWS]).expect("written");
-    write(&file, &[all[0].clone()]).expect("written");
-    write(&file, &all[MAX_ROWS..]).expect("written");
+    write(&mut file, &all[1..MAX_ROWS]).expect("written");
+    write(&mut file, &[all[0].clone()]).expect("written");
+    write(&mut file, &all[MAX_ROWS..]).expect("written");
     drop(file);
     assert_eq!(rows(&path), all[3..]);
 }
@@ -98,8 +98,8 @@ fn one_process_at_a_time() {
 fn image(directory: &TempDir) -> (Vec<u8>, Vec<FloorRow>) {
     let path = directory.path().join("image");
     let kept: Vec<FloorRow> = (0..500).map(|number| row(number, number % 7, 1 + number)).collect();
-    let (file, _) = File::open(&path, "dev").expect("made");
-    write(&file, &kept).expect("written");
+    let (mut file, _) = File::open(&path, "dev").expect("made");
+    write(&mut file, &kept).expect("written");
     drop(file);
     (fs::read(path).expect("there"), kept)
 }
