@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use p2p_node::core::input::Token;
-use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Id, MAX_LINE_BYTES};
+use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Id, MAX_LINE_BYTES, Priority};
 
 use super::super::lines::told as one_line;
 
@@ -26,7 +26,8 @@ pub struct Ledger {
     hellos: BTreeMap<Token, bool>,
     names: BTreeSet<Token>,
     ended: BTreeSet<String>,
-    streams: BTreeMap<(String, String), u64>,
+    streams: BTreeMap<(String, String, Priority), u64>,
+    names_told: BTreeSet<(String, String)>,
     /// The name of the last mail.
     pub last_mail: String,
     seq: u64,
@@ -46,6 +47,7 @@ impl Ledger {
             names: BTreeSet::new(),
             ended: BTreeSet::new(),
             streams: BTreeMap::new(),
+            names_told: BTreeSet::new(),
             last_mail: String::new(),
             seq: 0,
             max_line: MAX_LINE_BYTES,
@@ -111,7 +113,7 @@ impl Ledger {
                 assert!(self.ready, "mail comes after `ready`");
                 if message.topic.is_none() {
                     self.last_mail.clone_from(&message.message_id);
-                    self.received(&message.from, &message.message_id);
+                    self.received(&message.from, &message.message_id, message.priority);
                 }
             }
             Event::Closing(_) => self.closing = true,
@@ -130,11 +132,15 @@ impl Ledger {
         }
     }
 
-    /// Mail of one stream comes in order and once.
-    fn received(&mut self, from: &str, message_id: &str) {
+    /// Mail comes once, and in the order of its stream, as far as that has one priority: an honest stream has.
+    fn received(&mut self, from: &str, message_id: &str, priority: Priority) {
+        assert!(
+            self.names_told.insert((from.to_owned(), message_id.to_owned())),
+            "{message_id} of {from} again"
+        );
         let (stream, seq) = message_id.split_once('-').expect("a stream and a number");
         let seq: u64 = seq.parse().expect("a number");
-        let before = self.streams.insert((from.to_owned(), stream.to_owned()), seq);
+        let before = self.streams.insert((from.to_owned(), stream.to_owned(), priority), seq);
         assert!(before.is_none_or(|before| before < seq), "{message_id} of {from} after {before:?}");
     }
 
