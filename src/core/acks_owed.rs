@@ -73,7 +73,8 @@ impl Core {
         streams: BTreeSet<StreamId>,
         now: Now,
     ) {
-        let Some(node_key) = node_key.or_else(|| self.current_node_key(account, now)) else {
+        let heard = || self.inbox.node_key_of(account);
+        let Some(node_key) = node_key.or_else(heard).or_else(|| self.current_node_key(account, now)) else {
             return self.stats.count("acks_dropped");
         };
         let full = self.acks_owed.owed.len() >= MAX_ACKS_OWED;

@@ -42,6 +42,7 @@ pub(super) struct Sender {
     pub(super) address: Address,
     pub(super) address_text: String,
     pub(super) peer_text: String,
+    pub(super) node_key: [u8; 32],
     pub(super) standing: Option<Standing>,
 }
 
@@ -67,6 +68,7 @@ impl Core {
             address: binding.account,
             address_text: binding.account.to_string(),
             peer_text: binding.peer_id.to_string(),
+            node_key: binding.node_key,
             standing: self.standings.of(&binding.account, &binding.peer_id),
         }
     }
@@ -228,6 +230,7 @@ impl Core {
                 self.take_in_turn(sender, stream, message, route, now);
             }
         }
+        self.inbox.came_from(&sender.address, sender.node_key);
         self.stats.add("mail_held_dropped", self.inbox.take_dropped());
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream).filter(|stream| taken.streams.contains(stream))

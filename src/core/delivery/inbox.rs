@@ -1,10 +1,13 @@
 //! Mail as it arrives: each stream is put in order, and nothing is handed on twice.
 
+mod held;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy::primitives::Address;
-use bytes::Bytes;
+
+use held::{detached, held_size};
 
 use super::arrivals::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
 use crate::core::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_BATCH_MESSAGES};
@@ -15,8 +18,6 @@ use crate::core::envelope::{Message, Outcome};
 pub const REORDER_MESSAGES: usize = MAX_BATCH_MESSAGES;
 /// Memory of all streams' messages that wait, in bytes. Ours: 8 stalled senders.
 pub const HELD_BYTES: usize = 32 << 20;
-/// What a message that waits takes beside its texts and payload, in bytes: itself, and its place in the buffer.
-const HELD_OVERHEAD: usize = 2 * size_of::<Message>();
 /// … of one sender: what it may have on its way (1 MiB, design §4) in messages of 64 bytes, with what they take besides.
 pub const SENDER_HELD_BYTES: usize = 4 << 20;
 /// Streams remembered. Ours: three for each of 5,000 senders, 100 bytes each.
@@ -78,6 +79,8 @@ struct Incoming {
 #[derive(Debug, Default)]
 struct Share {
     streams: usize,
+    /// The node that its last mail came from.
+    node_key: Option<[u8; 32]>,
     held: usize,
     held_bytes: usize,
     /// Handed on, and not known to have arrived.
@@ -223,6 +226,18 @@ impl Inbox {
             Settling::Taken => self.next_seq(sender, stream),
             Settling::AtOnce | Settling::Kept => self.settled(sender, stream).0,
         }
+    }
+
+    /// Notes from which node a sender's mail came: its acknowledgements go there, whoever else knows of it.
+    pub fn came_from(&mut self, sender: &Address, node_key: [u8; 32]) {
+        if let Some(share) = self.senders.get_mut(sender) {
+            share.node_key = Some(node_key);
+        }
+    }
+
+    /// The node that a sender's last mail came from.
+    pub fn node_key_of(&self, sender: &Address) -> Option<[u8; 32]> {
+        self.senders.get(sender)?.node_key
     }
 
     /// The turn of a message has come.
@@ -375,19 +390,6 @@ impl Inbox {
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
     }
-}
-
-/// Memory that a message takes while it waits, in bytes.
-fn held_size(message: &Message) -> usize {
-    let texts = [&message.kind, &message.reply_to, &message.conversation];
-    let texts = texts.into_iter().chain(&message.parents).map(|text| size_of::<String>() + text.len());
-    HELD_OVERHEAD + texts.sum::<usize>() + message.stream.len() + message.data.len()
-}
-
-/// The message in memory of its own: as received it keeps the whole frame in which it came.
-fn detached(message: Message) -> Message {
-    let own = Bytes::copy_from_slice;
-    Message { stream: own(&message.stream), data: own(&message.data), ..message }
 }
 
 #[cfg(test)]
