@@ -7,7 +7,7 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 
 use super::Core;
-use super::delivery::stream::StreamId;
+use super::delivery::naming::StreamId;
 use super::effect::Network;
 use super::envelope::limits::{MAX_ACK_BEYOND, MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
 use super::envelope::{Ack, Batch, Outcome, Payload, Scope, StreamAck, WIRE_VERSION, sign_ack};

@@ -8,8 +8,8 @@ use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::Event;
 
 use super::delivery::arrivals::TakenRow;
+use super::delivery::naming::StreamId;
 use super::delivery::outbox::KeptMail;
-use super::delivery::stream::StreamId;
 use super::directory::floors::FloorRow;
 use super::input::Token;
 use super::policy::standing::{Standing, Subject};

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use alloy::primitives::Address;
 use p2p_node_protocol::{Dropped, Event, Log, Overflow, Priority};
 
-use super::delivery::stream::StreamId;
+use super::delivery::naming::StreamId;
 
 /// Lines that the writer may hold. Two of its 64 KiB writes at 64 bytes a line, so that it never runs dry
 /// between two turns of the loop.

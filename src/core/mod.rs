@@ -36,6 +36,7 @@ mod reserved;
 pub mod scope;
 pub mod seal;
 mod sealing;
+mod sender;
 mod sending;
 mod setup;
 mod skew;
@@ -152,9 +153,9 @@ pub struct Core {
 impl Core {
     /// A node that has not started to listen.
     pub fn new(setup: Setup, now: Now) -> Self {
-        let (database, seed) = (setup.database, setup.seed);
+        let (origin, seed) = (setup.origin(), setup.seed);
         let (ephemeral, connect, durable) = (setup.ephemeral, setup.connect, setup.durable);
-        let mut outbox = Outbox::new(database);
+        let mut outbox = Outbox::new(origin);
         outbox.restore(setup.outbox.clone(), now);
         let mut inbox = Inbox::new(match (setup.acks_by_hand, durable) {
             (true, _) => Settling::Taken,
@@ -216,7 +217,7 @@ impl Core {
             held_answers: HeldAnswers::default(),
             acks_owed: acks_owed::AcksOwed::default(),
             urgent: Urgent::default(),
-            topics: Topics::new(database),
+            topics: Topics::new(origin),
             pause_for: None,
             pacer: Pacer::default(),
             status_due: Duration::MAX,

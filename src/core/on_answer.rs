@@ -10,7 +10,7 @@ use super::Core;
 use super::delivery::outbox::Ended;
 use super::envelope::{Ack, Batch, Frame, MailResponse, Response, SignedAck, strict_decode};
 use super::input::{Now, Token};
-use super::on_mail::Sender;
+use super::sender::Sender;
 
 /// What a sender may tell us to wait, at most, in ms. Ours.
 const MAX_BUSY_MS: u64 = 60_000;

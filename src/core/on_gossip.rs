@@ -103,7 +103,7 @@ impl Core {
 
     /// Mail by gossip for us: as direct mail, but nobody waits for the answer.
     pub(super) fn on_gossip_mail(&mut self, frame: &Frame, batch: &Batch, now: Now) {
-        let sender = self.sender(frame);
+        let mut sender = self.sender(frame);
         self.on_acks(&sender, frame, batch, now);
         if batch.messages.is_empty() {
             return;
@@ -112,7 +112,7 @@ impl Core {
             // Without an acknowledgement the sender keeps it and tries again.
             return self.stats.count("mail_busy");
         }
-        let taken = self.take_mail(&sender, batch, Route::Gossip, now);
+        let taken = self.take_mail(&mut sender, batch, Route::Gossip, now);
         self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, taken.streams, now);
     }
 
@@ -120,12 +120,12 @@ impl Core {
         if !self.subscribed.contains(topic) {
             return;
         }
-        let sender = self.sender(frame);
+        let mut sender = self.sender(frame);
         if sender.standing == Some(Standing::Blocked) {
             return self.stats.add("broadcasts_blocked", batch.messages.len() as u64);
         }
         for message in &batch.messages {
-            match self.message_event(&sender, message.clone(), Some(topic), Route::Gossip, now) {
+            match self.message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, now) {
                 Ok((message, bytes)) => {
                     self.stats.count("broadcasts_received");
                     let class = self.class_of(sender.address, &message, now);

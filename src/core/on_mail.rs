@@ -22,6 +22,7 @@ use super::input::{Now, Token};
 use super::on_record::Parked;
 use super::policy::standing::Standing;
 use super::sealing::Unsealing;
+use super::sender::Sender;
 use super::tell::{line_bytes, raw_line_bytes};
 use super::{Core, Phase};
 
@@ -37,15 +38,6 @@ const MESSAGE_LINE_BYTES: usize = 1024;
 /// What the sender of a frame is told that is too old or from the future.
 pub(super) const UNTIMELY: &str = "UNTIMELY";
 
-/// Who sent a frame, as a parent reads it.
-pub(super) struct Sender {
-    pub(super) address: Address,
-    pub(super) address_text: String,
-    pub(super) peer_text: String,
-    pub(super) node_key: [u8; 32],
-    pub(super) standing: Option<Standing>,
-}
-
 /// What taking a batch of mail came to.
 pub(super) struct Taken {
     pub(super) streams: BTreeSet<[u8; 16]>,
@@ -59,17 +51,6 @@ impl Core {
     pub(super) fn on_mail_asked(&mut self, token: Token, peer: PeerId, bytes: Bytes, now: Now) {
         if let Some(response) = self.receive_mail(token, peer, bytes, now) {
             self.answer_mail(token, response);
-        }
-    }
-
-    pub(super) fn sender(&self, frame: &Frame) -> Sender {
-        let binding = &frame.binding.binding;
-        Sender {
-            address: binding.account,
-            address_text: binding.account.to_string(),
-            peer_text: binding.peer_id.to_string(),
-            node_key: binding.node_key,
-            standing: self.standings.of(&binding.account, &binding.peer_id),
         }
     }
 
@@ -126,7 +107,7 @@ impl Core {
         batch: &Batch,
         now: Now,
     ) -> Option<Response> {
-        let sender = self.sender(frame);
+        let mut sender = self.sender(frame);
         if !self.has_room_for(&sender.address, batch) || self.is_leaving() {
             self.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
@@ -139,7 +120,7 @@ impl Core {
             ));
         }
         self.on_acks(&sender, frame, batch, now);
-        let taken = self.take_mail(&sender, batch, Route::Direct, now);
+        let taken = self.take_mail(&mut sender, batch, Route::Direct, now);
         let Taken { streams, gaps, is_early } = taken;
         if gaps.is_empty() && self.outlet.keeps_up() {
             return Some(Response::Ack(self.ack(&sender.address, &streams, now)));
@@ -211,7 +192,7 @@ impl Core {
     }
 
     /// Puts each message in its order and hands on what may go to the parent.
-    pub(super) fn take_mail(&mut self, sender: &Sender, batch: &Batch, route: Route, now: Now) -> Taken {
+    pub(super) fn take_mail(&mut self, sender: &mut Sender, batch: &Batch, route: Route, now: Now) -> Taken {
         let mut taken = Taken { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false };
         let mut ready = Vec::new();
         for message in &batch.messages {
@@ -251,7 +232,7 @@ impl Core {
     /// Mail whose turn has come goes to the parent, or is refused.
     fn take_in_turn(
         &mut self,
-        sender: &Sender,
+        sender: &mut Sender,
         stream: [u8; 16],
         message: envelope::Message,
         route: Route,
@@ -279,12 +260,13 @@ impl Core {
     /// A message as the parent reads it, and the size of its payload.
     pub(super) fn message_event(
         &self,
-        sender: &Sender,
+        sender: &mut Sender,
         message: envelope::Message,
         topic: Option<&str>,
         route: Route,
         now: Now,
     ) -> Result<(Box<Message>, usize), ErrorCode> {
+        let stream = stream_id(&message.stream).ok_or(ErrorCode::InvalidArgument)?;
         let priority = message.priority().into();
         let (data, encoding) = match message.encoding() {
             envelope::Encoding::Json => {
@@ -306,7 +288,7 @@ impl Core {
             from: sender.address_text.clone(),
             data,
             peer_id: sender.peer_text.clone(),
-            message_id: format!("{}-{}", hex::encode(&message.stream), message.seq),
+            message_id: sender.message_id(stream, message.seq),
             topic: topic.map(str::to_owned),
             kind: text(message.kind),
             priority,

@@ -5,10 +5,11 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Priority, Role};
 use zeroize::Zeroizing;
 
 use super::delivery::arrivals::TakenRow;
+use super::delivery::naming::Origin;
 use super::delivery::outbox::KeptMail;
 use super::directory::floors::FloorRow;
 use super::identity::{AgentKey, NodeKey, SignedBinding};
@@ -69,6 +70,13 @@ pub struct Setup {
     pub standings: Vec<(Subject, Standing)>,
 }
 
+impl Setup {
+    /// Whose streams of mail and broadcasts it numbers.
+    pub(super) fn origin(&self) -> Origin {
+        Origin { account: self.binding.binding.account, database: self.database }
+    }
+}
+
 /// Who we are, in every form that is needed.
 #[derive(Debug)]
 pub(super) struct Me {
@@ -99,6 +107,7 @@ pub(super) struct Me {
 impl Me {
     /// Who a core of this setup is.
     pub(super) fn new(setup: Setup, now: Now) -> Self {
+        let status_stream = setup.origin().stream(b"status", 0, &[], Priority::Medium);
         let binding = setup.binding;
         Me {
             address: binding.binding.account,
@@ -120,7 +129,7 @@ impl Me {
             scope: setup.scope,
             boot: setup.boot,
             started_ms: now.unix_ms,
-            status_stream: setup.database,
+            status_stream,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::Core;
 use super::acks_owed::MAX_ACKS_OWED;
 use super::delivery::arrivals::{Handing, TakenRow};
 use super::delivery::inbox::{Key, Settling};
-use super::delivery::stream::StreamId;
+use super::delivery::naming::{MessageName, StreamId, message_name, parse_message_id};
 use super::effect::Effect;
 use super::emit::Receipt;
 use super::input::Now;
@@ -48,7 +48,7 @@ pub(super) struct Taking {
     /// Streams that came by gossip, and to whom their acknowledgements go.
     by_gossip: BTreeMap<Key, [u8; 32]>,
     /// Mail that the parent has to acknowledge, and by whom it is.
-    untaken: BTreeMap<(StreamId, u64), Key>,
+    untaken: BTreeMap<(MessageName, u64), Key>,
     untold: BTreeMap<Key, VecDeque<Untold>>,
     untold_mails: usize,
     untold_bytes: usize,
@@ -95,8 +95,9 @@ impl Taking {
     fn forget(&mut self, key: &Key) {
         self.later.remove(key);
         self.tellable(key, u64::MAX);
-        let of_stream = (key.1, 0)..=(key.1, u64::MAX);
-        self.untaken.extract_if(of_stream, |_, whose| whose == key).for_each(drop);
+        self.by_gossip.remove(key);
+        let name = message_name(&key.0, &key.1);
+        self.untaken.extract_if((name, 0)..=(name, u64::MAX), |_, _| true).for_each(drop);
     }
 }
 
@@ -150,8 +151,7 @@ impl Core {
         if settling == Settling::Kept {
             return self.tell_mail(sender, message, bytes, Some(Receipt { sender, stream, seq }), now);
         }
-        // Whoever takes the name of another's stream cannot take the mail away as well.
-        self.taking.untaken.entry((stream, seq)).or_insert(key);
+        self.taking.untaken.insert((message_name(&sender, &stream), seq), key);
         if !self.keeping.is_durable() {
             return self.tell_mail(sender, message, bytes, None, now);
         }
@@ -225,8 +225,7 @@ impl Core {
     /// Has the store told of what the parent has got; forgets what the inbox has forgotten.
     pub(super) fn keep_arrivals(&mut self, now: Now) {
         for (key, seq) in self.inbox.take_void() {
-            let name = (key.1, seq);
-            self.taking.untaken.extract_if(name..=name, |_, whose| *whose == key).for_each(drop);
+            self.taking.untaken.remove(&(message_name(&key.0, &key.1), seq));
             self.note_arrival(key, now);
         }
         for key in self.inbox.take_forgotten() {
@@ -311,12 +310,4 @@ impl Core {
             self.owe_ack(&sender, Some(node_key), known, now);
         }
     }
-}
-
-/// The stream and the number in a message id.
-fn parse_message_id(text: &str) -> Option<(StreamId, u64)> {
-    let (stream, seq) = text.split_once('-')?;
-    let mut name = [0; 16];
-    hex::decode_to_slice(stream, &mut name).ok()?;
-    Some((name, seq.parse().ok()?))
 }

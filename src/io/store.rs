@@ -22,8 +22,8 @@ use p2p_node_protocol::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::core::delivery::arrivals::TakenRow;
+use crate::core::delivery::naming::StreamId;
 use crate::core::delivery::outbox::KeptMail;
-use crate::core::delivery::stream::StreamId;
 use crate::core::directory::floors::FloorRow;
 use crate::core::effect::ExitCode;
 use crate::core::input::Input;

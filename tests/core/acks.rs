@@ -90,6 +90,25 @@ fn an_ack_names_mail_that_waits_for_one() {
 }
 
 #[test]
+fn whoever_uses_anothers_stream_gets_none_of_its_ids() {
+    let (mut mesh, taker) = scene(false);
+    let twins: Vec<_> = [4, 5]
+        .into_iter()
+        .map(|number| mesh.add_with(number, Role::Full, CONNECT, |setup| setup.database = [7; 16]))
+        .collect();
+    for twin in &twins {
+        mesh.connect(*twin, taker);
+        mesh.send(*twin, taker, *twin as u64, "");
+    }
+    mesh.settle();
+    let ids: Vec<_> = twins.iter().map(|twin| id_of(&mesh, taker, *twin as u64)).collect();
+    assert_ne!(ids[0], ids[1]);
+    ack(&mut mesh, taker, &ids[1]);
+    mesh.settle();
+    assert_eq!((ends(&mesh, twins[0]), ends(&mesh, twins[1])), (vec![], vec!["delivered"]));
+}
+
+#[test]
 fn what_was_not_acknowledged_comes_again_after_a_restart_and_says_so() {
     let (mut mesh, taker) = scene(true);
     for data in 1..=4 {

@@ -7,6 +7,7 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 use p2p_node::core::delivery::arrivals::{Handing, TakenRow};
 use p2p_node::core::delivery::inbox::{Inbox, Settling};
+use p2p_node::core::delivery::naming::Origin;
 use p2p_node::core::delivery::outbox::{Ended, Outbox};
 use p2p_node::core::delivery::stream::Draft;
 use p2p_node::core::envelope::{Batch, Encoding, StreamAck};
@@ -56,7 +57,7 @@ struct World {
 impl World {
     fn new(settling: Settling) -> World {
         World {
-            outbox: Outbox::new([0; 16]),
+            outbox: Outbox::new(Origin { account: SENDER, database: [0; 16] }),
             inbox: Inbox::new(settling),
             jitter: Jitter::new(1),
             token: 0,

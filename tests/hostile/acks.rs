@@ -15,12 +15,21 @@ use crate::scene::{HONEST, Real, Scene, VICTIM};
 /// An agent to whom the victim writes, and who is not there.
 const ABSENT: u8 = 0x21;
 
-/// Sends mail and returns its id and the stream that it goes on.
-fn send(victim: &mut Real, to: &Forger, route: &str) -> (String, Bytes) {
+/// Sends mail and returns its id.
+fn send(victim: &mut Real, to: &Forger, route: &str) -> String {
     let answer = victim.ask(json!({"type":"send","peerId":to.address(),"data":1,"route":route}));
-    let id = answer["messageId"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
-    let stream = hex::decode(id.split('-').next().unwrap()).unwrap();
-    (id, stream.into())
+    answer["messageId"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+/// Sends mail by gossip, and overhears it: its id and, which nobody but its recipient can read, its stream.
+async fn send_overheard(hostile: &mut Hostile, victim: &mut Real, to: &Forger) -> (String, Bytes) {
+    hostile.node.apply(Network::Subscribe { topic: "agent-messages".to_owned() }).await;
+    let id = send(victim, to, "gossip");
+    let stream = hostile.node.expect("the mail", |input| match input {
+        Input::Gossip { topic, data, .. } if topic == "agent-messages" => to.stream_of_mail(data),
+        _ => None,
+    });
+    (id, stream.await)
 }
 
 fn delivery(victim: &Real, message: &str) -> Value {
@@ -37,8 +46,7 @@ async fn mail_is_acknowledged_by_nobody_but_its_recipient() {
     // Whoever has the record may bring it.
     hostile.publish("agent-announcements", absent.record(|_| {})).await;
     scene.victim.child.expect("the absent one", |event| event["address"] == absent.address().as_str());
-    let (mail, on) = send(&mut scene.victim, &absent, "gossip");
-    scene.victim.until_counted("mail_frames_sent", 2);
+    let (mail, on) = send_overheard(&mut hostile, &mut scene.victim, &absent).await;
 
     let honest = Forger::new(HONEST);
     let old_node = Forger::with_node(ABSENT, NodeKey::from_seed([0x99; 32]));
@@ -110,11 +118,14 @@ async fn answers_settle_nothing_but_the_mail_that_they_answer() {
     hostile.hello(&scene.victim, own_record).await;
     hostile.publish("agent-announcements", absent.record(|_| {})).await;
     scene.victim.until("two more agents", |status| status["agents"] == 3);
-    let (others, on) = send(&mut scene.victim, &absent, "gossip");
-    let (own, own_stream) = send(&mut scene.victim, &hostile.forger, "direct");
+    let (others, on) = send_overheard(&mut hostile, &mut scene.victim, &absent).await;
+    let own = send(&mut scene.victim, &hostile.forger, "direct");
+    let forger = Forger::new(0x40);
+    let (_, _, frame) = hostile.node.mail_asked().await;
+    let own_stream = forger.stream_of_mail(&frame).unwrap();
+    reconnect(&mut hostile, &scene.victim).await;
 
     let honest = Forger::new(HONEST);
-    let forger = Forger::new(0x40);
     let ack = |by: &Forger, to: &Forger, on: &Bytes| Response::Ack(by.ack(to, on));
     let text = |code: &str, reason: &str| {
         Response::Refused(Refused { code: code.to_owned(), reason: reason.to_owned() })

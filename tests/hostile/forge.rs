@@ -7,8 +7,10 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 use p2p_node::core::directory::record::{Kem, RECORD_DOMAIN, Record, kad_key};
 use p2p_node::core::envelope::frame::FRAME_DOMAIN;
+use p2p_node::core::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node::core::envelope::{
-    Ack, Batch, FrameBody, Message, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack, sign_frame,
+    Ack, Batch, Frame, FrameBody, Message, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack,
+    sign_frame,
 };
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
@@ -100,12 +102,33 @@ impl Forger {
             issued_at_ms: now,
             expires_at_ms: now + 3_600_000,
             addrs: Vec::new(),
-            kem: Keyring::new(*self.node.seed(), Now { mono: Duration::ZERO, unix_ms: now }).current(),
+            kem: self.keyring().current(),
             role: Role::Full,
             name: String::new(),
             capabilities: Vec::new(),
             topics: Vec::new(),
         }
+    }
+
+    fn keyring(&self) -> Keyring {
+        Keyring::new(*self.node.seed(), Now { mono: Duration::ZERO, unix_ms: now_ms() })
+    }
+
+    /// The stream of the mail in a frame that is sealed to us.
+    pub fn stream_of_mail(&self, frame: &Bytes) -> Option<Bytes> {
+        let frame = Frame::decode(frame.clone(), MAX_FRAME_BYTES).unwrap();
+        let Some(Payload::Sealed(sealed)) = frame.body.payload else { return None };
+        let keyring = self.keyring();
+        let secret = keyring.find(&sealed.kem_id)?;
+        let info = Info {
+            network: "dev".to_owned(),
+            sender: frame.binding.binding.node_key,
+            recipient: self.agent.address(),
+            kem_id: sealed.kem_id.as_ref().try_into().unwrap(),
+        };
+        let (content, _) = hpke::open(&secret, &info, &sealed.enc, &sealed.ciphertext).unwrap();
+        let batch = Batch::decode(padding::unpad(content).unwrap().as_slice()).unwrap();
+        Some(batch.messages[0].stream.clone())
     }
 
     pub fn record(&self, change: impl FnOnce(&mut Record)) -> Bytes {

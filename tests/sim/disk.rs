@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use p2p_node::core::delivery::arrivals::TakenRow;
+use p2p_node::core::delivery::naming::StreamId;
 use p2p_node::core::delivery::outbox::KeptMail;
-use p2p_node::core::delivery::stream::StreamId;
 use p2p_node::core::input::Input;
 
 use crate::parent::Restored;

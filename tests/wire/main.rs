@@ -9,6 +9,7 @@ mod seal;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use p2p_node::core::delivery::naming::{message_id, message_name};
 use p2p_node::core::directory::record::{Kem, RECORD_DOMAIN, Record, SignedRecord, kad_key};
 use p2p_node::core::envelope::ack::ACK_DOMAIN;
 use p2p_node::core::envelope::frame::FRAME_DOMAIN;
@@ -180,6 +181,7 @@ fn the_values_that_others_must_arrive_at_are_those_of_the_fixtures() {
         ("derived_node_key", hex::encode(NodeKey::derive(&agent().secret(), "dev", "", 0).public())),
         ("binding_signing_hash", hex::encode(binding().binding.signing_hash())),
         ("kad_key", hex::encode(kad_key("dev", &address))),
+        ("message_id", message_id(&message_name(&address, &[0x53; 16]), 9)),
     ];
     let lines: String = values.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
     golden_text("envelopes/values.txt", &lines);

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use alloy::primitives::Address;
 
-use super::stream::StreamId;
+use super::naming::StreamId;
 
 /// Mails of one stream that may wait for the parent to acknowledge them (design §7: a window of 1,024). As many as the store
 /// keeps, and an acknowledgement names, of those that were taken out of order.

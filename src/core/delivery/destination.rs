@@ -8,6 +8,7 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use p2p_node_protocol::{Priority, Route};
 
+use super::naming::Origin;
 use super::stream::{Mail, Stream};
 use crate::core::envelope::Batch;
 use crate::core::envelope::limits::MAX_BATCH_MESSAGES;
@@ -95,8 +96,11 @@ pub struct Destination {
 }
 
 impl Destination {
-    pub(super) fn new(database: &[u8; 16], incarnation: u64, recipient: &Address, now: Duration) -> Self {
-        let stream = |priority| Stream::new(database, b"mail", incarnation, recipient.as_slice(), priority);
+    pub(super) fn new(origin: &Origin, incarnation: u64, recipient: &Address, now: Duration) -> Self {
+        let stream = |priority| {
+            let id = origin.stream(b"mail", incarnation, recipient.as_slice(), priority);
+            Stream::new(&origin.account, id)
+        };
         Destination {
             // In the order in which they are sent.
             streams: [stream(Priority::High), stream(Priority::Medium), stream(Priority::Low)],

@@ -5,6 +5,7 @@ pub mod arrivals;
 pub mod destination;
 pub mod inbox;
 pub mod kinds;
+pub mod naming;
 pub mod outbox;
 pub mod pacing;
 pub mod stream;

@@ -10,7 +10,8 @@ use alloy::primitives::Address;
 use p2p_node_protocol::{Priority, Route};
 
 use super::destination::Destination;
-use super::stream::{Draft, Mail, StreamId};
+use super::naming::{Origin, StreamId};
+use super::stream::{Draft, Mail};
 use crate::core::envelope::{Batch, StreamAck};
 use crate::core::input::Token;
 use crate::core::policy::retry::Jitter;
@@ -73,7 +74,7 @@ pub struct Ended {
 /// Every destination.
 #[derive(Debug)]
 pub struct Outbox {
-    database: [u8; 16],
+    origin: Origin,
     destinations: BTreeMap<Address, Destination>,
     flights: BTreeMap<Token, Address>,
     /// Destinations that have used up their quarter.
@@ -86,10 +87,10 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty outbox; `database` is random, once for each process or store.
-    pub fn new(database: [u8; 16]) -> Self {
+    /// An empty outbox.
+    pub fn new(origin: Origin) -> Self {
         Outbox {
-            database,
+            origin,
             destinations: BTreeMap::new(),
             flights: BTreeMap::new(),
             full: BTreeSet::new(),
@@ -124,7 +125,7 @@ impl Outbox {
         let expires = draft.expires;
         let stream = &mut destination.streams[index];
         let seq = stream.push(draft, kept);
-        let accepted = Accepted { message_id: stream.message_id(seq), stream: stream.name(), seq };
+        let accepted = Accepted { message_id: stream.message_id(seq), stream: stream.own_id(), seq };
         self.account(recipient, size, kept, expires, now);
         Ok(accepted)
     }
@@ -139,7 +140,7 @@ impl Outbox {
                 self.sweep_at = MAX_IDLE_DESTINATIONS.max(2 * self.destinations.len());
             }
             self.incarnation += 1;
-            let destination = Destination::new(&self.database, self.incarnation, &recipient, now);
+            let destination = Destination::new(&self.origin, self.incarnation, &recipient, now);
             self.destinations.insert(recipient, destination);
         }
         self.destinations.get_mut(&recipient)
@@ -243,7 +244,7 @@ impl Outbox {
             .into_iter()
             .map(|mail| Ended {
                 message_id: stream.message_id(mail.seq),
-                stream: stream.name(),
+                stream: stream.own_id(),
                 recipient: *recipient,
                 refused: ack.outcomes.iter().find(|o| o.seq == mail.seq).map(|o| o.code.clone()),
                 mail,

@@ -3,23 +3,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::{Id, Priority, Route};
 
+use super::naming::{MessageName, StreamId, message_id, message_name};
 use crate::core::envelope::{self, Encoding};
-use crate::core::identity::hash_fields;
-
-/// Domain of the hash that names streams.
-const STREAM_DOMAIN: &[u8] = b"p2p-node/stream/v1";
 
 /// Bytes of an encoded message that are not payload, at most: two stream and sequence fields, times and tags.
 const MESSAGE_OVERHEAD: usize = 96;
 
 /// Numbers that a stream leaves out when another process takes it up: more than one can have used that settled none of its mail.
 const SKIPPED: u64 = 1 << 32;
-
-/// Names a stream: 16 bytes that no other database, recipient and priority shares.
-pub type StreamId = [u8; 16];
 
 /// Mail from the parent, before it has a place in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +89,7 @@ pub struct Mail {
 #[derive(Debug)]
 pub struct Stream {
     id: Bytes,
-    hex: String,
+    name: MessageName,
     next_seq: u64,
     queue: VecDeque<Mail>,
     sent: usize,
@@ -103,29 +98,26 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A stream of `kind` (mail or topic) to `recipient` in `priority`. `database` tells apart processes that know nothing of each other's
-    /// numbering, `incarnation` streams of one process to the same recipient.
-    pub fn new(
-        database: &[u8; 16],
-        kind: &[u8],
-        incarnation: u64,
-        recipient: &[u8],
-        priority: Priority,
-    ) -> Self {
-        let parts: [&[u8]; 6] =
-            [STREAM_DOMAIN, database, kind, &incarnation.to_be_bytes(), recipient, &[priority as u8]];
-        let hash = hash_fields(&parts);
-        let id = Bytes::copy_from_slice(&hash[..16]);
-        Stream { hex: hex::encode(&id), id, next_seq: 1, queue: VecDeque::new(), sent: 0, held: 0 }
+    /// An empty stream of `sender`.
+    pub fn new(sender: &Address, id: StreamId) -> Self {
+        let name = message_name(sender, &id);
+        Stream {
+            id: Bytes::copy_from_slice(&id),
+            name,
+            next_seq: 1,
+            queue: VecDeque::new(),
+            sent: 0,
+            held: 0,
+        }
     }
 
-    /// The stream's name on the wire.
+    /// As it is named on the wire.
     pub fn id(&self) -> &Bytes {
         &self.id
     }
 
     /// The same in memory of its own.
-    pub fn name(&self) -> StreamId {
+    pub fn own_id(&self) -> StreamId {
         let mut name = [0; 16];
         name.copy_from_slice(&self.id);
         name
@@ -133,14 +125,14 @@ impl Stream {
 
     /// The id of a message, as parents see it.
     pub fn message_id(&self, seq: u64) -> String {
-        format!("{}-{seq}", self.hex)
+        message_id(&self.name, seq)
     }
 
-    /// Takes up a stream of an earlier process: its name, and the last number of which anything is known. Numbers above that may have
+    /// Takes up a stream of an earlier process: its id, and the last number of which anything is known. Numbers above that may have
     /// been used as well, so that many are left out.
-    pub fn resume(&mut self, id: StreamId, last: u64) {
+    pub fn resume(&mut self, sender: &Address, id: StreamId, last: u64) {
         self.id = Bytes::copy_from_slice(&id);
-        self.hex = hex::encode(id);
+        self.name = message_name(sender, &id);
         self.next_seq = self.next_seq.max(last.saturating_add(SKIPPED));
     }
 
@@ -285,6 +277,12 @@ impl Stream {
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;
+    use crate::core::delivery::naming::Origin;
+
+    /// Somebody.
+    pub fn origin() -> Origin {
+        Origin { account: Address::repeat_byte(1), database: [1; 16] }
+    }
 
     /// A draft with nothing said about it.
     pub fn draft(priority: Priority, size: usize, expires: Duration) -> Draft {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_node_protocol::{Id, Priority};
 
+use super::naming::{MessageName, Origin, message_id, message_name};
 use super::outbox::{Full, share};
-use super::stream::{Draft, Stream};
+use super::stream::Draft;
 use crate::core::envelope::Batch;
 use crate::core::envelope::limits::MAX_BATCH_MESSAGES;
 use crate::core::input::{PublishOutcome, Token};
@@ -59,15 +60,15 @@ impl Topic {
 
 #[derive(Debug)]
 struct Numbers {
-    id: Bytes,
-    hex: String,
+    stream: Bytes,
+    name: MessageName,
     next: u64,
 }
 
 /// Every topic.
 #[derive(Debug)]
 pub struct Topics {
-    database: [u8; 16],
+    origin: Origin,
     topics: BTreeMap<String, Topic>,
     incarnation: u64,
     /// The topic whose frame went last.
@@ -75,9 +76,9 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// No broadcasts; `database` as for the outbox.
-    pub fn new(database: [u8; 16]) -> Self {
-        Topics { database, topics: BTreeMap::new(), incarnation: 0, served: String::new() }
+    /// No broadcasts.
+    pub fn new(origin: Origin) -> Self {
+        Topics { origin, topics: BTreeMap::new(), incarnation: 0, served: String::new() }
     }
 
     /// Takes a broadcast, to be given up at `give_up` if nobody subscribes by then; returns its message id.
@@ -94,9 +95,9 @@ impl Topics {
             }
             self.incarnation += 1;
             let numbers = |priority| {
-                let stream =
-                    Stream::new(&self.database, b"topic", self.incarnation, name.as_bytes(), priority);
-                Numbers { id: stream.id().clone(), hex: hex::encode(stream.id()), next: 1 }
+                let stream = self.origin.stream(b"topic", self.incarnation, name.as_bytes(), priority);
+                let name = message_name(&self.origin.account, &stream);
+                Numbers { stream: Bytes::copy_from_slice(&stream), name, next: 1 }
             };
             let topic = Topic {
                 streams: [numbers(Priority::Low), numbers(Priority::Medium), numbers(Priority::High)],
@@ -119,7 +120,7 @@ impl Topics {
         let numbers = &mut topic.streams[draft.priority as usize];
         let seq = numbers.next;
         numbers.next += 1;
-        let message_id = format!("{}-{seq}", numbers.hex);
+        let message_id = message_id(&numbers.name, seq);
         let request_id = draft.request_id.clone();
         topic.bytes += size;
         topic.earliest = topic.earliest.min(give_up);
@@ -161,7 +162,7 @@ impl Topics {
             }
             let Some(broadcast) = topic.queue.remove(index) else { break };
             bytes += size;
-            let stream = &topic.streams[broadcast.draft.priority as usize].id;
+            let stream = &topic.streams[broadcast.draft.priority as usize].stream;
             batch.messages.push(broadcast.draft.encode(stream, broadcast.seq, 0, now));
             flight.push(broadcast);
         }

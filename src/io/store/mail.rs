@@ -5,8 +5,9 @@ use bytes::Bytes;
 use p2p_node_protocol::{Priority, Route};
 
 use super::row::RowError;
+use crate::core::delivery::naming::StreamId;
 use crate::core::delivery::outbox::KeptMail;
-use crate::core::delivery::stream::{Draft, StreamId};
+use crate::core::delivery::stream::Draft;
 use crate::core::envelope::Encoding;
 
 /// Length of a key: the stream, and the number in it, big endian, so that mail lies in its order.

@@ -4,7 +4,7 @@ use alloy::primitives::Address;
 use libp2p::PeerId;
 
 use crate::core::delivery::arrivals::{TakenRow, UNTAKEN_WINDOW};
-use crate::core::delivery::stream::StreamId;
+use crate::core::delivery::naming::StreamId;
 use crate::core::directory::floors::FloorRow;
 use crate::core::policy::standing::{Standing, Subject};
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { bytesToHex, hexToBytes } from "@noble/hashes/utils.js";
-import { bindingHash, kadKey, messageId, readAck, readBinding, readFrame, readRecord } from "./reader.mjs";
+import { bindingHash, idOf, kadKey, messageId, readAck, readBinding, readFrame, readRecord } from "./reader.mjs";
 import { decode } from "./wire.mjs";
 
 const fixtures = new URL("../../../fixtures/envelopes/", import.meta.url);
@@ -37,6 +37,7 @@ assert.deepEqual([record.name, record.role, record.topics], ["Ada", 1n, ["builds
 const frame = readers.frame(golden("frame"));
 assert.deepEqual([frame.from, frame.peerId], [values.address, values.peer_id]);
 assert.equal(new TextDecoder().decode(frame.messages[0].data), '{"choice":"yes"}');
+assert.equal(idOf(frame.from, frame.messages[0]), values.message_id);
 assert.deepEqual(frame.acks.map(bytesToHex), [bytesToHex(golden("ack"))]);
 
 assert.deepEqual(messageId({ topic: "/p2p-node/dev/builds", data: golden("frame") }), golden("gossip_id"));

@@ -139,6 +139,11 @@ export function readFrame(bytes, { network, topic, nowMs }) {
   return { from: addressText(binding.account), peerId: peerIdOf(binding.node_key), frame, ...frame.plain };
 }
 
+export function idOf(from, { stream, seq }) {
+  const name = sha256(fields(utf8ToBytes("p2p-node/message/v1"), hexToBytes(from.slice(2)), stream)).subarray(0, 16);
+  return `${bytesToHex(name)}-${seq}`;
+}
+
 export function readAck(bytes, nodeKey) {
   must(bytes.length >= 64 && bytes.length <= 61_504, "ack: size");
   const ack = decode("Ack", bytes.subarray(64));

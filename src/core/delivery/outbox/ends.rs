@@ -72,7 +72,7 @@ impl Outbox {
             let removed = destination.streams[index].remove_if(|mail, on_wire| dead(index, mail, on_wire));
             for mail in destination.take_out(removed) {
                 let stream = &destination.streams[index];
-                let (message_id, stream) = (stream.message_id(mail.seq), stream.name());
+                let (message_id, stream) = (stream.message_id(mail.seq), stream.own_id());
                 ended.push(Ended { message_id, stream, recipient: *recipient, mail, refused: None });
             }
         }

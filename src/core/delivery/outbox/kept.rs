@@ -6,7 +6,8 @@ use alloy::primitives::Address;
 use p2p_node_protocol::Priority;
 
 use super::Outbox;
-use crate::core::delivery::stream::{Draft, Mail, StreamId};
+use crate::core::delivery::naming::StreamId;
+use crate::core::delivery::stream::{Draft, Mail};
 use crate::core::input::Now;
 
 /// Mail as it outlives the process.
@@ -29,7 +30,7 @@ impl Outbox {
     pub fn keep(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
         let Some(destination) = self.destinations.get_mut(recipient) else { return false };
         let size =
-            destination.streams.iter_mut().find(|known| known.name() == *stream).and_then(|s| s.keep(seq));
+            destination.streams.iter_mut().find(|known| known.own_id() == *stream).and_then(|s| s.keep(seq));
         destination.waiting += size.unwrap_or_default();
         size.is_some()
     }
@@ -37,7 +38,7 @@ impl Outbox {
     /// The store could not take the mail: it was never accepted.
     pub fn give_back(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
         let Some(destination) = self.destinations.get(recipient) else { return false };
-        let Some(index) = destination.streams.iter().position(|known| known.name() == *stream) else {
+        let Some(index) = destination.streams.iter().position(|known| known.own_id() == *stream) else {
             return false;
         };
         let unkept = |at: usize, mail: &Mail, _: bool| at == index && mail.seq == seq && !mail.kept;
@@ -50,10 +51,11 @@ impl Outbox {
             let left = expires_at_ms.saturating_sub(now.unix_ms);
             draft.expires = now.mono + Duration::from_millis(left);
             let (size, expires) = (draft.size(), draft.expires);
+            let account = self.origin.account;
             let Some(destination) = self.open(recipient, now.mono) else { continue };
             let slot = &mut destination.streams[Priority::High as usize - draft.priority as usize];
-            if slot.is_new() || slot.name() == stream {
-                slot.resume(stream, seq);
+            if slot.is_new() || slot.own_id() == stream {
+                slot.resume(&account, stream, seq);
                 slot.restore(seq, draft);
                 self.account(recipient, size, true, expires, now.mono);
             }

@@ -17,7 +17,7 @@ fn ack(batch: &Batch, upto: u64) -> StreamAck {
 
 #[test]
 fn a_frame_waits_for_the_one_before_it_or_for_company() {
-    let mut outbox = Outbox::new([0; 16]);
+    let mut outbox = Outbox::new(testing::origin());
     outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     assert!(outbox.destination(&RECIPIENT).unwrap().frame_due() <= Some(NOW));
     outbox.launch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
@@ -29,7 +29,7 @@ fn a_frame_waits_for_the_one_before_it_or_for_company() {
 
 #[test]
 fn medium_and_low_share_four_to_one_and_high_goes_first() {
-    let mut outbox = Outbox::new([0; 16]);
+    let mut outbox = Outbox::new(testing::origin());
     for priority in [Priority::Low, Priority::Medium, Priority::High] {
         for _ in 0..100 {
             outbox.accept(RECIPIENT, draft(priority, 10_000), true, NOW).unwrap();
@@ -49,14 +49,14 @@ fn medium_and_low_share_four_to_one_and_high_goes_first() {
 
 #[test]
 fn memory_is_bounded_as_a_whole_and_for_one_that_settles_nothing() {
-    let mut outbox = Outbox::new([0; 16]);
+    let mut outbox = Outbox::new(testing::origin());
     let late = NOW + STALLED_AFTER;
     while outbox.accept(RECIPIENT, draft(Priority::Medium, 100_000), true, NOW).is_ok() {
         assert!(outbox.bytes() <= OUTBOX_BYTES);
     }
     assert!(outbox.congested(NOW), "waiting may help");
     assert!(!outbox.congested(late), "waiting did not help");
-    let mut outbox = Outbox::new([0; 16]);
+    let mut outbox = Outbox::new(testing::origin());
     while outbox.destination(&RECIPIENT).is_none_or(|destination| destination.bytes < DESTINATION_BYTES) {
         outbox.accept(RECIPIENT, draft(Priority::Medium, 100_000), true, NOW).unwrap();
     }
@@ -67,7 +67,7 @@ fn memory_is_bounded_as_a_whole_and_for_one_that_settles_nothing() {
 
 #[test]
 fn recipients_without_mail_are_forgotten_and_numbered_anew() {
-    let mut outbox = Outbox::new([0; 16]);
+    let mut outbox = Outbox::new(testing::origin());
     let address = |number: usize| {
         let mut bytes = [1; 20];
         bytes[..8].copy_from_slice(&number.to_be_bytes());
@@ -89,7 +89,7 @@ proptest! {
     /// every mail ends exactly once, and nothing that waits is forgotten.
     #[test]
     fn the_accounts_are_always_right(steps in prop::collection::vec((0u8..7, any::<prop::sample::Index>(), 0usize..3), 1..150)) {
-        let mut outbox = Outbox::new([0; 16]);
+        let mut outbox = Outbox::new(testing::origin());
         let mut jitter = Jitter::new(1);
         let mut flights: Vec<(Token, Batch)> = Vec::new();
         let (mut accepted, mut ended, mut token) = (0, Vec::new(), 0);
