@@ -48,6 +48,19 @@ impl AcksOwed {
         self.on_wire.len()
     }
 
+    /// Notes that streams are to be acknowledged to a sender's node. Whether there was room.
+    fn owe(&mut self, account: &Address, node_key: [u8; 32], streams: BTreeSet<StreamId>) -> bool {
+        if self.owed.len() >= MAX_ACKS_OWED && !self.owed.contains_key(account) {
+            return false;
+        }
+        let owed = self.owed.entry(*account).or_insert_with(|| Owed { node_key, streams: BTreeSet::new() });
+        owed.node_key = node_key;
+        // An ack has room for so many; the sender repeats what is missing.
+        let room = MAX_ACK_STREAMS.saturating_sub(owed.streams.len());
+        owed.streams.extend(streams.into_iter().take(room));
+        true
+    }
+
     /// Takes out those that may go now.
     fn due(&mut self) -> Vec<(Address, Owed)> {
         if self.owed.is_empty() {
@@ -77,16 +90,9 @@ impl Core {
         let Some(node_key) = node_key.or_else(heard).or_else(|| self.current_node_key(account, now)) else {
             return self.stats.count("acks_dropped");
         };
-        let full = self.acks_owed.owed.len() >= MAX_ACKS_OWED;
-        if full && !self.acks_owed.owed.contains_key(account) {
-            return self.stats.count("acks_dropped");
+        if !self.acks_owed.owe(account, node_key, streams) {
+            self.stats.count("acks_dropped");
         }
-        let owed = self.acks_owed.owed.entry(*account);
-        let owed = owed.or_insert_with(|| Owed { node_key, streams: BTreeSet::new() });
-        owed.node_key = node_key;
-        // An ack has room for so many; the sender repeats what is missing.
-        let room = MAX_ACK_STREAMS.saturating_sub(owed.streams.len());
-        owed.streams.extend(streams.into_iter().take(room));
     }
 
     pub(super) fn send_acks_owed(&mut self, now: Now) {
@@ -129,5 +135,56 @@ impl Core {
             created_at_ms: now.unix_ms,
         };
         sign_ack(&ack, &self.me.node_key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(number: usize) -> Address {
+        Address::left_padding_from(&number.to_be_bytes())
+    }
+
+    fn owe(acks: &mut AcksOwed, number: usize, streams: impl IntoIterator<Item = u8>) -> bool {
+        acks.owe(&account(number), [1; 32], streams.into_iter().map(|stream| [stream; 16]).collect())
+    }
+
+    /// Puts everything that is due on the wire; how many that were.
+    fn send(acks: &mut AcksOwed, first_token: Token) -> usize {
+        let due = acks.due();
+        acks.on_wire.extend((first_token..).zip(due.iter().map(|(account, _)| *account)));
+        due.len()
+    }
+
+    #[test]
+    fn what_is_owed_is_bounded_and_so_is_what_is_on_the_wire() {
+        let mut acks = AcksOwed::default();
+        for number in 0..MAX_ACKS_OWED {
+            assert!(owe(&mut acks, number, [1]));
+        }
+        assert!(!owe(&mut acks, MAX_ACKS_OWED, [1]));
+        assert!(owe(&mut acks, 0, [2]), "it is owed one already");
+        assert_eq!(send(&mut acks, 1), MAX_ACKS_ON_WIRE);
+        for number in 0..MAX_ACKS_OWED {
+            assert!(owe(&mut acks, MAX_ACKS_OWED + number, [1]));
+        }
+        assert_eq!(send(&mut acks, 1000), 0, "the wire is full");
+        assert!(acks.answered(1) && !acks.answered(1));
+        assert_eq!(send(&mut acks, 2000), 1);
+    }
+
+    #[test]
+    fn each_sender_has_one_on_the_wire_and_the_next_has_all_that_came_meanwhile() {
+        let mut acks = AcksOwed::default();
+        owe(&mut acks, 1, [1]);
+        assert_eq!(send(&mut acks, 1), 1);
+        owe(&mut acks, 1, [1]);
+        owe(&mut acks, 1, 2..=u8::MAX);
+        assert!(acks.due().is_empty() && !acks.is_idle());
+        acks.answered(1);
+        let due = acks.due();
+        assert_eq!(due.iter().map(|(_, owed)| owed.streams.len()).collect::<Vec<_>>(), [MAX_ACK_STREAMS]);
+        assert!(acks.is_idle());
     }
 }

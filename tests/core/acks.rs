@@ -249,6 +249,36 @@ fn a_parent_that_never_acknowledges_gets_a_window_and_no_more() {
 }
 
 #[test]
+fn all_that_waits_for_an_ack_is_bounded_and_the_rest_stays_with_its_senders() {
+    let mut mesh = Mesh::new(7);
+    let taker = mesh.add_with(8, Role::Full, CONNECT, |setup| setup.acks_by_hand = true);
+    for node in 1..taker {
+        mesh.connect(node, taker);
+        for priority in ["high", "medium", "low"] {
+            for data in 0..UNTAKEN_WINDOW as u64 {
+                mesh.send(node, taker, data, &format!(r#","ttlMs":600000,"priority":"{priority}""#));
+            }
+        }
+    }
+    mesh.pass(Duration::from_secs(30));
+    let core = &mesh.nodes[taker].core;
+    let waiting = core.census().into_iter().find(|held| held.name == "mails that wait for an ack").unwrap();
+    assert!(waiting.size > waiting.limit / 2 && waiting.size <= waiting.limit, "{waiting:?}");
+    assert!(core.stats().get("mail_busy") > 0);
+    let mut taken = 0;
+    while taken < 6 * 3 * UNTAKEN_WINDOW {
+        let ids: Vec<_> =
+            mesh.lines(taker, "message")[taken..].iter().map(|line| line["messageId"].clone()).collect();
+        assert!(!ids.is_empty(), "{taken} were acknowledged and nothing more comes");
+        taken += ids.len();
+        for id in ids {
+            ack(&mut mesh, taker, id.as_str().unwrap());
+        }
+        mesh.pass(Duration::from_secs(60));
+    }
+}
+
+#[test]
 fn a_closing_node_answers_every_ack_and_leaves_the_mail_to_its_sender() {
     let (mut mesh, taker) = scene(true);
     mesh.send(1, taker, 1, "");

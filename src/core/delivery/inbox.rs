@@ -1,13 +1,15 @@
 //! Mail as it arrives: each stream is put in order, and nothing is handed on twice.
 
 mod held;
+mod share;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy::primitives::Address;
 
-use held::{detached, held_size};
+use held::{Held, held_size};
+use share::Share;
 
 use super::arrivals::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
 use crate::core::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_BATCH_MESSAGES};
@@ -69,22 +71,9 @@ struct Incoming {
     next: u64,
     /// Unused where mail is settled at once.
     arrivals: Arrivals,
-    held: BTreeMap<u64, Message>,
-    held_bytes: usize,
+    held: Held,
     refusals: VecDeque<Outcome>,
     last_used: Duration,
-}
-
-/// What one sender takes.
-#[derive(Debug, Default)]
-struct Share {
-    streams: usize,
-    /// The node that its last mail came from.
-    node_key: Option<[u8; 32]>,
-    held: usize,
-    held_bytes: usize,
-    /// Handed on, and not known to have arrived.
-    outstanding: usize,
 }
 
 /// The receiving end of every stream.
@@ -160,44 +149,46 @@ impl Inbox {
         let (in_window, of_sender) = match self.settling {
             Settling::AtOnce => (0, 0),
             Settling::Kept => (beyond, 0),
-            Settling::Taken => (outstanding + beyond + incoming.held.len(), share.outstanding),
+            Settling::Taken => (outstanding + beyond, share.outstanding),
         };
         if in_window >= UNTAKEN_WINDOW || of_sender >= SENDER_UNTAKEN {
             return Offer::Refused;
         }
+        let fills_window =
+            |held: &Held| self.settling == Settling::Taken && in_window + held.len() >= UNTAKEN_WINDOW;
         if message.base_seq > incoming.next {
             let size = held_size(&message);
-            if incoming.held.contains_key(&message.seq) {
+            if incoming.held.contains(message.seq) {
                 return Offer::Held;
             }
-            if share.held >= REORDER_MESSAGES
+            if fills_window(&incoming.held)
+                || share.held >= REORDER_MESSAGES
                 || share.held_bytes + size > SENDER_HELD_BYTES
                 || self.held_bytes + size > HELD_BYTES
             {
                 return Offer::Refused;
             }
-            incoming.held_bytes += size;
             share.held += 1;
             share.held_bytes += size;
             self.held_bytes += size;
-            incoming.held.insert(message.seq, detached(message));
+            incoming.held.insert(message);
             return Offer::Held;
+        }
+        // What overtook it gives way, for it cannot go before it.
+        while fills_window(&incoming.held)
+            && let Some((_, size)) = incoming.held.pop_last()
+        {
+            share.holds_less(size);
+            self.held_bytes -= size;
+            self.dropped += 1;
         }
         incoming.next = message.seq.saturating_add(1);
         ready.push(message);
-        while let Some(first) = incoming.held.first_entry() {
-            let (seq, base_seq) = (*first.key(), first.get().base_seq);
-            if seq >= incoming.next && base_seq > incoming.next {
-                break;
-            }
-            let held = first.remove();
-            let size = held_size(&held);
-            incoming.held_bytes -= size;
-            share.held -= 1;
-            share.held_bytes -= size;
+        while let Some((held, size)) = incoming.held.pop_ready(incoming.next) {
+            share.holds_less(size);
             self.held_bytes -= size;
-            if seq >= incoming.next {
-                incoming.next = seq.saturating_add(1);
+            if held.seq >= incoming.next {
+                incoming.next = held.seq.saturating_add(1);
                 ready.push(held);
             }
         }
@@ -337,12 +328,12 @@ impl Inbox {
         let Some(incoming) = self.streams.remove(&key) else { return };
         self.forgotten.push(key);
         self.by_use.remove(&(incoming.last_used, key));
-        self.held_bytes -= incoming.held_bytes;
+        self.held_bytes -= incoming.held.bytes();
         self.dropped += incoming.held.len() as u64;
         if let Some(share) = self.senders.get_mut(&key.0) {
             share.streams -= 1;
             share.held -= incoming.held.len();
-            share.held_bytes -= incoming.held_bytes;
+            share.held_bytes -= incoming.held.bytes();
             share.outstanding -= incoming.arrivals.outstanding();
             if share.streams == 0 {
                 self.senders.remove(&key.0);
@@ -355,8 +346,8 @@ impl Inbox {
         let idle = self.by_use.iter().take_while(|(last_used, _)| *last_used + HELD_IDLE < now);
         for (_, key) in idle {
             let Some(incoming) = self.streams.get_mut(key) else { continue };
-            let (number, bytes) = (incoming.held.len(), std::mem::take(&mut incoming.held_bytes));
-            incoming.held.clear();
+            let held = std::mem::take(&mut incoming.held);
+            let (number, bytes) = (held.len(), held.bytes());
             self.dropped += number as u64;
             self.held_bytes -= bytes;
             if let Some(share) = self.senders.get_mut(&key.0) {

@@ -1,5 +1,7 @@
 //! Messages while they wait for earlier ones.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::core::envelope::Message;
@@ -15,7 +17,53 @@ pub(super) fn held_size(message: &Message) -> usize {
 }
 
 /// The message in memory of its own: as received it keeps the whole frame in which it came.
-pub(super) fn detached(message: Message) -> Message {
+fn detached(message: Message) -> Message {
     let own = Bytes::copy_from_slice;
     Message { stream: own(&message.stream), data: own(&message.data), ..message }
+}
+
+/// The messages of one stream that wait.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    messages: BTreeMap<u64, Message>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        self.messages.contains_key(&seq)
+    }
+
+    /// Lets a message wait that does not yet.
+    pub(super) fn insert(&mut self, message: Message) {
+        self.bytes += held_size(&message);
+        self.messages.insert(message.seq, detached(message));
+    }
+
+    /// Takes out the first message, with its size, if nothing from `next` on that may still come lies before it.
+    pub(super) fn pop_ready(&mut self, next: u64) -> Option<(Message, usize)> {
+        let first = self.messages.first_entry()?;
+        let is_ready = *first.key() < next || first.get().base_seq <= next;
+        is_ready.then(|| first.remove()).map(|message| self.without(message))
+    }
+
+    /// Takes out the last message, with its size.
+    pub(super) fn pop_last(&mut self) -> Option<(Message, usize)> {
+        let (_, message) = self.messages.pop_last()?;
+        Some(self.without(message))
+    }
+
+    fn without(&mut self, message: Message) -> (Message, usize) {
+        let size = held_size(&message);
+        self.bytes -= size;
+        (message, size)
+    }
 }

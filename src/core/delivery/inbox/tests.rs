@@ -217,3 +217,45 @@ proptest! {
         }
     }
 }
+
+/// Offers messages of one stream, and hands on what is ready; how many were.
+fn hand_on(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
+    // The first has nothing before it.
+    let base_seq = |seq| if seq == 1 { 0 } else { seq };
+    let before = inbox.senders[&sender(1)].outstanding;
+    for seq in seqs {
+        let (_, ready) = offer(inbox, message(stream, seq, base_seq(seq), 1));
+        for seq in ready {
+            inbox.hand_on((sender(1), [stream; 16]), seq);
+        }
+    }
+    inbox.senders[&sender(1)].outstanding - before
+}
+
+#[test]
+fn what_overtook_a_full_window_gives_way_to_it() {
+    let mut inbox = Inbox::new(Settling::Taken);
+    offer(&mut inbox, message(9, 1, 0, 1));
+    let window = UNTAKEN_WINDOW as u64;
+    assert_eq!(hand_on(&mut inbox, 1, window + 1..2 * window + 1), 0, "all before is missing");
+    assert_eq!(inbox.held_of(&sender(1)).0, UNTAKEN_WINDOW);
+    assert_eq!(hand_on(&mut inbox, 1, 1..window + 1), UNTAKEN_WINDOW);
+    assert_eq!((inbox.held_of(&sender(1)), inbox.held_bytes()), ((0, 0), 0));
+    assert_eq!(inbox.take_dropped(), window);
+    assert_eq!(
+        offer(&mut inbox, message(1, window + 1, window + 1, 1)).0,
+        Offer::Refused,
+        "the window is full"
+    );
+}
+
+#[test]
+fn the_mail_of_a_sender_that_is_not_taken_is_bounded() {
+    let mut inbox = Inbox::new(Settling::Taken);
+    offer(&mut inbox, message(9, 1, 0, 1));
+    let handed: Vec<usize> = (1..=4).map(|stream| hand_on(&mut inbox, stream, 1..5000)).collect();
+    assert_eq!(handed, [UNTAKEN_WINDOW, UNTAKEN_WINDOW, UNTAKEN_WINDOW, 0]);
+    assert_eq!(SENDER_UNTAKEN, 3 * UNTAKEN_WINDOW);
+    let mut ready = Vec::new();
+    assert_eq!(inbox.offer(sender(2), message(1, 1, 0, 1), Duration::ZERO, &mut ready), Offer::Delivered);
+}
