@@ -82,6 +82,11 @@ impl Core {
                 outbox::OUTBOX_MAILS + outbox::MAX_IDLE_DESTINATIONS,
             ),
             ("streams received", self.inbox.len(), inbox::MAX_STREAMS),
+            (
+                "mails that arrived before earlier ones",
+                self.inbox.beyond(),
+                inbox::MAX_BEYOND + inbox::MAX_HELD,
+            ),
             ("bytes that wait for earlier mail", self.inbox.held_bytes(), inbox::HELD_BYTES),
             ("answers that wait", self.held_answers.len(), answers::MAX_HELD_ANSWERS),
             ("acknowledgements owed", self.acks_owed.len(), acks_owed::MAX_ACKS_OWED),

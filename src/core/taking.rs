@@ -47,7 +47,7 @@ pub(super) struct Taking {
     retry_at: Option<Duration>,
     /// Streams that came by gossip, and to whom their acknowledgements go.
     by_gossip: BTreeMap<Key, [u8; 32]>,
-    /// Mail that the parent has to acknowledge, and by whom it is.
+    /// Mail whose `ack` has yet to come, or to be known to the disk, and by whom it is.
     untaken: BTreeMap<(MessageName, u64), Key>,
     untold: BTreeMap<Key, VecDeque<Untold>>,
     untold_mails: usize,
@@ -64,7 +64,7 @@ impl Taking {
         self.in_flight.len() + self.later.len()
     }
 
-    /// Mails that wait for the parent to acknowledge them.
+    /// Mails that wait for the parent to acknowledge them, or for the disk to know that it has.
     pub(super) fn untaken(&self) -> usize {
         self.untaken.len()
     }
@@ -89,6 +89,14 @@ impl Taking {
         self.untold_mails -= told.len();
         self.untold_bytes -= told.iter().map(|mail| mail.bytes).sum::<usize>();
         told
+    }
+
+    /// The disk knows how far a stream was taken.
+    fn settle(&mut self, row: &TakenRow) {
+        let name = message_name(&row.sender, &row.stream);
+        let last = row.beyond.last().copied().unwrap_or(row.next);
+        let is_known = |seq| seq < row.next || row.beyond.binary_search(&seq).is_ok();
+        self.untaken.extract_if((name, 0)..=(name, last), |(_, seq), _| is_known(*seq)).for_each(drop);
     }
 
     /// An acknowledgement goes to this node when the disk knows of the stream. Who finds no room sends again, and is answered then.
@@ -195,15 +203,17 @@ impl Core {
             let message = "`messageId` must be the `messageId` of a message";
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         };
-        let Some(key) = self.taking.untaken.remove(&name) else {
-            let message =
-                "no mail of this name waits for an `ack`: it has had one, or its sender has given it up";
+        let Some(key) = self.taking.untaken.get(&name).copied() else {
+            let message = "no mail of this id waits for an `ack`: it has had one, its sender has given it up, or the node was started again and it has yet to come again";
             return self.refuse(id, ErrorCode::MessageNotFound, message);
         };
-        self.stats.count("mail_taken");
-        self.inbox.arrive(key, name.1);
-        self.note_arrival(key, now);
+        // An `ack` that the disk does not know of yet may be said again.
+        if self.inbox.arrive(key, name.1) {
+            self.stats.count("mail_taken");
+            self.note_arrival(key, now);
+        }
         if !self.keeping.is_durable() {
+            self.taking.untaken.remove(&name);
             return self.answer(id, "ack", |_| {});
         }
         if let Some(id) = id {
@@ -261,6 +271,7 @@ impl Core {
         let key = (row.sender, row.stream);
         self.taking.in_flight.remove(&key);
         self.settle_taken(row, now);
+        self.taking.settle(row);
         for Untold { message, bytes, .. } in self.taking.tellable(&key, row.told) {
             self.tell_mail(key.0, message, bytes, None, now);
         }
@@ -279,7 +290,7 @@ impl Core {
         self.taking.retry_at = Some(now.mono + RETRY);
         self.stats.count("arrivals_not_kept");
         let message = format!(
-            "the `ack` counts as long as this process lives, for it cannot be kept at present: {reason}"
+            "the `ack` counts as long as this process lives, for it cannot be kept at present; say it again to learn when it is: {reason}"
         );
         self.refuse_asked(ErrorCode::DiskFull, &message);
     }

@@ -168,9 +168,19 @@ fn an_ack_that_the_disk_cannot_take_says_so_and_counts_all_the_same() {
     ack(&mut mesh, taker, &id);
     assert_eq!(code_of_answer(&mesh, taker, &id), "DISK_FULL");
     assert_eq!(ends(&mesh, 1), [""; 0]);
+    ack(&mut mesh, taker, &id);
+    assert_eq!(code_of_answer(&mesh, taker, &id), "DISK_FULL", "it may be said again");
     mesh.disk_full = false;
+    ack(&mut mesh, taker, &id);
     mesh.pass(Duration::from_secs(2));
-    assert_eq!(ends(&mesh, 1), ["delivered"]);
+    assert_eq!((code_of_answer(&mesh, taker, &id).as_str(), ends(&mesh, 1)), ("ok", vec!["delivered"]));
+    ack(&mut mesh, taker, &id);
+    assert_eq!(
+        code_of_answer(&mesh, taker, &id),
+        "MESSAGE_NOT_FOUND",
+        "the disk knows, and nothing waits any more"
+    );
+    assert_eq!(mesh.nodes[taker].core.stats().get("mail_taken"), 1);
 }
 
 #[test]

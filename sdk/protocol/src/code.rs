@@ -70,7 +70,8 @@ codes! {
     WrongNetwork = "WRONG_NETWORK", false;
     /// The recipient has no room at the moment.
     PeerBusy = "PEER_BUSY", true;
-    /// No mail of this `messageId` waits for an `ack`: it has had one, or its sender has given it up.
+    /// No mail of this `messageId` waits for an `ack`: it has had one, its sender has given it up, or the node was started again and it has
+    /// yet to come again.
     MessageNotFound = "MESSAGE_NOT_FOUND", false;
     /// The recipient refused the mail.
     PeerRejected = "PEER_REJECTED", false;
@@ -82,7 +83,7 @@ codes! {
     ReservedTopic = "RESERVED_TOPIC", false;
     /// The time to live ran out before an acknowledgement came.
     Expired = "EXPIRED", true;
-    /// The mail could not be brought to the disk, and was not accepted.
+    /// The mail could not be brought to the disk, and was not accepted. Of an `ack`: it counts, but the disk does not know yet.
     DiskFull = "DISK_FULL", true;
     /// The node could not listen on its port.
     ListenFailed = "LISTEN_FAILED", true;

@@ -150,7 +150,7 @@ pub struct Message {
     pub encoding: Option<Encoding>,
     /// What is known about the sender.
     pub trust: Trust,
-    /// Whether an earlier process of the node may have told it, under the same `messageId`; only with `--ack manual`.
+    /// Whether an earlier process of the node may have told it, under the same `messageId`; only with a data directory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redelivered: bool,
 }

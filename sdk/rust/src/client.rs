@@ -177,7 +177,8 @@ impl Node {
     /// [`manual_ack`](crate::Builder::manual_ack).
     ///
     /// # Errors
-    /// As [`request`](Node::request); `MESSAGE_NOT_FOUND` when its sender has given it up, or it has had its `ack`.
+    /// As [`request`](Node::request); `MESSAGE_NOT_FOUND` when its sender has given it up, it has had its `ack`, or the node was started again since
+    /// and the message has yet to come again.
     pub async fn ack(&self, message: &Message) -> Result<(), Error> {
         self.request(Command::Ack(Ack { message_id: message.message_id.clone() })).await.map(drop)
     }

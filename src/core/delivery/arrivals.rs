@@ -7,7 +7,7 @@ use alloy::primitives::Address;
 use super::naming::StreamId;
 
 /// Mails of one stream that may wait for the parent to acknowledge them (design §7: a window of 1,024). As many as the store
-/// keeps, and an acknowledgement names, of those that were taken out of order.
+/// keeps, and an acknowledgement names, of those that were taken out of order; of more, it is as if they had not been.
 pub const UNTAKEN_WINDOW: usize = 1024;
 
 /// How far the parent has the mail of a stream, as it outlives the process.
@@ -21,7 +21,7 @@ pub struct TakenRow {
     pub next: u64,
     /// It may have been told everything below.
     pub told: u64,
-    /// It has these too, all of them above `next`, in growing order.
+    /// It has these too, all of them above `next`, in growing order: no more than a window.
     pub beyond: Vec<u64>,
 }
 
@@ -118,7 +118,13 @@ impl Arrivals {
     /// As it is to outlive the process.
     pub fn row(&self, sender: Address, stream: StreamId) -> TakenRow {
         let (next, told) = (self.next(), self.handed.max(self.told_before));
-        TakenRow { sender, stream, next, told, beyond: self.beyond.iter().copied().collect() }
+        TakenRow {
+            sender,
+            stream,
+            next,
+            told,
+            beyond: self.beyond.iter().take(UNTAKEN_WINDOW).copied().collect(),
+        }
     }
 
     /// So much may be acknowledged. Whether that is more than before.

@@ -1,6 +1,7 @@
 //! Mail as it arrives: each stream is put in order, and nothing is handed on twice.
 
 mod held;
+mod incoming;
 mod share;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -8,7 +9,8 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 
-use held::{Held, held_size};
+use held::{HELD_OVERHEAD, Held, held_size};
+use incoming::Incoming;
 use share::Share;
 
 use super::arrivals::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
@@ -20,6 +22,8 @@ use crate::core::envelope::{Message, Outcome};
 pub const REORDER_MESSAGES: usize = MAX_BATCH_MESSAGES;
 /// Memory of all streams' messages that wait, in bytes. Ours: 8 stalled senders.
 pub const HELD_BYTES: usize = 32 << 20;
+/// … and how many messages that can be.
+pub const MAX_HELD: usize = HELD_BYTES / HELD_OVERHEAD;
 /// … of one sender: what it may have on its way (1 MiB, design §4) in messages of 64 bytes, with what they take besides.
 pub const SENDER_HELD_BYTES: usize = 4 << 20;
 /// Streams remembered. Ours: three for each of 5,000 senders, 100 bytes each.
@@ -37,6 +41,10 @@ pub const MAX_ALL_REFUSALS: usize = 65_536;
 
 /// Mails of one sender that may wait for the parent to acknowledge them. Ours: its three priorities.
 pub const SENDER_UNTAKEN: usize = 3 * UNTAKEN_WINDOW;
+
+/// Mails of all streams that the parent has or was spared although something before them waits. Ours: 64 streams' windows, in less
+/// than 1 MiB; what was held may add to it at once.
+pub const MAX_BEYOND: usize = 64 * UNTAKEN_WINDOW;
 
 /// When mail is settled, so that its sender may forget it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,16 +74,6 @@ pub enum Offer {
     Refused,
 }
 
-#[derive(Debug, Default)]
-struct Incoming {
-    next: u64,
-    /// Unused where mail is settled at once.
-    arrivals: Arrivals,
-    held: Held,
-    refusals: VecDeque<Outcome>,
-    last_used: Duration,
-}
-
 /// The receiving end of every stream.
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -86,6 +84,8 @@ pub struct Inbox {
     /// Every refusal, in order; those that were forgotten since are passed over.
     refused: VecDeque<(Key, u64)>,
     senders: BTreeMap<Address, Share>,
+    /// Mails that arrived before something earlier.
+    beyond: usize,
     /// Messages that waited and had to go, since this was asked last.
     dropped: u64,
     /// Streams that had to go, since this was asked last.
@@ -138,8 +138,8 @@ impl Inbox {
         }
         if incoming.arrivals.outstanding() > 0 {
             // Nothing between `base_seq` and this one is still to come.
-            let void = incoming.arrivals.give_up(message.base_seq, message.seq);
-            share.outstanding -= void.len();
+            let give_up = |arrivals: &mut Arrivals| arrivals.give_up(message.base_seq, message.seq);
+            let void = incoming.change(share, &mut self.beyond, give_up);
             self.void.extend(void.into_iter().map(|seq| (key, seq)));
         }
         if message.seq < incoming.next {
@@ -151,7 +151,10 @@ impl Inbox {
             Settling::Kept => (beyond, 0),
             Settling::Taken => (outstanding + beyond, share.outstanding),
         };
-        if in_window >= UNTAKEN_WINDOW || of_sender >= SENDER_UNTAKEN {
+        let is_full = in_window >= UNTAKEN_WINDOW || self.beyond >= MAX_BEYOND;
+        // With nothing before it a mail takes no place for long, and may free some.
+        let waits = outstanding > 0 || message.base_seq > incoming.next;
+        if of_sender >= SENDER_UNTAKEN || is_full && waits {
             return Offer::Refused;
         }
         let fills_window =
@@ -233,22 +236,18 @@ impl Inbox {
 
     /// The turn of a message has come.
     pub fn hand_on(&mut self, (sender, stream): Key, seq: u64) -> Handing {
-        let Some(incoming) = self.streams.get_mut(&(sender, stream)) else { return Handing::Known };
-        let handing = incoming.arrivals.hand_on(seq);
-        if handing != Handing::Known {
-            self.senders.entry(sender).or_default().outstanding += 1;
-        }
-        handing
+        let hand_on = |arrivals: &mut Arrivals| arrivals.hand_on(seq);
+        self.change((sender, stream), hand_on).unwrap_or(Handing::Known)
+    }
+
+    fn change<T>(&mut self, key: Key, change: impl FnOnce(&mut Arrivals) -> T) -> Option<T> {
+        let (incoming, share) = (self.streams.get_mut(&key)?, self.senders.get_mut(&key.0)?);
+        Some(incoming.change(share, &mut self.beyond, change))
     }
 
     /// The parent has a message, or will not have it. Whether that is news.
     pub fn arrive(&mut self, key: Key, seq: u64) -> bool {
-        let Some(incoming) = self.streams.get_mut(&key) else { return false };
-        let news = incoming.arrivals.arrive(seq);
-        if news && let Some(share) = self.senders.get_mut(&key.0) {
-            share.outstanding -= 1;
-        }
-        news
+        self.change(key, |arrivals| arrivals.arrive(seq)).unwrap_or(false)
     }
 
     /// How far the parent has a stream, for the store.
@@ -268,6 +267,7 @@ impl Inbox {
             let key = (row.sender, row.stream);
             let incoming = self.streams.entry(key).or_default();
             (incoming.next, incoming.arrivals) = (row.next, Arrivals::restored(&row));
+            self.beyond += row.beyond.len();
             incoming.last_used = now;
             self.by_use.insert((now, key));
             self.senders.entry(row.sender).or_default().streams += 1;
@@ -327,6 +327,7 @@ impl Inbox {
     fn forget(&mut self, key: Key) {
         let Some(incoming) = self.streams.remove(&key) else { return };
         self.forgotten.push(key);
+        self.beyond -= incoming.arrivals.beyond();
         self.by_use.remove(&(incoming.last_used, key));
         self.held_bytes -= incoming.held.bytes();
         self.dropped += incoming.held.len() as u64;
@@ -375,6 +376,11 @@ impl Inbox {
     /// What waits for earlier messages of a sender: how many, and their bytes. The next of its frames may free all of it.
     pub fn held_of(&self, sender: &Address) -> (usize, usize) {
         self.senders.get(sender).map_or((0, 0), |share| (share.held, share.held_bytes))
+    }
+
+    /// Mails that arrived before something earlier.
+    pub fn beyond(&self) -> usize {
+        self.beyond
     }
 
     /// Memory of what waits for earlier messages, in bytes.

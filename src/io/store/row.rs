@@ -112,9 +112,8 @@ pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, Standing), Row
 /// Length of the key of a stream of mail received: who sends, and the stream.
 pub const TAKEN_KEY_BYTES: usize = 20 + 16;
 
-/// Numbers in the longest row of a stream: how far it is, how far it was told, and a window of what was taken out of order, with what
-/// one turn may add to that.
-const MAX_TAKEN_NUMBERS: usize = 2 + 2 * UNTAKEN_WINDOW;
+/// Numbers in the longest row of a stream: how far it is, how far it was told, and a window of what was taken out of order.
+const MAX_TAKEN_NUMBERS: usize = 2 + UNTAKEN_WINDOW;
 
 /// The key of a stream of mail received.
 pub fn taken_key(sender: &Address, stream: &StreamId) -> [u8; TAKEN_KEY_BYTES] {

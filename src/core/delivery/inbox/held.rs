@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::core::envelope::Message;
 
 /// What a message that waits takes beside its texts and payload, in bytes: itself, and its place in the buffer.
-const HELD_OVERHEAD: usize = 2 * size_of::<Message>();
+pub(super) const HELD_OVERHEAD: usize = 2 * size_of::<Message>();
 
 /// Memory that a message takes while it waits, in bytes.
 pub(super) fn held_size(message: &Message) -> usize {

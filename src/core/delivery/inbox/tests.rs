@@ -259,3 +259,57 @@ fn the_mail_of_a_sender_that_is_not_taken_is_bounded() {
     let mut ready = Vec::new();
     assert_eq!(inbox.offer(sender(2), message(1, 1, 0, 1), Duration::ZERO, &mut ready), Offer::Delivered);
 }
+
+/// A durable inbox with mail 1 in the parent's pipe and so many after it that were refused.
+fn refused_behind_one(number: u64) -> Inbox {
+    let mut inbox = Inbox::new(Settling::Kept);
+    let key = (sender(1), [1; 16]);
+    offer(&mut inbox, message(1, 1, 0, 1));
+    inbox.hand_on(key, 1);
+    // All but the first of them wait for that, and come at once.
+    for seq in (2..number + 2).rev() {
+        for ready in offer(&mut inbox, message(1, seq, seq, 1)).1 {
+            inbox.hand_on(key, ready);
+            inbox.arrive(key, ready);
+        }
+    }
+    inbox
+}
+
+#[test]
+fn what_a_row_names_is_bounded_however_much_was_refused_at_once() {
+    let inbox = refused_behind_one(5000);
+    let row = inbox.row((sender(1), [1; 16])).unwrap();
+    assert_eq!((row.next, row.told, row.beyond.len()), (1, 5002, UNTAKEN_WINDOW));
+}
+
+#[test]
+fn a_stream_goes_on_after_a_restart_whatever_its_row_names() {
+    for settling in [Settling::Kept, Settling::Taken] {
+        let row = refused_behind_one(5000).row((sender(1), [1; 16])).unwrap();
+        let mut inbox = Inbox::new(settling);
+        inbox.restore(vec![row], Duration::ZERO);
+        assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)).0, Offer::Refused, "the window is full");
+        assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (Offer::Delivered, vec![1]), "{settling:?}");
+    }
+}
+
+#[test]
+fn what_arrived_before_something_earlier_is_bounded_in_all() {
+    let mut inbox = refused_behind_one(MAX_BEYOND as u64 / 16);
+    let rows = inbox.row((sender(1), [1; 16])).unwrap();
+    for number in 2..=64 {
+        inbox.restore(vec![TakenRow { sender: sender(number), ..rows.clone() }], Duration::ZERO);
+    }
+    assert!(inbox.beyond >= MAX_BEYOND);
+    let mut second = |who, seq| {
+        inbox.offer(sender(who), message(2, seq, 0, 1), Duration::ZERO, &mut Vec::new());
+        inbox.hand_on((sender(who), [2; 16]), seq);
+        inbox.offer(sender(who), message(2, seq + 1, seq + 1, 1), Duration::ZERO, &mut Vec::new())
+    };
+    assert_eq!(second(200, 1), Offer::Refused, "the first is taken, and what comes after it waits");
+    inbox.arrive((sender(1), [1; 16]), 1);
+    assert!(inbox.beyond < MAX_BEYOND);
+    inbox.forget((sender(2), [1; 16]));
+    assert_eq!(inbox.beyond, 62 * UNTAKEN_WINDOW);
+}
