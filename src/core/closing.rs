@@ -143,6 +143,7 @@ impl Core {
     fn exit(&mut self, code: ExitCode) {
         // Nothing comes after the exit.
         self.pump_outlet();
+        self.keep_last_arrivals();
         self.phase = Phase::Done;
         self.effects.push_back(Effect::Exit(code));
     }

@@ -267,6 +267,18 @@ impl Core {
         }
     }
 
+    /// The process ends: what the parent has read since is the last that the disk learns, so that it is not told again.
+    pub(super) fn keep_last_arrivals(&mut self) {
+        if self.inbox.settling() != Settling::Kept {
+            return;
+        }
+        for key in std::mem::take(&mut self.taking.later) {
+            if let Some(row) = self.inbox.row(key) {
+                self.keep_taken(row);
+            }
+        }
+    }
+
     pub(super) fn on_taken_kept(&mut self, row: &TakenRow, now: Now) {
         let key = (row.sender, row.stream);
         self.taking.in_flight.remove(&key);

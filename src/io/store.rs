@@ -1,4 +1,5 @@
-//! What outlives the process beside keys: floors and standings, in an embedded transactional database.
+//! What outlives the process beside keys: floors, standings, accepted mail and how far mail arrived, in an embedded transactional
+//! database.
 //!
 //! It has a thread of its own. Changes wait in maps, so that of several of one agent only the last is written, and go to the
 //! disk in one transaction. A database that cannot be written is opened again and again, while they go on waiting.
@@ -12,6 +13,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -42,18 +44,30 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why there is no store.
 #[derive(Debug, thiserror::Error)]
-#[error("the data directory {0} is in use by another process")]
-pub struct InUse(PathBuf);
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the data directory {0} is in use by another process")]
+    InUse(PathBuf),
+    /// Nothing would ever be written.
+    #[error("the store has no thread: {0}")]
+    Thread(#[from] io::Error),
+}
 
-impl InUse {
+impl OpenError {
     /// What the parent is told.
     pub fn code(&self) -> ErrorCode {
-        ErrorCode::IdentityInUse
+        match self {
+            OpenError::InUse(_) => ErrorCode::IdentityInUse,
+            OpenError::Thread(_) => ErrorCode::Internal,
+        }
     }
 
     /// How the process ends for this reason.
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::InUse
+        match self {
+            OpenError::InUse(_) => ExitCode::InUse,
+            OpenError::Thread(_) => ExitCode::Io,
+        }
     }
 }
 
@@ -160,8 +174,8 @@ impl Store {
     /// written at present is no reason not to run: it is tried again. [`Store::next`] tells of both.
     ///
     /// # Errors
-    /// [`InUse`] when another process has it open.
-    pub fn open(data_dir: &Path, network: &str, now_ms: u64) -> Result<(Self, Contents), InUse> {
+    /// When another process has it open, or it gets no thread.
+    pub fn open(data_dir: &Path, network: &str, now_ms: u64) -> Result<(Self, Contents), OpenError> {
         let (data_dir, network) = (data_dir.to_owned(), network.to_owned());
         let path = data_dir.join(STORE_FILE);
         let mut open: Open = Box::new({
@@ -188,7 +202,7 @@ impl Store {
         }
         let (file, contents) = match opened {
             Ok((file, contents)) => (Some(file), contents),
-            Err(FileError::InUse) => return Err(InUse(data_dir)),
+            Err(FileError::InUse) => return Err(OpenError::InUse(data_dir)),
             Err(error) => {
                 let reason = format!("{} cannot be used at present: {error}", path.display());
                 trouble = trouble.or(Some(reason));
@@ -201,10 +215,10 @@ impl Store {
                 trouble.or_else(|| Some(format!("{}: {}", path.display(), file.trouble(reserve.noted())?)));
             reserve.note(file.commits());
         }
-        Ok((Store::start(file, open, reserve, trouble), contents))
+        Ok((Store::start(file, open, reserve, trouble)?, contents))
     }
 
-    fn start(file: Option<File>, open: Open, reserve: Reserve, trouble: Option<String>) -> Self {
+    fn start(file: Option<File>, open: Open, reserve: Reserve, trouble: Option<String>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (report, reports) = mpsc::channel(REPORTS);
         let (end, ended) = oneshot::channel();
@@ -212,14 +226,11 @@ impl Store {
         if let Some(reason) = trouble {
             writer.failed(reason);
         }
-        let spawned = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             writer.run();
             let _ = end.send(());
-        });
-        if let Err(error) = spawned {
-            tracing::warn!("the store has no thread: {error}");
-        }
-        Store { shared, reports, ended }
+        })?;
+        Ok(Store { shared, reports, ended })
     }
 
     /// Has a standing written soon, or taken out; whether there was room. There is for all that a core keeps, several times over.
@@ -289,6 +300,8 @@ impl Store {
 
     /// Writes what waits, for as long as may be.
     pub async fn close(mut self) {
+        // Nobody reads them any more, and nobody is to be waited for.
+        self.reports.close();
         self.end();
         if tokio::time::timeout(CLOSE_TIMEOUT, &mut self.ended).await.is_err() {
             tracing::warn!("the store was not written in time");

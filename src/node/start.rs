@@ -29,9 +29,9 @@ pub enum StartError {
     /// The identity is not free.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The data directory is not free.
+    /// The data directory cannot be used.
     #[error(transparent)]
-    DataDir(#[from] store::InUse),
+    DataDir(#[from] store::OpenError),
     /// A bootstrap address cannot be used.
     #[error("{0}")]
     Bootstrap(String),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_node::core::effect::Effect;
+use p2p_node::core::effect::{Effect, ExitCode};
 use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 use serde_json::json;
@@ -240,6 +240,26 @@ fn what_is_refused_is_settled_in_its_turn() {
     mesh.pass(Duration::from_secs(20));
     assert_eq!(mesh.received(mailbox), [1]);
     assert_eq!(states(&mesh, 1), ["delivered", "rejected"]);
+}
+
+#[test]
+fn what_is_read_while_the_node_ends_is_not_told_again() {
+    let (mut mesh, mailbox) = mailbox();
+    mesh.nodes[mailbox].reads = false;
+    mesh.send(1, mailbox, 1, "");
+    mesh.settle();
+    mesh.say(mailbox, r#"{"type":"shutdown"}"#);
+    mesh.settle();
+    assert_eq!(mesh.nodes[mailbox].exit, None, "its lines have not been read");
+    mesh.nodes[mailbox].reads = true;
+    mesh.settle();
+    assert_eq!(mesh.nodes[mailbox].exit, Some(ExitCode::Ok));
+    mesh.fail_open_requests(1);
+    let again = mesh.restart(mailbox, 3, &[0, 1], |_| {});
+    mesh.send(1, again, 2, "");
+    mesh.pass(Duration::from_secs(20));
+    assert_eq!((mesh.received(mailbox), mesh.received(again)), (vec![1], vec![2]));
+    assert_eq!(states(&mesh, 1), ["delivered"; 2]);
 }
 
 #[test]

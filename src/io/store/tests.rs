@@ -1,10 +1,14 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+use p2p_node_protocol::{Priority, Route};
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 use tempfile::TempDir;
 
 use super::*;
+use crate::core::delivery::stream::Draft;
+use crate::core::envelope::Encoding;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -19,6 +23,22 @@ fn row(number: u8, seq: u64) -> FloorRow {
 fn open(directory: &TempDir) -> (Store, Vec<FloorRow>) {
     let (store, contents) = Store::open(directory.path(), "dev", 77).expect("opened");
     (store, contents.floors)
+}
+
+fn some_mail() -> KeptMail {
+    let draft = Draft {
+        data: Bytes::from_static(b"1"),
+        encoding: Encoding::Json,
+        kind: String::new(),
+        priority: Priority::Medium,
+        sent_at_ms: 0,
+        expires: Duration::ZERO,
+        reply_to: String::new(),
+        conversation: String::new(),
+        route: Route::Auto,
+        request_id: None,
+    };
+    KeptMail { recipient: Address::repeat_byte(1), stream: [1; 16], seq: 1, expires_at_ms: 9, draft }
 }
 
 async fn next(store: &mut Store) -> Input {
@@ -114,36 +134,57 @@ async fn a_directory_that_cannot_be_used_is_told_of_and_tried_again() {
     assert_eq!(Store::open(&data_dir, "dev", 77).expect("opened").1.floors, [row(1, 1)]);
 }
 
-/// A disk that can be filled.
+/// A disk that fails after so many more changes.
 #[derive(Debug)]
 struct Disk {
     file: FileBackend,
-    full: Arc<AtomicBool>,
+    left: Arc<AtomicU64>,
 }
 
+/// For a disk that does not fail.
+const ROOM: u64 = u64::MAX / 2;
+
 impl Disk {
-    fn room(&self) -> std::io::Result<()> {
-        let full = self.full.load(Ordering::SeqCst);
-        if full { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    fn room(&self) -> io::Result<()> {
+        let one_less = |left: u64| left.checked_sub(1);
+        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        left.map(drop).map_err(|_| io::ErrorKind::StorageFull.into())
     }
+}
+
+/// A store on such a disk.
+fn failing(directory: &TempDir) -> (Store, Arc<AtomicU64>) {
+    let left = Arc::new(AtomicU64::new(ROOM));
+    let attempt = Box::new({
+        let (path, left) = (directory.path().join(STORE_FILE), Arc::clone(&left));
+        move || {
+            let mut options = fs::OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
+            let file = FileBackend::new(file)?;
+            File::on(Disk { file, left: Arc::clone(&left) }, "dev")
+        }
+    });
+    let (file, _) = attempt().expect("made");
+    let reserve = Reserve::new(directory.path().join(RESERVE_FILE));
+    (Store::start(Some(file), attempt, reserve, None).expect("a thread"), left)
 }
 
 impl StorageBackend for Disk {
-    fn len(&self) -> std::io::Result<u64> {
+    fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.file.read(offset, out)
     }
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
+    fn set_len(&self, len: u64) -> io::Result<()> {
         self.room()?;
         self.file.set_len(len)
     }
-    fn sync_data(&self) -> std::io::Result<()> {
+    fn sync_data(&self) -> io::Result<()> {
         self.room()?;
         self.file.sync_data()
     }
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.room()?;
         self.file.write(offset, data)
     }
@@ -152,20 +193,8 @@ impl StorageBackend for Disk {
 #[tokio::test]
 async fn a_full_disk_is_reported_and_what_waited_is_written_when_there_is_room() {
     let directory = directory();
-    let full = Arc::new(AtomicBool::new(false));
-    let attempt = Box::new({
-        let (path, full) = (directory.path().join(STORE_FILE), Arc::clone(&full));
-        move || {
-            let mut options = fs::OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
-            let file = FileBackend::new(file)?;
-            File::on(Disk { file, full: Arc::clone(&full) }, "dev")
-        }
-    });
-    let (file, _) = attempt().expect("made");
-    let reserve = Reserve::new(directory.path().join(RESERVE_FILE));
-    let mut store = Store::start(Some(file), attempt, reserve, None);
-    full.store(true, Ordering::SeqCst);
+    let (mut store, left) = failing(&directory);
+    left.store(0, Ordering::SeqCst);
     store.remember(row(1, 1));
     for _ in 0..2 {
         let Input::StoreFailed { reason } = next(&mut store).await else { panic!("no report") };
@@ -173,8 +202,33 @@ async fn a_full_disk_is_reported_and_what_waited_is_written_when_there_is_room()
         store.remember(row(1, 2));
         store.remember(row(2, 3));
     }
-    full.store(false, Ordering::SeqCst);
+    left.store(ROOM, Ordering::SeqCst);
     assert!(matches!(next(&mut store).await, Input::StoreRecovered));
     store.close().await;
     assert_eq!(open(&directory).1, [row(1, 2), row(2, 3)]);
+}
+
+#[tokio::test]
+async fn mail_is_on_the_disk_if_and_only_if_that_is_what_was_said_wherever_writing_fails() {
+    let mut failed = 0;
+    for changes in 0.. {
+        let directory = directory();
+        let (mut store, left) = failing(&directory);
+        left.store(changes, Ordering::SeqCst);
+        store.keep_mail(1, some_mail());
+        let was_kept = match next(&mut store).await {
+            Input::Kept { upto: 1 } => true,
+            Input::NotKept { upto: 1, .. } => false,
+            other => panic!("{other:?}"),
+        };
+        left.store(ROOM, Ordering::SeqCst);
+        store.close().await;
+        let (_, contents) = Store::open(directory.path(), "dev", 77).expect("opened");
+        assert_eq!(!contents.mails.is_empty(), was_kept, "after {changes} changes");
+        if was_kept {
+            break;
+        }
+        failed += 1;
+    }
+    assert!(failed > 5, "a write takes more than {failed} changes");
 }

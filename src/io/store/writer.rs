@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::file::{Changes, File, FileError};
 use super::reserve::Reserve;
 use super::{Open, Shared, Waiting};
+use crate::core::delivery::outbox::OUTBOX_MAILS;
 use crate::core::input::Input;
 
 /// Rows are gathered for so long before they are written. Ours: at most five times a second a disk has to sync, and a process
@@ -16,6 +17,7 @@ const GATHER: Duration = Duration::from_millis(200);
 /// First and longest pause after a failed write. Ours: soon enough for a hiccup, and rare enough for a full disk.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// The thread's side.
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -56,17 +58,17 @@ impl Writer {
             match written {
                 Ok(()) if std::mem::take(&mut self.failing) => {
                     pause = FIRST_PAUSE;
-                    let _ = self.report.try_send(Input::StoreRecovered);
+                    // When nobody listens any more the process ends.
+                    let _ = self.report.blocking_send(Input::StoreRecovered);
                 }
                 Ok(()) => {}
                 Err(error) => {
-                    // Only a new handle is sure to write again; what came meanwhile is newer.
-                    self.file = None;
                     // Of what there is to write now something frees what others take.
                     self.reserve.release();
                     self.failed(format!(
                         "what must outlive the process cannot be written at present: {error}"
                     ));
+                    // What came meanwhile is newer.
                     shared.lock().put_back(changes);
                     shared.pause(pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -79,37 +81,46 @@ impl Writer {
     }
 
     fn write(&mut self, changes: &mut Changes) -> Result<(), FileError> {
-        let written = self.try_write(changes);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let prepared = self.prepare(changes);
+        let was_begun = prepared.is_ok();
+        let written = prepared.and_then(|file| self.commit(file, changes));
         if written.is_err() && !changes.kept.is_empty() {
             // What takes room is refused; what frees some goes alone, into the room that was kept for it.
-            changes.kept.clear();
-            self.file = None;
+            let refused = std::mem::take(&mut changes.kept);
+            if was_begun && changes.forgotten.len() < OUTBOX_MAILS {
+                // It failed, and may be on the disk all the same.
+                changes.forgotten.extend(refused.into_iter().map(|mail| (mail.stream, mail.seq)));
+            }
             self.reserve.release();
-            if self.try_write(changes).is_ok() {
+            if changes.is_empty() || self.prepare(changes).and_then(|file| self.commit(file, changes)).is_ok()
+            {
                 *changes = Changes::default();
             }
         }
         written
     }
 
-    fn try_write(&mut self, changes: &Changes) -> Result<(), FileError> {
-        if changes.is_empty() {
-            return Ok(());
-        }
+    /// The file, if there is room.
+    fn prepare(&mut self, changes: &Changes) -> Result<File, FileError> {
         if !changes.kept.is_empty() {
             // As long as there is no room to forget mail again, none is kept.
             self.reserve.hold().map_err(|error| FileError::Io(error.to_string()))?;
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert((self.open)()?.0),
-        };
+        self.file.take().map_or_else(|| Ok((self.open)()?.0), Ok)
+    }
+
+    /// Writes, and keeps the file open if that went well: only a new handle is sure to write again.
+    fn commit(&mut self, mut file: File, changes: &Changes) -> Result<(), FileError> {
         file.write(changes)?;
         self.reserve.note(file.commits());
         if !changes.forgotten.is_empty() && !self.reserve.is_held() {
             // What has been freed goes back to the disk, so that the reserve finds its room again.
             file.compact()?;
         }
+        self.file = Some(file);
         Ok(())
     }
 
