@@ -12,6 +12,7 @@ use p2p_node::core::delivery::outbox::{Ended, Outbox};
 use p2p_node::core::delivery::stream::Draft;
 use p2p_node::core::envelope::{Batch, Encoding, StreamAck};
 use p2p_node::core::policy::retry::Jitter;
+use p2p_node::io::store::row::{decode_taken, encode_taken, taken_key};
 use p2p_node_protocol::{Priority, Route};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -114,6 +115,7 @@ impl World {
 
     fn ack(&self, stream: &[u8; 16]) -> StreamAck {
         let (cumulative, beyond) = self.inbox.settled(&SENDER, stream);
+        assert!(beyond.is_sorted_by(|one, other| one < other) && beyond.iter().all(|seq| *seq > cumulative));
         StreamAck {
             stream: Bytes::copy_from_slice(stream),
             cumulative,
@@ -132,6 +134,7 @@ impl World {
         self.took.insert(name);
         let row = self.inbox.row(key).unwrap();
         self.inbox.settle(&row);
+        assert_eq!(decode_taken(&taken_key(&SENDER, &name.0), &encode_taken(&row)), Ok(row.clone()));
         self.rows.insert(name.0, row);
         let ack = self.ack(&name.0);
         self.acks.push((None, vec![ack]));
