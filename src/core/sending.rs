@@ -37,7 +37,7 @@ impl Core {
             destination.undialable = false;
             destination.backoff.reset();
             // It may be another process.
-            destination.remind();
+            destination.remind(|_| true);
             self.dirty.insert(*recipient);
         }
         // What went by gossip for want of something better, and was not acknowledged, need not wait for that.

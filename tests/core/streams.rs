@@ -186,7 +186,7 @@ impl World {
 
     fn remind(&mut self) {
         if let Some(destination) = self.outbox.destination(&RECIPIENT) {
-            destination.remind();
+            destination.remind(|_| true);
         }
     }
 

@@ -31,10 +31,6 @@ const OUTSTANDING_BYTES: usize = 1 << 20;
 const MOVING_BYTES: usize = super::outbox::DESTINATION_BYTES / 8;
 /// How long an acknowledgement by gossip may take (`reference/reliability.md` §4).
 const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// What the recipient's node holds is sent again so much later, for it may have been started again unseen, or its acknowledgement
-/// was lost. Ours: the longest pause between two attempts; twice as long each time that nothing comes of it, up to 16 minutes.
-const REMIND_AFTER: Duration = Duration::from_secs(60);
-const MAX_DOUBLINGS: u32 = 4;
 /// Low-priority bytes go out for four times as many of medium priority (design §7).
 const MEDIUM_PER_LOW: usize = 4;
 
@@ -74,10 +70,6 @@ pub struct Destination {
     pub(super) progress: Duration,
     settled: usize,
     pub(super) earliest_expiry: Duration,
-    /// When to ask again for what the recipient's node holds.
-    pub(super) remind_at: Option<Duration>,
-    /// How often that was done since anything was settled.
-    reminders: u32,
     low_credit: usize,
     /// When a failed attempt may be repeated.
     pub backoff: Backoff,
@@ -113,8 +105,6 @@ impl Destination {
             progress: now,
             settled: 0,
             earliest_expiry: Duration::MAX,
-            remind_at: None,
-            reminders: 0,
             low_credit: 0,
             backoff: Backoff::default(),
             dialing_until: None,
@@ -211,7 +201,6 @@ impl Destination {
     /// The recipient has settled so many bytes. One that settles a message now and then does not move: nobody should wait for it.
     pub(super) fn moved(&mut self, bytes: usize, now: Duration) {
         self.settled += bytes;
-        self.reminders = 0;
         if self.settled >= MOVING_BYTES || self.mails == 0 {
             self.settled = 0;
             self.progress = now;
@@ -231,21 +220,16 @@ impl Destination {
         assert_eq!(self.outstanding, self.flights.iter().map(|flight| flight.bytes).sum::<usize>());
     }
 
-    /// The recipient's node holds a stream up to there.
-    pub(super) fn hold(&mut self, index: usize, next: u64, now: Duration) {
-        if self.streams[index].hold(next) {
-            self.remind_at = Some(now + REMIND_AFTER * (1 << self.reminders.min(MAX_DOUBLINGS)));
-        }
+    /// When to ask again for what the recipient's node holds.
+    pub(super) fn remind_at(&self) -> Option<Duration> {
+        self.streams.iter().filter_map(Stream::remind_at).min()
     }
 
-    /// What the recipient's node held is sent again.
-    pub fn remind(&mut self) {
-        if self.remind_at.take().is_none() {
-            return;
-        }
-        self.reminders += 1;
+    /// What the recipient's node held is sent again, of the streams whose time it is.
+    pub fn remind(&mut self, is_time: impl Fn(Duration) -> bool) {
         for (index, stream) in self.streams.iter_mut().enumerate() {
-            let Some(bytes) = stream.release() else { continue };
+            let bytes = stream.remind_at().filter(|at| is_time(*at)).and_then(|_| stream.remind());
+            let Some(bytes) = bytes else { continue };
             self.waiting += bytes;
             for flight in &mut self.flights {
                 flight.seqs[index] = None;

@@ -231,7 +231,7 @@ impl Outbox {
             return Vec::new();
         };
         let settled = destination.streams[index].settle(ack.cumulative, &ack.beyond);
-        destination.hold(index, ack.held, now);
+        destination.streams[index].hold(ack.held, now);
         if settled.is_empty() {
             self.land_settled(recipient);
             return Vec::new();
@@ -326,7 +326,7 @@ impl Outbox {
             .flat_map(|destination| {
                 let expiry = Some(destination.earliest_expiry).filter(|expiry| *expiry < Duration::MAX);
                 let flights = destination.flights.iter().filter_map(|flight| flight.deadline).min();
-                [expiry, flights, destination.frame_due(), destination.remind_at]
+                [expiry, flights, destination.frame_due(), destination.remind_at()]
             })
             .flatten()
             .min()

@@ -16,6 +16,11 @@ const MESSAGE_OVERHEAD: usize = 96;
 /// Numbers that a stream leaves out when another process takes it up: more than one can have used that settled none of its mail.
 const SKIPPED: u64 = 1 << 32;
 
+/// What the recipient's node holds is sent again so much later, for it may have been started again unseen, or its acknowledgement
+/// was lost. Ours: the longest pause between two attempts; twice as long each time that nothing comes of it, up to 16 minutes.
+const REMIND_AFTER: Duration = Duration::from_secs(60);
+const MAX_DOUBLINGS: u32 = 4;
+
 /// Mail from the parent, before it has a place in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
@@ -95,6 +100,9 @@ pub struct Stream {
     sent: usize,
     /// The recipient's node has everything below.
     held: u64,
+    /// When to ask again for what it has, and how often that was done since anything was settled.
+    remind_at: Option<Duration>,
+    reminders: u32,
 }
 
 impl Stream {
@@ -108,6 +116,8 @@ impl Stream {
             queue: VecDeque::new(),
             sent: 0,
             held: 0,
+            remind_at: None,
+            reminders: 0,
         }
     }
 
@@ -154,12 +164,12 @@ impl Stream {
         seq
     }
 
-    /// Lets mail leave; its size, if it is there and could not before.
-    pub fn keep(&mut self, seq: u64) -> Option<usize> {
+    /// Lets mail leave; its size and when it expires, if it is there and could not leave before.
+    pub fn keep(&mut self, seq: u64) -> Option<(usize, Duration)> {
         let at = self.queue.binary_search_by_key(&seq, |mail| mail.seq).ok()?;
         let mail = self.queue.get_mut(at).filter(|mail| !mail.kept)?;
         mail.kept = true;
-        Some(mail.draft.size())
+        Some((mail.draft.size(), mail.draft.expires))
     }
 
     /// The first mail that is not on the wire and may go there.
@@ -207,20 +217,36 @@ impl Stream {
                 |seq: u64| seq.checked_sub(next).is_some_and(|far| beyond.binary_search(&far).is_ok());
             taken.extend(self.remove_if(|mail, _| mail.attempts > 0 && is_beyond(mail.seq)));
         }
+        if !taken.is_empty() {
+            (self.remind_at, self.reminders) = (None, 0);
+        }
         taken
     }
 
-    /// The recipient's node has everything below `next` that was put on the wire, and waits for its agent to take it. Whether that is
-    /// anything.
-    pub fn hold(&mut self, next: u64) -> bool {
+    /// The recipient's node has everything below `next` that was put on the wire, and waits for its agent to take it. Only news puts
+    /// off asking again: a node that was started again unseen has less than it had.
+    pub fn hold(&mut self, next: u64, now: Duration) {
         let last = self.sent.checked_sub(1).and_then(|at| self.queue.get(at));
-        self.held = self.held.max(next.min(last.map_or(0, |mail| mail.seq + 1)));
-        self.queue.front().is_some_and(|mail| mail.seq < self.held)
+        let held = next.min(last.map_or(0, |mail| mail.seq + 1));
+        let is_news = held > self.held || self.remind_at.is_none();
+        self.held = self.held.max(held);
+        if self.queue.front().is_none_or(|mail| mail.seq >= self.held) {
+            self.remind_at = None;
+        } else if is_news {
+            self.remind_at = Some(now + REMIND_AFTER * (1 << self.reminders.min(MAX_DOUBLINGS)));
+        }
+    }
+
+    /// When to ask again for what the recipient's node has.
+    pub fn remind_at(&self) -> Option<Duration> {
+        self.remind_at
     }
 
     /// The recipient's node may have forgotten what it had; if that was anything, everything is taken off the wire: the bytes that
     /// wait again.
-    pub fn release(&mut self) -> Option<usize> {
+    pub fn remind(&mut self) -> Option<usize> {
+        self.remind_at.take()?;
+        self.reminders += 1;
         let held = std::mem::take(&mut self.held);
         self.queue.front().filter(|mail| mail.seq < held)?;
         Some(self.rewind(0))
@@ -268,9 +294,9 @@ impl Stream {
         self.queue.get(from).map(|mail| mail.draft.route)
     }
 
-    /// When the first of its mail expires, by `Now::mono`.
+    /// When the first of its mail expires that may leave, by `Now::mono`.
     pub fn first_expiry(&self) -> Option<Duration> {
-        self.queue.iter().map(|mail| mail.draft.expires).min()
+        self.queue.iter().filter(|mail| mail.kept).map(|mail| mail.draft.expires).min()
     }
 }
 

@@ -23,9 +23,7 @@ impl Outbox {
             self.failed(token, Duration::ZERO, now, jitter);
         }
         for destination in self.destinations.values_mut() {
-            if destination.remind_at.is_some_and(|at| at <= now) {
-                destination.remind();
-            }
+            destination.remind(|at| at <= now);
         }
         let due: Vec<Address> = self
             .destinations

@@ -29,10 +29,11 @@ impl Outbox {
     /// The store has the mail: it may leave. Whether it is there.
     pub fn keep(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
         let Some(destination) = self.destinations.get_mut(recipient) else { return false };
-        let size =
-            destination.streams.iter_mut().find(|known| known.own_id() == *stream).and_then(|s| s.keep(seq));
-        destination.waiting += size.unwrap_or_default();
-        size.is_some()
+        let kept = destination.streams.iter_mut().find(|known| known.own_id() == *stream);
+        let Some((size, expires)) = kept.and_then(|stream| stream.keep(seq)) else { return false };
+        destination.waiting += size;
+        destination.earliest_expiry = destination.earliest_expiry.min(expires);
+        true
     }
 
     /// The store could not take the mail: it was never accepted.

@@ -141,3 +141,50 @@ proptest! {
         prop_assert_eq!(ids.len(), accepted);
     }
 }
+
+#[test]
+fn what_a_node_held_before_it_was_started_again_unseen_is_asked_for_though_it_goes_on_answering() {
+    let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
+    let launch = |outbox: &mut Outbox, token, now| {
+        let due = outbox.destination(&RECIPIENT)?.frame_due().filter(|due| *due <= now);
+        due.and_then(|_| outbox.launch(RECIPIENT, token, Route::Direct, now))
+    };
+    for _ in 0..3 {
+        outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
+    }
+    let batch = launch(&mut outbox, 1, NOW).unwrap();
+    let held = |held| StreamAck { held, ..ack(&batch, 0) };
+    outbox.settle(&RECIPIENT, &held(4), NOW);
+    outbox.answered(1, NOW, &mut jitter);
+    // Once it is reminded for nothing, so that the pauses are longer than those between attempts.
+    let reminded = outbox.next_deadline().unwrap();
+    outbox.expire(reminded, &mut jitter);
+    launch(&mut outbox, 2, reminded).unwrap();
+    outbox.settle(&RECIPIENT, &held(4), reminded);
+    outbox.answered(2, reminded, &mut jitter);
+    outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, reminded).unwrap();
+    let mut asked = false;
+    for second in 0..600 {
+        let now = reminded + Duration::from_secs(second);
+        outbox.expire(now, &mut jitter);
+        if let Some(batch) = launch(&mut outbox, 100 + second, now) {
+            asked |= batch.messages.iter().any(|message| message.seq == 1);
+            outbox.settle(&RECIPIENT, &held(1), now);
+            outbox.failed(100 + second, Duration::ZERO, now, &mut jitter);
+        }
+    }
+    assert!(asked);
+}
+
+#[test]
+fn mail_that_waits_for_the_disk_is_not_watched_for_its_end() {
+    let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
+    let soon = NOW + Duration::from_millis(1);
+    let mail = testing::draft(Priority::Medium, 1, soon);
+    let accepted = outbox.accept(RECIPIENT, mail, false, NOW).unwrap();
+    let late = NOW + Duration::from_millis(10);
+    assert!(outbox.expire(late, &mut jitter).is_empty());
+    assert_eq!(outbox.next_deadline(), None);
+    assert!(outbox.keep(&RECIPIENT, &accepted.stream, accepted.seq));
+    assert_eq!(outbox.expire(late, &mut jitter).len(), 1);
+}
