@@ -207,6 +207,7 @@ impl Core {
                 Offer::Duplicate => self.stats.count("mail_repeated"),
                 Offer::Refused => self.stats.count("mail_not_held"),
             }
+            self.forget_streams();
             for message in ready.drain(..) {
                 self.take_in_turn(sender, stream, message, route, now);
             }

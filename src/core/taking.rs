@@ -239,12 +239,8 @@ impl Core {
         }
     }
 
-    /// Has the store told of what the parent has got; forgets what the inbox has forgotten.
-    pub(super) fn keep_arrivals(&mut self, now: Now) {
-        for (key, seq) in self.inbox.take_void() {
-            self.taking.untaken.remove(&(message_name(&key.0, &key.1), seq));
-            self.note_arrival(key, now);
-        }
+    /// Forgets what the inbox has forgotten, before any of it comes again.
+    pub(super) fn forget_streams(&mut self) {
         for key in self.inbox.take_forgotten() {
             self.taking.forget(&key);
             // Nobody waits for it any more, so nothing is left to be kept of it.
@@ -253,6 +249,14 @@ impl Core {
                 let (sender, stream) = key;
                 self.effects.push_back(Effect::ForgetTaken { sender, stream });
             }
+        }
+    }
+
+    /// Has the store told of what the parent has got.
+    pub(super) fn keep_arrivals(&mut self, now: Now) {
+        for (key, seq) in self.inbox.take_void() {
+            self.taking.untaken.remove(&(message_name(&key.0, &key.1), seq));
+            self.note_arrival(key, now);
         }
         if self.taking.retry_at.is_some_and(|at| at > now.mono) {
             return;

@@ -1,12 +1,17 @@
 //! `--ack manual`: mail counts as delivered when the parent says so.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use p2p_node::core::delivery::arrivals::UNTAKEN_WINDOW;
+use p2p_node::core::delivery::inbox::limits::SENDER_STREAMS;
+use p2p_node::core::envelope::Message;
 use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 
-use crate::mesh::{CONNECT, Fate, Mesh};
+use crate::mesh::{CONNECT, Fate, Mesh, node_key};
+use crate::trust::sealed;
 
 /// A server, an agent that writes, and one whose parent acknowledges by itself; `durable`: with a store.
 fn scene(durable: bool) -> (Mesh, usize) {
@@ -106,6 +111,30 @@ fn whoever_uses_anothers_stream_gets_none_of_its_ids() {
     ack(&mut mesh, taker, &ids[1]);
     mesh.settle();
     assert_eq!((ends(&mesh, twins[0]), ends(&mesh, twins[1])), (vec![], vec!["delivered"]));
+}
+
+#[test]
+fn a_stream_that_is_forgotten_and_begun_anew_at_once_loses_nothing() {
+    let (mut mesh, taker) = scene(true);
+    let message = |stream: u8, seq: u64| Message {
+        stream: Bytes::from(vec![stream; 16]),
+        seq,
+        data: Bytes::from(format!("{stream}")),
+        ..Message::default()
+    };
+    let peer = node_key(50).peer_id();
+    let first = (1..=SENDER_STREAMS as u8).map(|stream| message(stream, 1)).collect();
+    // One more than are remembered of a sender, and the one that had to go for it.
+    let second = vec![message(100, 1), message(1, 2)];
+    for (counter, messages) in [(1, first), (2, second)] {
+        let frame = sealed(50, 3, counter, messages);
+        mesh.input(taker, Input::MailAsked { token: 900 + counter, peer, frame });
+    }
+    let told: BTreeSet<_> = mesh.received(taker).into_iter().skip(SENDER_STREAMS).collect();
+    assert_eq!(told, BTreeSet::from([1, 100]));
+    let id = id_of(&mesh, taker, 1);
+    ack(&mut mesh, taker, &id);
+    assert_eq!(code_of_answer(&mesh, taker, &id), "ok");
 }
 
 #[test]

@@ -5,10 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_node::core::directory::record::{Record, SignedRecord, kad_key};
 use p2p_node::core::effect::{ExitCode, Verdict};
-use p2p_node::core::envelope::{Batch, FrameBody, Hello, Message, Payload, Scope, WIRE_VERSION, sign_frame};
+use p2p_node::core::envelope::{
+    Batch, FrameBody, Hello, Message, Payload, Scope, Sealed, WIRE_VERSION, sign_frame,
+};
 use p2p_node::core::identity::{Binding, NodeKey};
 use p2p_node::core::input::{Input, Now};
-use p2p_node::core::seal::kem::Keyring;
+use p2p_node::core::seal::hpke::Info;
+use p2p_node::core::seal::kem::{Keyring, kem_id};
+use p2p_node::core::seal::repeatable::Repeatable;
+use p2p_node::core::seal::{SUITE, hpke, padding};
 use p2p_node_protocol::Role;
 use prost::Message as _;
 use serde_json::Value;
@@ -53,6 +58,25 @@ pub fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut Fr
     };
     change(&mut body);
     sign_frame(&body, &node)
+}
+
+/// A frame of mail by one agent to another, whom nobody else can read it.
+pub fn sealed(from: u8, to: u8, counter: u64, messages: Vec<Message>) -> Bytes {
+    let node = node_key(to);
+    let started = Now { mono: Duration::ZERO, unix_ms: START_MS };
+    let kem = Keyring::new([to; 32], started).current().unwrap();
+    let info = Info {
+        network: "dev".to_owned(),
+        sender: node_key(from).public(),
+        recipient: agent_key(to).address(),
+        kem_id: kem_id(&kem.public_key),
+    };
+    let content = padding::pad(Batch { messages, acks: Vec::new() }.encode_to_vec());
+    let once = hpke::seal(&kem.public_key, &info, &content, &mut Repeatable::new(counter)).unwrap();
+    let (enc, ciphertext) = (once.enc, once.ciphertext);
+    let sealed = Sealed { kem_id: kem.id, suite: SUITE, enc, ciphertext };
+    let scope = Scope::NodeKey(Bytes::copy_from_slice(&node.public()));
+    frame(from, scope, counter, |body| body.payload = Some(Payload::Sealed(sealed)))
 }
 
 pub fn hello(record: Bytes) -> Bytes {

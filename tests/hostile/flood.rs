@@ -1,7 +1,7 @@
 //! Bounded floods, and what they may cost: never more memory than the bounds in the code say, never honest mail.
 
 use bytes::Bytes;
-use p2p_node::core::delivery::inbox::HELD_BYTES;
+use p2p_node::core::delivery::inbox::limits::HELD_BYTES;
 use p2p_node::core::effect::Network;
 use p2p_node::core::envelope::Message;
 use p2p_node::core::input::Input;

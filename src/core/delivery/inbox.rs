@@ -2,6 +2,7 @@
 
 mod held;
 mod incoming;
+pub mod limits;
 mod share;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,42 +10,16 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 
-use held::{HELD_OVERHEAD, Held, held_size};
+use held::{Held, held_size};
 use incoming::Incoming;
+use limits::{
+    FEW_BEYOND, HELD_BYTES, HELD_IDLE, MAX_ALL_REFUSALS, MAX_BEYOND, MAX_REFUSALS, MAX_STREAMS,
+    REORDER_MESSAGES, SENDER_HELD_BYTES, SENDER_STREAMS, SENDER_UNTAKEN, SWEEP,
+};
 use share::Share;
 
 use super::arrivals::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
-use crate::core::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_BATCH_MESSAGES};
 use crate::core::envelope::{Message, Outcome};
-
-/// Messages of one sender that wait for an earlier one: as many as a frame may have, for frames overtake each other. With the 256 of
-/// design §4 one that did cost a pause of half a second.
-pub const REORDER_MESSAGES: usize = MAX_BATCH_MESSAGES;
-/// Memory of all streams' messages that wait, in bytes. Ours: 8 stalled senders.
-pub const HELD_BYTES: usize = 32 << 20;
-/// … and how many messages that can be.
-pub const MAX_HELD: usize = HELD_BYTES / HELD_OVERHEAD;
-/// … of one sender: what it may have on its way (1 MiB, design §4) in messages of 64 bytes, with what they take besides.
-pub const SENDER_HELD_BYTES: usize = 4 << 20;
-/// Streams remembered. Ours: three for each of 5,000 senders, 100 bytes each.
-pub const MAX_STREAMS: usize = 16_384;
-/// … of one sender: as many as one acknowledgement can name. Whoever makes up more pushes out their own.
-pub const SENDER_STREAMS: usize = MAX_ACK_STREAMS;
-/// What waited so long for an earlier message gives way to others: twice the time in which its sender would have tried again.
-const HELD_IDLE: Duration = Duration::from_secs(20);
-
-/// Refusals remembered of each stream, until its sender has learned of them. As many as an acknowledgement has room for, and more
-/// than a sender has on its way (1 MiB and a frame) of messages that a parent with the shortest lines (4 KiB) cannot take.
-pub const MAX_REFUSALS: usize = MAX_ACK_OUTCOMES;
-/// Refusals remembered of all streams. Ours: 512 senders whose mail is refused as fast as it comes, in less than 8 MiB.
-pub const MAX_ALL_REFUSALS: usize = 65_536;
-
-/// Mails of one sender that may wait for the parent to acknowledge them. Ours: its three priorities.
-pub const SENDER_UNTAKEN: usize = 3 * UNTAKEN_WINDOW;
-
-/// Mails of all streams that the parent has or was spared although something before them waits. Ours: 64 streams' windows, in less
-/// than 1 MiB; what was held may add to it at once.
-pub const MAX_BEYOND: usize = 64 * UNTAKEN_WINDOW;
 
 /// When mail is settled, so that its sender may forget it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +61,8 @@ pub struct Inbox {
     senders: BTreeMap<Address, Share>,
     /// Mails that arrived before something earlier.
     beyond: usize,
+    /// When idle streams may be looked through again.
+    sweep_at: Duration,
     /// Messages that waited and had to go, since this was asked last.
     dropped: u64,
     /// Streams that had to go, since this was asked last.
@@ -122,7 +99,8 @@ impl Inbox {
             self.make_room(&sender);
             self.senders.entry(sender).or_default().streams += 1;
         }
-        if self.held_bytes >= HELD_BYTES / 2 {
+        if self.held_bytes >= HELD_BYTES / 2 && now >= self.sweep_at {
+            self.sweep_at = now + SWEEP;
             self.drop_idle(now);
         }
         let share = self.senders.entry(sender).or_default();
@@ -151,7 +129,9 @@ impl Inbox {
             Settling::Kept => (beyond, 0),
             Settling::Taken => (outstanding + beyond, share.outstanding),
         };
-        let is_full = in_window >= UNTAKEN_WINDOW || self.beyond >= MAX_BEYOND;
+        let is_full = in_window >= UNTAKEN_WINDOW
+            || share.beyond >= SENDER_UNTAKEN
+            || self.beyond >= MAX_BEYOND && share.beyond >= FEW_BEYOND;
         // With nothing before it a mail takes no place for long, and may free some.
         let waits = outstanding > 0 || message.base_seq > incoming.next;
         if of_sender >= SENDER_UNTAKEN || is_full && waits {
@@ -267,10 +247,12 @@ impl Inbox {
             let key = (row.sender, row.stream);
             let incoming = self.streams.entry(key).or_default();
             (incoming.next, incoming.arrivals) = (row.next, Arrivals::restored(&row));
-            self.beyond += row.beyond.len();
             incoming.last_used = now;
             self.by_use.insert((now, key));
-            self.senders.entry(row.sender).or_default().streams += 1;
+            let share = self.senders.entry(row.sender).or_default();
+            share.streams += 1;
+            share.beyond += row.beyond.len();
+            self.beyond += row.beyond.len();
         }
     }
 
@@ -336,6 +318,7 @@ impl Inbox {
             share.held -= incoming.held.len();
             share.held_bytes -= incoming.held.bytes();
             share.outstanding -= incoming.arrivals.outstanding();
+            share.beyond -= incoming.arrivals.beyond();
             if share.streams == 0 {
                 self.senders.remove(&key.0);
             }

@@ -30,6 +30,7 @@ impl Incoming {
         let before = (self.arrivals.outstanding(), self.arrivals.beyond());
         let done = change(&mut self.arrivals);
         share.outstanding = share.outstanding + self.arrivals.outstanding() - before.0;
+        share.beyond = share.beyond + self.arrivals.beyond() - before.1;
         *beyond = *beyond + self.arrivals.beyond() - before.1;
         done
     }

@@ -11,6 +11,8 @@ pub(super) struct Share {
     pub(super) held_bytes: usize,
     /// Handed on, and not known to have arrived.
     pub(super) outstanding: usize,
+    /// Arrived before something earlier.
+    pub(super) beyond: usize,
 }
 
 impl Share {

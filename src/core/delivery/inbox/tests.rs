@@ -302,14 +302,46 @@ fn what_arrived_before_something_earlier_is_bounded_in_all() {
         inbox.restore(vec![TakenRow { sender: sender(number), ..rows.clone() }], Duration::ZERO);
     }
     assert!(inbox.beyond >= MAX_BEYOND);
-    let mut second = |who, seq| {
-        inbox.offer(sender(who), message(2, seq, 0, 1), Duration::ZERO, &mut Vec::new());
-        inbox.hand_on((sender(who), [2; 16]), seq);
-        inbox.offer(sender(who), message(2, seq + 1, seq + 1, 1), Duration::ZERO, &mut Vec::new())
+    let mut after = |who: u8, first: u64| {
+        let mut ready = Vec::new();
+        let last = first + FEW_BEYOND as u64 + 5;
+        let refused = (first..=last).find(|seq| {
+            let base_seq = if *seq == first { 0 } else { *seq };
+            inbox.offer(sender(who), message(2, *seq, base_seq, 1), Duration::ZERO, &mut ready)
+                == Offer::Refused
+                || {
+                    inbox.hand_on((sender(who), [2; 16]), *seq);
+                    // All but the first are settled.
+                    *seq > first && !inbox.arrive((sender(who), [2; 16]), *seq)
+                }
+        });
+        refused.map(|seq| seq - first)
     };
-    assert_eq!(second(200, 1), Offer::Refused, "the first is taken, and what comes after it waits");
+    assert_eq!(after(2, 1), Some(1), "of whom has a window, nothing waits behind something else");
+    assert_eq!(after(200, 1), Some(1 + FEW_BEYOND as u64), "others may have a few");
     inbox.arrive((sender(1), [1; 16]), 1);
     assert!(inbox.beyond < MAX_BEYOND);
-    inbox.forget((sender(2), [1; 16]));
-    assert_eq!(inbox.beyond, 62 * UNTAKEN_WINDOW);
+    for number in 2..=64 {
+        inbox.forget((sender(number), [1; 16]));
+    }
+    assert_eq!((inbox.beyond, inbox.senders[&sender(200)].beyond), (FEW_BEYOND, FEW_BEYOND));
+}
+
+#[test]
+fn streams_that_hold_nothing_are_not_looked_through_for_every_message() {
+    let mut inbox = Inbox::default();
+    let large = SENDER_HELD_BYTES - held_size(&message(1, 2, 2, 0));
+    for who in 1..=5 {
+        inbox.offer(sender(who), message(1, 2, 2, large), Duration::ZERO, &mut Vec::new());
+    }
+    assert!(inbox.held_bytes() >= HELD_BYTES / 2);
+    let mut sweeps = BTreeSet::new();
+    for milli in 0..3000 {
+        let now = Duration::from_secs(30) + Duration::from_millis(milli);
+        inbox.offer(sender(1), message(1, 2, 2, large), now, &mut Vec::new());
+        inbox.offer(sender(2), message(1, 2, 2, large), now, &mut Vec::new());
+        sweeps.insert(inbox.sweep_at);
+    }
+    assert!(inbox.held_bytes() < HELD_BYTES / 2, "what has waited too long has gone");
+    assert!(sweeps.len() <= 3, "{sweeps:?}");
 }
