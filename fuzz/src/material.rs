@@ -235,6 +235,8 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
     };
     let mut all = vec![of_stream(source)];
     all.extend(source.list(2, of_stream));
+    all.sort_by(|one, other| one.stream.cmp(&other.stream));
+    all.dedup_by(|one, other| one.stream == other.stream);
     let to = if source.byte() == 255 { from } else { 0 };
     let ack = Ack {
         version: WIRE_VERSION,

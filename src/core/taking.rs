@@ -129,11 +129,11 @@ impl Core {
 
     /// The priority with which a message goes to the parent: too much haste is not believed, but of whom the parent trusts.
     pub(super) fn class_of(&mut self, author: Address, message: &Message, now: Now) -> Priority {
-        if message.priority != Priority::High || message.trust == Trust::Allowed {
+        if message.priority != Priority::High {
             return message.priority;
         }
         let (line, oldest) = self.outlet.turns();
-        if self.urgent.admit(author, line, oldest, now.mono) {
+        if self.urgent.admit(author, message.trust == Trust::Allowed, line, oldest, now.mono) {
             return Priority::High;
         }
         self.stats.count("messages_too_urgent");

@@ -118,6 +118,25 @@ fn too_much_haste_is_not_believed_but_of_whom_the_parent_trusts() {
 }
 
 #[test]
+fn whoever_is_trusted_meanwhile_does_not_overtake_their_own_mail() {
+    let mut mesh = scene();
+    let author = mesh.nodes[1].address.clone();
+    fill_writer(&mut mesh, 2);
+    for data in 0..30 {
+        send(&mut mesh, 1, 2, data, "high");
+    }
+    mesh.settle();
+    mesh.say(2, &format!(r#"{{"type":"allow","peerId":"{author}"}}"#));
+    for data in 30..60 {
+        send(&mut mesh, 1, 2, data, "high");
+    }
+    mesh.settle();
+    mesh.nodes[2].reads = true;
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!(mesh.received(2), (0..60).collect::<Vec<_>>());
+}
+
+#[test]
 fn an_outbox_full_of_other_mail_has_room_for_what_is_urgent() {
     let mut mesh = Mesh::new(1);
     let data = "x".repeat(30_000);

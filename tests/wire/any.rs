@@ -147,9 +147,11 @@ prop_compose! {
     fn any_ack()(
         network in network(),
         account in bytes(20),
-        streams in vec(any_stream_ack(), 1..4),
+        mut streams in vec(any_stream_ack(), 1..4),
         created_at_ms in any::<u64>(),
     ) -> Ack {
+        streams.sort_by(|one, other| one.stream.cmp(&other.stream));
+        streams.dedup_by(|one, other| one.stream == other.stream);
         Ack { version: WIRE_VERSION, network, account, streams, created_at_ms }
     }
 }

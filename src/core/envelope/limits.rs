@@ -160,6 +160,8 @@ impl Wire for Ack {
         within(is_network_name(&self.network), "network")?;
         within(self.account.len() == 20, "account")?;
         within(self.streams.len() <= MAX_ACK_STREAMS, "streams")?;
+        // Each once: whoever reads it looks through a queue for each.
+        within(self.streams.is_sorted_by(|one, other| one.stream < other.stream), "streams")?;
         let beyond: usize = self.streams.iter().map(|stream| stream.beyond.len()).sum();
         within(beyond <= MAX_ACK_BEYOND, "beyond")?;
         let outcomes: usize = self.streams.iter().map(|stream| stream.outcomes.len()).sum();

@@ -29,26 +29,41 @@ pub struct Urgent {
 }
 
 impl Urgent {
-    /// Whether a high message of `author` is taken as such. `line` is its number among all lines, `oldest` that of the first medium one
-    /// that waits.
-    pub fn admit(&mut self, author: Address, line: u64, oldest: Option<u64>, now: Duration) -> bool {
+    /// Whether a high message of `author` is taken as such, be it ever so fast after others if they are `trusted`. `line` is its number
+    /// among all lines, `oldest` that of the first medium one that waits.
+    pub fn admit(
+        &mut self,
+        author: Address,
+        trusted: bool,
+        line: u64,
+        oldest: Option<u64>,
+        now: Duration,
+    ) -> bool {
         let waits =
             |lowered: Option<u64>| lowered.zip(oldest).is_some_and(|(lowered, oldest)| lowered >= oldest);
         if !self.authors.contains_key(&author) && self.authors.len() >= MAX_AUTHORS {
             self.authors.retain(|_, author| author.earned_at > now || waits(author.lowered));
         }
-        let full = self.authors.len() >= MAX_AUTHORS && !self.authors.contains_key(&author);
-        if full || waits(self.others_lowered) && !self.authors.contains_key(&author) {
-            self.others_lowered = Some(line);
-            return false;
+        if !self.authors.contains_key(&author) {
+            let full = self.authors.len() >= MAX_AUTHORS && !trusted;
+            if full || waits(self.others_lowered) {
+                self.others_lowered = Some(line);
+                return false;
+            }
+            if trusted {
+                return true;
+            }
         }
         let author = self.authors.entry(author).or_default();
         let earned_at = author.earned_at.max(now) + INTERVAL;
-        if waits(author.lowered) || earned_at > now + INTERVAL * BURST {
+        if waits(author.lowered) || earned_at > now + INTERVAL * BURST && !trusted {
             author.lowered = Some(line);
             return false;
         }
-        (author.earned_at, author.lowered) = (earned_at, None);
+        author.lowered = None;
+        if !trusted {
+            author.earned_at = earned_at;
+        }
         true
     }
 
@@ -71,7 +86,7 @@ mod tests {
 
     /// How many of so many messages are taken, when every line leaves at once.
     fn admitted(urgent: &mut Urgent, author: Address, number: u64, now: Duration) -> usize {
-        (0..number).filter(|_| urgent.admit(author, 1, None, now)).count()
+        (0..number).filter(|_| urgent.admit(author, false, 1, None, now)).count()
     }
 
     #[test]
@@ -87,11 +102,20 @@ mod tests {
     fn nothing_overtakes_what_went_as_medium() {
         let mut urgent = Urgent::default();
         assert_eq!(admitted(&mut urgent, ALICE, 20, Duration::ZERO), 20);
-        assert!(!urgent.admit(ALICE, 21, None, Duration::ZERO));
+        assert!(!urgent.admit(ALICE, false, 21, None, Duration::ZERO));
         let later = Duration::from_secs(60);
-        assert!(!urgent.admit(ALICE, 30, Some(21), later), "its earlier line waits");
-        assert!(!urgent.admit(ALICE, 31, Some(22), later), "so does the one after");
-        assert!(urgent.admit(ALICE, 40, Some(32), later));
+        assert!(!urgent.admit(ALICE, false, 30, Some(21), later), "its earlier line waits");
+        assert!(!urgent.admit(ALICE, false, 31, Some(22), later), "so does the one after");
+        assert!(urgent.admit(ALICE, false, 40, Some(32), later));
+    }
+
+    #[test]
+    fn whoever_is_trusted_may_be_as_fast_as_they_like_and_overtakes_nothing_of_their_own() {
+        let mut urgent = Urgent::default();
+        assert_eq!(admitted(&mut urgent, ALICE, 30, Duration::ZERO), 20);
+        assert!(!urgent.admit(ALICE, false, 30, Some(21), Duration::ZERO));
+        assert!(!urgent.admit(ALICE, true, 31, Some(30), Duration::ZERO), "their earlier line waits");
+        assert!((32..100).all(|line| urgent.admit(ALICE, true, line, None, Duration::ZERO)));
     }
 
     #[test]
@@ -99,13 +123,16 @@ mod tests {
         let mut urgent = Urgent::default();
         let author = |number: usize| Address::left_padding_from(&number.to_be_bytes());
         for number in 0..MAX_AUTHORS {
-            assert!(urgent.admit(author(number), 1, None, Duration::ZERO));
+            assert!(urgent.admit(author(number), false, 1, None, Duration::ZERO));
         }
-        assert!(!urgent.admit(author(MAX_AUTHORS), 7, None, Duration::ZERO));
+        assert!(!urgent.admit(author(MAX_AUTHORS), false, 7, None, Duration::ZERO));
         assert_eq!(urgent.len(), MAX_AUTHORS);
         let later = Duration::from_secs(1);
-        assert!(!urgent.admit(author(MAX_AUTHORS), 8, Some(7), later), "its earlier line waits");
-        assert!(urgent.admit(author(MAX_AUTHORS), 9, Some(9), later), "the others have been forgotten");
+        assert!(!urgent.admit(author(MAX_AUTHORS), false, 8, Some(7), later), "its earlier line waits");
+        assert!(
+            urgent.admit(author(MAX_AUTHORS), false, 9, Some(9), later),
+            "the others have been forgotten"
+        );
         assert_eq!(urgent.len(), 1);
     }
 }

@@ -147,6 +147,8 @@ export function idOf(from, { stream, seq }) {
 export function readAck(bytes, nodeKey) {
   must(bytes.length >= 64 && bytes.length <= 61_504, "ack: size");
   const ack = decode("Ack", bytes.subarray(64));
+  const names = ack.streams.map((stream) => bytesToHex(stream.stream));
+  must(names.every((name, i) => i === 0 || names[i - 1] < name), "ack: streams");
   must(ack.streams.reduce((total, stream) => total + stream.outcomes.length, 0) <= 1024, "ack: outcomes");
   verifySigned("p2p-node/ack/v1", bytes, nodeKey);
   return ack;

@@ -164,7 +164,12 @@ fn acks() {
     let outcomes = |count, length| StreamAck { outcomes: vec![outcome(length); count], ..stream_ack() };
     accept(&with(outcomes(MAX_ACK_OUTCOMES, 20)));
     refuse(&with(outcomes(MAX_ACK_OUTCOMES + 1, 20)), "outcomes");
-    refuse(&Ack { streams: vec![outcomes(MAX_ACK_OUTCOMES, 1), outcomes(1, 1)], ..ack() }, "outcomes");
+    let numbered = |streams: Vec<StreamAck>| {
+        let number =
+            |(number, stream)| StreamAck { stream: Bytes::from(vec![number; STREAM_BYTES]), ..stream };
+        Ack { streams: (0..).zip(streams).map(number).collect(), ..ack() }
+    };
+    refuse(&numbered(vec![outcomes(MAX_ACK_OUTCOMES, 1), outcomes(1, 1)]), "outcomes");
     accept(&with(outcomes(1, MAX_CODE_BYTES)));
     refuse(&with(outcomes(1, MAX_CODE_BYTES + 1)), "code");
     refuse(&with(outcomes(1, 0)), "code");
@@ -174,13 +179,17 @@ fn acks() {
     accept(&with(beyond((1..=MAX_ACK_BEYOND as u64).collect())));
     refuse(&with(beyond((1..=MAX_ACK_BEYOND as u64 + 1).collect())), "beyond");
     let half = || beyond((1..=MAX_ACK_BEYOND as u64 / 2 + 1).collect());
-    refuse(&Ack { streams: vec![half(), half()], ..ack() }, "beyond");
+    refuse(&numbered(vec![half(), half()]), "beyond");
     for wrong in [vec![0], vec![0, 1], vec![2, 1], vec![1, 1]] {
         refuse(&with(beyond(wrong)), "beyond");
     }
     refuse(&with(StreamAck { stream: bytes(STREAM_BYTES + 1), ..stream_ack() }), "stream");
-    accept(&Ack { streams: vec![stream_ack(); MAX_ACK_STREAMS], ..ack() });
-    refuse(&Ack { streams: vec![stream_ack(); MAX_ACK_STREAMS + 1], ..ack() }, "streams");
+    accept(&numbered(vec![stream_ack(); MAX_ACK_STREAMS]));
+    refuse(&numbered(vec![stream_ack(); MAX_ACK_STREAMS + 1]), "streams");
+    refuse(&Ack { streams: vec![stream_ack(); 2], ..ack() }, "streams");
+    let mut backwards = numbered(vec![stream_ack(); 3]);
+    backwards.streams.reverse();
+    refuse(&backwards, "streams");
     accept(&Ack { streams: Vec::new(), ..ack() });
     refuse(&Ack { account: bytes(19), ..ack() }, "account");
     refuse(&Ack { network: String::new(), ..ack() }, "network");
