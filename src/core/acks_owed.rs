@@ -25,13 +25,15 @@ pub(super) const MAX_ACKS_ON_WIRE: usize = MAX_ACKS_OWED;
 struct Owed {
     node_key: [u8; 32],
     streams: BTreeSet<StreamId>,
+    /// Whether it failed before: it is tried twice, and then its sender asks again.
+    again: bool,
 }
 
 /// Everything owed, and those of it on their way over connections: one to each sender at most.
 #[derive(Debug, Default)]
 pub(super) struct AcksOwed {
     owed: BTreeMap<Address, Owed>,
-    on_wire: BTreeMap<Token, Address>,
+    on_wire: BTreeMap<Token, (Address, Owed)>,
 }
 
 impl AcksOwed {
@@ -53,7 +55,8 @@ impl AcksOwed {
         if self.owed.len() >= MAX_ACKS_OWED && !self.owed.contains_key(account) {
             return false;
         }
-        let owed = self.owed.entry(*account).or_insert_with(|| Owed { node_key, streams: BTreeSet::new() });
+        let none = || Owed { node_key, streams: BTreeSet::new(), again: false };
+        let owed = self.owed.entry(*account).or_insert_with(none);
         owed.node_key = node_key;
         // An ack has room for so many; the sender repeats what is missing.
         let room = MAX_ACK_STREAMS.saturating_sub(owed.streams.len());
@@ -66,14 +69,18 @@ impl AcksOwed {
         if self.owed.is_empty() {
             return Vec::new();
         }
-        let busy: BTreeSet<&Address> = self.on_wire.values().collect();
+        let busy: BTreeSet<&Address> = self.on_wire.values().map(|(account, _)| account).collect();
         let room = MAX_ACKS_ON_WIRE - busy.len();
         self.owed.extract_if(.., |account, _| !busy.contains(account)).take(room).collect()
     }
 
     /// An acknowledgement has arrived, or has not. Whether the token was one of them.
-    pub(super) fn answered(&mut self, token: Token) -> bool {
-        self.on_wire.remove(&token).is_some()
+    pub(super) fn answered(&mut self, token: Token, has_arrived: bool) -> bool {
+        let Some((account, owed)) = self.on_wire.remove(&token) else { return false };
+        if !has_arrived && !owed.again && self.owe(&account, owed.node_key, owed.streams) {
+            self.owed.entry(account).and_modify(|owed| owed.again = true);
+        }
+        true
     }
 }
 
@@ -104,7 +111,7 @@ impl Core {
             let token = self.token();
             match peer_id_of(&owed.node_key).filter(|peer| self.peers.contains_key(peer)) {
                 Some(peer) => {
-                    self.acks_owed.on_wire.insert(token, account);
+                    self.acks_owed.on_wire.insert(token, (account, owed));
                     self.network(Network::SendMail { token, peer, frame });
                 }
                 None => {
@@ -153,8 +160,9 @@ mod tests {
     /// Puts everything that is due on the wire; how many that were.
     fn send(acks: &mut AcksOwed, first_token: Token) -> usize {
         let due = acks.due();
-        acks.on_wire.extend((first_token..).zip(due.iter().map(|(account, _)| *account)));
-        due.len()
+        let number = due.len();
+        acks.on_wire.extend((first_token..).zip(due));
+        number
     }
 
     #[test]
@@ -170,7 +178,7 @@ mod tests {
             assert!(owe(&mut acks, MAX_ACKS_OWED + number, [1]));
         }
         assert_eq!(send(&mut acks, 1000), 0, "the wire is full");
-        assert!(acks.answered(1) && !acks.answered(1));
+        assert!(acks.answered(1, true) && !acks.answered(1, true));
         assert_eq!(send(&mut acks, 2000), 1);
     }
 
@@ -182,9 +190,19 @@ mod tests {
         owe(&mut acks, 1, [1]);
         owe(&mut acks, 1, 2..=u8::MAX);
         assert!(acks.due().is_empty() && !acks.is_idle());
-        acks.answered(1);
+        acks.answered(1, true);
         let due = acks.due();
         assert_eq!(due.iter().map(|(_, owed)| owed.streams.len()).collect::<Vec<_>>(), [MAX_ACK_STREAMS]);
         assert!(acks.is_idle());
+    }
+
+    #[test]
+    fn one_that_does_not_arrive_is_tried_once_more() {
+        let mut acks = AcksOwed::default();
+        owe(&mut acks, 1, [1]);
+        assert_eq!(send(&mut acks, 1), 1);
+        assert!(acks.answered(1, false));
+        assert_eq!(send(&mut acks, 2), 1);
+        assert!(acks.answered(2, false) && acks.is_idle());
     }
 }

@@ -81,12 +81,12 @@ impl Core {
     }
 
     pub(super) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>, now: Now) {
-        if self.acks_owed.answered(token) {
+        let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
+        if self.acks_owed.answered(token, matches!(response, Some(Response::Ack(_)))) {
             return;
         }
         let Some(recipient) = self.outbox.recipient(token) else { return };
         self.dirty.insert(recipient);
-        let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
         let node_key = self.current_node_key(&recipient, now);
         if let Some(Response::KemUnknown(unknown)) = response {
             return self.on_kem_unknown(token, recipient, unknown.record, now);

@@ -148,12 +148,23 @@ impl Core {
         matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
     }
 
-    /// Whether a frame can be taken, and all that has waited for it.
+    /// Whether a frame can be taken, and all that has waited for it. What takes no room always can: acknowledgements, and mail that is
+    /// here already.
     pub(super) fn has_room_for(&self, sender: &Address, batch: &Batch) -> bool {
         let (held, held_bytes) = self.inbox.held_of(sender);
-        let bytes: usize = batch.messages.iter().map(|message| message.data.len()).sum();
-        let has_high = batch.messages.iter().any(|message| message.priority() == envelope::Priority::High);
-        self.has_room(batch.messages.len() + held, bytes + held_bytes, has_high)
+        let fits = |counts: &dyn Fn(&envelope::Message) -> bool| {
+            let news = || batch.messages.iter().filter(|message| counts(message));
+            let bytes: usize = news().map(|message| message.data.len()).sum();
+            let has_high = news().any(|message| message.priority() == envelope::Priority::High);
+            let number = news().count();
+            number == 0 || self.has_room(number + held, bytes + held_bytes, has_high)
+        };
+        let is_news = |message: &envelope::Message| {
+            stream_id(&message.stream)
+                .is_some_and(|stream| message.seq >= self.inbox.next_seq(sender, &stream))
+        };
+        // Most frames fit as they are, so that nothing has to be looked up for each mail.
+        fits(&|_| true) || fits(&is_news)
     }
 
     /// Times, replay, signature and the binding's own claims; what is left is the binding's signature.

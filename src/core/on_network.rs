@@ -238,7 +238,8 @@ impl Core {
             return;
         }
         self.topics.heard(&topic);
-        if topic == super::MESSAGES {
+        // Once: a peer that comes and goes would have everything sent again.
+        if topic == super::MESSAGES && !std::mem::replace(&mut known.has_heard, true) {
             let waiting: Vec<_> = self.outbox.recipients().copied().collect();
             waiting.iter().for_each(|recipient| self.retry_gossip(recipient));
         }

@@ -29,5 +29,7 @@ pub(super) enum Phase {
 pub(super) struct Peer {
     pub(super) topics: BTreeSet<String>,
     pub(super) connected_at: Duration,
+    /// Whether it subscribed to mail by gossip before.
+    pub(super) has_heard: bool,
     pub(super) slow_at: Option<Duration>,
 }

@@ -278,3 +278,21 @@ fn mail_that_was_sent_and_never_answered_for_says_that_its_time_ran_out() {
     );
     assert!(ended[0]["attempts"].as_u64() > Some(0));
 }
+
+#[test]
+fn whoever_comes_and_goes_does_not_have_mail_sent_again_each_time() {
+    let mut mesh = pair();
+    mesh.send(1, 2, 1, "");
+    mesh.settle();
+    mesh.kill(2);
+    mesh.send(1, 2, 2, r#","route":"gossip","ttlMs":600000"#);
+    let peer = mesh.nodes[0].peer;
+    let topic = || "agent-messages".to_owned();
+    for _ in 0..600 {
+        mesh.input(1, Input::PeerUnsubscribed { peer, topic: topic() });
+        mesh.input(1, Input::PeerSubscribed { peer, topic: topic() });
+        mesh.pass(Duration::from_millis(500));
+    }
+    let sent = mesh.nodes[1].core.stats().get("mail_frames_sent");
+    assert!((4..20).contains(&sent), "{sent} frames in five minutes");
+}

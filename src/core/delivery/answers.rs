@@ -12,6 +12,9 @@ use crate::core::input::Token;
 /// Answers that may wait. Ours: a quarter of the mail requests that may be open, so that waiting cannot use them up.
 pub const MAX_HELD_ANSWERS: usize = 256;
 
+/// … of one sender. Ours: a quarter, so that no three can have all others answered before the disk knows.
+pub const SENDER_HELD_ANSWERS: usize = MAX_HELD_ANSWERS / 4;
+
 /// An answer that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldAnswer {
@@ -45,7 +48,8 @@ pub struct HeldAnswers {
 impl HeldAnswers {
     /// Lets an answer wait; gives it back when there is no room.
     pub fn hold(&mut self, answer: HeldAnswer) -> Option<HeldAnswer> {
-        if self.answers.len() >= MAX_HELD_ANSWERS {
+        let of_sender = self.answers.iter().filter(|held| held.sender == answer.sender).count();
+        if self.answers.len() >= MAX_HELD_ANSWERS || of_sender >= SENDER_HELD_ANSWERS {
             return Some(answer);
         }
         self.answers.push(answer);
@@ -152,9 +156,14 @@ mod tests {
     #[test]
     fn answers_that_wait_are_bounded() {
         let mut answers = HeldAnswers::default();
-        for token in 0..MAX_HELD_ANSWERS as u64 {
-            assert_eq!(answers.hold(answer(token, Vec::new(), 9)), None);
+        let of = |sender| HeldAnswer { sender: Address::repeat_byte(sender), ..answer(1, Vec::new(), 9) };
+        for sender in 0..4 {
+            for _ in 0..SENDER_HELD_ANSWERS {
+                assert_eq!(answers.hold(of(sender)), None);
+            }
+            assert!(answers.hold(of(sender)).is_some(), "it has had its share");
         }
-        assert!(answers.hold(answer(0, Vec::new(), 9)).is_some());
+        assert_eq!(MAX_HELD_ANSWERS, 4 * SENDER_HELD_ANSWERS);
+        assert!(answers.hold(of(4)).is_some(), "there are no more");
     }
 }
