@@ -3,6 +3,7 @@
 # misbehaves in the one way that its argument names.
 #
 #   good      in no way
+#   manual    in no way, but it leaves the `ack` of mail to its parent, and what is published comes back as a broadcast
 #   version   it speaks protocol 2
 #   old       its version is 0.0.1
 #   silent    it reads and never says anything
@@ -22,8 +23,9 @@ mode=${1:-good}
 say() { printf '%s\n' "$1"; }
 
 ready() {
-    protocol=1 version=${P2P_NODE_VERSION:-0.1.0}
+    protocol=1 version=${P2P_NODE_VERSION:-0.1.0} features=
     case $mode in
+    manual) features='"ack"' ;;
     version) protocol=2 ;;
     old) version=0.0.1 ;;
     esac
@@ -31,7 +33,7 @@ ready() {
     case $mode in
     split) printf '\303'; sleep 0.05; printf '\251' ;;
     esac
-    say '","role":"full","network":"dev","protocol":'$protocol',"version":"'$version'","features":[],"limits":{"maxLineBytes":1048576,"maxInflight":1024,"maxDirectBytes":1040384,"maxTopicBytes":61440},"addrs":["/ip4/127.0.0.1/tcp/4001/p2p/12D3"],"durable":false,"seq":1}'
+    say '","role":"full","network":"dev","protocol":'$protocol',"version":"'$version'","features":['"$features"'],"limits":{"maxLineBytes":1048576,"maxInflight":1024,"maxDirectBytes":1040384,"maxTopicBytes":61440},"addrs":["/ip4/127.0.0.1/tcp/4001/p2p/12D3"],"durable":false,"seq":1}'
 }
 
 case $mode in
@@ -60,7 +62,13 @@ while IFS= read -r line || lasts; do
         partial) printf '%s' '{"type":"message","from":"0xB","data":'; exit 70 ;;
         esac ;;
     *'"type":"send"'*'"topic":'*)
-        say '{"type":"result","id":'"$id"',"command":"send","messageId":"t1","peers":3}' ;;
+        case $mode in
+        manual)
+            say '{"type":"message","from":"0xA","data":1,"peerId":"12D3","messageId":"t'"$id"'","topic":"t","priority":"medium","sentAtMs":1,"receivedAtMs":2,"route":"gossip","trust":"unverified"}' ;;
+        esac
+        say '{"type":"result","id":'"$id"',"command":"send","messageId":"t'"$id"'","peers":3}' ;;
+    *'"type":"ack"'*'"messageId":"t'*)
+        say '{"type":"error","id":'"$id"',"code":"MESSAGE_NOT_FOUND","message":"it waits for no ack","retryable":false}' ;;
     *'"type":"send"'*'"peerId":"nobody"'*)
         say '{"type":"error","id":'"$id"',"code":"PEER_NOT_FOUND","message":"who?","retryable":true,"details":{"a":1}}' ;;
     *'"type":"send"'*)

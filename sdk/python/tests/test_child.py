@@ -180,6 +180,23 @@ class Misbehaving(TestCase):
             with self.assertRaises(StopAsyncIteration):
                 await anext(stream)
 
+    async def test_mail_that_waits_for_an_ack_makes_no_room_for_broadcasts_and_whatever_was_told_may_be_acknowledged(self) -> None:
+        for looks_before in (True, False):
+            async with misbehaving("manual", event_buffer=3) as node:
+                early = node.messages() if looks_before else None
+                for number in range(5):
+                    await (await node.send("0xB", number)).delivered()
+                    for _ in range(2):
+                        await node.publish("t", number)
+                messages = early or node.messages()
+                self.assertEqual(messages.dropped, 7 if looks_before else 8, "`ready` came before anybody looked")
+                for id in ("r2", "r5", "r8", "r11", "t13", "r14", "t15", "t16"):
+                    message = await anext(messages)
+                    self.assertEqual(message.message_id, id)
+                    await node.ack(message)
+                with self.assertRaises(p2p_node.CommandRefused):
+                    await node.request({"type": "ack", "messageId": "t16"})
+
     async def test_closing_is_asked_for_then_signalled_then_forced(self) -> None:
         from p2p_node import sidecar
 

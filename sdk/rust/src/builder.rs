@@ -139,8 +139,8 @@ impl Builder {
         self
     }
 
-    /// How many events are kept for a program that does not take them; of more the oldest is dropped, and counted.
-    /// At least 1; the default is 1,024.
+    /// How many events are kept for a program that does not take them, beside mail that waits for an `ack`; of more the oldest is
+    /// dropped, and counted. At least 1; the default is 1,024.
     pub fn event_buffer(mut self, events: usize) -> Self {
         self.settings.event_buffer = events.max(1);
         self

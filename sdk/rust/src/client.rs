@@ -174,12 +174,16 @@ impl Node {
     }
 
     /// Says that this program has done with a message, so that its sender is told that it was delivered. Only with
-    /// [`manual_ack`](crate::Builder::manual_ack).
+    /// [`manual_ack`](crate::Builder::manual_ack). Of a broadcast, which needs no `ack`, it does nothing, so that nobody has to tell the
+    /// two apart.
     ///
     /// # Errors
-    /// As [`request`](Node::request); `MESSAGE_NOT_FOUND` when its sender has given it up, it has had its `ack`, or the node was started again since
-    /// and the message has yet to come again.
+    /// As [`request`](Node::request); `MESSAGE_NOT_FOUND` when its sender has given it up, it has had its `ack`, or the node was started
+    /// again since and the message has yet to come again.
     pub async fn ack(&self, message: &Message) -> Result<(), Error> {
+        if message.topic.is_some() {
+            return Ok(());
+        }
         self.request(Command::Ack(Ack { message_id: message.message_id.clone() })).await.map(drop)
     }
 

@@ -17,6 +17,9 @@ use p2p_node_protocol::{
 use crate::Error;
 use crate::process::lock;
 
+/// As much mail as a node leaves without an `ack`. What is older is an earlier process's, and comes again.
+const MAX_MAIL: usize = 16_384;
+
 /// What the node tells unasked, and what becomes of its process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -100,20 +103,51 @@ impl Event {
 pub(crate) struct Sink(Arc<Mutex<Queue>>);
 
 /// Events on their way from the pipe to the program.
+#[derive(Default)]
 struct Queue {
-    events: VecDeque<Event>,
+    /// Each with its number, so that they come out in the order in which they came.
+    events: VecDeque<(u64, Event)>,
+    /// Mail that waits for an `ack`. The node does not tell it again, so no other event pushes it out.
+    mail: VecDeque<(u64, Event)>,
+    number: u64,
     buffer: usize,
+    acks_by_hand: bool,
     dropped: u64,
     /// Nothing comes any more, or nobody takes it.
     closed: bool,
     waker: Option<Waker>,
 }
 
+impl Queue {
+    fn put(&mut self, event: Event) {
+        if let Event::Ready(ready) = &event {
+            self.acks_by_hand = ready.features.iter().any(|feature| feature == "ack");
+        }
+        let is_mail = matches!(&event, Event::Message(message) if message.topic.is_none());
+        let (events, limit) = if is_mail && self.acks_by_hand {
+            (&mut self.mail, MAX_MAIL)
+        } else {
+            (&mut self.events, self.buffer)
+        };
+        if events.len() >= limit {
+            events.pop_front();
+            self.dropped += 1;
+        }
+        events.push_back((self.number, event));
+        self.number += 1;
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        let first = |events: &VecDeque<(u64, Event)>| events.front().map_or(u64::MAX, |(number, _)| *number);
+        let events = if first(&self.mail) < first(&self.events) { &mut self.mail } else { &mut self.events };
+        events.pop_front().map(|(_, event)| event)
+    }
+}
+
 impl Sink {
-    /// A sink, and the end at which a program takes what goes in: at most `buffer` events.
+    /// A sink, and the end at which a program takes what goes in: at most `buffer` events, beside mail that waits for an `ack`.
     pub(crate) fn new(buffer: usize) -> (Sink, Events) {
-        let queue = Queue { events: VecDeque::new(), buffer, dropped: 0, closed: false, waker: None };
-        let queue = Arc::new(Mutex::new(queue));
+        let queue = Arc::new(Mutex::new(Queue { buffer, ..Queue::default() }));
         (Sink(Arc::clone(&queue)), Events(queue))
     }
 
@@ -123,11 +157,7 @@ impl Sink {
         if queue.closed {
             return;
         }
-        if queue.events.len() >= queue.buffer {
-            queue.events.pop_front();
-            queue.dropped += 1;
-        }
-        queue.events.push_back(event);
+        queue.put(event);
         wake(queue);
     }
 
@@ -170,7 +200,7 @@ impl Events {
 
     fn poll(&self, context: &Context<'_>) -> Poll<Option<Event>> {
         let mut queue = lock(&self.0);
-        match queue.events.pop_front() {
+        match queue.take() {
             Some(event) => Poll::Ready(Some(event)),
             None if queue.closed => Poll::Ready(None),
             None => {
@@ -194,6 +224,7 @@ impl Drop for Events {
         let mut queue = lock(&self.0);
         queue.closed = true;
         queue.events.clear();
+        queue.mail.clear();
     }
 }
 
@@ -201,16 +232,38 @@ impl Drop for Events {
 mod tests {
     use std::task::Wake;
 
+    use p2p_node_protocol::line::decode_event;
+
     use super::*;
 
     fn crashes(crashes: usize) -> Event {
         Event::Unhealthy { crashes }
     }
 
+    fn mail(number: usize) -> Event {
+        said(&format!(
+            r#"{{"type":"message","from":"0xB","data":1,"peerId":"p","messageId":"{number}","priority":"low","sentAtMs":1,"receivedAtMs":2,"route":"direct","trust":"unverified"}}"#
+        ))
+    }
+
+    fn ready(features: &str) -> Event {
+        said(&format!(
+            r#"{{"type":"ready","peerId":"p","address":"0xA","name":"n","role":"full","network":"dev","protocol":1,"version":"0.1.0","features":[{features}],"limits":{{"maxLineBytes":1,"maxInflight":1,"maxDirectBytes":1,"maxTopicBytes":1}},"addrs":[],"durable":false}}"#
+        ))
+    }
+
+    fn said(line: &str) -> Event {
+        Event::from_node(decode_event(line.as_bytes()).unwrap().unwrap()).unwrap()
+    }
+
     async fn rest(mut events: Events) -> Vec<usize> {
         let mut rest = Vec::new();
-        while let Some(Event::Unhealthy { crashes }) = events.next().await {
-            rest.push(crashes);
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Unhealthy { crashes } => rest.push(crashes),
+                Event::Message(mail) => rest.push(mail.message_id.parse().unwrap()),
+                _ => {}
+            }
         }
         rest
     }
@@ -226,11 +279,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn mail_that_waits_for_an_ack_stays_while_other_events_go_and_all_come_in_their_order() {
+        let kept = [("", vec![41, 42, 50]), (r#""ack""#, vec![2, 12, 22, 32, 40, 41, 42, 50])];
+        for (features, kept) in kept {
+            let (sink, events) = Sink::new(3);
+            sink.tell(ready(features));
+            for number in [0, 10, 20, 30, 40] {
+                sink.tell(crashes(number));
+                sink.tell(crashes(number + 1));
+                sink.tell(mail(number + 2));
+            }
+            sink.close(crashes(50));
+            assert_eq!((events.dropped(), rest(events).await), (17 - kept.len() as u64, kept));
+        }
+    }
+
+    #[tokio::test]
+    async fn of_more_mail_than_a_node_leaves_without_an_ack_the_oldest_goes() {
+        let (sink, events) = Sink::new(3);
+        sink.tell(ready(r#""ack""#));
+        (0..MAX_MAIL + 2).for_each(|number| sink.tell(mail(number)));
+        sink.close(crashes(MAX_MAIL + 2));
+        assert_eq!((events.dropped(), rest(events).await), (2, (2..MAX_MAIL + 3).collect()));
+    }
+
+    #[tokio::test]
     async fn nobody_keeps_what_nobody_takes() {
         let (sink, events) = Sink::new(3);
+        sink.tell(ready(r#""ack""#));
+        sink.tell(mail(1));
         drop(events);
         sink.tell(crashes(1));
-        assert!(lock(&sink.0).events.is_empty());
+        sink.tell(mail(2));
+        let queue = lock(&sink.0);
+        assert!(queue.events.is_empty() && queue.mail.is_empty());
     }
 
     #[test]

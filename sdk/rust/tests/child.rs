@@ -181,3 +181,24 @@ async fn events_that_nobody_takes_are_counted_and_hold_up_no_answer() {
         assert_eq!(message.message_id, format!("r{number}"));
     }
 }
+
+#[tokio::test]
+async fn mail_that_waits_for_an_ack_makes_no_room_for_broadcasts_and_whatever_was_told_may_be_acknowledged() {
+    let notes = Notes::new();
+    let manual = notes.then("tee -a said | $child manual", "exit 64");
+    let (node, mut events) = manual.event_buffer(3).open().await.unwrap();
+    for _ in 0..5 {
+        node.send("0xB", "1").await.unwrap().delivered().await.unwrap();
+        for _ in 0..2 {
+            node.publish("t", "1").await.unwrap();
+        }
+    }
+    // `ready` and the first broadcasts.
+    assert_eq!(events.dropped(), 8);
+    for id in ["r2", "r5", "r8", "r11", "t13", "r14", "t15", "t16"] {
+        let Some(Event::Message(message)) = events.next().await else { panic!("not a message") };
+        assert_eq!(message.message_id, id);
+        node.ack(&message).await.unwrap();
+    }
+    until(|| notes.said().matches(r#"{"type":"ack","messageId":"r"#).count() == 5).await;
+}

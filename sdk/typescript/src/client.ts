@@ -39,19 +39,24 @@ export interface Mail {
   delivered(options?: CallOptions): Promise<Delivery>;
 }
 
+const isEvent = (event: unknown): event is Event => event !== undefined;
+const isMessage = (event: unknown): event is Event & Message => (event as Event).type === "message";
+
 /** A supervised node. */
 export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   readonly #sidecar: Sidecar;
   readonly #eventBuffer: number;
   readonly #callTimeoutMs: number;
   readonly #streams = new Set<{ put(event: unknown): void; end(): void }>();
-  #backlog: Event[] | undefined = [];
+  #backlog: Stream<Event> | undefined;
+  #acksByHand = false;
   #over = false;
 
   private constructor(options: Options) {
     super();
     this.#eventBuffer = options.eventBuffer ?? DEFAULTS.eventBuffer;
     this.#callTimeoutMs = options.callTimeoutMs ?? DEFAULTS.callTimeoutMs;
+    this.#backlog = this.#makeStream(isEvent);
     this.#sidecar = new Sidecar(options, {
       told: (event) => this.#tell(event),
       happened: (name, ...what) => this.#happened(name, what),
@@ -164,8 +169,12 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     await this.#sidecar.ask({ type: "ping" }, options);
   }
 
-  /** Says that this program has done with a message, so that its sender is told that it was delivered. Only with `ack: "manual"`. */
+  /**
+   * Says that this program has done with a message, so that its sender is told that it was delivered. Only with `ack: "manual"`. Of a
+   * broadcast, which needs no `ack`, it does nothing, so that nobody has to tell the two apart.
+   */
   async ack(message: Message, options: CallOptions = {}): Promise<void> {
+    if (message.topic !== undefined) return;
     await this.#sidecar.ask({ type: "ack", messageId: message.messageId }, options);
   }
 
@@ -191,20 +200,26 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
 
   /** Mail and broadcasts. Whoever waits for one keeps this process alive. */
   messages(options: { highWaterMark?: number } = {}): Stream<Event & Message> {
-    const isMessage = (event: unknown): event is Event & Message => (event as Event).type === "message";
     return this.#stream(isMessage, options.highWaterMark);
   }
 
   /** All that the node tells unasked. */
   events(options: { highWaterMark?: number } = {}): Stream<Event> {
-    return this.#stream((event: unknown): event is Event => event !== undefined, options.highWaterMark);
+    return this.#stream(isEvent, options.highWaterMark);
   }
 
-  #stream<T>(wanted: (event: unknown) => event is T, limit = this.#eventBuffer): Stream<T> {
-    const leave = (left: Stream<T>): boolean => this.#streams.delete(left);
-    const stream = new Stream<T>(limit, wanted, leave, (waiting) => this.#sidecar.hold(waiting));
+  #makeStream<T>(wanted: (event: unknown) => event is T, limit = this.#eventBuffer): Stream<T> {
+    return new Stream<T>(limit, wanted, {
+      isOwed: (event) => this.#acksByHand && isMessage(event) && event.topic === undefined,
+      left: (stream) => this.#streams.delete(stream),
+      waits: (waiting) => this.#sidecar.hold(waiting),
+    });
+  }
+
+  #stream<T>(wanted: (event: unknown) => event is T, limit?: number): Stream<T> {
+    const stream = this.#makeStream(wanted, limit);
     // What came before anybody looked is for the first who does.
-    for (const event of this.#backlog ?? []) stream.put(event);
+    this.#backlog?.moveTo(stream);
     this.#backlog = undefined;
     if (this.#over) stream.end();
     else this.#streams.add(stream);
@@ -213,10 +228,8 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
 
   #tell(event: Event): void {
     if (event.type === "overflow") this.emit("overflow", event);
-    if (this.#backlog !== undefined) {
-      this.#backlog.push(event);
-      if (this.#backlog.length > this.#eventBuffer) this.#backlog.shift();
-    }
+    if (event.type === "ready") this.#acksByHand = event.features.includes("ack");
+    this.#backlog?.put(event);
     for (const stream of this.#streams) stream.put(event);
   }
 

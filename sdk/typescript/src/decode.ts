@@ -3,10 +3,10 @@
 import type { Event, Message } from "./types.js";
 
 /** The fields that each event must have, and of which type, as far as this package and its users rely on them. */
-const NEEDED: { [kind in Event["type"]]: Record<string, "string" | "number" | "boolean" | "object" | "id" | "any"> } = {
-  ready: { peerId: "string", address: "string", protocol: "number", version: "string", addrs: "object", limits: "object" },
+const NEEDED: { [kind in Event["type"]]: Record<string, "string" | "number" | "boolean" | "object" | "array" | "id" | "any"> } = {
+  ready: { peerId: "string", address: "string", protocol: "number", version: "string", features: "array", addrs: "array", limits: "object" },
   message: { from: "string", peerId: "string", messageId: "string", data: "any", priority: "string", sentAtMs: "number" },
-  peer_discovered: { peerId: "string", address: "string", topics: "object", addrs: "object", capabilities: "object" },
+  peer_discovered: { peerId: "string", address: "string", topics: "array", addrs: "array", capabilities: "array" },
   error: { code: "string", message: "string", retryable: "boolean" },
   log: { level: "string", namespace: "string", message: "string" },
   result: { id: "id", command: "string" },
@@ -42,6 +42,7 @@ export function decodeEvent(line: string): Event | undefined {
     const fits =
       kind === "any" ? Object.hasOwn(value, name)
       : kind === "id" ? typeof field === "string" || typeof field === "number"
+      : kind === "array" ? Array.isArray(field)
       : kind === "object" ? typeof field === "object" && field !== null
       : typeof field === kind;
     if (!fits) throw new Undecodable(`${value.type} has no ${name} that is ${kind}`);

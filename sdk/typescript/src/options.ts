@@ -29,7 +29,7 @@ export interface Options {
   callTimeoutMs?: number;
   /** How long the node may leave its stdin unread before it is taken for dead; 10,000 by default. */
   writeTimeoutMs?: number;
-  /** Events kept for each stream; 1,024 by default. */
+  /** Events kept for each stream, beside mail that waits for an `ack`; 1,024 by default. */
   eventBuffer?: number;
   /** `false`: a process that ends is not started again. */
   restart?: Partial<Restart> | false;

@@ -1,27 +1,37 @@
 /** Events for whoever iterates: bounded, so that a slow one costs events, which are counted, and never the pipe. */
 
-/** An async iterator over events. When it is full the oldest goes, and `dropped` counts it. Left, it takes no more. */
+/** As much mail as a node leaves without an `ack`. What is older is an earlier process's, and comes again. */
+export const MAX_MAIL = 16_384;
+
+/** Whose stream it is. */
+export interface Owner<T> {
+  /** Whether this is mail that waits for an `ack`. The node does not tell it again, so no other event pushes it out. */
+  isOwed(event: unknown): boolean;
+  left(stream: Stream<T>): void;
+  /** Somebody begins to wait for an event, or nobody does any more. */
+  waits(waiting: boolean): void;
+}
+
+/**
+ * An async iterator over events. When it is full the oldest goes, and `dropped` counts it; mail that waits for an `ack` has a room of its own.
+ * Left, it takes no more.
+ */
 export class Stream<T> implements AsyncIterableIterator<T> {
   dropped = 0;
   readonly #limit: number;
   readonly #wanted: (event: unknown) => event is T;
-  readonly #leave: (stream: Stream<T>) => void;
-  readonly #waits: (waiting: boolean) => void;
-  #events: T[] = [];
+  readonly #owner: Owner<T>;
+  #number = 0;
+  /** Each with its number, so that they come out in the order in which they came. */
+  #events: [number, T][] = [];
+  #mail: [number, T][] = [];
   #takers: ((result: IteratorResult<T, undefined>) => void)[] = [];
   #ended = false;
 
-  /** `waits` is told when somebody begins to wait for an event, and when nobody does any more. */
-  constructor(
-    limit: number,
-    wanted: (event: unknown) => event is T,
-    leave: (stream: Stream<T>) => void,
-    waits: (waiting: boolean) => void,
-  ) {
+  constructor(limit: number, wanted: (event: unknown) => event is T, owner: Owner<T>) {
     this.#limit = Math.max(1, limit);
     this.#wanted = wanted;
-    this.#leave = leave;
-    this.#waits = waits;
+    this.#owner = owner;
   }
 
   /** Takes an event, if it is one that this stream is about. */
@@ -29,41 +39,55 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     if (this.#ended || !this.#wanted(event)) return;
     const taker = this.#takers.shift();
     if (taker !== undefined) {
-      this.#waits(false);
+      this.#owner.waits(false);
       taker({ value: event, done: false });
       return;
     }
-    if (this.#events.length >= this.#limit) {
-      this.#events.shift();
+    const [queue, limit] = this.#owner.isOwed(event) ? [this.#mail, MAX_MAIL] : [this.#events, this.#limit];
+    if (queue.length >= limit) {
+      queue.shift();
       this.dropped += 1;
     }
-    this.#events.push(event);
+    queue.push([this.#number++, event]);
+  }
+
+  #take(): T | undefined {
+    const number = (queue: [number, T][]): number => queue[0]?.[0] ?? Infinity;
+    const queue = number(this.#mail) < number(this.#events) ? this.#mail : this.#events;
+    return queue.shift()?.[1];
+  }
+
+  /** Hands over what is there, and how much was dropped. */
+  moveTo(other: { dropped: number; put(event: unknown): void }): void {
+    other.dropped += this.dropped;
+    for (let event = this.#take(); event !== undefined; event = this.#take()) other.put(event);
   }
 
   /** Nothing comes any more; what is there can still be taken. */
   end(): void {
     this.#ended = true;
     for (const taker of this.#takers.splice(0)) {
-      this.#waits(false);
+      this.#owner.waits(false);
       taker({ value: undefined, done: true });
     }
   }
 
   next(): Promise<IteratorResult<T, undefined>> {
-    const event = this.#events.shift();
+    const event = this.#take();
     if (event !== undefined) return Promise.resolve({ value: event, done: false });
     if (this.#ended) return Promise.resolve({ value: undefined, done: true });
     return new Promise((resolve) => {
       this.#takers.push(resolve);
-      this.#waits(true);
+      this.#owner.waits(true);
     });
   }
 
   /** Takes no more, and lets go of what is there. */
   return(): Promise<IteratorResult<T, undefined>> {
     this.#events = [];
+    this.#mail = [];
     this.end();
-    this.#leave(this);
+    this.#owner.left(this);
     return Promise.resolve({ value: undefined, done: true });
   }
 

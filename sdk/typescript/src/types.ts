@@ -279,7 +279,7 @@ export interface Message {
   receivedAtMs: number;
   /**
    * Whether an earlier process of the node may have told it, under the same `messageId`; only
-   * with `--ack manual`.
+   * with a data directory.
    */
   redelivered?: boolean;
   /** The message that it answers. */

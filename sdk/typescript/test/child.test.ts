@@ -133,6 +133,26 @@ test("events that nobody takes are counted", async () => {
   await node.close();
 });
 
+test("mail that waits for an ack makes no room for broadcasts, and whatever was told may be acknowledged", async () => {
+  for (const looks of ["before", "after"]) {
+    const node = await misbehaving("manual", { eventBuffer: 3 });
+    const early = looks === "before" ? node.messages() : undefined;
+    for (let number = 0; number < 5; number++) {
+      await (await node.send("0xB", number)).delivered();
+      for (let count = 0; count < 2; count++) await node.publish("t", number);
+    }
+    const messages = early ?? node.messages();
+    assert.equal(messages.dropped, looks === "before" ? 7 : 8, "`ready` came before anybody looked");
+    for (const id of ["r2", "r5", "r8", "r11", "t13", "r14", "t15", "t16"]) {
+      const message = (await messages.next()).value;
+      assert.ok(message?.messageId === id, message?.messageId);
+      await node.ack(message);
+    }
+    await assert.rejects(node.request({ type: "ack", messageId: "t16" }), is("MESSAGE_NOT_FOUND"));
+    await node.close();
+  }
+});
+
 test("the binary is the one named, or of the variable, or of the platform, or on PATH if asked", () => {
   const before = { ...process.env };
   try {

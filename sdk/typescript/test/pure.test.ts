@@ -1,4 +1,4 @@
-/** What needs no process: framing, correlation, decoding, the restart policy. */
+/** What needs no process: framing, decoding, streams, correlation, the restart policy. */
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -10,6 +10,7 @@ import { Channel, encode, MAX_FOUND, MAX_TRACKED, type Reply } from "../src/chan
 import { content, decodeEvent, Undecodable } from "../src/decode.js";
 import { CommandRefused, LineTooLong, NodeClosed, P2PError } from "../src/errors.js";
 import { Framer } from "../src/framer.js";
+import { MAX_MAIL, Stream } from "../src/stream.js";
 import { FINAL_CODES, Supervisor, type Again } from "../src/supervisor.js";
 import { LIMITS, type Command, type Event } from "../src/types.js";
 import { binary, ROOT } from "./common.js";
@@ -73,7 +74,7 @@ describe("decoding", () => {
   });
 
   test("what is not as promised is refused", () => {
-    for (const line of ['{"type":"message","from":7}', '{"type":"closing","reason":true}', '{"type":"overflow","dropped":1,"total":{}}', '{"type":"toString"}x']) {
+    for (const line of ['{"type":"message","from":7}', '{"type":"closing","reason":true}', '{"type":"overflow","dropped":1,"total":{}}', '{"type":"peer_discovered","peerId":"p","address":"a","topics":{},"addrs":[],"capabilities":[]}', '{"type":"toString"}x']) {
       assert.throws(() => decodeEvent(line), Undecodable);
     }
     assert.equal(decodeEvent('{"type":"toString"}'), undefined);
@@ -88,6 +89,47 @@ describe("decoding", () => {
   test("the types are those of the binary", () => {
     const made = execFileSync(binary(), ["schema", "--ts"], { encoding: "utf8" });
     assert.equal(readFileSync(join(ROOT, "sdk/typescript/src/types.ts"), "utf8"), made, "p2p-node schema --ts > src/types.ts");
+  });
+});
+
+describe("streams", () => {
+  function streamOf(ack: "auto" | "manual"): Stream<string> {
+    const isOwed = (event: unknown): boolean => ack === "manual" && String(event).startsWith("mail");
+    const wanted = (event: unknown): event is string => typeof event === "string";
+    return new Stream(3, wanted, { isOwed, left: () => undefined, waits: () => undefined });
+  }
+
+  async function rest(stream: Stream<string>): Promise<string[]> {
+    const events: string[] = [];
+    stream.end();
+    for await (const event of stream) events.push(event);
+    return events;
+  }
+
+  test("mail that waits for an ack stays while other events go, and all come in their order", async () => {
+    const newest = ["mail 4", "other 4", "another 4"];
+    const kept = { auto: newest, manual: ["mail 0", "mail 1", "mail 2", "mail 3", "another 3", ...newest] };
+    for (const ack of ["auto", "manual"] as const) {
+      const [first, second] = [streamOf(ack), streamOf(ack)];
+      for (let number = 0; number < 5; number++) for (const kind of ["mail", "other", "another"]) first.put(`${kind} ${number}`);
+      first.moveTo(second);
+      assert.equal(second.dropped, 15 - kept[ack].length);
+      assert.deepEqual(await rest(second), kept[ack]);
+      assert.deepEqual(await rest(first), []);
+    }
+  });
+
+  test("of more mail than a node leaves without an ack the oldest goes", async () => {
+    const stream = streamOf("manual");
+    stream.put("other");
+    for (let number = 0; number < MAX_MAIL + 2; number++) stream.put(`mail ${number}`);
+    assert.equal(stream.dropped, 2);
+    const events = await rest(stream);
+    assert.deepEqual([events.length, events[0], events[1]], [MAX_MAIL + 1, "other", "mail 2"]);
+    const left = streamOf("manual");
+    left.put("mail");
+    await left.return();
+    assert.deepEqual(await rest(left), []);
   });
 });
 

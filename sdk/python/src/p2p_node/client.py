@@ -205,7 +205,10 @@ class Node:
         await self._sidecar.ask({"type": "ping"}, timeout)
 
     async def ack(self, message: Message, *, timeout: float | None = None) -> None:
-        """Says that this program has done with a message, so that its sender is told that it was delivered. Only with `ack="manual"`."""
+        """Says that this program has done with a message, so that its sender is told that it was delivered. Only with `ack="manual"`. Of a
+        broadcast, which needs no `ack`, it does nothing, so that nobody has to tell the two apart."""
+        if message.topic is not None:
+            return
         await self._sidecar.ask({"type": "ack", "messageId": message.message_id}, timeout)
 
     async def block(self, peer: str, *, timeout: float | None = None) -> None:

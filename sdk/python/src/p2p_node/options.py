@@ -33,6 +33,7 @@ class Options:
     ready_timeout: float = 30.0
     call_timeout: float = 30.0
     write_timeout: float = 10.0
+    #: Events kept for each stream, beside mail that waits for an `ack`.
     event_buffer: int = 1024
     #: `None`: a process that ends is not started again.
     restart: Restart | None = field(default_factory=Restart)

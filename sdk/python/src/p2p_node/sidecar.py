@@ -33,7 +33,7 @@ from .options import Options
 from .process import Process
 from .streams import Stream
 from .supervisor import Supervisor
-from .types import PROTOCOL_VERSION, Delivery, ErrorEvent, Event, Ready
+from .types import PROTOCOL_VERSION, Delivery, ErrorEvent, Event, Message, Ready
 from .wanted import Wanted
 
 #: Seconds that a node may take to end after `close`: to finish (it takes up to 5 itself), and then to obey SIGTERM.
@@ -109,14 +109,15 @@ class Sidecar:
         self._supervising: asyncio.Task[None] | None = None
         self._wanted = Wanted()
         self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
+        self._acks_by_hand = False
         # What came before anybody looked is for the first who does.
-        self._backlog: Stream[Any] | None = Stream(options.event_buffer, lambda event: True)
+        self._backlog: Stream[Any] | None = Stream(options.event_buffer, lambda event: True, self._is_owed)
         self._processes: set[Process] = set()
 
     # --- Events ---
 
     def stream(self, wanted: Callable[[object], bool], buffer: int | None, owner: object) -> Stream[Any]:
-        stream: Stream[Any] = Stream(buffer or self.options.event_buffer, wanted, owner)
+        stream: Stream[Any] = Stream(buffer or self.options.event_buffer, wanted, self._is_owed, owner)
         if self._backlog is not None:
             self._backlog.move_to(stream)
             self._backlog = None
@@ -125,7 +126,12 @@ class Sidecar:
             stream.end()
         return stream
 
+    def _is_owed(self, event: object) -> bool:
+        return self._acks_by_hand and isinstance(event, Message) and event.topic is None
+
     def _tell(self, event: Event | Lifecycle) -> None:
+        if isinstance(event, Ready):
+            self._acks_by_hand = "ack" in event.features
         if self._backlog is not None:
             self._backlog.put(event)
         for stream in list(self._streams):

@@ -297,7 +297,7 @@ class Message:
     # What the sender says it is.
     kind: str | None = None
     # Whether an earlier process of the node may have told it, under the same `messageId`; only with
-    # `--ack manual`.
+    # a data directory.
     redelivered: bool | None = None
     # The message that it answers.
     reply_to: str | None = None
