@@ -6,7 +6,7 @@ use super::discovery::{bootstrap, queries};
 use super::policy::{recent, standing, urgent};
 use super::{
     Core, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, acks_owed, connecting, emit, envelope, on_record, seal, skew,
-    taking,
+    untaken,
 };
 
 /// One thing that is held.
@@ -91,7 +91,12 @@ impl Core {
             ("answers that wait", self.held_answers.len(), answers::MAX_HELD_ANSWERS),
             ("acknowledgements owed", self.acks_owed.len(), acks_owed::MAX_ACKS_OWED),
             ("acknowledgements on the wire", self.acks_owed.on_wire(), acks_owed::MAX_ACKS_ON_WIRE),
-            ("mails that wait for an ack", self.taking.untaken(), taking::MAX_UNTAKEN),
+            ("mails that wait for an ack", self.taking.untaken.len(), untaken::MAX_UNTAKEN),
+            (
+                "bytes that wait for an ack",
+                self.taking.untaken.bytes(),
+                untaken::MAX_UNTAKEN_BYTES + 2 * super::MAX_DIRECT_BYTES,
+            ),
             ("mails that wait to be told", self.taking.untold().0, emit::MAIL_LINES),
             (
                 "bytes that wait to be told",

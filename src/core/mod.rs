@@ -44,6 +44,7 @@ mod state;
 pub mod stats;
 mod taking;
 mod tell;
+mod untaken;
 pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

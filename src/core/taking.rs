@@ -11,13 +11,11 @@ use super::Core;
 use super::acks_owed::MAX_ACKS_OWED;
 use super::delivery::arrivals::{Handing, TakenRow};
 use super::delivery::inbox::{Key, Settling};
-use super::delivery::naming::{MessageName, StreamId, message_name, parse_message_id};
+use super::delivery::naming::{StreamId, parse_message_id};
 use super::effect::Effect;
 use super::emit::Receipt;
 use super::input::Now;
-
-/// Mails that may wait for the parent to acknowledge them. Ours: as many as may wait for it to read.
-pub(super) const MAX_UNTAKEN: usize = super::emit::MAIL_LINES;
+use super::untaken::Untaken;
 
 /// What the disk could not take is tried again so much later. Ours: soon enough for a sender that waits for an answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -47,8 +45,7 @@ pub(super) struct Taking {
     retry_at: Option<Duration>,
     /// Streams that came by gossip, and to whom their acknowledgements go.
     by_gossip: BTreeMap<Key, [u8; 32]>,
-    /// Mail whose `ack` has yet to come, or to be known to the disk, and by whom it is.
-    untaken: BTreeMap<(MessageName, u64), Key>,
+    pub(super) untaken: Untaken,
     untold: BTreeMap<Key, VecDeque<Untold>>,
     untold_mails: usize,
     untold_bytes: usize,
@@ -62,11 +59,6 @@ impl Taking {
 
     pub(super) fn len(&self) -> usize {
         self.in_flight.len() + self.later.len()
-    }
-
-    /// Mails that wait for the parent to acknowledge them, or for the disk to know that it has.
-    pub(super) fn untaken(&self) -> usize {
-        self.untaken.len()
     }
 
     /// Whether an `ack` waits for the disk.
@@ -91,14 +83,6 @@ impl Taking {
         told
     }
 
-    /// The disk knows how far a stream was taken.
-    fn settle(&mut self, row: &TakenRow) {
-        let name = message_name(&row.sender, &row.stream);
-        let last = row.beyond.last().copied().unwrap_or(row.next);
-        let is_known = |seq| seq < row.next || row.beyond.binary_search(&seq).is_ok();
-        self.untaken.extract_if((name, 0)..=(name, last), |(_, seq), _| is_known(*seq)).for_each(drop);
-    }
-
     /// An acknowledgement goes to this node when the disk knows of the stream. Who finds no room sends again, and is answered then.
     fn acknowledge_later(&mut self, key: Key, node_key: [u8; 32]) {
         if self.by_gossip.len() < MAX_ACKS_OWED || self.by_gossip.contains_key(&key) {
@@ -111,8 +95,7 @@ impl Taking {
         self.later.remove(key);
         self.tellable(key, u64::MAX);
         self.by_gossip.remove(key);
-        let name = message_name(&key.0, &key.1);
-        self.untaken.extract_if((name, 0)..=(name, u64::MAX), |_, _| true).for_each(drop);
+        self.untaken.forget(key);
     }
 }
 
@@ -124,7 +107,7 @@ impl Core {
     /// Whether so much mail more can be taken, some of it of high priority or none.
     pub(super) fn has_room(&self, mails: usize, bytes: usize, has_high: bool) -> bool {
         self.outlet.has_mail_room(mails, bytes, has_high, self.taking.untold())
-            && self.taking.untaken() + mails <= MAX_UNTAKEN
+            && self.taking.untaken.has_room(mails, bytes)
     }
 
     /// The priority with which a message goes to the parent: too much haste is not believed, but of whom the parent trusts.
@@ -166,7 +149,7 @@ impl Core {
         if settling == Settling::Kept {
             return self.tell_mail(sender, message, bytes, Some(Receipt { sender, stream, seq }), now);
         }
-        self.taking.untaken.insert((message_name(&sender, &stream), seq), key);
+        self.taking.untaken.insert(key, seq, bytes);
         if !self.keeping.is_durable() {
             return self.tell_mail(sender, message, bytes, None, now);
         }
@@ -203,7 +186,7 @@ impl Core {
             let message = "`messageId` must be the `messageId` of a message";
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         };
-        let Some(key) = self.taking.untaken.get(&name).copied() else {
+        let Some(key) = self.taking.untaken.find(&name) else {
             let message = "no mail of this id waits for an `ack`: it has had one, its sender has given it up, or the node was started again and it has yet to come again";
             return self.refuse(id, ErrorCode::MessageNotFound, message);
         };
@@ -213,7 +196,7 @@ impl Core {
             self.note_arrival(key, now);
         }
         if !self.keeping.is_durable() {
-            self.taking.untaken.remove(&name);
+            self.taking.untaken.remove(&key, name.1);
             return self.answer(id, "ack", |_| {});
         }
         if let Some(id) = id {
@@ -255,7 +238,7 @@ impl Core {
     /// Has the store told of what the parent has got.
     pub(super) fn keep_arrivals(&mut self, now: Now) {
         for (key, seq) in self.inbox.take_void() {
-            self.taking.untaken.remove(&(message_name(&key.0, &key.1), seq));
+            self.taking.untaken.remove(&key, seq);
             self.note_arrival(key, now);
         }
         if self.taking.retry_at.is_some_and(|at| at > now.mono) {
@@ -287,7 +270,7 @@ impl Core {
         let key = (row.sender, row.stream);
         self.taking.in_flight.remove(&key);
         self.settle_taken(row, now);
-        self.taking.settle(row);
+        self.taking.untaken.settle(row);
         for Untold { message, bytes, .. } in self.taking.tellable(&key, row.told) {
             self.tell_mail(key.0, message, bytes, None, now);
         }
