@@ -12,6 +12,9 @@ import tempfile
 import threading
 import time
 
+#: Longer than a run takes, in seconds.
+PATIENCE = 120
+
 
 class Node:
     def __init__(self, binary: str, home: str) -> None:
@@ -32,13 +35,24 @@ class Node:
         self.say(**command, id="asked")
         return self.until(lambda event: event.get("id") == "asked")
 
-    def close(self) -> None:
+    def __enter__(self) -> "Node":
+        # Whatever is lost, nobody waits for ever.
+        self.deadline = threading.Timer(PATIENCE, self.process.kill)
+        self.deadline.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.deadline.cancel()
         self.process.kill()
         self.process.wait()
 
 
 def run(binary: str, number: int, home: str) -> str:
-    speaker, hearer = Node(binary, home), Node(binary, home)
+    with Node(binary, home) as speaker, Node(binary, home) as hearer:
+        return measure(speaker, hearer, number)
+
+
+def measure(speaker: Node, hearer: Node, number: int) -> str:
     hearer.say(type="connect", protocol=1)
     entry = hearer.until(lambda event: event["type"] == "ready")["addrs"][0]
     speaker.say(type="connect", protocol=1, bootstrapPeers=[entry])
@@ -62,10 +76,10 @@ def run(binary: str, number: int, home: str) -> str:
         if b'"last"' in line_heard:
             break
         heard += b"x" * 254 in line_heard
+    else:
+        raise EOFError(f"the node has ended, or the last broadcast was lost, after {heard:,}")
     took = time.monotonic() - began
     writer.join()
-    speaker.close()
-    hearer.close()
     return f"{heard / took:,.0f} a second, {number - heard} of {number:,} lost"
 
 
