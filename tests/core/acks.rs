@@ -10,8 +10,8 @@ use p2p_node::core::envelope::Message;
 use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 
+use crate::forged::sealed;
 use crate::mesh::{CONNECT, Fate, Mesh, node_key};
-use crate::trust::sealed;
 
 /// A server, an agent that writes, and one whose parent acknowledges by itself; `durable`: with a store.
 fn scene(durable: bool) -> (Mesh, usize) {

@@ -4,8 +4,8 @@ use p2p_node::core::envelope::Scope;
 use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 
+use crate::forged::frame;
 use crate::mesh::{Mesh, START_MS, node_key};
-use crate::trust::frame;
 
 /// Has neighbours say something that they dated by clocks which are `ahead_ms` ahead, and returns what the node says about its own.
 fn told(neighbours: u8, ahead_ms: i64, by_gossip: bool) -> Vec<serde_json::Value> {

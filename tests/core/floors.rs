@@ -8,8 +8,9 @@ use p2p_node::core::effect::{ExitCode, Verdict};
 use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 
+use crate::forged::{frame, record, topic};
 use crate::mesh::{CONNECT, Mesh, START_MS, agent_key, binding, node_key};
-use crate::trust::{frame, gossip, listener, record, topic};
+use crate::trust::{gossip, listener};
 
 /// A generation later than 0, whose key is in use already.
 const LATER: u64 = START_MS / 1000 - 60;

@@ -9,6 +9,7 @@ mod discover;
 mod durable;
 mod ending;
 mod floors;
+mod forged;
 mod mail;
 mod mesh;
 mod presence;

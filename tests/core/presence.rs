@@ -5,8 +5,8 @@ use std::time::Duration;
 use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 
+use crate::forged::{hello, record};
 use crate::mesh::{Fate, Mesh, START_MS, node_key};
-use crate::trust::{hello, record};
 
 #[test]
 fn a_record_that_a_server_did_not_keep_is_put_again() {

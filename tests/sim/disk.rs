@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use p2p_node::core::delivery::arrivals::TakenRow;
-use p2p_node::core::delivery::naming::StreamId;
+use p2p_node::core::delivery::naming::{StreamId, message_id, message_name, parse_message_id};
 use p2p_node::core::delivery::outbox::KeptMail;
 use p2p_node::core::input::Input;
 
@@ -90,23 +90,22 @@ impl Disk {
         self.taken.values().cloned().collect()
     }
 
-    pub fn has(&self, message_id: &str) -> bool {
-        self.rows.keys().any(|(stream, seq)| id_of(stream, *seq) == message_id)
+    pub fn has(&self, account: &Address, message_id: &str) -> bool {
+        parse_message_id(message_id).is_some_and(|(name, seq)| {
+            self.rows.keys().any(|(stream, other)| *other == seq && message_name(account, stream) == name)
+        })
     }
 
     /// What a parent may be told of by the next process.
-    pub fn restored(&self) -> BTreeMap<String, Restored> {
+    pub fn restored(&self, account: &Address) -> BTreeMap<String, Restored> {
         let restored = |mail: &KeptMail| {
             let (from, life, serial, to, _pad): (usize, u32, u64, usize, String) =
                 serde_json::from_slice(&mail.draft.data).expect("what parents send");
-            (id_of(&mail.stream, mail.seq), Restored { name: (from, life, serial), to })
+            let id = message_id(&message_name(account, &mail.stream), mail.seq);
+            (id, Restored { name: (from, life, serial), to })
         };
         self.rows.values().map(restored).collect()
     }
-}
-
-fn id_of(stream: &StreamId, seq: u64) -> String {
-    format!("{}-{seq}", hex::encode(stream))
 }
 
 impl World {
@@ -152,10 +151,11 @@ impl World {
         let pending = self.nodes[node].disk.pending();
         let arrived = self.rng.below(pending + 1);
         let here = &mut self.nodes[node];
+        let account = here.account();
         here.disk.end(arrived);
         // A parent that does not read has not heard of what has ended.
         if here.durable && here.parent.reads && here.parent.unread.is_empty() {
-            let missing = here.parent.accepted.keys().find(|id| !here.disk.has(id)).cloned();
+            let missing = here.parent.accepted.keys().find(|id| !here.disk.has(&account, id)).cloned();
             if let Some(id) = missing {
                 self.breaks("accepted mail is on the disk", node, id);
             }

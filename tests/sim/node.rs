@@ -122,6 +122,10 @@ impl Node {
         }
     }
 
+    pub fn account(&self) -> Address {
+        self.binding.binding.account
+    }
+
     /// Its clocks.
     pub fn clock(&self, now: Duration) -> Now {
         let unix = START_MS as i64 + now.as_millis() as i64 + self.skew_ms;
@@ -185,7 +189,7 @@ impl Node {
         self.core = Some(Core::new(setup, self.clock(now)));
         self.wake = None;
         self.parent.born(self.life);
-        self.parent.restored = self.disk.restored();
+        self.parent.restored = self.disk.restored(&self.account());
     }
 
     /// Ends a life, whatever was going on.
