@@ -133,6 +133,8 @@ impl Destination {
         if self.waiting == 0 || self.outstanding >= OUTSTANDING_BYTES || self.parked || begins {
             return None;
         }
+        // All that waits may be for agents' windows.
+        self.next_mail()?;
         let gap = match self.last_frame {
             Some(last) if !self.flights.is_empty() && self.waiting < FRAME_READY_BYTES => last + FRAME_GAP,
             _ => Duration::ZERO,

@@ -7,6 +7,7 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::{Id, Priority, Route};
 
+use super::arrivals::UNTAKEN_WINDOW;
 use super::naming::{MessageName, StreamId, message_id, message_name};
 use crate::core::envelope::{self, Encoding};
 
@@ -100,6 +101,8 @@ pub struct Stream {
     sent: usize,
     /// The recipient's node has everything below.
     held: u64,
+    /// Whether its agent takes mail in its own time, so that only a window of it finds room there.
+    is_by_hand: bool,
     /// When to ask again for what it has, and how often that was done since anything was settled.
     remind_at: Option<Duration>,
     reminders: u32,
@@ -116,6 +119,7 @@ impl Stream {
             queue: VecDeque::new(),
             sent: 0,
             held: 0,
+            is_by_hand: false,
             remind_at: None,
             reminders: 0,
         }
@@ -174,6 +178,9 @@ impl Stream {
 
     /// The first mail that is not on the wire and may go there.
     pub fn unsent(&self) -> Option<&Mail> {
+        if self.is_by_hand && self.sent >= UNTAKEN_WINDOW {
+            return None;
+        }
         self.queue.get(self.sent).filter(|mail| mail.kept)
     }
 
@@ -232,7 +239,10 @@ impl Stream {
         self.held = self.held.max(held);
         if self.queue.front().is_none_or(|mail| mail.seq >= self.held) {
             self.remind_at = None;
-        } else if is_news {
+            return;
+        }
+        self.is_by_hand = true;
+        if is_news {
             self.remind_at = Some(now + REMIND_AFTER * (1 << self.reminders.min(MAX_DOUBLINGS)));
         }
     }

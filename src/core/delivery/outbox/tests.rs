@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::delivery::arrivals::UNTAKEN_WINDOW;
 use crate::core::delivery::stream::testing;
 use crate::core::envelope::Batch;
 use p2p_node_protocol::Priority;
@@ -187,4 +188,25 @@ fn mail_that_waits_for_the_disk_is_not_watched_for_its_end() {
     assert_eq!(outbox.next_deadline(), None);
     assert!(outbox.keep(&RECIPIENT, &accepted.stream, accepted.seq));
     assert_eq!(outbox.expire(late, &mut jitter).len(), 1);
+}
+
+#[test]
+fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time() {
+    let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
+    for _ in 0..2 * UNTAKEN_WINDOW {
+        outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
+    }
+    let sent = |batch: Batch| batch.messages.iter().map(|message| message.seq).collect::<Vec<_>>();
+    let first = outbox.launch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
+    let all = first.messages.len() as u64;
+    assert!(all > UNTAKEN_WINDOW as u64, "nobody knows yet");
+    let window = UNTAKEN_WINDOW as u64;
+    let acked = |cumulative| StreamAck { held: window + 1, ..ack(&first, cumulative) };
+    outbox.settle(&RECIPIENT, &acked(0), NOW);
+    outbox.answered(1, NOW, &mut jitter);
+    assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "until the agent takes some");
+    outbox.settle(&RECIPIENT, &acked(11), NOW);
+    assert!(outbox.destination(&RECIPIENT).unwrap().frame_due().is_some());
+    let next = outbox.launch(RECIPIENT, 2, Route::Direct, NOW).unwrap();
+    assert_eq!(sent(next), (window + 1..=window + 10).collect::<Vec<_>>());
 }
