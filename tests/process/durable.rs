@@ -24,6 +24,20 @@ fn accepted(lines: &[Value]) -> impl Iterator<Item = u64> {
     accepted.map(|line| line["id"].as_u64().unwrap())
 }
 
+/// Has it run with this test key, and nothing else of what is around.
+fn alone(command: &mut Command, home: &TempDir, key: u8) {
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("NETWORK", "dev")
+        .env("XDG_RUNTIME_DIR", home.path())
+        .env("PRIVATE_KEY", test_key(key))
+        .current_dir(home.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+}
+
 #[test]
 fn what_was_accepted_arrives_once_and_in_order_though_its_sender_is_killed_again_and_again() {
     let (mut recipient, ready) = Child::join(0xa0, 0, &[], &[]);
@@ -73,15 +87,8 @@ fn a_full_disk_accepts_nothing_and_needs_no_restart() {
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", r#"trap "" XFSZ; exec "$0" --data-dir "$1""#, env!("CARGO_BIN_EXE_p2p-node")])
-        .arg(data_dir.path())
-        .env_clear()
-        .env("NETWORK", "dev")
-        .env("XDG_RUNTIME_DIR", home.path())
-        .env("PRIVATE_KEY", test_key(0xa3))
-        .current_dir(home.path())
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
+        .arg(data_dir.path());
+    alone(&mut command, &home, 0xa3);
     let mut child = Child::start(home, command);
     child.say(json!({"type":"connect","protocol":1,"bootstrapPeers":[tcp_address(&ready)]}));
     child.expect("ready", |event| event["type"] == "ready");
@@ -235,16 +242,7 @@ fn on_small_disk(home: &TempDir, mount: &std::path::Path) -> Option<Command> {
         unshare(r#"mount -t tmpfs -o size=6m tmpfs "$1""#).output().is_ok_and(|tried| tried.status.success());
     allowed.then(|| {
         let mut command = unshare(script);
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("NETWORK", "dev")
-            .env("XDG_RUNTIME_DIR", home.path())
-            .env("PRIVATE_KEY", test_key(0xa7))
-            .current_dir(home.path())
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped());
+        alone(&mut command, home, 0xa7);
         command
     })
 }
