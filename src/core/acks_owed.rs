@@ -77,7 +77,10 @@ impl AcksOwed {
     /// An acknowledgement has arrived, or has not. Whether the token was one of them.
     pub(super) fn answered(&mut self, token: Token, has_arrived: bool) -> bool {
         let Some((account, owed)) = self.on_wire.remove(&token) else { return false };
-        if !has_arrived && !owed.again && self.owe(&account, owed.node_key, owed.streams) {
+        // What is owed to another node since has all that this one would say.
+        let is_over = self.owed.get(&account).is_some_and(|newer| newer.node_key != owed.node_key);
+        let goes_again = !has_arrived && !owed.again && !is_over;
+        if goes_again && self.owe(&account, owed.node_key, owed.streams) {
             self.owed.entry(account).and_modify(|owed| owed.again = true);
         }
         true
@@ -204,5 +207,16 @@ mod tests {
         assert!(acks.answered(1, false));
         assert_eq!(send(&mut acks, 2), 1);
         assert!(acks.answered(2, false) && acks.is_idle());
+    }
+
+    #[test]
+    fn one_to_a_node_that_is_gone_does_not_take_the_place_of_one_to_its_successor() {
+        let mut acks = AcksOwed::default();
+        owe(&mut acks, 1, [1]);
+        assert_eq!(send(&mut acks, 1), 1);
+        acks.owe(&account(1), [2; 32], BTreeSet::from([[2; 16]]));
+        assert!(acks.answered(1, false));
+        let due = acks.due();
+        assert_eq!(due.iter().map(|(_, owed)| owed.node_key).collect::<Vec<_>>(), [[2; 32]]);
     }
 }

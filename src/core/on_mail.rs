@@ -218,7 +218,7 @@ impl Core {
                 Offer::Duplicate => self.stats.count("mail_repeated"),
                 Offer::Refused => self.stats.count("mail_not_held"),
             }
-            self.forget_streams();
+            self.let_go(now);
             for message in ready.drain(..) {
                 self.take_in_turn(sender, stream, message, route, now);
             }

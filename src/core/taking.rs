@@ -222,8 +222,12 @@ impl Core {
         }
     }
 
-    /// Forgets what the inbox has forgotten, before any of it comes again.
-    pub(super) fn forget_streams(&mut self) {
+    /// Lets go of what the inbox has let go of, before any of it comes again or is acknowledged.
+    pub(super) fn let_go(&mut self, now: Now) {
+        for (key, seq) in self.inbox.take_void() {
+            self.taking.untaken.remove(&key, seq);
+            self.note_arrival(key, now);
+        }
         for key in self.inbox.take_forgotten() {
             self.taking.forget(&key);
             // Nobody waits for it any more, so nothing is left to be kept of it.
@@ -237,10 +241,6 @@ impl Core {
 
     /// Has the store told of what the parent has got.
     pub(super) fn keep_arrivals(&mut self, now: Now) {
-        for (key, seq) in self.inbox.take_void() {
-            self.taking.untaken.remove(&key, seq);
-            self.note_arrival(key, now);
-        }
         if self.taking.retry_at.is_some_and(|at| at > now.mono) {
             return;
         }
@@ -254,11 +254,8 @@ impl Core {
         }
     }
 
-    /// The process ends: what the parent has read since is the last that the disk learns, so that it is not told again.
+    /// The process ends: what the parent has read or acknowledged since is the last that the disk learns, so that it is not told again.
     pub(super) fn keep_last_arrivals(&mut self) {
-        if self.inbox.settling() != Settling::Kept {
-            return;
-        }
         for key in std::mem::take(&mut self.taking.later) {
             if let Some(row) = self.inbox.row(key) {
                 self.keep_taken(row);

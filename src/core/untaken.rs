@@ -7,7 +7,7 @@ use super::delivery::inbox::Key;
 use super::delivery::naming::{MessageName, message_name};
 
 /// Mails that may wait for their `ack`. Ours: as many as may wait for the parent to read.
-pub(super) const MAX_UNTAKEN: usize = super::emit::MAIL_LINES;
+pub const MAX_UNTAKEN: usize = super::emit::MAIL_LINES;
 /// … and bytes of their payloads, which the parent may keep until then. Ours.
 pub(super) const MAX_UNTAKEN_BYTES: usize = 64 << 20;
 
@@ -34,9 +34,9 @@ impl Untaken {
     }
 
     pub(super) fn insert(&mut self, key: Key, seq: u64, bytes: usize) {
-        if self.mails.insert((message_name(&key.0, &key.1), seq), (key, bytes)).is_none() {
-            self.bytes += bytes;
-        }
+        let before = self.mails.insert((message_name(&key.0, &key.1), seq), (key, bytes));
+        self.bytes += bytes;
+        self.bytes -= before.map_or(0, |(_, bytes)| bytes);
     }
 
     /// Whose mail has this id.

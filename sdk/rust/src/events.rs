@@ -17,7 +17,7 @@ use p2p_node_protocol::{
 use crate::Error;
 use crate::process::lock;
 
-/// As much mail as a node leaves without an `ack`. What is older is an earlier process's, and comes again.
+/// As much mail as a node leaves without an `ack`. What is older its sender has given up, or is an earlier process's and comes again.
 const MAX_MAIL: usize = 16_384;
 
 /// What the node tells unasked, and what becomes of its process.

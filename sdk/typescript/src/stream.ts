@@ -1,6 +1,6 @@
 /** Events for whoever iterates: bounded, so that a slow one costs events, which are counted, and never the pipe. */
 
-/** As much mail as a node leaves without an `ack`. What is older is an earlier process's, and comes again. */
+/** As much mail as a node leaves without an `ack`. What is older its sender has given up, or is an earlier process's and comes again. */
 export const MAX_MAIL = 16_384;
 
 /** Whose stream it is. */

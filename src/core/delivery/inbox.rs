@@ -131,7 +131,7 @@ impl Inbox {
         };
         let is_full = in_window >= UNTAKEN_WINDOW
             || share.beyond >= SENDER_UNTAKEN
-            || self.beyond >= MAX_BEYOND && share.beyond >= FEW_BEYOND;
+            || self.beyond >= MAX_BEYOND && share.waiting() >= FEW_BEYOND;
         // With nothing before it a mail takes no place for long, and may free some.
         let waits = outstanding > 0 || message.base_seq > incoming.next;
         if of_sender >= SENDER_UNTAKEN || is_full && waits {

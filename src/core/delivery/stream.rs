@@ -257,6 +257,8 @@ impl Stream {
     pub fn remind(&mut self) -> Option<usize> {
         self.remind_at.take()?;
         self.reminders += 1;
+        // It may be another process that does not wait for its agent.
+        self.is_by_hand = false;
         let held = std::mem::take(&mut self.held);
         self.queue.front().filter(|mail| mail.seq < held)?;
         Some(self.rewind(0))

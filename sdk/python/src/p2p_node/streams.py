@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: As much mail as a node leaves without an `ack`. What is older is an earlier process's, and comes again.
+#: As much mail as a node leaves without an `ack`. What is older its sender has given up, or is an earlier process's and comes again.
 MAX_MAIL = 16_384
 
 

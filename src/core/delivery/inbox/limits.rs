@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::held::HELD_OVERHEAD;
 use crate::core::delivery::arrivals::UNTAKEN_WINDOW;
 use crate::core::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_BATCH_MESSAGES};
+use crate::core::untaken::MAX_UNTAKEN;
 
 /// Messages of one sender that wait for an earlier one: as many as a frame may have, for frames overtake each other. With the 256 of
 /// design §4 one that did cost a pause of half a second.
@@ -31,8 +32,8 @@ pub const MAX_ALL_REFUSALS: usize = 65_536;
 /// Idle streams are looked through for messages that wait so often at most: there may be very many. Ours.
 pub const SWEEP: Duration = Duration::from_secs(1);
 
-/// Mails of one sender that may wait for the parent to acknowledge them, and as many that arrived before others. Ours: its three
-/// priorities.
+/// Mails of one sender that may wait for the parent to acknowledge them, and at which no more are taken of those that arrived before
+/// others, though what was held may add to these at once. Ours: its three priorities.
 pub const SENDER_UNTAKEN: usize = 3 * UNTAKEN_WINDOW;
 
 /// Mails of all streams that the parent has or was spared although something before them waits, at which more are taken only of senders
@@ -40,5 +41,5 @@ pub const SENDER_UNTAKEN: usize = 3 * UNTAKEN_WINDOW;
 pub const MAX_BEYOND: usize = 64 * UNTAKEN_WINDOW;
 /// … of each sender then. Ours: in 12 MiB for as many senders as there are streams.
 pub const FEW_BEYOND: usize = 64;
-/// … and all that they can come to.
-pub const ALL_BEYOND: usize = MAX_BEYOND + MAX_HELD + FEW_BEYOND * MAX_STREAMS;
+/// … and all that they can come to, with what was handed on when that was reached.
+pub const ALL_BEYOND: usize = MAX_BEYOND + MAX_HELD + MAX_UNTAKEN + FEW_BEYOND * MAX_STREAMS;

@@ -16,6 +16,11 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// All that has arrived before something earlier, or may yet have.
+    pub(super) fn waiting(&self) -> usize {
+        self.held + self.outstanding + self.beyond
+    }
+
     /// A message of so many bytes waits no longer.
     pub(super) fn holds_less(&mut self, size: usize) {
         self.held -= 1;
