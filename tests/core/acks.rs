@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_node::core::delivery::arrivals::UNTAKEN_WINDOW;
 use p2p_node::core::delivery::inbox::limits::SENDER_STREAMS;
+use p2p_node::core::effect::Effect;
 use p2p_node::core::envelope::Message;
 use p2p_node::core::input::Input;
+use p2p_node::core::seal::repeatable::Repeatable;
 use p2p_node_protocol::Role;
 
 use crate::forged::sealed;
@@ -111,6 +113,37 @@ fn whoever_uses_anothers_stream_gets_none_of_its_ids() {
     ack(&mut mesh, taker, &ids[1]);
     mesh.settle();
     assert_eq!((ends(&mesh, twins[0]), ends(&mesh, twins[1])), (vec![], vec!["delivered"]));
+}
+
+#[test]
+fn an_ack_of_mail_that_was_given_up_a_moment_before_is_answered() {
+    let (mut mesh, taker) = scene(true);
+    let message = |seq: u64, base_seq: u64| Message {
+        stream: Bytes::from(vec![1; 16]),
+        seq,
+        base_seq,
+        data: Bytes::from(seq.to_string()),
+        ..Message::default()
+    };
+    let asked = |counter, messages| {
+        let frame = sealed(50, 3, counter, messages);
+        Input::MailAsked { token: 900 + counter, peer: node_key(50).peer_id(), frame }
+    };
+    mesh.input(taker, asked(1, vec![message(1, 0), message(2, 2)]));
+    let id = id_of(&mesh, taker, 2);
+    let now = mesh.clock();
+    // Its sender has given up the second; the parent says `ack` before the node's turn comes.
+    let core = &mut mesh.nodes[taker].core;
+    core.handle(asked(2, vec![message(3, 2)]), now);
+    core.turn(now);
+    let opening = std::iter::from_fn(|| core.poll_effect()).find_map(|effect| match effect {
+        Effect::Crypto(task) => Some(task.run(&mut Repeatable::new(1))),
+        _ => None,
+    });
+    core.handle(opening.unwrap(), now);
+    ack(&mut mesh, taker, &id);
+    assert_eq!(code_of_answer(&mesh, taker, &id), "MESSAGE_NOT_FOUND");
+    assert_eq!(mesh.received(taker), [1, 2, 3]);
 }
 
 #[test]
