@@ -117,6 +117,16 @@ class Streams(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await self.rest(second), kept[ack])
             self.assertEqual(await self.rest(first), [])
 
+    async def test_mail_that_had_its_ack_from_another_stream_goes_like_other_events(self) -> None:
+        acked: set[object] = set()
+        stream: Stream[str] = Stream(3, lambda event: True, lambda event: event not in acked)
+        for number in range(10):
+            stream.put(f"mail {number}")
+            if number != 4:
+                acked.add(f"mail {number}")
+        self.assertEqual(stream.dropped, 4)
+        self.assertEqual(await self.rest(stream), [f"mail {number}" for number in range(4, 10)])
+
     async def test_of_more_mail_than_a_node_leaves_without_an_ack_the_oldest_goes(self) -> None:
         stream = self.stream("manual")
         stream.put("other")

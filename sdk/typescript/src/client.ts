@@ -6,7 +6,7 @@ import { deferred } from "./deferred.js";
 import { CallTimeout, SidecarError, Undelivered, type Exit, type P2PError } from "./errors.js";
 import { DEFAULTS, type CallOptions, type Options, type SendOptions } from "./options.js";
 import { Sidecar, type Lifecycle } from "./sidecar.js";
-import { Stream } from "./stream.js";
+import { MAX_MAIL, Stream } from "./stream.js";
 import type {
   Answer,
   Command,
@@ -40,7 +40,7 @@ export interface Mail {
 }
 
 const isEvent = (event: unknown): event is Event => event !== undefined;
-const isMessage = (event: unknown): event is Event & Message => (event as Event).type === "message";
+const isMessage = (event: unknown): event is Event & Message => (event as Event | undefined)?.type === "message";
 
 /** A supervised node. */
 export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
@@ -50,6 +50,8 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   readonly #streams = new Set<{ put(event: unknown): void; end(): void }>();
   #backlog: Stream<Event> | undefined;
   #acksByHand = false;
+  /** Mail that waits for an `ack`, oldest first. */
+  readonly #owed = new Set<string>();
   #over = false;
 
   private constructor(options: Options) {
@@ -176,6 +178,7 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   async ack(message: Message, options: CallOptions = {}): Promise<void> {
     if (message.topic !== undefined) return;
     await this.#sidecar.ask({ type: "ack", messageId: message.messageId }, options);
+    this.#owed.delete(message.messageId);
   }
 
   /** Takes nothing more from an agent (`0x…`) or a node (PeerId). */
@@ -210,7 +213,7 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
 
   #makeStream<T>(wanted: (event: unknown) => event is T, limit = this.#eventBuffer): Stream<T> {
     return new Stream<T>(limit, wanted, {
-      isOwed: (event) => this.#acksByHand && isMessage(event) && event.topic === undefined,
+      isOwed: (event) => isMessage(event) && this.#owed.has(event.messageId),
       left: (stream) => this.#streams.delete(stream),
       waits: (waiting) => this.#sidecar.hold(waiting),
     });
@@ -229,8 +232,15 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   #tell(event: Event): void {
     if (event.type === "overflow") this.emit("overflow", event);
     if (event.type === "ready") this.#acksByHand = event.features.includes("ack");
+    if (this.#acksByHand && isMessage(event) && event.topic === undefined) this.#owe(event.messageId);
     this.#backlog?.put(event);
     for (const stream of this.#streams) stream.put(event);
+  }
+
+  #owe(messageId: string): void {
+    this.#owed.add(messageId);
+    const [oldest] = this.#owed;
+    if (this.#owed.size > MAX_MAIL && oldest !== undefined) this.#owed.delete(oldest);
   }
 
   #happened(name: keyof Lifecycle, what: unknown[]): void {

@@ -43,12 +43,17 @@ export class Stream<T> implements AsyncIterableIterator<T> {
       taker({ value: event, done: false });
       return;
     }
-    const [queue, limit] = this.#owner.isOwed(event) ? [this.#mail, MAX_MAIL] : [this.#events, this.#limit];
-    if (queue.length >= limit) {
-      queue.shift();
-      this.dropped += 1;
-    }
+    const isOwed = this.#owner.isOwed(event);
+    const [queue, limit] = isOwed ? [this.#mail, MAX_MAIL] : [this.#events, this.#limit];
+    // What has had its `ack` since, from another stream, is an event like others.
+    while (isOwed && queue.length >= this.#limit && !this.#owner.isOwed(queue[0]?.[1])) this.#drop(queue);
+    if (queue.length >= limit) this.#drop(queue);
     queue.push([this.#number++, event]);
+  }
+
+  #drop(queue: [number, T][]): void {
+    queue.shift();
+    this.dropped += 1;
   }
 
   #take(): T | undefined {

@@ -119,6 +119,19 @@ describe("streams", () => {
     }
   });
 
+  test("mail that had its ack from another stream goes like other events", async () => {
+    const acked = new Set<unknown>();
+    const isOwed = (event: unknown): boolean => !acked.has(event);
+    const wanted = (event: unknown): event is string => typeof event === "string";
+    const stream = new Stream(3, wanted, { isOwed, left: () => undefined, waits: () => undefined });
+    for (let number = 0; number < 10; number++) {
+      stream.put(`mail ${number}`);
+      if (number !== 4) acked.add(`mail ${number}`);
+    }
+    assert.equal(stream.dropped, 4);
+    assert.deepEqual(await rest(stream), ["mail 4", "mail 5", "mail 6", "mail 7", "mail 8", "mail 9"]);
+  });
+
   test("of more mail than a node leaves without an ack the oldest goes", async () => {
     const stream = streamOf("manual");
     stream.put("other");

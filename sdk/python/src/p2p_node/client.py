@@ -210,6 +210,7 @@ class Node:
         if message.topic is not None:
             return
         await self._sidecar.ask({"type": "ack", "messageId": message.message_id}, timeout)
+        self._sidecar.acknowledged(message.message_id)
 
     async def block(self, peer: str, *, timeout: float | None = None) -> None:
         """Takes nothing more from an agent (`0x…`) or a node (PeerId)."""

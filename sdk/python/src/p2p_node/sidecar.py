@@ -31,7 +31,7 @@ from .errors import (
 from .locate import find_binary
 from .options import Options
 from .process import Process
-from .streams import Stream
+from .streams import MAX_MAIL, Stream
 from .supervisor import Supervisor
 from .types import PROTOCOL_VERSION, Delivery, ErrorEvent, Event, Message, Ready
 from .wanted import Wanted
@@ -110,6 +110,8 @@ class Sidecar:
         self._wanted = Wanted()
         self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
         self._acks_by_hand = False
+        # Mail that waits for an `ack`, oldest first.
+        self._owed: dict[str, None] = {}
         # What came before anybody looked is for the first who does.
         self._backlog: Stream[Any] | None = Stream(options.event_buffer, lambda event: True, self._is_owed)
         self._processes: set[Process] = set()
@@ -127,11 +129,18 @@ class Sidecar:
         return stream
 
     def _is_owed(self, event: object) -> bool:
-        return self._acks_by_hand and isinstance(event, Message) and event.topic is None
+        return isinstance(event, Message) and event.message_id in self._owed
+
+    def acknowledged(self, message_id: str) -> None:
+        self._owed.pop(message_id, None)
 
     def _tell(self, event: Event | Lifecycle) -> None:
         if isinstance(event, Ready):
             self._acks_by_hand = "ack" in event.features
+        if self._acks_by_hand and isinstance(event, Message) and event.topic is None:
+            self._owed[event.message_id] = None
+            if len(self._owed) > MAX_MAIL:
+                del self._owed[next(iter(self._owed))]
         if self._backlog is not None:
             self._backlog.put(event)
         for stream in list(self._streams):

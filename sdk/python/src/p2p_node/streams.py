@@ -41,12 +41,19 @@ class Stream(Generic[T]):
         """Takes an event, if it is one that this stream is about."""
         if self._ended or not self._wanted(event):
             return
-        queue, limit = (self._mail, MAX_MAIL) if self._is_owed(event) else (self._events, self._buffer)
+        is_owed = self._is_owed(event)
+        queue, limit = (self._mail, MAX_MAIL) if is_owed else (self._events, self._buffer)
+        # What has had its `ack` since, from another stream, is an event like others.
+        while is_owed and len(queue) >= self._buffer and not self._is_owed(queue[0][1]):
+            self._drop(queue)
         if len(queue) >= limit:
-            queue.popleft()
-            self.dropped += 1
+            self._drop(queue)
         queue.append((next(self._numbers), event))
         self._news.set()
+
+    def _drop(self, queue: deque[tuple[int, T]]) -> None:
+        queue.popleft()
+        self.dropped += 1
 
     def _first(self) -> deque[tuple[int, T]]:
         """The queue with the event that came first; an empty one when there is none."""
