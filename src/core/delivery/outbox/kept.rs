@@ -49,7 +49,9 @@ impl Outbox {
     /// Takes up what an earlier process left in the store, in the order of its streams and numbers.
     pub fn restore(&mut self, mails: Vec<KeptMail>, now: Now) {
         for KeptMail { recipient, stream, seq, expires_at_ms, mut draft } in mails {
-            let left = expires_at_ms.saturating_sub(now.unix_ms);
+            // A clock that was set back meanwhile makes no life longer than it was.
+            let life = expires_at_ms.saturating_sub(draft.sent_at_ms);
+            let left = expires_at_ms.saturating_sub(now.unix_ms).min(life);
             draft.expires = now.mono + Duration::from_millis(left);
             let (size, expires) = (draft.size(), draft.expires);
             let account = self.origin.account;

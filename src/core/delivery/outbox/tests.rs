@@ -2,6 +2,7 @@ use super::*;
 use crate::core::delivery::arrivals::UNTAKEN_WINDOW;
 use crate::core::delivery::stream::testing;
 use crate::core::envelope::Batch;
+use crate::core::input::Now;
 use p2p_node_protocol::Priority;
 use proptest::prelude::*;
 
@@ -209,4 +210,22 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
     assert!(outbox.destination(&RECIPIENT).unwrap().frame_due().is_some());
     let next = outbox.launch(RECIPIENT, 2, Route::Direct, NOW).unwrap();
     assert_eq!(sent(next), (window + 1..=window + 10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_no_life_longer() {
+    let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
+    let sent_at_ms = 10_000_000;
+    let kept = |seq, life| KeptMail {
+        recipient: RECIPIENT,
+        stream: [1; 16],
+        seq,
+        expires_at_ms: sent_at_ms + life,
+        draft: Draft { sent_at_ms, ..draft(Priority::Medium, 1) },
+    };
+    let an_hour_before = Now { mono: NOW, unix_ms: sent_at_ms - 3_600_000 };
+    outbox.restore(vec![kept(1, 10_000), kept(2, 20_000)], an_hour_before);
+    assert_eq!(outbox.expire(NOW + Duration::from_secs(9), &mut jitter).len(), 0);
+    assert_eq!(outbox.expire(NOW + Duration::from_secs(10), &mut jitter).len(), 1);
+    assert_eq!(outbox.expire(NOW + Duration::from_secs(20), &mut jitter).len(), 1);
 }
