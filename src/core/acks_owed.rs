@@ -29,6 +29,15 @@ struct Owed {
     again: bool,
 }
 
+/// What becomes of an acknowledgement that was on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Arrived,
+    GoesAgain,
+    /// Its sender asks again.
+    Dropped,
+}
+
 /// Everything owed, and those of it on their way over connections: one to each sender at most.
 #[derive(Debug, Default)]
 pub(super) struct AcksOwed {
@@ -74,16 +83,19 @@ impl AcksOwed {
         self.owed.extract_if(.., |account, _| !busy.contains(account)).take(room).collect()
     }
 
-    /// An acknowledgement has arrived, or has not. Whether the token was one of them.
-    pub(super) fn answered(&mut self, token: Token, has_arrived: bool) -> bool {
-        let Some((account, owed)) = self.on_wire.remove(&token) else { return false };
-        // What is owed to another node since has all that this one would say.
-        let is_over = self.owed.get(&account).is_some_and(|newer| newer.node_key != owed.node_key);
-        let goes_again = !has_arrived && !owed.again && !is_over;
-        if goes_again && self.owe(&account, owed.node_key, owed.streams) {
-            self.owed.entry(account).and_modify(|owed| owed.again = true);
+    /// An acknowledgement has arrived, or has not. What becomes of it, if the token was one of them.
+    pub(super) fn answered(&mut self, token: Token, has_arrived: bool) -> Option<Fate> {
+        let (account, owed) = self.on_wire.remove(&token)?;
+        if has_arrived {
+            return Some(Fate::Arrived);
         }
-        true
+        // What is owed to another node since goes there.
+        let is_over = self.owed.get(&account).is_some_and(|newer| newer.node_key != owed.node_key);
+        if owed.again || is_over || !self.owe(&account, owed.node_key, owed.streams) {
+            return Some(Fate::Dropped);
+        }
+        self.owed.entry(account).and_modify(|owed| owed.again = true);
+        Some(Fate::GoesAgain)
     }
 }
 
@@ -181,7 +193,7 @@ mod tests {
             assert!(owe(&mut acks, MAX_ACKS_OWED + number, [1]));
         }
         assert_eq!(send(&mut acks, 1000), 0, "the wire is full");
-        assert!(acks.answered(1, true) && !acks.answered(1, true));
+        assert_eq!((acks.answered(1, true), acks.answered(1, true)), (Some(Fate::Arrived), None));
         assert_eq!(send(&mut acks, 2000), 1);
     }
 
@@ -204,9 +216,10 @@ mod tests {
         let mut acks = AcksOwed::default();
         owe(&mut acks, 1, [1]);
         assert_eq!(send(&mut acks, 1), 1);
-        assert!(acks.answered(1, false));
+        assert_eq!(acks.answered(1, false), Some(Fate::GoesAgain));
         assert_eq!(send(&mut acks, 2), 1);
-        assert!(acks.answered(2, false) && acks.is_idle());
+        assert_eq!(acks.answered(2, false), Some(Fate::Dropped));
+        assert!(acks.is_idle());
     }
 
     #[test]
@@ -215,7 +228,7 @@ mod tests {
         owe(&mut acks, 1, [1]);
         assert_eq!(send(&mut acks, 1), 1);
         acks.owe(&account(1), [2; 32], BTreeSet::from([[2; 16]]));
-        assert!(acks.answered(1, false));
+        assert_eq!(acks.answered(1, false), Some(Fate::Dropped));
         let due = acks.due();
         assert_eq!(due.iter().map(|(_, owed)| owed.node_key).collect::<Vec<_>>(), [[2; 32]]);
     }

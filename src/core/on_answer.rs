@@ -7,6 +7,7 @@ use bytes::Bytes;
 use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode};
 
 use super::Core;
+use super::acks_owed::Fate;
 use super::delivery::outbox::Ended;
 use super::envelope::{Ack, Batch, Frame, MailResponse, Response, SignedAck, strict_decode};
 use super::input::{Now, Token};
@@ -82,7 +83,10 @@ impl Core {
 
     pub(super) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>, now: Now) {
         let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
-        if self.acks_owed.answered(token, matches!(response, Some(Response::Ack(_)))) {
+        if let Some(fate) = self.acks_owed.answered(token, matches!(response, Some(Response::Ack(_)))) {
+            if fate == Fate::Dropped {
+                self.stats.count("acks_dropped");
+            }
             return;
         }
         let Some(recipient) = self.outbox.recipient(token) else { return };

@@ -83,11 +83,14 @@ impl Taking {
         told
     }
 
-    /// An acknowledgement goes to this node when the disk knows of the stream. Who finds no room sends again, and is answered then.
-    fn acknowledge_later(&mut self, key: Key, node_key: [u8; 32]) {
-        if self.by_gossip.len() < MAX_ACKS_OWED || self.by_gossip.contains_key(&key) {
+    /// An acknowledgement goes to this node when the disk knows of the stream. Whether there was room: who finds
+    /// none sends again, and is answered then.
+    fn acknowledge_later(&mut self, key: Key, node_key: [u8; 32]) -> bool {
+        let has_room = self.by_gossip.len() < MAX_ACKS_OWED || self.by_gossip.contains_key(&key);
+        if has_room {
             self.by_gossip.insert(key, node_key);
         }
+        has_room
     }
 
     /// Nothing more is known of a stream.
@@ -316,8 +319,8 @@ impl Core {
         for stream in streams {
             if self.inbox.secured(&sender, &stream) >= self.inbox.next_seq(&sender, &stream) {
                 known.insert(stream);
-            } else {
-                self.taking.acknowledge_later((sender, stream), node_key);
+            } else if !self.taking.acknowledge_later((sender, stream), node_key) {
+                self.stats.count("acks_dropped");
             }
         }
         if !known.is_empty() {
@@ -334,13 +337,11 @@ mod tests {
     fn streams_by_gossip_that_wait_for_the_disk_are_bounded_and_forgotten_with_the_stream() {
         let mut taking = Taking::default();
         let key = |number: usize| (Address::left_padding_from(&number.to_be_bytes()), [1; 16]);
-        for number in 0..=MAX_ACKS_OWED {
-            taking.acknowledge_later(key(number), [1; 32]);
-        }
-        taking.acknowledge_later(key(0), [2; 32]);
+        assert!((0..MAX_ACKS_OWED).all(|number| taking.acknowledge_later(key(number), [1; 32])));
+        assert!(!taking.acknowledge_later(key(MAX_ACKS_OWED), [1; 32]));
+        assert!(taking.acknowledge_later(key(0), [2; 32]));
         assert_eq!((taking.by_gossip.len(), taking.by_gossip[&key(0)]), (MAX_ACKS_OWED, [2; 32]));
         taking.forget(&key(0));
-        taking.acknowledge_later(key(MAX_ACKS_OWED), [1; 32]);
-        assert!(taking.by_gossip.contains_key(&key(MAX_ACKS_OWED)));
+        assert!(taking.acknowledge_later(key(MAX_ACKS_OWED), [1; 32]));
     }
 }

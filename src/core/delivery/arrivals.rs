@@ -112,7 +112,7 @@ impl Arrivals {
     fn tidy(&mut self) {
         // What an earlier process had beyond this is part of it now.
         while self.outstanding.is_empty() && self.beyond.remove(&self.handed) {
-            self.handed += 1;
+            self.handed = self.handed.saturating_add(1);
         }
         let next = self.next();
         while self.beyond.first().is_some_and(|seq| *seq < next) {
