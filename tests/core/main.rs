@@ -14,6 +14,7 @@ mod mail;
 mod mesh;
 mod presence;
 mod priorities;
+mod room;
 mod sealing;
 mod standing;
 mod streams;
