@@ -279,7 +279,7 @@ fn pick<'a>(mut names: impl ExactSizeIterator<Item = &'a Name>, which: &Index) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { cases: 2 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
     #[test]
     fn whatever_the_wire_does_each_mail_is_told_in_its_turn_and_ends_once(
         settling in prop_oneof![Just(Settling::AtOnce), Just(Settling::Kept), Just(Settling::Taken)],

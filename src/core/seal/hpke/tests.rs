@@ -50,7 +50,7 @@ fn what_is_no_public_key_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
     #[test]
     fn any_other_bytes_do_not_open(
         content in proptest::collection::vec(any::<u8>(), 0..400), at: proptest::sample::Index, bit in 0..8_u32, cut: bool,
