@@ -46,7 +46,11 @@ pub fn message_name(sender: &Address, stream: &StreamId) -> MessageName {
 
 /// The id of a message, as parents see it.
 pub fn message_id(name: &MessageName, seq: u64) -> String {
-    format!("{}-{seq}", hex::encode(name))
+    // One for each message and once more for its delivery: `hex::encode` would build a string of its own, digit by digit.
+    let mut digits = [0; 2 * size_of::<MessageName>()];
+    hex::encode_to_slice(name, &mut digits).expect("two digits for each byte");
+    let digits = str::from_utf8(&digits).expect("digits are ASCII");
+    format!("{digits}-{seq}")
 }
 
 /// Reads the id of a message.

@@ -31,9 +31,7 @@ fn write_object<T: Serialize>(object: &impl Serialize, last: Option<(&str, &T)>,
     // The only control characters of valid JSON are white space between tokens. A `RawValue` may bring some, and
     // a newline among them would end the line early.
     for byte in &mut out[start..] {
-        if *byte < b' ' {
-            *byte = b' ';
-        }
+        *byte = (*byte).max(b' ');
     }
     out.push(b'\n');
 }
