@@ -244,4 +244,13 @@ mod tests {
         assert!(!deeper_than(2, &flat));
         assert!(deeper_than(1, &flat));
     }
+
+    #[test]
+    fn brackets_are_counted_however_many_there_are() {
+        for depth in [1, 254, 255, 256, 511, 70_000] {
+            let nested = ["[".repeat(depth), "]".repeat(depth)].concat();
+            assert!(!deeper_than(depth, &nested), "{depth}");
+            assert!(deeper_than(depth - 1, &nested), "{depth}");
+        }
+    }
 }
