@@ -111,7 +111,7 @@ impl Core {
             Some(Response::Busy(busy)) => {
                 self.stats.count("mail_deferred");
                 self.note_busy(&recipient, true);
-                let floor = Duration::from_millis(busy.retry_after_ms.min(MAX_BUSY_MS));
+                let floor = Duration::from_millis(busy.retry_after_ms.clamp(1, MAX_BUSY_MS));
                 self.outbox.failed(token, floor, now.mono, &mut self.jitter);
             }
             Some(Response::Refused(refused)) if !may_pass(&refused.code) => {

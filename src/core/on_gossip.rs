@@ -108,7 +108,7 @@ impl Core {
         if batch.messages.is_empty() {
             return;
         }
-        if !self.has_room_for(&sender.address, batch) || self.is_leaving() {
+        if !self.has_room_for(&sender, batch, now) || self.is_leaving() {
             // Without an acknowledgement the sender keeps it and tries again.
             return self.stats.count("mail_busy");
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use alloy::primitives::Address;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -108,7 +107,7 @@ impl Core {
         now: Now,
     ) -> Option<Response> {
         let mut sender = self.sender(frame);
-        if !self.has_room_for(&sender.address, batch) || self.is_leaving() {
+        if !self.has_room_for(&sender, batch, now) || self.is_leaving() {
             self.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
@@ -150,18 +149,21 @@ impl Core {
 
     /// Whether a frame can be taken, and all that has waited for it. What takes no room always can: acknowledgements, and mail that is
     /// here already.
-    pub(super) fn has_room_for(&self, sender: &Address, batch: &Batch) -> bool {
-        let (held, held_bytes) = self.inbox.held_of(sender);
+    pub(super) fn has_room_for(&self, sender: &Sender, batch: &Batch, now: Now) -> bool {
+        let (held, held_bytes) = self.inbox.held_of(&sender.address);
+        let trusted = sender.standing == Some(Standing::Allowed);
         let fits = |counts: &dyn Fn(&envelope::Message) -> bool| {
             let news = || batch.messages.iter().filter(|message| counts(message));
             let bytes: usize = news().map(|message| message.data.len()).sum();
-            let has_high = news().any(|message| message.priority() == envelope::Priority::High);
+            let is_high = |message: &envelope::Message| message.priority() == envelope::Priority::High;
+            // What is kept free for haste is there for as much of it as is believed.
+            let has_high = news().any(is_high) && self.urgent.would_admit(&sender.address, trusted, now.mono);
             let number = news().count();
             number == 0 || self.has_room(number + held, bytes + held_bytes, has_high)
         };
         let is_news = |message: &envelope::Message| {
             stream_id(&message.stream)
-                .is_some_and(|stream| message.seq >= self.inbox.next_seq(sender, &stream))
+                .is_some_and(|stream| message.seq >= self.inbox.next_seq(&sender.address, &stream))
         };
         // Most frames fit as they are, so that nothing has to be looked up for each mail.
         fits(&|_| true) || fits(&is_news)

@@ -162,6 +162,7 @@ impl Core {
         let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
         if let Some(destination) = address.and_then(|address| self.outbox.destination(&address)) {
             destination.session = None;
+            destination.doubt(now.mono);
         }
         let address = address.map(|address| address.to_string());
         self.tell_news(Event::PeerLost(PeerLost { peer_id: peer.to_string(), address, reason }));

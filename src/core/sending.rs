@@ -107,6 +107,7 @@ impl Core {
         self.book.touch(&recipient, now.mono);
         let Some(record) = self.book.get(&recipient, now.unix_ms) else {
             destination.parked = true;
+            destination.doubt(now.mono);
             if !self.resolve(recipient) {
                 self.mail_unresolved(&recipient, now);
             }
@@ -133,11 +134,19 @@ impl Core {
         };
         if let Way::Dial(wait) = way {
             destination.dialing_until = Some(now.mono + wait);
+            destination.doubt(now.mono);
             let addrs = record.record.addrs.clone();
             self.dial(peer, addrs);
             return false;
         }
         destination.dialing_until = None;
+        if matches!(way, Way::Direct) {
+            destination.found(now.mono);
+        }
+        if matches!(way, Way::Gossip) && now.mono < self.pacer.ready_at() {
+            destination.paced_until = self.pacer.ready_at();
+            return false;
+        }
         let Some(kem) = record.record.kem.as_ref().and_then(|kem| Some((usable(kem, now.unix_ms)?, kem)))
         else {
             // Its next record may name a key; mail is never sent for all to read.
@@ -226,7 +235,7 @@ impl Core {
         if matches!(outcome, PublishOutcome::NoPeers | PublishOutcome::TooLarge)
             && let Some(recipient) = self.outbox.recipient(token)
         {
-            self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+            self.outbox.not_sent(token, now.mono, &mut self.jitter);
             self.dirty.insert(recipient);
         }
         for broadcast in self.topics.published(token, outcome, now.mono) {

@@ -177,6 +177,59 @@ fn direct_mail_to_a_node_that_is_down_says_so_and_auto_takes_to_gossip() {
 }
 
 #[test]
+fn mail_that_never_left_is_told_so() {
+    let mut mesh = pair();
+    mesh.send(1, 2, 0, "");
+    mesh.settle();
+    for node in [0, 2] {
+        mesh.part(1, node);
+    }
+    mesh.send(1, 2, 1, r#","ttlMs":3000"#);
+    mesh.settle();
+    mesh.pass(Duration::from_secs(4));
+    let last = mesh.lines(1, "delivery").last().copied().unwrap().clone();
+    assert_eq!((&last["state"], &last["code"]), (&Value::from("expired"), &Value::from("PEER_UNREACHABLE")));
+}
+
+#[test]
+fn a_recipient_that_was_busy_and_is_gone_is_not_told_as_busy() {
+    let mut mesh = pair();
+    mesh.nodes[2].reads = false;
+    let mut sent = 0;
+    while mesh.nodes[1].core.stats().get("mail_deferred") == 0 {
+        for _ in 0..500 {
+            mesh.send(1, 2, sent, "");
+            sent += 1;
+        }
+        mesh.settle();
+        mesh.pass(Duration::from_millis(50));
+        assert!(sent < 100_000, "it never says that it is busy");
+    }
+    mesh.kill(2);
+    mesh.pass(Duration::from_secs(1));
+    mesh.say(1, &format!(r#"{{"type":"send","peerId":"{}","data":1,"priority":"high","route":"direct","ttlMs":3000,"id":"last"}}"#, mesh.nodes[2].address));
+    mesh.pass(Duration::from_secs(5));
+    let is_last = |line: &&&Value| line["requestId"] == "last";
+    let code = mesh.lines(1, "delivery").iter().find(is_last).expect("it has ended")["code"].clone();
+    assert_eq!(code, "PEER_UNREACHABLE");
+}
+
+#[test]
+fn mail_by_gossip_goes_at_its_pace() {
+    let mut mesh = pair();
+    let text = "x".repeat(50_000);
+    let address = mesh.nodes[2].address.clone();
+    for _ in 0..30 {
+        mesh.say(1, &format!(r#"{{"type":"send","peerId":"{address}","data":"{text}","route":"gossip"}}"#));
+    }
+    mesh.settle();
+    let at_once = mesh.lines(2, "message").len();
+    assert!((1..15).contains(&at_once), "{at_once} left without any time passing");
+    mesh.pass(Duration::from_secs(5));
+    assert_eq!(mesh.lines(2, "message").len(), 30);
+}
+
+#[test]
 fn a_dead_recipient_does_not_hold_up_the_others() {
     let mut mesh = Mesh::new(4);
     for node in 1..4 {
@@ -187,7 +240,7 @@ fn a_dead_recipient_does_not_hold_up_the_others() {
     mesh.kill(2);
     let text = "x".repeat(100_000);
     let (dead, alive) = (mesh.nodes[2].address.clone(), mesh.nodes[3].address.clone());
-    let mut refused = false;
+    let (mut refused, mut paused) = (false, 0);
     for number in 0..400 {
         let command =
             format!(r#"{{"type":"send","peerId":"{dead}","data":"{text}","route":"direct","id":{number}}}"#);
@@ -198,10 +251,12 @@ fn a_dead_recipient_does_not_hold_up_the_others() {
             break;
         }
         while !mesh.nodes[1].core.takes_commands(mesh.clock()) {
+            paused += 1;
             mesh.pass(Duration::from_secs(1));
         }
     }
     assert!(refused, "a stalled destination says so");
+    assert!(paused <= 3, "stdin paused for {paused} s");
     mesh.say(1, &format!(r#"{{"type":"send","peerId":"{alive}","data":7,"id":"other"}}"#));
     mesh.pass(Duration::from_millis(100));
     assert_eq!(mesh.received(3), [7]);

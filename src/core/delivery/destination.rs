@@ -29,6 +29,11 @@ const OUTSTANDING_BYTES: usize = 1 << 20;
 /// What a recipient has to settle to count as moving, in bytes. Ours: an eighth of what one destination may have in the outbox, in
 /// each `STALLED_AFTER` of it.
 const MOVING_BYTES: usize = super::outbox::DESTINATION_BYTES / 8;
+/// A destination that has settled little for so long is stalled: it answers `BUSY` instead of pausing stdin. Ours: the
+/// timeout of one attempt and a half.
+pub(super) const STALLED_AFTER: Duration = Duration::from_secs(15);
+/// … and after so long when it may not be there. Ours: finding an agent, dialling it and a first answer take less.
+pub(super) const DOUBTED_AFTER: Duration = Duration::from_secs(2);
 /// How long an acknowledgement by gossip may take (`reference/reliability.md` §4).
 const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Low-priority bytes go out for four times as many of medium priority (design §7).
@@ -66,13 +71,17 @@ pub struct Destination {
     /// Bytes not on the wire.
     pub(super) waiting: usize,
     last_frame: Option<Duration>,
-    /// When it last had settled a share worth waiting for.
-    pub(super) progress: Duration,
+    /// Until when it is worth waiting for room in it, unless it settles a share that is worth more.
+    pub(super) moves_until: Duration,
+    /// Whether it may not be there.
+    doubted: bool,
     settled: usize,
     pub(super) earliest_expiry: Duration,
     low_credit: usize,
     /// When a failed attempt may be repeated.
     pub backoff: Backoff,
+    /// Until when gossip has to wait for its pace.
+    pub paced_until: Duration,
     /// Until when a dial is waited for before `auto` takes to gossip; `None`: no dial goes on.
     pub dialing_until: Option<Duration>,
     /// Whether the last dial failed, so that `auto` takes to gossip.
@@ -88,7 +97,7 @@ pub struct Destination {
 }
 
 impl Destination {
-    pub(super) fn new(origin: &Origin, incarnation: u64, recipient: &Address, now: Duration) -> Self {
+    pub(super) fn new(origin: &Origin, incarnation: u64, recipient: &Address) -> Self {
         let stream = |priority| {
             let id = origin.stream(b"mail", incarnation, recipient.as_slice(), priority);
             Stream::new(&origin.account, id)
@@ -102,11 +111,13 @@ impl Destination {
             mails: 0,
             waiting: 0,
             last_frame: None,
-            progress: now,
+            moves_until: Duration::ZERO,
+            doubted: false,
             settled: 0,
             earliest_expiry: Duration::MAX,
             low_credit: 0,
             backoff: Backoff::default(),
+            paced_until: Duration::ZERO,
             dialing_until: None,
             undialable: false,
             busy: false,
@@ -139,7 +150,11 @@ impl Destination {
             Some(last) if !self.flights.is_empty() && self.waiting < FRAME_READY_BYTES => last + FRAME_GAP,
             _ => Duration::ZERO,
         };
-        Some(gap.max(self.backoff.not_before()).max(self.dialing_until.unwrap_or_default()))
+        Some(
+            gap.max(self.backoff.not_before())
+                .max(self.dialing_until.unwrap_or_default())
+                .max(self.paced_until),
+        )
     }
 
     /// Puts the next batch on the wire under `token`.
@@ -205,7 +220,7 @@ impl Destination {
         self.settled += bytes;
         if self.settled >= MOVING_BYTES || self.mails == 0 {
             self.settled = 0;
-            self.progress = now;
+            self.hope(now);
         }
     }
 
@@ -250,6 +265,34 @@ impl Destination {
         };
         let by_gossip = self.flights.iter().filter(|flight| flight.deadline.is_some());
         by_gossip.filter(free).map(|flight| flight.token).collect()
+    }
+
+    /// It is worth waiting for.
+    pub(super) fn hope(&mut self, now: Duration) {
+        self.moves_until = self.moves_until.max(now + STALLED_AFTER);
+    }
+
+    /// There is a connection to it.
+    pub fn found(&mut self, now: Duration) {
+        if self.doubted && !self.backoff.is_failing() {
+            self.doubted = false;
+            self.hope(now);
+        }
+    }
+
+    /// It may not be there: whether it is shows soon, and nobody should wait for longer.
+    pub fn doubt(&mut self, now: Duration) {
+        self.doubted = true;
+        self.busy = false;
+        self.moves_until = self.moves_until.min(now + DOUBTED_AFTER);
+    }
+
+    /// Nobody was there to hear the flight: that was no attempt.
+    pub(super) fn unsend(&mut self, token: Token) {
+        let Some(flight) = self.flights.iter().find(|flight| flight.token == token) else { return };
+        for (stream, seqs) in self.streams.iter_mut().zip(flight.seqs) {
+            seqs.into_iter().for_each(|(first, last)| stream.unsend(first, last));
+        }
     }
 
     /// The flight was answered or failed: whatever of it is unsettled waits again. Whether anything is.

@@ -24,9 +24,6 @@ pub const OUTBOX_BYTES: usize = 8 << 20;
 pub const DESTINATION_BYTES: usize = OUTBOX_BYTES / 4;
 /// Mail held in memory, by number: the outbox full of messages of 64 bytes with their overhead.
 pub const OUTBOX_MAILS: usize = 50_000;
-/// A destination that has settled little for so long is stalled: it answers `BUSY` instead of pausing stdin. Ours: the
-/// timeout of one attempt and a half.
-const STALLED_AFTER: Duration = Duration::from_secs(15);
 /// Recipients that are remembered without mail on its way to them. Ours: they cost about 1 KiB each.
 pub const MAX_IDLE_DESTINATIONS: usize = 1024;
 
@@ -117,8 +114,8 @@ impl Outbox {
         if self.mails > 0 && (self.bytes + size > of(OUTBOX_BYTES) || self.mails >= of(OUTBOX_MAILS)) {
             return Err(Full);
         }
-        let destination = self.open(recipient, now).ok_or(Full)?;
-        if destination.bytes >= of(DESTINATION_BYTES) && now >= destination.progress + STALLED_AFTER {
+        let destination = self.open(recipient).ok_or(Full)?;
+        if destination.bytes >= of(DESTINATION_BYTES) && now >= destination.moves_until {
             return Err(Full);
         }
         let index = Priority::High as usize - draft.priority as usize;
@@ -131,7 +128,7 @@ impl Outbox {
     }
 
     /// The destination of a recipient, which is made if there is none.
-    fn open(&mut self, recipient: Address, now: Duration) -> Option<&mut Destination> {
+    fn open(&mut self, recipient: Address) -> Option<&mut Destination> {
         if !self.destinations.contains_key(&recipient) {
             if self.destinations.len() >= self.sweep_at {
                 // A new incarnation has new streams, so forgetting the numbering of the old ones is safe.
@@ -140,7 +137,7 @@ impl Outbox {
                 self.sweep_at = MAX_IDLE_DESTINATIONS.max(2 * self.destinations.len());
             }
             self.incarnation += 1;
-            let destination = Destination::new(&self.origin, self.incarnation, &recipient, now);
+            let destination = Destination::new(&self.origin, self.incarnation, &recipient);
             self.destinations.insert(recipient, destination);
         }
         self.destinations.get_mut(&recipient)
@@ -148,8 +145,8 @@ impl Outbox {
 
     fn account(&mut self, recipient: Address, size: usize, kept: bool, expires: Duration, now: Duration) {
         let Some(destination) = self.destinations.get_mut(&recipient) else { return };
-        if destination.mails == 0 {
-            destination.progress = now;
+        if destination.mails == 0 && !destination.backoff.is_failing() {
+            destination.hope(now);
         }
         destination.earliest_expiry = destination.earliest_expiry.min(expires);
         destination.bytes += size;
@@ -165,7 +162,7 @@ impl Outbox {
     /// Whether some destination that still moves has used up its quarter, or little room is left of what the stalled ones leave:
     /// stdin should pause, for waiting will help.
     pub fn congested(&self, now: Duration) -> bool {
-        let moves = |destination: &Destination| now < destination.progress + STALLED_AFTER;
+        let moves = |destination: &Destination| now < destination.moves_until;
         if self.full.iter().filter_map(|recipient| self.destinations.get(recipient)).any(moves) {
             return true;
         }
@@ -290,9 +287,23 @@ impl Outbox {
         if let Some(destination) = self.destinations.get_mut(&recipient) {
             destination.land(token);
             destination.backoff.fail(now, floor, jitter);
+            // Who is busy is there.
+            if floor.is_zero() {
+                destination.doubt(now);
+            }
             // By whatever route it failed: the next attempt tries to dial first.
             destination.undialable = false;
         }
+    }
+
+    /// The frame found nobody: as if it had never been launched, but that it is not tried again at once.
+    pub fn not_sent(&mut self, token: Token, now: Duration, jitter: &mut Jitter) {
+        if let Some(destination) =
+            self.flights.get(&token).and_then(|recipient| self.destinations.get_mut(recipient))
+        {
+            destination.unsend(token);
+        }
+        self.failed(token, Duration::ZERO, now, jitter);
     }
 
     /// Takes back what is on its way by gossip, though another way was allowed; an acknowledgement that comes all the same

@@ -198,6 +198,15 @@ impl Stream {
         Some(mail.draft.encode(&self.id, mail.seq, base_seq, now))
     }
 
+    /// What was to go just now has not left.
+    pub fn unsend(&mut self, first: u64, last: u64) {
+        let from = self.queue.partition_point(|mail| mail.seq < first);
+        let to = self.queue.partition_point(|mail| mail.seq <= last);
+        for mail in self.queue.range_mut(from..to) {
+            mail.attempts = mail.attempts.saturating_sub(1);
+        }
+    }
+
     /// Takes `seq` and all that follows off the wire, but for what the recipient's node has; returns the bytes that wait again.
     pub fn rewind(&mut self, seq: u64) -> usize {
         let seq = seq.max(self.held);

@@ -69,6 +69,11 @@ impl Backoff {
         *self = Backoff::default();
     }
 
+    /// Whether something has failed since.
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// When it may be tried again, by `Now::mono`; zero when nothing failed.
     pub fn not_before(&self) -> Duration {
         self.not_before

@@ -67,6 +67,12 @@ impl Urgent {
         true
     }
 
+    /// Whether a high message of `author` would be believed now, but for its turn.
+    pub fn would_admit(&self, author: &Address, trusted: bool, now: Duration) -> bool {
+        let earned = |author: &Author| author.earned_at <= now + INTERVAL * (BURST - 1);
+        trusted || self.authors.get(author).map_or(self.authors.len() < MAX_AUTHORS, earned)
+    }
+
     /// Authors remembered.
     pub fn len(&self) -> usize {
         self.authors.len()
@@ -92,7 +98,13 @@ mod tests {
     #[test]
     fn a_burst_and_then_so_many_a_second_of_each_author() {
         let mut urgent = Urgent::default();
+        assert!(urgent.would_admit(&ALICE, false, Duration::ZERO));
         assert_eq!(admitted(&mut urgent, ALICE, 100, Duration::ZERO), 20);
+        assert!(
+            !urgent.would_admit(&ALICE, false, Duration::ZERO)
+                && urgent.would_admit(&ALICE, true, Duration::ZERO)
+        );
+        assert!(urgent.would_admit(&ALICE, false, INTERVAL), "one more each time");
         assert_eq!(admitted(&mut urgent, Address::repeat_byte(2), 100, Duration::ZERO), 20);
         assert_eq!(admitted(&mut urgent, ALICE, 100, Duration::from_secs(1)), 5);
         assert_eq!(admitted(&mut urgent, ALICE, 100, Duration::from_secs(60)), 20);

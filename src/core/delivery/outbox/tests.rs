@@ -1,3 +1,4 @@
+use super::super::destination::{DOUBTED_AFTER, STALLED_AFTER};
 use super::*;
 use crate::core::delivery::arrivals::UNTAKEN_WINDOW;
 use crate::core::delivery::stream::testing;
@@ -47,6 +48,67 @@ fn medium_and_low_share_four_to_one_and_high_goes_first() {
     assert!(order[..100].iter().all(|priority| *priority == Wire::High));
     let low = order[100..200].iter().filter(|priority| **priority == Wire::Low).count();
     assert!((18..=22).contains(&low), "{low} of 100");
+}
+
+/// An outbox with all that one recipient may use.
+fn full() -> Outbox {
+    let mut outbox = Outbox::new(testing::origin());
+    while outbox.destination(&RECIPIENT).is_none_or(|destination| destination.bytes < DESTINATION_BYTES) {
+        outbox.accept(RECIPIENT, draft(Priority::Medium, 32 << 10), true, NOW).unwrap();
+    }
+    outbox
+}
+
+#[test]
+fn stdin_waits_for_who_answers_but_not_long_for_who_never_did_or_does_no_more() {
+    let mut outbox = full();
+    let just_before = NOW + STALLED_AFTER - Duration::from_millis(1);
+    assert!(outbox.congested(just_before) && !outbox.congested(NOW + STALLED_AFTER), "it never answered");
+    outbox.destination(&RECIPIENT).unwrap().doubt(NOW);
+    assert!(outbox.congested(NOW) && !outbox.congested(NOW + DOUBTED_AFTER), "it may not be there");
+    let batches: Vec<Batch> =
+        (1..=2).map(|token| outbox.launch(RECIPIENT, token, Route::Direct, NOW).unwrap()).collect();
+    let upto = batches.iter().flat_map(|batch| &batch.messages).map(|message| message.seq + 1).max().unwrap();
+    assert!(!outbox.settle(&RECIPIENT, &ack(&batches[0], upto), NOW).is_empty());
+    outbox.answered(1, NOW, &mut Jitter::new(1));
+    while outbox.destination(&RECIPIENT).is_none_or(|destination| destination.bytes < DESTINATION_BYTES) {
+        outbox.accept(RECIPIENT, draft(Priority::Medium, 32 << 10), true, NOW).unwrap();
+    }
+    assert!(outbox.congested(just_before), "it settled much");
+    outbox.launch(RECIPIENT, 3, Route::Direct, NOW).unwrap();
+    outbox.failed(3, Duration::ZERO, NOW, &mut Jitter::new(1));
+    assert!(outbox.congested(NOW) && !outbox.congested(NOW + DOUBTED_AFTER), "it answers no more");
+    outbox.failed(3, Duration::ZERO, just_before, &mut Jitter::new(1));
+    assert!(!outbox.congested(just_before), "each failure is not a reason to wait once more");
+}
+
+#[test]
+fn a_long_way_is_filled_with_a_mebibyte_before_the_first_answer() {
+    let mut outbox = full();
+    let mut bytes = 0;
+    for token in 1.. {
+        if outbox.destination(&RECIPIENT).unwrap().frame_due().is_none_or(|due| due > NOW) {
+            break;
+        }
+        let batch = outbox.launch(RECIPIENT, token, Route::Direct, NOW).unwrap();
+        bytes += batch.messages.iter().map(|message| message.data.len()).sum::<usize>();
+    }
+    // The last frame may begin just below the limit.
+    assert!((1 << 20..(1 << 20) + (256 << 10)).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn what_found_nobody_was_no_attempt() {
+    let mut outbox = Outbox::new(testing::origin());
+    outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
+    for token in 1..=3 {
+        let now = NOW + Duration::from_secs(60 * token);
+        assert_eq!(outbox.launch(RECIPIENT, token, Route::Gossip, now).unwrap().messages.len(), 1);
+        outbox.not_sent(token, now, &mut Jitter::new(1));
+    }
+    outbox.launch(RECIPIENT, 4, Route::Gossip, NOW + Duration::from_secs(300)).unwrap();
+    let ended = outbox.expire(NOW + Duration::from_secs(3600), &mut Jitter::new(1));
+    assert_eq!(ended.iter().map(|ended| ended.mail.attempts).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
