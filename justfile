@@ -29,6 +29,10 @@ sim *settings:
 scenario file="fixtures/scenarios/large/five_hundred.txt":
     SCENARIO={{file}} cargo test --release --test sim scenario_of_a_file -- --ignored --nocapture
 
+# Kills nodes at both ends while durable mail goes between them, and counts what is lost, repeated or out of order.
+kills kills="200" mails="10000":
+    KILLS={{kills}} MAILS={{mails}} cargo test --test process nothing_is_lost -- --nocapture
+
 # Takes every guard of fixtures/guards.txt out of a copy, and sees some test fail.
 guards:
     cargo test --test guards -- --ignored --nocapture

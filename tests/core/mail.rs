@@ -215,21 +215,6 @@ fn a_recipient_that_was_busy_and_is_gone_is_not_told_as_busy() {
 }
 
 #[test]
-fn mail_by_gossip_goes_at_its_pace() {
-    let mut mesh = pair();
-    let text = "x".repeat(50_000);
-    let address = mesh.nodes[2].address.clone();
-    for _ in 0..30 {
-        mesh.say(1, &format!(r#"{{"type":"send","peerId":"{address}","data":"{text}","route":"gossip"}}"#));
-    }
-    mesh.settle();
-    let at_once = mesh.lines(2, "message").len();
-    assert!((1..15).contains(&at_once), "{at_once} left without any time passing");
-    mesh.pass(Duration::from_secs(5));
-    assert_eq!(mesh.lines(2, "message").len(), 30);
-}
-
-#[test]
 fn a_dead_recipient_does_not_hold_up_the_others() {
     let mut mesh = Mesh::new(4);
     for node in 1..4 {

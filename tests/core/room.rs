@@ -1,7 +1,8 @@
-//! What takes no room is taken though there is none.
+//! What becomes of mail and gossip where room is short: with the parent, or with the peers.
 
 use std::time::Duration;
 
+use p2p_node::core::input::{Input, PublishOutcome};
 use p2p_node_protocol::Role;
 
 use crate::mesh::{CONNECT, Mesh};
@@ -33,4 +34,78 @@ fn an_acknowledgement_finds_its_way_to_a_node_that_has_no_room_for_mail() {
     mesh.say(taker, &format!(r#"{{"type":"ack","messageId":"{id}"}}"#));
     mesh.pass(Duration::from_millis(100));
     assert_eq!(mesh.nodes[full].core.stats().get("mail_delivered"), 1);
+}
+
+#[test]
+fn what_is_kept_for_urgent_mail_is_not_for_those_who_call_everything_urgent() {
+    let mut mesh = Mesh::new(5);
+    let (full, voter) = (3, 4);
+    for node in [1, 2, voter] {
+        mesh.connect(node, full);
+    }
+    mesh.send(voter, full, 0, "");
+    mesh.settle();
+    mesh.nodes[full].reads = false;
+    for data in 0..15_000 {
+        for node in [1, 2] {
+            mesh.send(node, full, data, r#","ttlMs":600000,"priority":"high""#);
+        }
+    }
+    mesh.pass(Duration::from_secs(30));
+    let refused = mesh.nodes[full].core.stats().get("mail_busy");
+    assert!(refused > 0, "there is no room");
+    mesh.send(voter, full, 1, r#","ttlMs":600000,"priority":"high""#);
+    mesh.settle();
+    assert_eq!(mesh.nodes[full].core.stats().get("mail_busy"), refused, "but for what is urgent");
+}
+
+/// How many of thirty mails of 50 kB leave by gossip before any time has passed.
+fn leave_at_once(mesh: &mut Mesh) -> usize {
+    let (text, address) = ("x".repeat(50_000), mesh.nodes[2].address.clone());
+    for _ in 0..30 {
+        mesh.say(1, &format!(r#"{{"type":"send","peerId":"{address}","data":"{text}","route":"gossip"}}"#));
+    }
+    mesh.settle();
+    mesh.lines(2, "message").len()
+}
+
+fn pair() -> Mesh {
+    let mut mesh = Mesh::new(3);
+    for node in [1, 2] {
+        mesh.connect(node, 0);
+    }
+    mesh.pass(Duration::from_secs(1));
+    mesh
+}
+
+#[test]
+fn mail_by_gossip_goes_at_its_pace_which_falls_where_it_finds_full_queues() {
+    let mut free = pair();
+    let at_once = leave_at_once(&mut free);
+    assert!((3..15).contains(&at_once), "{at_once} left");
+    let mut full = pair();
+    for token in 1..10 {
+        full.input(1, Input::Published { token: u64::MAX - token, outcome: PublishOutcome::QueuesFull });
+    }
+    assert_eq!(leave_at_once(&mut full), 1);
+    let mut slow = pair();
+    let peer = slow.nodes[0].peer;
+    slow.input(1, Input::SlowPeer { peer });
+    assert!((1..at_once).contains(&leave_at_once(&mut slow)), "half the pace");
+    for mesh in [&mut free, &mut full, &mut slow] {
+        mesh.pass(Duration::from_secs(10));
+        assert_eq!(mesh.lines(2, "message").len(), 30);
+    }
+}
+
+#[test]
+fn a_peer_that_takes_no_gossip_is_disconnected_the_second_time() {
+    let mut mesh = pair();
+    let peer = mesh.nodes[0].peer;
+    mesh.input(1, Input::SlowPeer { peer });
+    mesh.settle();
+    assert!(!mesh.hung_up.contains(&(1, peer)));
+    mesh.input(1, Input::SlowPeer { peer });
+    mesh.settle();
+    assert!(mesh.hung_up.contains(&(1, peer)));
 }
