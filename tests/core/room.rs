@@ -38,25 +38,38 @@ fn an_acknowledgement_finds_its_way_to_a_node_that_has_no_room_for_mail() {
 
 #[test]
 fn what_is_kept_for_urgent_mail_is_not_for_those_who_call_everything_urgent() {
-    let mut mesh = Mesh::new(5);
-    let (full, voter) = (3, 4);
-    for node in [1, 2, voter] {
+    let mut mesh = Mesh::new(6);
+    let (full, voter, filler) = (3, 4, 5);
+    for node in [1, 2, voter, filler] {
         mesh.connect(node, full);
     }
-    mesh.send(voter, full, 0, "");
+    for node in [voter, filler] {
+        mesh.send(node, full, 0, "");
+    }
     mesh.settle();
     mesh.nodes[full].reads = false;
+    let urgent = r#","ttlMs":600000,"priority":"high""#;
     for data in 0..15_000 {
         for node in [1, 2] {
-            mesh.send(node, full, data, r#","ttlMs":600000,"priority":"high""#);
+            mesh.send(node, full, data, urgent);
         }
     }
     mesh.pass(Duration::from_secs(30));
-    let refused = mesh.nodes[full].core.stats().get("mail_busy");
-    assert!(refused > 0, "there is no room");
-    mesh.send(voter, full, 1, r#","ttlMs":600000,"priority":"high""#);
+    // One by one, so that no room is left for being too little.
+    let refused = |mesh: &Mesh| mesh.nodes[full].core.stats().get("mail_busy");
+    for data in 0..3000 {
+        if mesh.nodes[filler].core.stats().get("mail_deferred") > 0 {
+            break;
+        }
+        mesh.send(filler, full, data, urgent);
+        mesh.settle();
+        mesh.pass(Duration::from_millis(3));
+    }
+    let before = refused(&mesh);
+    assert!(mesh.nodes[filler].core.stats().get("mail_deferred") > 0, "there is no room");
+    mesh.send(voter, full, 1, urgent);
     mesh.settle();
-    assert_eq!(mesh.nodes[full].core.stats().get("mail_busy"), refused, "but for what is urgent");
+    assert_eq!(refused(&mesh), before, "but for what is urgent");
 }
 
 /// How many of thirty mails of 50 kB leave by gossip before any time has passed.
