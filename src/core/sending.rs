@@ -139,13 +139,14 @@ impl Core {
             self.dial(peer, addrs);
             return false;
         }
-        destination.dialing_until = None;
-        if matches!(way, Way::Direct) {
-            destination.found(now.mono);
-        }
+        // What waits for its turn here has waited for the dial before.
         if matches!(way, Way::Gossip) && now.mono < self.pacer.ready_at() {
             destination.paced_until = self.pacer.ready_at();
             return false;
+        }
+        destination.dialing_until = None;
+        if matches!(way, Way::Direct) {
+            destination.found(now.mono);
         }
         let Some(kem) = record.record.kem.as_ref().and_then(|kem| Some((usable(kem, now.unix_ms)?, kem)))
         else {
