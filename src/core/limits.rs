@@ -1,13 +1,15 @@
 //! How much a parent may do and a peer may claim, as far as no single room has to know.
 
-use p2p_node_protocol::MAX_LINE_BYTES;
+use p2p_node_protocol::Limits;
 
-/// Largest `data` of mail: a line less its other fields (design §4).
-pub const MAX_DIRECT_BYTES: usize = MAX_LINE_BYTES - (8 << 10);
-/// Largest `data` of a broadcast (design §4).
-pub const MAX_TOPIC_BYTES: usize = 60 << 10;
-/// Commands that may wait for their answer (`reference/stdio.md` §2.3).
-pub const MAX_INFLIGHT: usize = 1024;
+/// Largest `data` of mail.
+pub const MAX_DIRECT_BYTES: usize = Limits::STANDARD.max_direct_bytes;
+/// Largest `data` of a broadcast.
+pub const MAX_TOPIC_BYTES: usize = Limits::STANDARD.max_topic_bytes;
+/// Commands that may wait for their answer.
+pub const MAX_INFLIGHT: usize = Limits::STANDARD.max_inflight;
+/// Messages that one `ack` may name. Ours: as many as commands may wait, in a line of 64 KiB.
+pub(super) const MAX_ACKED_AT_ONCE: usize = 1024;
 /// Topics that a parent may subscribe to: what a peer's subscription filter lets through, less the nodes' own.
 pub const MAX_SUBSCRIPTIONS: usize = 250;
 /// Topics remembered of each peer; the subscription filter lets no more through.

@@ -11,6 +11,7 @@ use super::effect::Network;
 use super::envelope::limits;
 use super::input::Now;
 use super::policy::standing::Standing;
+use super::untaken::MAX_UNTAKEN;
 use super::{Core, Phase};
 
 /// Shortest line that a parent may ask for: enough for `ready` and any error. Ours.
@@ -57,7 +58,7 @@ impl Core {
                 self.set_standing(id, "allow", &allow.peer_id, Some(Standing::Allowed));
             }
             Command::Unblock(unblock) => self.set_standing(id, "unblock", &unblock.peer_id, None),
-            Command::Ack(ack) => self.take(id, &ack.message_id, now),
+            Command::Ack(ack) => self.on_ack_command(id, ack, now),
             Command::Cancel(cancel) => self.cancel(id, &cancel.target),
             Command::Ping(_) => self.answer(id, "ping", |answer| answer.time_ms = Some(now.unix_ms)),
             Command::Shutdown(_) => self.close("shutdown", id, now),
@@ -93,6 +94,11 @@ impl Core {
             let message = format!("`maxLineBytes` must be {MIN_LINE_BYTES} to {MAX_LINE_BYTES}");
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         }
+        let max_unacked = connect.max_unacked.unwrap_or(MAX_UNTAKEN);
+        if !(1..=MAX_UNTAKEN).contains(&max_unacked) {
+            let message = format!("`maxUnacked` must be 1 to {MAX_UNTAKEN}");
+            return self.refuse(id, ErrorCode::InvalidArgument, message);
+        }
         let parsed: Result<Vec<_>, String> =
             connect.bootstrap_peers.iter().map(|text| parse_bootstrap(text)).collect();
         match parsed {
@@ -101,6 +107,7 @@ impl Core {
         }
         self.opted_in = connect.protocol.is_some();
         self.max_line = max_line;
+        self.taking.untaken.set_limit(max_unacked);
         self.start(connect.port, id);
     }
 

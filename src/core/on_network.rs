@@ -17,10 +17,7 @@ use super::effect::{Effect, ExitCode, Network};
 use super::envelope::{Hello, WIRE_VERSION, strict_decode};
 use super::input::{Now, Token};
 use super::on_record::Source;
-use super::{
-    ANNOUNCEMENTS, Core, MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_PEER_TOPICS, MAX_TOPIC_BYTES, NODE_TOPICS, Peer,
-    Phase,
-};
+use super::{ANNOUNCEMENTS, Core, MAX_PEER_TOPICS, NODE_TOPICS, Peer, Phase};
 
 /// A peer that backs up twice within this time is disconnected (design §6).
 const SLOW_TWICE: Duration = Duration::from_secs(10);
@@ -59,9 +56,8 @@ impl Core {
             features: self.features(),
             limits: Limits {
                 max_line_bytes: self.max_line,
-                max_inflight: MAX_INFLIGHT,
-                max_direct_bytes: MAX_DIRECT_BYTES,
-                max_topic_bytes: MAX_TOPIC_BYTES,
+                max_unacked: self.taking.untaken.limit(),
+                ..Limits::STANDARD
             },
             addrs: self.addrs.iter().map(ToString::to_string).collect(),
             durable: self.keeping.is_durable(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy::primitives::Address;
-use p2p_node_protocol::{ErrorCode, Event, Id, Message, Priority, Trust};
+use p2p_node_protocol::{Ack, ErrorCode, ErrorEvent, Event, Id, Message, Priority, Trust};
 
 use super::Core;
 use super::acks_owed::MAX_ACKS_OWED;
@@ -15,7 +15,8 @@ use super::delivery::naming::{StreamId, parse_message_id};
 use super::effect::Effect;
 use super::emit::Receipt;
 use super::input::Now;
-use super::untaken::Untaken;
+use super::limits::MAX_ACKED_AT_ONCE;
+use super::untaken::{MAX_UNTAKEN, Untaken};
 
 /// What the disk could not take is tried again so much later. Ours: soon enough for a sender that waits for an answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -28,13 +29,18 @@ struct Untold {
     bytes: usize,
 }
 
-/// An `ack` that is answered when the disk knows of it.
+/// An `ack` that the node answers when the disk has all of it.
 #[derive(Debug)]
 struct Asked {
-    key: Key,
-    seq: u64,
+    /// The messages that the disk does not have yet.
+    pending: Vec<(Key, u64)>,
+    /// The ids that no message had.
+    unknown: Vec<String>,
     id: Id,
 }
+
+/// Messages of all `ack`s that wait for the disk. Ours: each message that may wait for its `ack`, acknowledged twice.
+const MAX_ASKED: usize = 2 * MAX_UNTAKEN;
 
 /// How far the parent is, beyond what the disk knows. Of each stream one row at most is on its way.
 #[derive(Debug, Default)]
@@ -179,34 +185,67 @@ impl Core {
         }
     }
 
-    /// `ack`: the parent has done with a mail.
-    pub(super) fn take(&mut self, id: Option<Id>, message_id: &str, now: Now) {
+    /// `ack`: the parent has processed mail.
+    pub(super) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack, now: Now) {
         if !self.acks_by_hand() {
             let message = "the node acknowledges mail by itself; start it with `--ack manual` to do it";
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         }
-        let Some(name) = parse_message_id(message_id) else {
-            let message = "`messageId` must be the `messageId` of a message";
+        let message_ids = match (ack.message_id, ack.message_ids) {
+            (Some(one), many) if many.is_empty() => vec![one],
+            (None, many) if (1..=MAX_ACKED_AT_ONCE).contains(&many.len()) => many,
+            _ => {
+                let message =
+                    format!("`ack` takes either `messageId` or 1 to {MAX_ACKED_AT_ONCE} `messageIds`");
+                return self.refuse(id, ErrorCode::InvalidArgument, message);
+            }
+        };
+        let names: Option<Vec<_>> = message_ids.iter().map(|text| parse_message_id(text)).collect();
+        let Some(names) = names else {
+            let message = "an `ack` names messages by their `messageId`";
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         };
-        let Some(key) = self.taking.untaken.find(&name) else {
-            let message = "no mail of this id waits for an `ack`: it has had one, its sender has given it up, or the node was started again and it has yet to come again";
-            return self.refuse(id, ErrorCode::MessageNotFound, message);
-        };
-        // An `ack` that the disk does not know of yet may be said again.
-        if self.inbox.arrive(key, name.1) {
-            self.stats.count("mail_taken");
-            self.note_arrival(key, now);
+        let asked: usize = self.taking.asked.iter().map(|asked| asked.pending.len()).sum();
+        if self.keeping.is_durable() && asked + names.len() > MAX_ASKED {
+            return self.refuse(id, ErrorCode::Busy, "too many acks wait for the disk");
         }
-        if !self.keeping.is_durable() {
-            self.taking.untaken.remove(&key, name.1);
+        let (mut pending, mut unknown) = (Vec::new(), Vec::new());
+        for (name, text) in names.into_iter().zip(message_ids) {
+            let Some(key) = self.taking.untaken.find(&name) else {
+                unknown.push(text);
+                continue;
+            };
+            // The parent may repeat an `ack` that the disk does not have yet.
+            if self.inbox.arrive(key, name.1) {
+                self.stats.count("mail_taken");
+                self.note_arrival(key, now);
+            }
+            if self.keeping.is_durable() {
+                pending.push((key, name.1));
+            } else {
+                self.taking.untaken.remove(&key, name.1);
+            }
+        }
+        match id {
+            Some(id) if !pending.is_empty() => {
+                // Until the node answers, the id is in use and counts.
+                self.pending_ids.insert(id.clone());
+                self.taking.asked.push(Asked { pending, unknown, id });
+            }
+            id => self.answer_ack(id, unknown),
+        }
+    }
+
+    fn answer_ack(&mut self, id: Option<Id>, unknown: Vec<String>) {
+        if unknown.is_empty() {
             return self.answer(id, "ack", |_| {});
         }
-        if let Some(id) = id {
-            // Until it is answered its id is taken, and counts.
-            self.pending_ids.insert(id.clone());
-            self.taking.asked.push(Asked { key, seq: name.1, id });
+        if let Some(id) = &id {
+            self.pending_ids.remove(id);
         }
+        let message = "no mail of this id waits for an `ack`: it was acknowledged before, its sender has given it up, or the node was restarted and the sender has not sent it again yet";
+        let details = Some(serde_json::json!({ "messageIds": unknown }));
+        self.complain(ErrorEvent { id, details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) });
     }
 
     /// The parent has more of a stream than before.
@@ -234,7 +273,7 @@ impl Core {
         for key in self.inbox.take_forgotten() {
             self.taking.forget(&key);
             // Nobody waits for it any more, so nothing is left to be kept of it.
-            self.answer_asked(|asked| asked.key == key);
+            self.answer_asked(|asked, _| *asked == key);
             if self.keeping.is_durable() {
                 let (sender, stream) = key;
                 self.effects.push_back(Effect::ForgetTaken { sender, stream });
@@ -274,8 +313,8 @@ impl Core {
         for Untold { message, bytes, .. } in self.taking.tellable(&key, row.told) {
             self.tell_mail(key.0, message, bytes, None, now);
         }
-        self.answer_asked(|asked| {
-            asked.key == key && (asked.seq < row.next || row.beyond.binary_search(&asked.seq).is_ok())
+        self.answer_asked(|asked, seq| {
+            *asked == key && (seq < row.next || row.beyond.binary_search(&seq).is_ok())
         });
         if let Some(node_key) = self.taking.by_gossip.remove(&key) {
             self.owe_ack(&key.0, Some(node_key), BTreeSet::from([key.1]), now);
@@ -294,9 +333,14 @@ impl Core {
         self.refuse_asked(ErrorCode::DiskFull, &message);
     }
 
-    fn answer_asked(&mut self, done: impl Fn(&Asked) -> bool) {
-        for Asked { id, .. } in self.taking.asked.extract_if(.., |asked| done(asked)).collect::<Vec<_>>() {
-            self.answer(Some(id), "ack", |_| {});
+    /// Answers every `ack` of which nothing is left when the messages are `done`.
+    fn answer_asked(&mut self, done: impl Fn(&Key, u64) -> bool) {
+        for asked in &mut self.taking.asked {
+            asked.pending.retain(|(key, seq)| !done(key, *seq));
+        }
+        let answered = self.taking.asked.extract_if(.., |asked| asked.pending.is_empty());
+        for Asked { id, unknown, .. } in answered.collect::<Vec<_>>() {
+            self.answer_ack(Some(id), unknown);
         }
     }
 

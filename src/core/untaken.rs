@@ -2,23 +2,42 @@
 
 use std::collections::BTreeMap;
 
+use p2p_node_protocol::Limits;
+
 use super::delivery::arrivals::TakenRow;
 use super::delivery::inbox::Key;
 use super::delivery::naming::{MessageName, message_name};
 
 /// Mails that may wait for their `ack`. Ours: as many as may wait for the parent to read.
-pub const MAX_UNTAKEN: usize = super::emit::MAIL_LINES;
+pub const MAX_UNTAKEN: usize = Limits::STANDARD.max_unacked;
 /// … and bytes of their payloads, which the parent may keep until then. Ours.
 pub(super) const MAX_UNTAKEN_BYTES: usize = 64 << 20;
 
 /// Mail whose `ack` has yet to come, or to be known to the disk, by its id: whose it is, and the size of its payload.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Untaken {
     mails: BTreeMap<(MessageName, u64), (Key, usize)>,
     bytes: usize,
+    limit: usize,
+}
+
+impl Default for Untaken {
+    fn default() -> Self {
+        Untaken { mails: BTreeMap::new(), bytes: 0, limit: MAX_UNTAKEN }
+    }
 }
 
 impl Untaken {
+    /// Messages that may wait for their `ack`.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Lets the parent hold at most so many messages without an `ack`.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.min(MAX_UNTAKEN);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.mails.len()
     }
@@ -29,7 +48,7 @@ impl Untaken {
 
     /// Whether so many more may wait. The largest mail can whenever nothing does.
     pub(super) fn has_room(&self, mails: usize, bytes: usize) -> bool {
-        let fits = self.mails.len() + mails <= MAX_UNTAKEN && self.bytes + bytes <= MAX_UNTAKEN_BYTES;
+        let fits = self.mails.len() + mails <= self.limit && self.bytes + bytes <= MAX_UNTAKEN_BYTES;
         fits || self.mails.is_empty()
     }
 

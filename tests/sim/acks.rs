@@ -39,7 +39,7 @@ impl World {
         let now = self.now;
         let parent = &mut self.nodes[node].parent;
         parent.acked.insert(name);
-        let serial = parent.ask(Command::Ack(Ack { message_id }), now);
+        let serial = parent.ask(Command::Ack(Ack::one(message_id)), now);
         parent.asked_acks.insert(serial, name);
     }
 

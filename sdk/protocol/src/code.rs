@@ -87,6 +87,10 @@ codes! {
     DiskFull = "DISK_FULL", true;
     /// The node could not listen on its port.
     ListenFailed = "LISTEN_FAILED", true;
+    /// The store in the data directory cannot be opened at present: the node did not start. Start it again later.
+    StoreUnavailable = "STORE_UNAVAILABLE", true;
+    /// The data directory belongs to another agent: use the key that it was made with, or another directory.
+    DataDirMismatch = "DATA_DIR_MISMATCH", false;
     /// A key, a binding or an identity file cannot be used.
     IdentityInvalid = "IDENTITY_INVALID", false;
     /// Another process runs with the same identity or data directory.
@@ -95,7 +99,7 @@ codes! {
     IdentityConflict = "IDENTITY_CONFLICT", false;
     /// A newer generation of this identity exists: this node may no longer speak for the address.
     IdentitySuperseded = "IDENTITY_SUPERSEDED", false;
-    /// Several peers agree that this machine's clock is off.
+    /// Several peers agree that this machine's clock is off. Of mail: its recipient refused the time of this machine's clock.
     ClockSkew = "CLOCK_SKEW", true;
     /// A defect of the node.
     Internal = "INTERNAL", true;

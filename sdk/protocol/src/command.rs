@@ -87,6 +87,10 @@ pub struct Connect {
     /// Longest line that the parent can read, in bytes: at least 4,096, at most 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_line_bytes: Option<usize>,
+    /// With `--ack manual`: the most mail that the node hands to the parent without an `ack`, 1 to 16,384 messages.
+    /// Absent: 16,384.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unacked: Option<usize>,
 }
 
 /// `send`: exactly one of `peer_id` and `topic`.
@@ -226,13 +230,30 @@ pub struct Unblock {
     pub peer_id: String,
 }
 
-/// `ack`: the agent has done with a mail, and its sender may be told so. Only with `--ack manual`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `ack`: the agent has processed mail, and the node may tell the sender so. Exactly one of the fields. Only with
+/// `--ack manual`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Ack {
-    /// The `messageId` of the message.
-    pub message_id: String,
+    /// The `messageId` of one message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// The `messageId` of each of 1 to 1,024 messages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub message_ids: Vec<String>,
+}
+
+impl Ack {
+    /// Acknowledges one message.
+    pub fn one(message_id: impl Into<String>) -> Self {
+        Ack { message_id: Some(message_id.into()), message_ids: Vec::new() }
+    }
+
+    /// Acknowledges several messages at once.
+    pub fn many(message_ids: Vec<String>) -> Self {
+        Ack { message_id: None, message_ids }
+    }
 }
 
 /// `cancel`: a `discover` that still looks is answered with `CANCELLED`; mail that a `send` left undelivered ends as `failed`.

@@ -184,7 +184,7 @@ impl Node {
         if message.topic.is_some() {
             return Ok(());
         }
-        self.request(Command::Ack(Ack { message_id: message.message_id.clone() })).await.map(drop)
+        self.request(Command::Ack(Ack::one(message.message_id.clone()))).await.map(drop)
     }
 
     /// Takes nothing more from an agent (`0x…`) or a node (PeerId); also after a restart.
