@@ -29,6 +29,10 @@ pub use start::StartError;
 const COMMANDS_PER_TURN: usize = 512;
 /// Network events handed to the core in one turn, so that stdin and timers get their share.
 const NETWORK_EVENTS_PER_TURN: usize = 128;
+/// How often the node tries to start while the cause of its failure may pass, and how long it waits after each attempt. Ours: 3 s in
+/// all, long enough for a neighbour's burst of files, and shorter than what a supervisor waits for.
+const START_ATTEMPTS: u32 = 7;
+const START_PAUSE: Duration = Duration::from_millis(500);
 /// How long the last lines may take to be written when the process ends. The core has waited for the parent already.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -53,7 +57,7 @@ pub fn run(config: Config) -> ExitCode {
 /// Runs a node on any front until it ends.
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let clock = Clock::start();
-    match start::start(&config, clock.now()) {
+    match start_patiently(&config, clock).await {
         Ok(started) => match Node::new(started, front, clock, config.parent_pid) {
             Ok(node) => node.run().await,
             Err(error) => {
@@ -69,6 +73,20 @@ pub async fn serve(config: Config, front: Front) -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// Starts, and tries again for a while where the cause may pass.
+async fn start_patiently(config: &Config, clock: Clock) -> Result<start::Started, StartError> {
+    for _ in 1..START_ATTEMPTS {
+        match start::start(config, clock.now()) {
+            Err(error) if error.may_pass() => {
+                tracing::warn!("the node cannot start at present: {error}");
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            ended => return ended,
+        }
+    }
+    start::start(config, clock.now())
 }
 
 /// The time, for subcommands that write it into what they make: ms since 1970.
