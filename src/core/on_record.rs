@@ -111,7 +111,13 @@ impl Core {
         let order = self.book.compare(&signed, now.unix_ms);
         match order {
             // It was checked when it came first, perhaps by another way: those behind us may not have it yet.
-            Order::Same if signed.record.expires_at_ms > now.unix_ms => return Some(Verdict::Accept),
+            Order::Same if signed.record.expires_at_ms > now.unix_ms => {
+                if let Source::Offer = source {
+                    // Its owner did not find it here.
+                    self.keep_for_others(&signed, now);
+                }
+                return Some(Verdict::Accept);
+            }
             Order::Same => return Some(Verdict::Ignore),
             Order::Stale => return Some(self.refuse_record("records_stale", Verdict::Ignore)),
             Order::New | Order::Newer | Order::Conflict => {}
@@ -149,14 +155,7 @@ impl Core {
 
     fn learn(&mut self, signed: SignedRecord, now: Now) {
         let (address, peer) = (signed.address(), signed.peer_id());
-        if self.me.role == Role::Bootstrap {
-            let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
-            self.network(Network::KeepRecord {
-                key: Bytes::copy_from_slice(&kad_key(&self.me.network, &address)),
-                value: signed.bytes.clone(),
-                lifetime: std::time::Duration::from_millis(lifetime),
-            });
-        }
+        self.keep_for_others(&signed, now);
         self.effects.push_back(Effect::Remember(FloorRow::from(&signed)));
         let (peers, outbox) = (&self.peers, &self.outbox);
         let in_use = |record: &SignedRecord| {
@@ -173,6 +172,18 @@ impl Core {
         self.found(&signed, false);
         if change != Change::Refreshed || self.peers.contains_key(&peer) {
             self.wake(&address);
+        }
+    }
+
+    /// A DHT server gives it to those who ask.
+    fn keep_for_others(&mut self, signed: &SignedRecord, now: Now) {
+        if self.me.role == Role::Bootstrap {
+            let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
+            self.network(Network::KeepRecord {
+                key: Bytes::copy_from_slice(&kad_key(&self.me.network, &signed.address())),
+                value: signed.bytes.clone(),
+                lifetime: std::time::Duration::from_millis(lifetime),
+            });
         }
     }
 
