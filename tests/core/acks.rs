@@ -134,18 +134,18 @@ fn ack_with_several_ids_counts_the_known_ones_and_names_the_others() {
 #[test]
 fn max_unacked_limits_the_mail_that_the_parent_holds_and_each_ack_makes_room() {
     let mut mesh = Mesh::new(2);
-    let connect = r#"{"type":"connect","protocol":1,"maxUnacked":3}"#;
+    let connect = r#"{"type":"connect","protocol":1,"maxUnacked":6}"#;
     let taker = mesh.add_with(3, Role::Full, connect, |setup| setup.acks_by_hand = true);
     mesh.connect(1, 0);
     mesh.connect(taker, 0);
     mesh.connect(1, taker);
-    assert_eq!(mesh.lines(taker, "ready")[0]["limits"]["maxUnacked"], 3);
+    assert_eq!(mesh.lines(taker, "ready")[0]["limits"]["maxUnacked"], 6);
     for data in 1..=8 {
         mesh.send(1, taker, data, "");
         mesh.settle();
     }
     mesh.pass(Duration::from_secs(10));
-    assert_eq!(mesh.received(taker), [1, 2, 3]);
+    assert_eq!(mesh.received(taker), [1, 2, 3], "half of the room: the other half is for other senders");
     for data in 1..=8 {
         let id = id_of(&mesh, taker, data);
         ack(&mut mesh, taker, &id);
