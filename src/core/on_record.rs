@@ -10,7 +10,7 @@ use p2p_node_protocol::{ErrorCode, ErrorEvent, Role};
 use super::Core;
 use super::directory::book::{Change, Order};
 use super::directory::floors::FloorRow;
-use super::directory::record::{SignedRecord, kad_key};
+use super::directory::record::{RecordError, SignedRecord, kad_key};
 use super::discovery::queries::{Lookup, Wanted};
 use super::effect::{Effect, ExitCode, Network, Verdict};
 use super::envelope::{Busy, Response};
@@ -92,7 +92,7 @@ impl Core {
     ) -> Option<Verdict> {
         let signed = match SignedRecord::decode(bytes.clone()) {
             Ok(signed) => signed,
-            Err(_) => return Some(self.refuse_record("records_malformed", Verdict::Reject)),
+            Err(error) => return Some(self.refuse_record(no_record(&error), verdict_on(&error))),
         };
         if let Source::Hello(peer) = source
             && signed.peer_id() != peer
@@ -123,8 +123,7 @@ impl Core {
             Order::New | Order::Newer | Order::Conflict => {}
         }
         if let Err(error) = signed.check(&self.me.network, asked, now.unix_ms) {
-            let verdict = if error.is_provable() { Verdict::Reject } else { Verdict::Ignore };
-            return Some(self.refuse_record(error.counter(), verdict));
+            return Some(self.refuse_record(error.counter(), verdict_on(&error)));
         }
         match self.check_binding(&signed.record.binding, || Parked::Record { bytes, source, asked }) {
             None => return None,
@@ -293,7 +292,7 @@ impl Core {
     pub(super) fn on_record_offered(&mut self, _from: PeerId, key: &Bytes, value: Bytes, now: Now) {
         let address = match SignedRecord::decode(value.clone()) {
             Ok(signed) => signed.address(),
-            Err(_) => return self.stats.count("records_malformed"),
+            Err(error) => return self.stats.count(no_record(&error)),
         };
         if key.as_ref() != kad_key(&self.me.network, &address) {
             return self.stats.count("records_misplaced");
@@ -353,4 +352,14 @@ impl Core {
             self.presence.put_failed(now, &mut self.jitter);
         }
     }
+}
+
+/// What counts bytes that are no record, or one of a later version.
+fn no_record(error: &RecordError) -> &'static str {
+    if error.is_provable() { "records_malformed" } else { "records_of_later_versions" }
+}
+
+/// Whether the one who passed a record on is to blame for what is wrong with it.
+fn verdict_on(error: &RecordError) -> Verdict {
+    if error.is_provable() { Verdict::Reject } else { Verdict::Ignore }
 }
