@@ -253,12 +253,7 @@ impl Core {
         }
         match input {
             Input::Command(request) => self.on_command(request, now),
-            Input::BadLine(error) => {
-                self.stats.count("lines_bad");
-                if !self.is_taken(error.id.as_ref()) {
-                    self.refuse(error.id, error.code, error.message);
-                }
-            }
+            Input::BadLine(error) => self.on_bad_line(error),
             Input::InputEnded => self.on_input_ended(now),
             Input::InputFailed { reason } => self.on_input_failed(&reason, now),
             Input::OutputClosed { broken } => self.on_output_closed(broken, now),

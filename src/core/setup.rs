@@ -6,13 +6,12 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::{Priority, Role};
-use zeroize::Zeroizing;
 
 use super::delivery::arrivals::TakenRow;
 use super::delivery::naming::Origin;
 use super::delivery::outbox::KeptMail;
 use super::directory::floors::FloorRow;
-use super::identity::{AgentKey, NodeKey, SignedBinding};
+use super::identity::{AgentKey, NodeKey, SecretBytes, SignedBinding};
 use super::input::Now;
 use super::policy::standing::{Standing, Subject};
 use super::scope::AddressScope;
@@ -53,7 +52,7 @@ pub struct Setup {
     /// Random, once for each database or process: names its streams of mail.
     pub database: [u8; 16],
     /// Random: from it come the KEM keys. Zeroised when dropped.
-    pub kem_seed: Zeroizing<[u8; 32]>,
+    pub kem_seed: SecretBytes,
     /// Random: seeds the jitter.
     pub seed: u64,
     /// Whether there is a store, so that mail is accepted when that has it.

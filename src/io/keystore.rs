@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::core::effect::ExitCode;
+use crate::core::identity::SecretBytes;
 pub use lock::{IdentityLock, LockError};
 
 /// Name of the node key's file in the data directory.
@@ -73,17 +74,17 @@ impl KeyFileError {
 ///
 /// # Errors
 /// When the system has none to give.
-pub fn random_secret() -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+pub fn random_secret() -> Result<SecretBytes, KeyFileError> {
     let mut secret = Zeroizing::new([0; 32]);
     getrandom::fill(secret.as_mut()).map_err(KeyFileError::Entropy)?;
-    Ok(secret)
+    Ok(secret.into())
 }
 
 /// The Ed25519 seed in a key file, made and written there if there is none yet. Its directory is made if it is missing.
 ///
 /// # Errors
 /// When the file is open to others, damaged, or cannot be read or written.
-pub fn node_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+pub fn node_key(path: &Path) -> Result<SecretBytes, KeyFileError> {
     if let Some(seed) = read_key(path)? {
         return Ok(seed);
     }
@@ -94,7 +95,7 @@ pub fn node_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
     let mut digits = Zeroizing::new([0; 65]);
     // 32 bytes are 64 digits, and the newline stays.
     digits[64] = b'\n';
-    if hex::encode_to_slice(seed.as_ref(), &mut digits[..64]).is_err() {
+    if hex::encode_to_slice(*seed, &mut digits[..64]).is_err() {
         return Err(KeyFileError::Malformed(path.to_owned()));
     }
     match write_private(path, digits.as_ref()) {
@@ -109,7 +110,7 @@ pub fn node_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
 ///
 /// # Errors
 /// When there is none, or as [`node_key`].
-pub fn existing_node_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+pub fn existing_node_key(path: &Path) -> Result<SecretBytes, KeyFileError> {
     read_key(path)?.ok_or_else(|| KeyFileError::Missing(path.to_owned()))
 }
 
@@ -169,7 +170,7 @@ fn sync_name(path: &Path) -> io::Result<()> {
 
 /// The key in a file of hexadecimal digits, where lines that begin with `#` are comments; `None` if there is no
 /// such file.
-fn read_key(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, KeyFileError> {
+fn read_key(path: &Path) -> Result<Option<SecretBytes>, KeyFileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -187,7 +188,9 @@ fn read_key(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, KeyFileError> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut key = Zeroizing::new([0; 32]);
     match (text.len() as u64 <= MAX_KEY_FILE_BYTES, lines.next(), lines.next()) {
-        (true, Some(digits), None) if hex::decode_to_slice(digits, key.as_mut()).is_ok() => Ok(Some(key)),
+        (true, Some(digits), None) if hex::decode_to_slice(digits, key.as_mut()).is_ok() => {
+            Ok(Some(key.into()))
+        }
         _ => Err(KeyFileError::Malformed(path.to_owned())),
     }
 }
@@ -219,8 +222,8 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&data_dir)), (0o600, 0o700));
         assert_eq!(fs::read_to_string(&path).expect("text"), format!("{}\n", hex::encode(&first[..])));
-        assert_eq!(node_key(&path).expect("read"), first);
-        assert_ne!(node_key(&directory.path().join("other/key")).expect("made"), first);
+        assert_eq!(*node_key(&path).expect("read"), *first);
+        assert_ne!(*node_key(&directory.path().join("other/key")).expect("made"), *first);
     }
 
     #[test]
