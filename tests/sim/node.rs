@@ -12,7 +12,7 @@ use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SecretBytes, SignedBinding};
 use p2p_node::core::input::{Now, Token};
 use p2p_node::core::scope::AddressScope;
-use p2p_node::core::{Core, Setup};
+use p2p_node::core::{Core, KeySource, Setup};
 use p2p_node_protocol::Role;
 use sha2::{Digest, Sha256};
 
@@ -172,7 +172,7 @@ impl Node {
             stay_on_eof: false,
             linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
-            ephemeral: false,
+            key_source: KeySource::Given,
             scope: AddressScope::Loopback,
             boot: word(16),
             durable: self.durable,
