@@ -51,7 +51,7 @@ pub enum OpenError {
     InUse(PathBuf),
     /// It keeps the mail of another agent.
     #[error(
-        "the data directory {data_dir} belongs to {owner}, and this node is {account}: start it with the key of {owner} (PRIVATE_KEY), or give it another data directory (DATA_DIR)"
+        "the data directory {data_dir} belongs to {owner}, and this node is {account}: start it with the key of {owner} (in PRIVATE_KEY; without PRIVATE_KEY that of the directory counts, if it has one), or give it another data directory (P2P_NODE_DATA_DIR)"
     )]
     OfAnother {
         /// The directory.

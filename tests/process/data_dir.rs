@@ -42,7 +42,7 @@ fn by_shell(program: &str, script: &str, key: u8, data_dir: &Path) -> Child {
         .arg(data_dir)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("NETWORK", "dev")
+        .env("P2P_NODE_NETWORK", "dev")
         .env("XDG_RUNTIME_DIR", home.path())
         .env("PRIVATE_KEY", test_key(key))
         .current_dir(home.path())

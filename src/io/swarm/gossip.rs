@@ -191,7 +191,8 @@ mod tests {
         assert!(!admits("/p2p-node/main/topic/1/news".to_owned()));
         assert!(!admits("/p2p-node/dev/topic/2/news".to_owned()), "a later version has topics of its own");
         assert!(!admits("news".to_owned()));
-        let longest = "/p2p-node/dev/topic/1/".to_owned() + &"n".repeat(MAX_TOPIC_BYTES - "/p2p-node/dev/topic/1/".len());
+        let longest = "/p2p-node/dev/topic/1/".to_owned()
+            + &"n".repeat(MAX_TOPIC_BYTES - "/p2p-node/dev/topic/1/".len());
         assert!(admits(longest.clone()));
         assert!(!admits(longest + "n"));
     }
