@@ -12,6 +12,7 @@ mod floors;
 mod forged;
 mod mail;
 mod mesh;
+mod numbers;
 mod presence;
 mod priorities;
 mod room;

@@ -152,7 +152,7 @@ impl World {
 
     fn end(&mut self, ended: Vec<Ended>, delivered: bool) {
         for ended in ended {
-            let name = (ended.stream, ended.mail.seq);
+            let name = (ended.stream, ended.seq);
             *self.accepted.get_mut(&name).unwrap() += 1;
             assert_eq!(self.accepted[&name], 1, "it ends once");
             if delivered {

@@ -19,7 +19,7 @@ use limits::{
 use share::Share;
 
 use super::arrivals::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
-use crate::core::envelope::{Message, Outcome};
+use crate::core::envelope::{Message, Outcome, SEQUENCE_REUSED};
 
 /// When mail is settled, so that its sender may forget it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub enum Offer {
     Held,
     /// It would have to wait and there is no room; its sender will try again.
     Refused,
+    /// Its number was used for another message.
+    Reused,
 }
 
 /// The receiving end of every stream.
@@ -108,6 +110,12 @@ impl Inbox {
         self.by_use.remove(&(incoming.last_used, key));
         incoming.last_used = now;
         self.by_use.insert((now, key));
+        if incoming.is_reused(&message) {
+            return Offer::Reused;
+        }
+        if !incoming.refusals.is_empty() && incoming.digests.cover(message.seq) {
+            incoming.is_genuine(message.seq);
+        }
         if message.base_seq == 0 {
             // It is the first that its sender still has: of those before it everything was heard.
             while incoming.refusals.front().is_some_and(|outcome| outcome.seq < message.seq) {
@@ -166,12 +174,14 @@ impl Inbox {
             self.dropped += 1;
         }
         incoming.next = message.seq.saturating_add(1);
+        incoming.digests.insert(&message);
         ready.push(message);
         while let Some((held, size)) = incoming.held.pop_ready(incoming.next) {
             share.holds_less(size);
             self.held_bytes -= size;
             if held.seq >= incoming.next {
                 incoming.next = held.seq.saturating_add(1);
+                incoming.digests.insert(&held);
                 ready.push(held);
             }
         }
@@ -232,7 +242,8 @@ impl Inbox {
 
     /// How far the parent has a stream, for the store.
     pub fn row(&self, (sender, stream): Key) -> Option<TakenRow> {
-        Some(self.streams.get(&(sender, stream))?.arrivals.row(sender, stream))
+        let incoming = self.streams.get(&(sender, stream))?;
+        Some(incoming.arrivals.row(sender, stream, &incoming.digests))
     }
 
     /// So much may be acknowledged from now on. Whether that is more than before.
@@ -247,6 +258,7 @@ impl Inbox {
             let key = (row.sender, row.stream);
             let incoming = self.streams.entry(key).or_default();
             (incoming.next, incoming.arrivals) = (row.next, Arrivals::restored(&row));
+            incoming.digests = row.digests.clone();
             incoming.last_used = now;
             self.by_use.insert((now, key));
             let share = self.senders.entry(row.sender).or_default();
@@ -270,6 +282,9 @@ impl Inbox {
     pub fn refuse(&mut self, sender: &Address, stream: &[u8; 16], outcome: Outcome) {
         let key = (*sender, *stream);
         let Some(incoming) = self.streams.get_mut(&key) else { return };
+        if outcome.code == SEQUENCE_REUSED && incoming.refusals.contains(&outcome) {
+            return;
+        }
         let seq = outcome.seq;
         incoming.refusals.push_back(outcome);
         if incoming.refusals.len() > MAX_REFUSALS {
@@ -364,6 +379,11 @@ impl Inbox {
     /// Mails that arrived before something earlier.
     pub fn beyond(&self) -> usize {
         self.beyond
+    }
+
+    /// Numbers of which it is remembered what they stood for.
+    pub fn digests(&self) -> usize {
+        self.streams.values().map(|incoming| incoming.digests.len()).sum()
     }
 
     /// Memory of what waits for earlier messages, in bytes.

@@ -282,6 +282,8 @@ fn a_clock_that_was_set_back_makes_no_life_longer() {
         recipient: RECIPIENT,
         stream: [1; 16],
         seq,
+        sent_as: None,
+        position: seq,
         expires_at_ms: sent_at_ms + life,
         draft: Draft { sent_at_ms, ..draft(Priority::Medium, 1) },
     };
