@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use p2p_node::core::Setup;
 use p2p_node::core::delivery::outbox::KeptMail;
 use p2p_node::core::delivery::stream::Draft;
 use p2p_node::core::envelope::{Encoding, Frame, MailResponse, Refused, Response, limits};
 use p2p_node::core::input::Input;
-use p2p_node::core::Setup;
 use p2p_node_protocol::{Priority, Role, Route};
 use prost::Message as _;
 
@@ -202,9 +202,7 @@ fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
         .lines(second, "result")
         .iter()
         .filter(|line| line["command"] == "send")
-        .map(|line| {
-            (line["id"].as_str().unwrap().to_owned(), line["messageId"].as_str().unwrap().to_owned())
-        })
+        .map(|line| (line["id"].as_str().unwrap().to_owned(), line["messageId"].as_str().unwrap().to_owned()))
         .collect();
     for delivery in mesh.lines(second, "delivery") {
         let id = delivery["requestId"].as_str().unwrap();
@@ -216,7 +214,10 @@ fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
     send(&mut mesh, second, to, 7);
     mesh.pass(Duration::from_secs(1));
     let last = mesh.lines(second, "delivery").last().copied().unwrap();
-    assert!(last["state"] == "delivered" && last["deliveredAs"].is_null(), "new mail has new numbers: {last}");
+    assert!(
+        last["state"] == "delivered" && last["deliveredAs"].is_null(),
+        "new mail has new numbers: {last}"
+    );
 }
 
 #[test]

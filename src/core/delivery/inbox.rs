@@ -3,6 +3,7 @@
 mod held;
 mod incoming;
 pub mod limits;
+mod refusals;
 mod share;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,13 +14,13 @@ use alloy::primitives::Address;
 use held::{Held, held_size};
 use incoming::Incoming;
 use limits::{
-    FEW_BEYOND, HELD_BYTES, HELD_IDLE, MAX_ALL_REFUSALS, MAX_BEYOND, MAX_REFUSALS, MAX_STREAMS,
-    REORDER_MESSAGES, SENDER_HELD_BYTES, SENDER_STREAMS, SENDER_UNTAKEN, SWEEP,
+    FEW_BEYOND, HELD_BYTES, HELD_IDLE, MAX_BEYOND, MAX_STREAMS, REORDER_MESSAGES, SENDER_HELD_BYTES,
+    SENDER_STREAMS, SENDER_UNTAKEN, SWEEP,
 };
 use share::Share;
 
 use super::arrivals::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
-use crate::core::envelope::{Message, Outcome, SEQUENCE_REUSED};
+use crate::core::envelope::Message;
 
 /// When mail is settled, so that its sender may forget it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,6 +213,16 @@ impl Inbox {
         }
     }
 
+    /// How many messages of a stream have room, where the parent acknowledges mail itself.
+    pub fn window(&self, sender: &Address, stream: &[u8; 16]) -> usize {
+        let unacked = self
+            .streams
+            .get(&(*sender, *stream))
+            .map_or(0, |incoming| incoming.arrivals.outstanding() + incoming.arrivals.beyond());
+        let of_sender = self.senders.get(sender).map_or(0, |share| share.outstanding);
+        UNTAKEN_WINDOW.saturating_sub(unacked).min(SENDER_UNTAKEN.saturating_sub(of_sender))
+    }
+
     /// Notes from which node a sender's mail came: its acknowledgements go there, whoever else knows of it.
     pub fn came_from(&mut self, sender: &Address, node_key: [u8; 32]) {
         if let Some(share) = self.senders.get_mut(sender) {
@@ -276,33 +287,6 @@ impl Inbox {
     /// Mail handed on whose sender has given it up, since this was asked last.
     pub fn take_void(&mut self) -> Vec<(Key, u64)> {
         std::mem::take(&mut self.void)
-    }
-
-    /// Notes that a message was settled by refusing it.
-    pub fn refuse(&mut self, sender: &Address, stream: &[u8; 16], outcome: Outcome) {
-        let key = (*sender, *stream);
-        let Some(incoming) = self.streams.get_mut(&key) else { return };
-        if outcome.code == SEQUENCE_REUSED && incoming.refusals.contains(&outcome) {
-            return;
-        }
-        let seq = outcome.seq;
-        incoming.refusals.push_back(outcome);
-        if incoming.refusals.len() > MAX_REFUSALS {
-            incoming.refusals.pop_front();
-        }
-        self.refused.push_back((key, seq));
-        if self.refused.len() > MAX_ALL_REFUSALS
-            && let Some((oldest, seq)) = self.refused.pop_front()
-            && let Some(incoming) = self.streams.get_mut(&oldest)
-            && incoming.refusals.front().is_some_and(|outcome| outcome.seq == seq)
-        {
-            incoming.refusals.pop_front();
-        }
-    }
-
-    /// What of a stream was refused lately.
-    pub fn refusals(&self, sender: &Address, stream: &[u8; 16]) -> impl Iterator<Item = &Outcome> {
-        self.streams.get(&(*sender, *stream)).into_iter().flat_map(|incoming| &incoming.refusals)
     }
 
     /// Forgets the stream that was used longest ago: of this sender if it has its share already, else of all. Its sender says

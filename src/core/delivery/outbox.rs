@@ -241,7 +241,7 @@ impl Outbox {
             return Vec::new();
         };
         let settled = destination.streams[index].settle(epoch, ack.cumulative, &ack.beyond);
-        destination.streams[index].hold(epoch, ack.held, now);
+        destination.streams[index].hold(epoch, ack.held, ack.window, now);
         if settled.is_empty() {
             self.land_settled(recipient);
             return Vec::new();
@@ -250,7 +250,8 @@ impl Outbox {
         let mails = destination.take_out(settled);
         destination.moved(mails.iter().map(|mail| mail.draft.size()).sum(), now);
         let stream = &destination.streams[index];
-        let code = |seq| ack.outcomes.iter().find(|outcome| outcome.seq == seq).map(|outcome| outcome.code.clone());
+        let code =
+            |seq| ack.outcomes.iter().find(|outcome| outcome.seq == seq).map(|outcome| outcome.code.clone());
         let ended: Vec<_> = mails
             .into_iter()
             .map(|mail| {
@@ -288,7 +289,8 @@ impl Outbox {
         if let Some(destination) = self.destinations.get_mut(&recipient)
             && destination.land(token)
         {
-            destination.backoff.fail(now, Duration::ZERO, jitter);
+            // The recipient is there, and had no room for all of it.
+            destination.backoff.defer(now, Duration::ZERO, jitter);
         }
     }
 
@@ -297,10 +299,12 @@ impl Outbox {
         let Some(recipient) = self.flights.remove(&token) else { return };
         if let Some(destination) = self.destinations.get_mut(&recipient) {
             destination.land(token);
-            destination.backoff.fail(now, floor, jitter);
-            // Who is busy is there.
             if floor.is_zero() {
+                destination.backoff.fail(now, floor, jitter);
                 destination.doubt(now);
+            } else {
+                // A busy recipient is there.
+                destination.backoff.defer(now, floor, jitter);
             }
             // By whatever route it failed: the next attempt tries to dial first.
             destination.undialable = false;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use p2p_node_protocol::Route;
 
-use super::arrivals::UNTAKEN_WINDOW;
 use super::naming::{StreamId, message_id, message_name};
 use crate::core::envelope;
 use epochs::Epochs;
@@ -74,8 +73,8 @@ pub struct Stream {
     sent: usize,
     /// The recipient's node has everything below.
     held: Position,
-    /// Whether its agent takes mail in its own time, so that only a window of it finds room there.
-    is_by_hand: bool,
+    /// How many messages from `held` on find room there, when the agent acknowledges mail itself.
+    window: Option<usize>,
     /// When to ask again for what it has, and how often that was done since anything was settled.
     remind_at: Option<Duration>,
     reminders: u32,
@@ -89,7 +88,7 @@ impl Stream {
             queue: VecDeque::new(),
             sent: 0,
             held: Position::default(),
-            is_by_hand: false,
+            window: None,
             remind_at: None,
             reminders: 0,
         }
@@ -167,7 +166,11 @@ impl Stream {
 
     /// The first mail that is not on the wire and may go there.
     pub fn unsent(&self) -> Option<&Mail> {
-        if self.is_by_hand && self.sent >= UNTAKEN_WINDOW {
+        // With no room left one message asks whether there is some again.
+        if let Some(window) = self.window
+            && self.sent - self.queue.partition_point(|mail| mail.position() < self.held).min(self.sent)
+                >= window.max(1)
+        {
             return None;
         }
         let mail = self.queue.get(self.sent).filter(|mail| mail.kept)?;
@@ -241,9 +244,8 @@ impl Stream {
     /// and comes behind: on the current stream, or on the `unused` one if the numbers are of the current one. Returns what was renamed,
     /// the bytes of it that were on the wire, and whether any had been renamed before.
     pub fn renumber(&mut self, epoch: u32, seqs: &[u64], unused: &StreamId) -> (Vec<Renamed>, usize, bool) {
-        let is_reused = |mail: &Mail| {
-            mail.epoch == epoch && mail.attempts > 0 && seqs.binary_search(&mail.seq).is_ok()
-        };
+        let is_reused =
+            |mail: &Mail| mail.epoch == epoch && mail.attempts > 0 && seqs.binary_search(&mail.seq).is_ok();
         let Some(first) = self.queue.iter().find(|mail| is_reused(mail)).map(Mail::position) else {
             return (Vec::new(), 0, false);
         };
@@ -267,7 +269,8 @@ impl Stream {
 
     /// The recipient's node has everything of an epoch below `next` that was put on the wire, and all before it, and waits for its
     /// agent to take it. Only news puts off asking again: a node that was started again unseen has less than it had.
-    pub fn hold(&mut self, epoch: u32, next: u64, now: Duration) {
+    pub fn hold(&mut self, epoch: u32, next: u64, window: u64, now: Duration) {
+        self.window = window.checked_sub(1).map(|window| usize::try_from(window).unwrap_or(usize::MAX));
         let sent = self.queue.range(..self.sent).rev().find(|mail| mail.epoch <= epoch);
         let last = sent.filter(|mail| mail.epoch == epoch).map_or(0, |mail| mail.seq + 1);
         let held = Position { epoch, seq: next.min(last) };
@@ -279,7 +282,6 @@ impl Stream {
             self.remind_at = None;
             return;
         }
-        self.is_by_hand = true;
         if is_news {
             self.remind_at = Some(now + REMIND_AFTER * (1 << self.reminders.min(MAX_DOUBLINGS)));
         }
@@ -296,7 +298,7 @@ impl Stream {
         self.remind_at.take()?;
         self.reminders += 1;
         // It may be another process that does not wait for its agent.
-        self.is_by_hand = false;
+        self.window = None;
         let held = std::mem::take(&mut self.held);
         self.queue.front().filter(|mail| mail.position() < held)?;
         Some(self.rewind(Position::default()))

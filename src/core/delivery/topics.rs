@@ -132,7 +132,14 @@ impl Topics {
         topic.bytes += size;
         topic.earliest = topic.earliest.min(give_up);
         let stream = numbers.stream.clone();
-        topic.queue.push_back(Broadcast { stream, seq, draft, give_up, message_id: message_id.clone(), request_id });
+        topic.queue.push_back(Broadcast {
+            stream,
+            seq,
+            draft,
+            give_up,
+            message_id: message_id.clone(),
+            request_id,
+        });
         Ok(message_id)
     }
 

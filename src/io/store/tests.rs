@@ -38,7 +38,15 @@ fn some_mail() -> KeptMail {
         route: Route::Auto,
         request_id: None,
     };
-    KeptMail { recipient: Address::repeat_byte(1), stream: [1; 16], seq: 1, sent_as: None, position: 1, expires_at_ms: 9, draft }
+    KeptMail {
+        recipient: Address::repeat_byte(1),
+        stream: [1; 16],
+        seq: 1,
+        sent_as: None,
+        position: 1,
+        expires_at_ms: 9,
+        draft,
+    }
 }
 
 async fn next(store: &mut Store) -> Input {

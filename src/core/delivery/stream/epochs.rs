@@ -49,12 +49,7 @@ pub(super) struct Epochs {
 
 impl Epochs {
     pub(super) fn new(account: &Address, id: &StreamId) -> Self {
-        Epochs {
-            account: *account,
-            earlier: Vec::new(),
-            current: Epoch::new(account, 0, id),
-            next_seq: 1,
-        }
+        Epochs { account: *account, earlier: Vec::new(), current: Epoch::new(account, 0, id), next_seq: 1 }
     }
 
     pub(super) fn account(&self) -> &Address {

@@ -78,8 +78,14 @@ fn the_number_of_windows_is_bounded_and_newcomers_find_room() {
     assert!(!windows.is_empty());
     assert_eq!(check(&windows, &key(0), 1, 2, millis(MAX_WINDOWS + 2)), Replay::Seen);
     // What the window that went knew is not fresh again, nor is anything of its time.
-    assert_eq!(windows.check(&stamp(&key(1), 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))), Replay::Forgotten);
-    assert_eq!(windows.check(&stamp(&[9; 32], 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))), Replay::Forgotten);
+    assert_eq!(
+        windows.check(&stamp(&key(1), 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))),
+        Replay::Forgotten
+    );
+    assert_eq!(
+        windows.check(&stamp(&[9; 32], 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))),
+        Replay::Forgotten
+    );
     assert_eq!(check(&windows, &key(1), 1, 2, millis(MAX_WINDOWS + 2)), Replay::Fresh, "a new frame is");
 }
 
