@@ -176,10 +176,13 @@ impl Core {
         }
     }
 
-    /// A record of our own address that we did not issue and that is none of our older ones.
+    /// A record of our own address that we did not issue: it is of no use if it is older than ours.
     fn on_own_record(&mut self, signed: &SignedRecord, now: Now) -> Verdict {
         let ours = self.presence.order();
-        if signed.order() <= ours {
+        // Of two records with one order others keep the one that they met first.
+        let is_twin =
+            |current: &SignedRecord| current.order() == signed.order() && current.hash != signed.hash;
+        if signed.order() <= ours && !self.presence.current().is_some_and(is_twin) {
             return Verdict::Ignore;
         }
         if signed.order().0 > ours.0 {

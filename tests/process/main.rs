@@ -16,6 +16,7 @@ mod far;
 mod hostile_input;
 mod lifecycle;
 mod network;
+mod numbers;
 mod revocation;
 mod sdk;
 mod stalled;
