@@ -18,6 +18,7 @@ mod hostile_input;
 mod identity;
 mod lifecycle;
 mod network;
+mod numbers;
 mod revocation;
 mod sdk;
 mod stalled;
