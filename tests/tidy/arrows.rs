@@ -133,7 +133,8 @@ fn part(module: &str) -> Option<&str> {
 fn neighbours(source: &str, module: &str) -> Vec<String> {
     let Some(own) = part(module) else { return Vec::new() };
     // Files and directories lie below all of them.
-    let is_neighbour = |path: &String| part(path).is_some_and(|other| other != own && other != "disk");
+    let is_neighbour =
+        |path: &String| part(path).is_some_and(|other| other != own && other != "crate::io::disk");
     paths(source, module).into_iter().filter(is_neighbour).collect()
 }
 

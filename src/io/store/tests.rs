@@ -344,7 +344,7 @@ async fn mail_that_only_gets_another_name_stays_on_the_disk_wherever_writing_fai
         };
         left.store(ROOM, Ordering::SeqCst);
         store.close().await;
-        let (_, contents) = Store::open(directory.path(), "dev", 77).expect("opened");
+        let (_, contents) = Store::open(directory.path(), "dev", ANN, 77).expect("opened");
         assert_eq!(contents.mails.len(), 1, "after {changes} changes");
         if was_kept {
             assert_eq!((contents.mails, changes > 0), (vec![renamed], true));
