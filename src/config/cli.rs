@@ -170,7 +170,7 @@ pub struct RunArgs {
     /// Tells apart several nodes of one key (default none) [INSTANCE]
     #[arg(long, value_name = "TEXT", help_heading = "Identity")]
     pub instance: Option<String>,
-    /// Generation of the node key, in seconds since 1970; a higher one revokes a lower (default 0) [GENERATION]
+    /// Generation of the node key, in seconds since 1970 and not in the future; a higher one revokes a lower (default 0) [GENERATION]
     #[arg(long, value_name = "SECS", help_heading = "Identity")]
     pub generation: Option<String>,
 

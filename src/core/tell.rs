@@ -212,7 +212,7 @@ impl Core {
 fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
     match code {
         ErrorCode::PeerNotFound => {
-            "no verified record of this address was found in time: is the agent running and joined to this network?".into()
+            "no verified record of this address was found in time: is the agent running, joined to this network, and its clock right?".into()
         }
         ErrorCode::PeerUnreachable => {
             "none of the recipient's addresses answered in time; `route` `auto` would also try gossip".into()
