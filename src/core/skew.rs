@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p::PeerId;
-use p2p_node_protocol::{ErrorCode, ErrorEvent};
+use p2p_node_protocol::{ErrorCode, ErrorEvent, MAX_EXACT};
 
 use super::Core;
 use super::directory::record::SignedRecord;
@@ -103,8 +103,9 @@ impl Clocks {
 
 /// How far ahead of ours a clock is that shows this time, in ms.
 pub(super) fn ahead_of_us(time_ms: u64, now: Now) -> i64 {
-    let apart = i64::try_from(time_ms.abs_diff(now.unix_ms)).unwrap_or(i64::MAX);
-    if time_ms >= now.unix_ms { apart } else { -apart }
+    // The difference is told to the parent, whose reader of JSON may not keep a larger number exact.
+    let signed = |ms: u64| ms.min(MAX_EXACT).cast_signed();
+    signed(time_ms) - signed(now.unix_ms)
 }
 
 /// How far apart two clocks are, for a person; `ahead_ms` is how far ahead of ours the other one is.
@@ -244,6 +245,16 @@ mod tests {
         assert_eq!((clocks.lag_ms(&early), clocks.lag_ms(&stranger)), (0, 100));
         let far = look(&mut clocks, i64::MIN, 0);
         assert_eq!(clocks.lag_ms(&far), 30_000);
+    }
+
+    #[test]
+    fn a_time_beyond_all_clocks_is_told_as_a_number_that_stays_exact() {
+        let mut clocks = Clocks::default();
+        for created_ms in [u64::MAX, u64::MAX, 1 << 63, 1 << 60, 0] {
+            clocks.look(PeerId::random(), created_ms, at(0));
+        }
+        let ahead = clocks.news().unwrap();
+        assert!(ahead > 0 && ahead.unsigned_abs() <= MAX_EXACT, "{ahead}");
     }
 
     #[test]
