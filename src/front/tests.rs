@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
 use p2p_node_protocol::{Closing, ErrorCode, Event, Id, MAX_LINE_BYTES};
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 use super::reader::QUEUED_BATCHES;

@@ -18,6 +18,8 @@ pub struct Identity {
     pub binding: SignedBinding,
     /// Whether the agent's key is lost with the process.
     pub ephemeral: bool,
+    /// Whether nobody else can have the node key, because it was made for this process alone.
+    pub made_up: bool,
 }
 
 impl Identity {
@@ -61,7 +63,9 @@ fn self_signed(config: &Config, now: Now) -> Result<Identity, StartError> {
         not_after: now_secs + BINDING_LIFE_SECS,
     };
     let binding = agent.bind(binding).map_err(|error| StartError::Identity(error.to_string()))?;
-    Ok(Identity { node_key, agent: Some(agent), binding, ephemeral: config.private_key.is_none() })
+    let ephemeral = config.private_key.is_none();
+    let made_up = ephemeral && config.ephemeral_key.is_none() && node_key_path(config).is_none();
+    Ok(Identity { node_key, agent: Some(agent), binding, ephemeral, made_up })
 }
 
 fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartError> {
@@ -93,5 +97,5 @@ fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartEr
             node_key.peer_id()
         )));
     }
-    Ok(Identity { node_key, agent: None, binding, ephemeral: false })
+    Ok(Identity { node_key, agent: None, binding, ephemeral: false, made_up: false })
 }

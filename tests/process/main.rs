@@ -20,3 +20,4 @@ mod revocation;
 mod sdk;
 mod stalled;
 mod stopped;
+mod surroundings;
