@@ -22,3 +22,4 @@ mod revocation;
 mod sdk;
 mod stalled;
 mod stopped;
+mod surroundings;

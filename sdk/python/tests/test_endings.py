@@ -155,7 +155,7 @@ class Programs(TestCase):
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join((str(ROOT / "sdk/python/src"), str(ROOT / "sdk/python"))),
                 "P2P_NODE_BIN": binary(),
-                "XDG_RUNTIME_DIR": self.home,
+                "P2P_NODE_LOCK_SCOPE": self.home,
                 "P2P_NODE_NETWORK": "dev",
             },
             stdin=subprocess.DEVNULL,
