@@ -33,7 +33,7 @@ ready() {
     case $mode in
     split) printf '\303'; sleep 0.05; printf '\251' ;;
     esac
-    say '","role":"full","network":"dev","protocol":'$protocol',"version":"'$version'","features":['"$features"'],"limits":{"maxLineBytes":1048576,"maxInflight":1024,"maxDirectBytes":1040384,"maxTopicBytes":61440},"addrs":["/ip4/127.0.0.1/tcp/4001/p2p/12D3"],"durable":false,"seq":1}'
+    say '","role":"full","network":"dev","protocol":'$protocol',"version":"'$version'","features":['"$features"'],"limits":{"maxLineBytes":1048576,"maxInflight":1024,"maxDirectBytes":1040384,"maxTopicBytes":61440,"maxInflightBytes":4194304,"maxPauseMs":'${MAX_PAUSE_MS:-2000}',"maxUnacked":16384},"addrs":["/ip4/127.0.0.1/tcp/4001/p2p/12D3"],"durable":false,"seq":1}'
 }
 
 case $mode in

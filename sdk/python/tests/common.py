@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[3]
 CHILD = str(ROOT / "sdk/testing/child.sh")
 #: Longer than anything here takes; no test that passes waits for it.
 PATIENCE = 30.0
+#: Has the child say that it never leaves its stdin unread for more than 60 ms, so that it counts as stuck after 0.3 s.
+IMPATIENT = {"MAX_PAUSE_MS": "60"}
 #: Pauses that tests can wait for.
 QUICK = p2p_node.Restart(first=0.02, max=0.1)
 
