@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import json
 import os
 import pickle
 import random
 import signal
 import time
-from pathlib import Path
 
 import p2p_node
 from p2p_node.flow import RESERVED
 from p2p_node.types import MAX_INFLIGHT
 
-from .common import CHILD, IMPATIENT, PATIENCE, QUICK, TestCase, misbehaving, open_files, until
+from .common import IMPATIENT, PATIENCE, QUICK, TestCase, logging, misbehaving, open_files, until
 
 
 class Waiting(TestCase):
@@ -101,11 +99,8 @@ class Waiting(TestCase):
             self.assertEqual(event.state, "delivered")
 
     async def test_the_next_process_is_told_what_holds_before_anything_else(self) -> None:
-        log = Path(self.home, "log")
-        script = Path(self.home, "child")
-        script.write_text(f"#!/bin/bash\nexec {CHILD} crash < <(tee -a {log})\n")
-        script.chmod(0o755)
-        async with misbehaving("crash", binary=script) as node:
+        opening, written = logging(self.home, "crash")
+        async with opening as node:
             gave_up = asyncio.ensure_future(node.subscribe("a"))
             await asyncio.sleep(0)
             gave_up.cancel()
@@ -124,7 +119,7 @@ class Waiting(TestCase):
             await ping
             with self.assertRaises(p2p_node.SidecarRestarted):
                 await send
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        lines = written()
         second = [index for index, line in enumerate(lines) if line["type"] == "connect"][1]
         told = [(line["type"], line.get("topic") or line.get("peerId")) for line in lines[second + 1 :]]
         expected = [("block", "0xC"), ("block", "0xD"), ("subscribe", "a"), ("subscribe", "c"), ("ping", None)]
