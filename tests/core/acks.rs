@@ -16,7 +16,7 @@ use crate::forged::sealed;
 use crate::mesh::{CONNECT, Fate, Mesh, node_key};
 
 /// A server, an agent that writes, and one whose parent acknowledges by itself; `durable`: with a store.
-fn scene(durable: bool) -> (Mesh, usize) {
+pub fn scene(durable: bool) -> (Mesh, usize) {
     let mut mesh = Mesh::new(2);
     let taker = mesh.add_with(3, Role::Full, CONNECT, |setup| {
         setup.acks_by_hand = true;
@@ -28,21 +28,21 @@ fn scene(durable: bool) -> (Mesh, usize) {
     (mesh, taker)
 }
 
-fn ends(mesh: &Mesh, node: usize) -> Vec<&str> {
+pub fn ends(mesh: &Mesh, node: usize) -> Vec<&str> {
     mesh.lines(node, "delivery").iter().map(|line| line["state"].as_str().unwrap()).collect()
 }
 
 /// The message id of the last message with this payload.
-fn id_of(mesh: &Mesh, node: usize, data: u64) -> String {
+pub fn id_of(mesh: &Mesh, node: usize, data: u64) -> String {
     let message = mesh.lines(node, "message").into_iter().rfind(|line| line["data"] == data).unwrap();
     message["messageId"].as_str().unwrap().to_owned()
 }
 
-fn ack(mesh: &mut Mesh, node: usize, message_id: &str) {
+pub fn ack(mesh: &mut Mesh, node: usize, message_id: &str) {
     mesh.say(node, &format!(r#"{{"type":"ack","messageId":"{message_id}","id":"{message_id}"}}"#));
 }
 
-fn code_of_answer(mesh: &Mesh, node: usize, id: &str) -> String {
+pub fn code_of_answer(mesh: &Mesh, node: usize, id: &str) -> String {
     let line = mesh.nodes[node].lines.iter().rfind(|line| line["id"] == id).unwrap();
     line["code"].as_str().unwrap_or("ok").to_owned()
 }
@@ -94,66 +94,6 @@ fn an_ack_names_mail_that_waits_for_one() {
     }
     ack(&mut mesh, 1, &id);
     assert_eq!(code_of_answer(&mesh, 1, &id), "INVALID_ARGUMENT", "this node acknowledges by itself");
-}
-
-#[test]
-fn ack_with_several_ids_counts_the_known_ones_and_names_the_others() {
-    for durable in [false, true] {
-        let (mut mesh, taker) = scene(durable);
-        for data in 1..=3 {
-            mesh.send(1, taker, data, "");
-        }
-        mesh.settle();
-        let ids: Vec<String> = (1..=3).map(|data| id_of(&mesh, taker, data)).collect();
-        let unknown = format!("{}-7", "0".repeat(32));
-        let say = |mesh: &mut Mesh, fields: String, id: &str| {
-            mesh.say(taker, &format!(r#"{{"type":"ack",{fields},"id":"{id}"}}"#));
-            mesh.pass(Duration::from_millis(50));
-        };
-        say(&mut mesh, format!(r#""messageIds":["{}","{unknown}","{}"]"#, ids[2], ids[0]), "some");
-        let answer = mesh.nodes[taker].lines.iter().rfind(|line| line["id"] == "some").unwrap();
-        assert_eq!(answer["code"], "MESSAGE_NOT_FOUND", "{durable}");
-        assert_eq!(answer["details"]["messageIds"], serde_json::json!([unknown]), "{durable}");
-        assert_eq!(ends(&mesh, 1), ["delivered"; 2], "{durable}: the known ones count");
-        say(&mut mesh, format!(r#""messageIds":["{}"]"#, ids[1]), "last");
-        assert_eq!(code_of_answer(&mesh, taker, "last"), "ok", "{durable}");
-        assert_eq!(ends(&mesh, 1), ["delivered"; 3], "{durable}");
-
-        let many = vec![format!(r#""{}""#, ids[0]); 1025].join(",");
-        for (name, fields) in [
-            ("neither", r#""messageIds":[]"#.to_owned()),
-            ("both", format!(r#""messageId":"{0}","messageIds":["{0}"]"#, ids[0])),
-            ("too many", format!(r#""messageIds":[{many}]"#)),
-        ] {
-            say(&mut mesh, fields, name);
-            assert_eq!(code_of_answer(&mesh, taker, name), "INVALID_ARGUMENT", "{durable} {name}");
-        }
-    }
-}
-
-#[test]
-fn max_unacked_limits_the_mail_that_the_parent_holds_and_each_ack_makes_room() {
-    let mut mesh = Mesh::new(2);
-    let connect = r#"{"type":"connect","protocol":1,"maxUnacked":6}"#;
-    let taker = mesh.add_with(3, Role::Full, connect, |setup| setup.acks_by_hand = true);
-    mesh.connect(1, 0);
-    mesh.connect(taker, 0);
-    mesh.connect(1, taker);
-    assert_eq!(mesh.lines(taker, "ready")[0]["limits"]["maxUnacked"], 6);
-    for data in 1..=8 {
-        mesh.send(1, taker, data, "");
-        mesh.settle();
-    }
-    mesh.pass(Duration::from_secs(10));
-    assert_eq!(mesh.received(taker), [1, 2, 3], "half of the room: the other half is for other senders");
-    for data in 1..=8 {
-        let id = id_of(&mesh, taker, data);
-        ack(&mut mesh, taker, &id);
-        mesh.pass(Duration::from_secs(10));
-        let last = (data + 3).min(8);
-        assert_eq!(mesh.received(taker), (1..=last).collect::<Vec<_>>());
-    }
-    assert_eq!(ends(&mesh, 1), ["delivered"; 8]);
 }
 
 #[test]
