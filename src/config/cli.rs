@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use alloy::primitives::Address;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use crate::core::identity::parse_address;
+
 const EXAMPLES: &str = "\
 The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; it is never a flag. With
 --binding it is not needed at all: see `p2p-node bind --help`. Without either, P2P_NODE_EPHEMERAL_KEY counts, or else
@@ -78,7 +80,8 @@ pub struct KeygenArgs {
 #[command(group = ArgGroup::new("signed").args(["signature", "signature_file", "sign_with_env_file"]))]
 pub struct BindArgs {
     /// Account that the node is to speak for
-    #[arg(long, value_name = "0x…", required_unless_present_any = ["typed_data", "sign_with_env_file"])]
+    #[arg(long, value_name = "0x…", value_parser = parse_address,
+          required_unless_present_any = ["typed_data", "sign_with_env_file"])]
     pub account: Option<Address>,
     /// Directory with the node key, node.key, which is made if it is missing
     #[arg(long, value_name = "PATH", required_unless_present_any = ["node_key", "typed_data"])]

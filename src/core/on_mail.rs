@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_protocol::line::check_data;
-use p2p_node_protocol::{Encoding, ErrorCode, Message, Route, Trust};
+use p2p_node_protocol::{Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
 use prost::Message as _;
 use serde_json::value::RawValue;
 
@@ -293,6 +293,9 @@ impl Core {
         now: Now,
     ) -> Result<(Box<Message>, usize), ErrorCode> {
         let stream = stream_id(&message.stream).ok_or(ErrorCode::InvalidArgument)?;
+        if !is_tellable(&message) {
+            return Err(ErrorCode::InvalidArgument);
+        }
         let priority = message.priority().into();
         let (data, encoding) = match message.encoding() {
             envelope::Encoding::Json => {
@@ -341,6 +344,13 @@ impl Core {
             self.answer_mail(held.token, Response::Ack(ack));
         }
     }
+}
+
+/// Whether the parent can be told what stands beside `data`: texts without control characters, as the parent's own must be, and
+/// a time that every JSON reader keeps exact. A time beyond that is no clock's; another in its place would be one that nobody said.
+fn is_tellable(message: &envelope::Message) -> bool {
+    let texts = [&message.kind, &message.reply_to, &message.conversation];
+    message.sent_at_ms <= MAX_EXACT && !texts.into_iter().any(|text| text.contains(char::is_control))
 }
 
 /// Why a frame goes no further.

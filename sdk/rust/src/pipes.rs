@@ -122,8 +122,8 @@ impl Reader {
 
     fn line(&mut self, framed: Framed<'_>) {
         let event = match framed {
-            Framed::Line(line) => decode_event(line),
-            Framed::TooLong => return self.sink.drop_one(),
+            Framed::Line { bytes: line, .. } => decode_event(line),
+            Framed::TooLong { .. } => return self.sink.drop_one(),
         };
         match event {
             Ok(Some(event)) => self.event(event),
