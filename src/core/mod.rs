@@ -32,6 +32,7 @@ mod on_standing;
 mod own_binding;
 pub mod policy;
 pub mod presence;
+mod renewal;
 mod reserved;
 pub mod scope;
 pub mod seal;
@@ -68,6 +69,7 @@ use discovery::servers::Servers;
 use effect::Effect;
 use emit::Outlet;
 use envelope::ReplayWindows;
+use identity::binding::is_future_generation;
 use input::{Input, Now, Token};
 use limits::MAX_PEER_TOPICS;
 pub use limits::{MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES};
@@ -103,7 +105,7 @@ pub struct Core {
     stats: Stats,
     jitter: Jitter,
     tokens: Token,
-    counter: u64,
+    frames: renewal::FrameNumbers,
     wall_clock: clock::WallClock,
     clocks: skew::Clocks,
 
@@ -156,8 +158,9 @@ impl Core {
     pub fn new(setup: Setup, now: Now) -> Self {
         let (origin, seed) = (setup.origin(), setup.seed);
         let (key_source, connect, durable) = (setup.key_source.clone(), setup.connect, setup.durable);
+        let frames = renewal::FrameNumbers::new(setup.boot);
         let mut outbox = Outbox::new(origin);
-        outbox.restore(setup.outbox.clone(), now);
+        let position = outbox.restore(setup.outbox.clone(), now);
         let mut inbox = Inbox::new(match (setup.acks_by_hand, durable) {
             (true, _) => Settling::Taken,
             (false, true) => Settling::Kept,
@@ -169,8 +172,12 @@ impl Core {
         let standings = setup.standings.clone();
         let keyring = Keyring::new(*setup.kem_seed, now);
         let me = Me::new(setup, now);
-        // Our own floor orders our own records; those of others that speak for us are compared with it there.
-        let own_floor = floors.extract_if(.., |row| row.address == me.address).max_by_key(FloorRow::order);
+        // Our own floor orders our own records; those of others that speak for us are compared with it there. One from the future is left by a
+        // process that was given a generation which nobody believed.
+        let own_floors = floors.extract_if(.., |row| row.address == me.address);
+        let own_floor = own_floors
+            .filter(|row| !is_future_generation(row.generation, now.unix_ms))
+            .max_by_key(FloorRow::order);
         let mut core = Core {
             presence: Presence::new(me.binding.clone(), me.name.clone(), me.role, own_floor.as_ref()),
             me,
@@ -186,7 +193,7 @@ impl Core {
             stats: Stats::default(),
             jitter: Jitter::new(seed),
             tokens: 0,
-            counter: 0,
+            frames,
             wall_clock: clock::WallClock::new(now),
             clocks: skew::Clocks::default(),
             addrs: Vec::new(),
@@ -211,7 +218,7 @@ impl Core {
             parked: on_record::Parking::default(),
             subscribed: BTreeSet::new(),
             outbox,
-            keeping: keeping::Keeping::new(durable),
+            keeping: keeping::Keeping::new(durable, position),
             taking: taking::Taking::default(),
             dirty: BTreeSet::new(),
             inbox,
@@ -249,6 +256,7 @@ impl Core {
         if self.phase == Phase::Done {
             return;
         }
+        self.keep_time(now);
         match input {
             Input::Command(request) => self.on_command(request, now),
             Input::BadLine(error) => self.on_bad_line(error),
@@ -308,7 +316,6 @@ impl Core {
             self.keep_joined(now);
             self.drop_silent_peers(now);
             self.keep_connected(now);
-            self.keep_keys(now);
             self.keep_present(now);
             self.end_discoveries(now);
             self.keep_arrivals(now);
