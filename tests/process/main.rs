@@ -18,5 +18,6 @@ mod lifecycle;
 mod network;
 mod revocation;
 mod sdk;
+mod sdk_mail;
 mod stalled;
 mod stopped;
