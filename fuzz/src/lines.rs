@@ -41,8 +41,8 @@ fn framed<'a>(limit: usize, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Optio
     let mut lines = Vec::new();
     let mut on = |framed: Framed<'_>| {
         lines.push(match framed {
-            Framed::Line(line) => Some(line.to_vec()),
-            Framed::TooLong => None,
+            Framed::Line { bytes: line, .. } => Some(line.to_vec()),
+            Framed::TooLong { .. } => None,
         });
     };
     chunks.for_each(|chunk| framer.push(chunk, &mut on));

@@ -81,7 +81,7 @@ use reserved::{NODE_TOPICS, is_reserved};
 use seal::kem::Keyring;
 use seal::session::Incoming;
 use setup::Me;
-pub use setup::Setup;
+pub use setup::{KeySource, Setup};
 use state::{Peer, Phase};
 use stats::Stats;
 
@@ -155,7 +155,7 @@ impl Core {
     /// A node that has not started to listen.
     pub fn new(setup: Setup, now: Now) -> Self {
         let (origin, seed) = (setup.origin(), setup.seed);
-        let (ephemeral, connect, durable) = (setup.ephemeral, setup.connect, setup.durable);
+        let (key_source, connect, durable) = (setup.key_source.clone(), setup.connect, setup.durable);
         let mut outbox = Outbox::new(origin);
         outbox.restore(setup.outbox.clone(), now);
         let mut inbox = Inbox::new(match (setup.acks_by_hand, durable) {
@@ -234,10 +234,8 @@ impl Core {
         for (peer, addr) in bootstraps {
             core.add_bootstrap(peer, addr);
         }
-        if ephemeral {
-            let message =
-                "no PRIVATE_KEY was given: this agent's address is made up and ends with the process";
-            core.log(Level::Warn, "identity", message);
+        if let Some((level, message)) = key_source.notice() {
+            core.log(level, "identity", message);
         }
         core.tell_binding_life(now);
         if connect {
@@ -253,12 +251,7 @@ impl Core {
         }
         match input {
             Input::Command(request) => self.on_command(request, now),
-            Input::BadLine(error) => {
-                self.stats.count("lines_bad");
-                if !self.is_taken(error.id.as_ref()) {
-                    self.refuse(error.id, error.code, error.message);
-                }
-            }
+            Input::BadLine(error) => self.on_bad_line(error),
             Input::InputEnded => self.on_input_ended(now),
             Input::InputFailed { reason } => self.on_input_failed(&reason, now),
             Input::OutputClosed { broken } => self.on_output_closed(broken, now),

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_protocol::line::check_data;
-use p2p_node_protocol::{Encoding, ErrorCode, Message, Route, Trust};
+use p2p_node_protocol::{Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
 use prost::Message as _;
 use serde_json::value::RawValue;
 
@@ -44,6 +44,8 @@ pub(super) struct Taken {
     gaps: Vec<([u8; 16], u64)>,
     /// Whether earlier ones are missing.
     is_early: bool,
+    /// Whether the parent holds as much mail without an `ack` as it may.
+    is_full: bool,
 }
 
 impl Core {
@@ -120,8 +122,9 @@ impl Core {
         }
         self.on_acks(&sender, frame, batch, now);
         let taken = self.take_mail(&mut sender, batch, Route::Direct, now);
-        let Taken { streams, gaps, is_early } = taken;
-        if gaps.is_empty() && self.outlet.keeps_up() {
+        let Taken { streams, gaps, is_early, is_full } = taken;
+        // Where there is no room the sender learns at once how much of the frame was taken.
+        if is_full || gaps.is_empty() && self.outlet.keeps_up() {
             return Some(Response::Ack(self.ack(&sender.address, &streams, now)));
         }
         let early_until = is_early.then_some(now.mono + HOLD_FOR_GAP);
@@ -159,7 +162,9 @@ impl Core {
             // What is kept free for haste is there for as much of it as is believed.
             let has_high = news().any(is_high) && self.urgent.would_admit(&sender.address, trusted, now.mono);
             let number = news().count();
-            number == 0 || self.has_room(number + held, bytes + held_bytes, has_high)
+            number == 0
+                || self.has_room(number + held, bytes + held_bytes, has_high)
+                    && (!self.acks_by_hand() || self.may_hold_one_more(&sender.address, 0))
         };
         let is_news = |message: &envelope::Message| {
             stream_id(&message.stream)
@@ -206,7 +211,7 @@ impl Core {
 
     /// Puts each message in its order and hands on what may go to the parent.
     pub(super) fn take_mail(&mut self, sender: &mut Sender, batch: &Batch, route: Route, now: Now) -> Taken {
-        let mut taken = Taken { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false };
+        let mut taken = Taken { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false, is_full: false };
         let mut ready = Vec::new();
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
@@ -215,6 +220,13 @@ impl Core {
                 continue;
             }
             taken.streams.insert(stream);
+            if self.acks_by_hand() && message.seq >= self.inbox.next_seq(&sender.address, &stream) {
+                taken.is_full |= !self.may_hold_one_more(&sender.address, message.data.len());
+                if taken.is_full {
+                    self.stats.count("mail_not_held");
+                    continue;
+                }
+            }
             match self.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
                 Offer::Delivered | Offer::Held => {}
                 Offer::Duplicate => self.stats.count("mail_repeated"),
@@ -281,6 +293,9 @@ impl Core {
         now: Now,
     ) -> Result<(Box<Message>, usize), ErrorCode> {
         let stream = stream_id(&message.stream).ok_or(ErrorCode::InvalidArgument)?;
+        if !is_tellable(&message) {
+            return Err(ErrorCode::InvalidArgument);
+        }
         let priority = message.priority().into();
         let (data, encoding) = match message.encoding() {
             envelope::Encoding::Json => {
@@ -329,6 +344,13 @@ impl Core {
             self.answer_mail(held.token, Response::Ack(ack));
         }
     }
+}
+
+/// Whether the parent can be told what stands beside `data`: texts without control characters, as the parent's own must be, and
+/// a time that every JSON reader keeps exact. A time beyond that is no clock's; another in its place would be one that nobody said.
+fn is_tellable(message: &envelope::Message) -> bool {
+    let texts = [&message.kind, &message.reply_to, &message.conversation];
+    message.sent_at_ms <= MAX_EXACT && !texts.into_iter().any(|text| text.contains(char::is_control))
 }
 
 /// Why a frame goes no further.

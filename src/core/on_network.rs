@@ -16,6 +16,7 @@ use super::discovery::bootstrap::STABLE;
 use super::effect::{Effect, ExitCode, Network};
 use super::envelope::{Hello, WIRE_VERSION, strict_decode};
 use super::input::{Now, Token};
+use super::on_command::check_topic;
 use super::on_record::Source;
 use super::{ANNOUNCEMENTS, Core, MAX_PEER_TOPICS, NODE_TOPICS, Peer, Phase};
 
@@ -230,6 +231,10 @@ impl Core {
     }
 
     pub(super) fn on_peer_subscribed(&mut self, peer: PeerId, topic: String, now: Now) {
+        // Nobody can subscribe to it here, and its name would reach the parent in the list of the peer's topics.
+        if check_topic(&topic).is_err() {
+            return self.stats.count("topics_malformed");
+        }
         let Some(known) = self.peers.get_mut(&peer) else { return };
         if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
             return;

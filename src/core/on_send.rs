@@ -16,7 +16,7 @@ use super::{Core, MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
 
 /// Longest `ttlMs` (`reference/reliability.md` §4: 7 days).
 const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long a broadcast waits for somebody to subscribe (design §2).
+/// How long a broadcast waits for somebody to subscribe, unless its `ttlMs` is shorter. Ours: as long as a node needs to join.
 const TOPIC_HOLD: Duration = Duration::from_secs(10);
 
 impl Core {
@@ -119,7 +119,8 @@ impl Core {
             return self.refuse(id, ErrorCode::MessageTooLarge, message);
         }
         let peers = self.subscribers(&topic);
-        match self.topics.accept(&topic, draft, now.mono + TOPIC_HOLD) {
+        let give_up = draft.expires.min(now.mono + TOPIC_HOLD);
+        match self.topics.accept(&topic, draft, give_up) {
             Err(_) => {
                 let message = "too much waits to be broadcast on this topic, or on too many topics";
                 self.refuse(id, ErrorCode::Busy, message);
@@ -163,7 +164,7 @@ fn check_lengths(send: &Send) -> Result<(), String> {
             if text.len() > limit {
                 return Err(format!("`{name}` may have at most {limit} bytes"));
             }
-            if text.chars().any(char::is_control) {
+            if text.contains(char::is_control) {
                 return Err(format!("`{name}` may not hold control characters"));
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p::PeerId;
-use p2p_node_protocol::{ErrorCode, ErrorEvent};
+use p2p_node_protocol::{ErrorCode, ErrorEvent, MAX_EXACT};
 
 use super::Core;
 use super::envelope::Frame;
@@ -45,7 +45,9 @@ impl Clocks {
     }
 
     fn look(&mut self, peer: PeerId, created_ms: u64, now: Now) {
-        let ahead_ms = created_ms.wrapping_sub(now.unix_ms) as i64;
+        // The difference is told to the parent, whose reader of JSON may not keep a larger number exact.
+        let signed = |ms: u64| ms.min(MAX_EXACT).cast_signed();
+        let ahead_ms = signed(created_ms) - signed(now.unix_ms);
         self.looks.insert(peer, Look { at: now.mono, ahead_ms });
         self.looks.retain(|_, look| look.at + MAX_AGE > now.mono);
     }
@@ -132,6 +134,16 @@ mod tests {
             look(&mut clocks, -15_000, 0);
         }
         assert_eq!(clocks.news(), Some(-15_000));
+    }
+
+    #[test]
+    fn a_time_beyond_all_clocks_is_told_as_a_number_that_stays_exact() {
+        let mut clocks = Clocks::default();
+        for created_ms in [u64::MAX, u64::MAX, 1 << 63, 1 << 60, 0] {
+            clocks.look(PeerId::random(), created_ms, at(0));
+        }
+        let ahead = clocks.news().unwrap();
+        assert!(ahead > 0 && ahead.unsigned_abs() <= MAX_EXACT, "{ahead}");
     }
 
     #[test]

@@ -141,7 +141,9 @@ impl Core {
         let mut fitting = |texts: &mut dyn Iterator<Item = String>| -> Vec<String> {
             texts.filter(|text| room.fits(text)).collect()
         };
-        let addrs = fitting(&mut record.record.addrs.iter().map(ToString::to_string));
+        // The name of a host may hold any bytes.
+        let addrs = record.record.addrs.iter().map(ToString::to_string);
+        let addrs = fitting(&mut addrs.filter(|addr| !addr.contains(char::is_control)));
         let capabilities = fitting(&mut record.record.capabilities.iter().cloned());
         let mut topics: BTreeSet<String> = record.record.topics.iter().cloned().collect();
         if let Some(peer) = self.peers.get(&peer_id) {
@@ -205,7 +207,7 @@ fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
         ErrorCode::PeerUnreachable => {
             "none of the recipient's addresses answered in time; `route` `auto` would also try gossip".into()
         }
-        ErrorCode::NoSubscribers => "nobody who subscribes to the topic was reached within 10 s".into(),
+        ErrorCode::NoSubscribers => "nobody who subscribes to the topic was reached in time".into(),
         ErrorCode::ShuttingDown => "the node ended before the mail was acknowledged; it may have arrived".into(),
         ErrorCode::PeerBusy => "the recipient's node had no room for it in time: its agent does not read".into(),
         ErrorCode::Cancelled => "it was given up as asked; it may have arrived".into(),

@@ -237,8 +237,8 @@ async fn read_events(name: &str, mut stdout: ChildStdout, screen: Arc<Screen>, t
         let mut lines = Vec::new();
         framer.push(&buffer[..length], |framed| {
             let line = match framed {
-                Framed::Line(line) => line,
-                Framed::TooLong => b"a line over the limit",
+                Framed::Line { bytes: line, .. } => line,
+                Framed::TooLong { .. } => b"a line over the limit",
             };
             screen.line(name, '<', &String::from_utf8_lossy(line));
             match decode_event(line) {
@@ -261,8 +261,8 @@ async fn read_tail(mut stderr: impl AsyncRead + Unpin, tail: &Mutex<VecDeque<Str
     let mut buffer = vec![0; 4096];
     let keep = |framed: Framed<'_>| {
         let line = match framed {
-            Framed::Line(line) => String::from_utf8_lossy(line).into_owned(),
-            Framed::TooLong => "(a long line)".to_owned(),
+            Framed::Line { bytes: line, .. } => String::from_utf8_lossy(line).into_owned(),
+            Framed::TooLong { .. } => "(a long line)".to_owned(),
         };
         if let Ok(mut tail) = tail.lock() {
             if tail.len() == STDERR_LINES {

@@ -72,7 +72,7 @@ pub struct Started {
 }
 
 pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
-    let Identity { node_key, agent, binding, ephemeral } = Identity::of(config, now)?;
+    let Identity { node_key, agent, binding, key_source } = Identity::of(config, now)?;
     let lock = IdentityLock::acquire(&node_key.peer_id().to_string())?;
     let bootstraps: Vec<(PeerId, Multiaddr)> = config
         .bootstrap
@@ -108,7 +108,7 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
     };
     let setup = Setup {
         node_key,
-        ephemeral,
+        key_source,
         agent,
         binding,
         name: config.name.clone(),

@@ -1,12 +1,14 @@
 //! What cores do with and to each other, in virtual time.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests fail by panicking")]
 
+mod ack_window;
 mod acks;
 mod backpressure;
 mod cancel;
 mod clocks;
 mod discover;
 mod durable;
+mod edges;
 mod ending;
 mod floors;
 mod forged;
@@ -16,6 +18,7 @@ mod presence;
 mod priorities;
 mod room;
 mod sealing;
+mod secrets;
 mod standing;
 mod streams;
 mod trust;

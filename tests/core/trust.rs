@@ -304,7 +304,7 @@ fn no_line_is_longer_than_the_parent_can_read() {
     let peer = node_key(2).peer_id();
     mesh.input(0, Input::Connected { peer, dialer: false });
     for number in 0..250 {
-        mesh.input(0, Input::PeerSubscribed { peer, topic: format!("{number}{}", "\u{1}".repeat(120)) });
+        mesh.input(0, Input::PeerSubscribed { peer, topic: format!("{number}{}", "\u{2028}".repeat(40)) });
     }
     gossip(&mut mesh, 1000, "agent-announcements", record(2, 0, START_MS, &node_key(2)));
     for (counter, size) in [(1, 300), (2, 450), (3, 700), (4, 1000)] {
@@ -312,8 +312,8 @@ fn no_line_is_longer_than_the_parent_can_read() {
             let Some(Payload::Plain(batch)) = &mut body.payload else { unreachable!() };
             let message = &mut batch.messages[0];
             message.data = format!("\"{}\"", "\u{85}".repeat(size)).into();
-            message.kind = "\u{1}".repeat(64);
-            message.conversation = "\u{1}".repeat(128);
+            message.kind = "\u{2028}".repeat(21);
+            message.conversation = "\u{2028}".repeat(42);
         });
         assert_eq!(gossip(&mut mesh, 1000 + counter, "jobs", data), Verdict::Accept);
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use alloy::signers::SignerSync;
-use alloy::signers::local::PrivateKeySigner;
+use alloy::primitives::Signature;
+use k256::ecdsa::SigningKey;
 use p2p_node::core::identity::binding::BINDING_MAX_LIFE_SECS;
 use p2p_node::core::identity::presigned::binding_file;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
@@ -78,8 +78,9 @@ impl Home {
 /// Signs what was printed as a wallet on another machine does.
 fn wallet(key: u8, printed: &str) -> String {
     let data: alloy_dyn_abi::TypedData = serde_json::from_str(printed).unwrap();
-    let signer: PrivateKeySigner = test_key(key).parse().unwrap();
-    let signature = signer.sign_hash_sync(&data.eip712_signing_hash().unwrap()).unwrap();
+    let signer = SigningKey::from_slice(&[key; 32]).unwrap();
+    let hash = data.eip712_signing_hash().unwrap();
+    let signature = Signature::from(signer.sign_prehash_recoverable(hash.as_slice()).unwrap());
     format!("0x{}", hex::encode(signature.as_bytes()))
 }
 
@@ -105,7 +106,7 @@ fn a_wallet_elsewhere_signs_and_the_node_speaks_for_its_account() {
     assert!(![&printed, &hint, &summary.to_string()].iter().any(|text| text.contains(secret.trim())));
 
     let (mut bob, bob_ready) = Child::join(0x80, 0, &[], &[]);
-    let mut alice = Child::spawn(&["--data-dir", &dir], &[("BINDING_FILE", &out)]);
+    let mut alice = Child::spawn(&["--data-dir", &dir], &[("P2P_NODE_BINDING", &out)]);
     let ready = connect(&mut alice, &[tcp_address(&bob_ready)]);
     assert_eq!((&ready["address"], &ready["peerId"]), (&json!(account), &summary["peerId"]));
     let told = alice.expect("how long it lives", |event| event["namespace"] == "identity");
@@ -124,7 +125,7 @@ fn a_wallet_elsewhere_signs_and_the_node_speaks_for_its_account() {
 
     // The node key alone may lie elsewhere; without a data directory nothing is kept.
     let key = Path::new(&dir).join("node.key");
-    let mut alice = Child::spawn(&["--binding", &out], &[("NODE_KEY_FILE", key.to_str().unwrap())]);
+    let mut alice = Child::spawn(&["--binding", &out], &[("P2P_NODE_NODE_KEY", key.to_str().unwrap())]);
     assert_eq!(connect(&mut alice, &[])["address"], account);
 }
 

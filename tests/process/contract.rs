@@ -130,6 +130,40 @@ fn bad_lines_are_answered_and_change_nothing() {
 }
 
 #[test]
+fn a_line_that_is_no_command_is_answered_with_its_id_and_its_number() {
+    let mut child = Child::spawn(&[], &[]);
+    child.write(b"\n{\"type\":\"connect\",\"protocol\":1,\"id\":\"c\"}\n");
+    child.answer("c");
+    let filler = "x".repeat(1 << 20);
+    let cases = [
+        (br#"{"type":"send","topic":"t","data":NaN,"id":"nan"}"#.to_vec(), "INVALID_JSON"),
+        (b"{\"type\":\"send\",\"topic\":\"t\",\"data\":\"\xff\",\"id\":\"utf\"}".to_vec(), "INVALID_UTF8"),
+        (
+            format!(r#"{{"type":"send","id":"long","topic":"t","data":"{filler}"}}"#).into_bytes(),
+            "LINE_TOO_LONG",
+        ),
+        (
+            format!(r#"{{"type":"send","topic":"t","data":"{filler}","id":"far"}}"#).into_bytes(),
+            "LINE_TOO_LONG",
+        ),
+        (br#"{"type":"subscribe","topic":"t","id":null}"#.to_vec(), "INVALID_ARGUMENT"),
+    ];
+    let ids = [json!("nan"), json!("utf"), json!("long"), Value::Null, Value::Null];
+    for ((line, code), (number, id)) in cases.into_iter().zip((3..).zip(ids)) {
+        child.write(&[&line[..], b"\n"].concat());
+        let error = child.expect(code, |event| event["type"] == "error");
+        assert_eq!((&error["code"], &error["id"]), (&json!(code), &id), "{error}");
+        assert_eq!(error["details"]["line"], number, "{error}");
+    }
+    child.say(json!({"type":"status","id":"s"}));
+    assert_eq!(
+        child.answer("s")["status"]["topics"],
+        json!([]),
+        "the command without a valid id was not carried out"
+    );
+}
+
+#[test]
 fn the_protocol_and_the_length_of_lines_are_agreed_on() {
     let mut child = Child::spawn(&[], &[]);
     child.say(json!({"type":"connect","protocol":0,"id":"zero"}));
@@ -142,8 +176,14 @@ fn the_protocol_and_the_length_of_lines_are_agreed_on() {
         child.say(json!({"type":"connect","protocol":1,"maxLineBytes":bytes,"id":"line"}));
         assert_eq!(child.answer("line")["code"], "INVALID_ARGUMENT");
     }
-    // A parent of a later version gets what both speak.
-    child.say(json!({"type":"connect","protocol":99,"maxLineBytes":4096,"later":true,"id":"c"}));
+    // A parent of a later version learns which one is spoken, and may use that.
+    child.say(json!({"type":"connect","protocol":99,"id":"later"}));
+    let refused = child.answer("later");
+    assert_eq!(
+        (&refused["code"], &refused["details"]),
+        (&json!("UNSUPPORTED_PROTOCOL"), &json!({"supported":[1]}))
+    );
+    child.say(json!({"type":"connect","protocol":1,"maxLineBytes":4096,"later":true,"id":"c"}));
     let ready = child.expect("ready", |event| event["type"] == "ready");
     assert_eq!((&ready["protocol"], &ready["limits"]["maxLineBytes"]), (&json!(1), &json!(4096)));
     assert_eq!(child.answer("c")["type"], "result");

@@ -14,6 +14,7 @@ mod durable;
 mod examples;
 mod far;
 mod hostile_input;
+mod identity;
 mod lifecycle;
 mod network;
 mod revocation;

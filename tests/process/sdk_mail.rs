@@ -175,7 +175,11 @@ async fn a_recipient_that_stops_reading_costs_neither_the_senders_node_nor_mail_
     let entry = first_addr(&alice);
     let (carol, to_carol) = node(&home).bootstrap_peer(entry.clone()).open().await.unwrap();
     let (bob, _to_bob) = node(&home).bootstrap_peer(entry).open().await.unwrap();
-    send(&bob, &carol.address(), "first", Duration::from_secs(60)).await;
+    let taken = Taken::default();
+    let working = tokio::spawn(work(carol.clone(), to_carol, taken, 201));
+    // They find each other through alice.
+    let first = send(&bob, &carol.address(), "first", Duration::from_secs(60)).await;
+    timeout(SOON, first.delivered()).await.unwrap().unwrap();
     let bobs = pid(&bob);
     kill_process(pid(&alice), Signal::STOP).unwrap();
     let mut stuck = JoinSet::new();
@@ -183,8 +187,6 @@ async fn a_recipient_that_stops_reading_costs_neither_the_senders_node_nor_mail_
         let (bob, to, data) = (bob.clone(), alice.address(), "x".repeat(1000));
         stuck.spawn(async move { bob.send(to, &data).await.map(drop) });
     }
-    let taken = Taken::default();
-    let working = tokio::spawn(work(carol.clone(), to_carol, taken, 201));
     for number in 0..200 {
         let mail = send(&bob, &carol.address(), &number.to_string(), Duration::from_secs(60)).await;
         timeout(SOON, mail.delivered()).await.expect("it does not flow").unwrap();

@@ -9,13 +9,12 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node::core::directory::floors::FloorRow;
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
-use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
+use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SecretBytes, SignedBinding};
 use p2p_node::core::input::{Now, Token};
 use p2p_node::core::scope::AddressScope;
-use p2p_node::core::{Core, Setup};
+use p2p_node::core::{Core, KeySource, Setup};
 use p2p_node_protocol::Role;
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use crate::disk::Disk;
 use crate::parent::Parent;
@@ -173,7 +172,7 @@ impl Node {
             stay_on_eof: false,
             linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
-            ephemeral: false,
+            key_source: KeySource::Given,
             scope: AddressScope::Loopback,
             boot: word(16),
             durable: self.durable,
@@ -183,7 +182,7 @@ impl Node {
             floors: self.floors.values().cloned().collect(),
             standings: Vec::new(),
             database: random[..16].try_into().unwrap(),
-            kem_seed: Zeroizing::new(Sha256::digest(random).into()),
+            kem_seed: SecretBytes::from(<[u8; 32]>::from(Sha256::digest(random))),
             seed: word(24),
         };
         self.core = Some(Core::new(setup, self.clock(now)));

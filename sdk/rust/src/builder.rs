@@ -201,8 +201,8 @@ impl Builder {
             let mut command = Command::new(&program);
             // The SDK acknowledges mail itself: the node does not know what the program has taken. Of a flag that is given twice none
             // would count, so what the program may set too stands in the environment.
-            command.args(&args).args(["--ack", "manual"]).env("EPHEMERAL_KEY", ephemeral_key);
-            command.env("PARENT_PID", std::process::id().to_string()).envs(envs.iter().cloned());
+            command.args(&args).args(["--ack", "manual"]).env("P2P_NODE_EPHEMERAL_KEY", ephemeral_key);
+            command.env("P2P_NODE_PARENT_PID", std::process::id().to_string()).envs(envs.iter().cloned());
             if let Some(directory) = &directory {
                 command.current_dir(directory);
             }

@@ -193,8 +193,8 @@ impl Reader {
 
     fn line(&mut self, framed: Framed<'_>) {
         let event = match framed {
-            Framed::Line(line) => decode_event(line),
-            Framed::TooLong => return self.sink.count_undecodable(),
+            Framed::Line { bytes, .. } => decode_event(bytes),
+            Framed::TooLong { .. } => return self.sink.count_undecodable(),
         };
         match event {
             Ok(Some(event)) => self.event(event),

@@ -28,11 +28,11 @@ use libp2p::kad::QueryId;
 use libp2p::request_response::{InboundRequestId, OutboundRequestId, ResponseChannel};
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 use p2p_node_protocol::Role;
-use zeroize::Zeroizing;
 
 use self::behaviour::{Behaviour, Names, UnreadRequests};
 use self::held::Held;
 use self::listen::Listeners;
+use crate::core::identity::SecretBytes;
 use crate::core::input::{Input, Loss, Token};
 
 pub use self::behaviour::MAIL_TIMEOUT;
@@ -72,7 +72,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub struct SwarmConfig {
     /// Seed of the Ed25519 node key.
-    pub seed: Zeroizing<[u8; 32]>,
+    pub seed: SecretBytes,
     /// Name of the network; part of every protocol's and topic's name.
     pub network: String,
     /// Which addresses to deal with.
