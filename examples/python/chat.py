@@ -15,12 +15,15 @@ LINES = {
 
 
 async def chat(name: str, node: p2p_node.Node, other: str) -> None:
-    heard = node.messages()
+    heard, mails = node.messages(), []
     for line in LINES[name]:
-        mail = await node.send(other, {"text": line})
-        await mail.delivered()
+        mails.append(await node.send(other, {"text": line}))
         message = await anext(heard)
         print(f"{name} hears: {message.data['text']}")
+    # Acknowledges the last message: each of the others was when we asked for the next one.
+    heard.close()
+    for mail in mails:
+        await mail.delivered()
 
 
 async def main() -> None:
