@@ -129,8 +129,8 @@ async fn mail_that_nobody_has_taken_comes_again_after_a_crash() {
     let (node, mut events) = noted(&notes, "again").open().await.unwrap();
     node.ping().await.unwrap();
     signal(&node, Signal::KILL);
-    until(|| notes.pids().len() == 2).await;
     restarted(&mut events).await;
+    node.ping().await.unwrap();
     let untaken = node.close(Grace::default()).await;
     assert_eq!(untaken.len(), 1);
     assert_eq!((untaken[0].message_id.as_str(), acks(&notes).len()), ("x1", 0));
