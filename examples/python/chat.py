@@ -15,15 +15,12 @@ LINES = {
 
 
 async def chat(name: str, node: p2p_node.Node, other: str) -> None:
-    heard, mails = node.messages(), []
+    heard = node.messages()
     for line in LINES[name]:
-        mails.append(await node.send(other, {"text": line}))
+        mail = await node.send(other, {"text": line})
+        await mail.delivered()
         message = await anext(heard)
         print(f"{name} hears: {message.data['text']}")
-    # Acknowledges the last message: each of the others was when we asked for the next one.
-    heard.close()
-    for mail in mails:
-        await mail.delivered()
 
 
 async def main() -> None:

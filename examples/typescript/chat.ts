@@ -11,13 +11,9 @@ async function chat(name: keyof typeof LINES, node: P2PNode, other: string): Pro
   const heard = node.messages();
   for (const text of LINES[name]) {
     const mail = await node.send(other, { text });
-    const { value: message, done } = await heard.next();
-    if (done) return;
-    console.log(`${name} hears: ${(message.data as { text: string }).text}`);
-    // The other waits to learn that this line was delivered, and we ask for the next one only later.
-    await node.ack(message);
-    // Not before we have listened: the other waits for the same.
     await mail.delivered();
+    const message = (await heard.next()).value;
+    console.log(`${name} hears: ${(message?.data as { text: string }).text}`);
   }
 }
 

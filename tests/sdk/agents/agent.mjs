@@ -14,8 +14,6 @@ for (const _ of others) {
   const { from, data } = (await messages.next()).value;
   console.log("heard", from, escape(data.text));
 }
-// Whoever comes for the next message has finished the last one.
-void messages.next();
 for (const mail of mails) await mail.delivered();
 // The others may still wait for theirs.
 await lines.next();
