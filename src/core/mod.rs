@@ -32,6 +32,7 @@ mod on_standing;
 mod own_binding;
 pub mod policy;
 pub mod presence;
+mod renewal;
 mod reserved;
 pub mod scope;
 pub mod seal;
@@ -81,7 +82,7 @@ use reserved::{NODE_TOPICS, is_reserved};
 use seal::kem::Keyring;
 use seal::session::Incoming;
 use setup::Me;
-pub use setup::Setup;
+pub use setup::{KeySource, Setup};
 use state::{Peer, Phase};
 use stats::Stats;
 
@@ -103,7 +104,7 @@ pub struct Core {
     stats: Stats,
     jitter: Jitter,
     tokens: Token,
-    counter: u64,
+    frames: renewal::FrameNumbers,
     wall_clock: clock::WallClock,
     clocks: skew::Clocks,
 
@@ -155,9 +156,10 @@ impl Core {
     /// A node that has not started to listen.
     pub fn new(setup: Setup, now: Now) -> Self {
         let (origin, seed) = (setup.origin(), setup.seed);
-        let (ephemeral, connect, durable) = (setup.ephemeral, setup.connect, setup.durable);
+        let (key_source, connect, durable) = (setup.key_source.clone(), setup.connect, setup.durable);
+        let frames = renewal::FrameNumbers::new(setup.boot);
         let mut outbox = Outbox::new(origin);
-        outbox.restore(setup.outbox.clone(), now);
+        let position = outbox.restore(setup.outbox.clone(), now);
         let mut inbox = Inbox::new(match (setup.acks_by_hand, durable) {
             (true, _) => Settling::Taken,
             (false, true) => Settling::Kept,
@@ -186,7 +188,7 @@ impl Core {
             stats: Stats::default(),
             jitter: Jitter::new(seed),
             tokens: 0,
-            counter: 0,
+            frames,
             wall_clock: clock::WallClock::new(now),
             clocks: skew::Clocks::default(),
             addrs: Vec::new(),
@@ -211,7 +213,7 @@ impl Core {
             parked: on_record::Parking::default(),
             subscribed: BTreeSet::new(),
             outbox,
-            keeping: keeping::Keeping::new(durable),
+            keeping: keeping::Keeping::new(durable, position),
             taking: taking::Taking::default(),
             dirty: BTreeSet::new(),
             inbox,
@@ -234,10 +236,8 @@ impl Core {
         for (peer, addr) in bootstraps {
             core.add_bootstrap(peer, addr);
         }
-        if ephemeral {
-            let message =
-                "no PRIVATE_KEY was given: this agent's address is made up and ends with the process";
-            core.log(Level::Warn, "identity", message);
+        if let Some((level, message)) = key_source.notice() {
+            core.log(level, "identity", message);
         }
         core.tell_binding_life(now);
         if connect {

@@ -96,7 +96,7 @@ impl Core {
     /// Accepted mail did not arrive, or nobody knows whether it did.
     pub(super) fn tell_mail_lost(&mut self, ended: Ended, state: DeliveryState, code: ErrorCode) {
         self.forget_mail(&ended);
-        let Ended { message_id, mail, .. } = ended;
+        let Ended { message_id, delivered_as, mail, .. } = ended;
         self.tell_delivery(Delivery {
             message_id,
             request_id: mail.draft.request_id,
@@ -106,6 +106,7 @@ impl Core {
             attempts: mail.attempts,
             route: mail.went,
             redelivered: mail.restored,
+            delivered_as,
         });
     }
 

@@ -16,6 +16,9 @@ pub use lock::{IdentityLock, InUse};
 /// Name of the node key's file in the data directory.
 pub const NODE_KEY_FILE: &str = "node.key";
 
+/// Name of the file in the data directory with the key of an agent that was given none.
+pub const AGENT_KEY_FILE: &str = "agent.key";
+
 /// Largest key file that is read, in bytes: 64 digits and room for comments.
 const MAX_KEY_FILE_BYTES: u64 = 4096;
 
@@ -85,13 +88,28 @@ pub fn random_secret() -> Result<SecretBytes, KeyFileError> {
 /// # Errors
 /// When the file is open to others, damaged, or cannot be read or written.
 pub fn node_key(path: &Path) -> Result<SecretBytes, KeyFileError> {
+    kept_key(path, random_secret)
+}
+
+/// The secret in a key file; if there is none yet, what `make` returns is written there.
+///
+/// # Errors
+/// As [`node_key`], and those of `make`.
+pub fn kept_key<E: From<KeyFileError>>(
+    path: &Path,
+    make: impl FnOnce() -> Result<SecretBytes, E>,
+) -> Result<SecretBytes, E> {
     if let Some(seed) = read_key(path)? {
         return Ok(seed);
     }
+    let secret = make()?;
+    Ok(write_key(path, secret)?)
+}
+
+fn write_key(path: &Path, seed: SecretBytes) -> Result<SecretBytes, KeyFileError> {
     if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
     }
-    let seed = random_secret()?;
     let mut digits = Zeroizing::new([0; 65]);
     // 32 bytes are 64 digits, and the newline stays.
     digits[64] = b'\n';

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::start::StartError;
 use crate::config::Config;
+use crate::core::KeySource;
 use crate::core::identity::binding::BINDING_LIFE_SECS;
 use crate::core::identity::presigned::{MAX_BINDING_FILE_BYTES, check_presigned, read_binding_file};
 use crate::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use crate::core::input::Now;
-use crate::io::keystore::{self, NODE_KEY_FILE};
+
+use crate::io::keystore::{self, AGENT_KEY_FILE, NODE_KEY_FILE};
 
 /// Who a node is.
 pub struct Identity {
@@ -16,10 +18,8 @@ pub struct Identity {
     /// Absent when the binding was signed elsewhere.
     pub agent: Option<AgentKey>,
     pub binding: SignedBinding,
-    /// Whether the agent's key is lost with the process.
-    pub ephemeral: bool,
-    /// Whether nobody else can have the node key, because it was made for this process alone.
-    pub made_up: bool,
+    /// Where the agent's key comes from.
+    pub key_source: KeySource,
 }
 
 impl Identity {
@@ -41,12 +41,7 @@ fn node_key_path(config: &Config) -> Option<PathBuf> {
 }
 
 fn self_signed(config: &Config, now: Now) -> Result<Identity, StartError> {
-    let (variable, agent) = match (&config.private_key, &config.ephemeral_key) {
-        (Some(secret), _) => ("PRIVATE_KEY", AgentKey::from_hex(secret.expose())),
-        (None, Some(secret)) => ("P2P_NODE_EPHEMERAL_KEY", AgentKey::from_hex(secret.expose())),
-        (None, None) => ("the random key", AgentKey::from_bytes(&*keystore::random_secret()?)),
-    };
-    let agent = agent.map_err(|error| StartError::Identity(format!("{variable}: {error}")))?;
+    let (agent, key_source) = agent_key(config)?;
     let node_key = match node_key_path(config) {
         Some(path) => NodeKey::from_seed(*keystore::node_key(&path)?),
         None => NodeKey::derive(&agent.secret(), &config.network, &config.instance, config.generation),
@@ -63,9 +58,30 @@ fn self_signed(config: &Config, now: Now) -> Result<Identity, StartError> {
         not_after: now_secs + BINDING_LIFE_SECS,
     };
     let binding = agent.bind(binding).map_err(|error| StartError::Identity(error.to_string()))?;
-    let ephemeral = config.private_key.is_none();
-    let made_up = ephemeral && config.ephemeral_key.is_none() && node_key_path(config).is_none();
-    Ok(Identity { node_key, agent: Some(agent), binding, ephemeral, made_up })
+    Ok(Identity { node_key, agent: Some(agent), binding, key_source })
+}
+
+/// The agent's key: the one that was given; else that of the data directory, so that what outlives the process there stays one
+/// agent's; else one that a supervisor keeps; else one for this process.
+fn agent_key(config: &Config) -> Result<(AgentKey, KeySource), StartError> {
+    let wrong = |variable: &'static str| move |error| StartError::Identity(format!("{variable}: {error}"));
+    if let Some(secret) = &config.private_key {
+        let agent = AgentKey::from_hex(secret.expose()).map_err(wrong("PRIVATE_KEY"))?;
+        let path = config.private_key_file.as_ref().map(|path| path.display().to_string());
+        return Ok((agent, path.map_or(KeySource::Given, KeySource::EnvFile)));
+    }
+    let made_up = || match &config.ephemeral_key {
+        Some(secret) => AgentKey::from_hex(secret.expose()).map_err(wrong("P2P_NODE_EPHEMERAL_KEY")),
+        None => AgentKey::from_bytes(&*keystore::random_secret()?).map_err(wrong("the random key")),
+    };
+    let Some(path) = config.data_dir.as_ref().map(|dir| dir.join(AGENT_KEY_FILE)) else {
+        return Ok((made_up()?, KeySource::Ephemeral));
+    };
+    let secret = keystore::kept_key(&path, || Ok::<_, StartError>(made_up()?.secret()))?;
+    let path = path.display().to_string();
+    let agent = AgentKey::from_bytes(&secret);
+    let agent = agent.map_err(|error| StartError::Identity(format!("{path}: {error}")))?;
+    Ok((agent, KeySource::DataDir(path)))
 }
 
 fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartError> {
@@ -97,5 +113,5 @@ fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartEr
             node_key.peer_id()
         )));
     }
-    Ok(Identity { node_key, agent: None, binding, ephemeral: false, made_up: false })
+    Ok(Identity { node_key, agent: None, binding, key_source: KeySource::Given })
 }

@@ -18,7 +18,7 @@ use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
 use p2p_node::core::input::{Input, Now, Token};
 use p2p_node::core::policy::standing::{Standing, Subject};
 use p2p_node::core::scope::AddressScope;
-use p2p_node::core::{Core, Setup};
+use p2p_node::core::{Core, KeySource, Setup};
 use p2p_node_protocol::{Role, line};
 use serde_json::Value;
 
@@ -165,7 +165,7 @@ impl Mesh {
             stay_on_eof: false,
             linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
-            ephemeral: false,
+            key_source: KeySource::Given,
             scope: AddressScope::Loopback,
             boot: u64::from(number) + self.nodes.len() as u64,
             database: [number ^ self.nodes.len() as u8; 16],

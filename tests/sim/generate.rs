@@ -47,7 +47,7 @@ fn operation(
     let node = rng.below(nodes);
     let later =
         |rng: &mut Rng| round((at + rng.between(Duration::from_secs(1), Duration::from_secs(90))).min(run));
-    match rng.below(14) {
+    match rng.below(18) {
         0..=2 => {
             let start = Operation::Start {
                 node,
@@ -83,6 +83,27 @@ fn operation(
             Operation::Eof(node)
         }
         11 => Operation::Links(links(rng)),
+        12 | 13 => {
+            // Some mail comes between, and then the disk is what it was.
+            let back = later(rng);
+            operations.push((back, Operation::Rollback(node)));
+            let again = round((back + rng.between(Duration::ZERO, Duration::from_secs(5))).min(run));
+            operations.push((again, Operation::Start { node, keeping: true, moved: false }));
+            Operation::Snapshot(node)
+        }
+        14 => {
+            // Restarts in a row, in some of which what was told is not acknowledged.
+            let mut then = at;
+            for _ in 0..1 + rng.below(4) {
+                then = round((then + rng.between(Duration::from_secs(1), Duration::from_secs(15))).min(run));
+                let end = if rng.permille(500) { Operation::Eof(node) } else { Operation::Crash(node) };
+                operations.push((then, end));
+                let start = Operation::Start { node, keeping: true, moved: false };
+                then = round((then + rng.between(Duration::from_secs(1), Duration::from_secs(8))).min(run));
+                operations.push((then, start));
+            }
+            Operation::Traffic(1000 + rng.below(1500) as u32)
+        }
         _ => Operation::Burst {
             from: node,
             to: rng.below(nodes),

@@ -1,6 +1,6 @@
 //! A node of the world: a core that can be killed and started again, its disk, its clocks and its parent.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use alloy::primitives::Address;
@@ -12,12 +12,12 @@ use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SecretBytes, SignedBinding};
 use p2p_node::core::input::{Now, Token};
 use p2p_node::core::scope::AddressScope;
-use p2p_node::core::{Core, Setup};
+use p2p_node::core::{Core, KeySource, Setup};
 use p2p_node_protocol::Role;
 use sha2::{Digest, Sha256};
 
 use crate::disk::Disk;
-use crate::parent::Parent;
+use crate::parent::{Name, Parent};
 use crate::scenario::Honesty;
 
 /// When the world begins, in ms since 1970.
@@ -42,6 +42,15 @@ pub struct Heard {
     pub data: Bytes,
     /// Whether an honest node published it as it is.
     pub honest: bool,
+}
+
+/// A disk as it once was.
+#[derive(Clone)]
+struct Snapshot {
+    disk: Disk,
+    floors: BTreeMap<Address, FloorRow>,
+    taken: HashSet<Name>,
+    told: HashSet<Name>,
 }
 
 pub struct Node {
@@ -77,6 +86,7 @@ pub struct Node {
     pub disk: Disk,
     /// Its disk: the floors that it had remembered.
     pub floors: BTreeMap<Address, FloorRow>,
+    snapshot: Option<Snapshot>,
     binding: SignedBinding,
 }
 
@@ -117,6 +127,7 @@ impl Node {
             by_hand: number % 3 == 2,
             disk: Disk::default(),
             floors: BTreeMap::new(),
+            snapshot: None,
             binding: agent.bind(binding).unwrap(),
         }
     }
@@ -172,7 +183,7 @@ impl Node {
             stay_on_eof: false,
             linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
-            ephemeral: false,
+            key_source: KeySource::Given,
             scope: AddressScope::Loopback,
             boot: word(16),
             durable: self.durable,
@@ -189,6 +200,26 @@ impl Node {
         self.wake = None;
         self.parent.born(self.life);
         self.parent.restored = self.disk.restored(&self.account());
+    }
+
+    /// Copies its disk.
+    pub fn take_snapshot(&mut self) {
+        self.snapshot = Some(Snapshot {
+            disk: self.disk.copy(),
+            floors: self.floors.clone(),
+            taken: self.parent.taken.clone(),
+            told: self.parent.told.clone(),
+        });
+    }
+
+    /// The disk is what it was when it was copied, if it was; how many mails that had not ended are not on it.
+    pub fn go_back_to_snapshot(&mut self) -> usize {
+        let Some(Snapshot { disk, floors, taken, told }) = self.snapshot.clone() else { return 0 };
+        let lost = self.disk.missing_in(&disk);
+        (self.disk, self.floors) = (disk, floors);
+        // What the disk knew of the parent.
+        (self.parent.taken, self.parent.told) = (taken, told);
+        lost
     }
 
     /// Ends a life, whatever was going on.
