@@ -8,7 +8,6 @@ mod start;
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{ErrorEvent, Event, Level, Log, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,7 +22,7 @@ use crate::io::crypto::Pool;
 use crate::io::keystore::IdentityLock;
 use crate::io::parent::Parent;
 use crate::io::store::Store;
-use crate::io::swarm::{Net, SwarmConfig};
+use crate::io::swarm::Net;
 pub use start::StartError;
 use start::Started;
 
@@ -50,7 +49,7 @@ pub fn run(config: Config) -> ExitCode {
     };
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return refuse_on(front, &StartError::System(error.to_string())),
+        Err(error) => return refuse_on(front, &StartError::system("there is no runtime", &error)),
     };
     defect::end_process_on_panic(front.last_words());
     let code = runtime.block_on(serve(config, front));
@@ -73,7 +72,9 @@ struct Prepared {
     setup: Setup,
     store: Option<Store>,
     lock: Option<IdentityLock>,
-    around: Surroundings,
+    net: Net,
+    signals: Signals,
+    parent: Option<Parent>,
     /// Lines that the writer was given before the core said anything, and without its knowledge.
     said: u64,
 }
@@ -85,10 +86,14 @@ fn prepare(config: &Config, front: &Front, now: Now) -> Result<Prepared, StartEr
         let log = Log { level: Level::Warn, namespace: "start".to_owned(), message, meta: None };
         said += u64::from(front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok());
     };
+    // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
+    let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut notice)).transpose();
+    let parent =
+        parent.map_err(|error| StartError::system("the parent cannot be watched", &error))?.flatten();
     let Started { setup, swarm, lock, store } = start::start(config, now, &mut notice)?;
-    let around = Surroundings::new(swarm, config.parent_pid, &mut notice)
-        .map_err(|error| StartError::System(format!("{error:#}")))?;
-    Ok(Prepared { setup, store, lock, around, said })
+    let net = Net::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
+    let signals = Signals::new().map_err(|error| StartError::system("signals cannot be caught", &error))?;
+    Ok(Prepared { setup, store, lock, net, signals, parent, said })
 }
 
 /// Tells on stdout why there is no node, before anything else was written there; returns the exit code.
@@ -106,27 +111,6 @@ fn refuse_on(front: Front, error: &StartError) -> ExitCode {
     let _ = front.output.send(vec![(event, false)]);
     front.output.finish(FINISH_TIMEOUT);
     error.exit_code()
-}
-
-/// What a node has of the system, beside its stdin, stdout and store.
-struct Surroundings {
-    net: Net,
-    signals: Signals,
-    parent: Option<Parent>,
-}
-
-impl Surroundings {
-    fn new(swarm: SwarmConfig, parent: Option<i32>, notice: &mut dyn FnMut(String)) -> anyhow::Result<Self> {
-        let parent = match parent {
-            Some(pid) => Parent::watch(pid, notice).context("the parent cannot be watched")?,
-            None => None,
-        };
-        Ok(Surroundings {
-            net: Net::new(swarm).context("libp2p cannot be set up")?,
-            signals: Signals::new().context("signals cannot be caught")?,
-            parent,
-        })
-    }
 }
 
 /// The time, for subcommands that write it into what they make: ms since 1970.
@@ -215,15 +199,15 @@ struct Node {
 
 impl Node {
     fn new(prepared: Prepared, front: Front, clock: Clock) -> Self {
-        let Prepared { setup, store, lock, around, said } = prepared;
+        let Prepared { setup, store, lock, net, signals, parent, said } = prepared;
         Node {
             core: Core::new(setup, clock.now()),
-            net: around.net,
+            net,
             crypto: Pool::new(1, 256),
             store,
             front,
-            signals: around.signals,
-            parent: around.parent,
+            signals,
+            parent,
             clock,
             _lock: lock,
             waiting: Vec::new().into_iter(),

@@ -20,8 +20,6 @@ pub struct Identity {
     pub binding: SignedBinding,
     /// Where the agent's key comes from.
     pub key_source: KeySource,
-    /// Whether nobody else can have the node key, because it was made for this process alone.
-    pub made_up: bool,
 }
 
 impl Identity {
@@ -72,9 +70,7 @@ fn self_signed(config: &Config, now: Now) -> Result<Identity, StartError> {
         not_after: now_secs + BINDING_LIFE_SECS,
     };
     let binding = agent.bind(binding).map_err(|error| StartError::Identity(error.to_string()))?;
-    let made_up = key_source == KeySource::Ephemeral && config.ephemeral_key.is_none();
-    let made_up = made_up && node_key_path(config).is_none();
-    Ok(Identity { node_key, agent: Some(agent), binding, key_source, made_up })
+    Ok(Identity { node_key, agent: Some(agent), binding, key_source })
 }
 
 /// The agent's key: the one that was given; else that of the data directory, so that what outlives the process there stays one
@@ -129,5 +125,5 @@ fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartEr
             node_key.peer_id()
         )));
     }
-    Ok(Identity { node_key, agent: None, binding, key_source: KeySource::Given, made_up: false })
+    Ok(Identity { node_key, agent: None, binding, key_source: KeySource::Given })
 }

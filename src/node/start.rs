@@ -7,10 +7,10 @@ use p2p_node_protocol::ErrorCode;
 
 use super::identity::Identity;
 use crate::config::{Ack, Config, ConfigError, OnEof};
-use crate::core::Setup;
 use crate::core::discovery::bootstrap::parse_bootstrap;
 use crate::core::effect::ExitCode;
 use crate::core::input::Now;
+use crate::core::{KeySource, Setup};
 use crate::io::keystore::{self, IdentityLock, InUse, KeyFileError};
 use crate::io::store::{self, Contents, Store};
 use crate::io::swarm::SwarmConfig;
@@ -55,6 +55,11 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// The system does not give something.
+    pub fn system(what: &str, why: &dyn std::fmt::Display) -> Self {
+        StartError::System(format!("{what}: {why}"))
+    }
+
     /// The stable code.
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -96,7 +101,11 @@ pub struct Started {
 
 /// Makes what a node is made of; tells by `notice` what a person may want to know meanwhile.
 pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<Started, StartError> {
-    let Identity { node_key, agent, binding, key_source, made_up } = Identity::of(config, now)?;
+    let Identity { node_key, agent, binding, key_source } = Identity::of(config, now)?;
+    // A key that was made for this process alone is nobody else's.
+    let made_up = matches!(key_source, KeySource::Ephemeral)
+        && config.ephemeral_key.is_none()
+        && config.node_key_file.is_none();
     let peer_id = node_key.peer_id().to_string();
     let patience = config.drain_timeout.min(MAX_DRAIN_AWAITED) + LAST_LINES;
     let lock = match made_up {
