@@ -265,7 +265,7 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
     assert!(all > UNTAKEN_WINDOW as u64, "nobody knows yet");
     let window = UNTAKEN_WINDOW as u64;
     let acked =
-        |cumulative, room| StreamAck { held: window + 1, window: 1 + room, ..ack(&first, cumulative) };
+        |cumulative, room: u64| StreamAck { held: window + 1, window: 1 + room, ..ack(&first, cumulative) };
     outbox.settle(&RECIPIENT, &acked(0, 0), NOW);
     outbox.answered(1, NOW, &mut jitter);
     let late = NOW + Duration::from_secs(10);
