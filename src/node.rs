@@ -6,7 +6,7 @@
 mod identity;
 mod start;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use p2p_node_protocol::line::LineError;
@@ -31,6 +31,9 @@ const COMMANDS_PER_TURN: usize = 512;
 const NETWORK_EVENTS_PER_TURN: usize = 128;
 /// How long the last lines may take to be written when the process ends. The core has waited for the parent already.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
+/// Longest sleep of the loop. The runtime's timers stand still while the machine is suspended, and a jump of the wall clock wakes nobody: this
+/// is how long after either the core learns of it. Ours: short beside every deadline that such a step can pass, and cheap.
+const MAX_SLEEP: Duration = Duration::from_secs(10);
 
 /// Runs a node on stdin and stdout until it ends.
 pub fn run(config: Config) -> ExitCode {
@@ -79,19 +82,30 @@ pub fn unix_ms() -> u64 {
 /// The process's clocks.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
-    started: Instant,
+    started: Duration,
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the one place where the clocks are read")]
 impl Clock {
     fn start() -> Self {
-        Clock { started: Instant::now() }
+        Clock { started: since_boot() }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "this is the one place where the clocks are read")]
     fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Now { mono: self.started.elapsed(), unix_ms: unix.as_millis() as u64 }
+        Now { mono: since_boot().saturating_sub(self.started), unix_ms: unix.as_millis() as u64 }
     }
+}
+
+/// Time that never goes back and also passes while the machine is suspended, from some moment before the process.
+fn since_boot() -> Duration {
+    // Elsewhere the clock of this name counts suspended time by itself (macOS), or there is none that does.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(clock);
+    Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
 }
 
 struct Signals {
@@ -300,7 +314,8 @@ impl Node {
 
     /// Waits until something happens, and hands it over.
     async fn wait(&mut self, now: Now) {
-        let timeout = self.core.poll_timeout().map(|at| at.saturating_sub(now.mono));
+        let due = self.core.poll_timeout().map(|at| at.saturating_sub(now.mono));
+        let timeout = due.map_or(MAX_SLEEP, |due| due.min(MAX_SLEEP));
         let reads = self.input_open && self.waiting.len() == 0 && self.core.takes_commands(now);
         let input = tokio::select! {
             biased;
@@ -315,7 +330,7 @@ impl Node {
                 self.take_batch(batch.unwrap_or(Batch::Ended), now);
                 None
             }
-            () = tokio::time::sleep(timeout.unwrap_or_default()), if timeout.is_some() => None,
+            () = tokio::time::sleep(timeout) => None,
         };
         if let Some(input) = input {
             let now = self.clock.now();

@@ -173,7 +173,7 @@ pub struct RunArgs {
     /// Tells apart several nodes of one key (default none) [P2P_NODE_INSTANCE]
     #[arg(long, value_name = "TEXT", help_heading = "Identity")]
     pub instance: Option<String>,
-    /// Generation of the node key, in seconds since 1970; a higher one revokes a lower (default 0) [P2P_NODE_GENERATION]
+    /// Generation of the node key, in seconds since 1970 and not in the future; a higher one revokes a lower (default 0) [P2P_NODE_GENERATION]
     #[arg(long, value_name = "SECS", help_heading = "Identity")]
     pub generation: Option<String>,
 

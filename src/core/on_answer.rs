@@ -8,11 +8,16 @@ use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode};
 
 use super::Core;
 use super::acks_owed::Fate;
+use super::delivery::destination::Hindrance;
 use super::delivery::outbox::Ended;
+use super::directory::record::SignedRecord;
 use super::envelope::replay::{REPLAYED, UNREMEMBERED};
-use super::envelope::{Ack, Batch, Frame, MailResponse, Response, SignedAck, strict_decode};
+use super::envelope::{Ack, Batch, Frame, MailResponse, Refused, Response, SignedAck, strict_decode};
+use super::identity::binding::MAX_SKEW_SECS;
 use super::input::{Now, Token};
+use super::on_mail::UNTIMELY;
 use super::sender::Sender;
+use super::skew::ahead_of_us;
 
 /// What a sender may tell us to wait, at most, in ms. Ours.
 const MAX_BUSY_MS: u64 = 60_000;
@@ -53,12 +58,40 @@ impl Core {
                 self.tell_settled(ended);
             }
         }
+        self.unhinder(recipient);
         self.dirty.insert(*recipient);
+    }
+
+    /// Mail gets through to this agent, or may again.
+    pub(super) fn unhinder(&mut self, recipient: &Address) {
+        if let Some(destination) = self.outbox.destination(recipient) {
+            destination.hindrance = None;
+        }
     }
 
     fn note_busy(&mut self, recipient: &Address, busy: bool) {
         if let Some(destination) = self.outbox.destination(recipient) {
             destination.busy = busy;
+        }
+    }
+
+    /// The frame was refused for something that another attempt may escape. If that is its time, our clock or the recipient's is wrong.
+    fn on_passing_refusal(&mut self, recipient: &Address, refused: &Refused, now: Now) {
+        let Some(peer) = self.book.get(recipient, now.unix_ms).map(SignedRecord::peer_id) else { return };
+        if refused.code != UNTIMELY || refused.time_ms == 0 {
+            return;
+        }
+        self.stats.count("mail_untimely");
+        self.observe_clock(&peer, refused.time_ms, now);
+        self.note_clocks(recipient, ahead_of_us(refused.time_ms, now));
+    }
+
+    /// The recipient of our mail lives by another time, if it differs by as much as peers do not bear.
+    pub(super) fn note_clocks(&mut self, recipient: &Address, ahead_ms: i64) {
+        if let Some(destination) = self.outbox.destination(recipient)
+            && ahead_ms.unsigned_abs() >= MAX_SKEW_SECS * 1000
+        {
+            destination.hindrance = Some(Hindrance::Clocks { ahead_ms });
         }
     }
 
@@ -128,7 +161,10 @@ impl Core {
                 }
                 self.outbox.answered(token, now.mono, &mut self.jitter);
             }
-            Some(_) | None => {
+            other => {
+                if let Some(Response::Refused(refused)) = other {
+                    self.on_passing_refusal(&recipient, &refused, now);
+                }
                 self.stats.count("mail_attempts_failed");
                 self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
             }
@@ -138,5 +174,5 @@ impl Core {
 
 /// Refusals that a fresh frame may escape: the next attempt has another time, counter and binding.
 fn may_pass(code: &str) -> bool {
-    matches!(code, "UNTIMELY" | REPLAYED | UNREMEMBERED | "UNBOUND")
+    matches!(code, UNTIMELY | REPLAYED | UNREMEMBERED | "UNBOUND")
 }

@@ -118,6 +118,19 @@ impl Core {
         }
         if let Err(error) = signed.check(&self.me.network, asked, now.unix_ms) {
             let verdict = if error.is_provable() { Verdict::Reject } else { Verdict::Ignore };
+            if signed.is_sound_but_early(&self.me.network, asked, now.unix_ms) {
+                self.compare_future(&signed, now);
+                // Whoever waits for this agent learns why it is not found, if the record is genuine.
+                let genuine = !self.outbox.has_mail_for(&signed.address())
+                    || self.check_binding(&signed.record.binding, || Parked::Record {
+                        bytes,
+                        source,
+                        asked,
+                    })?;
+                if genuine {
+                    self.note_clocks(&signed.address(), self.least_ahead(&signed, now));
+                }
+            }
             return Some(self.refuse_record(error.counter(), verdict));
         }
         match self.check_binding(&signed.record.binding, || Parked::Record { bytes, source, asked }) {
@@ -165,6 +178,7 @@ impl Core {
             peers.contains_key(&record.peer_id()) || outbox.has_mail_for(&record.address())
         };
         let change = self.book.insert(signed.clone(), in_use, now);
+        self.unhinder(&address);
         self.queries.found(&address);
         self.stats.count("records_accepted");
         if change != Change::Refreshed {

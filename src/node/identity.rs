@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::start::StartError;
 use crate::config::Config;
 use crate::core::KeySource;
-use crate::core::identity::binding::BINDING_LIFE_SECS;
+use crate::core::identity::binding::{BINDING_LIFE_SECS, is_future_generation};
 use crate::core::identity::presigned::{MAX_BINDING_FILE_BYTES, check_presigned, read_binding_file};
 use crate::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use crate::core::input::Now;
@@ -24,6 +24,9 @@ pub struct Identity {
 
 impl Identity {
     pub fn of(config: &Config, now: Now) -> Result<Self, StartError> {
+        if is_future_generation(config.generation, now.unix_ms) {
+            return Err(StartError::Identity(future_generation(config.generation, now.unix_ms)));
+        }
         match (&config.binding_file, &config.private_key) {
             (Some(_), Some(_)) => Err(StartError::Identity(
                 "PRIVATE_KEY and P2P_NODE_BINDING (--binding) are both given: with a binding the key has no business here, so take one of them away"
@@ -33,6 +36,15 @@ impl Identity {
             (None, _) => self_signed(config, now),
         }
     }
+}
+
+/// Why a generation is refused, for a person.
+pub fn future_generation(generation: u64, now_ms: u64) -> String {
+    let now_secs = now_ms / 1000;
+    format!(
+        "the generation {generation} (P2P_NODE_GENERATION or --generation) lies in the future, so nobody would believe this node: a generation is counted in seconds \
+         since 1970, which are {now_secs} by this machine's clock; give that or less, and not milliseconds"
+    )
 }
 
 fn node_key_path(config: &Config) -> Option<PathBuf> {

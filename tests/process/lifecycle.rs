@@ -55,6 +55,42 @@ fn a_command_line_that_is_wrong_ends_with_64_and_a_configuration_with_78() {
 }
 
 #[test]
+fn a_generation_from_the_future_ends_it_with_78_and_says_what_time_it_is() {
+    let home = TempDir::new().unwrap();
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    // In milliseconds, and by a clock that was an hour ahead.
+    for generation in [now_ms, now_ms / 1000 + 3600].map(|generation| generation.to_string()) {
+        for in_env in [false, true] {
+            let mut node = command(home.path());
+            match in_env {
+                true => node.env("P2P_NODE_GENERATION", &generation),
+                false => node.args(["--generation", &generation]),
+            };
+            node.args(["--data-dir", "data"]).env("PRIVATE_KEY", test_key(0x51)).stdin(Stdio::null());
+            let (code, stdout, stderr) = run(node);
+            assert_eq!(code, Some(78), "{stdout}{stderr}");
+            let error: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+            assert_eq!(error["code"], "IDENTITY_INVALID", "{error}");
+            let message = error["message"].as_str().unwrap();
+            let hundred_seconds = (now_ms / 100_000).to_string();
+            assert!(
+                message.contains(&generation) && message.contains(&format!(" {hundred_seconds}")),
+                "{message}"
+            );
+        }
+        let mut bind = command(home.path());
+        let account = format!("0x{}", "11".repeat(20));
+        bind.args(["bind", "--account", &account, "--data-dir", "data", "--generation", &generation]);
+        let (code, stdout, stderr) = run(bind);
+        assert!(code.is_some_and(|code| code > 0) && stderr.contains(&generation), "{stdout}{stderr}");
+    }
+    let mut node = command(home.path());
+    node.args(["--data-dir", "data", "--generation", &(now_ms / 1000).to_string()]);
+    node.env("PRIVATE_KEY", test_key(0x51)).stdin(Stdio::null());
+    assert_eq!(run(node).0, Some(0), "the data directory can still be used");
+}
+
+#[test]
 fn a_key_file_that_others_may_read_ends_it_with_77() {
     let home = TempDir::new().unwrap();
     let data = home.path().join("data");

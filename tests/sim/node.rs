@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::disk::Disk;
 use crate::parent::{Name, Parent};
 use crate::scenario::Honesty;
+use crate::world::Happening;
 
 /// When the world begins, in ms since 1970.
 pub const START_MS: u64 = 1_790_000_000_000;
@@ -61,6 +62,10 @@ pub struct Node {
     pub life: u32,
     pub started: Duration,
     pub skew_ms: i64,
+    /// Until when its machine is suspended.
+    pub asleep_until: Option<Duration>,
+    /// What came for it meanwhile.
+    pub put_off: Vec<Happening>,
     pub peer: PeerId,
     pub address: String,
     moves: u16,
@@ -112,6 +117,8 @@ impl Node {
             life: 0,
             started: Duration::ZERO,
             skew_ms: 0,
+            asleep_until: None,
+            put_off: Vec::new(),
             peer: key.peer_id(),
             address: agent.address().to_string(),
             moves: 0,
