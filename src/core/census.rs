@@ -1,6 +1,6 @@
 //! Everything that the core holds, with its bound: for tests, which hold one against the other after every step.
 
-use super::delivery::{answers, inbox, outbox, pacing, topics};
+use super::delivery::{answers, digests, inbox, outbox, pacing, topics};
 use super::directory::{bindings, book};
 use super::discovery::{bootstrap, queries};
 use super::policy::{recent, standing, urgent};
@@ -91,6 +91,11 @@ impl Core {
                 outbox::OUTBOX_MAILS + outbox::MAX_IDLE_DESTINATIONS,
             ),
             ("streams received", self.inbox.len(), inbox::limits::MAX_STREAMS),
+            (
+                "mails remembered by their digests",
+                self.inbox.digests(),
+                inbox::limits::MAX_STREAMS * digests::REMEMBERED,
+            ),
             ("mails that arrived before earlier ones", self.inbox.beyond(), inbox::limits::ALL_BEYOND),
             ("bytes that wait for earlier mail", self.inbox.held_bytes(), inbox::limits::HELD_BYTES),
             ("answers that wait", self.held_answers.len(), answers::MAX_HELD_ANSWERS),

@@ -32,6 +32,7 @@ mod on_standing;
 mod own_binding;
 pub mod policy;
 pub mod presence;
+mod renewal;
 mod reserved;
 pub mod scope;
 pub mod seal;
@@ -104,7 +105,7 @@ pub struct Core {
     stats: Stats,
     jitter: Jitter,
     tokens: Token,
-    counter: u64,
+    frames: renewal::FrameNumbers,
     wall_clock: clock::WallClock,
     clocks: skew::Clocks,
 
@@ -157,8 +158,9 @@ impl Core {
     pub fn new(setup: Setup, now: Now) -> Self {
         let (origin, seed) = (setup.origin(), setup.seed);
         let (key_source, connect, durable) = (setup.key_source.clone(), setup.connect, setup.durable);
+        let frames = renewal::FrameNumbers::new(setup.boot);
         let mut outbox = Outbox::new(origin);
-        outbox.restore(setup.outbox.clone(), now);
+        let position = outbox.restore(setup.outbox.clone(), now);
         let mut inbox = Inbox::new(match (setup.acks_by_hand, durable) {
             (true, _) => Settling::Taken,
             (false, true) => Settling::Kept,
@@ -191,7 +193,7 @@ impl Core {
             stats: Stats::default(),
             jitter: Jitter::new(seed),
             tokens: 0,
-            counter: 0,
+            frames,
             wall_clock: clock::WallClock::new(now),
             clocks: skew::Clocks::default(),
             addrs: Vec::new(),
@@ -216,7 +218,7 @@ impl Core {
             parked: on_record::Parking::default(),
             subscribed: BTreeSet::new(),
             outbox,
-            keeping: keeping::Keeping::new(durable),
+            keeping: keeping::Keeping::new(durable, position),
             taking: taking::Taking::default(),
             dirty: BTreeSet::new(),
             inbox,

@@ -11,6 +11,7 @@ use super::acks_owed::Fate;
 use super::delivery::destination::Hindrance;
 use super::delivery::outbox::Ended;
 use super::directory::record::SignedRecord;
+use super::envelope::replay::{REPLAYED, UNREMEMBERED};
 use super::envelope::{Ack, Batch, Frame, MailResponse, Refused, Response, SignedAck, strict_decode};
 use super::identity::binding::MAX_SKEW_SECS;
 use super::input::{Now, Token};
@@ -51,6 +52,8 @@ impl Core {
                 self.stats.count("acks_misplaced");
                 continue;
             }
+            let renamed = self.outbox.renumber(recipient, stream, now, &mut self.jitter);
+            self.keep_renamed(*recipient, renamed, now);
             for ended in self.outbox.settle(recipient, stream, now.mono) {
                 self.tell_settled(ended);
             }
@@ -94,7 +97,7 @@ impl Core {
 
     fn tell_settled(&mut self, ended: Ended) {
         self.forget_mail(&ended);
-        let Ended { message_id, mail, refused, .. } = ended;
+        let Ended { message_id, delivered_as, mail, refused, .. } = ended;
         let (state, code) = match &refused {
             None => (DeliveryState::Delivered, None),
             Some(code) if code == ErrorCode::MessageTooLarge.as_str() => {
@@ -111,11 +114,15 @@ impl Core {
             attempts: mail.attempts,
             route: mail.went,
             redelivered: mail.restored,
+            delivered_as,
         });
     }
 
     pub(super) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>, now: Now) {
         let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
+        if matches!(&response, Some(Response::Refused(refused)) if refused.code == REPLAYED) {
+            self.on_counter_reused(now);
+        }
         if let Some(fate) = self.acks_owed.answered(token, matches!(response, Some(Response::Ack(_)))) {
             if fate == Fate::Dropped {
                 self.stats.count("acks_dropped");
@@ -167,5 +174,5 @@ impl Core {
 
 /// Refusals that a fresh frame may escape: the next attempt has another time, counter and binding.
 fn may_pass(code: &str) -> bool {
-    matches!(code, UNTIMELY | "REPLAYED" | "UNBOUND")
+    matches!(code, UNTIMELY | REPLAYED | UNREMEMBERED | "UNBOUND")
 }

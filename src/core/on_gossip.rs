@@ -71,7 +71,7 @@ impl Core {
             Some(false) => return Some(self.refuse_frame("frames_unbound", Verdict::Reject)),
             Some(true) => {}
         }
-        if !self.commit_replay(&frame, now) {
+        if self.commit_replay(&frame, now).is_some() {
             return Some(self.refuse_frame("frames_replayed", Verdict::Ignore));
         }
         match (&frame.body.payload, &frame.body.scope) {

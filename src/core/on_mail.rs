@@ -16,7 +16,9 @@ use super::delivery::answers::HeldAnswer;
 use super::delivery::inbox::Offer;
 use super::effect::Network;
 use super::envelope::limits::{MAX_ACK_STREAMS, MAX_FRAME_BYTES};
-use super::envelope::{self, Batch, Busy, Frame, MailResponse, Outcome, Refused, Replay, Response, Scope};
+use super::envelope::{
+    self, Batch, Busy, Frame, MailResponse, Outcome, Refused, Response, SEQUENCE_REUSED, Scope,
+};
 use super::input::{Now, Token};
 use super::on_record::Parked;
 use super::policy::standing::Standing;
@@ -115,10 +117,10 @@ impl Core {
             self.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
-        if !self.commit_replay(frame, now) {
+        if let Some(code) = self.commit_replay(frame, now) {
             return Some(self.refuse_mail(
                 "frames_replayed",
-                "REPLAYED",
+                code,
                 &"it was seen before, or cannot be remembered",
             ));
         }
@@ -196,9 +198,8 @@ impl Core {
             provable: false,
         })?;
         let binding = &frame.binding.binding;
-        let seen = self.replay.check(&frame.stamp(), now);
-        if seen != Replay::Fresh {
-            return Err(Refusal { counter: "frames_replayed", code: "REPLAYED", provable: false });
+        if let Some(code) = self.replay.check(&frame.stamp(), now).code() {
+            return Err(Refusal { counter: "frames_replayed", code, provable: false });
         }
         if !frame.verify_signature() {
             return Err(Refusal { counter: "frames_forged", code: "FORGED", provable: true });
@@ -218,10 +219,9 @@ impl Core {
         Ok(())
     }
 
-    /// Remembers the frame. Without room to do so it must not be used.
-    pub(super) fn commit_replay(&mut self, frame: &Frame, now: Now) -> bool {
-        let seen = self.replay.commit(&frame.stamp(), now);
-        seen == Replay::Fresh
+    /// Remembers the frame. Without room to do so it must not be used, and its sender is told this code.
+    pub(super) fn commit_replay(&mut self, frame: &Frame, now: Now) -> Option<&'static str> {
+        self.replay.commit(&frame.stamp(), now).code()
     }
 
     /// Puts each message in its order and hands on what may go to the parent.
@@ -246,6 +246,11 @@ impl Core {
                 Offer::Delivered | Offer::Held => {}
                 Offer::Duplicate => self.stats.count("mail_repeated"),
                 Offer::Refused => self.stats.count("mail_not_held"),
+                Offer::Reused => {
+                    self.stats.count("mail_numbers_reused");
+                    let outcome = Outcome { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
+                    self.inbox.refuse(&sender.address, &stream, outcome);
+                }
             }
             self.let_go(now);
             for message in ready.drain(..) {

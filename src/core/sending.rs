@@ -196,14 +196,14 @@ impl Core {
 
     /// A signed frame.
     pub(super) fn frame(&mut self, scope: Scope, payload: Payload, now: Now) -> Bytes {
-        self.counter += 1;
+        let (boot, counter) = self.frames.next();
         let body = FrameBody {
             version: WIRE_VERSION,
             network: self.me.network.clone(),
             scope: Some(scope),
             binding: self.me.binding_bytes.clone(),
-            boot: self.me.boot,
-            counter: self.counter,
+            boot,
+            counter,
             created_at_ms: now.unix_ms,
             payload: Some(payload),
         };
@@ -295,6 +295,7 @@ impl Core {
             attempts: 0,
             route: Some(Route::Gossip),
             redelivered: false,
+            delivered_as: None,
         });
     }
 
@@ -314,7 +315,7 @@ impl Core {
         });
         let message = envelope::Message {
             stream: Bytes::copy_from_slice(&self.me.status_stream),
-            seq: self.counter + 1,
+            seq: self.frames.upcoming(),
             kind: "status".to_owned(),
             priority: envelope::Priority::Low.into(),
             sent_at_ms: now.unix_ms,

@@ -83,7 +83,7 @@ pub struct Setup {
     pub scope: AddressScope,
     /// Random, once for each process: tells its frames from those of earlier ones.
     pub boot: u64,
-    /// Random, once for each database or process: names its streams of mail.
+    /// Random, once for each process: names its streams of mail and broadcasts.
     pub database: [u8; 16],
     /// Random: from it come the KEM keys. Zeroised when dropped.
     pub kem_seed: SecretBytes,
@@ -93,7 +93,7 @@ pub struct Setup {
     pub durable: bool,
     /// Whether mail counts as delivered when the parent says so, by `ack`.
     pub acks_by_hand: bool,
-    /// Accepted mail that an earlier process left in the store, in the order of streams and numbers.
+    /// Accepted mail that earlier processes left in the store.
     pub outbox: Vec<KeptMail>,
     /// How far an earlier process had handed on mail, as it is in the store.
     pub inbox: Vec<TakenRow>,
@@ -129,7 +129,6 @@ pub(super) struct Me {
     pub(super) linger: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) scope: AddressScope,
-    pub(super) boot: u64,
     pub(super) started_ms: u64,
     /// The binding as it travels in every frame.
     pub(super) binding_bytes: Bytes,
@@ -160,7 +159,6 @@ impl Me {
             linger: setup.linger,
             drain_timeout: setup.drain_timeout,
             scope: setup.scope,
-            boot: setup.boot,
             started_ms: now.unix_ms,
             status_stream,
         }

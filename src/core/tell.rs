@@ -107,7 +107,7 @@ impl Core {
         message: Option<String>,
     ) {
         self.forget_mail(&ended);
-        let Ended { message_id, mail, .. } = ended;
+        let Ended { message_id, delivered_as, mail, .. } = ended;
         self.tell_delivery(Delivery {
             message_id,
             request_id: mail.draft.request_id,
@@ -117,6 +117,7 @@ impl Core {
             attempts: mail.attempts,
             route: mail.went,
             redelivered: mail.restored,
+            delivered_as,
         });
     }
 

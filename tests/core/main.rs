@@ -14,6 +14,7 @@ mod floors;
 mod forged;
 mod mail;
 mod mesh;
+mod numbers;
 mod presence;
 mod priorities;
 mod room;

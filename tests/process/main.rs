@@ -17,6 +17,7 @@ mod hostile_input;
 mod identity;
 mod lifecycle;
 mod network;
+mod numbers;
 mod revocation;
 mod sdk;
 mod stalled;

@@ -37,6 +37,16 @@ impl World {
                 let node = self.node(node);
                 self.crash(node);
             }
+            Operation::Snapshot(node) => {
+                let node = self.node(node);
+                self.nodes[node].take_snapshot();
+            }
+            Operation::Rollback(node) => {
+                let node = self.node(node);
+                self.crash(node);
+                let lost = self.nodes[node].go_back_to_snapshot();
+                self.report.lost_in_crashes += lost as u64;
+            }
             Operation::Start { node, keeping, moved } => {
                 let node = self.node(node);
                 self.start(node, keeping, moved);

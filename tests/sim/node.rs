@@ -1,6 +1,6 @@
 //! A node of the world: a core that can be killed and started again, its disk, its clocks and its parent.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use alloy::primitives::Address;
@@ -17,7 +17,7 @@ use p2p_node_protocol::Role;
 use sha2::{Digest, Sha256};
 
 use crate::disk::Disk;
-use crate::parent::Parent;
+use crate::parent::{Name, Parent};
 use crate::scenario::Honesty;
 use crate::world::Happening;
 
@@ -43,6 +43,15 @@ pub struct Heard {
     pub data: Bytes,
     /// Whether an honest node published it as it is.
     pub honest: bool,
+}
+
+/// A disk as it once was.
+#[derive(Clone)]
+struct Snapshot {
+    disk: Disk,
+    floors: BTreeMap<Address, FloorRow>,
+    taken: HashSet<Name>,
+    told: HashSet<Name>,
 }
 
 pub struct Node {
@@ -82,6 +91,7 @@ pub struct Node {
     pub disk: Disk,
     /// Its disk: the floors that it had remembered.
     pub floors: BTreeMap<Address, FloorRow>,
+    snapshot: Option<Snapshot>,
     binding: SignedBinding,
 }
 
@@ -124,6 +134,7 @@ impl Node {
             by_hand: number % 3 == 2,
             disk: Disk::default(),
             floors: BTreeMap::new(),
+            snapshot: None,
             binding: agent.bind(binding).unwrap(),
         }
     }
@@ -196,6 +207,26 @@ impl Node {
         self.wake = None;
         self.parent.born(self.life);
         self.parent.restored = self.disk.restored(&self.account());
+    }
+
+    /// Copies its disk.
+    pub fn take_snapshot(&mut self) {
+        self.snapshot = Some(Snapshot {
+            disk: self.disk.copy(),
+            floors: self.floors.clone(),
+            taken: self.parent.taken.clone(),
+            told: self.parent.told.clone(),
+        });
+    }
+
+    /// The disk is what it was when it was copied, if it was; how many mails that had not ended are not on it.
+    pub fn go_back_to_snapshot(&mut self) -> usize {
+        let Some(Snapshot { disk, floors, taken, told }) = self.snapshot.clone() else { return 0 };
+        let lost = self.disk.missing_in(&disk);
+        (self.disk, self.floors) = (disk, floors);
+        // What the disk knew of the parent.
+        (self.parent.taken, self.parent.told) = (taken, told);
+        lost
     }
 
     /// Ends a life, whatever was going on.

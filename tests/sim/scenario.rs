@@ -57,6 +57,10 @@ pub enum Operation {
         keeping: bool,
         moved: bool,
     },
+    /// The disk is copied as it is.
+    Snapshot(usize),
+    /// `kill -9`, and the disk is again what it was when it was copied last, if it was.
+    Rollback(usize),
     /// End of stdin.
     Eof(usize),
     /// The wall clock jumps, in ms.
@@ -127,6 +131,8 @@ impl fmt::Display for Operation {
                 let place = if *moved { "moved" } else { "there" };
                 write!(f, "start {node} {kept} {place}")
             }
+            Operation::Snapshot(node) => write!(f, "snapshot {node}"),
+            Operation::Rollback(node) => write!(f, "rollback {node}"),
             Operation::Eof(node) => write!(f, "eof {node}"),
             Operation::Clock(node, by) => write!(f, "clock {node} by {by}"),
             Operation::Suspend(node, time) => write!(f, "suspend {node} for {}ms", time.as_millis()),
@@ -217,6 +223,8 @@ impl<'a> Words<'a> {
                 keeping: self.one_of(&[("keeping", true), ("losing", false)])?,
                 moved: self.one_of(&[("moved", true), ("there", false)])?,
             },
+            "snapshot" => Operation::Snapshot(self.number()?),
+            "rollback" => Operation::Rollback(self.number()?),
             "eof" => Operation::Eof(self.number()?),
             "clock" => Operation::Clock(self.number()?, self.named("by")?),
             "suspend" => Operation::Suspend(self.number()?, self.skip("for").and_then(|()| self.time())?),

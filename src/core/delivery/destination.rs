@@ -9,7 +9,7 @@ use alloy::primitives::Address;
 use p2p_node_protocol::{Priority, Route};
 
 use super::naming::Origin;
-use super::stream::{Mail, Stream};
+use super::stream::{Mail, Position, Stream};
 use crate::core::envelope::Batch;
 use crate::core::envelope::limits::MAX_BATCH_MESSAGES;
 use crate::core::input::Token;
@@ -43,8 +43,8 @@ const MEDIUM_PER_LOW: usize = 4;
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) token: Token,
-    /// First and last sequence number in it, by stream; none when they were sent again since.
-    pub(super) seqs: [Option<(u64, u64)>; 3],
+    /// First and last mail in it, by priority; none when they were sent again since.
+    pub(super) seqs: [Option<(Position, Position)>; 3],
     bytes: usize,
     /// By gossip no failure is reported: it counts as lost then.
     pub(super) deadline: Option<Duration>,
@@ -191,8 +191,8 @@ impl Destination {
             {
                 break;
             }
-            let Some(message) = self.streams[index].send(route, now) else { break };
-            flight.seqs[index].get_or_insert((message.seq, message.seq)).1 = message.seq;
+            let Some((position, message)) = self.streams[index].send(route, now) else { break };
+            flight.seqs[index].get_or_insert((position, position)).1 = position;
             flight.bytes += size;
             match index {
                 1 => self.low_credit = (self.low_credit + size).min(MEDIUM_PER_LOW * DIRECT_BATCH_BYTES),

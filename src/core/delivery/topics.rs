@@ -28,7 +28,8 @@ const TOPIC_BATCH_BYTES: usize = 60 << 10;
 /// A broadcast that waits.
 #[derive(Debug)]
 pub struct Broadcast {
-    /// Its number in its stream.
+    /// Its stream, and its number there.
+    stream: Bytes,
     seq: u64,
     draft: Draft,
     give_up: Duration,
@@ -65,6 +66,17 @@ struct Numbers {
     next: u64,
 }
 
+impl Numbers {
+    /// Those of the streams of a topic, by priority.
+    fn new(origin: &Origin, incarnation: u64, topic: &str) -> [Numbers; 3] {
+        [Priority::Low, Priority::Medium, Priority::High].map(|priority| {
+            let stream = origin.stream(b"topic", incarnation, topic.as_bytes(), priority);
+            let name = message_name(&origin.account, &stream);
+            Numbers { stream: Bytes::copy_from_slice(&stream), name, next: 1 }
+        })
+    }
+}
+
 /// Every topic.
 #[derive(Debug)]
 pub struct Topics {
@@ -94,13 +106,8 @@ impl Topics {
                 return Err(Full);
             }
             self.incarnation += 1;
-            let numbers = |priority| {
-                let stream = self.origin.stream(b"topic", self.incarnation, name.as_bytes(), priority);
-                let name = message_name(&self.origin.account, &stream);
-                Numbers { stream: Bytes::copy_from_slice(&stream), name, next: 1 }
-            };
             let topic = Topic {
-                streams: [numbers(Priority::Low), numbers(Priority::Medium), numbers(Priority::High)],
+                streams: Numbers::new(&self.origin, self.incarnation, name),
                 queue: VecDeque::new(),
                 bytes: 0,
                 in_flight: None,
@@ -124,8 +131,25 @@ impl Topics {
         let request_id = draft.request_id.clone();
         topic.bytes += size;
         topic.earliest = topic.earliest.min(give_up);
-        topic.queue.push_back(Broadcast { seq, draft, give_up, message_id: message_id.clone(), request_id });
+        let stream = numbers.stream.clone();
+        topic.queue.push_back(Broadcast {
+            stream,
+            seq,
+            draft,
+            give_up,
+            message_id: message_id.clone(),
+            request_id,
+        });
         Ok(message_id)
+    }
+
+    /// Broadcasts to come are numbered in the streams of this origin. Those that wait keep their names, which were told.
+    pub fn renew(&mut self, origin: Origin) {
+        self.origin = origin;
+        for (name, topic) in &mut self.topics {
+            self.incarnation += 1;
+            topic.streams = Numbers::new(&self.origin, self.incarnation, name);
+        }
     }
 
     /// Topics with broadcasts that could go out in a frame, and from when on; those after the one that was served last come
@@ -162,8 +186,7 @@ impl Topics {
             }
             let Some(broadcast) = topic.queue.remove(index) else { break };
             bytes += size;
-            let stream = &topic.streams[broadcast.draft.priority as usize].stream;
-            batch.messages.push(broadcast.draft.encode(stream, broadcast.seq, 0, now));
+            batch.messages.push(broadcast.draft.encode(&broadcast.stream, broadcast.seq, 0, now));
             flight.push(broadcast);
         }
         topic.bytes -= bytes;

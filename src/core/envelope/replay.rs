@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use crate::core::input::Now;
 
+/// What the sender of a frame is told whose counter was seen, or is below the window: it has used the counter before.
+pub const REPLAYED: &str = "REPLAYED";
+/// What the sender of a frame is told that cannot be remembered, or not be told from one that a window knew which had to go.
+pub const UNREMEMBERED: &str = "UNREMEMBERED";
+
 /// Counters that a window covers (design §4).
 pub const WINDOW_BITS: u64 = 1024;
 
@@ -31,10 +36,23 @@ pub enum Replay {
     Fresh,
     /// Seen.
     Seen,
-    /// So far behind that it cannot be told.
+    /// So far behind the others of its process that it cannot be told.
     TooOld,
+    /// As old as the windows that had to go.
+    Forgotten,
     /// The node has had too many processes to remember another, so it must not be accepted.
     Full,
+}
+
+impl Replay {
+    /// What the sender is told, unless the frame is fresh.
+    pub fn code(self) -> Option<&'static str> {
+        match self {
+            Replay::Fresh => None,
+            Replay::Seen | Replay::TooOld => Some(REPLAYED),
+            Replay::Forgotten | Replay::Full => Some(UNREMEMBERED),
+        }
+    }
 }
 
 /// What tells a frame from every other of its node.
@@ -69,9 +87,9 @@ impl ReplayWindows {
     pub fn check(&self, stamp: &Stamp, now: Now) -> Replay {
         match self.windows.get(&(stamp.key, stamp.boot)) {
             Some(window) => window.look(stamp.counter),
-            None if stamp.created_ms <= self.floor_ms => Replay::TooOld,
+            None if stamp.created_ms <= self.floor_ms => Replay::Forgotten,
             None if self.outlived.get(&stamp.key).is_some_and(|gone| stamp.created_ms <= gone.made_ms) => {
-                Replay::TooOld
+                Replay::Forgotten
             }
             None if self.idle_boot(stamp, now).is_err() => Replay::Full,
             None => Replay::Fresh,

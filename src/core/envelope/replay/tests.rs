@@ -78,8 +78,14 @@ fn the_number_of_windows_is_bounded_and_newcomers_find_room() {
     assert!(!windows.is_empty());
     assert_eq!(check(&windows, &key(0), 1, 2, millis(MAX_WINDOWS + 2)), Replay::Seen);
     // What the window that went knew is not fresh again, nor is anything of its time.
-    assert_eq!(windows.check(&stamp(&key(1), 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))), Replay::TooOld);
-    assert_eq!(windows.check(&stamp(&[9; 32], 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))), Replay::TooOld);
+    assert_eq!(
+        windows.check(&stamp(&key(1), 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))),
+        Replay::Forgotten
+    );
+    assert_eq!(
+        windows.check(&stamp(&[9; 32], 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))),
+        Replay::Forgotten
+    );
     assert_eq!(check(&windows, &key(1), 1, 2, millis(MAX_WINDOWS + 2)), Replay::Fresh, "a new frame is");
 }
 
@@ -105,7 +111,7 @@ fn a_clock_that_jumps_back_keeps_nobody_out() {
     let hour = 3_600_000;
     let back = Now { unix_ms: at(START).unix_ms - hour, ..at(START + Duration::from_secs(1)) };
     let fresh = Stamp { created_ms: back.unix_ms + 1, ..stamp(&KEY, 1, 1, START) };
-    assert_eq!(windows.check(&fresh, back), Replay::TooOld);
+    assert_eq!(windows.check(&fresh, back), Replay::Forgotten);
     windows.clock_jumped(-(hour as i64));
     assert_eq!(windows.check(&fresh, back), Replay::Fresh);
 }
@@ -171,7 +177,7 @@ fn what_is_left_of_processes_that_went_is_bounded_and_bars_them_as_long_as_their
         }
         assert!(windows.outlived() <= MAX_OUTLIVED && windows.len() <= MAX_WINDOWS);
         let first = stamp(&key(node), 0, 1, now(number + 1 - many));
-        assert_eq!(windows.check(&first, at(now(number))), Replay::TooOld, "node {node}");
+        assert_eq!(windows.check(&first, at(now(number))), Replay::Forgotten, "node {node}");
     }
     assert_eq!(windows.outlived(), MAX_OUTLIVED);
     for boot in 0..many {
