@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::disk::{Cause, make_directory, sync_name};
 use crate::core::effect::ExitCode;
 use crate::core::identity::SecretBytes;
-pub use lock::{IdentityLock, LockError};
+pub use lock::{IdentityLock, InUse};
 
 /// Name of the node key's file in the data directory.
 pub const NODE_KEY_FILE: &str = "node.key";

@@ -21,5 +21,7 @@ mod network;
 mod numbers;
 mod revocation;
 mod sdk;
+mod sdk_mail;
 mod stalled;
 mod stopped;
+mod surroundings;

@@ -92,6 +92,8 @@ pub struct Node {
     /// Its disk: the floors that it had remembered.
     pub floors: BTreeMap<Address, FloorRow>,
     snapshot: Option<Snapshot>,
+    /// Whether its disk was ever set back.
+    pub went_back: bool,
     binding: SignedBinding,
 }
 
@@ -135,6 +137,7 @@ impl Node {
             disk: Disk::default(),
             floors: BTreeMap::new(),
             snapshot: None,
+            went_back: false,
             binding: agent.bind(binding).unwrap(),
         }
     }
@@ -223,6 +226,7 @@ impl Node {
     pub fn go_back_to_snapshot(&mut self) -> usize {
         let Some(Snapshot { disk, floors, taken, told }) = self.snapshot.clone() else { return 0 };
         let lost = self.disk.missing_in(&disk);
+        self.went_back = true;
         (self.disk, self.floors) = (disk, floors);
         // What the disk knew of the parent.
         (self.parent.taken, self.parent.told) = (taken, told);
