@@ -65,39 +65,7 @@ pub fn run(config: Config) -> ExitCode {
 /// Runs a node on any front until it ends.
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let clock = Clock::start();
-<<<<<<< HEAD
-    match start_patiently(&config, clock).await {
-        Ok(started) => match Node::new(started, front, clock, config.parent_pid) {
-            Ok(node) => node.run().await,
-            Err(error) => {
-                tracing::error!("the node cannot start: {error:#}");
-                ExitCode::Software
-            }
-        },
-        Err(error) => {
-            let event = Event::Error(Box::new(ErrorEvent::new(error.code(), error.to_string())));
-            // Nothing else has been written, so there is room; a parent that does not read learns by the exit code.
-            let _ = front.output.send(vec![(event, false)]);
-            front.output.finish(FINISH_TIMEOUT);
-            error.exit_code()
-        }
-    }
-}
-
-/// Starts, and tries again for a while where the cause may pass.
-async fn start_patiently(config: &Config, clock: Clock) -> Result<start::Started, StartError> {
-    for _ in 1..START_ATTEMPTS {
-        match start::start(config, clock.now()) {
-            Err(error) if error.may_pass() => {
-                tracing::warn!("the node cannot start at present: {error}");
-                tokio::time::sleep(START_PAUSE).await;
-            }
-            ended => return ended,
-        }
-    }
-    start::start(config, clock.now())
-=======
-    match prepare(&config, &front, clock.now()) {
+    match prepare(&config, &front, clock).await {
         Ok(prepared) => Node::new(prepared, front, clock).run().await,
         Err(error) => refuse_on(front, &error),
     }
@@ -115,7 +83,7 @@ struct Prepared {
     said: u64,
 }
 
-fn prepare(config: &Config, front: &Front, now: Now) -> Result<Prepared, StartError> {
+async fn prepare(config: &Config, front: &Front, clock: Clock) -> Result<Prepared, StartError> {
     let mut said = 0;
     let mut notice = |message: String| {
         tracing::warn!("{message}");
@@ -126,10 +94,33 @@ fn prepare(config: &Config, front: &Front, now: Now) -> Result<Prepared, StartEr
     let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut notice)).transpose();
     let parent =
         parent.map_err(|error| StartError::system("the parent cannot be watched", &error))?.flatten();
-    let Started { setup, swarm, lock, store } = start::start(config, now, &mut notice)?;
+    let Started { setup, swarm, lock, store } = start_patiently(config, clock, &mut notice).await?;
     let net = Net::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
     let signals = Signals::new().map_err(|error| StartError::system("signals cannot be caught", &error))?;
     Ok(Prepared { setup, store, lock, net, signals, parent, said })
+}
+
+/// Starts, and tries again for a while where the cause may pass. What there is to say is said of the last attempt alone.
+async fn start_patiently(
+    config: &Config,
+    clock: Clock,
+    notice: &mut dyn FnMut(String),
+) -> Result<Started, StartError> {
+    let mut attempt = 1;
+    loop {
+        let mut notices = Vec::new();
+        match start::start(config, clock.now(), &mut |message| notices.push(message)) {
+            Err(error) if error.may_pass() && attempt < START_ATTEMPTS => {
+                tracing::warn!("the node cannot start at present: {error}");
+                tokio::time::sleep(START_PAUSE).await;
+                attempt += 1;
+            }
+            ended => {
+                notices.into_iter().for_each(notice);
+                return ended;
+            }
+        }
+    }
 }
 
 /// Tells on stdout why there is no node, before anything else was written there; returns the exit code.
@@ -147,7 +138,6 @@ fn refuse_on(front: Front, error: &StartError) -> ExitCode {
     let _ = front.output.send(vec![(event, false)]);
     front.output.finish(FINISH_TIMEOUT);
     error.exit_code()
->>>>>>> main
 }
 
 /// The time, for subcommands that write it into what they make: ms since 1970.
