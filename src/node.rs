@@ -30,10 +30,6 @@ use start::Started;
 const COMMANDS_PER_TURN: usize = 512;
 /// Network events handed to the core in one turn, so that stdin and timers get their share.
 const NETWORK_EVENTS_PER_TURN: usize = 128;
-/// How often the node tries to start while the cause of its failure may pass, and how long it waits after each attempt. Ours: 3 s in
-/// all, long enough for a neighbour's burst of files, and shorter than what a supervisor waits for.
-const START_ATTEMPTS: u32 = 7;
-const START_PAUSE: Duration = Duration::from_millis(500);
 /// How long the last lines may take to be written when the process ends. The core has waited for the parent already.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest sleep of the loop. The runtime's timers stand still while the machine is suspended, and a jump of the wall clock wakes nobody: this
@@ -65,10 +61,26 @@ pub fn run(config: Config) -> ExitCode {
 /// Runs a node on any front until it ends.
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let clock = Clock::start();
-    match prepare(&config, &front, clock).await {
+    let mut notices = Vec::new();
+    // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
+    let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut |notice| notices.push(notice)));
+    let started = start::start_patiently(&config, || clock.now(), &mut notices).await;
+    let said = tell_notices(&front, notices);
+    match started.and_then(|started| prepare(started, parent.transpose(), said)) {
         Ok(prepared) => Node::new(prepared, front, clock).run().await,
         Err(error) => refuse_on(front, &error),
     }
+}
+
+/// Tells what there is to say before the core runs; the number of lines.
+fn tell_notices(front: &Front, notices: Vec<String>) -> u64 {
+    let mut said = 0;
+    for message in notices {
+        tracing::warn!("{message}");
+        let log = Log { level: Level::Warn, namespace: "start".to_owned(), message, meta: None };
+        said += u64::from(front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok());
+    }
+    said
 }
 
 /// All that a node needs beside its front and clock.
@@ -83,44 +95,17 @@ struct Prepared {
     said: u64,
 }
 
-async fn prepare(config: &Config, front: &Front, clock: Clock) -> Result<Prepared, StartError> {
-    let mut said = 0;
-    let mut notice = |message: String| {
-        tracing::warn!("{message}");
-        let log = Log { level: Level::Warn, namespace: "start".to_owned(), message, meta: None };
-        said += u64::from(front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok());
-    };
-    // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
-    let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut notice)).transpose();
+fn prepare(
+    started: Started,
+    parent: std::io::Result<Option<Option<Parent>>>,
+    said: u64,
+) -> Result<Prepared, StartError> {
     let parent =
         parent.map_err(|error| StartError::system("the parent cannot be watched", &error))?.flatten();
-    let Started { setup, swarm, lock, store } = start_patiently(config, clock, &mut notice).await?;
+    let Started { setup, swarm, lock, store } = started;
     let net = Net::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
     let signals = Signals::new().map_err(|error| StartError::system("signals cannot be caught", &error))?;
     Ok(Prepared { setup, store, lock, net, signals, parent, said })
-}
-
-/// Starts, and tries again for a while where the cause may pass. What there is to say is said of the last attempt alone.
-async fn start_patiently(
-    config: &Config,
-    clock: Clock,
-    notice: &mut dyn FnMut(String),
-) -> Result<Started, StartError> {
-    let mut attempt = 1;
-    loop {
-        let mut notices = Vec::new();
-        match start::start(config, clock.now(), &mut |message| notices.push(message)) {
-            Err(error) if error.may_pass() && attempt < START_ATTEMPTS => {
-                tracing::warn!("the node cannot start at present: {error}");
-                tokio::time::sleep(START_PAUSE).await;
-                attempt += 1;
-            }
-            ended => {
-                notices.into_iter().for_each(notice);
-                return ended;
-            }
-        }
-    }
 }
 
 /// Tells on stdout why there is no node, before anything else was written there; returns the exit code.

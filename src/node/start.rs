@@ -25,6 +25,11 @@ const MAX_DRAIN_AWAITED: Duration = Duration::from_secs(10);
 /// … and after that: to have its last lines read, and to close its store.
 const LAST_LINES: Duration = Duration::from_secs(3);
 
+/// How often the node tries to start while the cause of its failure may pass, and how long it waits after each attempt. Ours: 3 s in
+/// all, long enough for a neighbour's burst of files, and shorter than what a supervisor waits for.
+const START_ATTEMPTS: u32 = 7;
+const START_PAUSE: Duration = Duration::from_millis(500);
+
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -106,7 +111,31 @@ pub struct Started {
 }
 
 /// Makes what a node is made of; tells by `notice` what a person may want to know meanwhile.
-pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<Started, StartError> {
+/// Starts, and tries again for a while where the cause may pass. Of what there is to say `notices` gets that of the last attempt.
+///
+/// # Errors
+/// Why the last attempt failed.
+pub async fn start_patiently(
+    config: &Config,
+    now: impl Fn() -> Now,
+    notices: &mut Vec<String>,
+) -> Result<Started, StartError> {
+    let before = notices.len();
+    let mut attempt = 1;
+    loop {
+        notices.truncate(before);
+        match start(config, now(), &mut |notice| notices.push(notice)) {
+            Err(error) if error.may_pass() && attempt < START_ATTEMPTS => {
+                tracing::warn!("the node cannot start at present: {error}");
+                tokio::time::sleep(START_PAUSE).await;
+                attempt += 1;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<Started, StartError> {
     let Identity { node_key, agent, binding, key_source } = Identity::of(config, now)?;
     // A key that was made for this process alone is nobody else's.
     let made_up = matches!(key_source, KeySource::Ephemeral)
