@@ -10,6 +10,7 @@ mod code;
 mod command;
 mod event;
 mod id;
+mod limits;
 pub mod line;
 mod open_word;
 
@@ -21,10 +22,11 @@ pub use command::{
     Send, Shutdown, Status, Subscribe, Unblock, Unsubscribe,
 };
 pub use event::{
-    Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Limits, Log, Message, Overflow,
+    Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Log, Message, Overflow,
     PeerConnected, PeerDiscovered, PeerLost, Ready, Role, Trust,
 };
 pub use id::{Id, MAX_EXACT};
+pub use limits::Limits;
 
 /// Highest version of the contract that this crate speaks, and the only one so far.
 pub const PROTOCOL_VERSION: u32 = 1;
