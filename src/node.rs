@@ -8,22 +8,23 @@ mod start;
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use p2p_node_protocol::line::LineError;
-use p2p_node_protocol::{ErrorEvent, Event, Request};
+use p2p_node_protocol::{ErrorEvent, Event, Level, Log, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
-use crate::core::Core;
 use crate::core::effect::{Effect, ExitCode};
 use crate::core::input::{Input, Loss, Now};
+use crate::core::{Core, Setup};
 use crate::defect;
 use crate::front::{Batch, Front, Line};
 use crate::io::crypto::Pool;
+use crate::io::keystore::IdentityLock;
 use crate::io::parent::Parent;
 use crate::io::store::Store;
 use crate::io::swarm::Net;
 pub use start::StartError;
+use start::Started;
 
 /// Commands handed to the core in one turn: about one batch of direct mail, so that frames leave early.
 const COMMANDS_PER_TURN: usize = 512;
@@ -39,12 +40,16 @@ const MAX_SLEEP: Duration = Duration::from_secs(10);
 pub fn run(config: Config) -> ExitCode {
     // The connections run on the thread of the loop: what a message gains from a second one it loses on the way there and back.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (runtime, front) = match (runtime, Front::stdio()) {
-        (Ok(runtime), Ok(front)) => (runtime, front),
-        (Err(error), _) | (_, Err(error)) => {
+    let front = match Front::stdio() {
+        Ok(front) => front,
+        Err(error) => {
             tracing::error!("the node cannot start: {error}");
             return ExitCode::Io;
         }
+    };
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse_on(front, &StartError::system("there is no runtime", &error)),
     };
     defect::end_process_on_panic(front.last_words());
     let code = runtime.block_on(serve(config, front));
@@ -56,22 +61,56 @@ pub fn run(config: Config) -> ExitCode {
 /// Runs a node on any front until it ends.
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let clock = Clock::start();
-    match start::start(&config, clock.now()) {
-        Ok(started) => match Node::new(started, front, clock, config.parent_pid) {
-            Ok(node) => node.run().await,
-            Err(error) => {
-                tracing::error!("the node cannot start: {error:#}");
-                ExitCode::Software
-            }
-        },
-        Err(error) => {
-            let event = Event::Error(Box::new(ErrorEvent::new(error.code(), error.to_string())));
-            // Nothing else has been written, so there is room; a parent that does not read learns by the exit code.
-            let _ = front.output.send(vec![(event, false)]);
-            front.output.finish(FINISH_TIMEOUT);
-            error.exit_code()
-        }
+    match prepare(&config, &front, clock.now()) {
+        Ok(prepared) => Node::new(prepared, front, clock).run().await,
+        Err(error) => refuse_on(front, &error),
     }
+}
+
+/// All that a node needs beside its front and clock.
+struct Prepared {
+    setup: Setup,
+    store: Option<Store>,
+    lock: Option<IdentityLock>,
+    net: Net,
+    signals: Signals,
+    parent: Option<Parent>,
+    /// Lines that the writer was given before the core said anything, and without its knowledge.
+    said: u64,
+}
+
+fn prepare(config: &Config, front: &Front, now: Now) -> Result<Prepared, StartError> {
+    let mut said = 0;
+    let mut notice = |message: String| {
+        tracing::warn!("{message}");
+        let log = Log { level: Level::Warn, namespace: "start".to_owned(), message, meta: None };
+        said += u64::from(front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok());
+    };
+    // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
+    let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut notice)).transpose();
+    let parent =
+        parent.map_err(|error| StartError::system("the parent cannot be watched", &error))?.flatten();
+    let Started { setup, swarm, lock, store } = start::start(config, now, &mut notice)?;
+    let net = Net::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
+    let signals = Signals::new().map_err(|error| StartError::system("signals cannot be caught", &error))?;
+    Ok(Prepared { setup, store, lock, net, signals, parent, said })
+}
+
+/// Tells on stdout why there is no node, before anything else was written there; returns the exit code.
+pub fn refuse(error: &StartError) -> ExitCode {
+    match Front::stdio() {
+        Ok(front) => refuse_on(front, error),
+        Err(_) => error.exit_code(),
+    }
+}
+
+fn refuse_on(front: Front, error: &StartError) -> ExitCode {
+    tracing::error!("{error}");
+    let event = Event::Error(Box::new(ErrorEvent::new(error.code(), error.to_string())));
+    // Next to nothing has been written, so there is room; a parent that does not read learns by the exit code.
+    let _ = front.output.send(vec![(event, false)]);
+    front.output.finish(FINISH_TIMEOUT);
+    error.exit_code()
 }
 
 /// The time, for subcommands that write it into what they make: ms since 1970.
@@ -150,7 +189,7 @@ struct Node {
     parent: Option<Parent>,
     clock: Clock,
     /// Holds the identity for as long as the process runs.
-    _lock: crate::io::keystore::IdentityLock,
+    _lock: Option<IdentityLock>,
     /// Lines read and not yet taken by the core.
     waiting: std::vec::IntoIter<Result<Request, LineError>>,
     input_open: bool,
@@ -159,27 +198,23 @@ struct Node {
 }
 
 impl Node {
-    fn new(
-        started: start::Started,
-        front: Front,
-        clock: Clock,
-        parent_pid: Option<i32>,
-    ) -> anyhow::Result<Self> {
-        Ok(Node {
-            core: Core::new(started.setup, clock.now()),
-            net: Net::new(started.swarm).context("libp2p cannot be set up")?,
+    fn new(prepared: Prepared, front: Front, clock: Clock) -> Self {
+        let Prepared { setup, store, lock, net, signals, parent, said } = prepared;
+        Node {
+            core: Core::new(setup, clock.now()),
+            net,
             crypto: Pool::new(1, 256),
-            store: started.store,
+            store,
             front,
-            signals: Signals::new().context("signals cannot be caught")?,
-            parent: parent_pid.map(Parent::watch).transpose().context("the parent cannot be watched")?,
+            signals,
+            parent,
             clock,
-            _lock: started.lock,
+            _lock: lock,
             waiting: Vec::new().into_iter(),
             input_open: true,
-            written: 0,
+            written: said,
             closed_told: false,
-        })
+        }
     }
 
     async fn run(mut self) -> ExitCode {

@@ -63,8 +63,8 @@ pub enum Input {
         /// Without `/p2p/`, TCP first.
         addrs: Vec<Multiaddr>,
     },
-    /// One of several sockets could not be opened; the node goes on without it.
-    ListenDegraded {
+    /// One of several sockets could not be opened, or names of hosts cannot be resolved; the node goes on without.
+    Degraded {
         /// For a person.
         reason: String,
     },

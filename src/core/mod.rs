@@ -268,7 +268,7 @@ impl Core {
             Input::Written { lines } => self.on_written(lines, now),
 
             Input::Listening { addrs } => self.on_listening(addrs, now),
-            Input::ListenDegraded { reason } => self.log(Level::Warn, "network", reason),
+            Input::Degraded { reason } => self.log(Level::Warn, "network", reason),
             Input::ListenFailed { reason } => self.on_listen_failed(reason, now),
             Input::Connected { peer, dialer } => self.on_connected(peer, dialer, now),
             Input::Disconnected { peer, reason } => self.on_disconnected(peer, reason, now),

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::core::effect::ExitCode;
 use crate::core::identity::SecretBytes;
-pub use lock::{IdentityLock, LockError};
+pub use lock::{IdentityLock, InUse};
 
 /// Name of the node key's file in the data directory.
 pub const NODE_KEY_FILE: &str = "node.key";

@@ -20,5 +20,7 @@ mod network;
 mod numbers;
 mod revocation;
 mod sdk;
+mod sdk_mail;
 mod stalled;
 mod stopped;
+mod surroundings;
