@@ -30,6 +30,10 @@ use start::Started;
 const COMMANDS_PER_TURN: usize = 512;
 /// Network events handed to the core in one turn, so that stdin and timers get their share.
 const NETWORK_EVENTS_PER_TURN: usize = 128;
+/// How often the node tries to start while the cause of its failure may pass, and how long it waits after each attempt. Ours: 3 s in
+/// all, long enough for a neighbour's burst of files, and shorter than what a supervisor waits for.
+const START_ATTEMPTS: u32 = 7;
+const START_PAUSE: Duration = Duration::from_millis(500);
 /// How long the last lines may take to be written when the process ends. The core has waited for the parent already.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest sleep of the loop. The runtime's timers stand still while the machine is suspended, and a jump of the wall clock wakes nobody: this
@@ -61,7 +65,7 @@ pub fn run(config: Config) -> ExitCode {
 /// Runs a node on any front until it ends.
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let clock = Clock::start();
-    match prepare(&config, &front, clock.now()) {
+    match prepare(&config, &front, clock).await {
         Ok(prepared) => Node::new(prepared, front, clock).run().await,
         Err(error) => refuse_on(front, &error),
     }
@@ -79,7 +83,7 @@ struct Prepared {
     said: u64,
 }
 
-fn prepare(config: &Config, front: &Front, now: Now) -> Result<Prepared, StartError> {
+async fn prepare(config: &Config, front: &Front, clock: Clock) -> Result<Prepared, StartError> {
     let mut said = 0;
     let mut notice = |message: String| {
         tracing::warn!("{message}");
@@ -90,7 +94,7 @@ fn prepare(config: &Config, front: &Front, now: Now) -> Result<Prepared, StartEr
     let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut notice)).transpose();
     let parent =
         parent.map_err(|error| StartError::system("the parent cannot be watched", &error))?.flatten();
-    let Started { setup, swarm, lock, store } = start::start(config, now, &mut notice)?;
+    let Started { setup, swarm, lock, store } = start_patiently(config, clock, &mut notice).await?;
     let net = Net::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
     let signals = Signals::new().map_err(|error| StartError::system("signals cannot be caught", &error))?;
     Ok(Prepared { setup, store, lock, net, signals, parent, said })
@@ -111,6 +115,24 @@ fn refuse_on(front: Front, error: &StartError) -> ExitCode {
     let _ = front.output.send(vec![(event, false)]);
     front.output.finish(FINISH_TIMEOUT);
     error.exit_code()
+}
+
+/// Starts, and tries again for a while where the cause may pass.
+async fn start_patiently(
+    config: &Config,
+    clock: Clock,
+    notice: &mut dyn FnMut(String),
+) -> Result<Started, StartError> {
+    for _ in 1..START_ATTEMPTS {
+        match start::start(config, clock.now(), notice) {
+            Err(error) if error.may_pass() => {
+                tracing::warn!("the node cannot start at present: {error}");
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            ended => return ended,
+        }
+    }
+    start::start(config, clock.now(), notice)
 }
 
 /// The time, for subcommands that write it into what they make: ms since 1970.

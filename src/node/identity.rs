@@ -9,8 +9,8 @@ use crate::core::identity::binding::{BINDING_LIFE_SECS, is_future_generation};
 use crate::core::identity::presigned::{MAX_BINDING_FILE_BYTES, check_presigned, read_binding_file};
 use crate::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use crate::core::input::Now;
-
-use crate::io::keystore::{self, AGENT_KEY_FILE, NODE_KEY_FILE};
+use crate::io::disk::Cause;
+use crate::io::keystore::{self, AGENT_KEY_FILE, KeyFileError, NODE_KEY_FILE};
 
 /// Who a node is.
 pub struct Identity {
@@ -98,8 +98,12 @@ fn agent_key(config: &Config) -> Result<(AgentKey, KeySource), StartError> {
 
 fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartError> {
     let wrong = |what: String| StartError::Identity(format!("binding {}: {what}", path.display()));
-    let text =
-        keystore::read_public(path, MAX_BINDING_FILE_BYTES).map_err(|error| wrong(error.to_string()))?;
+    let text = keystore::read_public(path, MAX_BINDING_FILE_BYTES).map_err(|source| {
+        match Cause::of(source.kind()) {
+            Cause::Passing => KeyFileError::Io { path: path.to_owned(), source }.into(),
+            Cause::Permission | Cause::Misplaced => wrong(source.to_string()),
+        }
+    })?;
     let binding = read_binding_file(&text).map_err(|error| wrong(error.to_string()))?;
     check_presigned(&binding, &config.network, now.unix_ms).map_err(|error| wrong(error.to_string()))?;
     let signed = binding.binding.generation;

@@ -63,7 +63,8 @@ impl StartError {
     /// The stable code.
     pub fn code(&self) -> ErrorCode {
         match self {
-            StartError::Identity(_) | StartError::KeyFile(_) => ErrorCode::IdentityInvalid,
+            StartError::Identity(_) => ErrorCode::IdentityInvalid,
+            StartError::KeyFile(error) => error.code(),
             StartError::Lock(error) => error.code(),
             StartError::DataDir(error) => error.code(),
             StartError::Bootstrap(_) | StartError::CommandLine(_) | StartError::Config(_) => {
@@ -71,6 +72,11 @@ impl StartError {
             }
             StartError::System(_) => ErrorCode::Internal,
         }
+    }
+
+    /// Whether the cause may pass by itself, so that another attempt may succeed.
+    pub fn may_pass(&self) -> bool {
+        self.exit_code() == ExitCode::Io
     }
 
     /// How the process ends.
@@ -139,7 +145,7 @@ pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Resul
     database.copy_from_slice(&random[..16]);
     let (store, contents) = match &config.data_dir {
         Some(dir) => {
-            let (store, contents) = Store::open(dir, &config.network, now.unix_ms)?;
+            let (store, contents) = Store::open(dir, &config.network, binding.binding.account, now.unix_ms)?;
             (Some(store), contents)
         }
         None => (None, Contents::default()),
