@@ -8,6 +8,7 @@ mod answer;
 mod base64;
 mod code;
 mod command;
+mod delivery;
 mod event;
 mod id;
 mod limits;
@@ -21,9 +22,10 @@ pub use command::{
     Ack, Allow, Block, Cancel, Command, Connect, Discover, Encoding, Peers, Ping, Priority, Request, Route,
     Send, Shutdown, Status, Subscribe, Unblock, Unsubscribe,
 };
+pub use delivery::{Delivery, DeliveryState};
 pub use event::{
-    Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Log, Message, Overflow,
-    PeerConnected, PeerDiscovered, PeerLost, Ready, Role, Trust,
+    Closing, Dropped, ErrorEvent, Event, Level, Log, Message, Overflow, PeerConnected, PeerDiscovered,
+    PeerLost, Ready, Role, Trust,
 };
 pub use id::{Id, MAX_EXACT};
 pub use limits::Limits;
