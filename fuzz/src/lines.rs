@@ -241,7 +241,6 @@ fn any_event(source: &mut Source<'_>) -> Event {
             attempts: source.u16().into(),
             route: source.optional(|_| Route::Direct),
             redelivered: source.byte() == 255,
-            delivered_as: source.optional(Source::text),
         })),
         7 => Event::PeerConnected(PeerConnected {
             peer_id: source.text(),
