@@ -65,10 +65,10 @@ pub fn run(config: Config) -> ExitCode {
 /// Runs a node on any front until it ends. Where the cause of a failed start may pass, it tries again for a while.
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let clock = Clock::start();
-    let (mut said, mut attempts) = (0, 1);
+    let (mut told, mut attempts) = (Vec::new(), 1);
     loop {
-        match prepare(&config, &front, clock.now(), &mut said) {
-            Ok(prepared) => return Node::new(prepared, front, clock, said).run().await,
+        match prepare(&config, &front, clock.now(), &mut told) {
+            Ok(prepared) => return Node::new(prepared, front, clock, told.len() as u64).run().await,
             Err(error) if error.may_pass() && attempts < START_ATTEMPTS => {
                 tracing::warn!("the node cannot start at present: {error}");
             }
@@ -89,12 +89,18 @@ struct Prepared {
     parent: Option<Parent>,
 }
 
-/// Makes a node; adds to `said` the lines that the writer was given before the core said anything, and without its knowledge.
-fn prepare(config: &Config, front: &Front, now: Now, said: &mut u64) -> Result<Prepared, StartError> {
+/// Makes a node. `told` are the logs that the writer was given before the core said anything, each once over all attempts.
+fn prepare(config: &Config, front: &Front, now: Now, told: &mut Vec<String>) -> Result<Prepared, StartError> {
     let mut notice = |message: String| {
+        if told.contains(&message) {
+            return;
+        }
         tracing::warn!("{message}");
-        let log = Log { level: Level::Warn, namespace: "start".to_owned(), message, meta: None };
-        *said += u64::from(front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok());
+        let log =
+            Log { level: Level::Warn, namespace: "start".to_owned(), message: message.clone(), meta: None };
+        if front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok() {
+            told.push(message);
+        }
     };
     // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
     let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut notice)).transpose();
