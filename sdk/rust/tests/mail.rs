@@ -126,10 +126,12 @@ async fn finished_mail_that_comes_again_after_a_crash_is_acknowledged_and_not_ha
 #[tokio::test]
 async fn mail_that_nobody_has_taken_comes_again_after_a_crash() {
     let notes = Notes::new();
-    let (node, mut events) = noted(&notes, "again").open().await.unwrap();
+    let (node, _events) = noted(&notes, "again").open().await.unwrap();
     node.ping().await.unwrap();
+    let first = node.process_id();
     signal(&node, Signal::KILL);
-    restarted(&mut events).await;
+    until(|| node.process_id().is_some_and(|pid| Some(pid) != first)).await;
+    // It is answered after the mail was handed over.
     node.ping().await.unwrap();
     let untaken = node.close(Grace::default()).await;
     assert_eq!(untaken.len(), 1);
