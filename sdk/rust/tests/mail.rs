@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 /// A child in this mode, whose input is noted.
 fn noted(notes: &Notes, mode: &str) -> p2p_node_sdk::Builder {
-    let script = format!("tee -a said | $child {mode}");
+    let script = format!("note said | $child {mode}");
     notes.then(&script, &script)
 }
 
@@ -207,9 +207,9 @@ async fn bytes_of_unanswered_sends_stay_within_the_nodes_room() {
 #[tokio::test]
 async fn sends_that_wait_go_to_the_next_process_in_their_order_and_those_that_one_has_seen_do_not() {
     let notes = Notes::new();
-    let later = "tee -a later | $child good";
+    let later = "note later | $child good";
     let (node, mut events) =
-        notes.then("tee -a said | $child mute", later).env("MAX_INFLIGHT", "8").open().await.unwrap();
+        notes.then("note said | $child mute", later).env("MAX_INFLIGHT", "8").open().await.unwrap();
     let mut calls = JoinSet::new();
     for number in 0..20 {
         let node = node.clone();
