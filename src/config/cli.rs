@@ -173,7 +173,7 @@ pub struct RunArgs {
     /// Tells apart several nodes of one key (default none) [P2P_NODE_INSTANCE]
     #[arg(long, value_name = "TEXT", help_heading = "Identity")]
     pub instance: Option<String>,
-    /// Generation of the node key, in seconds since 1970; a higher one revokes a lower (default 0) [P2P_NODE_GENERATION]
+    /// Generation of the node key, in seconds since 1970 and not in the future; a higher one revokes a lower (default 0) [P2P_NODE_GENERATION]
     #[arg(long, value_name = "SECS", help_heading = "Identity")]
     pub generation: Option<String>,
 
@@ -196,6 +196,10 @@ pub struct RunArgs {
     /// How long to go on receiving after the end of stdin, in seconds (default 0) [P2P_NODE_LINGER]
     #[arg(long, value_name = "SECS", help_heading = "Process")]
     pub linger: Option<String>,
+    /// Lets processes of different scopes run with one key, for tests that play several machines on one
+    /// (default none) [P2P_NODE_LOCK_SCOPE]
+    #[arg(long, value_name = "TEXT", help_heading = "Process")]
+    pub lock_scope: Option<String>,
     /// End when this process does, also while another holds stdin open [P2P_NODE_PARENT_PID]
     #[arg(long, value_name = "PID", help_heading = "Process")]
     pub parent_pid: Option<String>,

@@ -65,6 +65,11 @@ impl Core {
             ),
             ("clocks of neighbours", self.clocks.len(), skew::MAX_CLOCKS),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
+            (
+                "keys whose earlier processes are forgotten",
+                self.replay.outlived(),
+                envelope::replay::MAX_OUTLIVED,
+            ),
             ("KEM keys", self.keyring.len(), seal::kem::MAX_KEYS),
             ("sessions", self.sessions.len(), seal::session::MAX_SESSIONS),
             ("frames that are opened", self.opening.len(), on_record::MAX_PARKED),

@@ -69,6 +69,7 @@ use discovery::servers::Servers;
 use effect::Effect;
 use emit::Outlet;
 use envelope::ReplayWindows;
+use identity::binding::is_future_generation;
 use input::{Input, Now, Token};
 use limits::MAX_PEER_TOPICS;
 pub use limits::{MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES};
@@ -171,8 +172,12 @@ impl Core {
         let standings = setup.standings.clone();
         let keyring = Keyring::new(*setup.kem_seed, now);
         let me = Me::new(setup, now);
-        // Our own floor orders our own records; those of others that speak for us are compared with it there.
-        let own_floor = floors.extract_if(.., |row| row.address == me.address).max_by_key(FloorRow::order);
+        // Our own floor orders our own records; those of others that speak for us are compared with it there. One from the future is left by a
+        // process that was given a generation which nobody believed.
+        let own_floors = floors.extract_if(.., |row| row.address == me.address);
+        let own_floor = own_floors
+            .filter(|row| !is_future_generation(row.generation, now.unix_ms))
+            .max_by_key(FloorRow::order);
         let mut core = Core {
             presence: Presence::new(me.binding.clone(), me.name.clone(), me.role, own_floor.as_ref()),
             me,
@@ -251,6 +256,7 @@ impl Core {
         if self.phase == Phase::Done {
             return;
         }
+        self.keep_time(now);
         match input {
             Input::Command(request) => self.on_command(request, now),
             Input::BadLine(error) => self.on_bad_line(error),
@@ -262,7 +268,7 @@ impl Core {
             Input::Written { lines } => self.on_written(lines, now),
 
             Input::Listening { addrs } => self.on_listening(addrs, now),
-            Input::ListenDegraded { reason } => self.log(Level::Warn, "network", reason),
+            Input::Degraded { reason } => self.log(Level::Warn, "network", reason),
             Input::ListenFailed { reason } => self.on_listen_failed(reason, now),
             Input::Connected { peer, dialer } => self.on_connected(peer, dialer, now),
             Input::Disconnected { peer, reason } => self.on_disconnected(peer, reason, now),
@@ -310,7 +316,6 @@ impl Core {
             self.keep_joined(now);
             self.drop_silent_peers(now);
             self.keep_connected(now);
-            self.keep_keys(now);
             self.keep_present(now);
             self.end_discoveries(now);
             self.keep_arrivals(now);

@@ -8,14 +8,22 @@ use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode};
 
 use super::Core;
 use super::acks_owed::Fate;
+use super::delivery::destination::Hindrance;
 use super::delivery::outbox::Ended;
+use super::directory::record::SignedRecord;
 use super::envelope::replay::{REPLAYED, UNREMEMBERED};
-use super::envelope::{Ack, Batch, Frame, MailResponse, Response, SignedAck, strict_decode};
+use super::envelope::{Ack, Batch, Frame, MailResponse, Refused, Response, SignedAck, strict_decode};
+use super::identity::binding::MAX_SKEW_SECS;
 use super::input::{Now, Token};
+use super::on_mail::UNTIMELY;
 use super::sender::Sender;
+use super::skew::ahead_of_us;
 
 /// What a sender may tell us to wait, at most, in ms. Ours.
 const MAX_BUSY_MS: u64 = 60_000;
+/// What counts acknowledgements that are not genuine, and those that are not understood.
+const REFUSED: &str = "acks_refused";
+const OF_LATER_VERSION: &str = "acks_of_later_versions";
 
 impl Core {
     /// Acknowledgements inside a frame of the recipient of our mail, of whose nodes only the current one may sign for it.
@@ -23,18 +31,20 @@ impl Core {
         let node_key = frame.binding.binding.node_key;
         let is_current = self.current_node_key(&sender.address, now) == Some(node_key);
         for bytes in &batch.acks {
-            match self.genuine_ack(bytes.clone(), &node_key).filter(|_| is_current) {
-                Some(ack) => self.on_ack(&sender.address, &ack, now),
-                None => self.stats.count("acks_refused"),
+            match self.genuine_ack(bytes.clone(), &node_key) {
+                Ok(ack) if is_current => self.on_ack(&sender.address, &ack, now),
+                Ok(_) => self.stats.count(REFUSED),
+                Err(counter) => self.stats.count(counter),
             }
         }
     }
 
-    /// An acknowledgement of our own mail by the holder of `node_key`.
-    fn genuine_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Option<Ack> {
-        let signed = SignedAck::decode(bytes).ok()?;
+    /// An acknowledgement of our own mail by the holder of `node_key`, or what counts it.
+    fn genuine_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Result<Ack, &'static str> {
+        let signed = SignedAck::decode(bytes);
+        let signed = signed.map_err(|error| if error.is_provable() { REFUSED } else { OF_LATER_VERSION })?;
         let ours = signed.ack.network == self.me.network && signed.ack.account == self.me.address.as_slice();
-        (ours && signed.verify(node_key)).then_some(signed.ack)
+        if ours && signed.verify(node_key) { Ok(signed.ack) } else { Err(REFUSED) }
     }
 
     pub(super) fn current_node_key(&self, address: &Address, now: Now) -> Option<[u8; 32]> {
@@ -53,12 +63,40 @@ impl Core {
                 self.tell_settled(ended);
             }
         }
+        self.unhinder(recipient);
         self.dirty.insert(*recipient);
+    }
+
+    /// Mail gets through to this agent, or may again.
+    pub(super) fn unhinder(&mut self, recipient: &Address) {
+        if let Some(destination) = self.outbox.destination(recipient) {
+            destination.hindrance = None;
+        }
     }
 
     fn note_busy(&mut self, recipient: &Address, busy: bool) {
         if let Some(destination) = self.outbox.destination(recipient) {
             destination.busy = busy;
+        }
+    }
+
+    /// The frame was refused for something that another attempt may escape. If that is its time, our clock or the recipient's is wrong.
+    fn on_passing_refusal(&mut self, recipient: &Address, refused: &Refused, now: Now) {
+        let Some(peer) = self.book.get(recipient, now.unix_ms).map(SignedRecord::peer_id) else { return };
+        if refused.code != UNTIMELY || refused.time_ms == 0 {
+            return;
+        }
+        self.stats.count("mail_untimely");
+        self.observe_clock(&peer, refused.time_ms, now);
+        self.note_clocks(recipient, ahead_of_us(refused.time_ms, now));
+    }
+
+    /// The recipient of our mail lives by another time, if it differs by as much as peers do not bear.
+    pub(super) fn note_clocks(&mut self, recipient: &Address, ahead_ms: i64) {
+        if let Some(destination) = self.outbox.destination(recipient)
+            && ahead_ms.unsigned_abs() >= MAX_SKEW_SECS * 1000
+        {
+            destination.hindrance = Some(Hindrance::Clocks { ahead_ms });
         }
     }
 
@@ -104,17 +142,19 @@ impl Core {
         }
         self.end_opening(&recipient, token, matches!(response, Some(Response::Ack(_))));
         match response {
-            Some(Response::Ack(bytes)) => match node_key.and_then(|key| self.genuine_ack(bytes, &key)) {
-                Some(ack) => {
-                    self.note_busy(&recipient, false);
-                    self.on_ack(&recipient, &ack, now);
-                    self.outbox.answered(token, now.mono, &mut self.jitter);
+            Some(Response::Ack(bytes)) => {
+                match node_key.ok_or(REFUSED).and_then(|key| self.genuine_ack(bytes, &key)) {
+                    Ok(ack) => {
+                        self.note_busy(&recipient, false);
+                        self.on_ack(&recipient, &ack, now);
+                        self.outbox.answered(token, now.mono, &mut self.jitter);
+                    }
+                    Err(counter) => {
+                        self.stats.count(counter);
+                        self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+                    }
                 }
-                None => {
-                    self.stats.count("acks_refused");
-                    self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
-                }
-            },
+            }
             Some(Response::Busy(busy)) => {
                 self.stats.count("mail_deferred");
                 self.note_busy(&recipient, true);
@@ -128,7 +168,10 @@ impl Core {
                 }
                 self.outbox.answered(token, now.mono, &mut self.jitter);
             }
-            Some(_) | None => {
+            other => {
+                if let Some(Response::Refused(refused)) = other {
+                    self.on_passing_refusal(&recipient, &refused, now);
+                }
                 self.stats.count("mail_attempts_failed");
                 self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
             }
@@ -138,5 +181,5 @@ impl Core {
 
 /// Refusals that a fresh frame may escape: the next attempt has another time, counter and binding.
 fn may_pass(code: &str) -> bool {
-    matches!(code, "UNTIMELY" | REPLAYED | UNREMEMBERED | "UNBOUND")
+    matches!(code, UNTIMELY | REPLAYED | UNREMEMBERED | "UNBOUND")
 }

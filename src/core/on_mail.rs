@@ -38,6 +38,10 @@ const BUSY_MS: u64 = 250;
 const MESSAGE_LINE_BYTES: usize = 1024;
 /// What the sender of a frame is told that is too old or from the future.
 pub(super) const UNTIMELY: &str = "UNTIMELY";
+/// What the sender of a frame is told that is of a later version.
+pub(super) const UNSUPPORTED_VERSION: &str = "UNSUPPORTED_VERSION";
+/// Counts frames of later versions.
+pub(super) const LATER_FRAMES: &str = "frames_of_later_versions";
 
 /// What taking a batch of mail came to.
 pub(super) struct Taken {
@@ -66,6 +70,9 @@ impl Core {
     fn receive_mail(&mut self, token: Token, peer: PeerId, bytes: Bytes, now: Now) -> Option<Response> {
         let frame = match Frame::decode(bytes.clone(), MAX_FRAME_BYTES) {
             Ok(frame) => frame,
+            Err(error) if error.is_of_later_version() => {
+                return Some(self.refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &error));
+            }
             Err(error) => return Some(self.refuse_mail("frames_malformed", "MALFORMED", &error)),
         };
         let scope = Scope::NodeKey(Bytes::copy_from_slice(&self.me.node_key.public()));
@@ -79,13 +86,15 @@ impl Core {
                 &"the frame is another node's",
             ));
         }
-        match self.check_frame(&frame, now) {
+        // Nobody but the sender can have sent it, and what it would repeat from before our start was sealed to keys that are gone.
+        match self.check_frame(&frame, 0, now) {
             Ok(()) => self.compare_clocks(&peer, &frame, true, now),
             Err(Refusal { counter, code, .. }) => {
                 if code == UNTIMELY {
                     self.compare_clocks(&peer, &frame, false, now);
                 }
-                return Some(self.refuse_mail(counter, code, &"it fails its checks"));
+                let time_ms = if code == UNTIMELY { now.unix_ms } else { 0 };
+                return Some(self.refuse_mail_at(counter, code, &"it fails its checks", time_ms));
             }
         }
         match self.check_binding(&frame.binding, || Parked::Mail { token, peer, frame: bytes }) {
@@ -142,9 +151,20 @@ impl Core {
         code: &str,
         reason: &dyn std::fmt::Display,
     ) -> Response {
+        self.refuse_mail_at(counter, code, reason, 0)
+    }
+
+    /// As `refuse_mail`, with our time for a sender whose own may be wrong; 0: it does not matter.
+    fn refuse_mail_at(
+        &mut self,
+        counter: &'static str,
+        code: &str,
+        reason: &dyn std::fmt::Display,
+        time_ms: u64,
+    ) -> Response {
         self.stats.count(counter);
         let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
-        Response::Refused(Refused { code: code.to_owned(), reason })
+        Response::Refused(Refused { code: code.to_owned(), reason, time_ms })
     }
 
     /// Whether the last lines are on their way out: what came now might be acknowledged and never be read.
@@ -176,9 +196,10 @@ impl Core {
         fits(&|_| true) || fits(&is_news)
     }
 
-    /// Times, replay, signature and the binding's own claims; what is left is the binding's signature.
-    pub(super) fn check_frame(&self, frame: &Frame, now: Now) -> Result<(), Refusal> {
-        frame.check_times(now.unix_ms, self.me.started_ms).map_err(|_| Refusal {
+    /// Times, replay, signature and the binding's own claims; what is left is the binding's signature. What was made before
+    /// `not_before_ms` may be a repetition of what an earlier process has heard.
+    pub(super) fn check_frame(&self, frame: &Frame, not_before_ms: u64, now: Now) -> Result<(), Refusal> {
+        frame.check_times(now.unix_ms, not_before_ms).map_err(|_| Refusal {
             counter: "frames_untimely",
             code: UNTIMELY,
             provable: false,
@@ -197,7 +218,8 @@ impl Core {
         })?;
         // The book knows everybody but ourselves.
         let ours = binding.account == self.me.address;
-        let floor = if ours { self.presence.order().0 } else { self.book.floor(&binding.account) };
+        let floor =
+            if ours { self.presence.order().0 } else { self.book.floor(&binding.account, now.unix_ms) };
         if binding.generation < floor {
             return Err(Refusal { counter: "frames_superseded", code: "SUPERSEDED", provable: false });
         }

@@ -209,6 +209,7 @@ impl Core {
             network: self.me.network.clone(),
             record,
             agent_version: format!("p2p-node/{}", self.me.version),
+            time_ms: now.unix_ms,
         };
         Some(hello.encode_to_vec().into())
     }
@@ -224,8 +225,10 @@ impl Core {
         match strict_decode::<Hello>(&body) {
             Ok(hello) if hello.network == self.me.network => {
                 self.expect_topics(peer, now);
+                self.observe_clock(&peer, hello.time_ms, now);
                 self.on_record(hello.record, Source::Hello(peer), None, now);
             }
+            Err(error) if !error.is_provable() => self.stats.count("hellos_of_later_versions"),
             Ok(_) | Err(_) => self.stats.count("hellos_refused"),
         }
     }
@@ -307,6 +310,8 @@ impl Core {
     }
 
     fn reissue_if_due(&mut self, now: Now) {
+        // First, so that no record names a key that is over by now.
+        self.keep_keys(now);
         match self.presence.issue(now, &self.me.node_key, &mut self.jitter) {
             Ok(true) => {
                 let row = self.presence.current().map(FloorRow::from);

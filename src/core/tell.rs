@@ -95,6 +95,17 @@ impl Core {
 
     /// Accepted mail did not arrive, or nobody knows whether it did.
     pub(super) fn tell_mail_lost(&mut self, ended: Ended, state: DeliveryState, code: ErrorCode) {
+        self.tell_mail_lost_because(ended, state, code, None);
+    }
+
+    /// As `tell_mail_lost`, with a `message` that says more than the code.
+    pub(super) fn tell_mail_lost_because(
+        &mut self,
+        ended: Ended,
+        state: DeliveryState,
+        code: ErrorCode,
+        message: Option<String>,
+    ) {
         self.forget_mail(&ended);
         let Ended { message_id, delivered_as, mail, .. } = ended;
         self.tell_delivery(Delivery {
@@ -102,7 +113,7 @@ impl Core {
             request_id: mail.draft.request_id,
             state,
             code: Some(code),
-            message: None,
+            message,
             attempts: mail.attempts,
             route: mail.went,
             redelivered: mail.restored,
@@ -120,7 +131,8 @@ impl Core {
         });
         let failed = delivery.state != DeliveryState::Delivered;
         let code = delivery.code.unwrap_or(ErrorCode::Expired);
-        delivery.message = failed.then(|| delivery_failure(code, delivery.route));
+        let known = delivery.message.take();
+        delivery.message = failed.then(|| known.unwrap_or_else(|| delivery_failure(code, delivery.route)));
         if self.opted_in {
             self.outlet.tell(Event::Delivery(Box::new(delivery)));
         } else if let Some(message) = delivery.message {
@@ -203,7 +215,7 @@ impl Core {
 fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
     match code {
         ErrorCode::PeerNotFound => {
-            "no verified record of this address was found in time: is the agent running and joined to this network?".into()
+            "no verified record of this address was found in time: is the agent running, joined to this network, and its clock right?".into()
         }
         ErrorCode::PeerUnreachable => {
             "none of the recipient's addresses answered in time; `route` `auto` would also try gossip".into()

@@ -31,8 +31,7 @@ const STDERR_LINE_BYTES: usize = 500;
 const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Variables that a child keeps; none of them configures the node.
-const KEPT_VARIABLES: [&str; 6] =
-    ["HOME", "LD_LIBRARY_PATH", "PATH", "RUST_BACKTRACE", "TMPDIR", "XDG_RUNTIME_DIR"];
+const KEPT_VARIABLES: [&str; 4] = ["HOME", "LD_LIBRARY_PATH", "PATH", "RUST_BACKTRACE"];
 
 /// What a node failed to do.
 #[derive(Debug, thiserror::Error)]

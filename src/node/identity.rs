@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use super::start::StartError;
 use crate::config::Config;
 use crate::core::KeySource;
-use crate::core::identity::binding::BINDING_LIFE_SECS;
+use crate::core::identity::binding::{BINDING_LIFE_SECS, is_future_generation};
 use crate::core::identity::presigned::{MAX_BINDING_FILE_BYTES, check_presigned, read_binding_file};
 use crate::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use crate::core::input::Now;
-
-use crate::io::keystore::{self, AGENT_KEY_FILE, NODE_KEY_FILE};
+use crate::io::disk::Cause;
+use crate::io::keystore::{self, AGENT_KEY_FILE, KeyFileError, NODE_KEY_FILE};
 
 /// Who a node is.
 pub struct Identity {
@@ -24,6 +24,9 @@ pub struct Identity {
 
 impl Identity {
     pub fn of(config: &Config, now: Now) -> Result<Self, StartError> {
+        if is_future_generation(config.generation, now.unix_ms) {
+            return Err(StartError::Identity(future_generation(config.generation, now.unix_ms)));
+        }
         match (&config.binding_file, &config.private_key) {
             (Some(_), Some(_)) => Err(StartError::Identity(
                 "PRIVATE_KEY and P2P_NODE_BINDING (--binding) are both given: with a binding the key has no business here, so take one of them away"
@@ -33,6 +36,15 @@ impl Identity {
             (None, _) => self_signed(config, now),
         }
     }
+}
+
+/// Why a generation is refused, for a person.
+pub fn future_generation(generation: u64, now_ms: u64) -> String {
+    let now_secs = now_ms / 1000;
+    format!(
+        "the generation {generation} (P2P_NODE_GENERATION or --generation) lies in the future, so nobody would believe this node: a generation is counted in seconds \
+         since 1970, which are {now_secs} by this machine's clock; give that or less, and not milliseconds"
+    )
 }
 
 fn node_key_path(config: &Config) -> Option<PathBuf> {
@@ -86,8 +98,12 @@ fn agent_key(config: &Config) -> Result<(AgentKey, KeySource), StartError> {
 
 fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartError> {
     let wrong = |what: String| StartError::Identity(format!("binding {}: {what}", path.display()));
-    let text =
-        keystore::read_public(path, MAX_BINDING_FILE_BYTES).map_err(|error| wrong(error.to_string()))?;
+    let text = keystore::read_public(path, MAX_BINDING_FILE_BYTES).map_err(|source| {
+        match Cause::of(source.kind()) {
+            Cause::Passing => KeyFileError::Io { path: path.to_owned(), source }.into(),
+            Cause::Permission | Cause::Misplaced => wrong(source.to_string()),
+        }
+    })?;
     let binding = read_binding_file(&text).map_err(|error| wrong(error.to_string()))?;
     check_presigned(&binding, &config.network, now.unix_ms).map_err(|error| wrong(error.to_string()))?;
     let signed = binding.binding.generation;

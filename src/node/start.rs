@@ -1,21 +1,29 @@
 //! From a configuration to what a node is made of: keys, binding, lock.
 
+use std::time::Duration;
+
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::ErrorCode;
 
 use super::identity::Identity;
-use crate::config::{Ack, Config, OnEof};
-use crate::core::Setup;
+use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::core::discovery::bootstrap::parse_bootstrap;
 use crate::core::effect::ExitCode;
 use crate::core::input::Now;
-use crate::io::keystore::{self, IdentityLock, KeyFileError, LockError};
+use crate::core::{KeySource, Setup};
+use crate::io::keystore::{self, IdentityLock, InUse, KeyFileError};
 use crate::io::store::{self, Contents, Store};
 use crate::io::swarm::SwarmConfig;
 
 /// Connections of an agent's node and of a bootstrap node (design §8).
 const MAX_CONNECTIONS: u32 = 200;
 const MAX_BOOTSTRAP_CONNECTIONS: u32 = 1000;
+
+/// How long a predecessor that was told to end may take, as far as its successor waits: its time to drain, which is taken to be as long as
+/// ours, up to this. Ours: a supervisor waits no longer for a start.
+const MAX_DRAIN_AWAITED: Duration = Duration::from_secs(10);
+/// … and after that: to have its last lines read, and to close its store.
+const LAST_LINES: Duration = Duration::from_secs(3);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -28,24 +36,47 @@ pub enum StartError {
     KeyFile(#[from] KeyFileError),
     /// The identity is not free.
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lock(#[from] InUse),
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] store::OpenError),
     /// A bootstrap address cannot be used.
     #[error("{0}")]
     Bootstrap(String),
+    /// The command line names nothing that can be done.
+    #[error("the command line is wrong: {0}; `p2p-node --help` tells what there is")]
+    CommandLine(String),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The system does not give what a node needs.
+    #[error("the node cannot start: {0}; it may when the system has what it lacks")]
+    System(String),
 }
 
 impl StartError {
+    /// The system does not give something.
+    pub fn system(what: &str, why: &dyn std::fmt::Display) -> Self {
+        StartError::System(format!("{what}: {why}"))
+    }
+
     /// The stable code.
     pub fn code(&self) -> ErrorCode {
         match self {
-            StartError::Identity(_) | StartError::KeyFile(_) => ErrorCode::IdentityInvalid,
+            StartError::Identity(_) => ErrorCode::IdentityInvalid,
+            StartError::KeyFile(error) => error.code(),
             StartError::Lock(error) => error.code(),
             StartError::DataDir(error) => error.code(),
-            StartError::Bootstrap(_) => ErrorCode::InvalidArgument,
+            StartError::Bootstrap(_) | StartError::CommandLine(_) | StartError::Config(_) => {
+                ErrorCode::InvalidArgument
+            }
+            StartError::System(_) => ErrorCode::Internal,
         }
+    }
+
+    /// Whether the cause may pass by itself, so that another attempt may succeed.
+    pub fn may_pass(&self) -> bool {
+        self.exit_code() == ExitCode::Io
     }
 
     /// How the process ends.
@@ -55,6 +86,9 @@ impl StartError {
             StartError::KeyFile(error) => error.exit_code(),
             StartError::Lock(error) => error.exit_code(),
             StartError::DataDir(error) => error.exit_code(),
+            StartError::CommandLine(_) => ExitCode::Usage,
+            StartError::Config(error) => error.exit_code(),
+            StartError::System(_) => ExitCode::Software,
         }
     }
 }
@@ -65,15 +99,25 @@ pub struct Started {
     pub setup: Setup,
     /// For libp2p.
     pub swarm: SwarmConfig,
-    /// Keeps other processes from the same identity.
-    pub lock: IdentityLock,
+    /// Keeps other processes from the same identity; none where there is nothing to be kept from, or no lock.
+    pub lock: Option<IdentityLock>,
     /// Where floors outlive the process; none without a data directory.
     pub store: Option<Store>,
 }
 
-pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
+/// Makes what a node is made of; tells by `notice` what a person may want to know meanwhile.
+pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<Started, StartError> {
     let Identity { node_key, agent, binding, key_source } = Identity::of(config, now)?;
-    let lock = IdentityLock::acquire(&node_key.peer_id().to_string())?;
+    // A key that was made for this process alone is nobody else's.
+    let made_up = matches!(key_source, KeySource::Ephemeral)
+        && config.ephemeral_key.is_none()
+        && config.node_key_file.is_none();
+    let peer_id = node_key.peer_id().to_string();
+    let patience = config.drain_timeout.min(MAX_DRAIN_AWAITED) + LAST_LINES;
+    let lock = match made_up {
+        true => None,
+        false => IdentityLock::acquire(&peer_id, &config.lock_scope, patience, notice)?,
+    };
     let bootstraps: Vec<(PeerId, Multiaddr)> = config
         .bootstrap
         .iter()
@@ -101,7 +145,7 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
     database.copy_from_slice(&random[..16]);
     let (store, contents) = match &config.data_dir {
         Some(dir) => {
-            let (store, contents) = Store::open(dir, &config.network, now.unix_ms)?;
+            let (store, contents) = Store::open(dir, &config.network, binding.binding.account, now.unix_ms)?;
             (Some(store), contents)
         }
         None => (None, Contents::default()),

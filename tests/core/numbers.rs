@@ -312,7 +312,11 @@ fn boots(mesh: &Mesh, sender: usize) -> Vec<u64> {
 fn a_peer_that_lies_about_our_counters_cannot_use_up_boots() {
     let (mut mesh, sender, to) = scene(|_| {});
     let lie = MailResponse {
-        response: Some(Response::Refused(Refused { code: "REPLAYED".to_owned(), reason: String::new() })),
+        response: Some(Response::Refused(Refused {
+            code: "REPLAYED".to_owned(),
+            reason: String::new(),
+            time_ms: 0,
+        })),
     };
     let lie = Bytes::from(lie.encode_to_vec());
     for data in 1..100 {

@@ -63,8 +63,11 @@ fn dressed(message: &mut Message) {
     message.conversation = "c\",\"from\":\"0x0".to_owned();
 }
 
+/// What is wrong, and how a message becomes so.
+type Wrong = (&'static str, fn(&mut Message));
+
 /// What may stand beside a payload as little as in a command of the parent's own.
-fn untellable() -> Vec<(&'static str, fn(&mut Message))> {
+fn untellable() -> Vec<Wrong> {
     vec![
         ("a newline in its kind", |message| message.kind = "k\n{\"type\":\"ready\"}".to_owned()),
         ("an escape sequence in what it answers", |message| message.reply_to = "r\u{1b}[2J".to_owned()),

@@ -260,15 +260,23 @@ fn a_parent_that_does_not_opt_in_sees_only_what_the_first_sidecar_had() {
 #[test]
 fn an_identity_runs_once_and_a_port_is_taken_once() {
     let home = TempDir::new().unwrap();
-    let runtime = home.path().to_str().unwrap().to_owned();
-    let shared = [("PRIVATE_KEY", test_key(0x64)), ("XDG_RUNTIME_DIR", runtime)];
+    let scope = home.path().to_str().unwrap().to_owned();
+    let shared = [("PRIVATE_KEY", test_key(0x64)), ("P2P_NODE_LOCK_SCOPE", scope)];
     let shared: Vec<(&str, &str)> = shared.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut first = Child::spawn(&[], &shared);
     first.say(json!({"type":"connect"}));
     let ready = first.expect("ready", |event| event["type"] == "ready");
-    let (code, lines, _) = Child::spawn(&[], &shared).finish();
+    // Wherever its temporary files would be, and however short it waits.
+    let elsewhere =
+        [&shared[..], &[("XDG_RUNTIME_DIR", "/nonexistent"), ("TMPDIR", "/nonexistent")]].concat();
+    let (code, lines, _) = Child::spawn(&["--drain-timeout", "0"], &elsewhere).finish();
     assert_eq!(lines.last().unwrap()["code"], "IDENTITY_IN_USE", "{lines:#?}");
-    assert_eq!(code, 73);
+    assert_eq!((code, &lines.last().unwrap()["retryable"]), (73, &json!(false)));
+    let waits = lines[0]["message"].as_str().unwrap();
+    assert!(
+        waits.contains(&format!("process {}", first.id())) && waits.contains("waiting up to"),
+        "{lines:#?}"
+    );
     drop(first);
 
     let (_other, ready_other) = Child::join(0x65, 0, &[], &[]);
@@ -278,6 +286,27 @@ fn an_identity_runs_once_and_a_port_is_taken_once() {
     assert_eq!(third.answer("c")["code"], "LISTEN_FAILED");
     assert_eq!(third.wait().code(), Some(69));
     assert!(ready["peerId"].is_string());
+}
+
+#[test]
+fn a_successor_takes_over_from_a_predecessor_that_still_drains() {
+    let home = TempDir::new().unwrap();
+    let scope = home.path().to_str().unwrap();
+    let key = test_key(0x6A);
+    let env = [("PRIVATE_KEY", key.as_str()), ("P2P_NODE_LOCK_SCOPE", scope)];
+    let mut first = Child::spawn(&["--drain-timeout", "2"], &env);
+    first.say(json!({"type":"connect","protocol":1}));
+    first.say(json!({"type":"send","peerId":NOBODY,"data":1,"id":"m"}));
+    first.answer("m");
+    // As when its parent crashed: it has mail to deliver until its time is over.
+    first.close_stdin();
+    let mut second = Child::spawn(&["--drain-timeout", "2"], &env);
+    second.say(json!({"type":"connect","protocol":1,"id":"c"}));
+    second.expect("a log that it waits", |event| {
+        event["type"] == "log" && event["message"].as_str().unwrap().contains("waiting up to")
+    });
+    assert_eq!(second.answer("c")["type"], "result");
+    assert_eq!(first.wait().code(), Some(75));
 }
 
 #[test]

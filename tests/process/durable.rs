@@ -30,7 +30,7 @@ fn alone(command: &mut Command, home: &TempDir, key: u8) {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("P2P_NODE_NETWORK", "dev")
-        .env("XDG_RUNTIME_DIR", home.path())
+        .env("P2P_NODE_LOCK_SCOPE", home.path())
         .env("PRIVATE_KEY", test_key(key))
         .current_dir(home.path())
         .stdin(std::process::Stdio::piped())

@@ -10,6 +10,7 @@ mod binding;
 #[allow(dead_code, reason = "it serves other tests too")]
 mod child;
 mod contract;
+mod data_dir;
 mod durable;
 mod examples;
 mod far;
@@ -23,3 +24,4 @@ mod sdk;
 mod sdk_mail;
 mod stalled;
 mod stopped;
+mod surroundings;

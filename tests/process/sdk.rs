@@ -15,7 +15,7 @@ pub fn node(home: &TempDir) -> Builder {
     Node::builder()
         .binary(env!("CARGO_BIN_EXE_p2p-node"))
         .env("P2P_NODE_NETWORK", "dev")
-        .env("XDG_RUNTIME_DIR", home.path())
+        .env("P2P_NODE_LOCK_SCOPE", home.path())
         .current_dir(home.path())
         .port(0)
         .restart(Some(quick))

@@ -36,7 +36,7 @@ impl Agent {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONUTF8", "1")
             .env("P2P_NODE_NETWORK", "dev")
-            .env("XDG_RUNTIME_DIR", home.path())
+            .env("P2P_NODE_LOCK_SCOPE", home.path())
             .env_remove("PRIVATE_KEY")
             .current_dir(home.path())
             .stdin(Stdio::piped())
@@ -86,7 +86,8 @@ async fn every_language_hears_every_other() {
         return;
     }
     let home = TempDir::new().unwrap();
-    let builder = Node::builder().binary(env!("CARGO_BIN_EXE_p2p-node")).env("XDG_RUNTIME_DIR", home.path());
+    let builder =
+        Node::builder().binary(env!("CARGO_BIN_EXE_p2p-node")).env("P2P_NODE_LOCK_SCOPE", home.path());
     let (node, mut events) = builder.network("dev").current_dir(home.path()).open().await.unwrap();
     let entry = node.ready().addrs.swap_remove(0);
     let mut agents = [

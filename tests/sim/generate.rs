@@ -7,6 +7,9 @@ use p2p_node_protocol::{Priority, Route};
 use crate::rng::Rng;
 use crate::scenario::{Honesty, Links, Operation, Scenario};
 
+/// A week, in ms: longer than every record and key lives.
+const WEEK_MS: i64 = 7 * 24 * 3_600_000;
+
 /// The scenario that belongs to a seed.
 pub fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed).fork(1);
@@ -47,7 +50,7 @@ fn operation(
     let node = rng.below(nodes);
     let later =
         |rng: &mut Rng| round((at + rng.between(Duration::from_secs(1), Duration::from_secs(90))).min(run));
-    match rng.below(18) {
+    match rng.below(20) {
         0..=2 => {
             let start = Operation::Start {
                 node,
@@ -73,8 +76,8 @@ fn operation(
         }
         7 => Operation::Replay(1 + rng.below(100) as u32),
         8 => {
-            let by = [-3_600_000, -600_000, -20_000, 20_000, 600_000, 3_600_000][rng.below(6)];
-            Operation::Clock(node, by)
+            let jumps = [-WEEK_MS, -3_600_000, -600_000, -20_000, 20_000, 600_000, 3_600_000, WEEK_MS];
+            Operation::Clock(node, jumps[rng.below(jumps.len())])
         }
         9 => Operation::Pool(rng.below(300) as u32),
         10 => {
@@ -103,6 +106,13 @@ fn operation(
                 operations.push((then, start));
             }
             Operation::Traffic(1000 + rng.below(1500) as u32)
+        }
+        15 => Operation::Suspend(node, Duration::from_secs([5, 40, 130, 3600][rng.below(4)])),
+        16 => {
+            // A clock that was wrong from the start, and is put right.
+            let by = if rng.permille(500) { WEEK_MS } else { -WEEK_MS };
+            operations.push((later(rng), Operation::Clock(node, -by)));
+            Operation::Clock(node, by)
         }
         _ => Operation::Burst {
             from: node,

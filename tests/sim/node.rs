@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::disk::Disk;
 use crate::parent::{Name, Parent};
 use crate::scenario::Honesty;
+use crate::world::Happening;
 
 /// When the world begins, in ms since 1970.
 pub const START_MS: u64 = 1_790_000_000_000;
@@ -61,6 +62,10 @@ pub struct Node {
     pub life: u32,
     pub started: Duration,
     pub skew_ms: i64,
+    /// Until when its machine is suspended.
+    pub asleep_until: Option<Duration>,
+    /// What came for it meanwhile.
+    pub put_off: Vec<Happening>,
     pub peer: PeerId,
     pub address: String,
     moves: u16,
@@ -87,6 +92,8 @@ pub struct Node {
     /// Its disk: the floors that it had remembered.
     pub floors: BTreeMap<Address, FloorRow>,
     snapshot: Option<Snapshot>,
+    /// Whether its disk was ever set back.
+    pub went_back: bool,
     binding: SignedBinding,
 }
 
@@ -110,6 +117,8 @@ impl Node {
             life: 0,
             started: Duration::ZERO,
             skew_ms: 0,
+            asleep_until: None,
+            put_off: Vec::new(),
             peer: key.peer_id(),
             address: agent.address().to_string(),
             moves: 0,
@@ -128,6 +137,7 @@ impl Node {
             disk: Disk::default(),
             floors: BTreeMap::new(),
             snapshot: None,
+            went_back: false,
             binding: agent.bind(binding).unwrap(),
         }
     }
@@ -216,6 +226,7 @@ impl Node {
     pub fn go_back_to_snapshot(&mut self) -> usize {
         let Some(Snapshot { disk, floors, taken, told }) = self.snapshot.clone() else { return 0 };
         let lost = self.disk.missing_in(&disk);
+        self.went_back = true;
         (self.disk, self.floors) = (disk, floors);
         // What the disk knew of the parent.
         (self.parent.taken, self.parent.told) = (taken, told);

@@ -65,6 +65,8 @@ pub enum Operation {
     Eof(usize),
     /// The wall clock jumps, in ms.
     Clock(usize, i64),
+    /// The machine is suspended for so long: both its clocks run on, and the node does nothing.
+    Suspend(usize, Duration),
     /// The parent stops reading.
     Mute(usize),
     Unmute(usize),
@@ -133,6 +135,7 @@ impl fmt::Display for Operation {
             Operation::Rollback(node) => write!(f, "rollback {node}"),
             Operation::Eof(node) => write!(f, "eof {node}"),
             Operation::Clock(node, by) => write!(f, "clock {node} by {by}"),
+            Operation::Suspend(node, time) => write!(f, "suspend {node} for {}ms", time.as_millis()),
             Operation::Mute(node) => write!(f, "mute {node}"),
             Operation::Unmute(node) => write!(f, "unmute {node}"),
             Operation::Serve(node, honesty) => write!(f, "serve {node} {}", name(HONESTIES, *honesty)),
@@ -224,6 +227,7 @@ impl<'a> Words<'a> {
             "rollback" => Operation::Rollback(self.number()?),
             "eof" => Operation::Eof(self.number()?),
             "clock" => Operation::Clock(self.number()?, self.named("by")?),
+            "suspend" => Operation::Suspend(self.number()?, self.skip("for").and_then(|()| self.time())?),
             "mute" => Operation::Mute(self.number()?),
             "unmute" => Operation::Unmute(self.number()?),
             "serve" => Operation::Serve(self.number()?, self.one_of(HONESTIES)?),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 
 mod any;
+mod extended;
 mod seal;
 
 use std::path::{Path, PathBuf};
@@ -138,6 +139,7 @@ fn hello() -> Hello {
         network: "dev".to_owned(),
         record: record().sign(&node()).unwrap(),
         agent_version: "p2p-node/0.1.0".to_owned(),
+        time_ms: NOW_MS,
     }
 }
 
@@ -208,9 +210,11 @@ fn the_examples_are_accepted() {
 /// Whether somebody would act upon these bytes, if they were the only thing to go by.
 type Accepts = fn(Bytes) -> bool;
 
+/// Extensions of a binding are signed by the node alone, in the frame or record around it.
 fn accepts_binding(bytes: Bytes) -> bool {
-    SignedBinding::decode(&bytes)
-        .is_ok_and(|binding| binding.check("dev", NOW_MS).is_ok() && binding.verify_signature())
+    SignedBinding::decode(&bytes).is_ok_and(|binding| {
+        binding.encode() == bytes && binding.check("dev", NOW_MS).is_ok() && binding.verify_signature()
+    })
 }
 
 fn accepts_record(bytes: Bytes) -> bool {

@@ -94,6 +94,20 @@ pub struct Destination {
     pub opening: Option<Opening>,
     /// Whether it waits for a record of the recipient: nothing is due until it is woken.
     pub parked: bool,
+    /// Why mail may not get through: its expiry is told by that.
+    pub hindrance: Option<Hindrance>,
+}
+
+/// What keeps mail from a recipient who may be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// The recipient's clock is ahead of ours by so many ms, too far for it to believe our frames or for us to believe its record.
+    Clocks {
+        /// Negative: behind.
+        ahead_ms: i64,
+    },
+    /// The recipient's record names no key to which mail can be sealed now.
+    NoKey,
 }
 
 impl Destination {
@@ -124,6 +138,7 @@ impl Destination {
             session: None,
             opening: None,
             parked: false,
+            hindrance: None,
         }
     }
 

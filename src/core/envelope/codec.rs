@@ -293,6 +293,9 @@ pub struct Refused {
     /// For a person; may be empty.
     #[prost(string, tag = 2)]
     pub reason: String,
+    /// What time it is for the one who answers, in ms since 1970, when the frame's time is what is wrong; 0: not said.
+    #[prost(uint64, tag = 3)]
+    pub time_ms: u64,
 }
 
 /// What two nodes tell each other when they connect.
@@ -310,4 +313,7 @@ pub struct Hello {
     /// Name and version of the program, for a person; may be empty.
     #[prost(string, tag = 4)]
     pub agent_version: String,
+    /// What time it is for the node, in ms since 1970; 0: not said.
+    #[prost(uint64, tag = 5)]
+    pub time_ms: u64,
 }

@@ -7,7 +7,7 @@ use libp2p::PeerId;
 use prost::Message;
 
 use super::keys::{hash_fields, peer_id_of};
-use crate::core::wire::{DecodeError, Wire, strict_decode, within};
+use crate::core::wire::{DecodeError, Shape, Wire, strict_decode, within};
 
 /// The sentence that a person reads in a wallet before signing; the same in every binding.
 pub const STATEMENT: &str = "I let this peer-to-peer node send and receive messages as my account on the named network until the binding ends.";
@@ -39,6 +39,12 @@ const HALF_ORDER: [u8; 32] = [
     0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x5d,
     0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
 ];
+
+/// Whether a generation (seconds since 1970) has yet to come at `now_ms` (ms since 1970). It comes from a clock that was ahead, or was given in
+/// another unit: nobody believes its bindings, and where it was believed once it counts for nothing until its time has come.
+pub fn is_future_generation(generation: u64, now_ms: u64) -> bool {
+    generation > (now_ms / 1000).saturating_add(MAX_SKEW_SECS)
+}
 
 /// Names a signed binding: a hash of its encoding, signature included.
 pub type BindingHash = [u8; 32];
@@ -89,7 +95,11 @@ impl BindingError {
     /// this is whoever passed the binding on to blame.
     pub fn is_provable(&self) -> bool {
         use BindingError::*;
-        !matches!(self, NotYetValid | Expired | FutureGeneration | ContractSignature)
+        match self {
+            Decode(error) => error.is_provable(),
+            NotYetValid | Expired | FutureGeneration | ContractSignature => false,
+            NetworkName | WrongNetwork | WrongAccount | WrongKey | Lifetime | RecoveryId | HighS => true,
+        }
     }
 }
 
@@ -237,7 +247,7 @@ impl SignedBinding {
         if not_after.saturating_add(MAX_SKEW_SECS) < now {
             return Err(BindingError::Expired);
         }
-        if generation > latest {
+        if is_future_generation(generation, now_ms) {
             return Err(BindingError::FutureGeneration);
         }
         self.ecdsa().map(|_| ())
@@ -310,6 +320,7 @@ struct WireBinding {
 
 impl Wire for WireBinding {
     const MAX_BYTES: usize = MAX_BINDING_BYTES;
+    const SHAPE: Shape = Shape::flat(8);
 
     fn check(&self) -> Result<(), DecodeError> {
         within(is_network_name(&self.network), "network")?;
