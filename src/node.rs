@@ -186,7 +186,7 @@ impl Node {
                 }
                 return code;
             }
-            if !self.has_more(now) {
+            if !self.has_more() {
                 self.wait(now).await;
             }
         }
@@ -211,7 +211,7 @@ impl Node {
 
     fn take_commands(&mut self, now: Now) {
         for _ in 0..COMMANDS_PER_TURN {
-            if !self.core.takes_commands(now) {
+            if !self.core.takes_commands() {
                 return;
             }
             let Some(line) = self.waiting.next() else {
@@ -294,14 +294,14 @@ impl Node {
     }
 
     /// Whether there are lines that the core would take at once.
-    fn has_more(&self, now: Now) -> bool {
-        self.waiting.len() > 0 && self.core.takes_commands(now)
+    fn has_more(&self) -> bool {
+        self.waiting.len() > 0 && self.core.takes_commands()
     }
 
     /// Waits until something happens, and hands it over.
     async fn wait(&mut self, now: Now) {
         let timeout = self.core.poll_timeout().map(|at| at.saturating_sub(now.mono));
-        let reads = self.input_open && self.waiting.len() == 0 && self.core.takes_commands(now);
+        let reads = self.input_open && self.waiting.len() == 0 && self.core.takes_commands();
         let input = tokio::select! {
             biased;
             () = self.signals.next() => Some(Input::Signal),

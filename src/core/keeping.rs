@@ -28,11 +28,13 @@ pub(super) struct Keeping {
     durable: bool,
     last: u64,
     waiting: VecDeque<(u64, Waiting)>,
+    /// Mail among it.
+    mails: usize,
 }
 
 impl Keeping {
     pub(super) fn new(durable: bool) -> Self {
-        Keeping { durable, last: 0, waiting: VecDeque::new() }
+        Keeping { durable, last: 0, waiting: VecDeque::new(), mails: 0 }
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -44,11 +46,18 @@ impl Keeping {
     }
 
     pub(super) fn mails(&self) -> usize {
-        self.waiting.iter().filter(|(_, waiting)| matches!(waiting, Waiting::Mail { .. })).count()
+        self.mails
+    }
+
+    fn push(&mut self, number: u64, waiting: Waiting) {
+        self.mails += usize::from(matches!(waiting, Waiting::Mail { .. }));
+        self.waiting.push_back((number, waiting));
     }
 
     fn next_upto(&mut self, upto: u64) -> Option<Waiting> {
-        self.waiting.pop_front_if(|(number, _)| *number <= upto).map(|(_, waiting)| waiting)
+        let (_, waiting) = self.waiting.pop_front_if(|(number, _)| *number <= upto)?;
+        self.mails -= usize::from(matches!(waiting, Waiting::Mail { .. }));
+        Some(waiting)
     }
 
     fn number(&mut self) -> u64 {
@@ -76,15 +85,15 @@ impl Core {
         let mail = Box::new(KeptMail { recipient, stream, seq, expires_at_ms, draft });
         self.effects.push_back(Effect::KeepMail { number, mail });
         // Until it is answered its id is taken, and counts.
-        self.pending_ids.extend(id.clone());
-        self.keeping.waiting.push_back((number, Waiting::Mail { recipient, accepted, id, route }));
+        self.pending_sends.extend(id.clone());
+        self.keeping.push(number, Waiting::Mail { recipient, accepted, id, route });
     }
 
     /// Has it kept how far the parent has the mail of a stream.
     pub(super) fn keep_taken(&mut self, row: TakenRow) {
         let number = self.keeping.number();
         self.effects.push_back(Effect::KeepTaken { number, row: Box::new(row.clone()) });
-        self.keeping.waiting.push_back((number, Waiting::Taken(row)));
+        self.keeping.push(number, Waiting::Taken(row));
     }
 
     fn tell_accepted(&mut self, recipient: Address, accepted: Accepted, id: Option<Id>, route: Route) {
@@ -118,7 +127,7 @@ impl Core {
                         self.stats.count("mail_not_kept");
                         let message =
                             format!("the mail was not accepted, for it cannot be kept at present: {reason}");
-                        self.refuse(id, ErrorCode::DiskFull, message);
+                        self.refuse_send(id, ErrorCode::DiskFull, message);
                     }
                 }
                 Waiting::Taken(row) => self.on_taken_not_kept(&row, reason, now),
@@ -132,7 +141,7 @@ impl Core {
             let Waiting::Mail { recipient, accepted, id, .. } = waiting else { continue };
             self.outbox.give_back(&recipient, &accepted.stream, accepted.seq);
             self.forget(&accepted);
-            self.refuse(id, ErrorCode::ShuttingDown, "the node closed before the mail was kept");
+            self.refuse_send(id, ErrorCode::ShuttingDown, "the node closed before the mail was kept");
         }
         self.refuse_asked(ErrorCode::ShuttingDown, "the node closed before the `ack` was kept");
     }

@@ -5,6 +5,7 @@
 //! at the latest. There is no clock, randomness, lock, thread or I/O in here.
 
 mod acks_owed;
+mod admitting;
 pub mod census;
 mod clock;
 mod closing;
@@ -36,11 +37,13 @@ mod reserved;
 pub mod scope;
 pub mod seal;
 mod sealing;
+pub mod send_lane;
 mod sender;
 mod sending;
 mod setup;
 mod skew;
 mod state;
+mod starting;
 pub mod stats;
 mod taking;
 mod tell;
@@ -70,7 +73,9 @@ use emit::Outlet;
 use envelope::ReplayWindows;
 use input::{Input, Now, Token};
 use limits::MAX_PEER_TOPICS;
-pub use limits::{MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES};
+pub use limits::{
+    MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES,
+};
 use policy::recent::Recent;
 use policy::retry::Jitter;
 use policy::standing::Standings;
@@ -92,6 +97,8 @@ pub struct Core {
     phase: Phase,
     opted_in: bool,
     max_line: usize,
+    /// Ids of commands that have not been answered: of `send`s, and of the others.
+    pending_sends: BTreeSet<Id>,
     pending_ids: BTreeSet<Id>,
     outlet: Outlet,
     output_closed: bool,
@@ -142,8 +149,12 @@ pub struct Core {
     acks_owed: acks_owed::AcksOwed,
     urgent: Urgent,
     topics: Topics,
-    /// The topic whose broadcasts back up although they have subscribers.
-    pause_for: Option<String>,
+    /// Commands that wait for `ready`.
+    held: starting::Held,
+    /// Sends that wait for room.
+    lane: send_lane::SendLane,
+    /// Whether sends that waited were refused because the node ends.
+    sends_abandoned: bool,
     pacer: Pacer,
     status_due: Duration,
     binding_watch: own_binding::BindingWatch,
@@ -177,6 +188,7 @@ impl Core {
             phase: Phase::Idle,
             opted_in: false,
             max_line: MAX_LINE_BYTES,
+            pending_sends: BTreeSet::new(),
             pending_ids: BTreeSet::new(),
             outlet: Outlet::default(),
             output_closed: false,
@@ -219,7 +231,9 @@ impl Core {
             acks_owed: acks_owed::AcksOwed::default(),
             urgent: Urgent::default(),
             topics: Topics::new(origin),
-            pause_for: None,
+            held: starting::Held::default(),
+            lane: send_lane::SendLane::default(),
+            sends_abandoned: false,
             pacer: Pacer::default(),
             status_due: Duration::MAX,
             binding_watch: own_binding::BindingWatch::default(),
@@ -310,6 +324,7 @@ impl Core {
         if self.linger_until.is_some_and(|until| until <= now.mono) {
             self.close("eof", None, now);
         }
+        self.keep_starting(now);
         if matches!(self.phase, Phase::Ready | Phase::Closing { .. }) {
             self.use_servers(now);
             self.keep_joined(now);
@@ -320,6 +335,7 @@ impl Core {
             self.end_discoveries(now);
             self.keep_arrivals(now);
             self.answer_held(now);
+            self.admit_waiting(now);
             self.send_mail_due(now);
             self.send_acks_owed(now);
             self.send_broadcasts_due(now);
@@ -340,13 +356,15 @@ impl Core {
             Phase::Flushing { deadline, .. } => return Some(deadline),
             Phase::Closing { deadline, .. } => Some(deadline),
             Phase::Ready => None,
-            Phase::Idle | Phase::Starting { .. } | Phase::Done => return None,
+            Phase::Starting { .. } => return self.held.next_deadline(),
+            Phase::Idle | Phase::Done => return None,
         };
         let sendable = self.sendable_topics().into_iter().map(|(_, not_before)| not_before).min();
         let pacing = sendable.map(|not_before| not_before.max(self.pacer.ready_at()));
         let deadlines = [
             closing,
             self.linger_until,
+            self.lane_deadline(),
             pacing,
             self.bootstraps.next_deadline(),
             self.servers.next_deadline(),
@@ -365,17 +383,17 @@ impl Core {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Whether the next command may be handed over: it can be answered, its answer has room, and what was accepted
-    /// finds its way out. Until then stdin should not be read, for the pipe pushes back where a queue could only refuse.
-    pub fn takes_commands(&self, now: Now) -> bool {
-        !matches!(self.phase, Phase::Starting { .. } | Phase::Flushing { .. } | Phase::Done)
+    /// Whether the next command may be handed over: its answer has room, and so has a `send` that waits. Until then stdin should not be
+    /// read, for the pipe pushes back where a queue could only refuse. A parent that reads and keeps its unanswered sends within what
+    /// `ready` names never finds it so, since only one send more than that fills the lane.
+    pub fn takes_commands(&self) -> bool {
+        let sends = self.lane.len() + self.held.sends() + self.outlet.unread_sends();
+        !matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
             && self.outlet.takes_commands()
-            && self.pending_ids.len() + self.outlet.unread_answers() < MAX_INFLIGHT
-            && !self.outbox.congested(now.mono)
-            && !self
-                .pause_for
-                .as_ref()
-                .is_some_and(|topic| self.topics.congested(topic) && self.subscribers(topic) > 0)
+            && self.pending_ids.len() + self.outlet.unread_others() < MAX_INFLIGHT
+            && sends <= MAX_INFLIGHT
+            && !self.lane.is_over()
+            && !self.held.is_over()
     }
 
     /// Counters and drops, for tests and reports.

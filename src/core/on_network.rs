@@ -64,6 +64,7 @@ impl Core {
         };
         self.outlet.tell(Event::Ready(Box::new(ready)));
         self.answer(id, "connect", |_| {});
+        self.release_held(now);
     }
 
     fn features(&self) -> Vec<String> {
@@ -158,7 +159,7 @@ impl Core {
         let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
         if let Some(destination) = address.and_then(|address| self.outbox.destination(&address)) {
             destination.session = None;
-            destination.doubt(now.mono);
+            destination.doubt();
         }
         let address = address.map(|address| address.to_string());
         self.tell_news(Event::PeerLost(PeerLost { peer_id: peer.to_string(), address, reason }));

@@ -107,7 +107,7 @@ impl Core {
         self.book.touch(&recipient, now.mono);
         let Some(record) = self.book.get(&recipient, now.unix_ms) else {
             destination.parked = true;
-            destination.doubt(now.mono);
+            destination.doubt();
             if !self.resolve(recipient) {
                 self.mail_unresolved(&recipient, now);
             }
@@ -134,7 +134,7 @@ impl Core {
         };
         if let Way::Dial(wait) = way {
             destination.dialing_until = Some(now.mono + wait);
-            destination.doubt(now.mono);
+            destination.doubt();
             let addrs = record.record.addrs.clone();
             self.dial(peer, addrs);
             return false;

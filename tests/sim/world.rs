@@ -285,7 +285,7 @@ impl World {
             let here = &mut self.nodes[node];
             let now = here.clock(self.now);
             let Some(core) = &mut here.core else { return };
-            while core.takes_commands(now) {
+            while core.takes_commands() {
                 if let Some(request) = here.parent.commands.pop_front() {
                     core.handle(Input::Command(request), now);
                 } else {

@@ -322,7 +322,7 @@ impl Stream {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(in crate::core) mod testing {
     use super::*;
     use crate::core::delivery::naming::Origin;
 

@@ -55,7 +55,7 @@ impl Outbox {
             draft.expires = now.mono + Duration::from_millis(left);
             let (size, expires) = (draft.size(), draft.expires);
             let account = self.origin.account;
-            let Some(destination) = self.open(recipient) else { continue };
+            let destination = self.open(recipient);
             let slot = &mut destination.streams[Priority::High as usize - draft.priority as usize];
             if slot.is_new() || slot.own_id() == stream {
                 slot.resume(&account, stream, seq);
