@@ -13,6 +13,7 @@ mod contract;
 mod durable;
 mod examples;
 mod far;
+mod flow;
 mod hostile_input;
 mod lifecycle;
 mod network;
