@@ -5,6 +5,7 @@
 
 mod cli;
 mod env;
+mod sources;
 mod values;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use crate::core::scope::AddressScope;
 pub use cli::{BindArgs, Cli, KeygenArgs, RunArgs, SchemaArgs, Task};
 use env::EnvFile;
 pub use env::EnvFileError;
+use sources::Sources;
 use values::{
     ack, bootstrap_peers, log_level, multiaddrs, on_eof, parse, process_id, role, seconds, yes_or_no,
 };
@@ -61,6 +63,8 @@ pub struct Config {
     pub name: String,
     /// The agent's Ethereum key as it was given, not checked; `None`: `ephemeral_key`.
     pub private_key: Option<Secret>,
+    /// The env file that `private_key` came from; `None`: the environment, or there is no key.
+    pub private_key_file: Option<PathBuf>,
     /// The key of an agent that was given none, from a supervisor that wants it to be the same over several processes; `None`: one
     /// is made for this process.
     pub ephemeral_key: Option<Secret>,
@@ -144,6 +148,18 @@ pub enum ConfigError {
     /// An env file cannot be used.
     #[error("env file {0} {1}")]
     EnvFile(PathBuf, #[source] EnvFileError),
+    /// Others than its owner may read an env file with a key.
+    #[error(
+        "env file {path} holds {variable} and others may read it (mode {mode:04o}): run `chmod 600 {path}`, and consider whether the key is still secret"
+    )]
+    OpenToOthers {
+        /// The file.
+        path: PathBuf,
+        /// The variable that holds the key.
+        variable: &'static str,
+        /// The permissions of the file.
+        mode: u32,
+    },
 }
 
 impl ConfigError {
@@ -151,6 +167,7 @@ impl ConfigError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             ConfigError::Setting { origin: Origin::Flag(_), .. } => ExitCode::Usage,
+            ConfigError::OpenToOthers { .. } => ExitCode::NoPermission,
             _ => ExitCode::Config,
         }
     }
@@ -196,44 +213,59 @@ impl Config {
         directory: &Path,
     ) -> Result<Self, ConfigError> {
         let from = Sources::read(args.env_file.as_deref(), environment, directory)?;
+        let (private_key, private_key_file) = from.secret("PRIVATE_KEY")?;
         let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
 
         let network = from
-            .setting("--network", args.network.clone(), "NETWORK", network_name)?
+            .setting("--network", args.network.clone(), "P2P_NODE_NETWORK", network_name)?
             .unwrap_or_else(|| DEFAULT_NETWORK.to_owned());
         let address_scope = from
-            .setting("--address-scope", args.address_scope.clone(), "ADDRESS_SCOPE", parse)?
+            .setting("--address-scope", args.address_scope.clone(), "P2P_NODE_ADDRESS_SCOPE", parse)?
             .unwrap_or_else(|| AddressScope::of_network(&network));
         Ok(Config {
-            port: from.setting("--port", args.port.clone(), "P2P_PORT", parse)?.unwrap_or(0),
+            port: from.setting("--port", args.port.clone(), "P2P_NODE_PORT", parse)?.unwrap_or(0),
             bootstrap: from
-                .setting("--bootstrap", list(&args.bootstrap), "BOOTSTRAP_PEERS", bootstrap_peers)?
+                .setting("--bootstrap", list(&args.bootstrap), "P2P_NODE_BOOTSTRAP", bootstrap_peers)?
                 .unwrap_or_default(),
-            listen: from.setting("--listen", list(&args.listen), "LISTEN", multiaddrs)?.unwrap_or_default(),
+            listen: from
+                .setting("--listen", list(&args.listen), "P2P_NODE_LISTEN", multiaddrs)?
+                .unwrap_or_default(),
             address_scope,
-            role: from.setting("--role", args.role.clone(), "ROLE", role)?.unwrap_or_default(),
-            name: from.setting("--name", args.name.clone(), "NODE_NAME", short_text)?.unwrap_or_default(),
-            private_key: from.secret("PRIVATE_KEY")?,
-            ephemeral_key: from.secret("EPHEMERAL_KEY")?,
-            binding_file: from.setting("--binding", args.binding.clone(), "BINDING_FILE", parse)?,
-            node_key_file: from.setting("--node-key", args.node_key.clone(), "NODE_KEY_FILE", parse)?,
-            data_dir: from.setting("--data-dir", args.data_dir.clone(), "DATA_DIR", parse)?,
+            role: from.setting("--role", args.role.clone(), "P2P_NODE_ROLE", role)?.unwrap_or_default(),
+            name: from.setting("--name", args.name.clone(), "P2P_NODE_NAME", short_text)?.unwrap_or_default(),
+            private_key,
+            private_key_file,
+            ephemeral_key: from.secret("P2P_NODE_EPHEMERAL_KEY")?.0,
+            binding_file: from.setting("--binding", args.binding.clone(), "P2P_NODE_BINDING", parse)?,
+            node_key_file: from.setting("--node-key", args.node_key.clone(), "P2P_NODE_NODE_KEY", parse)?,
+            data_dir: from.setting("--data-dir", args.data_dir.clone(), "P2P_NODE_DATA_DIR", parse)?,
             instance: from
-                .setting("--instance", args.instance.clone(), "INSTANCE", short_text)?
+                .setting("--instance", args.instance.clone(), "P2P_NODE_INSTANCE", short_text)?
                 .unwrap_or_default(),
             generation: from
-                .setting("--generation", args.generation.clone(), "GENERATION", parse)?
+                .setting("--generation", args.generation.clone(), "P2P_NODE_GENERATION", parse)?
                 .unwrap_or(0),
-            connect: from.setting("--connect", args.connect.clone(), "CONNECT", yes_or_no)?.unwrap_or(false),
-            ack: from.setting("--ack", args.ack.clone(), "ACK", ack)?.unwrap_or_default(),
-            on_eof: from.setting("--on-eof", args.on_eof.clone(), "ON_EOF", on_eof)?.unwrap_or_default(),
-            linger: from.setting("--linger", args.linger.clone(), "LINGER", seconds)?.unwrap_or_default(),
-            parent_pid: from.setting("--parent-pid", args.parent_pid.clone(), "PARENT_PID", process_id)?,
+            connect: from
+                .setting("--connect", args.connect.clone(), "P2P_NODE_CONNECT", yes_or_no)?
+                .unwrap_or(false),
+            ack: from.setting("--ack", args.ack.clone(), "P2P_NODE_ACK", ack)?.unwrap_or_default(),
+            on_eof: from
+                .setting("--on-eof", args.on_eof.clone(), "P2P_NODE_ON_EOF", on_eof)?
+                .unwrap_or_default(),
+            linger: from
+                .setting("--linger", args.linger.clone(), "P2P_NODE_LINGER", seconds)?
+                .unwrap_or_default(),
+            parent_pid: from.setting(
+                "--parent-pid",
+                args.parent_pid.clone(),
+                "P2P_NODE_PARENT_PID",
+                process_id,
+            )?,
             drain_timeout: from
-                .setting("--drain-timeout", args.drain_timeout.clone(), "DRAIN_TIMEOUT", seconds)?
+                .setting("--drain-timeout", args.drain_timeout.clone(), "P2P_NODE_DRAIN_TIMEOUT", seconds)?
                 .unwrap_or(DEFAULT_DRAIN_TIMEOUT),
             log_level: from
-                .setting("--log-level", args.log_level.clone(), "LOG_LEVEL", log_level)?
+                .setting("--log-level", args.log_level.clone(), "P2P_NODE_LOG_LEVEL", log_level)?
                 .unwrap_or(LevelFilter::WARN),
             network,
         })
@@ -247,76 +279,9 @@ impl Config {
 pub fn private_key_in(path: &Path) -> Result<Option<Secret>, ConfigError> {
     let file = EnvFile::read(path).map_err(|error| ConfigError::EnvFile(path.to_owned(), error))?;
     let file = file.ok_or_else(|| ConfigError::EnvFileMissing(path.to_owned()))?;
-    let key = file.get("PRIVATE_KEY").filter(|key| !key.is_empty());
-    Ok(key.map(|key| Secret(Zeroizing::new(key.to_owned()))))
-}
-
-/// Where values come from, in order of precedence below the command line. An empty value counts as none.
-struct Sources<'a> {
-    named: Option<(PathBuf, EnvFile)>,
-    environment: &'a dyn Fn(&str) -> Option<OsString>,
-    dot_env: Option<(PathBuf, EnvFile)>,
-}
-
-impl<'a> Sources<'a> {
-    fn read(
-        named: Option<&Path>,
-        environment: &'a dyn Fn(&str) -> Option<OsString>,
-        directory: &Path,
-    ) -> Result<Self, ConfigError> {
-        let read = |path: &Path| match EnvFile::read(&directory.join(path)) {
-            Ok(file) => Ok(file.map(|file| (path.to_owned(), file))),
-            Err(error) => Err(ConfigError::EnvFile(path.to_owned(), error)),
-        };
-        let named = match named {
-            None => None,
-            Some(path) => Some(read(path)?.ok_or_else(|| ConfigError::EnvFileMissing(path.to_owned()))?),
-        };
-        Ok(Sources { named, environment, dot_env: read(Path::new(".env"))? })
-    }
-
-    /// The value that counts, read by `parse`.
-    fn setting<T>(
-        &self,
-        flag: &'static str,
-        given: Option<String>,
-        variable: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, ConfigError> {
-        let found = match given {
-            Some(text) => Some((Origin::Flag(flag), Zeroizing::new(text))),
-            None => self.variable(variable)?,
-        };
-        let Some((origin, text)) = found else { return Ok(None) };
-        match parse(&text) {
-            Ok(value) => Ok(Some(value)),
-            Err(reason) => Err(ConfigError::Setting { origin, reason }),
-        }
-    }
-
-    /// A value that is never taken from the command line, where other users of the machine could see it.
-    fn secret(&self, variable: &'static str) -> Result<Option<Secret>, ConfigError> {
-        Ok(self.variable(variable)?.map(|(_, text)| Secret(text)))
-    }
-
-    fn variable(&self, name: &'static str) -> Result<Option<(Origin, Zeroizing<String>)>, ConfigError> {
-        let in_file = |source: &Option<(PathBuf, EnvFile)>| {
-            let (path, file) = source.as_ref()?;
-            let text = file.get(name).filter(|text| !text.is_empty())?;
-            Some((Origin::File(name, path.clone()), Zeroizing::new(text.to_owned())))
-        };
-        if let Some(found) = in_file(&self.named) {
-            return Ok(Some(found));
-        }
-        match (self.environment)(name).map(OsString::into_string) {
-            Some(Ok(text)) if !text.is_empty() => Ok(Some((Origin::Environment(name), Zeroizing::new(text)))),
-            Some(Err(_)) => Err(ConfigError::Setting {
-                origin: Origin::Environment(name),
-                reason: "it is not UTF-8".to_owned(),
-            }),
-            _ => Ok(in_file(&self.dot_env)),
-        }
-    }
+    let Some(key) = file.get("PRIVATE_KEY").filter(|key| !key.is_empty()) else { return Ok(None) };
+    file.check_secret(path, "PRIVATE_KEY")?;
+    Ok(Some(Secret(Zeroizing::new(key.to_owned()))))
 }
 
 #[cfg(test)]

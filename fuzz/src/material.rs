@@ -230,8 +230,9 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
         };
         // Mostly nothing is settled out of order, or only held.
         let beyond = if source.below(4) == 0 { vec![1, 3 + u64::from(source.byte())] } else { Vec::new() };
+        let window = if source.below(2) == 0 { source.number() } else { 0 };
         let held = if source.below(4) == 0 { source.number() } else { cumulative };
-        StreamAck { stream, cumulative, beyond, outcomes: source.list(2, outcome), held }
+        StreamAck { stream, cumulative, beyond, outcomes: source.list(2, outcome), held, window }
     };
     let mut all = vec![of_stream(source)];
     all.extend(source.list(2, of_stream));

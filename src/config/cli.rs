@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; it is never a flag. With
---binding it is not needed at all: see `p2p-node bind --help`. Without either, EPHEMERAL_KEY counts, or else
+--binding it is not needed at all: see `p2p-node bind --help`. Without either, P2P_NODE_EPHEMERAL_KEY counts, or else
 a key that is made for this run.
 Order: flag, file named by -e, environment, .env in the working directory, default.
 
@@ -132,49 +132,49 @@ pub struct SchemaArgs {
 /// The flags of a running node. Each has an environment variable, which its help names in brackets.
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
-    /// TCP and UDP port, 0 for any; `connect` may say otherwise (default 0) [P2P_PORT]
+    /// TCP and UDP port, 0 for any; `connect` may say otherwise (default 0) [P2P_NODE_PORT]
     #[arg(short, long, value_name = "PORT", help_heading = "Network")]
     pub port: Option<String>,
-    /// Name of the network (default dev) [NETWORK]
+    /// Name of the network (default dev) [P2P_NODE_NETWORK]
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     pub network: Option<String>,
-    /// Node to join through, ending in /p2p/<peer id>; repeat or separate by commas [BOOTSTRAP_PEERS]
+    /// Node to join through, ending in /p2p/<peer id>; repeat or separate by commas [P2P_NODE_BOOTSTRAP]
     #[arg(long, value_name = "MULTIADDR", value_delimiter = ',', help_heading = "Network")]
     pub bootstrap: Vec<String>,
-    /// Address to listen on instead of those of the scope; repeat or separate by commas [LISTEN]
+    /// Address to listen on instead of those of the scope; repeat or separate by commas [P2P_NODE_LISTEN]
     #[arg(long, value_name = "MULTIADDR", value_delimiter = ',', help_heading = "Network")]
     pub listen: Vec<String>,
     /// How far to listen, advertise and dial: loopback, private or public (default: loopback on dev,
-    /// public on main, else private) [ADDRESS_SCOPE]
+    /// public on main, else private) [P2P_NODE_ADDRESS_SCOPE]
     #[arg(long, value_name = "SCOPE", help_heading = "Network")]
     pub address_scope: Option<String>,
-    /// full, or bootstrap for an entry point that others join through (default full) [ROLE]
+    /// full, or bootstrap for an entry point that others join through (default full) [P2P_NODE_ROLE]
     #[arg(short, long, value_name = "ROLE", help_heading = "Network")]
     pub role: Option<String>,
 
-    /// Display name; proves nothing (default none) [NODE_NAME]
+    /// Display name; proves nothing (default none) [P2P_NODE_NAME]
     #[arg(short, long, value_name = "NAME", help_heading = "Identity")]
     pub name: Option<String>,
     /// Env file, where PRIVATE_KEY and every variable named here may stand
     #[arg(short, long, value_name = "PATH", help_heading = "Identity")]
     pub env_file: Option<PathBuf>,
-    /// Binding file that `bind` made, in place of PRIVATE_KEY; needs the node key that it names [BINDING_FILE]
+    /// Binding file that `bind` made, in place of PRIVATE_KEY; needs the node key that it names [P2P_NODE_BINDING]
     #[arg(long, value_name = "PATH", help_heading = "Identity")]
     pub binding: Option<String>,
-    /// Node key (default: node.key in the data directory, else derived from PRIVATE_KEY) [NODE_KEY_FILE]
+    /// Node key (default: node.key in the data directory, else derived from PRIVATE_KEY) [P2P_NODE_NODE_KEY]
     #[arg(long, value_name = "PATH", help_heading = "Identity")]
     pub node_key: Option<String>,
-    /// Directory of what outlives the process: mail, node key, revocations, blocks (default: nothing does) [DATA_DIR]
+    /// Directory of what outlives the process: mail, node key, revocations, blocks (default: nothing does) [P2P_NODE_DATA_DIR]
     #[arg(long, value_name = "PATH", help_heading = "Identity")]
     pub data_dir: Option<String>,
-    /// Tells apart several nodes of one key (default none) [INSTANCE]
+    /// Tells apart several nodes of one key (default none) [P2P_NODE_INSTANCE]
     #[arg(long, value_name = "TEXT", help_heading = "Identity")]
     pub instance: Option<String>,
-    /// Generation of the node key, in seconds since 1970; a higher one revokes a lower (default 0) [GENERATION]
+    /// Generation of the node key, in seconds since 1970; a higher one revokes a lower (default 0) [P2P_NODE_GENERATION]
     #[arg(long, value_name = "SECS", help_heading = "Identity")]
     pub generation: Option<String>,
 
-    /// Start at once, without waiting for the command `connect` [CONNECT]
+    /// Start at once, without waiting for the command `connect` [P2P_NODE_CONNECT]
     #[arg(
         long,
         value_name = "BOOL",
@@ -184,22 +184,22 @@ pub struct RunArgs {
         help_heading = "Process"
     )]
     pub connect: Option<String>,
-    /// Who acknowledges mail: auto, the node itself, or manual, you by the command `ack` (default auto) [ACK]
+    /// Who acknowledges mail: auto, the node itself, or manual, you by the command `ack` (default auto) [P2P_NODE_ACK]
     #[arg(long, value_name = "WHO", help_heading = "Process")]
     pub ack: Option<String>,
-    /// At the end of stdin: exit, or stay until a signal (default exit) [ON_EOF]
+    /// At the end of stdin: exit, or stay until a signal (default exit) [P2P_NODE_ON_EOF]
     #[arg(long, value_name = "WHAT", help_heading = "Process")]
     pub on_eof: Option<String>,
-    /// How long to go on receiving after the end of stdin, in seconds (default 0) [LINGER]
+    /// How long to go on receiving after the end of stdin, in seconds (default 0) [P2P_NODE_LINGER]
     #[arg(long, value_name = "SECS", help_heading = "Process")]
     pub linger: Option<String>,
-    /// End when this process does, also while another holds stdin open [PARENT_PID]
+    /// End when this process does, also while another holds stdin open [P2P_NODE_PARENT_PID]
     #[arg(long, value_name = "PID", help_heading = "Process")]
     pub parent_pid: Option<String>,
-    /// Longest time to finish accepted work before exiting, in seconds (default 5) [DRAIN_TIMEOUT]
+    /// Longest time to finish accepted work before exiting, in seconds (default 5) [P2P_NODE_DRAIN_TIMEOUT]
     #[arg(long, value_name = "SECS", help_heading = "Process")]
     pub drain_timeout: Option<String>,
-    /// What stderr gets: off, error, warn, info, debug or trace (default warn) [LOG_LEVEL]
+    /// What stderr gets: off, error, warn, info, debug or trace (default warn) [P2P_NODE_LOG_LEVEL]
     #[arg(long, value_name = "LEVEL", help_heading = "Process")]
     pub log_level: Option<String>,
 }

@@ -1,11 +1,14 @@
 //! Env files, read into a map: the process's own environment is never changed.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
+
+use super::ConfigError;
 
 /// Largest env file that is read, in bytes: room for some thousand lines, and a bound for a wrong path.
 pub(super) const MAX_ENV_FILE_BYTES: u64 = 256 * 1024;
@@ -26,22 +29,62 @@ pub enum EnvFileError {
 
 /// The variables of an env file; of several with one name the last counts, as in a shell.
 #[derive(Default)]
-pub(super) struct EnvFile(BTreeMap<String, Zeroizing<String>>);
+pub(super) struct EnvFile {
+    values: BTreeMap<String, Zeroizing<String>>,
+    /// The permissions of a regular file; `None` for a pipe, which has no permissions worth checking.
+    mode: Option<u32>,
+}
 
 impl EnvFile {
-    /// Reads `path`; `None` if there is no such file.
+    /// Reads `path`, which may be a pipe; `None` if there is no such file.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, EnvFileError> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(EnvFileError::Unreadable(error)),
         };
+        let metadata = file.metadata().map_err(EnvFileError::Unreadable)?;
         let mut text = Zeroizing::new(Vec::new());
         file.take(MAX_ENV_FILE_BYTES + 1).read_to_end(&mut text).map_err(EnvFileError::Unreadable)?;
         if text.len() as u64 > MAX_ENV_FILE_BYTES {
             return Err(EnvFileError::TooLarge);
         }
-        Self::parse(&text).map(Some)
+        let mode = metadata.is_file().then(|| metadata.permissions().mode() & 0o7777);
+        Ok(Some(EnvFile { mode, ..Self::parse(&text)? }))
+    }
+
+    /// Reads the file of a project, which belongs to other programs as well: `None` unless it is a regular file, since opening a
+    /// pipe could wait for ever and a directory holds nothing for us. Lines that set none of our variables are passed over when
+    /// they cannot be read.
+    pub(super) fn read_shared(path: &Path) -> Result<Option<Self>, EnvFileError> {
+        if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+            return Ok(None);
+        }
+        match Self::read(path) {
+            Err(EnvFileError::Malformed(_)) => {}
+            read => return read,
+        }
+        let text = Zeroizing::new(fs::read(path).map_err(EnvFileError::Unreadable)?);
+        let mode = fs::metadata(path).map_err(EnvFileError::Unreadable)?.permissions().mode() & 0o7777;
+        let mut values = BTreeMap::new();
+        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            match Self::parse(line) {
+                Ok(file) => values.extend(file.values),
+                Err(_) if sets_ours(line) => return Err(EnvFileError::Malformed(index + 1)),
+                Err(_) => {}
+            }
+        }
+        Ok(Some(EnvFile { values, mode: Some(mode) }))
+    }
+
+    /// Checks that nobody but its owner may read the file, which holds a secret.
+    pub(super) fn check_secret(&self, path: &Path, variable: &'static str) -> Result<(), ConfigError> {
+        match self.mode {
+            Some(mode) if mode & 0o077 != 0 => {
+                Err(ConfigError::OpenToOthers { path: path.to_owned(), variable, mode })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn parse(text: &[u8]) -> Result<Self, EnvFileError> {
@@ -58,12 +101,21 @@ impl EnvFile {
         for (name, value) in parsed {
             values.insert(name, Zeroizing::new(value));
         }
-        Ok(EnvFile(values))
+        Ok(EnvFile { values, mode: None })
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| value.as_str())
+        self.values.get(name).map(|value| value.as_str())
     }
+}
+
+/// Whether a line sets one of our variables.
+fn sets_ours(line: &[u8]) -> bool {
+    let line = line.trim_ascii_start();
+    let name = line.strip_prefix(b"export ").unwrap_or(line).trim_ascii_start();
+    [&b"P2P_NODE_"[..], b"PRIVATE_KEY", b"REGISTRY_ADDRESS", b"RPC_URL"]
+        .iter()
+        .any(|ours| name.starts_with(ours))
 }
 
 /// Hands out one line per read and counts them, because the parser's errors quote the line but do not

@@ -1,3 +1,6 @@
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use clap::{CommandFactory, Parser};
 
 use super::*;
@@ -21,7 +24,9 @@ fn case(line: &[&'static str]) -> Case {
 
 impl Case {
     fn file(self, name: &str, text: &str) -> Self {
-        std::fs::write(self.directory.path().join(name), text).expect("written");
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("closed to others");
         self
     }
 
@@ -63,20 +68,20 @@ fn without_anything_the_node_keeps_to_this_machine() {
 
 #[test]
 fn flag_then_named_file_then_environment_then_dot_env_then_default() {
-    let all = |line| case(line).file("named", "NODE_NAME=named").file(".env", "NODE_NAME=dot");
+    let all = |line| case(line).file("named", "P2P_NODE_NAME=named").file(".env", "P2P_NODE_NAME=dot");
     let name = |case: Case| case.config().name;
-    assert_eq!(name(all(&["-n", "flag", "-e", "named"]).env("NODE_NAME", "environment")), "flag");
-    assert_eq!(name(all(&["-e", "named"]).env("NODE_NAME", "environment")), "named");
-    assert_eq!(name(all(&[]).env("NODE_NAME", "environment")), "environment");
+    assert_eq!(name(all(&["-n", "flag", "-e", "named"]).env("P2P_NODE_NAME", "environment")), "flag");
+    assert_eq!(name(all(&["-e", "named"]).env("P2P_NODE_NAME", "environment")), "named");
+    assert_eq!(name(all(&[]).env("P2P_NODE_NAME", "environment")), "environment");
     assert_eq!(name(all(&[])), "dot");
     assert_eq!(name(case(&[])), "");
 }
 
 #[test]
 fn a_binding_and_a_node_key_are_files_named_by_flag_or_variable() {
-    let config = case(&["--binding", "a", "--node-key", "b"]).env("BINDING_FILE", "c").config();
+    let config = case(&["--binding", "a", "--node-key", "b"]).env("P2P_NODE_BINDING", "c").config();
     assert_eq!((config.binding_file, config.node_key_file), (Some("a".into()), Some("b".into())));
-    let config = case(&["-e", "named"]).file("named", "BINDING_FILE=a\nNODE_KEY_FILE=b").config();
+    let config = case(&["-e", "named"]).file("named", "P2P_NODE_BINDING=a\nP2P_NODE_NODE_KEY=b").config();
     assert_eq!((config.binding_file, config.node_key_file), (Some("a".into()), Some("b".into())));
     let config = case(&[]).config();
     assert!(config.binding_file.is_none() && config.node_key_file.is_none());
@@ -84,7 +89,10 @@ fn a_binding_and_a_node_key_are_files_named_by_flag_or_variable() {
 
 #[test]
 fn an_empty_value_counts_as_none() {
-    let config = case(&["-e", "named"]).file("named", "NETWORK=\nP2P_PORT=").env("P2P_PORT", "7").config();
+    let config = case(&["-e", "named"])
+        .file("named", "P2P_NODE_NETWORK=\nP2P_NODE_PORT=")
+        .env("P2P_NODE_PORT", "7")
+        .config();
     assert_eq!((config.network.as_str(), config.port), ("dev", 7));
 }
 
@@ -112,10 +120,51 @@ fn a_missing_named_file_is_an_error_and_a_missing_dot_env_is_not() {
 }
 
 #[test]
-fn a_bad_line_in_an_env_file_is_told_by_its_number() {
-    let error = case(&[]).file(".env", "A=1\nhunter2 oh no\n").error();
+fn bad_line_in_a_named_env_file_or_of_our_own_is_told_by_its_number() {
+    let error = case(&["-e", "named"]).file("named", "A=1\nhunter2 oh no\n").error();
     assert_eq!(error.exit_code(), ExitCode::Config);
-    assert_eq!(error.to_string(), "env file .env line 2 is not of the form NAME=value");
+    assert_eq!(error.to_string(), "env file named line 2 is not of the form NAME=value");
+    for line in ["PRIVATE_KEY hunter2", "export P2P_NODE_NAME='unclosed"] {
+        let error = case(&[]).file(".env", &format!("A=1\n{line}\n")).error();
+        assert_eq!(error.to_string(), "env file .env line 2 is not of the form NAME=value", "{line}");
+    }
+}
+
+#[test]
+fn dot_env_of_another_program_does_no_harm() {
+    let text = "oh no\nNETWORK=mainnet\nROLE=assistant\nP2P_PORT=tcp://10.43.0.17:8000\nLISTEN=:8080\nACK=1\nP2P_NODE_NAME=ours\nLOG_LEVEL=WARNING\nX='";
+    let config = case(&[]).file(".env", text).config();
+    assert_eq!((config.network.as_str(), config.port, config.name.as_str()), ("dev", 0, "ours"));
+
+    let directory = case(&[]);
+    std::fs::create_dir(directory.directory.path().join(".env")).expect("a directory");
+    assert_eq!(directory.config().name, "");
+    let pipe = case(&[]);
+    let path = pipe.directory.path().join(".env");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).expect("a pipe");
+    assert_eq!(pipe.config().name, "", "opening it would wait for a writer");
+}
+
+#[test]
+fn key_in_an_env_file_is_used_only_if_nobody_else_may_read_it_and_its_file_is_known() {
+    for (line, name) in [(&["-e", "named"][..], "named"), (&[], ".env")] {
+        let case = case(line).file(name, "PRIVATE_KEY=hunter2");
+        assert_eq!(case.config().private_key_file, Some(name.into()));
+        let path = case.directory.path().join(name);
+        std::fs::set_permissions(path, Permissions::from_mode(0o640)).expect("open to others");
+        let error = case.error();
+        assert_eq!(error.exit_code(), ExitCode::NoPermission);
+        let told = error.to_string();
+        assert!(
+            told.contains("PRIVATE_KEY") && told.contains("chmod 600") && told.contains("0640"),
+            "{told}"
+        );
+        assert!(!format!("{told}{error:?}").contains("hunter2"));
+        // The environment outranks .env, and a key there is not read from the file.
+        if name == ".env" {
+            assert_eq!(case.env("PRIVATE_KEY", "other").config().private_key_file, None);
+        }
+    }
 }
 
 #[test]
@@ -123,7 +172,7 @@ fn bootstrap_peers_come_as_a_list_or_repeated() {
     let other = PEER.replace("4001", "4002");
     let twice = case(&["--bootstrap", PEER, "--bootstrap", PEER]).config();
     assert_eq!(twice.bootstrap.len(), 2);
-    let listed = case(&[]).file(".env", &format!("BOOTSTRAP_PEERS=\"{PEER}, {other}\"")).config();
+    let listed = case(&[]).file(".env", &format!("P2P_NODE_BOOTSTRAP=\"{PEER}, {other}\"")).config();
     assert_eq!(listed.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>(), [PEER, other.as_str()]);
 }
 
@@ -150,8 +199,8 @@ fn a_bad_value_is_told_with_its_place() {
         assert!(error.to_string().starts_with(told), "{error}");
         assert_eq!(error.exit_code(), ExitCode::Usage, "{error}");
     }
-    let error = case(&[]).env("P2P_PORT", "many").error();
-    assert!(error.to_string().starts_with("environment variable P2P_PORT: "), "{error}");
+    let error = case(&[]).env("P2P_NODE_PORT", "many").error();
+    assert!(error.to_string().starts_with("environment variable P2P_NODE_PORT: "), "{error}");
     assert_eq!(error.exit_code(), ExitCode::Config);
 }
 
@@ -171,15 +220,22 @@ fn names_at_their_limit_are_taken_and_one_byte_more_is_not() {
 #[test]
 fn connect_is_a_switch_that_a_variable_can_turn_on_and_the_flag_off() {
     assert!(case(&["--connect"]).config().connect);
-    assert!(case(&[]).env("CONNECT", "1").config().connect);
-    assert!(!case(&["--connect=false"]).env("CONNECT", "1").config().connect);
+    assert!(case(&[]).env("P2P_NODE_CONNECT", "1").config().connect);
+    assert!(!case(&["--connect=false"]).env("P2P_NODE_CONNECT", "1").config().connect);
 }
 
 #[test]
 fn the_command_line_is_well_formed_and_its_help_names_every_variable() {
     Cli::command().debug_assert();
     let help = Cli::command().render_long_help().to_string();
-    for variable in ["P2P_PORT", "NETWORK", "BOOTSTRAP_PEERS", "PRIVATE_KEY", "GENERATION", "ON_EOF"] {
+    for variable in [
+        "P2P_NODE_PORT",
+        "P2P_NODE_NETWORK",
+        "P2P_NODE_BOOTSTRAP",
+        "PRIVATE_KEY",
+        "P2P_NODE_GENERATION",
+        "P2P_NODE_ON_EOF",
+    ] {
         assert!(help.contains(variable), "{variable} is not in\n{help}");
     }
 }

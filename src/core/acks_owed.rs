@@ -146,8 +146,10 @@ impl Core {
             let (cumulative, beyond) = self.inbox.settled(account, stream);
             let beyond: Vec<u64> = beyond.iter().take(room_beyond).map(|seq| seq - cumulative).collect();
             room_beyond -= beyond.len();
-            let (stream, held) = (Bytes::copy_from_slice(stream), self.inbox.secured(account, stream));
-            StreamAck { stream, cumulative, beyond, outcomes, held }
+            let held = self.inbox.secured(account, stream);
+            let credit = || self.taking.untaken.credit(account).min(self.inbox.window(account, stream));
+            let window = if self.acks_by_hand() { 1 + credit() as u64 } else { 0 };
+            StreamAck { stream: Bytes::copy_from_slice(stream), cumulative, beyond, outcomes, held, window }
         };
         let ack = Ack {
             version: WIRE_VERSION,

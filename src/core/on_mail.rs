@@ -44,6 +44,8 @@ pub(super) struct Taken {
     gaps: Vec<([u8; 16], u64)>,
     /// Whether earlier ones are missing.
     is_early: bool,
+    /// Whether the parent holds as much mail without an `ack` as it may.
+    is_full: bool,
 }
 
 impl Core {
@@ -120,8 +122,9 @@ impl Core {
         }
         self.on_acks(&sender, frame, batch, now);
         let taken = self.take_mail(&mut sender, batch, Route::Direct, now);
-        let Taken { streams, gaps, is_early } = taken;
-        if gaps.is_empty() && self.outlet.keeps_up() {
+        let Taken { streams, gaps, is_early, is_full } = taken;
+        // Where there is no room the sender learns at once how much of the frame was taken.
+        if is_full || gaps.is_empty() && self.outlet.keeps_up() {
             return Some(Response::Ack(self.ack(&sender.address, &streams, now)));
         }
         let early_until = is_early.then_some(now.mono + HOLD_FOR_GAP);
@@ -159,7 +162,9 @@ impl Core {
             // What is kept free for haste is there for as much of it as is believed.
             let has_high = news().any(is_high) && self.urgent.would_admit(&sender.address, trusted, now.mono);
             let number = news().count();
-            number == 0 || self.has_room(number + held, bytes + held_bytes, has_high)
+            number == 0
+                || self.has_room(number + held, bytes + held_bytes, has_high)
+                    && (!self.acks_by_hand() || self.may_hold_one_more(&sender.address, 0))
         };
         let is_news = |message: &envelope::Message| {
             stream_id(&message.stream)
@@ -206,7 +211,7 @@ impl Core {
 
     /// Puts each message in its order and hands on what may go to the parent.
     pub(super) fn take_mail(&mut self, sender: &mut Sender, batch: &Batch, route: Route, now: Now) -> Taken {
-        let mut taken = Taken { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false };
+        let mut taken = Taken { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false, is_full: false };
         let mut ready = Vec::new();
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
@@ -215,6 +220,13 @@ impl Core {
                 continue;
             }
             taken.streams.insert(stream);
+            if self.acks_by_hand() && message.seq >= self.inbox.next_seq(&sender.address, &stream) {
+                taken.is_full |= !self.may_hold_one_more(&sender.address, message.data.len());
+                if taken.is_full {
+                    self.stats.count("mail_not_held");
+                    continue;
+                }
+            }
             match self.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
                 Offer::Delivered | Offer::Held => {}
                 Offer::Duplicate => self.stats.count("mail_repeated"),

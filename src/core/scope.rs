@@ -7,7 +7,7 @@ use std::str::FromStr;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
-/// Which addresses a node listens on, hands on and dials (`ADDRESS_SCOPE`, design §6).
+/// Which addresses a node listens on, hands on and dials (`--address-scope`, design §6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AddressScope {
     /// This machine only.

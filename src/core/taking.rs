@@ -116,7 +116,12 @@ impl Core {
     /// Whether so much mail more can be taken, some of it of high priority or none.
     pub(super) fn has_room(&self, mails: usize, bytes: usize, has_high: bool) -> bool {
         self.outlet.has_mail_room(mails, bytes, has_high, self.taking.untold())
-            && self.taking.untaken.has_room(mails, bytes)
+    }
+
+    /// Whether the parent may hold one more message of a sender without an `ack`, with all that waits for that message.
+    pub(super) fn may_hold_one_more(&self, sender: &Address, bytes: usize) -> bool {
+        let (held, held_bytes) = self.inbox.held_of(sender);
+        self.taking.untaken.has_room(sender, held + 1, held_bytes + bytes)
     }
 
     /// The priority with which a message goes to the parent: too much haste is not believed, but of whom the parent trusts.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use alloy::primitives::Address;
 use p2p_node_protocol::Limits;
 
 use super::delivery::arrivals::TakenRow;
@@ -18,12 +19,14 @@ pub(super) const MAX_UNTAKEN_BYTES: usize = 64 << 20;
 pub(super) struct Untaken {
     mails: BTreeMap<(MessageName, u64), (Key, usize)>,
     bytes: usize,
+    /// Messages and bytes of each sender.
+    by_sender: BTreeMap<Address, (usize, usize)>,
     limit: usize,
 }
 
 impl Default for Untaken {
     fn default() -> Self {
-        Untaken { mails: BTreeMap::new(), bytes: 0, limit: MAX_UNTAKEN }
+        Untaken { mails: BTreeMap::new(), bytes: 0, by_sender: BTreeMap::new(), limit: MAX_UNTAKEN }
     }
 }
 
@@ -46,16 +49,38 @@ impl Untaken {
         self.bytes
     }
 
-    /// Whether so many more may wait. The largest mail can whenever nothing does.
-    pub(super) fn has_room(&self, mails: usize, bytes: usize) -> bool {
-        let fits = self.mails.len() + mails <= self.limit && self.bytes + bytes <= MAX_UNTAKEN_BYTES;
-        fits || self.mails.is_empty()
+    /// Whether so many more messages of a sender may wait. A sender may use no more than what is free then, so that no
+    /// sender leaves nothing to another; one whose mail the parent has acknowledged finds room as long as there is any, and
+    /// the largest message finds room when nothing waits.
+    pub(super) fn has_room(&self, sender: &Address, mails: usize, bytes: usize) -> bool {
+        let (own_mails, own_bytes) = self.of(sender);
+        let free = self.limit.saturating_sub(self.mails.len());
+        let free_bytes = MAX_UNTAKEN_BYTES.saturating_sub(self.bytes);
+        if own_mails == 0 && free >= 1 && mails <= 1 {
+            return bytes <= free_bytes || self.mails.is_empty();
+        }
+        own_mails + mails <= free && own_bytes + bytes <= free_bytes
+    }
+
+    /// How many more messages of a sender may wait.
+    pub(super) fn credit(&self, sender: &Address) -> usize {
+        let (own, _) = self.of(sender);
+        let free = self.limit.saturating_sub(self.mails.len());
+        // Each message makes its share larger and what is free smaller.
+        let credit = free.saturating_sub(own).div_ceil(2);
+        credit.max(usize::from(own == 0 && free > 0))
+    }
+
+    fn of(&self, sender: &Address) -> (usize, usize) {
+        self.by_sender.get(sender).copied().unwrap_or_default()
     }
 
     pub(super) fn insert(&mut self, key: Key, seq: u64, bytes: usize) {
-        let before = self.mails.insert((message_name(&key.0, &key.1), seq), (key, bytes));
+        self.remove(&key, seq);
+        self.mails.insert((message_name(&key.0, &key.1), seq), (key, bytes));
         self.bytes += bytes;
-        self.bytes -= before.map_or(0, |(_, bytes)| bytes);
+        let own = self.by_sender.entry(key.0).or_default();
+        *own = (own.0 + 1, own.1 + bytes);
     }
 
     /// Whose mail has this id.
@@ -83,27 +108,60 @@ impl Untaken {
     fn remove_if(&mut self, key: &Key, first: u64, last: u64, is_done: impl Fn(u64) -> bool) {
         let name = message_name(&key.0, &key.1);
         let done = self.mails.extract_if((name, first)..=(name, last), |(_, seq), _| is_done(*seq));
-        self.bytes -= done.map(|(_, (_, bytes))| bytes).sum::<usize>();
+        let (mut number, mut freed) = (0, 0);
+        for (_, (_, bytes)) in done {
+            (number, freed) = (number + 1, freed + bytes);
+        }
+        if number == 0 {
+            return;
+        }
+        self.bytes -= freed;
+        if let Some(own) = self.by_sender.get_mut(&key.0) {
+            *own = (own.0 - number, own.1 - freed);
+            if own.0 == 0 {
+                self.by_sender.remove(&key.0);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::Address;
-
     use super::*;
 
     const KEY: Key = (Address::repeat_byte(1), [1; 16]);
 
     #[test]
-    fn mails_and_their_bytes_are_bounded_but_one_always_fits() {
+    fn room_is_what_the_sender_leaves_to_others_and_one_message_always_fits() {
         let mut untaken = Untaken::default();
-        assert!(untaken.has_room(1, MAX_UNTAKEN_BYTES + 1));
-        untaken.insert(KEY, 1, MAX_UNTAKEN_BYTES - 10);
-        assert!(untaken.has_room(MAX_UNTAKEN - 1, 10));
-        assert!(!untaken.has_room(MAX_UNTAKEN, 10) && !untaken.has_room(1, 11));
+        assert!(untaken.has_room(&KEY.0, 1, MAX_UNTAKEN_BYTES + 1));
+        untaken.insert(KEY, 1, MAX_UNTAKEN_BYTES / 2 - 10);
+        assert!(untaken.has_room(&KEY.0, 1, 10) && !untaken.has_room(&KEY.0, 1, 21));
+        let other = Address::repeat_byte(2);
+        assert!(untaken.has_room(&other, 1, MAX_UNTAKEN_BYTES / 2));
+        assert!(!untaken.has_room(&other, 1, MAX_UNTAKEN_BYTES / 2 + 11));
         untaken.remove(&KEY, 1);
-        assert_eq!((untaken.len(), untaken.bytes()), (0, 0));
+        assert_eq!((untaken.len(), untaken.bytes(), untaken.by_sender.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn no_sender_uses_up_the_room_of_the_next_one() {
+        let mut untaken = Untaken::default();
+        untaken.set_limit(100);
+        let fill = |untaken: &mut Untaken, sender: u8| {
+            let key = (Address::repeat_byte(sender), [1; 16]);
+            let credit = untaken.credit(&key.0);
+            let taken = (1..).take_while(|seq| {
+                let has_room = untaken.has_room(&key.0, 1, 1);
+                has_room.then(|| untaken.insert(key, *seq, 1)).is_some()
+            });
+            let taken = taken.count();
+            assert!(taken.abs_diff(credit) <= 1, "{taken} {credit}");
+            taken
+        };
+        let shares: Vec<usize> = (1..=6).map(|sender| fill(&mut untaken, sender)).collect();
+        assert_eq!(shares, [50, 25, 13, 6, 3, 2]);
+        assert!(untaken.len() <= 100);
     }
 
     #[test]

@@ -76,7 +76,7 @@ async fn a_node_that_will_not_end_is_killed_and_reaped() {
 #[tokio::test]
 async fn children_inherit_nothing_that_configures_them() {
     let told = told("env | cut -d= -f1 | sort | tr '\\n' ' ' >&2; pwd >&2; ls -a >&2; exit 1").await;
-    for variable in ["BOOTSTRAP_PEERS", "DATA_DIR", "CARGO_PKG_NAME"] {
+    for variable in ["P2P_NODE_BOOTSTRAP", "P2P_NODE_DATA_DIR", "CARGO_PKG_NAME"] {
         assert!(!told.contains(variable), "{told}");
     }
     assert!(told.contains("PRIVATE_KEY") && told.contains("p2p-node-demo-"), "{told}");

@@ -24,7 +24,7 @@ impl Identity {
     pub fn of(config: &Config, now: Now) -> Result<Self, StartError> {
         match (&config.binding_file, &config.private_key) {
             (Some(_), Some(_)) => Err(StartError::Identity(
-                "PRIVATE_KEY and BINDING_FILE are both given: with a binding the key has no business here, so take one of them away"
+                "PRIVATE_KEY and P2P_NODE_BINDING (--binding) are both given: with a binding the key has no business here, so take one of them away"
                     .to_owned(),
             )),
             (Some(path), None) => presigned(path, config, now),
@@ -41,7 +41,7 @@ fn node_key_path(config: &Config) -> Option<PathBuf> {
 fn self_signed(config: &Config, now: Now) -> Result<Identity, StartError> {
     let (variable, agent) = match (&config.private_key, &config.ephemeral_key) {
         (Some(secret), _) => ("PRIVATE_KEY", AgentKey::from_hex(secret.expose())),
-        (None, Some(secret)) => ("EPHEMERAL_KEY", AgentKey::from_hex(secret.expose())),
+        (None, Some(secret)) => ("P2P_NODE_EPHEMERAL_KEY", AgentKey::from_hex(secret.expose())),
         (None, None) => ("the random key", AgentKey::from_bytes(&*keystore::random_secret()?)),
     };
     let agent = agent.map_err(|error| StartError::Identity(format!("{variable}: {error}")))?;
@@ -65,7 +65,7 @@ fn self_signed(config: &Config, now: Now) -> Result<Identity, StartError> {
 }
 
 fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartError> {
-    let wrong = |what: String| StartError::Identity(format!("BINDING_FILE {}: {what}", path.display()));
+    let wrong = |what: String| StartError::Identity(format!("binding {}: {what}", path.display()));
     let text =
         keystore::read_public(path, MAX_BINDING_FILE_BYTES).map_err(|error| wrong(error.to_string()))?;
     let binding = read_binding_file(&text).map_err(|error| wrong(error.to_string()))?;
@@ -74,12 +74,15 @@ fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartEr
     // 0 is what a configuration without a generation has.
     if config.generation != 0 && config.generation != signed {
         return Err(wrong(format!(
-            "the binding is of generation {signed}, and GENERATION is {}",
+            "the binding is of generation {signed}, and --generation is {}",
             config.generation
         )));
     }
     let key_path = node_key_path(config).ok_or_else(|| {
-        wrong("the node key that it names is needed too, in DATA_DIR or as NODE_KEY_FILE".to_owned())
+        wrong(
+            "the node key that it names is needed too, in the data directory (--data-dir) or as --node-key"
+                .to_owned(),
+        )
     })?;
     let node_key = NodeKey::from_seed(*keystore::existing_node_key(&key_path)?);
     if node_key.public() != binding.binding.node_key {

@@ -16,7 +16,7 @@ use crate::forged::sealed;
 use crate::mesh::{CONNECT, Fate, Mesh, node_key};
 
 /// A server, an agent that writes, and one whose parent acknowledges by itself; `durable`: with a store.
-fn scene(durable: bool) -> (Mesh, usize) {
+pub fn scene(durable: bool) -> (Mesh, usize) {
     let mut mesh = Mesh::new(2);
     let taker = mesh.add_with(3, Role::Full, CONNECT, |setup| {
         setup.acks_by_hand = true;
@@ -28,21 +28,21 @@ fn scene(durable: bool) -> (Mesh, usize) {
     (mesh, taker)
 }
 
-fn ends(mesh: &Mesh, node: usize) -> Vec<&str> {
+pub fn ends(mesh: &Mesh, node: usize) -> Vec<&str> {
     mesh.lines(node, "delivery").iter().map(|line| line["state"].as_str().unwrap()).collect()
 }
 
 /// The message id of the last message with this payload.
-fn id_of(mesh: &Mesh, node: usize, data: u64) -> String {
+pub fn id_of(mesh: &Mesh, node: usize, data: u64) -> String {
     let message = mesh.lines(node, "message").into_iter().rfind(|line| line["data"] == data).unwrap();
     message["messageId"].as_str().unwrap().to_owned()
 }
 
-fn ack(mesh: &mut Mesh, node: usize, message_id: &str) {
+pub fn ack(mesh: &mut Mesh, node: usize, message_id: &str) {
     mesh.say(node, &format!(r#"{{"type":"ack","messageId":"{message_id}","id":"{message_id}"}}"#));
 }
 
-fn code_of_answer(mesh: &Mesh, node: usize, id: &str) -> String {
+pub fn code_of_answer(mesh: &Mesh, node: usize, id: &str) -> String {
     let line = mesh.nodes[node].lines.iter().rfind(|line| line["id"] == id).unwrap();
     line["code"].as_str().unwrap_or("ok").to_owned()
 }

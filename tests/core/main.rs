@@ -1,6 +1,7 @@
 //! What cores do with and to each other, in virtual time.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests fail by panicking")]
 
+mod ack_window;
 mod acks;
 mod backpressure;
 mod cancel;

@@ -122,6 +122,7 @@ impl World {
             beyond: beyond.iter().map(|seq| seq - cumulative).collect(),
             outcomes: Vec::new(),
             held: self.inbox.secured(&SENDER, stream),
+            window: 0,
         }
     }
 

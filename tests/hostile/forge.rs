@@ -204,6 +204,7 @@ impl Forger {
             beyond: Vec::new(),
             outcomes: Vec::new(),
             held: u64::MAX,
+            window: 0,
         }];
         let ack = Ack {
             version: WIRE_VERSION,

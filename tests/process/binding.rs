@@ -105,7 +105,7 @@ fn a_wallet_elsewhere_signs_and_the_node_speaks_for_its_account() {
     assert!(![&printed, &hint, &summary.to_string()].iter().any(|text| text.contains(secret.trim())));
 
     let (mut bob, bob_ready) = Child::join(0x80, 0, &[], &[]);
-    let mut alice = Child::spawn(&["--data-dir", &dir], &[("BINDING_FILE", &out)]);
+    let mut alice = Child::spawn(&["--data-dir", &dir], &[("P2P_NODE_BINDING", &out)]);
     let ready = connect(&mut alice, &[tcp_address(&bob_ready)]);
     assert_eq!((&ready["address"], &ready["peerId"]), (&json!(account), &summary["peerId"]));
     let told = alice.expect("how long it lives", |event| event["namespace"] == "identity");
@@ -124,7 +124,7 @@ fn a_wallet_elsewhere_signs_and_the_node_speaks_for_its_account() {
 
     // The node key alone may lie elsewhere; without a data directory nothing is kept.
     let key = Path::new(&dir).join("node.key");
-    let mut alice = Child::spawn(&["--binding", &out], &[("NODE_KEY_FILE", key.to_str().unwrap())]);
+    let mut alice = Child::spawn(&["--binding", &out], &[("P2P_NODE_NODE_KEY", key.to_str().unwrap())]);
     assert_eq!(connect(&mut alice, &[])["address"], account);
 }
 

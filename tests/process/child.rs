@@ -52,7 +52,7 @@ pub fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_p2p-node"));
     command
         .env_clear()
-        .env("NETWORK", "dev")
+        .env("P2P_NODE_NETWORK", "dev")
         .env("XDG_RUNTIME_DIR", home)
         .current_dir(home)
         .stdin(Stdio::piped())

@@ -29,7 +29,7 @@ fn alone(command: &mut Command, home: &TempDir, key: u8) {
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("NETWORK", "dev")
+        .env("P2P_NODE_NETWORK", "dev")
         .env("XDG_RUNTIME_DIR", home.path())
         .env("PRIVATE_KEY", test_key(key))
         .current_dir(home.path())

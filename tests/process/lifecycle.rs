@@ -40,9 +40,9 @@ fn a_command_line_that_is_wrong_ends_with_64_and_a_configuration_with_78() {
         (&["--nonsense"], &[], 64, "--nonsense"),
         (&["--port", "99999"], &[], 64, "--port"),
         (&["--parent-pid", "1"], &[], 64, "--parent-pid"),
-        (&[], &[("LINGER", "soon")], 78, "LINGER"),
+        (&[], &[("P2P_NODE_LINGER", "soon")], 78, "P2P_NODE_LINGER"),
         (&[], &[("PRIVATE_KEY", "0xnonsense")], 78, "PRIVATE_KEY"),
-        (&[], &[("EPHEMERAL_KEY", "0xnonsense")], 78, "EPHEMERAL_KEY"),
+        (&[], &[("P2P_NODE_EPHEMERAL_KEY", "0xnonsense")], 78, "P2P_NODE_EPHEMERAL_KEY"),
     ];
     for (args, env, code, named) in cases {
         let mut node = command(home.path());
@@ -98,7 +98,7 @@ fn a_reader_that_has_seen_enough_ends_it_silently() {
         .args(["-c", script, env!("CARGO_BIN_EXE_p2p-node")])
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
-        .env("NETWORK", "dev")
+        .env("P2P_NODE_NETWORK", "dev")
         .env("PRIVATE_KEY", test_key(0x51))
         .env("XDG_RUNTIME_DIR", home.path())
         .current_dir(home.path())
@@ -138,7 +138,7 @@ fn family(home: &Path, flags: &str) -> (std::process::Child, i32, i32) {
         .args(["-c", &script, env!("CARGO_BIN_EXE_p2p-node")])
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
-        .env("NETWORK", "dev")
+        .env("P2P_NODE_NETWORK", "dev")
         .env("XDG_RUNTIME_DIR", home)
         .current_dir(home)
         .stdin(Stdio::null())
@@ -230,10 +230,10 @@ fn a_made_up_key_counts_only_where_none_is_given() {
         (ready["address"].as_str().unwrap().to_owned(), warned["type"] == "log")
     };
     let (made_up, real) = (test_key(0x56), test_key(0x57));
-    let (first, warned) = address(&[("EPHEMERAL_KEY", &made_up)]);
+    let (first, warned) = address(&[("P2P_NODE_EPHEMERAL_KEY", &made_up)]);
     assert!(warned, "it is still said that the key ends with whoever made it up");
-    assert_eq!(address(&[("EPHEMERAL_KEY", &made_up)]).0, first);
-    let (own, warned) = address(&[("EPHEMERAL_KEY", &made_up), ("PRIVATE_KEY", &real)]);
+    assert_eq!(address(&[("P2P_NODE_EPHEMERAL_KEY", &made_up)]).0, first);
+    let (own, warned) = address(&[("P2P_NODE_EPHEMERAL_KEY", &made_up), ("PRIVATE_KEY", &real)]);
     assert!(own != first && !warned);
     assert_eq!(address(&[("PRIVATE_KEY", &real)]).0, own);
 }

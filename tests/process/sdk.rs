@@ -14,7 +14,7 @@ fn node(home: &TempDir) -> Builder {
         Restart { first: Duration::from_millis(20), max: Duration::from_millis(100), ..Restart::default() };
     Node::builder()
         .binary(env!("CARGO_BIN_EXE_p2p-node"))
-        .env("NETWORK", "dev")
+        .env("P2P_NODE_NETWORK", "dev")
         .env("XDG_RUNTIME_DIR", home.path())
         .current_dir(home.path())
         .port(0)

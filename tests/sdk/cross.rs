@@ -35,7 +35,7 @@ impl Agent {
             .env("PYTHONPATH", root().join("sdk/python/src"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONUTF8", "1")
-            .env("NETWORK", "dev")
+            .env("P2P_NODE_NETWORK", "dev")
             .env("XDG_RUNTIME_DIR", home.path())
             .env_remove("PRIVATE_KEY")
             .current_dir(home.path())

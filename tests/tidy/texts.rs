@@ -48,8 +48,14 @@ fn env_example_lists_exactly_the_variables_of_the_configuration() {
     assert!(known.contains("PRIVATE_KEY") && known.len() > 10, "{known:?}");
     assert_eq!(variables_in_env_file(&example), known);
 
-    assert_eq!(variables_in_code(r#"f("--name", "NODE_NAME"); g("Err"); h("OK")"#), ["NODE_NAME"].into());
-    assert_eq!(variables_in_env_file("# A=b or so\n# ROLE=full\nNETWORK=\n"), ["NETWORK", "ROLE"].into());
+    assert_eq!(
+        variables_in_code(r#"f("--name", "P2P_NODE_NAME"); g("Err"); h("OK")"#),
+        ["P2P_NODE_NAME"].into()
+    );
+    assert_eq!(
+        variables_in_env_file("# A=b or so\n# P2P_NODE_ROLE=full\nP2P_NODE_NETWORK=\n"),
+        ["P2P_NODE_NETWORK", "P2P_NODE_ROLE"].into()
+    );
 }
 
 #[test]

@@ -136,10 +136,11 @@ prop_compose! {
         cumulative in any::<u64>(),
         beyond in prop::collection::btree_set(1..=u64::MAX, 0..20),
         held in any::<u64>(),
+        window in any::<u64>(),
         outcomes in vec((any::<u64>(), "[A-Z0-9_]{1,48}"), 0..4),
     ) -> StreamAck {
         let outcomes = outcomes.into_iter().map(|(seq, code)| Outcome { seq, code }).collect();
-        StreamAck { stream, cumulative, beyond: beyond.into_iter().collect(), outcomes, held }
+        StreamAck { stream, cumulative, beyond: beyond.into_iter().collect(), outcomes, held, window }
     }
 }
 

@@ -96,6 +96,7 @@ fn ack() -> Ack {
             beyond: vec![2, 3],
             outcomes: vec![Outcome { seq: 9, code: "PEER_REJECTED".to_owned() }],
             held: 12,
+            window: 0,
         }],
         created_at_ms: NOW_MS,
     }

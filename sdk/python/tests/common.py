@@ -45,7 +45,7 @@ class Standing(Opening):
 
 def real(home: str, **options: Any) -> Opening:
     """A node of its own on this machine."""
-    env = {"NETWORK": "dev", "XDG_RUNTIME_DIR": home, **options.pop("env", {})}
+    env = {"P2P_NODE_NETWORK": "dev", "XDG_RUNTIME_DIR": home, **options.pop("env", {})}
     return p2p_node.open(**{"binary": binary(), "env": env, "cwd": home, "port": 0, "restart": QUICK, **options})
 
 

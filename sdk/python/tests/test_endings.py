@@ -156,7 +156,7 @@ class Programs(TestCase):
                 "PYTHONPATH": os.pathsep.join((str(ROOT / "sdk/python/src"), str(ROOT / "sdk/python"))),
                 "P2P_NODE_BIN": binary(),
                 "XDG_RUNTIME_DIR": self.home,
-                "NETWORK": "dev",
+                "P2P_NODE_NETWORK": "dev",
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

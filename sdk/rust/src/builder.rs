@@ -189,8 +189,8 @@ impl Builder {
         let command = move |ephemeral_key: &str| {
             let mut command = Command::new(&program);
             // Of a flag that is given twice none would count, so this crate's own stand in the environment.
-            command.args(&args).env("EPHEMERAL_KEY", ephemeral_key);
-            command.env("PARENT_PID", std::process::id().to_string()).envs(envs.iter().cloned());
+            command.args(&args).env("P2P_NODE_EPHEMERAL_KEY", ephemeral_key);
+            command.env("P2P_NODE_PARENT_PID", std::process::id().to_string()).envs(envs.iter().cloned());
             if let Some(directory) = &directory {
                 command.current_dir(directory);
             }

@@ -81,5 +81,5 @@ export function commandLine(options: Options): string[] {
 /** Its environment; `ephemeralKey` is for an agent that was given none. */
 export function environment(options: Options, ephemeralKey: string): NodeJS.ProcessEnv {
   const key = options.privateKey === undefined ? {} : { PRIVATE_KEY: options.privateKey };
-  return { ...process.env, EPHEMERAL_KEY: ephemeralKey, ...options.env, ...key };
+  return { ...process.env, P2P_NODE_EPHEMERAL_KEY: ephemeralKey, ...options.env, ...key };
 }

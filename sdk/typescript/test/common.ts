@@ -40,7 +40,7 @@ process.on("exit", () => rmSync(HOME, { recursive: true, force: true }));
 
 /** A node of its own on this machine. */
 export function real(options: Options = {}): Promise<P2PNode> {
-  const env = { NETWORK: "dev", XDG_RUNTIME_DIR: HOME };
+  const env = { P2P_NODE_NETWORK: "dev", XDG_RUNTIME_DIR: HOME };
   return P2PNode.open({ binary: binary(), env, cwd: HOME, port: 0, restart: QUICK, ...options });
 }
 

@@ -202,6 +202,16 @@ impl Inbox {
         }
     }
 
+    /// How many messages of a stream have room, where the parent acknowledges mail itself.
+    pub fn window(&self, sender: &Address, stream: &[u8; 16]) -> usize {
+        let unacked = self
+            .streams
+            .get(&(*sender, *stream))
+            .map_or(0, |incoming| incoming.arrivals.outstanding() + incoming.arrivals.beyond());
+        let of_sender = self.senders.get(sender).map_or(0, |share| share.outstanding);
+        UNTAKEN_WINDOW.saturating_sub(unacked).min(SENDER_UNTAKEN.saturating_sub(of_sender))
+    }
+
     /// Notes from which node a sender's mail came: its acknowledgements go there, whoever else knows of it.
     pub fn came_from(&mut self, sender: &Address, node_key: [u8; 32]) {
         if let Some(share) = self.senders.get_mut(sender) {

@@ -212,7 +212,7 @@ impl Outbox {
             return Vec::new();
         };
         let settled = destination.streams[index].settle(ack.cumulative, &ack.beyond);
-        destination.streams[index].hold(ack.held, now);
+        destination.streams[index].hold(ack.held, ack.window, now);
         if settled.is_empty() {
             self.land_settled(recipient);
             return Vec::new();
@@ -262,7 +262,8 @@ impl Outbox {
         if let Some(destination) = self.destinations.get_mut(&recipient)
             && destination.land(token)
         {
-            destination.backoff.fail(now, Duration::ZERO, jitter);
+            // The recipient is there, and had no room for all of it.
+            destination.backoff.defer(now, Duration::ZERO, jitter);
         }
     }
 
@@ -271,10 +272,12 @@ impl Outbox {
         let Some(recipient) = self.flights.remove(&token) else { return };
         if let Some(destination) = self.destinations.get_mut(&recipient) {
             destination.land(token);
-            destination.backoff.fail(now, floor, jitter);
-            // Who is busy is there.
             if floor.is_zero() {
+                destination.backoff.fail(now, floor, jitter);
                 destination.doubt();
+            } else {
+                // A busy recipient is there.
+                destination.backoff.defer(now, floor, jitter);
             }
             // By whatever route it failed: the next attempt tries to dial first.
             destination.undialable = false;

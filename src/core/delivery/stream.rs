@@ -7,7 +7,6 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::{Id, Priority, Route};
 
-use super::arrivals::UNTAKEN_WINDOW;
 use super::naming::{MessageName, StreamId, message_id, message_name};
 use crate::core::envelope::{self, Encoding};
 
@@ -101,8 +100,8 @@ pub struct Stream {
     sent: usize,
     /// The recipient's node has everything below.
     held: u64,
-    /// Whether its agent takes mail in its own time, so that only a window of it finds room there.
-    is_by_hand: bool,
+    /// How many messages from `held` on find room there, when the agent acknowledges mail itself.
+    window: Option<usize>,
     /// When to ask again for what it has, and how often that was done since anything was settled.
     remind_at: Option<Duration>,
     reminders: u32,
@@ -119,7 +118,7 @@ impl Stream {
             queue: VecDeque::new(),
             sent: 0,
             held: 0,
-            is_by_hand: false,
+            window: None,
             remind_at: None,
             reminders: 0,
         }
@@ -178,7 +177,11 @@ impl Stream {
 
     /// The first mail that is not on the wire and may go there.
     pub fn unsent(&self) -> Option<&Mail> {
-        if self.is_by_hand && self.sent >= UNTAKEN_WINDOW {
+        // With no room left one message asks whether there is some again.
+        if let Some(window) = self.window
+            && self.sent - self.queue.partition_point(|mail| mail.seq < self.held).min(self.sent)
+                >= window.max(1)
+        {
             return None;
         }
         self.queue.get(self.sent).filter(|mail| mail.kept)
@@ -241,7 +244,8 @@ impl Stream {
 
     /// The recipient's node has everything below `next` that was put on the wire, and waits for its agent to take it. Only news puts
     /// off asking again: a node that was started again unseen has less than it had.
-    pub fn hold(&mut self, next: u64, now: Duration) {
+    pub fn hold(&mut self, next: u64, window: u64, now: Duration) {
+        self.window = window.checked_sub(1).map(|window| usize::try_from(window).unwrap_or(usize::MAX));
         let last = self.sent.checked_sub(1).and_then(|at| self.queue.get(at));
         let held = next.min(last.map_or(0, |mail| mail.seq + 1));
         let is_news = held > self.held || self.remind_at.is_none();
@@ -250,7 +254,6 @@ impl Stream {
             self.remind_at = None;
             return;
         }
-        self.is_by_hand = true;
         if is_news {
             self.remind_at = Some(now + REMIND_AFTER * (1 << self.reminders.min(MAX_DOUBLINGS)));
         }
@@ -267,7 +270,7 @@ impl Stream {
         self.remind_at.take()?;
         self.reminders += 1;
         // It may be another process that does not wait for its agent.
-        self.is_by_hand = false;
+        self.window = None;
         let held = std::mem::take(&mut self.held);
         self.queue.front().filter(|mail| mail.seq < held)?;
         Some(self.rewind(0))

@@ -222,6 +222,10 @@ pub struct StreamAck {
     /// need be sent again while that node lives.
     #[prost(uint64, tag = 5)]
     pub held: u64,
+    /// Where the recipient's agent acknowledges mail itself: 1 more than the number of messages from `held` on for which it has
+    /// room. 0: the node acknowledges mail, and sets no such limit.
+    #[prost(uint64, tag = 6)]
+    pub window: u64,
 }
 
 /// Why a message was refused.

@@ -7,6 +7,10 @@ pub const BACKOFF_START: Duration = Duration::from_millis(500);
 /// Last ceiling of a backoff (design §7).
 pub const BACKOFF_CAP: Duration = Duration::from_secs(60);
 
+/// Doublings of the first ceiling for a recipient that answers and has no room. Ours: 4 s, for a program that takes its mail
+/// slowly makes room at any moment.
+const MAX_DEFER_DOUBLINGS: u32 = 3;
+
 /// The core's only randomness: a SplitMix64 sequence from a seed. It spreads retries and serves nothing
 /// else, so it need not be hard to predict.
 #[derive(Clone, Debug)]
@@ -62,6 +66,12 @@ impl Backoff {
         let ceiling = BACKOFF_START.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_CAP);
         self.failures = self.failures.saturating_add(1);
         self.not_before = now + floor + jitter.up_to(ceiling);
+    }
+
+    /// Notes that the other side answered, but had no room; as [`Backoff::fail`], with a lower ceiling.
+    pub fn defer(&mut self, now: Duration, floor: Duration, jitter: &mut Jitter) {
+        self.failures = self.failures.min(MAX_DEFER_DOUBLINGS);
+        self.fail(now, floor, jitter);
     }
 
     /// Notes a success, or news that make a try worthwhile at once.

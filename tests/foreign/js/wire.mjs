@@ -94,6 +94,7 @@ const TYPES = {
     { name: "beyond", kind: "distances", many: 1024 },
     message("outcomes", "Outcome", { many: 1024 }),
     int("held"),
+    int("window"),
   ],
   Outcome: [int("seq"), code],
   MailResponse: [

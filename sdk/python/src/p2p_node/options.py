@@ -53,7 +53,7 @@ class Options:
         return [*named, "--parent-pid", str(os.getpid()), *self.args]
 
     def environment(self, ephemeral_key: str) -> dict[str, str]:
-        env = {**os.environ, "EPHEMERAL_KEY": ephemeral_key, **self.env}
+        env = {**os.environ, "P2P_NODE_EPHEMERAL_KEY": ephemeral_key, **self.env}
         if self.private_key is not None:
             env["PRIVATE_KEY"] = self.private_key
         return env
