@@ -151,8 +151,12 @@ impl Node {
         clock: Clock,
         parent_pid: Option<i32>,
     ) -> anyhow::Result<Self> {
+        let mut core = Core::new(started.setup, clock.now());
+        if let Some(reason) = started.degraded {
+            core.handle(Input::ListenDegraded { reason }, clock.now());
+        }
         Ok(Node {
-            core: Core::new(started.setup, clock.now()),
+            core,
             net: Net::new(started.swarm).context("libp2p cannot be set up")?,
             crypto: Pool::new(1, 256),
             store: started.store,

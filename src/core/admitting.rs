@@ -85,9 +85,7 @@ impl Core {
     /// How long the first of some sends has to wait, unless there is room for it.
     fn wait_for(&self, to: &To, draft: &Draft) -> Option<Wait> {
         match to {
-            To::Agent(recipient) => {
-                self.wait_for_disk().or_else(|| self.outbox.wait_for(recipient, draft))
-            }
+            To::Agent(recipient) => self.wait_for_disk().or_else(|| self.outbox.wait_for(recipient, draft)),
             To::Topic(topic) => self.topics.wait_for(topic, draft),
         }
     }

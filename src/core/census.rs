@@ -7,8 +7,8 @@ use super::directory::{bindings, book};
 use super::discovery::{bootstrap, queries};
 use super::policy::{recent, standing, urgent};
 use super::{
-    Core, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_SUBSCRIPTIONS, acks_owed, connecting, emit, envelope, on_record, seal, skew,
-    untaken,
+    Core, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_SUBSCRIPTIONS, acks_owed, connecting, emit, envelope,
+    on_record, seal, skew, untaken,
 };
 
 /// One thing that is held.

@@ -58,7 +58,8 @@ pub enum Input {
         /// Without `/p2p/`, TCP first.
         addrs: Vec<Multiaddr>,
     },
-    /// One of several sockets could not be opened; the node goes on without it.
+    /// One of several sockets could not be opened, or there are too few descriptors for as many as there may be; the node goes on with
+    /// less.
     ListenDegraded {
         /// For a person.
         reason: String,

@@ -76,7 +76,8 @@ impl Core {
     /// Whether a command with this id has not been answered yet, which is told: an answer to this line would be taken for
     /// that command's.
     pub(super) fn is_taken(&mut self, id: Option<&Id>) -> bool {
-        let Some(id) = id.filter(|id| self.pending_ids.contains(id) || self.pending_sends.contains(id)) else {
+        let Some(id) = id.filter(|id| self.pending_ids.contains(id) || self.pending_sends.contains(id))
+        else {
             return false;
         };
         let message = "a command with this id has not been answered yet";

@@ -151,7 +151,7 @@ impl Core {
         self.servers.lost(&peer);
         self.bootstraps.lost(&peer, now.mono, &mut self.jitter);
         if now.mono.saturating_sub(connected_at) < STABLE {
-            self.note_unreachable(peer, now);
+            self.note_unreachable(peer, true, now);
         } else {
             self.note_reachable(&peer);
         }
@@ -168,7 +168,7 @@ impl Core {
     pub(super) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, now: Now) {
         self.dialing.remove(&peer);
         self.stats.count("dials_failed");
-        self.note_unreachable(peer, now);
+        self.note_unreachable(peer, false, now);
         if self.bootstraps.failed(&peer, now.mono, &mut self.jitter) == Some(1) {
             let message =
                 format!("bootstrap peer {peer} cannot be reached ({reason}); trying again until it can");

@@ -171,11 +171,9 @@ impl SendLane {
 
     /// Takes out the `send` with this id.
     pub(super) fn cancel(&mut self, id: &Id) -> Option<Waiting> {
-        let position = |line: &Line| {
-            line.sends.iter().position(|waiting| waiting.draft.request_id.as_ref() == Some(id))
-        };
-        let (key, index) =
-            self.lines.iter().find_map(|(key, line)| Some((key.clone(), position(line)?)))?;
+        let position =
+            |line: &Line| line.sends.iter().position(|waiting| waiting.draft.request_id.as_ref() == Some(id));
+        let (key, index) = self.lines.iter().find_map(|(key, line)| Some((key.clone(), position(line)?)))?;
         let line = self.lines.get_mut(&key)?;
         let waiting = line.sends.remove(index)?;
         if line.sends.is_empty() {

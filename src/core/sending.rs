@@ -34,6 +34,7 @@ impl Core {
         if let Some(destination) = self.outbox.destination(recipient) {
             destination.parked = false;
             destination.dialing_until = None;
+            destination.paced_until = Duration::ZERO;
             destination.undialable = false;
             destination.backoff.reset();
             // It may be another process.
@@ -133,8 +134,12 @@ impl Core {
             Way::Direct | Way::Gossip => first,
         };
         if let Way::Dial(wait) = way {
-            destination.dialing_until = Some(now.mono + wait);
             destination.doubt();
+            if let Some(until) = self.connecting.hung_up_until(&peer, now.mono) {
+                destination.paced_until = until;
+                return false;
+            }
+            destination.dialing_until = Some(now.mono + wait);
             let addrs = record.record.addrs.clone();
             self.dial(peer, addrs);
             return false;

@@ -9,13 +9,16 @@ use crate::core::Setup;
 use crate::core::discovery::bootstrap::parse_bootstrap;
 use crate::core::effect::ExitCode;
 use crate::core::input::Now;
+use crate::io::descriptors;
 use crate::io::keystore::{self, IdentityLock, KeyFileError, LockError};
 use crate::io::store::{self, Contents, Store};
-use crate::io::swarm::SwarmConfig;
+use crate::io::swarm::{PENDING, SwarmConfig};
 
 /// Connections of an agent's node and of a bootstrap node (design §8).
 const MAX_CONNECTIONS: u32 = 200;
 const MAX_BOOTSTRAP_CONNECTIONS: u32 = 1000;
+/// Connections below which a node does not go however few descriptors it may open: a few are better than none. Ours.
+const LEAST_CONNECTIONS: u32 = 8;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,22 @@ pub struct Started {
     pub lock: IdentityLock,
     /// Where floors outlive the process; none without a data directory.
     pub store: Option<Store>,
+    /// What the node has to do with less of, for a person.
+    pub degraded: Option<String>,
+}
+
+/// The most connections that a node may have, and why they are fewer than they should be.
+fn connections(wanted: u32, sockets: impl FnOnce(u64) -> u64) -> (u32, Option<String>) {
+    let room = sockets(u64::from(wanted + PENDING));
+    let most = u32::try_from(room.saturating_sub(PENDING.into())).unwrap_or(wanted).min(wanted);
+    if most == wanted {
+        return (wanted, None);
+    }
+    let most = most.max(LEAST_CONNECTIONS);
+    let message = format!(
+        "the process may open too few files for {wanted} connections: it has at most {most}; raise the hard limit (ulimit -Hn)"
+    );
+    (most, Some(message))
 }
 
 pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
@@ -82,13 +101,15 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         .map_err(StartError::Bootstrap)?;
     let bootstrap_role = config.role == p2p_node_protocol::Role::Bootstrap;
     let version = env!("CARGO_PKG_VERSION").to_owned();
+    let wanted = if bootstrap_role { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS };
+    let (max_connections, degraded) = connections(wanted, descriptors::make_room);
     let swarm = SwarmConfig {
         seed: node_key.seed(),
         network: config.network.clone(),
         scope: config.address_scope,
         role: config.role,
         listen: (!config.listen.is_empty()).then(|| config.listen.clone()),
-        max_connections: if bootstrap_role { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS },
+        max_connections,
         agent_version: format!("p2p-node/{version}"),
     };
     let random = keystore::random_secret()?;
@@ -132,5 +153,19 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         floors: contents.floors,
         standings: contents.standings,
     };
-    Ok(Started { setup, swarm, lock, store })
+    Ok(Started { setup, swarm, lock, store, degraded })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_as_many_as_there_are_descriptors_for_and_that_is_told() {
+        assert_eq!(connections(200, |wanted| wanted), (200, None));
+        let (most, told) = connections(200, |wanted| wanted - 50);
+        assert_eq!(most, 150);
+        assert!(told.unwrap().contains("at most 150"));
+        assert_eq!(connections(200, |_| 0).0, LEAST_CONNECTIONS);
+    }
 }

@@ -370,8 +370,10 @@ fn what_waits_at_the_end_of_stdin_goes_as_there_is_room_or_is_refused_and_told_b
             }
         }
         let expected = if takes { (ExitCode::Ok, 0) } else { (ExitCode::Undelivered, 200) };
-        let refused =
-            mesh.lines(1, "error").into_iter().filter(|line| line["code"] == "SHUTTING_DOWN" && !line["id"].is_null());
+        let refused = mesh
+            .lines(1, "error")
+            .into_iter()
+            .filter(|line| line["code"] == "SHUTTING_DOWN" && !line["id"].is_null());
         assert_eq!((mesh.nodes[1].exit, refused.count()), (Some(expected.0), expected.1));
         assert_eq!(answers(&mesh, 1).len() as u64, sent + 1);
         let delivered = mesh.lines(1, "delivery").iter().filter(|line| line["state"] == "delivered").count();

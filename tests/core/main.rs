@@ -6,6 +6,7 @@ mod acks;
 mod backpressure;
 mod cancel;
 mod clocks;
+mod dials;
 mod discover;
 mod durable;
 mod ending;

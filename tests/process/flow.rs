@@ -87,7 +87,9 @@ fn a_recipient_that_does_not_read_costs_the_others_nothing() {
         let may_send = since.elapsed() < Duration::from_secs(6);
         // A third of what may be unanswered for the one that stalls, one at a time for the other.
         while may_send && latest < 300 {
-            stdin.send(json!({"type": "send", "peerId": stalled["address"], "data": data, "id": next})).unwrap();
+            stdin
+                .send(json!({"type": "send", "peerId": stalled["address"], "data": data, "id": next}))
+                .unwrap();
             open.insert(next, None);
             (next, latest) = (next + 1, latest + 1);
         }
@@ -145,8 +147,7 @@ fn a_data_directory_full_of_mail_for_someone_who_is_away_is_of_use_all_the_same(
 
 #[test]
 fn the_end_of_stdin_is_seen_behind_sends_that_find_no_room() {
-    let mut child =
-        Child::spawn(&["--drain-timeout", "0.5"], &[("PRIVATE_KEY", &test_key(0xb6))]);
+    let mut child = Child::spawn(&["--drain-timeout", "0.5"], &[("PRIVATE_KEY", &test_key(0xb6))]);
     child.say(json!({"type": "connect", "protocol": 1}));
     let (away, data) = (format!("0x{:040x}", 77), "x".repeat(10_000));
     let stdin = writer(&mut child);

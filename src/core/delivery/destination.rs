@@ -80,7 +80,7 @@ pub struct Destination {
     low_credit: usize,
     /// When a failed attempt may be repeated.
     pub backoff: Backoff,
-    /// Until when gossip has to wait for its pace.
+    /// Until when the next frame has to wait: gossip for its pace, a dial because the recipient's node hung up on the last.
     pub paced_until: Duration,
     /// Until when a dial is waited for before `auto` takes to gossip; `None`: no dial goes on.
     pub dialing_until: Option<Duration>,

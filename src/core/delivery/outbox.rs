@@ -156,6 +156,8 @@ impl Outbox {
             self.moves_until = self.moves_until.max(destination.moves_until);
         }
         destination.earliest_expiry = destination.earliest_expiry.min(expires);
+        // It may go by another way than what is there.
+        destination.paced_until = Duration::ZERO;
         destination.bytes += size;
         destination.waiting += if kept { size } else { 0 };
         destination.mails += 1;

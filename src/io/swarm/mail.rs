@@ -31,6 +31,14 @@ const FIRST_WRITE: usize = (16 << 10) - LENGTH;
 /// Without it each of 128 streams could stop short of its end and keep a megabyte until the deadline.
 const MAX_ARRIVING: usize = 4;
 
+/// Requests of the largest size whose bytes may be arriving on all connections together. Ours: 66 MiB of mail, as much as sixteen
+/// connections may have at once; without it a thousand would have four thousand megabytes.
+const MAX_ARRIVING_IN_ALL: usize = 64;
+
+/// Bytes that may be arriving on one connection whatever arrives on the others: an ordinary frame of mail, so that those who fill what all
+/// share keep nobody from being heard.
+const ALWAYS_ARRIVING: usize = 2 * READ_STEP;
+
 /// A length is a big-endian `u32`.
 const LENGTH: usize = 4;
 
@@ -45,9 +53,43 @@ impl Unread {
     }
 }
 
-/// Memory left for the requests that are arriving on one connection, in bytes.
+/// Memory for the requests that are arriving on one connection.
 #[derive(Debug)]
-struct Room(AtomicUsize);
+struct Room {
+    /// Bytes in use.
+    used: AtomicUsize,
+    /// Bytes that may be.
+    most: usize,
+    /// Bytes left of what all connections share.
+    shared: Arc<AtomicUsize>,
+}
+
+impl Room {
+    /// Bytes of what is in use that count for all.
+    fn counted(used: usize) -> usize {
+        used.saturating_sub(ALWAYS_ARRIVING)
+    }
+
+    /// Takes so many bytes; whether there were.
+    fn take(&self, bytes: usize) -> bool {
+        let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.most);
+        let Ok(before) = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) else {
+            return false;
+        };
+        let counted = Self::counted(before + bytes) - Self::counted(before);
+        let less = |left: usize| left.checked_sub(counted);
+        let taken = self.shared.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        if !taken {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn give_back(&self, bytes: usize) {
+        let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.fetch_add(Self::counted(before) - Self::counted(before - bytes), Ordering::Relaxed);
+    }
+}
 
 /// A request that is on its way; one that is dropped before it has arrived counts.
 struct Arriving<'a> {
@@ -59,10 +101,10 @@ struct Arriving<'a> {
 impl Arriving<'_> {
     /// Takes room for more bytes, if there is any.
     fn take_room(&mut self, bytes: usize) -> io::Result<()> {
-        let Some(Room(left)) = self.codec.room.as_deref() else { return Ok(()) };
-        let less = |left: usize| left.checked_sub(bytes);
-        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-            .map_err(|_| io::Error::new(io::ErrorKind::QuotaExceeded, "too much arrives at once"))?;
+        let Some(room) = self.codec.room.as_deref() else { return Ok(()) };
+        if !room.take(bytes) {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too much arrives at once"));
+        }
         self.taken += bytes;
         Ok(())
     }
@@ -70,8 +112,8 @@ impl Arriving<'_> {
 
 impl Drop for Arriving<'_> {
     fn drop(&mut self) {
-        if let Some(Room(left)) = self.codec.room.as_deref() {
-            left.fetch_add(self.taken, Ordering::Relaxed);
+        if let Some(room) = self.codec.room.as_deref() {
+            room.give_back(self.taken);
         }
         if !self.arrived {
             self.codec.unread.0.fetch_add(1, Ordering::Relaxed);
@@ -90,21 +132,28 @@ pub(super) struct Codec {
     unread: Unread,
     /// What all streams of a connection share; none before there is a connection.
     room: Option<Arc<Room>>,
+    /// Bytes left of what all connections share.
+    shared: Arc<AtomicUsize>,
 }
 
 impl Codec {
     /// The codec of a protocol, for libp2p to clone.
     pub(super) fn new(max_request: usize, max_response: usize, unread: Unread) -> Self {
-        Self { max_request, max_response, unread, room: None }
+        let shared = Arc::new(AtomicUsize::new(MAX_ARRIVING_IN_ALL * max_request));
+        Self { max_request, max_response, unread, room: None, shared }
     }
 }
 
 /// libp2p clones the codec of a protocol for each connection, and that one for each of its streams.
 impl Clone for Codec {
     fn clone(&self) -> Self {
-        let fresh = || Arc::new(Room(AtomicUsize::new(MAX_ARRIVING * self.max_request)));
+        let fresh = || {
+            let most = MAX_ARRIVING * self.max_request;
+            Arc::new(Room { used: AtomicUsize::new(0), most, shared: Arc::clone(&self.shared) })
+        };
         let room = self.room.clone().unwrap_or_else(fresh);
-        Self { unread: self.unread.clone(), room: Some(room), ..*self }
+        let shared = Arc::clone(&self.shared);
+        Self { unread: self.unread.clone(), room: Some(room), shared, ..*self }
     }
 }
 
@@ -290,7 +339,7 @@ mod tests {
         let protocol = StreamProtocol::new("/mail");
         let root = Codec::new(100, 0, Unread::default());
         let connection = root.clone();
-        let room = |codec: &Codec| codec.room.as_ref().unwrap().0.load(Ordering::Relaxed);
+        let room = |codec: &Codec| 400 - codec.room.as_ref().unwrap().used.load(Ordering::Relaxed);
         let mut short = written(&[7; 100]);
         short.truncate(50);
         let (mut streams, mut ios) = (vec![connection.clone(); 5], vec![]);
@@ -306,6 +355,28 @@ mod tests {
         drop(reads);
         assert_eq!(room(&connection), 400);
         assert_eq!(root.unread.take(), 5);
+    }
+
+    #[test]
+    fn all_connections_share_room_and_each_keeps_enough_for_an_ordinary_frame() {
+        let root = Codec::new(MAX_MAIL, 0, Unread::default());
+        let connections: Vec<Codec> = (0..1000).map(|_| root.clone()).collect();
+        let room = |codec: &Codec| Arc::clone(codec.room.as_ref().unwrap());
+        let most = MAX_ARRIVING * MAX_MAIL;
+        let filled = connections.iter().take_while(|codec| room(codec).take(most)).count();
+        assert_eq!(filled, 64 * MAX_MAIL / (most - ALWAYS_ARRIVING));
+        let (first, last) = (room(&connections[0]), room(&connections[999]));
+        assert!(!first.take(1), "its own room is used up");
+        assert!(last.take(ALWAYS_ARRIVING) && !last.take(most - ALWAYS_ARRIVING));
+        first.give_back(most);
+        assert!(last.take(most - ALWAYS_ARRIVING) && !first.take(most));
+        assert!(first.take(ALWAYS_ARRIVING));
+        for codec in &connections[1..filled] {
+            room(codec).give_back(most);
+        }
+        first.give_back(ALWAYS_ARRIVING);
+        last.give_back(most);
+        assert_eq!(root.shared.load(Ordering::Relaxed), 64 * MAX_MAIL, "all of it is back");
     }
 
     #[test]

@@ -81,10 +81,10 @@ impl Outbox {
     pub(super) fn forget(&mut self, recipient: &Address, ended: &[Ended]) {
         self.mails -= ended.len();
         self.bytes -= ended.iter().map(|ended| ended.mail.draft.size()).sum::<usize>();
-        if let Some(destination) = self.destinations.get_mut(recipient) {
-            if destination.mails == 0 {
-                destination.earliest_expiry = Duration::MAX;
-            }
+        if let Some(destination) = self.destinations.get_mut(recipient)
+            && destination.mails == 0
+        {
+            destination.earliest_expiry = Duration::MAX;
         }
     }
 }

@@ -111,7 +111,11 @@ fn topics_and_their_queues_are_bounded() {
     for index in 1..MAX_TOPICS {
         topics.accept(&index.to_string(), draft(Priority::Low, TOPIC_QUEUE_BYTES), HOLD).unwrap();
     }
-    assert_eq!(topics.wait_for("one more", &low), Some(Wait::Shared(Duration::ZERO)), "waiting does not help");
+    assert_eq!(
+        topics.wait_for("one more", &low),
+        Some(Wait::Shared(Duration::ZERO)),
+        "waiting does not help"
+    );
     assert!(topics.accept("one more", draft(Priority::Low, 1), HOLD).is_err());
     assert!(topics.accept("1", draft(Priority::Low, 1), HOLD).is_err());
     topics.expired(HOLD);
