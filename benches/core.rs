@@ -7,6 +7,7 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use p2p_node::core::delivery::digests::digest;
 use p2p_node::core::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node::core::envelope::{Batch, Frame, FrameBody, Message, Payload, Scope, WIRE_VERSION, sign_frame};
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
@@ -62,6 +63,18 @@ fn lines(c: &mut Criterion) {
     group.bench_function("check data of 256 B", |b| {
         b.iter(|| check_data(black_box(payload().as_bytes())).unwrap())
     });
+    group.finish();
+}
+
+fn digests(c: &mut Criterion) {
+    let mut group = c.benchmark_group("digest");
+    for size in [256, 64 << 10] {
+        let message = Message { data: vec![b'x'; size].into(), ..Message::default() };
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(BenchmarkId::from_parameter(format!("{size} B")), |b| {
+            b.iter(|| digest(black_box(&message)))
+        });
+    }
     group.finish();
 }
 
@@ -158,5 +171,5 @@ fn sealing(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, lines, frames, sealing);
+criterion_group!(benches, lines, digests, frames, sealing);
 criterion_main!(benches);

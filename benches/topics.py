@@ -18,7 +18,7 @@ PATIENCE = 120
 
 class Node:
     def __init__(self, binary: str, home: str) -> None:
-        env = {"P2P_NODE_NETWORK": "dev", "XDG_RUNTIME_DIR": home, "PATH": os.environ["PATH"]}
+        env = {"P2P_NODE_NETWORK": "dev", "P2P_NODE_LOCK_SCOPE": home, "PATH": os.environ["PATH"]}
         self.process = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
 
     def say(self, **command: object) -> None:

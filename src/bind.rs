@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::{self, BindArgs, ConfigError, DEFAULT_NETWORK};
 use crate::core::effect::ExitCode;
+use crate::core::identity::binding::is_future_generation;
 use crate::core::identity::presigned::{self, check_presigned, read_signature};
 use crate::core::identity::typed_data::{MAX_TYPED_DATA_BYTES, read_typed_data, typed_data};
 use crate::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
@@ -111,6 +112,12 @@ fn statement(
     let account = args.account.or_else(|| signer.map(AgentKey::address));
     let account = account.ok_or_else(|| invalid("--account is missing"))?;
     let key_path = key_path.ok_or_else(|| invalid("--data-dir or --node-key is missing"))?;
+    let generation = args.generation.unwrap_or(now_secs);
+    if is_future_generation(generation, now_secs.saturating_mul(1000)) {
+        return Err(invalid(format!(
+            "--generation {generation} lies in the future: it is counted in seconds since 1970, which are {now_secs} now"
+        )));
+    }
     let node_key = NodeKey::from_seed(*keystore::node_key(key_path)?);
     Ok(Binding {
         account,
@@ -118,7 +125,7 @@ fn statement(
         peer_id: node_key.peer_id(),
         node_key: node_key.public(),
         network: args.network.clone().unwrap_or_else(|| DEFAULT_NETWORK.to_owned()),
-        generation: args.generation.unwrap_or(now_secs),
+        generation,
         not_before: now_secs,
         not_after: now_secs + args.days * DAY_SECS,
     })

@@ -88,6 +88,8 @@ pub struct Config {
     pub linger: Duration,
     /// Longest time to finish accepted work before exiting.
     pub drain_timeout: Duration,
+    /// Processes of other scopes do not keep this one from its identity; usually empty.
+    pub lock_scope: String,
     /// Process whose end is taken for that of stdin; `None`: stdin alone tells.
     pub parent_pid: Option<i32>,
     /// What stderr gets.
@@ -254,6 +256,9 @@ impl Config {
                 .unwrap_or_default(),
             linger: from
                 .setting("--linger", args.linger.clone(), "P2P_NODE_LINGER", seconds)?
+                .unwrap_or_default(),
+            lock_scope: from
+                .setting("--lock-scope", args.lock_scope.clone(), "P2P_NODE_LOCK_SCOPE", parse)?
                 .unwrap_or_default(),
             parent_pid: from.setting(
                 "--parent-pid",

@@ -6,7 +6,7 @@ use anyhow::Context;
 use zeroize::Zeroizing;
 
 use crate::config::KeygenArgs;
-use crate::core::identity::{AgentKey, NodeKey};
+use crate::core::identity::{AgentKey, NodeKey, SecretBytes};
 use crate::io::keystore::{random_secret, write_private};
 
 /// Makes the key file and writes to `out` what may be known: address, PeerId and how to use the file.
@@ -22,7 +22,7 @@ pub fn run(args: &KeygenArgs, out: &mut impl Write) -> anyhow::Result<()> {
     content.push_str(&agent.address().to_string());
     content.push_str("\n# Whoever reads this speaks for the agent.\nPRIVATE_KEY=0x");
     let mut digits = Zeroizing::new([0; 64]);
-    hex::encode_to_slice(secret.as_ref(), digits.as_mut()).context("64 digits")?;
+    hex::encode_to_slice(*secret, digits.as_mut()).context("64 digits")?;
     content.push_str(std::str::from_utf8(digits.as_ref()).context("digits")?);
     content.push('\n');
     write_private(&args.out, content.as_bytes())?;
@@ -43,7 +43,7 @@ pub fn run(args: &KeygenArgs, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 /// A fresh key. About one in 2^128 random numbers is none, and is thrown away.
-fn new_key() -> anyhow::Result<(Zeroizing<[u8; 32]>, AgentKey)> {
+fn new_key() -> anyhow::Result<(SecretBytes, AgentKey)> {
     loop {
         let secret = random_secret()?;
         if let Ok(agent) = AgentKey::from_bytes(&secret) {

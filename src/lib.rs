@@ -10,6 +10,12 @@
 //!
 //! `ARCHITECTURE.md` describes the rooms and what each may touch; `PROTOCOL.md` what crosses the pipe and the wire.
 
+#[cfg(not(unix))]
+compile_error!(
+    "p2p-node runs on Unix alone (Linux, macOS, the BSDs): pipes, signals, locks and file permissions of other systems are different. \
+     On Windows build it in WSL 2."
+);
+
 pub mod bind;
 pub mod config;
 pub mod core;

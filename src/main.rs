@@ -3,11 +3,12 @@
 use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use p2p_node::config::{BindArgs, Cli, Config, KeygenArgs, RunArgs, SchemaArgs, Task};
 use p2p_node::core::effect::ExitCode;
 use p2p_node::io::keystore::KeyFileError;
-use p2p_node::{bind, demo, keygen, logging, node, schema};
+use p2p_node::node::StartError;
+use p2p_node::{bind, demo, front, keygen, logging, node, schema};
 
 fn main() -> std::process::ExitCode {
     let code = match Cli::try_parse() {
@@ -16,23 +17,39 @@ fn main() -> std::process::ExitCode {
         Ok(Cli { task: Some(Task::Keygen(args)), .. }) => make_key(&args),
         Ok(Cli { task: Some(Task::Bind(args)), .. }) => make_binding(&args),
         Ok(Cli { task: Some(Task::Schema(args)), .. }) => print_schema(&args),
-        Err(error) => {
-            // Help and version come this way too.
-            let _ = error.print();
-            if error.use_stderr() { ExitCode::Usage } else { ExitCode::Ok }
-        }
+        Err(error) => misread(&error),
     };
     std::process::ExitCode::from(code as u8)
 }
 
+/// What a command line comes to that names nothing to do, or wants help or the version.
+fn misread(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::Ok;
+    }
+    let first = std::env::args().nth(1).unwrap_or_default();
+    if Cli::command().get_subcommands().all(|task| task.get_name() != first) {
+        // The first paragraph says what is wrong; the rest, how it is done.
+        let text = error.to_string();
+        let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        node::refuse(&StartError::CommandLine(what.to_owned()));
+    }
+    ExitCode::Usage
+}
+
 fn run_node(args: &RunArgs) -> ExitCode {
+    let refused = |error: StartError| {
+        let _ = writeln!(stderr(), "p2p-node: {error}");
+        node::refuse(&error)
+    };
     let config = match Config::load(args) {
         Ok(config) => config,
-        Err(error) => return failed(&error, error.exit_code()),
+        Err(error) => return refused(error.into()),
     };
     let _logging = match logging::start(config.log_level) {
         Ok(logging) => logging,
-        Err(error) => return failed(&error, ExitCode::Software),
+        Err(error) => return refused(StartError::System(error.to_string())),
     };
     node::run(config)
 }
@@ -50,7 +67,7 @@ fn play() -> ExitCode {
 }
 
 fn make_key(args: &KeygenArgs) -> ExitCode {
-    match keygen::run(args, &mut stdout().lock()) {
+    match front::stdout().map_err(Into::into).and_then(|mut out| keygen::run(args, &mut out)) {
         Ok(()) => ExitCode::Ok,
         Err(error) => {
             let code = error.downcast_ref().map_or(ExitCode::Io, KeyFileError::exit_code);
@@ -60,14 +77,18 @@ fn make_key(args: &KeygenArgs) -> ExitCode {
 }
 
 fn make_binding(args: &BindArgs) -> ExitCode {
-    match bind::run(args, node::unix_ms(), &mut stdout().lock(), &mut stderr().lock()) {
+    let mut out = match front::stdout() {
+        Ok(out) => out,
+        Err(error) => return failed(&error, ExitCode::Io),
+    };
+    match bind::run(args, node::unix_ms(), &mut out, &mut stderr().lock()) {
         Ok(()) => ExitCode::Ok,
         Err(error) => failed(&error, error.exit_code()),
     }
 }
 
 fn print_schema(args: &SchemaArgs) -> ExitCode {
-    said(schema::run(args, &mut stdout().lock()))
+    said(front::stdout().map_err(Into::into).and_then(|mut out| schema::run(args, &mut out)))
 }
 
 /// Whether stdout took it.

@@ -6,24 +6,26 @@
 mod identity;
 mod start;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use p2p_node_protocol::line::LineError;
-use p2p_node_protocol::{ErrorEvent, Event, Request};
+use p2p_node_protocol::{ErrorEvent, Event, Level, Log, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
-use crate::core::Core;
 use crate::core::effect::{Effect, ExitCode};
 use crate::core::input::{Input, Loss, Now};
+use crate::core::{Core, Setup};
 use crate::defect;
 use crate::front::{Batch, Front, Line};
 use crate::io::crypto::Pool;
+use crate::io::keystore::IdentityLock;
 use crate::io::parent::Parent;
 use crate::io::store::Store;
-use crate::io::swarm::Net;
+use crate::io::swarm::{Net, SwarmConfig};
 pub use start::StartError;
+use start::Started;
 
 /// Commands handed to the core in one turn: about one batch of direct mail, so that frames leave early.
 const COMMANDS_PER_TURN: usize = 512;
@@ -31,17 +33,24 @@ const COMMANDS_PER_TURN: usize = 512;
 const NETWORK_EVENTS_PER_TURN: usize = 128;
 /// How long the last lines may take to be written when the process ends. The core has waited for the parent already.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
+/// Longest sleep of the loop. The runtime's timers stand still while the machine is suspended, and a jump of the wall clock wakes nobody: this
+/// is how long after either the core learns of it. Ours: short beside every deadline that such a step can pass, and cheap.
+const MAX_SLEEP: Duration = Duration::from_secs(10);
 
 /// Runs a node on stdin and stdout until it ends.
 pub fn run(config: Config) -> ExitCode {
     // The connections run on the thread of the loop: what a message gains from a second one it loses on the way there and back.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (runtime, front) = match (runtime, Front::stdio()) {
-        (Ok(runtime), Ok(front)) => (runtime, front),
-        (Err(error), _) | (_, Err(error)) => {
+    let front = match Front::stdio() {
+        Ok(front) => front,
+        Err(error) => {
             tracing::error!("the node cannot start: {error}");
             return ExitCode::Io;
         }
+    };
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse_on(front, &StartError::System(error.to_string())),
     };
     defect::end_process_on_panic(front.last_words());
     let code = runtime.block_on(serve(config, front));
@@ -53,21 +62,70 @@ pub fn run(config: Config) -> ExitCode {
 /// Runs a node on any front until it ends.
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let clock = Clock::start();
-    match start::start(&config, clock.now()) {
-        Ok(started) => match Node::new(started, front, clock, config.parent_pid) {
-            Ok(node) => node.run().await,
-            Err(error) => {
-                tracing::error!("the node cannot start: {error:#}");
-                ExitCode::Software
-            }
-        },
-        Err(error) => {
-            let event = Event::Error(Box::new(ErrorEvent::new(error.code(), error.to_string())));
-            // Nothing else has been written, so there is room; a parent that does not read learns by the exit code.
-            let _ = front.output.send(vec![(event, false)]);
-            front.output.finish(FINISH_TIMEOUT);
-            error.exit_code()
-        }
+    match prepare(&config, &front, clock.now()) {
+        Ok(prepared) => Node::new(prepared, front, clock).run().await,
+        Err(error) => refuse_on(front, &error),
+    }
+}
+
+/// All that a node needs beside its front and clock.
+struct Prepared {
+    setup: Setup,
+    store: Option<Store>,
+    lock: Option<IdentityLock>,
+    around: Surroundings,
+    /// Lines that the writer was given before the core said anything, and without its knowledge.
+    said: u64,
+}
+
+fn prepare(config: &Config, front: &Front, now: Now) -> Result<Prepared, StartError> {
+    let mut said = 0;
+    let mut notice = |message: String| {
+        tracing::warn!("{message}");
+        let log = Log { level: Level::Warn, namespace: "start".to_owned(), message, meta: None };
+        said += u64::from(front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok());
+    };
+    let Started { setup, swarm, lock, store } = start::start(config, now, &mut notice)?;
+    let around = Surroundings::new(swarm, config.parent_pid, &mut notice)
+        .map_err(|error| StartError::System(format!("{error:#}")))?;
+    Ok(Prepared { setup, store, lock, around, said })
+}
+
+/// Tells on stdout why there is no node, before anything else was written there; returns the exit code.
+pub fn refuse(error: &StartError) -> ExitCode {
+    match Front::stdio() {
+        Ok(front) => refuse_on(front, error),
+        Err(_) => error.exit_code(),
+    }
+}
+
+fn refuse_on(front: Front, error: &StartError) -> ExitCode {
+    tracing::error!("{error}");
+    let event = Event::Error(Box::new(ErrorEvent::new(error.code(), error.to_string())));
+    // Next to nothing has been written, so there is room; a parent that does not read learns by the exit code.
+    let _ = front.output.send(vec![(event, false)]);
+    front.output.finish(FINISH_TIMEOUT);
+    error.exit_code()
+}
+
+/// What a node has of the system, beside its stdin, stdout and store.
+struct Surroundings {
+    net: Net,
+    signals: Signals,
+    parent: Option<Parent>,
+}
+
+impl Surroundings {
+    fn new(swarm: SwarmConfig, parent: Option<i32>, notice: &mut dyn FnMut(String)) -> anyhow::Result<Self> {
+        let parent = match parent {
+            Some(pid) => Parent::watch(pid, notice).context("the parent cannot be watched")?,
+            None => None,
+        };
+        Ok(Surroundings {
+            net: Net::new(swarm).context("libp2p cannot be set up")?,
+            signals: Signals::new().context("signals cannot be caught")?,
+            parent,
+        })
     }
 }
 
@@ -79,19 +137,30 @@ pub fn unix_ms() -> u64 {
 /// The process's clocks.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
-    started: Instant,
+    started: Duration,
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the one place where the clocks are read")]
 impl Clock {
     fn start() -> Self {
-        Clock { started: Instant::now() }
+        Clock { started: since_boot() }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "this is the one place where the clocks are read")]
     fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Now { mono: self.started.elapsed(), unix_ms: unix.as_millis() as u64 }
+        Now { mono: since_boot().saturating_sub(self.started), unix_ms: unix.as_millis() as u64 }
     }
+}
+
+/// Time that never goes back and also passes while the machine is suspended, from some moment before the process.
+fn since_boot() -> Duration {
+    // Elsewhere the clock of this name counts suspended time by itself (macOS), or there is none that does.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(clock);
+    Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
 }
 
 struct Signals {
@@ -136,7 +205,7 @@ struct Node {
     parent: Option<Parent>,
     clock: Clock,
     /// Holds the identity for as long as the process runs.
-    _lock: crate::io::keystore::IdentityLock,
+    _lock: Option<IdentityLock>,
     /// Lines read and not yet taken by the core.
     waiting: std::vec::IntoIter<Result<Request, LineError>>,
     input_open: bool,
@@ -145,31 +214,23 @@ struct Node {
 }
 
 impl Node {
-    fn new(
-        started: start::Started,
-        front: Front,
-        clock: Clock,
-        parent_pid: Option<i32>,
-    ) -> anyhow::Result<Self> {
-        let mut core = Core::new(started.setup, clock.now());
-        if let Some(reason) = started.degraded {
-            core.handle(Input::ListenDegraded { reason }, clock.now());
-        }
-        Ok(Node {
-            core,
-            net: Net::new(started.swarm).context("libp2p cannot be set up")?,
+    fn new(prepared: Prepared, front: Front, clock: Clock) -> Self {
+        let Prepared { setup, store, lock, around, said } = prepared;
+        Node {
+            core: Core::new(setup, clock.now()),
+            net: around.net,
             crypto: Pool::new(1, 256),
-            store: started.store,
+            store,
             front,
-            signals: Signals::new().context("signals cannot be caught")?,
-            parent: parent_pid.map(Parent::watch).transpose().context("the parent cannot be watched")?,
+            signals: around.signals,
+            parent: around.parent,
             clock,
-            _lock: started.lock,
+            _lock: lock,
             waiting: Vec::new().into_iter(),
             input_open: true,
-            written: 0,
+            written: said,
             closed_told: false,
-        })
+        }
     }
 
     async fn run(mut self) -> ExitCode {
@@ -304,7 +365,8 @@ impl Node {
 
     /// Waits until something happens, and hands it over.
     async fn wait(&mut self, now: Now) {
-        let timeout = self.core.poll_timeout().map(|at| at.saturating_sub(now.mono));
+        let due = self.core.poll_timeout().map(|at| at.saturating_sub(now.mono));
+        let timeout = due.map_or(MAX_SLEEP, |due| due.min(MAX_SLEEP));
         let reads = self.input_open && self.waiting.len() == 0 && self.core.takes_commands();
         let input = tokio::select! {
             biased;
@@ -319,7 +381,7 @@ impl Node {
                 self.take_batch(batch.unwrap_or(Batch::Ended), now);
                 None
             }
-            () = tokio::time::sleep(timeout.unwrap_or_default()), if timeout.is_some() => None,
+            () = tokio::time::sleep(timeout) => None,
         };
         if let Some(input) = input {
             let now = self.clock.now();

@@ -18,8 +18,7 @@ pub fn run(args: &SchemaArgs, out: &mut impl Write) -> anyhow::Result<()> {
     if args.ts {
         out.write_all(typescript::module(&document()).as_bytes())?;
     } else {
-        serde_json::to_writer_pretty(&mut *out, &document())?;
-        writeln!(out)?;
+        out.write_all(format!("{:#}\n", document()).as_bytes())?;
     }
     Ok(())
 }

@@ -15,12 +15,13 @@ LINES = {
 
 
 async def chat(name: str, node: p2p_node.Node, other: str) -> None:
-    heard = node.messages()
-    for line in LINES[name]:
-        mail = await node.send(other, {"text": line})
-        await mail.delivered()
-        message = await anext(heard)
-        print(f"{name} hears: {message.data['text']}")
+    async with node.messages() as heard:
+        for line in LINES[name]:
+            mail = await node.send(other, {"text": line})
+            message = await anext(heard)
+            print(f"{name} hears: {message.data['text']}")
+    # Each message is acknowledged when the next one is asked for, and the last one at the end of the block.
+    await mail.delivered()
 
 
 async def main() -> None:

@@ -11,9 +11,12 @@ async function chat(name: keyof typeof LINES, node: P2PNode, other: string): Pro
   const heard = node.messages();
   for (const text of LINES[name]) {
     const mail = await node.send(other, { text });
-    await mail.delivered();
     const message = (await heard.next()).value;
-    console.log(`${name} hears: ${(message?.data as { text: string }).text}`);
+    if (message === undefined) return;
+    console.log(`${name} hears: ${(message.data as { text: string }).text}`);
+    // Asking for the next message would acknowledge this one, too; but the other agent waits for that now.
+    await node.ack(message);
+    await mail.delivered();
   }
 }
 

@@ -41,8 +41,8 @@ fn framed<'a>(limit: usize, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Optio
     let mut lines = Vec::new();
     let mut on = |framed: Framed<'_>| {
         lines.push(match framed {
-            Framed::Line(line) => Some(line.to_vec()),
-            Framed::TooLong => None,
+            Framed::Line { bytes: line, .. } => Some(line.to_vec()),
+            Framed::TooLong { .. } => None,
         });
     };
     chunks.for_each(|chunk| framer.push(chunk, &mut on));
@@ -237,6 +237,7 @@ fn any_event(source: &mut Source<'_>) -> Event {
             state: source.pick(&[DeliveryState::Delivered, DeliveryState::Failed]),
             code: source.optional(|source| source.pick(ErrorCode::ALL)),
             message: source.optional(Source::text),
+            delivered_as: source.optional(Source::text),
             attempts: source.u16().into(),
             route: source.optional(|_| Route::Direct),
             redelivered: source.byte() == 255,

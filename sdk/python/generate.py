@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Literal, Union
 PROTOCOL_VERSION = {protocol}
 MAX_LINE_BYTES = {max_line}
 MAX_INFLIGHT = {max_inflight}
+MAX_INFLIGHT_BYTES = {max_inflight_bytes}
 #: Whether what failed with this code may succeed later without being changed.
 RETRYABLE: dict[str, bool] = {retryable}
 
@@ -135,6 +136,7 @@ def module(document: Schema) -> str:
         protocol=document["protocol"],
         max_line=limits["maxLineBytes"],
         max_inflight=limits["maxInflight"],
+        max_inflight_bytes=limits["maxInflightBytes"],
         retryable=retryable,
     )
     written: set[str] = set()

@@ -3,7 +3,15 @@
 # misbehaves in the one way that its argument names.
 #
 #   good      in no way
-#   manual    in no way, but it leaves the `ack` of mail to its parent, and what is published comes back as a broadcast
+#   manual    in no way, but what is published comes back as a broadcast
+#   mails     in no way, but after `ready` it hands over 1,000 messages, m1 to m1000, and it takes its time for each `ack`
+#   flood     in no way, but after `ready` it hands over 20 messages, each among 200 broadcasts and 200 connections of peers
+#   again     in no way, but after `ready` it hands over message x1, as a sender does that got no `ack`
+#   gone      it answers every `ack` with MESSAGE_NOT_FOUND for all of its messages
+#   busy      it answers the first `ack` with BUSY
+#   full      it answers every `ack` with DISK_FULL
+#   mute      it reads every `send` and answers none
+#   pause     it stops reading after `connect`, and writes a line every 50 ms; it reads again after $PAUSE_LINES of them (100)
 #   version   it speaks protocol 2
 #   old       its version is 0.0.1
 #   silent    it reads and never says anything
@@ -18,14 +26,16 @@
 #   huge      a line of 3 MiB stands between its lines
 #   split     its lines come in two halves, cut within a character of two bytes
 #   holder    it exits with code 70 at the first `send`, while a grandchild holds its stdout for 20 s
+#
+# The variables MAX_INFLIGHT, MAX_INFLIGHT_BYTES and MAX_PAUSE_MS set the limits that it tells. As a node started with
+# `--ack manual` it leaves the `ack` of mail to its parent.
 mode=${1:-good}
 
 say() { printf '%s\n' "$1"; }
 
 ready() {
-    protocol=1 version=${P2P_NODE_VERSION:-0.1.0} features=
+    protocol=1 version=${P2P_NODE_VERSION:-0.1.0}
     case $mode in
-    manual) features='"ack"' ;;
     version) protocol=2 ;;
     old) version=0.0.1 ;;
     esac
@@ -33,7 +43,34 @@ ready() {
     case $mode in
     split) printf '\303'; sleep 0.05; printf '\251' ;;
     esac
-    say '","role":"full","network":"dev","protocol":'$protocol',"version":"'$version'","features":['"$features"'],"limits":{"maxLineBytes":1048576,"maxInflight":1024,"maxDirectBytes":1040384,"maxTopicBytes":61440},"addrs":["/ip4/127.0.0.1/tcp/4001/p2p/12D3"],"durable":false,"seq":1}'
+    say '","role":"full","network":"dev","protocol":'$protocol',"version":"'$version'","features":["ack"],"limits":{"maxLineBytes":1048576,"maxInflight":'"${MAX_INFLIGHT:-1024}"',"maxDirectBytes":1040384,"maxTopicBytes":61440,"maxInflightBytes":'"${MAX_INFLIGHT_BYTES:-4194304}"',"maxPauseMs":'"${MAX_PAUSE_MS:-2000}"',"maxUnacked":16384},"addrs":["/ip4/127.0.0.1/tcp/4001/p2p/12D3"],"durable":false,"seq":1}'
+}
+
+# mail ID, broadcast ID
+mail() { say '{"type":"message","from":"0xB","data":"'"$1"'","peerId":"12D3B","messageId":"'"$1"'","priority":"medium","sentAtMs":1,"receivedAtMs":2,"route":"direct","trust":"unverified"}'; }
+broadcast() { say '{"type":"message","from":"0xB","data":"'"$1"'","peerId":"12D3B","messageId":"'"$1"'","topic":"t","priority":"medium","sentAtMs":1,"receivedAtMs":2,"route":"gossip","trust":"unverified"}'; }
+
+# What comes unasked after `ready`.
+unasked() {
+    number=0
+    case $mode in
+    mails)
+        while [ $number -lt 1000 ]; do number=$((number + 1)); mail m$number; done ;;
+    flood)
+        while [ $number -lt 4000 ]; do
+            number=$((number + 1))
+            broadcast t$number
+            say '{"type":"peer_connected","peerId":"12D3'$number'"}'
+            [ $((number % 200)) -ne 0 ] || mail m$((number / 200))
+        done ;;
+    again) mail x1 ;;
+    pause)
+        while [ $number -lt "${PAUSE_LINES:-100}" ]; do
+            number=$((number + 1))
+            sleep 0.05
+            say '{"type":"log","level":"info","namespace":"test","message":"busy"}'
+        done ;;
+    esac
 }
 
 case $mode in
@@ -50,6 +87,7 @@ while IFS= read -r line || lasts; do
     id=${line##*\"id\":}; id=${id%\}}
     case $mode in
     silent) continue ;;
+    mute) case $line in *'"type":"send"'*) continue ;; esac ;;
     deaf | stopping) [ -n "$line" ] || { sleep 0.01; continue; } ;;
     garbage) say 'a library says hello'; say '[1]'; say ''; say '{"type":"tomorrow"}'; say '{"type":"message","from":7}' ;;
     huge) head -c 3145728 /dev/zero | tr '\0' x; say '' ;;
@@ -58,6 +96,7 @@ while IFS= read -r line || lasts; do
     *'"type":"connect"'*)
         ready
         say '{"type":"result","id":'"$id"',"command":"connect","seq":2}'
+        unasked
         case $mode in
         partial) printf '%s' '{"type":"message","from":"0xB","data":'; exit 70 ;;
         esac ;;
@@ -67,8 +106,27 @@ while IFS= read -r line || lasts; do
             say '{"type":"message","from":"0xA","data":1,"peerId":"12D3","messageId":"t'"$id"'","topic":"t","priority":"medium","sentAtMs":1,"receivedAtMs":2,"route":"gossip","trust":"unverified"}' ;;
         esac
         say '{"type":"result","id":'"$id"',"command":"send","messageId":"t'"$id"'","peers":3}' ;;
-    *'"type":"ack"'*'"messageId":"t'*)
-        say '{"type":"error","id":'"$id"',"code":"MESSAGE_NOT_FOUND","message":"it waits for no ack","retryable":false}' ;;
+    *'"type":"ack"'*)
+        case $mode:$line in
+        mails:*) sleep 0.02 ;;
+        gone:*'"messageIds":'*)
+            ids=${line##*\"messageIds\":}; ids=${ids%%]*}]
+            say '{"type":"error","id":'"$id"',"code":"MESSAGE_NOT_FOUND","message":"given up","retryable":false,"details":{"messageIds":'"$ids"'}}'
+            continue ;;
+        gone:*)
+            say '{"type":"error","id":'"$id"',"code":"MESSAGE_NOT_FOUND","message":"given up","retryable":false}'
+            continue ;;
+        busy:*)
+            if [ -z "${refused-}" ]; then
+                refused=1
+                say '{"type":"error","id":'"$id"',"code":"BUSY","message":"later","retryable":true}'
+                continue
+            fi ;;
+        full:*)
+            say '{"type":"error","id":'"$id"',"code":"DISK_FULL","message":"the disk is full","retryable":true}'
+            continue ;;
+        esac
+        say '{"type":"result","id":'"$id"',"command":"ack"}' ;;
     *'"type":"send"'*'"peerId":"nobody"'*)
         say '{"type":"error","id":'"$id"',"code":"PEER_NOT_FOUND","message":"who?","retryable":true,"details":{"a":1}}' ;;
     *'"type":"send"'*)

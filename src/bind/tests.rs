@@ -65,8 +65,9 @@ impl Desk {
 fn wallet(key: &AgentKey, printed: &Value) -> String {
     let data: alloy_dyn_abi::TypedData = serde_json::from_value(printed.clone()).expect("typed data");
     let hash = data.eip712_signing_hash().expect("a hash");
-    let signer = alloy::signers::local::PrivateKeySigner::from_slice(&key.secret()[..]).expect("a key");
-    let signature = alloy::signers::SignerSync::sign_hash_sync(&signer, &hash).expect("a signature");
+    let signer = k256::ecdsa::SigningKey::from_slice(&key.secret()[..]).expect("a key");
+    let signature = signer.sign_prehash_recoverable(hash.as_slice()).expect("a signature");
+    let signature = alloy::primitives::Signature::from(signature);
     format!("0x{}", hex::encode(signature.as_bytes()))
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use alloy::primitives::Address;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use crate::core::identity::parse_address;
+
 const EXAMPLES: &str = "\
 The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; it is never a flag. With
 --binding it is not needed at all: see `p2p-node bind --help`. Without either, P2P_NODE_EPHEMERAL_KEY counts, or else
@@ -78,7 +80,8 @@ pub struct KeygenArgs {
 #[command(group = ArgGroup::new("signed").args(["signature", "signature_file", "sign_with_env_file"]))]
 pub struct BindArgs {
     /// Account that the node is to speak for
-    #[arg(long, value_name = "0x…", required_unless_present_any = ["typed_data", "sign_with_env_file"])]
+    #[arg(long, value_name = "0x…", value_parser = parse_address,
+          required_unless_present_any = ["typed_data", "sign_with_env_file"])]
     pub account: Option<Address>,
     /// Directory with the node key, node.key, which is made if it is missing
     #[arg(long, value_name = "PATH", required_unless_present_any = ["node_key", "typed_data"])]
@@ -170,7 +173,7 @@ pub struct RunArgs {
     /// Tells apart several nodes of one key (default none) [P2P_NODE_INSTANCE]
     #[arg(long, value_name = "TEXT", help_heading = "Identity")]
     pub instance: Option<String>,
-    /// Generation of the node key, in seconds since 1970; a higher one revokes a lower (default 0) [P2P_NODE_GENERATION]
+    /// Generation of the node key, in seconds since 1970 and not in the future; a higher one revokes a lower (default 0) [P2P_NODE_GENERATION]
     #[arg(long, value_name = "SECS", help_heading = "Identity")]
     pub generation: Option<String>,
 
@@ -193,6 +196,10 @@ pub struct RunArgs {
     /// How long to go on receiving after the end of stdin, in seconds (default 0) [P2P_NODE_LINGER]
     #[arg(long, value_name = "SECS", help_heading = "Process")]
     pub linger: Option<String>,
+    /// Lets processes of different scopes run with one key, for tests that play several machines on one
+    /// (default none) [P2P_NODE_LOCK_SCOPE]
+    #[arg(long, value_name = "TEXT", help_heading = "Process")]
+    pub lock_scope: Option<String>,
     /// End when this process does, also while another holds stdin open [P2P_NODE_PARENT_PID]
     #[arg(long, value_name = "PID", help_heading = "Process")]
     pub parent_pid: Option<String>,

@@ -99,9 +99,8 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 
 pub(super) fn process_id(text: &str) -> Result<i32, String> {
     match parse(text) {
-        // 1 takes in orphans: whoever names it does not know its parent any more.
-        Ok(id) if id > 1 => Ok(id),
-        _ => Err("it must be the number of a process, from 2".to_owned()),
+        Ok(id) if id > 0 => Ok(id),
+        _ => Err("it must be the number of a process, from 1".to_owned()),
     }
 }
 

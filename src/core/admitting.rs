@@ -10,7 +10,7 @@ use super::input::Now;
 use super::send_lane::{NoRoom, To, Wait, Waiting};
 use super::{Core, MAX_INFLIGHT, Phase};
 
-/// How long a broadcast waits for somebody to subscribe (design §2).
+/// How long a broadcast waits for somebody to subscribe, unless its `ttlMs` is shorter. Ours: as long as a node needs to join.
 const TOPIC_HOLD: Duration = Duration::from_secs(10);
 
 impl Core {
@@ -56,7 +56,8 @@ impl Core {
 
     fn admit_broadcast(&mut self, topic: &str, draft: Draft, now: Now) -> Result<(), Box<NoRoom>> {
         let id = draft.request_id.clone();
-        let message_id = self.topics.accept(topic, draft, now.mono + TOPIC_HOLD)?;
+        let give_up = draft.expires.min(now.mono + TOPIC_HOLD);
+        let message_id = self.topics.accept(topic, draft, give_up)?;
         let peers = self.subscribers(topic);
         if peers == 0 {
             self.connect_soon(now);

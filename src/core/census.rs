@@ -2,7 +2,7 @@
 
 use p2p_node_protocol::MAX_LINE_BYTES;
 
-use super::delivery::{answers, inbox, outbox, pacing, topics};
+use super::delivery::{answers, digests, inbox, outbox, pacing, topics};
 use super::directory::{bindings, book};
 use super::discovery::{bootstrap, queries};
 use super::policy::{recent, standing, urgent};
@@ -74,6 +74,11 @@ impl Core {
             ),
             ("clocks of neighbours", self.clocks.len(), skew::MAX_CLOCKS),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
+            (
+                "keys whose earlier processes are forgotten",
+                self.replay.outlived(),
+                envelope::replay::MAX_OUTLIVED,
+            ),
             ("KEM keys", self.keyring.len(), seal::kem::MAX_KEYS),
             ("sessions", self.sessions.len(), seal::session::MAX_SESSIONS),
             ("frames that are opened", self.opening.len(), on_record::MAX_PARKED),
@@ -95,6 +100,11 @@ impl Core {
                 outbox::OUTBOX_MAILS + outbox::MAX_IDLE_DESTINATIONS,
             ),
             ("streams received", self.inbox.len(), inbox::limits::MAX_STREAMS),
+            (
+                "mails remembered by their digests",
+                self.inbox.digests(),
+                inbox::limits::MAX_STREAMS * digests::REMEMBERED,
+            ),
             ("mails that arrived before earlier ones", self.inbox.beyond(), inbox::limits::ALL_BEYOND),
             ("bytes that wait for earlier mail", self.inbox.held_bytes(), inbox::limits::HELD_BYTES),
             ("answers that wait", self.held_answers.len(), answers::MAX_HELD_ANSWERS),

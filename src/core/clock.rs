@@ -1,4 +1,6 @@
 //! The wall clock, which may jump: what was dated by it before is put right when it does.
+//!
+//! `Now::mono` runs on while the machine is suspended, so a suspend moves both clocks and is no jump; a step of the wall clock alone is.
 
 use p2p_node_protocol::Level;
 
@@ -34,13 +36,16 @@ impl WallClock {
 }
 
 impl Core {
-    /// After a jump our record, our binding and the time of our start are those of another time: frames of now would look
-    /// older than this process, and nobody would believe a record from the future.
+    /// After a jump our record, our binding, the dates of our KEM keys and the time of our start are those of another time: frames of now
+    /// would look older than this process, and nobody would believe a record from the future or seal mail to a key that looks over.
     pub(super) fn keep_time(&mut self, now: Now) {
         let Some(jump) = self.wall_clock.jump(now) else { return };
         self.stats.count("clock_jumps");
         self.me.started_ms = self.me.started_ms.saturating_add_signed(jump);
+        self.keyring.clock_jumped(jump);
+        self.presence.set_kem(self.keyring.current(), now);
         self.presence.clock_jumped(now);
+        self.binding_watch.clock_jumped(now);
         self.replay.clock_jumped(jump);
         self.clocks.clock_jumped();
         let seconds = jump / 1000;

@@ -11,10 +11,15 @@ use super::identity::BindingHash;
 use super::seal::hpke::SealedOnce;
 use super::seal::task::{Opened, Outcome};
 
-/// The two clocks, read once per turn of the loop by whoever drives the core.
+/// The two clocks, read once per turn of the loop by whoever drives the core. A suspended machine moves both; a clock that is set moves
+/// `unix_ms` alone.
+///
+/// The type of a moment says by which clock it is: a `Duration` by `mono`, a `u64` whose name ends in `_ms` or `_secs` by the wall clock, ours
+/// unless its comment names another's. What happens here goes by `mono`: time to live, pauses, rotation of keys. What crosses the network
+/// or outlives the process goes by `unix_ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Since the process started; never goes back. Deadlines are kept in it.
+    /// Since the process started; never goes back, never jumps, and runs on while the machine is suspended. Deadlines are kept in it.
     pub mono: Duration,
     /// Milliseconds since 1970; may jump. What crosses the network is dated in it.
     pub unix_ms: u64,
@@ -58,9 +63,8 @@ pub enum Input {
         /// Without `/p2p/`, TCP first.
         addrs: Vec<Multiaddr>,
     },
-    /// One of several sockets could not be opened, or there are too few descriptors for as many as there may be; the node goes on with
-    /// less.
-    ListenDegraded {
+    /// One of several sockets could not be opened, or names of hosts cannot be resolved; the node goes on without.
+    Degraded {
         /// For a person.
         reason: String,
     },

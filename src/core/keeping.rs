@@ -9,7 +9,7 @@ use p2p_node_protocol::{ErrorCode, Id, Route};
 use super::Core;
 use super::delivery::arrivals::TakenRow;
 use super::delivery::outbox::{Accepted, Ended, KeptMail};
-use super::delivery::stream::Draft;
+use super::delivery::stream::{Draft, Name, Renamed};
 use super::effect::Effect;
 use super::input::Now;
 
@@ -18,6 +18,8 @@ use super::input::Now;
 enum Waiting {
     /// Mail, with the command that waits for that.
     Mail { recipient: Address, accepted: Accepted, id: Option<Id>, route: Route },
+    /// Mail that was accepted before, under another name: nobody waits for that.
+    Renamed,
     /// How far the parent has the mail of a stream.
     Taken(TakenRow),
 }
@@ -27,14 +29,17 @@ enum Waiting {
 pub(super) struct Keeping {
     durable: bool,
     last: u64,
+    /// The place of the latest mail in the store.
+    position: u64,
     waiting: VecDeque<(u64, Waiting)>,
     /// Mail among it.
     mails: usize,
 }
 
 impl Keeping {
-    pub(super) fn new(durable: bool) -> Self {
-        Keeping { durable, last: 0, waiting: VecDeque::new(), mails: 0 }
+    /// `position` is that of the latest mail in the store.
+    pub(super) fn new(durable: bool, position: u64) -> Self {
+        Keeping { durable, last: 0, position, waiting: VecDeque::new(), mails: 0 }
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -64,6 +69,11 @@ impl Keeping {
         self.last += 1;
         self.last
     }
+
+    fn next_position(&mut self) -> u64 {
+        self.position = self.position.saturating_add(1);
+        self.position
+    }
 }
 
 impl Core {
@@ -78,15 +88,39 @@ impl Core {
         now: Now,
     ) {
         let Some(draft) = draft else { return self.tell_accepted(recipient, accepted, id, route) };
-        let number = self.keeping.number();
-        let left = draft.expires.saturating_sub(now.mono).as_millis() as u64;
-        let (stream, seq) = (accepted.stream, accepted.seq);
-        let expires_at_ms = now.unix_ms.saturating_add(left);
-        let mail = Box::new(KeptMail { recipient, stream, seq, expires_at_ms, draft });
-        self.effects.push_back(Effect::KeepMail { number, mail });
+        let number = self.store_mail(recipient, (accepted.stream, accepted.seq), None, draft, now);
         // Until it is answered its id is taken, and counts.
         self.pending_sends.extend(id.clone());
         self.keeping.push(number, Waiting::Mail { recipient, accepted, id, route });
+    }
+
+    /// Has it kept under which names mail goes now, so that the next process sends it under the same.
+    pub(super) fn keep_renamed(&mut self, recipient: Address, renamed: Vec<Renamed>, now: Now) {
+        self.stats.add("mail_renamed", renamed.len() as u64);
+        if !self.keeping.durable {
+            return;
+        }
+        for Renamed { accepted_as, sent_as, draft } in renamed {
+            let number = self.store_mail(recipient, accepted_as, Some(sent_as), draft, now);
+            self.keeping.waiting.push_back((number, Waiting::Renamed));
+        }
+    }
+
+    /// Has mail written to the store, which says so by this number.
+    fn store_mail(
+        &mut self,
+        recipient: Address,
+        (stream, seq): Name,
+        sent_as: Option<Name>,
+        draft: Draft,
+        now: Now,
+    ) -> u64 {
+        let (number, position) = (self.keeping.number(), self.keeping.next_position());
+        let left = draft.expires.saturating_sub(now.mono).as_millis() as u64;
+        let expires_at_ms = now.unix_ms.saturating_add(left);
+        let mail = Box::new(KeptMail { recipient, stream, seq, sent_as, position, expires_at_ms, draft });
+        self.effects.push_back(Effect::KeepMail { number, mail });
+        number
     }
 
     /// Has it kept how far the parent has the mail of a stream.
@@ -114,6 +148,7 @@ impl Core {
                         self.tell_accepted(recipient, accepted, id, route);
                     }
                 }
+                Waiting::Renamed => {}
                 Waiting::Taken(row) => self.on_taken_kept(&row, now),
             }
         }
@@ -130,6 +165,8 @@ impl Core {
                         self.refuse_send(id, ErrorCode::DiskFull, message);
                     }
                 }
+                // It goes under its new name all the same; the next process would have to learn once more that it must.
+                Waiting::Renamed => self.stats.count("mail_renamed_not_kept"),
                 Waiting::Taken(row) => self.on_taken_not_kept(&row, reason, now),
             }
         }
@@ -154,7 +191,7 @@ impl Core {
     /// Mail has ended: the store need not keep it.
     pub(super) fn forget_mail(&mut self, ended: &Ended) {
         if self.keeping.durable {
-            self.effects.push_back(Effect::ForgetMail { stream: ended.stream, seq: ended.mail.seq });
+            self.effects.push_back(Effect::ForgetMail { stream: ended.stream, seq: ended.seq });
         }
     }
 

@@ -33,7 +33,9 @@ mod on_standing;
 mod own_binding;
 pub mod policy;
 pub mod presence;
+mod renewal;
 mod reserved;
+mod schedule;
 pub mod scope;
 pub mod seal;
 mod sealing;
@@ -71,6 +73,7 @@ use discovery::servers::Servers;
 use effect::Effect;
 use emit::Outlet;
 use envelope::ReplayWindows;
+use identity::binding::is_future_generation;
 use input::{Input, Now, Token};
 use limits::MAX_PEER_TOPICS;
 pub use limits::{
@@ -86,7 +89,7 @@ use reserved::{NODE_TOPICS, is_reserved};
 use seal::kem::Keyring;
 use seal::session::Incoming;
 use setup::Me;
-pub use setup::Setup;
+pub use setup::{KeySource, Setup};
 use state::{Peer, Phase};
 use stats::Stats;
 
@@ -110,7 +113,7 @@ pub struct Core {
     stats: Stats,
     jitter: Jitter,
     tokens: Token,
-    counter: u64,
+    frames: renewal::FrameNumbers,
     wall_clock: clock::WallClock,
     clocks: skew::Clocks,
 
@@ -166,9 +169,10 @@ impl Core {
     /// A node that has not started to listen.
     pub fn new(setup: Setup, now: Now) -> Self {
         let (origin, seed) = (setup.origin(), setup.seed);
-        let (ephemeral, connect, durable) = (setup.ephemeral, setup.connect, setup.durable);
+        let (key_source, connect, durable) = (setup.key_source.clone(), setup.connect, setup.durable);
+        let frames = renewal::FrameNumbers::new(setup.boot);
         let mut outbox = Outbox::new(origin);
-        outbox.restore(setup.outbox.clone(), now);
+        let position = outbox.restore(setup.outbox.clone(), now);
         let mut inbox = Inbox::new(match (setup.acks_by_hand, durable) {
             (true, _) => Settling::Taken,
             (false, true) => Settling::Kept,
@@ -180,8 +184,12 @@ impl Core {
         let standings = setup.standings.clone();
         let keyring = Keyring::new(*setup.kem_seed, now);
         let me = Me::new(setup, now);
-        // Our own floor orders our own records; those of others that speak for us are compared with it there.
-        let own_floor = floors.extract_if(.., |row| row.address == me.address).max_by_key(FloorRow::order);
+        // Our own floor orders our own records; those of others that speak for us are compared with it there. One from the future is left by a
+        // process that was given a generation which nobody believed.
+        let own_floors = floors.extract_if(.., |row| row.address == me.address);
+        let own_floor = own_floors
+            .filter(|row| !is_future_generation(row.generation, now.unix_ms))
+            .max_by_key(FloorRow::order);
         let mut core = Core {
             presence: Presence::new(me.binding.clone(), me.name.clone(), me.role, own_floor.as_ref()),
             me,
@@ -198,7 +206,7 @@ impl Core {
             stats: Stats::default(),
             jitter: Jitter::new(seed),
             tokens: 0,
-            counter: 0,
+            frames,
             wall_clock: clock::WallClock::new(now),
             clocks: skew::Clocks::default(),
             addrs: Vec::new(),
@@ -223,7 +231,7 @@ impl Core {
             parked: on_record::Parking::default(),
             subscribed: BTreeSet::new(),
             outbox,
-            keeping: keeping::Keeping::new(durable),
+            keeping: keeping::Keeping::new(durable, position),
             taking: taking::Taking::default(),
             dirty: BTreeSet::new(),
             inbox,
@@ -248,10 +256,8 @@ impl Core {
         for (peer, addr) in bootstraps {
             core.add_bootstrap(peer, addr);
         }
-        if ephemeral {
-            let message =
-                "no PRIVATE_KEY was given: this agent's address is made up and ends with the process";
-            core.log(Level::Warn, "identity", message);
+        if let Some((level, message)) = key_source.notice() {
+            core.log(level, "identity", message);
         }
         core.tell_binding_life(now);
         if connect {
@@ -265,14 +271,10 @@ impl Core {
         if self.phase == Phase::Done {
             return;
         }
+        self.keep_time(now);
         match input {
             Input::Command(request) => self.on_command(request, now),
-            Input::BadLine(error) => {
-                self.stats.count("lines_bad");
-                if !self.is_taken(error.id.as_ref()) {
-                    self.refuse(error.id, error.code, error.message);
-                }
-            }
+            Input::BadLine(error) => self.on_bad_line(error),
             Input::InputEnded => self.on_input_ended(now),
             Input::InputFailed { reason } => self.on_input_failed(&reason, now),
             Input::OutputClosed { broken } => self.on_output_closed(broken, now),
@@ -281,7 +283,7 @@ impl Core {
             Input::Written { lines } => self.on_written(lines, now),
 
             Input::Listening { addrs } => self.on_listening(addrs, now),
-            Input::ListenDegraded { reason } => self.log(Level::Warn, "network", reason),
+            Input::Degraded { reason } => self.log(Level::Warn, "network", reason),
             Input::ListenFailed { reason } => self.on_listen_failed(reason, now),
             Input::Connected { peer, dialer } => self.on_connected(peer, dialer, now),
             Input::Disconnected { peer, reason } => self.on_disconnected(peer, reason, now),
@@ -330,7 +332,6 @@ impl Core {
             self.keep_joined(now);
             self.drop_silent_peers(now);
             self.keep_connected(now);
-            self.keep_keys(now);
             self.keep_present(now);
             self.end_discoveries(now);
             self.keep_arrivals(now);
@@ -348,52 +349,6 @@ impl Core {
     /// The next thing to be done.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
-    }
-
-    /// When `turn` has something to do by itself, by `Now::mono`.
-    pub fn poll_timeout(&self) -> Option<Duration> {
-        let closing = match self.phase {
-            Phase::Flushing { deadline, .. } => return Some(deadline),
-            Phase::Closing { deadline, .. } => Some(deadline),
-            Phase::Ready => None,
-            Phase::Starting { .. } => return self.held.next_deadline(),
-            Phase::Idle | Phase::Done => return None,
-        };
-        let sendable = self.sendable_topics().into_iter().map(|(_, not_before)| not_before).min();
-        let pacing = sendable.map(|not_before| not_before.max(self.pacer.ready_at()));
-        let deadlines = [
-            closing,
-            self.linger_until,
-            self.lane_deadline(),
-            pacing,
-            self.bootstraps.next_deadline(),
-            self.servers.next_deadline(),
-            self.connecting_deadline(),
-            self.silence_deadline(),
-            self.keyring.next_deadline(),
-            self.presence.next_deadline(),
-            self.binding_deadline(),
-            self.discovery_deadline(),
-            self.held_answers.next_deadline(),
-            self.taking.next_deadline(),
-            self.outbox.next_deadline(),
-            self.topics.next_deadline(),
-            Some(self.status_due).filter(|due| *due < Duration::MAX),
-        ];
-        deadlines.into_iter().flatten().min()
-    }
-
-    /// Whether the next command may be handed over: its answer has room, and so has a `send` that waits. Until then stdin should not be
-    /// read, for the pipe pushes back where a queue could only refuse. A parent that reads and keeps its unanswered sends within what
-    /// `ready` names never finds it so, since only one send more than that fills the lane.
-    pub fn takes_commands(&self) -> bool {
-        let sends = self.lane.len() + self.held.sends() + self.outlet.unread_sends();
-        !matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
-            && self.outlet.takes_commands()
-            && self.pending_ids.len() + self.outlet.unread_others() < MAX_INFLIGHT
-            && sends <= MAX_INFLIGHT
-            && !self.lane.is_over()
-            && !self.held.is_over()
     }
 
     /// Counters and drops, for tests and reports.

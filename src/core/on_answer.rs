@@ -8,10 +8,16 @@ use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode};
 
 use super::Core;
 use super::acks_owed::Fate;
+use super::delivery::destination::Hindrance;
 use super::delivery::outbox::Ended;
-use super::envelope::{Ack, Batch, Frame, MailResponse, Response, SignedAck, strict_decode};
+use super::directory::record::SignedRecord;
+use super::envelope::replay::{REPLAYED, UNREMEMBERED};
+use super::envelope::{Ack, Batch, Frame, MailResponse, Refused, Response, SignedAck, strict_decode};
+use super::identity::binding::MAX_SKEW_SECS;
 use super::input::{Now, Token};
+use super::on_mail::UNTIMELY;
 use super::sender::Sender;
+use super::skew::ahead_of_us;
 
 /// What a sender may tell us to wait, at most, in ms. Ours.
 const MAX_BUSY_MS: u64 = 60_000;
@@ -46,11 +52,21 @@ impl Core {
                 self.stats.count("acks_misplaced");
                 continue;
             }
+            let renamed = self.outbox.renumber(recipient, stream, now, &mut self.jitter);
+            self.keep_renamed(*recipient, renamed, now);
             for ended in self.outbox.settle(recipient, stream, now.mono) {
                 self.tell_settled(ended);
             }
         }
+        self.unhinder(recipient);
         self.dirty.insert(*recipient);
+    }
+
+    /// Mail gets through to this agent, or may again.
+    pub(super) fn unhinder(&mut self, recipient: &Address) {
+        if let Some(destination) = self.outbox.destination(recipient) {
+            destination.hindrance = None;
+        }
     }
 
     fn note_busy(&mut self, recipient: &Address, busy: bool) {
@@ -59,9 +75,29 @@ impl Core {
         }
     }
 
+    /// The frame was refused for something that another attempt may escape. If that is its time, our clock or the recipient's is wrong.
+    fn on_passing_refusal(&mut self, recipient: &Address, refused: &Refused, now: Now) {
+        let Some(peer) = self.book.get(recipient, now.unix_ms).map(SignedRecord::peer_id) else { return };
+        if refused.code != UNTIMELY || refused.time_ms == 0 {
+            return;
+        }
+        self.stats.count("mail_untimely");
+        self.observe_clock(&peer, refused.time_ms, now);
+        self.note_clocks(recipient, ahead_of_us(refused.time_ms, now));
+    }
+
+    /// The recipient of our mail lives by another time, if it differs by as much as peers do not bear.
+    pub(super) fn note_clocks(&mut self, recipient: &Address, ahead_ms: i64) {
+        if let Some(destination) = self.outbox.destination(recipient)
+            && ahead_ms.unsigned_abs() >= MAX_SKEW_SECS * 1000
+        {
+            destination.hindrance = Some(Hindrance::Clocks { ahead_ms });
+        }
+    }
+
     fn tell_settled(&mut self, ended: Ended) {
         self.forget_mail(&ended);
-        let Ended { message_id, mail, refused, .. } = ended;
+        let Ended { message_id, delivered_as, mail, refused, .. } = ended;
         let (state, code) = match &refused {
             None => (DeliveryState::Delivered, None),
             Some(code) if code == ErrorCode::MessageTooLarge.as_str() => {
@@ -78,11 +114,15 @@ impl Core {
             attempts: mail.attempts,
             route: mail.went,
             redelivered: mail.restored,
+            delivered_as,
         });
     }
 
     pub(super) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>, now: Now) {
         let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
+        if matches!(&response, Some(Response::Refused(refused)) if refused.code == REPLAYED) {
+            self.on_counter_reused(now);
+        }
         if let Some(fate) = self.acks_owed.answered(token, matches!(response, Some(Response::Ack(_)))) {
             if fate == Fate::Dropped {
                 self.stats.count("acks_dropped");
@@ -121,7 +161,10 @@ impl Core {
                 }
                 self.outbox.answered(token, now.mono, &mut self.jitter);
             }
-            Some(_) | None => {
+            other => {
+                if let Some(Response::Refused(refused)) = other {
+                    self.on_passing_refusal(&recipient, &refused, now);
+                }
                 self.stats.count("mail_attempts_failed");
                 self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
             }
@@ -131,5 +174,5 @@ impl Core {
 
 /// Refusals that a fresh frame may escape: the next attempt has another time, counter and binding.
 fn may_pass(code: &str) -> bool {
-    matches!(code, "UNTIMELY" | "REPLAYED" | "UNBOUND")
+    matches!(code, UNTIMELY | REPLAYED | UNREMEMBERED | "UNBOUND")
 }

@@ -2,6 +2,7 @@
 
 use alloy::primitives::Address;
 use libp2p::PeerId;
+use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{
     Command, Connect, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, Request, StatusReport,
 };
@@ -9,6 +10,7 @@ use p2p_node_protocol::{
 use super::discovery::bootstrap::parse_bootstrap;
 use super::effect::Network;
 use super::envelope::limits;
+use super::identity::parse_address;
 use super::input::Now;
 use super::policy::standing::Standing;
 use super::untaken::MAX_UNTAKEN;
@@ -73,6 +75,17 @@ impl Core {
         }
     }
 
+    /// A line that is no command; it is answered, so that a parent that waits for its id does not wait for ever.
+    pub(super) fn on_bad_line(&mut self, bad: LineError) {
+        self.stats.count("lines_bad");
+        if self.is_taken(bad.id.as_ref()) {
+            return;
+        }
+        let mut error = ErrorEvent { id: bad.id, ..ErrorEvent::new(bad.code, bad.message) };
+        error.details = bad.line.map(|line| serde_json::json!({ "line": line }));
+        self.complain(error);
+    }
+
     /// Whether a command with this id has not been answered yet, which is told: an answer to this line would be taken for
     /// that command's.
     pub(super) fn is_taken(&mut self, id: Option<&Id>) -> bool {
@@ -91,8 +104,10 @@ impl Core {
         if self.phase != Phase::Idle {
             return self.refuse(id, ErrorCode::AlreadyConnected, "there was a `connect` already");
         }
-        if connect.protocol == Some(0) {
-            let mut error = ErrorEvent::new(ErrorCode::UnsupportedProtocol, "protocol versions start at 1");
+        if let Some(other) = connect.protocol.filter(|version| *version != PROTOCOL_VERSION) {
+            let message =
+                format!("version {other} of the protocol is not spoken here; {PROTOCOL_VERSION} is");
+            let mut error = ErrorEvent::new(ErrorCode::UnsupportedProtocol, message);
             error.details = Some(serde_json::json!({ "supported": [PROTOCOL_VERSION] }));
             return self.complain(ErrorEvent { id, ..error });
         }
@@ -180,10 +195,7 @@ impl Core {
 
 pub(super) fn parse_recipient(text: &str) -> Result<Recipient, String> {
     if text.starts_with("0x") || text.starts_with("0X") {
-        return match text.parse::<Address>() {
-            Ok(address) => Ok(Recipient::Address(address)),
-            Err(_) => Err("an Ethereum address is 0x and 40 hexadecimal digits".to_owned()),
-        };
+        return parse_address(text).map(Recipient::Address).map_err(|error| error.to_string());
     }
     text.parse::<PeerId>()
         .map(Recipient::Peer)

@@ -8,8 +8,8 @@ use libp2p::PeerId;
 use p2p_node_protocol::{Discover, ErrorCode, Id};
 
 use super::directory::record::SignedRecord;
+use super::identity::parse_address;
 use super::input::Now;
-use super::on_command::{Recipient, parse_recipient};
 use super::{Core, MAX_INFLIGHT, Peer};
 
 /// How long `discover` looks when `timeoutMs` is absent. Ours: longer than a lookup in the DHT takes.
@@ -67,11 +67,10 @@ impl Core {
             (None, None, None) => Wanted::All,
             (Some(topic), None, None) => Wanted::Topic(topic),
             (None, None, Some(capability)) => Wanted::Capability(capability),
-            (None, Some(address), None) => match parse_recipient(&address) {
-                Ok(Recipient::Address(address)) => Wanted::Address(address),
-                _ => {
-                    let message = "`address` must be an Ethereum address: 0x and 40 hexadecimal digits";
-                    return self.refuse(id, ErrorCode::InvalidArgument, message);
+            (None, Some(address), None) => match parse_address(&address) {
+                Ok(address) => Wanted::Address(address),
+                Err(error) => {
+                    return self.refuse(id, ErrorCode::InvalidArgument, format!("`address`: {error}"));
                 }
             },
             _ => {

@@ -53,7 +53,7 @@ impl Core {
         if frame.binding.binding.node_key == self.me.node_key.public() {
             return Some(self.refuse_frame("frames_of_ours", Verdict::Ignore));
         }
-        if let Err(refusal) = self.check_frame(&frame, now) {
+        if let Err(refusal) = self.check_frame(&frame, self.start_by(&frame.binding.binding.peer_id), now) {
             if refusal.code == UNTIMELY {
                 self.compare_clocks(&from, &frame, false, now);
             }
@@ -71,7 +71,7 @@ impl Core {
             Some(false) => return Some(self.refuse_frame("frames_unbound", Verdict::Reject)),
             Some(true) => {}
         }
-        if !self.commit_replay(&frame, now) {
+        if self.commit_replay(&frame, now).is_some() {
             return Some(self.refuse_frame("frames_replayed", Verdict::Ignore));
         }
         match (&frame.body.payload, &frame.body.scope) {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_protocol::line::check_data;
-use p2p_node_protocol::{Encoding, ErrorCode, Message, Route, Trust};
+use p2p_node_protocol::{Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
 use prost::Message as _;
 use serde_json::value::RawValue;
 
@@ -16,7 +16,9 @@ use super::delivery::answers::HeldAnswer;
 use super::delivery::inbox::Offer;
 use super::effect::Network;
 use super::envelope::limits::{MAX_ACK_STREAMS, MAX_FRAME_BYTES};
-use super::envelope::{self, Batch, Busy, Frame, MailResponse, Outcome, Refused, Replay, Response, Scope};
+use super::envelope::{
+    self, Batch, Busy, Frame, MailResponse, Outcome, Refused, Response, SEQUENCE_REUSED, Scope,
+};
 use super::input::{Now, Token};
 use super::on_record::Parked;
 use super::policy::standing::Standing;
@@ -77,13 +79,15 @@ impl Core {
                 &"the frame is another node's",
             ));
         }
-        match self.check_frame(&frame, now) {
+        // Nobody but the sender can have sent it, and what it would repeat from before our start was sealed to keys that are gone.
+        match self.check_frame(&frame, 0, now) {
             Ok(()) => self.compare_clocks(&peer, &frame, true, now),
             Err(Refusal { counter, code, .. }) => {
                 if code == UNTIMELY {
                     self.compare_clocks(&peer, &frame, false, now);
                 }
-                return Some(self.refuse_mail(counter, code, &"it fails its checks"));
+                let time_ms = if code == UNTIMELY { now.unix_ms } else { 0 };
+                return Some(self.refuse_mail_at(counter, code, &"it fails its checks", time_ms));
             }
         }
         match self.check_binding(&frame.binding, || Parked::Mail { token, peer, frame: bytes }) {
@@ -113,10 +117,10 @@ impl Core {
             self.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
-        if !self.commit_replay(frame, now) {
+        if let Some(code) = self.commit_replay(frame, now) {
             return Some(self.refuse_mail(
                 "frames_replayed",
-                "REPLAYED",
+                code,
                 &"it was seen before, or cannot be remembered",
             ));
         }
@@ -140,9 +144,20 @@ impl Core {
         code: &str,
         reason: &dyn std::fmt::Display,
     ) -> Response {
+        self.refuse_mail_at(counter, code, reason, 0)
+    }
+
+    /// As `refuse_mail`, with our time for a sender whose own may be wrong; 0: it does not matter.
+    fn refuse_mail_at(
+        &mut self,
+        counter: &'static str,
+        code: &str,
+        reason: &dyn std::fmt::Display,
+        time_ms: u64,
+    ) -> Response {
         self.stats.count(counter);
         let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
-        Response::Refused(Refused { code: code.to_owned(), reason })
+        Response::Refused(Refused { code: code.to_owned(), reason, time_ms })
     }
 
     /// Whether the last lines are on their way out: what came now might be acknowledged and never be read.
@@ -174,17 +189,17 @@ impl Core {
         fits(&|_| true) || fits(&is_news)
     }
 
-    /// Times, replay, signature and the binding's own claims; what is left is the binding's signature.
-    pub(super) fn check_frame(&self, frame: &Frame, now: Now) -> Result<(), Refusal> {
-        frame.check_times(now.unix_ms, self.me.started_ms).map_err(|_| Refusal {
+    /// Times, replay, signature and the binding's own claims; what is left is the binding's signature. What was made before
+    /// `not_before_ms` may be a repetition of what an earlier process has heard.
+    pub(super) fn check_frame(&self, frame: &Frame, not_before_ms: u64, now: Now) -> Result<(), Refusal> {
+        frame.check_times(now.unix_ms, not_before_ms).map_err(|_| Refusal {
             counter: "frames_untimely",
             code: UNTIMELY,
             provable: false,
         })?;
         let binding = &frame.binding.binding;
-        let seen = self.replay.check(&frame.stamp(), now);
-        if seen != Replay::Fresh {
-            return Err(Refusal { counter: "frames_replayed", code: "REPLAYED", provable: false });
+        if let Some(code) = self.replay.check(&frame.stamp(), now).code() {
+            return Err(Refusal { counter: "frames_replayed", code, provable: false });
         }
         if !frame.verify_signature() {
             return Err(Refusal { counter: "frames_forged", code: "FORGED", provable: true });
@@ -196,17 +211,17 @@ impl Core {
         })?;
         // The book knows everybody but ourselves.
         let ours = binding.account == self.me.address;
-        let floor = if ours { self.presence.order().0 } else { self.book.floor(&binding.account) };
+        let floor =
+            if ours { self.presence.order().0 } else { self.book.floor(&binding.account, now.unix_ms) };
         if binding.generation < floor {
             return Err(Refusal { counter: "frames_superseded", code: "SUPERSEDED", provable: false });
         }
         Ok(())
     }
 
-    /// Remembers the frame. Without room to do so it must not be used.
-    pub(super) fn commit_replay(&mut self, frame: &Frame, now: Now) -> bool {
-        let seen = self.replay.commit(&frame.stamp(), now);
-        seen == Replay::Fresh
+    /// Remembers the frame. Without room to do so it must not be used, and its sender is told this code.
+    pub(super) fn commit_replay(&mut self, frame: &Frame, now: Now) -> Option<&'static str> {
+        self.replay.commit(&frame.stamp(), now).code()
     }
 
     /// Puts each message in its order and hands on what may go to the parent.
@@ -231,6 +246,11 @@ impl Core {
                 Offer::Delivered | Offer::Held => {}
                 Offer::Duplicate => self.stats.count("mail_repeated"),
                 Offer::Refused => self.stats.count("mail_not_held"),
+                Offer::Reused => {
+                    self.stats.count("mail_numbers_reused");
+                    let outcome = Outcome { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
+                    self.inbox.refuse(&sender.address, &stream, outcome);
+                }
             }
             self.let_go(now);
             for message in ready.drain(..) {
@@ -293,6 +313,9 @@ impl Core {
         now: Now,
     ) -> Result<(Box<Message>, usize), ErrorCode> {
         let stream = stream_id(&message.stream).ok_or(ErrorCode::InvalidArgument)?;
+        if !is_tellable(&message) {
+            return Err(ErrorCode::InvalidArgument);
+        }
         let priority = message.priority().into();
         let (data, encoding) = match message.encoding() {
             envelope::Encoding::Json => {
@@ -341,6 +364,13 @@ impl Core {
             self.answer_mail(held.token, Response::Ack(ack));
         }
     }
+}
+
+/// Whether the parent can be told what stands beside `data`: texts without control characters, as the parent's own must be, and
+/// a time that every JSON reader keeps exact. A time beyond that is no clock's; another in its place would be one that nobody said.
+fn is_tellable(message: &envelope::Message) -> bool {
+    let texts = [&message.kind, &message.reply_to, &message.conversation];
+    message.sent_at_ms <= MAX_EXACT && !texts.into_iter().any(|text| text.contains(char::is_control))
 }
 
 /// Why a frame goes no further.

@@ -16,6 +16,7 @@ use super::discovery::bootstrap::STABLE;
 use super::effect::{Effect, ExitCode, Network};
 use super::envelope::{Hello, WIRE_VERSION, strict_decode};
 use super::input::{Now, Token};
+use super::on_command::check_topic;
 use super::on_record::Source;
 use super::{ANNOUNCEMENTS, Core, MAX_PEER_TOPICS, NODE_TOPICS, Peer, Phase};
 
@@ -209,6 +210,7 @@ impl Core {
             network: self.me.network.clone(),
             record,
             agent_version: format!("p2p-node/{}", self.me.version),
+            time_ms: now.unix_ms,
         };
         Some(hello.encode_to_vec().into())
     }
@@ -224,6 +226,7 @@ impl Core {
         match strict_decode::<Hello>(&body) {
             Ok(hello) if hello.network == self.me.network => {
                 self.expect_topics(peer, now);
+                self.observe_clock(&peer, hello.time_ms, now);
                 self.on_record(hello.record, Source::Hello(peer), None, now);
             }
             Ok(_) | Err(_) => self.stats.count("hellos_refused"),
@@ -231,6 +234,10 @@ impl Core {
     }
 
     pub(super) fn on_peer_subscribed(&mut self, peer: PeerId, topic: String, now: Now) {
+        // Nobody can subscribe to it here, and its name would reach the parent in the list of the peer's topics.
+        if check_topic(&topic).is_err() {
+            return self.stats.count("topics_malformed");
+        }
         let Some(known) = self.peers.get_mut(&peer) else { return };
         if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
             return;
@@ -303,6 +310,8 @@ impl Core {
     }
 
     fn reissue_if_due(&mut self, now: Now) {
+        // First, so that no record names a key that is over by now.
+        self.keep_keys(now);
         match self.presence.issue(now, &self.me.node_key, &mut self.jitter) {
             Ok(true) => {
                 let row = self.presence.current().map(FloorRow::from);

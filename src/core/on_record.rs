@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node_protocol::{ErrorCode, ErrorEvent, Role};
+use p2p_node_protocol::{ErrorCode, ErrorEvent, Level, Role};
 
 use super::Core;
 use super::directory::book::{Change, Order};
@@ -118,6 +118,19 @@ impl Core {
         }
         if let Err(error) = signed.check(&self.me.network, asked, now.unix_ms) {
             let verdict = if error.is_provable() { Verdict::Reject } else { Verdict::Ignore };
+            if signed.is_sound_but_early(&self.me.network, asked, now.unix_ms) {
+                self.compare_future(&signed, now);
+                // Whoever waits for this agent learns why it is not found, if the record is genuine.
+                let genuine = !self.outbox.has_mail_for(&signed.address())
+                    || self.check_binding(&signed.record.binding, || Parked::Record {
+                        bytes,
+                        source,
+                        asked,
+                    })?;
+                if genuine {
+                    self.note_clocks(&signed.address(), self.least_ahead(&signed, now));
+                }
+            }
             return Some(self.refuse_record(error.counter(), verdict));
         }
         match self.check_binding(&signed.record.binding, || Parked::Record { bytes, source, asked }) {
@@ -131,10 +144,12 @@ impl Core {
         if order == Order::Conflict {
             self.stats.count("records_conflicting");
             let address = signed.address();
-            // Whoever holds a key can make such records without end; the parent learns of each agent once.
+            // The holder of a key can make such records without end; the parent learns of each agent once. It did nothing
+            // wrong and can do nothing about it, so that it is no error.
             if self.conflicts_told.len() < MAX_CONFLICTS_TOLD && self.conflicts_told.insert(address) {
-                let message = format!("two records of {address} have the same order; the first is kept");
-                self.complain(ErrorEvent::new(ErrorCode::IdentityConflict, message));
+                let message =
+                    format!("the agent {address} signed two records of one order: the node keeps the first");
+                self.log(Level::Info, "directory", message);
             }
             return Some(Verdict::Ignore);
         }
@@ -163,6 +178,7 @@ impl Core {
             peers.contains_key(&record.peer_id()) || outbox.has_mail_for(&record.address())
         };
         let change = self.book.insert(signed.clone(), in_use, now);
+        self.unhinder(&address);
         self.queries.found(&address);
         self.stats.count("records_accepted");
         if change != Change::Refreshed {
@@ -176,10 +192,13 @@ impl Core {
         }
     }
 
-    /// A record of our own address that we did not issue and that is none of our older ones.
+    /// A record of our own address that we did not issue: it is of no use if it is older than ours.
     fn on_own_record(&mut self, signed: &SignedRecord, now: Now) -> Verdict {
         let ours = self.presence.order();
-        if signed.order() <= ours {
+        // Of two records with one order others keep the one that they met first.
+        let is_twin =
+            |current: &SignedRecord| current.order() == signed.order() && current.hash != signed.hash;
+        if signed.order() <= ours && !self.presence.current().is_some_and(is_twin) {
             return Verdict::Ignore;
         }
         if signed.order().0 > ours.0 {
@@ -194,7 +213,7 @@ impl Core {
             self.presence.outdone(signed.order().1, now);
         } else if self.presence.conflicts_with(signed) {
             let message = format!(
-                "{} announces the same address from elsewhere: is the agent's key in use twice? (`--instance` tells apart several nodes of one key)",
+                "the node {} announces the address of this agent too: the agent's key is in use twice, and mail goes to the node that announced last; stop one of them, or give each agent a key of its own",
                 signed.peer_id()
             );
             self.complain(ErrorEvent::new(ErrorCode::IdentityConflict, message));

@@ -135,7 +135,7 @@ fn check_lengths(send: &Send) -> Result<(), String> {
             if text.len() > limit {
                 return Err(format!("`{name}` may have at most {limit} bytes"));
             }
-            if text.chars().any(char::is_control) {
+            if text.contains(char::is_control) {
                 return Err(format!("`{name}` may not hold control characters"));
             }
         }

@@ -25,6 +25,13 @@ pub(super) struct BindingWatch {
     warn: Duration,
 }
 
+impl BindingWatch {
+    /// The end of the binding is told by the wall clock, which has jumped.
+    pub(super) fn clock_jumped(&mut self, now: Now) {
+        self.next = self.next.min(now.mono);
+    }
+}
+
 impl Core {
     /// Says at the start how long a binding that we cannot renew still lives.
     pub(super) fn tell_binding_life(&mut self, now: Now) {

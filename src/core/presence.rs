@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use libp2p::Multiaddr;
+use libp2p::PeerId;
 use p2p_node_protocol::Role;
 
 use super::directory::floors::FloorRow;
@@ -57,7 +58,8 @@ pub struct Presence {
     /// The highest order of a record of ours, by this process or one before it.
     last: (u64, u64),
     issued: VecDeque<[u8; 32]>,
-    conflicts: VecDeque<[u8; 32]>,
+    /// Nodes that the parent knows to announce our address, oldest first.
+    conflicts: VecDeque<PeerId>,
     /// When the record is made next; none before there are addresses.
     issue_at: Option<Duration>,
     publish_at: Option<Duration>,
@@ -236,12 +238,14 @@ impl Presence {
         self.issued.contains(&record.hash)
     }
 
-    /// Whether a foreign record of our address has not been told of yet.
+    /// Notes that another process announces our address. Returns `true` for the first record of each node: a node makes a new
+    /// record every few minutes.
     pub fn conflicts_with(&mut self, record: &SignedRecord) -> bool {
-        if self.conflicts.contains(&record.hash) {
+        let peer = record.peer_id();
+        if self.conflicts.contains(&peer) {
             return false;
         }
-        self.conflicts.push_back(record.hash);
+        self.conflicts.push_back(peer);
         if self.conflicts.len() > MAX_CONFLICTS {
             self.conflicts.pop_front();
         }

@@ -6,19 +6,43 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, Route};
 
+use super::delivery::destination::Hindrance;
 use super::delivery::outbox::Ended;
 use super::delivery::topics::Broadcast;
 use super::effect::Network;
 use super::envelope::{self, Batch, FrameBody, Payload, Scope, WIRE_VERSION, sign_frame};
+use super::identity::binding::MAX_SKEW_SECS;
 use super::input::{Now, PublishOutcome, Token};
 use super::seal::kem::usable;
 use super::sealing::Unsealed;
+use super::skew::apart;
 use super::{Core, MAX_TOPIC_BYTES, STATUS};
 
 /// How long `auto` waits for a dial before it takes to gossip. Ours: a dial on a healthy network takes less.
 const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);
 /// How long `direct` waits for a dial: the swarm gives up by then.
 const DIRECT_DIAL_WAIT: Duration = Duration::from_secs(11);
+
+/// Why mail expired whose recipient has no key that serves, for a person.
+const NO_KEY: &str = "the recipient's record names no key that mail can be sealed to at present";
+
+/// Why mail expired whose recipient lives by another time, for a person.
+fn clocks_apart(ahead_ms: i64) -> String {
+    let (seconds, which) = apart(ahead_ms);
+    format!(
+        "the clocks of the recipient's machine and of this one differ by {seconds} s, this one being {which}: one of them has to be set, \
+         for what looks 30 s ahead or 2 minutes old is refused"
+    )
+}
+
+/// Why mail of a node expired that lives by another time than all others, for a person.
+fn clock_off(ahead_ms: i64) -> String {
+    let (seconds, which) = apart(ahead_ms);
+    format!(
+        "this machine's clock seems to be {seconds} s {which}, so the recipient's record or its acknowledgement, or the mail itself, was not \
+         believed: set the clock"
+    )
+}
 
 /// How the next frame to a recipient goes.
 #[derive(Clone, Copy)]
@@ -157,9 +181,12 @@ impl Core {
         else {
             // Its next record may name a key; mail is never sent for all to read.
             destination.backoff.fail(now.mono, Duration::ZERO, &mut self.jitter);
+            destination.hindrance = Some(Hindrance::NoKey);
             self.stats.count("mail_without_key");
+            self.resolve(recipient);
             return false;
         };
+        destination.hindrance.take_if(|hindrance| *hindrance == Hindrance::NoKey);
         let (kem_id, public_key) = (kem.0, kem.1.public_key.clone());
         let token = self.token();
         let (route, peer) = match way {
@@ -174,14 +201,14 @@ impl Core {
 
     /// A signed frame.
     pub(super) fn frame(&mut self, scope: Scope, payload: Payload, now: Now) -> Bytes {
-        self.counter += 1;
+        let (boot, counter) = self.frames.next();
         let body = FrameBody {
             version: WIRE_VERSION,
             network: self.me.network.clone(),
             scope: Some(scope),
             binding: self.me.binding_bytes.clone(),
-            boot: self.me.boot,
-            counter: self.counter,
+            boot,
+            counter,
             created_at_ms: now.unix_ms,
             payload: Some(payload),
         };
@@ -190,13 +217,22 @@ impl Core {
 
     fn tell_expired(&mut self, ended: Ended, now: Now) {
         // What stood in its way last tells more than that time ran out.
-        let code = match self.book.get(&ended.recipient, now.unix_ms) {
-            None => ErrorCode::PeerNotFound,
-            Some(_) if self.outbox.is_busy(&ended.recipient) => ErrorCode::PeerBusy,
-            Some(_) if ended.mail.attempts == 0 => ErrorCode::PeerUnreachable,
-            Some(_) => ErrorCode::Expired,
+        let known = self.book.get(&ended.recipient, now.unix_ms).is_some();
+        let hindrance =
+            self.outbox.destination(&ended.recipient).and_then(|destination| destination.hindrance);
+        let our_clock = self.clocks.off().filter(|ahead_ms| ahead_ms.unsigned_abs() > MAX_SKEW_SECS * 1000);
+        let (code, message) = match (hindrance, our_clock) {
+            (Some(Hindrance::Clocks { ahead_ms }), _) => (ErrorCode::ClockSkew, Some(clocks_apart(ahead_ms))),
+            (None, Some(ahead_ms)) if !known || ended.mail.went == Some(Route::Gossip) => {
+                (ErrorCode::ClockSkew, Some(clock_off(ahead_ms)))
+            }
+            _ if !known => (ErrorCode::PeerNotFound, None),
+            _ if self.outbox.is_busy(&ended.recipient) => (ErrorCode::PeerBusy, None),
+            (Some(Hindrance::NoKey), _) => (ErrorCode::Expired, Some(NO_KEY.to_owned())),
+            _ if ended.mail.attempts == 0 => (ErrorCode::PeerUnreachable, None),
+            _ => (ErrorCode::Expired, None),
         };
-        self.tell_mail_lost(ended, DeliveryState::Expired, code);
+        self.tell_mail_lost_because(ended, DeliveryState::Expired, code, message);
     }
 
     /// Sends one frame of each topic that has broadcasts and subscribers.
@@ -264,6 +300,7 @@ impl Core {
             attempts: 0,
             route: Some(Route::Gossip),
             redelivered: false,
+            delivered_as: None,
         });
     }
 
@@ -283,7 +320,7 @@ impl Core {
         });
         let message = envelope::Message {
             stream: Bytes::copy_from_slice(&self.me.status_stream),
-            seq: self.counter + 1,
+            seq: self.frames.upcoming(),
             kind: "status".to_owned(),
             priority: envelope::Priority::Low.into(),
             sent_at_ms: now.unix_ms,

@@ -5,17 +5,50 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use p2p_node_protocol::{Priority, Role};
-use zeroize::Zeroizing;
+use p2p_node_protocol::{Level, Priority, Role};
 
 use super::delivery::arrivals::TakenRow;
 use super::delivery::naming::Origin;
 use super::delivery::outbox::KeptMail;
 use super::directory::floors::FloorRow;
-use super::identity::{AgentKey, NodeKey, SignedBinding};
+use super::identity::{AgentKey, NodeKey, SecretBytes, SignedBinding};
 use super::input::Now;
 use super::policy::standing::{Standing, Subject};
 use super::scope::AddressScope;
+
+/// Where the agent's key comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KeySource {
+    /// From the environment, or the binding was signed elsewhere.
+    #[default]
+    Given,
+    /// From this env file.
+    EnvFile(String),
+    /// None was given: from this file in the data directory, which the node made.
+    DataDir(String),
+    /// None was given, and nothing keeps it: it ends with the process, or with the supervisor that made it up.
+    Ephemeral,
+}
+
+impl KeySource {
+    /// What the parent has to know about it.
+    pub(super) fn notice(&self) -> Option<(Level, String)> {
+        match self {
+            KeySource::Given => None,
+            KeySource::EnvFile(path) => {
+                Some((Level::Info, format!("the agent's key is PRIVATE_KEY in {path}")))
+            }
+            KeySource::DataDir(path) => {
+                Some((Level::Info, format!("no PRIVATE_KEY was given: the agent's key is in {path}")))
+            }
+            KeySource::Ephemeral => Some((
+                Level::Warn,
+                "no PRIVATE_KEY was given: this agent's address is made up and ends with the process"
+                    .to_owned(),
+            )),
+        }
+    }
+}
 
 /// What a core is made of.
 #[derive(Debug)]
@@ -44,23 +77,23 @@ pub struct Setup {
     pub linger: Duration,
     /// How long a closing node may take to finish what it accepted.
     pub drain_timeout: Duration,
-    /// Whether the agent's key was made for this process and is lost with it.
-    pub ephemeral: bool,
+    /// Where the agent's key comes from.
+    pub key_source: KeySource,
     /// What may be advertised.
     pub scope: AddressScope,
     /// Random, once for each process: tells its frames from those of earlier ones.
     pub boot: u64,
-    /// Random, once for each database or process: names its streams of mail.
+    /// Random, once for each process: names its streams of mail and broadcasts.
     pub database: [u8; 16],
     /// Random: from it come the KEM keys. Zeroised when dropped.
-    pub kem_seed: Zeroizing<[u8; 32]>,
+    pub kem_seed: SecretBytes,
     /// Random: seeds the jitter.
     pub seed: u64,
     /// Whether there is a store, so that mail is accepted when that has it.
     pub durable: bool,
     /// Whether mail counts as delivered when the parent says so, by `ack`.
     pub acks_by_hand: bool,
-    /// Accepted mail that an earlier process left in the store, in the order of streams and numbers.
+    /// Accepted mail that earlier processes left in the store.
     pub outbox: Vec<KeptMail>,
     /// How far an earlier process had handed on mail, as it is in the store.
     pub inbox: Vec<TakenRow>,
@@ -96,7 +129,6 @@ pub(super) struct Me {
     pub(super) linger: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) scope: AddressScope,
-    pub(super) boot: u64,
     pub(super) started_ms: u64,
     /// The binding as it travels in every frame.
     pub(super) binding_bytes: Bytes,
@@ -127,7 +159,6 @@ impl Me {
             linger: setup.linger,
             drain_timeout: setup.drain_timeout,
             scope: setup.scope,
-            boot: setup.boot,
             started_ms: now.unix_ms,
             status_stream,
         }

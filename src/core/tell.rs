@@ -109,17 +109,29 @@ impl Core {
 
     /// Accepted mail did not arrive, or nobody knows whether it did.
     pub(super) fn tell_mail_lost(&mut self, ended: Ended, state: DeliveryState, code: ErrorCode) {
+        self.tell_mail_lost_because(ended, state, code, None);
+    }
+
+    /// As `tell_mail_lost`, with a `message` that says more than the code.
+    pub(super) fn tell_mail_lost_because(
+        &mut self,
+        ended: Ended,
+        state: DeliveryState,
+        code: ErrorCode,
+        message: Option<String>,
+    ) {
         self.forget_mail(&ended);
-        let Ended { message_id, mail, .. } = ended;
+        let Ended { message_id, delivered_as, mail, .. } = ended;
         self.tell_delivery(Delivery {
             message_id,
             request_id: mail.draft.request_id,
             state,
             code: Some(code),
-            message: None,
+            message,
             attempts: mail.attempts,
             route: mail.went,
             redelivered: mail.restored,
+            delivered_as,
         });
     }
 
@@ -133,7 +145,8 @@ impl Core {
         });
         let failed = delivery.state != DeliveryState::Delivered;
         let code = delivery.code.unwrap_or(ErrorCode::Expired);
-        delivery.message = failed.then(|| delivery_failure(code, delivery.route));
+        let known = delivery.message.take();
+        delivery.message = failed.then(|| known.unwrap_or_else(|| delivery_failure(code, delivery.route)));
         if self.opted_in {
             self.outlet.tell(Event::Delivery(Box::new(delivery)));
         } else if let Some(message) = delivery.message {
@@ -155,7 +168,9 @@ impl Core {
         let mut fitting = |texts: &mut dyn Iterator<Item = String>| -> Vec<String> {
             texts.filter(|text| room.fits(text)).collect()
         };
-        let addrs = fitting(&mut record.record.addrs.iter().map(ToString::to_string));
+        // The name of a host may hold any bytes.
+        let addrs = record.record.addrs.iter().map(ToString::to_string);
+        let addrs = fitting(&mut addrs.filter(|addr| !addr.contains(char::is_control)));
         let capabilities = fitting(&mut record.record.capabilities.iter().cloned());
         let mut topics: BTreeSet<String> = record.record.topics.iter().cloned().collect();
         if let Some(peer) = self.peers.get(&peer_id) {
@@ -214,12 +229,12 @@ impl Core {
 fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
     match code {
         ErrorCode::PeerNotFound => {
-            "no verified record of this address was found in time: is the agent running and joined to this network?".into()
+            "no verified record of this address was found in time: is the agent running, joined to this network, and its clock right?".into()
         }
         ErrorCode::PeerUnreachable => {
             "none of the recipient's addresses answered in time; `route` `auto` would also try gossip".into()
         }
-        ErrorCode::NoSubscribers => "nobody who subscribes to the topic was reached within 10 s".into(),
+        ErrorCode::NoSubscribers => "nobody who subscribes to the topic was reached in time".into(),
         ErrorCode::ShuttingDown => "the node ended before the mail was acknowledged; it may have arrived".into(),
         ErrorCode::PeerBusy => "the recipient's node had no room for it in time: its agent does not read".into(),
         ErrorCode::Cancelled => "it was given up as asked; it may have arrived".into(),

@@ -128,6 +128,7 @@ impl Untaken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::delivery::digests::Digests;
 
     const KEY: Key = (Address::repeat_byte(1), [1; 16]);
 
@@ -172,7 +173,14 @@ mod tests {
             untaken.insert(KEY, seq, 10);
             untaken.insert(other, seq, 100);
         }
-        untaken.settle(&TakenRow { sender: KEY.0, stream: KEY.1, next: 3, told: 7, beyond: vec![5] });
+        untaken.settle(&TakenRow {
+            sender: KEY.0,
+            stream: KEY.1,
+            next: 3,
+            told: 7,
+            beyond: vec![5],
+            digests: Digests::default(),
+        });
         let name = message_name(&KEY.0, &KEY.1);
         let left: Vec<u64> = (1..=6).filter(|seq| untaken.find(&(name, *seq)) == Some(KEY)).collect();
         assert_eq!((left, untaken.bytes()), (vec![3, 4, 6], 630));

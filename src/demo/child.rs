@@ -31,8 +31,7 @@ const STDERR_LINE_BYTES: usize = 500;
 const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Variables that a child keeps; none of them configures the node.
-const KEPT_VARIABLES: [&str; 6] =
-    ["HOME", "LD_LIBRARY_PATH", "PATH", "RUST_BACKTRACE", "TMPDIR", "XDG_RUNTIME_DIR"];
+const KEPT_VARIABLES: [&str; 4] = ["HOME", "LD_LIBRARY_PATH", "PATH", "RUST_BACKTRACE"];
 
 /// What a node failed to do.
 #[derive(Debug, thiserror::Error)]
@@ -237,8 +236,8 @@ async fn read_events(name: &str, mut stdout: ChildStdout, screen: Arc<Screen>, t
         let mut lines = Vec::new();
         framer.push(&buffer[..length], |framed| {
             let line = match framed {
-                Framed::Line(line) => line,
-                Framed::TooLong => b"a line over the limit",
+                Framed::Line { bytes: line, .. } => line,
+                Framed::TooLong { .. } => b"a line over the limit",
             };
             screen.line(name, '<', &String::from_utf8_lossy(line));
             match decode_event(line) {
@@ -261,8 +260,8 @@ async fn read_tail(mut stderr: impl AsyncRead + Unpin, tail: &Mutex<VecDeque<Str
     let mut buffer = vec![0; 4096];
     let keep = |framed: Framed<'_>| {
         let line = match framed {
-            Framed::Line(line) => String::from_utf8_lossy(line).into_owned(),
-            Framed::TooLong => "(a long line)".to_owned(),
+            Framed::Line { bytes: line, .. } => String::from_utf8_lossy(line).into_owned(),
+            Framed::TooLong { .. } => "(a long line)".to_owned(),
         };
         if let Ok(mut tail) = tail.lock() {
             if tail.len() == STDERR_LINES {

@@ -5,20 +5,20 @@
 //! told by [`Progress`]. A node that takes no [`Batch`] stops the reader, and so the parent.
 
 mod reader;
+mod waiting;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 
 pub use reader::Batch;
+use waiting::Waiting;
 pub use writer::{LastWords, Line, Output, Progress, SendError};
 
 /// Most lines that a node may have handed to [`Output`] and not yet found in [`Progress::written`]. 4,096 lines of
@@ -60,7 +60,7 @@ impl Front {
         let input = private(rustix::stdio::stdin())?;
         let output = private(rustix::stdio::stdout())?;
         rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-        Front::start(File::from(input), File::from(output))
+        Front::start(Waiting::new(input), Waiting::new(output))
     }
 
     /// A way to say one more thing when the node cannot any more.
@@ -80,13 +80,17 @@ impl Front {
     }
 }
 
-/// A duplicate of `fd` above the standard three, closed on exec, whose reads and writes block. Whoever started the
-/// process may have left the descriptor non-blocking.
+/// The process's stdout, for what is not a node: it waits where stdout is non-blocking.
+///
+/// # Errors
+/// When the descriptor cannot be duplicated.
+pub fn stdout() -> io::Result<impl Write> {
+    private(rustix::stdio::stdout()).map(Waiting::new)
+}
+
+/// A duplicate of `fd` above the standard three, closed on exec.
 fn private(fd: impl AsFd) -> io::Result<OwnedFd> {
-    let fd = rustix::io::fcntl_dupfd_cloexec(fd, 3)?;
-    let flags = rustix::fs::fcntl_getfl(&fd)?;
-    rustix::fs::fcntl_setfl(&fd, flags - OFlags::NONBLOCK)?;
-    Ok(fd)
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
 /// The parent's end of [`Front::memory`]. Its calls block, as pipes do.

@@ -59,7 +59,7 @@ fn read(mut input: impl Read, batches: &mpsc::Sender<Batch>) {
 
 fn decode(framed: Framed<'_>) -> Result<Request, LineError> {
     match framed {
-        Framed::Line(line) => decode_request(line),
-        Framed::TooLong => Err(LineError::too_long(MAX_LINE_BYTES)),
+        Framed::Line { number, bytes } => decode_request(bytes).map_err(|error| error.at(number)),
+        Framed::TooLong { number, head } => Err(LineError::too_long(MAX_LINE_BYTES, head).at(number)),
     }
 }

@@ -1,4 +1,5 @@
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use p2p_node_protocol::{Closing, ErrorCode, Event, Id, MAX_LINE_BYTES};
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 use super::reader::QUEUED_BATCHES;
@@ -300,6 +302,51 @@ fn only_events_reach_stdout() {
     let event = "{\"type\":\"closing\",\"reason\":\"hello\",\"seq\":1}\n";
     assert!(stdout.ends_with(event) && !stdout.contains("stray"), "{stdout}");
     assert!(stderr.contains("stray words of a library"), "{stderr}");
+}
+
+/// Both ends of a pipe, of which nothing waits by itself.
+fn impatient_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = io::pipe().unwrap();
+    let ends = (OwnedFd::from(reader), OwnedFd::from(writer));
+    for end in [&ends.0, &ends.1] {
+        let flags = rustix::fs::fcntl_getfl(end).unwrap();
+        rustix::fs::fcntl_setfl(end, flags | OFlags::NONBLOCK).unwrap();
+    }
+    ends
+}
+
+#[test]
+fn descriptors_that_do_not_wait_are_waited_for_and_left_as_they_are() {
+    const LINES: usize = 20_000;
+    let ((input, parent_input), (parent_output, output)) = (impatient_pipe(), impatient_pipe());
+    let (shared_input, shared_output) = (input.try_clone().unwrap(), output.try_clone().unwrap());
+    let mut front = Front::start(Waiting::new(input), Waiting::new(output)).unwrap();
+    let mut parent_input = Waiting::new(parent_input);
+    // Half a line, and nothing for a while: the reader has found the pipe empty when it answers nothing.
+    parent_input.write_all(b"{\"type\":").unwrap();
+    front.output.send((0..FRONT_WINDOW).map(|_| (closing("x".repeat(100)), true)).collect()).unwrap();
+    // The writer has found the pipe full when it has written less than it has.
+    let mut parent_output = BufReader::new(Waiting::new(parent_output));
+    let mut line = String::new();
+    parent_output.read_line(&mut line).unwrap();
+    for _ in 1..FRONT_WINDOW {
+        line.clear();
+        parent_output.read_line(&mut line).unwrap();
+    }
+    assert!(line.ends_with(&format!("\"seq\":{FRONT_WINDOW}}}\n")), "{line}");
+    let writing = thread::spawn(move || {
+        parent_input.write_all(b"\"ping\",\"id\":0}\n").unwrap();
+        for id in 1..LINES {
+            parent_input.write_all(format!("{{\"type\":\"ping\",\"id\":{id}}}\n").as_bytes()).unwrap();
+        }
+    });
+    let all = until_ended(&mut front);
+    writing.join().unwrap();
+    assert_eq!(all.len(), LINES + 1);
+    assert!(all[..LINES].iter().enumerate().all(|(id, told)| *told == id.to_string()));
+    for shared in [&shared_input, &shared_output] {
+        assert!(rustix::fs::fcntl_getfl(shared).unwrap().contains(OFlags::NONBLOCK));
+    }
 }
 
 #[test]

@@ -10,10 +10,14 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::core::effect::ExitCode;
-pub use lock::{IdentityLock, LockError};
+use crate::core::identity::SecretBytes;
+pub use lock::{IdentityLock, InUse};
 
 /// Name of the node key's file in the data directory.
 pub const NODE_KEY_FILE: &str = "node.key";
+
+/// Name of the file in the data directory with the key of an agent that was given none.
+pub const AGENT_KEY_FILE: &str = "agent.key";
 
 /// Largest key file that is read, in bytes: 64 digits and room for comments.
 const MAX_KEY_FILE_BYTES: u64 = 4096;
@@ -73,28 +77,43 @@ impl KeyFileError {
 ///
 /// # Errors
 /// When the system has none to give.
-pub fn random_secret() -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+pub fn random_secret() -> Result<SecretBytes, KeyFileError> {
     let mut secret = Zeroizing::new([0; 32]);
     getrandom::fill(secret.as_mut()).map_err(KeyFileError::Entropy)?;
-    Ok(secret)
+    Ok(secret.into())
 }
 
 /// The Ed25519 seed in a key file, made and written there if there is none yet. Its directory is made if it is missing.
 ///
 /// # Errors
 /// When the file is open to others, damaged, or cannot be read or written.
-pub fn node_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+pub fn node_key(path: &Path) -> Result<SecretBytes, KeyFileError> {
+    kept_key(path, random_secret)
+}
+
+/// The secret in a key file; if there is none yet, what `make` returns is written there.
+///
+/// # Errors
+/// As [`node_key`], and those of `make`.
+pub fn kept_key<E: From<KeyFileError>>(
+    path: &Path,
+    make: impl FnOnce() -> Result<SecretBytes, E>,
+) -> Result<SecretBytes, E> {
     if let Some(seed) = read_key(path)? {
         return Ok(seed);
     }
+    let secret = make()?;
+    Ok(write_key(path, secret)?)
+}
+
+fn write_key(path: &Path, seed: SecretBytes) -> Result<SecretBytes, KeyFileError> {
     if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
     }
-    let seed = random_secret()?;
     let mut digits = Zeroizing::new([0; 65]);
     // 32 bytes are 64 digits, and the newline stays.
     digits[64] = b'\n';
-    if hex::encode_to_slice(seed.as_ref(), &mut digits[..64]).is_err() {
+    if hex::encode_to_slice(*seed, &mut digits[..64]).is_err() {
         return Err(KeyFileError::Malformed(path.to_owned()));
     }
     match write_private(path, digits.as_ref()) {
@@ -109,7 +128,7 @@ pub fn node_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
 ///
 /// # Errors
 /// When there is none, or as [`node_key`].
-pub fn existing_node_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+pub fn existing_node_key(path: &Path) -> Result<SecretBytes, KeyFileError> {
     read_key(path)?.ok_or_else(|| KeyFileError::Missing(path.to_owned()))
 }
 
@@ -169,7 +188,7 @@ fn sync_name(path: &Path) -> io::Result<()> {
 
 /// The key in a file of hexadecimal digits, where lines that begin with `#` are comments; `None` if there is no
 /// such file.
-fn read_key(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, KeyFileError> {
+fn read_key(path: &Path) -> Result<Option<SecretBytes>, KeyFileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -187,7 +206,9 @@ fn read_key(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, KeyFileError> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut key = Zeroizing::new([0; 32]);
     match (text.len() as u64 <= MAX_KEY_FILE_BYTES, lines.next(), lines.next()) {
-        (true, Some(digits), None) if hex::decode_to_slice(digits, key.as_mut()).is_ok() => Ok(Some(key)),
+        (true, Some(digits), None) if hex::decode_to_slice(digits, key.as_mut()).is_ok() => {
+            Ok(Some(key.into()))
+        }
         _ => Err(KeyFileError::Malformed(path.to_owned())),
     }
 }
@@ -219,8 +240,8 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&data_dir)), (0o600, 0o700));
         assert_eq!(fs::read_to_string(&path).expect("text"), format!("{}\n", hex::encode(&first[..])));
-        assert_eq!(node_key(&path).expect("read"), first);
-        assert_ne!(node_key(&directory.path().join("other/key")).expect("made"), first);
+        assert_eq!(*node_key(&path).expect("read"), *first);
+        assert_ne!(*node_key(&directory.path().join("other/key")).expect("made"), *first);
     }
 
     #[test]

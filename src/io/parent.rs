@@ -17,20 +17,28 @@ const PERIOD: Duration = Duration::from_millis(500);
 pub struct Parent(oneshot::Receiver<()>);
 
 impl Parent {
-    /// Watches a process from now on, on a thread of its own. One that does not exist has ended.
+    /// Watches a process from now on, on a thread of its own. One that cannot be seen from here is not watched, which `notice` tells:
+    /// it may have ended, or be in another PID namespace, where its number means something else; the end of stdin tells then.
+    /// Process 1 never ends before we do.
     ///
     /// # Errors
     /// When the system refuses the thread.
-    pub fn watch(pid: i32) -> io::Result<Self> {
+    pub fn watch(pid: i32, notice: &mut dyn FnMut(String)) -> io::Result<Option<Self>> {
+        let visible = Pid::from_raw(pid).filter(|pid| pid.as_raw_nonzero().get() > 1 && is_visible(*pid));
+        let Some(process) = visible else {
+            notice(format!(
+                "process {pid} of --parent-pid is not watched, because it is process 1, has ended, or is in another PID namespace: this \
+                 node ends with its stdin"
+            ));
+            return Ok(None);
+        };
         let (ended, end) = oneshot::channel();
         thread::Builder::new().name("parent".to_owned()).spawn(move || {
-            if let Some(pid) = Pid::from_raw(pid) {
-                wait(pid);
-            }
+            wait(process);
             // A node that is gone does not want to know.
             let _ = ended.send(());
         })?;
-        Ok(Parent(end))
+        Ok(Some(Parent(end)))
     }
 
     /// Waits for the end of the process, and is never told twice. Cancel-safe.
@@ -40,6 +48,11 @@ impl Parent {
         *watched = None;
         Input::ParentEnded
     }
+}
+
+/// Whether the process is there. Where our own parent is in another PID namespace, so is whoever named its number.
+fn is_visible(pid: Pid) -> bool {
+    getppid().is_some() && test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }
 
 #[cfg(target_os = "linux")]
@@ -75,23 +88,44 @@ mod tests {
 
     use super::*;
 
+    fn watch(pid: u32) -> (Option<Parent>, Vec<String>) {
+        let mut notices = Vec::new();
+        let pid = pid.try_into().expect("small");
+        let parent = Parent::watch(pid, &mut |notice| notices.push(notice)).expect("a thread");
+        (parent, notices)
+    }
+
     fn told(pid: u32) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let mut parent = Some(Parent::watch(pid.try_into().expect("small")).expect("a thread"));
+        let mut parent = watch(pid).0;
+        assert!(parent.is_some(), "it is watched");
         let ended = Parent::ended(&mut parent);
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), ended).await.is_ok() })
     }
 
     #[test]
-    fn the_end_of_a_process_is_told_also_when_it_came_before() {
+    fn the_end_of_a_process_is_told() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat");
         let pid = child.id();
         let watched = std::thread::spawn(move || told(pid));
         assert!(child.try_wait().expect("a status").is_none());
+        // Closed when the thread watches, or before: it is there until it is waited for.
         drop(child.stdin.take());
-        child.wait().expect("an end");
         assert!(watched.join().expect("no panic"));
-        assert!(told(pid), "it has ended");
+        child.wait().expect("an end");
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_seen_is_not_watched_and_neither_is_the_first() {
+        let mut child = Command::new("true").spawn().expect("true");
+        let ended = child.id();
+        child.wait().expect("an end");
+        for pid in [1, ended] {
+            let (parent, notices) = watch(pid);
+            assert!(parent.is_none());
+            let [notice] = &notices[..] else { panic!("{notices:?}") };
+            assert!(notice.contains(&format!("process {pid} ")), "{notice}");
+        }
     }
 
     #[test]

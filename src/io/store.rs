@@ -81,7 +81,7 @@ pub struct Contents {
     pub floors: Vec<FloorRow>,
     /// Whom the parent blocked or allowed.
     pub standings: Vec<(Subject, Standing)>,
-    /// Mail that was accepted and has not ended, in the order of streams and numbers.
+    /// Mail that was accepted and has not ended.
     pub mails: Vec<KeptMail>,
     /// How far mail was handed on.
     pub taken: Vec<TakenRow>,

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::start::StartError;
 use crate::config::Config;
-use crate::core::identity::binding::BINDING_LIFE_SECS;
+use crate::core::KeySource;
+use crate::core::identity::binding::{BINDING_LIFE_SECS, is_future_generation};
 use crate::core::identity::presigned::{MAX_BINDING_FILE_BYTES, check_presigned, read_binding_file};
 use crate::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use crate::core::input::Now;
-use crate::io::keystore::{self, NODE_KEY_FILE};
+
+use crate::io::keystore::{self, AGENT_KEY_FILE, NODE_KEY_FILE};
 
 /// Who a node is.
 pub struct Identity {
@@ -16,12 +18,17 @@ pub struct Identity {
     /// Absent when the binding was signed elsewhere.
     pub agent: Option<AgentKey>,
     pub binding: SignedBinding,
-    /// Whether the agent's key is lost with the process.
-    pub ephemeral: bool,
+    /// Where the agent's key comes from.
+    pub key_source: KeySource,
+    /// Whether nobody else can have the node key, because it was made for this process alone.
+    pub made_up: bool,
 }
 
 impl Identity {
     pub fn of(config: &Config, now: Now) -> Result<Self, StartError> {
+        if is_future_generation(config.generation, now.unix_ms) {
+            return Err(StartError::Identity(future_generation(config.generation, now.unix_ms)));
+        }
         match (&config.binding_file, &config.private_key) {
             (Some(_), Some(_)) => Err(StartError::Identity(
                 "PRIVATE_KEY and P2P_NODE_BINDING (--binding) are both given: with a binding the key has no business here, so take one of them away"
@@ -33,18 +40,22 @@ impl Identity {
     }
 }
 
+/// Why a generation is refused, for a person.
+pub fn future_generation(generation: u64, now_ms: u64) -> String {
+    let now_secs = now_ms / 1000;
+    format!(
+        "the generation {generation} (P2P_NODE_GENERATION or --generation) lies in the future, so nobody would believe this node: a generation is counted in seconds \
+         since 1970, which are {now_secs} by this machine's clock; give that or less, and not milliseconds"
+    )
+}
+
 fn node_key_path(config: &Config) -> Option<PathBuf> {
     let in_data_dir = || config.data_dir.as_ref().map(|dir| dir.join(NODE_KEY_FILE));
     config.node_key_file.clone().or_else(in_data_dir)
 }
 
 fn self_signed(config: &Config, now: Now) -> Result<Identity, StartError> {
-    let (variable, agent) = match (&config.private_key, &config.ephemeral_key) {
-        (Some(secret), _) => ("PRIVATE_KEY", AgentKey::from_hex(secret.expose())),
-        (None, Some(secret)) => ("P2P_NODE_EPHEMERAL_KEY", AgentKey::from_hex(secret.expose())),
-        (None, None) => ("the random key", AgentKey::from_bytes(&*keystore::random_secret()?)),
-    };
-    let agent = agent.map_err(|error| StartError::Identity(format!("{variable}: {error}")))?;
+    let (agent, key_source) = agent_key(config)?;
     let node_key = match node_key_path(config) {
         Some(path) => NodeKey::from_seed(*keystore::node_key(&path)?),
         None => NodeKey::derive(&agent.secret(), &config.network, &config.instance, config.generation),
@@ -61,7 +72,32 @@ fn self_signed(config: &Config, now: Now) -> Result<Identity, StartError> {
         not_after: now_secs + BINDING_LIFE_SECS,
     };
     let binding = agent.bind(binding).map_err(|error| StartError::Identity(error.to_string()))?;
-    Ok(Identity { node_key, agent: Some(agent), binding, ephemeral: config.private_key.is_none() })
+    let made_up = key_source == KeySource::Ephemeral && config.ephemeral_key.is_none();
+    let made_up = made_up && node_key_path(config).is_none();
+    Ok(Identity { node_key, agent: Some(agent), binding, key_source, made_up })
+}
+
+/// The agent's key: the one that was given; else that of the data directory, so that what outlives the process there stays one
+/// agent's; else one that a supervisor keeps; else one for this process.
+fn agent_key(config: &Config) -> Result<(AgentKey, KeySource), StartError> {
+    let wrong = |variable: &'static str| move |error| StartError::Identity(format!("{variable}: {error}"));
+    if let Some(secret) = &config.private_key {
+        let agent = AgentKey::from_hex(secret.expose()).map_err(wrong("PRIVATE_KEY"))?;
+        let path = config.private_key_file.as_ref().map(|path| path.display().to_string());
+        return Ok((agent, path.map_or(KeySource::Given, KeySource::EnvFile)));
+    }
+    let made_up = || match &config.ephemeral_key {
+        Some(secret) => AgentKey::from_hex(secret.expose()).map_err(wrong("P2P_NODE_EPHEMERAL_KEY")),
+        None => AgentKey::from_bytes(&*keystore::random_secret()?).map_err(wrong("the random key")),
+    };
+    let Some(path) = config.data_dir.as_ref().map(|dir| dir.join(AGENT_KEY_FILE)) else {
+        return Ok((made_up()?, KeySource::Ephemeral));
+    };
+    let secret = keystore::kept_key(&path, || Ok::<_, StartError>(made_up()?.secret()))?;
+    let path = path.display().to_string();
+    let agent = AgentKey::from_bytes(&secret);
+    let agent = agent.map_err(|error| StartError::Identity(format!("{path}: {error}")))?;
+    Ok((agent, KeySource::DataDir(path)))
 }
 
 fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartError> {
@@ -93,5 +129,5 @@ fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartEr
             node_key.peer_id()
         )));
     }
-    Ok(Identity { node_key, agent: None, binding, ephemeral: false })
+    Ok(Identity { node_key, agent: None, binding, key_source: KeySource::Given, made_up: false })
 }

@@ -1,16 +1,18 @@
 //! From a configuration to what a node is made of: keys, binding, lock.
 
+use std::time::Duration;
+
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_protocol::ErrorCode;
 
 use super::identity::Identity;
-use crate::config::{Ack, Config, OnEof};
+use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::core::Setup;
 use crate::core::discovery::bootstrap::parse_bootstrap;
 use crate::core::effect::ExitCode;
 use crate::core::input::Now;
 use crate::io::descriptors;
-use crate::io::keystore::{self, IdentityLock, KeyFileError, LockError};
+use crate::io::keystore::{self, IdentityLock, InUse, KeyFileError};
 use crate::io::store::{self, Contents, Store};
 use crate::io::swarm::{PENDING, SwarmConfig};
 
@@ -19,6 +21,12 @@ const MAX_CONNECTIONS: u32 = 200;
 const MAX_BOOTSTRAP_CONNECTIONS: u32 = 1000;
 /// Connections below which a node does not go however few descriptors it may open: a few are better than none. Ours.
 const LEAST_CONNECTIONS: u32 = 8;
+
+/// How long a predecessor that was told to end may take, as far as its successor waits: its time to drain, which is taken to be as long as
+/// ours, up to this. Ours: a supervisor waits no longer for a start.
+const MAX_DRAIN_AWAITED: Duration = Duration::from_secs(10);
+/// … and after that: to have its last lines read, and to close its store.
+const LAST_LINES: Duration = Duration::from_secs(3);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +39,22 @@ pub enum StartError {
     KeyFile(#[from] KeyFileError),
     /// The identity is not free.
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lock(#[from] InUse),
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] store::OpenError),
     /// A bootstrap address cannot be used.
     #[error("{0}")]
     Bootstrap(String),
+    /// The command line names nothing that can be done.
+    #[error("the command line is wrong: {0}; `p2p-node --help` tells what there is")]
+    CommandLine(String),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The system does not give what a node needs.
+    #[error("the node cannot start: {0}; it may when the system has what it lacks")]
+    System(String),
 }
 
 impl StartError {
@@ -47,7 +64,10 @@ impl StartError {
             StartError::Identity(_) | StartError::KeyFile(_) => ErrorCode::IdentityInvalid,
             StartError::Lock(error) => error.code(),
             StartError::DataDir(error) => error.code(),
-            StartError::Bootstrap(_) => ErrorCode::InvalidArgument,
+            StartError::Bootstrap(_) | StartError::CommandLine(_) | StartError::Config(_) => {
+                ErrorCode::InvalidArgument
+            }
+            StartError::System(_) => ErrorCode::Internal,
         }
     }
 
@@ -58,6 +78,9 @@ impl StartError {
             StartError::KeyFile(error) => error.exit_code(),
             StartError::Lock(error) => error.exit_code(),
             StartError::DataDir(error) => error.exit_code(),
+            StartError::CommandLine(_) => ExitCode::Usage,
+            StartError::Config(error) => error.exit_code(),
+            StartError::System(_) => ExitCode::Software,
         }
     }
 }
@@ -68,12 +91,10 @@ pub struct Started {
     pub setup: Setup,
     /// For libp2p.
     pub swarm: SwarmConfig,
-    /// Keeps other processes from the same identity.
-    pub lock: IdentityLock,
+    /// Keeps other processes from the same identity; none where there is nothing to be kept from, or no lock.
+    pub lock: Option<IdentityLock>,
     /// Where floors outlive the process; none without a data directory.
     pub store: Option<Store>,
-    /// What the node has to do with less of, for a person.
-    pub degraded: Option<String>,
 }
 
 /// The most connections that a node may have, and why they are fewer than they should be.
@@ -90,9 +111,15 @@ fn connections(wanted: u32, sockets: impl FnOnce(u64) -> u64) -> (u32, Option<St
     (most, Some(message))
 }
 
-pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
-    let Identity { node_key, agent, binding, ephemeral } = Identity::of(config, now)?;
-    let lock = IdentityLock::acquire(&node_key.peer_id().to_string())?;
+/// Makes what a node is made of; tells by `notice` what a person may want to know meanwhile.
+pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<Started, StartError> {
+    let Identity { node_key, agent, binding, key_source, made_up } = Identity::of(config, now)?;
+    let peer_id = node_key.peer_id().to_string();
+    let patience = config.drain_timeout.min(MAX_DRAIN_AWAITED) + LAST_LINES;
+    let lock = match made_up {
+        true => None,
+        false => IdentityLock::acquire(&peer_id, &config.lock_scope, patience, notice)?,
+    };
     let bootstraps: Vec<(PeerId, Multiaddr)> = config
         .bootstrap
         .iter()
@@ -102,7 +129,8 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
     let bootstrap_role = config.role == p2p_node_protocol::Role::Bootstrap;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let wanted = if bootstrap_role { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS };
-    let (max_connections, degraded) = connections(wanted, descriptors::make_room);
+    let (max_connections, too_few) = connections(wanted, descriptors::make_room);
+    too_few.into_iter().for_each(&mut *notice);
     let swarm = SwarmConfig {
         seed: node_key.seed(),
         network: config.network.clone(),
@@ -129,7 +157,7 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
     };
     let setup = Setup {
         node_key,
-        ephemeral,
+        key_source,
         agent,
         binding,
         name: config.name.clone(),
@@ -153,7 +181,7 @@ pub fn start(config: &Config, now: Now) -> Result<Started, StartError> {
         floors: contents.floors,
         standings: contents.standings,
     };
-    Ok(Started { setup, swarm, lock, store, degraded })
+    Ok(Started { setup, swarm, lock, store })
 }
 
 #[cfg(test)]

@@ -74,6 +74,26 @@ fn a_node_that_remembers_a_newer_generation_of_its_own_does_not_start() {
     assert!(mesh.nodes[0].exit.is_none() && mesh.lines(0, "ready").len() == 1);
 }
 
+#[test]
+fn a_generation_of_our_own_from_the_future_does_not_keep_the_node_from_starting() {
+    let own = agent_key(1).address();
+    // Milliseconds, and what a clock gave that was a day ahead.
+    for generation in [START_MS, START_MS / 1000 + 86_400] {
+        let mesh = remembering(vec![row(1, generation, START_MS), row(1, 0, START_MS - 5)]);
+        assert!(mesh.nodes[0].exit.is_none() && mesh.lines(0, "ready").len() == 1, "{generation}");
+        assert_eq!(mesh.nodes[0].kept[&own].generation, 0);
+    }
+}
+
+#[test]
+fn a_generation_of_another_from_the_future_does_not_silence_it() {
+    let mut mesh = remembering(vec![row(2, START_MS, START_MS)]);
+    assert_eq!(gossip(&mut mesh, 1, "jobs", frame(2, topic(), 1, |_| {})), Verdict::Accept);
+    let known = record(2, 0, START_MS, &node_key(2));
+    assert_eq!(gossip(&mut mesh, 2, "agent-announcements", known), Verdict::Accept);
+    assert_eq!(mesh.received(0), [1]);
+}
+
 fn remembering_and_ended(floors: Vec<FloorRow>) -> Mesh {
     let mut mesh = Mesh::new(0);
     mesh.add_with(1, Role::Full, CONNECT, |setup| {

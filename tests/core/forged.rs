@@ -78,8 +78,8 @@ pub fn sealed(from: u8, to: u8, counter: u64, messages: Vec<Message>) -> Bytes {
 }
 
 pub fn hello(record: Bytes) -> Bytes {
-    let hello =
-        Hello { version: WIRE_VERSION, network: "dev".to_owned(), record, agent_version: String::new() };
+    let network = "dev".to_owned();
+    let hello = Hello { version: WIRE_VERSION, network, record, agent_version: String::new(), time_ms: 0 };
     hello.encode_to_vec().into()
 }
 

@@ -12,13 +12,14 @@ use libp2p::PeerId;
 use p2p_node::core::delivery::arrivals::TakenRow;
 use p2p_node::core::delivery::outbox::KeptMail;
 use p2p_node::core::directory::floors::FloorRow;
+use p2p_node::core::directory::record::SignedRecord;
 use p2p_node::core::effect::{Effect, ExitCode, Verdict};
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
 use p2p_node::core::input::{Input, Now, Token};
 use p2p_node::core::policy::standing::{Standing, Subject};
 use p2p_node::core::scope::AddressScope;
-use p2p_node::core::{Core, Setup};
+use p2p_node::core::{Core, KeySource, Setup};
 use p2p_node_protocol::{Role, line};
 use serde_json::Value;
 
@@ -51,6 +52,9 @@ pub struct Node {
     pub taken: BTreeMap<(Address, [u8; 16]), TakenRow>,
     /// What it wants to be kept of whom its parent blocked or allowed.
     pub standings: Vec<(Subject, Standing)>,
+    /// While its machine is suspended, nothing happens to it and it does nothing.
+    pub asleep: bool,
+    lost_asleep: Vec<usize>,
 }
 
 /// What may be done to an input on its way.
@@ -77,6 +81,8 @@ pub struct Mesh {
     /// Who wanted to end the connection to whom.
     pub hung_up: Vec<(usize, PeerId)>,
     pub fate: Faults,
+    /// How far ahead the wall clocks of nodes are, in ms; of a node that is still to come too.
+    pub ahead_ms: BTreeMap<usize, i64>,
     /// Whether the crypto pool takes work.
     pub crypto: bool,
     /// Whether the stores write, what they did not, and whether they have room.
@@ -122,6 +128,7 @@ impl Mesh {
             frames: Vec::new(),
             hung_up: Vec::new(),
             fate: Box::new(|_, _| Fate::Deliver),
+            ahead_ms: BTreeMap::new(),
             crypto: true,
             disk_writes: true,
             unwritten: Vec::new(),
@@ -135,6 +142,13 @@ impl Mesh {
 
     pub fn clock(&self) -> Now {
         Now { mono: self.now, unix_ms: START_MS + self.now.as_millis() as u64 }
+    }
+
+    /// The clocks of a node.
+    pub fn clock_of(&self, node: usize) -> Now {
+        let Now { mono, unix_ms } = self.clock();
+        let ahead = self.ahead_ms.get(&node).copied().unwrap_or_default();
+        Now { mono, unix_ms: unix_ms.saturating_add_signed(ahead) }
     }
 
     /// Adds a node with the key of `number` and waits until it is ready.
@@ -165,7 +179,7 @@ impl Mesh {
             stay_on_eof: false,
             linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
-            ephemeral: false,
+            key_source: KeySource::Given,
             scope: AddressScope::Loopback,
             boot: u64::from(number) + self.nodes.len() as u64,
             database: [number ^ self.nodes.len() as u8; 16],
@@ -179,7 +193,7 @@ impl Mesh {
             standings: Vec::new(),
         };
         change(&mut setup);
-        let core = Core::new(setup, self.clock());
+        let core = Core::new(setup, self.clock_of(self.nodes.len()));
         self.nodes.push(Node {
             core,
             peer: node_key(number).peer_id(),
@@ -198,6 +212,8 @@ impl Mesh {
             mails: BTreeMap::new(),
             taken: BTreeMap::new(),
             standings: Vec::new(),
+            asleep: false,
+            lost_asleep: Vec::new(),
         });
         let index = self.nodes.len() - 1;
         self.say(index, connect);
@@ -212,7 +228,7 @@ impl Mesh {
     /// Hands over a command without letting anything follow from it yet.
     pub fn say_quietly(&mut self, node: usize, command: &str) {
         let request = line::decode_request(command.as_bytes()).unwrap();
-        let now = self.clock();
+        let now = self.clock_of(node);
         self.nodes[node].core.handle(Input::Command(request), now);
     }
 
@@ -234,7 +250,7 @@ impl Mesh {
             let mut busy = false;
             while let Some((node, input)) = self.wire.pop_front() {
                 busy = true;
-                if self.nodes[node].dead {
+                if self.nodes[node].dead || self.nodes[node].asleep {
                     continue;
                 }
                 if let Fate::Lose = (self.fate)(node, &input) {
@@ -246,15 +262,15 @@ impl Mesh {
                         let heard = (*from, topic.clone(), data.clone());
                         self.nodes[node].gossip.insert(*token, heard);
                     }
-                    let now = self.clock();
+                    let now = self.clock_of(node);
                     self.nodes[node].core.handle(input, now);
                 }
             }
             for node in 0..self.nodes.len() {
-                if self.nodes[node].dead {
+                if self.nodes[node].dead || self.nodes[node].asleep {
                     continue;
                 }
-                let now = self.clock();
+                let now = self.clock_of(node);
                 self.nodes[node].core.turn(now);
                 while let Some(effect) = self.nodes[node].core.poll_effect() {
                     busy = true;
@@ -281,7 +297,7 @@ impl Mesh {
             let due = self
                 .nodes
                 .iter()
-                .filter(|node| node.exit.is_none() && !node.dead)
+                .filter(|node| node.exit.is_none() && !node.dead && !node.asleep)
                 .filter_map(|node| node.core.poll_timeout())
                 .min();
             match due {
@@ -343,6 +359,13 @@ impl Mesh {
 
     pub fn verdicts(&self, node: usize) -> Vec<Verdict> {
         self.nodes[node].judged.values().copied().collect()
+    }
+
+    /// The record of a node that the DHT has.
+    pub fn record_in_dht(&self, node: usize) -> SignedRecord {
+        let records = self.dht.values().map(|value| SignedRecord::decode(value.clone()).unwrap());
+        let peer = self.nodes[node].peer;
+        records.into_iter().find(|record| record.peer_id() == peer).expect("its record")
     }
 
     /// Lines of one type, in order.

@@ -1,4 +1,5 @@
-//! Outbox and inbox against each other, on a wire that loses, repeats and reorders, beside a model that is a list.
+//! Outbox and inbox against each other, on a wire that loses, repeats and reorders, over processes at both ends and copies of the sender's
+//! store, beside a model that is a list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,11 +7,13 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use bytes::Bytes;
 use p2p_node::core::delivery::arrivals::{Handing, TakenRow};
-use p2p_node::core::delivery::inbox::{Inbox, Settling};
+use p2p_node::core::delivery::inbox::limits::SENDER_STREAMS;
+use p2p_node::core::delivery::inbox::{Inbox, Offer, Settling};
 use p2p_node::core::delivery::naming::Origin;
-use p2p_node::core::delivery::outbox::{Ended, Outbox};
-use p2p_node::core::delivery::stream::Draft;
-use p2p_node::core::envelope::{Batch, Encoding, StreamAck};
+use p2p_node::core::delivery::outbox::{Ended, KeptMail, Outbox};
+use p2p_node::core::delivery::stream::{Draft, Renamed};
+use p2p_node::core::envelope::{Batch, Encoding, Outcome, SEQUENCE_REUSED, StreamAck};
+use p2p_node::core::input::Now;
 use p2p_node::core::policy::retry::Jitter;
 use p2p_node::io::store::row::{decode_taken, encode_taken, taken_key};
 use p2p_node_protocol::{Priority, Route};
@@ -23,9 +26,10 @@ const NOW: Duration = Duration::ZERO;
 
 type Name = ([u8; 16], u64);
 
-fn draft(priority: Priority) -> Draft {
+/// Mail that says which one it is.
+fn draft(priority: Priority, load: u64) -> Draft {
     Draft {
-        data: Bytes::from_static(b"1"),
+        data: Bytes::from(load.to_string()),
         encoding: Encoding::Json,
         kind: String::new(),
         priority,
@@ -47,6 +51,14 @@ struct World {
     acks: Vec<(Option<u64>, Vec<StreamAck>)>,
     /// What a store would have of the recipient.
     rows: BTreeMap<[u8; 16], TakenRow>,
+    /// What a store would have of the sender, and what a copy of it had.
+    mails: BTreeMap<Name, KeptMail>,
+    copy: BTreeMap<Name, KeptMail>,
+    /// What each name stands for, over all processes of the sender, of which there were so many.
+    loads: BTreeMap<Name, u64>,
+    lives: u8,
+    /// The names under which mail was sent besides that with which it was accepted.
+    renamed: BTreeMap<Name, Vec<Name>>,
     /// The model: what was accepted and how often it ended, what the parent was told in this process and ever, and what it took.
     accepted: BTreeMap<Name, usize>,
     told: Vec<Name>,
@@ -65,6 +77,11 @@ impl World {
             frames: Vec::new(),
             acks: Vec::new(),
             rows: BTreeMap::new(),
+            mails: BTreeMap::new(),
+            copy: BTreeMap::new(),
+            loads: BTreeMap::new(),
+            lives: 0,
+            renamed: BTreeMap::new(),
             accepted: BTreeMap::new(),
             told: Vec::new(),
             ever: BTreeSet::new(),
@@ -74,8 +91,16 @@ impl World {
     }
 
     fn accept(&mut self, priority: Priority) {
-        let accepted = self.outbox.accept(RECIPIENT, draft(priority), true, NOW).unwrap();
-        self.accepted.insert((accepted.stream, accepted.seq), 0);
+        let load = self.loads.len() as u64;
+        let draft = draft(priority, load);
+        let accepted = self.outbox.accept(RECIPIENT, draft.clone(), true, NOW).unwrap();
+        let name = (accepted.stream, accepted.seq);
+        assert_eq!(self.loads.insert(name, load), None, "a name stands for one thing");
+        self.accepted.insert(name, 0);
+        let (stream, seq) = name;
+        let (recipient, position, expires_at_ms) = (RECIPIENT, load, u64::MAX);
+        let mail = KeptMail { recipient, stream, seq, sent_as: None, position, expires_at_ms, draft };
+        self.mails.insert(name, mail);
     }
 
     fn launch(&mut self) {
@@ -93,9 +118,16 @@ impl World {
             let stream: [u8; 16] = message.stream.as_ref().try_into().unwrap();
             streams.insert(stream);
             let mut ready = Vec::new();
-            self.inbox.offer(SENDER, message.clone(), NOW, &mut ready);
+            let offer = self.inbox.offer(SENDER, message.clone(), NOW, &mut ready);
+            if offer == Offer::Reused {
+                // Its sender had given it up, and knows nothing of that any more.
+                assert!(!self.ever.contains(&(stream, message.seq)), "every number stands for one thing");
+                let outcome = Outcome { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
+                self.inbox.refuse(&SENDER, &stream, outcome);
+            }
             for message in ready {
                 let name = (stream, message.seq);
+                assert_eq!(message.data, self.loads[&name].to_string(), "that very mail");
                 let handing = match self.inbox.settling() {
                     Settling::AtOnce => Handing::Told { again: false },
                     Settling::Kept | Settling::Taken => self.inbox.hand_on((SENDER, stream), message.seq),
@@ -120,7 +152,7 @@ impl World {
             stream: Bytes::copy_from_slice(stream),
             cumulative,
             beyond: beyond.iter().map(|seq| seq - cumulative).collect(),
-            outcomes: Vec::new(),
+            outcomes: self.inbox.refusals(&SENDER, stream).cloned().collect(),
             held: self.inbox.secured(&SENDER, stream),
             window: 0,
         }
@@ -143,6 +175,16 @@ impl World {
 
     fn hear(&mut self, (token, ack): (Option<u64>, Vec<StreamAck>)) {
         for stream in ack {
+            let now = Now { mono: NOW, unix_ms: u64::from(self.lives) };
+            for Renamed { accepted_as, sent_as, .. } in
+                self.outbox.renumber(&RECIPIENT, &stream, now, &mut self.jitter)
+            {
+                let load = self.loads[&accepted_as];
+                assert_eq!(self.loads.insert(sent_as, load), None, "a name stands for one thing");
+                self.renamed.entry(accepted_as).or_default().push(sent_as);
+                let row = self.mails.get_mut(&accepted_as).unwrap();
+                (row.sent_as, row.position) = (Some(sent_as), self.loads.len() as u64);
+            }
             let ended = self.outbox.settle(&RECIPIENT, &stream, NOW);
             self.end(ended, true);
         }
@@ -153,12 +195,15 @@ impl World {
 
     fn end(&mut self, ended: Vec<Ended>, delivered: bool) {
         for ended in ended {
-            let name = (ended.stream, ended.mail.seq);
+            let name = (ended.stream, ended.seq);
             *self.accepted.get_mut(&name).unwrap() += 1;
             assert_eq!(self.accepted[&name], 1, "it ends once");
+            self.mails.remove(&name);
             if delivered {
                 let by = if self.inbox.settling() == Settling::AtOnce { &self.ever } else { &self.took };
-                assert!(by.contains(&name), "delivered, and the parent does not have it");
+                let has = |name: &Name| by.contains(name);
+                let has = has(&name) || self.renamed.get(&name).is_some_and(|names| names.iter().any(has));
+                assert!(has, "delivered, and the parent does not have it");
             } else {
                 self.given_up.insert(name);
             }
@@ -183,6 +228,33 @@ impl World {
             self.outbox.failed(token, Duration::ZERO, NOW, &mut self.jitter);
         }
         self.remind();
+    }
+
+    /// The sender's process ends, and the next one takes up what is in the store. What is on the wire may arrive all the same.
+    fn restart_sender(&mut self) {
+        // The recipient remembers three streams of each.
+        if 3 * usize::from(self.lives + 2) > SENDER_STREAMS {
+            return;
+        }
+        self.lives += 1;
+        self.outbox = Outbox::new(Origin { account: SENDER, database: [self.lives; 16] });
+        self.outbox.restore(self.mails.values().cloned().collect(), Now { mono: NOW, unix_ms: 0 });
+    }
+
+    /// The next process takes up what was in a copy of the store.
+    fn go_back(&mut self) {
+        if 3 * usize::from(self.lives + 2) > SENDER_STREAMS {
+            return;
+        }
+        self.mails = self.copy.clone();
+        for (name, ends) in &mut self.accepted {
+            // What was accepted since is lost, and what has ended since ends once more.
+            *ends = usize::from(!self.copy.contains_key(name));
+            if *ends > 0 {
+                self.given_up.insert(*name);
+            }
+        }
+        self.restart_sender();
     }
 
     fn remind(&mut self) {
@@ -239,7 +311,10 @@ impl World {
             }
             10 => self.give_up(which),
             11 => self.remind(),
-            _ => self.restart(),
+            12 => self.restart(),
+            13 => self.restart_sender(),
+            14 => self.copy = self.mails.clone(),
+            _ => self.go_back(),
         }
         let told: Vec<_> = self.told.iter().filter(|name| !self.took.contains(name)).collect();
         let mut last = BTreeMap::new();
@@ -269,7 +344,9 @@ impl World {
         assert!(self.outbox.is_empty(), "{} mails never end", self.outbox.len());
         for (name, ends) in &self.accepted {
             assert_eq!(*ends, 1, "{name:?}");
-            assert!(self.ever.contains(name) || self.given_up.contains(name), "{name:?} is lost");
+            let told = |name: &Name| self.ever.contains(name);
+            let told = told(name) || self.renamed.get(name).is_some_and(|names| names.iter().any(told));
+            assert!(told || self.given_up.contains(name), "{name:?} is lost");
         }
     }
 }
@@ -284,7 +361,7 @@ proptest! {
     #[test]
     fn whatever_the_wire_does_each_mail_is_told_in_its_turn_and_ends_once(
         settling in prop_oneof![Just(Settling::AtOnce), Just(Settling::Kept), Just(Settling::Taken)],
-        steps in prop::collection::vec((0..13_u8, any::<Index>()), 0..120),
+        steps in prop::collection::vec((0..16_u8, any::<Index>()), 0..120),
     ) {
         let mut world = World::new(settling);
         for (kind, which) in &steps {

@@ -128,7 +128,7 @@ async fn answers_settle_nothing_but_the_mail_that_they_answer() {
     let honest = Forger::new(HONEST);
     let ack = |by: &Forger, to: &Forger, on: &Bytes| Response::Ack(by.ack(to, on));
     let text = |code: &str, reason: &str| {
-        Response::Refused(Refused { code: code.to_owned(), reason: reason.to_owned() })
+        Response::Refused(Refused { code: code.to_owned(), reason: reason.to_owned(), time_ms: 0 })
     };
     let answers = vec![
         ("acks_misplaced", "a stream of another recipient", ack(&forger, &victim, &on)),

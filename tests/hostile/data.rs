@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use p2p_node::core::envelope::{Message, Response, Scope};
+use p2p_node::core::envelope::{Message, Response, Scope, SignedAck};
 use serde_json::{Value, json};
 
 use crate::forge::{Forger, messages, topic};
@@ -56,11 +56,26 @@ fn odd() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Texts beside the payload, which a sender of ours would refuse to send.
+/// Texts beside the payload that have the look of something else.
 fn dressed(message: &mut Message) {
-    message.kind = "k\n{\"type\":\"ready\"}".to_owned();
-    message.reply_to = "r\u{2028}\u{1b}[2J".to_owned();
+    message.kind = "k\"}{\"type\":\"ready\"}".to_owned();
+    message.reply_to = "r\u{2028}\\u001b[2J".to_owned();
     message.conversation = "c\",\"from\":\"0x0".to_owned();
+}
+
+/// What is wrong, and how a message becomes so.
+type Wrong = (&'static str, fn(&mut Message));
+
+/// What may stand beside a payload as little as in a command of the parent's own.
+fn untellable() -> Vec<Wrong> {
+    vec![
+        ("a newline in its kind", |message| message.kind = "k\n{\"type\":\"ready\"}".to_owned()),
+        ("an escape sequence in what it answers", |message| message.reply_to = "r\u{1b}[2J".to_owned()),
+        ("a zero byte in its conversation", |message| message.conversation = "c\0".to_owned()),
+        ("a control character beyond ASCII", |message| message.kind = "k\u{9b}2J".to_owned()),
+        ("a time that JSON readers round", |message| message.sent_at_ms = 1 << 53),
+        ("the end of time", |message| message.sent_at_ms = u64::MAX),
+    ]
 }
 
 /// The only line that came is the message; every line was JSON, or the reader would have ended the test.
@@ -100,7 +115,7 @@ async fn no_payload_becomes_a_line_of_its_own() {
         mail(&mut hostile, &scene, victim.scope(), data.clone().into()).await;
         let told = only_message(scene.victim.said(&EVENTS), what);
         assert_eq!((&told["data"], &told["from"]), (&wanted, &json!(hostile.forger.address())), "{what}");
-        assert_eq!(told["kind"], "k\n{\"type\":\"ready\"}");
+        assert_eq!(told["kind"], "k\"}{\"type\":\"ready\"}");
         assert_eq!(told["conversationId"], "c\",\"from\":\"0x0");
         hostile.publish(TOPIC, hostile.forger.frame(topic(TOPIC), data, |_| {})).await;
         for node in [&mut scene.victim, &mut scene.honest] {
@@ -110,12 +125,47 @@ async fn no_payload_becomes_a_line_of_its_own() {
     }
     scene.nothing_said(&EVENTS);
 
-    // Names of hosts hold anything, and are told.
+    // Names of hosts hold anything, and those with control characters are not told.
     let host = "h\n{\"type\":\"ready\"}\u{2028}\u{1b}[2J".to_owned();
-    let addr = Multiaddr::empty().with(Protocol::Dns4(host.clone().into())).with(Protocol::Tcp(1));
-    let record = hostile.forger.record(|record| record.addrs = vec![addr]);
+    let addr =
+        |host: &str| Multiaddr::empty().with(Protocol::Dns4(host.to_owned().into())).with(Protocol::Tcp(1));
+    let addrs = vec![addr(&host), addr("h\"}\u{2028}")];
+    let record = hostile.forger.record(|record| record.addrs = addrs);
     hostile.hello(&scene.victim, record).await;
     let told = scene.victim.child.expect("the record", |event| event["type"] == "peer_discovered");
-    assert_eq!(told["addrs"], json!([format!("/dns4/{host}/tcp/1")]));
+    assert_eq!(told["addrs"], json!(["/dns4/h\"}\u{2028}/tcp/1"]));
+    scene.still_honest();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_message_with_control_characters_or_a_time_that_is_not_exact_is_refused() {
+    let mut scene = Scene::new("full");
+    let victim = Forger::new(VICTIM);
+    let mut hostile = Hostile::meet(Forger::new(0x40), &scene.victim).await;
+    hostile.subscribed(&scene.victim, TOPIC).await;
+    scene.victim.said(&EVENTS);
+    scene.honest.said(&EVENTS);
+    for (number, (what, change)) in (1..).zip(untellable()) {
+        let frame = hostile.forger.frame(victim.scope(), "1", |body| change(&mut messages(body)[0]));
+        let answer = hostile.sealed_mail(&scene.victim, frame).await;
+        let Some(Response::Ack(ack)) = answer else { panic!("{what}: {answer:?}") };
+        let ack = SignedAck::decode(ack).unwrap();
+        let outcomes = &ack.ack.streams[0].outcomes;
+        assert!(outcomes.iter().any(|outcome| outcome.code == "INVALID_ARGUMENT"), "{what}: {outcomes:?}");
+        assert_eq!(scene.victim.counter("mail_refused"), number, "{what}");
+        let frame = hostile.forger.frame(topic(TOPIC), "1", |body| change(&mut messages(body)[0]));
+        hostile.publish(TOPIC, frame).await;
+        scene.victim.until_counted("broadcasts_refused", number);
+        scene.honest.until_counted("broadcasts_refused", number);
+        scene.nothing_said(&EVENTS);
+    }
+    // Their neighbours are tellable, and told.
+    let frame = hostile.forger.frame(victim.scope(), "\"good\"", |body| {
+        messages(body)[0].sent_at_ms = (1 << 53) - 1;
+        messages(body)[0].kind = "é\u{2028}".to_owned();
+    });
+    hostile.sealed_mail(&scene.victim, frame).await;
+    let told = only_message(scene.victim.said(&EVENTS), "the last exact time");
+    assert_eq!((&told["sentAtMs"], &told["kind"]), (&json!((1_u64 << 53) - 1), &json!("é\u{2028}")));
     scene.still_honest();
 }

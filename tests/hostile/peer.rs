@@ -133,6 +133,7 @@ impl Hostile {
             network: "dev".to_owned(),
             record,
             agent_version: "p2p-node/hostile".to_owned(),
+            time_ms: 0,
         };
         change(&mut hello);
         self.node.apply(Network::SendHello { peer: real.peer(), body: hello.encode_to_vec().into() }).await;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use alloy::signers::SignerSync;
-use alloy::signers::local::PrivateKeySigner;
+use alloy::primitives::Signature;
+use k256::ecdsa::SigningKey;
 use p2p_node::core::identity::binding::BINDING_MAX_LIFE_SECS;
 use p2p_node::core::identity::presigned::binding_file;
 use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
@@ -78,8 +78,9 @@ impl Home {
 /// Signs what was printed as a wallet on another machine does.
 fn wallet(key: u8, printed: &str) -> String {
     let data: alloy_dyn_abi::TypedData = serde_json::from_str(printed).unwrap();
-    let signer: PrivateKeySigner = test_key(key).parse().unwrap();
-    let signature = signer.sign_hash_sync(&data.eip712_signing_hash().unwrap()).unwrap();
+    let signer = SigningKey::from_slice(&[key; 32]).unwrap();
+    let hash = data.eip712_signing_hash().unwrap();
+    let signature = Signature::from(signer.sign_prehash_recoverable(hash.as_slice()).unwrap());
     format!("0x{}", hex::encode(signature.as_bytes()))
 }
 

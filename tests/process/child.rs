@@ -43,7 +43,7 @@ pub struct Child {
     /// Read and not taken yet.
     seen: RefCell<Vec<Value>>,
     stderr: Option<std::thread::JoinHandle<String>>,
-    /// Working directory and runtime directory, so that nothing of the machine's is touched.
+    /// Working directory, and scope of its identity, so that several tests may use one key.
     _home: TempDir,
 }
 
@@ -53,7 +53,7 @@ pub fn command(home: &Path) -> Command {
     command
         .env_clear()
         .env("P2P_NODE_NETWORK", "dev")
-        .env("XDG_RUNTIME_DIR", home)
+        .env("P2P_NODE_LOCK_SCOPE", home)
         .current_dir(home)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

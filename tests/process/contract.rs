@@ -130,6 +130,40 @@ fn bad_lines_are_answered_and_change_nothing() {
 }
 
 #[test]
+fn a_line_that_is_no_command_is_answered_with_its_id_and_its_number() {
+    let mut child = Child::spawn(&[], &[]);
+    child.write(b"\n{\"type\":\"connect\",\"protocol\":1,\"id\":\"c\"}\n");
+    child.answer("c");
+    let filler = "x".repeat(1 << 20);
+    let cases = [
+        (br#"{"type":"send","topic":"t","data":NaN,"id":"nan"}"#.to_vec(), "INVALID_JSON"),
+        (b"{\"type\":\"send\",\"topic\":\"t\",\"data\":\"\xff\",\"id\":\"utf\"}".to_vec(), "INVALID_UTF8"),
+        (
+            format!(r#"{{"type":"send","id":"long","topic":"t","data":"{filler}"}}"#).into_bytes(),
+            "LINE_TOO_LONG",
+        ),
+        (
+            format!(r#"{{"type":"send","topic":"t","data":"{filler}","id":"far"}}"#).into_bytes(),
+            "LINE_TOO_LONG",
+        ),
+        (br#"{"type":"subscribe","topic":"t","id":null}"#.to_vec(), "INVALID_ARGUMENT"),
+    ];
+    let ids = [json!("nan"), json!("utf"), json!("long"), Value::Null, Value::Null];
+    for ((line, code), (number, id)) in cases.into_iter().zip((3..).zip(ids)) {
+        child.write(&[&line[..], b"\n"].concat());
+        let error = child.expect(code, |event| event["type"] == "error");
+        assert_eq!((&error["code"], &error["id"]), (&json!(code), &id), "{error}");
+        assert_eq!(error["details"]["line"], number, "{error}");
+    }
+    child.say(json!({"type":"status","id":"s"}));
+    assert_eq!(
+        child.answer("s")["status"]["topics"],
+        json!([]),
+        "the command without a valid id was not carried out"
+    );
+}
+
+#[test]
 fn the_protocol_and_the_length_of_lines_are_agreed_on() {
     let mut child = Child::spawn(&[], &[]);
     child.say(json!({"type":"connect","protocol":0,"id":"zero"}));
@@ -142,8 +176,14 @@ fn the_protocol_and_the_length_of_lines_are_agreed_on() {
         child.say(json!({"type":"connect","protocol":1,"maxLineBytes":bytes,"id":"line"}));
         assert_eq!(child.answer("line")["code"], "INVALID_ARGUMENT");
     }
-    // A parent of a later version gets what both speak.
-    child.say(json!({"type":"connect","protocol":99,"maxLineBytes":4096,"later":true,"id":"c"}));
+    // A parent of a later version learns which one is spoken, and may use that.
+    child.say(json!({"type":"connect","protocol":99,"id":"later"}));
+    let refused = child.answer("later");
+    assert_eq!(
+        (&refused["code"], &refused["details"]),
+        (&json!("UNSUPPORTED_PROTOCOL"), &json!({"supported":[1]}))
+    );
+    child.say(json!({"type":"connect","protocol":1,"maxLineBytes":4096,"later":true,"id":"c"}));
     let ready = child.expect("ready", |event| event["type"] == "ready");
     assert_eq!((&ready["protocol"], &ready["limits"]["maxLineBytes"]), (&json!(1), &json!(4096)));
     assert_eq!(child.answer("c")["type"], "result");
@@ -220,15 +260,23 @@ fn a_parent_that_does_not_opt_in_sees_only_what_the_first_sidecar_had() {
 #[test]
 fn an_identity_runs_once_and_a_port_is_taken_once() {
     let home = TempDir::new().unwrap();
-    let runtime = home.path().to_str().unwrap().to_owned();
-    let shared = [("PRIVATE_KEY", test_key(0x64)), ("XDG_RUNTIME_DIR", runtime)];
+    let scope = home.path().to_str().unwrap().to_owned();
+    let shared = [("PRIVATE_KEY", test_key(0x64)), ("P2P_NODE_LOCK_SCOPE", scope)];
     let shared: Vec<(&str, &str)> = shared.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut first = Child::spawn(&[], &shared);
     first.say(json!({"type":"connect"}));
     let ready = first.expect("ready", |event| event["type"] == "ready");
-    let (code, lines, _) = Child::spawn(&[], &shared).finish();
+    // Wherever its temporary files would be, and however short it waits.
+    let elsewhere =
+        [&shared[..], &[("XDG_RUNTIME_DIR", "/nonexistent"), ("TMPDIR", "/nonexistent")]].concat();
+    let (code, lines, _) = Child::spawn(&["--drain-timeout", "0"], &elsewhere).finish();
     assert_eq!(lines.last().unwrap()["code"], "IDENTITY_IN_USE", "{lines:#?}");
-    assert_eq!(code, 73);
+    assert_eq!((code, &lines.last().unwrap()["retryable"]), (73, &json!(false)));
+    let waits = lines[0]["message"].as_str().unwrap();
+    assert!(
+        waits.contains(&format!("process {}", first.id())) && waits.contains("waiting up to"),
+        "{lines:#?}"
+    );
     drop(first);
 
     let (_other, ready_other) = Child::join(0x65, 0, &[], &[]);
@@ -238,6 +286,27 @@ fn an_identity_runs_once_and_a_port_is_taken_once() {
     assert_eq!(third.answer("c")["code"], "LISTEN_FAILED");
     assert_eq!(third.wait().code(), Some(69));
     assert!(ready["peerId"].is_string());
+}
+
+#[test]
+fn a_successor_takes_over_from_a_predecessor_that_still_drains() {
+    let home = TempDir::new().unwrap();
+    let scope = home.path().to_str().unwrap();
+    let key = test_key(0x6A);
+    let env = [("PRIVATE_KEY", key.as_str()), ("P2P_NODE_LOCK_SCOPE", scope)];
+    let mut first = Child::spawn(&["--drain-timeout", "2"], &env);
+    first.say(json!({"type":"connect","protocol":1}));
+    first.say(json!({"type":"send","peerId":NOBODY,"data":1,"id":"m"}));
+    first.answer("m");
+    // As when its parent crashed: it has mail to deliver until its time is over.
+    first.close_stdin();
+    let mut second = Child::spawn(&["--drain-timeout", "2"], &env);
+    second.say(json!({"type":"connect","protocol":1,"id":"c"}));
+    second.expect("a log that it waits", |event| {
+        event["type"] == "log" && event["message"].as_str().unwrap().contains("waiting up to")
+    });
+    assert_eq!(second.answer("c")["type"], "result");
+    assert_eq!(first.wait().code(), Some(75));
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn alone(command: &mut Command, home: &TempDir, key: u8) {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("P2P_NODE_NETWORK", "dev")
-        .env("XDG_RUNTIME_DIR", home.path())
+        .env("P2P_NODE_LOCK_SCOPE", home.path())
         .env("PRIVATE_KEY", test_key(key))
         .current_dir(home.path())
         .stdin(std::process::Stdio::piped())
@@ -297,7 +297,7 @@ fn told_of_damage(key: u8, killed: bool) -> (TempDir, Child, String) {
     let data_dir = TempDir::new().unwrap();
     let flags = ["--data-dir", data_dir.path().to_str().unwrap()];
     let (mut child, _) = Child::join(key, 0, &flags, &[]);
-    let to = "0x6713B5B2B4fdaDDD6C10A8ED2c6Aa4A5e6ac28a5";
+    let to = "0x6713B5B2b4fDaddd6C10A8eD2C6AA4A5E6aC28a5";
     child.say(json!({"type":"send","peerId":to,"data":"a-text-that-is-easily-found","id":"m"}));
     assert_eq!(child.answer("m")["delivery"], "accepted");
     if killed {

@@ -39,7 +39,7 @@ fn a_command_line_that_is_wrong_ends_with_64_and_a_configuration_with_78() {
     let cases: [Case<'_>; 6] = [
         (&["--nonsense"], &[], 64, "--nonsense"),
         (&["--port", "99999"], &[], 64, "--port"),
-        (&["--parent-pid", "1"], &[], 64, "--parent-pid"),
+        (&["--parent-pid", "0"], &[], 64, "--parent-pid"),
         (&[], &[("P2P_NODE_LINGER", "soon")], 78, "P2P_NODE_LINGER"),
         (&[], &[("PRIVATE_KEY", "0xnonsense")], 78, "PRIVATE_KEY"),
         (&[], &[("P2P_NODE_EPHEMERAL_KEY", "0xnonsense")], 78, "P2P_NODE_EPHEMERAL_KEY"),
@@ -49,9 +49,53 @@ fn a_command_line_that_is_wrong_ends_with_64_and_a_configuration_with_78() {
         node.args(args).envs(env.iter().copied()).stdin(Stdio::null());
         let (ended, stdout, stderr) = run(node);
         assert_eq!(ended, Some(code), "{named}: {stdout}{stderr}");
-        assert!(format!("{stdout}{stderr}").contains(named), "{named}: {stdout}{stderr}");
-        assert!(!stderr.contains("nonsense") || args.contains(&"--nonsense"), "a key is quoted: {stderr}");
+        assert!(stderr.contains(named), "{named}: {stderr}");
+        let error: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+        assert_eq!(
+            (&error["type"], &error["retryable"]),
+            (&json!("error"), &json!(false)),
+            "{named}: {stdout}"
+        );
+        assert!(error["message"].as_str().unwrap().contains(named), "{named}: {error}");
+        let said = format!("{stdout}{stderr}");
+        assert!(!said.contains("nonsense") || args.contains(&"--nonsense"), "a key is quoted: {said}");
     }
+}
+
+#[test]
+fn a_generation_from_the_future_ends_it_with_78_and_says_what_time_it_is() {
+    let home = TempDir::new().unwrap();
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    // In milliseconds, and by a clock that was an hour ahead.
+    for generation in [now_ms, now_ms / 1000 + 3600].map(|generation| generation.to_string()) {
+        for in_env in [false, true] {
+            let mut node = command(home.path());
+            match in_env {
+                true => node.env("P2P_NODE_GENERATION", &generation),
+                false => node.args(["--generation", &generation]),
+            };
+            node.args(["--data-dir", "data"]).env("PRIVATE_KEY", test_key(0x51)).stdin(Stdio::null());
+            let (code, stdout, stderr) = run(node);
+            assert_eq!(code, Some(78), "{stdout}{stderr}");
+            let error: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+            assert_eq!(error["code"], "IDENTITY_INVALID", "{error}");
+            let message = error["message"].as_str().unwrap();
+            let hundred_seconds = (now_ms / 100_000).to_string();
+            assert!(
+                message.contains(&generation) && message.contains(&format!(" {hundred_seconds}")),
+                "{message}"
+            );
+        }
+        let mut bind = command(home.path());
+        let account = format!("0x{}", "11".repeat(20));
+        bind.args(["bind", "--account", &account, "--data-dir", "data", "--generation", &generation]);
+        let (code, stdout, stderr) = run(bind);
+        assert!(code.is_some_and(|code| code > 0) && stderr.contains(&generation), "{stdout}{stderr}");
+    }
+    let mut node = command(home.path());
+    node.args(["--data-dir", "data", "--generation", &(now_ms / 1000).to_string()]);
+    node.env("PRIVATE_KEY", test_key(0x51)).stdin(Stdio::null());
+    assert_eq!(run(node).0, Some(0), "the data directory can still be used");
 }
 
 #[test]
@@ -100,7 +144,7 @@ fn a_reader_that_has_seen_enough_ends_it_silently() {
         .env("PATH", "/usr/bin:/bin")
         .env("P2P_NODE_NETWORK", "dev")
         .env("PRIVATE_KEY", test_key(0x51))
-        .env("XDG_RUNTIME_DIR", home.path())
+        .env("P2P_NODE_LOCK_SCOPE", home.path())
         .current_dir(home.path())
         .output()
         .unwrap();
@@ -139,7 +183,7 @@ fn family(home: &Path, flags: &str) -> (std::process::Child, i32, i32) {
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("P2P_NODE_NETWORK", "dev")
-        .env("XDG_RUNTIME_DIR", home)
+        .env("P2P_NODE_LOCK_SCOPE", home)
         .current_dir(home)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -175,13 +219,20 @@ fn a_parent_that_is_killed_leaves_no_orphan_when_nobody_else_holds_the_pipe() {
 }
 
 #[test]
-fn a_parent_that_is_gone_before_the_node_has_started_ends_it() {
+fn a_parent_that_cannot_be_seen_is_not_watched_and_the_end_of_stdin_ends_the_node() {
     let mut other = Command::new("true").spawn().unwrap();
-    let pid = other.id().to_string();
+    let unseen = other.id().to_string();
     other.wait().unwrap();
-    let mut child = Child::spawn(&["--parent-pid", &pid, "--on-eof", "stay"], &[]);
-    child.say(json!({"type":"connect","protocol":1}));
-    assert_eq!(child.wait().code(), Some(0));
+    for pid in ["1", &unseen] {
+        let mut child = Child::spawn(&["--parent-pid", pid], &[]);
+        child.say(json!({"type":"connect","protocol":1,"id":"c"}));
+        assert_eq!(child.answer("c")["type"], "result");
+        let (code, lines, _) = child.finish();
+        assert_eq!((code, &lines.last().unwrap()["reason"]), (0, &json!("eof")), "{lines:#?}");
+        let logs =
+            lines.iter().filter(|line| line["message"].as_str().unwrap_or_default().contains("--parent-pid"));
+        assert_eq!(logs.count(), 1, "{lines:#?}");
+    }
 }
 
 #[test]

@@ -200,7 +200,7 @@ fn two_processes_do_not_share_a_data_directory() {
     let dir = TempDir::new().unwrap();
     let args = ["--data-dir", dir.path().to_str().unwrap()];
     let (_first, _) = Child::join(0x73, 0, &args, &[]);
-    // Its runtime directory is another one, so that the lock of the identity is not in the way.
+    // Its scope is another one, so that the lock of the identity is not in the way.
     let (code, lines, _) = Child::spawn(&args, &[("PRIVATE_KEY", &test_key(0x73))]).finish();
     assert_eq!(code, 73);
     assert_eq!(lines.last().unwrap()["code"], "IDENTITY_IN_USE", "{lines:#?}");

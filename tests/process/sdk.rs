@@ -9,23 +9,23 @@ use tempfile::TempDir;
 
 use crate::child::{SOON, test_key};
 
-fn node(home: &TempDir) -> Builder {
+pub fn node(home: &TempDir) -> Builder {
     let quick =
         Restart { first: Duration::from_millis(20), max: Duration::from_millis(100), ..Restart::default() };
     Node::builder()
         .binary(env!("CARGO_BIN_EXE_p2p-node"))
         .env("P2P_NODE_NETWORK", "dev")
-        .env("XDG_RUNTIME_DIR", home.path())
+        .env("P2P_NODE_LOCK_SCOPE", home.path())
         .current_dir(home.path())
         .port(0)
         .restart(Some(quick))
 }
 
-fn first_addr(node: &Node) -> String {
+pub fn first_addr(node: &Node) -> String {
     node.ready().addrs.swap_remove(0)
 }
 
-async fn next(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Event {
+pub async fn next(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Event {
     let look = async {
         loop {
             let event = events.next().await.expect("events end too soon");
@@ -37,11 +37,23 @@ async fn next(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Event {
     tokio::time::timeout(SOON, look).await.expect("no such event")
 }
 
-async fn message(events: &mut Events) -> Message {
+pub async fn message(events: &mut Events) -> Message {
     match next(events, |event| matches!(event, Event::Message(_))).await {
         Event::Message(message) => *message,
         _ => unreachable!(),
     }
+}
+
+/// The next message, acknowledged at once.
+pub async fn take(node: &Node, events: &mut Events) -> Message {
+    let message = message(events).await;
+    node.ack(&message).await.unwrap();
+    message
+}
+
+pub async fn close(node: &Node) {
+    node.close(Grace::default()).await;
+    assert!(node.exit_status().unwrap().success());
 }
 
 #[tokio::test]
@@ -54,8 +66,8 @@ async fn two_agents_talk_through_the_sdk() {
     assert_eq!(bob.discover(look).await.unwrap()[0].peer_id, alice.ready().peer_id);
     let mail = bob.send(alice.address(), "hello").await.unwrap();
     let message_id = mail.message_id.clone();
+    let received = take(&alice, &mut to_alice).await;
     assert_eq!(mail.delivered().await.unwrap().state, DeliveryState::Delivered);
-    let received = message(&mut to_alice).await;
     assert_eq!((&received.from, &received.message_id), (&bob.address(), &message_id));
     assert_eq!(received.data.get(), "\"hello\"");
     alice.reply(&received, "hello yourself").await.unwrap();
@@ -70,13 +82,14 @@ async fn two_agents_talk_through_the_sdk() {
     let refused = bob.send(alice.address(), "1").await.unwrap().delivered().await.unwrap_err();
     assert_eq!(refused.code(), "PEER_REJECTED");
     alice.allow(bob.address()).await.unwrap();
-    bob.send(alice.address(), "2").await.unwrap().delivered().await.unwrap();
-    assert_eq!(message(&mut to_alice).await.trust, Trust::Allowed);
+    let mail = bob.send(alice.address(), "2").await.unwrap();
+    assert_eq!(take(&alice, &mut to_alice).await.trust, Trust::Allowed);
+    mail.delivered().await.unwrap();
 
     let refused = bob.send("nobody", "hello").await.err().unwrap();
     assert!(!refused.retryable(), "{refused}");
-    assert!(bob.shutdown(Grace::default()).await.unwrap().success());
-    assert!(alice.shutdown(Grace::default()).await.unwrap().success());
+    close(&bob).await;
+    close(&alice).await;
 }
 
 #[tokio::test]
@@ -104,7 +117,7 @@ fn open_files() -> usize {
 #[tokio::test]
 async fn a_node_that_is_killed_twenty_times_comes_back_as_it_was() {
     let home = TempDir::new().unwrap();
-    let (bob, _to_bob) = node(&home).open().await.unwrap();
+    let (bob, mut to_bob) = node(&home).open().await.unwrap();
     let (alice, mut events) = node(&home).bootstrap_peer(first_addr(&bob)).open().await.unwrap();
     let (address, addrs) = (alice.address(), alice.ready().addrs);
     alice.subscribe("news").await.unwrap();
@@ -126,13 +139,20 @@ async fn a_node_that_is_killed_twenty_times_comes_back_as_it_was() {
         assert_eq!((&ready.address, &ready.addrs), (&address, &addrs));
         assert!(test_kill_process(pid).is_err(), "the process is left");
         // Both ways, and the subscription lives.
-        bob.send(&address, &round).await.unwrap().delivered().await.unwrap();
-        alice.send(bob.address(), &round).await.unwrap().delivered().await.unwrap();
+        let mails = [(&bob, alice.address()), (&alice, bob.address())];
+        let mut sent = Vec::new();
+        for (from, to) in mails {
+            sent.push(from.send(to, &round).await.unwrap());
+        }
+        take(&bob, &mut to_bob).await;
         bob.publish("news", &round).await.unwrap();
         let mut heard = BTreeSet::new();
         while heard.len() < 2 {
-            let message = message(&mut events).await;
+            let message = take(&alice, &mut events).await;
             heard.insert((message.topic, message.data.get().to_owned()));
+        }
+        for mail in sent {
+            mail.delivered().await.unwrap();
         }
         let round = round.to_string();
         assert_eq!(heard, [(None, round.clone()), (Some("news".to_owned()), round)].into());
@@ -141,6 +161,6 @@ async fn a_node_that_is_killed_twenty_times_comes_back_as_it_was() {
     }
     assert_eq!(pids.len(), 20);
     assert!(most_files < 400, "{most_files} files are open");
-    assert!(alice.shutdown(Grace::default()).await.unwrap().success());
-    assert!(bob.shutdown(Grace::default()).await.unwrap().success());
+    close(&alice).await;
+    close(&bob).await;
 }

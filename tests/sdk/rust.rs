@@ -16,7 +16,7 @@ fn example(name: &str) -> String {
     let home = TempDir::new().unwrap();
     let output = Command::new(example)
         .env("P2P_NODE_BIN", binary)
-        .env("XDG_RUNTIME_DIR", home.path())
+        .env("P2P_NODE_LOCK_SCOPE", home.path())
         .env_remove("PRIVATE_KEY")
         .current_dir(home.path())
         .output()

@@ -38,6 +38,10 @@ impl World {
     pub fn ack(&mut self, node: usize, name: Name, message_id: String) {
         let now = self.now;
         let parent = &mut self.nodes[node].parent;
+        // Who has closed stdin says nothing more.
+        if parent.ends || parent.ended {
+            return;
+        }
         parent.acked.insert(name);
         let serial = parent.ask(Command::Ack(Ack::one(message_id)), now);
         parent.asked_acks.insert(serial, name);

@@ -226,7 +226,8 @@ impl World {
         for server in self.servers_of(node) {
             let delay = self.latency() + self.latency();
             let honesty = self.nodes[server].honesty;
-            if honesty == Honesty::Silent || self.is_lost() {
+            let asleep = self.nodes[server].asleep_until.is_some();
+            if honesty == Honesty::Silent || asleep || self.is_lost() {
                 end = LOOKUP;
                 continue;
             }

@@ -37,6 +37,16 @@ impl World {
                 let node = self.node(node);
                 self.crash(node);
             }
+            Operation::Snapshot(node) => {
+                let node = self.node(node);
+                self.nodes[node].take_snapshot();
+            }
+            Operation::Rollback(node) => {
+                let node = self.node(node);
+                self.crash(node);
+                let lost = self.nodes[node].go_back_to_snapshot();
+                self.report.lost_in_crashes += lost as u64;
+            }
             Operation::Start { node, keeping, moved } => {
                 let node = self.node(node);
                 self.start(node, keeping, moved);
@@ -50,6 +60,10 @@ impl World {
                 let node = self.node(node);
                 self.nodes[node].skew_ms += by;
                 self.step(node);
+            }
+            Operation::Suspend(node, time) => {
+                let node = self.node(node);
+                self.suspend(node, self.now + time);
             }
             Operation::Mute(node) => {
                 let node = self.node(node);
@@ -110,6 +124,30 @@ impl World {
         self.connect(node);
     }
 
+    fn suspend(&mut self, node: usize, until: Duration) {
+        let asleep = &mut self.nodes[node].asleep_until;
+        if asleep.is_none_or(|earlier| earlier < until) {
+            *asleep = Some(until);
+            self.at(until, Happening::Awake { node });
+            self.notice_cuts();
+        }
+    }
+
+    /// A machine runs again, unless it was suspended for longer meanwhile: its node does what became due, and what came for it comes now.
+    pub fn awake(&mut self, node: usize) {
+        if self.nodes[node].asleep_until.is_none_or(|until| until > self.now) {
+            return;
+        }
+        self.nodes[node].asleep_until = None;
+        self.nodes[node].wake = None;
+        for what in std::mem::take(&mut self.nodes[node].put_off) {
+            self.at(self.now, what);
+        }
+        if self.nodes[node].core.is_some() {
+            self.step(node);
+        }
+    }
+
     fn unmute(&mut self, node: usize) {
         if std::mem::replace(&mut self.nodes[node].parent.reads, true) || self.nodes[node].core.is_none() {
             return;
@@ -160,6 +198,10 @@ impl World {
         for node in 0..self.nodes.len() {
             self.nodes[node].honesty = Honesty::Honest;
             self.nodes[node].skew_ms = 0;
+            if self.nodes[node].asleep_until.is_some() {
+                self.nodes[node].asleep_until = Some(self.now);
+                self.awake(node);
+            }
             self.unmute(node);
             if self.nodes[node].core.is_some() {
                 self.step(node);

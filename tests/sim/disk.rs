@@ -17,7 +17,7 @@ const WRITE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 /// Writes in a thousand for which there is no room.
 const FULL: u32 = 5;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Change {
     Keep(u64, Box<KeptMail>),
     Take(u64, Box<TakenRow>),
@@ -36,7 +36,7 @@ impl Change {
 }
 
 /// A store: what is on the disk, and what is on its way there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Disk {
     rows: BTreeMap<(StreamId, u64), KeptMail>,
     taken: BTreeMap<(Address, StreamId), TakenRow>,
@@ -80,6 +80,16 @@ impl Disk {
 
     pub fn clear(&mut self) -> usize {
         std::mem::take(self).rows.len()
+    }
+
+    /// What has arrived on it.
+    pub fn copy(&self) -> Disk {
+        Disk { rows: self.rows.clone(), taken: self.taken.clone(), pending: VecDeque::new() }
+    }
+
+    /// How many of its mails another disk does not have.
+    pub fn missing_in(&self, other: &Disk) -> usize {
+        self.rows.keys().filter(|name| !other.rows.contains_key(name)).count()
     }
 
     pub fn mails(&self) -> Vec<KeptMail> {

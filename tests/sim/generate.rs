@@ -7,6 +7,9 @@ use p2p_node_protocol::{Priority, Route};
 use crate::rng::Rng;
 use crate::scenario::{Honesty, Links, Operation, Scenario};
 
+/// A week, in ms: longer than every record and key lives.
+const WEEK_MS: i64 = 7 * 24 * 3_600_000;
+
 /// The scenario that belongs to a seed.
 pub fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed).fork(1);
@@ -47,7 +50,7 @@ fn operation(
     let node = rng.below(nodes);
     let later =
         |rng: &mut Rng| round((at + rng.between(Duration::from_secs(1), Duration::from_secs(90))).min(run));
-    match rng.below(14) {
+    match rng.below(20) {
         0..=2 => {
             let start = Operation::Start {
                 node,
@@ -73,8 +76,8 @@ fn operation(
         }
         7 => Operation::Replay(1 + rng.below(100) as u32),
         8 => {
-            let by = [-3_600_000, -600_000, -20_000, 20_000, 600_000, 3_600_000][rng.below(6)];
-            Operation::Clock(node, by)
+            let jumps = [-WEEK_MS, -3_600_000, -600_000, -20_000, 20_000, 600_000, 3_600_000, WEEK_MS];
+            Operation::Clock(node, jumps[rng.below(jumps.len())])
         }
         9 => Operation::Pool(rng.below(300) as u32),
         10 => {
@@ -83,6 +86,34 @@ fn operation(
             Operation::Eof(node)
         }
         11 => Operation::Links(links(rng)),
+        12 | 13 => {
+            // Some mail comes between, and then the disk is what it was.
+            let back = later(rng);
+            operations.push((back, Operation::Rollback(node)));
+            let again = round((back + rng.between(Duration::ZERO, Duration::from_secs(5))).min(run));
+            operations.push((again, Operation::Start { node, keeping: true, moved: false }));
+            Operation::Snapshot(node)
+        }
+        14 => {
+            // Restarts in a row, in some of which what was told is not acknowledged.
+            let mut then = at;
+            for _ in 0..1 + rng.below(4) {
+                then = round((then + rng.between(Duration::from_secs(1), Duration::from_secs(15))).min(run));
+                let end = if rng.permille(500) { Operation::Eof(node) } else { Operation::Crash(node) };
+                operations.push((then, end));
+                let start = Operation::Start { node, keeping: true, moved: false };
+                then = round((then + rng.between(Duration::from_secs(1), Duration::from_secs(8))).min(run));
+                operations.push((then, start));
+            }
+            Operation::Traffic(1000 + rng.below(1500) as u32)
+        }
+        15 => Operation::Suspend(node, Duration::from_secs([5, 40, 130, 3600][rng.below(4)])),
+        16 => {
+            // A clock that was wrong from the start, and is put right.
+            let by = if rng.permille(500) { WEEK_MS } else { -WEEK_MS };
+            operations.push((later(rng), Operation::Clock(node, -by)));
+            Operation::Clock(node, by)
+        }
         _ => Operation::Burst {
             from: node,
             to: rng.below(nodes),

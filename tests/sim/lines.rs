@@ -147,11 +147,15 @@ impl World {
             DeliveryState::Delivered => {
                 self.report.delivered += 1;
                 self.delivered_by_hand(node, *to, *name);
+                let signs_late = self.nodes[*to].durable || self.nodes[*to].by_hand;
                 let recipient = &mut self.nodes[*to].parent;
                 if recipient.ever.contains(name) {
                     return;
                 }
-                if recipient.cut_short {
+                if signs_late {
+                    // Its node signed when the parent had it.
+                    self.breaks("delivered means that this mail arrived", node, format!("{name:?} to {to}"));
+                } else if recipient.cut_short {
                     // It may have been among what nobody read.
                 } else if recipient.reads {
                     self.breaks("delivered means that it arrived", node, format!("{name:?} to {to}"));

@@ -59,6 +59,19 @@ impl World {
         inside(one) != inside(other)
     }
 
+    /// Whether nothing is heard between two nodes: what is sent to a machine that is suspended waits for it.
+    fn is_silent(&self, pair: Pair) -> bool {
+        let sleeps = |node: usize| self.nodes[node].asleep_until.is_some();
+        self.is_cut(pair) || sleeps(pair.0) || sleeps(pair.1)
+    }
+
+    /// Both ends of a connection have waited for each other in vain, if that is still so.
+    pub fn silent(&mut self, pair: Pair, epoch: u64) {
+        if self.is_open(pair, epoch) && self.is_silent(pair) {
+            self.close(pair, "nothing comes through");
+        }
+    }
+
     /// How long something takes on its way.
     pub fn latency(&mut self) -> Duration {
         let (least, most, late) = (self.model.least, self.model.most, self.model.late);
@@ -76,7 +89,7 @@ impl World {
             let here = self.nodes.get(*to);
             here.is_some_and(|here| addrs.contains(&here.addr()) && here.core.is_some())
         });
-        let reached = to.is_some_and(|to| to != from && !self.is_cut(pair(from, to)));
+        let reached = to.is_some_and(|to| to != from && !self.is_silent(pair(from, to)));
         let silent = to.is_some() && !reached || self.is_lost();
         let delay = if silent { TIMEOUT } else { self.latency() + self.latency() };
         let life = self.nodes[from].life;
@@ -90,7 +103,7 @@ impl World {
         }
         let to = to.filter(|to| {
             let there = &self.nodes[*to];
-            there.core.is_some() && there.peer == peer && !self.is_cut(pair(from, *to))
+            there.core.is_some() && there.peer == peer && !self.is_silent(pair(from, *to))
         });
         let Some(to) = to else {
             return self.input(from, Input::DialFailed { peer, reason: "nobody answers there".to_owned() });
@@ -153,12 +166,12 @@ impl World {
         }
     }
 
-    /// Connections that a partition cuts end when their ends notice.
+    /// Connections through which nothing comes end when their ends notice.
     pub fn notice_cuts(&mut self) {
         let cut: Vec<(Pair, u64)> = self
             .links
             .iter()
-            .filter(|(pair, _)| self.is_cut(**pair))
+            .filter(|(pair, _)| self.is_silent(**pair))
             .map(|(pair, link)| (*pair, link.epoch))
             .collect();
         for (pair, epoch) in cut {
@@ -226,6 +239,9 @@ impl World {
     pub fn answered(&mut self, asked: Token, body: Bytes) {
         let Some(request) = self.requests.get(&asked) else { return };
         let (node, life, token, (pair, epoch)) = (request.from, request.life, request.token, request.over);
+        if self.nodes[node].asleep_until.is_some() {
+            return self.nodes[node].put_off.push(Happening::Answered { asked, body });
+        }
         if request.over_with || !self.is_open(pair, epoch) || self.is_cut(pair) {
             return;
         }

@@ -1,6 +1,6 @@
 //! A node of the world: a core that can be killed and started again, its disk, its clocks and its parent.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use alloy::primitives::Address;
@@ -9,17 +9,17 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node::core::directory::floors::FloorRow;
 use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
-use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
+use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SecretBytes, SignedBinding};
 use p2p_node::core::input::{Now, Token};
 use p2p_node::core::scope::AddressScope;
-use p2p_node::core::{Core, Setup};
+use p2p_node::core::{Core, KeySource, Setup};
 use p2p_node_protocol::Role;
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use crate::disk::Disk;
-use crate::parent::Parent;
+use crate::parent::{Name, Parent};
 use crate::scenario::Honesty;
+use crate::world::Happening;
 
 /// When the world begins, in ms since 1970.
 pub const START_MS: u64 = 1_790_000_000_000;
@@ -45,6 +45,15 @@ pub struct Heard {
     pub honest: bool,
 }
 
+/// A disk as it once was.
+#[derive(Clone)]
+struct Snapshot {
+    disk: Disk,
+    floors: BTreeMap<Address, FloorRow>,
+    taken: HashSet<Name>,
+    told: HashSet<Name>,
+}
+
 pub struct Node {
     pub number: usize,
     pub role: Role,
@@ -53,6 +62,10 @@ pub struct Node {
     pub life: u32,
     pub started: Duration,
     pub skew_ms: i64,
+    /// Until when its machine is suspended.
+    pub asleep_until: Option<Duration>,
+    /// What came for it meanwhile.
+    pub put_off: Vec<Happening>,
     pub peer: PeerId,
     pub address: String,
     moves: u16,
@@ -80,6 +93,7 @@ pub struct Node {
     pub disk: Disk,
     /// Its disk: the floors that it had remembered.
     pub floors: BTreeMap<Address, FloorRow>,
+    snapshot: Option<Snapshot>,
     binding: SignedBinding,
 }
 
@@ -103,6 +117,8 @@ impl Node {
             life: 0,
             started: Duration::ZERO,
             skew_ms: 0,
+            asleep_until: None,
+            put_off: Vec::new(),
             peer: key.peer_id(),
             address: agent.address().to_string(),
             moves: 0,
@@ -121,6 +137,7 @@ impl Node {
             by_hand: number % 3 == 2,
             disk: Disk::default(),
             floors: BTreeMap::new(),
+            snapshot: None,
             binding: agent.bind(binding).unwrap(),
         }
     }
@@ -176,7 +193,7 @@ impl Node {
             stay_on_eof: false,
             linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
-            ephemeral: false,
+            key_source: KeySource::Given,
             scope: AddressScope::Loopback,
             boot: word(16),
             durable: self.durable,
@@ -186,13 +203,33 @@ impl Node {
             floors: self.floors.values().cloned().collect(),
             standings: Vec::new(),
             database: random[..16].try_into().unwrap(),
-            kem_seed: Zeroizing::new(Sha256::digest(random).into()),
+            kem_seed: SecretBytes::from(<[u8; 32]>::from(Sha256::digest(random))),
             seed: word(24),
         };
         self.core = Some(Core::new(setup, self.clock(now)));
         self.wake = None;
         self.parent.born(self.life);
         self.parent.restored = self.disk.restored(&self.account());
+    }
+
+    /// Copies its disk.
+    pub fn take_snapshot(&mut self) {
+        self.snapshot = Some(Snapshot {
+            disk: self.disk.copy(),
+            floors: self.floors.clone(),
+            taken: self.parent.taken.clone(),
+            told: self.parent.told.clone(),
+        });
+    }
+
+    /// The disk is what it was when it was copied, if it was; how many mails that had not ended are not on it.
+    pub fn go_back_to_snapshot(&mut self) -> usize {
+        let Some(Snapshot { disk, floors, taken, told }) = self.snapshot.clone() else { return 0 };
+        let lost = self.disk.missing_in(&disk);
+        (self.disk, self.floors) = (disk, floors);
+        // What the disk knew of the parent.
+        (self.parent.taken, self.parent.told) = (taken, told);
+        lost
     }
 
     /// Ends a life, whatever was going on.

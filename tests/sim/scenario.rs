@@ -57,10 +57,16 @@ pub enum Operation {
         keeping: bool,
         moved: bool,
     },
+    /// The disk is copied as it is.
+    Snapshot(usize),
+    /// `kill -9`, and the disk is again what it was when it was copied last, if it was.
+    Rollback(usize),
     /// End of stdin.
     Eof(usize),
     /// The wall clock jumps, in ms.
     Clock(usize, i64),
+    /// The machine is suspended for so long: both its clocks run on, and the node does nothing.
+    Suspend(usize, Duration),
     /// The parent stops reading.
     Mute(usize),
     Unmute(usize),
@@ -125,8 +131,11 @@ impl fmt::Display for Operation {
                 let place = if *moved { "moved" } else { "there" };
                 write!(f, "start {node} {kept} {place}")
             }
+            Operation::Snapshot(node) => write!(f, "snapshot {node}"),
+            Operation::Rollback(node) => write!(f, "rollback {node}"),
             Operation::Eof(node) => write!(f, "eof {node}"),
             Operation::Clock(node, by) => write!(f, "clock {node} by {by}"),
+            Operation::Suspend(node, time) => write!(f, "suspend {node} for {}ms", time.as_millis()),
             Operation::Mute(node) => write!(f, "mute {node}"),
             Operation::Unmute(node) => write!(f, "unmute {node}"),
             Operation::Serve(node, honesty) => write!(f, "serve {node} {}", name(HONESTIES, *honesty)),
@@ -214,8 +223,11 @@ impl<'a> Words<'a> {
                 keeping: self.one_of(&[("keeping", true), ("losing", false)])?,
                 moved: self.one_of(&[("moved", true), ("there", false)])?,
             },
+            "snapshot" => Operation::Snapshot(self.number()?),
+            "rollback" => Operation::Rollback(self.number()?),
             "eof" => Operation::Eof(self.number()?),
             "clock" => Operation::Clock(self.number()?, self.named("by")?),
+            "suspend" => Operation::Suspend(self.number()?, self.skip("for").and_then(|()| self.time())?),
             "mute" => Operation::Mute(self.number()?),
             "unmute" => Operation::Unmute(self.number()?),
             "serve" => Operation::Serve(self.number()?, self.one_of(HONESTIES)?),

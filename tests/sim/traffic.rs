@@ -112,7 +112,7 @@ impl World {
 
     fn random_crash(&mut self) {
         let node = self.rng.below(self.nodes.len());
-        if self.nodes[node].core.is_none() {
+        if self.nodes[node].core.is_none() || self.nodes[node].asleep_until.is_some() {
             return;
         }
         let down = self.rng.between(Duration::from_millis(200), Duration::from_secs(60));

@@ -60,6 +60,10 @@ pub enum Happening {
         life: u32,
         serial: u64,
     },
+    /// A machine that was suspended runs again.
+    Awake {
+        node: usize,
+    },
     /// A parent acknowledges mail.
     Ack {
         node: usize,
@@ -70,6 +74,21 @@ pub enum Happening {
     /// Random mail, crashes.
     Second,
     Do(Operation),
+}
+
+impl Happening {
+    /// On whose machine it happens.
+    fn node(&self) -> Option<usize> {
+        match self {
+            Happening::Input { node, .. }
+            | Happening::Wake { node, .. }
+            | Happening::Dialled { from: node, .. }
+            | Happening::Deadline { node, .. }
+            | Happening::Ack { node, .. }
+            | Happening::Do(Operation::Start { node, .. }) => Some(*node),
+            _ => None,
+        }
+    }
 }
 
 struct Entry {
@@ -225,7 +244,12 @@ impl World {
     }
 
     fn happen(&mut self, what: Happening) {
+        // While a machine is suspended what comes for it waits.
+        if let Some(node) = what.node().filter(|node| self.nodes[*node].asleep_until.is_some()) {
+            return self.nodes[node].put_off.push(what);
+        }
         match what {
+            Happening::Awake { node } => self.awake(node),
             Happening::Input { node, life, over, input } => {
                 let same = over.is_none_or(|(pair, epoch)| self.is_open(pair, epoch) && !self.is_cut(pair));
                 if self.nodes[node].life != life || self.nodes[node].core.is_none() {
@@ -252,11 +276,7 @@ impl World {
             Happening::Dialled { from, life, peer, to } => self.dialled(from, life, peer, to),
             Happening::Overdue(token) => self.overdue(token),
             Happening::Answered { asked, body } => self.answered(asked, body),
-            Happening::Silent(pair, epoch) => {
-                if self.is_open(pair, epoch) && self.is_cut(pair) {
-                    self.close(pair, "nothing comes through");
-                }
-            }
+            Happening::Silent(pair, epoch) => self.silent(pair, epoch),
             Happening::Deadline { node, life, serial } => self.deadline(node, life, serial),
             Happening::Ack { node, life, name, message_id } => {
                 if self.nodes[node].life == life && self.nodes[node].core.is_some() {
@@ -282,6 +302,9 @@ impl World {
 
     /// Lets a node do what follows, until it waits for somebody.
     pub fn step(&mut self, node: usize) {
+        if self.nodes[node].asleep_until.is_some() {
+            return;
+        }
         loop {
             let here = &mut self.nodes[node];
             let now = here.clock(self.now);

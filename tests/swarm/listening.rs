@@ -68,7 +68,7 @@ async fn without_udp_a_node_listens_all_the_same() {
     node.apply(Network::Listen { port }).await;
     let reason = node
         .expect("degradation", |input| match input {
-            Input::ListenDegraded { reason } => Some(reason.clone()),
+            Input::Degraded { reason } => Some(reason.clone()),
             _ => None,
         })
         .await;

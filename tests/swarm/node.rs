@@ -10,7 +10,6 @@ use p2p_node::core::input::{Input, Loss, PublishOutcome, Token};
 use p2p_node::io::swarm::{AddressScope, Net, SwarmConfig};
 use p2p_node_protocol::Role;
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
 /// Far above what anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,7 +28,7 @@ pub struct Node {
 pub fn config(number: u8, role: Role) -> SwarmConfig {
     SwarmConfig {
         // A key for tests: everyone knows it.
-        seed: Zeroizing::new([number; 32]),
+        seed: [number; 32].into(),
         network: "dev".to_owned(),
         scope: AddressScope::Loopback,
         role,

@@ -162,8 +162,8 @@ fn any_response() -> impl Strategy<Value = MailResponse> {
         bytes(64..300).prop_map(Response::Ack),
         any::<u64>().prop_map(|retry_after_ms| Response::Busy(Busy { retry_after_ms })),
         bytes(1..=MAX_RECORD_BYTES).prop_map(|record| Response::KemUnknown(KemUnknown { record })),
-        ("[A-Z0-9_]{1,48}", "\\PC{0,60}")
-            .prop_map(|(code, reason)| Response::Refused(Refused { code, reason })),
+        ("[A-Z0-9_]{1,48}", "\\PC{0,60}", any::<u64>())
+            .prop_map(|(code, reason, time_ms)| Response::Refused(Refused { code, reason, time_ms })),
     ]
     .prop_map(|response| MailResponse { response: Some(response) })
 }
@@ -221,8 +221,9 @@ proptest! {
     #[test]
     fn hellos_survive_the_wire(
         network in network(), record in bytes(1..=MAX_RECORD_BYTES), agent_version in "\\PC{0,60}",
+        time_ms in any::<u64>(),
     ) {
-        let hello = Hello { version: WIRE_VERSION, network, record, agent_version };
+        let hello = Hello { version: WIRE_VERSION, network, record, agent_version, time_ms };
         prop_assert_eq!(strict_decode(&hello.encode_to_vec().into()), Ok(hello));
     }
 

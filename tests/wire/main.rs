@@ -138,6 +138,7 @@ fn hello() -> Hello {
         network: "dev".to_owned(),
         record: record().sign(&node()).unwrap(),
         agent_version: "p2p-node/0.1.0".to_owned(),
+        time_ms: NOW_MS,
     }
 }
 

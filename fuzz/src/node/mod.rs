@@ -14,7 +14,7 @@ use p2p_node::core::input::{Input, Now, PublishOutcome, Token};
 use p2p_node::core::scope::AddressScope;
 use p2p_node::core::seal::session::{Outgoing, SessionKey};
 use p2p_node::core::seal::task::Task;
-use p2p_node::core::{Core, Setup};
+use p2p_node::core::{Core, KeySource, Setup};
 use p2p_node_protocol::Role;
 use p2p_node_protocol::line::decode_request;
 
@@ -100,7 +100,7 @@ impl World {
             stay_on_eof: stays_on_eof,
             linger: Duration::from_secs(if choices & 96 == 96 { 3 } else { 0 }),
             drain_timeout: Duration::from_secs(5),
-            ephemeral: choices & 32 != 0,
+            key_source: if choices & 32 != 0 { KeySource::Ephemeral } else { KeySource::Given },
             scope: AddressScope::Loopback,
             boot: 1,
             database: [9; 16],

@@ -43,7 +43,8 @@ impl World {
         // Out of bytes that have run out comes a record without faults.
         let record = record(&mut Source::new(&[]), who, self.now.unix_ms);
         let network = NETWORK.to_owned();
-        let hello = Hello { version: WIRE_VERSION, network, record, agent_version: String::new() };
+        let hello =
+            Hello { version: WIRE_VERSION, network, record, agent_version: String::new(), time_ms: 0 };
         self.handle(Input::HelloAnswered { peer, body: hello.encode_to_vec().into() });
         self.handle(Input::ServerKnown { peer });
         self.settle();
@@ -74,6 +75,7 @@ impl World {
             network: if source.byte() < 250 { NETWORK } else { "other" }.to_owned(),
             record,
             agent_version: source.text(),
+            time_ms: source.number(),
         };
         let body = hello.encode_to_vec().into();
         if source.flag() {
@@ -190,8 +192,9 @@ impl World {
         let response = match source.below(10) {
             0 => {
                 let reason = "fuzz".to_owned();
-                let code = source.pick(&["REPLAYED", "FORGED", "MESSAGE_TOO_LARGE", "x"]).to_owned();
-                Response::Refused(Refused { code, reason })
+                let code =
+                    source.pick(&["UNTIMELY", "REPLAYED", "FORGED", "MESSAGE_TOO_LARGE", "x"]).to_owned();
+                Response::Refused(Refused { code, reason, time_ms: source.number() })
             }
             1 => Response::Busy(Busy { retry_after_ms: source.number() }),
             2 => Response::KemUnknown(KemUnknown { record: Bytes::copy_from_slice(source.chunk()) }),

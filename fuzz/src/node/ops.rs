@@ -64,7 +64,7 @@ impl World {
                 self.handle(Input::Written { lines });
             }
             120..=199 => self.listen(),
-            200..=219 => self.handle(Input::ListenDegraded { reason: source.text() }),
+            200..=219 => self.handle(Input::Degraded { reason: source.text() }),
             220..=229 => self.handle(Input::ListenFailed { reason: source.text() }),
             230..=234 if self.core.takes_commands() => self.handle(Input::InputEnded),
             235..=239 => {

@@ -317,6 +317,9 @@ pub struct Delivery {
     /// Whether an earlier process of the node accepted it, and may have told this too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redelivered: bool,
+    /// The `messageId` under which the recipient gets it, if it had to get another: a copy of this process had used its first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_as: Option<String>,
 }
 
 /// How an accepted mail ended.

@@ -3,8 +3,8 @@ use serde::{Deserialize, Serialize};
 /// Longest textual [`Id`], in bytes (design §2).
 pub const MAX_ID_BYTES: usize = 128;
 
-/// Largest magnitude of a numeric [`Id`]: 2^53 − 1, the last integer that every JSON reader keeps exact.
-pub const MAX_ID_NUMBER: i64 = (1 << 53) - 1;
+/// The largest number on the pipe: 2^53 − 1, the last integer that every JSON reader keeps exact.
+pub const MAX_EXACT: u64 = (1 << 53) - 1;
 
 /// What a parent calls one of its commands. It comes back, unchanged, on exactly one terminal line.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ impl Id {
     /// Whether the id keeps to its limits.
     pub fn is_valid(&self) -> bool {
         match self {
-            Id::Number(number) => number.unsigned_abs() <= MAX_ID_NUMBER.unsigned_abs(),
+            Id::Number(number) => number.unsigned_abs() <= MAX_EXACT,
             Id::Text(text) => text.len() <= MAX_ID_BYTES,
         }
     }

@@ -24,7 +24,7 @@ pub use event::{
     Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Limits, Log, Message, Overflow,
     PeerConnected, PeerDiscovered, PeerLost, Ready, Role, Trust,
 };
-pub use id::Id;
+pub use id::{Id, MAX_EXACT};
 
 /// Highest version of the contract that this crate speaks, and the only one so far.
 pub const PROTOCOL_VERSION: u32 = 1;

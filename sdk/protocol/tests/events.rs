@@ -132,6 +132,7 @@ fn one_of_each() -> Vec<(&'static str, Event)> {
                 state: DeliveryState::Expired,
                 code: Some(ErrorCode::Expired),
                 message: None,
+                delivered_as: some(),
                 attempts: 2,
                 redelivered: false,
                 route: Some(Route::Direct),

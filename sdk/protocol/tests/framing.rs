@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use p2p_node_protocol::line::{Framed, Framer};
+use p2p_node_protocol::line::{Framed, Framer, HEAD_BYTES};
 use proptest::prelude::*;
 
 const LIMIT: usize = 16;
@@ -13,8 +13,8 @@ fn frame<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Option<Vec<u8>>>
     let mut lines = Vec::new();
     let mut keep = |framed: Framed<'_>| {
         lines.push(match framed {
-            Framed::Line(line) => Some(line.to_vec()),
-            Framed::TooLong => None,
+            Framed::Line { bytes: line, .. } => Some(line.to_vec()),
+            Framed::TooLong { .. } => None,
         });
     };
     for chunk in chunks {
@@ -85,11 +85,44 @@ fn a_line_over_the_limit_is_told_before_it_ends() {
     let mut told = 0;
     for _ in 0..1000 {
         framer.push(&[b'x'; LIMIT], |framed| {
-            assert_eq!(framed, Framed::TooLong);
+            assert_eq!(framed, Framed::TooLong { number: 1, head: &[b'x'; LIMIT] });
             told += 1;
         });
     }
     assert_eq!(told, 1);
+}
+
+#[test]
+fn lines_are_counted_with_those_that_are_blank_or_over_the_limit() {
+    let long = "x".repeat(2 * LIMIT);
+    let input = format!("\u{feff}\r\na\n\n{long}\n{long}\r\nb\n{long}");
+    for size in [1, 5, input.len()] {
+        let mut framer = Framer::new(LIMIT);
+        let mut numbers = Vec::new();
+        let mut note = |framed: Framed<'_>| match framed {
+            Framed::Line { number, .. } => numbers.push(number),
+            Framed::TooLong { number, head } => {
+                assert_eq!(head, &long.as_bytes()[..LIMIT]);
+                numbers.push(number);
+            }
+        };
+        input.as_bytes().chunks(size).for_each(|chunk| framer.push(chunk, &mut note));
+        framer.finish(&mut note);
+        assert_eq!(numbers, [2, 4, 5, 6, 7]);
+    }
+}
+
+#[test]
+fn no_more_than_its_head_is_kept_of_a_line_over_the_limit() {
+    let mut framer = Framer::new(3 * HEAD_BYTES);
+    let mut told = Vec::new();
+    for piece in 0..8_u8 {
+        framer.push(&[b'a' + piece; HEAD_BYTES / 2 * 3], |framed| match framed {
+            Framed::TooLong { head, .. } => told.push(head.to_vec()),
+            Framed::Line { .. } => panic!("a line"),
+        });
+    }
+    assert_eq!(told, [vec![b'a'; HEAD_BYTES]]);
 }
 
 proptest! {

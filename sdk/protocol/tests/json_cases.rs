@@ -141,8 +141,8 @@ fn a_line_of_one_mebibyte_is_read_and_one_byte_more_is_not() {
         let mut outcomes = Vec::new();
         let mut on = |framed: Framed<'_>| {
             outcomes.push(match framed {
-                Framed::Line(line) => outcome(line),
-                Framed::TooLong => ErrorCode::LineTooLong.as_str(),
+                Framed::Line { bytes: line, .. } => outcome(line),
+                Framed::TooLong { .. } => ErrorCode::LineTooLong.as_str(),
             });
         };
         for chunk in [&line, ending.as_bytes()].concat().chunks(65_536) {

@@ -78,7 +78,6 @@ fn an_id_is_kept_as_it_is() {
     for number in [0, -1, (1 << 53) - 1, 1 - (1 << 53)] {
         assert_eq!(id(&number.to_string()), Some(Id::from(number)));
     }
-    assert_eq!(id("null"), None);
     assert_eq!(decode(r#"{"type":"ping"}"#).id, None);
     let too_long = format!(r#"{{"type":"ping","id":"{longest}x"}}"#);
     assert_eq!(refused(&too_long).code, ErrorCode::InvalidArgument);
@@ -120,6 +119,30 @@ fn depth_is_limited_and_the_error_keeps_the_id() {
 }
 
 #[test]
+fn an_id_that_is_null_is_refused_like_any_other_that_is_none() {
+    let error = refused(r#"{"type":"ping","id":null}"#);
+    assert_eq!((error.code, error.id), (ErrorCode::InvalidArgument, None));
+    assert!(error.message.starts_with("`id` must be a string or an integer"), "{}", error.message);
+}
+
+#[test]
+fn a_line_with_a_number_that_json_does_not_have_is_told_so() {
+    for word in ["NaN", "Infinity", "-Infinity"] {
+        let error = refused(&format!(r#"{{"type":"send","topic":"t","data":{{"x":[1,{word}]}},"id":5}}"#));
+        assert_eq!((error.code, error.id), (ErrorCode::InvalidJson, Some(Id::from(5))));
+        assert!(error.message.contains(&format!("JSON has no {word};")), "{}", error.message);
+    }
+    assert!(!refused(r#"{"type":"send","x":"NaN","y":nan}"#).message.contains("JSON has no"));
+}
+
+#[test]
+fn a_line_over_the_limit_keeps_an_id_that_stands_in_its_head() {
+    let id = |head: &str| LineError::too_long(1 << 20, head.as_bytes()).id;
+    assert_eq!(id(r#"{"type":"send","id":"a","topic":"t","data":"xxxx"#), Some(Id::from("a")));
+    assert_eq!(id(r#"{"type":"send","topic":"t","data":"xxxx"#), None);
+}
+
+#[test]
 fn a_message_does_not_grow_with_the_line() {
     let long = "x".repeat(1 << 19);
     for line in [
@@ -130,7 +153,7 @@ fn a_message_does_not_grow_with_the_line() {
         let message = refused(&line).message;
         assert_eq!(message.chars().count(), MAX_ERROR_CHARS, "{message}");
     }
-    assert_eq!(LineError::too_long(1 << 20).code, ErrorCode::LineTooLong);
+    assert_eq!(LineError::too_long(1 << 20, b"").code, ErrorCode::LineTooLong);
 }
 
 #[test]

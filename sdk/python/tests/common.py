@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tempfile
 import time
@@ -18,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[3]
 CHILD = str(ROOT / "sdk/testing/child.sh")
 #: Longer than anything here takes; no test that passes waits for it.
 PATIENCE = 30.0
+#: Has the child say that it never leaves its stdin unread for more than 60 ms, so that it counts as stuck after 0.3 s.
+IMPATIENT = {"MAX_PAUSE_MS": "60"}
 #: Pauses that tests can wait for.
 QUICK = p2p_node.Restart(first=0.02, max=0.1)
 
@@ -35,6 +38,15 @@ def misbehaving(mode: str, **options: Any) -> Opening:
     return Standing(p2p_node.Options(**options))
 
 
+def logging(home: str, mode: str, **options: Any) -> tuple[Opening, Callable[[], list[dict[str, Any]]]]:
+    """Such a child, and a function that returns what was written to it."""
+    log, script = Path(home, f"{mode}.log"), Path(home, mode)
+    log.touch()
+    script.write_text(f"#!/bin/bash\nexec {CHILD} {mode} < <(tee -a {log})\n")
+    script.chmod(0o755)
+    return misbehaving(mode, binary=script, **options), lambda: [json.loads(line) for line in log.read_text().splitlines()]
+
+
 class Standing(Opening):
     """The fake child takes its mode as its first argument."""
 
@@ -45,7 +57,7 @@ class Standing(Opening):
 
 def real(home: str, **options: Any) -> Opening:
     """A node of its own on this machine."""
-    env = {"P2P_NODE_NETWORK": "dev", "XDG_RUNTIME_DIR": home, **options.pop("env", {})}
+    env = {"P2P_NODE_NETWORK": "dev", "P2P_NODE_LOCK_SCOPE": home, **options.pop("env", {})}
     return p2p_node.open(**{"binary": binary(), "env": env, "cwd": home, "port": 0, "restart": QUICK, **options})
 
 

@@ -11,7 +11,7 @@ from .common import PATIENCE, ROOT, TestCase, binary
 
 class Examples(TestCase):
     def run_example(self, name: str) -> str:
-        env = {**os.environ, "P2P_NODE_BIN": binary(), "PYTHONPATH": str(ROOT / "sdk/python/src"), "XDG_RUNTIME_DIR": self.home}
+        env = {**os.environ, "P2P_NODE_BIN": binary(), "PYTHONPATH": str(ROOT / "sdk/python/src"), "P2P_NODE_LOCK_SCOPE": self.home}
         script = ROOT / "examples/python" / name
         run = subprocess.run(
             [sys.executable, str(script)], env=env, cwd=self.home, capture_output=True, text=True, timeout=PATIENCE

@@ -12,6 +12,11 @@ import p2p_node
 from .common import PATIENCE, TestCase, is_alive, open_files, real, until
 
 
+async def take_all(node: p2p_node.Node) -> None:
+    async for _ in node.messages():
+        pass
+
+
 class Real(TestCase):
     async def test_two_agents_talk(self) -> None:
         async with real(self.home, name="alice") as alice, real(
@@ -23,6 +28,7 @@ class Real(TestCase):
             mail = await bob.send(alice.address, {"n": [1, 2.5, None]}, kind="greeting", conversation_id="c", ttl=60)
             message = await anext(to_alice)
             self.assertEqual((message.sender, message.data, message.kind), (bob.address, {"n": [1, 2.5, None]}, "greeting"))
+            await alice.ack(message)
             self.assertEqual((await mail.delivered()).message_id, message.message_id)
             await alice.reply(message, b"\x00\xff")
             answer = await anext(to_bob)
@@ -38,8 +44,10 @@ class Real(TestCase):
             self.assertEqual((refused.exception.code, refused.exception.delivery.state), ("PEER_REJECTED", "rejected"))
             await alice.unblock(bob.address)
             await alice.allow(bob.address)
-            await (await bob.send(alice.address, 2)).delivered()
-            self.assertEqual((await anext(to_alice)).trust, "allowed")
+            mail = await bob.send(alice.address, 2)
+            async with to_alice:
+                self.assertEqual((await anext(to_alice)).trust, "allowed")
+            await mail.delivered()
             self.assertEqual((await alice.status()).peers, 1)
             with self.assertRaises(p2p_node.CommandRefused) as bad:
                 await bob.send("nobody", 1)
@@ -79,7 +87,8 @@ class Real(TestCase):
             async with real(self.home, name="alice", bootstrap_peers=[bob.ready.addrs[0]]) as alice:
                 address, addrs, pids = alice.address, alice.ready.addrs, set()
                 await alice.subscribe("news")
-                events = alice.events()
+                events, messages = alice.events(), alice.messages()
+                taking = asyncio.ensure_future(take_all(bob))
                 for round in range(20):
                     pid = alice.pid
                     assert pid is not None
@@ -87,21 +96,24 @@ class Real(TestCase):
                     # Mail that is under way when the node dies is told of, and never sent again.
                     mail = await alice.send("0x000000000000000000000000000000000000dEaD", round)
                     os.kill(pid, signal.SIGKILL)
-                    with self.assertRaises(p2p_node.SidecarRestarted):
+                    with self.assertRaises(p2p_node.SidecarRestarted) as lost:
                         await mail.delivered(PATIENCE)
+                    self.assertFalse(lost.exception.retryable)
                     while not isinstance(event := await asyncio.wait_for(anext(events), PATIENCE), p2p_node.Restarted):
                         pass
                     self.assertEqual((event.ready.address, event.ready.addrs), (address, addrs))
                     self.assertFalse(is_alive(pid))
                     # Both ways, and the subscription lives.
-                    await (await bob.send(address, round)).delivered(PATIENCE)
+                    to_alice = await bob.send(address, round)
                     await (await alice.send(bob.address, round)).delivered(PATIENCE)
+                    message = await asyncio.wait_for(anext(messages), PATIENCE)
+                    self.assertEqual((message.topic, message.data), (None, round))
+                    await alice.ack(message)
+                    await to_alice.delivered(PATIENCE)
                     await bob.publish("news", round)
-                    heard: set[tuple[str | None, object]] = set()
-                    while heard != {(None, round), ("news", round)}:
-                        message = await asyncio.wait_for(anext(events), PATIENCE)
-                        if isinstance(message, p2p_node.Message):
-                            heard.add((message.topic, message.data))
+                    message = await asyncio.wait_for(anext(messages), PATIENCE)
+                    self.assertEqual((message.topic, message.data), ("news", round))
+                taking.cancel()
                 self.assertEqual(len(pids), 20)
             await until("nothing is left open", lambda: open_files() == before)
 

@@ -15,7 +15,6 @@ from p2p_node.channel import MAX_FOUND, MAX_TRACKED, Channel, Reply, encode
 from p2p_node.decode import Undecodable, content, decode_event
 from p2p_node.errors import CommandRefused, Exit, LineTooLong, NodeClosed, P2PError
 from p2p_node.framer import Framer
-from p2p_node.streams import MAX_MAIL, Stream
 from p2p_node.supervisor import FINAL_CODES, Again, Restart, Supervisor
 
 from .common import ROOT, binary
@@ -94,51 +93,6 @@ def wire(value: Any) -> Any:
     if isinstance(value, list):
         return [wire(one) for one in value]
     return value
-
-
-class Streams(unittest.IsolatedAsyncioTestCase):
-    def stream(self, ack: str) -> Stream[str]:
-        return Stream(3, lambda event: True, lambda event: ack == "manual" and str(event).startswith("mail"))
-
-    async def rest(self, stream: Stream[str]) -> list[str]:
-        stream.end()
-        return [event async for event in stream]
-
-    async def test_mail_that_waits_for_an_ack_stays_while_other_events_go_and_all_come_in_their_order(self) -> None:
-        newest = ["mail 4", "other 4", "another 4"]
-        kept = {"auto": newest, "manual": ["mail 0", "mail 1", "mail 2", "mail 3", "another 3", *newest]}
-        for ack in kept:
-            first, second = self.stream(ack), self.stream(ack)
-            for number in range(5):
-                for kind in ("mail", "other", "another"):
-                    first.put(f"{kind} {number}")
-            first.move_to(second)
-            self.assertEqual(second.dropped, 15 - len(kept[ack]))
-            self.assertEqual(await self.rest(second), kept[ack])
-            self.assertEqual(await self.rest(first), [])
-
-    async def test_mail_that_had_its_ack_from_another_stream_goes_like_other_events(self) -> None:
-        acked: set[object] = set()
-        stream: Stream[str] = Stream(3, lambda event: True, lambda event: event not in acked)
-        for number in range(10):
-            stream.put(f"mail {number}")
-            if number != 4:
-                acked.add(f"mail {number}")
-        self.assertEqual(stream.dropped, 4)
-        self.assertEqual(await self.rest(stream), [f"mail {number}" for number in range(4, 10)])
-
-    async def test_of_more_mail_than_a_node_leaves_without_an_ack_the_oldest_goes(self) -> None:
-        stream = self.stream("manual")
-        stream.put("other")
-        for number in range(MAX_MAIL + 2):
-            stream.put(f"mail {number}")
-        self.assertEqual(stream.dropped, 2)
-        events = await self.rest(stream)
-        self.assertEqual((len(events), events[:2]), (MAX_MAIL + 1, ["other", "mail 2"]))
-        left = self.stream("manual")
-        left.put("mail")
-        left.close()
-        self.assertEqual(await self.rest(left), [])
 
 
 class Correlation(unittest.TestCase):

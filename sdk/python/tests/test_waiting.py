@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import json
 import os
 import pickle
 import random
 import signal
 import time
-from pathlib import Path
 
 import p2p_node
+from p2p_node.flow import RESERVED
 from p2p_node.types import MAX_INFLIGHT
 
-from .common import CHILD, PATIENCE, QUICK, TestCase, misbehaving, open_files, until
+from .common import IMPATIENT, PATIENCE, QUICK, TestCase, logging, misbehaving, open_files, until
 
 
 class Waiting(TestCase):
@@ -34,7 +33,7 @@ class Waiting(TestCase):
             self.assertEqual((await stuck).peers, 3)
 
     async def test_a_child_that_stops_reading_is_found_out_though_every_caller_gives_up_first(self) -> None:
-        async with misbehaving("good", write_timeout=0.3) as node:
+        async with misbehaving("good", env=IMPATIENT) as node:
             events, first = node.events(), node.pid
             assert first is not None
             os.kill(first, signal.SIGSTOP)
@@ -50,7 +49,7 @@ class Waiting(TestCase):
             self.assertNotEqual(node.pid, first)
 
     async def test_a_slow_reader_is_not_a_stuck_one(self) -> None:
-        async with misbehaving("good", write_timeout=0.4) as node:
+        async with misbehaving("good", env=IMPATIENT) as node:
             pid = node.pid
             assert pid is not None
 
@@ -73,7 +72,7 @@ class Waiting(TestCase):
             await asyncio.sleep(0)
             child = node._sidecar.child
             assert child is not None
-            self.assertEqual(child.channel.outstanding, MAX_INFLIGHT)
+            self.assertEqual(child.channel.outstanding, (MAX_INFLIGHT - RESERVED) // 2, "one recipient has half of the credit")
             pings = [asyncio.ensure_future(node.ping()) for _ in range(100)]
             await asyncio.gather(*pings)
             for error in await asyncio.gather(*sends, return_exceptions=True):
@@ -100,11 +99,8 @@ class Waiting(TestCase):
             self.assertEqual(event.state, "delivered")
 
     async def test_the_next_process_is_told_what_holds_before_anything_else(self) -> None:
-        log = Path(self.home, "log")
-        script = Path(self.home, "child")
-        script.write_text(f"#!/bin/bash\nexec {CHILD} crash < <(tee -a {log})\n")
-        script.chmod(0o755)
-        async with misbehaving("crash", binary=script) as node:
+        opening, written = logging(self.home, "crash")
+        async with opening as node:
             gave_up = asyncio.ensure_future(node.subscribe("a"))
             await asyncio.sleep(0)
             gave_up.cancel()
@@ -123,7 +119,7 @@ class Waiting(TestCase):
             await ping
             with self.assertRaises(p2p_node.SidecarRestarted):
                 await send
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        lines = written()
         second = [index for index, line in enumerate(lines) if line["type"] == "connect"][1]
         told = [(line["type"], line.get("topic") or line.get("peerId")) for line in lines[second + 1 :]]
         expected = [("block", "0xC"), ("block", "0xD"), ("subscribe", "a"), ("subscribe", "c"), ("ping", None)]
@@ -163,7 +159,7 @@ class Waiting(TestCase):
     async def test_whatever_is_cancelled_and_killed_the_calls_end_and_nothing_is_left(self) -> None:
         chance = random.Random(7)
         before = open_files()
-        async with misbehaving("good", restart=p2p_node.Restart(first=0.001, max=0.002), write_timeout=5) as node:
+        async with misbehaving("good", restart=p2p_node.Restart(first=0.001, max=0.002)) as node:
 
             async def caller(number: int) -> None:
                 for round in range(20):
@@ -188,7 +184,7 @@ class Waiting(TestCase):
             child = node._sidecar.child
             assert child is not None
             await until("every call is answered", lambda: child.channel.outstanding == 0)
-            self.assertFalse(node._sidecar._waiting)
+            self.assertEqual(len(node._sidecar._queue), 0)
         await until("nothing is left open", lambda: open_files() == before)
 
 
@@ -213,10 +209,3 @@ class Shapes(TestCase):
     async def test_a_line_has_room_for_a_mebibyte_of_any_letters(self) -> None:
         async with misbehaving("good") as node:
             self.assertEqual((await node.publish("t", "é" * 500_000)).peers, 3)
-
-    async def test_events_dropped_before_anybody_looked_are_counted(self) -> None:
-        async with misbehaving("good", event_buffer=2) as node:
-            for number in range(5):
-                await (await node.send("0xB", number)).delivered()
-            # `ready` and three messages.
-            self.assertEqual(node.messages().dropped, 4)

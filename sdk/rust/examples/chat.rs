@@ -18,13 +18,17 @@ async fn chat(
 ) -> Result<String, Error> {
     let mut heard = String::new();
     for line in lines {
-        node.send(other, line).await?.delivered().await?;
+        let mail = node.send(other, line).await?;
         while let Some(event) = events.next().await {
             if let Event::Message(message) = event {
                 heard.push_str(&format!("{name} hears: {}\n", message.data));
+                // The other waits to learn that this line was delivered, and we come for the next one only later.
+                node.ack(&message).await?;
                 break;
             }
         }
+        // Not before we have listened: the other waits for the same.
+        mail.delivered().await?;
     }
     Ok(heard)
 }
@@ -40,6 +44,6 @@ async fn main() -> Result<(), Error> {
         chat("bob", BOB, &bob, &mut to_bob, &alice_address),
     )?;
     println!("{first}{second}");
-    tokio::join!(alice.shutdown(Grace::default()), bob.shutdown(Grace::default()));
+    tokio::join!(alice.close(Grace::default()), bob.close(Grace::default()));
     Ok(())
 }

@@ -14,7 +14,7 @@ const AGENTS: usize = 20;
 
 /// What one agent does: it hears a greeting and all that the others say of themselves.
 async fn live(number: usize, node: Node, mut events: Events, next: String) -> Result<String, Error> {
-    node.send(next, &format!("good morning from agent {number}")).await?.delivered().await?;
+    let mail = node.send(next, &format!("good morning from agent {number}")).await?;
     node.publish("mood", &format!("agent {number} is well")).await?;
     let (mut greeted, mut moods) = (String::new(), 0);
     while greeted.is_empty() || moods < AGENTS - 1 {
@@ -26,6 +26,9 @@ async fn live(number: usize, node: Node, mut events: Events, next: String) -> Re
             None => break,
         }
     }
+    // The greeting may have come last.
+    events.close();
+    mail.delivered().await?;
     Ok(format!("agent {number} heard {greeted} and of {moods} others"))
 }
 
@@ -71,7 +74,10 @@ async fn main() -> Result<(), Error> {
     }
     let mut ends = JoinSet::new();
     for node in nodes {
-        ends.spawn(async move { node.shutdown(Grace::default()).await });
+        ends.spawn(async move {
+            node.close(Grace::default()).await;
+            node.exit_status()
+        });
     }
     let ended = ends.join_all().await.into_iter().flatten().filter(|status| status.success()).count();
     println!("{ended} of {AGENTS} ended in good order");

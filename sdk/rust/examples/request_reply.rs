@@ -39,15 +39,15 @@ impl Client {
         let data = to_raw_value(&json!({ "number": number })).expect("it is JSON");
         let request =
             Send { kind: Some("square".to_owned()), ttl_ms: Some(10_000), ..Send::to_peer(server, data) };
-        let mail = self.node.post(request).await?;
-        let message_id = mail.message_id.clone();
-        mail.delivered().await?;
+        let message_id = self.node.post(request).await?.message_id;
         loop {
             if let Some(answer) = self.answers.remove(&message_id) {
                 return Ok(answer);
             }
             match self.events.next().await {
                 Some(Event::Message(message)) => {
+                    // It may be the last one, after which nobody comes for another.
+                    self.node.ack(&message).await?;
                     if let Some(reply_to) = message.reply_to {
                         self.answers.insert(reply_to, message.data.get().to_owned());
                     }
@@ -70,6 +70,6 @@ async fn main() -> Result<(), Error> {
         let answer = client.ask(&server.address(), number.clone()).await?;
         println!("{number} squared: {answer}");
     }
-    tokio::join!(server.shutdown(Grace::default()), node.shutdown(Grace::default()));
+    tokio::join!(server.close(Grace::default()), node.close(Grace::default()));
     serving.await.expect("it does not panic")
 }

@@ -4,11 +4,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_node_protocol::{Connect, PROTOCOL_VERSION};
+use p2p_node_protocol::{Connect, Limits, PROTOCOL_VERSION};
 
 use crate::Error;
 use crate::client::Node;
 use crate::events::Events;
+use crate::inbox::Rooms;
 use crate::process::OnStderr;
 use crate::supervisor::Restart;
 
@@ -36,10 +37,10 @@ pub struct Builder {
 pub(crate) struct Settings {
     pub(crate) program: PathBuf,
     pub(crate) connect: Connect,
-    pub(crate) event_buffer: usize,
+    pub(crate) rooms: Rooms,
+    pub(crate) manual_ack: bool,
     pub(crate) ready_timeout: Duration,
     pub(crate) call_timeout: Duration,
-    pub(crate) write_timeout: Duration,
     pub(crate) restart: Option<Restart>,
     pub(crate) on_stderr: Option<OnStderr>,
 }
@@ -49,11 +50,11 @@ impl Default for Settings {
         Settings {
             program: PathBuf::new(),
             connect: Connect { protocol: Some(PROTOCOL_VERSION), ..Connect::default() },
-            // A second or so of a busy topic.
-            event_buffer: 1024,
+            // A second or so of a busy topic, or of mail.
+            rooms: Rooms { mail: 1024, broadcasts: 1024, events: 1024 },
+            manual_ack: false,
             ready_timeout: Duration::from_secs(30),
             call_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(10),
             restart: Some(Restart::default()),
             on_stderr: None,
         }
@@ -106,9 +107,11 @@ impl Builder {
         self.arg("--data-dir").arg(path)
     }
 
-    /// Has mail count as delivered when [`Node::ack`](crate::Node::ack) says so, instead of when it is on its way to this program.
-    pub fn manual_ack(self) -> Self {
-        self.arg("--ack").arg("manual")
+    /// Has the program acknowledge mail by [`Node::ack`](crate::Node::ack). Otherwise the SDK does so when the program comes for the
+    /// event after it; see [`Events`].
+    pub fn manual_ack(mut self) -> Self {
+        self.settings.manual_ack = true;
+        self
     }
 
     /// A file of variables, the agent's key among them.
@@ -139,10 +142,23 @@ impl Builder {
         self
     }
 
-    /// How many events are kept for a program that does not take them, beside mail that waits for an `ack`; of more the oldest is
-    /// dropped, and counted. At least 1; the default is 1,024.
+    /// The most mail that the node hands over without an `ack`, 1 to 16,384 messages; the rest stays with its senders. 1,024 by default.
+    pub fn mail_buffer(mut self, messages: usize) -> Self {
+        self.settings.rooms.mail = messages.clamp(1, Limits::STANDARD.max_unacked);
+        self
+    }
+
+    /// Broadcasts that the SDK keeps for a program that does not take them. When there are more, the oldest goes, and
+    /// [`Events::dropped_broadcasts`] counts it. At least 1; 1,024 by default.
+    pub fn broadcast_buffer(mut self, messages: usize) -> Self {
+        self.settings.rooms.broadcasts = messages;
+        self
+    }
+
+    /// The news of peers with logs that the SDK keeps for a program that does not take them, and as many of all other events. When there
+    /// are more, the oldest goes, and [`Events::dropped_events`] counts it. At least 1; 1,024 by default.
     pub fn event_buffer(mut self, events: usize) -> Self {
-        self.settings.event_buffer = events.max(1);
+        self.settings.rooms.events = events;
         self
     }
 
@@ -155,12 +171,6 @@ impl Builder {
     /// How long a call waits, for the node to be there and for its answer; 30 s by default.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.settings.call_timeout = timeout;
-        self
-    }
-
-    /// How long the node may leave its stdin unread before it is taken for dead; 10 s by default.
-    pub fn write_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.write_timeout = timeout;
         self
     }
 
@@ -185,11 +195,13 @@ impl Builder {
         let path = if self.search_path { std::env::var_os("PATH") } else { None };
         let program = locate(self.program.take(), std::env::var_os(BINARY_VARIABLE), path)?;
         self.settings.program = program.clone();
+        self.settings.connect.max_unacked = Some(self.settings.rooms.mail);
         let Builder { args, envs, directory, settings, .. } = self;
         let command = move |ephemeral_key: &str| {
             let mut command = Command::new(&program);
-            // Of a flag that is given twice none would count, so this crate's own stand in the environment.
-            command.args(&args).env("P2P_NODE_EPHEMERAL_KEY", ephemeral_key);
+            // The SDK acknowledges mail itself: the node does not know what the program has taken. Of a flag that is given twice none
+            // would count, so what the program may set too stands in the environment.
+            command.args(&args).args(["--ack", "manual"]).env("P2P_NODE_EPHEMERAL_KEY", ephemeral_key);
             command.env("P2P_NODE_PARENT_PID", std::process::id().to_string()).envs(envs.iter().cloned());
             if let Some(directory) = &directory {
                 command.current_dir(directory);

@@ -1,17 +1,12 @@
-//! Which answer belongs to which request. No I/O: commands become bytes, events become [`Incoming`], and whoever
-//! holds the channel moves both and wakes those who wait.
+//! Which answer belongs to which request. No I/O: events become [`Incoming`], and whoever holds the channel wakes those who wait.
 
 use std::collections::{BTreeMap, HashMap};
 
-use p2p_node_protocol::line::encode_request;
-use p2p_node_protocol::{
-    Answer, Cancel, Command, Delivery, ErrorEvent, Event, Id, MAX_LINE_BYTES, PeerDiscovered, Request,
-};
+use p2p_node_protocol::{Answer, Delivery, ErrorEvent, Event, Id, PeerDiscovered};
 
 use crate::Error;
 
-/// Requests that may wait for their answers at the same time: the node's own default for `limits.maxInflight`,
-/// beyond which it would stop reading.
+/// Commands but `send`s that may wait for their answers at the same time: as many as the node takes unanswered by default.
 pub(crate) const MAX_PENDING: usize = 1024;
 
 /// Mails whose delivery is awaited at the same time. The node's outbox holds 8 MiB, which is fewer mails than this
@@ -23,7 +18,6 @@ pub(crate) const MAX_FOUND: usize = 4096;
 
 /// Correlates what is sent with what comes back. `A` waits for an answer, `D` for a delivery.
 pub(crate) struct Channel<A, D> {
-    last_id: i64,
     pending: BTreeMap<i64, Pending<A>>,
     /// How many of those are cancellations, for whose answers nobody waits.
     cancels: usize,
@@ -59,36 +53,22 @@ pub(crate) struct Reply {
 
 impl<A, D> Channel<A, D> {
     pub(crate) fn new() -> Self {
-        Channel { last_id: 0, pending: BTreeMap::new(), cancels: 0, tracked: HashMap::new(), closed: None }
+        Channel { pending: BTreeMap::new(), cancels: 0, tracked: HashMap::new(), closed: None }
     }
 
-    /// The line that asks for `command`, and the id that its answer will carry.
-    pub(crate) fn request(&mut self, command: Command, waiter: A) -> Result<(Id, Vec<u8>), Error> {
-        if let Some(error) = &self.closed {
-            return Err(error.clone());
-        }
-        if self.pending.len() - self.cancels >= MAX_PENDING {
-            return Err(Error::TooMany { what: "requests", limit: MAX_PENDING });
-        }
-        let (id, line) = self.line(command);
-        let bytes = line.len() - 1; // without the newline
-        if bytes > MAX_LINE_BYTES {
-            return Err(Error::TooLong { bytes });
-        }
-        self.pending.insert(self.last_id, Pending { waiter: Some(waiter), found: Vec::new() });
-        Ok((id, line))
+    /// A request with this id is being written.
+    pub(crate) fn register(&mut self, id: i64, waiter: A) {
+        self.pending.insert(id, Pending { waiter: Some(waiter), found: Vec::new() });
     }
 
-    /// The line that gives up a request for whose answer nobody waits any more; nothing, when it has been answered. It takes no room
-    /// from the requests: there may be as many besides.
-    pub(crate) fn cancel(&mut self, target: Id) -> Option<Vec<u8>> {
-        if self.cancels >= MAX_PENDING || self.asked_for(Some(&target)).is_none() {
-            return None;
+    /// Gives up a request for whose answer nobody waits any more. Returns `true` if the command `id` is to be written for that.
+    pub(crate) fn cancel(&mut self, target: i64, id: i64) -> bool {
+        let is_due = self.cancels < MAX_PENDING && self.pending.contains_key(&target);
+        if is_due {
+            self.pending.insert(id, Pending { waiter: None, found: Vec::new() });
+            self.cancels += 1;
         }
-        let (_, line) = self.line(Command::Cancel(Cancel { target }));
-        self.pending.insert(self.last_id, Pending { waiter: None, found: Vec::new() });
-        self.cancels += 1;
-        Some(line)
+        is_due
     }
 
     /// Has the delivery of a mail come as [`Incoming::Delivery`]; to be called before the next event is received.
@@ -129,7 +109,7 @@ impl<A, D> Channel<A, D> {
         }
     }
 
-    /// Ends the channel: every later request fails with `error`. Returns those who wait for an answer now; those who
+    /// Ends the channel: nothing is registered after this. Returns those who wait for an answer now; those who
     /// wait for a delivery are dropped. Only the first call counts.
     pub(crate) fn fail_all(&mut self, error: Error) -> Vec<A> {
         self.closed.get_or_insert(error);
@@ -141,14 +121,6 @@ impl<A, D> Channel<A, D> {
     /// Why the channel is closed, if it is.
     pub(crate) fn closed(&self) -> Option<&Error> {
         self.closed.as_ref()
-    }
-
-    fn line(&mut self, command: Command) -> (Id, Vec<u8>) {
-        self.last_id += 1;
-        let id = Id::Number(self.last_id);
-        let mut line = Vec::new();
-        encode_request(&Request { id: Some(id.clone()), command }, &mut line);
-        (id, line)
     }
 
     fn end(&mut self, id: Option<&Id>) -> Option<Pending<A>> {
@@ -177,8 +149,8 @@ fn refusal(error: ErrorEvent) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use p2p_node_protocol::line::{decode_event, decode_request};
-    use p2p_node_protocol::{ErrorCode, Ping, Send};
+    use p2p_node_protocol::ErrorCode;
+    use p2p_node_protocol::line::decode_event;
 
     use super::*;
 
@@ -186,10 +158,9 @@ mod tests {
     type Named = Channel<&'static str, &'static str>;
 
     fn ping(channel: &mut Named, waiter: &'static str) -> Id {
-        let (id, line) = channel.request(Command::Ping(Ping {}), waiter).unwrap();
-        let request = decode_request(line.strip_suffix(b"\n").unwrap()).unwrap();
-        assert_eq!((request.id.as_ref(), request.command.name()), (Some(&id), "ping"));
-        id
+        let id = 1 + channel.pending.last_key_value().map_or(0, |(id, _)| *id);
+        channel.register(id, waiter);
+        Id::Number(id)
     }
 
     fn event(line: impl AsRef<str>) -> Event {
@@ -283,67 +254,33 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_bounded_and_an_answer_makes_room() {
+    fn cancellations_are_bounded_and_nobody_waits_for_their_answers() {
         let mut channel = Named::new();
-        let first = ping(&mut channel, "first");
-        for _ in 1..MAX_PENDING {
-            ping(&mut channel, "more");
-        }
-        let refused = channel.request(Command::Ping(Ping {}), "one too many");
-        assert!(matches!(refused, Err(Error::TooMany { limit: MAX_PENDING, .. })));
-        channel.receive(result(&first));
-        ping(&mut channel, "fits");
-    }
-
-    #[test]
-    fn a_request_can_be_given_up_whatever_else_is_outstanding() {
-        let mut channel = Named::new();
-        let ids: Vec<Id> = (0..MAX_PENDING).map(|_| ping(&mut channel, "search")).collect();
-        for id in &ids {
-            let line = channel.cancel(id.clone()).unwrap();
-            let Command::Cancel(cancel) = decode_request(line.strip_suffix(b"\n").unwrap()).unwrap().command
-            else {
-                panic!("not a cancel")
-            };
-            assert_eq!(&cancel.target, id);
-        }
-        assert!(channel.cancel(ids[0].clone()).is_none(), "there is a bound");
-        let Id::Number(last) = ids[MAX_PENDING - 1] else { panic!() };
-        assert!(matches!(channel.receive(result(last + 1)), Incoming::Kept), "nobody waits for that");
+        let last = i64::try_from(MAX_PENDING).unwrap();
+        (1..=last).for_each(|id| channel.register(id, "search"));
+        assert!((1..=last).all(|id| channel.cancel(id, last + id)));
+        assert!(!channel.cancel(1, 9999), "there is a bound");
+        assert!(matches!(channel.receive(result(last + 1)), Incoming::Kept));
         let refused = event(format!(
             r#"{{"type":"error","id":{},"code":"INTERNAL","message":"","retryable":true}}"#,
             last + 2
         ));
         assert!(matches!(channel.receive(refused), Incoming::Kept));
-        assert!(matches!(channel.receive(result(&ids[0])), Incoming::Answer("search", Ok(_))));
-        assert!(channel.cancel(ids[0].clone()).is_none(), "it was answered");
-        ping(&mut channel, "fits");
-        assert_eq!(channel.fail_all(Error::ShutDown).len(), MAX_PENDING, "none of them a cancellation");
+        assert!(matches!(channel.receive(result(1)), Incoming::Answer("search", Ok(_))));
+        assert!(!channel.cancel(1, 9999), "it was answered");
+        assert!(channel.cancel(2, 9999));
+        assert_eq!(channel.fail_all(Error::Closed).len(), MAX_PENDING - 1, "none of them a cancellation");
     }
 
     #[test]
-    fn a_line_that_the_node_would_skip_is_refused_here() {
-        let mut channel = Named::new();
-        let mut send = |length: usize| {
-            let data = serde_json::value::to_raw_value(&"x".repeat(length)).unwrap();
-            channel.request(Command::Send(Send::to_topic("t", data)), "long")
-        };
-        let (_, line) = send(MAX_LINE_BYTES - 100).unwrap();
-        let room = MAX_LINE_BYTES - (line.len() - 1) + (MAX_LINE_BYTES - 100);
-        send(room).unwrap();
-        assert!(matches!(send(room + 1), Err(Error::TooLong { bytes }) if bytes == MAX_LINE_BYTES + 1));
-    }
-
-    #[test]
-    fn closing_returns_every_waiter_and_refuses_what_follows() {
+    fn closing_returns_every_waiter() {
         let mut channel = Named::new();
         let id = ping(&mut channel, "a");
         ping(&mut channel, "b");
         channel.track("m".to_owned(), "mail");
-        assert_eq!(channel.fail_all(Error::ShutDown), ["a", "b"]);
+        assert_eq!(channel.fail_all(Error::Closed), ["a", "b"]);
         assert!(channel.fail_all(Error::Contract("another".to_owned())).is_empty());
-        assert!(matches!(channel.closed(), Some(Error::ShutDown)), "the first reason stands");
-        assert!(matches!(channel.request(Command::Ping(Ping {}), "c"), Err(Error::ShutDown)));
+        assert!(matches!(channel.closed(), Some(Error::Closed)), "the first reason stands");
         assert!(matches!(channel.receive(result(&id)), Incoming::Event(_)));
         assert!(matches!(channel.receive(delivery("m")), Incoming::Event(_)));
     }

@@ -2,27 +2,23 @@
 
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use p2p_node_protocol::line::encode_request;
-use p2p_node_protocol::{
-    Answer, Command, Connect, Delivery, Id, PROTOCOL_VERSION, PeerDiscovered, Ready, Request, Shutdown,
-};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use p2p_node_protocol::{Command, Connect, PROTOCOL_VERSION, Ready};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::channel::{Channel, MAX_PENDING};
 use crate::client::Grace;
-use crate::events::Sink;
+use crate::inbox::Sink;
+use crate::outgoing::Outgoing;
 use crate::pipes::{Reader, Writer};
 use crate::process::{Exit, Killer, OnStderr, Pipes, Process, Tail, lock};
+use crate::shared::{Answered, Caller, Failure, Queued, Shared, Stage};
 use crate::wanted::Wanted;
-
-/// Lines that wait for the pipe; more make their senders wait. Each has at most 1 MiB.
-const QUEUED_LINES: usize = 64;
 
 /// How long the end of the output and of the process wait for each other: a grandchild may hold the pipe, and a
 /// process that closes its output, or refuses to connect, should be gone at once.
@@ -31,74 +27,14 @@ pub(crate) const EXIT_GRACE: Duration = Duration::from_secs(1);
 /// What every process of a node is tied to.
 pub(crate) struct Ties {
     pub(crate) sink: Sink,
+    pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) wanted: Arc<Mutex<Wanted>>,
-    pub(crate) write_timeout: Duration,
     pub(crate) on_stderr: Option<OnStderr>,
-}
-
-/// Who waits for an answer. The permit counts the request until it is answered, even if nobody waits any more.
-pub(crate) struct Waiter {
-    pub(crate) answer: oneshot::Sender<Result<Answered, Error>>,
-    /// Whether the delivery of the mail is waited for as well.
-    pub(crate) tracks: bool,
-    /// The command, if it leaves something behind.
-    pub(crate) leaves: Option<Command>,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-/// How a mail ends, once that is known.
-pub(crate) type Outcome = watch::Receiver<Option<Box<Delivery>>>;
-
-/// An answer, and the means to wait for what it promises.
-pub(crate) struct Answered {
-    pub(crate) answer: Box<Answer>,
-    pub(crate) found: Vec<PeerDiscovered>,
-    /// Present when it is tracked and the mail was accepted.
-    pub(crate) outcome: Option<Outcome>,
-}
-
-/// What the tasks and the handles share.
-pub(crate) struct Shared {
-    pub(crate) channel: Mutex<Channel<Waiter, watch::Sender<Option<Box<Delivery>>>>>,
-    pub(crate) stderr: Tail,
-}
-
-impl Shared {
-    /// Why nothing can be asked any more, if that is so.
-    pub(crate) fn closed(&self) -> Option<Error> {
-        lock(&self.channel).closed().cloned()
-    }
-
-    /// Tells all who wait, and whoever comes later. Only the first call counts.
-    pub(crate) fn close(&self, error: Error) {
-        let waiters = lock(&self.channel).fail_all(error.clone());
-        for waiter in waiters {
-            // Whoever asked may not wait any more.
-            let _ = waiter.answer.send(Err(error.clone()));
-        }
-    }
-
-    /// What the end of the process means.
-    pub(crate) fn failure(&self, status: Option<ExitStatus>) -> Failure {
-        let exited = || Error::Exited { status, stderr_tail: self.stderr.quote() };
-        Failure { error: self.closed().unwrap_or_else(exited), status, stderr_tail: self.stderr.quote() }
-    }
-}
-
-/// Why a process is gone, or did not even come.
-pub(crate) struct Failure {
-    pub(crate) error: Error,
-    pub(crate) status: Option<ExitStatus>,
-    pub(crate) stderr_tail: String,
 }
 
 /// A node's process, from its start to its end. Dropped, it is killed.
 pub(crate) struct Child {
     pub(crate) shared: Arc<Shared>,
-    /// Gone once the node was told to shut down; the last sender closes the child's stdin.
-    lines: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
-    /// Requests for whose answers nobody waits any more.
-    given_up: mpsc::Sender<Id>,
     ready: watch::Receiver<Option<Box<Ready>>>,
     process: Process,
 }
@@ -106,20 +42,32 @@ pub(crate) struct Child {
 /// How a process ended, known when all it said has been read.
 pub(crate) type End = JoinHandle<Option<ExitStatus>>;
 
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.shared.end_writer();
+    }
+}
+
 impl Child {
     pub(crate) fn start(process: Process, pipes: Pipes, stderr: Tail, ties: &Ties) -> (Arc<Child>, End) {
         let drained = stderr.drain(pipes.stderr, ties.on_stderr.clone());
-        let shared = Arc::new(Shared { channel: Mutex::new(Channel::new()), stderr });
-        let (lines, queue) = mpsc::channel(QUEUED_LINES);
-        let (given_up, targets) = mpsc::channel(MAX_PENDING);
-        let (kill, write_timeout) = (process.killer(), ties.write_timeout);
-        let writer = Writer { shared: Arc::clone(&shared), kill: kill.clone(), write_timeout };
-        tokio::spawn(writer.run(pipes.stdin, queue, targets));
+        let shared = Arc::new(Shared::new(Arc::clone(&ties.outgoing), stderr));
+        let (sink, kill) = (ties.sink.clone(), process.killer());
+        let writer = Writer { shared: Arc::clone(&shared), sink, kill: kill.clone() };
+        tokio::spawn(writer.run(pipes.stdin));
         let (told, ready) = watch::channel(None);
         let (sink, wanted) = (ties.sink.clone(), Arc::clone(&ties.wanted));
         let reader = Reader { shared: Arc::clone(&shared), sink, wanted, ready: told, finished: false };
         let end = tokio::spawn(reader.run(pipes.stdout, process.exit(), kill, drained));
-        (Arc::new(Child { shared, lines: Mutex::new(Some(lines)), given_up, ready, process }), end)
+        (Arc::new(Child { shared, ready, process }), end)
+    }
+
+    /// Has the process get the `send`s and `ack`s of the node too.
+    pub(crate) fn serve(&self, ready: &Ready) {
+        let outgoing = &self.shared.outgoing;
+        lock(&outgoing.lane).reset(&ready.limits);
+        self.shared.serves.store(true, Ordering::Release);
+        outgoing.wake();
     }
 
     /// The process's id.
@@ -150,35 +98,36 @@ impl Child {
         Ok(ready)
     }
 
-    /// Puts a command on its way. Nothing: the process is gone, and nothing was sent.
-    pub(crate) async fn begin(
+    /// Puts a command on its way, which is no `send`. Nothing: the process is gone.
+    pub(crate) fn begin(
         self: &Arc<Self>,
         command: &Command,
-        tracks: bool,
         permit: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<Option<Pending>, Error> {
-        let lines = lock(&self.lines).clone().ok_or(Error::ShutDown)?;
-        let Ok(slot) = lines.reserve().await else { return Ok(None) };
-        let (told, answer) = oneshot::channel();
+        let (id, line) = self.shared.outgoing.encode(command.clone())?;
+        let (sender, answer) = oneshot::channel();
         let leaves = Wanted::concerns(command).then(|| command.clone());
-        // Sent under the lock, so that ids go out in order.
-        let mut channel = lock(&self.shared.channel);
-        if channel.closed().is_some() {
-            return Ok(None);
+        let mut queue = lock(&self.shared.queue);
+        match queue.stage {
+            Stage::Open => {}
+            Stage::Closing => return Err(Error::Closed),
+            Stage::Ended => return Ok(None),
         }
-        let waiter = Waiter { answer: told, tracks, leaves, _permit: permit.take() };
-        let (id, line) = channel.request(command.clone(), waiter)?;
-        slot.send(line);
+        let caller = Caller { answer: sender, tracks: false, is_send: false, leaves, _permit: permit.take() };
+        queue.commands.push_back(Queued { id, line, caller });
+        drop(queue);
+        self.shared.outgoing.wake();
         let search = matches!(command, Command::Discover(_)).then_some(id);
         Ok(Some(Pending { child: Arc::clone(self), answer, search }))
     }
 
     /// Asks for something that no caller waits for.
     pub(crate) async fn ask(self: &Arc<Self>, command: &Command) -> Result<(), Error> {
-        match self.begin(command, false, &mut None).await? {
-            Some(pending) => pending.answered().await.map(drop),
-            None => Err(self.shared.failure(None).error),
-        }
+        let answered = match self.begin(command, &mut None)? {
+            Some(pending) => pending.answered().await?,
+            None => None,
+        };
+        answered.map(drop).ok_or_else(|| self.shared.failure(None).error)
     }
 
     /// Waits for `work`, or for the end of the process, if that comes first. A process that fails at it is ended.
@@ -209,10 +158,15 @@ impl Child {
         Err(Failure { error, status: status.ok().flatten(), stderr_tail })
     }
 
-    /// What has the process end in good order.
+    /// What has the process end in good order. No command is taken after this.
     pub(crate) fn closer(&self) -> Closer {
-        let lines = lock(&self.lines).take();
-        Closer { lines, kill: self.process.killer(), exit: self.process.exit() }
+        let mut queue = lock(&self.shared.queue);
+        if queue.stage == Stage::Open {
+            queue.stage = Stage::Closing;
+        }
+        drop(queue);
+        self.shared.outgoing.wake();
+        Closer { kill: self.process.killer(), exit: self.process.exit() }
     }
 }
 
@@ -220,54 +174,37 @@ impl Child {
 pub(crate) struct Pending {
     child: Arc<Child>,
     answer: oneshot::Receiver<Result<Answered, Error>>,
-    search: Option<Id>,
+    search: Option<i64>,
 }
 
 impl Pending {
-    pub(crate) async fn answered(mut self) -> Result<Answered, Error> {
-        let answered =
-            (&mut self.answer).await.unwrap_or_else(|_| Err(self.child.shared.failure(None).error));
+    /// The answer. Nothing: the process ended before it could see the command.
+    pub(crate) async fn answered(mut self) -> Result<Option<Answered>, Error> {
+        let answered = (&mut self.answer).await;
         self.search = None;
-        answered
-    }
-
-    /// Where to find out why an outcome does not come.
-    pub(crate) fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.child.shared)
+        answered.ok().transpose()
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(target) = self.search.take() {
-            // There is room for as many as can be pending; a writer that is stuck nevertheless will not write it either.
-            let _ = self.child.given_up.try_send(target);
+            lock(&self.child.shared.queue).cancels.push_back(target);
+            self.child.shared.outgoing.wake();
         }
     }
 }
 
 /// Ends a process. It keeps neither that nor the node, whose last handle may be dropped meanwhile.
 pub(crate) struct Closer {
-    lines: Option<mpsc::Sender<Vec<u8>>>,
     kill: Killer,
     exit: Exit,
 }
 
 impl Closer {
-    /// Asks the process to finish and end; makes it end if it does not.
+    /// Waits for the process to finish and end; makes it end if it does not.
     pub(crate) async fn run(mut self, grace: Grace) {
-        let drained = timeout(grace.drain, async {
-            if let Some(lines) = self.lines.take() {
-                // The end of its input says the same to most nodes, but not to one that outlives its parent.
-                let mut line = Vec::new();
-                let request = Request { id: None, command: Command::Shutdown(Shutdown {}) };
-                encode_request(&request, &mut line);
-                // A node that does not take it has ended, or will be made to.
-                let _ = lines.send(line).await;
-            }
-            self.exit.wait().await
-        });
-        if drained.await.is_err() {
+        if timeout(grace.drain, self.exit.wait()).await.is_err() {
             self.kill.terminate();
             if timeout(grace.terminate, self.exit.wait()).await.is_err() {
                 self.kill.kill();

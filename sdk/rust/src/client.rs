@@ -3,16 +3,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_node_protocol::{
-    Ack, Allow, Answer, Block, Command, ConnectedPeer, Discover, Message, PeerDiscovered, Peers, Ping, Ready,
+    Allow, Answer, Block, Command, ConnectedPeer, Discover, Message, PeerDiscovered, Peers, Ping, Ready,
     Send, Status, StatusReport, Subscribe, Unblock, Unsubscribe,
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::builder::Settings;
-use crate::child::{Answered, Shared};
 use crate::events::Events;
 use crate::mail::{Options, Payload, Published, SentMail, message_id};
 use crate::process::lock;
+use crate::shared::Answered;
 use crate::sidecar::{Inner, MakeCommand, State};
 use crate::{Builder, Error};
 
@@ -21,7 +21,8 @@ const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// A handle on a supervised node. Cheap to clone; when the last one is dropped, its process is killed.
 ///
-/// Every call may be dropped at any time, which does not take the command back (but ends a search).
+/// Every call may be dropped at any time. That takes back a `send` that still waits for room, and ends a search; other commands are carried
+/// out all the same.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
@@ -105,9 +106,7 @@ impl Node {
     /// # Errors
     /// As [`request`](Node::request).
     pub async fn post(&self, mail: Send) -> Result<SentMail, Error> {
-        let (answered, shared) =
-            self.ask(Command::Send(mail), true, self.0.launch.settings.call_timeout).await?;
-        SentMail::new(answered, shared)
+        SentMail::new(self.submit(mail, true).await?)
     }
 
     /// Answers a message: mail to its sender, in its conversation.
@@ -154,7 +153,7 @@ impl Node {
     pub async fn discover(&self, what: Discover) -> Result<Vec<PeerDiscovered>, Error> {
         let patience = Duration::from_millis(what.timeout_ms.unwrap_or(0));
         let patience = patience.saturating_add(self.0.launch.settings.call_timeout);
-        Ok(self.ask(Command::Discover(what), false, patience).await?.0.found)
+        Ok(self.ask(Command::Discover(what), patience).await?.found)
     }
 
     /// Has broadcasts on a topic come as events; also after a restart.
@@ -173,18 +172,25 @@ impl Node {
         self.request(Command::Unsubscribe(Unsubscribe { topic: topic.into() })).await.map(drop)
     }
 
-    /// Says that this program has done with a message, so that its sender is told that it was delivered. Only with
-    /// [`manual_ack`](crate::Builder::manual_ack). Of a broadcast, which needs no `ack`, it does nothing, so that nobody has to tell the
-    /// two apart.
+    /// Acknowledges mail, so that its sender is told `delivered`. With [`manual_ack`](crate::Builder::manual_ack) nothing else does;
+    /// otherwise this does so early, for example for the last mail that the program takes. A broadcast needs no `ack`, and none is written.
+    /// Calls at the same time share a line.
     ///
     /// # Errors
-    /// As [`request`](Node::request); `MESSAGE_NOT_FOUND` when its sender has given it up, it has had its `ack`, or the node was started
-    /// again since and the message has yet to come again.
+    /// As [`request`](Node::request); `MESSAGE_NOT_FOUND` when its sender has given it up, it was acknowledged before, or the node was
+    /// started again since and the message has not come again yet.
     pub async fn ack(&self, message: &Message) -> Result<(), Error> {
         if message.topic.is_some() {
             return Ok(());
         }
-        self.request(Command::Ack(Ack::one(message.message_id.clone()))).await.map(drop)
+        let waited = self.0.launch.settings.call_timeout;
+        let deadline = deadline(waited);
+        let late = |_| Error::Timeout { what: "ack".to_owned(), waited, maybe_sent: false };
+        let _permit =
+            timeout_at(deadline, Arc::clone(&self.0.permits).acquire_owned()).await.map_err(late)?;
+        timeout_at(deadline, self.0.up(None)).await.map_err(|_| Error::Unavailable { waited })??;
+        let answer = self.0.sink().ack(&message.message_id);
+        timeout_at(deadline, answer).await.map_err(late)?.unwrap_or(Err(Error::Closed))
     }
 
     /// Takes nothing more from an agent (`0x…`) or a node (PeerId); also after a restart.
@@ -237,56 +243,86 @@ impl Node {
     }
 
     /// Has the node carry out any command, and waits for its answer. While its process is down the request waits for the next one, and
-    /// with 1,024 requests outstanding for one of them, up to the builder's `call_timeout` in all. The delivery of mail sent this way is
-    /// told by [`Event::Delivery`](crate::Event::Delivery).
+    /// with 1,024 requests outstanding for one of them, up to the builder's `call_timeout` in all. A `send` waits until the node has room
+    /// for it, behind those to the same recipient; all other commands go past it. The delivery of mail sent this way is told by
+    /// [`Event::Delivery`](crate::Event::Delivery).
     ///
     /// # Errors
     /// [`Error::Command`] when the node refuses; [`Error::Unavailable`] when it was not there in time, and [`Error::Timeout`] when it did
     /// not answer in time; [`Error::Restarted`] when its process ended before it had answered, and [`Error::Exited`] when it is not
-    /// started again; [`Error::WriteTimeout`], [`Error::TooLong`] and [`Error::ShutDown`].
+    /// started again; [`Error::WriteTimeout`], [`Error::TooLong`], [`Error::TooMany`] and [`Error::Closed`].
     pub async fn request(&self, command: Command) -> Result<Answer, Error> {
-        Ok(*self.ask(command, false, self.0.launch.settings.call_timeout).await?.0.answer)
+        let answered = match command {
+            Command::Send(send) => self.submit(send, false).await?,
+            other => self.ask(other, self.0.launch.settings.call_timeout).await?,
+        };
+        Ok(*answered.answer)
     }
 
-    async fn ask(
-        &self,
-        command: Command,
-        tracks: bool,
-        waited: Duration,
-    ) -> Result<(Answered, Arc<Shared>), Error> {
-        let deadline = Instant::now() + waited.min(FOREVER);
-        let late = |_| Error::Timeout { what: command.name().to_owned(), waited };
+    /// Has the node send something.
+    async fn submit(&self, send: Send, tracks: bool) -> Result<Answered, Error> {
+        let waited = self.0.launch.settings.call_timeout;
+        let mut sending = self.0.outgoing().send(send, tracks)?;
+        if let Ok(answered) = timeout_at(deadline(waited), sending.answered()).await {
+            return answered;
+        }
+        let maybe_sent = !sending.withdraw();
+        if !maybe_sent && matches!(&*self.0.state.borrow(), State::Down) {
+            return Err(Error::Unavailable { waited });
+        }
+        Err(Error::Timeout { what: "send".to_owned(), waited, maybe_sent })
+    }
+
+    /// Has the node carry out a command that is no `send`.
+    async fn ask(&self, command: Command, waited: Duration) -> Result<Answered, Error> {
+        let deadline = deadline(waited);
+        let late = |_| Error::Timeout { what: command.name().to_owned(), waited, maybe_sent: false };
         let permit = timeout_at(deadline, Arc::clone(&self.0.permits).acquire_owned()).await.map_err(late)?;
         let (mut permit, mut gone) = (permit.ok(), None);
-        let pending = loop {
+        loop {
             let up = timeout_at(deadline, self.0.up(gone.as_ref())).await;
             let child = up.map_err(|_| Error::Unavailable { waited })??;
-            let begun = timeout_at(deadline, child.begin(&command, tracks, &mut permit)).await;
-            if let Some(pending) = begun.map_err(late)?? {
-                break pending;
+            if let Some(pending) = child.begin(&command, &mut permit)?
+                && let Some(answered) = timeout_at(deadline, pending.answered()).await.map_err(late)??
+            {
+                return Ok(answered);
             }
-            // It ended before anything was sent: the next one will do.
+            // It ended before it could see the command: the next one will do.
             gone = Some(child);
-        };
-        let shared = pending.shared();
-        let answered = timeout_at(deadline, pending.answered()).await.map_err(late)??;
-        Ok((answered, shared))
+        }
     }
 
-    /// Has the node finish what it accepted and end; later requests fail. A node that takes longer than `grace` allows is killed, also
-    /// when the caller does not wait for that. Of several calls the least patient counts. Returns how the last process ended, if the
-    /// system tells that: code 75 means that accepted mail was lost.
-    pub async fn shutdown(&self, grace: Grace) -> Option<ExitStatus> {
-        self.0.closing.send_replace(true);
-        let closer = match &*self.0.state.borrow() {
-            State::Up(child) => Some(child.closer()),
-            State::Down | State::Gone(_) => None,
-        };
-        if let Some(closer) = closer {
-            tokio::spawn(closer.run(grace));
-        }
-        // The sender lives as long as `self`.
-        let _ = self.0.state.subscribe().wait_for(|state| matches!(state, State::Gone(_))).await;
+    /// Has the node finish what it accepted and end; later calls fail, and so do `send`s that still wait for room. A node that takes
+    /// longer than `grace` allows is killed, also when the caller does not wait for that. Of several calls the least patient counts.
+    ///
+    /// Returns the mail that the program has not taken. It is not acknowledged: its senders have it, and learn that it was not delivered.
+    /// From the call on [`Events`](crate::Events) gives no more mail. Nor is the mail acknowledged that the program took last, if it did
+    /// not say [`ack`](Node::ack) or [`Events::close`](crate::Events::close) before.
+    pub async fn close(&self, grace: Grace) -> Vec<Message> {
+        self.0.close(grace).await
+    }
+
+    /// How the last process ended, if it has and the system tells: code 75 means that accepted mail was lost.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
         self.0.launch.status()
     }
+
+    /// Mail that the program finished when its sender had given it up, so that the sender was told that it was not delivered.
+    pub fn acks_not_found(&self) -> u64 {
+        self.0.sink().acks_not_found()
+    }
+
+    /// Mail that a defective node handed over beyond the builder's [`mail_buffer`](crate::Builder::mail_buffer). It is not acknowledged.
+    pub fn mail_dropped(&self) -> u64 {
+        self.0.sink().mail_dropped()
+    }
+
+    /// Lines of the node that could not be read.
+    pub fn undecodable(&self) -> u64 {
+        self.0.sink().undecodable()
+    }
+}
+
+fn deadline(waited: Duration) -> Instant {
+    Instant::now() + waited.min(FOREVER)
 }

@@ -25,13 +25,16 @@ pub enum Error {
     /// The mail was accepted, but did not arrive, or nobody knows whether it did.
     #[error("the mail {} is {:?}{}", .0.message_id, .0.state, why(.0))]
     Undelivered(Box<Delivery>),
-    /// No answer came in time. The command may still be carried out.
+    /// No answer came in time. The node may still carry out the command, unless it was a `send` that still waited in the SDK: then the
+    /// SDK has withdrawn it.
     #[error("`{what}` was not answered within {waited:?}")]
     Timeout {
         /// The command.
         what: String,
-        /// How long was waited.
+        /// How long the call waited.
         waited: Duration,
+        /// A message may be on its way: sent again, it could arrive twice.
+        maybe_sent: bool,
     },
     /// The node's process ended, and is not started again.
     #[error("the node ended ({}){}", told(*status), quoted(stderr_tail))]
@@ -41,13 +44,15 @@ pub enum Error {
         /// The end of what it wrote to stderr.
         stderr_tail: String,
     },
-    /// The node's process ended before it had answered. Nothing was sent again: it may have been carried out, or not.
+    /// The node's process ended before it had answered. The SDK does not send the command again: the node may have carried it out.
     #[error("the node ended ({}) and is started again{}", told(*status), quoted(stderr_tail))]
     Restarted {
         /// How, if that is known.
         status: Option<ExitStatus>,
         /// The end of what it wrote to stderr.
         stderr_tail: String,
+        /// A message may be on its way: sent again, it could arrive twice.
+        maybe_sent: bool,
     },
     /// The node was not there, and did not come back in time. Nothing was sent.
     #[error("the node was not back within {waited:?}")]
@@ -55,11 +60,13 @@ pub enum Error {
         /// How long was waited.
         waited: Duration,
     },
-    /// The node did not read what was written to it. It was killed, and is started again.
-    #[error("the node did not read for {waited:?}, and was killed")]
+    /// The node neither read nor wrote for five times its longest pause. The SDK killed it, and starts it again.
+    #[error("the node neither read nor wrote for {waited:?}, and was killed")]
     WriteTimeout {
-        /// How long was waited.
+        /// How long that was.
         waited: Duration,
+        /// A message may be on its way: sent again, it could arrive twice.
+        maybe_sent: bool,
     },
     /// The node did not say `ready` in time.
     #[error("the node was not ready within {waited:?}{}", quoted(stderr_tail))]
@@ -69,9 +76,9 @@ pub enum Error {
         /// The end of what it wrote to stderr.
         stderr_tail: String,
     },
-    /// [`Node::shutdown`](crate::Node::shutdown) was called.
-    #[error("the node was told to shut down")]
-    ShutDown,
+    /// The program called [`Node::close`](crate::Node::close).
+    #[error("the node was closed")]
+    Closed,
     /// There is no binary where it was looked for.
     #[error(
         "there is no p2p-node in {looked}: name one to the builder or in P2P_NODE_BIN, or ask for a search of PATH"
@@ -152,7 +159,7 @@ impl Error {
             Error::Unavailable { .. } => "SIDECAR_UNAVAILABLE",
             Error::WriteTimeout { .. } => "WRITE_TIMEOUT",
             Error::NotReady { .. } => "NOT_READY",
-            Error::ShutDown => "CLOSED",
+            Error::Closed => "CLOSED",
             Error::NoBinary { .. } => "BINARY_NOT_FOUND",
             Error::Spawn { .. } => "SPAWN_FAILED",
             Error::VersionMismatch { .. } => "VERSION_MISMATCH",
@@ -164,19 +171,18 @@ impl Error {
         }
     }
 
-    /// Whether the same call to the same node may succeed later.
+    /// Returns `true` if the same call to the same node may succeed later. After a `send` that a process may have carried out it is
+    /// `false`: sent again, the message could arrive twice. Every other command may be repeated without harm.
     pub fn retryable(&self) -> bool {
         match self {
             Error::Command { retryable, .. } => *retryable,
             Error::Undelivered(delivery) => delivery.code.is_some_and(ErrorCode::retryable),
-            Error::Timeout { .. }
-            | Error::Restarted { .. }
-            | Error::Unavailable { .. }
-            | Error::WriteTimeout { .. }
-            | Error::NotReady { .. }
-            | Error::TooMany { .. } => true,
+            Error::Timeout { maybe_sent, .. }
+            | Error::Restarted { maybe_sent, .. }
+            | Error::WriteTimeout { maybe_sent, .. } => !maybe_sent,
+            Error::Unavailable { .. } | Error::NotReady { .. } | Error::TooMany { .. } => true,
             Error::Exited { .. }
-            | Error::ShutDown
+            | Error::Closed
             | Error::NoBinary { .. }
             | Error::Spawn { .. }
             | Error::VersionMismatch { .. }
@@ -185,6 +191,19 @@ impl Error {
             | Error::TooLong { .. }
             | Error::Contract(_) => false,
         }
+    }
+}
+
+impl Error {
+    /// The same, of a message that a process may have sent.
+    pub(crate) fn after_send(mut self) -> Self {
+        if let Error::Timeout { maybe_sent, .. }
+        | Error::Restarted { maybe_sent, .. }
+        | Error::WriteTimeout { maybe_sent, .. } = &mut self
+        {
+            *maybe_sent = true;
+        }
+        self
     }
 }
 

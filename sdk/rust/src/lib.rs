@@ -1,14 +1,19 @@
 #![doc = include_str!("../README.md")]
 
+mod acks;
 mod builder;
 mod channel;
 mod child;
 mod client;
 mod error;
 mod events;
+mod inbox;
+mod lane;
 mod mail;
+mod outgoing;
 mod pipes;
 mod process;
+mod shared;
 mod sidecar;
 mod supervisor;
 mod wanted;

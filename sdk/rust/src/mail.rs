@@ -9,7 +9,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::Error;
 use crate::channel::MAX_TRACKED;
-use crate::child::{Answered, Outcome, Shared};
+use crate::shared::{Answered, Outcome, Shared};
 
 /// What can be sent: anything that serde can write as JSON, and [`Bytes`].
 pub trait Payload {
@@ -89,14 +89,14 @@ pub struct SentMail {
 }
 
 impl SentMail {
-    pub(crate) fn new(answered: Answered, shared: Arc<Shared>) -> Result<Self, Error> {
-        let message_id = message_id(&answered.answer)?;
+    pub(crate) fn new(answered: Answered) -> Result<Self, Error> {
+        let (message_id, shared) = (message_id(&answered.answer)?, answered.shared);
         let unclear = "the answer to a mail does not say that it was accepted";
         let outcome = answered.outcome.ok_or_else(|| Error::Contract(unclear.to_owned()))?;
         Ok(SentMail { message_id, outcome, shared })
     }
 
-    /// Waits until the recipient's node has signed for it, for as long as the mail lives. May be called any number of times.
+    /// Waits until the recipient has acknowledged it, for as long as the mail lives. May be called any number of times.
     ///
     /// # Errors
     /// [`Error::Undelivered`] when it did not arrive; [`Error::Restarted`] or [`Error::Exited`] when the node's process ended before it
@@ -110,7 +110,7 @@ impl SentMail {
             Some(delivery) => Err(Error::Undelivered(delivery)),
             None => {
                 let many = Error::TooMany { what: "mails", limit: MAX_TRACKED };
-                Err(self.shared.closed().unwrap_or(many))
+                Err(self.shared.closed().map_or(many, Error::after_send))
             }
         }
     }

@@ -3,71 +3,139 @@
 
 use std::pin::pin;
 use std::process::ExitStatus;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use p2p_node_protocol::line::{Framed, Framer, decode_event};
-use p2p_node_protocol::{Event as Told, Id, MAX_LINE_BYTES, Ready};
+use p2p_node_protocol::line::{Framed, Framer, decode_event, encode_request};
+use p2p_node_protocol::{Cancel, Command, Event as Told, Id, MAX_LINE_BYTES, Ready, Request, Shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::Error;
 use crate::channel::{Incoming, Reply};
-use crate::child::{Answered, EXIT_GRACE, Shared};
-use crate::events::{Event, Sink};
+use crate::child::EXIT_GRACE;
+use crate::events::Event;
+use crate::inbox::Sink;
 use crate::process::{Exit, Killer, lock};
+use crate::shared::{Answered, Caller, Queued, Shared, Stage, Waiter};
 use crate::wanted::Wanted;
 
 /// Bytes read, and lines gathered, at once: what a Linux pipe holds.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// A process is dead after so many of its longest pauses in which it neither read nor wrote. Ours: several times longer than any
+/// pause that the node promises to end. They are counted one by one, so that a program that blocks its runtime loses one of them.
+const STALL_PAUSES: u32 = 5;
+
+/// A node that is too busy for an `ack` gets it again after so long. Ours: long enough for a disk to have written.
+const ACK_RETRY: Duration = Duration::from_secs(1);
+
 pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) sink: Sink,
     pub(crate) kill: Killer,
-    pub(crate) write_timeout: Duration,
 }
 
 impl Writer {
-    /// Writes lines until every sender of them is gone, then closes the child's stdin. A child that does not read is killed.
-    pub(crate) async fn run(
-        self,
-        mut stdin: ChildStdin,
-        mut lines: mpsc::Receiver<Vec<u8>>,
-        mut given_up: mpsc::Receiver<Id>,
-    ) {
-        let cancel = |target| lock(&self.shared.channel).cancel(target).unwrap_or_default();
+    /// Writes lines until the process or the node ends, then closes the process's stdin. A process that is dead is killed.
+    pub(crate) async fn run(self, mut stdin: ChildStdin) {
+        let mut woken = self.shared.outgoing.woken();
         loop {
-            let mut chunk = tokio::select! {
-                biased;
-                line = lines.recv() => match line {
-                    Some(line) => line,
-                    None => return,
-                },
-                Some(target) = given_up.recv() => cancel(target),
-            };
-            while chunk.len() < CHUNK_BYTES {
-                let more = lines.try_recv().or_else(|_| given_up.try_recv().map(cancel));
-                let Ok(more) = more else { break };
-                chunk.extend_from_slice(&more);
+            woken.mark_unchanged();
+            let Some(Gathered { lines, is_last }) = self.gather() else { return };
+            if !self.write(&mut stdin, &lines).await || is_last {
+                return;
             }
-            let mut rest = chunk.as_slice();
-            while !rest.is_empty() {
-                match timeout(self.write_timeout, stdin.write(rest)).await {
-                    Ok(Ok(written)) => rest = &rest[written..],
-                    // The reader finds out how the process ended.
-                    Ok(Err(_)) => return,
-                    Err(_) => {
-                        self.shared.close(Error::WriteTimeout { waited: self.write_timeout });
-                        self.kill.kill();
-                        return;
-                    }
-                }
+            if lines.is_empty() && woken.changed().await.is_err() {
+                return;
             }
         }
     }
+
+    /// What is to be written now: `ack`s and commands before `send`s. Nothing: the process has ended.
+    fn gather(&self) -> Option<Gathered> {
+        let (shared, outgoing) = (&self.shared, &self.shared.outgoing);
+        let mut lines = Vec::new();
+        let add = |lines: &mut Vec<u8>, id: i64, command| {
+            encode_request(&Request { id: Some(Id::Number(id)), command }, lines);
+        };
+        let mut channel = lock(&shared.channel);
+        let mut queue = lock(&shared.queue);
+        if channel.closed().is_some() || queue.stage == Stage::Ended {
+            return None;
+        }
+        let is_closing = queue.stage == Stage::Closing;
+        let serves = shared.serves.load(Ordering::Acquire);
+        while serves
+            && lines.len() < CHUNK_BYTES
+            && let Some((id, ack)) = self.sink.next_ack(|| outgoing.next_id(), is_closing)
+        {
+            channel.register(id, Waiter::Acks(id));
+            add(&mut lines, id, Command::Ack(ack));
+        }
+        while lines.len() < CHUNK_BYTES
+            && let Some(Queued { id, line, caller }) = queue.commands.pop_front()
+        {
+            channel.register(id, Waiter::Caller(id, caller));
+            lines.extend_from_slice(&line);
+        }
+        while lines.len() < CHUNK_BYTES
+            && let Some(target) = queue.cancels.pop_front()
+        {
+            let id = outgoing.next_id();
+            if channel.cancel(target, id) {
+                add(&mut lines, id, Command::Cancel(Cancel { target: Id::Number(target) }));
+            }
+        }
+        while serves
+            && !is_closing
+            && lines.len() < CHUNK_BYTES
+            && let Some(send) = lock(&outgoing.lane).pop()
+        {
+            channel.register(send.id, Waiter::Caller(send.id, send.waiter));
+            lines.extend_from_slice(&send.line);
+        }
+        let is_last = is_closing && lines.len() < CHUNK_BYTES;
+        if is_last {
+            // The end of its input says the same to most nodes, but not to one that outlives its parent.
+            encode_request(&Request { id: None, command: Command::Shutdown(Shutdown {}) }, &mut lines);
+        }
+        Some(Gathered { lines, is_last })
+    }
+
+    /// Returns `false` if the process takes nothing any more.
+    async fn write(&self, stdin: &mut ChildStdin, lines: &[u8]) -> bool {
+        let pause = Duration::from_millis(self.shared.max_pause_ms.load(Ordering::Relaxed).max(1));
+        let (mut rest, mut stalled, mut chunks) = (lines, 0, 0);
+        while !rest.is_empty() {
+            match timeout(pause, stdin.write(rest)).await {
+                Ok(Ok(written)) => (rest, stalled) = (&rest[written..], 0),
+                // The reader finds out how the process ended.
+                Ok(Err(_)) => return false,
+                Err(_) => {
+                    let before = std::mem::replace(&mut chunks, self.shared.chunks.load(Ordering::Relaxed));
+                    stalled = if chunks == before { stalled + 1 } else { 1 };
+                }
+            }
+            if stalled >= STALL_PAUSES {
+                self.shared.close(Error::WriteTimeout { waited: pause * STALL_PAUSES, maybe_sent: false });
+                self.kill.kill();
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Lines that are to be written.
+struct Gathered {
+    lines: Vec<u8>,
+    /// Nothing is to be written after them.
+    is_last: bool,
 }
 
 /// Reads events until the output or the process ends; all who wait are failed when it is dropped half-way, with its runtime.
@@ -113,7 +181,10 @@ impl Reader {
                 read = stdout.read(&mut buffer) => match read {
                     // A last line without newline was cut off by the end: nobody can tell what it was.
                     Ok(0) | Err(_) => return,
-                    Ok(length) => framer.push(&buffer[..length], |framed| self.line(framed)),
+                    Ok(length) => {
+                        self.shared.chunks.fetch_add(1, Ordering::Relaxed);
+                        framer.push(&buffer[..length], |framed| self.line(framed));
+                    }
                 },
                 () = &mut exited => return,
             }
@@ -122,43 +193,59 @@ impl Reader {
 
     fn line(&mut self, framed: Framed<'_>) {
         let event = match framed {
-            Framed::Line(line) => decode_event(line),
-            Framed::TooLong => return self.sink.drop_one(),
+            Framed::Line { bytes, .. } => decode_event(bytes),
+            Framed::TooLong { .. } => return self.sink.count_undecodable(),
         };
         match event {
             Ok(Some(event)) => self.event(event),
             // A type of event that is newer than this crate.
             Ok(None) => {}
-            Err(_) => self.sink.drop_one(),
+            Err(_) => self.sink.count_undecodable(),
         }
     }
 
     fn event(&mut self, event: Told) {
         if let Told::Ready(ready) = &event {
+            self.shared.max_pause_ms.store(ready.limits.max_pause_ms, Ordering::Relaxed);
             self.ready.send_replace(Some(ready.clone()));
         }
         let mut channel = lock(&self.shared.channel);
         match channel.receive(event) {
-            Incoming::Answer(waiter, reply) => {
+            Incoming::Answer(Waiter::Acks(id), reply) => {
+                drop(channel);
+                if self.sink.ack_answered(id, reply.map(drop)) {
+                    let sink = self.sink.clone();
+                    tokio::spawn(async move {
+                        sleep(ACK_RETRY).await;
+                        sink.resume_acks();
+                    });
+                }
+            }
+            Incoming::Answer(Waiter::Caller(id, caller), reply) => {
+                let outgoing = &self.shared.outgoing;
+                if caller.is_send && lock(&outgoing.lane).answered(id) {
+                    outgoing.wake();
+                }
+                let Caller { answer: asked, tracks, leaves, .. } = caller;
                 let answered = reply.map(|Reply { answer, found }| {
                     let accepted = answer.delivery.as_deref() == Some("accepted");
-                    let mail = answer.message_id.clone().filter(|_| waiter.tracks && accepted);
+                    let mail = answer.message_id.clone().filter(|_| tracks && accepted);
                     let outcome = mail.map(|message_id| {
                         let (told, outcome) = watch::channel(None);
                         channel.track(message_id, told);
                         outcome
                     });
-                    // Here, and not by whoever asked, who may not wait any more, or be late.
-                    if let Some(command) = waiter.leaves {
+                    // Here, and not where the program waits, which may have stopped to.
+                    if let Some(command) = leaves {
                         lock(&self.wanted).carried_out(command);
                     }
-                    Answered { answer, found, outcome }
+                    Answered { answer, found, outcome, shared: Arc::clone(&self.shared) }
                 });
-                // Whoever asked may not wait any more.
-                let _ = waiter.answer.send(answered);
+                // The program may not wait any more.
+                let _ = asked.send(answered);
             }
             Incoming::Delivery(waiter, delivery) => {
-                // Whoever sent the mail may not care any more.
+                // Nobody may wait for it any more.
                 let _ = waiter.send(Some(delivery));
             }
             Incoming::Kept => {}

@@ -4,16 +4,20 @@ use std::process::{Command as Program, ExitStatus};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use p2p_node_protocol::{Connect, ErrorEvent, Ready};
+use p2p_node_protocol::{Connect, ErrorEvent, Message, Ready};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::Error;
 use crate::builder::Settings;
 use crate::channel::MAX_PENDING;
-use crate::child::{Child, End, Failure, Ties};
-use crate::events::{Event, Events, Sink};
+use crate::child::{Child, End, Ties};
+use crate::client::Grace;
+use crate::events::{Event, Events};
+use crate::inbox::Sink;
+use crate::outgoing::Outgoing;
 use crate::process::{Exit, Killer, Process, Tail, lock};
+use crate::shared::Failure;
 use crate::supervisor::Supervisor;
 
 /// Makes the command of a process, given the key of an agent that has none.
@@ -25,9 +29,9 @@ pub(crate) struct Inner {
     pub(crate) state: watch::Sender<State>,
     /// What the process said when it was ready last.
     pub(crate) ready: Mutex<Ready>,
-    /// One permit for each request that may be outstanding.
+    /// One permit for each request that may be outstanding, `send`s apart.
     pub(crate) permits: Arc<Semaphore>,
-    /// Whether the node was told to shut down.
+    /// `true` once the program has closed the node.
     pub(crate) closing: watch::Sender<bool>,
 }
 
@@ -43,18 +47,17 @@ impl Inner {
         settings: Settings,
         make_command: MakeCommand,
     ) -> Result<(Arc<Inner>, Events), Error> {
-        let (sink, events) = Sink::new(settings.event_buffer);
-        let ties = Ties {
-            sink,
-            wanted: Arc::default(),
-            write_timeout: settings.write_timeout,
-            on_stderr: settings.on_stderr.clone(),
-        };
+        let wake = watch::Sender::new(());
+        let sink = Sink::new(settings.rooms, settings.manual_ack, wake.clone());
+        let events = Events::new(sink.clone());
+        let (outgoing, wanted) = (Arc::new(Outgoing::new(wake)), Arc::default());
+        let ties = Ties { sink, outgoing, wanted, on_stderr: settings.on_stderr.clone() };
         let mut supervisor = Supervisor::new(settings.restart);
         let (current, ephemeral_key) = (Mutex::default(), random_key());
         let launch = Arc::new(Launch { settings, make_command, ephemeral_key, ties, current });
         let port = launch.settings.connect.port;
         let Started { child, end, ready } = launch.start(port).await.map_err(|failure| failure.error)?;
+        child.serve(&ready);
         let epoch = Instant::now();
         supervisor.ready(Duration::ZERO);
         let inner = Arc::new(Inner {
@@ -73,7 +76,7 @@ impl Inner {
     /// The process to talk to, when there is one that is not `gone`.
     pub(crate) async fn up(&self, gone: Option<&Arc<Child>>) -> Result<Arc<Child>, Error> {
         if *self.closing.borrow() {
-            return Err(Error::ShutDown);
+            return Err(Error::Closed);
         }
         let mut states = self.state.subscribe();
         let settled = states.wait_for(|state| match state {
@@ -82,23 +85,53 @@ impl Inner {
             State::Gone(_) => true,
         });
         // The sender lives as long as `self`.
-        match &*settled.await.map_err(|_| Error::ShutDown)? {
+        match &*settled.await.map_err(|_| Error::Closed)? {
             State::Up(child) => Ok(Arc::clone(child)),
-            State::Down => Err(Error::ShutDown),
+            State::Down => Err(Error::Closed),
             State::Gone(error) => Err(error.clone()),
         }
     }
 
+    /// The `send`s of this node.
+    pub(crate) fn outgoing(&self) -> &Arc<Outgoing> {
+        &self.launch.ties.outgoing
+    }
+
+    /// What the processes say.
+    pub(crate) fn sink(&self) -> &Sink {
+        &self.launch.ties.sink
+    }
+
+    /// Ends the node in good order. Returns the mail that the program has not taken.
+    pub(crate) async fn close(&self, grace: Grace) -> Vec<Message> {
+        self.closing.send_replace(true);
+        self.sink().withhold_mail();
+        self.outgoing().fail_all(&Error::Closed);
+        let closer = match &*self.state.borrow() {
+            State::Up(child) => Some(child.closer()),
+            State::Down | State::Gone(_) => None,
+        };
+        if let Some(closer) = closer {
+            tokio::spawn(closer.run(grace));
+        }
+        // The sender lives as long as `self`.
+        let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Gone(_))).await;
+        self.sink().untaken()
+    }
+
     /// The process has ended, and another one will come.
     fn went_down(&self, failure: &Failure) {
+        let (status, stderr_tail) = (failure.status, failure.stderr_tail.clone());
+        let error = Error::Restarted { status, stderr_tail, maybe_sent: false };
         let before = self.state.send_replace(State::Down);
         if let State::Up(child) = before {
-            let (status, stderr_tail) = (failure.status, failure.stderr_tail.clone());
-            child.shared.close(Error::Restarted { status, stderr_tail });
+            child.shared.close(error.clone());
         }
+        self.launch.ties.sink.process_ended(&error);
     }
 
     fn came_up(&self, child: Arc<Child>, ready: Ready) {
+        child.serve(&ready);
         *lock(&self.ready) = ready;
         self.state.send_replace(State::Up(child));
         // Whoever told the node to shut down a moment ago saw no process to ask.
@@ -109,7 +142,7 @@ impl Inner {
 
     /// There is no process any more, and will be none. Only the first call counts.
     fn finish(&self, error: Option<Error>) {
-        let gone = error.clone().unwrap_or(Error::ShutDown);
+        let gone = error.clone().unwrap_or(Error::Closed);
         let mut before = None;
         self.state.send_if_modified(|state| {
             let first = !matches!(state, State::Gone(_));
@@ -120,8 +153,10 @@ impl Inner {
         });
         self.launch.end();
         if let Some(State::Up(child)) = &before {
-            child.shared.close(gone);
+            child.shared.close(gone.clone());
         }
+        self.outgoing().fail_all(&gone);
+        self.launch.ties.sink.last_process_ended(&gone);
         self.launch.ties.sink.close(Event::Closed { error: error.map(Box::new) });
     }
 }
@@ -194,7 +229,7 @@ impl Launch {
                 return Err(Error::IdentityChanged { before, now });
             }
             for command in &commands {
-                let late = || Error::Timeout { what: command.name().to_owned(), waited };
+                let late = || Error::Timeout { what: command.name().to_owned(), waited, maybe_sent: false };
                 match tokio::time::timeout(waited, child.ask(command)).await.unwrap_or_else(|_| Err(late())) {
                     Ok(()) => {}
                     // It was possible once. Nobody waits for this answer, so it is told as an event.

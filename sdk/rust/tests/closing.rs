@@ -5,58 +5,64 @@
 mod common;
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use common::{Notes, PATIENCE, child, closed, endless, is_alive, open, refused, signal, until};
-use p2p_node_sdk::{Grace, Restart};
+use p2p_node_sdk::{Grace, Node, Restart};
 use rustix::process::Signal;
 use tokio::runtime::{Builder as Runtimes, Runtime};
 use tokio::time::timeout;
 
 const SHORT: Grace = Grace { drain: Duration::from_millis(50), terminate: Duration::from_millis(50) };
 
+async fn ended(node: &Node, grace: Grace) -> ExitStatus {
+    node.close(grace).await;
+    node.exit_status().unwrap()
+}
+
 fn runtime() -> Runtime {
     Runtimes::new_current_thread().enable_all().build().unwrap()
 }
 
 #[tokio::test]
-async fn shutdown_is_asked_for_then_signalled_then_forced() {
+async fn close_is_asked_for_then_signalled_then_forced() {
     let (node, mut events) = open("good").await;
     let pid = node.process_id().unwrap();
-    assert_eq!(node.shutdown(Grace::default()).await.unwrap().code(), Some(0));
+    assert_eq!(ended(&node, Grace::default()).await.code(), Some(0));
     assert!(!is_alive(pid));
     assert_eq!(refused(node.ping().await).code(), "CLOSED");
-    assert_eq!(node.shutdown(Grace::default()).await.unwrap().code(), Some(0), "twice is once");
+    assert_eq!(ended(&node, Grace::default()).await.code(), Some(0), "twice is once");
     assert!(closed(&mut events).await.is_none());
 
     let (node, _events) = open("stopping").await;
     let long = Grace { drain: Duration::from_millis(50), terminate: PATIENCE };
-    assert_eq!(node.shutdown(long).await.unwrap().code(), Some(4), "it obeys SIGTERM");
+    assert_eq!(ended(&node, long).await.code(), Some(4), "it obeys SIGTERM");
 
     let (node, _events) = open("deaf").await;
-    assert_eq!(node.shutdown(SHORT).await.unwrap().signal(), Some(9));
+    assert_eq!(ended(&node, SHORT).await.signal(), Some(9));
 }
 
 #[tokio::test]
-async fn a_shutdown_that_is_given_up_goes_on() {
+async fn a_close_that_is_given_up_goes_on() {
     let (node, mut events) = open("deaf").await;
     let pid = node.process_id().unwrap();
-    assert!(timeout(Duration::ZERO, node.shutdown(SHORT)).await.is_err());
+    assert!(timeout(Duration::ZERO, node.close(SHORT)).await.is_err());
     assert!(closed(&mut events).await.is_none());
     assert!(!is_alive(pid));
 }
 
 #[tokio::test]
-async fn of_several_shutdowns_the_least_patient_counts_and_all_are_told() {
+async fn of_several_closes_the_least_patient_counts_and_all_are_told() {
     let (node, _events) = open("deaf").await;
-    let ends = tokio::join!(node.shutdown(Grace::default()), node.shutdown(SHORT), node.shutdown(SHORT));
+    let ends = tokio::join!(ended(&node, Grace::default()), ended(&node, SHORT), ended(&node, SHORT));
     for end in [ends.0, ends.1, ends.2] {
-        assert_eq!(end.unwrap().signal(), Some(9));
+        assert_eq!(end.signal(), Some(9));
     }
 }
 
 #[tokio::test]
-async fn shutdown_is_not_held_up_by_a_node_that_does_not_read() {
+async fn close_is_not_held_up_by_a_node_that_does_not_read() {
     let (node, _events) = open("good").await;
     signal(&node, Signal::STOP);
     let long = "x".repeat(1 << 19);
@@ -67,7 +73,7 @@ async fn shutdown_is_not_held_up_by_a_node_that_does_not_read() {
         })
         .collect();
     tokio::task::yield_now().await;
-    let status = timeout(PATIENCE, node.shutdown(SHORT)).await.unwrap().unwrap();
+    let status = timeout(PATIENCE, ended(&node, SHORT)).await.unwrap();
     assert_eq!(status.signal(), Some(9));
     for call in calls {
         assert_eq!(refused(call.await.unwrap()).code(), "CLOSED");
@@ -75,23 +81,23 @@ async fn shutdown_is_not_held_up_by_a_node_that_does_not_read() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_down_is_shut_down_and_calls_that_wait_are_told() {
+async fn a_node_that_is_down_is_closed_and_calls_that_wait_are_told() {
     let slow =
         Restart { first: Duration::from_secs(1000), max: Duration::from_secs(1000), ..Restart::default() };
     let (node, mut events) = child("crash").restart(Some(slow)).open().await.unwrap();
     assert_eq!(refused(node.send("0xB", "1").await).code(), "SIDECAR_RESTARTED");
-    let (waiting, end) = tokio::join!(node.ping(), node.shutdown(Grace::default()));
-    assert_eq!((refused(waiting).code(), end.unwrap().code()), ("CLOSED", Some(70)));
+    let (waiting, end) = tokio::join!(node.ping(), ended(&node, Grace::default()));
+    assert_eq!((refused(waiting).code(), end.code()), ("CLOSED", Some(70)));
     assert!(closed(&mut events).await.is_none());
 }
 
 #[tokio::test]
-async fn a_process_that_is_being_started_ends_with_a_shutdown() {
+async fn a_process_that_is_being_started_ends_with_a_close() {
     let notes = Notes::new();
     let (node, mut events) = notes.then("exec $child crash", "exec $child silent").open().await.unwrap();
     refused(node.send("0xB", "1").await);
     let pid = notes.second().await;
-    assert_eq!(node.shutdown(Grace::default()).await.unwrap().signal(), Some(9));
+    assert_eq!(ended(&node, Grace::default()).await.signal(), Some(9));
     assert!(!is_alive(pid));
     assert!(closed(&mut events).await.is_none());
 }
@@ -167,7 +173,7 @@ async fn no_file_is_left_open() {
     }
     let open_files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     // The first process brings what the runtime itself needs.
-    open("good").await.0.shutdown(Grace::default()).await;
+    open("good").await.0.close(Grace::default()).await;
     let before = open_files();
     for mode in ["good", "crash", "holder", "partial", "deaf", "stderr"] {
         let (node, mut events) = open(mode).await;
@@ -177,7 +183,7 @@ async fn no_file_is_left_open() {
                 common::restarted(&mut events).await;
             }
         }
-        node.shutdown(SHORT).await.unwrap();
+        node.close(SHORT).await;
         until(|| open_files() <= before).await;
     }
     for mode in ["silent", "stuck", "version", "old", "early"] {

@@ -23,7 +23,7 @@ async fn a_crash_fails_what_is_under_way_and_the_node_comes_back() {
     for error in [refused(one), refused(other)] {
         assert_eq!(
             (error.code(), error.retryable(), exit_code(&error)),
-            ("SIDECAR_RESTARTED", true, Some(70))
+            ("SIDECAR_RESTARTED", false, Some(70))
         );
         assert!(error.to_string().contains("a defect"), "{error}");
     }
@@ -63,7 +63,8 @@ async fn three_crashes_are_unhealthy_and_a_node_without_restart_is_gone() {
         assert_eq!((error.code(), exit_code(&error)), ("SIDECAR_EXITED", Some(70)));
     }
     assert_eq!(closed(&mut events).await.unwrap().code(), "SIDECAR_EXITED");
-    assert_eq!(node.shutdown(Grace::default()).await.unwrap().code(), Some(70), "how it ended");
+    node.close(Grace::default()).await;
+    assert_eq!(node.exit_status().unwrap().code(), Some(70), "how it ended");
     assert!(node.stderr_tail().contains("a defect"));
 }
 
@@ -82,7 +83,7 @@ async fn calls_wait_while_there_is_no_process() {
 async fn what_was_not_sent_yet_goes_to_the_next_process() {
     let (node, mut events) = open("good").await;
     signal(&node, Signal::STOP);
-    // More than the pipe and the queue before it hold: 64 KiB, as much again, and 64 lines.
+    // The pipe holds 64 KiB, and as much is on its way to it.
     let long = "x".repeat(16 * 1024);
     let mut calls = JoinSet::new();
     for _ in 0..300 {
@@ -97,12 +98,12 @@ async fn what_was_not_sent_yet_goes_to_the_next_process() {
         match call.unwrap() {
             Ok(_) => done += 1,
             Err(error) => {
-                assert_eq!(error.code(), "SIDECAR_RESTARTED");
+                assert_eq!((error.code(), error.retryable()), ("SIDECAR_RESTARTED", false));
                 lost += 1;
             }
         }
     }
-    assert!(lost >= 64 && done >= 100, "{lost} lost, {done} done");
+    assert!(lost >= 4 && done >= 280, "{lost} lost, {done} done");
     restarted(&mut events).await;
 }
 
@@ -131,7 +132,7 @@ async fn what_was_carried_out_is_asked_again_and_what_was_taken_back_is_not() {
     assert_eq!(
         said,
         [
-            r#"{"type":"connect","port":4001,"protocol":1"#,
+            r#"{"type":"connect","port":4001,"protocol":1,"maxUnacked":1024"#,
             r#"{"type":"allow","peerId":"0xCD""#,
             r#"{"type":"subscribe","topic":"alone""#,
             r#"{"type":"subscribe","topic":"kept""#,
@@ -154,8 +155,8 @@ async fn the_last_words_are_those_of_the_process_that_ended_last() {
 #[tokio::test]
 async fn a_process_that_says_why_it_refuses_may_tell_by_its_exit_code_whether_to_try_again() {
     let notes = Notes::new();
-    let refusal = r#"{"type":"error","id":1,"code":"IDENTITY_IN_USE","message":"taken","retryable":false}"#;
-    let later = format!("read line; echo '{refusal}'; sleep 0.05; exit 73");
+    let refusal = r#"{"type":"error","id":'"${line##*:}"',"code":"IDENTITY_IN_USE","message":"taken","retryable":false}"#;
+    let later = format!("read line; line=${{line%\\}}}}; echo '{refusal}'; sleep 0.05; exit 73");
     let (node, mut events) = notes.then("exec $child crash", &later).open().await.unwrap();
     refused(node.send("0xB", "1").await);
     let Event::Restarting { .. } = next(&mut events, |event| matches!(event, Event::Restarting { .. })).await
@@ -213,11 +214,13 @@ async fn a_line_that_is_cut_off_is_no_event_and_a_grandchild_that_holds_the_pipe
 
 #[tokio::test]
 async fn a_child_that_stops_reading_is_killed_and_replaced() {
-    let builder = child("good").write_timeout(Duration::from_millis(100));
-    let (node, mut events) = builder.open().await.unwrap();
+    let (node, mut events) = child("good").env("MAX_PAUSE_MS", "20").open().await.unwrap();
     signal(&node, Signal::STOP);
     let long = "x".repeat(1 << 19);
-    assert_eq!(refused(node.publish("t", &long).await).code(), "WRITE_TIMEOUT");
+    let (publish, ping) = tokio::join!(node.publish("t", &long), node.discover(endless()));
+    let (publish, search) = (refused(publish), refused(ping));
+    assert_eq!((publish.code(), publish.retryable()), ("WRITE_TIMEOUT", false));
+    assert_eq!((search.code(), search.retryable()), ("WRITE_TIMEOUT", true));
     restarted(&mut events).await;
     node.ping().await.unwrap();
 }
@@ -225,10 +228,9 @@ async fn a_child_that_stops_reading_is_killed_and_replaced() {
 #[tokio::test]
 async fn a_child_that_reads_slowly_is_left_alone() {
     let notes = Notes::new();
-    // 256 KiB take at least 64 of these pauses, so longer than the timeout in all.
-    let slowly = "while dd bs=4096 count=1 2>/dev/null; do sleep 0.01; done | $child good";
-    let builder = notes.then(slowly, slowly).write_timeout(Duration::from_millis(500));
-    let (node, _events) = builder.open().await.unwrap();
+    // 256 KiB take at least 64 of these pauses, so longer than 5 times 100 ms in all.
+    let slowly = "while dd bs=4096 count=1 2>/dev/null; do sleep 0.01; done | MAX_PAUSE_MS=100 $child good";
+    let (node, _events) = notes.then(slowly, slowly).open().await.unwrap();
     node.publish("t", &"x".repeat(1 << 18)).await.unwrap();
     assert_eq!(notes.pids().len(), 1);
 }

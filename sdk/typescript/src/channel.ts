@@ -26,6 +26,8 @@ export interface Waiter<T> {
 interface Pending {
   waiter: Waiter<Reply>;
   found: PeerDiscovered[];
+  /** Asked twice, it would be done twice. */
+  isSend: boolean;
 }
 
 /** Correlates what is sent to one process with what comes back. */
@@ -50,14 +52,14 @@ export class Channel {
   }
 
   /** The id and the line of a command that `encode` has made; its answer goes to `waiter`. */
-  request(command: string, waiter: Waiter<Reply>): { id: number; line: string } {
+  request(command: string, waiter: Waiter<Reply>, isSend = false): { id: number; line: string } {
     if (this.closed !== undefined) throw this.closed;
     const id = this.#lastId + 1;
     const line = `${command.slice(0, -1)},"id":${id}}\n`;
     const bytes = Buffer.byteLength(line) - 1;
     if (bytes > LIMITS.maxLineBytes) throw new LineTooLong(bytes, LIMITS.maxLineBytes);
     this.#lastId = id;
-    this.#pending.set(id, { waiter, found: [] });
+    this.#pending.set(id, { waiter, found: [], isSend });
     return { id, line };
   }
 
@@ -99,14 +101,17 @@ export class Channel {
     }
   }
 
-  /** Ends the channel: all who wait are told, and so is whoever comes later. Only the first call counts. */
-  failAll(error: P2PError): void {
-    this.closed ??= error;
-    const waiters: Waiter<never>[] = [...this.#pending.values()].map((pending) => pending.waiter);
-    waiters.push(...this.#tracked.values());
+  /**
+   * Ends the channel: every waiter gets an error, and every later request. Only the first call counts. `error` makes it; `maySend`: mail
+   * may have been sent, so that the same call once more may send it twice.
+   */
+  failAll(error: (maySend: boolean) => P2PError): void {
+    this.closed ??= error(false);
+    const [pending, tracked] = [[...this.#pending.values()], [...this.#tracked.values()]];
     this.#pending.clear();
     this.#tracked.clear();
-    for (const waiter of waiters) waiter.reject(error);
+    for (const { waiter, isSend } of pending) waiter.reject(error(isSend));
+    for (const waiter of tracked) waiter.reject(error(true));
   }
 
   #end(id: unknown): Pending | undefined {

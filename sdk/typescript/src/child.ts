@@ -6,8 +6,9 @@ import { deferred } from "./deferred.js";
 import { SidecarError, SidecarExited, type Exit } from "./errors.js";
 import { Framer } from "./framer.js";
 import { EXIT_GRACE_MS, type Process } from "./process.js";
-import { LONGEST_MS, within } from "./timer.js";
-import { LIMITS, PROTOCOL_VERSION, type Command, type Event, type Ready } from "./types.js";
+import { within } from "./timer.js";
+import { LIMITS, PROTOCOL_VERSION, type Command, type Event, type Limits, type Ready } from "./types.js";
+import { LineWriter } from "./writer.js";
 
 /** The version of this package, and so of the binary that it expects. */
 export const VERSION = "0.1.0";
@@ -20,24 +21,27 @@ export interface Listener {
   room(): void;
 }
 
+/** A node pauses its stdin for `maxPauseMs` at most. Five of them: a node that is slow besides is not dead. */
+const PAUSES = 5;
+
 /** A node's process, from its start to its end; another one takes its place after a crash. */
 export class Child {
   readonly channel = new Channel();
   readonly process: Process;
+  limits: Limits = LIMITS;
   readonly #ready: Promise<Ready>;
-  readonly #writeTimeoutMs: number;
+  readonly #writer: LineWriter;
 
-  constructor(process: Process, writeTimeoutMs: number, listener: Listener) {
+  constructor(process: Process, listener: Listener) {
     this.process = process;
-    this.#writeTimeoutMs = writeTimeoutMs;
-    process.stdin.on("timeout", () => this.#stuck());
-    process.stdin.on("drain", () => {
-      process.stdin.setTimeout(0);
-      listener.room();
+    this.#writer = new LineWriter(process.stdin, PAUSES * LIMITS.maxPauseMs, {
+      idle: () => listener.room(),
+      stuck: () => this.#stuck(),
     });
     this.#ready = new Promise((resolve) => {
       const framer = new Framer();
       process.onOutput((chunk) => {
+        this.#writer.progress();
         const before = framer.tooLong;
         for (const line of framer.push(chunk)) {
           let event: Event | undefined;
@@ -47,7 +51,10 @@ export class Child {
             listener.undecodable(1);
             continue;
           }
-          if (event?.type === "ready") resolve(event);
+          if (event?.type === "ready") {
+            this.#useLimits(event.limits);
+            resolve(event);
+          }
           const news = event === undefined ? undefined : this.channel.receive(event);
           if (news !== undefined) listener.told(news);
         }
@@ -56,19 +63,31 @@ export class Child {
     });
   }
 
-  /** Whether one more command can be written now. */
-  get hasRoom(): boolean {
-    const { channel, process } = this;
-    const reads = process.stdin.writable && !process.stdin.writableNeedDrain && !process.exited;
-    return reads && channel.closed === undefined && channel.outstanding < LIMITS.maxInflight;
+  #useLimits(limits: Limits): void {
+    this.limits = { ...LIMITS, ...limits };
+    this.#writer.timeoutMs = PAUSES * this.limits.maxPauseMs;
   }
 
-  /** Writes a command, whose answer goes to `waiter`; returns its id. Never waits: look at `hasRoom` before. */
+  /** One more command can be written now. */
+  get hasRoom(): boolean {
+    return this.#writer.hasRoom && !this.process.exited && this.channel.closed === undefined;
+  }
+
+  /** Adds a command, whose answer goes to `waiter`, to what `flush` writes; returns its id. */
+  add(command: string, waiter: Waiter<Reply>, isSend = false): number {
+    const { id, line } = this.channel.request(command, waiter, isSend);
+    this.#writer.add(line);
+    return id;
+  }
+
+  flush(): void {
+    this.#writer.flush();
+  }
+
+  /** Writes a command as soon as the child reads it. */
   ask(command: string, waiter: Waiter<Reply>): number {
-    const { id, line } = this.channel.request(command, waiter);
-    const { stdin } = this.process;
-    // Only while something waits to be read does it matter that nothing is.
-    if (!stdin.write(line)) stdin.setTimeout(Math.min(this.#writeTimeoutMs, LONGEST_MS));
+    const id = this.add(command, waiter);
+    this.flush();
     return id;
   }
 
@@ -104,8 +123,8 @@ export class Child {
   }
 
   #stuck(): void {
-    const message = `the node did not read for ${this.#writeTimeoutMs} ms, and was killed`;
-    this.channel.failAll(new SidecarError("WRITE_TIMEOUT", message, true));
+    const message = `the node neither read nor wrote for ${this.#writer.timeoutMs} ms, and the SDK killed it`;
+    this.channel.failAll((maySend) => new SidecarError("WRITE_TIMEOUT", message, !maySend));
     this.process.signal("SIGKILL");
   }
 
@@ -132,10 +151,8 @@ export class Child {
   /** Asks the child to finish and end; makes it end if it does not. */
   async shutDown(drainMs: number, terminateMs: number): Promise<Exit> {
     const { process } = this;
-    if (process.stdin.writable) {
-      // The end of its input says the same to most nodes, but not to one that outlives its parent.
-      process.stdin.end(`${encode({ type: "shutdown" })}\n`);
-    }
+    // The end of its input says the same to most nodes, but not to one that outlives its parent.
+    this.#writer.end(`${encode({ type: "shutdown" })}\n`);
     if (!(await within(process.exit, drainMs))) {
       process.signal("SIGTERM");
       if (!(await within(process.exit, terminateMs))) process.signal("SIGKILL");

@@ -5,8 +5,9 @@ import { EventEmitter } from "node:events";
 import { deferred } from "./deferred.js";
 import { CallTimeout, SidecarError, Undelivered, type Exit, type P2PError } from "./errors.js";
 import { DEFAULTS, type CallOptions, type Options, type SendOptions } from "./options.js";
+import { Inbox } from "./inbox.js";
 import { Sidecar, type Lifecycle } from "./sidecar.js";
-import { MAX_MAIL, Stream } from "./stream.js";
+import type { Stream } from "./stream.js";
 import type {
   Answer,
   Command,
@@ -32,33 +33,32 @@ export interface Mail {
   /** Names it across the network. */
   readonly messageId: string;
   /**
-   * Waits until the recipient's node has signed for it. May be called any number of times, or never.
+   * Waits until the recipient has acknowledged it: with the SDKs, until its program has processed it. May be called any number of times, or
+   * never.
    *
    * @throws {Undelivered} when it did not arrive; `SidecarRestarted` when the node crashed before it could tell.
    */
   delivered(options?: CallOptions): Promise<Delivery>;
 }
 
-const isEvent = (event: unknown): event is Event => event !== undefined;
-const isMessage = (event: unknown): event is Event & Message => (event as Event | undefined)?.type === "message";
-
 /** A supervised node. */
 export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   readonly #sidecar: Sidecar;
-  readonly #eventBuffer: number;
+  readonly #inbox: Inbox;
   readonly #callTimeoutMs: number;
-  readonly #streams = new Set<{ put(event: unknown): void; end(): void }>();
-  #backlog: Stream<Event> | undefined;
-  #acksByHand = false;
-  /** Mail that waits for an `ack`, oldest first. */
-  readonly #owed = new Set<string>();
-  #over = false;
+  #closing: Promise<Message[]> | undefined;
 
   private constructor(options: Options) {
     super();
-    this.#eventBuffer = options.eventBuffer ?? DEFAULTS.eventBuffer;
     this.#callTimeoutMs = options.callTimeoutMs ?? DEFAULTS.callTimeoutMs;
-    this.#backlog = this.#makeStream(isEvent);
+    this.#inbox = new Inbox({
+      manual: options.ack === "manual",
+      mailBuffer: options.mailBuffer ?? DEFAULTS.mailBuffer,
+      broadcastBuffer: options.broadcastBuffer ?? DEFAULTS.broadcastBuffer,
+      eventBuffer: options.eventBuffer ?? DEFAULTS.eventBuffer,
+      ack: (messageId) => this.#sidecar.ack(messageId),
+      waits: (waiting) => this.#sidecar.hold(waiting),
+    });
     this.#sidecar = new Sidecar(options, {
       told: (event) => this.#tell(event),
       happened: (name, ...what) => this.#happened(name, what),
@@ -92,6 +92,26 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     return this.#sidecar.undecodable;
   }
 
+  /** How the last process ended: code 75 means that mail which the node had accepted was lost. */
+  get exit(): Exit | undefined {
+    return this.#sidecar.exit;
+  }
+
+  /** Mail that this program processed after its sender had given it up, or after the process that told it had ended. */
+  get acksNotFound(): number {
+    return this.#sidecar.acksNotFound;
+  }
+
+  /** Mail that a defective node handed over beyond `mailBuffer`. It was not acknowledged. */
+  get mailDropped(): number {
+    return this.#inbox.mailbox.dropped;
+  }
+
+  /** Mail that this program has not processed. */
+  get unprocessed(): number {
+    return this.#inbox.mailbox.size;
+  }
+
   /** Commands of which the answer has not come. */
   get outstanding(): number {
     return this.#sidecar.child?.channel.outstanding ?? 0;
@@ -107,7 +127,7 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     return {
       messageId: messageIdOf(answer),
       delivered: async (wait: CallOptions = {}) => {
-        const late = (ms: number): P2PError => new CallTimeout(`the mail ${answer.messageId}`, ms);
+        const late = (ms: number): P2PError => new CallTimeout(`the mail ${answer.messageId}`, ms, false);
         const delivery = await this.#sidecar.wait(outcome.promise, wait, late);
         if (delivery.state !== "delivered") throw new Undelivered(delivery);
         return delivery;
@@ -172,13 +192,14 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   }
 
   /**
-   * Says that this program has done with a message, so that its sender is told that it was delivered. Only with `ack: "manual"`. Of a
-   * broadcast, which needs no `ack`, it does nothing, so that nobody has to tell the two apart.
+   * Acknowledges a mail: its sender is told `delivered`. With `ack: "manual"` this program has to do it for every mail. Otherwise it
+   * is for the last one, after which this program asks for no other. It does nothing for a broadcast, which needs no `ack`.
    */
   async ack(message: Message, options: CallOptions = {}): Promise<void> {
     if (message.topic !== undefined) return;
-    await this.#sidecar.ask({ type: "ack", messageId: message.messageId }, options);
-    this.#owed.delete(message.messageId);
+    const answer = this.#sidecar.askAck(message.messageId, options);
+    this.#inbox.mailbox.acked(message.messageId);
+    await answer;
   }
 
   /** Takes nothing more from an agent (`0x…`) or a node (PeerId). */
@@ -201,63 +222,43 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     return (await this.#sidecar.ask(command, options)).answer;
   }
 
-  /** Mail and broadcasts. Whoever waits for one keeps this process alive. */
+  /**
+   * Mail and broadcasts. The SDK acknowledges a mail when this program asks for the next message; see `Stream`. A program that waits for
+   * one stays alive. `highWaterMark`: broadcasts that the stream keeps.
+   */
   messages(options: { highWaterMark?: number } = {}): Stream<Event & Message> {
-    return this.#stream(isMessage, options.highWaterMark);
+    return this.#inbox.messages(options.highWaterMark);
   }
 
-  /** All that the node tells unasked. */
+  /** Everything but messages that the node tells unasked. `highWaterMark`: events of each kind that the stream keeps. */
   events(options: { highWaterMark?: number } = {}): Stream<Event> {
-    return this.#stream(isEvent, options.highWaterMark);
-  }
-
-  #makeStream<T>(wanted: (event: unknown) => event is T, limit = this.#eventBuffer): Stream<T> {
-    return new Stream<T>(limit, wanted, {
-      isOwed: (event) => isMessage(event) && this.#owed.has(event.messageId),
-      left: (stream) => this.#streams.delete(stream),
-      waits: (waiting) => this.#sidecar.hold(waiting),
-    });
-  }
-
-  #stream<T>(wanted: (event: unknown) => event is T, limit?: number): Stream<T> {
-    const stream = this.#makeStream(wanted, limit);
-    // What came before anybody looked is for the first who does.
-    this.#backlog?.moveTo(stream);
-    this.#backlog = undefined;
-    if (this.#over) stream.end();
-    else this.#streams.add(stream);
-    return stream;
+    return this.#inbox.events(options.highWaterMark);
   }
 
   #tell(event: Event): void {
+    this.#inbox.put(event);
     if (event.type === "overflow") this.emit("overflow", event);
-    if (event.type === "ready") this.#acksByHand = event.features.includes("ack");
-    if (this.#acksByHand && isMessage(event) && event.topic === undefined) this.#owe(event.messageId);
-    this.#backlog?.put(event);
-    for (const stream of this.#streams) stream.put(event);
-  }
-
-  #owe(messageId: string): void {
-    this.#owed.add(messageId);
-    const [oldest] = this.#owed;
-    if (this.#owed.size > MAX_MAIL && oldest !== undefined) this.#owed.delete(oldest);
   }
 
   #happened(name: keyof Lifecycle, what: unknown[]): void {
-    if (name === "closed") {
-      this.#over = true;
-      for (const stream of this.#streams) stream.end();
-      this.#streams.clear();
-    }
+    if (name === "closed") this.#inbox.end();
     (this as EventEmitter).emit(name, ...what);
   }
 
   /**
-   * Has the node finish what it accepted and end; later calls fail. Takes 9 s at most, and may be called more than once. Resolves with how
-   * the process ended: code 75 means that accepted mail was lost.
+   * Has the node finish what it accepted and end; later calls fail. Takes 9 s at most, and may be called more than once. Resolves with the
+   * mail that no loop of this program has taken, or that one left in the middle: it is not acknowledged, so that its senders keep it. Nor
+   * is the mail that a loop has at this time.
    */
-  close(): Promise<Exit | undefined> {
-    return this.#sidecar.close();
+  close(): Promise<Message[]> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<Message[]> {
+    this.#inbox.mailbox.close();
+    await this.#sidecar.close();
+    return this.#inbox.mailbox.untaken();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

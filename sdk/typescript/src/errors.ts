@@ -12,7 +12,7 @@ export function describeExit(exit: Exit): string {
   return exit.code === null ? `signal ${exit.signal}` : `exit code ${exit.code}`;
 }
 
-/** Every error of this package. `code` is stable; `retryable`: whether the same call may succeed later. */
+/** Every error of this package. `code` is stable; `retryable`: the same call may succeed later, and does nothing twice. */
 export class P2PError extends Error {
   override readonly name: string = "P2PError";
   readonly code: string;
@@ -51,12 +51,24 @@ export class Undelivered extends P2PError {
   }
 }
 
-/** No answer came in time. The command may still be carried out. */
+/**
+ * No answer came in time. The node may still carry out the command, unless the SDK had not written it yet. `retryable`: the same call does
+ * no harm; for a `send` that was written it is `false`, because the mail may arrive.
+ */
 export class CallTimeout extends P2PError {
   override readonly name = "CallTimeout";
 
-  constructor(what: string, ms: number) {
-    super("TIMEOUT", `${what} was not answered within ${ms} ms`, true);
+  constructor(what: string, ms: number, retryable: boolean) {
+    super("TIMEOUT", `${what} was not answered within ${ms} ms`, retryable);
+  }
+}
+
+/** The program asks for more than the SDK keeps until the node takes it. Nothing was sent: wait for answers, then try again. */
+export class TooManyCalls extends P2PError {
+  override readonly name = "TooManyCalls";
+
+  constructor(calls: number, bytes: number) {
+    super("BUSY", `${calls} calls of ${bytes} bytes wait for the node already`, true);
   }
 }
 
@@ -101,12 +113,15 @@ export class SidecarExited extends SidecarError {
   }
 }
 
-/** The node's process ended before it had answered. Nothing was sent again: it may have been carried out, or not. */
+/**
+ * The node's process ended before it answered. It may have carried out the command; the SDK does not write it again. `retryable` is `false`
+ * for mail and broadcasts, because they may have been sent; the same call once more does no harm for all other commands.
+ */
 export class SidecarRestarted extends SidecarError {
   override readonly name = "SidecarRestarted";
 
-  constructor(exit: Exit, stderrTail: string) {
-    super("SIDECAR_RESTARTED", `the node ended with ${describeExit(exit)}`, true, stderrTail);
+  constructor(exit: Exit, stderrTail: string, retryable: boolean) {
+    super("SIDECAR_RESTARTED", `the node ended with ${describeExit(exit)}`, retryable, stderrTail);
   }
 }
 

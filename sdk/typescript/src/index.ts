@@ -10,6 +10,7 @@ export {
   SidecarExited,
   SidecarRestarted,
   SidecarUnavailable,
+  TooManyCalls,
   Undelivered,
   type Exit,
 } from "./errors.js";

@@ -17,8 +17,14 @@ export interface Options {
   port?: number;
   bootstrapPeers?: string[];
   dataDir?: string;
-  /** `manual`: mail counts as delivered when `ack` says so, instead of when it is on its way to this program. */
+  /** `manual`: this program calls `ack` for each mail. Otherwise the SDK does, when this program asks for the next event after the mail. */
   ack?: "auto" | "manual";
+  /** The most mail that the node hands over without an `ack`, 1 to 16,384; 1,024 by default. The rest stays with its senders. */
+  mailBuffer?: number;
+  /** Broadcasts kept for each stream of messages; 1,024 by default. When there are more, the oldest goes. */
+  broadcastBuffer?: number;
+  /** Events of each kind kept for each stream of events: news, and what becomes of mail and commands; 1,024 by default. */
+  eventBuffer?: number;
   envFile?: string;
   /** Goes into the child's environment, never into its arguments. */
   privateKey?: string;
@@ -27,10 +33,6 @@ export interface Options {
   readyTimeoutMs?: number;
   /** How long a call waits, for the node to be there and for its answer; 30,000 by default. */
   callTimeoutMs?: number;
-  /** How long the node may leave its stdin unread before it is taken for dead; 10,000 by default. */
-  writeTimeoutMs?: number;
-  /** Events kept for each stream, beside mail that waits for an `ack`; 1,024 by default. */
-  eventBuffer?: number;
   /** `false`: a process that ends is not started again. */
   restart?: Partial<Restart> | false;
   /** Called with what the node writes to stderr, in pieces. */
@@ -44,7 +46,8 @@ export interface Options {
 export const DEFAULTS = {
   readyTimeoutMs: 30_000,
   callTimeoutMs: 30_000,
-  writeTimeoutMs: 10_000,
+  mailBuffer: 1024,
+  broadcastBuffer: 1024,
   eventBuffer: 1024,
   closeTimeoutsMs: [7000, 2000],
 } as const;
@@ -70,7 +73,8 @@ export function commandLine(options: Options): string[] {
     ["--name", options.name],
     ["--network", options.network],
     ["--data-dir", options.dataDir],
-    ["--ack", options.ack],
+    // The node never acknowledges by itself: only this program knows when it has processed a mail.
+    ["--ack", "manual"],
     ["--env-file", options.envFile],
     ["--binding", options.bindingFile],
     ["--parent-pid", String(process.pid)],

@@ -2,11 +2,11 @@
 
 import { randomBytes } from "node:crypto";
 
-import { encode, type Reply, type Waiter } from "./channel.js";
+import { Calls, waitFor } from "./calls.js";
+import { encode, type Reply } from "./channel.js";
 import { Child } from "./child.js";
-import { deferred, type Deferred } from "./deferred.js";
+import type { Deferred } from "./deferred.js";
 import {
-  CallTimeout,
   CommandRefused,
   describeExit,
   NodeClosed,
@@ -14,7 +14,6 @@ import {
   SidecarError,
   SidecarExited,
   SidecarRestarted,
-  SidecarUnavailable,
   type Exit,
 } from "./errors.js";
 import { findBinary } from "./locate.js";
@@ -43,17 +42,6 @@ export interface Audience {
   happened<Name extends keyof Lifecycle>(name: Name, ...what: Lifecycle[Name]): void;
 }
 
-/** A command on its way: until it is written it waits here, from then on in the channel of a child. */
-interface Call {
-  command: Command;
-  body: string;
-  answer: Deferred<Reply>;
-  /** Where the delivery of mail goes. */
-  outcome: Deferred<Delivery> | undefined;
-  written?: { child: Child; id: number };
-  abandoned: boolean;
-}
-
 /** Errors after which another start would end the same way. */
 const FINAL = ["VERSION_MISMATCH", "IDENTITY_CHANGED", "INTERNAL"];
 
@@ -63,6 +51,8 @@ export class Sidecar {
   undecodable = 0;
   ready!: Ready;
   child: Child | undefined;
+  /** How the last process ended. */
+  exit: Exit | undefined;
   readonly #options: Options;
   readonly #audience: Audience;
   readonly #program: string;
@@ -70,9 +60,9 @@ export class Sidecar {
   readonly #supervisor: Supervisor;
   readonly #wanted = new Wanted();
   readonly #processes = new Set<Process>();
-  #waiting: Call[] = [];
+  readonly #calls: Calls;
   #closed: P2PError | undefined;
-  #closing: Promise<Exit | undefined> | undefined;
+  #closing: Promise<void> | undefined;
   #supervising: Promise<void> | undefined;
   #pause: { timer: NodeJS.Timeout; end: () => void } | undefined;
   #holds = 0;
@@ -82,6 +72,7 @@ export class Sidecar {
     this.#audience = audience;
     this.#program = findBinary(options.binary, options.searchPath);
     this.#supervisor = new Supervisor(options.restart ?? {});
+    this.#calls = new Calls(this.#wanted, (more) => this.hold(more));
   }
 
   /** Starts the first process. What goes wrong before it is ready is not tried again. */
@@ -95,91 +86,33 @@ export class Sidecar {
 
   /** Has a command written when its turn comes, and waits for its answer. */
   async ask(command: Command, options: CallOptions, outcome?: Deferred<Delivery>): Promise<Reply> {
+    return this.#calls.ask(command, this.#checked(options), outcome);
+  }
+
+  /** Acknowledges a mail of which the program does not ask for the answer. */
+  ack(messageId: string): void {
+    if (this.#closed === undefined) this.#calls.ack(messageId);
+  }
+
+  /** Acknowledges a mail and waits for the answer. */
+  async askAck(messageId: string, options: CallOptions): Promise<void> {
+    return this.#calls.askAck(messageId, this.#checked(options));
+  }
+
+  /** Mail whose `ack` the node did not know. */
+  get acksNotFound(): number {
+    return this.#calls.acks.notFound;
+  }
+
+  #checked(options: CallOptions): CallOptions & { timeoutMs: number } {
     options.signal?.throwIfAborted();
     if (this.#closed !== undefined) throw this.#closed;
-    const timeoutMs = options.timeoutMs ?? this.#options.callTimeoutMs ?? DEFAULTS.callTimeoutMs;
-    const call: Call = { command, body: encode(command), answer: deferred<Reply>(), outcome, abandoned: false };
-    this.#waiting.push(call);
-    // Calls that are made together are written together.
-    if (this.#waiting.length === 1) queueMicrotask(() => this.#writeWhatWaits());
-    const late = (): P2PError =>
-      call.written === undefined && this.child === undefined
-        ? new SidecarUnavailable(timeoutMs)
-        : new CallTimeout(`\`${command.type}\``, timeoutMs);
-    try {
-      return await this.wait(call.answer.promise, { ...options, timeoutMs }, late);
-    } catch (error) {
-      this.#abandon(call);
-      throw error;
-    }
-  }
-
-  #writeWhatWaits(): void {
-    const stdin = this.child?.process.stdin;
-    stdin?.cork();
-    while (this.#waiting.length > 0 && this.child?.hasRoom) {
-      const call = this.#waiting.shift() as Call;
-      try {
-        call.written = { child: this.child, id: this.child.ask(call.body, this.#waiter(call, this.child)) };
-      } catch (error) {
-        call.answer.reject(error as P2PError);
-      }
-    }
-    stdin?.uncork();
-  }
-
-  #waiter(call: Call, child: Child): Waiter<Reply> {
-    const { answer, outcome, command } = call;
-    return {
-      resolve: (reply) => {
-        const { messageId, delivery } = reply.answer;
-        this.#wanted.carriedOut(command);
-        // Before the next line is looked at, for that may be the delivery. Nobody has the mail of a call that was given up, so its
-        // delivery comes as an event.
-        if (outcome !== undefined && messageId !== undefined && delivery === "accepted" && !call.abandoned) {
-          const tracked = child.channel.track(messageId, outcome);
-          const full = "too many deliveries are awaited; this one comes as an event";
-          if (!tracked) outcome.reject(new P2PError("TOO_MANY", full));
-        }
-        answer.resolve(reply);
-        this.#writeWhatWaits();
-      },
-      reject: (error) => {
-        answer.reject(error);
-        this.#writeWhatWaits();
-      },
-    };
-  }
-
-  #abandon(call: Call): void {
-    call.abandoned = true;
-    const { written } = call;
-    if (written === undefined) {
-      this.#waiting = this.#waiting.filter((other) => other !== call);
-    } else if (call.command.type === "discover" && written.child.channel.isPending(written.id)) {
-      written.child.ask(encode({ type: "cancel", target: written.id }), nobody);
-    }
+    return { ...options, timeoutMs: options.timeoutMs ?? this.#options.callTimeoutMs ?? DEFAULTS.callTimeoutMs };
   }
 
   /** Waits for something for as long as a call may, and keeps this process alive meanwhile. */
-  async wait<T>(something: Promise<T>, options: CallOptions, late: (timeoutMs: number) => P2PError): Promise<T> {
-    const { signal, timeoutMs } = options;
-    signal?.throwIfAborted();
-    let timer: NodeJS.Timeout | undefined;
-    let aborted: (() => void) | undefined;
-    this.hold(true);
-    try {
-      return await new Promise<T>((resolve, reject) => {
-        if (timeoutMs !== undefined) timer = after(timeoutMs, () => reject(late(timeoutMs)));
-        aborted = (): void => reject(signal?.reason as Error);
-        signal?.addEventListener("abort", aborted, { once: true });
-        something.then(resolve, reject);
-      });
-    } finally {
-      clearTimeout(timer);
-      if (aborted !== undefined) signal?.removeEventListener("abort", aborted);
-      this.hold(false);
-    }
+  wait<T>(something: Promise<T>, options: CallOptions, late: (timeoutMs: number) => P2PError): Promise<T> {
+    return waitFor(something, options, late, (more) => this.hold(more));
   }
 
   /** The child, or the wait for the next one, keeps this process alive only while somebody waits for something. */
@@ -206,15 +139,16 @@ export class Sidecar {
     });
     this.#processes.add(process);
     void process.exit.then(() => this.#processes.delete(process));
-    const child = new Child(process, options.writeTimeoutMs ?? DEFAULTS.writeTimeoutMs, {
+    const child = new Child(process, {
       told: (event) => this.#audience.told(event),
       undecodable: (lines) => (this.undecodable += lines),
-      room: () => this.#writeWhatWaits(),
+      room: () => this.#calls.write(),
     });
     const connect: Command = {
       type: "connect",
       protocol: PROTOCOL_VERSION,
       bootstrapPeers: options.bootstrapPeers ?? [],
+      maxUnacked: options.mailBuffer ?? DEFAULTS.mailBuffer,
       ...(port === undefined ? {} : { port }),
     };
     const give = (): void => process.signal("SIGKILL");
@@ -240,7 +174,7 @@ export class Sidecar {
     this.ready = ready;
     this.child = child;
     child.process.hold(this.#holds > 0);
-    this.#writeWhatWaits();
+    this.#calls.use(child);
   }
 
   async #supervise(child: Child): Promise<void> {
@@ -257,6 +191,7 @@ export class Sidecar {
   async #keepUp(child: Child): Promise<void> {
     for (;;) {
       const end = await child.ended();
+      this.exit = end;
       if (this.#closing !== undefined) return;
       const [since, tail, old] = [performance.now(), child.process.stderrTail(), child];
       let exit: Exit | undefined = end;
@@ -266,7 +201,8 @@ export class Sidecar {
       while (this.child === undefined) {
         const again = this.#supervisor.ended(exit, performance.now(), Math.random());
         if (again === undefined) return this.#finish(error, old);
-        old.channel.failAll(new SidecarRestarted(end, tail));
+        old.channel.failAll((maySend) => new SidecarRestarted(end, tail, !maySend));
+        this.#calls.lose(new SidecarRestarted(end, tail, true));
         const { delayMs, attempt } = again;
         this.#audience.happened("restarting", { exit, reason, delayMs, attempt });
         const { restart } = this.#options;
@@ -335,44 +271,39 @@ export class Sidecar {
 
   /** There is no process any more, and will be none. */
   #finish(error: P2PError | undefined, child: Child | undefined): void {
-    this.#closed = error ?? new NodeClosed();
+    const closed = error ?? new NodeClosed();
+    this.#closed = closed;
     this.child = undefined;
-    this.#failWhatWaits(this.#closed);
-    child?.channel.failAll(this.#closed);
+    this.#calls.failAll(closed);
+    child?.channel.failAll(() => closed);
     this.#audience.happened("closed", error);
-  }
-
-  #failWhatWaits(error: P2PError): void {
-    for (const call of this.#waiting.splice(0)) call.answer.reject(error);
   }
 
   // --- The end ---
 
-  close(): Promise<Exit | undefined> {
+  close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
-  async #close(): Promise<Exit | undefined> {
-    if (this.#closed !== undefined) return undefined;
+  async #close(): Promise<void> {
+    if (this.#closed !== undefined) return;
     const child = this.child;
     this.#closed = new NodeClosed();
-    this.#failWhatWaits(this.#closed);
+    this.#calls.failWaiting(this.#closed);
     this.hold(true);
     // Those who are told by now see that it is closing.
     await Promise.resolve();
     this.#pause?.end();
     const [drainMs, terminateMs] = this.#options.closeTimeoutsMs ?? DEFAULTS.closeTimeoutsMs;
     if (child === undefined) for (const process of this.#processes) process.signal("SIGKILL");
-    const exit = await child?.shutDown(drainMs, terminateMs);
+    if (child !== undefined) this.#calls.writeLastAcks(child);
+    await child?.shutDown(drainMs, terminateMs);
     await this.#supervising;
     this.#finish(undefined, child);
     this.hold(false);
-    return exit;
   }
 }
-
-const nobody: Waiter<Reply> = { resolve: () => undefined, reject: () => undefined };
 
 /** The TCP port that a node listens on. */
 function portOf(ready: Ready): number | undefined {

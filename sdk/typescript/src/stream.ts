@@ -1,102 +1,194 @@
-/** Events for whoever iterates: bounded, so that a slow one costs events, which are counted, and never the pipe. */
+/** What the node tells, for a program that iterates. No stream ever stops the reading of the node's output. */
 
-/** As much mail as a node leaves without an `ack`. What is older its sender has given up, or is an earlier process's and comes again. */
-export const MAX_MAIL = 16_384;
+import { EventBuffer } from "./events.js";
+import type { Entry, Mailbox } from "./mailbox.js";
+import type { Event } from "./types.js";
 
-/** Whose stream it is. */
+/** What a stream tells its owner. */
 export interface Owner<T> {
-  /** Whether this is mail that waits for an `ack`. The node does not tell it again, so no other event pushes it out. */
-  isOwed(event: unknown): boolean;
-  left(stream: Stream<T>): void;
-  /** Somebody begins to wait for an event, or nobody does any more. */
+  /** The stream takes no more events. */
+  ended(stream: Stream<T>): void;
+  /** The program begins to wait for an event, or does not wait any more. */
   waits(waiting: boolean): void;
+  /** A mail can be taken again. */
+  returned(): void;
 }
 
-/**
- * An async iterator over events. When it is full the oldest goes, and `dropped` counts it; mail that waits for an `ack` has a room of its own.
- * Left, it takes no more.
- */
-export class Stream<T> implements AsyncIterableIterator<T> {
-  dropped = 0;
-  readonly #limit: number;
-  readonly #wanted: (event: unknown) => event is T;
-  readonly #owner: Owner<T>;
-  #number = 0;
-  /** Each with its number, so that they come out in the order in which they came. */
-  #events: [number, T][] = [];
-  #mail: [number, T][] = [];
-  #takers: ((result: IteratorResult<T, undefined>) => void)[] = [];
-  #ended = false;
+type Result<T> = IteratorResult<T, undefined>;
 
-  constructor(limit: number, wanted: (event: unknown) => event is T, owner: Owner<T>) {
-    this.#limit = Math.max(1, limit);
-    this.#wanted = wanted;
-    this.#owner = owner;
+/** What a loop takes from. */
+interface Source<T> {
+  mailbox: Mailbox | undefined;
+  take(loop: Loop<T>): Promise<Result<T>>;
+  left(loop: Loop<T>): void;
+}
+
+/** One `for await` over a stream, with the mail that it has taken and not processed. */
+class Loop<T> implements AsyncIterableIterator<T> {
+  readonly #source: Source<T>;
+  /** `true`: the program has seen the mail, so that its next `next` means that it has processed it. */
+  readonly #held = new Map<Entry, boolean>();
+
+  constructor(source: Source<T>) {
+    this.#source = source;
   }
 
-  /** Takes an event, if it is one that this stream is about. */
-  put(event: unknown): void {
-    if (this.#ended || !this.#wanted(event)) return;
-    const taker = this.#takers.shift();
-    if (taker !== undefined) {
-      this.#owner.waits(false);
-      taker({ value: event, done: false });
-      return;
-    }
-    const isOwed = this.#owner.isOwed(event);
-    const [queue, limit] = isOwed ? [this.#mail, MAX_MAIL] : [this.#events, this.#limit];
-    // What has had its `ack` since, from another stream, is an event like others.
-    while (isOwed && queue.length >= this.#limit && !this.#owner.isOwed(queue[0]?.[1])) this.#drop(queue);
-    if (queue.length >= limit) this.#drop(queue);
-    queue.push([this.#number++, event]);
+  /** A mail goes to the program. */
+  hold(entry: Entry): void {
+    this.#held.set(entry, false);
+    // This runs before the program sees the mail. Two calls of `next` at once acknowledge nothing.
+    queueMicrotask(() => this.#held.has(entry) && this.#held.set(entry, true));
   }
 
-  #drop(queue: [number, T][]): void {
-    queue.shift();
-    this.dropped += 1;
+  /** Goes on where another one was. */
+  follow(other: Loop<T>): void {
+    for (const [entry, seen] of other.#held) this.#held.set(entry, seen);
+    other.#held.clear();
   }
 
-  #take(): T | undefined {
-    const number = (queue: [number, T][]): number => queue[0]?.[0] ?? Infinity;
-    const queue = number(this.#mail) < number(this.#events) ? this.#mail : this.#events;
-    return queue.shift()?.[1];
-  }
-
-  /** Hands over what is there, and how much was dropped. */
-  moveTo(other: { dropped: number; put(event: unknown): void }): void {
-    other.dropped += this.dropped;
-    for (let event = this.#take(); event !== undefined; event = this.#take()) other.put(event);
-  }
-
-  /** Nothing comes any more; what is there can still be taken. */
-  end(): void {
-    this.#ended = true;
-    for (const taker of this.#takers.splice(0)) {
-      this.#owner.waits(false);
-      taker({ value: undefined, done: true });
+  /** The program has processed what it has seen. */
+  finish(): void {
+    for (const [entry, seen] of this.#held) {
+      if (!seen) continue;
+      this.#held.delete(entry);
+      this.#source.mailbox?.finish(entry);
     }
   }
 
-  next(): Promise<IteratorResult<T, undefined>> {
-    const event = this.#take();
-    if (event !== undefined) return Promise.resolve({ value: event, done: false });
-    if (this.#ended) return Promise.resolve({ value: undefined, done: true });
-    return new Promise((resolve) => {
-      this.#takers.push(resolve);
-      this.#owner.waits(true);
-    });
+  /** The program has left what it has. */
+  giveBack(): void {
+    for (const entry of this.#held.keys()) this.#source.mailbox?.giveBack(entry);
+    this.#held.clear();
   }
 
-  /** Takes no more, and lets go of what is there. */
-  return(): Promise<IteratorResult<T, undefined>> {
-    this.#events = [];
-    this.#mail = [];
-    this.end();
-    this.#owner.left(this);
+  next(): Promise<Result<T>> {
+    this.finish();
+    return this.#source.take(this);
+  }
+
+  return(): Promise<Result<T>> {
+    this.#source.left(this);
     return Promise.resolve({ value: undefined, done: true });
   }
 
   [Symbol.asyncIterator](): this {
     return this;
+  }
+}
+
+/**
+ * An async iterator over events. Of all the loops over the streams of a node each mail goes to exactly one; every other event goes to every
+ * stream. The SDK acknowledges a mail when the loop that took it asks for the next event. A mail whose loop was left in the middle, by
+ * `break`, `return` or an exception, is not acknowledged, and the next loop begins with it: call `node.ack` before such a `break`. What the
+ * program took by `next` is acknowledged by the `next` after it, and by `return`.
+ *
+ * The oldest event of a kind gives way when too many of them wait; mail never does.
+ */
+export class Stream<T> implements AsyncIterableIterator<T> {
+  readonly #wanted: (event: Event) => boolean;
+  readonly #owner: Owner<T>;
+  readonly #events: EventBuffer;
+  readonly #source: Source<T>;
+  /** What `next` has taken. */
+  readonly #own: Loop<T>;
+  readonly #loops = new Set<Loop<T>>();
+  #takers: { loop: Loop<T>; resolve(result: Result<T>): void }[] = [];
+  #ended = false;
+
+  /** `mailbox`: where the stream takes mail from, if it is about mail. */
+  constructor(limit: number, wanted: (event: Event) => boolean, mailbox: Mailbox | undefined, owner: Owner<T>) {
+    this.#wanted = wanted;
+    this.#owner = owner;
+    this.#events = new EventBuffer(limit);
+    this.#source = { mailbox, take: (loop) => this.#take(loop), left: (loop) => this.#loopLeft(loop) };
+    this.#own = new Loop(this.#source);
+  }
+
+  /** Events that the stream dropped because the program did not take them. Mail is never among them. */
+  get dropped(): number {
+    return this.#events.dropped;
+  }
+
+  /** Takes an event that is no mail. */
+  put(number: number, event: Event): void {
+    if (this.#ended || !this.#wanted(event)) return;
+    this.#events.push(number, event);
+    this.wake();
+  }
+
+  /** Takes over what came before there was a stream. */
+  adopt(events: EventBuffer): void {
+    this.#events.dropped += events.dropped;
+    for (let number = events.first; number !== Infinity; number = events.first) this.put(number, events.shift() as Event);
+  }
+
+  /** Gives what is there to those who wait. */
+  wake(): void {
+    for (let taker = this.#takers[0]; taker !== undefined; taker = this.#takers[0]) {
+      const result = this.#pull(taker.loop);
+      if (result === undefined) return;
+      this.#takers.shift();
+      this.#owner.waits(false);
+      taker.resolve(result);
+    }
+  }
+
+  /** Nothing comes any more; the program can still take the events that wait. */
+  end(): void {
+    this.#ended = true;
+    this.wake();
+  }
+
+  next(): Promise<Result<T>> {
+    return this.#own.next();
+  }
+
+  /** Ends the stream in good order: acknowledges what `next` has taken. */
+  return(): Promise<Result<T>> {
+    this.#own.finish();
+    for (const loop of [this.#own, ...this.#loops]) loop.giveBack();
+    this.#loops.clear();
+    this.#events.clear();
+    this.end();
+    this.#owner.ended(this);
+    this.#owner.returned();
+    return Promise.resolve({ value: undefined, done: true });
+  }
+
+  /** A loop goes on where `next` was. Several loops may share a stream. The stream ends with the last one. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<T> {
+    const loop = new Loop(this.#source);
+    loop.follow(this.#own);
+    this.#loops.add(loop);
+    return loop;
+  }
+
+  #loopLeft(loop: Loop<T>): void {
+    this.#loops.delete(loop);
+    loop.giveBack();
+    if (this.#loops.size === 0) void this.return();
+    else this.#owner.returned();
+  }
+
+  /** The oldest event; `undefined` when there is none yet. */
+  #pull(loop: Loop<T>): Result<T> | undefined {
+    const mailbox = this.#ended ? undefined : this.#source.mailbox;
+    if (mailbox !== undefined && mailbox.first < this.#events.first) {
+      const entry = mailbox.take() as Entry;
+      loop.hold(entry);
+      return { value: entry.message as T, done: false };
+    }
+    const event = this.#events.shift();
+    if (event !== undefined) return { value: event as T, done: false };
+    return this.#ended ? { value: undefined, done: true } : undefined;
+  }
+
+  #take(loop: Loop<T>): Promise<Result<T>> {
+    const result = this.#takers.length === 0 ? this.#pull(loop) : undefined;
+    if (result !== undefined) return Promise.resolve(result);
+    return new Promise((resolve) => {
+      this.#takers.push({ loop, resolve });
+      this.#owner.waits(true);
+    });
   }
 }

@@ -4,7 +4,7 @@
 export const PROTOCOL_VERSION = 1;
 
 /** The limits of a node that was told nothing else. */
-export const LIMITS: Limits = {"maxDirectBytes":1040384,"maxInflight":1024,"maxLineBytes":1048576,"maxTopicBytes":61440};
+export const LIMITS: Limits = {"maxDirectBytes":1040384,"maxInflight":1024,"maxInflightBytes":4194304,"maxLineBytes":1048576,"maxPauseMs":2000,"maxTopicBytes":61440,"maxUnacked":16384};
 
 /** Whether what failed with this code may succeed later without being changed. */
 export const RETRYABLE: Readonly<Record<string, boolean>> = {
@@ -32,6 +32,8 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
   EXPIRED: true,
   DISK_FULL: true,
   LISTEN_FAILED: true,
+  STORE_UNAVAILABLE: true,
+  DATA_DIR_MISMATCH: false,
   IDENTITY_INVALID: false,
   IDENTITY_IN_USE: false,
   IDENTITY_CONFLICT: false,
@@ -41,12 +43,14 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
 };
 
 /**
- * `ack`: the agent has done with a mail, and its sender may be told so. Only with `--ack
- * manual`.
+ * `ack`: the agent has processed mail, and the node may tell the sender so. Exactly one of the
+ * fields. Only with `--ack manual`.
  */
 export interface Ack {
-  /** The `messageId` of the message. */
-  messageId: string;
+  /** The `messageId` of one message. */
+  messageId?: string;
+  /** The `messageId` of each of 1 to 1,024 messages. */
+  messageIds?: string[];
 }
 
 /** `allow`: what it sends is trusted as far as the parent trusts it. Takes the place of `block`. */
@@ -124,6 +128,11 @@ export interface Connect {
   bootstrapPeers?: string[];
   /** Longest line that the parent can read, in bytes: at least 4,096, at most 1 MiB. */
   maxLineBytes?: number;
+  /**
+   * With `--ack manual`: the most mail that the node hands to the parent without an `ack`, 1 to
+   * 16,384 messages. Absent: 16,384.
+   */
+  maxUnacked?: number;
   /** TCP and UDP port to listen on; 0 takes any. Absent: the `--port` of the command line. */
   port?: number;
   /**
@@ -153,6 +162,11 @@ export interface Delivery {
   attempts: number;
   /** Why, unless it was delivered. */
   code?: ErrorCode;
+  /**
+   * The `messageId` under which the recipient gets it, if it had to get another: a copy of this
+   * process had used its first one.
+   */
+  deliveredAs?: string;
   /** What happened and what to do about it, for a person; absent when it was delivered. */
   message?: string;
   /** The message. */
@@ -204,7 +218,7 @@ export type Encoding = "base64";
  * Why a command, a line or a mail failed. The strings are stable; the set may grow, so a reader
  * that meets an unknown one goes by `retryable`.
  */
-export type ErrorCode = "INVALID_JSON" | "INVALID_UTF8" | "LINE_TOO_LONG" | "UNKNOWN_COMMAND" | "INVALID_ARGUMENT" | "DUPLICATE_ID" | "NOT_CONNECTED" | "ALREADY_CONNECTED" | "UNSUPPORTED_PROTOCOL" | "SHUTTING_DOWN" | "BUSY" | "CANCELLED" | "PEER_NOT_FOUND" | "PEER_UNREACHABLE" | "WRONG_NETWORK" | "PEER_BUSY" | "MESSAGE_NOT_FOUND" | "PEER_REJECTED" | "MESSAGE_TOO_LARGE" | "NO_SUBSCRIBERS" | "RESERVED_TOPIC" | "EXPIRED" | "DISK_FULL" | "LISTEN_FAILED" | "IDENTITY_INVALID" | "IDENTITY_IN_USE" | "IDENTITY_CONFLICT" | "IDENTITY_SUPERSEDED" | "CLOCK_SKEW" | "INTERNAL" | (string & {});
+export type ErrorCode = "INVALID_JSON" | "INVALID_UTF8" | "LINE_TOO_LONG" | "UNKNOWN_COMMAND" | "INVALID_ARGUMENT" | "DUPLICATE_ID" | "NOT_CONNECTED" | "ALREADY_CONNECTED" | "UNSUPPORTED_PROTOCOL" | "SHUTTING_DOWN" | "BUSY" | "CANCELLED" | "PEER_NOT_FOUND" | "PEER_UNREACHABLE" | "WRONG_NETWORK" | "PEER_BUSY" | "MESSAGE_NOT_FOUND" | "PEER_REJECTED" | "MESSAGE_TOO_LARGE" | "NO_SUBSCRIBERS" | "RESERVED_TOPIC" | "EXPIRED" | "DISK_FULL" | "LISTEN_FAILED" | "STORE_UNAVAILABLE" | "DATA_DIR_MISMATCH" | "IDENTITY_INVALID" | "IDENTITY_IN_USE" | "IDENTITY_CONFLICT" | "IDENTITY_SUPERSEDED" | "CLOCK_SKEW" | "INTERNAL" | (string & {});
 
 /** `error`. */
 export interface ErrorEvent {
@@ -233,16 +247,28 @@ export type Id = number | string;
 /** How serious a `log` is. */
 export type Level = "debug" | "info" | "warn" | "error" | (string & {});
 
-/** Limits, all in bytes but `max_inflight`, which counts unanswered commands. */
+/**
+ * Limits: sizes in bytes, times in milliseconds, the others are numbers of commands or
+ * messages.
+ */
 export interface Limits {
   /** Largest `data` of mail. */
   maxDirectBytes: number;
   /** Commands whose terminal line has not been read yet. */
   maxInflight: number;
+  /**
+   * Bytes of `data` of unanswered `send`s. A parent that stays within this and `max_inflight`
+   * never finds stdin paused.
+   */
+  maxInflightBytes: number;
   /** Longest line, each way. */
   maxLineBytes: number;
+  /** The longest time that the node leaves stdin unread while the parent reads stdout. */
+  maxPauseMs: number;
   /** Largest `data` of a broadcast. */
   maxTopicBytes: number;
+  /** Mail that the node hands to the parent without an `ack`, with `--ack manual`. */
+  maxUnacked: number;
 }
 
 /** `log`. */

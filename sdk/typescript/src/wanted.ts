@@ -34,6 +34,6 @@ export class Wanted {
 }
 
 /** The same agent for every way of writing its address. A PeerId has one. */
-function subject(peer: string): string {
+export function subject(peer: string): string {
   return peer.startsWith("0x") ? peer.toLowerCase() : peer;
 }

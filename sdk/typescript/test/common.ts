@@ -1,11 +1,11 @@
 /** What several tests use. */
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { P2PNode, type Options } from "../src/index.js";
+import { P2PNode, type Command, type Message, type Options } from "../src/index.js";
 
 /** The repository; the tests run from `out/sdk/typescript/test`. */
 export const ROOT = fileURLToPath(new URL("../../../../../../", import.meta.url));
@@ -40,7 +40,7 @@ process.on("exit", () => rmSync(HOME, { recursive: true, force: true }));
 
 /** A node of its own on this machine. */
 export function real(options: Options = {}): Promise<P2PNode> {
-  const env = { P2P_NODE_NETWORK: "dev", XDG_RUNTIME_DIR: HOME };
+  const env = { P2P_NODE_NETWORK: "dev", P2P_NODE_LOCK_SCOPE: HOME };
   return P2PNode.open({ binary: binary(), env, cwd: HOME, port: 0, restart: QUICK, ...options });
 }
 
@@ -73,4 +73,23 @@ export async function once(node: P2PNode, name: "restarted" | "unhealthy" | "clo
   } finally {
     clearInterval(alive);
   }
+}
+
+/** Takes all messages of a node. */
+export function drain(node: P2PNode): Message[] {
+  const seen: Message[] = [];
+  void (async () => {
+    for await (const message of node.messages()) seen.push(message);
+  })();
+  return seen;
+}
+
+/** A program that runs a child and writes down what it reads; and what that is by now. */
+export function recording(name: string): { binary: string; commands: () => Command[] } {
+  const [log, binary] = [join(HOME, `${name}.log`), join(HOME, name)];
+  writeFileSync(log, "");
+  writeFileSync(binary, `#!/bin/bash\nexec ${CHILD} "$1" < <(tee -a ${log})\n`);
+  chmodSync(binary, 0o755);
+  const commands = (): Command[] => readFileSync(log, "utf8").split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as Command);
+  return { binary, commands };
 }

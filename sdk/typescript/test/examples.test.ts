@@ -10,7 +10,7 @@ import { binary, HOME, PATIENCE_MS } from "./common.js";
 
 async function example(name: string): Promise<string[]> {
   const script = fileURLToPath(new URL(`../../../examples/typescript/${name}.js`, import.meta.url));
-  const env = { ...process.env, P2P_NODE_BIN: binary(), XDG_RUNTIME_DIR: HOME };
+  const env = { ...process.env, P2P_NODE_BIN: binary(), P2P_NODE_LOCK_SCOPE: HOME };
   const { stdout, stderr } = await promisify(execFile)(process.execPath, [script], { env, timeout: PATIENCE_MS });
   assert.equal(stderr, "");
   return stdout.trimEnd().split("\n");

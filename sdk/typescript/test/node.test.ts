@@ -5,8 +5,8 @@ import { mkdtempSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { content, SidecarRestarted, type Event } from "../src/index.js";
-import { HOME, isAlive, once, openFiles, PATIENCE_MS, real, until } from "./common.js";
+import { content, SidecarRestarted } from "../src/index.js";
+import { drain, HOME, isAlive, once, openFiles, PATIENCE_MS, real, until } from "./common.js";
 
 test("two agents talk", async () => {
   const alice = await real({ name: "alice" });
@@ -17,6 +17,7 @@ test("two agents talk", async () => {
   const message = (await toAlice.next()).value;
   assert.ok(message !== undefined);
   assert.deepEqual([message.from, message.data, message.kind], [bob.address, { n: [1, 2.5, null] }, "greeting"]);
+  await alice.ack(message);
   assert.equal((await mail.delivered()).messageId, message.messageId);
   await alice.reply(message, Uint8Array.of(0, 255));
   const answer = (await toBob.next()).value;
@@ -30,13 +31,17 @@ test("two agents talk", async () => {
   await assert.rejects((await bob.send(alice.address, 1)).delivered(), { code: "PEER_REJECTED", retryable: false });
   await alice.unblock(bob.address);
   await alice.allow(bob.address);
-  await (await bob.send(alice.address, 2)).delivered();
+  const allowed = await bob.send(alice.address, 2);
   assert.equal((await toAlice.next()).value?.trust, "allowed");
+  const more = toAlice.next();
+  await allowed.delivered();
   assert.equal((await alice.status()).peers, 1);
   await assert.rejects(bob.send("nobody", 1), { code: "INVALID_ARGUMENT", retryable: false });
   assert.ok(((await bob.request({ type: "ping" })).timeMs ?? 0) > 0);
-  assert.deepEqual(await bob.close(), { code: 0, signal: null });
-  await alice.close();
+  await bob.close();
+  assert.deepEqual(bob.exit, { code: 0, signal: null });
+  assert.deepEqual(await alice.close(), []);
+  assert.equal((await more).done, true);
 });
 
 test("mail that had no ack comes again, and is delivered when it has", async () => {
@@ -71,7 +76,8 @@ test("a node that is killed twenty times comes back as it was", async () => {
   const { address, ready } = alice;
   const pids = new Set<number>();
   await alice.subscribe("news");
-  const events = alice.events();
+  const heard = drain(alice);
+  drain(bob);
   for (let round = 0; round < 20; round++) {
     const pid = alice.pid ?? 0;
     pids.add(pid);
@@ -87,12 +93,8 @@ test("a node that is killed twenty times comes back as it was", async () => {
     await (await bob.send(address, round)).delivered({ timeoutMs: PATIENCE_MS });
     await (await alice.send(bob.address, round)).delivered({ timeoutMs: PATIENCE_MS });
     await bob.publish("news", round);
-    const heard = new Set<string>();
-    while (heard.size < 2) {
-      const event: Event | undefined = (await events.next()).value;
-      if (event?.type === "message") heard.add(`${event.topic ?? "mail"} ${JSON.stringify(event.data)}`);
-    }
-    assert.deepEqual([...heard].sort(), [`mail ${round}`, `news ${round}`]);
+    const has = (isMail: boolean): boolean => heard.some((message) => (message.topic === undefined) === isMail && message.data === round);
+    await until(`mail and news ${round}`, () => has(true) && has(false));
   }
   assert.equal(pids.size, 20);
   await alice.close();

@@ -1,4 +1,4 @@
-/** What needs no process: framing, decoding, streams, correlation, the restart policy. */
+/** What needs no process: framing, decoding, correlation, the restart policy. */
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -8,9 +8,8 @@ import { describe, test } from "node:test";
 
 import { Channel, encode, MAX_FOUND, MAX_TRACKED, type Reply } from "../src/channel.js";
 import { content, decodeEvent, Undecodable } from "../src/decode.js";
-import { CommandRefused, LineTooLong, NodeClosed, P2PError } from "../src/errors.js";
+import { CommandRefused, LineTooLong, NodeClosed, P2PError, SidecarRestarted } from "../src/errors.js";
 import { Framer } from "../src/framer.js";
-import { MAX_MAIL, Stream } from "../src/stream.js";
 import { FINAL_CODES, Supervisor, type Again } from "../src/supervisor.js";
 import { LIMITS, type Command, type Event } from "../src/types.js";
 import { binary, ROOT } from "./common.js";
@@ -92,60 +91,6 @@ describe("decoding", () => {
   });
 });
 
-describe("streams", () => {
-  function streamOf(ack: "auto" | "manual"): Stream<string> {
-    const isOwed = (event: unknown): boolean => ack === "manual" && String(event).startsWith("mail");
-    const wanted = (event: unknown): event is string => typeof event === "string";
-    return new Stream(3, wanted, { isOwed, left: () => undefined, waits: () => undefined });
-  }
-
-  async function rest(stream: Stream<string>): Promise<string[]> {
-    const events: string[] = [];
-    stream.end();
-    for await (const event of stream) events.push(event);
-    return events;
-  }
-
-  test("mail that waits for an ack stays while other events go, and all come in their order", async () => {
-    const newest = ["mail 4", "other 4", "another 4"];
-    const kept = { auto: newest, manual: ["mail 0", "mail 1", "mail 2", "mail 3", "another 3", ...newest] };
-    for (const ack of ["auto", "manual"] as const) {
-      const [first, second] = [streamOf(ack), streamOf(ack)];
-      for (let number = 0; number < 5; number++) for (const kind of ["mail", "other", "another"]) first.put(`${kind} ${number}`);
-      first.moveTo(second);
-      assert.equal(second.dropped, 15 - kept[ack].length);
-      assert.deepEqual(await rest(second), kept[ack]);
-      assert.deepEqual(await rest(first), []);
-    }
-  });
-
-  test("mail that had its ack from another stream goes like other events", async () => {
-    const acked = new Set<unknown>();
-    const isOwed = (event: unknown): boolean => !acked.has(event);
-    const wanted = (event: unknown): event is string => typeof event === "string";
-    const stream = new Stream(3, wanted, { isOwed, left: () => undefined, waits: () => undefined });
-    for (let number = 0; number < 10; number++) {
-      stream.put(`mail ${number}`);
-      if (number !== 4) acked.add(`mail ${number}`);
-    }
-    assert.equal(stream.dropped, 4);
-    assert.deepEqual(await rest(stream), ["mail 4", "mail 5", "mail 6", "mail 7", "mail 8", "mail 9"]);
-  });
-
-  test("of more mail than a node leaves without an ack the oldest goes", async () => {
-    const stream = streamOf("manual");
-    stream.put("other");
-    for (let number = 0; number < MAX_MAIL + 2; number++) stream.put(`mail ${number}`);
-    assert.equal(stream.dropped, 2);
-    const events = await rest(stream);
-    assert.deepEqual([events.length, events[0], events[1]], [MAX_MAIL + 1, "other", "mail 2"]);
-    const left = streamOf("manual");
-    left.put("mail");
-    await left.return();
-    assert.deepEqual(await rest(left), []);
-  });
-});
-
 describe("correlation", () => {
   type Told = [string, Reply | undefined, P2PError | undefined];
 
@@ -218,10 +163,21 @@ describe("correlation", () => {
     const { channel, told, ask } = asking();
     ask("a");
     channel.track("m", { resolve: () => assert.fail(), reject: (error) => void told.push(["mail", undefined, error]) });
-    channel.failAll(new NodeClosed());
-    channel.failAll(new P2PError("OTHER", "later"));
+    channel.failAll(() => new NodeClosed());
+    channel.failAll(() => new P2PError("OTHER", "later"));
     assert.deepEqual(told.map(([name, , error]) => [name, error?.code]), [["a", "CLOSED"], ["mail", "CLOSED"]]);
     assert.throws(() => ask("b"), NodeClosed);
+  });
+
+  test("the end of the node says of each call whether it may be made again", () => {
+    const { channel } = asking();
+    const told: [string, boolean][] = [];
+    const waiter = (name: string) => ({ resolve: () => assert.fail(), reject: (error: P2PError) => void told.push([name, error.retryable]) });
+    channel.request(encode({ type: "ping" }), waiter("ping"));
+    channel.request(encode({ type: "send", peerId: "0xB", data: 1 }), waiter("send"), true);
+    channel.track("m", waiter("mail"));
+    channel.failAll((maySend) => new SidecarRestarted({ code: 70, signal: null }, "", !maySend));
+    assert.deepEqual(told, [["ping", true], ["send", false], ["mail", false]]);
   });
 
   test("a line that the node would skip is refused here", () => {

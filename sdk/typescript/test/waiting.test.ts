@@ -1,13 +1,11 @@
 /** Calls that wait: for room, for a process that reads, for one that is there; and what the next process is told. */
 
 import assert from "node:assert/strict";
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { test } from "node:test";
 
 import type { Command, Event, Options } from "../src/index.js";
 import { LIMITS } from "../src/types.js";
-import { CHILD, HOME, is, misbehaving, once, QUICK, until } from "./common.js";
+import { CHILD, is, misbehaving, once, QUICK, recording, until } from "./common.js";
 
 test("calls that are given up do no harm", async () => {
   const node = await misbehaving("good");
@@ -39,7 +37,7 @@ test("mail whose sender gave up is told as an event", async () => {
 });
 
 test("a child that stops reading is killed and replaced", async () => {
-  const node = await misbehaving("good", { writeTimeoutMs: 100 });
+  const node = await misbehaving("good", { env: { MAX_PAUSE_MS: "20" } });
   const restarted = once(node, "restarted");
   process.kill(node.pid ?? 0, "SIGSTOP");
   await assert.rejects(node.publish("t", "x".repeat(1 << 19)), is("WRITE_TIMEOUT"));
@@ -49,7 +47,7 @@ test("a child that stops reading is killed and replaced", async () => {
 });
 
 test("a child that reads slowly is left alone", async () => {
-  const node = await misbehaving("good", { writeTimeoutMs: 400 });
+  const node = await misbehaving("good", { env: { MAX_PAUSE_MS: "80" } });
   const pid = node.pid ?? 0;
   let [answered, running] = [false, true];
   const call = node.publish("t", "x".repeat(900_000)).finally(() => (answered = true));
@@ -77,10 +75,8 @@ test("what was not written when the node crashed is written to the next", async 
 });
 
 test("the next process is told what holds before anything else", async () => {
-  const [log, script] = [join(HOME, "log"), join(HOME, "child")];
-  writeFileSync(script, `#!/bin/bash\nexec ${CHILD} crash < <(tee -a ${log})\n`);
-  chmodSync(script, 0o755);
-  const node = await misbehaving("crash", { binary: script });
+  const { binary, commands } = recording("desired");
+  const node = await misbehaving("crash", { binary });
   const controller = new AbortController();
   const gaveUp = node.subscribe("a", { signal: controller.signal });
   controller.abort();
@@ -97,7 +93,7 @@ test("the next process is told what holds before anything else", async () => {
   await Promise.all([restarting, assert.rejects(node.send("0xB", 1), is("SIDECAR_RESTARTED"))]);
   await node.ping();
   await node.close();
-  const lines = readFileSync(log, "utf8").trim().split("\n").map((line) => JSON.parse(line) as Command);
+  const lines = commands();
   const second = lines.findLastIndex((line) => line.type === "connect");
   const told = lines.slice(second + 1).map((line) => [line.type, ("topic" in line && line.topic) || ("peerId" in line && line.peerId)]);
   assert.deepEqual(told, [["block", "0xC"], ["block", "0xd"], ["subscribe", "a"], ["subscribe", "c"], ["ping", false], ["shutdown", false]]);
@@ -134,6 +130,6 @@ test("another version or a final exit after a restart closes the node, with its 
     const seen: Event[] = [];
     for await (const event of events) seen.push(event);
     assert.ok(seen.length > 0);
-    assert.equal(await node.close(), undefined);
+    assert.deepEqual(await node.close(), []);
   }
 });

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use alloy::primitives::Address;
 
+use super::digests::Digests;
 use super::naming::StreamId;
 
 /// Mails of one stream that may wait for the parent to acknowledge them (design §7: a window of 1,024). As many as the store
@@ -23,6 +24,8 @@ pub struct TakenRow {
     pub told: u64,
     /// It has these too, all of them above `next`, in growing order: no more than a window.
     pub beyond: Vec<u64>,
+    /// What its latest numbers stood for.
+    pub digests: Digests,
 }
 
 /// What is to be done with a mail whose turn has come.
@@ -121,7 +124,7 @@ impl Arrivals {
     }
 
     /// As it is to outlive the process.
-    pub fn row(&self, sender: Address, stream: StreamId) -> TakenRow {
+    pub fn row(&self, sender: Address, stream: StreamId, digests: &Digests) -> TakenRow {
         let (next, told) = (self.next(), self.handed.max(self.told_before));
         TakenRow {
             sender,
@@ -129,6 +132,7 @@ impl Arrivals {
             next,
             told,
             beyond: self.beyond.iter().take(UNTAKEN_WINDOW).copied().collect(),
+            digests: digests.clone(),
         }
     }
 
@@ -169,8 +173,12 @@ mod tests {
 
     use super::*;
 
+    fn written(arrivals: &Arrivals) -> TakenRow {
+        arrivals.row(Address::ZERO, [0; 16], &Digests::default())
+    }
+
     fn row(arrivals: &Arrivals) -> (u64, u64, Vec<u64>) {
-        let row = arrivals.row(Address::ZERO, [0; 16]);
+        let row = written(arrivals);
         (row.next, row.told, row.beyond)
     }
 
@@ -195,7 +203,7 @@ mod tests {
             arrivals.hand_on(seq);
         }
         assert!(arrivals.arrive(1) && arrivals.arrive(3));
-        let mut again = Arrivals::restored(&arrivals.row(Address::ZERO, [0; 16]));
+        let mut again = Arrivals::restored(&written(&arrivals));
         assert_eq!((again.settled(), again.settled_beyond()), (2, &[3][..]));
         assert_eq!(again.hand_on(2), Handing::Told { again: true });
         assert_eq!(again.hand_on(3), Handing::Known);
@@ -212,7 +220,7 @@ mod tests {
             arrivals.hand_on(seq);
         }
         assert!(arrivals.arrive(2) && arrivals.arrive(3));
-        let mut again = Arrivals::restored(&arrivals.row(Address::ZERO, [0; 16]));
+        let mut again = Arrivals::restored(&written(&arrivals));
         again.hand_on(1);
         assert!(again.arrive(1));
         assert_eq!(row(&again), (4, 5, vec![]));
@@ -237,7 +245,7 @@ mod tests {
                     }
                     2 => drop(arrivals.arrive(last.saturating_sub(gap))),
                     _ => {
-                        arrivals = Arrivals::restored(&arrivals.row(Address::ZERO, [0; 16]));
+                        arrivals = Arrivals::restored(&written(&arrivals));
                         // The sender goes back to what was not taken, or has given it up.
                         last = last.saturating_sub(gap).max(arrivals.handed);
                     }

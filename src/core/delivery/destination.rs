@@ -10,7 +10,7 @@ use p2p_node_protocol::{Priority, Route};
 
 use super::naming::Origin;
 use super::outbox::{DESTINATION_BYTES, share};
-use super::stream::{Mail, Stream};
+use super::stream::{Mail, Position, Stream};
 use crate::core::envelope::Batch;
 use crate::core::envelope::limits::MAX_BATCH_MESSAGES;
 use crate::core::input::Token;
@@ -41,8 +41,8 @@ const MEDIUM_PER_LOW: usize = 4;
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) token: Token,
-    /// First and last sequence number in it, by stream; none when they were sent again since.
-    pub(super) seqs: [Option<(u64, u64)>; 3],
+    /// First and last mail in it, by priority; none when they were sent again since.
+    pub(super) seqs: [Option<(Position, Position)>; 3],
     bytes: usize,
     /// By gossip no failure is reported: it counts as lost then.
     pub(super) deadline: Option<Duration>,
@@ -94,6 +94,20 @@ pub struct Destination {
     pub opening: Option<Opening>,
     /// Whether it waits for a record of the recipient: nothing is due until it is woken.
     pub parked: bool,
+    /// Why mail may not get through: its expiry is told by that.
+    pub hindrance: Option<Hindrance>,
+}
+
+/// What keeps mail from a recipient who may be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// The recipient's clock is ahead of ours by so many ms, too far for it to believe our frames or for us to believe its record.
+    Clocks {
+        /// Negative: behind.
+        ahead_ms: i64,
+    },
+    /// The recipient's record names no key to which mail can be sealed now.
+    NoKey,
 }
 
 impl Destination {
@@ -125,6 +139,7 @@ impl Destination {
             session: None,
             opening: None,
             parked: false,
+            hindrance: None,
         }
     }
 
@@ -177,8 +192,8 @@ impl Destination {
             {
                 break;
             }
-            let Some(message) = self.streams[index].send(route, now) else { break };
-            flight.seqs[index].get_or_insert((message.seq, message.seq)).1 = message.seq;
+            let Some((position, message)) = self.streams[index].send(route, now) else { break };
+            flight.seqs[index].get_or_insert((position, position)).1 = position;
             flight.bytes += size;
             match index {
                 1 => self.low_credit = (self.low_credit + size).min(MEDIUM_PER_LOW * DIRECT_BATCH_BYTES),

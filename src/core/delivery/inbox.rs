@@ -3,6 +3,7 @@
 mod held;
 mod incoming;
 pub mod limits;
+mod refusals;
 mod share;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,13 +14,13 @@ use alloy::primitives::Address;
 use held::{Held, held_size};
 use incoming::Incoming;
 use limits::{
-    FEW_BEYOND, HELD_BYTES, HELD_IDLE, MAX_ALL_REFUSALS, MAX_BEYOND, MAX_REFUSALS, MAX_STREAMS,
-    REORDER_MESSAGES, SENDER_HELD_BYTES, SENDER_STREAMS, SENDER_UNTAKEN, SWEEP,
+    FEW_BEYOND, HELD_BYTES, HELD_IDLE, MAX_BEYOND, MAX_STREAMS, REORDER_MESSAGES, SENDER_HELD_BYTES,
+    SENDER_STREAMS, SENDER_UNTAKEN, SWEEP,
 };
 use share::Share;
 
 use super::arrivals::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
-use crate::core::envelope::{Message, Outcome};
+use crate::core::envelope::Message;
 
 /// When mail is settled, so that its sender may forget it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub enum Offer {
     Held,
     /// It would have to wait and there is no room; its sender will try again.
     Refused,
+    /// Its number was used for another message.
+    Reused,
 }
 
 /// The receiving end of every stream.
@@ -108,6 +111,12 @@ impl Inbox {
         self.by_use.remove(&(incoming.last_used, key));
         incoming.last_used = now;
         self.by_use.insert((now, key));
+        if incoming.is_reused(&message) {
+            return Offer::Reused;
+        }
+        if !incoming.refusals.is_empty() && incoming.digests.cover(message.seq) {
+            incoming.is_genuine(message.seq);
+        }
         if message.base_seq == 0 {
             // It is the first that its sender still has: of those before it everything was heard.
             while incoming.refusals.front().is_some_and(|outcome| outcome.seq < message.seq) {
@@ -166,12 +175,14 @@ impl Inbox {
             self.dropped += 1;
         }
         incoming.next = message.seq.saturating_add(1);
+        incoming.digests.insert(&message);
         ready.push(message);
         while let Some((held, size)) = incoming.held.pop_ready(incoming.next) {
             share.holds_less(size);
             self.held_bytes -= size;
             if held.seq >= incoming.next {
                 incoming.next = held.seq.saturating_add(1);
+                incoming.digests.insert(&held);
                 ready.push(held);
             }
         }
@@ -242,7 +253,8 @@ impl Inbox {
 
     /// How far the parent has a stream, for the store.
     pub fn row(&self, (sender, stream): Key) -> Option<TakenRow> {
-        Some(self.streams.get(&(sender, stream))?.arrivals.row(sender, stream))
+        let incoming = self.streams.get(&(sender, stream))?;
+        Some(incoming.arrivals.row(sender, stream, &incoming.digests))
     }
 
     /// So much may be acknowledged from now on. Whether that is more than before.
@@ -257,6 +269,7 @@ impl Inbox {
             let key = (row.sender, row.stream);
             let incoming = self.streams.entry(key).or_default();
             (incoming.next, incoming.arrivals) = (row.next, Arrivals::restored(&row));
+            incoming.digests = row.digests.clone();
             incoming.last_used = now;
             self.by_use.insert((now, key));
             let share = self.senders.entry(row.sender).or_default();
@@ -274,30 +287,6 @@ impl Inbox {
     /// Mail handed on whose sender has given it up, since this was asked last.
     pub fn take_void(&mut self) -> Vec<(Key, u64)> {
         std::mem::take(&mut self.void)
-    }
-
-    /// Notes that a message was settled by refusing it.
-    pub fn refuse(&mut self, sender: &Address, stream: &[u8; 16], outcome: Outcome) {
-        let key = (*sender, *stream);
-        let Some(incoming) = self.streams.get_mut(&key) else { return };
-        let seq = outcome.seq;
-        incoming.refusals.push_back(outcome);
-        if incoming.refusals.len() > MAX_REFUSALS {
-            incoming.refusals.pop_front();
-        }
-        self.refused.push_back((key, seq));
-        if self.refused.len() > MAX_ALL_REFUSALS
-            && let Some((oldest, seq)) = self.refused.pop_front()
-            && let Some(incoming) = self.streams.get_mut(&oldest)
-            && incoming.refusals.front().is_some_and(|outcome| outcome.seq == seq)
-        {
-            incoming.refusals.pop_front();
-        }
-    }
-
-    /// What of a stream was refused lately.
-    pub fn refusals(&self, sender: &Address, stream: &[u8; 16]) -> impl Iterator<Item = &Outcome> {
-        self.streams.get(&(*sender, *stream)).into_iter().flat_map(|incoming| &incoming.refusals)
     }
 
     /// Forgets the stream that was used longest ago: of this sender if it has its share already, else of all. Its sender says
@@ -374,6 +363,11 @@ impl Inbox {
     /// Mails that arrived before something earlier.
     pub fn beyond(&self) -> usize {
         self.beyond
+    }
+
+    /// Numbers of which it is remembered what they stood for.
+    pub fn digests(&self) -> usize {
+        self.streams.values().map(|incoming| incoming.digests.len()).sum()
     }
 
     /// Memory of what waits for earlier messages, in bytes.

@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod arrivals;
 pub mod destination;
+pub mod digests;
 pub mod inbox;
 pub mod kinds;
 pub mod naming;

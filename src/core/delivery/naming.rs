@@ -6,10 +6,11 @@ use p2p_node_protocol::Priority;
 use crate::core::identity::hash_fields;
 
 /// Domains of the hashes.
+const DATABASE_DOMAIN: &[u8] = b"p2p-node/database/v1";
 const STREAM_DOMAIN: &[u8] = b"p2p-node/stream/v1";
 const MESSAGE_DOMAIN: &[u8] = b"p2p-node/message/v1";
 
-/// Names a stream: 16 bytes that no other database, recipient and priority shares.
+/// Names a stream: 16 bytes that no other process, recipient and priority shares.
 pub type StreamId = [u8; 16];
 
 /// What the ids of a stream's messages begin with.
@@ -20,11 +21,18 @@ pub type MessageName = [u8; 16];
 pub struct Origin {
     /// The agent.
     pub account: Address,
-    /// Random, once for each process or store: tells apart processes that know nothing of each other's numbering.
+    /// Random, once for each process: no two processes have a stream in common, whatever they know of each other.
     pub database: [u8; 16],
 }
 
 impl Origin {
+    /// The same process when it has to name its streams anew, for a copy of it has used their numbers. The core has no randomness: what
+    /// it has alone is the origin, and what tells it from its copies is the clock, in ms since 1970.
+    pub fn renewed(&self, now_ms: u64) -> Origin {
+        let database = hash16(&[DATABASE_DOMAIN, &self.database, &now_ms.to_be_bytes()]);
+        Origin { account: self.account, database }
+    }
+
     /// The stream of `kind` (mail or topic) to `recipient` in `priority`; `incarnation` tells apart those of one process.
     pub fn stream(&self, kind: &[u8], incarnation: u64, recipient: &[u8], priority: Priority) -> StreamId {
         hash16(&[

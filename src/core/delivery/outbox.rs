@@ -2,6 +2,7 @@
 
 mod ends;
 mod kept;
+mod renewal;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use p2p_node_protocol::{Priority, Route};
 
 use super::destination::Destination;
 use super::naming::{Origin, StreamId};
-use super::stream::{Draft, Mail};
+use super::stream::{Draft, Mail, Stream};
 use crate::core::envelope::{Batch, StreamAck};
 use crate::core::input::Token;
 use crate::core::policy::retry::Jitter;
@@ -48,19 +49,30 @@ pub struct Accepted {
     pub seq: u64,
 }
 
-/// Mail that has left the outbox, and the stream's name for it.
+/// Mail that has left the outbox.
 #[derive(Debug)]
 pub struct Ended {
     /// The message id.
     pub message_id: String,
-    /// The stream on which it went.
+    /// The id under which the recipient got it, if that is another.
+    pub delivered_as: Option<String>,
+    /// The stream on which it was accepted.
     pub stream: StreamId,
+    /// Its number there.
+    pub seq: u64,
     /// To whom it went.
     pub recipient: Address,
     /// The mail.
     pub mail: Mail,
     /// The code with which the recipient refused it.
     pub refused: Option<String>,
+}
+
+impl Ended {
+    fn new(of: &Stream, recipient: Address, mail: Mail, refused: Option<String>) -> Self {
+        let ((stream, seq), message_id, delivered_as) = of.names_of(&mail);
+        Ended { message_id, delivered_as, stream, seq, recipient, mail, refused }
+    }
 }
 
 /// Every destination.
@@ -204,17 +216,18 @@ impl Outbox {
     /// Whether mail to this recipient goes on this stream.
     pub fn sends(&self, recipient: &Address, stream: &[u8]) -> bool {
         let destination = self.destinations.get(recipient);
-        destination.is_some_and(|known| known.streams.iter().any(|known| known.id() == stream))
+        destination.is_some_and(|known| known.streams.iter().any(|known| known.epoch_of(stream).is_some()))
     }
 
     /// The recipient has signed for part of one of its streams.
     pub fn settle(&mut self, recipient: &Address, ack: &StreamAck, now: Duration) -> Vec<Ended> {
         let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
-        let Some(index) = destination.streams.iter().position(|stream| *stream.id() == ack.stream) else {
+        let epochs = destination.streams.iter().map(|stream| stream.epoch_of(&ack.stream));
+        let Some((index, epoch)) = epochs.enumerate().find_map(|(index, epoch)| Some((index, epoch?))) else {
             return Vec::new();
         };
-        let settled = destination.streams[index].settle(ack.cumulative, &ack.beyond);
-        destination.streams[index].hold(ack.held, ack.window, now);
+        let settled = destination.streams[index].settle(epoch, ack.cumulative, &ack.beyond);
+        destination.streams[index].hold(epoch, ack.held, ack.window, now);
         if settled.is_empty() {
             self.land_settled(recipient);
             return Vec::new();
@@ -224,14 +237,13 @@ impl Outbox {
         destination.moved(mails.iter().map(|mail| mail.draft.size()).sum(), now);
         self.moves_until = self.moves_until.max(destination.moves_until);
         let stream = &destination.streams[index];
+        let code =
+            |seq| ack.outcomes.iter().find(|outcome| outcome.seq == seq).map(|outcome| outcome.code.clone());
         let ended: Vec<_> = mails
             .into_iter()
-            .map(|mail| Ended {
-                message_id: stream.message_id(mail.seq),
-                stream: stream.own_id(),
-                recipient: *recipient,
-                refused: ack.outcomes.iter().find(|o| o.seq == mail.seq).map(|o| o.code.clone()),
-                mail,
+            .map(|mail| {
+                let refused = code(mail.seq);
+                Ended::new(stream, *recipient, mail, refused)
             })
             .collect();
         self.forget(recipient, &ended);
@@ -315,7 +327,7 @@ impl Outbox {
         };
         let seqs = flight.seqs;
         self.remove_if(&recipient, |index, mail, on_wire| {
-            on_wire && seqs[index].is_some_and(|(first, last)| (first..=last).contains(&mail.seq))
+            on_wire && seqs[index].is_some_and(|(first, last)| (first..=last).contains(&mail.position()))
         })
     }
 

@@ -1,81 +1,38 @@
-//! One ordered stream of mail to one recipient in one priority, and the mail in it.
+//! The ordered mail to one recipient in one priority.
+
+mod draft;
+mod epochs;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use alloy::primitives::Address;
-use bytes::Bytes;
-use p2p_node_protocol::{Id, Priority, Route};
+use p2p_node_protocol::Route;
 
-use super::naming::{MessageName, StreamId, message_id, message_name};
-use crate::core::envelope::{self, Encoding};
+use super::naming::{StreamId, message_id, message_name};
+use crate::core::envelope;
+use epochs::Epochs;
 
-/// Bytes of an encoded message that are not payload, at most: two stream and sequence fields, times and tags.
-const MESSAGE_OVERHEAD: usize = 96;
-
-/// Numbers that a stream leaves out when another process takes it up: more than one can have used that settled none of its mail.
-const SKIPPED: u64 = 1 << 32;
+pub use draft::Draft;
+pub use epochs::Position;
 
 /// What the recipient's node holds is sent again so much later, for it may have been started again unseen, or its acknowledgement
 /// was lost. Ours: the longest pause between two attempts; twice as long each time that nothing comes of it, up to 16 minutes.
 const REMIND_AFTER: Duration = Duration::from_secs(60);
 const MAX_DOUBLINGS: u32 = 4;
 
-/// Mail from the parent, before it has a place in a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Draft {
-    /// The payload as it travels.
-    pub data: Bytes,
-    /// How the payload is to be read.
-    pub encoding: Encoding,
-    /// What the message is; may be empty.
-    pub kind: String,
-    /// How urgent it is.
-    pub priority: Priority,
-    /// When it was accepted, in ms since 1970.
-    pub sent_at_ms: u64,
-    /// When to give it up, by `Now::mono`.
-    pub expires: Duration,
-    /// The message that it answers; may be empty.
-    pub reply_to: String,
-    /// The conversation that it belongs to; may be empty.
-    pub conversation: String,
-    /// Which way it is to go.
-    pub route: Route,
-    /// The id of the `send`.
-    pub request_id: Option<Id>,
-}
-
-impl Draft {
-    /// Room that it takes in memory and in a frame, in bytes, rounded up.
-    pub fn size(&self) -> usize {
-        self.data.len() + self.kind.len() + self.reply_to.len() + self.conversation.len() + MESSAGE_OVERHEAD
-    }
-
-    /// As it travels.
-    pub fn encode(&self, stream: &Bytes, seq: u64, base_seq: u64, now: Duration) -> envelope::Message {
-        envelope::Message {
-            stream: stream.clone(),
-            seq,
-            base_seq,
-            kind: self.kind.clone(),
-            priority: envelope::Priority::from(self.priority).into(),
-            sent_at_ms: self.sent_at_ms,
-            ttl_left_ms: self.expires.saturating_sub(now).as_millis() as u64,
-            reply_to: self.reply_to.clone(),
-            conversation: self.conversation.clone(),
-            parents: Vec::new(),
-            encoding: self.encoding.into(),
-            data: self.data.clone(),
-        }
-    }
-}
+/// The stream and the number of a mail.
+pub type Name = (StreamId, u64);
 
 /// Mail that has its place.
 #[derive(Clone, Debug)]
 pub struct Mail {
-    /// Its number in the stream.
+    /// Which of the queue's streams numbers it.
+    pub epoch: u32,
+    /// Its number in that stream.
     pub seq: u64,
+    /// The name that the parent knows it by, if the mail got another since.
+    pub accepted_as: Option<Name>,
     /// How often it was put on the wire.
     pub attempts: u32,
     /// Which way it went last.
@@ -88,18 +45,34 @@ pub struct Mail {
     pub draft: Draft,
 }
 
+impl Mail {
+    /// Its place in the queue.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, seq: self.seq }
+    }
+}
+
+/// Mail that goes under another name from now on.
+#[derive(Clone, Debug)]
+pub struct Renamed {
+    /// The name that the parent knows it by.
+    pub accepted_as: Name,
+    /// The name under which it goes now.
+    pub sent_as: Name,
+    /// What it is.
+    pub draft: Draft,
+}
+
 /// Mail to one recipient in one priority. The first `sent` of the queue are on the wire, or with the recipient's node, which waits for
 /// its agent to take them; when an attempt fails, everything else from its first mail on is sent again, for the recipient drops what
 /// it has already.
 #[derive(Debug)]
 pub struct Stream {
-    id: Bytes,
-    name: MessageName,
-    next_seq: u64,
+    epochs: Epochs,
     queue: VecDeque<Mail>,
     sent: usize,
     /// The recipient's node has everything below.
-    held: u64,
+    held: Position,
     /// How many messages from `held` on find room there, when the agent acknowledges mail itself.
     window: Option<usize>,
     /// When to ask again for what it has, and how often that was done since anything was settled.
@@ -108,68 +81,84 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// An empty stream of `sender`.
+    /// An empty queue, whose mail `sender` numbers in this stream.
     pub fn new(sender: &Address, id: StreamId) -> Self {
-        let name = message_name(sender, &id);
         Stream {
-            id: Bytes::copy_from_slice(&id),
-            name,
-            next_seq: 1,
+            epochs: Epochs::new(sender, &id),
             queue: VecDeque::new(),
             sent: 0,
-            held: 0,
+            held: Position::default(),
             window: None,
             remind_at: None,
             reminders: 0,
         }
     }
 
-    /// As it is named on the wire.
-    pub fn id(&self) -> &Bytes {
-        &self.id
-    }
-
-    /// The same in memory of its own.
+    /// The stream of new mail.
     pub fn own_id(&self) -> StreamId {
-        let mut name = [0; 16];
-        name.copy_from_slice(&self.id);
-        name
+        self.epochs.current().stream_id()
     }
 
-    /// The id of a message, as parents see it.
+    /// The epoch of the stream that is named so on the wire, if mail of this queue goes on it.
+    pub fn epoch_of(&self, id: &[u8]) -> Option<u32> {
+        self.epochs.find(id)
+    }
+
+    /// The id of a new message, as parents see it.
     pub fn message_id(&self, seq: u64) -> String {
-        message_id(&self.name, seq)
+        message_id(&self.epochs.current().name, seq)
     }
 
-    /// Takes up a stream of an earlier process: its id, and the last number of which anything is known. Numbers above that may have
-    /// been used as well, so that many are left out.
-    pub fn resume(&mut self, sender: &Address, id: StreamId, last: u64) {
-        self.id = Bytes::copy_from_slice(&id);
-        self.name = message_name(sender, &id);
-        self.next_seq = self.next_seq.max(last.saturating_add(SKIPPED));
+    /// The name that the parent knows a mail by and the id that goes with it; and the id under which the recipient gets it, if that
+    /// is another.
+    pub fn names_of(&self, mail: &Mail) -> (Name, String, Option<String>) {
+        let epoch = self.epochs.get(mail.epoch);
+        let id = message_id(&epoch.name, mail.seq);
+        match mail.accepted_as {
+            None => ((epoch.stream_id(), mail.seq), id, None),
+            Some((stream, seq)) => {
+                let known = message_id(&message_name(self.epochs.account(), &stream), seq);
+                ((stream, seq), known, Some(id))
+            }
+        }
     }
 
-    /// Puts mail of an earlier process in its place, which is behind all that is there.
-    pub fn restore(&mut self, seq: u64, draft: Draft) {
-        self.queue.push_back(Mail { seq, attempts: 0, went: None, kept: true, restored: true, draft });
+    /// New mail goes on this stream from now on, which nobody has used.
+    pub fn begin(&mut self, id: &StreamId) {
+        self.epochs.forget_before(self.queue.front().map(|mail| mail.epoch));
+        self.epochs.begin(id);
     }
 
-    /// Whether nothing was ever sent on it.
-    pub fn is_new(&self) -> bool {
-        self.next_seq == 1
+    /// Puts mail of an earlier process in its place, behind all earlier mail of its stream. There is no mail of this process yet.
+    pub fn restore(&mut self, (stream, seq): Name, accepted_as: Option<Name>, draft: Draft) {
+        let epoch = self.epochs.restore(&stream);
+        let mail =
+            Mail { epoch, seq, accepted_as, attempts: 0, went: None, kept: true, restored: true, draft };
+        let at = self.queue.partition_point(|known| known.position() < mail.position());
+        self.queue.insert(at, mail);
     }
 
     /// Appends mail, which may leave at once, or once it is kept; returns its number.
     pub fn push(&mut self, draft: Draft, kept: bool) -> u64 {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.queue.push_back(Mail { seq, attempts: 0, went: None, kept, restored: false, draft });
+        self.epochs.forget_before(self.queue.front().map(|mail| mail.epoch));
+        let Position { epoch, seq } = self.epochs.next_position();
+        self.queue.push_back(Mail {
+            epoch,
+            seq,
+            accepted_as: None,
+            attempts: 0,
+            went: None,
+            kept,
+            restored: false,
+            draft,
+        });
         seq
     }
 
     /// Lets mail leave; its size and when it expires, if it is there and could not leave before.
-    pub fn keep(&mut self, seq: u64) -> Option<(usize, Duration)> {
-        let at = self.queue.binary_search_by_key(&seq, |mail| mail.seq).ok()?;
+    pub fn keep(&mut self, (stream, seq): Name) -> Option<(usize, Duration)> {
+        let position = Position { epoch: self.epochs.find(&stream)?, seq };
+        let at = self.queue.binary_search_by_key(&position, Mail::position).ok()?;
         let mail = self.queue.get_mut(at).filter(|mail| !mail.kept)?;
         mail.kept = true;
         Some((mail.draft.size(), mail.draft.expires))
@@ -179,41 +168,46 @@ impl Stream {
     pub fn unsent(&self) -> Option<&Mail> {
         // With no room left one message asks whether there is some again.
         if let Some(window) = self.window
-            && self.sent - self.queue.partition_point(|mail| mail.seq < self.held).min(self.sent)
+            && self.sent - self.queue.partition_point(|mail| mail.position() < self.held).min(self.sent)
                 >= window.max(1)
         {
             return None;
         }
-        self.queue.get(self.sent).filter(|mail| mail.kept)
+        let mail = self.queue.get(self.sent).filter(|mail| mail.kept)?;
+        // The recipient orders each stream by itself: the next one begins when it has all that comes before.
+        let before = self.sent.checked_sub(1).and_then(|before| self.queue.get(before));
+        let begins_stream = before.filter(|before| before.epoch != mail.epoch);
+        begins_stream.is_none_or(|before| before.position() < self.held).then_some(mail)
     }
 
     /// Puts the first unsent mail on the wire, by `route`.
-    pub fn send(&mut self, route: Route, now: Duration) -> Option<envelope::Message> {
-        // What lies before it in the queue is all that the recipient must wait for.
-        let base_seq = match self.sent.checked_sub(1) {
-            Some(previous) => self.queue.get(previous)?.seq + 1,
-            None => 0,
-        };
-        let mail = self.queue.get_mut(self.sent).filter(|mail| mail.kept)?;
+    pub fn send(&mut self, route: Route, now: Duration) -> Option<(Position, envelope::Message)> {
+        self.unsent()?;
+        let before = self.sent.checked_sub(1).and_then(|before| self.queue.get(before));
+        let before = before.map(Mail::position);
+        let mail = self.queue.get_mut(self.sent)?;
         mail.attempts = mail.attempts.saturating_add(1);
         mail.went = Some(route);
         self.sent += 1;
-        Some(mail.draft.encode(&self.id, mail.seq, base_seq, now))
+        // What lies before it in its stream is all that the recipient must wait for.
+        let base_seq = before.filter(|before| before.epoch == mail.epoch).map_or(0, |before| before.seq + 1);
+        let stream = &self.epochs.get(mail.epoch).id;
+        Some((mail.position(), mail.draft.encode(stream, mail.seq, base_seq, now)))
     }
 
     /// What was to go just now has not left.
-    pub fn unsend(&mut self, first: u64, last: u64) {
-        let from = self.queue.partition_point(|mail| mail.seq < first);
-        let to = self.queue.partition_point(|mail| mail.seq <= last);
+    pub fn unsend(&mut self, first: Position, last: Position) {
+        let from = self.queue.partition_point(|mail| mail.position() < first);
+        let to = self.queue.partition_point(|mail| mail.position() <= last);
         for mail in self.queue.range_mut(from..to) {
             mail.attempts = mail.attempts.saturating_sub(1);
         }
     }
 
-    /// Takes `seq` and all that follows off the wire, but for what the recipient's node has; returns the bytes that wait again.
-    pub fn rewind(&mut self, seq: u64) -> usize {
-        let seq = seq.max(self.held);
-        let from = self.queue.partition_point(|mail| mail.seq < seq);
+    /// Takes this mail and all that follows off the wire, but for what the recipient's node has; returns the bytes that wait again.
+    pub fn rewind(&mut self, first: Position) -> usize {
+        let first = first.max(self.held);
+        let from = self.queue.partition_point(|mail| mail.position() < first);
         if from >= self.sent {
             return 0;
         }
@@ -222,19 +216,23 @@ impl Stream {
         bytes
     }
 
-    /// Takes out everything below `next` and what lies so far `beyond` it, in growing order, which the recipient has settled; with each,
-    /// whether it is on the wire: an answer may come after the mail was taken off it to be sent again.
-    pub fn settle(&mut self, next: u64, beyond: &[u64]) -> Vec<(Mail, bool)> {
+    /// Takes out of an epoch everything below `next` and what lies so far `beyond` it, in growing order, which the recipient has
+    /// settled; with each, whether it is on the wire: an answer may come after the mail was taken off it to be sent again.
+    pub fn settle(&mut self, epoch: u32, next: u64, beyond: &[u64]) -> Vec<(Mail, bool)> {
+        let from = self.queue.partition_point(|mail| mail.epoch < epoch);
         // A recipient cannot settle what was never put on the wire.
-        let settled = self.queue.iter().take_while(|mail| mail.seq < next && mail.attempts > 0).count();
-        let on_wire = self.sent.min(settled);
+        let is_settled = |mail: &&Mail| mail.epoch == epoch && mail.seq < next && mail.attempts > 0;
+        let to = from + self.queue.range(from..).take_while(is_settled).count();
+        let on_wire = self.sent.clamp(from, to) - from;
         self.sent -= on_wire;
         let mut taken: Vec<_> =
-            self.queue.drain(..settled).enumerate().map(|(index, mail)| (mail, index < on_wire)).collect();
+            self.queue.drain(from..to).enumerate().map(|(index, mail)| (mail, index < on_wire)).collect();
         if !beyond.is_empty() {
             let is_beyond =
                 |seq: u64| seq.checked_sub(next).is_some_and(|far| beyond.binary_search(&far).is_ok());
-            taken.extend(self.remove_if(|mail, _| mail.attempts > 0 && is_beyond(mail.seq)));
+            taken.extend(
+                self.remove_if(|mail, _| mail.epoch == epoch && mail.attempts > 0 && is_beyond(mail.seq)),
+            );
         }
         if !taken.is_empty() {
             (self.remind_at, self.reminders) = (None, 0);
@@ -242,15 +240,45 @@ impl Stream {
         taken
     }
 
-    /// The recipient's node has everything below `next` that was put on the wire, and waits for its agent to take it. Only news puts
-    /// off asking again: a node that was started again unseen has less than it had.
-    pub fn hold(&mut self, next: u64, window: u64, now: Duration) {
+    /// Moves mail whose numbers, in growing order, the recipient knows for something else to the back, and with it what has not left
+    /// and comes behind: on the current stream, or on the `unused` one if the numbers are of the current one. Returns what was renamed,
+    /// the bytes of it that were on the wire, and whether any had been renamed before.
+    pub fn renumber(&mut self, epoch: u32, seqs: &[u64], unused: &StreamId) -> (Vec<Renamed>, usize, bool) {
+        let is_reused =
+            |mail: &Mail| mail.epoch == epoch && mail.attempts > 0 && seqs.binary_search(&mail.seq).is_ok();
+        let Some(first) = self.queue.iter().find(|mail| is_reused(mail)).map(Mail::position) else {
+            return (Vec::new(), 0, false);
+        };
+        if self.epochs.is_current(epoch) {
+            self.begin(unused);
+        }
+        let follows = |mail: &Mail| mail.position() > first && mail.attempts == 0 && mail.kept;
+        let moved = self.remove_if(|mail, _| is_reused(mail) || follows(mail));
+        let (mut renamed, mut bytes, mut again) = (Vec::new(), 0, false);
+        for (mut mail, on_wire) in moved {
+            again |= is_reused(&mail) && mail.accepted_as.is_some();
+            bytes += if on_wire { mail.draft.size() } else { 0 };
+            let (accepted_as, ..) = self.names_of(&mail);
+            let Position { epoch, seq } = self.epochs.next_position();
+            (mail.epoch, mail.seq, mail.accepted_as) = (epoch, seq, Some(accepted_as));
+            renamed.push(Renamed { accepted_as, sent_as: (self.own_id(), seq), draft: mail.draft.clone() });
+            self.queue.push_back(mail);
+        }
+        (renamed, bytes, again)
+    }
+
+    /// The recipient's node has everything of an epoch below `next` that was put on the wire, and all before it, and waits for its
+    /// agent to take it. Only news puts off asking again: a node that was started again unseen has less than it had.
+    pub fn hold(&mut self, epoch: u32, next: u64, window: u64, now: Duration) {
         self.window = window.checked_sub(1).map(|window| usize::try_from(window).unwrap_or(usize::MAX));
-        let last = self.sent.checked_sub(1).and_then(|at| self.queue.get(at));
-        let held = next.min(last.map_or(0, |mail| mail.seq + 1));
+        let sent = self.queue.range(..self.sent).rev().find(|mail| mail.epoch <= epoch);
+        let last = sent.filter(|mail| mail.epoch == epoch).map_or(0, |mail| mail.seq + 1);
+        let held = Position { epoch, seq: next.min(last) };
+        // Nothing of this stream is on the wire: that says nothing about the others.
+        let held = if last == 0 { Position::default() } else { held };
         let is_news = held > self.held || self.remind_at.is_none();
         self.held = self.held.max(held);
-        if self.queue.front().is_none_or(|mail| mail.seq >= self.held) {
+        if self.queue.front().is_none_or(|mail| mail.position() >= self.held) {
             self.remind_at = None;
             return;
         }
@@ -272,8 +300,8 @@ impl Stream {
         // It may be another process that does not wait for its agent.
         self.window = None;
         let held = std::mem::take(&mut self.held);
-        self.queue.front().filter(|mail| mail.seq < held)?;
-        Some(self.rewind(0))
+        self.queue.front().filter(|mail| mail.position() < held)?;
+        Some(self.rewind(Position::default()))
     }
 
     /// Takes out every mail for which `dead` holds, wherever it is; with each, whether it was on the wire.
@@ -305,16 +333,16 @@ impl Stream {
         (self.queue.len(), bytes(self.queue.iter()), waiting)
     }
 
-    /// Whether any of the mail numbered so is on the wire.
-    pub fn has_sent(&self, first: u64, last: u64) -> bool {
+    /// Whether any of the mail between these places is on the wire.
+    pub fn has_sent(&self, first: Position, last: Position) -> bool {
         let first = first.max(self.held);
-        let from = self.queue.partition_point(|mail| mail.seq < first);
-        from < self.sent && self.queue.get(from).is_some_and(|mail| mail.seq <= last)
+        let from = self.queue.partition_point(|mail| mail.position() < first);
+        from < self.sent && self.queue.get(from).is_some_and(|mail| mail.position() <= last)
     }
 
-    /// The route that the first mail from `seq` on asks for.
-    pub fn route_of(&self, seq: u64) -> Option<Route> {
-        let from = self.queue.partition_point(|mail| mail.seq < seq);
+    /// The route that the first mail from `first` on asks for.
+    pub fn route_of(&self, first: Position) -> Option<Route> {
+        let from = self.queue.partition_point(|mail| mail.position() < first);
         self.queue.get(from).map(|mail| mail.draft.route)
     }
 
@@ -326,8 +354,12 @@ impl Stream {
 
 #[cfg(test)]
 pub(in crate::core) mod testing {
+    use bytes::Bytes;
+    use p2p_node_protocol::Priority;
+
     use super::*;
     use crate::core::delivery::naming::Origin;
+    use crate::core::envelope::Encoding;
 
     /// Somebody.
     pub fn origin() -> Origin {

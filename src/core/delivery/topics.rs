@@ -29,7 +29,8 @@ const TOPIC_BATCH_BYTES: usize = 60 << 10;
 /// A broadcast that waits.
 #[derive(Debug)]
 pub struct Broadcast {
-    /// Its number in its stream.
+    /// Its stream, and its number there.
+    stream: Bytes,
     seq: u64,
     draft: Draft,
     give_up: Duration,
@@ -54,13 +55,8 @@ struct Topic {
 
 impl Topic {
     fn new(origin: &Origin, incarnation: u64, name: &str) -> Self {
-        let numbers = |priority| {
-            let stream = origin.stream(b"topic", incarnation, name.as_bytes(), priority);
-            let name = message_name(&origin.account, &stream);
-            Numbers { stream: Bytes::copy_from_slice(&stream), name, next: 1 }
-        };
         Topic {
-            streams: [numbers(Priority::Low), numbers(Priority::Medium), numbers(Priority::High)],
+            streams: Numbers::new(origin, incarnation, name),
             queue: VecDeque::new(),
             bytes: 0,
             in_flight: None,
@@ -80,6 +76,17 @@ struct Numbers {
     stream: Bytes,
     name: MessageName,
     next: u64,
+}
+
+impl Numbers {
+    /// Those of the streams of a topic, by priority.
+    fn new(origin: &Origin, incarnation: u64, topic: &str) -> [Numbers; 3] {
+        [Priority::Low, Priority::Medium, Priority::High].map(|priority| {
+            let stream = origin.stream(b"topic", incarnation, topic.as_bytes(), priority);
+            let name = message_name(&origin.account, &stream);
+            Numbers { stream: Bytes::copy_from_slice(&stream), name, next: 1 }
+        })
+    }
 }
 
 /// Every topic.
@@ -112,9 +119,17 @@ impl Topics {
         numbers.next += 1;
         let message_id = message_id(&numbers.name, seq);
         let request_id = draft.request_id.clone();
+        let stream = numbers.stream.clone();
         topic.bytes += draft.size();
         topic.earliest = topic.earliest.min(give_up);
-        topic.queue.push_back(Broadcast { seq, draft, give_up, message_id: message_id.clone(), request_id });
+        topic.queue.push_back(Broadcast {
+            stream,
+            seq,
+            draft,
+            give_up,
+            message_id: message_id.clone(),
+            request_id,
+        });
         Ok(message_id)
     }
 
@@ -141,6 +156,15 @@ impl Topics {
         }
         let (origin, incarnation) = (&self.origin, self.incarnation);
         self.topics.entry(name.to_owned()).or_insert_with(|| Topic::new(origin, incarnation, name))
+    }
+
+    /// Broadcasts to come are numbered in the streams of this origin. Those that wait keep their names, which were told.
+    pub fn renew(&mut self, origin: Origin) {
+        self.origin = origin;
+        for (name, topic) in &mut self.topics {
+            self.incarnation += 1;
+            topic.streams = Numbers::new(&self.origin, self.incarnation, name);
+        }
     }
 
     /// Topics with broadcasts that could go out in a frame, and from when on; those after the one that was served last come
@@ -177,8 +201,7 @@ impl Topics {
             }
             let Some(broadcast) = topic.queue.remove(index) else { break };
             bytes += size;
-            let stream = &topic.streams[broadcast.draft.priority as usize].stream;
-            batch.messages.push(broadcast.draft.encode(stream, broadcast.seq, 0, now));
+            batch.messages.push(broadcast.draft.encode(&broadcast.stream, broadcast.seq, 0, now));
             flight.push(broadcast);
         }
         topic.bytes -= bytes;

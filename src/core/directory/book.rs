@@ -9,7 +9,7 @@ use libp2p::PeerId;
 
 use super::floors::{FloorRow, Floors};
 use super::record::SignedRecord;
-use crate::core::identity::binding::MAX_SKEW_SECS;
+use crate::core::identity::binding::{MAX_SKEW_SECS, is_future_generation};
 use crate::core::input::Now;
 
 /// Agents in the directory. Ours: 20 times our largest test, at 2.5 KiB each.
@@ -53,6 +53,15 @@ struct Entry {
     last_used: Duration,
 }
 
+/// What an order counts for that was believed once. What lies in the future was believed while our clock was ahead.
+fn order_by_now((generation, seq): (u64, u64), now_ms: u64) -> (u64, u64) {
+    match () {
+        () if is_future_generation(generation, now_ms) => (0, 0),
+        () if seq > now_ms.saturating_add(MAX_SKEW_SECS * 1000) => (generation, 0),
+        () => (generation, seq),
+    }
+}
+
 /// Records by address.
 #[derive(Debug, Default)]
 pub struct Book {
@@ -76,10 +85,12 @@ impl Book {
 
     /// Compares a record, not verified yet, with what is known.
     pub fn compare(&self, record: &SignedRecord, now_ms: u64) -> Order {
-        // What lies in the future was believed while our clock was ahead: of that only the generation counts.
-        let latest = now_ms.saturating_add(MAX_SKEW_SECS * 1000);
-        let known_order = |(generation, seq)| if seq > latest { (generation, 0) } else { (generation, seq) };
+        let known_order = |order| order_by_now(order, now_ms);
         let address = record.address();
+        let floor = self.floors.get(&address);
+        if floor.is_some_and(|floor| known_order(floor.order()) > record.order()) {
+            return Order::Stale;
+        }
         if let Some(known) = self.entries.get(&address).map(|entry| &entry.record) {
             return match record.order().cmp(&known_order(known.order())) {
                 Ordering::Greater => Order::Newer,
@@ -88,21 +99,20 @@ impl Book {
                 Ordering::Equal => Order::Conflict,
             };
         }
-        let Some(floor) = self.floors.get(&address) else { return Order::New };
-        match record.order().cmp(&known_order(floor.order())) {
-            Ordering::Less => Order::Stale,
-            Ordering::Equal if record.hash != floor.hash => Order::Conflict,
+        match floor {
+            Some(floor) if known_order(floor.order()) == record.order() && record.hash != floor.hash => {
+                Order::Conflict
+            }
             // The record itself may come back after it had to make room.
-            Ordering::Equal | Ordering::Greater => Order::New,
+            Some(_) | None => Order::New,
         }
     }
 
     /// The least generation that may still speak for an agent.
-    pub fn floor(&self, address: &Address) -> u64 {
+    pub fn floor(&self, address: &Address, now_ms: u64) -> u64 {
         let entry = self.entries.get(address).map(|entry| entry.record.order());
-        entry
-            .or_else(|| self.floors.get(address).map(FloorRow::order))
-            .map_or(0, |(generation, _)| generation)
+        let known = [entry, self.floors.get(address).map(FloorRow::order)].into_iter().flatten();
+        known.map(|order| order_by_now(order, now_ms).0).max().unwrap_or_default()
     }
 
     /// Puts in a verified record that is new or newer. What has expired leaves; if the book is full all the same,
@@ -119,14 +129,20 @@ impl Book {
         if self.entries.len() >= MAX_AGENTS {
             self.make_room(in_use, now.mono);
         }
-        let change = match old {
+        let change = match &old {
             None => Change::New,
             Some(old) if old.peer_id() == peer && old.record.addrs == record.record.addrs => {
                 Change::Refreshed
             }
             Some(_) => Change::Moved,
         };
-        self.floors.remove(&address);
+        // What is above it is from the future by our clock, which may be the one that is wrong.
+        if let Some(old) = old.filter(|old| old.order().0 > record.order().0) {
+            self.floors.insert(FloorRow::from(&old));
+        }
+        if self.floors.get(&address).is_some_and(|floor| floor.generation <= record.order().0) {
+            self.floors.remove(&address);
+        }
         self.by_peer.insert(peer, address);
         self.by_use.insert((now.mono, address));
         self.by_end.insert((record.record.expires_at_ms, address));

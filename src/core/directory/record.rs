@@ -227,6 +227,13 @@ impl SignedRecord {
         Ok(())
     }
 
+    /// Whether nothing is wrong with it but that its time has not come: all of it would be right at the time at which it says that it was issued. As
+    /// for [`SignedRecord::check`] the binding's signature is not looked at.
+    pub fn is_sound_but_early(&self, network: &str, asked: Option<Address>, now_ms: u64) -> bool {
+        let issued_ms = self.record.issued_at_ms;
+        issued_ms > now_ms.saturating_add(SKEW_MS) && self.check(network, asked, issued_ms).is_ok()
+    }
+
     /// Generation, then seq: of two records of one address, the greater counts.
     pub fn order(&self) -> (u64, u64) {
         (self.record.binding.binding.generation, self.record.seq)

@@ -203,6 +203,9 @@ pub struct Ack {
     pub created_at_ms: u64,
 }
 
+/// The outcome of a message whose number its recipient knows for another one.
+pub const SEQUENCE_REUSED: &str = "SEQUENCE_REUSED";
+
 /// What has become of one stream.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct StreamAck {
@@ -215,7 +218,8 @@ pub struct StreamAck {
     /// Settled too, out of order: how far each lies above `cumulative`, in growing order.
     #[prost(uint64, repeated, tag = 3)]
     pub beyond: Vec<u64>,
-    /// Settled messages that were refused; all others were accepted.
+    /// Settled messages that were refused; all others were accepted. With the code [`SEQUENCE_REUSED`], messages that were not taken
+    /// because their number stands for another one, settled or not.
     #[prost(message, repeated, tag = 4)]
     pub outcomes: Vec<Outcome>,
     /// Every message below is with the recipient's node, which waits for its agent to take it, or is settled: none of them
@@ -289,6 +293,9 @@ pub struct Refused {
     /// For a person; may be empty.
     #[prost(string, tag = 2)]
     pub reason: String,
+    /// What time it is for the one who answers, in ms since 1970, when the frame's time is what is wrong; 0: not said.
+    #[prost(uint64, tag = 3)]
+    pub time_ms: u64,
 }
 
 /// What two nodes tell each other when they connect.
@@ -306,4 +313,7 @@ pub struct Hello {
     /// Name and version of the program, for a person; may be empty.
     #[prost(string, tag = 4)]
     pub agent_version: String,
+    /// What time it is for the node, in ms since 1970; 0: not said.
+    #[prost(uint64, tag = 5)]
+    pub time_ms: u64,
 }

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use crate::core::input::Now;
 
+/// What the sender of a frame is told whose counter was seen, or is below the window: it has used the counter before.
+pub const REPLAYED: &str = "REPLAYED";
+/// What the sender of a frame is told that cannot be remembered, or not be told from one that a window knew which had to go.
+pub const UNREMEMBERED: &str = "UNREMEMBERED";
+
 /// Counters that a window covers (design §4).
 pub const WINDOW_BITS: u64 = 1024;
 
@@ -19,6 +24,9 @@ pub const MAX_BOOTS_PER_KEY: usize = 16;
 /// a frame is accepted, so that no frame outlives the window that remembers it.
 pub const WINDOW_IDLE: Duration = Duration::from_secs(5 * 60);
 
+/// Most keys of which it is remembered that earlier processes of theirs were forgotten: as many as can have all their windows full at once.
+pub const MAX_OUTLIVED: usize = MAX_WINDOWS / MAX_BOOTS_PER_KEY;
+
 const WORDS: usize = (WINDOW_BITS / 64) as usize;
 
 /// What the windows say about a counter.
@@ -28,10 +36,23 @@ pub enum Replay {
     Fresh,
     /// Seen.
     Seen,
-    /// So far behind that it cannot be told.
+    /// So far behind the others of its process that it cannot be told.
     TooOld,
+    /// As old as the windows that had to go.
+    Forgotten,
     /// The node has had too many processes to remember another, so it must not be accepted.
     Full,
+}
+
+impl Replay {
+    /// What the sender is told, unless the frame is fresh.
+    pub fn code(self) -> Option<&'static str> {
+        match self {
+            Replay::Fresh => None,
+            Replay::Seen | Replay::TooOld => Some(REPLAYED),
+            Replay::Forgotten | Replay::Full => Some(UNREMEMBERED),
+        }
+    }
 }
 
 /// What tells a frame from every other of its node.
@@ -55,6 +76,8 @@ type Name = ([u8; 32], u64);
 pub struct ReplayWindows {
     windows: BTreeMap<Name, Window>,
     by_use: BTreeSet<(Duration, Name)>,
+    /// Of node keys that have had more processes than are remembered: what those that went have said is not newer than this.
+    outlived: BTreeMap<[u8; 32], Outlived>,
     /// When the windows that went were used last, at most, in ms since 1970 by our clock.
     floor_ms: u64,
 }
@@ -64,7 +87,10 @@ impl ReplayWindows {
     pub fn check(&self, stamp: &Stamp, now: Now) -> Replay {
         match self.windows.get(&(stamp.key, stamp.boot)) {
             Some(window) => window.look(stamp.counter),
-            None if stamp.created_ms <= self.floor_ms => Replay::TooOld,
+            None if stamp.created_ms <= self.floor_ms => Replay::Forgotten,
+            None if self.outlived.get(&stamp.key).is_some_and(|gone| stamp.created_ms <= gone.made_ms) => {
+                Replay::Forgotten
+            }
             None if self.idle_boot(stamp, now).is_err() => Replay::Full,
             None => Replay::Fresh,
         }
@@ -86,7 +112,7 @@ impl ReplayWindows {
         let replay = self.check(stamp, now);
         if replay == Replay::Fresh {
             if let Ok(Some(idle)) = self.idle_boot(stamp, now) {
-                self.forget(idle);
+                self.outlive(idle, now.mono);
             }
             while self.windows.len() >= MAX_WINDOWS
                 && let Some((_, oldest)) = self.by_use.first().copied()
@@ -99,7 +125,12 @@ impl ReplayWindows {
         replay
     }
 
-    /// Our clock has jumped by so much: what was noted by it is of another time.
+    /// Keys of which earlier processes were forgotten.
+    pub fn outlived(&self) -> usize {
+        self.outlived.len()
+    }
+
+    /// Our clock has jumped by so much: what was noted by it is of another time. What was noted by the clocks of others stays.
     pub fn clock_jumped(&mut self, jump_ms: i64) {
         self.floor_ms = self.floor_ms.saturating_add_signed(jump_ms);
         for window in self.windows.values_mut() {
@@ -133,6 +164,21 @@ impl ReplayWindows {
         idle.map(|(name, _)| Some(*name)).ok_or(())
     }
 
+    /// Forgets a window for that of a later process of the same key: nobody else, and no later process, is kept out by that, whatever the node's
+    /// clock says.
+    fn outlive(&mut self, name: Name, now: Duration) {
+        let Some(window) = self.windows.remove(&name) else { return };
+        self.by_use.remove(&(window.used, name));
+        self.outlived.retain(|_, gone| now.saturating_sub(gone.at) <= WINDOW_IDLE);
+        if self.outlived.len() >= MAX_OUTLIVED && !self.outlived.contains_key(&name.0) {
+            // As when a window has to make room for that of another key.
+            self.floor_ms = self.floor_ms.max(window.used_ms);
+            return;
+        }
+        let gone = self.outlived.entry(name.0).or_insert(Outlived { at: now, made_ms: 0 });
+        *gone = Outlived { at: now, made_ms: gone.made_ms.max(window.made_ms) };
+    }
+
     fn forget(&mut self, name: Name) {
         if let Some(window) = self.windows.remove(&name) {
             self.by_use.remove(&(window.used, name));
@@ -141,13 +187,23 @@ impl ReplayWindows {
     }
 }
 
+/// What is left of the windows of processes that made room for later ones of the same key.
+#[derive(Clone, Copy, Debug)]
+struct Outlived {
+    /// When the last of them went, by `Now::mono`: when no frame of theirs can be young enough any more, nothing has to be left.
+    at: Duration,
+    /// When the latest of their frames was made, by the node's clock.
+    made_ms: u64,
+}
+
 /// The highest counter seen, and which of those below it were: bit `n % 1024` stands for counter `n`.
 #[derive(Clone, Debug)]
 struct Window {
     highest: u64,
     seen: [u64; WORDS],
+    /// By `Now::mono`.
     used: Duration,
-    /// The same by the wall clock.
+    /// The same by our wall clock.
     used_ms: u64,
     /// When the latest of its frames was made, by the node's clock.
     made_ms: u64,

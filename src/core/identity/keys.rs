@@ -3,16 +3,16 @@
 use std::fmt;
 
 use alloy::primitives::{Address, B256, Signature, keccak256};
-use alloy::signers::SignerSync;
-use alloy::signers::local::PrivateKeySigner;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use hkdf::Hkdf;
+use k256::ecdsa;
 use libp2p::PeerId;
 use libp2p::identity::{PublicKey, ed25519};
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+use super::SecretBytes;
 use super::binding::{Binding, BindingError, SignedBinding};
 
 /// Length of an Ed25519 signature, in bytes (RFC 8032 §5.1.6).
@@ -57,13 +57,11 @@ impl NodeKey {
             instance.as_bytes(),
             &generation.to_be_bytes(),
         ]);
-        let mut seed = [0; 32];
+        let mut seed = Zeroizing::new([0; 32]);
         Hkdf::<Sha256>::new(None, agent_secret)
-            .expand(&info, &mut seed)
+            .expand(&info, seed.as_mut())
             .expect("32 bytes are far below HKDF's limit of 255 hashes");
-        let key = NodeKey::from_seed(seed);
-        seed.zeroize();
-        key
+        NodeKey::from_seed(*seed)
     }
 
     /// The public key.
@@ -77,8 +75,8 @@ impl NodeKey {
     }
 
     /// The seed, for a key file and for libp2p's own copy of the key.
-    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.0.to_bytes())
+    pub fn seed(&self) -> SecretBytes {
+        SecretBytes::from(self.0.to_bytes())
     }
 
     /// Signs the length-prefixed list of `domain` and `body`.
@@ -161,7 +159,10 @@ pub(crate) fn length_prefixed(fields: &[&[u8]]) -> Vec<u8> {
 
 /// The secp256k1 key that names an agent. Zeroised when dropped.
 #[derive(Clone)]
-pub struct AgentKey(PrivateKeySigner);
+pub struct AgentKey {
+    key: ecdsa::SigningKey,
+    address: Address,
+}
 
 impl AgentKey {
     /// Reads 64 hexadecimal digits, with or without `0x`.
@@ -180,17 +181,18 @@ impl AgentKey {
     /// # Errors
     /// When it is zero or not below the order of the curve.
     pub fn from_bytes(secret: &[u8; 32]) -> Result<Self, KeyError> {
-        PrivateKeySigner::from_slice(secret).map(AgentKey).map_err(|_| KeyError::OutOfRange)
+        let key = ecdsa::SigningKey::from_slice(secret).map_err(|_| KeyError::OutOfRange)?;
+        Ok(AgentKey { address: Address::from_private_key(&key), key })
     }
 
     /// The Ethereum address.
     pub fn address(&self) -> Address {
-        self.0.address()
+        self.address
     }
 
     /// The secret, to derive node keys from.
-    pub fn secret(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.0.to_bytes().0)
+    pub fn secret(&self) -> SecretBytes {
+        SecretBytes::from(<[u8; 32]>::from(self.key.to_bytes()))
     }
 
     /// Signs a binding to this key's address.
@@ -206,8 +208,10 @@ impl AgentKey {
         Ok(SignedBinding { binding, signature: Bytes::copy_from_slice(&signature.as_bytes()) })
     }
 
+    /// Without randomness (RFC 6979), with the lower of the two values of `s` that verify.
     pub(super) fn sign_hash(&self, hash: &B256) -> Signature {
-        self.0.sign_hash_sync(hash).expect("a key in memory signs every hash")
+        let signed = self.key.sign_prehash_recoverable(hash.as_slice());
+        signed.expect("a key in memory signs every hash of 32 bytes").into()
     }
 }
 

@@ -1,13 +1,17 @@
 //! Who is who: the Ethereum key that names an agent, the Ed25519 key of its node, and the signed statement
 //! that ties the two together.
 
+pub mod address;
 pub mod binding;
 pub mod keys;
 pub mod presigned;
+mod secret_bytes;
 pub mod typed_data;
 
+pub use address::{AddressError, parse_address};
 pub use binding::{Binding, BindingError, BindingHash, SignedBinding};
 pub use keys::{AgentKey, KeyError, NodeKey, hash_fields, node_key_of, peer_id_of, verify, verify_signed};
+pub use secret_bytes::SecretBytes;
 
 /// One agent with its node, for the tests of every room.
 #[cfg(test)]

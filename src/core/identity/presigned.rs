@@ -8,7 +8,7 @@ use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
 use super::binding::MAX_BINDING_SIGNATURE_BYTES;
-use super::{Binding, BindingError, SignedBinding};
+use super::{AddressError, Binding, BindingError, SignedBinding, parse_address};
 
 /// Version of the binding file.
 pub const BINDING_FILE_VERSION: u32 = 1;
@@ -27,6 +27,9 @@ pub enum DocumentError {
     /// A field holds something else than it should.
     #[error("its `{0}` cannot be read")]
     Field(&'static str),
+    /// Its account is no address.
+    #[error("its `account` cannot be read: {0}")]
+    Account(#[from] AddressError),
     /// Its version is not known.
     #[error("its version is {0}, and only {BINDING_FILE_VERSION} is known")]
     Version(u32),
@@ -104,7 +107,7 @@ impl BindingText {
         let digits = self.node_key.strip_prefix("0x").ok_or(DocumentError::Field("nodeKey"))?;
         hex::decode_to_slice(digits, &mut node_key).map_err(|_| DocumentError::Field("nodeKey"))?;
         Ok(Binding {
-            account: self.account.parse().map_err(|_| DocumentError::Field("account"))?,
+            account: parse_address(&self.account)?,
             chain_id: number(&self.chain_id, "chainId")?,
             peer_id: PeerId::from_str(&self.peer_id).map_err(|_| DocumentError::Field("peerId"))?,
             node_key,

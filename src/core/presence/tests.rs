@@ -159,17 +159,21 @@ fn our_own_records_are_recognised_up_to_the_bound() {
 }
 
 #[test]
-fn a_conflict_is_told_of_once_up_to_the_bound() {
+fn each_node_with_our_address_is_a_conflict_once_however_often_it_refreshes_its_record() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
     presence.issue(at(0.0), &node(), &mut jitter).unwrap();
     let template = presence.current().unwrap().clone();
-    let record = |number: usize| SignedRecord { hash: [number as u8; 32], ..template.clone() };
+    let record = |number: usize, hash: u8| {
+        let mut record = SignedRecord { hash: [hash; 32], ..template.clone() };
+        record.record.binding.binding.peer_id = NodeKey::from_seed([number as u8; 32]).peer_id();
+        record
+    };
     for number in 0..=MAX_CONFLICTS {
-        assert!(presence.conflicts_with(&record(number)));
-        assert!(!presence.conflicts_with(&record(number)));
+        assert!(presence.conflicts_with(&record(number, 1)));
+        assert!(!presence.conflicts_with(&record(number, 2)));
     }
-    assert!(presence.conflicts_with(&record(0)), "the oldest is forgotten");
+    assert!(presence.conflicts_with(&record(0, 3)), "the oldest is forgotten");
 }
 
 #[test]

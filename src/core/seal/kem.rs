@@ -1,4 +1,7 @@
 //! Our KEM keys: a new one every day, each kept for as long as mail may have been sealed to it, and then gone for good.
+//!
+//! Rotation and retention go by `Now::mono`, which runs on during suspend and does not jump. The wall clock only dates what a record says of the
+//! newest key, and when it jumps that date moves with it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,16 +14,18 @@ use zeroize::Zeroizing;
 
 use super::SUITE;
 use super::hpke::Algorithm;
-use crate::core::directory::record::Kem;
+use crate::core::directory::record::{Kem, MAX_RECORD_LIFE_MS};
 use crate::core::identity::hash_fields;
 use crate::core::input::Now;
 
-/// A new key is made so often (design §4).
+/// A new key is made so often, by `Now::mono`. Ours: a day.
 pub const ROTATE: Duration = Duration::from_secs(24 * 3600);
-/// A key lives so long (design §4): what is stolen opens nothing older, but for that of the last day.
-pub const LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Keys held at most: one for each day of a life.
-pub const MAX_KEYS: usize = 7;
+/// A key lives so long, by `Now::mono`: records name it until the next one is made, the last of them lives for 24 h, and then frames that were
+/// sealed to it may still be on their way. What is stolen opens nothing older.
+pub const LIFE: Duration =
+    ROTATE.saturating_add(Duration::from_millis(MAX_RECORD_LIFE_MS)).saturating_add(LAST_FRAMES);
+/// Keys held at most: the one that records name, the one that the last records of the day before name, and one of which frames may be on their way.
+pub const MAX_KEYS: usize = 3;
 /// Mail may be sealed to a key until so long before its end: a frame's age, twice, and the skew of two clocks.
 const LAST_FRAMES: Duration = Duration::from_secs(5 * 60);
 /// Length of a key's name, in bytes. Ours: a key that shares a name would have to be searched for 2^64 times.
@@ -85,7 +90,9 @@ struct Key {
     id: KemId,
     public_key: Bytes,
     secret: Arc<Secret>,
+    /// By `Now::mono`.
     made_at: Duration,
+    /// Until when mail may be sealed to it, by our wall clock.
     not_after_ms: u64,
 }
 
@@ -129,7 +136,14 @@ impl Keyring {
         due
     }
 
-    /// When there is something to do.
+    /// The wall clock has jumped by so much: the keys live on, and records say by the new time until when.
+    pub fn clock_jumped(&mut self, jump_ms: i64) {
+        for key in &mut self.keys {
+            key.not_after_ms = key.not_after_ms.saturating_add_signed(jump_ms);
+        }
+    }
+
+    /// When there is something to do, by `Now::mono`.
     pub fn next_deadline(&self) -> Option<Duration> {
         let rotate = self.keys.front().map(|newest| newest.made_at + ROTATE);
         let forget = self.keys.back().map(|oldest| oldest.made_at + LIFE);
@@ -177,19 +191,23 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_comes_every_day_and_goes_after_a_week() {
+    fn a_new_key_comes_every_day_and_goes_when_no_record_names_it() {
         let mut ring = Keyring::new([1; 32], at(0));
         let first = ring.current().unwrap();
         assert!(!ring.rotate(at(23)));
         assert_eq!(ring.next_deadline(), Some(ROTATE));
-        for day in 1..7 {
-            assert!(ring.rotate(at(day * 24)));
-            assert!(ring.find(&first.id).is_some(), "day {day}");
-        }
-        assert_eq!(ring.len(), 7);
+        // The last record that names it is made just before the next key, and lives for a day.
+        assert!(first.not_after_ms >= at(24).unix_ms + MAX_RECORD_LIFE_MS);
+        assert!(ring.rotate(at(24)) && ring.rotate(at(48)));
+        assert_eq!(ring.len(), MAX_KEYS);
         let gone = Arc::downgrade(&ring.find(&first.id).unwrap());
-        assert!(ring.rotate(at(7 * 24)));
-        assert_eq!((ring.len(), ring.find(&first.id).is_none(), gone.strong_count()), (7, true, 0));
+        assert_eq!(ring.next_deadline(), Some(LIFE));
+        let over = Now { mono: LIFE, ..at(48) };
+        assert!(
+            !ring.rotate(Now { mono: LIFE - Duration::from_millis(1), ..over }) && gone.strong_count() == 1
+        );
+        assert!(!ring.rotate(over));
+        assert_eq!((ring.len(), ring.find(&first.id).is_none(), gone.strong_count()), (2, true, 0));
         assert!(ring.rotate(at(100 * 24)), "after a long sleep");
         assert_eq!(ring.len(), 1);
     }
@@ -207,6 +225,20 @@ mod tests {
         ring.rotate(at(24));
         assert_ne!(ring.current().unwrap().id, kem.id);
         assert_ne!(Keyring::new([2; 32], at(0)).current().unwrap().id, kem.id);
+    }
+
+    #[test]
+    fn a_jump_of_the_wall_clock_dates_the_keys_anew_and_takes_none() {
+        for jump in [-7 * 24 * 3_600_000, 7 * 24 * 3_600_000] {
+            let mut ring = Keyring::new([1; 32], at(0));
+            let before = ring.current().unwrap();
+            ring.clock_jumped(jump);
+            let jumped = Now { unix_ms: at(200).unix_ms.saturating_add_signed(jump), ..at(1) };
+            assert!(!ring.rotate(jumped));
+            let after = ring.current().unwrap();
+            assert_eq!(after.id, before.id);
+            assert_eq!(after.not_after_ms, before.not_after_ms.saturating_add_signed(jump));
+        }
     }
 
     #[test]

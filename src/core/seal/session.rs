@@ -172,6 +172,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_not_shown() {
+        let outgoing = Outgoing::new(key(0xA7), [0; 32], [0; 16], Duration::ZERO);
+        let mut incoming = Incoming::default();
+        incoming.insert(PeerId::random(), key(0xA7));
+        let shown = format!("{outgoing:?} {outgoing:#?} {outgoing:x?} {incoming:?}");
+        // The name has the same bytes here, in hexadecimal digits, once in each.
+        assert_eq!(shown.matches(&"a7".repeat(SESSION_ID_BYTES)).count(), 4, "{shown}");
+        assert!(!shown.contains("167") && !shown.contains(&"a7".repeat(SESSION_ID_BYTES + 1)), "{shown}");
+        assert!(!shown.contains("a7, a7"), "{shown}");
+    }
+
+    #[test]
     fn only_the_same_session_number_and_bytes_open() {
         let mut session = Outgoing::new(key(1), [0; 32], [0; 16], Duration::ZERO);
         let first = session.seal(b"hello".to_vec()).unwrap();

@@ -7,14 +7,14 @@ use p2p_node_protocol::{Priority, Route};
 use super::row::RowError;
 use crate::core::delivery::naming::StreamId;
 use crate::core::delivery::outbox::KeptMail;
-use crate::core::delivery::stream::Draft;
+use crate::core::delivery::stream::{Draft, Name};
 use crate::core::envelope::Encoding;
 
-/// Length of a key: the stream, and the number in it, big endian, so that mail lies in its order.
+/// Length of a key: the stream on which the mail was accepted, and the number in it, big endian.
 pub const KEY_BYTES: usize = 16 + 8;
 
 /// Version of the encoding.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The key of a mail.
 pub fn key(stream: &StreamId, seq: u64) -> [u8; KEY_BYTES] {
@@ -24,13 +24,19 @@ pub fn key(stream: &StreamId, seq: u64) -> [u8; KEY_BYTES] {
     key
 }
 
-/// The value: version, recipient, priority, encoding and route (a byte each but for the recipient's 20), times of sending and end
+/// The value: version, place among all mail (8 bytes, big endian), stream and number on the wire if they are others (a byte that says
+/// so, and 16 and 8), recipient, priority, encoding and route (a byte each but for the recipient's 20), times of sending and end
 /// (ms since 1970, big endian), three texts after their lengths (a byte each), and the payload. Not kept is which command it was:
 /// ids are the business of one process.
 pub fn encode(mail: &KeptMail) -> Vec<u8> {
-    let KeptMail { recipient, expires_at_ms, draft, .. } = mail;
+    let KeptMail { recipient, position, sent_as, expires_at_ms, draft, .. } = mail;
     let mut bytes = Vec::with_capacity(draft.size());
     bytes.push(VERSION);
+    bytes.extend_from_slice(&position.to_be_bytes());
+    bytes.push(u8::from(sent_as.is_some()));
+    if let Some((stream, seq)) = sent_as {
+        bytes.extend_from_slice(&key(stream, *seq));
+    }
     bytes.extend_from_slice(recipient.as_slice());
     bytes.push(match draft.priority {
         Priority::Low => 0,
@@ -69,6 +75,12 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<KeptMail, RowError> {
         [VERSION] => {}
         [version] => return Err(RowError::Version(version)),
     }
+    let position = u64::from_be_bytes(take(&mut rest)?);
+    let sent_as: Option<Name> = match take(&mut rest)? {
+        [0] => None,
+        [1] => Some((take(&mut rest)?, u64::from_be_bytes(take(&mut rest)?))),
+        [_] => return Err(RowError::Mail),
+    };
     let recipient = Address::from(take::<20>(&mut rest)?);
     let priority = match take(&mut rest)? {
         [0] => Priority::Low,
@@ -108,7 +120,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<KeptMail, RowError> {
         route,
         request_id: None,
     };
-    Ok(KeptMail { recipient, stream: *stream, seq, expires_at_ms, draft })
+    Ok(KeptMail { recipient, stream: *stream, seq, sent_as, position, expires_at_ms, draft })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], RowError> {
@@ -126,12 +138,13 @@ mod tests {
     proptest! {
         #[test]
         fn mail_survives_and_any_other_bytes_are_none(
-            stream: [u8; 16], seq: u64, recipient: [u8; 20], sent_at_ms: u64, expires_at_ms: u64,
+            stream: [u8; 16], seq: u64, position: u64, sent_as: Option<([u8; 16], u64)>, recipient: [u8; 20], sent_at_ms: u64, expires_at_ms: u64,
             kinds in (0..3_u8, 0..2_u8, 0..3_u8), texts: [bool; 3], data in prop::collection::vec(any::<u8>(), 0..100),
             cut in 0..300_usize, flip in any::<prop::sample::Index>(),
         ) {
             let text = |there: bool| if there { "t\u{e9}xt".repeat(20) } else { String::new() };
-            let head = [&[VERSION][..], &recipient, &[kinds.0, kinds.1, kinds.2], &sent_at_ms.to_be_bytes(), &expires_at_ms.to_be_bytes()].concat();
+            let name = sent_as.map_or(vec![0], |(stream, seq)| [&[1][..], &super::key(&stream, seq)].concat());
+            let head = [&[VERSION][..], &position.to_be_bytes(), &name, &recipient, &[kinds.0, kinds.1, kinds.2], &sent_at_ms.to_be_bytes(), &expires_at_ms.to_be_bytes()].concat();
             let texts: Vec<u8> = texts.iter().flat_map(|there| {
                 let text = text(*there);
                 [vec![text.len() as u8], text.into_bytes()].concat()
@@ -140,6 +153,7 @@ mod tests {
             let key = key(&stream, seq);
             let mail = decode(&key, &value).unwrap();
             prop_assert_eq!((mail.stream, mail.seq, encode(&mail)), (stream, seq, value.clone()));
+            prop_assert_eq!((mail.position, mail.sent_as), (position, sent_as));
             prop_assert!(decode(&key[1..], &value).is_err());
             value.truncate(cut);
             if !value.is_empty() {

@@ -4,6 +4,7 @@ use alloy::primitives::Address;
 use libp2p::PeerId;
 
 use crate::core::delivery::arrivals::{TakenRow, UNTAKEN_WINDOW};
+use crate::core::delivery::digests::{Digests, REMEMBERED};
 use crate::core::delivery::naming::StreamId;
 use crate::core::directory::floors::FloorRow;
 use crate::core::policy::standing::{Standing, Subject};
@@ -15,6 +16,8 @@ pub const ROW_BYTES: usize = 1 + 8 + 8 + 32;
 
 /// Version of the encoding. A later one may have another length.
 const VERSION: u8 = 1;
+/// … of how far mail was taken.
+const TAKEN_VERSION: u8 = 2;
 
 /// Why bytes are not a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,8 +115,12 @@ pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, Standing), Row
 /// Length of the key of a stream of mail received: who sends, and the stream.
 pub const TAKEN_KEY_BYTES: usize = 20 + 16;
 
-/// Numbers in the longest row of a stream: how far it is, how far it was told, and a window of what was taken out of order.
-const MAX_TAKEN_NUMBERS: usize = 2 + UNTAKEN_WINDOW;
+/// Numbers at the start of a row of a stream: how far it is, how far it was told, the number up to which no digests are remembered, the
+/// time of the latest mail, and how many digests follow.
+const TAKEN_HEAD: usize = 5;
+
+/// Numbers in the longest row of a stream: those, digests with their numbers, and a window of what was taken out of order.
+const MAX_TAKEN_NUMBERS: usize = TAKEN_HEAD + 2 * REMEMBERED + UNTAKEN_WINDOW;
 
 /// The key of a stream of mail received.
 pub fn taken_key(sender: &Address, stream: &StreamId) -> [u8; TAKEN_KEY_BYTES] {
@@ -123,10 +130,17 @@ pub fn taken_key(sender: &Address, stream: &StreamId) -> [u8; TAKEN_KEY_BYTES] {
     key
 }
 
-/// How far a stream was taken: the version, and numbers of eight bytes.
+/// How far a stream was taken: the version, and numbers of eight bytes, big endian: `next`, `told`, the number up to which no digests are
+/// remembered, the time of the latest mail, the number of digests, each number and its digest, and what was taken beyond `next`.
 pub fn encode_taken(row: &TakenRow) -> Vec<u8> {
-    let numbers = [row.next, row.told].into_iter().chain(row.beyond.iter().copied());
-    [VERSION].into_iter().chain(numbers.flat_map(u64::to_be_bytes)).collect()
+    let digests = &row.digests;
+    let head = [row.next, row.told, digests.forgotten(), digests.sent_at_ms(), digests.len() as u64];
+    let digests = digests.latest().flat_map(|(seq, digest)| [seq, digest]);
+    let numbers = head.into_iter().chain(digests).chain(row.beyond.iter().copied());
+    let mut bytes = Vec::with_capacity(1 + 8 * (TAKEN_HEAD + 2 * row.digests.len() + row.beyond.len()));
+    bytes.push(TAKEN_VERSION);
+    numbers.for_each(|number| bytes.extend_from_slice(&number.to_be_bytes()));
+    bytes
 }
 
 /// Reads what [`taken_key`] and [`encode_taken`] wrote.
@@ -138,21 +152,29 @@ pub fn decode_taken(key: &[u8; TAKEN_KEY_BYTES], value: &[u8]) -> Result<TakenRo
     sender.copy_from_slice(&key[..20]);
     stream.copy_from_slice(&key[20..]);
     let (&version, rest) = value.split_first().ok_or(RowError::Length(0))?;
-    if version != VERSION {
+    if version != TAKEN_VERSION {
         return Err(RowError::Version(version));
     }
     let (numbers, left) = rest.as_chunks::<8>();
-    let numbers: Vec<u64> = numbers.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect();
-    match &numbers[..] {
-        [next, told, beyond @ ..] if left.is_empty() && numbers.len() <= MAX_TAKEN_NUMBERS => {
-            let grows = beyond.is_sorted_by(|one, other| one < other);
-            if next > told || !grows || beyond.first().is_some_and(|first| first <= next) {
-                return Err(RowError::Taken);
-            }
-            Ok(TakenRow { sender: sender.into(), stream, next: *next, told: *told, beyond: beyond.to_vec() })
-        }
-        _ => Err(RowError::Length(value.len())),
+    if !left.is_empty() || numbers.len() > MAX_TAKEN_NUMBERS {
+        return Err(RowError::Length(value.len()));
     }
+    let numbers: Vec<u64> = numbers.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect();
+    let [next, told, forgotten, sent_at_ms, count, rest @ ..] = &numbers[..] else {
+        return Err(RowError::Length(value.len()));
+    };
+    let count = usize::try_from(*count).ok().and_then(|count| count.checked_mul(2)).ok_or(RowError::Taken)?;
+    let (digests, beyond) = rest.split_at_checked(count).ok_or(RowError::Taken)?;
+    let (digests, _) = digests.as_chunks::<2>();
+    let digests = digests.iter().map(|[seq, digest]| (*seq, *digest)).collect();
+    let digests = Digests::restored(digests, *forgotten, *sent_at_ms).ok_or(RowError::Taken)?;
+    let grows = beyond.is_sorted_by(|one, other| one < other);
+    let is_window = beyond.len() <= UNTAKEN_WINDOW && beyond.first().is_none_or(|first| first > next);
+    if next > told || !grows || !is_window {
+        return Err(RowError::Taken);
+    }
+    let (sender, beyond) = (sender.into(), beyond.to_vec());
+    Ok(TakenRow { sender, stream, next: *next, told: *told, beyond, digests })
 }
 
 #[cfg(test)]
@@ -206,11 +228,14 @@ mod tests {
         fn how_far_mail_was_taken_survives_and_any_other_bytes_are_none(
             key: [u8; TAKEN_KEY_BYTES], (next, ahead) in (0..1_u64 << 40, 0..9_u64),
             beyond in proptest::collection::btree_set(1..2000_u64, 0..20),
+            digests in proptest::collection::btree_map(2..2000_u64, any::<u64>(), 0..REMEMBERED),
+            (forgotten, sent_at_ms) in (0..2_u64, any::<u64>()),
             noise in proptest::collection::vec(any::<u8>(), 0..60), version in 0..3_u8,
         ) {
             let beyond = beyond.into_iter().map(|far| next + far).collect();
             let (sender, stream) = (Address::from_slice(&key[..20]), key[20..].try_into().unwrap());
-            let row = TakenRow { sender, stream, next, told: next + ahead, beyond };
+            let digests = Digests::restored(digests.into_iter().collect(), forgotten, sent_at_ms).unwrap();
+            let row = TakenRow { sender, stream, next, told: next + ahead, beyond, digests };
             prop_assert_eq!(taken_key(&sender, &stream), key);
             prop_assert_eq!(decode_taken(&key, &encode_taken(&row)), Ok(row));
             let value = [&[version][..], &noise].concat();
@@ -223,17 +248,34 @@ mod tests {
     #[test]
     fn rows_of_taken_mail_are_refused_that_no_process_can_have_written() {
         let value = |numbers: &[u64]| {
-            [VERSION].into_iter().chain(numbers.iter().flat_map(|n| n.to_be_bytes())).collect::<Vec<_>>()
+            let numbers = numbers.iter().flat_map(|number| number.to_be_bytes());
+            [TAKEN_VERSION].into_iter().chain(numbers).collect::<Vec<_>>()
         };
         let decode =
             |numbers: &[u64]| decode_taken(&[0; TAKEN_KEY_BYTES], &value(numbers)).map(|row| row.beyond);
-        assert_eq!(decode(&[5, 9, 6, 8]), Ok(vec![6, 8]));
-        for wrong in [&[5, 4][..], &[5, 9, 5], &[5, 9, 8, 8], &[5, 9, 8, 6]] {
+        assert_eq!(decode(&[5, 9, 0, 7, 0, 6, 8]), Ok(vec![6, 8]));
+        assert_eq!(decode(&[5, 9, 2, 7, 2, 3, 99, 4, 98, 6, 8]), Ok(vec![6, 8]));
+        for wrong in [
+            &[5, 4, 0, 0, 0][..],
+            &[5, 9, 0, 0, 0, 5],
+            &[5, 9, 0, 0, 0, 8, 8],
+            &[5, 9, 0, 0, 0, 8, 6],
+            &[5, 9, 0, 0, 1, 6],
+            &[5, 9, 0, 0, u64::MAX, 6],
+            &[5, 9, 0, 0, 2, 4, 99, 4, 98],
+            &[5, 9, 4, 0, 1, 4, 99],
+        ] {
             assert_eq!(decode(wrong), Err(RowError::Taken), "{wrong:?}");
         }
-        assert!(matches!(decode(&[5]), Err(RowError::Length(9))));
-        let longest: Vec<u64> = (0..MAX_TAKEN_NUMBERS as u64).collect();
+        assert!(matches!(decode(&[5, 9, 0, 0]), Err(RowError::Length(33))));
+        let digests = (1..=REMEMBERED as u64).flat_map(|seq| [seq, 99]);
+        let beyond = 1001..=1000 + UNTAKEN_WINDOW as u64;
+        let longest: Vec<u64> =
+            [1000, 5000, 0, 0, REMEMBERED as u64].into_iter().chain(digests).chain(beyond).collect();
+        assert_eq!(longest.len(), MAX_TAKEN_NUMBERS);
         assert!(decode(&longest).is_ok());
+        let wide: Vec<u64> = [1, 5000, 0, 0, 0].into_iter().chain(2..=2 + UNTAKEN_WINDOW as u64).collect();
+        assert_eq!(decode(&wide), Err(RowError::Taken));
         assert!(matches!(decode(&[&longest[..], &[u64::MAX]].concat()), Err(RowError::Length(_))));
     }
 

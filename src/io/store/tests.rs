@@ -38,7 +38,15 @@ fn some_mail() -> KeptMail {
         route: Route::Auto,
         request_id: None,
     };
-    KeptMail { recipient: Address::repeat_byte(1), stream: [1; 16], seq: 1, expires_at_ms: 9, draft }
+    KeptMail {
+        recipient: Address::repeat_byte(1),
+        stream: [1; 16],
+        seq: 1,
+        sent_as: None,
+        position: 1,
+        expires_at_ms: 9,
+        draft,
+    }
 }
 
 async fn next(store: &mut Store) -> Input {
@@ -231,4 +239,30 @@ async fn mail_is_on_the_disk_if_and_only_if_that_is_what_was_said_wherever_writi
         failed += 1;
     }
     assert!(failed > 5, "a write takes more than {failed} changes");
+}
+
+#[tokio::test]
+async fn mail_that_only_gets_another_name_stays_on_the_disk_wherever_writing_fails() {
+    for changes in 0.. {
+        let directory = directory();
+        let (mut store, left) = failing(&directory);
+        store.keep_mail(1, some_mail());
+        assert!(matches!(next(&mut store).await, Input::Kept { upto: 1 }));
+        left.store(changes, Ordering::SeqCst);
+        let renamed = KeptMail { sent_as: Some(([2; 16], 7)), position: 2, ..some_mail() };
+        store.keep_mail(2, renamed.clone());
+        let was_kept = match next(&mut store).await {
+            Input::Kept { upto: 2 } => true,
+            Input::NotKept { upto: 2, .. } => false,
+            other => panic!("{other:?}"),
+        };
+        left.store(ROOM, Ordering::SeqCst);
+        store.close().await;
+        let (_, contents) = Store::open(directory.path(), "dev", 77).expect("opened");
+        assert_eq!(contents.mails.len(), 1, "after {changes} changes");
+        if was_kept {
+            assert_eq!((contents.mails, changes > 0), (vec![renamed], true));
+            break;
+        }
+    }
 }

@@ -92,7 +92,9 @@ impl Writer {
             let refused = std::mem::take(&mut changes.kept);
             if was_begun && changes.forgotten.len() < OUTBOX_MAILS {
                 // It failed, and may be on the disk all the same.
-                changes.forgotten.extend(refused.into_iter().map(|mail| (mail.stream, mail.seq)));
+                // Mail that only got another name was accepted before.
+                let unaccepted = refused.into_iter().filter(|mail| mail.sent_as.is_none());
+                changes.forgotten.extend(unaccepted.map(|mail| (mail.stream, mail.seq)));
             }
             self.reserve.release();
             if changes.is_empty() || self.prepare(changes).and_then(|file| self.commit(file, changes)).is_ok()

@@ -68,7 +68,7 @@ impl Listeners {
         }
         self.open.extend(&awaited);
         self.stage = Stage::Opening { awaited, quic };
-        failures.into_iter().map(|reason| Input::ListenDegraded { reason }).collect()
+        failures.into_iter().map(|reason| Input::Degraded { reason }).collect()
     }
 
     /// A socket has named an address.
@@ -99,7 +99,7 @@ impl Listeners {
             }
             Err(reason) => {
                 self.stage = Stage::Settling;
-                Some(Input::ListenDegraded { reason: format!("cannot listen on {addr}: {reason}") })
+                Some(Input::Degraded { reason: format!("cannot listen on {addr}: {reason}") })
             }
         }
     }
@@ -119,7 +119,7 @@ impl Listeners {
                 self.stage = Stage::Settling;
             }
         }
-        Some(Input::ListenDegraded { reason })
+        Some(Input::Degraded { reason })
     }
 
     /// Nothing more is to be heard from the sockets for now: time for the report, if it is due.

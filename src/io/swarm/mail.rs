@@ -1,5 +1,7 @@
 //! The codec of `hello/1` and `mail/1`: one message each way on a stream of its own, behind its length.
 
+mod room;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,6 +10,8 @@ use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response;
+
+use room::Room;
 
 /// Largest `Hello`, either way, in bytes: a record of at most 2.5 KiB (design §3) and room to grow.
 pub const MAX_HELLO: usize = 4 << 10;
@@ -35,10 +39,6 @@ const MAX_ARRIVING: usize = 4;
 /// connections may have at once; without it a thousand would have four thousand megabytes.
 const MAX_ARRIVING_IN_ALL: usize = 64;
 
-/// Bytes that may be arriving on one connection whatever arrives on the others: an ordinary frame of mail, so that those who fill what all
-/// share keep nobody from being heard.
-const ALWAYS_ARRIVING: usize = 2 * READ_STEP;
-
 /// A length is a big-endian `u32`.
 const LENGTH: usize = 4;
 
@@ -50,44 +50,6 @@ impl Unread {
     /// How many there were since this was asked last.
     pub(super) fn take(&self) -> u64 {
         self.0.swap(0, Ordering::Relaxed)
-    }
-}
-
-/// Memory for the requests that are arriving on one connection.
-#[derive(Debug)]
-struct Room {
-    /// Bytes in use.
-    used: AtomicUsize,
-    /// Bytes that may be.
-    most: usize,
-    /// Bytes left of what all connections share.
-    shared: Arc<AtomicUsize>,
-}
-
-impl Room {
-    /// Bytes of what is in use that count for all.
-    fn counted(used: usize) -> usize {
-        used.saturating_sub(ALWAYS_ARRIVING)
-    }
-
-    /// Takes so many bytes; whether there were.
-    fn take(&self, bytes: usize) -> bool {
-        let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.most);
-        let Ok(before) = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) else {
-            return false;
-        };
-        let counted = Self::counted(before + bytes) - Self::counted(before);
-        let less = |left: usize| left.checked_sub(counted);
-        let taken = self.shared.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
-        if !taken {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        taken
-    }
-
-    fn give_back(&self, bytes: usize) {
-        let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
-        self.shared.fetch_add(Self::counted(before) - Self::counted(before - bytes), Ordering::Relaxed);
     }
 }
 
@@ -147,10 +109,7 @@ impl Codec {
 /// libp2p clones the codec of a protocol for each connection, and that one for each of its streams.
 impl Clone for Codec {
     fn clone(&self) -> Self {
-        let fresh = || {
-            let most = MAX_ARRIVING * self.max_request;
-            Arc::new(Room { used: AtomicUsize::new(0), most, shared: Arc::clone(&self.shared) })
-        };
+        let fresh = || Arc::new(Room::new(MAX_ARRIVING * self.max_request, Arc::clone(&self.shared)));
         let room = self.room.clone().unwrap_or_else(fresh);
         let shared = Arc::clone(&self.shared);
         Self { unread: self.unread.clone(), room: Some(room), shared, ..*self }
@@ -339,7 +298,7 @@ mod tests {
         let protocol = StreamProtocol::new("/mail");
         let root = Codec::new(100, 0, Unread::default());
         let connection = root.clone();
-        let room = |codec: &Codec| 400 - codec.room.as_ref().unwrap().used.load(Ordering::Relaxed);
+        let room = |codec: &Codec| 400 - codec.room.as_ref().unwrap().used();
         let mut short = written(&[7; 100]);
         short.truncate(50);
         let (mut streams, mut ios) = (vec![connection.clone(); 5], vec![]);
@@ -355,28 +314,6 @@ mod tests {
         drop(reads);
         assert_eq!(room(&connection), 400);
         assert_eq!(root.unread.take(), 5);
-    }
-
-    #[test]
-    fn all_connections_share_room_and_each_keeps_enough_for_an_ordinary_frame() {
-        let root = Codec::new(MAX_MAIL, 0, Unread::default());
-        let connections: Vec<Codec> = (0..1000).map(|_| root.clone()).collect();
-        let room = |codec: &Codec| Arc::clone(codec.room.as_ref().unwrap());
-        let most = MAX_ARRIVING * MAX_MAIL;
-        let filled = connections.iter().take_while(|codec| room(codec).take(most)).count();
-        assert_eq!(filled, 64 * MAX_MAIL / (most - ALWAYS_ARRIVING));
-        let (first, last) = (room(&connections[0]), room(&connections[999]));
-        assert!(!first.take(1), "its own room is used up");
-        assert!(last.take(ALWAYS_ARRIVING) && !last.take(most - ALWAYS_ARRIVING));
-        first.give_back(most);
-        assert!(last.take(most - ALWAYS_ARRIVING) && !first.take(most));
-        assert!(first.take(ALWAYS_ARRIVING));
-        for codec in &connections[1..filled] {
-            room(codec).give_back(most);
-        }
-        first.give_back(ALWAYS_ARRIVING);
-        last.give_back(most);
-        assert_eq!(root.shared.load(Ordering::Relaxed), 64 * MAX_MAIL, "all of it is back");
     }
 
     #[test]

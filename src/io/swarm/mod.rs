@@ -15,7 +15,6 @@ mod transport;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
-use std::io;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -28,11 +27,11 @@ use libp2p::kad::QueryId;
 use libp2p::request_response::{InboundRequestId, OutboundRequestId, ResponseChannel};
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 use p2p_node_protocol::Role;
-use zeroize::Zeroizing;
 
 use self::behaviour::{Behaviour, Names, UnreadRequests};
 use self::held::Held;
 use self::listen::Listeners;
+use crate::core::identity::SecretBytes;
 use crate::core::input::{Input, Loss, Token};
 
 pub use self::behaviour::{MAIL_TIMEOUT, PENDING};
@@ -72,7 +71,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub struct SwarmConfig {
     /// Seed of the Ed25519 node key.
-    pub seed: Zeroizing<[u8; 32]>,
+    pub seed: SecretBytes,
     /// Name of the network; part of every protocol's and topic's name.
     pub network: String,
     /// Which addresses to deal with.
@@ -99,9 +98,6 @@ pub enum SetupError {
     /// Noise refused the key.
     #[error("noise: {0}")]
     Noise(#[from] libp2p::noise::Error),
-    /// The system's DNS configuration could not be read.
-    #[error("name resolution: {0}")]
-    Dns(io::Error),
     /// The gossipsub settings contradict each other, which is a defect.
     #[error("gossipsub: {0}")]
     Gossip(String),
@@ -134,7 +130,7 @@ impl Net {
     pub fn new(config: SwarmConfig) -> Result<Self, SetupError> {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
         let names = Names::new(&config.network)?;
-        let transport = transport::build(&keypair, config.scope)?;
+        let (transport, degraded) = transport::build(&keypair, config.scope)?;
         let unread = UnreadRequests::default();
         let behaviour = Behaviour::new(&keypair, &config, &names, unread.clone())?;
         let swarm_config = swarm::Config::with_tokio_executor()
@@ -149,7 +145,7 @@ impl Net {
             scope: config.scope,
             listen_exactly: config.listen,
             listeners: Listeners::default(),
-            inputs: VecDeque::new(),
+            inputs: degraded.into_iter().map(|reason| Input::Degraded { reason }).collect(),
             dials: HashSet::new(),
             hellos_asked: Held::new(MAX_HELLOS_ASKED),
             mail_asked: Held::new(MAX_MAIL_ASKED),

@@ -31,8 +31,29 @@ const QUIC_IDLE_TIMEOUT_MS: u32 = 30_000;
 
 type Connection = (PeerId, StreamMuxerBox);
 
-/// Builds the transport of a scope.
-pub(super) fn build(keypair: &Keypair, scope: AddressScope) -> Result<Boxed<Connection>, SetupError> {
+/// Builds the transport of a scope; and tells what it has to do without. A system that resolves no names is no reason not to run: most
+/// addresses have none.
+pub(super) fn build(
+    keypair: &Keypair,
+    scope: AddressScope,
+) -> Result<(Boxed<Connection>, Option<String>), SetupError> {
+    let scoped = sockets(keypair, scope)?;
+    if scope == AddressScope::Loopback {
+        return Ok((scoped.boxed(), None));
+    }
+    match dns::tokio::Transport::system(scoped) {
+        Ok(named) => Ok((named.boxed(), None)),
+        Err(error) => {
+            let degraded = format!(
+                "the system resolves no names ({error}): addresses with names of hosts are not dialled"
+            );
+            Ok((sockets(keypair, scope)?.boxed(), Some(degraded)))
+        }
+    }
+}
+
+/// TCP and QUIC.
+fn sockets(keypair: &Keypair, scope: AddressScope) -> Result<Scoped, SetupError> {
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(MAX_STREAMS);
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
@@ -52,13 +73,7 @@ pub(super) fn build(keypair: &Keypair, scope: AddressScope) -> Result<Boxed<Conn
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
 
     let both = tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed();
-    let scoped = Scoped { scope, inner: both };
-    match scope {
-        AddressScope::Loopback => Ok(scoped.boxed()),
-        AddressScope::Private | AddressScope::Public => {
-            Ok(dns::tokio::Transport::system(scoped).map_err(SetupError::Dns)?.boxed())
-        }
-    }
+    Ok(Scoped { scope, inner: both })
 }
 
 /// Refuses to dial addresses outside the scope, whoever wants it: the core, Kademlia, which hears of addresses from
@@ -107,7 +122,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_outside_the_scope_is_not_dialled() {
         let keypair = Keypair::generate_ed25519();
-        let mut transport = build(&keypair, AddressScope::Loopback).unwrap();
+        let mut transport = build(&keypair, AddressScope::Loopback).unwrap().0;
         let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
         for outside in ["/ip4/192.0.2.1/tcp/9", "/ip4/192.0.2.1/udp/9/quic-v1", "/dns4/localhost/tcp/9"] {
             let refused = transport.dial(outside.parse().unwrap(), opts);

@@ -52,6 +52,25 @@ impl Mesh {
         self.settle();
     }
 
+    /// Suspends a node's machine: its peers lose it, and it learns that when it wakes.
+    pub fn suspend(&mut self, node: usize) {
+        self.nodes[node].asleep = true;
+        for other in self.neighbours(node) {
+            self.unlink(node, other);
+            self.nodes[node].lost_asleep.push(other);
+        }
+        self.settle();
+    }
+
+    pub fn wake(&mut self, node: usize) {
+        self.nodes[node].asleep = false;
+        for other in std::mem::take(&mut self.nodes[node].lost_asleep) {
+            let peer = self.nodes[other].peer;
+            self.wire.push_back((node, Input::Disconnected { peer, reason: None }));
+        }
+        self.settle();
+    }
+
     /// Kills a node with a store and starts it again with what that has, connected to those given.
     pub fn restart(
         &mut self,

@@ -105,8 +105,8 @@ const TYPES = {
   ],
   Busy: [int("retry_after_ms")],
   KemUnknown: [bytes("record", 1, 3584)],
-  Refused: [code, text("reason", 0, 256, plain)],
-  Hello: [version, network, bytes("record", 1, 3584), text("agent_version", 0, 256, plain)],
+  Refused: [code, text("reason", 0, 256, plain), int("time_ms")],
+  Hello: [version, network, bytes("record", 1, 3584), text("agent_version", 0, 256, plain), int("time_ms")],
 };
 
 function reader(input) {

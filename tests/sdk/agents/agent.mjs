@@ -11,8 +11,10 @@ const others = (await lines.next()).value.split(" ");
 const mails = [];
 for (const other of others) mails.push(await node.send(other, { text: "hello from typescript, é\u2028😀" }));
 for (const _ of others) {
-  const { from, data } = (await messages.next()).value;
-  console.log("heard", from, escape(data.text));
+  const message = (await messages.next()).value;
+  console.log("heard", message.from, escape(message.data.text));
+  // After the last one this program asks for no other.
+  await node.ack(message);
 }
 for (const mail of mails) await mail.delivered();
 // The others may still wait for theirs.

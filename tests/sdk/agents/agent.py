@@ -15,10 +15,13 @@ async def main() -> None:
         for _ in others:
             message = await anext(messages)
             print("heard", message.sender, message.data["text"].encode("unicode_escape").decode(), flush=True)
+        # Whoever comes for the next message has finished the last one.
+        more = asyncio.ensure_future(anext(messages))
         for mail in mails:
             await mail.delivered()
         # The others may still wait for theirs.
         await asyncio.to_thread(sys.stdin.readline)
+        more.cancel()
 
 
 asyncio.run(main())

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::find_id::{find_id, not_a_number};
 use super::scan::{compact, deeper_than, is_readable};
 use super::{MAX_DEPTH, MAX_ERROR_CHARS};
 use crate::{Command, ErrorCode, Event, Id, Request, Send};
@@ -12,6 +13,8 @@ use crate::{Command, ErrorCode, Event, Id, Request, Send};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct LineError {
+    /// The number of the line, counted from 1; nothing where lines are not counted.
+    pub line: Option<u64>,
     /// The id that the line carried, if that much could be read.
     pub id: Option<Id>,
     /// The stable code.
@@ -21,16 +24,28 @@ pub struct LineError {
 }
 
 impl LineError {
-    /// The error for a line of more than `limit` bytes, which is skipped unread.
-    pub fn too_long(limit: usize) -> Self {
-        LineError::new(ErrorCode::LineTooLong, format!("the line has more than {limit} bytes"))
+    /// The error for a line of more than `limit` bytes that begins so; the rest is skipped unread.
+    pub fn too_long(limit: usize, head: &[u8]) -> Self {
+        let error = LineError::new(ErrorCode::LineTooLong, format!("the line has more than {limit} bytes"));
+        error.of(head)
+    }
+
+    /// The same, of the line with this number.
+    #[must_use]
+    pub fn at(self, line: u64) -> Self {
+        LineError { line: Some(line), ..self }
+    }
+
+    /// The same, with the id that is found in a line which cannot be read as a whole.
+    fn of(self, line: &[u8]) -> Self {
+        LineError { id: find_id(line), ..self }
     }
 
     fn new(code: ErrorCode, mut message: String) -> Self {
         if let Some((end, _)) = message.char_indices().nth(MAX_ERROR_CHARS) {
             message.truncate(end);
         }
-        LineError { id: None, code, message }
+        LineError { line: None, id: None, code, message }
     }
 
     fn argument(message: impl std::fmt::Display) -> Self {
@@ -41,12 +56,12 @@ impl LineError {
 /// Reads one line as a command. The id is read first, so that a bad payload's error carries it.
 ///
 /// # Errors
-/// `INVALID_UTF8` or `INVALID_JSON` when the line is not a JSON object, which leaves its id unknown;
+/// `INVALID_UTF8` or `INVALID_JSON` when the line is not a JSON object, with its id if that stands in a part that can be read;
 /// `INVALID_ARGUMENT` or `UNKNOWN_COMMAND` when it is one, with the id if there is a valid one.
 pub fn decode_request(line: &[u8]) -> Result<Request, LineError> {
     let text = std::str::from_utf8(line).map_err(|error| {
         let message = format!("the line is not UTF-8 from byte {}", error.valid_up_to() + 1);
-        LineError::new(ErrorCode::InvalidUtf8, message)
+        LineError::new(ErrorCode::InvalidUtf8, message).of(line)
     })?;
     let head = Head::read(text)?;
     let id = head.id()?;
@@ -62,8 +77,13 @@ pub fn decode_request(line: &[u8]) -> Result<Request, LineError> {
 struct Head<'a> {
     #[serde(rename = "type", default, borrow)]
     kind: Option<&'a RawValue>,
-    #[serde(default, borrow)]
+    /// Raw also where it is `null`, which is a value like any other that is no id.
+    #[serde(default, borrow, deserialize_with = "whatever_it_is")]
     id: Option<&'a RawValue>,
+}
+
+fn whatever_it_is<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
 }
 
 impl<'a> Head<'a> {
@@ -72,9 +92,17 @@ impl<'a> Head<'a> {
         let object = text.trim_ascii_start().starts_with('{');
         match serde_json::from_str(text) {
             Ok(head) if object => Ok(head),
-            Err(error) if object && error.is_data() => Err(LineError::argument(error)),
+            Err(error) if object && error.is_data() => Err(LineError::argument(error).of(text.as_bytes())),
             Err(error) => {
-                Err(LineError::new(ErrorCode::InvalidJson, format!("the line is not JSON: {error}")))
+                // An array or a string that comes first has no fields, so that no id is found in it.
+                let message = match not_a_number(text, error.column().saturating_sub(1)) {
+                    Some(word) => format!(
+                        "the line is not JSON at column {}: JSON has no {word}; write null or a string instead",
+                        error.column()
+                    ),
+                    None => format!("the line is not JSON: {error}"),
+                };
+                Err(LineError::new(ErrorCode::InvalidJson, message).of(text.as_bytes()))
             }
             Ok(_) => Err(LineError::new(ErrorCode::InvalidJson, "the line is not a JSON object".to_owned())),
         }
@@ -85,7 +113,7 @@ impl<'a> Head<'a> {
             None => Ok(None),
             Some(Ok(id)) if id.is_valid() => Ok(Some(id)),
             Some(_) => Err(LineError::argument(
-                "`id` must be a string of at most 128 bytes or an integer up to 2^53-1",
+                "`id` must be a string or an integer: at most 128 bytes, or up to 2^53-1",
             )),
         }
     }

@@ -3,14 +3,16 @@
 
 mod decode;
 mod encode;
+mod find_id;
 mod framer;
 mod scan;
 
 pub use decode::{LineError, check_data, decode_event, decode_request};
 pub use encode::{encode_event, encode_request};
-pub use framer::{Framed, Framer};
+pub use framer::{Framed, Framer, HEAD_BYTES};
 
-/// Deepest nesting of arrays and objects that is read, the line's own object included (design §2).
+/// Deepest nesting of arrays and objects that is read, the line's own object included. More than agents need, and far from the depth at which readers of JSON in other
+/// languages give up.
 pub const MAX_DEPTH: usize = 32;
 
 /// Longest message of a [`LineError`], in characters. A wrong value is quoted in the message, and a value may

@@ -20,9 +20,9 @@ from .errors import (
     Undelivered,
     VersionMismatch,
 )
+from .events import Closed, Lifecycle, Restarted, Restarting, Unhealthy
 from .options import Options
-from .sidecar import Closed, Lifecycle, Restarted, Restarting, Unhealthy
-from .streams import Stream
+from .streams import MessageStream, Stream
 from .supervisor import Restart
 from .types import (
     Answer,
@@ -59,6 +59,7 @@ __all__ = [
     "Log",
     "Mail",
     "Message",
+    "MessageStream",
     "Node",
     "NodeClosed",
     "NotReady",

@@ -12,7 +12,7 @@ from .decode import Undecodable, decode_event
 from .errors import CommandRefused, Exit, NotReady, P2PError, SidecarError, SidecarExited, VersionMismatch
 from .framer import Framer
 from .process import CHUNK, EXIT_GRACE, Process
-from .types import MAX_INFLIGHT, PROTOCOL_VERSION, Event, Ready
+from .types import PROTOCOL_VERSION, Event, Ready
 
 #: The version of this package, and so of the binary that it expects.
 VERSION = "0.1.0"
@@ -24,25 +24,23 @@ class Child:
     def __init__(
         self,
         process: Process,
-        write_timeout: float,
         told: Callable[[Event], None],
         undecodable: Callable[[int], None],
     ) -> None:
         self.process = process
         self.channel = Channel()
         self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
-        self._write_timeout = write_timeout
+        self._chunks = 0
         self._told = told
         self._undecodable = undecodable
         process.stdin.on_stuck = self._stuck
+        process.stdin.said = lambda: self._chunks
         self._reader = asyncio.get_running_loop().create_task(self._read())
 
     @property
     def has_room(self) -> bool:
-        """Whether one more command can be written now."""
-        channel, process = self.channel, self.process
-        alive = channel.closed is None and process.stdin.open and not process.exit.done()
-        return alive and channel.outstanding < MAX_INFLIGHT
+        """Whether a line can be written now without waiting here for the pipe."""
+        return self.channel.closed is None and self.process.stdin.open and not self.process.exit.done()
 
     def ask(self, command: bytes, waiter: Waiter) -> int:
         """Writes a command, whose answer goes to `waiter`; returns its id. Never waits: look at `has_room` before."""
@@ -98,13 +96,14 @@ class Child:
             exited.cancel()
 
     def _stuck(self) -> None:
-        message = f"the node did not read for {self._write_timeout:g} s, and was killed"
+        message = "the node neither read nor wrote for a long time, and was killed"
         self.channel.fail_all(SidecarError("WRITE_TIMEOUT", message, retryable=True))
         self.process.kill()
 
     async def _read(self) -> None:
         framer = Framer()
         while chunk := await self.process.stdout.read(CHUNK):
+            self._chunks += 1
             before = framer.too_long
             for line in framer.push(chunk):
                 self._line(line)
@@ -118,6 +117,7 @@ class Child:
             return
         if isinstance(event, Ready) and not self.ready.done():
             self.ready.set_result(event)
+            self.process.stdin.watch(event.limits.max_pause_ms / 1000)
         if event is not None:
             news = self.channel.receive(event)
             if news is not None:

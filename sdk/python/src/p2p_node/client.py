@@ -13,9 +13,11 @@ from typing import Any, ParamSpec
 
 from .child import look_at
 from .errors import CallTimeout, Exit, SidecarError, Undelivered
+from .events import Lifecycle
+from .mailbox import MAX_ACKED_AT_ONCE
 from .options import Options
-from .sidecar import Lifecycle, Sidecar
-from .streams import Stream
+from .sidecar import Sidecar
+from .streams import MessageStream, Stream
 from .types import (
     RETRYABLE,
     Answer,
@@ -43,13 +45,13 @@ class Mail:
         self._owner = owner
 
     async def delivered(self, timeout: float | None = None) -> Delivery:
-        """Waits until the recipient's node has signed for it. May be called any number of times, or never.
+        """Waits until the recipient has acknowledged it. May be called any number of times, or never.
 
         Raises `Undelivered` when it did not arrive, `SidecarRestarted` when the node crashed before it could tell, and
         `CallTimeout` after `timeout` seconds; the mail's own time to live ends the waiting anyway."""
         await asyncio.wait({self._outcome}, timeout=timeout)
         if not self._outcome.done():
-            raise CallTimeout(f"the mail {self.message_id}", timeout or 0)
+            raise CallTimeout(f"the mail {self.message_id}", timeout or 0, retryable=False)
         if (error := self._outcome.exception()) is not None:
             raise copy(error)
         delivery = self._outcome.result()
@@ -97,6 +99,21 @@ class Node:
     def undecodable(self) -> int:
         """Lines of the node that could not be read."""
         return self._sidecar.undecodable
+
+    @property
+    def exit(self) -> Exit | None:
+        """How the last process ended; code 75 means that mail was still under way when the node had to end, and is lost."""
+        return self._sidecar.exit
+
+    @property
+    def acks_not_found(self) -> int:
+        """Mail that the program finished after its sender had given it up."""
+        return self._sidecar.mailbox.acks_not_found
+
+    @property
+    def mail_dropped(self) -> int:
+        """Mail that nobody took while so much other mail arrived that its sender must have given it up. It was not acknowledged."""
+        return self._sidecar.mailbox.dropped
 
     # --- Calls ---
 
@@ -204,13 +221,14 @@ class Node:
         """Returns when the node answers."""
         await self._sidecar.ask({"type": "ping"}, timeout)
 
-    async def ack(self, message: Message, *, timeout: float | None = None) -> None:
-        """Says that this program has done with a message, so that its sender is told that it was delivered. Only with `ack="manual"`. Of a
-        broadcast, which needs no `ack`, it does nothing, so that nobody has to tell the two apart."""
-        if message.topic is not None:
-            return
-        await self._sidecar.ask({"type": "ack", "messageId": message.message_id}, timeout)
-        self._sidecar.acknowledged(message.message_id)
+    async def ack(self, *messages: Message, timeout: float | None = None) -> None:
+        """Acknowledges mail, so that its senders are told `delivered`: with `ack="manual"` nothing else does; otherwise it does so early,
+        for example before a `break`. A broadcast needs no `ack`, and none is written."""
+        names = [message.message_id for message in messages if message.topic is None]
+        for at in range(0, len(names), MAX_ACKED_AT_ONCE):
+            batch = names[at : at + MAX_ACKED_AT_ONCE]
+            await self._sidecar.ask({"type": "ack", "messageIds": batch}, timeout)
+            self._sidecar.events.acknowledged(batch)
 
     async def block(self, peer: str, *, timeout: float | None = None) -> None:
         """Takes nothing more from an agent (`0x…`) or a node (PeerId)."""
@@ -231,19 +249,23 @@ class Node:
     # --- Events ---
 
     def events(self, buffer: int | None = None) -> Stream[Event | Lifecycle]:
-        """All that the node tells unasked, and what becomes of its process."""
-        return self._sidecar.stream(lambda event: True, buffer, self)
+        """Everything but messages that the node tells unasked, and what becomes of its process. `buffer`: events of each kind to keep."""
+        return self._sidecar.events.events(buffer, self)
 
-    def messages(self, buffer: int | None = None) -> Stream[Message]:
-        """Mail and broadcasts."""
-        return self._sidecar.stream(lambda event: isinstance(event, Message), buffer, self)
+    def messages(self, buffer: int | None = None) -> MessageStream:
+        """Mail and broadcasts. `buffer`: broadcasts to keep."""
+        return self._sidecar.events.messages(buffer, self)
 
     # --- The end ---
 
-    async def close(self) -> Exit | None:
+    async def close(self) -> list[Message]:
         """Has the node finish what it accepted and end; later calls fail. Takes 9 s at most. May be called more than once, and be
-        cancelled, which does not stop the closing. Returns how the process ended: code 75 means that accepted mail was lost."""
+        cancelled, which does not stop the closing. Returns the mail that no stream has handed out, which is not acknowledged."""
         return await self._sidecar.close()
+
+    def _leave(self, kind: type[BaseException] | None) -> None:
+        if kind is None:
+            self._sidecar.events.finish()
 
     async def __aenter__(self) -> Node:
         return self
@@ -251,6 +273,7 @@ class Node:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave(kind)
         await self.close()
 
 
@@ -277,7 +300,7 @@ class Opening:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._node is not None:
-            await self._node.close()
+            await self._node.__aexit__(kind, error, trace)
 
 
 def _opening(options: Callable[OptionsOf, Options]) -> Callable[OptionsOf, Opening]:

@@ -21,7 +21,7 @@ class Exit:
 
 
 class P2PError(Exception):
-    """Every error of this package. `code` is stable; `retryable`: whether the same call may succeed later."""
+    """Every error of this package. `code` is stable; `retryable`: the same call may succeed later, and does nothing twice."""
 
     def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
         super().__init__(f"{code}: {message}")
@@ -61,10 +61,10 @@ class Undelivered(P2PError):
 
 
 class CallTimeout(P2PError):
-    """No answer came in time. The command may still be carried out."""
+    """No answer came in time. Not `retryable` when a message may be on its way: sent again, it could arrive twice."""
 
-    def __init__(self, what: str, seconds: float) -> None:
-        super().__init__("TIMEOUT", f"{what} was not answered within {seconds:g} s", retryable=True)
+    def __init__(self, what: str, seconds: float, *, retryable: bool) -> None:
+        super().__init__("TIMEOUT", f"{what} was not answered within {seconds:g} s", retryable=retryable)
 
 
 class SidecarError(P2PError):
@@ -106,7 +106,8 @@ class SidecarExited(SidecarError):
 
 
 class SidecarRestarted(SidecarError):
-    """The node's process ended before it had answered. Nothing was sent again: it may have been carried out, or not."""
+    """The node's process ended before it had answered. The SDK sends nothing again. Not `retryable` when a message may be on its way:
+    sent again, it could arrive twice."""
 
     def __init__(self, reason: str, stderr_tail: str = "") -> None:
         super().__init__("SIDECAR_RESTARTED", reason, retryable=True, stderr_tail=stderr_tail)
@@ -124,7 +125,7 @@ class IdentityChanged(SidecarError):
 
 
 class NodeClosed(SidecarError):
-    """`close` was called."""
+    """The program closed the node."""
 
     def __init__(self) -> None:
         super().__init__("CLOSED", "the node was closed")

@@ -24,16 +24,19 @@ class Options:
     port: int | None = None
     bootstrap_peers: Sequence[str] = ()
     data_dir: str | os.PathLike[str] | None = None
-    #: "manual": mail counts as delivered when `Node.ack` says so, instead of when it is on its way to this program.
-    ack: Literal["auto", "manual"] | None = None
+    #: "auto": a mail is acknowledged when the program asks its stream for the next one. "manual": when the program calls `Node.ack`.
+    ack: Literal["auto", "manual"] = "auto"
     env_file: str | os.PathLike[str] | None = None
     #: Goes into the child's environment, never into its arguments.
     private_key: str | None = field(default=None, repr=False)
     binding_file: str | os.PathLike[str] | None = None
     ready_timeout: float = 30.0
     call_timeout: float = 30.0
-    write_timeout: float = 10.0
-    #: Events kept for each stream, beside mail that waits for an `ack`.
+    #: The most mail that the node hands over without an `ack`, 1 to 16,384 messages; the rest stays with its senders.
+    mail_buffer: int = 1024
+    #: Broadcasts kept for each stream of messages. When there are more, the oldest goes.
+    broadcast_buffer: int = 1024
+    #: Events of each kind kept for each stream of events: news, and what becomes of the process and of mail.
     event_buffer: int = 1024
     #: `None`: a process that ends is not started again.
     restart: Restart | None = field(default_factory=Restart)
@@ -45,7 +48,8 @@ class Options:
             "--name": self.name,
             "--network": self.network,
             "--data-dir": self.data_dir,
-            "--ack": self.ack,
+            # The SDK acknowledges mail itself, when the program has it and not when it is in the pipe.
+            "--ack": "manual",
             "--env-file": self.env_file,
             "--binding": self.binding_file,
         }

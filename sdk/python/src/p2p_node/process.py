@@ -19,21 +19,34 @@ CHUNK = 64 * 1024
 QUOTED = 2048
 #: How long pipes are read on after the exit: a grandchild may hold them for ever.
 EXIT_GRACE = 1.0
+#: A child is stuck after so many of its longest pauses (`ready.limits.maxPauseMs`) without a byte read or written. Ours: several
+#: times longer than any pause that the node promises to end.
+STALL_TICKS = 5
 #: How often a child is looked after where the system cannot say when it ends (macOS before Python 3.13).
 POLL = 0.05
 
 
 class Stdin(asyncio.BaseProtocol):
-    """The pipe to the child: whether there is room in it, and whether the child still reads."""
+    """The pipe to the child: whether there is room in it, and whether the child still moves."""
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self) -> None:
         #: Whether a line can be written now without being kept here.
         self.open = False
         self.on_room: Callable[[], None] = lambda: None
         self.on_stuck: Callable[[], None] = lambda: None
-        self._patience = patience
+        #: How much the child has said. A child that writes is not stuck, whatever it leaves unread.
+        self.said: Callable[[], int] = lambda: 0
+        self._pause: float | None = None
+        self._ticks = 0
         self._unread = 0
+        self._heard = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, pause: float) -> None:
+        """From now on a child is stuck that neither reads nor writes for `STALL_TICKS` times its longest `pause`."""
+        self._pause = pause
+        if not self.open and self._timer is None and not self._transport.is_closing():
+            self._begin()
 
     def write(self, line: bytes) -> None:
         """Writes a line; to a child that has ended, none."""
@@ -60,7 +73,8 @@ class Stdin(asyncio.BaseProtocol):
 
     def pause_writing(self) -> None:
         self.open = False
-        self._look_again()
+        if self._pause is not None:
+            self._begin()
 
     def resume_writing(self) -> None:
         self._rest()
@@ -71,14 +85,24 @@ class Stdin(asyncio.BaseProtocol):
         self._rest()
         self.open = False
 
-    def _look_again(self) -> None:
-        self._unread = self._transport.get_write_buffer_size()
-        self._timer = asyncio.get_running_loop().call_later(self._patience, self._look)
+    def _begin(self) -> None:
+        self._ticks, self._unread, self._heard = 0, self._transport.get_write_buffer_size(), self.said()
+        self._look_later()
+
+    def _look_later(self) -> None:
+        assert self._pause is not None, "it is watched"
+        self._timer = asyncio.get_running_loop().call_later(self._pause, self._look)
 
     def _look(self) -> None:
-        if self._transport.get_write_buffer_size() < self._unread:
-            self._look_again()
+        # A program that blocks the event loop delays a tick, and the child gets the other ticks all the same.
+        unread, heard = self._transport.get_write_buffer_size(), self.said()
+        moved = unread < self._unread or heard != self._heard
+        self._ticks = 0 if moved else self._ticks + 1
+        self._unread, self._heard = unread, heard
+        if self._ticks < STALL_TICKS:
+            self._look_later()
         else:
+            self._timer = None
             self.on_stuck()
 
     def _rest(self) -> None:
@@ -91,11 +115,11 @@ class Process:
     """A running child. `kill` may be called from anywhere, also at the end of the interpreter."""
 
     def __init__(
-        self, program: str, child: subprocess.Popen[bytes], on_stderr: Callable[[bytes], None] | None, write_timeout: float
+        self, program: str, child: subprocess.Popen[bytes], on_stderr: Callable[[bytes], None] | None
     ) -> None:
         self.program = program
         self.child = child
-        self.stdin = Stdin(write_timeout)
+        self.stdin = Stdin()
         self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._parent = os.getpid()
@@ -116,7 +140,6 @@ class Process:
         env: Mapping[str, str],
         cwd: str | os.PathLike[str] | None,
         on_stderr: Callable[[bytes], None] | None,
-        write_timeout: float,
     ) -> Process:
         """Starts the child. Its session is its own, so that Ctrl-C at a terminal reaches this process alone."""
         try:
@@ -131,7 +154,7 @@ class Process:
             )
         except (OSError, ValueError) as error:
             raise SpawnFailed("SPAWN_FAILED", f"cannot start {program}: {error}") from error
-        process = cls(program, child, on_stderr, write_timeout)
+        process = cls(program, child, on_stderr)
         try:
             await process._open_pipes()
         except BaseException:

@@ -6,12 +6,10 @@ import asyncio
 import random
 import secrets
 import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from .channel import Reply, Waiter, encode
 from .child import Child, look_at, settle
@@ -28,52 +26,20 @@ from .errors import (
     SidecarUnavailable,
     VersionMismatch,
 )
+from .events import Closed, NodeEvents, Restarted, Restarting, Unhealthy
+from .flow import CommandQueue, Send
 from .locate import find_binary
+from .mailbox import Mailbox
 from .options import Options
 from .process import Process
-from .streams import MAX_MAIL, Stream
 from .supervisor import Supervisor
-from .types import PROTOCOL_VERSION, Delivery, ErrorEvent, Event, Message, Ready
+from .types import PROTOCOL_VERSION, Delivery, ErrorEvent, Message, Ready
 from .wanted import Wanted
 
 #: Seconds that a node may take to end after `close`: to finish (it takes up to 5 itself), and then to obey SIGTERM.
 DRAIN, TERMINATE = 7.0, 2.0
-
-
-@dataclass(frozen=True)
-class Restarting:
-    """The process ended, and is started again after `delay` seconds. `exit`: how, unless there was none or it was killed here."""
-
-    reason: str
-    exit: Exit | None
-    delay: float
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Restarted:
-    """The node is back: same address and port, subscribed as before. What was broadcast meanwhile was missed."""
-
-    attempt: int
-    downtime: float
-    ready: Ready
-
-
-@dataclass(frozen=True)
-class Unhealthy:
-    """The process has crashed `crashes` times in short order. It is still started again."""
-
-    crashes: int
-
-
-@dataclass(frozen=True)
-class Closed:
-    """The last event. `error`: why the node is gone, unless `close` was called."""
-
-    error: P2PError | None
-
-
-Lifecycle = Union[Restarting, Restarted, Unhealthy, Closed]
+#: Seconds until an `ack` that the node had no room for is written again. Ours: what the node itself waits for its disk.
+ACK_RETRY = 1.0
 
 
 @dataclass(eq=False)
@@ -83,11 +49,18 @@ class Call:
     command: Mapping[str, Any]
     body: bytes
     answer: asyncio.Future[Reply]
+    #: What it costs, if it sends a message.
+    send: Send | None
     #: Where the delivery of mail goes.
     outcome: asyncio.Future[Delivery] | None
     child: Child | None = None
     number: int = 0
     abandoned: bool = False
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether to ask the same again does nothing twice: of all commands only a `send` that was written may."""
+        return self.send is None or self.child is None
 
 
 class Sidecar:
@@ -97,54 +70,24 @@ class Sidecar:
         self.options = options
         #: Lines of the node that could not be read.
         self.undecodable = 0
+        #: How the last process ended.
+        self.exit: Exit | None = None
         self.ready: Ready | None = None
         self.child: Child | None = None
+        self.mailbox = Mailbox(options.mail_buffer)
+        acks = options.ack == "auto"
+        self.events = NodeEvents(self.mailbox, options.event_buffer, options.broadcast_buffer, acks, self._write_soon)
         self._loop = asyncio.get_running_loop()
         self._key = "0x" + secrets.token_hex(32)
         self._supervisor = Supervisor(options.restart)
-        self._waiting: deque[Call] = deque()
+        self._queue: CommandQueue[Call] = CommandQueue()
+        self._is_writing_soon = False
+        self._ack_pause: asyncio.TimerHandle | None = None
         self._closed: P2PError | None = None
-        self._over = False
-        self._closing: asyncio.Task[Exit | None] | None = None
+        self._closing: asyncio.Task[list[Message]] | None = None
         self._supervising: asyncio.Task[None] | None = None
         self._wanted = Wanted()
-        self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
-        self._acks_by_hand = False
-        # Mail that waits for an `ack`, oldest first.
-        self._owed: dict[str, None] = {}
-        # What came before anybody looked is for the first who does.
-        self._backlog: Stream[Any] | None = Stream(options.event_buffer, lambda event: True, self._is_owed)
         self._processes: set[Process] = set()
-
-    # --- Events ---
-
-    def stream(self, wanted: Callable[[object], bool], buffer: int | None, owner: object) -> Stream[Any]:
-        stream: Stream[Any] = Stream(buffer or self.options.event_buffer, wanted, self._is_owed, owner)
-        if self._backlog is not None:
-            self._backlog.move_to(stream)
-            self._backlog = None
-        self._streams.add(stream)
-        if self._over:
-            stream.end()
-        return stream
-
-    def _is_owed(self, event: object) -> bool:
-        return isinstance(event, Message) and event.message_id in self._owed
-
-    def acknowledged(self, message_id: str) -> None:
-        self._owed.pop(message_id, None)
-
-    def _tell(self, event: Event | Lifecycle) -> None:
-        if isinstance(event, Ready):
-            self._acks_by_hand = "ack" in event.features
-        if self._acks_by_hand and isinstance(event, Message) and event.topic is None:
-            self._owed[event.message_id] = None
-            if len(self._owed) > MAX_MAIL:
-                del self._owed[next(iter(self._owed))]
-        if self._backlog is not None:
-            self._backlog.put(event)
-        for stream in list(self._streams):
-            stream.put(event)
 
     # --- Asking ---
 
@@ -155,9 +98,10 @@ class Sidecar:
         patience = self.options.call_timeout if timeout is None else timeout
         if self._closed is not None:
             raise copy(self._closed)
-        call = Call(command, encode(command), self._loop.create_future(), outcome)
+        body = encode(command)
+        call = Call(command, body, self._loop.create_future(), _cost(command, body), outcome)
         call.answer.add_done_callback(look_at)
-        self._waiting.append(call)
+        self._queue.put(call, call.send)
         self._write_what_waits()
         try:
             await asyncio.wait({call.answer}, timeout=patience)
@@ -168,23 +112,58 @@ class Sidecar:
             return call.answer.result()
         if call.child is None and self.child is None:
             raise SidecarUnavailable(patience)
-        raise CallTimeout(f"`{command.get('type')}`", patience)
+        raise CallTimeout(f"`{command.get('type')}`", patience, retryable=call.may_be_repeated)
+
+    def _write_soon(self) -> None:
+        """What the program finishes in one turn of the event loop goes as one `ack`."""
+        if not self._is_writing_soon:
+            self._is_writing_soon = True
+            self._loop.call_soon(self._write_what_waits)
 
     def _write_what_waits(self) -> None:
-        while self._waiting and self.child is not None and self.child.has_room:
-            call = self._waiting.popleft()
+        """Acks first, for they make room; then other commands; what sends messages last, as far as the node's credit goes."""
+        self._is_writing_soon = False
+        child = self.child
+        if child is None:
+            return
+        if child.has_room and self.mailbox.has_acks and self._ack_pause is None:
+            self._acknowledge(child, self.mailbox.next_batch())
+        while child.has_room and (call := self._queue.pop(child.channel.outstanding)) is not None:
             try:
-                call.number = self.child.ask(call.body, self._waiter(call, self.child))
+                call.number = child.ask(call.body, self._waiter(call, child))
             except P2PError as error:
+                self._release(call)
                 settle(call.answer, None, error)
             else:
-                call.child = self.child
+                call.child = child
+
+    def _acknowledge(self, child: Child, message_ids: list[str]) -> None:
+        def answered(reply: Reply | None, error: P2PError | None) -> None:
+            if child is not self.child or child.channel.closed is not None:
+                return  # what it did not confirm is remembered when the next process takes over
+            if error is None:
+                self.mailbox.confirmed()
+            elif self.mailbox.refused(error):
+                self._ack_pause = self._loop.call_later(ACK_RETRY, self._end_ack_pause)
+            self._write_what_waits()
+
+        child.ask(encode({"type": "ack", "messageIds": message_ids}), answered)
+
+    def _end_ack_pause(self) -> None:
+        self._ack_pause = None
+        self._write_what_waits()
+
+    def _release(self, call: Call) -> None:
+        """Gives back the credit of a call."""
+        if call.send is not None:
+            self._queue.answered(call.send)
 
     def _waiter(self, call: Call, child: Child) -> Waiter:
         def delivered(delivery: Delivery | None, error: P2PError | None) -> None:
-            settle(call.outcome, delivery, error)
+            settle(call.outcome, delivery, _after_writing(call, error))
 
         def answered(reply: Reply | None, error: P2PError | None) -> None:
+            self._release(call)
             if reply is not None:
                 # Also when whoever asked for it has given up waiting.
                 self._wanted.carried_out(call.command)
@@ -195,7 +174,7 @@ class Sidecar:
                     if not child.channel.track(accepted, delivered):
                         message = "too many deliveries are awaited; this one comes as an event"
                         settle(call.outcome, None, P2PError("TOO_MANY", message))
-            settle(call.answer, reply, error)
+            settle(call.answer, reply, _after_writing(call, error))
             self._write_what_waits()
 
         return answered
@@ -203,7 +182,7 @@ class Sidecar:
     def _abandon(self, call: Call) -> None:
         call.abandoned = True
         if call.child is None:
-            self._waiting.remove(call)
+            self._queue.remove(call, call.send)
         elif call.command.get("type") == "discover" and call.child.channel.closed is None:
             call.child.ask(encode({"type": "cancel", "target": call.number}), lambda reply, error: None)
 
@@ -221,12 +200,12 @@ class Sidecar:
         options = self.options
         environment = options.environment(self._key)
         process = await Process.spawn(
-            self._program, options.command_line(), environment, options.cwd, options.on_stderr, options.write_timeout
+            self._program, options.command_line(), environment, options.cwd, options.on_stderr
         )
         self._processes.add(process)
         process.exit.add_done_callback(lambda exit: self._processes.discard(process))
-        child = Child(process, options.write_timeout, self._tell, self._count_undecodable)
-        connect: dict[str, Any] = {"type": "connect", "protocol": PROTOCOL_VERSION}
+        child = Child(process, self.events.tell, self._count_undecodable)
+        connect: dict[str, Any] = {"type": "connect", "protocol": PROTOCOL_VERSION, "maxUnacked": options.mail_buffer}
         connect["bootstrapPeers"] = list(options.bootstrap_peers)
         if port is not None:
             connect["port"] = port
@@ -243,6 +222,8 @@ class Sidecar:
     def _come_up(self, child: Child) -> None:
         self._supervisor.ready(time.monotonic())
         self.child = child
+        assert self.ready is not None, "it is ready"
+        self._queue.set_limits(self.ready.limits)
         child.process.stdin.on_room = self._write_what_waits
         self._write_what_waits()
 
@@ -267,6 +248,7 @@ class Sidecar:
                 return
             since, tail, old = time.monotonic(), child.process.stderr_tail(), child
             exit: Exit | None = end
+            self.exit = end
             error: P2PError = SidecarExited(end, tail)
             reason, self.child = f"the node ended with {end}", None
             while self.child is None:
@@ -274,9 +256,10 @@ class Sidecar:
                 if again is None:
                     return self._finish(error, old)
                 old.channel.fail_all(SidecarRestarted(reason, tail))
-                self._tell(Restarting(reason, exit, again.delay, again.attempt))
+                self.mailbox.process_ended()
+                self.events.tell(Restarting(reason, exit, again.delay, again.attempt))
                 if again.unhealthy and self.options.restart is not None:
-                    self._tell(Unhealthy(self.options.restart.crashes))
+                    self.events.tell(Unhealthy(self.options.restart.crashes))
                 await asyncio.sleep(again.delay)
                 try:
                     child = await self._replace(again.attempt, since)
@@ -302,46 +285,51 @@ class Sidecar:
                 except CommandRefused as error:
                     # It was possible once. Nobody waits for this answer, so it is told as an event.
                     message = f"after a restart, {command}: {error.message}"
-                    self._tell(ErrorEvent(code=error.code, message=message, retryable=error.retryable))
+                    self.events.tell(ErrorEvent(code=error.code, message=message, retryable=error.retryable))
         except BaseException:
             await child.kill()
             raise
         self.ready = ready
         self._come_up(child)
-        self._tell(Restarted(attempt, time.monotonic() - since, ready))
+        self.events.tell(Restarted(attempt, time.monotonic() - since, ready))
         return child
 
     def _finish(self, error: P2PError | None, child: Child | None) -> None:
         """There is no process any more, and will be none."""
         self._closed = error or NodeClosed()
-        self._over = True
         self.child = None
         self._fail_what_waits(self._closed)
         if child is not None:
             child.channel.fail_all(self._closed)
-        self._tell(Closed(error))
-        for stream in list(self._streams):
-            stream.end()
+        if self._ack_pause is not None:
+            self._ack_pause.cancel()
+        self.events.tell(Closed(error))
+        self.events.end()
 
     def _fail_what_waits(self, error: P2PError) -> None:
-        while self._waiting:
-            settle(self._waiting.popleft().answer, None, copy(error))
+        for call in self._queue.drain():
+            settle(call.answer, None, copy(error))
 
     # --- The end ---
 
-    async def close(self) -> Exit | None:
+    async def close(self) -> list[Message]:
         if self._closing is None:
             self._closing = self._loop.create_task(self._close())
-        return await asyncio.shield(self._closing)
+        return list(await asyncio.shield(self._closing))
 
-    async def _close(self) -> Exit | None:
+    async def _close(self) -> list[Message]:
+        self.mailbox.close()
         if self._closed is not None:
-            return None
+            return self.mailbox.take_rest()
         self._closed = NodeClosed()
         child, self.child = self.child, None
         self._fail_what_waits(self._closed)
         try:
-            exit = None if child is None else await child.shut_down(DRAIN, TERMINATE)
+            if child is not None:
+                if child.channel.closed is None:
+                    for batch in self.mailbox.last_batches():
+                        self._acknowledge(child, batch)
+                self.exit = await child.shut_down(DRAIN, TERMINATE)
             if self._supervising is not None:
                 self._supervising.cancel()
                 await asyncio.wait({self._supervising})
@@ -350,7 +338,7 @@ class Sidecar:
             self._kill()
             raise
         self._finish(None, child)
-        return exit
+        return self.mailbox.take_rest()
 
     def abandon(self) -> None:
         """Leaves nothing behind. May be called from any thread, also when the loop or the interpreter ends."""
@@ -379,3 +367,18 @@ def _port(ready: Ready) -> int | None:
         if "tcp" in parts:
             return int(parts[parts.index("tcp") + 1])
     return None
+
+
+def _cost(command: Mapping[str, Any], body: bytes) -> Send | None:
+    """What a command costs if it sends a message. An agent is the same in every way of writing its address."""
+    if command.get("type") != "send":
+        return None
+    peer = command.get("peerId")
+    return Send(str(peer).lower() if peer is not None else f"topic {command.get('topic')}", len(body))
+
+
+def _after_writing(call: Call, error: P2PError | None) -> P2PError | None:
+    """Why a call that was written failed. When the node's process is at fault, a message may be on its way all the same."""
+    if isinstance(error, SidecarError):
+        error.retryable = error.retryable and call.may_be_repeated
+    return error

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Union
 PROTOCOL_VERSION = 1
 MAX_LINE_BYTES = 1048576
 MAX_INFLIGHT = 1024
+MAX_INFLIGHT_BYTES = 4194304
 #: Whether what failed with this code may succeed later without being changed.
 RETRYABLE: dict[str, bool] = {
     "INVALID_JSON": False,
@@ -34,6 +35,8 @@ RETRYABLE: dict[str, bool] = {
     "EXPIRED": True,
     "DISK_FULL": True,
     "LISTEN_FAILED": True,
+    "STORE_UNAVAILABLE": True,
+    "DATA_DIR_MISMATCH": False,
     "IDENTITY_INVALID": False,
     "IDENTITY_IN_USE": False,
     "IDENTITY_CONFLICT": False,
@@ -230,21 +233,33 @@ class ErrorEvent:
 
 @dataclass(slots=True, kw_only=True)
 class Limits:
-    """Limits, all in bytes but `max_inflight`, which counts unanswered commands."""
+    """Limits: sizes in bytes, times in milliseconds, the others are numbers of commands or
+    messages.
+    """
 
     # Largest `data` of mail.
     max_direct_bytes: int
     # Commands whose terminal line has not been read yet.
     max_inflight: int
+    # Bytes of `data` of unanswered `send`s. A parent that stays within this and `max_inflight`
+    # never finds stdin paused.
+    max_inflight_bytes: int
     # Longest line, each way.
     max_line_bytes: int
+    # The longest time that the node leaves stdin unread while the parent reads stdout.
+    max_pause_ms: int
     # Largest `data` of a broadcast.
     max_topic_bytes: int
+    # Mail that the node hands to the parent without an `ack`, with `--ack manual`.
+    max_unacked: int
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("maxDirectBytes", "max_direct_bytes", "int", True),
         Field("maxInflight", "max_inflight", "int", True),
+        Field("maxInflightBytes", "max_inflight_bytes", "int", True),
         Field("maxLineBytes", "max_line_bytes", "int", True),
+        Field("maxPauseMs", "max_pause_ms", "int", True),
         Field("maxTopicBytes", "max_topic_bytes", "int", True),
+        Field("maxUnacked", "max_unacked", "int", True),
     )
 
 

@@ -117,7 +117,11 @@ impl Notes {
     }
 
     pub fn said(&self) -> String {
-        fs::read_to_string(self.0.join("said")).unwrap_or_default()
+        self.read("said")
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.join(name)).unwrap_or_default()
     }
 
     pub fn pids(&self) -> Vec<u32> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::core::delivery::digests::digest;
 use crate::core::envelope::Message;
 
 /// What a message that waits takes beside its texts and payload, in bytes: itself, and its place in the buffer.
@@ -36,6 +37,11 @@ impl Held {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether another message waits under the number of this one.
+    pub(super) fn contradicts(&self, message: &Message) -> bool {
+        self.messages.get(&message.seq).is_some_and(|held| digest(held) != digest(message))
     }
 
     pub(super) fn contains(&self, seq: u64) -> bool {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::held::Held;
 use super::share::Share;
 use crate::core::delivery::arrivals::Arrivals;
-use crate::core::envelope::Outcome;
+use crate::core::delivery::digests::Digests;
+use crate::core::envelope::{Message, Outcome, SEQUENCE_REUSED};
 
 /// One stream as it arrives.
 #[derive(Debug, Default)]
@@ -15,11 +16,23 @@ pub(super) struct Incoming {
     /// Unused where mail is settled at once.
     pub(super) arrivals: Arrivals,
     pub(super) held: Held,
+    /// What the numbers that were taken stood for.
+    pub(super) digests: Digests,
     pub(super) refusals: VecDeque<Outcome>,
     pub(super) last_used: Duration,
 }
 
 impl Incoming {
+    /// Whether the number of a message is taken, or waits, for something else.
+    pub(super) fn is_reused(&self, message: &Message) -> bool {
+        self.digests.contradict(message, self.next) || self.held.contradicts(message)
+    }
+
+    /// A message has come under its own number: whatever was said of that is over.
+    pub(super) fn is_genuine(&mut self, seq: u64) {
+        self.refusals.retain(|outcome| outcome.seq != seq || outcome.code != SEQUENCE_REUSED);
+    }
+
     /// Something becomes of what was handed on, which is accounted for.
     pub(super) fn change<T>(
         &mut self,

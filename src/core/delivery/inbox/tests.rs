@@ -1,6 +1,8 @@
 use bytes::Bytes;
 
+use super::limits::{MAX_ALL_REFUSALS, MAX_REFUSALS};
 use super::*;
+use crate::core::envelope::Outcome;
 use proptest::prelude::*;
 
 fn message(stream: u8, seq: u64, base_seq: u64, size: usize) -> Message {

@@ -69,9 +69,7 @@ impl Outbox {
         for index in 0..destination.streams.len() {
             let removed = destination.streams[index].remove_if(|mail, on_wire| dead(index, mail, on_wire));
             for mail in destination.take_out(removed) {
-                let stream = &destination.streams[index];
-                let (message_id, stream) = (stream.message_id(mail.seq), stream.own_id());
-                ended.push(Ended { message_id, stream, recipient: *recipient, mail, refused: None });
+                ended.push(Ended::new(&destination.streams[index], *recipient, mail, None));
             }
         }
         self.forget(recipient, &ended);

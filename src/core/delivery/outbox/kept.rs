@@ -7,7 +7,7 @@ use p2p_node_protocol::Priority;
 
 use super::Outbox;
 use crate::core::delivery::naming::StreamId;
-use crate::core::delivery::stream::{Draft, Mail};
+use crate::core::delivery::stream::{Draft, Mail, Name};
 use crate::core::input::Now;
 
 /// Mail as it outlives the process.
@@ -15,10 +15,14 @@ use crate::core::input::Now;
 pub struct KeptMail {
     /// To whom it goes.
     pub recipient: Address,
-    /// Its stream.
+    /// The stream on which it was accepted.
     pub stream: StreamId,
     /// Its number there.
     pub seq: u64,
+    /// Its stream and number on the wire, if the recipient knew those above for something else.
+    pub sent_as: Option<Name>,
+    /// Its place among all mail of the store: it was accepted, or got its name, after those with lower ones.
+    pub position: u64,
     /// When to give it up, in ms since 1970: the draft's own time is of a clock that ends with the process.
     pub expires_at_ms: u64,
     /// What it is.
@@ -29,8 +33,8 @@ impl Outbox {
     /// The store has the mail: it may leave. Whether it is there.
     pub fn keep(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
         let Some(destination) = self.destinations.get_mut(recipient) else { return false };
-        let kept = destination.streams.iter_mut().find(|known| known.own_id() == *stream);
-        let Some((size, expires)) = kept.and_then(|stream| stream.keep(seq)) else { return false };
+        let kept = destination.streams.iter_mut().find_map(|queue| queue.keep((*stream, seq)));
+        let Some((size, expires)) = kept else { return false };
         destination.waiting += size;
         destination.earliest_expiry = destination.earliest_expiry.min(expires);
         true
@@ -39,29 +43,37 @@ impl Outbox {
     /// The store could not take the mail: it was never accepted.
     pub fn give_back(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
         let Some(destination) = self.destinations.get(recipient) else { return false };
-        let Some(index) = destination.streams.iter().position(|known| known.own_id() == *stream) else {
-            return false;
-        };
-        let unkept = |at: usize, mail: &Mail, _: bool| at == index && mail.seq == seq && !mail.kept;
+        let epochs: Vec<_> = destination.streams.iter().map(|queue| queue.epoch_of(stream)).collect();
+        let unkept =
+            |at: usize, mail: &Mail, _: bool| Some(mail.epoch) == epochs[at] && mail.seq == seq && !mail.kept;
         !self.remove_if(recipient, unkept).is_empty()
     }
 
-    /// Takes up what an earlier process left in the store, in the order of its streams and numbers.
-    pub fn restore(&mut self, mails: Vec<KeptMail>, now: Now) {
-        for KeptMail { recipient, stream, seq, expires_at_ms, mut draft } in mails {
+    /// Takes up what earlier processes left in the store: each mail keeps the stream and the number under which it may have been sent.
+    /// Returns the place of the latest.
+    pub fn restore(&mut self, mut mails: Vec<KeptMail>, now: Now) -> u64 {
+        mails.sort_by_key(|mail| mail.position);
+        let last = mails.last().map_or(0, |mail| mail.position);
+        for KeptMail { recipient, stream, seq, sent_as, expires_at_ms, mut draft, .. } in mails {
             // A clock that was set back meanwhile makes no life longer than it was.
             let life = expires_at_ms.saturating_sub(draft.sent_at_ms);
             let left = expires_at_ms.saturating_sub(now.unix_ms).min(life);
             draft.expires = now.mono + Duration::from_millis(left);
             let (size, expires) = (draft.size(), draft.expires);
-            let account = self.origin.account;
+            let unused = self.unused_stream(&recipient, draft.priority, now.unix_ms);
             let destination = self.open(recipient);
-            let slot = &mut destination.streams[Priority::High as usize - draft.priority as usize];
-            if slot.is_new() || slot.own_id() == stream {
-                slot.resume(&account, stream, seq);
-                slot.restore(seq, draft);
-                self.account(recipient, size, true, expires, now.mono);
+            let queue = &mut destination.streams[Priority::High as usize - draft.priority as usize];
+            let (name, accepted_as) = match sent_as {
+                None => ((stream, seq), None),
+                Some(name) => (name, Some((stream, seq))),
+            };
+            if queue.own_id() == name.0 {
+                // A process that was copied while it ran: its own numbers are not unused.
+                queue.begin(&unused);
             }
+            queue.restore(name, accepted_as, draft);
+            self.account(recipient, size, true, expires, now.mono);
         }
+        last
     }
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::core::delivery::arrivals::UNTAKEN_WINDOW;
 use crate::core::delivery::stream::testing;
@@ -325,6 +327,8 @@ fn a_clock_that_was_set_back_makes_no_life_longer() {
         recipient: RECIPIENT,
         stream: [1; 16],
         seq,
+        sent_as: None,
+        position: seq,
         expires_at_ms: sent_at_ms + life,
         draft: Draft { sent_at_ms, ..draft(Priority::Medium, 1) },
     };
@@ -333,4 +337,86 @@ fn a_clock_that_was_set_back_makes_no_life_longer() {
     assert_eq!(outbox.expire(NOW + Duration::from_secs(9), &mut jitter).len(), 0);
     assert_eq!(outbox.expire(NOW + Duration::from_secs(10), &mut jitter).len(), 1);
     assert_eq!(outbox.expire(NOW + Duration::from_secs(20), &mut jitter).len(), 1);
+}
+
+fn kept(stream: u8, seq: u64, position: u64) -> KeptMail {
+    KeptMail {
+        recipient: RECIPIENT,
+        stream: [stream; 16],
+        seq,
+        sent_as: None,
+        position,
+        expires_at_ms: 3_600_000,
+        draft: draft(Priority::Medium, 1),
+    }
+}
+
+#[test]
+fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
+    let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
+    let rows = vec![kept(3, 4, 3), kept(9, 5, 1), kept(9, 8, 2)];
+    assert_eq!(outbox.restore(rows, Now { mono: NOW, unix_ms: 0 }), 3);
+    let new = outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
+    let sent = |batch: &Batch| -> Vec<_> {
+        let of =
+            |message: &crate::core::envelope::Message| (message.stream[0], message.seq, message.base_seq);
+        batch.messages.iter().map(of).collect()
+    };
+    let first = outbox.launch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
+    assert_eq!(sent(&first), [(9, 5, 0), (9, 8, 6)]);
+    assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "it has to be answered");
+    // The first is with the agent, the second is still missing.
+    let held = |batch: &Batch, held| StreamAck { held, window: 1000, ..ack(batch, 0) };
+    outbox.settle(&RECIPIENT, &held(&first, 6), NOW);
+    outbox.answered(1, NOW, &mut jitter);
+    let late = NOW + Duration::from_secs(60);
+    let again = outbox.launch(RECIPIENT, 2, Route::Direct, late).unwrap();
+    assert_eq!(sent(&again), [(9, 8, 6)]);
+    outbox.settle(&RECIPIENT, &held(&again, 9), late);
+    outbox.answered(2, late, &mut jitter);
+    let second = outbox.launch(RECIPIENT, 3, Route::Direct, late).unwrap();
+    assert_eq!(sent(&second), [(3, 4, 0)]);
+    assert_eq!(outbox.settle(&RECIPIENT, &ack(&second, 5), late).len(), 1);
+    outbox.answered(3, late, &mut jitter);
+    let third = outbox.launch(RECIPIENT, 4, Route::Direct, late).unwrap();
+    assert_eq!(sent(&third), [(new.stream[0], 1, 0)]);
+    // What the agent has had all the time is settled now, in whatever order.
+    assert_eq!(outbox.settle(&RECIPIENT, &ack(&third, 2), late).len(), 1);
+    assert_eq!(outbox.settle(&RECIPIENT, &ack(&first, 9), late).len(), 2);
+    assert!(outbox.is_empty());
+}
+
+#[test]
+fn a_recipient_that_never_takes_a_number_is_asked_ever_more_rarely() {
+    let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
+    let accepted = outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
+    outbox.accept(RECIPIENT, draft(Priority::Low, 1), true, NOW).unwrap();
+    let (mut frames, mut names) = (0, BTreeSet::new());
+    for second in 0..600 {
+        let now = Now { mono: NOW + Duration::from_secs(second), unix_ms: 1000 * second };
+        for _ in 0..10 {
+            let due = outbox.destination(&RECIPIENT).unwrap().frame_due();
+            if due.is_none_or(|due| due > now.mono) {
+                break;
+            }
+            frames += 1;
+            let batch = outbox.launch(RECIPIENT, frames, Route::Direct, now.mono).unwrap();
+            for message in &batch.messages {
+                assert!(names.insert((message.stream.clone(), message.seq)), "no name comes twice");
+                let code = crate::core::envelope::SEQUENCE_REUSED.to_owned();
+                let outcomes = vec![crate::core::envelope::Outcome { seq: message.seq, code }];
+                let ack = StreamAck { stream: message.stream.clone(), outcomes, ..StreamAck::default() };
+                let renamed = outbox.renumber(&RECIPIENT, &ack, now, &mut jitter);
+                assert_eq!(renamed.len(), 1);
+                assert!(outbox.settle(&RECIPIENT, &ack, now.mono).is_empty());
+            }
+            outbox.answered(frames, now.mono, &mut jitter);
+            outbox.destination(&RECIPIENT).unwrap().check_accounts();
+        }
+    }
+    assert!((5..60).contains(&frames), "{frames} frames in ten minutes");
+    let ended = outbox.drain();
+    let medium = ended.iter().find(|ended| ended.message_id == accepted.message_id).unwrap();
+    assert_eq!((medium.stream, medium.seq, ended.len()), (accepted.stream, accepted.seq, 2));
+    assert!(medium.delivered_as.is_some());
 }

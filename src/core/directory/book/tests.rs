@@ -61,7 +61,7 @@ fn the_highest_order_wins_and_equal_orders_conflict() {
     assert_eq!(book.compare(&record(&agent(), &node(1), 1, 4, ""), NOW_MS), Order::Stale);
     assert_eq!(book.compare(&record(&agent(), &node(1), 0, 9, ""), NOW_MS), Order::Stale);
     assert_eq!(book.compare(&record(&agent(), &node(1), 2, 1, ""), NOW_MS), Order::Newer);
-    assert_eq!(book.floor(&agent().address()), 1);
+    assert_eq!(book.floor(&agent().address(), NOW_MS), 1);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn expired_records_are_not_given_out_but_still_bar_older_ones() {
     assert_eq!(book.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
     assert_eq!(book.compare(&first, NOW_MS), Order::New);
     assert_eq!(book.compare(&record(&agent(), &node(1), 2, 6, ""), NOW_MS), Order::New);
-    assert_eq!(book.floor(&agent().address()), 2);
+    assert_eq!(book.floor(&agent().address(), NOW_MS), 2);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_full_book_forgets_who_was_used_least_recently_but_not_its_order() {
     assert_eq!(book.len(), MAX_AGENTS);
     assert!(book.get(&agent().address(), NOW_MS).is_some());
     assert!(book.get(&second.address(), NOW_MS).is_none());
-    assert_eq!(book.floor(&second.address()), 3);
+    assert_eq!(book.floor(&second.address(), NOW_MS), 3);
     let newer = SignedRecord { record: Record { seq: 6, ..second.record.clone() }, ..second };
     assert_eq!(book.insert(newer, |_| false, at(20_002)), Change::New);
     assert_eq!(book.len(), MAX_AGENTS);
@@ -195,9 +195,9 @@ fn orders_are_remembered_up_to_the_bound_the_oldest_going_first() {
     }
     assert!(book.is_empty());
     assert_eq!(book.floors.lens(), (BOUND, BOUND));
-    assert_eq!(book.floor(&stranger(0, &template, 0).address()), 0);
-    assert_eq!(book.floor(&stranger(1, &template, 0).address()), 1);
-    assert_eq!(book.floor(&stranger(BOUND, &template, 0).address()), 1);
+    assert_eq!(book.floor(&stranger(0, &template, 0).address(), NOW_MS), 0);
+    assert_eq!(book.floor(&stranger(1, &template, 0).address(), NOW_MS), 1);
+    assert_eq!(book.floor(&stranger(BOUND, &template, 0).address(), NOW_MS), 1);
     for number in 0..MAX_AGENTS {
         book.insert(stranger(BOUND + 1 + number, &template, u64::MAX), |_| false, at(0));
     }
@@ -205,11 +205,34 @@ fn orders_are_remembered_up_to_the_bound_the_oldest_going_first() {
 }
 
 #[test]
+fn a_generation_from_the_future_bars_nobody_until_its_time_has_come() {
+    let future = NOW_SECS + 31;
+    let ahead = record(&agent(), &node(1), future, NOW_MS, "ahead");
+    let present = record(&agent(), &node(2), NOW_SECS, NOW_MS, "present");
+    for mut book in [Book::new(vec![FloorRow::from(&ahead)]), {
+        let mut book = Book::default();
+        book.insert(ahead.clone(), |_| false, at(0));
+        book
+    }] {
+        assert_eq!(book.floor(&agent().address(), NOW_MS), 0);
+        assert!(matches!(book.compare(&present, NOW_MS), Order::New | Order::Newer));
+        book.insert(present.clone(), |_| false, at(0));
+        assert_eq!(book.compare(&present, NOW_MS), Order::Same);
+        assert_eq!(book.floor(&agent().address(), NOW_MS), NOW_SECS);
+        // It was not forgotten: perhaps it was our clock that was behind.
+        assert_eq!(book.floor(&agent().address(), NOW_MS + 1000), future);
+        assert_eq!(book.compare(&present, NOW_MS + 1000), Order::Stale);
+        book.forget(&agent().address());
+        assert_eq!(book.floor(&agent().address(), NOW_MS + 1000), future);
+    }
+}
+
+#[test]
 fn rows_of_a_store_bar_what_they_barred_before() {
     let kept = record(&agent(), &node(1), 2, 5, "");
     let book = Book::new(vec![FloorRow::from(&kept)]);
     assert!(book.is_empty());
-    assert_eq!(book.floor(&agent().address()), 2);
+    assert_eq!(book.floor(&agent().address(), NOW_MS), 2);
     assert_eq!(book.compare(&kept, NOW_MS), Order::New, "the record itself may come back");
     assert_eq!(book.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
     assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
@@ -222,9 +245,9 @@ fn of_many_rows_the_last_are_kept_and_of_one_agent_the_highest() {
     let template = record(&agent(), &node(1), 1, 5, "");
     let row = |number| FloorRow::from(&stranger(number, &template, 0));
     let book = Book::new((0..=MAX_AGENTS + MAX_FLOORS).map(row).collect());
-    assert_eq!((book.floor(&row(0).address), book.floor(&row(1).address)), (0, 1));
+    assert_eq!((book.floor(&row(0).address, NOW_MS), book.floor(&row(1).address, NOW_MS)), (0, 1));
     let rows = [3, 9, 4].map(|generation| FloorRow { generation, ..row(0) });
-    assert_eq!(Book::new(rows.into()).floor(&row(0).address), 9);
+    assert_eq!(Book::new(rows.into()).floor(&row(0).address, NOW_MS), 9);
 }
 
 proptest! {
@@ -262,7 +285,7 @@ proptest! {
                 book = Book::new(rows.values().cloned().collect());
             }
             for (address, row) in &rows {
-                prop_assert_eq!(book.floor(address), row.generation);
+                prop_assert_eq!(book.floor(address, NOW_MS), row.generation);
             }
         }
     }

@@ -209,7 +209,9 @@ fn mail_responses() {
     accept(&unknown(MAX_RECORD_BYTES));
     refuse(&unknown(MAX_RECORD_BYTES + 1), "record");
     refuse(&unknown(0), "record");
-    let refused = |code, reason| with(Response::Refused(Refused { code: text(code), reason: text(reason) }));
+    let refused = |code, reason| {
+        with(Response::Refused(Refused { code: text(code), reason: text(reason), time_ms: 0 }))
+    };
     accept(&refused(MAX_CODE_BYTES, MAX_REASON_BYTES));
     refuse(&refused(0, 0), "code");
     refuse(&refused(MAX_CODE_BYTES + 1, 0), "code");
@@ -224,6 +226,7 @@ fn hellos() {
         network: "n".repeat(32),
         record: bytes(record),
         agent_version,
+        time_ms: 0,
     };
     accept(&hello(MAX_RECORD_BYTES, text(MAX_REASON_BYTES)));
     refuse(&hello(1, text(MAX_REASON_BYTES + 1)), "agent_version");

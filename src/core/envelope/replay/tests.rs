@@ -78,8 +78,14 @@ fn the_number_of_windows_is_bounded_and_newcomers_find_room() {
     assert!(!windows.is_empty());
     assert_eq!(check(&windows, &key(0), 1, 2, millis(MAX_WINDOWS + 2)), Replay::Seen);
     // What the window that went knew is not fresh again, nor is anything of its time.
-    assert_eq!(windows.check(&stamp(&key(1), 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))), Replay::TooOld);
-    assert_eq!(windows.check(&stamp(&[9; 32], 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))), Replay::TooOld);
+    assert_eq!(
+        windows.check(&stamp(&key(1), 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))),
+        Replay::Forgotten
+    );
+    assert_eq!(
+        windows.check(&stamp(&[9; 32], 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))),
+        Replay::Forgotten
+    );
     assert_eq!(check(&windows, &key(1), 1, 2, millis(MAX_WINDOWS + 2)), Replay::Fresh, "a new frame is");
 }
 
@@ -105,7 +111,7 @@ fn a_clock_that_jumps_back_keeps_nobody_out() {
     let hour = 3_600_000;
     let back = Now { unix_ms: at(START).unix_ms - hour, ..at(START + Duration::from_secs(1)) };
     let fresh = Stamp { created_ms: back.unix_ms + 1, ..stamp(&KEY, 1, 1, START) };
-    assert_eq!(windows.check(&fresh, back), Replay::TooOld);
+    assert_eq!(windows.check(&fresh, back), Replay::Forgotten);
     windows.clock_jumped(-(hour as i64));
     assert_eq!(windows.check(&fresh, back), Replay::Fresh);
 }
@@ -136,6 +142,48 @@ fn a_node_that_is_started_again_and_again_is_heard_and_nothing_of_before_is_hear
         }
     }
     assert_eq!(commit(&mut windows, &KEY, 99, 2, born(99)), Replay::Fresh, "the latest goes on");
+}
+
+#[test]
+fn short_processes_of_a_clock_that_is_behind_are_heard_at_once_and_none_of_them_twice() {
+    let mut windows = ReplayWindows::default();
+    let behind = Duration::from_secs(10);
+    for boot in 0..100 {
+        // Twice a second, which is more processes in ten seconds than are remembered.
+        let now = START + Duration::from_millis(500 * boot);
+        let frame = |boot: u64| stamp(&KEY, boot, 1, START + Duration::from_millis(500 * boot) - behind);
+        assert_eq!(windows.commit(&frame(boot), at(now)), Replay::Fresh, "process {boot}");
+        for earlier in 0..=boot {
+            assert_ne!(
+                windows.check(&frame(earlier), at(now)),
+                Replay::Fresh,
+                "process {earlier} after {boot}"
+            );
+        }
+        assert_eq!(check(&windows, &[2; 32], 1, 1, now - behind), Replay::Fresh, "nobody else suffers");
+    }
+}
+
+#[test]
+fn what_is_left_of_processes_that_went_is_bounded_and_bars_them_as_long_as_their_frames_live() {
+    let mut windows = ReplayWindows::default();
+    let now = |number: u64| START + Duration::from_millis(number);
+    let many = MAX_BOOTS_PER_KEY as u64 + 1;
+    let mut number = 0;
+    for node in 0..2 * MAX_OUTLIVED {
+        for boot in 0..many {
+            number += 1;
+            assert_eq!(commit(&mut windows, &key(node), boot, 1, now(number)), Replay::Fresh);
+        }
+        assert!(windows.outlived() <= MAX_OUTLIVED && windows.len() <= MAX_WINDOWS);
+        let first = stamp(&key(node), 0, 1, now(number + 1 - many));
+        assert_eq!(windows.check(&first, at(now(number))), Replay::TooOld, "node {node}");
+    }
+    assert_eq!(windows.outlived(), MAX_OUTLIVED);
+    for boot in 0..many {
+        commit(&mut windows, &KEY, boot, 1, now(number + boot) + WINDOW_IDLE + WINDOW_IDLE);
+    }
+    assert_eq!(windows.outlived(), 1, "no frame of the others can be young enough any more");
 }
 
 proptest! {

@@ -1,0 +1,143 @@
+"""What a node tells its program unasked: mail, broadcasts, news, and what becomes of its process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import weakref
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Union
+
+from .errors import Exit, P2PError
+from .mailbox import Mailbox
+from .streams import MessageStream, Room, Stream, Taker, room_of
+from .types import Event, Message, Ready
+
+
+@dataclass(frozen=True)
+class Restarting:
+    """The process ended, and is started again after `delay` seconds. `exit`: how, unless there was none or it was killed here."""
+
+    reason: str
+    exit: Exit | None
+    delay: float
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The node is back: same address and port, subscribed as before. What was broadcast meanwhile was missed."""
+
+    attempt: int
+    downtime: float
+    ready: Ready
+
+
+@dataclass(frozen=True)
+class Unhealthy:
+    """The process has crashed `crashes` times in short order. It is still started again."""
+
+    crashes: int
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The last event. `error`: why the node is gone, unless `close` was called."""
+
+    error: P2PError | None
+
+
+Lifecycle = Union[Restarting, Restarted, Unhealthy, Closed]
+
+
+class NodeEvents:
+    """The streams of one node, and what came before there were any. Knows no `Node`, so that one can be dropped."""
+
+    def __init__(
+        self, mailbox: Mailbox, event_buffer: int, broadcast_buffer: int, acks: bool, on_finish: Callable[[], None]
+    ) -> None:
+        self.mailbox = mailbox
+        self._event_buffer = event_buffer
+        self._broadcast_buffer = broadcast_buffer
+        self._acks = acks
+        self._on_finish = on_finish
+        self._takers: weakref.WeakSet[Taker] = weakref.WeakSet()
+        self._numbers = itertools.count()
+        self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
+        self._over = False
+        # What came before the program looked is for its first stream of each kind.
+        self._early_events: Stream[Any] | None = self._make_events(None, None)
+        self._early_messages: MessageStream | None = self._make_messages(None, None)
+
+    def events(self, buffer: int | None, owner: object) -> Stream[Event | Lifecycle]:
+        """A stream of everything but messages."""
+        stream, early, self._early_events = self._make_events(buffer, owner), self._early_events, None
+        self._begin(stream, early)
+        return stream
+
+    def messages(self, buffer: int | None, owner: object) -> MessageStream:
+        """A stream of mail and broadcasts."""
+        stream, early, self._early_messages = self._make_messages(buffer, owner), self._early_messages, None
+        self._begin(stream, early)
+        return stream
+
+    def _make_events(self, buffer: int | None, owner: object) -> Stream[Any]:
+        stream: Stream[Any] = Stream(buffer or self._event_buffer, (Room.NEWS, Room.OTHER), owner)
+        self._streams.add(stream)
+        return stream
+
+    def _make_messages(self, buffer: int | None, owner: object) -> MessageStream:
+        stream = MessageStream(buffer or self._broadcast_buffer, self._new_taker, self.mailbox, owner)
+        self._streams.add(stream)
+        return stream
+
+    def _new_taker(self) -> Taker:
+        taker = Taker(self.mailbox, self._changed, asyncio.get_running_loop(), acks=self._acks)
+        self._takers.add(taker)
+        return taker
+
+    def _changed(self) -> None:
+        """Mail was finished, or waits again."""
+        self._on_finish()
+        self._wake()
+
+    def _wake(self) -> None:
+        for stream in self._message_streams():
+            stream.wake()
+
+    def _begin(self, stream: Stream[Any], early: Stream[Any] | None) -> None:
+        if early is not None:
+            early.move_to(stream)
+            self._streams.discard(early)
+        if self._over:
+            stream.end()
+
+    def tell(self, event: Event | Lifecycle) -> None:
+        """Puts an event where the program will find it."""
+        number, room = next(self._numbers), room_of(event)
+        if isinstance(event, Message) and room is Room.MAIL:
+            self.mailbox.put(number, event)
+            self._wake()
+            return
+        for other in list(self._streams):
+            other.put(number, room, event)
+
+    def finish(self) -> None:
+        """The program has left the node in good order: what it took with `anext` is done."""
+        for stream in self._message_streams():
+            stream.own.finish()
+
+    def acknowledged(self, message_ids: Collection[str]) -> None:
+        """The program has acknowledged mail itself."""
+        for taker in list(self._takers):
+            taker.forget(message_ids)
+
+    def end(self) -> None:
+        """Nothing comes any more."""
+        self._over = True
+        for stream in list(self._streams):
+            stream.end()
+
+    def _message_streams(self) -> list[MessageStream]:
+        return [stream for stream in self._streams if isinstance(stream, MessageStream)]

@@ -1,0 +1,245 @@
+//! Which mail the program has finished, and what the node knows of that. Pure: whoever holds this writes the lines.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use p2p_node_protocol::{Ack, ErrorCode};
+
+use crate::Error;
+
+/// Messages that one `ack` names at most: as many as the node takes.
+pub(crate) const MAX_ACKED_AT_ONCE: usize = 1024;
+
+/// Finished mail that the SDK remembers until the node has confirmed its `ack`: as much as the node leaves unacknowledged.
+const MAX_UNCONFIRMED: usize = 16_384;
+
+/// A message that is to be acknowledged, and who waits for that, if anybody does.
+struct Owed<W> {
+    message_id: String,
+    waiter: Option<W>,
+}
+
+/// What a program is told of its own call.
+pub(crate) type Outcome<W> = (W, Result<(), Error>);
+
+/// The `ack`s of a node. One line is unanswered at a time; what the program finishes meanwhile goes into the next one.
+pub(crate) struct Acks<W> {
+    pending: VecDeque<Owed<W>>,
+    /// What the lines that are not answered yet name, by the id of the command: one, but at the end.
+    unanswered: BTreeMap<i64, Vec<Owed<W>>>,
+    unconfirmed: Unconfirmed,
+    not_found: u64,
+}
+
+impl<W> Acks<W> {
+    pub(crate) fn new() -> Self {
+        let (pending, unanswered) = (VecDeque::new(), BTreeMap::new());
+        Acks { pending, unanswered, unconfirmed: Unconfirmed::default(), not_found: 0 }
+    }
+
+    /// The program has finished a message of the process that runs.
+    pub(crate) fn finish(&mut self, message_id: String) {
+        self.unconfirmed.insert(message_id.clone());
+        // More than the node leaves unacknowledged is pending only if it hands over the same messages again and again.
+        if self.pending.len() < MAX_UNCONFIRMED {
+            self.pending.push_back(Owed { message_id, waiter: None });
+        }
+    }
+
+    /// The program has finished a message of an earlier process. Its sender sends it again: then it is acknowledged.
+    pub(crate) fn remember(&mut self, message_id: String) {
+        self.unconfirmed.insert(message_id);
+    }
+
+    /// The program says `ack` itself.
+    pub(crate) fn ask(&mut self, message_id: String, waiter: W) {
+        self.pending.push_back(Owed { message_id, waiter: Some(waiter) });
+    }
+
+    /// Returns `true` if the program has finished this message before, and the node did not learn of it.
+    pub(crate) fn is_finished(&self, message_id: &str) -> bool {
+        self.unconfirmed.numbers.contains_key(message_id)
+    }
+
+    /// Returns `true` if there is something to write. `at_once`: without waiting for the answer to the line before.
+    pub(crate) fn is_due(&self, at_once: bool) -> bool {
+        !self.pending.is_empty() && (at_once || self.unanswered.is_empty())
+    }
+
+    /// The next `ack` to write, under the id of its command.
+    pub(crate) fn next(&mut self, id: i64, at_once: bool) -> Option<Ack> {
+        if !self.is_due(at_once) {
+            return None;
+        }
+        let count = self.pending.len().min(MAX_ACKED_AT_ONCE);
+        let batch: Vec<Owed<W>> = self.pending.drain(..count).collect();
+        let ack = Ack::many(batch.iter().map(|owed| owed.message_id.clone()).collect());
+        self.unanswered.insert(id, batch);
+        Some(ack)
+    }
+
+    /// The node has answered the line. Returns `true` if the same messages are to be acknowledged again, a little later, and what
+    /// to tell those who wait.
+    pub(crate) fn answered(&mut self, id: i64, answer: Result<(), Error>) -> (bool, Vec<Outcome<W>>) {
+        let mut outcomes = Vec::new();
+        let mut is_busy = false;
+        for Owed { message_id, waiter } in self.unanswered.remove(&id).unwrap_or_default().into_iter().rev() {
+            let outcome = match &answer {
+                Err(error) if is_known(error, &message_id) => Ok(()),
+                other => other.clone(),
+            };
+            match (&outcome, waiter) {
+                (Err(Error::Command { code: ErrorCode::Busy, .. }), None) => {
+                    is_busy = true;
+                    self.pending.push_front(Owed { message_id, waiter: None });
+                    continue;
+                }
+                (Err(Error::Command { code: ErrorCode::MessageNotFound, .. }), None) => {
+                    self.not_found += 1;
+                    self.unconfirmed.remove(&message_id);
+                }
+                (Ok(()), None) => self.unconfirmed.remove(&message_id),
+                // It counts, but is not on the node's disk yet: after a crash it may come again.
+                (Err(_), None) => {}
+                (_, Some(waiter)) => outcomes.push((waiter, outcome)),
+            }
+        }
+        outcomes.reverse();
+        (is_busy, outcomes)
+    }
+
+    /// The process has ended: the mail that it did not learn of comes again. Returns those who wait.
+    pub(crate) fn process_ended(&mut self) -> Vec<W> {
+        let unanswered = std::mem::take(&mut self.unanswered).into_values().flatten();
+        unanswered.chain(self.pending.drain(..)).filter_map(|owed| owed.waiter).collect()
+    }
+
+    /// Mail that the program finished when its sender had given it up.
+    pub(crate) fn not_found(&self) -> u64 {
+        self.not_found
+    }
+}
+
+/// Of several messages the node may know all but some, which it names.
+fn is_known(error: &Error, message_id: &str) -> bool {
+    let Error::Command { code: ErrorCode::MessageNotFound, details: Some(details), .. } = error else {
+        return false;
+    };
+    let unknown = details.get("messageIds").and_then(|ids| ids.as_array());
+    unknown.is_some_and(|unknown| !unknown.iter().any(|id| id == message_id))
+}
+
+/// Message ids, the oldest of which give way.
+#[derive(Default)]
+struct Unconfirmed {
+    numbers: HashMap<String, u64>,
+    order: BTreeMap<u64, String>,
+    next: u64,
+}
+
+impl Unconfirmed {
+    fn insert(&mut self, message_id: String) {
+        self.remove(&message_id);
+        if self.order.len() >= MAX_UNCONFIRMED
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.numbers.remove(&oldest);
+        }
+        self.numbers.insert(message_id.clone(), self.next);
+        self.order.insert(self.next, message_id);
+        self.next += 1;
+    }
+
+    fn remove(&mut self, message_id: &str) {
+        if let Some(number) = self.numbers.remove(message_id) {
+            self.order.remove(&number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    type Named = Acks<&'static str>;
+
+    fn refusal(code: ErrorCode, unknown: &[&str]) -> Error {
+        let details = Some(json!({ "messageIds": unknown }));
+        Error::Command { code, message: String::new(), retryable: code.retryable(), details }
+    }
+
+    fn finish(acks: &mut Named, ids: &[&str]) {
+        ids.iter().for_each(|id| acks.finish((*id).to_owned()));
+    }
+
+    fn next(acks: &mut Named) -> Vec<String> {
+        acks.next(1, false).map(|ack| ack.message_ids).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_finished_while_an_ack_is_unanswered_goes_into_the_next_one() {
+        let mut acks = Named::new();
+        finish(&mut acks, &["a"]);
+        assert_eq!(next(&mut acks), ["a"]);
+        finish(&mut acks, &["b", "c"]);
+        assert!(next(&mut acks).is_empty());
+        assert!(acks.is_finished("a") && acks.is_finished("b"));
+        assert!(!acks.answered(1, Ok(())).0);
+        assert!(!acks.is_finished("a"));
+        assert_eq!(next(&mut acks), ["b", "c"]);
+        for number in 0..MAX_ACKED_AT_ONCE + 1 {
+            acks.finish(number.to_string());
+        }
+        assert_eq!(acks.next(2, true).unwrap().message_ids.len(), MAX_ACKED_AT_ONCE);
+        assert_eq!(acks.next(3, true).unwrap().message_ids.len(), 1);
+        assert!(acks.next(4, true).is_none());
+    }
+
+    #[test]
+    fn of_unknown_messages_the_named_ones_count_and_those_who_wait_learn_their_own() {
+        let mut acks = Named::new();
+        finish(&mut acks, &["gone", "known"]);
+        acks.ask("mine".to_owned(), "one");
+        acks.ask("lost".to_owned(), "other");
+        next(&mut acks);
+        let (is_busy, outcomes) =
+            acks.answered(1, Err(refusal(ErrorCode::MessageNotFound, &["gone", "lost"])));
+        assert!(!is_busy && acks.not_found() == 1);
+        assert!(!acks.is_finished("gone") && !acks.is_finished("known"));
+        assert!(
+            matches!(&outcomes[..], [("one", Ok(())), ("other", Err(Error::Command { .. }))]),
+            "{outcomes:?}"
+        );
+    }
+
+    #[test]
+    fn busy_acks_are_repeated_in_order_and_those_that_the_disk_did_not_take_are_remembered() {
+        let mut acks = Named::new();
+        finish(&mut acks, &["a", "b"]);
+        next(&mut acks);
+        finish(&mut acks, &["c"]);
+        assert!(acks.answered(1, Err(refusal(ErrorCode::Busy, &[]))).0);
+        assert_eq!(next(&mut acks), ["a", "b", "c"]);
+        assert!(!acks.answered(1, Err(refusal(ErrorCode::DiskFull, &[]))).0);
+        assert!(acks.is_finished("a") && next(&mut acks).is_empty());
+    }
+
+    #[test]
+    fn finished_mail_outlives_the_process_and_is_bounded() {
+        let mut acks = Named::new();
+        finish(&mut acks, &["a", "b"]);
+        next(&mut acks);
+        finish(&mut acks, &["c"]);
+        acks.ask("mine".to_owned(), "one");
+        assert_eq!(acks.process_ended(), ["one"]);
+        assert!(next(&mut acks).is_empty());
+        assert!(["a", "b", "c"].iter().all(|id| acks.is_finished(id)) && !acks.is_finished("mine"));
+        for number in 0..MAX_UNCONFIRMED - 1 {
+            acks.remember(number.to_string());
+        }
+        assert!(!acks.is_finished("a") && !acks.is_finished("b") && acks.is_finished("c"));
+        let Unconfirmed { numbers, order, .. } = &acks.unconfirmed;
+        assert_eq!((numbers.len(), order.len()), (MAX_UNCONFIRMED, MAX_UNCONFIRMED));
+    }
+}

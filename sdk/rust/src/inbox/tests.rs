@@ -1,0 +1,209 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Wake;
+
+use p2p_node_protocol::line::decode_event;
+
+use super::*;
+use crate::events::Events;
+
+const ROOMS: Rooms = Rooms { mail: 100, broadcasts: 3, events: 3 };
+
+fn inbox(manual_ack: bool) -> (Sink, Events) {
+    let sink = Sink::new(ROOMS, manual_ack, watch::Sender::new(()));
+    (sink.clone(), Events::new(sink))
+}
+
+fn crashes(crashes: usize) -> Event {
+    Event::Unhealthy { crashes }
+}
+
+fn said(line: &str) -> Event {
+    Event::from_node(decode_event(line.as_bytes()).unwrap().unwrap()).unwrap()
+}
+
+fn message(id: &str, topic: &str) -> Event {
+    said(&format!(
+        r#"{{"type":"message","from":"0xB","data":1,"peerId":"p","messageId":"{id}",{topic}"priority":"low","sentAtMs":1,"receivedAtMs":2,"route":"direct","trust":"unverified"}}"#
+    ))
+}
+
+fn mail(id: impl std::fmt::Display) -> Event {
+    message(&id.to_string(), "")
+}
+
+fn broadcast(id: impl std::fmt::Display) -> Event {
+    message(&id.to_string(), r#""topic":"t","#)
+}
+
+fn peer(id: impl std::fmt::Display) -> Event {
+    said(&format!(r#"{{"type":"peer_connected","peerId":"{id}"}}"#))
+}
+
+fn name(event: Event) -> String {
+    match event {
+        Event::Message(message) => message.message_id,
+        Event::PeerConnected(peer) => peer.peer_id,
+        Event::Unhealthy { crashes } => crashes.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn rest(events: &mut Events) -> Vec<String> {
+    let mut rest = Vec::new();
+    while let Some(event) = events.next().await {
+        rest.push(name(event));
+    }
+    rest
+}
+
+/// The messages of the next `ack`, which the node confirms.
+fn acked(sink: &Sink) -> Vec<String> {
+    let Some((id, ack)) = sink.next_ack(|| 1, false) else { return Vec::new() };
+    assert!(!sink.ack_answered(id, Ok(())));
+    ack.message_ids
+}
+
+#[tokio::test]
+async fn each_kind_of_event_gives_way_to_its_own_and_all_come_in_order() {
+    let (sink, mut events) = inbox(false);
+    for round in 0..10 {
+        sink.tell(mail(format!("m{round}")));
+        sink.tell(broadcast(format!("b{round}")));
+        sink.tell(peer(format!("p{round}")));
+        sink.tell(crashes(round));
+    }
+    sink.close(crashes(10));
+    let mut wanted: Vec<String> = (0..7).map(|round| format!("m{round}")).collect();
+    wanted.extend(["m7", "b7", "p7", "m8", "b8", "p8", "8", "m9", "b9", "p9", "9", "10"].map(str::to_owned));
+    assert_eq!((events.dropped_broadcasts(), events.dropped_events()), (7, 7 + 8));
+    sink.tell(crashes(11));
+    assert_eq!(rest(&mut events).await, wanted);
+    assert_eq!(acked(&sink).len(), 10);
+}
+
+#[tokio::test]
+async fn mail_is_acknowledged_when_the_program_comes_for_the_next_event() {
+    let (sink, mut events) = inbox(false);
+    sink.tell(mail("a"));
+    sink.tell(mail("b"));
+    events.next().await;
+    assert_eq!(acked(&sink), [""; 0]);
+    events.next().await;
+    assert_eq!(acked(&sink), ["a"]);
+    events.close();
+    assert_eq!(acked(&sink), ["b"], "the stream was closed in good order");
+}
+
+#[tokio::test]
+async fn mail_in_hand_of_a_dropped_stream_is_not_acknowledged_and_the_rest_is_handed_back() {
+    let (sink, mut events) = inbox(false);
+    for id in ["a", "b", "c"] {
+        sink.tell(mail(id));
+    }
+    sink.tell(broadcast("t"));
+    events.next().await;
+    events.next().await;
+    drop(events);
+    sink.tell(mail("d"));
+    assert_eq!(acked(&sink), ["a"]);
+    let untaken: Vec<String> = sink.untaken().into_iter().map(|message| message.message_id).collect();
+    assert_eq!(untaken, ["c", "d"]);
+    assert!(lock(&sink.inbox).broadcasts.events.is_empty());
+}
+
+#[tokio::test]
+async fn mail_that_the_program_acknowledges_itself_is_acknowledged_once() {
+    for (manual_ack, wanted) in [(false, vec!["a", "b"]), (true, vec!["a"])] {
+        let (sink, mut events) = inbox(manual_ack);
+        sink.tell(mail("a"));
+        sink.tell(mail("b"));
+        sink.close(crashes(1));
+        events.next().await;
+        let answer = sink.ack("a");
+        rest(&mut events).await;
+        assert_eq!(acked(&sink), wanted);
+        answer.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn mail_of_a_process_that_ended_is_withdrawn_and_finished_mail_is_not_handed_over_again() {
+    let (sink, mut events) = inbox(false);
+    for id in ["a", "b", "c"] {
+        sink.tell(mail(id));
+    }
+    events.next().await;
+    events.next().await;
+    assert!(sink.next_ack(|| 1, false).is_some(), "`a` is acknowledged, and the answer never comes");
+    let waits = sink.ack("z");
+    sink.process_ended(&Error::Closed);
+    assert!(matches!(waits.await.unwrap(), Err(Error::Closed)));
+    for id in ["a", "b", "c"] {
+        sink.tell(mail(id));
+    }
+    assert_eq!(name(events.next().await.unwrap()), "c", "`b` came again while it was in hand");
+    assert_eq!(acked(&sink), ["a", "b"]);
+    sink.process_ended(&Error::Closed);
+    sink.close(crashes(1));
+    assert_eq!(rest(&mut events).await, ["1"]);
+    assert!(acked(&sink).is_empty() && lock(&sink.inbox).acks.is_finished("c"));
+}
+
+#[tokio::test]
+async fn mail_beyond_the_room_is_counted_and_not_acknowledged() {
+    let (sink, mut events) = inbox(false);
+    (0..ROOMS.mail + 2).for_each(|number| sink.tell(mail(number)));
+    sink.close(crashes(1));
+    assert_eq!((rest(&mut events).await.len(), sink.mail_dropped()), (ROOMS.mail + 1, 2));
+    assert_eq!(acked(&sink).len(), ROOMS.mail);
+}
+
+#[tokio::test]
+async fn withheld_mail_is_handed_back_and_not_taken() {
+    let (sink, mut events) = inbox(false);
+    sink.tell(mail("a"));
+    sink.tell(crashes(1));
+    sink.withhold_mail();
+    sink.close(crashes(2));
+    assert_eq!(rest(&mut events).await, ["1", "2"]);
+    assert_eq!((sink.untaken().len(), sink.untaken().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_busy_node_gets_no_ack_until_it_is_resumed() {
+    let (sink, mut events) = inbox(false);
+    sink.tell(mail("a"));
+    sink.close(crashes(1));
+    rest(&mut events).await;
+    let (id, _) = sink.next_ack(|| 7, false).unwrap();
+    let code = p2p_node_protocol::ErrorCode::Busy;
+    let busy = Error::Command { code, message: String::new(), retryable: true, details: None };
+    assert!(sink.ack_answered(id, Err(busy)));
+    assert!(acked(&sink).is_empty());
+    sink.resume_acks();
+    assert_eq!(acked(&sink), ["a"]);
+}
+
+#[test]
+fn a_waiting_program_is_woken_by_an_event_and_by_the_end() {
+    struct Counter(AtomicU32);
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let counter = Arc::new(Counter(0.into()));
+    let waker = Arc::clone(&counter).into();
+    let context = Context::from_waker(&waker);
+    let woken = || counter.0.load(Ordering::Relaxed);
+    let (sink, _events) = inbox(false);
+    assert!(sink.poll(&context).is_pending());
+    sink.tell(crashes(1));
+    assert_eq!(woken(), 1);
+    assert!(sink.poll(&context).is_ready());
+    assert!(sink.poll(&context).is_pending());
+    sink.close(crashes(2));
+    assert_eq!(woken(), 2);
+    assert!(matches!(sink.poll(&context), Poll::Ready(Some(_))));
+    assert!(matches!(sink.poll(&context), Poll::Ready(None)));
+}

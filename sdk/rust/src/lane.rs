@@ -1,0 +1,282 @@
+//! The `send`s on their way to the node: in order for each recipient, in turn between them, and no more unanswered ones than the
+//! node has room for. Pure: whoever holds the lane writes the lines.
+
+use std::collections::{HashMap, VecDeque};
+
+use p2p_node_protocol::{Limits, Send};
+
+use crate::Error;
+
+/// `send`s that may wait in the SDK. Ours: each costs its data twice, and a program that waits for its `send`s has far fewer.
+pub(crate) const MAX_WAITING: usize = 65_536;
+
+/// Unanswered commands that the SDK leaves to what is not a `send`. Ours.
+const RESERVED: usize = 64;
+
+/// Whom a `send` goes to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Recipient {
+    Peer(String),
+    Topic(String),
+}
+
+impl Recipient {
+    /// The same for every way of writing an address.
+    pub(crate) fn of(send: &Send) -> Self {
+        match (&send.peer_id, &send.topic) {
+            (None, Some(topic)) => Recipient::Topic(topic.clone()),
+            (peer_id, _) => Recipient::Peer(peer_id.as_deref().unwrap_or_default().to_ascii_lowercase()),
+        }
+    }
+}
+
+/// A `send` that no process has seen yet.
+pub(crate) struct Waiting<W> {
+    pub(crate) id: i64,
+    pub(crate) line: Vec<u8>,
+    /// Bytes of `data`.
+    pub(crate) bytes: usize,
+    pub(crate) waiter: W,
+}
+
+/// What unanswered `send`s take of the node's room.
+#[derive(Clone, Copy, Default)]
+struct Usage {
+    count: usize,
+    bytes: usize,
+}
+
+impl Usage {
+    /// A `send` larger than all of the room can go when nothing else is under way.
+    fn has_room(self, bytes: usize, limit: Usage) -> bool {
+        self.count == 0 || (self.count < limit.count && self.bytes + bytes <= limit.bytes)
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.count -= 1;
+        self.bytes -= bytes;
+    }
+}
+
+/// The lane. `W` waits for the answer of a `send`.
+pub(crate) struct Lane<W> {
+    /// What may be unanswered in all; a recipient may have half of that.
+    limit: Usage,
+    queues: HashMap<Recipient, VecDeque<Waiting<W>>>,
+    /// The recipients with a queue, in the order of their turns.
+    turns: VecDeque<Recipient>,
+    waiting: usize,
+    /// By the id of the command: whom it goes to, and the bytes of its data.
+    unanswered: HashMap<i64, (Recipient, usize)>,
+    used: HashMap<Recipient, Usage>,
+    total: Usage,
+    closed: Option<Error>,
+}
+
+impl<W> Lane<W> {
+    pub(crate) fn new() -> Self {
+        let mut lane = Lane {
+            limit: Usage::default(),
+            queues: HashMap::new(),
+            turns: VecDeque::new(),
+            waiting: 0,
+            unanswered: HashMap::new(),
+            used: HashMap::new(),
+            total: Usage::default(),
+            closed: None,
+        };
+        lane.reset(&Limits::STANDARD);
+        lane
+    }
+
+    /// A process begins, and no `send` of it is unanswered.
+    pub(crate) fn reset(&mut self, limits: &Limits) {
+        let count = limits.max_inflight;
+        self.limit = Usage { count: count - RESERVED.min(count / 2), bytes: limits.max_inflight_bytes };
+        self.unanswered.clear();
+        self.used.clear();
+        self.total = Usage::default();
+    }
+
+    /// Puts a `send` at the end of its recipient's queue.
+    pub(crate) fn push(&mut self, to: Recipient, waiting: Waiting<W>) -> Result<(), Error> {
+        if let Some(error) = &self.closed {
+            return Err(error.clone());
+        }
+        if self.waiting >= MAX_WAITING {
+            return Err(Error::TooMany { what: "sends", limit: MAX_WAITING });
+        }
+        self.waiting += 1;
+        let queue = self.queues.entry(to.clone()).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(to);
+        }
+        queue.push_back(waiting);
+        Ok(())
+    }
+
+    /// The next `send` for which the node has room. It counts until it is [`answered`](Self::answered).
+    pub(crate) fn pop(&mut self) -> Option<Waiting<W>> {
+        let half = Usage { count: (self.limit.count / 2).max(1), bytes: self.limit.bytes / 2 };
+        // A recipient that has its half is passed over. One that finds no room in all is not: a large message would never go.
+        let turn = self.turns.iter().position(|to| {
+            let bytes = self.queues.get(to).and_then(VecDeque::front).map_or(0, |next| next.bytes);
+            self.used.get(to).copied().unwrap_or_default().has_room(bytes, half)
+        })?;
+        let to = self.turns.get(turn)?.clone();
+        let queue = self.queues.get_mut(&to)?;
+        if !self.total.has_room(queue.front()?.bytes, self.limit) {
+            return None;
+        }
+        let next = queue.pop_front()?;
+        self.waiting -= 1;
+        self.turns.remove(turn);
+        if queue.is_empty() {
+            self.queues.remove(&to);
+        } else {
+            self.turns.push_back(to.clone());
+        }
+        self.total.add(next.bytes);
+        self.used.entry(to.clone()).or_default().add(next.bytes);
+        self.unanswered.insert(next.id, (to, next.bytes));
+        Some(next)
+    }
+
+    /// The node has answered a command. Returns `true` if that makes room for `send`s.
+    pub(crate) fn answered(&mut self, id: i64) -> bool {
+        let Some((to, bytes)) = self.unanswered.remove(&id) else { return false };
+        self.total.remove(bytes);
+        if let Some(used) = self.used.get_mut(&to) {
+            used.remove(bytes);
+            if used.count == 0 {
+                self.used.remove(&to);
+            }
+        }
+        self.waiting > 0
+    }
+
+    /// Takes back a `send` that no process has seen. Returns `false` if one has.
+    pub(crate) fn withdraw(&mut self, to: &Recipient, id: i64) -> bool {
+        let Some(queue) = self.queues.get_mut(to) else { return false };
+        let Some(at) = queue.iter().position(|waiting| waiting.id == id) else { return false };
+        queue.remove(at);
+        self.waiting -= 1;
+        if queue.is_empty() {
+            self.queues.remove(to);
+            self.turns.retain(|turn| turn != to);
+        }
+        true
+    }
+
+    /// Ends the lane: every later `send` fails with `error`. Returns those who wait. Only the first call counts.
+    pub(crate) fn fail_all(&mut self, error: Error) -> Vec<W> {
+        self.closed.get_or_insert(error);
+        self.turns.clear();
+        self.waiting = 0;
+        self.queues.drain().flat_map(|(_, queue)| queue).map(|waiting| waiting.waiter).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Room for four `send`s and 100 bytes.
+    fn lane() -> Lane<()> {
+        let mut lane = Lane::new();
+        lane.reset(&Limits { max_inflight: 8, max_inflight_bytes: 100, ..Limits::STANDARD });
+        assert_eq!(lane.limit.count, 4);
+        lane
+    }
+
+    fn peer(name: &str) -> Recipient {
+        Recipient::Peer(name.to_owned())
+    }
+
+    fn push(lane: &mut Lane<()>, to: &str, id: i64, bytes: usize) {
+        lane.push(peer(to), Waiting { id, line: Vec::new(), bytes, waiter: () }).unwrap();
+    }
+
+    fn pop_all(lane: &mut Lane<()>) -> Vec<i64> {
+        std::iter::from_fn(|| lane.pop()).map(|waiting| waiting.id).collect()
+    }
+
+    #[test]
+    fn recipients_take_turns_and_none_takes_more_than_half() {
+        let mut lane = lane();
+        for id in 1..=5 {
+            push(&mut lane, "a", id, 1);
+        }
+        push(&mut lane, "b", 6, 1);
+        push(&mut lane, "c", 7, 1);
+        assert_eq!(pop_all(&mut lane), [1, 6, 7, 2]);
+        assert!(lane.answered(6) && lane.answered(7) && !lane.answered(7));
+        assert_eq!(pop_all(&mut lane), [0; 0], "`a` has its half");
+        push(&mut lane, "b", 8, 1);
+        assert_eq!(pop_all(&mut lane), [8], "others go past it");
+        lane.answered(1);
+        assert_eq!(pop_all(&mut lane), [3]);
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_a_large_send_goes_alone() {
+        let mut lane = lane();
+        push(&mut lane, "a", 1, 30);
+        push(&mut lane, "a", 2, 30);
+        push(&mut lane, "b", 3, 50);
+        push(&mut lane, "c", 4, 1000);
+        push(&mut lane, "d", 5, 1);
+        assert_eq!(pop_all(&mut lane), [1, 3], "60 bytes are more than half, and 4 is not passed over");
+        lane.answered(1);
+        assert_eq!(pop_all(&mut lane), [0; 0]);
+        lane.answered(3);
+        assert_eq!(pop_all(&mut lane), [4]);
+        lane.answered(4);
+        assert_eq!(pop_all(&mut lane), [5, 2]);
+    }
+
+    #[test]
+    fn withdrawn_sends_leave_no_trace_and_a_new_process_has_all_of_the_room() {
+        let mut lane = lane();
+        for id in 1..=4 {
+            push(&mut lane, "a", id, 10);
+        }
+        assert_eq!(pop_all(&mut lane), [1, 2]);
+        assert!(!lane.withdraw(&peer("a"), 1), "a process has seen it");
+        assert!(lane.withdraw(&peer("a"), 3) && !lane.withdraw(&peer("a"), 3));
+        lane.reset(&Limits { max_inflight: 8, max_inflight_bytes: 100, ..Limits::STANDARD });
+        assert!(!lane.answered(1));
+        assert_eq!(pop_all(&mut lane), [4]);
+        push(&mut lane, "b", 5, 10);
+        assert!(lane.withdraw(&peer("b"), 5));
+        assert!(lane.turns.is_empty() && lane.queues.is_empty() && lane.waiting == 0);
+    }
+
+    #[test]
+    fn waiting_sends_are_bounded_and_fail_together() {
+        let mut lane = lane();
+        for id in 0..MAX_WAITING {
+            push(&mut lane, "a", i64::try_from(id).unwrap(), 1);
+        }
+        let more = |lane: &mut Lane<()>| {
+            lane.push(peer("b"), Waiting { id: -1, line: Vec::new(), bytes: 1, waiter: () })
+        };
+        assert!(matches!(more(&mut lane), Err(Error::TooMany { .. })));
+        assert_eq!(lane.fail_all(Error::Closed).len(), MAX_WAITING);
+        assert!(matches!(more(&mut lane), Err(Error::Closed)));
+        assert!(lane.pop().is_none());
+    }
+
+    #[test]
+    fn recipient_of_an_address_ignores_case_and_a_topic_is_no_peer() {
+        let data = || serde_json::value::to_raw_value("1").unwrap();
+        let to = |to: &str| Recipient::of(&Send::to_peer(to, data()));
+        assert_eq!(to("0xAB"), to("0xab"));
+        assert_ne!(to("t"), Recipient::of(&Send::to_topic("t", data())));
+    }
+}

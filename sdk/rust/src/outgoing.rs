@@ -1,0 +1,141 @@
+//! What a node's processes have to be told, beyond what is asked of one of them.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use p2p_node_protocol::line::encode_request;
+use p2p_node_protocol::{Command, Id, MAX_LINE_BYTES, Request};
+use tokio::sync::{oneshot, watch};
+
+use crate::Error;
+use crate::lane::{Lane, Recipient, Waiting};
+use crate::process::lock;
+use crate::shared::{Answered, Caller};
+
+/// The `send`s of a node, which outlive its processes, and what wakes the task that writes.
+pub(crate) struct Outgoing {
+    last_id: AtomicI64,
+    pub(crate) lane: Mutex<Lane<Caller>>,
+    wake: watch::Sender<()>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(wake: watch::Sender<()>) -> Self {
+        Outgoing { last_id: AtomicI64::new(0), lane: Mutex::new(Lane::new()), wake }
+    }
+
+    /// An id that no other command of this node has.
+    pub(crate) fn next_id(&self) -> i64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The line of a command, and its id.
+    pub(crate) fn encode(&self, command: Command) -> Result<(i64, Vec<u8>), Error> {
+        let (id, mut line) = (self.next_id(), Vec::new());
+        encode_request(&Request { id: Some(Id::Number(id)), command }, &mut line);
+        let bytes = line.len() - 1; // without the newline
+        if bytes > MAX_LINE_BYTES { Err(Error::TooLong { bytes }) } else { Ok((id, line)) }
+    }
+
+    /// Tells the task that writes that there is something to write.
+    pub(crate) fn wake(&self) {
+        self.wake.send_replace(());
+    }
+
+    /// What the task that writes waits for.
+    pub(crate) fn woken(&self) -> watch::Receiver<()> {
+        self.wake.subscribe()
+    }
+
+    /// Puts a `send` into the lane.
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        send: p2p_node_protocol::Send,
+        tracks: bool,
+    ) -> Result<Sending, Error> {
+        let (to, bytes) = (Recipient::of(&send), send.data.get().len());
+        let (id, line) = self.encode(Command::Send(send))?;
+        let (sender, answer) = oneshot::channel();
+        let waiter = Caller { answer: sender, tracks, is_send: true, leaves: None, _permit: None };
+        lock(&self.lane).push(to.clone(), Waiting { id, line, bytes, waiter })?;
+        self.wake();
+        Ok(Sending { outgoing: Arc::clone(self), to, id, answer, is_answered: false })
+    }
+
+    /// Fails every `send` that waits, and all that come later. Only the first call counts.
+    pub(crate) fn fail_all(&self, error: &Error) {
+        let callers = lock(&self.lane).fail_all(error.clone());
+        for caller in callers {
+            caller.answer(Err(error.clone()));
+        }
+    }
+}
+
+/// A `send` whose caller waits for the answer. Dropped before that, it is taken back if no process has seen it.
+pub(crate) struct Sending {
+    outgoing: Arc<Outgoing>,
+    to: Recipient,
+    id: i64,
+    answer: oneshot::Receiver<Result<Answered, Error>>,
+    is_answered: bool,
+}
+
+impl Sending {
+    pub(crate) async fn answered(&mut self) -> Result<Answered, Error> {
+        let answered = (&mut self.answer).await;
+        self.is_answered = true;
+        // The lane and the channel answer everybody before they let go of them.
+        answered.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Takes it back. Returns `false` if a process has seen it.
+    pub(crate) fn withdraw(&mut self) -> bool {
+        self.is_answered = true;
+        lock(&self.outgoing.lane).withdraw(&self.to, self.id)
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.withdraw();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_node_protocol::Send;
+
+    use super::*;
+
+    fn outgoing() -> Arc<Outgoing> {
+        Arc::new(Outgoing::new(watch::Sender::new(())))
+    }
+
+    fn send(length: usize) -> Send {
+        Send::to_topic("t", serde_json::value::to_raw_value(&"x".repeat(length)).unwrap())
+    }
+
+    #[test]
+    fn a_line_that_the_node_would_skip_is_refused_here() {
+        let outgoing = outgoing();
+        let encode = |length: usize| outgoing.encode(Command::Send(send(length)));
+        let (_, line) = encode(MAX_LINE_BYTES - 100).unwrap();
+        let room = MAX_LINE_BYTES - (line.len() - 1) + (MAX_LINE_BYTES - 100);
+        encode(room).unwrap();
+        assert!(matches!(encode(room + 1), Err(Error::TooLong { bytes }) if bytes == MAX_LINE_BYTES + 1));
+    }
+
+    #[tokio::test]
+    async fn a_send_that_is_given_up_is_taken_back_unless_a_process_has_seen_it() {
+        let outgoing = outgoing();
+        drop(outgoing.send(send(1), false).unwrap());
+        assert!(lock(&outgoing.lane).pop().is_none());
+        let mut sending = outgoing.send(send(1), false).unwrap();
+        let seen = lock(&outgoing.lane).pop().unwrap();
+        assert!(!sending.withdraw());
+        seen.waiter.answer(Err(Error::Closed));
+        assert!(matches!(sending.answered().await, Err(Error::Closed)));
+    }
+}

@@ -1,0 +1,258 @@
+//! What the SDK acknowledges, keeps and hands back, and how it sends, against `sdk/testing/child.sh`.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Notes, child, endless, next, refused, restarted, signal, until};
+use p2p_node_sdk::{Error, Event, Events, Grace, Message, Node};
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+
+/// A child in this mode, whose input is noted.
+fn noted(notes: &Notes, mode: &str) -> p2p_node_sdk::Builder {
+    let script = format!("tee -a said | $child {mode}");
+    notes.then(&script, &script)
+}
+
+async fn message(events: &mut Events) -> Message {
+    match next(events, |event| matches!(event, Event::Message(_))).await {
+        Event::Message(message) => *message,
+        _ => unreachable!(),
+    }
+}
+
+/// The lines that acknowledge something.
+fn acks(notes: &Notes) -> Vec<String> {
+    notes.said().lines().filter(|line| line.contains(r#""type":"ack""#)).map(str::to_owned).collect()
+}
+
+fn acked(notes: &Notes, message_id: &str) -> usize {
+    acks(notes).iter().filter(|line| line.contains(&format!("\"{message_id}\""))).count()
+}
+
+#[tokio::test]
+async fn acks_of_mail_that_is_taken_fast_share_lines_and_name_every_message_once() {
+    let notes = Notes::new();
+    let (_node, mut events) = noted(&notes, "mails").open().await.unwrap();
+    for number in 1..=1000 {
+        assert_eq!(message(&mut events).await.message_id, format!("m{number}"));
+    }
+    events.close();
+    let count = || acks(&notes).iter().map(|line| line.matches("\"m").count() - 1).sum::<usize>();
+    until(|| count() >= 1000).await;
+    assert_eq!(count(), 1000);
+    assert!(acks(&notes).len() <= 200, "{} lines", acks(&notes).len());
+}
+
+#[tokio::test]
+async fn floods_of_broadcasts_and_news_push_out_no_mail_and_hold_up_no_answer() {
+    let (node, mut events) = child("flood").broadcast_buffer(3).event_buffer(3).open().await.unwrap();
+    node.ping().await.unwrap();
+    assert_eq!((events.dropped_broadcasts(), events.dropped_events()), (3997, 3997));
+    for number in 1..=20 {
+        assert_eq!(message(&mut events).await.message_id, format!("m{number}"));
+        if number == 19 {
+            let three = ["t3998", "t3999", "t4000"];
+            for id in three {
+                assert_eq!(message(&mut events).await.message_id, id);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn mail_that_was_given_up_meanwhile_is_counted_and_no_error() {
+    let notes = Notes::new();
+    let (node, mut events) = noted(&notes, "gone").open().await.unwrap();
+    node.send("0xB", "1").await.unwrap();
+    let taken = message(&mut events).await;
+    events.close();
+    until(|| node.acks_not_found() == 1).await;
+    assert_eq!(refused(node.ack(&taken).await).code(), "MESSAGE_NOT_FOUND");
+    assert_eq!(node.acks_not_found(), 1, "who says `ack` learns it there");
+}
+
+#[tokio::test]
+async fn acks_for_which_the_node_is_busy_are_repeated() {
+    let notes = Notes::new();
+    let (node, mut events) = noted(&notes, "busy").open().await.unwrap();
+    node.send("0xB", "1").await.unwrap();
+    let taken = message(&mut events).await;
+    events.close();
+    until(|| acked(&notes, &taken.message_id) == 2).await;
+}
+
+#[tokio::test]
+async fn manual_acks_are_written_for_mail_alone_and_nothing_else_acknowledges() {
+    let notes = Notes::new();
+    let (node, mut events) = noted(&notes, "manual").manual_ack().open().await.unwrap();
+    for _ in 0..3 {
+        node.send("0xB", "1").await.unwrap();
+        node.publish("t", "1").await.unwrap();
+    }
+    let mut mail = Vec::new();
+    for _ in 0..6 {
+        let message = message(&mut events).await;
+        node.ack(&message).await.unwrap();
+        mail.extend(message.topic.is_none().then_some(message.message_id));
+    }
+    node.send("0xB", "1").await.unwrap();
+    let last = message(&mut events).await;
+    events.close();
+    node.ping().await.unwrap();
+    assert!(mail.len() == 3 && mail.iter().all(|id| acked(&notes, id) == 1));
+    assert_eq!((acked(&notes, &last.message_id), acks(&notes).len()), (0, 3));
+}
+
+#[tokio::test]
+async fn finished_mail_that_comes_again_after_a_crash_is_acknowledged_and_not_handed_over_again() {
+    let notes = Notes::new();
+    let (node, mut events) = noted(&notes, "again").open().await.unwrap();
+    assert_eq!(message(&mut events).await.message_id, "x1");
+    signal(&node, Signal::KILL);
+    let before = notes.said().len();
+    next(&mut events, |event| {
+        assert!(!matches!(event, Event::Message(_)), "it is handed over again");
+        matches!(event, Event::Restarted { .. })
+    })
+    .await;
+    until(|| notes.said()[before..].contains(r#"{"type":"ack","messageIds":["x1"]"#)).await;
+    assert!(node.close(Grace::default()).await.is_empty());
+}
+
+#[tokio::test]
+async fn mail_that_nobody_has_taken_comes_again_after_a_crash() {
+    let notes = Notes::new();
+    let (node, mut events) = noted(&notes, "again").open().await.unwrap();
+    node.ping().await.unwrap();
+    signal(&node, Signal::KILL);
+    restarted(&mut events).await;
+    node.ping().await.unwrap();
+    let untaken = node.close(Grace::default()).await;
+    assert_eq!(untaken.len(), 1);
+    assert_eq!((untaken[0].message_id.as_str(), acks(&notes).len()), ("x1", 0));
+}
+
+#[tokio::test]
+async fn close_writes_the_acks_that_are_due_and_returns_the_untaken_mail() {
+    let notes = Notes::new();
+    let (node, mut events) = noted(&notes, "mails").open().await.unwrap();
+    for _ in 0..3 {
+        message(&mut events).await;
+    }
+    node.ping().await.unwrap();
+    let untaken = node.close(Grace::default()).await;
+    let wanted: Vec<String> = (4..=1000).map(|number| format!("m{number}")).collect();
+    assert_eq!(untaken.into_iter().map(|message| message.message_id).collect::<Vec<_>>(), wanted);
+    assert_eq!(["m1", "m2", "m3", "m4"].map(|id| acked(&notes, id)), [1, 1, 0, 0], "`m3` is in hand");
+    assert!(notes.said().trim_end().ends_with(r#"{"type":"shutdown"}"#));
+    next(&mut events, |event| {
+        assert!(!matches!(event, Event::Message(_)));
+        matches!(event, Event::Closed { .. })
+    })
+    .await;
+}
+
+fn sends(node: &Node, to: &'static str, count: usize, data: &'static str) -> JoinSet<Error> {
+    let mut calls = JoinSet::new();
+    for _ in 0..count {
+        let node = node.clone();
+        calls.spawn(async move { refused(node.send(to, data).await) });
+    }
+    calls
+}
+
+#[tokio::test]
+async fn unanswered_sends_stay_within_the_nodes_room_and_others_go_past_those_that_wait() {
+    let notes = Notes::new();
+    // Half of so few are for what is no `send`.
+    let builder = noted(&notes, "mute").env("MAX_INFLIGHT", "80").call_timeout(Duration::from_secs(2));
+    let (node, _events) = builder.open().await.unwrap();
+    let mut calls = [sends(&node, "0xB", 30, "1"), sends(&node, "0xC", 30, "1")];
+    let written = |to: &str| notes.said().matches(&format!(r#""peerId":"{to}""#)).count();
+    until(|| written("0xB") + written("0xC") == 40).await;
+    node.ping().await.unwrap();
+    assert_eq!([written("0xB"), written("0xC")], [20, 20]);
+    for calls in &mut calls {
+        let mut retryable = 0;
+        while let Some(error) = calls.join_next().await {
+            let error = error.unwrap();
+            assert_eq!(error.code(), "TIMEOUT");
+            retryable += usize::from(error.retryable());
+        }
+        assert_eq!(retryable, 10, "those that no process has seen");
+    }
+    assert_eq!(written("0xB") + written("0xC"), 40, "they are taken back");
+}
+
+#[tokio::test]
+async fn bytes_of_unanswered_sends_stay_within_the_nodes_room() {
+    let notes = Notes::new();
+    let builder = noted(&notes, "mute").env("MAX_INFLIGHT_BYTES", "20");
+    let (node, _events) = builder.open().await.unwrap();
+    // Six bytes each: one recipient may have ten.
+    let _calls =
+        [sends(&node, "0xB", 3, "1234"), sends(&node, "0xC", 3, "1234"), sends(&node, "0xD", 3, "1234")];
+    let written = |to: &str| notes.said().matches(&format!(r#""peerId":"{to}""#)).count();
+    until(|| ["0xB", "0xC", "0xD"].map(written) == [1, 1, 1]).await;
+    node.ping().await.unwrap();
+    assert_eq!(["0xB", "0xC", "0xD"].map(written), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn sends_that_wait_go_to_the_next_process_in_their_order_and_those_that_one_has_seen_do_not() {
+    let notes = Notes::new();
+    let later = "tee -a later | $child good";
+    let (node, mut events) =
+        notes.then("tee -a said | $child mute", later).env("MAX_INFLIGHT", "8").open().await.unwrap();
+    let mut calls = JoinSet::new();
+    for number in 0..20 {
+        let node = node.clone();
+        calls.spawn(async move { (number, node.send("0xB", &number).await) });
+    }
+    until(|| notes.said().matches(r#""type":"send""#).count() == 2).await;
+    signal(&node, Signal::KILL);
+    restarted(&mut events).await;
+    let (mut lost, mut done) = (Vec::new(), 0);
+    while let Some(call) = calls.join_next().await {
+        match call.unwrap() {
+            (_, Ok(_)) => done += 1,
+            (number, Err(error)) => {
+                assert_eq!((error.code(), error.retryable()), ("SIDECAR_RESTARTED", false));
+                lost.push(number);
+            }
+        }
+    }
+    lost.sort_unstable();
+    assert_eq!((lost, done), (vec![0, 1], 18));
+    let data = |line: &str| line.split_once(r#""data":"#)?.1.split(',').next()?.parse().ok();
+    let order: Vec<usize> = notes.read("later").lines().filter_map(data).collect();
+    assert_eq!(order, (2..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_child_that_leaves_its_input_unread_and_writes_is_left_alone() {
+    let notes = Notes::new();
+    let pausing = "PAUSE_LINES=20 MAX_PAUSE_MS=20 $child pause";
+    let (node, _events) = notes.then(pausing, pausing).open().await.unwrap();
+    // More than the pipe holds, for a second: ten times as long as a child may be silent.
+    node.publish("t", &"x".repeat(1 << 18)).await.unwrap();
+    assert_eq!(notes.pids().len(), 1);
+}
+
+#[tokio::test]
+async fn commands_that_do_nothing_twice_may_be_repeated_after_a_crash() {
+    let (node, _events) = child("mute").open().await.unwrap();
+    let (search, send) = (node.discover(endless()), node.send("0xB", "1"));
+    let kill = async {
+        node.ping().await.unwrap();
+        signal(&node, Signal::KILL);
+    };
+    let (search, send, ()) = tokio::join!(search, send, kill);
+    let (search, send) = (refused(search), refused(send));
+    assert_eq!((search.code(), search.retryable()), ("SIDECAR_RESTARTED", true));
+    assert_eq!((send.code(), send.retryable()), ("SIDECAR_RESTARTED", false));
+}

@@ -1,0 +1,287 @@
+/** What the program asks of the node: calls that wait for their turn to be written, and for their answer. */
+
+import { ackOf, AckQueue } from "./acks.js";
+import { encode, type Reply, type Waiter } from "./channel.js";
+import type { Child } from "./child.js";
+import { deferred, type Deferred } from "./deferred.js";
+import { CallTimeout, P2PError, SidecarUnavailable, TooManyCalls } from "./errors.js";
+import type { CallOptions } from "./options.js";
+import { SendQueue } from "./sends.js";
+import { after } from "./timer.js";
+import { LIMITS, type Command, type Delivery } from "./types.js";
+import { subject, type Wanted } from "./wanted.js";
+
+/** Calls other than `send` that may wait to be written. Ours: as for `send`s. */
+export const MAX_WAITING_CALLS = 65_536;
+/** Unanswered commands that `send`s leave to other commands. The node answers those at once, so that a few are enough. */
+const RESERVED = 64;
+/** An `ack` that the node has no room for is written again after so many ms: a node writes to its disk several times in this time. */
+const ACK_RETRY_MS = 1000;
+
+/** A command on its way: until it is written it waits here, from then on in the channel of a child. */
+interface Call {
+  command: Command;
+  body: string;
+  answer: Deferred<Reply>;
+  /** Where the delivery of mail goes. */
+  outcome: Deferred<Delivery> | undefined;
+  /** Of a `send`: whose turn it is, and how many bytes it has. */
+  send: { recipient: string; bytes: number } | undefined;
+  written?: { child: Child; id: number };
+  abandoned: boolean;
+}
+
+/** The calls of one node. `send`s keep within the node's credit; everything else is written before them. */
+export class Calls {
+  readonly acks = new AckQueue();
+  readonly #wanted: Wanted;
+  readonly #hold: (more: boolean) => void;
+  readonly #sends = new SendQueue<Call>({ sends: LIMITS.maxInflight - RESERVED, bytes: LIMITS.maxInflightBytes });
+  readonly #others = new Set<Call>();
+  #child: Child | undefined;
+  #isWriteDue = false;
+  #isAckGathering = false;
+  #holdsForAcks = false;
+  #ackRetry: NodeJS.Timeout | undefined;
+
+  constructor(wanted: Wanted, hold: (more: boolean) => void) {
+    this.#wanted = wanted;
+    this.#hold = hold;
+  }
+
+  /** There is a process to ask. */
+  use(child: Child): void {
+    this.#child = child;
+    this.#sends.credit = { sends: Math.max(1, child.limits.maxInflight - RESERVED), bytes: child.limits.maxInflightBytes };
+    this.write();
+  }
+
+  /** The process is gone; what was not written waits for the next one. */
+  lose(error: P2PError): void {
+    this.#child = undefined;
+    this.acks.lost(error);
+    this.#holdForAcks();
+  }
+
+  /** There will be no process any more. */
+  failAll(error: P2PError): void {
+    this.#child = undefined;
+    clearTimeout(this.#ackRetry);
+    this.failWaiting(error);
+    this.acks.failAll(error);
+    this.#holdForAcks();
+  }
+
+  failWaiting(error: P2PError): void {
+    const waiting = [...this.#others, ...this.#sends.clear()];
+    this.#others.clear();
+    for (const call of waiting) call.answer.reject(error);
+  }
+
+  /** Has a command written when its turn comes, and waits for its answer. */
+  async ask(command: Command, options: CallOptions & { timeoutMs: number }, outcome?: Deferred<Delivery>): Promise<Reply> {
+    const call: Call = { command, body: encode(command), answer: deferred<Reply>(), outcome, send: undefined, abandoned: false };
+    this.#enqueue(call);
+    this.#writeSoon();
+    const late = (ms: number): P2PError => {
+      const { written } = call;
+      if (written === undefined && this.#child === undefined) return new SidecarUnavailable(ms);
+      return new CallTimeout(`\`${command.type}\``, ms, written === undefined || command.type !== "send");
+    };
+    try {
+      return await waitFor(call.answer.promise, options, late, this.#hold);
+    } catch (error) {
+      this.#abandon(call);
+      throw error;
+    }
+  }
+
+  #enqueue(call: Call): void {
+    const { command, body } = call;
+    if (command.type === "send") {
+      const recipient = command.topic === undefined ? `to ${subject(command.peerId ?? "")}` : `on ${command.topic}`;
+      // The whole line: a little more than its `data`, of which the node counts the bytes.
+      call.send = { recipient, bytes: Buffer.byteLength(body) };
+      if (!this.#sends.push(recipient, call.send.bytes, call)) throw new TooManyCalls(this.#sends.size, this.#sends.bytes);
+    } else {
+      if (this.#others.size >= MAX_WAITING_CALLS) throw new TooManyCalls(this.#others.size, 0);
+      this.#others.add(call);
+    }
+  }
+
+  /** Acknowledges a mail. All that the program processes in one turn of the event loop go in one command. */
+  ack(messageId: string, waiter?: Waiter<void>): void {
+    this.acks.add(messageId, waiter);
+    this.#holdForAcks();
+    if (this.#isAckGathering) return;
+    this.#isAckGathering = true;
+    setImmediate(() => {
+      this.#isAckGathering = false;
+      this.write();
+    });
+  }
+
+  /** Acknowledges a mail and waits for the answer. */
+  async askAck(messageId: string, options: CallOptions & { timeoutMs: number }): Promise<void> {
+    options.signal?.throwIfAborted();
+    const answer = deferred<void>();
+    this.ack(messageId, answer);
+    const late = (ms: number): P2PError => {
+      return this.#child === undefined ? new SidecarUnavailable(ms) : new CallTimeout("`ack`", ms, true);
+    };
+    try {
+      await waitFor(answer.promise, options, late, this.#hold);
+    } catch (error) {
+      this.acks.remove(messageId, answer);
+      throw error;
+    }
+  }
+
+  /** Writes what may be written now. */
+  write(): void {
+    const child = this.#child;
+    if (child === undefined) return;
+    while (child.hasRoom) {
+      if (this.acks.isDue && !this.#isAckGathering && this.#ackRetry === undefined) {
+        this.#addAck(child);
+        continue;
+      }
+      const call = this.#next(child);
+      if (call === undefined) break;
+      try {
+        call.written = { child, id: child.add(call.body, this.#waiter(call, child), call.send !== undefined) };
+      } catch (error) {
+        this.#ended(call);
+        call.answer.reject(error as P2PError);
+      }
+    }
+    child.flush();
+  }
+
+  /** Writes every `ack` that waits, because the process is about to be ended. */
+  writeLastAcks(child: Child): void {
+    while (this.acks.hasWaiting && child.channel.closed === undefined) this.#addAck(child);
+  }
+
+  /** Calls that are made together are written together. */
+  #writeSoon(): void {
+    if (this.#isWriteDue) return;
+    this.#isWriteDue = true;
+    queueMicrotask(() => {
+      this.#isWriteDue = false;
+      this.write();
+    });
+  }
+
+  #next(child: Child): Call | undefined {
+    if (child.channel.outstanding >= child.limits.maxInflight) return undefined;
+    const [other] = this.#others;
+    if (other === undefined) return this.#sends.next();
+    this.#others.delete(other);
+    return other;
+  }
+
+  /** A call that was taken by `next` is in flight no longer. */
+  #ended(call: Call): void {
+    if (call.send !== undefined) this.#sends.ended(call.send.recipient, call.send.bytes);
+  }
+
+  #waiter(call: Call, child: Child): Waiter<Reply> {
+    const { answer, outcome, command } = call;
+    return {
+      resolve: (reply) => {
+        const { messageId, delivery } = reply.answer;
+        this.#wanted.carriedOut(command);
+        // Before the next line is looked at, for that may be the delivery. Nobody has the mail of a call that was given up, so its
+        // delivery comes as an event.
+        if (outcome !== undefined && messageId !== undefined && delivery === "accepted" && !call.abandoned) {
+          const tracked = child.channel.track(messageId, outcome);
+          const full = "too many deliveries are awaited; this one comes as an event";
+          if (!tracked) outcome.reject(new P2PError("TOO_MANY", full));
+        }
+        this.#ended(call);
+        answer.resolve(reply);
+        this.#writeSoon();
+      },
+      reject: (error) => {
+        this.#ended(call);
+        answer.reject(error);
+        this.#writeSoon();
+      },
+    };
+  }
+
+  #addAck(child: Child): void {
+    const batch = this.acks.next();
+    const answered = (): void => {
+      this.#holdForAcks();
+      this.#writeSoon();
+    };
+    const waiter: Waiter<Reply> = {
+      resolve: () => {
+        this.acks.accepted(batch);
+        answered();
+      },
+      reject: (error) => {
+        // `lose` and `failAll` tell of the end of the process.
+        if (child.channel.closed !== undefined) return;
+        if (this.acks.refused(batch, error)) this.#retryAck();
+        answered();
+      },
+    };
+    child.add(encode(ackOf(batch)), waiter);
+  }
+
+  #retryAck(): void {
+    this.#ackRetry = after(ACK_RETRY_MS, () => {
+      this.#ackRetry = undefined;
+      this.write();
+    });
+  }
+
+  /** This process lives until what its program has processed is acknowledged. */
+  #holdForAcks(): void {
+    const holds = this.acks.size > 0;
+    if (holds !== this.#holdsForAcks) this.#hold(holds);
+    this.#holdsForAcks = holds;
+  }
+
+  #abandon(call: Call): void {
+    call.abandoned = true;
+    const { written, send } = call;
+    if (written === undefined) {
+      if (send === undefined) this.#others.delete(call);
+      else this.#sends.remove(send.recipient, call);
+    } else if (call.command.type === "discover" && written.child.channel.isPending(written.id)) {
+      written.child.ask(encode({ type: "cancel", target: written.id }), nobody);
+    }
+  }
+}
+
+const nobody: Waiter<Reply> = { resolve: () => undefined, reject: () => undefined };
+
+/** Waits for something for as long as a call may; `hold` keeps this process alive meanwhile. */
+export async function waitFor<T>(
+  something: Promise<T>,
+  options: CallOptions,
+  late: (timeoutMs: number) => P2PError,
+  hold: (more: boolean) => void,
+): Promise<T> {
+  const { signal, timeoutMs } = options;
+  signal?.throwIfAborted();
+  let timer: NodeJS.Timeout | undefined;
+  let aborted: (() => void) | undefined;
+  hold(true);
+  try {
+    return await new Promise<T>((resolve, reject) => {
+      if (timeoutMs !== undefined) timer = after(timeoutMs, () => reject(late(timeoutMs)));
+      aborted = (): void => reject(signal?.reason as Error);
+      signal?.addEventListener("abort", aborted, { once: true });
+      something.then(resolve, reject);
+    });
+  } finally {
+    clearTimeout(timer);
+    if (aborted !== undefined) signal?.removeEventListener("abort", aborted);
+    hold(false);
+  }
+}

@@ -1,0 +1,45 @@
+/** The same under Bun, whose pipes differ, if there is one: named by BUN_BIN, or on PATH. */
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+import { CHILD, isAlive, PATIENCE_MS, until } from "./common.js";
+
+const run = promisify(execFile);
+const BUN = process.env["BUN_BIN"] ?? "bun";
+const missing = await run(BUN, ["--version"]).then(() => false as const, () => "there is no bun here");
+
+test("a stopped child is replaced, one that pauses is not, mail is acknowledged, and an exception leaves no child", { skip: missing }, async () => {
+  const index = fileURLToPath(new URL("../src/index.js", import.meta.url));
+  const script = `
+    import { P2PNode } from ${JSON.stringify(index)};
+    const open = (mode, env = {}) => P2PNode.open({ binary: ${JSON.stringify(CHILD)}, args: [mode], env, restart: { firstMs: 20, maxMs: 100 } });
+    const stopped = await open("good", { MAX_PAUSE_MS: "20" });
+    process.kill(stopped.pid, "SIGSTOP");
+    console.log(await stopped.publish("t", "x".repeat(1 << 19)).catch((error) => error.code));
+    await stopped.ping();
+    await stopped.close();
+    const pausing = await open("pause", { PAUSE_LINES: "20", MAX_PAUSE_MS: "100" });
+    const pid = pausing.pid;
+    const large = await Promise.all(Array.from({ length: 4 }, () => pausing.publish("t", "x".repeat(500_000))));
+    console.log(large.length, pausing.pid === pid);
+    await pausing.close();
+    const node = await open("mails");
+    let count = 0;
+    for await (const message of node.messages()) {
+      if (++count < 1000) continue;
+      await node.ack(message);
+      break;
+    }
+    console.log(count, (await node.close()).length, node.acksNotFound);
+    console.log((await open("deaf")).pid);
+    throw new Error("a defect of the program");`;
+  const { stdout } = await run(BUN, ["-e", script], { timeout: PATIENCE_MS }).catch((error: { stdout: string }) => error);
+  const lines = stdout.trim().split("\n");
+  assert.deepEqual(lines.slice(0, 3), ["WRITE_TIMEOUT", "4 true", "1000 0 0"]);
+  const pid = Number(lines[3]);
+  await until("the child is gone", () => !isAlive(pid));
+});

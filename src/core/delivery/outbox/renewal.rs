@@ -1,0 +1,68 @@
+//! What happens when numbers turn out to have been used before: the process runs from a copy of its memory, as when a virtual machine
+//! goes back to a snapshot.
+
+use alloy::primitives::Address;
+use p2p_node_protocol::Priority;
+
+use super::Outbox;
+use crate::core::delivery::naming::{Origin, StreamId};
+use crate::core::delivery::stream::Renamed;
+use crate::core::envelope::{SEQUENCE_REUSED, StreamAck};
+use crate::core::input::Now;
+use crate::core::policy::retry::Jitter;
+
+impl Outbox {
+    /// Mail whose numbers the recipient knows for something else goes under other names. One that says so again and again is asked
+    /// ever more rarely.
+    pub fn renumber(
+        &mut self,
+        recipient: &Address,
+        ack: &StreamAck,
+        now: Now,
+        jitter: &mut Jitter,
+    ) -> Vec<Renamed> {
+        let reused = ack.outcomes.iter().filter(|outcome| outcome.code == SEQUENCE_REUSED);
+        let mut seqs: Vec<u64> = reused.map(|outcome| outcome.seq).collect();
+        if seqs.is_empty() {
+            return Vec::new();
+        }
+        seqs.sort_unstable();
+        let [high, medium, low] = [Priority::High, Priority::Medium, Priority::Low]
+            .map(|priority| self.unused_stream(recipient, priority, now.unix_ms));
+        let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
+        let mut all = Vec::new();
+        for (queue, unused) in destination.streams.iter_mut().zip([high, medium, low]) {
+            let Some(epoch) = queue.epoch_of(&ack.stream) else { continue };
+            let (renamed, bytes, again) = queue.renumber(epoch, &seqs, &unused);
+            destination.waiting += bytes;
+            if again {
+                destination.backoff.fail(now.mono, std::time::Duration::ZERO, jitter);
+            }
+            all.extend(renamed);
+        }
+        self.land_settled(recipient);
+        all
+    }
+
+    /// Names every stream anew for mail to come. What was accepted keeps its numbers, for it may have been sent under them.
+    pub fn renew(&mut self, now_ms: u64) -> Origin {
+        self.origin = self.origin.renewed(now_ms);
+        for (recipient, destination) in &mut self.destinations {
+            self.incarnation += 1;
+            let priorities = [Priority::High, Priority::Medium, Priority::Low];
+            for (queue, priority) in destination.streams.iter_mut().zip(priorities) {
+                queue.begin(&self.origin.stream(b"mail", self.incarnation, recipient.as_slice(), priority));
+            }
+            // A copy of the session has used its numbers too.
+            destination.session = None;
+        }
+        self.origin
+    }
+
+    /// A stream that nobody has used: not this process, nor a copy of it.
+    pub(super) fn unused_stream(&mut self, recipient: &Address, priority: Priority, now_ms: u64) -> StreamId {
+        self.incarnation += 1;
+        let origin = self.origin.renewed(now_ms);
+        origin.stream(b"mail", self.incarnation, recipient.as_slice(), priority)
+    }
+}

@@ -1,0 +1,34 @@
+use std::fmt;
+use std::ops::Deref;
+
+use zeroize::Zeroizing;
+
+/// 32 bytes that nobody else may know: a key, or what keys are made from. Zeroised when dropped, and never shown.
+#[derive(Clone)]
+pub struct SecretBytes(Zeroizing<[u8; 32]>);
+
+impl From<[u8; 32]> for SecretBytes {
+    fn from(bytes: [u8; 32]) -> Self {
+        SecretBytes(Zeroizing::new(bytes))
+    }
+}
+
+impl From<Zeroizing<[u8; 32]>> for SecretBytes {
+    fn from(bytes: Zeroizing<[u8; 32]>) -> Self {
+        SecretBytes(bytes)
+    }
+}
+
+impl Deref for SecretBytes {
+    type Target = [u8; 32];
+
+    fn deref(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}

@@ -1,0 +1,66 @@
+//! A copy of this process has spoken before it, as when a virtual machine goes back to a snapshot: everything that it numbers gets
+//! another name.
+
+use std::time::Duration;
+
+use p2p_node_protocol::{Level, Priority};
+
+use super::Core;
+use super::envelope::replay::WINDOW_IDLE;
+use super::identity::hash_fields;
+use super::input::Now;
+
+const BOOT_DOMAIN: &[u8] = b"p2p-node/boot/v1";
+
+/// Another boot is taken no more often. Peers remember few boots of one key, and forget one after this time; a peer that lies about our
+/// counters cannot make us use them up.
+const LEAST_PAUSE: Duration = WINDOW_IDLE;
+
+/// What tells our frames from each other, and from those of other processes.
+#[derive(Debug)]
+pub(super) struct FrameNumbers {
+    boot: u64,
+    counter: u64,
+    /// When a copy of this process was found out.
+    renewed_at: Option<Duration>,
+}
+
+impl FrameNumbers {
+    /// Those of a process; `boot` is random.
+    pub(super) fn new(boot: u64) -> Self {
+        FrameNumbers { boot, counter: 0, renewed_at: None }
+    }
+
+    /// Boot and counter of the next frame.
+    pub(super) fn next(&mut self) -> (u64, u64) {
+        self.counter += 1;
+        (self.boot, self.counter)
+    }
+
+    /// The counter of the frame that comes next.
+    pub(super) fn upcoming(&self) -> u64 {
+        self.counter + 1
+    }
+}
+
+impl Core {
+    /// A peer has seen the counter of a frame that this process sent once. Frames to come have another boot, and mail and broadcasts to
+    /// come are numbered in other streams. Mail that was accepted keeps its numbers, for the recipient may have it; if those stand for
+    /// other mail there, the recipient says so.
+    pub(super) fn on_counter_reused(&mut self, now: Now) {
+        if self.frames.renewed_at.is_some_and(|at| now.mono < at + LEAST_PAUSE) {
+            return;
+        }
+        self.frames.renewed_at = Some(now.mono);
+        self.stats.count("frame_counters_reused");
+        let origin = self.outbox.renew(now.unix_ms);
+        self.topics.renew(origin);
+        self.me.status_stream = origin.stream(b"status", 0, &[], Priority::Medium);
+        let hash = hash_fields(&[BOOT_DOMAIN, &origin.database, &self.frames.boot.to_be_bytes()]);
+        let mut boot = [0; 8];
+        boot.copy_from_slice(&hash[..8]);
+        self.frames.boot = u64::from_be_bytes(boot);
+        let message = "a peer has seen frames that this process has yet to send: a copy of it has run, or it was set back to a snapshot; it goes on under other numbers";
+        self.log(Level::Warn, "identity", message);
+    }
+}

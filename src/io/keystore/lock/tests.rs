@@ -1,0 +1,110 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::*;
+
+const PEER: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+
+/// Long enough for any machine; no test that passes waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A kind of lock.
+type Take = Box<dyn Fn(&str) -> io::Result<Attempt>>;
+
+/// Every kind of lock that this system has, each with a scope that nobody else uses.
+fn kinds(directory: &tempfile::TempDir) -> Vec<(Take, String)> {
+    let path = directory.path().join("locks");
+    let scope = path.display().to_string();
+    vec![(Box::new(take), scope.clone()), (Box::new(move |name| file::take_in(&path, name)), scope)]
+}
+
+fn acquire(
+    take: &Take,
+    peer: &str,
+    scope: &str,
+    patience: Duration,
+) -> (Result<Option<IdentityLock>, InUse>, Vec<String>) {
+    let mut notices = Vec::new();
+    let lock = acquire_by(take, peer, scope, patience, &mut |notice| notices.push(notice));
+    (lock, notices)
+}
+
+#[test]
+fn the_second_is_refused_until_the_first_lets_go() {
+    let directory = tempfile::tempdir().unwrap();
+    for (take, scope) in kinds(&directory) {
+        let at_once = |peer: &str, scope: &str| acquire(&take, peer, scope, Duration::ZERO);
+        let (first, notices) = at_once(PEER, &scope);
+        assert!(first.as_ref().is_ok_and(Option::is_some) && notices.is_empty(), "{notices:?}");
+        let (second, _) = at_once(PEER, &scope);
+        let error = second.unwrap_err();
+        assert_eq!((error.code(), error.exit_code()), (ErrorCode::IdentityInUse, ExitCode::InUse));
+        let holder = format!("process {}", std::process::id());
+        assert_eq!(error, InUse { peer_id: PEER.to_owned(), holder });
+        assert!(at_once("another", &scope).0.unwrap().is_some(), "another identity is free");
+        assert!(at_once(PEER, "elsewhere").0.unwrap().is_some(), "so is another scope");
+        drop(first);
+        assert!(at_once(PEER, &scope).0.unwrap().is_some(), "free again");
+    }
+}
+
+#[test]
+fn a_successor_waits_for_its_predecessor_to_end_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    for (take, scope) in kinds(&directory) {
+        let (first, _) = acquire(&take, PEER, &scope, Duration::ZERO);
+        let mut first = Some(first.unwrap());
+        let mut notices = Vec::new();
+        let second = acquire_by(&take, PEER, &scope, PATIENCE, &mut |notice| {
+            notices.push(notice);
+            first = None;
+        });
+        assert!(second.unwrap().is_some());
+        let [notice] = &notices[..] else { panic!("{notices:?}") };
+        assert!(notice.contains("waiting up to 60 s"), "{notice}");
+    }
+}
+
+#[test]
+fn a_system_without_locks_does_not_keep_the_node_from_running() {
+    let refuse: Take = Box::new(|_| Err(io::Error::from(io::ErrorKind::ReadOnlyFilesystem)));
+    let of_others: Take = Box::new(|_| Ok(Attempt::InUse { pid: Some(1), is_ours: false }));
+    for take in [refuse, of_others] {
+        let (lock, notices) = acquire(&take, PEER, "", PATIENCE);
+        assert!(lock.unwrap().is_none());
+        let [notice] = &notices[..] else { panic!("{notices:?}") };
+        assert!(notice.contains("will not be noticed"), "{notice}");
+    }
+}
+
+#[test]
+fn a_directory_that_others_may_enter_or_a_link_is_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (open, link): (PathBuf, PathBuf) = (temporary.path().join("open"), temporary.path().join("link"));
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink(temporary.path(), &link).unwrap();
+    for directory in [&open, &link] {
+        let error = file::take_in(directory, PEER).unwrap_err();
+        assert!(error.to_string().contains("ours alone"), "{error}");
+    }
+}
+
+#[test]
+fn a_name_fits_whatever_the_scope_is() {
+    assert_ne!(name(PEER, ""), name(PEER, "a"));
+    assert_ne!(name(PEER, "b"), name(PEER, "a"));
+    let longest = name(PEER, &"x/\0".repeat(1000));
+    assert!(longest.len() <= 90 && !longest.contains(['/', '\0']), "{longest}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn asking_too_often_who_holds_a_name_blocks_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = name(PEER, &directory.path().display().to_string());
+    let _held = socket::take(&name).unwrap();
+    for _ in 0..200 {
+        assert!(matches!(socket::take(&name).unwrap(), Attempt::InUse { is_ours: true, .. }));
+    }
+}

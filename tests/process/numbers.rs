@@ -1,0 +1,123 @@
+//! Numbers of streams over several processes of one data directory, and over a copy of it.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::child::{Child, tcp_address};
+
+/// A recipient that acknowledges by hand, and what its senders need to know.
+struct Recipient {
+    child: Child,
+    entry: String,
+    address: Value,
+}
+
+impl Recipient {
+    fn new(key: u8, args: &[&str]) -> Recipient {
+        let (child, ready) = Child::join(key, 0, &[&["--ack", "manual"][..], args].concat(), &[]);
+        Recipient { child, entry: tcp_address(&ready), address: ready["address"].clone() }
+    }
+
+    /// The id of the next message, which has this payload.
+    fn told(&self, data: &str) -> Value {
+        let message = self.child.expect(data, |event| event["type"] == "message" && event["data"] == data);
+        message["messageId"].clone()
+    }
+
+    fn ack(&mut self, id: &Value) {
+        self.child.say(json!({"type":"ack","messageId":id}));
+    }
+}
+
+fn start(key: u8, data_dir: &Path, to: &Recipient) -> Child {
+    let flags = ["--data-dir", data_dir.to_str().unwrap(), "--drain-timeout", "0"];
+    Child::join(key, 0, &flags, std::slice::from_ref(&to.entry)).0
+}
+
+fn send(child: &mut Child, to: &Recipient, data: &str) -> Value {
+    child.say(json!({"type":"send","peerId":to.address,"data":data,"id":data}));
+    let answer = child.answer(data);
+    assert_eq!(answer["delivery"], "accepted", "{answer}");
+    answer["messageId"].clone()
+}
+
+fn delivered(child: &Child, id: &Value) {
+    let delivery = child.expect("its end", |event| event["type"] == "delivery" && event["messageId"] == *id);
+    assert_eq!(delivery["state"], "delivered", "{delivery}");
+}
+
+fn shut_down(mut child: Child) {
+    child.say(json!({"type":"shutdown"}));
+    assert!(child.wait().success());
+}
+
+#[test]
+fn mail_after_two_clean_restarts_reaches_the_parent_before_it_is_delivered() {
+    let mut to = Recipient::new(0xaa, &[]);
+    let data_dir = TempDir::new().unwrap();
+    let mut child = start(0xab, data_dir.path(), &to);
+    let first = send(&mut child, &to, "m1");
+    assert_eq!(to.told("m1"), first);
+    shut_down(child);
+
+    let mut child = start(0xab, data_dir.path(), &to);
+    let second = send(&mut child, &to, "m2");
+    assert_eq!(to.told("m2"), second);
+    to.ack(&second);
+    delivered(&child, &second);
+    shut_down(child);
+
+    let mut child = start(0xab, data_dir.path(), &to);
+    let third = send(&mut child, &to, "m3");
+    assert_eq!(to.told("m3"), third, "told to the parent");
+    assert!(
+        child.take(|event| event["type"] == "delivery").is_none(),
+        "nothing was acknowledged in this process"
+    );
+    to.ack(&third);
+    delivered(&child, &third);
+    to.ack(&first);
+    delivered(&child, &first);
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn mail_from_a_data_directory_that_was_restored_from_a_copy_reaches_the_parent() {
+    let recipient_dir = TempDir::new().unwrap();
+    let mut to = Recipient::new(0xac, &["--data-dir", recipient_dir.path().to_str().unwrap()]);
+    let (data_dir, backup) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut child = start(0xad, data_dir.path(), &to);
+    let pending = send(&mut child, &to, "pending");
+    assert_eq!(to.told("pending"), pending);
+    shut_down(child);
+    copy(data_dir.path(), backup.path());
+
+    let mut child = start(0xad, data_dir.path(), &to);
+    for data in ["a1", "a2", "a3"] {
+        let id = send(&mut child, &to, data);
+        assert_eq!(to.told(data), id);
+        to.ack(&id);
+        delivered(&child, &id);
+    }
+    shut_down(child);
+
+    let mut child = start(0xad, backup.path(), &to);
+    let mut ids = vec![pending];
+    for data in ["b1", "b2", "b3"] {
+        let id = send(&mut child, &to, data);
+        assert_eq!(to.told(data), id);
+        ids.push(id);
+    }
+    for id in ids {
+        to.ack(&id);
+        delivered(&child, &id);
+    }
+}

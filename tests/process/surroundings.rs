@@ -1,0 +1,152 @@
+//! Surroundings that a node meets: descriptors that others share, systems without the usual files, namespaces.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::fs::OFlags;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::child::{Child, command, test_key};
+
+fn set_nonblocking(fd: &OwnedFd) {
+    let flags = rustix::fs::fcntl_getfl(fd).unwrap();
+    rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK).unwrap();
+}
+
+fn is_nonblocking(fd: &OwnedFd) -> bool {
+    rustix::fs::fcntl_getfl(fd).unwrap().contains(OFlags::NONBLOCK)
+}
+
+#[test]
+fn a_stdin_and_stdout_that_others_make_nonblocking_cost_no_line_and_stay_so() {
+    const PINGS: usize = 5000;
+    let home = TempDir::new().unwrap();
+    let (node_input, input) = std::io::pipe().unwrap();
+    let (output, node_output) = std::io::pipe().unwrap();
+    // What another process that has the same stdin and stdout holds.
+    let shared: [OwnedFd; 2] =
+        [node_input.try_clone().unwrap().into(), node_output.try_clone().unwrap().into()];
+    set_nonblocking(&shared[0]);
+    let mut node = command(home.path());
+    node.stdin(Stdio::from(node_input)).stdout(Stdio::from(node_output)).stderr(Stdio::null());
+    let mut process = node.spawn().unwrap();
+    drop(node);
+    let (mut input, mut lines) = (input, BufReader::new(output).lines());
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    input.write_all(b"{\"type\":\"connect\",\"protocol\":1,\"id\":\"c\"}\n").unwrap();
+    while next()["id"] != "c" {}
+    assert!(is_nonblocking(&shared[0]) && !is_nonblocking(&shared[1]), "the node changed what is shared");
+    set_nonblocking(&shared[1]);
+    let writing = std::thread::spawn(move || {
+        for id in 0..PINGS {
+            input.write_all(format!("{{\"type\":\"ping\",\"id\":{id}}}\n").as_bytes()).unwrap();
+        }
+        input
+    });
+    // The node's writes find the pipe full long before anything is read.
+    while rustix::io::ioctl_fionread(&shared[1]).unwrap() < 60_000 {
+        std::thread::yield_now();
+    }
+    let mut seq = None;
+    for id in 0..PINGS {
+        let answer = next();
+        assert_eq!((&answer["type"], &answer["id"]), (&json!("result"), &json!(id)), "{answer}");
+        let number = answer["seq"].as_u64().unwrap();
+        assert!(seq.is_none_or(|last| last + 1 == number), "{answer}");
+        seq = Some(number);
+    }
+    drop(writing.join().unwrap());
+    let last: Value = next();
+    assert_eq!((&last["type"], &last["reason"]), (&json!("closing"), &json!("eof")));
+    assert!(process.wait().unwrap().success());
+    assert!(is_nonblocking(&shared[0]) && is_nonblocking(&shared[1]));
+}
+
+/// Runs a node after `script` has changed what it sees, in namespaces of its own; nothing where the system allows none.
+fn unshared(flags: &[&str], script: &str, args: &[&str], env: &[(&str, &str)]) -> Option<Child> {
+    let possible =
+        Command::new("unshare").args(flags).arg("true").status().is_ok_and(|status| status.success());
+    if !possible {
+        eprintln!("skipped: this system lets nobody make namespaces");
+        return None;
+    }
+    let home = TempDir::new().unwrap();
+    let mut node = Command::new("unshare");
+    node.args(flags)
+        .args(["sh", "-ec", &format!("{script}\nexec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_p2p-node")])
+        .args(args)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("P2P_NODE_NETWORK", "dev")
+        .env("P2P_NODE_LOCK_SCOPE", home.path())
+        .envs(env.iter().copied())
+        .current_dir(home.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Some(Child::start(home, node))
+}
+
+/// It connects, and ends in good order; its lines.
+fn works(mut child: Child) -> Vec<Value> {
+    child.say(json!({"type":"connect","protocol":1,"id":"c"}));
+    let answer = child.expect("an answer", |event| event["id"] == "c");
+    assert_eq!(answer["type"], "result", "{answer}");
+    let (code, rest, stderr) = child.finish();
+    assert_eq!(code, 0, "{rest:#?} {stderr}");
+    rest
+}
+
+fn logs(lines: &[Value], what: &str) -> usize {
+    let is_it = |line: &&Value| line["type"] == "log" && line["message"].as_str().unwrap().contains(what);
+    lines.iter().filter(is_it).count()
+}
+
+#[test]
+fn a_system_that_resolves_no_names_is_told_of_and_served() {
+    let args = ["--network", "village", "--address-scope", "private", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let Some(child) = unshared(&["-rm"], "mount -t tmpfs none /etc", &args, &[]) else { return };
+    let lines = works(child);
+    assert_eq!(logs(&lines, "resolves no names"), 1, "{lines:#?}");
+}
+
+#[test]
+fn a_system_without_a_place_for_temporary_files_is_no_obstacle() {
+    let script =
+        "for dir in /tmp /run /var/tmp /home; do test ! -d $dir || mount -t tmpfs -o ro none $dir; done";
+    let key = test_key(0x90);
+    let Some(child) = unshared(&["-rm"], script, &[], &[("PRIVATE_KEY", &key)]) else { return };
+    let lines = works(child);
+    assert!(lines.iter().all(|line| line["type"] != "log"), "{lines:#?}");
+}
+
+#[test]
+fn a_parent_in_another_namespace_is_not_watched() {
+    let here = std::process::id().to_string();
+    // In the first, the number of this process means nothing or something else; in the second, the node is process 1 itself.
+    for pid in [here.as_str(), "1"] {
+        let args = ["--parent-pid", pid];
+        let Some(child) = unshared(&["-rmp", "--fork", "--mount-proc"], "", &args, &[]) else { return };
+        let lines = works(child);
+        assert_eq!(logs(&lines, "--parent-pid is not watched"), 1, "{lines:#?}");
+    }
+}
+
+#[test]
+fn an_agent_whose_key_was_made_up_leaves_nothing_behind() {
+    let home = TempDir::new().unwrap();
+    let mut node = command(home.path());
+    node.env("TMPDIR", home.path()).env("XDG_RUNTIME_DIR", home.path()).env("HOME", home.path());
+    node.stdin(File::open("/dev/null").unwrap()).arg("--connect");
+    let output = node.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(entries(home.path()), 0);
+}
+
+fn entries(path: &Path) -> usize {
+    std::fs::read_dir(path).unwrap().count()
+}
