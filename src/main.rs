@@ -49,7 +49,7 @@ fn run_node(args: &RunArgs) -> ExitCode {
     };
     let _logging = match logging::start(config.log_level) {
         Ok(logging) => logging,
-        Err(error) => return refused(StartError::System(error.to_string())),
+        Err(error) => return refused(StartError::system("nothing can be logged", &error)),
     };
     node::run(config)
 }

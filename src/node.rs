@@ -8,7 +8,6 @@ mod start;
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{ErrorEvent, Event, Level, Log, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,7 +22,7 @@ use crate::io::crypto::Pool;
 use crate::io::keystore::IdentityLock;
 use crate::io::parent::Parent;
 use crate::io::store::Store;
-use crate::io::swarm::{Net, SwarmConfig};
+use crate::io::swarm::Net;
 pub use start::StartError;
 use start::Started;
 
@@ -31,6 +30,10 @@ use start::Started;
 const COMMANDS_PER_TURN: usize = 512;
 /// Network events handed to the core in one turn, so that stdin and timers get their share.
 const NETWORK_EVENTS_PER_TURN: usize = 128;
+/// How often the node tries to start while the cause of its failure may pass, and how long it waits after each attempt. Ours: 3 s in
+/// all, long enough for a neighbour's burst of files, and shorter than what a supervisor waits for.
+const START_ATTEMPTS: u32 = 7;
+const START_PAUSE: Duration = Duration::from_millis(500);
 /// How long the last lines may take to be written when the process ends. The core has waited for the parent already.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest sleep of the loop. The runtime's timers stand still while the machine is suspended, and a jump of the wall clock wakes nobody: this
@@ -50,7 +53,7 @@ pub fn run(config: Config) -> ExitCode {
     };
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return refuse_on(front, &StartError::System(error.to_string())),
+        Err(error) => return refuse_on(front, &StartError::system("there is no runtime", &error)),
     };
     defect::end_process_on_panic(front.last_words());
     let code = runtime.block_on(serve(config, front));
@@ -62,7 +65,7 @@ pub fn run(config: Config) -> ExitCode {
 /// Runs a node on any front until it ends.
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let clock = Clock::start();
-    match prepare(&config, &front, clock.now()) {
+    match prepare(&config, &front, clock).await {
         Ok(prepared) => Node::new(prepared, front, clock).run().await,
         Err(error) => refuse_on(front, &error),
     }
@@ -73,22 +76,28 @@ struct Prepared {
     setup: Setup,
     store: Option<Store>,
     lock: Option<IdentityLock>,
-    around: Surroundings,
+    net: Net,
+    signals: Signals,
+    parent: Option<Parent>,
     /// Lines that the writer was given before the core said anything, and without its knowledge.
     said: u64,
 }
 
-fn prepare(config: &Config, front: &Front, now: Now) -> Result<Prepared, StartError> {
+async fn prepare(config: &Config, front: &Front, clock: Clock) -> Result<Prepared, StartError> {
     let mut said = 0;
     let mut notice = |message: String| {
         tracing::warn!("{message}");
         let log = Log { level: Level::Warn, namespace: "start".to_owned(), message, meta: None };
         said += u64::from(front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok());
     };
-    let Started { setup, swarm, lock, store } = start::start(config, now, &mut notice)?;
-    let around = Surroundings::new(swarm, config.parent_pid, &mut notice)
-        .map_err(|error| StartError::System(format!("{error:#}")))?;
-    Ok(Prepared { setup, store, lock, around, said })
+    // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
+    let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut notice)).transpose();
+    let parent =
+        parent.map_err(|error| StartError::system("the parent cannot be watched", &error))?.flatten();
+    let Started { setup, swarm, lock, store } = start_patiently(config, clock, &mut notice).await?;
+    let net = Net::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
+    let signals = Signals::new().map_err(|error| StartError::system("signals cannot be caught", &error))?;
+    Ok(Prepared { setup, store, lock, net, signals, parent, said })
 }
 
 /// Tells on stdout why there is no node, before anything else was written there; returns the exit code.
@@ -108,25 +117,22 @@ fn refuse_on(front: Front, error: &StartError) -> ExitCode {
     error.exit_code()
 }
 
-/// What a node has of the system, beside its stdin, stdout and store.
-struct Surroundings {
-    net: Net,
-    signals: Signals,
-    parent: Option<Parent>,
-}
-
-impl Surroundings {
-    fn new(swarm: SwarmConfig, parent: Option<i32>, notice: &mut dyn FnMut(String)) -> anyhow::Result<Self> {
-        let parent = match parent {
-            Some(pid) => Parent::watch(pid, notice).context("the parent cannot be watched")?,
-            None => None,
-        };
-        Ok(Surroundings {
-            net: Net::new(swarm).context("libp2p cannot be set up")?,
-            signals: Signals::new().context("signals cannot be caught")?,
-            parent,
-        })
+/// Starts, and tries again for a while where the cause may pass.
+async fn start_patiently(
+    config: &Config,
+    clock: Clock,
+    notice: &mut dyn FnMut(String),
+) -> Result<Started, StartError> {
+    for _ in 1..START_ATTEMPTS {
+        match start::start(config, clock.now(), notice) {
+            Err(error) if error.may_pass() => {
+                tracing::warn!("the node cannot start at present: {error}");
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            ended => return ended,
+        }
     }
+    start::start(config, clock.now(), notice)
 }
 
 /// The time, for subcommands that write it into what they make: ms since 1970.
@@ -215,15 +221,15 @@ struct Node {
 
 impl Node {
     fn new(prepared: Prepared, front: Front, clock: Clock) -> Self {
-        let Prepared { setup, store, lock, around, said } = prepared;
+        let Prepared { setup, store, lock, net, signals, parent, said } = prepared;
         Node {
             core: Core::new(setup, clock.now()),
-            net: around.net,
+            net,
             crypto: Pool::new(1, 256),
             store,
             front,
-            signals: around.signals,
-            parent: around.parent,
+            signals,
+            parent,
             clock,
             _lock: lock,
             waiting: Vec::new().into_iter(),

@@ -44,6 +44,7 @@ fn content(bytes: &[u8]) {
     let Some(content) = unpad(bytes.to_vec()) else { return };
     assert_eq!(pad(content.clone()), bytes, "one padding");
     if let Ok(batch) = strict_decode::<Batch>(&Bytes::from(content.clone())) {
-        assert_eq!(batch.encode_to_vec(), content, "one encoding");
+        let known = batch.encode_to_vec();
+        assert!(known.len() < content.len() || known == content, "one encoding");
     }
 }

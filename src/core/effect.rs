@@ -215,12 +215,12 @@ pub enum ExitCode {
     Software = 70,
     /// Another process holds the identity or the data directory. No.
     InUse = 73,
-    /// stdin or stdout broke. Yes.
+    /// stdin, stdout or a file broke, or the data directory cannot be used at present. Yes.
     Io = 74,
     /// Mail was still undelivered when the drain timeout ran out, and is lost. Yes.
     Undelivered = 75,
-    /// A key file may not be read, or others may read it. No.
+    /// A key file or the data directory may not be used, or others may read a key file. No.
     NoPermission = 77,
-    /// The configuration or identity is wrong, or superseded. No.
+    /// The configuration or identity is wrong, or superseded, or the data directory belongs to another agent. No.
     Config = 78,
 }

@@ -21,6 +21,9 @@ use super::skew::ahead_of_us;
 
 /// What a sender may tell us to wait, at most, in ms. Ours.
 const MAX_BUSY_MS: u64 = 60_000;
+/// What counts acknowledgements that are not genuine, and those that are not understood.
+const REFUSED: &str = "acks_refused";
+const OF_LATER_VERSION: &str = "acks_of_later_versions";
 
 impl Core {
     /// Acknowledgements inside a frame of the recipient of our mail, of whose nodes only the current one may sign for it.
@@ -28,18 +31,20 @@ impl Core {
         let node_key = frame.binding.binding.node_key;
         let is_current = self.current_node_key(&sender.address, now) == Some(node_key);
         for bytes in &batch.acks {
-            match self.genuine_ack(bytes.clone(), &node_key).filter(|_| is_current) {
-                Some(ack) => self.on_ack(&sender.address, &ack, now),
-                None => self.stats.count("acks_refused"),
+            match self.genuine_ack(bytes.clone(), &node_key) {
+                Ok(ack) if is_current => self.on_ack(&sender.address, &ack, now),
+                Ok(_) => self.stats.count(REFUSED),
+                Err(counter) => self.stats.count(counter),
             }
         }
     }
 
-    /// An acknowledgement of our own mail by the holder of `node_key`.
-    fn genuine_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Option<Ack> {
-        let signed = SignedAck::decode(bytes).ok()?;
+    /// An acknowledgement of our own mail by the holder of `node_key`, or what counts it.
+    fn genuine_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Result<Ack, &'static str> {
+        let signed = SignedAck::decode(bytes);
+        let signed = signed.map_err(|error| if error.is_provable() { REFUSED } else { OF_LATER_VERSION })?;
         let ours = signed.ack.network == self.me.network && signed.ack.account == self.me.address.as_slice();
-        (ours && signed.verify(node_key)).then_some(signed.ack)
+        if ours && signed.verify(node_key) { Ok(signed.ack) } else { Err(REFUSED) }
     }
 
     pub(super) fn current_node_key(&self, address: &Address, now: Now) -> Option<[u8; 32]> {
@@ -137,17 +142,19 @@ impl Core {
         }
         self.end_opening(&recipient, token, matches!(response, Some(Response::Ack(_))));
         match response {
-            Some(Response::Ack(bytes)) => match node_key.and_then(|key| self.genuine_ack(bytes, &key)) {
-                Some(ack) => {
-                    self.note_busy(&recipient, false);
-                    self.on_ack(&recipient, &ack, now);
-                    self.outbox.answered(token, now.mono, &mut self.jitter);
+            Some(Response::Ack(bytes)) => {
+                match node_key.ok_or(REFUSED).and_then(|key| self.genuine_ack(bytes, &key)) {
+                    Ok(ack) => {
+                        self.note_busy(&recipient, false);
+                        self.on_ack(&recipient, &ack, now);
+                        self.outbox.answered(token, now.mono, &mut self.jitter);
+                    }
+                    Err(counter) => {
+                        self.stats.count(counter);
+                        self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+                    }
                 }
-                None => {
-                    self.stats.count("acks_refused");
-                    self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
-                }
-            },
+            }
             Some(Response::Busy(busy)) => {
                 self.stats.count("mail_deferred");
                 self.note_busy(&recipient, true);

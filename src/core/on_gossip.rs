@@ -9,7 +9,7 @@ use super::effect::{Network, Verdict};
 use super::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
 use super::envelope::{Batch, Frame, Payload, Scope};
 use super::input::{Now, Token};
-use super::on_mail::UNTIMELY;
+use super::on_mail::{LATER_FRAMES, UNTIMELY};
 use super::on_record::{Parked, Source};
 use super::policy::standing::Standing;
 use super::{ANNOUNCEMENTS, MESSAGES, is_reserved};
@@ -38,8 +38,12 @@ impl Core {
         data: Bytes,
         now: Now,
     ) -> Option<Verdict> {
-        let Ok(frame) = Frame::decode(data.clone(), MAX_GOSSIP_FRAME_BYTES) else {
-            return Some(self.refuse_frame("frames_malformed", Verdict::Reject));
+        let frame = match Frame::decode(data.clone(), MAX_GOSSIP_FRAME_BYTES) {
+            Ok(frame) => frame,
+            Err(error) if error.is_of_later_version() => {
+                return Some(self.refuse_frame(LATER_FRAMES, Verdict::Ignore));
+            }
+            Err(_) => return Some(self.refuse_frame("frames_malformed", Verdict::Reject)),
         };
         let in_scope = match &frame.body.scope {
             Some(Scope::Topic(scope)) => scope == topic,

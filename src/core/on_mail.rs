@@ -38,6 +38,10 @@ const BUSY_MS: u64 = 250;
 const MESSAGE_LINE_BYTES: usize = 1024;
 /// What the sender of a frame is told that is too old or from the future.
 pub(super) const UNTIMELY: &str = "UNTIMELY";
+/// What the sender of a frame is told that is of a later version.
+pub(super) const UNSUPPORTED_VERSION: &str = "UNSUPPORTED_VERSION";
+/// Counts frames of later versions.
+pub(super) const LATER_FRAMES: &str = "frames_of_later_versions";
 
 /// What taking a batch of mail came to.
 pub(super) struct Taken {
@@ -66,6 +70,9 @@ impl Core {
     fn receive_mail(&mut self, token: Token, peer: PeerId, bytes: Bytes, now: Now) -> Option<Response> {
         let frame = match Frame::decode(bytes.clone(), MAX_FRAME_BYTES) {
             Ok(frame) => frame,
+            Err(error) if error.is_of_later_version() => {
+                return Some(self.refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &error));
+            }
             Err(error) => return Some(self.refuse_mail("frames_malformed", "MALFORMED", &error)),
         };
         let scope = Scope::NodeKey(Bytes::copy_from_slice(&self.me.node_key.public()));

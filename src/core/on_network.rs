@@ -229,6 +229,7 @@ impl Core {
                 self.observe_clock(&peer, hello.time_ms, now);
                 self.on_record(hello.record, Source::Hello(peer), None, now);
             }
+            Err(error) if !error.is_provable() => self.stats.count("hellos_of_later_versions"),
             Ok(_) | Err(_) => self.stats.count("hellos_refused"),
         }
     }

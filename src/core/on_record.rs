@@ -10,7 +10,7 @@ use p2p_node_protocol::{ErrorCode, ErrorEvent, Level, Role};
 use super::Core;
 use super::directory::book::{Change, Order};
 use super::directory::floors::FloorRow;
-use super::directory::record::{SignedRecord, kad_key};
+use super::directory::record::{RecordError, SignedRecord, kad_key};
 use super::discovery::queries::{Lookup, Wanted};
 use super::effect::{Effect, ExitCode, Network, Verdict};
 use super::envelope::{Busy, Response};
@@ -92,7 +92,7 @@ impl Core {
     ) -> Option<Verdict> {
         let signed = match SignedRecord::decode(bytes.clone()) {
             Ok(signed) => signed,
-            Err(_) => return Some(self.refuse_record("records_malformed", Verdict::Reject)),
+            Err(error) => return Some(self.refuse_record(no_record(&error), verdict_on(&error))),
         };
         if let Source::Hello(peer) = source
             && signed.peer_id() != peer
@@ -111,13 +111,18 @@ impl Core {
         let order = self.book.compare(&signed, now.unix_ms);
         match order {
             // It was checked when it came first, perhaps by another way: those behind us may not have it yet.
-            Order::Same if signed.record.expires_at_ms > now.unix_ms => return Some(Verdict::Accept),
+            Order::Same if signed.record.expires_at_ms > now.unix_ms => {
+                if let Source::Offer = source {
+                    // Its owner did not find it here.
+                    self.keep_for_others(&signed, now);
+                }
+                return Some(Verdict::Accept);
+            }
             Order::Same => return Some(Verdict::Ignore),
             Order::Stale => return Some(self.refuse_record("records_stale", Verdict::Ignore)),
             Order::New | Order::Newer | Order::Conflict => {}
         }
         if let Err(error) = signed.check(&self.me.network, asked, now.unix_ms) {
-            let verdict = if error.is_provable() { Verdict::Reject } else { Verdict::Ignore };
             if signed.is_sound_but_early(&self.me.network, asked, now.unix_ms) {
                 self.compare_future(&signed, now);
                 // Whoever waits for this agent learns why it is not found, if the record is genuine.
@@ -131,7 +136,7 @@ impl Core {
                     self.note_clocks(&signed.address(), self.least_ahead(&signed, now));
                 }
             }
-            return Some(self.refuse_record(error.counter(), verdict));
+            return Some(self.refuse_record(error.counter(), verdict_on(&error)));
         }
         match self.check_binding(&signed.record.binding, || Parked::Record { bytes, source, asked }) {
             None => return None,
@@ -164,14 +169,7 @@ impl Core {
 
     fn learn(&mut self, signed: SignedRecord, now: Now) {
         let (address, peer) = (signed.address(), signed.peer_id());
-        if self.me.role == Role::Bootstrap {
-            let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
-            self.network(Network::KeepRecord {
-                key: Bytes::copy_from_slice(&kad_key(&self.me.network, &address)),
-                value: signed.bytes.clone(),
-                lifetime: std::time::Duration::from_millis(lifetime),
-            });
-        }
+        self.keep_for_others(&signed, now);
         self.effects.push_back(Effect::Remember(FloorRow::from(&signed)));
         let (peers, outbox) = (&self.peers, &self.outbox);
         let in_use = |record: &SignedRecord| {
@@ -189,6 +187,18 @@ impl Core {
         self.found(&signed, false);
         if change != Change::Refreshed || self.peers.contains_key(&peer) {
             self.wake(&address);
+        }
+    }
+
+    /// A DHT server gives it to those who ask.
+    fn keep_for_others(&mut self, signed: &SignedRecord, now: Now) {
+        if self.me.role == Role::Bootstrap {
+            let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
+            self.network(Network::KeepRecord {
+                key: Bytes::copy_from_slice(&kad_key(&self.me.network, &signed.address())),
+                value: signed.bytes.clone(),
+                lifetime: std::time::Duration::from_millis(lifetime),
+            });
         }
     }
 
@@ -301,7 +311,7 @@ impl Core {
     pub(super) fn on_record_offered(&mut self, _from: PeerId, key: &Bytes, value: Bytes, now: Now) {
         let address = match SignedRecord::decode(value.clone()) {
             Ok(signed) => signed.address(),
-            Err(_) => return self.stats.count("records_malformed"),
+            Err(error) => return self.stats.count(no_record(&error)),
         };
         if key.as_ref() != kad_key(&self.me.network, &address) {
             return self.stats.count("records_misplaced");
@@ -361,4 +371,14 @@ impl Core {
             self.presence.put_failed(now, &mut self.jitter);
         }
     }
+}
+
+/// What counts bytes that are no record, or one of a later version.
+fn no_record(error: &RecordError) -> &'static str {
+    if error.is_provable() { "records_malformed" } else { "records_of_later_versions" }
+}
+
+/// Whether the one who passed a record on is to blame for what is wrong with it.
+fn verdict_on(error: &RecordError) -> Verdict {
+    if error.is_provable() { Verdict::Reject } else { Verdict::Ignore }
 }

@@ -12,6 +12,7 @@ use super::delivery::destination::Opening;
 use super::effect::{Effect, Network};
 use super::envelope::{Batch, Busy, Frame, KemUnknown, Payload, Response, Scope, Sealed, strict_decode};
 use super::input::{Now, Token};
+use super::on_mail::{LATER_FRAMES, UNSUPPORTED_VERSION};
 use super::on_record::{BUSY_MS, MAX_PARKED, MAX_PARKED_BYTES, Source};
 use super::seal::hpke::{Info, SealedOnce};
 use super::seal::kem::KemId;
@@ -210,9 +211,9 @@ impl Core {
                     return Unsealing::Answer(self.kem_unknown());
                 };
                 let content = key.open(session.counter, &session.ciphertext);
-                match content.and_then(decode_content) {
-                    Some(batch) => Unsealing::Done(batch),
-                    None => Unsealing::Answer(self.refuse_unreadable()),
+                match decode_content(content) {
+                    Ok(batch) => Unsealing::Done(batch),
+                    Err(unread) => Unsealing::Answer(self.refuse_unread(unread)),
                 }
             }
             Some(Payload::Sealed(sealed)) => {
@@ -268,12 +269,13 @@ impl Core {
             (_, None) => return,
             (outcome, Some(unopened)) => (outcome, unopened),
         };
-        let looked = opened.is_some();
-        let opened = opened.flatten();
-        let session = opened.as_ref().map(|opened| opened.session.clone());
-        let batch = opened.and_then(|opened| decode_content(opened.content));
+        let session = opened.iter().flatten().map(|opened| opened.session.clone()).next();
+        let batch = match opened {
+            Some(opened) => decode_content(opened.map(|opened| opened.content)),
+            None => Err(Unread::NotTried),
+        };
         match (unopened, batch) {
-            (Unopened::Mail { token, peer, frame }, Some(batch)) => {
+            (Unopened::Mail { token, peer, frame }, Ok(batch)) => {
                 if let Some(session) = session.filter(|_| self.peers.contains_key(&peer)) {
                     self.sessions.insert(peer, session);
                 }
@@ -281,14 +283,16 @@ impl Core {
                     self.answer_mail(token, response);
                 }
             }
-            (Unopened::Mail { token, .. }, None) => {
-                let response = if looked { self.refuse_unreadable() } else { self.refuse_for_now() };
+            (Unopened::Mail { token, .. }, Err(unread)) => {
+                let response = self.refuse_unread(unread);
                 self.answer_mail(token, response);
             }
-            (Unopened::Gossip { frame }, Some(batch)) => self.on_gossip_mail(&frame, &batch, now),
-            (Unopened::Gossip { .. }, None) => {
-                self.stats.count(if looked { "frames_unreadable" } else { "crypto_pool_full" });
-            }
+            (Unopened::Gossip { frame }, Ok(batch)) => self.on_gossip_mail(&frame, &batch, now),
+            (Unopened::Gossip { .. }, Err(unread)) => self.stats.count(match unread {
+                Unread::NotTried => "crypto_pool_full",
+                Unread::Unreadable => "frames_unreadable",
+                Unread::Later => LATER_FRAMES,
+            }),
         }
     }
 
@@ -301,8 +305,17 @@ impl Core {
         }
     }
 
-    fn refuse_unreadable(&mut self) -> Response {
-        self.refuse_mail("frames_unreadable", "UNREADABLE", &"it was not sealed to this node by its sender")
+    fn refuse_unread(&mut self, unread: Unread) -> Response {
+        match unread {
+            Unread::NotTried => self.refuse_for_now(),
+            Unread::Unreadable => {
+                let reason = "it was not sealed to this node by its sender";
+                self.refuse_mail("frames_unreadable", "UNREADABLE", &reason)
+            }
+            Unread::Later => {
+                self.refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &"what is sealed is of a later version")
+            }
+        }
     }
 
     fn refuse_for_now(&mut self) -> Response {
@@ -311,6 +324,19 @@ impl Core {
     }
 }
 
-fn decode_content(content: Vec<u8>) -> Option<Batch> {
-    strict_decode(&padding::unpad(content)?.into()).ok()
+/// Why a frame that was sealed is not read.
+#[derive(Clone, Copy, Debug)]
+enum Unread {
+    /// The crypto pool did not get to it.
+    NotTried,
+    /// It was not sealed to us, or holds no batch.
+    Unreadable,
+    /// It holds a batch of a later version.
+    Later,
+}
+
+fn decode_content(content: Option<Vec<u8>>) -> Result<Batch, Unread> {
+    let encoded = content.and_then(padding::unpad).ok_or(Unread::Unreadable)?;
+    let batch = strict_decode(&encoded.into());
+    batch.map_err(|error| if error.is_provable() { Unread::Unreadable } else { Unread::Later })
 }

@@ -1,11 +1,15 @@
 //! Strict protobuf: the one way by which bytes from the network become values.
 //!
-//! A message is accepted only in its canonical encoding: known fields, each once, in the order of their
-//! numbers, without defaults spelled out. So a value has exactly one encoding, and nothing that was not
-//! looked at can hide in bytes that were signed.
+//! A message is accepted only in its canonical encoding: its fields, each once, in the order of their numbers, without defaults
+//! spelled out. After them may come extensions, fields of later versions, which are not looked at. So a value has exactly one
+//! encoding, but for extensions; and what is of another version is told from what is wrong, for which somebody is to blame.
+
+mod extensions;
 
 use bytes::{Buf, Bytes};
 use prost::encoding::{WireType, decode_key, decode_varint};
+
+pub use extensions::{FIRST_EXTENSION, MAX_EXTENSIONS, Shape};
 
 /// The only version of frames, records, acks and hellos so far.
 pub const WIRE_VERSION: u32 = 1;
@@ -22,21 +26,37 @@ pub enum DecodeError {
     /// Not protobuf, or not of this shape.
     #[error("malformed")]
     Malformed,
-    /// Unknown or repeated fields, or an encoding that nobody writes.
+    /// Repeated fields, too many extensions, or an encoding that nobody writes.
     #[error("not in canonical form")]
     NotCanonical,
     /// A version that this node does not speak.
     #[error("of an unknown version")]
     Version,
+    /// A field or a value that has to be understood and is of a later version.
+    #[error("of a kind that this version does not know")]
+    Unknown,
     /// A field is missing or outside its limits; the name as in `PROTOCOL.md`.
     #[error("field `{0}` is missing or outside its limits")]
     Field(&'static str),
+}
+
+impl DecodeError {
+    /// Whether every node would find the same, also one of a later version: only for this is a relayer to blame.
+    pub fn is_provable(self) -> bool {
+        !matches!(self, DecodeError::Version | DecodeError::Unknown)
+    }
 }
 
 /// A message that can be decoded from the network, with everything that bounds it.
 pub trait Wire: prost::Message + Default {
     /// Longest encoding accepted, in bytes.
     const MAX_BYTES: usize;
+
+    /// What it is made of.
+    const SHAPE: Shape;
+
+    /// Whether its field 1 is a version, without which nothing else in it has a meaning.
+    const HAS_VERSION: bool = false;
 
     /// Looks at the bytes before anything is allocated for them. Needed where a repeated field could hold so
     /// many empty elements that decoding them takes far more memory than the bytes themselves.
@@ -54,8 +74,8 @@ pub trait Wire: prost::Message + Default {
     fn check(&self) -> Result<(), DecodeError>;
 }
 
-/// Decodes `bytes`, accepting only the canonical encoding of a message within its limits. Byte fields of the
-/// result share memory with `bytes`.
+/// Decodes `bytes`, accepting only the canonical encoding of a message within its limits, with extensions at most. Byte fields of
+/// the result share memory with `bytes`.
 ///
 /// # Errors
 /// See [`DecodeError`].
@@ -63,13 +83,26 @@ pub fn strict_decode<M: Wire>(bytes: &Bytes) -> Result<M, DecodeError> {
     if bytes.len() > M::MAX_BYTES {
         return Err(DecodeError::TooLarge { limit: M::MAX_BYTES });
     }
+    if M::HAS_VERSION && later_version(bytes) {
+        return Err(DecodeError::Version);
+    }
     M::prescan(bytes)?;
     let message = M::decode(bytes.clone()).map_err(|_| DecodeError::Malformed)?;
     if message.encoded_len() != bytes.len() || message.encode_to_vec() != *bytes {
-        return Err(DecodeError::NotCanonical);
+        // Few messages have extensions, and the others do not pay for them.
+        let known = extensions::without_extensions(bytes, &M::SHAPE)?;
+        if message.encoded_len() != known.len() || message.encode_to_vec() != known {
+            return Err(DecodeError::NotCanonical);
+        }
     }
     message.check()?;
     Ok(message)
+}
+
+/// Whether a message begins with a version above ours.
+fn later_version(mut bytes: &[u8]) -> bool {
+    let is_version = decode_key(&mut bytes).is_ok_and(|key| key == (1, WireType::Varint));
+    is_version && decode_varint(&mut bytes).is_ok_and(|version| version > WIRE_VERSION.into())
 }
 
 /// Walks the fields of one message without decoding them: `on` gets each number, with the content of those
@@ -109,9 +142,14 @@ pub(crate) fn within(holds: bool, field: &'static str) -> Result<(), DecodeError
     if holds { Ok(()) } else { Err(DecodeError::Field(field)) }
 }
 
-/// `Ok` for the version that this node speaks.
+/// `Ok` when a value is one of those listed.
+pub(crate) fn listed(is_valid: bool) -> Result<(), DecodeError> {
+    if is_valid { Ok(()) } else { Err(DecodeError::Unknown) }
+}
+
+/// `Ok` for the version that this node speaks. Later ones have been told apart before.
 pub(crate) fn known_version(version: u32) -> Result<(), DecodeError> {
-    if version == WIRE_VERSION { Ok(()) } else { Err(DecodeError::Version) }
+    within(version == WIRE_VERSION, "version")
 }
 
 #[cfg(test)]
@@ -128,6 +166,7 @@ mod tests {
 
     impl Wire for Pair {
         const MAX_BYTES: usize = 16;
+        const SHAPE: Shape = Shape::flat(2);
 
         fn check(&self) -> Result<(), DecodeError> {
             within(self.text.len() <= 4, "text")
@@ -148,7 +187,9 @@ mod tests {
             (b"\x08\x05\x08\x05", "a field twice"),
             (b"\x08\x00", "a default spelled out"),
             (b"\x08\x85\x00", "an overlong varint"),
-            (b"\x08\x05\x18\x01", "an unknown field"),
+            (b"\x80\x01\x01\x08\x05", "an extension in front"),
+            (b"\x08\x85\x00\x80\x01\x01", "an overlong varint before an extension"),
+            (b"\x08\x00\x80\x01\x01", "a default spelled out before an extension"),
         ] {
             assert_eq!(decode(bytes), Err(DecodeError::NotCanonical), "{why}");
         }
@@ -160,6 +201,26 @@ mod tests {
             (b"\x0a\x01a", "another wire type"),
         ] {
             assert_eq!(decode(bytes), Err(DecodeError::Malformed), "{why}");
+        }
+    }
+
+    #[test]
+    fn passes_over_extensions_and_knows_what_is_of_a_later_version() {
+        let pair = Pair { number: 5, text: "ab".to_owned() };
+        assert_eq!(decode(b"\x08\x05\x12\x02ab\x80\x01\x01"), Ok(pair));
+        assert_eq!(decode(b"\x80\x01\x01"), Ok(Pair::default()));
+        assert_eq!(decode(b"\x08\x05\x18\x01"), Err(DecodeError::Unknown), "number 3 has to be understood");
+        for (error, provable) in [
+            (DecodeError::Version, false),
+            (DecodeError::Unknown, false),
+            (DecodeError::Malformed, true),
+            (DecodeError::NotCanonical, true),
+        ] {
+            assert_eq!(error.is_provable(), provable, "{error}");
+        }
+        assert!(later_version(b"\x08\x02") && later_version(b"\x08\x02\xff\xff"));
+        for bytes in [&b""[..], b"\x08\x01", b"\x08", b"\x0a\x02hi", b"\x10\x02"] {
+            assert!(!later_version(bytes), "{bytes:02x?}");
         }
     }
 

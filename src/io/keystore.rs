@@ -2,13 +2,15 @@
 
 mod lock;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use p2p_node_protocol::ErrorCode;
 use zeroize::Zeroizing;
 
+use super::disk::{Cause, make_directory, sync_name};
 use crate::core::effect::ExitCode;
 use crate::core::identity::SecretBytes;
 pub use lock::{IdentityLock, InUse};
@@ -58,14 +60,21 @@ pub enum KeyFileError {
 }
 
 impl KeyFileError {
+    /// What the parent is told.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            KeyFileError::Io { source, .. } if Cause::of(source.kind()) == Cause::Passing => {
+                ErrorCode::StoreUnavailable
+            }
+            _ => ErrorCode::IdentityInvalid,
+        }
+    }
+
     /// How the process ends for this reason.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             KeyFileError::OpenToOthers { .. } => ExitCode::NoPermission,
-            KeyFileError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                ExitCode::NoPermission
-            }
-            KeyFileError::Io { .. } => ExitCode::Io,
+            KeyFileError::Io { source, .. } => Cause::of(source.kind()).exit_code(),
             KeyFileError::Malformed(_) | KeyFileError::Missing(_) => ExitCode::Config,
             KeyFileError::Exists(_) => ExitCode::Usage,
             KeyFileError::Entropy(_) => ExitCode::Software,
@@ -108,7 +117,7 @@ pub fn kept_key<E: From<KeyFileError>>(
 
 fn write_key(path: &Path, seed: SecretBytes) -> Result<SecretBytes, KeyFileError> {
     if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
+        make_directory(directory).map_err(at(directory))?;
     }
     let mut digits = Zeroizing::new([0; 65]);
     // 32 bytes are 64 digits, and the newline stays.
@@ -180,12 +189,6 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
     })
 }
 
-/// Brings the name of a file to the disk.
-fn sync_name(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-}
-
 /// The key in a file of hexadecimal digits, where lines that begin with `#` are comments; `None` if there is no
 /// such file.
 fn read_key(path: &Path) -> Result<Option<SecretBytes>, KeyFileError> {
@@ -220,6 +223,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> KeyFileError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::disk::testing::synced;
 
     fn directory() -> tempfile::TempDir {
         tempfile::tempdir().expect("a directory")
@@ -239,6 +243,7 @@ mod tests {
         let first = node_key(&path).expect("made");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&data_dir)), (0o600, 0o700));
+        assert_eq!(synced(), [directory.path().join("deep"), data_dir, path.clone()]);
         assert_eq!(fs::read_to_string(&path).expect("text"), format!("{}\n", hex::encode(&first[..])));
         assert_eq!(*node_key(&path).expect("read"), *first);
         assert_ne!(*node_key(&directory.path().join("other/key")).expect("made"), *first);

@@ -3,6 +3,7 @@
 
 pub mod crypto;
 pub mod descriptors;
+pub mod disk;
 pub mod keystore;
 pub mod parent;
 pub mod store;

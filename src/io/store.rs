@@ -9,12 +9,12 @@ mod file;
 pub mod mail;
 pub mod reserve;
 pub mod row;
+mod watched;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +30,7 @@ use crate::core::directory::floors::FloorRow;
 use crate::core::effect::ExitCode;
 use crate::core::input::Input;
 use crate::core::policy::standing::{MAX_STANDINGS, Standing, Subject};
+use crate::io::disk::{Cause, make_directory, sync_name};
 use file::{Changes, File, FileError, MAX_ROWS};
 use reserve::{RESERVE_FILE, Reserve};
 use writer::Writer;
@@ -48,6 +49,28 @@ pub enum OpenError {
     /// Another process has it.
     #[error("the data directory {0} is in use by another process")]
     InUse(PathBuf),
+    /// It keeps the mail of another agent.
+    #[error(
+        "the data directory {data_dir} belongs to {owner}, and this node is {account}: start it with the key of {owner} (in PRIVATE_KEY; without PRIVATE_KEY that of the directory counts, if it has one), or give it another data directory (P2P_NODE_DATA_DIR)"
+    )]
+    OfAnother {
+        /// The directory.
+        data_dir: PathBuf,
+        /// For whom it was made.
+        owner: Address,
+        /// Who wants it.
+        account: Address,
+    },
+    /// What it keeps cannot be read or written, so that the node would forget whom it blocked, which keys are revoked, and mail.
+    #[error("the store {path} cannot be opened: {reason}")]
+    Unavailable {
+        /// The database, or its directory.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+        /// Whether it may pass.
+        cause: Cause,
+    },
     /// Nothing would ever be written.
     #[error("the store has no thread: {0}")]
     Thread(#[from] io::Error),
@@ -58,7 +81,10 @@ impl OpenError {
     pub fn code(&self) -> ErrorCode {
         match self {
             OpenError::InUse(_) => ErrorCode::IdentityInUse,
-            OpenError::Thread(_) => ErrorCode::Internal,
+            OpenError::OfAnother { .. } => ErrorCode::DataDirMismatch,
+            OpenError::Unavailable { cause: Cause::Passing, .. } => ErrorCode::StoreUnavailable,
+            OpenError::Unavailable { .. } => ErrorCode::InvalidArgument,
+            OpenError::Thread(_) => ErrorCode::StoreUnavailable,
         }
     }
 
@@ -66,6 +92,8 @@ impl OpenError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             OpenError::InUse(_) => ExitCode::InUse,
+            OpenError::OfAnother { .. } => ExitCode::Config,
+            OpenError::Unavailable { cause, .. } => cause.exit_code(),
             OpenError::Thread(_) => ExitCode::Io,
         }
     }
@@ -160,6 +188,17 @@ impl Shared {
     }
 }
 
+/// Moves a damaged database aside and makes another. If that fails the damaged one is put back, so that the next start finds it,
+/// and tells of it.
+fn begin_anew(path: &Path, aside: &Path, open: &mut Open) -> Result<(File, Contents), FileError> {
+    fs::rename(path, aside).and_then(|()| sync_name(path))?;
+    open().inspect_err(|_| {
+        if let Err(error) = fs::rename(aside, path) {
+            tracing::warn!("{} cannot be moved back: {error}", aside.display());
+        }
+    })
+}
+
 /// An open store. What waits is written when it is dropped too, but only [`Store::close`] waits for that.
 #[derive(Debug)]
 pub struct Store {
@@ -169,53 +208,56 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database of a data directory, which is made if it is missing, and reads what is kept of a network. A
-    /// damaged database is moved aside, named after the time `now_ms` (ms since 1970), and begun anew. One that cannot be read or
-    /// written at present is no reason not to run: it is tried again. [`Store::next`] tells of both.
+    /// Opens the database of an agent's data directory, which is made if it is missing, and reads what is kept of a network. A
+    /// damaged database is moved aside, named after the time `now_ms` (ms since 1970), and begun anew; [`Store::next`] tells of it.
     ///
     /// # Errors
-    /// When another process has it open, or it gets no thread.
-    pub fn open(data_dir: &Path, network: &str, now_ms: u64) -> Result<(Self, Contents), OpenError> {
-        let (data_dir, network) = (data_dir.to_owned(), network.to_owned());
+    /// When another process has it open, it belongs to another agent, it cannot be read or written, or it gets no thread. Then
+    /// nothing of it is lost.
+    pub fn open(
+        data_dir: &Path,
+        network: &str,
+        account: Address,
+        now_ms: u64,
+    ) -> Result<(Self, Contents), OpenError> {
         let path = data_dir.join(STORE_FILE);
+        make_directory(data_dir).map_err(|error| OpenError::Unavailable {
+            path: data_dir.to_owned(),
+            reason: error.to_string(),
+            cause: Cause::of(error.kind()),
+        })?;
         let mut open: Open = Box::new({
-            let path = path.clone();
-            move || File::open(&path, &network)
+            let (path, network) = (path.clone(), network.to_owned());
+            move || File::open(&path, &network, account)
         });
-        // If it cannot be made, opening the file says so.
-        let _ = DirBuilder::new().recursive(true).mode(0o700).create(&data_dir);
+        let refused = |error| match error {
+            FileError::InUse => OpenError::InUse(data_dir.to_owned()),
+            FileError::OfAnother(owner) => {
+                OpenError::OfAnother { data_dir: data_dir.to_owned(), owner, account }
+            }
+            FileError::Io { reason, cause } => OpenError::Unavailable { path: path.clone(), reason, cause },
+            FileError::Damaged(reason) => {
+                OpenError::Unavailable { path: path.clone(), reason, cause: Cause::Passing }
+            }
+        };
         let mut trouble = None;
-        let mut opened = open();
-        if let Err(FileError::Damaged(reason)) = &opened {
-            let aside = data_dir.join(format!("{STORE_FILE}.corrupt-{now_ms}"));
-            trouble = Some(match fs::rename(&path, &aside) {
-                Ok(()) => format!(
+        let opened = open().or_else(|error| match error {
+            FileError::Damaged(reason) => {
+                let aside = data_dir.join(format!("{STORE_FILE}.corrupt-{now_ms}"));
+                trouble = Some(format!(
                     "{} was damaged ({reason}) and is now {}; which keys are revoked is learned anew, nobody is blocked or allowed any more, and mail that was under way is lost",
                     path.display(),
                     aside.display()
-                ),
-                Err(error) => {
-                    format!("{} is damaged ({reason}) and cannot be moved: {error}", path.display())
-                }
-            });
-            opened = open();
-        }
-        let (file, contents) = match opened {
-            Ok((file, contents)) => (Some(file), contents),
-            Err(FileError::InUse) => return Err(OpenError::InUse(data_dir)),
-            Err(error) => {
-                let reason = format!("{} cannot be used at present: {error}", path.display());
-                trouble = trouble.or(Some(reason));
-                (None, Contents::default())
+                ));
+                begin_anew(&path, &aside, &mut open)
             }
-        };
+            error => Err(error),
+        });
+        let (file, contents) = opened.map_err(refused)?;
         let reserve = Reserve::new(data_dir.join(RESERVE_FILE));
-        if let Some(file) = &file {
-            trouble =
-                trouble.or_else(|| Some(format!("{}: {}", path.display(), file.trouble(reserve.noted())?)));
-            reserve.note(file.commits());
-        }
-        Ok((Store::start(file, open, reserve, trouble)?, contents))
+        trouble = trouble.or_else(|| Some(format!("{}: {}", path.display(), file.trouble(reserve.noted())?)));
+        reserve.note(file.commits());
+        Ok((Store::start(Some(file), open, reserve, trouble)?, contents))
     }
 
     fn start(file: Option<File>, open: Open, reserve: Reserve, trouble: Option<String>) -> io::Result<Self> {

@@ -9,8 +9,8 @@ use crate::core::identity::binding::{BINDING_LIFE_SECS, is_future_generation};
 use crate::core::identity::presigned::{MAX_BINDING_FILE_BYTES, check_presigned, read_binding_file};
 use crate::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use crate::core::input::Now;
-
-use crate::io::keystore::{self, AGENT_KEY_FILE, NODE_KEY_FILE};
+use crate::io::disk::Cause;
+use crate::io::keystore::{self, AGENT_KEY_FILE, KeyFileError, NODE_KEY_FILE};
 
 /// Who a node is.
 pub struct Identity {
@@ -20,8 +20,6 @@ pub struct Identity {
     pub binding: SignedBinding,
     /// Where the agent's key comes from.
     pub key_source: KeySource,
-    /// Whether nobody else can have the node key, because it was made for this process alone.
-    pub made_up: bool,
 }
 
 impl Identity {
@@ -72,9 +70,7 @@ fn self_signed(config: &Config, now: Now) -> Result<Identity, StartError> {
         not_after: now_secs + BINDING_LIFE_SECS,
     };
     let binding = agent.bind(binding).map_err(|error| StartError::Identity(error.to_string()))?;
-    let made_up = key_source == KeySource::Ephemeral && config.ephemeral_key.is_none();
-    let made_up = made_up && node_key_path(config).is_none();
-    Ok(Identity { node_key, agent: Some(agent), binding, key_source, made_up })
+    Ok(Identity { node_key, agent: Some(agent), binding, key_source })
 }
 
 /// The agent's key: the one that was given; else that of the data directory, so that what outlives the process there stays one
@@ -102,8 +98,12 @@ fn agent_key(config: &Config) -> Result<(AgentKey, KeySource), StartError> {
 
 fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartError> {
     let wrong = |what: String| StartError::Identity(format!("binding {}: {what}", path.display()));
-    let text =
-        keystore::read_public(path, MAX_BINDING_FILE_BYTES).map_err(|error| wrong(error.to_string()))?;
+    let text = keystore::read_public(path, MAX_BINDING_FILE_BYTES).map_err(|source| {
+        match Cause::of(source.kind()) {
+            Cause::Passing => KeyFileError::Io { path: path.to_owned(), source }.into(),
+            Cause::Permission | Cause::Misplaced => wrong(source.to_string()),
+        }
+    })?;
     let binding = read_binding_file(&text).map_err(|error| wrong(error.to_string()))?;
     check_presigned(&binding, &config.network, now.unix_ms).map_err(|error| wrong(error.to_string()))?;
     let signed = binding.binding.generation;
@@ -129,5 +129,5 @@ fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartEr
             node_key.peer_id()
         )));
     }
-    Ok(Identity { node_key, agent: None, binding, key_source: KeySource::Given, made_up: false })
+    Ok(Identity { node_key, agent: None, binding, key_source: KeySource::Given })
 }

@@ -7,10 +7,10 @@ use p2p_node_protocol::ErrorCode;
 
 use super::identity::Identity;
 use crate::config::{Ack, Config, ConfigError, OnEof};
-use crate::core::Setup;
 use crate::core::discovery::bootstrap::parse_bootstrap;
 use crate::core::effect::ExitCode;
 use crate::core::input::Now;
+use crate::core::{KeySource, Setup};
 use crate::io::descriptors;
 use crate::io::keystore::{self, IdentityLock, InUse, KeyFileError};
 use crate::io::store::{self, Contents, Store};
@@ -58,10 +58,16 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// The system does not give something.
+    pub fn system(what: &str, why: &dyn std::fmt::Display) -> Self {
+        StartError::System(format!("{what}: {why}"))
+    }
+
     /// The stable code.
     pub fn code(&self) -> ErrorCode {
         match self {
-            StartError::Identity(_) | StartError::KeyFile(_) => ErrorCode::IdentityInvalid,
+            StartError::Identity(_) => ErrorCode::IdentityInvalid,
+            StartError::KeyFile(error) => error.code(),
             StartError::Lock(error) => error.code(),
             StartError::DataDir(error) => error.code(),
             StartError::Bootstrap(_) | StartError::CommandLine(_) | StartError::Config(_) => {
@@ -69,6 +75,11 @@ impl StartError {
             }
             StartError::System(_) => ErrorCode::Internal,
         }
+    }
+
+    /// Whether the cause may pass by itself, so that another attempt may succeed.
+    pub fn may_pass(&self) -> bool {
+        self.exit_code() == ExitCode::Io
     }
 
     /// How the process ends.
@@ -113,7 +124,11 @@ fn connections(wanted: u32, sockets: impl FnOnce(u64) -> u64) -> (u32, Option<St
 
 /// Makes what a node is made of; tells by `notice` what a person may want to know meanwhile.
 pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<Started, StartError> {
-    let Identity { node_key, agent, binding, key_source, made_up } = Identity::of(config, now)?;
+    let Identity { node_key, agent, binding, key_source } = Identity::of(config, now)?;
+    // A key that was made for this process alone is nobody else's.
+    let made_up = matches!(key_source, KeySource::Ephemeral)
+        && config.ephemeral_key.is_none()
+        && config.node_key_file.is_none();
     let peer_id = node_key.peer_id().to_string();
     let patience = config.drain_timeout.min(MAX_DRAIN_AWAITED) + LAST_LINES;
     let lock = match made_up {
@@ -150,7 +165,7 @@ pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Resul
     database.copy_from_slice(&random[..16]);
     let (store, contents) = match &config.data_dir {
         Some(dir) => {
-            let (store, contents) = Store::open(dir, &config.network, now.unix_ms)?;
+            let (store, contents) = Store::open(dir, &config.network, binding.binding.account, now.unix_ms)?;
             (Some(store), contents)
         }
         None => (None, Contents::default()),

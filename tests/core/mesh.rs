@@ -75,7 +75,7 @@ pub struct Mesh {
     connected: BTreeSet<(usize, usize)>,
     parted: BTreeSet<(usize, usize)>,
     lost: Vec<Token>,
-    dht: BTreeMap<Bytes, Bytes>,
+    pub dht: BTreeMap<Bytes, Bytes>,
     /// Frames of mail as they were put on the wire: to whom, from whom, what.
     pub frames: Vec<(usize, PeerId, Bytes)>,
     /// Who wanted to end the connection to whom.

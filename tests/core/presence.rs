@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use p2p_node::core::directory::record::kad_key;
 use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 
 use crate::forged::{hello, record};
-use crate::mesh::{Fate, Mesh, START_MS, node_key};
+use crate::mesh::{Fate, Mesh, START_MS, agent_key, node_key};
 
 #[test]
 fn a_record_that_a_server_did_not_keep_is_put_again() {
@@ -25,6 +27,19 @@ fn a_record_that_a_server_did_not_keep_is_put_again() {
     mesh.send(stranger, quiet, 7, "");
     mesh.pass(Duration::from_secs(1));
     assert_eq!(mesh.received(quiet), [7]);
+}
+
+#[test]
+fn a_server_that_lost_a_record_takes_the_same_bytes_again() {
+    let mut mesh = Mesh::new(2);
+    mesh.connect(1, 0);
+    mesh.pass(Duration::from_secs(2));
+    let key = Bytes::copy_from_slice(&kad_key("dev", &agent_key(2).address()));
+    let value = mesh.dht.remove(&key).expect("the server keeps it");
+    let peer = mesh.nodes[1].peer;
+    mesh.input(0, Input::RecordOffered { peer, key: key.clone(), value: value.clone() });
+    assert_eq!(mesh.dht.get(&key), Some(&value));
+    assert_eq!(mesh.lines(0, "peer_discovered").len(), 1, "it is nothing new");
 }
 
 #[test]

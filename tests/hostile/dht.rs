@@ -1,8 +1,10 @@
 //! DHT servers that answer with anything but the truth.
 
 use bytes::Bytes;
+use p2p_node::core::directory::record::SignedRecord;
 use p2p_node::core::effect::Network;
 use p2p_node::core::identity::NodeKey;
+use p2p_node::core::input::Input;
 use p2p_node_protocol::Role;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -149,4 +151,22 @@ async fn a_record_that_was_true_once_gives_way_to_the_current_one() {
     victim.ask(json!({"type":"send","peerId":target.address(),"data":"for the target"}));
     let came = target.child.expect("the mail", |event| event["data"] == "for the target");
     assert_eq!(came["from"], victim.address());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_server_that_drops_our_record_is_found_out_and_given_it_again() {
+    let mut server = Hostile::start(Forger::new(0x40), Role::Bootstrap).await;
+    let mut victim = Real::join(VICTIM, &[], &[entry(&server)]);
+    // It says that it stored it, each time, and keeps nothing.
+    for _ in 0..3 {
+        let offered = server
+            .node
+            .expect("our record", |input| match input {
+                Input::RecordOffered { value, .. } => Some(value.clone()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(SignedRecord::decode(offered).unwrap().address().to_string(), victim.address());
+    }
+    victim.until_counted("records_not_kept", 2);
 }

@@ -172,6 +172,18 @@ impl Forger {
 
     /// A frame of ours, sealed to this key of an agent.
     pub fn seal(&self, frame: &Bytes, recipient: Address, kem: &Kem, seed: u64) -> Bytes {
+        self.seal_as(frame, recipient, kem, seed, |batch| batch.encode_to_vec())
+    }
+
+    /// A frame of ours, sealed, with its batch in another encoding.
+    pub fn seal_as(
+        &self,
+        frame: &Bytes,
+        recipient: Address,
+        kem: &Kem,
+        seed: u64,
+        encode: impl FnOnce(&Batch) -> Vec<u8>,
+    ) -> Bytes {
         let mut body = FrameBody::decode(&frame[SIGNATURE..]).unwrap();
         let Some(Payload::Plain(batch)) = &body.payload else { panic!("not plain: {body:?}") };
         let info = Info {
@@ -180,7 +192,7 @@ impl Forger {
             recipient,
             kem_id: kem_id(&kem.public_key),
         };
-        let content = padding::pad(batch.encode_to_vec());
+        let content = padding::pad(encode(batch));
         let once = hpke::seal(&kem.public_key, &info, &content, &mut Repeatable::new(seed)).unwrap();
         let (enc, ciphertext) = (once.enc, once.ciphertext);
         body.payload =

@@ -22,7 +22,9 @@ fn wrong_frames(forger: &Forger, scope: &dyn Fn() -> Scope) -> Vec<Wrong> {
     let ms = now_ms();
     let frame = |change: &dyn Fn(&mut FrameBody)| forger.frame(scope(), "1", |body| change(body));
     let resigned = |body: Vec<u8>| forger.sign_frame(&body);
-    let unknown = [&good[SIGNATURE..], b"\xfa\x01\x01x"].concat();
+    // A field that has to be understood; and one that need not be, in front of those that have.
+    let unknown = [&good[SIGNATURE..], b"\x62\x01x"].concat();
+    let misplaced = [b"\xfa\x01\x01x", &good[SIGNATURE..]].concat();
     // Version 1, twice.
     let repeated = [b"\x08\x01", &good[SIGNATURE..]].concat();
     vec![
@@ -53,10 +55,12 @@ fn wrong_frames(forger: &Forger, scope: &dyn Fn() -> Scope) -> Vec<Wrong> {
         ("frames_untimely", "two minutes old", frame(&|body| body.created_at_ms = ms - 121_000)),
         ("frames_untimely", "from the future", frame(&|body| body.created_at_ms = ms + 60_000)),
         ("frames_untimely", "the end of time", frame(&|body| body.created_at_ms = u64::MAX)),
-        ("frames_malformed", "an unknown field", resigned(unknown)),
+        ("frames_of_later_versions", "a field that is not known", resigned(unknown)),
+        ("frames_of_later_versions", "another version", frame(&|body| body.version = 2)),
+        ("frames_malformed", "an extension in front", resigned(misplaced)),
         ("frames_malformed", "a field twice", resigned(repeated)),
         ("frames_malformed", "cut short", resigned(good[SIGNATURE..good.len() - 1].to_vec())),
-        ("frames_malformed", "another version", frame(&|body| body.version = 2)),
+        ("frames_malformed", "no version", frame(&|body| body.version = 0)),
         ("frames_malformed", "no payload", frame(&|body| body.payload = None)),
         (
             "frames_malformed",

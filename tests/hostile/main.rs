@@ -12,9 +12,12 @@ mod acks;
 mod child;
 mod data;
 mod dht;
+#[path = "../wire/extended.rs"]
+mod extended;
 mod flood;
 mod forge;
 mod frames;
+mod next_version;
 #[allow(dead_code, reason = "it serves other tests too")]
 #[path = "../swarm/node.rs"]
 mod node;

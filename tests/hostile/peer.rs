@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use p2p_node::core::directory::record::{Kem, SignedRecord};
 use p2p_node::core::effect::Network;
-use p2p_node::core::envelope::{Hello, MailResponse, Response, WIRE_VERSION};
+use p2p_node::core::envelope::{Batch, Hello, MailResponse, Response, WIRE_VERSION};
 use p2p_node::core::input::{Input, PublishOutcome};
 use p2p_node::io::swarm::SwarmConfig;
 use p2p_node_protocol::Role;
@@ -90,6 +90,16 @@ impl Hostile {
 
     /// The same frame of mail, sealed to the real node.
     pub async fn seal(&mut self, real: &Real, frame: Bytes) -> Bytes {
+        self.seal_as(real, frame, |batch| batch.encode_to_vec()).await
+    }
+
+    /// The same frame of mail, sealed, with its batch in another encoding.
+    pub async fn seal_as(
+        &mut self,
+        real: &Real,
+        frame: Bytes,
+        encode: impl FnOnce(&Batch) -> Vec<u8>,
+    ) -> Bytes {
         if self.kem.is_none() {
             // It is answered whatever it says; with another network it leaves nothing behind.
             let hello = self
@@ -100,7 +110,7 @@ impl Hostile {
         }
         self.tokens += 1;
         let recipient = real.address().parse().unwrap();
-        self.forger.seal(&frame, recipient, self.kem.as_ref().unwrap(), self.tokens)
+        self.forger.seal_as(&frame, recipient, self.kem.as_ref().unwrap(), self.tokens, encode)
     }
 
     /// Sends a frame of mail, sealed.

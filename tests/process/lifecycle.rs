@@ -173,10 +173,10 @@ fn it_goes_on_receiving_for_as_long_as_it_was_told_to_linger() {
 }
 
 /// A parent that starts a node with `flags`, and a sibling that holds the node's stdin open. Returns the parent, and the pids of node
-/// and sibling, once the node has its stdin: before, both wait for each other to open it.
+/// and sibling, once the node is ready.
 fn family(home: &Path, flags: &str) -> (std::process::Child, i32, i32) {
     let script = format!(
-        r#"mkfifo in; "$0" {flags} <in >/dev/null & node=$!; sleep 1000 >in & echo '{{"type":"connect"}}' >in; echo $node $!; wait"#
+        r#"mkfifo in; "$0" {flags} <in >out & node=$!; sleep 1000 >in & echo '{{"type":"connect"}}' >in; echo $node $!; wait"#
     );
     let mut parent = Command::new("/bin/sh")
         .args(["-c", &script, env!("CARGO_BIN_EXE_p2p-node")])
@@ -193,6 +193,7 @@ fn family(home: &Path, flags: &str) -> (std::process::Child, i32, i32) {
     let mut pids = String::new();
     BufReader::new(parent.stdout.take().unwrap()).read_line(&mut pids).unwrap();
     let pids: Vec<i32> = pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    until("the node is ready", || fs::read_to_string(home.join("out")).unwrap().contains("\"ready\""));
     (parent, pids[0], pids[1])
 }
 

@@ -10,6 +10,7 @@ mod binding;
 #[allow(dead_code, reason = "it serves other tests too")]
 mod child;
 mod contract;
+mod data_dir;
 mod descriptors;
 mod durable;
 mod examples;

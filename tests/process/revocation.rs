@@ -128,13 +128,14 @@ fn refused(response: &Response) -> bool {
 
 /// Waits until the store of a running node holds the generation of agent `X`. A copy is looked at, because the store is locked;
 /// one taken amid a write may be damaged, and is moved aside where it lies.
-fn until_kept(data_dir: &TempDir, generation: u64) {
+fn until_kept(data_dir: &TempDir, owner: u8, generation: u64) {
+    let owner = AgentKey::from_hex(&test_key(owner)).unwrap().address();
     let address = AgentKey::from_hex(&test_key(X)).unwrap().address();
     let deadline = Instant::now() + SOON;
     loop {
         let copy = TempDir::new().unwrap();
         std::fs::copy(data_dir.path().join(STORE_FILE), copy.path().join(STORE_FILE)).unwrap();
-        let (_store, rows) = Store::open(copy.path(), "dev", 0).unwrap();
+        let (_store, rows) = Store::open(copy.path(), "dev", owner, 0).unwrap();
         if rows.floors.iter().any(|row| row.address == address && row.generation == generation) {
             return;
         }
@@ -176,7 +177,7 @@ fn a_higher_generation_ends_the_old_node_and_bars_its_key() {
     witness.until("a frame refused", |status| status["counters"]["frames_superseded"] == 1);
 
     // Alone, so that it cannot learn again what it is to remember.
-    until_kept(&dirs[0], generation);
+    until_kept(&dirs[0], 0x71, generation);
     witness.kill();
     let (mut witness, witness_ready) = Child::join(0x71, 0, &kept, &[]);
     let answer = mail_with(&old_key, &witness_ready, 2);

@@ -94,6 +94,8 @@ pub struct Node {
     /// Its disk: the floors that it had remembered.
     pub floors: BTreeMap<Address, FloorRow>,
     snapshot: Option<Snapshot>,
+    /// Whether its disk was ever set back.
+    pub went_back: bool,
     binding: SignedBinding,
 }
 
@@ -138,6 +140,7 @@ impl Node {
             disk: Disk::default(),
             floors: BTreeMap::new(),
             snapshot: None,
+            went_back: false,
             binding: agent.bind(binding).unwrap(),
         }
     }
@@ -226,6 +229,7 @@ impl Node {
     pub fn go_back_to_snapshot(&mut self) -> usize {
         let Some(Snapshot { disk, floors, taken, told }) = self.snapshot.clone() else { return 0 };
         let lost = self.disk.missing_in(&disk);
+        self.went_back = true;
         (self.disk, self.floors) = (disk, floors);
         // What the disk knew of the parent.
         (self.parent.taken, self.parent.told) = (taken, told);

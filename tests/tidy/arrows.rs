@@ -132,7 +132,10 @@ fn part(module: &str) -> Option<&str> {
 /// The other parts of `io` that a part of it names.
 fn neighbours(source: &str, module: &str) -> Vec<String> {
     let Some(own) = part(module) else { return Vec::new() };
-    paths(source, module).into_iter().filter(|path| part(path).is_some_and(|other| other != own)).collect()
+    // Files and directories lie below all of them.
+    let is_neighbour =
+        |path: &String| part(path).is_some_and(|other| other != own && other != "crate::io::disk");
+    paths(source, module).into_iter().filter(is_neighbour).collect()
 }
 
 /// The crates that a manifest names under `[dependencies]`.

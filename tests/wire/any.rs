@@ -1,7 +1,8 @@
 //! Any bytes into every decoder, and any value through the wire and back.
 
 use bytes::Bytes;
-use p2p_node::core::directory::record::{Kem, MAX_RECORD_BYTES, Record, SignedRecord};
+use p2p_node::core::directory::record::{Kem, MAX_RECORD_BYTES, RECORD_DOMAIN, Record, SignedRecord};
+use p2p_node::core::envelope::frame::FRAME_DOMAIN;
 use p2p_node::core::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node::core::envelope::{
     Ack, Batch, Busy, Encoding, Frame, FrameBody, Hello, KemUnknown, MailResponse, Message, Outcome, Payload,
@@ -9,15 +10,21 @@ use p2p_node::core::envelope::{
     sign_frame, strict_decode,
 };
 use p2p_node::core::identity::{Binding, SignedBinding};
-use p2p_node::core::wire::Wire;
+use p2p_node::core::wire::{DecodeError, MAX_EXTENSIONS, Shape, Wire};
 use p2p_node_protocol::Role;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
 
+use super::extended::{BINDING, Extension, RECORD, extended};
 use super::{NOW_MS, agent, binding, frame_body, hello, mail_response, node, signed_examples};
 
-/// Runs every decoder; what one of them accepts must be the encoding of what it made of it.
+/// What a decoder made of bytes has one encoding: those bytes, or fewer if they had extensions.
+fn one_encoding(known: &[u8], bytes: &[u8]) {
+    assert!(known.len() < bytes.len() || known == bytes, "another encoding");
+}
+
+/// Runs every decoder; what one of them accepts must be the encoding of what it made of it, but for extensions.
 fn decode_all(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     canonical::<FrameBody>(&bytes);
@@ -26,7 +33,7 @@ fn decode_all(bytes: &[u8]) {
     canonical::<MailResponse>(&bytes);
     canonical::<Hello>(&bytes);
     if let Ok(binding) = SignedBinding::decode(&bytes) {
-        assert_eq!(binding.encode(), bytes);
+        one_encoding(&binding.encode(), &bytes);
         let _ = (binding.check("dev", NOW_MS), binding.verify_signature());
     }
     if let Ok(record) = SignedRecord::decode(bytes.clone()) {
@@ -34,17 +41,17 @@ fn decode_all(bytes: &[u8]) {
         let _ = record.check("dev", None, NOW_MS);
     }
     if let Ok(frame) = Frame::decode(bytes.clone(), MAX_FRAME_BYTES) {
-        assert_eq!(frame.body.encode_to_vec(), bytes[64..]);
+        one_encoding(&frame.body.encode_to_vec(), &bytes[64..]);
         let _ = (frame.check_times(NOW_MS, NOW_MS), frame.verify_signature());
     }
     if let Ok(ack) = SignedAck::decode(bytes.clone()) {
-        assert_eq!(ack.ack.encode_to_vec(), bytes[64..]);
+        one_encoding(&ack.ack.encode_to_vec(), &bytes[64..]);
     }
 }
 
 fn canonical<M: Wire>(bytes: &Bytes) {
     if let Ok(message) = strict_decode::<M>(bytes) {
-        assert_eq!(message.encode_to_vec(), *bytes);
+        one_encoding(&message.encode_to_vec(), bytes);
     }
 }
 
@@ -236,5 +243,76 @@ proptest! {
     fn records_survive_the_wire(record in any_record()) {
         let signed = SignedRecord::decode(record.sign(&node()).unwrap()).unwrap();
         prop_assert_eq!(signed.record, record);
+    }
+}
+
+/// Extensions of a message, as few as one.
+fn any_extensions() -> impl Strategy<Value = Vec<Extension>> {
+    vec((0..1000_u32, vec(any::<u8>(), 0..20)), 1..=MAX_EXTENSIONS)
+}
+
+/// An encoding that nobody writes: the value of the first field (a version or a length) in a longer form.
+fn respelled(bytes: &[u8]) -> Vec<u8> {
+    [&bytes[..1], &[bytes[1] | 0x80, 0], &bytes[2..]].concat()
+}
+
+proptest! {
+    #[test]
+    fn extensions_change_nothing_in_what_is_known(
+        body in any_body(), ack in any_ack(), response in any_response(), batch in vec(any_message(), 0..4),
+        record in any_record(), extensions in any_extensions(),
+    ) {
+        let batch = Batch { messages: batch, acks: Vec::new() };
+        let extend = |bytes: Vec<u8>, shape: &Shape| extended(&bytes, shape, &extensions);
+        let later: Bytes = extend(body.encode_to_vec(), &FrameBody::SHAPE).into();
+        prop_assert_eq!(strict_decode(&later), Ok(body.clone()));
+        let later = extend(ack.encode_to_vec(), &Ack::SHAPE).into();
+        prop_assert_eq!(strict_decode(&later), Ok(ack));
+        let later = extend(response.encode_to_vec(), &MailResponse::SHAPE).into();
+        prop_assert_eq!(strict_decode(&later), Ok(response));
+        let later = extend(batch.encode_to_vec(), &Batch::SHAPE).into();
+        prop_assert_eq!(strict_decode(&later), Ok(batch));
+        let later = extend(hello().encode_to_vec(), &Hello::SHAPE).into();
+        prop_assert_eq!(strict_decode(&later), Ok(hello()));
+        let later = extend(record.binding.encode().to_vec(), &BINDING);
+        prop_assert_eq!(SignedBinding::decode(&later), Ok(record.binding.clone()));
+        let signed = record.sign(&node()).unwrap();
+        let later = node().sign_whole(RECORD_DOMAIN, &extend(signed[64..].to_vec(), &RECORD));
+        if later.len() <= MAX_RECORD_BYTES {
+            let read = SignedRecord::decode(later.clone()).unwrap();
+            prop_assert_eq!((&read.record, &read.bytes), (&record, &later), "what is passed on is what came");
+        }
+        // The frame as a whole, with a signature over all of it.
+        let later = node().sign_whole(FRAME_DOMAIN, &extend(body.encode_to_vec(), &FrameBody::SHAPE));
+        let frame = Frame::decode(later, MAX_FRAME_BYTES).unwrap();
+        prop_assert!(frame.verify_signature());
+        prop_assert_eq!(frame.body, body);
+    }
+
+    #[test]
+    fn extensions_excuse_no_other_encoding_of_what_is_known(
+        body in any_body(), ack in any_ack(), extensions in any_extensions(), at in any::<prop::sample::Index>(),
+    ) {
+        for (bytes, shape) in [(body.encode_to_vec(), FrameBody::SHAPE), (ack.encode_to_vec(), Ack::SHAPE)] {
+            let respelled = respelled(&extended(&bytes, &shape, &extensions)).into();
+            prop_assert!(strict_decode::<FrameBody>(&respelled).is_err());
+            prop_assert!(strict_decode::<Ack>(&respelled).is_err());
+        }
+        let mut changed = extended(&body.encode_to_vec(), &FrameBody::SHAPE, &extensions);
+        let at = at.index(changed.len());
+        changed[at] ^= 1 + (at % 255) as u8;
+        decode_all(&changed);
+    }
+
+    #[test]
+    fn whatever_follows_another_version_nobody_is_to_blame(version in 2..u64::MAX, rest in vec(any::<u8>(), 0..200)) {
+        let mut bytes = vec![8];
+        prost::encoding::encode_varint(version, &mut bytes);
+        let bytes = Bytes::from([bytes, rest].concat());
+        prop_assert_eq!(strict_decode::<FrameBody>(&bytes), Err(DecodeError::Version));
+        prop_assert_eq!(strict_decode::<Ack>(&bytes), Err(DecodeError::Version));
+        prop_assert_eq!(strict_decode::<Hello>(&bytes), Err(DecodeError::Version));
+        let record = node().sign_whole(RECORD_DOMAIN, &bytes);
+        prop_assert!(SignedRecord::decode(record).is_err_and(|error| !error.is_provable()));
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 
 mod any;
+mod extended;
 mod seal;
 
 use std::path::{Path, PathBuf};
@@ -209,9 +210,11 @@ fn the_examples_are_accepted() {
 /// Whether somebody would act upon these bytes, if they were the only thing to go by.
 type Accepts = fn(Bytes) -> bool;
 
+/// Extensions of a binding are signed by the node alone, in the frame or record around it.
 fn accepts_binding(bytes: Bytes) -> bool {
-    SignedBinding::decode(&bytes)
-        .is_ok_and(|binding| binding.check("dev", NOW_MS).is_ok() && binding.verify_signature())
+    SignedBinding::decode(&bytes).is_ok_and(|binding| {
+        binding.encode() == bytes && binding.check("dev", NOW_MS).is_ok() && binding.verify_signature()
+    })
 }
 
 fn accepts_record(bytes: Bytes) -> bool {

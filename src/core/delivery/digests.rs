@@ -88,6 +88,11 @@ impl Digests {
         self.latest.back().is_some_and(|last| last.0 >= seq)
     }
 
+    /// Whether a number was taken or passed over so long ago that it is not remembered.
+    fn is_forgotten(&self, seq: u64) -> bool {
+        self.forgotten > 0 && seq <= self.forgotten
+    }
+
     /// Whether the number of a message stands for something else; everything below `next` was taken, or passed over.
     pub fn contradict(&self, message: &Message, next: u64) -> bool {
         // Most mail is new.
@@ -96,16 +101,19 @@ impl Digests {
         }
         match self.latest.binary_search_by_key(&message.seq, |(seq, _)| *seq) {
             Ok(at) => self.latest[at].1 != digest(message),
-            Err(_) if message.seq >= next => false,
             // What comes again cannot have been accepted after all that came.
-            Err(_) if message.seq <= self.forgotten => message.sent_at_ms > self.sent_at_ms,
+            Err(_) if self.is_forgotten(message.seq) => message.sent_at_ms > self.sent_at_ms,
+            Err(_) if message.seq >= next => false,
             // It was passed over, so it has never come.
             Err(_) => true,
         }
     }
 
-    /// A message was taken.
+    /// A message was taken, for the first time or again.
     pub fn insert(&mut self, message: &Message) {
+        if self.is_forgotten(message.seq) {
+            return;
+        }
         let Err(at) = self.latest.binary_search_by_key(&message.seq, |(seq, _)| *seq) else { return };
         self.latest.insert(at, (message.seq, digest(message)));
         self.sent_at_ms = self.sent_at_ms.max(message.sent_at_ms);
@@ -161,6 +169,22 @@ mod tests {
         // A process that was started again waits for what its parent has not taken.
         assert!(!digests.contradict(&message(2, 2, "a"), 2) && digests.contradict(&message(2, 2, "b"), 2));
         assert!(!digests.contradict(&message(4, 4, "b"), 2), "it was never told");
+    }
+
+    #[test]
+    fn what_comes_again_after_a_restart_changes_nothing() {
+        let mut digests = Digests::default();
+        let count = REMEMBERED as u64 + 10;
+        for seq in 1..=count {
+            digests.insert(&message(seq, 1000 + seq, "a"));
+        }
+        let before = digests.clone();
+        for seq in 3..=count {
+            assert!(!digests.contradict(&message(seq, 1000 + seq, "a"), seq), "{seq}");
+            digests.insert(&message(seq, 1000 + seq, "a"));
+        }
+        assert_eq!(digests, before);
+        assert!(digests.contradict(&message(4, 2000 + count, "b"), 3), "it was told, as something else");
     }
 
     #[test]

@@ -9,7 +9,9 @@ use prost::{Enumeration, Message};
 use crate::core::identity::binding::{MAX_BINDING_BYTES, MAX_SKEW_SECS, is_network_name};
 use crate::core::identity::keys::{keccak_fields, signed_body, verify_signed};
 use crate::core::identity::{BindingError, NodeKey, SignedBinding, hash_fields};
-use crate::core::wire::{DecodeError, WIRE_VERSION, Wire, known_version, strict_decode, within};
+use crate::core::wire::{
+    DecodeError, Shape, WIRE_VERSION, Wire, known_version, listed, strict_decode, within,
+};
 
 /// Domain of the signature over a record.
 pub const RECORD_DOMAIN: &str = "p2p-node/record/v1";
@@ -77,10 +79,10 @@ impl RecordError {
     /// Whether everybody would find the same, whatever their clock says.
     pub fn is_provable(&self) -> bool {
         match self {
+            RecordError::Decode(error) => error.is_provable(),
             RecordError::Binding(error) => error.is_provable(),
             RecordError::Expired | RecordError::FromTheFuture | RecordError::FutureSeq => false,
-            RecordError::Decode(_)
-            | RecordError::WrongNetwork
+            RecordError::WrongNetwork
             | RecordError::WrongAddress
             | RecordError::Lifetime
             | RecordError::BadSignature => true,
@@ -293,6 +295,8 @@ enum WireRole {
 
 impl Wire for WireRecord {
     const MAX_BYTES: usize = MAX_RECORD_BYTES;
+    const SHAPE: Shape = Shape { fields: 12, messages: &[(8, &Shape::flat(4))] };
+    const HAS_VERSION: bool = true;
 
     fn check(&self) -> Result<(), DecodeError> {
         known_version(self.version)?;
@@ -305,7 +309,7 @@ impl Wire for WireRecord {
             within((1..=MAX_RECORD_KEM_ID_BYTES).contains(&kem.id.len()), "kem")?;
             within(!kem.public_key.is_empty(), "kem")?;
         }
-        within(WireRole::is_valid(self.role), "role")?;
+        listed(WireRole::is_valid(self.role))?;
         within(self.name.len() <= MAX_RECORD_NAME_BYTES && is_printable(&self.name), "name")?;
         let tags = || self.capabilities.iter().chain(&self.topics);
         within(tags().count() <= MAX_RECORD_TAGS, "capabilities")?;

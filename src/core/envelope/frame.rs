@@ -42,6 +42,18 @@ pub enum FrameError {
     FromTheFuture,
 }
 
+impl FrameError {
+    /// Whether the frame, or the binding in it, is of a later version: nobody is to blame for that.
+    pub fn is_of_later_version(&self) -> bool {
+        match self {
+            FrameError::Decode(error) | FrameError::Binding(BindingError::Decode(error)) => {
+                !error.is_provable()
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Signs a frame. The caller keeps the body within its limits: a frame beyond them is refused by all.
 pub fn sign_frame(body: &FrameBody, key: &NodeKey) -> Bytes {
     key.sign_whole(FRAME_DOMAIN, &body.encode_to_vec())

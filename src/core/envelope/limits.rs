@@ -7,7 +7,7 @@ use super::codec::{
 use crate::core::directory::record::MAX_RECORD_BYTES;
 use crate::core::identity::binding::{MAX_BINDING_BYTES, is_network_name};
 use crate::core::identity::keys::SIGNATURE_BYTES;
-use crate::core::wire::{DecodeError, Wire, known_version, walk, within};
+use crate::core::wire::{DecodeError, Shape, Wire, known_version, listed, walk, within};
 
 /// Longest frame of direct mail, in bytes: a message at the pipe's 1 MiB, and what is around it (design §4).
 pub const MAX_FRAME_BYTES: usize = (1 << 20) + (8 << 10);
@@ -67,6 +67,9 @@ pub const MAX_ENC_BYTES: usize = 2048;
 
 impl Wire for FrameBody {
     const MAX_BYTES: usize = MAX_FRAME_BYTES - SIGNATURE_BYTES;
+    const SHAPE: Shape =
+        Shape { fields: 11, messages: &[(9, &Batch::SHAPE), (10, &Shape::flat(4)), (11, &Shape::flat(3))] };
+    const HAS_VERSION: bool = true;
 
     fn prescan(bytes: &[u8]) -> Result<(), DecodeError> {
         // A batch that came in several pieces would be put together before it is found not to be canonical.
@@ -108,6 +111,7 @@ impl Wire for FrameBody {
 
 impl Wire for Batch {
     const MAX_BYTES: usize = MAX_FRAME_BYTES - SIGNATURE_BYTES;
+    const SHAPE: Shape = Shape { fields: 2, messages: &[(1, &Shape::flat(12))] };
 
     fn prescan(bytes: &[u8]) -> Result<(), DecodeError> {
         let (mut messages, mut acks) = (0, 0);
@@ -144,16 +148,19 @@ fn check_message(message: &Message) -> Result<(), DecodeError> {
     within(message.seq < u64::MAX, "seq")?;
     within(message.base_seq <= message.seq, "base_seq")?;
     within(message.kind.len() <= MAX_KIND_BYTES, "kind")?;
-    within(Priority::is_valid(message.priority), "priority")?;
+    listed(Priority::is_valid(message.priority))?;
     within(message.reply_to.len() <= MAX_NAME_BYTES, "reply_to")?;
     within(message.conversation.len() <= MAX_NAME_BYTES, "conversation")?;
     within(message.parents.len() <= MAX_PARENTS, "parents")?;
     within(message.parents.iter().all(|parent| filled(parent.len(), MAX_NAME_BYTES)), "parents")?;
-    within(Encoding::is_valid(message.encoding), "encoding")
+    listed(Encoding::is_valid(message.encoding))
 }
 
 impl Wire for Ack {
     const MAX_BYTES: usize = MAX_ACK_BYTES;
+    const SHAPE: Shape =
+        Shape { fields: 5, messages: &[(4, &Shape { fields: 6, messages: &[(4, &Shape::flat(2))] })] };
+    const HAS_VERSION: bool = true;
 
     fn check(&self) -> Result<(), DecodeError> {
         known_version(self.version)?;
@@ -180,6 +187,8 @@ fn check_stream_ack(stream: &StreamAck) -> Result<(), DecodeError> {
 
 impl Wire for MailResponse {
     const MAX_BYTES: usize = MAX_MAIL_RESPONSE_BYTES;
+    const SHAPE: Shape =
+        Shape { fields: 4, messages: &[(2, &Shape::flat(1)), (3, &Shape::flat(1)), (4, &Shape::flat(2))] };
 
     fn check(&self) -> Result<(), DecodeError> {
         match &self.response {
@@ -199,6 +208,8 @@ impl Wire for MailResponse {
 
 impl Wire for Hello {
     const MAX_BYTES: usize = MAX_HELLO_BYTES;
+    const SHAPE: Shape = Shape::flat(4);
+    const HAS_VERSION: bool = true;
 
     fn check(&self) -> Result<(), DecodeError> {
         known_version(self.version)?;

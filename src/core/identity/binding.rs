@@ -7,7 +7,7 @@ use libp2p::PeerId;
 use prost::Message;
 
 use super::keys::{hash_fields, peer_id_of};
-use crate::core::wire::{DecodeError, Wire, strict_decode, within};
+use crate::core::wire::{DecodeError, Shape, Wire, strict_decode, within};
 
 /// The sentence that a person reads in a wallet before signing; the same in every binding.
 pub const STATEMENT: &str = "I let this peer-to-peer node send and receive messages as my account on the named network until the binding ends.";
@@ -95,7 +95,11 @@ impl BindingError {
     /// this is whoever passed the binding on to blame.
     pub fn is_provable(&self) -> bool {
         use BindingError::*;
-        !matches!(self, NotYetValid | Expired | FutureGeneration | ContractSignature)
+        match self {
+            Decode(error) => error.is_provable(),
+            NotYetValid | Expired | FutureGeneration | ContractSignature => false,
+            NetworkName | WrongNetwork | WrongAccount | WrongKey | Lifetime | RecoveryId | HighS => true,
+        }
     }
 }
 
@@ -316,6 +320,7 @@ struct WireBinding {
 
 impl Wire for WireBinding {
     const MAX_BYTES: usize = MAX_BINDING_BYTES;
+    const SHAPE: Shape = Shape::flat(8);
 
     fn check(&self) -> Result<(), DecodeError> {
         within(is_network_name(&self.network), "network")?;

@@ -16,12 +16,14 @@ use super::Contents;
 use super::caught::caught;
 use super::mail;
 use super::row::{self, KEY_BYTES, RowError};
+use super::watched::{Refusal, Watched};
 use crate::core::delivery::arrivals::TakenRow;
 use crate::core::delivery::naming::StreamId;
 use crate::core::delivery::outbox::KeptMail;
 use crate::core::directory::book::{MAX_AGENTS, MAX_FLOORS};
 use crate::core::directory::floors::FloorRow;
 use crate::core::policy::standing::{Standing, Subject};
+use crate::io::disk::{Cause, sync_name};
 
 /// Floors kept of one network: as many as the directory remembers.
 pub(super) const MAX_ROWS: usize = MAX_AGENTS + MAX_FLOORS;
@@ -38,9 +40,17 @@ pub(super) enum FileError {
     /// What is in it cannot be trusted.
     #[error("it is damaged: {0}")]
     Damaged(String),
+    /// It was made for another agent.
+    #[error("it belongs to {0}")]
+    OfAnother(Address),
     /// The system said no.
-    #[error("{0}")]
-    Io(String),
+    #[error("{reason}")]
+    Io {
+        /// What it said.
+        reason: String,
+        /// Whether it may say something else later.
+        cause: Cause,
+    },
 }
 
 impl From<redb::Error> for FileError {
@@ -49,10 +59,8 @@ impl From<redb::Error> for FileError {
         match error {
             redb::Error::DatabaseAlreadyOpen => FileError::InUse,
             // That is how the library says that the file is none of its own, or is cut short.
-            redb::Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
-                FileError::Io(error.to_string())
-            }
-            redb::Error::PreviousIo => FileError::Io(error.to_string()),
+            redb::Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => error.into(),
+            redb::Error::PreviousIo => FileError::Io { reason: error.to_string(), cause: Cause::Passing },
             error => FileError::Damaged(error.to_string()),
         }
     }
@@ -66,7 +74,7 @@ impl From<RowError> for FileError {
 
 impl From<io::Error> for FileError {
     fn from(error: io::Error) -> Self {
-        FileError::Io(error.to_string())
+        FileError::Io { reason: error.to_string(), cause: Cause::of(error.kind()) }
     }
 }
 
@@ -87,6 +95,8 @@ type Mails<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u
 type Taken<'a> = TableDefinition<'a, &'static [u8; row::TAKEN_KEY_BYTES], &'static [u8]>;
 type Standings<'a> = TableDefinition<'a, &'static [u8], u8>;
 /// How often the database was written, under one key.
+/// For whom the file was made.
+const ACCOUNT: TableDefinition<'static, (), &'static [u8; KEY_BYTES]> = TableDefinition::new("account");
 const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits");
 
 /// An open database, and the tables of one network in it.
@@ -126,24 +136,45 @@ impl Changes {
 }
 
 impl File {
-    /// Opens the file, or makes it for its owner alone, and reads what is kept of a network, floors oldest first.
-    pub(super) fn open(path: &Path, network: &str) -> Result<(Self, Contents), FileError> {
+    /// Opens the file of an agent, or makes it, for the user of this process alone, and reads what is kept of a network, floors
+    /// oldest first.
+    pub(super) fn open(path: &Path, network: &str, account: Address) -> Result<(Self, Contents), FileError> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        File::on(FileBackend::new(file)?, network)
+        if file.metadata()?.len() == 0 {
+            // What is written to a file that has no name is lost with the power.
+            sync_name(path)?;
+        }
+        File::on(FileBackend::new(file)?, network, account)
     }
 
     /// As [`File::open`], on any storage.
-    pub(super) fn on(storage: impl StorageBackend, network: &str) -> Result<(Self, Contents), FileError> {
+    pub(super) fn on(
+        storage: impl StorageBackend,
+        network: &str,
+        account: Address,
+    ) -> Result<(Self, Contents), FileError> {
+        let refusal = Refusal::default();
+        let storage = Watched { storage, refusal: refusal.clone() };
         // Whatever is in a file must not keep the node from starting, also where the library did not expect it.
-        let opened = caught(|| File::checked(storage, network));
-        opened.unwrap_or_else(|| Err(FileError::Damaged("reading it failed".to_owned())))
+        let opened = caught(|| File::checked(storage, network, account));
+        let opened = opened.unwrap_or_else(|| Err(FileError::Damaged("reading it failed".to_owned())));
+        opened.map_err(|error| match error {
+            // What the system did not let it read or write is no damage, whatever the library makes of it.
+            FileError::Damaged(_) => refusal.take().map_or(error, FileError::from),
+            error => error,
+        })
     }
 
-    fn checked(storage: impl StorageBackend, network: &str) -> Result<(Self, Contents), FileError> {
+    fn checked(
+        storage: impl StorageBackend,
+        network: &str,
+        account: Address,
+    ) -> Result<(Self, Contents), FileError> {
         let mut database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage)?;
         // Opening believes what was closed in good order; a floor that was bent would bar an agent for ever.
         let mended = !database.check_integrity()?;
+        claim(&database, account)?;
         let commits = match existing(database.begin_read()?.open_table(COMMITS))? {
             Some(table) => table.get(())?.map_or(0, |number| number.value()),
             None => 0,
@@ -307,6 +338,23 @@ impl File {
             table.remove(key)?;
         }
         Ok(true)
+    }
+}
+
+/// Notes for whom a new file is.
+fn claim(database: &Database, account: Address) -> Result<(), FileError> {
+    let owner = match existing(database.begin_read()?.open_table(ACCOUNT))? {
+        Some(table) => table.get(())?.map(|owner| Address::from(owner.value())),
+        None => None,
+    };
+    match owner {
+        Some(owner) if owner == account => Ok(()),
+        Some(owner) => Err(FileError::OfAnother(owner)),
+        None => {
+            let write = database.begin_write()?;
+            write.open_table(ACCOUNT)?.insert((), &account.into_array())?;
+            Ok(write.commit()?)
+        }
     }
 }
 

@@ -9,7 +9,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::core::delivery::stream::Draft;
 use crate::core::envelope::Encoding;
+use crate::io::disk::testing::synced;
 
+/// Whose store it is.
+const ANN: Address = Address::repeat_byte(0xa1);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn directory() -> TempDir {
@@ -21,7 +24,7 @@ fn row(number: u8, seq: u64) -> FloorRow {
 }
 
 fn open(directory: &TempDir) -> (Store, Vec<FloorRow>) {
-    let (store, contents) = Store::open(directory.path(), "dev", 77).expect("opened");
+    let (store, contents) = Store::open(directory.path(), "dev", ANN, 77).expect("opened");
     (store, contents.floors)
 }
 
@@ -76,7 +79,7 @@ async fn standings_are_written_too_and_the_last_word_counts() {
     assert!(store.keep(ann, Some(Standing::Blocked)) && store.keep(ann, None));
     assert!(store.keep(bob, Some(Standing::Allowed)));
     store.close().await;
-    let (_, contents) = Store::open(directory.path(), "dev", 77).expect("opened");
+    let (_, contents) = Store::open(directory.path(), "dev", ANN, 77).expect("opened");
     assert_eq!(contents.standings, [(bob, Standing::Allowed)]);
 }
 
@@ -103,7 +106,7 @@ async fn what_is_remembered_is_written_without_being_asked() {
 async fn two_processes_do_not_share_a_data_directory() {
     let directory = directory();
     let (store, _) = open(&directory);
-    let error = Store::open(directory.path(), "dev", 77).expect_err("taken");
+    let error = Store::open(directory.path(), "dev", ANN, 77).expect_err("taken");
     assert_eq!((error.code(), error.exit_code()), (ErrorCode::IdentityInUse, ExitCode::InUse));
     store.close().await;
     open(&directory);
@@ -125,28 +128,109 @@ async fn a_damaged_database_is_moved_aside_and_told_of() {
     assert_eq!(open(&directory).1, [row(1, 1)]);
 }
 
-#[tokio::test]
-async fn a_directory_that_cannot_be_used_is_told_of_and_tried_again() {
-    let directory = directory();
-    let data_dir = directory.path().join("data");
+#[test]
+fn a_store_that_cannot_be_opened_is_no_empty_store() {
+    let home = directory();
+    let refused = |data_dir: &Path| {
+        let error = Store::open(data_dir, "dev", ANN, 77).expect_err("refused");
+        assert!(error.to_string().contains(&data_dir.display().to_string()), "{error}");
+        (error.code(), error.exit_code())
+    };
+    let data_dir = home.path().join("file");
     fs::write(&data_dir, "in the way").expect("written");
-    let (mut store, contents) = Store::open(&data_dir, "dev", 77).expect("a store");
-    assert_eq!(contents, Contents::default());
-    assert!(matches!(next(&mut store).await, Input::StoreFailed { .. }));
-    store.remember(row(1, 1));
-    assert!(matches!(next(&mut store).await, Input::StoreFailed { .. }));
-    fs::remove_file(&data_dir).expect("removed");
-    fs::create_dir(&data_dir).expect("made");
-    assert!(matches!(next(&mut store).await, Input::StoreRecovered));
-    store.close().await;
-    assert_eq!(Store::open(&data_dir, "dev", 77).expect("opened").1.floors, [row(1, 1)]);
+    assert_eq!(refused(&data_dir), (ErrorCode::InvalidArgument, ExitCode::Config));
+    let data_dir = home.path().join("data");
+    fs::create_dir_all(data_dir.join(STORE_FILE)).expect("made");
+    assert_eq!(refused(&data_dir), (ErrorCode::InvalidArgument, ExitCode::Config));
+    let unavailable = |cause| OpenError::Unavailable { path: data_dir.clone(), reason: String::new(), cause };
+    for (cause, code, exit_code) in [
+        (Cause::Passing, ErrorCode::StoreUnavailable, ExitCode::Io),
+        (Cause::Permission, ErrorCode::InvalidArgument, ExitCode::NoPermission),
+    ] {
+        assert_eq!((unavailable(cause).code(), unavailable(cause).exit_code()), (code, exit_code));
+    }
 }
 
-/// A disk that fails after so many more changes.
+#[tokio::test]
+async fn a_store_belongs_to_the_agent_that_it_was_made_for() {
+    let home = directory();
+    let (store, _) = open(&home);
+    store.remember(row(1, 1));
+    store.close().await;
+    let other = Address::repeat_byte(0xb0);
+    let error = Store::open(home.path(), "dev", other, 77).expect_err("refused");
+    assert_eq!((error.code(), error.exit_code()), (ErrorCode::DataDirMismatch, ExitCode::Config));
+    let told = error.to_string();
+    assert!(told.contains(&ANN.to_string()) && told.contains(&other.to_string()), "{told}");
+    Store::open(home.path(), "main", other, 77).expect_err("on every network");
+    assert_eq!(open(&home).1, [row(1, 1)], "nothing happened to it");
+}
+
+#[test]
+fn the_names_of_a_new_store_and_of_a_damaged_one_are_brought_to_the_disk() {
+    let home = directory();
+    let data_dir = home.path().join("data");
+    let path = data_dir.join(STORE_FILE);
+    synced();
+    drop(Store::open(&data_dir, "dev", ANN, 77).expect("made"));
+    assert_eq!(synced(), [data_dir.clone(), path.clone()]);
+    let damaged = home.path().join("damaged");
+    fs::create_dir(&damaged).expect("made");
+    fs::write(damaged.join(STORE_FILE), "no database").expect("written");
+    drop(Store::open(&damaged, "dev", ANN, 77).expect("begun anew"));
+    assert_eq!(synced(), vec![damaged.join(STORE_FILE); 2], "moved, and made");
+}
+
+#[test]
+fn a_damaged_database_stays_where_it_is_when_no_other_can_be_made() {
+    let home = directory();
+    let (path, aside) = (home.path().join(STORE_FILE), home.path().join("aside"));
+    fs::write(&path, "no database").expect("written");
+    let mut no_room: Open = Box::new(|| Err(io::Error::from(io::ErrorKind::StorageFull).into()));
+    let error = begin_anew(&path, &aside, &mut no_room).expect_err("no room");
+    assert!(matches!(error, FileError::Io { cause: Cause::Passing, .. }), "{error}");
+    assert_eq!(fs::read(&path).expect("there"), b"no database");
+    assert!(!aside.exists());
+}
+
+#[tokio::test]
+async fn what_the_system_refuses_while_a_store_is_opened_is_never_taken_for_damage() {
+    for is_new in [true, false] {
+        let mut refused = 0;
+        for operations in 0.. {
+            let home = directory();
+            if !is_new {
+                let (store, _) = open(&home);
+                store.remember(row(1, 1));
+                store.close().await;
+            }
+            let left = Arc::new(AtomicU64::new(operations));
+            let disk = Disk { file: backend(&home), left, reads_fail: true };
+            match File::on(disk, "dev", ANN) {
+                Ok(_) => break,
+                Err(FileError::Io { cause: Cause::Passing, .. }) => refused += 1,
+                Err(error) => panic!("after {operations} operations: {error}"),
+            }
+            let rows = if is_new { vec![] } else { vec![row(1, 1)] };
+            assert_eq!(open(&home).1, rows, "after {operations} operations");
+        }
+        assert!(refused > 5, "opening takes more than {refused} operations");
+    }
+}
+
+/// A disk that fails after so many more changes, or reads and changes.
 #[derive(Debug)]
 struct Disk {
     file: FileBackend,
     left: Arc<AtomicU64>,
+    reads_fail: bool,
+}
+
+fn backend(directory: &TempDir) -> FileBackend {
+    let mut options = fs::OpenOptions::new();
+    let file =
+        options.read(true).write(true).create(true).truncate(false).open(directory.path().join(STORE_FILE));
+    FileBackend::new(file.expect("a file")).expect("a backend")
 }
 
 /// For a disk that does not fail.
@@ -166,12 +250,11 @@ fn failing(directory: &TempDir) -> (Store, Arc<AtomicU64>) {
     let attempt = Box::new({
         let (path, left) = (directory.path().join(STORE_FILE), Arc::clone(&left));
         move || {
-            let mut options = fs::OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
-            let file = FileBackend::new(file)?;
-            File::on(Disk { file, left: Arc::clone(&left) }, "dev")
+            let file = FileBackend::new(fs::OpenOptions::new().read(true).write(true).open(&path)?)?;
+            File::on(Disk { file, left: Arc::clone(&left), reads_fail: false }, "dev", ANN)
         }
     });
+    drop(backend(directory));
     let (file, _) = attempt().expect("made");
     let reserve = Reserve::new(directory.path().join(RESERVE_FILE));
     (Store::start(Some(file), attempt, reserve, None).expect("a thread"), left)
@@ -182,6 +265,9 @@ impl StorageBackend for Disk {
         self.file.len()
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.reads_fail {
+            self.room()?;
+        }
         self.file.read(offset, out)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -231,7 +317,7 @@ async fn mail_is_on_the_disk_if_and_only_if_that_is_what_was_said_wherever_writi
         };
         left.store(ROOM, Ordering::SeqCst);
         store.close().await;
-        let (_, contents) = Store::open(directory.path(), "dev", 77).expect("opened");
+        let (_, contents) = Store::open(directory.path(), "dev", ANN, 77).expect("opened");
         assert_eq!(!contents.mails.is_empty(), was_kept, "after {changes} changes");
         if was_kept {
             break;
@@ -258,7 +344,7 @@ async fn mail_that_only_gets_another_name_stays_on_the_disk_wherever_writing_fai
         };
         left.store(ROOM, Ordering::SeqCst);
         store.close().await;
-        let (_, contents) = Store::open(directory.path(), "dev", 77).expect("opened");
+        let (_, contents) = Store::open(directory.path(), "dev", ANN, 77).expect("opened");
         assert_eq!(contents.mails.len(), 1, "after {changes} changes");
         if was_kept {
             assert_eq!((contents.mails, changes > 0), (vec![renamed], true));

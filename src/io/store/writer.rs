@@ -109,7 +109,7 @@ impl Writer {
     fn prepare(&mut self, changes: &Changes) -> Result<File, FileError> {
         if !changes.kept.is_empty() {
             // As long as there is no room to forget mail again, none is kept.
-            self.reserve.hold().map_err(|error| FileError::Io(error.to_string()))?;
+            self.reserve.hold()?;
         }
         self.file.take().map_or_else(|| Ok((self.open)()?.0), Ok)
     }

@@ -90,7 +90,7 @@ impl Names {
             kad: protocol("kad")?,
             hello: protocol("hello")?,
             mail: protocol("mail")?,
-            topic_prefix: format!("/p2p-node/{network}/"),
+            topic_prefix: format!("/p2p-node/{network}/topic/1/"),
         })
     }
 

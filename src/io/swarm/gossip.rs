@@ -179,18 +179,20 @@ mod tests {
     #[test]
     fn the_id_of_the_golden_frame_is_the_golden_id() {
         let frame: String = include_str!("../../../fixtures/envelopes/frame.hex").lines().collect();
-        let id = message_id("/p2p-node/dev/builds", &hex::decode(frame).unwrap());
+        let id = message_id("/p2p-node/dev/topic/1/builds", &hex::decode(frame).unwrap());
         assert_eq!(hex::encode(&id.0), include_str!("../../../fixtures/envelopes/gossip_id.hex").trim_end());
     }
 
     #[test]
     fn topics_of_other_networks_and_endless_ones_are_filtered() {
-        let mut topics = OurTopics { prefix: "/p2p-node/dev/".to_owned() };
+        let mut topics = OurTopics { prefix: "/p2p-node/dev/topic/1/".to_owned() };
         let mut admits = |topic: String| topics.can_subscribe(&TopicHash::from_raw(topic));
-        assert!(admits("/p2p-node/dev/news".to_owned()));
-        assert!(!admits("/p2p-node/main/news".to_owned()));
+        assert!(admits("/p2p-node/dev/topic/1/news".to_owned()));
+        assert!(!admits("/p2p-node/main/topic/1/news".to_owned()));
+        assert!(!admits("/p2p-node/dev/topic/2/news".to_owned()), "a later version has topics of its own");
         assert!(!admits("news".to_owned()));
-        let longest = "/p2p-node/dev/".to_owned() + &"n".repeat(MAX_TOPIC_BYTES - "/p2p-node/dev/".len());
+        let longest = "/p2p-node/dev/topic/1/".to_owned()
+            + &"n".repeat(MAX_TOPIC_BYTES - "/p2p-node/dev/topic/1/".len());
         assert!(admits(longest.clone()));
         assert!(!admits(longest + "n"));
     }

@@ -111,7 +111,10 @@ impl Net {
                 id, result: QueryResult::GetRecord(result), step, ..
             } => {
                 let Some(&token) = self.queries.get(&id) else { return };
-                if let Ok(GetRecordOk::FoundRecord(found)) = result {
+                // An answer without a peer is from our own store: what is in there the core knows, and it asks what others have.
+                if let Ok(GetRecordOk::FoundRecord(found)) = result
+                    && found.peer.is_some()
+                {
                     self.inputs.push_back(Input::RecordFound { token, value: found.record.value.into() });
                 }
                 if step.last {

@@ -40,12 +40,31 @@ assert.equal(new TextDecoder().decode(frame.messages[0].data), '{"choice":"yes"}
 assert.equal(idOf(frame.from, frame.messages[0]), values.message_id);
 assert.deepEqual(frame.acks.map(bytesToHex), [bytesToHex(golden("ack"))]);
 
-assert.deepEqual(messageId({ topic: "/p2p-node/dev/builds", data: golden("frame") }), golden("gossip_id"));
+assert.deepEqual(messageId({ topic: "/p2p-node/dev/topic/1/builds", data: golden("frame") }), golden("gossip_id"));
 
 const ack = readers.ack(golden("ack"));
 assert.deepEqual([ack.streams[0].cumulative, ack.streams[0].outcomes[0].code], [7n, "PEER_REJECTED"]);
+assert.deepEqual(ack.streams[0].beyond, [2n, 3n]);
 assert.deepEqual(decode("MailResponse", golden("mail_response")).ack, golden("ack"));
 assert.deepEqual(decode("Hello", golden("hello")).record, golden("record"));
+
+// What a later version adds is passed over (number 16, twice, and 17), where it may stand; what has to be understood is not.
+const extensions = Uint8Array.of(0x80, 1, 7, 0x80, 1, 8, 0x8a, 1, 2, 1, 2);
+const hello = golden("hello");
+assert.deepEqual(decode("Hello", Uint8Array.of(...hello, ...extensions)), decode("Hello", hello));
+const refused = [
+  [...extensions, ...hello],
+  [...hello, 0x78, 1],
+  [...hello, ...extensions, ...extensions],
+  [...hello, 0x80, 1, 0x80, 0],
+  [...hello, ...Array(17).fill([0x80, 1, 7]).flat()],
+];
+for (const bytes of refused) assert.throws(() => decode("Hello", Uint8Array.from(bytes)), `extensions: ${bytes.slice(-12)}`);
+// Packed numbers: one entry that holds them all, each greater than the one before; or none.
+const stream = [0x0a, 16, ...Array(16).fill(7)];
+assert.deepEqual(decode("StreamAck", Uint8Array.of(...stream, 0x1a, 3, 1, 0xac, 2)).beyond, [1n, 300n]);
+for (const beyond of [[0x18, 1], [0x1a, 0], [0x1a, 2, 2, 2], [0x1a, 1, 0], [0x1a, 1, 1, 0x1a, 1, 2]])
+  assert.throws(() => decode("StreamAck", Uint8Array.of(...stream, ...beyond)), `beyond: ${beyond}`);
 
 let flips = 0;
 for (const [name, read] of Object.entries(readers)) {

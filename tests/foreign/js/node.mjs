@@ -21,7 +21,7 @@ Promise.withResolvers ??= function () {
 };
 
 const NETWORK = "dev";
-const PREFIX = `/p2p-node/${NETWORK}/`;
+const PREFIX = `/p2p-node/${NETWORK}/topic/1/`;
 
 const say = (event) => {
   const plain = (_, value) =>

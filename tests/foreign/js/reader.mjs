@@ -149,7 +149,8 @@ export function readAck(bytes, nodeKey) {
   const ack = decode("Ack", bytes.subarray(64));
   const names = ack.streams.map((stream) => bytesToHex(stream.stream));
   must(names.every((name, i) => i === 0 || names[i - 1] < name), "ack: streams");
-  must(ack.streams.reduce((total, stream) => total + stream.outcomes.length, 0) <= 1024, "ack: outcomes");
+  for (const many of ["outcomes", "beyond"])
+    must(ack.streams.reduce((total, stream) => total + stream[many].length, 0) <= 1024, `ack: ${many}`);
   verifySigned("p2p-node/ack/v1", bytes, nodeKey);
   return ack;
 }

@@ -7,6 +7,9 @@ export const must = (holds, what) => {
 };
 export const toInt = (bytes) => BigInt("0x" + (bytesToHex(bytes) || "0"));
 
+// Fields from this number on are of later versions and passed over, so many of them in a message.
+const [FIRST_EXTENSION, MAX_EXTENSIONS] = [16, 16];
+
 // Field n of a message is the nth of its list: name, type, and the least and the largest length (of bytes
 // and texts) or value (of integers). `many` counts repetitions; of the fields of one `oneof` exactly one is there.
 const U64 = 2n ** 64n - 1n;
@@ -136,9 +139,17 @@ export function decode(type, input) {
   fields.forEach((field) => {
     out[field.name] = field.many ? [] : undefined;
   });
-  for (let last = 0; !isDone();) {
+  for (let last = 0, extensions = 0; !isDone();) {
     const tag = Number(varint());
     const [number, wire] = [Math.floor(tag / 8), tag % 8];
+    if (number >= FIRST_EXTENSION) {
+      must(number >= last && number < 2 ** 29 && ++extensions <= MAX_EXTENSIONS, `${type}: extensions`);
+      last = number;
+      must([0, 1, 2, 5].includes(wire), "wire type");
+      if (wire === 0) varint();
+      else take({ 1: 8, 5: 4 }[wire] ?? Number(varint()));
+      continue;
+    }
     const field = fields[number - 1];
     must(field && (number > last || (number === last && field.many && field.kind !== "distances")), `${type}: field ${number}`);
     must(wire === ({ int: 0, fixed: 1 }[field.kind] ?? 2), "wire type");

@@ -162,6 +162,9 @@ class Delivery:
     state: str
     # Why, unless it was delivered.
     code: str | None = None
+    # The `messageId` under which the recipient gets it, if it had to get another: a copy of this
+    # process had used its first one.
+    delivered_as: str | None = None
     # What happened and what to do about it, for a person; absent when it was delivered.
     message: str | None = None
     # Whether an earlier process of the node accepted it, and may have told this too.
@@ -175,6 +178,7 @@ class Delivery:
         Field("messageId", "message_id", "str", True),
         Field("state", "state", "str", True),
         Field("code", "code", "str", False),
+        Field("deliveredAs", "delivered_as", "str", False),
         Field("message", "message", "str", False),
         Field("redelivered", "redelivered", "bool", False),
         Field("requestId", "request_id", "id", False),

@@ -60,18 +60,18 @@ impl Outbox {
             let left = expires_at_ms.saturating_sub(now.unix_ms).min(life);
             draft.expires = now.mono + Duration::from_millis(left);
             let (size, expires) = (draft.size(), draft.expires);
-            let unused = self.unused_stream(&recipient, draft.priority, now.unix_ms);
-            let destination = self.open(recipient);
-            let queue = &mut destination.streams[Priority::High as usize - draft.priority as usize];
             let (name, accepted_as) = match sent_as {
                 None => ((stream, seq), None),
                 Some(name) => (name, Some((stream, seq))),
             };
-            if queue.own_id() == name.0 {
-                // A process that was copied while it ran: its own numbers are not unused.
-                queue.begin(&unused);
-            }
-            queue.restore(name, accepted_as, draft);
+            let slot = Priority::High as usize - draft.priority as usize;
+            let own = self.open(recipient).streams[slot].own_id();
+            // If its own stream has mail already, this process is a copy of the one that accepted that.
+            let is_copy = own == name.0;
+            let unused = is_copy.then(|| self.unused_stream(&recipient, draft.priority, now.unix_ms));
+            let destination = self.open(recipient);
+            unused.iter().for_each(|unused| destination.streams[slot].begin(unused));
+            destination.streams[slot].restore(name, accepted_as, draft);
             self.account(recipient, size, true, expires, now.mono);
         }
         last

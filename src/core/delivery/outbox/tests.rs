@@ -309,14 +309,18 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
     let all = first.messages.len() as u64;
     assert!(all > UNTAKEN_WINDOW as u64, "nobody knows yet");
     let window = UNTAKEN_WINDOW as u64;
-    let acked = |cumulative| StreamAck { held: window + 1, ..ack(&first, cumulative) };
-    outbox.settle(&RECIPIENT, &acked(0), NOW);
+    let acked =
+        |cumulative, room: u64| StreamAck { held: window + 1, window: 1 + room, ..ack(&first, cumulative) };
+    outbox.settle(&RECIPIENT, &acked(0, 0), NOW);
     outbox.answered(1, NOW, &mut jitter);
+    let late = NOW + Duration::from_secs(10);
+    let probe = outbox.launch(RECIPIENT, 2, Route::Direct, late).unwrap();
+    assert_eq!(sent(probe), [window + 1], "one message asks for room");
     assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "until the agent takes some");
-    outbox.settle(&RECIPIENT, &acked(11), NOW);
+    outbox.settle(&RECIPIENT, &acked(11, 10), late);
     assert!(outbox.destination(&RECIPIENT).unwrap().frame_due().is_some());
-    let next = outbox.launch(RECIPIENT, 2, Route::Direct, NOW).unwrap();
-    assert_eq!(sent(next), (window + 1..=window + 10).collect::<Vec<_>>());
+    let next = outbox.launch(RECIPIENT, 3, Route::Direct, late).unwrap();
+    assert_eq!(sent(next), (window + 2..=window + 10).collect::<Vec<_>>());
 }
 
 #[test]
@@ -419,4 +423,17 @@ fn a_recipient_that_never_takes_a_number_is_asked_ever_more_rarely() {
     let medium = ended.iter().find(|ended| ended.message_id == accepted.message_id).unwrap();
     assert_eq!((medium.stream, medium.seq, ended.len()), (accepted.stream, accepted.seq, 2));
     assert!(medium.delivered_as.is_some());
+}
+
+#[test]
+fn a_process_whose_own_stream_has_mail_already_numbers_its_mail_on_another() {
+    let mut outbox = Outbox::new(testing::origin());
+    let mut twin = Outbox::new(testing::origin());
+    let before = twin.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
+    let row = KeptMail { stream: before.stream, seq: before.seq, ..kept(0, 0, 1) };
+    outbox.restore(vec![row], Now { mono: NOW, unix_ms: 0 });
+    let after = outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
+    assert_ne!((before.stream, before.message_id), (after.stream, after.message_id));
+    let ended = outbox.drain();
+    assert_eq!(ended.iter().map(|ended| ended.stream).collect::<Vec<_>>(), [before.stream, after.stream]);
 }

@@ -177,7 +177,7 @@ fn what_is_left_of_processes_that_went_is_bounded_and_bars_them_as_long_as_their
         }
         assert!(windows.outlived() <= MAX_OUTLIVED && windows.len() <= MAX_WINDOWS);
         let first = stamp(&key(node), 0, 1, now(number + 1 - many));
-        assert_eq!(windows.check(&first, at(now(number))), Replay::TooOld, "node {node}");
+        assert_eq!(windows.check(&first, at(now(number))), Replay::Forgotten, "node {node}");
     }
     assert_eq!(windows.outlived(), MAX_OUTLIVED);
     for boot in 0..many {

@@ -6,6 +6,9 @@ use tempfile::TempDir;
 
 use super::*;
 
+/// Whose file it is.
+const ANN: Address = Address::repeat_byte(0xa1);
+
 fn row(number: u64, generation: u64, seq: u64) -> FloorRow {
     let mut address = [0; 20];
     address[..8].copy_from_slice(&number.to_be_bytes());
@@ -17,7 +20,7 @@ fn directory() -> TempDir {
 }
 
 fn rows(path: &Path) -> Vec<FloorRow> {
-    File::open(path, "dev").expect("opened").1.floors
+    File::open(path, "dev", ANN).expect("opened").1.floors
 }
 
 fn write(file: &mut File, floors: &[FloorRow]) -> Result<(), FileError> {
@@ -28,7 +31,7 @@ fn write(file: &mut File, floors: &[FloorRow]) -> Result<(), FileError> {
 fn standings_come_back_as_they_were_last() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (mut file, _) = File::open(&path, "dev").expect("made");
+    let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
     let agent = Subject::Agent(Address::repeat_byte(1));
     let node = Subject::Node(libp2p::PeerId::random());
     let set = |file: &mut File, standings: &[(Subject, Option<Standing>)]| {
@@ -37,7 +40,7 @@ fn standings_come_back_as_they_were_last() {
     set(&mut file, &[(agent, Some(Standing::Blocked)), (node, Some(Standing::Blocked))]);
     set(&mut file, &[(agent, Some(Standing::Allowed)), (node, None)]);
     drop(file);
-    let (_, contents) = File::open(&path, "dev").expect("opened");
+    let (_, contents) = File::open(&path, "dev", ANN).expect("opened");
     assert_eq!(contents.standings, [(agent, Standing::Allowed)]);
 }
 
@@ -45,27 +48,27 @@ fn standings_come_back_as_they_were_last() {
 fn rows_come_back_oldest_first_and_each_network_has_its_own() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (mut file, none) = File::open(&path, "dev").expect("made");
+    let (mut file, none) = File::open(&path, "dev", ANN).expect("made");
     assert_eq!(none, Contents::default());
     assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
     write(&mut file, &[row(1, 0, 30), row(2, 5, 10), row(3, 0, 20)]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(2, 5, 10), row(3, 0, 20), row(1, 0, 30)]);
-    assert!(File::open(&path, "other").expect("opened").1 == Contents::default());
+    assert!(File::open(&path, "other", ANN).expect("opened").1 == Contents::default());
 }
 
 #[test]
 fn a_row_is_never_lowered() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (mut file, _) = File::open(&path, "dev").expect("made");
+    let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
     write(&mut file, &[row(1, 5, 10)]).expect("written");
     let other = FloorRow { hash: [7; 32], ..row(1, 5, 10) };
     write(&mut file, &[row(1, 4, 99)]).expect("written");
     write(&mut file, &[other]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(1, 5, 10)]);
-    let (mut file, _) = File::open(&path, "dev").expect("opened");
+    let (mut file, _) = File::open(&path, "dev", ANN).expect("opened");
     write(&mut file, &[row(1, 6, 1)]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(1, 6, 1)]);
@@ -75,7 +78,7 @@ fn a_row_is_never_lowered() {
 fn beyond_the_bound_the_oldest_make_room() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (mut file, _) = File::open(&path, "dev").expect("made");
+    let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
     let all: Vec<FloorRow> = (0..MAX_ROWS as u64 + 3).map(|number| row(number, 0, 1 + number)).collect();
     write(&mut file, &all[1..MAX_ROWS]).expect("written");
     write(&mut file, &[all[0].clone()]).expect("written");
@@ -88,17 +91,17 @@ fn beyond_the_bound_the_oldest_make_room() {
 fn one_process_at_a_time() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (file, _) = File::open(&path, "dev").expect("made");
-    assert!(matches!(File::open(&path, "dev"), Err(FileError::InUse)));
+    let (file, _) = File::open(&path, "dev", ANN).expect("made");
+    assert!(matches!(File::open(&path, "dev", ANN), Err(FileError::InUse)));
     drop(file);
-    File::open(&path, "dev").expect("free again");
+    File::open(&path, "dev", ANN).expect("free again");
 }
 
 /// A database of some pages, as bytes.
 fn image(directory: &TempDir) -> (Vec<u8>, Vec<FloorRow>) {
     let path = directory.path().join("image");
     let kept: Vec<FloorRow> = (0..500).map(|number| row(number, number % 7, 1 + number)).collect();
-    let (mut file, _) = File::open(&path, "dev").expect("made");
+    let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
     write(&mut file, &kept).expect("written");
     drop(file);
     (fs::read(path).expect("there"), kept)
@@ -112,7 +115,7 @@ fn a_damaged_file_is_told_as_such_and_never_believed() {
     let mut told = 0;
     let mut check = |bytes: &[u8], what: &str| {
         fs::write(&path, bytes).expect("written");
-        match File::open(&path, "dev") {
+        match File::open(&path, "dev", ANN) {
             Ok((_, Contents { floors, .. })) => {
                 assert!(floors == kept || floors.is_empty(), "{what}: other rows");
             }
@@ -140,7 +143,7 @@ fn a_damaged_file_is_told_as_such_and_never_believed() {
 fn a_row_of_another_form_is_damage() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (file, _) = File::open(&path, "dev").expect("made");
+    let (file, _) = File::open(&path, "dev", ANN).expect("made");
     let write = file.database.begin_write().expect("begun");
     write
         .open_table(Floors::new(&file.floors))
@@ -149,5 +152,5 @@ fn a_row_of_another_form_is_damage() {
         .expect("inserted");
     write.commit().expect("written");
     drop(file);
-    assert!(matches!(File::open(&path, "dev"), Err(FileError::Damaged(_))));
+    assert!(matches!(File::open(&path, "dev", ANN), Err(FileError::Damaged(_))));
 }

@@ -1,0 +1,171 @@
+//! Fields of later versions. Numbers from [`FIRST_EXTENSION`] on are extensions, which a reader passes over; a lower number that is not
+//! known changes what the message means, so that all of it is ignored.
+
+use bytes::Buf;
+use prost::encoding::{WireType, encode_key, encode_varint};
+
+use super::DecodeError;
+
+/// Lowest number of a field that a reader passes over if it does not know it. Ours: keys of numbers up to 15 take one byte, so that
+/// those are kept for what every message has.
+pub const FIRST_EXTENSION: u32 = 16;
+
+/// Most extension fields in one message, each of the messages inside it counted for itself. Ours: several later versions add as many
+/// as this one has.
+pub const MAX_EXTENSIONS: usize = 16;
+
+/// Longest varint, in bytes: ten times seven bits hold a u64.
+const MAX_VARINT_BYTES: usize = 10;
+
+/// What a message is made of, as far as it takes to tell its own fields from those of later versions.
+#[derive(Debug)]
+pub struct Shape {
+    /// Its fields are numbered from 1 to this.
+    pub fields: u32,
+    /// Those of its fields that are messages, which have extensions of their own.
+    pub messages: &'static [(u32, &'static Shape)],
+}
+
+impl Shape {
+    /// That of a message without messages inside.
+    pub const fn flat(fields: u32) -> Self {
+        Shape { fields, messages: &[] }
+    }
+
+    fn message(&self, number: u32) -> Option<&'static Shape> {
+        self.messages.iter().find(|(of, _)| *of == number).map(|(_, shape)| *shape)
+    }
+}
+
+/// The same message without its extensions.
+///
+/// # Errors
+/// `Unknown` for a field that must be understood, `NotCanonical` where extensions are too many, out of order or not in their shortest
+/// form. Other fields are left as they are: whether they are canonical is not looked at.
+pub(super) fn without_extensions(bytes: &[u8], shape: &Shape) -> Result<Vec<u8>, DecodeError> {
+    let mut known = Vec::with_capacity(bytes.len());
+    copy_known(bytes, shape, &mut known)?;
+    Ok(known)
+}
+
+fn copy_known(mut bytes: &[u8], shape: &Shape, known: &mut Vec<u8>) -> Result<(), DecodeError> {
+    let (mut highest, mut extensions) = (0, 0);
+    while !bytes.is_empty() {
+        let field = bytes;
+        let (number, wire_type, content) = next_field(&mut bytes)?;
+        let whole = &field[..field.len() - bytes.len()];
+        if number < highest {
+            return Err(DecodeError::NotCanonical);
+        }
+        highest = number;
+        if number >= FIRST_EXTENSION {
+            extensions += 1;
+            if extensions > MAX_EXTENSIONS {
+                return Err(DecodeError::NotCanonical);
+            }
+        } else if number > shape.fields {
+            return Err(DecodeError::Unknown);
+        } else if let (Some(inner), WireType::LengthDelimited) = (shape.message(number), wire_type) {
+            let inner = without_extensions(content, inner)?;
+            encode_key(number, WireType::LengthDelimited, known);
+            encode_varint(inner.len() as u64, known);
+            known.extend_from_slice(&inner);
+        } else {
+            known.extend_from_slice(whole);
+        }
+    }
+    Ok(())
+}
+
+/// Takes one field: its number, its type, and its content if that has a length.
+fn next_field<'a>(bytes: &mut &'a [u8]) -> Result<(u32, WireType, &'a [u8]), DecodeError> {
+    let key = shortest_varint(bytes)?;
+    // 29 bits for a number, as everywhere in protobuf, and no field is number 0.
+    let number = u32::try_from(key >> 3).ok().filter(|number| (1..1 << 29).contains(number));
+    let number = number.ok_or(DecodeError::Malformed)?;
+    let wire_type = WireType::try_from(key & 7).map_err(|_| DecodeError::Malformed)?;
+    let length = match wire_type {
+        WireType::Varint => {
+            shortest_varint(bytes)?;
+            0
+        }
+        WireType::SixtyFourBit => 8,
+        WireType::ThirtyTwoBit => 4,
+        WireType::LengthDelimited => shortest_varint(bytes)?,
+        WireType::StartGroup | WireType::EndGroup => return Err(DecodeError::Malformed),
+    };
+    let length = usize::try_from(length).map_err(|_| DecodeError::Malformed)?;
+    let content = bytes.get(..length).ok_or(DecodeError::Malformed)?;
+    bytes.advance(length);
+    Ok((number, wire_type, content))
+}
+
+/// A varint that has no shorter form.
+fn shortest_varint(bytes: &mut &[u8]) -> Result<u64, DecodeError> {
+    let end = bytes.iter().take(MAX_VARINT_BYTES).position(|byte| byte & 0x80 == 0);
+    let (varint, rest) = bytes.split_at(end.ok_or(DecodeError::Malformed)? + 1);
+    if varint.len() > 1 && varint.last() == Some(&0) {
+        return Err(DecodeError::NotCanonical);
+    }
+    let value = prost::encoding::decode_varint(&mut &*varint).map_err(|_| DecodeError::Malformed)?;
+    *bytes = rest;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Field 3 is a message of two fields.
+    const OUTER: Shape = Shape { fields: 4, messages: &[(3, &Shape::flat(2))] };
+
+    #[test]
+    fn extensions_go_and_all_else_stays_at_every_depth() {
+        let strip = |bytes: &[u8]| without_extensions(bytes, &OUTER);
+        assert_eq!(strip(b"\x08\x05\x12\x02hi"), Ok(b"\x08\x05\x12\x02hi".to_vec()));
+        // Numbers 16 and 200, of all four types, the first of them twice.
+        let ends = b"\x08\x05\x80\x01\x07\x80\x01\x07\x8a\x01\x01x\xc1\x0c\0\0\0\0\0\0\0\0\xc5\x0c\0\0\0\0";
+        assert_eq!(strip(ends), Ok(b"\x08\x05".to_vec()));
+        let inside = b"\x1a\x05\x08\x01\x80\x01\x02\x20\x09";
+        assert_eq!(strip(inside), Ok(b"\x1a\x02\x08\x01\x20\x09".to_vec()));
+    }
+
+    #[test]
+    fn what_must_be_understood_and_is_not_is_unknown() {
+        for bytes in [&b"\x28\x01"[..], b"\x78\x01", b"\x1a\x02\x18\x01"] {
+            assert_eq!(without_extensions(bytes, &OUTER), Err(DecodeError::Unknown), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn extensions_have_an_order_a_form_and_a_number() {
+        for (bytes, why) in [
+            (&b"\x80\x01\x01\x08\x01"[..], "before a field that is known"),
+            (b"\x88\x01\x01\x80\x01\x01", "out of order"),
+            (b"\x80\x81\x00\x01", "a key with an empty byte"),
+            (b"\x80\x01\x81\x00", "a value with an empty byte"),
+            (b"\x8a\x01\x81\x00x", "a length with an empty byte"),
+        ] {
+            assert_eq!(without_extensions(bytes, &OUTER), Err(DecodeError::NotCanonical), "{why}");
+        }
+        assert_eq!(without_extensions(b"\x83\x01\x84\x01", &OUTER), Err(DecodeError::Malformed), "a group");
+        assert_eq!(without_extensions(b"\x8a\x01\x02x", &OUTER), Err(DecodeError::Malformed), "cut short");
+        let many = |number: usize| without_extensions(&b"\x80\x01\x01".repeat(number), &OUTER);
+        assert_eq!(many(MAX_EXTENSIONS), Ok(Vec::new()));
+        assert_eq!(many(MAX_EXTENSIONS + 1), Err(DecodeError::NotCanonical));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_what_is_left_has_no_extensions(
+            bytes in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
+            if let Ok(known) = without_extensions(&bytes, &OUTER) {
+                prop_assert!(known.len() <= bytes.len());
+                prop_assert_eq!(without_extensions(&known, &OUTER), Ok(known.clone()));
+            }
+        }
+    }
+}

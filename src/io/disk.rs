@@ -1,0 +1,135 @@
+//! What key files and the store share: directories, names that outlive a loss of power, and what an error of the system means.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use crate::core::effect::ExitCode;
+
+/// Whether another start can help after an error of the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It may pass by itself: a full disk, a limit of the process, a device that fails to answer.
+    Passing,
+    /// The process has no right to do it.
+    Permission,
+    /// The path leads to something of another kind, or nowhere.
+    Misplaced,
+}
+
+impl Cause {
+    /// What kind of cause an error has.
+    pub fn of(kind: io::ErrorKind) -> Self {
+        use io::ErrorKind::*;
+        match kind {
+            PermissionDenied | ReadOnlyFilesystem => Cause::Permission,
+            NotFound | AlreadyExists | NotADirectory | IsADirectory | InvalidFilename | InvalidInput => {
+                Cause::Misplaced
+            }
+            _ => Cause::Passing,
+        }
+    }
+
+    /// How the process ends for it.
+    pub fn exit_code(self) -> ExitCode {
+        match self {
+            Cause::Passing => ExitCode::Io,
+            Cause::Permission => ExitCode::NoPermission,
+            Cause::Misplaced => ExitCode::Config,
+        }
+    }
+}
+
+/// Makes a directory for its owner alone, with those above it that are missing, and brings their names to the disk.
+///
+/// # Errors
+/// What the system says.
+pub fn make_directory(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_directory(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        // Another process was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync_name(path),
+    }
+}
+
+/// Brings the name of a file or a directory to the disk: until then a loss of power may take a new one away, and bring back one
+/// that was renamed.
+///
+/// # Errors
+/// What the system says.
+pub fn sync_name(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = parent.unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()?;
+    #[cfg(test)]
+    testing::SYNCED.with_borrow_mut(|synced| synced.push(path.to_owned()));
+    Ok(())
+}
+
+#[cfg(test)]
+pub mod testing {
+    //! Which names were brought to the disk: nothing else shows that it was done.
+
+    use std::cell::RefCell;
+    use std::path::PathBuf;
+
+    thread_local! {
+        pub(super) static SYNCED: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// The names that this thread has brought to the disk since it was asked last.
+    pub fn synced() -> Vec<PathBuf> {
+        SYNCED.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn directories_are_made_private_and_every_new_name_is_brought_to_the_disk() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (outer, inner) = (home.path().join("outer"), home.path().join("outer/inner"));
+        make_directory(&inner).expect("made");
+        assert_eq!(testing::synced(), [outer.clone(), inner.clone()]);
+        for path in [&outer, &inner] {
+            assert_eq!(fs::metadata(path).expect("there").permissions().mode() & 0o777, 0o700);
+        }
+        make_directory(&inner).expect("it is there");
+        assert!(testing::synced().is_empty());
+    }
+
+    #[test]
+    fn a_directory_under_a_file_is_misplaced() {
+        let home = tempfile::tempdir().expect("a directory");
+        let file = home.path().join("file");
+        fs::write(&file, "").expect("written");
+        for path in [file.clone(), file.join("below")] {
+            let error = make_directory(&path).expect_err("a file is in the way");
+            assert_eq!(Cause::of(error.kind()), Cause::Misplaced, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_and_what_cannot_end_with_different_codes() {
+        let code = |number| Cause::of(io::Error::from_raw_os_error(number).kind()).exit_code();
+        // EIO, ENFILE, EMFILE, EFBIG, ENOSPC, EDQUOT of Linux and most others.
+        assert_eq!([5, 23, 24, 27, 28].map(code), [ExitCode::Io; 5]);
+        // EPERM, EACCES, EROFS.
+        assert_eq!([1, 13, 30].map(code), [ExitCode::NoPermission; 3]);
+        // ENOENT, EEXIST, ENOTDIR, EISDIR.
+        assert_eq!([2, 17, 20, 21].map(code), [ExitCode::Config; 4]);
+    }
+}
