@@ -251,7 +251,7 @@ impl Node {
                 }
                 return code;
             }
-            if !self.has_more(now) {
+            if !self.has_more() {
                 self.wait(now).await;
             }
         }
@@ -276,7 +276,7 @@ impl Node {
 
     fn take_commands(&mut self, now: Now) {
         for _ in 0..COMMANDS_PER_TURN {
-            if !self.core.takes_commands(now) {
+            if !self.core.takes_commands() {
                 return;
             }
             let Some(line) = self.waiting.next() else {
@@ -359,15 +359,15 @@ impl Node {
     }
 
     /// Whether there are lines that the core would take at once.
-    fn has_more(&self, now: Now) -> bool {
-        self.waiting.len() > 0 && self.core.takes_commands(now)
+    fn has_more(&self) -> bool {
+        self.waiting.len() > 0 && self.core.takes_commands()
     }
 
     /// Waits until something happens, and hands it over.
     async fn wait(&mut self, now: Now) {
         let due = self.core.poll_timeout().map(|at| at.saturating_sub(now.mono));
         let timeout = due.map_or(MAX_SLEEP, |due| due.min(MAX_SLEEP));
-        let reads = self.input_open && self.waiting.len() == 0 && self.core.takes_commands(now);
+        let reads = self.input_open && self.waiting.len() == 0 && self.core.takes_commands();
         let input = tokio::select! {
             biased;
             () = self.signals.next() => Some(Input::Signal),

@@ -11,13 +11,16 @@ use crate::core::discovery::bootstrap::parse_bootstrap;
 use crate::core::effect::ExitCode;
 use crate::core::input::Now;
 use crate::core::{KeySource, Setup};
+use crate::io::descriptors;
 use crate::io::keystore::{self, IdentityLock, InUse, KeyFileError};
 use crate::io::store::{self, Contents, Store};
-use crate::io::swarm::SwarmConfig;
+use crate::io::swarm::{PENDING, SwarmConfig};
 
 /// Connections of an agent's node and of a bootstrap node (design §8).
 const MAX_CONNECTIONS: u32 = 200;
 const MAX_BOOTSTRAP_CONNECTIONS: u32 = 1000;
+/// Connections below which a node does not go however few descriptors it may open: a few are better than none. Ours.
+const LEAST_CONNECTIONS: u32 = 8;
 
 /// How long a predecessor that was told to end may take, as far as its successor waits: its time to drain, which is taken to be as long as
 /// ours, up to this. Ours: a supervisor waits no longer for a start.
@@ -105,6 +108,20 @@ pub struct Started {
     pub store: Option<Store>,
 }
 
+/// The most connections that a node may have, and why they are fewer than they should be.
+fn connections(wanted: u32, sockets: impl FnOnce(u64) -> u64) -> (u32, Option<String>) {
+    let room = sockets(u64::from(wanted + PENDING));
+    let most = u32::try_from(room.saturating_sub(PENDING.into())).unwrap_or(wanted).min(wanted);
+    if most == wanted {
+        return (wanted, None);
+    }
+    let most = most.max(LEAST_CONNECTIONS);
+    let message = format!(
+        "the process may open too few files for {wanted} connections: it has at most {most}; raise the hard limit (ulimit -Hn)"
+    );
+    (most, Some(message))
+}
+
 /// Makes what a node is made of; tells by `notice` what a person may want to know meanwhile.
 pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<Started, StartError> {
     let Identity { node_key, agent, binding, key_source } = Identity::of(config, now)?;
@@ -126,13 +143,16 @@ pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Resul
         .map_err(StartError::Bootstrap)?;
     let bootstrap_role = config.role == p2p_node_protocol::Role::Bootstrap;
     let version = env!("CARGO_PKG_VERSION").to_owned();
+    let wanted = if bootstrap_role { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS };
+    let (max_connections, too_few) = connections(wanted, descriptors::make_room);
+    too_few.into_iter().for_each(&mut *notice);
     let swarm = SwarmConfig {
         seed: node_key.seed(),
         network: config.network.clone(),
         scope: config.address_scope,
         role: config.role,
         listen: (!config.listen.is_empty()).then(|| config.listen.clone()),
-        max_connections: if bootstrap_role { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS },
+        max_connections,
         agent_version: format!("p2p-node/{version}"),
     };
     let random = keystore::random_secret()?;
@@ -177,4 +197,18 @@ pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Resul
         standings: contents.standings,
     };
     Ok(Started { setup, swarm, lock, store })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_as_many_as_there_are_descriptors_for_and_that_is_told() {
+        assert_eq!(connections(200, |wanted| wanted), (200, None));
+        let (most, told) = connections(200, |wanted| wanted - 50);
+        assert_eq!(most, 150);
+        assert!(told.unwrap().contains("at most 150"));
+        assert_eq!(connections(200, |_| 0).0, LEAST_CONNECTIONS);
+    }
 }
