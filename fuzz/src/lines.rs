@@ -237,6 +237,7 @@ fn any_event(source: &mut Source<'_>) -> Event {
             state: source.pick(&[DeliveryState::Delivered, DeliveryState::Failed]),
             code: source.optional(|source| source.pick(ErrorCode::ALL)),
             message: source.optional(Source::text),
+            delivered_as: source.optional(Source::text),
             attempts: source.u16().into(),
             route: source.optional(|_| Route::Direct),
             delivered_as: source.optional(Source::text),
