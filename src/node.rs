@@ -30,6 +30,10 @@ use start::Started;
 const COMMANDS_PER_TURN: usize = 512;
 /// Network events handed to the core in one turn, so that stdin and timers get their share.
 const NETWORK_EVENTS_PER_TURN: usize = 128;
+/// How often the node tries to start while the cause of its failure may pass, and how long it waits after each attempt. Ours: 3 s in
+/// all, long enough for a neighbour's burst of files, and shorter than what a supervisor waits for.
+const START_ATTEMPTS: u32 = 7;
+const START_PAUSE: Duration = Duration::from_millis(500);
 /// How long the last lines may take to be written when the process ends. The core has waited for the parent already.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest sleep of the loop. The runtime's timers stand still while the machine is suspended, and a jump of the wall clock wakes nobody: this
@@ -58,29 +62,21 @@ pub fn run(config: Config) -> ExitCode {
     code
 }
 
-/// Runs a node on any front until it ends.
+/// Runs a node on any front until it ends. Where the cause of a failed start may pass, it tries again for a while.
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let clock = Clock::start();
-    let mut notices = Vec::new();
-    // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
-    let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut |notice| notices.push(notice)));
-    let started = start::start_patiently(&config, || clock.now(), &mut notices).await;
-    let said = tell_notices(&front, notices);
-    match started.and_then(|started| prepare(started, parent.transpose(), said)) {
-        Ok(prepared) => Node::new(prepared, front, clock).run().await,
-        Err(error) => refuse_on(front, &error),
+    let (mut told, mut attempts) = (Vec::new(), 1);
+    loop {
+        match prepare(&config, &front, clock.now(), &mut told) {
+            Ok(prepared) => return Node::new(prepared, front, clock, told.len() as u64).run().await,
+            Err(error) if error.may_pass() && attempts < START_ATTEMPTS => {
+                tracing::warn!("the node cannot start at present: {error}");
+            }
+            Err(error) => return refuse_on(front, &error),
+        }
+        attempts += 1;
+        tokio::time::sleep(START_PAUSE).await;
     }
-}
-
-/// Tells what there is to say before the core runs; the number of lines.
-fn tell_notices(front: &Front, notices: Vec<String>) -> u64 {
-    let mut said = 0;
-    for message in notices {
-        tracing::warn!("{message}");
-        let log = Log { level: Level::Warn, namespace: "start".to_owned(), message, meta: None };
-        said += u64::from(front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok());
-    }
-    said
 }
 
 /// All that a node needs beside its front and clock.
@@ -91,21 +87,29 @@ struct Prepared {
     net: Net,
     signals: Signals,
     parent: Option<Parent>,
-    /// Lines that the writer was given before the core said anything, and without its knowledge.
-    said: u64,
 }
 
-fn prepare(
-    started: Started,
-    parent: std::io::Result<Option<Option<Parent>>>,
-    said: u64,
-) -> Result<Prepared, StartError> {
+/// Makes a node. `told` are the logs that the writer was given before the core said anything, each once over all attempts.
+fn prepare(config: &Config, front: &Front, now: Now, told: &mut Vec<String>) -> Result<Prepared, StartError> {
+    let mut notice = |message: String| {
+        if told.contains(&message) {
+            return;
+        }
+        tracing::warn!("{message}");
+        let log =
+            Log { level: Level::Warn, namespace: "start".to_owned(), message: message.clone(), meta: None };
+        if front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok() {
+            told.push(message);
+        }
+    };
+    // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
+    let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut notice)).transpose();
     let parent =
         parent.map_err(|error| StartError::system("the parent cannot be watched", &error))?.flatten();
-    let Started { setup, swarm, lock, store } = started;
+    let Started { setup, swarm, lock, store } = start::start(config, now, &mut notice)?;
     let net = Net::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
     let signals = Signals::new().map_err(|error| StartError::system("signals cannot be caught", &error))?;
-    Ok(Prepared { setup, store, lock, net, signals, parent, said })
+    Ok(Prepared { setup, store, lock, net, signals, parent })
 }
 
 /// Tells on stdout why there is no node, before anything else was written there; returns the exit code.
@@ -210,8 +214,8 @@ struct Node {
 }
 
 impl Node {
-    fn new(prepared: Prepared, front: Front, clock: Clock) -> Self {
-        let Prepared { setup, store, lock, net, signals, parent, said } = prepared;
+    fn new(prepared: Prepared, front: Front, clock: Clock, written: u64) -> Self {
+        let Prepared { setup, store, lock, net, signals, parent } = prepared;
         Node {
             core: Core::new(setup, clock.now()),
             net,
@@ -224,7 +228,7 @@ impl Node {
             _lock: lock,
             waiting: Vec::new().into_iter(),
             input_open: true,
-            written: said,
+            written,
             closed_told: false,
         }
     }
@@ -247,7 +251,7 @@ impl Node {
                 }
                 return code;
             }
-            if !self.has_more(now) {
+            if !self.has_more() {
                 self.wait(now).await;
             }
         }
@@ -272,7 +276,7 @@ impl Node {
 
     fn take_commands(&mut self, now: Now) {
         for _ in 0..COMMANDS_PER_TURN {
-            if !self.core.takes_commands(now) {
+            if !self.core.takes_commands() {
                 return;
             }
             let Some(line) = self.waiting.next() else {
@@ -355,15 +359,15 @@ impl Node {
     }
 
     /// Whether there are lines that the core would take at once.
-    fn has_more(&self, now: Now) -> bool {
-        self.waiting.len() > 0 && self.core.takes_commands(now)
+    fn has_more(&self) -> bool {
+        self.waiting.len() > 0 && self.core.takes_commands()
     }
 
     /// Waits until something happens, and hands it over.
     async fn wait(&mut self, now: Now) {
         let due = self.core.poll_timeout().map(|at| at.saturating_sub(now.mono));
         let timeout = due.map_or(MAX_SLEEP, |due| due.min(MAX_SLEEP));
-        let reads = self.input_open && self.waiting.len() == 0 && self.core.takes_commands(now);
+        let reads = self.input_open && self.waiting.len() == 0 && self.core.takes_commands();
         let input = tokio::select! {
             biased;
             () = self.signals.next() => Some(Input::Signal),

@@ -157,6 +157,7 @@ fn typed_data_that_was_changed_or_is_for_another_node_or_network_is_refused() {
 fn a_key_at_hand_signs_at_once_or_what_was_printed_elsewhere() {
     let desk = Desk::new();
     let env = desk.put(".env", format!("PRIVATE_KEY=0x{}\n", "11".repeat(32)));
+    fs::set_permissions(&env, fs::Permissions::from_mode(0o600)).expect("set");
     let (dir, out) = (desk.path("data"), desk.path("binding.json"));
     let made = |args: &[&str]| {
         let (summary, _) = desk.run(args).expect("made");

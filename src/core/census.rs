@@ -1,12 +1,14 @@
 //! Everything that the core holds, with its bound: for tests, which hold one against the other after every step.
 
+use p2p_node_protocol::MAX_LINE_BYTES;
+
 use super::delivery::{answers, digests, inbox, outbox, pacing, topics};
 use super::directory::{bindings, book};
 use super::discovery::{bootstrap, queries};
 use super::policy::{recent, standing, urgent};
 use super::{
-    Core, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, acks_owed, connecting, emit, envelope, on_record, seal, skew,
-    untaken,
+    Core, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_SUBSCRIPTIONS, acks_owed, connecting, emit, envelope,
+    on_record, seal, skew, untaken,
 };
 
 /// One thing that is held.
@@ -34,7 +36,14 @@ impl Core {
         let [must, mail, topic, news, log] = self.outlet.lines();
         [
             ("commands unanswered", self.pending_ids.len(), MAX_INFLIGHT + 1),
-            ("answers unread", self.outlet.unread_answers(), 2 * MAX_INFLIGHT + 1),
+            // In the lane one more than may be there, and as many at the disk.
+            ("sends unanswered", self.pending_sends.len(), 2 * MAX_INFLIGHT + 1),
+            ("answers unread", self.outlet.unread_others(), 2 * MAX_INFLIGHT + 1),
+            ("answers to sends unread", self.outlet.unread_sends(), 2 * MAX_INFLIGHT + 1),
+            ("sends that wait", self.lane.len(), MAX_INFLIGHT + 1),
+            ("bytes of sends that wait", self.lane.bytes(), MAX_INFLIGHT_BYTES + super::MAX_DIRECT_BYTES),
+            ("commands that wait for ready", self.held.len(), 2 * MAX_INFLIGHT + 1),
+            ("bytes that wait for ready", self.held.bytes(), MAX_INFLIGHT_BYTES + MAX_LINE_BYTES),
             ("lines that must be told", must, MUST_TELL),
             ("lines of mail", mail, emit::MAIL_LINES),
             ("lines of broadcasts", topic, emit::TOPIC_LINES),
@@ -81,7 +90,7 @@ impl Core {
                 self.keeping.len(),
                 outbox::OUTBOX_MAILS + inbox::limits::MAX_STREAMS,
             ),
-            ("mails that are being kept", self.keeping.mails(), outbox::OUTBOX_MAILS),
+            ("mails that are being kept", self.keeping.mails(), MAX_INFLIGHT),
             ("arrivals that are being kept", self.taking.len(), 2 * inbox::limits::MAX_STREAMS),
             ("mails in the outbox", self.outbox.len(), outbox::OUTBOX_MAILS),
             ("bytes in the outbox", self.outbox.bytes(), outbox::OUTBOX_BYTES + super::MAX_DIRECT_BYTES),

@@ -17,6 +17,9 @@ impl Core {
         if self.me.stay_on_eof {
             return;
         }
+        if let Phase::Starting { .. } = self.phase {
+            return self.hold_end(now);
+        }
         // Before `connect` nothing can come.
         if self.phase == Phase::Idle || self.me.linger.is_zero() {
             return self.close("eof", None, now);
@@ -45,9 +48,12 @@ impl Core {
         }
     }
 
-    /// Whether anything that was accepted would be lost with the process.
+    /// Whether anything would be lost with the process that was accepted, or waits for that.
     fn would_lose(&self) -> bool {
-        !self.keeping.is_durable() && !self.outbox.is_empty() || !self.topics.is_empty()
+        self.sends_abandoned
+            || !self.lane.is_empty()
+            || !self.keeping.is_durable() && !self.outbox.is_empty()
+            || !self.topics.is_empty()
     }
 
     pub(super) fn on_signal(&mut self, now: Now) {
@@ -61,7 +67,7 @@ impl Core {
     }
 
     /// Begins to end. `shutdown` is the id of the command that asked for it.
-    pub(super) fn close(&mut self, reason: &'static str, shutdown: Option<Id>, now: Now) {
+    pub(super) fn close(&mut self, reason: &'static str, mut shutdown: Option<Id>, now: Now) {
         match std::mem::replace(&mut self.phase, Phase::Done) {
             phase @ (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Done) => {
                 self.phase = phase;
@@ -72,6 +78,7 @@ impl Core {
                 if id.is_some() {
                     self.refuse(id, ErrorCode::ShuttingDown, message);
                 }
+                shutdown = shutdown.or(self.abandon_held());
             }
             Phase::Idle | Phase::Ready => {}
         }
@@ -90,7 +97,11 @@ impl Core {
         self.fail_all();
         let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
         match std::mem::replace(&mut self.phase, flushing) {
-            Phase::Starting { id: Some(id) } => drop(self.pending_ids.remove(&id)),
+            Phase::Starting { id } => {
+                id.map(|id| self.pending_ids.remove(&id));
+                let shutdown = self.abandon_held();
+                self.answer(shutdown, "shutdown", |_| {});
+            }
             Phase::Closing { shutdown, .. } => self.answer(shutdown, "shutdown", |_| {}),
             _ => {}
         }
@@ -100,7 +111,7 @@ impl Core {
     /// When everything accepted is done, or time is up, says so.
     pub(super) fn finish_closing(&mut self, now: Now) {
         let Phase::Closing { reason, shutdown, deadline } = &self.phase else { return };
-        let sent = self.outbox.is_empty() && self.topics.is_empty();
+        let sent = self.lane.is_empty() && self.outbox.is_empty() && self.topics.is_empty();
         let done = sent && self.discoveries.is_empty() && self.acks_owed.is_idle() && !self.taking.is_asked();
         if !done && now.mono < *deadline {
             return;
@@ -119,6 +130,7 @@ impl Core {
 
     fn fail_all(&mut self) {
         self.abandon_discoveries();
+        self.abandon_waiting();
         self.refuse_unkept();
         if !self.keeping.is_durable() {
             for ended in self.outbox.drain() {

@@ -32,6 +32,14 @@ pub(super) const MAX_EXPECTED: usize = 1000;
 /// Unreachable agents that are remembered. Ours: more than are dialled in the longest pause.
 pub(super) const MAX_BACKOFFS: usize = 1024;
 
+/// When an agent's node that was not reached may be dialled again.
+#[derive(Debug, Default)]
+struct Pause {
+    backoff: Backoff,
+    /// Whether it let us in last and hung up.
+    hung_up: bool,
+}
+
 /// When agents are dialled.
 #[derive(Debug, Default)]
 pub(super) struct Connecting {
@@ -39,7 +47,7 @@ pub(super) struct Connecting {
     last: Duration,
     /// Dials in the period that began then.
     dials: (Duration, usize),
-    backoffs: BTreeMap<PeerId, Backoff>,
+    backoffs: BTreeMap<PeerId, Pause>,
     /// Peers whose subscriptions must have come by then.
     expected: VecDeque<(Duration, PeerId)>,
 }
@@ -47,7 +55,13 @@ pub(super) struct Connecting {
 impl Connecting {
     /// Whether an agent's node could not be dialled, or hung up at once, a moment ago.
     pub(super) fn is_unreachable(&self, peer: &PeerId, now: Duration) -> bool {
-        self.backoffs.get(peer).is_some_and(|backoff| !backoff.ready(now))
+        self.backoffs.get(peer).is_some_and(|pause| !pause.backoff.ready(now))
+    }
+
+    /// When an agent's node may be dialled that let us in last and hung up: whatever there is to be sent would be lost again.
+    pub(super) fn hung_up_until(&self, peer: &PeerId, now: Duration) -> Option<Duration> {
+        let pause = self.backoffs.get(peer).filter(|pause| pause.hung_up)?;
+        Some(pause.backoff.not_before()).filter(|until| *until > now)
     }
 
     /// Dials that are left in this period.
@@ -106,14 +120,15 @@ impl Core {
             .then_some(self.connecting.next)
     }
 
-    /// An agent's node could not be dialled.
-    pub(super) fn note_unreachable(&mut self, peer: PeerId, now: Now) {
+    /// An agent's node could not be dialled, or let us in and hung up.
+    pub(super) fn note_unreachable(&mut self, peer: PeerId, hung_up: bool, now: Now) {
         if self.connecting.backoffs.len() >= MAX_BACKOFFS {
-            self.connecting.backoffs.retain(|_, backoff| !backoff.ready(now.mono));
+            self.connecting.backoffs.retain(|_, pause| !pause.backoff.ready(now.mono));
         }
         if self.connecting.backoffs.len() < MAX_BACKOFFS {
-            let backoff = self.connecting.backoffs.entry(peer).or_default();
-            backoff.fail(now.mono, PERIOD, &mut self.jitter);
+            let pause = self.connecting.backoffs.entry(peer).or_default();
+            pause.hung_up = hung_up;
+            pause.backoff.fail(now.mono, PERIOD, &mut self.jitter);
         }
     }
 
@@ -141,7 +156,7 @@ impl Core {
         let may_be_dialled = |record: &SignedRecord| {
             let peer = record.peer_id();
             let free = !self.peers.contains_key(&peer) && !self.dialing.contains(&peer);
-            let ready = backoffs.get(&peer).is_none_or(|backoff| backoff.ready(now.mono));
+            let ready = backoffs.get(&peer).is_none_or(|pause| pause.backoff.ready(now.mono));
             free && ready && !record.record.addrs.is_empty()
         };
         let is_wanted =

@@ -58,6 +58,7 @@ struct Line {
     order: u64,
     bytes: usize,
     event: Event,
+    ends: Ends,
     receipt: Option<Receipt>,
 }
 
@@ -65,16 +66,27 @@ struct Line {
 #[derive(Debug)]
 struct Written {
     bytes: usize,
-    is_answer: bool,
+    ends: Ends,
     receipt: Option<Receipt>,
 }
 
-/// Whether a line ends a command.
-fn is_answer(event: &Event) -> bool {
-    match event {
-        Event::Result(_) => true,
-        Event::Error(error) => error.id.is_some(),
-        _ => false,
+/// Which command a line ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    Nothing,
+    Send,
+    Other,
+}
+
+impl Ends {
+    fn of(event: &Event, is_send: bool) -> Self {
+        match event {
+            Event::Result(_) if is_send => Ends::Send,
+            Event::Error(error) if is_send && error.id.is_some() => Ends::Send,
+            Event::Result(_) => Ends::Other,
+            Event::Error(error) if error.id.is_some() => Ends::Other,
+            _ => Ends::Nothing,
+        }
     }
 }
 
@@ -124,8 +136,9 @@ pub struct Outlet {
     low_credit: usize,
     at_writer: VecDeque<Written>,
     at_writer_bytes: usize,
-    /// Terminal lines that wait or are at the writer.
-    unread_answers: usize,
+    /// Terminal lines that wait or are at the writer: of `send`s, and of the others.
+    unread_sends: usize,
+    unread_others: usize,
     dropped: Dropped,
     total: Dropped,
     closed: bool,
@@ -134,10 +147,23 @@ pub struct Outlet {
 impl Outlet {
     /// Queues a line that the parent must get: an answer, a delivery, an error, `ready`, `closing`.
     pub fn tell(&mut self, event: Event) {
-        if !self.closed {
-            self.unread_answers += usize::from(is_answer(&event));
+        self.answer(event, false);
+    }
+
+    /// The same of a line that ends a command, if its parent has named that: a `send`, or another.
+    pub fn answer(&mut self, event: Event, is_send: bool) {
+        if self.closed {
+            return;
         }
-        self.push(MUST, event, 0);
+        let ends = Ends::of(&event, is_send);
+        match ends {
+            Ends::Nothing => {}
+            Ends::Send => self.unread_sends += 1,
+            Ends::Other => self.unread_others += 1,
+        }
+        self.order += 1;
+        let line = Line { order: self.order, bytes: LINE_OVERHEAD, event, ends, receipt: None };
+        self.queues[MUST].push(line);
     }
 
     /// What has been queued is the last; nothing is taken from now on.
@@ -231,7 +257,8 @@ impl Outlet {
             return;
         }
         self.order += 1;
-        self.queues[class].push(Line { order: self.order, bytes: payload + LINE_OVERHEAD, event, receipt });
+        let bytes = payload + LINE_OVERHEAD;
+        self.queues[class].push(Line { order: self.order, bytes, event, ends: Ends::Nothing, receipt });
     }
 
     /// Whether so little waits to be told that another command may be read.
@@ -244,7 +271,11 @@ impl Outlet {
         let mut receipts = Vec::new();
         for line in self.at_writer.drain(..lines.min(self.at_writer.len())) {
             self.at_writer_bytes -= line.bytes;
-            self.unread_answers -= usize::from(line.is_answer);
+            match line.ends {
+                Ends::Nothing => {}
+                Ends::Send => self.unread_sends -= 1,
+                Ends::Other => self.unread_others -= 1,
+            }
             receipts.extend(line.receipt);
         }
         receipts
@@ -258,7 +289,7 @@ impl Outlet {
         }
         if self.dropped != Dropped::default() {
             let dropped = std::mem::take(&mut self.dropped);
-            self.at_writer(LINE_OVERHEAD, false, None);
+            self.at_writer(LINE_OVERHEAD, Ends::Nothing, None);
             return Some(Event::Overflow(Overflow { dropped, total: self.total }));
         }
         let others = [Some(MUST), Some(NEWS), Some(LOG), self.next_message()];
@@ -272,7 +303,7 @@ impl Outlet {
         } else if of(Priority::Low) {
             self.low_credit = self.low_credit.saturating_sub(MEDIUM_PER_LOW * line.bytes);
         }
-        self.at_writer(line.bytes, is_answer(&line.event), line.receipt);
+        self.at_writer(line.bytes, line.ends, line.receipt);
         Some(line.event)
     }
 
@@ -297,8 +328,8 @@ impl Outlet {
         (self.order + 1, medium.into_iter().filter_map(|queue| self.queues[queue].order()).min())
     }
 
-    fn at_writer(&mut self, bytes: usize, is_answer: bool, receipt: Option<Receipt>) {
-        self.at_writer.push_back(Written { bytes, is_answer, receipt });
+    fn at_writer(&mut self, bytes: usize, ends: Ends, receipt: Option<Receipt>) {
+        self.at_writer.push_back(Written { bytes, ends, receipt });
         self.at_writer_bytes += bytes;
     }
 
@@ -318,9 +349,14 @@ impl Outlet {
         self.at_writer.len()
     }
 
-    /// Answers that the writer has not put out.
-    pub fn unread_answers(&self) -> usize {
-        self.unread_answers
+    /// Answers to `send`s that the writer has not put out.
+    pub fn unread_sends(&self) -> usize {
+        self.unread_sends
+    }
+
+    /// Answers to other commands that the writer has not put out.
+    pub fn unread_others(&self) -> usize {
+        self.unread_others
     }
 
     /// What was dropped since the start.

@@ -32,12 +32,14 @@ pub(super) struct Keeping {
     /// The place of the latest mail in the store.
     position: u64,
     waiting: VecDeque<(u64, Waiting)>,
+    /// Mail among it.
+    mails: usize,
 }
 
 impl Keeping {
     /// `position` is that of the latest mail in the store.
     pub(super) fn new(durable: bool, position: u64) -> Self {
-        Keeping { durable, last: 0, position, waiting: VecDeque::new() }
+        Keeping { durable, last: 0, position, waiting: VecDeque::new(), mails: 0 }
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -49,11 +51,18 @@ impl Keeping {
     }
 
     pub(super) fn mails(&self) -> usize {
-        self.waiting.iter().filter(|(_, waiting)| matches!(waiting, Waiting::Mail { .. })).count()
+        self.mails
+    }
+
+    fn push(&mut self, number: u64, waiting: Waiting) {
+        self.mails += usize::from(matches!(waiting, Waiting::Mail { .. }));
+        self.waiting.push_back((number, waiting));
     }
 
     fn next_upto(&mut self, upto: u64) -> Option<Waiting> {
-        self.waiting.pop_front_if(|(number, _)| *number <= upto).map(|(_, waiting)| waiting)
+        let (_, waiting) = self.waiting.pop_front_if(|(number, _)| *number <= upto)?;
+        self.mails -= usize::from(matches!(waiting, Waiting::Mail { .. }));
+        Some(waiting)
     }
 
     fn number(&mut self) -> u64 {
@@ -81,8 +90,8 @@ impl Core {
         let Some(draft) = draft else { return self.tell_accepted(recipient, accepted, id, route) };
         let number = self.store_mail(recipient, (accepted.stream, accepted.seq), None, draft, now);
         // Until it is answered its id is taken, and counts.
-        self.pending_ids.extend(id.clone());
-        self.keeping.waiting.push_back((number, Waiting::Mail { recipient, accepted, id, route }));
+        self.pending_sends.extend(id.clone());
+        self.keeping.push(number, Waiting::Mail { recipient, accepted, id, route });
     }
 
     /// Has it kept under which names mail goes now, so that the next process sends it under the same.
@@ -118,7 +127,7 @@ impl Core {
     pub(super) fn keep_taken(&mut self, row: TakenRow) {
         let number = self.keeping.number();
         self.effects.push_back(Effect::KeepTaken { number, row: Box::new(row.clone()) });
-        self.keeping.waiting.push_back((number, Waiting::Taken(row)));
+        self.keeping.push(number, Waiting::Taken(row));
     }
 
     fn tell_accepted(&mut self, recipient: Address, accepted: Accepted, id: Option<Id>, route: Route) {
@@ -153,7 +162,7 @@ impl Core {
                         self.stats.count("mail_not_kept");
                         let message =
                             format!("the mail was not accepted, for it cannot be kept at present: {reason}");
-                        self.refuse(id, ErrorCode::DiskFull, message);
+                        self.refuse_send(id, ErrorCode::DiskFull, message);
                     }
                 }
                 // It goes under its new name all the same; the next process would have to learn once more that it must.
@@ -169,7 +178,7 @@ impl Core {
             let Waiting::Mail { recipient, accepted, id, .. } = waiting else { continue };
             self.outbox.give_back(&recipient, &accepted.stream, accepted.seq);
             self.forget(&accepted);
-            self.refuse(id, ErrorCode::ShuttingDown, "the node closed before the mail was kept");
+            self.refuse_send(id, ErrorCode::ShuttingDown, "the node closed before the mail was kept");
         }
         self.refuse_asked(ErrorCode::ShuttingDown, "the node closed before the `ack` was kept");
     }

@@ -5,6 +5,7 @@
 //! at the latest. There is no clock, randomness, lock, thread or I/O in here.
 
 mod acks_owed;
+mod admitting;
 pub mod census;
 mod clock;
 mod closing;
@@ -34,13 +35,16 @@ pub mod policy;
 pub mod presence;
 mod renewal;
 mod reserved;
+mod schedule;
 pub mod scope;
 pub mod seal;
 mod sealing;
+pub mod send_lane;
 mod sender;
 mod sending;
 mod setup;
 mod skew;
+mod starting;
 mod state;
 pub mod stats;
 mod taking;
@@ -72,7 +76,9 @@ use envelope::ReplayWindows;
 use identity::binding::is_future_generation;
 use input::{Input, Now, Token};
 use limits::MAX_PEER_TOPICS;
-pub use limits::{MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES};
+pub use limits::{
+    MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES,
+};
 use policy::recent::Recent;
 use policy::retry::Jitter;
 use policy::standing::Standings;
@@ -94,6 +100,8 @@ pub struct Core {
     phase: Phase,
     opted_in: bool,
     max_line: usize,
+    /// Ids of commands that have not been answered: of `send`s, and of the others.
+    pending_sends: BTreeSet<Id>,
     pending_ids: BTreeSet<Id>,
     outlet: Outlet,
     output_closed: bool,
@@ -144,8 +152,12 @@ pub struct Core {
     acks_owed: acks_owed::AcksOwed,
     urgent: Urgent,
     topics: Topics,
-    /// The topic whose broadcasts back up although they have subscribers.
-    pause_for: Option<String>,
+    /// Commands that wait for `ready`.
+    held: starting::Held,
+    /// Sends that wait for room.
+    lane: send_lane::SendLane,
+    /// Whether sends that waited were refused because the node ends.
+    sends_abandoned: bool,
     pacer: Pacer,
     status_due: Duration,
     binding_watch: own_binding::BindingWatch,
@@ -184,6 +196,7 @@ impl Core {
             phase: Phase::Idle,
             opted_in: false,
             max_line: MAX_LINE_BYTES,
+            pending_sends: BTreeSet::new(),
             pending_ids: BTreeSet::new(),
             outlet: Outlet::default(),
             output_closed: false,
@@ -226,7 +239,9 @@ impl Core {
             acks_owed: acks_owed::AcksOwed::default(),
             urgent: Urgent::default(),
             topics: Topics::new(origin),
-            pause_for: None,
+            held: starting::Held::default(),
+            lane: send_lane::SendLane::default(),
+            sends_abandoned: false,
             pacer: Pacer::default(),
             status_due: Duration::MAX,
             binding_watch: own_binding::BindingWatch::default(),
@@ -311,6 +326,7 @@ impl Core {
         if self.linger_until.is_some_and(|until| until <= now.mono) {
             self.close("eof", None, now);
         }
+        self.keep_starting(now);
         if matches!(self.phase, Phase::Ready | Phase::Closing { .. }) {
             self.use_servers(now);
             self.keep_joined(now);
@@ -320,6 +336,7 @@ impl Core {
             self.end_discoveries(now);
             self.keep_arrivals(now);
             self.answer_held(now);
+            self.admit_waiting(now);
             self.send_mail_due(now);
             self.send_acks_owed(now);
             self.send_broadcasts_due(now);
@@ -332,50 +349,6 @@ impl Core {
     /// The next thing to be done.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
-    }
-
-    /// When `turn` has something to do by itself, by `Now::mono`.
-    pub fn poll_timeout(&self) -> Option<Duration> {
-        let closing = match self.phase {
-            Phase::Flushing { deadline, .. } => return Some(deadline),
-            Phase::Closing { deadline, .. } => Some(deadline),
-            Phase::Ready => None,
-            Phase::Idle | Phase::Starting { .. } | Phase::Done => return None,
-        };
-        let sendable = self.sendable_topics().into_iter().map(|(_, not_before)| not_before).min();
-        let pacing = sendable.map(|not_before| not_before.max(self.pacer.ready_at()));
-        let deadlines = [
-            closing,
-            self.linger_until,
-            pacing,
-            self.bootstraps.next_deadline(),
-            self.servers.next_deadline(),
-            self.connecting_deadline(),
-            self.silence_deadline(),
-            self.keyring.next_deadline(),
-            self.presence.next_deadline(),
-            self.binding_deadline(),
-            self.discovery_deadline(),
-            self.held_answers.next_deadline(),
-            self.taking.next_deadline(),
-            self.outbox.next_deadline(),
-            self.topics.next_deadline(),
-            Some(self.status_due).filter(|due| *due < Duration::MAX),
-        ];
-        deadlines.into_iter().flatten().min()
-    }
-
-    /// Whether the next command may be handed over: it can be answered, its answer has room, and what was accepted
-    /// finds its way out. Until then stdin should not be read, for the pipe pushes back where a queue could only refuse.
-    pub fn takes_commands(&self, now: Now) -> bool {
-        !matches!(self.phase, Phase::Starting { .. } | Phase::Flushing { .. } | Phase::Done)
-            && self.outlet.takes_commands()
-            && self.pending_ids.len() + self.outlet.unread_answers() < MAX_INFLIGHT
-            && !self.outbox.congested(now.mono)
-            && !self
-                .pause_for
-                .as_ref()
-                .is_some_and(|topic| self.topics.congested(topic) && self.subscribers(topic) > 0)
     }
 
     /// Counters and drops, for tests and reports.

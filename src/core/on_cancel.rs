@@ -1,4 +1,4 @@
-//! `cancel`: a `discover` that still looks, or what a `send` left undelivered.
+//! `cancel`: a `discover` that still looks, a `send` that waits for room, or what one left undelivered.
 
 use p2p_node_protocol::{DeliveryState, ErrorCode, Id};
 
@@ -6,10 +6,10 @@ use super::Core;
 
 impl Core {
     pub(super) fn cancel(&mut self, id: Option<Id>, target: &Id) {
-        let looked = self.cancel_discovery(target);
+        let waited = self.cancel_discovery(target) || self.cancel_waiting(target) || self.cancel_held(target);
         let mail = self.outbox.take_out_if(|mail| mail.draft.request_id.as_ref() == Some(target));
         let broadcasts = self.topics.take_out_if(|broadcast| broadcast.request_id.as_ref() == Some(target));
-        let cancelled = looked || !mail.is_empty() || !broadcasts.is_empty();
+        let cancelled = waited || !mail.is_empty() || !broadcasts.is_empty();
         for ended in mail {
             self.tell_mail_lost(ended, DeliveryState::Failed, ErrorCode::Cancelled);
         }

@@ -28,10 +28,14 @@ pub(super) enum Recipient {
 
 impl Core {
     pub(super) fn on_command(&mut self, request: Request, now: Now) {
-        let Request { id, command } = request;
-        if self.is_taken(id.as_ref()) {
+        if self.is_taken(request.id.as_ref()) {
             return;
         }
+        let request = match self.phase {
+            Phase::Starting { .. } => self.hold(request, now),
+            _ => Some(request),
+        };
+        let Some(Request { id, command }) = request else { return };
         match (&self.phase, &command) {
             (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Done, _) => {
                 return self.refuse(id, ErrorCode::ShuttingDown, "the node is closing");
@@ -85,7 +89,10 @@ impl Core {
     /// Whether a command with this id has not been answered yet, which is told: an answer to this line would be taken for
     /// that command's.
     pub(super) fn is_taken(&mut self, id: Option<&Id>) -> bool {
-        let Some(id) = id.filter(|id| self.pending_ids.contains(id)) else { return false };
+        let Some(id) = id.filter(|id| self.pending_ids.contains(id) || self.pending_sends.contains(id))
+        else {
+            return false;
+        };
         let message = "a command with this id has not been answered yet";
         let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
         error.details = Some(serde_json::json!({ "id": id }));

@@ -65,6 +65,7 @@ impl Core {
         };
         self.outlet.tell(Event::Ready(Box::new(ready)));
         self.answer(id, "connect", |_| {});
+        self.release_held(now);
     }
 
     fn features(&self) -> Vec<String> {
@@ -151,7 +152,7 @@ impl Core {
         self.servers.lost(&peer);
         self.bootstraps.lost(&peer, now.mono, &mut self.jitter);
         if now.mono.saturating_sub(connected_at) < STABLE {
-            self.note_unreachable(peer, now);
+            self.note_unreachable(peer, true, now);
         } else {
             self.note_reachable(&peer);
         }
@@ -159,7 +160,7 @@ impl Core {
         let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
         if let Some(destination) = address.and_then(|address| self.outbox.destination(&address)) {
             destination.session = None;
-            destination.doubt(now.mono);
+            destination.doubt();
         }
         let address = address.map(|address| address.to_string());
         self.tell_news(Event::PeerLost(PeerLost { peer_id: peer.to_string(), address, reason }));
@@ -168,7 +169,7 @@ impl Core {
     pub(super) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, now: Now) {
         self.dialing.remove(&peer);
         self.stats.count("dials_failed");
-        self.note_unreachable(peer, now);
+        self.note_unreachable(peer, false, now);
         if self.bootstraps.failed(&peer, now.mono, &mut self.jitter) == Some(1) {
             let message =
                 format!("bootstrap peer {peer} cannot be reached ({reason}); trying again until it can");

@@ -12,21 +12,19 @@ use super::delivery::stream::Draft;
 use super::envelope::{self, limits};
 use super::input::Now;
 use super::on_command::{Recipient, check_topic, parse_recipient};
+use super::send_lane::To;
 use super::{Core, MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
 
 /// Longest `ttlMs` (`reference/reliability.md` §4: 7 days).
 const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long a broadcast waits for somebody to subscribe, unless its `ttlMs` is shorter. Ours: as long as a node needs to join.
-const TOPIC_HOLD: Duration = Duration::from_secs(10);
-
 impl Core {
     pub(super) fn send(&mut self, id: Option<Id>, send: Send, now: Now) {
         let (data, encoding) = match payload(&send) {
             Ok(payload) => payload,
-            Err(message) => return self.refuse(id, ErrorCode::InvalidArgument, message),
+            Err(message) => return self.refuse_send(id, ErrorCode::InvalidArgument, message),
         };
         if let Err(message) = check_lengths(&send) {
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
+            return self.refuse_send(id, ErrorCode::InvalidArgument, message);
         }
         let kind = send.kind.unwrap_or_default();
         let draft = Draft {
@@ -42,55 +40,49 @@ impl Core {
             request_id: id,
         };
         let length = send.data.get().len();
-        match (send.peer_id, send.topic) {
-            (Some(peer), None) => self.send_mail(&peer, draft, length, now),
-            (None, Some(topic)) => self.send_broadcast(topic, draft, length, now),
-            _ => {
-                let message = "`send` takes either `peerId` or `topic`";
-                self.refuse(draft.request_id, ErrorCode::InvalidArgument, message);
-            }
+        let checked = match (send.peer_id, send.topic) {
+            (Some(peer), None) => self.check_mail(&peer, &draft, length, now),
+            (None, Some(topic)) => check_broadcast(topic, length),
+            _ => Err((ErrorCode::InvalidArgument, "`send` takes either `peerId` or `topic`".to_owned())),
+        };
+        match checked {
+            Ok(to) => self.offer(to, draft, length, now),
+            Err((code, message)) => self.refuse_send(draft.request_id, code, message),
         }
     }
 
-    fn send_mail(&mut self, to: &str, draft: Draft, length: usize, now: Now) {
-        let id = draft.request_id.clone();
-        let recipient = match self.parse_same_recipient(to) {
-            Err(message) => return self.refuse(id, ErrorCode::InvalidArgument, message),
-            Ok(Recipient::Address(address)) => address,
-            Ok(Recipient::Peer(peer)) if peer == self.me.peer => self.me.address,
-            Ok(Recipient::Peer(peer)) => match self.book.by_peer(&peer, now.unix_ms) {
+    fn check_mail(
+        &mut self,
+        to: &str,
+        draft: &Draft,
+        length: usize,
+        now: Now,
+    ) -> Result<To, (ErrorCode, String)> {
+        let invalid = |message| (ErrorCode::InvalidArgument, message);
+        let recipient = match self.parse_same_recipient(to).map_err(invalid)? {
+            Recipient::Address(address) => address,
+            Recipient::Peer(peer) if peer == self.me.peer => self.me.address,
+            Recipient::Peer(peer) => match self.book.by_peer(&peer, now.unix_ms) {
                 Some(record) => record.address(),
                 None => {
                     let message =
                         "no verified record names this PeerId; send to the agent's 0x address instead";
-                    return self.refuse(id, ErrorCode::PeerNotFound, message);
+                    return Err((ErrorCode::PeerNotFound, message.to_owned()));
                 }
             },
         };
         if recipient == self.me.address {
-            return self.refuse(id, ErrorCode::InvalidArgument, "that is this agent itself");
+            return Err(invalid("that is this agent itself".to_owned()));
         }
         if length > MAX_DIRECT_BYTES {
             let message = format!("`data` has {length} bytes; mail may have {MAX_DIRECT_BYTES}");
-            return self.refuse(id, ErrorCode::MessageTooLarge, message);
+            return Err((ErrorCode::MessageTooLarge, message));
         }
         if draft.route == Route::Gossip && draft.size() > MAX_TOPIC_BYTES {
             let message = format!("mail by gossip may have {MAX_TOPIC_BYTES} bytes with all its fields");
-            return self.refuse(id, ErrorCode::MessageTooLarge, message);
+            return Err((ErrorCode::MessageTooLarge, message));
         }
-        let route = draft.route;
-        let durable = self.keeping.is_durable();
-        let to_keep = durable.then(|| draft.clone());
-        match self.outbox.accept(recipient, draft, !durable, now.mono) {
-            Err(_) => {
-                self.refuse(
-                    id,
-                    ErrorCode::Busy,
-                    "the outbox is full: the recipient, or everyone, takes no mail now",
-                );
-            }
-            Ok(accepted) => self.keep_mail(recipient, accepted, to_keep, id, route, now),
-        }
+        Ok(To::Agent(recipient))
     }
 
     /// [`parse_recipient`], which costs more than all else about a message, for those who write to one recipient in a row.
@@ -104,40 +96,19 @@ impl Core {
         self.last_recipient = Some((text.to_owned(), recipient));
         Ok(recipient)
     }
+}
 
-    fn send_broadcast(&mut self, topic: String, draft: Draft, length: usize, now: Now) {
-        let id = draft.request_id.clone();
-        if let Err(message) = check_topic(&topic) {
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
-        }
-        if RESERVED_TOPICS.contains(&topic.as_str()) {
-            let message = format!("`{topic}` belongs to the nodes; choose another topic");
-            return self.refuse(id, ErrorCode::ReservedTopic, message);
-        }
-        if length > MAX_TOPIC_BYTES {
-            let message = format!("`data` has {length} bytes; a broadcast may have {MAX_TOPIC_BYTES}");
-            return self.refuse(id, ErrorCode::MessageTooLarge, message);
-        }
-        let peers = self.subscribers(&topic);
-        let give_up = draft.expires.min(now.mono + TOPIC_HOLD);
-        match self.topics.accept(&topic, draft, give_up) {
-            Err(_) => {
-                let message = "too much waits to be broadcast on this topic, or on too many topics";
-                self.refuse(id, ErrorCode::Busy, message);
-            }
-            Ok(message_id) => {
-                if peers == 0 {
-                    self.connect_soon(now);
-                }
-                self.pause_for = (peers > 0 && self.topics.congested(&topic)).then_some(topic);
-                self.stats.count("broadcasts_accepted");
-                self.answer(id, "send", |answer| {
-                    answer.message_id = Some(message_id);
-                    answer.peers = Some(peers);
-                });
-            }
-        }
+fn check_broadcast(topic: String, length: usize) -> Result<To, (ErrorCode, String)> {
+    check_topic(&topic).map_err(|message| (ErrorCode::InvalidArgument, message))?;
+    if RESERVED_TOPICS.contains(&topic.as_str()) {
+        let message = format!("`{topic}` belongs to the nodes; choose another topic");
+        return Err((ErrorCode::ReservedTopic, message));
     }
+    if length > MAX_TOPIC_BYTES {
+        let message = format!("`data` has {length} bytes; a broadcast may have {MAX_TOPIC_BYTES}");
+        return Err((ErrorCode::MessageTooLarge, message));
+    }
+    Ok(To::Topic(topic))
 }
 
 fn payload(send: &Send) -> Result<(Bytes, envelope::Encoding), String> {

@@ -58,6 +58,7 @@ impl Core {
         if let Some(destination) = self.outbox.destination(recipient) {
             destination.parked = false;
             destination.dialing_until = None;
+            destination.paced_until = Duration::ZERO;
             destination.undialable = false;
             destination.backoff.reset();
             // It may be another process.
@@ -131,7 +132,7 @@ impl Core {
         self.book.touch(&recipient, now.mono);
         let Some(record) = self.book.get(&recipient, now.unix_ms) else {
             destination.parked = true;
-            destination.doubt(now.mono);
+            destination.doubt();
             if !self.resolve(recipient) {
                 self.mail_unresolved(&recipient, now);
             }
@@ -157,8 +158,12 @@ impl Core {
             Way::Direct | Way::Gossip => first,
         };
         if let Way::Dial(wait) = way {
+            destination.doubt();
+            if let Some(until) = self.connecting.hung_up_until(&peer, now.mono) {
+                destination.paced_until = until;
+                return false;
+            }
             destination.dialing_until = Some(now.mono + wait);
-            destination.doubt(now.mono);
             let addrs = record.record.addrs.clone();
             self.dial(peer, addrs);
             return false;

@@ -69,10 +69,15 @@ impl Core {
     /// The command was carried out; without an id nobody wants to know.
     pub(super) fn answer(&mut self, id: Option<Id>, command: &str, fill: impl FnOnce(&mut Answer)) {
         let Some(id) = id else { return };
-        self.pending_ids.remove(&id);
+        let is_send = command == "send";
+        if is_send {
+            self.pending_sends.remove(&id);
+        } else {
+            self.pending_ids.remove(&id);
+        }
         let mut answer = Answer::new(id, command);
         fill(&mut answer);
-        self.outlet.tell(Event::Result(Box::new(answer)));
+        self.outlet.answer(Event::Result(Box::new(answer)), is_send);
     }
 
     /// The command failed.
@@ -82,6 +87,15 @@ impl Core {
         }
         let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
         self.complain(error);
+    }
+
+    /// A `send` failed.
+    pub(super) fn refuse_send(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
+        if let Some(id) = &id {
+            self.pending_sends.remove(id);
+        }
+        let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
+        self.outlet.answer(Event::Error(Box::new(error)), true);
     }
 
     /// Something failed.

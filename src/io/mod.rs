@@ -2,6 +2,7 @@
 //! events into inputs and effects into its calls, and decides nothing.
 
 pub mod crypto;
+pub mod descriptors;
 pub mod disk;
 pub mod keystore;
 pub mod parent;

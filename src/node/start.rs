@@ -11,24 +11,22 @@ use crate::core::discovery::bootstrap::parse_bootstrap;
 use crate::core::effect::ExitCode;
 use crate::core::input::Now;
 use crate::core::{KeySource, Setup};
+use crate::io::descriptors;
 use crate::io::keystore::{self, IdentityLock, InUse, KeyFileError};
 use crate::io::store::{self, Contents, Store};
-use crate::io::swarm::SwarmConfig;
+use crate::io::swarm::{PENDING, SwarmConfig};
 
 /// Connections of an agent's node and of a bootstrap node (design §8).
 const MAX_CONNECTIONS: u32 = 200;
 const MAX_BOOTSTRAP_CONNECTIONS: u32 = 1000;
+/// Connections below which a node does not go however few descriptors it may open: a few are better than none. Ours.
+const LEAST_CONNECTIONS: u32 = 8;
 
 /// How long a predecessor that was told to end may take, as far as its successor waits: its time to drain, which is taken to be as long as
 /// ours, up to this. Ours: a supervisor waits no longer for a start.
 const MAX_DRAIN_AWAITED: Duration = Duration::from_secs(10);
 /// … and after that: to have its last lines read, and to close its store.
 const LAST_LINES: Duration = Duration::from_secs(3);
-
-/// How often the node tries to start while the cause of its failure may pass, and how long it waits after each attempt. Ours: 3 s in
-/// all, long enough for a neighbour's burst of files, and shorter than what a supervisor waits for.
-const START_ATTEMPTS: u32 = 7;
-const START_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -110,32 +108,22 @@ pub struct Started {
     pub store: Option<Store>,
 }
 
-/// Makes what a node is made of; tells by `notice` what a person may want to know meanwhile.
-/// Starts, and tries again for a while where the cause may pass. Of what there is to say `notices` gets that of the last attempt.
-///
-/// # Errors
-/// Why the last attempt failed.
-pub async fn start_patiently(
-    config: &Config,
-    now: impl Fn() -> Now,
-    notices: &mut Vec<String>,
-) -> Result<Started, StartError> {
-    let before = notices.len();
-    let mut attempt = 1;
-    loop {
-        notices.truncate(before);
-        match start(config, now(), &mut |notice| notices.push(notice)) {
-            Err(error) if error.may_pass() && attempt < START_ATTEMPTS => {
-                tracing::warn!("the node cannot start at present: {error}");
-                tokio::time::sleep(START_PAUSE).await;
-                attempt += 1;
-            }
-            ended => return ended,
-        }
+/// The most connections that a node may have, and why they are fewer than they should be.
+fn connections(wanted: u32, sockets: impl FnOnce(u64) -> u64) -> (u32, Option<String>) {
+    let room = sockets(u64::from(wanted + PENDING));
+    let most = u32::try_from(room.saturating_sub(PENDING.into())).unwrap_or(wanted).min(wanted);
+    if most == wanted {
+        return (wanted, None);
     }
+    let most = most.max(LEAST_CONNECTIONS);
+    let message = format!(
+        "the process may open too few files for {wanted} connections: it has at most {most}; raise the hard limit (ulimit -Hn)"
+    );
+    (most, Some(message))
 }
 
-fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<Started, StartError> {
+/// Makes what a node is made of; tells by `notice` what a person may want to know meanwhile.
+pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<Started, StartError> {
     let Identity { node_key, agent, binding, key_source } = Identity::of(config, now)?;
     // A key that was made for this process alone is nobody else's.
     let made_up = matches!(key_source, KeySource::Ephemeral)
@@ -155,13 +143,16 @@ fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<St
         .map_err(StartError::Bootstrap)?;
     let bootstrap_role = config.role == p2p_node_protocol::Role::Bootstrap;
     let version = env!("CARGO_PKG_VERSION").to_owned();
+    let wanted = if bootstrap_role { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS };
+    let (max_connections, too_few) = connections(wanted, descriptors::make_room);
+    too_few.into_iter().for_each(&mut *notice);
     let swarm = SwarmConfig {
         seed: node_key.seed(),
         network: config.network.clone(),
         scope: config.address_scope,
         role: config.role,
         listen: (!config.listen.is_empty()).then(|| config.listen.clone()),
-        max_connections: if bootstrap_role { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS },
+        max_connections,
         agent_version: format!("p2p-node/{version}"),
     };
     let random = keystore::random_secret()?;
@@ -206,4 +197,18 @@ fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<St
         standings: contents.standings,
     };
     Ok(Started { setup, swarm, lock, store })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_as_many_as_there_are_descriptors_for_and_that_is_told() {
+        assert_eq!(connections(200, |wanted| wanted), (200, None));
+        let (most, told) = connections(200, |wanted| wanted - 50);
+        assert_eq!(most, 150);
+        assert!(told.unwrap().contains("at most 150"));
+        assert_eq!(connections(200, |_| 0).0, LEAST_CONNECTIONS);
+    }
 }

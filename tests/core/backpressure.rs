@@ -21,18 +21,18 @@ fn stdin_pauses_at_max_inflight_answers_and_every_command_gets_its_own() {
     let limit = mesh.lines(0, "ready")[0]["limits"]["maxInflight"].as_u64().unwrap() as usize;
     mesh.nodes[0].reads = false;
     let mut said = 0;
-    while mesh.nodes[0].core.takes_commands(mesh.clock()) {
+    while mesh.nodes[0].core.takes_commands() {
         mesh.say_quietly(0, &json!({"type": "ping", "id": said}).to_string());
         said += 1;
         assert!(said <= limit, "stdin is still read");
     }
     assert_eq!(said, limit);
     mesh.pass(Duration::from_secs(600));
-    assert!(!mesh.nodes[0].core.takes_commands(mesh.clock()));
+    assert!(!mesh.nodes[0].core.takes_commands());
     assert_eq!(held(&mesh, 0, "answers unread"), limit);
     mesh.nodes[0].reads = true;
     mesh.settle();
-    assert!(mesh.nodes[0].core.takes_commands(mesh.clock()));
+    assert!(mesh.nodes[0].core.takes_commands());
     let ids: Vec<&Value> =
         mesh.lines(0, "result").into_iter().map(|line| &line["id"]).filter(|id| id.is_u64()).collect();
     assert_eq!(ids, (0..limit).map(Value::from).collect::<Vec<_>>().iter().collect::<Vec<_>>());

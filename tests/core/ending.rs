@@ -71,7 +71,7 @@ fn closing_is_the_last_line_though_the_parent_is_slow_to_read_it() {
     let mut mesh = Mesh::new(1);
     mesh.nodes[0].reads = false;
     mesh.say(0, r#"{"type":"shutdown","id":"s"}"#);
-    assert!(!mesh.nodes[0].core.takes_commands(mesh.clock()), "what comes now could not be answered");
+    assert!(!mesh.nodes[0].core.takes_commands(), "what comes now could not be answered");
     mesh.input(0, Input::Connected { peer: node_key(9).peer_id(), dialer: false });
     mesh.input(0, Input::Disconnected { peer: node_key(9).peer_id(), reason: None });
     mesh.nodes[0].reads = true;

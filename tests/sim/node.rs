@@ -84,6 +84,8 @@ pub struct Node {
     pub wake: Option<Duration>,
     /// Calls in a row without time passing.
     pub calls: u32,
+    /// Since when it leaves commands unread that its parent has written.
+    pub paused_since: Option<Duration>,
     /// Whether it has a store for mail.
     pub durable: bool,
     /// Whether its parent acknowledges mail.
@@ -132,6 +134,7 @@ impl Node {
             honesty: Honesty::Honest,
             wake: None,
             calls: 0,
+            paused_since: None,
             durable: number % 2 == 1,
             by_hand: number % 3 == 2,
             disk: Disk::default(),
@@ -236,6 +239,7 @@ impl Node {
     /// Ends a life, whatever was going on.
     pub fn stop(&mut self) {
         self.core = None;
+        self.paused_since = None;
         self.topics.clear();
         self.neighbours.clear();
         self.seen.clear();

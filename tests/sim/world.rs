@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
+use p2p_node::core::MAX_PAUSE;
 use p2p_node::core::identity::BindingHash;
 use p2p_node::core::input::{Input, Token};
 use p2p_node_protocol::{Command, Connect, Role};
@@ -308,8 +309,9 @@ impl World {
             let here = &mut self.nodes[node];
             let now = here.clock(self.now);
             let Some(core) = &mut here.core else { return };
-            while core.takes_commands(now) {
+            while core.takes_commands() {
                 if let Some(request) = here.parent.commands.pop_front() {
+                    here.paused_since = None;
                     core.handle(Input::Command(request), now);
                 } else {
                     if std::mem::take(&mut here.parent.ends) {
@@ -341,7 +343,23 @@ impl World {
             }
         }
         self.look_at(node);
+        self.watch_pause(node);
         self.wake_later(node);
+    }
+
+    /// A parent that reads never finds its stdin unread for longer than the longest pause.
+    fn watch_pause(&mut self, node: usize) {
+        let here = &mut self.nodes[node];
+        let Some(core) = &here.core else { return };
+        if core.takes_commands() || here.parent.commands.is_empty() || !here.parent.reads {
+            here.paused_since = None;
+            return;
+        }
+        let since = *here.paused_since.get_or_insert(self.now);
+        // Timers of the world are coarse.
+        if self.now - since > MAX_PAUSE + Duration::from_millis(1) {
+            self.breaks("stdin pauses no longer than it may", node, format!("since {since:?}"));
+        }
     }
 
     fn wake_later(&mut self, node: usize) {

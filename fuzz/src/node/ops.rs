@@ -39,7 +39,7 @@ impl World {
 
     /// Hands over a line, if the core takes one now: else the node would not have read it.
     pub(super) fn say(&mut self, line: &[u8]) {
-        if !self.core.takes_commands(self.now) {
+        if !self.core.takes_commands() {
             return;
         }
         let all_told = self.kind && self.unread == 0;
@@ -66,7 +66,7 @@ impl World {
             120..=199 => self.listen(),
             200..=219 => self.handle(Input::Degraded { reason: source.text() }),
             220..=229 => self.handle(Input::ListenFailed { reason: source.text() }),
-            230..=234 if self.core.takes_commands(self.now) => self.handle(Input::InputEnded),
+            230..=234 if self.core.takes_commands() => self.handle(Input::InputEnded),
             235..=239 => {
                 self.forced = true;
                 self.handle(Input::OutputClosed { broken: source.flag() });

@@ -9,12 +9,15 @@ use alloy::primitives::Address;
 use p2p_node_protocol::{Priority, Route};
 
 use super::naming::Origin;
+use super::outbox::{DESTINATION_BYTES, share};
 use super::stream::{Mail, Position, Stream};
 use crate::core::envelope::Batch;
 use crate::core::envelope::limits::MAX_BATCH_MESSAGES;
 use crate::core::input::Token;
+use crate::core::limits::MAX_PAUSE;
 use crate::core::policy::retry::Backoff;
 use crate::core::seal::session::Outgoing;
+use crate::core::send_lane::Wait;
 
 /// Mail that waits at which a frame leaves without waiting for the previous one (design §4).
 const FRAME_READY_BYTES: usize = 48 << 10;
@@ -26,14 +29,9 @@ const DIRECT_BATCH_BYTES: usize = 256 << 10;
 const GOSSIP_BATCH_BYTES: usize = 60 << 10;
 /// Mail on the wire to one destination without an answer, in bytes (design §4).
 const OUTSTANDING_BYTES: usize = 1 << 20;
-/// What a recipient has to settle to count as moving, in bytes. Ours: an eighth of what one destination may have in the outbox, in
-/// each `STALLED_AFTER` of it.
-const MOVING_BYTES: usize = super::outbox::DESTINATION_BYTES / 8;
-/// A destination that has settled little for so long is stalled: it answers `BUSY` instead of pausing stdin. Ours: the
-/// timeout of one attempt and a half.
-pub(super) const STALLED_AFTER: Duration = Duration::from_secs(15);
-/// … and after so long when it may not be there. Ours: finding an agent, dialling it and a first answer take less.
-pub(super) const DOUBTED_AFTER: Duration = Duration::from_secs(2);
+/// What a recipient has to settle within the longest pause to count as moving, in bytes. Ours: 16 KiB a second, which a slow line carries;
+/// one that settles less on purpose wins nothing by it.
+const MOVING_BYTES: usize = DESTINATION_BYTES / 64;
 /// How long an acknowledgement by gossip may take (`reference/reliability.md` §4).
 const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Low-priority bytes go out for four times as many of medium priority (design §7).
@@ -75,12 +73,14 @@ pub struct Destination {
     pub(super) moves_until: Duration,
     /// Whether it may not be there.
     doubted: bool,
+    /// Whether it was found again since it last moved: one that comes and goes is not waited for each time.
+    found_again: bool,
     settled: usize,
     pub(super) earliest_expiry: Duration,
     low_credit: usize,
     /// When a failed attempt may be repeated.
     pub backoff: Backoff,
-    /// Until when gossip has to wait for its pace.
+    /// Until when the next frame has to wait: gossip for its pace, a dial because the recipient's node hung up on the last.
     pub paced_until: Duration,
     /// Until when a dial is waited for before `auto` takes to gossip; `None`: no dial goes on.
     pub dialing_until: Option<Duration>,
@@ -127,6 +127,7 @@ impl Destination {
             last_frame: None,
             moves_until: Duration::ZERO,
             doubted: false,
+            found_again: false,
             settled: 0,
             earliest_expiry: Duration::MAX,
             low_credit: 0,
@@ -235,8 +236,15 @@ impl Destination {
         self.settled += bytes;
         if self.settled >= MOVING_BYTES || self.mails == 0 {
             self.settled = 0;
+            self.found_again = false;
             self.hope(now);
         }
+    }
+
+    /// How long to wait for room of its own, unless there is some for this priority.
+    pub(super) fn wait(&self, priority: Priority) -> Option<Wait> {
+        let full = self.bytes >= share(DESTINATION_BYTES, priority);
+        full.then_some(Wait::Recipient(self.moves_until))
     }
 
     /// Whether bytes and numbers are those of the mail that is there.
@@ -282,24 +290,25 @@ impl Destination {
         by_gossip.filter(free).map(|flight| flight.token).collect()
     }
 
-    /// It is worth waiting for.
+    /// It is worth waiting for: as long as stdin may pause.
     pub(super) fn hope(&mut self, now: Duration) {
-        self.moves_until = self.moves_until.max(now + STALLED_AFTER);
+        self.moves_until = self.moves_until.max(now + MAX_PAUSE);
     }
 
     /// There is a connection to it.
     pub fn found(&mut self, now: Duration) {
         if self.doubted && !self.backoff.is_failing() {
             self.doubted = false;
-            self.hope(now);
+            if !std::mem::replace(&mut self.found_again, true) {
+                self.hope(now);
+            }
         }
     }
 
-    /// It may not be there: whether it is shows soon, and nobody should wait for longer.
-    pub fn doubt(&mut self, now: Duration) {
+    /// It may not be there, which shows soon.
+    pub fn doubt(&mut self) {
         self.doubted = true;
         self.busy = false;
-        self.moves_until = self.moves_until.min(now + DOUBTED_AFTER);
     }
 
     /// Nobody was there to hear the flight: that was no attempt.

@@ -4,7 +4,7 @@ mod ends;
 mod kept;
 mod renewal;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alloy::primitives::Address;
@@ -16,6 +16,7 @@ use super::stream::{Draft, Mail, Stream};
 use crate::core::envelope::{Batch, StreamAck};
 use crate::core::input::Token;
 use crate::core::policy::retry::Jitter;
+use crate::core::send_lane::{NoRoom, Wait};
 
 pub use kept::KeptMail;
 
@@ -29,7 +30,6 @@ pub const OUTBOX_MAILS: usize = 50_000;
 pub const MAX_IDLE_DESTINATIONS: usize = 1024;
 
 /// What of some room a priority may use, so that a flood of other mail leaves what is urgent its place: low 7/8, medium 15/16, high all.
-/// Ours: above what is in use when stdin pauses, which is 3/4, so that a queue that moves refuses nobody.
 pub fn share(room: usize, priority: Priority) -> usize {
     match priority {
         Priority::Low => room - room / 8,
@@ -37,11 +37,6 @@ pub fn share(room: usize, priority: Priority) -> usize {
         Priority::High => room,
     }
 }
-
-/// There is no room for the mail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the outbox is full")]
-pub struct Full;
 
 /// Mail that has its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,10 +81,10 @@ pub struct Outbox {
     origin: Origin,
     destinations: BTreeMap<Address, Destination>,
     flights: BTreeMap<Token, Address>,
-    /// Destinations that have used up their quarter.
-    full: BTreeSet<Address>,
     bytes: usize,
     mails: usize,
+    /// Until when it is worth waiting for room in it as a whole.
+    moves_until: Duration,
     incarnation: u64,
     /// At so many destinations the idle ones go: at twice those that are not idle, so that it is not done for each.
     sweep_at: usize,
@@ -102,9 +97,9 @@ impl Outbox {
             origin,
             destinations: BTreeMap::new(),
             flights: BTreeMap::new(),
-            full: BTreeSet::new(),
             bytes: 0,
             mails: 0,
+            moves_until: Duration::ZERO,
             incarnation: 0,
             sweep_at: MAX_IDLE_DESTINATIONS,
         }
@@ -113,22 +108,21 @@ impl Outbox {
     /// Takes mail, which may leave at once if it is `kept`, or needs not be; otherwise when [`Outbox::keep`] says so.
     ///
     /// # Errors
-    /// When memory is used up, or the recipient has used up its quarter and settles nothing.
+    /// When memory is used up, or the recipient has used up its quarter: the mail, and how long to wait for room.
     pub fn accept(
         &mut self,
         recipient: Address,
         draft: Draft,
         kept: bool,
         now: Duration,
-    ) -> Result<Accepted, Full> {
+    ) -> Result<Accepted, Box<NoRoom>> {
         let size = draft.size();
-        let of = |room| share(room, draft.priority);
-        if self.mails > 0 && (self.bytes + size > of(OUTBOX_BYTES) || self.mails >= of(OUTBOX_MAILS)) {
-            return Err(Full);
+        if let Some(wait) = self.wait(draft.priority, size) {
+            return Err(Box::new(NoRoom { draft, wait }));
         }
-        let destination = self.open(recipient).ok_or(Full)?;
-        if destination.bytes >= of(DESTINATION_BYTES) && now >= destination.moves_until {
-            return Err(Full);
+        let destination = self.open(recipient);
+        if let Some(wait) = destination.wait(draft.priority) {
+            return Err(Box::new(NoRoom { draft, wait }));
         }
         let index = Priority::High as usize - draft.priority as usize;
         let expires = draft.expires;
@@ -139,8 +133,21 @@ impl Outbox {
         Ok(accepted)
     }
 
+    /// How long to wait for room for mail, unless there is some.
+    pub fn wait_for(&self, recipient: &Address, draft: &Draft) -> Option<Wait> {
+        let own = || self.destinations.get(recipient)?.wait(draft.priority);
+        self.wait(draft.priority, draft.size()).or_else(own)
+    }
+
+    /// The same of the room that all recipients share.
+    fn wait(&self, priority: Priority, size: usize) -> Option<Wait> {
+        let of = |room| share(room, priority);
+        let full = self.bytes + size > of(OUTBOX_BYTES) || self.mails >= of(OUTBOX_MAILS);
+        (self.mails > 0 && full).then_some(Wait::Shared(self.moves_until))
+    }
+
     /// The destination of a recipient, which is made if there is none.
-    fn open(&mut self, recipient: Address) -> Option<&mut Destination> {
+    fn open(&mut self, recipient: Address) -> &mut Destination {
         if !self.destinations.contains_key(&recipient) {
             if self.destinations.len() >= self.sweep_at {
                 // A new incarnation has new streams, so forgetting the numbering of the old ones is safe.
@@ -149,46 +156,25 @@ impl Outbox {
                 self.sweep_at = MAX_IDLE_DESTINATIONS.max(2 * self.destinations.len());
             }
             self.incarnation += 1;
-            let destination = Destination::new(&self.origin, self.incarnation, &recipient);
-            self.destinations.insert(recipient, destination);
         }
-        self.destinations.get_mut(&recipient)
+        let fresh = || Destination::new(&self.origin, self.incarnation, &recipient);
+        self.destinations.entry(recipient).or_insert_with(fresh)
     }
 
     fn account(&mut self, recipient: Address, size: usize, kept: bool, expires: Duration, now: Duration) {
         let Some(destination) = self.destinations.get_mut(&recipient) else { return };
         if destination.mails == 0 && !destination.backoff.is_failing() {
             destination.hope(now);
+            self.moves_until = self.moves_until.max(destination.moves_until);
         }
         destination.earliest_expiry = destination.earliest_expiry.min(expires);
+        // It may go by another way than what is there.
+        destination.paced_until = Duration::ZERO;
         destination.bytes += size;
         destination.waiting += if kept { size } else { 0 };
         destination.mails += 1;
-        if destination.bytes >= DESTINATION_BYTES {
-            self.full.insert(recipient);
-        }
         self.bytes += size;
         self.mails += 1;
-    }
-
-    /// Whether some destination that still moves has used up its quarter, or little room is left of what the stalled ones leave:
-    /// stdin should pause, for waiting will help.
-    pub fn congested(&self, now: Duration) -> bool {
-        let moves = |destination: &Destination| now < destination.moves_until;
-        if self.full.iter().filter_map(|recipient| self.destinations.get(recipient)).any(moves) {
-            return true;
-        }
-        if self.bytes < OUTBOX_BYTES - DESTINATION_BYTES && self.mails < OUTBOX_MAILS - OUTBOX_MAILS / 4 {
-            return false;
-        }
-        let stalled = self.destinations.values().filter(|destination| !moves(destination));
-        let (stalled_bytes, stalled_mails) =
-            stalled.fold((0, 0), |(bytes, mails), stalled| (bytes + stalled.bytes, mails + stalled.mails));
-        let crowds = |all: usize, stalled: usize, limit: usize| {
-            let room = limit.saturating_sub(stalled);
-            all - stalled > room - room / 4
-        };
-        crowds(self.bytes, stalled_bytes, OUTBOX_BYTES) || crowds(self.mails, stalled_mails, OUTBOX_MAILS)
     }
 
     /// The destination of mail to this recipient.
@@ -249,6 +235,7 @@ impl Outbox {
         destination.backoff.reset();
         let mails = destination.take_out(settled);
         destination.moved(mails.iter().map(|mail| mail.draft.size()).sum(), now);
+        self.moves_until = self.moves_until.max(destination.moves_until);
         let stream = &destination.streams[index];
         let code =
             |seq| ack.outcomes.iter().find(|outcome| outcome.seq == seq).map(|outcome| outcome.code.clone());
@@ -301,7 +288,7 @@ impl Outbox {
             destination.land(token);
             if floor.is_zero() {
                 destination.backoff.fail(now, floor, jitter);
-                destination.doubt(now);
+                destination.doubt();
             } else {
                 // A busy recipient is there.
                 destination.backoff.defer(now, floor, jitter);

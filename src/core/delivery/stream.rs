@@ -353,7 +353,7 @@ impl Stream {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(in crate::core) mod testing {
     use bytes::Bytes;
     use p2p_node_protocol::Priority;
 

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use p2p_node_protocol::{Id, Priority};
 
 use super::naming::{MessageName, Origin, message_id, message_name};
-use super::outbox::{Full, share};
+use super::outbox::share;
 use super::stream::Draft;
 use crate::core::envelope::Batch;
 use crate::core::envelope::limits::MAX_BATCH_MESSAGES;
 use crate::core::input::{PublishOutcome, Token};
+use crate::core::send_lane::{NoRoom, Wait};
 
 /// Topics with broadcasts, or with streams that were used. Ours: as many as a node subscribes to.
 pub const MAX_TOPICS: usize = 256;
@@ -53,6 +54,17 @@ struct Topic {
 }
 
 impl Topic {
+    fn new(origin: &Origin, incarnation: u64, name: &str) -> Self {
+        Topic {
+            streams: Numbers::new(origin, incarnation, name),
+            queue: VecDeque::new(),
+            bytes: 0,
+            in_flight: None,
+            earliest: Duration::MAX,
+            not_before: Duration::ZERO,
+        }
+    }
+
     fn find_earliest(&mut self) {
         let give_ups = self.queue.iter().map(|broadcast| broadcast.give_up);
         self.earliest = give_ups.min().unwrap_or(Duration::MAX);
@@ -96,42 +108,20 @@ impl Topics {
     /// Takes a broadcast, to be given up at `give_up` if nobody subscribes by then; returns its message id.
     ///
     /// # Errors
-    /// When too much waits.
-    pub fn accept(&mut self, name: &str, draft: Draft, give_up: Duration) -> Result<String, Full> {
-        if !self.topics.contains_key(name) {
-            if self.topics.len() >= MAX_TOPICS {
-                self.topics.retain(|_, topic| !topic.queue.is_empty() || topic.in_flight.is_some());
-            }
-            if self.topics.len() >= MAX_TOPICS {
-                return Err(Full);
-            }
-            self.incarnation += 1;
-            let topic = Topic {
-                streams: Numbers::new(&self.origin, self.incarnation, name),
-                queue: VecDeque::new(),
-                bytes: 0,
-                in_flight: None,
-                earliest: Duration::MAX,
-                not_before: Duration::ZERO,
-            };
-            self.topics.insert(name.to_owned(), topic);
+    /// When too much waits: the broadcast, and how long to wait for room if the topic is heard.
+    pub fn accept(&mut self, name: &str, draft: Draft, give_up: Duration) -> Result<String, Box<NoRoom>> {
+        if let Some(wait) = self.wait_for(name, &draft) {
+            return Err(Box::new(NoRoom { draft, wait }));
         }
-        let Some(topic) = self.topics.get_mut(name) else { return Err(Full) };
-        let size = draft.size();
-        let of = |room| share(room, draft.priority);
-        if !topic.queue.is_empty()
-            && (topic.queue.len() >= of(TOPIC_QUEUE_MESSAGES) || topic.bytes + size > of(TOPIC_QUEUE_BYTES))
-        {
-            return Err(Full);
-        }
+        let topic = self.open(name);
         let numbers = &mut topic.streams[draft.priority as usize];
         let seq = numbers.next;
         numbers.next += 1;
         let message_id = message_id(&numbers.name, seq);
         let request_id = draft.request_id.clone();
-        topic.bytes += size;
-        topic.earliest = topic.earliest.min(give_up);
         let stream = numbers.stream.clone();
+        topic.bytes += draft.size();
+        topic.earliest = topic.earliest.min(give_up);
         topic.queue.push_back(Broadcast {
             stream,
             seq,
@@ -141,6 +131,31 @@ impl Topics {
             request_id,
         });
         Ok(message_id)
+    }
+
+    /// How long to wait for room for a broadcast, unless there is some.
+    pub fn wait_for(&self, name: &str, draft: &Draft) -> Option<Wait> {
+        let Some(topic) = self.topics.get(name) else {
+            let is_idle = |topic: &Topic| topic.queue.is_empty() && topic.in_flight.is_none();
+            let full = self.topics.len() >= MAX_TOPICS && !self.topics.values().any(is_idle);
+            return full.then_some(Wait::Shared(Duration::ZERO));
+        };
+        let of = |room| share(room, draft.priority);
+        let full = topic.queue.len() >= of(TOPIC_QUEUE_MESSAGES)
+            || topic.bytes + draft.size() > of(TOPIC_QUEUE_BYTES);
+        // Frames leave at the pace of gossip, so that only the longest pause limits the wait.
+        (!topic.queue.is_empty() && full).then_some(Wait::Shared(Duration::MAX))
+    }
+
+    fn open(&mut self, name: &str) -> &mut Topic {
+        if !self.topics.contains_key(name) {
+            if self.topics.len() >= MAX_TOPICS {
+                self.topics.retain(|_, topic| !topic.queue.is_empty() || topic.in_flight.is_some());
+            }
+            self.incarnation += 1;
+        }
+        let (origin, incarnation) = (&self.origin, self.incarnation);
+        self.topics.entry(name.to_owned()).or_insert_with(|| Topic::new(origin, incarnation, name))
     }
 
     /// Broadcasts to come are numbered in the streams of this origin. Those that wait keep their names, which were told.
@@ -263,13 +278,6 @@ impl Topics {
     pub fn next_deadline(&self) -> Option<Duration> {
         let waiting = self.topics.values().filter(|topic| !topic.queue.is_empty());
         waiting.map(|topic| topic.earliest).min()
-    }
-
-    /// Whether so much of a topic waits, whatever for, that stdin should pause.
-    pub fn congested(&self, name: &str) -> bool {
-        self.topics.get(name).is_some_and(|topic| {
-            topic.queue.len() >= TOPIC_QUEUE_MESSAGES / 2 || topic.bytes >= TOPIC_QUEUE_BYTES / 2
-        })
     }
 
     /// Topics with broadcasts, or with streams that were used.

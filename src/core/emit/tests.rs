@@ -85,16 +85,16 @@ fn answers_are_unread_until_the_writer_has_put_them_out() {
     let refusal = ErrorEvent { id: Some(2.into()), ..ErrorEvent::new(ErrorCode::Busy, "of a command") };
     outlet.tell(Event::Error(Box::new(refusal)));
     outlet.tell(mark(0));
-    assert_eq!(outlet.unread_answers(), 2);
+    assert_eq!(outlet.unread_others(), 2);
     while outlet.pop().is_some() {}
-    assert_eq!(outlet.unread_answers(), 2);
+    assert_eq!(outlet.unread_others(), 2);
     outlet.written(1);
-    assert_eq!(outlet.unread_answers(), 1);
+    assert_eq!(outlet.unread_others(), 1);
     outlet.written(3);
-    assert_eq!(outlet.unread_answers(), 0);
+    assert_eq!(outlet.unread_others(), 0);
     outlet.close();
     outlet.tell(Event::Result(Box::new(Answer::new(3.into(), "late"))));
-    assert_eq!(outlet.unread_answers(), 0, "it is not taken");
+    assert_eq!(outlet.unread_others(), 0, "it is not taken");
 }
 
 #[test]

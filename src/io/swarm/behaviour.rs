@@ -31,6 +31,8 @@ const CONNECTIONS_PER_PEER: u32 = 3;
 /// Connections in the making, each way (`reference/libp2p.md` §4).
 const PENDING_INCOMING: u32 = 64;
 const PENDING_OUTGOING: u32 = 32;
+/// All of them.
+pub const PENDING: u32 = PENDING_INCOMING + PENDING_OUTGOING;
 
 /// A peer is pinged so often, and given so long. Since the first failure is forgiven, a peer that has gone silent is
 /// found out within 50 s.

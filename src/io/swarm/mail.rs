@@ -1,5 +1,7 @@
 //! The codec of `hello/1` and `mail/1`: one message each way on a stream of its own, behind its length.
 
+mod room;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,6 +10,8 @@ use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response;
+
+use room::Room;
 
 /// Largest `Hello`, either way, in bytes: a record of at most 2.5 KiB (design §3) and room to grow.
 pub const MAX_HELLO: usize = 4 << 10;
@@ -31,6 +35,10 @@ const FIRST_WRITE: usize = (16 << 10) - LENGTH;
 /// Without it each of 128 streams could stop short of its end and keep a megabyte until the deadline.
 const MAX_ARRIVING: usize = 4;
 
+/// Requests of the largest size whose bytes may be arriving on all connections together. Ours: 66 MiB of mail, as much as sixteen
+/// connections may have at once; without it a thousand would have four thousand megabytes.
+const MAX_ARRIVING_IN_ALL: usize = 64;
+
 /// A length is a big-endian `u32`.
 const LENGTH: usize = 4;
 
@@ -45,10 +53,6 @@ impl Unread {
     }
 }
 
-/// Memory left for the requests that are arriving on one connection, in bytes.
-#[derive(Debug)]
-struct Room(AtomicUsize);
-
 /// A request that is on its way; one that is dropped before it has arrived counts.
 struct Arriving<'a> {
     codec: &'a Codec,
@@ -59,10 +63,10 @@ struct Arriving<'a> {
 impl Arriving<'_> {
     /// Takes room for more bytes, if there is any.
     fn take_room(&mut self, bytes: usize) -> io::Result<()> {
-        let Some(Room(left)) = self.codec.room.as_deref() else { return Ok(()) };
-        let less = |left: usize| left.checked_sub(bytes);
-        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-            .map_err(|_| io::Error::new(io::ErrorKind::QuotaExceeded, "too much arrives at once"))?;
+        let Some(room) = self.codec.room.as_deref() else { return Ok(()) };
+        if !room.take(bytes) {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too much arrives at once"));
+        }
         self.taken += bytes;
         Ok(())
     }
@@ -70,8 +74,8 @@ impl Arriving<'_> {
 
 impl Drop for Arriving<'_> {
     fn drop(&mut self) {
-        if let Some(Room(left)) = self.codec.room.as_deref() {
-            left.fetch_add(self.taken, Ordering::Relaxed);
+        if let Some(room) = self.codec.room.as_deref() {
+            room.give_back(self.taken);
         }
         if !self.arrived {
             self.codec.unread.0.fetch_add(1, Ordering::Relaxed);
@@ -90,21 +94,25 @@ pub(super) struct Codec {
     unread: Unread,
     /// What all streams of a connection share; none before there is a connection.
     room: Option<Arc<Room>>,
+    /// Bytes left of what all connections share.
+    shared: Arc<AtomicUsize>,
 }
 
 impl Codec {
     /// The codec of a protocol, for libp2p to clone.
     pub(super) fn new(max_request: usize, max_response: usize, unread: Unread) -> Self {
-        Self { max_request, max_response, unread, room: None }
+        let shared = Arc::new(AtomicUsize::new(MAX_ARRIVING_IN_ALL * max_request));
+        Self { max_request, max_response, unread, room: None, shared }
     }
 }
 
 /// libp2p clones the codec of a protocol for each connection, and that one for each of its streams.
 impl Clone for Codec {
     fn clone(&self) -> Self {
-        let fresh = || Arc::new(Room(AtomicUsize::new(MAX_ARRIVING * self.max_request)));
+        let fresh = || Arc::new(Room::new(MAX_ARRIVING * self.max_request, Arc::clone(&self.shared)));
         let room = self.room.clone().unwrap_or_else(fresh);
-        Self { unread: self.unread.clone(), room: Some(room), ..*self }
+        let shared = Arc::clone(&self.shared);
+        Self { unread: self.unread.clone(), room: Some(room), shared, ..*self }
     }
 }
 
@@ -290,7 +298,7 @@ mod tests {
         let protocol = StreamProtocol::new("/mail");
         let root = Codec::new(100, 0, Unread::default());
         let connection = root.clone();
-        let room = |codec: &Codec| codec.room.as_ref().unwrap().0.load(Ordering::Relaxed);
+        let room = |codec: &Codec| 400 - codec.room.as_ref().unwrap().used();
         let mut short = written(&[7; 100]);
         short.truncate(50);
         let (mut streams, mut ios) = (vec![connection.clone(); 5], vec![]);

@@ -34,7 +34,7 @@ use self::listen::Listeners;
 use crate::core::identity::SecretBytes;
 use crate::core::input::{Input, Loss, Token};
 
-pub use self::behaviour::MAIL_TIMEOUT;
+pub use self::behaviour::{MAIL_TIMEOUT, PENDING};
 pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
 pub use self::mail::{MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE};
 pub use self::store::{KEY_BYTES, MAX_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};

@@ -35,6 +35,14 @@ impl Mesh {
         self.settle();
     }
 
+    /// Ends the connection, if there is one; whether there was.
+    pub fn hang_up(&mut self, one: usize, other: usize) -> bool {
+        let connected = self.connected.contains(&(one.min(other), one.max(other)));
+        self.unlink(one, other);
+        self.settle();
+        connected
+    }
+
     /// Ends a node as `kill -9` does.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].dead = true;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 
-use super::{DESTINATION_BYTES, Ended, Outbox};
+use super::{Ended, Outbox};
 use crate::core::delivery::stream::{Mail, Stream};
 use crate::core::input::Token;
 use crate::core::policy::retry::Jitter;
@@ -79,13 +79,10 @@ impl Outbox {
     pub(super) fn forget(&mut self, recipient: &Address, ended: &[Ended]) {
         self.mails -= ended.len();
         self.bytes -= ended.iter().map(|ended| ended.mail.draft.size()).sum::<usize>();
-        if let Some(destination) = self.destinations.get_mut(recipient) {
-            if destination.bytes < DESTINATION_BYTES {
-                self.full.remove(recipient);
-            }
-            if destination.mails == 0 {
-                destination.earliest_expiry = Duration::MAX;
-            }
+        if let Some(destination) = self.destinations.get_mut(recipient)
+            && destination.mails == 0
+        {
+            destination.earliest_expiry = Duration::MAX;
         }
     }
 }

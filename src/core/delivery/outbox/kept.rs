@@ -65,11 +65,11 @@ impl Outbox {
                 Some(name) => (name, Some((stream, seq))),
             };
             let slot = Priority::High as usize - draft.priority as usize;
-            let own = self.open(recipient).map(|destination| destination.streams[slot].own_id());
+            let own = self.open(recipient).streams[slot].own_id();
             // If its own stream has mail already, this process is a copy of the one that accepted that.
-            let is_copy = own == Some(name.0);
+            let is_copy = own == name.0;
             let unused = is_copy.then(|| self.unused_stream(&recipient, draft.priority, now.unix_ms));
-            let Some(destination) = self.open(recipient) else { continue };
+            let destination = self.open(recipient);
             unused.iter().for_each(|unused| destination.streams[slot].begin(unused));
             destination.streams[slot].restore(name, accepted_as, draft);
             self.account(recipient, size, true, expires, now.mono);

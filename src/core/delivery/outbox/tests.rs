@@ -1,9 +1,11 @@
-use super::super::destination::{DOUBTED_AFTER, STALLED_AFTER};
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::core::delivery::arrivals::UNTAKEN_WINDOW;
 use crate::core::delivery::stream::testing;
 use crate::core::envelope::Batch;
 use crate::core::input::Now;
+use crate::core::limits::MAX_PAUSE;
 use p2p_node_protocol::Priority;
 use proptest::prelude::*;
 
@@ -35,7 +37,7 @@ fn medium_and_low_share_four_to_one_and_high_goes_first() {
     let mut outbox = Outbox::new(testing::origin());
     for priority in [Priority::Low, Priority::Medium, Priority::High] {
         for _ in 0..100 {
-            outbox.accept(RECIPIENT, draft(priority, 10_000), true, NOW).unwrap();
+            outbox.accept(RECIPIENT, draft(priority, 6_000), true, NOW).unwrap();
         }
     }
     let (mut token, mut order) = (0, Vec::new());
@@ -50,36 +52,78 @@ fn medium_and_low_share_four_to_one_and_high_goes_first() {
     assert!((18..=22).contains(&low), "{low} of 100");
 }
 
+/// Fills an outbox up with all that one recipient may use.
+fn fill(outbox: &mut Outbox) {
+    while outbox.accept(RECIPIENT, draft(Priority::Medium, 32 << 10), true, NOW).is_ok() {}
+}
+
 /// An outbox with all that one recipient may use.
 fn full() -> Outbox {
     let mut outbox = Outbox::new(testing::origin());
-    while outbox.destination(&RECIPIENT).is_none_or(|destination| destination.bytes < DESTINATION_BYTES) {
-        outbox.accept(RECIPIENT, draft(Priority::Medium, 32 << 10), true, NOW).unwrap();
-    }
+    fill(&mut outbox);
     outbox
 }
 
+/// Whether waiting for room for one recipient may help.
+fn moves(outbox: &Outbox, now: Duration) -> bool {
+    let wait = outbox.wait_for(&RECIPIENT, &draft(Priority::Medium, 1)).expect("it is full");
+    assert!(matches!(wait, Wait::Recipient(_)), "others have room");
+    wait.may_help(now)
+}
+
+/// Puts two frames on the wire and has the recipient settle as much of them.
+fn settle(outbox: &mut Outbox, token: Token, mails: u64, now: Duration) {
+    let batch = outbox.launch(RECIPIENT, token, Route::Direct, now).unwrap();
+    let first = batch.messages[0].seq;
+    assert!(!outbox.settle(&RECIPIENT, &ack(&batch, first + mails), now).is_empty());
+    outbox.answered(token, now, &mut Jitter::new(1));
+}
+
 #[test]
-fn stdin_waits_for_who_answers_but_not_long_for_who_never_did_or_does_no_more() {
+fn a_send_waits_for_who_moves_and_no_longer_than_the_longest_pause() {
     let mut outbox = full();
-    let just_before = NOW + STALLED_AFTER - Duration::from_millis(1);
-    assert!(outbox.congested(just_before) && !outbox.congested(NOW + STALLED_AFTER), "it never answered");
-    outbox.destination(&RECIPIENT).unwrap().doubt(NOW);
-    assert!(outbox.congested(NOW) && !outbox.congested(NOW + DOUBTED_AFTER), "it may not be there");
-    let batches: Vec<Batch> =
-        (1..=2).map(|token| outbox.launch(RECIPIENT, token, Route::Direct, NOW).unwrap()).collect();
-    let upto = batches.iter().flat_map(|batch| &batch.messages).map(|message| message.seq + 1).max().unwrap();
-    assert!(!outbox.settle(&RECIPIENT, &ack(&batches[0], upto), NOW).is_empty());
-    outbox.answered(1, NOW, &mut Jitter::new(1));
-    while outbox.destination(&RECIPIENT).is_none_or(|destination| destination.bytes < DESTINATION_BYTES) {
-        outbox.accept(RECIPIENT, draft(Priority::Medium, 32 << 10), true, NOW).unwrap();
+    let (over, before) = (NOW + MAX_PAUSE, NOW + MAX_PAUSE - Duration::from_millis(1));
+    assert!(moves(&outbox, before) && !moves(&outbox, over), "it never answered");
+    settle(&mut outbox, 1, 1, before);
+    fill(&mut outbox);
+    assert!(moves(&outbox, over), "it settled enough in time");
+    assert!(!moves(&outbox, before + MAX_PAUSE), "and then nothing");
+}
+
+#[test]
+fn a_recipient_that_settles_now_and_then_does_not_count_as_moving() {
+    let mut outbox = Outbox::new(testing::origin());
+    let small = || draft(Priority::Medium, 1000);
+    while outbox.accept(RECIPIENT, small(), true, NOW).is_ok() {}
+    let mut now = NOW;
+    for token in 1..10 {
+        now += MAX_PAUSE / 2;
+        settle(&mut outbox, token, 1, now);
+        outbox.accept(RECIPIENT, small(), true, now).unwrap();
     }
-    assert!(outbox.congested(just_before), "it settled much");
-    outbox.launch(RECIPIENT, 3, Route::Direct, NOW).unwrap();
-    outbox.failed(3, Duration::ZERO, NOW, &mut Jitter::new(1));
-    assert!(outbox.congested(NOW) && !outbox.congested(NOW + DOUBTED_AFTER), "it answers no more");
-    outbox.failed(3, Duration::ZERO, just_before, &mut Jitter::new(1));
-    assert!(!outbox.congested(just_before), "each failure is not a reason to wait once more");
+    assert!(!moves(&outbox, now), "ten kilobytes in nine seconds");
+}
+
+#[test]
+fn a_recipient_that_comes_and_goes_is_waited_for_once() {
+    let mut outbox = full();
+    let mut now = NOW;
+    let mut hopes = 0;
+    for _ in 0..5 {
+        now += MAX_PAUSE;
+        let destination = outbox.destination(&RECIPIENT).unwrap();
+        destination.doubt();
+        destination.found(now);
+        hopes += usize::from(moves(&outbox, now));
+    }
+    assert_eq!(hopes, 1);
+    settle(&mut outbox, 1, 1000, now);
+    fill(&mut outbox);
+    now += MAX_PAUSE;
+    let destination = outbox.destination(&RECIPIENT).unwrap();
+    destination.doubt();
+    destination.found(now);
+    assert!(moves(&outbox, now), "it had moved meanwhile");
 }
 
 #[test]
@@ -112,21 +156,22 @@ fn what_found_nobody_was_no_attempt() {
 }
 
 #[test]
-fn memory_is_bounded_as_a_whole_and_for_one_that_settles_nothing() {
-    let mut outbox = Outbox::new(testing::origin());
-    let late = NOW + STALLED_AFTER;
-    while outbox.accept(RECIPIENT, draft(Priority::Medium, 100_000), true, NOW).is_ok() {
-        assert!(outbox.bytes() <= OUTBOX_BYTES);
+fn memory_is_bounded_as_a_whole_and_for_each_recipient() {
+    for priority in [Priority::Low, Priority::Medium, Priority::High] {
+        let mut outbox = Outbox::new(testing::origin());
+        let mut number = 0;
+        while outbox.accept(Address::repeat_byte(number), draft(priority, 100_000), true, NOW).is_ok() {
+            number = (number + 1) % 10;
+        }
+        assert!(outbox.bytes() <= share(OUTBOX_BYTES, priority) && outbox.bytes() > OUTBOX_BYTES / 5 * 4);
+        let shared = outbox.wait_for(&Address::repeat_byte(77), &draft(priority, 100_000)).unwrap();
+        assert_eq!(shared, Wait::Shared(NOW + MAX_PAUSE), "{priority:?}");
+        let mut outbox = Outbox::new(testing::origin());
+        while outbox.accept(RECIPIENT, draft(priority, 100_000), true, NOW).is_ok() {}
+        let most = share(DESTINATION_BYTES, priority);
+        assert!((most..most + 101_000).contains(&outbox.bytes()), "{}", outbox.bytes());
+        assert!(outbox.accept(Address::repeat_byte(8), draft(priority, 1), true, NOW).is_ok());
     }
-    assert!(outbox.congested(NOW), "waiting may help");
-    assert!(!outbox.congested(late), "waiting did not help");
-    let mut outbox = Outbox::new(testing::origin());
-    while outbox.destination(&RECIPIENT).is_none_or(|destination| destination.bytes < DESTINATION_BYTES) {
-        outbox.accept(RECIPIENT, draft(Priority::Medium, 100_000), true, NOW).unwrap();
-    }
-    assert!(outbox.congested(NOW));
-    assert_eq!(outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, late), Err(Full));
-    assert!(outbox.accept(Address::repeat_byte(8), draft(Priority::Medium, 1), true, late).is_ok());
 }
 
 #[test]

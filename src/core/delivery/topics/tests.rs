@@ -7,7 +7,7 @@ fn draft(priority: Priority, size: usize) -> Draft {
     testing::draft(priority, size, Duration::from_secs(60))
 }
 
-fn accept(topics: &mut Topics, priority: Priority, size: usize) -> Result<String, Full> {
+fn accept(topics: &mut Topics, priority: Priority, size: usize) -> Result<String, Box<NoRoom>> {
     topics.accept("jobs", draft(priority, size), HOLD)
 }
 
@@ -106,12 +106,18 @@ fn topics_and_their_queues_are_bounded() {
         }
         assert_eq!(taken, share(TOPIC_QUEUE_MESSAGES, priority), "{priority:?}");
     }
-    assert!(topics.congested("jobs"));
+    let (low, shared) = (draft(Priority::Low, 1), Some(Wait::Shared(Duration::MAX)));
+    assert_eq!(topics.wait_for("jobs", &low), shared, "a frame may leave");
     for index in 1..MAX_TOPICS {
         topics.accept(&index.to_string(), draft(Priority::Low, TOPIC_QUEUE_BYTES), HOLD).unwrap();
     }
-    assert_eq!(topics.accept("one more", draft(Priority::Low, 1), HOLD), Err(Full));
-    assert_eq!(topics.accept("1", draft(Priority::Low, 1), HOLD), Err(Full));
+    assert_eq!(
+        topics.wait_for("one more", &low),
+        Some(Wait::Shared(Duration::ZERO)),
+        "waiting does not help"
+    );
+    assert!(topics.accept("one more", draft(Priority::Low, 1), HOLD).is_err());
+    assert!(topics.accept("1", draft(Priority::Low, 1), HOLD).is_err());
     topics.expired(HOLD);
     assert!(
         topics.accept("one more", draft(Priority::Low, 1), HOLD).is_ok(),

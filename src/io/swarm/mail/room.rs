@@ -1,0 +1,82 @@
+//! Memory for requests that are arriving: of each connection, and of all together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes that may be arriving on one connection whatever arrives on the others: an ordinary frame of mail, so that those who fill what all
+/// share keep nobody from being heard.
+const ALWAYS_ARRIVING: usize = 128 << 10;
+
+/// Memory for the requests that are arriving on one connection.
+#[derive(Debug)]
+pub(super) struct Room {
+    /// Bytes in use.
+    used: AtomicUsize,
+    /// Bytes that may be.
+    most: usize,
+    /// Bytes left of what all connections share.
+    shared: Arc<AtomicUsize>,
+}
+
+impl Room {
+    /// Room for `most` bytes on a connection, of what all have left.
+    pub(super) fn new(most: usize, shared: Arc<AtomicUsize>) -> Self {
+        Room { used: AtomicUsize::new(0), most, shared }
+    }
+
+    #[cfg(test)]
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of what is in use that count for all.
+    fn counted(used: usize) -> usize {
+        used.saturating_sub(ALWAYS_ARRIVING)
+    }
+
+    /// Takes so many bytes; whether there were.
+    pub(super) fn take(&self, bytes: usize) -> bool {
+        let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.most);
+        let Ok(before) = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) else {
+            return false;
+        };
+        let counted = Self::counted(before + bytes) - Self::counted(before);
+        let less = |left: usize| left.checked_sub(counted);
+        let taken = self.shared.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        if !taken {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    pub(super) fn give_back(&self, bytes: usize) {
+        let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.fetch_add(Self::counted(before) - Self::counted(before - bytes), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_connections_share_room_and_each_keeps_enough_for_an_ordinary_frame() {
+        const MOST: usize = 4 << 20;
+        const ALL: usize = 64 << 20;
+        let shared = Arc::new(AtomicUsize::new(ALL));
+        let rooms: Vec<Room> = (0..100).map(|_| Room::new(MOST, Arc::clone(&shared))).collect();
+        let filled = rooms.iter().take_while(|room| room.take(MOST)).count();
+        assert_eq!(filled, ALL / (MOST - ALWAYS_ARRIVING));
+        let (first, last) = (&rooms[0], &rooms[99]);
+        assert!(!first.take(1), "its own room is used up");
+        assert!(last.take(ALWAYS_ARRIVING) && !last.take(MOST - ALWAYS_ARRIVING));
+        first.give_back(MOST);
+        assert!(last.take(MOST - ALWAYS_ARRIVING) && !first.take(MOST));
+        assert!(first.take(ALWAYS_ARRIVING));
+        rooms[1..filled].iter().for_each(|room| room.give_back(MOST));
+        first.give_back(ALWAYS_ARRIVING);
+        last.give_back(MOST);
+        assert_eq!(shared.load(Ordering::Relaxed), ALL, "all of it is back");
+        assert!(rooms.iter().all(|room| room.used() == 0));
+    }
+}

@@ -1,0 +1,48 @@
+//! How many files a node may have open: as many as its connections need, where the system lets it.
+
+use std::process::Stdio;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::child::{Child, command, test_key};
+
+/// A node that is started under these limits of descriptors.
+fn limited(ulimit: &str) -> Child {
+    let home = TempDir::new().unwrap();
+    let mut shell = command(home.path());
+    let node = shell.get_program().to_owned();
+    let envs: Vec<_> =
+        shell.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+    shell = std::process::Command::new("/bin/sh");
+    shell.args(["-c", &format!(r#"{ulimit} && exec "$0""#)]).arg(node).env_clear().current_dir(home.path());
+    shell.envs(envs.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("PRIVATE_KEY", test_key(0xb7));
+    shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Child::start(home, shell);
+    child.say(json!({"type": "connect", "protocol": 1}));
+    child
+}
+
+#[test]
+fn a_low_soft_limit_is_raised_to_what_the_connections_need() {
+    let mut child = limited("ulimit -Sn 100");
+    child.expect("ready", |event| event["type"] == "ready");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id()));
+    let Ok(limits) = limits else { return };
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let soft: u64 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(soft >= 300, "{line}");
+    child.say(json!({"type": "ping", "id": "ping"}));
+    child.answer("ping");
+    assert!(child.take(|event| event["type"] == "log" && event["namespace"] == "network").is_none());
+}
+
+#[test]
+fn a_hard_limit_that_is_too_low_lowers_the_connections_and_is_told() {
+    let child = limited("ulimit -n 200");
+    let log = child.expect("a word on it", |event| event["type"] == "log" && event["namespace"] == "network");
+    assert_eq!(log["level"], "warn");
+    assert!(log["message"].as_str().unwrap().contains("at most 40"), "{log}");
+    child.expect("ready", |event| event["type"] == "ready");
+}
