@@ -240,7 +240,6 @@ fn any_event(source: &mut Source<'_>) -> Event {
             delivered_as: source.optional(Source::text),
             attempts: source.u16().into(),
             route: source.optional(|_| Route::Direct),
-            delivered_as: source.optional(Source::text),
             redelivered: source.byte() == 255,
         })),
         7 => Event::PeerConnected(PeerConnected {
