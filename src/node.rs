@@ -62,12 +62,20 @@ pub fn run(config: Config) -> ExitCode {
     code
 }
 
-/// Runs a node on any front until it ends.
+/// Runs a node on any front until it ends. Where the cause of a failed start may pass, it tries again for a while.
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let clock = Clock::start();
-    match prepare(&config, &front, clock).await {
-        Ok(prepared) => Node::new(prepared, front, clock).run().await,
-        Err(error) => refuse_on(front, &error),
+    let (mut told, mut attempts) = (Vec::new(), 1);
+    loop {
+        match prepare(&config, &front, clock.now(), &mut told) {
+            Ok(prepared) => return Node::new(prepared, front, clock, told.len() as u64).run().await,
+            Err(error) if error.may_pass() && attempts < START_ATTEMPTS => {
+                tracing::warn!("the node cannot start at present: {error}");
+            }
+            Err(error) => return refuse_on(front, &error),
+        }
+        attempts += 1;
+        tokio::time::sleep(START_PAUSE).await;
     }
 }
 
@@ -79,25 +87,29 @@ struct Prepared {
     net: Net,
     signals: Signals,
     parent: Option<Parent>,
-    /// Lines that the writer was given before the core said anything, and without its knowledge.
-    said: u64,
 }
 
-async fn prepare(config: &Config, front: &Front, clock: Clock) -> Result<Prepared, StartError> {
-    let mut said = 0;
+/// Makes a node. `told` are the logs that the writer was given before the core said anything, each once over all attempts.
+fn prepare(config: &Config, front: &Front, now: Now, told: &mut Vec<String>) -> Result<Prepared, StartError> {
     let mut notice = |message: String| {
+        if told.contains(&message) {
+            return;
+        }
         tracing::warn!("{message}");
-        let log = Log { level: Level::Warn, namespace: "start".to_owned(), message, meta: None };
-        said += u64::from(front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok());
+        let log =
+            Log { level: Level::Warn, namespace: "start".to_owned(), message: message.clone(), meta: None };
+        if front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok() {
+            told.push(message);
+        }
     };
     // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
     let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut notice)).transpose();
     let parent =
         parent.map_err(|error| StartError::system("the parent cannot be watched", &error))?.flatten();
-    let Started { setup, swarm, lock, store } = start_patiently(config, clock, &mut notice).await?;
+    let Started { setup, swarm, lock, store } = start::start(config, now, &mut notice)?;
     let net = Net::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
     let signals = Signals::new().map_err(|error| StartError::system("signals cannot be caught", &error))?;
-    Ok(Prepared { setup, store, lock, net, signals, parent, said })
+    Ok(Prepared { setup, store, lock, net, signals, parent })
 }
 
 /// Tells on stdout why there is no node, before anything else was written there; returns the exit code.
@@ -115,24 +127,6 @@ fn refuse_on(front: Front, error: &StartError) -> ExitCode {
     let _ = front.output.send(vec![(event, false)]);
     front.output.finish(FINISH_TIMEOUT);
     error.exit_code()
-}
-
-/// Starts, and tries again for a while where the cause may pass.
-async fn start_patiently(
-    config: &Config,
-    clock: Clock,
-    notice: &mut dyn FnMut(String),
-) -> Result<Started, StartError> {
-    for _ in 1..START_ATTEMPTS {
-        match start::start(config, clock.now(), notice) {
-            Err(error) if error.may_pass() => {
-                tracing::warn!("the node cannot start at present: {error}");
-                tokio::time::sleep(START_PAUSE).await;
-            }
-            ended => return ended,
-        }
-    }
-    start::start(config, clock.now(), notice)
 }
 
 /// The time, for subcommands that write it into what they make: ms since 1970.
@@ -220,8 +214,8 @@ struct Node {
 }
 
 impl Node {
-    fn new(prepared: Prepared, front: Front, clock: Clock) -> Self {
-        let Prepared { setup, store, lock, net, signals, parent, said } = prepared;
+    fn new(prepared: Prepared, front: Front, clock: Clock, written: u64) -> Self {
+        let Prepared { setup, store, lock, net, signals, parent } = prepared;
         Node {
             core: Core::new(setup, clock.now()),
             net,
@@ -234,7 +228,7 @@ impl Node {
             _lock: lock,
             waiting: Vec::new().into_iter(),
             input_open: true,
-            written: said,
+            written,
             closed_told: false,
         }
     }

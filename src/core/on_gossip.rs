@@ -55,6 +55,9 @@ impl Core {
             return Some(self.refuse_frame("frames_out_of_scope", Verdict::Reject));
         }
         if frame.binding.binding.node_key == self.me.node_key.public() {
+            if self.frames.is_ahead(&frame) && frame.verify_signature() {
+                self.on_counter_reused(now);
+            }
             return Some(self.refuse_frame("frames_of_ours", Verdict::Ignore));
         }
         if let Err(refusal) = self.check_frame(&frame, self.start_by(&frame.binding.binding.peer_id), now) {

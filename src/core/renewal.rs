@@ -6,6 +6,7 @@ use std::time::Duration;
 use p2p_node_protocol::{Level, Priority};
 
 use super::Core;
+use super::envelope::Frame;
 use super::envelope::replay::WINDOW_IDLE;
 use super::identity::hash_fields;
 use super::input::Now;
@@ -37,6 +38,11 @@ impl FrameNumbers {
         (self.boot, self.counter)
     }
 
+    /// Whether a frame is one that this process has yet to send, if it is ours.
+    pub(super) fn is_ahead(&self, frame: &Frame) -> bool {
+        frame.body.boot == self.boot && frame.body.counter > self.counter
+    }
+
     /// The counter of the frame that comes next.
     pub(super) fn upcoming(&self) -> u64 {
         self.counter + 1
@@ -44,7 +50,8 @@ impl FrameNumbers {
 }
 
 impl Core {
-    /// A peer has seen the counter of a frame that this process sent once. Frames to come have another boot, and mail and broadcasts to
+    /// A peer has seen the counter of a frame that this process sent once, or the network has a frame of ours that we have yet to
+    /// send. Frames to come have another boot, and mail and broadcasts to
     /// come are numbered in other streams. Mail that was accepted keeps its numbers, for the recipient may have it; if those stand for
     /// other mail there, the recipient says so.
     pub(super) fn on_counter_reused(&mut self, now: Now) {

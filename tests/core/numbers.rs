@@ -12,7 +12,7 @@ use p2p_node::core::input::Input;
 use p2p_node_protocol::{Priority, Role, Route};
 use prost::Message as _;
 
-use crate::forged::record;
+use crate::forged::{frame, record, topic};
 use crate::mesh::{CONNECT, Fate, Mesh, START_MS, agent_key, node_key};
 
 const SENDER: u8 = 3;
@@ -312,11 +312,7 @@ fn boots(mesh: &Mesh, sender: usize) -> Vec<u64> {
 fn a_peer_that_lies_about_our_counters_cannot_use_up_boots() {
     let (mut mesh, sender, to) = scene(|_| {});
     let lie = MailResponse {
-        response: Some(Response::Refused(Refused {
-            code: "REPLAYED".to_owned(),
-            reason: String::new(),
-            time_ms: 0,
-        })),
+        response: Some(Response::Refused(Refused { code: "REPLAYED".to_owned(), ..Refused::default() })),
     };
     let lie = Bytes::from(lie.encode_to_vec());
     for data in 1..100 {
@@ -342,4 +338,23 @@ fn a_record_of_an_earlier_process_with_our_number_is_outdone() {
     assert!(own(&mesh) > before, "others may believe the twin");
     assert_eq!(stat(&mesh, sender, "records_outdone"), 1);
     assert_eq!(mesh.lines(sender, "error").len(), 0);
+}
+
+#[test]
+fn a_frame_of_ours_that_we_have_yet_to_send_gives_a_copy_away() {
+    let (mut mesh, gone, to) = scene(|_| {});
+    let sender = set_back(&mut mesh, gone, to, true);
+    let from = mesh.nodes[to].peer;
+    let heard = |token, boot, key: u8| {
+        let data = frame(key, topic(), 1000 + token, |body| body.boot = boot);
+        Input::Gossip { token, from, topic: "jobs".to_owned(), data }
+    };
+    // Frames of others, and of an earlier process, say nothing.
+    mesh.input(sender, heard(1, 77, RECIPIENT));
+    mesh.input(sender, heard(2, 78, SENDER));
+    assert_eq!(stat(&mesh, sender, "frame_counters_reused"), 0);
+    mesh.input(sender, heard(3, 77, SENDER));
+    assert_eq!(stat(&mesh, sender, "frame_counters_reused"), 1);
+    send(&mut mesh, sender, to, 1);
+    assert!(!boots(&mesh, sender).contains(&77), "it goes on under another boot");
 }

@@ -71,6 +71,7 @@ async fn what_a_later_version_adds_is_passed_over_and_passed_on() {
         network: "dev".to_owned(),
         record: record.clone(),
         agent_version: "p2p-node/2".to_owned(),
+        time_ms: 0,
     };
     let body = extended(&hello.encode_to_vec(), &Hello::SHAPE, &additions()).into();
     later.node.apply(Network::SendHello { peer: scene.victim.peer(), body }).await;

@@ -166,8 +166,13 @@ fn a_binding_that_does_not_fit_starts_no_node() {
     let early = Home::bound(0x84, |binding| binding.not_before = now_secs() + 300);
     check(&early, &[], &[], "the binding is not valid yet");
     check(&good(), &["--network", "village"], &[], "for the network dev, and the node is for village");
-    check(&good(), &[], &[("PRIVATE_KEY", &test_key(0x84))], "PRIVATE_KEY and BINDING_FILE are both given");
-    check(&good(), &["--generation", "7"], &[], "the binding is of generation 0, and GENERATION is 7");
+    check(
+        &good(),
+        &[],
+        &[("PRIVATE_KEY", &test_key(0x84))],
+        "PRIVATE_KEY and P2P_NODE_BINDING (--binding) are both given",
+    );
+    check(&good(), &["--generation", "7"], &[], "the binding is of generation 0, and --generation is 7");
 
     let home = good();
     home.put_key(&"ff".repeat(32));

@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::open_word::{known_or_default, known_or_none};
-use crate::{Answer, Encoding, ErrorCode, Id, Priority, Route, decode_base64};
+use crate::open_word::known_or_default;
+use crate::{Answer, Delivery, Encoding, ErrorCode, Id, Limits, Priority, Route, decode_base64};
 
 /// What a node tells its parent: the `type` of the line and the fields that go with it.
 ///
@@ -64,44 +64,6 @@ pub struct Ready {
     pub addrs: Vec<String>,
     /// Whether accepted mail outlives the process.
     pub durable: bool,
-}
-
-/// Limits: sizes in bytes, times in milliseconds, the others are numbers of commands or messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct Limits {
-    /// Longest line, each way.
-    pub max_line_bytes: usize,
-    /// Commands whose terminal line has not been read yet.
-    pub max_inflight: usize,
-    /// Largest `data` of mail.
-    pub max_direct_bytes: usize,
-    /// Largest `data` of a broadcast.
-    pub max_topic_bytes: usize,
-    /// Bytes of `data` of unanswered `send`s. A parent that stays within this and `max_inflight` never finds stdin paused.
-    pub max_inflight_bytes: usize,
-    /// The longest time that the node leaves stdin unread while the parent reads stdout.
-    pub max_pause_ms: u64,
-    /// Mail that the node hands to the parent without an `ack`, with `--ack manual`.
-    pub max_unacked: usize,
-}
-
-impl Limits {
-    /// The limits of a node that was told nothing else (design §2 and §4): lines of 1 MiB, 1,024 unanswered
-    /// commands, 1 MiB − 8 KiB of mail so that its line has room around it, and 60 KiB of broadcast, which
-    /// with its frame stays below the 64 KiB that gossip carries. 4 MiB of unanswered `send`s are twice what one
-    /// recipient may have in the outbox; a pause of 2 s is long enough for a recipient that works to make room, and short
-    /// enough for every parent's time-out; 16,384 is the number of messages that may wait for the parent to read.
-    pub const STANDARD: Limits = Limits {
-        max_line_bytes: crate::MAX_LINE_BYTES,
-        max_inflight: 1024,
-        max_direct_bytes: (1 << 20) - (8 << 10),
-        max_topic_bytes: 60 << 10,
-        max_inflight_bytes: 4 << 20,
-        max_pause_ms: 2000,
-        max_unacked: 16_384,
-    };
 }
 
 /// What part a node plays.
@@ -285,56 +247,6 @@ pub enum Level {
     Warn,
     /// Something is broken.
     Error,
-    /// A word that this version of the crate does not know. Never written by the node.
-    #[serde(other)]
-    #[cfg_attr(feature = "schema", schemars(skip))]
-    Unknown,
-}
-
-/// `delivery`: exactly one per accepted mail.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct Delivery {
-    /// The message.
-    pub message_id: String,
-    /// The `id` of the `send`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<Id>,
-    /// How it ended.
-    pub state: DeliveryState,
-    /// Why, unless it was delivered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<ErrorCode>,
-    /// What happened and what to do about it, for a person; absent when it was delivered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// How often it was put on the wire.
-    pub attempts: u32,
-    /// Which way it went last.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_or_none")]
-    pub route: Option<Route>,
-    /// Whether an earlier process of the node accepted it, and may have told this too.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub redelivered: bool,
-    /// The `messageId` under which the recipient gets it, if it had to get another: a copy of this process had used its first one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delivered_as: Option<String>,
-}
-
-/// How an accepted mail ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum DeliveryState {
-    /// The recipient's node took it and signed for it.
-    Delivered,
-    /// No acknowledgement came in time; it may have arrived all the same.
-    Expired,
-    /// The recipient's node refused it.
-    Rejected,
-    /// This node gave it up.
-    Failed,
     /// A word that this version of the crate does not know. Never written by the node.
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]

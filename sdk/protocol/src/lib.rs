@@ -8,8 +8,10 @@ mod answer;
 mod base64;
 mod code;
 mod command;
+mod delivery;
 mod event;
 mod id;
+mod limits;
 pub mod line;
 mod open_word;
 
@@ -20,11 +22,13 @@ pub use command::{
     Ack, Allow, Block, Cancel, Command, Connect, Discover, Encoding, Peers, Ping, Priority, Request, Route,
     Send, Shutdown, Status, Subscribe, Unblock, Unsubscribe,
 };
+pub use delivery::{Delivery, DeliveryState};
 pub use event::{
-    Closing, Delivery, DeliveryState, Dropped, ErrorEvent, Event, Level, Limits, Log, Message, Overflow,
-    PeerConnected, PeerDiscovered, PeerLost, Ready, Role, Trust,
+    Closing, Dropped, ErrorEvent, Event, Level, Log, Message, Overflow, PeerConnected, PeerDiscovered,
+    PeerLost, Ready, Role, Trust,
 };
 pub use id::{Id, MAX_EXACT};
+pub use limits::Limits;
 
 /// Highest version of the contract that this crate speaks, and the only one so far.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -135,7 +135,6 @@ fn one_of_each() -> Vec<(&'static str, Event)> {
                 delivered_as: some(),
                 attempts: 2,
                 redelivered: false,
-                delivered_as: None,
                 route: Some(Route::Direct),
             })),
         ),

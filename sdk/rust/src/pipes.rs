@@ -91,8 +91,8 @@ impl Writer {
                 add(&mut lines, id, Command::Cancel(Cancel { target: Id::Number(target) }));
             }
         }
+        // A node that the program closes has none.
         while serves
-            && !is_closing
             && lines.len() < CHUNK_BYTES
             && let Some(send) = lock(&outgoing.lane).pop()
         {

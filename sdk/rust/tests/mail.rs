@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 /// A child in this mode, whose input is noted.
 fn noted(notes: &Notes, mode: &str) -> p2p_node_sdk::Builder {
-    let script = format!("tee -a said | $child {mode}");
+    let script = format!("note said | $child {mode}");
     notes.then(&script, &script)
 }
 
@@ -126,10 +126,12 @@ async fn finished_mail_that_comes_again_after_a_crash_is_acknowledged_and_not_ha
 #[tokio::test]
 async fn mail_that_nobody_has_taken_comes_again_after_a_crash() {
     let notes = Notes::new();
-    let (node, mut events) = noted(&notes, "again").open().await.unwrap();
+    let (node, _events) = noted(&notes, "again").open().await.unwrap();
     node.ping().await.unwrap();
+    let first = node.process_id();
     signal(&node, Signal::KILL);
-    restarted(&mut events).await;
+    until(|| node.process_id().is_some_and(|pid| Some(pid) != first)).await;
+    // It is answered after the mail was handed over.
     node.ping().await.unwrap();
     let untaken = node.close(Grace::default()).await;
     assert_eq!(untaken.len(), 1);
@@ -205,9 +207,9 @@ async fn bytes_of_unanswered_sends_stay_within_the_nodes_room() {
 #[tokio::test]
 async fn sends_that_wait_go_to_the_next_process_in_their_order_and_those_that_one_has_seen_do_not() {
     let notes = Notes::new();
-    let later = "tee -a later | $child good";
+    let later = "note later | $child good";
     let (node, mut events) =
-        notes.then("tee -a said | $child mute", later).env("MAX_INFLIGHT", "8").open().await.unwrap();
+        notes.then("note said | $child mute", later).env("MAX_INFLIGHT", "8").open().await.unwrap();
     let mut calls = JoinSet::new();
     for number in 0..20 {
         let node = node.clone();

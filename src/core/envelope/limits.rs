@@ -188,7 +188,7 @@ fn check_stream_ack(stream: &StreamAck) -> Result<(), DecodeError> {
 impl Wire for MailResponse {
     const MAX_BYTES: usize = MAX_MAIL_RESPONSE_BYTES;
     const SHAPE: Shape =
-        Shape { fields: 4, messages: &[(2, &Shape::flat(1)), (3, &Shape::flat(1)), (4, &Shape::flat(2))] };
+        Shape { fields: 4, messages: &[(2, &Shape::flat(1)), (3, &Shape::flat(1)), (4, &Shape::flat(3))] };
 
     fn check(&self) -> Result<(), DecodeError> {
         match &self.response {
@@ -208,7 +208,7 @@ impl Wire for MailResponse {
 
 impl Wire for Hello {
     const MAX_BYTES: usize = MAX_HELLO_BYTES;
-    const SHAPE: Shape = Shape::flat(4);
+    const SHAPE: Shape = Shape::flat(5);
     const HAS_VERSION: bool = true;
 
     fn check(&self) -> Result<(), DecodeError> {

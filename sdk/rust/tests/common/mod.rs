@@ -102,18 +102,20 @@ impl Notes {
         Notes(path)
     }
 
-    /// Runs `first`, and after that `later`, which are scripts; `$child` is the child.
+    /// Runs `first`, and after that `later`, which are scripts; `$child` is the child, and `note` writes down each line before it passes
+    /// it on, which `tee` does not.
     pub fn then(&self, first: &str, later: &str) -> Builder {
         let path = self.0.display();
+        let note = r#"note() { while IFS= read -r line; do printf '%s\n' "$line" >>"$1"; printf '%s\n' "$line"; done; }"#;
         let script = format!(
-            "child={CHILD}; cd {path}; echo $$ >>pids; if mkdir once 2>/dev/null; then {first}; else {later}; fi"
+            "{note}; child={CHILD}; cd {path}; echo $$ >>pids; if mkdir once 2>/dev/null; then {first}; else {later}; fi"
         );
         Node::builder().binary("/bin/sh").arg("-c").arg(script).restart(Some(quick()))
     }
 
     /// Notes what is said to a good child.
     pub fn listen(&self) -> Builder {
-        self.then("tee -a said | $child good", "tee -a said | $child good")
+        self.then("note said | $child good", "note said | $child good")
     }
 
     pub fn said(&self) -> String {
