@@ -62,6 +62,14 @@ impl Held {
         self.requests.push_back(request);
     }
 
+    fn remove(&mut self, index: usize) -> Option<Request> {
+        let request = self.requests.remove(index)?;
+        let bytes = data_bytes(&request);
+        self.sends -= usize::from(bytes.is_some());
+        self.bytes -= bytes.unwrap_or_default();
+        Some(request)
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let pause = self.over_since.map(|since| since + MAX_PAUSE);
         self.end.as_ref().map(|(_, deadline)| *deadline).into_iter().chain(pause).min()
