@@ -146,6 +146,7 @@ impl Core {
                 match node_key.ok_or(REFUSED).and_then(|key| self.genuine_ack(bytes, &key)) {
                     Ok(ack) => {
                         self.note_busy(&recipient, false);
+                        self.outbox.note_answer(token);
                         self.on_ack(&recipient, &ack, now);
                         self.outbox.answered(token, now.mono, &mut self.jitter);
                     }

@@ -174,6 +174,9 @@ impl World {
     }
 
     fn hear(&mut self, (token, ack): (Option<u64>, Vec<StreamAck>)) {
+        if let Some(token) = token {
+            self.outbox.note_answer(token);
+        }
         for stream in ack {
             let now = Now { mono: NOW, unix_ms: u64::from(self.lives) };
             for Renamed { accepted_as, sent_as, .. } in

@@ -311,6 +311,14 @@ impl Destination {
         self.busy = false;
     }
 
+    /// The recipient has acknowledged what it has of the flight.
+    pub(super) fn note_answer(&mut self, token: Token) {
+        let Some(flight) = self.flights.iter().find(|flight| flight.token == token) else { return };
+        for (stream, seqs) in self.streams.iter_mut().zip(flight.seqs) {
+            seqs.into_iter().for_each(|(first, last)| stream.note_answer(first, last));
+        }
+    }
+
     /// Nobody was there to hear the flight: that was no attempt.
     pub(super) fn unsend(&mut self, token: Token) {
         let Some(flight) = self.flights.iter().find(|flight| flight.token == token) else { return };
