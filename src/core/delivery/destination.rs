@@ -88,6 +88,8 @@ pub struct Destination {
     pub undialable: bool,
     /// Whether the last answer was that there is no room for mail.
     pub busy: bool,
+    /// How often in a row the answer was that the frame's counter had been used.
+    pub replayed: u32,
     /// The session with the recipient's node.
     pub session: Option<Outgoing>,
     /// The frame with which the next session begins, until it is answered.
@@ -136,6 +138,7 @@ impl Destination {
             dialing_until: None,
             undialable: false,
             busy: false,
+            replayed: 0,
             session: None,
             opening: None,
             parked: false,
