@@ -121,6 +121,11 @@ impl World {
             streams.insert(stream);
             let mut ready = Vec::new();
             let offer = self.inbox.offer(SENDER, message.clone(), NOW, &mut ready);
+            for (key, _) in self.inbox.take_void() {
+                let row = self.inbox.row(key).unwrap();
+                self.inbox.settle(&row);
+                self.rows.insert(key.1, row);
+            }
             if offer == Offer::Reused {
                 // Its sender had given it up, and knows nothing of that any more.
                 assert!(!self.told.contains(&(stream, message.seq)), "every number stands for one thing");

@@ -251,7 +251,9 @@ impl Stream {
         self.window = window.checked_sub(1).map(|window| usize::try_from(window).unwrap_or(usize::MAX));
         let sent = self.queue.range(..self.sent).rev().find(|mail| mail.epoch <= epoch);
         let last = sent.filter(|mail| mail.epoch == epoch).map_or(0, |mail| mail.seq + 1);
-        let held = Position { epoch, seq: next.min(last) };
+        let mut on_wire = self.queue.range(..self.sent).take_while(|mail| mail.restored);
+        let unknown = on_wire.find(|mail| mail.epoch == epoch && !mail.can_be_settled());
+        let held = Position { epoch, seq: next.min(last).min(unknown.map_or(u64::MAX, |mail| mail.seq)) };
         // Nothing of this stream is on the wire: that says nothing about the others.
         let held = if last == 0 { Position::default() } else { held };
         let is_news = held > self.held || self.remind_at.is_none();
