@@ -17,6 +17,7 @@ mod lane;
 mod mail;
 mod mesh;
 mod numbers;
+mod pipeline;
 mod presence;
 mod priorities;
 mod room;
