@@ -268,7 +268,7 @@ impl Core {
             self.presence.announcements_heard(now, self.book.len());
         }
         if let Some(record) = self.book.by_peer(&peer, now.unix_ms).cloned() {
-            self.found(&record, false);
+            self.found(&record, false, now);
         }
     }
 

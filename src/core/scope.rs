@@ -83,7 +83,8 @@ impl AddressScope {
         if self == Self::Loopback && !listening.is_empty() || !listening.iter().all(is_loopback) {
             return None;
         }
-        let what = if listening.is_empty() { "no address yet" } else { "only addresses of this machine itself" };
+        let what =
+            if listening.is_empty() { "no address yet" } else { "only addresses of this machine itself" };
         Some(format!(
             "the node listens on {what}: no other machine can reach it, though it can reach others; \
              is a network interface up? (address scope {self})"

@@ -47,7 +47,9 @@ pub enum StartError {
     #[error("{0}")]
     Bootstrap(String),
     /// An address cannot be listened on, whoever else does.
-    #[error("--listen {0}: a node listens on /ip4/…/tcp/…, /ip6/…/tcp/…, /ip4/…/udp/…/quic-v1 and /ip6/…/udp/…/quic-v1 alone")]
+    #[error(
+        "--listen {0}: a node listens on /ip4/…/tcp/…, /ip6/…/tcp/…, /ip4/…/udp/…/quic-v1 and /ip6/…/udp/…/quic-v1 alone"
+    )]
     Listen(Multiaddr),
     /// The command line names nothing that can be done.
     #[error("the command line is wrong: {0}; `p2p-node --help` tells what there is")]

@@ -193,7 +193,9 @@ fn sockets_that_name_no_address_delay_ready_no_longer_than_two_seconds() {
     mesh.fate = Box::new(|_, _| Fate::Deliver);
     mesh.pass(Duration::from_millis(200));
     assert_eq!(mesh.lines(2, "ready")[0]["addrs"], json!([]));
-    assert!(mesh.lines(2, "log").iter().any(|log| log["message"].as_str().unwrap().contains("no address yet")));
+    assert!(
+        mesh.lines(2, "log").iter().any(|log| log["message"].as_str().unwrap().contains("no address yet"))
+    );
     assert_eq!(answer(&mesh, &json!("status")).unwrap()["type"], "result");
 
     // An interface that comes later is used.

@@ -97,9 +97,13 @@ fn an_address_that_cannot_be_had_is_told_with_the_systems_reason() {
 
 #[test]
 fn an_address_of_which_no_node_could_listen_ends_it_with_78() {
-    for addr in
-        ["/dns4/localhost/tcp/1", "/ip4/127.0.0.1/udp/1", "/ip4/127.0.0.1/tcp/1/ws", "/memory/1", "/ip4/127.0.0.1"]
-    {
+    for addr in [
+        "/dns4/localhost/tcp/1",
+        "/ip4/127.0.0.1/udp/1",
+        "/ip4/127.0.0.1/tcp/1/ws",
+        "/memory/1",
+        "/ip4/127.0.0.1",
+    ] {
         let child = Child::spawn(&["--connect", "--listen", addr], &[]);
         let (code, rest, stderr) = child.finish();
         assert_eq!(code, 78, "{addr} {rest:#?} {stderr}");

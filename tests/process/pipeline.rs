@@ -75,7 +75,7 @@ fn a_pipeline_that_waits_for_its_mail_ends_by_a_signal() {
     let key = test_key(0xA1);
     let mut pipeline = Child::spawn(&["--connect", "--require-delivery"], &[("PRIVATE_KEY", &key)]);
     pipeline.say(json!({"type":"send","peerId":format!("0x{}", "77".repeat(20)),"data":1,"id":1}));
-    assert_eq!(pipeline.answer("1")["type"], "result");
+    assert_eq!(pipeline.expect("its answer", |line| line["id"] == 1)["type"], "result");
     pipeline.close_stdin();
     // Whether the node has seen the end of stdin by then or not: the mail lives for two minutes.
     pipeline.signal(Signal::TERM);

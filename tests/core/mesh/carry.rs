@@ -184,9 +184,7 @@ impl Mesh {
                 self.wire.push_back((node, Input::QueryEnded { token }));
             }
             Network::Disconnect { peer } => self.hung_up.push((node, peer)),
-            Network::StopQuery { .. }
-            | Network::Block { .. }
-            | Network::Unblock { .. } => {}
+            Network::StopQuery { .. } | Network::Block { .. } | Network::Unblock { .. } => {}
         }
     }
 }
