@@ -13,6 +13,7 @@ mod edges;
 mod ending;
 mod floors;
 mod forged;
+mod gathering;
 mod lane;
 mod mail;
 mod mesh;
