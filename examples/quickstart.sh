@@ -18,9 +18,9 @@ ready=$(grep '"type": *"ready"' "$here/from-bob")
 address=$(echo "$ready" | sed 's/.*"address": *"\(0x[^"]*\)".*/\1/')
 entry=$(echo "$ready" | sed 's/.*"addrs": *\["\([^"]*\)".*/\1/')
 
-# alice is a pipeline: at the end of her input she delivers what she accepted, and ends.
-printf '%s\n' \
-    "{\"type\":\"connect\",\"port\":0,\"protocol\":1,\"bootstrapPeers\":[\"$entry\"]}" \
-    "{\"type\":\"send\",\"id\":1,\"peerId\":\"$address\",\"data\":{\"text\":\"hello bob\"}}" |
-    "$node" --name alice | grep '"type": *"delivery"'
+# alice is a pipeline: at the end of her input she waits for what becomes of her mail, and ends with 0 only if it was delivered.
+printf '%s\n' "{\"type\":\"send\",\"id\":1,\"peerId\":\"$address\",\"ttlMs\":20000,\"data\":{\"text\":\"hello bob\"}}" |
+    "$node" --name alice --connect --bootstrap "$entry" --require-delivery >"$here/from-alice" ||
+    { cat "$here/from-alice" >&2; exit 1; }
+grep '"type": *"delivery"' "$here/from-alice"
 grep '"type": *"message"' "$here/from-bob"

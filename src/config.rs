@@ -84,6 +84,8 @@ pub struct Config {
     pub ack: Ack,
     /// What to do when stdin ends.
     pub on_eof: OnEof,
+    /// Whether the exit code says that all that stdin asked for was done, and mail is waited for.
+    pub require_delivery: bool,
     /// How long to go on receiving after the end of stdin, before exiting.
     pub linger: Duration,
     /// Longest time to finish accepted work before exiting.
@@ -254,6 +256,14 @@ impl Config {
             on_eof: from
                 .setting("--on-eof", args.on_eof.clone(), "P2P_NODE_ON_EOF", on_eof)?
                 .unwrap_or_default(),
+            require_delivery: from
+                .setting(
+                    "--require-delivery",
+                    args.require_delivery.clone(),
+                    "P2P_NODE_REQUIRE_DELIVERY",
+                    yes_or_no,
+                )?
+                .unwrap_or(false),
             linger: from
                 .setting("--linger", args.linger.clone(), "P2P_NODE_LINGER", seconds)?
                 .unwrap_or_default(),

@@ -155,7 +155,8 @@ fn play(session: &str, text: &str, runtime: &tokio::runtime::Runtime) -> String 
     for (name, mut party) in parties {
         party.input = None;
         let code = runtime.block_on(party.exit).unwrap();
-        let left: Vec<_> = party.lines.try_iter().collect();
+        // The thread that reads the lines may be behind the exit.
+        let left: Vec<_> = std::iter::from_fn(|| party.lines.recv_timeout(SOON).ok()).collect();
         let told: Vec<_> = left
             .iter()
             .filter(|line| !line.contains("\"log\"") && (!several || !line.contains("\"peer_")))

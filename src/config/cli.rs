@@ -193,6 +193,17 @@ pub struct RunArgs {
     /// At the end of stdin: exit, or stay until a signal (default exit) [P2P_NODE_ON_EOF]
     #[arg(long, value_name = "WHAT", help_heading = "Process")]
     pub on_eof: Option<String>,
+    /// At the end of stdin wait for every delivery, and exit with 0 only if every command was carried out and
+    /// everything sent was delivered [P2P_NODE_REQUIRE_DELIVERY]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Process"
+    )]
+    pub require_delivery: Option<String>,
     /// How long to go on receiving after the end of stdin, in seconds (default 0) [P2P_NODE_LINGER]
     #[arg(long, value_name = "SECS", help_heading = "Process")]
     pub linger: Option<String>,

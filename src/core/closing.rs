@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_node_protocol::{Closing, DeliveryState, ErrorCode, ErrorEvent, Event, Id};
+use p2p_node_protocol::{Closing, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Level};
 
 use super::effect::{Effect, ExitCode};
 use super::input::Now;
@@ -12,40 +12,53 @@ use super::{Core, Phase};
 /// 5 s and this.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
 
+/// The reason of a `closing` after the end of stdin.
+const EOF: &str = "eof";
+/// Why a node whose stdin ends before a `connect` ends too, for a person.
+const NEVER_CONNECTED: &str = "stdin ended before a `connect` was carried out, so the node ends; \
+    `--connect` starts it without that command, and `--on-eof stay` with `--connect` keeps it running without a stdin";
+/// Why a node that stays without stdin cannot, for a person.
+const NEVER_TOLD: &str = "`--on-eof stay`: stdin ended before a `connect`, so that nothing can tell the node to join the network any more; \
+    start it with `--connect` too";
+
 impl Core {
     pub(super) fn on_input_ended(&mut self, now: Now) {
+        if self.phase == Phase::Idle {
+            return self.end_unconnected(now);
+        }
         if self.me.stay_on_eof {
             return;
         }
         if let Phase::Starting { .. } = self.phase {
             return self.hold_end(now);
         }
-        // Before `connect` nothing can come.
-        if self.phase == Phase::Idle || self.me.linger.is_zero() {
-            return self.close("eof", None, now);
+        if self.me.linger.is_zero() {
+            return self.close(EOF, None, now);
         }
         self.linger_until = Some(now.mono + self.me.linger);
+    }
+
+    /// Stdin ended before a `connect`: nothing can come any more, whatever the node was told to do then.
+    fn end_unconnected(&mut self, now: Now) {
+        if self.me.stay_on_eof {
+            self.complain(ErrorEvent::new(ErrorCode::InvalidArgument, NEVER_TOLD));
+            return self.give_up(ExitCode::Config, now);
+        }
+        self.log(Level::Warn, "pipe", NEVER_CONNECTED);
+        self.required.refused(ErrorCode::NotConnected);
+        self.close(EOF, None, now);
     }
 
     pub(super) fn on_input_failed(&mut self, reason: &str, now: Now) {
         self.pipe_broken = true;
         self.complain(ErrorEvent::new(ErrorCode::Internal, format!("stdin cannot be read: {reason}")));
-        self.close("eof", None, now);
+        self.close(EOF, None, now);
     }
 
     pub(super) fn on_output_closed(&mut self, broken: bool, now: Now) {
         self.pipe_broken |= broken;
         self.output_closed = true;
         self.close("output", None, now);
-    }
-
-    /// How the process ends once it has said everything; `lost`: whether accepted mail is.
-    fn end_code(&self, lost: bool) -> ExitCode {
-        match (self.pipe_broken, lost) {
-            (true, _) => ExitCode::Io,
-            (false, true) => ExitCode::Undelivered,
-            (false, false) => ExitCode::Ok,
-        }
     }
 
     /// Whether anything would be lost with the process that was accepted, or waits for that.
@@ -73,7 +86,7 @@ impl Core {
                 self.phase = phase;
                 return;
             }
-            Phase::Starting { id } => {
+            Phase::Starting { id, .. } => {
                 let message = "the node closed before it listened";
                 if id.is_some() {
                     self.refuse(id, ErrorCode::ShuttingDown, message);
@@ -84,7 +97,10 @@ impl Core {
         }
         self.pending_ids.extend(shutdown.clone());
         self.linger_until = None;
-        let deadline = now.mono + self.me.drain_timeout;
+        let deadline = match reason {
+            EOF if self.awaits_deliveries() => Duration::MAX,
+            _ => now.mono + self.me.drain_timeout,
+        };
         self.phase = Phase::Closing { reason, shutdown, deadline };
     }
 
@@ -97,7 +113,7 @@ impl Core {
         self.fail_all();
         let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
         match std::mem::replace(&mut self.phase, flushing) {
-            Phase::Starting { id } => {
+            Phase::Starting { id, .. } => {
                 id.map(|id| self.pending_ids.remove(&id));
                 let shutdown = self.abandon_held();
                 self.answer(shutdown, "shutdown", |_| {});
@@ -110,8 +126,11 @@ impl Core {
 
     /// When everything accepted is done, or time is up, says so.
     pub(super) fn finish_closing(&mut self, now: Now) {
-        let Phase::Closing { reason, shutdown, deadline } = &self.phase else { return };
-        let sent = self.lane.is_empty() && self.outbox.is_empty() && self.topics.is_empty();
+        let sent = !self.has_unsent();
+        let Phase::Closing { reason, shutdown, deadline } = &mut self.phase else { return };
+        if sent && *deadline == Duration::MAX {
+            *deadline = now.mono + self.me.drain_timeout;
+        }
         let done = sent && self.discoveries.is_empty() && self.acks_owed.is_idle() && !self.taking.is_asked();
         if !done && now.mono < *deadline {
             return;

@@ -137,6 +137,18 @@ impl Core {
         self.connecting.backoffs.remove(peer);
     }
 
+    /// Whether known agents that subscribe to a topic are not connected, though they may be, and fewer are than the topic should have.
+    pub(super) fn misses_subscribers(&self, topic: &str, now: Now) -> bool {
+        let hears = |peer: &PeerId| self.peers.get(peer).is_some_and(|known| known.topics.contains(topic));
+        let is_missing = |record: &&SignedRecord| {
+            let peer = record.peer_id();
+            let reachable =
+                !record.record.addrs.is_empty() && !self.connecting.is_unreachable(&peer, now.mono);
+            record.record.topics.iter().any(|theirs| theirs == topic) && reachable && !hears(&peer)
+        };
+        self.subscribers(topic) < TOPIC_PEERS && self.book.iter(now.unix_ms).any(|record| is_missing(&record))
+    }
+
     /// Dials agents that are missing. Bootstrap nodes wait for those who come.
     pub(super) fn keep_connected(&mut self, now: Now) {
         if self.me.role == Role::Bootstrap || now.mono < self.connecting.next {

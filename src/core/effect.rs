@@ -80,6 +80,8 @@ pub enum Network {
         /// 0 takes any.
         port: u16,
     },
+    /// Answer a `Listen` now, with the addresses that there are.
+    ReportListening,
     /// Dial a peer; answered by `Connected` or `DialFailed`.
     Dial {
         /// The peer.
@@ -209,6 +211,8 @@ pub enum ExitCode {
     Ok = 0,
     /// The command line is wrong. No.
     Usage = 64,
+    /// Something on stdin could not be carried out as it was (`--require-delivery`). No.
+    BadInput = 65,
     /// The port could not be listened on. Yes.
     Unavailable = 69,
     /// A defect. Yes.
@@ -217,7 +221,7 @@ pub enum ExitCode {
     InUse = 73,
     /// stdin, stdout or a file broke, or the data directory cannot be used at present. Yes.
     Io = 74,
-    /// Mail was still undelivered when the drain timeout ran out, and is lost. Yes.
+    /// Mail was still undelivered when the drain timeout ran out, and is lost; with `--require-delivery`, mail was not delivered. Yes.
     Undelivered = 75,
     /// A key file or the data directory may not be used, or others may read a key file. No.
     NoPermission = 77,

@@ -58,7 +58,7 @@ pub enum Input {
         lines: usize,
     },
 
-    /// Listening on the port asked for; every address with which that succeeded is listed.
+    /// Listening on the port asked for; every address with which that succeeded is listed. Comes again when an address has come since.
     Listening {
         /// Without `/p2p/`, TCP first.
         addrs: Vec<Multiaddr>,

@@ -34,6 +34,7 @@ mod own_binding;
 pub mod policy;
 pub mod presence;
 mod renewal;
+mod required;
 mod reserved;
 mod schedule;
 pub mod scope;
@@ -107,6 +108,7 @@ pub struct Core {
     output_closed: bool,
     /// Whether stdin or stdout broke.
     pipe_broken: bool,
+    required: required::Required,
     /// When a node whose stdin has ended stops to receive.
     linger_until: Option<Duration>,
     effects: VecDeque<Effect>,
@@ -173,6 +175,7 @@ impl Core {
         let frames = renewal::FrameNumbers::new(setup.boot);
         let mut outbox = Outbox::new(origin);
         let position = outbox.restore(setup.outbox.clone(), now);
+        let required = required::Required::new(setup.require_delivery, outbox.len());
         let mut inbox = Inbox::new(match (setup.acks_by_hand, durable) {
             (true, _) => Settling::Taken,
             (false, true) => Settling::Kept,
@@ -201,6 +204,7 @@ impl Core {
             outlet: Outlet::default(),
             output_closed: false,
             pipe_broken: false,
+            required,
             linger_until: None,
             effects: VecDeque::new(),
             stats: Stats::default(),
@@ -261,7 +265,9 @@ impl Core {
         }
         core.tell_binding_life(now);
         if connect {
-            core.start(None, None);
+            // No parent of the first sidecar starts a node so.
+            core.opted_in = true;
+            core.start(None, None, now);
         }
         core
     }

@@ -13,6 +13,7 @@ use super::envelope::limits;
 use super::identity::parse_address;
 use super::input::Now;
 use super::policy::standing::Standing;
+use super::starting::LISTEN_TIMEOUT;
 use super::untaken::MAX_UNTAKEN;
 use super::{Core, Phase};
 
@@ -46,7 +47,7 @@ impl Core {
             _ => {}
         }
         match command {
-            Command::Connect(connect) => self.connect(id, connect),
+            Command::Connect(connect) => self.connect(id, connect, now),
             Command::Send(send) => self.send(id, send, now),
             Command::Discover(discover) => self.discover(id, discover, now),
             Command::Subscribe(subscribe) => self.subscribe(id, subscribe.topic, now),
@@ -80,6 +81,7 @@ impl Core {
         if self.is_taken(bad.id.as_ref()) {
             return;
         }
+        self.required.refused(bad.code);
         let mut error = ErrorEvent { id: bad.id, ..ErrorEvent::new(bad.code, bad.message) };
         error.details = bad.line.map(|line| serde_json::json!({ "line": line }));
         self.complain(error);
@@ -93,19 +95,21 @@ impl Core {
             return false;
         };
         let message = "a command with this id has not been answered yet";
+        self.required.refused(ErrorCode::DuplicateId);
         let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
         error.details = Some(serde_json::json!({ "id": id }));
         self.complain(error);
         true
     }
 
-    fn connect(&mut self, id: Option<Id>, connect: Connect) {
+    fn connect(&mut self, id: Option<Id>, connect: Connect, now: Now) {
         if self.phase != Phase::Idle {
             return self.refuse(id, ErrorCode::AlreadyConnected, "there was a `connect` already");
         }
         if let Some(other) = connect.protocol.filter(|version| *version != PROTOCOL_VERSION) {
             let message =
                 format!("version {other} of the protocol is not spoken here; {PROTOCOL_VERSION} is");
+            self.required.refused(ErrorCode::UnsupportedProtocol);
             let mut error = ErrorEvent::new(ErrorCode::UnsupportedProtocol, message);
             error.details = Some(serde_json::json!({ "supported": [PROTOCOL_VERSION] }));
             return self.complain(ErrorEvent { id, ..error });
@@ -129,13 +133,13 @@ impl Core {
         self.opted_in = connect.protocol.is_some();
         self.max_line = max_line;
         self.taking.untaken.set_limit(max_unacked);
-        self.start(connect.port, id);
+        self.start(connect.port, id, now);
     }
 
     /// Starts to listen. What comes next waits until that has succeeded.
-    pub(super) fn start(&mut self, port: Option<u16>, id: Option<Id>) {
+    pub(super) fn start(&mut self, port: Option<u16>, id: Option<Id>, now: Now) {
         self.pending_ids.extend(id.clone());
-        self.phase = Phase::Starting { id };
+        self.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
         let port = port.unwrap_or(self.me.port);
         self.network(Network::Listen { port });
     }

@@ -12,10 +12,13 @@ use super::identity::parse_address;
 use super::input::Now;
 use super::{Core, MAX_INFLIGHT, Peer};
 
-/// How long `discover` looks when `timeoutMs` is absent. Ours: longer than a lookup in the DHT takes.
+/// How long `discover` looks at most when `timeoutMs` is absent. Ours: longer than a lookup in the DHT takes.
 const DEFAULT_DISCOVER: Duration = Duration::from_secs(2);
 /// How often `discover` asks the DHT for an address. Ours: a lookup on a small network takes some milliseconds.
 const LOOKUP_PERIOD: Duration = Duration::from_millis(500);
+/// Without `timeoutMs`, `discover` ends when nothing has been found for so long and nothing is under way. Ours: a subscription or a record that is
+/// announced at this moment is there by then.
+const SETTLED: Duration = Duration::from_millis(250);
 /// Longest `timeoutMs` of `discover`. Ours.
 const MAX_DISCOVER: Duration = Duration::from_secs(60);
 
@@ -25,7 +28,9 @@ pub(super) struct Discovery {
     id: Option<Id>,
     wanted: Wanted,
     deadline: Duration,
-    /// When an address is looked up again.
+    /// Whether it ends when nothing more is to come.
+    settles: bool,
+    /// When an address is looked up again, or whether anything more is to come.
     retry: Duration,
     seen: BTreeSet<Address>,
 }
@@ -80,16 +85,21 @@ impl Core {
         };
         self.pending_ids.extend(id.clone());
         let deadline = now.mono + timeout;
-        self.discoveries.push(Discovery { id, wanted, deadline, retry: now.mono, seen: BTreeSet::new() });
+        let (settles, retry) = match (&wanted, discover.timeout_ms) {
+            (Wanted::Address(_), _) => (false, now.mono),
+            (_, None) => (true, now.mono + SETTLED),
+            (_, Some(_)) => (false, deadline),
+        };
+        self.discoveries.push(Discovery { id, wanted, deadline, settles, retry, seen: BTreeSet::new() });
         let known: Vec<SignedRecord> = self.book.iter(now.unix_ms).cloned().collect();
         for record in known {
-            self.found(&record, true);
+            self.found(&record, true, now);
         }
         self.end_discoveries(now);
     }
 
     /// Tells those who look for an agent that it was found; `by_latest` only the latest of them.
-    pub(super) fn found(&mut self, record: &SignedRecord, by_latest: bool) {
+    pub(super) fn found(&mut self, record: &SignedRecord, by_latest: bool, now: Now) {
         // What is not told because the parent does not read is told before the discovery ends.
         if !self.outlet.takes_commands() {
             return;
@@ -99,6 +109,9 @@ impl Core {
         let peers = &self.peers;
         for discovery in self.discoveries.iter_mut().skip(skip) {
             if discovery.wanted.matches(record, peers) && discovery.seen.insert(record.address()) {
+                if discovery.settles {
+                    discovery.retry = now.mono + SETTLED;
+                }
                 tell.push(discovery.id.clone());
             }
         }
@@ -107,11 +120,25 @@ impl Core {
         }
     }
 
-    /// Answers every `discover` that is done: it has found the one it wanted, or its time is over. Asks again for the rest.
+    /// Whether no records are on their way: nobody is looked up or dialled, and every connected peer's record is known.
+    fn knows_all_peers(&self, now: Now) -> bool {
+        self.queries.running() + self.queries.waiting() == 0
+            && self.dialing.is_empty()
+            && self.peers.keys().all(|peer| self.book.by_peer(peer, now.unix_ms).is_some())
+    }
+
+    /// Answers every `discover` that is done: it has found the one it wanted, or all that there is, or its time is over. Asks again for the rest.
     pub(super) fn end_discoveries(&mut self, now: Now) {
+        if self.discoveries.is_empty() {
+            return;
+        }
+        let knows_all = self.knows_all_peers(now);
         let is_done = |discovery: &Discovery| {
-            let found_one = matches!(discovery.wanted, Wanted::Address(_)) && !discovery.seen.is_empty();
-            found_one || discovery.deadline <= now.mono
+            let enough = match discovery.wanted {
+                Wanted::Address(_) => true,
+                _ => discovery.settles && knows_all && discovery.retry <= now.mono,
+            };
+            enough && !discovery.seen.is_empty() || discovery.deadline <= now.mono
         };
         // One at a time, for each may have as many lines to tell as there are agents.
         while self.outlet.takes_commands()
@@ -122,11 +149,15 @@ impl Core {
         }
         let mut lookups = Vec::new();
         for discovery in &mut self.discoveries {
-            if let Wanted::Address(address) = discovery.wanted
-                && discovery.retry <= now.mono
-            {
-                discovery.retry = now.mono + LOOKUP_PERIOD;
-                lookups.push(address);
+            if discovery.retry > now.mono {
+                continue;
+            }
+            match discovery.wanted {
+                Wanted::Address(address) => {
+                    discovery.retry = now.mono + LOOKUP_PERIOD;
+                    lookups.push(address);
+                }
+                _ => discovery.retry = now.mono + SETTLED,
             }
         }
         for address in lookups {
@@ -154,11 +185,7 @@ impl Core {
         if !self.outlet.takes_commands() {
             return None;
         }
-        let due = |discovery: &Discovery| match discovery.wanted {
-            Wanted::Address(_) => discovery.retry.min(discovery.deadline),
-            _ => discovery.deadline,
-        };
-        self.discoveries.iter().map(due).min()
+        self.discoveries.iter().map(|discovery| discovery.retry.min(discovery.deadline)).min()
     }
 
     /// Ends the `discover` with this id; whether there was one.

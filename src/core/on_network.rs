@@ -34,14 +34,29 @@ const FEATURES: [&str; 5] = ["base64", "block", "cancel", "gossip", "peers"];
 
 impl Core {
     pub(super) fn on_listening(&mut self, addrs: Vec<Multiaddr>, now: Now) {
-        // A node that is closing by now has no use for it.
-        let Phase::Starting { id } = &mut self.phase else { return };
-        let id = id.take();
-        self.phase = Phase::Ready;
+        let started = match &mut self.phase {
+            Phase::Starting { id, .. } => Some(id.take()),
+            // An address has come since.
+            Phase::Ready => None,
+            // A node that is closing by now has no use for it.
+            _ => return,
+        };
+        if started.is_some()
+            && let Some(warning) = self.me.scope.lacking(&addrs)
+        {
+            self.log(Level::Warn, "network", warning);
+        }
         let with_peer = |addr: Multiaddr| addr.with(Protocol::P2p(self.me.peer));
         self.addrs = addrs.iter().cloned().map(with_peer).collect();
         let advertised = addrs.into_iter().filter(|addr| self.me.scope.permits(addr)).collect();
         self.presence.set_addrs(advertised, now);
+        if let Some(id) = started {
+            self.be_ready(id, now);
+        }
+    }
+
+    fn be_ready(&mut self, id: Option<Id>, now: Now) {
+        self.phase = Phase::Ready;
         self.status_due = now.mono + self.jitter.around(STATUS_PERIOD);
         for topic in NODE_TOPICS {
             self.network(Network::Subscribe { topic: topic.to_owned() });
@@ -75,7 +90,7 @@ impl Core {
 
     pub(super) fn on_listen_failed(&mut self, reason: String, now: Now) {
         let id: Option<Id> = match &self.phase {
-            Phase::Starting { id } => id.clone(),
+            Phase::Starting { id, .. } => id.clone(),
             _ => None,
         };
         self.refuse(id, ErrorCode::ListenFailed, reason);
@@ -253,7 +268,7 @@ impl Core {
             self.presence.announcements_heard(now, self.book.len());
         }
         if let Some(record) = self.book.by_peer(&peer, now.unix_ms).cloned() {
-            self.found(&record, false);
+            self.found(&record, false, now);
         }
     }
 

@@ -184,7 +184,7 @@ impl Core {
             self.note_reachable(&peer);
         }
         self.connect_soon(now);
-        self.found(&signed, false);
+        self.found(&signed, false, now);
         if change != Change::Refreshed || self.peers.contains_key(&peer) {
             self.wake(&address);
         }

@@ -9,9 +9,12 @@ impl Core {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let closing = match self.phase {
             Phase::Flushing { deadline, .. } => return Some(deadline),
-            Phase::Closing { deadline, .. } => Some(deadline),
+            // One that waits for deliveries has none of its own.
+            Phase::Closing { deadline, .. } => Some(deadline).filter(|deadline| *deadline < Duration::MAX),
             Phase::Ready => None,
-            Phase::Starting { .. } => return self.held.next_deadline(),
+            Phase::Starting { report_by, .. } => {
+                return report_by.into_iter().chain(self.held.next_deadline()).min();
+            }
             Phase::Idle | Phase::Done => return None,
         };
         let sendable = self.sendable_topics().into_iter().map(|(_, not_before)| not_before).min();

@@ -67,12 +67,28 @@ impl AddressScope {
         permitted
     }
 
-    /// The interface to listen on.
-    pub fn listen_ip(self) -> Ipv4Addr {
+    /// The interfaces to listen on: the first has to be there, the others may.
+    pub fn listen_ips(self) -> &'static [IpAddr] {
         match self {
-            Self::Loopback => Ipv4Addr::LOCALHOST,
-            Self::Private | Self::Public => Ipv4Addr::UNSPECIFIED,
+            Self::Loopback => &[IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            Self::Private | Self::Public => {
+                &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+            }
         }
+    }
+
+    /// Why nobody on another machine can reach a node that listens on these, for a person; where that is not as it should be.
+    pub fn lacking(self, listening: &[Multiaddr]) -> Option<String> {
+        let is_loopback = |addr: &Multiaddr| Self::Loopback.permits(addr);
+        if self == Self::Loopback && !listening.is_empty() || !listening.iter().all(is_loopback) {
+            return None;
+        }
+        let what =
+            if listening.is_empty() { "no address yet" } else { "only addresses of this machine itself" };
+        Some(format!(
+            "the node listens on {what}: no other machine can reach it, though it can reach others; \
+             is a network interface up? (address scope {self})"
+        ))
     }
 }
 

@@ -247,6 +247,12 @@ impl Core {
             if now.mono < not_before {
                 continue;
             }
+            if self.topics.may_gather(&topic, now.mono) && self.misses_subscribers(&topic, now) {
+                self.stats.count("broadcasts_held_for_subscribers");
+                self.topics.gather(&topic, now.mono);
+                self.connect_soon(now);
+                continue;
+            }
             let token = self.token();
             let Some(batch) = self.topics.next_frame(&topic, token, now.mono) else { continue };
             let data = self.frame(Scope::Topic(topic.clone()), Payload::Plain(batch), now);

@@ -73,6 +73,8 @@ pub struct Setup {
     pub connect: bool,
     /// Whether the end of stdin leaves the node running.
     pub stay_on_eof: bool,
+    /// Whether the end of stdin waits for every `delivery`, and the exit code says whether all that was asked for was done.
+    pub require_delivery: bool,
     /// How long the node goes on receiving after the end of stdin.
     pub linger: Duration,
     /// How long a closing node may take to finish what it accepted.

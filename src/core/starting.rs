@@ -7,8 +7,13 @@ use p2p_node_protocol::{Command, ErrorCode, Id, Request};
 
 use super::Core;
 use super::Phase;
+use super::effect::Network;
 use super::input::Now;
 use super::limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
+
+/// How long a node waits for its sockets to name their addresses before it is ready with those that it has. Ours: they do so within
+/// milliseconds where there is an interface, and never where there is none.
+pub(super) const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why nothing more comes.
 #[derive(Debug)]
@@ -128,8 +133,9 @@ impl Core {
 
     /// Ends the pause of stdin, or the node, when that has waited long enough for `ready`.
     pub(super) fn keep_starting(&mut self, now: Now) {
-        if !matches!(self.phase, Phase::Starting { .. }) {
-            return;
+        let Phase::Starting { report_by, .. } = &mut self.phase else { return };
+        if report_by.take_if(|report_by| *report_by <= now.mono).is_some() {
+            self.network(Network::ReportListening);
         }
         if self.held.end.as_ref().is_some_and(|(_, deadline)| *deadline <= now.mono) {
             let reason = match self.held.end {

@@ -12,8 +12,8 @@ use super::effect;
 pub(super) enum Phase {
     /// Waits for `connect`.
     Idle,
-    /// Opens its sockets, to answer this `connect`.
-    Starting { id: Option<Id> },
+    /// Opens its sockets, to answer this `connect`; asks for what there is of them at the latest then.
+    Starting { id: Option<Id>, report_by: Option<Duration> },
     /// Serves every command.
     Ready,
     /// Admits nothing more and finishes what it accepted.

@@ -250,6 +250,7 @@ impl Core {
         }
         let message = "no mail of this id waits for an `ack`: it was acknowledged before, its sender has given it up, or the node was restarted and the sender has not sent it again yet";
         let details = Some(serde_json::json!({ "messageIds": unknown }));
+        self.required.refused(ErrorCode::MessageNotFound);
         self.complain(ErrorEvent { id, details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) });
     }
 

@@ -85,6 +85,7 @@ impl Core {
         if let Some(id) = &id {
             self.pending_ids.remove(id);
         }
+        self.required.refused(code);
         let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
         self.complain(error);
     }
@@ -94,6 +95,7 @@ impl Core {
         if let Some(id) = &id {
             self.pending_sends.remove(id);
         }
+        self.required.refused(code);
         let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
         self.outlet.answer(Event::Error(Box::new(error)), true);
     }
@@ -137,6 +139,7 @@ impl Core {
 
     /// How accepted mail ended. A parent that did not opt in hears of failures alone, as errors.
     pub(super) fn tell_delivery(&mut self, mut delivery: Delivery) {
+        self.required.ended(delivery.state == DeliveryState::Delivered, delivery.redelivered);
         self.stats.count(match delivery.state {
             DeliveryState::Delivered => "mail_delivered",
             DeliveryState::Expired => "mail_expired",

@@ -14,7 +14,7 @@ use crate::core::{KeySource, Setup};
 use crate::io::descriptors;
 use crate::io::keystore::{self, IdentityLock, InUse, KeyFileError};
 use crate::io::store::{self, Contents, Store};
-use crate::io::swarm::{PENDING, SwarmConfig};
+use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 
 /// Connections of an agent's node and of a bootstrap node (design §8).
 const MAX_CONNECTIONS: u32 = 200;
@@ -46,6 +46,11 @@ pub enum StartError {
     /// A bootstrap address cannot be used.
     #[error("{0}")]
     Bootstrap(String),
+    /// An address cannot be listened on, whoever else does.
+    #[error(
+        "--listen {0}: a node listens on /ip4/…/tcp/…, /ip6/…/tcp/…, /ip4/…/udp/…/quic-v1 and /ip6/…/udp/…/quic-v1 alone"
+    )]
+    Listen(Multiaddr),
     /// The command line names nothing that can be done.
     #[error("the command line is wrong: {0}; `p2p-node --help` tells what there is")]
     CommandLine(String),
@@ -70,9 +75,10 @@ impl StartError {
             StartError::KeyFile(error) => error.code(),
             StartError::Lock(error) => error.code(),
             StartError::DataDir(error) => error.code(),
-            StartError::Bootstrap(_) | StartError::CommandLine(_) | StartError::Config(_) => {
-                ErrorCode::InvalidArgument
-            }
+            StartError::Bootstrap(_)
+            | StartError::Listen(_)
+            | StartError::CommandLine(_)
+            | StartError::Config(_) => ErrorCode::InvalidArgument,
             StartError::System(_) => ErrorCode::Internal,
         }
     }
@@ -85,7 +91,7 @@ impl StartError {
     /// How the process ends.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            StartError::Identity(_) | StartError::Bootstrap(_) => ExitCode::Config,
+            StartError::Identity(_) | StartError::Bootstrap(_) | StartError::Listen(_) => ExitCode::Config,
             StartError::KeyFile(error) => error.exit_code(),
             StartError::Lock(error) => error.exit_code(),
             StartError::DataDir(error) => error.exit_code(),
@@ -135,6 +141,9 @@ pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Resul
         true => None,
         false => IdentityLock::acquire(&peer_id, &config.lock_scope, patience, notice)?,
     };
+    if let Some(addr) = config.listen.iter().find(|addr| !can_listen_on(addr)) {
+        return Err(StartError::Listen(addr.clone()));
+    }
     let bootstraps: Vec<(PeerId, Multiaddr)> = config
         .bootstrap
         .iter()
@@ -182,6 +191,7 @@ pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Resul
         bootstraps,
         connect: config.connect,
         stay_on_eof: config.on_eof == OnEof::Stay,
+        require_delivery: config.require_delivery,
         linger: config.linger,
         drain_timeout: config.drain_timeout,
         scope: config.address_scope,

@@ -1,4 +1,4 @@
-//! `discover` when there is much to tell and nobody who reads it.
+//! `discover`: when it ends, and when there is much to tell and nobody who reads it.
 
 use std::time::Duration;
 
@@ -35,4 +35,42 @@ fn a_parent_that_does_not_read_is_told_everything_later_and_costs_no_memory_unti
         let answers: Vec<_> = results.iter().filter(|line| line["id"] == command).collect();
         assert_eq!((answers.len(), &answers[0]["count"]), (1, &serde_json::json!(agents)));
     }
+}
+
+#[test]
+fn a_discover_without_a_time_of_its_own_ends_when_all_is_told() {
+    let mut mesh = Mesh::new(3);
+    mesh.connect(1, 0);
+    mesh.connect(2, 0);
+    mesh.say(2, r#"{"type":"subscribe","topic":"t"}"#);
+    mesh.pass(Duration::from_secs(5));
+    mesh.say(1, r#"{"type":"discover","topic":"t","id":"short"}"#);
+    mesh.say(1, r#"{"type":"discover","topic":"nobody","id":"none"}"#);
+    mesh.say(1, r#"{"type":"discover","topic":"t","timeoutMs":1500,"id":"told"}"#);
+    let ended = |mesh: &Mesh, id: &str| mesh.lines(1, "result").iter().any(|line| line["id"] == id);
+    mesh.pass(Duration::from_millis(200));
+    assert!(!ended(&mesh, "short"), "a subscription may be on its way");
+    mesh.pass(Duration::from_millis(100));
+    assert!(ended(&mesh, "short"));
+    mesh.pass(Duration::from_millis(1000));
+    assert!(!ended(&mesh, "none") && !ended(&mesh, "told"), "somebody may come yet");
+    mesh.pass(Duration::from_millis(1000));
+    assert!(ended(&mesh, "none") && ended(&mesh, "told"));
+}
+
+#[test]
+fn a_discover_goes_on_while_more_is_found_and_while_a_neighbour_is_unknown() {
+    let mut mesh = Mesh::new(3);
+    mesh.connect(1, 0);
+    mesh.connect(2, 0);
+    mesh.say(2, r#"{"type":"subscribe","topic":"t"}"#);
+    mesh.pass(Duration::from_secs(5));
+    mesh.say(1, r#"{"type":"discover","topic":"t","id":"d"}"#);
+    mesh.pass(Duration::from_millis(200));
+    mesh.say(0, r#"{"type":"subscribe","topic":"t"}"#);
+    mesh.pass(Duration::from_millis(200));
+    assert!(mesh.lines(1, "result").iter().all(|line| line["id"] != "d"));
+    mesh.pass(Duration::from_millis(200));
+    let answer = mesh.lines(1, "result").into_iter().find(|line| line["id"] == "d").unwrap();
+    assert_eq!(answer["count"], 2);
 }

@@ -180,6 +180,7 @@ impl Mesh {
             bootstraps: Vec::new(),
             connect: false,
             stay_on_eof: false,
+            require_delivery: false,
             linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             key_source: KeySource::Given,

@@ -185,3 +185,38 @@ fn a_durable_node_whose_outbox_was_full_at_its_start_gets_ready_and_ends() {
     assert_eq!(mesh.nodes[again].exit, Some(ExitCode::Ok), "the mail is on the disk");
     assert_eq!(mesh.nodes[again].mails.len(), mails.len());
 }
+
+#[test]
+fn sockets_that_name_no_address_delay_ready_no_longer_than_two_seconds() {
+    let mut mesh = scene();
+    say(&mut mesh, json!({"type": "status", "id": "status"}));
+    mesh.pass(Duration::from_millis(1900));
+    assert_eq!(answer(&mesh, &json!("status")), None);
+    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.pass(Duration::from_millis(200));
+    assert_eq!(mesh.lines(2, "ready")[0]["addrs"], json!([]));
+    assert!(
+        mesh.lines(2, "log").iter().any(|log| log["message"].as_str().unwrap().contains("no address yet"))
+    );
+    assert_eq!(answer(&mesh, &json!("status")).unwrap()["type"], "result");
+
+    // An interface that comes later is used.
+    mesh.input(2, Input::Listening { addrs: vec!["/ip4/127.0.0.1/tcp/1002".parse().unwrap()] });
+    say(&mut mesh, json!({"type": "status", "id": "later"}));
+    assert!(answer(&mesh, &json!("later")).unwrap()["status"]["addrs"].to_string().contains("1002"));
+    assert_eq!(mesh.lines(2, "ready").len(), 1);
+}
+
+#[test]
+fn the_end_of_stdin_before_a_connect_is_explained_and_ends_a_node_that_was_to_stay_as_wrongly_configured() {
+    for (stays, code) in [(false, ExitCode::Ok), (true, ExitCode::Config)] {
+        let mut mesh = Mesh::new(1);
+        let ping = r#"{"type":"ping","id":1}"#;
+        let node = mesh.add_with(2, Role::Full, ping, |setup| setup.stay_on_eof = stays);
+        mesh.input(node, Input::InputEnded);
+        let kind = if stays { "error" } else { "log" };
+        let said = mesh.lines(node, kind).last().unwrap()["message"].as_str().unwrap().to_owned();
+        assert!(said.contains("--on-eof stay") && said.contains("--connect"), "{said}");
+        assert_eq!(mesh.nodes[node].exit, Some(code));
+    }
+}

@@ -67,7 +67,7 @@ fn a_stdin_and_stdout_that_others_make_nonblocking_cost_no_line_and_stay_so() {
 }
 
 /// Runs a node after `script` has changed what it sees, in namespaces of its own; nothing where the system allows none.
-fn unshared(flags: &[&str], script: &str, args: &[&str], env: &[(&str, &str)]) -> Option<Child> {
+pub fn unshared(flags: &[&str], script: &str, args: &[&str], env: &[(&str, &str)]) -> Option<Child> {
     let possible =
         Command::new("unshare").args(flags).arg("true").status().is_ok_and(|status| status.success());
     if !possible {
@@ -101,7 +101,7 @@ fn works(mut child: Child) -> Vec<Value> {
     rest
 }
 
-fn logs(lines: &[Value], what: &str) -> usize {
+pub fn logs(lines: &[Value], what: &str) -> usize {
     let is_it = |line: &&Value| line["type"] == "log" && line["message"].as_str().unwrap().contains(what);
     lines.iter().filter(is_it).count()
 }

@@ -79,7 +79,10 @@ impl World {
                     self.close(pair(node, other), "closed by the other end");
                 }
             }
-            Network::Block { .. } | Network::Unblock { .. } | Network::StopQuery { .. } => {}
+            Network::ReportListening
+            | Network::Block { .. }
+            | Network::Unblock { .. }
+            | Network::StopQuery { .. } => {}
             Network::SendHello { peer, body } => self.ask(node, peer, None, body),
             Network::SendMail { token, peer, frame } => self.ask(node, peer, Some(token), frame),
             Network::AnswerHello { token, body } | Network::AnswerMail { token, body } => {

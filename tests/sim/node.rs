@@ -194,6 +194,7 @@ impl Node {
             bootstraps,
             connect: false,
             stay_on_eof: false,
+            require_delivery: false,
             linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             key_source: KeySource::Given,

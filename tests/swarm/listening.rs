@@ -1,5 +1,6 @@
 //! From a port to addresses.
 
+use std::collections::BTreeSet;
 use std::net::{TcpListener, UdpSocket};
 
 use libp2p::Multiaddr;
@@ -22,6 +23,13 @@ async fn quic_listens_on_the_port_of_tcp() {
     let tcp: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
     let quic: Multiaddr = format!("/ip4/127.0.0.1/udp/{port}/quic-v1").parse().unwrap();
     assert_eq!(node.addrs, [tcp, quic]);
+}
+
+fn port(part: Protocol<'_>) -> u16 {
+    match part {
+        Protocol::Tcp(port) | Protocol::Udp(port) => port,
+        other => panic!("{other} has no port"),
+    }
 }
 
 async fn listen_failure(node: &mut Node) -> String {
@@ -107,4 +115,8 @@ async fn every_interface_is_reported_at_once_for_both_transports() {
     };
     assert!(ips(&tcp).contains(&"/ip4/127.0.0.1".to_owned()));
     assert_eq!(ips(&tcp), ips(&quic));
+    let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
+    assert_eq!(ips(&tcp).contains(&"/ip6/::1".to_owned()), has_ipv6);
+    let ports: BTreeSet<_> = node.addrs.iter().filter_map(|addr| addr.iter().nth(1)).map(port).collect();
+    assert_eq!(ports.len(), 1, "{:?}", node.addrs);
 }

@@ -64,7 +64,8 @@ impl World {
             }
             Network::StopQuery { token } => self.queries.retain(|query| *query != token),
             Network::Listen { .. } => self.may_listen = true,
-            Network::Dial { .. }
+            Network::ReportListening
+            | Network::Dial { .. }
             | Network::Disconnect { .. }
             | Network::Block { .. }
             | Network::Unblock { .. }

@@ -23,6 +23,11 @@ pub const TOPIC_QUEUE_MESSAGES: usize = 1024;
 pub const TOPIC_QUEUE_BYTES: usize = 1 << 20;
 /// How long a topic waits that nobody heard though somebody subscribes: gossipsub leaves out peers that it distrusts. Ours.
 const UNHEARD_PAUSE: Duration = Duration::from_millis(250);
+/// How long after its first broadcast a topic waits for subscribers that are known and not connected yet. Ours: a dial and its subscriptions take less
+/// on a healthy network, and only what is published right after a start or a `subscribe` meets it.
+const GATHER: Duration = Duration::from_secs(1);
+/// How often it is looked who is missing. Ours; a subscription that comes ends the pause at once.
+const GATHER_PAUSE: Duration = Duration::from_millis(50);
 /// Most payload in a frame: 64 KiB less binding, signature and the frame's own fields. One larger message goes alone.
 const TOPIC_BATCH_BYTES: usize = 60 << 10;
 
@@ -51,6 +56,8 @@ struct Topic {
     earliest: Duration,
     /// When it may be tried again, after nobody heard it although somebody subscribes.
     not_before: Duration,
+    /// Until when known subscribers that are missing are waited for; none yet: no broadcast was about to go.
+    gathers_until: Option<Duration>,
 }
 
 impl Topic {
@@ -62,6 +69,7 @@ impl Topic {
             in_flight: None,
             earliest: Duration::MAX,
             not_before: Duration::ZERO,
+            gathers_until: None,
         }
     }
 
@@ -175,6 +183,21 @@ impl Topics {
         let up_to = (Bound::Unbounded, Bound::Included(&self.served));
         let in_turn = self.topics.range::<String, _>(after).chain(self.topics.range::<String, _>(up_to));
         in_turn.filter(ready).map(|(name, topic)| (name.clone(), topic.not_before)).collect()
+    }
+
+    /// Whether the broadcasts of a topic may still wait for known subscribers that are missing.
+    pub fn may_gather(&mut self, name: &str, now: Duration) -> bool {
+        let Some(topic) = self.topics.get_mut(name) else { return false };
+        let until = *topic.gathers_until.get_or_insert(now + GATHER);
+        // None is given up for that.
+        now < until && now + GATHER_PAUSE < topic.earliest
+    }
+
+    /// Lets the broadcasts of a topic wait a moment for subscribers that are missing.
+    pub fn gather(&mut self, name: &str, now: Duration) {
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.not_before = now + GATHER_PAUSE;
+        }
     }
 
     /// Somebody who hears a topic has come: what nobody heard may be tried again.

@@ -8,6 +8,7 @@ use libp2p::swarm::{DialError, SwarmEvent};
 use libp2p::{PeerId, identify, ping};
 
 use super::behaviour::BehaviourEvent;
+use super::listen::whole_reason;
 use super::{MAX_ADDRS_PER_SERVER, Net};
 use crate::core::input::{Input, Loss};
 
@@ -42,7 +43,7 @@ impl Net {
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 let reason = match reason {
                     Ok(()) => "the listener was closed".to_owned(),
-                    Err(error) => format!("the listener broke: {error}"),
+                    Err(error) => format!("the listener broke: {}", whole_reason(&error)),
                 };
                 let report = self.listeners.closed(listener_id, reason);
                 self.inputs.extend(report);

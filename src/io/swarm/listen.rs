@@ -1,11 +1,13 @@
-//! From "listen" to "listening": TCP first, then QUIC on the port that TCP got, then one report.
+//! From "listen" to "listening": TCP first, then everything else on the port that TCP got, then one report, and another when an address comes later.
 
-use std::mem;
-use std::net::{Ipv4Addr, TcpListener};
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, Swarm};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
 use super::behaviour::Behaviour;
 use crate::core::input::Input;
@@ -14,60 +16,149 @@ use crate::core::input::Input;
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     stage: Stage,
-    open: Vec<ListenerId>,
+    open: Vec<Socket>,
+    /// What waits for the port of the first socket.
+    rest: Vec<Wanted>,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     /// Not asked to listen, or nothing could be opened.
     #[default]
     Closed,
     /// Sockets are open whose addresses are not known yet.
-    Opening {
-        awaited: Vec<ListenerId>,
-        /// Where to listen on QUIC once TCP has its port.
-        quic: Option<Ipv4Addr>,
-    },
-    /// Every socket has named an address. One that listens on several interfaces names them one by one, all at once.
+    Opening,
+    /// There is something to report. A socket that listens on several interfaces names them one by one, all at once.
     Settling,
     /// Reported.
     Open,
 }
 
+#[derive(Debug)]
+struct Socket {
+    id: ListenerId,
+    addr: Multiaddr,
+    /// Whether it has named an address.
+    named: bool,
+}
+
+/// A socket to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Tcp(IpAddr),
+    Quic(IpAddr),
+}
+
+impl Wanted {
+    fn addr(self, port: u16) -> Multiaddr {
+        match self {
+            Wanted::Tcp(ip) => Multiaddr::from(ip).with(Protocol::Tcp(port)),
+            Wanted::Quic(ip) => Multiaddr::from(ip).with(Protocol::Udp(port)).with(Protocol::QuicV1),
+        }
+    }
+
+    fn ip(self) -> IpAddr {
+        let (Wanted::Tcp(ip) | Wanted::Quic(ip)) = self;
+        ip
+    }
+}
+
+/// Whether a node can listen on such an address.
+pub fn can_listen_on(addr: &Multiaddr) -> bool {
+    parts(addr).is_some()
+}
+
+/// The socket of an address that a node can listen on, and whether it is one of TCP.
+fn parts(addr: &Multiaddr) -> Option<(SocketAddr, bool)> {
+    let mut parts = addr.iter();
+    let ip = match parts.next()? {
+        Protocol::Ip4(ip) => IpAddr::V4(ip),
+        Protocol::Ip6(ip) => IpAddr::V6(ip),
+        _ => return None,
+    };
+    match (parts.next()?, parts.next(), parts.next()) {
+        (Protocol::Tcp(port), None, None) => Some((SocketAddr::new(ip, port), true)),
+        (Protocol::Udp(port), Some(Protocol::QuicV1), None) => Some((SocketAddr::new(ip, port), false)),
+        _ => None,
+    }
+}
+
 impl Listeners {
-    /// Opens a TCP socket on the interface, for QUIC to follow.
-    pub(super) fn open(&mut self, swarm: &mut Swarm<Behaviour>, ip: Ipv4Addr, port: u16) -> Vec<Input> {
-        let tcp = Multiaddr::from(ip).with(Protocol::Tcp(port));
-        self.open_all(swarm, vec![tcp], Some(ip))
+    /// Opens TCP and QUIC on these interfaces, all with one port. On one of them at least that has to succeed.
+    pub(super) fn open(&mut self, swarm: &mut Swarm<Behaviour>, ips: &[IpAddr], port: u16) -> Vec<Input> {
+        if self.stage != Stage::Closed {
+            return Vec::new();
+        }
+        let mut failures = Vec::new();
+        for (index, ip) in ips.iter().enumerate() {
+            match self.listen(swarm, Wanted::Tcp(*ip).addr(port)) {
+                Ok(()) => {
+                    self.stage = Stage::Opening;
+                    self.rest = vec![Wanted::Quic(*ip)];
+                    let others = ips.iter().skip(index + 1);
+                    self.rest.extend(others.flat_map(|ip| [Wanted::Tcp(*ip), Wanted::Quic(*ip)]));
+                    break;
+                }
+                Err((reason, may_go_on)) => {
+                    failures.push(reason);
+                    if !may_go_on {
+                        break;
+                    }
+                }
+            }
+        }
+        if self.open.is_empty() {
+            return vec![Input::ListenFailed { reason: failures.join("; ") }];
+        }
+        let mut reports: Vec<_> = failures.into_iter().map(|reason| Input::Degraded { reason }).collect();
+        if port != 0 {
+            reports.extend(self.open_rest(swarm, port));
+        }
+        reports
     }
 
     /// Opens exactly these.
     pub(super) fn open_exactly(&mut self, swarm: &mut Swarm<Behaviour>, addrs: Vec<Multiaddr>) -> Vec<Input> {
-        self.open_all(swarm, addrs, None)
-    }
-
-    fn open_all(
-        &mut self,
-        swarm: &mut Swarm<Behaviour>,
-        addrs: Vec<Multiaddr>,
-        quic: Option<Ipv4Addr>,
-    ) -> Vec<Input> {
         if self.stage != Stage::Closed {
             return Vec::new();
         }
-        let mut awaited = Vec::new();
-        let mut failures = Vec::new();
-        for addr in addrs {
-            match listen_alone(swarm, &addr) {
-                Ok(id) => awaited.push(id),
-                Err(reason) => failures.push(format!("cannot listen on {addr}: {reason}")),
-            }
-        }
-        if awaited.is_empty() {
+        let attempts = addrs.into_iter().map(|addr| self.listen(swarm, addr));
+        let failures: Vec<_> = attempts.filter_map(Result::err).map(|(reason, _)| reason).collect();
+        if self.open.is_empty() {
             return vec![Input::ListenFailed { reason: failures.join("; ") }];
         }
-        self.open.extend(&awaited);
-        self.stage = Stage::Opening { awaited, quic };
+        self.stage = Stage::Opening;
+        failures.into_iter().map(|reason| Input::Degraded { reason }).collect()
+    }
+
+    /// Opens a socket; else why not, and whether other interfaces are worth trying.
+    fn listen(&mut self, swarm: &mut Swarm<Behaviour>, addr: Multiaddr) -> Result<(), (String, bool)> {
+        match listen_alone(swarm, &addr) {
+            Ok(id) => {
+                self.open.push(Socket { id, addr, named: false });
+                Ok(())
+            }
+            Err(error) => {
+                Err((format!("cannot listen on {addr}: {error}"), error.kind() != io::ErrorKind::AddrInUse))
+            }
+        }
+    }
+
+    /// Opens what waited for the port.
+    fn open_rest(&mut self, swarm: &mut Swarm<Behaviour>, port: u16) -> Vec<Input> {
+        let mut rest = std::mem::take(&mut self.rest);
+        let mut failures = Vec::new();
+        // Where no interface has an address of IPv6, a socket of it opens and never names one.
+        if let Err(error) = probe(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), true) {
+            let before = rest.len();
+            rest.retain(|wanted| wanted.ip().is_ipv4());
+            if rest.len() < before {
+                failures.push(format!("no IPv6 here ({error}): the node listens on IPv4 only"));
+            }
+        }
+        for wanted in rest {
+            failures.extend(self.listen(swarm, wanted.addr(port)).err().map(|(reason, _)| reason));
+        }
         failures.into_iter().map(|reason| Input::Degraded { reason }).collect()
     }
 
@@ -77,49 +168,48 @@ impl Listeners {
         swarm: &mut Swarm<Behaviour>,
         id: ListenerId,
         addr: &Multiaddr,
-    ) -> Option<Input> {
-        let Stage::Opening { awaited, quic } = &mut self.stage else { return None };
-        awaited.retain(|other| *other != id);
-        if !awaited.is_empty() {
-            return None;
-        }
-        let (ip, port) = match (quic.take(), tcp_port(addr)) {
-            (Some(ip), Some(port)) => (ip, port),
-            _ => {
-                self.stage = Stage::Settling;
-                return None;
-            }
+    ) -> Vec<Input> {
+        let Some(socket) = self.open.iter_mut().find(|socket| socket.id == id) else { return Vec::new() };
+        socket.named = true;
+        let reports = match tcp_port(addr) {
+            Some(port) if !self.rest.is_empty() => self.open_rest(swarm, port),
+            _ => Vec::new(),
         };
-        let addr = Multiaddr::from(ip).with(Protocol::Udp(port)).with(Protocol::QuicV1);
-        match listen_alone(swarm, &addr) {
-            Ok(id) => {
-                awaited.push(id);
-                self.open.push(id);
-                None
-            }
-            Err(reason) => {
-                self.stage = Stage::Settling;
-                Some(Input::Degraded { reason: format!("cannot listen on {addr}: {reason}") })
-            }
+        self.settle();
+        reports
+    }
+
+    /// Moves on when every socket has named an address, or when one names another after the report.
+    fn settle(&mut self) {
+        let all_named = self.open.iter().all(|socket| socket.named);
+        if self.stage == Stage::Open || self.stage == Stage::Opening && all_named {
+            self.stage = Stage::Settling;
         }
     }
 
     /// A socket has been closed, for good.
     pub(super) fn closed(&mut self, id: ListenerId, reason: String) -> Option<Input> {
-        self.open.retain(|other| *other != id);
+        let index = self.open.iter().position(|socket| socket.id == id)?;
+        let Socket { addr, .. } = self.open.remove(index);
+        let reason = format!("{addr}: {reason}");
         if self.open.is_empty() {
-            return match mem::take(&mut self.stage) {
-                Stage::Closed => None,
-                Stage::Opening { .. } | Stage::Settling | Stage::Open => Some(Input::ListenFailed { reason }),
-            };
+            self.stage = Stage::Closed;
+            return Some(Input::ListenFailed { reason });
         }
-        if let Stage::Opening { awaited, .. } = &mut self.stage {
-            awaited.retain(|other| *other != id);
-            if awaited.is_empty() {
-                self.stage = Stage::Settling;
-            }
-        }
+        self.settle();
         Some(Input::Degraded { reason })
+    }
+
+    /// Ends the wait for addresses: reports what there is, and which sockets have named none.
+    pub(super) fn report(&mut self) -> Vec<Input> {
+        if self.stage != Stage::Opening {
+            return Vec::new();
+        }
+        self.stage = Stage::Settling;
+        let nameless = self.open.iter().filter(|socket| !socket.named);
+        let reason =
+            |socket: &Socket| format!("{} has no address yet: no network interface serves it", socket.addr);
+        nameless.map(|socket| Input::Degraded { reason: reason(socket) }).collect()
     }
 
     /// Nothing more is to be heard from the sockets for now: time for the report, if it is due.
@@ -137,7 +227,8 @@ impl Listeners {
     /// Closes all of them; nothing is reported of it.
     pub(super) fn close(&mut self, swarm: &mut Swarm<Behaviour>) {
         self.stage = Stage::Closed;
-        for id in self.open.drain(..) {
+        self.rest.clear();
+        for Socket { id, .. } in self.open.drain(..) {
             swarm.remove_listener(id);
         }
     }
@@ -145,15 +236,45 @@ impl Listeners {
 
 /// Listens where nobody else does. libp2p opens its TCP sockets with `SO_REUSEPORT`, with which a second node of the same
 /// user would share the port, and the connections, of the first without either noticing. A socket without it is refused.
-fn listen_alone(swarm: &mut Swarm<Behaviour>, addr: &Multiaddr) -> Result<ListenerId, String> {
-    let parts: Vec<_> = addr.iter().take(2).collect();
-    let probe = match parts[..] {
-        [Protocol::Ip4(ip), Protocol::Tcp(port)] if port != 0 => TcpListener::bind((ip, port)).map(drop),
-        [Protocol::Ip6(ip), Protocol::Tcp(port)] if port != 0 => TcpListener::bind((ip, port)).map(drop),
-        _ => Ok(()),
-    };
-    probe.map_err(|error| error.to_string())?;
-    swarm.listen_on(addr.clone()).map_err(|error| error.to_string())
+fn listen_alone(swarm: &mut Swarm<Behaviour>, addr: &Multiaddr) -> io::Result<ListenerId> {
+    if let Some((socket, is_tcp)) = parts(addr) {
+        probe(socket, is_tcp)?;
+    }
+    swarm.listen_on(addr.clone()).map_err(|error| io::Error::other(whole_reason(&error)))
+}
+
+/// Opens a socket as libp2p would, but for sharing, and closes it again.
+fn probe(addr: SocketAddr, is_tcp: bool) -> io::Result<()> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let kind = if is_tcp { SocketType::STREAM } else { SocketType::DGRAM };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    if addr.is_ipv6() {
+        // IPv4 has sockets of its own.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if is_tcp {
+        // A predecessor's connections that have yet to be forgotten are no obstacle.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    bind(&socket, &addr)?;
+    if is_tcp {
+        listen(&socket, 1)?;
+    }
+    Ok(())
+}
+
+/// An error with its causes: libp2p's own often say nothing.
+pub(super) fn whole_reason(error: &dyn Error) -> String {
+    let mut reasons: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if !text.is_empty() && reasons.iter().all(|reason| !reason.contains(&text)) {
+            reasons.push(text);
+        }
+        next = error.source();
+    }
+    reasons.join(": ")
 }
 
 fn tcp_port(addr: &Multiaddr) -> Option<u16> {

@@ -36,6 +36,7 @@ use crate::core::input::{Input, Loss, Token};
 
 pub use self::behaviour::{MAIL_TIMEOUT, PENDING};
 pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
+pub use self::listen::can_listen_on;
 pub use self::mail::{MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE};
 pub use self::store::{KEY_BYTES, MAX_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
 pub use self::transport::DIAL_TIMEOUT;
@@ -78,7 +79,7 @@ pub struct SwarmConfig {
     pub scope: AddressScope,
     /// A bootstrap node serves the DHT; the others only use it.
     pub role: Role,
-    /// Listen on exactly these, whatever port the core names; by default on the scope's interface, TCP and QUIC on one port.
+    /// Listen on exactly these, whatever port the core names; by default on the scope's interfaces, TCP and QUIC on one port.
     pub listen: Option<Vec<Multiaddr>>,
     /// Connections at most, all peers together (design §8: 200, bootstrap 1000).
     pub max_connections: u32,

@@ -17,6 +17,7 @@ impl Net {
     pub fn apply(&mut self, effect: Network) {
         match effect {
             Network::Listen { port } => self.listen(port),
+            Network::ReportListening => self.inputs.extend(self.listeners.report()),
             Network::Dial { peer, addrs } => self.dial(peer, addrs),
             Network::Disconnect { peer } => {
                 // Refused only if there is no connection, in which case there is nothing to do.
@@ -91,7 +92,7 @@ impl Net {
     fn listen(&mut self, port: u16) {
         let reports = match &self.listen_exactly {
             Some(addrs) => self.listeners.open_exactly(&mut self.swarm, addrs.clone()),
-            None => self.listeners.open(&mut self.swarm, self.scope.listen_ip(), port),
+            None => self.listeners.open(&mut self.swarm, self.scope.listen_ips(), port),
         };
         self.inputs.extend(reports);
     }

@@ -95,6 +95,9 @@ impl Mesh {
                 let addr = format!("/ip4/127.0.0.1/tcp/{}", 1000 + node).parse().unwrap();
                 self.wire.push_back((node, Input::Listening { addrs: vec![addr] }));
             }
+            Network::ReportListening => {
+                self.wire.push_back((node, Input::Listening { addrs: Vec::new() }));
+            }
             Network::Dial { peer, .. } => match self.index_of(&peer) {
                 Some(to) if !self.nodes[to].dead && !self.parted.contains(&(node.min(to), node.max(to))) => {
                     self.link(node, to);
