@@ -262,9 +262,9 @@ class Locating(TestCase):
                 os.environ[locate.VARIABLE] = before
 
     async def test_a_binary_that_is_not_there_is_named(self) -> None:
-        with self.assertRaises(p2p_node.SpawnFailed) as failed:
+        with self.assertRaises(p2p_node.BinaryUnusable) as failed:
             await p2p_node.open(binary="/nowhere/p2p-node", restart=QUICK)
-        self.assertIn("/nowhere/p2p-node", str(failed.exception))
+        self.assertEqual((failed.exception.path, failed.exception.reason), ("/nowhere/p2p-node", "missing"))
 
 
 if __name__ == "__main__":

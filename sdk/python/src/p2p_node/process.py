@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from .errors import Exit, SpawnFailed
+from .binary import unusable
+from .errors import Exit, InvalidArgument, SpawnFailed
 
 #: Bytes of one read, and of stderr that are kept: what a Linux pipe holds.
 CHUNK = 64 * 1024
@@ -115,9 +116,14 @@ class Process:
     """A running child. `kill` may be called from anywhere, also at the end of the interpreter."""
 
     def __init__(
-        self, program: str, child: subprocess.Popen[bytes], on_stderr: Callable[[bytes], None] | None
+        self,
+        program: str,
+        cwd: str | os.PathLike[str] | None,
+        child: subprocess.Popen[bytes],
+        on_stderr: Callable[[bytes], None] | None,
     ) -> None:
         self.program = program
+        self.cwd = cwd
         self.child = child
         self.stdin = Stdin()
         self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -152,9 +158,13 @@ class Process:
                 cwd=cwd,
                 start_new_session=True,
             )
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            if cwd is not None and not os.path.isdir(cwd):
+                raise InvalidArgument("cwd", f"{os.fspath(cwd)} is no directory") from error
+            raise unusable(program, cwd, error) or SpawnFailed("SPAWN_FAILED", f"cannot start {program}: {error}") from error
+        except ValueError as error:
             raise SpawnFailed("SPAWN_FAILED", f"cannot start {program}: {error}") from error
-        process = cls(program, child, on_stderr)
+        process = cls(program, cwd, child, on_stderr)
         try:
             await process._open_pipes()
         except BaseException:

@@ -24,7 +24,9 @@ from .errors import (
     SidecarExited,
     SidecarRestarted,
     SidecarUnavailable,
+    StartFailed,
     VersionMismatch,
+    describe_end,
 )
 from .events import Closed, NodeEvents, Restarted, Restarting, Unhealthy
 from .flow import CommandQueue, Send
@@ -212,9 +214,9 @@ class Sidecar:
         try:
             return child, await child.connect(connect, options.ready_timeout)
         except CommandRefused as error:
-            # This says more about whether to try again than the refusal does.
-            error.exit = await child.kill()
-            raise
+            report = ErrorEvent(code=error.code, message=error.message, retryable=error.retryable, details=error.details)
+            # How it ended says more about whether to try again than the refusal does.
+            raise StartFailed(await child.kill(), process.stderr_tail(), report) from error
         except BaseException:
             await child.kill()
             raise
@@ -249,8 +251,8 @@ class Sidecar:
             since, tail, old = time.monotonic(), child.process.stderr_tail(), child
             exit: Exit | None = end
             self.exit = end
-            error: P2PError = SidecarExited(end, tail)
-            reason, self.child = f"the node ended with {end}", None
+            error: P2PError = SidecarExited(end, tail, child.report(end))
+            reason, self.child = describe_end(end, child.report(end)), None
             while self.child is None:
                 again = self._supervisor.ended(exit, time.monotonic(), random.random())
                 if again is None:
@@ -268,7 +270,7 @@ class Sidecar:
                 except SidecarExited as last:
                     error, exit, reason = last, last.exit, str(last)
                 except P2PError as last:
-                    error, exit, reason = last, last.exit if isinstance(last, CommandRefused) else None, str(last)
+                    error, exit, reason = last, None, str(last)
 
     async def _replace(self, attempt: int, since: float) -> Child:
         """A new process, with all that the parent had asked of the old one."""
