@@ -14,6 +14,7 @@ from typing import Any, ParamSpec
 from .child import look_at
 from .errors import CallTimeout, Exit, SidecarError, Undelivered
 from .events import Lifecycle
+from .joining import QUIET, caught_up, joined
 from .mailbox import MAX_ACKED_AT_ONCE
 from .options import Options
 from .sidecar import Sidecar
@@ -246,15 +247,48 @@ class Node:
         """Any command of the contract, as it is written, without `id`."""
         return (await self._sidecar.ask(dict(command), timeout)).answer
 
+    # --- The network ---
+
+    async def joined(self, *, timeout: float = 30.0) -> list[ConnectedPeer]:
+        """Waits until the node has a connected peer, and returns those that it has: `open` succeeds also where no one can be reached.
+
+        Raises `NotJoined` after `timeout` seconds, with what was tried and what the node told about it."""
+        return await joined(self._sidecar.events.activity, self._peers_within, self._sidecar.options.bootstrap_peers, timeout)
+
+    async def caught_up(self, *, quiet: float = QUIET, timeout: float = 30.0) -> None:
+        """Waits until the program has what was waiting for it on the network: a peer is connected, no mail waits in the SDK, and for
+        `quiet` seconds no mail came, none was acknowledged and no peer was connected anew.
+
+        A sender that is out of reach now may deliver later all the same. Raises `NotJoined` when there is no peer within `timeout` seconds,
+        and `CallTimeout` when mail still comes then, or waits here for a program that does not take it."""
+        await self._catch_up(quiet, timeout, timeout)
+
+    async def _catch_up(self, quiet: float, timeout: float, limit: float | None) -> None:
+        events = self._sidecar.events
+
+        async def join(seconds: float) -> None:
+            await self.joined(timeout=seconds)
+
+        await caught_up(events.activity, lambda: not events.mailbox.is_empty, join, quiet, timeout, limit)
+
+    async def _peers_within(self, seconds: float) -> list[ConnectedPeer]:
+        return await self.peers(timeout=seconds)
+
     # --- Events ---
 
     def events(self, buffer: int | None = None) -> Stream[Event | Lifecycle]:
         """Everything but messages that the node tells unasked, and what becomes of its process. `buffer`: events of each kind to keep."""
         return self._sidecar.events.events(buffer, self)
 
-    def messages(self, buffer: int | None = None) -> MessageStream:
-        """Mail and broadcasts. `buffer`: broadcasts to keep."""
-        return self._sidecar.events.messages(buffer, self)
+    def messages(self, buffer: int | None = None, *, until_caught_up: bool | float = False) -> MessageStream:
+        """Mail and broadcasts. `buffer`: broadcasts to keep.
+
+        `until_caught_up`: the stream ends when the node has `caught_up`; a number is its `quiet`, in seconds. Where no peer is
+        connected within 30 s, the loop raises `NotJoined`."""
+        if until_caught_up is False:
+            return self._sidecar.events.messages(buffer, self)
+        quiet = QUIET if until_caught_up is True else until_caught_up
+        return self._sidecar.events.messages(buffer, self, lambda: self._catch_up(quiet, 30.0, None))
 
     # --- The end ---
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 import time
@@ -17,6 +18,7 @@ from .errors import (
     CallTimeout,
     CommandRefused,
     Exit,
+    Forked,
     IdentityChanged,
     NodeClosed,
     P2PError,
@@ -76,6 +78,7 @@ class Sidecar:
         self.exit: Exit | None = None
         self.ready: Ready | None = None
         self.child: Child | None = None
+        self._pid = os.getpid()
         self.mailbox = Mailbox(options.mail_buffer)
         acks = options.ack == "auto"
         self.events = NodeEvents(self.mailbox, options.event_buffer, options.broadcast_buffer, acks, self._write_soon)
@@ -91,6 +94,11 @@ class Sidecar:
         self._wanted = Wanted()
         self._processes: set[Process] = set()
 
+    def check_process(self) -> None:
+        """Raises `Forked` in a fork of the process that opened the node: they share its pipes, and only one of them may use these."""
+        if os.getpid() != self._pid:
+            raise Forked()
+
     # --- Asking ---
 
     async def ask(
@@ -98,6 +106,7 @@ class Sidecar:
     ) -> Reply:
         """Has a command written when its turn comes, and waits for its answer."""
         patience = self.options.call_timeout if timeout is None else timeout
+        self.check_process()
         if self._closed is not None:
             raise copy(self._closed)
         body = encode(command)
@@ -126,7 +135,7 @@ class Sidecar:
         """Acks first, for they make room; then other commands; what sends messages last, as far as the node's credit goes."""
         self._is_writing_soon = False
         child = self.child
-        if child is None:
+        if child is None or os.getpid() != self._pid:
             return
         if child.has_room and self.mailbox.has_acks and self._ack_pause is None:
             self._acknowledge(child, self.mailbox.next_batch())
@@ -315,6 +324,7 @@ class Sidecar:
     # --- The end ---
 
     async def close(self) -> list[Message]:
+        self.check_process()
         if self._closing is None:
             self._closing = self._loop.create_task(self._close())
         return list(await asyncio.shield(self._closing))
@@ -343,7 +353,9 @@ class Sidecar:
         return self.mailbox.take_rest()
 
     def abandon(self) -> None:
-        """Leaves nothing behind. May be called from any thread, also when the loop or the interpreter ends."""
+        """Leaves nothing behind. May be called from any thread, also when the loop or the interpreter ends. Does nothing in a fork."""
+        if os.getpid() != self._pid:
+            return  # what wakes the loop belongs to the other process as well
         self._kill()
         try:
             self._loop.call_soon_threadsafe(self._let_go)
