@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from p2p_node import types
-from p2p_node.channel import MAX_FOUND, MAX_TRACKED, Channel, Reply, encode
+from p2p_node.arguments import encode
+from p2p_node.channel import MAX_FOUND, MAX_TRACKED, Channel, Reply
 from p2p_node.decode import Undecodable, content, decode_event
 from p2p_node.errors import CommandRefused, Exit, LineTooLong, NodeClosed, P2PError
 from p2p_node.framer import Framer

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .arguments import encode
 from .binary import unusable_after
-from .channel import Channel, Reply, Waiter, encode
+from .channel import Channel, Reply, Waiter
 from .decode import Undecodable, decode_event
 from .errors import CommandRefused, Exit, NotReady, P2PError, SidecarError, StartFailed, VersionMismatch
 from .framer import Framer

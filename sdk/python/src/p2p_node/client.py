@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import weakref
 from collections.abc import Callable, Generator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
+from . import arguments
 from .child import look_at
-from .errors import CallTimeout, Exit, SidecarError, Undelivered
+from .errors import CallTimeout, Exit, InvalidArgument, SidecarError, Undelivered
 from .events import Lifecycle
 from .joining import QUIET, caught_up, joined
 from .mailbox import MAX_ACKED_AT_ONCE
@@ -34,6 +34,8 @@ from .types import (
 )
 
 OptionsOf = ParamSpec("OptionsOf")
+#: What to pass for something that has an address.
+ADDRESS_ADVICE = ": pass an address (message.sender, node.address, found.address) or a PeerId"
 
 
 class Mail:
@@ -50,6 +52,8 @@ class Mail:
 
         Raises `Undelivered` when it did not arrive, `SidecarRestarted` when the node crashed before it could tell, and
         `CallTimeout` after `timeout` seconds; the mail's own time to live ends the waiting anyway."""
+        if timeout is not None:
+            arguments.seconds("timeout", timeout)
         await asyncio.wait({self._outcome}, timeout=timeout)
         if not self._outcome.done():
             raise CallTimeout(f"the mail {self.message_id}", timeout or 0, retryable=False)
@@ -136,9 +140,9 @@ class Node:
         `data`: bytes, or whatever JSON can say. `ttl`: how long to keep trying, in seconds."""
         outcome: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         outcome.add_done_callback(look_at)
-        fields = {"kind": kind, "priority": priority, "ttlMs": _ms(ttl), "route": route}
+        fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl), "route": route}
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
-        command = {"type": "send", "peerId": to, **_payload(data), **_given(fields)}
+        command = {"type": "send", "peerId": _recipient(to), **arguments.payload(data), **_given(fields)}
         reply = await self._sidecar.ask(command, timeout, outcome)
         return Mail(_message_id(reply.answer), outcome, self)
 
@@ -154,6 +158,7 @@ class Node:
         timeout: float | None = None,
     ) -> Mail:
         """Answers a message: mail to its sender, in its conversation."""
+        _message("message", message)
         return await self.send(
             message.sender,
             data,
@@ -179,19 +184,19 @@ class Node:
         timeout: float | None = None,
     ) -> Published:
         """Broadcasts to a topic. Returns when the node has accepted it."""
-        fields = {"kind": kind, "priority": priority, "ttlMs": _ms(ttl)}
+        fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl)}
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
-        command = {"type": "send", "topic": topic, **_payload(data), **_given(fields)}
+        command = {"type": "send", "topic": arguments.text("topic", topic), **arguments.payload(data), **_given(fields)}
         reply = await self._sidecar.ask(command, timeout)
         return Published(_message_id(reply.answer), reply.answer.peers or 0)
 
     async def subscribe(self, topic: str, *, timeout: float | None = None) -> None:
         """Receives what is broadcast on a topic; also after a restart."""
-        await self._sidecar.ask({"type": "subscribe", "topic": topic}, timeout)
+        await self._sidecar.ask({"type": "subscribe", "topic": arguments.text("topic", topic)}, timeout)
 
     async def unsubscribe(self, topic: str, *, timeout: float | None = None) -> None:
         """Ends a subscription."""
-        await self._sidecar.ask({"type": "unsubscribe", "topic": topic}, timeout)
+        await self._sidecar.ask({"type": "unsubscribe", "topic": arguments.text("topic", topic)}, timeout)
 
     async def discover(
         self,
@@ -203,7 +208,7 @@ class Node:
         timeout: float | None = None,
     ) -> list[PeerDiscovered]:
         """Finds agents; looks for so many seconds (2 by default). A call that is cancelled cancels the search."""
-        fields = {"topic": topic, "address": address, "capability": capability, "timeoutMs": _ms(look_for)}
+        fields = {"topic": topic, "address": address, "capability": capability, "timeoutMs": arguments.milliseconds("look_for", look_for)}
         patience = timeout if timeout is not None else self._sidecar.options.call_timeout + (look_for or 0)
         return (await self._sidecar.ask({"type": "discover", **_given(fields)}, patience)).found
 
@@ -225,7 +230,8 @@ class Node:
     async def ack(self, *messages: Message, timeout: float | None = None) -> None:
         """Acknowledges mail, so that its senders are told `delivered`: with `ack="manual"` nothing else does; otherwise it does so early,
         for example before a `break`. A broadcast needs no `ack`, and none is written."""
-        names = [message.message_id for message in messages if message.topic is None]
+        checked = [_message(f"messages[{number}]", message) for number, message in enumerate(messages)]
+        names = [message.message_id for message in checked if message.topic is None]
         for at in range(0, len(names), MAX_ACKED_AT_ONCE):
             batch = names[at : at + MAX_ACKED_AT_ONCE]
             await self._sidecar.ask({"type": "ack", "messageIds": batch}, timeout)
@@ -233,18 +239,20 @@ class Node:
 
     async def block(self, peer: str, *, timeout: float | None = None) -> None:
         """Takes nothing more from an agent (`0x…`) or a node (PeerId)."""
-        await self._sidecar.ask({"type": "block", "peerId": peer}, timeout)
+        await self._sidecar.ask({"type": "block", "peerId": _peer(peer)}, timeout)
 
     async def allow(self, peer: str, *, timeout: float | None = None) -> None:
         """Marks what an agent or a node sends as `trust` = `allowed`."""
-        await self._sidecar.ask({"type": "allow", "peerId": peer}, timeout)
+        await self._sidecar.ask({"type": "allow", "peerId": _peer(peer)}, timeout)
 
     async def unblock(self, peer: str, *, timeout: float | None = None) -> None:
         """Takes back `block` and `allow`."""
-        await self._sidecar.ask({"type": "unblock", "peerId": peer}, timeout)
+        await self._sidecar.ask({"type": "unblock", "peerId": _peer(peer)}, timeout)
 
     async def request(self, command: Mapping[str, Any], *, timeout: float | None = None) -> Answer:
         """Any command of the contract, as it is written, without `id`."""
+        if not isinstance(command, Mapping) or not isinstance(command.get("type"), str):
+            raise InvalidArgument("command", 'it takes a mapping with a type, as {"type": "ping"}')
         return (await self._sidecar.ask(dict(command), timeout)).answer
 
     # --- The network ---
@@ -253,6 +261,7 @@ class Node:
         """Waits until the node has a connected peer, and returns those that it has: `open` succeeds also where no one can be reached.
 
         Raises `NotJoined` after `timeout` seconds, with what was tried and what the node told about it."""
+        arguments.seconds("timeout", timeout)
         return await joined(self._sidecar.events.activity, self._peers_within, self._sidecar.options.bootstrap_peers, timeout)
 
     async def caught_up(self, *, quiet: float = QUIET, timeout: float = 30.0) -> None:
@@ -261,7 +270,8 @@ class Node:
 
         A sender that is out of reach now may deliver later all the same. Raises `NotJoined` when there is no peer within `timeout` seconds,
         and `CallTimeout` when mail still comes then, or waits here for a program that does not take it."""
-        await self._catch_up(quiet, timeout, timeout)
+        arguments.seconds("quiet", quiet)
+        await self._catch_up(quiet, arguments.seconds("timeout", timeout), timeout)
 
     async def _catch_up(self, quiet: float, timeout: float, limit: float | None) -> None:
         events = self._sidecar.events
@@ -287,7 +297,7 @@ class Node:
         connected within 30 s, the loop raises `NotJoined`."""
         if until_caught_up is False:
             return self._sidecar.events.messages(buffer, self)
-        quiet = QUIET if until_caught_up is True else until_caught_up
+        quiet = QUIET if until_caught_up is True else arguments.seconds("until_caught_up", until_caught_up)
         return self._sidecar.events.messages(buffer, self, lambda: self._catch_up(quiet, 30.0, None))
 
     # --- The end ---
@@ -326,6 +336,12 @@ class Opening:
         await node._sidecar.open()
         return node
 
+    def __enter__(self) -> NoReturn:
+        raise InvalidArgument("open", "write `async with p2p_node.open(…) as node`")
+
+    def __exit__(self, *error: object) -> None:
+        """Only so that `with` gets as far as the advice."""
+
     async def __aenter__(self) -> Node:
         self._node = await self
         return self._node
@@ -349,18 +365,30 @@ def _opening(options: Callable[OptionsOf, Options]) -> Callable[OptionsOf, Openi
 open = _opening(Options)
 
 
-def _payload(data: Any) -> dict[str, Any]:
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return {"data": base64.b64encode(data).decode(), "encoding": "base64"}
-    return {"data": data}
-
-
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that were given. All but times are text, and are called as in the contract, but for their case."""
+    for name, value in fields.items():
+        if value is not None and not name.endswith("Ms"):
+            arguments.text(_SNAKE.get(name, name), value)
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1000)
+_SNAKE = {"replyTo": "reply_to", "conversationId": "conversation_id"}
+
+
+def _recipient(to: Any) -> str:
+    return arguments.text("to", to, ADDRESS_ADVICE)
+
+
+def _peer(peer: Any) -> str:
+    return arguments.text("peer", peer, ADDRESS_ADVICE)
+
+
+def _message(argument: str, value: Any) -> Message:
+    if not isinstance(value, Message):
+        advice = ": write `ack(*messages)`" if isinstance(value, (list, tuple)) else ""
+        raise InvalidArgument(argument, f"it takes a Message, not a {type(value).__name__}{advice}")
+    return value
 
 
 def _message_id(answer: Answer) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from . import arguments
+from .errors import InvalidArgument
+from .mailbox import MAX_FINISHED
 from .supervisor import Restart
 
 
@@ -42,6 +46,34 @@ class Options:
     restart: Restart | None = field(default_factory=Restart)
     #: Called with what the node writes to stderr, in pieces.
     on_stderr: Callable[[bytes], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidArgument` for what cannot be meant. The node judges the rest."""
+        for name in ("name", "network", "private_key"):
+            if getattr(self, name) is not None:
+                arguments.text(name, getattr(self, name))
+        for name in ("binary", "cwd", "data_dir", "env_file", "binding_file"):
+            if getattr(self, name) is not None:
+                arguments.path(name, getattr(self, name))
+        self.args = arguments.texts("args", self.args)
+        self.bootstrap_peers = arguments.texts("bootstrap_peers", self.bootstrap_peers)
+        if not isinstance(self.env, Mapping):
+            raise InvalidArgument("env", "it takes a mapping of names to values")
+        for key, value in self.env.items():
+            arguments.text(f"env[{key!r}]", value)
+        if self.port is not None:
+            arguments.whole("port", self.port, 0, 65_535)
+        arguments.whole("mail_buffer", self.mail_buffer, 1, MAX_FINISHED)
+        for name in ("broadcast_buffer", "event_buffer"):
+            arguments.whole(name, getattr(self, name), 1, sys.maxsize)
+        for name in ("ready_timeout", "call_timeout"):
+            arguments.seconds(name, getattr(self, name))
+        if self.ack not in ("auto", "manual"):
+            raise InvalidArgument("ack", 'it takes "auto" or "manual"')
+        if self.restart is not None and not isinstance(self.restart, Restart):
+            raise InvalidArgument("restart", "it takes a Restart(…), or None for no restart")
+        if self.on_stderr is not None and not callable(self.on_stderr):
+            raise InvalidArgument("on_stderr", "it takes a function of one argument")
 
     def command_line(self) -> list[str]:
         flags = {

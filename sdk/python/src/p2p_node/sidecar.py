@@ -12,7 +12,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from .channel import Reply, Waiter, encode
+from .arguments import encode, seconds
+from .channel import Reply, Waiter
 from .child import Child, look_at, settle
 from .errors import (
     CallTimeout,
@@ -105,7 +106,7 @@ class Sidecar:
         self, command: Mapping[str, Any], timeout: float | None, outcome: asyncio.Future[Delivery] | None = None
     ) -> Reply:
         """Has a command written when its turn comes, and waits for its answer."""
-        patience = self.options.call_timeout if timeout is None else timeout
+        patience = self.options.call_timeout if timeout is None else seconds("timeout", timeout)
         self.check_process()
         if self._closed is not None:
             raise copy(self._closed)

@@ -9,9 +9,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
-from .errors import Forked
+from .errors import Forked, InvalidArgument
 from .mailbox import Mailbox, Taken
 from .types import Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost
 
@@ -116,6 +116,9 @@ class Stream(Generic[T]):
     async def _wait(self) -> None:
         """Returns when there may be something to take, or when this is the end."""
         await self._news.wait()
+
+    def __iter__(self) -> NoReturn:
+        raise InvalidArgument("stream", "write `async for … in` this stream, or `await anext(stream)`")
 
     def __aiter__(self: S) -> S:
         return self
