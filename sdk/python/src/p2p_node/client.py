@@ -16,7 +16,7 @@ from .errors import CallTimeout, Exit, InvalidArgument, SidecarError, Undelivere
 from .events import Lifecycle
 from .joining import QUIET, caught_up, joined
 from .mailbox import MAX_ACKED_AT_ONCE
-from .options import Options
+from .options import Options, options_signature
 from .sidecar import Sidecar
 from .streams import MessageStream, Stream
 from .types import (
@@ -135,9 +135,10 @@ class Node:
         conversation_id: str | None = None,
         timeout: float | None = None,
     ) -> Mail:
-        """Sends mail to an agent, by `0x…` address or PeerId. Returns when the node has accepted it; `Mail.delivered` tells the rest.
+        """Sends mail to an agent. Returns when the node has accepted it; `Mail.delivered` tells the rest.
 
-        `data`: bytes, or whatever JSON can say. `ttl`: how long to keep trying, in seconds."""
+        `to`: the `0x…` address of an agent, or a PeerId. `data`: bytes, or whatever JSON can say. `ttl`: how long the node keeps trying, in
+        seconds, at most 604,800 (7 days); by default 120, with a data directory 86,400 (24 hours)."""
         outcome: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         outcome.add_done_callback(look_at)
         fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl), "route": route}
@@ -157,7 +158,7 @@ class Node:
         route: Route | None = None,
         timeout: float | None = None,
     ) -> Mail:
-        """Answers a message: mail to its sender, in its conversation."""
+        """Answers a message: mail to its sender, in its conversation. The rest is as with `send`."""
         _message("message", message)
         return await self.send(
             message.sender,
@@ -183,7 +184,9 @@ class Node:
         conversation_id: str | None = None,
         timeout: float | None = None,
     ) -> Published:
-        """Broadcasts to a topic. Returns when the node has accepted it."""
+        """Broadcasts to a topic. Returns when the node has accepted it.
+
+        `ttl`: how long the broadcast waits where there is no subscriber yet, in seconds, at most 10, which is the default."""
         fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl)}
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
         command = {"type": "send", "topic": arguments.text("topic", topic), **arguments.payload(data), **_given(fields)}
@@ -317,8 +320,10 @@ class Node:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave(kind)
-        await self.close()
+        # In a fork, leaving the block ends nothing: the node goes on for the process that opened it.
+        if not self._sidecar.is_forked:
+            self._leave(kind)
+            await self.close()
 
 
 class Opening:
@@ -356,9 +361,15 @@ class Opening:
 def _opening(options: Callable[OptionsOf, Options]) -> Callable[OptionsOf, Opening]:
     # So that type checkers know the options of `open`, and they stand in one place.
     def open(*args: OptionsOf.args, **more: OptionsOf.kwargs) -> Opening:
-        """Starts a node, waits until it is ready, and starts it again when it crashes. See `Options`."""
         return Opening(options(*args, **more))
 
+    # So that `help` does as well.
+    open.__signature__ = options_signature().replace(return_annotation="Opening")  # type: ignore[attr-defined]
+    open.__qualname__ = "open"
+    open.__doc__ = """Starts a node, waits until it is ready, and starts it again when it crashes: `async with p2p_node.open(…) as node`, or
+    `node = await p2p_node.open(…)` and `await node.close()` later.
+
+    """ + (Options.__doc__ or "")
     return open
 
 

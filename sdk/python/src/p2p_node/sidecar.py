@@ -9,10 +9,10 @@ import secrets
 import time
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
 from typing import Any
 
 from .arguments import encode, seconds
+from .calls import Call, after_writing, cost
 from .channel import Reply, Waiter
 from .child import Child, look_at, settle
 from .errors import (
@@ -32,7 +32,7 @@ from .errors import (
     describe_end,
 )
 from .events import Closed, NodeEvents, Restarted, Restarting, Unhealthy
-from .flow import CommandQueue, Send
+from .flow import CommandQueue
 from .locate import find_binary
 from .mailbox import Mailbox
 from .options import Options
@@ -45,27 +45,6 @@ from .wanted import Wanted
 DRAIN, TERMINATE = 7.0, 2.0
 #: Seconds until an `ack` that the node had no room for is written again. Ours: what the node itself waits for its disk.
 ACK_RETRY = 1.0
-
-
-@dataclass(eq=False)
-class Call:
-    """A command on its way: until it is written it waits here, from then on in the channel of a child."""
-
-    command: Mapping[str, Any]
-    body: bytes
-    answer: asyncio.Future[Reply]
-    #: What it costs, if it sends a message.
-    send: Send | None
-    #: Where the delivery of mail goes.
-    outcome: asyncio.Future[Delivery] | None
-    child: Child | None = None
-    number: int = 0
-    abandoned: bool = False
-
-    @property
-    def may_be_repeated(self) -> bool:
-        """Whether to ask the same again does nothing twice: of all commands only a `send` that was written may."""
-        return self.send is None or self.child is None
 
 
 class Sidecar:
@@ -97,8 +76,13 @@ class Sidecar:
 
     def check_process(self) -> None:
         """Raises `Forked` in a fork of the process that opened the node: they share its pipes, and only one of them may use these."""
-        if os.getpid() != self._pid:
+        if self.is_forked:
             raise Forked()
+
+    @property
+    def is_forked(self) -> bool:
+        """Returns `True` in a fork of the process that opened the node."""
+        return os.getpid() != self._pid
 
     # --- Asking ---
 
@@ -111,7 +95,7 @@ class Sidecar:
         if self._closed is not None:
             raise copy(self._closed)
         body = encode(command)
-        call = Call(command, body, self._loop.create_future(), _cost(command, body), outcome)
+        call = Call(command, body, self._loop.create_future(), cost(command, body), outcome)
         call.answer.add_done_callback(look_at)
         self._queue.put(call, call.send)
         self._write_what_waits()
@@ -136,7 +120,7 @@ class Sidecar:
         """Acks first, for they make room; then other commands; what sends messages last, as far as the node's credit goes."""
         self._is_writing_soon = False
         child = self.child
-        if child is None or os.getpid() != self._pid:
+        if child is None or self.is_forked:
             return
         if child.has_room and self.mailbox.has_acks and self._ack_pause is None:
             self._acknowledge(child, self.mailbox.next_batch())
@@ -172,7 +156,7 @@ class Sidecar:
 
     def _waiter(self, call: Call, child: Child) -> Waiter:
         def delivered(delivery: Delivery | None, error: P2PError | None) -> None:
-            settle(call.outcome, delivery, _after_writing(call, error))
+            settle(call.outcome, delivery, after_writing(call, error))
 
         def answered(reply: Reply | None, error: P2PError | None) -> None:
             self._release(call)
@@ -186,7 +170,7 @@ class Sidecar:
                     if not child.channel.track(accepted, delivered):
                         message = "too many deliveries are awaited; this one comes as an event"
                         settle(call.outcome, None, P2PError("TOO_MANY", message))
-            settle(call.answer, reply, _after_writing(call, error))
+            settle(call.answer, reply, after_writing(call, error))
             self._write_what_waits()
 
         return answered
@@ -355,7 +339,7 @@ class Sidecar:
 
     def abandon(self) -> None:
         """Leaves nothing behind. May be called from any thread, also when the loop or the interpreter ends. Does nothing in a fork."""
-        if os.getpid() != self._pid:
+        if self.is_forked:
             return  # what wakes the loop belongs to the other process as well
         self._kill()
         try:
@@ -382,18 +366,3 @@ def _port(ready: Ready) -> int | None:
         if "tcp" in parts:
             return int(parts[parts.index("tcp") + 1])
     return None
-
-
-def _cost(command: Mapping[str, Any], body: bytes) -> Send | None:
-    """What a command costs if it sends a message. An agent is the same in every way of writing its address."""
-    if command.get("type") != "send":
-        return None
-    peer = command.get("peerId")
-    return Send(str(peer).lower() if peer is not None else f"topic {command.get('topic')}", len(body))
-
-
-def _after_writing(call: Call, error: P2PError | None) -> P2PError | None:
-    """Why a call that was written failed. When the node's process is at fault, a message may be on its way all the same."""
-    if isinstance(error, SidecarError):
-        error.retryable = error.retryable and call.may_be_repeated
-    return error
