@@ -79,14 +79,21 @@ async def caught_up(
 
     Raises `NotJoined` after `timeout` seconds without a peer, and `CallTimeout` after `limit` seconds."""
     deadline = None if limit is None else time.monotonic() + limit
+
+    def wait_left() -> float:
+        return max(0.0, activity.last + quiet - time.monotonic())
+
+    await join(timeout)
     while True:
-        await join(timeout if deadline is None else max(0.0, min(timeout, deadline - time.monotonic())))
-        left = activity.last + quiet - time.monotonic()
-        if left <= 0 and not is_waiting():
-            return
-        pause = max(left, 0.0) if not is_waiting() else ASK_AGAIN
+        if wait_left() == 0 and not is_waiting():
+            # Asked again: the peer may be gone, and what comes meanwhile counts.
+            await join(timeout)
+            if wait_left() == 0 and not is_waiting():
+                return
+        pause = ASK_AGAIN if is_waiting() else wait_left()
         if deadline is not None:
-            if time.monotonic() >= deadline:
-                raise CallTimeout("`caught_up`, with mail that still comes or waits for the program,", limit or 0, retryable=True)
             pause = min(pause, deadline - time.monotonic())
-        await activity.wait(pause)
+            if pause <= 0 and time.monotonic() >= deadline:
+                what = "`caught_up`, while mail still comes or waits for the program,"
+                raise CallTimeout(what, limit or 0, retryable=True)
+        await activity.wait(max(0.0, pause))

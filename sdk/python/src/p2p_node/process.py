@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -165,11 +166,14 @@ class Process:
         except ValueError as error:
             raise SpawnFailed("SPAWN_FAILED", f"cannot start {program}: {error}") from error
         process = cls(program, cwd, child, on_stderr)
+        # Opened to the end also when this is cancelled: uvloop closes the file of a pipe whose opening is cancelled, which the pipe
+        # would close again.
+        opening = process._loop.create_task(process._open_pipes())
         try:
-            await process._open_pipes()
+            await asyncio.shield(opening)
         except BaseException:
             process.kill()
-            process.release()
+            opening.add_done_callback(process._release_after)
             raise
         return process
 
@@ -207,6 +211,11 @@ class Process:
             await asyncio.wait([self._drained], timeout=EXIT_GRACE)
         return exit
 
+    def _release_after(self, opening: asyncio.Task[None]) -> None:
+        if not opening.cancelled():
+            opening.exception()
+        self.release()
+
     def release(self) -> None:
         """Lets go of the pipes of a child that has ended, or was opened only in part."""
         for transport in self._transports:
@@ -218,7 +227,8 @@ class Process:
             # Where opening broke off, pipes may have no transport yet that would close them.
             for pipe in (self.child.stdin, self.child.stdout, self.child.stderr):
                 if pipe is not None:
-                    pipe.close()
+                    with contextlib.suppress(OSError):
+                        pipe.close()
 
     def signal(self, number: signal.Signals) -> None:
         """Signals the child and its children, unless it has ended."""
