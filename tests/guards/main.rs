@@ -72,6 +72,8 @@ fn fault(guard: &Guard, tree: &Path) -> Option<String> {
     let output = Command::new(env!("CARGO"))
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", root().join("target"))
+        // The copies differ in one line each.
+        .env("CARGO_INCREMENTAL", "1")
         // That numbers change is not enough: something must be wrong.
         .env("SIM_REPORT", "unheeded")
         // Nor is it that chance may find it.
