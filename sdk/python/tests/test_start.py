@@ -67,7 +67,7 @@ class UnusableBinary(TestCase):
         }
         for reason, content in cases.items():
             self.assertEqual(await self.reason(self.file(content)), reason)
-        self.assertEqual(await self.reason(self.file(b"#!/nowhere/sh\n")), "not_a_program")
+        self.assertEqual(await self.reason(self.file(b"#!/nowhere/sh\n")), "missing_interpreter")
         self.assertEqual(await self.reason(self.file(b"#!/bin/sh\n", mode=0o644)), "not_executable")
         self.assertEqual(await self.reason(self.home), "not_a_file")
 

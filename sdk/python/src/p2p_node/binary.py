@@ -96,7 +96,7 @@ def _content_fault(file: BinaryIO, size: int) -> Fault | None:
     if start.startswith(b"#!"):
         interpreter = start[2:].split(b"\n")[0].split()
         if interpreter and not os.path.exists(interpreter[0]):
-            return "not_a_program", f"it is a script, and its interpreter {os.fsdecode(interpreter[0])} does not exist"
+            return "missing_interpreter", f"it is a script, and its interpreter {os.fsdecode(interpreter[0])} does not exist"
         return None
     if start.startswith(ELF):
         try:

@@ -90,7 +90,7 @@ class SpawnFailed(SidecarError):
 
 class BinaryUnusable(SidecarError):
     """The system cannot run the binary at `path`. `reason`: `missing`, `not_a_file`, `not_executable`, `noexec`, `empty`, `truncated`,
-    `wrong_architecture`, `missing_loader` (it is built for another C library) or `not_a_program`."""
+    `wrong_architecture`, `missing_loader` (it is built for another C library), `missing_interpreter` (of a script) or `not_a_program`."""
 
     def __init__(self, path: str, reason: str, explanation: str, *, system: str, stderr_tail: str = "") -> None:
         message = f"{path} cannot be run ({reason}): {explanation} ({system})"
