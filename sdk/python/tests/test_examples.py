@@ -7,12 +7,15 @@ import contextlib
 import io
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import p2p_node
 from p2p_node.client import Opening
@@ -53,6 +56,26 @@ class Examples(TestCase):
         out = self.run_example("request_reply.py")
         self.assertEqual(out.splitlines()[:2], ["7 squared: {'result': 49}", "12 squared: {'result': 144}"])
         self.assertIn("'error'", out)
+
+    async def test_a_server_outlives_a_client_that_dies_and_answers_no_answer(self) -> None:
+        found = runpy.run_path(str(ROOT / "examples/python/request_reply.py"))
+        async with real(self.home, name="server") as server:
+            entry, serving = [server.ready.addrs[0]], asyncio.create_task(found["serve"](server))
+            async with real(self.home, bootstrap_peers=entry, restart=None) as dying:
+                assert dying.pid is not None
+                await (await dying.send(server.address, {"number": 2}, kind="square")).delivered(PATIENCE)
+                os.kill(dying.pid, signal.SIGKILL)
+            async with real(self.home, bootstrap_peers=entry) as node:
+                client = found["Client"](node)
+                listening = asyncio.create_task(client.listen())
+                self.assertEqual(await client.ask(server.address, 7), {"result": 49})
+                with mock.patch.object(server, "reply", side_effect=AssertionError("it answers an answer")):
+                    answer = await node.send(server.address, {"number": 3}, kind="square", reply_to=uuid.uuid4().hex)
+                    await answer.delivered(PATIENCE)
+                self.assertEqual(await client.ask(server.address, 8), {"result": 64})
+                self.assertFalse(serving.done())
+                listening.cancel()
+            serving.cancel()
 
     async def test_a_sender_ends_with_0_only_if_its_mail_was_delivered(self) -> None:
         async with real(self.home, name="bob") as bob:
