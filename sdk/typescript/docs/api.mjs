@@ -22,7 +22,8 @@ const printer = ts.createPrinter({ removeComments: true });
 const print = (node) => printer.printNode(ts.EmitHint.Unspecified, node, node.getSourceFile()).replace(/\s+/g, " ").replace(/;$/, "");
 const escape = (text) => text.replaceAll("|", "\\|").replace(/\s*\n\s*/g, " ");
 const has = (node, kind) => (ts.getCombinedModifierFlags(node) & kind) !== 0;
-const isHidden = (member) => has(member, ts.ModifierFlags.Private) || (member.name !== undefined && ts.isPrivateIdentifier(member.name));
+const isInternal = (member) => ts.getJSDocTags(member).some((tag) => tag.tagName.text === "internal");
+const isHidden = (member) => isInternal(member) || has(member, ts.ModifierFlags.Private) || (member.name !== undefined && ts.isPrivateIdentifier(member.name));
 
 /** The doc comment of a symbol, and what it throws. */
 function docOf(symbol) {
@@ -45,15 +46,17 @@ function fieldTable(members) {
 
 /** The section of one export. */
 function section(name, symbol) {
-  const lines = [`### ${name}`, ""];
   const [node] = symbol.declarations;
+  const lines = [`### ${name}`, ""];
+  const parameters = (node.typeParameters ?? []).map(print).join(", ");
+  const typed = parameters === "" ? name : `${name}<${parameters}>`;
   const doc = docOf(symbol);
   const body = doc === "" ? [] : [doc, ""];
   if (ts.isClassDeclaration(node) || ts.isInterfaceDeclaration(node)) {
     const members = node.members.filter((member) => !isHidden(member));
     const isField = (member) => ts.isPropertyDeclaration(member) || ts.isPropertySignature(member) || ts.isGetAccessor(member);
     const heritage = (node.heritageClauses ?? []).map((clause) => print(clause).trim()).join(" ");
-    if (heritage !== "") lines.push("```ts", `${ts.isClassDeclaration(node) ? "class" : "interface"} ${name} ${heritage}`, "```", "");
+    if (heritage !== "") lines.push("```ts", `${ts.isClassDeclaration(node) ? "class" : "interface"} ${typed} ${heritage}`, "```", "");
     lines.push(...body, ...fieldTable(members.filter((member) => isField(member) && !has(member, ts.ModifierFlags.Static))));
     for (const member of members) {
       if (!ts.isMethodDeclaration(member) && !ts.isMethodSignature(member)) continue;

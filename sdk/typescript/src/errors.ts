@@ -17,7 +17,9 @@ export function describeEnd(exit: Exit, report: ErrorEvent | undefined): string 
 /** Every error of this package. `code` is stable; `retryable`: the same call may succeed later, and does nothing twice. */
 export class P2PError extends Error {
   override readonly name: string = "P2PError";
+  /** Stable, for a program. */
   readonly code: string;
+  /** The same call may succeed later, and does nothing twice. */
   readonly retryable: boolean;
 
   constructor(code: string, message: string, retryable = false, options?: ErrorOptions) {
@@ -59,6 +61,7 @@ export class NotJoined extends P2PError {
 /** The node refused the command, or failed at it; `code` is one of the contract. */
 export class CommandRefused extends P2PError {
   override readonly name = "CommandRefused";
+  /** More, as the node says it. */
   readonly details: unknown;
 
   constructor(code: string, message: string, retryable: boolean, details?: unknown) {
@@ -70,6 +73,7 @@ export class CommandRefused extends P2PError {
 /** The mail was accepted and did not arrive, or nobody knows whether it did. `code` is the delivery's own. */
 export class Undelivered extends P2PError {
   override readonly name = "Undelivered";
+  /** What the node told of it. */
   readonly delivery: Delivery;
 
   constructor(delivery: Delivery) {
@@ -113,6 +117,7 @@ export class LineTooLong extends P2PError {
 /** Something about the node's process. `stderrTail` is the end of what it wrote to stderr. */
 export class SidecarError extends P2PError {
   override readonly name: string = "SidecarError";
+  /** The end of what the node's process wrote to stderr, at most 2,048 bytes. */
   readonly stderrTail: string;
 
   constructor(code: string, message: string, retryable = false, stderrTail = "", options?: ErrorOptions) {
@@ -152,7 +157,9 @@ export type BinaryReason =
 /** The binary cannot be run on this machine. The SDK did not try to. */
 export class BinaryUnusable extends SidecarError {
   override readonly name = "BinaryUnusable";
+  /** The file. */
   readonly path: string;
+  /** Why it cannot be run. */
   readonly reason: BinaryReason;
 
   constructor(path: string, reason: BinaryReason, message: string) {
@@ -165,6 +172,7 @@ export class BinaryUnusable extends SidecarError {
 /** The node's process ended and is not started again. */
 export class SidecarExited extends SidecarError {
   override readonly name: string = "SidecarExited";
+  /** How the process ended. */
   readonly exit: Exit;
   /** The last `error` event of the node that belongs to no call, if there was one: why it ended. */
   readonly report: ErrorEvent | undefined;

@@ -97,10 +97,10 @@ export class Stream<T> implements AsyncIterableIterator<T> {
   /** Why the stream ended, for the next one who takes. */
   #failure: Error | undefined;
   #tellEnd!: () => void;
-  /** The stream takes no more events. */
+  /** @internal The stream takes no more events. */
   readonly ended = new Promise<void>((resolve) => (this.#tellEnd = resolve));
 
-  /** `mailbox`: where the stream takes mail from, if it is about mail. */
+  /** @internal `mailbox`: where the stream takes mail from, if it is about mail. */
   constructor(limit: number, wanted: (event: Event) => boolean, mailbox: Mailbox | undefined, owner: Owner<T>) {
     this.#wanted = wanted;
     this.#owner = owner;
@@ -114,20 +114,20 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     return this.#events.dropped;
   }
 
-  /** Takes an event that is no mail. */
+  /** @internal Takes an event that is no mail. */
   put(number: number, event: Event): void {
     if (this.#ended || !this.#wanted(event)) return;
     this.#events.push(number, event);
     this.wake();
   }
 
-  /** Takes over what came before there was a stream. */
+  /** @internal Takes over what came before there was a stream. */
   adopt(events: EventBuffer): void {
     this.#events.dropped += events.dropped;
     for (let number = events.first; number !== Infinity; number = events.first) this.put(number, events.shift() as Event);
   }
 
-  /** Gives what is there to those who wait. */
+  /** @internal Gives what is there to those who wait. */
   wake(): void {
     for (let taker = this.#takers[0]; taker !== undefined; taker = this.#takers[0]) {
       const result = this.#pull(taker.loop);
@@ -138,14 +138,14 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     }
   }
 
-  /** Nothing comes any more; the program can still take the events that wait. */
+  /** @internal Nothing comes any more; the program can still take the events that wait. */
   end(): void {
     this.#ended = true;
     this.#tellEnd();
     this.wake();
   }
 
-  /** Ends the stream in the place of the program: a loop over it ends, or fails if there is an error. */
+  /** @internal Ends the stream in the place of the program: a loop over it ends, or fails if there is an error. */
   finish(failure?: Error): void {
     if (this.#ended) return;
     this.#failure = failure;
@@ -154,6 +154,7 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     this.#owner.returned();
   }
 
+  /** The next event, when there is one. Acknowledges the mail that the `next` before it gave. */
   next(): Promise<Result<T>> {
     return this.#own.next();
   }

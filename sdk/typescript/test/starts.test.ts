@@ -126,3 +126,11 @@ test("binary_named_without_path_is_searched_and_missing_directory_is_named", asy
   const node = await P2PNode.open({ binary: "sh", args: [CHILD, "good"], restart: false });
   await node.close();
 });
+
+test("program_that_ends_before_ready_error_says_what_may_be_wrong", async () => {
+  for (const [body, word] of [["kill -SEGV $$", "is damaged"], ["exit 0", "may be another program"]] as const) {
+    const path = join(HOME, "ends");
+    writeFileSync(path, `#!/bin/sh\n${body}\n`, { mode: 0o755 });
+    await assert.rejects(P2PNode.open({ binary: path }), (error: Error) => error instanceof StartFailed && error.code === "SIDECAR_EXITED" && error.message.includes(`${path} ${word}`));
+  }
+});
