@@ -31,8 +31,11 @@ impl Desk {
     }
 
     fn put(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        fs::write(self.path(name), content).expect("written");
-        self.path(name)
+        let path = self.path(name);
+        fs::write(&path, content).expect("written");
+        // An env file with a key must be closed to others.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
+        path
     }
 
     fn run_at(&self, args: &[&str], now_ms: u64) -> Result<(Value, String), BindError> {
@@ -157,7 +160,6 @@ fn typed_data_that_was_changed_or_is_for_another_node_or_network_is_refused() {
 fn a_key_at_hand_signs_at_once_or_what_was_printed_elsewhere() {
     let desk = Desk::new();
     let env = desk.put(".env", format!("PRIVATE_KEY=0x{}\n", "11".repeat(32)));
-    fs::set_permissions(&env, fs::Permissions::from_mode(0o600)).expect("set");
     let (dir, out) = (desk.path("data"), desk.path("binding.json"));
     let made = |args: &[&str]| {
         let (summary, _) = desk.run(args).expect("made");
@@ -174,6 +176,9 @@ fn a_key_at_hand_signs_at_once_or_what_was_printed_elsewhere() {
         |env: &str| desk.run(&["--typed-data", &typed, "--sign-with-env-file", env]).expect_err("refused");
     let told = refuse(&other).to_string();
     assert!(told.contains(&agent(0x33).address().to_string()) && !told.contains("3333"), "{told}");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).expect("set");
+    let told = refuse(&other).to_string();
+    assert!(told.contains("0644") && !told.contains("3333"), "{told}");
     assert!(refuse(&desk.put(".env.none", "A=1")).to_string().ends_with("sets no PRIVATE_KEY"));
     assert_eq!(refuse(&desk.path("nowhere")).exit_code(), ExitCode::Config);
 }

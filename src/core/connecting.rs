@@ -36,8 +36,8 @@ pub(super) const MAX_BACKOFFS: usize = 1024;
 #[derive(Debug, Default)]
 struct Pause {
     backoff: Backoff,
-    /// Whether it let us in last and hung up.
-    hung_up: bool,
+    /// How often in a row it let us in and hung up. Once may happen to anybody.
+    hang_ups: u32,
 }
 
 /// When agents are dialled.
@@ -58,9 +58,9 @@ impl Connecting {
         self.backoffs.get(peer).is_some_and(|pause| !pause.backoff.ready(now))
     }
 
-    /// When an agent's node may be dialled that let us in last and hung up: whatever there is to be sent would be lost again.
+    /// When an agent's node may be dialled that lets us in and hangs up: whatever there is to be sent would be lost again.
     pub(super) fn hung_up_until(&self, peer: &PeerId, now: Duration) -> Option<Duration> {
-        let pause = self.backoffs.get(peer).filter(|pause| pause.hung_up)?;
+        let pause = self.backoffs.get(peer).filter(|pause| pause.hang_ups > 1)?;
         Some(pause.backoff.not_before()).filter(|until| *until > now)
     }
 
@@ -127,7 +127,7 @@ impl Core {
         }
         if self.connecting.backoffs.len() < MAX_BACKOFFS {
             let pause = self.connecting.backoffs.entry(peer).or_default();
-            pause.hung_up = hung_up;
+            pause.hang_ups = if hung_up { pause.hang_ups.saturating_add(1) } else { 0 };
             pause.backoff.fail(now.mono, PERIOD, &mut self.jitter);
         }
     }

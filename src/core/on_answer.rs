@@ -125,9 +125,6 @@ impl Core {
 
     pub(super) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>, now: Now) {
         let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
-        if matches!(&response, Some(Response::Refused(refused)) if refused.code == REPLAYED) {
-            self.on_counter_reused(now);
-        }
         if let Some(fate) = self.acks_owed.answered(token, matches!(response, Some(Response::Ack(_)))) {
             if fate == Fate::Dropped {
                 self.stats.count("acks_dropped");
@@ -137,6 +134,8 @@ impl Core {
         let Some(recipient) = self.outbox.recipient(token) else { return };
         self.dirty.insert(recipient);
         let node_key = self.current_node_key(&recipient, now);
+        let is_replayed = matches!(&response, Some(Response::Refused(refused)) if refused.code == REPLAYED);
+        self.note_replayed(&recipient, is_replayed, now);
         if let Some(Response::KemUnknown(unknown)) = response {
             return self.on_kem_unknown(token, recipient, unknown.record, now);
         }
@@ -146,6 +145,7 @@ impl Core {
                 match node_key.ok_or(REFUSED).and_then(|key| self.genuine_ack(bytes, &key)) {
                     Ok(ack) => {
                         self.note_busy(&recipient, false);
+                        self.outbox.note_answer(token);
                         self.on_ack(&recipient, &ack, now);
                         self.outbox.answered(token, now.mono, &mut self.jitter);
                     }

@@ -6,7 +6,7 @@ use super::Core;
 
 impl Core {
     pub(super) fn cancel(&mut self, id: Option<Id>, target: &Id) {
-        let waited = self.cancel_discovery(target) || self.cancel_waiting(target) || self.cancel_held(target);
+        let waited = self.cancel_discovery(target) || self.cancel_waiting(target);
         let mail = self.outbox.take_out_if(|mail| mail.draft.request_id.as_ref() == Some(target));
         let broadcasts = self.topics.take_out_if(|broadcast| broadcast.request_id.as_ref() == Some(target));
         let cancelled = waited || !mail.is_empty() || !broadcasts.is_empty();

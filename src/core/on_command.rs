@@ -31,11 +31,10 @@ impl Core {
         if self.is_taken(request.id.as_ref()) {
             return;
         }
-        let request = match self.phase {
-            Phase::Starting { .. } => self.hold(request, now),
-            _ => Some(request),
-        };
-        let Some(Request { id, command }) = request else { return };
+        if let Phase::Starting { .. } = self.phase {
+            return self.hold(request, now);
+        }
+        let Request { id, command } = request;
         match (&self.phase, &command) {
             (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Done, _) => {
                 return self.refuse(id, ErrorCode::ShuttingDown, "the node is closing");

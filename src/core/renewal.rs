@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use p2p_node_protocol::{Level, Priority};
 
 use super::Core;
@@ -49,7 +50,21 @@ impl FrameNumbers {
     }
 }
 
+/// Frames in a row of which a recipient says that it knows their counters, until that is believed. Ours: the third attempt comes after some
+/// two seconds, and a network that repeats frames hardly repeats three in a row.
+const REPLAYED_IN_A_ROW: u32 = 3;
+
 impl Core {
+    /// A recipient has answered that it knows the counter of a frame, or something else. Once may be a frame that came twice.
+    pub(super) fn note_replayed(&mut self, recipient: &Address, is_replayed: bool, now: Now) {
+        let Some(destination) = self.outbox.destination(recipient) else { return };
+        destination.replayed = if is_replayed { destination.replayed + 1 } else { 0 };
+        if destination.replayed >= REPLAYED_IN_A_ROW {
+            destination.replayed = 0;
+            self.on_counter_reused(now);
+        }
+    }
+
     /// A peer has seen the counter of a frame that this process sent once, or the network has a frame of ours that we have yet to
     /// send. Frames to come have another boot, and mail and broadcasts to
     /// come are numbered in other streams. Mail that was accepted keeps its numbers, for the recipient may have it; if those stand for

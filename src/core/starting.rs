@@ -77,31 +77,24 @@ impl Held {
 }
 
 impl Core {
-    /// Takes a command that came while the node begins to listen; gives back one that is carried out at once.
-    pub(super) fn hold(&mut self, request: Request, now: Now) -> Option<Request> {
-        let is_send = match &request.command {
-            Command::Ping(_) | Command::Cancel(_) => return Some(request),
-            Command::Send(_) => true,
-            _ => false,
-        };
+    /// Keeps a command that came while the node begins to listen: nothing is answered before `ready` but errors.
+    pub(super) fn hold(&mut self, request: Request, now: Now) {
+        let is_send = matches!(request.command, Command::Send(_));
         if self.held.end.is_some() {
-            self.refuse_held([request], ErrorCode::ShuttingDown, "the node is closing");
-            return None;
+            return self.refuse_held([request], ErrorCode::ShuttingDown, "the node is closing");
         }
         if let Command::Shutdown(_) = request.command {
             self.pending_ids.extend(request.id.clone());
             self.held.end = Some((End::Shutdown(request.id), self.ready_by(now)));
-            return None;
+            return;
         }
         if self.held.is_over() || self.held.len() > 2 * MAX_INFLIGHT {
-            self.refuse_held([request], ErrorCode::Busy, "too many commands wait for `ready`");
-            return None;
+            return self.refuse_held([request], ErrorCode::Busy, "too many commands wait for `ready`");
         }
         let ids = if is_send { &mut self.pending_sends } else { &mut self.pending_ids };
         ids.extend(request.id.clone());
         self.stats.count("commands_held");
         self.held.push(request);
-        None
     }
 
     /// How long the end of the node waits for the commands before it.
@@ -163,14 +156,6 @@ impl Core {
                 self.refuse_held(request, ErrorCode::Busy, "the node does not listen yet");
             }
         }
-    }
-
-    /// Gives up the command with this id, if it is held.
-    pub(super) fn cancel_held(&mut self, target: &Id) -> bool {
-        let index = self.held.requests.iter().position(|request| request.id.as_ref() == Some(target));
-        let Some(request) = index.and_then(|index| self.held.remove(index)) else { return false };
-        self.refuse_held([request], ErrorCode::Cancelled, "the command was given up as asked");
-        true
     }
 
     /// Refuses everything that is held, because the node ends; the id of the `shutdown` among it.

@@ -9,7 +9,6 @@ mod file;
 pub mod mail;
 pub mod reserve;
 pub mod row;
-mod watched;
 mod writer;
 
 use std::collections::BTreeMap;

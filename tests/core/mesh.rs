@@ -81,6 +81,8 @@ pub struct Mesh {
     /// Who wanted to end the connection to whom.
     pub hung_up: Vec<(usize, PeerId)>,
     pub fate: Faults,
+    /// What a node answers to mail instead of what it means to, if anything.
+    pub lies: Box<dyn FnMut(usize) -> Option<Bytes>>,
     /// How far ahead the wall clocks of nodes are, in ms; of a node that is still to come too.
     pub ahead_ms: BTreeMap<usize, i64>,
     /// Whether the crypto pool takes work.
@@ -128,6 +130,7 @@ impl Mesh {
             frames: Vec::new(),
             hung_up: Vec::new(),
             fate: Box::new(|_, _| Fate::Deliver),
+            lies: Box::new(|_| None),
             ahead_ms: BTreeMap::new(),
             crypto: true,
             disk_writes: true,

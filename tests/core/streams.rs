@@ -57,6 +57,7 @@ struct World {
     /// What each name stands for, over all processes of the sender, of which there were so many.
     loads: BTreeMap<Name, u64>,
     lives: u8,
+    went_back: bool,
     /// The names under which mail was sent besides that with which it was accepted.
     renamed: BTreeMap<Name, Vec<Name>>,
     /// The model: what was accepted and how often it ended, what the parent was told in this process and ever, and what it took.
@@ -81,6 +82,7 @@ impl World {
             copy: BTreeMap::new(),
             loads: BTreeMap::new(),
             lives: 0,
+            went_back: false,
             renamed: BTreeMap::new(),
             accepted: BTreeMap::new(),
             told: Vec::new(),
@@ -119,9 +121,14 @@ impl World {
             streams.insert(stream);
             let mut ready = Vec::new();
             let offer = self.inbox.offer(SENDER, message.clone(), NOW, &mut ready);
+            for (key, _) in self.inbox.take_void() {
+                let row = self.inbox.row(key).unwrap();
+                self.inbox.settle(&row);
+                self.rows.insert(key.1, row);
+            }
             if offer == Offer::Reused {
                 // Its sender had given it up, and knows nothing of that any more.
-                assert!(!self.ever.contains(&(stream, message.seq)), "every number stands for one thing");
+                assert!(!self.told.contains(&(stream, message.seq)), "every number stands for one thing");
                 let outcome = Outcome { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
                 self.inbox.refuse(&SENDER, &stream, outcome);
             }
@@ -174,6 +181,9 @@ impl World {
     }
 
     fn hear(&mut self, (token, ack): (Option<u64>, Vec<StreamAck>)) {
+        if let Some(token) = token {
+            self.outbox.note_answer(token);
+        }
         for stream in ack {
             let now = Now { mono: NOW, unix_ms: u64::from(self.lives) };
             for Renamed { accepted_as, sent_as, .. } in
@@ -200,7 +210,10 @@ impl World {
             assert_eq!(self.accepted[&name], 1, "it ends once");
             self.mails.remove(&name);
             if delivered {
-                let by = if self.inbox.settling() == Settling::AtOnce { &self.ever } else { &self.took };
+                // A sender that went back may ask for mail that it had given up when the parent had it already: nobody waits for
+                // an acknowledgement of that.
+                let reached = self.inbox.settling() == Settling::AtOnce || self.went_back;
+                let by = if reached { &self.ever } else { &self.took };
                 let has = |name: &Name| by.contains(name);
                 let has = has(&name) || self.renamed.get(&name).is_some_and(|names| names.iter().any(has));
                 assert!(has, "delivered, and the parent does not have it");
@@ -246,6 +259,7 @@ impl World {
         if 3 * usize::from(self.lives + 2) > SENDER_STREAMS {
             return;
         }
+        self.went_back = true;
         self.mails = self.copy.clone();
         for (name, ends) in &mut self.accepted {
             // What was accepted since is lost, and what has ended since ends once more.

@@ -35,13 +35,13 @@ fn a_low_soft_limit_is_raised_to_what_the_connections_need() {
     assert!(soft >= 300, "{line}");
     child.say(json!({"type": "ping", "id": "ping"}));
     child.answer("ping");
-    assert!(child.take(|event| event["type"] == "log" && event["namespace"] == "network").is_none());
+    assert!(child.take(|event| event["type"] == "log" && event["namespace"] == "start").is_none());
 }
 
 #[test]
 fn a_hard_limit_that_is_too_low_lowers_the_connections_and_is_told() {
     let child = limited("ulimit -n 200");
-    let log = child.expect("a word on it", |event| event["type"] == "log" && event["namespace"] == "network");
+    let log = child.expect("a word on it", |event| event["type"] == "log" && event["namespace"] == "start");
     assert_eq!(log["level"], "warn");
     assert!(log["message"].as_str().unwrap().contains("at most 40"), "{log}");
     child.expect("ready", |event| event["type"] == "ready");

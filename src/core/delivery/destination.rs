@@ -88,6 +88,8 @@ pub struct Destination {
     pub undialable: bool,
     /// Whether the last answer was that there is no room for mail.
     pub busy: bool,
+    /// How often in a row the answer was that the frame's counter had been used.
+    pub replayed: u32,
     /// The session with the recipient's node.
     pub session: Option<Outgoing>,
     /// The frame with which the next session begins, until it is answered.
@@ -136,6 +138,7 @@ impl Destination {
             dialing_until: None,
             undialable: false,
             busy: false,
+            replayed: 0,
             session: None,
             opening: None,
             parked: false,
@@ -309,6 +312,14 @@ impl Destination {
     pub fn doubt(&mut self) {
         self.doubted = true;
         self.busy = false;
+    }
+
+    /// The recipient has acknowledged what it has of the flight.
+    pub(super) fn note_answer(&mut self, token: Token) {
+        let Some(flight) = self.flights.iter().find(|flight| flight.token == token) else { return };
+        for (stream, seqs) in self.streams.iter_mut().zip(flight.seqs) {
+            seqs.into_iter().for_each(|(first, last)| stream.note_answer(first, last));
+        }
     }
 
     /// Nobody was there to hear the flight: that was no attempt.

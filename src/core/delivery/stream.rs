@@ -2,6 +2,7 @@
 
 mod draft;
 mod epochs;
+mod mail;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,53 +16,12 @@ use epochs::Epochs;
 
 pub use draft::Draft;
 pub use epochs::Position;
+pub use mail::{Mail, Name, Renamed};
 
 /// What the recipient's node holds is sent again so much later, for it may have been started again unseen, or its acknowledgement
 /// was lost. Ours: the longest pause between two attempts; twice as long each time that nothing comes of it, up to 16 minutes.
 const REMIND_AFTER: Duration = Duration::from_secs(60);
 const MAX_DOUBLINGS: u32 = 4;
-
-/// The stream and the number of a mail.
-pub type Name = (StreamId, u64);
-
-/// Mail that has its place.
-#[derive(Clone, Debug)]
-pub struct Mail {
-    /// Which of the queue's streams numbers it.
-    pub epoch: u32,
-    /// Its number in that stream.
-    pub seq: u64,
-    /// The name that the parent knows it by, if the mail got another since.
-    pub accepted_as: Option<Name>,
-    /// How often it was put on the wire.
-    pub attempts: u32,
-    /// Which way it went last.
-    pub went: Option<Route>,
-    /// Whether it may leave: it is in the store, if there is one.
-    pub kept: bool,
-    /// Whether an earlier process accepted it, and may have told how it ended.
-    pub restored: bool,
-    /// What it is.
-    pub draft: Draft,
-}
-
-impl Mail {
-    /// Its place in the queue.
-    pub fn position(&self) -> Position {
-        Position { epoch: self.epoch, seq: self.seq }
-    }
-}
-
-/// Mail that goes under another name from now on.
-#[derive(Clone, Debug)]
-pub struct Renamed {
-    /// The name that the parent knows it by.
-    pub accepted_as: Name,
-    /// The name under which it goes now.
-    pub sent_as: Name,
-    /// What it is.
-    pub draft: Draft,
-}
 
 /// Mail to one recipient in one priority. The first `sent` of the queue are on the wire, or with the recipient's node, which waits for
 /// its agent to take them; when an attempt fails, everything else from its first mail on is sent again, for the recipient drops what
@@ -132,8 +92,17 @@ impl Stream {
     /// Puts mail of an earlier process in its place, behind all earlier mail of its stream. There is no mail of this process yet.
     pub fn restore(&mut self, (stream, seq): Name, accepted_as: Option<Name>, draft: Draft) {
         let epoch = self.epochs.restore(&stream);
-        let mail =
-            Mail { epoch, seq, accepted_as, attempts: 0, went: None, kept: true, restored: true, draft };
+        let mail = Mail {
+            epoch,
+            seq,
+            accepted_as,
+            attempts: 0,
+            went: None,
+            kept: true,
+            restored: true,
+            answered: false,
+            draft,
+        };
         let at = self.queue.partition_point(|known| known.position() < mail.position());
         self.queue.insert(at, mail);
     }
@@ -150,6 +119,7 @@ impl Stream {
             went: None,
             kept,
             restored: false,
+            answered: false,
             draft,
         });
         seq
@@ -204,6 +174,13 @@ impl Stream {
         }
     }
 
+    /// The recipient has answered an attempt that had the mail between these places.
+    pub fn note_answer(&mut self, first: Position, last: Position) {
+        let from = self.queue.partition_point(|mail| mail.position() < first);
+        let to = self.queue.partition_point(|mail| mail.position() <= last);
+        self.queue.range_mut(from..to).for_each(|mail| mail.answered = true);
+    }
+
     /// Takes this mail and all that follows off the wire, but for what the recipient's node has; returns the bytes that wait again.
     pub fn rewind(&mut self, first: Position) -> usize {
         let first = first.max(self.held);
@@ -220,8 +197,7 @@ impl Stream {
     /// settled; with each, whether it is on the wire: an answer may come after the mail was taken off it to be sent again.
     pub fn settle(&mut self, epoch: u32, next: u64, beyond: &[u64]) -> Vec<(Mail, bool)> {
         let from = self.queue.partition_point(|mail| mail.epoch < epoch);
-        // A recipient cannot settle what was never put on the wire.
-        let is_settled = |mail: &&Mail| mail.epoch == epoch && mail.seq < next && mail.attempts > 0;
+        let is_settled = |mail: &&Mail| mail.epoch == epoch && mail.seq < next && mail.can_be_settled();
         let to = from + self.queue.range(from..).take_while(is_settled).count();
         let on_wire = self.sent.clamp(from, to) - from;
         self.sent -= on_wire;
@@ -231,7 +207,7 @@ impl Stream {
             let is_beyond =
                 |seq: u64| seq.checked_sub(next).is_some_and(|far| beyond.binary_search(&far).is_ok());
             taken.extend(
-                self.remove_if(|mail, _| mail.epoch == epoch && mail.attempts > 0 && is_beyond(mail.seq)),
+                self.remove_if(|mail, _| mail.epoch == epoch && mail.can_be_settled() && is_beyond(mail.seq)),
             );
         }
         if !taken.is_empty() {
@@ -261,6 +237,8 @@ impl Stream {
             let (accepted_as, ..) = self.names_of(&mail);
             let Position { epoch, seq } = self.epochs.next_position();
             (mail.epoch, mail.seq, mail.accepted_as) = (epoch, seq, Some(accepted_as));
+            // Nobody knows the new number.
+            mail.answered = true;
             renamed.push(Renamed { accepted_as, sent_as: (self.own_id(), seq), draft: mail.draft.clone() });
             self.queue.push_back(mail);
         }
@@ -273,7 +251,9 @@ impl Stream {
         self.window = window.checked_sub(1).map(|window| usize::try_from(window).unwrap_or(usize::MAX));
         let sent = self.queue.range(..self.sent).rev().find(|mail| mail.epoch <= epoch);
         let last = sent.filter(|mail| mail.epoch == epoch).map_or(0, |mail| mail.seq + 1);
-        let held = Position { epoch, seq: next.min(last) };
+        let mut on_wire = self.queue.range(..self.sent).take_while(|mail| mail.restored);
+        let unknown = on_wire.find(|mail| mail.epoch == epoch && !mail.can_be_settled());
+        let held = Position { epoch, seq: next.min(last).min(unknown.map_or(u64::MAX, |mail| mail.seq)) };
         // Nothing of this stream is on the wire: that says nothing about the others.
         let held = if last == 0 { Position::default() } else { held };
         let is_news = held > self.held || self.remind_at.is_none();

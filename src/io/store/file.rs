@@ -16,7 +16,6 @@ use super::Contents;
 use super::caught::caught;
 use super::mail;
 use super::row::{self, KEY_BYTES, RowError};
-use super::watched::{Refusal, Watched};
 use crate::core::delivery::arrivals::TakenRow;
 use crate::core::delivery::naming::StreamId;
 use crate::core::delivery::outbox::KeptMail;
@@ -154,16 +153,9 @@ impl File {
         network: &str,
         account: Address,
     ) -> Result<(Self, Contents), FileError> {
-        let refusal = Refusal::default();
-        let storage = Watched { storage, refusal: refusal.clone() };
         // Whatever is in a file must not keep the node from starting, also where the library did not expect it.
         let opened = caught(|| File::checked(storage, network, account));
-        let opened = opened.unwrap_or_else(|| Err(FileError::Damaged("reading it failed".to_owned())));
-        opened.map_err(|error| match error {
-            // What the system did not let it read or write is no damage, whatever the library makes of it.
-            FileError::Damaged(_) => refusal.take().map_or(error, FileError::from),
-            error => error,
-        })
+        opened.unwrap_or_else(|| Err(FileError::Damaged("reading it failed".to_owned())))
     }
 
     fn checked(

@@ -195,7 +195,7 @@ fn a_damaged_database_stays_where_it_is_when_no_other_can_be_made() {
 
 #[tokio::test]
 async fn what_the_system_refuses_while_a_store_is_opened_is_never_taken_for_damage() {
-    for is_new in [true, false] {
+    for (is_new, fails_once) in [(true, false), (true, true), (false, false), (false, true)] {
         let mut refused = 0;
         for operations in 0.. {
             let home = directory();
@@ -205,7 +205,7 @@ async fn what_the_system_refuses_while_a_store_is_opened_is_never_taken_for_dama
                 store.close().await;
             }
             let left = Arc::new(AtomicU64::new(operations));
-            let disk = Disk { file: backend(&home), left, reads_fail: true };
+            let disk = Disk { file: backend(&home), left, reads_fail: true, fails_once };
             match File::on(disk, "dev", ANN) {
                 Ok(_) => break,
                 Err(FileError::Io { cause: Cause::Passing, .. }) => refused += 1,
@@ -224,6 +224,7 @@ struct Disk {
     file: FileBackend,
     left: Arc<AtomicU64>,
     reads_fail: bool,
+    fails_once: bool,
 }
 
 fn backend(directory: &TempDir) -> FileBackend {
@@ -240,6 +241,9 @@ impl Disk {
     fn room(&self) -> io::Result<()> {
         let one_less = |left: u64| left.checked_sub(1);
         let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        if left.is_err() && self.fails_once {
+            self.left.store(ROOM, Ordering::SeqCst);
+        }
         left.map(drop).map_err(|_| io::ErrorKind::StorageFull.into())
     }
 }
@@ -251,7 +255,7 @@ fn failing(directory: &TempDir) -> (Store, Arc<AtomicU64>) {
         let (path, left) = (directory.path().join(STORE_FILE), Arc::clone(&left));
         move || {
             let file = FileBackend::new(fs::OpenOptions::new().read(true).write(true).open(&path)?)?;
-            File::on(Disk { file, left: Arc::clone(&left), reads_fail: false }, "dev", ANN)
+            File::on(Disk { file, left: Arc::clone(&left), reads_fail: false, fails_once: false }, "dev", ANN)
         }
     });
     drop(backend(directory));

@@ -122,6 +122,7 @@ impl Mesh {
                 self.wire.push_back((to, Input::MailAsked { token: asked, peer, frame }));
             }
             Network::AnswerMail { token, body } => {
+                let body = (self.lies)(node).unwrap_or(body);
                 if let Some((to, token)) = self.asked.remove(&token) {
                     self.wire.push_back((to, Input::MailAnswered { token, outcome: Ok(body) }));
                 }

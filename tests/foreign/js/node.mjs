@@ -45,7 +45,7 @@ const node = await createLibp2p({
       asyncValidation: true,
       fallbackToFloodsub: false,
     }),
-    dht: kadDHT({ protocol: `${PREFIX}kad/1`, clientMode: true, peerInfoMapper: passthroughMapper }),
+    dht: kadDHT({ protocol: `/p2p-node/${NETWORK}/kad/1`, clientMode: true, peerInfoMapper: passthroughMapper }),
   },
 });
 const { pubsub, dht } = node.services;

@@ -8,7 +8,7 @@ use super::Outbox;
 use crate::core::delivery::naming::{Origin, StreamId};
 use crate::core::delivery::stream::Renamed;
 use crate::core::envelope::{SEQUENCE_REUSED, StreamAck};
-use crate::core::input::Now;
+use crate::core::input::{Now, Token};
 use crate::core::policy::retry::Jitter;
 
 impl Outbox {
@@ -42,6 +42,14 @@ impl Outbox {
         }
         self.land_settled(recipient);
         all
+    }
+
+    /// The acknowledgement that comes is the answer to this flight, so that it is about what was in that.
+    pub fn note_answer(&mut self, token: Token) {
+        let recipient = self.flights.get(&token);
+        if let Some(destination) = recipient.and_then(|recipient| self.destinations.get_mut(recipient)) {
+            destination.note_answer(token);
+        }
     }
 
     /// Names every stream anew for mail to come. What was accepted keeps its numbers, for it may have been sent under them.
