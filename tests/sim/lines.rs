@@ -99,9 +99,9 @@ impl World {
         let latest = parent.latest.entry((from, life, message.priority)).or_default();
         let is_late = *latest > serial;
         *latest = serial.max(*latest);
-        // A sender whose disk went back repeats what its recipient may have forgotten.
-        let is_repeated = again && self.nodes[from].went_back;
-        if is_late && !is_repeated {
+        // A sender whose disk went back repeats what its recipient may have forgotten, and has what it gave up before.
+        let is_of_copy = self.nodes[from].went_back && self.nodes[from].life != life;
+        if is_late && !is_of_copy {
             return self.breaks("mail keeps its order in its priority", node, what());
         }
         self.report.received += 1;
