@@ -44,7 +44,9 @@ alice.say(type="send", id=1, peerId=bob_ready["address"], data={"text": "hello b
 message = bob.wait_for("message")
 print("bob received", message["data"], "from", message["from"])
 assert message["from"] == alice_ready["address"]
-print("alice knows that it is", alice.wait_for("delivery")["state"])
+state = alice.wait_for("delivery")["state"]
+print("alice knows that it is", state)
+assert state == "delivered"
 
 alice.close()
 bob.close()

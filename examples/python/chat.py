@@ -17,8 +17,10 @@ LINES = {
 async def chat(name: str, node: p2p_node.Node, other: str) -> None:
     async with node.messages() as heard:
         for line in LINES[name]:
-            mail = await node.send(other, {"text": line})
-            message = await anext(heard)
+            # The node tries for `ttl` seconds; without it for 2 minutes, or with a data directory for 24 hours.
+            mail = await node.send(other, {"text": line}, ttl=20)
+            # An agent whose peer is gone does not wait for it for ever.
+            message = await asyncio.wait_for(anext(heard), 20)
             print(f"{name} hears: {message.data['text']}")
     # Each message is acknowledged when the next one is asked for, and the last one at the end of the block.
     await mail.delivered()

@@ -1,24 +1,30 @@
 #!/usr/bin/env python3
-"""An agent that answers requests, and one that asks: an answer names the message that it answers in `reply_to`.
+"""An agent that answers requests, and one that asks: an answer is in the conversation of its question.
 
     python3 examples/python/request_reply.py
 """
 
 import asyncio
+import sys
+import uuid
 
 import p2p_node
 
 
 async def serve(node: p2p_node.Node) -> None:
-    """Squares numbers for whoever asks."""
+    """Squares the numbers that clients ask about. The server does not wait for the delivery of an answer, so a client that is gone holds up
+    no other; and it answers requests alone, never an answer, so two servers do not answer each other for ever."""
     async for message in node.messages():
-        if message.kind != "square":
+        if message.kind != "square" or message.reply_to is not None:
             continue
         try:
             answer = {"result": message.data["number"] ** 2}
         except (KeyError, TypeError):
             answer = {"error": "say {\"number\": …}"}
-        await node.reply(message, answer, kind="answer")
+        try:
+            await node.reply(message, answer, kind="answer", ttl=60)
+        except p2p_node.P2PError as error:
+            print(f"no answer to {message.sender}: {error}", file=sys.stderr)
 
 
 class Client:
@@ -26,24 +32,26 @@ class Client:
 
     def __init__(self, node: p2p_node.Node) -> None:
         self._node = node
-        # By the message that is answered. Whoever of the two comes first, the answer or the one who waits for it, makes the entry.
+        # By the conversation, which an answer shares with its question.
         self._answers: dict[str, asyncio.Future[p2p_node.Message]] = {}
-
-    def _answer(self, message_id: str) -> asyncio.Future[p2p_node.Message]:
-        return self._answers.setdefault(message_id, asyncio.get_running_loop().create_future())
 
     async def listen(self) -> None:
         async for message in self._node.messages():
-            if message.reply_to is not None and not (answer := self._answer(message.reply_to)).done():
+            # An answer that came too late has no entry any more.
+            answer = self._answers.get(message.conversation_id or "")
+            if answer is not None and not answer.done() and message.reply_to is not None:
                 answer.set_result(message)
 
     async def ask(self, server: str, number: object, timeout: float = 10.0) -> object:
-        mail = await self._node.send(server, {"number": number}, kind="square", ttl=timeout)
+        # Made up here, so that the entry is there before the answer can be.
+        question = uuid.uuid4().hex
+        answer = self._answers[question] = asyncio.get_running_loop().create_future()
         try:
+            mail = await self._node.send(server, {"number": number}, kind="square", ttl=timeout, conversation_id=question)
             await mail.delivered()
-            return (await asyncio.wait_for(self._answer(mail.message_id), timeout)).data
+            return (await asyncio.wait_for(answer, timeout)).data
         finally:
-            self._answers.pop(mail.message_id, None)
+            del self._answers[question]
 
 
 async def main() -> None:

@@ -7,23 +7,29 @@ const LINES = {
   bob: ["Hello, Alice.", "Not a packet lost.", "Goodbye!"],
 };
 
-async function chat(name: keyof typeof LINES, node: P2PNode, other: string): Promise<void> {
-  const heard = node.messages();
+/** How long a line is worth saying; mail is tried for two minutes otherwise. */
+const TTL_MS = 10_000;
+
+async function speak(name: keyof typeof LINES, node: P2PNode, other: string): Promise<void> {
   for (const text of LINES[name]) {
-    const mail = await node.send(other, { text });
-    const message = (await heard.next()).value;
-    if (message === undefined) return;
-    console.log(`${name} hears: ${(message.data as { text: string }).text}`);
-    // Asking for the next message would acknowledge this one, too; but the other agent waits for that now.
-    await node.ack(message);
-    await mail.delivered();
+    try {
+      const mail = await node.send(other, { text }, { ttlMs: TTL_MS });
+      // Here, and not in the loop over the messages: the other agent may wait for this one, too.
+      await mail.delivered();
+    } catch (error) {
+      console.log(`${name} is not heard: ${(error as Error).message}`);
+    }
+  }
+}
+
+async function listen(name: string, node: P2PNode): Promise<void> {
+  for await (const message of node.messages()) {
+    console.log(`${name} hears: ${(message.data as { text?: unknown } | null)?.text}`);
   }
 }
 
 const alice = await P2PNode.open({ name: "alice", network: "dev" });
 const bob = await P2PNode.open({ name: "bob", network: "dev", bootstrapPeers: alice.ready.addrs.slice(0, 1) });
-try {
-  await Promise.all([chat("alice", alice, bob.address), chat("bob", bob, alice.address)]);
-} finally {
-  await Promise.all([alice.close(), bob.close()]);
-}
+const listening = [listen("alice", alice), listen("bob", bob)];
+await Promise.all([speak("alice", alice, bob.address), speak("bob", bob, alice.address)]);
+await Promise.all([alice.close(), bob.close(), ...listening]);

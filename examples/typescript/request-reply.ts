@@ -2,20 +2,28 @@
 
 import { P2PNode, type Message } from "@p2p-node/sdk";
 
-/** Squares numbers for whoever asks. */
+/** How long a request, or an answer, is of use. Mail is tried for two minutes otherwise. */
+const TTL_MS = 10_000;
+
+/** Squares numbers for every agent that asks. */
 async function serve(node: P2PNode): Promise<void> {
   for await (const message of node.messages()) {
     if (message.kind !== "square") continue;
     const number = (message.data as { number?: unknown } | null)?.number;
     const answer = typeof number === "number" ? { result: number ** 2 } : { error: 'say {"number": …}' };
-    await node.reply(message, answer, { kind: "answer" });
+    try {
+      // Accepted by this node, and no more: a client that is gone must not hold up the others.
+      await node.reply(message, answer, { kind: "answer", ttlMs: TTL_MS });
+    } catch (error) {
+      console.error(`no answer to ${message.from}: ${(error as Error).message}`);
+    }
   }
 }
 
 /** Waits for the answers to what it asks. */
 class Client {
   readonly #node: P2PNode;
-  /** By the message that is answered. Whoever of the two comes first, the answer or the one who waits for it, makes the entry. */
+  /** By the message that is answered. The answer and the wait for it both make the entry, the first of them does. */
   readonly #answers = new Map<string, { promise: Promise<Message>; resolve: (message: Message) => void }>();
 
   constructor(node: P2PNode) {
@@ -38,12 +46,19 @@ class Client {
     }
   }
 
+  /** Fails when there is no answer in time: the server may be gone, or end after it has the request. */
   async ask(server: string, number: unknown): Promise<unknown> {
-    const mail = await this.#node.send(server, { number }, { kind: "square", ttlMs: 10_000 });
+    const mail = await this.#node.send(server, { number }, { kind: "square", ttlMs: TTL_MS });
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(new Error(`no answer within ${2 * TTL_MS} ms`)), 2 * TTL_MS);
+    });
     try {
-      await mail.delivered();
-      return (await this.#answer(mail.messageId).promise).data;
+      // Without a delivery there is no answer to wait for.
+      await Promise.race([mail.delivered(), late]);
+      return (await Promise.race([this.#answer(mail.messageId).promise, late])).data;
     } finally {
+      clearTimeout(timer);
       this.#answers.delete(mail.messageId);
     }
   }
@@ -54,6 +69,10 @@ const node = await P2PNode.open({ name: "client", network: "dev", bootstrapPeers
 const [serving, client] = [serve(server), new Client(node)];
 const listening = client.listen();
 for (const number of [7, 12, "a dozen"]) {
-  console.log(`${number} squared: ${JSON.stringify(await client.ask(server.address, number))}`);
+  try {
+    console.log(`${number} squared: ${JSON.stringify(await client.ask(server.address, number))}`);
+  } catch (error) {
+    console.log(`${number} squared: ${(error as Error).message}`);
+  }
 }
 await Promise.all([server.close(), node.close(), serving, listening]);

@@ -19,6 +19,8 @@
 #   partial   its last line has no end: it dies in the middle of it, after `ready`
 #   stderr    it floods stderr with 1 MB before it answers
 #   early     it exits with code 64 before it is ready, and says why on stderr
+#   joined    in no way, but one peer is connected, and after `ready` it hands over messages m1 and m2
+#   fatal     it tells an `error` at the first `send` and exits with code 70
 #   crash     it exits with code 70 at the first `send`
 #   deaf      it reads, and neither the end of its input nor SIGTERM ends it
 #   stopping  it reads, and does not end with its input, but with code 4 at SIGTERM
@@ -64,6 +66,7 @@ unasked() {
             [ $((number % 200)) -ne 0 ] || mail m$((number / 200))
         done ;;
     again) mail x1 ;;
+    joined) mail m1; mail m2 ;;
     pause)
         while [ $number -lt "${PAUSE_LINES:-100}" ]; do
             number=$((number + 1))
@@ -132,6 +135,7 @@ while IFS= read -r line || lasts; do
     *'"type":"send"'*)
         case $mode in
         crash) echo 'a defect' >&2; exit 70 ;;
+        fatal) say '{"type":"error","code":"INTERNAL","message":"a defect, told","retryable":true}'; exit 70 ;;
         holder) sleep 20 & exit 70 ;;
         esac
         say '{"type":"result","id":'"$id"',"command":"send","messageId":"m'"$id"'","delivery":"accepted","route":"auto"}'
@@ -153,6 +157,11 @@ while IFS= read -r line || lasts; do
         target=${line##*\"target\":}; target=${target%%,*}
         say '{"type":"error","id":'"$target"',"code":"CANCELLED","message":"given up","retryable":false}'
         say '{"type":"result","id":'"$id"',"command":"cancel","cancelled":true}' ;;
+    *'"type":"peers"'*)
+        case $mode in
+        joined) say '{"type":"result","id":'"$id"',"command":"peers","count":1,"connected":[{"peerId":"12D3B","connectedMs":1}]}' ;;
+        *) say '{"type":"result","id":'"$id"',"command":"peers","count":0,"connected":[]}' ;;
+        esac ;;
     *'"type":"shutdown"'*)
         lasts && continue
         say '{"type":"closing","reason":"shutdown"}'

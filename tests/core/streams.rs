@@ -57,7 +57,6 @@ struct World {
     /// What each name stands for, over all processes of the sender, of which there were so many.
     loads: BTreeMap<Name, u64>,
     lives: u8,
-    went_back: bool,
     /// The names under which mail was sent besides that with which it was accepted.
     renamed: BTreeMap<Name, Vec<Name>>,
     /// The model: what was accepted and how often it ended, what the parent was told in this process and ever, and what it took.
@@ -66,6 +65,8 @@ struct World {
     ever: BTreeSet<Name>,
     took: BTreeSet<Name>,
     given_up: BTreeSet<Name>,
+    /// What the parent has, and nobody waits for: its sender gave it up, or a process of its sender of which a frame came late.
+    void: BTreeSet<Name>,
 }
 
 impl World {
@@ -82,13 +83,13 @@ impl World {
             copy: BTreeMap::new(),
             loads: BTreeMap::new(),
             lives: 0,
-            went_back: false,
             renamed: BTreeMap::new(),
             accepted: BTreeMap::new(),
             told: Vec::new(),
             ever: BTreeSet::new(),
             took: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            void: BTreeSet::new(),
         }
     }
 
@@ -121,14 +122,13 @@ impl World {
             streams.insert(stream);
             let mut ready = Vec::new();
             let offer = self.inbox.offer(SENDER, message.clone(), NOW, &mut ready);
-            for (key, _) in self.inbox.take_void() {
-                let row = self.inbox.row(key).unwrap();
-                self.inbox.settle(&row);
-                self.rows.insert(key.1, row);
+            for (key, seq) in self.inbox.take_void() {
+                self.void.insert((key.1, seq));
+                self.settle(key);
             }
             if offer == Offer::Reused {
                 // Its sender had given it up, and knows nothing of that any more.
-                assert!(!self.told.contains(&(stream, message.seq)), "every number stands for one thing");
+                assert!(!self.took.contains(&(stream, message.seq)), "every number stands for one thing");
                 let outcome = Outcome { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
                 self.inbox.refuse(&SENDER, &stream, outcome);
             }
@@ -141,6 +141,9 @@ impl World {
                 };
                 let known = handing == Handing::Known;
                 assert_eq!(known, self.took.contains(&name), "what was taken is known, and nothing else is");
+                if known {
+                    self.settle((SENDER, stream));
+                }
                 if let Handing::Told { again } = handing {
                     assert!(!again || self.inbox.settling() != Settling::AtOnce);
                     self.told.push(name);
@@ -172,12 +175,17 @@ impl World {
             return;
         }
         self.took.insert(name);
-        let row = self.inbox.row(key).unwrap();
-        self.inbox.settle(&row);
-        assert_eq!(decode_taken(&taken_key(&SENDER, &name.0), &encode_taken(&row)), Ok(row.clone()));
-        self.rows.insert(name.0, row);
+        self.settle(key);
         let ack = self.ack(&name.0);
         self.acks.push((None, vec![ack]));
+    }
+
+    /// The store knows how far the parent is.
+    fn settle(&mut self, key: (Address, [u8; 16])) {
+        let row = self.inbox.row(key).unwrap();
+        self.inbox.settle(&row);
+        assert_eq!(decode_taken(&taken_key(&key.0, &key.1), &encode_taken(&row)), Ok(row.clone()));
+        self.rows.insert(key.1, row);
     }
 
     fn hear(&mut self, (token, ack): (Option<u64>, Vec<StreamAck>)) {
@@ -210,11 +218,8 @@ impl World {
             assert_eq!(self.accepted[&name], 1, "it ends once");
             self.mails.remove(&name);
             if delivered {
-                // A sender that went back may ask for mail that it had given up when the parent had it already: nobody waits for
-                // an acknowledgement of that.
-                let reached = self.inbox.settling() == Settling::AtOnce || self.went_back;
-                let by = if reached { &self.ever } else { &self.took };
-                let has = |name: &Name| by.contains(name);
+                let by = if self.inbox.settling() == Settling::AtOnce { &self.ever } else { &self.took };
+                let has = |name: &Name| by.contains(name) || self.void.contains(name);
                 let has = has(&name) || self.renamed.get(&name).is_some_and(|names| names.iter().any(has));
                 assert!(has, "delivered, and the parent does not have it");
             } else {
@@ -259,7 +264,6 @@ impl World {
         if 3 * usize::from(self.lives + 2) > SENDER_STREAMS {
             return;
         }
-        self.went_back = true;
         self.mails = self.copy.clone();
         for (name, ends) in &mut self.accepted {
             // What was accepted since is lost, and what has ended since ends once more.

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import unittest
 from pathlib import Path
 
 import p2p_node
@@ -20,6 +21,9 @@ from .common import PATIENCE, ROOT, TestCase, binary, is_alive, misbehaving, ope
 
 class Dropping(TestCase):
     async def test_a_node_that_nobody_has_any_more_is_ended(self) -> None:
+        # Some event loops open files of their own for the first pipe.
+        async with misbehaving("good"):
+            pass
         before = open_files()
         for mode in ("good", "deaf"):
             node = await misbehaving(mode)
@@ -212,6 +216,7 @@ class Programs(TestCase):
         self.assertEqual(self.line(program), "exit code 0")
         self.assertEqual((program.wait(PATIENCE), is_alive(pid)), (0, False))
 
+    @unittest.skipIf(os.environ.get("P2P_NODE_TEST_LOOP") == "uvloop", "the end of a fork breaks uvloop's loop for its parent")
     async def test_a_fork_of_the_program_does_not_end_its_node(self) -> None:
         program = self.start(
             """

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
 import os
+import re
+import runpy
+import signal
 import subprocess
 import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
-from .common import PATIENCE, ROOT, TestCase, binary
+import p2p_node
+from p2p_node.client import Opening
+
+from .common import PATIENCE, ROOT, TestCase, binary, real, until
+
+
+def first_example(open: Callable[..., Opening]) -> Callable[[], Coroutine[Any, Any, None]]:
+    """`main` of the first program in the README, with another `open`."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "sdk/python/README.md").read_text(), re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(blocks[0].replace("asyncio.run(main())", ""), found)
+    found["p2p_node"] = SimpleNamespace(**{**vars(p2p_node), "open": open})
+    main: Callable[[], Coroutine[Any, Any, None]] = found["main"]
+    return main
 
 
 class Examples(TestCase):
-    def run_example(self, name: str) -> str:
+    def start(self, name: str, *args: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "P2P_NODE_BIN": binary(), "PYTHONPATH": str(ROOT / "sdk/python/src"), "P2P_NODE_LOCK_SCOPE": self.home}
         script = ROOT / "examples/python" / name
-        run = subprocess.run(
-            [sys.executable, str(script)], env=env, cwd=self.home, capture_output=True, text=True, timeout=PATIENCE
+        return subprocess.run(
+            [sys.executable, str(script), *args], env=env, cwd=self.home, capture_output=True, text=True, timeout=PATIENCE
         )
+
+    def run_example(self, name: str) -> str:
+        run = self.start(name)
         self.assertEqual((run.returncode, run.stderr), (0, ""))
         return run.stdout
 
@@ -29,3 +56,106 @@ class Examples(TestCase):
         out = self.run_example("request_reply.py")
         self.assertEqual(out.splitlines()[:2], ["7 squared: {'result': 49}", "12 squared: {'result': 144}"])
         self.assertIn("'error'", out)
+
+    async def test_a_server_outlives_a_client_that_dies_and_answers_no_answer(self) -> None:
+        found = runpy.run_path(str(ROOT / "examples/python/request_reply.py"))
+        async with real(self.home, name="server") as server:
+            entry, serving = [server.ready.addrs[0]], asyncio.create_task(found["serve"](server))
+            async with real(self.home, bootstrap_peers=entry, restart=None) as dying:
+                assert dying.pid is not None
+                await (await dying.send(server.address, {"number": 2}, kind="square")).delivered(PATIENCE)
+                os.kill(dying.pid, signal.SIGKILL)
+            async with real(self.home, bootstrap_peers=entry) as node:
+                client = found["Client"](node)
+                listening = asyncio.create_task(client.listen())
+                self.assertEqual(await client.ask(server.address, 7), {"result": 49})
+                with mock.patch.object(server, "reply", side_effect=AssertionError("it answers an answer")):
+                    answer = await node.send(server.address, {"number": 3}, kind="square", reply_to=uuid.uuid4().hex)
+                    await answer.delivered(PATIENCE)
+                self.assertEqual(await client.ask(server.address, 8), {"result": 64})
+                self.assertFalse(serving.done())
+                listening.cancel()
+            serving.cancel()
+
+    async def test_a_sender_ends_with_0_only_if_its_mail_was_delivered(self) -> None:
+        async with real(self.home, name="bob") as bob:
+            heard: list[Any] = []
+
+            async def listen() -> None:
+                async for message in bob.messages():
+                    heard.append(message.data)
+
+            listening = asyncio.create_task(listen())
+            run = await asyncio.to_thread(self.start, "send.py", bob.ready.addrs[0], bob.address, "hello")
+            self.assertEqual((run.returncode, run.stdout, heard), (0, "delivered\n", [{"text": "hello"}]), run.stderr)
+            run = await asyncio.to_thread(self.start, "send.py", bob.ready.addrs[0], "nobody", "hello")
+            self.assertEqual((run.returncode, run.stdout), (1, ""))
+            run = await asyncio.to_thread(self.start, "send.py", bob.ready.addrs[0], bob.address.lower()[:-2], "hello")
+            self.assertEqual((run.returncode, run.stdout), (1, ""))
+            listening.cancel()
+
+    async def test_a_collector_reads_the_mail_that_waited_and_ends(self) -> None:
+        async with real(self.home, name="bob") as bob:
+            entry = bob.ready.addrs[0]
+            run = await asyncio.to_thread(self.start, "collect.py", "collector", entry)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            address = run.stdout.split()[-1]
+            mails = [await bob.send(address, number, ttl=PATIENCE) for number in range(5)]
+            run = await asyncio.to_thread(self.start, "collect.py", "collector", entry)
+            said = [f"{bob.address} says {number}" for number in range(5)]
+            self.assertEqual((run.returncode, run.stdout.splitlines()[1:]), (0, said), run.stderr)
+            for mail in mails:
+                await mail.delivered(PATIENCE)
+
+
+class FirstExample(TestCase):
+    """The README's first program, as it stands there."""
+
+    @contextlib.asynccontextmanager
+    async def run_agents(self, count: int) -> AsyncIterator[tuple[list[p2p_node.Node], io.StringIO]]:
+        nodes: list[p2p_node.Node] = []
+
+        class Kept(Opening):
+            async def __aenter__(self) -> p2p_node.Node:
+                nodes.append(await super().__aenter__())
+                return nodes[-1]
+
+        def open(**options: Any) -> Opening:
+            home = os.path.join(self.home, str(len(nodes)))
+            os.mkdir(home)
+            entries = [node.ready.addrs[0] for node in nodes]
+            return Kept(real(home, bootstrap_peers=entries, **options)._options)
+
+        main, tasks, out = first_example(open), [], io.StringIO()
+        with contextlib.redirect_stdout(out):
+            for number in range(count):
+                tasks.append(asyncio.create_task(main()))
+                await until("it is open", lambda: len(nodes) == number + 1)
+            try:
+                yield nodes, out
+                self.assertFalse(any(task.done() for task in tasks), "an agent ended")
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def test_a_client_that_dies_holds_up_no_other(self) -> None:
+        async with self.run_agents(1) as ([server], out):
+            entry = [server.ready.addrs[0]]
+            async with real(self.home, bootstrap_peers=entry, restart=None) as dying:
+                await dying.send(server.address, "bye")
+                await until("the server has it", lambda: "bye" in out.getvalue())
+                assert dying.pid is not None
+                os.kill(dying.pid, signal.SIGKILL)
+            async with real(self.home, bootstrap_peers=entry) as client:
+                mail = await client.send(server.address, "hello")
+                answer = await asyncio.wait_for(anext(client.messages()), PATIENCE / 2)
+                self.assertEqual((answer.reply_to, answer.data), (mail.message_id, {"text": "thank you"}))
+
+    async def test_two_agents_do_not_answer_each_other_for_ever(self) -> None:
+        async with self.run_agents(2) as ([alice, bob], out):
+            await alice.send(bob.address, "hello")
+            await until("the answer", lambda: "thank you" in out.getvalue())
+            await alice.caught_up(quiet=0.5)
+            await bob.caught_up(quiet=0.5)
+            self.assertEqual(len(out.getvalue().splitlines()), 4, out.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pydoc
 import random
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+import p2p_node
 from p2p_node import types
-from p2p_node.channel import MAX_FOUND, MAX_TRACKED, Channel, Reply, encode
+from p2p_node.arguments import encode
+from p2p_node.channel import MAX_FOUND, MAX_TRACKED, Channel, Reply
 from p2p_node.decode import Undecodable, content, decode_event
 from p2p_node.errors import CommandRefused, Exit, LineTooLong, NodeClosed, P2PError
 from p2p_node.framer import Framer
@@ -218,6 +221,14 @@ class Supervision(unittest.TestCase):
         supervisor = Supervisor(Restart())
         self.assertFalse(any(self.ended(supervisor, now).unhealthy for now in (0.0, 31.0, 61.0, 92.0, 122.0)))
         self.assertTrue(self.ended(supervisor, 123.0).unhealthy)
+
+
+class Help(unittest.TestCase):
+    def test_help_names_every_option_of_open_with_its_default(self) -> None:
+        said = pydoc.render_doc(p2p_node.open)
+        for words in ("bootstrap_peers: 'Sequence[str]' = ()", "call_timeout: 'float' = 30.0", "Times are in seconds"):
+            self.assertIn(words, said)
+        self.assertNotIn("OptionsOf", said)
 
 
 if __name__ == "__main__":

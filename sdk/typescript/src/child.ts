@@ -3,11 +3,11 @@
 import { Channel, encode, type Reply, type Waiter } from "./channel.js";
 import { decodeEvent } from "./decode.js";
 import { deferred } from "./deferred.js";
-import { SidecarError, SidecarExited, type Exit } from "./errors.js";
+import { SidecarError, SidecarExited, StartFailed, type Exit } from "./errors.js";
 import { Framer } from "./framer.js";
 import { EXIT_GRACE_MS, type Process } from "./process.js";
 import { within } from "./timer.js";
-import { LIMITS, PROTOCOL_VERSION, type Command, type Event, type Limits, type Ready } from "./types.js";
+import { LIMITS, PROTOCOL_VERSION, type Command, type ErrorEvent, type Event, type Limits, type Ready } from "./types.js";
 import { LineWriter } from "./writer.js";
 
 /** The version of this package, and so of the binary that it expects. */
@@ -29,6 +29,9 @@ export class Child {
   readonly channel = new Channel();
   readonly process: Process;
   limits: Limits = LIMITS;
+  /** The last `error` that the node told for itself: if it ends, that is why. */
+  #lastError: ErrorEvent | undefined;
+  #isReady = false;
   readonly #ready: Promise<Ready>;
   readonly #writer: LineWriter;
 
@@ -53,9 +56,11 @@ export class Child {
           }
           if (event?.type === "ready") {
             this.#useLimits(event.limits);
+            this.#isReady = true;
             resolve(event);
           }
           const news = event === undefined ? undefined : this.channel.receive(event);
+          if (news?.type === "error" && news.messageId === undefined) this.#lastError = news;
           if (news !== undefined) listener.told(news);
         }
         listener.undecodable(framer.tooLong - before);
@@ -115,11 +120,25 @@ export class Child {
     const { process } = this;
     const exited = process.finished().then(async (exit) => {
       await within(process.outputEnd, EXIT_GRACE_MS);
-      throw new SidecarExited(exit, process.stderrTail());
+      throw this.exited(exit);
     });
     exited.catch(() => undefined);
     if (await within(Promise.race([something, exited]), timeoutMs)) return Promise.race([something, exited]);
-    throw new SidecarError("NOT_READY", late, true, process.stderrTail());
+    const why = this.#lastError === undefined ? "" : `: ${this.#lastError.code}: ${this.#lastError.message}`;
+    throw new SidecarError("NOT_READY", `${late}${why}`, true, process.stderrTail());
+  }
+
+  /** How the process ended, and why, as far as the node or the way of its end says. */
+  exited(exit: Exit): SidecarExited {
+    const { program } = this.process;
+    const tail = this.process.stderrTail();
+    if (this.#isReady) return new SidecarExited(exit, tail, this.#lastError);
+    const isDamaged = ["SIGSEGV", "SIGBUS", "SIGILL"].includes(exit.signal ?? "");
+    const advice =
+      isDamaged ? `; ${program} is damaged, or for another processor: install it again`
+      : exit.code === 0 ? `, before it was ready; ${program} may be another program`
+      : "";
+    return new StartFailed(exit, tail, this.#lastError, advice);
   }
 
   #stuck(): void {

@@ -2,10 +2,12 @@
 
 import { EventEmitter } from "node:events";
 
+import { CALL, check, checkData, checkMessage, checkOptions, checkPeer, DISCOVER, flag, integer, milliseconds, name, object, PUBLISH, SEND, type Rule } from "./arguments.js";
 import { deferred } from "./deferred.js";
-import { CallTimeout, SidecarError, Undelivered, type Exit, type P2PError } from "./errors.js";
-import { DEFAULTS, type CallOptions, type Options, type SendOptions } from "./options.js";
+import { CallTimeout, NotJoined, SidecarError, Undelivered, type Exit, type P2PError } from "./errors.js";
 import { Inbox } from "./inbox.js";
+import { JOIN_TIMEOUT_MS, Joining, QUIET_MS } from "./joining.js";
+import { checkOpenOptions, DEFAULTS, type CallOptions, type Options, type PublishOptions, type SendOptions } from "./options.js";
 import { Sidecar, type Lifecycle } from "./sidecar.js";
 import type { Stream } from "./stream.js";
 import type {
@@ -17,10 +19,12 @@ import type {
   Message,
   Overflow,
   PeerDiscovered,
-  Priority,
   Ready,
   StatusReport,
 } from "./types.js";
+
+/** Of broadcasts or events that wait in a stream. */
+const HIGH_WATER_MARK = integer(1, Number.MAX_SAFE_INTEGER);
 
 /** What `on` tells of. */
 export interface Notices extends Lifecycle {
@@ -45,6 +49,7 @@ export interface Mail {
 export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   readonly #sidecar: Sidecar;
   readonly #inbox: Inbox;
+  readonly #joining: Joining;
   readonly #callTimeoutMs: number;
   #closing: Promise<Message[]> | undefined;
 
@@ -56,8 +61,17 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
       mailBuffer: options.mailBuffer ?? DEFAULTS.mailBuffer,
       broadcastBuffer: options.broadcastBuffer ?? DEFAULTS.broadcastBuffer,
       eventBuffer: options.eventBuffer ?? DEFAULTS.eventBuffer,
-      ack: (messageId) => this.#sidecar.ack(messageId),
+      ack: (messageId) => {
+        this.#sidecar.ack(messageId);
+        this.#joining.changed();
+      },
       waits: (waiting) => this.#sidecar.hold(waiting),
+    });
+    this.#joining = new Joining({
+      peers: (call) => this.peers(call),
+      unprocessed: () => this.unprocessed,
+      hold: (more) => this.#sidecar.hold(more),
+      bootstrapPeers: options.bootstrapPeers ?? [],
     });
     this.#sidecar = new Sidecar(options, {
       told: (event) => this.#tell(event),
@@ -65,8 +79,14 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     });
   }
 
-  /** Starts a node, waits until it is ready, and starts it again when it crashes. */
+  /**
+   * Starts a node, waits until it is ready, and starts it again when it crashes. Ready does not mean that there is a network: see `joined`.
+   *
+   * @throws {StartFailed} with the node's `report` when it ended or refused; `BinaryUnusable` or `BinaryNotFound` for the binary;
+   * `InvalidArgument` for an option; `SidecarError` with the code `NOT_READY` when it took too long.
+   */
   static async open(options: Options = {}): Promise<P2PNode> {
+    checkOpenOptions(options);
     const node = new P2PNode(options);
     await node.#sidecar.open();
     return node;
@@ -118,15 +138,21 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   }
 
   /**
-   * Sends mail to an agent, by `0x…` address or PeerId. Resolves when the node has accepted it. `data`: bytes, or whatever JSON can say.
+   * Sends mail to an agent, by `0x…` address or PeerId. Resolves when the node has accepted it. `data`: bytes as a `Uint8Array`, or a value
+   * that JSON can hold.
+   *
+   * @throws {InvalidArgument} for a value that JSON cannot hold, such as a BigInt or NaN; `CommandRefused` when the node refuses it.
    */
   async send(to: string, data: unknown, options: SendOptions = {}): Promise<Mail> {
+    checkPeer("to", to);
+    checkOptions(options, SEND);
     const { signal: _signal, timeoutMs: _timeoutMs, ...fields } = options;
     const outcome = deferred<Delivery>();
     const { answer } = await this.#sidecar.ask({ type: "send", peerId: to, ...payload(data), ...fields }, options, outcome);
     return {
       messageId: messageIdOf(answer),
       delivered: async (wait: CallOptions = {}) => {
+        checkOptions(wait, CALL);
         const late = (ms: number): P2PError => new CallTimeout(`the mail ${answer.messageId}`, ms, false);
         const delivery = await this.#sidecar.wait(outcome.promise, wait, late);
         if (delivery.state !== "delivered") throw new Undelivered(delivery);
@@ -136,18 +162,18 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   }
 
   /** Answers a message: mail to its sender, in its conversation. */
-  reply(message: Message, data: unknown, options: SendOptions = {}): Promise<Mail> {
+  async reply(message: Message, data: unknown, options: SendOptions = {}): Promise<Mail> {
+    checkMessage(message);
+    check("options", options, object);
     const { conversationId, messageId } = message;
     const conversation = conversationId === undefined ? {} : { conversationId };
     return this.send(message.from, data, { replyTo: messageId, ...conversation, ...options });
   }
 
   /** Broadcasts to a topic. Resolves when the node has accepted it, with how many subscribers it went to at once. */
-  async publish(
-    topic: string,
-    data: unknown,
-    options: CallOptions & { kind?: string; priority?: Priority } = {},
-  ): Promise<{ messageId: string; peers: number }> {
+  async publish(topic: string, data: unknown, options: PublishOptions = {}): Promise<{ messageId: string; peers: number }> {
+    check("topic", topic, name);
+    checkOptions(options, PUBLISH);
     const { signal: _signal, timeoutMs: _timeoutMs, ...fields } = options;
     const { answer } = await this.#sidecar.ask({ type: "send", topic, ...payload(data), ...fields }, options);
     return { messageId: messageIdOf(answer), peers: answer.peers ?? 0 };
@@ -155,11 +181,15 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
 
   /** Receives what is broadcast on a topic; also after a restart. */
   async subscribe(topic: string, options: CallOptions = {}): Promise<void> {
+    check("topic", topic, name);
+    checkOptions(options, CALL);
     await this.#sidecar.ask({ type: "subscribe", topic }, options);
   }
 
   /** Ends a subscription. */
   async unsubscribe(topic: string, options: CallOptions = {}): Promise<void> {
+    check("topic", topic, name);
+    checkOptions(options, CALL);
     await this.#sidecar.ask({ type: "unsubscribe", topic }, options);
   }
 
@@ -167,6 +197,7 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   async discover(
     options: CallOptions & { topic?: string; address?: string; capability?: string; lookForMs?: number } = {},
   ): Promise<PeerDiscovered[]> {
+    checkOptions(options, DISCOVER);
     const { signal: _signal, timeoutMs, lookForMs, ...what } = options;
     const patience = timeoutMs ?? this.#callTimeoutMs + (lookForMs ?? 0);
     const look = lookForMs === undefined ? {} : { timeoutMs: lookForMs };
@@ -176,11 +207,35 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
 
   /** The peers that are connected. */
   async peers(options: CallOptions = {}): Promise<ConnectedPeer[]> {
+    checkOptions(options, CALL);
     return (await this.#sidecar.ask({ type: "peers" }, options)).answer.connected ?? [];
+  }
+
+  /**
+   * Waits until a peer is connected, and resolves with those that are. `open` does not wait for that: a node without a network is ready, and
+   * keeps mail until there is one. `timeoutMs`: 30,000 by default.
+   *
+   * @throws {NotJoined} when there is no peer in time, with what the node complained of. It goes on trying.
+   */
+  async joined(options: CallOptions = {}): Promise<ConnectedPeer[]> {
+    checkOptions(options, CALL);
+    return this.#joining.joined(options.timeoutMs ?? JOIN_TIMEOUT_MS, options.signal);
+  }
+
+  /**
+   * Waits until a peer is connected, this program has processed all mail, and for `quietMs` (3,000 by default) no mail and no peer has come.
+   * It waits for the peer no longer than 30,000 ms. A sender that is out of reach now may deliver later. `timeoutMs`: 30,000 by default.
+   *
+   * @throws {NotJoined} when there is no peer in time; `CallTimeout` when mail still comes, or is not processed.
+   */
+  async caughtUp(options: CallOptions & { quietMs?: number } = {}): Promise<void> {
+    checkOptions(options, { ...CALL, quietMs: milliseconds });
+    return this.#joining.caughtUp(options.quietMs ?? QUIET_MS, options.timeoutMs ?? JOIN_TIMEOUT_MS, options.signal);
   }
 
   /** What the node knows and has counted. */
   async status(options: CallOptions = {}): Promise<StatusReport> {
+    checkOptions(options, CALL);
     const { status } = (await this.#sidecar.ask({ type: "status" }, options)).answer;
     if (status === undefined) throw new SidecarError("CONTRACT", "the answer to `status` has no status");
     return status;
@@ -188,6 +243,7 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
 
   /** Resolves when the node answers. */
   async ping(options: CallOptions = {}): Promise<void> {
+    checkOptions(options, CALL);
     await this.#sidecar.ask({ type: "ping" }, options);
   }
 
@@ -196,7 +252,10 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
    * is for the last one, after which this program asks for no other. It does nothing for a broadcast, which needs no `ack`.
    */
   async ack(message: Message, options: CallOptions = {}): Promise<void> {
+    checkMessage(message);
+    checkOptions(options, CALL);
     if (message.topic !== undefined) return;
+    this.#joining.changed();
     const answer = this.#sidecar.askAck(message.messageId, options);
     this.#inbox.mailbox.acked(message.messageId);
     await answer;
@@ -204,39 +263,68 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
 
   /** Takes nothing more from an agent (`0x…`) or a node (PeerId). */
   async block(peer: string, options: CallOptions = {}): Promise<void> {
+    checkPeer("peer", peer);
+    checkOptions(options, CALL);
     await this.#sidecar.ask({ type: "block", peerId: peer }, options);
   }
 
   /** Marks what an agent or a node sends as `trust` = `allowed`. */
   async allow(peer: string, options: CallOptions = {}): Promise<void> {
+    checkPeer("peer", peer);
+    checkOptions(options, CALL);
     await this.#sidecar.ask({ type: "allow", peerId: peer }, options);
   }
 
   /** Takes back `block` and `allow`. */
   async unblock(peer: string, options: CallOptions = {}): Promise<void> {
+    checkPeer("peer", peer);
+    checkOptions(options, CALL);
     await this.#sidecar.ask({ type: "unblock", peerId: peer }, options);
   }
 
   /** Any command of the contract. */
   async request(command: Command, options: CallOptions = {}): Promise<Answer> {
+    check("command", command, (value) => object(value) ?? (name((value as Command).type) && "give an object with a `type`"));
+    checkOptions(options, CALL);
+    if ("data" in command) checkData(command.data);
     return (await this.#sidecar.ask(command, options)).answer;
   }
 
   /**
    * Mail and broadcasts. The SDK acknowledges a mail when this program asks for the next message; see `Stream`. A program that waits for
-   * one stays alive. `highWaterMark`: broadcasts that the stream keeps.
+   * one stays alive. `highWaterMark`: broadcasts that the stream keeps. `untilCaughtUp`: the stream ends when `caughtUp` would resolve; a
+   * number is its `quietMs`. Without a peer within 30,000 ms the loop fails with `NotJoined`.
    */
-  messages(options: { highWaterMark?: number } = {}): Stream<Event & Message> {
-    return this.#inbox.messages(options.highWaterMark);
+  messages(options: { highWaterMark?: number; untilCaughtUp?: boolean | number } = {}): Stream<Event & Message> {
+    const untilRule: Rule = (value) => (flag(value) && milliseconds(value) ? "give true, false or a number of milliseconds" : undefined);
+    checkOptions(options, { highWaterMark: HIGH_WATER_MARK, untilCaughtUp: untilRule });
+    const { highWaterMark, untilCaughtUp = false } = options;
+    const stream = this.#inbox.messages(highWaterMark);
+    if (untilCaughtUp !== false) void this.#endWhenCaughtUp(stream, untilCaughtUp === true ? QUIET_MS : untilCaughtUp);
+    return stream;
   }
 
   /** Everything but messages that the node tells unasked. `highWaterMark`: events of each kind that the stream keeps. */
   events(options: { highWaterMark?: number } = {}): Stream<Event> {
+    checkOptions(options, { highWaterMark: HIGH_WATER_MARK });
     return this.#inbox.events(options.highWaterMark);
+  }
+
+  async #endWhenCaughtUp(stream: Stream<Event & Message>, quietMs: number): Promise<void> {
+    const over = new AbortController();
+    void stream.ended.then(() => over.abort());
+    try {
+      await this.#joining.caughtUp(quietMs, Infinity, over.signal);
+      stream.finish();
+    } catch (error) {
+      // A node that is closed, or gone, ends every stream in good order.
+      stream.finish(error instanceof NotJoined ? error : undefined);
+    }
   }
 
   #tell(event: Event): void {
     this.#inbox.put(event);
+    this.#joining.put(event);
     if (event.type === "overflow") this.emit("overflow", event);
   }
 
@@ -268,7 +356,7 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
 
 function payload(data: unknown): { data: unknown; encoding?: "base64" } {
   if (data instanceof Uint8Array) return { data: Buffer.from(data).toString("base64"), encoding: "base64" };
-  if (data === undefined) throw new TypeError("data is undefined, which JSON cannot say");
+  checkData(data);
   return { data };
 }
 

@@ -1,6 +1,6 @@
 /** Why a call came to nothing. */
 
-import { RETRYABLE, type Delivery } from "./types.js";
+import { RETRYABLE, type Delivery, type ErrorEvent } from "./types.js";
 
 /** How a process ended: by itself with a code, or by a signal. */
 export interface Exit {
@@ -8,14 +8,18 @@ export interface Exit {
   signal: NodeJS.Signals | null;
 }
 
-export function describeExit(exit: Exit): string {
-  return exit.code === null ? `signal ${exit.signal}` : `exit code ${exit.code}`;
+/** How a process ended and, if the node said it, why. */
+export function describeEnd(exit: Exit, report: ErrorEvent | undefined): string {
+  const how = exit.code === null ? `signal ${exit.signal}` : `exit code ${exit.code}`;
+  return `the node ended with ${how}${report === undefined ? "" : `: ${report.code}: ${report.message}`}`;
 }
 
 /** Every error of this package. `code` is stable; `retryable`: the same call may succeed later, and does nothing twice. */
 export class P2PError extends Error {
   override readonly name: string = "P2PError";
+  /** Stable, for a program. */
   readonly code: string;
+  /** The same call may succeed later, and does nothing twice. */
   readonly retryable: boolean;
 
   constructor(code: string, message: string, retryable = false, options?: ErrorOptions) {
@@ -25,12 +29,40 @@ export class P2PError extends Error {
   }
 }
 
+/** The program passed something that cannot be used. Nothing was sent. */
+export class InvalidArgument extends P2PError {
+  override readonly name = "InvalidArgument";
+  /** Which argument or option, and where in it: `bootstrapPeers`, `data.items[3]`. */
+  readonly argument: string;
+
+  constructor(argument: string, what: string) {
+    super("INVALID_ARGUMENT", `\`${argument}\` ${what}`);
+    this.argument = argument;
+  }
+}
+
+/** No peer was connected in time. The node goes on trying. */
+export class NotJoined extends P2PError {
+  override readonly name = "NotJoined";
+  /** The bootstrap peers that the program gave. */
+  readonly tried: readonly string[];
+  /** What the node complained of since its start: its last errors and warnings, at most eight. */
+  readonly errors: readonly string[];
+
+  constructor(ms: number, tried: readonly string[], errors: readonly string[]) {
+    const where = tried.length === 0 ? "no bootstrap peers were given" : `the bootstrap peers are ${tried.join(", ")}`;
+    const why = errors.length === 0 ? "" : `; the node says: ${errors.join("; ")}`;
+    super("NOT_JOINED", `no peer was connected within ${ms} ms: ${where}${why}`, true);
+    this.tried = tried;
+    this.errors = errors;
+  }
+}
+
 /** The node refused the command, or failed at it; `code` is one of the contract. */
 export class CommandRefused extends P2PError {
   override readonly name = "CommandRefused";
+  /** More, as the node says it. */
   readonly details: unknown;
-  /** How the process ended, if this was the end of it. */
-  exit: Exit | undefined;
 
   constructor(code: string, message: string, retryable: boolean, details?: unknown) {
     super(code, message, retryable);
@@ -41,6 +73,7 @@ export class CommandRefused extends P2PError {
 /** The mail was accepted and did not arrive, or nobody knows whether it did. `code` is the delivery's own. */
 export class Undelivered extends P2PError {
   override readonly name = "Undelivered";
+  /** What the node told of it. */
   readonly delivery: Delivery;
 
   constructor(delivery: Delivery) {
@@ -84,6 +117,7 @@ export class LineTooLong extends P2PError {
 /** Something about the node's process. `stderrTail` is the end of what it wrote to stderr. */
 export class SidecarError extends P2PError {
   override readonly name: string = "SidecarError";
+  /** The end of what the node's process wrote to stderr, at most 2,048 bytes. */
   readonly stderrTail: string;
 
   constructor(code: string, message: string, retryable = false, stderrTail = "", options?: ErrorOptions) {
@@ -102,14 +136,64 @@ export class BinaryNotFound extends SidecarError {
   }
 }
 
+/**
+ * Why a binary cannot be run. `noexec`: its file system forbids it. `missing_loader`: the system does not have the loader that the binary
+ * names, because the binary is for another libc. `truncated`: a part is missing. `not_a_program`: neither a program of this system nor a
+ * script. `in_archive`: an Electron archive holds it.
+ */
+export type BinaryReason =
+  | "missing"
+  | "not_a_file"
+  | "not_executable"
+  | "noexec"
+  | "empty"
+  | "truncated"
+  | "wrong_architecture"
+  | "missing_loader"
+  | "missing_interpreter"
+  | "not_a_program"
+  | "in_archive";
+
+/** The binary cannot be run on this machine. The SDK did not try to. */
+export class BinaryUnusable extends SidecarError {
+  override readonly name = "BinaryUnusable";
+  /** The file. */
+  readonly path: string;
+  /** Why it cannot be run. */
+  readonly reason: BinaryReason;
+
+  constructor(path: string, reason: BinaryReason, message: string) {
+    super("BINARY_UNUSABLE", `${path} ${message}`);
+    this.path = path;
+    this.reason = reason;
+  }
+}
+
 /** The node's process ended and is not started again. */
 export class SidecarExited extends SidecarError {
-  override readonly name = "SidecarExited";
+  override readonly name: string = "SidecarExited";
+  /** How the process ended. */
   readonly exit: Exit;
+  /** The last `error` event of the node that belongs to no call, if there was one: why it ended. */
+  readonly report: ErrorEvent | undefined;
 
-  constructor(exit: Exit, stderrTail: string) {
-    super("SIDECAR_EXITED", `the node ended with ${describeExit(exit)}`, false, stderrTail);
+  constructor(exit: Exit, stderrTail: string, report?: ErrorEvent, code = "SIDECAR_EXITED", advice = "") {
+    const retryable = code !== "SIDECAR_EXITED" && report?.retryable === true;
+    super(code, `${describeEnd(exit, report)}${advice}`, retryable, stderrTail);
     this.exit = exit;
+    this.report = report;
+  }
+}
+
+/**
+ * The node's process ended before it was ready, or refused to start. `code` and `retryable` are those of the node's `report`; without one
+ * the code is `SIDECAR_EXITED`.
+ */
+export class StartFailed extends SidecarExited {
+  override readonly name = "StartFailed";
+
+  constructor(exit: Exit, stderrTail: string, report?: ErrorEvent, advice = "") {
+    super(exit, stderrTail, report, report?.code, advice);
   }
 }
 
@@ -120,8 +204,8 @@ export class SidecarExited extends SidecarError {
 export class SidecarRestarted extends SidecarError {
   override readonly name = "SidecarRestarted";
 
-  constructor(exit: Exit, stderrTail: string, retryable: boolean) {
-    super("SIDECAR_RESTARTED", `the node ended with ${describeExit(exit)}`, retryable, stderrTail);
+  constructor(exited: SidecarExited, retryable: boolean) {
+    super("SIDECAR_RESTARTED", describeEnd(exited.exit, exited.report), retryable, exited.stderrTail);
   }
 }
 

@@ -1,21 +1,26 @@
 export { content } from "./decode.js";
 export {
   BinaryNotFound,
+  BinaryUnusable,
   CallTimeout,
   CommandRefused,
+  InvalidArgument,
   LineTooLong,
   NodeClosed,
+  NotJoined,
   P2PError,
   SidecarError,
   SidecarExited,
   SidecarRestarted,
   SidecarUnavailable,
+  StartFailed,
   TooManyCalls,
   Undelivered,
+  type BinaryReason,
   type Exit,
 } from "./errors.js";
 export { P2PNode, type Mail, type Notices } from "./client.js";
-export { type CallOptions, type Options, type SendOptions } from "./options.js";
+export { type CallOptions, type Options, type PublishOptions, type SendOptions } from "./options.js";
 export { type Lifecycle } from "./sidecar.js";
 export { Stream } from "./stream.js";
 export { type Restart } from "./supervisor.js";

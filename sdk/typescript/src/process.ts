@@ -1,10 +1,12 @@
 /** The child process: in a process group of its own, its stderr always read, waited for by its exit and not by its pipes. */
 
 import { spawn, type ChildProcessByStdio } from "node:child_process";
+import { statSync } from "node:fs";
 import type { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
 
-import { SidecarError, type Exit } from "./errors.js";
+import { checkBinary, resolveProgram } from "./binary.js";
+import { InvalidArgument, SidecarError, type Exit } from "./errors.js";
 import { within } from "./timer.js";
 
 /** Bytes of stderr that are kept: what a Linux pipe holds. */
@@ -67,7 +69,10 @@ export class Process {
 
   /** Starts the child. Its process group is its own, so that Ctrl-C at a terminal reaches this process alone. */
   static async spawn(options: SpawnOptions): Promise<Process> {
-    const { program, args, env, cwd } = options;
+    const { args, env, cwd } = options;
+    if (cwd !== undefined && !isDirectory(cwd)) throw new InvalidArgument("cwd", `is ${JSON.stringify(cwd)}, which is no directory`);
+    const program = resolveProgram(options.program, env, cwd);
+    checkBinary(program);
     const failed = (error: unknown): SidecarError =>
       new SidecarError("SPAWN_FAILED", `cannot start ${program}: ${String(error)}`, false, "", { cause: error });
     let child: ChildProcessByStdio<Writable, Readable, Readable>;
@@ -86,7 +91,7 @@ export class Process {
       child.once("spawn", resolve);
       child.once("error", (error) => reject(failed(error)));
     });
-    return new Process(options, child);
+    return new Process({ ...options, program }, child);
   }
 
   get pid(): number {
@@ -138,4 +143,8 @@ export class Process {
   release(): void {
     for (const pipe of [this.#child.stdin, this.#child.stdout, this.#child.stderr]) pipe.destroy();
   }
+}
+
+function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }

@@ -8,12 +8,13 @@ import { Child } from "./child.js";
 import type { Deferred } from "./deferred.js";
 import {
   CommandRefused,
-  describeExit,
+  describeEnd,
   NodeClosed,
   P2PError,
   SidecarError,
   SidecarExited,
   SidecarRestarted,
+  StartFailed,
   type Exit,
 } from "./errors.js";
 import { findBinary } from "./locate.js";
@@ -42,7 +43,7 @@ export interface Audience {
   happened<Name extends keyof Lifecycle>(name: Name, ...what: Lifecycle[Name]): void;
 }
 
-/** Errors after which another start would end the same way. */
+/** Errors after which another start would end the same way. A binary that is being replaced at this time is none. */
 const FINAL = ["VERSION_MISMATCH", "IDENTITY_CHANGED", "INTERNAL"];
 
 /** What becomes of one node's processes, and of what is asked of them. */
@@ -162,8 +163,11 @@ export class Sidecar {
       if (error instanceof CommandRefused) await within(process.exit, EXIT_GRACE_MS);
       const exit = await child.kill();
       signal?.throwIfAborted();
-      if (error instanceof CommandRefused) error.exit = exit;
-      throw error;
+      if (!(error instanceof CommandRefused)) throw error;
+      const { code, details, retryable } = error;
+      // The error's text begins with the code, which the report has apart.
+      const message = error.message.slice(code.length + 2);
+      throw new StartFailed(exit, process.stderrTail(), { code, message, retryable, details });
     } finally {
       signal?.removeEventListener("abort", give);
     }
@@ -193,16 +197,16 @@ export class Sidecar {
       const end = await child.ended();
       this.exit = end;
       if (this.#closing !== undefined) return;
-      const [since, tail, old] = [performance.now(), child.process.stderrTail(), child];
+      const [since, exited, old] = [performance.now(), child.exited(end), child];
       let exit: Exit | undefined = end;
-      let error: P2PError = new SidecarExited(end, tail);
-      let reason = `the node ended with ${describeExit(end)}`;
+      let error: P2PError = exited;
+      let reason = describeEnd(end, exited.report);
       this.child = undefined;
       while (this.child === undefined) {
         const again = this.#supervisor.ended(exit, performance.now(), Math.random());
         if (again === undefined) return this.#finish(error, old);
-        old.channel.failAll((maySend) => new SidecarRestarted(end, tail, !maySend));
-        this.#calls.lose(new SidecarRestarted(end, tail, true));
+        old.channel.failAll((maySend) => new SidecarRestarted(exited, !maySend));
+        this.#calls.lose(new SidecarRestarted(exited, true));
         const { delayMs, attempt } = again;
         this.#audience.happened("restarting", { exit, reason, delayMs, attempt });
         const { restart } = this.#options;
@@ -216,7 +220,7 @@ export class Sidecar {
           if (this.#isClosing()) return;
           error = failure instanceof P2PError ? failure : new SidecarError("INTERNAL", String(failure));
           if (FINAL.includes(error.code)) return this.#finish(error, old);
-          exit = error instanceof SidecarExited || error instanceof CommandRefused ? error.exit : undefined;
+          exit = error instanceof SidecarExited ? error.exit : undefined;
           reason = error.message;
         }
       }

@@ -92,10 +92,15 @@ export class Stream<T> implements AsyncIterableIterator<T> {
   /** What `next` has taken. */
   readonly #own: Loop<T>;
   readonly #loops = new Set<Loop<T>>();
-  #takers: { loop: Loop<T>; resolve(result: Result<T>): void }[] = [];
+  #takers: { loop: Loop<T>; resolve(result: Result<T> | Promise<never>): void }[] = [];
   #ended = false;
+  /** Why the stream ended, for the next one who takes. */
+  #failure: Error | undefined;
+  #tellEnd!: () => void;
+  /** @internal The stream takes no more events. */
+  readonly ended = new Promise<void>((resolve) => (this.#tellEnd = resolve));
 
-  /** `mailbox`: where the stream takes mail from, if it is about mail. */
+  /** @internal `mailbox`: where the stream takes mail from, if it is about mail. */
   constructor(limit: number, wanted: (event: Event) => boolean, mailbox: Mailbox | undefined, owner: Owner<T>) {
     this.#wanted = wanted;
     this.#owner = owner;
@@ -109,36 +114,47 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     return this.#events.dropped;
   }
 
-  /** Takes an event that is no mail. */
+  /** @internal Takes an event that is no mail. */
   put(number: number, event: Event): void {
     if (this.#ended || !this.#wanted(event)) return;
     this.#events.push(number, event);
     this.wake();
   }
 
-  /** Takes over what came before there was a stream. */
+  /** @internal Takes over what came before there was a stream. */
   adopt(events: EventBuffer): void {
     this.#events.dropped += events.dropped;
     for (let number = events.first; number !== Infinity; number = events.first) this.put(number, events.shift() as Event);
   }
 
-  /** Gives what is there to those who wait. */
+  /** @internal Gives what is there to those who wait. */
   wake(): void {
     for (let taker = this.#takers[0]; taker !== undefined; taker = this.#takers[0]) {
       const result = this.#pull(taker.loop);
       if (result === undefined) return;
       this.#takers.shift();
       this.#owner.waits(false);
-      taker.resolve(result);
+      taker.resolve(this.#given(result));
     }
   }
 
-  /** Nothing comes any more; the program can still take the events that wait. */
+  /** @internal Nothing comes any more; the program can still take the events that wait. */
   end(): void {
     this.#ended = true;
+    this.#tellEnd();
     this.wake();
   }
 
+  /** @internal Ends the stream in the place of the program: a loop over it ends, or fails if there is an error. */
+  finish(failure?: Error): void {
+    if (this.#ended) return;
+    this.#failure = failure;
+    this.end();
+    this.#owner.ended(this);
+    this.#owner.returned();
+  }
+
+  /** The next event, when there is one. Acknowledges the mail that the `next` before it gave. */
   next(): Promise<Result<T>> {
     return this.#own.next();
   }
@@ -183,9 +199,17 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     return this.#ended ? { value: undefined, done: true } : undefined;
   }
 
+  /** A stream that failed says so once. */
+  #given(result: Result<T>): Result<T> | Promise<never> {
+    const failure = result.done === true ? this.#failure : undefined;
+    if (failure === undefined) return result;
+    this.#failure = undefined;
+    return Promise.reject(failure);
+  }
+
   #take(loop: Loop<T>): Promise<Result<T>> {
     const result = this.#takers.length === 0 ? this.#pull(loop) : undefined;
-    if (result !== undefined) return Promise.resolve(result);
+    if (result !== undefined) return Promise.resolve(this.#given(result));
     return new Promise((resolve) => {
       this.#takers.push({ loop, resolve });
       this.#owner.waits(true);

@@ -5,15 +5,17 @@ import type { Exit } from "./errors.js";
 /** Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration. */
 export const FINAL_CODES: ReadonlySet<number> = new Set([0, 64, 73, 77, 78]);
 
-/**
- * How a node is started again: pauses from `firstMs` to `maxMs`, doubling, times 0.5 to 1 by chance. They begin anew after a run of
- * `stableMs`. `crashes` of them within `windowMs` are unhealthy.
- */
+/** How a node is started again: after pauses that double, each times 0.5 to 1 by chance. */
 export interface Restart {
+  /** The first pause, in ms. Default: 1,000. */
   firstMs: number;
+  /** The longest pause, in ms. Default: 60,000. */
   maxMs: number;
+  /** After a run of so many ms the pauses begin anew. Default: 60,000. */
   stableMs: number;
+  /** So many crashes within `windowMs` are `unhealthy`. Default: 3. */
   crashes: number;
+  /** In ms. Default: 60,000. */
   windowMs: number;
 }
 

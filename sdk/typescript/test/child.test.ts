@@ -24,7 +24,7 @@ test("a good child is served", async () => {
   await assert.rejects(late.delivered(), (error: P2PNode & { code: string; retryable: boolean }) => error.code === "EXPIRED" && error.retryable);
   await assert.rejects(node.send("nobody", 1), is("PEER_NOT_FOUND"));
   await assert.rejects(node.publish("t", "x".repeat(1 << 20)), is("LINE_TOO_LONG"));
-  await assert.rejects(node.publish("t", undefined), TypeError);
+  await assert.rejects(node.publish("t", undefined), is("INVALID_ARGUMENT"));
   await node.ping();
   const pid = node.pid ?? 0;
   assert.deepEqual(await node.close(), []);
@@ -44,7 +44,7 @@ test("a silent child, one that does not read, and one that exits early are quote
   await assert.rejects(misbehaving("silent", { readyTimeoutMs: 100 }), is("NOT_READY"));
   await assert.rejects(misbehaving("stuck", { readyTimeoutMs: 100 }), is("NOT_READY"));
   await assert.rejects(misbehaving("early"), (error: Error) => is("SIDECAR_EXITED")(error) && error.message.includes("--nonsense is unknown"));
-  await assert.rejects(P2PNode.open({ binary: "/nowhere/p2p-node" }), (error: Error) => is("SPAWN_FAILED")(error) && error.message.includes("/nowhere"));
+  await assert.rejects(P2PNode.open({ binary: "/nowhere/p2p-node" }), (error: Error) => is("BINARY_UNUSABLE")(error) && error.message.includes("/nowhere"));
   const signal = AbortSignal.timeout(50);
   await assert.rejects(misbehaving("silent", { signal }), { name: "TimeoutError" });
 });

@@ -1,9 +1,11 @@
 /** What several tests use. */
 
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
 import { P2PNode, type Command, type Message, type Options } from "../src/index.js";
 
@@ -92,4 +94,24 @@ export function recording(name: string): { binary: string; commands: () => Comma
   chmodSync(binary, 0o755);
   const commands = (): Command[] => readFileSync(log, "utf8").split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as Command);
   return { binary, commands };
+}
+
+/** What the SDK is checked with. */
+export const DEV = join(ROOT, "sdk/typescript/dev/node_modules");
+
+/** Other runtimes, their npm packages, and how they run a file. */
+export const RUNTIMES = [
+  { name: "bun", variable: "BUN_BIN", scope: "@oven", file: "bin/bun", args: ["run"] },
+  { name: "deno", variable: "DENO_BIN", scope: "@deno", file: "deno", args: ["run", "--allow-all", "--no-config", "--no-npm"] },
+] as const;
+
+/** A runtime: as its variable names it, from its npm package, or on PATH. `skip`: why a test has to do without. */
+export async function runtime(name: (typeof RUNTIMES)[number]["name"]): Promise<{ command: string; skip: string | false }> {
+  const { variable, scope, file } = RUNTIMES.find((other) => other.name === name) ?? RUNTIMES[0];
+  const packages = existsSync(join(DEV, scope)) ? readdirSync(join(DEV, scope)).map((found) => join(DEV, scope, found, file)) : [];
+  for (const command of [process.env[variable], ...packages, name]) {
+    const runs = command !== undefined && (await promisify(execFile)(command, ["--version"]).then(() => true, () => false));
+    if (runs) return { command, skip: false };
+  }
+  return { command: name, skip: `there is no ${name}: neither ${variable}, nor its npm package in dev, nor one on PATH` };
 }

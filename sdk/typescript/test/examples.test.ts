@@ -1,29 +1,100 @@
 /** The examples that people start from. */
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-import { binary, HOME, PATIENCE_MS } from "./common.js";
+import type { Message } from "../src/index.js";
+import { binary, DEV, HOME, PATIENCE_MS, real, ROOT } from "./common.js";
 
-async function example(name: string): Promise<string[]> {
+const env = (): NodeJS.ProcessEnv => ({ ...process.env, P2P_NODE_BIN: binary(), P2P_NODE_LOCK_SCOPE: HOME });
+
+interface Ended {
+  stdout: string;
+  stderr: string;
+  code: number;
+}
+
+async function example(name: string, ...args: string[]): Promise<Ended> {
   const script = fileURLToPath(new URL(`../../../examples/typescript/${name}.js`, import.meta.url));
-  const env = { ...process.env, P2P_NODE_BIN: binary(), P2P_NODE_LOCK_SCOPE: HOME };
-  const { stdout, stderr } = await promisify(execFile)(process.execPath, [script], { env, timeout: PATIENCE_MS });
-  assert.equal(stderr, "");
-  return stdout.trimEnd().split("\n");
+  const options = { cwd: HOME, env: env(), timeout: PATIENCE_MS };
+  return promisify(execFile)(process.execPath, [script, ...args], options).then(
+    (result) => ({ ...result, code: 0 }),
+    (error: Ended) => error,
+  );
 }
 
 test("two agents chat", async () => {
-  const lines = await example("chat");
+  const { stdout, stderr } = await example("chat");
+  assert.equal(stderr, "");
+  const lines = stdout.trimEnd().split("\n");
   assert.equal(lines.length, 6);
   assert.ok(lines.includes("alice hears: Not a packet lost.") && lines.includes("bob hears: Goodbye!"), lines.join("\n"));
 });
 
 test("requests are answered", async () => {
-  const lines = await example("request-reply");
+  const { stdout, stderr } = await example("request-reply");
+  assert.equal(stderr, "");
+  const lines = stdout.trimEnd().split("\n");
   assert.deepEqual(lines.slice(0, 2), ['7 squared: {"result":49}', '12 squared: {"result":144}']);
   assert.ok(lines[2]?.includes("error"));
+});
+
+test("collect_pending_mail_is_read_once_and_send_once_tells_delivery_by_its_exit_code", async () => {
+  const entry = await real();
+  const at = entry.ready.addrs[0] ?? "";
+  const none = await example("collect", "collected", at);
+  const [, address = ""] = /^I am (0x\w+)\n0 in all\n$/.exec(none.stdout) ?? [];
+  assert.notEqual(address, "", none.stdout + none.stderr);
+  const mail = await entry.send(address, "while you were out");
+  const some = await example("collect", "collected", at);
+  await mail.delivered();
+  assert.equal(some.stdout, `I am ${address}\n${entry.address}: "while you were out"\n1 in all\n`);
+  const [sent, lost] = await Promise.all([
+    example("send-once", at, entry.address, "hello"),
+    example("send-once", at, `0x${"1".repeat(40)}`, "hello"),
+    // Takes the mail of the first.
+    entry.messages().next().then(({ value }) => entry.ack(value as Message)),
+  ]);
+  assert.deepEqual([sent.code, lost.code], [0, 1], sent.stderr + lost.stderr);
+  await entry.close();
+});
+
+test("readme_first_example_survives_a_dead_peer_and_does_not_answer_answers", async () => {
+  const readme = readFileSync(join(ROOT, "sdk/typescript/README.md"), "utf8");
+  const source = /```ts\n(.*?)```/s.exec(readme)?.[1] ?? "";
+  const entry = await real();
+  const index = fileURLToPath(new URL("../src/index.js", import.meta.url));
+  const local = source
+    .replace('"@p2p-node/sdk"', JSON.stringify(index))
+    .replace("P2PNode.open({", `P2PNode.open({ network: "dev", port: 0, bootstrapPeers: ${JSON.stringify(entry.ready.addrs.slice(0, 1))},`);
+  const ts = createRequire(join(DEV, "any.js"))("typescript") as { transpile(source: string, options: object): string; ModuleKind: { ESNext: unknown }; ScriptTarget: { ES2022: unknown } };
+  const script = join(HOME, "readme.mjs");
+  writeFileSync(script, ts.transpile(local, { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 }));
+  const program = spawn(process.execPath, [script], { cwd: HOME, env: env(), stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    const lines = createInterface({ input: program.stdout })[Symbol.asyncIterator]();
+    const address = /0x\w+/.exec((await lines.next()).value ?? "")?.[0] ?? "";
+    const dying = await real({ bootstrapPeers: entry.ready.addrs.slice(0, 1), restart: false });
+    const sent = await dying.send(address, "I shall not hear the answer");
+    await sent.delivered();
+    process.kill(dying.pid ?? 0, "SIGKILL");
+    const messages = entry.messages();
+    const first = await entry.send(address, "hello");
+    const answer = (await messages.next()).value as Message;
+    assert.equal(answer.replyTo, first.messageId);
+    await (await entry.reply(answer, "thanks for your thanks")).delivered();
+    const second = await entry.send(address, "hello again");
+    assert.equal(((await messages.next()).value as Message).replyTo, second.messageId, "an answer got an answer");
+    assert.equal(program.exitCode, null);
+  } finally {
+    program.kill("SIGKILL");
+    await entry.close();
+  }
 });

@@ -8,7 +8,7 @@ import { describe, test } from "node:test";
 
 import { Channel, encode, MAX_FOUND, MAX_TRACKED, type Reply } from "../src/channel.js";
 import { content, decodeEvent, Undecodable } from "../src/decode.js";
-import { CommandRefused, LineTooLong, NodeClosed, P2PError, SidecarRestarted } from "../src/errors.js";
+import { CommandRefused, LineTooLong, NodeClosed, P2PError, SidecarExited, SidecarRestarted } from "../src/errors.js";
 import { Framer } from "../src/framer.js";
 import { FINAL_CODES, Supervisor, type Again } from "../src/supervisor.js";
 import { LIMITS, type Command, type Event } from "../src/types.js";
@@ -176,7 +176,7 @@ describe("correlation", () => {
     channel.request(encode({ type: "ping" }), waiter("ping"));
     channel.request(encode({ type: "send", peerId: "0xB", data: 1 }), waiter("send"), true);
     channel.track("m", waiter("mail"));
-    channel.failAll((maySend) => new SidecarRestarted({ code: 70, signal: null }, "", !maySend));
+    channel.failAll((maySend) => new SidecarRestarted(new SidecarExited({ code: 70, signal: null }, ""), !maySend));
     assert.deepEqual(told, [["ping", true], ["send", false], ["mail", false]]);
   });
 

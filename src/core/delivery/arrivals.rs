@@ -156,6 +156,11 @@ impl Arrivals {
         &self.settled_beyond
     }
 
+    /// Whether this one has arrived before something earlier.
+    pub fn has_beyond(&self, seq: u64) -> bool {
+        self.beyond.contains(&seq)
+    }
+
     /// How many were handed on and are not known to have arrived.
     pub fn outstanding(&self) -> usize {
         self.outstanding.len()

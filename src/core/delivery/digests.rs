@@ -109,6 +109,13 @@ impl Digests {
         }
     }
 
+    /// The numbers of a range that `is_void` were passed over, or given up by their sender: what they stood for was never taken.
+    pub fn pass_over(&mut self, range: std::ops::Range<u64>, is_void: impl Fn(u64) -> bool) {
+        if !range.is_empty() && self.cover(range.start) {
+            self.latest.retain(|(seq, _)| !range.contains(seq) || !is_void(*seq));
+        }
+    }
+
     /// A message was taken, for the first time or again.
     pub fn insert(&mut self, message: &Message) {
         if self.is_forgotten(message.seq) {
@@ -169,6 +176,17 @@ mod tests {
         // A process that was started again waits for what its parent has not taken.
         assert!(!digests.contradict(&message(2, 2, "a"), 2) && digests.contradict(&message(2, 2, "b"), 2));
         assert!(!digests.contradict(&message(4, 4, "b"), 2), "it was never told");
+    }
+
+    #[test]
+    fn what_was_passed_over_was_never_taken() {
+        let mut digests = Digests::default();
+        for seq in 1..=4 {
+            digests.insert(&message(seq, seq, "a"));
+        }
+        digests.pass_over(2..4, |seq| seq != 3);
+        assert!(digests.contradict(&message(2, 2, "a"), 5));
+        assert!([1, 3, 4].iter().all(|seq| !digests.contradict(&message(*seq, *seq, "a"), 5)));
     }
 
     #[test]

@@ -127,6 +127,8 @@ impl Inbox {
             // Nothing between `base_seq` and this one is still to come.
             let give_up = |arrivals: &mut Arrivals| arrivals.give_up(message.base_seq, message.seq);
             let void = incoming.change(share, &mut self.beyond, give_up);
+            let first = void.first().copied().unwrap_or(message.seq);
+            incoming.digests.pass_over(first..message.seq, |seq| void.binary_search(&seq).is_ok());
             self.void.extend(void.into_iter().map(|seq| (key, seq)));
         }
         if message.seq < incoming.next {
@@ -174,15 +176,13 @@ impl Inbox {
             self.held_bytes -= size;
             self.dropped += 1;
         }
-        incoming.next = message.seq.saturating_add(1);
-        incoming.digests.insert(&message);
+        incoming.take(&message);
         ready.push(message);
         while let Some((held, size)) = incoming.held.pop_ready(incoming.next) {
             share.holds_less(size);
             self.held_bytes -= size;
             if held.seq >= incoming.next {
-                incoming.next = held.seq.saturating_add(1);
-                incoming.digests.insert(&held);
+                incoming.take(&held);
                 ready.push(held);
             }
         }

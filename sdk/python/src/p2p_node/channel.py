@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,8 +109,3 @@ class Channel:
 
     def _end(self, id: Any) -> _Pending | None:
         return self._pending.pop(id, None) if isinstance(id, int) else None
-
-
-def encode(command: Mapping[str, Any]) -> bytes:
-    """A command without its id. NaN and infinities are no JSON; letters stay as they are, for a line holds more of those."""
-    return json.dumps(command, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .channel import Channel, Reply, Waiter, encode
+from .arguments import encode
+from .binary import unusable_after
+from .channel import Channel, Reply, Waiter
 from .decode import Undecodable, decode_event
-from .errors import CommandRefused, Exit, NotReady, P2PError, SidecarError, SidecarExited, VersionMismatch
+from .errors import CommandRefused, Exit, NotReady, P2PError, SidecarError, StartFailed, VersionMismatch
 from .framer import Framer
 from .process import CHUNK, EXIT_GRACE, Process
-from .types import PROTOCOL_VERSION, Event, Ready
+from .types import PROTOCOL_VERSION, ErrorEvent, Event, Ready
 
 #: The version of this package, and so of the binary that it expects.
 VERSION = "0.1.0"
+#: Seconds before the end of a process within which an error counts as its reason: a node takes up to 5 to finish.
+REPORT_AGE = 7.0
 
 
 class Child:
@@ -30,6 +35,8 @@ class Child:
         self.process = process
         self.channel = Channel()
         self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._last_error: ErrorEvent | None = None
+        self._last_error_at = 0.0
         self._chunks = 0
         self._told = told
         self._undecodable = undecodable
@@ -91,9 +98,20 @@ class Child:
                 # What it said last may still be in the pipe.
                 await asyncio.wait({*awaited, self._reader}, timeout=EXIT_GRACE, return_when=asyncio.FIRST_COMPLETED)
                 if not any(future.done() for future in awaited):
-                    raise SidecarExited(exited.result(), self.process.stderr_tail())
+                    raise self._early_end(exited.result())
         finally:
             exited.cancel()
+
+    def report(self, exit: Exit) -> ErrorEvent | None:
+        """The error that the process told last, if it can be why it ended: it ended by itself, and soon after."""
+        recent = time.monotonic() - self._last_error_at < REPORT_AGE
+        return self._last_error if exit.code and recent else None
+
+    def _early_end(self, exit: Exit) -> SidecarError:
+        """The error for a process that ended before it was ready."""
+        process, tail, report = self.process, self.process.stderr_tail(), self.report(exit)
+        fault = None if report is not None else unusable_after(process.program, process.cwd, exit, tail)
+        return fault or StartFailed(exit, tail, report)
 
     def _stuck(self) -> None:
         message = "the node neither read nor wrote for a long time, and was killed"
@@ -120,6 +138,8 @@ class Child:
             self.process.stdin.watch(event.limits.max_pause_ms / 1000)
         if event is not None:
             news = self.channel.receive(event)
+            if isinstance(news, ErrorEvent) and news.id is None:
+                self._last_error, self._last_error_at = news, time.monotonic()
             if news is not None:
                 self._told(news)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import weakref
 from collections.abc import Callable, Generator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
+from . import arguments
 from .child import look_at
-from .errors import CallTimeout, Exit, SidecarError, Undelivered
+from .errors import CallTimeout, Exit, InvalidArgument, SidecarError, Undelivered
 from .events import Lifecycle
+from .joining import QUIET, caught_up, joined
 from .mailbox import MAX_ACKED_AT_ONCE
-from .options import Options
+from .options import Options, options_signature
 from .sidecar import Sidecar
 from .streams import MessageStream, Stream
 from .types import (
@@ -33,6 +34,8 @@ from .types import (
 )
 
 OptionsOf = ParamSpec("OptionsOf")
+#: What to pass for something that has an address.
+ADDRESS_ADVICE = ": pass an address (message.sender, node.address, found.address) or a PeerId"
 
 
 class Mail:
@@ -49,6 +52,8 @@ class Mail:
 
         Raises `Undelivered` when it did not arrive, `SidecarRestarted` when the node crashed before it could tell, and
         `CallTimeout` after `timeout` seconds; the mail's own time to live ends the waiting anyway."""
+        if timeout is not None:
+            arguments.seconds("timeout", timeout)
         await asyncio.wait({self._outcome}, timeout=timeout)
         if not self._outcome.done():
             raise CallTimeout(f"the mail {self.message_id}", timeout or 0, retryable=False)
@@ -130,14 +135,15 @@ class Node:
         conversation_id: str | None = None,
         timeout: float | None = None,
     ) -> Mail:
-        """Sends mail to an agent, by `0x…` address or PeerId. Returns when the node has accepted it; `Mail.delivered` tells the rest.
+        """Sends mail to an agent. Returns when the node has accepted it; `Mail.delivered` tells the rest.
 
-        `data`: bytes, or whatever JSON can say. `ttl`: how long to keep trying, in seconds."""
+        `to`: the `0x…` address of an agent, or a PeerId. `data`: bytes, or whatever JSON can say. `ttl`: how long the node keeps trying, in
+        seconds, at most 604,800 (7 days); by default 120, with a data directory 86,400 (24 hours)."""
         outcome: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         outcome.add_done_callback(look_at)
-        fields = {"kind": kind, "priority": priority, "ttlMs": _ms(ttl), "route": route}
+        fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl), "route": route}
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
-        command = {"type": "send", "peerId": to, **_payload(data), **_given(fields)}
+        command = {"type": "send", "peerId": _recipient(to), **arguments.payload(data), **_given(fields)}
         reply = await self._sidecar.ask(command, timeout, outcome)
         return Mail(_message_id(reply.answer), outcome, self)
 
@@ -152,7 +158,8 @@ class Node:
         route: Route | None = None,
         timeout: float | None = None,
     ) -> Mail:
-        """Answers a message: mail to its sender, in its conversation."""
+        """Answers a message: mail to its sender, in its conversation. The rest is as with `send`."""
+        _message("message", message)
         return await self.send(
             message.sender,
             data,
@@ -177,20 +184,22 @@ class Node:
         conversation_id: str | None = None,
         timeout: float | None = None,
     ) -> Published:
-        """Broadcasts to a topic. Returns when the node has accepted it."""
-        fields = {"kind": kind, "priority": priority, "ttlMs": _ms(ttl)}
+        """Broadcasts to a topic. Returns when the node has accepted it.
+
+        `ttl`: how long the broadcast waits where there is no subscriber yet, in seconds, at most 10, which is the default."""
+        fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl)}
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
-        command = {"type": "send", "topic": topic, **_payload(data), **_given(fields)}
+        command = {"type": "send", "topic": arguments.text("topic", topic), **arguments.payload(data), **_given(fields)}
         reply = await self._sidecar.ask(command, timeout)
         return Published(_message_id(reply.answer), reply.answer.peers or 0)
 
     async def subscribe(self, topic: str, *, timeout: float | None = None) -> None:
         """Receives what is broadcast on a topic; also after a restart."""
-        await self._sidecar.ask({"type": "subscribe", "topic": topic}, timeout)
+        await self._sidecar.ask({"type": "subscribe", "topic": arguments.text("topic", topic)}, timeout)
 
     async def unsubscribe(self, topic: str, *, timeout: float | None = None) -> None:
         """Ends a subscription."""
-        await self._sidecar.ask({"type": "unsubscribe", "topic": topic}, timeout)
+        await self._sidecar.ask({"type": "unsubscribe", "topic": arguments.text("topic", topic)}, timeout)
 
     async def discover(
         self,
@@ -202,7 +211,7 @@ class Node:
         timeout: float | None = None,
     ) -> list[PeerDiscovered]:
         """Finds agents; looks for so many seconds (2 by default). A call that is cancelled cancels the search."""
-        fields = {"topic": topic, "address": address, "capability": capability, "timeoutMs": _ms(look_for)}
+        fields = {"topic": topic, "address": address, "capability": capability, "timeoutMs": arguments.milliseconds("look_for", look_for)}
         patience = timeout if timeout is not None else self._sidecar.options.call_timeout + (look_for or 0)
         return (await self._sidecar.ask({"type": "discover", **_given(fields)}, patience)).found
 
@@ -224,7 +233,8 @@ class Node:
     async def ack(self, *messages: Message, timeout: float | None = None) -> None:
         """Acknowledges mail, so that its senders are told `delivered`: with `ack="manual"` nothing else does; otherwise it does so early,
         for example before a `break`. A broadcast needs no `ack`, and none is written."""
-        names = [message.message_id for message in messages if message.topic is None]
+        checked = [_message(f"messages[{number}]", message) for number, message in enumerate(messages)]
+        names = [message.message_id for message in checked if message.topic is None]
         for at in range(0, len(names), MAX_ACKED_AT_ONCE):
             batch = names[at : at + MAX_ACKED_AT_ONCE]
             await self._sidecar.ask({"type": "ack", "messageIds": batch}, timeout)
@@ -232,19 +242,50 @@ class Node:
 
     async def block(self, peer: str, *, timeout: float | None = None) -> None:
         """Takes nothing more from an agent (`0x…`) or a node (PeerId)."""
-        await self._sidecar.ask({"type": "block", "peerId": peer}, timeout)
+        await self._sidecar.ask({"type": "block", "peerId": _peer(peer)}, timeout)
 
     async def allow(self, peer: str, *, timeout: float | None = None) -> None:
         """Marks what an agent or a node sends as `trust` = `allowed`."""
-        await self._sidecar.ask({"type": "allow", "peerId": peer}, timeout)
+        await self._sidecar.ask({"type": "allow", "peerId": _peer(peer)}, timeout)
 
     async def unblock(self, peer: str, *, timeout: float | None = None) -> None:
         """Takes back `block` and `allow`."""
-        await self._sidecar.ask({"type": "unblock", "peerId": peer}, timeout)
+        await self._sidecar.ask({"type": "unblock", "peerId": _peer(peer)}, timeout)
 
     async def request(self, command: Mapping[str, Any], *, timeout: float | None = None) -> Answer:
         """Any command of the contract, as it is written, without `id`."""
+        if not isinstance(command, Mapping) or not isinstance(command.get("type"), str):
+            raise InvalidArgument("command", 'it takes a mapping with a type, as {"type": "ping"}')
         return (await self._sidecar.ask(dict(command), timeout)).answer
+
+    # --- The network ---
+
+    async def joined(self, *, timeout: float = 30.0) -> list[ConnectedPeer]:
+        """Waits until the node has a connected peer, and returns those that it has: `open` succeeds also where no one can be reached.
+
+        Raises `NotJoined` after `timeout` seconds, with what was tried and what the node told about it."""
+        arguments.seconds("timeout", timeout)
+        return await joined(self._sidecar.events.activity, self._peers_within, self._sidecar.options.bootstrap_peers, timeout)
+
+    async def caught_up(self, *, quiet: float = QUIET, timeout: float = 30.0) -> None:
+        """Waits until the program has what was waiting for it on the network: a peer is connected, no mail waits in the SDK, and for
+        `quiet` seconds no mail came, none was acknowledged and no peer was connected anew.
+
+        A sender that is out of reach now may deliver later all the same. Raises `NotJoined` when there is no peer within `timeout` seconds,
+        and `CallTimeout` when mail still comes then, or waits here for a program that does not take it."""
+        arguments.seconds("quiet", quiet)
+        await self._catch_up(quiet, arguments.seconds("timeout", timeout), timeout)
+
+    async def _catch_up(self, quiet: float, timeout: float, limit: float | None) -> None:
+        events = self._sidecar.events
+
+        async def join(seconds: float) -> None:
+            await self.joined(timeout=seconds)
+
+        await caught_up(events.activity, lambda: not events.mailbox.is_empty, join, quiet, timeout, limit)
+
+    async def _peers_within(self, seconds: float) -> list[ConnectedPeer]:
+        return await self.peers(timeout=seconds)
 
     # --- Events ---
 
@@ -252,9 +293,15 @@ class Node:
         """Everything but messages that the node tells unasked, and what becomes of its process. `buffer`: events of each kind to keep."""
         return self._sidecar.events.events(buffer, self)
 
-    def messages(self, buffer: int | None = None) -> MessageStream:
-        """Mail and broadcasts. `buffer`: broadcasts to keep."""
-        return self._sidecar.events.messages(buffer, self)
+    def messages(self, buffer: int | None = None, *, until_caught_up: bool | float = False) -> MessageStream:
+        """Mail and broadcasts. `buffer`: broadcasts to keep.
+
+        `until_caught_up`: the stream ends when the node has `caught_up`; a number is its `quiet`, in seconds. Where no peer is
+        connected within 30 s, the loop raises `NotJoined`."""
+        if until_caught_up is False:
+            return self._sidecar.events.messages(buffer, self)
+        quiet = QUIET if until_caught_up is True else arguments.seconds("until_caught_up", until_caught_up)
+        return self._sidecar.events.messages(buffer, self, lambda: self._catch_up(quiet, 30.0, None))
 
     # --- The end ---
 
@@ -273,8 +320,10 @@ class Node:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave(kind)
-        await self.close()
+        # In a fork, leaving the block ends nothing: the node goes on for the process that opened it.
+        if not self._sidecar.is_forked:
+            self._leave(kind)
+            await self.close()
 
 
 class Opening:
@@ -292,6 +341,12 @@ class Opening:
         await node._sidecar.open()
         return node
 
+    def __enter__(self) -> NoReturn:
+        raise InvalidArgument("open", "write `async with p2p_node.open(…) as node`")
+
+    def __exit__(self, *error: object) -> None:
+        """Only so that `with` gets as far as the advice."""
+
     async def __aenter__(self) -> Node:
         self._node = await self
         return self._node
@@ -306,27 +361,45 @@ class Opening:
 def _opening(options: Callable[OptionsOf, Options]) -> Callable[OptionsOf, Opening]:
     # So that type checkers know the options of `open`, and they stand in one place.
     def open(*args: OptionsOf.args, **more: OptionsOf.kwargs) -> Opening:
-        """Starts a node, waits until it is ready, and starts it again when it crashes. See `Options`."""
         return Opening(options(*args, **more))
 
+    # So that `help` does as well.
+    open.__signature__ = options_signature().replace(return_annotation="Opening")  # type: ignore[attr-defined]
+    open.__qualname__ = "open"
+    open.__doc__ = """Starts a node, waits until it is ready, and starts it again when it crashes: `async with p2p_node.open(…) as node`, or
+    `node = await p2p_node.open(…)` and `await node.close()` later.
+
+    """ + (Options.__doc__ or "")
     return open
 
 
 open = _opening(Options)
 
 
-def _payload(data: Any) -> dict[str, Any]:
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return {"data": base64.b64encode(data).decode(), "encoding": "base64"}
-    return {"data": data}
-
-
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that were given. All but times are text, and are called as in the contract, but for their case."""
+    for name, value in fields.items():
+        if value is not None and not name.endswith("Ms"):
+            arguments.text(_SNAKE.get(name, name), value)
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1000)
+_SNAKE = {"replyTo": "reply_to", "conversationId": "conversation_id"}
+
+
+def _recipient(to: Any) -> str:
+    return arguments.text("to", to, ADDRESS_ADVICE)
+
+
+def _peer(peer: Any) -> str:
+    return arguments.text("peer", peer, ADDRESS_ADVICE)
+
+
+def _message(argument: str, value: Any) -> Message:
+    if not isinstance(value, Message):
+        advice = ": write `ack(*messages)`" if isinstance(value, (list, tuple)) else ""
+        raise InvalidArgument(argument, f"it takes a Message, not a {type(value).__name__}{advice}")
+    return value
 
 
 def _message_id(answer: Answer) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .types import Delivery
+    from .types import Delivery, ErrorEvent
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,6 @@ class CommandRefused(P2PError):
     def __init__(self, code: str, message: str, *, retryable: bool, details: Any = None) -> None:
         super().__init__(code, message, retryable=retryable)
         self.details = details
-        #: How the process ended, if `connect` was refused.
-        self.exit: Exit | None = None
 
 
 class Undelivered(P2PError):
@@ -89,6 +88,17 @@ class SpawnFailed(SidecarError):
     """The process could not be started."""
 
 
+class BinaryUnusable(SidecarError):
+    """The system cannot run the binary at `path`. `reason`: `missing`, `not_a_file`, `not_executable`, `noexec`, `empty`, `truncated`,
+    `wrong_architecture`, `missing_loader` (it is built for another C library), `missing_interpreter` (of a script) or `not_a_program`."""
+
+    def __init__(self, path: str, reason: str, explanation: str, *, system: str, stderr_tail: str = "") -> None:
+        message = f"{path} cannot be run ({reason}): {explanation} ({system})"
+        super().__init__("BINARY_UNUSABLE", message, stderr_tail=stderr_tail)
+        self.path = path
+        self.reason = reason
+
+
 class VersionMismatch(SidecarError):
     """The binary speaks another version than this package."""
 
@@ -98,11 +108,54 @@ class NotReady(SidecarError):
 
 
 class SidecarExited(SidecarError):
-    """The node's process ended and is not started again."""
+    """The node's process ended and is not started again. `report`: the error that the node told before its end."""
 
-    def __init__(self, exit: Exit, stderr_tail: str) -> None:
-        super().__init__("SIDECAR_EXITED", f"the node ended with {exit}", stderr_tail=stderr_tail)
+    def __init__(self, exit: Exit, stderr_tail: str, report: ErrorEvent | None = None) -> None:
+        super().__init__("SIDECAR_EXITED", describe_end(exit, report), stderr_tail=stderr_tail)
         self.exit = exit
+        self.report = report
+
+
+class StartFailed(SidecarExited):
+    """The node's process ended before it was ready, or refused to be. `code` is that of its `report`, if there is one."""
+
+    def __init__(self, exit: Exit, stderr_tail: str, report: ErrorEvent | None = None) -> None:
+        super().__init__(exit, stderr_tail, report)
+        if report is not None:
+            self.code = report.code
+            self.retryable = report.retryable
+
+
+class NotJoined(P2PError):
+    """No peer was connected in time. `tried`: the bootstrap peers; `errors`: what the node told about its attempts."""
+
+    def __init__(self, seconds: float, tried: Sequence[str], errors: Sequence[str]) -> None:
+        where = f"tried {', '.join(tried)}" if tried else "no bootstrap peer was given, so the node waits for others to connect to it"
+        why = "".join(f"; {error}" for error in errors)
+        super().__init__("NOT_JOINED", f"no peer was connected within {seconds:g} s: {where}{why}", retryable=True)
+        self.tried = list(tried)
+        self.errors = list(errors)
+
+
+class InvalidArgument(P2PError, ValueError):
+    """An argument is not what the call takes. `argument` names it, down to the part that is wrong."""
+
+    def __init__(self, argument: str, message: str) -> None:
+        super().__init__("INVALID_ARGUMENT", f"{argument}: {message}")
+        self.argument = argument
+
+
+class Forked(P2PError):
+    """The node belongs to the process that opened it, and this one is a fork of that."""
+
+    def __init__(self) -> None:
+        advice = "open a node of its own here, or start the process with `spawn`"
+        super().__init__("FORKED", f"the node belongs to the process that this one was forked from: {advice}")
+
+
+def describe_end(exit: Exit, report: ErrorEvent | None) -> str:
+    """How a process ended, and why, as far as it has told."""
+    return f"the node ended with {exit}" + (f": {report.code}: {report.message}" if report is not None else "")
 
 
 class SidecarRestarted(SidecarError):

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from .errors import Exit, P2PError
+from .joining import Activity
 from .mailbox import Mailbox
-from .streams import MessageStream, Room, Stream, Taker, room_of
+from .streams import MessageStream, Room, Stream, Taker, Until, room_of
 from .types import Event, Message, Ready
 
 
@@ -58,6 +59,7 @@ class NodeEvents:
         self, mailbox: Mailbox, event_buffer: int, broadcast_buffer: int, acks: bool, on_finish: Callable[[], None]
     ) -> None:
         self.mailbox = mailbox
+        self.activity = Activity()
         self._event_buffer = event_buffer
         self._broadcast_buffer = broadcast_buffer
         self._acks = acks
@@ -76,9 +78,9 @@ class NodeEvents:
         self._begin(stream, early)
         return stream
 
-    def messages(self, buffer: int | None, owner: object) -> MessageStream:
-        """A stream of mail and broadcasts."""
-        stream, early, self._early_messages = self._make_messages(buffer, owner), self._early_messages, None
+    def messages(self, buffer: int | None, owner: object, until: Until | None = None) -> MessageStream:
+        """A stream of mail and broadcasts, which ends when `until` does."""
+        stream, early, self._early_messages = self._make_messages(buffer, owner, until), self._early_messages, None
         self._begin(stream, early)
         return stream
 
@@ -87,8 +89,8 @@ class NodeEvents:
         self._streams.add(stream)
         return stream
 
-    def _make_messages(self, buffer: int | None, owner: object) -> MessageStream:
-        stream = MessageStream(buffer or self._broadcast_buffer, self._new_taker, self.mailbox, owner)
+    def _make_messages(self, buffer: int | None, owner: object, until: Until | None = None) -> MessageStream:
+        stream = MessageStream(buffer or self._broadcast_buffer, self._new_taker, self.mailbox, owner, until)
         self._streams.add(stream)
         return stream
 
@@ -99,6 +101,7 @@ class NodeEvents:
 
     def _changed(self) -> None:
         """Mail was finished, or waits again."""
+        self.activity.touch()
         self._on_finish()
         self._wake()
 
@@ -116,6 +119,7 @@ class NodeEvents:
     def tell(self, event: Event | Lifecycle) -> None:
         """Puts an event where the program will find it."""
         number, room = next(self._numbers), room_of(event)
+        self.activity.tell(event)
         if isinstance(event, Message) and room is Room.MAIL:
             self.mailbox.put(number, event)
             self._wake()
@@ -130,6 +134,7 @@ class NodeEvents:
 
     def acknowledged(self, message_ids: Collection[str]) -> None:
         """The program has acknowledged mail itself."""
+        self.activity.touch()
         for taker in list(self._takers):
             taker.forget(message_ids)
 

@@ -25,7 +25,8 @@ def find_binary(binary: str | os.PathLike[str] | None = None, *, search_path: bo
     looked = [f"{VARIABLE} (not set)"]
     for directory in _bundled():
         candidate = directory / NAME
-        if os.access(candidate, os.X_OK):
+        # Also one that cannot be run: the start says why.
+        if candidate.is_file():
             return str(candidate)
         looked.append(str(directory))
     if search_path:

@@ -68,6 +68,11 @@ class Mailbox:
         self._waiting[name] = (number, message)
 
     @property
+    def is_empty(self) -> bool:
+        """Returns `True` if no message waits for the program."""
+        return not (self._returned or self._waiting)
+
+    @property
     def first(self) -> int | None:
         """The number of the message that `take` would return."""
         if self._closed or not (self._returned or self._waiting):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from .errors import Exit, SpawnFailed
+from .binary import unusable
+from .errors import Exit, InvalidArgument, SpawnFailed
 
 #: Bytes of one read, and of stderr that are kept: what a Linux pipe holds.
 CHUNK = 64 * 1024
@@ -115,9 +117,14 @@ class Process:
     """A running child. `kill` may be called from anywhere, also at the end of the interpreter."""
 
     def __init__(
-        self, program: str, child: subprocess.Popen[bytes], on_stderr: Callable[[bytes], None] | None
+        self,
+        program: str,
+        cwd: str | os.PathLike[str] | None,
+        child: subprocess.Popen[bytes],
+        on_stderr: Callable[[bytes], None] | None,
     ) -> None:
         self.program = program
+        self.cwd = cwd
         self.child = child
         self.stdin = Stdin()
         self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -152,14 +159,21 @@ class Process:
                 cwd=cwd,
                 start_new_session=True,
             )
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            if cwd is not None and not os.path.isdir(cwd):
+                raise InvalidArgument("cwd", f"{os.fspath(cwd)} is no directory") from error
+            raise unusable(program, cwd, error) or SpawnFailed("SPAWN_FAILED", f"cannot start {program}: {error}") from error
+        except ValueError as error:
             raise SpawnFailed("SPAWN_FAILED", f"cannot start {program}: {error}") from error
-        process = cls(program, child, on_stderr)
+        process = cls(program, cwd, child, on_stderr)
+        # Opened to the end also when this is cancelled: uvloop closes the file of a pipe whose opening is cancelled, which the pipe
+        # would close again.
+        opening = process._loop.create_task(process._open_pipes())
         try:
-            await process._open_pipes()
+            await asyncio.shield(opening)
         except BaseException:
             process.kill()
-            process.release()
+            opening.add_done_callback(process._release_after)
             raise
         return process
 
@@ -197,6 +211,11 @@ class Process:
             await asyncio.wait([self._drained], timeout=EXIT_GRACE)
         return exit
 
+    def _release_after(self, opening: asyncio.Task[None]) -> None:
+        if not opening.cancelled():
+            opening.exception()
+        self.release()
+
     def release(self) -> None:
         """Lets go of the pipes of a child that has ended, or was opened only in part."""
         for transport in self._transports:
@@ -208,7 +227,8 @@ class Process:
             # Where opening broke off, pipes may have no transport yet that would close them.
             for pipe in (self.child.stdin, self.child.stdout, self.child.stderr):
                 if pipe is not None:
-                    pipe.close()
+                    with contextlib.suppress(OSError):
+                        pipe.close()
 
     def signal(self, number: signal.Signals) -> None:
         """Signals the child and its children, unless it has ended."""

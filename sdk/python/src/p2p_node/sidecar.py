@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 import time
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
 from typing import Any
 
-from .channel import Reply, Waiter, encode
+from .arguments import encode, seconds
+from .calls import Call, after_writing, cost
+from .channel import Reply, Waiter
 from .child import Child, look_at, settle
 from .errors import (
     CallTimeout,
     CommandRefused,
     Exit,
+    Forked,
     IdentityChanged,
     NodeClosed,
     P2PError,
@@ -24,10 +27,12 @@ from .errors import (
     SidecarExited,
     SidecarRestarted,
     SidecarUnavailable,
+    StartFailed,
     VersionMismatch,
+    describe_end,
 )
 from .events import Closed, NodeEvents, Restarted, Restarting, Unhealthy
-from .flow import CommandQueue, Send
+from .flow import CommandQueue
 from .locate import find_binary
 from .mailbox import Mailbox
 from .options import Options
@@ -42,27 +47,6 @@ DRAIN, TERMINATE = 7.0, 2.0
 ACK_RETRY = 1.0
 
 
-@dataclass(eq=False)
-class Call:
-    """A command on its way: until it is written it waits here, from then on in the channel of a child."""
-
-    command: Mapping[str, Any]
-    body: bytes
-    answer: asyncio.Future[Reply]
-    #: What it costs, if it sends a message.
-    send: Send | None
-    #: Where the delivery of mail goes.
-    outcome: asyncio.Future[Delivery] | None
-    child: Child | None = None
-    number: int = 0
-    abandoned: bool = False
-
-    @property
-    def may_be_repeated(self) -> bool:
-        """Whether to ask the same again does nothing twice: of all commands only a `send` that was written may."""
-        return self.send is None or self.child is None
-
-
 class Sidecar:
     """What becomes of one node's processes, and of what is asked of them."""
 
@@ -74,6 +58,7 @@ class Sidecar:
         self.exit: Exit | None = None
         self.ready: Ready | None = None
         self.child: Child | None = None
+        self._pid = os.getpid()
         self.mailbox = Mailbox(options.mail_buffer)
         acks = options.ack == "auto"
         self.events = NodeEvents(self.mailbox, options.event_buffer, options.broadcast_buffer, acks, self._write_soon)
@@ -89,17 +74,28 @@ class Sidecar:
         self._wanted = Wanted()
         self._processes: set[Process] = set()
 
+    def check_process(self) -> None:
+        """Raises `Forked` in a fork of the process that opened the node: they share its pipes, and only one of them may use these."""
+        if self.is_forked:
+            raise Forked()
+
+    @property
+    def is_forked(self) -> bool:
+        """Returns `True` in a fork of the process that opened the node."""
+        return os.getpid() != self._pid
+
     # --- Asking ---
 
     async def ask(
         self, command: Mapping[str, Any], timeout: float | None, outcome: asyncio.Future[Delivery] | None = None
     ) -> Reply:
         """Has a command written when its turn comes, and waits for its answer."""
-        patience = self.options.call_timeout if timeout is None else timeout
+        patience = self.options.call_timeout if timeout is None else seconds("timeout", timeout)
+        self.check_process()
         if self._closed is not None:
             raise copy(self._closed)
         body = encode(command)
-        call = Call(command, body, self._loop.create_future(), _cost(command, body), outcome)
+        call = Call(command, body, self._loop.create_future(), cost(command, body), outcome)
         call.answer.add_done_callback(look_at)
         self._queue.put(call, call.send)
         self._write_what_waits()
@@ -124,7 +120,7 @@ class Sidecar:
         """Acks first, for they make room; then other commands; what sends messages last, as far as the node's credit goes."""
         self._is_writing_soon = False
         child = self.child
-        if child is None:
+        if child is None or self.is_forked:
             return
         if child.has_room and self.mailbox.has_acks and self._ack_pause is None:
             self._acknowledge(child, self.mailbox.next_batch())
@@ -160,7 +156,7 @@ class Sidecar:
 
     def _waiter(self, call: Call, child: Child) -> Waiter:
         def delivered(delivery: Delivery | None, error: P2PError | None) -> None:
-            settle(call.outcome, delivery, _after_writing(call, error))
+            settle(call.outcome, delivery, after_writing(call, error))
 
         def answered(reply: Reply | None, error: P2PError | None) -> None:
             self._release(call)
@@ -174,7 +170,7 @@ class Sidecar:
                     if not child.channel.track(accepted, delivered):
                         message = "too many deliveries are awaited; this one comes as an event"
                         settle(call.outcome, None, P2PError("TOO_MANY", message))
-            settle(call.answer, reply, _after_writing(call, error))
+            settle(call.answer, reply, after_writing(call, error))
             self._write_what_waits()
 
         return answered
@@ -212,9 +208,9 @@ class Sidecar:
         try:
             return child, await child.connect(connect, options.ready_timeout)
         except CommandRefused as error:
-            # This says more about whether to try again than the refusal does.
-            error.exit = await child.kill()
-            raise
+            report = ErrorEvent(code=error.code, message=error.message, retryable=error.retryable, details=error.details)
+            # How it ended says more about whether to try again than the refusal does.
+            raise StartFailed(await child.kill(), process.stderr_tail(), report) from error
         except BaseException:
             await child.kill()
             raise
@@ -249,8 +245,8 @@ class Sidecar:
             since, tail, old = time.monotonic(), child.process.stderr_tail(), child
             exit: Exit | None = end
             self.exit = end
-            error: P2PError = SidecarExited(end, tail)
-            reason, self.child = f"the node ended with {end}", None
+            error: P2PError = SidecarExited(end, tail, child.report(end))
+            reason, self.child = describe_end(end, child.report(end)), None
             while self.child is None:
                 again = self._supervisor.ended(exit, time.monotonic(), random.random())
                 if again is None:
@@ -268,7 +264,7 @@ class Sidecar:
                 except SidecarExited as last:
                     error, exit, reason = last, last.exit, str(last)
                 except P2PError as last:
-                    error, exit, reason = last, last.exit if isinstance(last, CommandRefused) else None, str(last)
+                    error, exit, reason = last, None, str(last)
 
     async def _replace(self, attempt: int, since: float) -> Child:
         """A new process, with all that the parent had asked of the old one."""
@@ -313,6 +309,7 @@ class Sidecar:
     # --- The end ---
 
     async def close(self) -> list[Message]:
+        self.check_process()
         if self._closing is None:
             self._closing = self._loop.create_task(self._close())
         return list(await asyncio.shield(self._closing))
@@ -341,7 +338,9 @@ class Sidecar:
         return self.mailbox.take_rest()
 
     def abandon(self) -> None:
-        """Leaves nothing behind. May be called from any thread, also when the loop or the interpreter ends."""
+        """Leaves nothing behind. May be called from any thread, also when the loop or the interpreter ends. Does nothing in a fork."""
+        if self.is_forked:
+            return  # what wakes the loop belongs to the other process as well
         self._kill()
         try:
             self._loop.call_soon_threadsafe(self._let_go)
@@ -367,18 +366,3 @@ def _port(ready: Ready) -> int | None:
         if "tcp" in parts:
             return int(parts[parts.index("tcp") + 1])
     return None
-
-
-def _cost(command: Mapping[str, Any], body: bytes) -> Send | None:
-    """What a command costs if it sends a message. An agent is the same in every way of writing its address."""
-    if command.get("type") != "send":
-        return None
-    peer = command.get("peerId")
-    return Send(str(peer).lower() if peer is not None else f"topic {command.get('topic')}", len(body))
-
-
-def _after_writing(call: Call, error: P2PError | None) -> P2PError | None:
-    """Why a call that was written failed. When the node's process is at fault, a message may be on its way all the same."""
-    if isinstance(error, SidecarError):
-        error.retryable = error.retryable and call.may_be_repeated
-    return error

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
+from .errors import Forked, InvalidArgument
 from .mailbox import Mailbox, Taken
 from .types import Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Stream")  # type: ignore[type-arg]
+#: Waits for the end of a stream of messages, while nothing is there to take.
+Until = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Room(enum.Enum):
@@ -50,6 +54,7 @@ class Stream(Generic[T]):
         self._queues: dict[Room, deque[tuple[int, T]]] = {room: deque() for room in rooms}
         self._news = asyncio.Event()
         self._ended = False
+        self._pid = os.getpid()
 
     def put(self, number: int, room: Room, event: T) -> None:
         """Takes an event, if it is one that this stream is about."""
@@ -96,12 +101,24 @@ class Stream(Generic[T]):
         return None if queue is None else queue.popleft()[1]
 
     async def _next(self, take: Callable[[], T | None]) -> T:
+        self._check_process()
         while (event := take()) is None:
             if self._ended:
                 raise StopAsyncIteration
             self._news.clear()
-            await self._news.wait()
+            await self._wait()
         return event
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise Forked()
+
+    async def _wait(self) -> None:
+        """Returns when there may be something to take, or when this is the end."""
+        await self._news.wait()
+
+    def __iter__(self) -> NoReturn:
+        raise InvalidArgument("stream", "write `async for … in` this stream, or `await anext(stream)`")
 
     def __aiter__(self: S) -> S:
         return self
@@ -131,6 +148,7 @@ class Taker:
         self._on_change = on_change
         self._loop = loop
         self._thread = threading.get_ident()
+        self._pid = os.getpid()
 
     def take(self) -> Message | None:
         """The oldest mail of the box. A program that acknowledges mail itself has it for good."""
@@ -158,7 +176,7 @@ class Taker:
             self._on_change()
 
     def __del__(self) -> None:
-        if self._mail is None:
+        if self._mail is None or os.getpid() != self._pid:
             return
         if threading.get_ident() == self._thread and not self._loop.is_closed():
             self.give_back()
@@ -178,8 +196,16 @@ class MessageStream(Stream[Message]):
     `return` or an exception, is not acknowledged, and the next loop begins with it. What was taken by `anext` is acknowledged by the next
     `anext`, by `close`, and when the `async with` block of the stream or of the node ends without an exception."""
 
-    def __init__(self, buffer: int, new_taker: Callable[[], Taker], mailbox: Mailbox, owner: object = None) -> None:
+    def __init__(
+        self,
+        buffer: int,
+        new_taker: Callable[[], Taker],
+        mailbox: Mailbox,
+        owner: object = None,
+        until: Until | None = None,
+    ) -> None:
         super().__init__(buffer, (Room.BROADCAST,), owner)
+        self._until = until
         self._new_taker = new_taker
         self._mailbox = mailbox
         #: What `anext` has taken.
@@ -192,8 +218,24 @@ class MessageStream(Stream[Message]):
 
     async def next_for(self, taker: Taker) -> Message:
         """The next message, for a loop that is done with the one before."""
+        self._check_process()
         taker.finish()
         return await self._next(lambda: self._take_for(taker))
+
+    async def _wait(self) -> None:
+        if self._until is None:
+            return await super()._wait()
+        # Neither of these takes anything, so nothing is lost where they are cancelled.
+        news, end = asyncio.ensure_future(self._news.wait()), asyncio.ensure_future(self._until())
+        end.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            await asyncio.wait({news, end}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+            end.cancel()
+        if end.done() and not self._news.is_set():
+            end.result()
+            self.end()
 
     def _take_for(self, taker: Taker) -> Message | None:
         mail, queue = (None if self._ended else self._mailbox.first), self._first()

@@ -28,6 +28,15 @@ impl Incoming {
         self.digests.contradict(message, self.next) || self.held.contradicts(message)
     }
 
+    /// The turn of a message has come. What an earlier process of this node told in the numbers before it, and the parent has not
+    /// taken, is passed over.
+    pub(super) fn take(&mut self, message: &Message) {
+        let arrivals = &self.arrivals;
+        self.digests.pass_over(self.next..message.seq, |seq| !arrivals.has_beyond(seq));
+        self.next = message.seq.saturating_add(1);
+        self.digests.insert(message);
+    }
+
     /// A message has come under its own number: whatever was said of that is over.
     pub(super) fn is_genuine(&mut self, seq: u64) {
         self.refusals.retain(|outcome| outcome.seq != seq || outcome.code != SEQUENCE_REUSED);

@@ -347,8 +347,8 @@ fn streams_that_hold_nothing_are_not_looked_through_for_every_message() {
     let mut sweeps = BTreeSet::new();
     for milli in 0..3000 {
         let now = Duration::from_secs(30) + Duration::from_millis(milli);
-        inbox.offer(sender(1), message(1, 2, 2, large), now, &mut Vec::new());
-        inbox.offer(sender(2), message(1, 2, 2, large), now, &mut Vec::new());
+        inbox.offer(sender(1), message(1, 3, 3, 0), now, &mut Vec::new());
+        inbox.offer(sender(2), message(1, 3, 3, 0), now, &mut Vec::new());
         sweeps.insert(inbox.sweep_at);
     }
     assert!(inbox.held_bytes() < HELD_BYTES / 2, "what has waited too long has gone");

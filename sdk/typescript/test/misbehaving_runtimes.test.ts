@@ -1,18 +1,26 @@
-/** The same under Bun, whose pipes differ, if there is one: named by BUN_BIN, or on PATH. */
+/** A child that misbehaves, under runtimes whose pipes differ from those of Node.js. */
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-import { CHILD, isAlive, PATIENCE_MS, until } from "./common.js";
+import { CHILD, HOME, isAlive, PATIENCE_MS, runtime, RUNTIMES, until } from "./common.js";
 
 const run = promisify(execFile);
-const BUN = process.env["BUN_BIN"] ?? "bun";
-const missing = await run(BUN, ["--version"]).then(() => false as const, () => "there is no bun here");
+/** Deno tells a program nothing of an exception; there the end of its input ends the child. */
+const lastChild = (name: string): string => (name === "deno" ? "good" : "deaf");
 
-test("a stopped child is replaced, one that pauses is not, mail is acknowledged, and an exception leaves no child", { skip: missing }, async () => {
+for (const { name, args } of RUNTIMES) {
+  const { command, skip } = await runtime(name);
+  test(`${name}: a stopped child is replaced, one that pauses is not, mail is acknowledged, and an exception leaves no child`, { skip }, () =>
+    misbehaves(name, command, args));
+}
+
+async function misbehaves(name: string, command: string, args: readonly string[]): Promise<void> {
   const index = fileURLToPath(new URL("../src/index.js", import.meta.url));
   const script = `
     import { P2PNode } from ${JSON.stringify(index)};
@@ -35,11 +43,13 @@ test("a stopped child is replaced, one that pauses is not, mail is acknowledged,
       break;
     }
     console.log(count, (await node.close()).length, node.acksNotFound);
-    console.log((await open("deaf")).pid);
+    console.log((await open("${lastChild(name)}")).pid);
     throw new Error("a defect of the program");`;
-  const { stdout } = await run(BUN, ["-e", script], { timeout: PATIENCE_MS }).catch((error: { stdout: string }) => error);
+  const file = join(HOME, `${name}-misbehaving.mjs`);
+  writeFileSync(file, script);
+  const { stdout } = await run(command, [...args, file], { timeout: PATIENCE_MS }).catch((error: { stdout: string }) => error);
   const lines = stdout.trim().split("\n");
   assert.deepEqual(lines.slice(0, 3), ["WRITE_TIMEOUT", "4 true", "1000 0 0"]);
   const pid = Number(lines[3]);
   await until("the child is gone", () => !isAlive(pid));
-});
+}

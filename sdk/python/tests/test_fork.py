@@ -1,0 +1,85 @@
+"""A fork of the program, which has the same node object and must not use it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import pickle
+import unittest
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import p2p_node
+
+from .common import PATIENCE, TestCase, is_alive, misbehaving
+
+
+def in_a_fork(work: Callable[[], Any]) -> Any:
+    """What `work` returns in a fork of this process, which ends without cleaning up."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, pickle.dumps(work()))
+        except BaseException as error:
+            os.write(write, pickle.dumps(repr(error)))
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        result = pickle.loads(pipe.read())
+    os.waitpid(pid, 0)
+    return result
+
+
+def code_of(call: Coroutine[Any, Any, Any]) -> str:
+    """The code of the error that a call ends with, in a loop of its own."""
+    try:
+        # The loop of the parent runs in this thread, as far as the fork knows.
+        asyncio.events._set_running_loop(None)
+        asyncio.run(asyncio.wait_for(call, PATIENCE))
+    except p2p_node.P2PError as error:
+        return error.code
+    return "none"
+
+
+class Forks(TestCase):
+    async def test_each_call_in_a_fork_raises_forked_and_the_node_serves_its_owner(self) -> None:
+        async with misbehaving("good") as node:
+            messages, events = node.messages(), node.events()
+            calls: list[Callable[[], Coroutine[Any, Any, Any]]] = [
+                lambda: node.send("0xB", 1),
+                lambda: node.ping(),
+                lambda: node.joined(timeout=1),
+                lambda: node.close(),
+                lambda: messages.__anext__(),
+                lambda: events.__anext__(),
+            ]
+            codes = in_a_fork(lambda: [code_of(call()) for call in calls])
+            self.assertEqual(codes, ["FORKED"] * len(calls))
+            await node.ping()
+            await (await node.send("0xB", 1)).delivered()
+
+    async def test_finalizers_in_a_fork_leave_the_node_alone(self) -> None:
+        async with misbehaving("mails") as node:
+            messages = node.messages()
+            first = await anext(messages)
+            pid = node.pid
+            assert pid is not None
+
+            def drop() -> str:
+                nonlocal node, messages
+                node._sidecar.abandon()
+                del messages, node
+                gc.collect()
+                return "dropped"
+
+            self.assertEqual(in_a_fork(drop), "dropped")
+            self.assertTrue(is_alive(pid))
+            await node.ping()
+            self.assertNotEqual((await anext(messages)).message_id, first.message_id)
+
+
+if __name__ == "__main__":
+    unittest.main()
