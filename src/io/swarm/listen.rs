@@ -218,7 +218,7 @@ impl Listeners {
             return None;
         }
         self.stage = Stage::Open;
-        let mut addrs: Vec<_> = swarm.listeners().cloned().collect();
+        let mut addrs: Vec<_> = swarm.listeners().filter(|addr| !needs_zone(addr)).cloned().collect();
         // libp2p names them in no order.
         addrs.sort_by_cached_key(|addr| (tcp_port(addr).is_none(), addr.to_string()));
         Some(Input::Listening { addrs })
@@ -277,9 +277,26 @@ pub(super) fn whole_reason(error: &dyn Error) -> String {
     reasons.join(": ")
 }
 
+/// Whether an address says nothing without the name of an interface, which it does not have here: nobody could dial it.
+fn needs_zone(addr: &Multiaddr) -> bool {
+    matches!(addr.iter().next(), Some(Protocol::Ip6(ip)) if ip.is_unicast_link_local())
+}
+
 fn tcp_port(addr: &Multiaddr) -> Option<u16> {
     addr.iter().find_map(|part| match part {
         Protocol::Tcp(port) => Some(port),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_mean_nothing_without_an_interface_are_not_told() {
+        let needs = |addr: &str| needs_zone(&addr.parse().unwrap());
+        assert!(needs("/ip6/fe80::1/tcp/1"));
+        assert!(!needs("/ip6/fd00::1/tcp/1") && !needs("/ip4/169.254.0.1/tcp/1"));
+    }
 }
