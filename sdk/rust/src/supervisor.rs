@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration.
-pub(crate) const FINAL_CODES: [i32; 5] = [0, 64, 73, 77, 78];
+pub(crate) const FINAL_CODES: [i32; 6] = [0, 64, 65, 73, 77, 78];
 
 /// How a node is started again: pauses from `first` to `max`, doubling, times 0.5 to 1 by chance (`reference/stdio.md` §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ mod tests {
     fn some_ends_are_final() {
         for code in 0..256 {
             let verdict = supervisor().ended(Some(code), secs(0.0), 0.5);
-            assert_eq!(verdict.is_none(), [0, 64, 73, 77, 78].contains(&code), "{code}");
+            assert_eq!(verdict.is_none(), [0, 64, 65, 73, 77, 78].contains(&code), "{code}");
         }
         assert!(supervisor().ended(None, secs(0.0), 0.5).is_some());
         assert!(Supervisor::new(None).ended(None, secs(0.0), 0.5).is_none());

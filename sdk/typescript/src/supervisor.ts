@@ -3,7 +3,7 @@
 import type { Exit } from "./errors.js";
 
 /** Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration. */
-export const FINAL_CODES: ReadonlySet<number> = new Set([0, 64, 73, 77, 78]);
+export const FINAL_CODES: ReadonlySet<number> = new Set([0, 64, 65, 73, 77, 78]);
 
 /** How a node is started again: after pauses that double, each times 0.5 to 1 by chance. */
 export interface Restart {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from .errors import Exit
 
 #: Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration.
-FINAL_CODES = frozenset({0, 64, 73, 77, 78})
+FINAL_CODES = frozenset({0, 64, 65, 73, 77, 78})
 
 
 @dataclass(frozen=True)
