@@ -17,13 +17,13 @@ impl World {
     /// A parent that acknowledges by itself was told of mail.
     pub fn told_by_hand(&mut self, node: usize, name: Name, message: &Message) {
         let durable = self.nodes[node].durable;
+        // What a sender whose disk went back had given up comes under another id.
+        let is_of_copy = self.nodes[name.0].went_back && self.nodes[name.0].life != name.1;
         let parent = &mut self.nodes[node].parent;
         let again = !parent.told.insert(name);
         if durable && parent.taken.contains(&name) {
             return self.breaks("what was acknowledged is not told again", node, format!("{name:?}"));
         }
-        // What a sender whose disk went back had given up comes under another id.
-        let is_of_copy = self.nodes[name.0].went_back && self.nodes[name.0].life != name.1;
         if durable && again && !message.redelivered && !is_of_copy {
             return self.breaks("what was told before says so", node, format!("{name:?}"));
         }
