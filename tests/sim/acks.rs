@@ -17,12 +17,14 @@ impl World {
     /// A parent that acknowledges by itself was told of mail.
     pub fn told_by_hand(&mut self, node: usize, name: Name, message: &Message) {
         let durable = self.nodes[node].durable;
+        // What a sender whose disk went back had given up comes under another id.
+        let is_of_copy = self.nodes[name.0].went_back && self.nodes[name.0].life != name.1;
         let parent = &mut self.nodes[node].parent;
         let again = !parent.told.insert(name);
         if durable && parent.taken.contains(&name) {
             return self.breaks("what was acknowledged is not told again", node, format!("{name:?}"));
         }
-        if durable && again && !message.redelivered {
+        if durable && again && !message.redelivered && !is_of_copy {
             return self.breaks("what was told before says so", node, format!("{name:?}"));
         }
         let life = parent.life;
@@ -58,7 +60,10 @@ impl World {
 
     /// Its sender was told that it was delivered.
     pub fn delivered_by_hand(&mut self, node: usize, to: usize, name: Name) {
-        if self.nodes[to].by_hand && !self.nodes[to].parent.acked.contains(&name) {
+        let parent = &self.nodes[to].parent;
+        // A sender whose disk went back may ask for mail that it had given up when the parent had it already.
+        let has = parent.acked.contains(&name) || self.nodes[node].went_back && parent.ever.contains(&name);
+        if self.nodes[to].by_hand && !has {
             self.breaks("delivered means that the parent said so", node, format!("{name:?} to {to}"));
         }
     }

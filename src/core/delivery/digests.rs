@@ -109,7 +109,7 @@ impl Digests {
         }
     }
 
-    /// The numbers of a range that `is_void` were passed over, or given up by their sender: what they stood for was never taken.
+    /// The numbers of a range that `is_void` were passed over: what they stood for was never taken.
     pub fn pass_over(&mut self, range: std::ops::Range<u64>, is_void: impl Fn(u64) -> bool) {
         if !range.is_empty() && self.cover(range.start) {
             self.latest.retain(|(seq, _)| !range.contains(seq) || !is_void(*seq));

@@ -127,8 +127,6 @@ impl Inbox {
             // Nothing between `base_seq` and this one is still to come.
             let give_up = |arrivals: &mut Arrivals| arrivals.give_up(message.base_seq, message.seq);
             let void = incoming.change(share, &mut self.beyond, give_up);
-            let first = void.first().copied().unwrap_or(message.seq);
-            incoming.digests.pass_over(first..message.seq, |seq| void.binary_search(&seq).is_ok());
             self.void.extend(void.into_iter().map(|seq| (key, seq)));
         }
         if message.seq < incoming.next {

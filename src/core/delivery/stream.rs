@@ -222,13 +222,16 @@ impl Stream {
     pub fn renumber(&mut self, epoch: u32, seqs: &[u64], unused: &StreamId) -> (Vec<Renamed>, usize, bool) {
         let is_reused =
             |mail: &Mail| mail.epoch == epoch && mail.attempts > 0 && seqs.binary_search(&mail.seq).is_ok();
-        let Some(first) = self.queue.iter().find(|mail| is_reused(mail)).map(Mail::position) else {
+        let Some(first) = self.queue.iter().find(|mail| is_reused(mail)) else {
             return (Vec::new(), 0, false);
         };
+        let (first, is_restored) = (first.position(), first.restored);
         if self.epochs.is_current(epoch) {
             self.begin(unused);
         }
-        let follows = |mail: &Mail| mail.position() > first && mail.attempts == 0 && mail.kept;
+        // What comes behind mail of this process was accepted after the copy, as that was. Mail of an earlier one the recipient may have.
+        let follows =
+            |mail: &Mail| !is_restored && mail.position() > first && mail.attempts == 0 && mail.kept;
         let moved = self.remove_if(|mail, _| is_reused(mail) || follows(mail));
         let (mut renamed, mut bytes, mut again) = (Vec::new(), 0, false);
         for (mut mail, on_wire) in moved {
