@@ -41,6 +41,6 @@ guards:
 mutants *arguments:
     .ci/mutants {{arguments}}
 
-# Line coverage of src/core; installs LLVM's tools where they are missing.
+# Line coverage of crates/core and crates/wire; installs LLVM's tools where they are missing.
 coverage:
     .ci/coverage

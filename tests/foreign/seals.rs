@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use p2p_node::core::seal::hpke::{Info, open};
-use p2p_node::core::seal::kem::{Secret, kem_id};
-use p2p_node::core::seal::padding::unpad;
+use p2p_node_wire::seal::hpke::{Info, open};
+use p2p_node_wire::seal::kem::{Secret, kem_id};
+use p2p_node_wire::seal::padding::unpad;
 use serde_json::Value;
 
 use crate::js::{directory, installed, run};

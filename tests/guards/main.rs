@@ -81,7 +81,7 @@ fn fault(guard: &Guard, tree: &Path) -> Option<String> {
         .env("SIM_REPORT", "unheeded")
         // Nor is it that chance may find it.
         .env("PROPTEST_CASES", "0")
-        .args(["test", "--offline", "--quiet", "-p", "p2p-node"])
+        .args(["test", "--offline", "--quiet"])
         .args(guard.test.split_whitespace())
         .output()
         .expect("cargo runs");

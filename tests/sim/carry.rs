@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node::core::effect::{Effect, Network, Verdict};
-use p2p_node::core::input::{Input, PublishOutcome};
-use p2p_node::core::seal::repeatable::Repeatable;
-use p2p_node::core::seal::task::Task;
+use p2p_node_core::crypto_task::Task;
+use p2p_node_core::effect::{Effect, Network, Verdict};
+use p2p_node_core::input::{Input, PublishOutcome};
 use p2p_node_protocol::Role;
+use p2p_node_wire::seal::repeatable::Repeatable;
 
 use crate::links::pair;
 use crate::node::Heard;

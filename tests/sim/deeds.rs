@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node::core::input::Input;
+use p2p_node_core::input::Input;
 
 use crate::links::pair;
 use crate::node::{Heard, Node};

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use alloy::primitives::Address;
-use p2p_node::core::delivery::arrivals::TakenRow;
-use p2p_node::core::delivery::naming::{StreamId, message_id, message_name, parse_message_id};
-use p2p_node::core::delivery::outbox::KeptMail;
-use p2p_node::core::input::Input;
+use p2p_node_core::delivery::arrivals::TakenRow;
+use p2p_node_core::delivery::outbox::KeptMail;
+use p2p_node_core::input::Input;
+use p2p_node_wire::message_id::{StreamId, message_id, message_name, parse_message_id};
 
 use crate::parent::Restored;
 use crate::world::World;

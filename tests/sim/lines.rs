@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_node::core::effect::ExitCode;
+use p2p_node_core::effect::ExitCode;
 use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Message};
 
 use crate::parent::{Name, Restored};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use p2p_node::core::input::{Input, Token};
+use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Role;
 
 use crate::node::{owner_of, port_of};

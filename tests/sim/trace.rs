@@ -5,8 +5,8 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node::core::effect::{Effect, Network};
-use p2p_node::core::input::Input;
+use p2p_node_core::effect::{Effect, Network};
+use p2p_node_core::input::Input;
 
 #[derive(Default)]
 pub struct Trace {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node::core::MAX_PAUSE;
-use p2p_node::core::identity::BindingHash;
-use p2p_node::core::input::{Input, Token};
+use p2p_node_core::MAX_PAUSE;
+use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::{Command, Connect, Role};
+use p2p_node_wire::identity::BindingHash;
 
 use crate::links::{Link, Pair, Request};
 use crate::node::Node;
@@ -364,7 +364,7 @@ impl World {
 
     fn wake_later(&mut self, node: usize) {
         let here = &mut self.nodes[node];
-        let Some(due) = here.core.as_ref().and_then(p2p_node::core::Core::poll_timeout) else { return };
+        let Some(due) = here.core.as_ref().and_then(p2p_node_core::Core::poll_timeout) else { return };
         let at = here.started + due;
         here.calls = if at <= self.now { here.calls + 1 } else { 0 };
         if here.calls > CALLS_AT_ONCE {
