@@ -1,8 +1,8 @@
 //! The house rules that a compiler does not hold: how long a file may be, which texts
 //! have to agree with the code, and which versions of other crates are too old to be safe.
 
-#[path = "tidy/floors.rs"]
-mod floors;
+#[path = "tidy/dependency_versions.rs"]
+mod dependency_versions;
 #[path = "tidy/texts.rs"]
 mod texts;
 

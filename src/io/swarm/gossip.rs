@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(message_id("ab", b"c").0.len(), ID_BYTES);
     }
 
-    /// Others name messages too, in another language (`tests/foreign`).
+    /// Others name messages too, in another language (`tests/interop`).
     #[test]
     fn the_id_of_the_golden_frame_is_the_golden_id() {
         let frame: String = include_str!("../../../fixtures/envelopes/frame.hex").lines().collect();

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::forged::{frame, record, topic};
 use crate::mesh::{CONNECT, Fate, Mesh, START_MS, node_key};
-use crate::trust::gossip;
+use crate::verification::gossip;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const WEEK_MS: i64 = 7 * 24 * 3_600_000;

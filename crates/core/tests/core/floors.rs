@@ -10,7 +10,7 @@ use p2p_node_wire::record::SignedRecord;
 
 use crate::forged::{frame, record, topic};
 use crate::mesh::{CONNECT, Mesh, START_MS, agent_key, binding, node_key};
-use crate::trust::{gossip, listener};
+use crate::verification::{gossip, listener};
 
 /// A generation later than 0, whose key is in use already.
 const LATER: u64 = START_MS / 1000 - 60;

@@ -9,7 +9,7 @@ use p2p_node_wire::seal::padding;
 use p2p_node_wire::seal::repeatable::Repeatable;
 use p2p_node_wire::seal::session::Outgoing;
 
-/// What another implementation opens, in `tests/foreign`. `UPDATE_FIXTURES=1` writes it anew.
+/// What another implementation opens, in `tests/interop`. `UPDATE_FIXTURES=1` writes it anew.
 #[test]
 fn a_fixed_key_and_fixed_randomness_give_the_kept_bytes() {
     let secret_bytes = [3; 32];

@@ -14,7 +14,7 @@ use crate::links::pair;
 use crate::node::Heard;
 use crate::scenario::Honesty;
 use crate::trace::name_of;
-use crate::world::{Happening, World};
+use crate::world::{ScheduledEvent, World};
 
 /// Peers to whom a node passes on what it heard: gossipsub's `mesh_n`.
 const MESH: usize = 8;
@@ -29,7 +29,7 @@ const CAPTURED: usize = 256;
 const OLD_RECORDS: usize = 4;
 
 impl World {
-    pub fn carry_out(&mut self, node: usize, effect: Effect) {
+    pub fn execute_effect(&mut self, node: usize, effect: Effect) {
         match effect {
             Effect::Emit { event, .. } => self.nodes[node].parent.unread.push_back(event),
             Effect::Crypto(task) => self.work(node, task),
@@ -49,7 +49,7 @@ impl World {
 
     pub fn later(&mut self, node: usize, delay: Duration, input: Input) {
         let life = self.nodes[node].life;
-        self.at(self.now + delay, Happening::Input { node, life, over: None, input });
+        self.at(self.now + delay, ScheduledEvent::Input { node, life, over: None, input });
     }
 
     /// What the crypto pool does. Bindings are checked once for the whole world.
@@ -165,12 +165,12 @@ impl World {
         };
         self.nodes[to].coming.insert(token, heard);
         let over = Some((pair(from, to), epoch));
-        self.at(self.now + delay, Happening::Input { node: to, life, over, input });
+        self.at(self.now + delay, ScheduledEvent::Input { node: to, life, over, input });
     }
 
     fn judge(&mut self, node: usize, token: u64, verdict: Verdict) {
         let Some(heard) = self.nodes[node].unjudged.remove(&token) else {
-            return self.breaks("gossip is judged once", node, format!("token {token} again"));
+            return self.violate("gossip is judged once", node, format!("token {token} again"));
         };
         match verdict {
             Verdict::Accept => {
@@ -178,7 +178,7 @@ impl World {
             }
             Verdict::Reject if heard.honest => {
                 let what = format!("{} bytes on {}", heard.data.len(), heard.topic);
-                self.breaks("no honest peer is blamed", node, what);
+                self.violate("no honest peer is blamed", node, what);
             }
             Verdict::Reject | Verdict::Ignore => {}
         }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::parent::Mail;
 use crate::scenario::Operation;
-use crate::world::{Happening, World};
+use crate::world::{ScheduledEvent, World};
 
 /// Where parents broadcast.
 pub const TOPIC: &str = "jobs";
@@ -28,7 +28,7 @@ impl World {
                 self.random_crash();
             }
         }
-        self.at(self.now + Duration::from_secs(1), Happening::Second);
+        self.at(self.now + Duration::from_secs(1), ScheduledEvent::Second);
     }
 
     fn random_command(&mut self) {
@@ -107,7 +107,7 @@ impl World {
         let Some(mail) = parent.mails.get_mut(&serial) else { return };
         mail.accepted = true;
         let (life, ttl) = (parent.life, mail.ttl);
-        self.at(self.now + ttl + GRACE, Happening::Deadline { node, life, serial });
+        self.at(self.now + ttl + GRACE, ScheduledEvent::Deadline { node, life, serial });
     }
 
     fn random_crash(&mut self) {
@@ -122,7 +122,7 @@ impl World {
             moved: self.rng.permille(500) && node >= self.scenario.servers,
         };
         self.carry_out_operation(Operation::Crash(node));
-        self.at(self.now + down, Happening::Do(start));
+        self.at(self.now + down, ScheduledEvent::Do(start));
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2p_node_protocol::{Ack, Command, Message};
 
 use crate::parent::Name;
-use crate::world::{Happening, World};
+use crate::world::{ScheduledEvent, World};
 
 /// Of a thousand mails so many have their `ack` at once, and so many some time later; the others have none.
 const AT_ONCE: u32 = 800;
@@ -22,10 +22,10 @@ impl World {
         let parent = &mut self.nodes[node].parent;
         let again = !parent.told.insert(name);
         if durable && parent.taken.contains(&name) {
-            return self.breaks("what was acknowledged is not told again", node, format!("{name:?}"));
+            return self.violate("what was acknowledged is not told again", node, format!("{name:?}"));
         }
         if durable && again && !message.redelivered && !is_of_copy {
-            return self.breaks("what was told before says so", node, format!("{name:?}"));
+            return self.violate("what was told before says so", node, format!("{name:?}"));
         }
         let life = parent.life;
         let message_id = message.message_id.clone();
@@ -33,7 +33,7 @@ impl World {
             self.ack(node, name, message_id);
         } else if self.rng.permille(LATER * 1000 / (1000 - AT_ONCE)) {
             let at = self.now + self.rng.between(Duration::ZERO, LATEST);
-            self.at(at, Happening::Ack { node, life, name, message_id });
+            self.at(at, ScheduledEvent::Ack { node, life, name, message_id });
         }
     }
 
@@ -64,7 +64,7 @@ impl World {
         // A sender whose disk went back may ask for mail that it had given up when the parent had it already.
         let has = parent.acked.contains(&name) || self.nodes[node].went_back && parent.ever.contains(&name);
         if self.nodes[to].by_hand && !has {
-            self.breaks("delivered means that the parent said so", node, format!("{name:?} to {to}"));
+            self.violate("delivered means that the parent said so", node, format!("{name:?} to {to}"));
         }
     }
 }

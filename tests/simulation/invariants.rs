@@ -62,7 +62,7 @@ impl World {
         }
         match error.code {
             ErrorCode::IdentityConflict | ErrorCode::IdentitySuperseded | ErrorCode::Internal => {
-                self.breaks("nothing of an honest world is an error", node, error.message.clone());
+                self.violate("nothing of an honest world is an error", node, error.message.clone());
             }
             _ => {}
         }
@@ -70,7 +70,7 @@ impl World {
 
     fn terminal(&mut self, node: usize, id: &Id) {
         if self.nodes[node].parent.open.remove(id).is_none() {
-            self.breaks("every id has one terminal line", node, format!("another for {id}"));
+            self.violate("every id has one terminal line", node, format!("another for {id}"));
         }
     }
 
@@ -80,14 +80,14 @@ impl World {
         let name: Name = (from, life, serial);
         let what = || format!("{name:?} to {to} from {}", message.from);
         if self.nodes[from].address != message.from {
-            return self.breaks("a message has its sender's name", node, what());
+            return self.violate("a message has its sender's name", node, what());
         }
         if message.topic.is_none() && to != node {
-            return self.breaks("mail reaches whom it was for", node, what());
+            return self.violate("mail reaches whom it was for", node, what());
         }
         let parent = &mut self.nodes[node].parent;
         if !parent.received.insert(name) {
-            return self.breaks("a message takes effect once", node, what());
+            return self.violate("a message takes effect once", node, what());
         }
         let again = !parent.ever.insert(name);
         self.report.again_after_crash += u64::from(again);
@@ -102,7 +102,7 @@ impl World {
         // A sender whose disk went back repeats what its recipient may have forgotten, and has what it gave up before.
         let is_of_copy = self.nodes[from].went_back && self.nodes[from].life != life;
         if is_late && !is_of_copy {
-            return self.breaks("mail keeps its order in its priority", node, what());
+            return self.violate("mail keeps its order in its priority", node, what());
         }
         self.report.received += 1;
         if self.nodes[node].by_hand {
@@ -128,18 +128,18 @@ impl World {
                 || delivery.state == DeliveryState::Failed && delivery.attempts == 0;
             if !broadcast {
                 let what = format!("another for {}", delivery.message_id);
-                self.breaks("accepted mail has one delivery", node, what);
+                self.violate("accepted mail has one delivery", node, what);
             }
             return;
         };
         let Some(mail) = parent.mails.remove(&serial) else {
-            return self.breaks("accepted mail has one delivery", node, format!("another for {serial}"));
+            return self.violate("accepted mail has one delivery", node, format!("another for {serial}"));
         };
         let name = (node, parent.life, serial);
         self.ended(node, &Restored { name, to: mail.to }, delivery.state);
         if self.resting_probe(serial, node) && delivery.state != DeliveryState::Delivered {
             let what = format!("{name:?} to {} is {:?} {:?}", mail.to, delivery.state, delivery.code);
-            self.breaks("a world at rest delivers", node, what);
+            self.violate("a world at rest delivers", node, what);
         }
     }
 
@@ -157,18 +157,18 @@ impl World {
                 }
                 if signs_late {
                     // Its node signed when the parent had it.
-                    self.breaks("delivered means that this mail arrived", node, format!("{name:?} to {to}"));
+                    self.violate("delivered means that this mail arrived", node, format!("{name:?} to {to}"));
                 } else if recipient.cut_short {
                     // It may have been among what nobody read.
                 } else if recipient.reads {
-                    self.breaks("delivered means that it arrived", node, format!("{name:?} to {to}"));
+                    self.violate("delivered means that it arrived", node, format!("{name:?} to {to}"));
                 } else {
                     recipient.owed.insert(*name);
                 }
             }
             DeliveryState::Expired => self.report.expired += 1,
             DeliveryState::Rejected => {
-                self.breaks("honest mail is not rejected", node, format!("{name:?} to {to}"));
+                self.violate("honest mail is not rejected", node, format!("{name:?} to {to}"));
             }
             DeliveryState::Failed | DeliveryState::Unknown => self.report.failed += 1,
         }
@@ -179,7 +179,7 @@ impl World {
         let here = &self.nodes[node];
         let pending = here.parent.mails.contains_key(&serial);
         if here.life == life && here.core.is_some() && here.parent.reads && pending {
-            self.breaks("accepted mail is told of in its time", node, format!("mail {serial}"));
+            self.violate("accepted mail is told of in its time", node, format!("mail {serial}"));
         }
     }
 
@@ -195,7 +195,7 @@ impl World {
             }
         }
         if let Some(holding) = over {
-            self.breaks("what is held is bounded", node, format!("{holding:?}"));
+            self.violate("what is held is bounded", node, format!("{holding:?}"));
         }
         let here = &self.nodes[node];
         let Some(core) = &here.core else { return };
@@ -210,7 +210,7 @@ impl World {
             if kept != accepted + restored {
                 let what =
                     format!("{accepted} accepted and {restored} restored did not end, {kept} in the outbox");
-                self.breaks("accepted mail does not vanish", node, what);
+                self.violate("accepted mail does not vanish", node, what);
             }
         }
     }
@@ -220,12 +220,12 @@ impl World {
         self.read(node);
         let here = &self.nodes[node];
         if !here.parent.ended {
-            self.breaks("a node ends when it is told to", node, format!("{code:?}"));
+            self.violate("a node ends when it is told to", node, format!("{code:?}"));
         } else if here.parent.reads
             && (!here.durable && !here.parent.mails.is_empty() || !here.parent.open.is_empty())
         {
             let what = format!("{} mails, {:?}", here.parent.mails.len(), here.parent.open);
-            self.breaks("all is told before the end", node, what);
+            self.violate("all is told before the end", node, what);
         }
         self.report.exits += 1;
         self.nodes[node].disk.end(usize::MAX);
@@ -240,16 +240,16 @@ impl World {
                 parent.open.iter().filter(|(_, asked)| **asked + ANSWERED < self.now).collect();
             if !overdue.is_empty() {
                 let what = format!("none for {overdue:?}");
-                self.breaks("every id has one terminal line", node, what);
+                self.violate("every id has one terminal line", node, what);
             } else if !parent.owed.is_empty() {
                 let what = format!("{:?} did not", parent.owed);
-                self.breaks("delivered means that it arrived", node, what);
+                self.violate("delivered means that it arrived", node, what);
             } else if !parent.mails.is_empty() || !parent.restored.is_empty() {
                 let what = format!("{} were not, and {:?}", parent.mails.len(), parent.restored);
-                self.breaks("accepted mail is told of in its time", node, what);
+                self.violate("accepted mail is told of in its time", node, what);
             } else if self.nodes[node].unjudged.len() > UNDER_WAY {
                 let what = format!("{} were not", self.nodes[node].unjudged.len());
-                self.breaks("gossip is judged once", node, what);
+                self.violate("gossip is judged once", node, what);
             }
         }
     }

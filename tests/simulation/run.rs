@@ -6,7 +6,7 @@ use p2p_node_protocol::{Priority, Route};
 
 use crate::report::Report;
 use crate::scenario::Scenario;
-use crate::world::{Broken, World};
+use crate::world::{InvariantViolation, World};
 
 /// After all that was done, so long until the network must have found together again: the longest pauses of the core
 /// (dials 60 s, lookups 60 s) and what they lead to.
@@ -18,7 +18,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(130);
 
 /// What a run came to.
 pub struct Outcome {
-    pub broken: Option<Broken>,
+    pub broken: Option<InvariantViolation>,
     pub report: Report,
     pub fingerprint: u64,
     pub steps: u64,
@@ -71,7 +71,7 @@ impl World {
 }
 
 /// The smallest scenario found that still breaks the same invariant: parts of its operations are left out, larger ones first.
-pub fn shrink(failing: &Scenario, broken: &Broken, tries: usize) -> Scenario {
+pub fn shrink(failing: &Scenario, broken: &InvariantViolation, tries: usize) -> Scenario {
     let mut best = failing.clone();
     let mut left = tries;
     let mut part = best.operations.len().div_ceil(2);

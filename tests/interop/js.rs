@@ -15,7 +15,7 @@ use crate::child::{Child, SOON};
 const OLDEST_NODE: u32 = 20;
 
 pub fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign/js")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/js")
 }
 
 /// Whether it can run. It may not on a developer's machine, which has to be told; in CI it must.

@@ -1,4 +1,4 @@
-//! Deterministic simulation: many cores, one clock, one seed. See `scenario` for what may happen and `lines` for what
+//! Deterministic simulation: many cores, one clock, one seed. See `scenario` for what may happen and `invariants` for what
 //! must hold whatever happens.
 
 #![allow(
@@ -10,14 +10,14 @@
 )]
 
 mod acks;
-mod carry;
-mod deeds;
 mod disk;
+mod effects;
 mod fixtures;
 mod generate;
-mod lines;
+mod invariants;
 mod links;
 mod node;
+mod operations;
 mod parent;
 mod report;
 mod rng;
@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use report::Report;
 use run::{run, shrink};
 use scenario::Scenario;
-use world::Broken;
+use world::InvariantViolation;
 
 /// Seeds that every run of the tests tries.
 const SEEDS: u64 = 100;
@@ -50,7 +50,7 @@ struct Total {
     report: Report,
     steps: u64,
     simulated: Duration,
-    failures: Vec<(Scenario, Broken)>,
+    failures: Vec<(Scenario, InvariantViolation)>,
 }
 
 impl Total {

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::disk::Disk;
 use crate::parent::{Name, Parent};
 use crate::scenario::Honesty;
-use crate::world::Happening;
+use crate::world::ScheduledEvent;
 
 /// When the world begins, in ms since 1970.
 pub const START_MS: u64 = 1_790_000_000_000;
@@ -65,7 +65,7 @@ pub struct Node {
     /// Until when its machine is suspended.
     pub asleep_until: Option<Duration>,
     /// What came for it meanwhile.
-    pub put_off: Vec<Happening>,
+    pub put_off: Vec<ScheduledEvent>,
     pub peer: PeerId,
     pub address: String,
     moves: u16,

@@ -167,7 +167,7 @@ impl World {
         if here.durable && here.parent.reads && here.parent.unread.is_empty() {
             let missing = here.parent.accepted.keys().find(|id| !here.disk.has(&account, id)).cloned();
             if let Some(id) = missing {
-                self.breaks("accepted mail is on the disk", node, id);
+                self.violate("accepted mail is on the disk", node, id);
             }
         }
     }

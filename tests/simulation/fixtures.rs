@@ -25,7 +25,7 @@ pub fn compare(report: &str) {
     let old: Vec<_> = kept.lines().filter(|line| !report.lines().any(|new| new == *line)).collect();
     assert!(
         changed.is_empty() && old.is_empty(),
-        "the simulation comes to something else: if that is meant, `UPDATE_FIXTURES=1 cargo test --test sim`\nbefore {old:#?}\nnow {changed:#?}"
+        "the simulation comes to something else: if that is meant, `UPDATE_FIXTURES=1 cargo test --test simulation`\nbefore {old:#?}\nnow {changed:#?}"
     );
 }
 

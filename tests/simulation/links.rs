@@ -8,7 +8,7 @@ use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Role;
 
 use crate::node::{owner_of, port_of};
-use crate::world::{Happening, World};
+use crate::world::{ScheduledEvent, World};
 
 /// A request ends after this long (`MAIL_TIMEOUT`), and so does a dial.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,7 +94,7 @@ impl World {
         let delay = if silent { TIMEOUT } else { self.latency() + self.latency() };
         let life = self.nodes[from].life;
         let to = to.filter(|_| reached && !silent);
-        self.at(self.now + delay, Happening::Dialled { from, life, peer, to });
+        self.at(self.now + delay, ScheduledEvent::Dialled { from, life, peer, to });
     }
 
     pub fn dialled(&mut self, from: usize, life: u32, peer: PeerId, to: Option<usize>) {
@@ -138,7 +138,7 @@ impl World {
         *told = at;
         let over = Some((pair(node, about), link.epoch));
         let life = self.nodes[node].life;
-        self.at(at, Happening::Input { node, life, over, input });
+        self.at(at, ScheduledEvent::Input { node, life, over, input });
     }
 
     /// Ends a connection: open requests fail, and both ends are told.
@@ -161,7 +161,7 @@ impl World {
                 let input = Input::Disconnected { peer, reason: Some(why.to_owned()) };
                 // Not before what was told over it earlier.
                 let at = (self.now + latency).max(link.told[usize::from(here > there)]);
-                self.at(at, Happening::Input { node: here, life, over: None, input });
+                self.at(at, ScheduledEvent::Input { node: here, life, over: None, input });
             }
         }
     }
@@ -176,7 +176,7 @@ impl World {
             .collect();
         for (pair, epoch) in cut {
             let delay = self.rng.between(SILENCE.0, SILENCE.1);
-            self.at(self.now + delay, Happening::Silent(pair, epoch));
+            self.at(self.now + delay, ScheduledEvent::Silent(pair, epoch));
         }
     }
 
@@ -188,7 +188,7 @@ impl World {
         let Some((to, epoch)) = link else {
             if let Some(token) = token {
                 let input = Input::MailAnswered { token, outcome: Err("not connected".to_owned()) };
-                self.at(self.now, Happening::Input { node: from, life, over: None, input });
+                self.at(self.now, ScheduledEvent::Input { node: from, life, over: None, input });
             }
             return;
         };
@@ -198,7 +198,7 @@ impl World {
         let request = Request { from, life, token, over, to, answered: false, over_with: false, heard };
         let asked = self.token();
         self.requests.insert(asked, request);
-        self.at(self.now + TIMEOUT, Happening::Overdue(asked));
+        self.at(self.now + TIMEOUT, ScheduledEvent::Overdue(asked));
         let from_peer = self.nodes[from].peer;
         let input = |asked: Token| match token {
             None => Input::HelloAsked { token: asked, peer: from_peer, body: body.clone() },
@@ -213,13 +213,16 @@ impl World {
                 // Heard again by another request, whose answer nobody waits for.
                 let (again, latency) = (self.token(), self.latency());
                 let input = input(again);
-                self.at(self.now + latency, Happening::Input { node: to, life, over: Some(over), input });
+                self.at(
+                    self.now + latency,
+                    ScheduledEvent::Input { node: to, life, over: Some(over), input },
+                );
             }
         }
         if !lost {
             let latency = self.latency();
             let input = input(asked);
-            self.at(self.now + latency, Happening::Input { node: to, life, over: Some(over), input });
+            self.at(self.now + latency, ScheduledEvent::Input { node: to, life, over: Some(over), input });
         }
     }
 
@@ -227,11 +230,11 @@ impl World {
     pub fn answer(&mut self, node: usize, asked: Token, body: Bytes) {
         let Some(request) = self.requests.get_mut(&asked) else { return };
         if request.to != node || std::mem::replace(&mut request.answered, true) {
-            return self.breaks("every request has one answer", node, format!("token {asked}"));
+            return self.violate("every request has one answer", node, format!("token {asked}"));
         }
         if request.heard {
             let latency = self.latency();
-            self.at(self.now + latency, Happening::Answered { asked, body });
+            self.at(self.now + latency, ScheduledEvent::Answered { asked, body });
         }
     }
 
@@ -240,7 +243,7 @@ impl World {
         let Some(request) = self.requests.get(&asked) else { return };
         let (node, life, token, (pair, epoch)) = (request.from, request.life, request.token, request.over);
         if self.nodes[node].asleep_until.is_some() {
-            return self.nodes[node].put_off.push(Happening::Answered { asked, body });
+            return self.nodes[node].put_off.push(ScheduledEvent::Answered { asked, body });
         }
         if request.over_with || !self.is_open(pair, epoch) || self.is_cut(pair) {
             return;
@@ -274,7 +277,7 @@ impl World {
         let (node, life, token) = (request.from, request.life, request.token);
         if let Some(token) = token {
             let input = Input::MailAnswered { token, outcome: Err(why.to_owned()) };
-            self.at(self.now, Happening::Input { node, life, over: None, input });
+            self.at(self.now, ScheduledEvent::Input { node, life, over: None, input });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Every guard is needed: each is taken out of a copy of the sources, and some test has to notice.
 //!
-//! It builds the copy once for each guard, so it is run on its own: `cargo test --test guards -- --ignored`.
+//! It builds the copy once for each guard, so it is run on its own: `cargo test --test guard_mutations -- --ignored`.
 
 #![allow(clippy::disallowed_methods, reason = "the budget is a matter of real time")]
 
@@ -18,10 +18,10 @@ struct Guard {
     test: String,
 }
 
-/// Reads `fixtures/guards.txt`: a name after `==`, a file, lines that begin with `-` and `+` as in a patch, and a test
+/// Reads `fixtures/guard_mutations.txt`: a name after `==`, a file, lines that begin with `-` and `+` as in a patch, and a test
 /// target with a filter.
 fn guards() -> Vec<Guard> {
-    let path = root().join("fixtures/guards.txt");
+    let path = root().join("fixtures/guard_mutations.txt");
     let text = std::fs::read_to_string(path).expect("the list of guards");
     let mut guards: Vec<Guard> = Vec::new();
     for line in text.lines() {

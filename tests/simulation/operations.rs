@@ -8,7 +8,7 @@ use p2p_node_core::input::Input;
 use crate::links::pair;
 use crate::node::{Heard, Node};
 use crate::scenario::{Honesty, Links, Operation};
-use crate::world::{Happening, World};
+use crate::world::{ScheduledEvent, World};
 
 impl World {
     pub fn carry_out_operation(&mut self, operation: Operation) {
@@ -128,7 +128,7 @@ impl World {
         let asleep = &mut self.nodes[node].asleep_until;
         if asleep.is_none_or(|earlier| earlier < until) {
             *asleep = Some(until);
-            self.at(until, Happening::Awake { node });
+            self.at(until, ScheduledEvent::Awake { node });
             self.notice_cuts();
         }
     }
@@ -183,7 +183,7 @@ impl World {
             Input::Gossip { token, from: peer, topic, data }
         };
         if topic_is_heard(&self.nodes[to], &input) {
-            self.at(self.now, Happening::Input { node: to, life, over: None, input });
+            self.at(self.now, ScheduledEvent::Input { node: to, life, over: None, input });
         } else {
             self.nodes[to].coming.remove(&token);
         }
@@ -215,7 +215,7 @@ impl World {
             self.nodes[node].parent.reads = true;
             self.at(
                 self.now + Duration::from_millis(node as u64),
-                Happening::Do(Operation::Start { node, keeping: true, moved: false }),
+                ScheduledEvent::Do(Operation::Start { node, keeping: true, moved: false }),
             );
         }
     }

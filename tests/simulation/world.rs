@@ -24,7 +24,7 @@ const CALLS_AT_ONCE: u32 = 10_000;
 
 /// What is to happen.
 #[derive(Debug)]
-pub enum Happening {
+pub enum ScheduledEvent {
     /// Something happens to a node, if it still lives the same life and, where it came over a connection, that is still
     /// the same one.
     Input {
@@ -76,16 +76,16 @@ pub enum Happening {
     Do(Operation),
 }
 
-impl Happening {
+impl ScheduledEvent {
     /// On whose machine it happens.
     fn node(&self) -> Option<usize> {
         match self {
-            Happening::Input { node, .. }
-            | Happening::Wake { node, .. }
-            | Happening::Dialled { from: node, .. }
-            | Happening::Deadline { node, .. }
-            | Happening::Ack { node, .. }
-            | Happening::Do(Operation::Start { node, .. }) => Some(*node),
+            ScheduledEvent::Input { node, .. }
+            | ScheduledEvent::Wake { node, .. }
+            | ScheduledEvent::Dialled { from: node, .. }
+            | ScheduledEvent::Deadline { node, .. }
+            | ScheduledEvent::Ack { node, .. }
+            | ScheduledEvent::Do(Operation::Start { node, .. }) => Some(*node),
             _ => None,
         }
     }
@@ -94,7 +94,7 @@ impl Happening {
 struct Entry {
     at: Duration,
     order: u64,
-    what: Happening,
+    what: ScheduledEvent,
 }
 
 impl PartialEq for Entry {
@@ -120,14 +120,14 @@ impl Ord for Entry {
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
+pub struct InvariantViolation {
     pub invariant: &'static str,
     pub at: Duration,
     pub node: usize,
     pub what: String,
 }
 
-impl std::fmt::Display for Broken {
+impl std::fmt::Display for InvariantViolation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} (node {}, after {:?}): {}", self.invariant, self.node, self.at, self.what)
     }
@@ -163,7 +163,7 @@ pub struct World {
     pub resting: bool,
     pub trace: Trace,
     pub report: Report,
-    pub broken: Option<Broken>,
+    pub broken: Option<InvariantViolation>,
 }
 
 impl World {
@@ -200,20 +200,20 @@ impl World {
             scenario,
         };
         for (at, operation) in world.scenario.operations.clone() {
-            world.at(at, Happening::Do(operation));
+            world.at(at, ScheduledEvent::Do(operation));
         }
         for node in 0..world.nodes.len() {
             // A fleet that starts at once, but for some milliseconds.
             world.at(
                 Duration::from_millis(7 * node as u64),
-                Happening::Do(Operation::Start { node, keeping: false, moved: false }),
+                ScheduledEvent::Do(Operation::Start { node, keeping: false, moved: false }),
             );
         }
-        world.at(Duration::from_secs(1), Happening::Second);
+        world.at(Duration::from_secs(1), ScheduledEvent::Second);
         world
     }
 
-    pub fn at(&mut self, at: Duration, what: Happening) {
+    pub fn at(&mut self, at: Duration, what: ScheduledEvent) {
         self.order += 1;
         self.queue.push(Entry { at: at.max(self.now), order: self.order, what });
     }
@@ -223,9 +223,9 @@ impl World {
         self.tokens
     }
 
-    pub fn breaks(&mut self, invariant: &'static str, node: usize, what: String) {
+    pub fn violate(&mut self, invariant: &'static str, node: usize, what: String) {
         let at = self.now;
-        self.broken.get_or_insert(Broken { invariant, at, node, what });
+        self.broken.get_or_insert(InvariantViolation { invariant, at, node, what });
     }
 
     /// Lets everything happen until then, or until an invariant breaks.
@@ -243,14 +243,14 @@ impl World {
         }
     }
 
-    fn happen(&mut self, what: Happening) {
+    fn happen(&mut self, what: ScheduledEvent) {
         // While a machine is suspended what comes for it waits.
         if let Some(node) = what.node().filter(|node| self.nodes[*node].asleep_until.is_some()) {
             return self.nodes[node].put_off.push(what);
         }
         match what {
-            Happening::Awake { node } => self.awake(node),
-            Happening::Input { node, life, over, input } => {
+            ScheduledEvent::Awake { node } => self.awake(node),
+            ScheduledEvent::Input { node, life, over, input } => {
                 let same = over.is_none_or(|(pair, epoch)| self.is_open(pair, epoch) && !self.is_cut(pair));
                 if self.nodes[node].life != life || self.nodes[node].core.is_none() {
                     return;
@@ -265,7 +265,7 @@ impl World {
                     self.input(node, input);
                 }
             }
-            Happening::Wake { node, life } => {
+            ScheduledEvent::Wake { node, life } => {
                 let here = &mut self.nodes[node];
                 if here.life == life && here.core.is_some() && here.wake.is_some_and(|wake| wake <= self.now)
                 {
@@ -273,19 +273,19 @@ impl World {
                     self.step(node);
                 }
             }
-            Happening::Dialled { from, life, peer, to } => self.dialled(from, life, peer, to),
-            Happening::Overdue(token) => self.overdue(token),
-            Happening::Answered { asked, body } => self.answered(asked, body),
-            Happening::Silent(pair, epoch) => self.silent(pair, epoch),
-            Happening::Deadline { node, life, serial } => self.deadline(node, life, serial),
-            Happening::Ack { node, life, name, message_id } => {
+            ScheduledEvent::Dialled { from, life, peer, to } => self.dialled(from, life, peer, to),
+            ScheduledEvent::Overdue(token) => self.overdue(token),
+            ScheduledEvent::Answered { asked, body } => self.answered(asked, body),
+            ScheduledEvent::Silent(pair, epoch) => self.silent(pair, epoch),
+            ScheduledEvent::Deadline { node, life, serial } => self.deadline(node, life, serial),
+            ScheduledEvent::Ack { node, life, name, message_id } => {
                 if self.nodes[node].life == life && self.nodes[node].core.is_some() {
                     self.ack(node, name, message_id);
                     self.step(node);
                 }
             }
-            Happening::Second => self.second(),
-            Happening::Do(operation) => self.carry_out_operation(operation),
+            ScheduledEvent::Second => self.second(),
+            ScheduledEvent::Do(operation) => self.carry_out_operation(operation),
         }
     }
 
@@ -328,7 +328,7 @@ impl World {
             }
             for effect in effects {
                 self.trace.effect(node, &effect);
-                self.carry_out(node, effect);
+                self.execute_effect(node, effect);
                 if self.nodes[node].core.is_none() {
                     return;
                 }
@@ -358,7 +358,7 @@ impl World {
         let since = *here.paused_since.get_or_insert(self.now);
         // Timers of the world are coarse.
         if self.now - since > MAX_PAUSE + Duration::from_millis(1) {
-            self.breaks("stdin pauses no longer than it may", node, format!("since {since:?}"));
+            self.violate("stdin pauses no longer than it may", node, format!("since {since:?}"));
         }
     }
 
@@ -368,14 +368,14 @@ impl World {
         let at = here.started + due;
         here.calls = if at <= self.now { here.calls + 1 } else { 0 };
         if here.calls > CALLS_AT_ONCE {
-            return self.breaks("a core comes to rest", node, format!("it is due at {due:?} for ever"));
+            return self.violate("a core comes to rest", node, format!("it is due at {due:?} for ever"));
         }
         // Timers are coarse; what is due already is done in the next moment.
         let at = at.max(self.now + Duration::from_micros(100));
         if here.wake.is_none_or(|wake| at < wake) {
             here.wake = Some(at);
             let life = here.life;
-            self.at(at, Happening::Wake { node, life });
+            self.at(at, ScheduledEvent::Wake { node, life });
         }
     }
 
