@@ -29,3 +29,4 @@ mod sdk_mail;
 mod stalled;
 mod stopped;
 mod surroundings;
+mod topics;
