@@ -193,20 +193,22 @@ impl Opening<'_> {
         let deadline = self.clock.now().mono + patience;
         let mut is_told = false;
         loop {
-            let mut tell = |message| notice(&self.front, &mut self.told, message);
-            let error = match IdentityLock::acquire(&peer_id, &self.config.lock_scope, &mut tell) {
-                Ok(lock) => return Ok(lock),
-                Err(error) => error,
-            };
-            if self.clock.now().mono >= deadline {
-                return Err(StartError::from(error).into());
-            }
-            if !std::mem::replace(&mut is_told, true) {
-                let secs = patience.as_secs_f32().ceil();
-                tell(format!(
-                    "the identity {peer_id} is in use by {}: waiting up to {secs} s for it to end",
-                    error.holder
-                ));
+            {
+                let mut tell = |message| notice(&self.front, &mut self.told, message);
+                let error = match IdentityLock::acquire(&peer_id, &self.config.lock_scope, &mut tell) {
+                    Ok(lock) => return Ok(lock),
+                    Err(error) => error,
+                };
+                if self.clock.now().mono >= deadline {
+                    return Err(StartError::from(error).into());
+                }
+                if !std::mem::replace(&mut is_told, true) {
+                    let secs = patience.as_secs_f32().ceil();
+                    tell(format!(
+                        "the identity {peer_id} is in use by {}: waiting up to {secs} s for it to end",
+                        error.holder
+                    ));
+                }
             }
             self.pause(LOCK_RETRY).await?;
         }
