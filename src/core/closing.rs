@@ -126,12 +126,16 @@ impl Core {
 
     /// When everything accepted is done, or time is up, says so.
     pub(super) fn finish_closing(&mut self, now: Now) {
-        let sent = !self.has_unsent();
+        let (sent, flushed) = (!self.has_unsent(), self.pacer.is_flushed(now.mono));
         let Phase::Closing { reason, shutdown, deadline } = &mut self.phase else { return };
         if sent && *deadline == Duration::MAX {
             *deadline = now.mono + self.me.drain_timeout;
         }
-        let done = sent && self.discoveries.is_empty() && self.acks_owed.is_idle() && !self.taking.is_asked();
+        let done = sent
+            && flushed
+            && self.discoveries.is_empty()
+            && self.acks_owed.is_idle()
+            && !self.taking.is_asked();
         if !done && now.mono < *deadline {
             return;
         }

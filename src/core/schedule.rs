@@ -10,7 +10,11 @@ impl Core {
         let closing = match self.phase {
             Phase::Flushing { deadline, .. } => return Some(deadline),
             // One that waits for deliveries has none of its own.
-            Phase::Closing { deadline, .. } => Some(deadline).filter(|deadline| *deadline < Duration::MAX),
+            Phase::Closing { deadline, .. } => [deadline]
+                .into_iter()
+                .chain(self.pacer.flush_deadline())
+                .min()
+                .filter(|at| *at < Duration::MAX),
             Phase::Ready => None,
             Phase::Starting { report_by, .. } => {
                 return report_by.into_iter().chain(self.held.next_deadline()).min();

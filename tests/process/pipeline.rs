@@ -81,3 +81,25 @@ fn a_pipeline_that_waits_for_its_mail_ends_by_a_signal() {
     pipeline.signal(Signal::TERM);
     assert_eq!(pipeline.wait().code(), Some(75));
 }
+
+#[test]
+fn a_pipeline_that_broadcasts_once_and_ends_is_heard_each_time() {
+    const ROUNDS: u8 = 12;
+    let (mut hub, ready) = Child::join(0xB7, 0, &[], &[]);
+    let entry = tcp_address(&ready);
+    let (mut listener, heard_at) = Child::join(0xB8, 0, &[], std::slice::from_ref(&entry));
+    listener.say(json!({"type":"subscribe","topic":"t","id":"s"}));
+    listener.answer("s");
+    hub.until("joined", |status| status["peers"] == 1);
+    // Half of them join through the listener, half through a node that does not listen to the topic.
+    let entries = [tcp_address(&heard_at), entry];
+    for round in 0..ROUNDS {
+        let mut pipeline = Child::spawn(&[], &[("PRIVATE_KEY", &test_key(0xC0 + round))]);
+        let entry = &entries[usize::from(round % 2)];
+        pipeline.say(json!({"type":"connect","protocol":1,"bootstrapPeers":[entry]}));
+        pipeline.say(json!({"type":"send","topic":"t","data":round,"id":"b"}));
+        let (code, lines, _) = pipeline.finish();
+        assert_eq!(code, 0, "{lines:?}");
+        listener.expect("the broadcast", |event| event["type"] == "message" && event["data"] == round);
+    }
+}
