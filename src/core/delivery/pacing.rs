@@ -14,23 +14,17 @@ const GAIN: f64 = 1.1;
 /// So much of what was not used may be caught up with: timers wake a loop some milliseconds late, and a frame at full pace is two long.
 const SLACK: Duration = Duration::from_millis(10);
 
-/// How long gossipsub may take to hand what was published to the system, which it does not tell. Ours: it takes milliseconds, unless a peer
-/// is slow to read.
-const FLUSH: Duration = Duration::from_millis(250);
-
 /// An allowance of bytes that grows with time and halves on trouble.
 #[derive(Clone, Copy, Debug)]
 pub struct Pacer {
     rate: f64,
     ready_at: Duration,
     adjusted: Duration,
-    /// When what was published last has left.
-    flushed_at: Option<Duration>,
 }
 
 impl Default for Pacer {
     fn default() -> Self {
-        Pacer { rate: START, ready_at: Duration::ZERO, adjusted: Duration::ZERO, flushed_at: None }
+        Pacer { rate: START, ready_at: Duration::ZERO, adjusted: Duration::ZERO }
     }
 }
 
@@ -40,20 +34,8 @@ impl Pacer {
         self.ready_at
     }
 
-    /// Whether everything that was published has left, as far as is known: a connection that is closed before loses it.
-    pub fn is_flushed(&mut self, now: Duration) -> bool {
-        self.flushed_at.take_if(|at| *at <= now);
-        self.flushed_at.is_none()
-    }
-
-    /// When to ask again whether it has.
-    pub fn flush_deadline(&self) -> Option<Duration> {
-        self.flushed_at
-    }
-
     /// A frame was published.
     pub fn take(&mut self, bytes: usize, now: Duration) {
-        self.flushed_at = Some(now + FLUSH);
         let seconds = now.saturating_sub(self.adjusted).as_secs_f64().min(60.0);
         if seconds >= 1.0 {
             self.rate = (self.rate * GAIN.powf(seconds)).min(FASTEST);
