@@ -28,4 +28,6 @@ mod sdk;
 mod sdk_mail;
 mod stalled;
 mod stopped;
+mod successor;
 mod surroundings;
+mod topics;
