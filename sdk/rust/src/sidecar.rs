@@ -9,10 +9,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::Error;
-use crate::builder::Settings;
+use crate::binary;
+use crate::builder::{AckMode, Settings};
 use crate::channel::MAX_PENDING;
 use crate::child::{Child, End, Ties};
-use crate::client::Grace;
 use crate::events::{Event, Events};
 use crate::inbox::Sink;
 use crate::outgoing::Outgoing;
@@ -48,7 +48,7 @@ impl Inner {
         make_command: MakeCommand,
     ) -> Result<(Arc<Inner>, Events), Error> {
         let wake = watch::Sender::new(());
-        let sink = Sink::new(settings.rooms, settings.manual_ack, wake.clone());
+        let sink = Sink::new(settings.rooms, settings.ack == AckMode::Manual, wake.clone());
         let events = Events::new(sink.clone());
         let (outgoing, wanted) = (Arc::new(Outgoing::new(wake)), Arc::default());
         let ties = Ties { sink, outgoing, wanted, on_stderr: settings.on_stderr.clone() };
@@ -56,7 +56,8 @@ impl Inner {
         let (current, ephemeral_key) = (Mutex::default(), random_key());
         let launch = Arc::new(Launch { settings, make_command, ephemeral_key, ties, current });
         let port = launch.settings.connect.port;
-        let Started { child, end, ready } = launch.start(port).await.map_err(|failure| failure.error)?;
+        let started = launch.start(port).await;
+        let Started { child, end, ready } = started.map_err(|failure| launch.start_failed(failure))?;
         child.serve(&ready);
         let epoch = Instant::now();
         supervisor.ready(Duration::ZERO);
@@ -76,7 +77,7 @@ impl Inner {
     /// The process to talk to, when there is one that is not `gone`.
     pub(crate) async fn up(&self, gone: Option<&Arc<Child>>) -> Result<Arc<Child>, Error> {
         if *self.closing.borrow() {
-            return Err(Error::Closed);
+            return Err(Error::NodeClosed);
         }
         let mut states = self.state.subscribe();
         let settled = states.wait_for(|state| match state {
@@ -85,9 +86,9 @@ impl Inner {
             State::Gone(_) => true,
         });
         // The sender lives as long as `self`.
-        match &*settled.await.map_err(|_| Error::Closed)? {
+        match &*settled.await.map_err(|_| Error::NodeClosed)? {
             State::Up(child) => Ok(Arc::clone(child)),
-            State::Down => Err(Error::Closed),
+            State::Down => Err(Error::NodeClosed),
             State::Gone(error) => Err(error.clone()),
         }
     }
@@ -103,16 +104,16 @@ impl Inner {
     }
 
     /// Ends the node in good order. Returns the mail that the program has not taken.
-    pub(crate) async fn close(&self, grace: Grace) -> Vec<Message> {
+    pub(crate) async fn close(&self) -> Vec<Message> {
         self.closing.send_replace(true);
         self.sink().withhold_mail();
-        self.outgoing().fail_all(&Error::Closed);
+        self.outgoing().fail_all(&Error::NodeClosed);
         let closer = match &*self.state.borrow() {
             State::Up(child) => Some(child.closer()),
             State::Down | State::Gone(_) => None,
         };
         if let Some(closer) = closer {
-            tokio::spawn(closer.run(grace));
+            tokio::spawn(closer.run(self.launch.settings.grace));
         }
         // The sender lives as long as `self`.
         let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Gone(_))).await;
@@ -121,8 +122,8 @@ impl Inner {
 
     /// The process has ended, and another one will come.
     fn went_down(&self, failure: &Failure) {
-        let (status, stderr_tail) = (failure.status, failure.stderr_tail.clone());
-        let error = Error::Restarted { status, stderr_tail, maybe_sent: false };
+        let (report, exit, stderr_tail) = (failure.report.clone(), failure.exit, failure.stderr_tail.clone());
+        let error = Error::SidecarRestarted { report, exit, stderr_tail, maybe_sent: false };
         let before = self.state.send_replace(State::Down);
         if let State::Up(child) = before {
             child.shared.close(error.clone());
@@ -142,7 +143,7 @@ impl Inner {
 
     /// There is no process any more, and will be none. Only the first call counts.
     fn finish(&self, error: Option<Error>) {
-        let gone = error.clone().unwrap_or(Error::Closed);
+        let gone = error.clone().unwrap_or(Error::NodeClosed);
         let mut before = None;
         self.state.send_if_modified(|state| {
             let first = !matches!(state, State::Gone(_));
@@ -198,8 +199,12 @@ impl Launch {
         let program = &self.settings.program;
         let (process, pipes) =
             Process::spawn((self.make_command)(&self.ephemeral_key)).map_err(|source| {
-                let error = Error::Spawn { program: program.clone(), source: Arc::new(source) };
-                Failure { error, status: None, stderr_tail: String::new() }
+                let cwd = self.settings.cwd.as_deref();
+                let error = binary::unusable(program, cwd, &source).unwrap_or_else(|| Error::SpawnFailed {
+                    program: program.clone(),
+                    source: Arc::new(source),
+                });
+                Failure { error, exit: None, report: None, stderr_tail: String::new() }
             })?;
         let stderr = Tail::default();
         {
@@ -217,6 +222,24 @@ impl Launch {
         Ok(Started { child, end, ready })
     }
 
+    /// What a caller of `open` learns of a first start that failed.
+    fn start_failed(&self, failure: Failure) -> Error {
+        let Failure { error, exit, report, stderr_tail } = failure;
+        match error {
+            Error::CommandRefused { code, message, retryable, details } => {
+                let refusal = ErrorEvent { retryable, details, ..ErrorEvent::new(code, message) };
+                Error::StartFailed { report: Some(Box::new(refusal)), exit, stderr_tail }
+            }
+            Error::SidecarExited { .. } => {
+                let (program, cwd) = (&self.settings.program, self.settings.cwd.as_deref());
+                let silent = exit.filter(|_| report.is_none());
+                let fault = silent.and_then(|exit| binary::unusable_after(program, cwd, exit, &stderr_tail));
+                fault.unwrap_or(Error::StartFailed { report, exit, stderr_tail })
+            }
+            other => other,
+        }
+    }
+
     /// A process in the place of one that ended, with all that the program had asked of that.
     async fn replace(&self, before: &Ready) -> Result<Started, Failure> {
         let port = port_of(before).or(self.settings.connect.port);
@@ -229,11 +252,12 @@ impl Launch {
                 return Err(Error::IdentityChanged { before, now });
             }
             for command in &commands {
-                let late = || Error::Timeout { what: command.name().to_owned(), waited, maybe_sent: false };
+                let late =
+                    || Error::CallTimeout { what: command.name().to_owned(), waited, maybe_sent: false };
                 match tokio::time::timeout(waited, child.ask(command)).await.unwrap_or_else(|_| Err(late())) {
                     Ok(()) => {}
                     // It was possible once. Nobody waits for this answer, so it is told as an event.
-                    Err(Error::Command { code, message, retryable, details }) => {
+                    Err(Error::CommandRefused { code, message, retryable, details }) => {
                         let message = format!("after a restart, `{}`: {message}", command.name());
                         let error = ErrorEvent { retryable, details, ..ErrorEvent::new(code, message) };
                         self.ties.sink.tell(Event::Error(Box::new(error)));
@@ -320,16 +344,16 @@ impl Supervision {
                 inner.finish(Some(failure.error));
                 return None;
             }
-            let (status, code) = (failure.status, failure.status.and_then(|status| status.code()));
+            let (exit, code) = (failure.exit, failure.exit.and_then(|exit| exit.code()));
             let Some(again) = self.supervisor.ended(code, self.epoch.elapsed(), chance()) else {
-                let stderr_tail = failure.stderr_tail;
-                inner.finish(Some(Error::Exited { status, stderr_tail }));
+                let Failure { report, stderr_tail, .. } = failure;
+                inner.finish(Some(Error::SidecarExited { report, exit, stderr_tail }));
                 return None;
             };
             inner.went_down(&failure);
             let (attempt, delay, reason) = (again.attempt, again.delay, failure.error.to_string());
             let sink = &self.launch.ties.sink;
-            sink.tell(Event::Restarting { reason, status, delay, attempt });
+            sink.tell(Event::Restarting { reason, exit, delay, attempt });
             if again.unhealthy {
                 let crashes = self.launch.settings.restart.map_or(0, |restart| restart.crashes);
                 sink.tell(Event::Unhealthy { crashes });
@@ -358,8 +382,8 @@ impl Drop for Supervision {
     /// Without the runtime nobody would say that the node is gone.
     fn drop(&mut self) {
         if let Some(inner) = self.node.upgrade() {
-            let stderr_tail = self.launch.stderr().quote();
-            inner.finish(Some(Error::Exited { status: self.launch.status(), stderr_tail }));
+            let (exit, stderr_tail) = (self.launch.status(), self.launch.stderr().quote());
+            inner.finish(Some(Error::SidecarExited { report: None, exit, stderr_tail }));
         }
     }
 }
