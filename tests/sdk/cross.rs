@@ -38,7 +38,7 @@ impl Agent {
             .env("P2P_NODE_NETWORK", "dev")
             .env("P2P_NODE_LOCK_SCOPE", home.path())
             .env_remove("PRIVATE_KEY")
-            .cwd(home.path())
+            .current_dir(home.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,12 +1,12 @@
 //! The examples of the Rust SDK, which `cargo test --workspace` builds beside the binary.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use p2p_node_sdk::{Builder, Event, Events, Message, Node};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -89,13 +89,11 @@ async fn run(name: &str, home: &TempDir, args: &[&str]) -> Output {
 async fn the_first_program_of_the_readme_survives_a_dead_peer_and_answers_no_answer() {
     let home = TempDir::new().unwrap();
     let (bob, mut to_bob) = node(&home).open().await.unwrap();
-    let mut agent = command("agent", home.path())
-        .env("P2P_NODE_BOOTSTRAP", entry(&bob))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut first = String::new();
-    BufReader::new(agent.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let mut agent = command("agent", home.path());
+    agent.env("P2P_NODE_BOOTSTRAP", entry(&bob)).stdout(Stdio::piped());
+    let mut agent = tokio::process::Command::from(agent).kill_on_drop(true).spawn().unwrap();
+    let (mut out, mut first) = (BufReader::new(agent.stdout.take().unwrap()), String::new());
+    out.read_line(&mut first).await.unwrap();
     let address = first.trim_end().strip_prefix("I am ").unwrap().to_owned();
 
     // One asks and dies.
@@ -115,8 +113,7 @@ async fn the_first_program_of_the_readme_survives_a_dead_peer_and_answers_no_ans
     bob.reply(&answer, "you are welcome").await.unwrap().delivered().await.unwrap();
     let question = bob.send(&address, "2").await.unwrap().message_id;
     assert_eq!(message(&bob, &mut to_bob).await.reply_to, Some(question), "an answer was answered");
-    agent.kill().unwrap();
-    agent.wait().unwrap();
+    agent.kill().await.unwrap();
     bob.close().await;
 }
 

@@ -78,6 +78,30 @@ async fn open_with_a_program_that_cannot_run_here_names_the_cause() {
     assert_eq!(reason(&machine.0).await, BinaryReason::WrongArchitecture);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn open_with_a_binary_on_a_noexec_mount_names_the_mount() {
+    const NAME: &str = "open_with_a_binary_on_a_noexec_mount_names_the_mount";
+    if let Some(path) = std::env::var_os("ON_NOEXEC") {
+        assert_eq!(reason(Path::new(&path)).await, BinaryReason::Noexec);
+        return;
+    }
+    let place = std::env::temp_dir().join(format!("p2p-node-noexec-{}", std::process::id()));
+    fs::create_dir_all(&place).unwrap();
+    // The mount is gone with the process that made it.
+    let script = r#"mount -t tmpfs -o noexec none "$1" && cp /bin/sh "$1/p2p-node" || exit 99; exec "$2" --exact "$3""#;
+    let mut command = tokio::process::Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, "sh"]).arg(&place);
+    command.arg(std::env::current_exe().unwrap()).arg(NAME).env("ON_NOEXEC", place.join("p2p-node"));
+    let output = command.output().await;
+    fs::remove_dir_all(&place).unwrap();
+    // A mount needs rights that not everybody has.
+    let Ok(output) = output else { return };
+    let told = String::from_utf8_lossy(&output.stdout);
+    let is_refused = output.status.code() == Some(99) || told.is_empty();
+    assert!(is_refused || output.status.success() && told.contains("1 passed"), "{told}");
+}
+
 #[tokio::test]
 async fn open_with_a_binary_that_lacks_its_library_names_the_cause() {
     let script = "#!/bin/sh\necho \"version \\`GLIBC_2.99' not found\" >&2\nexit 1\n";
