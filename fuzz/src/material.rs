@@ -162,6 +162,12 @@ fn message(source: &mut Source<'_>) -> Message {
         parents: Vec::new(),
         encoding: source.below(2) as i32,
         data: data(source),
+        accepted_stream: if source.below(4) == 0 {
+            vec![source.below(3) as u8; 16].into()
+        } else {
+            Bytes::new()
+        },
+        accepted_seq: 0,
     }
 }
 
@@ -245,6 +251,8 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
         account: Bytes::copy_from_slice(party(to).agent.address().as_slice()),
         streams: all,
         created_at_ms: source.number(),
+        boot: source.below(3) as u64,
+        counters: if source.flag() { (1..=u64::from(source.byte()).min(33)).collect() } else { Vec::new() },
     };
     sign_ack(&ack, &party(from).node)
 }

@@ -151,12 +151,15 @@ impl Core {
             let window = if self.acks_by_hand() { 1 + credit() as u64 } else { 0 };
             StreamAck { stream: Bytes::copy_from_slice(stream), cumulative, beyond, outcomes, held, window }
         };
+        let (boot, counters) = self.inbox.heard_of(account);
         let ack = Ack {
             version: WIRE_VERSION,
             network: self.me.network.clone(),
             account: Bytes::copy_from_slice(account.as_slice()),
             streams: streams.iter().map(&mut of_stream).collect(),
             created_at_ms: now.unix_ms,
+            boot,
+            counters,
         };
         sign_ack(&ack, &self.me.node_key)
     }

@@ -52,6 +52,7 @@ impl Core {
     }
 
     fn on_ack(&mut self, recipient: &Address, ack: &Ack, now: Now) {
+        self.outbox.note_answers(recipient, ack);
         for stream in &ack.streams {
             if !self.outbox.sends(recipient, &stream.stream) {
                 self.stats.count("acks_misplaced");

@@ -120,6 +120,7 @@ impl Core {
             return self.stats.count("mail_busy");
         }
         let taken = self.take_mail(&mut sender, batch, Route::Gossip, now);
+        self.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
         self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, taken.streams, now);
     }
 

@@ -39,6 +39,11 @@ impl FrameNumbers {
         (self.boot, self.counter)
     }
 
+    /// Boot and counter of the frame that was made last.
+    pub(super) fn latest(&self) -> (u64, u64) {
+        (self.boot, self.counter)
+    }
+
     /// Whether a frame is one that this process has yet to send, if it is ours.
     pub(super) fn is_ahead(&self, frame: &Frame) -> bool {
         frame.body.boot == self.boot && frame.body.counter > self.counter

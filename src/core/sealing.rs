@@ -149,6 +149,7 @@ impl Core {
             }
             None => {
                 let data = self.frame(Scope::Topic(MESSAGES.to_owned()), sealed, now);
+                self.outbox.note_frame(token, self.frames.latest());
                 self.pacer.take(data.len(), now.mono);
                 self.recent.take(data.len(), now.mono);
                 self.network(Network::Publish { token, topic: MESSAGES.to_owned(), data });

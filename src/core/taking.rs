@@ -276,6 +276,9 @@ impl Core {
             self.taking.untaken.remove(&key, seq);
             self.note_arrival(key, now);
         }
+        for key in self.inbox.take_renamed() {
+            self.note_arrival(key, now);
+        }
         for key in self.inbox.take_forgotten() {
             self.taking.forget(&key);
             // Nobody waits for it any more, so nothing is left to be kept of it.

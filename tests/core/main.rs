@@ -21,6 +21,7 @@ mod numbers;
 mod pipeline;
 mod presence;
 mod priorities;
+mod restored;
 mod room;
 mod sealing;
 mod secrets;

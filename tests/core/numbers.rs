@@ -15,11 +15,11 @@ use prost::Message as _;
 use crate::forged::{frame, record, topic};
 use crate::mesh::{CONNECT, Fate, Mesh, START_MS, agent_key, node_key};
 
-const SENDER: u8 = 3;
+pub const SENDER: u8 = 3;
 const RECIPIENT: u8 = 4;
 
 /// A server, a sender with a store, and a recipient of this kind; their places.
-fn scene(recipient: impl FnOnce(&mut Setup)) -> (Mesh, usize, usize) {
+pub fn scene(recipient: impl FnOnce(&mut Setup)) -> (Mesh, usize, usize) {
     let mut mesh = Mesh::new(1);
     let sender = mesh.add_with(SENDER, Role::Full, CONNECT, |setup| setup.durable = true);
     let to = mesh.add_with(RECIPIENT, Role::Full, CONNECT, recipient);
@@ -29,22 +29,22 @@ fn scene(recipient: impl FnOnce(&mut Setup)) -> (Mesh, usize, usize) {
     (mesh, sender, to)
 }
 
-fn by_hand(setup: &mut Setup) {
+pub fn by_hand(setup: &mut Setup) {
     setup.acks_by_hand = true;
 }
 
-fn send(mesh: &mut Mesh, from: usize, to: usize, data: u64) {
+pub fn send(mesh: &mut Mesh, from: usize, to: usize, data: u64) {
     mesh.send(from, to, data, &format!(r#","id":"m{data}""#));
     mesh.settle();
 }
 
-fn ack(mesh: &mut Mesh, node: usize, data: u64) {
+pub fn ack(mesh: &mut Mesh, node: usize, data: u64) {
     let message = mesh.lines(node, "message").into_iter().rfind(|line| line["data"] == data).unwrap();
     let id = message["messageId"].clone();
     mesh.say(node, &format!(r#"{{"type":"ack","messageId":{id}}}"#));
 }
 
-fn states(mesh: &Mesh, node: usize) -> Vec<&str> {
+pub fn states(mesh: &Mesh, node: usize) -> Vec<&str> {
     mesh.lines(node, "delivery").iter().map(|line| line["state"].as_str().unwrap()).collect()
 }
 
@@ -56,7 +56,7 @@ fn ids(mesh: &Mesh, node: usize) -> BTreeMap<u64, String> {
         .collect()
 }
 
-fn stat(mesh: &Mesh, node: usize, name: &str) -> u64 {
+pub fn stat(mesh: &Mesh, node: usize, name: &str) -> u64 {
     mesh.nodes[node].core.stats().get(name)
 }
 

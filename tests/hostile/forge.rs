@@ -224,6 +224,8 @@ impl Forger {
             account: Bytes::copy_from_slice(sender.agent.address().as_slice()),
             streams,
             created_at_ms: now_ms(),
+            boot: 0,
+            counters: Vec::new(),
         };
         sign_ack(&ack, &self.node)
     }

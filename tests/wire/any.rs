@@ -101,11 +101,14 @@ prop_compose! {
         encoding in prop::sample::select(vec![Encoding::Json, Encoding::Bytes]),
         parents in vec("\\PC{1,32}", 0..=16),
         data in bytes(0..300),
+        (accepted_stream, accepted_seq) in prop_oneof![
+            Just((Bytes::new(), 0)), (bytes(16), any::<u64>()),
+        ],
     ) -> Message {
         let (priority, encoding) = (priority.into(), encoding.into());
         Message {
             stream, seq, base_seq, kind, priority, sent_at_ms, ttl_left_ms, reply_to, conversation, parents,
-            encoding, data,
+            encoding, data, accepted_stream, accepted_seq,
         }
     }
 }
@@ -156,11 +159,13 @@ prop_compose! {
         network in network(),
         account in bytes(20),
         mut streams in vec(any_stream_ack(), 1..4),
-        created_at_ms in any::<u64>(),
+        (created_at_ms, boot) in any::<(u64, u64)>(),
+        counters in prop::collection::btree_set(1..=u64::MAX, 0..=32),
     ) -> Ack {
+        let counters = counters.into_iter().collect();
         streams.sort_by(|one, other| one.stream.cmp(&other.stream));
         streams.dedup_by(|one, other| one.stream == other.stream);
-        Ack { version: WIRE_VERSION, network, account, streams, created_at_ms }
+        Ack { version: WIRE_VERSION, network, account, streams, created_at_ms, boot, counters }
     }
 }
 

@@ -100,11 +100,15 @@ fn ack() -> Ack {
             window: 0,
         }],
         created_at_ms: NOW_MS,
+        boot: 5,
+        counters: vec![1, 300],
     }
 }
 
 fn frame_body() -> FrameBody {
     let message = Message {
+        accepted_stream: vec![0x54; 16].into(),
+        accepted_seq: 3,
         stream: vec![0x53; 16].into(),
         seq: 9,
         base_seq: 7,

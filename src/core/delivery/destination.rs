@@ -11,8 +11,8 @@ use p2p_node_protocol::{Priority, Route};
 use super::naming::Origin;
 use super::outbox::{DESTINATION_BYTES, share};
 use super::stream::{Mail, Position, Stream};
-use crate::core::envelope::Batch;
 use crate::core::envelope::limits::MAX_BATCH_MESSAGES;
+use crate::core::envelope::{Ack, Batch};
 use crate::core::input::Token;
 use crate::core::limits::MAX_PAUSE;
 use crate::core::policy::retry::Backoff;
@@ -46,6 +46,8 @@ pub(super) struct Flight {
     bytes: usize,
     /// By gossip no failure is reported: it counts as lost then.
     pub(super) deadline: Option<Duration>,
+    /// Boot and counter of the frame, if it went by gossip: acknowledgements name those that they answer.
+    pub(super) frame: Option<(u64, u64)>,
 }
 
 /// The first frame of a session, and what it will be when the recipient has answered.
@@ -187,6 +189,7 @@ impl Destination {
             seqs: [None; 3],
             bytes: 0,
             deadline: (route == Route::Gossip).then_some(now + GOSSIP_ACK_TIMEOUT),
+            frame: None,
         };
         let mut batch = Batch::default();
         while let Some((index, size)) = self.choose(route) {
@@ -320,6 +323,21 @@ impl Destination {
         for (stream, seqs) in self.streams.iter_mut().zip(flight.seqs) {
             seqs.into_iter().for_each(|(first, last)| stream.note_answer(first, last));
         }
+    }
+
+    /// The flight went by gossip, in this frame.
+    pub(super) fn note_frame(&mut self, token: Token, frame: (u64, u64)) {
+        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.token == token) {
+            flight.frame = Some(frame);
+        }
+    }
+
+    /// The flights by gossip that an acknowledgement answers.
+    pub(super) fn answered_by(&self, ack: &Ack) -> Vec<Token> {
+        let is_named =
+            |(boot, counter): (u64, u64)| boot == ack.boot && ack.counters.binary_search(&counter).is_ok();
+        let named = self.flights.iter().filter(|flight| flight.frame.is_some_and(is_named));
+        named.map(|flight| flight.token).collect()
     }
 
     /// Nobody was there to hear the flight: that was no attempt.

@@ -41,7 +41,7 @@ pub fn digest(message: &Message) -> Digest {
 /// The latest numbers of a stream that were taken, and what they stood for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digests {
-    /// In growing order.
+    /// In growing order. A number has several where other mail came, under another one, that was accepted under this.
     latest: VecDeque<(u64, Digest)>,
     /// No number up to this one is among them any more.
     forgotten: u64,
@@ -52,7 +52,7 @@ pub struct Digests {
 impl Digests {
     /// As it was written; none if it cannot have been.
     pub fn restored(latest: Vec<(u64, Digest)>, forgotten: u64, sent_at_ms: u64) -> Option<Self> {
-        let grows = latest.is_sorted_by(|one, other| one.0 < other.0);
+        let grows = latest.is_sorted_by(|one, other| one < other);
         let is_later = latest.first().is_none_or(|first| first.0 > forgotten || forgotten == 0);
         let fits = latest.len() <= REMEMBERED && grows && is_later;
         fits.then(|| Digests { latest: latest.into(), forgotten, sent_at_ms })
@@ -99,14 +99,19 @@ impl Digests {
         if message.seq >= next && !self.cover(message.seq) {
             return false;
         }
-        match self.latest.binary_search_by_key(&message.seq, |(seq, _)| *seq) {
-            Ok(at) => self.latest[at].1 != digest(message),
-            // What comes again cannot have been accepted after all that came.
-            Err(_) if self.is_forgotten(message.seq) => message.sent_at_ms > self.sent_at_ms,
-            Err(_) if message.seq >= next => false,
-            // It was passed over, so it has never come.
-            Err(_) => true,
+        if self.is_known(message.seq) {
+            return self.latest.binary_search(&(message.seq, digest(message))).is_err();
         }
+        match self.is_forgotten(message.seq) {
+            // What comes again cannot have been accepted after all that came.
+            true => message.sent_at_ms > self.sent_at_ms,
+            // It was passed over, so it has never come.
+            false => message.seq < next,
+        }
+    }
+
+    fn is_known(&self, seq: u64) -> bool {
+        self.latest.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok()
     }
 
     /// The numbers of a range that `is_void` were passed over: what they stood for was never taken.
@@ -121,14 +126,25 @@ impl Digests {
         if self.is_forgotten(message.seq) {
             return;
         }
-        let Err(at) = self.latest.binary_search_by_key(&message.seq, |(seq, _)| *seq) else { return };
-        self.latest.insert(at, (message.seq, digest(message)));
         self.sent_at_ms = self.sent_at_ms.max(message.sent_at_ms);
+        self.remember(message.seq, digest(message));
+    }
+
+    /// Mail that was accepted under this number has come under another one: what it stands for need not come again. Whether that is news.
+    pub fn insert_renamed(&mut self, seq: u64, digest: Digest) -> bool {
+        !self.is_forgotten(seq) && self.remember(seq, digest)
+    }
+
+    fn remember(&mut self, seq: u64, digest: Digest) -> bool {
+        let Err(at) = self.latest.binary_search(&(seq, digest)) else { return false };
+        self.latest.insert(at, (seq, digest));
         if self.latest.len() > REMEMBERED
             && let Some((seq, _)) = self.latest.pop_front()
         {
             self.forgotten = seq;
+            self.latest.retain(|(other, _)| *other > seq);
         }
+        true
     }
 }
 
@@ -176,6 +192,36 @@ mod tests {
         // A process that was started again waits for what its parent has not taken.
         assert!(!digests.contradict(&message(2, 2, "a"), 2) && digests.contradict(&message(2, 2, "b"), 2));
         assert!(!digests.contradict(&message(4, 4, "b"), 2), "it was never told");
+    }
+
+    #[test]
+    fn mail_that_came_under_another_number_counts_for_both() {
+        let mut digests = Digests::default();
+        for seq in [1, 3] {
+            digests.insert(&message(seq, seq, "a"));
+        }
+        let (passed_over, reused) = (message(2, 2, "b"), message(3, 3, "b"));
+        assert!(digests.contradict(&passed_over, 4) && digests.contradict(&reused, 4));
+        for renamed in [&passed_over, &reused] {
+            assert!(digests.insert_renamed(renamed.seq, digest(renamed)));
+            assert!(!digests.insert_renamed(renamed.seq, digest(renamed)), "it is known");
+            assert!(!digests.contradict(renamed, 4));
+        }
+        assert!(!digests.contradict(&message(3, 3, "a"), 4) && digests.contradict(&message(3, 3, "c"), 4));
+        let latest: Vec<_> = digests.latest().collect();
+        assert_eq!(Digests::restored(latest, 0, 3), Some(digests));
+    }
+
+    #[test]
+    fn numbers_that_stand_for_several_messages_are_forgotten_at_once() {
+        let mut digests = Digests::default();
+        digests.insert(&message(1, 1, "a"));
+        digests.insert_renamed(1, digest(&message(1, 1, "b")));
+        for seq in 2..=REMEMBERED as u64 {
+            digests.insert(&message(seq, seq, "a"));
+        }
+        assert_eq!((digests.len(), digests.forgotten()), (REMEMBERED - 1, 1));
+        assert!(!digests.insert_renamed(1, 5), "it is too old");
     }
 
     #[test]

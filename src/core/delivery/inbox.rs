@@ -4,6 +4,7 @@ mod held;
 mod incoming;
 pub mod limits;
 mod refusals;
+mod senders;
 mod share;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,6 +21,7 @@ use limits::{
 use share::Share;
 
 use super::arrivals::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
+use super::digests::digest;
 use crate::core::envelope::Message;
 
 /// When mail is settled, so that its sender may forget it.
@@ -72,6 +74,8 @@ pub struct Inbox {
     forgotten: Vec<Key>,
     /// Mail handed on whose sender has given it up, since this was asked last.
     void: Vec<(Key, u64)>,
+    /// Streams on which mail was accepted that came under another number, since this was asked last.
+    renamed: Vec<Key>,
 }
 
 impl Inbox {
@@ -175,6 +179,7 @@ impl Inbox {
             self.dropped += 1;
         }
         incoming.take(&message);
+        let first = ready.len();
         ready.push(message);
         while let Some((held, size)) = incoming.held.pop_ready(incoming.next) {
             share.holds_less(size);
@@ -184,7 +189,19 @@ impl Inbox {
                 ready.push(held);
             }
         }
+        ready[first..].iter().for_each(|message| self.note_renamed(sender, message));
         Offer::Delivered
+    }
+
+    /// A message that was accepted under another number has come. A sender whose store went back may send it under that one, too.
+    fn note_renamed(&mut self, sender: Address, message: &Message) {
+        let Ok(stream) = <[u8; 16]>::try_from(message.accepted_stream.as_ref()) else { return };
+        let key = (sender, stream);
+        if let Some(incoming) = self.streams.get_mut(&key)
+            && incoming.digests.insert_renamed(message.accepted_seq, digest(message))
+        {
+            self.renamed.push(key);
+        }
     }
 
     /// The first message of a stream that is not settled.
@@ -219,18 +236,6 @@ impl Inbox {
             .map_or(0, |incoming| incoming.arrivals.outstanding() + incoming.arrivals.beyond());
         let of_sender = self.senders.get(sender).map_or(0, |share| share.outstanding);
         UNTAKEN_WINDOW.saturating_sub(unacked).min(SENDER_UNTAKEN.saturating_sub(of_sender))
-    }
-
-    /// Notes from which node a sender's mail came: its acknowledgements go there, whoever else knows of it.
-    pub fn came_from(&mut self, sender: &Address, node_key: [u8; 32]) {
-        if let Some(share) = self.senders.get_mut(sender) {
-            share.node_key = Some(node_key);
-        }
-    }
-
-    /// The node that a sender's last mail came from.
-    pub fn node_key_of(&self, sender: &Address) -> Option<[u8; 32]> {
-        self.senders.get(sender)?.node_key
     }
 
     /// The turn of a message has come.
@@ -285,6 +290,11 @@ impl Inbox {
     /// Mail handed on whose sender has given it up, since this was asked last.
     pub fn take_void(&mut self) -> Vec<(Key, u64)> {
         std::mem::take(&mut self.void)
+    }
+
+    /// Streams on which mail was accepted that came under another number, since this was asked last.
+    pub fn take_renamed(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.renamed)
     }
 
     /// Forgets the stream that was used longest ago: of this sender if it has its share already, else of all. Its sender says
@@ -351,11 +361,6 @@ impl Inbox {
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
-    }
-
-    /// What waits for earlier messages of a sender: how many, and their bytes. The next of its frames may free all of it.
-    pub fn held_of(&self, sender: &Address) -> (usize, usize) {
-        self.senders.get(sender).map_or((0, 0), |share| (share.held, share.held_bytes))
     }
 
     /// Mails that arrived before something earlier.

@@ -162,7 +162,7 @@ impl Stream {
         // What lies before it in its stream is all that the recipient must wait for.
         let base_seq = before.filter(|before| before.epoch == mail.epoch).map_or(0, |before| before.seq + 1);
         let stream = &self.epochs.get(mail.epoch).id;
-        Some((mail.position(), mail.draft.encode(stream, mail.seq, base_seq, now)))
+        Some((mail.position(), mail.draft.encode(stream, mail.seq, base_seq, mail.accepted_as.as_ref(), now)))
     }
 
     /// What was to go just now has not left.

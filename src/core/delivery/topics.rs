@@ -224,7 +224,7 @@ impl Topics {
             }
             let Some(broadcast) = topic.queue.remove(index) else { break };
             bytes += size;
-            batch.messages.push(broadcast.draft.encode(&broadcast.stream, broadcast.seq, 0, now));
+            batch.messages.push(broadcast.draft.encode(&broadcast.stream, broadcast.seq, 0, None, now));
             flight.push(broadcast);
         }
         topic.bytes -= bytes;

@@ -108,6 +108,12 @@ pub struct Message {
     /// The payload.
     #[prost(bytes = "bytes", tag = 12)]
     pub data: Bytes,
+    /// The stream on which the sender accepted the message, 16 bytes, if the recipient knew its number there for another one; else empty.
+    #[prost(bytes = "bytes", tag = 13)]
+    pub accepted_stream: Bytes,
+    /// Its place in that stream.
+    #[prost(uint64, tag = 14)]
+    pub accepted_seq: u64,
 }
 
 /// How urgent a message is. The default comes first, because that costs no bytes.
@@ -201,6 +207,12 @@ pub struct Ack {
     /// In ms since 1970.
     #[prost(uint64, tag = 5)]
     pub created_at_ms: u64,
+    /// The process of the sender whose frames `counters` names.
+    #[prost(fixed64, tag = 6)]
+    pub boot: u64,
+    /// The latest frames of mail that came by gossip, in growing order: the ack is about what was in them, too.
+    #[prost(uint64, repeated, tag = 7)]
+    pub counters: Vec<u64>,
 }
 
 /// The outcome of a message whose number its recipient knows for another one.

@@ -41,6 +41,9 @@ pub const MAX_ACK_OUTCOMES: usize = 1024;
 /// Messages settled out of order in all of an ack: a window of 1,024 (design §7).
 pub const MAX_ACK_BEYOND: usize = 1024;
 
+/// Frames by gossip that an ack answers. Ours: several times as many as a sender has on its way that way.
+pub const MAX_ACK_COUNTERS: usize = 32;
+
 /// Length of a stream's name, in bytes (design §4).
 pub const STREAM_BYTES: usize = 16;
 
@@ -111,7 +114,7 @@ impl Wire for FrameBody {
 
 impl Wire for Batch {
     const MAX_BYTES: usize = MAX_FRAME_BYTES - SIGNATURE_BYTES;
-    const SHAPE: Shape = Shape { fields: 2, messages: &[(1, &Shape::flat(12))] };
+    const SHAPE: Shape = Shape { fields: 2, messages: &[(1, &Shape::flat(14))] };
 
     fn prescan(bytes: &[u8]) -> Result<(), DecodeError> {
         let (mut messages, mut acks) = (0, 0);
@@ -153,13 +156,15 @@ fn check_message(message: &Message) -> Result<(), DecodeError> {
     within(message.conversation.len() <= MAX_NAME_BYTES, "conversation")?;
     within(message.parents.len() <= MAX_PARENTS, "parents")?;
     within(message.parents.iter().all(|parent| filled(parent.len(), MAX_NAME_BYTES)), "parents")?;
+    within(matches!(message.accepted_stream.len(), 0 | STREAM_BYTES), "accepted_stream")?;
+    within(message.accepted_seq == 0 || !message.accepted_stream.is_empty(), "accepted_seq")?;
     listed(Encoding::is_valid(message.encoding))
 }
 
 impl Wire for Ack {
     const MAX_BYTES: usize = MAX_ACK_BYTES;
     const SHAPE: Shape =
-        Shape { fields: 5, messages: &[(4, &Shape { fields: 6, messages: &[(4, &Shape::flat(2))] })] };
+        Shape { fields: 7, messages: &[(4, &Shape { fields: 6, messages: &[(4, &Shape::flat(2))] })] };
     const HAS_VERSION: bool = true;
 
     fn check(&self) -> Result<(), DecodeError> {
@@ -173,15 +178,21 @@ impl Wire for Ack {
         within(beyond <= MAX_ACK_BEYOND, "beyond")?;
         let outcomes: usize = self.streams.iter().map(|stream| stream.outcomes.len()).sum();
         within(outcomes <= MAX_ACK_OUTCOMES, "outcomes")?;
+        within(self.counters.len() <= MAX_ACK_COUNTERS, "counters")?;
+        within(grows(&self.counters), "counters")?;
         self.streams.iter().try_for_each(check_stream_ack)
     }
 }
 
+/// Whether each number is more than the one before it, and the first more than 0.
+fn grows(numbers: &[u64]) -> bool {
+    let mut before = 0;
+    numbers.iter().all(|number| std::mem::replace(&mut before, *number) < *number)
+}
+
 fn check_stream_ack(stream: &StreamAck) -> Result<(), DecodeError> {
     within(stream.stream.len() == STREAM_BYTES, "stream")?;
-    let mut before = 0;
-    let grows = |distance: &u64| std::mem::replace(&mut before, *distance) < *distance;
-    within(stream.beyond.iter().all(grows), "beyond")?;
+    within(grows(&stream.beyond), "beyond")?;
     within(stream.outcomes.iter().all(|outcome| is_code(&outcome.code)), "code")
 }
 

@@ -76,6 +76,8 @@ const TYPES = {
     text("parents", 1, 128, { many: 16 }),
     int("encoding", 0n, 1n),
     bytes("data", 0, 2 ** 20),
+    bytes("accepted_stream", 0, 16),
+    int("accepted_seq"),
   ],
   Sealed: [
     bytes("kem_id", 1, 32),
@@ -90,11 +92,13 @@ const TYPES = {
     bytes("account", 20, 20),
     message("streams", "StreamAck", { many: 64 }),
     int("created_at_ms"),
+    { name: "boot", kind: "fixed", min: 0n, max: U64 },
+    { name: "counters", kind: "growing", many: 32 },
   ],
   StreamAck: [
     bytes("stream", 16, 16),
     int("cumulative"),
-    { name: "beyond", kind: "distances", many: 1024 },
+    { name: "beyond", kind: "growing", many: 1024 },
     message("outcomes", "Outcome", { many: 1024 }),
     int("held"),
     int("window"),
@@ -151,7 +155,7 @@ export function decode(type, input) {
       continue;
     }
     const field = fields[number - 1];
-    must(field && (number > last || (number === last && field.many && field.kind !== "distances")), `${type}: field ${number}`);
+    must(field && (number > last || (number === last && field.many && field.kind !== "growing")), `${type}: field ${number}`);
     must(wire === ({ int: 0, fixed: 1 }[field.kind] ?? 2), "wire type");
     last = number;
     let value =
@@ -164,12 +168,12 @@ export function decode(type, input) {
       field.many || field.oneof || field.kind === "message" || (value.length ?? value) > 0,
       `${field.name}: a default written out`,
     );
-    if (field.kind === "distances") value = growing(value, field);
+    if (field.kind === "growing") value = growing(value, field);
     else if (field.kind === "message") value = decode(field.type, value);
     else check(field, value);
     if (field.kind === "text") value = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(value);
     must(!field.like || field.like.test(value), field.name);
-    if (field.kind === "distances") out[field.name] = value;
+    if (field.kind === "growing") out[field.name] = value;
     else if (field.many) must(out[field.name].push(value) <= field.many, `${field.name}: too many`);
     else out[field.name] = value;
     if (field.oneof) {

@@ -14,13 +14,18 @@ pub(super) const HELD_OVERHEAD: usize = 2 * size_of::<Message>();
 pub(super) fn held_size(message: &Message) -> usize {
     let texts = [&message.kind, &message.reply_to, &message.conversation];
     let texts = texts.into_iter().chain(&message.parents).map(|text| size_of::<String>() + text.len());
-    HELD_OVERHEAD + texts.sum::<usize>() + message.stream.len() + message.data.len()
+    HELD_OVERHEAD
+        + texts.sum::<usize>()
+        + message.stream.len()
+        + message.accepted_stream.len()
+        + message.data.len()
 }
 
 /// The message in memory of its own: as received it keeps the whole frame in which it came.
 fn detached(message: Message) -> Message {
     let own = Bytes::copy_from_slice;
-    Message { stream: own(&message.stream), data: own(&message.data), ..message }
+    let (stream, accepted_stream) = (own(&message.stream), own(&message.accepted_stream));
+    Message { stream, accepted_stream, data: own(&message.data), ..message }
 }
 
 /// The messages of one stream that wait.

@@ -11,11 +11,11 @@ use crate::core::untaken::MAX_UNTAKEN;
 /// design §4 one that did cost a pause of half a second.
 pub const REORDER_MESSAGES: usize = MAX_BATCH_MESSAGES;
 /// Memory of all streams' messages that wait, in bytes. Ours: 8 stalled senders.
-pub const HELD_BYTES: usize = 32 << 20;
+pub const HELD_BYTES: usize = 40 << 20;
 /// … and how many messages that can be.
 pub const MAX_HELD: usize = HELD_BYTES / HELD_OVERHEAD;
 /// … of one sender: what it may have on its way (1 MiB, design §4) in messages of 64 bytes, with what they take besides.
-pub const SENDER_HELD_BYTES: usize = 4 << 20;
+pub const SENDER_HELD_BYTES: usize = 5 << 20;
 /// Streams remembered. Ours: three for each of 5,000 senders, 100 bytes each.
 pub const MAX_STREAMS: usize = 16_384;
 /// … of one sender: as many as one acknowledgement can name. Whoever makes up more pushes out their own.

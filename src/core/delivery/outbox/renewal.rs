@@ -7,7 +7,7 @@ use p2p_node_protocol::Priority;
 use super::Outbox;
 use crate::core::delivery::naming::{Origin, StreamId};
 use crate::core::delivery::stream::Renamed;
-use crate::core::envelope::{SEQUENCE_REUSED, StreamAck};
+use crate::core::envelope::{Ack, SEQUENCE_REUSED, StreamAck};
 use crate::core::input::{Now, Token};
 use crate::core::policy::retry::Jitter;
 
@@ -48,6 +48,22 @@ impl Outbox {
     pub fn note_answer(&mut self, token: Token) {
         let recipient = self.flights.get(&token);
         if let Some(destination) = recipient.and_then(|recipient| self.destinations.get_mut(recipient)) {
+            destination.note_answer(token);
+        }
+    }
+
+    /// A flight went by gossip, in the frame with this boot and counter.
+    pub fn note_frame(&mut self, token: Token, frame: (u64, u64)) {
+        let recipient = self.flights.get(&token);
+        if let Some(destination) = recipient.and_then(|recipient| self.destinations.get_mut(recipient)) {
+            destination.note_frame(token, frame);
+        }
+    }
+
+    /// An acknowledgement that has come by itself answers the flights by gossip that it names.
+    pub fn note_answers(&mut self, recipient: &Address, ack: &Ack) {
+        let Some(destination) = self.destinations.get_mut(recipient) else { return };
+        for token in destination.answered_by(ack) {
             destination.note_answer(token);
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_node_protocol::{Id, Priority, Route};
 
+use super::Name;
 use crate::core::envelope::{self, Encoding};
 
 /// Bytes of an encoded message that are not payload, at most: two stream and sequence fields, times and tags.
@@ -41,8 +42,17 @@ impl Draft {
         self.data.len() + self.kind.len() + self.reply_to.len() + self.conversation.len() + MESSAGE_OVERHEAD
     }
 
-    /// As it travels.
-    pub fn encode(&self, stream: &Bytes, seq: u64, base_seq: u64, now: Duration) -> envelope::Message {
+    /// As it travels; `accepted_as` is the name that it had first, if it got another.
+    pub fn encode(
+        &self,
+        stream: &Bytes,
+        seq: u64,
+        base_seq: u64,
+        accepted_as: Option<&Name>,
+        now: Duration,
+    ) -> envelope::Message {
+        let (accepted_stream, accepted_seq) =
+            accepted_as.map_or((Bytes::new(), 0), |(stream, seq)| (Bytes::copy_from_slice(stream), *seq));
         envelope::Message {
             stream: stream.clone(),
             seq,
@@ -56,6 +66,8 @@ impl Draft {
             parents: Vec::new(),
             encoding: self.encoding.into(),
             data: self.data.clone(),
+            accepted_stream,
+            accepted_seq,
         }
     }
 }

@@ -36,7 +36,7 @@ impl Mail {
     /// earlier process the recipient may believe that nothing will come, for that process had given the mail up, and a later copy of
     /// its store has it again: what the recipient says before it has seen the mail is about that.
     pub(super) fn can_be_settled(&self) -> bool {
-        self.attempts > 0 && (!self.restored || self.answered || self.went == Some(Route::Gossip))
+        self.attempts > 0 && (!self.restored || self.answered)
     }
 
     /// Its place in the queue.

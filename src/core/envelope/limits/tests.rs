@@ -82,6 +82,8 @@ fn messages() {
         ("parents", Message { parents: vec![text(1); MAX_PARENTS + 1], ..message() }),
         ("parents", Message { parents: vec![text(MAX_NAME_BYTES + 1)], ..message() }),
         ("parents", Message { parents: vec![text(0)], ..message() }),
+        ("accepted_stream", Message { accepted_stream: bytes(STREAM_BYTES - 1), ..message() }),
+        ("accepted_seq", Message { accepted_seq: 1, ..message() }),
     ] {
         refuse(&batch(bad), field);
     }
@@ -194,6 +196,12 @@ fn acks() {
     backwards.streams.reverse();
     refuse(&backwards, "streams");
     accept(&Ack { streams: Vec::new(), ..ack() });
+    let answers = |counters: Vec<u64>| Ack { boot: 1, counters, ..ack() };
+    accept(&answers((1..=MAX_ACK_COUNTERS as u64).collect()));
+    refuse(&answers((1..=MAX_ACK_COUNTERS as u64 + 1).collect()), "counters");
+    for wrong in [vec![0], vec![2, 1], vec![1, 1]] {
+        refuse(&answers(wrong), "counters");
+    }
     refuse(&Ack { account: bytes(19), ..ack() }, "account");
     refuse(&Ack { network: String::new(), ..ack() }, "network");
     assert_eq!(decoded(&Ack { version: 2, ..ack() }), Err(DecodeError::Version));
