@@ -162,7 +162,9 @@ impl Child {
                 end.await
             }
         };
-        Err(Failure { error, exit: exit.ok().flatten(), report: None, stderr_tail })
+        let exit = exit.ok().flatten();
+        let report = error.refusal().or_else(|| self.shared.report(exit));
+        Err(Failure { error, exit, report, stderr_tail })
     }
 
     /// What has the process end in good order. No command is taken after this.

@@ -12,10 +12,11 @@ use crate::builder::Settings;
 use crate::events::Events;
 use crate::inbox::Sink;
 use crate::joining;
+use crate::launch::MakeCommand;
 use crate::mail::{Mail, Payload, Published, SendOptions, message_id};
 use crate::process::lock;
 use crate::shared::Answered;
-use crate::sidecar::{Inner, MakeCommand, State};
+use crate::sidecar::{Inner, State};
 use crate::{Builder, Error};
 
 /// Longer than anything is waited for: 30 years, as tokio has it.

@@ -243,6 +243,13 @@ impl Error {
         Error::InvalidArgument { argument: argument.into(), message: message.into() }
     }
 
+    /// What the node told when it refused a command.
+    pub(crate) fn refusal(&self) -> Option<Box<ErrorEvent>> {
+        let Error::CommandRefused { code, message, retryable, details } = self else { return None };
+        let (retryable, details) = (*retryable, details.clone());
+        Some(Box::new(ErrorEvent { retryable, details, ..ErrorEvent::new(*code, message.clone()) }))
+    }
+
     /// The same, of a message that a process may have sent.
     pub(crate) fn after_send(mut self) -> Self {
         if let Error::CallTimeout { maybe_sent, .. }

@@ -14,6 +14,7 @@ mod events;
 mod inbox;
 mod joining;
 mod lane;
+mod launch;
 mod mail;
 mod outgoing;
 mod pipes;

@@ -147,7 +147,7 @@ impl Shared {
     }
 
     /// The error that the process told last, if it can be why it ended: it ended by itself, and soon after.
-    fn report(&self, exit: Option<ExitStatus>) -> Option<Box<ErrorEvent>> {
+    pub(crate) fn report(&self, exit: Option<ExitStatus>) -> Option<Box<ErrorEvent>> {
         let failed = exit.and_then(|exit| exit.code()).is_some_and(|code| code != 0);
         let (told, error) = lock(&self.last_error).clone()?;
         (failed && told.elapsed() < REPORT_AGE).then_some(error)
