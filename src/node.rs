@@ -13,9 +13,6 @@ use p2p_node_protocol::{ErrorEvent, Event, Level, Log, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
-use crate::core::effect::{Effect, ExitCode};
-use crate::core::input::{Input, Loss, Now};
-use crate::core::{Core, Setup};
 use crate::defect;
 use crate::front::{Batch, Front, Line};
 use crate::io::crypto::Pool;
@@ -23,6 +20,9 @@ use crate::io::keystore::IdentityLock;
 use crate::io::parent::Parent;
 use crate::io::store::Store;
 use crate::io::swarm::Net;
+use p2p_node_core::effect::{Effect, ExitCode};
+use p2p_node_core::input::{Input, Loss, Now};
+use p2p_node_core::{Core, Setup};
 pub use start::StartError;
 use start::Started;
 

@@ -4,20 +4,20 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node::core::directory::record::{Kem, Record};
-use p2p_node::core::envelope::{
+use p2p_node_protocol::Role;
+use p2p_node_wire::envelope::{
     Ack, Batch, FrameBody, Message, Outcome, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack,
     sign_frame,
 };
-use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
-use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
-use p2p_node::core::input::Now;
-use p2p_node::core::seal::hpke::{Info, SealedOnce, seal};
-use p2p_node::core::seal::kem::{Keyring, Secret, kem_id};
-use p2p_node::core::seal::repeatable::Repeatable;
-use p2p_node::core::seal::session::SessionKey;
-use p2p_node::core::seal::{SUITE, padding};
-use p2p_node_protocol::Role;
+use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
+use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
+use p2p_node_wire::record::{Kem, Record};
+use p2p_node_wire::seal::hpke::{Info, SealedOnce, seal};
+use p2p_node_wire::seal::kem::{Keyring, Secret, kem_id};
+use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::session::SessionKey;
+use p2p_node_wire::seal::{SUITE, padding};
+use p2p_node_wire::time::Now;
 use prost::Message as _;
 
 use super::source::Source;
