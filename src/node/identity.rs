@@ -13,6 +13,7 @@ use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use p2p_node_wire::time::Now;
 
 /// Who a node is.
+#[derive(Clone)]
 pub struct Identity {
     pub node_key: NodeKey,
     /// Absent when the binding was signed elsewhere.
@@ -35,6 +36,13 @@ impl Identity {
             (Some(path), None) => presigned(path, config, now),
             (None, _) => self_signed(config, now),
         }
+    }
+
+    /// Whether it was made for this process alone, so that it is nobody else's.
+    pub fn is_made_up(&self, config: &Config) -> bool {
+        matches!(self.key_source, KeySource::Ephemeral)
+            && config.ephemeral_key.is_none()
+            && config.node_key_file.is_none()
     }
 }
 

@@ -29,4 +29,6 @@ mod sdk_mail;
 mod sdk_starts;
 mod stalled;
 mod stopped;
+mod successor;
 mod surroundings;
+mod topics;

@@ -63,12 +63,12 @@ fn operation(
         3 => {
             operations.push((later(rng), Operation::Heal));
             let first = rng.below(nodes);
-            Operation::Part { first, last: first + rng.below(nodes - first) }
+            Operation::Partition { first, last: first + rng.below(nodes - first) }
         }
-        4 => Operation::Cut(node, rng.below(nodes)),
+        4 => Operation::Disconnect(node, rng.below(nodes)),
         5 => {
-            operations.push((later(rng), Operation::Unmute(node)));
-            Operation::Mute(node)
+            operations.push((later(rng), Operation::ResumeReader(node)));
+            Operation::PauseReader(node)
         }
         6 => {
             let honesty = if rng.permille(500) { Honesty::Silent } else { Honesty::Lying };

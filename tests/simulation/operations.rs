@@ -24,12 +24,12 @@ impl World {
                 }
                 self.step(from);
             }
-            Operation::Part { first, last } => {
+            Operation::Partition { first, last } => {
                 self.part = Some((first, last));
                 self.notice_cuts();
             }
             Operation::Heal => self.part = None,
-            Operation::Cut(one, other) => {
+            Operation::Disconnect(one, other) => {
                 let (one, other) = (self.node(one), self.node(other));
                 self.close(pair(one, other), "cut");
             }
@@ -65,11 +65,11 @@ impl World {
                 let node = self.node(node);
                 self.suspend(node, self.now + time);
             }
-            Operation::Mute(node) => {
+            Operation::PauseReader(node) => {
                 let node = self.node(node);
                 self.nodes[node].parent.reads = false;
             }
-            Operation::Unmute(node) => {
+            Operation::ResumeReader(node) => {
                 let node = self.node(node);
                 self.unmute(node);
             }

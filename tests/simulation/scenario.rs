@@ -42,13 +42,13 @@ pub enum Operation {
         ttl: Duration,
     },
     /// Nodes of this range hear nobody else, and nobody else them.
-    Part {
+    Partition {
         first: usize,
         last: usize,
     },
     Heal,
     /// The connection of two ends; it may be made again.
-    Cut(usize, usize),
+    Disconnect(usize, usize),
     /// `kill -9`.
     Crash(usize),
     /// With what was on its disk, or with nothing but its keys; perhaps on another port.
@@ -68,8 +68,8 @@ pub enum Operation {
     /// The machine is suspended for so long: both its clocks run on, and the node does nothing.
     Suspend(usize, Duration),
     /// The parent stops reading.
-    Mute(usize),
-    Unmute(usize),
+    PauseReader(usize),
+    ResumeReader(usize),
     Serve(usize, Honesty),
     /// Earlier frames are heard again, by whomever they were for and by others.
     Replay(u32),
@@ -122,13 +122,13 @@ impl fmt::Display for Operation {
                 name(ROUTES, *route),
                 ttl.as_millis()
             ),
-            Operation::Part { first, last } => write!(f, "part {first} to {last}"),
+            Operation::Partition { first, last } => write!(f, "partition {first} to {last}"),
             Operation::Heal => write!(f, "heal"),
-            Operation::Cut(one, other) => write!(f, "cut {one} from {other}"),
+            Operation::Disconnect(one, other) => write!(f, "disconnect {one} from {other}"),
             Operation::Crash(node) => write!(f, "crash {node}"),
             Operation::Start { node, keeping, moved } => {
-                let kept = if *keeping { "keeping" } else { "losing" };
-                let place = if *moved { "moved" } else { "there" };
+                let kept = if *keeping { "same_store" } else { "fresh_store" };
+                let place = if *moved { "new_addr" } else { "same_addr" };
                 write!(f, "start {node} {kept} {place}")
             }
             Operation::Snapshot(node) => write!(f, "snapshot {node}"),
@@ -136,8 +136,8 @@ impl fmt::Display for Operation {
             Operation::Eof(node) => write!(f, "eof {node}"),
             Operation::Clock(node, by) => write!(f, "clock {node} by {by}"),
             Operation::Suspend(node, time) => write!(f, "suspend {node} for {}ms", time.as_millis()),
-            Operation::Mute(node) => write!(f, "mute {node}"),
-            Operation::Unmute(node) => write!(f, "unmute {node}"),
+            Operation::PauseReader(node) => write!(f, "pause_reader {node}"),
+            Operation::ResumeReader(node) => write!(f, "resume_reader {node}"),
             Operation::Serve(node, honesty) => write!(f, "serve {node} {}", name(HONESTIES, *honesty)),
             Operation::Replay(count) => write!(f, "replay {count}"),
             Operation::Pool(busy) => write!(f, "pool {busy}"),
@@ -214,22 +214,22 @@ impl<'a> Words<'a> {
                 route: self.one_of(ROUTES)?,
                 ttl: self.skip("ttl").and_then(|()| self.time())?,
             },
-            "part" => Operation::Part { first: self.number()?, last: self.named("to")? },
+            "partition" => Operation::Partition { first: self.number()?, last: self.named("to")? },
             "heal" => Operation::Heal,
-            "cut" => Operation::Cut(self.number()?, self.named("from")?),
+            "disconnect" => Operation::Disconnect(self.number()?, self.named("from")?),
             "crash" => Operation::Crash(self.number()?),
             "start" => Operation::Start {
                 node: self.number()?,
-                keeping: self.one_of(&[("keeping", true), ("losing", false)])?,
-                moved: self.one_of(&[("moved", true), ("there", false)])?,
+                keeping: self.one_of(&[("same_store", true), ("fresh_store", false)])?,
+                moved: self.one_of(&[("new_addr", true), ("same_addr", false)])?,
             },
             "snapshot" => Operation::Snapshot(self.number()?),
             "rollback" => Operation::Rollback(self.number()?),
             "eof" => Operation::Eof(self.number()?),
             "clock" => Operation::Clock(self.number()?, self.named("by")?),
             "suspend" => Operation::Suspend(self.number()?, self.skip("for").and_then(|()| self.time())?),
-            "mute" => Operation::Mute(self.number()?),
-            "unmute" => Operation::Unmute(self.number()?),
+            "pause_reader" => Operation::PauseReader(self.number()?),
+            "resume_reader" => Operation::ResumeReader(self.number()?),
             "serve" => Operation::Serve(self.number()?, self.one_of(HONESTIES)?),
             "replay" => Operation::Replay(self.number()?),
             "pool" => Operation::Pool(self.number()?),

@@ -12,6 +12,10 @@ use super::{Core, Phase};
 /// 5 s and this.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
 
+/// How long peers get to read what was said to them last before their connections are closed. Nobody tells when they have, and a libp2p that
+/// finds the end of a connection right behind an answer or a broadcast drops it. Ours: they read within milliseconds unless they are busy.
+const LAST_READ: Duration = Duration::from_millis(250);
+
 /// The reason of a `closing` after the end of stdin.
 const EOF: &str = "eof";
 /// Why a node whose stdin ends before a `connect` ends too, for a person.
@@ -111,7 +115,7 @@ impl Core {
             return;
         }
         self.fail_all();
-        let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
+        let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until: now.mono };
         match std::mem::replace(&mut self.phase, flushing) {
             Phase::Starting { id, .. } => {
                 id.map(|id| self.pending_ids.remove(&id));
@@ -124,14 +128,27 @@ impl Core {
         self.outlet.close();
     }
 
+    /// Whether a sender waits for an answer to mail that the parent gets or has, or the parent for one to its `ack`.
+    fn owes_answers(&self) -> bool {
+        !self.acks_owed.is_idle()
+            || !self.held_answers.is_empty()
+            || self.taking.len() > 0
+            || self.taking.is_asked()
+            || self.outlet.awaits_receipts()
+    }
+
     /// When everything accepted is done, or time is up, says so.
     pub(super) fn finish_closing(&mut self, now: Now) {
+        if std::mem::take(&mut self.has_spoken) {
+            self.stay_until = now.mono + LAST_READ;
+        }
         let sent = !self.has_unsent();
+        let answered = matches!(self.phase, Phase::Closing { .. }) && !self.owes_answers();
         let Phase::Closing { reason, shutdown, deadline } = &mut self.phase else { return };
         if sent && *deadline == Duration::MAX {
             *deadline = now.mono + self.me.drain_timeout;
         }
-        let done = sent && self.discoveries.is_empty() && self.acks_owed.is_idle() && !self.taking.is_asked();
+        let done = sent && self.discoveries.is_empty() && answered;
         if !done && now.mono < *deadline {
             return;
         }
@@ -144,7 +161,8 @@ impl Core {
         }
         self.outlet.close();
         let code = self.end_code(lost);
-        self.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT };
+        let stay_until = self.stay_until.max(now.mono);
+        self.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until };
     }
 
     fn fail_all(&mut self) {
@@ -161,9 +179,10 @@ impl Core {
         }
     }
 
-    /// Exits once the writer has put out every line, or takes too long.
+    /// Exits once the writer has put out every line, or takes too long, and peers have had their time.
     pub(super) fn finish_flushing(&mut self, now: Now) {
-        if let Phase::Flushing { code, deadline } = self.phase
+        if let Phase::Flushing { code, deadline, stay_until } = self.phase
+            && now.mono >= stay_until
             && (self.outlet.is_empty() || self.output_closed || now.mono >= deadline)
         {
             // What was to be told last may be what broke it.

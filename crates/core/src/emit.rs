@@ -333,6 +333,12 @@ impl Outlet {
         self.at_writer_bytes += bytes;
     }
 
+    /// Whether mail that somebody has to know of is on its way to the parent.
+    pub fn awaits_receipts(&self) -> bool {
+        let waiting = MAIL.flat_map(|queue| &self.queues[queue].lines).map(|line| &line.receipt);
+        self.at_writer.iter().map(|line| &line.receipt).chain(waiting).any(Option::is_some)
+    }
+
     /// Whether every line has been put out by the writer.
     pub fn is_empty(&self) -> bool {
         self.at_writer.is_empty() && self.queues.iter().all(|queue| queue.lines.is_empty())

@@ -107,6 +107,9 @@ pub struct Core {
     /// Whether stdin or stdout broke.
     pipe_broken: bool,
     required: required::Required,
+    /// Whether mail was answered or something published since the last turn, and until when peers may not have read it.
+    has_spoken: bool,
+    stay_until: Duration,
     /// When a node whose stdin has ended stops to receive.
     linger_until: Option<Duration>,
     effects: VecDeque<Effect>,
@@ -203,6 +206,8 @@ impl Core {
             output_closed: false,
             pipe_broken: false,
             required,
+            has_spoken: false,
+            stay_until: Duration::ZERO,
             linger_until: None,
             effects: VecDeque::new(),
             stats: Stats::default(),

@@ -8,7 +8,10 @@ impl Core {
     /// When `turn` has something to do by itself, by `Now::mono`.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let closing = match self.phase {
-            Phase::Flushing { deadline, .. } => return Some(deadline),
+            Phase::Flushing { deadline, stay_until, .. } => {
+                let is_said = self.outlet.is_empty() || self.output_closed;
+                return Some(if is_said { stay_until } else { deadline });
+            }
             // One that waits for deliveries has none of its own.
             Phase::Closing { deadline, .. } => Some(deadline).filter(|deadline| *deadline < Duration::MAX),
             Phase::Ready => None,

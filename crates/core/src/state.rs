@@ -18,8 +18,8 @@ pub(super) enum Phase {
     Ready,
     /// Admits nothing more and finishes what it accepted.
     Closing { reason: &'static str, shutdown: Option<Id>, deadline: Duration },
-    /// Waits for the parent to read the last lines.
-    Flushing { code: effect::ExitCode, deadline: Duration },
+    /// Waits for the parent to read the last lines, and for peers to get what was said to them last.
+    Flushing { code: effect::ExitCode, deadline: Duration, stay_until: Duration },
     /// Has asked to be ended.
     Done,
 }

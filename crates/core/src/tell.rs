@@ -63,6 +63,13 @@ impl Core {
     }
 
     pub(super) fn network(&mut self, effect: Network) {
+        self.has_spoken |= match &effect {
+            Network::AnswerMail { .. } => true,
+            Network::Publish { topic, .. } => {
+                ![super::ANNOUNCEMENTS, super::STATUS].contains(&topic.as_str())
+            }
+            _ => false,
+        };
         self.effects.push_back(Effect::Network(effect));
     }
 

@@ -106,3 +106,18 @@ fn mail_that_an_earlier_process_accepted_is_not_waited_for() {
     mesh.pass(Duration::from_secs(6));
     assert_eq!(mesh.nodes[next].exit, Some(ExitCode::Ok));
 }
+
+#[test]
+fn a_node_does_not_end_before_its_last_broadcast_has_left() {
+    let mut mesh = Mesh::new(2);
+    mesh.connect(1, 0);
+    mesh.pass(Duration::from_secs(2));
+    mesh.say(0, r#"{"type":"subscribe","topic":"t"}"#);
+    mesh.pass(Duration::from_secs(2));
+    mesh.say(1, r#"{"type":"send","topic":"t","data":1}"#);
+    mesh.input(1, Input::InputEnded);
+    mesh.pass(Duration::from_millis(200));
+    assert_eq!(mesh.nodes[1].exit, None, "gossipsub may have it still");
+    mesh.pass(Duration::from_millis(200));
+    assert_eq!((mesh.nodes[1].exit, mesh.received(0)), (Some(ExitCode::Ok), vec![1]));
+}

@@ -1,7 +1,7 @@
 //! The bytes that cross the network: golden copies, and what becomes of bytes that somebody has changed; in
 //! `any`, of bytes that somebody made up, and of every value on its way through the wire.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 
 mod any;
 mod extended;
