@@ -4,18 +4,16 @@
 //! core finish its turn, carries out every effect, and hands the writer one batch of lines.
 
 mod identity;
+mod opening;
 mod start;
 
 use std::time::{Duration, SystemTime};
 
 use p2p_node_protocol::line::LineError;
-use p2p_node_protocol::{ErrorEvent, Event, Level, Log, Request};
+use p2p_node_protocol::{ErrorEvent, Event, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
-use crate::core::effect::{Effect, ExitCode};
-use crate::core::input::{Input, Loss, Now};
-use crate::core::{Core, Setup};
 use crate::defect;
 use crate::front::{Batch, Front, Line};
 use crate::io::crypto::Pool;
@@ -23,17 +21,17 @@ use crate::io::keystore::IdentityLock;
 use crate::io::parent::Parent;
 use crate::io::store::Store;
 use crate::io::swarm::Net;
+use opening::Early;
+pub use opening::serve;
+use p2p_node_core::effect::{Effect, ExitCode};
+use p2p_node_core::input::{Input, Loss, Now};
+use p2p_node_core::{Core, Setup};
 pub use start::StartError;
-use start::Started;
 
 /// Commands handed to the core in one turn: about one batch of direct mail, so that frames leave early.
 const COMMANDS_PER_TURN: usize = 512;
 /// Network events handed to the core in one turn, so that stdin and timers get their share.
 const NETWORK_EVENTS_PER_TURN: usize = 128;
-/// How often the node tries to start while the cause of its failure may pass, and how long it waits after each attempt. Ours: 3 s in
-/// all, long enough for a neighbour's burst of files, and shorter than what a supervisor waits for.
-const START_ATTEMPTS: u32 = 7;
-const START_PAUSE: Duration = Duration::from_millis(500);
 /// How long the last lines may take to be written when the process ends. The core has waited for the parent already.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest sleep of the loop. The runtime's timers stand still while the machine is suspended, and a jump of the wall clock wakes nobody: this
@@ -62,23 +60,6 @@ pub fn run(config: Config) -> ExitCode {
     code
 }
 
-/// Runs a node on any front until it ends. Where the cause of a failed start may pass, it tries again for a while.
-pub async fn serve(config: Config, front: Front) -> ExitCode {
-    let clock = Clock::start();
-    let (mut told, mut attempts) = (Vec::new(), 1);
-    loop {
-        match prepare(&config, &front, clock.now(), &mut told) {
-            Ok(prepared) => return Node::new(prepared, front, clock, told.len() as u64).run().await,
-            Err(error) if error.may_pass() && attempts < START_ATTEMPTS => {
-                tracing::warn!("the node cannot start at present: {error}");
-            }
-            Err(error) => return refuse_on(front, &error),
-        }
-        attempts += 1;
-        tokio::time::sleep(START_PAUSE).await;
-    }
-}
-
 /// All that a node needs beside its front and clock.
 struct Prepared {
     setup: Setup,
@@ -87,29 +68,8 @@ struct Prepared {
     net: Net,
     signals: Signals,
     parent: Option<Parent>,
-}
-
-/// Makes a node. `told` are the logs that the writer was given before the core said anything, each once over all attempts.
-fn prepare(config: &Config, front: &Front, now: Now, told: &mut Vec<String>) -> Result<Prepared, StartError> {
-    let mut notice = |message: String| {
-        if told.contains(&message) {
-            return;
-        }
-        tracing::warn!("{message}");
-        let log =
-            Log { level: Level::Warn, namespace: "start".to_owned(), message: message.clone(), meta: None };
-        if front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok() {
-            told.push(message);
-        }
-    };
-    // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
-    let parent = config.parent_pid.map(|pid| Parent::watch(pid, &mut notice)).transpose();
-    let parent =
-        parent.map_err(|error| StartError::system("the parent cannot be watched", &error))?.flatten();
-    let Started { setup, swarm, lock, store } = start::start(config, now, &mut notice)?;
-    let net = Net::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
-    let signals = Signals::new().map_err(|error| StartError::system("signals cannot be caught", &error))?;
-    Ok(Prepared { setup, store, lock, net, signals, parent })
+    /// What the parent wrote meanwhile.
+    early: Early,
 }
 
 /// Tells on stdout why there is no node, before anything else was written there; returns the exit code.
@@ -208,6 +168,8 @@ struct Node {
     _lock: Option<IdentityLock>,
     /// Lines read and not yet taken by the core.
     waiting: std::vec::IntoIter<Result<Request, LineError>>,
+    /// The end of stdin, when it was read before them.
+    input_end: Option<Batch>,
     input_open: bool,
     written: u64,
     closed_told: bool,
@@ -215,7 +177,7 @@ struct Node {
 
 impl Node {
     fn new(prepared: Prepared, front: Front, clock: Clock, written: u64) -> Self {
-        let Prepared { setup, store, lock, net, signals, parent } = prepared;
+        let Prepared { setup, store, lock, net, signals, parent, early } = prepared;
         Node {
             core: Core::new(setup, clock.now()),
             net,
@@ -226,7 +188,8 @@ impl Node {
             parent,
             clock,
             _lock: lock,
-            waiting: Vec::new().into_iter(),
+            waiting: early.lines.into_iter(),
+            input_end: early.end,
             input_open: true,
             written,
             closed_told: false,
@@ -280,9 +243,9 @@ impl Node {
                 return;
             }
             let Some(line) = self.waiting.next() else {
-                match self.front.input.try_recv() {
-                    Ok(batch) => self.take_batch(batch, now),
-                    Err(_) => return,
+                match self.input_end.take().or_else(|| self.front.input.try_recv().ok()) {
+                    Some(batch) => self.take_batch(batch, now),
+                    None => return,
                 }
                 continue;
             };
@@ -360,7 +323,7 @@ impl Node {
 
     /// Whether there are lines that the core would take at once.
     fn has_more(&self) -> bool {
-        self.waiting.len() > 0 && self.core.takes_commands()
+        (self.waiting.len() > 0 || self.input_end.is_some()) && self.core.takes_commands()
     }
 
     /// Waits until something happens, and hands it over.

@@ -1,4 +1,4 @@
-//! From a configuration to what a node is made of: keys, binding, lock.
+//! From a configuration and an identity to what a node is made of.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use p2p_node_protocol::ErrorCode;
 
 use super::identity::Identity;
 use crate::config::{Ack, Config, ConfigError, OnEof};
-use crate::core::discovery::bootstrap::parse_bootstrap;
-use crate::core::effect::ExitCode;
-use crate::core::input::Now;
-use crate::core::{KeySource, Setup};
 use crate::io::descriptors;
-use crate::io::keystore::{self, IdentityLock, InUse, KeyFileError};
+use crate::io::keystore::{self, InUse, KeyFileError};
 use crate::io::store::{self, Contents, Store};
 use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
+use p2p_node_core::Setup;
+use p2p_node_core::discovery::bootstrap::parse_bootstrap;
+use p2p_node_core::effect::ExitCode;
+use p2p_node_wire::time::Now;
 
 /// Connections of an agent's node and of a bootstrap node (design §8).
 const MAX_CONNECTIONS: u32 = 200;
@@ -108,8 +108,6 @@ pub struct Started {
     pub setup: Setup,
     /// For libp2p.
     pub swarm: SwarmConfig,
-    /// Keeps other processes from the same identity; none where there is nothing to be kept from, or no lock.
-    pub lock: Option<IdentityLock>,
     /// Where floors outlive the process; none without a data directory.
     pub store: Option<Store>,
 }
@@ -128,19 +126,19 @@ fn connections(wanted: u32, sockets: impl FnOnce(u64) -> u64) -> (u32, Option<St
     (most, Some(message))
 }
 
+/// How long a node waits for another process that has its identity.
+pub fn patience(config: &Config) -> Duration {
+    config.drain_timeout.min(MAX_DRAIN_AWAITED) + LAST_LINES
+}
+
 /// Makes what a node is made of; tells by `notice` what a person may want to know meanwhile.
-pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Result<Started, StartError> {
-    let Identity { node_key, agent, binding, key_source } = Identity::of(config, now)?;
-    // A key that was made for this process alone is nobody else's.
-    let made_up = matches!(key_source, KeySource::Ephemeral)
-        && config.ephemeral_key.is_none()
-        && config.node_key_file.is_none();
-    let peer_id = node_key.peer_id().to_string();
-    let patience = config.drain_timeout.min(MAX_DRAIN_AWAITED) + LAST_LINES;
-    let lock = match made_up {
-        true => None,
-        false => IdentityLock::acquire(&peer_id, &config.lock_scope, patience, notice)?,
-    };
+pub fn start(
+    config: &Config,
+    identity: Identity,
+    now: Now,
+    notice: &mut dyn FnMut(String),
+) -> Result<Started, StartError> {
+    let Identity { node_key, agent, binding, key_source } = identity;
     if let Some(addr) = config.listen.iter().find(|addr| !can_listen_on(addr)) {
         return Err(StartError::Listen(addr.clone()));
     }
@@ -206,7 +204,7 @@ pub fn start(config: &Config, now: Now, notice: &mut dyn FnMut(String)) -> Resul
         floors: contents.floors,
         standings: contents.standings,
     };
-    Ok(Started { setup, swarm, lock, store })
+    Ok(Started { setup, swarm, store })
 }
 
 #[cfg(test)]

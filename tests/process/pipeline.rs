@@ -81,3 +81,70 @@ fn a_pipeline_that_waits_for_its_mail_ends_by_a_signal() {
     pipeline.signal(Signal::TERM);
     assert_eq!(pipeline.wait().code(), Some(75));
 }
+
+#[test]
+fn a_pipeline_that_broadcasts_once_and_ends_is_heard_each_time() {
+    const ROUNDS: u8 = 12;
+    let (mut hub, ready) = Child::join(0xB7, 0, &[], &[]);
+    let entry = tcp_address(&ready);
+    let (mut listener, heard_at) = Child::join(0xB8, 0, &[], std::slice::from_ref(&entry));
+    listener.say(json!({"type":"subscribe","topic":"t","id":"s"}));
+    listener.answer("s");
+    hub.until("joined", |status| status["peers"] == 1);
+    // Half of them join through the listener, half through a node that does not listen to the topic.
+    let entries = [tcp_address(&heard_at), entry];
+    for round in 0..ROUNDS {
+        let mut pipeline = Child::spawn(&[], &[("PRIVATE_KEY", &test_key(0xC0 + round))]);
+        let entry = &entries[usize::from(round % 2)];
+        pipeline.say(json!({"type":"connect","protocol":1,"bootstrapPeers":[entry]}));
+        pipeline.say(json!({"type":"send","topic":"t","data":round,"id":"b"}));
+        let (code, lines, _) = pipeline.finish();
+        assert_eq!(code, 0, "{lines:?}");
+        listener.expect("the broadcast", |event| event["type"] == "message" && event["data"] == round);
+    }
+}
+
+/// Ends each recipient's stdin as soon as it has its mail.
+fn mail_to_recipients_that_end(pairs: u8, durable: bool) {
+    let (_hub, ready) = Child::join(0xA8, 0, &[], &[]);
+    let entry = [tcp_address(&ready)];
+    let mut recipients = Vec::new();
+    for number in 0..pairs {
+        let home = TempDir::new().unwrap();
+        let directory = home.path().to_str().unwrap().to_owned();
+        let args: &[&str] = if durable { &["--data-dir", &directory] } else { &[] };
+        let (recipient, ready) = Child::join(0x90 + number, 0, args, &entry);
+        recipients.push((recipient, ready["address"].clone(), home));
+    }
+    let mut senders: Vec<Child> = Vec::new();
+    for (number, (_, address, _)) in recipients.iter().enumerate() {
+        let (mut sender, _) = Child::join(0xA9 + number as u8, 0, &[], &entry);
+        sender.say(json!({"type":"send","peerId":address,"data":1,"id":"m"}));
+        sender.close_stdin();
+        senders.push(sender);
+    }
+    std::thread::scope(|scope| {
+        for (recipient, ..) in &mut recipients {
+            scope.spawn(|| {
+                recipient.expect("the mail", |event| event["type"] == "message");
+                recipient.close_stdin();
+            });
+        }
+    });
+    for sender in senders {
+        let (code, rest, _) = sender.finish();
+        let delivery = rest.iter().find(|event| event["type"] == "delivery");
+        let state = delivery.and_then(|delivery| delivery["state"].as_str());
+        assert_eq!((code, state), (0, Some("delivered")), "{rest:#?}");
+    }
+}
+
+#[test]
+fn recipients_that_end_when_they_have_their_mail_have_acknowledged_it() {
+    mail_to_recipients_that_end(6, false);
+}
+
+#[test]
+fn recipients_with_a_disk_that_end_when_they_have_their_mail_have_acknowledged_it() {
+    mail_to_recipients_that_end(6, true);
+}

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use p2p_node_sdk::{Event, Events, Grace, Node};
+use p2p_node_sdk::{Event, Events, Node};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -86,7 +86,7 @@ async fn every_language_hears_every_other() {
     let home = TempDir::new().unwrap();
     let builder =
         Node::builder().binary(env!("CARGO_BIN_EXE_p2p-node")).env("P2P_NODE_LOCK_SCOPE", home.path());
-    let (node, mut events) = builder.network("dev").current_dir(home.path()).open().await.unwrap();
+    let (node, mut events) = builder.network("dev").cwd(home.path()).open().await.unwrap();
     let entry = node.ready().addrs.swap_remove(0);
     let mut agents = [
         Agent::start("python", "python3", "agent.py", &entry, &home),
@@ -131,6 +131,6 @@ async fn every_language_hears_every_other() {
         agent.stdin = None;
         assert!(agent.process.wait().unwrap().success(), "{}", agent.language);
     }
-    assert!(node.close(Grace::default()).await.is_empty());
+    assert!(node.close().await.is_empty());
     assert!(node.exit_status().unwrap().success());
 }

@@ -3,13 +3,11 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::thread;
-use std::time::Duration;
 
 use p2p_node_protocol::ErrorCode;
 use sha2::{Digest, Sha256};
 
-use crate::core::effect::ExitCode;
+use p2p_node_core::effect::ExitCode;
 
 #[cfg(any(not(target_os = "linux"), test))]
 mod file;
@@ -21,16 +19,13 @@ use file::take;
 #[cfg(target_os = "linux")]
 use socket::take;
 
-/// How often a lock that another process holds is tried again. Ours: nobody notices it beside the start of a node.
-const RETRY: Duration = Duration::from_millis(50);
-
 /// Held while the process speaks for an identity; the system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct IdentityLock {
     _held: OwnedFd,
 }
 
-/// Another process has the identity, and has kept it for as long as was waited for.
+/// Another process has the identity.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the identity {peer_id} is in use by {holder}, which has to end first")]
 pub struct InUse {
@@ -65,19 +60,18 @@ enum Attempt {
 }
 
 impl IdentityLock {
-    /// Locks the identity among the processes of this user on this machine, and of the same `scope`; waits up to `patience` for
-    /// another process to let go of it. Tells by `notice` what a person may want to know. Without a lock, because the system
-    /// gives none, the node runs all the same: that another has the identity shows on the network too.
+    /// Locks the identity among the processes of this user on this machine, and of the same `scope`. Tells by `notice` what a person
+    /// may want to know. Without a lock, because the system gives none, the node runs all the same: that another has the identity
+    /// shows on the network too.
     ///
     /// # Errors
     /// When another process holds it.
     pub fn acquire(
         peer_id: &str,
         scope: &str,
-        patience: Duration,
         notice: &mut dyn FnMut(String),
     ) -> Result<Option<Self>, InUse> {
-        acquire_by(take, peer_id, scope, patience, notice)
+        acquire_by(take, peer_id, scope, notice)
     }
 }
 
@@ -85,45 +79,27 @@ fn acquire_by(
     take: impl Fn(&str) -> io::Result<Attempt>,
     peer_id: &str,
     scope: &str,
-    patience: Duration,
     notice: &mut dyn FnMut(String),
 ) -> Result<Option<IdentityLock>, InUse> {
-    let name = name(peer_id, scope);
-    let mut attempts = patience.as_millis().div_ceil(RETRY.as_millis());
-    let mut told = false;
-    loop {
-        let holder = match take(&name) {
-            Ok(Attempt::Taken(held)) => return Ok(Some(IdentityLock { _held: held })),
-            Ok(Attempt::InUse { is_ours: false, .. }) => {
-                notice(format!(
-                    "another user of this machine holds the lock of the identity {peer_id}: a second process with this key will not be \
-                     noticed before both are on the network"
-                ));
-                return Ok(None);
-            }
-            Err(error) => {
-                notice(format!(
-                    "the system gives no lock ({error}): a second process with this key will not be noticed before both are on the network"
-                ));
-                return Ok(None);
-            }
-            Ok(Attempt::InUse { pid, .. }) => match pid {
-                Some(pid) => format!("process {pid}"),
-                None => "another process".to_owned(),
-            },
-        };
-        if attempts == 0 {
-            return Err(InUse { peer_id: peer_id.to_owned(), holder });
-        }
-        if !std::mem::replace(&mut told, true) {
-            let secs = patience.as_secs_f32().ceil();
+    match take(&name(peer_id, scope)) {
+        Ok(Attempt::Taken(held)) => return Ok(Some(IdentityLock { _held: held })),
+        Ok(Attempt::InUse { is_ours: false, .. }) => {
             notice(format!(
-                "the identity {peer_id} is in use by {holder}: waiting up to {secs} s for it to end"
+                "another user of this machine holds the lock of the identity {peer_id}: a second process with this key will not be \
+                 noticed before both are on the network"
             ));
         }
-        attempts -= 1;
-        thread::sleep(RETRY);
+        Err(error) => {
+            notice(format!(
+                "the system gives no lock ({error}): a second process with this key will not be noticed before both are on the network"
+            ));
+        }
+        Ok(Attempt::InUse { pid, .. }) => {
+            let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            return Err(InUse { peer_id: peer_id.to_owned(), holder });
+        }
     }
+    Ok(None)
 }
 
 /// At most 90 bytes, all of which may stand in the name of a file: user, scope if there is one, PeerId.

@@ -11,7 +11,7 @@ use libp2p::gossipsub::{
 use sha2::{Digest, Sha256};
 
 use super::SetupError;
-use crate::core::scope::AddressScope;
+use p2p_node_core::scope::AddressScope;
 
 /// Largest RPC, in bytes. A topic message has at most 60 KiB (design §4), but the receiver holds its whole read buffer,
 /// which may contain the next frame too, against this number, so that it must be well above twice that.
@@ -23,16 +23,21 @@ pub const MAX_TOPICS_PER_PEER: usize = 256;
 /// Longest topic, in bytes and with its prefix, so that a peer's subscriptions stay small.
 pub const MAX_TOPIC_BYTES: usize = 256;
 
+/// Control data and subscriptions in one RPC, in bytes. Whoever connects announces every topic at once, so it has to hold a whole
+/// announcement of the longest topics, each with 16 bytes of tags, lengths and flags around it.
+const MAX_CONTROL: usize = MAX_TOPICS_PER_PEER * (MAX_TOPIC_BYTES + 16);
+const _: () = assert!(MAX_CONTROL < MAX_TRANSMIT);
+
 /// Messages queued to one peer (design §6). Each entry is a copy of up to 60 KiB.
 const QUEUE_PER_PEER: usize = 64;
 
-/// Ids in one IHAVE: 500 of 22 bytes stay below the 16 KiB of control data at which receivers stop reading.
+/// Ids in one IHAVE: 500 of 22 bytes stay below the 16 KiB of control data at which other implementations stop reading.
 const MAX_IHAVE_IDS: usize = 500;
 
 /// Heartbeats for which a message is kept, one a second: until its verdict, and then to be passed on again. Every second of a flood
 /// is memory, so it is what three rounds of gossip need and one more; the core counts on it (`policy::recent`).
 const HISTORY: usize = 4;
-const _: () = assert!(HISTORY as u64 + 1 == crate::core::policy::recent::KEPT_SECS);
+const _: () = assert!(HISTORY as u64 + 1 == p2p_node_core::policy::recent::KEPT_SECS);
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -52,6 +57,7 @@ pub(super) fn build(prefix: &str, scope: AddressScope) -> Result<Gossipsub, Setu
         .validate_messages()
         .message_id_fn(|message: &Message| message_id(message.topic.as_str(), &message.data))
         .max_transmit_size(MAX_TRANSMIT)
+        .max_control_message_size(MAX_CONTROL)
         .max_control_messages_sent(MAX_IHAVE_IDS)
         .heartbeat_initial_delay(HEARTBEAT)
         .heartbeat_interval(HEARTBEAT)
@@ -175,7 +181,7 @@ mod tests {
         assert_eq!(message_id("ab", b"c").0.len(), ID_BYTES);
     }
 
-    /// Others name messages too, in another language (`tests/foreign`).
+    /// Others name messages too, in another language (`tests/interop`).
     #[test]
     fn the_id_of_the_golden_frame_is_the_golden_id() {
         let frame: String = include_str!("../../../fixtures/envelopes/frame.hex").lines().collect();

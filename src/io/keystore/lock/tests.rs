@@ -5,9 +5,6 @@ use super::*;
 
 const PEER: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
 
-/// Long enough for any machine; no test that passes waits for it.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A kind of lock.
 type Take = Box<dyn Fn(&str) -> io::Result<Attempt>>;
 
@@ -18,14 +15,9 @@ fn kinds(directory: &tempfile::TempDir) -> Vec<(Take, String)> {
     vec![(Box::new(take), scope.clone()), (Box::new(move |name| file::take_in(&path, name)), scope)]
 }
 
-fn acquire(
-    take: &Take,
-    peer: &str,
-    scope: &str,
-    patience: Duration,
-) -> (Result<Option<IdentityLock>, InUse>, Vec<String>) {
+fn acquire(take: &Take, peer: &str, scope: &str) -> (Result<Option<IdentityLock>, InUse>, Vec<String>) {
     let mut notices = Vec::new();
-    let lock = acquire_by(take, peer, scope, patience, &mut |notice| notices.push(notice));
+    let lock = acquire_by(take, peer, scope, &mut |notice| notices.push(notice));
     (lock, notices)
 }
 
@@ -33,7 +25,7 @@ fn acquire(
 fn the_second_is_refused_until_the_first_lets_go() {
     let directory = tempfile::tempdir().unwrap();
     for (take, scope) in kinds(&directory) {
-        let at_once = |peer: &str, scope: &str| acquire(&take, peer, scope, Duration::ZERO);
+        let at_once = |peer: &str, scope: &str| acquire(&take, peer, scope);
         let (first, notices) = at_once(PEER, &scope);
         assert!(first.as_ref().is_ok_and(Option::is_some) && notices.is_empty(), "{notices:?}");
         let (second, _) = at_once(PEER, &scope);
@@ -49,28 +41,11 @@ fn the_second_is_refused_until_the_first_lets_go() {
 }
 
 #[test]
-fn a_successor_waits_for_its_predecessor_to_end_and_says_so() {
-    let directory = tempfile::tempdir().unwrap();
-    for (take, scope) in kinds(&directory) {
-        let (first, _) = acquire(&take, PEER, &scope, Duration::ZERO);
-        let mut first = Some(first.unwrap());
-        let mut notices = Vec::new();
-        let second = acquire_by(&take, PEER, &scope, PATIENCE, &mut |notice| {
-            notices.push(notice);
-            first = None;
-        });
-        assert!(second.unwrap().is_some());
-        let [notice] = &notices[..] else { panic!("{notices:?}") };
-        assert!(notice.contains("waiting up to 60 s"), "{notice}");
-    }
-}
-
-#[test]
 fn a_system_without_locks_does_not_keep_the_node_from_running() {
     let refuse: Take = Box::new(|_| Err(io::Error::from(io::ErrorKind::ReadOnlyFilesystem)));
     let of_others: Take = Box::new(|_| Ok(Attempt::InUse { pid: Some(1), is_ours: false }));
     for take in [refuse, of_others] {
-        let (lock, notices) = acquire(&take, PEER, "", PATIENCE);
+        let (lock, notices) = acquire(&take, PEER, "");
         assert!(lock.unwrap().is_none());
         let [notice] = &notices[..] else { panic!("{notices:?}") };
         assert!(notice.contains("will not be noticed"), "{notice}");
