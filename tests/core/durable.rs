@@ -252,7 +252,7 @@ fn what_is_read_while_the_node_ends_is_not_told_again() {
     mesh.settle();
     assert_eq!(mesh.nodes[mailbox].exit, None, "its lines have not been read");
     mesh.nodes[mailbox].reads = true;
-    mesh.settle();
+    mesh.pass(Duration::from_millis(300));
     assert_eq!(mesh.nodes[mailbox].exit, Some(ExitCode::Ok));
     mesh.fail_open_requests(1);
     let again = mesh.restart(mailbox, 3, &[0, 1], |_| {});
