@@ -23,24 +23,24 @@ fuzz *targets:
 
 # Thousands of seeds, or one with `just sim SEED=7`; `just sim FIRST_SEED=1000 SEEDS=5000` for others.
 sim *settings:
-    env {{settings}} cargo test --release --test sim seeds -- --nocapture
+    env {{settings}} cargo test --release --test simulation seeds -- --nocapture
 
 # A scenario of one's own, or a large one that is kept.
 scenario file="fixtures/scenarios/large/five_hundred.txt":
-    SCENARIO={{file}} cargo test --release --test sim scenario_of_a_file -- --ignored --nocapture
+    SCENARIO={{file}} cargo test --release --test simulation scenario_of_a_file -- --ignored --nocapture
 
 # Kills nodes at both ends while durable mail goes between them, and counts what is lost, repeated or out of order.
 kills kills="200" mails="10000":
     KILLS={{kills}} MAILS={{mails}} cargo test --test process nothing_is_lost -- --nocapture
 
-# Takes every guard of fixtures/guards.txt out of a copy, and sees some test fail.
+# Takes every guard of fixtures/guard_mutations.txt out of a copy, and sees some test fail.
 guards:
-    cargo test --test guards -- --ignored --nocapture
+    cargo test --test guard_mutations -- --ignored --nocapture
 
 # Mutations of what is believed and refused; half an hour.
 mutants *arguments:
     .ci/mutants {{arguments}}
 
-# Line coverage of src/core; installs LLVM's tools where they are missing.
+# Line coverage of crates/core and crates/wire; installs LLVM's tools where they are missing.
 coverage:
     .ci/coverage

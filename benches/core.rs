@@ -7,18 +7,18 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use p2p_node::core::delivery::digests::digest;
-use p2p_node::core::envelope::limits::MAX_FRAME_BYTES;
-use p2p_node::core::envelope::{Batch, Frame, FrameBody, Message, Payload, Scope, WIRE_VERSION, sign_frame};
-use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
-use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
-use p2p_node::core::seal::hpke::{Info, open, seal};
-use p2p_node::core::seal::kem::{Secret, kem_id};
-use p2p_node::core::seal::padding;
-use p2p_node::core::seal::repeatable::Repeatable;
-use p2p_node::core::seal::session::Outgoing;
+use p2p_node_core::delivery::digests::digest;
 use p2p_node_protocol::line::{check_data, decode_request, encode_event};
 use p2p_node_protocol::{Event, Priority, Route, Trust};
+use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
+use p2p_node_wire::envelope::{Batch, Frame, FrameBody, Message, Payload, Scope, WIRE_VERSION, sign_frame};
+use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
+use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
+use p2p_node_wire::seal::hpke::{Info, open, seal};
+use p2p_node_wire::seal::kem::{Secret, kem_id};
+use p2p_node_wire::seal::padding;
+use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::session::Outgoing;
 
 const SECONDS: u64 = 1_790_000_000;
 

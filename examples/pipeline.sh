@@ -7,13 +7,15 @@ node=${P2P_NODE_BIN:-target/release/p2p-node}
 topic=${1:?a topic} seconds=${2:?seconds} entry=${3:-}
 
 # Commands are held until the node is ready; after the last one it goes on receiving for the time of --linger, and ends. The exit code of a
-# pipeline in sh is that of its last command, so that of the node is passed on by hand: 0 only if everything was carried out and heard.
-code=$(mktemp)
-trap 'rm -f "$code"' EXIT
-jq -nc --arg topic "$topic" --arg entry "$entry" '
-    {type: "connect", port: 0, protocol: 1, bootstrapPeers: [$entry | select(. != "")]},
-    {type: "subscribe", topic: $topic},
-    {type: "send", topic: $topic, data: "the pipeline is listening"}' |
-    { "$node" --linger "${seconds}s" --require-delivery && echo 0 >"$code" || echo $? >"$code"; } |
-    jq -r --unbuffered 'select(.type == "message") | "\(.from[0:8]) says \(.data)"'
-exit "$(cat "$code")"
+# pipeline in sh is that of its last command, so that of the node comes by hand, through descriptor 4: 0 only if everything was carried out and
+# heard. The lines for the reader go through descriptor 3.
+exec 3>&1
+code=$({
+    jq -nc --arg topic "$topic" --arg entry "$entry" '
+        {type: "connect", port: 0, protocol: 1, bootstrapPeers: [$entry | select(. != "")]},
+        {type: "subscribe", topic: $topic},
+        {type: "send", topic: $topic, data: "the pipeline is listening"}' |
+        { "$node" --linger "${seconds}s" --require-delivery && echo 0 >&4 || echo $? >&4; } |
+        jq -r --unbuffered 'select(.type == "message") | "\(.from[0:8]) says \(.data)"' >&3
+} 4>&1)
+exit "$code"

@@ -35,11 +35,13 @@ const alice = agent("alice");
 alice.say({ type: "connect", port: 0, protocol: 1, bootstrapPeers: bobReady.addrs });
 const aliceReady = await alice.waitFor("ready");
 
-alice.say({ type: "send", id: 1, peerId: bobReady.address, data: { text: "hello bob" } });
+alice.say({ type: "send", id: 1, peerId: bobReady.address, ttlMs: 20_000, data: { text: "hello bob" } });
+const { state } = await alice.waitFor("delivery");
+console.log("alice knows that it is", state);
+if (state !== "delivered") throw new Error("bob did not get it");
 const message = await bob.waitFor("message");
 console.log("bob received", message.data, "from", message.from);
 if (message.from !== aliceReady.address) throw new Error("that is not alice");
-console.log("alice knows that it is", (await alice.waitFor("delivery")).state);
 
 await alice.close();
 await bob.close();

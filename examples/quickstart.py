@@ -40,13 +40,13 @@ alice = Agent("alice")
 alice.say(type="connect", port=0, protocol=1, bootstrapPeers=bob_ready["addrs"])
 alice_ready = alice.wait_for("ready")
 
-alice.say(type="send", id=1, peerId=bob_ready["address"], data={"text": "hello bob"})
-message = bob.wait_for("message")
-print("bob received", message["data"], "from", message["from"])
-assert message["from"] == alice_ready["address"]
+alice.say(type="send", id=1, peerId=bob_ready["address"], ttlMs=20_000, data={"text": "hello bob"})
 state = alice.wait_for("delivery")["state"]
 print("alice knows that it is", state)
 assert state == "delivered"
+message = bob.wait_for("message")
+print("bob received", message["data"], "from", message["from"])
+assert message["from"] == alice_ready["address"]
 
 alice.close()
 bob.close()

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::config::{self, BindArgs, ConfigError, DEFAULT_NETWORK};
-use crate::core::effect::ExitCode;
-use crate::core::identity::binding::is_future_generation;
-use crate::core::identity::presigned::{self, check_presigned, read_signature};
-use crate::core::identity::typed_data::{MAX_TYPED_DATA_BYTES, read_typed_data, typed_data};
-use crate::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use crate::io::keystore::{self, KeyFileError, NODE_KEY_FILE};
+use p2p_node_core::effect::ExitCode;
+use p2p_node_wire::identity::binding::is_future_generation;
+use p2p_node_wire::identity::presigned::{self, check_presigned, read_signature};
+use p2p_node_wire::identity::typed_data::{MAX_TYPED_DATA_BYTES, read_typed_data, typed_data};
+use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 
 /// Seconds of a day.
 const DAY_SECS: u64 = 24 * 60 * 60;

@@ -18,11 +18,11 @@ use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
-use crate::core::effect::ExitCode;
-use crate::core::scope::AddressScope;
 pub use cli::{BindArgs, Cli, KeygenArgs, RunArgs, SchemaArgs, Task};
 use env::EnvFile;
 pub use env::EnvFileError;
+use p2p_node_core::effect::ExitCode;
+use p2p_node_core::scope::AddressScope;
 use sources::Sources;
 use values::{
     ack, bootstrap_peers, log_level, multiaddrs, on_eof, parse, process_id, role, seconds, yes_or_no,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use p2p_node_protocol::{ErrorCode, ErrorEvent, Event};
 
-use crate::core::effect::ExitCode;
 use crate::front::LastWords;
 use crate::io::store::caught::is_catching;
+use p2p_node_core::effect::ExitCode;
 
 /// How long the parent has to take the last line, and stderr the report. Ours: as much as at any other end.
 const TIMEOUT: Duration = Duration::from_millis(500);

@@ -6,8 +6,8 @@ use anyhow::Context;
 use zeroize::Zeroizing;
 
 use crate::config::KeygenArgs;
-use crate::core::identity::{AgentKey, NodeKey, SecretBytes};
 use crate::io::keystore::{random_secret, write_private};
+use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes};
 
 /// Makes the key file and writes to `out` what may be known: address, PeerId and how to use the file.
 ///

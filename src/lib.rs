@@ -18,7 +18,6 @@ compile_error!(
 
 pub mod bind;
 pub mod config;
-pub mod core;
 pub mod defect;
 pub mod demo;
 pub mod front;

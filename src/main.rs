@@ -5,10 +5,10 @@ use std::io::{Write, stderr, stdout};
 
 use clap::{CommandFactory, Parser};
 use p2p_node::config::{BindArgs, Cli, Config, KeygenArgs, RunArgs, SchemaArgs, Task};
-use p2p_node::core::effect::ExitCode;
 use p2p_node::io::keystore::KeyFileError;
 use p2p_node::node::StartError;
 use p2p_node::{bind, demo, front, keygen, logging, node, schema};
+use p2p_node_core::effect::ExitCode;
 
 fn main() -> std::process::ExitCode {
     let code = match Cli::try_parse() {

@@ -14,9 +14,6 @@ use p2p_node_protocol::{ErrorEvent, Event, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
-use crate::core::effect::{Effect, ExitCode};
-use crate::core::input::{Input, Loss, Now};
-use crate::core::{Core, Setup};
 use crate::defect;
 use crate::front::{Batch, Front, Line};
 use crate::io::crypto::Pool;
@@ -26,6 +23,9 @@ use crate::io::store::Store;
 use crate::io::swarm::Net;
 use opening::Early;
 pub use opening::serve;
+use p2p_node_core::effect::{Effect, ExitCode};
+use p2p_node_core::input::{Input, Loss, Now};
+use p2p_node_core::{Core, Setup};
 pub use start::StartError;
 
 /// Commands handed to the core in one turn: about one batch of direct mail, so that frames leave early.

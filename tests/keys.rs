@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use bytes::Bytes;
-use p2p_node::core::identity::{BindingError, SignedBinding, verify, verify_signed};
+use p2p_node_wire::identity::{BindingError, SignedBinding, verify, verify_signed};
 
 /// When the binding of the fixtures is valid: 2026-01-01, in ms since 1970.
 const NOW_MS: u64 = 1_767_225_600_000;

@@ -18,9 +18,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use p2p_node::config::{Config, RunArgs};
-use p2p_node::core::effect::ExitCode;
 use p2p_node::front::Front;
 use p2p_node::node;
+use p2p_node_core::effect::ExitCode;
 use serde_json::Value;
 
 /// How long a line may take.

@@ -14,23 +14,34 @@ LINES = {
 }
 
 
-async def chat(name: str, node: p2p_node.Node, other: str) -> None:
-    async with node.messages() as heard:
-        for line in LINES[name]:
-            # The node tries for `ttl` seconds; without it for 2 minutes, or with a data directory for 24 hours.
-            mail = await node.send(other, {"text": line}, ttl=20)
-            # An agent whose peer is gone does not wait for it for ever.
-            message = await asyncio.wait_for(anext(heard), 20)
-            print(f"{name} hears: {message.data['text']}")
-    # Each message is acknowledged when the next one is asked for, and the last one at the end of the block.
-    await mail.delivered()
+#: Seconds for which the node tries to deliver a line. Without it: 2 minutes, or 24 hours with a data directory.
+TTL = 10.0
+
+
+async def speak(name: str, node: p2p_node.Node, other: str) -> None:
+    for line in LINES[name]:
+        try:
+            mail = await node.send(other, {"text": line}, ttl=TTL)
+            # Here, and not in the loop over the messages: the other agent may wait for this one, too.
+            await mail.delivered()
+        except p2p_node.P2PError as error:
+            print(f"{name} is not heard: {error}", flush=True)
+
+
+async def listen(name: str, node: p2p_node.Node) -> None:
+    async for message in node.messages():
+        text = message.data.get("text") if isinstance(message.data, dict) else message.data
+        print(f"{name} hears: {text}", flush=True)
 
 
 async def main() -> None:
     async with p2p_node.open(name="alice", network="dev") as alice:
         entry = alice.ready.addrs[0]
         async with p2p_node.open(name="bob", network="dev", bootstrap_peers=[entry]) as bob:
-            await asyncio.gather(chat("alice", alice, bob.address), chat("bob", bob, alice.address))
+            listening = [asyncio.create_task(listen("alice", alice)), asyncio.create_task(listen("bob", bob))]
+            await asyncio.gather(speak("alice", alice, bob.address), speak("bob", bob, alice.address))
+    # The end of their nodes is the end of the loops over the messages.
+    await asyncio.gather(*listening)
 
 
 if __name__ == "__main__":

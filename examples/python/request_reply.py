@@ -61,7 +61,10 @@ async def main() -> None:
             client = Client(node)
             listening = asyncio.create_task(client.listen())
             for number in (7, 12, "a dozen"):
-                print(f"{number} squared: {await client.ask(server.address, number)}")
+                try:
+                    print(f"{number} squared: {await client.ask(server.address, number)}", flush=True)
+                except (p2p_node.P2PError, asyncio.TimeoutError) as error:
+                    print(f"{number} squared: no answer, {error!r}", flush=True)
             serving.cancel()
             listening.cancel()
 

@@ -1,14 +1,16 @@
 /** An agent that answers requests, and one that asks: an answer names the message that it answers in `replyTo`. */
 
+import { pathToFileURL } from "node:url";
+
 import { P2PNode, type Message } from "@p2p-node/sdk";
 
 /** How long a request, or an answer, is of use. Mail is tried for two minutes otherwise. */
 const TTL_MS = 10_000;
 
-/** Squares numbers for every agent that asks. */
-async function serve(node: P2PNode): Promise<void> {
+/** Squares numbers for every agent that asks. It answers requests alone, never an answer, so two servers do not answer each other for ever. */
+export async function serve(node: P2PNode): Promise<void> {
   for await (const message of node.messages()) {
-    if (message.kind !== "square") continue;
+    if (message.kind !== "square" || message.replyTo !== undefined) continue;
     const number = (message.data as { number?: unknown } | null)?.number;
     const answer = typeof number === "number" ? { result: number ** 2 } : { error: 'say {"number": …}' };
     try {
@@ -64,15 +66,19 @@ class Client {
   }
 }
 
-const server = await P2PNode.open({ name: "server", network: "dev" });
-const node = await P2PNode.open({ name: "client", network: "dev", bootstrapPeers: server.ready.addrs.slice(0, 1) });
-const [serving, client] = [serve(server), new Client(node)];
-const listening = client.listen();
-for (const number of [7, 12, "a dozen"]) {
-  try {
-    console.log(`${number} squared: ${JSON.stringify(await client.ask(server.address, number))}`);
-  } catch (error) {
-    console.log(`${number} squared: ${(error as Error).message}`);
+async function main(): Promise<void> {
+  const server = await P2PNode.open({ name: "server", network: "dev" });
+  const node = await P2PNode.open({ name: "client", network: "dev", bootstrapPeers: server.ready.addrs.slice(0, 1) });
+  const [serving, client] = [serve(server), new Client(node)];
+  const listening = client.listen();
+  for (const number of [7, 12, "a dozen"]) {
+    try {
+      console.log(`${number} squared: ${JSON.stringify(await client.ask(server.address, number))}`);
+    } catch (error) {
+      console.log(`${number} squared: ${(error as Error).message}`);
+    }
   }
+  await Promise.all([server.close(), node.close(), serving, listening]);
 }
-await Promise.all([server.close(), node.close(), serving, listening]);
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) await main();

@@ -1,8 +1,8 @@
 //! What a node reads back from a disk, where anybody may have been: it is what was written there, or an error.
 
-use p2p_node::core::identity::presigned::{binding_file, check_presigned, read_binding_file};
-use p2p_node::core::identity::typed_data::{read_typed_data, typed_data};
 use p2p_node::io::store::{mail, row};
+use p2p_node_wire::identity::presigned::{binding_file, check_presigned, read_binding_file};
+use p2p_node_wire::identity::typed_data::{read_typed_data, typed_data};
 
 use super::material::{NETWORK, START_MS};
 

@@ -4,20 +4,20 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node::core::directory::record::{Kem, Record};
-use p2p_node::core::envelope::{
+use p2p_node_protocol::Role;
+use p2p_node_wire::envelope::{
     Ack, Batch, FrameBody, Message, Outcome, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack,
     sign_frame,
 };
-use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
-use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
-use p2p_node::core::input::Now;
-use p2p_node::core::seal::hpke::{Info, SealedOnce, seal};
-use p2p_node::core::seal::kem::{Keyring, Secret, kem_id};
-use p2p_node::core::seal::repeatable::Repeatable;
-use p2p_node::core::seal::session::SessionKey;
-use p2p_node::core::seal::{SUITE, padding};
-use p2p_node_protocol::Role;
+use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
+use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
+use p2p_node_wire::record::{Kem, Record};
+use p2p_node_wire::seal::hpke::{Info, SealedOnce, seal};
+use p2p_node_wire::seal::kem::{Keyring, Secret, kem_id};
+use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::session::SessionKey;
+use p2p_node_wire::seal::{SUITE, padding};
+use p2p_node_wire::time::Now;
 use prost::Message as _;
 
 use super::source::Source;
@@ -162,6 +162,12 @@ fn message(source: &mut Source<'_>) -> Message {
         parents: Vec::new(),
         encoding: source.below(2) as i32,
         data: data(source),
+        accepted_stream: if source.below(4) == 0 {
+            vec![source.below(3) as u8; 16].into()
+        } else {
+            Bytes::new()
+        },
+        accepted_seq: 0,
     }
 }
 
@@ -245,6 +251,8 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
         account: Bytes::copy_from_slice(party(to).agent.address().as_slice()),
         streams: all,
         created_at_ms: source.number(),
+        boot: source.below(3) as u64,
+        counters: if source.flag() { (1..=u64::from(source.byte()).min(33)).collect() } else { Vec::new() },
     };
     sign_ack(&ack, &party(from).node)
 }

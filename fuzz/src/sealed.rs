@@ -1,10 +1,10 @@
 //! What is sealed: nothing opens but what was sealed, and nothing that is not panics.
 
 use bytes::Bytes;
-use p2p_node::core::envelope::{Batch, strict_decode};
-use p2p_node::core::seal::hpke::{Info, open};
-use p2p_node::core::seal::kem::{Secret, kem_id};
-use p2p_node::core::seal::padding::{pad, unpad};
+use p2p_node_wire::envelope::{Batch, strict_decode};
+use p2p_node_wire::seal::hpke::{Info, open};
+use p2p_node_wire::seal::kem::{Secret, kem_id};
+use p2p_node_wire::seal::padding::{pad, unpad};
 use prost::Message as _;
 
 /// Length of an encapsulated key of X-Wing, in bytes.

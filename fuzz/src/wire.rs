@@ -2,15 +2,15 @@
 //! whatever the clock says.
 
 use bytes::Bytes;
-use p2p_node::core::directory::record::{RECORD_DOMAIN, SignedRecord};
-use p2p_node::core::envelope::ack::ACK_DOMAIN;
-use p2p_node::core::envelope::frame::FRAME_DOMAIN;
-use p2p_node::core::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
-use p2p_node::core::envelope::{
+use p2p_node_wire::envelope::ack::ACK_DOMAIN;
+use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
+use p2p_node_wire::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
+use p2p_node_wire::envelope::{
     Batch, Frame, FrameBody, Hello, MailResponse, Response, Scope, SignedAck, strict_decode,
 };
-use p2p_node::core::identity::SignedBinding;
-use p2p_node::core::wire::Wire;
+use p2p_node_wire::identity::SignedBinding;
+use p2p_node_wire::record::{RECORD_DOMAIN, SignedRecord};
+use p2p_node_wire::strict::Wire;
 
 use super::material::{NETWORK, START_MS, fixture_node};
 

@@ -7,8 +7,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{Cli, Task};
-use crate::core::identity::presigned::read_binding_file;
-use crate::core::identity::testing::NOW_SECS;
+use p2p_node_wire::identity::presigned::read_binding_file;
+use p2p_node_wire::identity::testing::NOW_SECS;
 
 const NOW_MS: u64 = NOW_SECS * 1000;
 

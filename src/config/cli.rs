@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use alloy::primitives::Address;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-use crate::core::identity::parse_address;
+use p2p_node_wire::identity::parse_address;
 
 const EXAMPLES: &str = "\
 The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; it is never a flag. With

@@ -83,6 +83,7 @@ impl<'a> Sources<'a> {
             return Ok(Some(found));
         }
         match (self.environment)(name).map(OsString::into_string) {
+            Some(Ok(text)) if is_service_link(name, &text) => Ok(in_file(&self.dot_env)),
             Some(Ok(text)) if !text.is_empty() => Ok(Some((Origin::Environment(name), Zeroizing::new(text)))),
             Some(Err(_)) => Err(ConfigError::Setting {
                 origin: Origin::Environment(name),
@@ -91,4 +92,10 @@ impl<'a> Sources<'a> {
             _ => Ok(in_file(&self.dot_env)),
         }
     }
+}
+
+/// Whether Kubernetes set this variable: it gives every container `<SERVICE>_PORT=tcp://…` of each service of its namespace, and
+/// `p2p-node` is what a service of nodes is called. No port is written so.
+fn is_service_link(name: &str, text: &str) -> bool {
+    name == "P2P_NODE_PORT" && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }

@@ -146,6 +146,19 @@ fn dot_env_of_another_program_does_no_harm() {
 }
 
 #[test]
+fn port_that_kubernetes_sets_for_a_service_called_p2p_node_is_none_of_ours() {
+    for link in ["tcp://10.43.0.17:8000", "udp://10.43.0.17:8000", "sctp://[fd00::17]:8000"] {
+        assert_eq!(case(&[]).env("P2P_NODE_PORT", link).config().port, 0, "{link}");
+        let beside = case(&[]).env("P2P_NODE_PORT", link).file(".env", "P2P_NODE_PORT=4001");
+        assert_eq!(beside.config().port, 4001, "{link}");
+        assert_eq!(case(&["--port", link]).error().exit_code(), ExitCode::Usage, "{link}");
+    }
+    assert_eq!(case(&[]).env("P2P_NODE_PORT", "4002").config().port, 4002);
+    let error = case(&[]).env("P2P_NODE_PORT", "http://10.43.0.17").error();
+    assert!(error.to_string().contains("P2P_NODE_PORT"), "{error}");
+}
+
+#[test]
 fn key_in_an_env_file_is_used_only_if_nobody_else_may_read_it_and_its_file_is_known() {
     for (line, name) in [(&["-e", "named"][..], "named"), (&[], ".env")] {
         let case = case(line).file(name, "PRIVATE_KEY=hunter2");

@@ -9,8 +9,8 @@ use hpke::rand_core::UnwrapErr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task;
 
-use crate::core::input::Input;
-use crate::core::seal::task::Task;
+use p2p_node_core::crypto_task::Task;
+use p2p_node_core::input::Input;
 
 /// A bounded pool of tasks.
 pub struct Pool {

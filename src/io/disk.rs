@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use crate::core::effect::ExitCode;
+use p2p_node_core::effect::ExitCode;
 
 /// Whether another start can help after an error of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use p2p_node_protocol::ErrorCode;
 use zeroize::Zeroizing;
 
 use super::disk::{Cause, make_directory, sync_name};
-use crate::core::effect::ExitCode;
-use crate::core::identity::SecretBytes;
 pub use lock::{IdentityLock, InUse};
+use p2p_node_core::effect::ExitCode;
+use p2p_node_wire::identity::SecretBytes;
 
 /// Name of the node key's file in the data directory.
 pub const NODE_KEY_FILE: &str = "node.key";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, getppid, test_kill_process};
 use tokio::sync::oneshot;
 
-use crate::core::input::Input;
+use p2p_node_core::input::Input;
 
 /// How often it is looked at where the system does not tell by itself. Ours: an orphan of half a second hurts nobody.
 const PERIOD: Duration = Duration::from_millis(500);

@@ -23,17 +23,17 @@ use alloy::primitives::Address;
 use p2p_node_protocol::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::delivery::arrivals::TakenRow;
-use crate::core::delivery::naming::StreamId;
-use crate::core::delivery::outbox::KeptMail;
-use crate::core::directory::floors::FloorRow;
-use crate::core::effect::ExitCode;
-use crate::core::input::Input;
-use crate::core::policy::standing::{MAX_STANDINGS, Standing, Subject};
 use crate::io::disk::{Cause, make_directory, sync_name};
 use file::{Changes, File, FileError, MAX_ROWS};
 pub use owner::OWNER_FILE;
 use owner::{Elsewhere, Owner};
+use p2p_node_core::delivery::arrivals::TakenRow;
+use p2p_node_core::delivery::outbox::KeptMail;
+use p2p_node_core::directory::floors::FloorRow;
+use p2p_node_core::effect::ExitCode;
+use p2p_node_core::input::Input;
+use p2p_node_core::policy::standing::{MAX_STANDINGS, Standing, Subject};
+use p2p_node_wire::message_id::StreamId;
 use reserve::{RESERVE_FILE, Reserve};
 use writer::Writer;
 

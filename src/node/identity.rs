@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::start::StartError;
 use crate::config::Config;
-use crate::core::KeySource;
-use crate::core::identity::binding::{BINDING_LIFE_SECS, is_future_generation};
-use crate::core::identity::presigned::{MAX_BINDING_FILE_BYTES, check_presigned, read_binding_file};
-use crate::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
-use crate::core::input::Now;
 use crate::io::disk::Cause;
 use crate::io::keystore::{self, AGENT_KEY_FILE, KeyFileError, NODE_KEY_FILE};
+use p2p_node_core::KeySource;
+use p2p_node_wire::identity::binding::{BINDING_LIFE_SECS, is_future_generation};
+use p2p_node_wire::identity::presigned::{MAX_BINDING_FILE_BYTES, check_presigned, read_binding_file};
+use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
+use p2p_node_wire::time::Now;
 
 /// Who a node is.
 #[derive(Clone)]

@@ -12,13 +12,13 @@ use super::identity::Identity;
 use super::start::{self, StartError, Started};
 use super::{Clock, Node, Prepared, Signals, refuse_on};
 use crate::config::{Config, OnEof};
-use crate::core::effect::ExitCode;
-use crate::core::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, Setup};
 use crate::front::{Batch, Front, Line};
 use crate::io::keystore::IdentityLock;
 use crate::io::parent::Parent;
 use crate::io::store::Store;
 use crate::io::swarm::Net;
+use p2p_node_core::effect::ExitCode;
+use p2p_node_core::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, Setup};
 
 /// How often the node tries to start while the cause of its failure may pass, and how long it waits after each attempt. Ours: 3 s in
 /// all, long enough for a neighbour's burst of files, and shorter than what a supervisor waits for.

@@ -7,14 +7,14 @@ use p2p_node_protocol::ErrorCode;
 
 use super::identity::Identity;
 use crate::config::{Ack, Config, ConfigError, OnEof};
-use crate::core::Setup;
-use crate::core::discovery::bootstrap::parse_bootstrap;
-use crate::core::effect::ExitCode;
-use crate::core::input::Now;
 use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
 use crate::io::store::{self, Contents, Store};
 use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
+use p2p_node_core::Setup;
+use p2p_node_core::discovery::bootstrap::parse_bootstrap;
+use p2p_node_core::effect::ExitCode;
+use p2p_node_wire::time::Now;
 
 /// Connections of an agent's node and of a bootstrap node (design §8).
 const MAX_CONNECTIONS: u32 = 200;

@@ -1,10 +1,10 @@
 //! Acknowledgements by those to whom the mail did not go.
 
 use bytes::Bytes;
-use p2p_node::core::effect::Network;
-use p2p_node::core::envelope::{Busy, KemUnknown, MailResponse, Refused, Response, Scope, SignedAck};
-use p2p_node::core::identity::NodeKey;
-use p2p_node::core::input::Input;
+use p2p_node_core::effect::Network;
+use p2p_node_core::input::Input;
+use p2p_node_wire::envelope::{Busy, KemUnknown, MailResponse, Refused, Response, Scope, SignedAck};
+use p2p_node_wire::identity::NodeKey;
 use prost::Message as _;
 use serde_json::{Value, json};
 

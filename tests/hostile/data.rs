@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use p2p_node::core::envelope::{Message, Response, Scope, SignedAck};
+use p2p_node_wire::envelope::{Message, Response, Scope, SignedAck};
 use serde_json::{Value, json};
 
 use crate::forge::{Forger, messages, topic};

@@ -1,11 +1,11 @@
 //! DHT servers that answer with anything but the truth.
 
 use bytes::Bytes;
-use p2p_node::core::directory::record::SignedRecord;
-use p2p_node::core::effect::Network;
-use p2p_node::core::identity::NodeKey;
-use p2p_node::core::input::Input;
+use p2p_node_core::effect::Network;
+use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
+use p2p_node_wire::identity::NodeKey;
+use p2p_node_wire::record::SignedRecord;
 use serde_json::{Value, json};
 use std::time::Duration;
 

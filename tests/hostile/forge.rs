@@ -5,21 +5,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy::primitives::Address;
 use bytes::Bytes;
-use p2p_node::core::directory::record::{Kem, RECORD_DOMAIN, Record, kad_key};
-use p2p_node::core::envelope::frame::FRAME_DOMAIN;
-use p2p_node::core::envelope::limits::MAX_FRAME_BYTES;
-use p2p_node::core::envelope::{
+use p2p_node_protocol::Role;
+use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
+use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
+use p2p_node_wire::envelope::{
     Ack, Batch, Frame, FrameBody, Message, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack,
     sign_frame,
 };
-use p2p_node::core::identity::binding::BINDING_LIFE_SECS;
-use p2p_node::core::identity::{AgentKey, Binding, NodeKey, SignedBinding};
-use p2p_node::core::input::Now;
-use p2p_node::core::seal::hpke::Info;
-use p2p_node::core::seal::kem::{Keyring, kem_id};
-use p2p_node::core::seal::repeatable::Repeatable;
-use p2p_node::core::seal::{SUITE, hpke, padding};
-use p2p_node_protocol::Role;
+use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
+use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
+use p2p_node_wire::record::{Kem, RECORD_DOMAIN, Record, kad_key};
+use p2p_node_wire::seal::hpke::Info;
+use p2p_node_wire::seal::kem::{Keyring, kem_id};
+use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::{SUITE, hpke, padding};
+use p2p_node_wire::time::Now;
 use prost::Message as _;
 
 /// Bytes of the signature that stands before everything signed.
@@ -224,6 +224,8 @@ impl Forger {
             account: Bytes::copy_from_slice(sender.agent.address().as_slice()),
             streams,
             created_at_ms: now_ms(),
+            boot: 0,
+            counters: Vec::new(),
         };
         sign_ack(&ack, &self.node)
     }

@@ -1,9 +1,9 @@
 //! Frames that are not to be believed, as mail and on a topic.
 
 use bytes::Bytes;
-use p2p_node::core::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
-use p2p_node::core::envelope::{FrameBody, Payload, Response, Scope, Sealed};
-use p2p_node::core::input::PublishOutcome;
+use p2p_node_core::input::PublishOutcome;
+use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
+use p2p_node_wire::envelope::{FrameBody, Payload, Response, Scope, Sealed};
 use prost::Message as _;
 
 use crate::forge::{Forger, SIGNATURE, bent, messages, now_ms, topic};

@@ -12,7 +12,7 @@ mod acks;
 mod child;
 mod data;
 mod dht;
-#[path = "../wire/extended.rs"]
+#[path = "../../crates/wire/tests/wire/extended.rs"]
 mod extended;
 mod flood;
 mod forge;

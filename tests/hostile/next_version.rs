@@ -1,15 +1,15 @@
 //! A node of a later version among ours: what it adds is passed over and passed on, and for what ours do not know nobody is blamed.
 
 use bytes::Bytes;
-use p2p_node::core::directory::record::SignedRecord;
-use p2p_node::core::effect::Network;
-use p2p_node::core::envelope::ack::ACK_DOMAIN;
-use p2p_node::core::envelope::{
+use p2p_node_core::effect::Network;
+use p2p_node_core::input::PublishOutcome;
+use p2p_node_wire::envelope::ack::ACK_DOMAIN;
+use p2p_node_wire::envelope::{
     Ack, Batch, FrameBody, Hello, MailResponse, Response, Scope, SignedAck, WIRE_VERSION,
 };
-use p2p_node::core::identity::SignedBinding;
-use p2p_node::core::input::PublishOutcome;
-use p2p_node::core::wire::Wire;
+use p2p_node_wire::identity::SignedBinding;
+use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::strict::Wire;
 use prost::Message as _;
 use serde_json::json;
 

@@ -1,12 +1,12 @@
 //! A peer that does wrong on command: it says whatever it is told to, by every way that a node has.
 
 use bytes::Bytes;
-use p2p_node::core::directory::record::{Kem, SignedRecord};
-use p2p_node::core::effect::Network;
-use p2p_node::core::envelope::{Batch, Hello, MailResponse, Response, WIRE_VERSION};
-use p2p_node::core::input::{Input, PublishOutcome};
 use p2p_node::io::swarm::SwarmConfig;
+use p2p_node_core::effect::Network;
+use p2p_node_core::input::{Input, PublishOutcome};
 use p2p_node_protocol::Role;
+use p2p_node_wire::envelope::{Batch, Hello, MailResponse, Response, WIRE_VERSION};
+use p2p_node_wire::record::{Kem, SignedRecord};
 use prost::Message as _;
 use std::time::Duration;
 

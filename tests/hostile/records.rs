@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use p2p_node::core::directory::record::{MAX_RECORD_BYTES, Record, SignedRecord, kad_key};
-use p2p_node::core::input::PublishOutcome;
+use p2p_node_core::input::PublishOutcome;
+use p2p_node_wire::record::{MAX_RECORD_BYTES, Record, SignedRecord, kad_key};
 
 use crate::child::SOON;
 use crate::forge::{Forger, SIGNATURE, bent, now_ms};

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use p2p_node::core::effect::{Network, Verdict};
-use p2p_node::core::envelope::Response;
-use p2p_node::core::input::Input;
+use p2p_node_core::effect::{Network, Verdict};
+use p2p_node_core::input::Input;
+use p2p_node_wire::envelope::Response;
 use serde_json::{Value, json};
 
 use crate::child::SOON;

@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use alloy::primitives::Signature;
 use k256::ecdsa::SigningKey;
-use p2p_node::core::identity::binding::BINDING_MAX_LIFE_SECS;
-use p2p_node::core::identity::presigned::binding_file;
-use p2p_node::core::identity::{AgentKey, Binding, NodeKey};
+use p2p_node_wire::identity::binding::BINDING_MAX_LIFE_SECS;
+use p2p_node_wire::identity::presigned::binding_file;
+use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

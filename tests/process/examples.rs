@@ -23,11 +23,15 @@ fn free_port() -> String {
 
 /// Runs a program that may be missing on a developer's machine, but not in CI.
 fn run(program: &str, script: &Path, args: &[&str]) -> Option<Output> {
+    run_with(Path::new(binary()), program, script, args)
+}
+
+fn run_with(node: &Path, program: &str, script: &Path, args: &[&str]) -> Option<Output> {
     let home = TempDir::new().unwrap();
     let result = Command::new(program)
         .arg(script)
         .args(args)
-        .env("P2P_NODE_BIN", binary())
+        .env("P2P_NODE_BIN", node)
         .env("P2P_NODE_NETWORK", "dev")
         .env("P2P_NODE_LOCK_SCOPE", home.path())
         .env_remove("PRIVATE_KEY")
@@ -50,12 +54,19 @@ fn succeeds(output: &Output) -> String {
     stdout.into_owned()
 }
 
+fn has_jq() -> bool {
+    let there = Command::new("jq").arg("--version").output().is_ok_and(|output| output.status.success());
+    assert!(there || std::env::var_os("CI").is_none(), "jq is missing");
+    if !there {
+        eprintln!("SKIPPED: jq is not installed, so examples/pipeline.sh was not run");
+    }
+    there
+}
+
 #[test]
 fn a_pipeline_with_jq_listens_to_a_topic() {
-    let has_jq = Command::new("jq").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !has_jq {
-        assert!(std::env::var_os("CI").is_none(), "jq is missing");
-        return eprintln!("SKIPPED: jq is not installed, so examples/pipeline.sh was not run");
+    if !has_jq() {
+        return;
     }
     let (mut bob, ready) = Child::join(0x5A, 0, &[], &[]);
     bob.say(json!({"type":"subscribe","topic":"news","id":"s"}));
@@ -100,6 +111,46 @@ fn the_quick_starts_run_as_typed() {
         let Some(output) = run(program, &root().join("examples").join(script), &[]) else { continue };
         let stdout = succeeds(&output);
         assert!(!stdout.is_empty(), "{script} shows something");
+    }
+}
+
+/// A program that stands for the node: bob takes alice's mail, but nobody acknowledges it, and she soon gives it up.
+fn inattentive(home: &Path) -> PathBuf {
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in\n*bob*) exec '{0}' \"$@\" --ack manual ;;\n\
+         *) sed -u 's/20000/600/' | exec '{0}' \"$@\" ;;\nesac\n",
+        binary()
+    );
+    let path = home.join("inattentive");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn quick_start_whose_mail_is_not_delivered_fails() {
+    for (program, script) in
+        [("sh", "quickstart.sh"), ("python3", "quickstart.py"), ("node", "quickstart.mjs")]
+    {
+        let home = TempDir::new().unwrap();
+        let node = inattentive(home.path());
+        let script = root().join("examples").join(script);
+        let Some(output) = run_with(&node, program, &script, &[]) else { continue };
+        assert!(!output.status.success(), "{program}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(!said.contains("hello bob") && said.contains("expired"), "{program}: {output:?}");
+    }
+}
+
+#[test]
+fn pipeline_fails_where_nobody_hears_it_or_its_topic_cannot_be() {
+    if !has_jq() {
+        return;
+    }
+    let too_long = "t".repeat(10_000);
+    for (topic, code) in [("nobody-listens", 75), (too_long.as_str(), 65)] {
+        let output = run("sh", &root().join("examples/pipeline.sh"), &[topic, "0"]).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
     }
 }
 

@@ -81,8 +81,7 @@ fn a_recipient_that_does_not_read_costs_the_others_nothing() {
     let stdin = writer(&mut sender);
     let data = "x".repeat(4000);
     let (mut next, mut open, mut latest) = (0_u64, BTreeMap::new(), 0);
-    let (since, mut slowest) = (Instant::now(), Duration::ZERO);
-    let mut to_quick = 0;
+    let (since, mut waits) = (Instant::now(), Vec::new());
     while since.elapsed() < Duration::from_secs(6) || !open.is_empty() {
         let may_send = since.elapsed() < Duration::from_secs(6);
         // A third of what may be unanswered for the one that stalls, one at a time for the other.
@@ -102,14 +101,20 @@ fn a_recipient_that_does_not_read_costs_the_others_nothing() {
         match open.remove(&event["id"].as_u64().unwrap()).unwrap() {
             Some(asked) => {
                 assert_eq!(event["delivery"], "accepted", "{event}");
-                slowest = slowest.max(asked.elapsed());
-                to_quick += 1;
+                waits.push(asked.elapsed());
             }
             None => latest -= 1,
         }
         sender.drop_seen("delivery");
     }
-    assert!(to_quick > 50 && slowest < PAUSE / 2, "{to_quick} accepted, the slowest after {slowest:?}");
+    // A machine that is busy makes some wait; one that waits for the stalled recipient waits for a whole pause, and so does each.
+    waits.sort();
+    let median = waits[waits.len() / 2];
+    assert!(
+        waits.len() > 20 && median < PAUSE / 8,
+        "{} accepted, half of them after {median:?}",
+        waits.len()
+    );
 }
 
 #[test]

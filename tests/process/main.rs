@@ -26,6 +26,7 @@ mod pipeline;
 mod revocation;
 mod sdk;
 mod sdk_mail;
+mod sdk_starts;
 mod shared_dir;
 mod stalled;
 mod stopped;

@@ -4,22 +4,22 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use p2p_node::core::directory::record::SignedRecord;
-use p2p_node::core::effect::Network;
-use p2p_node::core::envelope::{
+use p2p_node::io::store::{STORE_FILE, Store};
+use p2p_node::io::swarm::{Net, SwarmConfig};
+use p2p_node_core::effect::Network;
+use p2p_node_core::input::Input;
+use p2p_node_core::scope::AddressScope;
+use p2p_node_protocol::Role;
+use p2p_node_wire::envelope::{
     Batch, FrameBody, Hello, MailResponse, Message, Payload, Response, Scope, Sealed, WIRE_VERSION,
     sign_frame,
 };
-use p2p_node::core::identity::{AgentKey, Binding, NodeKey, node_key_of};
-use p2p_node::core::input::Input;
-use p2p_node::core::scope::AddressScope;
-use p2p_node::core::seal::hpke::Info;
-use p2p_node::core::seal::kem::kem_id;
-use p2p_node::core::seal::repeatable::Repeatable;
-use p2p_node::core::seal::{SUITE, hpke, padding};
-use p2p_node::io::store::{STORE_FILE, Store};
-use p2p_node::io::swarm::{Net, SwarmConfig};
-use p2p_node_protocol::Role;
+use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, node_key_of};
+use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::seal::hpke::Info;
+use p2p_node_wire::seal::kem::kem_id;
+use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::{SUITE, hpke, padding};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use p2p_node_sdk::{Builder, DeliveryState, Discover, Event, Events, Grace, Message, Node, Restart, Trust};
+use p2p_node_sdk::{AckMode, Builder, DeliveryState, Discover, Event, Events, Message, Node, Restart, Trust};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
@@ -16,7 +16,7 @@ pub fn node(home: &TempDir) -> Builder {
         .binary(env!("CARGO_BIN_EXE_p2p-node"))
         .env("P2P_NODE_NETWORK", "dev")
         .env("P2P_NODE_LOCK_SCOPE", home.path())
-        .current_dir(home.path())
+        .cwd(home.path())
         .port(0)
         .restart(Some(quick))
 }
@@ -52,7 +52,7 @@ pub async fn take(node: &Node, events: &mut Events) -> Message {
 }
 
 pub async fn close(node: &Node) {
-    node.close(Grace::default()).await;
+    node.close().await;
     assert!(node.exit_status().unwrap().success());
 }
 
@@ -60,7 +60,7 @@ pub async fn close(node: &Node) {
 async fn two_agents_talk_through_the_sdk() {
     let home = TempDir::new().unwrap();
     let (alice, mut to_alice) = node(&home).private_key(test_key(0x70)).open().await.unwrap();
-    let (bob, mut to_bob) = node(&home).bootstrap_peer(first_addr(&alice)).open().await.unwrap();
+    let (bob, mut to_bob) = node(&home).bootstrap_peers([first_addr(&alice)]).open().await.unwrap();
 
     let look = Discover { address: Some(alice.address()), timeout_ms: Some(20_000), ..Discover::default() };
     assert_eq!(bob.discover(look).await.unwrap()[0].peer_id, alice.ready().peer_id);
@@ -95,13 +95,13 @@ async fn two_agents_talk_through_the_sdk() {
 #[tokio::test]
 async fn mail_that_had_no_ack_comes_again_and_is_delivered_when_it_has() {
     let home = TempDir::new().unwrap();
-    let taker = node(&home).manual_ack().data_dir(home.path().join("alice"));
+    let taker = node(&home).ack(AckMode::Manual).data_dir(home.path().join("alice"));
     let (alice, mut to_alice) = taker.open().await.unwrap();
-    let (bob, _to_bob) = node(&home).bootstrap_peer(first_addr(&alice)).open().await.unwrap();
+    let (bob, _to_bob) = node(&home).bootstrap_peers([first_addr(&alice)]).open().await.unwrap();
     let mail = bob.send(alice.address(), "work").await.unwrap();
     let first = message(&mut to_alice).await;
     assert!(!first.redelivered);
-    let pid = Pid::from_raw(alice.process_id().unwrap().cast_signed()).unwrap();
+    let pid = Pid::from_raw(alice.pid().unwrap().cast_signed()).unwrap();
     kill_process(pid, Signal::KILL).unwrap();
     let again = message(&mut to_alice).await;
     assert_eq!((&again.message_id, again.redelivered), (&first.message_id, true));
@@ -118,13 +118,13 @@ fn open_files() -> usize {
 async fn a_node_that_is_killed_twenty_times_comes_back_as_it_was() {
     let home = TempDir::new().unwrap();
     let (bob, mut to_bob) = node(&home).open().await.unwrap();
-    let (alice, mut events) = node(&home).bootstrap_peer(first_addr(&bob)).open().await.unwrap();
+    let (alice, mut events) = node(&home).bootstrap_peers([first_addr(&bob)]).open().await.unwrap();
     let (address, addrs) = (alice.address(), alice.ready().addrs);
     alice.subscribe("news").await.unwrap();
     let mut pids = BTreeSet::new();
     let mut most_files = 0;
     for round in 0..20 {
-        let pid = Pid::from_raw(alice.process_id().unwrap().cast_signed()).unwrap();
+        let pid = Pid::from_raw(alice.pid().unwrap().cast_signed()).unwrap();
         pids.insert(pid.as_raw_nonzero());
         // Mail that is under way when the node dies is told of, and never sent again.
         let nobody = "0x000000000000000000000000000000000000dEaD";

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use p2p_node_sdk::{Error, ErrorCode, Events, Grace, Node, Options, SentMail};
+use p2p_node_sdk::{AckMode, Error, ErrorCode, Events, Mail, Node, SendOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -21,12 +21,12 @@ fn has(taken: &Taken, message_id: &str) -> bool {
 }
 
 /// Sends, again while the node says that a queue is full.
-async fn send(node: &Node, to: &str, data: &str, ttl: Duration) -> SentMail {
+async fn send(node: &Node, to: &str, data: &str, ttl: Duration) -> Mail {
     loop {
-        let options = Options { ttl: Some(ttl), ..Options::default() };
+        let options = SendOptions { ttl: Some(ttl), ..SendOptions::default() };
         match node.send_with(to, data, options).await {
             Ok(mail) => return mail,
-            Err(Error::Command { code: ErrorCode::Busy, .. }) => {
+            Err(Error::CommandRefused { code: ErrorCode::Busy, .. }) => {
                 tokio::time::sleep(Duration::from_millis(50)).await
             }
             Err(error) => panic!("{error}"),
@@ -45,7 +45,7 @@ async fn work(node: Node, mut events: Events, taken: Taken, count: usize) {
 }
 
 fn pid(node: &Node) -> Pid {
-    Pid::from_raw(node.process_id().unwrap().cast_signed()).unwrap()
+    Pid::from_raw(node.pid().unwrap().cast_signed()).unwrap()
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn mail_that_is_told_delivered_was_taken_by_a_program_that_is_slower_than_
     const MAILS: usize = 5000;
     let home = TempDir::new().unwrap();
     let (alice, to_alice) = node(&home).open().await.unwrap();
-    let (bob, _to_bob) = node(&home).bootstrap_peer(first_addr(&alice)).open().await.unwrap();
+    let (bob, _to_bob) = node(&home).bootstrap_peers([first_addr(&alice)]).open().await.unwrap();
     let taken = Taken::default();
     let working = tokio::spawn(work(alice.clone(), to_alice, Arc::clone(&taken), MAILS));
     let mut deliveries = JoinSet::new();
@@ -77,7 +77,7 @@ async fn mail_that_is_told_delivered_was_taken_by_a_program_that_is_slower_than_
 async fn mail_that_a_program_did_not_finish_before_it_died_is_not_told_delivered() {
     let home = TempDir::new().unwrap();
     let (alice, mut to_alice) = node(&home).open().await.unwrap();
-    let (bob, _to_bob) = node(&home).bootstrap_peer(first_addr(&alice)).open().await.unwrap();
+    let (bob, _to_bob) = node(&home).bootstrap_peers([first_addr(&alice)]).open().await.unwrap();
     let mut mails = Vec::new();
     for number in 0..100 {
         mails.push(send(&bob, &alice.address(), &number.to_string(), Duration::from_secs(5)).await);
@@ -97,7 +97,7 @@ async fn mail_that_a_program_did_not_finish_before_it_died_is_not_told_delivered
     wanted.resize(100, Some("EXPIRED"));
     assert_eq!(outcomes, wanted);
     // Nobody loses sight of them: the program gets what it did not take.
-    assert_eq!(alice.close(Grace::default()).await.len(), 90);
+    assert_eq!(alice.close().await.len(), 90);
     close(&bob).await;
 }
 
@@ -105,7 +105,7 @@ async fn mail_that_a_program_did_not_finish_before_it_died_is_not_told_delivered
 async fn close_returns_what_the_program_has_not_taken_and_no_sender_is_told_delivered() {
     let home = TempDir::new().unwrap();
     let (alice, mut to_alice) = node(&home).open().await.unwrap();
-    let (bob, _to_bob) = node(&home).bootstrap_peer(first_addr(&alice)).open().await.unwrap();
+    let (bob, _to_bob) = node(&home).bootstrap_peers([first_addr(&alice)]).open().await.unwrap();
     let mut mails = Vec::new();
     for number in 0..20 {
         mails.push(send(&bob, &alice.address(), &number.to_string(), Duration::from_secs(5)).await);
@@ -120,7 +120,7 @@ async fn close_returns_what_the_program_has_not_taken_and_no_sender_is_told_deli
     // Mail that the node has not handed over yet is not the program's.
     alice.ping().await.unwrap();
     let untaken: BTreeSet<String> =
-        alice.close(Grace::default()).await.into_iter().map(|message| message.message_id).collect();
+        alice.close().await.into_iter().map(|message| message.message_id).collect();
     assert!(untaken.len() <= 15);
     for mail in &mails[5..] {
         assert_eq!(mail.delivered().await.unwrap_err().code(), "EXPIRED");
@@ -133,10 +133,10 @@ async fn close_returns_what_the_program_has_not_taken_and_no_sender_is_told_deli
 async fn agents_that_send_thousands_before_they_read_finish_and_no_node_is_killed() {
     const MAILS: usize = 4000;
     let home = TempDir::new().unwrap();
-    let patient = |home| node(home).manual_ack().call_timeout(Duration::from_secs(600));
+    let patient = |home| node(home).ack(AckMode::Manual).call_timeout(Duration::from_secs(600));
     let (alice, to_alice) = patient(&home).open().await.unwrap();
     let entry = first_addr(&alice);
-    let (bob, to_bob) = patient(&home).bootstrap_peer(entry).open().await.unwrap();
+    let (bob, to_bob) = patient(&home).bootstrap_peers([entry]).open().await.unwrap();
     let pids = [pid(&alice), pid(&bob)];
     let data = "x".repeat(1000);
     let live = |node: Node, mut events: Events, other: String, data: String| async move {
@@ -173,8 +173,8 @@ async fn a_recipient_that_stops_reading_costs_neither_the_senders_node_nor_mail_
     let home = TempDir::new().unwrap();
     let (alice, _to_alice) = node(&home).open().await.unwrap();
     let entry = first_addr(&alice);
-    let (carol, to_carol) = node(&home).bootstrap_peer(entry.clone()).open().await.unwrap();
-    let (bob, _to_bob) = node(&home).bootstrap_peer(entry).open().await.unwrap();
+    let (carol, to_carol) = node(&home).bootstrap_peers([entry.clone()]).open().await.unwrap();
+    let (bob, _to_bob) = node(&home).bootstrap_peers([entry]).open().await.unwrap();
     let taken = Taken::default();
     let working = tokio::spawn(work(carol.clone(), to_carol, taken, 201));
     // They find each other through alice.

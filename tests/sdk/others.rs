@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard};
 
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -26,8 +26,11 @@ pub fn has(program: &str, flag: &str, oldest: (u32, u32)) -> bool {
     false
 }
 
-/// Builds and checks the TypeScript SDK, once. `false`: there is nothing to do that with.
-pub fn typescript() -> bool {
+/// Held to write by the test that builds the TypeScript SDK anew.
+static BUILT: RwLock<()> = RwLock::new(());
+
+/// Builds and checks the TypeScript SDK, once; it stays as it is while the guard lives. `None`: there is nothing to do that with.
+pub fn typescript() -> Option<RwLockReadGuard<'static, ()>> {
     static CHECKED: LazyLock<bool> = LazyLock::new(|| {
         let can = has("node", "--version", (20, 0)) && has("npm", "--version", (1, 0));
         if can {
@@ -35,7 +38,7 @@ pub fn typescript() -> bool {
         }
         can
     });
-    *CHECKED
+    CHECKED.then(|| BUILT.read().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn check(sdk: &str, arguments: &[&str]) {
@@ -78,7 +81,8 @@ fn the_wheel_carries_the_binary() {
 #[test]
 fn the_tarballs_carry_the_binary() {
     // After the checks, for both build the package.
-    if typescript() {
+    if typescript().is_some() {
+        let _alone = BUILT.write().unwrap_or_else(PoisonError::into_inner);
         check("typescript", &["--package"]);
     }
 }

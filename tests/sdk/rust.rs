@@ -1,11 +1,18 @@
 //! The examples of the Rust SDK, which `cargo test --workspace` builds beside the binary.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use p2p_node_sdk::{Builder, Event, Events, Message, Node};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::timeout;
 
-fn example(name: &str) -> String {
+const SOON: Duration = Duration::from_secs(30);
+
+/// An example, with a directory of its own.
+fn command(name: &str, home: &Path) -> Command {
     let binary = Path::new(env!("CARGO_BIN_EXE_p2p-node"));
     let example = binary.parent().unwrap().join("examples").join(name);
     assert!(
@@ -13,14 +20,15 @@ fn example(name: &str) -> String {
         "{} is missing: `cargo build --workspace --examples` makes it",
         example.display()
     );
+    let mut command = Command::new(example);
+    command.env("P2P_NODE_BIN", binary).env("P2P_NODE_LOCK_SCOPE", home).env("P2P_NODE_NETWORK", "dev");
+    command.env_remove("PRIVATE_KEY").current_dir(home);
+    command
+}
+
+fn example(name: &str) -> String {
     let home = TempDir::new().unwrap();
-    let output = Command::new(example)
-        .env("P2P_NODE_BIN", binary)
-        .env("P2P_NODE_LOCK_SCOPE", home.path())
-        .env_remove("PRIVATE_KEY")
-        .current_dir(home.path())
-        .output()
-        .unwrap();
+    let output = command(name, home.path()).output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
     stdout.into_owned()
@@ -48,4 +56,101 @@ fn a_launcher_supervises_twenty_agents() {
     assert!(said.starts_with("agent 19 was killed and is back\n"), "{said}");
     assert!(said.ends_with("20 of 20 ended in good order\n"), "{said}");
     assert_eq!(said.lines().filter(|line| line.ends_with("and of 19 others")).count(), 20, "{said}");
+}
+
+fn node(home: &TempDir) -> Builder {
+    let builder = Node::builder().binary(env!("CARGO_BIN_EXE_p2p-node")).network("dev").port(0);
+    builder.env("P2P_NODE_LOCK_SCOPE", home.path()).cwd(home.path())
+}
+
+fn entry(node: &Node) -> String {
+    node.ready().addrs.swap_remove(0)
+}
+
+async fn message(node: &Node, events: &mut Events) -> Message {
+    let look = async {
+        loop {
+            if let Event::Message(message) = events.next().await.expect("events end too soon") {
+                node.ack(&message).await.unwrap();
+                return *message;
+            }
+        }
+    };
+    timeout(SOON, look).await.expect("no message in time")
+}
+
+/// Runs an example to its end, beside this test.
+async fn run(name: &str, home: &TempDir, args: &[&str]) -> Output {
+    let mut command = tokio::process::Command::from(command(name, home.path()));
+    timeout(SOON, command.args(args).output()).await.expect("it does not end").unwrap()
+}
+
+#[tokio::test]
+async fn the_first_program_of_the_readme_survives_a_dead_peer_and_answers_no_answer() {
+    let home = TempDir::new().unwrap();
+    let (bob, mut to_bob) = node(&home).open().await.unwrap();
+    let mut agent = command("agent", home.path());
+    agent.env("P2P_NODE_BOOTSTRAP", entry(&bob)).stdout(Stdio::piped());
+    let mut agent = tokio::process::Command::from(agent).kill_on_drop(true).spawn().unwrap();
+    let (mut out, mut first) = (BufReader::new(agent.stdout.take().unwrap()), String::new());
+    out.read_line(&mut first).await.unwrap();
+    let address = first.trim_end().strip_prefix("I am ").unwrap().to_owned();
+
+    // One asks and dies.
+    let (carol, to_carol) = node(&home).bootstrap_peers([entry(&bob)]).open().await.unwrap();
+    carol.send(&address, "hello").await.unwrap();
+    let delivered = carol.send(&address, "hello again").await.unwrap();
+    let pid = rustix::process::Pid::from_raw(carol.pid().unwrap().cast_signed()).unwrap();
+    timeout(SOON, delivered.delivered()).await.expect("it is not taken").unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    drop((carol, to_carol));
+
+    // Others are answered all the same, and their answers are not.
+    let question = bob.send(&address, "1").await.unwrap().message_id;
+    let answer = message(&bob, &mut to_bob).await;
+    assert_eq!((answer.reply_to, answer.data.get()), (Some(question), "\"thank you\""));
+    let answer = Message { reply_to: None, ..answer };
+    bob.reply(&answer, "you are welcome").await.unwrap().delivered().await.unwrap();
+    let question = bob.send(&address, "2").await.unwrap().message_id;
+    assert_eq!(message(&bob, &mut to_bob).await.reply_to, Some(question), "an answer was answered");
+    agent.kill().await.unwrap();
+    bob.close().await;
+}
+
+#[tokio::test]
+async fn a_program_that_sends_ends_with_0_only_if_the_mail_was_delivered() {
+    let home = TempDir::new().unwrap();
+    let (bob, mut to_bob) = node(&home).open().await.unwrap();
+    let (entry, address) = (entry(&bob), bob.address());
+    let args = [entry.as_str(), &address, "hello"];
+    let (output, message) = tokio::join!(run("send", &home, &args), message(&bob, &mut to_bob));
+    assert_eq!(message.data.get(), "\"hello\"");
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"delivered\n"[..]), "{output:?}");
+    let output = run("send", &home, &[&entry, "nobody", "hello"]).await;
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]), "{output:?}");
+    bob.close().await;
+}
+
+#[tokio::test]
+async fn a_collector_reads_the_mail_that_waited_and_ends() {
+    let home = TempDir::new().unwrap();
+    let (bob, _to_bob) = node(&home).open().await.unwrap();
+    let entry = entry(&bob);
+    let lines = |output: Output| -> Vec<String> {
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    };
+    let said = lines(run("collect", &home, &["collector", &entry]).await);
+    let address = said[0].strip_prefix("I am ").unwrap().to_owned();
+    let mut mails = Vec::new();
+    for number in 0..5 {
+        mails.push(bob.send(&address, &number).await.unwrap());
+    }
+    let said = lines(run("collect", &home, &["collector", &entry]).await);
+    let wanted: Vec<String> = (0..5).map(|number| format!("{} says {number}", bob.address())).collect();
+    assert_eq!(said[1..], wanted);
+    for mail in mails {
+        mail.delivered().await.unwrap();
+    }
+    bob.close().await;
 }

@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 
 use libp2p::PeerId;
-use p2p_node::core::effect::Network;
-use p2p_node::core::input::Input;
+use p2p_node_core::effect::Network;
+use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 
 use super::node::{Node, config, mail, pair};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node::core::effect::Network;
-use p2p_node::core::input::{Input, Token};
 use p2p_node::io::swarm::{KEY_BYTES, MAX_QUERIES};
+use p2p_node_core::effect::Network;
+use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Role;
 
 use super::node::{Node, config, pair};

@@ -1,9 +1,9 @@
 //! Topics.
 
 use bytes::Bytes;
-use p2p_node::core::effect::{Network, Verdict};
-use p2p_node::core::input::{Input, Loss, PublishOutcome};
 use p2p_node::io::swarm::{MAX_GOSSIP_UNJUDGED, MAX_TRANSMIT};
+use p2p_node_core::effect::{Network, Verdict};
+use p2p_node_core::input::{Input, Loss, PublishOutcome};
 use p2p_node_protocol::Role;
 
 use super::node::{Node, config, pair};

@@ -5,9 +5,9 @@ use std::net::{TcpListener, UdpSocket};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use p2p_node::core::effect::Network;
-use p2p_node::core::input::Input;
 use p2p_node::io::swarm::{AddressScope, SwarmConfig};
+use p2p_node_core::effect::Network;
+use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 
 use super::node::{Node, config};

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node::core::effect::Network;
-use p2p_node::core::input::{Input, Loss, Token};
 use p2p_node::io::swarm::{MAX_MAIL, MAX_MAIL_ASKED, MAX_MAIL_SENT, Net};
+use p2p_node_core::effect::Network;
+use p2p_node_core::input::{Input, Loss, Token};
 use p2p_node_protocol::Role;
 
 use super::node::{Node, config, mail, pair};

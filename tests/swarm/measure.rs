@@ -14,9 +14,9 @@ use libp2p::core::upgrade::Version;
 use libp2p::core::{Endpoint, Transport};
 use libp2p::identity::Keypair;
 use libp2p::{noise, tcp, yamux};
-use p2p_node::core::effect::Network;
-use p2p_node::core::input::Input;
 use p2p_node::io::swarm::Net;
+use p2p_node_core::effect::Network;
+use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 
 use super::node::config;

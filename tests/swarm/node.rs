@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use p2p_node::core::effect::Network;
-use p2p_node::core::input::{Input, Loss, PublishOutcome, Token};
 use p2p_node::io::swarm::{AddressScope, Net, SwarmConfig};
+use p2p_node_core::effect::Network;
+use p2p_node_core::input::{Input, Loss, PublishOutcome, Token};
 use p2p_node_protocol::Role;
 use tokio::sync::mpsc;
 

@@ -1,6 +1,6 @@
 //! Lines as a parent writes them: mostly commands that mean something, some that mean nothing.
 
-use p2p_node::core::{MAX_DIRECT_BYTES, MAX_TOPIC_BYTES};
+use p2p_node_core::{MAX_DIRECT_BYTES, MAX_TOPIC_BYTES};
 use p2p_node_protocol::MAX_LINE_BYTES;
 use serde_json::{Map, Value, json};
 

@@ -1,13 +1,13 @@
 //! What a core asks for must be what others would take, and be asked for once.
 
 use bytes::Bytes;
-use p2p_node::core::ANNOUNCEMENTS;
-use p2p_node::core::effect::{Effect, Network};
-use p2p_node::core::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
-use p2p_node::core::envelope::{Batch, Frame, Hello, MailResponse, Payload, Scope, strict_decode};
-use p2p_node::core::seal::hpke::{Info, open};
-use p2p_node::core::seal::kem::kem_id;
-use p2p_node::core::seal::padding;
+use p2p_node_core::ANNOUNCEMENTS;
+use p2p_node_core::effect::{Effect, Network};
+use p2p_node_wire::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
+use p2p_node_wire::envelope::{Batch, Frame, Hello, MailResponse, Payload, Scope, strict_decode};
+use p2p_node_wire::seal::hpke::{Info, open};
+use p2p_node_wire::seal::kem::kem_id;
+use p2p_node_wire::seal::padding;
 
 use super::super::material::{NETWORK, PARTIES, party};
 use super::{MAX_REMEMBERED, World};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use p2p_node::core::input::Token;
+use p2p_node_core::input::Token;
 use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Id, MAX_LINE_BYTES, Priority};
 
 use super::super::lines::told as one_line;

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node::core::input::{Input, Now, PublishOutcome, Token};
-use p2p_node::core::scope::AddressScope;
-use p2p_node::core::seal::session::{Outgoing, SessionKey};
-use p2p_node::core::seal::task::Task;
-use p2p_node::core::{Core, KeySource, Setup};
+use p2p_node_core::crypto_task::Task;
+use p2p_node_core::input::{Input, Now, PublishOutcome, Token};
+use p2p_node_core::scope::AddressScope;
+use p2p_node_core::{Core, KeySource, Setup};
 use p2p_node_protocol::Role;
 use p2p_node_protocol::line::decode_request;
+use p2p_node_wire::seal::session::{Outgoing, SessionKey};
 
 use super::material::{KEM_SEED, START_MS, party};
 use super::source::Source;

@@ -2,16 +2,16 @@
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node::core::directory::record::{RECORD_DOMAIN, kad_key};
-use p2p_node::core::envelope::ack::ACK_DOMAIN;
-use p2p_node::core::envelope::frame::FRAME_DOMAIN;
-use p2p_node::core::envelope::{
+use p2p_node_core::input::{Input, PublishOutcome};
+use p2p_node_core::{ANNOUNCEMENTS, MESSAGES};
+use p2p_node_wire::envelope::ack::ACK_DOMAIN;
+use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
+use p2p_node_wire::envelope::{
     Batch, Busy, Hello, KemUnknown, MailResponse, Payload, Refused, Response, Scope, Session, WIRE_VERSION,
 };
-use p2p_node::core::input::{Input, PublishOutcome};
-use p2p_node::core::seal::padding;
-use p2p_node::core::seal::session::Outgoing;
-use p2p_node::core::{ANNOUNCEMENTS, MESSAGES};
+use p2p_node_wire::record::{RECORD_DOMAIN, kad_key};
+use p2p_node_wire::seal::padding;
+use p2p_node_wire::seal::session::Outgoing;
 use prost::Message as _;
 
 use super::super::material::{

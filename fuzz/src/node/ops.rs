@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use p2p_node::core::input::Input;
-use p2p_node::core::seal::repeatable::Repeatable;
-use p2p_node::core::seal::task::Task;
+use p2p_node_core::crypto_task::Task;
+use p2p_node_core::input::Input;
 use p2p_node_protocol::line::decode_request;
+use p2p_node_wire::seal::repeatable::Repeatable;
 
 use super::super::material::{OTHERS, START_MS};
 use super::super::source::Source;

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -34,11 +35,13 @@ def first_example(open: Callable[..., Opening]) -> Callable[[], Coroutine[Any, A
 
 
 class Examples(TestCase):
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "P2P_NODE_BIN": binary(), "PYTHONPATH": str(ROOT / "sdk/python/src"), "P2P_NODE_LOCK_SCOPE": self.home}
+
     def start(self, name: str, *args: str) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "P2P_NODE_BIN": binary(), "PYTHONPATH": str(ROOT / "sdk/python/src"), "P2P_NODE_LOCK_SCOPE": self.home}
         script = ROOT / "examples/python" / name
         return subprocess.run(
-            [sys.executable, str(script), *args], env=env, cwd=self.home, capture_output=True, text=True, timeout=PATIENCE
+            [sys.executable, str(script), *args], env=self.env(), cwd=self.home, capture_output=True, text=True, timeout=PATIENCE
         )
 
     def run_example(self, name: str) -> str:
@@ -51,6 +54,46 @@ class Examples(TestCase):
         self.assertEqual(len(lines), 6)
         self.assertIn("alice hears: Not a packet lost.", lines)
         self.assertIn("bob hears: Goodbye!", lines)
+
+    async def lose_a_node(self, name: str) -> list[str]:
+        """The lines of an example, one of whose nodes is killed as soon as it has said something."""
+        program = await asyncio.create_subprocess_exec(
+            sys.executable, str(ROOT / "examples/python" / name), env=self.env(), cwd=self.home, stdout=asyncio.subprocess.PIPE
+        )
+        assert program.stdout is not None
+        first = await program.stdout.readline()
+        children = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+        self.assertEqual(len(children), 2)
+        os.kill(int(children[0]), signal.SIGKILL)
+        rest = await asyncio.wait_for(program.stdout.read(), 2 * PATIENCE)
+        self.assertEqual(await program.wait(), 0, rest)
+        return (first + rest).decode().splitlines()
+
+    async def test_chat_one_of_whose_nodes_dies_goes_on_to_its_end(self) -> None:
+        lines = await self.lose_a_node("chat.py")
+        for name in ("alice", "bob"):
+            # Each line of one agent is heard by the other or said not to be, or both, since its acknowledgement may be lost with the node.
+            other = "bob" if name == "alice" else "alice"
+            told = [line for line in lines if line.startswith((f"{name} is not heard", f"{other} hears"))]
+            self.assertGreaterEqual(len(told), 3, lines)
+
+    async def test_client_whose_server_dies_goes_on_to_its_end(self) -> None:
+        lines = await self.lose_a_node("request_reply.py")
+        self.assertEqual([line.split(":")[0] for line in lines], ["7 squared", "12 squared", "a dozen squared"])
+
+    async def test_two_servers_that_greet_each_other_fall_silent(self) -> None:
+        serve = runpy.run_path(str(ROOT / "examples/python/request_reply.py"))["serve"]
+        async with real(self.home) as alice, real(self.home, bootstrap_peers=alice.ready.addrs[:1]) as bob:
+            with mock.patch.object(alice, "reply", wraps=alice.reply) as one, mock.patch.object(bob, "reply", wraps=bob.reply) as other:
+                serving = [asyncio.create_task(serve(alice)), asyncio.create_task(serve(bob))]
+                mails = [await alice.send(bob.address, {"number": 2}, kind="square"), await bob.send(alice.address, {"number": 3}, kind="square")]
+                for mail in mails:
+                    await mail.delivered(PATIENCE)
+                for node in (alice, bob):
+                    await node.caught_up(quiet=0.5)
+                self.assertEqual((one.call_count, other.call_count), (1, 1))
+                for task in serving:
+                    task.cancel()
 
     async def test_requests_are_answered(self) -> None:
         out = self.run_example("request_reply.py")

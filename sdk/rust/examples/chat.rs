@@ -4,7 +4,13 @@
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
-use p2p_node_sdk::{Error, Event, Events, Grace, Node};
+use std::time::Duration;
+
+use p2p_node_sdk::{Error, Event, Events, Node, SendOptions};
+use tokio::time::timeout;
+
+/// How long an agent tries to say something, and how long it listens: one whose peer is gone does not wait for it for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const ALICE: [&str; 3] = ["Hello, Bob.", "Fine weather on this network.", "Goodbye!"];
 const BOB: [&str; 3] = ["Hello, Alice.", "Not a packet lost.", "Goodbye!"];
@@ -18,15 +24,23 @@ async fn chat(
 ) -> Result<String, Error> {
     let mut heard = String::new();
     for line in lines {
-        let mail = node.send(other, line).await?;
-        while let Some(event) = events.next().await {
-            if let Event::Message(message) = event {
-                heard.push_str(&format!("{name} hears: {}\n", message.data));
-                // The other waits to learn that this line was delivered, and we come for the next one only later.
-                node.ack(&message).await?;
-                break;
+        let options = SendOptions { ttl: Some(PATIENCE), ..SendOptions::default() };
+        let mail = node.send_with(other, line, options).await?;
+        let listening = async {
+            loop {
+                match events.next().await {
+                    Some(Event::Message(message)) => return Some(message),
+                    Some(_) => {}
+                    None => return None,
+                }
             }
-        }
+        };
+        let Ok(Some(message)) = timeout(PATIENCE, listening).await else {
+            return Ok(format!("{heard}{name} hears nothing more\n"));
+        };
+        heard.push_str(&format!("{name} hears: {}\n", message.data));
+        // The other waits to learn that this line was delivered, and we come for the next one only later.
+        node.ack(&message).await?;
         // Not before we have listened: the other waits for the same.
         mail.delivered().await?;
     }
@@ -37,13 +51,14 @@ async fn chat(
 async fn main() -> Result<(), Error> {
     let (alice, mut to_alice) = Node::builder().name("alice").network("dev").open().await?;
     let entry = alice.ready().addrs.swap_remove(0);
-    let (bob, mut to_bob) = Node::builder().name("bob").network("dev").bootstrap_peer(entry).open().await?;
+    let (bob, mut to_bob) =
+        Node::builder().name("bob").network("dev").bootstrap_peers([entry]).open().await?;
     let (alice_address, bob_address) = (alice.address(), bob.address());
     let (first, second) = tokio::try_join!(
         chat("alice", ALICE, &alice, &mut to_alice, &bob_address),
         chat("bob", BOB, &bob, &mut to_bob, &alice_address),
     )?;
     println!("{first}{second}");
-    tokio::join!(alice.close(Grace::default()), bob.close(Grace::default()));
+    tokio::join!(alice.close(), bob.close());
     Ok(())
 }

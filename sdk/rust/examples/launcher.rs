@@ -7,18 +7,23 @@
 
 use std::time::Duration;
 
-use p2p_node_sdk::{Error, Event, Events, Grace, Node, Restart};
+use p2p_node_sdk::{Error, Event, Events, Node, Restart, SendOptions};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 const AGENTS: usize = 20;
 
+/// How long an agent tries to say something, and how long it listens for another: it does not wait for ever for one that is gone.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What one agent does: it hears a greeting and all that the others say of themselves.
 async fn live(number: usize, node: Node, mut events: Events, next: String) -> Result<String, Error> {
-    let mail = node.send(next, &format!("good morning from agent {number}")).await?;
+    let options = SendOptions { ttl: Some(PATIENCE), ..SendOptions::default() };
+    let mail = node.send_with(next, &format!("good morning from agent {number}"), options).await?;
     node.publish("mood", &format!("agent {number} is well")).await?;
     let (mut greeted, mut moods) = (String::new(), 0);
     while greeted.is_empty() || moods < AGENTS - 1 {
-        match events.next().await {
+        match timeout(PATIENCE, events.next()).await.unwrap_or_default() {
             Some(Event::Message(message)) if message.topic.is_some() => moods += 1,
             Some(Event::Message(message)) => greeted = message.data.get().to_owned(),
             Some(Event::Closed { error: Some(error) }) => return Err(*error),
@@ -40,14 +45,14 @@ async fn main() -> Result<(), Error> {
         let mut builder =
             Node::builder().name(format!("agent {number}")).network("dev").restart(Some(restart));
         if let Some((entry, _)) = agents.first() {
-            builder = builder.bootstrap_peer(entry.ready().addrs.swap_remove(0));
+            builder = builder.bootstrap_peers([entry.ready().addrs.swap_remove(0)]);
         }
         agents.push(builder.open().await?);
     }
 
     // A crash in the middle of it all: nothing of what follows knows.
     let (victim, events) = agents.last_mut().expect("there are agents");
-    if let Some(pid) = victim.process_id() {
+    if let Some(pid) = victim.pid() {
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a process id");
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         while !matches!(events.next().await, Some(Event::Restarted { .. }) | None) {}
@@ -75,7 +80,7 @@ async fn main() -> Result<(), Error> {
     let mut ends = JoinSet::new();
     for node in nodes {
         ends.spawn(async move {
-            node.close(Grace::default()).await;
+            node.close().await;
             node.exit_status()
         });
     }

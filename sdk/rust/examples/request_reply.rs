@@ -2,18 +2,28 @@
 //!
 //! `P2P_NODE_BIN=target/release/p2p-node cargo run -p p2p-node-sdk --example request_reply`
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it does")]
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use p2p_node_sdk::{Error, Event, Events, Grace, Node, Send};
-use serde_json::{Value, json, value::to_raw_value};
+use p2p_node_sdk::{Error, Event, Events, Node, SendOptions};
+use serde_json::{Value, json};
+use tokio::time::timeout;
 
-/// Squares numbers for whoever asks.
+/// How long an agent tries, and how long the client waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn options(kind: &str) -> SendOptions {
+    SendOptions { kind: Some(kind.to_owned()), ttl: Some(PATIENCE), ..SendOptions::default() }
+}
+
+/// Squares the numbers that clients ask about. The server does not wait for the delivery of an answer, so a client that is gone holds up no
+/// other; and it answers requests alone, never an answer, so two servers do not answer each other for ever.
 async fn serve(node: Node, mut events: Events) -> Result<(), Error> {
     while let Some(event) = events.next().await {
         let Event::Message(message) = event else { continue };
-        if message.kind.as_deref() != Some("square") {
+        if message.kind.as_deref() != Some("square") || message.reply_to.is_some() {
             continue;
         }
         let asked: Option<Value> = serde_json::from_str(message.data.get()).ok();
@@ -21,7 +31,9 @@ async fn serve(node: Node, mut events: Events) -> Result<(), Error> {
             Some(number) => json!({ "result": number * number }),
             None => json!({ "error": "say {\"number\": …}" }),
         };
-        node.reply(&message, &answer).await?;
+        if let Err(error) = node.reply_with(&message, &answer, options("answer")).await {
+            eprintln!("no answer to {}: {error}", message.from);
+        }
     }
     Ok(())
 }
@@ -36,12 +48,15 @@ struct Client {
 
 impl Client {
     async fn ask(&mut self, server: &str, number: Value) -> Result<String, Error> {
-        let data = to_raw_value(&json!({ "number": number })).expect("it is JSON");
-        let request =
-            Send { kind: Some("square".to_owned()), ttl_ms: Some(10_000), ..Send::to_peer(server, data) };
-        let message_id = self.node.post(request).await?.message_id;
+        let request = json!({ "number": number });
+        let message_id = self.node.send_with(server, &request, options("square")).await?.message_id;
+        let answer = timeout(PATIENCE, self.answer_to(&message_id)).await;
+        answer.unwrap_or_else(|_| Ok("no answer in time".to_owned()))
+    }
+
+    async fn answer_to(&mut self, message_id: &str) -> Result<String, Error> {
         loop {
-            if let Some(answer) = self.answers.remove(&message_id) {
+            if let Some(answer) = self.answers.remove(message_id) {
                 return Ok(answer);
             }
             match self.events.next().await {
@@ -63,13 +78,14 @@ impl Client {
 async fn main() -> Result<(), Error> {
     let (server, requests) = Node::builder().name("server").network("dev").open().await?;
     let entry = server.ready().addrs.swap_remove(0);
-    let (node, events) = Node::builder().name("client").network("dev").bootstrap_peer(entry).open().await?;
+    let (node, events) =
+        Node::builder().name("client").network("dev").bootstrap_peers([entry]).open().await?;
     let serving = tokio::spawn(serve(server.clone(), requests));
     let mut client = Client { node: node.clone(), events, answers: HashMap::new() };
     for number in [json!(7), json!(12), json!("a dozen")] {
         let answer = client.ask(&server.address(), number.clone()).await?;
         println!("{number} squared: {answer}");
     }
-    tokio::join!(server.close(Grace::default()), node.close(Grace::default()));
+    tokio::join!(server.close(), node.close());
     serving.await.expect("it does not panic")
 }

@@ -88,12 +88,12 @@ impl<W> Acks<W> {
                 other => other.clone(),
             };
             match (&outcome, waiter) {
-                (Err(Error::Command { code: ErrorCode::Busy, .. }), None) => {
+                (Err(Error::CommandRefused { code: ErrorCode::Busy, .. }), None) => {
                     is_busy = true;
                     self.pending.push_front(Owed { message_id, waiter: None });
                     continue;
                 }
-                (Err(Error::Command { code: ErrorCode::MessageNotFound, .. }), None) => {
+                (Err(Error::CommandRefused { code: ErrorCode::MessageNotFound, .. }), None) => {
                     self.not_found += 1;
                     self.unconfirmed.remove(&message_id);
                 }
@@ -121,7 +121,7 @@ impl<W> Acks<W> {
 
 /// Of several messages the node may know all but some, which it names.
 fn is_known(error: &Error, message_id: &str) -> bool {
-    let Error::Command { code: ErrorCode::MessageNotFound, details: Some(details), .. } = error else {
+    let Error::CommandRefused { code: ErrorCode::MessageNotFound, details: Some(details), .. } = error else {
         return false;
     };
     let unknown = details.get("messageIds").and_then(|ids| ids.as_array());
@@ -166,7 +166,7 @@ mod tests {
 
     fn refusal(code: ErrorCode, unknown: &[&str]) -> Error {
         let details = Some(json!({ "messageIds": unknown }));
-        Error::Command { code, message: String::new(), retryable: code.retryable(), details }
+        Error::CommandRefused { code, message: String::new(), retryable: code.retryable(), details }
     }
 
     fn finish(acks: &mut Named, ids: &[&str]) {
@@ -208,7 +208,7 @@ mod tests {
         assert!(!is_busy && acks.not_found() == 1);
         assert!(!acks.is_finished("gone") && !acks.is_finished("known"));
         assert!(
-            matches!(&outcomes[..], [("one", Ok(())), ("other", Err(Error::Command { .. }))]),
+            matches!(&outcomes[..], [("one", Ok(())), ("other", Err(Error::CommandRefused { .. }))]),
             "{outcomes:?}"
         );
     }

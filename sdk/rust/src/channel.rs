@@ -139,7 +139,7 @@ impl<A, D> Channel<A, D> {
 }
 
 fn refusal(error: ErrorEvent) -> Error {
-    Error::Command {
+    Error::CommandRefused {
         code: error.code,
         message: error.message,
         retryable: error.retryable,
@@ -193,7 +193,9 @@ mod tests {
             r#"{{"type":"error","id":{first},"code":"BUSY","message":"full","retryable":true}}"#
         ));
         let Incoming::Answer("first", Err(error)) = channel.receive(refusal) else { panic!() };
-        assert!(matches!(&error, Error::Command { code: ErrorCode::Busy, message, .. } if message == "full"));
+        assert!(
+            matches!(&error, Error::CommandRefused { code: ErrorCode::Busy, message, .. } if message == "full")
+        );
         assert!(error.retryable());
     }
 
@@ -269,7 +271,7 @@ mod tests {
         assert!(matches!(channel.receive(result(1)), Incoming::Answer("search", Ok(_))));
         assert!(!channel.cancel(1, 9999), "it was answered");
         assert!(channel.cancel(2, 9999));
-        assert_eq!(channel.fail_all(Error::Closed).len(), MAX_PENDING - 1, "none of them a cancellation");
+        assert_eq!(channel.fail_all(Error::NodeClosed).len(), MAX_PENDING - 1, "none of them a cancellation");
     }
 
     #[test]
@@ -278,9 +280,9 @@ mod tests {
         let id = ping(&mut channel, "a");
         ping(&mut channel, "b");
         channel.track("m".to_owned(), "mail");
-        assert_eq!(channel.fail_all(Error::Closed), ["a", "b"]);
+        assert_eq!(channel.fail_all(Error::NodeClosed), ["a", "b"]);
         assert!(channel.fail_all(Error::Contract("another".to_owned())).is_empty());
-        assert!(matches!(channel.closed(), Some(Error::Closed)), "the first reason stands");
+        assert!(matches!(channel.closed(), Some(Error::NodeClosed)), "the first reason stands");
         assert!(matches!(channel.receive(result(&id)), Incoming::Event(_)));
         assert!(matches!(channel.receive(delivery("m")), Incoming::Event(_)));
     }

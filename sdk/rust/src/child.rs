@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use p2p_node_protocol::{Command, Connect, PROTOCOL_VERSION, Ready};
+use p2p_node_protocol::{Command, Connect, ErrorCode, PROTOCOL_VERSION, Ready};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -83,7 +83,13 @@ impl Child {
         waited: Duration,
     ) -> Result<Ready, Error> {
         let ready = async {
-            self.ask(&Command::Connect(connect)).await?;
+            match self.ask(&Command::Connect(connect)).await {
+                Err(Error::CommandRefused { code: ErrorCode::UnsupportedProtocol, message, .. }) => {
+                    let found = format!("refuses protocol {PROTOCOL_VERSION} ({message})");
+                    return Err(Error::VersionMismatch { program: program.to_owned(), found });
+                }
+                answered => answered?,
+            }
             let mut ready = self.ready.clone();
             let ready =
                 ready.wait_for(Option::is_some).await.ok().and_then(|ready| ready.as_deref().cloned());
@@ -92,8 +98,8 @@ impl Child {
         let late = |_| Error::NotReady { waited, stderr_tail: self.shared.stderr.quote() };
         let ready = timeout(waited, ready).await.map_err(late)??;
         if ready.protocol != PROTOCOL_VERSION || series(&ready.version) != series(env!("CARGO_PKG_VERSION")) {
-            let Ready { version, protocol, .. } = ready;
-            return Err(Error::VersionMismatch { program: program.to_owned(), version, protocol });
+            let found = format!("is version {} and speaks protocol {}", ready.version, ready.protocol);
+            return Err(Error::VersionMismatch { program: program.to_owned(), found });
         }
         Ok(ready)
     }
@@ -110,7 +116,7 @@ impl Child {
         let mut queue = lock(&self.shared.queue);
         match queue.stage {
             Stage::Open => {}
-            Stage::Closing => return Err(Error::Closed),
+            Stage::Closing => return Err(Error::NodeClosed),
             Stage::Ended => return Ok(None),
         }
         let caller = Caller { answer: sender, tracks: false, is_send: false, leaves, _permit: permit.take() };
@@ -147,15 +153,18 @@ impl Child {
         };
         let stderr_tail = self.shared.stderr.quote();
         // One that says why it refuses is about to end by itself, with a code that tells whether to try again.
-        let patience = if matches!(error, Error::Command { .. }) { EXIT_GRACE } else { Duration::ZERO };
-        let status = match timeout(patience, &mut *end).await {
+        let patience =
+            if matches!(error, Error::CommandRefused { .. }) { EXIT_GRACE } else { Duration::ZERO };
+        let exit = match timeout(patience, &mut *end).await {
             Ok(ended) => ended,
             Err(_) => {
                 self.process.kill();
                 end.await
             }
         };
-        Err(Failure { error, status: status.ok().flatten(), stderr_tail })
+        let exit = exit.ok().flatten();
+        let report = error.refusal().or_else(|| self.shared.report(exit));
+        Err(Failure { error, exit, report, stderr_tail })
     }
 
     /// What has the process end in good order. No command is taken after this.

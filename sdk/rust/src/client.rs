@@ -10,10 +10,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::builder::Settings;
 use crate::events::Events;
-use crate::mail::{Options, Payload, Published, SentMail, message_id};
+use crate::inbox::Sink;
+use crate::joining;
+use crate::launch::MakeCommand;
+use crate::mail::{Mail, Payload, Published, SendOptions, message_id};
 use crate::process::lock;
 use crate::shared::Answered;
-use crate::sidecar::{Inner, MakeCommand, State};
+use crate::sidecar::{Inner, State};
 use crate::{Builder, Error};
 
 /// Longer than anything is waited for: 30 years, as tokio has it.
@@ -26,16 +29,15 @@ const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
-/// How much time a node has to end.
+/// How much time a node has to end: to finish what it accepted, until SIGTERM; and to obey that, until SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grace {
-    /// To finish what it accepted; then it gets SIGTERM. 7 s by default: the node itself takes up to 5.
-    pub drain: Duration,
-    /// To obey SIGTERM; then it gets SIGKILL. 2 s by default.
-    pub terminate: Duration,
+pub(crate) struct Grace {
+    pub(crate) drain: Duration,
+    pub(crate) terminate: Duration,
 }
 
 impl Default for Grace {
+    /// The node itself takes up to 5 s.
     fn default() -> Self {
         Grace { drain: Duration::from_secs(7), terminate: Duration::from_secs(2) }
     }
@@ -62,8 +64,8 @@ impl Node {
         lock(&self.0.ready).address.clone()
     }
 
-    /// The process's id, while there is one.
-    pub fn process_id(&self) -> Option<u32> {
+    /// The process's id, while there is a process.
+    pub fn pid(&self) -> Option<u32> {
         match &*self.0.state.borrow() {
             State::Up(child) => Some(child.pid()),
             State::Down | State::Gone(_) => None,
@@ -79,13 +81,9 @@ impl Node {
     /// when the node has accepted it.
     ///
     /// # Errors
-    /// [`Error::Data`], and as [`request`](Node::request).
-    pub async fn send<T: Payload + ?Sized>(
-        &self,
-        to: impl Into<String>,
-        data: &T,
-    ) -> Result<SentMail, Error> {
-        self.send_with(to, data, Options::default()).await
+    /// [`Error::InvalidArgument`] names what JSON cannot hold, such as `data.items[3]`; and as [`request`](Node::request).
+    pub async fn send<T: Payload + ?Sized>(&self, to: impl Into<String>, data: &T) -> Result<Mail, Error> {
+        self.send_with(to, data, SendOptions::default()).await
     }
 
     /// [`send`](Node::send), with more said: priority, lifetime, route and so on.
@@ -96,26 +94,35 @@ impl Node {
         &self,
         to: impl Into<String>,
         data: &T,
-        options: Options,
-    ) -> Result<SentMail, Error> {
-        self.post(Send { peer_id: Some(to.into()), ..options.send(data)? }).await
+        options: SendOptions,
+    ) -> Result<Mail, Error> {
+        let to = named("to", to)?;
+        let mail = Send { peer_id: Some(to), ..options.send(data)? };
+        Mail::new(self.submit(mail, true).await?)
     }
 
-    /// Sends mail that is put together already.
-    ///
-    /// # Errors
-    /// As [`request`](Node::request).
-    pub async fn post(&self, mail: Send) -> Result<SentMail, Error> {
-        SentMail::new(self.submit(mail, true).await?)
-    }
-
-    /// Answers a message: mail to its sender, in its conversation.
+    /// Answers a message: mail to its sender, in its conversation. Two agents that answer answers never end: reply where the message's
+    /// `reply_to` is absent.
     ///
     /// # Errors
     /// As [`send`](Node::send).
-    pub async fn reply<T: Payload + ?Sized>(&self, message: &Message, data: &T) -> Result<SentMail, Error> {
-        let (reply_to, conversation_id) = (Some(message.message_id.clone()), message.conversation_id.clone());
-        let options = Options { reply_to, conversation_id, ..Options::default() };
+    pub async fn reply<T: Payload + ?Sized>(&self, message: &Message, data: &T) -> Result<Mail, Error> {
+        self.reply_with(message, data, SendOptions::default()).await
+    }
+
+    /// [`reply`](Node::reply), with more said. `reply_to` is always the message's, and `conversation_id` where none is said.
+    ///
+    /// # Errors
+    /// As [`send`](Node::send).
+    pub async fn reply_with<T: Payload + ?Sized>(
+        &self,
+        message: &Message,
+        data: &T,
+        options: SendOptions,
+    ) -> Result<Mail, Error> {
+        let reply_to = Some(message.message_id.clone());
+        let conversation_id = options.conversation_id.or_else(|| message.conversation_id.clone());
+        let options = SendOptions { reply_to, conversation_id, ..options };
         self.send_with(&message.from, data, options).await
     }
 
@@ -128,7 +135,7 @@ impl Node {
         topic: impl Into<String>,
         data: &T,
     ) -> Result<Published, Error> {
-        self.publish_with(topic, data, Options::default()).await
+        self.publish_with(topic, data, SendOptions::default()).await
     }
 
     /// [`publish`](Node::publish), with more said.
@@ -139,14 +146,16 @@ impl Node {
         &self,
         topic: impl Into<String>,
         data: &T,
-        options: Options,
+        options: SendOptions,
     ) -> Result<Published, Error> {
-        let broadcast = Send { topic: Some(topic.into()), ..options.send(data)? };
+        let topic = named("topic", topic)?;
+        let broadcast = Send { topic: Some(topic), ..options.send(data)? };
         let answer = self.request(Command::Send(broadcast)).await?;
         Ok(Published { message_id: message_id(&answer)?, peers: answer.peers.unwrap_or(0) })
     }
 
-    /// Finds agents. Resolves when the node has looked everywhere, or as long as it was told to; dropped, it ends the search.
+    /// Finds agents. Resolves when the node has looked everywhere, or for the `timeout_ms` of `what` (milliseconds), with all that it found,
+    /// at most 4,096; those beyond are events. Dropped, it ends the search.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -161,7 +170,7 @@ impl Node {
     /// # Errors
     /// As [`request`](Node::request).
     pub async fn subscribe(&self, topic: impl Into<String>) -> Result<(), Error> {
-        self.request(Command::Subscribe(Subscribe { topic: topic.into() })).await.map(drop)
+        self.request(Command::Subscribe(Subscribe { topic: named("topic", topic)? })).await.map(drop)
     }
 
     /// Ends a subscription.
@@ -169,10 +178,10 @@ impl Node {
     /// # Errors
     /// As [`request`](Node::request).
     pub async fn unsubscribe(&self, topic: impl Into<String>) -> Result<(), Error> {
-        self.request(Command::Unsubscribe(Unsubscribe { topic: topic.into() })).await.map(drop)
+        self.request(Command::Unsubscribe(Unsubscribe { topic: named("topic", topic)? })).await.map(drop)
     }
 
-    /// Acknowledges mail, so that its sender is told `delivered`. With [`manual_ack`](crate::Builder::manual_ack) nothing else does;
+    /// Acknowledges mail, so that its sender is told `delivered`. With [`AckMode::Manual`](crate::AckMode::Manual) nothing else does;
     /// otherwise this does so early, for example for the last mail that the program takes. A broadcast needs no `ack`, and none is written.
     /// Calls at the same time share a line.
     ///
@@ -185,36 +194,58 @@ impl Node {
         }
         let waited = self.0.launch.settings.call_timeout;
         let deadline = deadline(waited);
-        let late = |_| Error::Timeout { what: "ack".to_owned(), waited, maybe_sent: false };
+        let late = |_| Error::CallTimeout { what: "ack".to_owned(), waited, maybe_sent: false };
         let _permit =
             timeout_at(deadline, Arc::clone(&self.0.permits).acquire_owned()).await.map_err(late)?;
-        timeout_at(deadline, self.0.up(None)).await.map_err(|_| Error::Unavailable { waited })??;
+        timeout_at(deadline, self.0.up(None)).await.map_err(|_| Error::SidecarUnavailable { waited })??;
         let answer = self.0.sink().ack(&message.message_id);
-        timeout_at(deadline, answer).await.map_err(late)?.unwrap_or(Err(Error::Closed))
+        timeout_at(deadline, answer).await.map_err(late)?.unwrap_or(Err(Error::NodeClosed))
     }
 
     /// Takes nothing more from an agent (`0x…`) or a node (PeerId); also after a restart.
     ///
     /// # Errors
     /// As [`request`](Node::request).
-    pub async fn block(&self, peer_id: impl Into<String>) -> Result<(), Error> {
-        self.request(Command::Block(Block { peer_id: peer_id.into() })).await.map(drop)
+    pub async fn block(&self, peer: impl Into<String>) -> Result<(), Error> {
+        self.request(Command::Block(Block { peer_id: named("peer", peer)? })).await.map(drop)
     }
 
     /// Lifts the limits for an agent or a node, and marks what it sends as [`Trust::Allowed`](crate::Trust::Allowed); also after a restart.
     ///
     /// # Errors
     /// As [`request`](Node::request).
-    pub async fn allow(&self, peer_id: impl Into<String>) -> Result<(), Error> {
-        self.request(Command::Allow(Allow { peer_id: peer_id.into() })).await.map(drop)
+    pub async fn allow(&self, peer: impl Into<String>) -> Result<(), Error> {
+        self.request(Command::Allow(Allow { peer_id: named("peer", peer)? })).await.map(drop)
     }
 
     /// Takes back [`block`](Node::block) and [`allow`](Node::allow).
     ///
     /// # Errors
     /// As [`request`](Node::request).
-    pub async fn unblock(&self, peer_id: impl Into<String>) -> Result<(), Error> {
-        self.request(Command::Unblock(Unblock { peer_id: peer_id.into() })).await.map(drop)
+    pub async fn unblock(&self, peer: impl Into<String>) -> Result<(), Error> {
+        self.request(Command::Unblock(Unblock { peer_id: named("peer", peer)? })).await.map(drop)
+    }
+
+    /// Waits until a peer is connected, and returns those that are: [`open`](Builder::open) succeeds also where no peer can be reached.
+    /// A usual `timeout` is [`JOIN_TIMEOUT`](crate::JOIN_TIMEOUT), 30 s.
+    ///
+    /// # Errors
+    /// [`Error::NotJoined`] after `timeout`, with the bootstrap peers and what the node told about them; [`Error::SidecarExited`] and
+    /// [`Error::NodeClosed`]. It goes on while the node is started again.
+    pub async fn joined(&self, timeout: Duration) -> Result<Vec<ConnectedPeer>, Error> {
+        joining::joined(self, timeout).await
+    }
+
+    /// Waits until the program has the mail that waited for it on the network: a peer is connected, no mail waits in the SDK, and for
+    /// `quiet` no mail came, none was acknowledged and no peer was connected anew. A usual `quiet` is [`QUIET`](crate::QUIET), 3 s. A
+    /// sender that is out of reach now may deliver later all the same. The program takes its mail meanwhile, in another task; one that
+    /// reads its mail once uses [`Events::next_until_caught_up`].
+    ///
+    /// # Errors
+    /// [`Error::NotJoined`] where no peer is connected within `timeout`; [`Error::CallTimeout`] when mail still comes then, or waits for
+    /// the program; [`Error::SidecarExited`] and [`Error::NodeClosed`].
+    pub async fn caught_up(&self, quiet: Duration, timeout: Duration) -> Result<(), Error> {
+        joining::caught_up(self, quiet, timeout, Some(timeout)).await
     }
 
     /// The peers that are connected.
@@ -248,9 +279,9 @@ impl Node {
     /// [`Event::Delivery`](crate::Event::Delivery).
     ///
     /// # Errors
-    /// [`Error::Command`] when the node refuses; [`Error::Unavailable`] when it was not there in time, and [`Error::Timeout`] when it did
-    /// not answer in time; [`Error::Restarted`] when its process ended before it had answered, and [`Error::Exited`] when it is not
-    /// started again; [`Error::WriteTimeout`], [`Error::TooLong`], [`Error::TooMany`] and [`Error::Closed`].
+    /// [`Error::CommandRefused`] when the node refuses; [`Error::SidecarUnavailable`] when it was not there in time, and [`Error::CallTimeout`] when it did
+    /// not answer in time; [`Error::SidecarRestarted`] when its process ended before it had answered, and [`Error::SidecarExited`] when it is not
+    /// started again; [`Error::WriteTimeout`], [`Error::LineTooLong`], [`Error::TooManyCalls`] and [`Error::NodeClosed`].
     pub async fn request(&self, command: Command) -> Result<Answer, Error> {
         let answered = match command {
             Command::Send(send) => self.submit(send, false).await?,
@@ -268,20 +299,35 @@ impl Node {
         }
         let maybe_sent = !sending.withdraw();
         if !maybe_sent && matches!(&*self.0.state.borrow(), State::Down) {
-            return Err(Error::Unavailable { waited });
+            return Err(Error::SidecarUnavailable { waited });
         }
-        Err(Error::Timeout { what: "send".to_owned(), waited, maybe_sent })
+        Err(Error::CallTimeout { what: "send".to_owned(), waited, maybe_sent })
+    }
+
+    /// The connected peers, asked for at most so long.
+    pub(crate) async fn peers_within(&self, waited: Duration) -> Result<Vec<ConnectedPeer>, Error> {
+        let answered = self.ask(Command::Peers(Peers {}), waited).await?;
+        Ok(answered.answer.connected.unwrap_or_default())
+    }
+
+    /// The addresses that the program gave to join through.
+    pub(crate) fn tried(&self) -> Vec<String> {
+        self.0.launch.settings.connect.bootstrap_peers.clone()
+    }
+
+    pub(crate) fn sink(&self) -> &Sink {
+        self.0.sink()
     }
 
     /// Has the node carry out a command that is no `send`.
     async fn ask(&self, command: Command, waited: Duration) -> Result<Answered, Error> {
         let deadline = deadline(waited);
-        let late = |_| Error::Timeout { what: command.name().to_owned(), waited, maybe_sent: false };
+        let late = |_| Error::CallTimeout { what: command.name().to_owned(), waited, maybe_sent: false };
         let permit = timeout_at(deadline, Arc::clone(&self.0.permits).acquire_owned()).await.map_err(late)?;
         let (mut permit, mut gone) = (permit.ok(), None);
         loop {
             let up = timeout_at(deadline, self.0.up(gone.as_ref())).await;
-            let child = up.map_err(|_| Error::Unavailable { waited })??;
+            let child = up.map_err(|_| Error::SidecarUnavailable { waited })??;
             if let Some(pending) = child.begin(&command, &mut permit)?
                 && let Some(answered) = timeout_at(deadline, pending.answered()).await.map_err(late)??
             {
@@ -293,13 +339,14 @@ impl Node {
     }
 
     /// Has the node finish what it accepted and end; later calls fail, and so do `send`s that still wait for room. A node that takes
-    /// longer than `grace` allows is killed, also when the caller does not wait for that. Of several calls the least patient counts.
+    /// longer than [`close_timeouts`](Builder::close_timeouts) allow, 9 s in all by default, is killed, also when the caller does not wait
+    /// for that.
     ///
     /// Returns the mail that the program has not taken. It is not acknowledged: its senders have it, and learn that it was not delivered.
     /// From the call on [`Events`](crate::Events) gives no more mail. Nor is the mail acknowledged that the program took last, if it did
     /// not say [`ack`](Node::ack) or [`Events::close`](crate::Events::close) before.
-    pub async fn close(&self, grace: Grace) -> Vec<Message> {
-        self.0.close(grace).await
+    pub async fn close(&self) -> Vec<Message> {
+        self.0.close().await
     }
 
     /// How the last process ended, if it has and the system tells: code 75 means that accepted mail was lost.
@@ -323,6 +370,12 @@ impl Node {
     }
 }
 
-fn deadline(waited: Duration) -> Instant {
+/// A name, address or topic, which is not empty.
+fn named(argument: &str, text: impl Into<String>) -> Result<String, Error> {
+    let text = text.into();
+    if text.trim().is_empty() { Err(Error::argument(argument, "it is empty")) } else { Ok(text) }
+}
+
+pub(crate) fn deadline(waited: Duration) -> Instant {
     Instant::now() + waited.min(FOREVER)
 }

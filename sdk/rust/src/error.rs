@@ -4,20 +4,30 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, MAX_LINE_BYTES};
+use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, ErrorEvent, MAX_LINE_BYTES};
+
+use crate::binary::BinaryReason;
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// An argument is not what the call takes. The SDK wrote nothing to the node.
+    #[error("`{argument}`: {message}")]
+    InvalidArgument {
+        /// The argument or option, down to the part that is wrong, such as `data.items[3]`.
+        argument: String,
+        /// What is wrong with it, and what to pass instead.
+        message: String,
+    },
     /// The node refused the command, or failed at it.
     #[error("{code}: {message}")]
-    Command {
+    CommandRefused {
         /// The stable code; `Unknown` when the node is newer than this crate.
         code: ErrorCode,
         /// What happened and what to do.
         message: String,
-        /// Whether the same command may succeed later.
+        /// `true` if the same command may succeed later.
         retryable: bool,
         /// More, for a program.
         details: Option<serde_json::Value>,
@@ -25,10 +35,20 @@ pub enum Error {
     /// The mail was accepted, but did not arrive, or nobody knows whether it did.
     #[error("the mail {} is {:?}{}", .0.message_id, .0.state, why(.0))]
     Undelivered(Box<Delivery>),
+    /// No peer was connected in time.
+    #[error("no peer was connected within {waited:?}: {}{}", attempts(tried), complaints(errors))]
+    NotJoined {
+        /// How long the call waited.
+        waited: Duration,
+        /// The bootstrap peers that the program gave.
+        tried: Vec<String>,
+        /// The last errors and warnings of the node about the network, at most eight.
+        errors: Vec<String>,
+    },
     /// No answer came in time. The node may still carry out the command, unless it was a `send` that still waited in the SDK: then the
     /// SDK has withdrawn it.
     #[error("`{what}` was not answered within {waited:?}")]
-    Timeout {
+    CallTimeout {
         /// The command.
         what: String,
         /// How long the call waited.
@@ -36,28 +56,42 @@ pub enum Error {
         /// A message may be on its way: sent again, it could arrive twice.
         maybe_sent: bool,
     },
-    /// The node's process ended, and is not started again.
-    #[error("the node ended ({}){}", told(*status), quoted(stderr_tail))]
-    Exited {
-        /// How, if that is known.
-        status: Option<ExitStatus>,
-        /// The end of what it wrote to stderr.
+    /// The node's process ended before it was ready, or refused to connect. [`code`](Error::code) is that of the report, if there is one.
+    #[error("the node did not start: {}{}", ended(*exit, report.as_deref()), quoted(stderr_tail))]
+    StartFailed {
+        /// The error that the node told: its code, message and details.
+        report: Option<Box<ErrorEvent>>,
+        /// How the process ended, if that is known.
+        exit: Option<ExitStatus>,
+        /// The end of what the process wrote to stderr, at most 2 KiB.
+        stderr_tail: String,
+    },
+    /// The node's process ended, and the SDK does not start it again.
+    #[error("the node ended ({}){}", ended(*exit, report.as_deref()), quoted(stderr_tail))]
+    SidecarExited {
+        /// The error that the node told shortly before its end.
+        report: Option<Box<ErrorEvent>>,
+        /// How the process ended, if that is known.
+        exit: Option<ExitStatus>,
+        /// The end of what the process wrote to stderr, at most 2 KiB.
         stderr_tail: String,
     },
     /// The node's process ended before it had answered. The SDK does not send the command again: the node may have carried it out.
-    #[error("the node ended ({}) and is started again{}", told(*status), quoted(stderr_tail))]
-    Restarted {
-        /// How, if that is known.
-        status: Option<ExitStatus>,
-        /// The end of what it wrote to stderr.
+    #[error("the node ended ({}) and is started again{}", ended(*exit, report.as_deref()), quoted(stderr_tail))]
+    SidecarRestarted {
+        /// The error that the node told shortly before its end.
+        report: Option<Box<ErrorEvent>>,
+        /// How the process ended, if that is known.
+        exit: Option<ExitStatus>,
+        /// The end of what the process wrote to stderr, at most 2 KiB.
         stderr_tail: String,
         /// A message may be on its way: sent again, it could arrive twice.
         maybe_sent: bool,
     },
-    /// The node was not there, and did not come back in time. Nothing was sent.
+    /// The node was not there, and did not come back in time. The SDK sent nothing.
     #[error("the node was not back within {waited:?}")]
-    Unavailable {
-        /// How long was waited.
+    SidecarUnavailable {
+        /// How long the call waited.
         waited: Duration,
     },
     /// The node neither read nor wrote for five times its longest pause. The SDK killed it, and starts it again.
@@ -71,42 +105,52 @@ pub enum Error {
     /// The node did not say `ready` in time.
     #[error("the node was not ready within {waited:?}{}", quoted(stderr_tail))]
     NotReady {
-        /// How long was waited.
+        /// How long the call waited.
         waited: Duration,
-        /// The end of what it wrote to stderr.
+        /// The end of what the process wrote to stderr, at most 2 KiB.
         stderr_tail: String,
     },
     /// The program called [`Node::close`](crate::Node::close).
     #[error("the node was closed")]
-    Closed,
-    /// There is no binary where it was looked for.
+    NodeClosed,
+    /// There is no binary where the SDK looked for it.
     #[error(
         "there is no p2p-node in {looked}: name one to the builder or in P2P_NODE_BIN, or ask for a search of PATH"
     )]
-    NoBinary {
+    BinaryNotFound {
         /// The places.
         looked: String,
     },
-    /// The process could not be started.
-    #[error("cannot start {}", .program.display())]
-    Spawn {
-        /// What was to be started.
+    /// The system cannot run the binary.
+    #[error("{} cannot be run ({reason}): {message}{}", .path.display(), quoted(stderr_tail))]
+    BinaryUnusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: BinaryReason,
+        /// What to do about it, and what the system said.
+        message: String,
+        /// The end of what the process wrote to stderr, at most 2 KiB.
+        stderr_tail: String,
+    },
+    /// The process could not be started, and the binary is not the reason.
+    #[error("cannot start {}: {source}", .program.display())]
+    SpawnFailed {
+        /// What the SDK tried to start.
         program: PathBuf,
-        /// Why it could not be.
+        /// Why it could not.
         source: Arc<io::Error>,
     },
     /// The binary is of a version that this crate does not understand.
     #[error(
-        "{} is version {version} and speaks protocol {protocol}; this crate is version {} and speaks protocol {}",
+        "{} {found}; this crate is version {} and speaks protocol {}: take a binary of the same version",
         .program.display(), env!("CARGO_PKG_VERSION"), p2p_node_protocol::PROTOCOL_VERSION
     )]
     VersionMismatch {
         /// The binary.
         program: PathBuf,
-        /// Its version.
-        version: String,
-        /// The version of the contract that it speaks.
-        protocol: u32,
+        /// What it says of itself.
+        found: String,
     },
     /// After a restart the node had another address.
     #[error("the node was {before} and is now {now}: give it a key")]
@@ -116,21 +160,18 @@ pub enum Error {
         /// The address of the new process.
         now: String,
     },
-    /// The data cannot be written as JSON.
-    #[error("the data cannot be written as JSON")]
-    Data(#[source] Arc<serde_json::Error>),
-    /// The command's line would be longer than the node reads.
+    /// The command's line would be longer than the node reads. The SDK did not send it.
     #[error("the line has {bytes} bytes, and the node reads at most {MAX_LINE_BYTES}")]
-    TooLong {
-        /// How long it would be.
+    LineTooLong {
+        /// How long it would be, in bytes.
         bytes: usize,
     },
-    /// More is outstanding than this crate keeps track of.
+    /// More calls wait already than this crate keeps track of.
     #[error("more than {limit} {what} are outstanding")]
-    TooMany {
+    TooManyCalls {
         /// What there is too much of.
         what: &'static str,
-        /// How much is kept track of.
+        /// How much this crate keeps track of.
         limit: usize,
     },
     /// The node broke the contract.
@@ -138,35 +179,34 @@ pub enum Error {
     Contract(String),
 }
 
-fn why(delivery: &Delivery) -> String {
-    delivery.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default()
-}
-
 impl Error {
     /// The stable code: one of the contract's where the node said no, else one that every SDK of the node has.
     pub fn code(&self) -> &'static str {
         match self {
-            Error::Command { code, .. } => code.as_str(),
+            Error::InvalidArgument { .. } => "INVALID_ARGUMENT",
+            Error::CommandRefused { code, .. } => code.as_str(),
             Error::Undelivered(delivery) => match (delivery.code, delivery.state) {
                 (Some(code), _) => code.as_str(),
                 (None, DeliveryState::Rejected) => "REJECTED",
                 (None, DeliveryState::Failed) => "FAILED",
                 (None, _) => "EXPIRED",
             },
-            Error::Timeout { .. } => "TIMEOUT",
-            Error::Exited { .. } => "SIDECAR_EXITED",
-            Error::Restarted { .. } => "SIDECAR_RESTARTED",
-            Error::Unavailable { .. } => "SIDECAR_UNAVAILABLE",
+            Error::NotJoined { .. } => "NOT_JOINED",
+            Error::CallTimeout { .. } => "TIMEOUT",
+            Error::StartFailed { report: Some(report), .. } => report.code.as_str(),
+            Error::StartFailed { .. } | Error::SidecarExited { .. } => "SIDECAR_EXITED",
+            Error::SidecarRestarted { .. } => "SIDECAR_RESTARTED",
+            Error::SidecarUnavailable { .. } => "SIDECAR_UNAVAILABLE",
             Error::WriteTimeout { .. } => "WRITE_TIMEOUT",
             Error::NotReady { .. } => "NOT_READY",
-            Error::Closed => "CLOSED",
-            Error::NoBinary { .. } => "BINARY_NOT_FOUND",
-            Error::Spawn { .. } => "SPAWN_FAILED",
+            Error::NodeClosed => "CLOSED",
+            Error::BinaryNotFound { .. } => "BINARY_NOT_FOUND",
+            Error::BinaryUnusable { .. } => "BINARY_UNUSABLE",
+            Error::SpawnFailed { .. } => "SPAWN_FAILED",
             Error::VersionMismatch { .. } => "VERSION_MISMATCH",
             Error::IdentityChanged { .. } => "IDENTITY_CHANGED",
-            Error::Data(_) => "INVALID_ARGUMENT",
-            Error::TooLong { .. } => "LINE_TOO_LONG",
-            Error::TooMany { .. } => "TOO_MANY",
+            Error::LineTooLong { .. } => "LINE_TOO_LONG",
+            Error::TooManyCalls { .. } => "BUSY",
             Error::Contract(_) => "CONTRACT",
         }
     }
@@ -175,30 +215,45 @@ impl Error {
     /// `false`: sent again, the message could arrive twice. Every other command may be repeated without harm.
     pub fn retryable(&self) -> bool {
         match self {
-            Error::Command { retryable, .. } => *retryable,
+            Error::CommandRefused { retryable, .. } => *retryable,
             Error::Undelivered(delivery) => delivery.code.is_some_and(ErrorCode::retryable),
-            Error::Timeout { maybe_sent, .. }
-            | Error::Restarted { maybe_sent, .. }
+            Error::StartFailed { report, .. } => report.as_ref().is_some_and(|report| report.retryable),
+            Error::CallTimeout { maybe_sent, .. }
+            | Error::SidecarRestarted { maybe_sent, .. }
             | Error::WriteTimeout { maybe_sent, .. } => !maybe_sent,
-            Error::Unavailable { .. } | Error::NotReady { .. } | Error::TooMany { .. } => true,
-            Error::Exited { .. }
-            | Error::Closed
-            | Error::NoBinary { .. }
-            | Error::Spawn { .. }
+            Error::NotJoined { .. }
+            | Error::SidecarUnavailable { .. }
+            | Error::NotReady { .. }
+            | Error::TooManyCalls { .. } => true,
+            Error::InvalidArgument { .. }
+            | Error::SidecarExited { .. }
+            | Error::NodeClosed
+            | Error::BinaryNotFound { .. }
+            | Error::BinaryUnusable { .. }
+            | Error::SpawnFailed { .. }
             | Error::VersionMismatch { .. }
             | Error::IdentityChanged { .. }
-            | Error::Data(_)
-            | Error::TooLong { .. }
+            | Error::LineTooLong { .. }
             | Error::Contract(_) => false,
         }
     }
-}
 
-impl Error {
+    /// An argument that the call does not take.
+    pub(crate) fn argument(argument: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::InvalidArgument { argument: argument.into(), message: message.into() }
+    }
+
+    /// What the node told when it refused a command.
+    pub(crate) fn refusal(&self) -> Option<Box<ErrorEvent>> {
+        let Error::CommandRefused { code, message, retryable, details } = self else { return None };
+        let (retryable, details) = (*retryable, details.clone());
+        Some(Box::new(ErrorEvent { retryable, details, ..ErrorEvent::new(*code, message.clone()) }))
+    }
+
     /// The same, of a message that a process may have sent.
     pub(crate) fn after_send(mut self) -> Self {
-        if let Error::Timeout { maybe_sent, .. }
-        | Error::Restarted { maybe_sent, .. }
+        if let Error::CallTimeout { maybe_sent, .. }
+        | Error::SidecarRestarted { maybe_sent, .. }
         | Error::WriteTimeout { maybe_sent, .. } = &mut self
         {
             *maybe_sent = true;
@@ -207,8 +262,14 @@ impl Error {
     }
 }
 
-fn told(status: Option<ExitStatus>) -> String {
-    status.map_or_else(|| "status unknown".to_owned(), |status| status.to_string())
+fn why(delivery: &Delivery) -> String {
+    delivery.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default()
+}
+
+/// How a process ended, and why, as far as it has told.
+fn ended(exit: Option<ExitStatus>, report: Option<&ErrorEvent>) -> String {
+    let how = exit.map_or_else(|| "status unknown".to_owned(), |exit| exit.to_string());
+    report.map_or(how.clone(), |ErrorEvent { code, message, .. }| format!("{how}: {code}: {message}"))
 }
 
 fn quoted(stderr_tail: &str) -> String {
@@ -216,4 +277,15 @@ fn quoted(stderr_tail: &str) -> String {
         "" => String::new(),
         words => format!("; its last words: {words:?}"),
     }
+}
+
+fn attempts(tried: &[String]) -> String {
+    match tried {
+        [] => "no bootstrap peer was given, so the node waits for others to connect to it".to_owned(),
+        tried => format!("tried {}", tried.join(", ")),
+    }
+}
+
+fn complaints(errors: &[String]) -> String {
+    errors.iter().map(|error| format!("; {error}")).collect()
 }

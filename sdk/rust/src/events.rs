@@ -12,8 +12,9 @@ use p2p_node_protocol::{
     PeerDiscovered, PeerLost, Ready,
 };
 
-use crate::Error;
 use crate::inbox::Sink;
+use crate::joining::{self, JOIN_TIMEOUT, QUIET};
+use crate::{Error, Node};
 
 /// What the node tells unasked, and what becomes of its process.
 #[derive(Clone, Debug)]
@@ -46,7 +47,7 @@ pub enum Event {
         /// Why, for a person.
         reason: String,
         /// How it ended, if there was a process and that is known.
-        status: Option<ExitStatus>,
+        exit: Option<ExitStatus>,
         /// The pause before that.
         delay: Duration,
         /// Starts since the last stable run, the coming one included.
@@ -114,6 +115,22 @@ impl Events {
     /// The next event; `None` when the node is gone and every event was taken. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
         poll_fn(|context| self.0.poll(context)).await
+    }
+
+    /// The next event, or `None` when the node has [`caught_up`](Node::caught_up) with a `quiet` of [`QUIET`](crate::QUIET), 3 s: no more
+    /// mail waits, and none comes. For a program that reads its pending mail once and ends. `node` is that of these events. The last mail
+    /// is acknowledged like every other. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::NotJoined`] when no peer is connected within [`JOIN_TIMEOUT`](crate::JOIN_TIMEOUT), 30 s, so that a program can tell "no
+    /// mail" from "no network"; [`Error::SidecarExited`] and [`Error::NodeClosed`] when the node is gone.
+    pub async fn next_until_caught_up(&mut self, node: &Node) -> Result<Option<Event>, Error> {
+        tokio::select! {
+            // What is there comes before the end.
+            biased;
+            event = self.next() => Ok(event),
+            end = joining::caught_up(node, QUIET, JOIN_TIMEOUT, None) => end.map(|()| None),
+        }
     }
 
     /// Ends the stream in good order: acknowledges the mail that the program took last.

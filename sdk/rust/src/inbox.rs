@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 use crate::Error;
 use crate::acks::Acks;
 use crate::events::Event;
+use crate::joining::Activity;
 use crate::process::lock;
 
 /// Who waits for an `ack`.
@@ -30,6 +31,8 @@ pub(crate) struct Rooms {
 #[derive(Clone)]
 pub(crate) struct Sink {
     inbox: Arc<Mutex<Inbox>>,
+    /// When something about mail or peers happened last.
+    activity: watch::Sender<Activity>,
     /// Changes when there may be something to write.
     wake: watch::Sender<()>,
 }
@@ -176,7 +179,7 @@ impl Sink {
             is_left: false,
             waker: None,
         };
-        Sink { inbox: Arc::new(Mutex::new(inbox)), wake }
+        Sink { inbox: Arc::new(Mutex::new(inbox)), activity: watch::Sender::new(Activity::new()), wake }
     }
 
     /// Hands over an event. Never waits, and never drops mail.
@@ -185,6 +188,7 @@ impl Sink {
         if inbox.is_closed {
             return;
         }
+        self.activity.send_if_modified(|activity| activity.note(&event));
         inbox.put(event);
         let is_due = inbox.acks.is_due(false);
         wake(inbox);
@@ -240,6 +244,7 @@ impl Sink {
         inbox.in_hand.take_if(|in_hand| in_hand.message_id == message_id);
         inbox.acks.ask(message_id.to_owned(), waiter);
         drop(inbox);
+        self.activity.send_modify(Activity::touch);
         self.wake.send_replace(());
         answer
     }
@@ -312,9 +317,20 @@ impl Sink {
         };
         drop(inbox);
         if is_due {
+            self.activity.send_modify(Activity::touch);
             self.wake.send_replace(());
         }
         next
+    }
+
+    /// What has happened, for those who wait for a network or for its mail.
+    pub(crate) fn activity(&self) -> watch::Receiver<Activity> {
+        self.activity.subscribe()
+    }
+
+    /// Returns `true` if mail waits for the program.
+    pub(crate) fn has_mail(&self) -> bool {
+        !lock(&self.inbox).mail.is_empty()
     }
 
     /// The program takes no more events. `finished`: it has finished the mail that it took last.

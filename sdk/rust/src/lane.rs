@@ -109,7 +109,7 @@ impl<W> Lane<W> {
             return Err(error.clone());
         }
         if self.waiting >= MAX_WAITING {
-            return Err(Error::TooMany { what: "sends", limit: MAX_WAITING });
+            return Err(Error::TooManyCalls { what: "sends", limit: MAX_WAITING });
         }
         self.waiting += 1;
         let queue = self.queues.entry(to.clone()).or_default();
@@ -266,9 +266,9 @@ mod tests {
         let more = |lane: &mut Lane<()>| {
             lane.push(peer("b"), Waiting { id: -1, line: Vec::new(), bytes: 1, waiter: () })
         };
-        assert!(matches!(more(&mut lane), Err(Error::TooMany { .. })));
-        assert_eq!(lane.fail_all(Error::Closed).len(), MAX_WAITING);
-        assert!(matches!(more(&mut lane), Err(Error::Closed)));
+        assert!(matches!(more(&mut lane), Err(Error::TooManyCalls { .. })));
+        assert_eq!(lane.fail_all(Error::NodeClosed).len(), MAX_WAITING);
+        assert!(matches!(more(&mut lane), Err(Error::NodeClosed)));
         assert!(lane.pop().is_none());
     }
 

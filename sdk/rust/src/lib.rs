@@ -1,14 +1,20 @@
 #![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+#![warn(clippy::missing_errors_doc)]
 
 mod acks;
+mod binary;
 mod builder;
 mod channel;
 mod child;
 mod client;
+mod data;
 mod error;
 mod events;
 mod inbox;
+mod joining;
 mod lane;
+mod launch;
 mod mail;
 mod outgoing;
 mod pipes;
@@ -18,11 +24,13 @@ mod sidecar;
 mod supervisor;
 mod wanted;
 
-pub use builder::Builder;
-pub use client::{Grace, Node};
+pub use binary::BinaryReason;
+pub use builder::{AckMode, Builder};
+pub use client::Node;
 pub use error::Error;
 pub use events::{Event, Events};
-pub use mail::{Bytes, Options, Payload, Published, SentMail};
+pub use joining::{JOIN_TIMEOUT, QUIET};
+pub use mail::{Bytes, Mail, Payload, Published, SendOptions};
 pub use p2p_node_protocol::{
     Answer, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState, Discover, Encoding, ErrorCode,
     ErrorEvent, Id, Level, Limits, Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost, Priority,

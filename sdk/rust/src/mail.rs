@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use p2p_node_protocol::{Answer, Delivery, DeliveryState, Encoding, Priority, Route, Send, encode_base64};
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use crate::Error;
 use crate::channel::MAX_TRACKED;
+use crate::data;
 use crate::shared::{Answered, Outcome, Shared};
 
 /// What can be sent: anything that serde can write as JSON, and [`Bytes`].
@@ -16,15 +17,14 @@ pub trait Payload {
     /// As it stands in the line.
     ///
     /// # Errors
-    /// [`Error::Data`].
+    /// [`Error::InvalidArgument`].
     #[doc(hidden)]
     fn to_data(&self) -> Result<(Box<RawValue>, Option<Encoding>), Error>;
 }
 
 impl<T: Serialize + ?Sized> Payload for T {
     fn to_data(&self) -> Result<(Box<RawValue>, Option<Encoding>), Error> {
-        let data = to_raw_value(self).map_err(|error| Error::Data(Arc::new(error)))?;
-        Ok((data, None))
+        Ok((data::encode(self)?, None))
     }
 }
 
@@ -39,29 +39,34 @@ impl Payload for Bytes<'_> {
     }
 }
 
+/// The longest time to live that the node takes.
+const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// What may be said of a message beside its recipient and data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// What the message is, for the receiving agent, at most 64 bytes.
+pub struct SendOptions {
+    /// What the message is, for the receiving agent, at most 64 bytes. Default: none.
     pub kind: Option<String>,
-    /// How urgent it is.
+    /// How urgent it is. Default: medium.
     pub priority: Option<Priority>,
-    /// How long to keep trying: 1 ms to 7 days.
+    /// How long the node tries: 1 ms to 7 days. Default: 120 s, and with a data directory 24 h.
     pub ttl: Option<Duration>,
-    /// Which way mail goes; without meaning for topics.
+    /// Which way mail goes; without meaning for topics. Default: [`Route::Auto`].
     pub route: Option<Route>,
-    /// Message id that this one answers, at most 128 bytes.
+    /// The `message_id` of the message that this one answers, at most 128 bytes. Default: none.
     pub reply_to: Option<String>,
-    /// Name of the conversation, at most 128 bytes.
+    /// Name of the conversation, at most 128 bytes. Default: none.
     pub conversation_id: Option<String>,
 }
 
-impl Options {
+impl SendOptions {
     /// A message to nobody yet.
     pub(crate) fn send(self, data: &(impl Payload + ?Sized)) -> Result<Send, Error> {
-        let Options { kind, priority, ttl, route, reply_to, conversation_id } = self;
-        // What is too long for the field is too long for the node.
-        let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let SendOptions { kind, priority, ttl, route, reply_to, conversation_id } = self;
+        if let Some(ttl) = ttl.filter(|ttl| !(Duration::from_millis(1)..=MAX_TTL).contains(ttl)) {
+            return Err(Error::argument("ttl", format!("it takes 1 ms to 7 days, not {ttl:?}")));
+        }
+        let ttl_ms = ttl.and_then(|ttl| u64::try_from(ttl.as_millis()).ok());
         let (data, encoding) = data.to_data()?;
         let topic = None;
         Ok(Send {
@@ -81,26 +86,27 @@ impl Options {
 
 /// Mail that the node has accepted. Its delivery is told here alone; dropped, it is told nowhere.
 #[derive(Clone)]
-pub struct SentMail {
+pub struct Mail {
     /// Names the message across the network.
     pub message_id: String,
     outcome: Outcome,
     shared: Arc<Shared>,
 }
 
-impl SentMail {
+impl Mail {
     pub(crate) fn new(answered: Answered) -> Result<Self, Error> {
         let (message_id, shared) = (message_id(&answered.answer)?, answered.shared);
         let unclear = "the answer to a mail does not say that it was accepted";
         let outcome = answered.outcome.ok_or_else(|| Error::Contract(unclear.to_owned()))?;
-        Ok(SentMail { message_id, outcome, shared })
+        Ok(Mail { message_id, outcome, shared })
     }
 
-    /// Waits until the recipient has acknowledged it, for as long as the mail lives. May be called any number of times.
+    /// Waits until the recipient has acknowledged it, for as long as the mail lives ([`SendOptions::ttl`]). May be called any number of
+    /// times. Awaited in the loop over the events, it holds up all other mail for that long.
     ///
     /// # Errors
-    /// [`Error::Undelivered`] when it did not arrive; [`Error::Restarted`] or [`Error::Exited`] when the node's process ended before it
-    /// could tell; [`Error::TooMany`] when 65,536 other mails were under way when it was accepted:
+    /// [`Error::Undelivered`] when it did not arrive; [`Error::SidecarRestarted`] or [`Error::SidecarExited`] when the node's process ended before it
+    /// could tell; [`Error::TooManyCalls`] when 65,536 other mails were under way when it was accepted:
     /// [`Event::Delivery`](crate::Event::Delivery) tells then.
     pub async fn delivered(&self) -> Result<Delivery, Error> {
         let mut outcome = self.outcome.clone();
@@ -109,7 +115,7 @@ impl SentMail {
             Some(delivery) if delivery.state == DeliveryState::Delivered => Ok(*delivery),
             Some(delivery) => Err(Error::Undelivered(delivery)),
             None => {
-                let many = Error::TooMany { what: "mails", limit: MAX_TRACKED };
+                let many = Error::TooManyCalls { what: "mails", limit: MAX_TRACKED };
                 Err(self.shared.closed().map_or(many, Error::after_send))
             }
         }

@@ -34,7 +34,7 @@ impl Outgoing {
         let (id, mut line) = (self.next_id(), Vec::new());
         encode_request(&Request { id: Some(Id::Number(id)), command }, &mut line);
         let bytes = line.len() - 1; // without the newline
-        if bytes > MAX_LINE_BYTES { Err(Error::TooLong { bytes }) } else { Ok((id, line)) }
+        if bytes > MAX_LINE_BYTES { Err(Error::LineTooLong { bytes }) } else { Ok((id, line)) }
     }
 
     /// Tells the task that writes that there is something to write.
@@ -85,7 +85,7 @@ impl Sending {
         let answered = (&mut self.answer).await;
         self.is_answered = true;
         // The lane and the channel answer everybody before they let go of them.
-        answered.unwrap_or(Err(Error::Closed))
+        answered.unwrap_or(Err(Error::NodeClosed))
     }
 
     /// Takes it back. Returns `false` if a process has seen it.
@@ -124,7 +124,7 @@ mod tests {
         let (_, line) = encode(MAX_LINE_BYTES - 100).unwrap();
         let room = MAX_LINE_BYTES - (line.len() - 1) + (MAX_LINE_BYTES - 100);
         encode(room).unwrap();
-        assert!(matches!(encode(room + 1), Err(Error::TooLong { bytes }) if bytes == MAX_LINE_BYTES + 1));
+        assert!(matches!(encode(room + 1), Err(Error::LineTooLong { bytes }) if bytes == MAX_LINE_BYTES + 1));
     }
 
     #[tokio::test]
@@ -135,7 +135,7 @@ mod tests {
         let mut sending = outgoing.send(send(1), false).unwrap();
         let seen = lock(&outgoing.lane).pop().unwrap();
         assert!(!sending.withdraw());
-        seen.waiter.answer(Err(Error::Closed));
-        assert!(matches!(sending.answered().await, Err(Error::Closed)));
+        seen.waiter.answer(Err(Error::NodeClosed));
+        assert!(matches!(sending.answered().await, Err(Error::NodeClosed)));
     }
 }

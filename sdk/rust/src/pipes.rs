@@ -251,6 +251,9 @@ impl Reader {
             Incoming::Kept => {}
             Incoming::Event(event) => {
                 drop(channel);
+                if let Told::Error(error) = &event {
+                    self.shared.note(error);
+                }
                 if let Some(event) = Event::from_node(event) {
                     self.sink.tell(event);
                 }
@@ -262,7 +265,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if !self.finished {
-            self.shared.close(Error::Exited { status: None, stderr_tail: self.shared.stderr.quote() });
+            self.shared.close(self.shared.failure(None).error);
         }
     }
 }

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use p2p_node_protocol::{Answer, Command, Delivery, Limits, PeerDiscovered};
+use p2p_node_protocol::{Answer, Command, Delivery, ErrorEvent, Limits, PeerDiscovered};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::Error;
 use crate::channel::Channel;
@@ -51,12 +53,17 @@ pub(crate) struct Answered {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// An error that the node told longer before its end is not why it ended. Ours: a node takes up to 5 s to drain after a fatal one.
+const REPORT_AGE: Duration = Duration::from_secs(7);
+
 /// What the tasks and the handles share.
 pub(crate) struct Shared {
     pub(crate) channel: Mutex<Channel<Waiter, watch::Sender<Option<Box<Delivery>>>>>,
     pub(crate) queue: Mutex<Queue>,
     pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) stderr: Tail,
+    /// When the process told its last error that answers no command, and which.
+    last_error: Mutex<Option<(Instant, Box<ErrorEvent>)>>,
     /// The process gets the `send`s and `ack`s of the node, beside the commands of its own.
     pub(crate) serves: AtomicBool,
     /// Chunks that were read. A process that writes is alive.
@@ -99,6 +106,7 @@ impl Shared {
             queue: Mutex::default(),
             outgoing,
             stderr,
+            last_error: Mutex::default(),
             serves: AtomicBool::new(false),
             chunks: AtomicU64::new(0),
             max_pause_ms: AtomicU64::new(Limits::STANDARD.max_pause_ms),
@@ -133,16 +141,32 @@ impl Shared {
         self.outgoing.wake();
     }
 
+    /// Notes an error that the node told unasked, which may be why it ends.
+    pub(crate) fn note(&self, error: &ErrorEvent) {
+        *lock(&self.last_error) = Some((Instant::now(), Box::new(error.clone())));
+    }
+
+    /// The error that the process told last, if it can be why it ended: it ended by itself, and soon after.
+    pub(crate) fn report(&self, exit: Option<ExitStatus>) -> Option<Box<ErrorEvent>> {
+        let failed = exit.and_then(|exit| exit.code()).is_some_and(|code| code != 0);
+        let (told, error) = lock(&self.last_error).clone()?;
+        (failed && told.elapsed() < REPORT_AGE).then_some(error)
+    }
+
     /// What the end of the process means.
-    pub(crate) fn failure(&self, status: Option<ExitStatus>) -> Failure {
-        let exited = || Error::Exited { status, stderr_tail: self.stderr.quote() };
-        Failure { error: self.closed().unwrap_or_else(exited), status, stderr_tail: self.stderr.quote() }
+    pub(crate) fn failure(&self, exit: Option<ExitStatus>) -> Failure {
+        let (report, stderr_tail) = (self.report(exit), self.stderr.quote());
+        let exited =
+            || Error::SidecarExited { report: report.clone(), exit, stderr_tail: stderr_tail.clone() };
+        Failure { error: self.closed().unwrap_or_else(exited), exit, report, stderr_tail }
     }
 }
 
 /// Why a process is gone, or did not even come.
 pub(crate) struct Failure {
     pub(crate) error: Error,
-    pub(crate) status: Option<ExitStatus>,
+    pub(crate) exit: Option<ExitStatus>,
+    /// The error that the process told shortly before its end.
+    pub(crate) report: Option<Box<ErrorEvent>>,
     pub(crate) stderr_tail: String,
 }

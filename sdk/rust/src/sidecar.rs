@@ -1,27 +1,23 @@
 //! A node over all of its processes: the one of the moment, and the task that has another take its place when it ends.
 
-use std::process::{Command as Program, ExitStatus};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use p2p_node_protocol::{Connect, ErrorEvent, Message, Ready};
+use p2p_node_protocol::{Message, Ready};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::Error;
-use crate::builder::Settings;
+use crate::builder::{AckMode, Settings};
 use crate::channel::MAX_PENDING;
 use crate::child::{Child, End, Ties};
-use crate::client::Grace;
 use crate::events::{Event, Events};
 use crate::inbox::Sink;
+use crate::launch::{Launch, MakeCommand, Started};
 use crate::outgoing::Outgoing;
-use crate::process::{Exit, Killer, Process, Tail, lock};
+use crate::process::lock;
 use crate::shared::Failure;
 use crate::supervisor::Supervisor;
-
-/// Makes the command of a process, given the key of an agent that has none.
-pub(crate) type MakeCommand = Box<dyn Fn(&str) -> Program + Send + Sync>;
 
 /// What the handles of a node share. Dropped with the last of them, it ends the process at once, with or without a runtime.
 pub(crate) struct Inner {
@@ -48,7 +44,7 @@ impl Inner {
         make_command: MakeCommand,
     ) -> Result<(Arc<Inner>, Events), Error> {
         let wake = watch::Sender::new(());
-        let sink = Sink::new(settings.rooms, settings.manual_ack, wake.clone());
+        let sink = Sink::new(settings.rooms, settings.ack == AckMode::Manual, wake.clone());
         let events = Events::new(sink.clone());
         let (outgoing, wanted) = (Arc::new(Outgoing::new(wake)), Arc::default());
         let ties = Ties { sink, outgoing, wanted, on_stderr: settings.on_stderr.clone() };
@@ -56,7 +52,8 @@ impl Inner {
         let (current, ephemeral_key) = (Mutex::default(), random_key());
         let launch = Arc::new(Launch { settings, make_command, ephemeral_key, ties, current });
         let port = launch.settings.connect.port;
-        let Started { child, end, ready } = launch.start(port).await.map_err(|failure| failure.error)?;
+        let started = launch.start(port).await;
+        let Started { child, end, ready } = started.map_err(|failure| launch.start_failed(failure))?;
         child.serve(&ready);
         let epoch = Instant::now();
         supervisor.ready(Duration::ZERO);
@@ -76,7 +73,7 @@ impl Inner {
     /// The process to talk to, when there is one that is not `gone`.
     pub(crate) async fn up(&self, gone: Option<&Arc<Child>>) -> Result<Arc<Child>, Error> {
         if *self.closing.borrow() {
-            return Err(Error::Closed);
+            return Err(Error::NodeClosed);
         }
         let mut states = self.state.subscribe();
         let settled = states.wait_for(|state| match state {
@@ -85,9 +82,9 @@ impl Inner {
             State::Gone(_) => true,
         });
         // The sender lives as long as `self`.
-        match &*settled.await.map_err(|_| Error::Closed)? {
+        match &*settled.await.map_err(|_| Error::NodeClosed)? {
             State::Up(child) => Ok(Arc::clone(child)),
-            State::Down => Err(Error::Closed),
+            State::Down => Err(Error::NodeClosed),
             State::Gone(error) => Err(error.clone()),
         }
     }
@@ -103,16 +100,16 @@ impl Inner {
     }
 
     /// Ends the node in good order. Returns the mail that the program has not taken.
-    pub(crate) async fn close(&self, grace: Grace) -> Vec<Message> {
+    pub(crate) async fn close(&self) -> Vec<Message> {
         self.closing.send_replace(true);
         self.sink().withhold_mail();
-        self.outgoing().fail_all(&Error::Closed);
+        self.outgoing().fail_all(&Error::NodeClosed);
         let closer = match &*self.state.borrow() {
             State::Up(child) => Some(child.closer()),
             State::Down | State::Gone(_) => None,
         };
         if let Some(closer) = closer {
-            tokio::spawn(closer.run(grace));
+            tokio::spawn(closer.run(self.launch.settings.grace));
         }
         // The sender lives as long as `self`.
         let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Gone(_))).await;
@@ -121,8 +118,8 @@ impl Inner {
 
     /// The process has ended, and another one will come.
     fn went_down(&self, failure: &Failure) {
-        let (status, stderr_tail) = (failure.status, failure.stderr_tail.clone());
-        let error = Error::Restarted { status, stderr_tail, maybe_sent: false };
+        let (report, exit, stderr_tail) = (failure.report.clone(), failure.exit, failure.stderr_tail.clone());
+        let error = Error::SidecarRestarted { report, exit, stderr_tail, maybe_sent: false };
         let before = self.state.send_replace(State::Down);
         if let State::Up(child) = before {
             child.shared.close(error.clone());
@@ -142,7 +139,7 @@ impl Inner {
 
     /// There is no process any more, and will be none. Only the first call counts.
     fn finish(&self, error: Option<Error>) {
-        let gone = error.clone().unwrap_or(Error::Closed);
+        let gone = error.clone().unwrap_or(Error::NodeClosed);
         let mut before = None;
         self.state.send_if_modified(|state| {
             let first = !matches!(state, State::Gone(_));
@@ -164,118 +161,6 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.finish(None);
-    }
-}
-
-/// What it takes to start a process.
-pub(crate) struct Launch {
-    pub(crate) settings: Settings,
-    make_command: MakeCommand,
-    ephemeral_key: String,
-    ties: Ties,
-    current: Mutex<Current>,
-}
-
-/// The process of the moment, or the last one.
-#[derive(Default)]
-struct Current {
-    process: Option<(Killer, Exit)>,
-    stderr: Tail,
-    /// Nothing is to be started any more.
-    over: bool,
-}
-
-/// A process that is ready.
-struct Started {
-    child: Arc<Child>,
-    end: End,
-    ready: Ready,
-}
-
-impl Launch {
-    /// A process that is ready; one that does not get there is gone.
-    async fn start(&self, port: Option<u16>) -> Result<Started, Failure> {
-        let program = &self.settings.program;
-        let (process, pipes) =
-            Process::spawn((self.make_command)(&self.ephemeral_key)).map_err(|source| {
-                let error = Error::Spawn { program: program.clone(), source: Arc::new(source) };
-                Failure { error, status: None, stderr_tail: String::new() }
-            })?;
-        let stderr = Tail::default();
-        {
-            let mut current = lock(&self.current);
-            current.process = Some((process.killer(), process.exit()));
-            current.stderr = stderr.clone();
-            if current.over {
-                process.kill();
-            }
-        }
-        let (child, mut end) = Child::start(process, pipes, stderr, &self.ties);
-        let connect = Connect { port, ..self.settings.connect.clone() };
-        let ready = child.connect(connect, program, self.settings.ready_timeout);
-        let ready = child.until_end(&mut end, ready).await?;
-        Ok(Started { child, end, ready })
-    }
-
-    /// A process in the place of one that ended, with all that the program had asked of that.
-    async fn replace(&self, before: &Ready) -> Result<Started, Failure> {
-        let port = port_of(before).or(self.settings.connect.port);
-        let Started { child, mut end, ready } = self.start(port).await?;
-        let commands = lock(&self.ties.wanted).commands();
-        let waited = self.settings.call_timeout;
-        let ask = async {
-            if ready.address != before.address {
-                let (before, now) = (before.address.clone(), ready.address.clone());
-                return Err(Error::IdentityChanged { before, now });
-            }
-            for command in &commands {
-                let late = || Error::Timeout { what: command.name().to_owned(), waited, maybe_sent: false };
-                match tokio::time::timeout(waited, child.ask(command)).await.unwrap_or_else(|_| Err(late())) {
-                    Ok(()) => {}
-                    // It was possible once. Nobody waits for this answer, so it is told as an event.
-                    Err(Error::Command { code, message, retryable, details }) => {
-                        let message = format!("after a restart, `{}`: {message}", command.name());
-                        let error = ErrorEvent { retryable, details, ..ErrorEvent::new(code, message) };
-                        self.ties.sink.tell(Event::Error(Box::new(error)));
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(())
-        };
-        child.until_end(&mut end, ask).await?;
-        Ok(Started { child, end, ready })
-    }
-
-    /// How the last process ended, if it has.
-    pub(crate) fn status(&self) -> Option<ExitStatus> {
-        lock(&self.current).process.as_ref().and_then(|(_, exit)| exit.status())
-    }
-
-    /// What the last process wrote to stderr.
-    pub(crate) fn stderr(&self) -> Tail {
-        lock(&self.current).stderr.clone()
-    }
-
-    fn kill(&self) {
-        if let Some((killer, _)) = &lock(&self.current).process {
-            killer.kill();
-        }
-    }
-
-    /// Kills what runs, and whatever is being started.
-    fn end(&self) {
-        lock(&self.current).over = true;
-        self.kill();
-    }
-
-    /// Kills what runs, and waits until it is gone.
-    async fn kill_and_wait(&self) {
-        self.kill();
-        let exit = lock(&self.current).process.as_ref().map(|(_, exit)| exit.clone());
-        if let Some(mut exit) = exit {
-            exit.wait().await;
-        }
     }
 }
 
@@ -320,16 +205,16 @@ impl Supervision {
                 inner.finish(Some(failure.error));
                 return None;
             }
-            let (status, code) = (failure.status, failure.status.and_then(|status| status.code()));
+            let (exit, code) = (failure.exit, failure.exit.and_then(|exit| exit.code()));
             let Some(again) = self.supervisor.ended(code, self.epoch.elapsed(), chance()) else {
-                let stderr_tail = failure.stderr_tail;
-                inner.finish(Some(Error::Exited { status, stderr_tail }));
+                let Failure { report, stderr_tail, .. } = failure;
+                inner.finish(Some(Error::SidecarExited { report, exit, stderr_tail }));
                 return None;
             };
             inner.went_down(&failure);
             let (attempt, delay, reason) = (again.attempt, again.delay, failure.error.to_string());
             let sink = &self.launch.ties.sink;
-            sink.tell(Event::Restarting { reason, status, delay, attempt });
+            sink.tell(Event::Restarting { reason, exit, delay, attempt });
             if again.unhealthy {
                 let crashes = self.launch.settings.restart.map_or(0, |restart| restart.crashes);
                 sink.tell(Event::Unhealthy { crashes });
@@ -358,8 +243,8 @@ impl Drop for Supervision {
     /// Without the runtime nobody would say that the node is gone.
     fn drop(&mut self) {
         if let Some(inner) = self.node.upgrade() {
-            let stderr_tail = self.launch.stderr().quote();
-            inner.finish(Some(Error::Exited { status: self.launch.status(), stderr_tail }));
+            let (exit, stderr_tail) = (self.launch.status(), self.launch.stderr().quote());
+            inner.finish(Some(Error::SidecarExited { report: None, exit, stderr_tail }));
         }
     }
 }
@@ -368,12 +253,6 @@ struct Next {
     started: Started,
     attempt: u32,
     downtime: Duration,
-}
-
-/// The TCP port that a node listens on.
-fn port_of(ready: &Ready) -> Option<u16> {
-    let after_tcp = |addr: &String| addr.split_once("/tcp/")?.1.split('/').next()?.parse().ok();
-    ready.addrs.iter().find_map(after_tcp)
 }
 
 /// A key for an agent that was given none, kept for as long as its node.

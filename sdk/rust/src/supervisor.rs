@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration.
 pub(crate) const FINAL_CODES: [i32; 6] = [0, 64, 65, 73, 77, 78];
 
-/// How a node is started again: pauses from `first` to `max`, doubling, times 0.5 to 1 by chance (`reference/stdio.md` §3).
+/// How a node is started again: pauses from `first` to `max`, doubling, times 0.5 to 1 by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart {
     /// The first pause. 1 s by default.
@@ -14,9 +14,9 @@ pub struct Restart {
     pub max: Duration,
     /// After so long a run, counted from `ready`, the pauses begin anew. 60 s by default.
     pub stable: Duration,
-    /// So many crashes within `window` are unhealthy. 3 by default.
+    /// This many crashes within `window` make the node unhealthy ([`Event::Unhealthy`](crate::Event::Unhealthy)). 3 by default.
     pub crashes: usize,
-    /// 60 s by default.
+    /// The time in which `crashes` count. 60 s by default.
     pub window: Duration,
 }
 

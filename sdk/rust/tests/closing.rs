@@ -9,16 +9,20 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use common::{Notes, PATIENCE, child, closed, endless, is_alive, open, refused, signal, until};
-use p2p_node_sdk::{Grace, Node, Restart};
+use p2p_node_sdk::{Builder, Node, Restart};
 use rustix::process::Signal;
 use tokio::runtime::{Builder as Runtimes, Runtime};
 use tokio::time::timeout;
 
-const SHORT: Grace = Grace { drain: Duration::from_millis(50), terminate: Duration::from_millis(50) };
+const SHORT: Duration = Duration::from_millis(50);
 
-async fn ended(node: &Node, grace: Grace) -> ExitStatus {
-    node.close(grace).await;
+async fn ended(node: &Node) -> ExitStatus {
+    node.close().await;
     node.exit_status().unwrap()
+}
+
+fn impatient(mode: &str) -> Builder {
+    child(mode).close_timeouts(SHORT, SHORT)
 }
 
 fn runtime() -> Runtime {
@@ -28,34 +32,33 @@ fn runtime() -> Runtime {
 #[tokio::test]
 async fn close_is_asked_for_then_signalled_then_forced() {
     let (node, mut events) = open("good").await;
-    let pid = node.process_id().unwrap();
-    assert_eq!(ended(&node, Grace::default()).await.code(), Some(0));
+    let pid = node.pid().unwrap();
+    assert_eq!(ended(&node).await.code(), Some(0));
     assert!(!is_alive(pid));
     assert_eq!(refused(node.ping().await).code(), "CLOSED");
-    assert_eq!(ended(&node, Grace::default()).await.code(), Some(0), "twice is once");
+    assert_eq!(ended(&node).await.code(), Some(0), "twice is once");
     assert!(closed(&mut events).await.is_none());
 
-    let (node, _events) = open("stopping").await;
-    let long = Grace { drain: Duration::from_millis(50), terminate: PATIENCE };
-    assert_eq!(ended(&node, long).await.code(), Some(4), "it obeys SIGTERM");
+    let (node, _events) = child("stopping").close_timeouts(SHORT, PATIENCE).open().await.unwrap();
+    assert_eq!(ended(&node).await.code(), Some(4), "it obeys SIGTERM");
 
-    let (node, _events) = open("deaf").await;
-    assert_eq!(ended(&node, SHORT).await.signal(), Some(9));
+    let (node, _events) = impatient("deaf").open().await.unwrap();
+    assert_eq!(ended(&node).await.signal(), Some(9));
 }
 
 #[tokio::test]
 async fn a_close_that_is_given_up_goes_on() {
-    let (node, mut events) = open("deaf").await;
-    let pid = node.process_id().unwrap();
-    assert!(timeout(Duration::ZERO, node.close(SHORT)).await.is_err());
+    let (node, mut events) = impatient("deaf").open().await.unwrap();
+    let pid = node.pid().unwrap();
+    assert!(timeout(Duration::ZERO, node.close()).await.is_err());
     assert!(closed(&mut events).await.is_none());
     assert!(!is_alive(pid));
 }
 
 #[tokio::test]
-async fn of_several_closes_the_least_patient_counts_and_all_are_told() {
-    let (node, _events) = open("deaf").await;
-    let ends = tokio::join!(ended(&node, Grace::default()), ended(&node, SHORT), ended(&node, SHORT));
+async fn several_closes_at_the_same_time_end_alike() {
+    let (node, _events) = impatient("deaf").open().await.unwrap();
+    let ends = tokio::join!(ended(&node), ended(&node), ended(&node));
     for end in [ends.0, ends.1, ends.2] {
         assert_eq!(end.signal(), Some(9));
     }
@@ -63,7 +66,7 @@ async fn of_several_closes_the_least_patient_counts_and_all_are_told() {
 
 #[tokio::test]
 async fn close_is_not_held_up_by_a_node_that_does_not_read() {
-    let (node, _events) = open("good").await;
+    let (node, _events) = impatient("good").open().await.unwrap();
     signal(&node, Signal::STOP);
     let long = "x".repeat(1 << 19);
     let calls: Vec<_> = (0..100)
@@ -73,7 +76,7 @@ async fn close_is_not_held_up_by_a_node_that_does_not_read() {
         })
         .collect();
     tokio::task::yield_now().await;
-    let status = timeout(PATIENCE, ended(&node, SHORT)).await.unwrap();
+    let status = timeout(PATIENCE, ended(&node)).await.unwrap();
     assert_eq!(status.signal(), Some(9));
     for call in calls {
         assert_eq!(refused(call.await.unwrap()).code(), "CLOSED");
@@ -86,7 +89,7 @@ async fn a_node_that_is_down_is_closed_and_calls_that_wait_are_told() {
         Restart { first: Duration::from_secs(1000), max: Duration::from_secs(1000), ..Restart::default() };
     let (node, mut events) = child("crash").restart(Some(slow)).open().await.unwrap();
     assert_eq!(refused(node.send("0xB", "1").await).code(), "SIDECAR_RESTARTED");
-    let (waiting, end) = tokio::join!(node.ping(), ended(&node, Grace::default()));
+    let (waiting, end) = tokio::join!(node.ping(), ended(&node));
     assert_eq!((refused(waiting).code(), end.code()), ("CLOSED", Some(70)));
     assert!(closed(&mut events).await.is_none());
 }
@@ -97,7 +100,7 @@ async fn a_process_that_is_being_started_ends_with_a_close() {
     let (node, mut events) = notes.then("exec $child crash", "exec $child silent").open().await.unwrap();
     refused(node.send("0xB", "1").await);
     let pid = notes.second().await;
-    assert_eq!(ended(&node, Grace::default()).await.signal(), Some(9));
+    assert_eq!(ended(&node).await.signal(), Some(9));
     assert!(!is_alive(pid));
     assert!(closed(&mut events).await.is_none());
 }
@@ -119,7 +122,7 @@ fn a_process_that_is_being_started_ends_with_the_last_handle_without_a_turning_r
 fn dropping_the_last_handle_kills_without_a_turning_runtime() {
     let runtime = runtime();
     let (node, mut events) = runtime.block_on(open("deaf"));
-    let (pid, other) = (node.process_id().unwrap(), node.clone());
+    let (pid, other) = (node.pid().unwrap(), node.clone());
     drop(node);
     assert!(is_alive(pid), "a handle is left");
     drop(other);
@@ -147,7 +150,7 @@ async fn a_start_that_is_given_up_leaves_nothing() {
 fn the_end_of_the_runtime_fails_what_is_pending_and_ends_the_events() {
     let runtime = runtime();
     let (node, mut events) = runtime.block_on(open("good"));
-    let pid = node.process_id().unwrap();
+    let pid = node.pid().unwrap();
     let mut search = Box::pin(node.discover(endless()));
     runtime.block_on(async {
         assert!(timeout(Duration::from_millis(20), search.as_mut()).await.is_err());
@@ -173,17 +176,17 @@ async fn no_file_is_left_open() {
     }
     let open_files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     // The first process brings what the runtime itself needs.
-    open("good").await.0.close(Grace::default()).await;
+    open("good").await.0.close().await;
     let before = open_files();
     for mode in ["good", "crash", "holder", "partial", "deaf", "stderr"] {
-        let (node, mut events) = open(mode).await;
+        let (node, mut events) = impatient(mode).open().await.unwrap();
         for _ in 0..2 {
             let died = node.send("0xB", "1").await.is_err();
             if died {
                 common::restarted(&mut events).await;
             }
         }
-        node.close(SHORT).await;
+        node.close().await;
         until(|| open_files() <= before).await;
     }
     for mode in ["silent", "stuck", "version", "old", "early"] {

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Notes, child, endless, next, refused, restarted, signal, until};
-use p2p_node_sdk::{Error, Event, Events, Grace, Message, Node};
+use p2p_node_sdk::{AckMode, Error, Event, Events, Message, Node};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
@@ -88,7 +88,7 @@ async fn acks_for_which_the_node_is_busy_are_repeated() {
 #[tokio::test]
 async fn manual_acks_are_written_for_mail_alone_and_nothing_else_acknowledges() {
     let notes = Notes::new();
-    let (node, mut events) = noted(&notes, "manual").manual_ack().open().await.unwrap();
+    let (node, mut events) = noted(&notes, "manual").ack(AckMode::Manual).open().await.unwrap();
     for _ in 0..3 {
         node.send("0xB", "1").await.unwrap();
         node.publish("t", "1").await.unwrap();
@@ -120,7 +120,7 @@ async fn finished_mail_that_comes_again_after_a_crash_is_acknowledged_and_not_ha
     })
     .await;
     until(|| notes.said()[before..].contains(r#"{"type":"ack","messageIds":["x1"]"#)).await;
-    assert!(node.close(Grace::default()).await.is_empty());
+    assert!(node.close().await.is_empty());
 }
 
 #[tokio::test]
@@ -128,12 +128,12 @@ async fn mail_that_nobody_has_taken_comes_again_after_a_crash() {
     let notes = Notes::new();
     let (node, _events) = noted(&notes, "again").open().await.unwrap();
     node.ping().await.unwrap();
-    let first = node.process_id();
+    let first = node.pid();
     signal(&node, Signal::KILL);
-    until(|| node.process_id().is_some_and(|pid| Some(pid) != first)).await;
+    until(|| node.pid().is_some_and(|pid| Some(pid) != first)).await;
     // It is answered after the mail was handed over.
     node.ping().await.unwrap();
-    let untaken = node.close(Grace::default()).await;
+    let untaken = node.close().await;
     assert_eq!(untaken.len(), 1);
     assert_eq!((untaken[0].message_id.as_str(), acks(&notes).len()), ("x1", 0));
 }
@@ -146,7 +146,7 @@ async fn close_writes_the_acks_that_are_due_and_returns_the_untaken_mail() {
         message(&mut events).await;
     }
     node.ping().await.unwrap();
-    let untaken = node.close(Grace::default()).await;
+    let untaken = node.close().await;
     let wanted: Vec<String> = (4..=1000).map(|number| format!("m{number}")).collect();
     assert_eq!(untaken.into_iter().map(|message| message.message_id).collect::<Vec<_>>(), wanted);
     assert_eq!(["m1", "m2", "m3", "m4"].map(|id| acked(&notes, id)), [1, 1, 0, 0], "`m3` is in hand");

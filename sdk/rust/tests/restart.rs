@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{
     Notes, PATIENCE, child, closed, endless, exit_code, next, open, quick, refused, restarted, signal,
 };
-use p2p_node_sdk::{Event, Grace, Restart, Send};
+use p2p_node_sdk::{Event, Restart, SendOptions};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 async fn a_crash_fails_what_is_under_way_and_the_node_comes_back() {
     let (node, mut events) = open("crash").await;
     node.subscribe("t").await.unwrap();
-    let first = node.process_id();
+    let first = node.pid();
     let (one, other) = tokio::join!(node.send("0xB", "1"), node.send("0xB", "2"));
     for error in [refused(one), refused(other)] {
         assert_eq!(
@@ -28,21 +28,20 @@ async fn a_crash_fails_what_is_under_way_and_the_node_comes_back() {
         assert!(error.to_string().contains("a defect"), "{error}");
     }
     node.ping().await.unwrap();
-    assert_ne!(node.process_id(), first);
+    assert_ne!(node.pid(), first);
     let restarting = next(&mut events, |event| matches!(event, Event::Restarting { .. })).await;
-    let Event::Restarting { attempt: 1, status: Some(status), reason, .. } = restarting else {
+    let Event::Restarting { attempt: 1, exit: Some(exit), reason, .. } = restarting else {
         panic!("{restarting:?}")
     };
-    assert!(status.code() == Some(70) && reason.contains("a defect"), "{status}: {reason}");
+    assert!(exit.code() == Some(70) && reason.contains("a defect"), "{exit}: {reason}");
     next(&mut events, |event| matches!(event, Event::Restarted { attempt: 1, .. })).await;
 }
 
 #[tokio::test]
 async fn deliveries_that_are_waited_for_fail_with_the_process() {
     let (node, _events) = open("good").await;
-    let data = serde_json::value::to_raw_value("1").unwrap();
-    let mail = Send { kind: Some("never".to_owned()), ..Send::to_peer("0xB", data) };
-    let mail = node.post(mail).await.unwrap();
+    let never = SendOptions { kind: Some("never".to_owned()), ..SendOptions::default() };
+    let mail = node.send_with("0xB", "1", never).await.unwrap();
     let other = mail.clone();
     signal(&node, Signal::KILL);
     for mail in [&mail, &other, &mail] {
@@ -63,7 +62,7 @@ async fn three_crashes_are_unhealthy_and_a_node_without_restart_is_gone() {
         assert_eq!((error.code(), exit_code(&error)), ("SIDECAR_EXITED", Some(70)));
     }
     assert_eq!(closed(&mut events).await.unwrap().code(), "SIDECAR_EXITED");
-    node.close(Grace::default()).await;
+    node.close().await;
     assert_eq!(node.exit_status().unwrap().code(), Some(70), "how it ended");
     assert!(node.stderr_tail().contains("a defect"));
 }

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -10,7 +11,8 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-import type { Message } from "../src/index.js";
+import { serve } from "../../../examples/typescript/request-reply.js";
+import type { Message, P2PNode } from "../src/index.js";
 import { binary, DEV, HOME, PATIENCE_MS, real, ROOT } from "./common.js";
 
 const env = (): NodeJS.ProcessEnv => ({ ...process.env, P2P_NODE_BIN: binary(), P2P_NODE_LOCK_SCOPE: HOME });
@@ -44,6 +46,68 @@ test("requests are answered", async () => {
   const lines = stdout.trimEnd().split("\n");
   assert.deepEqual(lines.slice(0, 2), ['7 squared: {"result":49}', '12 squared: {"result":144}']);
   assert.ok(lines[2]?.includes("error"));
+});
+
+/** The lines of an example, one of whose nodes is killed as soon as it has said something. */
+async function loseANode(name: string): Promise<string[]> {
+  const script = fileURLToPath(new URL(`../../../examples/typescript/${name}.js`, import.meta.url));
+  const program = spawn(process.execPath, [script], { cwd: HOME, env: env(), stdio: ["ignore", "pipe", "inherit"] });
+  const ended = once(program, "exit");
+  const lines: string[] = [];
+  for await (const line of createInterface({ input: program.stdout })) {
+    if (lines.push(line) > 1) continue;
+    const pids = readFileSync(`/proc/${program.pid}/task/${program.pid}/children`, "utf8").trim().split(" ");
+    assert.equal(pids.length, 2);
+    process.kill(Number(pids[0]), "SIGKILL");
+  }
+  assert.deepEqual(await ended, [0, null], lines.join("\n"));
+  return lines;
+}
+
+test("chat_one_of_whose_nodes_dies_goes_on_to_its_end", async () => {
+  const lines = await loseANode("chat");
+  for (const [name, other] of [["alice", "bob"], ["bob", "alice"]]) {
+    // Each line is heard by the other or said not to be, or both, since its acknowledgement may be lost with the node.
+    const told = lines.filter((line) => line.startsWith(`${name} is not heard`) || line.startsWith(`${other} hears`));
+    assert.ok(told.length >= 3, lines.join("\n"));
+  }
+});
+
+test("client_whose_server_dies_goes_on_to_its_end", async () => {
+  const lines = await loseANode("request-reply");
+  assert.deepEqual(lines.map((line) => line.split(":")[0]), ["7 squared", "12 squared", "a dozen squared"]);
+});
+
+test("two_servers_that_greet_each_other_fall_silent_and_a_client_that_dies_holds_up_no_other", async () => {
+  const alice = await real();
+  const bootstrapPeers = alice.ready.addrs.slice(0, 1);
+  const bob = await real({ bootstrapPeers });
+  const answers = (node: P2PNode): (() => number) => {
+    const reply = node.reply.bind(node);
+    let count = 0;
+    node.reply = (...args) => ((count += 1), reply(...args));
+    return () => count;
+  };
+  const counts = [answers(alice), answers(bob)];
+  const serving = [serve(alice), serve(bob)];
+  const mails = [
+    await alice.send(bob.address, { number: 2 }, { kind: "square" }),
+    await bob.send(alice.address, { number: 3 }, { kind: "square" }),
+    // An answer of a server that calls its answers as others call their requests.
+    await bob.send(alice.address, { number: 4 }, { kind: "square", replyTo: "0".repeat(32) + "-1" }),
+  ];
+  for (const mail of mails) await mail.delivered();
+  for (const node of [alice, bob]) await node.caughtUp({ quietMs: 500 });
+  assert.deepEqual(counts.map((count) => count()), [1, 1]);
+
+  const dying = await real({ bootstrapPeers, restart: false });
+  await (await dying.send(alice.address, { number: 5 }, { kind: "square" })).delivered();
+  process.kill(dying.pid ?? 0, "SIGKILL");
+  const client = await real({ bootstrapPeers });
+  const request = await client.send(alice.address, { number: 6 }, { kind: "square" });
+  const answer = (await client.messages().next()).value as Message;
+  assert.deepEqual([answer.replyTo, answer.data], [request.messageId, { result: 36 }]);
+  await Promise.all([alice.close(), bob.close(), dying.close().catch(() => undefined), client.close(), ...serving]);
 });
 
 test("collect_pending_mail_is_read_once_and_send_once_tells_delivery_by_its_exit_code", async () => {

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use p2p_node_protocol::ErrorCode;
 use sha2::{Digest, Sha256};
 
-use crate::core::effect::ExitCode;
+use p2p_node_core::effect::ExitCode;
 
 #[cfg(any(not(target_os = "linux"), test))]
 mod file;

@@ -16,13 +16,13 @@ use super::Contents;
 use super::caught::caught;
 use super::mail;
 use super::row::{self, KEY_BYTES, RowError};
-use crate::core::delivery::arrivals::TakenRow;
-use crate::core::delivery::naming::StreamId;
-use crate::core::delivery::outbox::KeptMail;
-use crate::core::directory::book::{MAX_AGENTS, MAX_FLOORS};
-use crate::core::directory::floors::FloorRow;
-use crate::core::policy::standing::{Standing, Subject};
 use crate::io::disk::{Cause, sync_name};
+use p2p_node_core::delivery::arrivals::TakenRow;
+use p2p_node_core::delivery::outbox::KeptMail;
+use p2p_node_core::directory::book::{MAX_AGENTS, MAX_FLOORS};
+use p2p_node_core::directory::floors::FloorRow;
+use p2p_node_core::policy::standing::{Standing, Subject};
+use p2p_node_wire::message_id::StreamId;
 
 /// Floors kept of one network: as many as the directory remembers.
 pub(super) const MAX_ROWS: usize = MAX_AGENTS + MAX_FLOORS;

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use p2p_node_protocol::{Priority, Route};
 
 use super::row::RowError;
-use crate::core::delivery::naming::StreamId;
-use crate::core::delivery::outbox::KeptMail;
-use crate::core::delivery::stream::{Draft, Name};
-use crate::core::envelope::Encoding;
+use p2p_node_core::delivery::outbox::KeptMail;
+use p2p_node_core::delivery::stream::{Draft, Name};
+use p2p_node_wire::envelope::Encoding;
+use p2p_node_wire::message_id::StreamId;
 
 /// Length of a key: the stream on which the mail was accepted, and the number in it, big endian.
 pub const KEY_BYTES: usize = 16 + 8;

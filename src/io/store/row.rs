@@ -3,11 +3,11 @@
 use alloy::primitives::Address;
 use libp2p::PeerId;
 
-use crate::core::delivery::arrivals::{TakenRow, UNTAKEN_WINDOW};
-use crate::core::delivery::digests::{Digests, REMEMBERED};
-use crate::core::delivery::naming::StreamId;
-use crate::core::directory::floors::FloorRow;
-use crate::core::policy::standing::{Standing, Subject};
+use p2p_node_core::delivery::arrivals::{TakenRow, UNTAKEN_WINDOW};
+use p2p_node_core::delivery::digests::{Digests, REMEMBERED};
+use p2p_node_core::directory::floors::FloorRow;
+use p2p_node_core::policy::standing::{Standing, Subject};
+use p2p_node_wire::message_id::StreamId;
 
 /// Length of a key: an Ethereum address.
 pub const KEY_BYTES: usize = 20;

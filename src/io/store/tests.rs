@@ -7,9 +7,9 @@ use redb::backends::FileBackend;
 use tempfile::TempDir;
 
 use super::*;
-use crate::core::delivery::stream::Draft;
-use crate::core::envelope::Encoding;
 use crate::io::disk::testing::synced;
+use p2p_node_core::delivery::stream::Draft;
+use p2p_node_wire::envelope::Encoding;
 
 /// Whose store it is.
 const ANN: Address = Address::repeat_byte(0xa1);

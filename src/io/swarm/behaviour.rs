@@ -13,7 +13,7 @@ use super::gossip::{self, Gossipsub};
 use super::mail::{Codec, MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE, Unread};
 use super::store::Store;
 use super::{SetupError, SwarmConfig};
-use crate::core::identity::binding::is_network_name;
+use p2p_node_wire::identity::binding::is_network_name;
 
 /// Longest that a frame of mail waits for its answer, counted from when its stream opens.
 pub const MAIL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::input::Token;
+use p2p_node_core::input::Token;
 
 /// A bounded number of handles, in the order in which they came.
 #[derive(Debug)]

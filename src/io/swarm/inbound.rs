@@ -10,7 +10,7 @@ use libp2p::{PeerId, identify, ping};
 use super::behaviour::BehaviourEvent;
 use super::listen::whole_reason;
 use super::{MAX_ADDRS_PER_SERVER, Net};
-use crate::core::input::{Input, Loss};
+use p2p_node_core::input::{Input, Loss};
 
 /// What hello and mail report.
 type Exchange = request_response::Event<Bytes, Bytes>;

@@ -10,7 +10,7 @@ use libp2p::{Multiaddr, Swarm};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
 use super::behaviour::Behaviour;
-use crate::core::input::Input;
+use p2p_node_core::input::Input;
 
 /// The listeners of a node and what has been reported of them.
 #[derive(Debug, Default)]

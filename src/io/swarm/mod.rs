@@ -31,8 +31,8 @@ use p2p_node_protocol::Role;
 use self::behaviour::{Behaviour, Names, UnreadRequests};
 use self::held::Held;
 use self::listen::Listeners;
-use crate::core::identity::SecretBytes;
-use crate::core::input::{Input, Loss, Token};
+use p2p_node_core::input::{Input, Loss, Token};
+use p2p_node_wire::identity::SecretBytes;
 
 pub use self::behaviour::{MAIL_TIMEOUT, PENDING};
 pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
@@ -40,7 +40,7 @@ pub use self::listen::can_listen_on;
 pub use self::mail::{MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE};
 pub use self::store::{KEY_BYTES, MAX_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
 pub use self::transport::DIAL_TIMEOUT;
-pub use crate::core::scope::AddressScope;
+pub use p2p_node_core::scope::AddressScope;
 
 /// Frames of mail that may wait for the core's answer. The core answers in the turn in which it hears of one, except
 /// for those that wait for a check in the crypto pool; eight connections can fill it (128 streams each).

@@ -9,8 +9,8 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 
 use super::{MAX_MAIL_SENT, MAX_QUERIES, Net, gossip, store};
-use crate::core::effect::{Network, Verdict};
-use crate::core::input::{Input, Loss, PublishOutcome, Token};
+use p2p_node_core::effect::{Network, Verdict};
+use p2p_node_core::input::{Input, Loss, PublishOutcome, Token};
 
 impl Net {
     /// Does it, or sets it going. What comes of it is told by [`Net::next`].

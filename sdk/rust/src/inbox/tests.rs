@@ -136,14 +136,14 @@ async fn mail_of_a_process_that_ended_is_withdrawn_and_finished_mail_is_not_hand
     events.next().await;
     assert!(sink.next_ack(|| 1, false).is_some(), "`a` is acknowledged, and the answer never comes");
     let waits = sink.ack("z");
-    sink.process_ended(&Error::Closed);
-    assert!(matches!(waits.await.unwrap(), Err(Error::Closed)));
+    sink.process_ended(&Error::NodeClosed);
+    assert!(matches!(waits.await.unwrap(), Err(Error::NodeClosed)));
     for id in ["a", "b", "c"] {
         sink.tell(mail(id));
     }
     assert_eq!(name(events.next().await.unwrap()), "c", "`b` came again while it was in hand");
     assert_eq!(acked(&sink), ["a", "b"]);
-    sink.process_ended(&Error::Closed);
+    sink.process_ended(&Error::NodeClosed);
     sink.close(crashes(1));
     assert_eq!(rest(&mut events).await, ["1"]);
     assert!(acked(&sink).is_empty() && lock(&sink.inbox).acks.is_finished("c"));
@@ -177,7 +177,7 @@ async fn a_busy_node_gets_no_ack_until_it_is_resumed() {
     rest(&mut events).await;
     let (id, _) = sink.next_ack(|| 7, false).unwrap();
     let code = p2p_node_protocol::ErrorCode::Busy;
-    let busy = Error::Command { code, message: String::new(), retryable: true, details: None };
+    let busy = Error::CommandRefused { code, message: String::new(), retryable: true, details: None };
     assert!(sink.ack_answered(id, Err(busy)));
     assert!(acked(&sink).is_empty());
     sink.resume_acks();

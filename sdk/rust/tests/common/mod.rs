@@ -22,7 +22,7 @@ pub fn quick() -> Restart {
 }
 
 pub fn child(mode: &str) -> Builder {
-    Node::builder().binary(CHILD).arg(mode).restart(Some(quick()))
+    Node::builder().binary(CHILD).args([mode]).restart(Some(quick()))
 }
 
 pub async fn open(mode: &str) -> (Node, Events) {
@@ -73,15 +73,15 @@ pub fn is_alive(pid: u32) -> bool {
 
 /// Signals the child and all that it has started.
 pub fn signal(node: &Node, signal: Signal) {
-    let pid = Pid::from_raw(node.process_id().unwrap().cast_signed()).unwrap();
+    let pid = Pid::from_raw(node.pid().unwrap().cast_signed()).unwrap();
     kill_process_group(pid, signal).unwrap();
 }
 
 pub fn exit_code(error: &Error) -> Option<i32> {
     match error {
-        Error::Exited { status, .. } | Error::Restarted { status, .. } => {
-            status.and_then(|status| status.code())
-        }
+        Error::StartFailed { exit, .. }
+        | Error::SidecarExited { exit, .. }
+        | Error::SidecarRestarted { exit, .. } => exit.and_then(|exit| exit.code()),
         _ => panic!("not an end: {error:?}"),
     }
 }
@@ -110,7 +110,7 @@ impl Notes {
         let script = format!(
             "{note}; child={CHILD}; cd {path}; echo $$ >>pids; if mkdir once 2>/dev/null; then {first}; else {later}; fi"
         );
-        Node::builder().binary("/bin/sh").arg("-c").arg(script).restart(Some(quick()))
+        Node::builder().binary("/bin/sh").args(["-c", &script]).restart(Some(quick()))
     }
 
     /// Notes what is said to a good child.

@@ -1,0 +1,270 @@
+//! What the numbers of a received stream stood for, so that mail which comes again can be told from other mail with a number that was
+//! used before: its sender's process was copied while it ran, or went back to an earlier state.
+
+use std::collections::VecDeque;
+
+use sha2::{Digest as _, Sha256};
+
+use p2p_node_wire::envelope::Message;
+
+/// Numbers of one stream whose mail is remembered. Ours: more than a sender has on its way in frames that come again, and 1 KiB for
+/// each stream. Of older numbers the time of sending tells.
+pub const REMEMBERED: usize = 64;
+
+const DOMAIN: &[u8] = b"p2p-node/payload/v1";
+
+/// The first 8 bytes of a hash.
+pub type Digest = u64;
+
+/// What a message says, whichever attempt brings it. Only its own sender could find another one with the same digest.
+pub fn digest(message: &Message) -> Digest {
+    let mut hash = Sha256::new();
+    let mut field = |bytes: &[u8]| {
+        hash.update((bytes.len() as u32).to_be_bytes());
+        hash.update(bytes);
+    };
+    field(DOMAIN);
+    field(message.kind.as_bytes());
+    field(&[message.priority as u8]);
+    field(&message.sent_at_ms.to_be_bytes());
+    field(message.reply_to.as_bytes());
+    field(message.conversation.as_bytes());
+    field(&[message.encoding as u8]);
+    field(&message.data);
+    message.parents.iter().for_each(|parent| field(parent.as_bytes()));
+    let hash: [u8; 32] = hash.finalize().into();
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    u64::from_be_bytes(first)
+}
+
+/// The latest numbers of a stream that were taken, and what they stood for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Digests {
+    /// In growing order. A number has several where other mail came, under another one, that was accepted under this.
+    latest: VecDeque<(u64, Digest)>,
+    /// No number up to this one is among them any more.
+    forgotten: u64,
+    /// When the latest of all mail that was taken had been accepted, by its sender's clock, in ms since 1970.
+    sent_at_ms: u64,
+}
+
+impl Digests {
+    /// As it was written; none if it cannot have been.
+    pub fn restored(latest: Vec<(u64, Digest)>, forgotten: u64, sent_at_ms: u64) -> Option<Self> {
+        let grows = latest.is_sorted_by(|one, other| one < other);
+        let is_later = latest.first().is_none_or(|first| first.0 > forgotten || forgotten == 0);
+        let fits = latest.len() <= REMEMBERED && grows && is_later;
+        fits.then(|| Digests { latest: latest.into(), forgotten, sent_at_ms })
+    }
+
+    /// In growing order.
+    pub fn latest(&self) -> impl ExactSizeIterator<Item = (u64, Digest)> {
+        self.latest.iter().copied()
+    }
+
+    /// No number up to this one is remembered.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// When the latest mail had been accepted by its sender, in ms since 1970.
+    pub fn sent_at_ms(&self) -> u64 {
+        self.sent_at_ms
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.latest.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.latest.is_empty()
+    }
+
+    /// Whether a number, or a later one, was taken.
+    pub fn cover(&self, seq: u64) -> bool {
+        self.latest.back().is_some_and(|last| last.0 >= seq)
+    }
+
+    /// Whether a number was taken or passed over so long ago that it is not remembered.
+    fn is_forgotten(&self, seq: u64) -> bool {
+        self.forgotten > 0 && seq <= self.forgotten
+    }
+
+    /// Whether the number of a message stands for something else; everything below `next` was taken, or passed over.
+    pub fn contradict(&self, message: &Message, next: u64) -> bool {
+        // Most mail is new.
+        if message.seq >= next && !self.cover(message.seq) {
+            return false;
+        }
+        if self.is_known(message.seq) {
+            return self.latest.binary_search(&(message.seq, digest(message))).is_err();
+        }
+        match self.is_forgotten(message.seq) {
+            // What comes again cannot have been accepted after all that came.
+            true => message.sent_at_ms > self.sent_at_ms,
+            // It was passed over, so it has never come.
+            false => message.seq < next,
+        }
+    }
+
+    fn is_known(&self, seq: u64) -> bool {
+        self.latest.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok()
+    }
+
+    /// The numbers of a range that `is_void` were passed over: what they stood for was never taken.
+    pub fn pass_over(&mut self, range: std::ops::Range<u64>, is_void: impl Fn(u64) -> bool) {
+        if !range.is_empty() && self.cover(range.start) {
+            self.latest.retain(|(seq, _)| !range.contains(seq) || !is_void(*seq));
+        }
+    }
+
+    /// A message was taken, for the first time or again.
+    pub fn insert(&mut self, message: &Message) {
+        if self.is_forgotten(message.seq) {
+            return;
+        }
+        self.sent_at_ms = self.sent_at_ms.max(message.sent_at_ms);
+        self.remember(message.seq, digest(message));
+    }
+
+    /// Mail that was accepted under this number has come under another one: what it stands for need not come again. Whether that is news.
+    pub fn insert_renamed(&mut self, seq: u64, digest: Digest) -> bool {
+        !self.is_forgotten(seq) && self.remember(seq, digest)
+    }
+
+    fn remember(&mut self, seq: u64, digest: Digest) -> bool {
+        let Err(at) = self.latest.binary_search(&(seq, digest)) else { return false };
+        self.latest.insert(at, (seq, digest));
+        if self.latest.len() > REMEMBERED
+            && let Some((seq, _)) = self.latest.pop_front()
+        {
+            self.forgotten = seq;
+            self.latest.retain(|(other, _)| *other > seq);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn message(seq: u64, sent_at_ms: u64, data: &'static str) -> Message {
+        Message { seq, sent_at_ms, data: Bytes::from_static(data.as_bytes()), ..Message::default() }
+    }
+
+    #[test]
+    fn a_digest_is_of_all_that_is_the_same_in_each_attempt_and_of_nothing_else() {
+        let one = message(1, 5, "a");
+        assert_eq!(digest(&Message { seq: 2, base_seq: 2, ttl_left_ms: 9, ..one.clone() }), digest(&one));
+        let others = [
+            Message { kind: "a".to_owned(), ..one.clone() },
+            Message { priority: 1, ..one.clone() },
+            Message { sent_at_ms: 6, ..one.clone() },
+            Message { reply_to: "a".to_owned(), ..one.clone() },
+            Message { conversation: "a".to_owned(), ..one.clone() },
+            Message { encoding: 1, ..one.clone() },
+            Message { data: Bytes::from_static(b"b"), ..one.clone() },
+            Message { parents: vec![String::new()], ..one.clone() },
+        ];
+        let mut digests: Vec<_> = others.iter().chain([&one]).map(digest).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), others.len() + 1);
+        assert_eq!(digest(&one), 0xf871_99cc_9e1f_5d9b, "it is kept on disks");
+    }
+
+    #[test]
+    fn what_comes_again_is_known_and_a_number_with_something_else_is_not() {
+        let mut digests = Digests::default();
+        for seq in [1, 2, 5] {
+            digests.insert(&message(seq, seq, "a"));
+        }
+        assert!(!digests.contradict(&message(2, 2, "a"), 6));
+        assert!(digests.contradict(&message(2, 2, "b"), 6));
+        assert!(digests.contradict(&message(4, 4, "a"), 6), "it was passed over");
+        assert!(!digests.contradict(&message(6, 1, "b"), 6), "it is new");
+        // A process that was started again waits for what its parent has not taken.
+        assert!(!digests.contradict(&message(2, 2, "a"), 2) && digests.contradict(&message(2, 2, "b"), 2));
+        assert!(!digests.contradict(&message(4, 4, "b"), 2), "it was never told");
+    }
+
+    #[test]
+    fn mail_that_came_under_another_number_counts_for_both() {
+        let mut digests = Digests::default();
+        for seq in [1, 3] {
+            digests.insert(&message(seq, seq, "a"));
+        }
+        let (passed_over, reused) = (message(2, 2, "b"), message(3, 3, "b"));
+        assert!(digests.contradict(&passed_over, 4) && digests.contradict(&reused, 4));
+        for renamed in [&passed_over, &reused] {
+            assert!(digests.insert_renamed(renamed.seq, digest(renamed)));
+            assert!(!digests.insert_renamed(renamed.seq, digest(renamed)), "it is known");
+            assert!(!digests.contradict(renamed, 4));
+        }
+        assert!(!digests.contradict(&message(3, 3, "a"), 4) && digests.contradict(&message(3, 3, "c"), 4));
+        let latest: Vec<_> = digests.latest().collect();
+        assert_eq!(Digests::restored(latest, 0, 3), Some(digests));
+    }
+
+    #[test]
+    fn numbers_that_stand_for_several_messages_are_forgotten_at_once() {
+        let mut digests = Digests::default();
+        digests.insert(&message(1, 1, "a"));
+        digests.insert_renamed(1, digest(&message(1, 1, "b")));
+        for seq in 2..=REMEMBERED as u64 {
+            digests.insert(&message(seq, seq, "a"));
+        }
+        assert_eq!((digests.len(), digests.forgotten()), (REMEMBERED - 1, 1));
+        assert!(!digests.insert_renamed(1, 5), "it is too old");
+    }
+
+    #[test]
+    fn what_was_passed_over_was_never_taken() {
+        let mut digests = Digests::default();
+        for seq in 1..=4 {
+            digests.insert(&message(seq, seq, "a"));
+        }
+        digests.pass_over(2..4, |seq| seq != 3);
+        assert!(digests.contradict(&message(2, 2, "a"), 5));
+        assert!([1, 3, 4].iter().all(|seq| !digests.contradict(&message(*seq, *seq, "a"), 5)));
+    }
+
+    #[test]
+    fn what_comes_again_after_a_restart_changes_nothing() {
+        let mut digests = Digests::default();
+        let count = REMEMBERED as u64 + 10;
+        for seq in 1..=count {
+            digests.insert(&message(seq, 1000 + seq, "a"));
+        }
+        let before = digests.clone();
+        for seq in 3..=count {
+            assert!(!digests.contradict(&message(seq, 1000 + seq, "a"), seq), "{seq}");
+            digests.insert(&message(seq, 1000 + seq, "a"));
+        }
+        assert_eq!(digests, before);
+        assert!(digests.contradict(&message(4, 2000 + count, "b"), 3), "it was told, as something else");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_of_older_numbers_the_time_tells() {
+        let mut digests = Digests::default();
+        let count = REMEMBERED as u64 + 10;
+        for seq in 1..=count {
+            digests.insert(&message(seq, 1000 + seq, "a"));
+        }
+        assert_eq!((digests.len(), digests.forgotten()), (REMEMBERED, 10));
+        assert!(!digests.contradict(&message(5, 1005, "a"), count + 1));
+        assert!(digests.contradict(&message(5, 1001 + count, "b"), count + 1), "it was accepted later");
+        let latest: Vec<_> = digests.latest().collect();
+        assert_eq!(Digests::restored(latest.clone(), 10, 1000 + count), Some(digests));
+        assert_eq!(Digests::restored(latest.iter().rev().copied().collect(), 10, 0), None);
+        assert_eq!(Digests::restored(latest, 11, 0), None);
+        assert_eq!(Digests::restored((1..=count).map(|seq| (seq, 1)).collect(), 0, 0), None);
+    }
+}

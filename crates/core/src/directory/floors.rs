@@ -1,0 +1,114 @@
+//! Floors: what is left of a record that is no longer at hand, so that nothing older is believed again.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::Address;
+
+use p2p_node_wire::record::SignedRecord;
+
+/// What is remembered of an agent's newest record, here and in a store that outlives the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FloorRow {
+    /// The agent.
+    pub address: Address,
+    /// Generation of the record's binding; lower ones are revoked.
+    pub generation: u64,
+    /// The record's seq; within a generation lower ones are superseded.
+    pub seq: u64,
+    /// [`SignedRecord::hash`], which tells the record itself from another of the same order.
+    pub hash: [u8; 32],
+}
+
+impl FloorRow {
+    /// Generation, then seq: as [`SignedRecord::order`].
+    pub fn order(&self) -> (u64, u64) {
+        (self.generation, self.seq)
+    }
+}
+
+impl From<&SignedRecord> for FloorRow {
+    fn from(record: &SignedRecord) -> Self {
+        let (generation, seq) = record.order();
+        FloorRow { address: record.address(), generation, seq, hash: record.hash }
+    }
+}
+
+#[derive(Debug)]
+struct Floor {
+    row: FloorRow,
+    age: u64,
+}
+
+/// Floors by address, and by the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Floors {
+    by_address: BTreeMap<Address, Floor>,
+    by_age: BTreeMap<u64, Address>,
+    /// Floors that have come so far: numbers them.
+    came: u64,
+}
+
+impl Floors {
+    /// Puts in a floor, as the youngest, unless a higher one is there.
+    pub(super) fn insert(&mut self, row: FloorRow) {
+        if self.get(&row.address).is_some_and(|known| known.order() > row.order()) {
+            return;
+        }
+        let address = row.address;
+        self.remove(&address);
+        self.came += 1;
+        self.by_age.insert(self.came, address);
+        self.by_address.insert(address, Floor { row, age: self.came });
+    }
+
+    pub(super) fn get(&self, address: &Address) -> Option<&FloorRow> {
+        self.by_address.get(address).map(|floor| &floor.row)
+    }
+
+    pub(super) fn remove(&mut self, address: &Address) {
+        if let Some(floor) = self.by_address.remove(address) {
+            self.by_age.remove(&floor.age);
+        }
+    }
+
+    /// Takes out the oldest floors until at most `most` are left.
+    pub(super) fn shrink(&mut self, most: usize) {
+        while self.by_address.len() > most
+            && let Some((_, oldest)) = self.by_age.pop_first()
+        {
+            self.by_address.remove(&oldest);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_address.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn lens(&self) -> (usize, usize) {
+        (self.by_address.len(), self.by_age.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(address: u8, seq: u64) -> FloorRow {
+        FloorRow { address: Address::repeat_byte(address), generation: 1, seq, hash: [seq as u8; 32] }
+    }
+
+    #[test]
+    fn one_floor_for_each_agent_never_lowered_the_oldest_going_first() {
+        let mut floors = Floors::default();
+        for (address, seq) in [(1, 5), (2, 5), (1, 7), (1, 6)] {
+            floors.insert(row(address, seq));
+        }
+        assert_eq!((floors.len(), floors.lens()), (2, (2, 2)));
+        assert_eq!(floors.get(&Address::repeat_byte(1)), Some(&row(1, 7)));
+        floors.shrink(1);
+        assert_eq!(floors.get(&Address::repeat_byte(2)), None, "it came before the other was raised");
+        floors.remove(&Address::repeat_byte(1));
+        assert_eq!((floors.len(), floors.lens()), (0, (0, 0)));
+    }
+}

@@ -1,0 +1,175 @@
+//! Lookups of agents in the DHT.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use alloy_primitives::Address;
+
+use crate::input::Token;
+
+/// Lookups at once (CHORUS: `MaxConcurrentDHT`).
+pub const MAX_QUERIES: usize = 16;
+/// Lookups that wait for their turn. Ours.
+pub const MAX_WAITING: usize = 1024;
+
+/// What becomes of a wish for a lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is to be started.
+    Start,
+    /// It runs, or will run in its turn.
+    Waits,
+    /// Too many wait.
+    Full,
+}
+
+/// A lookup that runs, or has just ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// Whom it is for.
+    pub address: Address,
+    /// Whether a record of them has come since it began, whoever brought it.
+    pub found: bool,
+}
+
+/// Every lookup.
+#[derive(Debug, Default)]
+pub struct Queries {
+    running: BTreeMap<Token, Lookup>,
+    waiting: VecDeque<(Token, Address)>,
+    /// Looked up without success since a server became known last; at most `MAX_WAITING`, the latest.
+    missed: VecDeque<Address>,
+}
+
+impl Queries {
+    /// Wants an agent looked up, under `token` unless that goes on already.
+    pub fn want(&mut self, address: Address, token: Token) -> Wanted {
+        if self.running.values().any(|lookup| lookup.address == address)
+            || self.waiting.iter().any(|(_, waiting)| *waiting == address)
+        {
+            return Wanted::Waits;
+        }
+        if self.running.len() < MAX_QUERIES {
+            self.running.insert(token, Lookup { address, found: false });
+            return Wanted::Start;
+        }
+        if self.waiting.len() >= MAX_WAITING {
+            return Wanted::Full;
+        }
+        self.waiting.push_back((token, address));
+        Wanted::Waits
+    }
+
+    /// Whom a running lookup is for.
+    pub fn address(&self, token: Token) -> Option<Address> {
+        self.running.get(&token).map(|lookup| lookup.address)
+    }
+
+    /// A record of the agent has come, whoever brought it. A lookup that runs goes on, for a later answer may be
+    /// newer; one that waits is not needed any more.
+    pub fn found(&mut self, address: &Address) {
+        self.running
+            .values_mut()
+            .filter(|lookup| lookup.address == *address)
+            .for_each(|lookup| lookup.found = true);
+        self.waiting.retain(|(_, waiting)| waiting != address);
+        self.missed.retain(|missed| missed != address);
+    }
+
+    /// A lookup has ended: returns it, and the one to start in its place.
+    pub fn ended(&mut self, token: Token) -> (Option<Lookup>, Option<(Token, Address)>) {
+        let ended = self.running.remove(&token);
+        if let Some(Lookup { address, found: false }) = ended
+            && !self.missed.contains(&address)
+        {
+            if self.missed.len() >= MAX_WAITING {
+                self.missed.pop_front();
+            }
+            self.missed.push_back(address);
+        }
+        let next = if self.running.len() < MAX_QUERIES { self.waiting.pop_front() } else { None };
+        if let Some((token, address)) = next {
+            self.running.insert(token, Lookup { address, found: false });
+        }
+        (ended, next)
+    }
+
+    /// Lookups that run.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Lookups that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// A server has become known: takes those who were looked up in vain.
+    pub fn wake_all(&mut self) -> Vec<Address> {
+        std::mem::take(&mut self.missed).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(number: usize) -> Address {
+        let mut bytes = [0; 20];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        Address::from(bytes)
+    }
+
+    fn lookup(number: usize, found: bool) -> Lookup {
+        Lookup { address: agent(number), found }
+    }
+
+    #[test]
+    fn lookups_run_side_by_side_up_to_the_bound_and_then_in_turn() {
+        let mut queries = Queries::default();
+        for number in 0..MAX_QUERIES + MAX_WAITING + 5 {
+            let wanted = queries.want(agent(number), number as Token);
+            let expected = match number {
+                _ if number < MAX_QUERIES => Wanted::Start,
+                _ if number < MAX_QUERIES + MAX_WAITING => Wanted::Waits,
+                _ => Wanted::Full,
+            };
+            assert_eq!(wanted, expected);
+        }
+        assert_eq!(queries.want(agent(0), 9999), Wanted::Waits, "it runs already");
+        let (ended, next) = queries.ended(3);
+        assert_eq!(ended, Some(lookup(3, false)));
+        assert_eq!(next, Some((MAX_QUERIES as Token, agent(MAX_QUERIES))));
+        assert_eq!(queries.address(MAX_QUERIES as Token), Some(agent(MAX_QUERIES)));
+        assert_eq!(queries.wake_all(), [agent(3)]);
+        assert!(queries.wake_all().is_empty());
+        assert_eq!(queries.ended(3), (None, None));
+    }
+
+    #[test]
+    fn whoever_was_found_is_not_looked_up_again() {
+        let mut queries = Queries::default();
+        for number in 0..MAX_QUERIES + 2 {
+            queries.want(agent(number), number as Token);
+        }
+        queries.found(&agent(0));
+        queries.found(&agent(MAX_QUERIES));
+        assert_eq!(queries.address(0), Some(agent(0)), "more answers may come");
+        let last = MAX_QUERIES + 1;
+        assert_eq!(queries.ended(0), (Some(lookup(0, true)), Some((last as Token, agent(last)))));
+        assert_eq!(queries.ended(1), (Some(lookup(1, false)), None));
+        assert_eq!(queries.ended(2), (Some(lookup(2, false)), None));
+        queries.found(&agent(1));
+        assert_eq!(queries.wake_all(), [agent(2)]);
+    }
+
+    #[test]
+    fn the_latest_misses_are_remembered_up_to_the_bound() {
+        let mut queries = Queries::default();
+        for number in 0..=MAX_WAITING {
+            assert_eq!(queries.want(agent(number), number as Token), Wanted::Start);
+            queries.ended(number as Token);
+        }
+        let woken = queries.wake_all();
+        assert_eq!((woken.len(), woken[0]), (MAX_WAITING, agent(1)));
+    }
+}

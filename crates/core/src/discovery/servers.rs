@@ -1,0 +1,80 @@
+//! DHT servers that are connected.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+
+/// What is done for new servers is done at most so often: a peer that comes and goes must not make us look everybody up again
+/// each time. Ours.
+const USE_PERIOD: Duration = Duration::from_secs(5);
+
+/// The servers, and when the new ones among them are to be used.
+#[derive(Debug, Default)]
+pub struct Servers {
+    connected: BTreeSet<PeerId>,
+    due: Option<Duration>,
+    used: Option<Duration>,
+}
+
+impl Servers {
+    /// A peer serves the DHT.
+    pub fn known(&mut self, peer: PeerId, now: Duration) {
+        if self.connected.insert(peer) {
+            let at = self.used.map_or(now, |used| now.max(used + USE_PERIOD));
+            self.due.get_or_insert(at);
+        }
+    }
+
+    /// It is no longer connected.
+    pub fn lost(&mut self, peer: &PeerId) {
+        self.connected.remove(peer);
+    }
+
+    /// Whether there are new servers that are to be used now.
+    pub fn take_due(&mut self, now: Duration) -> bool {
+        let due = self.due.take_if(|due| *due <= now).is_some();
+        if due {
+            self.used = Some(now);
+        }
+        due
+    }
+
+    /// When new servers are to be used.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.due
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.connected.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.connected.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_used_at_once_and_those_who_come_and_go_now_and_then() {
+        let (mut servers, peer) = (Servers::default(), PeerId::random());
+        servers.known(peer, Duration::ZERO);
+        assert!(servers.take_due(Duration::ZERO));
+        assert_eq!((servers.len(), servers.next_deadline()), (1, None));
+        let mut used = 0;
+        for tenth in 1..=100 {
+            let now = Duration::from_millis(100 * tenth);
+            servers.lost(&peer);
+            servers.known(peer, now);
+            used += usize::from(servers.take_due(now));
+        }
+        assert_eq!(used, 2);
+        servers.lost(&peer);
+        assert!(servers.is_empty());
+    }
+}

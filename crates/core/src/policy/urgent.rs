@@ -1,0 +1,150 @@
+//! How much of an author's high priority is believed: enough for votes and alarms, not for a flood.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+
+/// High messages of one author that are taken as such at once (design §7).
+pub const BURST: u32 = 20;
+/// … and one more in each such time: 5 in a second (design §7).
+pub const INTERVAL: Duration = Duration::from_millis(200);
+/// Authors remembered. Ours: 64 bytes each.
+pub const MAX_AUTHORS: usize = 4096;
+
+#[derive(Debug, Default)]
+struct Author {
+    /// When all that was taken has been earned back (the theoretical arrival time of the generic cell rate algorithm).
+    earned_at: Duration,
+    /// The last line that went as medium.
+    lowered: Option<u64>,
+}
+
+/// What authors have used up. An author whose line went as medium goes on so until that line has left, or a later one would overtake it.
+#[derive(Debug, Default)]
+pub struct Urgent {
+    authors: BTreeMap<Address, Author>,
+    /// The last line of an author who found no room here that went as medium.
+    others_lowered: Option<u64>,
+}
+
+impl Urgent {
+    /// Whether a high message of `author` is taken as such, be it ever so fast after others if they are `trusted`. `line` is its number
+    /// among all lines, `oldest` that of the first medium one that waits.
+    pub fn admit(
+        &mut self,
+        author: Address,
+        trusted: bool,
+        line: u64,
+        oldest: Option<u64>,
+        now: Duration,
+    ) -> bool {
+        let waits =
+            |lowered: Option<u64>| lowered.zip(oldest).is_some_and(|(lowered, oldest)| lowered >= oldest);
+        if !self.authors.contains_key(&author) && self.authors.len() >= MAX_AUTHORS {
+            self.authors.retain(|_, author| author.earned_at > now || waits(author.lowered));
+        }
+        if !self.authors.contains_key(&author) {
+            let full = self.authors.len() >= MAX_AUTHORS && !trusted;
+            if full || waits(self.others_lowered) {
+                self.others_lowered = Some(line);
+                return false;
+            }
+            if trusted {
+                return true;
+            }
+        }
+        let author = self.authors.entry(author).or_default();
+        let earned_at = author.earned_at.max(now) + INTERVAL;
+        if waits(author.lowered) || earned_at > now + INTERVAL * BURST && !trusted {
+            author.lowered = Some(line);
+            return false;
+        }
+        author.lowered = None;
+        if !trusted {
+            author.earned_at = earned_at;
+        }
+        true
+    }
+
+    /// Whether a high message of `author` would be believed now, but for its turn.
+    pub fn would_admit(&self, author: &Address, trusted: bool, now: Duration) -> bool {
+        let earned = |author: &Author| author.earned_at <= now + INTERVAL * (BURST - 1);
+        trusted || self.authors.get(author).map_or(self.authors.len() < MAX_AUTHORS, earned)
+    }
+
+    /// Authors remembered.
+    pub fn len(&self) -> usize {
+        self.authors.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.authors.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: Address = Address::repeat_byte(1);
+
+    /// How many of so many messages are taken, when every line leaves at once.
+    fn admitted(urgent: &mut Urgent, author: Address, number: u64, now: Duration) -> usize {
+        (0..number).filter(|_| urgent.admit(author, false, 1, None, now)).count()
+    }
+
+    #[test]
+    fn a_burst_and_then_so_many_a_second_of_each_author() {
+        let mut urgent = Urgent::default();
+        assert!(urgent.would_admit(&ALICE, false, Duration::ZERO));
+        assert_eq!(admitted(&mut urgent, ALICE, 100, Duration::ZERO), 20);
+        assert!(
+            !urgent.would_admit(&ALICE, false, Duration::ZERO)
+                && urgent.would_admit(&ALICE, true, Duration::ZERO)
+        );
+        assert!(urgent.would_admit(&ALICE, false, INTERVAL), "one more each time");
+        assert_eq!(admitted(&mut urgent, Address::repeat_byte(2), 100, Duration::ZERO), 20);
+        assert_eq!(admitted(&mut urgent, ALICE, 100, Duration::from_secs(1)), 5);
+        assert_eq!(admitted(&mut urgent, ALICE, 100, Duration::from_secs(60)), 20);
+    }
+
+    #[test]
+    fn nothing_overtakes_what_went_as_medium() {
+        let mut urgent = Urgent::default();
+        assert_eq!(admitted(&mut urgent, ALICE, 20, Duration::ZERO), 20);
+        assert!(!urgent.admit(ALICE, false, 21, None, Duration::ZERO));
+        let later = Duration::from_secs(60);
+        assert!(!urgent.admit(ALICE, false, 30, Some(21), later), "its earlier line waits");
+        assert!(!urgent.admit(ALICE, false, 31, Some(22), later), "so does the one after");
+        assert!(urgent.admit(ALICE, false, 40, Some(32), later));
+    }
+
+    #[test]
+    fn whoever_is_trusted_may_be_as_fast_as_they_like_and_overtakes_nothing_of_their_own() {
+        let mut urgent = Urgent::default();
+        assert_eq!(admitted(&mut urgent, ALICE, 30, Duration::ZERO), 20);
+        assert!(!urgent.admit(ALICE, false, 30, Some(21), Duration::ZERO));
+        assert!(!urgent.admit(ALICE, true, 31, Some(30), Duration::ZERO), "their earlier line waits");
+        assert!((32..100).all(|line| urgent.admit(ALICE, true, line, None, Duration::ZERO)));
+    }
+
+    #[test]
+    fn authors_are_bounded_and_whoever_finds_no_room_is_not_believed() {
+        let mut urgent = Urgent::default();
+        let author = |number: usize| Address::left_padding_from(&number.to_be_bytes());
+        for number in 0..MAX_AUTHORS {
+            assert!(urgent.admit(author(number), false, 1, None, Duration::ZERO));
+        }
+        assert!(!urgent.admit(author(MAX_AUTHORS), false, 7, None, Duration::ZERO));
+        assert_eq!(urgent.len(), MAX_AUTHORS);
+        let later = Duration::from_secs(1);
+        assert!(!urgent.admit(author(MAX_AUTHORS), false, 8, Some(7), later), "its earlier line waits");
+        assert!(
+            urgent.admit(author(MAX_AUTHORS), false, 9, Some(9), later),
+            "the others have been forgotten"
+        );
+        assert_eq!(urgent.len(), 1);
+    }
+}

@@ -1,0 +1,228 @@
+//! Which addresses a node may deal with.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use multiaddr::Multiaddr;
+use multiaddr::Protocol;
+
+/// Which addresses a node listens on, hands on and dials (`--address-scope`, design §6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressScope {
+    /// This machine only.
+    Loopback,
+    /// This machine and networks that are not reachable from the internet: LAN, containers, overlays.
+    #[default]
+    Private,
+    /// The internet.
+    Public,
+}
+
+/// The text names no scope.
+#[derive(Debug, thiserror::Error)]
+#[error("it must be loopback, private or public")]
+pub struct UnknownScope;
+
+impl AddressScope {
+    /// The scope of a network that was given none: `dev` stays on the machine, `main` is on the internet, any other is
+    /// private.
+    pub fn of_network(network: &str) -> Self {
+        match network {
+            "dev" => Self::Loopback,
+            "main" => Self::Public,
+            _ => Self::Private,
+        }
+    }
+
+    /// Whether an address lies within the scope. A DNS name is judged again, by what it resolves to, when it is dialled;
+    /// on loopback, where nothing is resolved, no name is permitted.
+    pub fn permits(self, addr: &Multiaddr) -> bool {
+        match addr.iter().next() {
+            Some(Protocol::Ip4(ip)) => self.permits_ip(ip.into()),
+            Some(Protocol::Ip6(ip)) => self.permits_ip(ip.into()),
+            Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => {
+                self != Self::Loopback
+            }
+            _ => false,
+        }
+    }
+
+    fn permits_ip(self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        match self {
+            Self::Loopback => ip.is_loopback(),
+            Self::Private => ip.is_loopback() || is_private(ip),
+            Self::Public => is_global(ip),
+        }
+    }
+
+    /// Those of a peer's addresses that may be dialled. On loopback, where QUIC has nothing to offer over TCP and costs
+    /// more, QUIC addresses remain only if there is nothing else.
+    pub fn select(self, addrs: impl IntoIterator<Item = Multiaddr>) -> Vec<Multiaddr> {
+        let mut permitted: Vec<_> = addrs.into_iter().filter(|addr| self.permits(addr)).collect();
+        if self == Self::Loopback && permitted.iter().any(is_tcp) {
+            permitted.retain(is_tcp);
+        }
+        permitted
+    }
+
+    /// The interfaces to listen on: the first has to be there, the others may.
+    pub fn listen_ips(self) -> &'static [IpAddr] {
+        match self {
+            Self::Loopback => &[IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            Self::Private | Self::Public => {
+                &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+            }
+        }
+    }
+
+    /// Why nobody on another machine can reach a node that listens on these, for a person; where that is not as it should be.
+    pub fn lacking(self, listening: &[Multiaddr]) -> Option<String> {
+        let is_loopback = |addr: &Multiaddr| Self::Loopback.permits(addr);
+        if self == Self::Loopback && !listening.is_empty() || !listening.iter().all(is_loopback) {
+            return None;
+        }
+        let what =
+            if listening.is_empty() { "no address yet" } else { "only addresses of this machine itself" };
+        Some(format!(
+            "the node listens on {what}: no other machine can reach it, though it can reach others; \
+             is a network interface up? (address scope {self})"
+        ))
+    }
+}
+
+impl FromStr for AddressScope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        match text {
+            "loopback" => Ok(Self::Loopback),
+            "private" => Ok(Self::Private),
+            "public" => Ok(Self::Public),
+            _ => Err(UnknownScope),
+        }
+    }
+}
+
+impl fmt::Display for AddressScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loopback => "loopback",
+            Self::Private => "private",
+            Self::Public => "public",
+        })
+    }
+}
+
+fn is_tcp(addr: &Multiaddr) -> bool {
+    addr.iter().any(|part| matches!(part, Protocol::Tcp(_)))
+}
+
+/// RFC 1918, 3927 and 6598 for IPv4; RFC 4193 and 4291 link-local for IPv6.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || is_shared(ip),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+/// Neither private nor set aside by the IANA special-purpose registries.
+fn is_global(ip: IpAddr) -> bool {
+    if is_private(ip) || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
+        return false;
+    }
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, second, third, _] = ip.octets();
+            let protocol_assignment = [first, second, third] == [192, 0, 0];
+            let benchmarking = first == 198 && (second & 0xfe) == 18;
+            !(ip.is_documentation() || first == 0 || first >= 240 || protocol_assignment || benchmarking)
+        }
+        IpAddr::V6(ip) => is_global_unicast(ip) && ip.segments()[..2] != [0x2001, 0x0db8],
+    }
+}
+
+/// 100.64.0.0/10, between a carrier's NAT and its customers; overlay networks use it too.
+fn is_shared(ip: Ipv4Addr) -> bool {
+    let [first, second, ..] = ip.octets();
+    first == 100 && (second & 0xc0) == 64
+}
+
+/// 2000::/3, all that has been given out so far.
+fn is_global_unicast(ip: Ipv6Addr) -> bool {
+    (ip.segments()[0] & 0xe000) == 0x2000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_nobody_named_never_reaches_the_internet() {
+        assert_eq!(AddressScope::of_network("dev"), AddressScope::Loopback);
+        assert_eq!(AddressScope::of_network("main"), AddressScope::Public);
+        assert_eq!(AddressScope::of_network("mainly"), AddressScope::Private);
+    }
+
+    const ADDRS: [(&str, [bool; 3]); 22] = [
+        // address, permitted on loopback, private, public
+        ("/ip4/127.0.0.1/tcp/1", [true, true, false]),
+        ("/ip4/127.8.9.1/udp/1/quic-v1", [true, true, false]),
+        ("/ip6/::1/tcp/1", [true, true, false]),
+        ("/ip6/::ffff:127.0.0.1/tcp/1", [true, true, false]),
+        ("/ip4/10.1.2.3/tcp/1", [false, true, false]),
+        ("/ip4/172.31.0.1/tcp/1", [false, true, false]),
+        ("/ip4/192.168.0.1/tcp/1", [false, true, false]),
+        ("/ip6/::ffff:192.168.0.1/tcp/1", [false, true, false]),
+        ("/ip4/169.254.0.1/tcp/1", [false, true, false]),
+        ("/ip4/100.64.0.1/tcp/1", [false, true, false]),
+        ("/ip6/fd00::1/tcp/1", [false, true, false]),
+        ("/ip6/fe80::1/tcp/1", [false, true, false]),
+        ("/dns4/node.example/tcp/1", [false, true, true]),
+        ("/ip4/8.8.8.8/tcp/1", [false, false, true]),
+        ("/ip6/2a00::1/tcp/1", [false, false, true]),
+        ("/ip4/0.0.0.0/tcp/1", [false, false, false]),
+        ("/ip4/224.0.0.1/tcp/1", [false, false, false]),
+        ("/ip4/203.0.113.1/tcp/1", [false, false, false]),
+        ("/ip4/255.255.255.255/tcp/1", [false, false, false]),
+        ("/ip6/2001:db8::1/tcp/1", [false, false, false]),
+        ("/memory/1", [false, false, false]),
+        ("/unix/socket", [false, false, false]),
+    ];
+
+    fn addr(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_scope_permits_its_own_addresses_only() {
+        for (text, permitted) in ADDRS {
+            let scopes = [AddressScope::Loopback, AddressScope::Private, AddressScope::Public];
+            assert_eq!(scopes.map(|scope| scope.permits(&addr(text))), permitted, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_address_is_never_permitted() {
+        assert!(!AddressScope::Public.permits(&Multiaddr::empty()));
+    }
+
+    #[test]
+    fn loopback_prefers_tcp_and_takes_quic_if_there_is_nothing_else() {
+        let tcp = addr("/ip4/127.0.0.1/tcp/1");
+        let quic = addr("/ip4/127.0.0.1/udp/1/quic-v1");
+        let both = [quic.clone(), tcp.clone()];
+        assert_eq!(AddressScope::Private.select(both.clone()), both);
+        assert_eq!(AddressScope::Loopback.select(both), [tcp]);
+        assert_eq!(AddressScope::Loopback.select([quic.clone()]), [quic]);
+    }
+
+    #[test]
+    fn a_scope_is_written_as_it_is_read() {
+        for scope in [AddressScope::Loopback, AddressScope::Private, AddressScope::Public] {
+            assert_eq!(scope.to_string().parse::<AddressScope>().unwrap(), scope);
+        }
+        assert!("lan".parse::<AddressScope>().is_err());
+    }
+}

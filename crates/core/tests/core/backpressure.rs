@@ -1,0 +1,162 @@
+//! A parent that does not read costs no memory, no mail and no peer; what it missed it learns.
+
+use std::time::Duration;
+
+use p2p_node_protocol::Role;
+use serde_json::{Value, json};
+
+use crate::mesh::{Mesh, agent_key};
+
+fn held(mesh: &Mesh, node: usize, name: &str) -> usize {
+    let census = mesh.nodes[node].core.census();
+    for holding in &census {
+        assert!(holding.size <= holding.limit, "{holding:?}");
+    }
+    census.iter().find(|holding| holding.name == name).unwrap().size
+}
+
+#[test]
+fn stdin_pauses_at_max_inflight_answers_and_every_command_gets_its_own() {
+    let mut mesh = Mesh::new(1);
+    let limit = mesh.lines(0, "ready")[0]["limits"]["maxInflight"].as_u64().unwrap() as usize;
+    mesh.nodes[0].reads = false;
+    let mut said = 0;
+    while mesh.nodes[0].core.takes_commands() {
+        mesh.say_quietly(0, &json!({"type": "ping", "id": said}).to_string());
+        said += 1;
+        assert!(said <= limit, "stdin is still read");
+    }
+    assert_eq!(said, limit);
+    mesh.pass(Duration::from_secs(600));
+    assert!(!mesh.nodes[0].core.takes_commands());
+    assert_eq!(held(&mesh, 0, "answers unread"), limit);
+    mesh.nodes[0].reads = true;
+    mesh.settle();
+    assert!(mesh.nodes[0].core.takes_commands());
+    let ids: Vec<&Value> =
+        mesh.lines(0, "result").into_iter().map(|line| &line["id"]).filter(|id| id.is_u64()).collect();
+    assert_eq!(ids, (0..limit).map(Value::from).collect::<Vec<_>>().iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn broadcasts_and_news_that_were_dropped_are_told_to_the_last_one() {
+    const BROADCASTS: u64 = 9000;
+    let mut mesh = Mesh::new(3);
+    mesh.connect(1, 0);
+    mesh.connect(2, 0);
+    mesh.say(2, r#"{"type":"subscribe","topic":"t","id":"t"}"#);
+    mesh.pass(Duration::from_secs(1));
+    mesh.nodes[2].reads = false;
+    for data in 0..BROADCASTS {
+        mesh.say_quietly(1, &json!({"type": "send", "topic": "t", "data": data}).to_string());
+        if data % 100 == 0 {
+            mesh.settle();
+            mesh.pass(Duration::from_millis(200));
+        }
+    }
+    mesh.settle();
+    mesh.pass(Duration::from_secs(30));
+    held(&mesh, 2, "lines of broadcasts");
+    mesh.nodes[2].reads = true;
+    mesh.settle();
+    let received = mesh.received(2);
+    let overflows = mesh.lines(2, "overflow");
+    let dropped: u64 = overflows.iter().map(|line| line["dropped"]["topicMessage"].as_u64().unwrap()).sum();
+    assert!(dropped > 0 && received.len() as u64 + dropped == BROADCASTS, "{} + {dropped}", received.len());
+    assert_eq!(overflows.last().unwrap()["total"]["topicMessage"], dropped);
+    assert!(received.is_sorted());
+    assert_eq!(received.last(), Some(&(BROADCASTS - 1)), "the oldest went");
+}
+
+#[test]
+fn a_broadcast_that_is_too_long_for_the_parent_is_counted() {
+    let mut mesh = Mesh::new(2);
+    let short = r#"{"type":"connect","protocol":1,"maxLineBytes":4096,"id":"connect"}"#;
+    let reader = mesh.add_with(3, Role::Full, short, |_| {});
+    mesh.connect(1, 0);
+    mesh.connect(reader, 0);
+    mesh.say(reader, r#"{"type":"subscribe","topic":"t","id":"t"}"#);
+    mesh.pass(Duration::from_secs(1));
+    mesh.say(1, &json!({"type": "send", "topic": "t", "data": "x".repeat(5000)}).to_string());
+    mesh.pass(Duration::from_secs(1));
+    let overflow = mesh.lines(reader, "overflow");
+    assert_eq!(overflow[0]["dropped"], json!({"topicMessage": 0, "tooLong": 1, "news": 0, "log": 0}));
+    assert!(mesh.nodes[reader].longest <= 4096);
+}
+
+#[test]
+fn mail_that_a_busy_recipient_never_took_says_so() {
+    let mut mesh = Mesh::new(3);
+    mesh.connect(1, 0);
+    mesh.connect(2, 0);
+    mesh.connect(1, 2);
+    mesh.nodes[2].reads = false;
+    for data in 0..40_000_u64 {
+        mesh.send(1, 2, data, r#","ttlMs":20000"#);
+        if data % 500 == 0 {
+            mesh.settle();
+            mesh.pass(Duration::from_millis(20));
+        }
+    }
+    mesh.pass(Duration::from_secs(40));
+    let ended: Vec<Value> = mesh.lines(1, "delivery").into_iter().cloned().collect();
+    let count = |code: Value| ended.iter().filter(|line| line["code"] == code).count();
+    assert_eq!(ended.len() + mesh.lines(1, "error").len(), 40_000);
+    assert!(count(json!("PEER_BUSY")) > 1000, "{} busy", count(json!("PEER_BUSY")));
+    mesh.nodes[2].reads = true;
+    mesh.settle();
+    assert_eq!(mesh.received(2).len(), count(Value::Null), "what was delivered is there");
+}
+
+#[test]
+fn a_node_lingers_as_long_as_it_was_told() {
+    use p2p_node_core::effect::ExitCode;
+    use p2p_node_core::input::Input;
+
+    let mut mesh = Mesh::new(2);
+    let lingering = mesh.add_with(3, Role::Full, crate::mesh::CONNECT, |setup| {
+        setup.linger = Duration::from_secs(10);
+    });
+    mesh.connect(1, 0);
+    mesh.connect(lingering, 0);
+    mesh.input(lingering, Input::InputEnded);
+    mesh.pass(Duration::from_secs(9));
+    mesh.send(1, lingering, 7, "");
+    mesh.pass(Duration::from_millis(900));
+    assert_eq!((mesh.received(lingering), mesh.nodes[lingering].exit), (vec![7], None));
+    mesh.pass(Duration::from_millis(200));
+    assert_eq!(mesh.nodes[lingering].exit, Some(ExitCode::Ok));
+    assert_eq!(mesh.lines(lingering, "closing")[0]["reason"], "eof");
+
+    // What it has to say is said when its parent ends, whatever was said of the end of stdin.
+    let staying = mesh.add_with(4, Role::Full, crate::mesh::CONNECT, |setup| setup.stay_on_eof = true);
+    mesh.input(staying, Input::InputEnded);
+    mesh.pass(Duration::from_secs(60));
+    assert_eq!(mesh.nodes[staying].exit, None);
+    mesh.say_quietly(
+        staying,
+        &json!({"type": "send", "peerId": agent_key(0x77).address().to_string(), "data": 1}).to_string(),
+    );
+    mesh.input(staying, Input::ParentEnded);
+    mesh.pass(Duration::from_secs(6));
+    assert_eq!(mesh.nodes[staying].exit, Some(ExitCode::Undelivered));
+    assert_eq!(mesh.lines(staying, "closing")[0]["reason"], "parent");
+}
+
+#[test]
+fn a_pipe_that_broke_is_told_by_the_exit_code() {
+    use p2p_node_core::effect::ExitCode;
+    use p2p_node_core::input::Input;
+
+    let ends = [
+        (Input::InputFailed { reason: "it is a directory".to_owned() }, ExitCode::Io),
+        (Input::OutputClosed { broken: true }, ExitCode::Io),
+        (Input::OutputClosed { broken: false }, ExitCode::Ok),
+    ];
+    for (input, code) in ends {
+        let mut mesh = Mesh::new(1);
+        mesh.input(0, input);
+        mesh.pass(Duration::from_secs(6));
+        assert_eq!(mesh.nodes[0].exit, Some(code));
+    }
+}

@@ -1,0 +1,61 @@
+//! Broadcasts that come before those who are known to want them are connected.
+
+use std::time::Duration;
+
+use p2p_node_core::input::Input;
+use p2p_node_protocol::Role;
+use serde_json::json;
+
+use crate::mesh::{Fate, Mesh};
+
+/// A server, two subscribers, and an agent that knows both, is connected to one, and has yet to dial the other. It is the last.
+fn scene() -> Mesh {
+    let mut mesh = Mesh::new(3);
+    mesh.connect(1, 0);
+    mesh.connect(2, 0);
+    for subscriber in [1, 2] {
+        mesh.say(subscriber, r#"{"type":"subscribe","topic":"t"}"#);
+    }
+    mesh.pass(Duration::from_secs(5));
+    let publisher = mesh.add(9, Role::Full);
+    mesh.connect(publisher, 0);
+    mesh.connect(publisher, 1);
+    let other = json!({"type": "discover", "address": mesh.nodes[2].address, "id": "d"});
+    mesh.say(publisher, &other.to_string());
+    assert_eq!(mesh.lines(publisher, "result").last().unwrap()["count"], 1);
+    mesh
+}
+
+fn publish(mesh: &mut Mesh, data: u64) {
+    mesh.say(3, &json!({"type": "send", "topic": "t", "data": data, "id": data}).to_string());
+}
+
+#[test]
+fn what_is_published_right_after_subscribe_reaches_every_known_subscriber() {
+    let mut mesh = scene();
+    // Otherwise the one subscriber passes it on to the other.
+    mesh.part(1, 2);
+    mesh.say(3, r#"{"type":"subscribe","topic":"t"}"#);
+    publish(&mut mesh, 1);
+    assert_eq!(mesh.lines(3, "result").last().unwrap()["peers"], 1);
+    mesh.pass(Duration::from_millis(500));
+    assert_eq!((mesh.received(1), mesh.received(2)), (vec![1], vec![1]));
+}
+
+#[test]
+fn a_known_subscriber_that_does_not_come_holds_up_the_first_broadcasts_for_a_second_and_no_others() {
+    let mut mesh = scene();
+    mesh.part(2, 3);
+    mesh.fate = Box::new(|node, input| match input {
+        Input::DialFailed { .. } if node == 3 => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    publish(&mut mesh, 1);
+    mesh.pass(Duration::from_millis(900));
+    assert!(mesh.received(1).is_empty());
+    mesh.pass(Duration::from_millis(200));
+    assert_eq!(mesh.received(1), [1]);
+    publish(&mut mesh, 2);
+    mesh.pass(Duration::from_millis(60));
+    assert_eq!(mesh.received(1), [1, 2]);
+}

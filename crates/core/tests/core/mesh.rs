@@ -1,0 +1,391 @@
+//! A few cores and the network between them, without sockets and with a clock that stands until it is moved.
+
+mod carry;
+mod links;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use p2p_node_core::delivery::arrivals::TakenRow;
+use p2p_node_core::delivery::outbox::KeptMail;
+use p2p_node_core::directory::floors::FloorRow;
+use p2p_node_core::effect::{Effect, ExitCode, Verdict};
+use p2p_node_core::input::{Input, Now, Token};
+use p2p_node_core::policy::standing::{Standing, Subject};
+use p2p_node_core::scope::AddressScope;
+use p2p_node_core::{Core, KeySource, Setup};
+use p2p_node_protocol::{Role, line};
+use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
+use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
+use p2p_node_wire::record::SignedRecord;
+use serde_json::Value;
+
+/// When all this takes place, in ms since 1970.
+pub const START_MS: u64 = 1_790_000_000_000;
+
+/// What a parent says first.
+pub const CONNECT: &str = r#"{"type":"connect","protocol":1,"id":"connect"}"#;
+
+pub struct Node {
+    pub core: Core,
+    pub peer: PeerId,
+    pub address: String,
+    pub lines: Vec<Value>,
+    /// Bytes of the longest line.
+    pub longest: usize,
+    pub exit: Option<ExitCode>,
+    /// Whether the parent reads; what it has not read is owed to the core.
+    pub reads: bool,
+    unread: usize,
+    topics: BTreeSet<String>,
+    seen: BTreeSet<(String, Bytes)>,
+    judged: BTreeMap<Token, Verdict>,
+    gossip: BTreeMap<Token, (PeerId, String, Bytes)>,
+    dead: bool,
+    /// What a store would hold, by address.
+    pub kept: BTreeMap<Address, FloorRow>,
+    /// Mail in its store.
+    pub mails: BTreeMap<([u8; 16], u64), KeptMail>,
+    pub taken: BTreeMap<(Address, [u8; 16]), TakenRow>,
+    /// What it wants to be kept of whom its parent blocked or allowed.
+    pub standings: Vec<(Subject, Standing)>,
+    /// While its machine is suspended, nothing happens to it and it does nothing.
+    pub asleep: bool,
+    lost_asleep: Vec<usize>,
+}
+
+/// What may be done to an input on its way.
+pub enum Fate {
+    Deliver,
+    Lose,
+}
+
+/// Decides about each input of each node.
+pub type Faults = Box<dyn FnMut(usize, &Input) -> Fate>;
+
+pub struct Mesh {
+    pub nodes: Vec<Node>,
+    pub now: Duration,
+    wire: VecDeque<(usize, Input)>,
+    tokens: Token,
+    asked: BTreeMap<Token, (usize, Token)>,
+    connected: BTreeSet<(usize, usize)>,
+    parted: BTreeSet<(usize, usize)>,
+    lost: Vec<Token>,
+    pub dht: BTreeMap<Bytes, Bytes>,
+    /// Frames of mail as they were put on the wire: to whom, from whom, what.
+    pub frames: Vec<(usize, PeerId, Bytes)>,
+    /// Who wanted to end the connection to whom.
+    pub hung_up: Vec<(usize, PeerId)>,
+    pub fate: Faults,
+    /// What a node answers to mail instead of what it means to, if anything.
+    pub lies: Box<dyn FnMut(usize) -> Option<Bytes>>,
+    /// How far ahead the wall clocks of nodes are, in ms; of a node that is still to come too.
+    pub ahead_ms: BTreeMap<usize, i64>,
+    /// Whether the crypto pool takes work.
+    pub crypto: bool,
+    /// Whether the stores write, what they did not, and whether they have room.
+    pub disk_writes: bool,
+    pub unwritten: Vec<(usize, Effect)>,
+    pub disk_full: bool,
+}
+
+pub fn agent_key(number: u8) -> AgentKey {
+    AgentKey::from_bytes(&[number; 32]).unwrap()
+}
+
+pub fn node_key(number: u8) -> NodeKey {
+    NodeKey::derive(&[number; 32], "dev", "", 0)
+}
+
+pub fn binding(number: u8, generation: u64, node: &NodeKey) -> Binding {
+    Binding {
+        account: agent_key(number).address(),
+        chain_id: 0,
+        peer_id: node.peer_id(),
+        node_key: node.public(),
+        network: "dev".to_owned(),
+        generation,
+        not_before: START_MS / 1000,
+        not_after: START_MS / 1000 + BINDING_LIFE_SECS,
+    }
+}
+
+impl Mesh {
+    /// So many nodes that are ready and do not know each other; the first serves the DHT.
+    pub fn new(number: u8) -> Mesh {
+        let mut mesh = Mesh {
+            nodes: Vec::new(),
+            now: Duration::ZERO,
+            wire: VecDeque::new(),
+            tokens: 0,
+            asked: BTreeMap::new(),
+            connected: BTreeSet::new(),
+            parted: BTreeSet::new(),
+            lost: Vec::new(),
+            dht: BTreeMap::new(),
+            frames: Vec::new(),
+            hung_up: Vec::new(),
+            fate: Box::new(|_, _| Fate::Deliver),
+            lies: Box::new(|_| None),
+            ahead_ms: BTreeMap::new(),
+            crypto: true,
+            disk_writes: true,
+            unwritten: Vec::new(),
+            disk_full: false,
+        };
+        for index in 0..number {
+            mesh.add(index + 1, if index == 0 { Role::Bootstrap } else { Role::Full });
+        }
+        mesh
+    }
+
+    pub fn clock(&self) -> Now {
+        Now { mono: self.now, unix_ms: START_MS + self.now.as_millis() as u64 }
+    }
+
+    /// The clocks of a node.
+    pub fn clock_of(&self, node: usize) -> Now {
+        let Now { mono, unix_ms } = self.clock();
+        let ahead = self.ahead_ms.get(&node).copied().unwrap_or_default();
+        Now { mono, unix_ms: unix_ms.saturating_add_signed(ahead) }
+    }
+
+    /// Adds a node with the key of `number` and waits until it is ready.
+    pub fn add(&mut self, number: u8, role: Role) -> usize {
+        self.add_with(number, role, CONNECT, |_| {})
+    }
+
+    /// As `add`, with a `connect` of one's own and a setup that may be changed.
+    pub fn add_with(
+        &mut self,
+        number: u8,
+        role: Role,
+        connect: &str,
+        change: impl FnOnce(&mut Setup),
+    ) -> usize {
+        let node = node_key(number);
+        let agent = agent_key(number);
+        let mut setup = Setup {
+            binding: agent.bind(binding(number, 0, &node)).unwrap(),
+            node_key: node,
+            agent: Some(agent),
+            name: format!("node {number}"),
+            role,
+            version: "test".to_owned(),
+            port: 0,
+            bootstraps: Vec::new(),
+            connect: false,
+            stay_on_eof: false,
+            require_delivery: false,
+            linger: Duration::ZERO,
+            drain_timeout: Duration::from_secs(5),
+            key_source: KeySource::Given,
+            scope: AddressScope::Loopback,
+            boot: u64::from(number) + self.nodes.len() as u64,
+            database: [number ^ self.nodes.len() as u8; 16],
+            kem_seed: [number; 32].into(),
+            seed: u64::from(number),
+            durable: false,
+            acks_by_hand: false,
+            outbox: Vec::new(),
+            inbox: Vec::new(),
+            floors: Vec::new(),
+            standings: Vec::new(),
+        };
+        change(&mut setup);
+        let core = Core::new(setup, self.clock_of(self.nodes.len()));
+        self.nodes.push(Node {
+            core,
+            peer: node_key(number).peer_id(),
+            address: agent_key(number).address().to_string(),
+            lines: Vec::new(),
+            longest: 0,
+            exit: None,
+            reads: true,
+            unread: 0,
+            topics: BTreeSet::new(),
+            seen: BTreeSet::new(),
+            judged: BTreeMap::new(),
+            gossip: BTreeMap::new(),
+            dead: false,
+            kept: BTreeMap::new(),
+            mails: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            standings: Vec::new(),
+            asleep: false,
+            lost_asleep: Vec::new(),
+        });
+        let index = self.nodes.len() - 1;
+        self.say(index, connect);
+        index
+    }
+
+    pub fn say(&mut self, node: usize, command: &str) {
+        self.say_quietly(node, command);
+        self.settle();
+    }
+
+    /// Hands over a command without letting anything follow from it yet.
+    pub fn say_quietly(&mut self, node: usize, command: &str) {
+        let request = line::decode_request(command.as_bytes()).unwrap();
+        let now = self.clock_of(node);
+        self.nodes[node].core.handle(Input::Command(request), now);
+    }
+
+    pub fn send(&mut self, from: usize, to: usize, data: u64, more: &str) {
+        let command =
+            format!(r#"{{"type":"send","peerId":"{}","data":{data}{more}}}"#, self.nodes[to].address);
+        self.say_quietly(from, &command);
+    }
+
+    /// Hands a node an input, as its network would.
+    pub fn input(&mut self, node: usize, input: Input) {
+        self.wire.push_back((node, input));
+        self.settle();
+    }
+
+    /// Lets everything happen that follows without time passing.
+    pub fn settle(&mut self) {
+        for _ in 0..200_000 {
+            let mut busy = false;
+            while let Some((node, input)) = self.wire.pop_front() {
+                busy = true;
+                if self.nodes[node].dead || self.nodes[node].asleep {
+                    continue;
+                }
+                if let Fate::Lose = (self.fate)(node, &input) {
+                    if let Input::MailAnswered { token, .. } = input {
+                        self.lost.push(token);
+                    }
+                } else {
+                    if let Input::Gossip { token, from, topic, data } = &input {
+                        let heard = (*from, topic.clone(), data.clone());
+                        self.nodes[node].gossip.insert(*token, heard);
+                    }
+                    let now = self.clock_of(node);
+                    self.nodes[node].core.handle(input, now);
+                }
+            }
+            for node in 0..self.nodes.len() {
+                if self.nodes[node].dead || self.nodes[node].asleep {
+                    continue;
+                }
+                let now = self.clock_of(node);
+                self.nodes[node].core.turn(now);
+                while let Some(effect) = self.nodes[node].core.poll_effect() {
+                    busy = true;
+                    self.carry_out(node, effect);
+                }
+                let (reads, unread) = (self.nodes[node].reads, self.nodes[node].unread);
+                if reads && unread > 0 {
+                    busy = true;
+                    self.nodes[node].unread = 0;
+                    self.nodes[node].core.handle(Input::Written { lines: unread }, now);
+                }
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("the mesh never comes to rest");
+    }
+
+    /// Lets time pass, stopping wherever a core wants to be called.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        for _ in 0..1_000_000 {
+            let due = self
+                .nodes
+                .iter()
+                .filter(|node| node.exit.is_none() && !node.dead && !node.asleep)
+                .filter_map(|node| node.core.poll_timeout())
+                .min();
+            match due {
+                Some(due) if due <= end => {
+                    assert!(
+                        due > self.now || due == Duration::ZERO,
+                        "a core asks to be called in the past, for ever"
+                    );
+                    self.now = self.now.max(due);
+                    self.settle();
+                }
+                _ => {
+                    self.now = end;
+                    return self.settle();
+                }
+            }
+        }
+        panic!("too much happens");
+    }
+
+    fn index_of(&self, peer: &PeerId) -> Option<usize> {
+        // The latest with this identity, for those that were started again.
+        self.nodes.iter().rposition(|node| node.peer == *peer)
+    }
+
+    fn is_connected(&self, one: usize, other: usize) -> bool {
+        self.connected.contains(&(one.min(other), one.max(other)))
+    }
+
+    fn neighbours(&self, node: usize) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|other| *other != node && self.is_connected(node, *other)).collect()
+    }
+
+    fn token(&mut self) -> Token {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    /// Ends every request of a node that was not answered, as the swarm does when its time is over.
+    pub fn fail_open_requests(&mut self, node: usize) {
+        let open: Vec<Token> = self
+            .asked
+            .iter()
+            .filter(|(_, (from, token))| *from == node && *token > 0)
+            .map(|(asked, _)| *asked)
+            .collect();
+        for asked in open {
+            if let Some((_, token)) = self.asked.remove(&asked) {
+                self.wire
+                    .push_back((node, Input::MailAnswered { token, outcome: Err("no answer".to_owned()) }));
+            }
+        }
+        // An answer that was lost on its way left no request open: the sender alone knows of it.
+        for token in self.lost.drain(..) {
+            self.wire.push_back((node, Input::MailAnswered { token, outcome: Err("no answer".to_owned()) }));
+        }
+        self.settle();
+    }
+
+    pub fn verdicts(&self, node: usize) -> Vec<Verdict> {
+        self.nodes[node].judged.values().copied().collect()
+    }
+
+    /// The record of a node that the DHT has.
+    pub fn record_in_dht(&self, node: usize) -> SignedRecord {
+        let records = self.dht.values().map(|value| SignedRecord::decode(value.clone()).unwrap());
+        let peer = self.nodes[node].peer;
+        records.into_iter().find(|record| record.peer_id() == peer).expect("its record")
+    }
+
+    /// Lines of one type, in order.
+    pub fn lines(&self, node: usize, kind: &str) -> Vec<&Value> {
+        self.nodes[node].lines.iter().filter(|line| line["type"] == kind).collect()
+    }
+
+    /// The payloads of the messages that a parent got, in order.
+    pub fn received(&self, node: usize) -> Vec<u64> {
+        self.lines(node, "message").iter().map(|line| line["data"].as_u64().unwrap()).collect()
+    }
+}
+
+impl Node {
+    /// The first node of a mesh is its bootstrap; it listens on port 1000.
+    fn core_role_serves(&self) -> bool {
+        self.peer == node_key(1).peer_id()
+    }
+}

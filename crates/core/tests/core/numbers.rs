@@ -1,0 +1,360 @@
+//! Numbers that are used twice: by processes that know nothing of each other, and by one that was set back to a snapshot.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_node_core::Setup;
+use p2p_node_core::delivery::outbox::KeptMail;
+use p2p_node_core::delivery::stream::Draft;
+use p2p_node_core::input::Input;
+use p2p_node_protocol::{Priority, Role, Route};
+use p2p_node_wire::envelope::{Encoding, Frame, MailResponse, Refused, Response, limits};
+use prost::Message as _;
+
+use crate::forged::{frame, record, topic};
+use crate::mesh::{CONNECT, Fate, Mesh, START_MS, agent_key, node_key};
+
+pub const SENDER: u8 = 3;
+const RECIPIENT: u8 = 4;
+
+/// A server, a sender with a store, and a recipient of this kind; their places.
+pub fn scene(recipient: impl FnOnce(&mut Setup)) -> (Mesh, usize, usize) {
+    let mut mesh = Mesh::new(1);
+    let sender = mesh.add_with(SENDER, Role::Full, CONNECT, |setup| setup.durable = true);
+    let to = mesh.add_with(RECIPIENT, Role::Full, CONNECT, recipient);
+    for (one, other) in [(sender, 0), (to, 0), (sender, to)] {
+        mesh.connect(one, other);
+    }
+    (mesh, sender, to)
+}
+
+pub fn by_hand(setup: &mut Setup) {
+    setup.acks_by_hand = true;
+}
+
+pub fn send(mesh: &mut Mesh, from: usize, to: usize, data: u64) {
+    mesh.send(from, to, data, &format!(r#","id":"m{data}""#));
+    mesh.settle();
+}
+
+pub fn ack(mesh: &mut Mesh, node: usize, data: u64) {
+    let message = mesh.lines(node, "message").into_iter().rfind(|line| line["data"] == data).unwrap();
+    let id = message["messageId"].clone();
+    mesh.say(node, &format!(r#"{{"type":"ack","messageId":{id}}}"#));
+}
+
+pub fn states(mesh: &Mesh, node: usize) -> Vec<&str> {
+    mesh.lines(node, "delivery").iter().map(|line| line["state"].as_str().unwrap()).collect()
+}
+
+/// What the recipient's parent knows each payload by.
+fn ids(mesh: &Mesh, node: usize) -> BTreeMap<u64, String> {
+    let messages = mesh.lines(node, "message").into_iter();
+    messages
+        .map(|line| (line["data"].as_u64().unwrap(), line["messageId"].as_str().unwrap().to_owned()))
+        .collect()
+}
+
+pub fn stat(mesh: &Mesh, node: usize, name: &str) -> u64 {
+    mesh.nodes[node].core.stats().get(name)
+}
+
+#[test]
+fn mail_after_two_restarts_reaches_the_parent_though_earlier_mail_waits_for_its_ack() {
+    for durable in [false, true] {
+        let (mut mesh, first, to) = scene(|setup| {
+            by_hand(setup);
+            setup.durable = durable;
+        });
+        send(&mut mesh, first, to, 1);
+        let second = mesh.restart(first, SENDER, &[0, to], |_| {});
+        send(&mut mesh, second, to, 2);
+        mesh.pass(Duration::from_secs(5));
+        ack(&mut mesh, to, 2);
+        mesh.pass(Duration::from_secs(5));
+        assert_eq!(states(&mesh, second), ["delivered"], "{durable}");
+        let third = mesh.restart(second, SENDER, &[0, to], |_| {});
+        send(&mut mesh, third, to, 3);
+        mesh.pass(Duration::from_secs(5));
+        assert_eq!(mesh.received(to), [1, 2, 3], "{durable}");
+        assert_eq!(states(&mesh, third), [""; 0], "{durable}: its parent has not said so");
+        for data in [3, 1] {
+            ack(&mut mesh, to, data);
+        }
+        mesh.pass(Duration::from_secs(5));
+        assert_eq!(states(&mesh, third), ["delivered"; 2], "{durable}");
+        assert_eq!(ids(&mesh, to).len(), 3, "each has an id of its own");
+    }
+}
+
+#[test]
+fn mail_from_a_restored_copy_of_the_store_reaches_the_parent() {
+    let (mut mesh, first, to) = scene(by_hand);
+    send(&mut mesh, first, to, 1);
+    let copy = mesh.nodes[first].mails.clone();
+    assert_eq!(copy.len(), 1);
+    let second = mesh.restart(first, SENDER, &[0, to], |_| {});
+    for data in 2..=4 {
+        send(&mut mesh, second, to, data);
+        mesh.pass(Duration::from_secs(1));
+        ack(&mut mesh, to, data);
+    }
+    mesh.pass(Duration::from_secs(5));
+    assert_eq!(states(&mesh, second), ["delivered"; 3]);
+    mesh.nodes[second].mails = copy;
+    let third = mesh.restart(second, SENDER, &[0, to], |_| {});
+    for data in 5..=7 {
+        send(&mut mesh, third, to, data);
+    }
+    mesh.pass(Duration::from_secs(5));
+    assert_eq!(mesh.received(to), (1..=7).collect::<Vec<_>>());
+    assert_eq!(states(&mesh, third), [""; 0]);
+    for data in [1, 5, 6, 7] {
+        ack(&mut mesh, to, data);
+    }
+    mesh.pass(Duration::from_secs(5));
+    assert_eq!(states(&mesh, third), ["delivered"; 4]);
+}
+
+/// Mail of an earlier process on a stream named so.
+fn kept(stream: u8, seq: u64, position: u64) -> KeptMail {
+    let data = Bytes::from(position.to_string());
+    KeptMail {
+        recipient: agent_key(RECIPIENT).address(),
+        stream: [stream; 16],
+        seq,
+        sent_as: None,
+        position,
+        expires_at_ms: START_MS + 3_600_000,
+        draft: Draft {
+            data,
+            encoding: Encoding::Json,
+            kind: String::new(),
+            priority: Priority::Medium,
+            sent_at_ms: START_MS,
+            expires: Duration::ZERO,
+            reply_to: String::new(),
+            conversation: String::new(),
+            route: Route::Auto,
+            request_id: None,
+        },
+    }
+}
+
+#[test]
+fn mail_of_several_streams_of_one_recipient_is_restored_in_the_order_in_which_it_was_accepted() {
+    for manual in [false, true] {
+        let (mut mesh, gone, to) = scene(|setup| setup.acks_by_hand = manual);
+        mesh.kill(gone);
+        // Names and numbers say nothing about the order of streams.
+        let rows = vec![kept(1, 3, 5), kept(5, 2, 3), kept(5, 4, 4), kept(9, 7, 1), kept(9, 9, 2)];
+        let again = mesh.add_with(SENDER, Role::Full, CONNECT, |setup| {
+            setup.durable = true;
+            setup.outbox = rows.clone();
+        });
+        send(&mut mesh, again, to, 6);
+        assert_eq!(mesh.nodes[again].mails.values().map(|mail| mail.position).max(), Some(6));
+        mesh.connect(again, 0);
+        mesh.connect(again, to);
+        mesh.pass(Duration::from_secs(10));
+        assert_eq!(mesh.received(to), [1, 2, 3, 4, 5, 6], "{manual}");
+        if manual {
+            for data in 1..=6 {
+                ack(&mut mesh, to, data);
+            }
+            mesh.pass(Duration::from_secs(5));
+        }
+        assert_eq!(states(&mesh, again), ["delivered"; 6], "{manual}");
+    }
+}
+
+/// The sender as it was when it had just been started, while its peers have heard it since: as from a snapshot of its memory.
+fn set_back(mesh: &mut Mesh, sender: usize, to: usize, durable: bool) -> usize {
+    mesh.kill(sender);
+    let again = mesh.add_with(SENDER, Role::Full, CONNECT, |setup| {
+        (setup.boot, setup.database, setup.durable) = (77, [77; 16], durable);
+    });
+    mesh.connect(again, 0);
+    mesh.connect(again, to);
+    again
+}
+
+#[test]
+fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
+    let (mut mesh, gone, to) = scene(|_| {});
+    let first = set_back(&mut mesh, gone, to, true);
+    for data in 1..=3 {
+        send(&mut mesh, first, to, data);
+    }
+    mesh.pass(Duration::from_secs(2));
+    assert_eq!(states(&mesh, first), ["delivered"; 3]);
+    let second = set_back(&mut mesh, first, to, true);
+    for data in 4..=6 {
+        send(&mut mesh, second, to, data);
+    }
+    mesh.pass(Duration::from_secs(30));
+    assert_eq!(mesh.received(to), (1..=6).collect::<Vec<_>>());
+    assert_eq!(states(&mesh, second), ["delivered"; 3]);
+    assert_eq!(stat(&mesh, second, "frame_counters_reused"), 1);
+    let known = ids(&mesh, to);
+    assert_eq!(known.values().collect::<std::collections::BTreeSet<_>>().len(), 6, "{known:?}");
+    let accepted: BTreeMap<String, String> = mesh
+        .lines(second, "result")
+        .iter()
+        .filter(|line| line["command"] == "send")
+        .map(|line| (line["id"].as_str().unwrap().to_owned(), line["messageId"].as_str().unwrap().to_owned()))
+        .collect();
+    for delivery in mesh.lines(second, "delivery") {
+        let id = delivery["requestId"].as_str().unwrap();
+        assert_eq!(delivery["messageId"].as_str(), Some(accepted[id].as_str()), "the id that was told");
+        let data: u64 = id[1..].parse().unwrap();
+        assert_eq!(delivery["deliveredAs"].as_str(), Some(known[&data].as_str()), "{delivery}");
+    }
+    assert!(mesh.nodes[second].mails.is_empty(), "its rows are gone, whatever it was sent as");
+    send(&mut mesh, second, to, 7);
+    mesh.pass(Duration::from_secs(1));
+    let last = mesh.lines(second, "delivery").last().copied().unwrap();
+    assert!(
+        last["state"] == "delivered" && last["deliveredAs"].is_null(),
+        "new mail has new numbers: {last}"
+    );
+}
+
+#[test]
+fn a_recipient_that_was_started_again_knows_what_its_numbers_stood_for() {
+    for manual in [false, true] {
+        let (mut mesh, gone, to) = scene(|setup| (setup.durable, setup.acks_by_hand) = (true, manual));
+        let first = set_back(&mut mesh, gone, to, true);
+        for data in 1..=3 {
+            send(&mut mesh, first, to, data);
+        }
+        mesh.pass(Duration::from_secs(2));
+        if manual {
+            // The first waits for its acknowledgement when the recipient ends.
+            ack(&mut mesh, to, 2);
+            ack(&mut mesh, to, 3);
+        }
+        mesh.kill(first);
+        mesh.pass(Duration::from_secs(2));
+        // What the new process knows of frames is nothing.
+        let again = mesh.restart(to, RECIPIENT, &[0], |setup| setup.acks_by_hand = manual);
+        let second = set_back(&mut mesh, first, again, true);
+        for data in 4..=6 {
+            send(&mut mesh, second, again, data);
+        }
+        mesh.pass(Duration::from_secs(30));
+        assert_eq!(mesh.received(again), [4, 5, 6], "{manual}");
+        assert_eq!(stat(&mesh, again, "mail_numbers_reused"), 1, "{manual}: the others follow the first");
+        let (before, after) = (ids(&mesh, to), ids(&mesh, again));
+        assert!(after.values().all(|id| !before.values().any(|known| known == id)), "{before:?} {after:?}");
+        if manual {
+            assert_eq!(states(&mesh, second), [""; 0]);
+            (4..=6).for_each(|data| ack(&mut mesh, again, data));
+            mesh.pass(Duration::from_secs(2));
+        }
+        assert_eq!(states(&mesh, second), ["delivered"; 3], "{manual}");
+    }
+}
+
+#[test]
+fn mail_that_was_renamed_keeps_its_new_name_in_the_next_process() {
+    let (mut mesh, gone, to) = scene(|setup| (setup.durable, setup.acks_by_hand) = (true, true));
+    let first = set_back(&mut mesh, gone, to, true);
+    send(&mut mesh, first, to, 1);
+    mesh.pass(Duration::from_secs(2));
+    mesh.kill(first);
+    let again = mesh.restart(to, RECIPIENT, &[0], by_hand);
+    let second = set_back(&mut mesh, first, again, true);
+    send(&mut mesh, second, again, 2);
+    mesh.pass(Duration::from_secs(10));
+    assert_eq!(mesh.received(again), [2]);
+    let accepted = mesh.lines(second, "result").last().unwrap()["messageId"].clone();
+    let third = mesh.restart(second, SENDER, &[0, again], |_| {});
+    mesh.pass(Duration::from_secs(10));
+    assert_eq!(mesh.received(again), [2], "it is not told under a third name");
+    let id = ids(&mesh, again)[&2].clone();
+    ack(&mut mesh, again, 2);
+    mesh.pass(Duration::from_secs(10));
+    let delivery = mesh.lines(third, "delivery")[0];
+    assert_eq!((&delivery["messageId"], delivery["deliveredAs"].as_str()), (&accepted, Some(id.as_str())));
+    assert!(mesh.nodes[third].mails.is_empty());
+}
+
+#[test]
+fn what_comes_again_is_no_other_mail() {
+    let (mut mesh, sender, to) = scene(|_| {});
+    mesh.fate = Box::new(|node, input| match input {
+        Input::MailAnswered { .. } if node == 1 => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    send(&mut mesh, sender, to, 1);
+    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.fail_open_requests(sender);
+    mesh.pass(Duration::from_secs(10));
+    assert_eq!((mesh.received(to), states(&mesh, sender)), (vec![1], vec!["delivered"]));
+    assert_eq!((stat(&mesh, to, "mail_repeated"), stat(&mesh, to, "mail_numbers_reused")), (1, 0));
+    assert!(mesh.lines(sender, "delivery")[0]["deliveredAs"].is_null());
+}
+
+/// The boots of the frames that a sender has sent so far.
+fn boots(mesh: &Mesh, sender: usize) -> Vec<u64> {
+    let peer = mesh.nodes[sender].peer;
+    let frames = mesh.frames.iter().filter(|(_, from, _)| *from == peer);
+    let mut boots: Vec<u64> = frames
+        .map(|(_, _, frame)| Frame::decode(frame.clone(), limits::MAX_FRAME_BYTES).unwrap().body.boot)
+        .collect();
+    boots.dedup();
+    boots
+}
+
+#[test]
+fn a_peer_that_lies_about_our_counters_cannot_use_up_boots() {
+    let (mut mesh, sender, to) = scene(|_| {});
+    let lie = MailResponse {
+        response: Some(Response::Refused(Refused { code: "REPLAYED".to_owned(), ..Refused::default() })),
+    };
+    let lie = Bytes::from(lie.encode_to_vec());
+    mesh.lies = Box::new(move |node| (node == to).then(|| lie.clone()));
+    send(&mut mesh, sender, to, 1);
+    mesh.pass(Duration::from_secs(15 * 60));
+    let told = boots(&mesh, sender).len();
+    assert!((2..=5).contains(&told), "{told} in a quarter of an hour");
+    mesh.lies = Box::new(|_| None);
+    mesh.pass(Duration::from_secs(90));
+    assert_eq!((mesh.received(to), states(&mesh, sender)), (vec![1], vec!["delivered"]));
+}
+
+#[test]
+fn a_record_of_an_earlier_process_with_our_number_is_outdone() {
+    let (mut mesh, sender, to) = scene(|_| {});
+    let own = |mesh: &Mesh| mesh.nodes[sender].kept[&agent_key(SENDER).address()].seq;
+    let before = own(&mesh);
+    let twin = record(SENDER, 0, before, &node_key(SENDER));
+    let from = mesh.nodes[to].peer;
+    let gossip = Input::Gossip { token: 1, from, topic: "agent-announcements".to_owned(), data: twin };
+    mesh.input(sender, gossip);
+    mesh.pass(Duration::from_secs(5));
+    assert!(own(&mesh) > before, "others may believe the twin");
+    assert_eq!(stat(&mesh, sender, "records_outdone"), 1);
+    assert_eq!(mesh.lines(sender, "error").len(), 0);
+}
+
+#[test]
+fn a_frame_of_ours_that_we_have_yet_to_send_gives_a_copy_away() {
+    let (mut mesh, gone, to) = scene(|_| {});
+    let sender = set_back(&mut mesh, gone, to, true);
+    let from = mesh.nodes[to].peer;
+    let heard = |token, boot, key: u8| {
+        let data = frame(key, topic(), 1000 + token, |body| body.boot = boot);
+        Input::Gossip { token, from, topic: "jobs".to_owned(), data }
+    };
+    // Frames of others, and of an earlier process, say nothing.
+    mesh.input(sender, heard(1, 77, RECIPIENT));
+    mesh.input(sender, heard(2, 78, SENDER));
+    assert_eq!(stat(&mesh, sender, "frame_counters_reused"), 0);
+    mesh.input(sender, heard(3, 77, SENDER));
+    assert_eq!(stat(&mesh, sender, "frame_counters_reused"), 1);
+    send(&mut mesh, sender, to, 1);
+    assert!(!boots(&mesh, sender).contains(&77), "it goes on under another boot");
+}

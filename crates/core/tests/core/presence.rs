@@ -1,0 +1,70 @@
+//! How a node sees to it that others know of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_node_core::input::Input;
+use p2p_node_protocol::Role;
+use p2p_node_wire::record::kad_key;
+
+use crate::forged::{hello, record};
+use crate::mesh::{Fate, Mesh, START_MS, agent_key, node_key};
+
+#[test]
+fn a_record_that_a_server_did_not_keep_is_put_again() {
+    let mut mesh = Mesh::new(1);
+    // The server says that it stored the record, and has no time to check it.
+    mesh.crypto = false;
+    let quiet = mesh.add(2, Role::Full);
+    mesh.connect(quiet, 0);
+    mesh.pass(Duration::from_secs(2));
+    assert!(mesh.lines(0, "peer_discovered").is_empty());
+    mesh.crypto = true;
+    mesh.pass(Duration::from_secs(60));
+    assert_eq!(mesh.lines(0, "peer_discovered").len(), 1, "well before the next announcement");
+    let stranger = mesh.add(3, Role::Full);
+    mesh.connect(stranger, 0);
+    mesh.send(stranger, quiet, 7, "");
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!(mesh.received(quiet), [7]);
+}
+
+#[test]
+fn a_server_that_lost_a_record_takes_the_same_bytes_again() {
+    let mut mesh = Mesh::new(2);
+    mesh.connect(1, 0);
+    mesh.pass(Duration::from_secs(2));
+    let key = Bytes::copy_from_slice(&kad_key("dev", &agent_key(2).address()));
+    let value = mesh.dht.remove(&key).expect("the server keeps it");
+    let peer = mesh.nodes[1].peer;
+    mesh.input(0, Input::RecordOffered { peer, key: key.clone(), value: value.clone() });
+    assert_eq!(mesh.dht.get(&key), Some(&value));
+    assert_eq!(mesh.lines(0, "peer_discovered").len(), 1, "it is nothing new");
+}
+
+#[test]
+fn a_connection_through_which_no_subscription_comes_is_made_anew() {
+    let mut mesh = Mesh::new(2);
+    mesh.fate = Box::new(|node, input| match input {
+        Input::PeerSubscribed { .. } if node == 1 => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    mesh.connect(1, 0);
+    mesh.pass(Duration::from_millis(4900));
+    assert!(mesh.hung_up.is_empty());
+    mesh.pass(Duration::from_millis(200));
+    assert_eq!(mesh.hung_up, [(1, mesh.nodes[0].peer)]);
+}
+
+#[test]
+fn peers_whose_subscriptions_are_awaited_are_bounded() {
+    let mut mesh = Mesh::new(2);
+    mesh.connect(1, 0);
+    let (peer, body) = (mesh.nodes[1].peer, hello(record(2, 0, START_MS, &node_key(2))));
+    for _ in 0..3000 {
+        mesh.input(0, Input::HelloAnswered { peer, body: body.clone() });
+    }
+    let census = mesh.nodes[0].core.census();
+    let awaited = census.iter().find(|held| held.name == "peers whose topics are awaited").unwrap();
+    assert_eq!(awaited.size, awaited.limit);
+}

@@ -1,0 +1,74 @@
+//! Mail of a store that went back to a copy, and that was given up after the copy was made.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use p2p_node_core::delivery::outbox::KeptMail;
+use p2p_node_core::input::Input;
+
+use crate::mesh::{Fate, Faults, Mesh};
+use crate::numbers::{SENDER, ack, by_hand, scene, send, stat, states};
+
+/// A first mail that is accepted, put on the wire in vain, and cancelled; the store as it was before that; and a second mail, which goes past the first.
+fn given_up(mesh: &mut Mesh, first: usize, to: usize, more: &str) -> BTreeMap<([u8; 16], u64), KeptMail> {
+    mesh.fate = lose_mail_to(to);
+    mesh.send(first, to, 1, &format!(r#","id":"m1"{more}"#));
+    mesh.settle();
+    let copy = mesh.nodes[first].mails.clone();
+    assert_eq!(copy.len(), 1);
+    mesh.fail_open_requests(first);
+    mesh.say(first, r#"{"type":"cancel","id":"c","target":"m1"}"#);
+    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    assert!(mesh.nodes[first].mails.is_empty(), "{:?}", mesh.lines(first, "error"));
+    send(mesh, first, to, 2);
+    mesh.pass(Duration::from_secs(2));
+    assert_eq!(mesh.received(to), [2]);
+    copy
+}
+
+fn lose_mail_to(to: usize) -> Faults {
+    Box::new(move |node, input| match input {
+        Input::MailAsked { .. } | Input::Gossip { .. } if node == to => Fate::Lose,
+        _ => Fate::Deliver,
+    })
+}
+
+#[test]
+fn mail_of_a_copy_that_is_restored_twice_is_told_once() {
+    for manual in [false, true] {
+        let (mut mesh, first, to) = scene(|setup| setup.acks_by_hand = manual);
+        let copy = given_up(&mut mesh, first, to, "");
+        let mut node = first;
+        for round in 0..2 {
+            mesh.nodes[node].mails.clone_from(&copy);
+            node = mesh.restart(node, SENDER, &[0, to], |_| {});
+            mesh.pass(Duration::from_secs(10));
+            assert_eq!(mesh.received(to), [2, 1], "{manual}, round {round}");
+            if manual && round == 0 {
+                ack(&mut mesh, to, 1);
+                mesh.pass(Duration::from_secs(5));
+            }
+            assert_eq!(states(&mesh, node), ["delivered"], "{manual}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn mail_of_a_copy_that_goes_by_gossip_is_not_settled_by_an_ack_of_something_else() {
+    let (mut mesh, first, to) = scene(by_hand);
+    let copy = given_up(&mut mesh, first, to, r#","route":"gossip""#);
+    mesh.nodes[first].mails = copy;
+    mesh.fate = lose_mail_to(to);
+    let again = mesh.restart(first, SENDER, &[0, to], |_| {});
+    mesh.pass(Duration::from_secs(1));
+    ack(&mut mesh, to, 2);
+    mesh.pass(Duration::from_secs(1));
+    assert!(stat(&mesh, again, "mail_frames_sent") > 0);
+    assert_eq!(states(&mesh, again), [""; 0], "the recipient has heard nothing of it");
+    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.pass(Duration::from_secs(20));
+    assert_eq!(mesh.received(to), [2, 1]);
+    ack(&mut mesh, to, 1);
+    mesh.pass(Duration::from_secs(5));
+    assert_eq!(states(&mesh, again), ["delivered"]);
+}

@@ -1,0 +1,150 @@
+//! `block`, `allow`, `unblock`, and what `peers` tells of them.
+
+use std::time::Duration;
+
+use p2p_node_core::policy::standing::{Standing, Subject};
+use p2p_node_protocol::Role;
+use serde_json::{Value, json};
+
+use crate::mesh::{CONNECT, Mesh, agent_key};
+
+/// A bootstrap node and two agents that know each other.
+fn pair() -> Mesh {
+    let mut mesh = Mesh::new(3);
+    mesh.connect(1, 0);
+    mesh.connect(2, 0);
+    mesh.say(2, r#"{"type":"subscribe","topic":"t","id":"t"}"#);
+    mesh.pass(Duration::from_secs(1));
+    mesh
+}
+
+/// Has node 2 say a command about node 1, named by address or by PeerId.
+fn say_of(mesh: &mut Mesh, command: &str, by_peer: bool) -> Value {
+    let name = if by_peer { mesh.nodes[1].peer.to_string() } else { mesh.nodes[1].address.clone() };
+    mesh.say(2, &json!({"type": command, "peerId": name, "id": "standing"}).to_string());
+    let answer = mesh.nodes[2].lines.iter().rfind(|line| line["id"] == "standing");
+    answer.unwrap().clone()
+}
+
+fn peers(mesh: &mut Mesh) -> Value {
+    mesh.say(2, r#"{"type":"peers","id":"peers"}"#);
+    mesh.nodes[2].lines.iter().rfind(|line| line["id"] == "peers").unwrap().clone()
+}
+
+/// Sends mail and a broadcast from 1 and returns how the mail ended, and how many messages 2 got of both.
+fn talk(mesh: &mut Mesh) -> (Value, usize) {
+    let before = mesh.lines(2, "message").len();
+    mesh.send(1, 2, 1, "");
+    mesh.say(1, r#"{"type":"send","topic":"t","data":2}"#);
+    mesh.pass(Duration::from_secs(1));
+    let ended = mesh.lines(1, "delivery").last().map(|line| json!([line["state"], line["code"]]));
+    (ended.unwrap(), mesh.lines(2, "message").len() - before)
+}
+
+#[test]
+fn who_is_blocked_is_told_so_and_not_heard_until_unblocked() {
+    for by_peer in [false, true] {
+        let mut mesh = pair();
+        assert_eq!(talk(&mut mesh), (json!(["delivered", null]), 2));
+        assert_eq!(say_of(&mut mesh, "block", by_peer)["type"], "result");
+        assert_eq!(talk(&mut mesh), (json!(["rejected", "PEER_REJECTED"]), 0));
+        assert_eq!(mesh.nodes[2].core.stats().get("broadcasts_blocked"), 1);
+        let blocked = if by_peer { mesh.nodes[1].peer.to_string() } else { mesh.nodes[1].address.clone() };
+        assert_eq!(peers(&mut mesh)["blocked"], json!([blocked]));
+        // What it is sent still arrives.
+        mesh.send(2, 1, 3, "");
+        mesh.pass(Duration::from_secs(1));
+        assert_eq!(mesh.received(1), [3]);
+        assert_eq!(say_of(&mut mesh, "unblock", by_peer)["type"], "result");
+        assert_eq!(talk(&mut mesh), (json!(["delivered", null]), 2), "and nothing of before comes late");
+    }
+}
+
+#[test]
+fn mail_by_gossip_of_a_blocked_agent_is_refused_too_and_passed_on_for_others() {
+    let mut mesh = pair();
+    say_of(&mut mesh, "block", false);
+    mesh.send(1, 2, 1, r#","route":"gossip""#);
+    mesh.pass(Duration::from_secs(2));
+    assert!(mesh.received(2).is_empty());
+    assert_eq!(mesh.lines(1, "delivery").last().unwrap()["code"], "PEER_REJECTED");
+}
+
+#[test]
+fn who_is_allowed_is_marked_as_such() {
+    let mut mesh = pair();
+    say_of(&mut mesh, "allow", false);
+    talk(&mut mesh);
+    assert!(mesh.lines(2, "message").iter().all(|line| line["trust"] == "allowed"));
+    assert_eq!(peers(&mut mesh)["allowed"], json!([mesh.nodes[1].address]));
+    say_of(&mut mesh, "block", false);
+    let answer = peers(&mut mesh);
+    assert_eq!((&answer["allowed"], &answer["blocked"]), (&json!([]), &json!([mesh.nodes[1].address])));
+}
+
+#[test]
+fn a_blocked_agent_is_no_news_but_is_found_when_asked_for() {
+    let mut mesh = Mesh::new(2);
+    mesh.connect(1, 0);
+    let stranger = agent_key(9).address().to_string();
+    mesh.say(1, &json!({"type": "block", "peerId": stranger}).to_string());
+    let node = mesh.add(9, Role::Full);
+    mesh.connect(node, 0);
+    mesh.pass(Duration::from_secs(2));
+    let news = mesh.lines(1, "peer_discovered");
+    assert!(news.iter().all(|line| line["address"] != stranger.as_str()), "{news:?}");
+    mesh.say(1, &json!({"type": "discover", "address": stranger, "id": "d"}).to_string());
+    mesh.pass(Duration::from_secs(3));
+    assert_eq!(mesh.lines(1, "peer_discovered").last().unwrap()["address"], stranger.as_str());
+}
+
+#[test]
+fn standings_are_kept_for_later_processes() {
+    let mut mesh = pair();
+    say_of(&mut mesh, "block", false);
+    let kept = mesh.nodes[2].standings.clone();
+    assert_eq!(kept, [(Subject::Agent(agent_key(2).address()), Standing::Blocked)]);
+    mesh.kill(2);
+    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| setup.standings = kept);
+    mesh.connect(again, 0);
+    mesh.send(1, again, 1, "");
+    mesh.pass(Duration::from_secs(5));
+    assert!(mesh.received(again).is_empty());
+    assert_eq!(mesh.lines(1, "delivery").last().unwrap()["code"], "PEER_REJECTED");
+    mesh.say(again, &json!({"type": "unblock", "peerId": mesh.nodes[1].address}).to_string());
+    mesh.say(again, &json!({"type": "unblock", "peerId": mesh.nodes[1].address}).to_string());
+    assert!(mesh.nodes[again].standings.is_empty());
+}
+
+#[test]
+fn nobody_has_a_standing_with_itself_or_by_a_name_that_is_none() {
+    let mut mesh = pair();
+    let names = [mesh.nodes[2].address.clone(), mesh.nodes[2].peer.to_string(), "bob".to_owned()];
+    for name in names {
+        mesh.say(2, &json!({"type": "block", "peerId": name, "id": "b"}).to_string());
+        assert_eq!(mesh.lines(2, "error").last().unwrap()["code"], "INVALID_ARGUMENT", "{name}");
+    }
+}
+
+#[test]
+fn peers_lists_who_is_connected_as_far_as_a_line_goes() {
+    let mut mesh = Mesh::new(1);
+    let short = r#"{"type":"connect","protocol":1,"maxLineBytes":4096,"id":"connect"}"#;
+    let lister = mesh.add_with(2, Role::Full, short, |_| {});
+    mesh.connect(lister, 0);
+    for number in 3..30 {
+        let node = mesh.add(number, Role::Full);
+        mesh.connect(node, lister);
+    }
+    mesh.pass(Duration::from_secs(1));
+    mesh.say(lister, r#"{"type":"peers","id":"p"}"#);
+    let answer = mesh.nodes[lister].lines.iter().rfind(|line| line["id"] == "p").unwrap();
+    let connected = answer["connected"].as_array().unwrap();
+    assert!(
+        !connected.is_empty() && (connected.len() as u64) < answer["count"].as_u64().unwrap(),
+        "{answer}"
+    );
+    assert!(connected.iter().all(|peer| peer["peerId"].is_string() && peer["connectedMs"].is_u64()));
+    assert!(connected.iter().any(|peer| peer["address"].is_string() && peer["name"].is_string()));
+    assert!(mesh.nodes[lister].longest <= 4096, "{}", mesh.nodes[lister].longest);
+}

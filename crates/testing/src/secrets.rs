@@ -1,0 +1,48 @@
+//! A search for secrets in what `Debug` shows.
+
+use std::fmt::Debug;
+
+/// Unlike anything that may be shown.
+pub fn secret() -> [u8; 32] {
+    std::array::from_fn(|at| (at * 37 + 101) as u8)
+}
+
+/// Checks that no form of `Debug` shows four bytes in a row of [`secret`].
+///
+/// # Panics
+/// When one does.
+pub fn check(what: &str, value: &dyn Debug) {
+    for text in [format!("{value:?}"), format!("{value:#?}"), format!("{value:x?}"), format!("{value:X?}")] {
+        let plain: String = text.chars().filter(|letter| !letter.is_whitespace()).collect();
+        for bytes in secret().windows(4) {
+            let in_list = |form: fn(&u8) -> String| bytes.iter().map(form).collect::<Vec<_>>().join(",");
+            for shown in [
+                in_list(|byte| byte.to_string()),
+                in_list(|byte| format!("{byte:x}")),
+                in_list(|byte| format!("{byte:02X}")),
+                bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+                bytes.iter().map(|byte| format!("{byte:02X}")).collect(),
+            ] {
+                assert!(!plain.contains(&shown), "{what} shows {shown}: {text}");
+            }
+        }
+    }
+}
+
+/// A secret as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_finds_what_is_shown() {
+        let shown: [&dyn Debug; 3] = [&secret(), &Some(secret().to_vec()), &hex(&secret())];
+        for value in shown {
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check("", value))).is_err());
+        }
+    }
+}

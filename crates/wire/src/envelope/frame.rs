@@ -1,0 +1,236 @@
+//! Frames: signature ‖ body, one signature for a whole batch.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::codec::{FrameBody, Scope};
+use super::replay::Stamp;
+use crate::identity::binding::MAX_SKEW_SECS;
+use crate::identity::keys::{signed_body, verify_signed};
+use crate::identity::{BindingError, NodeKey, SignedBinding};
+use crate::strict::{DecodeError, strict_decode};
+
+/// Domain of the signature over a frame's body.
+pub const FRAME_DOMAIN: &str = "p2p-node/frame/v1";
+
+/// Oldest frame that is accepted, in ms: 2 minutes (design §4). A frame is made anew for every attempt.
+pub const MAX_FRAME_AGE_MS: u64 = 2 * 60 * 1000;
+
+/// Why a frame is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The bytes are no frame.
+    #[error("the frame is {0}")]
+    Decode(#[from] DecodeError),
+    /// The sender's binding is no binding, or for another network.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
+    /// For another network.
+    #[error("the frame is for another network")]
+    WrongNetwork,
+    /// For another topic or node.
+    #[error("the frame is for another topic or node")]
+    WrongScope,
+    /// Older than two minutes.
+    #[error("the frame is too old")]
+    TooOld,
+    /// Made before this process started, so that it cannot know whether it saw it before.
+    #[error("the frame is older than this process")]
+    BeforeStart,
+    /// Made more than 30 s from now.
+    #[error("the frame is from the future")]
+    FromTheFuture,
+}
+
+impl FrameError {
+    /// Whether the frame, or the binding in it, is of a later version: nobody is to blame for that.
+    pub fn is_of_later_version(&self) -> bool {
+        match self {
+            FrameError::Decode(error) | FrameError::Binding(BindingError::Decode(error)) => {
+                !error.is_provable()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Signs a frame. The caller keeps the body within its limits: a frame beyond them is refused by all.
+pub fn sign_frame(body: &FrameBody, key: &NodeKey) -> Bytes {
+    key.sign_whole(FRAME_DOMAIN, &body.encode_to_vec())
+}
+
+/// A frame as received: decoded, not yet judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    /// What was signed.
+    pub body: FrameBody,
+    /// The sender's binding, decoded from the body.
+    pub binding: SignedBinding,
+    bytes: Bytes,
+}
+
+impl Frame {
+    /// What tells it from every other frame.
+    pub fn stamp(&self) -> Stamp {
+        let FrameBody { boot, counter, created_at_ms, .. } = self.body;
+        Stamp { key: self.binding.binding.node_key, boot, counter, created_ms: created_at_ms }
+    }
+
+    /// Decodes a frame of at most `max` bytes:
+    /// [`MAX_FRAME_BYTES`](super::limits::MAX_FRAME_BYTES) or
+    /// [`MAX_GOSSIP_FRAME_BYTES`](super::limits::MAX_GOSSIP_FRAME_BYTES).
+    ///
+    /// # Errors
+    /// When it is larger, not in canonical form, or a field is outside its limits.
+    pub fn decode(bytes: Bytes, max: usize) -> Result<Self, FrameError> {
+        if bytes.len() > max {
+            return Err(DecodeError::TooLarge { limit: max }.into());
+        }
+        let body: FrameBody = strict_decode(&signed_body(&bytes).ok_or(DecodeError::Malformed)?)?;
+        let binding = SignedBinding::decode(&body.binding)?;
+        Ok(Frame { body, binding, bytes })
+    }
+
+    /// Checks that the frame was meant to be heard here.
+    ///
+    /// # Errors
+    /// `WrongNetwork`, also when only the binding is for another, or `WrongScope`.
+    pub fn check_scope(&self, network: &str, scope: &Scope) -> Result<(), FrameError> {
+        if self.body.network != network || self.binding.binding.network != network {
+            return Err(FrameError::WrongNetwork);
+        }
+        if self.body.scope.as_ref() != Some(scope) {
+            return Err(FrameError::WrongScope);
+        }
+        Ok(())
+    }
+
+    /// Checks the age: up to 2 minutes, and 30 s ahead. `not_before_ms` is when this process started if it
+    /// remembers nothing from before, else 0. Both in ms since 1970.
+    ///
+    /// # Errors
+    /// `FromTheFuture`, `TooOld` or `BeforeStart`.
+    pub fn check_times(&self, now_ms: u64, not_before_ms: u64) -> Result<(), FrameError> {
+        let created = self.body.created_at_ms;
+        if created > now_ms.saturating_add(MAX_SKEW_SECS * 1000) {
+            return Err(FrameError::FromTheFuture);
+        }
+        if created.saturating_add(MAX_FRAME_AGE_MS) < now_ms {
+            return Err(FrameError::TooOld);
+        }
+        if created < not_before_ms {
+            return Err(FrameError::BeforeStart);
+        }
+        Ok(())
+    }
+
+    /// Whether the node key of the binding signed the bytes as they were received. The binding itself is
+    /// still to be checked.
+    pub fn verify_signature(&self) -> bool {
+        verify_signed(&self.binding.binding.node_key, FRAME_DOMAIN, &self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::codec::{Batch, Payload};
+    use crate::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
+    use crate::identity::testing::{NOW_SECS, agent, binding, node};
+    use crate::strict::WIRE_VERSION;
+
+    const NOW: u64 = NOW_SECS * 1000;
+
+    fn body() -> FrameBody {
+        FrameBody {
+            version: WIRE_VERSION,
+            network: "dev".to_owned(),
+            scope: Some(Scope::Topic("builds".to_owned())),
+            binding: agent().bind(binding()).unwrap().encode(),
+            boot: 1,
+            counter: 1,
+            created_at_ms: NOW,
+            payload: Some(Payload::Plain(Batch::default())),
+        }
+    }
+
+    fn frame(body: &FrameBody) -> Frame {
+        Frame::decode(sign_frame(body, &node()), MAX_FRAME_BYTES).unwrap()
+    }
+
+    #[test]
+    fn a_frame_survives_the_wire() {
+        let frame = frame(&body());
+        assert_eq!(frame.body, body());
+        assert_eq!(frame.binding.binding, binding());
+        assert!(frame.verify_signature());
+    }
+
+    #[test]
+    fn only_the_node_key_of_its_binding_signs_it() {
+        let other = NodeKey::from_seed([0x77; 32]);
+        let forged = Frame::decode(sign_frame(&body(), &other), MAX_FRAME_BYTES).unwrap();
+        assert!(!forged.verify_signature());
+    }
+
+    #[test]
+    fn it_is_heard_in_one_place_only() {
+        let check = |body: &FrameBody, network, scope| frame(body).check_scope(network, &scope);
+        let builds = || Scope::Topic("builds".to_owned());
+        assert_eq!(check(&body(), "dev", builds()), Ok(()));
+        assert_eq!(check(&body(), "main", builds()), Err(FrameError::WrongNetwork));
+        assert_eq!(check(&body(), "dev", Scope::Topic("build".to_owned())), Err(FrameError::WrongScope));
+        let ours = Bytes::copy_from_slice(&node().public());
+        assert_eq!(check(&body(), "dev", Scope::NodeKey(ours.clone())), Err(FrameError::WrongScope));
+        let direct = FrameBody { scope: Some(Scope::NodeKey(ours.clone())), ..body() };
+        assert_eq!(check(&direct, "dev", Scope::NodeKey(ours)), Ok(()));
+        let theirs = Scope::NodeKey(vec![9; 32].into());
+        assert_eq!(check(&direct, "dev", theirs), Err(FrameError::WrongScope));
+        let moved = FrameBody { network: "main".to_owned(), ..body() };
+        assert_eq!(check(&moved, "main", builds()), Err(FrameError::WrongNetwork));
+    }
+
+    #[test]
+    fn its_age_has_sharp_limits() {
+        let frame = frame(&body());
+        assert_eq!(frame.check_times(NOW - 30_000, 0), Ok(()));
+        assert_eq!(frame.check_times(NOW - 30_001, 0), Err(FrameError::FromTheFuture));
+        assert_eq!(frame.check_times(NOW + 120_000, 0), Ok(()));
+        assert_eq!(frame.check_times(NOW + 120_001, 0), Err(FrameError::TooOld));
+        assert_eq!(frame.check_times(NOW, NOW), Ok(()));
+        assert_eq!(frame.check_times(NOW, NOW + 1), Err(FrameError::BeforeStart));
+        assert_eq!(frame.check_times(0, 0), Err(FrameError::FromTheFuture));
+        assert_eq!(frame.check_times(u64::MAX, 0), Err(FrameError::TooOld));
+        let last = FrameBody { created_at_ms: u64::MAX, ..body() };
+        assert_eq!(self::frame(&last).check_times(NOW, 0), Err(FrameError::FromTheFuture));
+    }
+
+    #[test]
+    fn its_size_has_sharp_limits() {
+        let with_data = |length: usize| {
+            let message = crate::envelope::Message {
+                stream: vec![1; 16].into(),
+                data: vec![b'0'; length].into(),
+                ..Default::default()
+            };
+            let payload = Payload::Plain(Batch { messages: vec![message], acks: Vec::new() });
+            sign_frame(&FrameBody { payload: Some(payload), ..body() }, &node())
+        };
+        for max in [MAX_GOSSIP_FRAME_BYTES, MAX_FRAME_BYTES] {
+            let rest = with_data(max - 1000).len() - (max - 1000);
+            assert_eq!(with_data(max - rest).len(), max);
+            assert!(Frame::decode(with_data(max - rest), max).is_ok());
+            let over = Frame::decode(with_data(max - rest + 1), max);
+            assert_eq!(over, Err(DecodeError::TooLarge { limit: max }.into()));
+        }
+    }
+
+    #[test]
+    fn bytes_without_a_signature_or_binding_are_no_frame() {
+        let malformed = Err(FrameError::Decode(DecodeError::Malformed));
+        assert_eq!(Frame::decode(vec![0; 63].into(), MAX_FRAME_BYTES), malformed);
+        let unbound = FrameBody { binding: vec![0xff].into(), ..body() };
+        let refused = Frame::decode(sign_frame(&unbound, &node()), MAX_FRAME_BYTES);
+        assert_eq!(refused, Err(FrameError::Binding(BindingError::Decode(DecodeError::Malformed))));
+    }
+}

@@ -1,0 +1,249 @@
+//! How large everything may be, and the checks of every field of every message.
+
+use super::codec::{
+    Ack, Batch, Encoding, FrameBody, Hello, MailResponse, Message, Payload, Priority, Response, Scope,
+    StreamAck,
+};
+use crate::identity::binding::{MAX_BINDING_BYTES, is_network_name};
+use crate::identity::keys::SIGNATURE_BYTES;
+use crate::record::MAX_RECORD_BYTES;
+use crate::strict::{DecodeError, Shape, Wire, known_version, listed, walk, within};
+
+/// Longest frame of direct mail, in bytes: a message at the pipe's 1 MiB, and what is around it (design §4).
+pub const MAX_FRAME_BYTES: usize = (1 << 20) + (8 << 10);
+
+/// Longest frame on a topic, in bytes (design §6: the payload cap below gossipsub's transmit size).
+pub const MAX_GOSSIP_FRAME_BYTES: usize = 64 << 10;
+
+/// Longest answer to direct mail, in bytes; a signed ack is the longest of them.
+pub const MAX_MAIL_RESPONSE_BYTES: usize = 64 << 10;
+
+/// Longest ack without its signature, in bytes: leaves room for that and the response around it. 64 streams
+/// take 3 KiB, 1,024 messages out of order 10 KiB at most, 1,024 outcomes with codes of 32 bytes 46 KiB.
+pub const MAX_ACK_BYTES: usize = 60 << 10;
+
+/// Longest `Hello`, in bytes: a record, and 512 for the rest, which takes 300 at most.
+pub const MAX_HELLO_BYTES: usize = MAX_RECORD_BYTES + 512;
+
+/// Most messages in a batch: 256 KiB, at which a batch closes (design §4), in messages of 32 bytes.
+pub const MAX_BATCH_MESSAGES: usize = 8192;
+
+/// Most acks in a batch; ours, each of which covers 64 streams.
+pub const MAX_BATCH_ACKS: usize = 64;
+
+/// Most streams in an ack; ours. An ack is for one account, which has a stream for each of three priorities and
+/// new ones after a restart that remembers nothing.
+pub const MAX_ACK_STREAMS: usize = 64;
+
+/// Most outcomes in an ack: the window of a stream.
+pub const MAX_ACK_OUTCOMES: usize = 1024;
+
+/// Messages settled out of order in all of an ack: a window of 1,024 (design §7).
+pub const MAX_ACK_BEYOND: usize = 1024;
+
+/// Frames by gossip that an ack answers. Ours: several times as many as a sender has on its way that way.
+pub const MAX_ACK_COUNTERS: usize = 32;
+
+/// Length of a stream's name, in bytes (design §4).
+pub const STREAM_BYTES: usize = 16;
+
+/// Longest `kind`, in bytes, as on the pipe.
+pub const MAX_KIND_BYTES: usize = 64;
+
+/// Longest message id, conversation and topic, in bytes, as on the pipe.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// Most parents of a message; ours.
+pub const MAX_PARENTS: usize = 16;
+
+/// Longest error code, in bytes; twice the longest of ours.
+pub const MAX_CODE_BYTES: usize = 48;
+
+/// Longest reason for a person, and longest `agent_version`, in bytes; ours, a line of text.
+pub const MAX_REASON_BYTES: usize = 256;
+
+/// Longest KEM or session id, in bytes: a SHA-256.
+pub const MAX_KEM_ID_BYTES: usize = 32;
+
+/// Longest encapsulated key, in bytes: X-Wing's has 1,120.
+pub const MAX_ENC_BYTES: usize = 2048;
+
+impl Wire for FrameBody {
+    const MAX_BYTES: usize = MAX_FRAME_BYTES - SIGNATURE_BYTES;
+    const SHAPE: Shape =
+        Shape { fields: 11, messages: &[(9, &Batch::SHAPE), (10, &Shape::flat(4)), (11, &Shape::flat(3))] };
+    const HAS_VERSION: bool = true;
+
+    fn prescan(bytes: &[u8]) -> Result<(), DecodeError> {
+        // A batch that came in several pieces would be put together before it is found not to be canonical.
+        let mut batches = 0;
+        walk(bytes, |number, content| match number {
+            9 => {
+                batches += 1;
+                within(batches == 1, "plain")?;
+                Batch::prescan(content)
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        known_version(self.version)?;
+        within(is_network_name(&self.network), "network")?;
+        match &self.scope {
+            Some(Scope::Topic(topic)) => within(filled(topic.len(), MAX_NAME_BYTES), "topic")?,
+            Some(Scope::NodeKey(key)) => within(key.len() == 32, "node_key")?,
+            None => return Err(DecodeError::Field("scope")),
+        }
+        within(filled(self.binding.len(), MAX_BINDING_BYTES), "binding")?;
+        match &self.payload {
+            Some(Payload::Plain(batch)) => batch.check(),
+            Some(Payload::Sealed(sealed)) => {
+                within(filled(sealed.kem_id.len(), MAX_KEM_ID_BYTES), "kem_id")?;
+                within(filled(sealed.enc.len(), MAX_ENC_BYTES), "enc")?;
+                within(!sealed.ciphertext.is_empty(), "ciphertext")
+            }
+            Some(Payload::Session(session)) => {
+                within(filled(session.id.len(), MAX_KEM_ID_BYTES), "id")?;
+                within(!session.ciphertext.is_empty(), "ciphertext")
+            }
+            None => Err(DecodeError::Field("payload")),
+        }
+    }
+}
+
+impl Wire for Batch {
+    const MAX_BYTES: usize = MAX_FRAME_BYTES - SIGNATURE_BYTES;
+    const SHAPE: Shape = Shape { fields: 2, messages: &[(1, &Shape::flat(14))] };
+
+    fn prescan(bytes: &[u8]) -> Result<(), DecodeError> {
+        let (mut messages, mut acks) = (0, 0);
+        walk(bytes, |number, content| match number {
+            1 => {
+                messages += 1;
+                within(messages <= MAX_BATCH_MESSAGES, "messages")?;
+                let mut parents = 0;
+                walk(content, |number, _| {
+                    parents += usize::from(number == 10);
+                    within(parents <= MAX_PARENTS, "parents")
+                })
+            }
+            2 => {
+                acks += 1;
+                within(acks <= MAX_BATCH_ACKS, "acks")
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        within(self.messages.len() <= MAX_BATCH_MESSAGES, "messages")?;
+        within(self.acks.len() <= MAX_BATCH_ACKS, "acks")?;
+        let ack_fits = |len| (SIGNATURE_BYTES..=SIGNATURE_BYTES + MAX_ACK_BYTES).contains(&len);
+        within(self.acks.iter().all(|ack| ack_fits(ack.len())), "acks")?;
+        self.messages.iter().try_for_each(check_message)
+    }
+}
+
+fn check_message(message: &Message) -> Result<(), DecodeError> {
+    within(message.stream.len() == STREAM_BYTES, "stream")?;
+    // "Everything below `next`" could never include it.
+    within(message.seq < u64::MAX, "seq")?;
+    within(message.base_seq <= message.seq, "base_seq")?;
+    within(message.kind.len() <= MAX_KIND_BYTES, "kind")?;
+    listed(Priority::is_valid(message.priority))?;
+    within(message.reply_to.len() <= MAX_NAME_BYTES, "reply_to")?;
+    within(message.conversation.len() <= MAX_NAME_BYTES, "conversation")?;
+    within(message.parents.len() <= MAX_PARENTS, "parents")?;
+    within(message.parents.iter().all(|parent| filled(parent.len(), MAX_NAME_BYTES)), "parents")?;
+    within(matches!(message.accepted_stream.len(), 0 | STREAM_BYTES), "accepted_stream")?;
+    within(message.accepted_seq == 0 || !message.accepted_stream.is_empty(), "accepted_seq")?;
+    listed(Encoding::is_valid(message.encoding))
+}
+
+impl Wire for Ack {
+    const MAX_BYTES: usize = MAX_ACK_BYTES;
+    const SHAPE: Shape =
+        Shape { fields: 7, messages: &[(4, &Shape { fields: 6, messages: &[(4, &Shape::flat(2))] })] };
+    const HAS_VERSION: bool = true;
+
+    fn check(&self) -> Result<(), DecodeError> {
+        known_version(self.version)?;
+        within(is_network_name(&self.network), "network")?;
+        within(self.account.len() == 20, "account")?;
+        within(self.streams.len() <= MAX_ACK_STREAMS, "streams")?;
+        // Each once: whoever reads it looks through a queue for each.
+        within(self.streams.is_sorted_by(|one, other| one.stream < other.stream), "streams")?;
+        let beyond: usize = self.streams.iter().map(|stream| stream.beyond.len()).sum();
+        within(beyond <= MAX_ACK_BEYOND, "beyond")?;
+        let outcomes: usize = self.streams.iter().map(|stream| stream.outcomes.len()).sum();
+        within(outcomes <= MAX_ACK_OUTCOMES, "outcomes")?;
+        within(self.counters.len() <= MAX_ACK_COUNTERS, "counters")?;
+        within(grows(&self.counters), "counters")?;
+        self.streams.iter().try_for_each(check_stream_ack)
+    }
+}
+
+/// Whether each number is more than the one before it, and the first more than 0.
+fn grows(numbers: &[u64]) -> bool {
+    let mut before = 0;
+    numbers.iter().all(|number| std::mem::replace(&mut before, *number) < *number)
+}
+
+fn check_stream_ack(stream: &StreamAck) -> Result<(), DecodeError> {
+    within(stream.stream.len() == STREAM_BYTES, "stream")?;
+    within(grows(&stream.beyond), "beyond")?;
+    within(stream.outcomes.iter().all(|outcome| is_code(&outcome.code)), "code")
+}
+
+impl Wire for MailResponse {
+    const MAX_BYTES: usize = MAX_MAIL_RESPONSE_BYTES;
+    const SHAPE: Shape =
+        Shape { fields: 4, messages: &[(2, &Shape::flat(1)), (3, &Shape::flat(1)), (4, &Shape::flat(3))] };
+
+    fn check(&self) -> Result<(), DecodeError> {
+        match &self.response {
+            Some(Response::Ack(ack)) => within(ack.len() >= SIGNATURE_BYTES, "ack"),
+            Some(Response::Busy(_)) => Ok(()),
+            Some(Response::KemUnknown(answer)) => {
+                within(filled(answer.record.len(), MAX_RECORD_BYTES), "record")
+            }
+            Some(Response::Refused(refused)) => {
+                within(is_code(&refused.code), "code")?;
+                within(is_reason(&refused.reason), "reason")
+            }
+            None => Err(DecodeError::Field("response")),
+        }
+    }
+}
+
+impl Wire for Hello {
+    const MAX_BYTES: usize = MAX_HELLO_BYTES;
+    const SHAPE: Shape = Shape::flat(5);
+    const HAS_VERSION: bool = true;
+
+    fn check(&self) -> Result<(), DecodeError> {
+        known_version(self.version)?;
+        within(is_network_name(&self.network), "network")?;
+        within(filled(self.record.len(), MAX_RECORD_BYTES), "record")?;
+        within(is_reason(&self.agent_version), "agent_version")
+    }
+}
+
+/// Neither empty nor over the limit.
+fn filled(len: usize, max: usize) -> bool {
+    (1..=max).contains(&len)
+}
+
+/// Codes reach the parent's terminal and logs: nothing but UPPER_SNAKE.
+fn is_code(code: &str) -> bool {
+    filled(code.len(), MAX_CODE_BYTES)
+        && code.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
+}
+
+fn is_reason(reason: &str) -> bool {
+    reason.len() <= MAX_REASON_BYTES && !reason.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests;

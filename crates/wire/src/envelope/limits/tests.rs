@@ -1,0 +1,264 @@
+use bytes::Bytes;
+
+use super::super::codec::{Busy, KemUnknown, Outcome, Refused, Sealed, Session};
+use super::*;
+use crate::strict::{WIRE_VERSION, strict_decode};
+
+fn decoded<M: Wire>(message: &M) -> Result<M, DecodeError> {
+    strict_decode(&message.encode_to_vec().into())
+}
+
+fn accept<M: Wire + PartialEq + std::fmt::Debug>(message: &M) {
+    assert_eq!(decoded(message).as_ref(), Ok(message));
+}
+
+fn refuse<M: Wire + PartialEq + std::fmt::Debug>(message: &M, field: &'static str) {
+    assert_eq!(decoded(message), Err(DecodeError::Field(field)));
+}
+
+fn bytes(length: usize) -> Bytes {
+    vec![b'A'; length].into()
+}
+
+fn text(length: usize) -> String {
+    "A".repeat(length)
+}
+
+fn message() -> Message {
+    Message { stream: bytes(STREAM_BYTES), ..Default::default() }
+}
+
+fn batch(message: Message) -> Batch {
+    Batch { messages: vec![message], acks: Vec::new() }
+}
+
+fn body() -> FrameBody {
+    FrameBody {
+        version: WIRE_VERSION,
+        network: "dev".to_owned(),
+        scope: Some(Scope::Topic("t".to_owned())),
+        binding: bytes(100),
+        payload: Some(Payload::Plain(Batch::default())),
+        ..Default::default()
+    }
+}
+
+fn stream_ack() -> StreamAck {
+    StreamAck { stream: bytes(STREAM_BYTES), ..Default::default() }
+}
+
+fn ack() -> Ack {
+    Ack {
+        version: WIRE_VERSION,
+        network: "dev".to_owned(),
+        account: bytes(20),
+        streams: vec![stream_ack()],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn messages() {
+    accept(&batch(message()));
+    let longest = Message {
+        seq: u64::MAX - 1,
+        base_seq: u64::MAX - 1,
+        kind: text(MAX_KIND_BYTES),
+        priority: Priority::High.into(),
+        reply_to: text(MAX_NAME_BYTES),
+        conversation: text(MAX_NAME_BYTES),
+        parents: vec![text(MAX_NAME_BYTES); MAX_PARENTS],
+        encoding: Encoding::Bytes.into(),
+        ..message()
+    };
+    accept(&batch(longest));
+    for (field, bad) in [
+        ("stream", Message { stream: bytes(STREAM_BYTES - 1), ..message() }),
+        ("seq", Message { seq: u64::MAX, ..message() }),
+        ("base_seq", Message { seq: 1, base_seq: 2, ..message() }),
+        ("kind", Message { kind: text(MAX_KIND_BYTES + 1), ..message() }),
+        ("reply_to", Message { reply_to: text(MAX_NAME_BYTES + 1), ..message() }),
+        ("conversation", Message { conversation: text(MAX_NAME_BYTES + 1), ..message() }),
+        ("parents", Message { parents: vec![text(1); MAX_PARENTS + 1], ..message() }),
+        ("parents", Message { parents: vec![text(MAX_NAME_BYTES + 1)], ..message() }),
+        ("parents", Message { parents: vec![text(0)], ..message() }),
+        ("accepted_stream", Message { accepted_stream: bytes(STREAM_BYTES - 1), ..message() }),
+        ("accepted_seq", Message { accepted_seq: 1, ..message() }),
+    ] {
+        refuse(&batch(bad), field);
+    }
+    for later in [
+        Message { priority: 3, ..message() },
+        Message { priority: -1, ..message() },
+        Message { encoding: 2, ..message() },
+    ] {
+        assert_eq!(decoded(&batch(later)), Err(DecodeError::Unknown));
+    }
+}
+
+#[test]
+fn batches() {
+    let ack = bytes(SIGNATURE_BYTES);
+    let with = |messages, acks| Batch { messages: vec![message(); messages], acks: vec![ack.clone(); acks] };
+    accept(&with(MAX_BATCH_MESSAGES, MAX_BATCH_ACKS));
+    refuse(&with(MAX_BATCH_MESSAGES + 1, 0), "messages");
+    refuse(&with(0, MAX_BATCH_ACKS + 1), "acks");
+    for length in [0, SIGNATURE_BYTES - 1, SIGNATURE_BYTES + MAX_ACK_BYTES + 1] {
+        refuse(&Batch { messages: Vec::new(), acks: vec![bytes(length)] }, "acks");
+    }
+}
+
+#[test]
+fn counts_are_seen_before_anything_is_allocated() {
+    // Two bytes an element: decoded, a frame of them would take a hundred times its size.
+    let batch = [0x0a, 0x00].repeat(MAX_BATCH_MESSAGES + 1);
+    assert_eq!(Batch::prescan(&batch), Err(DecodeError::Field("messages")));
+    let parents = [vec![0x0a, 34], [0x52, 0x00].repeat(MAX_PARENTS + 1)].concat();
+    assert_eq!(Batch::prescan(&parents), Err(DecodeError::Field("parents")));
+    assert_eq!(FrameBody::prescan(&[vec![0x4a, 36], parents].concat()), Err(DecodeError::Field("parents")));
+    assert_eq!(FrameBody::prescan(&[0x4a, 0x00, 0x4a, 0x00]), Err(DecodeError::Field("plain")));
+}
+
+#[test]
+fn frames() {
+    accept(&body());
+    let scoped = |scope| FrameBody { scope, ..body() };
+    accept(&scoped(Some(Scope::Topic(text(MAX_NAME_BYTES)))));
+    refuse(&scoped(Some(Scope::Topic(text(MAX_NAME_BYTES + 1)))), "topic");
+    refuse(&scoped(Some(Scope::Topic(String::new()))), "topic");
+    accept(&scoped(Some(Scope::NodeKey(bytes(32)))));
+    refuse(&scoped(Some(Scope::NodeKey(bytes(31)))), "node_key");
+    refuse(&scoped(None), "scope");
+    refuse(&FrameBody { network: "Dev".to_owned(), ..body() }, "network");
+    refuse(&FrameBody { binding: Bytes::new(), ..body() }, "binding");
+    refuse(&FrameBody { binding: bytes(MAX_BINDING_BYTES + 1), ..body() }, "binding");
+    refuse(&FrameBody { payload: None, ..body() }, "payload");
+    refuse(&FrameBody { version: 0, ..body() }, "version");
+    assert_eq!(decoded(&FrameBody { version: 2, ..body() }), Err(DecodeError::Version));
+    let inner = Payload::Plain(batch(Message { base_seq: 1, ..message() }));
+    refuse(&FrameBody { payload: Some(inner), ..body() }, "base_seq");
+}
+
+#[test]
+fn sealed_payloads() {
+    let sealed = |kem_id, enc, ciphertext| {
+        let sealed =
+            Sealed { kem_id: bytes(kem_id), suite: 1, enc: bytes(enc), ciphertext: bytes(ciphertext) };
+        FrameBody { payload: Some(Payload::Sealed(sealed)), ..body() }
+    };
+    accept(&sealed(MAX_KEM_ID_BYTES, MAX_ENC_BYTES, 1));
+    refuse(&sealed(MAX_KEM_ID_BYTES + 1, 1, 1), "kem_id");
+    refuse(&sealed(0, 1, 1), "kem_id");
+    refuse(&sealed(1, MAX_ENC_BYTES + 1, 1), "enc");
+    refuse(&sealed(1, 0, 1), "enc");
+    refuse(&sealed(1, 1, 0), "ciphertext");
+    let session = |id, ciphertext| {
+        let session = Session { id: bytes(id), counter: 1, ciphertext: bytes(ciphertext) };
+        FrameBody { payload: Some(Payload::Session(session)), ..body() }
+    };
+    accept(&session(MAX_KEM_ID_BYTES, 1));
+    refuse(&session(MAX_KEM_ID_BYTES + 1, 1), "id");
+    refuse(&session(0, 1), "id");
+    refuse(&session(1, 0), "ciphertext");
+}
+
+#[test]
+fn acks() {
+    let outcome = |length| Outcome { seq: 1, code: text(length) };
+    let with = |stream| Ack { streams: vec![stream], ..ack() };
+    let outcomes = |count, length| StreamAck { outcomes: vec![outcome(length); count], ..stream_ack() };
+    accept(&with(outcomes(MAX_ACK_OUTCOMES, 20)));
+    refuse(&with(outcomes(MAX_ACK_OUTCOMES + 1, 20)), "outcomes");
+    let numbered = |streams: Vec<StreamAck>| {
+        let number =
+            |(number, stream)| StreamAck { stream: Bytes::from(vec![number; STREAM_BYTES]), ..stream };
+        Ack { streams: (0..).zip(streams).map(number).collect(), ..ack() }
+    };
+    refuse(&numbered(vec![outcomes(MAX_ACK_OUTCOMES, 1), outcomes(1, 1)]), "outcomes");
+    accept(&with(outcomes(1, MAX_CODE_BYTES)));
+    refuse(&with(outcomes(1, MAX_CODE_BYTES + 1)), "code");
+    refuse(&with(outcomes(1, 0)), "code");
+    let lower = Outcome { seq: 1, code: "lower case".to_owned() };
+    refuse(&with(StreamAck { outcomes: vec![lower], ..stream_ack() }), "code");
+    let beyond = |distances: Vec<u64>| StreamAck { beyond: distances, ..stream_ack() };
+    accept(&with(beyond((1..=MAX_ACK_BEYOND as u64).collect())));
+    refuse(&with(beyond((1..=MAX_ACK_BEYOND as u64 + 1).collect())), "beyond");
+    let half = || beyond((1..=MAX_ACK_BEYOND as u64 / 2 + 1).collect());
+    refuse(&numbered(vec![half(), half()]), "beyond");
+    for wrong in [vec![0], vec![0, 1], vec![2, 1], vec![1, 1]] {
+        refuse(&with(beyond(wrong)), "beyond");
+    }
+    refuse(&with(StreamAck { stream: bytes(STREAM_BYTES + 1), ..stream_ack() }), "stream");
+    accept(&numbered(vec![stream_ack(); MAX_ACK_STREAMS]));
+    refuse(&numbered(vec![stream_ack(); MAX_ACK_STREAMS + 1]), "streams");
+    refuse(&Ack { streams: vec![stream_ack(); 2], ..ack() }, "streams");
+    let mut backwards = numbered(vec![stream_ack(); 3]);
+    backwards.streams.reverse();
+    refuse(&backwards, "streams");
+    accept(&Ack { streams: Vec::new(), ..ack() });
+    let answers = |counters: Vec<u64>| Ack { boot: 1, counters, ..ack() };
+    accept(&answers((1..=MAX_ACK_COUNTERS as u64).collect()));
+    refuse(&answers((1..=MAX_ACK_COUNTERS as u64 + 1).collect()), "counters");
+    for wrong in [vec![0], vec![2, 1], vec![1, 1]] {
+        refuse(&answers(wrong), "counters");
+    }
+    refuse(&Ack { account: bytes(19), ..ack() }, "account");
+    refuse(&Ack { network: String::new(), ..ack() }, "network");
+    assert_eq!(decoded(&Ack { version: 2, ..ack() }), Err(DecodeError::Version));
+    let large = Outcome { seq: u64::MAX, code: text(MAX_CODE_BYTES) };
+    let large = with(StreamAck { outcomes: vec![large; MAX_ACK_OUTCOMES], ..stream_ack() });
+    assert!(decoded(&large) == Err(DecodeError::TooLarge { limit: MAX_ACK_BYTES }));
+}
+
+#[test]
+fn mail_responses() {
+    let with = |response| MailResponse { response: Some(response) };
+    accept(&with(Response::Ack(bytes(SIGNATURE_BYTES + MAX_ACK_BYTES))));
+    refuse(&with(Response::Ack(bytes(SIGNATURE_BYTES - 1))), "ack");
+    accept(&with(Response::Busy(Busy { retry_after_ms: u64::MAX })));
+    let unknown = |length| with(Response::KemUnknown(KemUnknown { record: bytes(length) }));
+    accept(&unknown(MAX_RECORD_BYTES));
+    refuse(&unknown(MAX_RECORD_BYTES + 1), "record");
+    refuse(&unknown(0), "record");
+    let refused = |code, reason| {
+        with(Response::Refused(Refused { code: text(code), reason: text(reason), time_ms: 0 }))
+    };
+    accept(&refused(MAX_CODE_BYTES, MAX_REASON_BYTES));
+    refuse(&refused(0, 0), "code");
+    refuse(&refused(MAX_CODE_BYTES + 1, 0), "code");
+    refuse(&refused(1, MAX_REASON_BYTES + 1), "reason");
+    refuse(&MailResponse { response: None }, "response");
+}
+
+#[test]
+fn hellos() {
+    let hello = |record, agent_version| Hello {
+        version: WIRE_VERSION,
+        network: "n".repeat(32),
+        record: bytes(record),
+        agent_version,
+        time_ms: 0,
+    };
+    accept(&hello(MAX_RECORD_BYTES, text(MAX_REASON_BYTES)));
+    refuse(&hello(1, text(MAX_REASON_BYTES + 1)), "agent_version");
+    refuse(&hello(1, "a\u{1b}b".to_owned()), "agent_version");
+    refuse(&hello(0, String::new()), "record");
+    refuse(&hello(MAX_RECORD_BYTES + 1, String::new()), "record");
+    refuse(&Hello { network: String::new(), ..hello(1, String::new()) }, "network");
+    refuse(&Hello { version: 0, ..hello(1, String::new()) }, "version");
+    assert_eq!(decoded(&Hello { version: 2, ..hello(1, String::new()) }), Err(DecodeError::Version));
+}
+
+#[test]
+fn limits_are_those_that_the_protocol_names() {
+    assert_eq!(MAX_FRAME_BYTES, 1_056_768);
+    assert_eq!(MAX_HELLO_BYTES, 4_096);
+    assert_eq!((FrameBody::MAX_BYTES, Batch::MAX_BYTES), (1_056_704, 1_056_704));
+}
+
+#[test]
+fn acks_are_counted_before_they_are_decoded() {
+    let acks = |number: usize| b"\x12\x00".repeat(number);
+    assert_eq!(Batch::prescan(&acks(MAX_BATCH_ACKS)), Ok(()));
+    assert_eq!(Batch::prescan(&acks(MAX_BATCH_ACKS + 1)), Err(DecodeError::Field("acks")));
+}

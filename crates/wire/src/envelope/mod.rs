@@ -1,0 +1,16 @@
+//! What travels between nodes: frames of messages, acks, and the two small answers around them.
+//!
+//! Checks go from cheap to expensive: size, decode, network and scope, times, replay, signature, binding.
+
+pub mod ack;
+pub mod codec;
+pub mod frame;
+pub mod limits;
+pub mod replay;
+
+pub use ack::{SignedAck, sign_ack};
+pub use codec::*;
+pub use frame::{Frame, FrameError, sign_frame};
+pub use replay::{Replay, ReplayWindows, Stamp};
+
+pub use super::strict::{DecodeError, WIRE_VERSION, strict_decode};

@@ -1,0 +1,115 @@
+//! Ethereum addresses as people and programs write them.
+
+use alloy_primitives::Address;
+
+/// Digits of an address, two for each of its 20 bytes.
+const DIGITS: usize = 40;
+
+/// Why a text is not an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Not `0x` and 40 hexadecimal digits.
+    #[error("an Ethereum address is 0x and 40 hexadecimal digits")]
+    NotHex,
+    /// Upper and lower case are mixed in another way than the checksum of the address has it.
+    #[error(
+        "the upper and lower case of this address do not fit its checksum (EIP-55), so that a digit may be wrong: compare it with its \
+         source, or write it all in lower case if it is right"
+    )]
+    Checksum,
+}
+
+/// Reads an address. All in lower or all in upper case it has no checksum; where both are mixed, the checksum must be right.
+///
+/// # Errors
+/// When it is none, or not the one that its writer meant.
+pub fn parse_address(text: &str) -> Result<Address, AddressError> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).ok_or(AddressError::NotHex)?;
+    let mut address = [0; DIGITS / 2];
+    hex::decode_to_slice(digits, &mut address).map_err(|_| AddressError::NotHex)?;
+    let address = Address::from(address);
+    let has = |is_of: fn(&u8) -> bool| digits.bytes().any(|digit| is_of(&digit));
+    let is_mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
+    if is_mixed && address.to_checksum(None)[2..] != *digits {
+        return Err(AddressError::Checksum);
+    }
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// From the examples of EIP-55, the first of each kind.
+    const CHECKSUMMED: [&str; 4] = [
+        "0x52908400098527886E0F7030069857D2E4169EE7",
+        "0xde709f2102306220921060314715629080e2fb77",
+        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+        "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359",
+    ];
+
+    #[test]
+    fn a_right_checksum_and_none_are_accepted() {
+        for text in CHECKSUMMED {
+            let address = parse_address(text).unwrap();
+            assert_eq!(address.to_string(), text);
+            let digits = &text[2..];
+            for same in [digits.to_lowercase(), digits.to_uppercase()] {
+                assert_eq!(parse_address(&format!("0x{same}")), Ok(address));
+                assert_eq!(parse_address(&format!("0X{same}")), Ok(address));
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_refused() {
+        for wrong in [
+            "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD",
+            "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAee",
+            "0xDe709f2102306220921060314715629080e2fb77",
+        ] {
+            assert_eq!(parse_address(wrong), Err(AddressError::Checksum), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        let bare = &CHECKSUMMED[0][2..];
+        for none in [
+            "",
+            "0x",
+            bare,
+            &format!("0x{bare}0"),
+            &format!("0x{}", &bare[1..]),
+            &format!("0x0x{}", &bare[2..]),
+        ] {
+            assert_eq!(parse_address(none), Err(AddressError::NotHex), "{none}");
+        }
+        assert_eq!(parse_address(&format!("0x{}é", &bare[2..])), Err(AddressError::NotHex));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_what_was_meant(bytes: [u8; 20], flipped in 0usize..40) {
+            let address = Address::from(bytes);
+            let text = address.to_string();
+            prop_assert_eq!(parse_address(&text), Ok(address));
+            // One letter in the other case: no checksum has it.
+            let mut other = text.into_bytes();
+            let digit = &mut other[2 + flipped];
+            if digit.is_ascii_alphabetic() {
+                *digit ^= 0x20;
+                let read = parse_address(std::str::from_utf8(&other).unwrap());
+                let is_mixed = other[2..].iter().any(u8::is_ascii_uppercase) && other[2..].iter().any(u8::is_ascii_lowercase);
+                prop_assert_eq!(read, if is_mixed { Err(AddressError::Checksum) } else { Ok(address) });
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,50}|0[xX][0-9a-fA-FgG]{38,42}") {
+            let _ = parse_address(&text);
+        }
+    }
+}

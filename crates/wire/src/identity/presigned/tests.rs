@@ -1,0 +1,119 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::identity::AgentKey;
+use crate::identity::binding::BINDING_LIFE_SECS;
+use crate::identity::testing::{NOW_SECS, agent, binding};
+
+fn signed() -> SignedBinding {
+    agent().bind(binding()).unwrap()
+}
+
+fn check(signed: &SignedBinding, secs: u64) -> Result<(), PresignedError> {
+    check_presigned(signed, "dev", secs * 1000)
+}
+
+#[test]
+fn a_binding_file_is_read_as_it_was_written() {
+    let text = binding_file(&signed());
+    assert_eq!(read_binding_file(text.as_bytes()).unwrap(), signed());
+    assert!(text.len() < 2048 && text.ends_with("}\n"), "{text}");
+    assert_eq!(check(&signed(), NOW_SECS), Ok(()));
+}
+
+#[test]
+fn what_is_no_binding_file_is_told() {
+    let text = binding_file(&signed());
+    for (from, to, told) in [
+        ("\"version\": 1", "\"version\": 2", "its version is 2"),
+        ("\"version\": 1", "\"version\": 1, \"more\": 1", "unknown field `more`"),
+        ("\"chainId\": \"0\"", "\"chainId\": 0", "invalid type"),
+        ("\"chainId\": \"0\"", "\"chainId\": \"zero\"", "its `chainId` cannot be read"),
+        ("\"nodeKey\": \"0x", "\"nodeKey\": \"", "its `nodeKey`"),
+        ("\"signature\": \"0x", "\"signature\": \"0xz", "its `signature`"),
+        ("}\n", "", "EOF"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let error = read_binding_file(text.replacen(from, to, 1).as_bytes());
+        let error = error.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(told), "{told}: {error}");
+    }
+    assert!(read_binding_file(&[b' '; MAX_BINDING_FILE_BYTES + 1]).is_err());
+}
+
+#[test]
+fn who_signed_is_named_when_it_is_not_who_should() {
+    let other = AgentKey::from_bytes(&[0x33; 32]).unwrap();
+    let mut wrong = signed();
+    let signature = other.sign_hash(&wrong.binding.signing_hash());
+    wrong.signature = Bytes::copy_from_slice(&signature.as_bytes());
+    let error = check(&wrong, NOW_SECS).unwrap_err().to_string();
+    let told = format!("this signature was made by {}, not by {}", other.address(), agent().address());
+    assert!(error.starts_with(&told), "{error}");
+    // r of no point.
+    wrong.signature = [&[0; 64][..], &[27]].concat().into();
+    assert_eq!(check(&wrong, NOW_SECS), Err(PresignedError::NobodysSignature));
+    wrong.signature = [&[0xFF; 64][..], &[27]].concat().into();
+    assert_eq!(check(&wrong, NOW_SECS), Err(BindingError::HighS.into()));
+    wrong.signature = vec![1; 100].into();
+    assert_eq!(check(&wrong, NOW_SECS), Err(BindingError::ContractSignature.into()));
+}
+
+#[test]
+fn it_is_for_its_time_and_network() {
+    let end = NOW_SECS + BINDING_LIFE_SECS;
+    assert_eq!(check(&signed(), NOW_SECS - 60), Err(PresignedError::NotYetValid(60)));
+    assert_eq!(check(&signed(), end - 1), Ok(()));
+    assert_eq!(check(&signed(), end), Err(PresignedError::Expired(0)));
+    assert_eq!(check(&signed(), end + 5), Err(PresignedError::Expired(5)));
+    let error = check(&signed(), end + 3 * 86_400).unwrap_err().to_string();
+    assert!(error.starts_with("the binding expired 3 days ago"), "{error}");
+    let error = check_presigned(&signed(), "village", NOW_SECS * 1000).unwrap_err().to_string();
+    assert_eq!(error, "the binding is for the network dev, and the node is for village");
+    let mut bent = signed();
+    bent.binding.node_key = [9; 32];
+    assert_eq!(check(&bent, NOW_SECS), Err(BindingError::WrongKey.into()));
+}
+
+#[test]
+fn signatures_come_in_the_forms_that_wallets_give() {
+    let digits = "ab".repeat(65);
+    for text in [digits.clone(), format!("0x{digits}"), format!("  0x{}\n", digits.to_uppercase())] {
+        assert_eq!(read_signature(&text).unwrap(), vec![0xAB; 65]);
+    }
+    for text in ["", "0x", "0xa", "nonsense", &"ab".repeat(513)] {
+        assert!(read_signature(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn spans_are_in_the_unit_that_says_most() {
+    for (secs, text) in [
+        (1, "1 second"),
+        (119, "119 seconds"),
+        (120, "2 minutes"),
+        (7_200, "2 hours"),
+        (172_799, "47 hours"),
+        (172_800, "2 days"),
+    ] {
+        assert_eq!(span(secs), text);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_binding_file_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = read_binding_file(&bytes);
+    }
+
+    /// A file with one byte changed is no binding file, or one that is not accepted, or the same binding.
+    #[test]
+    fn a_bent_file_is_not_accepted(at in 0..600_usize, byte in any::<u8>()) {
+        let mut bytes = binding_file(&signed()).into_bytes();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        if let Ok(read) = read_binding_file(&bytes) {
+            prop_assert!(read == signed() || check(&read, NOW_SECS).is_err());
+        }
+    }
+}

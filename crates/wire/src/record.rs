@@ -1,0 +1,374 @@
+//! The record: what an agent's node says about itself to everybody, signed by its node key.
+
+use alloy_primitives::Address;
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use p2p_node_protocol::Role;
+use prost::{Enumeration, Message};
+
+use crate::identity::binding::{MAX_BINDING_BYTES, MAX_SKEW_SECS, is_network_name};
+use crate::identity::keys::{keccak_fields, signed_body, verify_signed};
+use crate::identity::{BindingError, NodeKey, SignedBinding, hash_fields};
+use crate::strict::{DecodeError, Shape, WIRE_VERSION, Wire, known_version, listed, strict_decode, within};
+
+/// Domain of the signature over a record.
+pub const RECORD_DOMAIN: &str = "p2p-node/record/v1";
+
+/// Longest record with its signature, in bytes: 3.5 KiB, so that all parts can be at their longest (design §3 has 2.5 KiB, of which a
+/// KEM key takes half).
+pub const MAX_RECORD_BYTES: usize = 3584;
+
+/// Longest life of a record, in ms: 24 hours (design §3).
+pub const MAX_RECORD_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Most addresses in a record (design §3).
+pub const MAX_RECORD_ADDRS: usize = 8;
+
+/// Most bytes of addresses in a record, in their binary form (design §3).
+pub const MAX_RECORD_ADDR_BYTES: usize = 600;
+
+/// Longest name, in bytes; ours.
+pub const MAX_RECORD_NAME_BYTES: usize = 64;
+
+/// Most bytes of capabilities and topics together (design §3).
+pub const MAX_RECORD_TAG_BYTES: usize = 512;
+
+/// Most capabilities and topics together; ours.
+pub const MAX_RECORD_TAGS: usize = 64;
+
+/// Longest id of a KEM key, in bytes: a SHA-256.
+pub const MAX_RECORD_KEM_ID_BYTES: usize = 32;
+
+const SKEW_MS: u64 = MAX_SKEW_SECS * 1000;
+
+/// Why a record is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The bytes are no record.
+    #[error("the record is {0}")]
+    Decode(#[from] DecodeError),
+    /// For another network.
+    #[error("the record is for another network")]
+    WrongNetwork,
+    /// About another agent than the one asked for.
+    #[error("the record is about another address")]
+    WrongAddress,
+    /// Its binding is refused.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
+    /// It ends before it begins, or lives longer than 24 hours.
+    #[error("the record's life is negative or longer than 24 hours")]
+    Lifetime,
+    /// Issued in the future.
+    #[error("the record was issued in the future")]
+    FromTheFuture,
+    /// It is over.
+    #[error("the record has expired")]
+    Expired,
+    /// Its seq lies in the future.
+    #[error("the record's seq lies in the future")]
+    FutureSeq,
+    /// Not signed by the node key of its binding.
+    #[error("the record is not signed by its node key")]
+    BadSignature,
+}
+
+impl RecordError {
+    /// Whether everybody would find the same, whatever their clock says.
+    pub fn is_provable(&self) -> bool {
+        match self {
+            RecordError::Decode(error) => error.is_provable(),
+            RecordError::Binding(error) => error.is_provable(),
+            RecordError::Expired | RecordError::FromTheFuture | RecordError::FutureSeq => false,
+            RecordError::WrongNetwork
+            | RecordError::WrongAddress
+            | RecordError::Lifetime
+            | RecordError::BadSignature => true,
+        }
+    }
+
+    /// What counts records that are refused for this.
+    pub fn counter(&self) -> &'static str {
+        use BindingError::{FutureGeneration, NotYetValid};
+        match self {
+            RecordError::Decode(_) => "records_malformed",
+            RecordError::WrongNetwork | RecordError::Binding(BindingError::WrongNetwork) => {
+                "records_out_of_scope"
+            }
+            RecordError::WrongAddress => "records_misplaced",
+            RecordError::Expired
+            | RecordError::FromTheFuture
+            | RecordError::FutureSeq
+            | RecordError::Binding(NotYetValid | BindingError::Expired | FutureGeneration) => {
+                "records_untimely"
+            }
+            RecordError::BadSignature => "records_forged",
+            RecordError::Lifetime | RecordError::Binding(_) => "records_refused",
+        }
+    }
+}
+
+/// What a node says about itself. Times are in ms since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The network that it is for.
+    pub network: String,
+    /// Why the node may speak for the agent.
+    pub binding: SignedBinding,
+    /// Orders the records of one generation: the time of issue, or one more than the last.
+    pub seq: u64,
+    /// Start of its life.
+    pub issued_at_ms: u64,
+    /// End of its life.
+    pub expires_at_ms: u64,
+    /// Where the node can be dialled.
+    pub addrs: Vec<Multiaddr>,
+    /// To which key mail may be sealed.
+    pub kem: Option<Kem>,
+    /// What part it plays.
+    pub role: Role,
+    /// For a person; may be empty.
+    pub name: String,
+    /// What the agent can do.
+    pub capabilities: Vec<String>,
+    /// Where it listens.
+    pub topics: Vec<String>,
+}
+
+/// A key to which mail may be sealed.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Kem {
+    /// Names the key.
+    #[prost(bytes = "bytes", tag = 1)]
+    pub id: Bytes,
+    /// Which algorithms.
+    #[prost(uint32, tag = 2)]
+    pub suite: u32,
+    /// The public key.
+    #[prost(bytes = "bytes", tag = 3)]
+    pub public_key: Bytes,
+    /// Until when mail may be sealed to it, in ms since 1970.
+    #[prost(uint64, tag = 4)]
+    pub not_after_ms: u64,
+}
+
+impl Record {
+    /// Signs the record with the node key of its binding: signature ‖ body.
+    ///
+    /// # Errors
+    /// When it is over a limit, so that everybody would refuse it.
+    pub fn sign(&self, key: &NodeKey) -> Result<Bytes, RecordError> {
+        let wire = WireRecord::from(self);
+        wire.check()?;
+        let bytes = key.sign_whole(RECORD_DOMAIN, &wire.encode_to_vec());
+        if bytes.len() > MAX_RECORD_BYTES {
+            return Err(DecodeError::TooLarge { limit: MAX_RECORD_BYTES }.into());
+        }
+        Ok(bytes)
+    }
+}
+
+/// A record as received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedRecord {
+    /// What was signed.
+    pub record: Record,
+    /// Signature ‖ body.
+    pub bytes: Bytes,
+    /// Hash of `bytes`, to tell records apart.
+    pub hash: [u8; 32],
+}
+
+impl SignedRecord {
+    /// Reads what [`Record::sign`] wrote, and nothing else. Does not judge it.
+    ///
+    /// # Errors
+    /// When it is larger than [`MAX_RECORD_BYTES`], not in canonical form, or a field is outside its limits.
+    pub fn decode(bytes: Bytes) -> Result<Self, RecordError> {
+        if bytes.len() > MAX_RECORD_BYTES {
+            return Err(DecodeError::TooLarge { limit: MAX_RECORD_BYTES }.into());
+        }
+        let wire: WireRecord = strict_decode(&signed_body(&bytes).ok_or(DecodeError::Malformed)?)?;
+        let hash = hash_fields(&[b"p2p-node/record-hash/v1", &bytes]);
+        Ok(SignedRecord { record: wire.try_into()?, bytes, hash })
+    }
+
+    /// Everything but the binding's signature, which the caller has checked in the crypto pool, and the floors
+    /// of generation and seq, which the caller compares with [`SignedRecord::order`].
+    ///
+    /// # Errors
+    /// The first thing that is wrong, in the order of design §3.
+    pub fn check(&self, network: &str, asked: Option<Address>, now_ms: u64) -> Result<(), RecordError> {
+        let record = &self.record;
+        let latest = now_ms.saturating_add(SKEW_MS);
+        if record.network != network {
+            return Err(RecordError::WrongNetwork);
+        }
+        if asked.is_some_and(|asked| asked != self.address()) {
+            return Err(RecordError::WrongAddress);
+        }
+        record.binding.check(network, now_ms)?;
+        match record.expires_at_ms.checked_sub(record.issued_at_ms) {
+            Some(life) if life <= MAX_RECORD_LIFE_MS => {}
+            _ => return Err(RecordError::Lifetime),
+        }
+        if record.issued_at_ms > latest {
+            return Err(RecordError::FromTheFuture);
+        }
+        if record.expires_at_ms.saturating_add(SKEW_MS) < now_ms {
+            return Err(RecordError::Expired);
+        }
+        if record.seq > latest {
+            return Err(RecordError::FutureSeq);
+        }
+        if !verify_signed(&record.binding.binding.node_key, RECORD_DOMAIN, &self.bytes) {
+            return Err(RecordError::BadSignature);
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is wrong with it but that its time has not come: all of it would be right at the time at which it says that it was issued. As
+    /// for [`SignedRecord::check`] the binding's signature is not looked at.
+    pub fn is_sound_but_early(&self, network: &str, asked: Option<Address>, now_ms: u64) -> bool {
+        let issued_ms = self.record.issued_at_ms;
+        issued_ms > now_ms.saturating_add(SKEW_MS) && self.check(network, asked, issued_ms).is_ok()
+    }
+
+    /// Generation, then seq: of two records of one address, the greater counts.
+    pub fn order(&self) -> (u64, u64) {
+        (self.record.binding.binding.generation, self.record.seq)
+    }
+
+    /// The agent.
+    pub fn address(&self) -> Address {
+        self.record.binding.binding.account
+    }
+
+    /// Its node.
+    pub fn peer_id(&self) -> PeerId {
+        self.record.binding.binding.peer_id
+    }
+}
+
+/// Where the DHT keeps the record of an address.
+pub fn kad_key(network: &str, address: &Address) -> [u8; 32] {
+    keccak_fields(&[b"p2p-node/kad/v1", network.as_bytes(), address.as_slice()])
+}
+
+/// `Record` of `PROTOCOL.md`.
+#[derive(Clone, PartialEq, Message)]
+struct WireRecord {
+    #[prost(uint32, tag = 1)]
+    version: u32,
+    #[prost(string, tag = 2)]
+    network: String,
+    #[prost(bytes = "bytes", tag = 3)]
+    binding: Bytes,
+    #[prost(uint64, tag = 4)]
+    seq: u64,
+    #[prost(uint64, tag = 5)]
+    issued_at_ms: u64,
+    #[prost(uint64, tag = 6)]
+    expires_at_ms: u64,
+    #[prost(bytes = "bytes", repeated, tag = 7)]
+    addrs: Vec<Bytes>,
+    #[prost(message, optional, tag = 8)]
+    kem: Option<Kem>,
+    #[prost(enumeration = "WireRole", tag = 9)]
+    role: i32,
+    #[prost(string, tag = 10)]
+    name: String,
+    #[prost(string, repeated, tag = 11)]
+    capabilities: Vec<String>,
+    #[prost(string, repeated, tag = 12)]
+    topics: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+enum WireRole {
+    Full = 0,
+    Bootstrap = 1,
+}
+
+impl Wire for WireRecord {
+    const MAX_BYTES: usize = MAX_RECORD_BYTES;
+    const SHAPE: Shape = Shape { fields: 12, messages: &[(8, &Shape::flat(4))] };
+    const HAS_VERSION: bool = true;
+
+    fn check(&self) -> Result<(), DecodeError> {
+        known_version(self.version)?;
+        within(is_network_name(&self.network), "network")?;
+        within((1..=MAX_BINDING_BYTES).contains(&self.binding.len()), "binding")?;
+        let addr_bytes: usize = self.addrs.iter().map(Bytes::len).sum();
+        within(self.addrs.len() <= MAX_RECORD_ADDRS && addr_bytes <= MAX_RECORD_ADDR_BYTES, "addrs")?;
+        within(self.addrs.iter().all(|addr| !addr.is_empty()), "addrs")?;
+        if let Some(kem) = &self.kem {
+            within((1..=MAX_RECORD_KEM_ID_BYTES).contains(&kem.id.len()), "kem")?;
+            within(!kem.public_key.is_empty(), "kem")?;
+        }
+        listed(WireRole::is_valid(self.role))?;
+        within(self.name.len() <= MAX_RECORD_NAME_BYTES && is_printable(&self.name), "name")?;
+        let tags = || self.capabilities.iter().chain(&self.topics);
+        within(tags().count() <= MAX_RECORD_TAGS, "capabilities")?;
+        within(tags().map(String::len).sum::<usize>() <= MAX_RECORD_TAG_BYTES, "capabilities")?;
+        within(tags().all(|tag| !tag.is_empty() && is_printable(tag)), "capabilities")
+    }
+}
+
+/// Without control characters: these strings reach terminals and logs.
+fn is_printable(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}
+
+impl From<&Record> for WireRecord {
+    fn from(record: &Record) -> Self {
+        let role = match record.role {
+            Role::Full | Role::Unknown => WireRole::Full,
+            Role::Bootstrap => WireRole::Bootstrap,
+        };
+        WireRecord {
+            version: WIRE_VERSION,
+            network: record.network.clone(),
+            binding: record.binding.encode(),
+            seq: record.seq,
+            issued_at_ms: record.issued_at_ms,
+            expires_at_ms: record.expires_at_ms,
+            addrs: record.addrs.iter().map(|addr| addr.to_vec().into()).collect(),
+            kem: record.kem.clone(),
+            role: role.into(),
+            name: record.name.clone(),
+            capabilities: record.capabilities.clone(),
+            topics: record.topics.clone(),
+        }
+    }
+}
+
+impl TryFrom<WireRecord> for Record {
+    type Error = RecordError;
+
+    fn try_from(wire: WireRecord) -> Result<Self, RecordError> {
+        let role = match wire.role() {
+            WireRole::Full => Role::Full,
+            WireRole::Bootstrap => Role::Bootstrap,
+        };
+        let addrs = wire.addrs.iter().map(|addr| Multiaddr::try_from(addr.to_vec()));
+        Ok(Record {
+            network: wire.network,
+            binding: SignedBinding::decode(&wire.binding)?,
+            seq: wire.seq,
+            issued_at_ms: wire.issued_at_ms,
+            expires_at_ms: wire.expires_at_ms,
+            addrs: addrs.collect::<Result<_, _>>().map_err(|_| DecodeError::Field("addrs"))?,
+            kem: wire.kem,
+            role,
+            name: wire.name,
+            capabilities: wire.capabilities,
+            topics: wire.topics,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! A session: what follows the first sealed frame on a connection, at the price of a cipher alone.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce};
+use libp2p_identity::PeerId;
+use zeroize::Zeroizing;
+
+use super::kem::KemId;
+use crate::envelope::Session;
+
+/// Length of a session's name and of its key, in bytes.
+pub const SESSION_ID_BYTES: usize = 16;
+pub(super) const KEY_BYTES: usize = 32;
+
+/// A session is followed by another after so long, or so many bytes (design §4).
+const REKEY_AFTER: Duration = Duration::from_secs(600);
+const REKEY_BYTES: u64 = 1 << 30;
+/// Sessions that a peer may have with us at the same time: the one that it uses and the one that follows, twice.
+const SESSIONS_PER_PEER: usize = 4;
+/// … all peers: as many as can be connected to a bootstrap node (design §8), twice.
+pub const MAX_SESSIONS: usize = 2000;
+
+/// Names a session.
+pub type SessionId = [u8; SESSION_ID_BYTES];
+
+/// A session's name and key. The key is zeroised when dropped.
+#[derive(Clone)]
+pub struct SessionKey {
+    id: SessionId,
+    key: Zeroizing<[u8; KEY_BYTES]>,
+}
+
+impl SessionKey {
+    /// From what HPKE exports: name ‖ key.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (id, key) = bytes.split_at_checked(SESSION_ID_BYTES)?;
+        Some(SessionKey { id: id.try_into().ok()?, key: Zeroizing::new(key.try_into().ok()?) })
+    }
+
+    /// The session's name.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    fn cipher(&self) -> ChaCha20Poly1305 {
+        ChaCha20Poly1305::new((&*self.key).into())
+    }
+
+    /// Encrypts content under a number that is never used twice.
+    fn seal(&self, counter: u64, mut content: Vec<u8>) -> Option<Bytes> {
+        self.cipher().encrypt_in_place(&nonce(counter), &self.id, &mut content).ok()?;
+        Some(content.into())
+    }
+
+    /// Decrypts it; `None` when anything about it is not as it was.
+    pub fn open(&self, counter: u64, ciphertext: &[u8]) -> Option<Vec<u8>> {
+        let mut content = ciphertext.to_vec();
+        self.cipher().decrypt_in_place(&nonce(counter), &self.id, &mut content).ok()?;
+        Some(content)
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionKey({})", hex::encode(self.id))
+    }
+}
+
+/// Four zero bytes and the counter, big endian.
+fn nonce(counter: u64) -> Nonce {
+    let mut nonce = Nonce::default();
+    nonce[4..].copy_from_slice(&counter.to_be_bytes());
+    nonce
+}
+
+/// The sender's end.
+#[derive(Debug)]
+pub struct Outgoing {
+    key: SessionKey,
+    node_key: [u8; 32],
+    kem_id: KemId,
+    since: Duration,
+    counter: u64,
+    bytes: u64,
+}
+
+impl Outgoing {
+    /// A session with a node, made through one of its KEM keys.
+    pub fn new(key: SessionKey, node_key: [u8; 32], kem_id: KemId, now: Duration) -> Self {
+        Outgoing { key, node_key, kem_id, since: now, counter: 0, bytes: 0 }
+    }
+
+    /// Whether it is one with this node and key.
+    pub fn is_with(&self, node_key: &[u8; 32]) -> bool {
+        self.node_key == *node_key
+    }
+
+    /// Whether another should follow.
+    pub fn is_due(&self, kem_id: &KemId, now: Duration) -> bool {
+        self.kem_id != *kem_id || now >= self.since + REKEY_AFTER || self.bytes >= REKEY_BYTES
+    }
+
+    /// Whether it must not be used any more: the one to follow is long overdue.
+    pub fn is_over(&self, now: Duration) -> bool {
+        now >= self.since + 2 * REKEY_AFTER || self.bytes >= 2 * REKEY_BYTES
+    }
+
+    /// Encrypts content as the next frame of the session.
+    pub fn seal(&mut self, content: Vec<u8>) -> Option<Session> {
+        self.bytes += content.len() as u64;
+        self.counter += 1;
+        let ciphertext = self.key.seal(self.counter, content)?;
+        Some(Session { id: Bytes::copy_from_slice(&self.key.id), counter: self.counter, ciphertext })
+    }
+}
+
+/// The recipient's ends: those of connected peers.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    sessions: BTreeMap<PeerId, Vec<SessionKey>>,
+    number: usize,
+}
+
+impl Incoming {
+    /// Keeps a session of a connected peer; its oldest goes when it has too many. Whether there was room.
+    pub fn insert(&mut self, peer: PeerId, key: SessionKey) -> bool {
+        if self.number >= MAX_SESSIONS && self.sessions.get(&peer).is_none_or(Vec::is_empty) {
+            return false;
+        }
+        let sessions = self.sessions.entry(peer).or_default();
+        if sessions.len() >= SESSIONS_PER_PEER || self.number >= MAX_SESSIONS {
+            sessions.remove(0);
+            self.number -= 1;
+        }
+        sessions.push(key);
+        self.number += 1;
+        true
+    }
+
+    /// The session of this name with this peer.
+    pub fn find(&self, peer: &PeerId, id: &[u8]) -> Option<&SessionKey> {
+        self.sessions.get(peer)?.iter().find(|session| session.id == id)
+    }
+
+    /// The connection is gone, and its sessions with it.
+    pub fn forget(&mut self, peer: &PeerId) {
+        self.number -= self.sessions.remove(peer).map_or(0, |sessions| sessions.len());
+    }
+
+    /// Sessions held.
+    pub fn len(&self) -> usize {
+        self.number
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.number == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> SessionKey {
+        SessionKey::from_bytes(&[byte; SESSION_ID_BYTES + KEY_BYTES]).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        let outgoing = Outgoing::new(key(0xA7), [0; 32], [0; 16], Duration::ZERO);
+        let mut incoming = Incoming::default();
+        incoming.insert(PeerId::random(), key(0xA7));
+        let shown = format!("{outgoing:?} {outgoing:#?} {outgoing:x?} {incoming:?}");
+        // The name has the same bytes here, in hexadecimal digits, once in each.
+        assert_eq!(shown.matches(&"a7".repeat(SESSION_ID_BYTES)).count(), 4, "{shown}");
+        assert!(!shown.contains("167") && !shown.contains(&"a7".repeat(SESSION_ID_BYTES + 1)), "{shown}");
+        assert!(!shown.contains("a7, a7"), "{shown}");
+    }
+
+    #[test]
+    fn only_the_same_session_number_and_bytes_open() {
+        let mut session = Outgoing::new(key(1), [0; 32], [0; 16], Duration::ZERO);
+        let first = session.seal(b"hello".to_vec()).unwrap();
+        let second = session.seal(b"hello".to_vec()).unwrap();
+        assert_ne!(first.ciphertext, second.ciphertext);
+        assert_eq!((first.counter, second.counter), (1, 2));
+        assert_eq!(key(1).open(first.counter, &first.ciphertext), Some(b"hello".to_vec()));
+        assert_eq!(key(1).open(second.counter, &first.ciphertext), None);
+        assert_eq!(key(2).open(first.counter, &first.ciphertext), None);
+        for at in 0..first.ciphertext.len() {
+            let mut bent = first.ciphertext.to_vec();
+            bent[at] ^= 1;
+            assert_eq!(key(1).open(first.counter, &bent), None);
+            assert_eq!(key(1).open(first.counter, &first.ciphertext[..at]), None);
+        }
+        assert_eq!(format!("{:?}", key(1)), format!("SessionKey({})", "01".repeat(16)));
+    }
+
+    #[test]
+    fn a_session_is_followed_by_another_in_time_and_by_size() {
+        let session = || Outgoing::new(key(1), [7; 32], [1; 16], Duration::ZERO);
+        assert!(session().is_with(&[7; 32]) && !session().is_with(&[8; 32]));
+        assert!(!session().is_due(&[1; 16], Duration::from_secs(599)));
+        assert!(session().is_due(&[1; 16], Duration::from_secs(600)));
+        assert!(session().is_due(&[2; 16], Duration::ZERO), "the recipient has a new key");
+        assert!(
+            !session().is_over(Duration::from_secs(1199)) && session().is_over(Duration::from_secs(1200))
+        );
+        let mut busy = session();
+        busy.bytes = REKEY_BYTES - 1;
+        busy.seal(vec![0]).unwrap();
+        assert!(busy.is_due(&[1; 16], Duration::ZERO) && !busy.is_over(Duration::ZERO));
+        busy.bytes = 2 * REKEY_BYTES;
+        assert!(busy.is_over(Duration::ZERO));
+    }
+
+    #[test]
+    fn sessions_are_bounded_for_each_peer_and_in_all() {
+        let mut incoming = Incoming::default();
+        let peer = PeerId::random();
+        for byte in 0..10 {
+            assert!(incoming.insert(peer, key(byte)));
+        }
+        assert_eq!(incoming.len(), SESSIONS_PER_PEER);
+        assert!(incoming.find(&peer, &[5; 16]).is_none() && incoming.find(&peer, &[6; 16]).is_some());
+        assert!(incoming.find(&PeerId::random(), &[6; 16]).is_none());
+        while incoming.len() < MAX_SESSIONS {
+            assert!(incoming.insert(PeerId::random(), key(1)));
+        }
+        assert!(!incoming.insert(PeerId::random(), key(1)));
+        assert!(incoming.insert(peer, key(11)), "it makes room of its own");
+        assert_eq!(incoming.len(), MAX_SESSIONS);
+        incoming.forget(&peer);
+        assert_eq!(incoming.len(), MAX_SESSIONS - SESSIONS_PER_PEER);
+        assert!(incoming.find(&peer, &[11; 16]).is_none());
+    }
+}

@@ -1,0 +1,61 @@
+//! What is sealed, byte for byte.
+
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use p2p_node_wire::seal::hpke::{Info, seal};
+use p2p_node_wire::seal::kem::{Secret, kem_id};
+use p2p_node_wire::seal::padding;
+use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::session::Outgoing;
+
+/// What another implementation opens, in `tests/interop`. `UPDATE_FIXTURES=1` writes it anew.
+#[test]
+fn a_fixed_key_and_fixed_randomness_give_the_kept_bytes() {
+    let secret_bytes = [3; 32];
+    let secret = Secret::from(secret_bytes);
+    let info = Info {
+        network: "dev".to_owned(),
+        sender: [7; 32],
+        recipient: Address::repeat_byte(9),
+        kem_id: kem_id(&secret.public_key()),
+    };
+    let content = padding::pad(b"hello".to_vec());
+    let sealed = seal(&secret.public_key(), &info, &content, &mut Repeatable::new(0)).unwrap();
+    let mut session = Outgoing::new(sealed.session.clone(), info.sender, info.kem_id, Duration::ZERO);
+    let next = session.seal(padding::pad(vec![7; 300])).unwrap();
+    let vector = serde_json::json!({
+        "comment": "The keys are for tests, and known to everybody.",
+        "network": info.network,
+        "sender": hex::encode(info.sender),
+        "recipient": hex::encode(info.recipient),
+        "secret": hex::encode(secret_bytes),
+        "public_key": hex::encode(secret.public_key()),
+        "kem_id": hex::encode(info.kem_id),
+        "content": hex::encode("hello"),
+        "enc": hex::encode(&sealed.enc),
+        "ciphertext": hex::encode(&sealed.ciphertext),
+        "session_id": hex::encode(sealed.session.id()),
+        "counter": next.counter,
+        "next_content": hex::encode([7; 300]),
+        "next_ciphertext": hex::encode(&next.ciphertext),
+    });
+    let made = serde_json::to_string_pretty(&vector).unwrap() + "\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/seal/vector.json");
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(path, &made).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), made);
+}
+
+#[test]
+fn secret_keys_have_the_public_keys_that_the_standard_gives_them() {
+    let known: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../fixtures/seal/xwing.json")).unwrap();
+    let vectors = known["vectors"].as_array().unwrap();
+    assert_eq!(vectors.len(), 3);
+    for vector in vectors {
+        let secret: [u8; 32] = hex::decode(vector["secret"].as_str().unwrap()).unwrap().try_into().unwrap();
+        assert_eq!(hex::encode(Secret::from(secret).public_key()), vector["public_key"].as_str().unwrap());
+    }
+}

@@ -1,0 +1,42 @@
+//! Reads the mail that waits for an agent, once, and ends. The agent's key and what it has read are in the directory.
+//!
+//! `cargo run -p p2p-node-sdk --example collect DIRECTORY /ip4/…/p2p/…`
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it does")]
+
+use std::process::ExitCode;
+
+use p2p_node_sdk::{Error, Event, Node};
+
+async fn collect(directory: &str, entry: &str) -> Result<(), Error> {
+    let builder = Node::builder().name("collector").network("dev").data_dir(directory);
+    let (node, mut events) = builder.bootstrap_peers([entry]).open().await?;
+    println!("I am {}", node.address());
+    // The loop ends when no more mail comes from anybody who can be reached. Without a network it fails with `NotJoined`.
+    let end = loop {
+        match events.next_until_caught_up(&node).await {
+            Ok(Some(Event::Message(message))) => println!("{} says {}", message.from, message.data),
+            Ok(Some(_)) => {}
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    node.close().await;
+    end
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [directory, entry] = &args[..] else {
+        eprintln!("usage: collect DIRECTORY ENTRY");
+        return ExitCode::from(64);
+    };
+    match collect(directory, entry).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(if error.retryable() { 75 } else { 1 })
+        }
+    }
+}

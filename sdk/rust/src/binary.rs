@@ -1,0 +1,279 @@
+//! Why a binary cannot be run: what its file says about it. Reads a few bytes, and only after a start has failed.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use rustix::fs::{Access, access};
+
+use crate::Error;
+
+/// What is wrong with a binary that the system cannot run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BinaryReason {
+    /// There is no such file.
+    Missing,
+    /// It is a directory, or something else that is no file.
+    NotAFile,
+    /// The user may not execute it, or not read it.
+    NotExecutable,
+    /// Its file system is mounted with `noexec`.
+    Noexec,
+    /// It has no content.
+    Empty,
+    /// Its end is cut off.
+    Truncated,
+    /// It is for another processor, or another operating system.
+    WrongArchitecture,
+    /// It is for another C library.
+    MissingLoader,
+    /// It is a script, and its interpreter does not exist.
+    MissingInterpreter,
+    /// It is neither a program nor a script.
+    NotAProgram,
+}
+
+impl fmt::Display for BinaryReason {
+    /// The stable name, the same in every SDK, such as `not_executable`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BinaryReason::Missing => "missing",
+            BinaryReason::NotAFile => "not_a_file",
+            BinaryReason::NotExecutable => "not_executable",
+            BinaryReason::Noexec => "noexec",
+            BinaryReason::Empty => "empty",
+            BinaryReason::Truncated => "truncated",
+            BinaryReason::WrongArchitecture => "wrong_architecture",
+            BinaryReason::MissingLoader => "missing_loader",
+            BinaryReason::MissingInterpreter => "missing_interpreter",
+            BinaryReason::NotAProgram => "not_a_program",
+        })
+    }
+}
+
+/// What the loaders of glibc and musl write when the library is not the one that the program was linked with.
+const LOADER_ERRORS: [&str; 4] =
+    ["GLIBC_", "GLIBCXX_", "error while loading shared libraries", "Error relocating"];
+
+/// How a damaged program ends, or one that a shell tries as a script: SIGILL, SIGBUS (Linux, macOS) and SIGSEGV, and a shell's codes.
+const SUSPECT_SIGNALS: [i32; 4] = [4, 7, 10, 11];
+const SUSPECT_CODES: [i32; 3] = [0, 126, 127];
+
+/// How the files of other systems begin: Mach-O and PE.
+const FOREIGN: [(&[u8], &str); 4] = [
+    (b"\xcf\xfa\xed\xfe", "macos"),
+    (b"\xce\xfa\xed\xfe", "macos"),
+    (b"\xca\xfe\xba\xbe", "macos"),
+    (b"MZ", "windows"),
+];
+
+const PT_INTERP: u64 = 3;
+
+/// Bytes that the path of an interpreter has at most: Linux's PATH_MAX.
+const MAX_PATH: u64 = 4096;
+
+const CUT: &str = "the file is cut off: install it again";
+
+type Fault = (BinaryReason, String);
+
+/// The error for a program that the system did not start. Nothing: the file is not at fault.
+pub(crate) fn unusable(program: &Path, cwd: Option<&Path>, error: &io::Error) -> Option<Error> {
+    let path = resolve(program, cwd);
+    let (reason, advice) = fault(&path)?;
+    let message = format!("{advice} ({error})");
+    Some(Error::BinaryUnusable { path, reason, message, stderr_tail: String::new() })
+}
+
+/// The error for a program that ended before it said anything. Nothing: the file is not at fault.
+pub(crate) fn unusable_after(
+    program: &Path,
+    cwd: Option<&Path>,
+    exit: ExitStatus,
+    stderr_tail: &str,
+) -> Option<Error> {
+    let path = resolve(program, cwd);
+    let (reason, advice) = if LOADER_ERRORS.iter().any(|words| stderr_tail.contains(words)) {
+        let advice = "its libraries do not fit this system: take the build for this system's C library";
+        (BinaryReason::MissingLoader, advice.to_owned())
+    } else if exit.signal().is_some_and(|signal| SUSPECT_SIGNALS.contains(&signal))
+        || exit.code().is_some_and(|code| SUSPECT_CODES.contains(&code))
+    {
+        fault(&path)?
+    } else {
+        return None;
+    };
+    let (message, stderr_tail) = (format!("{advice} ({exit})"), stderr_tail.to_owned());
+    Some(Error::BinaryUnusable { path, reason, message, stderr_tail })
+}
+
+/// The file that the system runs: a name without a slash is looked for on PATH, and a path counts from the process's directory.
+fn resolve(program: &Path, cwd: Option<&Path>) -> PathBuf {
+    if program.components().count() > 1 || program.as_os_str().as_bytes().contains(&b'/') {
+        return cwd.unwrap_or(Path::new("")).join(program);
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|place| place.join(program)).find(|file| file.is_file());
+    found.unwrap_or_else(|| program.to_owned())
+}
+
+fn fault(path: &Path) -> Option<Fault> {
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Some(unreadable(&error)),
+        Err(_) => return Some((BinaryReason::Missing, "there is no such file".to_owned())),
+    };
+    if !metadata.is_file() {
+        return Some((BinaryReason::NotAFile, "it is no file".to_owned()));
+    }
+    // First, for on such a file system no file may be executed.
+    if is_noexec(path) {
+        return Some((
+            BinaryReason::Noexec,
+            "its file system is mounted with `noexec`: put it elsewhere".to_owned(),
+        ));
+    }
+    if access(path, Access::EXEC_OK).is_err() {
+        return Some((
+            BinaryReason::NotExecutable,
+            format!("it may not be executed: chmod +x {}", path.display()),
+        ));
+    }
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) => return Some(unreadable(&error)),
+    };
+    content_fault(&mut file, metadata.len())
+}
+
+fn unreadable(error: &io::Error) -> Fault {
+    (BinaryReason::NotExecutable, format!("it may not be read ({error})"))
+}
+
+#[cfg(target_os = "linux")]
+fn is_noexec(path: &Path) -> bool {
+    use rustix::fs::{StatVfsMountFlags, statvfs};
+    statvfs(path).is_ok_and(|system| system.f_flag.contains(StatVfsMountFlags::NOEXEC))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_noexec(_: &Path) -> bool {
+    false
+}
+
+fn content_fault(file: &mut (impl Read + Seek), size: u64) -> Option<Fault> {
+    if size == 0 {
+        return Some((BinaryReason::Empty, "the file is empty: install it again".to_owned()));
+    }
+    let mut start = Vec::new();
+    if file.take(256).read_to_end(&mut start).is_err() {
+        return None;
+    }
+    if let Some((_, system)) = FOREIGN.iter().find(|(magic, _)| start.starts_with(magic)) {
+        let is_foreign = *system != env::consts::OS;
+        return is_foreign
+            .then(|| (BinaryReason::WrongArchitecture, format!("it is a program for {system}")));
+    }
+    if let Some(script) = start.strip_prefix(b"#!") {
+        let line = script.split(|byte| *byte == b'\n').next()?;
+        let interpreter =
+            line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty()).map(OsStr::from_bytes)?;
+        let is_missing = !Path::new(interpreter).exists();
+        let advice =
+            || format!("it is a script, and its interpreter {} does not exist", interpreter.display());
+        return is_missing.then(|| (BinaryReason::MissingInterpreter, advice()));
+    }
+    if !start.starts_with(b"\x7fELF") {
+        return Some((
+            BinaryReason::NotAProgram,
+            "it is neither a program nor a script: install it again".to_owned(),
+        ));
+    }
+    elf_fault(file, &start, size).unwrap_or_else(|| Some((BinaryReason::Truncated, CUT.to_owned())))
+}
+
+/// Numbers of ELF's `e_machine`, by the names that Rust gives to processors.
+fn machine_number(name: &str) -> Option<u64> {
+    Some(match name {
+        "x86" => 3,
+        "powerpc64" => 21,
+        "s390x" => 22,
+        "arm" => 40,
+        "x86_64" => 62,
+        "aarch64" => 183,
+        "riscv64" => 243,
+        _ => return None,
+    })
+}
+
+/// The numbers of an ELF file, in the order of bytes that it is written in.
+struct Elf<'a> {
+    bytes: &'a [u8],
+    is_little: bool,
+}
+
+impl Elf<'_> {
+    /// The number of `length` bytes at `at`. Nothing: the file ends before.
+    fn number(&self, at: usize, length: usize) -> Option<u64> {
+        let bytes = self.bytes.get(at..at.checked_add(length)?)?;
+        let add = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+        Some(if self.is_little { bytes.iter().rev().fold(0, add) } else { bytes.iter().fold(0, add) })
+    }
+}
+
+/// Nothing: the file ends within what is read of it.
+fn elf_fault(file: &mut (impl Read + Seek), start: &[u8], size: u64) -> Option<Option<Fault>> {
+    let (is_wide, is_little) = (*start.get(4)? == 2, *start.get(5)? == 1);
+    let header = Elf { bytes: start, is_little };
+    let ours = env::consts::ARCH;
+    if machine_number(ours).is_some_and(|ours| header.number(18, 2) != Some(ours)) {
+        header.number(18, 2)?;
+        let advice = format!("it is a program for another processor than this {ours}");
+        return Some(Some((BinaryReason::WrongArchitecture, advice)));
+    }
+    let (word, counts) = if is_wide { (8, 54) } else { (4, 42) };
+    let programs = header.number(24 + word, word)?;
+    let sections = header.number(24 + 2 * word, word)?;
+    let [program_size, program_count, section_size, section_count] =
+        [0, 2, 4, 6].map(|at| header.number(counts + at, 2));
+    let (program_size, program_count) = (program_size?, program_count?);
+    let ends = [(sections, section_size? * section_count?), (programs, program_size * program_count)];
+    if ends.iter().any(|(at, length)| at.saturating_add(*length) > size) {
+        return None;
+    }
+    for number in 0..program_count {
+        let entry = read_at(file, programs + program_size * number, if is_wide { 40 } else { 20 })?;
+        let entry = Elf { bytes: &entry, is_little };
+        let (offset_at, length_at) = if is_wide { (8, 32) } else { (4, 16) };
+        let (offset, length) = (entry.number(offset_at, word)?, entry.number(length_at, word)?);
+        if offset.saturating_add(length) > size {
+            return None;
+        }
+        if entry.number(0, 4)? == PT_INTERP && length <= MAX_PATH {
+            let loader = read_at(file, offset, length)?;
+            let loader = loader.split(|byte| *byte == 0).next().map(OsStr::from_bytes)?;
+            if !Path::new(loader).exists() {
+                let advice = "take the build for this system's C library";
+                let advice = format!("its loader {} does not exist here: {advice}", loader.display());
+                return Some(Some((BinaryReason::MissingLoader, advice)));
+            }
+        }
+    }
+    Some(None)
+}
+
+fn read_at(file: &mut (impl Read + Seek), at: u64, length: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(at)).ok()?;
+    file.take(length).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 == length).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests;

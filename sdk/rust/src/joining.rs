@@ -1,0 +1,140 @@
+//! Whether the node is on the network, and whether the mail that waited for it has come.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use p2p_node_protocol::{ConnectedPeer, Level};
+use tokio::time::{Instant, timeout};
+
+use crate::client::deadline;
+use crate::events::Event;
+use crate::{Error, Node};
+
+/// How long to wait for a peer in [`Node::joined`] and [`Node::caught_up`]: 30 s. A dial to a host that does not answer takes 10 s, and the
+/// node tries again.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For how long no mail has to come in [`Node::caught_up`]: 3 s. A sender begins within about a second after it is connected.
+pub const QUIET: Duration = Duration::from_secs(3);
+
+/// How often the node is asked for its peers, should the event of a new one have been dropped.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Complaints that an error quotes: a node tells each bootstrap peer's failure once.
+const MAX_ERRORS: usize = 8;
+
+/// When something about mail or peers happened last, and what the node told about failures.
+pub(crate) struct Activity {
+    last: Instant,
+    errors: VecDeque<String>,
+}
+
+impl Activity {
+    pub(crate) fn new() -> Self {
+        Activity { last: Instant::now(), errors: VecDeque::new() }
+    }
+
+    /// The program finished mail.
+    pub(crate) fn touch(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// Notes an event of the node. Returns `true` if those who wait should look.
+    pub(crate) fn note(&mut self, event: &Event) -> bool {
+        match event {
+            Event::PeerConnected(_) => self.touch(),
+            Event::Message(message) if message.topic.is_none() => self.touch(),
+            Event::Error(error) => self.complain(format!("{}: {}", error.code, error.message)),
+            Event::Log(log) if log.level == Level::Warn && log.namespace == "discovery" => {
+                self.complain(log.message.clone());
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn complain(&mut self, what: String) {
+        self.errors.retain(|other| *other != what);
+        if self.errors.len() >= MAX_ERRORS {
+            self.errors.pop_front();
+        }
+        self.errors.push_back(what);
+    }
+}
+
+/// Waits until a peer is connected; returns those that are.
+pub(crate) async fn joined(node: &Node, waited: Duration) -> Result<Vec<ConnectedPeer>, Error> {
+    let (deadline, mut activity) = (deadline(waited), node.sink().activity());
+    loop {
+        activity.mark_unchanged();
+        match node.peers_within(deadline.saturating_duration_since(Instant::now())).await {
+            Ok(connected) if connected.is_empty() => {}
+            // The node is down, and may be back in time.
+            Err(
+                Error::CallTimeout { .. }
+                | Error::SidecarRestarted { .. }
+                | Error::SidecarUnavailable { .. }
+                | Error::WriteTimeout { .. },
+            ) => {}
+            other => return other,
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let (tried, errors) = (node.tried(), activity.borrow().errors.iter().cloned().collect());
+            return Err(Error::NotJoined { waited, tried, errors });
+        }
+        // Either way the node is asked again.
+        let _ = timeout(left.min(ASK_AGAIN), activity.changed()).await;
+    }
+}
+
+/// Waits until a peer is connected, no mail waits for the program, and nothing has happened for `quiet`. `patience`: how long to wait for
+/// a peer, and `limit`: in all.
+pub(crate) async fn caught_up(
+    node: &Node,
+    quiet: Duration,
+    patience: Duration,
+    limit: Option<Duration>,
+) -> Result<(), Error> {
+    let (end, mut activity) = (limit.map(deadline), node.sink().activity());
+    joined(node, patience).await?;
+    loop {
+        let left = (activity.borrow_and_update().last + quiet).saturating_duration_since(Instant::now());
+        let has_mail = node.sink().has_mail();
+        if left.is_zero() && !has_mail {
+            // Asked again: the peer may be gone, and what comes meanwhile counts.
+            joined(node, patience).await?;
+            if activity.borrow().last.elapsed() >= quiet && !node.sink().has_mail() {
+                return Ok(());
+            }
+            continue;
+        }
+        let mut pause = if has_mail { ASK_AGAIN } else { left };
+        if let (Some(end), Some(waited)) = (end, limit) {
+            pause = pause.min(end.saturating_duration_since(Instant::now()));
+            if pause.is_zero() {
+                let what = "caught_up, while mail still comes or waits for the program,".to_owned();
+                return Err(Error::CallTimeout { what, waited, maybe_sent: false });
+            }
+        }
+        let _ = timeout(pause, activity.changed()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_node_protocol::{ErrorCode, ErrorEvent};
+
+    use super::*;
+
+    #[test]
+    fn complaints_are_bounded_and_none_is_there_twice() {
+        let mut activity = Activity::new();
+        for number in (0..20).chain([19, 18]) {
+            let error = ErrorEvent::new(ErrorCode::Internal, number.to_string());
+            assert!(activity.note(&Event::Error(Box::new(error))));
+        }
+        assert_eq!(activity.errors.len(), MAX_ERRORS);
+        assert!(activity.errors[7].ends_with("18") && activity.errors[6].ends_with("19"));
+    }
+}

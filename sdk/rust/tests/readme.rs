@@ -1,0 +1,60 @@
+//! The README names all that there is, and its first program is an example that other tests run.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
+
+use std::fs;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The names that follow `before` in the lines of a source.
+fn names<'a>(source: &'a str, before: &str) -> Vec<&'a str> {
+    let after = source.lines().filter_map(|line| line.strip_prefix(before));
+    let name = |rest: &'a str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+    after.map(name).filter(|name| !name.is_empty()).collect()
+}
+
+fn missing<'a>(names: &[&'a str], text: &str) -> Vec<&'a str> {
+    names.iter().copied().filter(|name| !text.contains(&format!("`{name}`"))).collect()
+}
+
+#[test]
+fn the_tables_name_every_option_and_every_error() {
+    let (readme, builder, error) = (read("README.md"), read("src/builder.rs"), read("src/error.rs"));
+    let options: Vec<&str> = names(&builder, "    pub fn ");
+    assert!(options.contains(&"mail_buffer") && options.len() > 15, "{options:?}");
+    assert_eq!(missing(&options, &readme), [""; 0]);
+    let variants = error.split("pub enum Error {").nth(1).unwrap().split("\n}").next().unwrap();
+    let variants: Vec<&str> =
+        names(variants, "    ").into_iter().filter(|name| name.starts_with(char::is_uppercase)).collect();
+    assert!(variants.contains(&"StartFailed") && variants.len() > 15, "{variants:?}");
+    assert_eq!(missing(&variants, &readme), [""; 0]);
+    assert_eq!(missing(&["none_such"], &readme), ["none_such"]);
+}
+
+#[test]
+fn every_option_says_its_default() {
+    let builder = read("src/builder.rs");
+    let options = builder.split("impl Builder {").nth(1).unwrap();
+    let mut documentation = String::new();
+    let mut count = 0;
+    for line in options.lines().map(str::trim) {
+        if let Some(said) = line.strip_prefix("///") {
+            documentation.push_str(said);
+        } else if line.starts_with("pub fn ") {
+            count += 1;
+            assert!(documentation.contains("Default"), "{line}");
+        } else {
+            documentation.clear();
+        }
+    }
+    assert!(count > 15, "{count}");
+}
+
+#[test]
+fn the_first_program_is_the_example_that_is_tested() {
+    let (readme, example) = (read("README.md"), read("examples/agent.rs"));
+    let program = &example[example.find("use std::time").unwrap()..];
+    assert!(readme.contains(&format!("```rust,no_run\n{program}```")), "examples/agent.rs differs");
+}

@@ -1,6 +1,0 @@
-//! What is known about agents: verified records by address.
-
-pub mod bindings;
-pub mod book;
-pub mod floors;
-pub mod record;

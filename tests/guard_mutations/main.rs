@@ -1,0 +1,138 @@
+//! Every guard is needed: each is taken out of a copy of the sources, and some test has to notice.
+//!
+//! It builds the copy once for each guard, so it is run on its own: `cargo test --test guard_mutations -- --ignored`.
+
+#![allow(clippy::disallowed_methods, reason = "the budget is a matter of real time")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+/// A guard, how it is taken out, and the tests that notice.
+#[derive(Debug, Default)]
+struct Guard {
+    name: String,
+    file: String,
+    guarded: String,
+    bare: String,
+    test: String,
+}
+
+/// Reads `fixtures/guard_mutations.txt`: a name after `==`, a file, lines that begin with `-` and `+` as in a patch, and a test
+/// target with a filter.
+fn guards() -> Vec<Guard> {
+    let path = root().join("fixtures/guard_mutations.txt");
+    let text = std::fs::read_to_string(path).expect("the list of guards");
+    let mut guards: Vec<Guard> = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("== ") {
+            guards.push(Guard { name: name.to_owned(), ..Guard::default() });
+        }
+        let Some(guard) = guards.last_mut() else { continue };
+        match line.split_once(' ') {
+            Some(("file", file)) => guard.file = file.to_owned(),
+            Some(("test", test)) => guard.test = test.to_owned(),
+            _ => {}
+        }
+        for (mark, code) in [('-', &mut guard.guarded), ('+', &mut guard.bare)] {
+            if let Some(line) = line.strip_prefix(mark) {
+                if !code.is_empty() {
+                    code.push('\n');
+                }
+                code.push_str(line);
+            }
+        }
+    }
+    guards
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Copies what cargo needs of the tree.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("read").map(|entry| entry.expect("an entry")) {
+        let (path, name) = (entry.path(), entry.file_name());
+        let built = ["target", ".git", "node_modules", "corpus"].iter().any(|skipped| name == *skipped);
+        if path.is_dir() && !built {
+            copy(&path, &to.join(name));
+        } else if path.is_file() {
+            std::fs::copy(&path, to.join(name)).expect("copied");
+        }
+    }
+}
+
+/// What is wrong with a guard, if anything: it must be there once, the copy must build, and the test must fail.
+fn fault(guard: &Guard, tree: &Path) -> Option<String> {
+    let path = tree.join(&guard.file);
+    let source = std::fs::read_to_string(&path).ok()?;
+    if source.matches(&guard.guarded).count() != 1 {
+        return Some(format!("{} does not hold the guard once", guard.file));
+    }
+    std::fs::write(&path, source.replacen(&guard.guarded, &guard.bare, 1)).expect("written");
+    let output = Command::new(env!("CARGO"))
+        .current_dir(tree)
+        .env("CARGO_TARGET_DIR", root().join("target"))
+        // The copies differ in one line each.
+        .env("CARGO_INCREMENTAL", "1")
+        // That numbers change is not enough: something must be wrong.
+        .env("SIM_REPORT", "unheeded")
+        // Nor is it that chance may find it.
+        .env("PROPTEST_CASES", "0")
+        .args(["test", "--offline", "--quiet"])
+        .args(guard.test.split_whitespace())
+        .output()
+        .expect("cargo runs");
+    std::fs::write(&path, source).expect("written");
+    let text = String::from_utf8_lossy(&output.stdout);
+    match (output.status.success(), text.contains("test result: FAILED")) {
+        (false, true) => None,
+        (true, _) => Some("no test notices".to_owned()),
+        (false, false) => Some(format!("it does not build: {}", String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+#[test]
+fn the_list_is_whole() {
+    let guards = guards();
+    assert!(guards.len() >= 6, "the guards that must be on the list");
+    for guard in &guards {
+        let source = std::fs::read_to_string(root().join(&guard.file)).expect("the guard's file");
+        assert_eq!(
+            source.matches(&guard.guarded).count(),
+            1,
+            "{}: the guard is in {} once",
+            guard.name,
+            guard.file
+        );
+        assert!(!guard.test.is_empty() && guard.guarded != guard.bare, "{guard:?}");
+    }
+}
+
+#[test]
+#[ignore = "builds the crate once for each guard"]
+fn every_guard_is_missed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let tree = directory.path().join("tree");
+    copy(&root(), &tree);
+    let mut unnoticed = Vec::new();
+    // CI has an end. On a slow machine a run leaves some guards to the next one, which begins elsewhere in the list.
+    let budget = std::env::var("GUARD_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    let budget = Duration::from_secs(budget.unwrap_or(u64::MAX));
+    let (mut guards, began) = (guards(), SystemTime::now());
+    let today = began.duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs() / 60;
+    let (number, first) = (guards.len(), today as usize % guards.len());
+    guards.rotate_left(if budget == Duration::from_secs(u64::MAX) { 0 } else { first });
+    for (tried, guard) in guards.into_iter().enumerate() {
+        if began.elapsed().expect("a clock") > budget {
+            println!("{tried} of {number} guards were tried in {} s", budget.as_secs());
+            break;
+        }
+        let fault = fault(&guard, &tree);
+        println!("{}: {}", guard.name, fault.as_deref().unwrap_or("noticed"));
+        unnoticed.extend(fault.map(|fault| format!("{}: {fault}", guard.name)));
+    }
+    assert!(unnoticed.is_empty(), "{unnoticed:#?}");
+}

@@ -1,0 +1,36 @@
+//! Sealed by one implementation of HPKE and opened by another, both ways.
+
+use std::process::Command;
+
+use p2p_node_wire::seal::hpke::{Info, open};
+use p2p_node_wire::seal::kem::{Secret, kem_id};
+use p2p_node_wire::seal::padding::unpad;
+use serde_json::Value;
+
+use crate::js::{directory, installed, run};
+
+/// What `core::seal` makes of a fixed key and fixed randomness; `tests/wire` holds it to that.
+const VECTOR: &str = include_str!("../../fixtures/seal/vector.json");
+
+#[test]
+fn another_implementation_opens_what_we_seal_and_seals_what_we_open() {
+    if !installed() {
+        return;
+    }
+    let said = run(Command::new("node").arg("seal.mjs").current_dir(directory())).unwrap();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let vector: Value = serde_json::from_str(VECTOR).unwrap();
+    let bytes = |from: &Value, name: &str| hex::decode(from[name].as_str().unwrap()).unwrap();
+    let secret: [u8; 32] = bytes(&vector, "secret").try_into().unwrap();
+    let secret = Secret::from(secret);
+    let info = Info {
+        network: vector["network"].as_str().unwrap().to_owned(),
+        sender: bytes(&vector, "sender").try_into().unwrap(),
+        recipient: bytes(&vector, "recipient").as_slice().try_into().unwrap(),
+        kem_id: kem_id(&secret.public_key()),
+    };
+    let (content, session) = open(&secret, &info, &bytes(&said, "enc"), &bytes(&said, "ciphertext")).unwrap();
+    assert_eq!(unpad(content).unwrap(), b"from elsewhere");
+    assert_eq!(session.id().to_vec(), bytes(&said, "id"));
+    assert_eq!(unpad(session.open(7, &bytes(&said, "following")).unwrap()).unwrap(), b"and more");
+}

@@ -1,0 +1,39 @@
+//! What is formatted for a log or a panic shows no secret.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests fail by panicking")]
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use p2p_node::config::{Config, RunArgs};
+use p2p_node::io::swarm::SwarmConfig;
+use p2p_node_core::scope::AddressScope;
+use p2p_node_protocol::Role;
+use p2p_node_testing::secrets::{check, hex, secret};
+
+#[test]
+fn the_settings_of_a_swarm_show_no_key() {
+    check(
+        "what a swarm is made of",
+        &SwarmConfig {
+            seed: secret().into(),
+            network: "dev".to_owned(),
+            scope: AddressScope::Loopback,
+            role: Role::Full,
+            listen: None,
+            max_connections: 1,
+            agent_version: String::new(),
+        },
+    );
+}
+
+#[test]
+fn a_configuration_shows_no_key() {
+    for variable in ["PRIVATE_KEY", "EPHEMERAL_KEY"] {
+        let environment: HashMap<&str, OsString> = [(variable, hex(&secret()).into())].into();
+        let read = |name: &str| environment.get(name).cloned();
+        let config = Config::resolve(&RunArgs::default(), &read, Path::new("/nonexistent")).unwrap();
+        check(variable, &config);
+    }
+}

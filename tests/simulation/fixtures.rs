@@ -1,0 +1,47 @@
+//! Scenarios kept as files: what once broke, and what has to hold at any time.
+
+use std::path::PathBuf;
+
+use crate::scenario::Scenario;
+
+/// What the scenarios came to last time, beside them.
+const REPORT: &str = "report.txt";
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/scenarios")
+}
+
+/// Compares a report with the one that is kept, or puts it in its place.
+pub fn compare(report: &str) {
+    let path = directory().join(REPORT);
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(&path, report).expect("written");
+    }
+    if std::env::var_os("SIM_REPORT").is_some_and(|wish| wish == "unheeded") {
+        return;
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    let changed: Vec<_> = report.lines().filter(|line| !kept.lines().any(|old| old == *line)).collect();
+    let old: Vec<_> = kept.lines().filter(|line| !report.lines().any(|new| new == *line)).collect();
+    assert!(
+        changed.is_empty() && old.is_empty(),
+        "the simulation comes to something else: if that is meant, `UPDATE_FIXTURES=1 cargo test --test simulation`\nbefore {old:#?}\nnow {changed:#?}"
+    );
+}
+
+/// Every scenario of `fixtures/scenarios`, by name.
+pub fn all() -> Vec<(String, Scenario)> {
+    let mut found: Vec<(String, Scenario)> = std::fs::read_dir(directory())
+        .expect("a directory of scenarios")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_file() && path.file_name().is_some_and(|name| name != REPORT))
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).expect("a text");
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let scenario = text.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+            (name, scenario)
+        })
+        .collect();
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    found
+}

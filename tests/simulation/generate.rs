@@ -1,0 +1,127 @@
+//! From a seed to a scenario.
+
+use std::time::Duration;
+
+use p2p_node_protocol::{Priority, Route};
+
+use crate::rng::Rng;
+use crate::scenario::{Honesty, Links, Operation, Scenario};
+
+/// A week, in ms: longer than every record and key lives.
+const WEEK_MS: i64 = 7 * 24 * 3_600_000;
+
+/// The scenario that belongs to a seed.
+pub fn scenario(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed).fork(1);
+    let servers = 1 + rng.below(3);
+    let nodes = servers + 2 + rng.below(9);
+    let run = rng.between(Duration::from_secs(60), Duration::from_secs(240));
+    let mut operations = vec![(Duration::from_secs(1), Operation::Traffic(100 + rng.below(1500) as u32))];
+    let number = 3 + rng.below(20);
+    for _ in 0..number {
+        let at = round(rng.between(Duration::from_secs(2), run));
+        let operation = operation(&mut rng, nodes, servers, at, run, &mut operations);
+        operations.push((at, operation));
+    }
+    operations.sort_by_key(|(at, _)| *at);
+    Scenario { seed, nodes, servers, links: links(&mut rng), run: round(run), operations }
+}
+
+fn round(time: Duration) -> Duration {
+    Duration::from_millis(time.as_millis() as u64)
+}
+
+fn links(rng: &mut Rng) -> Links {
+    let least = Duration::from_millis(rng.below(20) as u64);
+    let most = least + Duration::from_millis(rng.below(150) as u64);
+    let some = |rng: &mut Rng, most: usize| if rng.permille(500) { rng.below(most) as u32 } else { 0 };
+    Links { least, most, loss: some(rng, 200), twice: some(rng, 50), late: some(rng, 200) }
+}
+
+/// Something to do, with what undoes it put among the operations.
+fn operation(
+    rng: &mut Rng,
+    nodes: usize,
+    servers: usize,
+    at: Duration,
+    run: Duration,
+    operations: &mut Vec<(Duration, Operation)>,
+) -> Operation {
+    let node = rng.below(nodes);
+    let later =
+        |rng: &mut Rng| round((at + rng.between(Duration::from_secs(1), Duration::from_secs(90))).min(run));
+    match rng.below(20) {
+        0..=2 => {
+            let start = Operation::Start {
+                node,
+                keeping: rng.permille(500),
+                moved: node >= servers && rng.permille(500),
+            };
+            operations.push((later(rng), start));
+            Operation::Crash(node)
+        }
+        3 => {
+            operations.push((later(rng), Operation::Heal));
+            let first = rng.below(nodes);
+            Operation::Partition { first, last: first + rng.below(nodes - first) }
+        }
+        4 => Operation::Disconnect(node, rng.below(nodes)),
+        5 => {
+            operations.push((later(rng), Operation::ResumeReader(node)));
+            Operation::PauseReader(node)
+        }
+        6 => {
+            let honesty = if rng.permille(500) { Honesty::Silent } else { Honesty::Lying };
+            Operation::Serve(rng.below(servers), honesty)
+        }
+        7 => Operation::Replay(1 + rng.below(100) as u32),
+        8 => {
+            let jumps = [-WEEK_MS, -3_600_000, -600_000, -20_000, 20_000, 600_000, 3_600_000, WEEK_MS];
+            Operation::Clock(node, jumps[rng.below(jumps.len())])
+        }
+        9 => Operation::Pool(rng.below(300) as u32),
+        10 => {
+            let start = Operation::Start { node, keeping: rng.permille(500), moved: false };
+            operations.push((later(rng), start));
+            Operation::Eof(node)
+        }
+        11 => Operation::Links(links(rng)),
+        12 | 13 => {
+            // Some mail comes between, and then the disk is what it was.
+            let back = later(rng);
+            operations.push((back, Operation::Rollback(node)));
+            let again = round((back + rng.between(Duration::ZERO, Duration::from_secs(5))).min(run));
+            operations.push((again, Operation::Start { node, keeping: true, moved: false }));
+            Operation::Snapshot(node)
+        }
+        14 => {
+            // Restarts in a row, in some of which what was told is not acknowledged.
+            let mut then = at;
+            for _ in 0..1 + rng.below(4) {
+                then = round((then + rng.between(Duration::from_secs(1), Duration::from_secs(15))).min(run));
+                let end = if rng.permille(500) { Operation::Eof(node) } else { Operation::Crash(node) };
+                operations.push((then, end));
+                let start = Operation::Start { node, keeping: true, moved: false };
+                then = round((then + rng.between(Duration::from_secs(1), Duration::from_secs(8))).min(run));
+                operations.push((then, start));
+            }
+            Operation::Traffic(1000 + rng.below(1500) as u32)
+        }
+        15 => Operation::Suspend(node, Duration::from_secs([5, 40, 130, 3600][rng.below(4)])),
+        16 => {
+            // A clock that was wrong from the start, and is put right.
+            let by = if rng.permille(500) { WEEK_MS } else { -WEEK_MS };
+            operations.push((later(rng), Operation::Clock(node, -by)));
+            Operation::Clock(node, by)
+        }
+        _ => Operation::Burst {
+            from: node,
+            to: rng.below(nodes),
+            count: 1 + rng.below(400) as u32,
+            bytes: [10, 256, 5_000][rng.below(3)],
+            priority: [Priority::Low, Priority::Medium, Priority::High][rng.below(3)],
+            route: [Route::Auto, Route::Direct, Route::Gossip][rng.below(3)],
+            ttl: Duration::from_secs([5, 30, 120][rng.below(3)]),
+        },
+    }
+}

@@ -1,0 +1,165 @@
+//! Deterministic simulation: many cores, one clock, one seed. See `scenario` for what may happen and `invariants` for what
+//! must hold whatever happens.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests fail by panicking, and say how long they took"
+)]
+
+mod acks;
+mod disk;
+mod effects;
+mod fixtures;
+mod generate;
+mod invariants;
+mod links;
+mod node;
+mod operations;
+mod parent;
+mod report;
+mod rng;
+mod run;
+mod scenario;
+mod trace;
+mod traffic;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use report::Report;
+use run::{run, shrink};
+use scenario::Scenario;
+use world::InvariantViolation;
+
+/// Seeds that every run of the tests tries.
+const SEEDS: u64 = 100;
+/// Runs that may be spent on making a failing scenario smaller.
+const SHRINKING: usize = 60;
+
+/// A number from the environment: seeds and sizes of long runs are given there.
+fn wanted(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// What many runs came to.
+#[derive(Default)]
+struct Total {
+    report: Report,
+    steps: u64,
+    simulated: Duration,
+    failures: Vec<(Scenario, InvariantViolation)>,
+}
+
+impl Total {
+    fn take(&mut self, scenario: Scenario) {
+        let outcome = run(&scenario);
+        self.report.add(&outcome.report);
+        self.steps += outcome.steps;
+        self.simulated += outcome.simulated;
+        self.failures.extend(outcome.broken.map(|broken| (scenario, broken)));
+    }
+
+    fn add(&mut self, other: Total) {
+        self.report.add(&other.report);
+        self.steps += other.steps;
+        self.simulated += other.simulated;
+        self.failures.extend(other.failures);
+    }
+
+    /// Says how to see each failure again, and what is left of the first when it is made small.
+    fn hold(self) -> Total {
+        let Some((scenario, broken)) = self.failures.first() else { return self };
+        for (scenario, broken) in &self.failures {
+            println!("replay with `just sim SEED={}`: {broken}", scenario.seed);
+        }
+        let small = shrink(scenario, broken, SHRINKING);
+        let again = run(&small).broken.unwrap_or_else(|| broken.clone());
+        panic!(
+            "{} of the scenarios fail\n\nsmaller, the first breaks so: {again}\n{small}",
+            self.failures.len()
+        );
+    }
+}
+
+#[test]
+fn seeds() {
+    let (first, number) = match std::env::var("SEED") {
+        Ok(seed) => (seed.parse().expect("SEED is a number"), 1),
+        Err(_) => (wanted("FIRST_SEED", 1), wanted("SEEDS", SEEDS)),
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let began = Instant::now();
+    let mut total = Total::default();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|worker| {
+                scope.spawn(move || {
+                    let mut total = Total::default();
+                    let seeds = (first..first + number).skip(worker as usize);
+                    seeds.step_by(threads as usize).for_each(|seed| total.take(generate::scenario(seed)));
+                    total
+                })
+            })
+            .collect();
+        workers.into_iter().for_each(|worker| total.add(worker.join().expect("no panic")));
+    });
+    let hours = total.simulated.as_secs_f64() / 3600.0;
+    let pace = hours / began.elapsed().as_secs_f64();
+    println!("{number} seeds, {} steps, {hours:.1} simulated hours, {pace:.2} of them a second", total.steps);
+    println!("{}", total.report);
+    total.hold();
+}
+
+/// Runs every kept scenario, and compares what it came to with what it came to before: `fixtures/scenarios/report.txt`, which
+/// `UPDATE_FIXTURES=1` writes anew.
+#[test]
+fn kept_scenarios_hold_and_come_to_the_same() {
+    let mut total = Total::default();
+    let mut lines = String::new();
+    for (name, scenario) in fixtures::all() {
+        let mut one = Total::default();
+        one.take(scenario);
+        lines += &format!("{name}: {}\n", one.report.summary());
+        total.add(one);
+    }
+    println!("{lines}\n{}", total.report);
+    total.hold();
+    fixtures::compare(&lines);
+}
+
+/// A scenario of one's own: `SCENARIO` names its file.
+#[test]
+#[ignore = "runs the scenario that SCENARIO names"]
+fn scenario_of_a_file() {
+    let path = std::env::var("SCENARIO").expect("SCENARIO names a file");
+    let text = std::fs::read_to_string(path).expect("a file that can be read");
+    let began = Instant::now();
+    let mut total = Total::default();
+    total.take(text.parse().expect("a scenario"));
+    println!("{} steps in {:?}\n{}", total.steps, began.elapsed(), total.report);
+    total.hold();
+}
+
+#[test]
+fn the_same_seed_leads_to_the_same_trace() {
+    let scenario = generate::scenario(7);
+    let (one, other) = (run(&scenario), run(&scenario));
+    assert_eq!((one.fingerprint, one.steps), (other.fingerprint, other.steps));
+    assert_ne!(one.fingerprint, run(&generate::scenario(8)).fingerprint);
+}
+
+#[test]
+fn scenarios_are_read_as_they_are_written() {
+    for seed in 0..200 {
+        let scenario = generate::scenario(seed);
+        assert_eq!(scenario.to_string().parse::<Scenario>().unwrap(), scenario);
+    }
+    for bad in
+        ["", "seed x", "seed 1\nnodes 3 servers 1\nlinks 1ms to 2ms loss 0 twice 0 late 0\nrun 5ms\n1ms fly"]
+    {
+        assert!(bad.parse::<Scenario>().is_err(), "{bad:?}");
+    }
+}

@@ -1,0 +1,58 @@
+//! A fingerprint of all that happens: the same seed has to lead to the same one.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::discriminant;
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_node_core::effect::{Effect, Network};
+use p2p_node_core::input::Input;
+
+#[derive(Default)]
+pub struct Trace {
+    hash: DefaultHasher,
+    pub steps: u64,
+}
+
+impl Trace {
+    pub fn input(&mut self, now: Duration, node: usize, input: &Input) {
+        self.steps += 1;
+        (now, node, discriminant(input)).hash(&mut self.hash);
+        match input {
+            Input::MailAsked { frame: bytes, .. }
+            | Input::Gossip { data: bytes, .. }
+            | Input::HelloAsked { body: bytes, .. }
+            | Input::HelloAnswered { body: bytes, .. }
+            | Input::RecordOffered { value: bytes, .. }
+            | Input::RecordFound { value: bytes, .. } => bytes.hash(&mut self.hash),
+            Input::MailAnswered { outcome, .. } => outcome.hash(&mut self.hash),
+            _ => {}
+        }
+    }
+
+    pub fn effect(&mut self, node: usize, effect: &Effect) {
+        (node, discriminant(effect)).hash(&mut self.hash);
+        match effect {
+            Effect::Emit { event, .. } => discriminant(event).hash(&mut self.hash),
+            Effect::Network(network) => {
+                discriminant(network).hash(&mut self.hash);
+                if let Network::Publish { data: bytes, .. } | Network::SendMail { frame: bytes, .. } = network
+                {
+                    bytes.hash(&mut self.hash);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub fn fingerprint(&self) -> u64 {
+        self.hash.finish()
+    }
+}
+
+/// Tells messages on topics apart.
+pub fn name_of(topic: &str, data: &Bytes) -> u64 {
+    let mut hash = DefaultHasher::new();
+    (topic, data).hash(&mut hash);
+    hash.finish()
+}
