@@ -7,6 +7,7 @@
 pub mod caught;
 mod file;
 pub mod mail;
+mod owner;
 pub mod reserve;
 pub mod row;
 mod writer;
@@ -24,6 +25,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::io::disk::{Cause, make_directory, sync_name};
 use file::{Changes, File, FileError, MAX_ROWS};
+pub use owner::OWNER_FILE;
+use owner::{Elsewhere, Owner};
 use p2p_node_core::delivery::arrivals::TakenRow;
 use p2p_node_core::delivery::outbox::KeptMail;
 use p2p_node_core::directory::floors::FloorRow;
@@ -48,6 +51,16 @@ pub enum OpenError {
     /// Another process has it.
     #[error("the data directory {0} is in use by another process")]
     InUse(PathBuf),
+    /// A process on another host has it, where its lock is not seen.
+    #[error(
+        "the data directory {data_dir} is in use by a process on the host {host}, which wrote to it a moment ago: end that one, or give this node a directory of its own (P2P_NODE_DATA_DIR); if that process is gone, the directory is free 20 s after its last sign of life"
+    )]
+    InUseElsewhere {
+        /// The directory.
+        data_dir: PathBuf,
+        /// What the host calls itself.
+        host: String,
+    },
     /// It keeps the mail of another agent.
     #[error(
         "the data directory {data_dir} belongs to {owner}, and this node is {account}: start it with the key of {owner} (in PRIVATE_KEY; without PRIVATE_KEY that of the directory counts, if it has one), or give it another data directory (P2P_NODE_DATA_DIR)"
@@ -80,6 +93,7 @@ impl OpenError {
     pub fn code(&self) -> ErrorCode {
         match self {
             OpenError::InUse(_) => ErrorCode::IdentityInUse,
+            OpenError::InUseElsewhere { .. } => ErrorCode::DataDirInUse,
             OpenError::OfAnother { .. } => ErrorCode::DataDirMismatch,
             OpenError::Unavailable { cause: Cause::Passing, .. } => ErrorCode::StoreUnavailable,
             OpenError::Unavailable { .. } => ErrorCode::InvalidArgument,
@@ -91,6 +105,8 @@ impl OpenError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             OpenError::InUse(_) => ExitCode::InUse,
+            // Nobody tells when that one ends.
+            OpenError::InUseElsewhere { .. } => ExitCode::Io,
             OpenError::OfAnother { .. } => ExitCode::Config,
             OpenError::Unavailable { cause, .. } => cause.exit_code(),
             OpenError::Thread(_) => ExitCode::Io,
@@ -208,7 +224,7 @@ pub struct Store {
 
 impl Store {
     /// Opens the database of an agent's data directory, which is made if it is missing, and reads what is kept of a network. A
-    /// damaged database is moved aside, named after the time `now_ms` (ms since 1970), and begun anew; [`Store::next`] tells of it.
+    /// damaged database is moved aside, named after the time `now_ms` (ms since 1970), and begun anew; [`Store::next`] tells of it. `token` is random, of this process.
     ///
     /// # Errors
     /// When another process has it open, it belongs to another agent, it cannot be read or written, or it gets no thread. Then
@@ -218,13 +234,21 @@ impl Store {
         network: &str,
         account: Address,
         now_ms: u64,
+        token: &[u8; 16],
     ) -> Result<(Self, Contents), OpenError> {
         let path = data_dir.join(STORE_FILE);
-        make_directory(data_dir).map_err(|error| OpenError::Unavailable {
+        let unavailable = |error: io::Error| OpenError::Unavailable {
             path: data_dir.to_owned(),
             reason: error.to_string(),
             cause: Cause::of(error.kind()),
-        })?;
+        };
+        make_directory(data_dir).map_err(unavailable)?;
+        let owner = match Owner::of(data_dir, token).map_err(unavailable)? {
+            Ok(owner) => owner,
+            Err(Elsewhere(host)) => {
+                return Err(OpenError::InUseElsewhere { data_dir: data_dir.to_owned(), host });
+            }
+        };
         let mut open: Open = Box::new({
             let (path, network) = (path.clone(), network.to_owned());
             move || File::open(&path, &network, account)
@@ -253,17 +277,24 @@ impl Store {
             error => Err(error),
         });
         let (file, contents) = opened.map_err(refused)?;
+        owner.claim().map_err(unavailable)?;
         let reserve = Reserve::new(data_dir.join(RESERVE_FILE));
         trouble = trouble.or_else(|| Some(format!("{}: {}", path.display(), file.trouble(reserve.noted())?)));
         reserve.note(file.commits());
-        Ok((Store::start(Some(file), open, reserve, trouble)?, contents))
+        Ok((Store::start(Some(file), open, reserve, owner, trouble)?, contents))
     }
 
-    fn start(file: Option<File>, open: Open, reserve: Reserve, trouble: Option<String>) -> io::Result<Self> {
+    fn start(
+        file: Option<File>,
+        open: Open,
+        reserve: Reserve,
+        owner: Owner,
+        trouble: Option<String>,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (report, reports) = mpsc::channel(REPORTS);
         let (end, ended) = oneshot::channel();
-        let mut writer = Writer::new(Arc::clone(&shared), file, open, reserve, report);
+        let mut writer = Writer::new(Arc::clone(&shared), file, open, reserve, owner, report);
         if let Some(reason) = trouble {
             writer.failed(reason);
         }

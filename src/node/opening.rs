@@ -172,13 +172,16 @@ impl Opening<'_> {
         mut attempt: impl FnMut(&mut dyn FnMut(String)) -> Result<T, StartError>,
     ) -> Result<T, Stop> {
         for _ in 1..START_ATTEMPTS {
-            match attempt(&mut |message| notice(&self.front, &mut self.told, message)) {
-                Err(error) if error.may_pass() => {
-                    tracing::warn!("the node cannot start at present: {error}");
-                }
+            let error = match attempt(&mut |message| notice(&self.front, &mut self.told, message)) {
+                Err(error) if error.may_pass() => error,
                 done => return Ok(done?),
+            };
+            tracing::warn!("the node cannot start at present: {error}");
+            match self.pause(START_PAUSE).await {
+                // It would not have started, which is more than that it had nothing to do.
+                Err(Stop::Ended("eof")) => return Err(error.into()),
+                other => other?,
             }
-            self.pause(START_PAUSE).await?;
         }
         Ok(attempt(&mut |message| notice(&self.front, &mut self.told, message))?)
     }

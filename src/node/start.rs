@@ -172,7 +172,8 @@ pub fn start(
     database.copy_from_slice(&random[..16]);
     let (store, contents) = match &config.data_dir {
         Some(dir) => {
-            let (store, contents) = Store::open(dir, &config.network, binding.binding.account, now.unix_ms)?;
+            let (store, contents) =
+                Store::open(dir, &config.network, binding.binding.account, now.unix_ms, &database)?;
             (Some(store), contents)
         }
         None => (None, Contents::default()),

@@ -27,6 +27,7 @@ mod revocation;
 mod sdk;
 mod sdk_mail;
 mod sdk_starts;
+mod shared_dir;
 mod stalled;
 mod stopped;
 mod successor;

@@ -135,7 +135,7 @@ fn until_kept(data_dir: &TempDir, owner: u8, generation: u64) {
     loop {
         let copy = TempDir::new().unwrap();
         std::fs::copy(data_dir.path().join(STORE_FILE), copy.path().join(STORE_FILE)).unwrap();
-        let (_store, rows) = Store::open(copy.path(), "dev", owner, 0).unwrap();
+        let (_store, rows) = Store::open(copy.path(), "dev", owner, 0, &[7; 16]).unwrap();
         if rows.floors.iter().any(|row| row.address == address && row.generation == generation) {
             return;
         }

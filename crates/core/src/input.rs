@@ -242,6 +242,11 @@ pub enum Input {
         /// For a person.
         reason: String,
     },
+    /// Another process, on this host, has taken the data directory: nothing is kept any more.
+    StoreLost {
+        /// What the host calls itself.
+        host: String,
+    },
     /// The store has written again after `StoreFailed`.
     StoreRecovered,
 }

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{ErrorCode, Id, Route};
+use p2p_node_protocol::{ErrorCode, ErrorEvent, Id, Route};
 
 use super::Core;
 use super::delivery::arrivals::TakenRow;
 use super::delivery::outbox::{Accepted, Ended, KeptMail};
 use super::delivery::stream::{Draft, Name, Renamed};
-use super::effect::Effect;
+use super::effect::{Effect, ExitCode};
 use super::input::Now;
 
 /// Something of which the store has not said that it has it.
@@ -193,6 +193,15 @@ impl Core {
         if self.keeping.durable {
             self.effects.push_back(Effect::ForgetMail { stream: ended.stream, seq: ended.seq });
         }
+    }
+
+    /// A process on another host has taken this one for dead, and its data directory: two may not go on with it.
+    pub(super) fn on_store_lost(&mut self, host: &str, now: Now) {
+        let message = format!(
+            "a process on the host {host} has taken the data directory, because this one gave no sign of life for too long: this one ends, and what it accepted since may be lost; give each node a directory of its own"
+        );
+        self.complain(ErrorEvent::new(ErrorCode::DataDirInUse, message));
+        self.give_up(ExitCode::Io, now);
     }
 
     /// How long mail is tried when `ttlMs` is absent (design §7): it is of use for longer where it outlives the process.

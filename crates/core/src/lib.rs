@@ -323,6 +323,7 @@ impl Core {
             Input::NotKept { upto, reason } => self.on_not_kept(upto, &reason, now),
             Input::StoreFailed { reason } => self.on_store_failed(reason),
             Input::StoreRecovered => self.store_failed = false,
+            Input::StoreLost { host } => self.on_store_lost(&host, now),
         }
     }
 

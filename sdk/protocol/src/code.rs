@@ -89,6 +89,8 @@ codes! {
     ListenFailed = "LISTEN_FAILED", true;
     /// The store in the data directory cannot be opened at present: the node did not start. Start it again later.
     StoreUnavailable = "STORE_UNAVAILABLE", true;
+    /// A process on another host has the data directory, or has taken it from this one: end one of them, or give each a directory of its own.
+    DataDirInUse = "DATA_DIR_IN_USE", true;
     /// The data directory belongs to another agent: use the key that it was made with, or another directory.
     DataDirMismatch = "DATA_DIR_MISMATCH", false;
     /// A key, a binding or an identity file cannot be used.

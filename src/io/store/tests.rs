@@ -24,7 +24,7 @@ fn row(number: u8, seq: u64) -> FloorRow {
 }
 
 fn open(directory: &TempDir) -> (Store, Vec<FloorRow>) {
-    let (store, contents) = Store::open(directory.path(), "dev", ANN, 77).expect("opened");
+    let (store, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
     (store, contents.floors)
 }
 
@@ -79,7 +79,7 @@ async fn standings_are_written_too_and_the_last_word_counts() {
     assert!(store.keep(ann, Some(Standing::Blocked)) && store.keep(ann, None));
     assert!(store.keep(bob, Some(Standing::Allowed)));
     store.close().await;
-    let (_, contents) = Store::open(directory.path(), "dev", ANN, 77).expect("opened");
+    let (_, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
     assert_eq!(contents.standings, [(bob, Standing::Allowed)]);
 }
 
@@ -106,7 +106,7 @@ async fn what_is_remembered_is_written_without_being_asked() {
 async fn two_processes_do_not_share_a_data_directory() {
     let directory = directory();
     let (store, _) = open(&directory);
-    let error = Store::open(directory.path(), "dev", ANN, 77).expect_err("taken");
+    let error = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect_err("taken");
     assert_eq!((error.code(), error.exit_code()), (ErrorCode::IdentityInUse, ExitCode::InUse));
     store.close().await;
     open(&directory);
@@ -132,7 +132,7 @@ async fn a_damaged_database_is_moved_aside_and_told_of() {
 fn a_store_that_cannot_be_opened_is_no_empty_store() {
     let home = directory();
     let refused = |data_dir: &Path| {
-        let error = Store::open(data_dir, "dev", ANN, 77).expect_err("refused");
+        let error = Store::open(data_dir, "dev", ANN, 77, &[7; 16]).expect_err("refused");
         assert!(error.to_string().contains(&data_dir.display().to_string()), "{error}");
         (error.code(), error.exit_code())
     };
@@ -158,11 +158,11 @@ async fn a_store_belongs_to_the_agent_that_it_was_made_for() {
     store.remember(row(1, 1));
     store.close().await;
     let other = Address::repeat_byte(0xb0);
-    let error = Store::open(home.path(), "dev", other, 77).expect_err("refused");
+    let error = Store::open(home.path(), "dev", other, 77, &[7; 16]).expect_err("refused");
     assert_eq!((error.code(), error.exit_code()), (ErrorCode::DataDirMismatch, ExitCode::Config));
     let told = error.to_string();
     assert!(told.contains(&ANN.to_string()) && told.contains(&other.to_string()), "{told}");
-    Store::open(home.path(), "main", other, 77).expect_err("on every network");
+    Store::open(home.path(), "main", other, 77, &[7; 16]).expect_err("on every network");
     assert_eq!(open(&home).1, [row(1, 1)], "nothing happened to it");
 }
 
@@ -172,12 +172,12 @@ fn the_names_of_a_new_store_and_of_a_damaged_one_are_brought_to_the_disk() {
     let data_dir = home.path().join("data");
     let path = data_dir.join(STORE_FILE);
     synced();
-    drop(Store::open(&data_dir, "dev", ANN, 77).expect("made"));
+    drop(Store::open(&data_dir, "dev", ANN, 77, &[7; 16]).expect("made"));
     assert_eq!(synced(), [data_dir.clone(), path.clone()]);
     let damaged = home.path().join("damaged");
     fs::create_dir(&damaged).expect("made");
     fs::write(damaged.join(STORE_FILE), "no database").expect("written");
-    drop(Store::open(&damaged, "dev", ANN, 77).expect("begun anew"));
+    drop(Store::open(&damaged, "dev", ANN, 77, &[7; 16]).expect("begun anew"));
     assert_eq!(synced(), vec![damaged.join(STORE_FILE); 2], "moved, and made");
 }
 
@@ -261,7 +261,8 @@ fn failing(directory: &TempDir) -> (Store, Arc<AtomicU64>) {
     drop(backend(directory));
     let (file, _) = attempt().expect("made");
     let reserve = Reserve::new(directory.path().join(RESERVE_FILE));
-    (Store::start(Some(file), attempt, reserve, None).expect("a thread"), left)
+    let owner = Owner::of(directory.path(), &[7; 16]).expect("asked").expect("nobody's");
+    (Store::start(Some(file), attempt, reserve, owner, None).expect("a thread"), left)
 }
 
 impl StorageBackend for Disk {
@@ -321,7 +322,7 @@ async fn mail_is_on_the_disk_if_and_only_if_that_is_what_was_said_wherever_writi
         };
         left.store(ROOM, Ordering::SeqCst);
         store.close().await;
-        let (_, contents) = Store::open(directory.path(), "dev", ANN, 77).expect("opened");
+        let (_, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
         assert_eq!(!contents.mails.is_empty(), was_kept, "after {changes} changes");
         if was_kept {
             break;
@@ -348,7 +349,7 @@ async fn mail_that_only_gets_another_name_stays_on_the_disk_wherever_writing_fai
         };
         left.store(ROOM, Ordering::SeqCst);
         store.close().await;
-        let (_, contents) = Store::open(directory.path(), "dev", ANN, 77).expect("opened");
+        let (_, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
         assert_eq!(contents.mails.len(), 1, "after {changes} changes");
         if was_kept {
             assert_eq!((contents.mails, changes > 0), (vec![renamed], true));

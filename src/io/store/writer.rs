@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::file::{Changes, File, FileError};
+use super::owner::{BEAT, Elsewhere, Owner};
 use super::reserve::Reserve;
 use super::{Open, Shared, Waiting};
 use p2p_node_core::delivery::outbox::OUTBOX_MAILS;
@@ -24,6 +25,7 @@ pub(super) struct Writer {
     file: Option<File>,
     open: Open,
     reserve: Reserve,
+    owner: Owner,
     report: mpsc::Sender<Input>,
     failing: bool,
 }
@@ -34,9 +36,10 @@ impl Writer {
         file: Option<File>,
         open: Open,
         reserve: Reserve,
+        owner: Owner,
         report: mpsc::Sender<Input>,
     ) -> Self {
-        Writer { shared, file, open, reserve, report, failing: false }
+        Writer { shared, file, open, reserve, owner, report, failing: false }
     }
 
     pub(super) fn run(mut self) {
@@ -44,8 +47,20 @@ impl Writer {
         loop {
             let shared = Arc::clone(&self.shared);
             let idle = |waiting: &mut Waiting| waiting.is_empty() && !waiting.closing;
-            drop(shared.changed.wait_while(shared.lock(), idle));
-            shared.pause(GATHER);
+            let is_idle = match shared.changed.wait_timeout_while(shared.lock(), BEAT, idle) {
+                Ok((_, waited)) => waited.timed_out(),
+                Err(_) => false,
+            };
+            if !is_idle {
+                shared.pause(GATHER);
+            }
+            // Before anything is written: another process may have taken this one for dead, and changed what it would write to.
+            if let Err(Elsewhere(host)) = self.owner.beat() {
+                return self.lost(&host);
+            }
+            if is_idle {
+                continue;
+            }
             let (mut changes, last_kept, is_awaited, closing) = {
                 let mut waiting = shared.lock();
                 let is_awaited = std::mem::take(&mut waiting.is_awaited);
@@ -75,9 +90,18 @@ impl Writer {
                 }
             }
             if closing {
-                return;
+                self.file = None;
+                return self.owner.release();
             }
         }
+    }
+
+    /// The directory is another process's now: this one must not touch it again, not even to close the database.
+    fn lost(&mut self, host: &str) {
+        std::mem::forget(self.file.take());
+        let host = host.to_owned();
+        // When nobody listens any more the process ends.
+        let _ = self.report.blocking_send(Input::StoreLost { host });
     }
 
     fn write(&mut self, changes: &mut Changes) -> Result<(), FileError> {

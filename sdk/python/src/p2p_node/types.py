@@ -36,6 +36,7 @@ RETRYABLE: dict[str, bool] = {
     "DISK_FULL": True,
     "LISTEN_FAILED": True,
     "STORE_UNAVAILABLE": True,
+    "DATA_DIR_IN_USE": True,
     "DATA_DIR_MISMATCH": False,
     "IDENTITY_INVALID": False,
     "IDENTITY_IN_USE": False,
