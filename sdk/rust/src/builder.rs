@@ -131,7 +131,7 @@ impl Builder {
         self.flag("--data-dir", path)
     }
 
-    /// A file of variables, the agent's key among them. Default: `.env` in the working directory, as far as the binary reads it.
+    /// A file of variables, the agent's key among them. Default: none; the binary reads `.env` in the working directory in any case.
     pub fn env_file(self, path: impl Into<OsString>) -> Self {
         self.flag("--env-file", path)
     }
