@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 const node = process.env.P2P_NODE_BIN ?? "target/release/p2p-node";
 
 function agent(name) {
-  const child = spawn(node, ["--name", name], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn(node, ["--name", name, "--parent-pid", String(process.pid)], { stdio: ["pipe", "pipe", "inherit"] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {
     say: (command) => child.stdin.write(JSON.stringify(command) + "\n"),

@@ -10,7 +10,11 @@ NODE = os.environ.get("P2P_NODE_BIN", "target/release/p2p-node")
 class Agent:
     def __init__(self, name):
         self.process = subprocess.Popen(
-            [NODE, "--name", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            [NODE, "--name", name, "--parent-pid", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
         )
 
     def say(self, **command):

@@ -170,7 +170,7 @@ pub struct RunArgs {
     /// Directory of what outlives the process: mail, node key, revocations, blocks (default: nothing does) [P2P_NODE_DATA_DIR]
     #[arg(long, value_name = "PATH", help_heading = "Identity")]
     pub data_dir: Option<String>,
-    /// Tells apart several nodes of one key (default none) [P2P_NODE_INSTANCE]
+    /// Tells apart several nodes of one key, of which the one that announced last gets the mail (default none) [P2P_NODE_INSTANCE]
     #[arg(long, value_name = "TEXT", help_heading = "Identity")]
     pub instance: Option<String>,
     /// Generation of the node key, in seconds since 1970 and not in the future; a higher one revokes a lower (default 0) [P2P_NODE_GENERATION]

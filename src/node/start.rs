@@ -200,6 +200,7 @@ pub fn start(
         seed: word(24),
         durable: store.is_some(),
         acks_by_hand: config.ack == Ack::Manual,
+        one_of_several: !config.instance.is_empty(),
         outbox: contents.mails,
         inbox: contents.taken,
         floors: contents.floors,

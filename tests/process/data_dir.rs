@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use p2p_node::io::store::STORE_FILE;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -118,7 +119,13 @@ fn a_store_without_room_ends_the_node_unless_there_is_some_soon() {
 
     let mut child = start();
     let pid = Pid::from_raw(child.id() as i32).unwrap();
-    prlimit(Some(pid), Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
+    // Again and again, because the shell may lower the limit after the first time.
+    std::thread::spawn(move || {
+        for _ in 0..100 {
+            let _ = prlimit(Some(pid), Resource::Fsize, Rlimit { current: None, maximum: None });
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
     let ready = child.expect_within(SOON, "ready", |event| event["type"] == "ready");
     assert_eq!(ready["durable"], true);
     child.kill();

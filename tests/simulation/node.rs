@@ -202,6 +202,7 @@ impl Node {
             boot: word(16),
             durable: self.durable,
             acks_by_hand: self.by_hand,
+            one_of_several: false,
             outbox: self.disk.mails(),
             inbox: self.disk.taken(),
             floors: self.floors.values().cloned().collect(),

@@ -96,6 +96,8 @@ pub struct Setup {
     pub durable: bool,
     /// Whether mail counts as delivered when the parent says so, by `ack`.
     pub acks_by_hand: bool,
+    /// Whether the agent is meant to have other nodes too, so that they are no conflict.
+    pub one_of_several: bool,
     /// Accepted mail that earlier processes left in the store.
     pub outbox: Vec<KeptMail>,
     /// How far an earlier process had handed on mail, as it is in the store.
@@ -129,6 +131,7 @@ pub(super) struct Me {
     pub(super) version: String,
     pub(super) port: u16,
     pub(super) stay_on_eof: bool,
+    pub(super) one_of_several: bool,
     pub(super) linger: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) scope: AddressScope,
@@ -159,6 +162,7 @@ impl Me {
             version: setup.version,
             port: setup.port,
             stay_on_eof: setup.stay_on_eof,
+            one_of_several: setup.one_of_several,
             linger: setup.linger,
             drain_timeout: setup.drain_timeout,
             scope: setup.scope,

@@ -92,6 +92,7 @@ impl World {
             bootstraps: Vec::new(),
             durable: false,
             acks_by_hand: choices & 64 != 0,
+            one_of_several: false,
             outbox: Vec::new(),
             inbox: Vec::new(),
             floors: Vec::new(),

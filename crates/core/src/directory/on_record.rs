@@ -222,6 +222,15 @@ impl Core {
             self.stats.count("records_outdone");
             self.presence.outdone(signed.order().1, now);
         } else if self.presence.conflicts_with(signed) {
+            self.presence.contest(signed.order().1, now);
+            if self.me.one_of_several {
+                let message = format!(
+                    "the node {} is a node of this agent too: mail to the agent goes to the one that announced last, broadcasts go to both",
+                    signed.peer_id()
+                );
+                self.log(Level::Info, "identity", message);
+                return Verdict::Accept;
+            }
             let message = format!(
                 "the node {} announces the address of this agent too: the agent's key is in use twice, and mail goes to the node that announced last; stop one of them, or give each agent a key of its own",
                 signed.peer_id()

@@ -164,6 +164,12 @@ impl Presence {
         self.outdone_before
     }
 
+    /// Another node announces our address too, by a record with this seq: ours goes above it and is told anew, so that the other learns of us.
+    pub fn contest(&mut self, seq: u64, now: Now) {
+        self.last.1 = self.last.1.max(seq);
+        self.changed(now);
+    }
+
     /// The binding was renewed.
     pub fn set_binding(&mut self, binding: SignedBinding, now: Now) {
         self.binding = binding;

@@ -191,6 +191,7 @@ impl Mesh {
             seed: u64::from(number),
             durable: false,
             acks_by_hand: false,
+            one_of_several: false,
             outbox: Vec::new(),
             inbox: Vec::new(),
             floors: Vec::new(),

@@ -210,6 +210,40 @@ fn our_own_identity_elsewhere_is_told_and_a_newer_generation_ends_us() {
 }
 
 #[test]
+fn an_identity_that_is_in_use_twice_is_told_to_both_once_unless_that_is_meant() {
+    for one_of_several in [false, true] {
+        let mut mesh = Mesh::new(1);
+        let add = |mesh: &mut Mesh, key: u8| {
+            let node = mesh.add_with(5, Role::Full, CONNECT, |setup| {
+                setup.node_key = node_key(key);
+                let agent = setup.agent.as_ref().unwrap();
+                let peer_id = setup.node_key.peer_id();
+                let binding =
+                    Binding { peer_id, node_key: setup.node_key.public(), ..setup.binding.binding.clone() };
+                setup.binding = agent.bind(binding).unwrap();
+                setup.one_of_several = one_of_several;
+            });
+            mesh.connect(node, 0);
+            mesh.pass(Duration::from_secs(5));
+            node
+        };
+        let both = [101, 102].map(|key| add(&mut mesh, key));
+        // Soon, and not again with the records that follow.
+        for time in [60, 3600] {
+            mesh.pass(Duration::from_secs(time));
+            for node in both {
+                let told = |kind: &str, field: &str, value: &str| {
+                    mesh.lines(node, kind).iter().filter(|line| line[field] == value).count()
+                };
+                let conflicts = told("error", "code", "IDENTITY_CONFLICT");
+                let logs = told("log", "namespace", "identity");
+                assert_eq!((conflicts, logs), if one_of_several { (0, 1) } else { (1, 0) });
+            }
+        }
+    }
+}
+
+#[test]
 fn a_server_that_comes_and_goes_has_no_mail_sent_again() {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
