@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use p2p_node_core::delivery::digests::digest;
+use p2p_node_core::mail::inbound::digests::digest;
 use p2p_node_protocol::line::{check_data, decode_request, encode_event};
 use p2p_node_protocol::{Event, Priority, Route, Trust};
 use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;

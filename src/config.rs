@@ -22,7 +22,7 @@ pub use cli::{BindArgs, Cli, KeygenArgs, RunArgs, SchemaArgs, Task};
 use env::EnvFile;
 pub use env::EnvFileError;
 use p2p_node_core::effect::ExitCode;
-use p2p_node_core::scope::AddressScope;
+use p2p_node_core::gate::address_scope::AddressScope;
 use sources::Sources;
 use values::{
     ack, bootstrap_peers, log_level, multiaddrs, on_eof, parse, process_id, role, seconds, yes_or_no,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use p2p_node::config::{Config, RunArgs};
 use p2p_node::io::swarm::SwarmConfig;
-use p2p_node_core::scope::AddressScope;
+use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_protocol::Role;
 use p2p_node_testing::secrets::{check, hex, secret};
 

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use p2p_node_core::discovery::bootstrap::parse_bootstrap;
-use p2p_node_core::scope::AddressScope;
+use p2p_node_core::gate::address_scope::AddressScope;
+use p2p_node_core::peers::bootstrap::parse_bootstrap;
 
 const SCOPES: [AddressScope; 3] = [AddressScope::Loopback, AddressScope::Private, AddressScope::Public];
 

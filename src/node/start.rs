@@ -12,8 +12,8 @@ use crate::io::keystore::{self, InUse, KeyFileError};
 use crate::io::store::{self, Contents, Store};
 use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 use p2p_node_core::Setup;
-use p2p_node_core::discovery::bootstrap::parse_bootstrap;
 use p2p_node_core::effect::ExitCode;
+use p2p_node_core::peers::bootstrap::parse_bootstrap;
 use p2p_node_wire::time::Now;
 
 /// Connections of an agent's node and of a bootstrap node (design §8).

@@ -1,9 +1,9 @@
 //! Bounded floods, and what they may cost: never more memory than the bounds in the code say, never honest mail.
 
 use bytes::Bytes;
-use p2p_node_core::delivery::inbox::limits::HELD_BYTES;
 use p2p_node_core::effect::Network;
 use p2p_node_core::input::Input;
+use p2p_node_core::mail::inbound::inbox::inbox_limits::HELD_BYTES;
 use p2p_node_wire::envelope::Message;
 use serde_json::json;
 

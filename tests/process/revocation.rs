@@ -7,8 +7,8 @@ use libp2p::{Multiaddr, PeerId};
 use p2p_node::io::store::{STORE_FILE, Store};
 use p2p_node::io::swarm::{Net, SwarmConfig};
 use p2p_node_core::effect::Network;
+use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::Input;
-use p2p_node_core::scope::AddressScope;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{
     Batch, FrameBody, Hello, MailResponse, Message, Payload, Response, Scope, Sealed, WIRE_VERSION,

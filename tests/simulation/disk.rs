@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use alloy::primitives::Address;
-use p2p_node_core::delivery::arrivals::TakenRow;
-use p2p_node_core::delivery::outbox::KeptMail;
 use p2p_node_core::input::Input;
+use p2p_node_core::mail::inbound::receive_window::TakenRow;
+use p2p_node_core::mail::outbound::outbox::KeptMail;
 use p2p_node_wire::message_id::{StreamId, message_id, message_name, parse_message_id};
 
 use crate::parent::Restored;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use p2p_node_core::census::Holding;
+use p2p_node_core::usage::Holding;
 
 #[derive(Clone, Debug, Default)]
 pub struct Report {

@@ -8,12 +8,12 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::Event;
 
-use super::crypto_task::Task;
-use super::delivery::arrivals::TakenRow;
-use super::delivery::outbox::KeptMail;
-use super::directory::floors::FloorRow;
-use super::input::Token;
-use super::policy::standing::{Standing, Subject};
+use crate::crypto_task::Task;
+use crate::directory::rollback_guard::FloorRow;
+use crate::gate::access_list::{Standing, Subject};
+use crate::input::Token;
+use crate::mail::inbound::receive_window::TakenRow;
+use crate::mail::outbound::outbox::KeptMail;
 use p2p_node_wire::message_id::StreamId;
 
 /// Everything that the core can do, in the order in which it wants it done.

@@ -8,7 +8,7 @@ use multiaddr::Multiaddr;
 use p2p_node_protocol::Request;
 use p2p_node_protocol::line::LineError;
 
-use super::crypto_task::{Opened, Outcome};
+use crate::crypto_task::{Opened, Outcome};
 use p2p_node_wire::identity::BindingHash;
 use p2p_node_wire::seal::hpke::SealedOnce;
 

@@ -4,51 +4,22 @@
 //! what there was, carries out every [`Effect`] of [`Core::poll_effect`], and comes back at [`Core::poll_timeout`]
 //! at the latest. There is no clock, randomness, lock, thread or I/O in here.
 
-mod acks_owed;
-mod admitting;
-pub mod census;
-mod clock;
-mod closing;
-mod connecting;
+pub mod backoff;
+mod config;
 pub mod crypto_task;
-pub mod delivery;
 pub mod directory;
-pub mod discovery;
 pub mod effect;
-pub mod emit;
+pub mod gate;
+pub mod gossip;
 pub mod input;
-mod keeping;
-mod limits;
-mod on_answer;
-mod on_cancel;
-mod on_command;
-mod on_discover;
-mod on_gossip;
-mod on_mail;
-mod on_network;
-mod on_record;
-mod on_send;
-mod on_standing;
-mod own_binding;
-pub mod policy;
-pub mod presence;
-mod renewal;
-mod required;
-mod reserved;
-mod schedule;
-pub mod scope;
-mod sealing;
-pub mod send_lane;
-mod sender;
-mod sending;
-mod setup;
-mod skew;
-mod starting;
-mod state;
+mod lifecycle;
+pub mod local;
+pub mod mail;
+pub mod parent;
+pub mod peers;
 pub mod stats;
-mod taking;
-mod tell;
-mod untaken;
+mod timers;
+pub mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -58,38 +29,38 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::{Id, Level, MAX_LINE_BYTES};
 
-use delivery::answers::HeldAnswers;
-use delivery::inbox::{Inbox, Settling};
-use delivery::outbox::Outbox;
-use delivery::pacing::Pacer;
-use delivery::topics::Topics;
+use backoff::Jitter;
+use config::Me;
+pub use config::{KeySource, Setup};
 use directory::bindings::BindingCache;
-use directory::book::Book;
-use directory::floors::FloorRow;
-use discovery::bootstrap::Bootstraps;
-use discovery::queries::Queries;
-use discovery::servers::Servers;
+use directory::lookups::Queries;
+use directory::record_table::Book;
+use directory::rollback_guard::FloorRow;
 use effect::Effect;
-use emit::Outlet;
+use gate::access_list::Standings;
+use gate::high_priority_limiter::Urgent;
+use gossip::broadcast_queue::Topics;
+use gossip::gossip_budget::Recent;
+use gossip::pacer::Pacer;
+pub use gossip::well_known_topics::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
+use gossip::well_known_topics::{NODE_TOPICS, is_reserved};
 use input::{Input, Now, Token};
-use limits::MAX_PEER_TOPICS;
-pub use limits::{
-    MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES,
-};
+use lifecycle::{Peer, Phase};
+use local::local_record::Presence;
+use mail::inbound::deferred_responses::HeldAnswers;
+use mail::inbound::inbox::{Inbox, Settling};
+use mail::outbound::outbox::Outbox;
 use p2p_node_wire::envelope::ReplayWindows;
 use p2p_node_wire::identity::binding::is_future_generation;
 use p2p_node_wire::seal::kem::Keyring;
 use p2p_node_wire::seal::session::Incoming;
-use policy::recent::Recent;
-use policy::retry::Jitter;
-use policy::standing::Standings;
-use policy::urgent::Urgent;
-use presence::Presence;
-pub use reserved::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
-use reserved::{NODE_TOPICS, is_reserved};
-use setup::Me;
-pub use setup::{KeySource, Setup};
-use state::{Peer, Phase};
+use parent::command_limits::MAX_PEER_TOPICS;
+pub use parent::command_limits::{
+    MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES,
+};
+use parent::output_queue::Outlet;
+use peers::bootstrap::Bootstraps;
+use peers::dht_servers::Servers;
 use stats::Stats;
 
 /// The state machine.
@@ -106,7 +77,7 @@ pub struct Core {
     output_closed: bool,
     /// Whether stdin or stdout broke.
     pipe_broken: bool,
-    required: required::Required,
+    required: parent::require_delivery::Required,
     /// Whether mail was answered or something published since the last turn, and until when peers may not have read it.
     has_spoken: bool,
     stay_until: Duration,
@@ -116,9 +87,9 @@ pub struct Core {
     stats: Stats,
     jitter: Jitter,
     tokens: Token,
-    frames: renewal::FrameNumbers,
-    wall_clock: clock::WallClock,
-    clocks: skew::Clocks,
+    frames: local::frame_numbers::FrameNumbers,
+    wall_clock: local::clock_jump::WallClock,
+    clocks: local::clock_skew::Clocks,
 
     addrs: Vec<Multiaddr>,
     presence: Presence,
@@ -129,41 +100,41 @@ pub struct Core {
     servers: Servers,
     peers: BTreeMap<PeerId, Peer>,
     dialing: BTreeSet<PeerId>,
-    connecting: connecting::Connecting,
-    discoveries: Vec<on_discover::Discovery>,
+    connecting: peers::dialer::Connecting,
+    discoveries: Vec<parent::on_discover::Discovery>,
     /// Agents of whom two records with one order were seen, and told.
     conflicts_told: BTreeSet<Address>,
-    last_recipient: Option<(String, on_command::Recipient)>,
+    last_recipient: Option<(String, parent::on_command::Recipient)>,
 
     standings: Standings,
     recent: Recent,
     keyring: Keyring,
     /// Frames that are being sealed.
-    sealing: BTreeMap<Token, sealing::Unsealed>,
+    sealing: BTreeMap<Token, mail::encryption::Unsealed>,
     /// Frames that are being opened.
-    opening: sealing::Openings,
+    opening: mail::encryption::Openings,
     sessions: Incoming,
     replay: ReplayWindows,
-    parked: on_record::Parking,
+    parked: directory::on_record::Parking,
     subscribed: BTreeSet<String>,
     outbox: Outbox,
-    keeping: keeping::Keeping,
-    taking: taking::Taking,
+    keeping: mail::pending_writes::Keeping,
+    taking: mail::inbound::delivery::Taking,
     dirty: BTreeSet<Address>,
     inbox: Inbox,
     held_answers: HeldAnswers,
-    acks_owed: acks_owed::AcksOwed,
+    acks_owed: mail::inbound::pending_acks::AcksOwed,
     urgent: Urgent,
     topics: Topics,
     /// Commands that wait for `ready`.
-    held: starting::Held,
+    held: parent::starting::Held,
     /// Sends that wait for room.
-    lane: send_lane::SendLane,
+    lane: parent::send_lane::SendLane,
     /// Whether sends that waited were refused because the node ends.
     sends_abandoned: bool,
     pacer: Pacer,
     status_due: Duration,
-    binding_watch: own_binding::BindingWatch,
+    binding_watch: local::binding_renewal::BindingWatch,
     /// Whether the store does not write at present, which has been told.
     store_failed: bool,
 }
@@ -173,10 +144,10 @@ impl Core {
     pub fn new(setup: Setup, now: Now) -> Self {
         let (origin, seed) = (setup.origin(), setup.seed);
         let (key_source, connect, durable) = (setup.key_source.clone(), setup.connect, setup.durable);
-        let frames = renewal::FrameNumbers::new(setup.boot);
+        let frames = local::frame_numbers::FrameNumbers::new(setup.boot);
         let mut outbox = Outbox::new(origin);
         let position = outbox.restore(setup.outbox.clone(), now);
-        let required = required::Required::new(setup.require_delivery, outbox.len());
+        let required = parent::require_delivery::Required::new(setup.require_delivery, outbox.len());
         let mut inbox = Inbox::new(match (setup.acks_by_hand, durable) {
             (true, _) => Settling::Taken,
             (false, true) => Settling::Kept,
@@ -214,8 +185,8 @@ impl Core {
             jitter: Jitter::new(seed),
             tokens: 0,
             frames,
-            wall_clock: clock::WallClock::new(now),
-            clocks: skew::Clocks::default(),
+            wall_clock: local::clock_jump::WallClock::new(now),
+            clocks: local::clock_skew::Clocks::default(),
             addrs: Vec::new(),
             book: Book::new(floors),
             bindings: BindingCache::default(),
@@ -224,7 +195,7 @@ impl Core {
             servers: Servers::default(),
             peers: BTreeMap::new(),
             dialing: BTreeSet::new(),
-            connecting: connecting::Connecting::default(),
+            connecting: peers::dialer::Connecting::default(),
             discoveries: Vec::new(),
             conflicts_told: BTreeSet::new(),
             last_recipient: None,
@@ -232,26 +203,26 @@ impl Core {
             recent: Recent::default(),
             keyring,
             sealing: BTreeMap::new(),
-            opening: sealing::Openings::default(),
+            opening: mail::encryption::Openings::default(),
             sessions: Incoming::default(),
             replay: ReplayWindows::default(),
-            parked: on_record::Parking::default(),
+            parked: directory::on_record::Parking::default(),
             subscribed: BTreeSet::new(),
             outbox,
-            keeping: keeping::Keeping::new(durable, position),
-            taking: taking::Taking::default(),
+            keeping: mail::pending_writes::Keeping::new(durable, position),
+            taking: mail::inbound::delivery::Taking::default(),
             dirty: BTreeSet::new(),
             inbox,
             held_answers: HeldAnswers::default(),
-            acks_owed: acks_owed::AcksOwed::default(),
+            acks_owed: mail::inbound::pending_acks::AcksOwed::default(),
             urgent: Urgent::default(),
             topics: Topics::new(origin),
-            held: starting::Held::default(),
-            lane: send_lane::SendLane::default(),
+            held: parent::starting::Held::default(),
+            lane: parent::send_lane::SendLane::default(),
             sends_abandoned: false,
             pacer: Pacer::default(),
             status_due: Duration::MAX,
-            binding_watch: own_binding::BindingWatch::default(),
+            binding_watch: local::binding_renewal::BindingWatch::default(),
             store_failed: false,
         };
         if let Some(row) = own_floor

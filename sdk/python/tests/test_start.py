@@ -24,6 +24,7 @@ class FailedStart(TestCase):
         assert error.report is not None
         self.assertIn("PRIVATE_KEY", error.report.message)
         self.assertIn(error.report.message, str(error))
+        self.assertTrue(str(error).startswith("IDENTITY_INVALID: "), str(error))
 
     async def test_open_with_a_flag_that_is_none_quotes_stderr(self) -> None:
         with self.assertRaises(p2p_node.StartFailed) as failed:

@@ -17,11 +17,11 @@ use super::caught::caught;
 use super::mail;
 use super::row::{self, KEY_BYTES, RowError};
 use crate::io::disk::{Cause, sync_name};
-use p2p_node_core::delivery::arrivals::TakenRow;
-use p2p_node_core::delivery::outbox::KeptMail;
-use p2p_node_core::directory::book::{MAX_AGENTS, MAX_FLOORS};
-use p2p_node_core::directory::floors::FloorRow;
-use p2p_node_core::policy::standing::{Standing, Subject};
+use p2p_node_core::directory::record_table::{MAX_AGENTS, MAX_FLOORS};
+use p2p_node_core::directory::rollback_guard::FloorRow;
+use p2p_node_core::gate::access_list::{Standing, Subject};
+use p2p_node_core::mail::inbound::receive_window::TakenRow;
+use p2p_node_core::mail::outbound::outbox::KeptMail;
 use p2p_node_wire::message_id::StreamId;
 
 /// Floors kept of one network: as many as the directory remembers.

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use p2p_node_protocol::{Priority, Route};
 
 use super::row::RowError;
-use p2p_node_core::delivery::outbox::KeptMail;
-use p2p_node_core::delivery::stream::{Draft, Name};
+use p2p_node_core::mail::outbound::outbox::KeptMail;
+use p2p_node_core::mail::outbound::stream::{Draft, Name};
 use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::message_id::StreamId;
 

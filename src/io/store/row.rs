@@ -3,10 +3,10 @@
 use alloy::primitives::Address;
 use libp2p::PeerId;
 
-use p2p_node_core::delivery::arrivals::{TakenRow, UNTAKEN_WINDOW};
-use p2p_node_core::delivery::digests::{Digests, REMEMBERED};
-use p2p_node_core::directory::floors::FloorRow;
-use p2p_node_core::policy::standing::{Standing, Subject};
+use p2p_node_core::directory::rollback_guard::FloorRow;
+use p2p_node_core::gate::access_list::{Standing, Subject};
+use p2p_node_core::mail::inbound::digests::{Digests, REMEMBERED};
+use p2p_node_core::mail::inbound::receive_window::{TakenRow, UNTAKEN_WINDOW};
 use p2p_node_wire::message_id::StreamId;
 
 /// Length of a key: an Ethereum address.

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::io::disk::testing::synced;
-use p2p_node_core::delivery::stream::Draft;
+use p2p_node_core::mail::outbound::stream::Draft;
 use p2p_node_wire::envelope::Encoding;
 
 /// Whose store it is.

@@ -9,8 +9,8 @@ use super::file::{Changes, File, FileError};
 use super::owner::{BEAT, Elsewhere, Owner};
 use super::reserve::Reserve;
 use super::{Open, Shared, Waiting};
-use p2p_node_core::delivery::outbox::OUTBOX_MAILS;
 use p2p_node_core::input::Input;
+use p2p_node_core::mail::outbound::outbox::OUTBOX_MAILS;
 
 /// Rows are gathered for so long before they are written. Ours: at most five times a second a disk has to sync, and a process
 /// that is killed loses what it learned in a fifth of a second and the time of one write.

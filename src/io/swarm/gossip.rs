@@ -11,7 +11,7 @@ use libp2p::gossipsub::{
 use sha2::{Digest, Sha256};
 
 use super::SetupError;
-use p2p_node_core::scope::AddressScope;
+use p2p_node_core::gate::address_scope::AddressScope;
 
 /// Largest RPC, in bytes. A topic message has at most 60 KiB (design §4), but the receiver holds its whole read buffer,
 /// which may contain the next frame too, against this number, so that it must be well above twice that.
@@ -37,7 +37,7 @@ const MAX_IHAVE_IDS: usize = 500;
 /// Heartbeats for which a message is kept, one a second: until its verdict, and then to be passed on again. Every second of a flood
 /// is memory, so it is what three rounds of gossip need and one more; the core counts on it (`policy::recent`).
 const HISTORY: usize = 4;
-const _: () = assert!(HISTORY as u64 + 1 == p2p_node_core::policy::recent::KEPT_SECS);
+const _: () = assert!(HISTORY as u64 + 1 == p2p_node_core::gossip::gossip_budget::KEPT_SECS);
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

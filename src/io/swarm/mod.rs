@@ -40,7 +40,7 @@ pub use self::listen::can_listen_on;
 pub use self::mail::{MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE};
 pub use self::store::{KEY_BYTES, MAX_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
 pub use self::transport::DIAL_TIMEOUT;
-pub use p2p_node_core::scope::AddressScope;
+pub use p2p_node_core::gate::address_scope::AddressScope;
 
 /// Frames of mail that may wait for the core's answer. The core answers in the turn in which it hears of one, except
 /// for those that wait for a check in the crypto pool; eight connections can fill it (128 streams each).

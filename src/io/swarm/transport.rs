@@ -12,7 +12,7 @@ use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, tcp, yamux};
 
 use super::SetupError;
-use p2p_node_core::scope::AddressScope;
+use p2p_node_core::gate::address_scope::AddressScope;
 
 /// Longest that a connection may take to be established, handshakes included. The CHORUS node's 30 s (design §8) cover
 /// its retries too; a single attempt that takes longer than this is not going to succeed.

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node_core::delivery::arrivals::UNTAKEN_WINDOW;
-use p2p_node_core::delivery::inbox::limits::SENDER_STREAMS;
 use p2p_node_core::effect::Effect;
 use p2p_node_core::input::Input;
+use p2p_node_core::mail::inbound::inbox::inbox_limits::SENDER_STREAMS;
+use p2p_node_core::mail::inbound::receive_window::UNTAKEN_WINDOW;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::Message;
 use p2p_node_wire::seal::repeatable::Repeatable;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_node_core::directory::floors::FloorRow;
+use p2p_node_core::directory::rollback_guard::FloorRow;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;

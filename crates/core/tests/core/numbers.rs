@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_node_core::Setup;
-use p2p_node_core::delivery::outbox::KeptMail;
-use p2p_node_core::delivery::stream::Draft;
 use p2p_node_core::input::Input;
+use p2p_node_core::mail::outbound::outbox::KeptMail;
+use p2p_node_core::mail::outbound::stream::Draft;
 use p2p_node_protocol::{Priority, Role, Route};
 use p2p_node_wire::envelope::{Encoding, Frame, MailResponse, Refused, Response, limits};
 use prost::Message as _;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use p2p_node_core::delivery::outbox::KeptMail;
 use p2p_node_core::input::Input;
+use p2p_node_core::mail::outbound::outbox::KeptMail;
 
 use crate::mesh::{Fate, Faults, Mesh};
 use crate::numbers::{SENDER, ack, by_hand, scene, send, stat, states};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_node_core::policy::standing::{Standing, Subject};
+use p2p_node_core::gate::access_list::{Standing, Subject};
 use p2p_node_protocol::Role;
 use serde_json::{Value, json};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use p2p_node_core::delivery::outbox::KeptMail;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::input::Input;
+use p2p_node_core::mail::outbound::outbox::KeptMail;
 use p2p_node_core::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 use p2p_node_protocol::Role;
 use serde_json::{Value, json};

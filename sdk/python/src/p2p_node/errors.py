@@ -123,6 +123,7 @@ class StartFailed(SidecarExited):
         super().__init__(exit, stderr_tail, report)
         if report is not None:
             self.code = report.code
+            self.args = (f"{self.code}: {self.message}",)
             self.retryable = report.retryable
 
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_core::directory::floors::FloorRow;
+use p2p_node_core::directory::rollback_guard::FloorRow;
 use p2p_node_core::effect::{Effect, Network, Verdict};
 use p2p_node_core::input::{Input, PublishOutcome};
 use p2p_node_protocol::line;

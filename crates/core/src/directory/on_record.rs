@@ -1,0 +1,393 @@
+//! Records and bindings: the one way by which anything about an agent is believed, whoever brought it.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::Address;
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use p2p_node_protocol::{ErrorCode, ErrorEvent, Level, Role};
+
+use crate::Core;
+use crate::crypto_task::Task;
+use crate::directory::lookups::{Lookup, Wanted};
+use crate::directory::record_table::{Change, Order};
+use crate::directory::rollback_guard::FloorRow;
+use crate::effect::{Effect, ExitCode, Network, Verdict};
+use crate::input::{Now, Token};
+use p2p_node_wire::envelope::{Busy, Response};
+use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
+use p2p_node_wire::identity::{BindingHash, SignedBinding};
+use p2p_node_wire::record::{RecordError, SignedRecord, kad_key};
+
+/// Things that wait for the crypto pool, by number. Ours: some milliseconds of a busy network.
+pub(crate) const MAX_PARKED: usize = 1024;
+/// … and in bytes: eight of the largest frames.
+pub(crate) const MAX_PARKED_BYTES: usize = 8 << 20;
+/// Agents whose conflicting records are told of. Ours.
+pub(crate) const MAX_CONFLICTS_TOLD: usize = 64;
+/// What a sender is told to wait when the crypto pool is full, in ms.
+pub(crate) const BUSY_MS: u64 = 500;
+
+/// Who brought a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    /// The peer itself, or so it says.
+    Hello(PeerId),
+    /// The announcements topic; waits for a verdict.
+    Announcement(Token),
+    /// A peer that wants us, a DHT server, to keep it.
+    Offer,
+    /// A DHT server that we asked.
+    Answer,
+}
+
+/// Something that cannot be judged before a binding's signature has been checked.
+#[derive(Debug)]
+pub(crate) enum Parked {
+    Record { bytes: Bytes, source: Source, asked: Option<Address> },
+    Gossip { token: Token, from: PeerId, topic: String, data: Bytes },
+    Mail { token: Token, peer: PeerId, frame: Bytes },
+}
+
+impl Parked {
+    fn bytes(&self) -> usize {
+        match self {
+            Parked::Record { bytes, .. } => bytes.len(),
+            Parked::Gossip { data, .. } => data.len(),
+            Parked::Mail { frame, .. } => frame.len(),
+        }
+    }
+}
+
+/// What waits for the crypto pool.
+#[derive(Debug, Default)]
+pub(crate) struct Parking {
+    waiting: BTreeMap<BindingHash, Vec<Parked>>,
+    number: usize,
+    bytes: usize,
+}
+
+impl Parking {
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+}
+
+impl Core {
+    /// Checks a record in the order of design §3 and, if all is well, puts it into the directory.
+    pub(crate) fn on_record(&mut self, bytes: Bytes, source: Source, asked: Option<Address>, now: Now) {
+        let outcome = self.judge_record(bytes, source, asked, now);
+        if let (Source::Announcement(token), Some(verdict)) = (source, outcome) {
+            self.network(Network::Judge { token, verdict });
+        }
+    }
+
+    /// The verdict, unless the record had to be parked.
+    fn judge_record(
+        &mut self,
+        bytes: Bytes,
+        source: Source,
+        asked: Option<Address>,
+        now: Now,
+    ) -> Option<Verdict> {
+        let signed = match SignedRecord::decode(bytes.clone()) {
+            Ok(signed) => signed,
+            Err(error) => return Some(self.refuse_record(no_record(&error), verdict_on(&error))),
+        };
+        if let Source::Hello(peer) = source
+            && signed.peer_id() != peer
+        {
+            return Some(self.refuse_record("records_of_others", Verdict::Reject));
+        }
+        if self.presence.is_ours(&signed) {
+            // That is what we want to read back from the DHT.
+            let current = self.presence.current().is_some_and(|current| current.hash == signed.hash);
+            if current && matches!(source, Source::Answer) {
+                self.queries.found(&self.me.address);
+                self.presence.put_succeeded();
+            }
+            return Some(Verdict::Ignore);
+        }
+        let order = self.book.compare(&signed, now.unix_ms);
+        match order {
+            // It was checked when it came first, perhaps by another way: those behind us may not have it yet.
+            Order::Same if signed.record.expires_at_ms > now.unix_ms => {
+                if let Source::Offer = source {
+                    // Its owner did not find it here.
+                    self.keep_for_others(&signed, now);
+                }
+                return Some(Verdict::Accept);
+            }
+            Order::Same => return Some(Verdict::Ignore),
+            Order::Stale => return Some(self.refuse_record("records_stale", Verdict::Ignore)),
+            Order::New | Order::Newer | Order::Conflict => {}
+        }
+        if let Err(error) = signed.check(&self.me.network, asked, now.unix_ms) {
+            if signed.is_sound_but_early(&self.me.network, asked, now.unix_ms) {
+                self.compare_future(&signed, now);
+                // Whoever waits for this agent learns why it is not found, if the record is genuine.
+                let genuine = !self.outbox.has_mail_for(&signed.address())
+                    || self.check_binding(&signed.record.binding, || Parked::Record {
+                        bytes,
+                        source,
+                        asked,
+                    })?;
+                if genuine {
+                    self.note_clocks(&signed.address(), self.least_ahead(&signed, now));
+                }
+            }
+            return Some(self.refuse_record(error.counter(), verdict_on(&error)));
+        }
+        match self.check_binding(&signed.record.binding, || Parked::Record { bytes, source, asked }) {
+            None => return None,
+            Some(false) => return Some(self.refuse_record("records_unbound", Verdict::Reject)),
+            Some(true) => {}
+        }
+        if signed.address() == self.me.address {
+            return Some(self.on_own_record(&signed, now));
+        }
+        if order == Order::Conflict {
+            self.stats.count("records_conflicting");
+            let address = signed.address();
+            // The holder of a key can make such records without end; the parent learns of each agent once. It did nothing
+            // wrong and can do nothing about it, so that it is no error.
+            if self.conflicts_told.len() < MAX_CONFLICTS_TOLD && self.conflicts_told.insert(address) {
+                let message =
+                    format!("the agent {address} signed two records of one order: the node keeps the first");
+                self.log(Level::Info, "directory", message);
+            }
+            return Some(Verdict::Ignore);
+        }
+        self.learn(signed, now);
+        Some(Verdict::Accept)
+    }
+
+    fn refuse_record(&mut self, counter: &'static str, verdict: Verdict) -> Verdict {
+        self.stats.count(counter);
+        verdict
+    }
+
+    fn learn(&mut self, signed: SignedRecord, now: Now) {
+        let (address, peer) = (signed.address(), signed.peer_id());
+        self.keep_for_others(&signed, now);
+        self.effects.push_back(Effect::Remember(FloorRow::from(&signed)));
+        let (peers, outbox) = (&self.peers, &self.outbox);
+        let in_use = |record: &SignedRecord| {
+            peers.contains_key(&record.peer_id()) || outbox.has_mail_for(&record.address())
+        };
+        let change = self.book.insert(signed.clone(), in_use, now);
+        self.unhinder(&address);
+        self.queries.found(&address);
+        self.stats.count("records_accepted");
+        if change != Change::Refreshed {
+            self.tell_found(&signed, None);
+            self.note_reachable(&peer);
+        }
+        self.connect_soon(now);
+        self.found(&signed, false, now);
+        if change != Change::Refreshed || self.peers.contains_key(&peer) {
+            self.wake(&address);
+        }
+    }
+
+    /// A DHT server gives it to those who ask.
+    fn keep_for_others(&mut self, signed: &SignedRecord, now: Now) {
+        if self.me.role == Role::Bootstrap {
+            let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
+            self.network(Network::KeepRecord {
+                key: Bytes::copy_from_slice(&kad_key(&self.me.network, &signed.address())),
+                value: signed.bytes.clone(),
+                lifetime: std::time::Duration::from_millis(lifetime),
+            });
+        }
+    }
+
+    /// A record of our own address that we did not issue: it is of no use if it is older than ours.
+    fn on_own_record(&mut self, signed: &SignedRecord, now: Now) -> Verdict {
+        let ours = self.presence.order();
+        // Of two records with one order others keep the one that they met first.
+        let is_twin =
+            |current: &SignedRecord| current.order() == signed.order() && current.hash != signed.hash;
+        if signed.order() <= ours && !self.presence.current().is_some_and(is_twin) {
+            return Verdict::Ignore;
+        }
+        if signed.order().0 > ours.0 {
+            self.effects.push_back(Effect::Remember(FloorRow::from(signed)));
+            self.superseded(signed.order().0, now);
+        } else if signed.peer_id() == self.me.peer
+            && self.is_from_before(signed)
+            && !self.presence.was_outdone()
+        {
+            // By the process before this one, whose clock was ahead of ours.
+            self.stats.count("records_outdone");
+            self.presence.outdone(signed.order().1, now);
+        } else if self.presence.conflicts_with(signed) {
+            self.presence.contest(signed.order().1, now);
+            if self.me.one_of_several {
+                let message = format!(
+                    "the node {} is a node of this agent too: mail to the agent goes to the one that announced last, broadcasts go to both",
+                    signed.peer_id()
+                );
+                self.log(Level::Info, "identity", message);
+                return Verdict::Accept;
+            }
+            let message = format!(
+                "the node {} announces the address of this agent too: the agent's key is in use twice, and mail goes to the node that announced last; stop one of them, or give each agent a key of its own",
+                signed.peer_id()
+            );
+            self.complain(ErrorEvent::new(ErrorCode::IdentityConflict, message));
+        }
+        Verdict::Accept
+    }
+
+    /// Whether a record was made before this process began, as far as two clocks can tell.
+    fn is_from_before(&self, signed: &SignedRecord) -> bool {
+        signed.record.issued_at_ms <= self.me.started_ms.saturating_add(MAX_SKEW_SECS * 1000)
+    }
+
+    /// Ends the node: another that speaks for the same address has a newer key.
+    pub(crate) fn superseded(&mut self, generation: u64, now: Now) {
+        if self.is_leaving() {
+            return;
+        }
+        let message = format!(
+            "generation {generation} of this identity has been seen, which revokes ours ({}): this node may no longer speak for the address",
+            self.me.binding.binding.generation
+        );
+        self.complain(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
+        self.give_up(ExitCode::Config, now);
+    }
+
+    /// Whether a binding's signature is good. `None`: it is being checked, and `park` comes back afterwards.
+    pub(crate) fn check_binding(
+        &mut self,
+        binding: &SignedBinding,
+        park: impl FnOnce() -> Parked,
+    ) -> Option<bool> {
+        let hash = binding.hash();
+        if let Some(known) = self.bindings.get(&hash) {
+            return Some(known);
+        }
+        let parked = park();
+        let bytes = parked.bytes();
+        if self.parked.number >= MAX_PARKED || self.parked.bytes + bytes > MAX_PARKED_BYTES {
+            self.drop_parked(parked);
+            return None;
+        }
+        self.parked.number += 1;
+        self.parked.bytes += bytes;
+        let waiting = self.parked.waiting.entry(hash).or_default();
+        waiting.push(parked);
+        if waiting.len() == 1 {
+            self.effects.push_back(Effect::Crypto(Task::CheckBinding(Box::new(binding.clone()))));
+        }
+        None
+    }
+
+    pub(crate) fn on_binding_checked(&mut self, hash: BindingHash, valid: Option<bool>, now: Now) {
+        if let Some(valid) = valid {
+            self.bindings.remember(hash, valid);
+        }
+        for parked in self.parked.waiting.remove(&hash).unwrap_or_default() {
+            self.parked.number -= 1;
+            self.parked.bytes -= parked.bytes();
+            if valid.is_none() {
+                self.drop_parked(parked);
+                continue;
+            }
+            match parked {
+                Parked::Record { bytes, source, asked } => self.on_record(bytes, source, asked, now),
+                Parked::Gossip { token, from, topic, data } => self.on_gossip(token, from, topic, data, now),
+                Parked::Mail { token, peer, frame } => self.on_mail_asked(token, peer, frame, now),
+            }
+        }
+    }
+
+    /// There is no room or no time to look at it: nobody is blamed, and who can wait is told to.
+    fn drop_parked(&mut self, parked: Parked) {
+        self.stats.count("crypto_pool_full");
+        match parked {
+            Parked::Record { source: Source::Announcement(token), .. } | Parked::Gossip { token, .. } => {
+                self.network(Network::Judge { token, verdict: Verdict::Ignore });
+            }
+            Parked::Record { .. } => {}
+            Parked::Mail { token, .. } => {
+                self.answer_mail(token, Response::Busy(Busy { retry_after_ms: BUSY_MS }));
+            }
+        }
+    }
+
+    pub(crate) fn on_record_offered(&mut self, _from: PeerId, key: &Bytes, value: Bytes, now: Now) {
+        let address = match SignedRecord::decode(value.clone()) {
+            Ok(signed) => signed.address(),
+            Err(error) => return self.stats.count(no_record(&error)),
+        };
+        if key.as_ref() != kad_key(&self.me.network, &address) {
+            return self.stats.count("records_misplaced");
+        }
+        self.on_record(value, Source::Offer, Some(address), now);
+    }
+
+    pub(crate) fn on_record_found(&mut self, token: Token, value: Bytes, now: Now) {
+        if let Some(address) = self.queries.address(token) {
+            self.on_record(value, Source::Answer, Some(address), now);
+        }
+    }
+
+    /// Looks an agent up in the DHT; those who wait for it are woken when its record comes, whoever brings it. Whether the
+    /// lookup will take place.
+    pub(crate) fn resolve(&mut self, address: Address) -> bool {
+        let token = self.token();
+        let wanted = self.queries.want(address, token);
+        if wanted == Wanted::Start {
+            self.start_query(token, &address);
+        }
+        wanted != Wanted::Full
+    }
+
+    fn start_query(&mut self, token: Token, address: &Address) {
+        self.stats.count("dht_lookups");
+        let key = Bytes::copy_from_slice(&kad_key(&self.me.network, address));
+        self.network(Network::GetRecord { token, key });
+    }
+
+    pub(crate) fn on_query_ended(&mut self, token: Token, now: Now) {
+        let (ended, next) = self.queries.ended(token);
+        if let Some((token, address)) = next {
+            self.start_query(token, &address);
+        }
+        match ended {
+            Some(Lookup { address, found: false }) if address == self.me.address => {
+                self.stats.count("records_not_kept");
+                self.presence.put_failed(now, &mut self.jitter);
+            }
+            Some(Lookup { address, .. }) if self.book.get(&address, now.unix_ms).is_none() => {
+                self.mail_unresolved(&address, now);
+            }
+            // Its record came meanwhile by another way.
+            Some(Lookup { address, .. }) => self.wake_parked(&address),
+            None => {}
+        }
+    }
+
+    pub(crate) fn on_record_put(&mut self, stored: bool, now: Now) {
+        if stored {
+            self.stats.count("records_published");
+            // That a server answered proves nothing: what it keeps has to be read back, and may be newer than what we
+            // know of ourselves (`reference/libp2p.md`).
+            self.resolve(self.me.address);
+        } else {
+            self.presence.put_failed(now, &mut self.jitter);
+        }
+    }
+}
+
+/// What counts bytes that are no record, or one of a later version.
+fn no_record(error: &RecordError) -> &'static str {
+    if error.is_provable() { "records_malformed" } else { "records_of_later_versions" }
+}
+
+/// Whether the one who passed a record on is to blame for what is wrong with it.
+fn verdict_on(error: &RecordError) -> Verdict {
+    if error.is_provable() { Verdict::Reject } else { Verdict::Ignore }
+}

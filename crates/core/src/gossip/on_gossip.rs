@@ -1,0 +1,151 @@
+//! What was published: records on the announcements topic, frames on every other. Each gets one verdict.
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use p2p_node_protocol::{ErrorCode, Event, Route};
+
+use crate::Core;
+use crate::directory::on_record::{Parked, Source};
+use crate::effect::{Network, Verdict};
+use crate::gate::access_list::Standing;
+use crate::input::{Now, Token};
+use crate::mail::inbound::on_mail::{LATER_FRAMES, UNTIMELY};
+use crate::{ANNOUNCEMENTS, MESSAGES, is_reserved};
+use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
+use p2p_node_wire::envelope::{Batch, Frame, Payload, Scope};
+
+impl Core {
+    pub(crate) fn on_gossip(&mut self, token: Token, from: PeerId, topic: String, data: Bytes, now: Now) {
+        if !self.recent.has_room(data.len(), is_reserved(&topic), now.mono) {
+            self.stats.count("gossip_shed");
+            return self.network(Network::Judge { token, verdict: Verdict::Ignore });
+        }
+        self.recent.take(data.len(), now.mono);
+        if topic == ANNOUNCEMENTS {
+            return self.on_record(data, Source::Announcement(token), None, now);
+        }
+        if let Some(verdict) = self.judge_frame(token, from, &topic, data, now) {
+            self.network(Network::Judge { token, verdict });
+        }
+    }
+
+    /// The verdict, unless the frame had to be parked. An authentic frame is passed on whatever we think of its content.
+    fn judge_frame(
+        &mut self,
+        token: Token,
+        from: PeerId,
+        topic: &str,
+        data: Bytes,
+        now: Now,
+    ) -> Option<Verdict> {
+        let frame = match Frame::decode(data.clone(), MAX_GOSSIP_FRAME_BYTES) {
+            Ok(frame) => frame,
+            Err(error) if error.is_of_later_version() => {
+                return Some(self.refuse_frame(LATER_FRAMES, Verdict::Ignore));
+            }
+            Err(_) => return Some(self.refuse_frame("frames_malformed", Verdict::Reject)),
+        };
+        let in_scope = match &frame.body.scope {
+            Some(Scope::Topic(scope)) => scope == topic,
+            Some(Scope::NodeKey(_)) => topic == MESSAGES,
+            None => false,
+        };
+        let networks = [&frame.body.network, &frame.binding.binding.network];
+        if !in_scope || networks != [&self.me.network; 2] {
+            return Some(self.refuse_frame("frames_out_of_scope", Verdict::Reject));
+        }
+        if frame.binding.binding.node_key == self.me.node_key.public() {
+            if self.frames.is_ahead(&frame) && frame.verify_signature() {
+                self.on_counter_reused(now);
+            }
+            return Some(self.refuse_frame("frames_of_ours", Verdict::Ignore));
+        }
+        if let Err(refusal) = self.check_frame(&frame, self.start_by(&frame.binding.binding.peer_id), now) {
+            if refusal.code == UNTIMELY {
+                self.compare_clocks(&from, &frame, false, now);
+            }
+            let verdict = if refusal.provable { Verdict::Reject } else { Verdict::Ignore };
+            return Some(self.refuse_frame(refusal.counter, verdict));
+        }
+        self.compare_clocks(&from, &frame, true, now);
+        match self.check_binding(&frame.binding, || Parked::Gossip {
+            token,
+            from,
+            topic: topic.to_owned(),
+            data,
+        }) {
+            None => return None,
+            Some(false) => return Some(self.refuse_frame("frames_unbound", Verdict::Reject)),
+            Some(true) => {}
+        }
+        if self.commit_replay(&frame, now).is_some() {
+            return Some(self.refuse_frame("frames_replayed", Verdict::Ignore));
+        }
+        match (&frame.body.payload, &frame.body.scope) {
+            (Some(Payload::Plain(batch)), Some(Scope::NodeKey(key))) => {
+                if *key == self.me.node_key.public().as_slice() {
+                    self.on_gossip_acks(&frame, batch, now);
+                }
+            }
+            (Some(Payload::Plain(batch)), _) => self.on_broadcast(&frame, batch, topic, now),
+            (Some(Payload::Sealed(_)), _) if topic == MESSAGES => self.unseal_gossip(frame),
+            // A session has two ends, and neither is here.
+            _ => self.stats.count("frames_misplaced"),
+        }
+        Some(Verdict::Accept)
+    }
+
+    fn refuse_frame(&mut self, counter: &'static str, verdict: Verdict) -> Verdict {
+        self.stats.count(counter);
+        verdict
+    }
+
+    /// Acknowledgements by gossip for us. Mail would be sealed.
+    fn on_gossip_acks(&mut self, frame: &Frame, batch: &Batch, now: Now) {
+        if !batch.messages.is_empty() {
+            self.stats.count("frames_unsealed");
+        }
+        self.on_acks(&self.sender(frame), frame, batch, now);
+    }
+
+    /// Mail by gossip for us: as direct mail, but nobody waits for the answer.
+    pub(crate) fn on_gossip_mail(&mut self, frame: &Frame, batch: &Batch, now: Now) {
+        let mut sender = self.sender(frame);
+        self.on_acks(&sender, frame, batch, now);
+        if batch.messages.is_empty() {
+            return;
+        }
+        if !self.has_room_for(&sender, batch, now) || self.is_leaving() {
+            // Without an acknowledgement the sender keeps it and tries again.
+            return self.stats.count("mail_busy");
+        }
+        let taken = self.take_mail(&mut sender, batch, Route::Gossip, now);
+        self.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
+        self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, taken.streams, now);
+    }
+
+    fn on_broadcast(&mut self, frame: &Frame, batch: &Batch, topic: &str, now: Now) {
+        if !self.subscribed.contains(topic) {
+            return;
+        }
+        let mut sender = self.sender(frame);
+        if sender.standing == Some(Standing::Blocked) {
+            return self.stats.add("broadcasts_blocked", batch.messages.len() as u64);
+        }
+        for message in &batch.messages {
+            match self.message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, now) {
+                Ok((message, bytes)) => {
+                    self.stats.count("broadcasts_received");
+                    let class = self.class_of(sender.address, &message, now);
+                    self.outlet.broadcast(class, Event::Message(message), bytes);
+                }
+                Err(code) => {
+                    self.stats.count("broadcasts_refused");
+                    if code == ErrorCode::MessageTooLarge {
+                        self.outlet.too_long();
+                    }
+                }
+            }
+        }
+    }
+}

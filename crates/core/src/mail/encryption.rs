@@ -1,0 +1,345 @@
+//! What is sealed on its way out and opened on its way in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use prost::Message as _;
+
+use crate::crypto_task::{OpenTask, Opened, Outcome, SealTask, Task};
+use crate::directory::on_record::{BUSY_MS, MAX_PARKED, MAX_PARKED_BYTES, Source};
+use crate::effect::{Effect, Network};
+use crate::input::{Now, Token};
+use crate::mail::inbound::on_mail::{LATER_FRAMES, UNSUPPORTED_VERSION};
+use crate::mail::outbound::destination::Opening;
+use crate::{Core, MESSAGES};
+use p2p_node_wire::envelope::{
+    Batch, Busy, Frame, KemUnknown, Payload, Response, Scope, Sealed, strict_decode,
+};
+use p2p_node_wire::seal::hpke::{Info, SealedOnce};
+use p2p_node_wire::seal::kem::KemId;
+use p2p_node_wire::seal::session::Outgoing;
+use p2p_node_wire::seal::{SUITE, padding};
+
+/// A frame on its way out, before it is sealed.
+#[derive(Debug)]
+pub(crate) struct Unsealed {
+    pub(crate) recipient: Address,
+    /// The node to which it goes; none by gossip.
+    pub(crate) peer: Option<PeerId>,
+    pub(crate) node_key: [u8; 32],
+    pub(crate) kem_id: KemId,
+}
+
+/// A frame on its way in, while it is being opened.
+#[derive(Debug)]
+enum Unopened {
+    Mail { token: Token, peer: PeerId, frame: Box<Frame> },
+    Gossip { frame: Box<Frame> },
+}
+
+/// What came of looking into a frame of mail.
+pub(crate) enum Unsealing {
+    Done(Batch),
+    Answer(Response),
+    Waits,
+}
+
+/// Frames that are being opened, with their bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Openings {
+    frames: BTreeMap<Token, (Unopened, usize)>,
+    bytes: usize,
+}
+
+impl Openings {
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    fn has_room(&self, size: usize) -> bool {
+        self.frames.len() < MAX_PARKED && self.bytes + size <= MAX_PARKED_BYTES
+    }
+
+    fn insert(&mut self, token: Token, frame: Unopened, size: usize) {
+        self.bytes += size;
+        self.frames.insert(token, (frame, size));
+    }
+
+    fn remove(&mut self, token: Token) -> Option<Unopened> {
+        let (frame, size) = self.frames.remove(&token)?;
+        self.bytes -= size;
+        Some(frame)
+    }
+}
+
+impl Core {
+    /// Makes a new KEM key when it is time, and tells of it in our record.
+    pub(crate) fn keep_keys(&mut self, now: Now) {
+        self.keyring.rotate(now);
+        self.presence.set_kem(self.keyring.current(), now);
+    }
+
+    /// Sends a batch: under the keys of the session, or sealed to the recipient's key, which begins one.
+    pub(crate) fn seal_mail(
+        &mut self,
+        token: Token,
+        to: Unsealed,
+        public_key: &Bytes,
+        batch: &Batch,
+        now: Now,
+    ) {
+        let content = padding::pad(batch.encode_to_vec());
+        let Some(destination) = self.outbox.destination(&to.recipient) else { return };
+        if let Some(peer) = to.peer {
+            let unusable = |session: &Outgoing| !session.is_with(&to.node_key) || session.is_over(now.mono);
+            destination.session.take_if(|session| unusable(session));
+            // While the next one begins, this one serves.
+            let begins = destination.opening.is_some();
+            let session = destination.session.as_mut();
+            let session = session.filter(|session| begins || !session.is_due(&to.kem_id, now.mono));
+            if let Some(session) = session {
+                let Some(sealed) = session.seal(content) else { return };
+                let scope = Scope::NodeKey(Bytes::copy_from_slice(&to.node_key));
+                let frame = self.frame(scope, Payload::Session(sealed), now);
+                return self.network(Network::SendMail { token, peer, frame });
+            }
+            destination.opening = Some(Opening { token, session: None });
+        }
+        let info = Info {
+            network: self.me.network.clone(),
+            sender: self.me.node_key.public(),
+            recipient: to.recipient,
+            kem_id: to.kem_id,
+        };
+        self.stats.count("mail_sealed");
+        self.sealing.insert(token, to);
+        let task = SealTask { token, public_key: public_key.clone(), info, content };
+        self.effects.push_back(Effect::Crypto(Task::Seal(Box::new(task))));
+    }
+
+    pub(crate) fn on_sealed(&mut self, token: Token, outcome: Outcome<SealedOnce>, now: Now) {
+        let Some(Unsealed { recipient, peer, node_key, kem_id }) = self.sealing.remove(&token) else {
+            return;
+        };
+        // It may have been settled, or given up, meanwhile.
+        if self.outbox.recipient(token) != Some(recipient) {
+            return self.drop_opening(&recipient, token);
+        }
+        let Some(Some(SealedOnce { enc, ciphertext, session })) = outcome else {
+            self.stats.count(if outcome.is_none() { "crypto_pool_full" } else { "mail_without_key" });
+            self.drop_opening(&recipient, token);
+            self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+            self.dirty.insert(recipient);
+            return;
+        };
+        let sealed = Payload::Sealed(Sealed {
+            kem_id: Bytes::copy_from_slice(&kem_id),
+            suite: SUITE,
+            enc,
+            ciphertext,
+        });
+        match peer {
+            Some(peer) => {
+                if let Some(opening) = self.opening_of(&recipient, token) {
+                    opening.session = Some(Outgoing::new(session, node_key, kem_id, now.mono));
+                }
+                let frame = self.frame(Scope::NodeKey(Bytes::copy_from_slice(&node_key)), sealed, now);
+                self.network(Network::SendMail { token, peer, frame });
+            }
+            None => {
+                let data = self.frame(Scope::Topic(MESSAGES.to_owned()), sealed, now);
+                self.outbox.note_frame(token, self.frames.latest());
+                self.pacer.take(data.len(), now.mono);
+                self.recent.take(data.len(), now.mono);
+                self.network(Network::Publish { token, topic: MESSAGES.to_owned(), data });
+            }
+        }
+    }
+
+    fn opening_of(&mut self, recipient: &Address, token: Token) -> Option<&mut Opening> {
+        self.outbox.destination(recipient)?.opening.as_mut().filter(|opening| opening.token == token)
+    }
+
+    /// Nothing comes of a session that was to begin with this flight.
+    fn drop_opening(&mut self, recipient: &Address, token: Token) {
+        if let Some(destination) = self.outbox.destination(recipient) {
+            destination.opening.take_if(|opening| opening.token == token);
+        }
+    }
+
+    /// A direct flight has ended. If a session was to begin with it, it has begun if the recipient has `taken` the frame; whether
+    /// one was to.
+    pub(crate) fn end_opening(&mut self, recipient: &Address, token: Token, taken: bool) -> bool {
+        let Some(destination) = self.outbox.destination(recipient) else { return false };
+        let Some(opening) = destination.opening.take_if(|opening| opening.token == token) else {
+            return false;
+        };
+        if taken {
+            destination.session = opening.session;
+        }
+        true
+    }
+
+    /// The recipient cannot read what we sent, and says what it can.
+    pub(crate) fn on_kem_unknown(&mut self, token: Token, recipient: Address, record: Bytes, now: Now) {
+        self.stats.count("mail_kem_unknown");
+        let used = self.kem_of(&recipient, now);
+        let sealed = self.end_opening(&recipient, token, false);
+        if let Some(destination) = self.outbox.destination(&recipient) {
+            destination.session = None;
+        }
+        self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+        self.on_record(record, Source::Answer, Some(recipient), now);
+        // A session may be gone with the recipient's memory, a key with its process; that another attempt is of use is plain then.
+        if (!sealed || self.kem_of(&recipient, now) != used)
+            && let Some(destination) = self.outbox.destination(&recipient)
+        {
+            destination.backoff.reset();
+        }
+    }
+
+    fn kem_of(&self, address: &Address, now: Now) -> Option<Bytes> {
+        let record = self.book.get(address, now.unix_ms)?;
+        record.record.kem.as_ref().map(|kem| kem.id.clone())
+    }
+
+    /// What is in a frame of direct mail whose signature is good.
+    pub(crate) fn unseal_mail(&mut self, token: Token, peer: PeerId, frame: &Frame) -> Unsealing {
+        match &frame.body.payload {
+            Some(Payload::Session(session)) => {
+                let Some(key) = self.sessions.find(&peer, &session.id) else {
+                    return Unsealing::Answer(self.kem_unknown());
+                };
+                let content = key.open(session.counter, &session.ciphertext);
+                match decode_content(content) {
+                    Ok(batch) => Unsealing::Done(batch),
+                    Err(unread) => Unsealing::Answer(self.refuse_unread(unread)),
+                }
+            }
+            Some(Payload::Sealed(sealed)) => {
+                let Some(task) = self.open_task(frame, sealed) else {
+                    return Unsealing::Answer(self.kem_unknown());
+                };
+                let size = sealed.ciphertext.len();
+                if !self.opening.has_room(size) {
+                    return Unsealing::Answer(self.refuse_for_now());
+                }
+                let frame = Box::new(frame.clone());
+                self.opening.insert(task.token, Unopened::Mail { token, peer, frame }, size);
+                self.effects.push_back(Effect::Crypto(Task::Open(Box::new(task))));
+                Unsealing::Waits
+            }
+            // Acknowledgements name streams and numbers alone.
+            Some(Payload::Plain(batch)) if batch.messages.is_empty() => Unsealing::Done(batch.clone()),
+            Some(Payload::Plain(_)) | None => {
+                let reason = "mail has to be sealed";
+                Unsealing::Answer(self.refuse_mail("frames_unsealed", "UNSEALED", &reason))
+            }
+        }
+    }
+
+    /// A sealed frame by gossip: most are for others.
+    pub(crate) fn unseal_gossip(&mut self, frame: Frame) {
+        let Some(Payload::Sealed(sealed)) = &frame.body.payload else { return };
+        let Some(task) = self.open_task(&frame, sealed) else { return };
+        let size = sealed.ciphertext.len();
+        if !self.opening.has_room(size) {
+            // Without an acknowledgement the sender keeps it and tries again.
+            return self.stats.count("crypto_pool_full");
+        }
+        self.opening.insert(task.token, Unopened::Gossip { frame: Box::new(frame) }, size);
+        self.effects.push_back(Effect::Crypto(Task::Open(Box::new(task))));
+    }
+
+    /// How to open it, if it is sealed to a key of ours.
+    fn open_task(&mut self, frame: &Frame, sealed: &Sealed) -> Option<OpenTask> {
+        let secret = self.keyring.find(&sealed.kem_id).filter(|_| sealed.suite == SUITE)?;
+        let info = Info {
+            network: self.me.network.clone(),
+            sender: frame.binding.binding.node_key,
+            recipient: self.me.address,
+            kem_id: sealed.kem_id.as_ref().try_into().ok()?,
+        };
+        let (enc, ciphertext) = (sealed.enc.clone(), sealed.ciphertext.clone());
+        Some(OpenTask { token: self.token(), secret, info, enc, ciphertext })
+    }
+
+    pub(crate) fn on_opened(&mut self, token: Token, outcome: Outcome<Opened>, now: Now) {
+        let (opened, unopened) = match (outcome, self.opening.remove(token)) {
+            (_, None) => return,
+            (outcome, Some(unopened)) => (outcome, unopened),
+        };
+        let session = opened.iter().flatten().map(|opened| opened.session.clone()).next();
+        let batch = match opened {
+            Some(opened) => decode_content(opened.map(|opened| opened.content)),
+            None => Err(Unread::NotTried),
+        };
+        match (unopened, batch) {
+            (Unopened::Mail { token, peer, frame }, Ok(batch)) => {
+                if let Some(session) = session.filter(|_| self.peers.contains_key(&peer)) {
+                    self.sessions.insert(peer, session);
+                }
+                if let Some(response) = self.receive_batch(token, &frame, &batch, now) {
+                    self.answer_mail(token, response);
+                }
+            }
+            (Unopened::Mail { token, .. }, Err(unread)) => {
+                let response = self.refuse_unread(unread);
+                self.answer_mail(token, response);
+            }
+            (Unopened::Gossip { frame }, Ok(batch)) => self.on_gossip_mail(&frame, &batch, now),
+            (Unopened::Gossip { .. }, Err(unread)) => self.stats.count(match unread {
+                Unread::NotTried => "crypto_pool_full",
+                Unread::Unreadable => "frames_unreadable",
+                Unread::Later => LATER_FRAMES,
+            }),
+        }
+    }
+
+    /// The sender has to seal anew, to what our record says.
+    fn kem_unknown(&mut self) -> Response {
+        self.stats.count("frames_kem_unknown");
+        match self.presence.current() {
+            Some(record) => Response::KemUnknown(KemUnknown { record: record.bytes.clone() }),
+            None => Response::Busy(Busy { retry_after_ms: BUSY_MS }),
+        }
+    }
+
+    fn refuse_unread(&mut self, unread: Unread) -> Response {
+        match unread {
+            Unread::NotTried => self.refuse_for_now(),
+            Unread::Unreadable => {
+                let reason = "it was not sealed to this node by its sender";
+                self.refuse_mail("frames_unreadable", "UNREADABLE", &reason)
+            }
+            Unread::Later => {
+                self.refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &"what is sealed is of a later version")
+            }
+        }
+    }
+
+    fn refuse_for_now(&mut self) -> Response {
+        self.stats.count("crypto_pool_full");
+        Response::Busy(Busy { retry_after_ms: BUSY_MS })
+    }
+}
+
+/// Why a frame that was sealed is not read.
+#[derive(Clone, Copy, Debug)]
+enum Unread {
+    /// The crypto pool did not get to it.
+    NotTried,
+    /// It was not sealed to us, or holds no batch.
+    Unreadable,
+    /// It holds a batch of a later version.
+    Later,
+}
+
+fn decode_content(content: Option<Vec<u8>>) -> Result<Batch, Unread> {
+    let encoded = content.and_then(padding::unpad).ok_or(Unread::Unreadable)?;
+    let batch = strict_decode(&encoded.into());
+    batch.map_err(|error| if error.is_provable() { Unread::Unreadable } else { Unread::Later })
+}

@@ -1,0 +1,169 @@
+//! Answers to frames of mail that must wait: for earlier messages that are missing, or for a parent that reads
+//! more slowly than mail comes, whose senders then fill their window and wait too.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+
+use crate::input::Token;
+use crate::mail::inbound::inbox::Inbox;
+
+/// Answers that may wait. Ours: a quarter of the mail requests that may be open, so that waiting cannot use them up.
+pub const MAX_HELD_ANSWERS: usize = 256;
+
+/// … of one sender. Ours: a quarter, so that no three can have all others answered before the disk knows.
+pub const SENDER_HELD_ANSWERS: usize = MAX_HELD_ANSWERS / 4;
+
+/// An answer that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldAnswer {
+    /// The request.
+    pub token: Token,
+    /// Who mailed.
+    pub sender: Address,
+    /// The streams that it is about.
+    pub streams: BTreeSet<[u8; 16]>,
+    /// Streams that must be secured beyond these numbers: earlier messages are missing, or the disk has to know.
+    pub gaps: Vec<([u8; 16], u64)>,
+    /// Until when earlier messages are waited for, by `Now::mono`; none: they are all there.
+    pub early_until: Option<Duration>,
+    /// When it is given whatever is missing, by `Now::mono`.
+    pub deadline: Duration,
+}
+
+impl HeldAnswer {
+    /// Whether earlier messages are missing.
+    fn is_early(&self, inbox: &Inbox) -> bool {
+        self.gaps.iter().any(|(stream, last)| *last >= inbox.next_seq(&self.sender, stream))
+    }
+}
+
+/// Every answer that waits.
+#[derive(Debug, Default)]
+pub struct HeldAnswers {
+    answers: Vec<HeldAnswer>,
+}
+
+impl HeldAnswers {
+    /// Lets an answer wait; gives it back when there is no room.
+    pub fn hold(&mut self, answer: HeldAnswer) -> Option<HeldAnswer> {
+        let of_sender = self.answers.iter().filter(|held| held.sender == answer.sender).count();
+        if self.answers.len() >= MAX_HELD_ANSWERS || of_sender >= SENDER_HELD_ANSWERS {
+            return Some(answer);
+        }
+        self.answers.push(answer);
+        None
+    }
+
+    /// Takes out those whose time is over and, if the parent keeps up, those without gaps.
+    pub fn due(&mut self, inbox: &Inbox, keeps_up: bool, now: Duration) -> Vec<HeldAnswer> {
+        let secured = |answer: &HeldAnswer| {
+            answer.gaps.iter().all(|(stream, last)| *last < inbox.secured(&answer.sender, stream))
+        };
+        for answer in &mut self.answers {
+            // They have come, and what is left may take its time.
+            if answer.early_until.is_some() && !answer.is_early(inbox) {
+                answer.early_until = None;
+            }
+        }
+        let is_due = |answer: &HeldAnswer| {
+            answer.early_until.unwrap_or(answer.deadline) <= now || keeps_up && secured(answer)
+        };
+        if !self.answers.iter().any(is_due) {
+            return Vec::new();
+        }
+        let (due, waiting) = std::mem::take(&mut self.answers).into_iter().partition(is_due);
+        self.answers = waiting;
+        due
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+
+    /// When the first of them has waited long enough.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.answers.iter().map(|answer| answer.early_until.unwrap_or(answer.deadline)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::inbound::inbox::Settling;
+    use bytes::Bytes;
+    use p2p_node_wire::envelope::Message;
+
+    fn answer(token: Token, gaps: Vec<([u8; 16], u64)>, seconds: u64) -> HeldAnswer {
+        let streams = BTreeSet::from([[7; 16]]);
+        HeldAnswer {
+            token,
+            sender: Address::repeat_byte(1),
+            streams,
+            gaps,
+            early_until: None,
+            deadline: Duration::from_secs(seconds),
+        }
+    }
+
+    #[test]
+    fn an_answer_waits_for_its_messages_or_its_time() {
+        let mut inbox = Inbox::default();
+        let mut answers = HeldAnswers::default();
+        assert_eq!(answers.hold(answer(1, vec![([7; 16], 2)], 5)), None);
+        assert_eq!(answers.hold(answer(2, vec![([7; 16], 9)], 7)), None);
+        assert_eq!(answers.due(&inbox, true, Duration::ZERO), []);
+        assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)));
+        let message = Message { stream: Bytes::from(vec![7; 16]), seq: 2, ..Message::default() };
+        inbox.offer(Address::repeat_byte(1), message, Duration::ZERO, &mut Vec::new());
+        let tokens = |due: Vec<HeldAnswer>| due.iter().map(|answer| answer.token).collect::<Vec<_>>();
+        assert!(answers.due(&inbox, false, Duration::ZERO).is_empty(), "the parent does not keep up");
+        assert_eq!(tokens(answers.due(&inbox, true, Duration::ZERO)), [1]);
+        assert_eq!(tokens(answers.due(&inbox, false, Duration::from_secs(7))), [2]);
+        assert_eq!(answers.next_deadline(), None);
+    }
+
+    #[test]
+    fn an_early_one_waits_a_moment_for_what_is_missing_and_longer_when_that_has_come() {
+        let mut inbox = Inbox::new(Settling::Kept);
+        let mut answers = HeldAnswers::default();
+        let early_until = Some(Duration::from_millis(100));
+        for token in [1, 2] {
+            answers.hold(HeldAnswer { early_until, ..answer(token, vec![([token as u8; 16], 2)], 5) });
+        }
+        let offer = |inbox: &mut Inbox, stream: u8, seq, base_seq| {
+            let message =
+                Message { stream: Bytes::from(vec![stream; 16]), seq, base_seq, ..Message::default() };
+            inbox.offer(Address::repeat_byte(1), message, Duration::ZERO, &mut Vec::new());
+        };
+        offer(&mut inbox, 1, 2, 2);
+        offer(&mut inbox, 2, 2, 2);
+        offer(&mut inbox, 1, 1, 0);
+        assert!(answers.due(&inbox, true, Duration::from_millis(99)).is_empty());
+        assert_eq!(answers.next_deadline(), early_until);
+        let due = answers.due(&inbox, true, Duration::from_millis(100));
+        assert_eq!(due.iter().map(|answer| answer.token).collect::<Vec<_>>(), [2], "nothing has come for it");
+        assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)), "the disk may take longer");
+    }
+
+    #[test]
+    fn answers_that_wait_are_bounded() {
+        let mut answers = HeldAnswers::default();
+        let of = |sender| HeldAnswer { sender: Address::repeat_byte(sender), ..answer(1, Vec::new(), 9) };
+        for sender in 0..4 {
+            for _ in 0..SENDER_HELD_ANSWERS {
+                assert_eq!(answers.hold(of(sender)), None);
+            }
+            assert!(answers.hold(of(sender)).is_some(), "it has had its share");
+        }
+        assert_eq!(MAX_HELD_ANSWERS, 4 * SENDER_HELD_ANSWERS);
+        assert!(answers.hold(of(4)).is_some(), "there are no more");
+    }
+}

@@ -1,0 +1,36 @@
+//! Messages that were not accepted, until their senders have learned of that.
+
+use alloy_primitives::Address;
+
+use crate::mail::inbound::inbox::Inbox;
+use crate::mail::inbound::inbox::inbox_limits::{MAX_ALL_REFUSALS, MAX_REFUSALS};
+use p2p_node_wire::envelope::{Outcome, SEQUENCE_REUSED};
+
+impl Inbox {
+    /// Notes that a message was settled by refusing it, or has the number of another one.
+    pub fn refuse(&mut self, sender: &Address, stream: &[u8; 16], outcome: Outcome) {
+        let key = (*sender, *stream);
+        let Some(incoming) = self.streams.get_mut(&key) else { return };
+        if outcome.code == SEQUENCE_REUSED && incoming.refusals.contains(&outcome) {
+            return;
+        }
+        let seq = outcome.seq;
+        incoming.refusals.push_back(outcome);
+        if incoming.refusals.len() > MAX_REFUSALS {
+            incoming.refusals.pop_front();
+        }
+        self.refused.push_back((key, seq));
+        if self.refused.len() > MAX_ALL_REFUSALS
+            && let Some((oldest, seq)) = self.refused.pop_front()
+            && let Some(incoming) = self.streams.get_mut(&oldest)
+            && incoming.refusals.front().is_some_and(|outcome| outcome.seq == seq)
+        {
+            incoming.refusals.pop_front();
+        }
+    }
+
+    /// What of a stream was refused lately.
+    pub fn refusals(&self, sender: &Address, stream: &[u8; 16]) -> impl Iterator<Item = &Outcome> {
+        self.streams.get(&(*sender, *stream)).into_iter().flat_map(|incoming| &incoming.refusals)
+    }
+}

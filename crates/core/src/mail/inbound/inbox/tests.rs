@@ -1,0 +1,368 @@
+use bytes::Bytes;
+
+use crate::mail::inbound::inbox::inbox_limits::{MAX_ALL_REFUSALS, MAX_REFUSALS};
+use crate::mail::inbound::inbox::*;
+use p2p_node_wire::envelope::Outcome;
+use proptest::prelude::*;
+
+fn message(stream: u8, seq: u64, base_seq: u64, size: usize) -> Message {
+    Message {
+        stream: Bytes::from(vec![stream; 16]),
+        seq,
+        base_seq,
+        data: Bytes::from(vec![0; size]),
+        ..Message::default()
+    }
+}
+
+fn sender(byte: u8) -> Address {
+    Address::repeat_byte(byte)
+}
+
+/// One of many who each have less than their share.
+fn stranger(number: u64) -> Address {
+    Address::left_padding_from(&(number / 32).to_be_bytes())
+}
+
+fn offer(inbox: &mut Inbox, message: Message) -> (Offer, Vec<u64>) {
+    let mut ready = Vec::new();
+    let offer = inbox.offer(sender(1), message, Duration::ZERO, &mut ready);
+    (offer, ready.iter().map(|message| message.seq).collect())
+}
+
+#[test]
+fn messages_come_out_in_order_and_once() {
+    let mut inbox = Inbox::default();
+    assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (Offer::Held, vec![]));
+    assert_eq!(offer(&mut inbox, message(1, 3, 3, 1)), (Offer::Held, vec![]));
+    assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (Offer::Delivered, vec![1, 2, 3]));
+    assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (Offer::Duplicate, vec![]));
+    assert_eq!(inbox.next_seq(&sender(1), &[1; 16]), 4);
+    assert_eq!(inbox.held_bytes(), 0);
+}
+
+#[test]
+fn gaps_that_the_sender_gave_up_are_skipped() {
+    let mut inbox = Inbox::default();
+    assert_eq!(offer(&mut inbox, message(1, 500, 0, 1)).1, [500], "joined late");
+    assert_eq!(offer(&mut inbox, message(1, 510, 505, 1)).0, Offer::Held);
+    assert_eq!(offer(&mut inbox, message(1, 510, 501, 1)).1, [510], "501 to 509 are void");
+}
+
+#[test]
+fn what_waits_is_bounded_by_number_and_bytes() {
+    let mut inbox = Inbox::default();
+    for seq in 0..REORDER_MESSAGES as u64 {
+        assert_eq!(offer(&mut inbox, message(1, 10 + seq, 9, 1)).0, Offer::Held);
+    }
+    assert_eq!(offer(&mut inbox, message(1, 50_000, 9, 1)).0, Offer::Refused);
+    let mut inbox = Inbox::default();
+    let largest = SENDER_HELD_BYTES - held_size(&message(2, 10, 9, 0));
+    assert_eq!(offer(&mut inbox, message(2, 10, 9, largest)).0, Offer::Held);
+    assert_eq!(offer(&mut inbox, message(3, 10, 9, 0)).0, Offer::Refused);
+    for who in 2..=34 {
+        inbox.offer(sender(who), message(2, 10, 9, largest), Duration::ZERO, &mut Vec::new());
+    }
+    assert!(inbox.held_bytes() <= HELD_BYTES);
+}
+
+#[test]
+fn what_waits_counts_with_all_that_it_keeps_in_memory() {
+    let mut inbox = Inbox::default();
+    let parents = vec!["p".repeat(128); 16];
+    let texts = Message { kind: "k".repeat(64), parents, ..message(1, 10, 9, 0) };
+    offer(&mut inbox, texts);
+    assert!(inbox.held_bytes() > 64 + 16 * 128, "{}", inbox.held_bytes());
+    offer(&mut inbox, message(1, 9, 0, 0));
+    assert_eq!(inbox.held_bytes(), 0);
+
+    // A byte of a frame must not keep the frame.
+    let frame = Bytes::from(vec![7; 1 << 20]);
+    let part = Message { stream: frame.slice(..16), data: frame.slice(99..100), ..message(7, 10, 9, 0) };
+    offer(&mut inbox, part);
+    assert!(frame.try_into_mut().is_ok(), "nothing else refers to it");
+}
+
+#[test]
+fn streams_are_bounded_and_the_longest_unused_goes() {
+    let mut inbox = Inbox::default();
+    let mut ready = Vec::new();
+    for index in 0..MAX_STREAMS as u64 + 10 {
+        let mut message = message(0, 1, 0, 1);
+        message.stream = Bytes::from([index.to_be_bytes(), [0; 8]].concat());
+        inbox.offer(stranger(index), message, Duration::from_secs(index), &mut ready);
+    }
+    assert_eq!(inbox.len(), MAX_STREAMS);
+    let first: [u8; 16] = [0; 16];
+    assert_eq!(inbox.next_seq(&stranger(0), &first), 0);
+}
+
+#[test]
+fn refusals_are_remembered_up_to_the_bound() {
+    let mut inbox = Inbox::default();
+    offer(&mut inbox, message(1, 1, 0, 1));
+    for seq in 0..=MAX_REFUSALS as u64 {
+        inbox.refuse(&sender(1), &[1; 16], Outcome { seq, code: "X".into() });
+    }
+    let seqs: Vec<u64> = inbox.refusals(&sender(1), &[1; 16]).map(|outcome| outcome.seq).collect();
+    assert_eq!((seqs.len(), seqs[0]), (MAX_REFUSALS, 1));
+    assert_eq!(inbox.refusals(&sender(2), &[1; 16]).count(), 0);
+}
+
+#[test]
+fn refusals_of_all_streams_are_bounded_together() {
+    let mut inbox = Inbox::default();
+    let senders = 2 * MAX_ALL_REFUSALS / MAX_REFUSALS;
+    let name = |number: usize| Address::left_padding_from(&number.to_be_bytes());
+    for number in 0..senders {
+        inbox.offer(name(number), message(1, 1, 0, 1), Duration::ZERO, &mut Vec::new());
+        for seq in 0..MAX_REFUSALS as u64 {
+            inbox.refuse(&name(number), &[1; 16], Outcome { seq, code: "X".into() });
+        }
+    }
+    let remembered = |number| inbox.refusals(&name(number), &[1; 16]).count();
+    let in_all: usize = (0..senders).map(remembered).sum();
+    assert_eq!(in_all, MAX_ALL_REFUSALS);
+    assert_eq!((remembered(0), remembered(senders - 1)), (0, MAX_REFUSALS));
+}
+
+#[test]
+fn refusals_are_forgotten_when_their_sender_has_heard_of_them() {
+    let mut inbox = Inbox::default();
+    for seq in 1..=5 {
+        offer(&mut inbox, message(1, seq, seq - 1, 1));
+        inbox.refuse(&sender(1), &[1; 16], Outcome { seq, code: "X".into() });
+    }
+    assert_eq!(inbox.refusals(&sender(1), &[1; 16]).count(), 5);
+    offer(&mut inbox, message(1, 4, 0, 1));
+    let left: Vec<u64> = inbox.refusals(&sender(1), &[1; 16]).map(|outcome| outcome.seq).collect();
+    assert_eq!(left, [4, 5], "its sender still has the fourth");
+}
+
+#[test]
+fn a_sender_that_makes_up_streams_pushes_out_its_own() {
+    let mut inbox = Inbox::default();
+    inbox.offer(sender(2), message(9, 1, 0, 1), Duration::ZERO, &mut Vec::new());
+    for number in 0..MAX_STREAMS as u64 {
+        let stream = Bytes::from([number.to_be_bytes(), [0; 8]].concat());
+        let held = Message { stream, ..message(0, 2, 1, 1000) };
+        inbox.offer(sender(1), held, Duration::from_millis(number), &mut Vec::new());
+    }
+    assert_eq!(inbox.len(), SENDER_STREAMS + 1);
+    assert_eq!(inbox.next_seq(&sender(2), &[9; 16]), 2);
+    assert!(inbox.held_bytes() <= SENDER_STREAMS * 2000, "{}", inbox.held_bytes());
+    assert_eq!(inbox.take_dropped(), (MAX_STREAMS - SENDER_STREAMS) as u64);
+    assert_eq!(inbox.take_dropped(), 0);
+}
+
+#[test]
+fn what_one_sender_holds_leaves_room_for_others_and_does_not_stay_for_ever() {
+    let mut inbox = Inbox::default();
+    let half = SENDER_HELD_BYTES / 2;
+    let mut hold = |who: u8, stream: u8, seconds: u64| {
+        let held = message(stream, 10, 9, half);
+        inbox.offer(sender(who), held, Duration::from_secs(seconds), &mut Vec::new())
+    };
+    let taken = (0..20).filter(|stream| hold(1, *stream, 0) == Offer::Held).count();
+    assert_eq!(taken, 1, "the second does not fit with what is around it");
+    for who in 2..40 {
+        for stream in 0..5 {
+            hold(who, stream, 0);
+        }
+    }
+    assert_eq!(hold(50, 0, 1), Offer::Refused, "there is no room for anybody");
+    assert_eq!(hold(50, 0, 1 + HELD_IDLE.as_secs()), Offer::Held, "what was not heard of again gave way");
+    assert!(inbox.held_bytes() < 2 * half);
+}
+
+proptest! {
+    /// A naive sender whose frames are lost, repeated and reordered, and whose mail may expire at any moment, against
+    /// the inbox: what comes out ascends, and all that is never given up comes out in the end.
+    #[test]
+    fn any_network_delivers_in_order_and_once(
+        steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..200),
+        number in 1u64..40,
+    ) {
+        let mut inbox = Inbox::default();
+        let mut live: Vec<u64> = (1..=number).collect();
+        let mut wire: Vec<Message> = Vec::new();
+        let mut out: Vec<u64> = Vec::new();
+        let with_base = |live: &[u64], index: usize| {
+            let base = index.checked_sub(1).map_or(0, |previous| live[previous] + 1);
+            message(1, live[index], base, 1)
+        };
+        let mut gave_up = Vec::new();
+        let deliver = |inbox: &mut Inbox, out: &mut Vec<u64>, message: Message| {
+            let mut ready = Vec::new();
+            inbox.offer(sender(1), message, Duration::ZERO, &mut ready);
+            out.extend(ready.iter().map(|message| message.seq));
+        };
+        for (kind, at) in steps {
+            match kind {
+                0 if !live.is_empty() => wire.push(with_base(&live, at.index(live.len()))),
+                1 if !wire.is_empty() => { let message = wire[at.index(wire.len())].clone(); deliver(&mut inbox, &mut out, message); }
+                2 if !wire.is_empty() => { wire.remove(at.index(wire.len())); }
+                3 if !live.is_empty() => gave_up.push(live.remove(at.index(live.len()))),
+                _ => {}
+            }
+            let next = inbox.next_seq(&sender(1), &[1; 16]);
+            live.retain(|seq| *seq >= next);
+        }
+        while !live.is_empty() {
+            deliver(&mut inbox, &mut out, with_base(&live, 0));
+            let next = inbox.next_seq(&sender(1), &[1; 16]);
+            live.retain(|seq| *seq >= next);
+        }
+        prop_assert!(out.windows(2).all(|pair| pair[0] < pair[1]), "{out:?}");
+        for seq in 1..=number {
+            prop_assert!(out.contains(&seq) || gave_up.contains(&seq), "{seq} is lost");
+        }
+    }
+}
+
+/// Offers messages of one stream, and hands on what is ready; how many were.
+fn hand_on(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
+    // The first has nothing before it.
+    let base_seq = |seq| if seq == 1 { 0 } else { seq };
+    let before = inbox.senders[&sender(1)].outstanding;
+    for seq in seqs {
+        let (_, ready) = offer(inbox, message(stream, seq, base_seq(seq), 1));
+        for seq in ready {
+            inbox.hand_on((sender(1), [stream; 16]), seq);
+        }
+    }
+    inbox.senders[&sender(1)].outstanding - before
+}
+
+#[test]
+fn what_overtook_a_full_window_gives_way_to_it() {
+    let mut inbox = Inbox::new(Settling::Taken);
+    offer(&mut inbox, message(9, 1, 0, 1));
+    let window = UNTAKEN_WINDOW as u64;
+    assert_eq!(hand_on(&mut inbox, 1, window + 1..2 * window + 1), 0, "all before is missing");
+    assert_eq!(inbox.held_of(&sender(1)).0, UNTAKEN_WINDOW);
+    assert_eq!(hand_on(&mut inbox, 1, 1..window + 1), UNTAKEN_WINDOW);
+    assert_eq!((inbox.held_of(&sender(1)), inbox.held_bytes()), ((0, 0), 0));
+    assert_eq!(inbox.take_dropped(), window);
+    assert_eq!(
+        offer(&mut inbox, message(1, window + 1, window + 1, 1)).0,
+        Offer::Refused,
+        "the window is full"
+    );
+}
+
+#[test]
+fn the_mail_of_a_sender_that_is_not_taken_is_bounded() {
+    let mut inbox = Inbox::new(Settling::Taken);
+    offer(&mut inbox, message(9, 1, 0, 1));
+    let handed: Vec<usize> = (1..=4).map(|stream| hand_on(&mut inbox, stream, 1..5000)).collect();
+    assert_eq!(handed, [UNTAKEN_WINDOW, UNTAKEN_WINDOW, UNTAKEN_WINDOW, 0]);
+    assert_eq!(SENDER_UNTAKEN, 3 * UNTAKEN_WINDOW);
+    let mut ready = Vec::new();
+    assert_eq!(inbox.offer(sender(2), message(1, 1, 0, 1), Duration::ZERO, &mut ready), Offer::Delivered);
+}
+
+/// A durable inbox with mail 1 in the parent's pipe and so many after it that were refused.
+fn refused_behind_one(number: u64) -> Inbox {
+    let mut inbox = Inbox::new(Settling::Kept);
+    let key = (sender(1), [1; 16]);
+    offer(&mut inbox, message(1, 1, 0, 1));
+    inbox.hand_on(key, 1);
+    // All but the first of them wait for that, and come at once.
+    for seq in (2..number + 2).rev() {
+        for ready in offer(&mut inbox, message(1, seq, seq, 1)).1 {
+            inbox.hand_on(key, ready);
+            inbox.arrive(key, ready);
+        }
+    }
+    inbox
+}
+
+/// An inbox that has all that it should of mail that arrived before something earlier, of 64 senders.
+fn with_all_beyond() -> Inbox {
+    let mut inbox = refused_behind_one(MAX_BEYOND as u64 / 16);
+    let row = inbox.row((sender(1), [1; 16])).unwrap();
+    for number in 2..=64 {
+        inbox.restore(vec![TakenRow { sender: sender(number), ..row.clone() }], Duration::ZERO);
+    }
+    assert!(inbox.beyond >= MAX_BEYOND);
+    inbox
+}
+
+#[test]
+fn what_a_row_names_is_bounded_however_much_was_refused_at_once() {
+    let inbox = refused_behind_one(5000);
+    let row = inbox.row((sender(1), [1; 16])).unwrap();
+    assert_eq!((row.next, row.told, row.beyond.len()), (1, 5002, UNTAKEN_WINDOW));
+}
+
+#[test]
+fn a_stream_goes_on_after_a_restart_whatever_its_row_names() {
+    for settling in [Settling::Kept, Settling::Taken] {
+        let row = refused_behind_one(5000).row((sender(1), [1; 16])).unwrap();
+        let mut inbox = Inbox::new(settling);
+        inbox.restore(vec![row], Duration::ZERO);
+        assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)).0, Offer::Refused, "the window is full");
+        assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (Offer::Delivered, vec![1]), "{settling:?}");
+    }
+}
+
+#[test]
+fn what_arrived_before_something_earlier_is_bounded_in_all() {
+    let mut inbox = with_all_beyond();
+    let mut after = |who: u8, first: u64| {
+        let mut ready = Vec::new();
+        let last = first + FEW_BEYOND as u64 + 5;
+        let refused = (first..=last).find(|seq| {
+            let base_seq = if *seq == first { 0 } else { *seq };
+            inbox.offer(sender(who), message(2, *seq, base_seq, 1), Duration::ZERO, &mut ready)
+                == Offer::Refused
+                || {
+                    inbox.hand_on((sender(who), [2; 16]), *seq);
+                    // All but the first are settled.
+                    *seq > first && !inbox.arrive((sender(who), [2; 16]), *seq)
+                }
+        });
+        refused.map(|seq| seq - first)
+    };
+    assert_eq!(after(2, 1), Some(1), "of whom has a window, nothing waits behind something else");
+    assert_eq!(after(200, 1), Some(FEW_BEYOND as u64), "others may have a few");
+    inbox.arrive((sender(1), [1; 16]), 1);
+    assert!(inbox.beyond < MAX_BEYOND);
+    for number in 2..=64 {
+        inbox.forget((sender(number), [1; 16]));
+    }
+    let left = FEW_BEYOND - 1;
+    assert_eq!((inbox.beyond, inbox.senders[&sender(200)].beyond), (left, left));
+}
+
+#[test]
+fn streams_that_hold_nothing_are_not_looked_through_for_every_message() {
+    let mut inbox = Inbox::default();
+    let large = SENDER_HELD_BYTES - held_size(&message(1, 2, 2, 0));
+    for who in 1..=5 {
+        inbox.offer(sender(who), message(1, 2, 2, large), Duration::ZERO, &mut Vec::new());
+    }
+    assert!(inbox.held_bytes() >= HELD_BYTES / 2);
+    let mut sweeps = BTreeSet::new();
+    for milli in 0..3000 {
+        let now = Duration::from_secs(30) + Duration::from_millis(milli);
+        inbox.offer(sender(1), message(1, 3, 3, 0), now, &mut Vec::new());
+        inbox.offer(sender(2), message(1, 3, 3, 0), now, &mut Vec::new());
+        sweeps.insert(inbox.sweep_at);
+    }
+    assert!(inbox.held_bytes() < HELD_BYTES / 2, "what has waited too long has gone");
+    assert!(sweeps.len() <= 3, "{sweeps:?}");
+}
+
+#[test]
+fn what_is_held_counts_before_it_is_let_through() {
+    let mut inbox = with_all_beyond();
+    let taken = (2..=FEW_BEYOND as u64 * 2)
+        .filter(|seq| {
+            let early = message(3, *seq, *seq, 1);
+            inbox.offer(sender(200), early, Duration::ZERO, &mut Vec::new()) == Offer::Held
+        })
+        .count();
+    assert_eq!(taken, FEW_BEYOND);
+}

@@ -1,0 +1,10 @@
+//! Mail that arrives: put in order, delivered once, acknowledged.
+
+pub mod deferred_responses;
+pub(crate) mod delivery;
+pub mod digests;
+pub mod inbox;
+pub(crate) mod on_mail;
+pub(crate) mod pending_acks;
+pub mod receive_window;
+pub(crate) mod unacked;

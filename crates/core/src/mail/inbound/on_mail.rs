@@ -1,0 +1,396 @@
+//! Mail that arrives, and answers to ours.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use p2p_node_protocol::line::check_data;
+use p2p_node_protocol::{Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
+use prost::Message as _;
+use serde_json::value::RawValue;
+
+use crate::directory::on_record::Parked;
+use crate::effect::Network;
+use crate::gate::access_list::Standing;
+use crate::gate::sender::Sender;
+use crate::input::{Now, Token};
+use crate::mail::encryption::Unsealing;
+use crate::mail::inbound::deferred_responses::HeldAnswer;
+use crate::mail::inbound::inbox::Offer;
+use crate::parent::replies::{line_bytes, raw_line_bytes};
+use crate::{Core, Phase};
+use p2p_node_wire::envelope::limits::{MAX_ACK_STREAMS, MAX_FRAME_BYTES};
+use p2p_node_wire::envelope::{
+    self, Batch, Busy, Frame, MailResponse, Outcome, Refused, Response, SEQUENCE_REUSED, Scope,
+};
+
+/// How long the answer to a frame waits for earlier mail that is missing. Ours: frames of one connection overtake each
+/// other by moments; what is missing longer was refused or lost, and its sender must learn to send it again.
+const HOLD_FOR_GAP: Duration = Duration::from_millis(100);
+/// How long the answer to a frame waits for the parent to read. Ours: half of what the sender waits for an answer.
+const HOLD_FOR_PARENT: Duration = Duration::from_secs(5);
+/// What a sender is told to wait when the parent does not read, in ms. Ours.
+const BUSY_MS: u64 = 250;
+/// Bytes of a `message` beside what others choose, at most: names, ids and numbers, and room for more of them.
+const MESSAGE_LINE_BYTES: usize = 1024;
+/// What the sender of a frame is told that is too old or from the future.
+pub(crate) const UNTIMELY: &str = "UNTIMELY";
+/// What the sender of a frame is told that is of a later version.
+pub(crate) const UNSUPPORTED_VERSION: &str = "UNSUPPORTED_VERSION";
+/// Counts frames of later versions.
+pub(crate) const LATER_FRAMES: &str = "frames_of_later_versions";
+
+/// What taking a batch of mail came to.
+pub(crate) struct Taken {
+    pub(crate) streams: BTreeSet<[u8; 16]>,
+    /// The last message of each stream that cannot be acknowledged yet.
+    gaps: Vec<([u8; 16], u64)>,
+    /// Whether earlier ones are missing.
+    is_early: bool,
+    /// Whether the parent holds as much mail without an `ack` as it may.
+    is_full: bool,
+}
+
+impl Core {
+    pub(crate) fn on_mail_asked(&mut self, token: Token, peer: PeerId, bytes: Bytes, now: Now) {
+        if let Some(response) = self.receive_mail(token, peer, bytes, now) {
+            self.answer_mail(token, response);
+        }
+    }
+
+    pub(crate) fn answer_mail(&mut self, token: Token, response: Response) {
+        let body = MailResponse { response: Some(response) }.encode_to_vec().into();
+        self.network(Network::AnswerMail { token, body });
+    }
+
+    /// The response, unless it has to wait.
+    fn receive_mail(&mut self, token: Token, peer: PeerId, bytes: Bytes, now: Now) -> Option<Response> {
+        let frame = match Frame::decode(bytes.clone(), MAX_FRAME_BYTES) {
+            Ok(frame) => frame,
+            Err(error) if error.is_of_later_version() => {
+                return Some(self.refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &error));
+            }
+            Err(error) => return Some(self.refuse_mail("frames_malformed", "MALFORMED", &error)),
+        };
+        let scope = Scope::NodeKey(Bytes::copy_from_slice(&self.me.node_key.public()));
+        if let Err(error) = frame.check_scope(&self.me.network, &scope) {
+            return Some(self.refuse_mail("frames_out_of_scope", "OUT_OF_SCOPE", &error));
+        }
+        if frame.binding.binding.peer_id != peer {
+            return Some(self.refuse_mail(
+                "frames_of_others",
+                "OUT_OF_SCOPE",
+                &"the frame is another node's",
+            ));
+        }
+        // Nobody but the sender can have sent it, and what it would repeat from before our start was sealed to keys that are gone.
+        match self.check_frame(&frame, 0, now) {
+            Ok(()) => self.compare_clocks(&peer, &frame, true, now),
+            Err(Refusal { counter, code, .. }) => {
+                if code == UNTIMELY {
+                    self.compare_clocks(&peer, &frame, false, now);
+                }
+                let time_ms = if code == UNTIMELY { now.unix_ms } else { 0 };
+                return Some(self.refuse_mail_at(counter, code, &"it fails its checks", time_ms));
+            }
+        }
+        match self.check_binding(&frame.binding, || Parked::Mail { token, peer, frame: bytes }) {
+            None => return None,
+            Some(false) => {
+                return Some(self.refuse_mail("frames_unbound", "UNBOUND", &"the binding is not genuine"));
+            }
+            Some(true) => {}
+        }
+        match self.unseal_mail(token, peer, &frame) {
+            Unsealing::Done(batch) => self.receive_batch(token, &frame, &batch, now),
+            Unsealing::Answer(response) => Some(response),
+            Unsealing::Waits => None,
+        }
+    }
+
+    /// The response to what was in a frame of mail, unless it has to wait.
+    pub(crate) fn receive_batch(
+        &mut self,
+        token: Token,
+        frame: &Frame,
+        batch: &Batch,
+        now: Now,
+    ) -> Option<Response> {
+        let mut sender = self.sender(frame);
+        if !self.has_room_for(&sender, batch, now) || self.is_leaving() {
+            self.stats.count("mail_busy");
+            return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
+        }
+        if let Some(code) = self.commit_replay(frame, now) {
+            return Some(self.refuse_mail(
+                "frames_replayed",
+                code,
+                &"it was seen before, or cannot be remembered",
+            ));
+        }
+        self.on_acks(&sender, frame, batch, now);
+        let taken = self.take_mail(&mut sender, batch, Route::Direct, now);
+        let Taken { streams, gaps, is_early, is_full } = taken;
+        // Where there is no room the sender learns at once how much of the frame was taken.
+        if is_full || gaps.is_empty() && self.outlet.keeps_up() {
+            return Some(Response::Ack(self.ack(&sender.address, &streams, now)));
+        }
+        let early_until = is_early.then_some(now.mono + HOLD_FOR_GAP);
+        let deadline = now.mono + HOLD_FOR_PARENT;
+        let held = HeldAnswer { token, sender: sender.address, streams, gaps, early_until, deadline };
+        let held = self.held_answers.hold(held)?;
+        Some(Response::Ack(self.ack(&held.sender, &held.streams, now)))
+    }
+
+    pub(crate) fn refuse_mail(
+        &mut self,
+        counter: &'static str,
+        code: &str,
+        reason: &dyn std::fmt::Display,
+    ) -> Response {
+        self.refuse_mail_at(counter, code, reason, 0)
+    }
+
+    /// As `refuse_mail`, with our time for a sender whose own may be wrong; 0: it does not matter.
+    fn refuse_mail_at(
+        &mut self,
+        counter: &'static str,
+        code: &str,
+        reason: &dyn std::fmt::Display,
+        time_ms: u64,
+    ) -> Response {
+        self.stats.count(counter);
+        let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
+        Response::Refused(Refused { code: code.to_owned(), reason, time_ms })
+    }
+
+    /// Whether the last lines are on their way out: what came now might be acknowledged and never be read.
+    pub(crate) fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
+    }
+
+    /// Whether a frame can be taken, and all that has waited for it. What takes no room always can: acknowledgements, and mail that is
+    /// here already.
+    pub(crate) fn has_room_for(&self, sender: &Sender, batch: &Batch, now: Now) -> bool {
+        let (held, held_bytes) = self.inbox.held_of(&sender.address);
+        let trusted = sender.standing == Some(Standing::Allowed);
+        let fits = |counts: &dyn Fn(&envelope::Message) -> bool| {
+            let news = || batch.messages.iter().filter(|message| counts(message));
+            let bytes: usize = news().map(|message| message.data.len()).sum();
+            let is_high = |message: &envelope::Message| message.priority() == envelope::Priority::High;
+            // What is kept free for haste is there for as much of it as is believed.
+            let has_high = news().any(is_high) && self.urgent.would_admit(&sender.address, trusted, now.mono);
+            let number = news().count();
+            number == 0
+                || self.has_room(number + held, bytes + held_bytes, has_high)
+                    && (!self.acks_by_hand() || self.may_hold_one_more(&sender.address, 0))
+        };
+        let is_news = |message: &envelope::Message| {
+            stream_id(&message.stream)
+                .is_some_and(|stream| message.seq >= self.inbox.next_seq(&sender.address, &stream))
+        };
+        // Most frames fit as they are, so that nothing has to be looked up for each mail.
+        fits(&|_| true) || fits(&is_news)
+    }
+
+    /// Times, replay, signature and the binding's own claims; what is left is the binding's signature. What was made before
+    /// `not_before_ms` may be a repetition of what an earlier process has heard.
+    pub(crate) fn check_frame(&self, frame: &Frame, not_before_ms: u64, now: Now) -> Result<(), Refusal> {
+        frame.check_times(now.unix_ms, not_before_ms).map_err(|_| Refusal {
+            counter: "frames_untimely",
+            code: UNTIMELY,
+            provable: false,
+        })?;
+        let binding = &frame.binding.binding;
+        if let Some(code) = self.replay.check(&frame.stamp(), now).code() {
+            return Err(Refusal { counter: "frames_replayed", code, provable: false });
+        }
+        if !frame.verify_signature() {
+            return Err(Refusal { counter: "frames_forged", code: "FORGED", provable: true });
+        }
+        frame.binding.check(&self.me.network, now.unix_ms).map_err(|error| Refusal {
+            counter: "bindings_refused",
+            code: "UNBOUND",
+            provable: error.is_provable(),
+        })?;
+        // The book knows everybody but ourselves.
+        let ours = binding.account == self.me.address;
+        let floor =
+            if ours { self.presence.order().0 } else { self.book.floor(&binding.account, now.unix_ms) };
+        if binding.generation < floor {
+            return Err(Refusal { counter: "frames_superseded", code: "SUPERSEDED", provable: false });
+        }
+        Ok(())
+    }
+
+    /// Remembers the frame. Without room to do so it must not be used, and its sender is told this code.
+    pub(crate) fn commit_replay(&mut self, frame: &Frame, now: Now) -> Option<&'static str> {
+        self.replay.commit(&frame.stamp(), now).code()
+    }
+
+    /// Puts each message in its order and hands on what may go to the parent.
+    pub(crate) fn take_mail(&mut self, sender: &mut Sender, batch: &Batch, route: Route, now: Now) -> Taken {
+        let mut taken = Taken { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false, is_full: false };
+        let mut ready = Vec::new();
+        for message in &batch.messages {
+            let Some(stream) = stream_id(&message.stream) else { continue };
+            if taken.streams.len() >= MAX_ACK_STREAMS && !taken.streams.contains(&stream) {
+                self.stats.count("mail_not_held");
+                continue;
+            }
+            taken.streams.insert(stream);
+            if self.acks_by_hand() && message.seq >= self.inbox.next_seq(&sender.address, &stream) {
+                taken.is_full |= !self.may_hold_one_more(&sender.address, message.data.len());
+                if taken.is_full {
+                    self.stats.count("mail_not_held");
+                    continue;
+                }
+            }
+            match self.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
+                Offer::Delivered | Offer::Held => {}
+                Offer::Duplicate => self.stats.count("mail_repeated"),
+                Offer::Refused => self.stats.count("mail_not_held"),
+                Offer::Reused => {
+                    self.stats.count("mail_numbers_reused");
+                    let outcome = Outcome { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
+                    self.inbox.refuse(&sender.address, &stream, outcome);
+                }
+            }
+            self.let_go(now);
+            for message in ready.drain(..) {
+                self.take_in_turn(sender, stream, message, route, now);
+            }
+        }
+        self.inbox.came_from(&sender.address, sender.node_key);
+        self.stats.add("mail_held_dropped", self.inbox.take_dropped());
+        for message in &batch.messages {
+            let Some(stream) = stream_id(&message.stream).filter(|stream| taken.streams.contains(stream))
+            else {
+                continue;
+            };
+            taken.is_early |= message.seq >= self.inbox.next_seq(&sender.address, &stream);
+            if message.seq >= self.inbox.secured(&sender.address, &stream) {
+                match taken.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
+                    Some((_, last)) => *last = message.seq.max(*last),
+                    None => taken.gaps.push((stream, message.seq)),
+                }
+            }
+        }
+        taken
+    }
+
+    /// Mail whose turn has come goes to the parent, or is refused.
+    fn take_in_turn(
+        &mut self,
+        sender: &mut Sender,
+        stream: [u8; 16],
+        message: envelope::Message,
+        route: Route,
+        now: Now,
+    ) {
+        let (key, seq) = ((sender.address, stream), message.seq);
+        let taken = match sender.standing {
+            Some(Standing::Blocked) => Err(ErrorCode::PeerRejected),
+            Some(Standing::Allowed) | None => self.message_event(sender, message, None, route, now),
+        };
+        match taken {
+            Ok((message, bytes)) => {
+                self.stats.count("mail_received");
+                self.hand_on(key, seq, message, bytes, now);
+            }
+            Err(code) => {
+                self.stats.count("mail_refused");
+                self.hand_on_refused(key, seq, now);
+                let outcome = Outcome { seq, code: code.as_str().to_owned() };
+                self.inbox.refuse(&sender.address, &stream, outcome);
+            }
+        }
+    }
+
+    /// A message as the parent reads it, and the size of its payload.
+    pub(crate) fn message_event(
+        &self,
+        sender: &mut Sender,
+        message: envelope::Message,
+        topic: Option<&str>,
+        route: Route,
+        now: Now,
+    ) -> Result<(Box<Message>, usize), ErrorCode> {
+        let stream = stream_id(&message.stream).ok_or(ErrorCode::InvalidArgument)?;
+        if !is_tellable(&message) {
+            return Err(ErrorCode::InvalidArgument);
+        }
+        let priority = message.priority().into();
+        let (data, encoding) = match message.encoding() {
+            envelope::Encoding::Json => {
+                (check_data(&message.data).map_err(|_| ErrorCode::InvalidArgument)?, None)
+            }
+            envelope::Encoding::Bytes => {
+                let text = format!("\"{}\"", BASE64.encode(&message.data));
+                (RawValue::from_string(text).map_err(|_| ErrorCode::Internal)?, Some(Encoding::Base64))
+            }
+        };
+        let bytes = data.get().len();
+        let texts = [&message.kind, &message.reply_to, &message.conversation, topic.unwrap_or_default()];
+        let texts: usize = texts.into_iter().map(line_bytes).sum();
+        if MESSAGE_LINE_BYTES + texts + raw_line_bytes(data.get()) > self.max_line {
+            return Err(ErrorCode::MessageTooLarge);
+        }
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        let message = Box::new(Message {
+            from: sender.address_text.clone(),
+            data,
+            peer_id: sender.peer_text.clone(),
+            message_id: sender.message_id(stream, message.seq),
+            topic: topic.map(str::to_owned),
+            kind: text(message.kind),
+            priority,
+            sent_at_ms: message.sent_at_ms,
+            received_at_ms: now.unix_ms,
+            route,
+            reply_to: text(message.reply_to),
+            conversation_id: text(message.conversation),
+            encoding,
+            trust: match sender.standing {
+                Some(Standing::Allowed) => Trust::Allowed,
+                Some(Standing::Blocked) | None => Trust::Unverified,
+            },
+            redelivered: false,
+        });
+        Ok((message, bytes))
+    }
+
+    /// Answers frames whose missing predecessors have come, and those that have waited long enough.
+    pub(crate) fn answer_held(&mut self, now: Now) {
+        let keeps_up = self.outlet.keeps_up();
+        for held in self.held_answers.due(&self.inbox, keeps_up, now.mono) {
+            let ack = self.ack(&held.sender, &held.streams, now);
+            self.answer_mail(held.token, Response::Ack(ack));
+        }
+    }
+}
+
+/// Whether the parent can be told what stands beside `data`: texts without control characters, as the parent's own must be, and
+/// a time that every JSON reader keeps exact. A time beyond that is no clock's; another in its place would be one that nobody said.
+fn is_tellable(message: &envelope::Message) -> bool {
+    let texts = [&message.kind, &message.reply_to, &message.conversation];
+    message.sent_at_ms <= MAX_EXACT && !texts.into_iter().any(|text| text.contains(char::is_control))
+}
+
+/// Why a frame goes no further.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    /// What counts it.
+    pub(crate) counter: &'static str,
+    /// What its sender is told.
+    pub(crate) code: &'static str,
+    /// Whether any relayer could have seen it.
+    pub(crate) provable: bool,
+}
+
+fn stream_id(bytes: &Bytes) -> Option<[u8; 16]> {
+    bytes.as_ref().try_into().ok()
+}

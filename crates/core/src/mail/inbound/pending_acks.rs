@@ -1,0 +1,240 @@
+//! Acknowledgements that go out by themselves: of mail that came by gossip, and of mail that the parent has taken later than its
+//! sender could wait for an answer. They go over a connection if there is one, else by gossip.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy_primitives::Address;
+use bytes::Bytes;
+
+use crate::Core;
+use crate::effect::Network;
+use crate::input::{Now, Token};
+use p2p_node_wire::envelope::limits::{MAX_ACK_BEYOND, MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
+use p2p_node_wire::envelope::{Ack, Batch, Outcome, Payload, Scope, StreamAck, WIRE_VERSION, sign_ack};
+use p2p_node_wire::identity::peer_id_of;
+use p2p_node_wire::message_id::StreamId;
+
+/// Senders who are owed an acknowledgement. Ours: who finds no room sends again, and is answered then.
+pub(crate) const MAX_ACKS_OWED: usize = 256;
+
+/// Acknowledgements on their way over connections. Ours: as many again.
+pub(crate) const MAX_ACKS_ON_WIRE: usize = MAX_ACKS_OWED;
+
+/// An acknowledgement that is owed.
+#[derive(Debug)]
+struct Owed {
+    node_key: [u8; 32],
+    streams: BTreeSet<StreamId>,
+    /// Whether it failed before: it is tried twice, and then its sender asks again.
+    again: bool,
+}
+
+/// What becomes of an acknowledgement that was on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Arrived,
+    GoesAgain,
+    /// Its sender asks again.
+    Dropped,
+}
+
+/// Everything owed, and those of it on their way over connections: one to each sender at most.
+#[derive(Debug, Default)]
+pub(crate) struct AcksOwed {
+    owed: BTreeMap<Address, Owed>,
+    on_wire: BTreeMap<Token, (Address, Owed)>,
+}
+
+impl AcksOwed {
+    pub(crate) fn len(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Whether every sender who is connected has been told.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.owed.is_empty() && self.on_wire.is_empty()
+    }
+
+    pub(crate) fn on_wire(&self) -> usize {
+        self.on_wire.len()
+    }
+
+    /// Notes that streams are to be acknowledged to a sender's node. Whether there was room.
+    fn owe(&mut self, account: &Address, node_key: [u8; 32], streams: BTreeSet<StreamId>) -> bool {
+        if self.owed.len() >= MAX_ACKS_OWED && !self.owed.contains_key(account) {
+            return false;
+        }
+        let none = || Owed { node_key, streams: BTreeSet::new(), again: false };
+        let owed = self.owed.entry(*account).or_insert_with(none);
+        owed.node_key = node_key;
+        // An ack has room for so many; the sender repeats what is missing.
+        let room = MAX_ACK_STREAMS.saturating_sub(owed.streams.len());
+        owed.streams.extend(streams.into_iter().take(room));
+        true
+    }
+
+    /// Takes out those that may go now.
+    fn due(&mut self) -> Vec<(Address, Owed)> {
+        if self.owed.is_empty() {
+            return Vec::new();
+        }
+        let busy: BTreeSet<&Address> = self.on_wire.values().map(|(account, _)| account).collect();
+        let room = MAX_ACKS_ON_WIRE - busy.len();
+        self.owed.extract_if(.., |account, _| !busy.contains(account)).take(room).collect()
+    }
+
+    /// An acknowledgement has arrived, or has not. What becomes of it, if the token was one of them.
+    pub(crate) fn answered(&mut self, token: Token, has_arrived: bool) -> Option<Fate> {
+        let (account, owed) = self.on_wire.remove(&token)?;
+        if has_arrived {
+            return Some(Fate::Arrived);
+        }
+        // What is owed to another node since goes there.
+        let is_over = self.owed.get(&account).is_some_and(|newer| newer.node_key != owed.node_key);
+        if owed.again || is_over || !self.owe(&account, owed.node_key, owed.streams) {
+            return Some(Fate::Dropped);
+        }
+        self.owed.entry(account).and_modify(|owed| owed.again = true);
+        Some(Fate::GoesAgain)
+    }
+}
+
+impl Core {
+    /// Has streams acknowledged at the end of the turn, as far as they can be: to the node that sent them, or the sender's current one.
+    pub(crate) fn owe_ack(
+        &mut self,
+        account: &Address,
+        node_key: Option<[u8; 32]>,
+        streams: BTreeSet<StreamId>,
+        now: Now,
+    ) {
+        let heard = || self.inbox.node_key_of(account);
+        let Some(node_key) = node_key.or_else(heard).or_else(|| self.current_node_key(account, now)) else {
+            return self.stats.count("acks_dropped");
+        };
+        if !self.acks_owed.owe(account, node_key, streams) {
+            self.stats.count("acks_dropped");
+        }
+    }
+
+    pub(crate) fn send_acks_owed(&mut self, now: Now) {
+        for (account, owed) in self.acks_owed.due() {
+            let ack = self.ack(&account, &owed.streams, now);
+            let batch = Batch { messages: Vec::new(), acks: vec![ack] };
+            let scope = Scope::NodeKey(Bytes::copy_from_slice(&owed.node_key));
+            let frame = self.frame(scope, Payload::Plain(batch), now);
+            let token = self.token();
+            match peer_id_of(&owed.node_key).filter(|peer| self.peers.contains_key(peer)) {
+                Some(peer) => {
+                    self.acks_owed.on_wire.insert(token, (account, owed));
+                    self.network(Network::SendMail { token, peer, frame });
+                }
+                None => {
+                    self.pacer.take(frame.len(), now.mono);
+                    self.network(Network::Publish { token, topic: crate::MESSAGES.to_owned(), data: frame });
+                }
+            }
+        }
+    }
+
+    /// Our signature under all that was settled in these streams.
+    pub(crate) fn ack(&self, account: &Address, streams: &BTreeSet<StreamId>, now: Now) -> Bytes {
+        let (mut room, mut room_beyond) = (MAX_ACK_OUTCOMES, MAX_ACK_BEYOND);
+        let mut of_stream = |stream: &StreamId| {
+            let outcomes: Vec<Outcome> = self.inbox.refusals(account, stream).take(room).cloned().collect();
+            room -= outcomes.len();
+            let (cumulative, beyond) = self.inbox.settled(account, stream);
+            let beyond: Vec<u64> = beyond.iter().take(room_beyond).map(|seq| seq - cumulative).collect();
+            room_beyond -= beyond.len();
+            let held = self.inbox.secured(account, stream);
+            let credit = || self.taking.untaken.credit(account).min(self.inbox.window(account, stream));
+            let window = if self.acks_by_hand() { 1 + credit() as u64 } else { 0 };
+            StreamAck { stream: Bytes::copy_from_slice(stream), cumulative, beyond, outcomes, held, window }
+        };
+        let (boot, counters) = self.inbox.heard_of(account);
+        let ack = Ack {
+            version: WIRE_VERSION,
+            network: self.me.network.clone(),
+            account: Bytes::copy_from_slice(account.as_slice()),
+            streams: streams.iter().map(&mut of_stream).collect(),
+            created_at_ms: now.unix_ms,
+            boot,
+            counters,
+        };
+        sign_ack(&ack, &self.me.node_key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(number: usize) -> Address {
+        Address::left_padding_from(&number.to_be_bytes())
+    }
+
+    fn owe(acks: &mut AcksOwed, number: usize, streams: impl IntoIterator<Item = u8>) -> bool {
+        acks.owe(&account(number), [1; 32], streams.into_iter().map(|stream| [stream; 16]).collect())
+    }
+
+    /// Puts everything that is due on the wire; how many that were.
+    fn send(acks: &mut AcksOwed, first_token: Token) -> usize {
+        let due = acks.due();
+        let number = due.len();
+        acks.on_wire.extend((first_token..).zip(due));
+        number
+    }
+
+    #[test]
+    fn what_is_owed_is_bounded_and_so_is_what_is_on_the_wire() {
+        let mut acks = AcksOwed::default();
+        for number in 0..MAX_ACKS_OWED {
+            assert!(owe(&mut acks, number, [1]));
+        }
+        assert!(!owe(&mut acks, MAX_ACKS_OWED, [1]));
+        assert!(owe(&mut acks, 0, [2]), "it is owed one already");
+        assert_eq!(send(&mut acks, 1), MAX_ACKS_ON_WIRE);
+        for number in 0..MAX_ACKS_OWED {
+            assert!(owe(&mut acks, MAX_ACKS_OWED + number, [1]));
+        }
+        assert_eq!(send(&mut acks, 1000), 0, "the wire is full");
+        assert_eq!((acks.answered(1, true), acks.answered(1, true)), (Some(Fate::Arrived), None));
+        assert_eq!(send(&mut acks, 2000), 1);
+    }
+
+    #[test]
+    fn each_sender_has_one_on_the_wire_and_the_next_has_all_that_came_meanwhile() {
+        let mut acks = AcksOwed::default();
+        owe(&mut acks, 1, [1]);
+        assert_eq!(send(&mut acks, 1), 1);
+        owe(&mut acks, 1, [1]);
+        owe(&mut acks, 1, 2..=u8::MAX);
+        assert!(acks.due().is_empty() && !acks.is_idle());
+        acks.answered(1, true);
+        let due = acks.due();
+        assert_eq!(due.iter().map(|(_, owed)| owed.streams.len()).collect::<Vec<_>>(), [MAX_ACK_STREAMS]);
+        assert!(acks.is_idle());
+    }
+
+    #[test]
+    fn one_that_does_not_arrive_is_tried_once_more() {
+        let mut acks = AcksOwed::default();
+        owe(&mut acks, 1, [1]);
+        assert_eq!(send(&mut acks, 1), 1);
+        assert_eq!(acks.answered(1, false), Some(Fate::GoesAgain));
+        assert_eq!(send(&mut acks, 2), 1);
+        assert_eq!(acks.answered(2, false), Some(Fate::Dropped));
+        assert!(acks.is_idle());
+    }
+
+    #[test]
+    fn one_to_a_node_that_is_gone_does_not_take_the_place_of_one_to_its_successor() {
+        let mut acks = AcksOwed::default();
+        owe(&mut acks, 1, [1]);
+        assert_eq!(send(&mut acks, 1), 1);
+        acks.owe(&account(1), [2; 32], BTreeSet::from([[2; 16]]));
+        assert_eq!(acks.answered(1, false), Some(Fate::Dropped));
+        let due = acks.due();
+        assert_eq!(due.iter().map(|(_, owed)| owed.node_key).collect::<Vec<_>>(), [[2; 32]]);
+    }
+}

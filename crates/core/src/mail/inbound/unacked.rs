@@ -1,0 +1,190 @@
+//! Mail that the parent has to acknowledge.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::Address;
+use p2p_node_protocol::Limits;
+
+use crate::mail::inbound::inbox::Key;
+use crate::mail::inbound::receive_window::TakenRow;
+use p2p_node_wire::message_id::{MessageName, message_name};
+
+/// Mails that may wait for their `ack`. Ours: as many as may wait for the parent to read.
+pub const MAX_UNTAKEN: usize = Limits::STANDARD.max_unacked;
+/// … and bytes of their payloads, which the parent may keep until then. Ours.
+pub(crate) const MAX_UNTAKEN_BYTES: usize = 64 << 20;
+
+/// Mail whose `ack` has yet to come, or to be known to the disk, by its id: whose it is, and the size of its payload.
+#[derive(Debug)]
+pub(crate) struct Untaken {
+    mails: BTreeMap<(MessageName, u64), (Key, usize)>,
+    bytes: usize,
+    /// Messages and bytes of each sender.
+    by_sender: BTreeMap<Address, (usize, usize)>,
+    limit: usize,
+}
+
+impl Default for Untaken {
+    fn default() -> Self {
+        Untaken { mails: BTreeMap::new(), bytes: 0, by_sender: BTreeMap::new(), limit: MAX_UNTAKEN }
+    }
+}
+
+impl Untaken {
+    /// Messages that may wait for their `ack`.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Lets the parent hold at most so many messages without an `ack`.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.min(MAX_UNTAKEN);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.mails.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether so many more messages of a sender may wait. A sender may use no more than what is free then, so that no
+    /// sender leaves nothing to another; one whose mail the parent has acknowledged finds room as long as there is any, and
+    /// the largest message finds room when nothing waits.
+    pub(crate) fn has_room(&self, sender: &Address, mails: usize, bytes: usize) -> bool {
+        let (own_mails, own_bytes) = self.of(sender);
+        let free = self.limit.saturating_sub(self.mails.len());
+        let free_bytes = MAX_UNTAKEN_BYTES.saturating_sub(self.bytes);
+        if own_mails == 0 && free >= 1 && mails <= 1 {
+            return bytes <= free_bytes || self.mails.is_empty();
+        }
+        own_mails + mails <= free && own_bytes + bytes <= free_bytes
+    }
+
+    /// How many more messages of a sender may wait.
+    pub(crate) fn credit(&self, sender: &Address) -> usize {
+        let (own, _) = self.of(sender);
+        let free = self.limit.saturating_sub(self.mails.len());
+        // Each message makes its share larger and what is free smaller.
+        let credit = free.saturating_sub(own).div_ceil(2);
+        credit.max(usize::from(own == 0 && free > 0))
+    }
+
+    fn of(&self, sender: &Address) -> (usize, usize) {
+        self.by_sender.get(sender).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn insert(&mut self, key: Key, seq: u64, bytes: usize) {
+        self.remove(&key, seq);
+        self.mails.insert((message_name(&key.0, &key.1), seq), (key, bytes));
+        self.bytes += bytes;
+        let own = self.by_sender.entry(key.0).or_default();
+        *own = (own.0 + 1, own.1 + bytes);
+    }
+
+    /// Whose mail has this id.
+    pub(crate) fn find(&self, id: &(MessageName, u64)) -> Option<Key> {
+        self.mails.get(id).map(|(key, _)| *key)
+    }
+
+    /// A mail waits no longer.
+    pub(crate) fn remove(&mut self, key: &Key, seq: u64) {
+        self.remove_if(key, seq, seq, |_| true);
+    }
+
+    /// Nothing of a stream waits any longer.
+    pub(crate) fn forget(&mut self, key: &Key) {
+        self.remove_if(key, 0, u64::MAX, |_| true);
+    }
+
+    /// The disk knows how far a stream was taken.
+    pub(crate) fn settle(&mut self, row: &TakenRow) {
+        let last = row.beyond.last().copied().unwrap_or(row.next);
+        let is_known = |seq: u64| seq < row.next || row.beyond.binary_search(&seq).is_ok();
+        self.remove_if(&(row.sender, row.stream), 0, last, is_known);
+    }
+
+    fn remove_if(&mut self, key: &Key, first: u64, last: u64, is_done: impl Fn(u64) -> bool) {
+        let name = message_name(&key.0, &key.1);
+        let done = self.mails.extract_if((name, first)..=(name, last), |(_, seq), _| is_done(*seq));
+        let (mut number, mut freed) = (0, 0);
+        for (_, (_, bytes)) in done {
+            (number, freed) = (number + 1, freed + bytes);
+        }
+        if number == 0 {
+            return;
+        }
+        self.bytes -= freed;
+        if let Some(own) = self.by_sender.get_mut(&key.0) {
+            *own = (own.0 - number, own.1 - freed);
+            if own.0 == 0 {
+                self.by_sender.remove(&key.0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::inbound::digests::Digests;
+
+    const KEY: Key = (Address::repeat_byte(1), [1; 16]);
+
+    #[test]
+    fn room_is_what_the_sender_leaves_to_others_and_one_message_always_fits() {
+        let mut untaken = Untaken::default();
+        assert!(untaken.has_room(&KEY.0, 1, MAX_UNTAKEN_BYTES + 1));
+        untaken.insert(KEY, 1, MAX_UNTAKEN_BYTES / 2 - 10);
+        assert!(untaken.has_room(&KEY.0, 1, 10) && !untaken.has_room(&KEY.0, 1, 21));
+        let other = Address::repeat_byte(2);
+        assert!(untaken.has_room(&other, 1, MAX_UNTAKEN_BYTES / 2));
+        assert!(!untaken.has_room(&other, 1, MAX_UNTAKEN_BYTES / 2 + 11));
+        untaken.remove(&KEY, 1);
+        assert_eq!((untaken.len(), untaken.bytes(), untaken.by_sender.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn no_sender_uses_up_the_room_of_the_next_one() {
+        let mut untaken = Untaken::default();
+        untaken.set_limit(100);
+        let fill = |untaken: &mut Untaken, sender: u8| {
+            let key = (Address::repeat_byte(sender), [1; 16]);
+            let credit = untaken.credit(&key.0);
+            let taken = (1..).take_while(|seq| {
+                let has_room = untaken.has_room(&key.0, 1, 1);
+                has_room.then(|| untaken.insert(key, *seq, 1)).is_some()
+            });
+            let taken = taken.count();
+            assert!(taken.abs_diff(credit) <= 1, "{taken} {credit}");
+            taken
+        };
+        let shares: Vec<usize> = (1..=6).map(|sender| fill(&mut untaken, sender)).collect();
+        assert_eq!(shares, [50, 25, 13, 6, 3, 2]);
+        assert!(untaken.len() <= 100);
+    }
+
+    #[test]
+    fn what_the_disk_knows_waits_no_longer() {
+        let mut untaken = Untaken::default();
+        let other = (KEY.0, [2; 16]);
+        for seq in 1..=6 {
+            untaken.insert(KEY, seq, 10);
+            untaken.insert(other, seq, 100);
+        }
+        untaken.settle(&TakenRow {
+            sender: KEY.0,
+            stream: KEY.1,
+            next: 3,
+            told: 7,
+            beyond: vec![5],
+            digests: Digests::default(),
+        });
+        let name = message_name(&KEY.0, &KEY.1);
+        let left: Vec<u64> = (1..=6).filter(|seq| untaken.find(&(name, *seq)) == Some(KEY)).collect();
+        assert_eq!((left, untaken.bytes()), (vec![3, 4, 6], 630));
+        untaken.forget(&other);
+        assert_eq!((untaken.len(), untaken.bytes()), (3, 30));
+    }
+}

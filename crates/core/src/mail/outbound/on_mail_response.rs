@@ -1,0 +1,186 @@
+//! Answers to our mail: acknowledgements, however they come, and refusals.
+
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use bytes::Bytes;
+use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode};
+
+use crate::Core;
+use crate::gate::sender::Sender;
+use crate::input::{Now, Token};
+use crate::local::clock_skew::ahead_of_us;
+use crate::mail::inbound::on_mail::UNTIMELY;
+use crate::mail::inbound::pending_acks::Fate;
+use crate::mail::outbound::destination::Hindrance;
+use crate::mail::outbound::outbox::Ended;
+use p2p_node_wire::envelope::replay::{REPLAYED, UNREMEMBERED};
+use p2p_node_wire::envelope::{Ack, Batch, Frame, MailResponse, Refused, Response, SignedAck, strict_decode};
+use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
+use p2p_node_wire::record::SignedRecord;
+
+/// What a sender may tell us to wait, at most, in ms. Ours.
+const MAX_BUSY_MS: u64 = 60_000;
+/// What counts acknowledgements that are not genuine, and those that are not understood.
+const REFUSED: &str = "acks_refused";
+const OF_LATER_VERSION: &str = "acks_of_later_versions";
+
+impl Core {
+    /// Acknowledgements inside a frame of the recipient of our mail, of whose nodes only the current one may sign for it.
+    pub(crate) fn on_acks(&mut self, sender: &Sender, frame: &Frame, batch: &Batch, now: Now) {
+        let node_key = frame.binding.binding.node_key;
+        let is_current = self.current_node_key(&sender.address, now) == Some(node_key);
+        for bytes in &batch.acks {
+            match self.genuine_ack(bytes.clone(), &node_key) {
+                Ok(ack) if is_current => self.on_ack(&sender.address, &ack, now),
+                Ok(_) => self.stats.count(REFUSED),
+                Err(counter) => self.stats.count(counter),
+            }
+        }
+    }
+
+    /// An acknowledgement of our own mail by the holder of `node_key`, or what counts it.
+    fn genuine_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Result<Ack, &'static str> {
+        let signed = SignedAck::decode(bytes);
+        let signed = signed.map_err(|error| if error.is_provable() { REFUSED } else { OF_LATER_VERSION })?;
+        let ours = signed.ack.network == self.me.network && signed.ack.account == self.me.address.as_slice();
+        if ours && signed.verify(node_key) { Ok(signed.ack) } else { Err(REFUSED) }
+    }
+
+    pub(crate) fn current_node_key(&self, address: &Address, now: Now) -> Option<[u8; 32]> {
+        self.book.get(address, now.unix_ms).map(|record| record.record.binding.binding.node_key)
+    }
+
+    fn on_ack(&mut self, recipient: &Address, ack: &Ack, now: Now) {
+        self.outbox.note_answers(recipient, ack);
+        for stream in &ack.streams {
+            if !self.outbox.sends(recipient, &stream.stream) {
+                self.stats.count("acks_misplaced");
+                continue;
+            }
+            let renamed = self.outbox.renumber(recipient, stream, now, &mut self.jitter);
+            self.keep_renamed(*recipient, renamed, now);
+            for ended in self.outbox.settle(recipient, stream, now.mono) {
+                self.tell_settled(ended);
+            }
+        }
+        self.unhinder(recipient);
+        self.dirty.insert(*recipient);
+    }
+
+    /// Mail gets through to this agent, or may again.
+    pub(crate) fn unhinder(&mut self, recipient: &Address) {
+        if let Some(destination) = self.outbox.destination(recipient) {
+            destination.hindrance = None;
+        }
+    }
+
+    fn note_busy(&mut self, recipient: &Address, busy: bool) {
+        if let Some(destination) = self.outbox.destination(recipient) {
+            destination.busy = busy;
+        }
+    }
+
+    /// The frame was refused for something that another attempt may escape. If that is its time, our clock or the recipient's is wrong.
+    fn on_passing_refusal(&mut self, recipient: &Address, refused: &Refused, now: Now) {
+        let Some(peer) = self.book.get(recipient, now.unix_ms).map(SignedRecord::peer_id) else { return };
+        if refused.code != UNTIMELY || refused.time_ms == 0 {
+            return;
+        }
+        self.stats.count("mail_untimely");
+        self.observe_clock(&peer, refused.time_ms, now);
+        self.note_clocks(recipient, ahead_of_us(refused.time_ms, now));
+    }
+
+    /// The recipient of our mail lives by another time, if it differs by as much as peers do not bear.
+    pub(crate) fn note_clocks(&mut self, recipient: &Address, ahead_ms: i64) {
+        if let Some(destination) = self.outbox.destination(recipient)
+            && ahead_ms.unsigned_abs() >= MAX_SKEW_SECS * 1000
+        {
+            destination.hindrance = Some(Hindrance::Clocks { ahead_ms });
+        }
+    }
+
+    fn tell_settled(&mut self, ended: Ended) {
+        self.forget_mail(&ended);
+        let Ended { message_id, delivered_as, mail, refused, .. } = ended;
+        let (state, code) = match &refused {
+            None => (DeliveryState::Delivered, None),
+            Some(code) if code == ErrorCode::MessageTooLarge.as_str() => {
+                (DeliveryState::Rejected, Some(ErrorCode::MessageTooLarge))
+            }
+            Some(_) => (DeliveryState::Rejected, Some(ErrorCode::PeerRejected)),
+        };
+        self.tell_delivery(Delivery {
+            message_id,
+            request_id: mail.draft.request_id,
+            state,
+            code,
+            message: None,
+            attempts: mail.attempts,
+            route: mail.went,
+            redelivered: mail.restored,
+            delivered_as,
+        });
+    }
+
+    pub(crate) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>, now: Now) {
+        let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
+        if let Some(fate) = self.acks_owed.answered(token, matches!(response, Some(Response::Ack(_)))) {
+            if fate == Fate::Dropped {
+                self.stats.count("acks_dropped");
+            }
+            return;
+        }
+        let Some(recipient) = self.outbox.recipient(token) else { return };
+        self.dirty.insert(recipient);
+        let node_key = self.current_node_key(&recipient, now);
+        let is_replayed = matches!(&response, Some(Response::Refused(refused)) if refused.code == REPLAYED);
+        self.note_replayed(&recipient, is_replayed, now);
+        if let Some(Response::KemUnknown(unknown)) = response {
+            return self.on_kem_unknown(token, recipient, unknown.record, now);
+        }
+        self.end_opening(&recipient, token, matches!(response, Some(Response::Ack(_))));
+        match response {
+            Some(Response::Ack(bytes)) => {
+                match node_key.ok_or(REFUSED).and_then(|key| self.genuine_ack(bytes, &key)) {
+                    Ok(ack) => {
+                        self.note_busy(&recipient, false);
+                        self.outbox.note_answer(token);
+                        self.on_ack(&recipient, &ack, now);
+                        self.outbox.answered(token, now.mono, &mut self.jitter);
+                    }
+                    Err(counter) => {
+                        self.stats.count(counter);
+                        self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+                    }
+                }
+            }
+            Some(Response::Busy(busy)) => {
+                self.stats.count("mail_deferred");
+                self.note_busy(&recipient, true);
+                let floor = Duration::from_millis(busy.retry_after_ms.clamp(1, MAX_BUSY_MS));
+                self.outbox.failed(token, floor, now.mono, &mut self.jitter);
+            }
+            Some(Response::Refused(refused)) if !may_pass(&refused.code) => {
+                for mut ended in self.outbox.refused(token) {
+                    ended.refused = Some(refused.code.clone());
+                    self.tell_settled(ended);
+                }
+                self.outbox.answered(token, now.mono, &mut self.jitter);
+            }
+            other => {
+                if let Some(Response::Refused(refused)) = other {
+                    self.on_passing_refusal(&recipient, &refused, now);
+                }
+                self.stats.count("mail_attempts_failed");
+                self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+            }
+        }
+    }
+}
+
+/// Refusals that a fresh frame may escape: the next attempt has another time, counter and binding.
+fn may_pass(code: &str) -> bool {
+    matches!(code, UNTIMELY | REPLAYED | UNREMEMBERED | "UNBOUND")
+}

@@ -1,0 +1,88 @@
+//! How mail leaves the outbox other than by arriving.
+
+use std::time::Duration;
+
+use alloy_primitives::Address;
+
+use crate::backoff::Jitter;
+use crate::input::Token;
+use crate::mail::outbound::outbox::{Ended, Outbox};
+use crate::mail::outbound::stream::{Mail, Stream};
+
+impl Outbox {
+    /// Ends gossip flights whose acknowledgement is overdue, and takes out mail that has expired.
+    pub fn expire(&mut self, now: Duration, jitter: &mut Jitter) -> Vec<Ended> {
+        let overdue: Vec<Token> = self
+            .destinations
+            .values()
+            .flat_map(|destination| &destination.flights)
+            .filter(|flight| flight.deadline.is_some_and(|deadline| deadline <= now))
+            .map(|flight| flight.token)
+            .collect();
+        for token in overdue {
+            self.failed(token, Duration::ZERO, now, jitter);
+        }
+        for destination in self.destinations.values_mut() {
+            destination.remind(|at| at <= now);
+        }
+        let due: Vec<Address> = self
+            .destinations
+            .iter()
+            .filter(|(_, destination)| destination.earliest_expiry <= now)
+            .map(|(recipient, _)| *recipient)
+            .collect();
+        let mut ended = Vec::new();
+        for recipient in due {
+            ended.extend(self.remove_if(&recipient, |_, mail, _| mail.kept && mail.draft.expires <= now));
+            if let Some(destination) = self.destinations.get_mut(&recipient) {
+                let earliest = destination.streams.iter().filter_map(Stream::first_expiry).min();
+                destination.earliest_expiry = earliest.unwrap_or(Duration::MAX);
+            }
+        }
+        ended
+    }
+
+    /// Takes out the accepted mail for which `dead` holds.
+    pub fn take_out_if(&mut self, dead: impl Fn(&Mail) -> bool) -> Vec<Ended> {
+        let recipients: Vec<Address> = self.destinations.keys().copied().collect();
+        let dead = |mail: &Mail| mail.kept && dead(mail);
+        recipients.iter().flat_map(|recipient| self.remove_if(recipient, |_, mail, _| dead(mail))).collect()
+    }
+
+    /// Whether this recipient last answered that it has no room.
+    pub fn is_busy(&self, recipient: &Address) -> bool {
+        self.destinations.get(recipient).is_some_and(|destination| destination.busy)
+    }
+
+    /// Takes out everything.
+    pub fn drain(&mut self) -> Vec<Ended> {
+        self.take_out_if(|_| true)
+    }
+
+    pub(crate) fn remove_if(
+        &mut self,
+        recipient: &Address,
+        dead: impl Fn(usize, &Mail, bool) -> bool,
+    ) -> Vec<Ended> {
+        let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
+        let mut ended = Vec::new();
+        for index in 0..destination.streams.len() {
+            let removed = destination.streams[index].remove_if(|mail, on_wire| dead(index, mail, on_wire));
+            for mail in destination.take_out(removed) {
+                ended.push(Ended::new(&destination.streams[index], *recipient, mail, None));
+            }
+        }
+        self.forget(recipient, &ended);
+        ended
+    }
+
+    pub(crate) fn forget(&mut self, recipient: &Address, ended: &[Ended]) {
+        self.mails -= ended.len();
+        self.bytes -= ended.iter().map(|ended| ended.mail.draft.size()).sum::<usize>();
+        if let Some(destination) = self.destinations.get_mut(recipient)
+            && destination.mails == 0
+        {
+            destination.earliest_expiry = Duration::MAX;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! For whom and how long mail waits that finds no room.
+
+use crate::mail::outbound::outbox::tests::*;
+use crate::parent::command_limits::MAX_PAUSE;
+
+/// Whether waiting for room for one recipient may help.
+fn moves(outbox: &Outbox, now: Duration) -> bool {
+    let wait = outbox.wait_for(&RECIPIENT, &draft(Priority::Medium, 1)).expect("it is full");
+    assert!(matches!(wait, Wait::Recipient(_)), "others have room");
+    wait.may_help(now)
+}
+
+/// Puts two frames on the wire and has the recipient settle as much of them.
+fn settle(outbox: &mut Outbox, token: Token, mails: u64, now: Duration) {
+    let batch = outbox.launch(RECIPIENT, token, Route::Direct, now).unwrap();
+    let first = batch.messages[0].seq;
+    assert!(!outbox.settle(&RECIPIENT, &ack(&batch, first + mails), now).is_empty());
+    outbox.answered(token, now, &mut Jitter::new(1));
+}
+
+#[test]
+fn a_send_waits_for_who_moves_and_no_longer_than_the_longest_pause() {
+    let mut outbox = full();
+    let (over, before) = (NOW + MAX_PAUSE, NOW + MAX_PAUSE - Duration::from_millis(1));
+    assert!(moves(&outbox, before) && !moves(&outbox, over), "it never answered");
+    settle(&mut outbox, 1, 1, before);
+    fill(&mut outbox);
+    assert!(moves(&outbox, over), "it settled enough in time");
+    assert!(!moves(&outbox, before + MAX_PAUSE), "and then nothing");
+}
+
+#[test]
+fn a_recipient_that_settles_now_and_then_does_not_count_as_moving() {
+    let mut outbox = Outbox::new(testing::origin());
+    let small = || draft(Priority::Medium, 1000);
+    while outbox.accept(RECIPIENT, small(), true, NOW).is_ok() {}
+    let mut now = NOW;
+    for token in 1..10 {
+        now += MAX_PAUSE / 2;
+        settle(&mut outbox, token, 1, now);
+        outbox.accept(RECIPIENT, small(), true, now).unwrap();
+    }
+    assert!(!moves(&outbox, now), "ten kilobytes in nine seconds");
+}
+
+#[test]
+fn a_recipient_that_comes_and_goes_is_waited_for_once() {
+    let mut outbox = full();
+    let mut now = NOW;
+    let mut hopes = 0;
+    for _ in 0..5 {
+        now += MAX_PAUSE;
+        let destination = outbox.destination(&RECIPIENT).unwrap();
+        destination.doubt();
+        destination.found(now);
+        hopes += usize::from(moves(&outbox, now));
+    }
+    assert_eq!(hopes, 1);
+    settle(&mut outbox, 1, 1000, now);
+    fill(&mut outbox);
+    now += MAX_PAUSE;
+    let destination = outbox.destination(&RECIPIENT).unwrap();
+    destination.doubt();
+    destination.found(now);
+    assert!(moves(&outbox, now), "it had moved meanwhile");
+}
+
+#[test]
+fn memory_is_bounded_as_a_whole_and_for_each_recipient() {
+    for priority in [Priority::Low, Priority::Medium, Priority::High] {
+        let mut outbox = Outbox::new(testing::origin());
+        let mut number = 0;
+        while outbox.accept(Address::repeat_byte(number), draft(priority, 100_000), true, NOW).is_ok() {
+            number = (number + 1) % 10;
+        }
+        assert!(outbox.bytes() <= share(OUTBOX_BYTES, priority) && outbox.bytes() > OUTBOX_BYTES / 5 * 4);
+        let shared = outbox.wait_for(&Address::repeat_byte(77), &draft(priority, 100_000)).unwrap();
+        assert_eq!(shared, Wait::Shared(NOW + MAX_PAUSE), "{priority:?}");
+        let mut outbox = Outbox::new(testing::origin());
+        while outbox.accept(RECIPIENT, draft(priority, 100_000), true, NOW).is_ok() {}
+        let most = share(DESTINATION_BYTES, priority);
+        assert!((most..most + 101_000).contains(&outbox.bytes()), "{}", outbox.bytes());
+        assert!(outbox.accept(Address::repeat_byte(8), draft(priority, 1), true, NOW).is_ok());
+    }
+}

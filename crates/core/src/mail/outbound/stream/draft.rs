@@ -1,0 +1,73 @@
+//! Mail before it has a place in a stream.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_node_protocol::{Id, Priority, Route};
+
+use crate::mail::outbound::stream::Name;
+use p2p_node_wire::envelope::{self, Encoding};
+
+/// Bytes of an encoded message that are not payload, at most: two stream and sequence fields, times and tags.
+const MESSAGE_OVERHEAD: usize = 96;
+
+/// Mail from the parent, before it has a place in a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The payload as it travels.
+    pub data: Bytes,
+    /// How the payload is to be read.
+    pub encoding: Encoding,
+    /// What the message is; may be empty.
+    pub kind: String,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// When it was accepted, in ms since 1970.
+    pub sent_at_ms: u64,
+    /// When to give it up, by `Now::mono`.
+    pub expires: Duration,
+    /// The message that it answers; may be empty.
+    pub reply_to: String,
+    /// The conversation that it belongs to; may be empty.
+    pub conversation: String,
+    /// Which way it is to go.
+    pub route: Route,
+    /// The id of the `send`.
+    pub request_id: Option<Id>,
+}
+
+impl Draft {
+    /// Room that it takes in memory and in a frame, in bytes, rounded up.
+    pub fn size(&self) -> usize {
+        self.data.len() + self.kind.len() + self.reply_to.len() + self.conversation.len() + MESSAGE_OVERHEAD
+    }
+
+    /// As it travels; `accepted_as` is the name that it had first, if it got another.
+    pub fn encode(
+        &self,
+        stream: &Bytes,
+        seq: u64,
+        base_seq: u64,
+        accepted_as: Option<&Name>,
+        now: Duration,
+    ) -> envelope::Message {
+        let (accepted_stream, accepted_seq) =
+            accepted_as.map_or((Bytes::new(), 0), |(stream, seq)| (Bytes::copy_from_slice(stream), *seq));
+        envelope::Message {
+            stream: stream.clone(),
+            seq,
+            base_seq,
+            kind: self.kind.clone(),
+            priority: envelope::Priority::from(self.priority).into(),
+            sent_at_ms: self.sent_at_ms,
+            ttl_left_ms: self.expires.saturating_sub(now).as_millis() as u64,
+            reply_to: self.reply_to.clone(),
+            conversation: self.conversation.clone(),
+            parents: Vec::new(),
+            encoding: self.encoding.into(),
+            data: self.data.clone(),
+            accepted_stream,
+            accepted_seq,
+        }
+    }
+}

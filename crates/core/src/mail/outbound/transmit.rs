@@ -1,0 +1,341 @@
+//! What leaves: mail by the route that reaches its recipient, broadcasts, and how we are.
+
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use bytes::Bytes;
+use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, Route};
+
+use crate::effect::Network;
+use crate::gossip::broadcast_queue::Broadcast;
+use crate::input::{Now, PublishOutcome, Token};
+use crate::local::clock_skew::apart;
+use crate::mail::encryption::Unsealed;
+use crate::mail::outbound::destination::Hindrance;
+use crate::mail::outbound::outbox::Ended;
+use crate::{Core, MAX_TOPIC_BYTES, STATUS};
+use p2p_node_wire::envelope::{self, Batch, FrameBody, Payload, Scope, WIRE_VERSION, sign_frame};
+use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
+use p2p_node_wire::seal::kem::usable;
+
+/// How long `auto` waits for a dial before it takes to gossip. Ours: a dial on a healthy network takes less.
+const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);
+/// How long `direct` waits for a dial: the swarm gives up by then.
+const DIRECT_DIAL_WAIT: Duration = Duration::from_secs(11);
+
+/// Why mail expired whose recipient has no key that serves, for a person.
+const NO_KEY: &str = "the recipient's record names no key that mail can be sealed to at present";
+
+/// Why mail expired whose recipient lives by another time, for a person.
+fn clocks_apart(ahead_ms: i64) -> String {
+    let (seconds, which) = apart(ahead_ms);
+    format!(
+        "the clocks of the recipient's machine and of this one differ by {seconds} s, this one being {which}: one of them has to be set, \
+         for what looks 30 s ahead or 2 minutes old is refused"
+    )
+}
+
+/// Why mail of a node expired that lives by another time than all others, for a person.
+fn clock_off(ahead_ms: i64) -> String {
+    let (seconds, which) = apart(ahead_ms);
+    format!(
+        "this machine's clock seems to be {seconds} s {which}, so the recipient's record or its acknowledgement, or the mail itself, was not \
+         believed: set the clock"
+    )
+}
+
+/// How the next frame to a recipient goes.
+#[derive(Clone, Copy)]
+enum Way {
+    Direct,
+    Gossip,
+    Dial(Duration),
+}
+
+impl Core {
+    /// Something has changed that may let mail to this agent through.
+    pub(crate) fn wake(&mut self, recipient: &Address) {
+        if let Some(destination) = self.outbox.destination(recipient) {
+            destination.parked = false;
+            destination.dialing_until = None;
+            destination.paced_until = Duration::ZERO;
+            destination.undialable = false;
+            destination.backoff.reset();
+            // It may be another process.
+            destination.remind(|_| true);
+            self.dirty.insert(*recipient);
+        }
+        // What went by gossip for want of something better, and was not acknowledged, need not wait for that.
+        self.outbox.recall_gossip(recipient);
+    }
+
+    /// Mail that waits for a record of this agent need not wait longer.
+    pub(crate) fn wake_parked(&mut self, recipient: &Address) {
+        if self.outbox.destination(recipient).is_some_and(|destination| destination.parked) {
+            self.wake(recipient);
+        }
+    }
+
+    /// Somebody hears gossip now: mail that goes that way need not wait for its next attempt.
+    pub(crate) fn retry_gossip(&mut self, recipient: &Address) {
+        if let Some(destination) = self.outbox.destination(recipient)
+            && (destination.undialable
+                || destination.next_mail().is_some_and(|(route, _)| route == Route::Gossip))
+        {
+            destination.backoff.reset();
+            self.dirty.insert(*recipient);
+        }
+    }
+
+    /// The agent's node cannot be dialled.
+    pub(crate) fn mail_undialable(&mut self, recipient: Address, now: Now) {
+        let Some(destination) = self.outbox.destination(&recipient) else { return };
+        if destination.dialing_until.take().is_some() {
+            destination.undialable = true;
+            if destination
+                .next_mail()
+                .is_some_and(|(route, size)| route == Route::Direct || size > MAX_TOPIC_BYTES)
+            {
+                destination.backoff.fail(now.mono, Duration::ZERO, &mut self.jitter);
+            }
+            self.dirty.insert(recipient);
+        }
+    }
+
+    /// The DHT does not know the agent now.
+    pub(crate) fn mail_unresolved(&mut self, recipient: &Address, now: Now) {
+        if let Some(destination) = self.outbox.destination(recipient) {
+            destination.parked = false;
+            destination.backoff.fail(now.mono, Duration::ZERO, &mut self.jitter);
+        }
+    }
+
+    /// Ends what has expired and sends every frame that is due.
+    pub(crate) fn send_mail_due(&mut self, now: Now) {
+        for ended in self.outbox.expire(now.mono, &mut self.jitter) {
+            self.tell_expired(ended, now);
+        }
+        let mut due = std::mem::take(&mut self.dirty);
+        due.extend(self.outbox.due(now.mono));
+        for recipient in due {
+            while self.send_frame(recipient, now) {}
+        }
+    }
+
+    /// Sends the next frame to a recipient, if one is due; whether it did.
+    fn send_frame(&mut self, recipient: Address, now: Now) -> bool {
+        let Some(destination) = self.outbox.destination(&recipient) else { return false };
+        if destination.frame_due().is_none_or(|due| due > now.mono) {
+            return false;
+        }
+        let heads: Vec<(Route, usize)> = destination.heads().collect();
+        self.book.touch(&recipient, now.mono);
+        let Some(record) = self.book.get(&recipient, now.unix_ms) else {
+            destination.parked = true;
+            destination.doubt();
+            if !self.resolve(recipient) {
+                self.mail_unresolved(&recipient, now);
+            }
+            return false;
+        };
+        let (peer, node_key) = (record.peer_id(), record.record.binding.binding.node_key);
+        let waited = destination.dialing_until.is_some() || destination.undialable;
+        let connected = self.peers.contains_key(&peer);
+        let unreachable = self.connecting.is_unreachable(&peer, now.mono);
+        let way = |(wanted, size): (Route, usize)| match wanted {
+            _ if connected && wanted != Route::Gossip => Way::Direct,
+            // What no gossip frame can carry has only the direct way.
+            Route::Auto | Route::Direct if size > MAX_TOPIC_BYTES => Way::Dial(DIRECT_DIAL_WAIT),
+            Route::Direct => Way::Dial(DIRECT_DIAL_WAIT),
+            Route::Auto if !waited && !unreachable => Way::Dial(AUTO_DIAL_WAIT),
+            Route::Auto | Route::Gossip => Way::Gossip,
+        };
+        // Mail of lower priority that can go does not wait for mail that cannot.
+        let mut ways = heads.into_iter().map(way);
+        let Some(first) = ways.next() else { return false };
+        let way = match first {
+            Way::Dial(_) => ways.find(|way| !matches!(way, Way::Dial(_))).unwrap_or(first),
+            Way::Direct | Way::Gossip => first,
+        };
+        if let Way::Dial(wait) = way {
+            destination.doubt();
+            if let Some(until) = self.connecting.hung_up_until(&peer, now.mono) {
+                destination.paced_until = until;
+                return false;
+            }
+            destination.dialing_until = Some(now.mono + wait);
+            let addrs = record.record.addrs.clone();
+            self.dial(peer, addrs);
+            return false;
+        }
+        // What waits for its turn here has waited for the dial before.
+        if matches!(way, Way::Gossip) && now.mono < self.pacer.ready_at() {
+            destination.paced_until = self.pacer.ready_at();
+            return false;
+        }
+        destination.dialing_until = None;
+        if matches!(way, Way::Direct) {
+            destination.found(now.mono);
+        }
+        let Some(kem) = record.record.kem.as_ref().and_then(|kem| Some((usable(kem, now.unix_ms)?, kem)))
+        else {
+            // Its next record may name a key; mail is never sent for all to read.
+            destination.backoff.fail(now.mono, Duration::ZERO, &mut self.jitter);
+            destination.hindrance = Some(Hindrance::NoKey);
+            self.stats.count("mail_without_key");
+            self.resolve(recipient);
+            return false;
+        };
+        destination.hindrance.take_if(|hindrance| *hindrance == Hindrance::NoKey);
+        let (kem_id, public_key) = (kem.0, kem.1.public_key.clone());
+        let token = self.token();
+        let (route, peer) = match way {
+            Way::Direct => (Route::Direct, Some(peer)),
+            Way::Gossip | Way::Dial(_) => (Route::Gossip, None),
+        };
+        let Some(batch) = self.outbox.launch(recipient, token, route, now.mono) else { return false };
+        self.stats.count("mail_frames_sent");
+        self.seal_mail(token, Unsealed { recipient, peer, node_key, kem_id }, &public_key, &batch, now);
+        true
+    }
+
+    /// A signed frame.
+    pub(crate) fn frame(&mut self, scope: Scope, payload: Payload, now: Now) -> Bytes {
+        let (boot, counter) = self.frames.next();
+        let body = FrameBody {
+            version: WIRE_VERSION,
+            network: self.me.network.clone(),
+            scope: Some(scope),
+            binding: self.me.binding_bytes.clone(),
+            boot,
+            counter,
+            created_at_ms: now.unix_ms,
+            payload: Some(payload),
+        };
+        sign_frame(&body, &self.me.node_key)
+    }
+
+    fn tell_expired(&mut self, ended: Ended, now: Now) {
+        // What stood in its way last tells more than that time ran out.
+        let known = self.book.get(&ended.recipient, now.unix_ms).is_some();
+        let hindrance =
+            self.outbox.destination(&ended.recipient).and_then(|destination| destination.hindrance);
+        let our_clock = self.clocks.off().filter(|ahead_ms| ahead_ms.unsigned_abs() > MAX_SKEW_SECS * 1000);
+        let (code, message) = match (hindrance, our_clock) {
+            (Some(Hindrance::Clocks { ahead_ms }), _) => (ErrorCode::ClockSkew, Some(clocks_apart(ahead_ms))),
+            (None, Some(ahead_ms)) if !known || ended.mail.went == Some(Route::Gossip) => {
+                (ErrorCode::ClockSkew, Some(clock_off(ahead_ms)))
+            }
+            _ if !known => (ErrorCode::PeerNotFound, None),
+            _ if self.outbox.is_busy(&ended.recipient) => (ErrorCode::PeerBusy, None),
+            (Some(Hindrance::NoKey), _) => (ErrorCode::Expired, Some(NO_KEY.to_owned())),
+            _ if ended.mail.attempts == 0 => (ErrorCode::PeerUnreachable, None),
+            _ => (ErrorCode::Expired, None),
+        };
+        self.tell_mail_lost_because(ended, DeliveryState::Expired, code, message);
+    }
+
+    /// Sends one frame of each topic that has broadcasts and subscribers.
+    pub(crate) fn send_broadcasts_due(&mut self, now: Now) {
+        for broadcast in self.topics.expired(now.mono) {
+            self.tell_broadcast_lost(broadcast, DeliveryState::Expired, ErrorCode::NoSubscribers);
+        }
+        for (topic, not_before) in self.sendable_topics() {
+            if now.mono < self.pacer.ready_at() {
+                break;
+            }
+            if now.mono < not_before {
+                continue;
+            }
+            if self.topics.may_gather(&topic, now.mono) && self.misses_subscribers(&topic, now) {
+                self.stats.count("broadcasts_held_for_subscribers");
+                self.topics.gather(&topic, now.mono);
+                self.connect_soon(now);
+                continue;
+            }
+            let token = self.token();
+            let Some(batch) = self.topics.next_frame(&topic, token, now.mono) else { continue };
+            let data = self.frame(Scope::Topic(topic.clone()), Payload::Plain(batch), now);
+            self.pacer.take(data.len(), now.mono);
+            self.recent.take(data.len(), now.mono);
+            self.stats.count("broadcast_frames_sent");
+            self.network(Network::Publish { token, topic, data });
+        }
+    }
+
+    /// Topics with broadcasts that somebody would hear, and from when on.
+    pub(crate) fn sendable_topics(&self) -> Vec<(String, Duration)> {
+        let mut topics = self.topics.topics_with_work();
+        topics.retain(|(topic, _)| self.subscribers(topic) > 0);
+        topics
+    }
+
+    pub(crate) fn on_published(&mut self, token: Token, outcome: PublishOutcome, now: Now) {
+        match outcome {
+            PublishOutcome::Sent | PublishOutcome::Duplicate => {}
+            PublishOutcome::QueuesFull => {
+                self.stats.count("gossip_queues_full");
+                self.pacer.slow_down(now.mono);
+            }
+            PublishOutcome::NoPeers => self.stats.count("gossip_no_peers"),
+            PublishOutcome::TooLarge => self.stats.count("gossip_too_large"),
+        }
+        if matches!(outcome, PublishOutcome::NoPeers | PublishOutcome::TooLarge)
+            && let Some(recipient) = self.outbox.recipient(token)
+        {
+            self.outbox.not_sent(token, now.mono, &mut self.jitter);
+            self.dirty.insert(recipient);
+        }
+        for broadcast in self.topics.published(token, outcome, now.mono) {
+            self.tell_broadcast_lost(broadcast, DeliveryState::Failed, ErrorCode::MessageTooLarge);
+        }
+    }
+
+    pub(crate) fn tell_broadcast_lost(
+        &mut self,
+        broadcast: Broadcast,
+        state: DeliveryState,
+        code: ErrorCode,
+    ) {
+        self.tell_delivery(Delivery {
+            message_id: broadcast.message_id,
+            request_id: broadcast.request_id,
+            state,
+            code: Some(code),
+            message: None,
+            attempts: 0,
+            route: Some(Route::Gossip),
+            redelivered: false,
+            delivered_as: None,
+        });
+    }
+
+    /// How this node is, for those who watch the network.
+    pub(crate) fn publish_status(&mut self, now: Now) {
+        if self.subscribers(STATUS) == 0 {
+            return;
+        }
+        let data = serde_json::json!({
+            "name": self.me.name,
+            "role": self.me.role,
+            "uptimeMs": now.mono.as_millis() as u64,
+            "peers": self.peers.len(),
+            "agents": self.book.len(),
+            "mailDelivered": self.stats.get("mail_delivered"),
+            "mailReceived": self.stats.get("mail_received"),
+        });
+        let message = envelope::Message {
+            stream: Bytes::copy_from_slice(&self.me.status_stream),
+            seq: self.frames.upcoming(),
+            kind: "status".to_owned(),
+            priority: envelope::Priority::Low.into(),
+            sent_at_ms: now.unix_ms,
+            data: data.to_string().into(),
+            ..envelope::Message::default()
+        };
+        let batch = Batch { messages: vec![message], acks: Vec::new() };
+        let data = self.frame(Scope::Topic(STATUS.to_owned()), Payload::Plain(batch), now);
+        let token = self.token();
+        self.network(Network::Publish { token, topic: STATUS.to_owned(), data });
+    }
+}

@@ -1,0 +1,211 @@
+//! What is on its way to the disk: with a store, no mail is accepted and none acknowledged before that knows of it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use p2p_node_protocol::{ErrorCode, ErrorEvent, Id, Route};
+
+use crate::Core;
+use crate::effect::{Effect, ExitCode};
+use crate::input::Now;
+use crate::mail::inbound::receive_window::TakenRow;
+use crate::mail::outbound::outbox::{Accepted, Ended, KeptMail};
+use crate::mail::outbound::stream::{Draft, Name, Renamed};
+
+/// Something of which the store has not said that it has it.
+#[derive(Debug)]
+enum Waiting {
+    /// Mail, with the command that waits for that.
+    Mail { recipient: Address, accepted: Accepted, id: Option<Id>, route: Route },
+    /// Mail that was accepted before, under another name: nobody waits for that.
+    Renamed,
+    /// How far the parent has the mail of a stream.
+    Taken(TakenRow),
+}
+
+/// What is being kept, in the order of its numbers: no more than there are mails in the outbox, and streams received.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    durable: bool,
+    last: u64,
+    /// The place of the latest mail in the store.
+    position: u64,
+    waiting: VecDeque<(u64, Waiting)>,
+    /// Mail among it.
+    mails: usize,
+}
+
+impl Keeping {
+    /// `position` is that of the latest mail in the store.
+    pub(crate) fn new(durable: bool, position: u64) -> Self {
+        Keeping { durable, last: 0, position, waiting: VecDeque::new(), mails: 0 }
+    }
+
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn mails(&self) -> usize {
+        self.mails
+    }
+
+    fn push(&mut self, number: u64, waiting: Waiting) {
+        self.mails += usize::from(matches!(waiting, Waiting::Mail { .. }));
+        self.waiting.push_back((number, waiting));
+    }
+
+    fn next_upto(&mut self, upto: u64) -> Option<Waiting> {
+        let (_, waiting) = self.waiting.pop_front_if(|(number, _)| *number <= upto)?;
+        self.mails -= usize::from(matches!(waiting, Waiting::Mail { .. }));
+        Some(waiting)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn next_position(&mut self) -> u64 {
+        self.position = self.position.saturating_add(1);
+        self.position
+    }
+}
+
+impl Core {
+    /// Has accepted mail kept, and answers then; or at once, without a store.
+    pub(crate) fn keep_mail(
+        &mut self,
+        recipient: Address,
+        accepted: Accepted,
+        draft: Option<Draft>,
+        id: Option<Id>,
+        route: Route,
+        now: Now,
+    ) {
+        let Some(draft) = draft else { return self.tell_accepted(recipient, accepted, id, route) };
+        let number = self.store_mail(recipient, (accepted.stream, accepted.seq), None, draft, now);
+        // Until it is answered its id is taken, and counts.
+        self.pending_sends.extend(id.clone());
+        self.keeping.push(number, Waiting::Mail { recipient, accepted, id, route });
+    }
+
+    /// Has it kept under which names mail goes now, so that the next process sends it under the same.
+    pub(crate) fn keep_renamed(&mut self, recipient: Address, renamed: Vec<Renamed>, now: Now) {
+        self.stats.add("mail_renamed", renamed.len() as u64);
+        if !self.keeping.durable {
+            return;
+        }
+        for Renamed { accepted_as, sent_as, draft } in renamed {
+            let number = self.store_mail(recipient, accepted_as, Some(sent_as), draft, now);
+            self.keeping.waiting.push_back((number, Waiting::Renamed));
+        }
+    }
+
+    /// Has mail written to the store, which says so by this number.
+    fn store_mail(
+        &mut self,
+        recipient: Address,
+        (stream, seq): Name,
+        sent_as: Option<Name>,
+        draft: Draft,
+        now: Now,
+    ) -> u64 {
+        let (number, position) = (self.keeping.number(), self.keeping.next_position());
+        let left = draft.expires.saturating_sub(now.mono).as_millis() as u64;
+        let expires_at_ms = now.unix_ms.saturating_add(left);
+        let mail = Box::new(KeptMail { recipient, stream, seq, sent_as, position, expires_at_ms, draft });
+        self.effects.push_back(Effect::KeepMail { number, mail });
+        number
+    }
+
+    /// Has it kept how far the parent has the mail of a stream.
+    pub(crate) fn keep_taken(&mut self, row: TakenRow) {
+        let number = self.keeping.number();
+        self.effects.push_back(Effect::KeepTaken { number, row: Box::new(row.clone()) });
+        self.keeping.push(number, Waiting::Taken(row));
+    }
+
+    fn tell_accepted(&mut self, recipient: Address, accepted: Accepted, id: Option<Id>, route: Route) {
+        self.stats.count("mail_accepted");
+        self.dirty.insert(recipient);
+        self.answer(id, "send", |answer| {
+            answer.message_id = Some(accepted.message_id);
+            answer.delivery = Some("accepted".to_owned());
+            answer.route = Some(route);
+        });
+    }
+
+    pub(crate) fn on_kept(&mut self, upto: u64, now: Now) {
+        while let Some(waiting) = self.keeping.next_upto(upto) {
+            match waiting {
+                Waiting::Mail { recipient, accepted, id, route } => {
+                    if self.outbox.keep(&recipient, &accepted.stream, accepted.seq) {
+                        self.tell_accepted(recipient, accepted, id, route);
+                    }
+                }
+                Waiting::Renamed => {}
+                Waiting::Taken(row) => self.on_taken_kept(&row, now),
+            }
+        }
+    }
+
+    pub(crate) fn on_not_kept(&mut self, upto: u64, reason: &str, now: Now) {
+        while let Some(waiting) = self.keeping.next_upto(upto) {
+            match waiting {
+                Waiting::Mail { recipient, accepted, id, .. } => {
+                    if self.outbox.give_back(&recipient, &accepted.stream, accepted.seq) {
+                        self.stats.count("mail_not_kept");
+                        let message =
+                            format!("the mail was not accepted, for it cannot be kept at present: {reason}");
+                        self.refuse_send(id, ErrorCode::DiskFull, message);
+                    }
+                }
+                // It goes under its new name all the same; the next process would have to learn once more that it must.
+                Waiting::Renamed => self.stats.count("mail_renamed_not_kept"),
+                Waiting::Taken(row) => self.on_taken_not_kept(&row, reason, now),
+            }
+        }
+    }
+
+    /// Mail whose keeping nobody will hear of any more.
+    pub(crate) fn refuse_unkept(&mut self) {
+        while let Some(waiting) = self.keeping.next_upto(u64::MAX) {
+            let Waiting::Mail { recipient, accepted, id, .. } = waiting else { continue };
+            self.outbox.give_back(&recipient, &accepted.stream, accepted.seq);
+            self.forget(&accepted);
+            self.refuse_send(id, ErrorCode::ShuttingDown, "the node closed before the mail was kept");
+        }
+        self.refuse_asked(ErrorCode::ShuttingDown, "the node closed before the `ack` was kept");
+    }
+
+    fn forget(&mut self, accepted: &Accepted) {
+        let Accepted { stream, seq, .. } = *accepted;
+        self.effects.push_back(Effect::ForgetMail { stream, seq });
+    }
+
+    /// Mail has ended: the store need not keep it.
+    pub(crate) fn forget_mail(&mut self, ended: &Ended) {
+        if self.keeping.durable {
+            self.effects.push_back(Effect::ForgetMail { stream: ended.stream, seq: ended.seq });
+        }
+    }
+
+    /// A process on another host has taken this one for dead, and its data directory: two may not go on with it.
+    pub(crate) fn on_store_lost(&mut self, host: &str, now: Now) {
+        let message = format!(
+            "a process on the host {host} has taken the data directory, because this one gave no sign of life for too long: this one ends, and what it accepted since may be lost; give each node a directory of its own"
+        );
+        self.complain(ErrorEvent::new(ErrorCode::DataDirInUse, message));
+        self.give_up(ExitCode::Io, now);
+    }
+
+    /// How long mail is tried when `ttlMs` is absent (design §7): it is of use for longer where it outlives the process.
+    pub(crate) fn default_ttl(&self) -> Duration {
+        if self.keeping.durable { Duration::from_secs(24 * 3600) } else { Duration::from_secs(120) }
+    }
+}

@@ -1,0 +1,163 @@
+//! How a `send` gets its room: at once, or in the lane after those before it; and what becomes of one that finds none.
+
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use p2p_node_protocol::{ErrorCode, Id};
+
+use crate::input::Now;
+use crate::mail::outbound::stream::Draft;
+use crate::parent::send_lane::{NoRoom, To, Wait, Waiting};
+use crate::{Core, MAX_INFLIGHT, Phase};
+
+/// How long a broadcast waits for somebody to subscribe, unless its `ttlMs` is shorter. Ours: as long as a node needs to join.
+const TOPIC_HOLD: Duration = Duration::from_secs(10);
+
+impl Core {
+    /// Accepts a `send`, has it wait, or refuses it when waiting would not help. `length` are the bytes of its `data`.
+    pub(crate) fn offer(&mut self, to: To, draft: Draft, length: usize, now: Now) {
+        let no_room = if self.lane.has_line(&to, draft.priority) {
+            Box::new(NoRoom { draft, wait: Wait::Shared(Duration::MAX) })
+        } else {
+            match self.admit(&to, draft, now) {
+                Ok(()) => return,
+                Err(no_room) => no_room,
+            }
+        };
+        let NoRoom { draft, wait } = *no_room;
+        if !wait.may_help(now.mono) || self.lane.is_over() || !self.is_heard(&to) {
+            self.stats.count("sends_refused");
+            return self.refuse_send(draft.request_id, ErrorCode::Busy, busy(&to));
+        }
+        self.stats.count("sends_deferred");
+        self.pending_sends.extend(draft.request_id.clone());
+        self.lane.push(to, Waiting { draft, length }, now.mono);
+    }
+
+    /// Accepts a `send` if there is room.
+    fn admit(&mut self, to: &To, draft: Draft, now: Now) -> Result<(), Box<NoRoom>> {
+        match to {
+            To::Agent(recipient) => self.admit_mail(*recipient, draft, now),
+            To::Topic(topic) => self.admit_broadcast(topic, draft, now),
+        }
+    }
+
+    fn admit_mail(&mut self, recipient: Address, draft: Draft, now: Now) -> Result<(), Box<NoRoom>> {
+        if let Some(wait) = self.wait_for_disk() {
+            return Err(Box::new(NoRoom { draft, wait }));
+        }
+        let (id, route) = (draft.request_id.clone(), draft.route);
+        let durable = self.keeping.is_durable();
+        let to_keep = durable.then(|| draft.clone());
+        let accepted = self.outbox.accept(recipient, draft, !durable, now.mono)?;
+        self.keep_mail(recipient, accepted, to_keep, id, route, now);
+        Ok(())
+    }
+
+    fn admit_broadcast(&mut self, topic: &str, draft: Draft, now: Now) -> Result<(), Box<NoRoom>> {
+        let id = draft.request_id.clone();
+        let give_up = draft.expires.min(now.mono + TOPIC_HOLD);
+        let message_id = self.topics.accept(topic, draft, give_up)?;
+        let peers = self.subscribers(topic);
+        if peers == 0 {
+            self.connect_soon(now);
+        }
+        self.stats.count("broadcasts_accepted");
+        self.answer(id, "send", |answer| {
+            answer.message_id = Some(message_id);
+            answer.peers = Some(peers);
+        });
+        Ok(())
+    }
+
+    /// Whether as many sends wait for the disk as may be unanswered.
+    fn wait_for_disk(&self) -> Option<Wait> {
+        (self.keeping.mails() >= MAX_INFLIGHT).then_some(Wait::Shared(Duration::MAX))
+    }
+
+    /// Whether anybody could make room by hearing what waits.
+    fn is_heard(&self, to: &To) -> bool {
+        match to {
+            To::Agent(_) => true,
+            To::Topic(topic) => self.subscribers(topic) > 0,
+        }
+    }
+
+    /// How long the first of some sends has to wait, unless there is room for it.
+    fn wait_for(&self, to: &To, draft: &Draft) -> Option<Wait> {
+        match to {
+            To::Agent(recipient) => self.wait_for_disk().or_else(|| self.outbox.wait_for(recipient, draft)),
+            To::Topic(topic) => self.topics.wait_for(topic, draft),
+        }
+    }
+
+    /// Accepts what has room now of what waits, and refuses what has waited in vain.
+    pub(crate) fn admit_waiting(&mut self, now: Now) {
+        if self.lane.is_empty() {
+            return;
+        }
+        for key in self.lane.in_turn() {
+            while let Some(head) = self.lane.head(&key) {
+                if let Some(wait) = self.wait_for(&key.0, &head.draft) {
+                    let waits_on = self.lane.waits_on(&key, wait, now.mono) && self.is_heard(&key.0);
+                    if !waits_on && !self.is_closing() {
+                        let sends = self.lane.give_up(&key);
+                        self.refuse_waiting(&key.0, sends);
+                    }
+                    break;
+                }
+                let Some(Waiting { draft, length }) = self.lane.serve(&key, now.mono) else { break };
+                if let Err(no_room) = self.admit(&key.0, draft, now) {
+                    // There was room a moment ago.
+                    let sends = [Waiting { draft: no_room.draft, length }];
+                    self.refuse_waiting(&key.0, sends);
+                    break;
+                }
+            }
+        }
+        for (to, sends) in self.lane.end_pause(now.mono) {
+            self.refuse_waiting(&to, sends);
+        }
+    }
+
+    fn refuse_waiting(&mut self, to: &To, sends: impl IntoIterator<Item = Waiting>) {
+        for Waiting { draft, .. } in sends {
+            self.stats.count("sends_refused_after_pause");
+            self.refuse_send(draft.request_id, ErrorCode::Busy, busy(to));
+        }
+    }
+
+    /// Gives up the `send` with this id, if it waits for room.
+    pub(crate) fn cancel_waiting(&mut self, target: &Id) -> bool {
+        let Some(waiting) = self.lane.cancel(target) else { return false };
+        self.stats.count("sends_cancelled");
+        self.refuse_send(waiting.draft.request_id, ErrorCode::Cancelled, "the `send` was given up as asked");
+        true
+    }
+
+    /// Refuses everything that waits, because the node ends.
+    pub(crate) fn abandon_waiting(&mut self) {
+        for Waiting { draft, .. } in self.lane.drain() {
+            self.sends_abandoned = true;
+            let message = "the node closed before there was room for it";
+            self.refuse_send(draft.request_id, ErrorCode::ShuttingDown, message);
+        }
+    }
+
+    /// When the longest pause of something that waits is over. A node that closes waits to its end.
+    pub(crate) fn lane_deadline(&self) -> Option<Duration> {
+        if self.is_closing() { None } else { self.lane.next_deadline() }
+    }
+
+    fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. })
+    }
+}
+
+/// Why there is no room, for a person.
+fn busy(to: &To) -> &'static str {
+    match to {
+        To::Agent(_) => "the outbox is full: the recipient, or everyone, takes no mail now",
+        To::Topic(_) => "too much waits to be broadcast on this topic, or on too many topics",
+    }
+}

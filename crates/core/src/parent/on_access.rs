@@ -1,0 +1,70 @@
+//! `block`, `allow`, `unblock`, and `peers`, which tells who is connected and who has which standing.
+
+use p2p_node_protocol::{ConnectedPeer, ErrorCode, Id};
+
+use crate::Core;
+use crate::effect::Effect;
+use crate::gate::access_list::{Standing, Subject};
+use crate::input::Now;
+use crate::parent::on_command::{Recipient, parse_recipient};
+use crate::parent::replies::line_bytes;
+
+/// Bytes of a peer in the answer of `peers` beside its name: PeerId, address, role, number, and the names of the fields.
+const PEER_BYTES: usize = 256;
+
+impl Core {
+    /// Sets the standing of an agent or a node, or takes it back.
+    pub(crate) fn set_standing(
+        &mut self,
+        id: Option<Id>,
+        command: &str,
+        of: &str,
+        standing: Option<Standing>,
+    ) {
+        let subject = match parse_recipient(of) {
+            Ok(Recipient::Address(address)) => Subject::Agent(address),
+            Ok(Recipient::Peer(peer)) => Subject::Node(peer),
+            Err(message) => return self.refuse(id, ErrorCode::InvalidArgument, message),
+        };
+        if [Subject::Agent(self.me.address), Subject::Node(self.me.peer)].contains(&subject) {
+            return self.refuse(id, ErrorCode::InvalidArgument, "that is this agent itself");
+        }
+        match self.standings.set(subject, standing) {
+            Err(full) => return self.refuse(id, ErrorCode::Busy, full.to_string()),
+            Ok(true) => self.effects.push_back(Effect::KeepStanding { subject, standing }),
+            Ok(false) => {}
+        }
+        self.answer(id, command, |_| {});
+    }
+
+    pub(crate) fn list_peers(&mut self, id: Option<Id>, now: Now) {
+        let mut room = self.room_for_lists();
+        let mut names = |standing| -> Vec<String> {
+            let names = self.standings.having(standing).map(|subject| subject.to_string());
+            names.filter(|name| room.fits(name)).collect()
+        };
+        let (blocked, allowed) = (names(Standing::Blocked), names(Standing::Allowed));
+        let mut connected = Vec::new();
+        for (peer, known) in &self.peers {
+            let record = self.book.by_peer(peer, now.unix_ms);
+            let name = record.map(|record| record.record.name.clone()).filter(|name| !name.is_empty());
+            if !room.takes(PEER_BYTES + name.as_deref().map_or(0, line_bytes)) {
+                break;
+            }
+            connected.push(ConnectedPeer {
+                peer_id: peer.to_string(),
+                address: record.map(|record| record.address().to_string()),
+                name,
+                role: record.map(|record| record.record.role),
+                connected_ms: now.mono.saturating_sub(known.connected_at).as_millis() as u64,
+            });
+        }
+        let count = self.peers.len();
+        self.answer(id, "peers", |answer| {
+            answer.count = Some(count);
+            answer.connected = Some(connected);
+            answer.blocked = Some(blocked);
+            answer.allowed = Some(allowed);
+        });
+    }
+}

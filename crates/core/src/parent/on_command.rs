@@ -1,0 +1,216 @@
+//! What each command does.
+
+use alloy_primitives::Address;
+use libp2p_identity::PeerId;
+use p2p_node_protocol::line::LineError;
+use p2p_node_protocol::{
+    Command, Connect, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, Request, StatusReport,
+};
+
+use crate::effect::Network;
+use crate::gate::access_list::Standing;
+use crate::input::Now;
+use crate::mail::inbound::unacked::MAX_UNTAKEN;
+use crate::parent::starting::LISTEN_TIMEOUT;
+use crate::peers::bootstrap::parse_bootstrap;
+use crate::{Core, Phase};
+use p2p_node_wire::envelope::limits;
+use p2p_node_wire::identity::parse_address;
+
+/// Shortest line that a parent may ask for: enough for `ready` and any error. Ours.
+const MIN_LINE_BYTES: usize = 4096;
+
+/// To whom a command's `peerId` refers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Recipient {
+    Address(Address),
+    Peer(PeerId),
+}
+
+impl Core {
+    pub(crate) fn on_command(&mut self, request: Request, now: Now) {
+        if self.is_taken(request.id.as_ref()) {
+            return;
+        }
+        if let Phase::Starting { .. } = self.phase {
+            return self.hold(request, now);
+        }
+        let Request { id, command } = request;
+        match (&self.phase, &command) {
+            (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Done, _) => {
+                return self.refuse(id, ErrorCode::ShuttingDown, "the node is closing");
+            }
+            (Phase::Idle, Command::Connect(_) | Command::Ping(_) | Command::Shutdown(_)) => {}
+            (Phase::Idle, _) => {
+                return self.refuse(id, ErrorCode::NotConnected, "the first command must be `connect`");
+            }
+            _ => {}
+        }
+        match command {
+            Command::Connect(connect) => self.connect(id, connect, now),
+            Command::Send(send) => self.send(id, send, now),
+            Command::Discover(discover) => self.discover(id, discover, now),
+            Command::Subscribe(subscribe) => self.subscribe(id, subscribe.topic, now),
+            Command::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe.topic, now),
+            Command::Status(_) => {
+                let status = self.status(now);
+                self.answer(id, "status", |answer| answer.status = Some(Box::new(status)));
+            }
+            Command::Peers(_) => self.list_peers(id, now),
+            Command::Block(block) => {
+                self.set_standing(id, "block", &block.peer_id, Some(Standing::Blocked));
+            }
+            Command::Allow(allow) => {
+                self.set_standing(id, "allow", &allow.peer_id, Some(Standing::Allowed));
+            }
+            Command::Unblock(unblock) => self.set_standing(id, "unblock", &unblock.peer_id, None),
+            Command::Ack(ack) => self.on_ack_command(id, ack, now),
+            Command::Cancel(cancel) => self.cancel(id, &cancel.target),
+            Command::Ping(_) => self.answer(id, "ping", |answer| answer.time_ms = Some(now.unix_ms)),
+            Command::Shutdown(_) => self.close("shutdown", id, now),
+            other => {
+                let message = format!("`{}` is not served", other.name());
+                self.refuse(id, ErrorCode::UnknownCommand, message);
+            }
+        }
+    }
+
+    /// A line that is no command; it is answered, so that a parent that waits for its id does not wait for ever.
+    pub(crate) fn on_bad_line(&mut self, bad: LineError) {
+        self.stats.count("lines_bad");
+        if self.is_taken(bad.id.as_ref()) {
+            return;
+        }
+        self.required.refused(bad.code);
+        let mut error = ErrorEvent { id: bad.id, ..ErrorEvent::new(bad.code, bad.message) };
+        error.details = bad.line.map(|line| serde_json::json!({ "line": line }));
+        self.complain(error);
+    }
+
+    /// Whether a command with this id has not been answered yet, which is told: an answer to this line would be taken for
+    /// that command's.
+    pub(crate) fn is_taken(&mut self, id: Option<&Id>) -> bool {
+        let Some(id) = id.filter(|id| self.pending_ids.contains(id) || self.pending_sends.contains(id))
+        else {
+            return false;
+        };
+        let message = "a command with this id has not been answered yet";
+        self.required.refused(ErrorCode::DuplicateId);
+        let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
+        error.details = Some(serde_json::json!({ "id": id }));
+        self.complain(error);
+        true
+    }
+
+    fn connect(&mut self, id: Option<Id>, connect: Connect, now: Now) {
+        if self.phase != Phase::Idle {
+            return self.refuse(id, ErrorCode::AlreadyConnected, "there was a `connect` already");
+        }
+        if let Some(other) = connect.protocol.filter(|version| *version != PROTOCOL_VERSION) {
+            let message =
+                format!("version {other} of the protocol is not spoken here; {PROTOCOL_VERSION} is");
+            self.required.refused(ErrorCode::UnsupportedProtocol);
+            let mut error = ErrorEvent::new(ErrorCode::UnsupportedProtocol, message);
+            error.details = Some(serde_json::json!({ "supported": [PROTOCOL_VERSION] }));
+            return self.complain(ErrorEvent { id, ..error });
+        }
+        let max_line = connect.max_line_bytes.unwrap_or(MAX_LINE_BYTES);
+        if !(MIN_LINE_BYTES..=MAX_LINE_BYTES).contains(&max_line) {
+            let message = format!("`maxLineBytes` must be {MIN_LINE_BYTES} to {MAX_LINE_BYTES}");
+            return self.refuse(id, ErrorCode::InvalidArgument, message);
+        }
+        let max_unacked = connect.max_unacked.unwrap_or(MAX_UNTAKEN);
+        if !(1..=MAX_UNTAKEN).contains(&max_unacked) {
+            let message = format!("`maxUnacked` must be 1 to {MAX_UNTAKEN}");
+            return self.refuse(id, ErrorCode::InvalidArgument, message);
+        }
+        let parsed: Result<Vec<_>, String> =
+            connect.bootstrap_peers.iter().map(|text| parse_bootstrap(text)).collect();
+        match parsed {
+            Err(message) => return self.refuse(id, ErrorCode::InvalidArgument, message),
+            Ok(peers) => peers.into_iter().for_each(|(peer, addr)| self.add_bootstrap(peer, addr)),
+        }
+        self.opted_in = connect.protocol.is_some();
+        self.max_line = max_line;
+        self.taking.untaken.set_limit(max_unacked);
+        self.start(connect.port, id, now);
+    }
+
+    /// Starts to listen. What comes next waits until that has succeeded.
+    pub(crate) fn start(&mut self, port: Option<u16>, id: Option<Id>, now: Now) {
+        self.pending_ids.extend(id.clone());
+        self.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
+        let port = port.unwrap_or(self.me.port);
+        self.network(Network::Listen { port });
+    }
+
+    fn subscribe(&mut self, id: Option<Id>, topic: String, now: Now) {
+        if let Err(message) = check_topic(&topic) {
+            return self.refuse(id, ErrorCode::InvalidArgument, message);
+        }
+        if self.subscribed.len() >= crate::MAX_SUBSCRIPTIONS && !self.subscribed.contains(&topic) {
+            let message = format!("at most {} topics can be subscribed to", crate::MAX_SUBSCRIPTIONS);
+            return self.refuse(id, ErrorCode::Busy, message);
+        }
+        self.answer(id, "subscribe", |_| {});
+        if self.subscribed.insert(topic.clone()) && !crate::is_reserved(&topic) {
+            self.network(Network::Subscribe { topic });
+            self.connect_soon(now);
+            self.advertise_topics(now);
+        }
+    }
+
+    fn unsubscribe(&mut self, id: Option<Id>, topic: &str, now: Now) {
+        if self.subscribed.remove(topic) && !crate::is_reserved(topic) {
+            self.network(Network::Unsubscribe { topic: topic.to_owned() });
+            self.advertise_topics(now);
+        }
+        self.answer(id, "unsubscribe", |_| {});
+    }
+
+    fn advertise_topics(&mut self, now: Now) {
+        let left_out = self.presence.set_topics(&self.subscribed, now);
+        if left_out > 0 {
+            self.stats.add("topics_not_in_record", left_out as u64);
+        }
+    }
+
+    fn status(&self, now: Now) -> StatusReport {
+        let mut room = self.room_for_lists();
+        let addrs = self.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
+        let topics = self.subscribed.iter().filter(|topic| room.fits(topic)).cloned().collect();
+        StatusReport {
+            peer_id: self.me.peer_text.clone(),
+            address: self.me.address_text.clone(),
+            uptime_ms: now.mono.as_millis() as u64,
+            peers: self.peers.len(),
+            servers: self.servers.len(),
+            agents: self.book.len(),
+            topics,
+            addrs,
+            outbox: self.outbox.len(),
+            outbox_bytes: self.outbox.bytes(),
+            held: self.topics.held(),
+            counters: self.stats.snapshot(),
+        }
+    }
+}
+
+pub(crate) fn parse_recipient(text: &str) -> Result<Recipient, String> {
+    if text.starts_with("0x") || text.starts_with("0X") {
+        return parse_address(text).map(Recipient::Address).map_err(|error| error.to_string());
+    }
+    text.parse::<PeerId>()
+        .map(Recipient::Peer)
+        .map_err(|_| "`peerId` must be a PeerId or an 0x address".to_owned())
+}
+
+pub(crate) fn check_topic(topic: &str) -> Result<(), String> {
+    if topic.is_empty() || topic.len() > limits::MAX_NAME_BYTES {
+        return Err(format!("a topic has 1 to {} bytes", limits::MAX_NAME_BYTES));
+    }
+    match topic.chars().any(char::is_control) {
+        true => Err("a topic may not hold control characters".to_owned()),
+        false => Ok(()),
+    }
+}

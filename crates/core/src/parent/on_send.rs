@@ -1,0 +1,149 @@
+//! `send`: mail and broadcasts as the parent writes them.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use p2p_node_protocol::{Encoding, ErrorCode, Id, Route, Send};
+
+use crate::input::Now;
+use crate::mail::outbound::default_priority::priority_of;
+use crate::mail::outbound::stream::Draft;
+use crate::parent::on_command::{Recipient, check_topic, parse_recipient};
+use crate::parent::send_lane::To;
+use crate::{Core, MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
+use p2p_node_wire::envelope::{self, limits};
+
+/// Longest `ttlMs` (`reference/reliability.md` §4: 7 days).
+const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+impl Core {
+    pub(crate) fn send(&mut self, id: Option<Id>, send: Send, now: Now) {
+        let (data, encoding) = match payload(&send) {
+            Ok(payload) => payload,
+            Err(message) => return self.refuse_send(id, ErrorCode::InvalidArgument, message),
+        };
+        if let Err(message) = check_lengths(&send) {
+            return self.refuse_send(id, ErrorCode::InvalidArgument, message);
+        }
+        let kind = send.kind.unwrap_or_default();
+        let draft = Draft {
+            data,
+            encoding,
+            priority: send.priority.unwrap_or_else(|| priority_of(&kind)),
+            sent_at_ms: now.unix_ms,
+            expires: now.mono + send.ttl_ms.map_or(self.default_ttl(), Duration::from_millis),
+            kind,
+            reply_to: send.reply_to.unwrap_or_default(),
+            conversation: send.conversation_id.unwrap_or_default(),
+            route: send.route.unwrap_or_default(),
+            request_id: id,
+        };
+        let length = send.data.get().len();
+        let checked = match (send.peer_id, send.topic) {
+            (Some(peer), None) => self.check_mail(&peer, &draft, length, now),
+            (None, Some(topic)) => check_broadcast(topic, length),
+            _ => Err((ErrorCode::InvalidArgument, "`send` takes either `peerId` or `topic`".to_owned())),
+        };
+        match checked {
+            Ok(to) => self.offer(to, draft, length, now),
+            Err((code, message)) => self.refuse_send(draft.request_id, code, message),
+        }
+    }
+
+    fn check_mail(
+        &mut self,
+        to: &str,
+        draft: &Draft,
+        length: usize,
+        now: Now,
+    ) -> Result<To, (ErrorCode, String)> {
+        let invalid = |message| (ErrorCode::InvalidArgument, message);
+        let recipient = match self.parse_same_recipient(to).map_err(invalid)? {
+            Recipient::Address(address) => address,
+            Recipient::Peer(peer) if peer == self.me.peer => self.me.address,
+            Recipient::Peer(peer) => match self.book.by_peer(&peer, now.unix_ms) {
+                Some(record) => record.address(),
+                None => {
+                    let message =
+                        "no verified record names this PeerId; send to the agent's 0x address instead";
+                    return Err((ErrorCode::PeerNotFound, message.to_owned()));
+                }
+            },
+        };
+        if recipient == self.me.address {
+            return Err(invalid("that is this agent itself".to_owned()));
+        }
+        if length > MAX_DIRECT_BYTES {
+            let message = format!("`data` has {length} bytes; mail may have {MAX_DIRECT_BYTES}");
+            return Err((ErrorCode::MessageTooLarge, message));
+        }
+        if draft.route == Route::Gossip && draft.size() > MAX_TOPIC_BYTES {
+            let message = format!("mail by gossip may have {MAX_TOPIC_BYTES} bytes with all its fields");
+            return Err((ErrorCode::MessageTooLarge, message));
+        }
+        Ok(To::Agent(recipient))
+    }
+
+    /// [`parse_recipient`], which costs more than all else about a message, for those who write to one recipient in a row.
+    fn parse_same_recipient(&mut self, text: &str) -> Result<Recipient, String> {
+        if let Some((last, recipient)) = &self.last_recipient
+            && last == text
+        {
+            return Ok(*recipient);
+        }
+        let recipient = parse_recipient(text)?;
+        self.last_recipient = Some((text.to_owned(), recipient));
+        Ok(recipient)
+    }
+}
+
+fn check_broadcast(topic: String, length: usize) -> Result<To, (ErrorCode, String)> {
+    check_topic(&topic).map_err(|message| (ErrorCode::InvalidArgument, message))?;
+    if RESERVED_TOPICS.contains(&topic.as_str()) {
+        let message = format!("`{topic}` belongs to the nodes; choose another topic");
+        return Err((ErrorCode::ReservedTopic, message));
+    }
+    if length > MAX_TOPIC_BYTES {
+        let message = format!("`data` has {length} bytes; a broadcast may have {MAX_TOPIC_BYTES}");
+        return Err((ErrorCode::MessageTooLarge, message));
+    }
+    Ok(To::Topic(topic))
+}
+
+fn payload(send: &Send) -> Result<(Bytes, envelope::Encoding), String> {
+    let raw = send.data.get();
+    match send.encoding {
+        None => Ok((Bytes::copy_from_slice(raw.as_bytes()), envelope::Encoding::Json)),
+        Some(Encoding::Base64) => {
+            let text: String = serde_json::from_str(raw)
+                .map_err(|_| "with `encoding` `base64`, `data` must be a string".to_owned())?;
+            let bytes = BASE64.decode(text).map_err(|error| format!("`data` is not base64: {error}"))?;
+            Ok((bytes.into(), envelope::Encoding::Bytes))
+        }
+    }
+}
+
+fn check_lengths(send: &Send) -> Result<(), String> {
+    let fields = [
+        ("kind", &send.kind, limits::MAX_KIND_BYTES),
+        ("replyTo", &send.reply_to, limits::MAX_NAME_BYTES),
+        ("conversationId", &send.conversation_id, limits::MAX_NAME_BYTES),
+    ];
+    for (name, value, limit) in fields {
+        if let Some(text) = value {
+            if text.len() > limit {
+                return Err(format!("`{name}` may have at most {limit} bytes"));
+            }
+            if text.contains(char::is_control) {
+                return Err(format!("`{name}` may not hold control characters"));
+            }
+        }
+    }
+    match send.ttl_ms {
+        Some(ttl) if ttl == 0 || Duration::from_millis(ttl) > MAX_TTL => {
+            Err(format!("`ttlMs` must be 1 to {}", MAX_TTL.as_millis()))
+        }
+        _ => Ok(()),
+    }
+}

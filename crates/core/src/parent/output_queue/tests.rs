@@ -1,0 +1,164 @@
+use crate::parent::output_queue::*;
+use p2p_node_protocol::{Answer, Closing, ErrorCode, ErrorEvent, Level};
+
+fn log(text: &str) -> Log {
+    Log { level: Level::Info, namespace: "test".into(), message: text.into(), meta: None }
+}
+
+fn mark(number: usize) -> Event {
+    Event::Closing(Closing { reason: number.to_string() })
+}
+
+fn number(event: &Event) -> usize {
+    match event {
+        Event::Closing(closing) => closing.reason.parse().unwrap(),
+        other => panic!("not a mark: {other:?}"),
+    }
+}
+
+#[test]
+fn lines_of_one_priority_leave_in_the_order_they_came() {
+    let mut outlet = Outlet::default();
+    outlet.tell(mark(0));
+    outlet.mail(Priority::Medium, mark(1), 10, None);
+    outlet.broadcast(Priority::Medium, mark(2), 10);
+    outlet.mail(Priority::Medium, mark(3), 10, None);
+    outlet.news(mark(4), |_| false);
+    outlet.tell(mark(5));
+    let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
+    assert_eq!(order, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn messages_leave_by_priority_and_low_ones_are_not_starved() {
+    let mut outlet = Outlet::default();
+    outlet.tell(mark(0));
+    for number in 1..=3 {
+        outlet.mail(Priority::Low, mark(number), 100, None);
+    }
+    for number in 11..=20 {
+        outlet.broadcast(Priority::Medium, mark(number), 100);
+    }
+    outlet.tell(mark(30));
+    outlet.mail(Priority::High, mark(40), 100, None);
+    let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
+    assert_eq!(
+        order,
+        [0, 30, 40, 11, 12, 13, 14, 1, 15, 16, 17, 18, 2, 19, 20, 3],
+        "a line keeps its place before those told later"
+    );
+}
+
+#[test]
+fn the_writer_gets_no_more_than_its_window() {
+    let mut outlet = Outlet::default();
+    for index in 0..3 * WRITER_LINES {
+        outlet.tell(mark(index));
+    }
+    assert!(!outlet.takes_commands());
+    let first = std::iter::from_fn(|| outlet.pop()).count();
+    assert!(first <= WRITER_LINES && first > 0);
+    outlet.written(1);
+    assert_eq!(std::iter::from_fn(|| outlet.pop()).count(), 1);
+}
+
+#[test]
+fn broadcasts_give_way_lowest_and_oldest_first_and_are_counted() {
+    let mut outlet = Outlet::default();
+    outlet.broadcast(Priority::High, mark(0), 1);
+    for index in 1..=TOPIC_LINES {
+        outlet.broadcast(Priority::Low, mark(index), 1);
+    }
+    outlet.broadcast(Priority::Medium, mark(TOPIC_LINES + 1), 1);
+    assert_eq!(outlet.total_dropped().topic_message, 2);
+    let Some(Event::Overflow(overflow)) = outlet.pop() else { panic!("the gap is told first") };
+    assert_eq!((overflow.dropped.topic_message, overflow.total.topic_message), (2, 2));
+    let next: Vec<_> = std::iter::from_fn(|| outlet.pop()).take(3).map(|event| number(&event)).collect();
+    assert_eq!(next, [0, TOPIC_LINES + 1, 3]);
+}
+
+#[test]
+fn answers_are_unread_until_the_writer_has_put_them_out() {
+    let mut outlet = Outlet::default();
+    outlet.tell(Event::Result(Box::new(Answer::new(1.into(), "ping"))));
+    outlet.tell(Event::Error(Box::new(ErrorEvent::new(ErrorCode::Busy, "of no command"))));
+    let refusal = ErrorEvent { id: Some(2.into()), ..ErrorEvent::new(ErrorCode::Busy, "of a command") };
+    outlet.tell(Event::Error(Box::new(refusal)));
+    outlet.tell(mark(0));
+    assert_eq!(outlet.unread_others(), 2);
+    while outlet.pop().is_some() {}
+    assert_eq!(outlet.unread_others(), 2);
+    outlet.written(1);
+    assert_eq!(outlet.unread_others(), 1);
+    outlet.written(3);
+    assert_eq!(outlet.unread_others(), 0);
+    outlet.close();
+    outlet.tell(Event::Result(Box::new(Answer::new(3.into(), "late"))));
+    assert_eq!(outlet.unread_others(), 0, "it is not taken");
+}
+
+#[test]
+fn one_broadcast_larger_than_the_limit_still_goes() {
+    let mut outlet = Outlet::default();
+    outlet.broadcast(Priority::Low, mark(0), TOPIC_BYTES + 1);
+    assert_eq!(outlet.pop().map(|event| number(&event)), Some(0));
+}
+
+#[test]
+fn mail_has_room_up_to_its_limits() {
+    let mut outlet = Outlet::default();
+    assert!(outlet.has_mail_room(MAIL_LINES, MAIL_BYTES, true, (0, 0)), "an empty queue takes any one frame");
+    outlet.mail(Priority::Medium, mark(0), 100, None);
+    assert!(outlet.has_mail_room(1, 100, true, (0, 0)));
+    assert!(!outlet.has_mail_room(MAIL_LINES, 0, true, (0, 0)));
+    assert!(!outlet.has_mail_room(1, MAIL_BYTES, true, (0, 0)));
+    let most = MAIL_LINES - MAIL_LINES / HIGH_RESERVE;
+    assert!(
+        !outlet.has_mail_room(most, 0, false, (0, 0)) && outlet.has_mail_room(most, 0, true, (0, 0)),
+        "for what is urgent"
+    );
+    assert!(!outlet.has_mail_room(1, 0, true, (MAIL_LINES - 1, 0)), "what is coming counts");
+    assert!(!outlet.has_mail_room(1, 0, true, (1, MAIL_BYTES)));
+    assert!(outlet.keeps_up());
+    outlet.mail(Priority::Medium, mark(1), MAIL_BYTES / MAIL_LAG, None);
+    assert!(!outlet.keeps_up());
+}
+
+#[test]
+fn news_of_the_same_peer_replace_each_other_and_stay_bounded() {
+    let mut outlet = Outlet::default();
+    outlet.news(mark(7), |_| false);
+    outlet.news(mark(7), |event| number(event) == 7);
+    assert_eq!(std::iter::from_fn(|| outlet.pop()).count(), 1);
+    assert_eq!(outlet.total_dropped().news, 0, "replaced, not lost");
+    for index in 0..2 * NEWS_LINES {
+        outlet.news(mark(index), |_| false);
+    }
+    outlet.written(1);
+    let Some(Event::Overflow(overflow)) = outlet.pop() else { panic!("the gap is told first") };
+    assert_eq!(overflow.dropped.news, NEWS_LINES as u64);
+    assert_eq!(outlet.pop().map(|event| number(&event)), Some(NEWS_LINES));
+}
+
+#[test]
+fn nothing_is_queued_behind_the_last_line() {
+    let mut outlet = Outlet::default();
+    outlet.news(mark(0), |_| false);
+    outlet.tell(mark(1));
+    outlet.close();
+    outlet.tell(mark(2));
+    outlet.broadcast(Priority::High, mark(3), 1);
+    outlet.news(mark(4), |event| number(event) == 0);
+    outlet.log(log("late"));
+    let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
+    assert_eq!(order, [0, 1]);
+}
+
+#[test]
+fn logs_are_bounded_and_counted() {
+    let mut outlet = Outlet::default();
+    for index in 0..LOG_LINES + 5 {
+        outlet.log(log(&index.to_string()));
+    }
+    assert_eq!(outlet.total_dropped().log, 5);
+}

@@ -1,0 +1,256 @@
+//! What the core says to the parent: answers, errors, deliveries, news.
+
+use std::collections::BTreeSet;
+
+use p2p_node_protocol::{
+    Answer, Delivery, DeliveryState, Dropped, ErrorCode, ErrorEvent, Event, Id, Level, Log, PeerDiscovered,
+    Route,
+};
+
+use crate::Core;
+use crate::effect::{Effect, Network};
+use crate::gate::access_list::Standing;
+use crate::mail::outbound::outbox::Ended;
+use p2p_node_wire::record::SignedRecord;
+
+/// Bytes of a `peer_discovered` or `status` beside its lists, at most: names, ids, numbers and counters, and room for more
+/// of them.
+const LISTS_LINE_BYTES: usize = 3072;
+
+/// Bytes that a text takes in a line, without its quotes.
+pub(crate) fn line_bytes(text: &str) -> usize {
+    let of_char = |letter: char| match letter {
+        '"' | '\\' => 2,
+        '\0'..='\u{1f}' | '\u{85}' | '\u{2028}' | '\u{2029}' => 6,
+        other => other.len_utf8(),
+    };
+    text.chars().map(of_char).sum()
+}
+
+/// Bytes that JSON without control characters takes in a line: some of its characters are escaped there.
+pub(crate) fn raw_line_bytes(json: &str) -> usize {
+    if json.is_ascii() {
+        return json.len();
+    }
+    let of_char = |letter: char| match letter {
+        '\u{85}' | '\u{2028}' | '\u{2029}' => 6,
+        other => other.len_utf8(),
+    };
+    json.chars().map(of_char).sum()
+}
+
+/// What lists may still take of a line. What does not fit is left out: a longer line could not be read at all.
+pub(crate) struct Room(usize);
+
+impl Room {
+    /// Takes so many bytes, if there are.
+    pub(crate) fn takes(&mut self, bytes: usize) -> bool {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+
+    pub(crate) fn fits(&mut self, text: &str) -> bool {
+        // With its quotes and a comma.
+        self.takes(line_bytes(text) + 3)
+    }
+}
+
+impl Core {
+    /// The room that a line has for lists.
+    pub(crate) fn room_for_lists(&self) -> Room {
+        Room(self.max_line.saturating_sub(LISTS_LINE_BYTES))
+    }
+
+    pub(crate) fn network(&mut self, effect: Network) {
+        self.has_spoken |= match &effect {
+            Network::AnswerMail { .. } => true,
+            Network::Publish { topic, .. } => {
+                ![crate::ANNOUNCEMENTS, crate::STATUS].contains(&topic.as_str())
+            }
+            _ => false,
+        };
+        self.effects.push_back(Effect::Network(effect));
+    }
+
+    /// The command was carried out; without an id nobody wants to know.
+    pub(crate) fn answer(&mut self, id: Option<Id>, command: &str, fill: impl FnOnce(&mut Answer)) {
+        let Some(id) = id else { return };
+        let is_send = command == "send";
+        if is_send {
+            self.pending_sends.remove(&id);
+        } else {
+            self.pending_ids.remove(&id);
+        }
+        let mut answer = Answer::new(id, command);
+        fill(&mut answer);
+        self.outlet.answer(Event::Result(Box::new(answer)), is_send);
+    }
+
+    /// The command failed.
+    pub(crate) fn refuse(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
+        if let Some(id) = &id {
+            self.pending_ids.remove(id);
+        }
+        self.required.refused(code);
+        let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
+        self.complain(error);
+    }
+
+    /// A `send` failed.
+    pub(crate) fn refuse_send(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
+        if let Some(id) = &id {
+            self.pending_sends.remove(id);
+        }
+        self.required.refused(code);
+        let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
+        self.outlet.answer(Event::Error(Box::new(error)), true);
+    }
+
+    /// Something failed.
+    pub(crate) fn complain(&mut self, error: ErrorEvent) {
+        self.outlet.tell(Event::Error(Box::new(error)));
+    }
+
+    pub(crate) fn log(&mut self, level: Level, namespace: &str, message: impl Into<String>) {
+        self.outlet.log(Log { level, namespace: namespace.to_owned(), message: message.into(), meta: None });
+    }
+
+    /// Accepted mail did not arrive, or nobody knows whether it did.
+    pub(crate) fn tell_mail_lost(&mut self, ended: Ended, state: DeliveryState, code: ErrorCode) {
+        self.tell_mail_lost_because(ended, state, code, None);
+    }
+
+    /// As `tell_mail_lost`, with a `message` that says more than the code.
+    pub(crate) fn tell_mail_lost_because(
+        &mut self,
+        ended: Ended,
+        state: DeliveryState,
+        code: ErrorCode,
+        message: Option<String>,
+    ) {
+        self.forget_mail(&ended);
+        let Ended { message_id, delivered_as, mail, .. } = ended;
+        self.tell_delivery(Delivery {
+            message_id,
+            request_id: mail.draft.request_id,
+            state,
+            code: Some(code),
+            message,
+            attempts: mail.attempts,
+            route: mail.went,
+            redelivered: mail.restored,
+            delivered_as,
+        });
+    }
+
+    /// How accepted mail ended. A parent that did not opt in hears of failures alone, as errors.
+    pub(crate) fn tell_delivery(&mut self, mut delivery: Delivery) {
+        self.required.ended(delivery.state == DeliveryState::Delivered, delivery.redelivered);
+        self.stats.count(match delivery.state {
+            DeliveryState::Delivered => "mail_delivered",
+            DeliveryState::Expired => "mail_expired",
+            DeliveryState::Rejected => "mail_rejected",
+            DeliveryState::Failed | DeliveryState::Unknown => "mail_failed",
+        });
+        let failed = delivery.state != DeliveryState::Delivered;
+        let code = delivery.code.unwrap_or(ErrorCode::Expired);
+        let known = delivery.message.take();
+        delivery.message = failed.then(|| known.unwrap_or_else(|| delivery_failure(code, delivery.route)));
+        if self.opted_in {
+            self.outlet.tell(Event::Delivery(Box::new(delivery)));
+        } else if let Some(message) = delivery.message {
+            self.complain(ErrorEvent {
+                request_id: delivery.request_id,
+                message_id: Some(delivery.message_id),
+                ..ErrorEvent::new(code, message)
+            });
+        }
+    }
+
+    /// An agent was found, by itself or because `request_id` asked for it.
+    pub(crate) fn tell_found(&mut self, record: &SignedRecord, request_id: Option<Id>) {
+        let peer_id = record.peer_id();
+        if request_id.is_none() && self.standings.of(&record.address(), &peer_id) == Some(Standing::Blocked) {
+            return;
+        }
+        let mut room = self.room_for_lists();
+        let mut fitting = |texts: &mut dyn Iterator<Item = String>| -> Vec<String> {
+            texts.filter(|text| room.fits(text)).collect()
+        };
+        // The name of a host may hold any bytes.
+        let addrs = record.record.addrs.iter().map(ToString::to_string);
+        let addrs = fitting(&mut addrs.filter(|addr| !addr.contains(char::is_control)));
+        let capabilities = fitting(&mut record.record.capabilities.iter().cloned());
+        let mut topics: BTreeSet<String> = record.record.topics.iter().cloned().collect();
+        if let Some(peer) = self.peers.get(&peer_id) {
+            topics.extend(peer.topics.iter().filter(|topic| !crate::is_reserved(topic)).cloned());
+        }
+        let topics = fitting(&mut topics.into_iter());
+        let found = PeerDiscovered {
+            peer_id: peer_id.to_string(),
+            topics,
+            address: record.address().to_string(),
+            name: Some(record.record.name.clone()).filter(|name| !name.is_empty()),
+            role: record.record.role,
+            addrs,
+            capabilities,
+            expires_at_ms: record.record.expires_at_ms,
+            request_id,
+        };
+        if found.request_id.is_some() {
+            return self.outlet.tell(Event::PeerDiscovered(Box::new(found)));
+        }
+        let peer_id = found.peer_id.clone();
+        self.outlet.news(
+            Event::PeerDiscovered(Box::new(found)),
+            |event| matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id),
+        );
+    }
+
+    /// News for parents that opted in.
+    pub(crate) fn tell_news(&mut self, event: Event) {
+        if self.opted_in {
+            self.outlet.news(event, |_| false);
+        }
+    }
+
+    /// Hands lines to the writer while it has room.
+    pub(crate) fn pump_outlet(&mut self) {
+        while let Some(event) = self.outlet.pop() {
+            let event = match event {
+                Event::Overflow(overflow) if !self.opted_in => {
+                    let Dropped { topic_message, too_long, news, log } = overflow.dropped;
+                    let message = format!(
+                        "dropped because stdout was not read: {topic_message} broadcasts, {news} news of peers, {log} logs; \
+                         because they were too long for it: {too_long} broadcasts"
+                    );
+                    let namespace = "front".to_owned();
+                    Event::Log(Box::new(Log { level: Level::Warn, namespace, message, meta: None }))
+                }
+                other => other,
+            };
+            self.effects.push_back(Effect::Emit { event, numbered: self.opted_in });
+        }
+    }
+}
+
+/// What to do about mail that ended so, for a person.
+fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
+    match code {
+        ErrorCode::PeerNotFound => {
+            "no verified record of this address was found in time: is the agent running, joined to this network, and its clock right?".into()
+        }
+        ErrorCode::PeerUnreachable => {
+            "none of the recipient's addresses answered in time; `route` `auto` would also try gossip".into()
+        }
+        ErrorCode::NoSubscribers => "nobody who subscribes to the topic was reached in time".into(),
+        ErrorCode::ShuttingDown => "the node ended before the mail was acknowledged; it may have arrived".into(),
+        ErrorCode::PeerBusy => "the recipient's node had no room for it in time: its agent does not read".into(),
+        ErrorCode::Cancelled => "it was given up as asked; it may have arrived".into(),
+        ErrorCode::PeerRejected => "the recipient's node refused the mail: its agent has blocked this one, or the node reads another form of mail".into(),
+        ErrorCode::MessageTooLarge => "it is longer than the recipient's agent can read, or than the network carries".into(),
+        _ if route == Some(Route::Gossip) => "no acknowledgement came back by gossip in time; it may have arrived".into(),
+        _ => "no acknowledgement came in time; the mail may have arrived".into(),
+    }
+}

@@ -1,0 +1,235 @@
+//! The nodes that we join through. They are dialled again for ever.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use multiaddr::Protocol;
+
+use crate::backoff::Jitter;
+
+/// Bootstrap peers. Ours: 16 times the four of the original network.
+pub const MAX_BOOTSTRAPS: usize = 64;
+/// Addresses of each.
+const MAX_ADDRS: usize = 8;
+/// First pause between two dials. Ours.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// A connection that ends sooner counts as a dial that failed: a peer that is full or does not want us lets us in and
+/// hangs up, and must not be dialled without a pause. Ours.
+pub const STABLE: Duration = Duration::from_secs(10);
+/// Longest piece of an address that is repeated to a person, in characters. Ours.
+const MAX_QUOTED: usize = 200;
+/// Longest pause between two dials. Ours: a network that comes back is joined again within half a minute.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Default)]
+struct Bootstrap {
+    addrs: Vec<Multiaddr>,
+    /// Dials and short connections in a row.
+    failures: u32,
+    connected_at: Option<Duration>,
+    /// When to dial next; none while it is being dialled or connected.
+    next: Option<Duration>,
+}
+
+impl Bootstrap {
+    fn pause(&mut self, now: Duration, jitter: &mut Jitter) {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        self.next = Some(now + jitter.around(pause));
+    }
+}
+
+/// Every bootstrap peer.
+#[derive(Debug, Default)]
+pub struct Bootstraps {
+    peers: BTreeMap<PeerId, Bootstrap>,
+}
+
+impl Bootstraps {
+    /// Adds an address of a bootstrap peer; whether there was room.
+    pub fn add(&mut self, peer: PeerId, addr: Multiaddr) -> bool {
+        if self.peers.len() >= MAX_BOOTSTRAPS && !self.peers.contains_key(&peer) {
+            return false;
+        }
+        let bootstrap = self
+            .peers
+            .entry(peer)
+            .or_insert_with(|| Bootstrap { next: Some(Duration::ZERO), ..Bootstrap::default() });
+        if bootstrap.addrs.contains(&addr) {
+            return true;
+        }
+        let room = bootstrap.addrs.len() < MAX_ADDRS;
+        if room {
+            bootstrap.addrs.push(addr);
+        }
+        room
+    }
+
+    /// Takes a peer out; whether it was there.
+    pub fn remove(&mut self, peer: &PeerId) -> bool {
+        self.peers.remove(peer).is_some()
+    }
+
+    /// Takes those that are to be dialled now.
+    pub fn due(
+        &mut self,
+        now: Duration,
+        connected: impl Fn(&PeerId) -> bool,
+    ) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let mut due = Vec::new();
+        for (peer, bootstrap) in &mut self.peers {
+            if bootstrap.next.is_some_and(|next| next <= now) {
+                bootstrap.next = None;
+                if !connected(peer) {
+                    due.push((*peer, bootstrap.addrs.clone()));
+                }
+            }
+        }
+        due
+    }
+
+    /// A dial failed: how often it has in a row, if the peer is one of ours.
+    pub fn failed(&mut self, peer: &PeerId, now: Duration, jitter: &mut Jitter) -> Option<u32> {
+        let bootstrap = self.peers.get_mut(peer)?;
+        bootstrap.pause(now, jitter);
+        Some(bootstrap.failures)
+    }
+
+    /// The peer is connected.
+    pub fn connected(&mut self, peer: &PeerId, now: Duration) {
+        if let Some(bootstrap) = self.peers.get_mut(peer) {
+            bootstrap.connected_at = Some(now);
+            bootstrap.next = None;
+        }
+    }
+
+    /// The peer is no longer connected: dial it at once, unless it hung up at once.
+    pub fn lost(&mut self, peer: &PeerId, now: Duration, jitter: &mut Jitter) {
+        let Some(bootstrap) = self.peers.get_mut(peer) else { return };
+        if bootstrap.connected_at.take().is_some_and(|since| now.saturating_sub(since) < STABLE) {
+            bootstrap.pause(now, jitter);
+        } else {
+            bootstrap.failures = 0;
+            bootstrap.next = Some(now);
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// When the next dial is due.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.peers.values().filter_map(|bootstrap| bootstrap.next).min()
+    }
+}
+
+/// Reads the address of a bootstrap peer: where it is, and at the end who it is.
+///
+/// # Errors
+/// What is wrong with it, for a person.
+pub fn parse_bootstrap(text: &str) -> Result<(PeerId, Multiaddr), String> {
+    let quoted = || -> String { text.chars().take(MAX_QUOTED).collect() };
+    let addr: Multiaddr = text.parse().map_err(|error: multiaddr::Error| {
+        // It may quote as well.
+        let reason: String = error.to_string().chars().take(MAX_QUOTED).collect();
+        format!("bootstrap peer {:?} is not a multiaddr: {reason}", quoted())
+    })?;
+    match addr.iter().last() {
+        Some(Protocol::P2p(peer)) if addr.iter().nth(1).is_some() => Ok((peer, addr)),
+        Some(Protocol::P2p(_)) => {
+            Err(format!("bootstrap peer {:?} must begin with where it is, such as /ip4/…/tcp/…", quoted()))
+        }
+        _ => Err(format!("bootstrap peer {:?} must end in /p2p/ and its PeerId", quoted())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(port: u16) -> Multiaddr {
+        format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
+    }
+
+    #[test]
+    fn they_are_dialled_for_ever_with_growing_pauses() {
+        let (mut bootstraps, mut jitter, peer) = (Bootstraps::default(), Jitter::new(1), PeerId::random());
+        assert!(bootstraps.add(peer, addr(1)));
+        let mut now = Duration::ZERO;
+        for attempt in 1..100 {
+            assert_eq!(bootstraps.due(now, |_| false).len(), 1);
+            assert!(bootstraps.due(now, |_| false).is_empty(), "it is being dialled");
+            assert_eq!(bootstraps.failed(&peer, now, &mut jitter), Some(attempt));
+            let next = bootstraps.next_deadline().unwrap();
+            assert!(next > now && next - now <= LONGEST_PAUSE.mul_f64(1.1));
+            now = next;
+        }
+        bootstraps.connected(&peer, now);
+        assert_eq!(bootstraps.next_deadline(), None);
+        now += STABLE;
+        bootstraps.lost(&peer, now, &mut jitter);
+        assert_eq!(bootstraps.due(now, |_| false).len(), 1);
+        assert_eq!(bootstraps.failed(&peer, now, &mut jitter), Some(1), "a good connection starts it anew");
+    }
+
+    #[test]
+    fn one_that_hangs_up_at_once_is_not_dialled_without_a_pause() {
+        let (mut bootstraps, mut jitter, peer) = (Bootstraps::default(), Jitter::new(1), PeerId::random());
+        bootstraps.add(peer, addr(1));
+        let mut now = Duration::ZERO;
+        for _ in 0..30 {
+            assert_eq!(bootstraps.due(now, |_| false).len(), 1);
+            bootstraps.connected(&peer, now);
+            bootstraps.lost(&peer, now, &mut jitter);
+            now = bootstraps.next_deadline().unwrap();
+        }
+        assert!(now > Duration::from_secs(600), "thirty dials in {now:?}");
+    }
+
+    #[test]
+    fn one_that_is_connected_by_then_is_not_dialled() {
+        let (mut bootstraps, peer) = (Bootstraps::default(), PeerId::random());
+        bootstraps.add(peer, addr(1));
+        assert!(bootstraps.due(Duration::ZERO, |connected| *connected == peer).is_empty());
+        assert_eq!(bootstraps.next_deadline(), None);
+    }
+
+    #[test]
+    fn peers_and_addresses_are_bounded() {
+        let mut bootstraps = Bootstraps::default();
+        let peer = PeerId::random();
+        for port in 0..MAX_ADDRS as u16 {
+            assert!(bootstraps.add(peer, addr(port)));
+        }
+        assert!(!bootstraps.add(peer, addr(999)));
+        for _ in 1..MAX_BOOTSTRAPS {
+            assert!(bootstraps.add(PeerId::random(), addr(1)));
+        }
+        assert!(!bootstraps.add(PeerId::random(), addr(1)));
+    }
+
+    #[test]
+    fn an_address_must_name_its_peer() {
+        let peer = PeerId::random();
+        assert_eq!(parse_bootstrap(&format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}")).unwrap().0, peer);
+        assert!(parse_bootstrap("/ip4/127.0.0.1/tcp/1").unwrap_err().contains("/p2p/"));
+        assert!(parse_bootstrap("127.0.0.1:1").unwrap_err().contains("not a multiaddr"));
+        assert!(parse_bootstrap(&format!("/p2p/{peer}")).unwrap_err().contains("where it is"));
+        for long in [
+            "x".repeat(1 << 20),
+            format!("/{}", "x".repeat(1 << 20)),
+            format!("/ip4/{}", "x".repeat(1 << 20)),
+        ] {
+            assert!(parse_bootstrap(&long).unwrap_err().len() < 600);
+        }
+    }
+}

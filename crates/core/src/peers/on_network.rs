@@ -1,0 +1,342 @@
+//! Sockets, connections and acquaintance.
+
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use multiaddr::Protocol;
+use p2p_node_protocol::{
+    ErrorCode, ErrorEvent, Event, Id, Level, Limits, PROTOCOL_VERSION, PeerConnected, PeerLost, Ready,
+};
+use prost::Message as _;
+
+use crate::directory::on_record::Source;
+use crate::directory::rollback_guard::FloorRow;
+use crate::effect::{Effect, ExitCode, Network};
+use crate::input::{Now, Token};
+use crate::parent::on_command::check_topic;
+use crate::peers::bootstrap::STABLE;
+use crate::{ANNOUNCEMENTS, Core, MAX_PEER_TOPICS, NODE_TOPICS, Peer, Phase};
+use p2p_node_wire::envelope::{Hello, WIRE_VERSION, strict_decode};
+
+/// A peer that backs up twice within this time is disconnected (design §6).
+const SLOW_TWICE: Duration = Duration::from_secs(10);
+/// When one in so many peers is slow, we publish more slowly. Ours.
+const SLOW_SHARE: usize = 4;
+/// First and shortest period of `node-status` (design §6).
+const STATUS_PERIOD: Duration = Duration::from_secs(60);
+/// What `node-status` waits for each node known (design §6).
+const STATUS_PER_NODE: Duration = Duration::from_millis(500);
+
+/// What this node can do beyond the commands of the first sidecar; what is not named here it cannot.
+const FEATURES: [&str; 5] = ["base64", "block", "cancel", "gossip", "peers"];
+
+impl Core {
+    pub(crate) fn on_listening(&mut self, addrs: Vec<Multiaddr>, now: Now) {
+        let started = match &mut self.phase {
+            Phase::Starting { id, .. } => Some(id.take()),
+            // An address has come since.
+            Phase::Ready => None,
+            // A node that is closing by now has no use for it.
+            _ => return,
+        };
+        if started.is_some()
+            && let Some(warning) = self.me.scope.lacking(&addrs)
+        {
+            self.log(Level::Warn, "network", warning);
+        }
+        let with_peer = |addr: Multiaddr| addr.with(Protocol::P2p(self.me.peer));
+        self.addrs = addrs.iter().cloned().map(with_peer).collect();
+        let advertised = addrs.into_iter().filter(|addr| self.me.scope.permits(addr)).collect();
+        self.presence.set_addrs(advertised, now);
+        if let Some(id) = started {
+            self.be_ready(id, now);
+        }
+    }
+
+    fn be_ready(&mut self, id: Option<Id>, now: Now) {
+        self.phase = Phase::Ready;
+        self.status_due = now.mono + self.jitter.around(STATUS_PERIOD);
+        for topic in NODE_TOPICS {
+            self.network(Network::Subscribe { topic: topic.to_owned() });
+        }
+        let ready = Ready {
+            peer_id: self.me.peer_text.clone(),
+            address: self.me.address_text.clone(),
+            name: self.me.name.clone(),
+            role: self.me.role,
+            network: self.me.network.clone(),
+            protocol: PROTOCOL_VERSION,
+            version: self.me.version.clone(),
+            features: self.features(),
+            limits: Limits {
+                max_line_bytes: self.max_line,
+                max_unacked: self.taking.untaken.limit(),
+                ..Limits::STANDARD
+            },
+            addrs: self.addrs.iter().map(ToString::to_string).collect(),
+            durable: self.keeping.is_durable(),
+        };
+        self.outlet.tell(Event::Ready(Box::new(ready)));
+        self.answer(id, "connect", |_| {});
+        self.release_held(now);
+    }
+
+    fn features(&self) -> Vec<String> {
+        let ack = self.acks_by_hand().then_some("ack");
+        ack.into_iter().chain(FEATURES).map(str::to_owned).collect()
+    }
+
+    pub(crate) fn on_listen_failed(&mut self, reason: String, now: Now) {
+        let id: Option<Id> = match &self.phase {
+            Phase::Starting { id, .. } => id.clone(),
+            _ => None,
+        };
+        self.refuse(id, ErrorCode::ListenFailed, reason);
+        self.give_up(ExitCode::Unavailable, now);
+    }
+
+    pub(crate) fn add_bootstrap(&mut self, peer: PeerId, addr: Multiaddr) {
+        if peer == self.me.peer {
+            return;
+        }
+        if !self.bootstraps.add(peer, addr) {
+            self.log(Level::Warn, "discovery", "too many bootstrap peers: the rest are not used");
+        }
+    }
+
+    /// A peer belongs to another network: nobody of ours can be reached through it.
+    pub(crate) fn on_other_network(&mut self, peer: PeerId, network: &str) {
+        self.stats.count("peers_of_other_networks");
+        if !self.bootstraps.remove(&peer) {
+            return;
+        }
+        let ours = &self.me.network;
+        let message = format!(
+            "the bootstrap peer {peer} belongs to the network `{network}`, and this node to `{ours}`: it is not dialled again; \
+             one of the two needs another --network"
+        );
+        let mut error = ErrorEvent::new(ErrorCode::WrongNetwork, message);
+        error.details = Some(serde_json::json!({ "peerId": peer.to_string(), "network": network }));
+        self.complain(error);
+        self.network(Network::Disconnect { peer });
+    }
+
+    /// Dials the bootstrap peers that are not connected, for ever.
+    pub(crate) fn keep_joined(&mut self, now: Now) {
+        let peers = &self.peers;
+        for (peer, addrs) in self.bootstraps.due(now.mono, |peer| peers.contains_key(peer)) {
+            self.dial(peer, addrs);
+        }
+    }
+
+    pub(crate) fn dial(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
+        if self.dialing.insert(peer) {
+            self.stats.count("dials");
+            self.network(Network::Dial { peer, addrs });
+        }
+    }
+
+    pub(crate) fn on_connected(&mut self, peer: PeerId, dialer: bool, now: Now) {
+        self.dialing.remove(&peer);
+        self.peers.entry(peer).or_default().connected_at = now.mono;
+        self.bootstraps.connected(&peer, now.mono);
+        let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
+        let address_text = address.map(|address| address.to_string());
+        self.tell_news(Event::PeerConnected(PeerConnected {
+            peer_id: peer.to_string(),
+            address: address_text,
+        }));
+        if dialer && let Some(body) = self.hello(now) {
+            self.network(Network::SendHello { peer, body });
+        }
+        if let Some(address) = address {
+            self.wake(&address);
+            self.book.touch(&address, now.mono);
+        }
+    }
+
+    /// Peers that hear a topic.
+    pub(crate) fn subscribers(&self, topic: &str) -> usize {
+        self.peers.values().filter(|peer| peer.topics.contains(topic)).count()
+    }
+
+    pub(crate) fn on_disconnected(&mut self, peer: PeerId, reason: Option<String>, now: Now) {
+        let connected_at = self.peers.remove(&peer).map_or(now.mono, |peer| peer.connected_at);
+        self.servers.lost(&peer);
+        self.bootstraps.lost(&peer, now.mono, &mut self.jitter);
+        if now.mono.saturating_sub(connected_at) < STABLE {
+            self.note_unreachable(peer, true, now);
+        } else {
+            self.note_reachable(&peer);
+        }
+        self.sessions.forget(&peer);
+        let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
+        if let Some(destination) = address.and_then(|address| self.outbox.destination(&address)) {
+            destination.session = None;
+            destination.doubt();
+        }
+        let address = address.map(|address| address.to_string());
+        self.tell_news(Event::PeerLost(PeerLost { peer_id: peer.to_string(), address, reason }));
+    }
+
+    pub(crate) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, now: Now) {
+        self.dialing.remove(&peer);
+        self.stats.count("dials_failed");
+        self.note_unreachable(peer, false, now);
+        if self.bootstraps.failed(&peer, now.mono, &mut self.jitter) == Some(1) {
+            let message =
+                format!("bootstrap peer {peer} cannot be reached ({reason}); trying again until it can");
+            self.log(Level::Warn, "discovery", message);
+        }
+        if let Some(address) = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address()) {
+            self.mail_undialable(address, now);
+        }
+    }
+
+    pub(crate) fn on_server_known(&mut self, peer: PeerId, now: Now) {
+        self.servers.known(peer, now.mono);
+    }
+
+    /// After servers have become known: they are told of us, and asked for those who were looked for in vain.
+    pub(crate) fn use_servers(&mut self, now: Now) {
+        if !self.servers.take_due(now.mono) {
+            return;
+        }
+        self.presence.server_known(now);
+        for address in self.queries.wake_all() {
+            self.resolve(address);
+        }
+        // Mail to the others does not wait for a lookup, and whoever comes and goes must not have it sent again.
+        let unknown = |address: &&Address| self.book.get(address, now.unix_ms).is_none();
+        let unresolved: Vec<_> = self.outbox.recipients().filter(unknown).copied().collect();
+        for address in unresolved {
+            self.wake(&address);
+        }
+    }
+
+    /// Our side of the acquaintance: who we are, proven.
+    fn hello(&mut self, now: Now) -> Option<Bytes> {
+        self.reissue_if_due(now);
+        let record = self.presence.current()?.bytes.clone();
+        let hello = Hello {
+            version: WIRE_VERSION,
+            network: self.me.network.clone(),
+            record,
+            agent_version: format!("p2p-node/{}", self.me.version),
+            time_ms: now.unix_ms,
+        };
+        Some(hello.encode_to_vec().into())
+    }
+
+    pub(crate) fn on_hello_asked(&mut self, token: Token, peer: PeerId, body: Bytes, now: Now) {
+        if let Some(body) = self.hello(now) {
+            self.network(Network::AnswerHello { token, body });
+        }
+        self.on_hello(peer, body, now);
+    }
+
+    pub(crate) fn on_hello(&mut self, peer: PeerId, body: Bytes, now: Now) {
+        match strict_decode::<Hello>(&body) {
+            Ok(hello) if hello.network == self.me.network => {
+                self.expect_topics(peer, now);
+                self.observe_clock(&peer, hello.time_ms, now);
+                self.on_record(hello.record, Source::Hello(peer), None, now);
+            }
+            Err(error) if !error.is_provable() => self.stats.count("hellos_of_later_versions"),
+            Ok(_) | Err(_) => self.stats.count("hellos_refused"),
+        }
+    }
+
+    pub(crate) fn on_peer_subscribed(&mut self, peer: PeerId, topic: String, now: Now) {
+        // Nobody can subscribe to it here, and its name would reach the parent in the list of the peer's topics.
+        if check_topic(&topic).is_err() {
+            return self.stats.count("topics_malformed");
+        }
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
+            return;
+        }
+        self.topics.heard(&topic);
+        // Once: a peer that comes and goes would have everything sent again.
+        if topic == crate::MESSAGES && !std::mem::replace(&mut known.has_heard, true) {
+            let waiting: Vec<_> = self.outbox.recipients().copied().collect();
+            waiting.iter().for_each(|recipient| self.retry_gossip(recipient));
+        }
+        if topic == ANNOUNCEMENTS {
+            self.presence.announcements_heard(now, self.book.len());
+        }
+        if let Some(record) = self.book.by_peer(&peer, now.unix_ms).cloned() {
+            self.found(&record, false, now);
+        }
+    }
+
+    pub(crate) fn on_peer_unsubscribed(&mut self, peer: &PeerId, topic: &str) {
+        if let Some(Peer { topics, .. }) = self.peers.get_mut(peer) {
+            topics.remove(topic);
+        }
+    }
+
+    pub(crate) fn on_slow_peer(&mut self, peer: PeerId, now: Now) {
+        self.stats.count("slow_peers");
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        let is_slow = |peer: &Peer| peer.slow_at.is_some_and(|at| now.mono < at + SLOW_TWICE);
+        let twice = is_slow(known);
+        known.slow_at = Some(now.mono);
+        // One among many is its own trouble: whoever does not read must not slow us down for the others.
+        let slow = self.peers.values().filter(|peer| is_slow(peer)).count();
+        if slow * SLOW_SHARE >= self.peers.len() {
+            self.pacer.slow_down(now.mono);
+        }
+        if twice {
+            self.log(Level::Warn, "network", format!("{peer} takes no gossip and is disconnected"));
+            self.network(Network::Disconnect { peer });
+        }
+    }
+
+    /// Tells the network and the DHT who we are, and how we are, when it is time.
+    pub(crate) fn keep_present(&mut self, now: Now) {
+        if !self.keep_bound(now) {
+            return;
+        }
+        self.reissue_if_due(now);
+        let due = self.presence.due(now, self.book.len(), &mut self.jitter);
+        if let Some(record) = self.presence.current() {
+            let (bytes, lifetime) =
+                (record.bytes.clone(), record.record.expires_at_ms.saturating_sub(now.unix_ms));
+            let key =
+                Bytes::copy_from_slice(&p2p_node_wire::record::kad_key(&self.me.network, &self.me.address));
+            if due.publish {
+                let lifetime = Duration::from_millis(lifetime);
+                self.network(Network::PutRecord { key, value: bytes.clone(), lifetime });
+            }
+            if due.announce {
+                let token = self.token();
+                self.network(Network::Publish { token, topic: ANNOUNCEMENTS.to_owned(), data: bytes });
+            }
+        }
+        if now.mono >= self.status_due {
+            let period = STATUS_PERIOD.max(STATUS_PER_NODE * self.book.len() as u32);
+            self.status_due = now.mono + self.jitter.around(period);
+            self.publish_status(now);
+        }
+    }
+
+    fn reissue_if_due(&mut self, now: Now) {
+        // First, so that no record names a key that is over by now.
+        self.keep_keys(now);
+        match self.presence.issue(now, &self.me.node_key, &mut self.jitter) {
+            Ok(true) => {
+                let row = self.presence.current().map(FloorRow::from);
+                self.effects.extend(row.map(Effect::Remember));
+            }
+            Ok(false) => {}
+            Err(error) => {
+                let message = format!("our own record cannot be made: {error}");
+                self.complain(ErrorEvent::new(ErrorCode::Internal, message));
+            }
+        }
+    }
+}
