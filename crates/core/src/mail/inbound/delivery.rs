@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Ack, ErrorCode, ErrorEvent, Event, Id, Message, Priority, Trust};
+use p2p_node_protocol::{ErrorCode, Event, Id, Message, Priority, Trust};
 
 use crate::Core;
 use crate::effect::Effect;
@@ -14,9 +14,8 @@ use crate::mail::inbound::inbox::{Key, Settling};
 use crate::mail::inbound::pending_acks::MAX_ACKS_OWED;
 use crate::mail::inbound::receive_window::{Handing, TakenRow};
 use crate::mail::inbound::unacked::{MAX_UNTAKEN, Untaken};
-use crate::parent::command_limits::MAX_ACKED_AT_ONCE;
 use crate::parent::output_queue::Receipt;
-use p2p_node_wire::message_id::{StreamId, parse_message_id};
+use p2p_node_wire::message_id::StreamId;
 
 /// What the disk could not take is tried again so much later. Ours: soon enough for a sender that waits for an answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -31,16 +30,16 @@ struct Untold {
 
 /// An `ack` that the node answers when the disk has all of it.
 #[derive(Debug)]
-struct Asked {
+pub(super) struct Asked {
     /// The messages that the disk does not have yet.
-    pending: Vec<(Key, u64)>,
+    pub(super) pending: Vec<(Key, u64)>,
     /// The ids that no message had.
-    unknown: Vec<String>,
-    id: Id,
+    pub(super) unknown: Vec<String>,
+    pub(super) id: Id,
 }
 
 /// Messages of all `ack`s that wait for the disk. Ours: each message that may wait for its `ack`, acknowledged twice.
-const MAX_ASKED: usize = 2 * MAX_UNTAKEN;
+pub(super) const MAX_ASKED: usize = 2 * MAX_UNTAKEN;
 
 /// How far the parent is, beyond what the disk knows. Of each stream one row at most is on its way.
 #[derive(Debug, Default)]
@@ -55,7 +54,7 @@ pub(crate) struct Taking {
     untold: BTreeMap<Key, VecDeque<Untold>>,
     untold_mails: usize,
     untold_bytes: usize,
-    asked: Vec<Asked>,
+    pub(super) asked: Vec<Asked>,
 }
 
 impl Taking {
@@ -196,72 +195,8 @@ impl Core {
         }
     }
 
-    /// `ack`: the parent has processed mail.
-    pub(crate) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack, now: Now) {
-        if !self.acks_by_hand() {
-            let message = "the node acknowledges mail by itself; start it with `--ack manual` to do it";
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
-        }
-        let message_ids = match (ack.message_id, ack.message_ids) {
-            (Some(one), many) if many.is_empty() => vec![one],
-            (None, many) if (1..=MAX_ACKED_AT_ONCE).contains(&many.len()) => many,
-            _ => {
-                let message =
-                    format!("`ack` takes either `messageId` or 1 to {MAX_ACKED_AT_ONCE} `messageIds`");
-                return self.refuse(id, ErrorCode::InvalidArgument, message);
-            }
-        };
-        let names: Option<Vec<_>> = message_ids.iter().map(|text| parse_message_id(text)).collect();
-        let Some(names) = names else {
-            let message = "an `ack` names messages by their `messageId`";
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
-        };
-        let asked: usize = self.mail.delivery.asked.iter().map(|asked| asked.pending.len()).sum();
-        if self.mail.pending_writes.is_durable() && asked + names.len() > MAX_ASKED {
-            return self.refuse(id, ErrorCode::Busy, "too many acks wait for the disk");
-        }
-        let (mut pending, mut unknown) = (Vec::new(), Vec::new());
-        for (name, text) in names.into_iter().zip(message_ids) {
-            let Some(key) = self.mail.delivery.untaken.find(&name) else {
-                unknown.push(text);
-                continue;
-            };
-            // The parent may repeat an `ack` that the disk does not have yet.
-            if self.mail.inbox.arrive(key, name.1) {
-                self.cx.stats.count("mail_taken");
-                self.note_arrival(key, now);
-            }
-            if self.mail.pending_writes.is_durable() {
-                pending.push((key, name.1));
-            } else {
-                self.mail.delivery.untaken.remove(&key, name.1);
-            }
-        }
-        match id {
-            Some(id) if !pending.is_empty() => {
-                // Until the node answers, the id is in use and counts.
-                self.parent.open_requests.insert(id.clone());
-                self.mail.delivery.asked.push(Asked { pending, unknown, id });
-            }
-            id => self.answer_ack(id, unknown),
-        }
-    }
-
-    fn answer_ack(&mut self, id: Option<Id>, unknown: Vec<String>) {
-        if unknown.is_empty() {
-            return self.answer(id, "ack", |_| {});
-        }
-        if let Some(id) = &id {
-            self.parent.open_requests.remove(id);
-        }
-        let message = "no mail of this id waits for an `ack`: it was acknowledged before, its sender has given it up, or the node was restarted and the sender has not sent it again yet";
-        let details = Some(serde_json::json!({ "messageIds": unknown }));
-        self.parent.required.refused(ErrorCode::MessageNotFound);
-        self.complain(ErrorEvent { id, details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) });
-    }
-
     /// The parent has more of a stream than before.
-    fn note_arrival(&mut self, key: Key, now: Now) {
+    pub(super) fn note_arrival(&mut self, key: Key, now: Now) {
         if self.mail.pending_writes.is_durable() {
             self.mail.delivery.later.insert(key);
         } else if let Some(row) = self.mail.inbox.row(key) {
@@ -347,24 +282,6 @@ impl Core {
             "the `ack` counts as long as this process lives, for it cannot be kept at present; say it again to learn when it is: {reason}"
         );
         self.refuse_asked(ErrorCode::DiskFull, &message);
-    }
-
-    /// Answers every `ack` of which nothing is left when the messages are `done`.
-    fn answer_asked(&mut self, done: impl Fn(&Key, u64) -> bool) {
-        for asked in &mut self.mail.delivery.asked {
-            asked.pending.retain(|(key, seq)| !done(key, *seq));
-        }
-        let answered = self.mail.delivery.asked.extract_if(.., |asked| asked.pending.is_empty());
-        for Asked { id, unknown, .. } in answered.collect::<Vec<_>>() {
-            self.answer_ack(Some(id), unknown);
-        }
-    }
-
-    /// Nobody will hear any more whether the disk knows of these.
-    pub(crate) fn refuse_asked(&mut self, code: ErrorCode, message: &str) {
-        for Asked { id, .. } in std::mem::take(&mut self.mail.delivery.asked) {
-            self.refuse(Some(id), code, message);
-        }
     }
 
     /// Mail has come by gossip: what the disk does not know of is acknowledged when it does.
