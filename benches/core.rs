@@ -17,8 +17,8 @@ use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
 use p2p_node_wire::seal::hpke::{Info, open, seal};
 use p2p_node_wire::seal::kem::{Secret, kem_id};
 use p2p_node_wire::seal::padding;
-use p2p_node_wire::seal::repeatable::Repeatable;
-use p2p_node_wire::seal::session::Outgoing;
+use p2p_node_wire::seal::repeatable::DeterministicRng;
+use p2p_node_wire::seal::session::OutboundSession;
 
 const SECONDS: u64 = 1_790_000_000;
 
@@ -147,7 +147,7 @@ fn sealing(c: &mut Criterion) {
         recipient: Address::repeat_byte(9),
         kem_id: kem_id(&public),
     };
-    let rng = || Repeatable::new(1);
+    let rng = || DeterministicRng::new(1);
     let content = |bytes: usize| padding::pad(vec![0x78; bytes]);
     let sealed = seal(&public, &info, &content(256), &mut rng()).unwrap();
     let mut group = c.benchmark_group("seal");
@@ -159,7 +159,7 @@ fn sealing(c: &mut Criterion) {
     });
     for bytes in [256, 60 << 10, 256 << 10] {
         group.throughput(Throughput::Bytes(bytes as u64));
-        let mut session = Outgoing::new(sealed.session.clone(), [7; 32], info.kem_id, Duration::ZERO);
+        let mut session = OutboundSession::new(sealed.session.clone(), [7; 32], info.kem_id, Duration::ZERO);
         group.bench_with_input(BenchmarkId::new("in a session", bytes), &bytes, |b, bytes| {
             b.iter(|| session.seal(content(*bytes)).unwrap());
         });

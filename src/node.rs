@@ -20,12 +20,12 @@ use crate::io::crypto::Pool;
 use crate::io::keystore::IdentityLock;
 use crate::io::parent::Parent;
 use crate::io::store::Store;
-use crate::io::swarm::Net;
+use crate::io::swarm::SwarmDriver;
 use opening::Early;
 pub use opening::serve;
 use p2p_node_core::effect::{Effect, ExitCode};
-use p2p_node_core::input::{Input, Loss, Now};
-use p2p_node_core::{Core, Setup};
+use p2p_node_core::input::{DropKind, Input, Now};
+use p2p_node_core::{Core, CoreConfig};
 pub use start::StartError;
 
 /// Commands handed to the core in one turn: about one batch of direct mail, so that frames leave early.
@@ -62,10 +62,10 @@ pub fn run(config: Config) -> ExitCode {
 
 /// All that a node needs beside its front and clock.
 struct Prepared {
-    setup: Setup,
+    setup: CoreConfig,
     store: Option<Store>,
     lock: Option<IdentityLock>,
-    net: Net,
+    net: SwarmDriver,
     signals: Signals,
     parent: Option<Parent>,
     /// What the parent wrote meanwhile.
@@ -157,7 +157,7 @@ async fn told(store: &mut Option<Store>) -> Input {
 
 struct Node {
     core: Core,
-    net: Net,
+    net: SwarmDriver,
     crypto: Pool,
     store: Option<Store>,
     front: Front,
@@ -205,7 +205,7 @@ impl Node {
                 let Some(input) = self.net.try_next() else { break };
                 self.core.handle(input, now);
             }
-            self.core.turn(now);
+            self.core.handle_timeout(now);
             if let Some(code) = self.carry_out(now) {
                 self.front.output.finish(FINISH_TIMEOUT);
                 self.net.close().await;
@@ -233,13 +233,13 @@ impl Node {
                 tracing::warn!("stdout cannot be written: {failure}");
             }
             let broken = self.front.progress.failure().is_some();
-            self.core.handle(Input::OutputClosed { broken }, now);
+            self.core.handle(Input::StdoutClosed { broken }, now);
         }
     }
 
     fn take_commands(&mut self, now: Now) {
         for _ in 0..COMMANDS_PER_TURN {
-            if !self.core.takes_commands() {
+            if !self.core.can_accept_command() {
                 return;
             }
             let Some(line) = self.waiting.next() else {
@@ -260,9 +260,9 @@ impl Node {
     fn take_batch(&mut self, batch: Batch, now: Now) {
         match batch {
             Batch::Lines(lines) => self.waiting = lines.into_iter(),
-            Batch::Ended => {
+            Batch::Completed => {
                 self.input_open = false;
-                self.core.handle(Input::InputEnded, now);
+                self.core.handle(Input::StdinClosed, now);
             }
             Batch::Failed(reason) => {
                 self.input_open = false;
@@ -278,36 +278,36 @@ impl Node {
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Emit { event, numbered } => lines.push((event, numbered)),
-                Effect::Remember(row) => {
+                Effect::PersistHighestSeen(row) => {
                     if self.store.as_ref().is_some_and(|store| !store.remember(row)) {
-                        self.core.handle(Input::Lost { what: Loss::Floor, number: 1 }, now);
+                        self.core.handle(Input::Dropped { what: DropKind::Floor, number: 1 }, now);
                     }
                 }
-                Effect::KeepMail { number, mail } => match &self.store {
+                Effect::PersistMessage { number, mail } => match &self.store {
                     Some(store) => store.keep_mail(number, *mail),
                     None => {
                         let reason = "there is no data directory".to_owned();
-                        self.core.handle(Input::NotKept { upto: number, reason }, now);
+                        self.core.handle(Input::PersistFailed { upto: number, reason }, now);
                     }
                 },
-                Effect::KeepTaken { number, row } => {
+                Effect::PersistCheckpoint { number, row } => {
                     if let Some(store) = &self.store {
                         store.keep_taken(number, *row);
                     }
                 }
-                Effect::ForgetTaken { sender, stream } => {
+                Effect::DeleteCheckpoint { sender, stream } => {
                     if let Some(store) = &self.store {
                         store.forget_taken(sender, stream);
                     }
                 }
-                Effect::ForgetMail { stream, seq } => {
+                Effect::DeleteMessage { stream, seq } => {
                     if let Some(store) = &self.store {
                         store.forget_mail(stream, seq);
                     }
                 }
-                Effect::KeepStanding { subject, standing } => {
+                Effect::PersistAccessRule { subject, standing } => {
                     if self.store.as_ref().is_some_and(|store| !store.keep(subject, standing)) {
-                        self.core.handle(Input::Lost { what: Loss::Standing, number: 1 }, now);
+                        self.core.handle(Input::Dropped { what: DropKind::AccessRule, number: 1 }, now);
                     }
                 }
                 Effect::Network(effect) => self.net.apply(effect),
@@ -323,14 +323,14 @@ impl Node {
 
     /// Whether there are lines that the core would take at once.
     fn has_more(&self) -> bool {
-        (self.waiting.len() > 0 || self.input_end.is_some()) && self.core.takes_commands()
+        (self.waiting.len() > 0 || self.input_end.is_some()) && self.core.can_accept_command()
     }
 
     /// Waits until something happens, and hands it over.
     async fn wait(&mut self, now: Now) {
         let due = self.core.poll_timeout().map(|at| at.saturating_sub(now.mono));
         let timeout = due.map_or(MAX_SLEEP, |due| due.min(MAX_SLEEP));
-        let reads = self.input_open && self.waiting.len() == 0 && self.core.takes_commands();
+        let reads = self.input_open && self.waiting.len() == 0 && self.core.can_accept_command();
         let input = tokio::select! {
             biased;
             () = self.signals.next() => Some(Input::Signal),
@@ -341,7 +341,7 @@ impl Node {
             input = self.net.next() => Some(input),
             batch = self.front.input.recv(), if reads => {
                 let now = self.clock.now();
-                self.take_batch(batch.unwrap_or(Batch::Ended), now);
+                self.take_batch(batch.unwrap_or(Batch::Completed), now);
                 None
             }
             () = tokio::time::sleep(timeout) => None,

@@ -12,9 +12,9 @@ use p2p_node_wire::envelope::{
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use p2p_node_wire::record::{Kem, Record};
-use p2p_node_wire::seal::hpke::{Info, SealedOnce, seal};
+use p2p_node_wire::seal::hpke::{Info, SealedFrame, seal};
 use p2p_node_wire::seal::kem::{Keyring, Secret, kem_id};
-use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::session::SessionKey;
 use p2p_node_wire::seal::{SUITE, padding};
 use p2p_node_wire::time::Now;
@@ -200,8 +200,9 @@ pub fn sealed(from: usize, batch: &Batch, seed: u64) -> (Payload, SessionKey) {
         kem_id: kem_id(&kem.public_key),
     };
     let content = padding::pad(batch.encode_to_vec());
-    let once = seal(&kem.public_key, &info, &content, &mut Repeatable::new(seed)).expect("the key is one");
-    let SealedOnce { enc, ciphertext, session } = once;
+    let once =
+        seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(seed)).expect("the key is one");
+    let SealedFrame { enc, ciphertext, session } = once;
     (Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext }), session)
 }
 

@@ -9,7 +9,7 @@ use hpke::rand_core::UnwrapErr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task;
 
-use p2p_node_core::crypto_task::Task;
+use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::input::Input;
 
 /// A bounded pool of tasks.
@@ -41,7 +41,7 @@ impl Pool {
     }
 
     /// Has a task done; `next` tells what came of it, or that the pool was full. Must be called within a tokio runtime.
-    pub fn submit(&mut self, task: Task) {
+    pub fn submit(&mut self, task: CryptoTask) {
         // The system's own randomness, which fails at the start of a process if at all.
         self.run(task.refused(), move || task.run(&mut UnwrapErr(SysRng)));
     }

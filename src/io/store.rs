@@ -27,12 +27,12 @@ use crate::io::disk::{Cause, make_directory, sync_name};
 use file::{Changes, File, FileError, MAX_ROWS};
 pub use owner::OWNER_FILE;
 use owner::{Elsewhere, Owner};
-use p2p_node_core::directory::rollback_guard::FloorRow;
+use p2p_node_core::directory::rollback_guard::HighestSeen;
 use p2p_node_core::effect::ExitCode;
-use p2p_node_core::gate::access_list::{MAX_STANDINGS, Standing, Subject};
+use p2p_node_core::gate::access_list::{AccessRule, MAX_STANDINGS, Subject};
 use p2p_node_core::input::Input;
-use p2p_node_core::mail::inbound::receive_window::TakenRow;
-use p2p_node_core::mail::outbound::outbox::KeptMail;
+use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
+use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::message_id::StreamId;
 use reserve::{RESERVE_FILE, Reserve};
 use writer::Writer;
@@ -121,24 +121,24 @@ type Open = Box<dyn FnMut() -> Result<(File, Contents), FileError> + Send>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Oldest first.
-    pub floors: Vec<FloorRow>,
+    pub floors: Vec<HighestSeen>,
     /// Whom the parent blocked or allowed.
-    pub standings: Vec<(Subject, Standing)>,
+    pub standings: Vec<(Subject, AccessRule)>,
     /// Mail that was accepted and has not ended.
-    pub mails: Vec<KeptMail>,
+    pub mails: Vec<PersistedMessage>,
     /// How far mail was handed on.
-    pub taken: Vec<TakenRow>,
+    pub taken: Vec<StreamCheckpoint>,
 }
 
 /// Changes that wait, and whether it is time to end.
 #[derive(Debug, Default)]
 struct Waiting {
-    floors: BTreeMap<Address, FloorRow>,
+    floors: BTreeMap<Address, HighestSeen>,
     /// As many as the core keeps, and those that it took back since.
-    standings: BTreeMap<Subject, Option<Standing>>,
+    standings: BTreeMap<Subject, Option<AccessRule>>,
     /// Mail to be kept, arrivals, and the number of the last of both, for which somebody waits.
-    kept: Vec<KeptMail>,
-    taken: BTreeMap<(Address, StreamId), Option<TakenRow>>,
+    kept: Vec<PersistedMessage>,
+    taken: BTreeMap<(Address, StreamId), Option<StreamCheckpoint>>,
     last_kept: u64,
     is_awaited: bool,
     forgotten: Vec<(StreamId, u64)>,
@@ -306,7 +306,7 @@ impl Store {
     }
 
     /// Has a standing written soon, or taken out; whether there was room. There is for all that a core keeps, several times over.
-    pub fn keep(&self, subject: Subject, standing: Option<Standing>) -> bool {
+    pub fn keep(&self, subject: Subject, standing: Option<AccessRule>) -> bool {
         let mut waiting = self.shared.lock();
         let room = waiting.standings.len() < 4 * MAX_STANDINGS || waiting.standings.contains_key(&subject);
         if room {
@@ -318,7 +318,7 @@ impl Store {
     }
 
     /// Has a floor written soon; whether there was room. There is for as many agents as are remembered; of more, those that come first.
-    pub fn remember(&self, row: FloorRow) -> bool {
+    pub fn remember(&self, row: HighestSeen) -> bool {
         let mut waiting = self.shared.lock();
         let room = waiting.floors.len() < MAX_ROWS || waiting.floors.contains_key(&row.address);
         if room {
@@ -331,7 +331,7 @@ impl Store {
 
     /// Has mail brought to the disk at once; [`Store::next`] says when it is there, with its number. There is room for all that the
     /// outbox takes.
-    pub fn keep_mail(&self, number: u64, mail: KeptMail) {
+    pub fn keep_mail(&self, number: u64, mail: PersistedMessage) {
         let mut waiting = self.shared.lock();
         waiting.kept.push(mail);
         waiting.last_kept = number;
@@ -341,7 +341,7 @@ impl Store {
     }
 
     /// Has an arrival brought to the disk; told of like mail.
-    pub fn keep_taken(&self, number: u64, row: TakenRow) {
+    pub fn keep_taken(&self, number: u64, row: StreamCheckpoint) {
         let mut waiting = self.shared.lock();
         waiting.taken.insert((row.sender, row.stream), Some(row));
         waiting.last_kept = number;

@@ -16,9 +16,9 @@ use crate::front::{Batch, Front, Line};
 use crate::io::keystore::IdentityLock;
 use crate::io::parent::Parent;
 use crate::io::store::Store;
-use crate::io::swarm::Net;
+use crate::io::swarm::SwarmDriver;
 use p2p_node_core::effect::ExitCode;
-use p2p_node_core::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, Setup};
+use p2p_node_core::{CoreConfig, MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
 
 /// How often the node tries to start while the cause of its failure may pass, and how long it waits after each attempt. Ours: 3 s in
 /// all, long enough for a neighbour's burst of files, and shorter than what a supervisor waits for.
@@ -32,7 +32,7 @@ enum Stop {
     /// It cannot start.
     Failed(StartError),
     /// It was to end before it could; the reason of the `closing`.
-    Ended(&'static str),
+    Completed(&'static str),
 }
 
 impl From<StartError> for Stop {
@@ -144,12 +144,14 @@ pub async fn serve(config: Config, front: Front) -> ExitCode {
             Node::new(prepared, front, clock, told.len() as u64).run().await
         }
         Err(Stop::Failed(error)) => refuse_on(opening.front, &error),
-        Err(Stop::Ended(reason)) => opening.end(reason),
+        Err(Stop::Completed(reason)) => opening.end(reason),
     }
 }
 
 impl Opening<'_> {
-    async fn prepare(&mut self) -> Result<(Setup, Option<Store>, Option<IdentityLock>, Net), Stop> {
+    async fn prepare(
+        &mut self,
+    ) -> Result<(CoreConfig, Option<Store>, Option<IdentityLock>, SwarmDriver), Stop> {
         // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
         if let Some(pid) = self.config.parent_pid {
             let watched = Parent::watch(pid, &mut |message| notice(&self.front, &mut self.told, message));
@@ -162,7 +164,8 @@ impl Opening<'_> {
         let start =
             |notice: &mut dyn FnMut(String)| start::start(config, identity.clone(), clock.now(), notice);
         let Started { setup, swarm, store } = self.patiently(start).await?;
-        let net = Net::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
+        let net =
+            SwarmDriver::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
         Ok((setup, store, lock, net))
     }
 
@@ -179,7 +182,7 @@ impl Opening<'_> {
             tracing::warn!("the node cannot start at present: {error}");
             match self.pause(START_PAUSE).await {
                 // It would not have started, which is more than that it had nothing to do.
-                Err(Stop::Ended("eof")) => return Err(error.into()),
+                Err(Stop::Completed("eof")) => return Err(error.into()),
                 other => other?,
             }
         }
@@ -216,7 +219,7 @@ impl Opening<'_> {
             };
             match self.pause(LOCK_RETRY).await {
                 // It would not have started, which is more than that it had nothing to do.
-                Err(Stop::Ended("eof")) => return Err(StartError::from(error).into()),
+                Err(Stop::Completed("eof")) => return Err(StartError::from(error).into()),
                 other => other?,
             }
         }
@@ -229,21 +232,21 @@ impl Opening<'_> {
         loop {
             tokio::select! {
                 biased;
-                () = self.signals.next() => return Err(Stop::Ended("signal")),
-                _ = Parent::ended(&mut self.parent) => return Err(Stop::Ended("parent")),
+                () = self.signals.next() => return Err(Stop::Completed("signal")),
+                _ = Parent::ended(&mut self.parent) => return Err(Stop::Completed("parent")),
                 () = self.front.progress.changed(), if !self.front.progress.closed() => {}
                 batch = self.front.input.recv(), if self.early.has_room() => {
-                    self.early.take(batch.unwrap_or(Batch::Ended));
+                    self.early.take(batch.unwrap_or(Batch::Completed));
                 }
                 () = &mut time => return Ok(()),
             }
             if self.front.progress.closed() {
-                return Err(Stop::Ended("output"));
+                return Err(Stop::Completed("output"));
             }
             if let Some(reason) =
                 self.early.ends_idle().filter(|reason| *reason != "eof" || self.ends_on_eof())
             {
-                return Err(Stop::Ended(reason));
+                return Err(Stop::Completed(reason));
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
 use crate::io::store::{self, Contents, Store};
 use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
-use p2p_node_core::Setup;
+use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::peers::bootstrap::parse_bootstrap;
 use p2p_node_wire::time::Now;
@@ -105,7 +105,7 @@ impl StartError {
 /// What a node is made of.
 pub struct Started {
     /// For the core.
-    pub setup: Setup,
+    pub setup: CoreConfig,
     /// For libp2p.
     pub swarm: SwarmConfig,
     /// Where floors outlive the process; none without a data directory.
@@ -178,7 +178,7 @@ pub fn start(
         }
         None => (None, Contents::default()),
     };
-    let setup = Setup {
+    let setup = CoreConfig {
         node_key,
         key_source,
         agent,

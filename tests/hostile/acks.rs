@@ -1,7 +1,7 @@
 //! Acknowledgements by those to whom the mail did not go.
 
 use bytes::Bytes;
-use p2p_node_core::effect::Network;
+use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::Input;
 use p2p_node_wire::envelope::{Busy, KemUnknown, MailResponse, Refused, Response, Scope, SignedAck};
 use p2p_node_wire::identity::NodeKey;
@@ -23,7 +23,7 @@ fn send(victim: &mut Real, to: &Forger, route: &str) -> String {
 
 /// Sends mail by gossip, and overhears it: its id and, which nobody but its recipient can read, its stream.
 async fn send_overheard(hostile: &mut Hostile, victim: &mut Real, to: &Forger) -> (String, Bytes) {
-    hostile.node.apply(Network::Subscribe { topic: "agent-messages".to_owned() }).await;
+    hostile.node.apply(NetworkCommand::Subscribe { topic: "agent-messages".to_owned() }).await;
     let id = send(victim, to, "gossip");
     let stream = hostile.node.expect("the mail", |input| match input {
         Input::Gossip { topic, data, .. } if topic == "agent-messages" => to.stream_of_mail(data),
@@ -156,7 +156,7 @@ async fn answers_settle_nothing_but_the_mail_that_they_answer() {
         let (token, from, _) = hostile.node.mail_asked().await;
         assert_eq!(from, scene.victim.peer());
         let before = scene.victim.counter(counter);
-        hostile.node.apply(Network::AnswerMail { token, body }).await;
+        hostile.node.apply(NetworkCommand::AnswerMail { token, body }).await;
         scene.victim.until_counted(counter, before + 1);
         assert_eq!(scene.victim.counter(counter), before + 1, "{what}");
         // A reconnect is what makes the victim try again at once.
@@ -168,7 +168,7 @@ async fn answers_settle_nothing_but_the_mail_that_they_answer() {
     let ack = forger.ack(&victim, &own_stream);
     assert!(SignedAck::decode(ack.clone()).is_ok());
     let body = MailResponse { response: Some(Response::Ack(ack)) }.encode_to_vec().into();
-    hostile.node.apply(Network::AnswerMail { token, body }).await;
+    hostile.node.apply(NetworkCommand::AnswerMail { token, body }).await;
     assert_eq!(delivery(&scene.victim, &own)["state"], "delivered");
     scene.still_honest();
     let said = scene.victim.said(&["delivery"]);
@@ -177,7 +177,7 @@ async fn answers_settle_nothing_but_the_mail_that_they_answer() {
 
 async fn reconnect(hostile: &mut Hostile, victim: &Real) {
     let peer = victim.peer();
-    hostile.node.apply(Network::Disconnect { peer }).await;
+    hostile.node.apply(NetworkCommand::Disconnect { peer }).await;
     hostile
         .node
         .expect("end of the connection", |input| {
@@ -190,8 +190,10 @@ async fn reconnect(hostile: &mut Hostile, victim: &Real) {
         event["type"] == "peer_lost" && event["peerId"] == gone.as_str()
     });
     // What came before cannot be answered any more.
-    while hostile.node.take_earlier(|input| matches!(input, Input::MailAsked { .. }).then_some(())).is_some()
-    {
-    }
+    while hostile
+        .node
+        .take_earlier(|input| matches!(input, Input::MailRequestReceived { .. }).then_some(()))
+        .is_some()
+    {}
     hostile.connect(victim).await;
 }

@@ -1,7 +1,7 @@
 //! DHT servers that answer with anything but the truth.
 
 use bytes::Bytes;
-use p2p_node_core::effect::Network;
+use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 use p2p_node_wire::identity::NodeKey;
@@ -41,7 +41,7 @@ async fn liar(number: u8) -> Hostile {
         let (about, other) = (Forger::new(sought), Forger::new(sought ^ 1));
         let value = lie(sought.wrapping_add(number), &about, &other, &liar.forger);
         let lifetime = Duration::from_secs(600);
-        liar.node.apply(Network::KeepRecord { key: about.kad_key(), value, lifetime }).await;
+        liar.node.apply(NetworkCommand::StoreDhtRecord { key: about.kad_key(), value, lifetime }).await;
     }
     liar
 }
@@ -139,7 +139,7 @@ async fn a_record_that_was_true_once_gives_way_to_the_current_one() {
     });
     let liar = Hostile::start(Forger::new(0x40), Role::Bootstrap).await;
     let lifetime = Duration::from_secs(600);
-    liar.node.apply(Network::KeepRecord { key: before.kad_key(), value: old, lifetime }).await;
+    liar.node.apply(NetworkCommand::StoreDhtRecord { key: before.kad_key(), value: old, lifetime }).await;
     let mut victim = Real::join(VICTIM, &[], &[entry(&liar)]);
     victim.until("the liar", |status| status["servers"] == 1);
     let found = discover(&mut victim, &target.address(), 10_000);

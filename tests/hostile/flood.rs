@@ -1,7 +1,7 @@
 //! Bounded floods, and what they may cost: never more memory than the bounds in the code say, never honest mail.
 
 use bytes::Bytes;
-use p2p_node_core::effect::Network;
+use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::inbound::inbox::inbox_limits::HELD_BYTES;
 use p2p_node_wire::envelope::Message;
@@ -23,7 +23,7 @@ async fn mail_all(hostile: &mut Hostile, real: &Real, frames: impl Iterator<Item
             && let Some(frame) = frames.next()
         {
             let frame = hostile.seal(real, frame).await;
-            hostile.node.apply(Network::SendMail { token: 0, peer: real.peer(), frame }).await;
+            hostile.node.apply(NetworkCommand::SendMail { token: 0, peer: real.peer(), frame }).await;
             on_the_way += 1;
         }
         if on_the_way == 0 {
@@ -113,7 +113,10 @@ async fn a_flood_of_forgeries_costs_neither_memory_nor_honest_mail() {
     for first in (0..FRAMES).step_by(100) {
         for _ in 0..100 {
             let noise = bent(&sender.frame(topic(TOPIC), "1", |_| {}), 3);
-            hostile.node.apply(Network::Publish { token: 0, topic: TOPIC.to_owned(), data: noise }).await;
+            hostile
+                .node
+                .apply(NetworkCommand::Publish { token: 0, topic: TOPIC.to_owned(), data: noise })
+                .await;
         }
         let frames = (first..first + 100).map(unbound);
         assert_eq!(mail_all(&mut hostile, &scene.victim, frames).await, 100);
@@ -139,7 +142,7 @@ async fn a_flood_of_invented_agents_and_topics_drowns_nobody() {
     hostile.served_by(&scene.victim).await;
     let before = scene.victim.memory();
     let long = "t".repeat(100);
-    let topics = (0..TOPICS).map(|number| Network::Subscribe { topic: format!("{long}{number}") });
+    let topics = (0..TOPICS).map(|number| NetworkCommand::Subscribe { topic: format!("{long}{number}") });
     hostile.node.apply_all(topics.collect()).await;
     for number in 0..AGENTS {
         let invented = Forger::invented(number);

@@ -17,7 +17,7 @@ use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use p2p_node_wire::record::{Kem, RECORD_DOMAIN, Record, kad_key};
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::{Keyring, kem_id};
-use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::{SUITE, hpke, padding};
 use p2p_node_wire::time::Now;
 use prost::Message as _;
@@ -193,7 +193,7 @@ impl Forger {
             kem_id: kem_id(&kem.public_key),
         };
         let content = padding::pad(encode(batch));
-        let once = hpke::seal(&kem.public_key, &info, &content, &mut Repeatable::new(seed)).unwrap();
+        let once = hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(seed)).unwrap();
         let (enc, ciphertext) = (once.enc, once.ciphertext);
         body.payload =
             Some(Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext }));

@@ -1,7 +1,7 @@
 //! A node of a later version among ours: what it adds is passed over and passed on, and for what ours do not know nobody is blamed.
 
 use bytes::Bytes;
-use p2p_node_core::effect::Network;
+use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::PublishOutcome;
 use p2p_node_wire::envelope::ack::ACK_DOMAIN;
 use p2p_node_wire::envelope::{
@@ -74,7 +74,7 @@ async fn what_a_later_version_adds_is_passed_over_and_passed_on() {
         time_ms: 0,
     };
     let body = extended(&hello.encode_to_vec(), &Hello::SHAPE, &additions()).into();
-    later.node.apply(Network::SendHello { peer: scene.victim.peer(), body }).await;
+    later.node.apply(NetworkCommand::SendHello { peer: scene.victim.peer(), body }).await;
     scene.victim.child.expect("the record", |event| {
         event["type"] == "peer_discovered" && event["address"] == address.as_str()
     });
@@ -111,7 +111,7 @@ async fn what_a_later_version_adds_is_passed_over_and_passed_on() {
     let ack = later.forger.node.sign_whole(ACK_DOMAIN, &ack);
     let response = MailResponse { response: Some(Response::Ack(ack)) };
     let body = extended(&response.encode_to_vec(), &MailResponse::SHAPE, &additions()).into();
-    later.node.apply(Network::AnswerMail { token, body }).await;
+    later.node.apply(NetworkCommand::AnswerMail { token, body }).await;
     let ended = scene.victim.child.expect("the end", |event| event["type"] == "delivery");
     assert_eq!(ended["state"], "delivered", "{ended}");
     scene.still_honest();
@@ -164,14 +164,14 @@ async fn for_what_is_of_a_later_version_nobody_is_blamed() {
     let next = forger.node.sign_whole(ACK_DOMAIN, &of_next_version(&ack[SIGNATURE..]));
     assert!(SignedAck::decode(next.clone()).is_err());
     let answer = |ack| Bytes::from(MailResponse { response: Some(Response::Ack(ack)) }.encode_to_vec());
-    later.node.apply(Network::AnswerMail { token, body: answer(next) }).await;
+    later.node.apply(NetworkCommand::AnswerMail { token, body: answer(next) }).await;
     scene.victim.until_counted("acks_of_later_versions", 1);
     let (token, _, _) = later.node.mail_asked().await;
     // Nor does an answer of a kind that is not known.
-    later.node.apply(Network::AnswerMail { token, body: Bytes::from_static(b"\x2a\x01x") }).await;
+    later.node.apply(NetworkCommand::AnswerMail { token, body: Bytes::from_static(b"\x2a\x01x") }).await;
     scene.victim.until_counted("mail_attempts_failed", 1);
     let (token, _, _) = later.node.mail_asked().await;
-    later.node.apply(Network::AnswerMail { token, body: answer(ack) }).await;
+    later.node.apply(NetworkCommand::AnswerMail { token, body: answer(ack) }).await;
     let ended = scene.victim.child.expect("the end", |event| event["type"] == "delivery");
     assert_eq!(ended["state"], "delivered", "{ended}");
     assert_eq!(scene.passed_on(), clean, "the victim passed something on");

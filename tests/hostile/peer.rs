@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use p2p_node::io::swarm::SwarmConfig;
-use p2p_node_core::effect::Network;
+use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::{Input, PublishOutcome};
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{Batch, Hello, MailResponse, Response, WIRE_VERSION};
@@ -41,7 +41,7 @@ impl Hostile {
 
     pub async fn connect(&mut self, real: &Real) {
         let peer = real.peer();
-        self.node.apply(Network::Dial { peer, addrs: real.addrs() }).await;
+        self.node.apply(NetworkCommand::Dial { peer, addrs: real.addrs() }).await;
         self.node
             .expect("connection", |input| {
                 matches!(input, Input::Connected { peer: other, .. } if *other == peer).then_some(())
@@ -68,7 +68,7 @@ impl Hostile {
         let server = real.peer();
         self.node
             .expect("server", |input| {
-                matches!(input, Input::ServerKnown { peer } if *peer == server).then_some(())
+                matches!(input, Input::DhtServerSeen { peer } if *peer == server).then_some(())
             })
             .await;
     }
@@ -77,11 +77,13 @@ impl Hostile {
     pub async fn mail(&mut self, real: &Real, frame: Bytes) -> Option<Response> {
         self.tokens += 1;
         let token = self.tokens;
-        self.node.apply(Network::SendMail { token, peer: real.peer(), frame }).await;
+        self.node.apply(NetworkCommand::SendMail { token, peer: real.peer(), frame }).await;
         let answer = self
             .node
             .expect("answer", |input| match input {
-                Input::MailAnswered { token: other, outcome } if *other == token => Some(outcome.clone()),
+                Input::MailResponseReceived { token: other, outcome } if *other == token => {
+                    Some(outcome.clone())
+                }
                 _ => None,
             })
             .await;
@@ -128,7 +130,7 @@ impl Hostile {
     }
 
     pub async fn publish(&mut self, topic: &str, data: Bytes) -> PublishOutcome {
-        self.node.apply(Network::Publish { token: 0, topic: topic.to_owned(), data }).await;
+        self.node.apply(NetworkCommand::Publish { token: 0, topic: topic.to_owned(), data }).await;
         self.node.published().await
     }
 
@@ -146,10 +148,12 @@ impl Hostile {
             time_ms: 0,
         };
         change(&mut hello);
-        self.node.apply(Network::SendHello { peer: real.peer(), body: hello.encode_to_vec().into() }).await;
+        self.node
+            .apply(NetworkCommand::SendHello { peer: real.peer(), body: hello.encode_to_vec().into() })
+            .await;
         self.node
             .expect("hello", |input| match input {
-                Input::HelloAnswered { body, .. } => Some(body.clone()),
+                Input::HelloResponseReceived { body, .. } => Some(body.clone()),
                 _ => None,
             })
             .await
@@ -158,7 +162,7 @@ impl Hostile {
     /// Offers a value to the DHT servers that it knows.
     pub async fn put(&mut self, key: Bytes, value: Bytes) -> bool {
         let lifetime = Duration::from_secs(3600);
-        self.node.apply(Network::PutRecord { key, value, lifetime }).await;
+        self.node.apply(NetworkCommand::PutRecord { key, value, lifetime }).await;
         self.node
             .expect("end of put", |input| match input {
                 Input::RecordPut { stored } => Some(*stored),
@@ -171,7 +175,7 @@ impl Hostile {
     pub async fn get(&mut self, key: Bytes) -> Vec<Bytes> {
         self.tokens += 1;
         let token = self.tokens;
-        self.node.apply(Network::GetRecord { token, key }).await;
+        self.node.apply(NetworkCommand::GetRecord { token, key }).await;
         self.node
             .expect("end of query", |input| {
                 matches!(input, Input::QueryEnded { token: other } if *other == token).then_some(())

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use p2p_node_core::effect::{Network, Verdict};
+use p2p_node_core::effect::{NetworkCommand, Verdict};
 use p2p_node_core::input::Input;
 use p2p_node_wire::envelope::Response;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ async fn overhear(hostile: &mut Hostile, on: &str, honest: &mut Real, command: &
             _ => None,
         });
         if let Ok((token, data)) = tokio::time::timeout(Duration::from_millis(250), heard).await {
-            hostile.node.apply(Network::Judge { token, verdict: Verdict::Accept }).await;
+            hostile.node.apply(NetworkCommand::Judge { token, verdict: Verdict::Accept }).await;
             return data;
         }
         assert!(Instant::now() < deadline, "nothing is heard on {on}");
@@ -37,7 +37,7 @@ async fn frames_from_before_a_restart_are_not_told_again() {
     let victim = Forger::new(VICTIM);
     let mut hostile = Hostile::meet(Forger::new(0x40), &scene.victim).await;
     for name in [TOPIC, "agent-messages"] {
-        hostile.node.apply(Network::Subscribe { topic: name.to_owned() }).await;
+        hostile.node.apply(NetworkCommand::Subscribe { topic: name.to_owned() }).await;
     }
     // The honest peer's own broadcast and mail, overheard, and mail of the attacker's own.
     let mail = json!({"type":"send","peerId":scene.victim.address(),"data":"mail","route":"gossip"});

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node::io::store::{STORE_FILE, Store};
-use p2p_node::io::swarm::{Net, SwarmConfig};
-use p2p_node_core::effect::Network;
+use p2p_node::io::swarm::{SwarmConfig, SwarmDriver};
+use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
@@ -18,7 +18,7 @@ use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, node_key_of};
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::kem_id;
-use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::{SUITE, hpke, padding};
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -79,24 +79,24 @@ fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
         agent_version: "p2p-node/test".to_owned(),
     };
     let exchange = async {
-        let mut net = Net::new(config).unwrap();
-        net.apply(Network::Dial { peer: recipient, addrs: vec![addr] });
+        let mut net = SwarmDriver::new(config).unwrap();
+        net.apply(NetworkCommand::Dial { peer: recipient, addrs: vec![addr] });
         loop {
             match net.next().await {
                 Input::Connected { .. } => {
                     let network = "other".to_owned();
                     let hello =
                         Hello { version: WIRE_VERSION, network, record: "?".into(), ..Hello::default() };
-                    net.apply(Network::SendHello { peer: recipient, body: hello.encode_to_vec().into() });
+                    net.apply(NetworkCommand::SendHello { peer: recipient, body: hello.encode_to_vec().into() });
                 }
                 // What it says of itself names the key to which its mail is sealed.
-                Input::HelloAnswered { body: hello, .. } => {
+                Input::HelloResponseReceived { body: hello, .. } => {
                     let hello = Hello::decode(hello).unwrap();
                     body.payload = Some(sealed(&batch, key, SignedRecord::decode(hello.record).unwrap()));
                     let frame = sign_frame(&body, key);
-                    net.apply(Network::SendMail { token: 1, peer: recipient, frame });
+                    net.apply(NetworkCommand::SendMail { token: 1, peer: recipient, frame });
                 }
-                Input::MailAnswered { outcome, .. } => {
+                Input::MailResponseReceived { outcome, .. } => {
                     return MailResponse::decode(outcome.unwrap()).unwrap().response.unwrap();
                 }
                 Input::DialFailed { reason, .. } => panic!("{reason}"),
@@ -117,7 +117,7 @@ fn sealed(batch: &Batch, sender: &NodeKey, recipient: SignedRecord) -> Payload {
         kem_id: kem_id(&kem.public_key),
     };
     let content = padding::pad(batch.encode_to_vec());
-    let once = hpke::seal(&kem.public_key, &info, &content, &mut Repeatable::new(1)).unwrap();
+    let once = hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(1)).unwrap();
     let (enc, ciphertext) = (once.enc, once.ciphertext);
     Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext })
 }

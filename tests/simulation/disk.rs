@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use p2p_node_core::input::Input;
-use p2p_node_core::mail::inbound::receive_window::TakenRow;
-use p2p_node_core::mail::outbound::outbox::KeptMail;
+use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
+use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::message_id::{StreamId, message_id, message_name, parse_message_id};
 
 use crate::parent::Restored;
@@ -19,8 +19,8 @@ const FULL: u32 = 5;
 
 #[derive(Clone, Debug)]
 enum Change {
-    Keep(u64, Box<KeptMail>),
-    Take(u64, Box<TakenRow>),
+    Keep(u64, Box<PersistedMessage>),
+    Take(u64, Box<StreamCheckpoint>),
     ForgetTaken(Address, StreamId),
     Forget(StreamId, u64),
 }
@@ -38,8 +38,8 @@ impl Change {
 /// A store: what is on the disk, and what is on its way there.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    rows: BTreeMap<(StreamId, u64), KeptMail>,
-    taken: BTreeMap<(Address, StreamId), TakenRow>,
+    rows: BTreeMap<(StreamId, u64), PersistedMessage>,
+    taken: BTreeMap<(Address, StreamId), StreamCheckpoint>,
     pending: VecDeque<Change>,
 }
 
@@ -92,11 +92,11 @@ impl Disk {
         self.rows.keys().filter(|name| !other.rows.contains_key(name)).count()
     }
 
-    pub fn mails(&self) -> Vec<KeptMail> {
+    pub fn mails(&self) -> Vec<PersistedMessage> {
         self.rows.values().cloned().collect()
     }
 
-    pub fn taken(&self) -> Vec<TakenRow> {
+    pub fn taken(&self) -> Vec<StreamCheckpoint> {
         self.taken.values().cloned().collect()
     }
 
@@ -108,7 +108,7 @@ impl Disk {
 
     /// What a parent may be told of by the next process.
     pub fn restored(&self, account: &Address) -> BTreeMap<String, Restored> {
-        let restored = |mail: &KeptMail| {
+        let restored = |mail: &PersistedMessage| {
             let (from, life, serial, to, _pad): (usize, u32, u64, usize, String) =
                 serde_json::from_slice(&mail.draft.data).expect("what parents send");
             let id = message_id(&message_name(account, &mail.stream), mail.seq);
@@ -119,12 +119,12 @@ impl Disk {
 }
 
 impl World {
-    pub fn keep_mail(&mut self, node: usize, number: u64, mail: Box<KeptMail>) {
+    pub fn keep_mail(&mut self, node: usize, number: u64, mail: Box<PersistedMessage>) {
         self.nodes[node].disk.pending.push_back(Change::Keep(number, mail));
         self.write(node, number);
     }
 
-    pub fn keep_taken(&mut self, node: usize, number: u64, row: Box<TakenRow>) {
+    pub fn keep_taken(&mut self, node: usize, number: u64, row: Box<StreamCheckpoint>) {
         self.nodes[node].disk.pending.push_back(Change::Take(number, row));
         self.write(node, number);
     }
@@ -135,9 +135,9 @@ impl World {
 
     fn write(&mut self, node: usize, number: u64) {
         let kept = if self.rng.permille(FULL) && !self.resting {
-            Input::NotKept { upto: number, reason: "no space left on device".to_owned() }
+            Input::PersistFailed { upto: number, reason: "no space left on device".to_owned() }
         } else {
-            Input::Kept { upto: number }
+            Input::Persisted { upto: number }
         };
         let delay = self.rng.between(WRITE.0, WRITE.1);
         self.later(node, delay, kept);
@@ -150,8 +150,8 @@ impl World {
     /// What the store says is so from now on.
     pub fn store_says(&mut self, node: usize, input: &Input) {
         match input {
-            Input::Kept { upto } => self.nodes[node].disk.commit(*upto),
-            Input::NotKept { upto, .. } => self.nodes[node].disk.refuse(*upto),
+            Input::Persisted { upto } => self.nodes[node].disk.commit(*upto),
+            Input::PersistFailed { upto, .. } => self.nodes[node].disk.refuse(*upto),
             _ => {}
         }
     }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node_core::crypto_task::Task;
-use p2p_node_core::effect::{Effect, Network, Verdict};
+use p2p_node_core::crypto_task::CryptoTask;
+use p2p_node_core::effect::{Effect, NetworkCommand, Verdict};
 use p2p_node_core::input::{Input, PublishOutcome};
 use p2p_node_protocol::Role;
-use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::repeatable::DeterministicRng;
 
 use crate::links::pair;
 use crate::node::Heard;
@@ -33,15 +33,15 @@ impl World {
         match effect {
             Effect::Emit { event, .. } => self.nodes[node].parent.unread.push_back(event),
             Effect::Crypto(task) => self.work(node, task),
-            Effect::Remember(row) => {
+            Effect::PersistHighestSeen(row) => {
                 self.nodes[node].floors.insert(row.address, row);
             }
             // The parents of the simulation block and allow nobody.
-            Effect::KeepStanding { .. } => {}
-            Effect::KeepMail { number, mail } => self.keep_mail(node, number, mail),
-            Effect::KeepTaken { number, row } => self.keep_taken(node, number, row),
-            Effect::ForgetTaken { sender, stream } => self.forget_taken(node, sender, stream),
-            Effect::ForgetMail { stream, seq } => self.forget_mail(node, stream, seq),
+            Effect::PersistAccessRule { .. } => {}
+            Effect::PersistMessage { number, mail } => self.keep_mail(node, number, mail),
+            Effect::PersistCheckpoint { number, row } => self.keep_taken(node, number, row),
+            Effect::DeleteCheckpoint { sender, stream } => self.forget_taken(node, sender, stream),
+            Effect::DeleteMessage { stream, seq } => self.forget_mail(node, stream, seq),
             Effect::Exit(code) => self.exited(node, code),
             Effect::Network(effect) => self.network(node, effect),
         }
@@ -53,59 +53,59 @@ impl World {
     }
 
     /// What the crypto pool does. Bindings are checked once for the whole world.
-    fn work(&mut self, node: usize, task: Task) {
+    fn work(&mut self, node: usize, task: CryptoTask) {
         let busy = self.pool_busy;
         let input = match task {
             task if self.rng.permille(busy) => task.refused(),
-            Task::CheckBinding(binding) => {
+            CryptoTask::CheckBinding(binding) => {
                 let hash = binding.hash();
                 let valid = *self.checked.entry(hash).or_insert_with(|| binding.verify_signature());
                 Input::BindingChecked { hash, valid: Some(valid) }
             }
-            task => task.run(&mut Repeatable::new(self.rng.next())),
+            task => task.run(&mut DeterministicRng::new(self.rng.next())),
         };
         self.later(node, WORK, input);
     }
 
-    fn network(&mut self, node: usize, effect: Network) {
+    fn network(&mut self, node: usize, effect: NetworkCommand) {
         match effect {
-            Network::Listen { .. } => {
+            NetworkCommand::Listen { .. } => {
                 let addrs = vec![self.nodes[node].addr()];
                 self.later(node, Duration::from_millis(1), Input::Listening { addrs });
             }
-            Network::Dial { peer, addrs } => self.dial(node, peer, &addrs),
-            Network::Disconnect { peer } => {
+            NetworkCommand::Dial { peer, addrs } => self.dial(node, peer, &addrs),
+            NetworkCommand::Disconnect { peer } => {
                 if let Some(other) = self.by_peer.get(&peer).copied() {
                     self.close(pair(node, other), "closed by the other end");
                 }
             }
-            Network::ReportListening
-            | Network::Block { .. }
-            | Network::Unblock { .. }
-            | Network::StopQuery { .. } => {}
-            Network::SendHello { peer, body } => self.ask(node, peer, None, body),
-            Network::SendMail { token, peer, frame } => self.ask(node, peer, Some(token), frame),
-            Network::AnswerHello { token, body } | Network::AnswerMail { token, body } => {
+            NetworkCommand::ReportListening
+            | NetworkCommand::Block { .. }
+            | NetworkCommand::Unblock { .. }
+            | NetworkCommand::StopQuery { .. } => {}
+            NetworkCommand::SendHello { peer, body } => self.ask(node, peer, None, body),
+            NetworkCommand::SendMail { token, peer, frame } => self.ask(node, peer, Some(token), frame),
+            NetworkCommand::AnswerHello { token, body } | NetworkCommand::AnswerMail { token, body } => {
                 self.answer(node, token, body);
             }
-            Network::Subscribe { topic } => {
+            NetworkCommand::Subscribe { topic } => {
                 self.nodes[node].topics.insert(topic.clone());
                 self.tell_neighbours(node, |peer| Input::PeerSubscribed { peer, topic: topic.clone() });
             }
-            Network::Unsubscribe { topic } => {
+            NetworkCommand::Unsubscribe { topic } => {
                 self.nodes[node].topics.remove(&topic);
                 self.tell_neighbours(node, |peer| Input::PeerUnsubscribed { peer, topic: topic.clone() });
             }
-            Network::Publish { token, topic, data } => {
+            NetworkCommand::Publish { token, topic, data } => {
                 let outcome = self.publish(node, &topic, data);
                 self.later(node, Duration::ZERO, Input::Published { token, outcome });
             }
-            Network::Judge { token, verdict } => self.judge(node, token, verdict),
-            Network::PutRecord { key, value, .. } => self.put_record(node, key, value),
-            Network::KeepRecord { key, value, .. } => {
+            NetworkCommand::Judge { token, verdict } => self.judge(node, token, verdict),
+            NetworkCommand::PutRecord { key, value, .. } => self.put_record(node, key, value),
+            NetworkCommand::StoreDhtRecord { key, value, .. } => {
                 self.nodes[node].kept.insert(key, value);
             }
-            Network::GetRecord { token, key } => self.get_record(node, token, &key),
+            NetworkCommand::GetRecord { token, key } => self.get_record(node, token, &key),
         }
     }
 

@@ -188,7 +188,7 @@ impl World {
         let here = &self.nodes[node];
         let Some(core) = &here.core else { return };
         let mut over = None;
-        for holding in core.census() {
+        for holding in core.usage() {
             self.report.held(holding);
             if holding.size > holding.limit {
                 over = Some(holding);
@@ -200,11 +200,11 @@ impl World {
         let here = &self.nodes[node];
         let Some(core) = &here.core else { return };
         let told = here.parent.reads && here.parent.unread.is_empty() && here.parent.commands.is_empty();
-        let lines = core.census().iter().any(|holding| holding.name.starts_with("lines") && holding.size > 0);
+        let lines = core.usage().iter().any(|holding| holding.name.starts_with("lines") && holding.size > 0);
         if told && !lines {
             let accepted = here.parent.mails.values().filter(|mail| mail.accepted).count();
             let restored = here.parent.restored.len();
-            let census = core.census();
+            let census = core.usage();
             let size = |name| census.iter().find(|holding| holding.name == name).map_or(0, |held| held.size);
             let kept = size("mails in the outbox") - size("mails that are being kept");
             if kept != accepted + restored {

@@ -124,7 +124,7 @@ impl World {
                 self.tell(here, there, Input::PeerSubscribed { peer, topic });
             }
             if self.nodes[there].role == Role::Bootstrap {
-                self.tell(here, there, Input::ServerKnown { peer });
+                self.tell(here, there, Input::DhtServerSeen { peer });
             }
         }
     }
@@ -187,7 +187,7 @@ impl World {
         let life = self.nodes[from].life;
         let Some((to, epoch)) = link else {
             if let Some(token) = token {
-                let input = Input::MailAnswered { token, outcome: Err("not connected".to_owned()) };
+                let input = Input::MailResponseReceived { token, outcome: Err("not connected".to_owned()) };
                 self.at(self.now, ScheduledEvent::Input { node: from, life, over: None, input });
             }
             return;
@@ -201,8 +201,8 @@ impl World {
         self.at(self.now + TIMEOUT, ScheduledEvent::Overdue(asked));
         let from_peer = self.nodes[from].peer;
         let input = |asked: Token| match token {
-            None => Input::HelloAsked { token: asked, peer: from_peer, body: body.clone() },
-            Some(_) => Input::MailAsked { token: asked, peer: from_peer, frame: body.clone() },
+            None => Input::HelloRequestReceived { token: asked, peer: from_peer, body: body.clone() },
+            Some(_) => Input::MailRequestReceived { token: asked, peer: from_peer, frame: body.clone() },
         };
         let life = self.nodes[to].life;
         if token.is_some() {
@@ -258,8 +258,8 @@ impl World {
         self.input(
             node,
             match token {
-                None => Input::HelloAnswered { peer, body },
-                Some(token) => Input::MailAnswered { token, outcome: Ok(body) },
+                None => Input::HelloResponseReceived { peer, body },
+                Some(token) => Input::MailResponseReceived { token, outcome: Ok(body) },
             },
         );
     }
@@ -276,7 +276,7 @@ impl World {
         }
         let (node, life, token) = (request.from, request.life, request.token);
         if let Some(token) = token {
-            let input = Input::MailAnswered { token, outcome: Err(why.to_owned()) };
+            let input = Input::MailResponseReceived { token, outcome: Err(why.to_owned()) };
             self.at(self.now, ScheduledEvent::Input { node, life, over: None, input });
         }
     }

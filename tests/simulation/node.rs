@@ -7,10 +7,10 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
-use p2p_node_core::directory::rollback_guard::FloorRow;
+use p2p_node_core::directory::rollback_guard::HighestSeen;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::{Now, Token};
-use p2p_node_core::{Core, KeySource, Setup};
+use p2p_node_core::{Core, CoreConfig, KeySource};
 use p2p_node_protocol::Role;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SecretBytes, SignedBinding};
@@ -49,7 +49,7 @@ pub struct Heard {
 #[derive(Clone)]
 struct Snapshot {
     disk: Disk,
-    floors: BTreeMap<Address, FloorRow>,
+    floors: BTreeMap<Address, HighestSeen>,
     taken: HashSet<Name>,
     told: HashSet<Name>,
 }
@@ -92,7 +92,7 @@ pub struct Node {
     pub by_hand: bool,
     pub disk: Disk,
     /// Its disk: the floors that it had remembered.
-    pub floors: BTreeMap<Address, FloorRow>,
+    pub floors: BTreeMap<Address, HighestSeen>,
     snapshot: Option<Snapshot>,
     /// Whether its disk was ever set back.
     pub went_back: bool,
@@ -183,7 +183,7 @@ impl Node {
         self.moves += u16::from(moved);
         let random: [u8; 32] = Sha256::digest(format!("{seed} {} {}", self.number, self.life)).into();
         let word = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().unwrap());
-        let setup = Setup {
+        let setup = CoreConfig {
             node_key: node_key(self.number),
             agent: Some(agent_key(self.number)),
             binding: self.binding.clone(),

@@ -175,7 +175,7 @@ impl World {
         let peer = self.nodes[from].peer;
         let token = self.token();
         let input = if topic.is_empty() {
-            Input::MailAsked { token, peer, frame: data }
+            Input::MailRequestReceived { token, peer, frame: data }
         } else {
             // An attacker is not held back by what others have seen.
             let heard = Heard { topic: topic.clone(), data: data.clone(), honest: true };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use p2p_node_core::usage::Holding;
+use p2p_node_core::usage::Usage;
 
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -26,11 +26,11 @@ pub struct Report {
     /// From `send` to the recipient's parent, in ms.
     pub latencies: Vec<u32>,
     /// The most that any node held.
-    most: BTreeMap<&'static str, Holding>,
+    most: BTreeMap<&'static str, Usage>,
 }
 
 impl Report {
-    pub fn held(&mut self, holding: Holding) {
+    pub fn held(&mut self, holding: Usage) {
         let most = self.most.entry(holding.name).or_insert(holding);
         most.size = most.size.max(holding.size);
     }
@@ -107,7 +107,7 @@ impl fmt::Display for Report {
         let hops = self.hops as f64 / self.published.max(1) as f64;
         writeln!(f, "frames of mail {} published {} hops each {hops:.1}", self.frames, self.published)?;
         writeln!(f, "broadcasts received {} dropped {}", self.broadcasts_received, self.dropped)?;
-        for Holding { name, size, limit } in self.most.values().filter(|holding| holding.size > 0) {
+        for Usage { name, size, limit } in self.most.values().filter(|holding| holding.size > 0) {
             writeln!(f, "most {name} {size} of {limit}")?;
         }
         Ok(())

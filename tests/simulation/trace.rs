@@ -5,7 +5,7 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node_core::effect::{Effect, Network};
+use p2p_node_core::effect::{Effect, NetworkCommand};
 use p2p_node_core::input::Input;
 
 #[derive(Default)]
@@ -19,13 +19,13 @@ impl Trace {
         self.steps += 1;
         (now, node, discriminant(input)).hash(&mut self.hash);
         match input {
-            Input::MailAsked { frame: bytes, .. }
+            Input::MailRequestReceived { frame: bytes, .. }
             | Input::Gossip { data: bytes, .. }
-            | Input::HelloAsked { body: bytes, .. }
-            | Input::HelloAnswered { body: bytes, .. }
+            | Input::HelloRequestReceived { body: bytes, .. }
+            | Input::HelloResponseReceived { body: bytes, .. }
             | Input::RecordOffered { value: bytes, .. }
             | Input::RecordFound { value: bytes, .. } => bytes.hash(&mut self.hash),
-            Input::MailAnswered { outcome, .. } => outcome.hash(&mut self.hash),
+            Input::MailResponseReceived { outcome, .. } => outcome.hash(&mut self.hash),
             _ => {}
         }
     }
@@ -36,7 +36,8 @@ impl Trace {
             Effect::Emit { event, .. } => discriminant(event).hash(&mut self.hash),
             Effect::Network(network) => {
                 discriminant(network).hash(&mut self.hash);
-                if let Network::Publish { data: bytes, .. } | Network::SendMail { frame: bytes, .. } = network
+                if let NetworkCommand::Publish { data: bytes, .. }
+                | NetworkCommand::SendMail { frame: bytes, .. } = network
                 {
                     bytes.hash(&mut self.hash);
                 }

@@ -309,19 +309,19 @@ impl World {
             let here = &mut self.nodes[node];
             let now = here.clock(self.now);
             let Some(core) = &mut here.core else { return };
-            while core.takes_commands() {
+            while core.can_accept_command() {
                 if let Some(request) = here.parent.commands.pop_front() {
                     here.paused_since = None;
                     core.handle(Input::Command(request), now);
                 } else {
                     if std::mem::take(&mut here.parent.ends) {
                         here.parent.ended = true;
-                        core.handle(Input::InputEnded, now);
+                        core.handle(Input::StdinClosed, now);
                     }
                     break;
                 }
             }
-            core.turn(now);
+            core.handle_timeout(now);
             let effects: Vec<_> = std::iter::from_fn(|| core.poll_effect()).collect();
             if effects.is_empty() && self.nodes[node].parent.unread.is_empty() {
                 break;
@@ -351,7 +351,7 @@ impl World {
     fn watch_pause(&mut self, node: usize) {
         let here = &mut self.nodes[node];
         let Some(core) = &here.core else { return };
-        if core.takes_commands() || here.parent.commands.is_empty() || !here.parent.reads {
+        if core.can_accept_command() || here.parent.commands.is_empty() || !here.parent.reads {
             here.paused_since = None;
             return;
         }

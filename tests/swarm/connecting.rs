@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use libp2p::PeerId;
-use p2p_node_core::effect::Network;
+use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 
@@ -15,7 +15,7 @@ async fn a_dial_that_comes_to_nothing_is_told() {
     let nobody = PeerId::random();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let addrs = vec![format!("/ip4/127.0.0.1/tcp/{free}").parse().unwrap()];
-    a.apply(Network::Dial { peer: nobody, addrs }).await;
+    a.apply(NetworkCommand::Dial { peer: nobody, addrs }).await;
     assert_eq!(a.dial_failed().await.0, nobody);
 }
 
@@ -24,7 +24,7 @@ async fn a_dial_to_another_than_expected_is_told() {
     let mut a = Node::listening(config(1, Role::Full)).await;
     let b = Node::listening(config(2, Role::Full)).await;
     let nobody = PeerId::random();
-    a.apply(Network::Dial { peer: nobody, addrs: b.addrs.clone() }).await;
+    a.apply(NetworkCommand::Dial { peer: nobody, addrs: b.addrs.clone() }).await;
     assert_eq!(a.dial_failed().await.0, nobody);
 }
 
@@ -33,7 +33,7 @@ async fn an_address_outside_the_scope_is_not_dialled() {
     let mut a = Node::listening(config(1, Role::Full)).await;
     let nobody = PeerId::random();
     let addrs = vec!["/ip4/192.0.2.1/tcp/9".parse().unwrap(), "/dns4/localhost/tcp/9".parse().unwrap()];
-    a.apply(Network::Dial { peer: nobody, addrs }).await;
+    a.apply(NetworkCommand::Dial { peer: nobody, addrs }).await;
     let (peer, reason) = a.dial_failed().await;
     assert_eq!(peer, nobody);
     assert!(reason.contains("scope"), "{reason}");
@@ -43,7 +43,7 @@ async fn an_address_outside_the_scope_is_not_dialled() {
 async fn dials_of_one_peer_end_in_one_connection() {
     let mut a = Node::listening(config(1, Role::Full)).await;
     let mut b = Node::listening(config(2, Role::Full)).await;
-    let dial = Network::Dial { peer: b.peer, addrs: b.addrs.clone() };
+    let dial = NetworkCommand::Dial { peer: b.peer, addrs: b.addrs.clone() };
     a.apply_all(vec![dial.clone(), dial]).await;
     b.dial(&a).await;
     a.connected().await;
@@ -64,13 +64,13 @@ async fn dials_of_one_peer_end_in_one_connection() {
 #[tokio::test]
 async fn a_blocked_peer_is_disconnected_and_stays_out_until_unblocked() {
     let (mut a, mut b) = pair().await;
-    b.apply(Network::Block { peer: a.peer }).await;
+    b.apply(NetworkCommand::Block { peer: a.peer }).await;
     let disconnected = |input: &Input| matches!(input, Input::Disconnected { .. }).then_some(());
     a.expect("disconnection", disconnected).await;
     b.expect("disconnection", disconnected).await;
     b.dial(&a).await;
     assert_eq!(b.dial_failed().await.0, a.peer);
-    b.apply(Network::Unblock { peer: a.peer }).await;
+    b.apply(NetworkCommand::Unblock { peer: a.peer }).await;
     b.dial(&a).await;
     assert_eq!(b.connected().await, (a.peer, true));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_node::io::swarm::{KEY_BYTES, MAX_QUERIES};
-use p2p_node_core::effect::Network;
+use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Role;
 
@@ -14,7 +14,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 
 async fn server_known(node: &mut Node, server: &Node) {
     let known = |input: &Input| match input {
-        Input::ServerKnown { peer } => Some(*peer),
+        Input::DhtServerSeen { peer } => Some(*peer),
         _ => None,
     };
     assert_eq!(node.expect("server", known).await, server.peer);
@@ -46,7 +46,7 @@ async fn a_record_is_found_through_a_server_that_the_core_lets_keep_it() {
     }
     let key = Bytes::from(vec![3; KEY_BYTES]);
     let value = Bytes::from_static(b"record");
-    a.apply(Network::PutRecord { key: key.clone(), value: value.clone(), lifetime: LIFETIME }).await;
+    a.apply(NetworkCommand::PutRecord { key: key.clone(), value: value.clone(), lifetime: LIFETIME }).await;
     let offered = server
         .expect("offer", |input| match input {
             Input::RecordOffered { peer, key, value } => Some((*peer, key.clone(), value.clone())),
@@ -58,14 +58,16 @@ async fn a_record_is_found_through_a_server_that_the_core_lets_keep_it() {
 
     // Offered is not kept, whoever asks: what the owner's own store says is no answer.
     for node in [&mut a, &mut b] {
-        node.apply(Network::GetRecord { token: 1, key: key.clone() }).await;
+        node.apply(NetworkCommand::GetRecord { token: 1, key: key.clone() }).await;
         assert_eq!(query_ended(node).await, 1);
         assert!(!node.has(|input| matches!(input, Input::RecordFound { .. })));
     }
 
-    server.apply(Network::KeepRecord { key: key.clone(), value: value.clone(), lifetime: LIFETIME }).await;
+    server
+        .apply(NetworkCommand::StoreDhtRecord { key: key.clone(), value: value.clone(), lifetime: LIFETIME })
+        .await;
     for node in [&mut a, &mut b] {
-        node.apply(Network::GetRecord { token: 2, key: key.clone() }).await;
+        node.apply(NetworkCommand::GetRecord { token: 2, key: key.clone() }).await;
         let found = node
             .expect("record", |input| match input {
                 Input::RecordFound { token, value } => Some((*token, value.clone())),
@@ -74,18 +76,18 @@ async fn a_record_is_found_through_a_server_that_the_core_lets_keep_it() {
             .await;
         assert_eq!(found, (2, value.clone()));
     }
-    b.apply(Network::StopQuery { token: 2 }).await;
+    b.apply(NetworkCommand::StopQuery { token: 2 }).await;
     assert_eq!(query_ended(&mut b).await, 2);
-    assert!(!b.has(|input| matches!(input, Input::QueryEnded { .. } | Input::ServerKnown { .. })));
+    assert!(!b.has(|input| matches!(input, Input::QueryEnded { .. } | Input::DhtServerSeen { .. })));
 }
 
 #[tokio::test]
 async fn without_a_server_nothing_is_stored_or_found() {
     let (mut a, mut b) = pair().await;
     let key = Bytes::from(vec![3; KEY_BYTES]);
-    a.apply(Network::PutRecord { key: key.clone(), value: Bytes::new(), lifetime: LIFETIME }).await;
+    a.apply(NetworkCommand::PutRecord { key: key.clone(), value: Bytes::new(), lifetime: LIFETIME }).await;
     assert!(!record_put(&mut a).await);
-    b.apply(Network::GetRecord { token: 1, key }).await;
+    b.apply(NetworkCommand::GetRecord { token: 1, key }).await;
     assert_eq!(query_ended(&mut b).await, 1);
     assert!(!b.has(|input| matches!(input, Input::RecordOffered { .. } | Input::RecordFound { .. })));
 }
@@ -95,7 +97,8 @@ async fn queries_are_bounded() {
     let mut a = Node::listening(config(1, Role::Full)).await;
     let key = Bytes::from(vec![3; KEY_BYTES]);
     let beyond = MAX_QUERIES as Token;
-    a.apply_all((0..=beyond).map(|token| Network::GetRecord { token, key: key.clone() }).collect()).await;
+    a.apply_all((0..=beyond).map(|token| NetworkCommand::GetRecord { token, key: key.clone() }).collect())
+        .await;
     assert_eq!(query_ended(&mut a).await, beyond);
     for _ in 0..MAX_QUERIES {
         assert!(query_ended(&mut a).await < beyond);

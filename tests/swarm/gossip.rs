@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use p2p_node::io::swarm::{MAX_GOSSIP_UNJUDGED, MAX_TRANSMIT};
-use p2p_node_core::effect::{Network, Verdict};
-use p2p_node_core::input::{Input, Loss, PublishOutcome};
+use p2p_node_core::effect::{NetworkCommand, Verdict};
+use p2p_node_core::input::{DropKind, Input, PublishOutcome};
 use p2p_node_protocol::Role;
 
 use super::node::{Node, config, pair};
@@ -37,13 +37,13 @@ async fn gossip_is_passed_on_only_after_it_was_accepted() {
         assert_eq!((from, &data[..]), (a.peer, expected.as_bytes()));
         tokens.push(token);
     }
-    b.apply(Network::Judge { token: tokens[0], verdict: Verdict::Reject }).await;
-    b.apply(Network::Judge { token: tokens[1], verdict: Verdict::Ignore }).await;
-    b.apply(Network::Judge { token: tokens[3], verdict: Verdict::Accept }).await;
+    b.apply(NetworkCommand::Judge { token: tokens[0], verdict: Verdict::Reject }).await;
+    b.apply(NetworkCommand::Judge { token: tokens[1], verdict: Verdict::Ignore }).await;
+    b.apply(NetworkCommand::Judge { token: tokens[3], verdict: Verdict::Accept }).await;
     let (_, from, data) = c.gossip().await;
     assert_eq!((from, &data[..]), (b.peer, &b"first"[..]));
     assert!(!c.has(is_gossip));
-    b.apply(Network::Judge { token: tokens[2], verdict: Verdict::Accept }).await;
+    b.apply(NetworkCommand::Judge { token: tokens[2], verdict: Verdict::Accept }).await;
     assert_eq!(&c.gossip().await.2[..], b"late");
     assert!(!c.has(is_gossip));
 }
@@ -57,9 +57,9 @@ async fn a_publication_says_how_it_went() {
     assert_eq!(a.publish(b"unheard").await, PublishOutcome::Duplicate);
     assert_eq!(&b.gossip().await.2[..], b"unheard");
     let data = Bytes::from(vec![0; MAX_TRANSMIT + 1]);
-    a.apply(Network::Publish { token: 0, topic: "news".to_owned(), data }).await;
+    a.apply(NetworkCommand::Publish { token: 0, topic: "news".to_owned(), data }).await;
     assert_eq!(a.published().await, PublishOutcome::TooLarge);
-    b.apply(Network::Unsubscribe { topic: "news".to_owned() }).await;
+    b.apply(NetworkCommand::Unsubscribe { topic: "news".to_owned() }).await;
     let unsubscribed = |input: &Input| match input {
         Input::PeerUnsubscribed { peer, topic } => Some((*peer, topic.clone())),
         _ => None,
@@ -74,8 +74,8 @@ async fn gossip_that_waits_for_a_verdict_is_bounded() {
     b.subscribe(&mut a).await;
     for number in 0..=MAX_GOSSIP_UNJUDGED {
         let data = Bytes::from(number.to_be_bytes().to_vec());
-        a.apply(Network::Publish { token: 0, topic: "news".to_owned(), data }).await;
+        a.apply(NetworkCommand::Publish { token: 0, topic: "news".to_owned(), data }).await;
         b.gossip().await;
     }
-    assert_eq!(b.lost(Loss::Gossip), 1);
+    assert_eq!(b.lost(DropKind::Gossip), 1);
 }

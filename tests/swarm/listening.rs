@@ -6,7 +6,7 @@ use std::net::{TcpListener, UdpSocket};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use p2p_node::io::swarm::{AddressScope, SwarmConfig};
-use p2p_node_core::effect::Network;
+use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 
@@ -46,7 +46,7 @@ async fn a_port_in_use_is_a_failure() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = other.local_addr().unwrap().port();
     let mut node = Node::start(config(1, Role::Full));
-    node.apply(Network::Listen { port }).await;
+    node.apply(NetworkCommand::Listen { port }).await;
     assert!(listen_failure(&mut node).await.contains(&port.to_string()));
 }
 
@@ -58,7 +58,7 @@ async fn a_port_of_another_node_is_a_failure_although_libp2p_would_share_it() {
         _ => None,
     });
     let mut second = Node::start(config(2, Role::Full));
-    second.apply(Network::Listen { port: port.unwrap() }).await;
+    second.apply(NetworkCommand::Listen { port: port.unwrap() }).await;
     listen_failure(&mut second).await;
 }
 
@@ -73,7 +73,7 @@ async fn without_udp_a_node_listens_all_the_same() {
         }
     };
     let mut node = Node::start(config(1, Role::Full));
-    node.apply(Network::Listen { port }).await;
+    node.apply(NetworkCommand::Listen { port }).await;
     let reason = node
         .expect("degradation", |input| match input {
             Input::Degraded { reason } => Some(reason.clone()),

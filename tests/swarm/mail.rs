@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node::io::swarm::{MAX_MAIL, MAX_MAIL_ASKED, MAX_MAIL_SENT, Net};
-use p2p_node_core::effect::Network;
-use p2p_node_core::input::{Input, Loss, Token};
+use p2p_node::io::swarm::{MAX_MAIL, MAX_MAIL_ASKED, MAX_MAIL_SENT, SwarmDriver};
+use p2p_node_core::effect::NetworkCommand;
+use p2p_node_core::input::{DropKind, Input, Token};
 use p2p_node_protocol::Role;
 
 use super::node::{Node, config, mail, pair};
@@ -12,18 +12,18 @@ use super::node::{Node, config, mail, pair};
 #[tokio::test]
 async fn a_hello_is_answered_with_a_hello() {
     let (mut a, mut b) = pair().await;
-    a.apply(Network::SendHello { peer: b.peer, body: Bytes::from_static(b"from a") }).await;
+    a.apply(NetworkCommand::SendHello { peer: b.peer, body: Bytes::from_static(b"from a") }).await;
     let (token, peer, body) = b
         .expect("hello", |input| match input {
-            Input::HelloAsked { token, peer, body } => Some((*token, *peer, body.clone())),
+            Input::HelloRequestReceived { token, peer, body } => Some((*token, *peer, body.clone())),
             _ => None,
         })
         .await;
     assert_eq!((peer, &body[..]), (a.peer, &b"from a"[..]));
-    b.apply(Network::AnswerHello { token, body: Bytes::from_static(b"from b") }).await;
+    b.apply(NetworkCommand::AnswerHello { token, body: Bytes::from_static(b"from b") }).await;
     let answer = a
         .expect("hello", |input| match input {
-            Input::HelloAnswered { peer, body } => Some((*peer, body.clone())),
+            Input::HelloResponseReceived { peer, body } => Some((*peer, body.clone())),
             _ => None,
         })
         .await;
@@ -42,7 +42,7 @@ async fn mail_is_answered_up_to_the_largest_size_and_a_byte_more_is_refused() {
         a.apply(mail(8, &b, vec![9; size])).await;
         let (token, peer, frame) = b.mail_asked().await;
         assert_eq!((peer, frame.len()), (a.peer, size));
-        b.apply(Network::AnswerMail { token, body: Bytes::from_static(b"stored") }).await;
+        b.apply(NetworkCommand::AnswerMail { token, body: Bytes::from_static(b"stored") }).await;
         assert_eq!(a.mail_answered().await, (8, Ok(Bytes::from_static(b"stored"))));
     }
 }
@@ -61,7 +61,7 @@ async fn mail_in_flight_fails_when_the_peer_goes() {
     let (mut a, mut b) = pair().await;
     a.apply(mail(7, &b, "hello")).await;
     b.mail_asked().await;
-    b.apply(Network::Disconnect { peer: a.peer }).await;
+    b.apply(NetworkCommand::Disconnect { peer: a.peer }).await;
     let (token, outcome) = a.mail_answered().await;
     assert!(token == 7 && outcome.is_err());
     let disconnected = |input: &Input| match input {
@@ -74,10 +74,10 @@ async fn mail_in_flight_fails_when_the_peer_goes() {
 
 #[tokio::test]
 async fn what_has_happened_is_had_without_waiting() {
-    let mut net = Net::new(config(1, Role::Full)).unwrap();
+    let mut net = SwarmDriver::new(config(1, Role::Full)).unwrap();
     assert!(net.try_next().is_none());
-    net.apply(Network::SendMail { token: 7, peer: PeerId::random(), frame: Bytes::new() });
-    assert!(matches!(net.try_next(), Some(Input::MailAnswered { token: 7, outcome: Err(_) })));
+    net.apply(NetworkCommand::SendMail { token: 7, peer: PeerId::random(), frame: Bytes::new() });
+    assert!(matches!(net.try_next(), Some(Input::MailResponseReceived { token: 7, outcome: Err(_) })));
     assert!(net.try_next().is_none());
 }
 
@@ -111,7 +111,7 @@ async fn mail_that_waits_for_an_answer_is_bounded() {
     for _ in 0..PER_SENDER {
         assert!(last.mail_answered().await.1.is_err());
     }
-    assert_eq!(b.lost(Loss::Mail), PER_SENDER as u64);
+    assert_eq!(b.lost(DropKind::Mail), PER_SENDER as u64);
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn answers_go_out_before_a_node_that_closes_is_gone() {
     let mut answers = Vec::new();
     for _ in 0..MAILS {
         let (token, _, _) = b.mail_asked().await;
-        answers.push(Network::AnswerMail { token, body: Bytes::from_static(b"stored") });
+        answers.push(NetworkCommand::AnswerMail { token, body: Bytes::from_static(b"stored") });
     }
     b.apply_all(answers).await;
     drop(b);

@@ -14,8 +14,8 @@ use libp2p::core::upgrade::Version;
 use libp2p::core::{Endpoint, Transport};
 use libp2p::identity::Keypair;
 use libp2p::{noise, tcp, yamux};
-use p2p_node::io::swarm::Net;
-use p2p_node_core::effect::Network;
+use p2p_node::io::swarm::SwarmDriver;
+use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 
@@ -32,9 +32,9 @@ fn most_in_flight(size: usize) -> u64 {
 #[ignore = "measures"]
 #[allow(clippy::disallowed_methods)] // A measurement reads the clock.
 async fn round_trips_of_requests() {
-    let mut a = Net::new(config(1, Role::Full)).unwrap();
-    let mut b = Net::new(config(2, Role::Full)).unwrap();
-    b.apply(Network::Listen { port: 0 });
+    let mut a = SwarmDriver::new(config(1, Role::Full)).unwrap();
+    let mut b = SwarmDriver::new(config(2, Role::Full)).unwrap();
+    b.apply(NetworkCommand::Listen { port: 0 });
     let addrs = loop {
         if let Input::Listening { addrs } = b.next().await {
             break addrs;
@@ -43,13 +43,13 @@ async fn round_trips_of_requests() {
     let peer = b.peer_id();
     let echo = tokio::spawn(async move {
         loop {
-            if let Input::MailAsked { token, .. } = b.next().await {
-                b.apply(Network::AnswerMail { token, body: Bytes::from_static(&[7; 128]) });
+            if let Input::MailRequestReceived { token, .. } = b.next().await {
+                b.apply(NetworkCommand::AnswerMail { token, body: Bytes::from_static(&[7; 128]) });
             }
         }
     });
     let begin = Instant::now();
-    a.apply(Network::Dial { peer, addrs });
+    a.apply(NetworkCommand::Dial { peer, addrs });
     while !matches!(a.next().await, Input::Connected { .. }) {}
     println!("dial to connected: {:?}", begin.elapsed());
 
@@ -58,8 +58,8 @@ async fn round_trips_of_requests() {
         let mut trips = Vec::new();
         for token in 0..500 {
             let begin = Instant::now();
-            a.apply(Network::SendMail { token, peer, frame: frame.clone() });
-            while !matches!(a.next().await, Input::MailAnswered { .. }) {}
+            a.apply(NetworkCommand::SendMail { token, peer, frame: frame.clone() });
+            while !matches!(a.next().await, Input::MailResponseReceived { .. }) {}
             trips.push(begin.elapsed());
         }
         trips.sort();
@@ -70,10 +70,10 @@ async fn round_trips_of_requests() {
         let (mut sent, mut answered) = (0, 0);
         while answered < total {
             while sent < total && sent - answered < most_in_flight(size) {
-                a.apply(Network::SendMail { token: sent, peer, frame: frame.clone() });
+                a.apply(NetworkCommand::SendMail { token: sent, peer, frame: frame.clone() });
                 sent += 1;
             }
-            if let Input::MailAnswered { outcome, .. } = a.next().await {
+            if let Input::MailResponseReceived { outcome, .. } = a.next().await {
                 outcome.unwrap();
                 answered += 1;
             }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use p2p_node::io::swarm::{AddressScope, Net, SwarmConfig};
-use p2p_node_core::effect::Network;
-use p2p_node_core::input::{Input, Loss, PublishOutcome, Token};
+use p2p_node::io::swarm::{AddressScope, SwarmConfig, SwarmDriver};
+use p2p_node_core::effect::NetworkCommand;
+use p2p_node_core::input::{DropKind, Input, PublishOutcome, Token};
 use p2p_node_protocol::Role;
 use tokio::sync::mpsc;
 
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Node {
     pub peer: PeerId,
     /// What the node is to do: all of one order before anything else happens.
-    orders: mpsc::Sender<Vec<Network>>,
+    orders: mpsc::Sender<Vec<NetworkCommand>>,
     inputs: mpsc::Receiver<Input>,
     /// Came before what was waited for.
     earlier: VecDeque<Input>,
@@ -40,9 +40,9 @@ pub fn config(number: u8, role: Role) -> SwarmConfig {
 
 impl Node {
     pub fn start(config: SwarmConfig) -> Self {
-        let mut net = Net::new(config).unwrap();
+        let mut net = SwarmDriver::new(config).unwrap();
         let peer = net.peer_id();
-        let (orders, mut ordered) = mpsc::channel::<Vec<Network>>(16);
+        let (orders, mut ordered) = mpsc::channel::<Vec<NetworkCommand>>(16);
         let (told, inputs) = mpsc::channel(1 << 16);
         tokio::spawn(async move {
             loop {
@@ -60,7 +60,7 @@ impl Node {
 
     pub async fn listening(config: SwarmConfig) -> Self {
         let mut node = Self::start(config);
-        node.apply(Network::Listen { port: 0 }).await;
+        node.apply(NetworkCommand::Listen { port: 0 }).await;
         node.addrs = node
             .expect("listening", |input| match input {
                 Input::Listening { addrs } => Some(addrs.clone()),
@@ -70,19 +70,19 @@ impl Node {
         node
     }
 
-    pub async fn apply(&self, effect: Network) {
+    pub async fn apply(&self, effect: NetworkCommand) {
         self.apply_all(vec![effect]).await;
     }
 
-    pub async fn apply_all(&self, effects: Vec<Network>) {
+    pub async fn apply_all(&self, effects: Vec<NetworkCommand>) {
         self.orders.send(effects).await.unwrap_or_else(|_| panic!("the node has ended"));
     }
 
     /// How much of a kind it has lost by now.
-    pub fn lost(&mut self, loss: Loss) -> u64 {
+    pub fn lost(&mut self, loss: DropKind) -> u64 {
         self.has(|_| false);
         let number = |input: &Input| match input {
-            Input::Lost { what, number } if *what == loss => *number,
+            Input::Dropped { what, number } if *what == loss => *number,
             _ => 0,
         };
         self.earlier.iter().map(number).sum()
@@ -123,7 +123,7 @@ impl Node {
     }
 
     pub async fn dial(&self, other: &Node) {
-        self.apply(Network::Dial { peer: other.peer, addrs: other.addrs.clone() }).await;
+        self.apply(NetworkCommand::Dial { peer: other.peer, addrs: other.addrs.clone() }).await;
     }
 
     pub async fn connected(&mut self) -> (PeerId, bool) {
@@ -136,7 +136,7 @@ impl Node {
 
     pub async fn mail_asked(&mut self) -> (Token, PeerId, Bytes) {
         self.expect("mail", |input| match input {
-            Input::MailAsked { token, peer, frame } => Some((*token, *peer, frame.clone())),
+            Input::MailRequestReceived { token, peer, frame } => Some((*token, *peer, frame.clone())),
             _ => None,
         })
         .await
@@ -144,7 +144,7 @@ impl Node {
 
     pub async fn mail_answered(&mut self) -> (Token, Result<Bytes, String>) {
         self.expect("answer", |input| match input {
-            Input::MailAnswered { token, outcome } => Some((*token, outcome.clone())),
+            Input::MailResponseReceived { token, outcome } => Some((*token, outcome.clone())),
             _ => None,
         })
         .await
@@ -179,7 +179,7 @@ impl Node {
 
     /// Subscribes and waits until the other knows.
     pub async fn subscribe(&self, other: &mut Node) {
-        self.apply(Network::Subscribe { topic: "news".to_owned() }).await;
+        self.apply(NetworkCommand::Subscribe { topic: "news".to_owned() }).await;
         let subscriber = self.peer;
         other
             .expect("subscription", |input| match input {
@@ -193,13 +193,13 @@ impl Node {
 
     pub async fn publish(&mut self, data: &'static [u8]) -> PublishOutcome {
         let data = Bytes::from_static(data);
-        self.apply(Network::Publish { token: 0, topic: "news".to_owned(), data }).await;
+        self.apply(NetworkCommand::Publish { token: 0, topic: "news".to_owned(), data }).await;
         self.published().await
     }
 }
 
-pub fn mail(token: Token, to: &Node, frame: impl Into<Bytes>) -> Network {
-    Network::SendMail { token, peer: to.peer, frame: frame.into() }
+pub fn mail(token: Token, to: &Node, frame: impl Into<Bytes>) -> NetworkCommand {
+    NetworkCommand::SendMail { token, peer: to.peer, frame: frame.into() }
 }
 
 /// Two nodes, the first of which has dialled the second.

@@ -8,14 +8,14 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::{Level, Priority, Role};
 
-use crate::directory::rollback_guard::FloorRow;
-use crate::gate::access_list::{Standing, Subject};
+use crate::directory::rollback_guard::HighestSeen;
+use crate::gate::access_list::{AccessRule, Subject};
 use crate::gate::address_scope::AddressScope;
 use crate::input::Now;
-use crate::mail::inbound::receive_window::TakenRow;
-use crate::mail::outbound::outbox::KeptMail;
+use crate::mail::inbound::receive_window::StreamCheckpoint;
+use crate::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes, SignedBinding};
-use p2p_node_wire::message_id::Origin;
+use p2p_node_wire::message_id::StreamNamespace;
 
 /// Where the agent's key comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl KeySource {
 
 /// What a core is made of.
 #[derive(Debug)]
-pub struct Setup {
+pub struct CoreConfig {
     /// Signs frames, acks and records.
     pub node_key: NodeKey,
     /// Signs bindings anew before they expire; absent when the binding was signed elsewhere, and then nothing renews it.
@@ -99,25 +99,25 @@ pub struct Setup {
     /// Whether the agent is meant to have other nodes too, so that they are no conflict.
     pub one_of_several: bool,
     /// Accepted mail that earlier processes left in the store.
-    pub outbox: Vec<KeptMail>,
+    pub outbox: Vec<PersistedMessage>,
     /// How far an earlier process had handed on mail, as it is in the store.
-    pub inbox: Vec<TakenRow>,
-    /// The highest orders known of agents, our own among them, as `Effect::Remember` left them in a store; oldest first.
-    pub floors: Vec<FloorRow>,
-    /// Whom the parent blocked or allowed, as `Effect::KeepStanding` left it in a store.
-    pub standings: Vec<(Subject, Standing)>,
+    pub inbox: Vec<StreamCheckpoint>,
+    /// The highest orders known of agents, our own among them, as `Effect::PersistHighestSeen` left them in a store; oldest first.
+    pub floors: Vec<HighestSeen>,
+    /// Whom the parent blocked or allowed, as `Effect::PersistAccessRule` left it in a store.
+    pub standings: Vec<(Subject, AccessRule)>,
 }
 
-impl Setup {
+impl CoreConfig {
     /// Whose streams of mail and broadcasts it numbers.
-    pub(super) fn origin(&self) -> Origin {
-        Origin { account: self.binding.binding.account, database: self.database }
+    pub(super) fn origin(&self) -> StreamNamespace {
+        StreamNamespace { account: self.binding.binding.account, database: self.database }
     }
 }
 
 /// Who we are, in every form that is needed.
 #[derive(Debug)]
-pub(super) struct Me {
+pub(super) struct LocalIdentity {
     pub(super) node_key: NodeKey,
     pub(super) agent: Option<AgentKey>,
     pub(super) binding: SignedBinding,
@@ -142,12 +142,12 @@ pub(super) struct Me {
     pub(super) status_stream: [u8; 16],
 }
 
-impl Me {
+impl LocalIdentity {
     /// Who a core of this setup is.
-    pub(super) fn new(setup: Setup, now: Now) -> Self {
+    pub(super) fn new(setup: CoreConfig, now: Now) -> Self {
         let status_stream = setup.origin().stream(b"status", 0, &[], Priority::Medium);
         let binding = setup.binding;
-        Me {
+        LocalIdentity {
             address: binding.binding.account,
             address_text: binding.binding.account.to_string(),
             peer: setup.node_key.peer_id(),

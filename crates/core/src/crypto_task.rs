@@ -7,13 +7,13 @@ use hpke::rand_core::CryptoRng;
 
 use crate::input::{Input, Token};
 use p2p_node_wire::identity::SignedBinding;
-use p2p_node_wire::seal::hpke::{self as once, Info, SealedOnce};
+use p2p_node_wire::seal::hpke::{self as once, Info, SealedFrame};
 use p2p_node_wire::seal::kem::Secret;
 use p2p_node_wire::seal::session::SessionKey;
 
 /// Work for the crypto pool. Each is answered by one input.
 #[derive(Clone, Debug)]
-pub enum Task {
+pub enum CryptoTask {
     /// Check a binding's signature; answered by `BindingChecked`.
     CheckBinding(Box<SignedBinding>),
     /// Seal a frame's content; answered by `Sealed`.
@@ -62,18 +62,19 @@ pub struct Opened {
 /// What came of a task, or nothing when the pool was full and did not look.
 pub type Outcome<T> = Option<Option<T>>;
 
-impl Task {
+impl CryptoTask {
     /// Does the work: a tenth of a millisecond, or two. Only a sealing takes randomness.
     pub fn run(self, rng: &mut impl CryptoRng) -> Input {
         match self {
-            Task::CheckBinding(binding) => {
+            CryptoTask::CheckBinding(binding) => {
                 Input::BindingChecked { hash: binding.hash(), valid: Some(binding.verify_signature()) }
             }
-            Task::Seal(task) => {
-                let sealed: Option<SealedOnce> = once::seal(&task.public_key, &task.info, &task.content, rng);
+            CryptoTask::Seal(task) => {
+                let sealed: Option<SealedFrame> =
+                    once::seal(&task.public_key, &task.info, &task.content, rng);
                 Input::Sealed { token: task.token, outcome: Some(sealed) }
             }
-            Task::Open(task) => {
+            CryptoTask::Open(task) => {
                 let opened = once::open(&task.secret, &task.info, &task.enc, &task.ciphertext);
                 let opened = opened.map(|(content, session)| Opened { content, session });
                 Input::Opened { token: task.token, outcome: Some(opened) }
@@ -84,9 +85,9 @@ impl Task {
     /// The answer when nobody looked.
     pub fn refused(&self) -> Input {
         match self {
-            Task::CheckBinding(binding) => Input::BindingChecked { hash: binding.hash(), valid: None },
-            Task::Seal(task) => Input::Sealed { token: task.token, outcome: None },
-            Task::Open(task) => Input::Opened { token: task.token, outcome: None },
+            CryptoTask::CheckBinding(binding) => Input::BindingChecked { hash: binding.hash(), valid: None },
+            CryptoTask::Seal(task) => Input::Sealed { token: task.token, outcome: None },
+            CryptoTask::Open(task) => Input::Opened { token: task.token, outcome: None },
         }
     }
 }

@@ -8,12 +8,12 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::Event;
 
-use crate::crypto_task::Task;
-use crate::directory::rollback_guard::FloorRow;
-use crate::gate::access_list::{Standing, Subject};
+use crate::crypto_task::CryptoTask;
+use crate::directory::rollback_guard::HighestSeen;
+use crate::gate::access_list::{AccessRule, Subject};
 use crate::input::Token;
-use crate::mail::inbound::receive_window::TakenRow;
-use crate::mail::outbound::outbox::KeptMail;
+use crate::mail::inbound::receive_window::StreamCheckpoint;
+use crate::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::message_id::StreamId;
 
 /// Everything that the core can do, in the order in which it wants it done.
@@ -27,55 +27,55 @@ pub enum Effect {
         numbered: bool,
     },
     /// Have the crypto pool do something.
-    Crypto(Task),
+    Crypto(CryptoTask),
     /// Keep in the store, if there is one, the order of an agent's newest record, in place of what is kept of that agent. What
     /// depends on it follows; nobody waits until it is on the disk.
-    Remember(FloorRow),
-    /// Bring mail to the disk; answered by `Kept` or `NotKept`, in the order of numbers.
-    KeepMail {
+    PersistHighestSeen(HighestSeen),
+    /// Bring mail to the disk; answered by `Persisted` or `PersistFailed`, in the order of numbers.
+    PersistMessage {
         /// Grows by one.
         number: u64,
         /// The mail.
-        mail: Box<KeptMail>,
+        mail: Box<PersistedMessage>,
     },
-    /// Bring to the disk how far the parent has the mail of a stream, in place of what is there; answered like `KeepMail`, and
+    /// Bring to the disk how far the parent has the mail of a stream, in place of what is there; answered like `PersistMessage`, and
     /// numbered with it.
-    KeepTaken {
+    PersistCheckpoint {
         /// Grows by one.
         number: u64,
         /// The stream, and how far.
-        row: Box<TakenRow>,
+        row: Box<StreamCheckpoint>,
     },
     /// Forget a stream of mail received. Nobody waits for it.
-    ForgetTaken {
+    DeleteCheckpoint {
         /// Who sent on it.
         sender: Address,
         /// The stream.
         stream: StreamId,
     },
     /// Forget kept mail that has ended. Nobody waits for it: mail that comes back after a crash is sent again.
-    ForgetMail {
+    DeleteMessage {
         /// Its stream.
         stream: StreamId,
         /// Its number there.
         seq: u64,
     },
     /// Keep in the store, if there is one, whom the parent blocked or allowed, or forget it.
-    KeepStanding {
+    PersistAccessRule {
         /// Whom it is about.
         subject: Subject,
         /// What was said; none any more.
-        standing: Option<Standing>,
+        standing: Option<AccessRule>,
     },
     /// Do something on the network.
-    Network(Network),
+    Network(NetworkCommand),
     /// Flush and end the process.
     Exit(ExitCode),
 }
 
 /// What the core can do on the network.
 #[derive(Clone, Debug)]
-pub enum Network {
+pub enum NetworkCommand {
     /// Listen on TCP and UDP; answered by `Listening` or `ListenFailed`.
     Listen {
         /// 0 takes any.
@@ -105,21 +105,21 @@ pub enum Network {
         /// The peer.
         peer: PeerId,
     },
-    /// Send our `Hello`; answered by `HelloAnswered`, or not at all.
+    /// Send our `Hello`; answered by `HelloResponseReceived`, or not at all.
     SendHello {
         /// The peer.
         peer: PeerId,
         /// An encoded `Hello`.
         body: Bytes,
     },
-    /// Answer a `HelloAsked`.
+    /// Answer a `HelloRequestReceived`.
     AnswerHello {
-        /// As in `HelloAsked`.
+        /// As in `HelloRequestReceived`.
         token: Token,
         /// An encoded `Hello`.
         body: Bytes,
     },
-    /// Send a frame of mail to a connected peer; answered by `MailAnswered`, within `MAIL_TIMEOUT`.
+    /// Send a frame of mail to a connected peer; answered by `MailResponseReceived`, within `MAIL_TIMEOUT`.
     SendMail {
         /// Our name for it.
         token: Token,
@@ -128,9 +128,9 @@ pub enum Network {
         /// An encoded frame.
         frame: Bytes,
     },
-    /// Answer a `MailAsked`.
+    /// Answer a `MailRequestReceived`.
     AnswerMail {
-        /// As in `MailAsked`.
+        /// As in `MailRequestReceived`.
         token: Token,
         /// An encoded `MailResponse`.
         body: Bytes,
@@ -183,7 +183,7 @@ pub enum Network {
         token: Token,
     },
     /// Keep a verified record for those who ask us as a DHT server. It replaces what is under its key.
-    KeepRecord {
+    StoreDhtRecord {
         /// Kademlia key.
         key: Bytes,
         /// An encoded record.

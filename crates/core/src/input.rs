@@ -10,7 +10,7 @@ use p2p_node_protocol::line::LineError;
 
 use crate::crypto_task::{Opened, Outcome};
 use p2p_node_wire::identity::BindingHash;
-use p2p_node_wire::seal::hpke::SealedOnce;
+use p2p_node_wire::seal::hpke::SealedFrame;
 
 /// Names one thing that the core holds for the network, or the network for the core: a request to be
 /// answered, a gossip message to be judged, a query to be finished. The handle itself never enters the core.
@@ -24,14 +24,14 @@ pub enum Input {
     /// The parent wrote something else.
     BadLine(LineError),
     /// The parent closed our stdin.
-    InputEnded,
+    StdinClosed,
     /// Our stdin broke.
     InputFailed {
         /// For a person.
         reason: String,
     },
     /// Nothing can be told any more.
-    OutputClosed {
+    StdoutClosed {
         /// Whether it broke; otherwise the parent closed it.
         broken: bool,
     },
@@ -83,20 +83,20 @@ pub enum Input {
         reason: String,
     },
     /// The peer says that it belongs to another network.
-    OtherNetwork {
+    NetworkMismatch {
         /// The peer.
         peer: PeerId,
         /// The network's name.
         network: String,
     },
     /// The peer serves the DHT of our network and is in the routing table now.
-    ServerKnown {
+    DhtServerSeen {
         /// The peer.
         peer: PeerId,
     },
 
     /// A peer sent its `Hello` and waits for ours.
-    HelloAsked {
+    HelloRequestReceived {
         /// To be answered with `AnswerHello`.
         token: Token,
         /// The peer.
@@ -105,7 +105,7 @@ pub enum Input {
         body: Bytes,
     },
     /// A peer answered our `Hello` with its own.
-    HelloAnswered {
+    HelloResponseReceived {
         /// The peer.
         peer: PeerId,
         /// An encoded `Hello`.
@@ -113,7 +113,7 @@ pub enum Input {
     },
 
     /// A peer sent a frame of mail and waits for the response.
-    MailAsked {
+    MailRequestReceived {
         /// To be answered with `AnswerMail`.
         token: Token,
         /// The peer.
@@ -122,7 +122,7 @@ pub enum Input {
         frame: Bytes,
     },
     /// A frame of our mail was answered, or came to nothing.
-    MailAnswered {
+    MailResponseReceived {
         /// As in `SendMail`.
         token: Token,
         /// An encoded `MailResponse`, or what went wrong, for a person. After a failure the frame may have arrived.
@@ -195,9 +195,9 @@ pub enum Input {
     },
 
     /// The network lost something, which counts and has no other consequence.
-    Lost {
+    Dropped {
         /// What it was.
-        what: Loss,
+        what: DropKind,
         /// How many, since the last report.
         number: u64,
     },
@@ -215,7 +215,7 @@ pub enum Input {
         /// As in the task.
         token: Token,
         /// What is to be sent; nothing when the recipient's key is none.
-        outcome: Outcome<SealedOnce>,
+        outcome: Outcome<SealedFrame>,
     },
     /// A sealed frame was opened.
     Opened {
@@ -226,13 +226,13 @@ pub enum Input {
     },
 
     /// The store has all that it was given up to this number.
-    Kept {
-        /// As in `Effect::KeepMail`.
+    Persisted {
+        /// As in `Effect::PersistMessage`.
         upto: u64,
     },
     /// The store could take nothing up to this number of which it has not said that it has it.
-    NotKept {
-        /// As in `Effect::KeepMail`.
+    PersistFailed {
+        /// As in `Effect::PersistMessage`.
         upto: u64,
         /// For a person.
         reason: String,
@@ -253,7 +253,7 @@ pub enum Input {
 
 /// What the network may lose: because a bound was reached, or because it could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub enum DropKind {
     /// A frame of mail: too many waited for an answer.
     Mail,
     /// A frame of mail that was too long, cut short, or too slow to arrive.
@@ -267,20 +267,20 @@ pub enum Loss {
     /// A floor that waited for the disk, of more agents than are remembered.
     Floor,
     /// A standing that waited for a disk that does not write.
-    Standing,
+    AccessRule,
 }
 
-impl Loss {
+impl DropKind {
     /// What counts it.
     pub fn counter(self) -> &'static str {
         match self {
-            Loss::Mail => "mail_shed",
-            Loss::MailUnread => "mail_unread",
-            Loss::HelloUnread => "hellos_unread",
-            Loss::Gossip => "gossip_shed",
-            Loss::Record => "records_shed",
-            Loss::Floor => "floors_shed",
-            Loss::Standing => "standings_shed",
+            DropKind::Mail => "mail_shed",
+            DropKind::MailUnread => "mail_unread",
+            DropKind::HelloUnread => "hellos_unread",
+            DropKind::Gossip => "gossip_shed",
+            DropKind::Record => "records_shed",
+            DropKind::Floor => "floors_shed",
+            DropKind::AccessRule => "standings_shed",
         }
     }
 }

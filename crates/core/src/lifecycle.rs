@@ -21,7 +21,7 @@ pub(super) enum Phase {
     /// Waits for the parent to read the last lines, and for peers to get what was said to them last.
     Flushing { code: effect::ExitCode, deadline: Duration, stay_until: Duration },
     /// Has asked to be ended.
-    Done,
+    Exited,
 }
 
 /// What is known of a connected peer.

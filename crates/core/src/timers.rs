@@ -18,7 +18,7 @@ impl Core {
             Phase::Starting { report_by, .. } => {
                 return report_by.into_iter().chain(self.parent.deferred.next_deadline()).min();
             }
-            Phase::Idle | Phase::Done => return None,
+            Phase::Idle | Phase::Exited => return None,
         };
         let sendable = self.sendable_topics().into_iter().map(|(_, not_before)| not_before).min();
         let pacing = sendable.map(|not_before| not_before.max(self.gossip.pacer.ready_at()));
@@ -47,11 +47,11 @@ impl Core {
     /// Whether the next command may be handed over: its answer has room, and so has a `send` that waits. Until then stdin should not be
     /// read, for the pipe pushes back where a queue could only refuse. A parent that reads and keeps its unanswered sends within what
     /// `ready` names never finds it so, since only one send more than that fills the lane.
-    pub fn takes_commands(&self) -> bool {
+    pub fn can_accept_command(&self) -> bool {
         let sends =
             self.parent.send_lane.len() + self.parent.deferred.sends() + self.parent.output.unread_sends();
-        !matches!(self.parent.phase, Phase::Flushing { .. } | Phase::Done)
-            && self.parent.output.takes_commands()
+        !matches!(self.parent.phase, Phase::Flushing { .. } | Phase::Exited)
+            && self.parent.output.can_accept_command()
             && self.parent.open_requests.len() + self.parent.output.unread_others() < MAX_INFLIGHT
             && sends <= MAX_INFLIGHT
             && !self.parent.send_lane.is_over()

@@ -20,7 +20,7 @@ use crate::{Core, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_SUBSCRIPTIONS};
 
 /// One thing that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holding {
+pub struct Usage {
     /// What.
     pub name: &'static str,
     /// How many or how much of it there is.
@@ -39,7 +39,7 @@ const MUST_TELL: usize = output_queue::MUST_TELL_LINES
 
 impl Core {
     /// What the core holds now.
-    pub fn census(&self) -> Vec<Holding> {
+    pub fn usage(&self) -> Vec<Usage> {
         let [must, mail, topic, news, log] = self.parent.output.lines();
         [
             ("commands unanswered", self.parent.open_requests.len(), MAX_INFLIGHT + 1),
@@ -158,7 +158,7 @@ impl Core {
             ),
         ]
         .into_iter()
-        .map(|(name, size, limit)| Holding { name, size, limit })
+        .map(|(name, size, limit)| Usage { name, size, limit })
         .collect()
     }
 }

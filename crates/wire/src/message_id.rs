@@ -14,23 +14,23 @@ const MESSAGE_DOMAIN: &[u8] = b"p2p-node/message/v1";
 pub type StreamId = [u8; 16];
 
 /// What the ids of a stream's messages begin with.
-pub type MessageName = [u8; 16];
+pub type MessageIdPrefix = [u8; 16];
 
 /// Whose streams they are, and in which database they are numbered.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin {
+pub struct StreamNamespace {
     /// The agent.
     pub account: Address,
     /// Random, once for each process: no two processes have a stream in common, whatever they know of each other.
     pub database: [u8; 16],
 }
 
-impl Origin {
+impl StreamNamespace {
     /// The same process when it has to name its streams anew, for a copy of it has used their numbers. The core has no randomness: what
     /// it has alone is the origin, and what tells it from its copies is the clock, in ms since 1970.
-    pub fn renewed(&self, now_ms: u64) -> Origin {
+    pub fn renewed(&self, now_ms: u64) -> StreamNamespace {
         let database = hash16(&[DATABASE_DOMAIN, &self.database, &now_ms.to_be_bytes()]);
-        Origin { account: self.account, database }
+        StreamNamespace { account: self.account, database }
     }
 
     /// The stream of `kind` (mail or topic) to `recipient` in `priority`; `incarnation` tells apart those of one process.
@@ -48,21 +48,21 @@ impl Origin {
 
 /// What the ids of a stream's messages begin with. Others may see a stream's name and use it as well, but no other sender's messages
 /// get the same ids: parents go by those to know what they have had.
-pub fn message_name(sender: &Address, stream: &StreamId) -> MessageName {
+pub fn message_name(sender: &Address, stream: &StreamId) -> MessageIdPrefix {
     hash16(&[MESSAGE_DOMAIN, sender.as_slice(), stream])
 }
 
 /// The id of a message, as parents see it.
-pub fn message_id(name: &MessageName, seq: u64) -> String {
+pub fn message_id(name: &MessageIdPrefix, seq: u64) -> String {
     // One for each message and once more for its delivery: `hex::encode` would build a string of its own, digit by digit.
-    let mut digits = [0; 2 * size_of::<MessageName>()];
+    let mut digits = [0; 2 * size_of::<MessageIdPrefix>()];
     hex::encode_to_slice(name, &mut digits).expect("two digits for each byte");
     let digits = str::from_utf8(&digits).expect("digits are ASCII");
     format!("{digits}-{seq}")
 }
 
 /// Reads the id of a message.
-pub fn parse_message_id(text: &str) -> Option<(MessageName, u64)> {
+pub fn parse_message_id(text: &str) -> Option<(MessageIdPrefix, u64)> {
     let (hex, seq) = text.split_once('-')?;
     let mut name = [0; 16];
     hex::decode_to_slice(hex, &mut name).ok()?;
@@ -85,8 +85,10 @@ mod tests {
 
     #[test]
     fn no_two_databases_recipients_priorities_or_incarnations_share_a_stream() {
-        let (one, other) =
-            (Origin { account: ALICE, database: [1; 16] }, Origin { account: ALICE, database: [2; 16] });
+        let (one, other) = (
+            StreamNamespace { account: ALICE, database: [1; 16] },
+            StreamNamespace { account: ALICE, database: [2; 16] },
+        );
         let names = [
             one.stream(b"mail", 1, b"b", Priority::High),
             other.stream(b"mail", 1, b"b", Priority::High),

@@ -10,7 +10,7 @@ use prost::{Enumeration, Message};
 use crate::identity::binding::{MAX_BINDING_BYTES, MAX_SKEW_SECS, is_network_name};
 use crate::identity::keys::{keccak_fields, signed_body, verify_signed};
 use crate::identity::{BindingError, NodeKey, SignedBinding, hash_fields};
-use crate::strict::{DecodeError, Shape, WIRE_VERSION, Wire, known_version, listed, strict_decode, within};
+use crate::strict::{DecodeError, Shape, WIRE_VERSION, Wire, ensure, known_version, listed, strict_decode};
 
 /// Domain of the signature over a record.
 pub const RECORD_DOMAIN: &str = "p2p-node/record/v1";
@@ -299,21 +299,21 @@ impl Wire for WireRecord {
 
     fn check(&self) -> Result<(), DecodeError> {
         known_version(self.version)?;
-        within(is_network_name(&self.network), "network")?;
-        within((1..=MAX_BINDING_BYTES).contains(&self.binding.len()), "binding")?;
+        ensure(is_network_name(&self.network), "network")?;
+        ensure((1..=MAX_BINDING_BYTES).contains(&self.binding.len()), "binding")?;
         let addr_bytes: usize = self.addrs.iter().map(Bytes::len).sum();
-        within(self.addrs.len() <= MAX_RECORD_ADDRS && addr_bytes <= MAX_RECORD_ADDR_BYTES, "addrs")?;
-        within(self.addrs.iter().all(|addr| !addr.is_empty()), "addrs")?;
+        ensure(self.addrs.len() <= MAX_RECORD_ADDRS && addr_bytes <= MAX_RECORD_ADDR_BYTES, "addrs")?;
+        ensure(self.addrs.iter().all(|addr| !addr.is_empty()), "addrs")?;
         if let Some(kem) = &self.kem {
-            within((1..=MAX_RECORD_KEM_ID_BYTES).contains(&kem.id.len()), "kem")?;
-            within(!kem.public_key.is_empty(), "kem")?;
+            ensure((1..=MAX_RECORD_KEM_ID_BYTES).contains(&kem.id.len()), "kem")?;
+            ensure(!kem.public_key.is_empty(), "kem")?;
         }
         listed(WireRole::is_valid(self.role))?;
-        within(self.name.len() <= MAX_RECORD_NAME_BYTES && is_printable(&self.name), "name")?;
+        ensure(self.name.len() <= MAX_RECORD_NAME_BYTES && is_printable(&self.name), "name")?;
         let tags = || self.capabilities.iter().chain(&self.topics);
-        within(tags().count() <= MAX_RECORD_TAGS, "capabilities")?;
-        within(tags().map(String::len).sum::<usize>() <= MAX_RECORD_TAG_BYTES, "capabilities")?;
-        within(tags().all(|tag| !tag.is_empty() && is_printable(tag)), "capabilities")
+        ensure(tags().count() <= MAX_RECORD_TAGS, "capabilities")?;
+        ensure(tags().map(String::len).sum::<usize>() <= MAX_RECORD_TAG_BYTES, "capabilities")?;
+        ensure(tags().all(|tag| !tag.is_empty() && is_printable(tag)), "capabilities")
     }
 }
 

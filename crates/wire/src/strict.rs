@@ -107,7 +107,7 @@ fn later_version(mut bytes: &[u8]) -> bool {
 
 /// Walks the fields of one message without decoding them: `on` gets each number, with the content of those
 /// that have a length.
-pub(crate) fn walk(
+pub(crate) fn for_each_field(
     mut bytes: &[u8],
     mut on: impl FnMut(u32, &[u8]) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
@@ -138,7 +138,7 @@ pub(crate) fn walk(
 }
 
 /// `Ok` when `holds`, else names `field`.
-pub(crate) fn within(holds: bool, field: &'static str) -> Result<(), DecodeError> {
+pub(crate) fn ensure(holds: bool, field: &'static str) -> Result<(), DecodeError> {
     if holds { Ok(()) } else { Err(DecodeError::Field(field)) }
 }
 
@@ -149,7 +149,7 @@ pub(crate) fn listed(is_valid: bool) -> Result<(), DecodeError> {
 
 /// `Ok` for the version that this node speaks. Later ones have been told apart before.
 pub(crate) fn known_version(version: u32) -> Result<(), DecodeError> {
-    within(version == WIRE_VERSION, "version")
+    ensure(version == WIRE_VERSION, "version")
 }
 
 #[cfg(test)]
@@ -169,7 +169,7 @@ mod tests {
         const SHAPE: Shape = Shape::flat(2);
 
         fn check(&self) -> Result<(), DecodeError> {
-            within(self.text.len() <= 4, "text")
+            ensure(self.text.len() <= 4, "text")
         }
     }
 
@@ -234,17 +234,21 @@ mod tests {
     fn walks_every_wire_type_and_stays_within_the_bytes() {
         let bytes = b"\x08\x96\x01\x11\0\0\0\0\0\0\0\0\x1a\x02hi\x25\0\0\0\0";
         let mut seen = Vec::new();
-        walk(bytes, |number, content| {
+        for_each_field(bytes, |number, content| {
             seen.push((number, content.to_vec()));
             Ok(())
         })
         .unwrap();
         assert_eq!(seen, [(1, vec![]), (2, vec![]), (3, b"hi".to_vec()), (4, vec![])]);
         for end in [1, 2, 4, 11, 13, 14, 15, 17, 20] {
-            assert_eq!(walk(&bytes[..end], |_, _| Ok(())), Err(DecodeError::Malformed), "cut at {end}");
+            assert_eq!(
+                for_each_field(&bytes[..end], |_, _| Ok(())),
+                Err(DecodeError::Malformed),
+                "cut at {end}"
+            );
         }
         assert_eq!(
-            walk(b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", |_, _| Ok(())),
+            for_each_field(b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", |_, _| Ok(())),
             Err(DecodeError::Malformed)
         );
     }

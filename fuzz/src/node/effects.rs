@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use p2p_node_core::ANNOUNCEMENTS;
-use p2p_node_core::effect::{Effect, Network};
+use p2p_node_core::effect::{Effect, NetworkCommand};
 use p2p_node_wire::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
 use p2p_node_wire::envelope::{Batch, Frame, Hello, MailResponse, Payload, Scope, strict_decode};
 use p2p_node_wire::seal::hpke::{Info, open};
@@ -21,58 +21,58 @@ impl World {
                 self.ledger.told(&event, numbered);
             }
             Effect::Crypto(task) => self.tasks.push(task),
-            Effect::Remember(_)
-            | Effect::KeepStanding { .. }
-            | Effect::KeepMail { .. }
-            | Effect::KeepTaken { .. }
-            | Effect::ForgetTaken { .. }
-            | Effect::ForgetMail { .. } => {}
+            Effect::PersistHighestSeen(_)
+            | Effect::PersistAccessRule { .. }
+            | Effect::PersistMessage { .. }
+            | Effect::PersistCheckpoint { .. }
+            | Effect::DeleteCheckpoint { .. }
+            | Effect::DeleteMessage { .. } => {}
             Effect::Exit(_) => self.ledger.exit(),
             Effect::Network(effect) => self.network(effect),
         }
     }
 
-    fn network(&mut self, effect: Network) {
+    fn network(&mut self, effect: NetworkCommand) {
         match effect {
-            Network::Judge { token, verdict: _ } => self.ledger.judged(token),
-            Network::AnswerMail { token, body } => {
+            NetworkCommand::Judge { token, verdict: _ } => self.ledger.judged(token),
+            NetworkCommand::AnswerMail { token, body } => {
                 self.ledger.answered(token);
                 strict_decode::<MailResponse>(&body).expect("our answer is one that we would take");
             }
-            Network::AnswerHello { token, body } => {
+            NetworkCommand::AnswerHello { token, body } => {
                 self.ledger.greeted(token);
                 strict_decode::<Hello>(&body).expect("our hello is one that we would take");
             }
-            Network::SendHello { body, .. } => {
+            NetworkCommand::SendHello { body, .. } => {
                 strict_decode::<Hello>(&body).expect("our hello is one that we would take");
             }
-            Network::SendMail { token, peer, frame } => {
+            NetworkCommand::SendMail { token, peer, frame } => {
                 self.ledger.named(token);
                 self.sent(frame, MAX_FRAME_BYTES);
                 self.mails.push((token, peer));
             }
-            Network::Publish { token, topic, data } => {
+            NetworkCommand::Publish { token, topic, data } => {
                 self.ledger.named(token);
                 if topic != ANNOUNCEMENTS {
                     self.sent(data, MAX_GOSSIP_FRAME_BYTES);
                 }
                 self.published.push(token);
             }
-            Network::GetRecord { token, .. } => {
+            NetworkCommand::GetRecord { token, .. } => {
                 self.ledger.named(token);
                 self.queries.push(token);
             }
-            Network::StopQuery { token } => self.queries.retain(|query| *query != token),
-            Network::Listen { .. } => self.may_listen = true,
-            Network::ReportListening
-            | Network::Dial { .. }
-            | Network::Disconnect { .. }
-            | Network::Block { .. }
-            | Network::Unblock { .. }
-            | Network::Subscribe { .. }
-            | Network::Unsubscribe { .. }
-            | Network::PutRecord { .. }
-            | Network::KeepRecord { .. } => {}
+            NetworkCommand::StopQuery { token } => self.queries.retain(|query| *query != token),
+            NetworkCommand::Listen { .. } => self.may_listen = true,
+            NetworkCommand::ReportListening
+            | NetworkCommand::Dial { .. }
+            | NetworkCommand::Disconnect { .. }
+            | NetworkCommand::Block { .. }
+            | NetworkCommand::Unblock { .. }
+            | NetworkCommand::Subscribe { .. }
+            | NetworkCommand::Unsubscribe { .. }
+            | NetworkCommand::PutRecord { .. }
+            | NetworkCommand::StoreDhtRecord { .. } => {}
         }
     }
 

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node_core::crypto_task::Task;
+use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::{Input, Now, PublishOutcome, Token};
-use p2p_node_core::{Core, KeySource, Setup};
+use p2p_node_core::{Core, CoreConfig, KeySource};
 use p2p_node_protocol::Role;
 use p2p_node_protocol::line::decode_request;
-use p2p_node_wire::seal::session::{Outgoing, SessionKey};
+use p2p_node_wire::seal::session::{OutboundSession, SessionKey};
 
 use super::material::{KEM_SEED, START_MS, party};
 use super::source::Source;
@@ -56,9 +56,9 @@ struct World {
     kind: bool,
     stays_on_eof: bool,
     tokens: Token,
-    tasks: Vec<Task>,
+    tasks: Vec<CryptoTask>,
     /// Sessions that others have with the node.
-    sessions: Vec<(usize, Outgoing)>,
+    sessions: Vec<(usize, OutboundSession)>,
     /// Sessions that the node has with others, as those know them.
     known: Vec<SessionKey>,
     mails: Vec<(Token, PeerId)>,
@@ -81,7 +81,7 @@ impl World {
         let now = Now { mono: Duration::from_millis(1), unix_ms: START_MS };
         let me = party(0);
         let stays_on_eof = choices & 2 != 0;
-        let setup = Setup {
+        let setup = CoreConfig {
             node_key: me.node.clone(),
             agent: (choices & 4 == 0).then(|| me.agent.clone()),
             binding: me.binding.clone(),
@@ -167,7 +167,7 @@ impl World {
     fn settle(&mut self) {
         let mut quiet = 0;
         for _ in 0..10_000 {
-            let done = self.turn();
+            let done = self.handle_timeout();
             let follows = self.kind && self.be_kind();
             let spins = self.core.poll_timeout().is_some_and(|due| due <= self.now.mono);
             if self.ledger.exited() || !follows && !spins {
@@ -180,8 +180,8 @@ impl World {
     }
 
     /// One turn; how many effects it had.
-    fn turn(&mut self) -> usize {
-        self.core.turn(self.now);
+    fn handle_timeout(&mut self) -> usize {
+        self.core.handle_timeout(self.now);
         let mut effects = 0;
         while let Some(effect) = self.core.poll_effect() {
             effects += 1;
@@ -258,7 +258,7 @@ impl World {
         self.handle(Input::ListenFailed { reason: "late".to_owned() });
         let late = decode_request(br#"{"type":"ping","id":"late"}"#).expect("a command");
         self.handle(Input::Command(late));
-        self.core.turn(self.now);
+        self.core.handle_timeout(self.now);
         assert!(self.core.poll_effect().is_none(), "nothing comes after the exit");
         assert_eq!(self.core.poll_timeout(), None);
     }
@@ -267,7 +267,7 @@ impl World {
         if self.stays_on_eof {
             self.handle(Input::Signal);
         } else {
-            self.handle(Input::InputEnded);
+            self.handle(Input::StdinClosed);
         }
     }
 }

@@ -11,7 +11,7 @@ use p2p_node_wire::envelope::{
 };
 use p2p_node_wire::record::{RECORD_DOMAIN, kad_key};
 use p2p_node_wire::seal::padding;
-use p2p_node_wire::seal::session::Outgoing;
+use p2p_node_wire::seal::session::OutboundSession;
 use prost::Message as _;
 
 use super::super::material::{
@@ -28,8 +28,8 @@ impl World {
             5 => Input::Disconnected { peer, reason: source.optional(Source::text) },
             6 | 7 => Input::DialFailed { peer, reason: source.text() },
             8 => Input::SlowPeer { peer },
-            9 => Input::OtherNetwork { peer, network: "other".to_owned() },
-            _ => Input::ServerKnown { peer },
+            9 => Input::NetworkMismatch { peer, network: "other".to_owned() },
+            _ => Input::DhtServerSeen { peer },
         });
     }
 
@@ -45,8 +45,8 @@ impl World {
         let network = NETWORK.to_owned();
         let hello =
             Hello { version: WIRE_VERSION, network, record, agent_version: String::new(), time_ms: 0 };
-        self.handle(Input::HelloAnswered { peer, body: hello.encode_to_vec().into() });
-        self.handle(Input::ServerKnown { peer });
+        self.handle(Input::HelloResponseReceived { peer, body: hello.encode_to_vec().into() });
+        self.handle(Input::DhtServerSeen { peer });
         self.settle();
     }
 
@@ -81,9 +81,9 @@ impl World {
         if source.flag() {
             let token = self.token();
             self.ledger.met(token);
-            self.handle(Input::HelloAsked { token, peer, body });
+            self.handle(Input::HelloRequestReceived { token, peer, body });
         } else {
-            self.handle(Input::HelloAnswered { peer, body });
+            self.handle(Input::HelloResponseReceived { peer, body });
         }
     }
 
@@ -114,7 +114,7 @@ impl World {
             _ => {
                 self.tokens += 1;
                 let (payload, session) = sealed(from, &batch, self.tokens);
-                let session = Outgoing::new(session, [0; 32], [0; 16], self.now.mono);
+                let session = OutboundSession::new(session, [0; 32], [0; 16], self.now.mono);
                 self.sessions.push((from, session));
                 if self.sessions.len() > MAX_REMEMBERED {
                     self.sessions.remove(0);
@@ -136,7 +136,7 @@ impl World {
         self.remember(String::new(), frame.clone());
         let token = self.token();
         self.ledger.asked(token);
-        self.handle(Input::MailAsked { token, peer, frame });
+        self.handle(Input::MailRequestReceived { token, peer, frame });
     }
 
     pub(super) fn gossip(&mut self, source: &mut Source<'_>) {
@@ -200,7 +200,7 @@ impl World {
             2 => Response::KemUnknown(KemUnknown { record: Bytes::copy_from_slice(source.chunk()) }),
             3 => {
                 let outcome = Err(source.text());
-                return self.handle(Input::MailAnswered { token, outcome });
+                return self.handle(Input::MailResponseReceived { token, outcome });
             }
             _ => {
                 let signer = if source.byte() < 240 { from } else { 1 + source.below(OTHERS) };
@@ -209,7 +209,7 @@ impl World {
             }
         };
         let body: Vec<u8> = MailResponse { response: Some(response) }.encode_to_vec();
-        self.handle(Input::MailAnswered { token, outcome: Ok(body.into()) });
+        self.handle(Input::MailResponseReceived { token, outcome: Ok(body.into()) });
     }
 
     pub(super) fn published(&mut self, source: &mut Source<'_>) {

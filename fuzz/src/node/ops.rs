@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use p2p_node_core::crypto_task::Task;
+use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::line::decode_request;
-use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::repeatable::DeterministicRng;
 
 use super::super::material::{OTHERS, START_MS};
 use super::super::source::Source;
@@ -39,7 +39,7 @@ impl World {
 
     /// Hands over a line, if the core takes one now: else the node would not have read it.
     pub(super) fn say(&mut self, line: &[u8]) {
-        if !self.core.takes_commands() {
+        if !self.core.can_accept_command() {
             return;
         }
         let all_told = self.kind && self.unread == 0;
@@ -66,10 +66,10 @@ impl World {
             120..=199 => self.listen(),
             200..=219 => self.handle(Input::Degraded { reason: source.text() }),
             220..=229 => self.handle(Input::ListenFailed { reason: source.text() }),
-            230..=234 if self.core.takes_commands() => self.handle(Input::InputEnded),
+            230..=234 if self.core.can_accept_command() => self.handle(Input::StdinClosed),
             235..=239 => {
                 self.forced = true;
-                self.handle(Input::OutputClosed { broken: source.flag() });
+                self.handle(Input::StdoutClosed { broken: source.flag() });
             }
             240..=245 => {
                 self.forced = true;
@@ -115,9 +115,9 @@ impl World {
         };
     }
 
-    pub(super) fn work(&mut self, task: Task) -> Input {
+    pub(super) fn work(&mut self, task: CryptoTask) -> Input {
         self.tokens += 1;
-        task.run(&mut Repeatable::new(self.tokens))
+        task.run(&mut DeterministicRng::new(self.tokens))
     }
 
     /// The crypto pool has looked, or had no time to.

@@ -18,10 +18,10 @@ use super::mail;
 use super::row::{self, KEY_BYTES, RowError};
 use crate::io::disk::{Cause, sync_name};
 use p2p_node_core::directory::record_table::{MAX_AGENTS, MAX_FLOORS};
-use p2p_node_core::directory::rollback_guard::FloorRow;
-use p2p_node_core::gate::access_list::{Standing, Subject};
-use p2p_node_core::mail::inbound::receive_window::TakenRow;
-use p2p_node_core::mail::outbound::outbox::KeptMail;
+use p2p_node_core::directory::rollback_guard::HighestSeen;
+use p2p_node_core::gate::access_list::{AccessRule, Subject};
+use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
+use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::message_id::StreamId;
 
 /// Floors kept of one network: as many as the directory remembers.
@@ -114,12 +114,12 @@ pub(super) struct File {
 /// What is to be written. A floor never lowers what is there; a standing takes its place.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    pub(super) floors: Vec<FloorRow>,
-    pub(super) standings: Vec<(Subject, Option<Standing>)>,
+    pub(super) floors: Vec<HighestSeen>,
+    pub(super) standings: Vec<(Subject, Option<AccessRule>)>,
     /// Mail to be kept; after it is there, mail to be forgotten.
-    pub(super) kept: Vec<KeptMail>,
+    pub(super) kept: Vec<PersistedMessage>,
     /// How far mail was handed on; nothing: the stream is forgotten.
-    pub(super) taken: Vec<((Address, StreamId), Option<TakenRow>)>,
+    pub(super) taken: Vec<((Address, StreamId), Option<StreamCheckpoint>)>,
     pub(super) forgotten: Vec<(StreamId, u64)>,
 }
 
@@ -266,7 +266,7 @@ impl File {
     fn set_taken(
         &self,
         write: &WriteTransaction,
-        taken: &[((Address, StreamId), Option<TakenRow>)],
+        taken: &[((Address, StreamId), Option<StreamCheckpoint>)],
     ) -> Result<bool, FileError> {
         if taken.is_empty() {
             return Ok(false);
@@ -286,7 +286,7 @@ impl File {
     fn set_standings(
         &self,
         write: &WriteTransaction,
-        standings: &[(Subject, Option<Standing>)],
+        standings: &[(Subject, Option<AccessRule>)],
     ) -> Result<bool, FileError> {
         if standings.is_empty() {
             return Ok(false);
@@ -303,7 +303,7 @@ impl File {
     }
 
     /// Whether anything changed.
-    fn merge_floors(&self, write: &WriteTransaction, rows: &[FloorRow]) -> Result<bool, FileError> {
+    fn merge_floors(&self, write: &WriteTransaction, rows: &[HighestSeen]) -> Result<bool, FileError> {
         let mut changed = false;
         let mut table = write.open_table(Floors::new(&self.floors))?;
         for row in rows {

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use p2p_node_protocol::{Priority, Route};
 
 use super::row::RowError;
-use p2p_node_core::mail::outbound::outbox::KeptMail;
-use p2p_node_core::mail::outbound::stream::{Draft, Name};
+use p2p_node_core::mail::outbound::outbox::PersistedMessage;
+use p2p_node_core::mail::outbound::stream::{Name, OutgoingMessage};
 use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::message_id::StreamId;
 
@@ -28,8 +28,8 @@ pub fn key(stream: &StreamId, seq: u64) -> [u8; KEY_BYTES] {
 /// so, and 16 and 8), recipient, priority, encoding and route (a byte each but for the recipient's 20), times of sending and end
 /// (ms since 1970, big endian), three texts after their lengths (a byte each), and the payload. Not kept is which command it was:
 /// ids are the business of one process.
-pub fn encode(mail: &KeptMail) -> Vec<u8> {
-    let KeptMail { recipient, position, sent_as, expires_at_ms, draft, .. } = mail;
+pub fn encode(mail: &PersistedMessage) -> Vec<u8> {
+    let PersistedMessage { recipient, position, sent_as, expires_at_ms, draft, .. } = mail;
     let mut bytes = Vec::with_capacity(draft.size());
     bytes.push(VERSION);
     bytes.extend_from_slice(&position.to_be_bytes());
@@ -67,7 +67,7 @@ pub fn encode(mail: &KeptMail) -> Vec<u8> {
 ///
 /// # Errors
 /// When it is not that; no bytes make it panic.
-pub fn decode(key: &[u8], value: &[u8]) -> Result<KeptMail, RowError> {
+pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
     let (stream, seq) = key.split_first_chunk::<16>().ok_or(RowError::Mail)?;
     let seq = u64::from_be_bytes(seq.try_into().map_err(|_| RowError::Mail)?);
     let mut rest = value;
@@ -108,7 +108,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<KeptMail, RowError> {
         String::from_utf8(text.to_vec()).map_err(|_| RowError::Mail)
     };
     let (kind, reply_to, conversation) = (text()?, text()?, text()?);
-    let draft = Draft {
+    let draft = OutgoingMessage {
         data: Bytes::copy_from_slice(rest),
         encoding,
         kind,
@@ -120,7 +120,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<KeptMail, RowError> {
         route,
         request_id: None,
     };
-    Ok(KeptMail { recipient, stream: *stream, seq, sent_as, position, expires_at_ms, draft })
+    Ok(PersistedMessage { recipient, stream: *stream, seq, sent_as, position, expires_at_ms, draft })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], RowError> {

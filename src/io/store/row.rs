@@ -3,10 +3,10 @@
 use alloy::primitives::Address;
 use libp2p::PeerId;
 
-use p2p_node_core::directory::rollback_guard::FloorRow;
-use p2p_node_core::gate::access_list::{Standing, Subject};
+use p2p_node_core::directory::rollback_guard::HighestSeen;
+use p2p_node_core::gate::access_list::{AccessRule, Subject};
 use p2p_node_core::mail::inbound::digests::{Digests, REMEMBERED};
-use p2p_node_core::mail::inbound::receive_window::{TakenRow, UNTAKEN_WINDOW};
+use p2p_node_core::mail::inbound::receive_window::{StreamCheckpoint, UNTAKEN_WINDOW};
 use p2p_node_wire::message_id::StreamId;
 
 /// Length of a key: an Ethereum address.
@@ -39,11 +39,11 @@ pub enum RowError {
     Taken,
     /// It is neither an agent's nor a node's standing.
     #[error("a standing is of nobody, or of a kind that is not known")]
-    Standing,
+    AccessRule,
 }
 
 /// The row under the key of its address: version (1), then generation and seq, big endian, and the record's hash.
-pub fn encode(row: &FloorRow) -> [u8; ROW_BYTES] {
+pub fn encode(row: &HighestSeen) -> [u8; ROW_BYTES] {
     let mut bytes = [0; ROW_BYTES];
     bytes[0] = VERSION;
     bytes[1..9].copy_from_slice(&row.generation.to_be_bytes());
@@ -56,7 +56,7 @@ pub fn encode(row: &FloorRow) -> [u8; ROW_BYTES] {
 ///
 /// # Errors
 /// When it is not that; no bytes make it panic.
-pub fn decode(key: &[u8], value: &[u8]) -> Result<FloorRow, RowError> {
+pub fn decode(key: &[u8], value: &[u8]) -> Result<HighestSeen, RowError> {
     let address = Address::try_from(key).map_err(|_| RowError::Key(key.len()))?;
     match value.first() {
         Some(&VERSION) => {}
@@ -71,7 +71,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<FloorRow, RowError> {
     };
     let mut hash = [0; 32];
     hash.copy_from_slice(&bytes[17..]);
-    Ok(FloorRow { address, generation: number(1), seq: number(9), hash })
+    Ok(HighestSeen { address, generation: number(1), seq: number(9), hash })
 }
 
 /// What stands before an agent's address, and before a node's PeerId, in the key of a standing.
@@ -87,10 +87,10 @@ pub fn encode_subject(subject: &Subject) -> Vec<u8> {
 }
 
 /// The value of a standing.
-pub fn encode_standing(standing: Standing) -> u8 {
+pub fn encode_standing(standing: AccessRule) -> u8 {
     match standing {
-        Standing::Blocked => 1,
-        Standing::Allowed => 2,
+        AccessRule::Blocked => 1,
+        AccessRule::Allowed => 2,
     }
 }
 
@@ -98,18 +98,18 @@ pub fn encode_standing(standing: Standing) -> u8 {
 ///
 /// # Errors
 /// When it is not that; no bytes make it panic.
-pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, Standing), RowError> {
+pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, AccessRule), RowError> {
     let subject = match key.split_first() {
         Some((&AGENT, address)) => Address::try_from(address).ok().map(Subject::Agent),
         Some((&NODE, peer)) => PeerId::from_bytes(peer).ok().map(Subject::Node),
         _ => None,
     };
     let standing = match value {
-        1 => Standing::Blocked,
-        2 => Standing::Allowed,
-        _ => return Err(RowError::Standing),
+        1 => AccessRule::Blocked,
+        2 => AccessRule::Allowed,
+        _ => return Err(RowError::AccessRule),
     };
-    subject.map(|subject| (subject, standing)).ok_or(RowError::Standing)
+    subject.map(|subject| (subject, standing)).ok_or(RowError::AccessRule)
 }
 
 /// Length of the key of a stream of mail received: who sends, and the stream.
@@ -132,7 +132,7 @@ pub fn taken_key(sender: &Address, stream: &StreamId) -> [u8; TAKEN_KEY_BYTES] {
 
 /// How far a stream was taken: the version, and numbers of eight bytes, big endian: `next`, `told`, the number up to which no digests are
 /// remembered, the time of the latest mail, the number of digests, each number and its digest, and what was taken beyond `next`.
-pub fn encode_taken(row: &TakenRow) -> Vec<u8> {
+pub fn encode_taken(row: &StreamCheckpoint) -> Vec<u8> {
     let digests = &row.digests;
     let head = [row.next, row.told, digests.forgotten(), digests.sent_at_ms(), digests.len() as u64];
     let digests = digests.latest().flat_map(|(seq, digest)| [seq, digest]);
@@ -147,7 +147,7 @@ pub fn encode_taken(row: &TakenRow) -> Vec<u8> {
 ///
 /// # Errors
 /// When it is not that; no bytes make it panic.
-pub fn decode_taken(key: &[u8; TAKEN_KEY_BYTES], value: &[u8]) -> Result<TakenRow, RowError> {
+pub fn decode_taken(key: &[u8; TAKEN_KEY_BYTES], value: &[u8]) -> Result<StreamCheckpoint, RowError> {
     let (mut sender, mut stream) = ([0; 20], [0; 16]);
     sender.copy_from_slice(&key[..20]);
     stream.copy_from_slice(&key[20..]);
@@ -174,7 +174,7 @@ pub fn decode_taken(key: &[u8; TAKEN_KEY_BYTES], value: &[u8]) -> Result<TakenRo
         return Err(RowError::Taken);
     }
     let (sender, beyond) = (sender.into(), beyond.to_vec());
-    Ok(TakenRow { sender, stream, next: *next, told: *told, beyond, digests })
+    Ok(StreamCheckpoint { sender, stream, next: *next, told: *told, beyond, digests })
 }
 
 #[cfg(test)]
@@ -188,7 +188,7 @@ mod tests {
         fn a_row_survives(
             address: [u8; 20], generation: u64, seq: u64, hash: [u8; 32],
         ) {
-            let row = FloorRow { address: Address::from(address), generation, seq, hash };
+            let row = HighestSeen { address: Address::from(address), generation, seq, hash };
             prop_assert_eq!(decode(&address, &encode(&row)), Ok(row));
         }
 
@@ -212,7 +212,7 @@ mod tests {
         fn a_standing_survives_and_any_other_bytes_are_none(
             address: [u8; 20], blocked: bool, key in proptest::collection::vec(any::<u8>(), 0..48), value in 0..4_u8,
         ) {
-            let standing = if blocked { Standing::Blocked } else { Standing::Allowed };
+            let standing = if blocked { AccessRule::Blocked } else { AccessRule::Allowed };
             for subject in [Subject::Agent(address.into()), Subject::Node(PeerId::random())] {
                 let decoded = decode_standing(&encode_subject(&subject), encode_standing(standing));
                 prop_assert_eq!(decoded, Ok((subject, standing)));
@@ -235,7 +235,7 @@ mod tests {
             let beyond = beyond.into_iter().map(|far| next + far).collect();
             let (sender, stream) = (Address::from_slice(&key[..20]), key[20..].try_into().unwrap());
             let digests = Digests::restored(digests.into_iter().collect(), forgotten, sent_at_ms).unwrap();
-            let row = TakenRow { sender, stream, next, told: next + ahead, beyond, digests };
+            let row = StreamCheckpoint { sender, stream, next, told: next + ahead, beyond, digests };
             prop_assert_eq!(taken_key(&sender, &stream), key);
             prop_assert_eq!(decode_taken(&key, &encode_taken(&row)), Ok(row));
             let value = [&[version][..], &noise].concat();

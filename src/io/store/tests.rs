@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::io::disk::testing::synced;
-use p2p_node_core::mail::outbound::stream::Draft;
+use p2p_node_core::mail::outbound::stream::OutgoingMessage;
 use p2p_node_wire::envelope::Encoding;
 
 /// Whose store it is.
@@ -19,17 +19,17 @@ fn directory() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
-fn row(number: u8, seq: u64) -> FloorRow {
-    FloorRow { address: Address::repeat_byte(number), generation: 1, seq, hash: [number; 32] }
+fn row(number: u8, seq: u64) -> HighestSeen {
+    HighestSeen { address: Address::repeat_byte(number), generation: 1, seq, hash: [number; 32] }
 }
 
-fn open(directory: &TempDir) -> (Store, Vec<FloorRow>) {
+fn open(directory: &TempDir) -> (Store, Vec<HighestSeen>) {
     let (store, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
     (store, contents.floors)
 }
 
-fn some_mail() -> KeptMail {
-    let draft = Draft {
+fn some_mail() -> PersistedMessage {
+    let draft = OutgoingMessage {
         data: Bytes::from_static(b"1"),
         encoding: Encoding::Json,
         kind: String::new(),
@@ -41,7 +41,7 @@ fn some_mail() -> KeptMail {
         route: Route::Auto,
         request_id: None,
     };
-    KeptMail {
+    PersistedMessage {
         recipient: Address::repeat_byte(1),
         stream: [1; 16],
         seq: 1,
@@ -76,11 +76,11 @@ async fn standings_are_written_too_and_the_last_word_counts() {
     let directory = directory();
     let (store, _) = open(&directory);
     let (ann, bob) = (Subject::Agent(Address::repeat_byte(1)), Subject::Agent(Address::repeat_byte(2)));
-    assert!(store.keep(ann, Some(Standing::Blocked)) && store.keep(ann, None));
-    assert!(store.keep(bob, Some(Standing::Allowed)));
+    assert!(store.keep(ann, Some(AccessRule::Blocked)) && store.keep(ann, None));
+    assert!(store.keep(bob, Some(AccessRule::Allowed)));
     store.close().await;
     let (_, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
-    assert_eq!(contents.standings, [(bob, Standing::Allowed)]);
+    assert_eq!(contents.standings, [(bob, AccessRule::Allowed)]);
 }
 
 #[tokio::test]
@@ -316,8 +316,8 @@ async fn mail_is_on_the_disk_if_and_only_if_that_is_what_was_said_wherever_writi
         left.store(changes, Ordering::SeqCst);
         store.keep_mail(1, some_mail());
         let was_kept = match next(&mut store).await {
-            Input::Kept { upto: 1 } => true,
-            Input::NotKept { upto: 1, .. } => false,
+            Input::Persisted { upto: 1 } => true,
+            Input::PersistFailed { upto: 1, .. } => false,
             other => panic!("{other:?}"),
         };
         left.store(ROOM, Ordering::SeqCst);
@@ -338,13 +338,13 @@ async fn mail_that_only_gets_another_name_stays_on_the_disk_wherever_writing_fai
         let directory = directory();
         let (mut store, left) = failing(&directory);
         store.keep_mail(1, some_mail());
-        assert!(matches!(next(&mut store).await, Input::Kept { upto: 1 }));
+        assert!(matches!(next(&mut store).await, Input::Persisted { upto: 1 }));
         left.store(changes, Ordering::SeqCst);
-        let renamed = KeptMail { sent_as: Some(([2; 16], 7)), position: 2, ..some_mail() };
+        let renamed = PersistedMessage { sent_as: Some(([2; 16], 7)), position: 2, ..some_mail() };
         store.keep_mail(2, renamed.clone());
         let was_kept = match next(&mut store).await {
-            Input::Kept { upto: 2 } => true,
-            Input::NotKept { upto: 2, .. } => false,
+            Input::Persisted { upto: 2 } => true,
+            Input::PersistFailed { upto: 2, .. } => false,
             other => panic!("{other:?}"),
         };
         left.store(ROOM, Ordering::SeqCst);

@@ -153,8 +153,8 @@ impl Writer {
     /// Whoever waits has to be told. When nobody listens any more the process ends.
     fn tell_kept(&self, upto: u64, error: Option<&FileError>) {
         let report = match error {
-            None => Input::Kept { upto },
-            Some(error) => Input::NotKept { upto, reason: error.to_string() },
+            None => Input::Persisted { upto },
+            Some(error) => Input::PersistFailed { upto, reason: error.to_string() },
         };
         let _ = self.report.blocking_send(report);
     }

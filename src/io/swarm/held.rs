@@ -6,13 +6,13 @@ use p2p_node_core::input::Token;
 
 /// A bounded number of handles, in the order in which they came.
 #[derive(Debug)]
-pub(super) struct Held<T> {
+pub(super) struct HandleTable<T> {
     limit: usize,
     next: Token,
     handles: BTreeMap<Token, T>,
 }
 
-impl<T> Held<T> {
+impl<T> HandleTable<T> {
     /// Holds at most `limit` handles.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, next: 0, handles: BTreeMap::new() }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_handle_is_given_back_once() {
-        let mut held = Held::new(2);
+        let mut held = HandleTable::new(2);
         let token = held.hold('a').unwrap();
         assert_eq!(held.take(token), Some('a'));
         assert_eq!(held.take(token), None);
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_full_one_refuses_until_something_is_taken() {
-        let mut held = Held::new(2);
+        let mut held = HandleTable::new(2);
         let first = held.hold('a').unwrap();
         held.hold('b').unwrap();
         assert_eq!(held.hold('c'), None);
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn room_is_made_by_the_oldest_and_only_when_needed() {
-        let mut held = Held::new(2);
+        let mut held = HandleTable::new(2);
         held.hold('a').unwrap();
         assert_eq!(held.make_room(), None);
         held.hold('b').unwrap();

@@ -9,13 +9,13 @@ use libp2p::{PeerId, identify, ping};
 
 use super::behaviour::BehaviourEvent;
 use super::listen::whole_reason;
-use super::{MAX_ADDRS_PER_SERVER, Net};
-use p2p_node_core::input::{Input, Loss};
+use super::{MAX_ADDRS_PER_SERVER, SwarmDriver};
+use p2p_node_core::input::{DropKind, Input};
 
 /// What hello and mail report.
 type Exchange = request_response::Event<Bytes, Bytes>;
 
-impl Net {
+impl SwarmDriver {
     /// Turns one event into inputs: none, one, or at most as many as one event has parts.
     pub(super) fn take_in(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
@@ -62,7 +62,7 @@ impl Net {
             BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) => match never {},
             BehaviourEvent::Identify(identify::Event::Received { peer_id: peer, info, .. }) => {
                 if let Some(network) = self.names.other_network(&info.protocol_version) {
-                    self.inputs.push_back(Input::OtherNetwork { peer, network });
+                    self.inputs.push_back(Input::NetworkMismatch { peer, network });
                 }
                 self.note_server(peer, info);
             }
@@ -95,7 +95,7 @@ impl Net {
             known |= !matches!(kad.add_address(&peer, addr), RoutingUpdate::Failed);
         }
         if known {
-            self.inputs.push_back(Input::ServerKnown { peer });
+            self.inputs.push_back(Input::DhtServerSeen { peer });
         }
     }
 
@@ -144,11 +144,11 @@ impl Net {
                 // Whoever asked longest ago is told, by the loss of the channel, that nothing comes.
                 self.hellos_asked.make_room();
                 if let Some(token) = self.hellos_asked.hold(channel) {
-                    self.inputs.push_back(Input::HelloAsked { token, peer, body });
+                    self.inputs.push_back(Input::HelloRequestReceived { token, peer, body });
                 }
             }
             Exchange::Message { peer, message: Message::Response { response: body, .. }, .. } => {
-                self.inputs.push_back(Input::HelloAnswered { peer, body });
+                self.inputs.push_back(Input::HelloResponseReceived { peer, body });
             }
             // Without a hello nothing is learned.
             Exchange::InboundFailure { .. }
@@ -168,9 +168,9 @@ impl Net {
                     self.mail_asked.retain(|(_, channel)| channel.is_open());
                 }
                 match self.mail_asked.hold((request_id, channel)) {
-                    Some(token) => self.inputs.push_back(Input::MailAsked { token, peer, frame }),
+                    Some(token) => self.inputs.push_back(Input::MailRequestReceived { token, peer, frame }),
                     // The channel is dropped, which tells the sender that nothing came of it.
-                    None => self.inputs.push_back(Input::Lost { what: Loss::Mail, number: 1 }),
+                    None => self.inputs.push_back(Input::Dropped { what: DropKind::Mail, number: 1 }),
                 }
             }
             Exchange::Message { message: Message::Response { request_id, response }, .. } => {
@@ -191,7 +191,7 @@ impl Net {
         outcome: Result<Bytes, String>,
     ) {
         if let Some(token) = self.mail_sent.remove(request) {
-            self.inputs.push_back(Input::MailAnswered { token, outcome });
+            self.inputs.push_back(Input::MailResponseReceived { token, outcome });
         }
     }
 
@@ -200,7 +200,7 @@ impl Net {
             gossipsub::Event::Message { propagation_source: from, message_id, message } => {
                 // libp2p forgets a message that is not judged in time; so does this, by the number of those after it.
                 if let Some((id, from)) = self.gossip_unjudged.make_room() {
-                    self.inputs.push_back(Input::Lost { what: Loss::Gossip, number: 1 });
+                    self.inputs.push_back(Input::Dropped { what: DropKind::Gossip, number: 1 });
                     let gossip = &mut self.swarm.behaviour_mut().gossip;
                     gossip.report_message_validation_result(&id, &from, MessageAcceptance::Ignore);
                 }

@@ -29,7 +29,7 @@ enum Stage {
     /// Sockets are open whose addresses are not known yet.
     Opening,
     /// There is something to report. A socket that listens on several interfaces names them one by one, all at once.
-    Settling,
+    AckPolicy,
     /// Reported.
     Open,
 }
@@ -183,7 +183,7 @@ impl Listeners {
     fn settle(&mut self) {
         let all_named = self.open.iter().all(|socket| socket.named);
         if self.stage == Stage::Open || self.stage == Stage::Opening && all_named {
-            self.stage = Stage::Settling;
+            self.stage = Stage::AckPolicy;
         }
     }
 
@@ -205,7 +205,7 @@ impl Listeners {
         if self.stage != Stage::Opening {
             return Vec::new();
         }
-        self.stage = Stage::Settling;
+        self.stage = Stage::AckPolicy;
         let nameless = self.open.iter().filter(|socket| !socket.named);
         let reason =
             |socket: &Socket| format!("{} has no address yet: no network interface serves it", socket.addr);
@@ -214,7 +214,7 @@ impl Listeners {
 
     /// Nothing more is to be heard from the sockets for now: time for the report, if it is due.
     pub(super) fn settled(&mut self, swarm: &Swarm<Behaviour>) -> Option<Input> {
-        if self.stage != Stage::Settling {
+        if self.stage != Stage::AckPolicy {
             return None;
         }
         self.stage = Stage::Open;

@@ -1,6 +1,6 @@
 //! libp2p behind the core's inputs and effects.
 //!
-//! [`Net`] owns the swarm. It holds every handle that the core knows by token, and decides nothing: what a peer is
+//! [`SwarmDriver`] owns the swarm. It holds every handle that the core knows by token, and decides nothing: what a peer is
 //! worth, whom to dial and what to store are for the core to say.
 
 mod behaviour;
@@ -29,9 +29,9 @@ use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 use p2p_node_protocol::Role;
 
 use self::behaviour::{Behaviour, Names, UnreadRequests};
-use self::held::Held;
+use self::held::HandleTable;
 use self::listen::Listeners;
-use p2p_node_core::input::{Input, Loss, Token};
+use p2p_node_core::input::{DropKind, Input, Token};
 use p2p_node_wire::identity::SecretBytes;
 
 pub use self::behaviour::{MAIL_TIMEOUT, PENDING};
@@ -65,7 +65,7 @@ const MAX_ADDRS_PER_SERVER: usize = 8;
 /// A connection on which nothing is open ends after this long. One between peers that speak gossipsub never is.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Longest that [`Net::close`] takes to say goodbye.
+/// Longest that [`SwarmDriver::close`] takes to say goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What a node is on the network.
@@ -87,7 +87,7 @@ pub struct SwarmConfig {
     pub agent_version: String,
 }
 
-/// Why a [`Net`] could not be built.
+/// Why a [`SwarmDriver`] could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The seed is no Ed25519 key.
@@ -104,8 +104,8 @@ pub enum SetupError {
     Gossip(String),
 }
 
-/// The network, as the core sees it: effects go in by [`Net::apply`], inputs come out by [`Net::next`].
-pub struct Net {
+/// The network, as the core sees it: effects go in by [`SwarmDriver::apply`], inputs come out by [`SwarmDriver::next`].
+pub struct SwarmDriver {
     swarm: Swarm<Behaviour>,
     names: Names,
     scope: AddressScope,
@@ -116,17 +116,17 @@ pub struct Net {
     inputs: VecDeque<Input>,
     /// Peers to be reported as connected or not. Each has a dial under way, so that the limit of those bounds them.
     dials: HashSet<PeerId>,
-    hellos_asked: Held<ResponseChannel<Bytes>>,
-    mail_asked: Held<(InboundRequestId, ResponseChannel<Bytes>)>,
+    hellos_asked: HandleTable<ResponseChannel<Bytes>>,
+    mail_asked: HandleTable<(InboundRequestId, ResponseChannel<Bytes>)>,
     /// Mail whose answer is on its way; libp2p tells of each how that ended.
     mail_answering: HashSet<InboundRequestId>,
     mail_sent: HashMap<OutboundRequestId, Token>,
-    gossip_unjudged: Held<(MessageId, PeerId)>,
+    gossip_unjudged: HandleTable<(MessageId, PeerId)>,
     queries: HashMap<QueryId, Token>,
     unread: UnreadRequests,
 }
 
-impl Net {
+impl SwarmDriver {
     /// Sets everything up; opens no socket yet. Must be called within a tokio runtime.
     pub fn new(config: SwarmConfig) -> Result<Self, SetupError> {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
@@ -148,11 +148,11 @@ impl Net {
             listeners: Listeners::default(),
             inputs: degraded.into_iter().map(|reason| Input::Degraded { reason }).collect(),
             dials: HashSet::new(),
-            hellos_asked: Held::new(MAX_HELLOS_ASKED),
-            mail_asked: Held::new(MAX_MAIL_ASKED),
+            hellos_asked: HandleTable::new(MAX_HELLOS_ASKED),
+            mail_asked: HandleTable::new(MAX_MAIL_ASKED),
             mail_answering: HashSet::new(),
             mail_sent: HashMap::new(),
-            gossip_unjudged: Held::new(MAX_GOSSIP_UNJUDGED),
+            gossip_unjudged: HandleTable::new(MAX_GOSSIP_UNJUDGED),
             queries: HashMap::new(),
             unread,
         })
@@ -168,7 +168,7 @@ impl Net {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// What has happened already, if anything. Nobody is woken for what comes later: after a `None`, [`Net::next`] must be
+    /// What has happened already, if anything. Nobody is woken for what comes later: after a `None`, [`SwarmDriver::next`] must be
     /// waited for.
     pub fn try_next(&mut self) -> Option<Input> {
         match self.poll_next(&mut Context::from_waker(Waker::noop())) {
@@ -220,9 +220,9 @@ impl Net {
     /// Reports what could not be read since the last time; whether there was anything.
     fn tell_unread(&mut self) -> bool {
         let UnreadRequests { hello, mail } = &self.unread;
-        let unread = [(Loss::HelloUnread, hello.take()), (Loss::MailUnread, mail.take())];
+        let unread = [(DropKind::HelloUnread, hello.take()), (DropKind::MailUnread, mail.take())];
         let lost = unread.into_iter().filter(|(_, number)| *number > 0);
-        self.inputs.extend(lost.map(|(what, number)| Input::Lost { what, number }));
+        self.inputs.extend(lost.map(|(what, number)| Input::Dropped { what, number }));
         !self.inputs.is_empty()
     }
 }

@@ -8,70 +8,70 @@ use libp2p::swarm::DialError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 
-use super::{MAX_MAIL_SENT, MAX_QUERIES, Net, gossip, store};
-use p2p_node_core::effect::{Network, Verdict};
-use p2p_node_core::input::{Input, Loss, PublishOutcome, Token};
+use super::{MAX_MAIL_SENT, MAX_QUERIES, SwarmDriver, gossip, store};
+use p2p_node_core::effect::{NetworkCommand, Verdict};
+use p2p_node_core::input::{DropKind, Input, PublishOutcome, Token};
 
-impl Net {
-    /// Does it, or sets it going. What comes of it is told by [`Net::next`].
-    pub fn apply(&mut self, effect: Network) {
+impl SwarmDriver {
+    /// Does it, or sets it going. What comes of it is told by [`SwarmDriver::next`].
+    pub fn apply(&mut self, effect: NetworkCommand) {
         match effect {
-            Network::Listen { port } => self.listen(port),
-            Network::ReportListening => self.inputs.extend(self.listeners.report()),
-            Network::Dial { peer, addrs } => self.dial(peer, addrs),
-            Network::Disconnect { peer } => {
+            NetworkCommand::Listen { port } => self.listen(port),
+            NetworkCommand::ReportListening => self.inputs.extend(self.listeners.report()),
+            NetworkCommand::Dial { peer, addrs } => self.dial(peer, addrs),
+            NetworkCommand::Disconnect { peer } => {
                 // Refused only if there is no connection, in which case there is nothing to do.
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
-            Network::Block { peer } => {
+            NetworkCommand::Block { peer } => {
                 self.swarm.behaviour_mut().blocked.block_peer(peer);
             }
-            Network::Unblock { peer } => {
+            NetworkCommand::Unblock { peer } => {
                 self.swarm.behaviour_mut().blocked.unblock_peer(peer);
             }
-            Network::SendHello { peer, body } => {
+            NetworkCommand::SendHello { peer, body } => {
                 // A request to a stranger would have him dialled.
                 let hello = &mut self.swarm.behaviour_mut().hello;
                 if hello.is_connected(&peer) {
                     hello.send_request(&peer, body);
                 }
             }
-            Network::AnswerHello { token, body } => {
+            NetworkCommand::AnswerHello { token, body } => {
                 if let Some(channel) = self.hellos_asked.take(token) {
                     // Handed back if the one who asked has gone.
                     let _ = self.swarm.behaviour_mut().hello.send_response(channel, body);
                 }
             }
-            Network::SendMail { token, peer, frame } => self.send_mail(token, peer, frame),
-            Network::AnswerMail { token, body } => {
+            NetworkCommand::SendMail { token, peer, frame } => self.send_mail(token, peer, frame),
+            NetworkCommand::AnswerMail { token, body } => {
                 if let Some((request, channel)) = self.mail_asked.take(token)
                     && self.swarm.behaviour_mut().mail.send_response(channel, body).is_ok()
                 {
                     self.mail_answering.insert(request);
                 }
             }
-            Network::Subscribe { topic } => {
+            NetworkCommand::Subscribe { topic } => {
                 let topic = self.topic(&topic);
                 gossip::subscribe(&mut self.swarm.behaviour_mut().gossip, &topic);
             }
-            Network::Unsubscribe { topic } => {
+            NetworkCommand::Unsubscribe { topic } => {
                 let topic = self.topic(&topic);
                 self.swarm.behaviour_mut().gossip.unsubscribe(&topic);
             }
-            Network::Publish { token, topic, data } => {
+            NetworkCommand::Publish { token, topic, data } => {
                 let outcome = self.publish(&topic, data);
                 self.inputs.push_back(Input::Published { token, outcome });
             }
-            Network::Judge { token, verdict } => self.judge(token, verdict),
-            Network::PutRecord { key, value, lifetime } => {
+            NetworkCommand::Judge { token, verdict } => self.judge(token, verdict),
+            NetworkCommand::PutRecord { key, value, lifetime } => {
                 let record = store::record(&key, value, lifetime);
                 if let Err(error) = self.swarm.behaviour_mut().kad.put_record(record, Quorum::One) {
                     tracing::warn!(%error, "our record does not fit into our own store");
                     self.inputs.push_back(Input::RecordPut { stored: false });
                 }
             }
-            Network::GetRecord { token, key } => self.get_record(token, &key),
-            Network::StopQuery { token } => {
+            NetworkCommand::GetRecord { token, key } => self.get_record(token, &key),
+            NetworkCommand::StopQuery { token } => {
                 let query = self.queries.iter().find(|(_, asked)| **asked == token).map(|(query, _)| *query);
                 if let Some(mut query) =
                     query.as_ref().and_then(|query| self.swarm.behaviour_mut().kad.query_mut(query))
@@ -79,10 +79,10 @@ impl Net {
                     query.finish();
                 }
             }
-            Network::KeepRecord { key, value, lifetime } => {
+            NetworkCommand::StoreDhtRecord { key, value, lifetime } => {
                 let record = store::record(&key, value, lifetime);
                 if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().put(record) {
-                    self.inputs.push_back(Input::Lost { what: Loss::Record, number: 1 });
+                    self.inputs.push_back(Input::Dropped { what: DropKind::Record, number: 1 });
                     tracing::debug!(%error, "record not kept");
                 }
             }
@@ -134,7 +134,7 @@ impl Net {
             self.mail_sent.insert(mail.send_request(&peer, frame), token);
             return;
         };
-        self.inputs.push_back(Input::MailAnswered { token, outcome: Err(refusal.to_owned()) });
+        self.inputs.push_back(Input::MailResponseReceived { token, outcome: Err(refusal.to_owned()) });
     }
 
     fn publish(&mut self, topic: &str, data: Bytes) -> PublishOutcome {

@@ -13,13 +13,13 @@ pub const MAX_BAD_BINDINGS: usize = 1024;
 /// Hashes of signed bindings whose signature was checked.
 #[derive(Debug)]
 pub struct BindingCache {
-    good: Latest,
-    bad: Latest,
+    good: FifoSet,
+    bad: FifoSet,
 }
 
 impl Default for BindingCache {
     fn default() -> Self {
-        BindingCache { good: Latest::new(MAX_GOOD_BINDINGS), bad: Latest::new(MAX_BAD_BINDINGS) }
+        BindingCache { good: FifoSet::new(MAX_GOOD_BINDINGS), bad: FifoSet::new(MAX_BAD_BINDINGS) }
     }
 }
 
@@ -50,15 +50,15 @@ impl BindingCache {
 
 /// The latest few of many hashes.
 #[derive(Debug)]
-struct Latest {
+struct FifoSet {
     known: BTreeSet<BindingHash>,
     in_turn: VecDeque<BindingHash>,
     most: usize,
 }
 
-impl Latest {
+impl FifoSet {
     fn new(most: usize) -> Self {
-        Latest { known: BTreeSet::new(), in_turn: VecDeque::new(), most }
+        FifoSet { known: BTreeSet::new(), in_turn: VecDeque::new(), most }
     }
 
     fn insert(&mut self, hash: BindingHash) {

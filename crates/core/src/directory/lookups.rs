@@ -33,14 +33,14 @@ pub struct Lookup {
 
 /// Every lookup.
 #[derive(Debug, Default)]
-pub struct Queries {
+pub struct Lookups {
     running: BTreeMap<Token, Lookup>,
     waiting: VecDeque<(Token, Address)>,
     /// Looked up without success since a server became known last; at most `MAX_WAITING`, the latest.
     missed: VecDeque<Address>,
 }
 
-impl Queries {
+impl Lookups {
     /// Wants an agent looked up, under `token` unless that goes on already.
     pub fn want(&mut self, address: Address, token: Token) -> Wanted {
         if self.running.values().any(|lookup| lookup.address == address)
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn lookups_run_side_by_side_up_to_the_bound_and_then_in_turn() {
-        let mut queries = Queries::default();
+        let mut queries = Lookups::default();
         for number in 0..MAX_QUERIES + MAX_WAITING + 5 {
             let wanted = queries.want(agent(number), number as Token);
             let expected = match number {
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn whoever_was_found_is_not_looked_up_again() {
-        let mut queries = Queries::default();
+        let mut queries = Lookups::default();
         for number in 0..MAX_QUERIES + 2 {
             queries.want(agent(number), number as Token);
         }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_latest_misses_are_remembered_up_to_the_bound() {
-        let mut queries = Queries::default();
+        let mut queries = Lookups::default();
         for number in 0..=MAX_WAITING {
             assert_eq!(queries.want(agent(number), number as Token), Wanted::Start);
             queries.ended(number as Token);

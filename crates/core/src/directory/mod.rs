@@ -10,26 +10,26 @@ use std::collections::BTreeSet;
 
 use alloy_primitives::Address;
 
-use lookups::Queries;
-use record_table::Book;
-use rollback_guard::FloorRow;
+use lookups::Lookups;
+use record_table::RecordTable;
+use rollback_guard::HighestSeen;
 
 /// What is known about agents.
 #[derive(Debug)]
 pub(crate) struct Directory {
     /// The newest verified record of each agent.
-    pub(crate) records: Book,
+    pub(crate) records: RecordTable,
     /// Lookups in the DHT.
-    pub(crate) lookups: Queries,
+    pub(crate) lookups: Lookups,
     /// Agents with two records of one order, of which the parent has heard.
     pub(crate) reported_conflicts: BTreeSet<Address>,
 }
 
 impl Directory {
-    pub(crate) fn new(highest_seen: Vec<FloorRow>) -> Self {
+    pub(crate) fn new(highest_seen: Vec<HighestSeen>) -> Self {
         Directory {
-            records: Book::new(highest_seen),
-            lookups: Queries::default(),
+            records: RecordTable::new(highest_seen),
+            lookups: Lookups::default(),
             reported_conflicts: BTreeSet::new(),
         }
     }

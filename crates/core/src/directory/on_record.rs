@@ -8,11 +8,11 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::{ErrorCode, ErrorEvent, Level, Role};
 
 use crate::Core;
-use crate::crypto_task::Task;
+use crate::crypto_task::CryptoTask;
 use crate::directory::lookups::{Lookup, Wanted};
 use crate::directory::record_table::{Change, Order};
-use crate::directory::rollback_guard::FloorRow;
-use crate::effect::{Effect, ExitCode, Network, Verdict};
+use crate::directory::rollback_guard::HighestSeen;
+use crate::effect::{Effect, ExitCode, NetworkCommand, Verdict};
 use crate::input::{Now, Token};
 use p2p_node_wire::envelope::{Busy, Response};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
@@ -36,38 +36,38 @@ pub(crate) enum Source {
     /// The announcements topic; waits for a verdict.
     Announcement(Token),
     /// A peer that wants us, a DHT server, to keep it.
-    Offer,
+    InsertOutcome,
     /// A DHT server that we asked.
     Answer,
 }
 
 /// Something that cannot be judged before a binding's signature has been checked.
 #[derive(Debug)]
-pub(crate) enum Parked {
+pub(crate) enum Pending {
     Record { bytes: Bytes, source: Source, asked: Option<Address> },
     Gossip { token: Token, from: PeerId, topic: String, data: Bytes },
     Mail { token: Token, peer: PeerId, frame: Bytes },
 }
 
-impl Parked {
+impl Pending {
     fn bytes(&self) -> usize {
         match self {
-            Parked::Record { bytes, .. } => bytes.len(),
-            Parked::Gossip { data, .. } => data.len(),
-            Parked::Mail { frame, .. } => frame.len(),
+            Pending::Record { bytes, .. } => bytes.len(),
+            Pending::Gossip { data, .. } => data.len(),
+            Pending::Mail { frame, .. } => frame.len(),
         }
     }
 }
 
 /// What waits for the crypto pool.
 #[derive(Debug, Default)]
-pub(crate) struct Parking {
-    waiting: BTreeMap<BindingHash, Vec<Parked>>,
+pub(crate) struct PendingVerifications {
+    waiting: BTreeMap<BindingHash, Vec<Pending>>,
     number: usize,
     bytes: usize,
 }
 
-impl Parking {
+impl PendingVerifications {
     pub(crate) fn number(&self) -> usize {
         self.number
     }
@@ -78,7 +78,7 @@ impl Core {
     pub(crate) fn on_record(&mut self, bytes: Bytes, source: Source, asked: Option<Address>, now: Now) {
         let outcome = self.judge_record(bytes, source, asked, now);
         if let (Source::Announcement(token), Some(verdict)) = (source, outcome) {
-            self.network(Network::Judge { token, verdict });
+            self.network(NetworkCommand::Judge { token, verdict });
         }
     }
 
@@ -112,7 +112,7 @@ impl Core {
         match order {
             // It was checked when it came first, perhaps by another way: those behind us may not have it yet.
             Order::Same if signed.record.expires_at_ms > now.unix_ms => {
-                if let Source::Offer = source {
+                if let Source::InsertOutcome = source {
                     // Its owner did not find it here.
                     self.keep_for_others(&signed, now);
                 }
@@ -127,7 +127,7 @@ impl Core {
                 self.compare_future(&signed, now);
                 // Whoever waits for this agent learns why it is not found, if the record is genuine.
                 let genuine = !self.mail.outbox.has_mail_for(&signed.address())
-                    || self.check_binding(&signed.record.binding, || Parked::Record {
+                    || self.check_binding(&signed.record.binding, || Pending::Record {
                         bytes,
                         source,
                         asked,
@@ -138,7 +138,7 @@ impl Core {
             }
             return Some(self.refuse_record(error.counter(), verdict_on(&error)));
         }
-        match self.check_binding(&signed.record.binding, || Parked::Record { bytes, source, asked }) {
+        match self.check_binding(&signed.record.binding, || Pending::Record { bytes, source, asked }) {
             None => return None,
             Some(false) => return Some(self.refuse_record("records_unbound", Verdict::Reject)),
             Some(true) => {}
@@ -160,7 +160,7 @@ impl Core {
             }
             return Some(Verdict::Ignore);
         }
-        self.learn(signed, now);
+        self.store_record(signed, now);
         Some(Verdict::Accept)
     }
 
@@ -169,10 +169,10 @@ impl Core {
         verdict
     }
 
-    fn learn(&mut self, signed: SignedRecord, now: Now) {
+    fn store_record(&mut self, signed: SignedRecord, now: Now) {
         let (address, peer) = (signed.address(), signed.peer_id());
         self.keep_for_others(&signed, now);
-        self.cx.effects.push_back(Effect::Remember(FloorRow::from(&signed)));
+        self.cx.effects.push_back(Effect::PersistHighestSeen(HighestSeen::from(&signed)));
         let (peers, outbox) = (&self.peers.connected, &self.mail.outbox);
         let in_use = |record: &SignedRecord| {
             peers.contains_key(&record.peer_id()) || outbox.has_mail_for(&record.address())
@@ -182,7 +182,7 @@ impl Core {
         self.directory.lookups.found(&address);
         self.cx.stats.count("records_accepted");
         if change != Change::Refreshed {
-            self.tell_found(&signed, None);
+            self.emit_peer_discovered(&signed, None);
             self.note_reachable(&peer);
         }
         self.connect_soon(now);
@@ -196,7 +196,7 @@ impl Core {
     fn keep_for_others(&mut self, signed: &SignedRecord, now: Now) {
         if self.local.identity.role == Role::Bootstrap {
             let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
-            self.network(Network::KeepRecord {
+            self.network(NetworkCommand::StoreDhtRecord {
                 key: Bytes::copy_from_slice(&kad_key(&self.local.identity.network, &signed.address())),
                 value: signed.bytes.clone(),
                 lifetime: std::time::Duration::from_millis(lifetime),
@@ -214,15 +214,15 @@ impl Core {
             return Verdict::Ignore;
         }
         if signed.order().0 > ours.0 {
-            self.cx.effects.push_back(Effect::Remember(FloorRow::from(signed)));
+            self.cx.effects.push_back(Effect::PersistHighestSeen(HighestSeen::from(signed)));
             self.superseded(signed.order().0, now);
         } else if signed.peer_id() == self.local.identity.peer
-            && self.is_from_before(signed)
+            && self.predates_process(signed)
             && !self.local.record.was_outdone()
         {
             // By the process before this one, whose clock was ahead of ours.
             self.cx.stats.count("records_outdone");
-            self.local.record.outdone(signed.order().1, now);
+            self.local.record.raise_seq(signed.order().1, now);
         } else if self.local.record.conflicts_with(signed) {
             self.local.record.contest(signed.order().1, now);
             if self.local.identity.one_of_several {
@@ -237,26 +237,26 @@ impl Core {
                 "the node {} announces the address of this agent too: the agent's key is in use twice, and mail goes to the node that announced last; stop one of them, or give each agent a key of its own",
                 signed.peer_id()
             );
-            self.complain(ErrorEvent::new(ErrorCode::IdentityConflict, message));
+            self.emit_error(ErrorEvent::new(ErrorCode::IdentityConflict, message));
         }
         Verdict::Accept
     }
 
     /// Whether a record was made before this process began, as far as two clocks can tell.
-    fn is_from_before(&self, signed: &SignedRecord) -> bool {
+    fn predates_process(&self, signed: &SignedRecord) -> bool {
         signed.record.issued_at_ms <= self.local.identity.started_ms.saturating_add(MAX_SKEW_SECS * 1000)
     }
 
     /// Ends the node: another that speaks for the same address has a newer key.
     pub(crate) fn superseded(&mut self, generation: u64, now: Now) {
-        if self.is_leaving() {
+        if self.is_flushing() {
             return;
         }
         let message = format!(
             "generation {generation} of this identity has been seen, which revokes ours ({}): this node may no longer speak for the address",
             self.local.identity.binding.binding.generation
         );
-        self.complain(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
+        self.emit_error(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
         self.give_up(ExitCode::Config, now);
     }
 
@@ -264,7 +264,7 @@ impl Core {
     pub(crate) fn check_binding(
         &mut self,
         binding: &SignedBinding,
-        park: impl FnOnce() -> Parked,
+        park: impl FnOnce() -> Pending,
     ) -> Option<bool> {
         let hash = binding.hash();
         if let Some(known) = self.gate.binding_cache.get(&hash) {
@@ -283,7 +283,7 @@ impl Core {
         let waiting = self.gate.pending_verification.waiting.entry(hash).or_default();
         waiting.push(parked);
         if waiting.len() == 1 {
-            self.cx.effects.push_back(Effect::Crypto(Task::CheckBinding(Box::new(binding.clone()))));
+            self.cx.effects.push_back(Effect::Crypto(CryptoTask::CheckBinding(Box::new(binding.clone()))));
         }
         None
     }
@@ -300,22 +300,22 @@ impl Core {
                 continue;
             }
             match parked {
-                Parked::Record { bytes, source, asked } => self.on_record(bytes, source, asked, now),
-                Parked::Gossip { token, from, topic, data } => self.on_gossip(token, from, topic, data, now),
-                Parked::Mail { token, peer, frame } => self.on_mail_asked(token, peer, frame, now),
+                Pending::Record { bytes, source, asked } => self.on_record(bytes, source, asked, now),
+                Pending::Gossip { token, from, topic, data } => self.on_gossip(token, from, topic, data, now),
+                Pending::Mail { token, peer, frame } => self.on_mail_asked(token, peer, frame, now),
             }
         }
     }
 
     /// There is no room or no time to look at it: nobody is blamed, and who can wait is told to.
-    fn drop_parked(&mut self, parked: Parked) {
+    fn drop_parked(&mut self, parked: Pending) {
         self.cx.stats.count("crypto_pool_full");
         match parked {
-            Parked::Record { source: Source::Announcement(token), .. } | Parked::Gossip { token, .. } => {
-                self.network(Network::Judge { token, verdict: Verdict::Ignore });
+            Pending::Record { source: Source::Announcement(token), .. } | Pending::Gossip { token, .. } => {
+                self.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
             }
-            Parked::Record { .. } => {}
-            Parked::Mail { token, .. } => {
+            Pending::Record { .. } => {}
+            Pending::Mail { token, .. } => {
                 self.answer_mail(token, Response::Busy(Busy { retry_after_ms: BUSY_MS }));
             }
         }
@@ -329,7 +329,7 @@ impl Core {
         if key.as_ref() != kad_key(&self.local.identity.network, &address) {
             return self.cx.stats.count("records_misplaced");
         }
-        self.on_record(value, Source::Offer, Some(address), now);
+        self.on_record(value, Source::InsertOutcome, Some(address), now);
     }
 
     pub(crate) fn on_record_found(&mut self, token: Token, value: Bytes, now: Now) {
@@ -352,7 +352,7 @@ impl Core {
     fn start_query(&mut self, token: Token, address: &Address) {
         self.cx.stats.count("dht_lookups");
         let key = Bytes::copy_from_slice(&kad_key(&self.local.identity.network, address));
-        self.network(Network::GetRecord { token, key });
+        self.network(NetworkCommand::GetRecord { token, key });
     }
 
     pub(crate) fn on_query_ended(&mut self, token: Token, now: Now) {
@@ -366,10 +366,10 @@ impl Core {
                 self.local.record.put_failed(now, &mut self.cx.jitter);
             }
             Some(Lookup { address, .. }) if self.directory.records.get(&address, now.unix_ms).is_none() => {
-                self.mail_unresolved(&address, now);
+                self.on_lookup_failed(&address, now);
             }
             // Its record came meanwhile by another way.
-            Some(Lookup { address, .. }) => self.wake_parked(&address),
+            Some(Lookup { address, .. }) => self.on_record_available(&address),
             None => {}
         }
     }

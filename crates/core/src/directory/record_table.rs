@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 
-use crate::directory::rollback_guard::{FloorRow, Floors};
+use crate::directory::rollback_guard::{HighestSeen, RollbackGuard};
 use p2p_node_wire::identity::binding::{MAX_SKEW_SECS, is_future_generation};
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Now;
@@ -64,22 +64,22 @@ fn order_by_now((generation, seq): (u64, u64), now_ms: u64) -> (u64, u64) {
 
 /// Records by address.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct RecordTable {
     entries: BTreeMap<Address, Entry>,
     by_peer: BTreeMap<PeerId, Address>,
     by_use: BTreeSet<(Duration, Address)>,
     by_end: BTreeSet<(u64, Address)>,
-    floors: Floors,
+    floors: RollbackGuard,
 }
 
-impl Book {
+impl RecordTable {
     /// An empty book that knows what must not be believed any more, oldest first.
-    pub fn new(floors: Vec<FloorRow>) -> Self {
-        let mut book = Book::default();
+    pub fn new(floors: Vec<HighestSeen>) -> Self {
+        let mut book = RecordTable::default();
         for row in floors {
             book.floors.insert(row);
         }
-        book.bound_floors();
+        book.trim();
         book
     }
 
@@ -111,7 +111,7 @@ impl Book {
     /// The least generation that may still speak for an agent.
     pub fn floor(&self, address: &Address, now_ms: u64) -> u64 {
         let entry = self.entries.get(address).map(|entry| entry.record.order());
-        let known = [entry, self.floors.get(address).map(FloorRow::order)].into_iter().flatten();
+        let known = [entry, self.floors.get(address).map(HighestSeen::order)].into_iter().flatten();
         known.map(|order| order_by_now(order, now_ms).0).max().unwrap_or_default()
     }
 
@@ -138,7 +138,7 @@ impl Book {
         };
         // What is above it is from the future by our clock, which may be the one that is wrong.
         if let Some(old) = old.filter(|old| old.order().0 > record.order().0) {
-            self.floors.insert(FloorRow::from(&old));
+            self.floors.insert(HighestSeen::from(&old));
         }
         if self.floors.get(&address).is_some_and(|floor| floor.generation <= record.order().0) {
             self.floors.remove(&address);
@@ -147,7 +147,7 @@ impl Book {
         self.by_use.insert((now.mono, address));
         self.by_end.insert((record.record.expires_at_ms, address));
         self.entries.insert(address, Entry { record, last_used: now.mono });
-        self.bound_floors();
+        self.trim();
         change
     }
 
@@ -186,11 +186,11 @@ impl Book {
     /// Takes a record out and leaves its floor.
     fn forget(&mut self, address: &Address) {
         let Some(record) = self.remove(address) else { return };
-        self.floors.insert(FloorRow::from(&record));
-        self.bound_floors();
+        self.floors.insert(HighestSeen::from(&record));
+        self.trim();
     }
 
-    fn bound_floors(&mut self) {
+    fn trim(&mut self) {
         self.floors.shrink(MAX_AGENTS + MAX_FLOORS - self.entries.len());
     }
 

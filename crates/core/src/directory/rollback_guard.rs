@@ -8,7 +8,7 @@ use p2p_node_wire::record::SignedRecord;
 
 /// What is remembered of an agent's newest record, here and in a store that outlives the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FloorRow {
+pub struct HighestSeen {
     /// The agent.
     pub address: Address,
     /// Generation of the record's binding; lower ones are revoked.
@@ -19,38 +19,38 @@ pub struct FloorRow {
     pub hash: [u8; 32],
 }
 
-impl FloorRow {
+impl HighestSeen {
     /// Generation, then seq: as [`SignedRecord::order`].
     pub fn order(&self) -> (u64, u64) {
         (self.generation, self.seq)
     }
 }
 
-impl From<&SignedRecord> for FloorRow {
+impl From<&SignedRecord> for HighestSeen {
     fn from(record: &SignedRecord) -> Self {
         let (generation, seq) = record.order();
-        FloorRow { address: record.address(), generation, seq, hash: record.hash }
+        HighestSeen { address: record.address(), generation, seq, hash: record.hash }
     }
 }
 
 #[derive(Debug)]
 struct Floor {
-    row: FloorRow,
+    row: HighestSeen,
     age: u64,
 }
 
 /// Floors by address, and by the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct Floors {
+pub(super) struct RollbackGuard {
     by_address: BTreeMap<Address, Floor>,
     by_age: BTreeMap<u64, Address>,
     /// Floors that have come so far: numbers them.
     came: u64,
 }
 
-impl Floors {
+impl RollbackGuard {
     /// Puts in a floor, as the youngest, unless a higher one is there.
-    pub(super) fn insert(&mut self, row: FloorRow) {
+    pub(super) fn insert(&mut self, row: HighestSeen) {
         if self.get(&row.address).is_some_and(|known| known.order() > row.order()) {
             return;
         }
@@ -61,7 +61,7 @@ impl Floors {
         self.by_address.insert(address, Floor { row, age: self.came });
     }
 
-    pub(super) fn get(&self, address: &Address) -> Option<&FloorRow> {
+    pub(super) fn get(&self, address: &Address) -> Option<&HighestSeen> {
         self.by_address.get(address).map(|floor| &floor.row)
     }
 
@@ -94,13 +94,13 @@ impl Floors {
 mod tests {
     use super::*;
 
-    fn row(address: u8, seq: u64) -> FloorRow {
-        FloorRow { address: Address::repeat_byte(address), generation: 1, seq, hash: [seq as u8; 32] }
+    fn row(address: u8, seq: u64) -> HighestSeen {
+        HighestSeen { address: Address::repeat_byte(address), generation: 1, seq, hash: [seq as u8; 32] }
     }
 
     #[test]
     fn one_floor_for_each_agent_never_lowered_the_oldest_going_first() {
-        let mut floors = Floors::default();
+        let mut floors = RollbackGuard::default();
         for (address, seq) in [(1, 5), (2, 5), (1, 7), (1, 6)] {
             floors.insert(row(address, seq));
         }

@@ -29,7 +29,7 @@ impl std::fmt::Display for Subject {
 
 /// What the parent said of somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Standing {
+pub enum AccessRule {
     /// `block`.
     Blocked,
     /// `allow`.
@@ -43,19 +43,19 @@ pub struct Full;
 
 /// Everybody's standing.
 #[derive(Debug, Default)]
-pub struct Standings(BTreeMap<Subject, Standing>);
+pub struct AccessList(BTreeMap<Subject, AccessRule>);
 
-impl Standings {
+impl AccessList {
     /// Those that an earlier process left; beyond [`MAX_STANDINGS`] the rest is left out.
-    pub fn new(kept: impl IntoIterator<Item = (Subject, Standing)>) -> Self {
-        Standings(kept.into_iter().take(MAX_STANDINGS).collect())
+    pub fn new(kept: impl IntoIterator<Item = (Subject, AccessRule)>) -> Self {
+        AccessList(kept.into_iter().take(MAX_STANDINGS).collect())
     }
 
     /// Sets a standing, or takes it back; whether that changes anything.
     ///
     /// # Errors
     /// When there is room for no more.
-    pub fn set(&mut self, subject: Subject, standing: Option<Standing>) -> Result<bool, Full> {
+    pub fn set(&mut self, subject: Subject, standing: Option<AccessRule>) -> Result<bool, Full> {
         let Some(standing) = standing else { return Ok(self.0.remove(&subject).is_some()) };
         if self.0.len() >= MAX_STANDINGS && !self.0.contains_key(&subject) {
             return Err(Full);
@@ -64,14 +64,14 @@ impl Standings {
     }
 
     /// The standing of an agent that speaks through a node: who blocked either wants to hear of neither.
-    pub fn of(&self, agent: &Address, node: &PeerId) -> Option<Standing> {
+    pub fn of(&self, agent: &Address, node: &PeerId) -> Option<AccessRule> {
         let standings = [self.0.get(&Subject::Agent(*agent)), self.0.get(&Subject::Node(*node))];
         // `Blocked` is the lesser.
         standings.into_iter().flatten().min().copied()
     }
 
     /// Everybody who has this standing.
-    pub fn having(&self, standing: Standing) -> impl Iterator<Item = Subject> {
+    pub fn having(&self, standing: AccessRule) -> impl Iterator<Item = Subject> {
         self.0.iter().filter(move |(_, one)| **one == standing).map(|(subject, _)| *subject)
     }
 
@@ -99,30 +99,33 @@ mod tests {
     #[test]
     fn a_block_of_the_agent_or_of_the_node_outweighs_what_is_allowed() {
         let (ann, node, other) = (agent(1), PeerId::random(), PeerId::random());
-        let mut standings = Standings::default();
+        let mut standings = AccessList::default();
         assert_eq!(standings.of(&ann, &node), None);
-        assert_eq!(standings.set(Subject::Agent(ann), Some(Standing::Allowed)), Ok(true));
-        assert_eq!(standings.set(Subject::Agent(ann), Some(Standing::Allowed)), Ok(false), "as it was");
-        assert_eq!(standings.of(&ann, &node), Some(Standing::Allowed));
-        assert_eq!(standings.set(Subject::Node(node), Some(Standing::Blocked)), Ok(true));
-        assert_eq!(standings.of(&ann, &node), Some(Standing::Blocked));
-        assert_eq!(standings.of(&ann, &other), Some(Standing::Allowed));
+        assert_eq!(standings.set(Subject::Agent(ann), Some(AccessRule::Allowed)), Ok(true));
+        assert_eq!(standings.set(Subject::Agent(ann), Some(AccessRule::Allowed)), Ok(false), "as it was");
+        assert_eq!(standings.of(&ann, &node), Some(AccessRule::Allowed));
+        assert_eq!(standings.set(Subject::Node(node), Some(AccessRule::Blocked)), Ok(true));
+        assert_eq!(standings.of(&ann, &node), Some(AccessRule::Blocked));
+        assert_eq!(standings.of(&ann, &other), Some(AccessRule::Allowed));
         assert_eq!(standings.set(Subject::Agent(ann), None), Ok(true));
         assert_eq!(standings.set(Subject::Agent(ann), None), Ok(false));
-        assert_eq!((standings.of(&ann, &other), standings.of(&ann, &node)), (None, Some(Standing::Blocked)));
+        assert_eq!(
+            (standings.of(&ann, &other), standings.of(&ann, &node)),
+            (None, Some(AccessRule::Blocked))
+        );
     }
 
     #[test]
     fn beyond_the_bound_none_is_added_and_those_that_are_there_may_change() {
         let all =
-            (0..MAX_STANDINGS as u16 + 1).map(|number| (Subject::Agent(agent(number)), Standing::Allowed));
-        let mut standings = Standings::new(all);
+            (0..MAX_STANDINGS as u16 + 1).map(|number| (Subject::Agent(agent(number)), AccessRule::Allowed));
+        let mut standings = AccessList::new(all);
         assert_eq!((standings.len(), standings.is_empty()), (MAX_STANDINGS, false));
         let (first, new) = (Subject::Agent(agent(0)), Subject::Agent(agent(u16::MAX)));
-        assert_eq!(standings.set(new, Some(Standing::Blocked)), Err(Full));
-        assert_eq!(standings.set(first, Some(Standing::Blocked)), Ok(true));
-        assert_eq!(standings.having(Standing::Blocked).collect::<Vec<_>>(), [first]);
+        assert_eq!(standings.set(new, Some(AccessRule::Blocked)), Err(Full));
+        assert_eq!(standings.set(first, Some(AccessRule::Blocked)), Ok(true));
+        assert_eq!(standings.having(AccessRule::Blocked).collect::<Vec<_>>(), [first]);
         assert_eq!(standings.set(first, None), Ok(true));
-        assert_eq!(standings.set(new, Some(Standing::Blocked)), Ok(true));
+        assert_eq!(standings.set(new, Some(AccessRule::Blocked)), Ok(true));
     }
 }

@@ -22,13 +22,13 @@ struct Author {
 
 /// What authors have used up. An author whose line went as medium goes on so until that line has left, or a later one would overtake it.
 #[derive(Debug, Default)]
-pub struct Urgent {
+pub struct HighPriorityLimiter {
     authors: BTreeMap<Address, Author>,
     /// The last line of an author who found no room here that went as medium.
     others_lowered: Option<u64>,
 }
 
-impl Urgent {
+impl HighPriorityLimiter {
     /// Whether a high message of `author` is taken as such, be it ever so fast after others if they are `trusted`. `line` is its number
     /// among all lines, `oldest` that of the first medium one that waits.
     pub fn admit(
@@ -91,13 +91,13 @@ mod tests {
     const ALICE: Address = Address::repeat_byte(1);
 
     /// How many of so many messages are taken, when every line leaves at once.
-    fn admitted(urgent: &mut Urgent, author: Address, number: u64, now: Duration) -> usize {
+    fn admitted(urgent: &mut HighPriorityLimiter, author: Address, number: u64, now: Duration) -> usize {
         (0..number).filter(|_| urgent.admit(author, false, 1, None, now)).count()
     }
 
     #[test]
     fn a_burst_and_then_so_many_a_second_of_each_author() {
-        let mut urgent = Urgent::default();
+        let mut urgent = HighPriorityLimiter::default();
         assert!(urgent.would_admit(&ALICE, false, Duration::ZERO));
         assert_eq!(admitted(&mut urgent, ALICE, 100, Duration::ZERO), 20);
         assert!(
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn nothing_overtakes_what_went_as_medium() {
-        let mut urgent = Urgent::default();
+        let mut urgent = HighPriorityLimiter::default();
         assert_eq!(admitted(&mut urgent, ALICE, 20, Duration::ZERO), 20);
         assert!(!urgent.admit(ALICE, false, 21, None, Duration::ZERO));
         let later = Duration::from_secs(60);
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn whoever_is_trusted_may_be_as_fast_as_they_like_and_overtakes_nothing_of_their_own() {
-        let mut urgent = Urgent::default();
+        let mut urgent = HighPriorityLimiter::default();
         assert_eq!(admitted(&mut urgent, ALICE, 30, Duration::ZERO), 20);
         assert!(!urgent.admit(ALICE, false, 30, Some(21), Duration::ZERO));
         assert!(!urgent.admit(ALICE, true, 31, Some(30), Duration::ZERO), "their earlier line waits");
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn authors_are_bounded_and_whoever_finds_no_room_is_not_believed() {
-        let mut urgent = Urgent::default();
+        let mut urgent = HighPriorityLimiter::default();
         let author = |number: usize| Address::left_padding_from(&number.to_be_bytes());
         for number in 0..MAX_AUTHORS {
             assert!(urgent.admit(author(number), false, 1, None, Duration::ZERO));

@@ -8,33 +8,33 @@ pub(crate) mod sender;
 use p2p_node_wire::envelope::ReplayWindows;
 
 use crate::directory::bindings::BindingCache;
-use crate::directory::on_record::Parking;
-use access_list::Standings;
-use high_priority_limiter::Urgent;
+use crate::directory::on_record::PendingVerifications;
+use access_list::AccessList;
+use high_priority_limiter::HighPriorityLimiter;
 
 /// What decides about everything that comes in.
 #[derive(Debug)]
 pub(crate) struct Gate {
     /// Whom the parent blocked or allowed.
-    pub(crate) access_list: Standings,
+    pub(crate) access_list: AccessList,
     /// Frames that were seen before.
     pub(crate) replay: ReplayWindows,
     /// Bindings whose signatures were checked.
     pub(crate) binding_cache: BindingCache,
     /// What waits until a signature was checked.
-    pub(crate) pending_verification: Parking,
+    pub(crate) pending_verification: PendingVerifications,
     /// How much of an author's high priority is believed.
-    pub(crate) high_priority_limiter: Urgent,
+    pub(crate) high_priority_limiter: HighPriorityLimiter,
 }
 
 impl Gate {
-    pub(crate) fn new(access_list: Standings) -> Self {
+    pub(crate) fn new(access_list: AccessList) -> Self {
         Gate {
             access_list,
             replay: ReplayWindows::default(),
             binding_cache: BindingCache::default(),
-            pending_verification: Parking::default(),
-            high_priority_limiter: Urgent::default(),
+            pending_verification: PendingVerifications::default(),
+            high_priority_limiter: HighPriorityLimiter::default(),
         }
     }
 }

@@ -3,9 +3,9 @@
 use alloy_primitives::Address;
 
 use crate::Core;
-use crate::gate::access_list::Standing;
+use crate::gate::access_list::AccessRule;
 use p2p_node_wire::envelope::Frame;
-use p2p_node_wire::message_id::{MessageName, StreamId, message_id, message_name};
+use p2p_node_wire::message_id::{MessageIdPrefix, StreamId, message_id, message_name};
 
 /// Who sent a frame, as a parent reads it.
 pub(crate) struct Sender {
@@ -13,9 +13,9 @@ pub(crate) struct Sender {
     pub(crate) address_text: String,
     pub(crate) peer_text: String,
     pub(crate) node_key: [u8; 32],
-    pub(crate) standing: Option<Standing>,
+    pub(crate) standing: Option<AccessRule>,
     /// The stream that was named last, and the name: a frame's messages are of few streams.
-    named: Option<(StreamId, MessageName)>,
+    named: Option<(StreamId, MessageIdPrefix)>,
 }
 
 impl Sender {

@@ -9,11 +9,11 @@ use p2p_node_protocol::{Id, Priority};
 
 use crate::input::{PublishOutcome, Token};
 use crate::mail::outbound::outbox::share;
-use crate::mail::outbound::stream::Draft;
+use crate::mail::outbound::stream::OutgoingMessage;
 use crate::parent::send_lane::{NoRoom, Wait};
 use p2p_node_wire::envelope::Batch;
 use p2p_node_wire::envelope::limits::MAX_BATCH_MESSAGES;
-use p2p_node_wire::message_id::{MessageName, Origin, message_id, message_name};
+use p2p_node_wire::message_id::{MessageIdPrefix, StreamNamespace, message_id, message_name};
 
 /// Topics with broadcasts, or with streams that were used. Ours: as many as a node subscribes to.
 pub const MAX_TOPICS: usize = 256;
@@ -37,7 +37,7 @@ pub struct Broadcast {
     /// Its stream, and its number there.
     stream: Bytes,
     seq: u64,
-    draft: Draft,
+    draft: OutgoingMessage,
     give_up: Duration,
     /// Names it across the network.
     pub message_id: String,
@@ -61,7 +61,7 @@ struct Topic {
 }
 
 impl Topic {
-    fn new(origin: &Origin, incarnation: u64, name: &str) -> Self {
+    fn new(origin: &StreamNamespace, incarnation: u64, name: &str) -> Self {
         Topic {
             streams: Numbers::new(origin, incarnation, name),
             queue: VecDeque::new(),
@@ -82,13 +82,13 @@ impl Topic {
 #[derive(Debug)]
 struct Numbers {
     stream: Bytes,
-    name: MessageName,
+    name: MessageIdPrefix,
     next: u64,
 }
 
 impl Numbers {
     /// Those of the streams of a topic, by priority.
-    fn new(origin: &Origin, incarnation: u64, topic: &str) -> [Numbers; 3] {
+    fn new(origin: &StreamNamespace, incarnation: u64, topic: &str) -> [Numbers; 3] {
         [Priority::Low, Priority::Medium, Priority::High].map(|priority| {
             let stream = origin.stream(b"topic", incarnation, topic.as_bytes(), priority);
             let name = message_name(&origin.account, &stream);
@@ -99,25 +99,30 @@ impl Numbers {
 
 /// Every topic.
 #[derive(Debug)]
-pub struct Topics {
-    origin: Origin,
+pub struct BroadcastQueue {
+    origin: StreamNamespace,
     topics: BTreeMap<String, Topic>,
     incarnation: u64,
     /// The topic whose frame went last.
     served: String,
 }
 
-impl Topics {
+impl BroadcastQueue {
     /// No broadcasts.
-    pub fn new(origin: Origin) -> Self {
-        Topics { origin, topics: BTreeMap::new(), incarnation: 0, served: String::new() }
+    pub fn new(origin: StreamNamespace) -> Self {
+        BroadcastQueue { origin, topics: BTreeMap::new(), incarnation: 0, served: String::new() }
     }
 
     /// Takes a broadcast, to be given up at `give_up` if nobody subscribes by then; returns its message id.
     ///
     /// # Errors
     /// When too much waits: the broadcast, and how long to wait for room if the topic is heard.
-    pub fn accept(&mut self, name: &str, draft: Draft, give_up: Duration) -> Result<String, Box<NoRoom>> {
+    pub fn accept(
+        &mut self,
+        name: &str,
+        draft: OutgoingMessage,
+        give_up: Duration,
+    ) -> Result<String, Box<NoRoom>> {
         if let Some(wait) = self.wait_for(name, &draft) {
             return Err(Box::new(NoRoom { draft, wait }));
         }
@@ -142,7 +147,7 @@ impl Topics {
     }
 
     /// How long to wait for room for a broadcast, unless there is some.
-    pub fn wait_for(&self, name: &str, draft: &Draft) -> Option<Wait> {
+    pub fn wait_for(&self, name: &str, draft: &OutgoingMessage) -> Option<Wait> {
         let Some(topic) = self.topics.get(name) else {
             let is_idle = |topic: &Topic| topic.queue.is_empty() && topic.in_flight.is_none();
             let full = self.topics.len() >= MAX_TOPICS && !self.topics.values().any(is_idle);
@@ -167,7 +172,7 @@ impl Topics {
     }
 
     /// Broadcasts to come are numbered in the streams of this origin. Those that wait keep their names, which were told.
-    pub fn renew(&mut self, origin: Origin) {
+    pub fn renew(&mut self, origin: StreamNamespace) {
         self.origin = origin;
         for (name, topic) in &mut self.topics {
             self.incarnation += 1;
@@ -274,7 +279,7 @@ impl Topics {
     }
 
     /// Takes out those that wait and for which `dead` holds.
-    pub fn take_out_if(&mut self, dead: impl Fn(&Broadcast) -> bool) -> Vec<Broadcast> {
+    pub fn remove_where(&mut self, dead: impl Fn(&Broadcast) -> bool) -> Vec<Broadcast> {
         let mut out = Vec::new();
         for topic in self.topics.values_mut() {
             let (taken, kept) = topic.queue.drain(..).partition::<Vec<_>, _>(&dead);

@@ -13,13 +13,13 @@ pub const RESERVED_BYTES: usize = KEPT_BYTES / 4;
 
 /// What gossipsub keeps by now, about.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct GossipBudget {
     /// Bytes of each second, oldest first.
     seconds: VecDeque<(u64, usize)>,
     bytes: usize,
 }
 
-impl Recent {
+impl GossipBudget {
     /// Whether so much more may be kept; `reserved`: as mail and the nodes' own topics may.
     pub fn has_room(&mut self, bytes: usize, reserved: bool, now: Duration) -> bool {
         self.forget(now);
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn what_was_long_ago_makes_room_and_seconds_are_bounded() {
-        let mut recent = Recent::default();
+        let mut recent = GossipBudget::default();
         let at = |millis: u64| Duration::from_millis(millis);
         for millis in 0..60_000 {
             recent.take(100, at(millis));
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_flood_leaves_room_for_what_holds_the_network_together() {
-        let (mut recent, now) = (Recent::default(), Duration::ZERO);
+        let (mut recent, now) = (GossipBudget::default(), Duration::ZERO);
         recent.take(KEPT_BYTES - 10, now);
         assert!(recent.has_room(10, false, now) && !recent.has_room(11, false, now));
         assert!(recent.has_room(10 + RESERVED_BYTES, true, now));

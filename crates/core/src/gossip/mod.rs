@@ -9,10 +9,10 @@ pub(crate) mod well_known_topics;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use p2p_node_wire::message_id::Origin;
+use p2p_node_wire::message_id::StreamNamespace;
 
-use broadcast_queue::Topics;
-use gossip_budget::Recent;
+use broadcast_queue::BroadcastQueue;
+use gossip_budget::GossipBudget;
 use pacer::Pacer;
 
 /// Broadcasts, and what gossip may cost.
@@ -21,22 +21,22 @@ pub(crate) struct Gossip {
     /// Topics that the parent subscribed to.
     pub(crate) subscribed: BTreeSet<String>,
     /// Broadcasts that wait for subscribers.
-    pub(crate) broadcasts: Topics,
+    pub(crate) broadcasts: BroadcastQueue,
     /// How fast this node publishes.
     pub(crate) pacer: Pacer,
     /// How much gossip the node looks at.
-    pub(crate) budget: Recent,
+    pub(crate) budget: GossipBudget,
     /// When the node tells others how it is.
     pub(crate) status_due: Duration,
 }
 
 impl Gossip {
-    pub(crate) fn new(origin: Origin) -> Self {
+    pub(crate) fn new(origin: StreamNamespace) -> Self {
         Gossip {
             subscribed: BTreeSet::new(),
-            broadcasts: Topics::new(origin),
+            broadcasts: BroadcastQueue::new(origin),
             pacer: Pacer::default(),
-            budget: Recent::default(),
+            budget: GossipBudget::default(),
             status_due: Duration::MAX,
         }
     }

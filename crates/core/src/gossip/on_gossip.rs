@@ -5,9 +5,9 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::{ErrorCode, Event, Route};
 
 use crate::Core;
-use crate::directory::on_record::{Parked, Source};
-use crate::effect::{Network, Verdict};
-use crate::gate::access_list::Standing;
+use crate::directory::on_record::{Pending, Source};
+use crate::effect::{NetworkCommand, Verdict};
+use crate::gate::access_list::AccessRule;
 use crate::input::{Now, Token};
 use crate::mail::inbound::on_mail::{LATER_FRAMES, UNTIMELY};
 use crate::{ANNOUNCEMENTS, MESSAGES, is_reserved};
@@ -18,14 +18,14 @@ impl Core {
     pub(crate) fn on_gossip(&mut self, token: Token, from: PeerId, topic: String, data: Bytes, now: Now) {
         if !self.gossip.budget.has_room(data.len(), is_reserved(&topic), now.mono) {
             self.cx.stats.count("gossip_shed");
-            return self.network(Network::Judge { token, verdict: Verdict::Ignore });
+            return self.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
         }
         self.gossip.budget.take(data.len(), now.mono);
         if topic == ANNOUNCEMENTS {
             return self.on_record(data, Source::Announcement(token), None, now);
         }
         if let Some(verdict) = self.judge_frame(token, from, &topic, data, now) {
-            self.network(Network::Judge { token, verdict });
+            self.network(NetworkCommand::Judge { token, verdict });
         }
     }
 
@@ -68,7 +68,7 @@ impl Core {
             return Some(self.refuse_frame(refusal.counter, verdict));
         }
         self.compare_clocks(&from, &frame, true, now);
-        match self.check_binding(&frame.binding, || Parked::Gossip {
+        match self.check_binding(&frame.binding, || Pending::Gossip {
             token,
             from,
             topic: topic.to_owned(),
@@ -115,11 +115,11 @@ impl Core {
         if batch.messages.is_empty() {
             return;
         }
-        if !self.has_room_for(&sender, batch, now) || self.is_leaving() {
+        if !self.has_room_for(&sender, batch, now) || self.is_flushing() {
             // Without an acknowledgement the sender keeps it and tries again.
             return self.cx.stats.count("mail_busy");
         }
-        let taken = self.take_mail(&mut sender, batch, Route::Gossip, now);
+        let taken = self.accept_batch(&mut sender, batch, Route::Gossip, now);
         self.mail.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
         self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, taken.streams, now);
     }
@@ -129,14 +129,14 @@ impl Core {
             return;
         }
         let mut sender = self.sender(frame);
-        if sender.standing == Some(Standing::Blocked) {
+        if sender.standing == Some(AccessRule::Blocked) {
             return self.cx.stats.add("broadcasts_blocked", batch.messages.len() as u64);
         }
         for message in &batch.messages {
             match self.message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, now) {
                 Ok((message, bytes)) => {
                     self.cx.stats.count("broadcasts_received");
-                    let class = self.class_of(sender.address, &message, now);
+                    let class = self.effective_priority(sender.address, &message, now);
                     self.parent.output.broadcast(class, Event::Message(message), bytes);
                 }
                 Err(code) => {

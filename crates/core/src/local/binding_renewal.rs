@@ -49,7 +49,7 @@ impl Core {
     }
 
     /// Sees to it that the binding is valid; whether it is.
-    pub(crate) fn keep_bound(&mut self, now: Now) -> bool {
+    pub(crate) fn check_binding_expiry(&mut self, now: Now) -> bool {
         if self.local.identity.agent.is_some() {
             self.renew_binding(now);
             return true;
@@ -60,7 +60,7 @@ impl Core {
         let left_ms = self.local.identity.binding.left_ms(now.unix_ms);
         if left_ms == 0 {
             let message = "the binding, which was signed elsewhere, has expired: nobody believes this node any more. Have a new one signed, see `p2p-node bind --help`";
-            self.complain(ErrorEvent::new(ErrorCode::IdentityInvalid, message));
+            self.emit_error(ErrorEvent::new(ErrorCode::IdentityInvalid, message));
             self.give_up(ExitCode::Config, now);
             return false;
         }

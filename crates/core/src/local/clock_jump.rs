@@ -13,13 +13,13 @@ const LEAST_JUMP_MS: u64 = MAX_SKEW_SECS * 1000;
 
 /// Watches the wall clock by the other one.
 #[derive(Debug)]
-pub(crate) struct WallClock {
+pub(crate) struct ClockJumpDetector {
     last: Now,
 }
 
-impl WallClock {
+impl ClockJumpDetector {
     pub(crate) fn new(now: Now) -> Self {
-        WallClock { last: now }
+        ClockJumpDetector { last: now }
     }
 
     /// By how much the wall clock has jumped since it was looked at last, in ms, if by enough to matter. Smaller steps add
@@ -38,7 +38,7 @@ impl WallClock {
 impl Core {
     /// After a jump our record, our binding, the dates of our KEM keys and the time of our start are those of another time: frames of now
     /// would look older than this process, and nobody would believe a record from the future or seal mail to a key that looks over.
-    pub(crate) fn keep_time(&mut self, now: Now) {
+    pub(crate) fn check_clock_jump(&mut self, now: Now) {
         let Some(jump) = self.local.clock_jump.jump(now) else { return };
         self.cx.stats.count("clock_jumps");
         self.local.identity.started_ms = self.local.identity.started_ms.saturating_add_signed(jump);
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn jumps_are_seen_both_ways_and_once() {
         let start = 1_790_000_000_000;
-        let mut clock = WallClock::new(at(0, start));
+        let mut clock = ClockJumpDetector::new(at(0, start));
         assert_eq!(clock.jump(at(60_000, start + 60_000)), None);
         assert_eq!(clock.jump(at(60_001, start + 60_001 + LEAST_JUMP_MS)), Some(LEAST_JUMP_MS as i64));
         assert_eq!(clock.jump(at(60_002, start + 60_002 + LEAST_JUMP_MS)), None);
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_creeps_is_put_right_in_the_end() {
-        let mut clock = WallClock::new(at(0, 1_000_000));
+        let mut clock = ClockJumpDetector::new(at(0, 1_000_000));
         let jumps = (1..=100).filter_map(|step| clock.jump(at(step * 1000, 1_000_000 + step * 2000)));
         assert_eq!(jumps.collect::<Vec<_>>(), [30_000, 30_000, 30_000]);
     }

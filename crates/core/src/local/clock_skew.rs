@@ -33,7 +33,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 const MAX_AGE: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, Debug)]
-struct Look {
+struct ClockSample {
     at: Duration,
     /// How far ahead of ours the clock was, in ms. What a message took on its way makes it look behind.
     ahead_ms: i64,
@@ -41,12 +41,12 @@ struct Look {
 
 /// The clocks of our neighbours.
 #[derive(Debug, Default)]
-pub(crate) struct Clocks {
-    looks: BTreeMap<PeerId, Look>,
+pub(crate) struct ClockSkewDetector {
+    looks: BTreeMap<PeerId, ClockSample>,
     told: bool,
 }
 
-impl Clocks {
+impl ClockSkewDetector {
     /// Whether it is time to look at this neighbour's clock, and there is room to remember it.
     fn wants(&self, peer: &PeerId, now: Duration) -> bool {
         match self.looks.get(peer) {
@@ -57,7 +57,7 @@ impl Clocks {
 
     fn look(&mut self, peer: PeerId, time_ms: u64, now: Now) {
         let ahead_ms = ahead_of_us(time_ms, now);
-        self.looks.insert(peer, Look { at: now.mono, ahead_ms });
+        self.looks.insert(peer, ClockSample { at: now.mono, ahead_ms });
         self.looks.retain(|_, look| look.at + MAX_AGE > now.mono);
     }
 
@@ -73,7 +73,8 @@ impl Clocks {
     /// By how much the neighbours' clocks are ahead of ours, in ms, when enough of them agree that it is too much.
     pub(crate) fn off(&self) -> Option<i64> {
         let median = self.median().filter(|median| median.saturating_abs() >= TOLERANCE_MS)?;
-        let agrees = |look: &&Look| look.ahead_ms.saturating_sub(median).saturating_abs() <= AGREEMENT_MS;
+        let agrees =
+            |look: &&ClockSample| look.ahead_ms.saturating_sub(median).saturating_abs() <= AGREEMENT_MS;
         (self.looks.values().filter(agrees).count() >= LEAST_AGREEING).then_some(median)
     }
 
@@ -160,7 +161,7 @@ impl Core {
              ahead, are refused on both sides"
         );
         let details = serde_json::json!({ "aheadMs": -ahead_ms });
-        self.complain(ErrorEvent {
+        self.emit_error(ErrorEvent {
             details: Some(details),
             ..ErrorEvent::new(ErrorCode::ClockSkew, message)
         });
@@ -175,14 +176,14 @@ mod tests {
         Now { mono: Duration::from_secs(secs), unix_ms: 1_790_000_000_000 }
     }
 
-    fn look(clocks: &mut Clocks, ahead_ms: i64, secs: u64) -> PeerId {
+    fn look(clocks: &mut ClockSkewDetector, ahead_ms: i64, secs: u64) -> PeerId {
         let peer = PeerId::random();
         clocks.look(peer, at(0).unix_ms.saturating_add_signed(ahead_ms), at(secs));
         peer
     }
 
     fn off(ahead: &[i64]) -> Option<i64> {
-        let mut clocks = Clocks::default();
+        let mut clocks = ClockSkewDetector::default();
         ahead.iter().for_each(|ahead_ms| {
             look(&mut clocks, *ahead_ms, 0);
         });
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn it_is_told_once_for_each_clock_of_ours() {
-        let mut clocks = Clocks::default();
+        let mut clocks = ClockSkewDetector::default();
         look(&mut clocks, 60_000, 0);
         assert_eq!(clocks.news(), None);
         look(&mut clocks, 60_000, 0);
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_lag_is_that_of_the_peer_else_of_the_neighbours_and_no_more_than_peers_bear() {
-        let mut clocks = Clocks::default();
+        let mut clocks = ClockSkewDetector::default();
         let stranger = PeerId::random();
         assert_eq!(clocks.lag_ms(&stranger), 0);
         let late = look(&mut clocks, -25_000, 0);
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_time_beyond_all_clocks_is_told_as_a_number_that_stays_exact() {
-        let mut clocks = Clocks::default();
+        let mut clocks = ClockSkewDetector::default();
         for created_ms in [u64::MAX, u64::MAX, 1 << 63, 1 << 60, 0] {
             clocks.look(PeerId::random(), created_ms, at(0));
         }
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn looks_are_rare_bounded_and_forgotten() {
-        let mut clocks = Clocks::default();
+        let mut clocks = ClockSkewDetector::default();
         let peer = look(&mut clocks, 20_000, 0);
         assert!(!clocks.wants(&peer, Duration::from_millis(9999)) && clocks.wants(&peer, PERIOD));
         for _ in 1..MAX_CLOCKS {

@@ -8,7 +8,7 @@ use multiaddr::Multiaddr;
 use p2p_node_protocol::Role;
 
 use crate::backoff::{Backoff, Jitter};
-use crate::directory::rollback_guard::FloorRow;
+use crate::directory::rollback_guard::HighestSeen;
 use crate::input::Now;
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::identity::{BindingError, NodeKey, SignedBinding};
@@ -47,7 +47,7 @@ pub struct Due {
 
 /// Our own record.
 #[derive(Debug)]
-pub struct Presence {
+pub struct LocalRecord {
     binding: SignedBinding,
     name: String,
     role: Role,
@@ -72,14 +72,14 @@ pub struct Presence {
     put_backoff: Backoff,
 }
 
-impl Presence {
+impl LocalRecord {
     /// No record yet: it is made when there are addresses. `floor` is what is remembered of an earlier process; our records are
     /// above it even if the clock was set back since.
-    pub fn new(binding: SignedBinding, name: String, role: Role, floor: Option<&FloorRow>) -> Self {
+    pub fn new(binding: SignedBinding, name: String, role: Role, floor: Option<&HighestSeen>) -> Self {
         // A new generation numbers anew: a seq from a clock that was ahead would keep it from being believed.
         let generation = binding.binding.generation;
         let seq = floor.filter(|floor| floor.generation == generation).map_or(0, |floor| floor.seq);
-        Presence {
+        LocalRecord {
             last: (generation, seq),
             binding,
             name,
@@ -153,7 +153,7 @@ impl Presence {
     }
 
     /// A process before this one had a record with this seq: ours must be above it.
-    pub fn outdone(&mut self, seq: u64, now: Now) {
+    pub fn raise_seq(&mut self, seq: u64, now: Now) {
         self.last.1 = self.last.1.max(seq);
         self.outdone_before = true;
         self.clock_jumped(now);
@@ -189,7 +189,7 @@ impl Presence {
     ///
     /// # Errors
     /// When its parts do not fit together, or the binding has expired; it is tried again in `REFRESH`.
-    pub fn issue(&mut self, now: Now, key: &NodeKey, jitter: &mut Jitter) -> Result<bool, RecordError> {
+    pub fn reissue(&mut self, now: Now, key: &NodeKey, jitter: &mut Jitter) -> Result<bool, RecordError> {
         let (Some(at), Some(addrs)) = (self.issue_at, &self.addrs) else { return Ok(false) };
         if now.mono < at {
             return Ok(false);

@@ -10,23 +10,23 @@ use multiaddr::Multiaddr;
 
 use p2p_node_wire::seal::kem::Keyring;
 
-use crate::config::Me;
+use crate::config::LocalIdentity;
 use crate::input::Now;
 use binding_renewal::BindingWatch;
-use clock_jump::WallClock;
-use clock_skew::Clocks;
+use clock_jump::ClockJumpDetector;
+use clock_skew::ClockSkewDetector;
 use frame_numbers::FrameNumbers;
-use local_record::Presence;
+use local_record::LocalRecord;
 
 /// This node.
 #[derive(Debug)]
 pub(crate) struct Local {
     /// Who it is.
-    pub(crate) identity: Me,
+    pub(crate) identity: LocalIdentity,
     /// Where it listens.
     pub(crate) addrs: Vec<Multiaddr>,
     /// Its record, as others should know it.
-    pub(crate) record: Presence,
+    pub(crate) record: LocalRecord,
     /// Its KEM keys.
     pub(crate) keyring: Keyring,
     /// What tells its frames apart.
@@ -34,13 +34,19 @@ pub(crate) struct Local {
     /// When its binding ends.
     pub(crate) binding_watch: BindingWatch,
     /// Notices when the wall clock is set.
-    pub(crate) clock_jump: WallClock,
+    pub(crate) clock_jump: ClockJumpDetector,
     /// How far its clock is off, by what others say.
-    pub(crate) clock_skew: Clocks,
+    pub(crate) clock_skew: ClockSkewDetector,
 }
 
 impl Local {
-    pub(crate) fn new(identity: Me, record: Presence, keyring: Keyring, boot: u64, now: Now) -> Self {
+    pub(crate) fn new(
+        identity: LocalIdentity,
+        record: LocalRecord,
+        keyring: Keyring,
+        boot: u64,
+        now: Now,
+    ) -> Self {
         Local {
             identity,
             addrs: Vec::new(),
@@ -48,8 +54,8 @@ impl Local {
             keyring,
             frame_numbers: FrameNumbers::new(boot),
             binding_watch: BindingWatch::default(),
-            clock_jump: WallClock::new(now),
-            clock_skew: Clocks::default(),
+            clock_jump: ClockJumpDetector::new(now),
+            clock_skew: ClockSkewDetector::default(),
         }
     }
 }

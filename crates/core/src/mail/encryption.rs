@@ -8,24 +8,24 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use prost::Message as _;
 
-use crate::crypto_task::{OpenTask, Opened, Outcome, SealTask, Task};
+use crate::crypto_task::{CryptoTask, OpenTask, Opened, Outcome, SealTask};
 use crate::directory::on_record::{BUSY_MS, MAX_PARKED, MAX_PARKED_BYTES, Source};
-use crate::effect::{Effect, Network};
+use crate::effect::{Effect, NetworkCommand};
 use crate::input::{Now, Token};
 use crate::mail::inbound::on_mail::{LATER_FRAMES, UNSUPPORTED_VERSION};
-use crate::mail::outbound::destination::Opening;
+use crate::mail::outbound::destination::PendingSession;
 use crate::{Core, MESSAGES};
 use p2p_node_wire::envelope::{
     Batch, Busy, Frame, KemUnknown, Payload, Response, Scope, Sealed, strict_decode,
 };
-use p2p_node_wire::seal::hpke::{Info, SealedOnce};
+use p2p_node_wire::seal::hpke::{Info, SealedFrame};
 use p2p_node_wire::seal::kem::KemId;
-use p2p_node_wire::seal::session::Outgoing;
+use p2p_node_wire::seal::session::OutboundSession;
 use p2p_node_wire::seal::{SUITE, padding};
 
 /// A frame on its way out, before it is sealed.
 #[derive(Debug)]
-pub(crate) struct Unsealed {
+pub(crate) struct PendingEncryption {
     pub(crate) recipient: Address,
     /// The node to which it goes; none by gossip.
     pub(crate) peer: Option<PeerId>,
@@ -35,13 +35,13 @@ pub(crate) struct Unsealed {
 
 /// A frame on its way in, while it is being opened.
 #[derive(Debug)]
-enum Unopened {
+enum PendingDecryption {
     Mail { token: Token, peer: PeerId, frame: Box<Frame> },
     Gossip { frame: Box<Frame> },
 }
 
 /// What came of looking into a frame of mail.
-pub(crate) enum Unsealing {
+pub(crate) enum DecryptOutcome {
     Done(Batch),
     Answer(Response),
     Waits,
@@ -49,12 +49,12 @@ pub(crate) enum Unsealing {
 
 /// Frames that are being opened, with their bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Openings {
-    frames: BTreeMap<Token, (Unopened, usize)>,
+pub(crate) struct PendingDecryptions {
+    frames: BTreeMap<Token, (PendingDecryption, usize)>,
     bytes: usize,
 }
 
-impl Openings {
+impl PendingDecryptions {
     pub(crate) fn len(&self) -> usize {
         self.frames.len()
     }
@@ -63,12 +63,12 @@ impl Openings {
         self.frames.len() < MAX_PARKED && self.bytes + size <= MAX_PARKED_BYTES
     }
 
-    fn insert(&mut self, token: Token, frame: Unopened, size: usize) {
+    fn insert(&mut self, token: Token, frame: PendingDecryption, size: usize) {
         self.bytes += size;
         self.frames.insert(token, (frame, size));
     }
 
-    fn remove(&mut self, token: Token) -> Option<Unopened> {
+    fn remove(&mut self, token: Token) -> Option<PendingDecryption> {
         let (frame, size) = self.frames.remove(&token)?;
         self.bytes -= size;
         Some(frame)
@@ -77,7 +77,7 @@ impl Openings {
 
 impl Core {
     /// Makes a new KEM key when it is time, and tells of it in our record.
-    pub(crate) fn keep_keys(&mut self, now: Now) {
+    pub(crate) fn rotate_kem_keys(&mut self, now: Now) {
         self.local.keyring.rotate(now);
         self.local.record.set_kem(self.local.keyring.current(), now);
     }
@@ -86,7 +86,7 @@ impl Core {
     pub(crate) fn seal_mail(
         &mut self,
         token: Token,
-        to: Unsealed,
+        to: PendingEncryption,
         public_key: &Bytes,
         batch: &Batch,
         now: Now,
@@ -94,7 +94,8 @@ impl Core {
         let content = padding::pad(batch.encode_to_vec());
         let Some(destination) = self.mail.outbox.destination(&to.recipient) else { return };
         if let Some(peer) = to.peer {
-            let unusable = |session: &Outgoing| !session.is_with(&to.node_key) || session.is_over(now.mono);
+            let unusable =
+                |session: &OutboundSession| !session.is_with(&to.node_key) || session.is_over(now.mono);
             destination.session.take_if(|session| unusable(session));
             // While the next one begins, this one serves.
             let begins = destination.opening.is_some();
@@ -104,9 +105,9 @@ impl Core {
                 let Some(sealed) = session.seal(content) else { return };
                 let scope = Scope::NodeKey(Bytes::copy_from_slice(&to.node_key));
                 let frame = self.frame(scope, Payload::Session(sealed), now);
-                return self.network(Network::SendMail { token, peer, frame });
+                return self.network(NetworkCommand::SendMail { token, peer, frame });
             }
-            destination.opening = Some(Opening { token, session: None });
+            destination.opening = Some(PendingSession { token, session: None });
         }
         let info = Info {
             network: self.local.identity.network.clone(),
@@ -117,11 +118,11 @@ impl Core {
         self.cx.stats.count("mail_sealed");
         self.mail.pending_encryptions.insert(token, to);
         let task = SealTask { token, public_key: public_key.clone(), info, content };
-        self.cx.effects.push_back(Effect::Crypto(Task::Seal(Box::new(task))));
+        self.cx.effects.push_back(Effect::Crypto(CryptoTask::Seal(Box::new(task))));
     }
 
-    pub(crate) fn on_sealed(&mut self, token: Token, outcome: Outcome<SealedOnce>, now: Now) {
-        let Some(Unsealed { recipient, peer, node_key, kem_id }) =
+    pub(crate) fn on_sealed(&mut self, token: Token, outcome: Outcome<SealedFrame>, now: Now) {
+        let Some(PendingEncryption { recipient, peer, node_key, kem_id }) =
             self.mail.pending_encryptions.remove(&token)
         else {
             return;
@@ -130,7 +131,7 @@ impl Core {
         if self.mail.outbox.recipient(token) != Some(recipient) {
             return self.drop_opening(&recipient, token);
         }
-        let Some(Some(SealedOnce { enc, ciphertext, session })) = outcome else {
+        let Some(Some(SealedFrame { enc, ciphertext, session })) = outcome else {
             self.cx.stats.count(if outcome.is_none() { "crypto_pool_full" } else { "mail_without_key" });
             self.drop_opening(&recipient, token);
             self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);
@@ -146,22 +147,22 @@ impl Core {
         match peer {
             Some(peer) => {
                 if let Some(opening) = self.opening_of(&recipient, token) {
-                    opening.session = Some(Outgoing::new(session, node_key, kem_id, now.mono));
+                    opening.session = Some(OutboundSession::new(session, node_key, kem_id, now.mono));
                 }
                 let frame = self.frame(Scope::NodeKey(Bytes::copy_from_slice(&node_key)), sealed, now);
-                self.network(Network::SendMail { token, peer, frame });
+                self.network(NetworkCommand::SendMail { token, peer, frame });
             }
             None => {
                 let data = self.frame(Scope::Topic(MESSAGES.to_owned()), sealed, now);
                 self.mail.outbox.note_frame(token, self.local.frame_numbers.latest());
                 self.gossip.pacer.take(data.len(), now.mono);
                 self.gossip.budget.take(data.len(), now.mono);
-                self.network(Network::Publish { token, topic: MESSAGES.to_owned(), data });
+                self.network(NetworkCommand::Publish { token, topic: MESSAGES.to_owned(), data });
             }
         }
     }
 
-    fn opening_of(&mut self, recipient: &Address, token: Token) -> Option<&mut Opening> {
+    fn opening_of(&mut self, recipient: &Address, token: Token) -> Option<&mut PendingSession> {
         self.mail.outbox.destination(recipient)?.opening.as_mut().filter(|opening| opening.token == token)
     }
 
@@ -209,36 +210,40 @@ impl Core {
     }
 
     /// What is in a frame of direct mail whose signature is good.
-    pub(crate) fn unseal_mail(&mut self, token: Token, peer: PeerId, frame: &Frame) -> Unsealing {
+    pub(crate) fn unseal_mail(&mut self, token: Token, peer: PeerId, frame: &Frame) -> DecryptOutcome {
         match &frame.body.payload {
             Some(Payload::Session(session)) => {
                 let Some(key) = self.mail.sessions.find(&peer, &session.id) else {
-                    return Unsealing::Answer(self.kem_unknown());
+                    return DecryptOutcome::Answer(self.kem_unknown());
                 };
                 let content = key.open(session.counter, &session.ciphertext);
                 match decode_content(content) {
-                    Ok(batch) => Unsealing::Done(batch),
-                    Err(unread) => Unsealing::Answer(self.refuse_unread(unread)),
+                    Ok(batch) => DecryptOutcome::Done(batch),
+                    Err(unread) => DecryptOutcome::Answer(self.refuse_unread(unread)),
                 }
             }
             Some(Payload::Sealed(sealed)) => {
                 let Some(task) = self.open_task(frame, sealed) else {
-                    return Unsealing::Answer(self.kem_unknown());
+                    return DecryptOutcome::Answer(self.kem_unknown());
                 };
                 let size = sealed.ciphertext.len();
                 if !self.mail.pending_decryptions.has_room(size) {
-                    return Unsealing::Answer(self.refuse_for_now());
+                    return DecryptOutcome::Answer(self.reply_busy());
                 }
                 let frame = Box::new(frame.clone());
-                self.mail.pending_decryptions.insert(task.token, Unopened::Mail { token, peer, frame }, size);
-                self.cx.effects.push_back(Effect::Crypto(Task::Open(Box::new(task))));
-                Unsealing::Waits
+                self.mail.pending_decryptions.insert(
+                    task.token,
+                    PendingDecryption::Mail { token, peer, frame },
+                    size,
+                );
+                self.cx.effects.push_back(Effect::Crypto(CryptoTask::Open(Box::new(task))));
+                DecryptOutcome::Waits
             }
             // Acknowledgements name streams and numbers alone.
-            Some(Payload::Plain(batch)) if batch.messages.is_empty() => Unsealing::Done(batch.clone()),
+            Some(Payload::Plain(batch)) if batch.messages.is_empty() => DecryptOutcome::Done(batch.clone()),
             Some(Payload::Plain(_)) | None => {
                 let reason = "mail has to be sealed";
-                Unsealing::Answer(self.refuse_mail("frames_unsealed", "UNSEALED", &reason))
+                DecryptOutcome::Answer(self.refuse_mail("frames_unsealed", "UNSEALED", &reason))
             }
         }
     }
@@ -252,8 +257,12 @@ impl Core {
             // Without an acknowledgement the sender keeps it and tries again.
             return self.cx.stats.count("crypto_pool_full");
         }
-        self.mail.pending_decryptions.insert(task.token, Unopened::Gossip { frame: Box::new(frame) }, size);
-        self.cx.effects.push_back(Effect::Crypto(Task::Open(Box::new(task))));
+        self.mail.pending_decryptions.insert(
+            task.token,
+            PendingDecryption::Gossip { frame: Box::new(frame) },
+            size,
+        );
+        self.cx.effects.push_back(Effect::Crypto(CryptoTask::Open(Box::new(task))));
     }
 
     /// How to open it, if it is sealed to a key of ours.
@@ -280,7 +289,7 @@ impl Core {
             None => Err(Unread::NotTried),
         };
         match (unopened, batch) {
-            (Unopened::Mail { token, peer, frame }, Ok(batch)) => {
+            (PendingDecryption::Mail { token, peer, frame }, Ok(batch)) => {
                 if let Some(session) = session.filter(|_| self.peers.connected.contains_key(&peer)) {
                     self.mail.sessions.insert(peer, session);
                 }
@@ -288,12 +297,12 @@ impl Core {
                     self.answer_mail(token, response);
                 }
             }
-            (Unopened::Mail { token, .. }, Err(unread)) => {
+            (PendingDecryption::Mail { token, .. }, Err(unread)) => {
                 let response = self.refuse_unread(unread);
                 self.answer_mail(token, response);
             }
-            (Unopened::Gossip { frame }, Ok(batch)) => self.on_gossip_mail(&frame, &batch, now),
-            (Unopened::Gossip { .. }, Err(unread)) => self.cx.stats.count(match unread {
+            (PendingDecryption::Gossip { frame }, Ok(batch)) => self.on_gossip_mail(&frame, &batch, now),
+            (PendingDecryption::Gossip { .. }, Err(unread)) => self.cx.stats.count(match unread {
                 Unread::NotTried => "crypto_pool_full",
                 Unread::Unreadable => "frames_unreadable",
                 Unread::Later => LATER_FRAMES,
@@ -312,7 +321,7 @@ impl Core {
 
     fn refuse_unread(&mut self, unread: Unread) -> Response {
         match unread {
-            Unread::NotTried => self.refuse_for_now(),
+            Unread::NotTried => self.reply_busy(),
             Unread::Unreadable => {
                 let reason = "it was not sealed to this node by its sender";
                 self.refuse_mail("frames_unreadable", "UNREADABLE", &reason)
@@ -323,7 +332,7 @@ impl Core {
         }
     }
 
-    fn refuse_for_now(&mut self) -> Response {
+    fn reply_busy(&mut self) -> Response {
         self.cx.stats.count("crypto_pool_full");
         Response::Busy(Busy { retry_after_ms: BUSY_MS })
     }

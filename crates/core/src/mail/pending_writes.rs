@@ -9,9 +9,9 @@ use p2p_node_protocol::{ErrorCode, ErrorEvent, Id, Route};
 use crate::Core;
 use crate::effect::{Effect, ExitCode};
 use crate::input::Now;
-use crate::mail::inbound::receive_window::TakenRow;
-use crate::mail::outbound::outbox::{Accepted, Ended, KeptMail};
-use crate::mail::outbound::stream::{Draft, Name, Renamed};
+use crate::mail::inbound::receive_window::StreamCheckpoint;
+use crate::mail::outbound::outbox::{Accepted, Completed, PersistedMessage};
+use crate::mail::outbound::stream::{Name, OutgoingMessage, Renamed};
 
 /// Something of which the store has not said that it has it.
 #[derive(Debug)]
@@ -21,12 +21,12 @@ enum Waiting {
     /// Mail that was accepted before, under another name: nobody waits for that.
     Renamed,
     /// How far the parent has the mail of a stream.
-    Taken(TakenRow),
+    Taken(StreamCheckpoint),
 }
 
 /// What is being kept, in the order of its numbers: no more than there are mails in the outbox, and streams received.
 #[derive(Debug)]
-pub(crate) struct Keeping {
+pub(crate) struct PendingWrites {
     durable: bool,
     last: u64,
     /// The place of the latest mail in the store.
@@ -36,10 +36,10 @@ pub(crate) struct Keeping {
     mails: usize,
 }
 
-impl Keeping {
+impl PendingWrites {
     /// `position` is that of the latest mail in the store.
     pub(crate) fn new(durable: bool, position: u64) -> Self {
-        Keeping { durable, last: 0, position, waiting: VecDeque::new(), mails: 0 }
+        PendingWrites { durable, last: 0, position, waiting: VecDeque::new(), mails: 0 }
     }
 
     pub(crate) fn is_durable(&self) -> bool {
@@ -82,12 +82,12 @@ impl Core {
         &mut self,
         recipient: Address,
         accepted: Accepted,
-        draft: Option<Draft>,
+        draft: Option<OutgoingMessage>,
         id: Option<Id>,
         route: Route,
         now: Now,
     ) {
-        let Some(draft) = draft else { return self.tell_accepted(recipient, accepted, id, route) };
+        let Some(draft) = draft else { return self.reply_accepted(recipient, accepted, id, route) };
         let number = self.store_mail(recipient, (accepted.stream, accepted.seq), None, draft, now);
         // Until it is answered its id is taken, and counts.
         self.parent.open_sends.extend(id.clone());
@@ -112,26 +112,27 @@ impl Core {
         recipient: Address,
         (stream, seq): Name,
         sent_as: Option<Name>,
-        draft: Draft,
+        draft: OutgoingMessage,
         now: Now,
     ) -> u64 {
         let (number, position) =
             (self.mail.pending_writes.number(), self.mail.pending_writes.next_position());
         let left = draft.expires.saturating_sub(now.mono).as_millis() as u64;
         let expires_at_ms = now.unix_ms.saturating_add(left);
-        let mail = Box::new(KeptMail { recipient, stream, seq, sent_as, position, expires_at_ms, draft });
-        self.cx.effects.push_back(Effect::KeepMail { number, mail });
+        let mail =
+            Box::new(PersistedMessage { recipient, stream, seq, sent_as, position, expires_at_ms, draft });
+        self.cx.effects.push_back(Effect::PersistMessage { number, mail });
         number
     }
 
     /// Has it kept how far the parent has the mail of a stream.
-    pub(crate) fn keep_taken(&mut self, row: TakenRow) {
+    pub(crate) fn keep_taken(&mut self, row: StreamCheckpoint) {
         let number = self.mail.pending_writes.number();
-        self.cx.effects.push_back(Effect::KeepTaken { number, row: Box::new(row.clone()) });
+        self.cx.effects.push_back(Effect::PersistCheckpoint { number, row: Box::new(row.clone()) });
         self.mail.pending_writes.push(number, Waiting::Taken(row));
     }
 
-    fn tell_accepted(&mut self, recipient: Address, accepted: Accepted, id: Option<Id>, route: Route) {
+    fn reply_accepted(&mut self, recipient: Address, accepted: Accepted, id: Option<Id>, route: Route) {
         self.cx.stats.count("mail_accepted");
         self.mail.recipients_to_flush.insert(recipient);
         self.answer(id, "send", |answer| {
@@ -146,7 +147,7 @@ impl Core {
             match waiting {
                 Waiting::Mail { recipient, accepted, id, route } => {
                     if self.mail.outbox.keep(&recipient, &accepted.stream, accepted.seq) {
-                        self.tell_accepted(recipient, accepted, id, route);
+                        self.reply_accepted(recipient, accepted, id, route);
                     }
                 }
                 Waiting::Renamed => {}
@@ -159,7 +160,7 @@ impl Core {
         while let Some(waiting) = self.mail.pending_writes.next_upto(upto) {
             match waiting {
                 Waiting::Mail { recipient, accepted, id, .. } => {
-                    if self.mail.outbox.give_back(&recipient, &accepted.stream, accepted.seq) {
+                    if self.mail.outbox.rollback(&recipient, &accepted.stream, accepted.seq) {
                         self.cx.stats.count("mail_not_kept");
                         let message =
                             format!("the mail was not accepted, for it cannot be kept at present: {reason}");
@@ -174,10 +175,10 @@ impl Core {
     }
 
     /// Mail whose keeping nobody will hear of any more.
-    pub(crate) fn refuse_unkept(&mut self) {
+    pub(crate) fn fail_unpersisted(&mut self) {
         while let Some(waiting) = self.mail.pending_writes.next_upto(u64::MAX) {
             let Waiting::Mail { recipient, accepted, id, .. } = waiting else { continue };
-            self.mail.outbox.give_back(&recipient, &accepted.stream, accepted.seq);
+            self.mail.outbox.rollback(&recipient, &accepted.stream, accepted.seq);
             self.forget(&accepted);
             self.refuse_send(id, ErrorCode::ShuttingDown, "the node closed before the mail was kept");
         }
@@ -186,13 +187,13 @@ impl Core {
 
     fn forget(&mut self, accepted: &Accepted) {
         let Accepted { stream, seq, .. } = *accepted;
-        self.cx.effects.push_back(Effect::ForgetMail { stream, seq });
+        self.cx.effects.push_back(Effect::DeleteMessage { stream, seq });
     }
 
     /// Mail has ended: the store need not keep it.
-    pub(crate) fn forget_mail(&mut self, ended: &Ended) {
+    pub(crate) fn forget_mail(&mut self, ended: &Completed) {
         if self.mail.pending_writes.durable {
-            self.cx.effects.push_back(Effect::ForgetMail { stream: ended.stream, seq: ended.seq });
+            self.cx.effects.push_back(Effect::DeleteMessage { stream: ended.stream, seq: ended.seq });
         }
     }
 
@@ -201,7 +202,7 @@ impl Core {
         let message = format!(
             "a process on the host {host} has taken the data directory, because this one gave no sign of life for too long: this one ends, and what it accepted since may be lost; give each node a directory of its own"
         );
-        self.complain(ErrorEvent::new(ErrorCode::DataDirInUse, message));
+        self.emit_error(ErrorEvent::new(ErrorCode::DataDirInUse, message));
         self.give_up(ExitCode::Io, now);
     }
 

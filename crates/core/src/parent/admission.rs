@@ -6,7 +6,7 @@ use alloy_primitives::Address;
 use p2p_node_protocol::{ErrorCode, Id};
 
 use crate::input::Now;
-use crate::mail::outbound::stream::Draft;
+use crate::mail::outbound::stream::OutgoingMessage;
 use crate::parent::send_lane::{NoRoom, To, Wait, Waiting};
 use crate::{Core, MAX_INFLIGHT, Phase};
 
@@ -15,7 +15,7 @@ const TOPIC_HOLD: Duration = Duration::from_secs(10);
 
 impl Core {
     /// Accepts a `send`, has it wait, or refuses it when waiting would not help. `length` are the bytes of its `data`.
-    pub(crate) fn offer(&mut self, to: To, draft: Draft, length: usize, now: Now) {
+    pub(crate) fn offer(&mut self, to: To, draft: OutgoingMessage, length: usize, now: Now) {
         let no_room = if self.parent.send_lane.has_line(&to, draft.priority) {
             Box::new(NoRoom { draft, wait: Wait::Shared(Duration::MAX) })
         } else {
@@ -35,14 +35,19 @@ impl Core {
     }
 
     /// Accepts a `send` if there is room.
-    fn admit(&mut self, to: &To, draft: Draft, now: Now) -> Result<(), Box<NoRoom>> {
+    fn admit(&mut self, to: &To, draft: OutgoingMessage, now: Now) -> Result<(), Box<NoRoom>> {
         match to {
             To::Agent(recipient) => self.admit_mail(*recipient, draft, now),
             To::Topic(topic) => self.admit_broadcast(topic, draft, now),
         }
     }
 
-    fn admit_mail(&mut self, recipient: Address, draft: Draft, now: Now) -> Result<(), Box<NoRoom>> {
+    fn admit_mail(
+        &mut self,
+        recipient: Address,
+        draft: OutgoingMessage,
+        now: Now,
+    ) -> Result<(), Box<NoRoom>> {
         if let Some(wait) = self.wait_for_disk() {
             return Err(Box::new(NoRoom { draft, wait }));
         }
@@ -54,7 +59,7 @@ impl Core {
         Ok(())
     }
 
-    fn admit_broadcast(&mut self, topic: &str, draft: Draft, now: Now) -> Result<(), Box<NoRoom>> {
+    fn admit_broadcast(&mut self, topic: &str, draft: OutgoingMessage, now: Now) -> Result<(), Box<NoRoom>> {
         let id = draft.request_id.clone();
         let give_up = draft.expires.min(now.mono + TOPIC_HOLD);
         let message_id = self.gossip.broadcasts.accept(topic, draft, give_up)?;
@@ -84,7 +89,7 @@ impl Core {
     }
 
     /// How long the first of some sends has to wait, unless there is room for it.
-    fn wait_for(&self, to: &To, draft: &Draft) -> Option<Wait> {
+    fn wait_for(&self, to: &To, draft: &OutgoingMessage) -> Option<Wait> {
         match to {
             To::Agent(recipient) => {
                 self.wait_for_disk().or_else(|| self.mail.outbox.wait_for(recipient, draft))

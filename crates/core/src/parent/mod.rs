@@ -22,10 +22,10 @@ use p2p_node_protocol::{Id, MAX_LINE_BYTES};
 use crate::lifecycle::Phase;
 use on_command::Recipient;
 use on_discover::Discovery;
-use output_queue::Outlet;
+use output_queue::OutputQueue;
 use require_delivery::Required;
 use send_lane::SendLane;
-use starting::Held;
+use starting::DeferredCommands;
 
 /// The parent, as the node knows it: what it asked for, and what it has to be told.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(crate) struct Parent {
     /// Ids of other commands that have no answer yet.
     pub(crate) open_requests: BTreeSet<Id>,
     /// Lines that wait for the writer.
-    pub(crate) output: Outlet,
+    pub(crate) output: OutputQueue,
     /// Nobody reads stdout any more.
     pub(crate) output_closed: bool,
     /// stdin or stdout broke.
@@ -59,7 +59,7 @@ pub(crate) struct Parent {
     /// The recipient of the last `send`, so that a parent that writes to one agent has its address parsed once.
     pub(crate) recipient_parse_cache: Option<(String, Recipient)>,
     /// Commands that wait for `ready`.
-    pub(crate) deferred: Held,
+    pub(crate) deferred: DeferredCommands,
     /// `send`s that wait for room.
     pub(crate) send_lane: SendLane,
     /// `send`s that waited were refused because the node ends.
@@ -74,7 +74,7 @@ impl Parent {
             max_line: MAX_LINE_BYTES,
             open_sends: BTreeSet::new(),
             open_requests: BTreeSet::new(),
-            output: Outlet::default(),
+            output: OutputQueue::default(),
             output_closed: false,
             pipe_broken: false,
             required,
@@ -83,7 +83,7 @@ impl Parent {
             linger_until: None,
             discoveries: Vec::new(),
             recipient_parse_cache: None,
-            deferred: Held::default(),
+            deferred: DeferredCommands::default(),
             send_lane: SendLane::default(),
             sends_abandoned: false,
         }

@@ -4,7 +4,7 @@ use p2p_node_protocol::{ConnectedPeer, ErrorCode, Id};
 
 use crate::Core;
 use crate::effect::Effect;
-use crate::gate::access_list::{Standing, Subject};
+use crate::gate::access_list::{AccessRule, Subject};
 use crate::input::Now;
 use crate::parent::on_command::{Recipient, parse_recipient};
 use crate::parent::replies::line_bytes;
@@ -19,7 +19,7 @@ impl Core {
         id: Option<Id>,
         command: &str,
         of: &str,
-        standing: Option<Standing>,
+        standing: Option<AccessRule>,
     ) {
         let subject = match parse_recipient(of) {
             Ok(Recipient::Address(address)) => Subject::Agent(address),
@@ -33,7 +33,7 @@ impl Core {
         }
         match self.gate.access_list.set(subject, standing) {
             Err(full) => return self.refuse(id, ErrorCode::Busy, full.to_string()),
-            Ok(true) => self.cx.effects.push_back(Effect::KeepStanding { subject, standing }),
+            Ok(true) => self.cx.effects.push_back(Effect::PersistAccessRule { subject, standing }),
             Ok(false) => {}
         }
         self.answer(id, command, |_| {});
@@ -45,7 +45,7 @@ impl Core {
             let names = self.gate.access_list.having(standing).map(|subject| subject.to_string());
             names.filter(|name| room.fits(name)).collect()
         };
-        let (blocked, allowed) = (names(Standing::Blocked), names(Standing::Allowed));
+        let (blocked, allowed) = (names(AccessRule::Blocked), names(AccessRule::Allowed));
         let mut connected = Vec::new();
         for (peer, known) in &self.peers.connected {
             let record = self.directory.records.by_peer(peer, now.unix_ms);

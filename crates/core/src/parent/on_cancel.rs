@@ -7,15 +7,15 @@ use crate::Core;
 impl Core {
     pub(crate) fn cancel(&mut self, id: Option<Id>, target: &Id) {
         let waited = self.cancel_discovery(target) || self.cancel_waiting(target);
-        let mail = self.mail.outbox.take_out_if(|mail| mail.draft.request_id.as_ref() == Some(target));
+        let mail = self.mail.outbox.remove_where(|mail| mail.draft.request_id.as_ref() == Some(target));
         let broadcasts =
-            self.gossip.broadcasts.take_out_if(|broadcast| broadcast.request_id.as_ref() == Some(target));
+            self.gossip.broadcasts.remove_where(|broadcast| broadcast.request_id.as_ref() == Some(target));
         let cancelled = waited || !mail.is_empty() || !broadcasts.is_empty();
         for ended in mail {
-            self.tell_mail_lost(ended, DeliveryState::Failed, ErrorCode::Cancelled);
+            self.report_failed(ended, DeliveryState::Failed, ErrorCode::Cancelled);
         }
         for broadcast in broadcasts {
-            self.tell_broadcast_lost(broadcast, DeliveryState::Failed, ErrorCode::Cancelled);
+            self.report_broadcast_failed(broadcast, DeliveryState::Failed, ErrorCode::Cancelled);
         }
         self.answer(id, "cancel", |answer| answer.cancelled = Some(cancelled));
     }

@@ -7,8 +7,8 @@ use p2p_node_protocol::{
     Command, Connect, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, Request, StatusReport,
 };
 
-use crate::effect::Network;
-use crate::gate::access_list::Standing;
+use crate::effect::NetworkCommand;
+use crate::gate::access_list::AccessRule;
 use crate::input::Now;
 use crate::mail::inbound::unacked::MAX_UNTAKEN;
 use crate::parent::starting::LISTEN_TIMEOUT;
@@ -37,7 +37,7 @@ impl Core {
         }
         let Request { id, command } = request;
         match (&self.parent.phase, &command) {
-            (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Done, _) => {
+            (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited, _) => {
                 return self.refuse(id, ErrorCode::ShuttingDown, "the node is closing");
             }
             (Phase::Idle, Command::Connect(_) | Command::Ping(_) | Command::Shutdown(_)) => {}
@@ -58,10 +58,10 @@ impl Core {
             }
             Command::Peers(_) => self.list_peers(id, now),
             Command::Block(block) => {
-                self.set_standing(id, "block", &block.peer_id, Some(Standing::Blocked));
+                self.set_standing(id, "block", &block.peer_id, Some(AccessRule::Blocked));
             }
             Command::Allow(allow) => {
-                self.set_standing(id, "allow", &allow.peer_id, Some(Standing::Allowed));
+                self.set_standing(id, "allow", &allow.peer_id, Some(AccessRule::Allowed));
             }
             Command::Unblock(unblock) => self.set_standing(id, "unblock", &unblock.peer_id, None),
             Command::Ack(ack) => self.on_ack_command(id, ack, now),
@@ -84,7 +84,7 @@ impl Core {
         self.parent.required.refused(bad.code);
         let mut error = ErrorEvent { id: bad.id, ..ErrorEvent::new(bad.code, bad.message) };
         error.details = bad.line.map(|line| serde_json::json!({ "line": line }));
-        self.complain(error);
+        self.emit_error(error);
     }
 
     /// Whether a command with this id has not been answered yet, which is told: an answer to this line would be taken for
@@ -99,7 +99,7 @@ impl Core {
         self.parent.required.refused(ErrorCode::DuplicateId);
         let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
         error.details = Some(serde_json::json!({ "id": id }));
-        self.complain(error);
+        self.emit_error(error);
         true
     }
 
@@ -113,7 +113,7 @@ impl Core {
             self.parent.required.refused(ErrorCode::UnsupportedProtocol);
             let mut error = ErrorEvent::new(ErrorCode::UnsupportedProtocol, message);
             error.details = Some(serde_json::json!({ "supported": [PROTOCOL_VERSION] }));
-            return self.complain(ErrorEvent { id, ..error });
+            return self.emit_error(ErrorEvent { id, ..error });
         }
         let max_line = connect.max_line_bytes.unwrap_or(MAX_LINE_BYTES);
         if !(MIN_LINE_BYTES..=MAX_LINE_BYTES).contains(&max_line) {
@@ -142,7 +142,7 @@ impl Core {
         self.parent.open_requests.extend(id.clone());
         self.parent.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
         let port = port.unwrap_or(self.local.identity.port);
-        self.network(Network::Listen { port });
+        self.network(NetworkCommand::Listen { port });
     }
 
     fn subscribe(&mut self, id: Option<Id>, topic: String, now: Now) {
@@ -157,7 +157,7 @@ impl Core {
         }
         self.answer(id, "subscribe", |_| {});
         if self.gossip.subscribed.insert(topic.clone()) && !crate::is_reserved(&topic) {
-            self.network(Network::Subscribe { topic });
+            self.network(NetworkCommand::Subscribe { topic });
             self.connect_soon(now);
             self.advertise_topics(now);
         }
@@ -165,7 +165,7 @@ impl Core {
 
     fn unsubscribe(&mut self, id: Option<Id>, topic: &str, now: Now) {
         if self.gossip.subscribed.remove(topic) && !crate::is_reserved(topic) {
-            self.network(Network::Unsubscribe { topic: topic.to_owned() });
+            self.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
             self.advertise_topics(now);
         }
         self.answer(id, "unsubscribe", |_| {});

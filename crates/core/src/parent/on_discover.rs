@@ -102,13 +102,13 @@ impl Core {
         for record in known {
             self.found(&record, true, now);
         }
-        self.end_discoveries(now);
+        self.finish_expired_discoveries(now);
     }
 
     /// Tells those who look for an agent that it was found; `by_latest` only the latest of them.
     pub(crate) fn found(&mut self, record: &SignedRecord, by_latest: bool, now: Now) {
         // What is not told because the parent does not read is told before the discovery ends.
-        if !self.parent.output.takes_commands() {
+        if !self.parent.output.can_accept_command() {
             return;
         }
         let skip = if by_latest { self.parent.discoveries.len().saturating_sub(1) } else { 0 };
@@ -123,7 +123,7 @@ impl Core {
             }
         }
         for id in tell {
-            self.tell_found(record, id);
+            self.emit_peer_discovered(record, id);
         }
     }
 
@@ -139,7 +139,7 @@ impl Core {
     }
 
     /// Answers every `discover` that is done: it has found the one it wanted, or all that there is, or its time is over. Asks again for the rest.
-    pub(crate) fn end_discoveries(&mut self, now: Now) {
+    pub(crate) fn finish_expired_discoveries(&mut self, now: Now) {
         if self.parent.discoveries.is_empty() {
             return;
         }
@@ -152,7 +152,7 @@ impl Core {
             enough && !discovery.seen.is_empty() || discovery.deadline <= now.mono
         };
         // One at a time, for each may have as many lines to tell as there are agents.
-        while self.parent.output.takes_commands()
+        while self.parent.output.can_accept_command()
             && let Some(index) = self.parent.discoveries.iter().position(is_done)
         {
             let discovery = self.parent.discoveries.remove(index);
@@ -187,14 +187,14 @@ impl Core {
             .cloned()
             .collect();
         for record in unseen {
-            self.tell_found(&record, discovery.id.clone());
+            self.emit_peer_discovered(&record, discovery.id.clone());
         }
         self.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
     }
 
     /// When a `discover` ends or asks again. While the parent does not read, none does.
     pub(crate) fn discovery_deadline(&self) -> Option<Duration> {
-        if !self.parent.output.takes_commands() {
+        if !self.parent.output.can_accept_command() {
             return None;
         }
         self.parent.discoveries.iter().map(|discovery| discovery.retry.min(discovery.deadline)).min()

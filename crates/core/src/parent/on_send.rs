@@ -9,7 +9,7 @@ use p2p_node_protocol::{Encoding, ErrorCode, Id, Route, Send};
 
 use crate::input::Now;
 use crate::mail::outbound::default_priority::priority_of;
-use crate::mail::outbound::stream::Draft;
+use crate::mail::outbound::stream::OutgoingMessage;
 use crate::parent::on_command::{Recipient, check_topic, parse_recipient};
 use crate::parent::send_lane::To;
 use crate::{Core, MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
@@ -27,7 +27,7 @@ impl Core {
             return self.refuse_send(id, ErrorCode::InvalidArgument, message);
         }
         let kind = send.kind.unwrap_or_default();
-        let draft = Draft {
+        let draft = OutgoingMessage {
             data,
             encoding,
             priority: send.priority.unwrap_or_else(|| priority_of(&kind)),
@@ -54,7 +54,7 @@ impl Core {
     fn check_mail(
         &mut self,
         to: &str,
-        draft: &Draft,
+        draft: &OutgoingMessage,
         length: usize,
         now: Now,
     ) -> Result<To, (ErrorCode, String)> {

@@ -44,7 +44,7 @@ const LINE_OVERHEAD: usize = 512;
 
 /// Mail of which somebody has to know when the parent has it: whose, and its place in its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
+pub struct WriteToken {
     /// Who sent it.
     pub sender: Address,
     /// The stream.
@@ -59,7 +59,7 @@ struct Line {
     bytes: usize,
     event: Event,
     ends: Ends,
-    receipt: Option<Receipt>,
+    receipt: Option<WriteToken>,
 }
 
 /// What is known of a line at the writer.
@@ -67,7 +67,7 @@ struct Line {
 struct Written {
     bytes: usize,
     ends: Ends,
-    receipt: Option<Receipt>,
+    receipt: Option<WriteToken>,
 }
 
 /// Which command a line ends.
@@ -113,7 +113,7 @@ impl Queue {
     }
 }
 
-/// Index of the queue of each class in [`Outlet::queues`].
+/// Index of the queue of each class in [`OutputQueue::queues`].
 const MUST: usize = 0;
 const NEWS: usize = 1;
 const LOG: usize = 2;
@@ -129,7 +129,7 @@ fn queue_of(class: &RangeInclusive<usize>, priority: Priority) -> usize {
 
 /// The queues in front of the writer.
 #[derive(Debug, Default)]
-pub struct Outlet {
+pub struct OutputQueue {
     queues: [Queue; 9],
     order: u64,
     /// Bytes that low lines may take before the next medium one.
@@ -144,7 +144,7 @@ pub struct Outlet {
     closed: bool,
 }
 
-impl Outlet {
+impl OutputQueue {
     /// Queues a line that the parent must get: an answer, a delivery, an error, `ready`, `closing`.
     pub fn tell(&mut self, event: Event) {
         self.answer(event, false);
@@ -189,13 +189,13 @@ impl Outlet {
     }
 
     /// Whether the parent reads mail about as fast as it comes.
-    pub fn keeps_up(&self) -> bool {
+    pub fn is_draining(&self) -> bool {
         let (lines, bytes) = self.waiting(MAIL);
         lines <= MAIL_LINES / MAIL_LAG && bytes <= MAIL_BYTES / MAIL_LAG
     }
 
     /// Queues mail, for which there is room.
-    pub fn mail(&mut self, priority: Priority, event: Event, payload: usize, receipt: Option<Receipt>) {
+    pub fn mail(&mut self, priority: Priority, event: Event, payload: usize, receipt: Option<WriteToken>) {
         self.push_with(queue_of(&MAIL, priority), event, payload, receipt);
     }
 
@@ -252,7 +252,7 @@ impl Outlet {
         self.push_with(class, event, payload, None);
     }
 
-    fn push_with(&mut self, class: usize, event: Event, payload: usize, receipt: Option<Receipt>) {
+    fn push_with(&mut self, class: usize, event: Event, payload: usize, receipt: Option<WriteToken>) {
         if self.closed {
             return;
         }
@@ -262,12 +262,12 @@ impl Outlet {
     }
 
     /// Whether so little waits to be told that another command may be read.
-    pub fn takes_commands(&self) -> bool {
+    pub fn can_accept_command(&self) -> bool {
         self.queues[MUST].lines.len() < MUST_TELL_LINES
     }
 
     /// The writer has put out so many lines; the mail among them that somebody has to know of.
-    pub fn written(&mut self, lines: usize) -> Vec<Receipt> {
+    pub fn written(&mut self, lines: usize) -> Vec<WriteToken> {
         let mut receipts = Vec::new();
         for line in self.at_writer.drain(..lines.min(self.at_writer.len())) {
             self.at_writer_bytes -= line.bytes;
@@ -328,7 +328,7 @@ impl Outlet {
         (self.order + 1, medium.into_iter().filter_map(|queue| self.queues[queue].order()).min())
     }
 
-    fn at_writer(&mut self, bytes: usize, ends: Ends, receipt: Option<Receipt>) {
+    fn at_writer(&mut self, bytes: usize, ends: Ends, receipt: Option<WriteToken>) {
         self.at_writer.push_back(Written { bytes, ends, receipt });
         self.at_writer_bytes += bytes;
     }

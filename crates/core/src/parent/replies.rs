@@ -8,9 +8,9 @@ use p2p_node_protocol::{
 };
 
 use crate::Core;
-use crate::effect::{Effect, Network};
-use crate::gate::access_list::Standing;
-use crate::mail::outbound::outbox::Ended;
+use crate::effect::{Effect, NetworkCommand};
+use crate::gate::access_list::AccessRule;
+use crate::mail::outbound::outbox::Completed;
 use p2p_node_wire::record::SignedRecord;
 
 /// Bytes of a `peer_discovered` or `status` beside its lists, at most: names, ids, numbers and counters, and room for more
@@ -62,10 +62,10 @@ impl Core {
         Room(self.parent.max_line.saturating_sub(LISTS_LINE_BYTES))
     }
 
-    pub(crate) fn network(&mut self, effect: Network) {
+    pub(crate) fn network(&mut self, effect: NetworkCommand) {
         self.parent.has_spoken |= match &effect {
-            Network::AnswerMail { .. } => true,
-            Network::Publish { topic, .. } => {
+            NetworkCommand::AnswerMail { .. } => true,
+            NetworkCommand::Publish { topic, .. } => {
                 ![crate::ANNOUNCEMENTS, crate::STATUS].contains(&topic.as_str())
             }
             _ => false,
@@ -94,7 +94,7 @@ impl Core {
         }
         self.parent.required.refused(code);
         let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
-        self.complain(error);
+        self.emit_error(error);
     }
 
     /// A `send` failed.
@@ -108,7 +108,7 @@ impl Core {
     }
 
     /// Something failed.
-    pub(crate) fn complain(&mut self, error: ErrorEvent) {
+    pub(crate) fn emit_error(&mut self, error: ErrorEvent) {
         self.parent.output.tell(Event::Error(Box::new(error)));
     }
 
@@ -122,21 +122,21 @@ impl Core {
     }
 
     /// Accepted mail did not arrive, or nobody knows whether it did.
-    pub(crate) fn tell_mail_lost(&mut self, ended: Ended, state: DeliveryState, code: ErrorCode) {
+    pub(crate) fn report_failed(&mut self, ended: Completed, state: DeliveryState, code: ErrorCode) {
         self.tell_mail_lost_because(ended, state, code, None);
     }
 
     /// As `tell_mail_lost`, with a `message` that says more than the code.
     pub(crate) fn tell_mail_lost_because(
         &mut self,
-        ended: Ended,
+        ended: Completed,
         state: DeliveryState,
         code: ErrorCode,
         message: Option<String>,
     ) {
         self.forget_mail(&ended);
-        let Ended { message_id, delivered_as, mail, .. } = ended;
-        self.tell_delivery(Delivery {
+        let Completed { message_id, delivered_as, mail, .. } = ended;
+        self.emit_delivery(Delivery {
             message_id,
             request_id: mail.draft.request_id,
             state,
@@ -150,7 +150,7 @@ impl Core {
     }
 
     /// How accepted mail ended. A parent that did not opt in hears of failures alone, as errors.
-    pub(crate) fn tell_delivery(&mut self, mut delivery: Delivery) {
+    pub(crate) fn emit_delivery(&mut self, mut delivery: Delivery) {
         self.parent.required.ended(delivery.state == DeliveryState::Delivered, delivery.redelivered);
         self.cx.stats.count(match delivery.state {
             DeliveryState::Delivered => "mail_delivered",
@@ -165,7 +165,7 @@ impl Core {
         if self.parent.protocol_v1 {
             self.parent.output.tell(Event::Delivery(Box::new(delivery)));
         } else if let Some(message) = delivery.message {
-            self.complain(ErrorEvent {
+            self.emit_error(ErrorEvent {
                 request_id: delivery.request_id,
                 message_id: Some(delivery.message_id),
                 ..ErrorEvent::new(code, message)
@@ -174,10 +174,10 @@ impl Core {
     }
 
     /// An agent was found, by itself or because `request_id` asked for it.
-    pub(crate) fn tell_found(&mut self, record: &SignedRecord, request_id: Option<Id>) {
+    pub(crate) fn emit_peer_discovered(&mut self, record: &SignedRecord, request_id: Option<Id>) {
         let peer_id = record.peer_id();
         if request_id.is_none()
-            && self.gate.access_list.of(&record.address(), &peer_id) == Some(Standing::Blocked)
+            && self.gate.access_list.of(&record.address(), &peer_id) == Some(AccessRule::Blocked)
         {
             return;
         }
@@ -216,14 +216,14 @@ impl Core {
     }
 
     /// News for parents that opted in.
-    pub(crate) fn tell_news(&mut self, event: Event) {
+    pub(crate) fn emit_peer_event(&mut self, event: Event) {
         if self.parent.protocol_v1 {
             self.parent.output.news(event, |_| false);
         }
     }
 
     /// Hands lines to the writer while it has room.
-    pub(crate) fn pump_outlet(&mut self) {
+    pub(crate) fn flush_output(&mut self) {
         while let Some(event) = self.parent.output.pop() {
             let event = match event {
                 Event::Overflow(overflow) if !self.parent.protocol_v1 => {

@@ -56,7 +56,7 @@ impl Core {
     }
 
     /// How the process ends once it has said everything; `lost`: whether accepted mail is.
-    pub(crate) fn end_code(&self, lost: bool) -> ExitCode {
+    pub(crate) fn exit_code(&self, lost: bool) -> ExitCode {
         let Required { on, refused, undone, .. } = self.parent.required;
         match () {
             () if self.parent.pipe_broken => ExitCode::Io,

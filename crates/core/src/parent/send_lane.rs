@@ -8,7 +8,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use p2p_node_protocol::{Id, Priority};
 
-use crate::mail::outbound::stream::Draft;
+use crate::mail::outbound::stream::OutgoingMessage;
 use crate::parent::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 
 /// What one recipient or topic keeps of the lane when the lane has been too full for the longest pause. Half: the rest is for others.
@@ -49,7 +49,7 @@ impl Wait {
 #[derive(Debug)]
 pub struct NoRoom {
     /// What was to be sent.
-    pub draft: Draft,
+    pub draft: OutgoingMessage,
     /// How long to wait.
     pub wait: Wait,
 }
@@ -57,7 +57,7 @@ pub struct NoRoom {
 /// A `send` that waits.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    pub(crate) draft: Draft,
+    pub(crate) draft: OutgoingMessage,
     /// Bytes of its `data` as the parent counts them.
     pub(crate) length: usize,
 }

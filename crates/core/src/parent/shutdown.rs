@@ -45,7 +45,7 @@ impl Core {
     /// Stdin ended before a `connect`: nothing can come any more, whatever the node was told to do then.
     fn end_unconnected(&mut self, now: Now) {
         if self.local.identity.stay_on_eof {
-            self.complain(ErrorEvent::new(ErrorCode::InvalidArgument, NEVER_TOLD));
+            self.emit_error(ErrorEvent::new(ErrorCode::InvalidArgument, NEVER_TOLD));
             return self.give_up(ExitCode::Config, now);
         }
         self.log(Level::Warn, "pipe", NEVER_CONNECTED);
@@ -55,7 +55,7 @@ impl Core {
 
     pub(crate) fn on_input_failed(&mut self, reason: &str, now: Now) {
         self.parent.pipe_broken = true;
-        self.complain(ErrorEvent::new(ErrorCode::Internal, format!("stdin cannot be read: {reason}")));
+        self.emit_error(ErrorEvent::new(ErrorCode::Internal, format!("stdin cannot be read: {reason}")));
         self.close(EOF, None, now);
     }
 
@@ -66,7 +66,7 @@ impl Core {
     }
 
     /// Whether anything would be lost with the process that was accepted, or waits for that.
-    fn would_lose(&self) -> bool {
+    fn has_undelivered(&self) -> bool {
         self.parent.sends_abandoned
             || !self.parent.send_lane.is_empty()
             || !self.mail.pending_writes.is_durable() && !self.mail.outbox.is_empty()
@@ -76,7 +76,7 @@ impl Core {
     pub(crate) fn on_signal(&mut self, now: Now) {
         match self.parent.phase {
             Phase::Closing { .. } => {
-                self.exit(self.end_code(self.would_lose()));
+                self.exit(self.exit_code(self.has_undelivered()));
             }
             Phase::Flushing { code, .. } => self.exit(code),
             _ => self.close("signal", None, now),
@@ -85,8 +85,8 @@ impl Core {
 
     /// Begins to end. `shutdown` is the id of the command that asked for it.
     pub(crate) fn close(&mut self, reason: &'static str, mut shutdown: Option<Id>, now: Now) {
-        match std::mem::replace(&mut self.parent.phase, Phase::Done) {
-            phase @ (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Done) => {
+        match std::mem::replace(&mut self.parent.phase, Phase::Exited) {
+            phase @ (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited) => {
                 self.parent.phase = phase;
                 return;
             }
@@ -111,10 +111,10 @@ impl Core {
     /// Ends the node because it must not or cannot run: what could be said has been.
     pub(crate) fn give_up(&mut self, code: ExitCode, now: Now) {
         // The first reason is the one to tell.
-        if self.is_leaving() {
+        if self.is_flushing() {
             return;
         }
-        self.fail_all();
+        self.fail_pending();
         let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until: now.mono };
         match std::mem::replace(&mut self.parent.phase, flushing) {
             Phase::Starting { id, .. } => {
@@ -133,7 +133,7 @@ impl Core {
         !self.mail.pending_acks.is_idle()
             || !self.mail.deferred_responses.is_empty()
             || self.mail.delivery.len() > 0
-            || self.mail.delivery.is_asked()
+            || self.mail.delivery.has_pending_acks()
             || self.parent.output.awaits_receipts()
     }
 
@@ -153,29 +153,29 @@ impl Core {
             return;
         }
         let (reason, shutdown) = (*reason, shutdown.clone());
-        let lost = self.would_lose();
-        self.fail_all();
+        let lost = self.has_undelivered();
+        self.fail_pending();
         self.answer(shutdown, "shutdown", |_| {});
         if self.parent.protocol_v1 {
             self.parent.output.tell(Event::Closing(Closing { reason: reason.to_owned() }));
         }
         self.parent.output.close();
-        let code = self.end_code(lost);
+        let code = self.exit_code(lost);
         let stay_until = self.parent.stay_until.max(now.mono);
         self.parent.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until };
     }
 
-    fn fail_all(&mut self) {
+    fn fail_pending(&mut self) {
         self.abandon_discoveries();
         self.abandon_waiting();
-        self.refuse_unkept();
+        self.fail_unpersisted();
         if !self.mail.pending_writes.is_durable() {
             for ended in self.mail.outbox.drain() {
-                self.tell_mail_lost(ended, DeliveryState::Failed, ErrorCode::ShuttingDown);
+                self.report_failed(ended, DeliveryState::Failed, ErrorCode::ShuttingDown);
             }
         }
         for broadcast in self.gossip.broadcasts.drain_all() {
-            self.tell_broadcast_lost(broadcast, DeliveryState::Failed, ErrorCode::ShuttingDown);
+            self.report_broadcast_failed(broadcast, DeliveryState::Failed, ErrorCode::ShuttingDown);
         }
     }
 
@@ -192,9 +192,9 @@ impl Core {
 
     fn exit(&mut self, code: ExitCode) {
         // Nothing comes after the exit.
-        self.pump_outlet();
-        self.keep_last_arrivals();
-        self.parent.phase = Phase::Done;
+        self.flush_output();
+        self.persist_final_checkpoints();
+        self.parent.phase = Phase::Exited;
         self.cx.effects.push_back(Effect::Exit(code));
     }
 }

@@ -7,7 +7,7 @@ use p2p_node_protocol::{Command, ErrorCode, Id, Request};
 
 use crate::Core;
 use crate::Phase;
-use crate::effect::Network;
+use crate::effect::NetworkCommand;
 use crate::input::Now;
 use crate::parent::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 
@@ -24,7 +24,7 @@ enum End {
 
 /// Commands that wait for `ready`.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct DeferredCommands {
     requests: VecDeque<Request>,
     sends: usize,
     /// Bytes of `data` of the sends.
@@ -42,7 +42,7 @@ fn data_bytes(request: &Request) -> Option<usize> {
     }
 }
 
-impl Held {
+impl DeferredCommands {
     pub(crate) fn len(&self) -> usize {
         self.requests.len()
     }
@@ -115,7 +115,7 @@ impl Core {
 
     /// Carries out what was held.
     pub(crate) fn release_held(&mut self, now: Now) {
-        let Held { requests, end, .. } = std::mem::take(&mut self.parent.deferred);
+        let DeferredCommands { requests, end, .. } = std::mem::take(&mut self.parent.deferred);
         for request in requests {
             if let Some(id) = &request.id
                 && !self.parent.open_sends.remove(id)
@@ -135,7 +135,7 @@ impl Core {
     pub(crate) fn keep_starting(&mut self, now: Now) {
         let Phase::Starting { report_by, .. } = &mut self.parent.phase else { return };
         if report_by.take_if(|report_by| *report_by <= now.mono).is_some() {
-            self.network(Network::ReportListening);
+            self.network(NetworkCommand::ReportListening);
         }
         if self.parent.deferred.end.as_ref().is_some_and(|(_, deadline)| *deadline <= now.mono) {
             let reason = match self.parent.deferred.end {
@@ -169,7 +169,7 @@ impl Core {
 
     /// Refuses everything that is held, because the node ends; the id of the `shutdown` among it.
     pub(crate) fn abandon_held(&mut self) -> Option<Id> {
-        let Held { requests, end, sends, .. } = std::mem::take(&mut self.parent.deferred);
+        let DeferredCommands { requests, end, sends, .. } = std::mem::take(&mut self.parent.deferred);
         self.parent.sends_abandoned |= sends > 0;
         self.refuse_held(requests, ErrorCode::ShuttingDown, "the node closed before it listened");
         match end {

@@ -11,13 +11,13 @@ const USE_PERIOD: Duration = Duration::from_secs(5);
 
 /// The servers, and when the new ones among them are to be used.
 #[derive(Debug, Default)]
-pub struct Servers {
+pub struct DhtServers {
     connected: BTreeSet<PeerId>,
     due: Option<Duration>,
     used: Option<Duration>,
 }
 
-impl Servers {
+impl DhtServers {
     /// A peer serves the DHT.
     pub fn known(&mut self, peer: PeerId, now: Duration) {
         if self.connected.insert(peer) {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_first_is_used_at_once_and_those_who_come_and_go_now_and_then() {
-        let (mut servers, peer) = (Servers::default(), PeerId::random());
+        let (mut servers, peer) = (DhtServers::default(), PeerId::random());
         servers.known(peer, Duration::ZERO);
         assert!(servers.take_due(Duration::ZERO));
         assert_eq!((servers.len(), servers.next_deadline()), (1, None));

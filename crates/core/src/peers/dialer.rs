@@ -9,7 +9,7 @@ use multiaddr::Multiaddr;
 use p2p_node_protocol::Role;
 
 use crate::backoff::Backoff;
-use crate::effect::Network;
+use crate::effect::NetworkCommand;
 use crate::input::Now;
 use crate::{Core, Peer};
 use p2p_node_wire::record::SignedRecord;
@@ -43,7 +43,7 @@ struct Pause {
 
 /// When agents are dialled.
 #[derive(Debug, Default)]
-pub(crate) struct Connecting {
+pub(crate) struct Dialer {
     next: Duration,
     last: Duration,
     /// Dials in the period that began then.
@@ -53,7 +53,7 @@ pub(crate) struct Connecting {
     expected: VecDeque<(Duration, PeerId)>,
 }
 
-impl Connecting {
+impl Dialer {
     /// Whether an agent's node could not be dialled, or hung up at once, a moment ago.
     pub(crate) fn is_unreachable(&self, peer: &PeerId, now: Duration) -> bool {
         self.backoffs.get(peer).is_some_and(|pause| !pause.backoff.ready(now))
@@ -92,7 +92,7 @@ impl Core {
 
     /// Ends connections through which no subscription came. A peer that saw it begin before it saw an earlier one end believes that
     /// it has told us already, and only a new connection makes gossipsub tell again.
-    pub(crate) fn drop_silent_peers(&mut self, now: Now) {
+    pub(crate) fn disconnect_unsubscribed_peers(&mut self, now: Now) {
         while let Some((due, peer)) = self.peers.dialer.expected.front().copied()
             && due <= now.mono
         {
@@ -101,7 +101,7 @@ impl Core {
                 |known: &Peer| known.topics.is_empty() && known.connected_at + TOPICS_WITHIN <= now.mono;
             if self.peers.connected.get(&peer).is_some_and(silent) {
                 self.cx.stats.count("peers_without_topics");
-                self.network(Network::Disconnect { peer });
+                self.network(NetworkCommand::Disconnect { peer });
             }
         }
     }
@@ -154,7 +154,7 @@ impl Core {
     }
 
     /// Dials agents that are missing. Bootstrap nodes wait for those who come.
-    pub(crate) fn keep_connected(&mut self, now: Now) {
+    pub(crate) fn select_peers_to_dial(&mut self, now: Now) {
         if self.local.identity.role == Role::Bootstrap || now.mono < self.peers.dialer.next {
             return;
         }

@@ -11,8 +11,8 @@ use libp2p_identity::PeerId;
 
 use crate::lifecycle::Peer;
 use bootstrap::Bootstraps;
-use dht_servers::Servers;
-use dialer::Connecting;
+use dht_servers::DhtServers;
+use dialer::Dialer;
 
 /// Other nodes.
 #[derive(Debug, Default)]
@@ -20,11 +20,11 @@ pub(crate) struct Peers {
     /// Nodes to join through.
     pub(crate) bootstrap: Bootstraps,
     /// Nodes that serve the DHT.
-    pub(crate) dht_servers: Servers,
+    pub(crate) dht_servers: DhtServers,
     /// Nodes that this one is connected to.
     pub(crate) connected: BTreeMap<PeerId, Peer>,
     /// Nodes that are being dialled.
     pub(crate) dialing: BTreeSet<PeerId>,
     /// Which nodes may be dialled again, and when.
-    pub(crate) dialer: Connecting,
+    pub(crate) dialer: Dialer,
 }

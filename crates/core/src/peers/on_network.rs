@@ -13,8 +13,8 @@ use p2p_node_protocol::{
 use prost::Message as _;
 
 use crate::directory::on_record::Source;
-use crate::directory::rollback_guard::FloorRow;
-use crate::effect::{Effect, ExitCode, Network};
+use crate::directory::rollback_guard::HighestSeen;
+use crate::effect::{Effect, ExitCode, NetworkCommand};
 use crate::input::{Now, Token};
 use crate::parent::on_command::check_topic;
 use crate::peers::bootstrap::STABLE;
@@ -60,7 +60,7 @@ impl Core {
         self.parent.phase = Phase::Ready;
         self.gossip.status_due = now.mono + self.cx.jitter.around(STATUS_PERIOD);
         for topic in NODE_TOPICS {
-            self.network(Network::Subscribe { topic: topic.to_owned() });
+            self.network(NetworkCommand::Subscribe { topic: topic.to_owned() });
         }
         let ready = Ready {
             peer_id: self.local.identity.peer_text.clone(),
@@ -85,7 +85,7 @@ impl Core {
     }
 
     fn features(&self) -> Vec<String> {
-        let ack = self.acks_by_hand().then_some("ack");
+        let ack = self.manual_ack().then_some("ack");
         ack.into_iter().chain(FEATURES).map(str::to_owned).collect()
     }
 
@@ -120,12 +120,12 @@ impl Core {
         );
         let mut error = ErrorEvent::new(ErrorCode::WrongNetwork, message);
         error.details = Some(serde_json::json!({ "peerId": peer.to_string(), "network": network }));
-        self.complain(error);
-        self.network(Network::Disconnect { peer });
+        self.emit_error(error);
+        self.network(NetworkCommand::Disconnect { peer });
     }
 
     /// Dials the bootstrap peers that are not connected, for ever.
-    pub(crate) fn keep_joined(&mut self, now: Now) {
+    pub(crate) fn dial_bootstrap_peers(&mut self, now: Now) {
         let peers = &self.peers.connected;
         for (peer, addrs) in self.peers.bootstrap.due(now.mono, |peer| peers.contains_key(peer)) {
             self.dial(peer, addrs);
@@ -135,7 +135,7 @@ impl Core {
     pub(crate) fn dial(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
         if self.peers.dialing.insert(peer) {
             self.cx.stats.count("dials");
-            self.network(Network::Dial { peer, addrs });
+            self.network(NetworkCommand::Dial { peer, addrs });
         }
     }
 
@@ -145,12 +145,12 @@ impl Core {
         self.peers.bootstrap.connected(&peer, now.mono);
         let address = self.directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());
-        self.tell_news(Event::PeerConnected(PeerConnected {
+        self.emit_peer_event(Event::PeerConnected(PeerConnected {
             peer_id: peer.to_string(),
             address: address_text,
         }));
         if dialer && let Some(body) = self.hello(now) {
-            self.network(Network::SendHello { peer, body });
+            self.network(NetworkCommand::SendHello { peer, body });
         }
         if let Some(address) = address {
             self.wake(&address);
@@ -176,10 +176,10 @@ impl Core {
         let address = self.directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         if let Some(destination) = address.and_then(|address| self.mail.outbox.destination(&address)) {
             destination.session = None;
-            destination.doubt();
+            destination.suspect();
         }
         let address = address.map(|address| address.to_string());
-        self.tell_news(Event::PeerLost(PeerLost { peer_id: peer.to_string(), address, reason }));
+        self.emit_peer_event(Event::PeerLost(PeerLost { peer_id: peer.to_string(), address, reason }));
     }
 
     pub(crate) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, now: Now) {
@@ -194,7 +194,7 @@ impl Core {
         if let Some(address) =
             self.directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address())
         {
-            self.mail_undialable(address, now);
+            self.on_unreachable(address, now);
         }
     }
 
@@ -203,7 +203,7 @@ impl Core {
     }
 
     /// After servers have become known: they are told of us, and asked for those who were looked for in vain.
-    pub(crate) fn use_servers(&mut self, now: Now) {
+    pub(crate) fn on_new_dht_servers(&mut self, now: Now) {
         if !self.peers.dht_servers.take_due(now.mono) {
             return;
         }
@@ -235,7 +235,7 @@ impl Core {
 
     pub(crate) fn on_hello_asked(&mut self, token: Token, peer: PeerId, body: Bytes, now: Now) {
         if let Some(body) = self.hello(now) {
-            self.network(Network::AnswerHello { token, body });
+            self.network(NetworkCommand::AnswerHello { token, body });
         }
         self.on_hello(peer, body, now);
     }
@@ -294,13 +294,13 @@ impl Core {
         }
         if twice {
             self.log(Level::Warn, "network", format!("{peer} takes no gossip and is disconnected"));
-            self.network(Network::Disconnect { peer });
+            self.network(NetworkCommand::Disconnect { peer });
         }
     }
 
     /// Tells the network and the DHT who we are, and how we are, when it is time.
-    pub(crate) fn keep_present(&mut self, now: Now) {
-        if !self.keep_bound(now) {
+    pub(crate) fn publish_local_record(&mut self, now: Now) {
+        if !self.check_binding_expiry(now) {
             return;
         }
         self.reissue_if_due(now);
@@ -314,11 +314,11 @@ impl Core {
             ));
             if due.publish {
                 let lifetime = Duration::from_millis(lifetime);
-                self.network(Network::PutRecord { key, value: bytes.clone(), lifetime });
+                self.network(NetworkCommand::PutRecord { key, value: bytes.clone(), lifetime });
             }
             if due.announce {
                 let token = self.token();
-                self.network(Network::Publish { token, topic: ANNOUNCEMENTS.to_owned(), data: bytes });
+                self.network(NetworkCommand::Publish { token, topic: ANNOUNCEMENTS.to_owned(), data: bytes });
             }
         }
         if now.mono >= self.gossip.status_due {
@@ -330,16 +330,16 @@ impl Core {
 
     fn reissue_if_due(&mut self, now: Now) {
         // First, so that no record names a key that is over by now.
-        self.keep_keys(now);
-        match self.local.record.issue(now, &self.local.identity.node_key, &mut self.cx.jitter) {
+        self.rotate_kem_keys(now);
+        match self.local.record.reissue(now, &self.local.identity.node_key, &mut self.cx.jitter) {
             Ok(true) => {
-                let row = self.local.record.current().map(FloorRow::from);
-                self.cx.effects.extend(row.map(Effect::Remember));
+                let row = self.local.record.current().map(HighestSeen::from);
+                self.cx.effects.extend(row.map(Effect::PersistHighestSeen));
             }
             Ok(false) => {}
             Err(error) => {
                 let message = format!("our own record cannot be made: {error}");
-                self.complain(ErrorEvent::new(ErrorCode::Internal, message));
+                self.emit_error(ErrorEvent::new(ErrorCode::Internal, message));
             }
         }
     }

@@ -10,10 +10,10 @@ use p2p_node_core::mail::inbound::inbox::inbox_limits::SENDER_STREAMS;
 use p2p_node_core::mail::inbound::receive_window::UNTAKEN_WINDOW;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::Message;
-use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::repeatable::DeterministicRng;
 
 use crate::forged::sealed;
-use crate::mesh::{CONNECT, Fate, Mesh, node_key};
+use crate::mesh::{CONNECT, FaultDecision, Mesh, node_key};
 
 /// A server, an agent that writes, and one whose parent acknowledges by itself; `durable`: with a store.
 pub fn scene(durable: bool) -> (Mesh, usize) {
@@ -127,7 +127,7 @@ fn an_ack_of_mail_that_was_given_up_a_moment_before_is_answered() {
     };
     let asked = |counter, messages| {
         let frame = sealed(50, 3, counter, messages);
-        Input::MailAsked { token: 900 + counter, peer: node_key(50).peer_id(), frame }
+        Input::MailRequestReceived { token: 900 + counter, peer: node_key(50).peer_id(), frame }
     };
     mesh.input(taker, asked(1, vec![message(1, 0), message(2, 2)]));
     let id = id_of(&mesh, taker, 2);
@@ -135,9 +135,9 @@ fn an_ack_of_mail_that_was_given_up_a_moment_before_is_answered() {
     // Its sender has given up the second; the parent says `ack` before the node's turn comes.
     let core = &mut mesh.nodes[taker].core;
     core.handle(asked(2, vec![message(3, 2)]), now);
-    core.turn(now);
+    core.handle_timeout(now);
     let opening = std::iter::from_fn(|| core.poll_effect()).find_map(|effect| match effect {
-        Effect::Crypto(task) => Some(task.run(&mut Repeatable::new(1))),
+        Effect::Crypto(task) => Some(task.run(&mut DeterministicRng::new(1))),
         _ => None,
     });
     core.handle(opening.unwrap(), now);
@@ -161,7 +161,7 @@ fn a_stream_that_is_forgotten_and_begun_anew_at_once_loses_nothing() {
     let second = vec![message(100, 1), message(1, 2)];
     for (counter, messages) in [(1, first), (2, second)] {
         let frame = sealed(50, 3, counter, messages);
-        mesh.input(taker, Input::MailAsked { token: 900 + counter, peer, frame });
+        mesh.input(taker, Input::MailRequestReceived { token: 900 + counter, peer, frame });
     }
     let told: BTreeSet<_> = mesh.received(taker).into_iter().skip(SENDER_STREAMS).collect();
     assert_eq!(told, BTreeSet::from([1, 100]));
@@ -251,12 +251,12 @@ fn an_acknowledgement_that_is_lost_is_asked_for_again() {
     mesh.send(1, taker, 1, r#","ttlMs":600000"#);
     mesh.settle();
     mesh.fate = Box::new(|node, input| match input {
-        Input::MailAsked { .. } if node == 1 => Fate::Lose,
-        _ => Fate::Deliver,
+        Input::MailRequestReceived { .. } if node == 1 => FaultDecision::Lose,
+        _ => FaultDecision::Deliver,
     });
     let id = id_of(&mesh, taker, 1);
     ack(&mut mesh, taker, &id);
-    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
     mesh.pass(Duration::from_secs(50));
     assert_eq!(ends(&mesh, 1), [""; 0]);
     mesh.pass(Duration::from_secs(11));
@@ -303,7 +303,7 @@ fn a_parent_that_never_acknowledges_gets_a_window_and_no_more() {
     }
     mesh.pass(Duration::from_secs(30));
     assert_eq!(mesh.received(taker), (0..UNTAKEN_WINDOW as u64).collect::<Vec<_>>());
-    let waiting = mesh.nodes[taker].core.census();
+    let waiting = mesh.nodes[taker].core.usage();
     let waiting = waiting.iter().find(|held| held.name == "mails that wait for an ack").unwrap().size;
     assert_eq!(waiting, UNTAKEN_WINDOW);
     // All but the first: the window moves with it.
@@ -334,7 +334,7 @@ fn all_that_waits_for_an_ack_is_bounded_and_the_rest_stays_with_its_senders() {
     }
     mesh.pass(Duration::from_secs(30));
     let core = &mesh.nodes[taker].core;
-    let waiting = core.census().into_iter().find(|held| held.name == "mails that wait for an ack").unwrap();
+    let waiting = core.usage().into_iter().find(|held| held.name == "mails that wait for an ack").unwrap();
     assert!(waiting.size > waiting.limit / 2 && waiting.size <= waiting.limit, "{waiting:?}");
     assert!(core.stats().get("mail_busy") > 0);
     let mut taken = 0;
@@ -384,7 +384,7 @@ fn what_waits_for_the_disk_is_bounded_and_the_rest_stays_with_its_senders() {
     }
     mesh.pass(Duration::from_secs(2));
     let core = &mesh.nodes[taker].core;
-    let waiting = core.census().into_iter().find(|held| held.name == "bytes that wait to be told").unwrap();
+    let waiting = core.usage().into_iter().find(|held| held.name == "bytes that wait to be told").unwrap();
     assert!(waiting.size > 10_000_000 && waiting.size <= waiting.limit, "{waiting:?}");
     assert!(core.stats().get("mail_busy") > 0);
     assert_eq!(mesh.lines(taker, "message").len(), 0);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::mesh::{Mesh, agent_key};
 
 fn held(mesh: &Mesh, node: usize, name: &str) -> usize {
-    let census = mesh.nodes[node].core.census();
+    let census = mesh.nodes[node].core.usage();
     for holding in &census {
         assert!(holding.size <= holding.limit, "{holding:?}");
     }
@@ -21,18 +21,18 @@ fn stdin_pauses_at_max_inflight_answers_and_every_command_gets_its_own() {
     let limit = mesh.lines(0, "ready")[0]["limits"]["maxInflight"].as_u64().unwrap() as usize;
     mesh.nodes[0].reads = false;
     let mut said = 0;
-    while mesh.nodes[0].core.takes_commands() {
+    while mesh.nodes[0].core.can_accept_command() {
         mesh.say_quietly(0, &json!({"type": "ping", "id": said}).to_string());
         said += 1;
         assert!(said <= limit, "stdin is still read");
     }
     assert_eq!(said, limit);
     mesh.pass(Duration::from_secs(600));
-    assert!(!mesh.nodes[0].core.takes_commands());
+    assert!(!mesh.nodes[0].core.can_accept_command());
     assert_eq!(held(&mesh, 0, "answers unread"), limit);
     mesh.nodes[0].reads = true;
     mesh.settle();
-    assert!(mesh.nodes[0].core.takes_commands());
+    assert!(mesh.nodes[0].core.can_accept_command());
     let ids: Vec<&Value> =
         mesh.lines(0, "result").into_iter().map(|line| &line["id"]).filter(|id| id.is_u64()).collect();
     assert_eq!(ids, (0..limit).map(Value::from).collect::<Vec<_>>().iter().collect::<Vec<_>>());
@@ -119,7 +119,7 @@ fn a_node_lingers_as_long_as_it_was_told() {
     });
     mesh.connect(1, 0);
     mesh.connect(lingering, 0);
-    mesh.input(lingering, Input::InputEnded);
+    mesh.input(lingering, Input::StdinClosed);
     mesh.pass(Duration::from_secs(9));
     mesh.send(1, lingering, 7, "");
     mesh.pass(Duration::from_millis(900));
@@ -130,7 +130,7 @@ fn a_node_lingers_as_long_as_it_was_told() {
 
     // What it has to say is said when its parent ends, whatever was said of the end of stdin.
     let staying = mesh.add_with(4, Role::Full, crate::mesh::CONNECT, |setup| setup.stay_on_eof = true);
-    mesh.input(staying, Input::InputEnded);
+    mesh.input(staying, Input::StdinClosed);
     mesh.pass(Duration::from_secs(60));
     assert_eq!(mesh.nodes[staying].exit, None);
     mesh.say_quietly(
@@ -150,8 +150,8 @@ fn a_pipe_that_broke_is_told_by_the_exit_code() {
 
     let ends = [
         (Input::InputFailed { reason: "it is a directory".to_owned() }, ExitCode::Io),
-        (Input::OutputClosed { broken: true }, ExitCode::Io),
-        (Input::OutputClosed { broken: false }, ExitCode::Ok),
+        (Input::StdoutClosed { broken: true }, ExitCode::Io),
+        (Input::StdoutClosed { broken: false }, ExitCode::Ok),
     ];
     for (input, code) in ends {
         let mut mesh = Mesh::new(1);

@@ -10,7 +10,7 @@ use p2p_node_wire::record::SignedRecord;
 use serde_json::Value;
 
 use crate::forged::{frame, record, topic};
-use crate::mesh::{CONNECT, Fate, Mesh, START_MS, node_key};
+use crate::mesh::{CONNECT, FaultDecision, Mesh, START_MS, node_key};
 use crate::verification::gossip;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -56,7 +56,7 @@ fn say_dated(mesh: &mut Mesh, numbers: &[u8], ahead_ms: i64, by_gossip: bool) {
         let token = 5_000_000 + counter;
         let input = match by_gossip {
             true => Input::Gossip { token, from, topic: "node-status".to_owned(), data },
-            false => Input::MailAsked { token, peer: from, frame: data },
+            false => Input::MailRequestReceived { token, peer: from, frame: data },
         };
         mesh.input(0, input);
     }
@@ -107,9 +107,11 @@ fn two_recipients_that_refuse_our_time_are_enough() {
     mesh.ahead_ms.insert(0, 45_000);
     // What else tells of their clocks is lost.
     mesh.fate = Box::new(|node, input| match input {
-        Input::HelloAsked { .. } | Input::HelloAnswered { .. } if node == 0 => Fate::Lose,
-        Input::Gossip { topic, .. } if node == 0 && topic == "node-status" => Fate::Lose,
-        _ => Fate::Deliver,
+        Input::HelloRequestReceived { .. } | Input::HelloResponseReceived { .. } if node == 0 => {
+            FaultDecision::Lose
+        }
+        Input::Gossip { topic, .. } if node == 0 && topic == "node-status" => FaultDecision::Lose,
+        _ => FaultDecision::Deliver,
     });
     mesh.add(1, Role::Bootstrap);
     for number in [2, 3] {

@@ -23,7 +23,7 @@ fn a_parent_that_does_not_read_is_told_everything_later_and_costs_no_memory_unti
         mesh.say_quietly(1, &line);
     }
     mesh.pass(Duration::from_secs(60));
-    let must = mesh.nodes[1].core.census().into_iter().find(|held| held.name == "lines that must be told");
+    let must = mesh.nodes[1].core.usage().into_iter().find(|held| held.name == "lines that must be told");
     assert!(must.is_some_and(|held| held.size < 5000), "{must:?}");
     mesh.nodes[1].reads = true;
     mesh.pass(Duration::from_secs(1));

@@ -7,7 +7,7 @@ use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 use serde_json::json;
 
-use crate::mesh::{CONNECT, Fate, Mesh};
+use crate::mesh::{CONNECT, FaultDecision, Mesh};
 
 /// A server, an agent without a store, and an agent with one, which is the last.
 fn scene() -> Mesh {
@@ -36,7 +36,7 @@ fn nothing_is_accepted_or_leaves_before_it_is_kept() {
     mesh.pass(Duration::from_secs(5));
     assert!(mesh.lines(2, "result").iter().all(|line| line["id"] != "m1"));
     assert_eq!((mesh.received(1), mesh.unwritten.len()), (vec![], 1));
-    let kept = mesh.nodes[2].core.census();
+    let kept = mesh.nodes[2].core.usage();
     assert_eq!(kept.iter().find(|held| held.name == "mails that are being kept").unwrap().size, 1);
 
     send(&mut mesh, 2, 2);
@@ -109,7 +109,7 @@ fn what_was_delivered_and_not_forgotten_is_not_told_twice() {
         .unwritten
         .drain(..)
         .map(|(_, effect)| match effect {
-            Effect::KeepMail { mail, .. } => *mail,
+            Effect::PersistMessage { mail, .. } => *mail,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -266,14 +266,14 @@ fn what_is_read_while_the_node_ends_is_not_told_again() {
 fn what_the_disk_knows_is_not_told_again_though_its_sender_never_heard() {
     let (mut mesh, mailbox) = mailbox();
     mesh.fate = Box::new(|node, input| match input {
-        Input::MailAnswered { .. } if node == 1 => Fate::Lose,
-        _ => Fate::Deliver,
+        Input::MailResponseReceived { .. } if node == 1 => FaultDecision::Lose,
+        _ => FaultDecision::Deliver,
     });
     mesh.send(1, mailbox, 1, "");
     mesh.settle();
     assert_eq!((mesh.received(mailbox), states(&mesh, 1).len()), (vec![1], 0));
     mesh.kill(mailbox);
-    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
     mesh.fail_open_requests(1);
     let again = mesh.restart(mailbox, 3, &[0, 1], |_| {});
     mesh.send(1, again, 2, "");

@@ -26,7 +26,7 @@ fn nothing_comes_after_the_exit() {
     core.handle(Input::Command(decode_request(br#"{"type":"ping","id":1}"#).unwrap()), now);
     core.handle(Input::ListenFailed { reason: "late".to_owned() }, now);
     core.handle(Input::Signal, now);
-    core.turn(now);
+    core.handle_timeout(now);
     assert!(core.poll_effect().is_none());
     assert_eq!(core.poll_timeout(), None);
 }
@@ -60,7 +60,7 @@ fn no_wall_clock_is_too_absurd() {
     let mut mesh = Mesh::new(1);
     for (secs, unix_ms) in [(3600, u64::MAX), (7200, 0), (10_800, u64::MAX - 1), (14_400, u64::MAX / 2)] {
         let now = Now { mono: Duration::from_secs(secs), unix_ms };
-        mesh.nodes[0].core.turn(now);
+        mesh.nodes[0].core.handle_timeout(now);
         while mesh.nodes[0].core.poll_effect().is_some() {}
     }
     assert!(mesh.nodes[0].exit.is_none());
@@ -71,7 +71,7 @@ fn closing_is_the_last_line_though_the_parent_is_slow_to_read_it() {
     let mut mesh = Mesh::new(1);
     mesh.nodes[0].reads = false;
     mesh.say(0, r#"{"type":"shutdown","id":"s"}"#);
-    assert!(!mesh.nodes[0].core.takes_commands(), "what comes now could not be answered");
+    assert!(!mesh.nodes[0].core.can_accept_command(), "what comes now could not be answered");
     mesh.input(0, Input::Connected { peer: node_key(9).peer_id(), dialer: false });
     mesh.input(0, Input::Disconnected { peer: node_key(9).peer_id(), reason: None });
     mesh.nodes[0].reads = true;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_node_core::directory::rollback_guard::FloorRow;
+use p2p_node_core::directory::rollback_guard::HighestSeen;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
@@ -15,12 +15,12 @@ use crate::verification::{gossip, listener};
 /// A generation later than 0, whose key is in use already.
 const LATER: u64 = START_MS / 1000 - 60;
 
-fn row(number: u8, generation: u64, seq: u64) -> FloorRow {
-    FloorRow { address: agent_key(number).address(), generation, seq, hash: [9; 32] }
+fn row(number: u8, generation: u64, seq: u64) -> HighestSeen {
+    HighestSeen { address: agent_key(number).address(), generation, seq, hash: [9; 32] }
 }
 
 /// A node of agent 1 that remembers these rows and subscribes to `jobs`.
-fn remembering(floors: Vec<FloorRow>) -> Mesh {
+fn remembering(floors: Vec<HighestSeen>) -> Mesh {
     let mut mesh = Mesh::new(0);
     mesh.add_with(1, Role::Bootstrap, CONNECT, |setup| setup.floors = floors);
     mesh.say(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
@@ -42,8 +42,8 @@ fn what_was_remembered_bars_the_revoked_after_a_restart() {
     let mut mesh = listener();
     let newest = record(2, LATER, START_MS, &node_key(9));
     gossip(&mut mesh, 1, "agent-announcements", newest.clone());
-    let kept: Vec<FloorRow> = mesh.nodes[0].kept.values().cloned().collect();
-    assert!(kept.contains(&FloorRow::from(&SignedRecord::decode(newest.clone()).unwrap())), "{kept:?}");
+    let kept: Vec<HighestSeen> = mesh.nodes[0].kept.values().cloned().collect();
+    assert!(kept.contains(&HighestSeen::from(&SignedRecord::decode(newest.clone()).unwrap())), "{kept:?}");
 
     let mut mesh = remembering(kept);
     let old = record(2, 0, START_MS + 1, &node_key(2));
@@ -58,7 +58,7 @@ fn what_was_remembered_bars_the_revoked_after_a_restart() {
 #[test]
 fn of_two_records_with_the_remembered_order_the_one_that_was_seen_counts() {
     let seen = record(2, LATER, START_MS, &node_key(9));
-    let mut mesh = remembering(vec![FloorRow::from(&SignedRecord::decode(seen.clone()).unwrap())]);
+    let mut mesh = remembering(vec![HighestSeen::from(&SignedRecord::decode(seen.clone()).unwrap())]);
     let other = record(2, LATER, START_MS, &node_key(8));
     assert_eq!(gossip(&mut mesh, 1, "agent-announcements", other), Verdict::Ignore);
     assert_eq!(mesh.nodes[0].core.stats().get("records_conflicting"), 1);
@@ -95,7 +95,7 @@ fn a_generation_of_another_from_the_future_does_not_silence_it() {
     assert_eq!(mesh.received(0), [1]);
 }
 
-fn remembering_and_ended(floors: Vec<FloorRow>) -> Mesh {
+fn remembering_and_ended(floors: Vec<HighestSeen>) -> Mesh {
     let mut mesh = Mesh::new(0);
     mesh.add_with(1, Role::Full, CONNECT, |setup| {
         setup.floors = floors;

@@ -11,7 +11,7 @@ use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::record::Record;
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::{Keyring, kem_id};
-use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::{SUITE, hpke, padding};
 use p2p_node_wire::time::Now;
 use prost::Message as _;
@@ -70,7 +70,7 @@ pub fn sealed(from: u8, to: u8, counter: u64, messages: Vec<Message>) -> Bytes {
         kem_id: kem_id(&kem.public_key),
     };
     let content = padding::pad(Batch { messages, acks: Vec::new() }.encode_to_vec());
-    let once = hpke::seal(&kem.public_key, &info, &content, &mut Repeatable::new(counter)).unwrap();
+    let once = hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(counter)).unwrap();
     let (enc, ciphertext) = (once.enc, once.ciphertext);
     let sealed = Sealed { kem_id: kem.id, suite: SUITE, enc, ciphertext };
     let scope = Scope::NodeKey(Bytes::copy_from_slice(&node.public()));

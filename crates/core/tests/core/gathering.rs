@@ -6,7 +6,7 @@ use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 use serde_json::json;
 
-use crate::mesh::{Fate, Mesh};
+use crate::mesh::{FaultDecision, Mesh};
 
 /// A server, two subscribers, and an agent that knows both, is connected to one, and has yet to dial the other. It is the last.
 fn scene() -> Mesh {
@@ -47,8 +47,8 @@ fn a_known_subscriber_that_does_not_come_holds_up_the_first_broadcasts_for_a_sec
     let mut mesh = scene();
     mesh.part(2, 3);
     mesh.fate = Box::new(|node, input| match input {
-        Input::DialFailed { .. } if node == 3 => Fate::Lose,
-        _ => Fate::Deliver,
+        Input::DialFailed { .. } if node == 3 => FaultDecision::Lose,
+        _ => FaultDecision::Deliver,
     });
     publish(&mut mesh, 1);
     mesh.pass(Duration::from_millis(900));

@@ -13,7 +13,7 @@ use crate::mesh::{CONNECT, Mesh, agent_key};
 
 /// What a core holds of something, which is no more than it may.
 fn held(mesh: &Mesh, node: usize, name: &str) -> usize {
-    let census = mesh.nodes[node].core.census();
+    let census = mesh.nodes[node].core.usage();
     for holding in &census {
         assert!(holding.size <= holding.limit, "{holding:?}");
     }
@@ -94,7 +94,7 @@ fn one_recipient_that_stalls_or_trickles_costs_the_others_nothing_and_no_pause()
                 if to == SLOW && held(&mesh, 1, "sends that wait") >= MAX_INFLIGHT / 2 {
                     continue;
                 }
-                assert!(mesh.nodes[1].core.takes_commands(), "stdin is read");
+                assert!(mesh.nodes[1].core.can_accept_command(), "stdin is read");
                 send(&mut mesh, 1, to, id, 1000);
                 id += 1;
                 to_quick += usize::from(to == QUICK);
@@ -152,13 +152,13 @@ impl Writer {
     }
 
     fn write(&mut self, mesh: &mut Mesh, node: usize) {
-        while mesh.nodes[node].core.takes_commands()
+        while mesh.nodes[node].core.can_accept_command()
             && let Some(command) = self.stdin.pop_front()
         {
             mesh.say_quietly(node, &command.to_string());
             self.paused_since = None;
         }
-        if mesh.nodes[node].core.takes_commands() {
+        if mesh.nodes[node].core.can_accept_command() {
             self.paused_since = None;
             return;
         }
@@ -210,7 +210,7 @@ fn other_commands_do_not_wait_behind_sends_that_wait() {
     let mut mesh = scene();
     mesh.send(QUICK, 1, 1, "");
     let id = fill(&mut mesh, MAX_INFLIGHT, 1000);
-    assert!(mesh.nodes[1].core.takes_commands(), "a parent that keeps to what it may finds stdin read");
+    assert!(mesh.nodes[1].core.can_accept_command(), "a parent that keeps to what it may finds stdin read");
     let slow = mesh.nodes[SLOW].address.clone();
     let waiting = id - 1;
     for command in [
@@ -243,7 +243,7 @@ fn the_send_that_is_one_too_many_stops_stdin_and_the_longest_pause_ends_it() {
     for bytes in [1000, 100_000] {
         let mut mesh = scene();
         let mut id = 0;
-        while mesh.nodes[1].core.takes_commands() {
+        while mesh.nodes[1].core.can_accept_command() {
             send(&mut mesh, 1, SLOW, id, bytes);
             id += 1;
             if id % 100 == 0 {
@@ -257,9 +257,9 @@ fn the_send_that_is_one_too_many_stops_stdin_and_the_longest_pause_ends_it() {
         send(&mut mesh, 1, SLOW, id, bytes);
         assert_eq!(mesh.nodes[1].core.stats().get("sends_refused"), 1);
         mesh.pass(MAX_PAUSE - Duration::from_millis(100));
-        assert!(!mesh.nodes[1].core.takes_commands());
+        assert!(!mesh.nodes[1].core.can_accept_command());
         mesh.pass(Duration::from_millis(100));
-        assert!(mesh.nodes[1].core.takes_commands());
+        assert!(mesh.nodes[1].core.can_accept_command());
         assert_eq!((codes(&mesh, 1, "BUSY"), held(&mesh, 1, "sends that wait")), (sends + 1, 0));
     }
 }
@@ -270,7 +270,7 @@ fn a_recipient_that_moves_too_slowly_for_a_full_lane_keeps_half_of_it() {
     let (mut id, mut taken, mut since) = (0, 0, Duration::ZERO);
     // It takes 40 kB a second, and the lane waits for ten times as much.
     while count(&mesh, 1, "sends_refused_after_pause") == 0 {
-        while mesh.nodes[1].core.takes_commands() {
+        while mesh.nodes[1].core.can_accept_command() {
             since = mesh.now;
             send(&mut mesh, 1, SLOW, id, if id < 50 { 10_000 } else { 300_000 });
             id += 1;
@@ -342,7 +342,7 @@ fn sends_that_wait_for_a_disk_that_hangs_hold_up_nothing_and_end() {
     mesh.connect(1, node);
     mesh.disk_writes = false;
     for id in 0..MAX_INFLIGHT as u64 + 100 {
-        assert!(mesh.nodes[node].core.takes_commands());
+        assert!(mesh.nodes[node].core.can_accept_command());
         send(&mut mesh, node, 1, id, 10);
     }
     assert_eq!(held(&mesh, node, "mails that are being kept"), MAX_INFLIGHT);
@@ -361,7 +361,7 @@ fn what_waits_at_the_end_of_stdin_goes_as_there_is_room_or_is_refused_and_told_b
     for takes in [true, false] {
         let mut mesh = scene();
         let sent = fill(&mut mesh, 200, 1000);
-        mesh.input(1, Input::InputEnded);
+        mesh.input(1, Input::StdinClosed);
         let mut taken = 0;
         for _ in 0..60 {
             mesh.pass(Duration::from_millis(100));

@@ -10,7 +10,7 @@ use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 use serde_json::Value;
 
-use crate::mesh::{Fate, Mesh};
+use crate::mesh::{FaultDecision, Mesh};
 
 fn states(mesh: &Mesh, node: usize) -> Vec<String> {
     mesh.lines(node, "delivery").iter().map(|line| line["state"].as_str().unwrap().to_owned()).collect()
@@ -85,15 +85,18 @@ fn lost_answers_and_lost_frames_cost_time_but_no_mail_and_no_repetition() {
     let counter = Rc::clone(&lost);
     let mut random = 1u64;
     mesh.fate = Box::new(move |_, input| {
-        if !matches!(input, Input::MailAsked { .. } | Input::MailAnswered { outcome: Ok(_), .. }) {
-            return Fate::Deliver;
+        if !matches!(
+            input,
+            Input::MailRequestReceived { .. } | Input::MailResponseReceived { outcome: Ok(_), .. }
+        ) {
+            return FaultDecision::Deliver;
         }
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         if random >> 62 == 0 {
-            return Fate::Deliver;
+            return FaultDecision::Deliver;
         }
         counter.set(counter.get() + 1);
-        Fate::Lose
+        FaultDecision::Lose
     });
     for data in 0..50 {
         mesh.send(1, 2, data, r#","ttlMs":3600000"#);
@@ -120,7 +123,7 @@ fn a_parent_that_does_not_read_slows_its_senders_and_loses_nothing() {
     // What is refused is sent again, later and in its order.
     let mut step = |mesh: &mut Mesh| {
         let mut written = Vec::new();
-        while mesh.nodes[1].core.takes_commands()
+        while mesh.nodes[1].core.can_accept_command()
             && written.len() < 2000
             && let Some(data) = to_send.pop_front()
         {
@@ -253,7 +256,7 @@ fn a_dead_recipient_does_not_hold_up_the_others() {
         let command =
             format!(r#"{{"type":"send","peerId":"{dead}","data":"{text}","route":"direct","id":{number}}}"#);
         let since = mesh.now;
-        while !mesh.nodes[1].core.takes_commands() {
+        while !mesh.nodes[1].core.can_accept_command() {
             mesh.pass(Duration::from_millis(100));
         }
         assert!(mesh.now - since <= MAX_PAUSE, "stdin pauses no longer");
@@ -325,8 +328,8 @@ fn mail_that_was_sent_and_never_answered_for_says_that_its_time_ran_out() {
     let mut mesh = pair();
     mesh.connect(1, 2);
     mesh.fate = Box::new(|_, input| match input {
-        Input::MailAsked { .. } | Input::Gossip { .. } => Fate::Lose,
-        _ => Fate::Deliver,
+        Input::MailRequestReceived { .. } | Input::Gossip { .. } => FaultDecision::Lose,
+        _ => FaultDecision::Deliver,
     });
     mesh.send(1, 2, 1, r#","ttlMs":5000"#);
     mesh.settle();

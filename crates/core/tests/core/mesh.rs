@@ -9,14 +9,14 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_core::directory::rollback_guard::FloorRow;
+use p2p_node_core::directory::rollback_guard::HighestSeen;
 use p2p_node_core::effect::{Effect, ExitCode, Verdict};
-use p2p_node_core::gate::access_list::{Standing, Subject};
+use p2p_node_core::gate::access_list::{AccessRule, Subject};
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::{Input, Now, Token};
-use p2p_node_core::mail::inbound::receive_window::TakenRow;
-use p2p_node_core::mail::outbound::outbox::KeptMail;
-use p2p_node_core::{Core, KeySource, Setup};
+use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
+use p2p_node_core::mail::outbound::outbox::PersistedMessage;
+use p2p_node_core::{Core, CoreConfig, KeySource};
 use p2p_node_protocol::{Role, line};
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
@@ -46,25 +46,25 @@ pub struct Node {
     gossip: BTreeMap<Token, (PeerId, String, Bytes)>,
     dead: bool,
     /// What a store would hold, by address.
-    pub kept: BTreeMap<Address, FloorRow>,
+    pub kept: BTreeMap<Address, HighestSeen>,
     /// Mail in its store.
-    pub mails: BTreeMap<([u8; 16], u64), KeptMail>,
-    pub taken: BTreeMap<(Address, [u8; 16]), TakenRow>,
+    pub mails: BTreeMap<([u8; 16], u64), PersistedMessage>,
+    pub taken: BTreeMap<(Address, [u8; 16]), StreamCheckpoint>,
     /// What it wants to be kept of whom its parent blocked or allowed.
-    pub standings: Vec<(Subject, Standing)>,
+    pub standings: Vec<(Subject, AccessRule)>,
     /// While its machine is suspended, nothing happens to it and it does nothing.
     pub asleep: bool,
     lost_asleep: Vec<usize>,
 }
 
 /// What may be done to an input on its way.
-pub enum Fate {
+pub enum FaultDecision {
     Deliver,
     Lose,
 }
 
 /// Decides about each input of each node.
-pub type Faults = Box<dyn FnMut(usize, &Input) -> Fate>;
+pub type Faults = Box<dyn FnMut(usize, &Input) -> FaultDecision>;
 
 pub struct Mesh {
     pub nodes: Vec<Node>,
@@ -129,7 +129,7 @@ impl Mesh {
             dht: BTreeMap::new(),
             frames: Vec::new(),
             hung_up: Vec::new(),
-            fate: Box::new(|_, _| Fate::Deliver),
+            fate: Box::new(|_, _| FaultDecision::Deliver),
             lies: Box::new(|_| None),
             ahead_ms: BTreeMap::new(),
             crypto: true,
@@ -165,11 +165,11 @@ impl Mesh {
         number: u8,
         role: Role,
         connect: &str,
-        change: impl FnOnce(&mut Setup),
+        change: impl FnOnce(&mut CoreConfig),
     ) -> usize {
         let node = node_key(number);
         let agent = agent_key(number);
-        let mut setup = Setup {
+        let mut setup = CoreConfig {
             binding: agent.bind(binding(number, 0, &node)).unwrap(),
             node_key: node,
             agent: Some(agent),
@@ -258,8 +258,8 @@ impl Mesh {
                 if self.nodes[node].dead || self.nodes[node].asleep {
                     continue;
                 }
-                if let Fate::Lose = (self.fate)(node, &input) {
-                    if let Input::MailAnswered { token, .. } = input {
+                if let FaultDecision::Lose = (self.fate)(node, &input) {
+                    if let Input::MailResponseReceived { token, .. } = input {
                         self.lost.push(token);
                     }
                 } else {
@@ -276,7 +276,7 @@ impl Mesh {
                     continue;
                 }
                 let now = self.clock_of(node);
-                self.nodes[node].core.turn(now);
+                self.nodes[node].core.handle_timeout(now);
                 while let Some(effect) = self.nodes[node].core.poll_effect() {
                     busy = true;
                     self.carry_out(node, effect);
@@ -351,13 +351,18 @@ impl Mesh {
             .collect();
         for asked in open {
             if let Some((_, token)) = self.asked.remove(&asked) {
-                self.wire
-                    .push_back((node, Input::MailAnswered { token, outcome: Err("no answer".to_owned()) }));
+                self.wire.push_back((
+                    node,
+                    Input::MailResponseReceived { token, outcome: Err("no answer".to_owned()) },
+                ));
             }
         }
         // An answer that was lost on its way left no request open: the sender alone knows of it.
         for token in self.lost.drain(..) {
-            self.wire.push_back((node, Input::MailAnswered { token, outcome: Err("no answer".to_owned()) }));
+            self.wire.push_back((
+                node,
+                Input::MailResponseReceived { token, outcome: Err("no answer".to_owned()) },
+            ));
         }
         self.settle();
     }

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node_core::Setup;
+use p2p_node_core::CoreConfig;
 use p2p_node_core::input::Input;
-use p2p_node_core::mail::outbound::outbox::KeptMail;
-use p2p_node_core::mail::outbound::stream::Draft;
+use p2p_node_core::mail::outbound::outbox::PersistedMessage;
+use p2p_node_core::mail::outbound::stream::OutgoingMessage;
 use p2p_node_protocol::{Priority, Role, Route};
 use p2p_node_wire::envelope::{Encoding, Frame, MailResponse, Refused, Response, limits};
 use prost::Message as _;
 
 use crate::forged::{frame, record, topic};
-use crate::mesh::{CONNECT, Fate, Mesh, START_MS, agent_key, node_key};
+use crate::mesh::{CONNECT, FaultDecision, Mesh, START_MS, agent_key, node_key};
 
 pub const SENDER: u8 = 3;
 const RECIPIENT: u8 = 4;
 
 /// A server, a sender with a store, and a recipient of this kind; their places.
-pub fn scene(recipient: impl FnOnce(&mut Setup)) -> (Mesh, usize, usize) {
+pub fn scene(recipient: impl FnOnce(&mut CoreConfig)) -> (Mesh, usize, usize) {
     let mut mesh = Mesh::new(1);
     let sender = mesh.add_with(SENDER, Role::Full, CONNECT, |setup| setup.durable = true);
     let to = mesh.add_with(RECIPIENT, Role::Full, CONNECT, recipient);
@@ -29,7 +29,7 @@ pub fn scene(recipient: impl FnOnce(&mut Setup)) -> (Mesh, usize, usize) {
     (mesh, sender, to)
 }
 
-pub fn by_hand(setup: &mut Setup) {
+pub fn by_hand(setup: &mut CoreConfig) {
     setup.acks_by_hand = true;
 }
 
@@ -118,16 +118,16 @@ fn mail_from_a_restored_copy_of_the_store_reaches_the_parent() {
 }
 
 /// Mail of an earlier process on a stream named so.
-fn kept(stream: u8, seq: u64, position: u64) -> KeptMail {
+fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
     let data = Bytes::from(position.to_string());
-    KeptMail {
+    PersistedMessage {
         recipient: agent_key(RECIPIENT).address(),
         stream: [stream; 16],
         seq,
         sent_as: None,
         position,
         expires_at_ms: START_MS + 3_600_000,
-        draft: Draft {
+        draft: OutgoingMessage {
             data,
             encoding: Encoding::Json,
             kind: String::new(),
@@ -285,11 +285,11 @@ fn mail_that_was_renamed_keeps_its_new_name_in_the_next_process() {
 fn what_comes_again_is_no_other_mail() {
     let (mut mesh, sender, to) = scene(|_| {});
     mesh.fate = Box::new(|node, input| match input {
-        Input::MailAnswered { .. } if node == 1 => Fate::Lose,
-        _ => Fate::Deliver,
+        Input::MailResponseReceived { .. } if node == 1 => FaultDecision::Lose,
+        _ => FaultDecision::Deliver,
     });
     send(&mut mesh, sender, to, 1);
-    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
     mesh.fail_open_requests(sender);
     mesh.pass(Duration::from_secs(10));
     assert_eq!((mesh.received(to), states(&mesh, sender)), (vec![1], vec!["delivered"]));

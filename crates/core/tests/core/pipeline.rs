@@ -28,7 +28,7 @@ fn a_pipeline_whose_mail_arrives_ends_with_0() {
     let mut mesh = scene();
     let to = mesh.nodes[1].address.clone();
     send(&mut mesh, &to, 60_000);
-    mesh.input(2, Input::InputEnded);
+    mesh.input(2, Input::StdinClosed);
     mesh.pass(Duration::from_secs(1));
     assert_eq!(mesh.nodes[2].exit, Some(ExitCode::Ok));
 }
@@ -37,7 +37,7 @@ fn a_pipeline_whose_mail_arrives_ends_with_0() {
 fn a_pipeline_waits_for_its_mail_beyond_the_drain_timeout_and_ends_with_75_when_it_expires() {
     let mut mesh = scene();
     send(&mut mesh, &agent_key(0x77).address().to_string(), 30_000);
-    mesh.input(2, Input::InputEnded);
+    mesh.input(2, Input::StdinClosed);
     mesh.pass(Duration::from_secs(29));
     assert_eq!(mesh.nodes[2].exit, None);
     mesh.pass(Duration::from_secs(2));
@@ -49,7 +49,7 @@ fn a_pipeline_waits_for_its_mail_beyond_the_drain_timeout_and_ends_with_75_when_
 fn a_pipeline_that_was_late_for_its_recipient_ends_with_0() {
     let mut mesh = scene();
     send(&mut mesh, &agent_key(0x44).address().to_string(), 60_000);
-    mesh.input(2, Input::InputEnded);
+    mesh.input(2, Input::StdinClosed);
     mesh.pass(Duration::from_secs(10));
     assert_eq!(mesh.nodes[2].exit, None);
     let late = mesh.add(0x44, Role::Full);
@@ -65,7 +65,7 @@ fn a_pipeline_with_a_command_that_cannot_be_carried_out_ends_with_65() {
     let to = mesh.nodes[1].address.clone();
     send(&mut mesh, &to, 0);
     send(&mut mesh, &to, 60_000);
-    mesh.input(2, Input::InputEnded);
+    mesh.input(2, Input::StdinClosed);
     mesh.pass(Duration::from_secs(1));
     assert_eq!(mesh.nodes[2].exit, Some(ExitCode::BadInput));
     assert_eq!(mesh.received(1), [1], "the rest is done all the same");
@@ -75,7 +75,7 @@ fn a_pipeline_with_a_command_that_cannot_be_carried_out_ends_with_65() {
 fn a_broadcast_that_nobody_heard_ends_a_pipeline_with_75() {
     let mut mesh = scene();
     mesh.say(2, r#"{"type":"send","topic":"nobody","data":1}"#);
-    mesh.input(2, Input::InputEnded);
+    mesh.input(2, Input::StdinClosed);
     mesh.pass(Duration::from_secs(11));
     assert_eq!(mesh.nodes[2].exit, Some(ExitCode::Undelivered));
 }
@@ -84,7 +84,7 @@ fn a_broadcast_that_nobody_heard_ends_a_pipeline_with_75() {
 fn a_signal_ends_a_pipeline_that_waits_for_its_mail() {
     let mut mesh = scene();
     send(&mut mesh, &agent_key(0x77).address().to_string(), 600_000);
-    mesh.input(2, Input::InputEnded);
+    mesh.input(2, Input::StdinClosed);
     mesh.pass(Duration::from_secs(60));
     assert_eq!(mesh.nodes[2].exit, None);
     mesh.input(2, Input::Signal);
@@ -102,7 +102,7 @@ fn mail_that_an_earlier_process_accepted_is_not_waited_for() {
     let next = mesh.add_with(5, Role::Full, CONNECT, |setup| {
         (setup.durable, setup.require_delivery, setup.outbox) = (true, true, kept);
     });
-    mesh.input(next, Input::InputEnded);
+    mesh.input(next, Input::StdinClosed);
     mesh.pass(Duration::from_secs(6));
     assert_eq!(mesh.nodes[next].exit, Some(ExitCode::Ok));
 }
@@ -115,7 +115,7 @@ fn a_node_does_not_end_before_its_last_broadcast_has_left() {
     mesh.say(0, r#"{"type":"subscribe","topic":"t"}"#);
     mesh.pass(Duration::from_secs(2));
     mesh.say(1, r#"{"type":"send","topic":"t","data":1}"#);
-    mesh.input(1, Input::InputEnded);
+    mesh.input(1, Input::StdinClosed);
     mesh.pass(Duration::from_millis(200));
     assert_eq!(mesh.nodes[1].exit, None, "gossipsub may have it still");
     mesh.pass(Duration::from_millis(200));

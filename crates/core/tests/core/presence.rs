@@ -8,7 +8,7 @@ use p2p_node_protocol::Role;
 use p2p_node_wire::record::kad_key;
 
 use crate::forged::{hello, record};
-use crate::mesh::{Fate, Mesh, START_MS, agent_key, node_key};
+use crate::mesh::{FaultDecision, Mesh, START_MS, agent_key, node_key};
 
 #[test]
 fn a_record_that_a_server_did_not_keep_is_put_again() {
@@ -46,8 +46,8 @@ fn a_server_that_lost_a_record_takes_the_same_bytes_again() {
 fn a_connection_through_which_no_subscription_comes_is_made_anew() {
     let mut mesh = Mesh::new(2);
     mesh.fate = Box::new(|node, input| match input {
-        Input::PeerSubscribed { .. } if node == 1 => Fate::Lose,
-        _ => Fate::Deliver,
+        Input::PeerSubscribed { .. } if node == 1 => FaultDecision::Lose,
+        _ => FaultDecision::Deliver,
     });
     mesh.connect(1, 0);
     mesh.pass(Duration::from_millis(4900));
@@ -62,9 +62,9 @@ fn peers_whose_subscriptions_are_awaited_are_bounded() {
     mesh.connect(1, 0);
     let (peer, body) = (mesh.nodes[1].peer, hello(record(2, 0, START_MS, &node_key(2))));
     for _ in 0..3000 {
-        mesh.input(0, Input::HelloAnswered { peer, body: body.clone() });
+        mesh.input(0, Input::HelloResponseReceived { peer, body: body.clone() });
     }
-    let census = mesh.nodes[0].core.census();
+    let census = mesh.nodes[0].core.usage();
     let awaited = census.iter().find(|held| held.name == "peers whose topics are awaited").unwrap();
     assert_eq!(awaited.size, awaited.limit);
 }

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use p2p_node_core::input::Input;
-use p2p_node_core::mail::outbound::outbox::KeptMail;
+use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 
-use crate::mesh::{Fate, Faults, Mesh};
+use crate::mesh::{FaultDecision, Faults, Mesh};
 use crate::numbers::{SENDER, ack, by_hand, scene, send, stat, states};
 
 /// A first mail that is accepted, put on the wire in vain, and cancelled; the store as it was before that; and a second mail, which goes past the first.
-fn given_up(mesh: &mut Mesh, first: usize, to: usize, more: &str) -> BTreeMap<([u8; 16], u64), KeptMail> {
+fn given_up(
+    mesh: &mut Mesh,
+    first: usize,
+    to: usize,
+    more: &str,
+) -> BTreeMap<([u8; 16], u64), PersistedMessage> {
     mesh.fate = lose_mail_to(to);
     mesh.send(first, to, 1, &format!(r#","id":"m1"{more}"#));
     mesh.settle();
@@ -18,7 +23,7 @@ fn given_up(mesh: &mut Mesh, first: usize, to: usize, more: &str) -> BTreeMap<([
     assert_eq!(copy.len(), 1);
     mesh.fail_open_requests(first);
     mesh.say(first, r#"{"type":"cancel","id":"c","target":"m1"}"#);
-    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
     assert!(mesh.nodes[first].mails.is_empty(), "{:?}", mesh.lines(first, "error"));
     send(mesh, first, to, 2);
     mesh.pass(Duration::from_secs(2));
@@ -28,8 +33,8 @@ fn given_up(mesh: &mut Mesh, first: usize, to: usize, more: &str) -> BTreeMap<([
 
 fn lose_mail_to(to: usize) -> Faults {
     Box::new(move |node, input| match input {
-        Input::MailAsked { .. } | Input::Gossip { .. } if node == to => Fate::Lose,
-        _ => Fate::Deliver,
+        Input::MailRequestReceived { .. } | Input::Gossip { .. } if node == to => FaultDecision::Lose,
+        _ => FaultDecision::Deliver,
     })
 }
 
@@ -65,7 +70,7 @@ fn mail_of_a_copy_that_goes_by_gossip_is_not_settled_by_an_ack_of_something_else
     mesh.pass(Duration::from_secs(1));
     assert!(stat(&mesh, again, "mail_frames_sent") > 0);
     assert_eq!(states(&mesh, again), [""; 0], "the recipient has heard nothing of it");
-    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
     mesh.pass(Duration::from_secs(20));
     assert_eq!(mesh.received(to), [2, 1]);
     ack(&mut mesh, to, 1);

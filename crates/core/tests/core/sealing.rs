@@ -6,7 +6,7 @@ use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{Frame, Payload, limits::MAX_FRAME_BYTES};
 
-use crate::mesh::{CONNECT, Fate, Mesh};
+use crate::mesh::{CONNECT, FaultDecision, Mesh};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -115,9 +115,11 @@ fn a_recipient_that_forgot_its_sessions_or_its_keys_is_sealed_to_anew_at_once() 
     mesh.kill(2);
     let again = mesh.add_with(3, Role::Full, CONNECT, |setup| setup.kem_seed = [99; 32].into());
     mesh.fate = Box::new(move |node, input| match input {
-        Input::Gossip { topic, .. } if node == 1 && topic == "agent-announcements" => Fate::Lose,
-        Input::HelloAsked { .. } | Input::HelloAnswered { .. } if node == 1 => Fate::Lose,
-        _ => Fate::Deliver,
+        Input::Gossip { topic, .. } if node == 1 && topic == "agent-announcements" => FaultDecision::Lose,
+        Input::HelloRequestReceived { .. } | Input::HelloResponseReceived { .. } if node == 1 => {
+            FaultDecision::Lose
+        }
+        _ => FaultDecision::Deliver,
     });
     mesh.connect(1, again);
     mesh.send(1, again, 2, "");

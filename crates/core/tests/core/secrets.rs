@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_node_core::crypto_task::{OpenTask, Task};
+use p2p_node_core::crypto_task::{CryptoTask, OpenTask};
 use p2p_node_protocol::Role;
 use p2p_node_testing::secrets::{check, secret};
 use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes};
@@ -33,7 +33,7 @@ fn nothing_that_holds_a_secret_shows_it() {
     let (enc, ciphertext) = (bytes::Bytes::new(), bytes::Bytes::new());
     check(
         "work for the pool",
-        &Task::Open(Box::new(OpenTask { token: 1, secret: secret_key, info, enc, ciphertext })),
+        &CryptoTask::Open(Box::new(OpenTask { token: 1, secret: secret_key, info, enc, ciphertext })),
     );
     let mut mesh = Mesh::new(0);
     mesh.add_with(1, Role::Full, CONNECT, |setup| {

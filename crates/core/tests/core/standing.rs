@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_node_core::gate::access_list::{Standing, Subject};
+use p2p_node_core::gate::access_list::{AccessRule, Subject};
 use p2p_node_protocol::Role;
 use serde_json::{Value, json};
 
@@ -103,7 +103,7 @@ fn standings_are_kept_for_later_processes() {
     let mut mesh = pair();
     say_of(&mut mesh, "block", false);
     let kept = mesh.nodes[2].standings.clone();
-    assert_eq!(kept, [(Subject::Agent(agent_key(2).address()), Standing::Blocked)]);
+    assert_eq!(kept, [(Subject::Agent(agent_key(2).address()), AccessRule::Blocked)]);
     mesh.kill(2);
     let again = mesh.add_with(3, Role::Full, CONNECT, |setup| setup.standings = kept);
     mesh.connect(again, 0);

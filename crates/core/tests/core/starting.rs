@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::input::Input;
-use p2p_node_core::mail::outbound::outbox::KeptMail;
+use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 use p2p_node_protocol::Role;
 use serde_json::{Value, json};
 
-use crate::mesh::{CONNECT, Fate, Mesh, START_MS, agent_key};
+use crate::mesh::{CONNECT, FaultDecision, Mesh, START_MS, agent_key};
 
 /// A server, an agent, and one that does not listen yet, which is the last.
 fn scene() -> Mesh {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
     mesh.fate = Box::new(|node, input| match input {
-        Input::Listening { .. } if node == 2 => Fate::Lose,
-        _ => Fate::Deliver,
+        Input::Listening { .. } if node == 2 => FaultDecision::Lose,
+        _ => FaultDecision::Deliver,
     });
     mesh.add(3, Role::Full);
     assert!(mesh.nodes[2].lines.is_empty());
@@ -25,12 +25,12 @@ fn scene() -> Mesh {
 }
 
 fn listen(mesh: &mut Mesh) {
-    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
     mesh.input(2, Input::Listening { addrs: vec!["/ip4/127.0.0.1/tcp/1002".parse().unwrap()] });
 }
 
 fn say(mesh: &mut Mesh, command: Value) {
-    assert!(mesh.nodes[2].core.takes_commands(), "{command}");
+    assert!(mesh.nodes[2].core.can_accept_command(), "{command}");
     mesh.say(2, &command.to_string());
 }
 
@@ -47,7 +47,7 @@ fn answer(mesh: &Mesh, id: &Value) -> Option<Value> {
 }
 
 fn held(mesh: &Mesh, name: &str) -> usize {
-    let census = mesh.nodes[2].core.census();
+    let census = mesh.nodes[2].core.usage();
     for holding in &census {
         assert!(holding.size <= holding.limit, "{holding:?}");
     }
@@ -94,7 +94,7 @@ fn what_ends_the_node_before_ready_waits_for_what_came_before_it() {
             say(&mut mesh, json!({"type": "status", "id": "too late"}));
             assert_eq!(answer(&mesh, &json!("too late")).unwrap()["code"], "SHUTTING_DOWN");
         } else {
-            mesh.input(2, Input::InputEnded);
+            mesh.input(2, Input::StdinClosed);
         }
         mesh.pass(Duration::from_secs(1));
         assert_eq!(mesh.nodes[2].exit, None);
@@ -115,7 +115,7 @@ fn a_node_that_never_listens_ends_all_the_same_and_answers_everything() {
         say(&mut mesh, json!({"type": "discover", "id": "d"}));
         match end {
             "shutdown" => say(&mut mesh, json!({"type": "shutdown", "id": "end"})),
-            "eof" => mesh.input(2, Input::InputEnded),
+            "eof" => mesh.input(2, Input::StdinClosed),
             _ => mesh.input(2, Input::Signal),
         }
         mesh.pass(Duration::from_secs(12));
@@ -147,16 +147,16 @@ fn what_is_held_before_ready_is_bounded_and_the_pause_ends() {
         let mut mesh = scene();
         let data = "x".repeat(bytes);
         let mut sent = 0;
-        while mesh.nodes[2].core.takes_commands() {
+        while mesh.nodes[2].core.can_accept_command() {
             send(&mut mesh, sent, &data);
             sent += 1;
         }
         let size = held(&mesh, "bytes that wait for ready");
         assert!(sent as usize == MAX_INFLIGHT + 1 || size > MAX_INFLIGHT_BYTES, "{sent} of {bytes}");
         mesh.pass(MAX_PAUSE - Duration::from_millis(1));
-        assert!(!mesh.nodes[2].core.takes_commands());
+        assert!(!mesh.nodes[2].core.can_accept_command());
         mesh.pass(Duration::from_millis(1));
-        assert!(mesh.nodes[2].core.takes_commands());
+        assert!(mesh.nodes[2].core.can_accept_command());
         let busy = mesh.lines(2, "error").iter().filter(|line| line["code"] == "BUSY").count() as u64;
         assert_eq!(held(&mesh, "commands that wait for ready") as u64 + busy, sent);
         assert_eq!(answer(&mesh, &json!(0)), None, "the latest go");
@@ -174,13 +174,13 @@ fn a_durable_node_whose_outbox_was_full_at_its_start_gets_ready_and_ends() {
         let send = json!({"type": "send", "peerId": nobody.to_string(), "data": data, "id": id});
         mesh.say(first, &send.to_string());
     }
-    let mails: Vec<KeptMail> = mesh.nodes[first].mails.values().cloned().collect();
+    let mails: Vec<PersistedMessage> = mesh.nodes[first].mails.values().cloned().collect();
     assert!(mails.len() > 190 && mails.iter().all(|mail| mail.expires_at_ms > START_MS));
     let again = mesh.restart(first, 2, &[], |_| {});
     assert_eq!(mesh.lines(again, "ready").len(), 1);
     mesh.say(again, r#"{"type":"ping","id":"ping"}"#);
     assert_eq!(mesh.nodes[again].lines.last().unwrap()["id"], "ping");
-    mesh.input(again, Input::InputEnded);
+    mesh.input(again, Input::StdinClosed);
     mesh.pass(Duration::from_secs(7));
     assert_eq!(mesh.nodes[again].exit, Some(ExitCode::Ok), "the mail is on the disk");
     assert_eq!(mesh.nodes[again].mails.len(), mails.len());
@@ -192,7 +192,7 @@ fn sockets_that_name_no_address_delay_ready_no_longer_than_two_seconds() {
     say(&mut mesh, json!({"type": "status", "id": "status"}));
     mesh.pass(Duration::from_millis(1900));
     assert_eq!(answer(&mesh, &json!("status")), None);
-    mesh.fate = Box::new(|_, _| Fate::Deliver);
+    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
     mesh.pass(Duration::from_millis(200));
     assert_eq!(mesh.lines(2, "ready")[0]["addrs"], json!([]));
     assert!(
@@ -213,7 +213,7 @@ fn the_end_of_stdin_before_a_connect_is_explained_and_ends_a_node_that_was_to_st
         let mut mesh = Mesh::new(1);
         let ping = r#"{"type":"ping","id":1}"#;
         let node = mesh.add_with(2, Role::Full, ping, |setup| setup.stay_on_eof = stays);
-        mesh.input(node, Input::InputEnded);
+        mesh.input(node, Input::StdinClosed);
         let kind = if stays { "error" } else { "log" };
         let said = mesh.lines(node, kind).last().unwrap()["message"].as_str().unwrap().to_owned();
         assert!(said.contains("--on-eof stay") && said.contains("--connect"), "{said}");

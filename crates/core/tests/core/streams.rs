@@ -9,13 +9,13 @@ use bytes::Bytes;
 use p2p_node_core::backoff::Jitter;
 use p2p_node_core::mail::inbound::digests::Digests;
 use p2p_node_core::mail::inbound::inbox::inbox_limits::SENDER_STREAMS;
-use p2p_node_core::mail::inbound::inbox::{Inbox, Offer, Settling};
-use p2p_node_core::mail::inbound::receive_window::{Handing, TakenRow};
-use p2p_node_core::mail::outbound::outbox::{Ended, KeptMail, Outbox};
-use p2p_node_core::mail::outbound::stream::{Draft, Renamed};
+use p2p_node_core::mail::inbound::inbox::{AckPolicy, Inbox, InsertOutcome};
+use p2p_node_core::mail::inbound::receive_window::{DeliverDecision, StreamCheckpoint};
+use p2p_node_core::mail::outbound::outbox::{Completed, Outbox, PersistedMessage};
+use p2p_node_core::mail::outbound::stream::{OutgoingMessage, Renamed};
 use p2p_node_protocol::{Priority, Route};
 use p2p_node_wire::envelope::{Batch, Encoding, Outcome, SEQUENCE_REUSED, StreamAck};
-use p2p_node_wire::message_id::Origin;
+use p2p_node_wire::message_id::StreamNamespace;
 use p2p_node_wire::time::Now;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -27,8 +27,8 @@ const NOW: Duration = Duration::ZERO;
 type Name = ([u8; 16], u64);
 
 /// Mail that says which one it is.
-fn draft(priority: Priority, load: u64) -> Draft {
-    Draft {
+fn draft(priority: Priority, load: u64) -> OutgoingMessage {
+    OutgoingMessage {
         data: Bytes::from(load.to_string()),
         encoding: Encoding::Json,
         kind: String::new(),
@@ -50,10 +50,10 @@ struct World {
     frames: Vec<(u64, Batch)>,
     acks: Vec<(Option<u64>, Vec<StreamAck>)>,
     /// What a store would have of the recipient.
-    rows: BTreeMap<[u8; 16], TakenRow>,
+    rows: BTreeMap<[u8; 16], StreamCheckpoint>,
     /// What a store would have of the sender, and what a copy of it had.
-    mails: BTreeMap<Name, KeptMail>,
-    copy: BTreeMap<Name, KeptMail>,
+    mails: BTreeMap<Name, PersistedMessage>,
+    copy: BTreeMap<Name, PersistedMessage>,
     /// What each name stands for, over all processes of the sender, of which there were so many.
     loads: BTreeMap<Name, u64>,
     lives: u8,
@@ -70,9 +70,9 @@ struct World {
 }
 
 impl World {
-    fn new(settling: Settling) -> World {
+    fn new(settling: AckPolicy) -> World {
         World {
-            outbox: Outbox::new(Origin { account: SENDER, database: [0; 16] }),
+            outbox: Outbox::new(StreamNamespace { account: SENDER, database: [0; 16] }),
             inbox: Inbox::new(settling),
             jitter: Jitter::new(1),
             token: 0,
@@ -102,14 +102,15 @@ impl World {
         self.accepted.insert(name, 0);
         let (stream, seq) = name;
         let (recipient, position, expires_at_ms) = (RECIPIENT, load, u64::MAX);
-        let mail = KeptMail { recipient, stream, seq, sent_as: None, position, expires_at_ms, draft };
+        let mail = PersistedMessage { recipient, stream, seq, sent_as: None, position, expires_at_ms, draft };
         self.mails.insert(name, mail);
     }
 
-    fn launch(&mut self) {
-        if self.outbox.destination(&RECIPIENT).is_some_and(|known| known.heads().next().is_some()) {
+    fn send_next_batch(&mut self) {
+        if self.outbox.destination(&RECIPIENT).is_some_and(|known| known.next_per_priority().next().is_some())
+        {
             self.token += 1;
-            let batch = self.outbox.launch(RECIPIENT, self.token, Route::Direct, NOW).unwrap();
+            let batch = self.outbox.send_next_batch(RECIPIENT, self.token, Route::Direct, NOW).unwrap();
             self.frames.push((self.token, batch));
         }
     }
@@ -122,11 +123,11 @@ impl World {
             streams.insert(stream);
             let mut ready = Vec::new();
             let offer = self.inbox.offer(SENDER, message.clone(), NOW, &mut ready);
-            for (key, seq) in self.inbox.take_void() {
+            for (key, seq) in self.inbox.drain_abandoned() {
                 self.void.insert((key.1, seq));
                 self.settle(key);
             }
-            if offer == Offer::Reused {
+            if offer == InsertOutcome::Reused {
                 // Its sender had given it up, and knows nothing of that any more.
                 assert!(!self.took.contains(&(stream, message.seq)), "every number stands for one thing");
                 let outcome = Outcome { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
@@ -136,16 +137,18 @@ impl World {
                 let name = (stream, message.seq);
                 assert_eq!(message.data, self.loads[&name].to_string(), "that very mail");
                 let handing = match self.inbox.settling() {
-                    Settling::AtOnce => Handing::Told { again: false },
-                    Settling::Kept | Settling::Taken => self.inbox.hand_on((SENDER, stream), message.seq),
+                    AckPolicy::OnReceipt => DeliverDecision::New { redelivered: false },
+                    AckPolicy::OnPersisted | AckPolicy::Manual => {
+                        self.inbox.deliver((SENDER, stream), message.seq)
+                    }
                 };
-                let known = handing == Handing::Known;
+                let known = handing == DeliverDecision::Duplicate;
                 assert_eq!(known, self.took.contains(&name), "what was taken is known, and nothing else is");
                 if known {
                     self.settle((SENDER, stream));
                 }
-                if let Handing::Told { again } = handing {
-                    assert!(!again || self.inbox.settling() != Settling::AtOnce);
+                if let DeliverDecision::New { redelivered: again } = handing {
+                    assert!(!again || self.inbox.settling() != AckPolicy::OnReceipt);
                     self.told.push(name);
                     self.ever.insert(name);
                 }
@@ -156,14 +159,14 @@ impl World {
     }
 
     fn ack(&self, stream: &[u8; 16]) -> StreamAck {
-        let (cumulative, beyond) = self.inbox.settled(&SENDER, stream);
+        let (cumulative, beyond) = self.inbox.acked_up_to(&SENDER, stream);
         assert!(beyond.is_sorted_by(|one, other| one < other) && beyond.iter().all(|seq| *seq > cumulative));
         StreamAck {
             stream: Bytes::copy_from_slice(stream),
             cumulative,
             beyond: beyond.iter().map(|seq| seq - cumulative).collect(),
             outcomes: self.inbox.refusals(&SENDER, stream).cloned().collect(),
-            held: self.inbox.secured(&SENDER, stream),
+            held: self.inbox.received_up_to(&SENDER, stream),
             window: 0,
         }
     }
@@ -171,7 +174,7 @@ impl World {
     /// The parent has done with a message, and the store knows.
     fn take(&mut self, name: Name) {
         let key = (SENDER, name.0);
-        if self.inbox.settling() == Settling::AtOnce || !self.inbox.arrive(key, name.1) {
+        if self.inbox.settling() == AckPolicy::OnReceipt || !self.inbox.mark_acked(key, name.1) {
             return;
         }
         self.took.insert(name);
@@ -214,14 +217,14 @@ impl World {
         }
     }
 
-    fn end(&mut self, ended: Vec<Ended>, delivered: bool) {
+    fn end(&mut self, ended: Vec<Completed>, delivered: bool) {
         for ended in ended {
             let name = (ended.stream, ended.seq);
             *self.accepted.get_mut(&name).unwrap() += 1;
             assert_eq!(self.accepted[&name], 1, "it ends once");
             self.mails.remove(&name);
             if delivered {
-                let by = if self.inbox.settling() == Settling::AtOnce { &self.ever } else { &self.took };
+                let by = if self.inbox.settling() == AckPolicy::OnReceipt { &self.ever } else { &self.took };
                 let has = |name: &Name| by.contains(name) || self.void.contains(name);
                 let has = has(&name) || self.renamed.get(&name).is_some_and(|names| names.iter().any(has));
                 assert!(has, "delivered, and the parent does not have it");
@@ -233,12 +236,12 @@ impl World {
 
     fn give_up(&mut self, which: &Index) {
         let Some(name) = pick(self.accepted.keys(), which) else { return };
-        let recipients = self.outbox.take_out_if(|mail| mail.seq == name.1);
+        let recipients = self.outbox.remove_where(|mail| mail.seq == name.1);
         self.end(recipients, false);
     }
 
     fn restart(&mut self) {
-        if self.inbox.settling() == Settling::AtOnce {
+        if self.inbox.settling() == AckPolicy::OnReceipt {
             return;
         }
         self.inbox = Inbox::new(self.inbox.settling());
@@ -248,7 +251,7 @@ impl World {
         for (token, _) in std::mem::take(&mut self.frames) {
             self.outbox.failed(token, Duration::ZERO, NOW, &mut self.jitter);
         }
-        self.remind();
+        self.probe();
     }
 
     /// The sender's process ends, and the next one takes up what is in the store. What is on the wire may arrive all the same.
@@ -258,7 +261,7 @@ impl World {
             return;
         }
         self.lives += 1;
-        self.outbox = Outbox::new(Origin { account: SENDER, database: [self.lives; 16] });
+        self.outbox = Outbox::new(StreamNamespace { account: SENDER, database: [self.lives; 16] });
         self.outbox.restore(self.mails.values().cloned().collect(), Now { mono: NOW, unix_ms: 0 });
     }
 
@@ -278,9 +281,9 @@ impl World {
         self.restart_sender();
     }
 
-    fn remind(&mut self) {
+    fn probe(&mut self) {
         if let Some(destination) = self.outbox.destination(&RECIPIENT) {
-            destination.remind(|_| true);
+            destination.probe(|_| true);
         }
     }
 
@@ -288,7 +291,7 @@ impl World {
         let at = |length: usize| (length > 0).then(|| which.index(length));
         match kind {
             0 | 1 => self.accept([Priority::Low, Priority::Medium, Priority::High][which.index(3)]),
-            2 => self.launch(),
+            2 => self.send_next_batch(),
             3 => {
                 if let Some(at) = at(self.frames.len()) {
                     let frame = self.frames.remove(at);
@@ -331,7 +334,7 @@ impl World {
                 }
             }
             10 => self.give_up(which),
-            11 => self.remind(),
+            11 => self.probe(),
             12 => self.restart(),
             13 => self.restart_sender(),
             14 => self.copy = self.mails.clone(),
@@ -347,8 +350,8 @@ impl World {
     /// Everything arrives from now on.
     fn finish(&mut self) {
         for _ in 0..100 {
-            self.remind();
-            self.launch();
+            self.probe();
+            self.send_next_batch();
             while let Some(frame) = (!self.frames.is_empty()).then(|| self.frames.remove(0)) {
                 self.deliver(frame);
             }
@@ -381,7 +384,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
     #[test]
     fn whatever_the_wire_does_each_mail_is_told_in_its_turn_and_ends_once(
-        settling in prop_oneof![Just(Settling::AtOnce), Just(Settling::Kept), Just(Settling::Taken)],
+        settling in prop_oneof![Just(AckPolicy::OnReceipt), Just(AckPolicy::OnPersisted), Just(AckPolicy::Manual)],
         steps in prop::collection::vec((0..16_u8, any::<Index>()), 0..120),
     ) {
         let mut world = World::new(settling);

@@ -141,14 +141,24 @@ fn mail_is_taken_from_its_own_sender_once_and_for_us() {
     mesh.settle();
     assert_eq!(mesh.received(0), [7]);
     let (_, from, seen) = mesh.frames[0].clone();
-    mesh.input(0, Input::MailAsked { token: 9000, peer: from, frame: seen.clone() });
-    mesh.input(0, Input::MailAsked { token: 9001, peer: node_key(50).peer_id(), frame: seen.clone() });
-    mesh.input(1, Input::MailAsked { token: 9002, peer: from, frame: seen });
-    let for_another = frame(2, Scope::NodeKey(Bytes::copy_from_slice(&node_key(60).public())), 1, |_| {});
-    mesh.input(0, Input::MailAsked { token: 9003, peer: node_key(2).peer_id(), frame: for_another });
+    mesh.input(0, Input::MailRequestReceived { token: 9000, peer: from, frame: seen.clone() });
     mesh.input(
         0,
-        Input::MailAsked { token: 9004, peer: node_key(2).peer_id(), frame: frame(2, topic(), 2, |_| {}) },
+        Input::MailRequestReceived { token: 9001, peer: node_key(50).peer_id(), frame: seen.clone() },
+    );
+    mesh.input(1, Input::MailRequestReceived { token: 9002, peer: from, frame: seen });
+    let for_another = frame(2, Scope::NodeKey(Bytes::copy_from_slice(&node_key(60).public())), 1, |_| {});
+    mesh.input(
+        0,
+        Input::MailRequestReceived { token: 9003, peer: node_key(2).peer_id(), frame: for_another },
+    );
+    mesh.input(
+        0,
+        Input::MailRequestReceived {
+            token: 9004,
+            peer: node_key(2).peer_id(),
+            frame: frame(2, topic(), 2, |_| {}),
+        },
     );
     assert_eq!(mesh.received(0), [7]);
     assert!(mesh.received(1).is_empty());
@@ -248,7 +258,7 @@ fn a_server_that_comes_and_goes_has_no_mail_sent_again() {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
     let absent = record(9, 0, START_MS, &node_key(9));
-    mesh.input(1, Input::HelloAnswered { peer: node_key(9).peer_id(), body: hello(absent) });
+    mesh.input(1, Input::HelloResponseReceived { peer: node_key(9).peer_id(), body: hello(absent) });
     let address = agent_key(9).address();
     mesh.say(1, &format!(r#"{{"type":"send","peerId":"{address}","data":1}}"#));
     mesh.pass(Duration::from_secs(4));
@@ -257,7 +267,7 @@ fn a_server_that_comes_and_goes_has_no_mail_sent_again() {
     for _ in 0..5 {
         let server = node_key(50).peer_id();
         mesh.input(1, Input::Connected { peer: server, dialer: false });
-        mesh.input(1, Input::ServerKnown { peer: server });
+        mesh.input(1, Input::DhtServerSeen { peer: server });
         mesh.input(1, Input::Disconnected { peer: server, reason: None });
     }
     assert_eq!(mesh.nodes[1].core.stats().get("mail_frames_sent"), sent);

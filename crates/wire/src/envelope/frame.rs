@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::codec::{FrameBody, Scope};
-use super::replay::Stamp;
+use super::replay::FrameId;
 use crate::identity::binding::MAX_SKEW_SECS;
 use crate::identity::keys::{signed_body, verify_signed};
 use crate::identity::{BindingError, NodeKey, SignedBinding};
@@ -71,9 +71,9 @@ pub struct Frame {
 
 impl Frame {
     /// What tells it from every other frame.
-    pub fn stamp(&self) -> Stamp {
+    pub fn stamp(&self) -> FrameId {
         let FrameBody { boot, counter, created_at_ms, .. } = self.body;
-        Stamp { key: self.binding.binding.node_key, boot, counter, created_ms: created_at_ms }
+        FrameId { key: self.binding.binding.node_key, boot, counter, created_ms: created_at_ms }
     }
 
     /// Decodes a frame of at most `max` bytes:

@@ -7,7 +7,7 @@ use super::codec::{
 use crate::identity::binding::{MAX_BINDING_BYTES, is_network_name};
 use crate::identity::keys::SIGNATURE_BYTES;
 use crate::record::MAX_RECORD_BYTES;
-use crate::strict::{DecodeError, Shape, Wire, known_version, listed, walk, within};
+use crate::strict::{DecodeError, Shape, Wire, ensure, for_each_field, known_version, listed};
 
 /// Longest frame of direct mail, in bytes: a message at the pipe's 1 MiB, and what is around it (design §4).
 pub const MAX_FRAME_BYTES: usize = (1 << 20) + (8 << 10);
@@ -77,10 +77,10 @@ impl Wire for FrameBody {
     fn prescan(bytes: &[u8]) -> Result<(), DecodeError> {
         // A batch that came in several pieces would be put together before it is found not to be canonical.
         let mut batches = 0;
-        walk(bytes, |number, content| match number {
+        for_each_field(bytes, |number, content| match number {
             9 => {
                 batches += 1;
-                within(batches == 1, "plain")?;
+                ensure(batches == 1, "plain")?;
                 Batch::prescan(content)
             }
             _ => Ok(()),
@@ -89,23 +89,23 @@ impl Wire for FrameBody {
 
     fn check(&self) -> Result<(), DecodeError> {
         known_version(self.version)?;
-        within(is_network_name(&self.network), "network")?;
+        ensure(is_network_name(&self.network), "network")?;
         match &self.scope {
-            Some(Scope::Topic(topic)) => within(filled(topic.len(), MAX_NAME_BYTES), "topic")?,
-            Some(Scope::NodeKey(key)) => within(key.len() == 32, "node_key")?,
+            Some(Scope::Topic(topic)) => ensure(filled(topic.len(), MAX_NAME_BYTES), "topic")?,
+            Some(Scope::NodeKey(key)) => ensure(key.len() == 32, "node_key")?,
             None => return Err(DecodeError::Field("scope")),
         }
-        within(filled(self.binding.len(), MAX_BINDING_BYTES), "binding")?;
+        ensure(filled(self.binding.len(), MAX_BINDING_BYTES), "binding")?;
         match &self.payload {
             Some(Payload::Plain(batch)) => batch.check(),
             Some(Payload::Sealed(sealed)) => {
-                within(filled(sealed.kem_id.len(), MAX_KEM_ID_BYTES), "kem_id")?;
-                within(filled(sealed.enc.len(), MAX_ENC_BYTES), "enc")?;
-                within(!sealed.ciphertext.is_empty(), "ciphertext")
+                ensure(filled(sealed.kem_id.len(), MAX_KEM_ID_BYTES), "kem_id")?;
+                ensure(filled(sealed.enc.len(), MAX_ENC_BYTES), "enc")?;
+                ensure(!sealed.ciphertext.is_empty(), "ciphertext")
             }
             Some(Payload::Session(session)) => {
-                within(filled(session.id.len(), MAX_KEM_ID_BYTES), "id")?;
-                within(!session.ciphertext.is_empty(), "ciphertext")
+                ensure(filled(session.id.len(), MAX_KEM_ID_BYTES), "id")?;
+                ensure(!session.ciphertext.is_empty(), "ciphertext")
             }
             None => Err(DecodeError::Field("payload")),
         }
@@ -118,46 +118,46 @@ impl Wire for Batch {
 
     fn prescan(bytes: &[u8]) -> Result<(), DecodeError> {
         let (mut messages, mut acks) = (0, 0);
-        walk(bytes, |number, content| match number {
+        for_each_field(bytes, |number, content| match number {
             1 => {
                 messages += 1;
-                within(messages <= MAX_BATCH_MESSAGES, "messages")?;
+                ensure(messages <= MAX_BATCH_MESSAGES, "messages")?;
                 let mut parents = 0;
-                walk(content, |number, _| {
+                for_each_field(content, |number, _| {
                     parents += usize::from(number == 10);
-                    within(parents <= MAX_PARENTS, "parents")
+                    ensure(parents <= MAX_PARENTS, "parents")
                 })
             }
             2 => {
                 acks += 1;
-                within(acks <= MAX_BATCH_ACKS, "acks")
+                ensure(acks <= MAX_BATCH_ACKS, "acks")
             }
             _ => Ok(()),
         })
     }
 
     fn check(&self) -> Result<(), DecodeError> {
-        within(self.messages.len() <= MAX_BATCH_MESSAGES, "messages")?;
-        within(self.acks.len() <= MAX_BATCH_ACKS, "acks")?;
+        ensure(self.messages.len() <= MAX_BATCH_MESSAGES, "messages")?;
+        ensure(self.acks.len() <= MAX_BATCH_ACKS, "acks")?;
         let ack_fits = |len| (SIGNATURE_BYTES..=SIGNATURE_BYTES + MAX_ACK_BYTES).contains(&len);
-        within(self.acks.iter().all(|ack| ack_fits(ack.len())), "acks")?;
+        ensure(self.acks.iter().all(|ack| ack_fits(ack.len())), "acks")?;
         self.messages.iter().try_for_each(check_message)
     }
 }
 
 fn check_message(message: &Message) -> Result<(), DecodeError> {
-    within(message.stream.len() == STREAM_BYTES, "stream")?;
+    ensure(message.stream.len() == STREAM_BYTES, "stream")?;
     // "Everything below `next`" could never include it.
-    within(message.seq < u64::MAX, "seq")?;
-    within(message.base_seq <= message.seq, "base_seq")?;
-    within(message.kind.len() <= MAX_KIND_BYTES, "kind")?;
+    ensure(message.seq < u64::MAX, "seq")?;
+    ensure(message.base_seq <= message.seq, "base_seq")?;
+    ensure(message.kind.len() <= MAX_KIND_BYTES, "kind")?;
     listed(Priority::is_valid(message.priority))?;
-    within(message.reply_to.len() <= MAX_NAME_BYTES, "reply_to")?;
-    within(message.conversation.len() <= MAX_NAME_BYTES, "conversation")?;
-    within(message.parents.len() <= MAX_PARENTS, "parents")?;
-    within(message.parents.iter().all(|parent| filled(parent.len(), MAX_NAME_BYTES)), "parents")?;
-    within(matches!(message.accepted_stream.len(), 0 | STREAM_BYTES), "accepted_stream")?;
-    within(message.accepted_seq == 0 || !message.accepted_stream.is_empty(), "accepted_seq")?;
+    ensure(message.reply_to.len() <= MAX_NAME_BYTES, "reply_to")?;
+    ensure(message.conversation.len() <= MAX_NAME_BYTES, "conversation")?;
+    ensure(message.parents.len() <= MAX_PARENTS, "parents")?;
+    ensure(message.parents.iter().all(|parent| filled(parent.len(), MAX_NAME_BYTES)), "parents")?;
+    ensure(matches!(message.accepted_stream.len(), 0 | STREAM_BYTES), "accepted_stream")?;
+    ensure(message.accepted_seq == 0 || !message.accepted_stream.is_empty(), "accepted_seq")?;
     listed(Encoding::is_valid(message.encoding))
 }
 
@@ -169,17 +169,17 @@ impl Wire for Ack {
 
     fn check(&self) -> Result<(), DecodeError> {
         known_version(self.version)?;
-        within(is_network_name(&self.network), "network")?;
-        within(self.account.len() == 20, "account")?;
-        within(self.streams.len() <= MAX_ACK_STREAMS, "streams")?;
+        ensure(is_network_name(&self.network), "network")?;
+        ensure(self.account.len() == 20, "account")?;
+        ensure(self.streams.len() <= MAX_ACK_STREAMS, "streams")?;
         // Each once: whoever reads it looks through a queue for each.
-        within(self.streams.is_sorted_by(|one, other| one.stream < other.stream), "streams")?;
+        ensure(self.streams.is_sorted_by(|one, other| one.stream < other.stream), "streams")?;
         let beyond: usize = self.streams.iter().map(|stream| stream.beyond.len()).sum();
-        within(beyond <= MAX_ACK_BEYOND, "beyond")?;
+        ensure(beyond <= MAX_ACK_BEYOND, "beyond")?;
         let outcomes: usize = self.streams.iter().map(|stream| stream.outcomes.len()).sum();
-        within(outcomes <= MAX_ACK_OUTCOMES, "outcomes")?;
-        within(self.counters.len() <= MAX_ACK_COUNTERS, "counters")?;
-        within(grows(&self.counters), "counters")?;
+        ensure(outcomes <= MAX_ACK_OUTCOMES, "outcomes")?;
+        ensure(self.counters.len() <= MAX_ACK_COUNTERS, "counters")?;
+        ensure(grows(&self.counters), "counters")?;
         self.streams.iter().try_for_each(check_stream_ack)
     }
 }
@@ -191,9 +191,9 @@ fn grows(numbers: &[u64]) -> bool {
 }
 
 fn check_stream_ack(stream: &StreamAck) -> Result<(), DecodeError> {
-    within(stream.stream.len() == STREAM_BYTES, "stream")?;
-    within(grows(&stream.beyond), "beyond")?;
-    within(stream.outcomes.iter().all(|outcome| is_code(&outcome.code)), "code")
+    ensure(stream.stream.len() == STREAM_BYTES, "stream")?;
+    ensure(grows(&stream.beyond), "beyond")?;
+    ensure(stream.outcomes.iter().all(|outcome| is_code(&outcome.code)), "code")
 }
 
 impl Wire for MailResponse {
@@ -203,14 +203,14 @@ impl Wire for MailResponse {
 
     fn check(&self) -> Result<(), DecodeError> {
         match &self.response {
-            Some(Response::Ack(ack)) => within(ack.len() >= SIGNATURE_BYTES, "ack"),
+            Some(Response::Ack(ack)) => ensure(ack.len() >= SIGNATURE_BYTES, "ack"),
             Some(Response::Busy(_)) => Ok(()),
             Some(Response::KemUnknown(answer)) => {
-                within(filled(answer.record.len(), MAX_RECORD_BYTES), "record")
+                ensure(filled(answer.record.len(), MAX_RECORD_BYTES), "record")
             }
             Some(Response::Refused(refused)) => {
-                within(is_code(&refused.code), "code")?;
-                within(is_reason(&refused.reason), "reason")
+                ensure(is_code(&refused.code), "code")?;
+                ensure(is_reason(&refused.reason), "reason")
             }
             None => Err(DecodeError::Field("response")),
         }
@@ -224,9 +224,9 @@ impl Wire for Hello {
 
     fn check(&self) -> Result<(), DecodeError> {
         known_version(self.version)?;
-        within(is_network_name(&self.network), "network")?;
-        within(filled(self.record.len(), MAX_RECORD_BYTES), "record")?;
-        within(is_reason(&self.agent_version), "agent_version")
+        ensure(is_network_name(&self.network), "network")?;
+        ensure(filled(self.record.len(), MAX_RECORD_BYTES), "record")?;
+        ensure(is_reason(&self.agent_version), "agent_version")
     }
 }
 

@@ -57,7 +57,7 @@ impl Replay {
 
 /// What tells a frame from every other of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct FrameId {
     /// The node.
     pub key: [u8; 32],
     /// Its process.
@@ -84,7 +84,7 @@ pub struct ReplayWindows {
 
 impl ReplayWindows {
     /// What [`ReplayWindows::commit`] would say; remembers nothing, because nothing is proven yet.
-    pub fn check(&self, stamp: &Stamp, now: Now) -> Replay {
+    pub fn check(&self, stamp: &FrameId, now: Now) -> Replay {
         match self.windows.get(&(stamp.key, stamp.boot)) {
             Some(window) => window.look(stamp.counter),
             None if stamp.created_ms <= self.floor_ms => Replay::Forgotten,
@@ -98,7 +98,7 @@ impl ReplayWindows {
 
     /// Remembers an authentic frame. Its answer is the one that counts: another copy may have been committed since `check`. Only
     /// a `Fresh` frame may be used.
-    pub fn commit(&mut self, stamp: &Stamp, now: Now) -> Replay {
+    pub fn commit(&mut self, stamp: &FrameId, now: Now) -> Replay {
         let name = (stamp.key, stamp.boot);
         if let Some(window) = self.windows.get_mut(&name) {
             let used = window.used;
@@ -149,7 +149,7 @@ impl ReplayWindows {
     }
 
     /// Which window of this key has to go for that of another process, if any; an error when none may.
-    fn idle_boot(&self, stamp: &Stamp, now: Now) -> Result<Option<Name>, ()> {
+    fn idle_boot(&self, stamp: &FrameId, now: Now) -> Result<Option<Name>, ()> {
         let boots = || self.windows.range((stamp.key, 0)..=(stamp.key, u64::MAX));
         if boots().count() < MAX_BOOTS_PER_KEY {
             return Ok(None);
@@ -210,8 +210,8 @@ struct Window {
 }
 
 impl Window {
-    fn starting_at(stamp: &Stamp, now: Now) -> Self {
-        let Stamp { counter, created_ms, .. } = *stamp;
+    fn starting_at(stamp: &FrameId, now: Now) -> Self {
+        let FrameId { counter, created_ms, .. } = *stamp;
         let mut window = Window {
             highest: counter,
             seen: [0; WORDS],
@@ -235,7 +235,7 @@ impl Window {
         }
     }
 
-    fn mark(&mut self, stamp: &Stamp, now: Now) -> Replay {
+    fn mark(&mut self, stamp: &FrameId, now: Now) -> Replay {
         let replay = self.look(stamp.counter);
         if replay == Replay::Fresh {
             self.advance(stamp.counter);

@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 use prost::Message;
 
 use super::keys::{hash_fields, peer_id_of};
-use crate::strict::{DecodeError, Shape, Wire, strict_decode, within};
+use crate::strict::{DecodeError, Shape, Wire, ensure, strict_decode};
 
 /// The sentence that a person reads in a wallet before signing; the same in every binding.
 pub const STATEMENT: &str = "I let this peer-to-peer node send and receive messages as my account on the named network until the binding ends.";
@@ -323,8 +323,8 @@ impl Wire for WireBinding {
     const SHAPE: Shape = Shape::flat(8);
 
     fn check(&self) -> Result<(), DecodeError> {
-        within(is_network_name(&self.network), "network")?;
-        within((1..=MAX_BINDING_SIGNATURE_BYTES).contains(&self.signature.len()), "signature")
+        ensure(is_network_name(&self.network), "network")?;
+        ensure((1..=MAX_BINDING_SIGNATURE_BYTES).contains(&self.signature.len()), "signature")
     }
 }
 

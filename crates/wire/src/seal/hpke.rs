@@ -42,7 +42,7 @@ impl Info {
 
 /// What is sent of a sealing, and the session that both ends have from it.
 #[derive(Clone, Debug)]
-pub struct SealedOnce {
+pub struct SealedFrame {
     /// The encapsulated key.
     pub enc: Bytes,
     /// The encrypted content.
@@ -52,7 +52,7 @@ pub struct SealedOnce {
 }
 
 /// Seals content to a public key; `None` when that is none.
-pub fn seal(public_key: &[u8], info: &Info, content: &[u8], rng: &mut impl CryptoRng) -> Option<SealedOnce> {
+pub fn seal(public_key: &[u8], info: &Info, content: &[u8], rng: &mut impl CryptoRng) -> Option<SealedFrame> {
     let public_key = Deserializable::from_bytes(public_key).ok()?;
     let (enc, mut context) = setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, Algorithm>(
         &OpModeS::Base,
@@ -63,7 +63,7 @@ pub fn seal(public_key: &[u8], info: &Info, content: &[u8], rng: &mut impl Crypt
     .ok()?;
     let ciphertext = context.seal(content, &[]).ok()?;
     let session = session(|exported| context.export(SESSION_CONTEXT, exported))?;
-    Some(SealedOnce { enc: Bytes::copy_from_slice(&enc.to_bytes()), ciphertext: ciphertext.into(), session })
+    Some(SealedFrame { enc: Bytes::copy_from_slice(&enc.to_bytes()), ciphertext: ciphertext.into(), session })
 }
 
 /// Opens what [`seal`] sealed; `None` when anything about it is not as it was.

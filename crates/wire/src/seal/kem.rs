@@ -52,7 +52,7 @@ pub fn kem_id(public_key: &[u8]) -> KemId {
 
 /// The name of a key to which mail can be sealed now; `None` when its record names other algorithms, a key that is none of
 /// theirs, or one that is over.
-pub fn usable(kem: &Kem, now_ms: u64) -> Option<KemId> {
+pub fn usable_key_id(kem: &Kem, now_ms: u64) -> Option<KemId> {
     let fits = kem.suite == SUITE && kem.public_key.len() == PUBLIC_KEY_BYTES && kem.not_after_ms > now_ms;
     let id = kem_id(&kem.public_key);
     (fits && kem.id.as_ref() == id).then_some(id)
@@ -217,11 +217,14 @@ mod tests {
         let mut ring = Keyring::new([1; 32], at(0));
         let kem = ring.current().unwrap();
         assert_eq!(kem.public_key.len(), PUBLIC_KEY_BYTES);
-        assert_eq!(usable(&kem, at(0).unix_ms).as_ref().map(<[u8; 16]>::as_slice), Some(kem.id.as_ref()));
-        assert_eq!(usable(&kem, kem.not_after_ms), None);
-        assert_eq!(usable(&Kem { suite: 2, ..kem.clone() }, 0), None);
-        assert_eq!(usable(&Kem { id: vec![0; 16].into(), ..kem.clone() }, 0), None);
-        assert_eq!(usable(&Kem { public_key: kem.public_key.slice(1..), ..kem.clone() }, 0), None);
+        assert_eq!(
+            usable_key_id(&kem, at(0).unix_ms).as_ref().map(<[u8; 16]>::as_slice),
+            Some(kem.id.as_ref())
+        );
+        assert_eq!(usable_key_id(&kem, kem.not_after_ms), None);
+        assert_eq!(usable_key_id(&Kem { suite: 2, ..kem.clone() }, 0), None);
+        assert_eq!(usable_key_id(&Kem { id: vec![0; 16].into(), ..kem.clone() }, 0), None);
+        assert_eq!(usable_key_id(&Kem { public_key: kem.public_key.slice(1..), ..kem.clone() }, 0), None);
         ring.rotate(at(24));
         assert_ne!(ring.current().unwrap().id, kem.id);
         assert_ne!(Keyring::new([2; 32], at(0)).current().unwrap().id, kem.id);

@@ -10,19 +10,19 @@ const DOMAIN: &[u8] = b"p2p-node/repeatable/v1";
 
 /// The hashes of a seed and of a number that grows.
 #[derive(Clone, Debug)]
-pub struct Repeatable {
+pub struct DeterministicRng {
     seed: u64,
     number: u64,
 }
 
-impl Repeatable {
+impl DeterministicRng {
     /// The sequence of a seed.
     pub fn new(seed: u64) -> Self {
-        Repeatable { seed, number: 0 }
+        DeterministicRng { seed, number: 0 }
     }
 }
 
-impl TryRng for Repeatable {
+impl TryRng for DeterministicRng {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
@@ -45,4 +45,4 @@ impl TryRng for Repeatable {
     }
 }
 
-impl TryCryptoRng for Repeatable {}
+impl TryCryptoRng for DeterministicRng {}

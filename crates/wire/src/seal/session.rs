@@ -80,7 +80,7 @@ fn nonce(counter: u64) -> Nonce {
 
 /// The sender's end.
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct OutboundSession {
     key: SessionKey,
     node_key: [u8; 32],
     kem_id: KemId,
@@ -89,10 +89,10 @@ pub struct Outgoing {
     bytes: u64,
 }
 
-impl Outgoing {
+impl OutboundSession {
     /// A session with a node, made through one of its KEM keys.
     pub fn new(key: SessionKey, node_key: [u8; 32], kem_id: KemId, now: Duration) -> Self {
-        Outgoing { key, node_key, kem_id, since: now, counter: 0, bytes: 0 }
+        OutboundSession { key, node_key, kem_id, since: now, counter: 0, bytes: 0 }
     }
 
     /// Whether it is one with this node and key.
@@ -121,12 +121,12 @@ impl Outgoing {
 
 /// The recipient's ends: those of connected peers.
 #[derive(Debug, Default)]
-pub struct Incoming {
+pub struct InboundSessions {
     sessions: BTreeMap<PeerId, Vec<SessionKey>>,
     number: usize,
 }
 
-impl Incoming {
+impl InboundSessions {
     /// Keeps a session of a connected peer; its oldest goes when it has too many. Whether there was room.
     pub fn insert(&mut self, peer: PeerId, key: SessionKey) -> bool {
         if self.number >= MAX_SESSIONS && self.sessions.get(&peer).is_none_or(Vec::is_empty) {
@@ -173,8 +173,8 @@ mod tests {
 
     #[test]
     fn a_key_is_not_shown() {
-        let outgoing = Outgoing::new(key(0xA7), [0; 32], [0; 16], Duration::ZERO);
-        let mut incoming = Incoming::default();
+        let outgoing = OutboundSession::new(key(0xA7), [0; 32], [0; 16], Duration::ZERO);
+        let mut incoming = InboundSessions::default();
         incoming.insert(PeerId::random(), key(0xA7));
         let shown = format!("{outgoing:?} {outgoing:#?} {outgoing:x?} {incoming:?}");
         // The name has the same bytes here, in hexadecimal digits, once in each.
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn only_the_same_session_number_and_bytes_open() {
-        let mut session = Outgoing::new(key(1), [0; 32], [0; 16], Duration::ZERO);
+        let mut session = OutboundSession::new(key(1), [0; 32], [0; 16], Duration::ZERO);
         let first = session.seal(b"hello".to_vec()).unwrap();
         let second = session.seal(b"hello".to_vec()).unwrap();
         assert_ne!(first.ciphertext, second.ciphertext);
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_session_is_followed_by_another_in_time_and_by_size() {
-        let session = || Outgoing::new(key(1), [7; 32], [1; 16], Duration::ZERO);
+        let session = || OutboundSession::new(key(1), [7; 32], [1; 16], Duration::ZERO);
         assert!(session().is_with(&[7; 32]) && !session().is_with(&[8; 32]));
         assert!(!session().is_due(&[1; 16], Duration::from_secs(599)));
         assert!(session().is_due(&[1; 16], Duration::from_secs(600)));
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn sessions_are_bounded_for_each_peer_and_in_all() {
-        let mut incoming = Incoming::default();
+        let mut incoming = InboundSessions::default();
         let peer = PeerId::random();
         for byte in 0..10 {
             assert!(incoming.insert(peer, key(byte)));

@@ -6,8 +6,8 @@ use alloy_primitives::Address;
 use p2p_node_wire::seal::hpke::{Info, seal};
 use p2p_node_wire::seal::kem::{Secret, kem_id};
 use p2p_node_wire::seal::padding;
-use p2p_node_wire::seal::repeatable::Repeatable;
-use p2p_node_wire::seal::session::Outgoing;
+use p2p_node_wire::seal::repeatable::DeterministicRng;
+use p2p_node_wire::seal::session::OutboundSession;
 
 /// What another implementation opens, in `tests/interop`. `UPDATE_FIXTURES=1` writes it anew.
 #[test]
@@ -21,8 +21,8 @@ fn a_fixed_key_and_fixed_randomness_give_the_kept_bytes() {
         kem_id: kem_id(&secret.public_key()),
     };
     let content = padding::pad(b"hello".to_vec());
-    let sealed = seal(&secret.public_key(), &info, &content, &mut Repeatable::new(0)).unwrap();
-    let mut session = Outgoing::new(sealed.session.clone(), info.sender, info.kem_id, Duration::ZERO);
+    let sealed = seal(&secret.public_key(), &info, &content, &mut DeterministicRng::new(0)).unwrap();
+    let mut session = OutboundSession::new(sealed.session.clone(), info.sender, info.kem_id, Duration::ZERO);
     let next = session.seal(padding::pad(vec![7; 300])).unwrap();
     let vector = serde_json::json!({
         "comment": "The keys are for tests, and known to everybody.",

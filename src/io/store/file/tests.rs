@@ -9,21 +9,21 @@ use super::*;
 /// Whose file it is.
 const ANN: Address = Address::repeat_byte(0xa1);
 
-fn row(number: u64, generation: u64, seq: u64) -> FloorRow {
+fn row(number: u64, generation: u64, seq: u64) -> HighestSeen {
     let mut address = [0; 20];
     address[..8].copy_from_slice(&number.to_be_bytes());
-    FloorRow { address: Address::from(address), generation, seq, hash: [number as u8; 32] }
+    HighestSeen { address: Address::from(address), generation, seq, hash: [number as u8; 32] }
 }
 
 fn directory() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
-fn rows(path: &Path) -> Vec<FloorRow> {
+fn rows(path: &Path) -> Vec<HighestSeen> {
     File::open(path, "dev", ANN).expect("opened").1.floors
 }
 
-fn write(file: &mut File, floors: &[FloorRow]) -> Result<(), FileError> {
+fn write(file: &mut File, floors: &[HighestSeen]) -> Result<(), FileError> {
     file.write(&Changes { floors: floors.to_vec(), ..Changes::default() })
 }
 
@@ -34,14 +34,14 @@ fn standings_come_back_as_they_were_last() {
     let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
     let agent = Subject::Agent(Address::repeat_byte(1));
     let node = Subject::Node(libp2p::PeerId::random());
-    let set = |file: &mut File, standings: &[(Subject, Option<Standing>)]| {
+    let set = |file: &mut File, standings: &[(Subject, Option<AccessRule>)]| {
         file.write(&Changes { standings: standings.to_vec(), ..Changes::default() }).expect("written");
     };
-    set(&mut file, &[(agent, Some(Standing::Blocked)), (node, Some(Standing::Blocked))]);
-    set(&mut file, &[(agent, Some(Standing::Allowed)), (node, None)]);
+    set(&mut file, &[(agent, Some(AccessRule::Blocked)), (node, Some(AccessRule::Blocked))]);
+    set(&mut file, &[(agent, Some(AccessRule::Allowed)), (node, None)]);
     drop(file);
     let (_, contents) = File::open(&path, "dev", ANN).expect("opened");
-    assert_eq!(contents.standings, [(agent, Standing::Allowed)]);
+    assert_eq!(contents.standings, [(agent, AccessRule::Allowed)]);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_row_is_never_lowered() {
     let path = directory.path().join("db");
     let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
     write(&mut file, &[row(1, 5, 10)]).expect("written");
-    let other = FloorRow { hash: [7; 32], ..row(1, 5, 10) };
+    let other = HighestSeen { hash: [7; 32], ..row(1, 5, 10) };
     write(&mut file, &[row(1, 4, 99)]).expect("written");
     write(&mut file, &[other]).expect("written");
     drop(file);
@@ -79,7 +79,7 @@ fn beyond_the_bound_the_oldest_make_room() {
     let directory = directory();
     let path = directory.path().join("db");
     let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
-    let all: Vec<FloorRow> = (0..MAX_ROWS as u64 + 3).map(|number| row(number, 0, 1 + number)).collect();
+    let all: Vec<HighestSeen> = (0..MAX_ROWS as u64 + 3).map(|number| row(number, 0, 1 + number)).collect();
     write(&mut file, &all[1..MAX_ROWS]).expect("written");
     write(&mut file, &[all[0].clone()]).expect("written");
     write(&mut file, &all[MAX_ROWS..]).expect("written");
@@ -98,9 +98,9 @@ fn one_process_at_a_time() {
 }
 
 /// A database of some pages, as bytes.
-fn image(directory: &TempDir) -> (Vec<u8>, Vec<FloorRow>) {
+fn image(directory: &TempDir) -> (Vec<u8>, Vec<HighestSeen>) {
     let path = directory.path().join("image");
-    let kept: Vec<FloorRow> = (0..500).map(|number| row(number, number % 7, 1 + number)).collect();
+    let kept: Vec<HighestSeen> = (0..500).map(|number| row(number, number % 7, 1 + number)).collect();
     let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
     write(&mut file, &kept).expect("written");
     drop(file);

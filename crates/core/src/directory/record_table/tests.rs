@@ -52,7 +52,7 @@ fn stranger(number: usize, template: &SignedRecord, expires_at_ms: u64) -> Signe
 
 #[test]
 fn the_highest_order_wins_and_equal_orders_conflict() {
-    let mut book = Book::default();
+    let mut book = RecordTable::default();
     let first = record(&agent(), &node(1), 1, 5, "");
     assert_eq!(book.compare(&first, NOW_MS), Order::New);
     assert_eq!(book.insert(first.clone(), |_| false, at(0)), Change::New);
@@ -66,7 +66,7 @@ fn the_highest_order_wins_and_equal_orders_conflict() {
 
 #[test]
 fn what_was_believed_by_a_clock_ahead_bars_only_lower_generations() {
-    let mut book = Book::default();
+    let mut book = RecordTable::default();
     book.insert(record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"), |_| false, at(0));
     let (now, older) = (record(&agent(), &node(1), 1, NOW_MS, ""), record(&agent(), &node(1), 0, NOW_MS, ""));
     assert_eq!(book.compare(&now, NOW_MS + 600_000), Order::Stale);
@@ -74,11 +74,12 @@ fn what_was_believed_by_a_clock_ahead_bars_only_lower_generations() {
     assert_eq!(book.compare(&older, NOW_MS), Order::Stale);
     // As far ahead as two good clocks may be apart it still bars.
     for (ahead, order) in [(30_000, Order::Stale), (30_001, Order::Newer)] {
-        let mut book = Book::default();
+        let mut book = RecordTable::default();
         book.insert(record(&agent(), &node(1), 1, NOW_MS + ahead, ""), |_| false, at(0));
         assert_eq!(book.compare(&now, NOW_MS), order, "{ahead} ms ahead");
     }
-    let book = Book::new(vec![FloorRow::from(&record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"))]);
+    let book =
+        RecordTable::new(vec![HighestSeen::from(&record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"))]);
     assert_eq!(book.compare(&now, NOW_MS + 600_000), Order::Stale);
     assert_eq!(book.compare(&now, NOW_MS), Order::New);
     assert_eq!(book.compare(&older, NOW_MS), Order::Stale);
@@ -86,7 +87,7 @@ fn what_was_believed_by_a_clock_ahead_bars_only_lower_generations() {
 
 #[test]
 fn an_agent_that_moves_to_another_node_leaves_the_old_one() {
-    let mut book = Book::default();
+    let mut book = RecordTable::default();
     book.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
     assert_eq!(book.insert(record(&agent(), &node(2), 0, 2, ""), |_| false, at(0)), Change::Moved);
     assert_eq!(book.insert(record(&agent(), &node(2), 0, 3, ""), |_| false, at(0)), Change::Refreshed);
@@ -96,7 +97,7 @@ fn an_agent_that_moves_to_another_node_leaves_the_old_one() {
 
 #[test]
 fn an_agent_that_leaves_a_node_does_not_take_another_one_along() {
-    let mut book = Book::default();
+    let mut book = RecordTable::default();
     let other = AgentKey::from_bytes(&[0x33; 32]).unwrap();
     book.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
     book.insert(record(&other, &node(1), 0, 1, ""), |_| false, at(0));
@@ -107,7 +108,7 @@ fn an_agent_that_leaves_a_node_does_not_take_another_one_along() {
 
 #[test]
 fn expired_records_are_not_given_out_but_still_bar_older_ones() {
-    let mut book = Book::default();
+    let mut book = RecordTable::default();
     let first = record(&agent(), &node(1), 2, 5, "");
     book.insert(first.clone(), |_| false, at(0));
     assert!(book.get(&agent().address(), NOW_MS + LIFE_MS - 1).is_some());
@@ -132,7 +133,7 @@ fn expired_records_are_not_given_out_but_still_bar_older_ones() {
 
 #[test]
 fn a_full_book_forgets_who_was_used_least_recently_but_not_its_order() {
-    let mut book = Book::default();
+    let mut book = RecordTable::default();
     let template = record(&agent(), &node(1), 3, 5, "");
     book.insert(template.clone(), |_| false, at(0));
     for number in 1..MAX_AGENTS {
@@ -153,7 +154,7 @@ fn a_full_book_forgets_who_was_used_least_recently_but_not_its_order() {
 
 #[test]
 fn in_a_full_book_those_in_use_are_spared() {
-    let mut book = Book::default();
+    let mut book = RecordTable::default();
     let template = record(&agent(), &node(1), 0, 5, "");
     for number in 0..MAX_AGENTS {
         book.insert(stranger(number, &template, u64::MAX), |_| false, at(number as u64));
@@ -172,7 +173,7 @@ fn in_a_full_book_those_in_use_are_spared() {
 
 #[test]
 fn in_a_full_book_the_expired_make_room_first() {
-    let mut book = Book::default();
+    let mut book = RecordTable::default();
     let template = record(&agent(), &node(1), 0, 5, "");
     for number in 0..MAX_AGENTS {
         let end = if number == MAX_AGENTS - 1 { NOW_MS + 15_000 } else { u64::MAX };
@@ -187,7 +188,7 @@ fn in_a_full_book_the_expired_make_room_first() {
 #[test]
 fn orders_are_remembered_up_to_the_bound_the_oldest_going_first() {
     const BOUND: usize = MAX_AGENTS + MAX_FLOORS;
-    let mut book = Book::default();
+    let mut book = RecordTable::default();
     let template = record(&agent(), &node(1), 1, 5, "");
     for number in 0..=BOUND {
         book.insert(stranger(number, &template, NOW_MS + 1), |_| false, at(0));
@@ -209,8 +210,8 @@ fn a_generation_from_the_future_bars_nobody_until_its_time_has_come() {
     let future = NOW_SECS + 31;
     let ahead = record(&agent(), &node(1), future, NOW_MS, "ahead");
     let present = record(&agent(), &node(2), NOW_SECS, NOW_MS, "present");
-    for mut book in [Book::new(vec![FloorRow::from(&ahead)]), {
-        let mut book = Book::default();
+    for mut book in [RecordTable::new(vec![HighestSeen::from(&ahead)]), {
+        let mut book = RecordTable::default();
         book.insert(ahead.clone(), |_| false, at(0));
         book
     }] {
@@ -230,7 +231,7 @@ fn a_generation_from_the_future_bars_nobody_until_its_time_has_come() {
 #[test]
 fn rows_of_a_store_bar_what_they_barred_before() {
     let kept = record(&agent(), &node(1), 2, 5, "");
-    let book = Book::new(vec![FloorRow::from(&kept)]);
+    let book = RecordTable::new(vec![HighestSeen::from(&kept)]);
     assert!(book.is_empty());
     assert_eq!(book.floor(&agent().address(), NOW_MS), 2);
     assert_eq!(book.compare(&kept, NOW_MS), Order::New, "the record itself may come back");
@@ -243,11 +244,11 @@ fn rows_of_a_store_bar_what_they_barred_before() {
 #[test]
 fn of_many_rows_the_last_are_kept_and_of_one_agent_the_highest() {
     let template = record(&agent(), &node(1), 1, 5, "");
-    let row = |number| FloorRow::from(&stranger(number, &template, 0));
-    let book = Book::new((0..=MAX_AGENTS + MAX_FLOORS).map(row).collect());
+    let row = |number| HighestSeen::from(&stranger(number, &template, 0));
+    let book = RecordTable::new((0..=MAX_AGENTS + MAX_FLOORS).map(row).collect());
     assert_eq!((book.floor(&row(0).address, NOW_MS), book.floor(&row(1).address, NOW_MS)), (0, 1));
-    let rows = [3, 9, 4].map(|generation| FloorRow { generation, ..row(0) });
-    assert_eq!(Book::new(rows.into()).floor(&row(0).address, NOW_MS), 9);
+    let rows = [3, 9, 4].map(|generation| HighestSeen { generation, ..row(0) });
+    assert_eq!(RecordTable::new(rows.into()).floor(&row(0).address, NOW_MS), 9);
 }
 
 proptest! {
@@ -258,15 +259,15 @@ proptest! {
         (0..3_usize, 0..3_u64, 0..4_u64, any::<bool>(), any::<bool>()), 1..40,
     )) {
         let template = record(&agent(), &node(1), 0, 0, "");
-        let mut book = Book::default();
-        let mut rows: BTreeMap<Address, FloorRow> = BTreeMap::new();
+        let mut book = RecordTable::default();
+        let mut rows: BTreeMap<Address, HighestSeen> = BTreeMap::new();
         for (number, generation, seq, other, restart) in steps {
             let mut record = stranger(number, &template, if other { NOW_MS + 1 } else { u64::MAX });
             record.record.binding.binding.generation = generation;
             record.record.seq = seq;
             record.hash = [u8::from(other); 32];
             record.bytes = vec![u8::from(other)].into();
-            let row = FloorRow::from(&record);
+            let row = HighestSeen::from(&record);
             let known = rows.get(&row.address);
             let expected = match known.map(|known| (row.order().cmp(&known.order()), known.hash == row.hash)) {
                 None | Some((Ordering::Greater, _)) => [Order::New, Order::Newer],
@@ -282,7 +283,7 @@ proptest! {
             }
             book.forget_expired(NOW_MS + 1);
             if restart {
-                book = Book::new(rows.values().cloned().collect());
+                book = RecordTable::new(rows.values().cloned().collect());
             }
             for (address, row) in &rows {
                 prop_assert_eq!(book.floor(address, NOW_MS), row.generation);

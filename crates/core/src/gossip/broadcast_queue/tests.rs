@@ -3,17 +3,17 @@ use crate::mail::outbound::stream::testing;
 
 const HOLD: Duration = Duration::from_secs(10);
 
-fn draft(priority: Priority, size: usize) -> Draft {
+fn draft(priority: Priority, size: usize) -> OutgoingMessage {
     testing::draft(priority, size, Duration::from_secs(60))
 }
 
-fn accept(topics: &mut Topics, priority: Priority, size: usize) -> Result<String, Box<NoRoom>> {
+fn accept(topics: &mut BroadcastQueue, priority: Priority, size: usize) -> Result<String, Box<NoRoom>> {
     topics.accept("jobs", draft(priority, size), HOLD)
 }
 
 #[test]
 fn high_priority_leaves_first_and_one_frame_at_a_time() {
-    let mut topics = Topics::new(testing::origin());
+    let mut topics = BroadcastQueue::new(testing::origin());
     accept(&mut topics, Priority::Low, 1).unwrap();
     accept(&mut topics, Priority::High, 2).unwrap();
     let batch = topics.next_frame("jobs", 1, Duration::ZERO).unwrap();
@@ -25,7 +25,7 @@ fn high_priority_leaves_first_and_one_frame_at_a_time() {
 
 #[test]
 fn what_nobody_heard_goes_back_and_is_given_up_in_the_end() {
-    let mut topics = Topics::new(testing::origin());
+    let mut topics = BroadcastQueue::new(testing::origin());
     let first = accept(&mut topics, Priority::Medium, 1).unwrap();
     accept(&mut topics, Priority::Medium, 1).unwrap();
     topics.next_frame("jobs", 1, Duration::ZERO).unwrap();
@@ -40,12 +40,12 @@ fn what_nobody_heard_goes_back_and_is_given_up_in_the_end() {
 
 #[test]
 fn topics_take_turns_and_one_that_nobody_hears_pauses() {
-    let mut topics = Topics::new(testing::origin());
+    let mut topics = BroadcastQueue::new(testing::origin());
     for name in ["a", "b", "c"] {
         topics.accept(name, draft(Priority::Medium, 1), HOLD).unwrap();
         topics.accept(name, draft(Priority::Medium, 1), HOLD).unwrap();
     }
-    let names = |topics: &Topics| -> Vec<String> {
+    let names = |topics: &BroadcastQueue| -> Vec<String> {
         topics.topics_with_work().into_iter().map(|(name, _)| name).collect()
     };
     assert_eq!(names(&topics), ["a", "b", "c"]);
@@ -60,7 +60,7 @@ fn topics_take_turns_and_one_that_nobody_hears_pauses() {
 
 #[test]
 fn what_is_in_flight_is_not_forgotten_at_the_end() {
-    let mut topics = Topics::new(testing::origin());
+    let mut topics = BroadcastQueue::new(testing::origin());
     accept(&mut topics, Priority::Medium, 1).unwrap();
     topics.next_frame("jobs", 1, Duration::ZERO).unwrap();
     assert!(!topics.is_empty());
@@ -70,7 +70,7 @@ fn what_is_in_flight_is_not_forgotten_at_the_end() {
 
 #[test]
 fn each_is_given_up_in_its_time_whatever_stands_before_it() {
-    let mut topics = Topics::new(testing::origin());
+    let mut topics = BroadcastQueue::new(testing::origin());
     accept(&mut topics, Priority::Medium, 1).unwrap();
     topics.accept("jobs", draft(Priority::High, 1), HOLD * 2).unwrap();
     topics.next_frame("jobs", 1, Duration::ZERO).unwrap();
@@ -82,7 +82,7 @@ fn each_is_given_up_in_its_time_whatever_stands_before_it() {
 
 #[test]
 fn a_frame_closes_at_its_limit_and_takes_one_larger_message_alone() {
-    let mut topics = Topics::new(testing::origin());
+    let mut topics = BroadcastQueue::new(testing::origin());
     for _ in 0..3 {
         accept(&mut topics, Priority::Medium, 25 << 10).unwrap();
     }
@@ -98,7 +98,7 @@ fn a_frame_closes_at_its_limit_and_takes_one_larger_message_alone() {
 
 #[test]
 fn topics_and_their_queues_are_bounded() {
-    let mut topics = Topics::new(testing::origin());
+    let mut topics = BroadcastQueue::new(testing::origin());
     let mut taken = 0;
     for priority in [Priority::Low, Priority::Medium, Priority::High] {
         while accept(&mut topics, priority, 1).is_ok() {
@@ -127,7 +127,7 @@ fn topics_and_their_queues_are_bounded() {
 
 #[test]
 fn what_is_too_large_for_the_network_comes_back() {
-    let mut topics = Topics::new(testing::origin());
+    let mut topics = BroadcastQueue::new(testing::origin());
     accept(&mut topics, Priority::Medium, 1).unwrap();
     topics.next_frame("jobs", 1, Duration::ZERO).unwrap();
     assert_eq!(topics.published(1, PublishOutcome::TooLarge, Duration::ZERO).len(), 1);

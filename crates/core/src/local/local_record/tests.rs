@@ -9,8 +9,8 @@ fn at(seconds: f64) -> Now {
     Now { mono, unix_ms: NOW_SECS * 1000 + mono.as_millis() as u64 }
 }
 
-fn presence() -> (Presence, Jitter) {
-    (Presence::new(agent().bind(binding()).unwrap(), "alice".into(), Role::Full, None), Jitter::new(1))
+fn presence() -> (LocalRecord, Jitter) {
+    (LocalRecord::new(agent().bind(binding()).unwrap(), "alice".into(), Role::Full, None), Jitter::new(1))
 }
 
 fn addr(port: u16) -> Multiaddr {
@@ -20,10 +20,10 @@ fn addr(port: u16) -> Multiaddr {
 #[test]
 fn the_first_record_is_made_and_published_at_once_and_announced_when_heard() {
     let (mut presence, mut jitter) = presence();
-    presence.issue(at(0.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
     assert!(presence.current().is_none(), "there are no addresses yet");
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.issue(at(0.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
     assert!(presence.current().is_some());
     assert_eq!(presence.due(at(0.0), 0, &mut jitter), Due { publish: true, announce: false });
     assert_eq!(presence.due(at(0.0), 0, &mut jitter), Due::default());
@@ -35,13 +35,13 @@ fn the_first_record_is_made_and_published_at_once_and_announced_when_heard() {
 fn changes_are_gathered_and_orders_ascend() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.issue(at(0.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
     let first = presence.current().unwrap().clone();
     presence.set_topics(&BTreeSet::from(["jobs".to_owned()]), at(0.0));
-    presence.issue(at(1.9), &node(), &mut jitter).unwrap();
+    presence.reissue(at(1.9), &node(), &mut jitter).unwrap();
     assert_eq!(presence.current().unwrap().bytes, first.bytes);
     let late = Now { unix_ms: at(0.0).unix_ms - 5, ..at(2.0) };
-    presence.issue(late, &node(), &mut jitter).unwrap();
+    presence.reissue(late, &node(), &mut jitter).unwrap();
     let second = presence.current().unwrap();
     assert_eq!(second.record.topics, ["jobs"]);
     assert!(second.order() > first.order(), "even when the clock goes back");
@@ -52,11 +52,11 @@ fn changes_are_gathered_and_orders_ascend() {
 fn it_is_refreshed_about_every_ten_minutes() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.issue(at(0.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
     let first = presence.current().unwrap().bytes.clone();
-    presence.issue(at(539.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(539.0), &node(), &mut jitter).unwrap();
     assert_eq!(presence.current().unwrap().bytes, first);
-    presence.issue(at(661.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(661.0), &node(), &mut jitter).unwrap();
     assert_ne!(presence.current().unwrap().bytes, first);
     assert!(presence.due(at(661.0), 0, &mut jitter).publish);
 }
@@ -65,7 +65,7 @@ fn it_is_refreshed_about_every_ten_minutes() {
 fn a_failed_put_is_repeated_and_a_new_server_is_told_at_once() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.issue(at(0.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
     assert!(presence.due(at(0.0), 0, &mut jitter).publish);
     presence.put_failed(at(0.0), &mut jitter);
     assert!(!presence.due(at(0.5), 0, &mut jitter).publish);
@@ -78,7 +78,7 @@ fn a_failed_put_is_repeated_and_a_new_server_is_told_at_once() {
 fn puts_that_fail_wait_longer_until_one_succeeds() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.issue(at(0.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
     let mut now = 0.0;
     let mut longest = 0.0f64;
     for _ in 0..32 {
@@ -101,7 +101,7 @@ fn announcements_thin_out_as_the_network_grows() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
     presence.announcements_heard(at(0.0), 0);
-    presence.issue(at(0.1), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.1), &node(), &mut jitter).unwrap();
     assert!(presence.due(at(0.1), 500, &mut jitter).announce);
     assert!(!presence.due(at(800.0), 500, &mut jitter).announce);
     assert!(presence.due(at(1101.0), 500, &mut jitter).announce);
@@ -112,12 +112,12 @@ fn changes_are_announced_at_once_and_refreshments_in_their_turn() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
     presence.announcements_heard(at(0.0), 0);
-    presence.issue(at(0.1), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.1), &node(), &mut jitter).unwrap();
     assert!(presence.due(at(0.1), 5000, &mut jitter).announce);
-    presence.issue(at(700.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(700.0), &node(), &mut jitter).unwrap();
     assert_eq!(presence.due(at(700.0), 5000, &mut jitter), Due { publish: true, announce: false });
     presence.set_addrs(vec![addr(2)], at(700.0));
-    presence.issue(at(702.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(702.0), &node(), &mut jitter).unwrap();
     assert!(presence.due(at(702.0), 5000, &mut jitter).announce);
 }
 
@@ -136,10 +136,10 @@ fn a_binding_that_has_ended_makes_no_record_and_the_old_one_is_told_no_more() {
     let life = (presence.binding.binding.not_after - NOW_SECS) as f64;
     presence.set_addrs(vec![addr(1)], at(0.0));
     presence.announcements_heard(at(0.0), 0);
-    presence.issue(at(life - 1.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(life - 1.0), &node(), &mut jitter).unwrap();
     let last = presence.current().unwrap().clone();
     assert_eq!(last.record.expires_at_ms, last.record.binding.binding.not_after * 1000);
-    let refused = presence.issue(at(life + 700.0), &node(), &mut jitter);
+    let refused = presence.reissue(at(life + 700.0), &node(), &mut jitter);
     assert_eq!(refused, Err(RecordError::Binding(BindingError::Expired)));
     assert_eq!(presence.due(at(life + 700.0), 0, &mut jitter), Due::default());
     assert!(presence.next_deadline().unwrap() > at(life + 700.0).mono, "and nobody waits in a circle");
@@ -151,7 +151,7 @@ fn our_own_records_are_recognised_up_to_the_bound() {
     presence.set_addrs(vec![addr(1)], at(0.0));
     let mut records = Vec::new();
     for round in 0..=MAX_ISSUED {
-        presence.issue(at(700.0 * round as f64), &node(), &mut jitter).unwrap();
+        presence.reissue(at(700.0 * round as f64), &node(), &mut jitter).unwrap();
         records.push(presence.current().unwrap().clone());
     }
     assert!(!presence.is_ours(&records[0]));
@@ -162,7 +162,7 @@ fn our_own_records_are_recognised_up_to_the_bound() {
 fn each_node_with_our_address_is_a_conflict_once_however_often_it_refreshes_its_record() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.issue(at(0.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
     let template = presence.current().unwrap().clone();
     let record = |number: usize, hash: u8| {
         let mut record = SignedRecord { hash: [hash; 32], ..template.clone() };
@@ -182,11 +182,11 @@ fn addresses_take_the_room_there_is() {
     let long = |digit: &str| -> Multiaddr { format!("/dns4/{}/tcp/1", digit.repeat(200)).parse().unwrap() };
     let few = vec![long("1"), long("2"), long("3"), addr(1)];
     presence.set_addrs(few.clone(), at(0.0));
-    presence.issue(at(0.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
     assert_eq!(presence.current().unwrap().record.addrs, [&few[..2], &few[3..]].concat());
     let many: Vec<_> = (1..20).map(addr).collect();
     presence.set_addrs(many.clone(), at(10.0));
-    presence.issue(at(12.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(12.0), &node(), &mut jitter).unwrap();
     assert_eq!(presence.current().unwrap().record.addrs, many[..MAX_RECORD_ADDRS]);
 }
 
@@ -197,7 +197,7 @@ fn topics_take_the_room_there_is() {
     let mut topics: BTreeSet<String> = (0..10).map(|index| format!("{index}{}", "x".repeat(99))).collect();
     topics.extend(["zz".to_owned(), crate::ANNOUNCEMENTS.to_owned()]);
     assert_eq!(presence.set_topics(&topics, at(0.0)), 5);
-    presence.issue(at(0.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
     assert_eq!(
         presence.current().unwrap().record.topics.len(),
         6,
@@ -208,12 +208,12 @@ fn topics_take_the_room_there_is() {
 #[test]
 fn records_are_above_those_of_an_earlier_process_even_if_the_clock_was_set_back() {
     let order = |generation, seq| {
-        let floor = FloorRow { address: agent().address(), generation, seq, hash: [0; 32] };
+        let floor = HighestSeen { address: agent().address(), generation, seq, hash: [0; 32] };
         let binding = agent().bind(binding()).unwrap();
-        let mut presence = Presence::new(binding, String::new(), Role::Full, Some(&floor));
+        let mut presence = LocalRecord::new(binding, String::new(), Role::Full, Some(&floor));
         presence.set_addrs(vec![addr(1)], at(0.0));
-        assert!(presence.issue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
-        assert!(!presence.issue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
+        assert!(presence.reissue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
+        assert!(!presence.reissue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
         presence.order()
     };
     let now_ms = NOW_SECS * 1000;
@@ -227,13 +227,13 @@ fn a_record_with_all_that_it_may_have_is_made() {
     let mut signed = agent().bind(binding()).unwrap();
     signed.signature = vec![7; MAX_BINDING_SIGNATURE_BYTES].into();
     let name = "n".repeat(MAX_RECORD_NAME_BYTES);
-    let (mut presence, mut jitter) = (Presence::new(signed, name, Role::Full, None), Jitter::new(1));
+    let (mut presence, mut jitter) = (LocalRecord::new(signed, name, Role::Full, None), Jitter::new(1));
     let host = |number: usize| format!("/dns4/{number}{}/tcp/65535", "h".repeat(66)).parse().unwrap();
     presence.set_addrs((0..MAX_RECORD_ADDRS).map(host).collect(), at(0.0));
     let topic = |number| format!("{number:02}{}", "t".repeat(6));
     presence.set_topics(&(0..MAX_RECORD_TAGS).map(topic).collect(), at(0.0));
     presence.set_kem(Keyring::new([1; 32], at(0.0)).current(), at(0.0));
-    presence.issue(at(0.0), &node(), &mut jitter).unwrap();
+    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
     let record = presence.current().unwrap();
     assert_eq!((record.record.addrs.len(), record.record.topics.len()), (MAX_RECORD_ADDRS, MAX_RECORD_TAGS));
     assert!(record.bytes.len() > 3000, "{} bytes", record.bytes.len());

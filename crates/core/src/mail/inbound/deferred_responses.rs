@@ -17,7 +17,7 @@ pub const SENDER_HELD_ANSWERS: usize = MAX_HELD_ANSWERS / 4;
 
 /// An answer that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldAnswer {
+pub struct DeferredResponse {
     /// The request.
     pub token: Token,
     /// Who mailed.
@@ -32,7 +32,7 @@ pub struct HeldAnswer {
     pub deadline: Duration,
 }
 
-impl HeldAnswer {
+impl DeferredResponse {
     /// Whether earlier messages are missing.
     fn is_early(&self, inbox: &Inbox) -> bool {
         self.gaps.iter().any(|(stream, last)| *last >= inbox.next_seq(&self.sender, stream))
@@ -41,13 +41,13 @@ impl HeldAnswer {
 
 /// Every answer that waits.
 #[derive(Debug, Default)]
-pub struct HeldAnswers {
-    answers: Vec<HeldAnswer>,
+pub struct DeferredResponses {
+    answers: Vec<DeferredResponse>,
 }
 
-impl HeldAnswers {
+impl DeferredResponses {
     /// Lets an answer wait; gives it back when there is no room.
-    pub fn hold(&mut self, answer: HeldAnswer) -> Option<HeldAnswer> {
+    pub fn hold(&mut self, answer: DeferredResponse) -> Option<DeferredResponse> {
         let of_sender = self.answers.iter().filter(|held| held.sender == answer.sender).count();
         if self.answers.len() >= MAX_HELD_ANSWERS || of_sender >= SENDER_HELD_ANSWERS {
             return Some(answer);
@@ -57,9 +57,9 @@ impl HeldAnswers {
     }
 
     /// Takes out those whose time is over and, if the parent keeps up, those without gaps.
-    pub fn due(&mut self, inbox: &Inbox, keeps_up: bool, now: Duration) -> Vec<HeldAnswer> {
-        let secured = |answer: &HeldAnswer| {
-            answer.gaps.iter().all(|(stream, last)| *last < inbox.secured(&answer.sender, stream))
+    pub fn due(&mut self, inbox: &Inbox, keeps_up: bool, now: Duration) -> Vec<DeferredResponse> {
+        let secured = |answer: &DeferredResponse| {
+            answer.gaps.iter().all(|(stream, last)| *last < inbox.received_up_to(&answer.sender, stream))
         };
         for answer in &mut self.answers {
             // They have come, and what is left may take its time.
@@ -67,7 +67,7 @@ impl HeldAnswers {
                 answer.early_until = None;
             }
         }
-        let is_due = |answer: &HeldAnswer| {
+        let is_due = |answer: &DeferredResponse| {
             answer.early_until.unwrap_or(answer.deadline) <= now || keeps_up && secured(answer)
         };
         if !self.answers.iter().any(is_due) {
@@ -97,13 +97,13 @@ impl HeldAnswers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::inbound::inbox::Settling;
+    use crate::mail::inbound::inbox::AckPolicy;
     use bytes::Bytes;
     use p2p_node_wire::envelope::Message;
 
-    fn answer(token: Token, gaps: Vec<([u8; 16], u64)>, seconds: u64) -> HeldAnswer {
+    fn answer(token: Token, gaps: Vec<([u8; 16], u64)>, seconds: u64) -> DeferredResponse {
         let streams = BTreeSet::from([[7; 16]]);
-        HeldAnswer {
+        DeferredResponse {
             token,
             sender: Address::repeat_byte(1),
             streams,
@@ -116,14 +116,14 @@ mod tests {
     #[test]
     fn an_answer_waits_for_its_messages_or_its_time() {
         let mut inbox = Inbox::default();
-        let mut answers = HeldAnswers::default();
+        let mut answers = DeferredResponses::default();
         assert_eq!(answers.hold(answer(1, vec![([7; 16], 2)], 5)), None);
         assert_eq!(answers.hold(answer(2, vec![([7; 16], 9)], 7)), None);
         assert_eq!(answers.due(&inbox, true, Duration::ZERO), []);
         assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)));
         let message = Message { stream: Bytes::from(vec![7; 16]), seq: 2, ..Message::default() };
         inbox.offer(Address::repeat_byte(1), message, Duration::ZERO, &mut Vec::new());
-        let tokens = |due: Vec<HeldAnswer>| due.iter().map(|answer| answer.token).collect::<Vec<_>>();
+        let tokens = |due: Vec<DeferredResponse>| due.iter().map(|answer| answer.token).collect::<Vec<_>>();
         assert!(answers.due(&inbox, false, Duration::ZERO).is_empty(), "the parent does not keep up");
         assert_eq!(tokens(answers.due(&inbox, true, Duration::ZERO)), [1]);
         assert_eq!(tokens(answers.due(&inbox, false, Duration::from_secs(7))), [2]);
@@ -132,11 +132,11 @@ mod tests {
 
     #[test]
     fn an_early_one_waits_a_moment_for_what_is_missing_and_longer_when_that_has_come() {
-        let mut inbox = Inbox::new(Settling::Kept);
-        let mut answers = HeldAnswers::default();
+        let mut inbox = Inbox::new(AckPolicy::OnPersisted);
+        let mut answers = DeferredResponses::default();
         let early_until = Some(Duration::from_millis(100));
         for token in [1, 2] {
-            answers.hold(HeldAnswer { early_until, ..answer(token, vec![([token as u8; 16], 2)], 5) });
+            answers.hold(DeferredResponse { early_until, ..answer(token, vec![([token as u8; 16], 2)], 5) });
         }
         let offer = |inbox: &mut Inbox, stream: u8, seq, base_seq| {
             let message =
@@ -155,8 +155,9 @@ mod tests {
 
     #[test]
     fn answers_that_wait_are_bounded() {
-        let mut answers = HeldAnswers::default();
-        let of = |sender| HeldAnswer { sender: Address::repeat_byte(sender), ..answer(1, Vec::new(), 9) };
+        let mut answers = DeferredResponses::default();
+        let of =
+            |sender| DeferredResponse { sender: Address::repeat_byte(sender), ..answer(1, Vec::new(), 9) };
         for sender in 0..4 {
             for _ in 0..SENDER_HELD_ANSWERS {
                 assert_eq!(answers.hold(of(sender)), None);

@@ -10,11 +10,11 @@ use p2p_node_protocol::{ErrorCode, Event, Id, Message, Priority, Trust};
 use crate::Core;
 use crate::effect::Effect;
 use crate::input::Now;
-use crate::mail::inbound::inbox::{Key, Settling};
+use crate::mail::inbound::inbox::{AckPolicy, Key};
 use crate::mail::inbound::pending_acks::MAX_ACKS_OWED;
-use crate::mail::inbound::receive_window::{Handing, TakenRow};
-use crate::mail::inbound::unacked::{MAX_UNTAKEN, Untaken};
-use crate::parent::output_queue::Receipt;
+use crate::mail::inbound::receive_window::{DeliverDecision, StreamCheckpoint};
+use crate::mail::inbound::unacked::{MAX_UNTAKEN, Unacked};
+use crate::parent::output_queue::WriteToken;
 use p2p_node_wire::message_id::StreamId;
 
 /// What the disk could not take is tried again so much later. Ours: soon enough for a sender that waits for an answer.
@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// A mail that is told when the disk knows that it may have been, so that the next process can say so.
 #[derive(Debug)]
-struct Untold {
+struct AwaitingCheckpoint {
     seq: u64,
     message: Box<Message>,
     bytes: usize,
@@ -30,7 +30,7 @@ struct Untold {
 
 /// An `ack` that the node answers when the disk has all of it.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct PendingAckReply {
     /// The messages that the disk does not have yet.
     pub(super) pending: Vec<(Key, u64)>,
     /// The ids that no message had.
@@ -43,21 +43,21 @@ pub(super) const MAX_ASKED: usize = 2 * MAX_UNTAKEN;
 
 /// How far the parent is, beyond what the disk knows. Of each stream one row at most is on its way.
 #[derive(Debug, Default)]
-pub(crate) struct Taking {
+pub(crate) struct InboundDelivery {
     in_flight: BTreeSet<Key>,
     /// Streams of which the disk has something to learn.
     later: BTreeSet<Key>,
     retry_at: Option<Duration>,
     /// Streams that came by gossip, and to whom their acknowledgements go.
     by_gossip: BTreeMap<Key, [u8; 32]>,
-    pub(crate) untaken: Untaken,
-    untold: BTreeMap<Key, VecDeque<Untold>>,
+    pub(crate) untaken: Unacked,
+    untold: BTreeMap<Key, VecDeque<AwaitingCheckpoint>>,
     untold_mails: usize,
     untold_bytes: usize,
-    pub(super) asked: Vec<Asked>,
+    pub(super) asked: Vec<PendingAckReply>,
 }
 
-impl Taking {
+impl InboundDelivery {
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         self.retry_at
     }
@@ -67,7 +67,7 @@ impl Taking {
     }
 
     /// Whether an `ack` waits for the disk.
-    pub(crate) fn is_asked(&self) -> bool {
+    pub(crate) fn has_pending_acks(&self) -> bool {
         !self.asked.is_empty()
     }
 
@@ -77,9 +77,10 @@ impl Taking {
     }
 
     /// Takes out what may be told of a stream now.
-    fn tellable(&mut self, key: &Key, below: u64) -> Vec<Untold> {
+    fn drain_deliverable(&mut self, key: &Key, below: u64) -> Vec<AwaitingCheckpoint> {
         let Some(waiting) = self.untold.get_mut(key) else { return Vec::new() };
-        let told: Vec<Untold> = waiting.drain(..waiting.partition_point(|mail| mail.seq < below)).collect();
+        let told: Vec<AwaitingCheckpoint> =
+            waiting.drain(..waiting.partition_point(|mail| mail.seq < below)).collect();
         if waiting.is_empty() {
             self.untold.remove(key);
         }
@@ -101,15 +102,15 @@ impl Taking {
     /// Nothing more is known of a stream.
     fn forget(&mut self, key: &Key) {
         self.later.remove(key);
-        self.tellable(key, u64::MAX);
+        self.drain_deliverable(key, u64::MAX);
         self.by_gossip.remove(key);
         self.untaken.forget(key);
     }
 }
 
 impl Core {
-    pub(crate) fn acks_by_hand(&self) -> bool {
-        self.mail.inbox.settling() == Settling::Taken
+    pub(crate) fn manual_ack(&self) -> bool {
+        self.mail.inbox.settling() == AckPolicy::Manual
     }
 
     /// Whether so much mail more can be taken, some of it of high priority or none.
@@ -124,7 +125,7 @@ impl Core {
     }
 
     /// The priority with which a message goes to the parent: too much haste is not believed, but of whom the parent trusts.
-    pub(crate) fn class_of(&mut self, author: Address, message: &Message, now: Now) -> Priority {
+    pub(crate) fn effective_priority(&mut self, author: Address, message: &Message, now: Now) -> Priority {
         if message.priority != Priority::High {
             return message.priority;
         }
@@ -147,26 +148,26 @@ impl Core {
         author: Address,
         message: Box<Message>,
         bytes: usize,
-        receipt: Option<Receipt>,
+        receipt: Option<WriteToken>,
         now: Now,
     ) {
-        let class = self.class_of(author, &message, now);
+        let class = self.effective_priority(author, &message, now);
         self.parent.output.mail(class, Event::Message(message), bytes, receipt);
     }
 
     /// Mail goes to the parent.
-    pub(crate) fn hand_on(&mut self, key: Key, seq: u64, mut message: Box<Message>, bytes: usize, now: Now) {
+    pub(crate) fn deliver(&mut self, key: Key, seq: u64, mut message: Box<Message>, bytes: usize, now: Now) {
         let settling = self.mail.inbox.settling();
         let (sender, stream) = key;
-        if settling == Settling::AtOnce {
+        if settling == AckPolicy::OnReceipt {
             return self.tell_mail(sender, message, bytes, None, now);
         }
-        let Handing::Told { again } = self.mail.inbox.hand_on(key, seq) else {
-            return self.note_arrival(key, now);
+        let DeliverDecision::New { redelivered: again } = self.mail.inbox.deliver(key, seq) else {
+            return self.schedule_checkpoint(key, now);
         };
         message.redelivered = again;
-        if settling == Settling::Kept {
-            return self.tell_mail(sender, message, bytes, Some(Receipt { sender, stream, seq }), now);
+        if settling == AckPolicy::OnPersisted {
+            return self.tell_mail(sender, message, bytes, Some(WriteToken { sender, stream, seq }), now);
         }
         self.mail.delivery.untaken.insert(key, seq, bytes);
         if !self.mail.pending_writes.is_durable() {
@@ -174,65 +175,69 @@ impl Core {
         }
         self.mail.delivery.untold_mails += 1;
         self.mail.delivery.untold_bytes += bytes;
-        self.mail.delivery.untold.entry(key).or_default().push_back(Untold { seq, message, bytes });
+        self.mail.delivery.untold.entry(key).or_default().push_back(AwaitingCheckpoint {
+            seq,
+            message,
+            bytes,
+        });
         self.mail.delivery.later.insert(key);
     }
 
     /// Mail is refused, which is settled as soon as all before it is.
-    pub(crate) fn hand_on_refused(&mut self, key: Key, seq: u64, now: Now) {
-        if self.mail.inbox.settling() != Settling::AtOnce {
-            self.mail.inbox.hand_on(key, seq);
-            self.mail.inbox.arrive(key, seq);
-            self.note_arrival(key, now);
+    pub(crate) fn reject_in_order(&mut self, key: Key, seq: u64, now: Now) {
+        if self.mail.inbox.settling() != AckPolicy::OnReceipt {
+            self.mail.inbox.deliver(key, seq);
+            self.mail.inbox.mark_acked(key, seq);
+            self.schedule_checkpoint(key, now);
         }
     }
 
     pub(crate) fn on_written(&mut self, lines: usize, now: Now) {
-        for Receipt { sender, stream, seq } in self.parent.output.written(lines) {
-            if self.mail.inbox.arrive((sender, stream), seq) {
-                self.note_arrival((sender, stream), now);
+        for WriteToken { sender, stream, seq } in self.parent.output.written(lines) {
+            if self.mail.inbox.mark_acked((sender, stream), seq) {
+                self.schedule_checkpoint((sender, stream), now);
             }
         }
     }
 
     /// The parent has more of a stream than before.
-    pub(super) fn note_arrival(&mut self, key: Key, now: Now) {
+    pub(super) fn schedule_checkpoint(&mut self, key: Key, now: Now) {
         if self.mail.pending_writes.is_durable() {
             self.mail.delivery.later.insert(key);
         } else if let Some(row) = self.mail.inbox.row(key) {
-            self.settle_taken(&row, now);
+            self.commit_checkpoint(&row, now);
         }
     }
 
     /// What the parent has may be acknowledged; if it took its time for that, of our own accord.
-    fn settle_taken(&mut self, row: &TakenRow, now: Now) {
-        if self.mail.inbox.settle(row) && self.acks_by_hand() {
-            self.owe_ack(&row.sender, None, BTreeSet::from([row.stream]), now);
+    fn commit_checkpoint(&mut self, row: &StreamCheckpoint, now: Now) {
+        if self.mail.inbox.settle(row) && self.manual_ack() {
+            self.queue_ack(&row.sender, None, BTreeSet::from([row.stream]), now);
         }
     }
 
     /// Lets go of what the inbox has let go of, before any of it comes again or is acknowledged.
-    pub(crate) fn let_go(&mut self, now: Now) {
-        for (key, seq) in self.mail.inbox.take_void() {
+    pub(crate) fn drain_evicted_streams(&mut self, now: Now) {
+        for (key, seq) in self.mail.inbox.drain_abandoned() {
             self.mail.delivery.untaken.remove(&key, seq);
-            self.note_arrival(key, now);
+            self.schedule_checkpoint(key, now);
         }
-        for key in self.mail.inbox.take_renamed() {
-            self.note_arrival(key, now);
+        for key in self.mail.inbox.drain_renumbered() {
+            self.schedule_checkpoint(key, now);
         }
-        for key in self.mail.inbox.take_forgotten() {
+        for key in self.mail.inbox.drain_evicted() {
             self.mail.delivery.forget(&key);
             // Nobody waits for it any more, so nothing is left to be kept of it.
             self.answer_asked(|asked, _| *asked == key);
             if self.mail.pending_writes.is_durable() {
                 let (sender, stream) = key;
-                self.cx.effects.push_back(Effect::ForgetTaken { sender, stream });
+                self.cx.effects.push_back(Effect::DeleteCheckpoint { sender, stream });
             }
         }
     }
 
     /// Has the store told of what the parent has got.
-    pub(crate) fn keep_arrivals(&mut self, now: Now) {
+    pub(crate) fn persist_checkpoints(&mut self, now: Now) {
         if self.mail.delivery.retry_at.is_some_and(|at| at > now.mono) {
             return;
         }
@@ -248,7 +253,7 @@ impl Core {
     }
 
     /// The process ends: what the parent has read or acknowledged since is the last that the disk learns, so that it is not told again.
-    pub(crate) fn keep_last_arrivals(&mut self) {
+    pub(crate) fn persist_final_checkpoints(&mut self) {
         for key in std::mem::take(&mut self.mail.delivery.later) {
             if let Some(row) = self.mail.inbox.row(key) {
                 self.keep_taken(row);
@@ -256,23 +261,24 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_taken_kept(&mut self, row: &TakenRow, now: Now) {
+    pub(crate) fn on_taken_kept(&mut self, row: &StreamCheckpoint, now: Now) {
         let key = (row.sender, row.stream);
         self.mail.delivery.in_flight.remove(&key);
-        self.settle_taken(row, now);
+        self.commit_checkpoint(row, now);
         self.mail.delivery.untaken.settle(row);
-        for Untold { message, bytes, .. } in self.mail.delivery.tellable(&key, row.told) {
+        for AwaitingCheckpoint { message, bytes, .. } in self.mail.delivery.drain_deliverable(&key, row.told)
+        {
             self.tell_mail(key.0, message, bytes, None, now);
         }
         self.answer_asked(|asked, seq| {
             *asked == key && (seq < row.next || row.beyond.binary_search(&seq).is_ok())
         });
         if let Some(node_key) = self.mail.delivery.by_gossip.remove(&key) {
-            self.owe_ack(&key.0, Some(node_key), BTreeSet::from([key.1]), now);
+            self.queue_ack(&key.0, Some(node_key), BTreeSet::from([key.1]), now);
         }
     }
 
-    pub(crate) fn on_taken_not_kept(&mut self, row: &TakenRow, reason: &str, now: Now) {
+    pub(crate) fn on_taken_not_kept(&mut self, row: &StreamCheckpoint, reason: &str, now: Now) {
         let key = (row.sender, row.stream);
         self.mail.delivery.in_flight.remove(&key);
         self.mail.delivery.later.insert(key);
@@ -294,14 +300,15 @@ impl Core {
     ) {
         let mut known = BTreeSet::new();
         for stream in streams {
-            if self.mail.inbox.secured(&sender, &stream) >= self.mail.inbox.next_seq(&sender, &stream) {
+            if self.mail.inbox.received_up_to(&sender, &stream) >= self.mail.inbox.next_seq(&sender, &stream)
+            {
                 known.insert(stream);
             } else if !self.mail.delivery.acknowledge_later((sender, stream), node_key) {
                 self.cx.stats.count("acks_dropped");
             }
         }
         if !known.is_empty() {
-            self.owe_ack(&sender, Some(node_key), known, now);
+            self.queue_ack(&sender, Some(node_key), known, now);
         }
     }
 }
@@ -312,7 +319,7 @@ mod tests {
 
     #[test]
     fn streams_by_gossip_that_wait_for_the_disk_are_bounded_and_forgotten_with_the_stream() {
-        let mut taking = Taking::default();
+        let mut taking = InboundDelivery::default();
         let key = |number: usize| (Address::left_padding_from(&number.to_be_bytes()), [1; 16]);
         assert!((0..MAX_ACKS_OWED).all(|number| taking.acknowledge_later(key(number), [1; 32])));
         assert!(!taking.acknowledge_later(key(MAX_ACKS_OWED), [1; 32]));

@@ -12,28 +12,30 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 
-use inbound_stream::Incoming;
+use inbound_stream::InboundStream;
 use inbox_limits::{
     FEW_BEYOND, HELD_BYTES, HELD_IDLE, MAX_BEYOND, MAX_STREAMS, REORDER_MESSAGES, SENDER_HELD_BYTES,
     SENDER_STREAMS, SENDER_UNTAKEN, SWEEP,
 };
-use reorder_buffer::{Held, held_size};
-use sender_usage::Share;
+use reorder_buffer::{ReorderBuffer, held_size};
+use sender_usage::SenderUsage;
 
 use crate::mail::inbound::digests::digest;
-use crate::mail::inbound::receive_window::{Arrivals, Handing, TakenRow, UNTAKEN_WINDOW};
+use crate::mail::inbound::receive_window::{
+    DeliverDecision, ReceiveWindow, StreamCheckpoint, UNTAKEN_WINDOW,
+};
 use p2p_node_wire::envelope::Message;
 
 /// When mail is settled, so that its sender may forget it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Settling {
+pub enum AckPolicy {
     /// As soon as it is on its way to the parent.
     #[default]
-    AtOnce,
+    OnReceipt,
     /// When the store knows that the parent has it.
-    Kept,
+    OnPersisted,
     /// When the parent has acknowledged it, and the store, if there is one, knows that.
-    Taken,
+    Manual,
 }
 
 /// A stream, and whose it is.
@@ -41,15 +43,15 @@ pub type Key = (Address, [u8; 16]);
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
+pub enum InsertOutcome {
     /// It, and what waited for it, may be handed on.
-    Delivered,
+    Ready,
     /// It was handed on before, or its sender had given it up.
     Duplicate,
     /// It waits for an earlier one.
-    Held,
+    Buffered,
     /// It would have to wait and there is no room; its sender will try again.
-    Refused,
+    NoCapacity,
     /// Its number was used for another message.
     Reused,
 }
@@ -57,13 +59,13 @@ pub enum Offer {
 /// The receiving end of every stream.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    settling: Settling,
-    streams: BTreeMap<Key, Incoming>,
+    settling: AckPolicy,
+    streams: BTreeMap<Key, InboundStream>,
     by_use: BTreeSet<(Duration, Key)>,
     held_bytes: usize,
     /// Every refusal, in order; those that were forgotten since are passed over.
     refused: VecDeque<(Key, u64)>,
-    senders: BTreeMap<Address, Share>,
+    senders: BTreeMap<Address, SenderUsage>,
     /// Mails that arrived before something earlier.
     beyond: usize,
     /// When idle streams may be looked through again.
@@ -80,12 +82,12 @@ pub struct Inbox {
 
 impl Inbox {
     /// An empty inbox.
-    pub fn new(settling: Settling) -> Self {
+    pub fn new(settling: AckPolicy) -> Self {
         Inbox { settling, ..Inbox::default() }
     }
 
     /// When mail is settled.
-    pub fn settling(&self) -> Settling {
+    pub fn settling(&self) -> AckPolicy {
         self.settling
     }
 
@@ -99,8 +101,10 @@ impl Inbox {
         message: Message,
         now: Duration,
         ready: &mut Vec<Message>,
-    ) -> Offer {
-        let Ok(stream) = <[u8; 16]>::try_from(message.stream.as_ref()) else { return Offer::Refused };
+    ) -> InsertOutcome {
+        let Ok(stream) = <[u8; 16]>::try_from(message.stream.as_ref()) else {
+            return InsertOutcome::NoCapacity;
+        };
         let key = (sender, stream);
         if !self.streams.contains_key(&key) {
             self.make_room(&sender);
@@ -116,7 +120,7 @@ impl Inbox {
         incoming.last_used = now;
         self.by_use.insert((now, key));
         if incoming.is_reused(&message) {
-            return Offer::Reused;
+            return InsertOutcome::Reused;
         }
         if !incoming.refusals.is_empty() && incoming.digests.cover(message.seq) {
             incoming.is_genuine(message.seq);
@@ -129,18 +133,18 @@ impl Inbox {
         }
         if incoming.arrivals.outstanding() > 0 {
             // Nothing between `base_seq` and this one is still to come.
-            let give_up = |arrivals: &mut Arrivals| arrivals.give_up(message.base_seq, message.seq);
+            let give_up = |arrivals: &mut ReceiveWindow| arrivals.give_up(message.base_seq, message.seq);
             let void = incoming.change(share, &mut self.beyond, give_up);
             self.void.extend(void.into_iter().map(|seq| (key, seq)));
         }
         if message.seq < incoming.next {
-            return Offer::Duplicate;
+            return InsertOutcome::Duplicate;
         }
         let (outstanding, beyond) = (incoming.arrivals.outstanding(), incoming.arrivals.beyond());
         let (in_window, of_sender) = match self.settling {
-            Settling::AtOnce => (0, 0),
-            Settling::Kept => (beyond, 0),
-            Settling::Taken => (outstanding + beyond, share.outstanding),
+            AckPolicy::OnReceipt => (0, 0),
+            AckPolicy::OnPersisted => (beyond, 0),
+            AckPolicy::Manual => (outstanding + beyond, share.outstanding),
         };
         let is_full = in_window >= UNTAKEN_WINDOW
             || share.beyond >= SENDER_UNTAKEN
@@ -148,33 +152,34 @@ impl Inbox {
         // With nothing before it a mail takes no place for long, and may free some.
         let waits = outstanding > 0 || message.base_seq > incoming.next;
         if of_sender >= SENDER_UNTAKEN || is_full && waits {
-            return Offer::Refused;
+            return InsertOutcome::NoCapacity;
         }
-        let fills_window =
-            |held: &Held| self.settling == Settling::Taken && in_window + held.len() >= UNTAKEN_WINDOW;
+        let fills_window = |held: &ReorderBuffer| {
+            self.settling == AckPolicy::Manual && in_window + held.len() >= UNTAKEN_WINDOW
+        };
         if message.base_seq > incoming.next {
             let size = held_size(&message);
             if incoming.held.contains(message.seq) {
-                return Offer::Held;
+                return InsertOutcome::Buffered;
             }
             if fills_window(&incoming.held)
                 || share.held >= REORDER_MESSAGES
                 || share.held_bytes + size > SENDER_HELD_BYTES
                 || self.held_bytes + size > HELD_BYTES
             {
-                return Offer::Refused;
+                return InsertOutcome::NoCapacity;
             }
             share.held += 1;
             share.held_bytes += size;
             self.held_bytes += size;
             incoming.held.insert(message);
-            return Offer::Held;
+            return InsertOutcome::Buffered;
         }
         // What overtook it gives way, for it cannot go before it.
         while fills_window(&incoming.held)
             && let Some((_, size)) = incoming.held.pop_last()
         {
-            share.holds_less(size);
+            share.release(size);
             self.held_bytes -= size;
             self.dropped += 1;
         }
@@ -182,7 +187,7 @@ impl Inbox {
         let first = ready.len();
         ready.push(message);
         while let Some((held, size)) = incoming.held.pop_ready(incoming.next) {
-            share.holds_less(size);
+            share.release(size);
             self.held_bytes -= size;
             if held.seq >= incoming.next {
                 incoming.take(&held);
@@ -190,7 +195,7 @@ impl Inbox {
             }
         }
         ready[first..].iter().for_each(|message| self.note_renamed(sender, message));
-        Offer::Delivered
+        InsertOutcome::Ready
     }
 
     /// A message that was accepted under another number has come. A sender whose store went back may send it under that one, too.
@@ -210,21 +215,21 @@ impl Inbox {
     }
 
     /// What may be acknowledged of a stream: everything below a number, and of what is above it these.
-    pub fn settled(&self, sender: &Address, stream: &[u8; 16]) -> (u64, &[u64]) {
+    pub fn acked_up_to(&self, sender: &Address, stream: &[u8; 16]) -> (u64, &[u64]) {
         let Some(incoming) = self.streams.get(&(*sender, *stream)) else { return (0, &[]) };
         match self.settling {
-            Settling::AtOnce => (incoming.next, &[]),
-            Settling::Kept | Settling::Taken => {
-                (incoming.arrivals.settled(), incoming.arrivals.settled_beyond())
+            AckPolicy::OnReceipt => (incoming.next, &[]),
+            AckPolicy::OnPersisted | AckPolicy::Manual => {
+                (incoming.arrivals.acked_up_to(), incoming.arrivals.settled_beyond())
             }
         }
     }
 
     /// Everything below need not be sent again: it is settled, or waits here for the parent to take it.
-    pub fn secured(&self, sender: &Address, stream: &[u8; 16]) -> u64 {
+    pub fn received_up_to(&self, sender: &Address, stream: &[u8; 16]) -> u64 {
         match self.settling {
-            Settling::Taken => self.next_seq(sender, stream),
-            Settling::AtOnce | Settling::Kept => self.settled(sender, stream).0,
+            AckPolicy::Manual => self.next_seq(sender, stream),
+            AckPolicy::OnReceipt | AckPolicy::OnPersisted => self.acked_up_to(sender, stream).0,
         }
     }
 
@@ -239,39 +244,39 @@ impl Inbox {
     }
 
     /// The turn of a message has come.
-    pub fn hand_on(&mut self, (sender, stream): Key, seq: u64) -> Handing {
-        let hand_on = |arrivals: &mut Arrivals| arrivals.hand_on(seq);
-        self.change((sender, stream), hand_on).unwrap_or(Handing::Known)
+    pub fn deliver(&mut self, (sender, stream): Key, seq: u64) -> DeliverDecision {
+        let hand_on = |arrivals: &mut ReceiveWindow| arrivals.deliver(seq);
+        self.change((sender, stream), hand_on).unwrap_or(DeliverDecision::Duplicate)
     }
 
-    fn change<T>(&mut self, key: Key, change: impl FnOnce(&mut Arrivals) -> T) -> Option<T> {
+    fn change<T>(&mut self, key: Key, change: impl FnOnce(&mut ReceiveWindow) -> T) -> Option<T> {
         let (incoming, share) = (self.streams.get_mut(&key)?, self.senders.get_mut(&key.0)?);
         Some(incoming.change(share, &mut self.beyond, change))
     }
 
     /// The parent has a message, or will not have it. Whether that is news.
-    pub fn arrive(&mut self, key: Key, seq: u64) -> bool {
-        self.change(key, |arrivals| arrivals.arrive(seq)).unwrap_or(false)
+    pub fn mark_acked(&mut self, key: Key, seq: u64) -> bool {
+        self.change(key, |arrivals| arrivals.mark_acked(seq)).unwrap_or(false)
     }
 
     /// How far the parent has a stream, for the store.
-    pub fn row(&self, (sender, stream): Key) -> Option<TakenRow> {
+    pub fn row(&self, (sender, stream): Key) -> Option<StreamCheckpoint> {
         let incoming = self.streams.get(&(sender, stream))?;
         Some(incoming.arrivals.row(sender, stream, &incoming.digests))
     }
 
     /// So much may be acknowledged from now on. Whether that is more than before.
-    pub fn settle(&mut self, row: &TakenRow) -> bool {
+    pub fn settle(&mut self, row: &StreamCheckpoint) -> bool {
         let incoming = self.streams.get_mut(&(row.sender, row.stream));
         incoming.is_some_and(|incoming| incoming.arrivals.settle(row))
     }
 
     /// Takes up what an earlier process left in the store; with none, nobody minds.
-    pub fn restore(&mut self, rows: Vec<TakenRow>, now: Duration) {
+    pub fn restore(&mut self, rows: Vec<StreamCheckpoint>, now: Duration) {
         for row in rows {
             let key = (row.sender, row.stream);
             let incoming = self.streams.entry(key).or_default();
-            (incoming.next, incoming.arrivals) = (row.next, Arrivals::restored(&row));
+            (incoming.next, incoming.arrivals) = (row.next, ReceiveWindow::restored(&row));
             incoming.digests = row.digests.clone();
             incoming.last_used = now;
             self.by_use.insert((now, key));
@@ -283,17 +288,17 @@ impl Inbox {
     }
 
     /// Streams that were forgotten since this was asked last.
-    pub fn take_forgotten(&mut self) -> Vec<Key> {
+    pub fn drain_evicted(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.forgotten)
     }
 
     /// Mail handed on whose sender has given it up, since this was asked last.
-    pub fn take_void(&mut self) -> Vec<(Key, u64)> {
+    pub fn drain_abandoned(&mut self) -> Vec<(Key, u64)> {
         std::mem::take(&mut self.void)
     }
 
     /// Streams on which mail was accepted that came under another number, since this was asked last.
-    pub fn take_renamed(&mut self) -> Vec<Key> {
+    pub fn drain_renumbered(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.renamed)
     }
 
@@ -349,7 +354,7 @@ impl Inbox {
     }
 
     /// How many messages that waited for an earlier one had to go since this was asked last; their senders still have them.
-    pub fn take_dropped(&mut self) -> u64 {
+    pub fn drain_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
 

@@ -2,7 +2,7 @@
 
 use p2p_node_protocol::{Ack, ErrorCode, ErrorEvent, Id};
 
-use super::delivery::{Asked, MAX_ASKED};
+use super::delivery::{MAX_ASKED, PendingAckReply};
 use super::inbox::Key;
 use crate::Core;
 use crate::input::Now;
@@ -12,7 +12,7 @@ use p2p_node_wire::message_id::parse_message_id;
 impl Core {
     /// `ack`: the parent has processed mail.
     pub(crate) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack, now: Now) {
-        if !self.acks_by_hand() {
+        if !self.manual_ack() {
             let message = "the node acknowledges mail by itself; start it with `--ack manual` to do it";
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         }
@@ -41,9 +41,9 @@ impl Core {
                 continue;
             };
             // The parent may repeat an `ack` that the disk does not have yet.
-            if self.mail.inbox.arrive(key, name.1) {
+            if self.mail.inbox.mark_acked(key, name.1) {
                 self.cx.stats.count("mail_taken");
-                self.note_arrival(key, now);
+                self.schedule_checkpoint(key, now);
             }
             if self.mail.pending_writes.is_durable() {
                 pending.push((key, name.1));
@@ -55,7 +55,7 @@ impl Core {
             Some(id) if !pending.is_empty() => {
                 // Until the node answers, the id is in use and counts.
                 self.parent.open_requests.insert(id.clone());
-                self.mail.delivery.asked.push(Asked { pending, unknown, id });
+                self.mail.delivery.asked.push(PendingAckReply { pending, unknown, id });
             }
             id => self.answer_ack(id, unknown),
         }
@@ -71,7 +71,7 @@ impl Core {
         let message = "no mail of this id waits for an `ack`: it was acknowledged before, its sender has given it up, or the node was restarted and the sender has not sent it again yet";
         let details = Some(serde_json::json!({ "messageIds": unknown }));
         self.parent.required.refused(ErrorCode::MessageNotFound);
-        self.complain(ErrorEvent { id, details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) });
+        self.emit_error(ErrorEvent { id, details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) });
     }
 
     /// Answers every `ack` of which nothing is left when the messages are `done`.
@@ -80,14 +80,14 @@ impl Core {
             asked.pending.retain(|(key, seq)| !done(key, *seq));
         }
         let answered = self.mail.delivery.asked.extract_if(.., |asked| asked.pending.is_empty());
-        for Asked { id, unknown, .. } in answered.collect::<Vec<_>>() {
+        for PendingAckReply { id, unknown, .. } in answered.collect::<Vec<_>>() {
             self.answer_ack(Some(id), unknown);
         }
     }
 
     /// Nobody will hear any more whether the disk knows of these.
     pub(crate) fn refuse_asked(&mut self, code: ErrorCode, message: &str) {
-        for Asked { id, .. } in std::mem::take(&mut self.mail.delivery.asked) {
+        for PendingAckReply { id, .. } in std::mem::take(&mut self.mail.delivery.asked) {
             self.refuse(Some(id), code, message);
         }
     }

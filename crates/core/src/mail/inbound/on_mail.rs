@@ -12,14 +12,14 @@ use p2p_node_protocol::{Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
 use prost::Message as _;
 use serde_json::value::RawValue;
 
-use crate::directory::on_record::Parked;
-use crate::effect::Network;
-use crate::gate::access_list::Standing;
+use crate::directory::on_record::Pending;
+use crate::effect::NetworkCommand;
+use crate::gate::access_list::AccessRule;
 use crate::gate::sender::Sender;
 use crate::input::{Now, Token};
-use crate::mail::encryption::Unsealing;
-use crate::mail::inbound::deferred_responses::HeldAnswer;
-use crate::mail::inbound::inbox::Offer;
+use crate::mail::encryption::DecryptOutcome;
+use crate::mail::inbound::deferred_responses::DeferredResponse;
+use crate::mail::inbound::inbox::InsertOutcome;
 use crate::parent::replies::{line_bytes, raw_line_bytes};
 use crate::{Core, Phase};
 use p2p_node_wire::envelope::limits::{MAX_ACK_STREAMS, MAX_FRAME_BYTES};
@@ -44,7 +44,7 @@ pub(crate) const UNSUPPORTED_VERSION: &str = "UNSUPPORTED_VERSION";
 pub(crate) const LATER_FRAMES: &str = "frames_of_later_versions";
 
 /// What taking a batch of mail came to.
-pub(crate) struct Taken {
+pub(crate) struct BatchOutcome {
     pub(crate) streams: BTreeSet<[u8; 16]>,
     /// The last message of each stream that cannot be acknowledged yet.
     gaps: Vec<([u8; 16], u64)>,
@@ -63,7 +63,7 @@ impl Core {
 
     pub(crate) fn answer_mail(&mut self, token: Token, response: Response) {
         let body = MailResponse { response: Some(response) }.encode_to_vec().into();
-        self.network(Network::AnswerMail { token, body });
+        self.network(NetworkCommand::AnswerMail { token, body });
     }
 
     /// The response, unless it has to wait.
@@ -89,7 +89,7 @@ impl Core {
         // Nobody but the sender can have sent it, and what it would repeat from before our start was sealed to keys that are gone.
         match self.check_frame(&frame, 0, now) {
             Ok(()) => self.compare_clocks(&peer, &frame, true, now),
-            Err(Refusal { counter, code, .. }) => {
+            Err(FrameRejection { counter, code, .. }) => {
                 if code == UNTIMELY {
                     self.compare_clocks(&peer, &frame, false, now);
                 }
@@ -97,7 +97,7 @@ impl Core {
                 return Some(self.refuse_mail_at(counter, code, &"it fails its checks", time_ms));
             }
         }
-        match self.check_binding(&frame.binding, || Parked::Mail { token, peer, frame: bytes }) {
+        match self.check_binding(&frame.binding, || Pending::Mail { token, peer, frame: bytes }) {
             None => return None,
             Some(false) => {
                 return Some(self.refuse_mail("frames_unbound", "UNBOUND", &"the binding is not genuine"));
@@ -105,9 +105,9 @@ impl Core {
             Some(true) => {}
         }
         match self.unseal_mail(token, peer, &frame) {
-            Unsealing::Done(batch) => self.receive_batch(token, &frame, &batch, now),
-            Unsealing::Answer(response) => Some(response),
-            Unsealing::Waits => None,
+            DecryptOutcome::Done(batch) => self.receive_batch(token, &frame, &batch, now),
+            DecryptOutcome::Answer(response) => Some(response),
+            DecryptOutcome::Waits => None,
         }
     }
 
@@ -120,7 +120,7 @@ impl Core {
         now: Now,
     ) -> Option<Response> {
         let mut sender = self.sender(frame);
-        if !self.has_room_for(&sender, batch, now) || self.is_leaving() {
+        if !self.has_room_for(&sender, batch, now) || self.is_flushing() {
             self.cx.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
@@ -132,15 +132,15 @@ impl Core {
             ));
         }
         self.on_acks(&sender, frame, batch, now);
-        let taken = self.take_mail(&mut sender, batch, Route::Direct, now);
-        let Taken { streams, gaps, is_early, is_full } = taken;
+        let taken = self.accept_batch(&mut sender, batch, Route::Direct, now);
+        let BatchOutcome { streams, gaps, is_early, is_full } = taken;
         // Where there is no room the sender learns at once how much of the frame was taken.
-        if is_full || gaps.is_empty() && self.parent.output.keeps_up() {
+        if is_full || gaps.is_empty() && self.parent.output.is_draining() {
             return Some(Response::Ack(self.ack(&sender.address, &streams, now)));
         }
         let early_until = is_early.then_some(now.mono + HOLD_FOR_GAP);
         let deadline = now.mono + HOLD_FOR_PARENT;
-        let held = HeldAnswer { token, sender: sender.address, streams, gaps, early_until, deadline };
+        let held = DeferredResponse { token, sender: sender.address, streams, gaps, early_until, deadline };
         let held = self.mail.deferred_responses.hold(held)?;
         Some(Response::Ack(self.ack(&held.sender, &held.streams, now)))
     }
@@ -168,15 +168,15 @@ impl Core {
     }
 
     /// Whether the last lines are on their way out: what came now might be acknowledged and never be read.
-    pub(crate) fn is_leaving(&self) -> bool {
-        matches!(self.parent.phase, Phase::Flushing { .. } | Phase::Done)
+    pub(crate) fn is_flushing(&self) -> bool {
+        matches!(self.parent.phase, Phase::Flushing { .. } | Phase::Exited)
     }
 
     /// Whether a frame can be taken, and all that has waited for it. What takes no room always can: acknowledgements, and mail that is
     /// here already.
     pub(crate) fn has_room_for(&self, sender: &Sender, batch: &Batch, now: Now) -> bool {
         let (held, held_bytes) = self.mail.inbox.held_of(&sender.address);
-        let trusted = sender.standing == Some(Standing::Allowed);
+        let trusted = sender.standing == Some(AccessRule::Allowed);
         let fits = |counts: &dyn Fn(&envelope::Message) -> bool| {
             let news = || batch.messages.iter().filter(|message| counts(message));
             let bytes: usize = news().map(|message| message.data.len()).sum();
@@ -187,7 +187,7 @@ impl Core {
             let number = news().count();
             number == 0
                 || self.has_room(number + held, bytes + held_bytes, has_high)
-                    && (!self.acks_by_hand() || self.may_hold_one_more(&sender.address, 0))
+                    && (!self.manual_ack() || self.may_hold_one_more(&sender.address, 0))
         };
         let is_news = |message: &envelope::Message| {
             stream_id(&message.stream)
@@ -199,20 +199,25 @@ impl Core {
 
     /// Times, replay, signature and the binding's own claims; what is left is the binding's signature. What was made before
     /// `not_before_ms` may be a repetition of what an earlier process has heard.
-    pub(crate) fn check_frame(&self, frame: &Frame, not_before_ms: u64, now: Now) -> Result<(), Refusal> {
-        frame.check_times(now.unix_ms, not_before_ms).map_err(|_| Refusal {
+    pub(crate) fn check_frame(
+        &self,
+        frame: &Frame,
+        not_before_ms: u64,
+        now: Now,
+    ) -> Result<(), FrameRejection> {
+        frame.check_times(now.unix_ms, not_before_ms).map_err(|_| FrameRejection {
             counter: "frames_untimely",
             code: UNTIMELY,
             provable: false,
         })?;
         let binding = &frame.binding.binding;
         if let Some(code) = self.gate.replay.check(&frame.stamp(), now).code() {
-            return Err(Refusal { counter: "frames_replayed", code, provable: false });
+            return Err(FrameRejection { counter: "frames_replayed", code, provable: false });
         }
         if !frame.verify_signature() {
-            return Err(Refusal { counter: "frames_forged", code: "FORGED", provable: true });
+            return Err(FrameRejection { counter: "frames_forged", code: "FORGED", provable: true });
         }
-        frame.binding.check(&self.local.identity.network, now.unix_ms).map_err(|error| Refusal {
+        frame.binding.check(&self.local.identity.network, now.unix_ms).map_err(|error| FrameRejection {
             counter: "bindings_refused",
             code: "UNBOUND",
             provable: error.is_provable(),
@@ -225,7 +230,7 @@ impl Core {
             self.directory.records.floor(&binding.account, now.unix_ms)
         };
         if binding.generation < floor {
-            return Err(Refusal { counter: "frames_superseded", code: "SUPERSEDED", provable: false });
+            return Err(FrameRejection { counter: "frames_superseded", code: "SUPERSEDED", provable: false });
         }
         Ok(())
     }
@@ -236,8 +241,15 @@ impl Core {
     }
 
     /// Puts each message in its order and hands on what may go to the parent.
-    pub(crate) fn take_mail(&mut self, sender: &mut Sender, batch: &Batch, route: Route, now: Now) -> Taken {
-        let mut taken = Taken { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false, is_full: false };
+    pub(crate) fn accept_batch(
+        &mut self,
+        sender: &mut Sender,
+        batch: &Batch,
+        route: Route,
+        now: Now,
+    ) -> BatchOutcome {
+        let mut taken =
+            BatchOutcome { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false, is_full: false };
         let mut ready = Vec::new();
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
@@ -246,7 +258,7 @@ impl Core {
                 continue;
             }
             taken.streams.insert(stream);
-            if self.acks_by_hand() && message.seq >= self.mail.inbox.next_seq(&sender.address, &stream) {
+            if self.manual_ack() && message.seq >= self.mail.inbox.next_seq(&sender.address, &stream) {
                 taken.is_full |= !self.may_hold_one_more(&sender.address, message.data.len());
                 if taken.is_full {
                     self.cx.stats.count("mail_not_held");
@@ -254,29 +266,29 @@ impl Core {
                 }
             }
             match self.mail.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
-                Offer::Delivered | Offer::Held => {}
-                Offer::Duplicate => self.cx.stats.count("mail_repeated"),
-                Offer::Refused => self.cx.stats.count("mail_not_held"),
-                Offer::Reused => {
+                InsertOutcome::Ready | InsertOutcome::Buffered => {}
+                InsertOutcome::Duplicate => self.cx.stats.count("mail_repeated"),
+                InsertOutcome::NoCapacity => self.cx.stats.count("mail_not_held"),
+                InsertOutcome::Reused => {
                     self.cx.stats.count("mail_numbers_reused");
                     let outcome = Outcome { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
                     self.mail.inbox.refuse(&sender.address, &stream, outcome);
                 }
             }
-            self.let_go(now);
+            self.drain_evicted_streams(now);
             for message in ready.drain(..) {
-                self.take_in_turn(sender, stream, message, route, now);
+                self.deliver_in_order(sender, stream, message, route, now);
             }
         }
-        self.mail.inbox.came_from(&sender.address, sender.node_key);
-        self.cx.stats.add("mail_held_dropped", self.mail.inbox.take_dropped());
+        self.mail.inbox.set_source_node(&sender.address, sender.node_key);
+        self.cx.stats.add("mail_held_dropped", self.mail.inbox.drain_dropped());
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream).filter(|stream| taken.streams.contains(stream))
             else {
                 continue;
             };
             taken.is_early |= message.seq >= self.mail.inbox.next_seq(&sender.address, &stream);
-            if message.seq >= self.mail.inbox.secured(&sender.address, &stream) {
+            if message.seq >= self.mail.inbox.received_up_to(&sender.address, &stream) {
                 match taken.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),
                     None => taken.gaps.push((stream, message.seq)),
@@ -287,7 +299,7 @@ impl Core {
     }
 
     /// Mail whose turn has come goes to the parent, or is refused.
-    fn take_in_turn(
+    fn deliver_in_order(
         &mut self,
         sender: &mut Sender,
         stream: [u8; 16],
@@ -297,17 +309,17 @@ impl Core {
     ) {
         let (key, seq) = ((sender.address, stream), message.seq);
         let taken = match sender.standing {
-            Some(Standing::Blocked) => Err(ErrorCode::PeerRejected),
-            Some(Standing::Allowed) | None => self.message_event(sender, message, None, route, now),
+            Some(AccessRule::Blocked) => Err(ErrorCode::PeerRejected),
+            Some(AccessRule::Allowed) | None => self.message_event(sender, message, None, route, now),
         };
         match taken {
             Ok((message, bytes)) => {
                 self.cx.stats.count("mail_received");
-                self.hand_on(key, seq, message, bytes, now);
+                self.deliver(key, seq, message, bytes, now);
             }
             Err(code) => {
                 self.cx.stats.count("mail_refused");
-                self.hand_on_refused(key, seq, now);
+                self.reject_in_order(key, seq, now);
                 let outcome = Outcome { seq, code: code.as_str().to_owned() };
                 self.mail.inbox.refuse(&sender.address, &stream, outcome);
             }
@@ -359,8 +371,8 @@ impl Core {
             conversation_id: text(message.conversation),
             encoding,
             trust: match sender.standing {
-                Some(Standing::Allowed) => Trust::Allowed,
-                Some(Standing::Blocked) | None => Trust::Unverified,
+                Some(AccessRule::Allowed) => Trust::Allowed,
+                Some(AccessRule::Blocked) | None => Trust::Unverified,
             },
             redelivered: false,
         });
@@ -368,8 +380,8 @@ impl Core {
     }
 
     /// Answers frames whose missing predecessors have come, and those that have waited long enough.
-    pub(crate) fn answer_held(&mut self, now: Now) {
-        let keeps_up = self.parent.output.keeps_up();
+    pub(crate) fn flush_deferred_responses(&mut self, now: Now) {
+        let keeps_up = self.parent.output.is_draining();
         for held in self.mail.deferred_responses.due(&self.mail.inbox, keeps_up, now.mono) {
             let ack = self.ack(&held.sender, &held.streams, now);
             self.answer_mail(held.token, Response::Ack(ack));
@@ -386,7 +398,7 @@ fn is_tellable(message: &envelope::Message) -> bool {
 
 /// Why a frame goes no further.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct FrameRejection {
     /// What counts it.
     pub(crate) counter: &'static str,
     /// What its sender is told.

@@ -7,7 +7,7 @@ use alloy_primitives::Address;
 use bytes::Bytes;
 
 use crate::Core;
-use crate::effect::Network;
+use crate::effect::NetworkCommand;
 use crate::input::{Now, Token};
 use p2p_node_wire::envelope::limits::{MAX_ACK_BEYOND, MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
 use p2p_node_wire::envelope::{Ack, Batch, Outcome, Payload, Scope, StreamAck, WIRE_VERSION, sign_ack};
@@ -22,7 +22,7 @@ pub(crate) const MAX_ACKS_ON_WIRE: usize = MAX_ACKS_OWED;
 
 /// An acknowledgement that is owed.
 #[derive(Debug)]
-struct Owed {
+struct PendingAck {
     node_key: [u8; 32],
     streams: BTreeSet<StreamId>,
     /// Whether it failed before: it is tried twice, and then its sender asks again.
@@ -31,7 +31,7 @@ struct Owed {
 
 /// What becomes of an acknowledgement that was on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum AckOutcome {
     Arrived,
     GoesAgain,
     /// Its sender asks again.
@@ -40,12 +40,12 @@ pub(crate) enum Fate {
 
 /// Everything owed, and those of it on their way over connections: one to each sender at most.
 #[derive(Debug, Default)]
-pub(crate) struct AcksOwed {
-    owed: BTreeMap<Address, Owed>,
-    on_wire: BTreeMap<Token, (Address, Owed)>,
+pub(crate) struct PendingAcks {
+    owed: BTreeMap<Address, PendingAck>,
+    on_wire: BTreeMap<Token, (Address, PendingAck)>,
 }
 
-impl AcksOwed {
+impl PendingAcks {
     pub(crate) fn len(&self) -> usize {
         self.owed.len()
     }
@@ -60,11 +60,11 @@ impl AcksOwed {
     }
 
     /// Notes that streams are to be acknowledged to a sender's node. Whether there was room.
-    fn owe(&mut self, account: &Address, node_key: [u8; 32], streams: BTreeSet<StreamId>) -> bool {
+    fn queue(&mut self, account: &Address, node_key: [u8; 32], streams: BTreeSet<StreamId>) -> bool {
         if self.owed.len() >= MAX_ACKS_OWED && !self.owed.contains_key(account) {
             return false;
         }
-        let none = || Owed { node_key, streams: BTreeSet::new(), again: false };
+        let none = || PendingAck { node_key, streams: BTreeSet::new(), again: false };
         let owed = self.owed.entry(*account).or_insert_with(none);
         owed.node_key = node_key;
         // An ack has room for so many; the sender repeats what is missing.
@@ -74,7 +74,7 @@ impl AcksOwed {
     }
 
     /// Takes out those that may go now.
-    fn due(&mut self) -> Vec<(Address, Owed)> {
+    fn due(&mut self) -> Vec<(Address, PendingAck)> {
         if self.owed.is_empty() {
             return Vec::new();
         }
@@ -84,24 +84,24 @@ impl AcksOwed {
     }
 
     /// An acknowledgement has arrived, or has not. What becomes of it, if the token was one of them.
-    pub(crate) fn answered(&mut self, token: Token, has_arrived: bool) -> Option<Fate> {
+    pub(crate) fn answered(&mut self, token: Token, has_arrived: bool) -> Option<AckOutcome> {
         let (account, owed) = self.on_wire.remove(&token)?;
         if has_arrived {
-            return Some(Fate::Arrived);
+            return Some(AckOutcome::Arrived);
         }
         // What is owed to another node since goes there.
         let is_over = self.owed.get(&account).is_some_and(|newer| newer.node_key != owed.node_key);
-        if owed.again || is_over || !self.owe(&account, owed.node_key, owed.streams) {
-            return Some(Fate::Dropped);
+        if owed.again || is_over || !self.queue(&account, owed.node_key, owed.streams) {
+            return Some(AckOutcome::Dropped);
         }
         self.owed.entry(account).and_modify(|owed| owed.again = true);
-        Some(Fate::GoesAgain)
+        Some(AckOutcome::GoesAgain)
     }
 }
 
 impl Core {
     /// Has streams acknowledged at the end of the turn, as far as they can be: to the node that sent them, or the sender's current one.
-    pub(crate) fn owe_ack(
+    pub(crate) fn queue_ack(
         &mut self,
         account: &Address,
         node_key: Option<[u8; 32]>,
@@ -112,7 +112,7 @@ impl Core {
         let Some(node_key) = node_key.or_else(heard).or_else(|| self.current_node_key(account, now)) else {
             return self.cx.stats.count("acks_dropped");
         };
-        if !self.mail.pending_acks.owe(account, node_key, streams) {
+        if !self.mail.pending_acks.queue(account, node_key, streams) {
             self.cx.stats.count("acks_dropped");
         }
     }
@@ -127,11 +127,15 @@ impl Core {
             match peer_id_of(&owed.node_key).filter(|peer| self.peers.connected.contains_key(peer)) {
                 Some(peer) => {
                     self.mail.pending_acks.on_wire.insert(token, (account, owed));
-                    self.network(Network::SendMail { token, peer, frame });
+                    self.network(NetworkCommand::SendMail { token, peer, frame });
                 }
                 None => {
                     self.gossip.pacer.take(frame.len(), now.mono);
-                    self.network(Network::Publish { token, topic: crate::MESSAGES.to_owned(), data: frame });
+                    self.network(NetworkCommand::Publish {
+                        token,
+                        topic: crate::MESSAGES.to_owned(),
+                        data: frame,
+                    });
                 }
             }
         }
@@ -144,13 +148,13 @@ impl Core {
             let outcomes: Vec<Outcome> =
                 self.mail.inbox.refusals(account, stream).take(room).cloned().collect();
             room -= outcomes.len();
-            let (cumulative, beyond) = self.mail.inbox.settled(account, stream);
+            let (cumulative, beyond) = self.mail.inbox.acked_up_to(account, stream);
             let beyond: Vec<u64> = beyond.iter().take(room_beyond).map(|seq| seq - cumulative).collect();
             room_beyond -= beyond.len();
-            let held = self.mail.inbox.secured(account, stream);
+            let held = self.mail.inbox.received_up_to(account, stream);
             let credit =
                 || self.mail.delivery.untaken.credit(account).min(self.mail.inbox.window(account, stream));
-            let window = if self.acks_by_hand() { 1 + credit() as u64 } else { 0 };
+            let window = if self.manual_ack() { 1 + credit() as u64 } else { 0 };
             StreamAck { stream: Bytes::copy_from_slice(stream), cumulative, beyond, outcomes, held, window }
         };
         let (boot, counters) = self.mail.inbox.heard_of(account);
@@ -175,12 +179,12 @@ mod tests {
         Address::left_padding_from(&number.to_be_bytes())
     }
 
-    fn owe(acks: &mut AcksOwed, number: usize, streams: impl IntoIterator<Item = u8>) -> bool {
-        acks.owe(&account(number), [1; 32], streams.into_iter().map(|stream| [stream; 16]).collect())
+    fn queue(acks: &mut PendingAcks, number: usize, streams: impl IntoIterator<Item = u8>) -> bool {
+        acks.queue(&account(number), [1; 32], streams.into_iter().map(|stream| [stream; 16]).collect())
     }
 
     /// Puts everything that is due on the wire; how many that were.
-    fn send(acks: &mut AcksOwed, first_token: Token) -> usize {
+    fn send(acks: &mut PendingAcks, first_token: Token) -> usize {
         let due = acks.due();
         let number = due.len();
         acks.on_wire.extend((first_token..).zip(due));
@@ -189,28 +193,28 @@ mod tests {
 
     #[test]
     fn what_is_owed_is_bounded_and_so_is_what_is_on_the_wire() {
-        let mut acks = AcksOwed::default();
+        let mut acks = PendingAcks::default();
         for number in 0..MAX_ACKS_OWED {
-            assert!(owe(&mut acks, number, [1]));
+            assert!(queue(&mut acks, number, [1]));
         }
-        assert!(!owe(&mut acks, MAX_ACKS_OWED, [1]));
-        assert!(owe(&mut acks, 0, [2]), "it is owed one already");
+        assert!(!queue(&mut acks, MAX_ACKS_OWED, [1]));
+        assert!(queue(&mut acks, 0, [2]), "it is owed one already");
         assert_eq!(send(&mut acks, 1), MAX_ACKS_ON_WIRE);
         for number in 0..MAX_ACKS_OWED {
-            assert!(owe(&mut acks, MAX_ACKS_OWED + number, [1]));
+            assert!(queue(&mut acks, MAX_ACKS_OWED + number, [1]));
         }
         assert_eq!(send(&mut acks, 1000), 0, "the wire is full");
-        assert_eq!((acks.answered(1, true), acks.answered(1, true)), (Some(Fate::Arrived), None));
+        assert_eq!((acks.answered(1, true), acks.answered(1, true)), (Some(AckOutcome::Arrived), None));
         assert_eq!(send(&mut acks, 2000), 1);
     }
 
     #[test]
     fn each_sender_has_one_on_the_wire_and_the_next_has_all_that_came_meanwhile() {
-        let mut acks = AcksOwed::default();
-        owe(&mut acks, 1, [1]);
+        let mut acks = PendingAcks::default();
+        queue(&mut acks, 1, [1]);
         assert_eq!(send(&mut acks, 1), 1);
-        owe(&mut acks, 1, [1]);
-        owe(&mut acks, 1, 2..=u8::MAX);
+        queue(&mut acks, 1, [1]);
+        queue(&mut acks, 1, 2..=u8::MAX);
         assert!(acks.due().is_empty() && !acks.is_idle());
         acks.answered(1, true);
         let due = acks.due();
@@ -220,22 +224,22 @@ mod tests {
 
     #[test]
     fn one_that_does_not_arrive_is_tried_once_more() {
-        let mut acks = AcksOwed::default();
-        owe(&mut acks, 1, [1]);
+        let mut acks = PendingAcks::default();
+        queue(&mut acks, 1, [1]);
         assert_eq!(send(&mut acks, 1), 1);
-        assert_eq!(acks.answered(1, false), Some(Fate::GoesAgain));
+        assert_eq!(acks.answered(1, false), Some(AckOutcome::GoesAgain));
         assert_eq!(send(&mut acks, 2), 1);
-        assert_eq!(acks.answered(2, false), Some(Fate::Dropped));
+        assert_eq!(acks.answered(2, false), Some(AckOutcome::Dropped));
         assert!(acks.is_idle());
     }
 
     #[test]
     fn one_to_a_node_that_is_gone_does_not_take_the_place_of_one_to_its_successor() {
-        let mut acks = AcksOwed::default();
-        owe(&mut acks, 1, [1]);
+        let mut acks = PendingAcks::default();
+        queue(&mut acks, 1, [1]);
         assert_eq!(send(&mut acks, 1), 1);
-        acks.owe(&account(1), [2; 32], BTreeSet::from([[2; 16]]));
-        assert_eq!(acks.answered(1, false), Some(Fate::Dropped));
+        acks.queue(&account(1), [2; 32], BTreeSet::from([[2; 16]]));
+        assert_eq!(acks.answered(1, false), Some(AckOutcome::Dropped));
         let due = acks.due();
         assert_eq!(due.iter().map(|(_, owed)| owed.node_key).collect::<Vec<_>>(), [[2; 32]]);
     }

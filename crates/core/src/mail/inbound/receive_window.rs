@@ -13,7 +13,7 @@ pub const UNTAKEN_WINDOW: usize = 1024;
 
 /// How far the parent has the mail of a stream, as it outlives the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TakenRow {
+pub struct StreamCheckpoint {
     /// Who sends.
     pub sender: Address,
     /// The stream.
@@ -30,19 +30,19 @@ pub struct TakenRow {
 
 /// What is to be done with a mail whose turn has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handing {
+pub enum DeliverDecision {
     /// It goes to the parent, which an earlier process may have told it `again`.
-    Told {
+    New {
         /// Whether it may have been told before.
-        again: bool,
+        redelivered: bool,
     },
     /// The parent has taken it before.
-    Known,
+    Duplicate,
 }
 
 /// One stream, seen from the parent.
 #[derive(Debug, Default)]
-pub struct Arrivals {
+pub struct ReceiveWindow {
     /// Everything below was handed on, or will never be.
     handed: u64,
     /// Handed on, and not known to have arrived.
@@ -56,10 +56,10 @@ pub struct Arrivals {
     settled_beyond: Vec<u64>,
 }
 
-impl Arrivals {
+impl ReceiveWindow {
     /// Goes on where an earlier process was.
-    pub fn restored(row: &TakenRow) -> Self {
-        Arrivals {
+    pub fn restored(row: &StreamCheckpoint) -> Self {
+        ReceiveWindow {
             handed: row.next,
             outstanding: VecDeque::new(),
             beyond: row.beyond.iter().copied().collect(),
@@ -70,22 +70,22 @@ impl Arrivals {
     }
 
     /// The turn of a mail has come.
-    pub fn hand_on(&mut self, seq: u64) -> Handing {
+    pub fn deliver(&mut self, seq: u64) -> DeliverDecision {
         let is_known = seq < self.handed || self.beyond.contains(&seq);
         self.handed = self.handed.max(seq.saturating_add(1));
         let handing = if is_known {
-            Handing::Known
+            DeliverDecision::Duplicate
         } else {
             self.outstanding.push_back(seq);
-            Handing::Told { again: seq < self.told_before }
+            DeliverDecision::New { redelivered: seq < self.told_before }
         };
         // What lies before it will not come any more.
-        self.tidy();
+        self.advance();
         handing
     }
 
     /// The parent has a mail. Whether that is news.
-    pub fn arrive(&mut self, seq: u64) -> bool {
+    pub fn mark_acked(&mut self, seq: u64) -> bool {
         if self.outstanding.front() == Some(&seq) {
             self.outstanding.pop_front();
         } else if let Ok(at) = self.outstanding.binary_search(&seq) {
@@ -94,7 +94,7 @@ impl Arrivals {
         } else {
             return false;
         }
-        self.tidy();
+        self.advance();
         true
     }
 
@@ -103,7 +103,7 @@ impl Arrivals {
         let range = self.outstanding.partition_point(|seq| *seq < from)
             ..self.outstanding.partition_point(|seq| *seq < below);
         let void = self.outstanding.drain(range).collect();
-        self.tidy();
+        self.advance();
         void
     }
 
@@ -112,7 +112,7 @@ impl Arrivals {
         self.outstanding.front().copied().unwrap_or(self.handed)
     }
 
-    fn tidy(&mut self) {
+    fn advance(&mut self) {
         // What an earlier process had beyond this is part of it now.
         while self.outstanding.is_empty() && self.beyond.remove(&self.handed) {
             self.handed = self.handed.saturating_add(1);
@@ -124,9 +124,9 @@ impl Arrivals {
     }
 
     /// As it is to outlive the process.
-    pub fn row(&self, sender: Address, stream: StreamId, digests: &Digests) -> TakenRow {
+    pub fn row(&self, sender: Address, stream: StreamId, digests: &Digests) -> StreamCheckpoint {
         let (next, told) = (self.next(), self.handed.max(self.told_before));
-        TakenRow {
+        StreamCheckpoint {
             sender,
             stream,
             next,
@@ -137,7 +137,7 @@ impl Arrivals {
     }
 
     /// So much may be acknowledged. Whether that is more than before.
-    pub fn settle(&mut self, row: &TakenRow) -> bool {
+    pub fn settle(&mut self, row: &StreamCheckpoint) -> bool {
         if row.next < self.settled || (row.next, &row.beyond) == (self.settled, &self.settled_beyond) {
             return false;
         }
@@ -147,7 +147,7 @@ impl Arrivals {
     }
 
     /// Everything below may be acknowledged.
-    pub fn settled(&self) -> u64 {
+    pub fn acked_up_to(&self) -> u64 {
         self.settled
     }
 
@@ -178,24 +178,24 @@ mod tests {
 
     use super::*;
 
-    fn written(arrivals: &Arrivals) -> TakenRow {
+    fn written(arrivals: &ReceiveWindow) -> StreamCheckpoint {
         arrivals.row(Address::ZERO, [0; 16], &Digests::default())
     }
 
-    fn row(arrivals: &Arrivals) -> (u64, u64, Vec<u64>) {
+    fn row(arrivals: &ReceiveWindow) -> (u64, u64, Vec<u64>) {
         let row = written(arrivals);
         (row.next, row.told, row.beyond)
     }
 
     #[test]
     fn what_is_taken_out_of_order_is_known_and_counts_when_all_before_it_has_come() {
-        let mut arrivals = Arrivals::default();
+        let mut arrivals = ReceiveWindow::default();
         for seq in [3, 4, 7, 8] {
-            assert_eq!(arrivals.hand_on(seq), Handing::Told { again: false });
+            assert_eq!(arrivals.deliver(seq), DeliverDecision::New { redelivered: false });
         }
-        assert!(arrivals.arrive(7) && !arrivals.arrive(7) && !arrivals.arrive(5));
+        assert!(arrivals.mark_acked(7) && !arrivals.mark_acked(7) && !arrivals.mark_acked(5));
         assert_eq!(row(&arrivals), (3, 9, vec![7]));
-        assert!(arrivals.arrive(3));
+        assert!(arrivals.mark_acked(3));
         assert_eq!(row(&arrivals), (4, 9, vec![7]));
         assert_eq!(arrivals.give_up(0, 8), [4], "its sender has given it up");
         assert_eq!(row(&arrivals), (8, 9, vec![]));
@@ -203,36 +203,36 @@ mod tests {
 
     #[test]
     fn the_next_process_knows_what_was_taken_and_what_may_have_been_told() {
-        let mut arrivals = Arrivals::default();
+        let mut arrivals = ReceiveWindow::default();
         for seq in 1..=4 {
-            arrivals.hand_on(seq);
+            arrivals.deliver(seq);
         }
-        assert!(arrivals.arrive(1) && arrivals.arrive(3));
-        let mut again = Arrivals::restored(&written(&arrivals));
-        assert_eq!((again.settled(), again.settled_beyond()), (2, &[3][..]));
-        assert_eq!(again.hand_on(2), Handing::Told { again: true });
-        assert_eq!(again.hand_on(3), Handing::Known);
-        assert_eq!(again.hand_on(4), Handing::Told { again: true });
-        assert_eq!(again.hand_on(5), Handing::Told { again: false });
-        assert!(again.arrive(2));
+        assert!(arrivals.mark_acked(1) && arrivals.mark_acked(3));
+        let mut again = ReceiveWindow::restored(&written(&arrivals));
+        assert_eq!((again.acked_up_to(), again.settled_beyond()), (2, &[3][..]));
+        assert_eq!(again.deliver(2), DeliverDecision::New { redelivered: true });
+        assert_eq!(again.deliver(3), DeliverDecision::Duplicate);
+        assert_eq!(again.deliver(4), DeliverDecision::New { redelivered: true });
+        assert_eq!(again.deliver(5), DeliverDecision::New { redelivered: false });
+        assert!(again.mark_acked(2));
         assert_eq!(row(&again), (4, 6, vec![]));
     }
 
     #[test]
     fn what_an_earlier_process_had_out_of_order_counts_as_soon_as_nothing_before_it_waits() {
-        let mut arrivals = Arrivals::default();
+        let mut arrivals = ReceiveWindow::default();
         for seq in 1..=4 {
-            arrivals.hand_on(seq);
+            arrivals.deliver(seq);
         }
-        assert!(arrivals.arrive(2) && arrivals.arrive(3));
-        let mut again = Arrivals::restored(&written(&arrivals));
-        again.hand_on(1);
-        assert!(again.arrive(1));
+        assert!(arrivals.mark_acked(2) && arrivals.mark_acked(3));
+        let mut again = ReceiveWindow::restored(&written(&arrivals));
+        again.deliver(1);
+        assert!(again.mark_acked(1));
         assert_eq!(row(&again), (4, 5, vec![]));
         for seq in [2, 3] {
-            assert_eq!(again.hand_on(seq), Handing::Known, "they come once more");
+            assert_eq!(again.deliver(seq), DeliverDecision::Duplicate, "they come once more");
         }
-        assert_eq!(again.hand_on(4), Handing::Told { again: true });
+        assert_eq!(again.deliver(4), DeliverDecision::New { redelivered: true });
         assert_eq!(row(&again), (4, 5, vec![]));
     }
 
@@ -240,17 +240,17 @@ mod tests {
         /// However it comes about, over however many processes: what is written is what can be read again.
         #[test]
         fn a_row_is_always_in_order(steps in proptest::collection::vec((0..4_u8, 0..6_u64), 0..80)) {
-            let mut arrivals = Arrivals::default();
+            let mut arrivals = ReceiveWindow::default();
             let mut last = 0;
             for (kind, gap) in steps {
                 match kind {
                     0 | 1 => {
                         last += gap.max(1);
-                        arrivals.hand_on(last);
+                        arrivals.deliver(last);
                     }
-                    2 => drop(arrivals.arrive(last.saturating_sub(gap))),
+                    2 => drop(arrivals.mark_acked(last.saturating_sub(gap))),
                     _ => {
-                        arrivals = Arrivals::restored(&written(&arrivals));
+                        arrivals = ReceiveWindow::restored(&written(&arrivals));
                         // The sender goes back to what was not taken, or has given it up.
                         last = last.saturating_sub(gap).max(arrivals.handed);
                     }
@@ -258,26 +258,26 @@ mod tests {
                 let (next, told, beyond) = row(&arrivals);
                 prop_assert!(next <= told && beyond.is_sorted());
                 prop_assert!(beyond.first().is_none_or(|first| *first > next), "{next} {beyond:?}");
-                prop_assert!(arrivals.settled_beyond().iter().all(|seq| *seq > arrivals.settled()));
+                prop_assert!(arrivals.settled_beyond().iter().all(|seq| *seq > arrivals.acked_up_to()));
             }
         }
 
         /// The naive model: a list of what was handed on, each with whether the parent has it.
         #[test]
         fn it_is_what_a_list_would_be(steps in proptest::collection::vec((0..4_u8, 1..6_u64, 0..30_u64), 0..80)) {
-            let mut arrivals = Arrivals::default();
+            let mut arrivals = ReceiveWindow::default();
             let mut list: Vec<(u64, bool)> = Vec::new();
             let mut next_seq = 0;
             for (kind, gap, which) in steps {
                 match kind {
                     0 | 1 => {
                         next_seq += gap;
-                        arrivals.hand_on(next_seq);
+                        arrivals.deliver(next_seq);
                         list.push((next_seq, false));
                     }
                     2 => {
                         let known = list.iter_mut().find(|(seq, done)| *seq == which && !done);
-                        prop_assert_eq!(arrivals.arrive(which), known.is_some());
+                        prop_assert_eq!(arrivals.mark_acked(which), known.is_some());
                         if let Some((_, done)) = known { *done = true }
                     }
                     _ => {

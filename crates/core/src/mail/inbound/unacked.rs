@@ -6,8 +6,8 @@ use alloy_primitives::Address;
 use p2p_node_protocol::Limits;
 
 use crate::mail::inbound::inbox::Key;
-use crate::mail::inbound::receive_window::TakenRow;
-use p2p_node_wire::message_id::{MessageName, message_name};
+use crate::mail::inbound::receive_window::StreamCheckpoint;
+use p2p_node_wire::message_id::{MessageIdPrefix, message_name};
 
 /// Mails that may wait for their `ack`. Ours: as many as may wait for the parent to read.
 pub const MAX_UNTAKEN: usize = Limits::STANDARD.max_unacked;
@@ -16,21 +16,21 @@ pub(crate) const MAX_UNTAKEN_BYTES: usize = 64 << 20;
 
 /// Mail whose `ack` has yet to come, or to be known to the disk, by its id: whose it is, and the size of its payload.
 #[derive(Debug)]
-pub(crate) struct Untaken {
-    mails: BTreeMap<(MessageName, u64), (Key, usize)>,
+pub(crate) struct Unacked {
+    mails: BTreeMap<(MessageIdPrefix, u64), (Key, usize)>,
     bytes: usize,
     /// Messages and bytes of each sender.
     by_sender: BTreeMap<Address, (usize, usize)>,
     limit: usize,
 }
 
-impl Default for Untaken {
+impl Default for Unacked {
     fn default() -> Self {
-        Untaken { mails: BTreeMap::new(), bytes: 0, by_sender: BTreeMap::new(), limit: MAX_UNTAKEN }
+        Unacked { mails: BTreeMap::new(), bytes: 0, by_sender: BTreeMap::new(), limit: MAX_UNTAKEN }
     }
 }
 
-impl Untaken {
+impl Unacked {
     /// Messages that may wait for their `ack`.
     pub(crate) fn limit(&self) -> usize {
         self.limit
@@ -84,7 +84,7 @@ impl Untaken {
     }
 
     /// Whose mail has this id.
-    pub(crate) fn find(&self, id: &(MessageName, u64)) -> Option<Key> {
+    pub(crate) fn find(&self, id: &(MessageIdPrefix, u64)) -> Option<Key> {
         self.mails.get(id).map(|(key, _)| *key)
     }
 
@@ -99,7 +99,7 @@ impl Untaken {
     }
 
     /// The disk knows how far a stream was taken.
-    pub(crate) fn settle(&mut self, row: &TakenRow) {
+    pub(crate) fn settle(&mut self, row: &StreamCheckpoint) {
         let last = row.beyond.last().copied().unwrap_or(row.next);
         let is_known = |seq: u64| seq < row.next || row.beyond.binary_search(&seq).is_ok();
         self.remove_if(&(row.sender, row.stream), 0, last, is_known);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn room_is_what_the_sender_leaves_to_others_and_one_message_always_fits() {
-        let mut untaken = Untaken::default();
+        let mut untaken = Unacked::default();
         assert!(untaken.has_room(&KEY.0, 1, MAX_UNTAKEN_BYTES + 1));
         untaken.insert(KEY, 1, MAX_UNTAKEN_BYTES / 2 - 10);
         assert!(untaken.has_room(&KEY.0, 1, 10) && !untaken.has_room(&KEY.0, 1, 21));
@@ -147,9 +147,9 @@ mod tests {
 
     #[test]
     fn no_sender_uses_up_the_room_of_the_next_one() {
-        let mut untaken = Untaken::default();
+        let mut untaken = Unacked::default();
         untaken.set_limit(100);
-        let fill = |untaken: &mut Untaken, sender: u8| {
+        let fill = |untaken: &mut Unacked, sender: u8| {
             let key = (Address::repeat_byte(sender), [1; 16]);
             let credit = untaken.credit(&key.0);
             let taken = (1..).take_while(|seq| {
@@ -167,13 +167,13 @@ mod tests {
 
     #[test]
     fn what_the_disk_knows_waits_no_longer() {
-        let mut untaken = Untaken::default();
+        let mut untaken = Unacked::default();
         let other = (KEY.0, [2; 16]);
         for seq in 1..=6 {
             untaken.insert(KEY, seq, 10);
             untaken.insert(other, seq, 100);
         }
-        untaken.settle(&TakenRow {
+        untaken.settle(&StreamCheckpoint {
             sender: KEY.0,
             stream: KEY.1,
             next: 3,

@@ -11,13 +11,13 @@ use p2p_node_protocol::{Priority, Route};
 use crate::backoff::Backoff;
 use crate::input::Token;
 use crate::mail::outbound::outbox::{DESTINATION_BYTES, share};
-use crate::mail::outbound::stream::{Mail, Position, Stream};
+use crate::mail::outbound::stream::{Position, QueuedMessage, Stream};
 use crate::parent::command_limits::MAX_PAUSE;
 use crate::parent::send_lane::Wait;
 use p2p_node_wire::envelope::limits::MAX_BATCH_MESSAGES;
 use p2p_node_wire::envelope::{Ack, Batch};
-use p2p_node_wire::message_id::Origin;
-use p2p_node_wire::seal::session::Outgoing;
+use p2p_node_wire::message_id::StreamNamespace;
+use p2p_node_wire::seal::session::OutboundSession;
 
 /// Mail that waits at which a frame leaves without waiting for the previous one (design §4).
 const FRAME_READY_BYTES: usize = 48 << 10;
@@ -39,7 +39,7 @@ const MEDIUM_PER_LOW: usize = 4;
 
 /// A frame on the wire that has not been answered.
 #[derive(Debug)]
-pub(crate) struct Flight {
+pub(crate) struct InFlightFrame {
     pub(crate) token: Token,
     /// First and last mail in it, by priority; none when they were sent again since.
     pub(crate) seqs: [Option<(Position, Position)>; 3],
@@ -52,18 +52,18 @@ pub(crate) struct Flight {
 
 /// The first frame of a session, and what it will be when the recipient has answered.
 #[derive(Debug)]
-pub struct Opening {
+pub struct PendingSession {
     /// The flight.
     pub token: Token,
     /// The session; none while the frame is being sealed.
-    pub session: Option<Outgoing>,
+    pub session: Option<OutboundSession>,
 }
 
 /// Everything on its way to one recipient.
 #[derive(Debug)]
 pub struct Destination {
     pub(crate) streams: [Stream; 3],
-    pub(crate) flights: Vec<Flight>,
+    pub(crate) flights: Vec<InFlightFrame>,
     outstanding: usize,
     /// Bytes in all, on the wire or not.
     pub(crate) bytes: usize,
@@ -93,9 +93,9 @@ pub struct Destination {
     /// How often in a row the answer was that the frame's counter had been used.
     pub replayed: u32,
     /// The session with the recipient's node.
-    pub session: Option<Outgoing>,
+    pub session: Option<OutboundSession>,
     /// The frame with which the next session begins, until it is answered.
-    pub opening: Option<Opening>,
+    pub opening: Option<PendingSession>,
     /// Whether it waits for a record of the recipient: nothing is due until it is woken.
     pub parked: bool,
     /// Why mail may not get through: its expiry is told by that.
@@ -115,7 +115,7 @@ pub enum Hindrance {
 }
 
 impl Destination {
-    pub(crate) fn new(origin: &Origin, incarnation: u64, recipient: &Address) -> Self {
+    pub(crate) fn new(origin: &StreamNamespace, incarnation: u64, recipient: &Address) -> Self {
         let stream = |priority| {
             let id = origin.stream(b"mail", incarnation, recipient.as_slice(), priority);
             Stream::new(&origin.account, id)
@@ -150,11 +150,11 @@ impl Destination {
 
     /// The route that its next mail asks for, and the mail's size.
     pub fn next_mail(&self) -> Option<(Route, usize)> {
-        self.heads().next()
+        self.next_per_priority().next()
     }
 
     /// The same of each priority that has mail, highest first.
-    pub fn heads(&self) -> impl Iterator<Item = (Route, usize)> + use<'_> {
+    pub fn next_per_priority(&self) -> impl Iterator<Item = (Route, usize)> + use<'_> {
         self.streams.iter().filter_map(Stream::unsent).map(|mail| (mail.draft.route, mail.draft.size()))
     }
 
@@ -179,12 +179,12 @@ impl Destination {
     }
 
     /// Puts the next batch on the wire under `token`.
-    pub fn launch(&mut self, token: Token, route: Route, now: Duration) -> Batch {
+    pub fn send_next_batch(&mut self, token: Token, route: Route, now: Duration) -> Batch {
         let limit = match route {
             Route::Gossip => GOSSIP_BATCH_BYTES,
             Route::Auto | Route::Direct => DIRECT_BATCH_BYTES,
         };
-        let mut flight = Flight {
+        let mut flight = InFlightFrame {
             token,
             seqs: [None; 3],
             bytes: 0,
@@ -192,7 +192,7 @@ impl Destination {
             frame: None,
         };
         let mut batch = Batch::default();
-        while let Some((index, size)) = self.choose(route) {
+        while let Some((index, size)) = self.pick_stream(route) {
             if !batch.messages.is_empty() && flight.bytes + size > limit
                 || batch.messages.len() >= MAX_BATCH_MESSAGES
             {
@@ -216,7 +216,7 @@ impl Destination {
     }
 
     /// The stream whose turn it is among those whose next mail may take `route`, and the size of that mail.
-    fn choose(&self, route: Route) -> Option<(usize, usize)> {
+    fn pick_stream(&self, route: Route) -> Option<(usize, usize)> {
         let size = |index: usize| {
             let draft = &self.streams[index].unsent()?.draft;
             let fits = match draft.route {
@@ -238,12 +238,12 @@ impl Destination {
     }
 
     /// The recipient has settled so many bytes. One that settles a message now and then does not move: nobody should wait for it.
-    pub(crate) fn moved(&mut self, bytes: usize, now: Duration) {
+    pub(crate) fn record_progress(&mut self, bytes: usize, now: Duration) {
         self.settled += bytes;
         if self.settled >= MOVING_BYTES || self.mails == 0 {
             self.settled = 0;
             self.found_again = false;
-            self.hope(now);
+            self.extend_stall_deadline(now);
         }
     }
 
@@ -267,14 +267,14 @@ impl Destination {
     }
 
     /// When to ask again for what the recipient's node holds.
-    pub(crate) fn remind_at(&self) -> Option<Duration> {
-        self.streams.iter().filter_map(Stream::remind_at).min()
+    pub(crate) fn probe_at(&self) -> Option<Duration> {
+        self.streams.iter().filter_map(Stream::probe_at).min()
     }
 
     /// What the recipient's node held is sent again, of the streams whose time it is.
-    pub fn remind(&mut self, is_time: impl Fn(Duration) -> bool) {
+    pub fn probe(&mut self, is_time: impl Fn(Duration) -> bool) {
         for (index, stream) in self.streams.iter_mut().enumerate() {
-            let bytes = stream.remind_at().filter(|at| is_time(*at)).and_then(|_| stream.remind());
+            let bytes = stream.probe_at().filter(|at| is_time(*at)).and_then(|_| stream.probe());
             let Some(bytes) = bytes else { continue };
             self.waiting += bytes;
             for flight in &mut self.flights {
@@ -284,8 +284,8 @@ impl Destination {
     }
 
     /// Flights by gossip whose mail asked for no particular route.
-    pub(crate) fn recallable(&self) -> Vec<Token> {
-        let free = |flight: &&Flight| {
+    pub(crate) fn gossip_in_flight(&self) -> Vec<Token> {
+        let free = |flight: &&InFlightFrame| {
             flight.seqs.iter().zip(&self.streams).any(|(seqs, stream)| {
                 seqs.is_some_and(|(first, _)| {
                     stream.route_of(first).is_some_and(|route| route == Route::Auto)
@@ -297,7 +297,7 @@ impl Destination {
     }
 
     /// It is worth waiting for: as long as stdin may pause.
-    pub(crate) fn hope(&mut self, now: Duration) {
+    pub(crate) fn extend_stall_deadline(&mut self, now: Duration) {
         self.moves_until = self.moves_until.max(now + MAX_PAUSE);
     }
 
@@ -306,13 +306,13 @@ impl Destination {
         if self.doubted && !self.backoff.is_failing() {
             self.doubted = false;
             if !std::mem::replace(&mut self.found_again, true) {
-                self.hope(now);
+                self.extend_stall_deadline(now);
             }
         }
     }
 
     /// It may not be there, which shows soon.
-    pub fn doubt(&mut self) {
+    pub fn suspect(&mut self) {
         self.doubted = true;
         self.busy = false;
     }
@@ -341,15 +341,15 @@ impl Destination {
     }
 
     /// Nobody was there to hear the flight: that was no attempt.
-    pub(crate) fn unsend(&mut self, token: Token) {
+    pub(crate) fn undo_send(&mut self, token: Token) {
         let Some(flight) = self.flights.iter().find(|flight| flight.token == token) else { return };
         for (stream, seqs) in self.streams.iter_mut().zip(flight.seqs) {
-            seqs.into_iter().for_each(|(first, last)| stream.unsend(first, last));
+            seqs.into_iter().for_each(|(first, last)| stream.undo_send(first, last));
         }
     }
 
     /// The flight was answered or failed: whatever of it is unsettled waits again. Whether anything is.
-    pub(crate) fn land(&mut self, token: Token) -> bool {
+    pub(crate) fn complete(&mut self, token: Token) -> bool {
         let Some(index) = self.flights.iter().position(|flight| flight.token == token) else { return false };
         let flight = self.flights.remove(index);
         self.outstanding -= flight.bytes;
@@ -361,7 +361,7 @@ impl Destination {
                 continue;
             };
             unsettled = true;
-            self.waiting += self.streams[index].rewind(first);
+            self.waiting += self.streams[index].requeue_from(first);
             // What follows is sent again as well, so the flights that carried it no longer count.
             for other in &mut self.flights {
                 other.seqs[index] = other.seqs[index].filter(|(_, other_last)| *other_last < first.min(last));
@@ -370,7 +370,10 @@ impl Destination {
         unsettled
     }
 
-    pub(crate) fn take_out(&mut self, mails: impl IntoIterator<Item = (Mail, bool)>) -> Vec<Mail> {
+    pub(crate) fn take_out(
+        &mut self,
+        mails: impl IntoIterator<Item = (QueuedMessage, bool)>,
+    ) -> Vec<QueuedMessage> {
         let mut out = Vec::new();
         for (mail, on_wire) in mails {
             let size = mail.draft.size();

@@ -11,9 +11,9 @@ use crate::gate::sender::Sender;
 use crate::input::{Now, Token};
 use crate::local::clock_skew::ahead_of_us;
 use crate::mail::inbound::on_mail::UNTIMELY;
-use crate::mail::inbound::pending_acks::Fate;
+use crate::mail::inbound::pending_acks::AckOutcome;
 use crate::mail::outbound::destination::Hindrance;
-use crate::mail::outbound::outbox::Ended;
+use crate::mail::outbound::outbox::Completed;
 use p2p_node_wire::envelope::replay::{REPLAYED, UNREMEMBERED};
 use p2p_node_wire::envelope::{Ack, Batch, Frame, MailResponse, Refused, Response, SignedAck, strict_decode};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
@@ -31,7 +31,7 @@ impl Core {
         let node_key = frame.binding.binding.node_key;
         let is_current = self.current_node_key(&sender.address, now) == Some(node_key);
         for bytes in &batch.acks {
-            match self.genuine_ack(bytes.clone(), &node_key) {
+            match self.verify_ack(bytes.clone(), &node_key) {
                 Ok(ack) if is_current => self.on_ack(&sender.address, &ack, now),
                 Ok(_) => self.cx.stats.count(REFUSED),
                 Err(counter) => self.cx.stats.count(counter),
@@ -40,7 +40,7 @@ impl Core {
     }
 
     /// An acknowledgement of our own mail by the holder of `node_key`, or what counts it.
-    fn genuine_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Result<Ack, &'static str> {
+    fn verify_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Result<Ack, &'static str> {
         let signed = SignedAck::decode(bytes);
         let signed = signed.map_err(|error| if error.is_provable() { REFUSED } else { OF_LATER_VERSION })?;
         let ours = signed.ack.network == self.local.identity.network
@@ -62,7 +62,7 @@ impl Core {
             let renamed = self.mail.outbox.renumber(recipient, stream, now, &mut self.cx.jitter);
             self.keep_renamed(*recipient, renamed, now);
             for ended in self.mail.outbox.settle(recipient, stream, now.mono) {
-                self.tell_settled(ended);
+                self.report_completed(ended);
             }
         }
         self.unhinder(recipient);
@@ -76,7 +76,7 @@ impl Core {
         }
     }
 
-    fn note_busy(&mut self, recipient: &Address, busy: bool) {
+    fn set_peer_busy(&mut self, recipient: &Address, busy: bool) {
         if let Some(destination) = self.mail.outbox.destination(recipient) {
             destination.busy = busy;
         }
@@ -104,9 +104,9 @@ impl Core {
         }
     }
 
-    fn tell_settled(&mut self, ended: Ended) {
+    fn report_completed(&mut self, ended: Completed) {
         self.forget_mail(&ended);
-        let Ended { message_id, delivered_as, mail, refused, .. } = ended;
+        let Completed { message_id, delivered_as, mail, refused, .. } = ended;
         let (state, code) = match &refused {
             None => (DeliveryState::Delivered, None),
             Some(code) if code == ErrorCode::MessageTooLarge.as_str() => {
@@ -114,7 +114,7 @@ impl Core {
             }
             Some(_) => (DeliveryState::Rejected, Some(ErrorCode::PeerRejected)),
         };
-        self.tell_delivery(Delivery {
+        self.emit_delivery(Delivery {
             message_id,
             request_id: mail.draft.request_id,
             state,
@@ -131,7 +131,7 @@ impl Core {
         let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
         if let Some(fate) = self.mail.pending_acks.answered(token, matches!(response, Some(Response::Ack(_))))
         {
-            if fate == Fate::Dropped {
+            if fate == AckOutcome::Dropped {
                 self.cx.stats.count("acks_dropped");
             }
             return;
@@ -147,9 +147,9 @@ impl Core {
         self.end_opening(&recipient, token, matches!(response, Some(Response::Ack(_))));
         match response {
             Some(Response::Ack(bytes)) => {
-                match node_key.ok_or(REFUSED).and_then(|key| self.genuine_ack(bytes, &key)) {
+                match node_key.ok_or(REFUSED).and_then(|key| self.verify_ack(bytes, &key)) {
                     Ok(ack) => {
-                        self.note_busy(&recipient, false);
+                        self.set_peer_busy(&recipient, false);
                         self.mail.outbox.note_answer(token);
                         self.on_ack(&recipient, &ack, now);
                         self.mail.outbox.answered(token, now.mono, &mut self.cx.jitter);
@@ -162,14 +162,14 @@ impl Core {
             }
             Some(Response::Busy(busy)) => {
                 self.cx.stats.count("mail_deferred");
-                self.note_busy(&recipient, true);
+                self.set_peer_busy(&recipient, true);
                 let floor = Duration::from_millis(busy.retry_after_ms.clamp(1, MAX_BUSY_MS));
                 self.mail.outbox.failed(token, floor, now.mono, &mut self.cx.jitter);
             }
-            Some(Response::Refused(refused)) if !may_pass(&refused.code) => {
+            Some(Response::Refused(refused)) if !is_transient(&refused.code) => {
                 for mut ended in self.mail.outbox.refused(token) {
                     ended.refused = Some(refused.code.clone());
-                    self.tell_settled(ended);
+                    self.report_completed(ended);
                 }
                 self.mail.outbox.answered(token, now.mono, &mut self.cx.jitter);
             }
@@ -185,6 +185,6 @@ impl Core {
 }
 
 /// Refusals that a fresh frame may escape: the next attempt has another time, counter and binding.
-fn may_pass(code: &str) -> bool {
+fn is_transient(code: &str) -> bool {
     matches!(code, UNTIMELY | REPLAYED | UNREMEMBERED | "UNBOUND")
 }

@@ -13,12 +13,12 @@ use p2p_node_protocol::{Priority, Route};
 use crate::backoff::Jitter;
 use crate::input::Token;
 use crate::mail::outbound::destination::Destination;
-use crate::mail::outbound::stream::{Draft, Mail, Stream};
+use crate::mail::outbound::stream::{OutgoingMessage, QueuedMessage, Stream};
 use crate::parent::send_lane::{NoRoom, Wait};
 use p2p_node_wire::envelope::{Batch, StreamAck};
-use p2p_node_wire::message_id::{Origin, StreamId};
+use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 
-pub use persistence::KeptMail;
+pub use persistence::PersistedMessage;
 
 /// Mail held in memory, in bytes (design §7).
 pub const OUTBOX_BYTES: usize = 8 << 20;
@@ -51,7 +51,7 @@ pub struct Accepted {
 
 /// Mail that has left the outbox.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Completed {
     /// The message id.
     pub message_id: String,
     /// The id under which the recipient got it, if that is another.
@@ -63,22 +63,22 @@ pub struct Ended {
     /// To whom it went.
     pub recipient: Address,
     /// The mail.
-    pub mail: Mail,
+    pub mail: QueuedMessage,
     /// The code with which the recipient refused it.
     pub refused: Option<String>,
 }
 
-impl Ended {
-    fn new(of: &Stream, recipient: Address, mail: Mail, refused: Option<String>) -> Self {
+impl Completed {
+    fn new(of: &Stream, recipient: Address, mail: QueuedMessage, refused: Option<String>) -> Self {
         let ((stream, seq), message_id, delivered_as) = of.names_of(&mail);
-        Ended { message_id, delivered_as, stream, seq, recipient, mail, refused }
+        Completed { message_id, delivered_as, stream, seq, recipient, mail, refused }
     }
 }
 
 /// Every destination.
 #[derive(Debug)]
 pub struct Outbox {
-    origin: Origin,
+    origin: StreamNamespace,
     destinations: BTreeMap<Address, Destination>,
     flights: BTreeMap<Token, Address>,
     bytes: usize,
@@ -92,7 +92,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// An empty outbox.
-    pub fn new(origin: Origin) -> Self {
+    pub fn new(origin: StreamNamespace) -> Self {
         Outbox {
             origin,
             destinations: BTreeMap::new(),
@@ -112,7 +112,7 @@ impl Outbox {
     pub fn accept(
         &mut self,
         recipient: Address,
-        draft: Draft,
+        draft: OutgoingMessage,
         kept: bool,
         now: Duration,
     ) -> Result<Accepted, Box<NoRoom>> {
@@ -128,13 +128,13 @@ impl Outbox {
         let expires = draft.expires;
         let stream = &mut destination.streams[index];
         let seq = stream.push(draft, kept);
-        let accepted = Accepted { message_id: stream.message_id(seq), stream: stream.own_id(), seq };
+        let accepted = Accepted { message_id: stream.message_id(seq), stream: stream.stream_id(), seq };
         self.account(recipient, size, kept, expires, now);
         Ok(accepted)
     }
 
     /// How long to wait for room for mail, unless there is some.
-    pub fn wait_for(&self, recipient: &Address, draft: &Draft) -> Option<Wait> {
+    pub fn wait_for(&self, recipient: &Address, draft: &OutgoingMessage) -> Option<Wait> {
         let own = || self.destinations.get(recipient)?.wait(draft.priority);
         self.wait(draft.priority, draft.size()).or_else(own)
     }
@@ -164,7 +164,7 @@ impl Outbox {
     fn account(&mut self, recipient: Address, size: usize, kept: bool, expires: Duration, now: Duration) {
         let Some(destination) = self.destinations.get_mut(&recipient) else { return };
         if destination.mails == 0 && !destination.backoff.is_failing() {
-            destination.hope(now);
+            destination.extend_stall_deadline(now);
             self.moves_until = self.moves_until.max(destination.moves_until);
         }
         destination.earliest_expiry = destination.earliest_expiry.min(expires);
@@ -202,8 +202,14 @@ impl Outbox {
     }
 
     /// Puts the next batch to a recipient on the wire.
-    pub fn launch(&mut self, recipient: Address, token: Token, route: Route, now: Duration) -> Option<Batch> {
-        let batch = self.destinations.get_mut(&recipient)?.launch(token, route, now);
+    pub fn send_next_batch(
+        &mut self,
+        recipient: Address,
+        token: Token,
+        route: Route,
+        now: Duration,
+    ) -> Option<Batch> {
+        let batch = self.destinations.get_mut(&recipient)?.send_next_batch(token, route, now);
         self.flights.insert(token, recipient);
         Some(batch)
     }
@@ -220,7 +226,7 @@ impl Outbox {
     }
 
     /// The recipient has signed for part of one of its streams.
-    pub fn settle(&mut self, recipient: &Address, ack: &StreamAck, now: Duration) -> Vec<Ended> {
+    pub fn settle(&mut self, recipient: &Address, ack: &StreamAck, now: Duration) -> Vec<Completed> {
         let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
         let epochs = destination.streams.iter().map(|stream| stream.epoch_of(&ack.stream));
         let Some((index, epoch)) = epochs.enumerate().find_map(|(index, epoch)| Some((index, epoch?))) else {
@@ -229,12 +235,12 @@ impl Outbox {
         let settled = destination.streams[index].settle(epoch, ack.cumulative, &ack.beyond);
         destination.streams[index].hold(epoch, ack.held, ack.window, now);
         if settled.is_empty() {
-            self.land_settled(recipient);
+            self.complete_acked(recipient);
             return Vec::new();
         }
         destination.backoff.reset();
         let mails = destination.take_out(settled);
-        destination.moved(mails.iter().map(|mail| mail.draft.size()).sum(), now);
+        destination.record_progress(mails.iter().map(|mail| mail.draft.size()).sum(), now);
         self.moves_until = self.moves_until.max(destination.moves_until);
         let stream = &destination.streams[index];
         let code =
@@ -243,16 +249,16 @@ impl Outbox {
             .into_iter()
             .map(|mail| {
                 let refused = code(mail.seq);
-                Ended::new(stream, *recipient, mail, refused)
+                Completed::new(stream, *recipient, mail, refused)
             })
             .collect();
         self.forget(recipient, &ended);
-        self.land_settled(recipient);
+        self.complete_acked(recipient);
         ended
     }
 
     /// By gossip the ack names no flight: those whose mail is all settled have landed.
-    fn land_settled(&mut self, recipient: &Address) {
+    fn complete_acked(&mut self, recipient: &Address) {
         let Some(destination) = self.destinations.get_mut(recipient) else { return };
         let landed: Vec<Token> = destination
             .flights
@@ -265,7 +271,7 @@ impl Outbox {
             .map(|flight| flight.token)
             .collect();
         for token in landed {
-            destination.land(token);
+            destination.complete(token);
             self.flights.remove(&token);
         }
     }
@@ -274,7 +280,7 @@ impl Outbox {
     pub fn answered(&mut self, token: Token, now: Duration, jitter: &mut Jitter) {
         let Some(recipient) = self.flights.remove(&token) else { return };
         if let Some(destination) = self.destinations.get_mut(&recipient)
-            && destination.land(token)
+            && destination.complete(token)
         {
             // The recipient is there, and had no room for all of it.
             destination.backoff.defer(now, Duration::ZERO, jitter);
@@ -285,10 +291,10 @@ impl Outbox {
     pub fn failed(&mut self, token: Token, floor: Duration, now: Duration, jitter: &mut Jitter) {
         let Some(recipient) = self.flights.remove(&token) else { return };
         if let Some(destination) = self.destinations.get_mut(&recipient) {
-            destination.land(token);
+            destination.complete(token);
             if floor.is_zero() {
                 destination.backoff.fail(now, floor, jitter);
-                destination.doubt();
+                destination.suspect();
             } else {
                 // A busy recipient is there.
                 destination.backoff.defer(now, floor, jitter);
@@ -299,27 +305,27 @@ impl Outbox {
     }
 
     /// The frame found nobody: as if it had never been launched, but that it is not tried again at once.
-    pub fn not_sent(&mut self, token: Token, now: Duration, jitter: &mut Jitter) {
+    pub fn undo_batch(&mut self, token: Token, now: Duration, jitter: &mut Jitter) {
         if let Some(destination) =
             self.flights.get(&token).and_then(|recipient| self.destinations.get_mut(recipient))
         {
-            destination.unsend(token);
+            destination.undo_send(token);
         }
         self.failed(token, Duration::ZERO, now, jitter);
     }
 
     /// Takes back what is on its way by gossip, though another way was allowed; an acknowledgement that comes all the same
     /// still counts.
-    pub fn recall_gossip(&mut self, recipient: &Address) {
+    pub fn cancel_gossip(&mut self, recipient: &Address) {
         let Some(destination) = self.destinations.get_mut(recipient) else { return };
-        for token in destination.recallable() {
+        for token in destination.gossip_in_flight() {
             self.flights.remove(&token);
-            destination.land(token);
+            destination.complete(token);
         }
     }
 
     /// Mail that the recipient's node refused as a whole with a flight.
-    pub fn refused(&mut self, token: Token) -> Vec<Ended> {
+    pub fn refused(&mut self, token: Token) -> Vec<Completed> {
         let Some(recipient) = self.flights.get(&token).copied() else { return Vec::new() };
         let Some(destination) = self.destinations.get_mut(&recipient) else { return Vec::new() };
         let Some(flight) = destination.flights.iter().find(|flight| flight.token == token) else {
@@ -339,7 +345,7 @@ impl Outbox {
             .flat_map(|destination| {
                 let expiry = Some(destination.earliest_expiry).filter(|expiry| *expiry < Duration::MAX);
                 let flights = destination.flights.iter().filter_map(|flight| flight.deadline).min();
-                [expiry, flights, destination.frame_due(), destination.remind_at()]
+                [expiry, flights, destination.frame_due(), destination.probe_at()]
             })
             .flatten()
             .min()

@@ -14,9 +14,9 @@ use epochs::Epochs;
 use p2p_node_wire::envelope;
 use p2p_node_wire::message_id::{StreamId, message_id, message_name};
 
-pub use draft::Draft;
+pub use draft::OutgoingMessage;
 pub use epochs::Position;
-pub use mail::{Mail, Name, Renamed};
+pub use mail::{Name, QueuedMessage, Renamed};
 
 /// What the recipient's node holds is sent again so much later, for it may have been started again unseen, or its acknowledgement
 /// was lost. Ours: the longest pause between two attempts; twice as long each time that nothing comes of it, up to 16 minutes.
@@ -29,7 +29,7 @@ const MAX_DOUBLINGS: u32 = 4;
 #[derive(Debug)]
 pub struct Stream {
     epochs: Epochs,
-    queue: VecDeque<Mail>,
+    queue: VecDeque<QueuedMessage>,
     sent: usize,
     /// The recipient's node has everything below.
     held: Position,
@@ -55,7 +55,7 @@ impl Stream {
     }
 
     /// The stream of new mail.
-    pub fn own_id(&self) -> StreamId {
+    pub fn stream_id(&self) -> StreamId {
         self.epochs.current().stream_id()
     }
 
@@ -71,7 +71,7 @@ impl Stream {
 
     /// The name that the parent knows a mail by and the id that goes with it; and the id under which the recipient gets it, if that
     /// is another.
-    pub fn names_of(&self, mail: &Mail) -> (Name, String, Option<String>) {
+    pub fn names_of(&self, mail: &QueuedMessage) -> (Name, String, Option<String>) {
         let epoch = self.epochs.get(mail.epoch);
         let id = message_id(&epoch.name, mail.seq);
         match mail.accepted_as {
@@ -90,9 +90,9 @@ impl Stream {
     }
 
     /// Puts mail of an earlier process in its place, behind all earlier mail of its stream. There is no mail of this process yet.
-    pub fn restore(&mut self, (stream, seq): Name, accepted_as: Option<Name>, draft: Draft) {
+    pub fn restore(&mut self, (stream, seq): Name, accepted_as: Option<Name>, draft: OutgoingMessage) {
         let epoch = self.epochs.restore(&stream);
-        let mail = Mail {
+        let mail = QueuedMessage {
             epoch,
             seq,
             accepted_as,
@@ -108,10 +108,10 @@ impl Stream {
     }
 
     /// Appends mail, which may leave at once, or once it is kept; returns its number.
-    pub fn push(&mut self, draft: Draft, kept: bool) -> u64 {
+    pub fn push(&mut self, draft: OutgoingMessage, kept: bool) -> u64 {
         self.epochs.forget_before(self.queue.front().map(|mail| mail.epoch));
         let Position { epoch, seq } = self.epochs.next_position();
-        self.queue.push_back(Mail {
+        self.queue.push_back(QueuedMessage {
             epoch,
             seq,
             accepted_as: None,
@@ -128,14 +128,14 @@ impl Stream {
     /// Lets mail leave; its size and when it expires, if it is there and could not leave before.
     pub fn keep(&mut self, (stream, seq): Name) -> Option<(usize, Duration)> {
         let position = Position { epoch: self.epochs.find(&stream)?, seq };
-        let at = self.queue.binary_search_by_key(&position, Mail::position).ok()?;
+        let at = self.queue.binary_search_by_key(&position, QueuedMessage::position).ok()?;
         let mail = self.queue.get_mut(at).filter(|mail| !mail.kept)?;
         mail.kept = true;
         Some((mail.draft.size(), mail.draft.expires))
     }
 
     /// The first mail that is not on the wire and may go there.
-    pub fn unsent(&self) -> Option<&Mail> {
+    pub fn unsent(&self) -> Option<&QueuedMessage> {
         // With no room left one message asks whether there is some again.
         if let Some(window) = self.window
             && self.sent - self.queue.partition_point(|mail| mail.position() < self.held).min(self.sent)
@@ -154,7 +154,7 @@ impl Stream {
     pub fn send(&mut self, route: Route, now: Duration) -> Option<(Position, envelope::Message)> {
         self.unsent()?;
         let before = self.sent.checked_sub(1).and_then(|before| self.queue.get(before));
-        let before = before.map(Mail::position);
+        let before = before.map(QueuedMessage::position);
         let mail = self.queue.get_mut(self.sent)?;
         mail.attempts = mail.attempts.saturating_add(1);
         mail.went = Some(route);
@@ -166,7 +166,7 @@ impl Stream {
     }
 
     /// What was to go just now has not left.
-    pub fn unsend(&mut self, first: Position, last: Position) {
+    pub fn undo_send(&mut self, first: Position, last: Position) {
         let from = self.queue.partition_point(|mail| mail.position() < first);
         let to = self.queue.partition_point(|mail| mail.position() <= last);
         for mail in self.queue.range_mut(from..to) {
@@ -182,7 +182,7 @@ impl Stream {
     }
 
     /// Takes this mail and all that follows off the wire, but for what the recipient's node has; returns the bytes that wait again.
-    pub fn rewind(&mut self, first: Position) -> usize {
+    pub fn requeue_from(&mut self, first: Position) -> usize {
         let first = first.max(self.held);
         let from = self.queue.partition_point(|mail| mail.position() < first);
         if from >= self.sent {
@@ -195,9 +195,10 @@ impl Stream {
 
     /// Takes out of an epoch everything below `next` and what lies so far `beyond` it, in growing order, which the recipient has
     /// settled; with each, whether it is on the wire: an answer may come after the mail was taken off it to be sent again.
-    pub fn settle(&mut self, epoch: u32, next: u64, beyond: &[u64]) -> Vec<(Mail, bool)> {
+    pub fn settle(&mut self, epoch: u32, next: u64, beyond: &[u64]) -> Vec<(QueuedMessage, bool)> {
         let from = self.queue.partition_point(|mail| mail.epoch < epoch);
-        let is_settled = |mail: &&Mail| mail.epoch == epoch && mail.seq < next && mail.can_be_settled();
+        let is_settled =
+            |mail: &&QueuedMessage| mail.epoch == epoch && mail.seq < next && mail.can_be_settled();
         let to = from + self.queue.range(from..).take_while(is_settled).count();
         let on_wire = self.sent.clamp(from, to) - from;
         self.sent -= on_wire;
@@ -220,8 +221,9 @@ impl Stream {
     /// and comes behind: on the current stream, or on the `unused` one if the numbers are of the current one. Returns what was renamed,
     /// the bytes of it that were on the wire, and whether any had been renamed before.
     pub fn renumber(&mut self, epoch: u32, seqs: &[u64], unused: &StreamId) -> (Vec<Renamed>, usize, bool) {
-        let is_reused =
-            |mail: &Mail| mail.epoch == epoch && mail.attempts > 0 && seqs.binary_search(&mail.seq).is_ok();
+        let is_reused = |mail: &QueuedMessage| {
+            mail.epoch == epoch && mail.attempts > 0 && seqs.binary_search(&mail.seq).is_ok()
+        };
         let Some(first) = self.queue.iter().find(|mail| is_reused(mail)) else {
             return (Vec::new(), 0, false);
         };
@@ -231,7 +233,7 @@ impl Stream {
         }
         // What comes behind mail of this process was accepted after the copy, as that was. Mail of an earlier one the recipient may have.
         let follows =
-            |mail: &Mail| !is_restored && mail.position() > first && mail.attempts == 0 && mail.kept;
+            |mail: &QueuedMessage| !is_restored && mail.position() > first && mail.attempts == 0 && mail.kept;
         let moved = self.remove_if(|mail, _| is_reused(mail) || follows(mail));
         let (mut renamed, mut bytes, mut again) = (Vec::new(), 0, false);
         for (mut mail, on_wire) in moved {
@@ -242,7 +244,11 @@ impl Stream {
             (mail.epoch, mail.seq, mail.accepted_as) = (epoch, seq, Some(accepted_as));
             // Nobody knows the new number.
             mail.answered = true;
-            renamed.push(Renamed { accepted_as, sent_as: (self.own_id(), seq), draft: mail.draft.clone() });
+            renamed.push(Renamed {
+                accepted_as,
+                sent_as: (self.stream_id(), seq),
+                draft: mail.draft.clone(),
+            });
             self.queue.push_back(mail);
         }
         (renamed, bytes, again)
@@ -271,24 +277,24 @@ impl Stream {
     }
 
     /// When to ask again for what the recipient's node has.
-    pub fn remind_at(&self) -> Option<Duration> {
+    pub fn probe_at(&self) -> Option<Duration> {
         self.remind_at
     }
 
     /// The recipient's node may have forgotten what it had; if that was anything, everything is taken off the wire: the bytes that
     /// wait again.
-    pub fn remind(&mut self) -> Option<usize> {
+    pub fn probe(&mut self) -> Option<usize> {
         self.remind_at.take()?;
         self.reminders += 1;
         // It may be another process that does not wait for its agent.
         self.window = None;
         let held = std::mem::take(&mut self.held);
         self.queue.front().filter(|mail| mail.position() < held)?;
-        Some(self.rewind(Position::default()))
+        Some(self.requeue_from(Position::default()))
     }
 
     /// Takes out every mail for which `dead` holds, wherever it is; with each, whether it was on the wire.
-    pub fn remove_if(&mut self, dead: impl Fn(&Mail, bool) -> bool) -> Vec<(Mail, bool)> {
+    pub fn remove_if(&mut self, dead: impl Fn(&QueuedMessage, bool) -> bool) -> Vec<(QueuedMessage, bool)> {
         if !self.queue.iter().enumerate().any(|(index, mail)| dead(mail, index < self.sent)) {
             return Vec::new();
         }
@@ -309,8 +315,9 @@ impl Stream {
     /// Mails, their bytes, and those of them that are not on the wire.
     #[cfg(test)]
     pub(crate) fn accounts(&self) -> (usize, usize, usize) {
-        let bytes =
-            |mails: std::collections::vec_deque::Iter<'_, Mail>| mails.map(|mail| mail.draft.size()).sum();
+        let bytes = |mails: std::collections::vec_deque::Iter<'_, QueuedMessage>| {
+            mails.map(|mail| mail.draft.size()).sum()
+        };
         let waiting =
             self.queue.range(self.sent..).filter(|mail| mail.kept).map(|mail| mail.draft.size()).sum();
         (self.queue.len(), bytes(self.queue.iter()), waiting)
@@ -342,16 +349,16 @@ pub(crate) mod testing {
 
     use super::*;
     use p2p_node_wire::envelope::Encoding;
-    use p2p_node_wire::message_id::Origin;
+    use p2p_node_wire::message_id::StreamNamespace;
 
     /// Somebody.
-    pub fn origin() -> Origin {
-        Origin { account: Address::repeat_byte(1), database: [1; 16] }
+    pub fn origin() -> StreamNamespace {
+        StreamNamespace { account: Address::repeat_byte(1), database: [1; 16] }
     }
 
     /// A draft with nothing said about it.
-    pub fn draft(priority: Priority, size: usize, expires: Duration) -> Draft {
-        Draft {
+    pub fn draft(priority: Priority, size: usize, expires: Duration) -> OutgoingMessage {
+        OutgoingMessage {
             data: Bytes::from(vec![b'1'; size]),
             encoding: Encoding::Json,
             kind: String::new(),

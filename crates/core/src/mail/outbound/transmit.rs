@@ -6,17 +6,17 @@ use alloy_primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, Route};
 
-use crate::effect::Network;
+use crate::effect::NetworkCommand;
 use crate::gossip::broadcast_queue::Broadcast;
 use crate::input::{Now, PublishOutcome, Token};
 use crate::local::clock_skew::apart;
-use crate::mail::encryption::Unsealed;
+use crate::mail::encryption::PendingEncryption;
 use crate::mail::outbound::destination::Hindrance;
-use crate::mail::outbound::outbox::Ended;
+use crate::mail::outbound::outbox::Completed;
 use crate::{Core, MAX_TOPIC_BYTES, STATUS};
 use p2p_node_wire::envelope::{self, Batch, FrameBody, Payload, Scope, WIRE_VERSION, sign_frame};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
-use p2p_node_wire::seal::kem::usable;
+use p2p_node_wire::seal::kem::usable_key_id;
 
 /// How long `auto` waits for a dial before it takes to gossip. Ours: a dial on a healthy network takes less.
 const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);
@@ -46,7 +46,7 @@ fn clock_off(ahead_ms: i64) -> String {
 
 /// How the next frame to a recipient goes.
 #[derive(Clone, Copy)]
-enum Way {
+enum RouteDecision {
     Direct,
     Gossip,
     Dial(Duration),
@@ -62,15 +62,15 @@ impl Core {
             destination.undialable = false;
             destination.backoff.reset();
             // It may be another process.
-            destination.remind(|_| true);
+            destination.probe(|_| true);
             self.mail.recipients_to_flush.insert(*recipient);
         }
         // What went by gossip for want of something better, and was not acknowledged, need not wait for that.
-        self.mail.outbox.recall_gossip(recipient);
+        self.mail.outbox.cancel_gossip(recipient);
     }
 
     /// Mail that waits for a record of this agent need not wait longer.
-    pub(crate) fn wake_parked(&mut self, recipient: &Address) {
+    pub(crate) fn on_record_available(&mut self, recipient: &Address) {
         if self.mail.outbox.destination(recipient).is_some_and(|destination| destination.parked) {
             self.wake(recipient);
         }
@@ -88,7 +88,7 @@ impl Core {
     }
 
     /// The agent's node cannot be dialled.
-    pub(crate) fn mail_undialable(&mut self, recipient: Address, now: Now) {
+    pub(crate) fn on_unreachable(&mut self, recipient: Address, now: Now) {
         let Some(destination) = self.mail.outbox.destination(&recipient) else { return };
         if destination.dialing_until.take().is_some() {
             destination.undialable = true;
@@ -103,7 +103,7 @@ impl Core {
     }
 
     /// The DHT does not know the agent now.
-    pub(crate) fn mail_unresolved(&mut self, recipient: &Address, now: Now) {
+    pub(crate) fn on_lookup_failed(&mut self, recipient: &Address, now: Now) {
         if let Some(destination) = self.mail.outbox.destination(recipient) {
             destination.parked = false;
             destination.backoff.fail(now.mono, Duration::ZERO, &mut self.cx.jitter);
@@ -113,7 +113,7 @@ impl Core {
     /// Ends what has expired and sends every frame that is due.
     pub(crate) fn send_mail_due(&mut self, now: Now) {
         for ended in self.mail.outbox.expire(now.mono, &mut self.cx.jitter) {
-            self.tell_expired(ended, now);
+            self.report_expired(ended, now);
         }
         let mut due = std::mem::take(&mut self.mail.recipients_to_flush);
         due.extend(self.mail.outbox.due(now.mono));
@@ -128,13 +128,13 @@ impl Core {
         if destination.frame_due().is_none_or(|due| due > now.mono) {
             return false;
         }
-        let heads: Vec<(Route, usize)> = destination.heads().collect();
+        let heads: Vec<(Route, usize)> = destination.next_per_priority().collect();
         self.directory.records.touch(&recipient, now.mono);
         let Some(record) = self.directory.records.get(&recipient, now.unix_ms) else {
             destination.parked = true;
-            destination.doubt();
+            destination.suspect();
             if !self.resolve(recipient) {
-                self.mail_unresolved(&recipient, now);
+                self.on_lookup_failed(&recipient, now);
             }
             return false;
         };
@@ -143,22 +143,24 @@ impl Core {
         let connected = self.peers.connected.contains_key(&peer);
         let unreachable = self.peers.dialer.is_unreachable(&peer, now.mono);
         let way = |(wanted, size): (Route, usize)| match wanted {
-            _ if connected && wanted != Route::Gossip => Way::Direct,
+            _ if connected && wanted != Route::Gossip => RouteDecision::Direct,
             // What no gossip frame can carry has only the direct way.
-            Route::Auto | Route::Direct if size > MAX_TOPIC_BYTES => Way::Dial(DIRECT_DIAL_WAIT),
-            Route::Direct => Way::Dial(DIRECT_DIAL_WAIT),
-            Route::Auto if !waited && !unreachable => Way::Dial(AUTO_DIAL_WAIT),
-            Route::Auto | Route::Gossip => Way::Gossip,
+            Route::Auto | Route::Direct if size > MAX_TOPIC_BYTES => RouteDecision::Dial(DIRECT_DIAL_WAIT),
+            Route::Direct => RouteDecision::Dial(DIRECT_DIAL_WAIT),
+            Route::Auto if !waited && !unreachable => RouteDecision::Dial(AUTO_DIAL_WAIT),
+            Route::Auto | Route::Gossip => RouteDecision::Gossip,
         };
         // Mail of lower priority that can go does not wait for mail that cannot.
         let mut ways = heads.into_iter().map(way);
         let Some(first) = ways.next() else { return false };
         let way = match first {
-            Way::Dial(_) => ways.find(|way| !matches!(way, Way::Dial(_))).unwrap_or(first),
-            Way::Direct | Way::Gossip => first,
+            RouteDecision::Dial(_) => {
+                ways.find(|way| !matches!(way, RouteDecision::Dial(_))).unwrap_or(first)
+            }
+            RouteDecision::Direct | RouteDecision::Gossip => first,
         };
-        if let Way::Dial(wait) = way {
-            destination.doubt();
+        if let RouteDecision::Dial(wait) = way {
+            destination.suspect();
             if let Some(until) = self.peers.dialer.hung_up_until(&peer, now.mono) {
                 destination.paced_until = until;
                 return false;
@@ -169,15 +171,16 @@ impl Core {
             return false;
         }
         // What waits for its turn here has waited for the dial before.
-        if matches!(way, Way::Gossip) && now.mono < self.gossip.pacer.ready_at() {
+        if matches!(way, RouteDecision::Gossip) && now.mono < self.gossip.pacer.ready_at() {
             destination.paced_until = self.gossip.pacer.ready_at();
             return false;
         }
         destination.dialing_until = None;
-        if matches!(way, Way::Direct) {
+        if matches!(way, RouteDecision::Direct) {
             destination.found(now.mono);
         }
-        let Some(kem) = record.record.kem.as_ref().and_then(|kem| Some((usable(kem, now.unix_ms)?, kem)))
+        let Some(kem) =
+            record.record.kem.as_ref().and_then(|kem| Some((usable_key_id(kem, now.unix_ms)?, kem)))
         else {
             // Its next record may name a key; mail is never sent for all to read.
             destination.backoff.fail(now.mono, Duration::ZERO, &mut self.cx.jitter);
@@ -190,12 +193,20 @@ impl Core {
         let (kem_id, public_key) = (kem.0, kem.1.public_key.clone());
         let token = self.token();
         let (route, peer) = match way {
-            Way::Direct => (Route::Direct, Some(peer)),
-            Way::Gossip | Way::Dial(_) => (Route::Gossip, None),
+            RouteDecision::Direct => (Route::Direct, Some(peer)),
+            RouteDecision::Gossip | RouteDecision::Dial(_) => (Route::Gossip, None),
         };
-        let Some(batch) = self.mail.outbox.launch(recipient, token, route, now.mono) else { return false };
+        let Some(batch) = self.mail.outbox.send_next_batch(recipient, token, route, now.mono) else {
+            return false;
+        };
         self.cx.stats.count("mail_frames_sent");
-        self.seal_mail(token, Unsealed { recipient, peer, node_key, kem_id }, &public_key, &batch, now);
+        self.seal_mail(
+            token,
+            PendingEncryption { recipient, peer, node_key, kem_id },
+            &public_key,
+            &batch,
+            now,
+        );
         true
     }
 
@@ -215,7 +226,7 @@ impl Core {
         sign_frame(&body, &self.local.identity.node_key)
     }
 
-    fn tell_expired(&mut self, ended: Ended, now: Now) {
+    fn report_expired(&mut self, ended: Completed, now: Now) {
         // What stood in its way last tells more than that time ran out.
         let known = self.directory.records.get(&ended.recipient, now.unix_ms).is_some();
         let hindrance =
@@ -239,7 +250,7 @@ impl Core {
     /// Sends one frame of each topic that has broadcasts and subscribers.
     pub(crate) fn send_broadcasts_due(&mut self, now: Now) {
         for broadcast in self.gossip.broadcasts.expired(now.mono) {
-            self.tell_broadcast_lost(broadcast, DeliveryState::Expired, ErrorCode::NoSubscribers);
+            self.report_broadcast_failed(broadcast, DeliveryState::Expired, ErrorCode::NoSubscribers);
         }
         for (topic, not_before) in self.sendable_topics() {
             if now.mono < self.gossip.pacer.ready_at() {
@@ -260,7 +271,7 @@ impl Core {
             self.gossip.pacer.take(data.len(), now.mono);
             self.gossip.budget.take(data.len(), now.mono);
             self.cx.stats.count("broadcast_frames_sent");
-            self.network(Network::Publish { token, topic, data });
+            self.network(NetworkCommand::Publish { token, topic, data });
         }
     }
 
@@ -284,21 +295,21 @@ impl Core {
         if matches!(outcome, PublishOutcome::NoPeers | PublishOutcome::TooLarge)
             && let Some(recipient) = self.mail.outbox.recipient(token)
         {
-            self.mail.outbox.not_sent(token, now.mono, &mut self.cx.jitter);
+            self.mail.outbox.undo_batch(token, now.mono, &mut self.cx.jitter);
             self.mail.recipients_to_flush.insert(recipient);
         }
         for broadcast in self.gossip.broadcasts.published(token, outcome, now.mono) {
-            self.tell_broadcast_lost(broadcast, DeliveryState::Failed, ErrorCode::MessageTooLarge);
+            self.report_broadcast_failed(broadcast, DeliveryState::Failed, ErrorCode::MessageTooLarge);
         }
     }
 
-    pub(crate) fn tell_broadcast_lost(
+    pub(crate) fn report_broadcast_failed(
         &mut self,
         broadcast: Broadcast,
         state: DeliveryState,
         code: ErrorCode,
     ) {
-        self.tell_delivery(Delivery {
+        self.emit_delivery(Delivery {
             message_id: broadcast.message_id,
             request_id: broadcast.request_id,
             state,
@@ -337,6 +348,6 @@ impl Core {
         let batch = Batch { messages: vec![message], acks: Vec::new() };
         let data = self.frame(Scope::Topic(STATUS.to_owned()), Payload::Plain(batch), now);
         let token = self.token();
-        self.network(Network::Publish { token, topic: STATUS.to_owned(), data });
+        self.network(NetworkCommand::Publish { token, topic: STATUS.to_owned(), data });
     }
 }

@@ -18,7 +18,7 @@ fn number(event: &Event) -> usize {
 
 #[test]
 fn lines_of_one_priority_leave_in_the_order_they_came() {
-    let mut outlet = Outlet::default();
+    let mut outlet = OutputQueue::default();
     outlet.tell(mark(0));
     outlet.mail(Priority::Medium, mark(1), 10, None);
     outlet.broadcast(Priority::Medium, mark(2), 10);
@@ -31,7 +31,7 @@ fn lines_of_one_priority_leave_in_the_order_they_came() {
 
 #[test]
 fn messages_leave_by_priority_and_low_ones_are_not_starved() {
-    let mut outlet = Outlet::default();
+    let mut outlet = OutputQueue::default();
     outlet.tell(mark(0));
     for number in 1..=3 {
         outlet.mail(Priority::Low, mark(number), 100, None);
@@ -51,11 +51,11 @@ fn messages_leave_by_priority_and_low_ones_are_not_starved() {
 
 #[test]
 fn the_writer_gets_no_more_than_its_window() {
-    let mut outlet = Outlet::default();
+    let mut outlet = OutputQueue::default();
     for index in 0..3 * WRITER_LINES {
         outlet.tell(mark(index));
     }
-    assert!(!outlet.takes_commands());
+    assert!(!outlet.can_accept_command());
     let first = std::iter::from_fn(|| outlet.pop()).count();
     assert!(first <= WRITER_LINES && first > 0);
     outlet.written(1);
@@ -64,7 +64,7 @@ fn the_writer_gets_no_more_than_its_window() {
 
 #[test]
 fn broadcasts_give_way_lowest_and_oldest_first_and_are_counted() {
-    let mut outlet = Outlet::default();
+    let mut outlet = OutputQueue::default();
     outlet.broadcast(Priority::High, mark(0), 1);
     for index in 1..=TOPIC_LINES {
         outlet.broadcast(Priority::Low, mark(index), 1);
@@ -79,7 +79,7 @@ fn broadcasts_give_way_lowest_and_oldest_first_and_are_counted() {
 
 #[test]
 fn answers_are_unread_until_the_writer_has_put_them_out() {
-    let mut outlet = Outlet::default();
+    let mut outlet = OutputQueue::default();
     outlet.tell(Event::Result(Box::new(Answer::new(1.into(), "ping"))));
     outlet.tell(Event::Error(Box::new(ErrorEvent::new(ErrorCode::Busy, "of no command"))));
     let refusal = ErrorEvent { id: Some(2.into()), ..ErrorEvent::new(ErrorCode::Busy, "of a command") };
@@ -99,14 +99,14 @@ fn answers_are_unread_until_the_writer_has_put_them_out() {
 
 #[test]
 fn one_broadcast_larger_than_the_limit_still_goes() {
-    let mut outlet = Outlet::default();
+    let mut outlet = OutputQueue::default();
     outlet.broadcast(Priority::Low, mark(0), TOPIC_BYTES + 1);
     assert_eq!(outlet.pop().map(|event| number(&event)), Some(0));
 }
 
 #[test]
 fn mail_has_room_up_to_its_limits() {
-    let mut outlet = Outlet::default();
+    let mut outlet = OutputQueue::default();
     assert!(outlet.has_mail_room(MAIL_LINES, MAIL_BYTES, true, (0, 0)), "an empty queue takes any one frame");
     outlet.mail(Priority::Medium, mark(0), 100, None);
     assert!(outlet.has_mail_room(1, 100, true, (0, 0)));
@@ -119,14 +119,14 @@ fn mail_has_room_up_to_its_limits() {
     );
     assert!(!outlet.has_mail_room(1, 0, true, (MAIL_LINES - 1, 0)), "what is coming counts");
     assert!(!outlet.has_mail_room(1, 0, true, (1, MAIL_BYTES)));
-    assert!(outlet.keeps_up());
+    assert!(outlet.is_draining());
     outlet.mail(Priority::Medium, mark(1), MAIL_BYTES / MAIL_LAG, None);
-    assert!(!outlet.keeps_up());
+    assert!(!outlet.is_draining());
 }
 
 #[test]
 fn news_of_the_same_peer_replace_each_other_and_stay_bounded() {
-    let mut outlet = Outlet::default();
+    let mut outlet = OutputQueue::default();
     outlet.news(mark(7), |_| false);
     outlet.news(mark(7), |event| number(event) == 7);
     assert_eq!(std::iter::from_fn(|| outlet.pop()).count(), 1);
@@ -142,7 +142,7 @@ fn news_of_the_same_peer_replace_each_other_and_stay_bounded() {
 
 #[test]
 fn nothing_is_queued_behind_the_last_line() {
-    let mut outlet = Outlet::default();
+    let mut outlet = OutputQueue::default();
     outlet.news(mark(0), |_| false);
     outlet.tell(mark(1));
     outlet.close();
@@ -156,7 +156,7 @@ fn nothing_is_queued_behind_the_last_line() {
 
 #[test]
 fn logs_are_bounded_and_counted() {
-    let mut outlet = Outlet::default();
+    let mut outlet = OutputQueue::default();
     for index in 0..LOG_LINES + 5 {
         outlet.log(log(&index.to_string()));
     }

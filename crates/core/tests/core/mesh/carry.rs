@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_core::directory::rollback_guard::FloorRow;
-use p2p_node_core::effect::{Effect, Network, Verdict};
+use p2p_node_core::directory::rollback_guard::HighestSeen;
+use p2p_node_core::effect::{Effect, NetworkCommand, Verdict};
 use p2p_node_core::input::{Input, PublishOutcome};
 use p2p_node_protocol::line;
 use p2p_node_wire::record::SignedRecord;
-use p2p_node_wire::seal::repeatable::Repeatable;
+use p2p_node_wire::seal::repeatable::DeterministicRng;
 
 use super::Mesh;
 
@@ -52,34 +52,37 @@ impl Mesh {
             }
             Effect::Crypto(task) => {
                 let seed = self.token();
-                let done = if self.crypto { task.run(&mut Repeatable::new(seed)) } else { task.refused() };
+                let done =
+                    if self.crypto { task.run(&mut DeterministicRng::new(seed)) } else { task.refused() };
                 self.wire.push_back((node, done));
             }
-            Effect::Remember(row) => {
+            Effect::PersistHighestSeen(row) => {
                 self.nodes[node].kept.insert(row.address, row);
             }
-            Effect::KeepMail { .. } | Effect::KeepTaken { .. } if !self.disk_writes => {
+            Effect::PersistMessage { .. } | Effect::PersistCheckpoint { .. } if !self.disk_writes => {
                 self.unwritten.push((node, effect));
             }
-            Effect::KeepMail { number, .. } | Effect::KeepTaken { number, .. } if self.disk_full => {
+            Effect::PersistMessage { number, .. } | Effect::PersistCheckpoint { number, .. }
+                if self.disk_full =>
+            {
                 let reason = "no space left on device".to_owned();
-                self.wire.push_back((node, Input::NotKept { upto: number, reason }));
+                self.wire.push_back((node, Input::PersistFailed { upto: number, reason }));
             }
-            Effect::KeepMail { number, mail } => {
+            Effect::PersistMessage { number, mail } => {
                 self.nodes[node].mails.insert((mail.stream, mail.seq), *mail);
-                self.wire.push_back((node, Input::Kept { upto: number }));
+                self.wire.push_back((node, Input::Persisted { upto: number }));
             }
-            Effect::KeepTaken { number, row } => {
+            Effect::PersistCheckpoint { number, row } => {
                 self.nodes[node].taken.insert((row.sender, row.stream), *row);
-                self.wire.push_back((node, Input::Kept { upto: number }));
+                self.wire.push_back((node, Input::Persisted { upto: number }));
             }
-            Effect::ForgetTaken { sender, stream } => {
+            Effect::DeleteCheckpoint { sender, stream } => {
                 self.nodes[node].taken.remove(&(sender, stream));
             }
-            Effect::ForgetMail { stream, seq } => {
+            Effect::DeleteMessage { stream, seq } => {
                 self.nodes[node].mails.remove(&(stream, seq));
             }
-            Effect::KeepStanding { subject, standing } => {
+            Effect::PersistAccessRule { subject, standing } => {
                 let kept = &mut self.nodes[node].standings;
                 kept.retain(|(other, _)| *other != subject);
                 kept.extend(standing.map(|standing| (subject, standing)));
@@ -89,65 +92,65 @@ impl Mesh {
         }
     }
 
-    fn network(&mut self, node: usize, peer: PeerId, effect: Network) {
+    fn network(&mut self, node: usize, peer: PeerId, effect: NetworkCommand) {
         match effect {
-            Network::Listen { .. } => {
+            NetworkCommand::Listen { .. } => {
                 let addr = format!("/ip4/127.0.0.1/tcp/{}", 1000 + node).parse().unwrap();
                 self.wire.push_back((node, Input::Listening { addrs: vec![addr] }));
             }
-            Network::ReportListening => {
+            NetworkCommand::ReportListening => {
                 self.wire.push_back((node, Input::Listening { addrs: Vec::new() }));
             }
-            Network::Dial { peer, .. } => match self.index_of(&peer) {
+            NetworkCommand::Dial { peer, .. } => match self.index_of(&peer) {
                 Some(to) if !self.nodes[to].dead && !self.parted.contains(&(node.min(to), node.max(to))) => {
                     self.link(node, to);
                 }
                 _ => self.wire.push_back((node, Input::DialFailed { peer, reason: "down".to_owned() })),
             },
-            Network::SendHello { peer: to, body } => {
+            NetworkCommand::SendHello { peer: to, body } => {
                 let (Some(to), token) = (self.index_of(&to), self.token()) else { return };
                 self.asked.insert(token, (node, 0));
-                self.wire.push_back((to, Input::HelloAsked { token, peer, body }));
+                self.wire.push_back((to, Input::HelloRequestReceived { token, peer, body }));
             }
-            Network::AnswerHello { token, body } => {
+            NetworkCommand::AnswerHello { token, body } => {
                 if let Some((to, _)) = self.asked.remove(&token) {
-                    self.wire.push_back((to, Input::HelloAnswered { peer, body }));
+                    self.wire.push_back((to, Input::HelloResponseReceived { peer, body }));
                 }
             }
-            Network::SendMail { token, peer: to, frame } => {
+            NetworkCommand::SendMail { token, peer: to, frame } => {
                 let Some(to) = self.index_of(&to).filter(|to| self.is_connected(node, *to)) else {
                     let outcome = Err("not connected".to_owned());
-                    return self.wire.push_back((node, Input::MailAnswered { token, outcome }));
+                    return self.wire.push_back((node, Input::MailResponseReceived { token, outcome }));
                 };
                 let asked = self.token();
                 self.asked.insert(asked, (node, token));
                 self.frames.push((to, peer, frame.clone()));
-                self.wire.push_back((to, Input::MailAsked { token: asked, peer, frame }));
+                self.wire.push_back((to, Input::MailRequestReceived { token: asked, peer, frame }));
             }
-            Network::AnswerMail { token, body } => {
+            NetworkCommand::AnswerMail { token, body } => {
                 let body = (self.lies)(node).unwrap_or(body);
                 if let Some((to, token)) = self.asked.remove(&token) {
-                    self.wire.push_back((to, Input::MailAnswered { token, outcome: Ok(body) }));
+                    self.wire.push_back((to, Input::MailResponseReceived { token, outcome: Ok(body) }));
                 }
             }
-            Network::Subscribe { topic } => {
+            NetworkCommand::Subscribe { topic } => {
                 self.nodes[node].topics.insert(topic.clone());
                 for other in self.neighbours(node) {
                     self.wire.push_back((other, Input::PeerSubscribed { peer, topic: topic.clone() }));
                 }
             }
-            Network::Unsubscribe { topic } => {
+            NetworkCommand::Unsubscribe { topic } => {
                 self.nodes[node].topics.remove(&topic);
                 for other in self.neighbours(node) {
                     self.wire.push_back((other, Input::PeerUnsubscribed { peer, topic: topic.clone() }));
                 }
             }
-            Network::Publish { token, topic, data } => {
+            NetworkCommand::Publish { token, topic, data } => {
                 let heard = self.flood(node, &topic, &data);
                 let outcome = if heard == 0 { PublishOutcome::NoPeers } else { PublishOutcome::Sent };
                 self.wire.push_back((node, Input::Published { token, outcome }));
             }
-            Network::Judge { token, verdict } => {
+            NetworkCommand::Judge { token, verdict } => {
                 let twice = self.nodes[node].judged.insert(token, verdict);
                 assert_eq!(twice, None, "gossip is judged exactly once");
                 if let (Verdict::Accept, Some((_, topic, data))) =
@@ -156,8 +159,8 @@ impl Mesh {
                     self.flood(node, &topic, &data);
                 }
             }
-            Network::PutRecord { key, value, .. } => {
-                let row = FloorRow::from(&SignedRecord::decode(value.clone()).unwrap());
+            NetworkCommand::PutRecord { key, value, .. } => {
+                let row = HighestSeen::from(&SignedRecord::decode(value.clone()).unwrap());
                 assert_eq!(
                     self.nodes[node].kept.get(&row.address),
                     Some(&row),
@@ -174,18 +177,20 @@ impl Mesh {
                     self.wire.push_back((server, Input::RecordOffered { peer, key, value }));
                 }
             }
-            Network::KeepRecord { key, value, .. } => {
+            NetworkCommand::StoreDhtRecord { key, value, .. } => {
                 self.dht.insert(key, value);
             }
-            Network::GetRecord { token, key } => {
+            NetworkCommand::GetRecord { token, key } => {
                 let reaches = self.neighbours(node).iter().any(|other| self.nodes[*other].core_role_serves());
                 if let Some(value) = self.dht.get(&key).filter(|_| reaches).cloned() {
                     self.wire.push_back((node, Input::RecordFound { token, value }));
                 }
                 self.wire.push_back((node, Input::QueryEnded { token }));
             }
-            Network::Disconnect { peer } => self.hung_up.push((node, peer)),
-            Network::StopQuery { .. } | Network::Block { .. } | Network::Unblock { .. } => {}
+            NetworkCommand::Disconnect { peer } => self.hung_up.push((node, peer)),
+            NetworkCommand::StopQuery { .. }
+            | NetworkCommand::Block { .. }
+            | NetworkCommand::Unblock { .. } => {}
         }
     }
 }

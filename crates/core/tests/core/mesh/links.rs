@@ -1,6 +1,6 @@
 //! Who is connected to whom.
 
-use p2p_node_core::Setup;
+use p2p_node_core::CoreConfig;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 
@@ -23,7 +23,7 @@ impl Mesh {
                 self.wire.push_back((here, Input::PeerSubscribed { peer, topic }));
             }
             if self.nodes[there].core_role_serves() {
-                self.wire.push_back((here, Input::ServerKnown { peer }));
+                self.wire.push_back((here, Input::DhtServerSeen { peer }));
             }
         }
     }
@@ -77,7 +77,7 @@ impl Mesh {
         node: usize,
         number: u8,
         others: &[usize],
-        change: impl FnOnce(&mut Setup),
+        change: impl FnOnce(&mut CoreConfig),
     ) -> usize {
         self.kill(node);
         let (mails, taken) = (self.nodes[node].mails.clone(), self.nodes[node].taken.clone());

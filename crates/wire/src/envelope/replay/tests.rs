@@ -17,8 +17,8 @@ fn at(mono: Duration) -> Now {
     Now { mono, unix_ms: 1_790_000_000_000 + mono.as_millis() as u64 }
 }
 
-fn stamp(key: &[u8; 32], boot: u64, counter: u64, created: Duration) -> Stamp {
-    Stamp { key: *key, boot, counter, created_ms: at(created).unix_ms }
+fn stamp(key: &[u8; 32], boot: u64, counter: u64, created: Duration) -> FrameId {
+    FrameId { key: *key, boot, counter, created_ms: at(created).unix_ms }
 }
 
 /// A frame that was made just now.
@@ -110,7 +110,7 @@ fn a_clock_that_jumps_back_keeps_nobody_out() {
     }
     let hour = 3_600_000;
     let back = Now { unix_ms: at(START).unix_ms - hour, ..at(START + Duration::from_secs(1)) };
-    let fresh = Stamp { created_ms: back.unix_ms + 1, ..stamp(&KEY, 1, 1, START) };
+    let fresh = FrameId { created_ms: back.unix_ms + 1, ..stamp(&KEY, 1, 1, START) };
     assert_eq!(windows.check(&fresh, back), Replay::Forgotten);
     windows.clock_jumped(-(hour as i64));
     assert_eq!(windows.check(&fresh, back), Replay::Fresh);

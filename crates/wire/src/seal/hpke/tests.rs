@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::seal::kem::kem_id;
-use crate::seal::repeatable::Repeatable;
+use crate::seal::repeatable::DeterministicRng;
 
 fn info(secret: &Secret) -> Info {
     Info {
@@ -16,12 +16,13 @@ fn info(secret: &Secret) -> Info {
 #[test]
 fn what_is_sealed_opens_and_both_ends_have_one_session() {
     let secret = Secret::from([3; 32]);
-    let sealed = seal(&secret.public_key(), &info(&secret), b"hello", &mut Repeatable::new(0)).unwrap();
+    let sealed = seal(&secret.public_key(), &info(&secret), b"hello", &mut DeterministicRng::new(0)).unwrap();
     assert_eq!((sealed.enc.len(), sealed.ciphertext.len()), (1120, 5 + 16));
     let (content, session) = open(&secret, &info(&secret), &sealed.enc, &sealed.ciphertext).unwrap();
     assert_eq!(content, b"hello");
     assert_eq!(session.id(), sealed.session.id());
-    let another = seal(&secret.public_key(), &info(&secret), b"hello", &mut Repeatable::new(1)).unwrap();
+    let another =
+        seal(&secret.public_key(), &info(&secret), b"hello", &mut DeterministicRng::new(1)).unwrap();
     assert_ne!((&another.enc, another.session.id()), (&sealed.enc, sealed.session.id()));
 }
 
@@ -29,7 +30,7 @@ fn what_is_sealed_opens_and_both_ends_have_one_session() {
 fn it_is_for_one_sender_recipient_network_and_key() {
     let secret = Secret::from([3; 32]);
     let right = info(&secret);
-    let sealed = seal(&secret.public_key(), &right, b"hello", &mut Repeatable::new(0)).unwrap();
+    let sealed = seal(&secret.public_key(), &right, b"hello", &mut DeterministicRng::new(0)).unwrap();
     for wrong in [
         Info { network: "main".to_owned(), ..right.clone() },
         Info { sender: [8; 32], ..right.clone() },
@@ -44,9 +45,9 @@ fn it_is_for_one_sender_recipient_network_and_key() {
 #[test]
 fn what_is_no_public_key_is_refused() {
     let info = info(&Secret::from([3; 32]));
-    assert!(seal(&[], &info, b"", &mut Repeatable::new(0)).is_none());
+    assert!(seal(&[], &info, b"", &mut DeterministicRng::new(0)).is_none());
     // Coefficients of a public key of ML-KEM are below 3,329 (FIPS 203 §7.2).
-    assert!(seal(&[0xff; 1216], &info, b"", &mut Repeatable::new(0)).is_none());
+    assert!(seal(&[0xff; 1216], &info, b"", &mut DeterministicRng::new(0)).is_none());
 }
 
 proptest! {
@@ -56,7 +57,7 @@ proptest! {
         content in proptest::collection::vec(any::<u8>(), 0..400), at: proptest::sample::Index, bit in 0..8_u32, cut: bool,
     ) {
         let secret = Secret::from([3; 32]);
-        let SealedOnce { enc, ciphertext, .. } = seal(&secret.public_key(), &info(&secret), &content, &mut Repeatable::new(0)).unwrap();
+        let SealedFrame { enc, ciphertext, .. } = seal(&secret.public_key(), &info(&secret), &content, &mut DeterministicRng::new(0)).unwrap();
         let mut whole = [&enc[..], &ciphertext].concat();
         let at = at.index(whole.len());
         if cut {

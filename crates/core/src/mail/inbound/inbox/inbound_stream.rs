@@ -4,25 +4,25 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::mail::inbound::digests::Digests;
-use crate::mail::inbound::inbox::reorder_buffer::Held;
-use crate::mail::inbound::inbox::sender_usage::Share;
-use crate::mail::inbound::receive_window::Arrivals;
+use crate::mail::inbound::inbox::reorder_buffer::ReorderBuffer;
+use crate::mail::inbound::inbox::sender_usage::SenderUsage;
+use crate::mail::inbound::receive_window::ReceiveWindow;
 use p2p_node_wire::envelope::{Message, Outcome, SEQUENCE_REUSED};
 
 /// One stream as it arrives.
 #[derive(Debug, Default)]
-pub(crate) struct Incoming {
+pub(crate) struct InboundStream {
     pub(crate) next: u64,
     /// Unused where mail is settled at once.
-    pub(crate) arrivals: Arrivals,
-    pub(crate) held: Held,
+    pub(crate) arrivals: ReceiveWindow,
+    pub(crate) held: ReorderBuffer,
     /// What the numbers that were taken stood for.
     pub(crate) digests: Digests,
     pub(crate) refusals: VecDeque<Outcome>,
     pub(crate) last_used: Duration,
 }
 
-impl Incoming {
+impl InboundStream {
     /// Whether the number of a message is taken, or waits, for something else.
     pub(crate) fn is_reused(&self, message: &Message) -> bool {
         self.digests.contradict(message, self.next) || self.held.contradicts(message)
@@ -45,9 +45,9 @@ impl Incoming {
     /// Something becomes of what was handed on, which is accounted for.
     pub(crate) fn change<T>(
         &mut self,
-        share: &mut Share,
+        share: &mut SenderUsage,
         beyond: &mut usize,
-        change: impl FnOnce(&mut Arrivals) -> T,
+        change: impl FnOnce(&mut ReceiveWindow) -> T,
     ) -> T {
         let before = (self.arrivals.outstanding(), self.arrivals.beyond());
         let done = change(&mut self.arrivals);

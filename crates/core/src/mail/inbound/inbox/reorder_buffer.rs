@@ -22,7 +22,7 @@ pub(crate) fn held_size(message: &Message) -> usize {
 }
 
 /// The message in memory of its own: as received it keeps the whole frame in which it came.
-fn detached(message: Message) -> Message {
+fn into_owned(message: Message) -> Message {
     let own = Bytes::copy_from_slice;
     let (stream, accepted_stream) = (own(&message.stream), own(&message.accepted_stream));
     Message { stream, accepted_stream, data: own(&message.data), ..message }
@@ -30,12 +30,12 @@ fn detached(message: Message) -> Message {
 
 /// The messages of one stream that wait.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct ReorderBuffer {
     messages: BTreeMap<u64, Message>,
     bytes: usize,
 }
 
-impl Held {
+impl ReorderBuffer {
     pub(crate) fn len(&self) -> usize {
         self.messages.len()
     }
@@ -56,7 +56,7 @@ impl Held {
     /// Lets a message wait that does not yet.
     pub(crate) fn insert(&mut self, message: Message) {
         self.bytes += held_size(&message);
-        self.messages.insert(message.seq, detached(message));
+        self.messages.insert(message.seq, into_owned(message));
     }
 
     /// Takes out the first message, with its size, if nothing from `next` on that may still come lies before it.

@@ -6,7 +6,7 @@ use p2p_node_wire::envelope::limits::MAX_ACK_COUNTERS;
 
 /// What one sender takes.
 #[derive(Debug, Default)]
-pub(crate) struct Share {
+pub(crate) struct SenderUsage {
     pub(crate) streams: usize,
     /// The node that its last mail came from.
     pub(crate) node_key: Option<[u8; 32]>,
@@ -22,7 +22,7 @@ pub(crate) struct Share {
     pub(crate) beyond: usize,
 }
 
-impl Share {
+impl SenderUsage {
     /// A frame of mail has come by gossip. The node answers it with its next acknowledgement.
     pub(crate) fn heard(&mut self, boot: u64, counter: u64) {
         if self.boot != boot {
@@ -40,7 +40,7 @@ impl Share {
     }
 
     /// A message of so many bytes waits no longer.
-    pub(crate) fn holds_less(&mut self, size: usize) {
+    pub(crate) fn release(&mut self, size: usize) {
         self.held -= 1;
         self.held_bytes -= size;
     }

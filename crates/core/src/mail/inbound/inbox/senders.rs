@@ -6,7 +6,7 @@ use crate::mail::inbound::inbox::Inbox;
 
 impl Inbox {
     /// Notes from which node a sender's mail came: its acknowledgements go there, whoever else knows of it.
-    pub fn came_from(&mut self, sender: &Address, node_key: [u8; 32]) {
+    pub fn set_source_node(&mut self, sender: &Address, node_key: [u8; 32]) {
         if let Some(share) = self.senders.get_mut(sender) {
             share.node_key = Some(node_key);
         }

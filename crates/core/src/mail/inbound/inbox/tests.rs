@@ -24,7 +24,7 @@ fn stranger(number: u64) -> Address {
     Address::left_padding_from(&(number / 32).to_be_bytes())
 }
 
-fn offer(inbox: &mut Inbox, message: Message) -> (Offer, Vec<u64>) {
+fn offer(inbox: &mut Inbox, message: Message) -> (InsertOutcome, Vec<u64>) {
     let mut ready = Vec::new();
     let offer = inbox.offer(sender(1), message, Duration::ZERO, &mut ready);
     (offer, ready.iter().map(|message| message.seq).collect())
@@ -33,10 +33,10 @@ fn offer(inbox: &mut Inbox, message: Message) -> (Offer, Vec<u64>) {
 #[test]
 fn messages_come_out_in_order_and_once() {
     let mut inbox = Inbox::default();
-    assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (Offer::Held, vec![]));
-    assert_eq!(offer(&mut inbox, message(1, 3, 3, 1)), (Offer::Held, vec![]));
-    assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (Offer::Delivered, vec![1, 2, 3]));
-    assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (Offer::Duplicate, vec![]));
+    assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (InsertOutcome::Buffered, vec![]));
+    assert_eq!(offer(&mut inbox, message(1, 3, 3, 1)), (InsertOutcome::Buffered, vec![]));
+    assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (InsertOutcome::Ready, vec![1, 2, 3]));
+    assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (InsertOutcome::Duplicate, vec![]));
     assert_eq!(inbox.next_seq(&sender(1), &[1; 16]), 4);
     assert_eq!(inbox.held_bytes(), 0);
 }
@@ -45,7 +45,7 @@ fn messages_come_out_in_order_and_once() {
 fn gaps_that_the_sender_gave_up_are_skipped() {
     let mut inbox = Inbox::default();
     assert_eq!(offer(&mut inbox, message(1, 500, 0, 1)).1, [500], "joined late");
-    assert_eq!(offer(&mut inbox, message(1, 510, 505, 1)).0, Offer::Held);
+    assert_eq!(offer(&mut inbox, message(1, 510, 505, 1)).0, InsertOutcome::Buffered);
     assert_eq!(offer(&mut inbox, message(1, 510, 501, 1)).1, [510], "501 to 509 are void");
 }
 
@@ -53,13 +53,13 @@ fn gaps_that_the_sender_gave_up_are_skipped() {
 fn what_waits_is_bounded_by_number_and_bytes() {
     let mut inbox = Inbox::default();
     for seq in 0..REORDER_MESSAGES as u64 {
-        assert_eq!(offer(&mut inbox, message(1, 10 + seq, 9, 1)).0, Offer::Held);
+        assert_eq!(offer(&mut inbox, message(1, 10 + seq, 9, 1)).0, InsertOutcome::Buffered);
     }
-    assert_eq!(offer(&mut inbox, message(1, 50_000, 9, 1)).0, Offer::Refused);
+    assert_eq!(offer(&mut inbox, message(1, 50_000, 9, 1)).0, InsertOutcome::NoCapacity);
     let mut inbox = Inbox::default();
     let largest = SENDER_HELD_BYTES - held_size(&message(2, 10, 9, 0));
-    assert_eq!(offer(&mut inbox, message(2, 10, 9, largest)).0, Offer::Held);
-    assert_eq!(offer(&mut inbox, message(3, 10, 9, 0)).0, Offer::Refused);
+    assert_eq!(offer(&mut inbox, message(2, 10, 9, largest)).0, InsertOutcome::Buffered);
+    assert_eq!(offer(&mut inbox, message(3, 10, 9, 0)).0, InsertOutcome::NoCapacity);
     for who in 2..=34 {
         inbox.offer(sender(who), message(2, 10, 9, largest), Duration::ZERO, &mut Vec::new());
     }
@@ -151,8 +151,8 @@ fn a_sender_that_makes_up_streams_pushes_out_its_own() {
     assert_eq!(inbox.len(), SENDER_STREAMS + 1);
     assert_eq!(inbox.next_seq(&sender(2), &[9; 16]), 2);
     assert!(inbox.held_bytes() <= SENDER_STREAMS * 2000, "{}", inbox.held_bytes());
-    assert_eq!(inbox.take_dropped(), (MAX_STREAMS - SENDER_STREAMS) as u64);
-    assert_eq!(inbox.take_dropped(), 0);
+    assert_eq!(inbox.drain_dropped(), (MAX_STREAMS - SENDER_STREAMS) as u64);
+    assert_eq!(inbox.drain_dropped(), 0);
 }
 
 #[test]
@@ -163,15 +163,19 @@ fn what_one_sender_holds_leaves_room_for_others_and_does_not_stay_for_ever() {
         let held = message(stream, 10, 9, half);
         inbox.offer(sender(who), held, Duration::from_secs(seconds), &mut Vec::new())
     };
-    let taken = (0..20).filter(|stream| hold(1, *stream, 0) == Offer::Held).count();
+    let taken = (0..20).filter(|stream| hold(1, *stream, 0) == InsertOutcome::Buffered).count();
     assert_eq!(taken, 1, "the second does not fit with what is around it");
     for who in 2..40 {
         for stream in 0..5 {
             hold(who, stream, 0);
         }
     }
-    assert_eq!(hold(50, 0, 1), Offer::Refused, "there is no room for anybody");
-    assert_eq!(hold(50, 0, 1 + HELD_IDLE.as_secs()), Offer::Held, "what was not heard of again gave way");
+    assert_eq!(hold(50, 0, 1), InsertOutcome::NoCapacity, "there is no room for anybody");
+    assert_eq!(
+        hold(50, 0, 1 + HELD_IDLE.as_secs()),
+        InsertOutcome::Buffered,
+        "what was not heard of again gave way"
+    );
     assert!(inbox.held_bytes() < 2 * half);
 }
 
@@ -221,14 +225,14 @@ proptest! {
 }
 
 /// Offers messages of one stream, and hands on what is ready; how many were.
-fn hand_on(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
+fn deliver(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
     // The first has nothing before it.
     let base_seq = |seq| if seq == 1 { 0 } else { seq };
     let before = inbox.senders[&sender(1)].outstanding;
     for seq in seqs {
         let (_, ready) = offer(inbox, message(stream, seq, base_seq(seq), 1));
         for seq in ready {
-            inbox.hand_on((sender(1), [stream; 16]), seq);
+            inbox.deliver((sender(1), [stream; 16]), seq);
         }
     }
     inbox.senders[&sender(1)].outstanding - before
@@ -236,43 +240,43 @@ fn hand_on(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
 
 #[test]
 fn what_overtook_a_full_window_gives_way_to_it() {
-    let mut inbox = Inbox::new(Settling::Taken);
+    let mut inbox = Inbox::new(AckPolicy::Manual);
     offer(&mut inbox, message(9, 1, 0, 1));
     let window = UNTAKEN_WINDOW as u64;
-    assert_eq!(hand_on(&mut inbox, 1, window + 1..2 * window + 1), 0, "all before is missing");
+    assert_eq!(deliver(&mut inbox, 1, window + 1..2 * window + 1), 0, "all before is missing");
     assert_eq!(inbox.held_of(&sender(1)).0, UNTAKEN_WINDOW);
-    assert_eq!(hand_on(&mut inbox, 1, 1..window + 1), UNTAKEN_WINDOW);
+    assert_eq!(deliver(&mut inbox, 1, 1..window + 1), UNTAKEN_WINDOW);
     assert_eq!((inbox.held_of(&sender(1)), inbox.held_bytes()), ((0, 0), 0));
-    assert_eq!(inbox.take_dropped(), window);
+    assert_eq!(inbox.drain_dropped(), window);
     assert_eq!(
         offer(&mut inbox, message(1, window + 1, window + 1, 1)).0,
-        Offer::Refused,
+        InsertOutcome::NoCapacity,
         "the window is full"
     );
 }
 
 #[test]
 fn the_mail_of_a_sender_that_is_not_taken_is_bounded() {
-    let mut inbox = Inbox::new(Settling::Taken);
+    let mut inbox = Inbox::new(AckPolicy::Manual);
     offer(&mut inbox, message(9, 1, 0, 1));
-    let handed: Vec<usize> = (1..=4).map(|stream| hand_on(&mut inbox, stream, 1..5000)).collect();
+    let handed: Vec<usize> = (1..=4).map(|stream| deliver(&mut inbox, stream, 1..5000)).collect();
     assert_eq!(handed, [UNTAKEN_WINDOW, UNTAKEN_WINDOW, UNTAKEN_WINDOW, 0]);
     assert_eq!(SENDER_UNTAKEN, 3 * UNTAKEN_WINDOW);
     let mut ready = Vec::new();
-    assert_eq!(inbox.offer(sender(2), message(1, 1, 0, 1), Duration::ZERO, &mut ready), Offer::Delivered);
+    assert_eq!(inbox.offer(sender(2), message(1, 1, 0, 1), Duration::ZERO, &mut ready), InsertOutcome::Ready);
 }
 
 /// A durable inbox with mail 1 in the parent's pipe and so many after it that were refused.
 fn refused_behind_one(number: u64) -> Inbox {
-    let mut inbox = Inbox::new(Settling::Kept);
+    let mut inbox = Inbox::new(AckPolicy::OnPersisted);
     let key = (sender(1), [1; 16]);
     offer(&mut inbox, message(1, 1, 0, 1));
-    inbox.hand_on(key, 1);
+    inbox.deliver(key, 1);
     // All but the first of them wait for that, and come at once.
     for seq in (2..number + 2).rev() {
         for ready in offer(&mut inbox, message(1, seq, seq, 1)).1 {
-            inbox.hand_on(key, ready);
-            inbox.arrive(key, ready);
+            inbox.deliver(key, ready);
+            inbox.mark_acked(key, ready);
         }
     }
     inbox
@@ -283,7 +287,7 @@ fn with_all_beyond() -> Inbox {
     let mut inbox = refused_behind_one(MAX_BEYOND as u64 / 16);
     let row = inbox.row((sender(1), [1; 16])).unwrap();
     for number in 2..=64 {
-        inbox.restore(vec![TakenRow { sender: sender(number), ..row.clone() }], Duration::ZERO);
+        inbox.restore(vec![StreamCheckpoint { sender: sender(number), ..row.clone() }], Duration::ZERO);
     }
     assert!(inbox.beyond >= MAX_BEYOND);
     inbox
@@ -298,12 +302,12 @@ fn what_a_row_names_is_bounded_however_much_was_refused_at_once() {
 
 #[test]
 fn a_stream_goes_on_after_a_restart_whatever_its_row_names() {
-    for settling in [Settling::Kept, Settling::Taken] {
+    for settling in [AckPolicy::OnPersisted, AckPolicy::Manual] {
         let row = refused_behind_one(5000).row((sender(1), [1; 16])).unwrap();
         let mut inbox = Inbox::new(settling);
         inbox.restore(vec![row], Duration::ZERO);
-        assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)).0, Offer::Refused, "the window is full");
-        assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (Offer::Delivered, vec![1]), "{settling:?}");
+        assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)).0, InsertOutcome::NoCapacity, "the window is full");
+        assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (InsertOutcome::Ready, vec![1]), "{settling:?}");
     }
 }
 
@@ -316,18 +320,18 @@ fn what_arrived_before_something_earlier_is_bounded_in_all() {
         let refused = (first..=last).find(|seq| {
             let base_seq = if *seq == first { 0 } else { *seq };
             inbox.offer(sender(who), message(2, *seq, base_seq, 1), Duration::ZERO, &mut ready)
-                == Offer::Refused
+                == InsertOutcome::NoCapacity
                 || {
-                    inbox.hand_on((sender(who), [2; 16]), *seq);
+                    inbox.deliver((sender(who), [2; 16]), *seq);
                     // All but the first are settled.
-                    *seq > first && !inbox.arrive((sender(who), [2; 16]), *seq)
+                    *seq > first && !inbox.mark_acked((sender(who), [2; 16]), *seq)
                 }
         });
         refused.map(|seq| seq - first)
     };
     assert_eq!(after(2, 1), Some(1), "of whom has a window, nothing waits behind something else");
     assert_eq!(after(200, 1), Some(FEW_BEYOND as u64), "others may have a few");
-    inbox.arrive((sender(1), [1; 16]), 1);
+    inbox.mark_acked((sender(1), [1; 16]), 1);
     assert!(inbox.beyond < MAX_BEYOND);
     for number in 2..=64 {
         inbox.forget((sender(number), [1; 16]));
@@ -361,7 +365,7 @@ fn what_is_held_counts_before_it_is_let_through() {
     let taken = (2..=FEW_BEYOND as u64 * 2)
         .filter(|seq| {
             let early = message(3, *seq, *seq, 1);
-            inbox.offer(sender(200), early, Duration::ZERO, &mut Vec::new()) == Offer::Held
+            inbox.offer(sender(200), early, Duration::ZERO, &mut Vec::new()) == InsertOutcome::Buffered
         })
         .count();
     assert_eq!(taken, FEW_BEYOND);

@@ -6,12 +6,12 @@ use alloy_primitives::Address;
 
 use crate::backoff::Jitter;
 use crate::input::Token;
-use crate::mail::outbound::outbox::{Ended, Outbox};
-use crate::mail::outbound::stream::{Mail, Stream};
+use crate::mail::outbound::outbox::{Completed, Outbox};
+use crate::mail::outbound::stream::{QueuedMessage, Stream};
 
 impl Outbox {
     /// Ends gossip flights whose acknowledgement is overdue, and takes out mail that has expired.
-    pub fn expire(&mut self, now: Duration, jitter: &mut Jitter) -> Vec<Ended> {
+    pub fn expire(&mut self, now: Duration, jitter: &mut Jitter) -> Vec<Completed> {
         let overdue: Vec<Token> = self
             .destinations
             .values()
@@ -23,7 +23,7 @@ impl Outbox {
             self.failed(token, Duration::ZERO, now, jitter);
         }
         for destination in self.destinations.values_mut() {
-            destination.remind(|at| at <= now);
+            destination.probe(|at| at <= now);
         }
         let due: Vec<Address> = self
             .destinations
@@ -43,9 +43,9 @@ impl Outbox {
     }
 
     /// Takes out the accepted mail for which `dead` holds.
-    pub fn take_out_if(&mut self, dead: impl Fn(&Mail) -> bool) -> Vec<Ended> {
+    pub fn remove_where(&mut self, dead: impl Fn(&QueuedMessage) -> bool) -> Vec<Completed> {
         let recipients: Vec<Address> = self.destinations.keys().copied().collect();
-        let dead = |mail: &Mail| mail.kept && dead(mail);
+        let dead = |mail: &QueuedMessage| mail.kept && dead(mail);
         recipients.iter().flat_map(|recipient| self.remove_if(recipient, |_, mail, _| dead(mail))).collect()
     }
 
@@ -55,28 +55,28 @@ impl Outbox {
     }
 
     /// Takes out everything.
-    pub fn drain(&mut self) -> Vec<Ended> {
-        self.take_out_if(|_| true)
+    pub fn drain(&mut self) -> Vec<Completed> {
+        self.remove_where(|_| true)
     }
 
     pub(crate) fn remove_if(
         &mut self,
         recipient: &Address,
-        dead: impl Fn(usize, &Mail, bool) -> bool,
-    ) -> Vec<Ended> {
+        dead: impl Fn(usize, &QueuedMessage, bool) -> bool,
+    ) -> Vec<Completed> {
         let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
         let mut ended = Vec::new();
         for index in 0..destination.streams.len() {
             let removed = destination.streams[index].remove_if(|mail, on_wire| dead(index, mail, on_wire));
             for mail in destination.take_out(removed) {
-                ended.push(Ended::new(&destination.streams[index], *recipient, mail, None));
+                ended.push(Completed::new(&destination.streams[index], *recipient, mail, None));
             }
         }
         self.forget(recipient, &ended);
         ended
     }
 
-    pub(crate) fn forget(&mut self, recipient: &Address, ended: &[Ended]) {
+    pub(crate) fn forget(&mut self, recipient: &Address, ended: &[Completed]) {
         self.mails -= ended.len();
         self.bytes -= ended.iter().map(|ended| ended.mail.draft.size()).sum::<usize>();
         if let Some(destination) = self.destinations.get_mut(recipient)

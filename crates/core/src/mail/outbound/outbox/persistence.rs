@@ -6,13 +6,13 @@ use alloy_primitives::Address;
 use p2p_node_protocol::Priority;
 
 use crate::mail::outbound::outbox::Outbox;
-use crate::mail::outbound::stream::{Draft, Mail, Name};
+use crate::mail::outbound::stream::{Name, OutgoingMessage, QueuedMessage};
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Now;
 
 /// Mail as it outlives the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptMail {
+pub struct PersistedMessage {
     /// To whom it goes.
     pub recipient: Address,
     /// The stream on which it was accepted.
@@ -26,7 +26,7 @@ pub struct KeptMail {
     /// When to give it up, in ms since 1970: the draft's own time is of a clock that ends with the process.
     pub expires_at_ms: u64,
     /// What it is.
-    pub draft: Draft,
+    pub draft: OutgoingMessage,
 }
 
 impl Outbox {
@@ -41,20 +41,21 @@ impl Outbox {
     }
 
     /// The store could not take the mail: it was never accepted.
-    pub fn give_back(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
+    pub fn rollback(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
         let Some(destination) = self.destinations.get(recipient) else { return false };
         let epochs: Vec<_> = destination.streams.iter().map(|queue| queue.epoch_of(stream)).collect();
-        let unkept =
-            |at: usize, mail: &Mail, _: bool| Some(mail.epoch) == epochs[at] && mail.seq == seq && !mail.kept;
+        let unkept = |at: usize, mail: &QueuedMessage, _: bool| {
+            Some(mail.epoch) == epochs[at] && mail.seq == seq && !mail.kept
+        };
         !self.remove_if(recipient, unkept).is_empty()
     }
 
     /// Takes up what earlier processes left in the store: each mail keeps the stream and the number under which it may have been sent.
     /// Returns the place of the latest.
-    pub fn restore(&mut self, mut mails: Vec<KeptMail>, now: Now) -> u64 {
+    pub fn restore(&mut self, mut mails: Vec<PersistedMessage>, now: Now) -> u64 {
         mails.sort_by_key(|mail| mail.position);
         let last = mails.last().map_or(0, |mail| mail.position);
-        for KeptMail { recipient, stream, seq, sent_as, expires_at_ms, mut draft, .. } in mails {
+        for PersistedMessage { recipient, stream, seq, sent_as, expires_at_ms, mut draft, .. } in mails {
             // A clock that was set back meanwhile makes no life longer than it was.
             let life = expires_at_ms.saturating_sub(draft.sent_at_ms);
             let left = expires_at_ms.saturating_sub(now.unix_ms).min(life);
@@ -65,7 +66,7 @@ impl Outbox {
                 Some(name) => (name, Some((stream, seq))),
             };
             let slot = Priority::High as usize - draft.priority as usize;
-            let own = self.open(recipient).streams[slot].own_id();
+            let own = self.open(recipient).streams[slot].stream_id();
             // If its own stream has mail already, this process is a copy of the one that accepted that.
             let is_copy = own == name.0;
             let unused = is_copy.then(|| self.unused_stream(&recipient, draft.priority, now.unix_ms));

@@ -9,7 +9,7 @@ use crate::input::{Now, Token};
 use crate::mail::outbound::outbox::Outbox;
 use crate::mail::outbound::stream::Renamed;
 use p2p_node_wire::envelope::{Ack, SEQUENCE_REUSED, StreamAck};
-use p2p_node_wire::message_id::{Origin, StreamId};
+use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 
 impl Outbox {
     /// Mail whose numbers the recipient knows for something else goes under other names. One that says so again and again is asked
@@ -40,7 +40,7 @@ impl Outbox {
             }
             all.extend(renamed);
         }
-        self.land_settled(recipient);
+        self.complete_acked(recipient);
         all
     }
 
@@ -69,7 +69,7 @@ impl Outbox {
     }
 
     /// Names every stream anew for mail to come. What was accepted keeps its numbers, for it may have been sent under them.
-    pub fn renew(&mut self, now_ms: u64) -> Origin {
+    pub fn renew(&mut self, now_ms: u64) -> StreamNamespace {
         self.origin = self.origin.renewed(now_ms);
         for (recipient, destination) in &mut self.destinations {
             self.incarnation += 1;

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 const RECIPIENT: Address = Address::repeat_byte(7);
 const NOW: Duration = Duration::from_secs(1);
 
-fn draft(priority: Priority, size: usize) -> Draft {
+fn draft(priority: Priority, size: usize) -> OutgoingMessage {
     testing::draft(priority, size, Duration::from_secs(3600))
 }
 
@@ -26,7 +26,7 @@ fn a_frame_waits_for_the_one_before_it_or_for_company() {
     let mut outbox = Outbox::new(testing::origin());
     outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     assert!(outbox.destination(&RECIPIENT).unwrap().frame_due() <= Some(NOW));
-    outbox.launch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
+    outbox.send_next_batch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
     outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), Some(NOW + Duration::from_millis(2)));
     outbox.accept(RECIPIENT, draft(Priority::Medium, 48 << 10), true, NOW).unwrap();
@@ -44,7 +44,7 @@ fn medium_and_low_share_four_to_one_and_high_goes_first() {
     let (mut token, mut order) = (0, Vec::new());
     while order.len() < 250 {
         token += 1;
-        let batch = outbox.launch(RECIPIENT, token, Route::Direct, NOW).unwrap();
+        let batch = outbox.send_next_batch(RECIPIENT, token, Route::Direct, NOW).unwrap();
         order.extend(batch.messages.iter().map(|message| message.priority()));
     }
     use p2p_node_wire::envelope::Priority as Wire;
@@ -73,7 +73,7 @@ fn a_long_way_is_filled_with_a_mebibyte_before_the_first_answer() {
         if outbox.destination(&RECIPIENT).unwrap().frame_due().is_none_or(|due| due > NOW) {
             break;
         }
-        let batch = outbox.launch(RECIPIENT, token, Route::Direct, NOW).unwrap();
+        let batch = outbox.send_next_batch(RECIPIENT, token, Route::Direct, NOW).unwrap();
         bytes += batch.messages.iter().map(|message| message.data.len()).sum::<usize>();
     }
     // The last frame may begin just below the limit.
@@ -86,10 +86,10 @@ fn what_found_nobody_was_no_attempt() {
     outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     for token in 1..=3 {
         let now = NOW + Duration::from_secs(60 * token);
-        assert_eq!(outbox.launch(RECIPIENT, token, Route::Gossip, now).unwrap().messages.len(), 1);
-        outbox.not_sent(token, now, &mut Jitter::new(1));
+        assert_eq!(outbox.send_next_batch(RECIPIENT, token, Route::Gossip, now).unwrap().messages.len(), 1);
+        outbox.undo_batch(token, now, &mut Jitter::new(1));
     }
-    outbox.launch(RECIPIENT, 4, Route::Gossip, NOW + Duration::from_secs(300)).unwrap();
+    outbox.send_next_batch(RECIPIENT, 4, Route::Gossip, NOW + Duration::from_secs(300)).unwrap();
     let ended = outbox.expire(NOW + Duration::from_secs(3600), &mut Jitter::new(1));
     assert_eq!(ended.iter().map(|ended| ended.mail.attempts).collect::<Vec<_>>(), [1]);
 }
@@ -132,7 +132,7 @@ proptest! {
                 2 => {
                     token += 1;
                     let route = if priority == 0 { Route::Gossip } else { Route::Direct };
-                    if let Some(batch) = outbox.launch(RECIPIENT, token, route, NOW)
+                    if let Some(batch) = outbox.send_next_batch(RECIPIENT, token, route, NOW)
                         && !batch.messages.is_empty()
                     {
                         flights.push((token, batch));
@@ -148,7 +148,7 @@ proptest! {
                     let (token, _) = flights.remove(at.index(flights.len()));
                     outbox.failed(token, Duration::ZERO, NOW, &mut jitter);
                 }
-                5 => outbox.recall_gossip(&RECIPIENT),
+                5 => outbox.cancel_gossip(&RECIPIENT),
                 6 if !flights.is_empty() => {
                     let (token, _) = flights.remove(at.index(flights.len()));
                     ended.extend(outbox.refused(token));
@@ -176,7 +176,7 @@ fn what_a_node_held_before_it_was_started_again_unseen_is_asked_for_though_it_go
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
     let launch = |outbox: &mut Outbox, token, now| {
         let due = outbox.destination(&RECIPIENT)?.frame_due().filter(|due| *due <= now);
-        due.and_then(|_| outbox.launch(RECIPIENT, token, Route::Direct, now))
+        due.and_then(|_| outbox.send_next_batch(RECIPIENT, token, Route::Direct, now))
     };
     for _ in 0..3 {
         outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
@@ -225,7 +225,7 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
         outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     }
     let sent = |batch: Batch| batch.messages.iter().map(|message| message.seq).collect::<Vec<_>>();
-    let first = outbox.launch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
+    let first = outbox.send_next_batch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
     let all = first.messages.len() as u64;
     assert!(all > UNTAKEN_WINDOW as u64, "nobody knows yet");
     let window = UNTAKEN_WINDOW as u64;
@@ -234,12 +234,12 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
     outbox.settle(&RECIPIENT, &acked(0, 0), NOW);
     outbox.answered(1, NOW, &mut jitter);
     let late = NOW + Duration::from_secs(10);
-    let probe = outbox.launch(RECIPIENT, 2, Route::Direct, late).unwrap();
+    let probe = outbox.send_next_batch(RECIPIENT, 2, Route::Direct, late).unwrap();
     assert_eq!(sent(probe), [window + 1], "one message asks for room");
     assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "until the agent takes some");
     outbox.settle(&RECIPIENT, &acked(11, 10), late);
     assert!(outbox.destination(&RECIPIENT).unwrap().frame_due().is_some());
-    let next = outbox.launch(RECIPIENT, 3, Route::Direct, late).unwrap();
+    let next = outbox.send_next_batch(RECIPIENT, 3, Route::Direct, late).unwrap();
     assert_eq!(sent(next), (window + 2..=window + 10).collect::<Vec<_>>());
 }
 
@@ -247,14 +247,14 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
 fn a_clock_that_was_set_back_makes_no_life_longer() {
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
     let sent_at_ms = 10_000_000;
-    let kept = |seq, life| KeptMail {
+    let kept = |seq, life| PersistedMessage {
         recipient: RECIPIENT,
         stream: [1; 16],
         seq,
         sent_as: None,
         position: seq,
         expires_at_ms: sent_at_ms + life,
-        draft: Draft { sent_at_ms, ..draft(Priority::Medium, 1) },
+        draft: OutgoingMessage { sent_at_ms, ..draft(Priority::Medium, 1) },
     };
     let an_hour_before = Now { mono: NOW, unix_ms: sent_at_ms - 3_600_000 };
     outbox.restore(vec![kept(1, 10_000), kept(2, 20_000)], an_hour_before);
@@ -263,8 +263,8 @@ fn a_clock_that_was_set_back_makes_no_life_longer() {
     assert_eq!(outbox.expire(NOW + Duration::from_secs(20), &mut jitter).len(), 1);
 }
 
-fn kept(stream: u8, seq: u64, position: u64) -> KeptMail {
-    KeptMail {
+fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
+    PersistedMessage {
         recipient: RECIPIENT,
         stream: [stream; 16],
         seq,
@@ -286,7 +286,7 @@ fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
             |message: &p2p_node_wire::envelope::Message| (message.stream[0], message.seq, message.base_seq);
         batch.messages.iter().map(of).collect()
     };
-    let first = outbox.launch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
+    let first = outbox.send_next_batch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
     assert_eq!(sent(&first), [(9, 5, 0), (9, 8, 6)]);
     assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "it has to be answered");
     // The first is with the agent, the second is still missing.
@@ -295,18 +295,18 @@ fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
     outbox.settle(&RECIPIENT, &held(&first, 6), NOW);
     outbox.answered(1, NOW, &mut jitter);
     let late = NOW + Duration::from_secs(60);
-    let again = outbox.launch(RECIPIENT, 2, Route::Direct, late).unwrap();
+    let again = outbox.send_next_batch(RECIPIENT, 2, Route::Direct, late).unwrap();
     assert_eq!(sent(&again), [(9, 8, 6)]);
     outbox.note_answer(2);
     outbox.settle(&RECIPIENT, &held(&again, 9), late);
     outbox.answered(2, late, &mut jitter);
-    let second = outbox.launch(RECIPIENT, 3, Route::Direct, late).unwrap();
+    let second = outbox.send_next_batch(RECIPIENT, 3, Route::Direct, late).unwrap();
     assert_eq!(sent(&second), [(3, 4, 0)]);
     assert!(outbox.settle(&RECIPIENT, &ack(&second, 5), late).is_empty(), "it may be about another mail");
     outbox.note_answer(3);
     assert_eq!(outbox.settle(&RECIPIENT, &ack(&second, 5), late).len(), 1);
     outbox.answered(3, late, &mut jitter);
-    let third = outbox.launch(RECIPIENT, 4, Route::Direct, late).unwrap();
+    let third = outbox.send_next_batch(RECIPIENT, 4, Route::Direct, late).unwrap();
     assert_eq!(sent(&third), [(new.stream[0], 1, 0)]);
     // What the agent has had all the time is settled now, in whatever order.
     assert_eq!(outbox.settle(&RECIPIENT, &ack(&third, 2), late).len(), 1);
@@ -328,7 +328,7 @@ fn a_recipient_that_never_takes_a_number_is_asked_ever_more_rarely() {
                 break;
             }
             frames += 1;
-            let batch = outbox.launch(RECIPIENT, frames, Route::Direct, now.mono).unwrap();
+            let batch = outbox.send_next_batch(RECIPIENT, frames, Route::Direct, now.mono).unwrap();
             for message in &batch.messages {
                 assert!(names.insert((message.stream.clone(), message.seq)), "no name comes twice");
                 let code = p2p_node_wire::envelope::SEQUENCE_REUSED.to_owned();
@@ -354,7 +354,7 @@ fn a_process_whose_own_stream_has_mail_already_numbers_its_mail_on_another() {
     let mut outbox = Outbox::new(testing::origin());
     let mut twin = Outbox::new(testing::origin());
     let before = twin.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
-    let row = KeptMail { stream: before.stream, seq: before.seq, ..kept(0, 0, 1) };
+    let row = PersistedMessage { stream: before.stream, seq: before.seq, ..kept(0, 0, 1) };
     outbox.restore(vec![row], Now { mono: NOW, unix_ms: 0 });
     let after = outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     assert_ne!((before.stream, before.message_id), (after.stream, after.message_id));

@@ -13,7 +13,7 @@ const MESSAGE_OVERHEAD: usize = 96;
 
 /// Mail from the parent, before it has a place in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Draft {
+pub struct OutgoingMessage {
     /// The payload as it travels.
     pub data: Bytes,
     /// How the payload is to be read.
@@ -36,7 +36,7 @@ pub struct Draft {
     pub request_id: Option<Id>,
 }
 
-impl Draft {
+impl OutgoingMessage {
     /// Room that it takes in memory and in a frame, in bytes, rounded up.
     pub fn size(&self) -> usize {
         self.data.len() + self.kind.len() + self.reply_to.len() + self.conversation.len() + MESSAGE_OVERHEAD

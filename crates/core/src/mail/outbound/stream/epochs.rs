@@ -6,7 +6,7 @@
 use alloy_primitives::Address;
 use bytes::Bytes;
 
-use p2p_node_wire::message_id::{MessageName, StreamId, message_name};
+use p2p_node_wire::message_id::{MessageIdPrefix, StreamId, message_name};
 
 /// The place of mail in the queue of one recipient and priority: all of an earlier epoch comes before all of a later one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +22,7 @@ pub struct Position {
 pub(crate) struct Epoch {
     number: u32,
     pub(crate) id: Bytes,
-    pub(crate) name: MessageName,
+    pub(crate) name: MessageIdPrefix,
 }
 
 impl Epoch {

@@ -2,7 +2,7 @@
 
 use p2p_node_protocol::Route;
 
-use crate::mail::outbound::stream::{Draft, Position};
+use crate::mail::outbound::stream::{OutgoingMessage, Position};
 use p2p_node_wire::message_id::StreamId;
 
 /// The stream and the number of a mail.
@@ -10,7 +10,7 @@ pub type Name = (StreamId, u64);
 
 /// Mail that has its place.
 #[derive(Clone, Debug)]
-pub struct Mail {
+pub struct QueuedMessage {
     /// Which of the queue's streams numbers it.
     pub epoch: u32,
     /// Its number in that stream.
@@ -28,10 +28,10 @@ pub struct Mail {
     /// Whether the recipient has answered an attempt of this process.
     pub answered: bool,
     /// What it is.
-    pub draft: Draft,
+    pub draft: OutgoingMessage,
 }
 
-impl Mail {
+impl QueuedMessage {
     /// Whether an acknowledgement of its number is one of this mail. What was never put on the wire cannot be settled. Of a number of an
     /// earlier process the recipient may believe that nothing will come, for that process had given the mail up, and a later copy of
     /// its store has it again: what the recipient says before it has seen the mail is about that.
@@ -53,5 +53,5 @@ pub struct Renamed {
     /// The name under which it goes now.
     pub sent_as: Name,
     /// What it is.
-    pub draft: Draft,
+    pub draft: OutgoingMessage,
 }

@@ -12,7 +12,7 @@ fn moves(outbox: &Outbox, now: Duration) -> bool {
 
 /// Puts two frames on the wire and has the recipient settle as much of them.
 fn settle(outbox: &mut Outbox, token: Token, mails: u64, now: Duration) {
-    let batch = outbox.launch(RECIPIENT, token, Route::Direct, now).unwrap();
+    let batch = outbox.send_next_batch(RECIPIENT, token, Route::Direct, now).unwrap();
     let first = batch.messages[0].seq;
     assert!(!outbox.settle(&RECIPIENT, &ack(&batch, first + mails), now).is_empty());
     outbox.answered(token, now, &mut Jitter::new(1));
@@ -51,7 +51,7 @@ fn a_recipient_that_comes_and_goes_is_waited_for_once() {
     for _ in 0..5 {
         now += MAX_PAUSE;
         let destination = outbox.destination(&RECIPIENT).unwrap();
-        destination.doubt();
+        destination.suspect();
         destination.found(now);
         hopes += usize::from(moves(&outbox, now));
     }
@@ -60,7 +60,7 @@ fn a_recipient_that_comes_and_goes_is_waited_for_once() {
     fill(&mut outbox);
     now += MAX_PAUSE;
     let destination = outbox.destination(&RECIPIENT).unwrap();
-    destination.doubt();
+    destination.suspect();
     destination.found(now);
     assert!(moves(&outbox, now), "it had moved meanwhile");
 }
