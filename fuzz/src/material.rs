@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{
-    Ack, Batch, FrameBody, Message, Outcome, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack,
+    Ack, Batch, FrameBody, Message, Payload, Rejection, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack,
     sign_frame,
 };
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
@@ -231,7 +231,7 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
             1 => last,
             _ => last.saturating_add(1),
         };
-        let outcome = |source: &mut Source<'_>| Outcome {
+        let outcome = |source: &mut Source<'_>| Rejection {
             seq: source.number(),
             code: source.pick(&["PEER_REJECTED", "MESSAGE_TOO_LARGE", "X"]).to_owned(),
         };
@@ -239,7 +239,14 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
         let beyond = if source.below(4) == 0 { vec![1, 3 + u64::from(source.byte())] } else { Vec::new() };
         let window = if source.below(2) == 0 { source.number() } else { 0 };
         let held = if source.below(4) == 0 { source.number() } else { cumulative };
-        StreamAck { stream, cumulative, beyond, outcomes: source.list(2, outcome), held, window }
+        StreamAck {
+            stream,
+            cumulative,
+            selective: beyond,
+            rejections: source.list(2, outcome),
+            received: held,
+            window,
+        }
     };
     let mut all = vec![of_stream(source)];
     all.extend(source.list(2, of_stream));

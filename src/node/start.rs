@@ -199,7 +199,7 @@ pub fn start(
         kem_seed: keystore::random_secret()?,
         seed: word(24),
         durable: store.is_some(),
-        acks_by_hand: config.ack == Ack::Manual,
+        manual_ack: config.ack == Ack::Manual,
         one_of_several: !config.instance.is_empty(),
         outbox: contents.mails,
         inbox: contents.taken,

@@ -150,7 +150,7 @@ async fn a_message_with_control_characters_or_a_time_that_is_not_exact_is_refuse
         let answer = hostile.sealed_mail(&scene.victim, frame).await;
         let Some(Response::Ack(ack)) = answer else { panic!("{what}: {answer:?}") };
         let ack = SignedAck::decode(ack).unwrap();
-        let outcomes = &ack.ack.streams[0].outcomes;
+        let outcomes = &ack.ack.streams[0].rejections;
         assert!(outcomes.iter().any(|outcome| outcome.code == "INVALID_ARGUMENT"), "{what}: {outcomes:?}");
         assert_eq!(scene.victim.counter("mail_refused"), number, "{what}");
         let frame = hostile.forger.frame(topic(TOPIC), "1", |body| change(&mut messages(body)[0]));

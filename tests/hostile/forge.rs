@@ -213,9 +213,9 @@ impl Forger {
         let streams = vec![StreamAck {
             stream: stream.clone(),
             cumulative: u64::MAX,
-            beyond: Vec::new(),
-            outcomes: Vec::new(),
-            held: u64::MAX,
+            selective: Vec::new(),
+            rejections: Vec::new(),
+            received: u64::MAX,
             window: 0,
         }];
         let ack = Ack {

@@ -87,7 +87,10 @@ fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
                     let network = "other".to_owned();
                     let hello =
                         Hello { version: WIRE_VERSION, network, record: "?".into(), ..Hello::default() };
-                    net.apply(NetworkCommand::SendHello { peer: recipient, body: hello.encode_to_vec().into() });
+                    net.apply(NetworkCommand::SendHello {
+                        peer: recipient,
+                        body: hello.encode_to_vec().into(),
+                    });
                 }
                 // What it says of itself names the key to which its mail is sealed.
                 Input::HelloResponseReceived { body: hello, .. } => {

@@ -201,7 +201,7 @@ impl Node {
             scope: AddressScope::Loopback,
             boot: word(16),
             durable: self.durable,
-            acks_by_hand: self.by_hand,
+            manual_ack: self.by_hand,
             one_of_several: false,
             outbox: self.disk.mails(),
             inbox: self.disk.taken(),

@@ -95,7 +95,7 @@ pub struct CoreConfig {
     /// Whether there is a store, so that mail is accepted when that has it.
     pub durable: bool,
     /// Whether mail counts as delivered when the parent says so, by `ack`.
-    pub acks_by_hand: bool,
+    pub manual_ack: bool,
     /// Whether the agent is meant to have other nodes too, so that they are no conflict.
     pub one_of_several: bool,
     /// Accepted mail that earlier processes left in the store.

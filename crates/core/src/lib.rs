@@ -82,7 +82,7 @@ impl Core {
         let mut outbox = Outbox::new(origin);
         let position = outbox.restore(setup.outbox.clone(), now);
         let required = parent::require_delivery::Required::new(setup.require_delivery, outbox.len());
-        let mut inbox = Inbox::new(match (setup.acks_by_hand, durable) {
+        let mut inbox = Inbox::new(match (setup.manual_ack, durable) {
             (true, _) => AckPolicy::Manual,
             (false, true) => AckPolicy::OnPersisted,
             (false, false) => AckPolicy::OnReceipt,

@@ -91,7 +91,7 @@ impl World {
             port: 0,
             bootstraps: Vec::new(),
             durable: false,
-            acks_by_hand: choices & 64 != 0,
+            manual_ack: choices & 64 != 0,
             one_of_several: false,
             outbox: Vec::new(),
             inbox: Vec::new(),

@@ -192,8 +192,9 @@ impl World {
         let response = match source.below(10) {
             0 => {
                 let reason = "fuzz".to_owned();
-                let code =
-                    source.pick(&["UNTIMELY", "REPLAYED", "FORGED", "MESSAGE_TOO_LARGE", "x"]).to_owned();
+                let code = source
+                    .pick(&["CLOCK_OUT_OF_RANGE", "REPLAYED", "FORGED", "MESSAGE_TOO_LARGE", "x"])
+                    .to_owned();
                 Response::Refused(Refused { code, reason, time_ms: source.number() })
             }
             1 => Response::Busy(Busy { retry_after_ms: source.number() }),

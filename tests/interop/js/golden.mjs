@@ -43,8 +43,8 @@ assert.deepEqual(frame.acks.map(bytesToHex), [bytesToHex(golden("ack"))]);
 assert.deepEqual(messageId({ topic: "/p2p-node/dev/topic/1/builds", data: golden("frame") }), golden("gossip_id"));
 
 const ack = readers.ack(golden("ack"));
-assert.deepEqual([ack.streams[0].cumulative, ack.streams[0].outcomes[0].code], [7n, "PEER_REJECTED"]);
-assert.deepEqual(ack.streams[0].beyond, [2n, 3n]);
+assert.deepEqual([ack.streams[0].cumulative, ack.streams[0].rejections[0].code], [7n, "PEER_REJECTED"]);
+assert.deepEqual(ack.streams[0].selective, [2n, 3n]);
 assert.deepEqual(decode("MailResponse", golden("mail_response")).ack, golden("ack"));
 assert.deepEqual(decode("Hello", golden("hello")).record, golden("record"));
 
@@ -62,9 +62,9 @@ const refused = [
 for (const bytes of refused) assert.throws(() => decode("Hello", Uint8Array.from(bytes)), `extensions: ${bytes.slice(-12)}`);
 // Packed numbers: one entry that holds them all, each greater than the one before; or none.
 const stream = [0x0a, 16, ...Array(16).fill(7)];
-assert.deepEqual(decode("StreamAck", Uint8Array.of(...stream, 0x1a, 3, 1, 0xac, 2)).beyond, [1n, 300n]);
-for (const beyond of [[0x18, 1], [0x1a, 0], [0x1a, 2, 2, 2], [0x1a, 1, 0], [0x1a, 1, 1, 0x1a, 1, 2]])
-  assert.throws(() => decode("StreamAck", Uint8Array.of(...stream, ...beyond)), `beyond: ${beyond}`);
+assert.deepEqual(decode("StreamAck", Uint8Array.of(...stream, 0x1a, 3, 1, 0xac, 2)).selective, [1n, 300n]);
+for (const selective of [[0x18, 1], [0x1a, 0], [0x1a, 2, 2, 2], [0x1a, 1, 0], [0x1a, 1, 1, 0x1a, 1, 2]])
+  assert.throws(() => decode("StreamAck", Uint8Array.of(...stream, ...selective)), `selective: ${selective}`);
 
 let flips = 0;
 for (const [name, read] of Object.entries(readers)) {

@@ -149,7 +149,7 @@ export function readAck(bytes, nodeKey) {
   const ack = decode("Ack", bytes.subarray(64));
   const names = ack.streams.map((stream) => bytesToHex(stream.stream));
   must(names.every((name, i) => i === 0 || names[i - 1] < name), "ack: streams");
-  for (const many of ["outcomes", "beyond"])
+  for (const many of ["rejections", "selective"])
     must(ack.streams.reduce((total, stream) => total + stream[many].length, 0) <= 1024, `ack: ${many}`);
   verifySigned("p2p-node/ack/v1", bytes, nodeKey);
   return ack;

@@ -98,12 +98,12 @@ const TYPES = {
   StreamAck: [
     bytes("stream", 16, 16),
     int("cumulative"),
-    { name: "beyond", kind: "growing", many: 1024 },
-    message("outcomes", "Outcome", { many: 1024 }),
-    int("held"),
+    { name: "selective", kind: "growing", many: 1024 },
+    message("rejections", "Rejection", { many: 1024 }),
+    int("received"),
     int("window"),
   ],
-  Outcome: [int("seq"), code],
+  Rejection: [int("seq"), code],
   MailResponse: [
     one("response", bytes("ack", 64, 61_504)),
     one("response", message("busy", "Busy")),

@@ -2,6 +2,7 @@
 
 pub mod access_list;
 pub mod address_scope;
+pub(crate) mod frame_checks;
 pub mod high_priority_limiter;
 pub(crate) mod sender;
 

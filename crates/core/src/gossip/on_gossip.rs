@@ -9,7 +9,7 @@ use crate::directory::on_record::{Pending, Source};
 use crate::effect::{NetworkCommand, Verdict};
 use crate::gate::access_list::AccessRule;
 use crate::input::{Now, Token};
-use crate::mail::inbound::on_mail::{LATER_FRAMES, UNTIMELY};
+use crate::mail::inbound::on_mail::{CLOCK_OUT_OF_RANGE, LATER_FRAMES};
 use crate::{ANNOUNCEMENTS, MESSAGES, is_reserved};
 use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
 use p2p_node_wire::envelope::{Batch, Frame, Payload, Scope};
@@ -61,7 +61,7 @@ impl Core {
             return Some(self.refuse_frame("frames_of_ours", Verdict::Ignore));
         }
         if let Err(refusal) = self.check_frame(&frame, self.start_by(&frame.binding.binding.peer_id), now) {
-            if refusal.code == UNTIMELY {
+            if refusal.code == CLOCK_OUT_OF_RANGE {
                 self.compare_clocks(&from, &frame, false, now);
             }
             let verdict = if refusal.provable { Verdict::Reject } else { Verdict::Ignore };

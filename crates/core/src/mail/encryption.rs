@@ -243,7 +243,7 @@ impl Core {
             Some(Payload::Plain(batch)) if batch.messages.is_empty() => DecryptOutcome::Done(batch.clone()),
             Some(Payload::Plain(_)) | None => {
                 let reason = "mail has to be sealed";
-                DecryptOutcome::Answer(self.refuse_mail("frames_unsealed", "UNSEALED", &reason))
+                DecryptOutcome::Answer(self.refuse_mail("frames_unsealed", "NOT_ENCRYPTED", &reason))
             }
         }
     }
@@ -324,7 +324,7 @@ impl Core {
             Unread::NotTried => self.reply_busy(),
             Unread::Unreadable => {
                 let reason = "it was not sealed to this node by its sender";
-                self.refuse_mail("frames_unreadable", "UNREADABLE", &reason)
+                self.refuse_mail("frames_unreadable", "DECRYPTION_FAILED", &reason)
             }
             Unread::Later => {
                 self.refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &"what is sealed is of a later version")

@@ -46,7 +46,7 @@ fn ack_with_several_ids_counts_the_known_ones_and_names_the_others() {
 fn max_unacked_limits_the_mail_that_the_parent_holds_and_each_ack_makes_room() {
     let mut mesh = Mesh::new(2);
     let connect = r#"{"type":"connect","protocol":1,"maxUnacked":6}"#;
-    let taker = mesh.add_with(3, Role::Full, connect, |setup| setup.acks_by_hand = true);
+    let taker = mesh.add_with(3, Role::Full, connect, |setup| setup.manual_ack = true);
     mesh.connect(1, 0);
     mesh.connect(taker, 0);
     mesh.connect(1, taker);

@@ -19,7 +19,7 @@ use crate::mesh::{CONNECT, FaultDecision, Mesh, node_key};
 pub fn scene(durable: bool) -> (Mesh, usize) {
     let mut mesh = Mesh::new(2);
     let taker = mesh.add_with(3, Role::Full, CONNECT, |setup| {
-        setup.acks_by_hand = true;
+        setup.manual_ack = true;
         setup.durable = durable;
     });
     mesh.connect(1, 0);
@@ -183,7 +183,7 @@ fn what_was_not_acknowledged_comes_again_after_a_restart_and_says_so() {
     }
     mesh.settle();
     assert_eq!(ends(&mesh, 1), ["delivered"; 2]);
-    let again = mesh.restart(taker, 3, &[0, 1], |setup| setup.acks_by_hand = true);
+    let again = mesh.restart(taker, 3, &[0, 1], |setup| setup.manual_ack = true);
     mesh.send(1, again, 5, "");
     mesh.pass(Duration::from_secs(5));
     assert_eq!(mesh.received(again), [2, 4, 5]);
@@ -323,7 +323,7 @@ fn a_parent_that_never_acknowledges_gets_a_window_and_no_more() {
 #[test]
 fn all_that_waits_for_an_ack_is_bounded_and_the_rest_stays_with_its_senders() {
     let mut mesh = Mesh::new(7);
-    let taker = mesh.add_with(8, Role::Full, CONNECT, |setup| setup.acks_by_hand = true);
+    let taker = mesh.add_with(8, Role::Full, CONNECT, |setup| setup.manual_ack = true);
     for node in 1..taker {
         mesh.connect(node, taker);
         for priority in ["high", "medium", "low"] {
@@ -368,7 +368,7 @@ fn a_closing_node_answers_every_ack_and_leaves_the_mail_to_its_sender() {
 fn what_waits_for_the_disk_is_bounded_and_the_rest_stays_with_its_senders() {
     let mut mesh = Mesh::new(12);
     let taker = mesh.add_with(13, Role::Full, CONNECT, |setup| {
-        setup.acks_by_hand = true;
+        setup.manual_ack = true;
         setup.durable = true;
     });
     for node in 1..=taker {

@@ -11,7 +11,7 @@ use crate::mesh::{CONNECT, Mesh};
 fn an_acknowledgement_finds_its_way_to_a_node_that_has_no_room_for_mail() {
     let mut mesh = Mesh::new(4);
     let full = 3;
-    let taker = mesh.add_with(5, Role::Full, CONNECT, |setup| setup.acks_by_hand = true);
+    let taker = mesh.add_with(5, Role::Full, CONNECT, |setup| setup.manual_ack = true);
     for node in [1, 2, taker] {
         mesh.connect(node, full);
     }

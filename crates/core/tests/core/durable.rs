@@ -263,6 +263,33 @@ fn what_is_read_while_the_node_ends_is_not_told_again() {
 }
 
 #[test]
+fn mail_that_is_acknowledged_when_the_last_line_is_out_is_told_by_the_next_process() {
+    let mut mesh = Mesh::new(1);
+    let sender = mesh.add_with(3, Role::Full, CONNECT, |setup| setup.durable = true);
+    let to = mesh.add_with(4, Role::Full, CONNECT, |setup| setup.durable = true);
+    for (one, other) in [(sender, 0), (to, 0), (sender, to)] {
+        mesh.connect(one, other);
+    }
+    mesh.nodes[to].reads = false;
+    mesh.send(sender, to, 1, "");
+    mesh.settle();
+    // The recipient answers late, so that a frame is on its way when the sender's time is over.
+    mesh.pass(Duration::from_secs(3));
+    mesh.nodes[sender].reads = false;
+    mesh.say(sender, r#"{"type":"shutdown"}"#);
+    mesh.pass(Duration::from_millis(5200));
+    assert_eq!(mesh.nodes[sender].exit, None, "its last lines wait to be read");
+    mesh.nodes[to].reads = true;
+    mesh.pass(Duration::from_millis(100));
+    assert_eq!((states(&mesh, sender).len(), mesh.nodes[sender].mails.len()), (0, 1));
+    mesh.pass(Duration::from_secs(2));
+    let again = mesh.restart(sender, 3, &[0, to], |_| {});
+    mesh.pass(Duration::from_secs(5));
+    assert_eq!(states(&mesh, again), ["delivered"]);
+    assert_eq!(mesh.received(to), [1]);
+}
+
+#[test]
 fn what_the_disk_knows_is_not_told_again_though_its_sender_never_heard() {
     let (mut mesh, mailbox) = mailbox();
     mesh.fate = Box::new(|node, input| match input {

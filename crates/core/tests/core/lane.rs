@@ -45,7 +45,7 @@ fn codes(mesh: &Mesh, node: usize, code: &str) -> usize {
 /// A server, an agent that writes, one whose parent has to acknowledge, and one that takes everything; all connected.
 fn scene() -> Mesh {
     let mut mesh = Mesh::new(2);
-    mesh.add_with(3, Role::Full, CONNECT, |setup| setup.acks_by_hand = true);
+    mesh.add_with(3, Role::Full, CONNECT, |setup| setup.manual_ack = true);
     mesh.add(4, Role::Full);
     for node in 1..4 {
         mesh.connect(node, 0);
@@ -172,7 +172,7 @@ fn two_agents_that_write_all_their_mail_before_their_first_ack_get_on() {
     const MAILS: usize = 4000;
     let mut mesh = Mesh::new(1);
     for number in [2, 3] {
-        let node = mesh.add_with(number, Role::Full, CONNECT, |setup| setup.acks_by_hand = true);
+        let node = mesh.add_with(number, Role::Full, CONNECT, |setup| setup.manual_ack = true);
         mesh.connect(node, 0);
     }
     mesh.connect(1, 2);
@@ -335,7 +335,7 @@ fn broadcasts_wait_for_room_where_they_are_heard_and_nowhere_else() {
 fn sends_that_wait_for_a_disk_that_hangs_hold_up_nothing_and_end() {
     let mut mesh = Mesh::new(2);
     let node = mesh.add_with(3, Role::Full, CONNECT, |setup| {
-        (setup.durable, setup.acks_by_hand) = (true, true);
+        (setup.durable, setup.manual_ack) = (true, true);
     });
     mesh.connect(1, 0);
     mesh.connect(node, 0);

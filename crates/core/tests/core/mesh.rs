@@ -190,7 +190,7 @@ impl Mesh {
             kem_seed: [number; 32].into(),
             seed: u64::from(number),
             durable: false,
-            acks_by_hand: false,
+            manual_ack: false,
             one_of_several: false,
             outbox: Vec::new(),
             inbox: Vec::new(),

@@ -30,7 +30,7 @@ pub fn scene(recipient: impl FnOnce(&mut CoreConfig)) -> (Mesh, usize, usize) {
 }
 
 pub fn by_hand(setup: &mut CoreConfig) {
-    setup.acks_by_hand = true;
+    setup.manual_ack = true;
 }
 
 pub fn send(mesh: &mut Mesh, from: usize, to: usize, data: u64) {
@@ -145,7 +145,7 @@ fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
 #[test]
 fn mail_of_several_streams_of_one_recipient_is_restored_in_the_order_in_which_it_was_accepted() {
     for manual in [false, true] {
-        let (mut mesh, gone, to) = scene(|setup| setup.acks_by_hand = manual);
+        let (mut mesh, gone, to) = scene(|setup| setup.manual_ack = manual);
         mesh.kill(gone);
         // Names and numbers say nothing about the order of streams.
         let rows = vec![kept(1, 3, 5), kept(5, 2, 3), kept(5, 4, 4), kept(9, 7, 1), kept(9, 9, 2)];
@@ -224,7 +224,7 @@ fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
 #[test]
 fn a_recipient_that_was_started_again_knows_what_its_numbers_stood_for() {
     for manual in [false, true] {
-        let (mut mesh, gone, to) = scene(|setup| (setup.durable, setup.acks_by_hand) = (true, manual));
+        let (mut mesh, gone, to) = scene(|setup| (setup.durable, setup.manual_ack) = (true, manual));
         let first = set_back(&mut mesh, gone, to, true);
         for data in 1..=3 {
             send(&mut mesh, first, to, data);
@@ -238,7 +238,7 @@ fn a_recipient_that_was_started_again_knows_what_its_numbers_stood_for() {
         mesh.kill(first);
         mesh.pass(Duration::from_secs(2));
         // What the new process knows of frames is nothing.
-        let again = mesh.restart(to, RECIPIENT, &[0], |setup| setup.acks_by_hand = manual);
+        let again = mesh.restart(to, RECIPIENT, &[0], |setup| setup.manual_ack = manual);
         let second = set_back(&mut mesh, first, again, true);
         for data in 4..=6 {
             send(&mut mesh, second, again, data);
@@ -259,7 +259,7 @@ fn a_recipient_that_was_started_again_knows_what_its_numbers_stood_for() {
 
 #[test]
 fn mail_that_was_renamed_keeps_its_new_name_in_the_next_process() {
-    let (mut mesh, gone, to) = scene(|setup| (setup.durable, setup.acks_by_hand) = (true, true));
+    let (mut mesh, gone, to) = scene(|setup| (setup.durable, setup.manual_ack) = (true, true));
     let first = set_back(&mut mesh, gone, to, true);
     send(&mut mesh, first, to, 1);
     mesh.pass(Duration::from_secs(2));

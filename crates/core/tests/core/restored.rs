@@ -41,7 +41,7 @@ fn lose_mail_to(to: usize) -> Faults {
 #[test]
 fn mail_of_a_copy_that_is_restored_twice_is_told_once() {
     for manual in [false, true] {
-        let (mut mesh, first, to) = scene(|setup| setup.acks_by_hand = manual);
+        let (mut mesh, first, to) = scene(|setup| setup.manual_ack = manual);
         let copy = given_up(&mut mesh, first, to, "");
         let mut node = first;
         for round in 0..2 {

@@ -14,7 +14,7 @@ use p2p_node_core::mail::inbound::receive_window::{DeliverDecision, StreamCheckp
 use p2p_node_core::mail::outbound::outbox::{Completed, Outbox, PersistedMessage};
 use p2p_node_core::mail::outbound::stream::{OutgoingMessage, Renamed};
 use p2p_node_protocol::{Priority, Route};
-use p2p_node_wire::envelope::{Batch, Encoding, Outcome, SEQUENCE_REUSED, StreamAck};
+use p2p_node_wire::envelope::{Batch, Encoding, Rejection, SEQUENCE_REUSED, StreamAck};
 use p2p_node_wire::message_id::StreamNamespace;
 use p2p_node_wire::time::Now;
 use proptest::prelude::*;
@@ -130,7 +130,7 @@ impl World {
             if offer == InsertOutcome::Reused {
                 // Its sender had given it up, and knows nothing of that any more.
                 assert!(!self.took.contains(&(stream, message.seq)), "every number stands for one thing");
-                let outcome = Outcome { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
+                let outcome = Rejection { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
                 self.inbox.refuse(&SENDER, &stream, outcome);
             }
             for message in ready {
@@ -164,9 +164,9 @@ impl World {
         StreamAck {
             stream: Bytes::copy_from_slice(stream),
             cumulative,
-            beyond: beyond.iter().map(|seq| seq - cumulative).collect(),
-            outcomes: self.inbox.refusals(&SENDER, stream).cloned().collect(),
-            held: self.inbox.received_up_to(&SENDER, stream),
+            selective: beyond.iter().map(|seq| seq - cumulative).collect(),
+            rejections: self.inbox.refusals(&SENDER, stream).cloned().collect(),
+            received: self.inbox.received_up_to(&SENDER, stream),
             window: 0,
         }
     }

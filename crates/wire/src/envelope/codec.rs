@@ -229,16 +229,16 @@ pub struct StreamAck {
     pub cumulative: u64,
     /// Settled too, out of order: how far each lies above `cumulative`, in growing order.
     #[prost(uint64, repeated, tag = 3)]
-    pub beyond: Vec<u64>,
-    /// Settled messages that were refused; all others were accepted. With the code [`SEQUENCE_REUSED`], messages that were not taken
+    pub selective: Vec<u64>,
+    /// Settled messages that were rejected; all others were accepted. With the code [`SEQUENCE_REUSED`], messages that were not taken
     /// because their number stands for another one, settled or not.
     #[prost(message, repeated, tag = 4)]
-    pub outcomes: Vec<Outcome>,
+    pub rejections: Vec<Rejection>,
     /// Every message below is with the recipient's node, which waits for its agent to take it, or is settled: none of them
     /// need be sent again while that node lives.
     #[prost(uint64, tag = 5)]
-    pub held: u64,
-    /// Where the recipient's agent acknowledges mail itself: 1 more than the number of messages from `held` on for which it has
+    pub received: u64,
+    /// Where the recipient's agent acknowledges mail itself: 1 more than the number of messages from `received` on for which it has
     /// room. 0: the node acknowledges mail, and sets no such limit.
     #[prost(uint64, tag = 6)]
     pub window: u64,
@@ -246,7 +246,7 @@ pub struct StreamAck {
 
 /// Why a message was refused.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
-pub struct Outcome {
+pub struct Rejection {
     /// The message.
     #[prost(uint64, tag = 1)]
     pub seq: u64,

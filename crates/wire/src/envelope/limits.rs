@@ -19,7 +19,7 @@ pub const MAX_GOSSIP_FRAME_BYTES: usize = 64 << 10;
 pub const MAX_MAIL_RESPONSE_BYTES: usize = 64 << 10;
 
 /// Longest ack without its signature, in bytes: leaves room for that and the response around it. 64 streams
-/// take 3 KiB, 1,024 messages out of order 10 KiB at most, 1,024 outcomes with codes of 32 bytes 46 KiB.
+/// take 3 KiB, 1,024 messages out of order 10 KiB at most, 1,024 rejections with codes of 32 bytes 46 KiB.
 pub const MAX_ACK_BYTES: usize = 60 << 10;
 
 /// Longest `Hello`, in bytes: a record, and 512 for the rest, which takes 300 at most.
@@ -35,7 +35,7 @@ pub const MAX_BATCH_ACKS: usize = 64;
 /// new ones after a restart that remembers nothing.
 pub const MAX_ACK_STREAMS: usize = 64;
 
-/// Most outcomes in an ack: the window of a stream.
+/// Most rejections in an ack: the window of a stream.
 pub const MAX_ACK_OUTCOMES: usize = 1024;
 
 /// Messages settled out of order in all of an ack: a window of 1,024 (design §7).
@@ -174,10 +174,10 @@ impl Wire for Ack {
         ensure(self.streams.len() <= MAX_ACK_STREAMS, "streams")?;
         // Each once: whoever reads it looks through a queue for each.
         ensure(self.streams.is_sorted_by(|one, other| one.stream < other.stream), "streams")?;
-        let beyond: usize = self.streams.iter().map(|stream| stream.beyond.len()).sum();
-        ensure(beyond <= MAX_ACK_BEYOND, "beyond")?;
-        let outcomes: usize = self.streams.iter().map(|stream| stream.outcomes.len()).sum();
-        ensure(outcomes <= MAX_ACK_OUTCOMES, "outcomes")?;
+        let selective: usize = self.streams.iter().map(|stream| stream.selective.len()).sum();
+        ensure(selective <= MAX_ACK_BEYOND, "selective")?;
+        let rejections: usize = self.streams.iter().map(|stream| stream.rejections.len()).sum();
+        ensure(rejections <= MAX_ACK_OUTCOMES, "rejections")?;
         ensure(self.counters.len() <= MAX_ACK_COUNTERS, "counters")?;
         ensure(grows(&self.counters), "counters")?;
         self.streams.iter().try_for_each(check_stream_ack)
@@ -192,8 +192,8 @@ fn grows(numbers: &[u64]) -> bool {
 
 fn check_stream_ack(stream: &StreamAck) -> Result<(), DecodeError> {
     ensure(stream.stream.len() == STREAM_BYTES, "stream")?;
-    ensure(grows(&stream.beyond), "beyond")?;
-    ensure(stream.outcomes.iter().all(|outcome| is_code(&outcome.code)), "code")
+    ensure(grows(&stream.selective), "selective")?;
+    ensure(stream.rejections.iter().all(|outcome| is_code(&outcome.code)), "code")
 }
 
 impl Wire for MailResponse {

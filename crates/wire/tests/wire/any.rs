@@ -5,9 +5,9 @@ use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node_wire::envelope::{
-    Ack, Batch, Busy, Encoding, Frame, FrameBody, Hello, KemUnknown, MailResponse, Message, Outcome, Payload,
-    Priority, Refused, Response, Scope, Sealed, Session, SignedAck, StreamAck, WIRE_VERSION, sign_ack,
-    sign_frame, strict_decode,
+    Ack, Batch, Busy, Encoding, Frame, FrameBody, Hello, KemUnknown, MailResponse, Message, Payload,
+    Priority, Refused, Rejection, Response, Scope, Sealed, Session, SignedAck, StreamAck, WIRE_VERSION,
+    sign_ack, sign_frame, strict_decode,
 };
 use p2p_node_wire::identity::{Binding, SignedBinding};
 use p2p_node_wire::record::{Kem, MAX_RECORD_BYTES, RECORD_DOMAIN, Record, SignedRecord};
@@ -144,13 +144,13 @@ prop_compose! {
     fn any_stream_ack()(
         stream in bytes(16),
         cumulative in any::<u64>(),
-        beyond in prop::collection::btree_set(1..=u64::MAX, 0..20),
-        held in any::<u64>(),
+        selective in prop::collection::btree_set(1..=u64::MAX, 0..20),
+        received in any::<u64>(),
         window in any::<u64>(),
-        outcomes in vec((any::<u64>(), "[A-Z0-9_]{1,48}"), 0..4),
+        rejections in vec((any::<u64>(), "[A-Z0-9_]{1,48}"), 0..4),
     ) -> StreamAck {
-        let outcomes = outcomes.into_iter().map(|(seq, code)| Outcome { seq, code }).collect();
-        StreamAck { stream, cumulative, beyond: beyond.into_iter().collect(), outcomes, held, window }
+        let rejections = rejections.into_iter().map(|(seq, code)| Rejection { seq, code }).collect();
+        StreamAck { stream, cumulative, selective: selective.into_iter().collect(), rejections, received, window }
     }
 }
 

@@ -15,7 +15,7 @@ use p2p_node_wire::envelope::ack::ACK_DOMAIN;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node_wire::envelope::{
-    Ack, Batch, Encoding, Frame, FrameBody, Hello, MailResponse, Message, Outcome, Payload, Priority,
+    Ack, Batch, Encoding, Frame, FrameBody, Hello, MailResponse, Message, Payload, Priority, Rejection,
     Response, Scope, SignedAck, StreamAck, WIRE_VERSION, sign_ack, sign_frame, strict_decode,
 };
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding, verify_signed};
@@ -94,9 +94,9 @@ fn ack() -> Ack {
         streams: vec![StreamAck {
             stream: vec![0x53; 16].into(),
             cumulative: 7,
-            beyond: vec![2, 3],
-            outcomes: vec![Outcome { seq: 9, code: "PEER_REJECTED".to_owned() }],
-            held: 12,
+            selective: vec![2, 3],
+            rejections: vec![Rejection { seq: 9, code: "PEER_REJECTED".to_owned() }],
+            received: 12,
             window: 0,
         }],
         created_at_ms: NOW_MS,

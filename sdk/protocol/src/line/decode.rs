@@ -159,12 +159,12 @@ fn fields<T: DeserializeOwned>(kind: &str, text: &str) -> Result<T, LineError> {
 }
 
 /// Why `data` is refused although it is JSON.
-const UNREADABLE: &str = "data holds a number beyond 64-bit floats or half a surrogate pair";
+const DECRYPTION_FAILED: &str = "data holds a number beyond 64-bit floats or half a surrogate pair";
 
 /// Strips the white space in `data`, as the receiving node wants it.
 fn compacted(mut send: Send) -> Result<Send, LineError> {
     if !is_readable(send.data.get()) {
-        return Err(LineError::argument(UNREADABLE));
+        return Err(LineError::argument(DECRYPTION_FAILED));
     }
     if let Cow::Owned(compacted) = compact(send.data.get()) {
         send.data = RawValue::from_string(compacted).map_err(LineError::argument)?;
@@ -216,7 +216,7 @@ pub fn check_data(data: &[u8]) -> Result<Box<RawValue>, String> {
         return Err("data has white space around it".to_owned());
     }
     if !is_readable(value.get()) {
-        return Err(UNREADABLE.to_owned());
+        return Err(DECRYPTION_FAILED.to_owned());
     }
     // One level is the line's own object.
     if deeper_than(MAX_DEPTH - 1, value.get()) {

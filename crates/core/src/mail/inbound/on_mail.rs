@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::directory::on_record::Pending;
 use crate::effect::NetworkCommand;
 use crate::gate::access_list::AccessRule;
+use crate::gate::frame_checks::FrameRejection;
 use crate::gate::sender::Sender;
 use crate::input::{Now, Token};
 use crate::mail::encryption::DecryptOutcome;
@@ -24,7 +25,7 @@ use crate::parent::replies::{line_bytes, raw_line_bytes};
 use crate::{Core, Phase};
 use p2p_node_wire::envelope::limits::{MAX_ACK_STREAMS, MAX_FRAME_BYTES};
 use p2p_node_wire::envelope::{
-    self, Batch, Busy, Frame, MailResponse, Outcome, Refused, Response, SEQUENCE_REUSED, Scope,
+    self, Batch, Busy, Frame, MailResponse, Refused, Rejection, Response, SEQUENCE_REUSED, Scope,
 };
 
 /// How long the answer to a frame waits for earlier mail that is missing. Ours: frames of one connection overtake each
@@ -37,7 +38,7 @@ const BUSY_MS: u64 = 250;
 /// Bytes of a `message` beside what others choose, at most: names, ids and numbers, and room for more of them.
 const MESSAGE_LINE_BYTES: usize = 1024;
 /// What the sender of a frame is told that is too old or from the future.
-pub(crate) const UNTIMELY: &str = "UNTIMELY";
+pub(crate) const CLOCK_OUT_OF_RANGE: &str = "CLOCK_OUT_OF_RANGE";
 /// What the sender of a frame is told that is of a later version.
 pub(crate) const UNSUPPORTED_VERSION: &str = "UNSUPPORTED_VERSION";
 /// Counts frames of later versions.
@@ -90,17 +91,21 @@ impl Core {
         match self.check_frame(&frame, 0, now) {
             Ok(()) => self.compare_clocks(&peer, &frame, true, now),
             Err(FrameRejection { counter, code, .. }) => {
-                if code == UNTIMELY {
+                if code == CLOCK_OUT_OF_RANGE {
                     self.compare_clocks(&peer, &frame, false, now);
                 }
-                let time_ms = if code == UNTIMELY { now.unix_ms } else { 0 };
+                let time_ms = if code == CLOCK_OUT_OF_RANGE { now.unix_ms } else { 0 };
                 return Some(self.refuse_mail_at(counter, code, &"it fails its checks", time_ms));
             }
         }
         match self.check_binding(&frame.binding, || Pending::Mail { token, peer, frame: bytes }) {
             None => return None,
             Some(false) => {
-                return Some(self.refuse_mail("frames_unbound", "UNBOUND", &"the binding is not genuine"));
+                return Some(self.refuse_mail(
+                    "frames_unbound",
+                    "INVALID_BINDING",
+                    &"the binding is not genuine",
+                ));
             }
             Some(true) => {}
         }
@@ -197,49 +202,6 @@ impl Core {
         fits(&|_| true) || fits(&is_news)
     }
 
-    /// Times, replay, signature and the binding's own claims; what is left is the binding's signature. What was made before
-    /// `not_before_ms` may be a repetition of what an earlier process has heard.
-    pub(crate) fn check_frame(
-        &self,
-        frame: &Frame,
-        not_before_ms: u64,
-        now: Now,
-    ) -> Result<(), FrameRejection> {
-        frame.check_times(now.unix_ms, not_before_ms).map_err(|_| FrameRejection {
-            counter: "frames_untimely",
-            code: UNTIMELY,
-            provable: false,
-        })?;
-        let binding = &frame.binding.binding;
-        if let Some(code) = self.gate.replay.check(&frame.stamp(), now).code() {
-            return Err(FrameRejection { counter: "frames_replayed", code, provable: false });
-        }
-        if !frame.verify_signature() {
-            return Err(FrameRejection { counter: "frames_forged", code: "FORGED", provable: true });
-        }
-        frame.binding.check(&self.local.identity.network, now.unix_ms).map_err(|error| FrameRejection {
-            counter: "bindings_refused",
-            code: "UNBOUND",
-            provable: error.is_provable(),
-        })?;
-        // The book knows everybody but ourselves.
-        let ours = binding.account == self.local.identity.address;
-        let floor = if ours {
-            self.local.record.order().0
-        } else {
-            self.directory.records.floor(&binding.account, now.unix_ms)
-        };
-        if binding.generation < floor {
-            return Err(FrameRejection { counter: "frames_superseded", code: "SUPERSEDED", provable: false });
-        }
-        Ok(())
-    }
-
-    /// Remembers the frame. Without room to do so it must not be used, and its sender is told this code.
-    pub(crate) fn commit_replay(&mut self, frame: &Frame, now: Now) -> Option<&'static str> {
-        self.gate.replay.commit(&frame.stamp(), now).code()
-    }
-
     /// Puts each message in its order and hands on what may go to the parent.
     pub(crate) fn accept_batch(
         &mut self,
@@ -271,7 +233,7 @@ impl Core {
                 InsertOutcome::NoCapacity => self.cx.stats.count("mail_not_held"),
                 InsertOutcome::Reused => {
                     self.cx.stats.count("mail_numbers_reused");
-                    let outcome = Outcome { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
+                    let outcome = Rejection { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
                     self.mail.inbox.refuse(&sender.address, &stream, outcome);
                 }
             }
@@ -320,7 +282,7 @@ impl Core {
             Err(code) => {
                 self.cx.stats.count("mail_refused");
                 self.reject_in_order(key, seq, now);
-                let outcome = Outcome { seq, code: code.as_str().to_owned() };
+                let outcome = Rejection { seq, code: code.as_str().to_owned() };
                 self.mail.inbox.refuse(&sender.address, &stream, outcome);
             }
         }
@@ -394,17 +356,6 @@ impl Core {
 fn is_tellable(message: &envelope::Message) -> bool {
     let texts = [&message.kind, &message.reply_to, &message.conversation];
     message.sent_at_ms <= MAX_EXACT && !texts.into_iter().any(|text| text.contains(char::is_control))
-}
-
-/// Why a frame goes no further.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FrameRejection {
-    /// What counts it.
-    pub(crate) counter: &'static str,
-    /// What its sender is told.
-    pub(crate) code: &'static str,
-    /// Whether any relayer could have seen it.
-    pub(crate) provable: bool,
 }
 
 fn stream_id(bytes: &Bytes) -> Option<[u8; 16]> {

@@ -10,7 +10,7 @@ use crate::Core;
 use crate::effect::NetworkCommand;
 use crate::input::{Now, Token};
 use p2p_node_wire::envelope::limits::{MAX_ACK_BEYOND, MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
-use p2p_node_wire::envelope::{Ack, Batch, Outcome, Payload, Scope, StreamAck, WIRE_VERSION, sign_ack};
+use p2p_node_wire::envelope::{Ack, Batch, Payload, Rejection, Scope, StreamAck, WIRE_VERSION, sign_ack};
 use p2p_node_wire::identity::peer_id_of;
 use p2p_node_wire::message_id::StreamId;
 
@@ -145,17 +145,25 @@ impl Core {
     pub(crate) fn ack(&self, account: &Address, streams: &BTreeSet<StreamId>, now: Now) -> Bytes {
         let (mut room, mut room_beyond) = (MAX_ACK_OUTCOMES, MAX_ACK_BEYOND);
         let mut of_stream = |stream: &StreamId| {
-            let outcomes: Vec<Outcome> =
+            let rejections: Vec<Rejection> =
                 self.mail.inbox.refusals(account, stream).take(room).cloned().collect();
-            room -= outcomes.len();
-            let (cumulative, beyond) = self.mail.inbox.acked_up_to(account, stream);
-            let beyond: Vec<u64> = beyond.iter().take(room_beyond).map(|seq| seq - cumulative).collect();
-            room_beyond -= beyond.len();
-            let held = self.mail.inbox.received_up_to(account, stream);
+            room -= rejections.len();
+            let (cumulative, selective) = self.mail.inbox.acked_up_to(account, stream);
+            let selective: Vec<u64> =
+                selective.iter().take(room_beyond).map(|seq| seq - cumulative).collect();
+            room_beyond -= selective.len();
+            let received = self.mail.inbox.received_up_to(account, stream);
             let credit =
                 || self.mail.delivery.untaken.credit(account).min(self.mail.inbox.window(account, stream));
             let window = if self.manual_ack() { 1 + credit() as u64 } else { 0 };
-            StreamAck { stream: Bytes::copy_from_slice(stream), cumulative, beyond, outcomes, held, window }
+            StreamAck {
+                stream: Bytes::copy_from_slice(stream),
+                cumulative,
+                selective,
+                rejections,
+                received,
+                window,
+            }
         };
         let (boot, counters) = self.mail.inbox.heard_of(account);
         let ack = Ack {

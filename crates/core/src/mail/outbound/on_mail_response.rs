@@ -10,7 +10,7 @@ use crate::Core;
 use crate::gate::sender::Sender;
 use crate::input::{Now, Token};
 use crate::local::clock_skew::ahead_of_us;
-use crate::mail::inbound::on_mail::UNTIMELY;
+use crate::mail::inbound::on_mail::CLOCK_OUT_OF_RANGE;
 use crate::mail::inbound::pending_acks::AckOutcome;
 use crate::mail::outbound::destination::Hindrance;
 use crate::mail::outbound::outbox::Completed;
@@ -53,6 +53,10 @@ impl Core {
     }
 
     fn on_ack(&mut self, recipient: &Address, ack: &Ack, now: Now) {
+        // The last line is out, so the parent could not hear how its mail ended. The store still has the mail, and the next process asks again.
+        if self.is_flushing() {
+            return;
+        }
         self.mail.outbox.note_answers(recipient, ack);
         for stream in &ack.streams {
             if !self.mail.outbox.sends(recipient, &stream.stream) {
@@ -87,7 +91,7 @@ impl Core {
         let Some(peer) = self.directory.records.get(recipient, now.unix_ms).map(SignedRecord::peer_id) else {
             return;
         };
-        if refused.code != UNTIMELY || refused.time_ms == 0 {
+        if refused.code != CLOCK_OUT_OF_RANGE || refused.time_ms == 0 {
             return;
         }
         self.cx.stats.count("mail_untimely");
@@ -166,7 +170,7 @@ impl Core {
                 let floor = Duration::from_millis(busy.retry_after_ms.clamp(1, MAX_BUSY_MS));
                 self.mail.outbox.failed(token, floor, now.mono, &mut self.cx.jitter);
             }
-            Some(Response::Refused(refused)) if !is_transient(&refused.code) => {
+            Some(Response::Refused(refused)) if !is_transient(&refused.code) && !self.is_flushing() => {
                 for mut ended in self.mail.outbox.refused(token) {
                     ended.refused = Some(refused.code.clone());
                     self.report_completed(ended);
@@ -186,5 +190,5 @@ impl Core {
 
 /// Refusals that a fresh frame may escape: the next attempt has another time, counter and binding.
 fn is_transient(code: &str) -> bool {
-    matches!(code, UNTIMELY | REPLAYED | UNREMEMBERED | "UNBOUND")
+    matches!(code, CLOCK_OUT_OF_RANGE | REPLAYED | UNREMEMBERED | "INVALID_BINDING")
 }

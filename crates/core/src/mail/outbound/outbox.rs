@@ -232,8 +232,8 @@ impl Outbox {
         let Some((index, epoch)) = epochs.enumerate().find_map(|(index, epoch)| Some((index, epoch?))) else {
             return Vec::new();
         };
-        let settled = destination.streams[index].settle(epoch, ack.cumulative, &ack.beyond);
-        destination.streams[index].hold(epoch, ack.held, ack.window, now);
+        let settled = destination.streams[index].settle(epoch, ack.cumulative, &ack.selective);
+        destination.streams[index].hold(epoch, ack.received, ack.window, now);
         if settled.is_empty() {
             self.complete_acked(recipient);
             return Vec::new();
@@ -243,8 +243,9 @@ impl Outbox {
         destination.record_progress(mails.iter().map(|mail| mail.draft.size()).sum(), now);
         self.moves_until = self.moves_until.max(destination.moves_until);
         let stream = &destination.streams[index];
-        let code =
-            |seq| ack.outcomes.iter().find(|outcome| outcome.seq == seq).map(|outcome| outcome.code.clone());
+        let code = |seq| {
+            ack.rejections.iter().find(|outcome| outcome.seq == seq).map(|outcome| outcome.code.clone())
+        };
         let ended: Vec<_> = mails
             .into_iter()
             .map(|mail| {

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use super::super::codec::{Busy, KemUnknown, Outcome, Refused, Sealed, Session};
+use super::super::codec::{Busy, KemUnknown, Refused, Rejection, Sealed, Session};
 use super::*;
 use crate::strict::{WIRE_VERSION, strict_decode};
 
@@ -164,29 +164,29 @@ fn sealed_payloads() {
 
 #[test]
 fn acks() {
-    let outcome = |length| Outcome { seq: 1, code: text(length) };
+    let outcome = |length| Rejection { seq: 1, code: text(length) };
     let with = |stream| Ack { streams: vec![stream], ..ack() };
-    let outcomes = |count, length| StreamAck { outcomes: vec![outcome(length); count], ..stream_ack() };
-    accept(&with(outcomes(MAX_ACK_OUTCOMES, 20)));
-    refuse(&with(outcomes(MAX_ACK_OUTCOMES + 1, 20)), "outcomes");
+    let rejections = |count, length| StreamAck { rejections: vec![outcome(length); count], ..stream_ack() };
+    accept(&with(rejections(MAX_ACK_OUTCOMES, 20)));
+    refuse(&with(rejections(MAX_ACK_OUTCOMES + 1, 20)), "rejections");
     let numbered = |streams: Vec<StreamAck>| {
         let number =
             |(number, stream)| StreamAck { stream: Bytes::from(vec![number; STREAM_BYTES]), ..stream };
         Ack { streams: (0..).zip(streams).map(number).collect(), ..ack() }
     };
-    refuse(&numbered(vec![outcomes(MAX_ACK_OUTCOMES, 1), outcomes(1, 1)]), "outcomes");
-    accept(&with(outcomes(1, MAX_CODE_BYTES)));
-    refuse(&with(outcomes(1, MAX_CODE_BYTES + 1)), "code");
-    refuse(&with(outcomes(1, 0)), "code");
-    let lower = Outcome { seq: 1, code: "lower case".to_owned() };
-    refuse(&with(StreamAck { outcomes: vec![lower], ..stream_ack() }), "code");
-    let beyond = |distances: Vec<u64>| StreamAck { beyond: distances, ..stream_ack() };
-    accept(&with(beyond((1..=MAX_ACK_BEYOND as u64).collect())));
-    refuse(&with(beyond((1..=MAX_ACK_BEYOND as u64 + 1).collect())), "beyond");
-    let half = || beyond((1..=MAX_ACK_BEYOND as u64 / 2 + 1).collect());
-    refuse(&numbered(vec![half(), half()]), "beyond");
+    refuse(&numbered(vec![rejections(MAX_ACK_OUTCOMES, 1), rejections(1, 1)]), "rejections");
+    accept(&with(rejections(1, MAX_CODE_BYTES)));
+    refuse(&with(rejections(1, MAX_CODE_BYTES + 1)), "code");
+    refuse(&with(rejections(1, 0)), "code");
+    let lower = Rejection { seq: 1, code: "lower case".to_owned() };
+    refuse(&with(StreamAck { rejections: vec![lower], ..stream_ack() }), "code");
+    let selective = |distances: Vec<u64>| StreamAck { selective: distances, ..stream_ack() };
+    accept(&with(selective((1..=MAX_ACK_BEYOND as u64).collect())));
+    refuse(&with(selective((1..=MAX_ACK_BEYOND as u64 + 1).collect())), "selective");
+    let half = || selective((1..=MAX_ACK_BEYOND as u64 / 2 + 1).collect());
+    refuse(&numbered(vec![half(), half()]), "selective");
     for wrong in [vec![0], vec![0, 1], vec![2, 1], vec![1, 1]] {
-        refuse(&with(beyond(wrong)), "beyond");
+        refuse(&with(selective(wrong)), "selective");
     }
     refuse(&with(StreamAck { stream: bytes(STREAM_BYTES + 1), ..stream_ack() }), "stream");
     accept(&numbered(vec![stream_ack(); MAX_ACK_STREAMS]));
@@ -205,8 +205,8 @@ fn acks() {
     refuse(&Ack { account: bytes(19), ..ack() }, "account");
     refuse(&Ack { network: String::new(), ..ack() }, "network");
     assert_eq!(decoded(&Ack { version: 2, ..ack() }), Err(DecodeError::Version));
-    let large = Outcome { seq: u64::MAX, code: text(MAX_CODE_BYTES) };
-    let large = with(StreamAck { outcomes: vec![large; MAX_ACK_OUTCOMES], ..stream_ack() });
+    let large = Rejection { seq: u64::MAX, code: text(MAX_CODE_BYTES) };
+    let large = with(StreamAck { rejections: vec![large; MAX_ACK_OUTCOMES], ..stream_ack() });
     assert!(decoded(&large) == Err(DecodeError::TooLarge { limit: MAX_ACK_BYTES }));
 }
 

@@ -7,7 +7,7 @@ use crate::mail::inbound::digests::Digests;
 use crate::mail::inbound::inbox::reorder_buffer::ReorderBuffer;
 use crate::mail::inbound::inbox::sender_usage::SenderUsage;
 use crate::mail::inbound::receive_window::ReceiveWindow;
-use p2p_node_wire::envelope::{Message, Outcome, SEQUENCE_REUSED};
+use p2p_node_wire::envelope::{Message, Rejection, SEQUENCE_REUSED};
 
 /// One stream as it arrives.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(crate) struct InboundStream {
     pub(crate) held: ReorderBuffer,
     /// What the numbers that were taken stood for.
     pub(crate) digests: Digests,
-    pub(crate) refusals: VecDeque<Outcome>,
+    pub(crate) refusals: VecDeque<Rejection>,
     pub(crate) last_used: Duration,
 }
 

@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use crate::mail::inbound::inbox::inbox_limits::{MAX_ALL_REFUSALS, MAX_REFUSALS};
 use crate::mail::inbound::inbox::*;
-use p2p_node_wire::envelope::Outcome;
+use p2p_node_wire::envelope::Rejection;
 use proptest::prelude::*;
 
 fn message(stream: u8, seq: u64, base_seq: u64, size: usize) -> Message {
@@ -102,7 +102,7 @@ fn refusals_are_remembered_up_to_the_bound() {
     let mut inbox = Inbox::default();
     offer(&mut inbox, message(1, 1, 0, 1));
     for seq in 0..=MAX_REFUSALS as u64 {
-        inbox.refuse(&sender(1), &[1; 16], Outcome { seq, code: "X".into() });
+        inbox.refuse(&sender(1), &[1; 16], Rejection { seq, code: "X".into() });
     }
     let seqs: Vec<u64> = inbox.refusals(&sender(1), &[1; 16]).map(|outcome| outcome.seq).collect();
     assert_eq!((seqs.len(), seqs[0]), (MAX_REFUSALS, 1));
@@ -117,7 +117,7 @@ fn refusals_of_all_streams_are_bounded_together() {
     for number in 0..senders {
         inbox.offer(name(number), message(1, 1, 0, 1), Duration::ZERO, &mut Vec::new());
         for seq in 0..MAX_REFUSALS as u64 {
-            inbox.refuse(&name(number), &[1; 16], Outcome { seq, code: "X".into() });
+            inbox.refuse(&name(number), &[1; 16], Rejection { seq, code: "X".into() });
         }
     }
     let remembered = |number| inbox.refusals(&name(number), &[1; 16]).count();
@@ -131,7 +131,7 @@ fn refusals_are_forgotten_when_their_sender_has_heard_of_them() {
     let mut inbox = Inbox::default();
     for seq in 1..=5 {
         offer(&mut inbox, message(1, seq, seq - 1, 1));
-        inbox.refuse(&sender(1), &[1; 16], Outcome { seq, code: "X".into() });
+        inbox.refuse(&sender(1), &[1; 16], Rejection { seq, code: "X".into() });
     }
     assert_eq!(inbox.refusals(&sender(1), &[1; 16]).count(), 5);
     offer(&mut inbox, message(1, 4, 0, 1));

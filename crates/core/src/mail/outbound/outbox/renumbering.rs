@@ -21,7 +21,7 @@ impl Outbox {
         now: Now,
         jitter: &mut Jitter,
     ) -> Vec<Renamed> {
-        let reused = ack.outcomes.iter().filter(|outcome| outcome.code == SEQUENCE_REUSED);
+        let reused = ack.rejections.iter().filter(|outcome| outcome.code == SEQUENCE_REUSED);
         let mut seqs: Vec<u64> = reused.map(|outcome| outcome.seq).collect();
         if seqs.is_empty() {
             return Vec::new();

@@ -182,7 +182,7 @@ fn what_a_node_held_before_it_was_started_again_unseen_is_asked_for_though_it_go
         outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     }
     let batch = launch(&mut outbox, 1, NOW).unwrap();
-    let held = |held| StreamAck { held, ..ack(&batch, 0) };
+    let held = |held| StreamAck { received: held, ..ack(&batch, 0) };
     outbox.settle(&RECIPIENT, &held(4), NOW);
     outbox.answered(1, NOW, &mut jitter);
     // Once it is reminded for nothing, so that the pauses are longer than those between attempts.
@@ -229,8 +229,11 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
     let all = first.messages.len() as u64;
     assert!(all > UNTAKEN_WINDOW as u64, "nobody knows yet");
     let window = UNTAKEN_WINDOW as u64;
-    let acked =
-        |cumulative, room: u64| StreamAck { held: window + 1, window: 1 + room, ..ack(&first, cumulative) };
+    let acked = |cumulative, room: u64| StreamAck {
+        received: window + 1,
+        window: 1 + room,
+        ..ack(&first, cumulative)
+    };
     outbox.settle(&RECIPIENT, &acked(0, 0), NOW);
     outbox.answered(1, NOW, &mut jitter);
     let late = NOW + Duration::from_secs(10);
@@ -290,7 +293,7 @@ fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
     assert_eq!(sent(&first), [(9, 5, 0), (9, 8, 6)]);
     assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "it has to be answered");
     // The first is with the agent, the second is still missing.
-    let held = |batch: &Batch, held| StreamAck { held, window: 1000, ..ack(batch, 0) };
+    let held = |batch: &Batch, held| StreamAck { received: held, window: 1000, ..ack(batch, 0) };
     outbox.note_answer(1);
     outbox.settle(&RECIPIENT, &held(&first, 6), NOW);
     outbox.answered(1, NOW, &mut jitter);
@@ -332,8 +335,12 @@ fn a_recipient_that_never_takes_a_number_is_asked_ever_more_rarely() {
             for message in &batch.messages {
                 assert!(names.insert((message.stream.clone(), message.seq)), "no name comes twice");
                 let code = p2p_node_wire::envelope::SEQUENCE_REUSED.to_owned();
-                let outcomes = vec![p2p_node_wire::envelope::Outcome { seq: message.seq, code }];
-                let ack = StreamAck { stream: message.stream.clone(), outcomes, ..StreamAck::default() };
+                let outcomes = vec![p2p_node_wire::envelope::Rejection { seq: message.seq, code }];
+                let ack = StreamAck {
+                    stream: message.stream.clone(),
+                    rejections: outcomes,
+                    ..StreamAck::default()
+                };
                 let renamed = outbox.renumber(&RECIPIENT, &ack, now, &mut jitter);
                 assert_eq!(renamed.len(), 1);
                 assert!(outbox.settle(&RECIPIENT, &ack, now.mono).is_empty());
