@@ -196,7 +196,7 @@ impl Opening<'_> {
         let deadline = self.clock.now().mono + patience;
         let mut is_told = false;
         loop {
-            {
+            let error = {
                 let mut tell = |message| notice(&self.front, &mut self.told, message);
                 let error = match IdentityLock::acquire(&peer_id, &self.config.lock_scope, &mut tell) {
                     Ok(lock) => return Ok(lock),
@@ -212,8 +212,13 @@ impl Opening<'_> {
                         error.holder
                     ));
                 }
+                error
+            };
+            match self.pause(LOCK_RETRY).await {
+                // It would not have started, which is more than that it had nothing to do.
+                Err(Stop::Ended("eof")) => return Err(StartError::from(error).into()),
+                other => other?,
             }
-            self.pause(LOCK_RETRY).await?;
         }
     }
 

@@ -193,7 +193,9 @@ fn family(home: &Path, flags: &str) -> (std::process::Child, i32, i32) {
     let mut pids = String::new();
     BufReader::new(parent.stdout.take().unwrap()).read_line(&mut pids).unwrap();
     let pids: Vec<i32> = pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
-    until("the node is ready", || fs::read_to_string(home.join("out")).unwrap().contains("\"ready\""));
+    until("the node is ready", || {
+        fs::read_to_string(home.join("out")).unwrap_or_default().contains("\"ready\"")
+    });
     (parent, pids[0], pids[1])
 }
 

@@ -41,7 +41,9 @@ fn ends(mut child: Child, reason: &str) -> Vec<Value> {
 fn a_node_that_waits_for_its_identity_ends_with_its_stdin() {
     let (_home, _first, mut second) = both(0xB3);
     second.close_stdin();
-    ends(second, "eof");
+    assert_eq!(second.wait_within(AT_ONCE).code(), Some(73));
+    let rest = second.rest();
+    assert_eq!(rest.last().unwrap()["code"], "IDENTITY_IN_USE", "{rest:?}");
 }
 
 #[test]

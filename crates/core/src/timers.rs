@@ -7,39 +7,39 @@ use crate::{Core, MAX_INFLIGHT, Phase};
 impl Core {
     /// When `turn` has something to do by itself, by `Now::mono`.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let closing = match self.phase {
+        let closing = match self.parent.phase {
             Phase::Flushing { deadline, stay_until, .. } => {
-                let is_said = self.outlet.is_empty() || self.output_closed;
+                let is_said = self.parent.output.is_empty() || self.parent.output_closed;
                 return Some(if is_said { stay_until } else { deadline });
             }
             // One that waits for deliveries has none of its own.
             Phase::Closing { deadline, .. } => Some(deadline).filter(|deadline| *deadline < Duration::MAX),
             Phase::Ready => None,
             Phase::Starting { report_by, .. } => {
-                return report_by.into_iter().chain(self.held.next_deadline()).min();
+                return report_by.into_iter().chain(self.parent.deferred.next_deadline()).min();
             }
             Phase::Idle | Phase::Done => return None,
         };
         let sendable = self.sendable_topics().into_iter().map(|(_, not_before)| not_before).min();
-        let pacing = sendable.map(|not_before| not_before.max(self.pacer.ready_at()));
+        let pacing = sendable.map(|not_before| not_before.max(self.gossip.pacer.ready_at()));
         let deadlines = [
             closing,
-            self.linger_until,
+            self.parent.linger_until,
             self.lane_deadline(),
             pacing,
-            self.bootstraps.next_deadline(),
-            self.servers.next_deadline(),
+            self.peers.bootstrap.next_deadline(),
+            self.peers.dht_servers.next_deadline(),
             self.connecting_deadline(),
             self.silence_deadline(),
-            self.keyring.next_deadline(),
-            self.presence.next_deadline(),
+            self.local.keyring.next_deadline(),
+            self.local.record.next_deadline(),
             self.binding_deadline(),
             self.discovery_deadline(),
-            self.held_answers.next_deadline(),
-            self.taking.next_deadline(),
-            self.outbox.next_deadline(),
-            self.topics.next_deadline(),
-            Some(self.status_due).filter(|due| *due < Duration::MAX),
+            self.mail.deferred_responses.next_deadline(),
+            self.mail.delivery.next_deadline(),
+            self.mail.outbox.next_deadline(),
+            self.gossip.broadcasts.next_deadline(),
+            Some(self.gossip.status_due).filter(|due| *due < Duration::MAX),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -48,12 +48,13 @@ impl Core {
     /// read, for the pipe pushes back where a queue could only refuse. A parent that reads and keeps its unanswered sends within what
     /// `ready` names never finds it so, since only one send more than that fills the lane.
     pub fn takes_commands(&self) -> bool {
-        let sends = self.lane.len() + self.held.sends() + self.outlet.unread_sends();
-        !matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
-            && self.outlet.takes_commands()
-            && self.pending_ids.len() + self.outlet.unread_others() < MAX_INFLIGHT
+        let sends =
+            self.parent.send_lane.len() + self.parent.deferred.sends() + self.parent.output.unread_sends();
+        !matches!(self.parent.phase, Phase::Flushing { .. } | Phase::Done)
+            && self.parent.output.takes_commands()
+            && self.parent.open_requests.len() + self.parent.output.unread_others() < MAX_INFLIGHT
             && sends <= MAX_INFLIGHT
-            && !self.lane.is_over()
-            && !self.held.is_over()
+            && !self.parent.send_lane.is_over()
+            && !self.parent.deferred.is_over()
     }
 }

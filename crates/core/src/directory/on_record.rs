@@ -99,16 +99,16 @@ impl Core {
         {
             return Some(self.refuse_record("records_of_others", Verdict::Reject));
         }
-        if self.presence.is_ours(&signed) {
+        if self.local.record.is_ours(&signed) {
             // That is what we want to read back from the DHT.
-            let current = self.presence.current().is_some_and(|current| current.hash == signed.hash);
+            let current = self.local.record.current().is_some_and(|current| current.hash == signed.hash);
             if current && matches!(source, Source::Answer) {
-                self.queries.found(&self.me.address);
-                self.presence.put_succeeded();
+                self.directory.lookups.found(&self.local.identity.address);
+                self.local.record.put_succeeded();
             }
             return Some(Verdict::Ignore);
         }
-        let order = self.book.compare(&signed, now.unix_ms);
+        let order = self.directory.records.compare(&signed, now.unix_ms);
         match order {
             // It was checked when it came first, perhaps by another way: those behind us may not have it yet.
             Order::Same if signed.record.expires_at_ms > now.unix_ms => {
@@ -122,11 +122,11 @@ impl Core {
             Order::Stale => return Some(self.refuse_record("records_stale", Verdict::Ignore)),
             Order::New | Order::Newer | Order::Conflict => {}
         }
-        if let Err(error) = signed.check(&self.me.network, asked, now.unix_ms) {
-            if signed.is_sound_but_early(&self.me.network, asked, now.unix_ms) {
+        if let Err(error) = signed.check(&self.local.identity.network, asked, now.unix_ms) {
+            if signed.is_sound_but_early(&self.local.identity.network, asked, now.unix_ms) {
                 self.compare_future(&signed, now);
                 // Whoever waits for this agent learns why it is not found, if the record is genuine.
-                let genuine = !self.outbox.has_mail_for(&signed.address())
+                let genuine = !self.mail.outbox.has_mail_for(&signed.address())
                     || self.check_binding(&signed.record.binding, || Parked::Record {
                         bytes,
                         source,
@@ -143,15 +143,17 @@ impl Core {
             Some(false) => return Some(self.refuse_record("records_unbound", Verdict::Reject)),
             Some(true) => {}
         }
-        if signed.address() == self.me.address {
+        if signed.address() == self.local.identity.address {
             return Some(self.on_own_record(&signed, now));
         }
         if order == Order::Conflict {
-            self.stats.count("records_conflicting");
+            self.cx.stats.count("records_conflicting");
             let address = signed.address();
             // The holder of a key can make such records without end; the parent learns of each agent once. It did nothing
             // wrong and can do nothing about it, so that it is no error.
-            if self.conflicts_told.len() < MAX_CONFLICTS_TOLD && self.conflicts_told.insert(address) {
+            if self.directory.reported_conflicts.len() < MAX_CONFLICTS_TOLD
+                && self.directory.reported_conflicts.insert(address)
+            {
                 let message =
                     format!("the agent {address} signed two records of one order: the node keeps the first");
                 self.log(Level::Info, "directory", message);
@@ -163,39 +165,39 @@ impl Core {
     }
 
     fn refuse_record(&mut self, counter: &'static str, verdict: Verdict) -> Verdict {
-        self.stats.count(counter);
+        self.cx.stats.count(counter);
         verdict
     }
 
     fn learn(&mut self, signed: SignedRecord, now: Now) {
         let (address, peer) = (signed.address(), signed.peer_id());
         self.keep_for_others(&signed, now);
-        self.effects.push_back(Effect::Remember(FloorRow::from(&signed)));
-        let (peers, outbox) = (&self.peers, &self.outbox);
+        self.cx.effects.push_back(Effect::Remember(FloorRow::from(&signed)));
+        let (peers, outbox) = (&self.peers.connected, &self.mail.outbox);
         let in_use = |record: &SignedRecord| {
             peers.contains_key(&record.peer_id()) || outbox.has_mail_for(&record.address())
         };
-        let change = self.book.insert(signed.clone(), in_use, now);
+        let change = self.directory.records.insert(signed.clone(), in_use, now);
         self.unhinder(&address);
-        self.queries.found(&address);
-        self.stats.count("records_accepted");
+        self.directory.lookups.found(&address);
+        self.cx.stats.count("records_accepted");
         if change != Change::Refreshed {
             self.tell_found(&signed, None);
             self.note_reachable(&peer);
         }
         self.connect_soon(now);
         self.found(&signed, false, now);
-        if change != Change::Refreshed || self.peers.contains_key(&peer) {
+        if change != Change::Refreshed || self.peers.connected.contains_key(&peer) {
             self.wake(&address);
         }
     }
 
     /// A DHT server gives it to those who ask.
     fn keep_for_others(&mut self, signed: &SignedRecord, now: Now) {
-        if self.me.role == Role::Bootstrap {
+        if self.local.identity.role == Role::Bootstrap {
             let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
             self.network(Network::KeepRecord {
-                key: Bytes::copy_from_slice(&kad_key(&self.me.network, &signed.address())),
+                key: Bytes::copy_from_slice(&kad_key(&self.local.identity.network, &signed.address())),
                 value: signed.bytes.clone(),
                 lifetime: std::time::Duration::from_millis(lifetime),
             });
@@ -204,26 +206,26 @@ impl Core {
 
     /// A record of our own address that we did not issue: it is of no use if it is older than ours.
     fn on_own_record(&mut self, signed: &SignedRecord, now: Now) -> Verdict {
-        let ours = self.presence.order();
+        let ours = self.local.record.order();
         // Of two records with one order others keep the one that they met first.
         let is_twin =
             |current: &SignedRecord| current.order() == signed.order() && current.hash != signed.hash;
-        if signed.order() <= ours && !self.presence.current().is_some_and(is_twin) {
+        if signed.order() <= ours && !self.local.record.current().is_some_and(is_twin) {
             return Verdict::Ignore;
         }
         if signed.order().0 > ours.0 {
-            self.effects.push_back(Effect::Remember(FloorRow::from(signed)));
+            self.cx.effects.push_back(Effect::Remember(FloorRow::from(signed)));
             self.superseded(signed.order().0, now);
-        } else if signed.peer_id() == self.me.peer
+        } else if signed.peer_id() == self.local.identity.peer
             && self.is_from_before(signed)
-            && !self.presence.was_outdone()
+            && !self.local.record.was_outdone()
         {
             // By the process before this one, whose clock was ahead of ours.
-            self.stats.count("records_outdone");
-            self.presence.outdone(signed.order().1, now);
-        } else if self.presence.conflicts_with(signed) {
-            self.presence.contest(signed.order().1, now);
-            if self.me.one_of_several {
+            self.cx.stats.count("records_outdone");
+            self.local.record.outdone(signed.order().1, now);
+        } else if self.local.record.conflicts_with(signed) {
+            self.local.record.contest(signed.order().1, now);
+            if self.local.identity.one_of_several {
                 let message = format!(
                     "the node {} is a node of this agent too: mail to the agent goes to the one that announced last, broadcasts go to both",
                     signed.peer_id()
@@ -242,7 +244,7 @@ impl Core {
 
     /// Whether a record was made before this process began, as far as two clocks can tell.
     fn is_from_before(&self, signed: &SignedRecord) -> bool {
-        signed.record.issued_at_ms <= self.me.started_ms.saturating_add(MAX_SKEW_SECS * 1000)
+        signed.record.issued_at_ms <= self.local.identity.started_ms.saturating_add(MAX_SKEW_SECS * 1000)
     }
 
     /// Ends the node: another that speaks for the same address has a newer key.
@@ -252,7 +254,7 @@ impl Core {
         }
         let message = format!(
             "generation {generation} of this identity has been seen, which revokes ours ({}): this node may no longer speak for the address",
-            self.me.binding.binding.generation
+            self.local.identity.binding.binding.generation
         );
         self.complain(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
         self.give_up(ExitCode::Config, now);
@@ -265,32 +267,34 @@ impl Core {
         park: impl FnOnce() -> Parked,
     ) -> Option<bool> {
         let hash = binding.hash();
-        if let Some(known) = self.bindings.get(&hash) {
+        if let Some(known) = self.gate.binding_cache.get(&hash) {
             return Some(known);
         }
         let parked = park();
         let bytes = parked.bytes();
-        if self.parked.number >= MAX_PARKED || self.parked.bytes + bytes > MAX_PARKED_BYTES {
+        if self.gate.pending_verification.number >= MAX_PARKED
+            || self.gate.pending_verification.bytes + bytes > MAX_PARKED_BYTES
+        {
             self.drop_parked(parked);
             return None;
         }
-        self.parked.number += 1;
-        self.parked.bytes += bytes;
-        let waiting = self.parked.waiting.entry(hash).or_default();
+        self.gate.pending_verification.number += 1;
+        self.gate.pending_verification.bytes += bytes;
+        let waiting = self.gate.pending_verification.waiting.entry(hash).or_default();
         waiting.push(parked);
         if waiting.len() == 1 {
-            self.effects.push_back(Effect::Crypto(Task::CheckBinding(Box::new(binding.clone()))));
+            self.cx.effects.push_back(Effect::Crypto(Task::CheckBinding(Box::new(binding.clone()))));
         }
         None
     }
 
     pub(crate) fn on_binding_checked(&mut self, hash: BindingHash, valid: Option<bool>, now: Now) {
         if let Some(valid) = valid {
-            self.bindings.remember(hash, valid);
+            self.gate.binding_cache.remember(hash, valid);
         }
-        for parked in self.parked.waiting.remove(&hash).unwrap_or_default() {
-            self.parked.number -= 1;
-            self.parked.bytes -= parked.bytes();
+        for parked in self.gate.pending_verification.waiting.remove(&hash).unwrap_or_default() {
+            self.gate.pending_verification.number -= 1;
+            self.gate.pending_verification.bytes -= parked.bytes();
             if valid.is_none() {
                 self.drop_parked(parked);
                 continue;
@@ -305,7 +309,7 @@ impl Core {
 
     /// There is no room or no time to look at it: nobody is blamed, and who can wait is told to.
     fn drop_parked(&mut self, parked: Parked) {
-        self.stats.count("crypto_pool_full");
+        self.cx.stats.count("crypto_pool_full");
         match parked {
             Parked::Record { source: Source::Announcement(token), .. } | Parked::Gossip { token, .. } => {
                 self.network(Network::Judge { token, verdict: Verdict::Ignore });
@@ -320,16 +324,16 @@ impl Core {
     pub(crate) fn on_record_offered(&mut self, _from: PeerId, key: &Bytes, value: Bytes, now: Now) {
         let address = match SignedRecord::decode(value.clone()) {
             Ok(signed) => signed.address(),
-            Err(error) => return self.stats.count(no_record(&error)),
+            Err(error) => return self.cx.stats.count(no_record(&error)),
         };
-        if key.as_ref() != kad_key(&self.me.network, &address) {
-            return self.stats.count("records_misplaced");
+        if key.as_ref() != kad_key(&self.local.identity.network, &address) {
+            return self.cx.stats.count("records_misplaced");
         }
         self.on_record(value, Source::Offer, Some(address), now);
     }
 
     pub(crate) fn on_record_found(&mut self, token: Token, value: Bytes, now: Now) {
-        if let Some(address) = self.queries.address(token) {
+        if let Some(address) = self.directory.lookups.address(token) {
             self.on_record(value, Source::Answer, Some(address), now);
         }
     }
@@ -338,7 +342,7 @@ impl Core {
     /// lookup will take place.
     pub(crate) fn resolve(&mut self, address: Address) -> bool {
         let token = self.token();
-        let wanted = self.queries.want(address, token);
+        let wanted = self.directory.lookups.want(address, token);
         if wanted == Wanted::Start {
             self.start_query(token, &address);
         }
@@ -346,22 +350,22 @@ impl Core {
     }
 
     fn start_query(&mut self, token: Token, address: &Address) {
-        self.stats.count("dht_lookups");
-        let key = Bytes::copy_from_slice(&kad_key(&self.me.network, address));
+        self.cx.stats.count("dht_lookups");
+        let key = Bytes::copy_from_slice(&kad_key(&self.local.identity.network, address));
         self.network(Network::GetRecord { token, key });
     }
 
     pub(crate) fn on_query_ended(&mut self, token: Token, now: Now) {
-        let (ended, next) = self.queries.ended(token);
+        let (ended, next) = self.directory.lookups.ended(token);
         if let Some((token, address)) = next {
             self.start_query(token, &address);
         }
         match ended {
-            Some(Lookup { address, found: false }) if address == self.me.address => {
-                self.stats.count("records_not_kept");
-                self.presence.put_failed(now, &mut self.jitter);
+            Some(Lookup { address, found: false }) if address == self.local.identity.address => {
+                self.cx.stats.count("records_not_kept");
+                self.local.record.put_failed(now, &mut self.cx.jitter);
             }
-            Some(Lookup { address, .. }) if self.book.get(&address, now.unix_ms).is_none() => {
+            Some(Lookup { address, .. }) if self.directory.records.get(&address, now.unix_ms).is_none() => {
                 self.mail_unresolved(&address, now);
             }
             // Its record came meanwhile by another way.
@@ -372,12 +376,12 @@ impl Core {
 
     pub(crate) fn on_record_put(&mut self, stored: bool, now: Now) {
         if stored {
-            self.stats.count("records_published");
+            self.cx.stats.count("records_published");
             // That a server answered proves nothing: what it keeps has to be read back, and may be newer than what we
             // know of ourselves (`reference/libp2p.md`).
-            self.resolve(self.me.address);
+            self.resolve(self.local.identity.address);
         } else {
-            self.presence.put_failed(now, &mut self.jitter);
+            self.local.record.put_failed(now, &mut self.cx.jitter);
         }
     }
 }

@@ -36,7 +36,7 @@ impl Core {
             address_text: binding.account.to_string(),
             peer_text: binding.peer_id.to_string(),
             node_key: binding.node_key,
-            standing: self.standings.of(&binding.account, &binding.peer_id),
+            standing: self.gate.access_list.of(&binding.account, &binding.peer_id),
             named: None,
         }
     }

@@ -16,11 +16,11 @@ use p2p_node_wire::envelope::{Batch, Frame, Payload, Scope};
 
 impl Core {
     pub(crate) fn on_gossip(&mut self, token: Token, from: PeerId, topic: String, data: Bytes, now: Now) {
-        if !self.recent.has_room(data.len(), is_reserved(&topic), now.mono) {
-            self.stats.count("gossip_shed");
+        if !self.gossip.budget.has_room(data.len(), is_reserved(&topic), now.mono) {
+            self.cx.stats.count("gossip_shed");
             return self.network(Network::Judge { token, verdict: Verdict::Ignore });
         }
-        self.recent.take(data.len(), now.mono);
+        self.gossip.budget.take(data.len(), now.mono);
         if topic == ANNOUNCEMENTS {
             return self.on_record(data, Source::Announcement(token), None, now);
         }
@@ -51,11 +51,11 @@ impl Core {
             None => false,
         };
         let networks = [&frame.body.network, &frame.binding.binding.network];
-        if !in_scope || networks != [&self.me.network; 2] {
+        if !in_scope || networks != [&self.local.identity.network; 2] {
             return Some(self.refuse_frame("frames_out_of_scope", Verdict::Reject));
         }
-        if frame.binding.binding.node_key == self.me.node_key.public() {
-            if self.frames.is_ahead(&frame) && frame.verify_signature() {
+        if frame.binding.binding.node_key == self.local.identity.node_key.public() {
+            if self.local.frame_numbers.is_ahead(&frame) && frame.verify_signature() {
                 self.on_counter_reused(now);
             }
             return Some(self.refuse_frame("frames_of_ours", Verdict::Ignore));
@@ -83,27 +83,27 @@ impl Core {
         }
         match (&frame.body.payload, &frame.body.scope) {
             (Some(Payload::Plain(batch)), Some(Scope::NodeKey(key))) => {
-                if *key == self.me.node_key.public().as_slice() {
+                if *key == self.local.identity.node_key.public().as_slice() {
                     self.on_gossip_acks(&frame, batch, now);
                 }
             }
             (Some(Payload::Plain(batch)), _) => self.on_broadcast(&frame, batch, topic, now),
             (Some(Payload::Sealed(_)), _) if topic == MESSAGES => self.unseal_gossip(frame),
             // A session has two ends, and neither is here.
-            _ => self.stats.count("frames_misplaced"),
+            _ => self.cx.stats.count("frames_misplaced"),
         }
         Some(Verdict::Accept)
     }
 
     fn refuse_frame(&mut self, counter: &'static str, verdict: Verdict) -> Verdict {
-        self.stats.count(counter);
+        self.cx.stats.count(counter);
         verdict
     }
 
     /// Acknowledgements by gossip for us. Mail would be sealed.
     fn on_gossip_acks(&mut self, frame: &Frame, batch: &Batch, now: Now) {
         if !batch.messages.is_empty() {
-            self.stats.count("frames_unsealed");
+            self.cx.stats.count("frames_unsealed");
         }
         self.on_acks(&self.sender(frame), frame, batch, now);
     }
@@ -117,32 +117,32 @@ impl Core {
         }
         if !self.has_room_for(&sender, batch, now) || self.is_leaving() {
             // Without an acknowledgement the sender keeps it and tries again.
-            return self.stats.count("mail_busy");
+            return self.cx.stats.count("mail_busy");
         }
         let taken = self.take_mail(&mut sender, batch, Route::Gossip, now);
-        self.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
+        self.mail.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
         self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, taken.streams, now);
     }
 
     fn on_broadcast(&mut self, frame: &Frame, batch: &Batch, topic: &str, now: Now) {
-        if !self.subscribed.contains(topic) {
+        if !self.gossip.subscribed.contains(topic) {
             return;
         }
         let mut sender = self.sender(frame);
         if sender.standing == Some(Standing::Blocked) {
-            return self.stats.add("broadcasts_blocked", batch.messages.len() as u64);
+            return self.cx.stats.add("broadcasts_blocked", batch.messages.len() as u64);
         }
         for message in &batch.messages {
             match self.message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, now) {
                 Ok((message, bytes)) => {
-                    self.stats.count("broadcasts_received");
+                    self.cx.stats.count("broadcasts_received");
                     let class = self.class_of(sender.address, &message, now);
-                    self.outlet.broadcast(class, Event::Message(message), bytes);
+                    self.parent.output.broadcast(class, Event::Message(message), bytes);
                 }
                 Err(code) => {
-                    self.stats.count("broadcasts_refused");
+                    self.cx.stats.count("broadcasts_refused");
                     if code == ErrorCode::MessageTooLarge {
-                        self.outlet.too_long();
+                        self.parent.output.too_long();
                     }
                 }
             }

@@ -35,12 +35,12 @@ impl BindingWatch {
 impl Core {
     /// Says at the start how long a binding that we cannot renew still lives.
     pub(crate) fn tell_binding_life(&mut self, now: Now) {
-        let left_ms = self.me.binding.left_ms(now.unix_ms);
-        if self.me.agent.is_some() || left_ms == 0 {
+        let left_ms = self.local.identity.binding.left_ms(now.unix_ms);
+        if self.local.identity.agent.is_some() || left_ms == 0 {
             return;
         }
         let level = if left_ms <= WARN_BEFORE_MS { Level::Warn } else { Level::Info };
-        self.binding_watch.warn = now.mono + WARN_PERIOD;
+        self.local.binding_watch.warn = now.mono + WARN_PERIOD;
         let message = format!(
             "the binding was signed elsewhere and ends in {}: have a new one signed before",
             span(left_ms / 1000)
@@ -50,45 +50,45 @@ impl Core {
 
     /// Sees to it that the binding is valid; whether it is.
     pub(crate) fn keep_bound(&mut self, now: Now) -> bool {
-        if self.me.agent.is_some() {
+        if self.local.identity.agent.is_some() {
             self.renew_binding(now);
             return true;
         }
-        if now.mono < self.binding_watch.next {
+        if now.mono < self.local.binding_watch.next {
             return true;
         }
-        let left_ms = self.me.binding.left_ms(now.unix_ms);
+        let left_ms = self.local.identity.binding.left_ms(now.unix_ms);
         if left_ms == 0 {
             let message = "the binding, which was signed elsewhere, has expired: nobody believes this node any more. Have a new one signed, see `p2p-node bind --help`";
             self.complain(ErrorEvent::new(ErrorCode::IdentityInvalid, message));
             self.give_up(ExitCode::Config, now);
             return false;
         }
-        if left_ms <= WARN_BEFORE_MS && now.mono >= self.binding_watch.warn {
+        if left_ms <= WARN_BEFORE_MS && now.mono >= self.local.binding_watch.warn {
             self.tell_binding_life(now);
         }
-        self.binding_watch.next = now.mono + WATCH_PERIOD.min(Duration::from_millis(left_ms));
+        self.local.binding_watch.next = now.mono + WATCH_PERIOD.min(Duration::from_millis(left_ms));
         true
     }
 
     pub(crate) fn binding_deadline(&self) -> Option<Duration> {
-        self.me.agent.is_none().then_some(self.binding_watch.next)
+        self.local.identity.agent.is_none().then_some(self.local.binding_watch.next)
     }
 
     /// Signs a new binding when half the life of the old one is over.
     fn renew_binding(&mut self, now: Now) {
         let now_secs = now.unix_ms / 1000;
-        let old = &self.me.binding.binding;
+        let old = &self.local.identity.binding.binding;
         // One that begins in the future was made by a clock that was ahead.
         let due = now_secs + BINDING_LIFE_SECS / 2 > old.not_after || now_secs < old.not_before;
-        let (Some(agent), true) = (&self.me.agent, due) else { return };
+        let (Some(agent), true) = (&self.local.identity.agent, due) else { return };
         let binding =
             Binding { not_before: now_secs, not_after: now_secs + BINDING_LIFE_SECS, ..old.clone() };
         match agent.bind(binding) {
             Ok(signed) => {
-                self.me.binding_bytes = signed.encode();
-                self.me.binding = signed.clone();
-                self.presence.set_binding(signed, now);
+                self.local.identity.binding_bytes = signed.encode();
+                self.local.identity.binding = signed.clone();
+                self.local.record.set_binding(signed, now);
             }
             Err(error) => {
                 self.log(Level::Error, "identity", format!("the binding cannot be renewed: {error}"))

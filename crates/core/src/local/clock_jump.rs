@@ -39,15 +39,15 @@ impl Core {
     /// After a jump our record, our binding, the dates of our KEM keys and the time of our start are those of another time: frames of now
     /// would look older than this process, and nobody would believe a record from the future or seal mail to a key that looks over.
     pub(crate) fn keep_time(&mut self, now: Now) {
-        let Some(jump) = self.wall_clock.jump(now) else { return };
-        self.stats.count("clock_jumps");
-        self.me.started_ms = self.me.started_ms.saturating_add_signed(jump);
-        self.keyring.clock_jumped(jump);
-        self.presence.set_kem(self.keyring.current(), now);
-        self.presence.clock_jumped(now);
-        self.binding_watch.clock_jumped(now);
-        self.replay.clock_jumped(jump);
-        self.clocks.clock_jumped();
+        let Some(jump) = self.local.clock_jump.jump(now) else { return };
+        self.cx.stats.count("clock_jumps");
+        self.local.identity.started_ms = self.local.identity.started_ms.saturating_add_signed(jump);
+        self.local.keyring.clock_jumped(jump);
+        self.local.record.set_kem(self.local.keyring.current(), now);
+        self.local.record.clock_jumped(now);
+        self.local.binding_watch.clock_jumped(now);
+        self.gate.replay.clock_jumped(jump);
+        self.local.clock_skew.clock_jumped();
         let seconds = jump / 1000;
         self.log(Level::Warn, "clock", format!("this machine's clock jumped by {seconds} s"));
     }

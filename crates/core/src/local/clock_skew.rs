@@ -117,7 +117,7 @@ impl Core {
     /// When this process started, by the clock of a peer as far as that is known. What the peer made before may be a repetition of what an earlier process
     /// has heard.
     pub(crate) fn start_by(&self, peer: &PeerId) -> u64 {
-        self.me.started_ms.saturating_sub(self.clocks.lag_ms(peer))
+        self.local.identity.started_ms.saturating_sub(self.local.clock_skew.lag_ms(peer))
     }
 
     /// Looks at the clock of a neighbour from whom a frame of its own has come, by whichever time. `verified`: whether its signature has
@@ -139,12 +139,12 @@ impl Core {
 
     /// How far ahead of ours the clock of a record's node is, in ms, as far as is known: the record may be some minutes old.
     pub(crate) fn least_ahead(&self, signed: &SignedRecord, now: Now) -> i64 {
-        let seen = self.clocks.looks.get(&signed.peer_id()).map_or(i64::MIN, |look| look.ahead_ms);
+        let seen = self.local.clock_skew.looks.get(&signed.peer_id()).map_or(i64::MIN, |look| look.ahead_ms);
         seen.max(ahead_of_us(signed.record.issued_at_ms, now))
     }
 
     fn wants_clock(&self, peer: &PeerId, now: Now) -> bool {
-        self.peers.contains_key(peer) && self.clocks.wants(peer, now.mono)
+        self.peers.connected.contains_key(peer) && self.local.clock_skew.wants(peer, now.mono)
     }
 
     /// A neighbour says what time it is; 0: it does not.
@@ -152,8 +152,8 @@ impl Core {
         if time_ms == 0 || !self.wants_clock(peer, now) {
             return;
         }
-        self.clocks.look(*peer, time_ms, now);
-        let Some(ahead_ms) = self.clocks.news() else { return };
+        self.local.clock_skew.look(*peer, time_ms, now);
+        let Some(ahead_ms) = self.local.clock_skew.news() else { return };
         let (seconds, which) = apart(ahead_ms);
         let message = format!(
             "this machine's clock seems to be {seconds} s {which}: set it, for messages that look older than 2 minutes, or 30 s \

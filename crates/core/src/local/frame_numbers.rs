@@ -62,7 +62,7 @@ const REPLAYED_IN_A_ROW: u32 = 3;
 impl Core {
     /// A recipient has answered that it knows the counter of a frame, or something else. Once may be a frame that came twice.
     pub(crate) fn note_replayed(&mut self, recipient: &Address, is_replayed: bool, now: Now) {
-        let Some(destination) = self.outbox.destination(recipient) else { return };
+        let Some(destination) = self.mail.outbox.destination(recipient) else { return };
         destination.replayed = if is_replayed { destination.replayed + 1 } else { 0 };
         if destination.replayed >= REPLAYED_IN_A_ROW {
             destination.replayed = 0;
@@ -75,18 +75,19 @@ impl Core {
     /// come are numbered in other streams. Mail that was accepted keeps its numbers, for the recipient may have it; if those stand for
     /// other mail there, the recipient says so.
     pub(crate) fn on_counter_reused(&mut self, now: Now) {
-        if self.frames.renewed_at.is_some_and(|at| now.mono < at + LEAST_PAUSE) {
+        if self.local.frame_numbers.renewed_at.is_some_and(|at| now.mono < at + LEAST_PAUSE) {
             return;
         }
-        self.frames.renewed_at = Some(now.mono);
-        self.stats.count("frame_counters_reused");
-        let origin = self.outbox.renew(now.unix_ms);
-        self.topics.renew(origin);
-        self.me.status_stream = origin.stream(b"status", 0, &[], Priority::Medium);
-        let hash = hash_fields(&[BOOT_DOMAIN, &origin.database, &self.frames.boot.to_be_bytes()]);
+        self.local.frame_numbers.renewed_at = Some(now.mono);
+        self.cx.stats.count("frame_counters_reused");
+        let origin = self.mail.outbox.renew(now.unix_ms);
+        self.gossip.broadcasts.renew(origin);
+        self.local.identity.status_stream = origin.stream(b"status", 0, &[], Priority::Medium);
+        let hash =
+            hash_fields(&[BOOT_DOMAIN, &origin.database, &self.local.frame_numbers.boot.to_be_bytes()]);
         let mut boot = [0; 8];
         boot.copy_from_slice(&hash[..8]);
-        self.frames.boot = u64::from_be_bytes(boot);
+        self.local.frame_numbers.boot = u64::from_be_bytes(boot);
         let message = "a peer has seen frames that this process has yet to send: a copy of it has run, or it was set back to a snapshot; it goes on under other numbers";
         self.log(Level::Warn, "identity", message);
     }

@@ -78,8 +78,8 @@ impl Openings {
 impl Core {
     /// Makes a new KEM key when it is time, and tells of it in our record.
     pub(crate) fn keep_keys(&mut self, now: Now) {
-        self.keyring.rotate(now);
-        self.presence.set_kem(self.keyring.current(), now);
+        self.local.keyring.rotate(now);
+        self.local.record.set_kem(self.local.keyring.current(), now);
     }
 
     /// Sends a batch: under the keys of the session, or sealed to the recipient's key, which begins one.
@@ -92,7 +92,7 @@ impl Core {
         now: Now,
     ) {
         let content = padding::pad(batch.encode_to_vec());
-        let Some(destination) = self.outbox.destination(&to.recipient) else { return };
+        let Some(destination) = self.mail.outbox.destination(&to.recipient) else { return };
         if let Some(peer) = to.peer {
             let unusable = |session: &Outgoing| !session.is_with(&to.node_key) || session.is_over(now.mono);
             destination.session.take_if(|session| unusable(session));
@@ -109,30 +109,32 @@ impl Core {
             destination.opening = Some(Opening { token, session: None });
         }
         let info = Info {
-            network: self.me.network.clone(),
-            sender: self.me.node_key.public(),
+            network: self.local.identity.network.clone(),
+            sender: self.local.identity.node_key.public(),
             recipient: to.recipient,
             kem_id: to.kem_id,
         };
-        self.stats.count("mail_sealed");
-        self.sealing.insert(token, to);
+        self.cx.stats.count("mail_sealed");
+        self.mail.pending_encryptions.insert(token, to);
         let task = SealTask { token, public_key: public_key.clone(), info, content };
-        self.effects.push_back(Effect::Crypto(Task::Seal(Box::new(task))));
+        self.cx.effects.push_back(Effect::Crypto(Task::Seal(Box::new(task))));
     }
 
     pub(crate) fn on_sealed(&mut self, token: Token, outcome: Outcome<SealedOnce>, now: Now) {
-        let Some(Unsealed { recipient, peer, node_key, kem_id }) = self.sealing.remove(&token) else {
+        let Some(Unsealed { recipient, peer, node_key, kem_id }) =
+            self.mail.pending_encryptions.remove(&token)
+        else {
             return;
         };
         // It may have been settled, or given up, meanwhile.
-        if self.outbox.recipient(token) != Some(recipient) {
+        if self.mail.outbox.recipient(token) != Some(recipient) {
             return self.drop_opening(&recipient, token);
         }
         let Some(Some(SealedOnce { enc, ciphertext, session })) = outcome else {
-            self.stats.count(if outcome.is_none() { "crypto_pool_full" } else { "mail_without_key" });
+            self.cx.stats.count(if outcome.is_none() { "crypto_pool_full" } else { "mail_without_key" });
             self.drop_opening(&recipient, token);
-            self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
-            self.dirty.insert(recipient);
+            self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);
+            self.mail.recipients_to_flush.insert(recipient);
             return;
         };
         let sealed = Payload::Sealed(Sealed {
@@ -151,21 +153,21 @@ impl Core {
             }
             None => {
                 let data = self.frame(Scope::Topic(MESSAGES.to_owned()), sealed, now);
-                self.outbox.note_frame(token, self.frames.latest());
-                self.pacer.take(data.len(), now.mono);
-                self.recent.take(data.len(), now.mono);
+                self.mail.outbox.note_frame(token, self.local.frame_numbers.latest());
+                self.gossip.pacer.take(data.len(), now.mono);
+                self.gossip.budget.take(data.len(), now.mono);
                 self.network(Network::Publish { token, topic: MESSAGES.to_owned(), data });
             }
         }
     }
 
     fn opening_of(&mut self, recipient: &Address, token: Token) -> Option<&mut Opening> {
-        self.outbox.destination(recipient)?.opening.as_mut().filter(|opening| opening.token == token)
+        self.mail.outbox.destination(recipient)?.opening.as_mut().filter(|opening| opening.token == token)
     }
 
     /// Nothing comes of a session that was to begin with this flight.
     fn drop_opening(&mut self, recipient: &Address, token: Token) {
-        if let Some(destination) = self.outbox.destination(recipient) {
+        if let Some(destination) = self.mail.outbox.destination(recipient) {
             destination.opening.take_if(|opening| opening.token == token);
         }
     }
@@ -173,7 +175,7 @@ impl Core {
     /// A direct flight has ended. If a session was to begin with it, it has begun if the recipient has `taken` the frame; whether
     /// one was to.
     pub(crate) fn end_opening(&mut self, recipient: &Address, token: Token, taken: bool) -> bool {
-        let Some(destination) = self.outbox.destination(recipient) else { return false };
+        let Some(destination) = self.mail.outbox.destination(recipient) else { return false };
         let Some(opening) = destination.opening.take_if(|opening| opening.token == token) else {
             return false;
         };
@@ -185,24 +187,24 @@ impl Core {
 
     /// The recipient cannot read what we sent, and says what it can.
     pub(crate) fn on_kem_unknown(&mut self, token: Token, recipient: Address, record: Bytes, now: Now) {
-        self.stats.count("mail_kem_unknown");
+        self.cx.stats.count("mail_kem_unknown");
         let used = self.kem_of(&recipient, now);
         let sealed = self.end_opening(&recipient, token, false);
-        if let Some(destination) = self.outbox.destination(&recipient) {
+        if let Some(destination) = self.mail.outbox.destination(&recipient) {
             destination.session = None;
         }
-        self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+        self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);
         self.on_record(record, Source::Answer, Some(recipient), now);
         // A session may be gone with the recipient's memory, a key with its process; that another attempt is of use is plain then.
         if (!sealed || self.kem_of(&recipient, now) != used)
-            && let Some(destination) = self.outbox.destination(&recipient)
+            && let Some(destination) = self.mail.outbox.destination(&recipient)
         {
             destination.backoff.reset();
         }
     }
 
     fn kem_of(&self, address: &Address, now: Now) -> Option<Bytes> {
-        let record = self.book.get(address, now.unix_ms)?;
+        let record = self.directory.records.get(address, now.unix_ms)?;
         record.record.kem.as_ref().map(|kem| kem.id.clone())
     }
 
@@ -210,7 +212,7 @@ impl Core {
     pub(crate) fn unseal_mail(&mut self, token: Token, peer: PeerId, frame: &Frame) -> Unsealing {
         match &frame.body.payload {
             Some(Payload::Session(session)) => {
-                let Some(key) = self.sessions.find(&peer, &session.id) else {
+                let Some(key) = self.mail.sessions.find(&peer, &session.id) else {
                     return Unsealing::Answer(self.kem_unknown());
                 };
                 let content = key.open(session.counter, &session.ciphertext);
@@ -224,12 +226,12 @@ impl Core {
                     return Unsealing::Answer(self.kem_unknown());
                 };
                 let size = sealed.ciphertext.len();
-                if !self.opening.has_room(size) {
+                if !self.mail.pending_decryptions.has_room(size) {
                     return Unsealing::Answer(self.refuse_for_now());
                 }
                 let frame = Box::new(frame.clone());
-                self.opening.insert(task.token, Unopened::Mail { token, peer, frame }, size);
-                self.effects.push_back(Effect::Crypto(Task::Open(Box::new(task))));
+                self.mail.pending_decryptions.insert(task.token, Unopened::Mail { token, peer, frame }, size);
+                self.cx.effects.push_back(Effect::Crypto(Task::Open(Box::new(task))));
                 Unsealing::Waits
             }
             // Acknowledgements name streams and numbers alone.
@@ -246,21 +248,21 @@ impl Core {
         let Some(Payload::Sealed(sealed)) = &frame.body.payload else { return };
         let Some(task) = self.open_task(&frame, sealed) else { return };
         let size = sealed.ciphertext.len();
-        if !self.opening.has_room(size) {
+        if !self.mail.pending_decryptions.has_room(size) {
             // Without an acknowledgement the sender keeps it and tries again.
-            return self.stats.count("crypto_pool_full");
+            return self.cx.stats.count("crypto_pool_full");
         }
-        self.opening.insert(task.token, Unopened::Gossip { frame: Box::new(frame) }, size);
-        self.effects.push_back(Effect::Crypto(Task::Open(Box::new(task))));
+        self.mail.pending_decryptions.insert(task.token, Unopened::Gossip { frame: Box::new(frame) }, size);
+        self.cx.effects.push_back(Effect::Crypto(Task::Open(Box::new(task))));
     }
 
     /// How to open it, if it is sealed to a key of ours.
     fn open_task(&mut self, frame: &Frame, sealed: &Sealed) -> Option<OpenTask> {
-        let secret = self.keyring.find(&sealed.kem_id).filter(|_| sealed.suite == SUITE)?;
+        let secret = self.local.keyring.find(&sealed.kem_id).filter(|_| sealed.suite == SUITE)?;
         let info = Info {
-            network: self.me.network.clone(),
+            network: self.local.identity.network.clone(),
             sender: frame.binding.binding.node_key,
-            recipient: self.me.address,
+            recipient: self.local.identity.address,
             kem_id: sealed.kem_id.as_ref().try_into().ok()?,
         };
         let (enc, ciphertext) = (sealed.enc.clone(), sealed.ciphertext.clone());
@@ -268,7 +270,7 @@ impl Core {
     }
 
     pub(crate) fn on_opened(&mut self, token: Token, outcome: Outcome<Opened>, now: Now) {
-        let (opened, unopened) = match (outcome, self.opening.remove(token)) {
+        let (opened, unopened) = match (outcome, self.mail.pending_decryptions.remove(token)) {
             (_, None) => return,
             (outcome, Some(unopened)) => (outcome, unopened),
         };
@@ -279,8 +281,8 @@ impl Core {
         };
         match (unopened, batch) {
             (Unopened::Mail { token, peer, frame }, Ok(batch)) => {
-                if let Some(session) = session.filter(|_| self.peers.contains_key(&peer)) {
-                    self.sessions.insert(peer, session);
+                if let Some(session) = session.filter(|_| self.peers.connected.contains_key(&peer)) {
+                    self.mail.sessions.insert(peer, session);
                 }
                 if let Some(response) = self.receive_batch(token, &frame, &batch, now) {
                     self.answer_mail(token, response);
@@ -291,7 +293,7 @@ impl Core {
                 self.answer_mail(token, response);
             }
             (Unopened::Gossip { frame }, Ok(batch)) => self.on_gossip_mail(&frame, &batch, now),
-            (Unopened::Gossip { .. }, Err(unread)) => self.stats.count(match unread {
+            (Unopened::Gossip { .. }, Err(unread)) => self.cx.stats.count(match unread {
                 Unread::NotTried => "crypto_pool_full",
                 Unread::Unreadable => "frames_unreadable",
                 Unread::Later => LATER_FRAMES,
@@ -301,8 +303,8 @@ impl Core {
 
     /// The sender has to seal anew, to what our record says.
     fn kem_unknown(&mut self) -> Response {
-        self.stats.count("frames_kem_unknown");
-        match self.presence.current() {
+        self.cx.stats.count("frames_kem_unknown");
+        match self.local.record.current() {
             Some(record) => Response::KemUnknown(KemUnknown { record: record.bytes.clone() }),
             None => Response::Busy(Busy { retry_after_ms: BUSY_MS }),
         }
@@ -322,7 +324,7 @@ impl Core {
     }
 
     fn refuse_for_now(&mut self) -> Response {
-        self.stats.count("crypto_pool_full");
+        self.cx.stats.count("crypto_pool_full");
         Response::Busy(Busy { retry_after_ms: BUSY_MS })
     }
 }

@@ -90,19 +90,19 @@ impl Core {
         let Some(draft) = draft else { return self.tell_accepted(recipient, accepted, id, route) };
         let number = self.store_mail(recipient, (accepted.stream, accepted.seq), None, draft, now);
         // Until it is answered its id is taken, and counts.
-        self.pending_sends.extend(id.clone());
-        self.keeping.push(number, Waiting::Mail { recipient, accepted, id, route });
+        self.parent.open_sends.extend(id.clone());
+        self.mail.pending_writes.push(number, Waiting::Mail { recipient, accepted, id, route });
     }
 
     /// Has it kept under which names mail goes now, so that the next process sends it under the same.
     pub(crate) fn keep_renamed(&mut self, recipient: Address, renamed: Vec<Renamed>, now: Now) {
-        self.stats.add("mail_renamed", renamed.len() as u64);
-        if !self.keeping.durable {
+        self.cx.stats.add("mail_renamed", renamed.len() as u64);
+        if !self.mail.pending_writes.durable {
             return;
         }
         for Renamed { accepted_as, sent_as, draft } in renamed {
             let number = self.store_mail(recipient, accepted_as, Some(sent_as), draft, now);
-            self.keeping.waiting.push_back((number, Waiting::Renamed));
+            self.mail.pending_writes.waiting.push_back((number, Waiting::Renamed));
         }
     }
 
@@ -115,24 +115,25 @@ impl Core {
         draft: Draft,
         now: Now,
     ) -> u64 {
-        let (number, position) = (self.keeping.number(), self.keeping.next_position());
+        let (number, position) =
+            (self.mail.pending_writes.number(), self.mail.pending_writes.next_position());
         let left = draft.expires.saturating_sub(now.mono).as_millis() as u64;
         let expires_at_ms = now.unix_ms.saturating_add(left);
         let mail = Box::new(KeptMail { recipient, stream, seq, sent_as, position, expires_at_ms, draft });
-        self.effects.push_back(Effect::KeepMail { number, mail });
+        self.cx.effects.push_back(Effect::KeepMail { number, mail });
         number
     }
 
     /// Has it kept how far the parent has the mail of a stream.
     pub(crate) fn keep_taken(&mut self, row: TakenRow) {
-        let number = self.keeping.number();
-        self.effects.push_back(Effect::KeepTaken { number, row: Box::new(row.clone()) });
-        self.keeping.push(number, Waiting::Taken(row));
+        let number = self.mail.pending_writes.number();
+        self.cx.effects.push_back(Effect::KeepTaken { number, row: Box::new(row.clone()) });
+        self.mail.pending_writes.push(number, Waiting::Taken(row));
     }
 
     fn tell_accepted(&mut self, recipient: Address, accepted: Accepted, id: Option<Id>, route: Route) {
-        self.stats.count("mail_accepted");
-        self.dirty.insert(recipient);
+        self.cx.stats.count("mail_accepted");
+        self.mail.recipients_to_flush.insert(recipient);
         self.answer(id, "send", |answer| {
             answer.message_id = Some(accepted.message_id);
             answer.delivery = Some("accepted".to_owned());
@@ -141,10 +142,10 @@ impl Core {
     }
 
     pub(crate) fn on_kept(&mut self, upto: u64, now: Now) {
-        while let Some(waiting) = self.keeping.next_upto(upto) {
+        while let Some(waiting) = self.mail.pending_writes.next_upto(upto) {
             match waiting {
                 Waiting::Mail { recipient, accepted, id, route } => {
-                    if self.outbox.keep(&recipient, &accepted.stream, accepted.seq) {
+                    if self.mail.outbox.keep(&recipient, &accepted.stream, accepted.seq) {
                         self.tell_accepted(recipient, accepted, id, route);
                     }
                 }
@@ -155,18 +156,18 @@ impl Core {
     }
 
     pub(crate) fn on_not_kept(&mut self, upto: u64, reason: &str, now: Now) {
-        while let Some(waiting) = self.keeping.next_upto(upto) {
+        while let Some(waiting) = self.mail.pending_writes.next_upto(upto) {
             match waiting {
                 Waiting::Mail { recipient, accepted, id, .. } => {
-                    if self.outbox.give_back(&recipient, &accepted.stream, accepted.seq) {
-                        self.stats.count("mail_not_kept");
+                    if self.mail.outbox.give_back(&recipient, &accepted.stream, accepted.seq) {
+                        self.cx.stats.count("mail_not_kept");
                         let message =
                             format!("the mail was not accepted, for it cannot be kept at present: {reason}");
                         self.refuse_send(id, ErrorCode::DiskFull, message);
                     }
                 }
                 // It goes under its new name all the same; the next process would have to learn once more that it must.
-                Waiting::Renamed => self.stats.count("mail_renamed_not_kept"),
+                Waiting::Renamed => self.cx.stats.count("mail_renamed_not_kept"),
                 Waiting::Taken(row) => self.on_taken_not_kept(&row, reason, now),
             }
         }
@@ -174,9 +175,9 @@ impl Core {
 
     /// Mail whose keeping nobody will hear of any more.
     pub(crate) fn refuse_unkept(&mut self) {
-        while let Some(waiting) = self.keeping.next_upto(u64::MAX) {
+        while let Some(waiting) = self.mail.pending_writes.next_upto(u64::MAX) {
             let Waiting::Mail { recipient, accepted, id, .. } = waiting else { continue };
-            self.outbox.give_back(&recipient, &accepted.stream, accepted.seq);
+            self.mail.outbox.give_back(&recipient, &accepted.stream, accepted.seq);
             self.forget(&accepted);
             self.refuse_send(id, ErrorCode::ShuttingDown, "the node closed before the mail was kept");
         }
@@ -185,13 +186,13 @@ impl Core {
 
     fn forget(&mut self, accepted: &Accepted) {
         let Accepted { stream, seq, .. } = *accepted;
-        self.effects.push_back(Effect::ForgetMail { stream, seq });
+        self.cx.effects.push_back(Effect::ForgetMail { stream, seq });
     }
 
     /// Mail has ended: the store need not keep it.
     pub(crate) fn forget_mail(&mut self, ended: &Ended) {
-        if self.keeping.durable {
-            self.effects.push_back(Effect::ForgetMail { stream: ended.stream, seq: ended.seq });
+        if self.mail.pending_writes.durable {
+            self.cx.effects.push_back(Effect::ForgetMail { stream: ended.stream, seq: ended.seq });
         }
     }
 
@@ -206,6 +207,10 @@ impl Core {
 
     /// How long mail is tried when `ttlMs` is absent (design §7): it is of use for longer where it outlives the process.
     pub(crate) fn default_ttl(&self) -> Duration {
-        if self.keeping.durable { Duration::from_secs(24 * 3600) } else { Duration::from_secs(120) }
+        if self.mail.pending_writes.durable {
+            Duration::from_secs(24 * 3600)
+        } else {
+            Duration::from_secs(120)
+        }
     }
 }

@@ -16,7 +16,7 @@ const TOPIC_HOLD: Duration = Duration::from_secs(10);
 impl Core {
     /// Accepts a `send`, has it wait, or refuses it when waiting would not help. `length` are the bytes of its `data`.
     pub(crate) fn offer(&mut self, to: To, draft: Draft, length: usize, now: Now) {
-        let no_room = if self.lane.has_line(&to, draft.priority) {
+        let no_room = if self.parent.send_lane.has_line(&to, draft.priority) {
             Box::new(NoRoom { draft, wait: Wait::Shared(Duration::MAX) })
         } else {
             match self.admit(&to, draft, now) {
@@ -25,13 +25,13 @@ impl Core {
             }
         };
         let NoRoom { draft, wait } = *no_room;
-        if !wait.may_help(now.mono) || self.lane.is_over() || !self.is_heard(&to) {
-            self.stats.count("sends_refused");
+        if !wait.may_help(now.mono) || self.parent.send_lane.is_over() || !self.is_heard(&to) {
+            self.cx.stats.count("sends_refused");
             return self.refuse_send(draft.request_id, ErrorCode::Busy, busy(&to));
         }
-        self.stats.count("sends_deferred");
-        self.pending_sends.extend(draft.request_id.clone());
-        self.lane.push(to, Waiting { draft, length }, now.mono);
+        self.cx.stats.count("sends_deferred");
+        self.parent.open_sends.extend(draft.request_id.clone());
+        self.parent.send_lane.push(to, Waiting { draft, length }, now.mono);
     }
 
     /// Accepts a `send` if there is room.
@@ -47,9 +47,9 @@ impl Core {
             return Err(Box::new(NoRoom { draft, wait }));
         }
         let (id, route) = (draft.request_id.clone(), draft.route);
-        let durable = self.keeping.is_durable();
+        let durable = self.mail.pending_writes.is_durable();
         let to_keep = durable.then(|| draft.clone());
-        let accepted = self.outbox.accept(recipient, draft, !durable, now.mono)?;
+        let accepted = self.mail.outbox.accept(recipient, draft, !durable, now.mono)?;
         self.keep_mail(recipient, accepted, to_keep, id, route, now);
         Ok(())
     }
@@ -57,12 +57,12 @@ impl Core {
     fn admit_broadcast(&mut self, topic: &str, draft: Draft, now: Now) -> Result<(), Box<NoRoom>> {
         let id = draft.request_id.clone();
         let give_up = draft.expires.min(now.mono + TOPIC_HOLD);
-        let message_id = self.topics.accept(topic, draft, give_up)?;
+        let message_id = self.gossip.broadcasts.accept(topic, draft, give_up)?;
         let peers = self.subscribers(topic);
         if peers == 0 {
             self.connect_soon(now);
         }
-        self.stats.count("broadcasts_accepted");
+        self.cx.stats.count("broadcasts_accepted");
         self.answer(id, "send", |answer| {
             answer.message_id = Some(message_id);
             answer.peers = Some(peers);
@@ -72,7 +72,7 @@ impl Core {
 
     /// Whether as many sends wait for the disk as may be unanswered.
     fn wait_for_disk(&self) -> Option<Wait> {
-        (self.keeping.mails() >= MAX_INFLIGHT).then_some(Wait::Shared(Duration::MAX))
+        (self.mail.pending_writes.mails() >= MAX_INFLIGHT).then_some(Wait::Shared(Duration::MAX))
     }
 
     /// Whether anybody could make room by hearing what waits.
@@ -86,27 +86,32 @@ impl Core {
     /// How long the first of some sends has to wait, unless there is room for it.
     fn wait_for(&self, to: &To, draft: &Draft) -> Option<Wait> {
         match to {
-            To::Agent(recipient) => self.wait_for_disk().or_else(|| self.outbox.wait_for(recipient, draft)),
-            To::Topic(topic) => self.topics.wait_for(topic, draft),
+            To::Agent(recipient) => {
+                self.wait_for_disk().or_else(|| self.mail.outbox.wait_for(recipient, draft))
+            }
+            To::Topic(topic) => self.gossip.broadcasts.wait_for(topic, draft),
         }
     }
 
     /// Accepts what has room now of what waits, and refuses what has waited in vain.
     pub(crate) fn admit_waiting(&mut self, now: Now) {
-        if self.lane.is_empty() {
+        if self.parent.send_lane.is_empty() {
             return;
         }
-        for key in self.lane.in_turn() {
-            while let Some(head) = self.lane.head(&key) {
+        for key in self.parent.send_lane.in_turn() {
+            while let Some(head) = self.parent.send_lane.head(&key) {
                 if let Some(wait) = self.wait_for(&key.0, &head.draft) {
-                    let waits_on = self.lane.waits_on(&key, wait, now.mono) && self.is_heard(&key.0);
+                    let waits_on =
+                        self.parent.send_lane.waits_on(&key, wait, now.mono) && self.is_heard(&key.0);
                     if !waits_on && !self.is_closing() {
-                        let sends = self.lane.give_up(&key);
+                        let sends = self.parent.send_lane.give_up(&key);
                         self.refuse_waiting(&key.0, sends);
                     }
                     break;
                 }
-                let Some(Waiting { draft, length }) = self.lane.serve(&key, now.mono) else { break };
+                let Some(Waiting { draft, length }) = self.parent.send_lane.serve(&key, now.mono) else {
+                    break;
+                };
                 if let Err(no_room) = self.admit(&key.0, draft, now) {
                     // There was room a moment ago.
                     let sends = [Waiting { draft: no_room.draft, length }];
@@ -115,30 +120,30 @@ impl Core {
                 }
             }
         }
-        for (to, sends) in self.lane.end_pause(now.mono) {
+        for (to, sends) in self.parent.send_lane.end_pause(now.mono) {
             self.refuse_waiting(&to, sends);
         }
     }
 
     fn refuse_waiting(&mut self, to: &To, sends: impl IntoIterator<Item = Waiting>) {
         for Waiting { draft, .. } in sends {
-            self.stats.count("sends_refused_after_pause");
+            self.cx.stats.count("sends_refused_after_pause");
             self.refuse_send(draft.request_id, ErrorCode::Busy, busy(to));
         }
     }
 
     /// Gives up the `send` with this id, if it waits for room.
     pub(crate) fn cancel_waiting(&mut self, target: &Id) -> bool {
-        let Some(waiting) = self.lane.cancel(target) else { return false };
-        self.stats.count("sends_cancelled");
+        let Some(waiting) = self.parent.send_lane.cancel(target) else { return false };
+        self.cx.stats.count("sends_cancelled");
         self.refuse_send(waiting.draft.request_id, ErrorCode::Cancelled, "the `send` was given up as asked");
         true
     }
 
     /// Refuses everything that waits, because the node ends.
     pub(crate) fn abandon_waiting(&mut self) {
-        for Waiting { draft, .. } in self.lane.drain() {
-            self.sends_abandoned = true;
+        for Waiting { draft, .. } in self.parent.send_lane.drain() {
+            self.parent.sends_abandoned = true;
             let message = "the node closed before there was room for it";
             self.refuse_send(draft.request_id, ErrorCode::ShuttingDown, message);
         }
@@ -146,11 +151,11 @@ impl Core {
 
     /// When the longest pause of something that waits is over. A node that closes waits to its end.
     pub(crate) fn lane_deadline(&self) -> Option<Duration> {
-        if self.is_closing() { None } else { self.lane.next_deadline() }
+        if self.is_closing() { None } else { self.parent.send_lane.next_deadline() }
     }
 
     fn is_closing(&self) -> bool {
-        matches!(self.phase, Phase::Closing { .. })
+        matches!(self.parent.phase, Phase::Closing { .. })
     }
 }
 

@@ -26,12 +26,14 @@ impl Core {
             Ok(Recipient::Peer(peer)) => Subject::Node(peer),
             Err(message) => return self.refuse(id, ErrorCode::InvalidArgument, message),
         };
-        if [Subject::Agent(self.me.address), Subject::Node(self.me.peer)].contains(&subject) {
+        if [Subject::Agent(self.local.identity.address), Subject::Node(self.local.identity.peer)]
+            .contains(&subject)
+        {
             return self.refuse(id, ErrorCode::InvalidArgument, "that is this agent itself");
         }
-        match self.standings.set(subject, standing) {
+        match self.gate.access_list.set(subject, standing) {
             Err(full) => return self.refuse(id, ErrorCode::Busy, full.to_string()),
-            Ok(true) => self.effects.push_back(Effect::KeepStanding { subject, standing }),
+            Ok(true) => self.cx.effects.push_back(Effect::KeepStanding { subject, standing }),
             Ok(false) => {}
         }
         self.answer(id, command, |_| {});
@@ -40,13 +42,13 @@ impl Core {
     pub(crate) fn list_peers(&mut self, id: Option<Id>, now: Now) {
         let mut room = self.room_for_lists();
         let mut names = |standing| -> Vec<String> {
-            let names = self.standings.having(standing).map(|subject| subject.to_string());
+            let names = self.gate.access_list.having(standing).map(|subject| subject.to_string());
             names.filter(|name| room.fits(name)).collect()
         };
         let (blocked, allowed) = (names(Standing::Blocked), names(Standing::Allowed));
         let mut connected = Vec::new();
-        for (peer, known) in &self.peers {
-            let record = self.book.by_peer(peer, now.unix_ms);
+        for (peer, known) in &self.peers.connected {
+            let record = self.directory.records.by_peer(peer, now.unix_ms);
             let name = record.map(|record| record.record.name.clone()).filter(|name| !name.is_empty());
             if !room.takes(PEER_BYTES + name.as_deref().map_or(0, line_bytes)) {
                 break;
@@ -59,7 +61,7 @@ impl Core {
                 connected_ms: now.mono.saturating_sub(known.connected_at).as_millis() as u64,
             });
         }
-        let count = self.peers.len();
+        let count = self.peers.connected.len();
         self.answer(id, "peers", |answer| {
             answer.count = Some(count);
             answer.connected = Some(connected);

@@ -7,8 +7,9 @@ use crate::Core;
 impl Core {
     pub(crate) fn cancel(&mut self, id: Option<Id>, target: &Id) {
         let waited = self.cancel_discovery(target) || self.cancel_waiting(target);
-        let mail = self.outbox.take_out_if(|mail| mail.draft.request_id.as_ref() == Some(target));
-        let broadcasts = self.topics.take_out_if(|broadcast| broadcast.request_id.as_ref() == Some(target));
+        let mail = self.mail.outbox.take_out_if(|mail| mail.draft.request_id.as_ref() == Some(target));
+        let broadcasts =
+            self.gossip.broadcasts.take_out_if(|broadcast| broadcast.request_id.as_ref() == Some(target));
         let cancelled = waited || !mail.is_empty() || !broadcasts.is_empty();
         for ended in mail {
             self.tell_mail_lost(ended, DeliveryState::Failed, ErrorCode::Cancelled);

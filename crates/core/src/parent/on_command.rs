@@ -32,11 +32,11 @@ impl Core {
         if self.is_taken(request.id.as_ref()) {
             return;
         }
-        if let Phase::Starting { .. } = self.phase {
+        if let Phase::Starting { .. } = self.parent.phase {
             return self.hold(request, now);
         }
         let Request { id, command } = request;
-        match (&self.phase, &command) {
+        match (&self.parent.phase, &command) {
             (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Done, _) => {
                 return self.refuse(id, ErrorCode::ShuttingDown, "the node is closing");
             }
@@ -77,11 +77,11 @@ impl Core {
 
     /// A line that is no command; it is answered, so that a parent that waits for its id does not wait for ever.
     pub(crate) fn on_bad_line(&mut self, bad: LineError) {
-        self.stats.count("lines_bad");
+        self.cx.stats.count("lines_bad");
         if self.is_taken(bad.id.as_ref()) {
             return;
         }
-        self.required.refused(bad.code);
+        self.parent.required.refused(bad.code);
         let mut error = ErrorEvent { id: bad.id, ..ErrorEvent::new(bad.code, bad.message) };
         error.details = bad.line.map(|line| serde_json::json!({ "line": line }));
         self.complain(error);
@@ -90,12 +90,13 @@ impl Core {
     /// Whether a command with this id has not been answered yet, which is told: an answer to this line would be taken for
     /// that command's.
     pub(crate) fn is_taken(&mut self, id: Option<&Id>) -> bool {
-        let Some(id) = id.filter(|id| self.pending_ids.contains(id) || self.pending_sends.contains(id))
+        let Some(id) =
+            id.filter(|id| self.parent.open_requests.contains(id) || self.parent.open_sends.contains(id))
         else {
             return false;
         };
         let message = "a command with this id has not been answered yet";
-        self.required.refused(ErrorCode::DuplicateId);
+        self.parent.required.refused(ErrorCode::DuplicateId);
         let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
         error.details = Some(serde_json::json!({ "id": id }));
         self.complain(error);
@@ -103,13 +104,13 @@ impl Core {
     }
 
     fn connect(&mut self, id: Option<Id>, connect: Connect, now: Now) {
-        if self.phase != Phase::Idle {
+        if self.parent.phase != Phase::Idle {
             return self.refuse(id, ErrorCode::AlreadyConnected, "there was a `connect` already");
         }
         if let Some(other) = connect.protocol.filter(|version| *version != PROTOCOL_VERSION) {
             let message =
                 format!("version {other} of the protocol is not spoken here; {PROTOCOL_VERSION} is");
-            self.required.refused(ErrorCode::UnsupportedProtocol);
+            self.parent.required.refused(ErrorCode::UnsupportedProtocol);
             let mut error = ErrorEvent::new(ErrorCode::UnsupportedProtocol, message);
             error.details = Some(serde_json::json!({ "supported": [PROTOCOL_VERSION] }));
             return self.complain(ErrorEvent { id, ..error });
@@ -130,17 +131,17 @@ impl Core {
             Err(message) => return self.refuse(id, ErrorCode::InvalidArgument, message),
             Ok(peers) => peers.into_iter().for_each(|(peer, addr)| self.add_bootstrap(peer, addr)),
         }
-        self.opted_in = connect.protocol.is_some();
-        self.max_line = max_line;
-        self.taking.untaken.set_limit(max_unacked);
+        self.parent.protocol_v1 = connect.protocol.is_some();
+        self.parent.max_line = max_line;
+        self.mail.delivery.untaken.set_limit(max_unacked);
         self.start(connect.port, id, now);
     }
 
     /// Starts to listen. What comes next waits until that has succeeded.
     pub(crate) fn start(&mut self, port: Option<u16>, id: Option<Id>, now: Now) {
-        self.pending_ids.extend(id.clone());
-        self.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
-        let port = port.unwrap_or(self.me.port);
+        self.parent.open_requests.extend(id.clone());
+        self.parent.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
+        let port = port.unwrap_or(self.local.identity.port);
         self.network(Network::Listen { port });
     }
 
@@ -148,12 +149,14 @@ impl Core {
         if let Err(message) = check_topic(&topic) {
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         }
-        if self.subscribed.len() >= crate::MAX_SUBSCRIPTIONS && !self.subscribed.contains(&topic) {
+        if self.gossip.subscribed.len() >= crate::MAX_SUBSCRIPTIONS
+            && !self.gossip.subscribed.contains(&topic)
+        {
             let message = format!("at most {} topics can be subscribed to", crate::MAX_SUBSCRIPTIONS);
             return self.refuse(id, ErrorCode::Busy, message);
         }
         self.answer(id, "subscribe", |_| {});
-        if self.subscribed.insert(topic.clone()) && !crate::is_reserved(&topic) {
+        if self.gossip.subscribed.insert(topic.clone()) && !crate::is_reserved(&topic) {
             self.network(Network::Subscribe { topic });
             self.connect_soon(now);
             self.advertise_topics(now);
@@ -161,7 +164,7 @@ impl Core {
     }
 
     fn unsubscribe(&mut self, id: Option<Id>, topic: &str, now: Now) {
-        if self.subscribed.remove(topic) && !crate::is_reserved(topic) {
+        if self.gossip.subscribed.remove(topic) && !crate::is_reserved(topic) {
             self.network(Network::Unsubscribe { topic: topic.to_owned() });
             self.advertise_topics(now);
         }
@@ -169,29 +172,29 @@ impl Core {
     }
 
     fn advertise_topics(&mut self, now: Now) {
-        let left_out = self.presence.set_topics(&self.subscribed, now);
+        let left_out = self.local.record.set_topics(&self.gossip.subscribed, now);
         if left_out > 0 {
-            self.stats.add("topics_not_in_record", left_out as u64);
+            self.cx.stats.add("topics_not_in_record", left_out as u64);
         }
     }
 
     fn status(&self, now: Now) -> StatusReport {
         let mut room = self.room_for_lists();
-        let addrs = self.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
-        let topics = self.subscribed.iter().filter(|topic| room.fits(topic)).cloned().collect();
+        let addrs = self.local.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
+        let topics = self.gossip.subscribed.iter().filter(|topic| room.fits(topic)).cloned().collect();
         StatusReport {
-            peer_id: self.me.peer_text.clone(),
-            address: self.me.address_text.clone(),
+            peer_id: self.local.identity.peer_text.clone(),
+            address: self.local.identity.address_text.clone(),
             uptime_ms: now.mono.as_millis() as u64,
-            peers: self.peers.len(),
-            servers: self.servers.len(),
-            agents: self.book.len(),
+            peers: self.peers.connected.len(),
+            servers: self.peers.dht_servers.len(),
+            agents: self.directory.records.len(),
             topics,
             addrs,
-            outbox: self.outbox.len(),
-            outbox_bytes: self.outbox.bytes(),
-            held: self.topics.held(),
-            counters: self.stats.snapshot(),
+            outbox: self.mail.outbox.len(),
+            outbox_bytes: self.mail.outbox.bytes(),
+            held: self.gossip.broadcasts.held(),
+            counters: self.cx.stats.snapshot(),
         }
     }
 }

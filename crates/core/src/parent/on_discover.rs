@@ -65,7 +65,7 @@ impl Core {
             let message = format!("`timeoutMs` may be at most {}", MAX_DISCOVER.as_millis());
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         }
-        if self.discoveries.len() >= MAX_INFLIGHT {
+        if self.parent.discoveries.len() >= MAX_INFLIGHT {
             return self.refuse(id, ErrorCode::Busy, "too many `discover` commands are still looking");
         }
         let wanted = match (discover.topic, discover.address, discover.capability) {
@@ -83,15 +83,22 @@ impl Core {
                 return self.refuse(id, ErrorCode::InvalidArgument, message);
             }
         };
-        self.pending_ids.extend(id.clone());
+        self.parent.open_requests.extend(id.clone());
         let deadline = now.mono + timeout;
         let (settles, retry) = match (&wanted, discover.timeout_ms) {
             (Wanted::Address(_), _) => (false, now.mono),
             (_, None) => (true, now.mono + SETTLED),
             (_, Some(_)) => (false, deadline),
         };
-        self.discoveries.push(Discovery { id, wanted, deadline, settles, retry, seen: BTreeSet::new() });
-        let known: Vec<SignedRecord> = self.book.iter(now.unix_ms).cloned().collect();
+        self.parent.discoveries.push(Discovery {
+            id,
+            wanted,
+            deadline,
+            settles,
+            retry,
+            seen: BTreeSet::new(),
+        });
+        let known: Vec<SignedRecord> = self.directory.records.iter(now.unix_ms).cloned().collect();
         for record in known {
             self.found(&record, true, now);
         }
@@ -101,13 +108,13 @@ impl Core {
     /// Tells those who look for an agent that it was found; `by_latest` only the latest of them.
     pub(crate) fn found(&mut self, record: &SignedRecord, by_latest: bool, now: Now) {
         // What is not told because the parent does not read is told before the discovery ends.
-        if !self.outlet.takes_commands() {
+        if !self.parent.output.takes_commands() {
             return;
         }
-        let skip = if by_latest { self.discoveries.len().saturating_sub(1) } else { 0 };
+        let skip = if by_latest { self.parent.discoveries.len().saturating_sub(1) } else { 0 };
         let mut tell = Vec::new();
-        let peers = &self.peers;
-        for discovery in self.discoveries.iter_mut().skip(skip) {
+        let peers = &self.peers.connected;
+        for discovery in self.parent.discoveries.iter_mut().skip(skip) {
             if discovery.wanted.matches(record, peers) && discovery.seen.insert(record.address()) {
                 if discovery.settles {
                     discovery.retry = now.mono + SETTLED;
@@ -122,14 +129,18 @@ impl Core {
 
     /// Whether no records are on their way: nobody is looked up or dialled, and every connected peer's record is known.
     fn knows_all_peers(&self, now: Now) -> bool {
-        self.queries.running() + self.queries.waiting() == 0
-            && self.dialing.is_empty()
-            && self.peers.keys().all(|peer| self.book.by_peer(peer, now.unix_ms).is_some())
+        self.directory.lookups.running() + self.directory.lookups.waiting() == 0
+            && self.peers.dialing.is_empty()
+            && self
+                .peers
+                .connected
+                .keys()
+                .all(|peer| self.directory.records.by_peer(peer, now.unix_ms).is_some())
     }
 
     /// Answers every `discover` that is done: it has found the one it wanted, or all that there is, or its time is over. Asks again for the rest.
     pub(crate) fn end_discoveries(&mut self, now: Now) {
-        if self.discoveries.is_empty() {
+        if self.parent.discoveries.is_empty() {
             return;
         }
         let knows_all = self.knows_all_peers(now);
@@ -141,14 +152,14 @@ impl Core {
             enough && !discovery.seen.is_empty() || discovery.deadline <= now.mono
         };
         // One at a time, for each may have as many lines to tell as there are agents.
-        while self.outlet.takes_commands()
-            && let Some(index) = self.discoveries.iter().position(is_done)
+        while self.parent.output.takes_commands()
+            && let Some(index) = self.parent.discoveries.iter().position(is_done)
         {
-            let discovery = self.discoveries.remove(index);
+            let discovery = self.parent.discoveries.remove(index);
             self.end_discovery(discovery, now);
         }
         let mut lookups = Vec::new();
-        for discovery in &mut self.discoveries {
+        for discovery in &mut self.parent.discoveries {
             if discovery.retry > now.mono {
                 continue;
             }
@@ -168,9 +179,10 @@ impl Core {
     /// Tells what was found while the parent did not read, and answers.
     fn end_discovery(&mut self, mut discovery: Discovery, now: Now) {
         let unseen: Vec<SignedRecord> = self
-            .book
+            .directory
+            .records
             .iter(now.unix_ms)
-            .filter(|record| discovery.wanted.matches(record, &self.peers))
+            .filter(|record| discovery.wanted.matches(record, &self.peers.connected))
             .filter(|record| discovery.seen.insert(record.address()))
             .cloned()
             .collect();
@@ -182,26 +194,27 @@ impl Core {
 
     /// When a `discover` ends or asks again. While the parent does not read, none does.
     pub(crate) fn discovery_deadline(&self) -> Option<Duration> {
-        if !self.outlet.takes_commands() {
+        if !self.parent.output.takes_commands() {
             return None;
         }
-        self.discoveries.iter().map(|discovery| discovery.retry.min(discovery.deadline)).min()
+        self.parent.discoveries.iter().map(|discovery| discovery.retry.min(discovery.deadline)).min()
     }
 
     /// Ends the `discover` with this id; whether there was one.
     pub(crate) fn cancel_discovery(&mut self, target: &Id) -> bool {
-        let Some(index) = self.discoveries.iter().position(|discovery| discovery.id.as_ref() == Some(target))
+        let Some(index) =
+            self.parent.discoveries.iter().position(|discovery| discovery.id.as_ref() == Some(target))
         else {
             return false;
         };
-        let discovery = self.discoveries.remove(index);
+        let discovery = self.parent.discoveries.remove(index);
         self.refuse(discovery.id, ErrorCode::Cancelled, "the search was given up as asked");
         true
     }
 
     /// Ends every `discover`, because the node closes.
     pub(crate) fn abandon_discoveries(&mut self) {
-        for discovery in std::mem::take(&mut self.discoveries) {
+        for discovery in std::mem::take(&mut self.parent.discoveries) {
             if discovery.id.is_some() {
                 self.refuse(discovery.id, ErrorCode::ShuttingDown, "the node closed while it was looking");
             }

@@ -61,8 +61,8 @@ impl Core {
         let invalid = |message| (ErrorCode::InvalidArgument, message);
         let recipient = match self.parse_same_recipient(to).map_err(invalid)? {
             Recipient::Address(address) => address,
-            Recipient::Peer(peer) if peer == self.me.peer => self.me.address,
-            Recipient::Peer(peer) => match self.book.by_peer(&peer, now.unix_ms) {
+            Recipient::Peer(peer) if peer == self.local.identity.peer => self.local.identity.address,
+            Recipient::Peer(peer) => match self.directory.records.by_peer(&peer, now.unix_ms) {
                 Some(record) => record.address(),
                 None => {
                     let message =
@@ -71,7 +71,7 @@ impl Core {
                 }
             },
         };
-        if recipient == self.me.address {
+        if recipient == self.local.identity.address {
             return Err(invalid("that is this agent itself".to_owned()));
         }
         if length > MAX_DIRECT_BYTES {
@@ -87,13 +87,13 @@ impl Core {
 
     /// [`parse_recipient`], which costs more than all else about a message, for those who write to one recipient in a row.
     fn parse_same_recipient(&mut self, text: &str) -> Result<Recipient, String> {
-        if let Some((last, recipient)) = &self.last_recipient
+        if let Some((last, recipient)) = &self.parent.recipient_parse_cache
             && last == text
         {
             return Ok(*recipient);
         }
         let recipient = parse_recipient(text)?;
-        self.last_recipient = Some((text.to_owned(), recipient));
+        self.parent.recipient_parse_cache = Some((text.to_owned(), recipient));
         Ok(recipient)
     }
 }

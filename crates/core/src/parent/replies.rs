@@ -59,18 +59,18 @@ impl Room {
 impl Core {
     /// The room that a line has for lists.
     pub(crate) fn room_for_lists(&self) -> Room {
-        Room(self.max_line.saturating_sub(LISTS_LINE_BYTES))
+        Room(self.parent.max_line.saturating_sub(LISTS_LINE_BYTES))
     }
 
     pub(crate) fn network(&mut self, effect: Network) {
-        self.has_spoken |= match &effect {
+        self.parent.has_spoken |= match &effect {
             Network::AnswerMail { .. } => true,
             Network::Publish { topic, .. } => {
                 ![crate::ANNOUNCEMENTS, crate::STATUS].contains(&topic.as_str())
             }
             _ => false,
         };
-        self.effects.push_back(Effect::Network(effect));
+        self.cx.effects.push_back(Effect::Network(effect));
     }
 
     /// The command was carried out; without an id nobody wants to know.
@@ -78,21 +78,21 @@ impl Core {
         let Some(id) = id else { return };
         let is_send = command == "send";
         if is_send {
-            self.pending_sends.remove(&id);
+            self.parent.open_sends.remove(&id);
         } else {
-            self.pending_ids.remove(&id);
+            self.parent.open_requests.remove(&id);
         }
         let mut answer = Answer::new(id, command);
         fill(&mut answer);
-        self.outlet.answer(Event::Result(Box::new(answer)), is_send);
+        self.parent.output.answer(Event::Result(Box::new(answer)), is_send);
     }
 
     /// The command failed.
     pub(crate) fn refuse(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
         if let Some(id) = &id {
-            self.pending_ids.remove(id);
+            self.parent.open_requests.remove(id);
         }
-        self.required.refused(code);
+        self.parent.required.refused(code);
         let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
         self.complain(error);
     }
@@ -100,20 +100,25 @@ impl Core {
     /// A `send` failed.
     pub(crate) fn refuse_send(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
         if let Some(id) = &id {
-            self.pending_sends.remove(id);
+            self.parent.open_sends.remove(id);
         }
-        self.required.refused(code);
+        self.parent.required.refused(code);
         let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
-        self.outlet.answer(Event::Error(Box::new(error)), true);
+        self.parent.output.answer(Event::Error(Box::new(error)), true);
     }
 
     /// Something failed.
     pub(crate) fn complain(&mut self, error: ErrorEvent) {
-        self.outlet.tell(Event::Error(Box::new(error)));
+        self.parent.output.tell(Event::Error(Box::new(error)));
     }
 
     pub(crate) fn log(&mut self, level: Level, namespace: &str, message: impl Into<String>) {
-        self.outlet.log(Log { level, namespace: namespace.to_owned(), message: message.into(), meta: None });
+        self.parent.output.log(Log {
+            level,
+            namespace: namespace.to_owned(),
+            message: message.into(),
+            meta: None,
+        });
     }
 
     /// Accepted mail did not arrive, or nobody knows whether it did.
@@ -146,8 +151,8 @@ impl Core {
 
     /// How accepted mail ended. A parent that did not opt in hears of failures alone, as errors.
     pub(crate) fn tell_delivery(&mut self, mut delivery: Delivery) {
-        self.required.ended(delivery.state == DeliveryState::Delivered, delivery.redelivered);
-        self.stats.count(match delivery.state {
+        self.parent.required.ended(delivery.state == DeliveryState::Delivered, delivery.redelivered);
+        self.cx.stats.count(match delivery.state {
             DeliveryState::Delivered => "mail_delivered",
             DeliveryState::Expired => "mail_expired",
             DeliveryState::Rejected => "mail_rejected",
@@ -157,8 +162,8 @@ impl Core {
         let code = delivery.code.unwrap_or(ErrorCode::Expired);
         let known = delivery.message.take();
         delivery.message = failed.then(|| known.unwrap_or_else(|| delivery_failure(code, delivery.route)));
-        if self.opted_in {
-            self.outlet.tell(Event::Delivery(Box::new(delivery)));
+        if self.parent.protocol_v1 {
+            self.parent.output.tell(Event::Delivery(Box::new(delivery)));
         } else if let Some(message) = delivery.message {
             self.complain(ErrorEvent {
                 request_id: delivery.request_id,
@@ -171,7 +176,9 @@ impl Core {
     /// An agent was found, by itself or because `request_id` asked for it.
     pub(crate) fn tell_found(&mut self, record: &SignedRecord, request_id: Option<Id>) {
         let peer_id = record.peer_id();
-        if request_id.is_none() && self.standings.of(&record.address(), &peer_id) == Some(Standing::Blocked) {
+        if request_id.is_none()
+            && self.gate.access_list.of(&record.address(), &peer_id) == Some(Standing::Blocked)
+        {
             return;
         }
         let mut room = self.room_for_lists();
@@ -183,7 +190,7 @@ impl Core {
         let addrs = fitting(&mut addrs.filter(|addr| !addr.contains(char::is_control)));
         let capabilities = fitting(&mut record.record.capabilities.iter().cloned());
         let mut topics: BTreeSet<String> = record.record.topics.iter().cloned().collect();
-        if let Some(peer) = self.peers.get(&peer_id) {
+        if let Some(peer) = self.peers.connected.get(&peer_id) {
             topics.extend(peer.topics.iter().filter(|topic| !crate::is_reserved(topic)).cloned());
         }
         let topics = fitting(&mut topics.into_iter());
@@ -199,10 +206,10 @@ impl Core {
             request_id,
         };
         if found.request_id.is_some() {
-            return self.outlet.tell(Event::PeerDiscovered(Box::new(found)));
+            return self.parent.output.tell(Event::PeerDiscovered(Box::new(found)));
         }
         let peer_id = found.peer_id.clone();
-        self.outlet.news(
+        self.parent.output.news(
             Event::PeerDiscovered(Box::new(found)),
             |event| matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id),
         );
@@ -210,16 +217,16 @@ impl Core {
 
     /// News for parents that opted in.
     pub(crate) fn tell_news(&mut self, event: Event) {
-        if self.opted_in {
-            self.outlet.news(event, |_| false);
+        if self.parent.protocol_v1 {
+            self.parent.output.news(event, |_| false);
         }
     }
 
     /// Hands lines to the writer while it has room.
     pub(crate) fn pump_outlet(&mut self) {
-        while let Some(event) = self.outlet.pop() {
+        while let Some(event) = self.parent.output.pop() {
             let event = match event {
-                Event::Overflow(overflow) if !self.opted_in => {
+                Event::Overflow(overflow) if !self.parent.protocol_v1 => {
                     let Dropped { topic_message, too_long, news, log } = overflow.dropped;
                     let message = format!(
                         "dropped because stdout was not read: {topic_message} broadcasts, {news} news of peers, {log} logs; \
@@ -230,7 +237,7 @@ impl Core {
                 }
                 other => other,
             };
-            self.effects.push_back(Effect::Emit { event, numbered: self.opted_in });
+            self.cx.effects.push_back(Effect::Emit { event, numbered: self.parent.protocol_v1 });
         }
     }
 }

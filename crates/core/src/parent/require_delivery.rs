@@ -44,20 +44,22 @@ impl Required {
 impl Core {
     /// Whether the end of stdin waits for the end of all mail and broadcasts.
     pub(crate) fn awaits_deliveries(&self) -> bool {
-        self.required.on
+        self.parent.required.on
     }
 
     /// Whether mail or broadcasts of this process have yet to end.
     pub(crate) fn has_unsent(&self) -> bool {
-        let of_earlier = if self.required.on { self.required.restored } else { 0 };
-        !self.lane.is_empty() || self.outbox.len() > of_earlier || !self.topics.is_empty()
+        let of_earlier = if self.parent.required.on { self.parent.required.restored } else { 0 };
+        !self.parent.send_lane.is_empty()
+            || self.mail.outbox.len() > of_earlier
+            || !self.gossip.broadcasts.is_empty()
     }
 
     /// How the process ends once it has said everything; `lost`: whether accepted mail is.
     pub(crate) fn end_code(&self, lost: bool) -> ExitCode {
-        let Required { on, refused, undone, .. } = self.required;
+        let Required { on, refused, undone, .. } = self.parent.required;
         match () {
-            () if self.pipe_broken => ExitCode::Io,
+            () if self.parent.pipe_broken => ExitCode::Io,
             () if on && refused => ExitCode::BadInput,
             () if lost || on && (undone || self.has_unsent()) => ExitCode::Undelivered,
             () => ExitCode::Ok,

@@ -27,54 +27,54 @@ const NEVER_TOLD: &str = "`--on-eof stay`: stdin ended before a `connect`, so th
 
 impl Core {
     pub(crate) fn on_input_ended(&mut self, now: Now) {
-        if self.phase == Phase::Idle {
+        if self.parent.phase == Phase::Idle {
             return self.end_unconnected(now);
         }
-        if self.me.stay_on_eof {
+        if self.local.identity.stay_on_eof {
             return;
         }
-        if let Phase::Starting { .. } = self.phase {
+        if let Phase::Starting { .. } = self.parent.phase {
             return self.hold_end(now);
         }
-        if self.me.linger.is_zero() {
+        if self.local.identity.linger.is_zero() {
             return self.close(EOF, None, now);
         }
-        self.linger_until = Some(now.mono + self.me.linger);
+        self.parent.linger_until = Some(now.mono + self.local.identity.linger);
     }
 
     /// Stdin ended before a `connect`: nothing can come any more, whatever the node was told to do then.
     fn end_unconnected(&mut self, now: Now) {
-        if self.me.stay_on_eof {
+        if self.local.identity.stay_on_eof {
             self.complain(ErrorEvent::new(ErrorCode::InvalidArgument, NEVER_TOLD));
             return self.give_up(ExitCode::Config, now);
         }
         self.log(Level::Warn, "pipe", NEVER_CONNECTED);
-        self.required.refused(ErrorCode::NotConnected);
+        self.parent.required.refused(ErrorCode::NotConnected);
         self.close(EOF, None, now);
     }
 
     pub(crate) fn on_input_failed(&mut self, reason: &str, now: Now) {
-        self.pipe_broken = true;
+        self.parent.pipe_broken = true;
         self.complain(ErrorEvent::new(ErrorCode::Internal, format!("stdin cannot be read: {reason}")));
         self.close(EOF, None, now);
     }
 
     pub(crate) fn on_output_closed(&mut self, broken: bool, now: Now) {
-        self.pipe_broken |= broken;
-        self.output_closed = true;
+        self.parent.pipe_broken |= broken;
+        self.parent.output_closed = true;
         self.close("output", None, now);
     }
 
     /// Whether anything would be lost with the process that was accepted, or waits for that.
     fn would_lose(&self) -> bool {
-        self.sends_abandoned
-            || !self.lane.is_empty()
-            || !self.keeping.is_durable() && !self.outbox.is_empty()
-            || !self.topics.is_empty()
+        self.parent.sends_abandoned
+            || !self.parent.send_lane.is_empty()
+            || !self.mail.pending_writes.is_durable() && !self.mail.outbox.is_empty()
+            || !self.gossip.broadcasts.is_empty()
     }
 
     pub(crate) fn on_signal(&mut self, now: Now) {
-        match self.phase {
+        match self.parent.phase {
             Phase::Closing { .. } => {
                 self.exit(self.end_code(self.would_lose()));
             }
@@ -85,9 +85,9 @@ impl Core {
 
     /// Begins to end. `shutdown` is the id of the command that asked for it.
     pub(crate) fn close(&mut self, reason: &'static str, mut shutdown: Option<Id>, now: Now) {
-        match std::mem::replace(&mut self.phase, Phase::Done) {
+        match std::mem::replace(&mut self.parent.phase, Phase::Done) {
             phase @ (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Done) => {
-                self.phase = phase;
+                self.parent.phase = phase;
                 return;
             }
             Phase::Starting { id, .. } => {
@@ -99,13 +99,13 @@ impl Core {
             }
             Phase::Idle | Phase::Ready => {}
         }
-        self.pending_ids.extend(shutdown.clone());
-        self.linger_until = None;
+        self.parent.open_requests.extend(shutdown.clone());
+        self.parent.linger_until = None;
         let deadline = match reason {
             EOF if self.awaits_deliveries() => Duration::MAX,
-            _ => now.mono + self.me.drain_timeout,
+            _ => now.mono + self.local.identity.drain_timeout,
         };
-        self.phase = Phase::Closing { reason, shutdown, deadline };
+        self.parent.phase = Phase::Closing { reason, shutdown, deadline };
     }
 
     /// Ends the node because it must not or cannot run: what could be said has been.
@@ -116,39 +116,39 @@ impl Core {
         }
         self.fail_all();
         let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until: now.mono };
-        match std::mem::replace(&mut self.phase, flushing) {
+        match std::mem::replace(&mut self.parent.phase, flushing) {
             Phase::Starting { id, .. } => {
-                id.map(|id| self.pending_ids.remove(&id));
+                id.map(|id| self.parent.open_requests.remove(&id));
                 let shutdown = self.abandon_held();
                 self.answer(shutdown, "shutdown", |_| {});
             }
             Phase::Closing { shutdown, .. } => self.answer(shutdown, "shutdown", |_| {}),
             _ => {}
         }
-        self.outlet.close();
+        self.parent.output.close();
     }
 
     /// Whether a sender waits for an answer to mail that the parent gets or has, or the parent for one to its `ack`.
     fn owes_answers(&self) -> bool {
-        !self.acks_owed.is_idle()
-            || !self.held_answers.is_empty()
-            || self.taking.len() > 0
-            || self.taking.is_asked()
-            || self.outlet.awaits_receipts()
+        !self.mail.pending_acks.is_idle()
+            || !self.mail.deferred_responses.is_empty()
+            || self.mail.delivery.len() > 0
+            || self.mail.delivery.is_asked()
+            || self.parent.output.awaits_receipts()
     }
 
     /// When everything accepted is done, or time is up, says so.
     pub(crate) fn finish_closing(&mut self, now: Now) {
-        if std::mem::take(&mut self.has_spoken) {
-            self.stay_until = now.mono + LAST_READ;
+        if std::mem::take(&mut self.parent.has_spoken) {
+            self.parent.stay_until = now.mono + LAST_READ;
         }
         let sent = !self.has_unsent();
-        let answered = matches!(self.phase, Phase::Closing { .. }) && !self.owes_answers();
-        let Phase::Closing { reason, shutdown, deadline } = &mut self.phase else { return };
+        let answered = matches!(self.parent.phase, Phase::Closing { .. }) && !self.owes_answers();
+        let Phase::Closing { reason, shutdown, deadline } = &mut self.parent.phase else { return };
         if sent && *deadline == Duration::MAX {
-            *deadline = now.mono + self.me.drain_timeout;
+            *deadline = now.mono + self.local.identity.drain_timeout;
         }
-        let done = sent && self.discoveries.is_empty() && answered;
+        let done = sent && self.parent.discoveries.is_empty() && answered;
         if !done && now.mono < *deadline {
             return;
         }
@@ -156,37 +156,37 @@ impl Core {
         let lost = self.would_lose();
         self.fail_all();
         self.answer(shutdown, "shutdown", |_| {});
-        if self.opted_in {
-            self.outlet.tell(Event::Closing(Closing { reason: reason.to_owned() }));
+        if self.parent.protocol_v1 {
+            self.parent.output.tell(Event::Closing(Closing { reason: reason.to_owned() }));
         }
-        self.outlet.close();
+        self.parent.output.close();
         let code = self.end_code(lost);
-        let stay_until = self.stay_until.max(now.mono);
-        self.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until };
+        let stay_until = self.parent.stay_until.max(now.mono);
+        self.parent.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until };
     }
 
     fn fail_all(&mut self) {
         self.abandon_discoveries();
         self.abandon_waiting();
         self.refuse_unkept();
-        if !self.keeping.is_durable() {
-            for ended in self.outbox.drain() {
+        if !self.mail.pending_writes.is_durable() {
+            for ended in self.mail.outbox.drain() {
                 self.tell_mail_lost(ended, DeliveryState::Failed, ErrorCode::ShuttingDown);
             }
         }
-        for broadcast in self.topics.drain_all() {
+        for broadcast in self.gossip.broadcasts.drain_all() {
             self.tell_broadcast_lost(broadcast, DeliveryState::Failed, ErrorCode::ShuttingDown);
         }
     }
 
     /// Exits once the writer has put out every line, or takes too long, and peers have had their time.
     pub(crate) fn finish_flushing(&mut self, now: Now) {
-        if let Phase::Flushing { code, deadline, stay_until } = self.phase
+        if let Phase::Flushing { code, deadline, stay_until } = self.parent.phase
             && now.mono >= stay_until
-            && (self.outlet.is_empty() || self.output_closed || now.mono >= deadline)
+            && (self.parent.output.is_empty() || self.parent.output_closed || now.mono >= deadline)
         {
             // What was to be told last may be what broke it.
-            self.exit(if self.pipe_broken { ExitCode::Io } else { code });
+            self.exit(if self.parent.pipe_broken { ExitCode::Io } else { code });
         }
     }
 
@@ -194,7 +194,7 @@ impl Core {
         // Nothing comes after the exit.
         self.pump_outlet();
         self.keep_last_arrivals();
-        self.phase = Phase::Done;
-        self.effects.push_back(Effect::Exit(code));
+        self.parent.phase = Phase::Done;
+        self.cx.effects.push_back(Effect::Exit(code));
     }
 }

@@ -85,42 +85,42 @@ impl Core {
     /// Keeps a command that came while the node begins to listen: nothing is answered before `ready` but errors.
     pub(crate) fn hold(&mut self, request: Request, now: Now) {
         let is_send = matches!(request.command, Command::Send(_));
-        if self.held.end.is_some() {
+        if self.parent.deferred.end.is_some() {
             return self.refuse_held([request], ErrorCode::ShuttingDown, "the node is closing");
         }
         if let Command::Shutdown(_) = request.command {
-            self.pending_ids.extend(request.id.clone());
-            self.held.end = Some((End::Shutdown(request.id), self.ready_by(now)));
+            self.parent.open_requests.extend(request.id.clone());
+            self.parent.deferred.end = Some((End::Shutdown(request.id), self.ready_by(now)));
             return;
         }
-        if self.held.is_over() || self.held.len() > 2 * MAX_INFLIGHT {
+        if self.parent.deferred.is_over() || self.parent.deferred.len() > 2 * MAX_INFLIGHT {
             return self.refuse_held([request], ErrorCode::Busy, "too many commands wait for `ready`");
         }
-        let ids = if is_send { &mut self.pending_sends } else { &mut self.pending_ids };
+        let ids = if is_send { &mut self.parent.open_sends } else { &mut self.parent.open_requests };
         ids.extend(request.id.clone());
-        self.stats.count("commands_held");
-        self.held.push(request);
+        self.cx.stats.count("commands_held");
+        self.parent.deferred.push(request);
     }
 
     /// How long the end of the node waits for the commands before it.
     fn ready_by(&self, now: Now) -> Duration {
-        now.mono + self.me.drain_timeout.max(MAX_PAUSE)
+        now.mono + self.local.identity.drain_timeout.max(MAX_PAUSE)
     }
 
     /// Stdin has ended while the node begins to listen.
     pub(crate) fn hold_end(&mut self, now: Now) {
         let deadline = self.ready_by(now);
-        self.held.end.get_or_insert((End::Eof, deadline));
+        self.parent.deferred.end.get_or_insert((End::Eof, deadline));
     }
 
     /// Carries out what was held.
     pub(crate) fn release_held(&mut self, now: Now) {
-        let Held { requests, end, .. } = std::mem::take(&mut self.held);
+        let Held { requests, end, .. } = std::mem::take(&mut self.parent.deferred);
         for request in requests {
             if let Some(id) = &request.id
-                && !self.pending_sends.remove(id)
+                && !self.parent.open_sends.remove(id)
             {
-                self.pending_ids.remove(id);
+                self.parent.open_requests.remove(id);
             }
             self.on_command(request, now);
         }
@@ -133,32 +133,35 @@ impl Core {
 
     /// Ends the pause of stdin, or the node, when that has waited long enough for `ready`.
     pub(crate) fn keep_starting(&mut self, now: Now) {
-        let Phase::Starting { report_by, .. } = &mut self.phase else { return };
+        let Phase::Starting { report_by, .. } = &mut self.parent.phase else { return };
         if report_by.take_if(|report_by| *report_by <= now.mono).is_some() {
             self.network(Network::ReportListening);
         }
-        if self.held.end.as_ref().is_some_and(|(_, deadline)| *deadline <= now.mono) {
-            let reason = match self.held.end {
+        if self.parent.deferred.end.as_ref().is_some_and(|(_, deadline)| *deadline <= now.mono) {
+            let reason = match self.parent.deferred.end {
                 Some((End::Shutdown(_), _)) => "shutdown",
                 _ => "eof",
             };
             return self.close(reason, None, now);
         }
-        if !self.held.is_over() {
-            self.held.over_since = None;
+        if !self.parent.deferred.is_over() {
+            self.parent.deferred.over_since = None;
             return;
         }
-        if now.mono < *self.held.over_since.get_or_insert(now.mono) + MAX_PAUSE {
+        if now.mono < *self.parent.deferred.over_since.get_or_insert(now.mono) + MAX_PAUSE {
             return;
         }
-        self.held.over_since = None;
+        self.parent.deferred.over_since = None;
         // The latest go, down to half of what there may be.
-        let mut index = self.held.len();
-        while index > 0 && (self.held.sends > MAX_INFLIGHT / 2 || self.held.bytes > MAX_INFLIGHT_BYTES / 2) {
+        let mut index = self.parent.deferred.len();
+        while index > 0
+            && (self.parent.deferred.sends > MAX_INFLIGHT / 2
+                || self.parent.deferred.bytes > MAX_INFLIGHT_BYTES / 2)
+        {
             index -= 1;
-            if self.held.requests.get(index).and_then(data_bytes).is_some() {
-                let request = self.held.remove(index);
-                self.stats.count("sends_refused_after_pause");
+            if self.parent.deferred.requests.get(index).and_then(data_bytes).is_some() {
+                let request = self.parent.deferred.remove(index);
+                self.cx.stats.count("sends_refused_after_pause");
                 self.refuse_held(request, ErrorCode::Busy, "the node does not listen yet");
             }
         }
@@ -166,8 +169,8 @@ impl Core {
 
     /// Refuses everything that is held, because the node ends; the id of the `shutdown` among it.
     pub(crate) fn abandon_held(&mut self) -> Option<Id> {
-        let Held { requests, end, sends, .. } = std::mem::take(&mut self.held);
-        self.sends_abandoned |= sends > 0;
+        let Held { requests, end, sends, .. } = std::mem::take(&mut self.parent.deferred);
+        self.parent.sends_abandoned |= sends > 0;
         self.refuse_held(requests, ErrorCode::ShuttingDown, "the node closed before it listened");
         match end {
             Some((End::Shutdown(id), _)) => id,

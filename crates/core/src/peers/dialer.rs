@@ -85,104 +85,111 @@ impl Connecting {
 impl Core {
     /// A node of ours has introduced itself: it subscribes to the nodes' topics, and tells so at once.
     pub(crate) fn expect_topics(&mut self, peer: PeerId, now: Now) {
-        if self.connecting.expected.len() < MAX_EXPECTED {
-            self.connecting.expected.push_back((now.mono + TOPICS_WITHIN, peer));
+        if self.peers.dialer.expected.len() < MAX_EXPECTED {
+            self.peers.dialer.expected.push_back((now.mono + TOPICS_WITHIN, peer));
         }
     }
 
     /// Ends connections through which no subscription came. A peer that saw it begin before it saw an earlier one end believes that
     /// it has told us already, and only a new connection makes gossipsub tell again.
     pub(crate) fn drop_silent_peers(&mut self, now: Now) {
-        while let Some((due, peer)) = self.connecting.expected.front().copied()
+        while let Some((due, peer)) = self.peers.dialer.expected.front().copied()
             && due <= now.mono
         {
-            self.connecting.expected.pop_front();
+            self.peers.dialer.expected.pop_front();
             let silent =
                 |known: &Peer| known.topics.is_empty() && known.connected_at + TOPICS_WITHIN <= now.mono;
-            if self.peers.get(&peer).is_some_and(silent) {
-                self.stats.count("peers_without_topics");
+            if self.peers.connected.get(&peer).is_some_and(silent) {
+                self.cx.stats.count("peers_without_topics");
                 self.network(Network::Disconnect { peer });
             }
         }
     }
 
     pub(crate) fn silence_deadline(&self) -> Option<Duration> {
-        self.connecting.expected.front().map(|(due, _)| *due)
+        self.peers.dialer.expected.front().map(|(due, _)| *due)
     }
 
     /// Somebody new is known, or something new is wanted.
     pub(crate) fn connect_soon(&mut self, now: Now) {
-        let soon = (now.mono + SOON).max(self.connecting.last + LEAST_PAUSE);
-        self.connecting.next = self.connecting.next.min(soon);
+        let soon = (now.mono + SOON).max(self.peers.dialer.last + LEAST_PAUSE);
+        self.peers.dialer.next = self.peers.dialer.next.min(soon);
     }
 
     pub(crate) fn connecting_deadline(&self) -> Option<Duration> {
-        (self.me.role != Role::Bootstrap && self.book.len() > self.peers.len())
-            .then_some(self.connecting.next)
+        (self.local.identity.role != Role::Bootstrap
+            && self.directory.records.len() > self.peers.connected.len())
+        .then_some(self.peers.dialer.next)
     }
 
     /// An agent's node could not be dialled, or let us in and hung up.
     pub(crate) fn note_unreachable(&mut self, peer: PeerId, hung_up: bool, now: Now) {
-        if self.connecting.backoffs.len() >= MAX_BACKOFFS {
-            self.connecting.backoffs.retain(|_, pause| !pause.backoff.ready(now.mono));
+        if self.peers.dialer.backoffs.len() >= MAX_BACKOFFS {
+            self.peers.dialer.backoffs.retain(|_, pause| !pause.backoff.ready(now.mono));
         }
-        if self.connecting.backoffs.len() < MAX_BACKOFFS {
-            let pause = self.connecting.backoffs.entry(peer).or_default();
+        if self.peers.dialer.backoffs.len() < MAX_BACKOFFS {
+            let pause = self.peers.dialer.backoffs.entry(peer).or_default();
             pause.hang_ups = if hung_up { pause.hang_ups.saturating_add(1) } else { 0 };
-            pause.backoff.fail(now.mono, PERIOD, &mut self.jitter);
+            pause.backoff.fail(now.mono, PERIOD, &mut self.cx.jitter);
         }
     }
 
     /// An agent's node was reached for a while, or is somewhere else now.
     pub(crate) fn note_reachable(&mut self, peer: &PeerId) {
-        self.connecting.backoffs.remove(peer);
+        self.peers.dialer.backoffs.remove(peer);
     }
 
     /// Whether known agents that subscribe to a topic are not connected, though they may be, and fewer are than the topic should have.
     pub(crate) fn misses_subscribers(&self, topic: &str, now: Now) -> bool {
-        let hears = |peer: &PeerId| self.peers.get(peer).is_some_and(|known| known.topics.contains(topic));
+        let hears =
+            |peer: &PeerId| self.peers.connected.get(peer).is_some_and(|known| known.topics.contains(topic));
         let is_missing = |record: &&SignedRecord| {
             let peer = record.peer_id();
             let reachable =
-                !record.record.addrs.is_empty() && !self.connecting.is_unreachable(&peer, now.mono);
+                !record.record.addrs.is_empty() && !self.peers.dialer.is_unreachable(&peer, now.mono);
             record.record.topics.iter().any(|theirs| theirs == topic) && reachable && !hears(&peer)
         };
-        self.subscribers(topic) < TOPIC_PEERS && self.book.iter(now.unix_ms).any(|record| is_missing(&record))
+        self.subscribers(topic) < TOPIC_PEERS
+            && self.directory.records.iter(now.unix_ms).any(|record| is_missing(&record))
     }
 
     /// Dials agents that are missing. Bootstrap nodes wait for those who come.
     pub(crate) fn keep_connected(&mut self, now: Now) {
-        if self.me.role == Role::Bootstrap || now.mono < self.connecting.next {
+        if self.local.identity.role == Role::Bootstrap || now.mono < self.peers.dialer.next {
             return;
         }
-        self.connecting.next = now.mono + PERIOD;
-        self.connecting.last = now.mono;
-        let mut lacking = self.subscribed.clone();
-        lacking.extend(self.topics.topics_with_work().into_iter().map(|(topic, _)| topic));
+        self.peers.dialer.next = now.mono + PERIOD;
+        self.peers.dialer.last = now.mono;
+        let mut lacking = self.gossip.subscribed.clone();
+        lacking.extend(self.gossip.broadcasts.topics_with_work().into_iter().map(|(topic, _)| topic));
         lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
-        let few = self.peers.len() < MIN_PEERS;
-        let budget = self.connecting.budget(now.mono);
+        let few = self.peers.connected.len() < MIN_PEERS;
+        let budget = self.peers.dialer.budget(now.mono);
         if !few && lacking.is_empty() || budget == 0 {
             return;
         }
-        let backoffs = &self.connecting.backoffs;
+        let backoffs = &self.peers.dialer.backoffs;
         let may_be_dialled = |record: &SignedRecord| {
             let peer = record.peer_id();
-            let free = !self.peers.contains_key(&peer) && !self.dialing.contains(&peer);
+            let free = !self.peers.connected.contains_key(&peer) && !self.peers.dialing.contains(&peer);
             let ready = backoffs.get(&peer).is_none_or(|pause| pause.backoff.ready(now.mono));
             free && ready && !record.record.addrs.is_empty()
         };
         let is_wanted =
             |record: &SignedRecord| few || record.record.topics.iter().any(|topic| lacking.contains(topic));
-        let agents = self.book.iter(now.unix_ms).filter(|record| may_be_dialled(record) && is_wanted(record));
+        let agents = self
+            .directory
+            .records
+            .iter(now.unix_ms)
+            .filter(|record| may_be_dialled(record) && is_wanted(record));
         let mut agents: Vec<&SignedRecord> = agents.collect();
         let mut chosen: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
         // The directory is ordered by address; everybody dialling its head would leave the tail alone.
         for _ in 0..budget.min(agents.len()) {
-            let agent = agents.swap_remove(self.jitter.below(agents.len()));
+            let agent = agents.swap_remove(self.cx.jitter.below(agents.len()));
             chosen.push((agent.peer_id(), agent.record.addrs.clone()));
         }
-        self.connecting.dials.1 += chosen.len();
+        self.peers.dialer.dials.1 += chosen.len();
         for (peer, addrs) in chosen {
             self.dial(peer, addrs);
         }

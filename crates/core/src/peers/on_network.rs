@@ -35,7 +35,7 @@ const FEATURES: [&str; 5] = ["base64", "block", "cancel", "gossip", "peers"];
 
 impl Core {
     pub(crate) fn on_listening(&mut self, addrs: Vec<Multiaddr>, now: Now) {
-        let started = match &mut self.phase {
+        let started = match &mut self.parent.phase {
             Phase::Starting { id, .. } => Some(id.take()),
             // An address has come since.
             Phase::Ready => None,
@@ -43,43 +43,43 @@ impl Core {
             _ => return,
         };
         if started.is_some()
-            && let Some(warning) = self.me.scope.lacking(&addrs)
+            && let Some(warning) = self.local.identity.scope.lacking(&addrs)
         {
             self.log(Level::Warn, "network", warning);
         }
-        let with_peer = |addr: Multiaddr| addr.with(Protocol::P2p(self.me.peer));
-        self.addrs = addrs.iter().cloned().map(with_peer).collect();
-        let advertised = addrs.into_iter().filter(|addr| self.me.scope.permits(addr)).collect();
-        self.presence.set_addrs(advertised, now);
+        let with_peer = |addr: Multiaddr| addr.with(Protocol::P2p(self.local.identity.peer));
+        self.local.addrs = addrs.iter().cloned().map(with_peer).collect();
+        let advertised = addrs.into_iter().filter(|addr| self.local.identity.scope.permits(addr)).collect();
+        self.local.record.set_addrs(advertised, now);
         if let Some(id) = started {
             self.be_ready(id, now);
         }
     }
 
     fn be_ready(&mut self, id: Option<Id>, now: Now) {
-        self.phase = Phase::Ready;
-        self.status_due = now.mono + self.jitter.around(STATUS_PERIOD);
+        self.parent.phase = Phase::Ready;
+        self.gossip.status_due = now.mono + self.cx.jitter.around(STATUS_PERIOD);
         for topic in NODE_TOPICS {
             self.network(Network::Subscribe { topic: topic.to_owned() });
         }
         let ready = Ready {
-            peer_id: self.me.peer_text.clone(),
-            address: self.me.address_text.clone(),
-            name: self.me.name.clone(),
-            role: self.me.role,
-            network: self.me.network.clone(),
+            peer_id: self.local.identity.peer_text.clone(),
+            address: self.local.identity.address_text.clone(),
+            name: self.local.identity.name.clone(),
+            role: self.local.identity.role,
+            network: self.local.identity.network.clone(),
             protocol: PROTOCOL_VERSION,
-            version: self.me.version.clone(),
+            version: self.local.identity.version.clone(),
             features: self.features(),
             limits: Limits {
-                max_line_bytes: self.max_line,
-                max_unacked: self.taking.untaken.limit(),
+                max_line_bytes: self.parent.max_line,
+                max_unacked: self.mail.delivery.untaken.limit(),
                 ..Limits::STANDARD
             },
-            addrs: self.addrs.iter().map(ToString::to_string).collect(),
-            durable: self.keeping.is_durable(),
+            addrs: self.local.addrs.iter().map(ToString::to_string).collect(),
+            durable: self.mail.pending_writes.is_durable(),
         };
-        self.outlet.tell(Event::Ready(Box::new(ready)));
+        self.parent.output.tell(Event::Ready(Box::new(ready)));
         self.answer(id, "connect", |_| {});
         self.release_held(now);
     }
@@ -90,7 +90,7 @@ impl Core {
     }
 
     pub(crate) fn on_listen_failed(&mut self, reason: String, now: Now) {
-        let id: Option<Id> = match &self.phase {
+        let id: Option<Id> = match &self.parent.phase {
             Phase::Starting { id, .. } => id.clone(),
             _ => None,
         };
@@ -99,21 +99,21 @@ impl Core {
     }
 
     pub(crate) fn add_bootstrap(&mut self, peer: PeerId, addr: Multiaddr) {
-        if peer == self.me.peer {
+        if peer == self.local.identity.peer {
             return;
         }
-        if !self.bootstraps.add(peer, addr) {
+        if !self.peers.bootstrap.add(peer, addr) {
             self.log(Level::Warn, "discovery", "too many bootstrap peers: the rest are not used");
         }
     }
 
     /// A peer belongs to another network: nobody of ours can be reached through it.
     pub(crate) fn on_other_network(&mut self, peer: PeerId, network: &str) {
-        self.stats.count("peers_of_other_networks");
-        if !self.bootstraps.remove(&peer) {
+        self.cx.stats.count("peers_of_other_networks");
+        if !self.peers.bootstrap.remove(&peer) {
             return;
         }
-        let ours = &self.me.network;
+        let ours = &self.local.identity.network;
         let message = format!(
             "the bootstrap peer {peer} belongs to the network `{network}`, and this node to `{ours}`: it is not dialled again; \
              one of the two needs another --network"
@@ -126,24 +126,24 @@ impl Core {
 
     /// Dials the bootstrap peers that are not connected, for ever.
     pub(crate) fn keep_joined(&mut self, now: Now) {
-        let peers = &self.peers;
-        for (peer, addrs) in self.bootstraps.due(now.mono, |peer| peers.contains_key(peer)) {
+        let peers = &self.peers.connected;
+        for (peer, addrs) in self.peers.bootstrap.due(now.mono, |peer| peers.contains_key(peer)) {
             self.dial(peer, addrs);
         }
     }
 
     pub(crate) fn dial(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
-        if self.dialing.insert(peer) {
-            self.stats.count("dials");
+        if self.peers.dialing.insert(peer) {
+            self.cx.stats.count("dials");
             self.network(Network::Dial { peer, addrs });
         }
     }
 
     pub(crate) fn on_connected(&mut self, peer: PeerId, dialer: bool, now: Now) {
-        self.dialing.remove(&peer);
-        self.peers.entry(peer).or_default().connected_at = now.mono;
-        self.bootstraps.connected(&peer, now.mono);
-        let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
+        self.peers.dialing.remove(&peer);
+        self.peers.connected.entry(peer).or_default().connected_at = now.mono;
+        self.peers.bootstrap.connected(&peer, now.mono);
+        let address = self.directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());
         self.tell_news(Event::PeerConnected(PeerConnected {
             peer_id: peer.to_string(),
@@ -154,27 +154,27 @@ impl Core {
         }
         if let Some(address) = address {
             self.wake(&address);
-            self.book.touch(&address, now.mono);
+            self.directory.records.touch(&address, now.mono);
         }
     }
 
     /// Peers that hear a topic.
     pub(crate) fn subscribers(&self, topic: &str) -> usize {
-        self.peers.values().filter(|peer| peer.topics.contains(topic)).count()
+        self.peers.connected.values().filter(|peer| peer.topics.contains(topic)).count()
     }
 
     pub(crate) fn on_disconnected(&mut self, peer: PeerId, reason: Option<String>, now: Now) {
-        let connected_at = self.peers.remove(&peer).map_or(now.mono, |peer| peer.connected_at);
-        self.servers.lost(&peer);
-        self.bootstraps.lost(&peer, now.mono, &mut self.jitter);
+        let connected_at = self.peers.connected.remove(&peer).map_or(now.mono, |peer| peer.connected_at);
+        self.peers.dht_servers.lost(&peer);
+        self.peers.bootstrap.lost(&peer, now.mono, &mut self.cx.jitter);
         if now.mono.saturating_sub(connected_at) < STABLE {
             self.note_unreachable(peer, true, now);
         } else {
             self.note_reachable(&peer);
         }
-        self.sessions.forget(&peer);
-        let address = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address());
-        if let Some(destination) = address.and_then(|address| self.outbox.destination(&address)) {
+        self.mail.sessions.forget(&peer);
+        let address = self.directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
+        if let Some(destination) = address.and_then(|address| self.mail.outbox.destination(&address)) {
             destination.session = None;
             destination.doubt();
         }
@@ -183,35 +183,37 @@ impl Core {
     }
 
     pub(crate) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, now: Now) {
-        self.dialing.remove(&peer);
-        self.stats.count("dials_failed");
+        self.peers.dialing.remove(&peer);
+        self.cx.stats.count("dials_failed");
         self.note_unreachable(peer, false, now);
-        if self.bootstraps.failed(&peer, now.mono, &mut self.jitter) == Some(1) {
+        if self.peers.bootstrap.failed(&peer, now.mono, &mut self.cx.jitter) == Some(1) {
             let message =
                 format!("bootstrap peer {peer} cannot be reached ({reason}); trying again until it can");
             self.log(Level::Warn, "discovery", message);
         }
-        if let Some(address) = self.book.by_peer(&peer, now.unix_ms).map(|record| record.address()) {
+        if let Some(address) =
+            self.directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address())
+        {
             self.mail_undialable(address, now);
         }
     }
 
     pub(crate) fn on_server_known(&mut self, peer: PeerId, now: Now) {
-        self.servers.known(peer, now.mono);
+        self.peers.dht_servers.known(peer, now.mono);
     }
 
     /// After servers have become known: they are told of us, and asked for those who were looked for in vain.
     pub(crate) fn use_servers(&mut self, now: Now) {
-        if !self.servers.take_due(now.mono) {
+        if !self.peers.dht_servers.take_due(now.mono) {
             return;
         }
-        self.presence.server_known(now);
-        for address in self.queries.wake_all() {
+        self.local.record.server_known(now);
+        for address in self.directory.lookups.wake_all() {
             self.resolve(address);
         }
         // Mail to the others does not wait for a lookup, and whoever comes and goes must not have it sent again.
-        let unknown = |address: &&Address| self.book.get(address, now.unix_ms).is_none();
-        let unresolved: Vec<_> = self.outbox.recipients().filter(unknown).copied().collect();
+        let unknown = |address: &&Address| self.directory.records.get(address, now.unix_ms).is_none();
+        let unresolved: Vec<_> = self.mail.outbox.recipients().filter(unknown).copied().collect();
         for address in unresolved {
             self.wake(&address);
         }
@@ -220,12 +222,12 @@ impl Core {
     /// Our side of the acquaintance: who we are, proven.
     fn hello(&mut self, now: Now) -> Option<Bytes> {
         self.reissue_if_due(now);
-        let record = self.presence.current()?.bytes.clone();
+        let record = self.local.record.current()?.bytes.clone();
         let hello = Hello {
             version: WIRE_VERSION,
-            network: self.me.network.clone(),
+            network: self.local.identity.network.clone(),
             record,
-            agent_version: format!("p2p-node/{}", self.me.version),
+            agent_version: format!("p2p-node/{}", self.local.identity.version),
             time_ms: now.unix_ms,
         };
         Some(hello.encode_to_vec().into())
@@ -240,55 +242,55 @@ impl Core {
 
     pub(crate) fn on_hello(&mut self, peer: PeerId, body: Bytes, now: Now) {
         match strict_decode::<Hello>(&body) {
-            Ok(hello) if hello.network == self.me.network => {
+            Ok(hello) if hello.network == self.local.identity.network => {
                 self.expect_topics(peer, now);
                 self.observe_clock(&peer, hello.time_ms, now);
                 self.on_record(hello.record, Source::Hello(peer), None, now);
             }
-            Err(error) if !error.is_provable() => self.stats.count("hellos_of_later_versions"),
-            Ok(_) | Err(_) => self.stats.count("hellos_refused"),
+            Err(error) if !error.is_provable() => self.cx.stats.count("hellos_of_later_versions"),
+            Ok(_) | Err(_) => self.cx.stats.count("hellos_refused"),
         }
     }
 
     pub(crate) fn on_peer_subscribed(&mut self, peer: PeerId, topic: String, now: Now) {
         // Nobody can subscribe to it here, and its name would reach the parent in the list of the peer's topics.
         if check_topic(&topic).is_err() {
-            return self.stats.count("topics_malformed");
+            return self.cx.stats.count("topics_malformed");
         }
-        let Some(known) = self.peers.get_mut(&peer) else { return };
+        let Some(known) = self.peers.connected.get_mut(&peer) else { return };
         if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
             return;
         }
-        self.topics.heard(&topic);
+        self.gossip.broadcasts.heard(&topic);
         // Once: a peer that comes and goes would have everything sent again.
         if topic == crate::MESSAGES && !std::mem::replace(&mut known.has_heard, true) {
-            let waiting: Vec<_> = self.outbox.recipients().copied().collect();
+            let waiting: Vec<_> = self.mail.outbox.recipients().copied().collect();
             waiting.iter().for_each(|recipient| self.retry_gossip(recipient));
         }
         if topic == ANNOUNCEMENTS {
-            self.presence.announcements_heard(now, self.book.len());
+            self.local.record.announcements_heard(now, self.directory.records.len());
         }
-        if let Some(record) = self.book.by_peer(&peer, now.unix_ms).cloned() {
+        if let Some(record) = self.directory.records.by_peer(&peer, now.unix_ms).cloned() {
             self.found(&record, false, now);
         }
     }
 
     pub(crate) fn on_peer_unsubscribed(&mut self, peer: &PeerId, topic: &str) {
-        if let Some(Peer { topics, .. }) = self.peers.get_mut(peer) {
+        if let Some(Peer { topics, .. }) = self.peers.connected.get_mut(peer) {
             topics.remove(topic);
         }
     }
 
     pub(crate) fn on_slow_peer(&mut self, peer: PeerId, now: Now) {
-        self.stats.count("slow_peers");
-        let Some(known) = self.peers.get_mut(&peer) else { return };
+        self.cx.stats.count("slow_peers");
+        let Some(known) = self.peers.connected.get_mut(&peer) else { return };
         let is_slow = |peer: &Peer| peer.slow_at.is_some_and(|at| now.mono < at + SLOW_TWICE);
         let twice = is_slow(known);
         known.slow_at = Some(now.mono);
         // One among many is its own trouble: whoever does not read must not slow us down for the others.
-        let slow = self.peers.values().filter(|peer| is_slow(peer)).count();
-        if slow * SLOW_SHARE >= self.peers.len() {
-            self.pacer.slow_down(now.mono);
+        let slow = self.peers.connected.values().filter(|peer| is_slow(peer)).count();
+        if slow * SLOW_SHARE >= self.peers.connected.len() {
+            self.gossip.pacer.slow_down(now.mono);
         }
         if twice {
             self.log(Level::Warn, "network", format!("{peer} takes no gossip and is disconnected"));
@@ -302,12 +304,14 @@ impl Core {
             return;
         }
         self.reissue_if_due(now);
-        let due = self.presence.due(now, self.book.len(), &mut self.jitter);
-        if let Some(record) = self.presence.current() {
+        let due = self.local.record.due(now, self.directory.records.len(), &mut self.cx.jitter);
+        if let Some(record) = self.local.record.current() {
             let (bytes, lifetime) =
                 (record.bytes.clone(), record.record.expires_at_ms.saturating_sub(now.unix_ms));
-            let key =
-                Bytes::copy_from_slice(&p2p_node_wire::record::kad_key(&self.me.network, &self.me.address));
+            let key = Bytes::copy_from_slice(&p2p_node_wire::record::kad_key(
+                &self.local.identity.network,
+                &self.local.identity.address,
+            ));
             if due.publish {
                 let lifetime = Duration::from_millis(lifetime);
                 self.network(Network::PutRecord { key, value: bytes.clone(), lifetime });
@@ -317,9 +321,9 @@ impl Core {
                 self.network(Network::Publish { token, topic: ANNOUNCEMENTS.to_owned(), data: bytes });
             }
         }
-        if now.mono >= self.status_due {
-            let period = STATUS_PERIOD.max(STATUS_PER_NODE * self.book.len() as u32);
-            self.status_due = now.mono + self.jitter.around(period);
+        if now.mono >= self.gossip.status_due {
+            let period = STATUS_PERIOD.max(STATUS_PER_NODE * self.directory.records.len() as u32);
+            self.gossip.status_due = now.mono + self.cx.jitter.around(period);
             self.publish_status(now);
         }
     }
@@ -327,10 +331,10 @@ impl Core {
     fn reissue_if_due(&mut self, now: Now) {
         // First, so that no record names a key that is over by now.
         self.keep_keys(now);
-        match self.presence.issue(now, &self.me.node_key, &mut self.jitter) {
+        match self.local.record.issue(now, &self.local.identity.node_key, &mut self.cx.jitter) {
             Ok(true) => {
-                let row = self.presence.current().map(FloorRow::from);
-                self.effects.extend(row.map(Effect::Remember));
+                let row = self.local.record.current().map(FloorRow::from);
+                self.cx.effects.extend(row.map(Effect::Remember));
             }
             Ok(false) => {}
             Err(error) => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Ack, ErrorCode, ErrorEvent, Event, Id, Message, Priority, Trust};
+use p2p_node_protocol::{ErrorCode, Event, Id, Message, Priority, Trust};
 
 use crate::Core;
 use crate::effect::Effect;
@@ -14,9 +14,8 @@ use crate::mail::inbound::inbox::{Key, Settling};
 use crate::mail::inbound::pending_acks::MAX_ACKS_OWED;
 use crate::mail::inbound::receive_window::{Handing, TakenRow};
 use crate::mail::inbound::unacked::{MAX_UNTAKEN, Untaken};
-use crate::parent::command_limits::MAX_ACKED_AT_ONCE;
 use crate::parent::output_queue::Receipt;
-use p2p_node_wire::message_id::{StreamId, parse_message_id};
+use p2p_node_wire::message_id::StreamId;
 
 /// What the disk could not take is tried again so much later. Ours: soon enough for a sender that waits for an answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -31,16 +30,16 @@ struct Untold {
 
 /// An `ack` that the node answers when the disk has all of it.
 #[derive(Debug)]
-struct Asked {
+pub(super) struct Asked {
     /// The messages that the disk does not have yet.
-    pending: Vec<(Key, u64)>,
+    pub(super) pending: Vec<(Key, u64)>,
     /// The ids that no message had.
-    unknown: Vec<String>,
-    id: Id,
+    pub(super) unknown: Vec<String>,
+    pub(super) id: Id,
 }
 
 /// Messages of all `ack`s that wait for the disk. Ours: each message that may wait for its `ack`, acknowledged twice.
-const MAX_ASKED: usize = 2 * MAX_UNTAKEN;
+pub(super) const MAX_ASKED: usize = 2 * MAX_UNTAKEN;
 
 /// How far the parent is, beyond what the disk knows. Of each stream one row at most is on its way.
 #[derive(Debug, Default)]
@@ -55,7 +54,7 @@ pub(crate) struct Taking {
     untold: BTreeMap<Key, VecDeque<Untold>>,
     untold_mails: usize,
     untold_bytes: usize,
-    asked: Vec<Asked>,
+    pub(super) asked: Vec<Asked>,
 }
 
 impl Taking {
@@ -110,18 +109,18 @@ impl Taking {
 
 impl Core {
     pub(crate) fn acks_by_hand(&self) -> bool {
-        self.inbox.settling() == Settling::Taken
+        self.mail.inbox.settling() == Settling::Taken
     }
 
     /// Whether so much mail more can be taken, some of it of high priority or none.
     pub(crate) fn has_room(&self, mails: usize, bytes: usize, has_high: bool) -> bool {
-        self.outlet.has_mail_room(mails, bytes, has_high, self.taking.untold())
+        self.parent.output.has_mail_room(mails, bytes, has_high, self.mail.delivery.untold())
     }
 
     /// Whether the parent may hold one more message of a sender without an `ack`, with all that waits for that message.
     pub(crate) fn may_hold_one_more(&self, sender: &Address, bytes: usize) -> bool {
-        let (held, held_bytes) = self.inbox.held_of(sender);
-        self.taking.untaken.has_room(sender, held + 1, held_bytes + bytes)
+        let (held, held_bytes) = self.mail.inbox.held_of(sender);
+        self.mail.delivery.untaken.has_room(sender, held + 1, held_bytes + bytes)
     }
 
     /// The priority with which a message goes to the parent: too much haste is not believed, but of whom the parent trusts.
@@ -129,11 +128,17 @@ impl Core {
         if message.priority != Priority::High {
             return message.priority;
         }
-        let (line, oldest) = self.outlet.turns();
-        if self.urgent.admit(author, message.trust == Trust::Allowed, line, oldest, now.mono) {
+        let (line, oldest) = self.parent.output.turns();
+        if self.gate.high_priority_limiter.admit(
+            author,
+            message.trust == Trust::Allowed,
+            line,
+            oldest,
+            now.mono,
+        ) {
             return Priority::High;
         }
-        self.stats.count("messages_too_urgent");
+        self.cx.stats.count("messages_too_urgent");
         Priority::Medium
     }
 
@@ -146,169 +151,106 @@ impl Core {
         now: Now,
     ) {
         let class = self.class_of(author, &message, now);
-        self.outlet.mail(class, Event::Message(message), bytes, receipt);
+        self.parent.output.mail(class, Event::Message(message), bytes, receipt);
     }
 
     /// Mail goes to the parent.
     pub(crate) fn hand_on(&mut self, key: Key, seq: u64, mut message: Box<Message>, bytes: usize, now: Now) {
-        let settling = self.inbox.settling();
+        let settling = self.mail.inbox.settling();
         let (sender, stream) = key;
         if settling == Settling::AtOnce {
             return self.tell_mail(sender, message, bytes, None, now);
         }
-        let Handing::Told { again } = self.inbox.hand_on(key, seq) else {
+        let Handing::Told { again } = self.mail.inbox.hand_on(key, seq) else {
             return self.note_arrival(key, now);
         };
         message.redelivered = again;
         if settling == Settling::Kept {
             return self.tell_mail(sender, message, bytes, Some(Receipt { sender, stream, seq }), now);
         }
-        self.taking.untaken.insert(key, seq, bytes);
-        if !self.keeping.is_durable() {
+        self.mail.delivery.untaken.insert(key, seq, bytes);
+        if !self.mail.pending_writes.is_durable() {
             return self.tell_mail(sender, message, bytes, None, now);
         }
-        self.taking.untold_mails += 1;
-        self.taking.untold_bytes += bytes;
-        self.taking.untold.entry(key).or_default().push_back(Untold { seq, message, bytes });
-        self.taking.later.insert(key);
+        self.mail.delivery.untold_mails += 1;
+        self.mail.delivery.untold_bytes += bytes;
+        self.mail.delivery.untold.entry(key).or_default().push_back(Untold { seq, message, bytes });
+        self.mail.delivery.later.insert(key);
     }
 
     /// Mail is refused, which is settled as soon as all before it is.
     pub(crate) fn hand_on_refused(&mut self, key: Key, seq: u64, now: Now) {
-        if self.inbox.settling() != Settling::AtOnce {
-            self.inbox.hand_on(key, seq);
-            self.inbox.arrive(key, seq);
+        if self.mail.inbox.settling() != Settling::AtOnce {
+            self.mail.inbox.hand_on(key, seq);
+            self.mail.inbox.arrive(key, seq);
             self.note_arrival(key, now);
         }
     }
 
     pub(crate) fn on_written(&mut self, lines: usize, now: Now) {
-        for Receipt { sender, stream, seq } in self.outlet.written(lines) {
-            if self.inbox.arrive((sender, stream), seq) {
+        for Receipt { sender, stream, seq } in self.parent.output.written(lines) {
+            if self.mail.inbox.arrive((sender, stream), seq) {
                 self.note_arrival((sender, stream), now);
             }
         }
     }
 
-    /// `ack`: the parent has processed mail.
-    pub(crate) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack, now: Now) {
-        if !self.acks_by_hand() {
-            let message = "the node acknowledges mail by itself; start it with `--ack manual` to do it";
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
-        }
-        let message_ids = match (ack.message_id, ack.message_ids) {
-            (Some(one), many) if many.is_empty() => vec![one],
-            (None, many) if (1..=MAX_ACKED_AT_ONCE).contains(&many.len()) => many,
-            _ => {
-                let message =
-                    format!("`ack` takes either `messageId` or 1 to {MAX_ACKED_AT_ONCE} `messageIds`");
-                return self.refuse(id, ErrorCode::InvalidArgument, message);
-            }
-        };
-        let names: Option<Vec<_>> = message_ids.iter().map(|text| parse_message_id(text)).collect();
-        let Some(names) = names else {
-            let message = "an `ack` names messages by their `messageId`";
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
-        };
-        let asked: usize = self.taking.asked.iter().map(|asked| asked.pending.len()).sum();
-        if self.keeping.is_durable() && asked + names.len() > MAX_ASKED {
-            return self.refuse(id, ErrorCode::Busy, "too many acks wait for the disk");
-        }
-        let (mut pending, mut unknown) = (Vec::new(), Vec::new());
-        for (name, text) in names.into_iter().zip(message_ids) {
-            let Some(key) = self.taking.untaken.find(&name) else {
-                unknown.push(text);
-                continue;
-            };
-            // The parent may repeat an `ack` that the disk does not have yet.
-            if self.inbox.arrive(key, name.1) {
-                self.stats.count("mail_taken");
-                self.note_arrival(key, now);
-            }
-            if self.keeping.is_durable() {
-                pending.push((key, name.1));
-            } else {
-                self.taking.untaken.remove(&key, name.1);
-            }
-        }
-        match id {
-            Some(id) if !pending.is_empty() => {
-                // Until the node answers, the id is in use and counts.
-                self.pending_ids.insert(id.clone());
-                self.taking.asked.push(Asked { pending, unknown, id });
-            }
-            id => self.answer_ack(id, unknown),
-        }
-    }
-
-    fn answer_ack(&mut self, id: Option<Id>, unknown: Vec<String>) {
-        if unknown.is_empty() {
-            return self.answer(id, "ack", |_| {});
-        }
-        if let Some(id) = &id {
-            self.pending_ids.remove(id);
-        }
-        let message = "no mail of this id waits for an `ack`: it was acknowledged before, its sender has given it up, or the node was restarted and the sender has not sent it again yet";
-        let details = Some(serde_json::json!({ "messageIds": unknown }));
-        self.required.refused(ErrorCode::MessageNotFound);
-        self.complain(ErrorEvent { id, details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) });
-    }
-
     /// The parent has more of a stream than before.
-    fn note_arrival(&mut self, key: Key, now: Now) {
-        if self.keeping.is_durable() {
-            self.taking.later.insert(key);
-        } else if let Some(row) = self.inbox.row(key) {
+    pub(super) fn note_arrival(&mut self, key: Key, now: Now) {
+        if self.mail.pending_writes.is_durable() {
+            self.mail.delivery.later.insert(key);
+        } else if let Some(row) = self.mail.inbox.row(key) {
             self.settle_taken(&row, now);
         }
     }
 
     /// What the parent has may be acknowledged; if it took its time for that, of our own accord.
     fn settle_taken(&mut self, row: &TakenRow, now: Now) {
-        if self.inbox.settle(row) && self.acks_by_hand() {
+        if self.mail.inbox.settle(row) && self.acks_by_hand() {
             self.owe_ack(&row.sender, None, BTreeSet::from([row.stream]), now);
         }
     }
 
     /// Lets go of what the inbox has let go of, before any of it comes again or is acknowledged.
     pub(crate) fn let_go(&mut self, now: Now) {
-        for (key, seq) in self.inbox.take_void() {
-            self.taking.untaken.remove(&key, seq);
+        for (key, seq) in self.mail.inbox.take_void() {
+            self.mail.delivery.untaken.remove(&key, seq);
             self.note_arrival(key, now);
         }
-        for key in self.inbox.take_renamed() {
+        for key in self.mail.inbox.take_renamed() {
             self.note_arrival(key, now);
         }
-        for key in self.inbox.take_forgotten() {
-            self.taking.forget(&key);
+        for key in self.mail.inbox.take_forgotten() {
+            self.mail.delivery.forget(&key);
             // Nobody waits for it any more, so nothing is left to be kept of it.
             self.answer_asked(|asked, _| *asked == key);
-            if self.keeping.is_durable() {
+            if self.mail.pending_writes.is_durable() {
                 let (sender, stream) = key;
-                self.effects.push_back(Effect::ForgetTaken { sender, stream });
+                self.cx.effects.push_back(Effect::ForgetTaken { sender, stream });
             }
         }
     }
 
     /// Has the store told of what the parent has got.
     pub(crate) fn keep_arrivals(&mut self, now: Now) {
-        if self.taking.retry_at.is_some_and(|at| at > now.mono) {
+        if self.mail.delivery.retry_at.is_some_and(|at| at > now.mono) {
             return;
         }
-        self.taking.retry_at = None;
-        let in_flight = &self.taking.in_flight;
-        let ready: Vec<Key> = self.taking.later.extract_if(.., |key| !in_flight.contains(key)).collect();
+        self.mail.delivery.retry_at = None;
+        let in_flight = &self.mail.delivery.in_flight;
+        let ready: Vec<Key> =
+            self.mail.delivery.later.extract_if(.., |key| !in_flight.contains(key)).collect();
         for key in ready {
-            let Some(row) = self.inbox.row(key) else { continue };
-            self.taking.in_flight.insert(key);
+            let Some(row) = self.mail.inbox.row(key) else { continue };
+            self.mail.delivery.in_flight.insert(key);
             self.keep_taken(row);
         }
     }
 
     /// The process ends: what the parent has read or acknowledged since is the last that the disk learns, so that it is not told again.
     pub(crate) fn keep_last_arrivals(&mut self) {
-        for key in std::mem::take(&mut self.taking.later) {
-            if let Some(row) = self.inbox.row(key) {
+        for key in std::mem::take(&mut self.mail.delivery.later) {
+            if let Some(row) = self.mail.inbox.row(key) {
                 self.keep_taken(row);
             }
         }
@@ -316,48 +258,30 @@ impl Core {
 
     pub(crate) fn on_taken_kept(&mut self, row: &TakenRow, now: Now) {
         let key = (row.sender, row.stream);
-        self.taking.in_flight.remove(&key);
+        self.mail.delivery.in_flight.remove(&key);
         self.settle_taken(row, now);
-        self.taking.untaken.settle(row);
-        for Untold { message, bytes, .. } in self.taking.tellable(&key, row.told) {
+        self.mail.delivery.untaken.settle(row);
+        for Untold { message, bytes, .. } in self.mail.delivery.tellable(&key, row.told) {
             self.tell_mail(key.0, message, bytes, None, now);
         }
         self.answer_asked(|asked, seq| {
             *asked == key && (seq < row.next || row.beyond.binary_search(&seq).is_ok())
         });
-        if let Some(node_key) = self.taking.by_gossip.remove(&key) {
+        if let Some(node_key) = self.mail.delivery.by_gossip.remove(&key) {
             self.owe_ack(&key.0, Some(node_key), BTreeSet::from([key.1]), now);
         }
     }
 
     pub(crate) fn on_taken_not_kept(&mut self, row: &TakenRow, reason: &str, now: Now) {
         let key = (row.sender, row.stream);
-        self.taking.in_flight.remove(&key);
-        self.taking.later.insert(key);
-        self.taking.retry_at = Some(now.mono + RETRY);
-        self.stats.count("arrivals_not_kept");
+        self.mail.delivery.in_flight.remove(&key);
+        self.mail.delivery.later.insert(key);
+        self.mail.delivery.retry_at = Some(now.mono + RETRY);
+        self.cx.stats.count("arrivals_not_kept");
         let message = format!(
             "the `ack` counts as long as this process lives, for it cannot be kept at present; say it again to learn when it is: {reason}"
         );
         self.refuse_asked(ErrorCode::DiskFull, &message);
-    }
-
-    /// Answers every `ack` of which nothing is left when the messages are `done`.
-    fn answer_asked(&mut self, done: impl Fn(&Key, u64) -> bool) {
-        for asked in &mut self.taking.asked {
-            asked.pending.retain(|(key, seq)| !done(key, *seq));
-        }
-        let answered = self.taking.asked.extract_if(.., |asked| asked.pending.is_empty());
-        for Asked { id, unknown, .. } in answered.collect::<Vec<_>>() {
-            self.answer_ack(Some(id), unknown);
-        }
-    }
-
-    /// Nobody will hear any more whether the disk knows of these.
-    pub(crate) fn refuse_asked(&mut self, code: ErrorCode, message: &str) {
-        for Asked { id, .. } in std::mem::take(&mut self.taking.asked) {
-            self.refuse(Some(id), code, message);
-        }
     }
 
     /// Mail has come by gossip: what the disk does not know of is acknowledged when it does.
@@ -370,10 +294,10 @@ impl Core {
     ) {
         let mut known = BTreeSet::new();
         for stream in streams {
-            if self.inbox.secured(&sender, &stream) >= self.inbox.next_seq(&sender, &stream) {
+            if self.mail.inbox.secured(&sender, &stream) >= self.mail.inbox.next_seq(&sender, &stream) {
                 known.insert(stream);
-            } else if !self.taking.acknowledge_later((sender, stream), node_key) {
-                self.stats.count("acks_dropped");
+            } else if !self.mail.delivery.acknowledge_later((sender, stream), node_key) {
+                self.cx.stats.count("acks_dropped");
             }
         }
         if !known.is_empty() {

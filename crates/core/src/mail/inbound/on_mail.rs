@@ -75,8 +75,8 @@ impl Core {
             }
             Err(error) => return Some(self.refuse_mail("frames_malformed", "MALFORMED", &error)),
         };
-        let scope = Scope::NodeKey(Bytes::copy_from_slice(&self.me.node_key.public()));
-        if let Err(error) = frame.check_scope(&self.me.network, &scope) {
+        let scope = Scope::NodeKey(Bytes::copy_from_slice(&self.local.identity.node_key.public()));
+        if let Err(error) = frame.check_scope(&self.local.identity.network, &scope) {
             return Some(self.refuse_mail("frames_out_of_scope", "OUT_OF_SCOPE", &error));
         }
         if frame.binding.binding.peer_id != peer {
@@ -121,7 +121,7 @@ impl Core {
     ) -> Option<Response> {
         let mut sender = self.sender(frame);
         if !self.has_room_for(&sender, batch, now) || self.is_leaving() {
-            self.stats.count("mail_busy");
+            self.cx.stats.count("mail_busy");
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
         if let Some(code) = self.commit_replay(frame, now) {
@@ -135,13 +135,13 @@ impl Core {
         let taken = self.take_mail(&mut sender, batch, Route::Direct, now);
         let Taken { streams, gaps, is_early, is_full } = taken;
         // Where there is no room the sender learns at once how much of the frame was taken.
-        if is_full || gaps.is_empty() && self.outlet.keeps_up() {
+        if is_full || gaps.is_empty() && self.parent.output.keeps_up() {
             return Some(Response::Ack(self.ack(&sender.address, &streams, now)));
         }
         let early_until = is_early.then_some(now.mono + HOLD_FOR_GAP);
         let deadline = now.mono + HOLD_FOR_PARENT;
         let held = HeldAnswer { token, sender: sender.address, streams, gaps, early_until, deadline };
-        let held = self.held_answers.hold(held)?;
+        let held = self.mail.deferred_responses.hold(held)?;
         Some(Response::Ack(self.ack(&held.sender, &held.streams, now)))
     }
 
@@ -162,27 +162,28 @@ impl Core {
         reason: &dyn std::fmt::Display,
         time_ms: u64,
     ) -> Response {
-        self.stats.count(counter);
+        self.cx.stats.count(counter);
         let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
         Response::Refused(Refused { code: code.to_owned(), reason, time_ms })
     }
 
     /// Whether the last lines are on their way out: what came now might be acknowledged and never be read.
     pub(crate) fn is_leaving(&self) -> bool {
-        matches!(self.phase, Phase::Flushing { .. } | Phase::Done)
+        matches!(self.parent.phase, Phase::Flushing { .. } | Phase::Done)
     }
 
     /// Whether a frame can be taken, and all that has waited for it. What takes no room always can: acknowledgements, and mail that is
     /// here already.
     pub(crate) fn has_room_for(&self, sender: &Sender, batch: &Batch, now: Now) -> bool {
-        let (held, held_bytes) = self.inbox.held_of(&sender.address);
+        let (held, held_bytes) = self.mail.inbox.held_of(&sender.address);
         let trusted = sender.standing == Some(Standing::Allowed);
         let fits = |counts: &dyn Fn(&envelope::Message) -> bool| {
             let news = || batch.messages.iter().filter(|message| counts(message));
             let bytes: usize = news().map(|message| message.data.len()).sum();
             let is_high = |message: &envelope::Message| message.priority() == envelope::Priority::High;
             // What is kept free for haste is there for as much of it as is believed.
-            let has_high = news().any(is_high) && self.urgent.would_admit(&sender.address, trusted, now.mono);
+            let has_high = news().any(is_high)
+                && self.gate.high_priority_limiter.would_admit(&sender.address, trusted, now.mono);
             let number = news().count();
             number == 0
                 || self.has_room(number + held, bytes + held_bytes, has_high)
@@ -190,7 +191,7 @@ impl Core {
         };
         let is_news = |message: &envelope::Message| {
             stream_id(&message.stream)
-                .is_some_and(|stream| message.seq >= self.inbox.next_seq(&sender.address, &stream))
+                .is_some_and(|stream| message.seq >= self.mail.inbox.next_seq(&sender.address, &stream))
         };
         // Most frames fit as they are, so that nothing has to be looked up for each mail.
         fits(&|_| true) || fits(&is_news)
@@ -205,21 +206,24 @@ impl Core {
             provable: false,
         })?;
         let binding = &frame.binding.binding;
-        if let Some(code) = self.replay.check(&frame.stamp(), now).code() {
+        if let Some(code) = self.gate.replay.check(&frame.stamp(), now).code() {
             return Err(Refusal { counter: "frames_replayed", code, provable: false });
         }
         if !frame.verify_signature() {
             return Err(Refusal { counter: "frames_forged", code: "FORGED", provable: true });
         }
-        frame.binding.check(&self.me.network, now.unix_ms).map_err(|error| Refusal {
+        frame.binding.check(&self.local.identity.network, now.unix_ms).map_err(|error| Refusal {
             counter: "bindings_refused",
             code: "UNBOUND",
             provable: error.is_provable(),
         })?;
         // The book knows everybody but ourselves.
-        let ours = binding.account == self.me.address;
-        let floor =
-            if ours { self.presence.order().0 } else { self.book.floor(&binding.account, now.unix_ms) };
+        let ours = binding.account == self.local.identity.address;
+        let floor = if ours {
+            self.local.record.order().0
+        } else {
+            self.directory.records.floor(&binding.account, now.unix_ms)
+        };
         if binding.generation < floor {
             return Err(Refusal { counter: "frames_superseded", code: "SUPERSEDED", provable: false });
         }
@@ -228,7 +232,7 @@ impl Core {
 
     /// Remembers the frame. Without room to do so it must not be used, and its sender is told this code.
     pub(crate) fn commit_replay(&mut self, frame: &Frame, now: Now) -> Option<&'static str> {
-        self.replay.commit(&frame.stamp(), now).code()
+        self.gate.replay.commit(&frame.stamp(), now).code()
     }
 
     /// Puts each message in its order and hands on what may go to the parent.
@@ -238,25 +242,25 @@ impl Core {
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
             if taken.streams.len() >= MAX_ACK_STREAMS && !taken.streams.contains(&stream) {
-                self.stats.count("mail_not_held");
+                self.cx.stats.count("mail_not_held");
                 continue;
             }
             taken.streams.insert(stream);
-            if self.acks_by_hand() && message.seq >= self.inbox.next_seq(&sender.address, &stream) {
+            if self.acks_by_hand() && message.seq >= self.mail.inbox.next_seq(&sender.address, &stream) {
                 taken.is_full |= !self.may_hold_one_more(&sender.address, message.data.len());
                 if taken.is_full {
-                    self.stats.count("mail_not_held");
+                    self.cx.stats.count("mail_not_held");
                     continue;
                 }
             }
-            match self.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
+            match self.mail.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
                 Offer::Delivered | Offer::Held => {}
-                Offer::Duplicate => self.stats.count("mail_repeated"),
-                Offer::Refused => self.stats.count("mail_not_held"),
+                Offer::Duplicate => self.cx.stats.count("mail_repeated"),
+                Offer::Refused => self.cx.stats.count("mail_not_held"),
                 Offer::Reused => {
-                    self.stats.count("mail_numbers_reused");
+                    self.cx.stats.count("mail_numbers_reused");
                     let outcome = Outcome { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
-                    self.inbox.refuse(&sender.address, &stream, outcome);
+                    self.mail.inbox.refuse(&sender.address, &stream, outcome);
                 }
             }
             self.let_go(now);
@@ -264,15 +268,15 @@ impl Core {
                 self.take_in_turn(sender, stream, message, route, now);
             }
         }
-        self.inbox.came_from(&sender.address, sender.node_key);
-        self.stats.add("mail_held_dropped", self.inbox.take_dropped());
+        self.mail.inbox.came_from(&sender.address, sender.node_key);
+        self.cx.stats.add("mail_held_dropped", self.mail.inbox.take_dropped());
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream).filter(|stream| taken.streams.contains(stream))
             else {
                 continue;
             };
-            taken.is_early |= message.seq >= self.inbox.next_seq(&sender.address, &stream);
-            if message.seq >= self.inbox.secured(&sender.address, &stream) {
+            taken.is_early |= message.seq >= self.mail.inbox.next_seq(&sender.address, &stream);
+            if message.seq >= self.mail.inbox.secured(&sender.address, &stream) {
                 match taken.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),
                     None => taken.gaps.push((stream, message.seq)),
@@ -298,14 +302,14 @@ impl Core {
         };
         match taken {
             Ok((message, bytes)) => {
-                self.stats.count("mail_received");
+                self.cx.stats.count("mail_received");
                 self.hand_on(key, seq, message, bytes, now);
             }
             Err(code) => {
-                self.stats.count("mail_refused");
+                self.cx.stats.count("mail_refused");
                 self.hand_on_refused(key, seq, now);
                 let outcome = Outcome { seq, code: code.as_str().to_owned() };
-                self.inbox.refuse(&sender.address, &stream, outcome);
+                self.mail.inbox.refuse(&sender.address, &stream, outcome);
             }
         }
     }
@@ -336,7 +340,7 @@ impl Core {
         let bytes = data.get().len();
         let texts = [&message.kind, &message.reply_to, &message.conversation, topic.unwrap_or_default()];
         let texts: usize = texts.into_iter().map(line_bytes).sum();
-        if MESSAGE_LINE_BYTES + texts + raw_line_bytes(data.get()) > self.max_line {
+        if MESSAGE_LINE_BYTES + texts + raw_line_bytes(data.get()) > self.parent.max_line {
             return Err(ErrorCode::MessageTooLarge);
         }
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -365,8 +369,8 @@ impl Core {
 
     /// Answers frames whose missing predecessors have come, and those that have waited long enough.
     pub(crate) fn answer_held(&mut self, now: Now) {
-        let keeps_up = self.outlet.keeps_up();
-        for held in self.held_answers.due(&self.inbox, keeps_up, now.mono) {
+        let keeps_up = self.parent.output.keeps_up();
+        for held in self.mail.deferred_responses.due(&self.mail.inbox, keeps_up, now.mono) {
             let ack = self.ack(&held.sender, &held.streams, now);
             self.answer_mail(held.token, Response::Ack(ack));
         }

@@ -108,29 +108,29 @@ impl Core {
         streams: BTreeSet<StreamId>,
         now: Now,
     ) {
-        let heard = || self.inbox.node_key_of(account);
+        let heard = || self.mail.inbox.node_key_of(account);
         let Some(node_key) = node_key.or_else(heard).or_else(|| self.current_node_key(account, now)) else {
-            return self.stats.count("acks_dropped");
+            return self.cx.stats.count("acks_dropped");
         };
-        if !self.acks_owed.owe(account, node_key, streams) {
-            self.stats.count("acks_dropped");
+        if !self.mail.pending_acks.owe(account, node_key, streams) {
+            self.cx.stats.count("acks_dropped");
         }
     }
 
     pub(crate) fn send_acks_owed(&mut self, now: Now) {
-        for (account, owed) in self.acks_owed.due() {
+        for (account, owed) in self.mail.pending_acks.due() {
             let ack = self.ack(&account, &owed.streams, now);
             let batch = Batch { messages: Vec::new(), acks: vec![ack] };
             let scope = Scope::NodeKey(Bytes::copy_from_slice(&owed.node_key));
             let frame = self.frame(scope, Payload::Plain(batch), now);
             let token = self.token();
-            match peer_id_of(&owed.node_key).filter(|peer| self.peers.contains_key(peer)) {
+            match peer_id_of(&owed.node_key).filter(|peer| self.peers.connected.contains_key(peer)) {
                 Some(peer) => {
-                    self.acks_owed.on_wire.insert(token, (account, owed));
+                    self.mail.pending_acks.on_wire.insert(token, (account, owed));
                     self.network(Network::SendMail { token, peer, frame });
                 }
                 None => {
-                    self.pacer.take(frame.len(), now.mono);
+                    self.gossip.pacer.take(frame.len(), now.mono);
                     self.network(Network::Publish { token, topic: crate::MESSAGES.to_owned(), data: frame });
                 }
             }
@@ -141,27 +141,29 @@ impl Core {
     pub(crate) fn ack(&self, account: &Address, streams: &BTreeSet<StreamId>, now: Now) -> Bytes {
         let (mut room, mut room_beyond) = (MAX_ACK_OUTCOMES, MAX_ACK_BEYOND);
         let mut of_stream = |stream: &StreamId| {
-            let outcomes: Vec<Outcome> = self.inbox.refusals(account, stream).take(room).cloned().collect();
+            let outcomes: Vec<Outcome> =
+                self.mail.inbox.refusals(account, stream).take(room).cloned().collect();
             room -= outcomes.len();
-            let (cumulative, beyond) = self.inbox.settled(account, stream);
+            let (cumulative, beyond) = self.mail.inbox.settled(account, stream);
             let beyond: Vec<u64> = beyond.iter().take(room_beyond).map(|seq| seq - cumulative).collect();
             room_beyond -= beyond.len();
-            let held = self.inbox.secured(account, stream);
-            let credit = || self.taking.untaken.credit(account).min(self.inbox.window(account, stream));
+            let held = self.mail.inbox.secured(account, stream);
+            let credit =
+                || self.mail.delivery.untaken.credit(account).min(self.mail.inbox.window(account, stream));
             let window = if self.acks_by_hand() { 1 + credit() as u64 } else { 0 };
             StreamAck { stream: Bytes::copy_from_slice(stream), cumulative, beyond, outcomes, held, window }
         };
-        let (boot, counters) = self.inbox.heard_of(account);
+        let (boot, counters) = self.mail.inbox.heard_of(account);
         let ack = Ack {
             version: WIRE_VERSION,
-            network: self.me.network.clone(),
+            network: self.local.identity.network.clone(),
             account: Bytes::copy_from_slice(account.as_slice()),
             streams: streams.iter().map(&mut of_stream).collect(),
             created_at_ms: now.unix_ms,
             boot,
             counters,
         };
-        sign_ack(&ack, &self.me.node_key)
+        sign_ack(&ack, &self.local.identity.node_key)
     }
 }
 

@@ -33,8 +33,8 @@ impl Core {
         for bytes in &batch.acks {
             match self.genuine_ack(bytes.clone(), &node_key) {
                 Ok(ack) if is_current => self.on_ack(&sender.address, &ack, now),
-                Ok(_) => self.stats.count(REFUSED),
-                Err(counter) => self.stats.count(counter),
+                Ok(_) => self.cx.stats.count(REFUSED),
+                Err(counter) => self.cx.stats.count(counter),
             }
         }
     }
@@ -43,58 +43,61 @@ impl Core {
     fn genuine_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Result<Ack, &'static str> {
         let signed = SignedAck::decode(bytes);
         let signed = signed.map_err(|error| if error.is_provable() { REFUSED } else { OF_LATER_VERSION })?;
-        let ours = signed.ack.network == self.me.network && signed.ack.account == self.me.address.as_slice();
+        let ours = signed.ack.network == self.local.identity.network
+            && signed.ack.account == self.local.identity.address.as_slice();
         if ours && signed.verify(node_key) { Ok(signed.ack) } else { Err(REFUSED) }
     }
 
     pub(crate) fn current_node_key(&self, address: &Address, now: Now) -> Option<[u8; 32]> {
-        self.book.get(address, now.unix_ms).map(|record| record.record.binding.binding.node_key)
+        self.directory.records.get(address, now.unix_ms).map(|record| record.record.binding.binding.node_key)
     }
 
     fn on_ack(&mut self, recipient: &Address, ack: &Ack, now: Now) {
-        self.outbox.note_answers(recipient, ack);
+        self.mail.outbox.note_answers(recipient, ack);
         for stream in &ack.streams {
-            if !self.outbox.sends(recipient, &stream.stream) {
-                self.stats.count("acks_misplaced");
+            if !self.mail.outbox.sends(recipient, &stream.stream) {
+                self.cx.stats.count("acks_misplaced");
                 continue;
             }
-            let renamed = self.outbox.renumber(recipient, stream, now, &mut self.jitter);
+            let renamed = self.mail.outbox.renumber(recipient, stream, now, &mut self.cx.jitter);
             self.keep_renamed(*recipient, renamed, now);
-            for ended in self.outbox.settle(recipient, stream, now.mono) {
+            for ended in self.mail.outbox.settle(recipient, stream, now.mono) {
                 self.tell_settled(ended);
             }
         }
         self.unhinder(recipient);
-        self.dirty.insert(*recipient);
+        self.mail.recipients_to_flush.insert(*recipient);
     }
 
     /// Mail gets through to this agent, or may again.
     pub(crate) fn unhinder(&mut self, recipient: &Address) {
-        if let Some(destination) = self.outbox.destination(recipient) {
+        if let Some(destination) = self.mail.outbox.destination(recipient) {
             destination.hindrance = None;
         }
     }
 
     fn note_busy(&mut self, recipient: &Address, busy: bool) {
-        if let Some(destination) = self.outbox.destination(recipient) {
+        if let Some(destination) = self.mail.outbox.destination(recipient) {
             destination.busy = busy;
         }
     }
 
     /// The frame was refused for something that another attempt may escape. If that is its time, our clock or the recipient's is wrong.
     fn on_passing_refusal(&mut self, recipient: &Address, refused: &Refused, now: Now) {
-        let Some(peer) = self.book.get(recipient, now.unix_ms).map(SignedRecord::peer_id) else { return };
+        let Some(peer) = self.directory.records.get(recipient, now.unix_ms).map(SignedRecord::peer_id) else {
+            return;
+        };
         if refused.code != UNTIMELY || refused.time_ms == 0 {
             return;
         }
-        self.stats.count("mail_untimely");
+        self.cx.stats.count("mail_untimely");
         self.observe_clock(&peer, refused.time_ms, now);
         self.note_clocks(recipient, ahead_of_us(refused.time_ms, now));
     }
 
     /// The recipient of our mail lives by another time, if it differs by as much as peers do not bear.
     pub(crate) fn note_clocks(&mut self, recipient: &Address, ahead_ms: i64) {
-        if let Some(destination) = self.outbox.destination(recipient)
+        if let Some(destination) = self.mail.outbox.destination(recipient)
             && ahead_ms.unsigned_abs() >= MAX_SKEW_SECS * 1000
         {
             destination.hindrance = Some(Hindrance::Clocks { ahead_ms });
@@ -126,14 +129,15 @@ impl Core {
 
     pub(crate) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>, now: Now) {
         let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
-        if let Some(fate) = self.acks_owed.answered(token, matches!(response, Some(Response::Ack(_)))) {
+        if let Some(fate) = self.mail.pending_acks.answered(token, matches!(response, Some(Response::Ack(_))))
+        {
             if fate == Fate::Dropped {
-                self.stats.count("acks_dropped");
+                self.cx.stats.count("acks_dropped");
             }
             return;
         }
-        let Some(recipient) = self.outbox.recipient(token) else { return };
-        self.dirty.insert(recipient);
+        let Some(recipient) = self.mail.outbox.recipient(token) else { return };
+        self.mail.recipients_to_flush.insert(recipient);
         let node_key = self.current_node_key(&recipient, now);
         let is_replayed = matches!(&response, Some(Response::Refused(refused)) if refused.code == REPLAYED);
         self.note_replayed(&recipient, is_replayed, now);
@@ -146,35 +150,35 @@ impl Core {
                 match node_key.ok_or(REFUSED).and_then(|key| self.genuine_ack(bytes, &key)) {
                     Ok(ack) => {
                         self.note_busy(&recipient, false);
-                        self.outbox.note_answer(token);
+                        self.mail.outbox.note_answer(token);
                         self.on_ack(&recipient, &ack, now);
-                        self.outbox.answered(token, now.mono, &mut self.jitter);
+                        self.mail.outbox.answered(token, now.mono, &mut self.cx.jitter);
                     }
                     Err(counter) => {
-                        self.stats.count(counter);
-                        self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+                        self.cx.stats.count(counter);
+                        self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);
                     }
                 }
             }
             Some(Response::Busy(busy)) => {
-                self.stats.count("mail_deferred");
+                self.cx.stats.count("mail_deferred");
                 self.note_busy(&recipient, true);
                 let floor = Duration::from_millis(busy.retry_after_ms.clamp(1, MAX_BUSY_MS));
-                self.outbox.failed(token, floor, now.mono, &mut self.jitter);
+                self.mail.outbox.failed(token, floor, now.mono, &mut self.cx.jitter);
             }
             Some(Response::Refused(refused)) if !may_pass(&refused.code) => {
-                for mut ended in self.outbox.refused(token) {
+                for mut ended in self.mail.outbox.refused(token) {
                     ended.refused = Some(refused.code.clone());
                     self.tell_settled(ended);
                 }
-                self.outbox.answered(token, now.mono, &mut self.jitter);
+                self.mail.outbox.answered(token, now.mono, &mut self.cx.jitter);
             }
             other => {
                 if let Some(Response::Refused(refused)) = other {
                     self.on_passing_refusal(&recipient, &refused, now);
                 }
-                self.stats.count("mail_attempts_failed");
-                self.outbox.failed(token, Duration::ZERO, now.mono, &mut self.jitter);
+                self.cx.stats.count("mail_attempts_failed");
+                self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);
             }
         }
     }

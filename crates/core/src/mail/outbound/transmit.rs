@@ -55,7 +55,7 @@ enum Way {
 impl Core {
     /// Something has changed that may let mail to this agent through.
     pub(crate) fn wake(&mut self, recipient: &Address) {
-        if let Some(destination) = self.outbox.destination(recipient) {
+        if let Some(destination) = self.mail.outbox.destination(recipient) {
             destination.parked = false;
             destination.dialing_until = None;
             destination.paced_until = Duration::ZERO;
@@ -63,60 +63,60 @@ impl Core {
             destination.backoff.reset();
             // It may be another process.
             destination.remind(|_| true);
-            self.dirty.insert(*recipient);
+            self.mail.recipients_to_flush.insert(*recipient);
         }
         // What went by gossip for want of something better, and was not acknowledged, need not wait for that.
-        self.outbox.recall_gossip(recipient);
+        self.mail.outbox.recall_gossip(recipient);
     }
 
     /// Mail that waits for a record of this agent need not wait longer.
     pub(crate) fn wake_parked(&mut self, recipient: &Address) {
-        if self.outbox.destination(recipient).is_some_and(|destination| destination.parked) {
+        if self.mail.outbox.destination(recipient).is_some_and(|destination| destination.parked) {
             self.wake(recipient);
         }
     }
 
     /// Somebody hears gossip now: mail that goes that way need not wait for its next attempt.
     pub(crate) fn retry_gossip(&mut self, recipient: &Address) {
-        if let Some(destination) = self.outbox.destination(recipient)
+        if let Some(destination) = self.mail.outbox.destination(recipient)
             && (destination.undialable
                 || destination.next_mail().is_some_and(|(route, _)| route == Route::Gossip))
         {
             destination.backoff.reset();
-            self.dirty.insert(*recipient);
+            self.mail.recipients_to_flush.insert(*recipient);
         }
     }
 
     /// The agent's node cannot be dialled.
     pub(crate) fn mail_undialable(&mut self, recipient: Address, now: Now) {
-        let Some(destination) = self.outbox.destination(&recipient) else { return };
+        let Some(destination) = self.mail.outbox.destination(&recipient) else { return };
         if destination.dialing_until.take().is_some() {
             destination.undialable = true;
             if destination
                 .next_mail()
                 .is_some_and(|(route, size)| route == Route::Direct || size > MAX_TOPIC_BYTES)
             {
-                destination.backoff.fail(now.mono, Duration::ZERO, &mut self.jitter);
+                destination.backoff.fail(now.mono, Duration::ZERO, &mut self.cx.jitter);
             }
-            self.dirty.insert(recipient);
+            self.mail.recipients_to_flush.insert(recipient);
         }
     }
 
     /// The DHT does not know the agent now.
     pub(crate) fn mail_unresolved(&mut self, recipient: &Address, now: Now) {
-        if let Some(destination) = self.outbox.destination(recipient) {
+        if let Some(destination) = self.mail.outbox.destination(recipient) {
             destination.parked = false;
-            destination.backoff.fail(now.mono, Duration::ZERO, &mut self.jitter);
+            destination.backoff.fail(now.mono, Duration::ZERO, &mut self.cx.jitter);
         }
     }
 
     /// Ends what has expired and sends every frame that is due.
     pub(crate) fn send_mail_due(&mut self, now: Now) {
-        for ended in self.outbox.expire(now.mono, &mut self.jitter) {
+        for ended in self.mail.outbox.expire(now.mono, &mut self.cx.jitter) {
             self.tell_expired(ended, now);
         }
-        let mut due = std::mem::take(&mut self.dirty);
-        due.extend(self.outbox.due(now.mono));
+        let mut due = std::mem::take(&mut self.mail.recipients_to_flush);
+        due.extend(self.mail.outbox.due(now.mono));
         for recipient in due {
             while self.send_frame(recipient, now) {}
         }
@@ -124,13 +124,13 @@ impl Core {
 
     /// Sends the next frame to a recipient, if one is due; whether it did.
     fn send_frame(&mut self, recipient: Address, now: Now) -> bool {
-        let Some(destination) = self.outbox.destination(&recipient) else { return false };
+        let Some(destination) = self.mail.outbox.destination(&recipient) else { return false };
         if destination.frame_due().is_none_or(|due| due > now.mono) {
             return false;
         }
         let heads: Vec<(Route, usize)> = destination.heads().collect();
-        self.book.touch(&recipient, now.mono);
-        let Some(record) = self.book.get(&recipient, now.unix_ms) else {
+        self.directory.records.touch(&recipient, now.mono);
+        let Some(record) = self.directory.records.get(&recipient, now.unix_ms) else {
             destination.parked = true;
             destination.doubt();
             if !self.resolve(recipient) {
@@ -140,8 +140,8 @@ impl Core {
         };
         let (peer, node_key) = (record.peer_id(), record.record.binding.binding.node_key);
         let waited = destination.dialing_until.is_some() || destination.undialable;
-        let connected = self.peers.contains_key(&peer);
-        let unreachable = self.connecting.is_unreachable(&peer, now.mono);
+        let connected = self.peers.connected.contains_key(&peer);
+        let unreachable = self.peers.dialer.is_unreachable(&peer, now.mono);
         let way = |(wanted, size): (Route, usize)| match wanted {
             _ if connected && wanted != Route::Gossip => Way::Direct,
             // What no gossip frame can carry has only the direct way.
@@ -159,7 +159,7 @@ impl Core {
         };
         if let Way::Dial(wait) = way {
             destination.doubt();
-            if let Some(until) = self.connecting.hung_up_until(&peer, now.mono) {
+            if let Some(until) = self.peers.dialer.hung_up_until(&peer, now.mono) {
                 destination.paced_until = until;
                 return false;
             }
@@ -169,8 +169,8 @@ impl Core {
             return false;
         }
         // What waits for its turn here has waited for the dial before.
-        if matches!(way, Way::Gossip) && now.mono < self.pacer.ready_at() {
-            destination.paced_until = self.pacer.ready_at();
+        if matches!(way, Way::Gossip) && now.mono < self.gossip.pacer.ready_at() {
+            destination.paced_until = self.gossip.pacer.ready_at();
             return false;
         }
         destination.dialing_until = None;
@@ -180,9 +180,9 @@ impl Core {
         let Some(kem) = record.record.kem.as_ref().and_then(|kem| Some((usable(kem, now.unix_ms)?, kem)))
         else {
             // Its next record may name a key; mail is never sent for all to read.
-            destination.backoff.fail(now.mono, Duration::ZERO, &mut self.jitter);
+            destination.backoff.fail(now.mono, Duration::ZERO, &mut self.cx.jitter);
             destination.hindrance = Some(Hindrance::NoKey);
-            self.stats.count("mail_without_key");
+            self.cx.stats.count("mail_without_key");
             self.resolve(recipient);
             return false;
         };
@@ -193,41 +193,42 @@ impl Core {
             Way::Direct => (Route::Direct, Some(peer)),
             Way::Gossip | Way::Dial(_) => (Route::Gossip, None),
         };
-        let Some(batch) = self.outbox.launch(recipient, token, route, now.mono) else { return false };
-        self.stats.count("mail_frames_sent");
+        let Some(batch) = self.mail.outbox.launch(recipient, token, route, now.mono) else { return false };
+        self.cx.stats.count("mail_frames_sent");
         self.seal_mail(token, Unsealed { recipient, peer, node_key, kem_id }, &public_key, &batch, now);
         true
     }
 
     /// A signed frame.
     pub(crate) fn frame(&mut self, scope: Scope, payload: Payload, now: Now) -> Bytes {
-        let (boot, counter) = self.frames.next();
+        let (boot, counter) = self.local.frame_numbers.next();
         let body = FrameBody {
             version: WIRE_VERSION,
-            network: self.me.network.clone(),
+            network: self.local.identity.network.clone(),
             scope: Some(scope),
-            binding: self.me.binding_bytes.clone(),
+            binding: self.local.identity.binding_bytes.clone(),
             boot,
             counter,
             created_at_ms: now.unix_ms,
             payload: Some(payload),
         };
-        sign_frame(&body, &self.me.node_key)
+        sign_frame(&body, &self.local.identity.node_key)
     }
 
     fn tell_expired(&mut self, ended: Ended, now: Now) {
         // What stood in its way last tells more than that time ran out.
-        let known = self.book.get(&ended.recipient, now.unix_ms).is_some();
+        let known = self.directory.records.get(&ended.recipient, now.unix_ms).is_some();
         let hindrance =
-            self.outbox.destination(&ended.recipient).and_then(|destination| destination.hindrance);
-        let our_clock = self.clocks.off().filter(|ahead_ms| ahead_ms.unsigned_abs() > MAX_SKEW_SECS * 1000);
+            self.mail.outbox.destination(&ended.recipient).and_then(|destination| destination.hindrance);
+        let our_clock =
+            self.local.clock_skew.off().filter(|ahead_ms| ahead_ms.unsigned_abs() > MAX_SKEW_SECS * 1000);
         let (code, message) = match (hindrance, our_clock) {
             (Some(Hindrance::Clocks { ahead_ms }), _) => (ErrorCode::ClockSkew, Some(clocks_apart(ahead_ms))),
             (None, Some(ahead_ms)) if !known || ended.mail.went == Some(Route::Gossip) => {
                 (ErrorCode::ClockSkew, Some(clock_off(ahead_ms)))
             }
             _ if !known => (ErrorCode::PeerNotFound, None),
-            _ if self.outbox.is_busy(&ended.recipient) => (ErrorCode::PeerBusy, None),
+            _ if self.mail.outbox.is_busy(&ended.recipient) => (ErrorCode::PeerBusy, None),
             (Some(Hindrance::NoKey), _) => (ErrorCode::Expired, Some(NO_KEY.to_owned())),
             _ if ended.mail.attempts == 0 => (ErrorCode::PeerUnreachable, None),
             _ => (ErrorCode::Expired, None),
@@ -237,35 +238,35 @@ impl Core {
 
     /// Sends one frame of each topic that has broadcasts and subscribers.
     pub(crate) fn send_broadcasts_due(&mut self, now: Now) {
-        for broadcast in self.topics.expired(now.mono) {
+        for broadcast in self.gossip.broadcasts.expired(now.mono) {
             self.tell_broadcast_lost(broadcast, DeliveryState::Expired, ErrorCode::NoSubscribers);
         }
         for (topic, not_before) in self.sendable_topics() {
-            if now.mono < self.pacer.ready_at() {
+            if now.mono < self.gossip.pacer.ready_at() {
                 break;
             }
             if now.mono < not_before {
                 continue;
             }
-            if self.topics.may_gather(&topic, now.mono) && self.misses_subscribers(&topic, now) {
-                self.stats.count("broadcasts_held_for_subscribers");
-                self.topics.gather(&topic, now.mono);
+            if self.gossip.broadcasts.may_gather(&topic, now.mono) && self.misses_subscribers(&topic, now) {
+                self.cx.stats.count("broadcasts_held_for_subscribers");
+                self.gossip.broadcasts.gather(&topic, now.mono);
                 self.connect_soon(now);
                 continue;
             }
             let token = self.token();
-            let Some(batch) = self.topics.next_frame(&topic, token, now.mono) else { continue };
+            let Some(batch) = self.gossip.broadcasts.next_frame(&topic, token, now.mono) else { continue };
             let data = self.frame(Scope::Topic(topic.clone()), Payload::Plain(batch), now);
-            self.pacer.take(data.len(), now.mono);
-            self.recent.take(data.len(), now.mono);
-            self.stats.count("broadcast_frames_sent");
+            self.gossip.pacer.take(data.len(), now.mono);
+            self.gossip.budget.take(data.len(), now.mono);
+            self.cx.stats.count("broadcast_frames_sent");
             self.network(Network::Publish { token, topic, data });
         }
     }
 
     /// Topics with broadcasts that somebody would hear, and from when on.
     pub(crate) fn sendable_topics(&self) -> Vec<(String, Duration)> {
-        let mut topics = self.topics.topics_with_work();
+        let mut topics = self.gossip.broadcasts.topics_with_work();
         topics.retain(|(topic, _)| self.subscribers(topic) > 0);
         topics
     }
@@ -274,19 +275,19 @@ impl Core {
         match outcome {
             PublishOutcome::Sent | PublishOutcome::Duplicate => {}
             PublishOutcome::QueuesFull => {
-                self.stats.count("gossip_queues_full");
-                self.pacer.slow_down(now.mono);
+                self.cx.stats.count("gossip_queues_full");
+                self.gossip.pacer.slow_down(now.mono);
             }
-            PublishOutcome::NoPeers => self.stats.count("gossip_no_peers"),
-            PublishOutcome::TooLarge => self.stats.count("gossip_too_large"),
+            PublishOutcome::NoPeers => self.cx.stats.count("gossip_no_peers"),
+            PublishOutcome::TooLarge => self.cx.stats.count("gossip_too_large"),
         }
         if matches!(outcome, PublishOutcome::NoPeers | PublishOutcome::TooLarge)
-            && let Some(recipient) = self.outbox.recipient(token)
+            && let Some(recipient) = self.mail.outbox.recipient(token)
         {
-            self.outbox.not_sent(token, now.mono, &mut self.jitter);
-            self.dirty.insert(recipient);
+            self.mail.outbox.not_sent(token, now.mono, &mut self.cx.jitter);
+            self.mail.recipients_to_flush.insert(recipient);
         }
-        for broadcast in self.topics.published(token, outcome, now.mono) {
+        for broadcast in self.gossip.broadcasts.published(token, outcome, now.mono) {
             self.tell_broadcast_lost(broadcast, DeliveryState::Failed, ErrorCode::MessageTooLarge);
         }
     }
@@ -316,17 +317,17 @@ impl Core {
             return;
         }
         let data = serde_json::json!({
-            "name": self.me.name,
-            "role": self.me.role,
+            "name": self.local.identity.name,
+            "role": self.local.identity.role,
             "uptimeMs": now.mono.as_millis() as u64,
-            "peers": self.peers.len(),
-            "agents": self.book.len(),
-            "mailDelivered": self.stats.get("mail_delivered"),
-            "mailReceived": self.stats.get("mail_received"),
+            "peers": self.peers.connected.len(),
+            "agents": self.directory.records.len(),
+            "mailDelivered": self.cx.stats.get("mail_delivered"),
+            "mailReceived": self.cx.stats.get("mail_received"),
         });
         let message = envelope::Message {
-            stream: Bytes::copy_from_slice(&self.me.status_stream),
-            seq: self.frames.upcoming(),
+            stream: Bytes::copy_from_slice(&self.local.identity.status_stream),
+            seq: self.local.frame_numbers.upcoming(),
             kind: "status".to_owned(),
             priority: envelope::Priority::Low.into(),
             sent_at_ms: now.unix_ms,

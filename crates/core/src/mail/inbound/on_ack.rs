@@ -1,0 +1,94 @@
+//! `ack`: the parent has processed mail.
+
+use p2p_node_protocol::{Ack, ErrorCode, ErrorEvent, Id};
+
+use super::delivery::{Asked, MAX_ASKED};
+use super::inbox::Key;
+use crate::Core;
+use crate::input::Now;
+use crate::parent::command_limits::MAX_ACKED_AT_ONCE;
+use p2p_node_wire::message_id::parse_message_id;
+
+impl Core {
+    /// `ack`: the parent has processed mail.
+    pub(crate) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack, now: Now) {
+        if !self.acks_by_hand() {
+            let message = "the node acknowledges mail by itself; start it with `--ack manual` to do it";
+            return self.refuse(id, ErrorCode::InvalidArgument, message);
+        }
+        let message_ids = match (ack.message_id, ack.message_ids) {
+            (Some(one), many) if many.is_empty() => vec![one],
+            (None, many) if (1..=MAX_ACKED_AT_ONCE).contains(&many.len()) => many,
+            _ => {
+                let message =
+                    format!("`ack` takes either `messageId` or 1 to {MAX_ACKED_AT_ONCE} `messageIds`");
+                return self.refuse(id, ErrorCode::InvalidArgument, message);
+            }
+        };
+        let names: Option<Vec<_>> = message_ids.iter().map(|text| parse_message_id(text)).collect();
+        let Some(names) = names else {
+            let message = "an `ack` names messages by their `messageId`";
+            return self.refuse(id, ErrorCode::InvalidArgument, message);
+        };
+        let asked: usize = self.mail.delivery.asked.iter().map(|asked| asked.pending.len()).sum();
+        if self.mail.pending_writes.is_durable() && asked + names.len() > MAX_ASKED {
+            return self.refuse(id, ErrorCode::Busy, "too many acks wait for the disk");
+        }
+        let (mut pending, mut unknown) = (Vec::new(), Vec::new());
+        for (name, text) in names.into_iter().zip(message_ids) {
+            let Some(key) = self.mail.delivery.untaken.find(&name) else {
+                unknown.push(text);
+                continue;
+            };
+            // The parent may repeat an `ack` that the disk does not have yet.
+            if self.mail.inbox.arrive(key, name.1) {
+                self.cx.stats.count("mail_taken");
+                self.note_arrival(key, now);
+            }
+            if self.mail.pending_writes.is_durable() {
+                pending.push((key, name.1));
+            } else {
+                self.mail.delivery.untaken.remove(&key, name.1);
+            }
+        }
+        match id {
+            Some(id) if !pending.is_empty() => {
+                // Until the node answers, the id is in use and counts.
+                self.parent.open_requests.insert(id.clone());
+                self.mail.delivery.asked.push(Asked { pending, unknown, id });
+            }
+            id => self.answer_ack(id, unknown),
+        }
+    }
+
+    fn answer_ack(&mut self, id: Option<Id>, unknown: Vec<String>) {
+        if unknown.is_empty() {
+            return self.answer(id, "ack", |_| {});
+        }
+        if let Some(id) = &id {
+            self.parent.open_requests.remove(id);
+        }
+        let message = "no mail of this id waits for an `ack`: it was acknowledged before, its sender has given it up, or the node was restarted and the sender has not sent it again yet";
+        let details = Some(serde_json::json!({ "messageIds": unknown }));
+        self.parent.required.refused(ErrorCode::MessageNotFound);
+        self.complain(ErrorEvent { id, details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) });
+    }
+
+    /// Answers every `ack` of which nothing is left when the messages are `done`.
+    pub(super) fn answer_asked(&mut self, done: impl Fn(&Key, u64) -> bool) {
+        for asked in &mut self.mail.delivery.asked {
+            asked.pending.retain(|(key, seq)| !done(key, *seq));
+        }
+        let answered = self.mail.delivery.asked.extract_if(.., |asked| asked.pending.is_empty());
+        for Asked { id, unknown, .. } in answered.collect::<Vec<_>>() {
+            self.answer_ack(Some(id), unknown);
+        }
+    }
+
+    /// Nobody will hear any more whether the disk knows of these.
+    pub(crate) fn refuse_asked(&mut self, code: ErrorCode, message: &str) {
+        for Asked { id, .. } in std::mem::take(&mut self.mail.delivery.asked) {
+            self.refuse(Some(id), code, message);
+        }
+    }
+}
