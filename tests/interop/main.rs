@@ -1,5 +1,5 @@
 //! Another implementation in the mesh: js-libp2p nodes and a reader of the wire format in JavaScript, against the real
-//! binary. What they know of us they have from PROTOCOL.md.
+//! binary. What they know of us they have from docs/wire-protocol.md.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,

@@ -256,7 +256,7 @@ pub fn kad_key(network: &str, address: &Address) -> [u8; 32] {
     keccak_fields(&[b"p2p-node/kad/v1", network.as_bytes(), address.as_slice()])
 }
 
-/// `Record` of `PROTOCOL.md`.
+/// `Record` of `docs/wire-protocol.md`.
 #[derive(Clone, PartialEq, Message)]
 struct WireRecord {
     #[prost(uint32, tag = 1)]

@@ -35,7 +35,7 @@ pub enum DecodeError {
     /// A field or a value that has to be understood and is of a later version.
     #[error("of a kind that this version does not know")]
     Unknown,
-    /// A field is missing or outside its limits; the name as in `PROTOCOL.md`.
+    /// A field is missing or outside its limits; the name as in `docs/wire-protocol.md`.
     #[error("field `{0}` is missing or outside its limits")]
     Field(&'static str),
 }

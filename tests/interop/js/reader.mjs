@@ -1,4 +1,4 @@
-// Reads what p2p-node signs: frames, records and acks. It rests on PROTOCOL.md ("The wire") alone, so that a gap there
+// Reads what p2p-node signs: frames, records and acks. It rests on docs/wire-protocol.md alone, so that a gap there
 // shows here. Every function throws when its argument is to be rejected; integers are BigInts.
 import { createPublicKey, verify } from "node:crypto";
 import { ed25519 } from "@noble/curves/ed25519.js";
@@ -10,7 +10,7 @@ import { decode, must, toInt } from "./wire.mjs";
 
 const same = (a, b) => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
-// ---- §2 What is signed and hashed, §3 Keys
+// ---- §3 Signatures and hashes, §4 Identities
 const u32be = (length) => Uint8Array.of(length >>> 24, length >>> 16, length >>> 8, length);
 const fields = (...parts) => concatBytes(...parts.flatMap((part) => [u32be(part.length), part]));
 
@@ -43,7 +43,7 @@ export function addressText(account) {
   return "0x" + [...bytesToHex(account)].map((digit, i) => (hash[i] > "7" ? digit.toUpperCase() : digit)).join("");
 }
 
-// ---- §4 Binding
+// ---- §5 Bindings
 const hashText = (value) => keccak(utf8ToBytes(value));
 const word = (value) =>
   hexToBytes((typeof value === "bigint" ? value.toString(16) : bytesToHex(value)).padStart(64, "0"));
@@ -94,7 +94,7 @@ export function readBinding(bytes, { network, nowMs }) {
   return binding;
 }
 
-// ---- §5 Record, §6 Frame, §7 Ack
+// ---- §6 Records, §7 Frames, §10 Acks
 const sum = (list) => list.reduce((total, item) => total + item.length, 0);
 
 export function readRecord(bytes, { network, address, nowMs }) {
@@ -155,7 +155,7 @@ export function readAck(bytes, nodeKey) {
   return ack;
 }
 
-// ---- §9 On libp2p
+// ---- §14 On libp2p
 const u64be = (length) => hexToBytes(length.toString(16).padStart(16, "0"));
 
 export function messageId({ topic, data }) {

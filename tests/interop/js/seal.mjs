@@ -1,4 +1,4 @@
-// Sealing by another implementation of HPKE, from PROTOCOL.md alone: opens what the node sealed, and seals what the node is to open.
+// Sealing by another implementation of HPKE, from docs/wire-protocol.md alone: opens what the node sealed, and seals what the node is to open.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { Chacha20Poly1305 } from "@hpke/chacha20poly1305";

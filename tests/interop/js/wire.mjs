@@ -1,4 +1,4 @@
-// The messages of PROTOCOL.md ("The wire"), and a decoder that takes their canonical form only (§1). Integers are
+// The messages of docs/wire-protocol.md, and a decoder that takes their canonical form only (§2). Integers are
 // BigInts.
 import { bytesToHex } from "@noble/hashes/utils.js";
 

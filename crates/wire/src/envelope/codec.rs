@@ -1,4 +1,4 @@
-//! The protobuf messages, as `PROTOCOL.md` defines them. Their limits are in [`super::limits`].
+//! The protobuf messages, as `docs/wire-protocol.md` defines them. Their limits are in [`super::limits`].
 
 use bytes::Bytes;
 use prost::{Enumeration, Message as ProtoMessage, Oneof};

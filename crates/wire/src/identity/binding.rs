@@ -297,7 +297,7 @@ pub(super) fn domain() -> Eip712Domain {
     eip712_domain! { name: "p2p-node", version: "1", }
 }
 
-/// `SignedBinding` of `PROTOCOL.md`.
+/// `SignedBinding` of `docs/wire-protocol.md`.
 #[derive(Clone, PartialEq, Message)]
 struct WireBinding {
     #[prost(bytes = "bytes", tag = 1)]
