@@ -35,7 +35,7 @@ pub const DEFAULT_NETWORK: &str = "dev";
 /// How long accepted work may take to finish before the process ends all the same (design §2).
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest time to drain or to linger that is accepted; beyond an hour a supervisor has given up long since.
+/// Longest time to drain or to receive_after_eof that is accepted; beyond an hour a supervisor has given up long since.
 pub const MAX_END_TIME: Duration = Duration::from_secs(3600);
 
 /// Longest name of a network, in bytes: it is part of every protocol name and topic.
@@ -87,7 +87,7 @@ pub struct Config {
     /// Whether the exit code says that all that stdin asked for was done, and mail is waited for.
     pub require_delivery: bool,
     /// How long to go on receiving after the end of stdin, before exiting.
-    pub linger: Duration,
+    pub receive_after_eof: Duration,
     /// Longest time to finish accepted work before exiting.
     pub drain_timeout: Duration,
     /// Processes of other scopes do not keep this one from its identity; usually empty.
@@ -264,8 +264,13 @@ impl Config {
                     yes_or_no,
                 )?
                 .unwrap_or(false),
-            linger: from
-                .setting("--linger", args.linger.clone(), "P2P_NODE_LINGER", seconds)?
+            receive_after_eof: from
+                .setting(
+                    "--receive-after-eof",
+                    args.receive_after_eof.clone(),
+                    "P2P_NODE_RECEIVE_AFTER_EOF",
+                    seconds,
+                )?
                 .unwrap_or_default(),
             lock_scope: from
                 .setting("--lock-scope", args.lock_scope.clone(), "P2P_NODE_LOCK_SCOPE", parse)?

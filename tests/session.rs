@@ -70,7 +70,7 @@ impl Party {
                 self.ready = event.clone();
             }
             let kind = event["type"].as_str().unwrap_or_default();
-            let is_news = matches!(kind, "peer_connected" | "peer_lost" | "peer_discovered" | "log");
+            let is_news = matches!(kind, "peer_connected" | "peer_disconnected" | "peer_discovered" | "log");
             if !(skip_news && is_news && !what.contains(kind)) {
                 return event;
             }

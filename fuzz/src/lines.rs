@@ -4,9 +4,9 @@ use p2p_node_protocol::line::{
     Framed, Framer, MAX_ERROR_CHARS, check_data, decode_event, decode_request, encode_event, encode_request,
 };
 use p2p_node_protocol::{
-    Answer, Closing, Command, Delivery, DeliveryState, Dropped, Encoding, ErrorCode, ErrorEvent, Event, Id,
-    Level, Limits, Log, MAX_LINE_BYTES, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost, Priority,
-    Ready, Role, Route, StatusReport, Trust,
+    Answer, Closing, Command, Delivery, DeliveryState, DropCounts, Encoding, ErrorCode, ErrorEvent, Event,
+    Id, Level, Limits, Log, MAX_LINE_BYTES, Message, Overflow, PeerConnected, PeerDisconnected,
+    PeerDiscovered, Priority, Ready, Role, Route, StatusReport, Trust,
 };
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -185,10 +185,10 @@ fn answer(source: &mut Source<'_>) -> Answer {
 }
 
 fn any_event(source: &mut Source<'_>) -> Event {
-    let dropped = |source: &mut Source<'_>| Dropped {
-        topic_message: source.u64(),
-        too_long: source.u64(),
-        news: source.u64(),
+    let dropped = |source: &mut Source<'_>| DropCounts {
+        broadcasts: source.u64(),
+        oversized: source.u64(),
+        peer_events: source.u64(),
         log: source.u64(),
     };
     match source.below(11) {
@@ -246,7 +246,7 @@ fn any_event(source: &mut Source<'_>) -> Event {
             peer_id: source.text(),
             address: source.optional(Source::text),
         }),
-        8 => Event::PeerLost(PeerLost {
+        8 => Event::PeerDisconnected(PeerDisconnected {
             peer_id: source.text(),
             address: source.optional(Source::text),
             reason: source.optional(Source::text),

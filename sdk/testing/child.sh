@@ -159,7 +159,7 @@ while IFS= read -r line || lasts; do
         say '{"type":"result","id":'"$id"',"command":"cancel","cancelled":true}' ;;
     *'"type":"peers"'*)
         case $mode in
-        joined) say '{"type":"result","id":'"$id"',"command":"peers","count":1,"connected":[{"peerId":"12D3B","connectedMs":1}]}' ;;
+        joined) say '{"type":"result","id":'"$id"',"command":"peers","count":1,"connected":[{"peerId":"12D3B","connectedForMs":1}]}' ;;
         *) say '{"type":"result","id":'"$id"',"command":"peers","count":0,"connected":[]}' ;;
         esac ;;
     *'"type":"shutdown"'*)

@@ -204,9 +204,9 @@ pub struct RunArgs {
         help_heading = "Process"
     )]
     pub require_delivery: Option<String>,
-    /// How long to go on receiving after the end of stdin, in seconds (default 0) [P2P_NODE_LINGER]
+    /// How long to go on receiving after the end of stdin, in seconds (default 0) [P2P_NODE_RECEIVE_AFTER_EOF]
     #[arg(long, value_name = "SECS", help_heading = "Process")]
-    pub linger: Option<String>,
+    pub receive_after_eof: Option<String>,
     /// Lets processes of different scopes run with one key, for tests that play several machines on one
     /// (default none) [P2P_NODE_LOCK_SCOPE]
     #[arg(long, value_name = "TEXT", help_heading = "Process")]

@@ -253,8 +253,8 @@ impl Opening<'_> {
 
     /// Whether a node that has nothing to do ends with its stdin.
     fn ends_on_eof(&self) -> bool {
-        let Config { on_eof, linger, require_delivery, .. } = self.config;
-        *on_eof == OnEof::Exit && linger.is_zero() && !require_delivery
+        let Config { on_eof, receive_after_eof, require_delivery, .. } = self.config;
+        *on_eof == OnEof::Exit && receive_after_eof.is_zero() && !require_delivery
     }
 
     /// Answers what the parent wrote, and says that the node ends.

@@ -191,7 +191,7 @@ pub fn start(
         connect: config.connect,
         stay_on_eof: config.on_eof == OnEof::Stay,
         require_delivery: config.require_delivery,
-        linger: config.linger,
+        receive_after_eof: config.receive_after_eof,
         drain_timeout: config.drain_timeout,
         scope: config.address_scope,
         boot: word(16),

@@ -187,7 +187,7 @@ async fn reconnect(hostile: &mut Hostile, victim: &Real) {
     // A node that sees the new connection before the end of the old one does not tell anew what it subscribes to.
     let gone = hostile.node.peer.to_string();
     victim.child.expect("the end of the connection", |event| {
-        event["type"] == "peer_lost" && event["peerId"] == gone.as_str()
+        event["type"] == "peer_disconnected" && event["peerId"] == gone.as_str()
     });
     // What came before cannot be answered any more.
     while hostile

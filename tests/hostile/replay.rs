@@ -85,7 +85,7 @@ async fn frames_from_before_a_restart_are_not_told_again() {
     assert_eq!(scene.victim.counter("frames_untimely"), 2);
     scene.nothing_said(&["message"]);
     assert_eq!(scene.passed_on(), clean);
-    scene.honest.child.take(|event| event["type"] == "peer_lost");
+    scene.honest.child.take(|event| event["type"] == "peer_disconnected");
     scene.still_honest();
 }
 

@@ -160,7 +160,8 @@ impl Scene {
         }
         for node in nodes {
             let lost = node.child.take(|event| {
-                event["type"] == "peer_lost" && names.iter().any(|name| event["address"] == name.as_str())
+                event["type"] == "peer_disconnected"
+                    && names.iter().any(|name| event["address"] == name.as_str())
             });
             assert_eq!(lost, None, "the honest lost each other");
         }

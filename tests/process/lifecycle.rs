@@ -40,7 +40,7 @@ fn a_command_line_that_is_wrong_ends_with_64_and_a_configuration_with_78() {
         (&["--nonsense"], &[], 64, "--nonsense"),
         (&["--port", "99999"], &[], 64, "--port"),
         (&["--parent-pid", "0"], &[], 64, "--parent-pid"),
-        (&[], &[("P2P_NODE_LINGER", "soon")], 78, "P2P_NODE_LINGER"),
+        (&[], &[("P2P_NODE_RECEIVE_AFTER_EOF", "soon")], 78, "P2P_NODE_RECEIVE_AFTER_EOF"),
         (&[], &[("PRIVATE_KEY", "0xnonsense")], 78, "PRIVATE_KEY"),
         (&[], &[("P2P_NODE_EPHEMERAL_KEY", "0xnonsense")], 78, "P2P_NODE_EPHEMERAL_KEY"),
     ];
@@ -155,7 +155,7 @@ fn a_reader_that_has_seen_enough_ends_it_silently() {
 #[test]
 fn it_goes_on_receiving_for_as_long_as_it_was_told_to_linger() {
     let (mut bob, bob_ready) = Child::join(0x52, 0, &[], &[]);
-    let mut alice = Child::spawn(&["--linger", "20s"], &[("PRIVATE_KEY", &test_key(0x53))]);
+    let mut alice = Child::spawn(&["--receive-after-eof", "20s"], &[("PRIVATE_KEY", &test_key(0x53))]);
     alice.say(json!({"type":"connect","protocol":1,"bootstrapPeers":[tcp_address(&bob_ready)]}));
     alice.close_stdin();
     let ready = alice.expect("ready", |event| event["type"] == "ready");
@@ -166,7 +166,7 @@ fn it_goes_on_receiving_for_as_long_as_it_was_told_to_linger() {
     assert_eq!(alice.wait().code(), Some(0));
     assert_eq!(alice.rest().last().unwrap()["reason"], "signal");
 
-    let mut brief = Child::spawn(&["--linger", "0.2"], &[("PRIVATE_KEY", &test_key(0x53))]);
+    let mut brief = Child::spawn(&["--receive-after-eof", "0.2"], &[("PRIVATE_KEY", &test_key(0x53))]);
     brief.say(json!({"type":"connect","protocol":1}));
     let (code, lines, _) = brief.finish();
     assert_eq!((code, &lines.last().unwrap()["reason"]), (0, &json!("eof")));

@@ -168,7 +168,7 @@ fn a_bootstrap_peer_of_another_network_is_told_and_left_alone() {
     let told = stray.expect("the error", |event| event["type"] == "error");
     assert_eq!((&told["code"], &told["retryable"]), (&json!("WRONG_NETWORK"), &json!(false)));
     assert_eq!(told["details"], json!({"peerId": ready["peerId"], "network": "dev"}));
-    stray.expect("the end of it", |event| event["type"] == "peer_lost");
+    stray.expect("the end of it", |event| event["type"] == "peer_disconnected");
     stray.until("it stays alone", |status| status["peers"] == 0);
 }
 

@@ -48,7 +48,7 @@ impl Read {
         match event["type"].as_str().unwrap() {
             "message" if event["topic"].is_null() => self.mail += 1,
             "message" => self.broadcasts += 1,
-            "overflow" => self.dropped = event["total"]["topicMessage"].as_u64().unwrap(),
+            "overflow" => self.dropped = event["total"]["broadcasts"].as_u64().unwrap(),
             "result" if event["id"].is_u64() => {
                 assert_eq!(event["id"], self.answers, "in order, each once");
                 self.answers += 1;

@@ -44,7 +44,7 @@ impl World {
             Event::Error(error) => self.error(node, &error),
             Event::Delivery(delivery) => self.delivery(node, &delivery),
             Event::Overflow(overflow) => {
-                self.report.dropped += overflow.dropped.topic_message;
+                self.report.dropped += overflow.dropped.broadcasts;
             }
             _ => {}
         }

@@ -195,7 +195,7 @@ impl Node {
             connect: false,
             stay_on_eof: false,
             require_delivery: false,
-            linger: Duration::ZERO,
+            receive_after_eof: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             key_source: KeySource::Given,
             scope: AddressScope::Loopback,

@@ -77,7 +77,7 @@ pub struct CoreConfig {
     /// Whether the end of stdin waits for every `delivery`, and the exit code says whether all that was asked for was done.
     pub require_delivery: bool,
     /// How long the node goes on receiving after the end of stdin.
-    pub linger: Duration,
+    pub receive_after_eof: Duration,
     /// How long a closing node may take to finish what it accepted.
     pub drain_timeout: Duration,
     /// Where the agent's key comes from.
@@ -132,7 +132,7 @@ pub(super) struct LocalIdentity {
     pub(super) port: u16,
     pub(super) stay_on_eof: bool,
     pub(super) one_of_several: bool,
-    pub(super) linger: Duration,
+    pub(super) receive_after_eof: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) scope: AddressScope,
     pub(super) started_ms: u64,
@@ -163,7 +163,7 @@ impl LocalIdentity {
             port: setup.port,
             stay_on_eof: setup.stay_on_eof,
             one_of_several: setup.one_of_several,
-            linger: setup.linger,
+            receive_after_eof: setup.receive_after_eof,
             drain_timeout: setup.drain_timeout,
             scope: setup.scope,
             started_ms: now.unix_ms,

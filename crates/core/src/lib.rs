@@ -189,7 +189,7 @@ impl Core {
             return;
         }
         self.check_clock_jump(now);
-        if self.parent.linger_until.is_some_and(|until| until <= now.mono) {
+        if self.parent.receive_until.is_some_and(|until| until <= now.mono) {
             self.close("eof", None, now);
         }
         self.keep_starting(now);

@@ -24,7 +24,7 @@ impl Core {
         let pacing = sendable.map(|not_before| not_before.max(self.gossip.pacer.ready_at()));
         let deadlines = [
             closing,
-            self.parent.linger_until,
+            self.parent.receive_until,
             self.lane_deadline(),
             pacing,
             self.peers.bootstrap.next_deadline(),

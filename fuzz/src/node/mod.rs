@@ -100,7 +100,7 @@ impl World {
             connect: choices & 16 != 0,
             stay_on_eof: stays_on_eof,
             require_delivery: false,
-            linger: Duration::from_secs(if choices & 96 == 96 { 3 } else { 0 }),
+            receive_after_eof: Duration::from_secs(if choices & 96 == 96 { 3 } else { 0 }),
             drain_timeout: Duration::from_secs(5),
             key_source: if choices & 32 != 0 { KeySource::Ephemeral } else { KeySource::Given },
             scope: AddressScope::Loopback,

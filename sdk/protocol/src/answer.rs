@@ -87,7 +87,7 @@ pub struct ConnectedPeer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     /// For how long it has been connected, in ms.
-    pub connected_ms: u64,
+    pub connected_for_ms: u64,
 }
 
 /// What `status` answers.
@@ -116,7 +116,7 @@ pub struct StatusReport {
     /// Bytes of it.
     pub outbox_bytes: usize,
     /// Broadcasts held until somebody subscribes.
-    pub held: usize,
+    pub queued_broadcasts: usize,
     /// What was counted since the start, by name.
     pub counters: BTreeMap<String, u64>,
 }

@@ -30,7 +30,7 @@ pub enum Event {
     /// A connection to a peer was established.
     PeerConnected(PeerConnected),
     /// The last connection to a peer ended.
-    PeerLost(PeerLost),
+    PeerDisconnected(PeerDisconnected),
     /// Lines were dropped because the parent did not read.
     Overflow(Overflow),
     /// The last line of a node that ends in good order.
@@ -265,11 +265,11 @@ pub struct PeerConnected {
     pub address: Option<String>,
 }
 
-/// `peer_lost`.
+/// `peer_disconnected`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct PeerLost {
+pub struct PeerDisconnected {
     /// The peer.
     pub peer_id: String,
     /// The agent it speaks for, where known.
@@ -285,22 +285,22 @@ pub struct PeerLost {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Overflow {
     /// Since the last `overflow`.
-    pub dropped: Dropped,
+    pub dropped: DropCounts,
     /// Since the start.
-    pub total: Dropped,
+    pub total: DropCounts,
 }
 
 /// Lines dropped, by type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-pub struct Dropped {
+pub struct DropCounts {
     /// Broadcasts.
-    pub topic_message: u64,
+    pub broadcasts: u64,
     /// Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`.
-    pub too_long: u64,
-    /// News of peers (`peer_discovered`, `peer_connected`, `peer_lost`) for which there was no room.
-    pub news: u64,
+    pub oversized: u64,
+    /// Events of peers (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there was no room.
+    pub peer_events: u64,
     /// Logs.
     pub log: u64,
 }

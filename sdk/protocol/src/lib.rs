@@ -24,8 +24,8 @@ pub use command::{
 };
 pub use delivery::{Delivery, DeliveryState};
 pub use event::{
-    Closing, Dropped, ErrorEvent, Event, Level, Log, Message, Overflow, PeerConnected, PeerDiscovered,
-    PeerLost, Ready, Role, Trust,
+    Closing, DropCounts, ErrorEvent, Event, Level, Log, Message, Overflow, PeerConnected, PeerDisconnected,
+    PeerDiscovered, Ready, Role, Trust,
 };
 pub use id::{Id, MAX_EXACT};
 pub use limits::Limits;

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use p2p_node_protocol::line::{decode_event, encode_event};
 use p2p_node_protocol::{
-    Answer, Closing, Delivery, DeliveryState, Dropped, Encoding, ErrorCode, ErrorEvent, Event, Level, Limits,
-    Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost, Priority, Ready, Role, Route,
-    StatusReport, Trust,
+    Answer, Closing, Delivery, DeliveryState, DropCounts, Encoding, ErrorCode, ErrorEvent, Event, Level,
+    Limits, Log, Message, Overflow, PeerConnected, PeerDisconnected, PeerDiscovered, Priority, Ready, Role,
+    Route, StatusReport, Trust,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -139,12 +139,19 @@ fn one_of_each() -> Vec<(&'static str, Event)> {
             })),
         ),
         ("peer_connected", Event::PeerConnected(PeerConnected { peer_id: "p".to_owned(), address: some() })),
-        ("peer_lost", Event::PeerLost(PeerLost { peer_id: "p".to_owned(), address: some(), reason: some() })),
+        (
+            "peer_disconnected",
+            Event::PeerDisconnected(PeerDisconnected {
+                peer_id: "p".to_owned(),
+                address: some(),
+                reason: some(),
+            }),
+        ),
         (
             "overflow",
             Event::Overflow(Overflow {
-                dropped: Dropped { topic_message: 1, log: 2, ..Dropped::default() },
-                total: Dropped { topic_message: 3, log: 4, ..Dropped::default() },
+                dropped: DropCounts { broadcasts: 1, log: 2, ..DropCounts::default() },
+                total: DropCounts { broadcasts: 3, log: 4, ..DropCounts::default() },
             }),
         ),
         ("closing", Event::Closing(Closing { reason: "eof".to_owned() })),

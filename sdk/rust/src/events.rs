@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use p2p_node_protocol::{
     Answer, Closing, Delivery, ErrorEvent, Event as Told, Log, Message, Overflow, PeerConnected,
-    PeerDiscovered, PeerLost, Ready,
+    PeerDisconnected, PeerDiscovered, Ready,
 };
 
 use crate::inbox::Sink;
@@ -37,7 +37,7 @@ pub enum Event {
     /// A connection to a peer was established.
     PeerConnected(PeerConnected),
     /// The last connection to a peer ended.
-    PeerLost(PeerLost),
+    PeerDisconnected(PeerDisconnected),
     /// The node dropped events because this program did not read.
     Overflow(Overflow),
     /// The last line of a process that ends in good order.
@@ -86,7 +86,7 @@ impl Event {
             Told::Result(answer) => Event::Result(answer),
             Told::Delivery(delivery) => Event::Delivery(delivery),
             Told::PeerConnected(peer) => Event::PeerConnected(peer),
-            Told::PeerLost(peer) => Event::PeerLost(peer),
+            Told::PeerDisconnected(peer) => Event::PeerDisconnected(peer),
             Told::Overflow(overflow) => Event::Overflow(overflow),
             Told::Closing(closing) => Event::Closing(closing),
             _ => return None,

@@ -116,7 +116,10 @@ impl Inbox {
             Event::Message(message) if message.topic.is_none() => self.put_mail(number, message),
             _ if self.is_left => {}
             Event::Message(_) => self.broadcasts.push(number, event),
-            Event::PeerDiscovered(_) | Event::PeerConnected(_) | Event::PeerLost(_) | Event::Log(_) => {
+            Event::PeerDiscovered(_)
+            | Event::PeerConnected(_)
+            | Event::PeerDisconnected(_)
+            | Event::Log(_) => {
                 self.news.push(number, event);
             }
             _ => self.notices.push(number, event),

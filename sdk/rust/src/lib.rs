@@ -33,7 +33,7 @@ pub use joining::{JOIN_TIMEOUT, QUIET};
 pub use mail::{Bytes, Mail, Payload, Published, SendOptions};
 pub use p2p_node_protocol::{
     Answer, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState, Discover, Encoding, ErrorCode,
-    ErrorEvent, Id, Level, Limits, Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost, Priority,
-    Ready, Role, Route, Send, StatusReport, Trust,
+    ErrorEvent, Id, Level, Limits, Log, Message, Overflow, PeerConnected, PeerDisconnected, PeerDiscovered,
+    Priority, Ready, Role, Route, Send, StatusReport, Trust,
 };
 pub use supervisor::Restart;

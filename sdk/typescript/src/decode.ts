@@ -12,7 +12,7 @@ const NEEDED: { [kind in Event["type"]]: Record<string, "string" | "number" | "b
   result: { id: "id", command: "string" },
   delivery: { messageId: "string", state: "string", attempts: "number" },
   peer_connected: { peerId: "string" },
-  peer_lost: { peerId: "string" },
+  peer_disconnected: { peerId: "string" },
   overflow: { dropped: "object", total: "object" },
   closing: { reason: "string" },
 };

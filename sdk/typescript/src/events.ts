@@ -6,7 +6,7 @@ import type { Event, Message } from "./types.js";
 type Kind = "mail" | "broadcast" | "news" | "other";
 
 /** What the node tells about peers and about itself, in any amount. */
-const NEWS: ReadonlySet<Event["type"]> = new Set(["peer_discovered", "peer_connected", "peer_lost", "log", "overflow"]);
+const NEWS: ReadonlySet<Event["type"]> = new Set(["peer_discovered", "peer_connected", "peer_disconnected", "log", "overflow"]);
 
 export function isMessage(event: Event): event is Event & Message {
   return event.type === "message";

@@ -148,7 +148,7 @@ export interface ConnectedPeer {
   /** The checksummed address of the agent that it speaks for, where its record is known. */
   address?: string;
   /** For how long it has been connected, in ms. */
-  connectedMs: number;
+  connectedForMs: number;
   /** Its display name, as it says itself. */
   name?: string;
   /** PeerId of the node. */
@@ -198,18 +198,18 @@ export interface Discover {
 }
 
 /** Lines dropped, by type. */
-export interface Dropped {
+export interface DropCounts {
+  /** Broadcasts. */
+  broadcasts?: number;
   /** Logs. */
   log?: number;
-  /**
-   * News of peers (`peer_discovered`, `peer_connected`, `peer_lost`) for which there was no
-   * room.
-   */
-  news?: number;
   /** Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`. */
-  tooLong?: number;
-  /** Broadcasts. */
-  topicMessage?: number;
+  oversized?: number;
+  /**
+   * Events of peers (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there
+   * was no room.
+   */
+  peerEvents?: number;
 }
 
 /** How `data` is to be read. */
@@ -324,9 +324,9 @@ export interface Message {
 /** `overflow`: what was dropped since the last one, and in all. */
 export interface Overflow {
   /** Since the last `overflow`. */
-  dropped: Dropped;
+  dropped: DropCounts;
   /** Since the start. */
-  total: Dropped;
+  total: DropCounts;
 }
 
 /** `peer_connected`. */
@@ -335,6 +335,16 @@ export interface PeerConnected {
   address?: string;
   /** The peer. */
   peerId: string;
+}
+
+/** `peer_disconnected`. */
+export interface PeerDisconnected {
+  /** The agent it speaks for, where known. */
+  address?: string;
+  /** The peer. */
+  peerId: string;
+  /** Why. */
+  reason?: string;
 }
 
 /** `peer_discovered`. */
@@ -357,16 +367,6 @@ export interface PeerDiscovered {
   role: Role;
   /** Topics that its record names or that it is seen to subscribe to. */
   topics: string[];
-}
-
-/** `peer_lost`. */
-export interface PeerLost {
-  /** The agent it speaks for, where known. */
-  address?: string;
-  /** The peer. */
-  peerId: string;
-  /** Why. */
-  reason?: string;
 }
 
 /** `peers` has no fields. */
@@ -463,8 +463,6 @@ export interface StatusReport {
   agents: number;
   /** What was counted since the start, by name. */
   counters: Record<string, number>;
-  /** Broadcasts held until somebody subscribes. */
-  held: number;
   /** Mail accepted and not yet ended. */
   outbox: number;
   /** Bytes of it. */
@@ -473,6 +471,8 @@ export interface StatusReport {
   peerId: string;
   /** Peers connected. */
   peers: number;
+  /** Broadcasts held until somebody subscribes. */
+  queuedBroadcasts: number;
   /** DHT servers known. */
   servers: number;
   /** Topics subscribed to by the parent. */
@@ -533,6 +533,6 @@ export type Event =
   | ({ type: "result"; seq?: number } & Answer)
   | ({ type: "delivery"; seq?: number } & Delivery)
   | ({ type: "peer_connected"; seq?: number } & PeerConnected)
-  | ({ type: "peer_lost"; seq?: number } & PeerLost)
+  | ({ type: "peer_disconnected"; seq?: number } & PeerDisconnected)
   | ({ type: "overflow"; seq?: number } & Overflow)
   | ({ type: "closing"; seq?: number } & Closing);

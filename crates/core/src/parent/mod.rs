@@ -53,7 +53,7 @@ pub(crate) struct Parent {
     /// Until when peers may not have read what the node said last.
     pub(crate) stay_until: Duration,
     /// When a node whose stdin has ended stops to receive.
-    pub(crate) linger_until: Option<Duration>,
+    pub(crate) receive_until: Option<Duration>,
     /// `discover` commands that still look.
     pub(crate) discoveries: Vec<Discovery>,
     /// The recipient of the last `send`, so that a parent that writes to one agent has its address parsed once.
@@ -80,7 +80,7 @@ impl Parent {
             required,
             has_spoken: false,
             stay_until: Duration::ZERO,
-            linger_until: None,
+            receive_until: None,
             discoveries: Vec::new(),
             recipient_parse_cache: None,
             deferred: DeferredCommands::default(),

@@ -58,7 +58,7 @@ impl Core {
                 address: record.map(|record| record.address().to_string()),
                 name,
                 role: record.map(|record| record.record.role),
-                connected_ms: now.mono.saturating_sub(known.connected_at).as_millis() as u64,
+                connected_for_ms: now.mono.saturating_sub(known.connected_at).as_millis() as u64,
             });
         }
         let count = self.peers.connected.len();

@@ -193,7 +193,7 @@ impl Core {
             addrs,
             outbox: self.mail.outbox.len(),
             outbox_bytes: self.mail.outbox.bytes(),
-            held: self.gossip.broadcasts.held(),
+            queued_broadcasts: self.gossip.broadcasts.held(),
             counters: self.cx.stats.snapshot(),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Dropped, Event, Log, Overflow, Priority};
+use p2p_node_protocol::{DropCounts, Event, Log, Overflow, Priority};
 
 use p2p_node_wire::message_id::StreamId;
 
@@ -139,8 +139,8 @@ pub struct OutputQueue {
     /// Terminal lines that wait or are at the writer: of `send`s, and of the others.
     unread_sends: usize,
     unread_others: usize,
-    dropped: Dropped,
-    total: Dropped,
+    dropped: DropCounts,
+    total: DropCounts,
     closed: bool,
 }
 
@@ -208,17 +208,17 @@ impl OutputQueue {
                 return;
             }
             if TOPIC.into_iter().any(|class| self.queues[class].pop().is_some()) {
-                self.count_dropped(|dropped| &mut dropped.topic_message);
+                self.count_dropped(|dropped| &mut dropped.broadcasts);
             }
         }
     }
 
     /// A broadcast was dropped because its line would be longer than the parent can read.
     pub fn too_long(&mut self) {
-        self.count_dropped(|dropped| &mut dropped.too_long);
+        self.count_dropped(|dropped| &mut dropped.oversized);
     }
 
-    fn count_dropped(&mut self, of: impl Fn(&mut Dropped) -> &mut u64) {
+    fn count_dropped(&mut self, of: impl Fn(&mut DropCounts) -> &mut u64) {
         *of(&mut self.dropped) += 1;
         *of(&mut self.total) += 1;
     }
@@ -235,7 +235,7 @@ impl OutputQueue {
             queue.bytes -= line.bytes;
         }
         if full {
-            self.count_dropped(|dropped| &mut dropped.news);
+            self.count_dropped(|dropped| &mut dropped.peer_events);
         }
         self.push(NEWS, event, 0);
     }
@@ -287,7 +287,7 @@ impl OutputQueue {
         if full {
             return None;
         }
-        if self.dropped != Dropped::default() {
+        if self.dropped != DropCounts::default() {
             let dropped = std::mem::take(&mut self.dropped);
             self.at_writer(LINE_OVERHEAD, Ends::Nothing, None);
             return Some(Event::Overflow(Overflow { dropped, total: self.total }));
@@ -366,7 +366,7 @@ impl OutputQueue {
     }
 
     /// What was dropped since the start.
-    pub fn total_dropped(&self) -> Dropped {
+    pub fn total_dropped(&self) -> DropCounts {
         self.total
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use p2p_node_protocol::{
-    Answer, Delivery, DeliveryState, Dropped, ErrorCode, ErrorEvent, Event, Id, Level, Log, PeerDiscovered,
-    Route,
+    Answer, Delivery, DeliveryState, DropCounts, ErrorCode, ErrorEvent, Event, Id, Level, Log,
+    PeerDiscovered, Route,
 };
 
 use crate::Core;
@@ -227,10 +227,10 @@ impl Core {
         while let Some(event) = self.parent.output.pop() {
             let event = match event {
                 Event::Overflow(overflow) if !self.parent.protocol_v1 => {
-                    let Dropped { topic_message, too_long, news, log } = overflow.dropped;
+                    let DropCounts { broadcasts, oversized, peer_events, log } = overflow.dropped;
                     let message = format!(
-                        "dropped because stdout was not read: {topic_message} broadcasts, {news} news of peers, {log} logs; \
-                         because they were too long for it: {too_long} broadcasts"
+                        "dropped because stdout was not read: {broadcasts} broadcasts, {peer_events} events of peers, {log} logs; \
+                         because they were too long for it: {oversized} broadcasts"
                     );
                     let namespace = "front".to_owned();
                     Event::Log(Box::new(Log { level: Level::Warn, namespace, message, meta: None }))

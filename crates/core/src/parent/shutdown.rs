@@ -36,10 +36,10 @@ impl Core {
         if let Phase::Starting { .. } = self.parent.phase {
             return self.hold_end(now);
         }
-        if self.local.identity.linger.is_zero() {
+        if self.local.identity.receive_after_eof.is_zero() {
             return self.close(EOF, None, now);
         }
-        self.parent.linger_until = Some(now.mono + self.local.identity.linger);
+        self.parent.receive_until = Some(now.mono + self.local.identity.receive_after_eof);
     }
 
     /// Stdin ended before a `connect`: nothing can come any more, whatever the node was told to do then.
@@ -100,7 +100,7 @@ impl Core {
             Phase::Idle | Phase::Ready => {}
         }
         self.parent.open_requests.extend(shutdown.clone());
-        self.parent.linger_until = None;
+        self.parent.receive_until = None;
         let deadline = match reason {
             EOF if self.awaits_deliveries() => Duration::MAX,
             _ => now.mono + self.local.identity.drain_timeout,

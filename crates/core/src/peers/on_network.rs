@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use multiaddr::Protocol;
 use p2p_node_protocol::{
-    ErrorCode, ErrorEvent, Event, Id, Level, Limits, PROTOCOL_VERSION, PeerConnected, PeerLost, Ready,
+    ErrorCode, ErrorEvent, Event, Id, Level, Limits, PROTOCOL_VERSION, PeerConnected, PeerDisconnected, Ready,
 };
 use prost::Message as _;
 
@@ -179,7 +179,11 @@ impl Core {
             destination.suspect();
         }
         let address = address.map(|address| address.to_string());
-        self.emit_peer_event(Event::PeerLost(PeerLost { peer_id: peer.to_string(), address, reason }));
+        self.emit_peer_event(Event::PeerDisconnected(PeerDisconnected {
+            peer_id: peer.to_string(),
+            address,
+            reason,
+        }));
     }
 
     pub(crate) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, now: Now) {

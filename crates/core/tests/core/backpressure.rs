@@ -61,9 +61,9 @@ fn broadcasts_and_news_that_were_dropped_are_told_to_the_last_one() {
     mesh.settle();
     let received = mesh.received(2);
     let overflows = mesh.lines(2, "overflow");
-    let dropped: u64 = overflows.iter().map(|line| line["dropped"]["topicMessage"].as_u64().unwrap()).sum();
+    let dropped: u64 = overflows.iter().map(|line| line["dropped"]["broadcasts"].as_u64().unwrap()).sum();
     assert!(dropped > 0 && received.len() as u64 + dropped == BROADCASTS, "{} + {dropped}", received.len());
-    assert_eq!(overflows.last().unwrap()["total"]["topicMessage"], dropped);
+    assert_eq!(overflows.last().unwrap()["total"]["broadcasts"], dropped);
     assert!(received.is_sorted());
     assert_eq!(received.last(), Some(&(BROADCASTS - 1)), "the oldest went");
 }
@@ -80,7 +80,7 @@ fn a_broadcast_that_is_too_long_for_the_parent_is_counted() {
     mesh.say(1, &json!({"type": "send", "topic": "t", "data": "x".repeat(5000)}).to_string());
     mesh.pass(Duration::from_secs(1));
     let overflow = mesh.lines(reader, "overflow");
-    assert_eq!(overflow[0]["dropped"], json!({"topicMessage": 0, "tooLong": 1, "news": 0, "log": 0}));
+    assert_eq!(overflow[0]["dropped"], json!({"broadcasts": 0, "oversized": 1, "news": 0, "log": 0}));
     assert!(mesh.nodes[reader].longest <= 4096);
 }
 
@@ -115,7 +115,7 @@ fn a_node_lingers_as_long_as_it_was_told() {
 
     let mut mesh = Mesh::new(2);
     let lingering = mesh.add_with(3, Role::Full, crate::mesh::CONNECT, |setup| {
-        setup.linger = Duration::from_secs(10);
+        setup.receive_after_eof = Duration::from_secs(10);
     });
     mesh.connect(1, 0);
     mesh.connect(lingering, 0);

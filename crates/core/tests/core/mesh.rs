@@ -181,7 +181,7 @@ impl Mesh {
             connect: false,
             stay_on_eof: false,
             require_delivery: false,
-            linger: Duration::ZERO,
+            receive_after_eof: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             key_source: KeySource::Given,
             scope: AddressScope::Loopback,

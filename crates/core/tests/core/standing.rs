@@ -144,7 +144,7 @@ fn peers_lists_who_is_connected_as_far_as_a_line_goes() {
         !connected.is_empty() && (connected.len() as u64) < answer["count"].as_u64().unwrap(),
         "{answer}"
     );
-    assert!(connected.iter().all(|peer| peer["peerId"].is_string() && peer["connectedMs"].is_u64()));
+    assert!(connected.iter().all(|peer| peer["peerId"].is_string() && peer["connectedForMs"].is_u64()));
     assert!(connected.iter().any(|peer| peer["address"].is_string() && peer["name"].is_string()));
     assert!(mesh.nodes[lister].longest <= 4096, "{}", mesh.nodes[lister].longest);
 }

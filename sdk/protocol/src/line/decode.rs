@@ -193,7 +193,7 @@ pub fn decode_event(line: &[u8]) -> Result<Option<Event>, serde_json::Error> {
         "result" => Event::Result(serde_json::from_slice(line)?),
         "delivery" => Event::Delivery(serde_json::from_slice(line)?),
         "peer_connected" => Event::PeerConnected(serde_json::from_slice(line)?),
-        "peer_lost" => Event::PeerLost(serde_json::from_slice(line)?),
+        "peer_disconnected" => Event::PeerDisconnected(serde_json::from_slice(line)?),
         "overflow" => Event::Overflow(serde_json::from_slice(line)?),
         "closing" => Event::Closing(serde_json::from_slice(line)?),
         _ => return Ok(None),

@@ -41,7 +41,7 @@ from .types import (
     Overflow,
     PeerConnected,
     PeerDiscovered,
-    PeerLost,
+    PeerDisconnected,
     Ready,
     StatusReport,
 )
@@ -77,7 +77,7 @@ __all__ = [
     "P2PError",
     "PeerConnected",
     "PeerDiscovered",
-    "PeerLost",
+    "PeerDisconnected",
     "Published",
     "Ready",
     "Restart",

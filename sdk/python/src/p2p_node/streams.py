@@ -13,7 +13,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from .errors import Forked, InvalidArgument
 from .mailbox import Mailbox, Taken
-from .types import Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerLost
+from .types import Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerDisconnected
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Stream")  # type: ignore[type-arg]
@@ -36,7 +36,7 @@ def room_of(event: object) -> Room:
     """The kind of an event."""
     if isinstance(event, Message):
         return Room.MAIL if event.topic is None else Room.BROADCAST
-    news = isinstance(event, (PeerDiscovered, PeerConnected, PeerLost, Log, Overflow))
+    news = isinstance(event, (PeerDiscovered, PeerConnected, PeerDisconnected, Log, Overflow))
     return Room.NEWS if news else Room.OTHER
 
 

@@ -133,7 +133,7 @@ class ConnectedPeer:
     """A peer that is connected."""
 
     # For how long it has been connected, in ms.
-    connected_ms: int
+    connected_for_ms: int
     # PeerId of the node.
     peer_id: str
     # The checksummed address of the agent that it speaks for, where its record is known.
@@ -143,7 +143,7 @@ class ConnectedPeer:
     # What part it plays, where its record is known.
     role: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
-        Field("connectedMs", "connected_ms", "int", True),
+        Field("connectedForMs", "connected_for_ms", "int", True),
         Field("peerId", "peer_id", "str", True),
         Field("address", "address", "str", False),
         Field("name", "name", "str", False),
@@ -188,22 +188,23 @@ class Delivery:
 
 
 @dataclass(slots=True, kw_only=True)
-class Dropped:
+class DropCounts:
     """Lines dropped, by type."""
 
+    # Broadcasts.
+    broadcasts: int | None = None
     # Logs.
     log: int | None = None
-    # News of peers (`peer_discovered`, `peer_connected`, `peer_lost`) for which there was no room.
-    news: int | None = None
     # Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`.
-    too_long: int | None = None
-    # Broadcasts.
-    topic_message: int | None = None
+    oversized: int | None = None
+    # Events of peers (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there was
+    # no room.
+    peer_events: int | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("broadcasts", "broadcasts", "int", False),
         Field("log", "log", "int", False),
-        Field("news", "news", "int", False),
-        Field("tooLong", "too_long", "int", False),
-        Field("topicMessage", "topic_message", "int", False),
+        Field("oversized", "oversized", "int", False),
+        Field("peerEvents", "peer_events", "int", False),
     )
 
 
@@ -347,12 +348,12 @@ class Overflow:
     """`overflow`: what was dropped since the last one, and in all."""
 
     # Since the last `overflow`.
-    dropped: Dropped
+    dropped: DropCounts
     # Since the start.
-    total: Dropped
+    total: DropCounts
     FIELDS: ClassVar[tuple[Field, ...]] = (
-        Field("dropped", "dropped", "Dropped", True),
-        Field("total", "total", "Dropped", True),
+        Field("dropped", "dropped", "DropCounts", True),
+        Field("total", "total", "DropCounts", True),
     )
 
 
@@ -367,6 +368,23 @@ class PeerConnected:
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("peerId", "peer_id", "str", True),
         Field("address", "address", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class PeerDisconnected:
+    """`peer_disconnected`."""
+
+    # The peer.
+    peer_id: str
+    # The agent it speaks for, where known.
+    address: str | None = None
+    # Why.
+    reason: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("peerId", "peer_id", "str", True),
+        Field("address", "address", "str", False),
+        Field("reason", "reason", "str", False),
     )
 
 
@@ -402,23 +420,6 @@ class PeerDiscovered:
         Field("topics", "topics", "[str]", True),
         Field("name", "name", "str", False),
         Field("requestId", "request_id", "id", False),
-    )
-
-
-@dataclass(slots=True, kw_only=True)
-class PeerLost:
-    """`peer_lost`."""
-
-    # The peer.
-    peer_id: str
-    # The agent it speaks for, where known.
-    address: str | None = None
-    # Why.
-    reason: str | None = None
-    FIELDS: ClassVar[tuple[Field, ...]] = (
-        Field("peerId", "peer_id", "str", True),
-        Field("address", "address", "str", False),
-        Field("reason", "reason", "str", False),
     )
 
 
@@ -475,8 +476,6 @@ class StatusReport:
     agents: int
     # What was counted since the start, by name.
     counters: dict[str, int]
-    # Broadcasts held until somebody subscribes.
-    held: int
     # Mail accepted and not yet ended.
     outbox: int
     # Bytes of it.
@@ -485,6 +484,8 @@ class StatusReport:
     peer_id: str
     # Peers connected.
     peers: int
+    # Broadcasts held until somebody subscribes.
+    queued_broadcasts: int
     # DHT servers known.
     servers: int
     # Topics subscribed to by the parent.
@@ -496,11 +497,11 @@ class StatusReport:
         Field("addrs", "addrs", "[str]", True),
         Field("agents", "agents", "int", True),
         Field("counters", "counters", "{int}", True),
-        Field("held", "held", "int", True),
         Field("outbox", "outbox", "int", True),
         Field("outboxBytes", "outbox_bytes", "int", True),
         Field("peerId", "peer_id", "str", True),
         Field("peers", "peers", "int", True),
+        Field("queuedBroadcasts", "queued_broadcasts", "int", True),
         Field("servers", "servers", "int", True),
         Field("topics", "topics", "[str]", True),
         Field("uptimeMs", "uptime_ms", "int", True),
@@ -517,7 +518,7 @@ Event = Union[
     Answer,
     Delivery,
     PeerConnected,
-    PeerLost,
+    PeerDisconnected,
     Overflow,
     Closing,
 ]
@@ -532,7 +533,7 @@ EVENTS: dict[str, Any] = {
     "result": Answer,
     "delivery": Delivery,
     "peer_connected": PeerConnected,
-    "peer_lost": PeerLost,
+    "peer_disconnected": PeerDisconnected,
     "overflow": Overflow,
     "closing": Closing,
 }
@@ -543,15 +544,15 @@ TYPES: dict[str, Any] = {
     "Closing": Closing,
     "ConnectedPeer": ConnectedPeer,
     "Delivery": Delivery,
-    "Dropped": Dropped,
+    "DropCounts": DropCounts,
     "ErrorEvent": ErrorEvent,
     "Limits": Limits,
     "Log": Log,
     "Message": Message,
     "Overflow": Overflow,
     "PeerConnected": PeerConnected,
+    "PeerDisconnected": PeerDisconnected,
     "PeerDiscovered": PeerDiscovered,
-    "PeerLost": PeerLost,
     "Ready": Ready,
     "StatusReport": StatusReport,
 }

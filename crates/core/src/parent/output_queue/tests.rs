@@ -70,9 +70,9 @@ fn broadcasts_give_way_lowest_and_oldest_first_and_are_counted() {
         outlet.broadcast(Priority::Low, mark(index), 1);
     }
     outlet.broadcast(Priority::Medium, mark(TOPIC_LINES + 1), 1);
-    assert_eq!(outlet.total_dropped().topic_message, 2);
+    assert_eq!(outlet.total_dropped().broadcasts, 2);
     let Some(Event::Overflow(overflow)) = outlet.pop() else { panic!("the gap is told first") };
-    assert_eq!((overflow.dropped.topic_message, overflow.total.topic_message), (2, 2));
+    assert_eq!((overflow.dropped.broadcasts, overflow.total.broadcasts), (2, 2));
     let next: Vec<_> = std::iter::from_fn(|| outlet.pop()).take(3).map(|event| number(&event)).collect();
     assert_eq!(next, [0, TOPIC_LINES + 1, 3]);
 }
@@ -130,13 +130,13 @@ fn news_of_the_same_peer_replace_each_other_and_stay_bounded() {
     outlet.news(mark(7), |_| false);
     outlet.news(mark(7), |event| number(event) == 7);
     assert_eq!(std::iter::from_fn(|| outlet.pop()).count(), 1);
-    assert_eq!(outlet.total_dropped().news, 0, "replaced, not lost");
+    assert_eq!(outlet.total_dropped().peer_events, 0, "replaced, not lost");
     for index in 0..2 * NEWS_LINES {
         outlet.news(mark(index), |_| false);
     }
     outlet.written(1);
     let Some(Event::Overflow(overflow)) = outlet.pop() else { panic!("the gap is told first") };
-    assert_eq!(overflow.dropped.news, NEWS_LINES as u64);
+    assert_eq!(overflow.dropped.peer_events, NEWS_LINES as u64);
     assert_eq!(outlet.pop().map(|event| number(&event)), Some(NEWS_LINES));
 }
 
