@@ -24,7 +24,7 @@ come from the node and are in milliseconds; those of points in time count from 1
 """
 GROUPS = {
     "Opening a node": ("open", "Options", "Restart"),
-    "The node": ("Node", "Mail", "Published"),
+    "The node": ("Node", "SentMessage", "Published"),
     "Messages and events": ("MessageStream", "Stream", "Message", "content"),
 }
 FIELD = re.compile(r"    (\w+): (.+?)(?: = (.+))?$")

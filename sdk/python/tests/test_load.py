@@ -28,7 +28,7 @@ def begun(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return task
 
 
-async def accepted(node: p2p_node.Node, to: str, data: Any, **more: Any) -> p2p_node.Mail:
+async def accepted(node: p2p_node.Node, to: str, data: Any, **more: Any) -> p2p_node.SentMessage:
     """Sends until the node has room."""
     while True:
         try:

@@ -13,7 +13,7 @@ use crate::events::Events;
 use crate::inbox::Sink;
 use crate::joining;
 use crate::launch::MakeCommand;
-use crate::mail::{Mail, Payload, Published, SendOptions, message_id};
+use crate::mail::{Payload, Published, SendOptions, SentMessage, message_id};
 use crate::process::lock;
 use crate::shared::Answered;
 use crate::sidecar::{Inner, State};
@@ -82,7 +82,11 @@ impl Node {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] names what JSON cannot hold, such as `data.items[3]`; and as [`request`](Node::request).
-    pub async fn send<T: Payload + ?Sized>(&self, to: impl Into<String>, data: &T) -> Result<Mail, Error> {
+    pub async fn send<T: Payload + ?Sized>(
+        &self,
+        to: impl Into<String>,
+        data: &T,
+    ) -> Result<SentMessage, Error> {
         self.send_with(to, data, SendOptions::default()).await
     }
 
@@ -95,10 +99,10 @@ impl Node {
         to: impl Into<String>,
         data: &T,
         options: SendOptions,
-    ) -> Result<Mail, Error> {
+    ) -> Result<SentMessage, Error> {
         let to = named("to", to)?;
         let mail = Send { peer_id: Some(to), ..options.send(data)? };
-        Mail::new(self.submit(mail, true).await?)
+        SentMessage::new(self.submit(mail, true).await?)
     }
 
     /// Answers a message: mail to its sender, in its conversation. Two agents that answer answers never end: reply where the message's
@@ -106,7 +110,11 @@ impl Node {
     ///
     /// # Errors
     /// As [`send`](Node::send).
-    pub async fn reply<T: Payload + ?Sized>(&self, message: &Message, data: &T) -> Result<Mail, Error> {
+    pub async fn reply<T: Payload + ?Sized>(
+        &self,
+        message: &Message,
+        data: &T,
+    ) -> Result<SentMessage, Error> {
         self.reply_with(message, data, SendOptions::default()).await
     }
 
@@ -119,7 +127,7 @@ impl Node {
         message: &Message,
         data: &T,
         options: SendOptions,
-    ) -> Result<Mail, Error> {
+    ) -> Result<SentMessage, Error> {
         let reply_to = Some(message.message_id.clone());
         let conversation_id = options.conversation_id.or_else(|| message.conversation_id.clone());
         let options = SendOptions { reply_to, conversation_id, ..options };

@@ -30,7 +30,7 @@ pub use client::Node;
 pub use error::Error;
 pub use events::{Event, Events};
 pub use joining::{JOIN_TIMEOUT, QUIET};
-pub use mail::{Bytes, Mail, Payload, Published, SendOptions};
+pub use mail::{Bytes, Payload, Published, SendOptions, SentMessage};
 pub use p2p_node_protocol::{
     Answer, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState, Discover, Encoding, ErrorCode,
     ErrorEvent, Id, Level, Limits, Log, Message, Overflow, PeerConnected, PeerDisconnected, PeerDiscovered,

@@ -86,19 +86,19 @@ impl SendOptions {
 
 /// Mail that the node has accepted. Its delivery is told here alone; dropped, it is told nowhere.
 #[derive(Clone)]
-pub struct Mail {
+pub struct SentMessage {
     /// Names the message across the network.
     pub message_id: String,
     outcome: Outcome,
     shared: Arc<Shared>,
 }
 
-impl Mail {
+impl SentMessage {
     pub(crate) fn new(answered: Answered) -> Result<Self, Error> {
         let (message_id, shared) = (message_id(&answered.answer)?, answered.shared);
         let unclear = "the answer to a mail does not say that it was accepted";
         let outcome = answered.outcome.ok_or_else(|| Error::Contract(unclear.to_owned()))?;
-        Ok(Mail { message_id, outcome, shared })
+        Ok(SentMessage { message_id, outcome, shared })
     }
 
     /// Waits until the recipient has acknowledged it, for as long as the mail lives ([`SendOptions::ttl`]). May be called any number of

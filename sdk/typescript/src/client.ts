@@ -33,7 +33,7 @@ export interface Notices extends Lifecycle {
 }
 
 /** Mail that the node has accepted. */
-export interface Mail {
+export interface SentMessage {
   /** Names it across the network. */
   readonly messageId: string;
   /**
@@ -143,7 +143,7 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
    *
    * @throws {InvalidArgument} for a value that JSON cannot hold, such as a BigInt or NaN; `CommandRefused` when the node refuses it.
    */
-  async send(to: string, data: unknown, options: SendOptions = {}): Promise<Mail> {
+  async send(to: string, data: unknown, options: SendOptions = {}): Promise<SentMessage> {
     checkPeer("to", to);
     checkOptions(options, SEND);
     const { signal: _signal, timeoutMs: _timeoutMs, ...fields } = options;
@@ -162,7 +162,7 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   }
 
   /** Answers a message: mail to its sender, in its conversation. */
-  async reply(message: Message, data: unknown, options: SendOptions = {}): Promise<Mail> {
+  async reply(message: Message, data: unknown, options: SendOptions = {}): Promise<SentMessage> {
     checkMessage(message);
     check("options", options, object);
     const { conversationId, messageId } = message;

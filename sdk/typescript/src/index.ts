@@ -19,7 +19,7 @@ export {
   type BinaryReason,
   type Exit,
 } from "./errors.js";
-export { P2PNode, type Mail, type Notices } from "./client.js";
+export { P2PNode, type SentMessage, type Notices } from "./client.js";
 export { type CallOptions, type Options, type PublishOptions, type SendOptions } from "./options.js";
 export { type Lifecycle } from "./sidecar.js";
 export { Stream } from "./stream.js";

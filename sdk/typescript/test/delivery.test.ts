@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import type { Mail, Options, P2PError, P2PNode } from "../src/index.js";
+import type { SentMessage, Options, P2PError, P2PNode } from "../src/index.js";
 import { binary, drain, HOME, PATIENCE_MS, real, until } from "./common.js";
 
 /** Two nodes that know each other. */
@@ -21,7 +21,7 @@ async function pair(options: Options = {}, other: Options = {}): Promise<[P2PNod
 }
 
 /** Sends; tries again for as long as the node has no room. */
-async function sendSooner(node: P2PNode, to: string, data: unknown): Promise<Mail> {
+async function sendSooner(node: P2PNode, to: string, data: unknown): Promise<SentMessage> {
   for (;;) {
     try {
       return await node.send(to, data, { timeoutMs: 300_000, ttlMs: 600_000 });

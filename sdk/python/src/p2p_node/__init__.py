@@ -1,6 +1,6 @@
 """A place on a peer-to-peer network for an asyncio program: see README.md."""
 
-from .client import Mail, Node, Published, open
+from .client import SentMessage, Node, Published, open
 from .decode import content
 from .errors import (
     BinaryNotFound,
@@ -65,7 +65,7 @@ __all__ = [
     "Lifecycle",
     "LineTooLong",
     "Log",
-    "Mail",
+    "SentMessage",
     "Message",
     "MessageStream",
     "Node",

@@ -38,7 +38,7 @@ OptionsOf = ParamSpec("OptionsOf")
 ADDRESS_ADVICE = ": pass an address (message.sender, node.address, found.address) or a PeerId"
 
 
-class Mail:
+class SentMessage:
     """Mail that the node has accepted; `message_id` names it across the network."""
 
     def __init__(self, message_id: str, outcome: asyncio.Future[Delivery], owner: object) -> None:
@@ -134,8 +134,8 @@ class Node:
         reply_to: str | None = None,
         conversation_id: str | None = None,
         timeout: float | None = None,
-    ) -> Mail:
-        """Sends mail to an agent. Returns when the node has accepted it; `Mail.delivered` tells the rest.
+    ) -> SentMessage:
+        """Sends mail to an agent. Returns when the node has accepted it; `SentMessage.delivered` tells the rest.
 
         `to`: the `0x…` address of an agent, or a PeerId. `data`: bytes, or whatever JSON can say. `ttl`: how long the node keeps trying, in
         seconds, at most 604,800 (7 days); by default 120, with a data directory 86,400 (24 hours)."""
@@ -145,7 +145,7 @@ class Node:
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
         command = {"type": "send", "peerId": _recipient(to), **arguments.payload(data), **_given(fields)}
         reply = await self._sidecar.ask(command, timeout, outcome)
-        return Mail(_message_id(reply.answer), outcome, self)
+        return SentMessage(_message_id(reply.answer), outcome, self)
 
     async def reply(
         self,
@@ -157,7 +157,7 @@ class Node:
         ttl: float | None = None,
         route: Route | None = None,
         timeout: float | None = None,
-    ) -> Mail:
+    ) -> SentMessage:
         """Answers a message: mail to its sender, in its conversation. The rest is as with `send`."""
         _message("message", message)
         return await self.send(
