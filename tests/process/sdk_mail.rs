@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use p2p_node_sdk::{AckMode, Error, ErrorCode, Events, Mail, Node, SendOptions};
+use p2p_node_sdk::{AckMode, Error, ErrorCode, Events, Node, SendOptions, SentMessage};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -21,7 +21,7 @@ fn has(taken: &Taken, message_id: &str) -> bool {
 }
 
 /// Sends, again while the node says that a queue is full.
-async fn send(node: &Node, to: &str, data: &str, ttl: Duration) -> Mail {
+async fn send(node: &Node, to: &str, data: &str, ttl: Duration) -> SentMessage {
     loop {
         let options = SendOptions { ttl: Some(ttl), ..SendOptions::default() };
         match node.send_with(to, data, options).await {
@@ -117,7 +117,7 @@ async fn close_returns_what_the_program_has_not_taken_and_no_sender_is_told_deli
     for mail in &mails[..5] {
         mail.delivered().await.unwrap();
     }
-    // Mail that the node has not handed over yet is not the program's.
+    // SentMessage that the node has not handed over yet is not the program's.
     alice.ping().await.unwrap();
     let untaken: BTreeSet<String> =
         alice.close().await.into_iter().map(|message| message.message_id).collect();
