@@ -117,7 +117,7 @@ async fn close_returns_what_the_program_has_not_taken_and_no_sender_is_told_deli
     for mail in &mails[..5] {
         mail.delivered().await.unwrap();
     }
-    // SentMessage that the node has not handed over yet is not the program's.
+    // Mail that the node has not handed over yet is not the program's.
     alice.ping().await.unwrap();
     let untaken: BTreeSet<String> =
         alice.close().await.into_iter().map(|message| message.message_id).collect();
