@@ -12,62 +12,72 @@ pub struct Request {
     pub command: Command,
 }
 
-/// What a parent may ask for: the `type` of the line and the fields that go with it.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(tag = "type", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Command {
-    /// Listen, join the network and say `ready`.
-    Connect(Connect),
-    /// Send mail to an agent, or a broadcast to a topic.
-    Send(Send),
-    /// Find agents.
-    Discover(Discover),
-    /// Receive what is broadcast on a topic.
-    Subscribe(Subscribe),
-    /// Stop receiving it.
-    Unsubscribe(Unsubscribe),
-    /// Report what the node knows and has counted.
-    Status(Status),
-    /// List the connected peers, and who is blocked or allowed.
-    Peers(Peers),
-    /// Take nothing more from an agent or a node.
-    Block(Block),
-    /// Lift the limits for an agent or a node.
-    Allow(Allow),
-    /// Take back `block` and `allow`.
-    Unblock(Unblock),
-    /// Say that a mail was taken, where the node leaves that to its parent.
-    Ack(Ack),
-    /// Give up a command, or the mail that it sent.
-    Cancel(Cancel),
-    /// Answer, to show that the node is alive.
-    Ping(Ping),
-    /// Finish what was accepted and exit.
-    Shutdown(Shutdown),
+/// Declares the commands: their names, their variants and how a line becomes one.
+macro_rules! commands {
+    ($($(#[$doc:meta])* $name:literal => $variant:ident,)*) => {
+        /// What a parent may ask for: the `type` of the line and the fields that go with it.
+        #[derive(Clone, Debug, Serialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Command {
+            $($(#[$doc])* $variant($variant),)*
+        }
+
+        impl Command {
+            /// The `type` of every command.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// The `type` that a line of this command carries.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Command::$variant(_) => $name,)*
+                }
+            }
+
+            /// Reads the fields of the command of type `name` from a line. `None`: there is no such command.
+            ///
+            /// # Errors
+            /// When a field is missing or is not what it must be.
+            pub(crate) fn read(name: &str, line: &str) -> Option<serde_json::Result<Command>> {
+                match name {
+                    $($name => Some(serde_json::from_str(line).map(Command::$variant)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
 }
 
-impl Command {
-    /// The `type` that a line of this command carries.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Command::Connect(_) => "connect",
-            Command::Send(_) => "send",
-            Command::Discover(_) => "discover",
-            Command::Subscribe(_) => "subscribe",
-            Command::Unsubscribe(_) => "unsubscribe",
-            Command::Status(_) => "status",
-            Command::Peers(_) => "peers",
-            Command::Block(_) => "block",
-            Command::Allow(_) => "allow",
-            Command::Unblock(_) => "unblock",
-            Command::Ack(_) => "ack",
-            Command::Cancel(_) => "cancel",
-            Command::Ping(_) => "ping",
-            Command::Shutdown(_) => "shutdown",
-        }
-    }
+commands! {
+    /// Listen, join the network and say `ready`.
+    "connect" => Connect,
+    /// Send mail to an agent, or a broadcast to a topic.
+    "send" => Send,
+    /// Find agents.
+    "discover" => Discover,
+    /// Receive what is broadcast on a topic.
+    "subscribe" => Subscribe,
+    /// Stop receiving it.
+    "unsubscribe" => Unsubscribe,
+    /// Report what the node knows and has counted.
+    "status" => Status,
+    /// List the connected peers, and who is blocked or allowed.
+    "peers" => Peers,
+    /// Take nothing more from an agent or a node.
+    "block" => Block,
+    /// Lift the limits for an agent or a node.
+    "allow" => Allow,
+    /// Take back `block` and `allow`.
+    "unblock" => Unblock,
+    /// Say that a mail was taken, where the node leaves that to its parent.
+    "ack" => Ack,
+    /// Give up a command, or the mail that it sent.
+    "cancel" => Cancel,
+    /// Answer, to show that the node is alive.
+    "ping" => Ping,
+    /// Finish what was accepted and exit.
+    "shutdown" => Shutdown,
 }
 
 /// `connect`: must come first; commands that follow are held until `ready`.

@@ -4,37 +4,62 @@ use serde_json::value::RawValue;
 use crate::open_word::known_or_default;
 use crate::{Answer, Delivery, Encoding, ErrorCode, Id, Limits, Priority, Route, decode_base64};
 
-/// What a node tells its parent: the `type` of the line and the fields that go with it.
-///
-/// `ready`, `message`, `peer_discovered`, `error` and `log` come always, `result` when a command had an
-/// `id`, the others only after `connect` with `"protocol":1`.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(tag = "type", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Event {
+/// Declares the events: their names, their variants and how a line becomes one.
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:literal => $variant:ident($content:ty),)*) => {
+        /// What a node tells its parent: the `type` of the line and the fields that go with it.
+        ///
+        /// `ready`, `message`, `peer_discovered`, `error` and `log` come always, `result` when a command had an
+        /// `id`, the others only after `connect` with `"protocol":1`.
+        #[derive(Clone, Debug, Serialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Event {
+            $($(#[$doc])* $variant($content),)*
+        }
+
+        impl Event {
+            /// The `type` of every event.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// Reads the fields of the event of type `name` from a line. `None`: there is no such event.
+            ///
+            /// # Errors
+            /// When a field is missing or is not what it must be.
+            pub(crate) fn read(name: &str, line: &[u8]) -> Option<serde_json::Result<Event>> {
+                match name {
+                    $($name => Some(serde_json::from_slice(line).map(Event::$variant)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+events! {
     /// The node listens and serves every command.
-    Ready(Box<Ready>),
+    "ready" => Ready(Box<Ready>),
     /// Mail or a broadcast arrived.
-    Message(Box<Message>),
+    "message" => Message(Box<Message>),
     /// An agent was found.
-    PeerDiscovered(Box<PeerDiscovered>),
+    "peer_discovered" => PeerDiscovered(Box<PeerDiscovered>),
     /// A command, a line or a mail failed.
-    Error(Box<ErrorEvent>),
+    "error" => Error(Box<ErrorEvent>),
     /// Something that a person may want to read.
-    Log(Box<Log>),
+    "log" => Log(Box<Log>),
     /// A command that carried an `id` was carried out.
-    Result(Box<Answer>),
+    "result" => Result(Box<Answer>),
     /// How an accepted mail ended.
-    Delivery(Box<Delivery>),
+    "delivery" => Delivery(Box<Delivery>),
     /// A connection to a peer was established.
-    PeerConnected(PeerConnected),
+    "peer_connected" => PeerConnected(PeerConnected),
     /// The last connection to a peer ended.
-    PeerDisconnected(PeerDisconnected),
+    "peer_disconnected" => PeerDisconnected(PeerDisconnected),
     /// Lines were dropped because the parent did not read.
-    Overflow(Overflow),
+    "overflow" => Overflow(Overflow),
     /// The last line of a node that ends in good order.
-    Closing(Closing),
+    "closing" => Closing(Closing),
 }
 
 /// `ready`.

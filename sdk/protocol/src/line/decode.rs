@@ -1,7 +1,6 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::find_id::{find_id, not_a_number};
@@ -133,38 +132,21 @@ fn decode_command(head: Head<'_>, text: &str) -> Result<Command, LineError> {
         return Err(LineError::argument(format_args!("the line nests deeper than {MAX_DEPTH} levels")));
     }
     let kind = kind.as_ref();
-    Ok(match kind {
-        "connect" => Command::Connect(fields(kind, text)?),
-        "send" => Command::Send(compacted(fields(kind, text)?)?),
-        "discover" => Command::Discover(fields(kind, text)?),
-        "subscribe" => Command::Subscribe(fields(kind, text)?),
-        "unsubscribe" => Command::Unsubscribe(fields(kind, text)?),
-        "status" => Command::Status(fields(kind, text)?),
-        "peers" => Command::Peers(fields(kind, text)?),
-        "block" => Command::Block(fields(kind, text)?),
-        "allow" => Command::Allow(fields(kind, text)?),
-        "unblock" => Command::Unblock(fields(kind, text)?),
-        "ack" => Command::Ack(fields(kind, text)?),
-        "cancel" => Command::Cancel(fields(kind, text)?),
-        "ping" => Command::Ping(fields(kind, text)?),
-        "shutdown" => Command::Shutdown(fields(kind, text)?),
-        _ => {
-            return Err(LineError::new(ErrorCode::UnknownCommand, format!("there is no command {kind:?}")));
-        }
-    })
-}
-
-fn fields<T: DeserializeOwned>(kind: &str, text: &str) -> Result<T, LineError> {
-    serde_json::from_str(text).map_err(|error| LineError::argument(format_args!("{kind}: {error}")))
+    match Command::read(kind, text) {
+        None => Err(LineError::new(ErrorCode::UnknownCommand, format!("there is no command {kind:?}"))),
+        Some(Err(error)) => Err(LineError::argument(format_args!("{kind}: {error}"))),
+        Some(Ok(Command::Send(send))) => compacted(send).map(Command::Send),
+        Some(Ok(command)) => Ok(command),
+    }
 }
 
 /// Why `data` is refused although it is JSON.
-const DECRYPTION_FAILED: &str = "data holds a number beyond 64-bit floats or half a surrogate pair";
+const NOT_PORTABLE: &str = "data holds a number beyond 64-bit floats or half a surrogate pair";
 
 /// Strips the white space in `data`, as the receiving node wants it.
 fn compacted(mut send: Send) -> Result<Send, LineError> {
     if !is_readable(send.data.get()) {
-        return Err(LineError::argument(DECRYPTION_FAILED));
+        return Err(LineError::argument(NOT_PORTABLE));
     }
     if let Cow::Owned(compacted) = compact(send.data.get()) {
         send.data = RawValue::from_string(compacted).map_err(LineError::argument)?;
@@ -184,20 +166,7 @@ pub fn decode_event(line: &[u8]) -> Result<Option<Event>, serde_json::Error> {
     }
 
     let head: Head<'_> = serde_json::from_slice(line)?;
-    Ok(Some(match &*head.kind {
-        "ready" => Event::Ready(serde_json::from_slice(line)?),
-        "message" => Event::Message(serde_json::from_slice(line)?),
-        "peer_discovered" => Event::PeerDiscovered(serde_json::from_slice(line)?),
-        "error" => Event::Error(serde_json::from_slice(line)?),
-        "log" => Event::Log(serde_json::from_slice(line)?),
-        "result" => Event::Result(serde_json::from_slice(line)?),
-        "delivery" => Event::Delivery(serde_json::from_slice(line)?),
-        "peer_connected" => Event::PeerConnected(serde_json::from_slice(line)?),
-        "peer_disconnected" => Event::PeerDisconnected(serde_json::from_slice(line)?),
-        "overflow" => Event::Overflow(serde_json::from_slice(line)?),
-        "closing" => Event::Closing(serde_json::from_slice(line)?),
-        _ => return Ok(None),
-    }))
+    Event::read(&head.kind, line).transpose()
 }
 
 /// What `data` from the network must be before it may stand in a line of our own: exactly one JSON value of
@@ -216,7 +185,7 @@ pub fn check_data(data: &[u8]) -> Result<Box<RawValue>, String> {
         return Err("data has white space around it".to_owned());
     }
     if !is_readable(value.get()) {
-        return Err(DECRYPTION_FAILED.to_owned());
+        return Err(NOT_PORTABLE.to_owned());
     }
     // One level is the line's own object.
     if deeper_than(MAX_DEPTH - 1, value.get()) {
