@@ -1,7 +1,9 @@
-//! `p2p-node bind`: a wallet says that a node speaks for its account, so that the account's key need not come near the node.
+//! `p2p-node bind`: binds a node to an account with a wallet's signature, so that the node does not
+//! need the key of the account.
 //!
-//! The first step prints what the wallet signs, the second checks the signature and writes the binding file. What programs read is
-//! on stdout, what people do next on stderr. The node key is the only secret, and goes nowhere but into its file.
+//! The first step prints the typed data that the wallet signs. The second step checks the signature
+//! and writes the binding file. Output for programs goes to stdout, instructions for people to
+//! stderr. The node key is the only secret; it is written to its file only.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,33 +18,33 @@ use p2p_node_wire::identity::presigned::{self, check_presigned, read_signature};
 use p2p_node_wire::identity::typed_data::{MAX_TYPED_DATA_BYTES, read_typed_data, typed_data};
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 
-/// Seconds of a day.
+/// Number of seconds in a day.
 const DAY_SECS: u64 = 24 * 60 * 60;
-/// Longest file with a signature that is read, in bytes: the longest signature in digits, and white space.
+/// Maximum size of a signature file, in bytes: the longest signature in hex digits, and white space.
 const MAX_SIGNATURE_FILE_BYTES: usize = 2048;
 
-/// Why there is no binding.
+/// Errors of `bind`.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The node key cannot be read or made, or the binding file not be written.
+    /// Reading or creating the node key failed, or writing the binding file.
     #[error(transparent)]
     File(#[from] KeyFileError),
-    /// The env file cannot be used.
+    /// The env file is missing, unreadable or malformed.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A file that was to be read cannot be.
+    /// Reading an input file failed.
     #[error("{0}: {1}")]
     Read(PathBuf, #[source] io::Error),
-    /// Something does not fit together.
+    /// The arguments are invalid or contradict each other.
     #[error("{0}")]
     Invalid(String),
-    /// Stdout cannot be written to.
-    #[error("stdout cannot be written: {0}")]
+    /// Writing to stdout failed.
+    #[error("writing to stdout failed: {0}")]
     Stdout(#[from] io::Error),
 }
 
 impl BindError {
-    /// How the process ends for this reason.
+    /// Returns the exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             BindError::File(error) => error.exit_code(),
@@ -60,10 +62,11 @@ fn invalid(what: impl ToString) -> BindError {
     BindError::Invalid(what.to_string())
 }
 
-/// Does one of the two steps, or both with a key that is at hand. `now_ms` is in ms since 1970.
+/// Runs one of the two steps, or both if `--sign-with-env-file` gives the key. `now_ms` is in ms
+/// since 1970.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// Returns the first error in the arguments or files.
 pub fn run(
     args: &BindArgs,
     now_ms: u64,
@@ -92,7 +95,7 @@ pub fn run(
         (None, Some(agent)) => {
             let account = binding.account;
             agent.bind(binding).map_err(|error| {
-                invalid(format!("the key is that of {}, the account is {account}: {error}", agent.address()))
+                invalid(format!("the key in the env file belongs to account {}, but the binding is for account {account}: {error}", agent.address()))
             })?
         }
         (None, None) => return ask(&binding, out, hints),
@@ -102,7 +105,7 @@ pub fn run(
     tell(&signed.binding, args, out, hints)
 }
 
-/// What is to be signed, for a node key that is made if there is none.
+/// Builds the binding to sign. Creates the node key if it is missing.
 fn statement(
     args: &BindArgs,
     key_path: Option<&Path>,
@@ -110,12 +113,13 @@ fn statement(
     now_secs: u64,
 ) -> Result<Binding, BindError> {
     let account = args.account.or_else(|| signer.map(AgentKey::address));
-    let account = account.ok_or_else(|| invalid("--account is missing"))?;
-    let key_path = key_path.ok_or_else(|| invalid("--data-dir or --node-key is missing"))?;
+    let account = account.ok_or_else(|| invalid("--account is missing: give the address of the account"))?;
+    let key_path = key_path
+        .ok_or_else(|| invalid("--data-dir or --node-key is missing: give one of them for the node key"))?;
     let generation = args.generation.unwrap_or(now_secs);
     if is_future_generation(generation, now_secs.saturating_mul(1000)) {
         return Err(invalid(format!(
-            "--generation {generation} lies in the future: it is counted in seconds since 1970, which are {now_secs} now"
+            "--generation {generation} is in the future: use seconds since 1970 (not milliseconds), at most {now_secs}"
         )));
     }
     let node_key = NodeKey::from_seed(*keystore::node_key(key_path)?);
@@ -131,19 +135,22 @@ fn statement(
     })
 }
 
-/// What was signed, which is for the network and node key that are named beside it, if any are.
+/// Reads the signed typed data. Checks that it is for the given network and node key, if any.
 fn signed_statement(args: &BindArgs, path: &Path, key_path: Option<&Path>) -> Result<Binding, BindError> {
     let wrong = |what: &dyn std::fmt::Display| invalid(format!("{}: {what}", path.display()));
     let binding = read_typed_data(&read(path, MAX_TYPED_DATA_BYTES)?).map_err(|error| wrong(&error))?;
     if let Some(network) = args.network.as_ref().filter(|network| **network != binding.network) {
-        return Err(wrong(&format!("it is for the network {}, not for {network}", binding.network)));
+        return Err(wrong(&format!(
+            "the typed data is for the network {}, not for {network}",
+            binding.network
+        )));
     }
     if let Some(key_path) = key_path {
         let node_key = NodeKey::from_seed(*keystore::existing_node_key(key_path)?);
         if node_key.public() != binding.node_key {
             let (theirs, ours) = (binding.peer_id, node_key.peer_id());
             return Err(wrong(&format!(
-                "it is for the node {theirs}, and the key in {} is that of {ours}",
+                "the typed data is for node {theirs}, but the key in {} belongs to node {ours}",
                 key_path.display()
             )));
         }
@@ -153,7 +160,7 @@ fn signed_statement(args: &BindArgs, path: &Path, key_path: Option<&Path>) -> Re
 
 fn agent_in(path: &Path) -> Result<AgentKey, BindError> {
     let secret = config::private_key_in(path)?
-        .ok_or_else(|| invalid(format!("env file {} sets no PRIVATE_KEY", path.display())))?;
+        .ok_or_else(|| invalid(format!("env file {} does not set PRIVATE_KEY", path.display())))?;
     AgentKey::from_hex(secret.expose()).map_err(|error| invalid(format!("PRIVATE_KEY: {error}")))
 }
 
@@ -167,10 +174,10 @@ fn print(value: &Value, out: &mut impl Write) -> Result<(), BindError> {
 
 fn ask(binding: &Binding, out: &mut impl Write, hints: &mut impl Write) -> Result<(), BindError> {
     print(&typed_data(binding), out)?;
-    // Without a reader there is nobody to hint to.
+    // The hint is optional: a closed stderr is not an error.
     let _ = writeln!(
         hints,
-        "Have the wallet of {} sign this (eth_signTypedData_v4), then:\n  p2p-node bind --typed-data FILE --signature 0x…",
+        "Sign this with the wallet of {} (eth_signTypedData_v4), then run:\n  p2p-node bind --typed-data FILE --signature 0x…",
         binding.account
     );
     Ok(())
@@ -193,7 +200,7 @@ fn tell(
     });
     print(&summary, out)?;
     let mut hint = format!(
-        "Run it beside the node key, without PRIVATE_KEY:\n  p2p-node --binding {}",
+        "Start the node on the machine with the node key, without PRIVATE_KEY:\n  p2p-node --binding {}",
         args.out.display()
     );
     match (&args.data_dir, &args.node_key) {

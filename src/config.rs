@@ -1,7 +1,8 @@
 //! Flags, env files and environment, resolved into one [`Config`].
 //!
-//! Order: flag, file named by `-e`, environment, `.env` in the working directory, default. The file named
-//! by `-e` outranks the environment, or every child of a launcher would share the key that it inherits.
+//! Order: flag, file named by `-e`, environment, `.env` in the working directory, default. The file
+//! named by `-e` precedes the environment: otherwise all children of a launcher would use the key
+//! in the environment that they inherit.
 
 mod cli;
 mod env;
@@ -29,101 +30,108 @@ use values::{
 };
 pub use values::{network_name, short_text};
 
-/// The network of a node that was given none: this machine alone.
+/// Default network. Its address scope is loopback, so that a node without configuration reaches
+/// this machine only.
 pub const DEFAULT_NETWORK: &str = "dev";
 
-/// How long accepted work may take to finish before the process ends all the same (design §2).
+/// Default time to finish accepted work before the process exits. 5 s: supervisors usually wait
+/// 10 s between SIGTERM and SIGKILL, and the node needs part of that to write its last lines.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest time to drain or to receive_after_eof that is accepted; beyond an hour a supervisor has given up long since.
+/// Upper limit of `--drain-timeout` and `--receive-after-eof`. No supervisor waits longer than an
+/// hour for a process to exit.
 pub const MAX_END_TIME: Duration = Duration::from_secs(3600);
 
-/// Longest name of a network, in bytes: it is part of every protocol name and topic.
+/// Maximum length of a network name, in bytes. Every protocol name and topic contains it.
 pub const MAX_NETWORK_BYTES: usize = 32;
 
-/// Longest display name, and longest instance, in bytes: the record carries the name within 2.5 KiB.
+/// Maximum length of a display name and of an instance, in bytes. The record, which has at most
+/// 2.5 KiB, contains the name.
 pub const MAX_NAME_BYTES: usize = 64;
 
-/// How a node runs.
+/// Configuration of a node.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// TCP and UDP port; 0 takes any. A `connect` that names a port outranks it.
+    /// TCP and UDP port; 0 lets the system choose. A port in `connect` takes precedence.
     pub port: u16,
     /// Name of the network, 1 to 32 bytes of `a-z`, `0-9` and `-`.
     pub network: String,
-    /// Nodes to join through; each ends in `/p2p/<peer id>`.
+    /// Bootstrap nodes; each address ends in `/p2p/<peer id>`.
     pub bootstrap: Vec<Multiaddr>,
-    /// Addresses to listen on; empty: those of the scope.
+    /// Addresses to listen on. If empty, the address scope decides.
     pub listen: Vec<Multiaddr>,
-    /// What is listened on, advertised and dialled.
+    /// Limits the addresses that the node listens on, advertises and dials.
     pub address_scope: AddressScope,
-    /// What part the node plays.
+    /// Role of the node in the network.
     pub role: Role,
     /// Display name, at most 64 bytes; may be empty.
     pub name: String,
-    /// The agent's Ethereum key as it was given, not checked; `None`: `ephemeral_key`.
+    /// Ethereum key of the agent as configured, not yet checked. If `None`, `ephemeral_key` applies.
     pub private_key: Option<Secret>,
-    /// The env file that `private_key` came from; `None`: the environment, or there is no key.
+    /// Env file that contains `private_key`. `None` if the key is in the environment or absent.
     pub private_key_file: Option<PathBuf>,
-    /// The key of an agent that was given none, from a supervisor that wants it to be the same over several processes; `None`: one
-    /// is made for this process.
+    /// Fallback key, which a supervisor sets so that a restarted agent without a configured key has
+    /// the same identity. If `None`, the node generates a key for this process.
     pub ephemeral_key: Option<Secret>,
-    /// Binding that was signed elsewhere, in place of the agent's key; `None`: the node signs its own.
+    /// File with a binding that a wallet signed; replaces the agent's key. If `None`, the node signs
+    /// its own binding.
     pub binding_file: Option<PathBuf>,
-    /// The node key; `None`: in `data_dir`, else derived from the agent's key.
+    /// File with the node key. If `None`, the node uses the one in `data_dir`, or else derives the key
+    /// from the agent's key.
     pub node_key_file: Option<PathBuf>,
-    /// Where the node key and floors outlive the process; `None`: nowhere.
+    /// Directory for all persistent state. If `None`, nothing survives the process.
     pub data_dir: Option<PathBuf>,
-    /// Tells apart several nodes of one key, at most 64 bytes; usually empty.
+    /// Distinguishes several nodes with one agent key; at most 64 bytes, usually empty.
     pub instance: String,
     /// Generation of the node key, in seconds since 1970.
     pub generation: u64,
-    /// Whether to start without waiting for `connect`.
+    /// `true` starts the node without the command `connect`.
     pub connect: bool,
-    /// Who acknowledges mail.
+    /// Selects who acknowledges messages.
     pub ack: Ack,
-    /// What to do when stdin ends.
+    /// Action at the end of stdin.
     pub on_eof: OnEof,
-    /// Whether the exit code says that all that stdin asked for was done, and mail is waited for.
+    /// `true` waits for every delivery at the end of stdin, and exits with 0 only if every command
+    /// succeeded.
     pub require_delivery: bool,
-    /// How long to go on receiving after the end of stdin, before exiting.
+    /// How long the node keeps receiving after the end of stdin before it exits.
     pub receive_after_eof: Duration,
-    /// Longest time to finish accepted work before exiting.
+    /// Maximum time to finish accepted work before the node exits.
     pub drain_timeout: Duration,
-    /// Processes of other scopes do not keep this one from its identity; usually empty.
+    /// Scope of the identity lock: processes with different scopes may use one identity. Usually empty.
     pub lock_scope: String,
-    /// Process whose end is taken for that of stdin; `None`: stdin alone tells.
+    /// Process whose exit counts as the end of stdin. If `None`, only stdin itself counts.
     pub parent_pid: Option<i32>,
-    /// What stderr gets.
+    /// Minimum level of the log lines on stderr.
     pub log_level: LevelFilter,
 }
 
-/// Who acknowledges mail, so that its sender is told that it was delivered.
+/// Selects who acknowledges messages. The sender reports `delivered` after the acknowledgement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ack {
-    /// The node, when it is on its way to the parent.
+    /// The node acknowledges a message when it delivers the message to the parent.
     #[default]
     Auto,
-    /// The parent, by `ack`.
+    /// The parent acknowledges each message with the command `ack`.
     Manual,
 }
 
-/// What to do when stdin ends.
+/// Action at the end of stdin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnEof {
-    /// Finish what was accepted and exit.
+    /// Finishes accepted work and exits.
     #[default]
     Exit,
-    /// Go on until a signal comes: for bootstrap nodes and daemons.
+    /// Keeps running until a signal arrives; for bootstrap nodes and daemons.
     Stay,
 }
 
-/// A secret text: wiped when dropped, and never shown.
+/// Secret text. `Drop` wipes it and `Debug` does not show it.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// The secret itself.
+    /// Returns the secret in clear.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -135,39 +143,39 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why there is no [`Config`].
+/// Errors of [`Config::load`].
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A flag or a variable has a value that cannot be used.
+    /// A flag or a variable has an invalid value.
     #[error("{origin}: {reason}")]
     Setting {
-        /// Where the value stood.
+        /// Source of the value.
         origin: Origin,
-        /// What is wrong with it.
+        /// Requirement that the value violates.
         reason: String,
     },
-    /// The file named by `-e` is not there.
-    #[error("env file {0}: there is no such file")]
+    /// The file named by `-e` does not exist.
+    #[error("env file {0} does not exist")]
     EnvFileMissing(PathBuf),
-    /// An env file cannot be used.
+    /// An env file is unreadable or malformed.
     #[error("env file {0} {1}")]
     EnvFile(PathBuf, #[source] EnvFileError),
-    /// Others than its owner may read an env file with a key.
+    /// An env file with a key is readable by users other than its owner.
     #[error(
-        "env file {path} holds {variable} and others may read it (mode {mode:04o}): run `chmod 600 {path}`, and consider whether the key is still secret"
+        "env file {path} contains {variable} and is readable by other users (mode {mode:04o}): run `chmod 600 {path}`, and replace the key if somebody may have read it"
     )]
     OpenToOthers {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The variable that holds the key.
+        /// Name of the variable with the key.
         variable: &'static str,
-        /// The permissions of the file.
+        /// Permission bits of the file.
         mode: u32,
     },
 }
 
 impl ConfigError {
-    /// How the process ends for this reason.
+    /// Returns the exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             ConfigError::Setting { origin: Origin::Flag(_), .. } => ExitCode::Usage,
@@ -177,14 +185,14 @@ impl ConfigError {
     }
 }
 
-/// Where a value stood.
+/// Source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// On the command line.
+    /// A flag on the command line.
     Flag(&'static str),
-    /// In the environment.
+    /// An environment variable.
     Environment(&'static str),
-    /// In an env file.
+    /// A variable in an env file.
     File(&'static str, PathBuf),
 }
 
@@ -199,15 +207,15 @@ impl fmt::Display for Origin {
 }
 
 impl Config {
-    /// Resolves the flags against the process's environment and working directory.
+    /// Resolves the flags with the environment and the working directory of the process.
     ///
     /// # Errors
-    /// The first value that cannot be used, with the place where it stands.
+    /// Returns the first invalid value with its source.
     pub fn load(args: &RunArgs) -> Result<Self, ConfigError> {
         Self::resolve(args, &|variable| std::env::var_os(variable), Path::new(""))
     }
 
-    /// As [`Config::load`], with an environment and a working directory that are handed in.
+    /// Resolves the flags with the given environment and working directory.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -292,10 +300,10 @@ impl Config {
     }
 }
 
-/// The agent's key in an env file; `None` if the file sets none.
+/// Returns the agent's key in an env file, or `None` if the file does not set `PRIVATE_KEY`.
 ///
 /// # Errors
-/// When there is no such file, or it cannot be used.
+/// Fails if the file does not exist, is malformed, or is readable by other users.
 pub fn private_key_in(path: &Path) -> Result<Option<Secret>, ConfigError> {
     let file = EnvFile::read(path).map_err(|error| ConfigError::EnvFile(path.to_owned(), error))?;
     let file = file.ok_or_else(|| ConfigError::EnvFileMissing(path.to_owned()))?;

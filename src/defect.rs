@@ -1,5 +1,5 @@
-//! What a defect comes to: any panic, on whatever thread, is told to the parent and ends the process with exit code 70. A node of
-//! which a part has died in silence would be worse than one that is started again.
+//! Panic hook: reports a panic on any thread as an `error` event and exits with code 70. A
+//! supervisor can restart a process that exited, but cannot detect one that has lost a thread.
 
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,12 +11,13 @@ use crate::front::LastWords;
 use crate::io::store::caught::is_catching;
 use p2p_node_core::effect::ExitCode;
 
-/// How long the parent has to take the last line, and stderr the report. Ours: as much as at any other end.
+/// Maximum time to write the `error` event; the same time as for the last lines of a normal exit.
 const TIMEOUT: Duration = Duration::from_millis(500);
-/// Longest text of a panic that is told, in characters. Ours: what it says of values may be as long as they are.
+/// Maximum length of the panic text in the event, in characters. A panic text may contain values of
+/// any size.
 const MAX_TEXT: usize = 500;
 
-/// From now on a panic ends the process, unless [`crate::io::store::caught`] expects it.
+/// Installs the panic hook. Panics that [`crate::io::store::caught`] catches do not end the process.
 pub fn end_process_on_panic(last_words: LastWords) {
     let report = std::panic::take_hook();
     let ending = AtomicBool::new(false);
@@ -25,7 +26,8 @@ pub fn end_process_on_panic(last_words: LastWords) {
             return;
         }
         if ending.swap(true, Ordering::SeqCst) {
-            // Another thread is at it, or this one panicked while it was: the first has a word to say, and then ends everything.
+            // Another panic is being reported, possibly on this thread. Gives the report time to
+            // finish; it exits the process.
             std::thread::sleep(2 * TIMEOUT);
             exit();
         }
@@ -41,12 +43,12 @@ fn exit() -> ! {
 }
 
 fn describe(info: &PanicHookInfo<'_>) -> String {
-    let text = info.payload_as_str().unwrap_or("without a word");
+    let text = info.payload_as_str().unwrap_or("no text");
     let text: String = text.chars().take(MAX_TEXT).collect();
     let place = info.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
     let thread = std::thread::current();
-    let thread = thread.name().unwrap_or("without a name");
-    format!("a defect of the node, which ends now: thread {thread} panicked{place}: {text}")
+    let thread = thread.name().unwrap_or("(unnamed)");
+    format!("bug in the node, which exits now: thread {thread} panicked{place}: {text}; please report it")
 }
 
 #[cfg(test)]

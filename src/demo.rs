@@ -1,5 +1,5 @@
-//! `p2p-node demo`: a bootstrap node and two agents, each a process of its own, find each other and talk. What
-//! is shown are the very lines that cross the pipes.
+//! `p2p-node demo`: starts a bootstrap node and two agents as separate processes, which find each
+//! other and exchange messages. The demo shows the real lines on the pipes.
 
 mod child;
 mod screen;
@@ -17,33 +17,33 @@ use child::Child;
 pub use child::Trouble;
 pub use screen::Screen;
 
-/// How long the story may take; with the time that children get to end, the demo keeps within 10 s.
+/// Maximum time of the scenario. With the exit timeouts of the nodes, the demo takes at most 10 s.
 const STORY_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Pause before asking again about an agent whose record has not spread yet.
+/// Pause between two `discover` commands, because the record of an agent takes time to spread.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 const TOPIC: &str = "demo-room";
 
-/// Why the demo failed, for a person.
+/// Errors of the demo.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// A node did not do its part.
+    /// A node failed.
     #[error("{0}")]
     Trouble(#[from] Trouble),
-    /// The directory in which the nodes run could not be made, or no random keys.
-    #[error("the demo could not be set up: {0}")]
+    /// Creating the working directory or the random keys failed.
+    #[error("setting up the demo failed: {0}")]
     Setup(String),
-    /// Ctrl-C, or another signal to end.
+    /// The process received Ctrl-C or another terminating signal.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Plays the demo with `binary` as the node, and returns the line that sums it up. When it returns, in whatever
-/// way, every child has ended.
+/// Runs the demo with `binary` as the node and returns a summary line. All child processes have
+/// exited when this function returns, also after an error.
 ///
 /// # Errors
-/// What was waited for in vain, from whom, and what that node had to say about it.
+/// Returns the event that the demo waited for, the node, and the last lines on that node's stderr.
 pub async fn run(binary: &Path, screen: Screen) -> Result<String, DemoError> {
     run_within(binary, screen, STORY_TIMEOUT).await
 }
@@ -77,7 +77,7 @@ async fn play(
         children.push(Child::start(binary, name, &arguments, &key, &stage.0, screen, deadline)?);
     }
     let [bootstrap, alice, bob] = children.as_mut_slice() else {
-        return Err(DemoError::Setup("three nodes were to be started".to_owned()));
+        return Err(DemoError::Setup("internal error: the demo needs exactly three nodes".to_owned()));
     };
     story(bootstrap, alice, bob, screen).await?;
     let seconds = start.elapsed().as_secs_f64();
@@ -97,11 +97,11 @@ async fn story(
     let (alice_address, _) = connect(alice, &entry).await?;
     let (bob_address, _) = connect(bob, &entry).await?;
 
-    screen.note("all that they know of each other is an Ethereum address");
+    screen.note("each agent knows only the Ethereum address of the other");
     discover(alice, &bob_address).await?;
     discover(bob, &alice_address).await?;
 
-    screen.note("mail, signed for by the recipient's node");
+    screen.note("direct messages, acknowledged by the recipient's node");
     alice.say("send", "hello", json!({"peerId": bob_address, "data": {"text": "hello bob"}})).await?;
     let question = bob
         .expect("alice's message", |event| match event {
@@ -122,7 +122,7 @@ async fn story(
         .await?;
     delivered(bob, "reply").await?;
 
-    screen.note("a broadcast to everyone who subscribes");
+    screen.note("a broadcast to all subscribers of a topic");
     for agent in [&mut *alice, &mut *bob] {
         agent.say("subscribe", "room", json!({"topic": TOPIC})).await?;
         agent.expect("the result of subscribe", |event| result(event, "room")).await?;
@@ -144,7 +144,7 @@ async fn story(
     Ok(())
 }
 
-/// Starts a node; returns its address and where it listens.
+/// Connects a node. Returns its Ethereum address and its listen addresses.
 async fn connect(node: &mut Child, entry: &[String]) -> Result<(String, Vec<String>), Trouble> {
     node.say("connect", "start", json!({"port": 0, "bootstrapPeers": entry, "protocol": 1})).await?;
     node.expect("ready", |event| match event {
@@ -154,7 +154,7 @@ async fn connect(node: &mut Child, entry: &[String]) -> Result<(String, Vec<Stri
     .await
 }
 
-/// Asks until the agent is found, since its record may still be on its way.
+/// Repeats `discover` until the node finds the agent, whose record may not have arrived yet.
 async fn discover(node: &mut Child, address: &str) -> Result<(), Trouble> {
     for attempt in 1.. {
         let id = format!("find-{attempt}");
@@ -182,7 +182,7 @@ async fn delivered(node: &mut Child, request: &str) -> Result<(), Trouble> {
     .await
 }
 
-/// The answer to the command `id`.
+/// Returns the answer to the command `id`.
 fn result(event: &Event, id: &str) -> Option<Answer> {
     match event {
         Event::Result(answer) if answer.id == Id::from(id) => Some(Answer::clone(answer)),
@@ -198,7 +198,8 @@ async fn interrupted() -> io::Result<()> {
     }
 }
 
-/// An empty directory for the nodes to run in, so that no `.env` of the user's is read; removed in the end.
+/// Empty working directory for the nodes, so that they do not read the user's `.env`. `Drop` removes
+/// the directory.
 struct Stage(PathBuf);
 
 impl Stage {
@@ -212,7 +213,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // A directory that stays behind in the temporary one harms nobody.
+        // A leftover temporary directory is harmless.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,5 @@
-//! `p2p-node keygen`: an Ethereum key in a file that its owner alone may read. The secret goes nowhere else.
+//! `p2p-node keygen`: creates an Ethereum key in a file that only its owner may read. The secret is
+//! written nowhere else.
 
 use std::io::Write;
 
@@ -9,10 +10,11 @@ use crate::config::KeygenArgs;
 use crate::io::keystore::{random_secret, write_private};
 use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes};
 
-/// Makes the key file and writes to `out` what may be known: address, PeerId and how to use the file.
+/// Creates the key file. Writes the address, the PeerId and the command that uses the file to `out`.
 ///
 /// # Errors
-/// A `KeyFileError` when the file exists or cannot be written, else what is wrong with the arguments or `out`.
+/// Returns a `KeyFileError` if the file exists or cannot be written. Fails if `out` cannot be
+/// written.
 pub fn run(args: &KeygenArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let (secret, agent) = new_key()?;
     let node = NodeKey::derive(&secret, &args.network, &args.instance, 0);
@@ -20,7 +22,7 @@ pub fn run(args: &KeygenArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let mut content = Zeroizing::new(String::with_capacity(256));
     content.push_str("# Ethereum key of the agent ");
     content.push_str(&agent.address().to_string());
-    content.push_str("\n# Whoever reads this speaks for the agent.\nPRIVATE_KEY=0x");
+    content.push_str("\n# Keep this file secret: the key gives full control of the agent.\nPRIVATE_KEY=0x");
     let mut digits = Zeroizing::new([0; 64]);
     hex::encode_to_slice(*secret, digits.as_mut()).context("64 digits")?;
     content.push_str(std::str::from_utf8(digits.as_ref()).context("digits")?);
@@ -30,7 +32,10 @@ pub fn run(args: &KeygenArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let path = args.out.display();
     writeln!(out, "address  {}", agent.address())?;
     writeln!(out, "peer id  {} on network {}", node.peer_id(), args.network)?;
-    writeln!(out, "key      in {path}, readable by you alone; whoever reads it speaks for the agent")?;
+    writeln!(
+        out,
+        "key      in {path}, readable only by you; keep it secret, it gives full control of the agent"
+    )?;
     write!(out, "run      p2p-node -e {path}")?;
     if args.network != crate::config::DEFAULT_NETWORK {
         write!(out, " --network {}", args.network)?;
@@ -42,7 +47,7 @@ pub fn run(args: &KeygenArgs, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A fresh key. About one in 2^128 random numbers is none, and is thrown away.
+/// Returns a random key. About one in 2^128 random numbers is not a valid key and is rejected.
 fn new_key() -> anyhow::Result<(SecretBytes, AgentKey)> {
     loop {
         let secret = random_secret()?;

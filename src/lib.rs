@@ -1,4 +1,4 @@
-//! p2p-node: a place on a peer-to-peer network for any agent process.
+//! p2p-node connects an agent process to a peer-to-peer network.
 //!
 //! ```text
 //! stdin line ─ front ─ Command ───┐                       ┌─ Event ─ front ─ stdout line
@@ -8,8 +8,8 @@
 //! inside Core, for the network:  verify ► replay ► directory | delivery ► Emit + Verdict
 //! ```
 //!
-//! `ARCHITECTURE.md` describes the rooms and what each may touch; `PROTOCOL.md` what crosses the pipe, and
-//! `docs/wire-protocol.md` what crosses the wire.
+//! `ARCHITECTURE.md` describes the modules and their dependencies, `PROTOCOL.md` the lines on the
+//! pipe, and `docs/wire-protocol.md` the messages on the network.
 
 #[cfg(not(unix))]
 compile_error!(

@@ -1,4 +1,4 @@
-//! Logs go to stderr and never wait for whoever reads it: a parent that does not must not stop the node.
+//! Writes logs to stderr without blocking the node: if nobody reads stderr, log lines are dropped.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -8,11 +8,11 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-/// Log lines that wait for a slow reader of stderr; what comes on top is dropped. 1,024 lines of the usual
-/// 100 bytes are twice what a pipe holds.
+/// Maximum number of queued log lines; further lines are dropped. 1,024 lines of the usual 100 bytes
+/// are about twice the buffer of a pipe.
 const LOG_QUEUE: usize = 1024;
 
-/// How long the end of the process waits for the last lines to be read.
+/// Maximum time that the exit of the process waits for the queued lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
 enum Item {
@@ -20,13 +20,13 @@ enum Item {
     Flush(SyncSender<()>),
 }
 
-/// Gives the last lines their chance when dropped.
+/// Handle of the log writer. `Drop` waits up to [`FLUSH_TIMEOUT`] for the queued lines.
 pub struct Logging(SyncSender<Item>);
 
-/// Sends what is logged at `level` and above to stderr, from now to the end of the process.
+/// Writes logs of `level` and above to stderr until the process exits.
 ///
 /// # Errors
-/// When that was done before, or no thread can be started.
+/// Fails if a logger is already installed, or if the thread cannot be started.
 pub fn start(level: LevelFilter) -> anyhow::Result<Logging> {
     let queue = writer(io::stderr())?;
     let lines = queue.clone();
@@ -39,7 +39,8 @@ pub fn start(level: LevelFilter) -> anyhow::Result<Logging> {
     Ok(Logging(queue))
 }
 
-/// What `level` lets through. Kademlia warns once a minute that it knows no server, which is how a lone node lives.
+/// Returns the filter for `level`. It drops a warning that Kademlia repeats every minute while a
+/// node has no peers, which is normal for the first node of a network.
 fn filter(level: LevelFilter) -> EnvFilter {
     let quiet = if level == LevelFilter::WARN { ",libp2p_kad=error" } else { "" };
     EnvFilter::new(format!("{level}{quiet}"))
@@ -49,7 +50,7 @@ impl Drop for Logging {
     fn drop(&mut self) {
         let (done, flushed) = sync_channel(1);
         if self.0.try_send(Item::Flush(done)).is_ok() {
-            // A reader that does not read has had its time.
+            // On timeout the remaining lines are lost.
             let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
         }
     }
@@ -59,7 +60,7 @@ fn writer(mut out: impl Write + Send + 'static) -> io::Result<SyncSender<Item>> 
     let (sender, items): (_, Receiver<Item>) = sync_channel(LOG_QUEUE);
     thread::Builder::new().name("log".to_owned()).spawn(move || {
         for item in items {
-            // There is nowhere to tell that stderr is closed, or that nobody waits any more.
+            // Errors are ignored: a closed stderr cannot be reported anywhere.
             match item {
                 Item::Line(line) => drop(out.write_all(&line)),
                 Item::Flush(done) => drop(out.flush().map(|()| done.try_send(()))),
@@ -69,7 +70,7 @@ fn writer(mut out: impl Write + Send + 'static) -> io::Result<SyncSender<Item>> 
     Ok(sender)
 }
 
-/// Takes whole log lines, each in one write, and drops those for which there is no room.
+/// Queues whole log lines, one per write, and drops lines that do not fit.
 struct Lossy(SyncSender<Item>);
 
 impl Write for Lossy {
@@ -92,7 +93,8 @@ mod tests {
         let (mut reader, pipe) = io::pipe().expect("a pipe");
         let queue = writer(pipe).expect("a thread");
         let line = [b'x'; 1024];
-        // The pipe holds 64 lines, the thread one, the queue 1,024; nothing here may wait for the rest.
+        // The pipe holds 64 lines, the thread one, and the queue 1,024. Writing the others must not
+        // block.
         for _ in 0..3 * LOG_QUEUE {
             Lossy(queue.clone()).write_all(&line).expect("never an error");
         }

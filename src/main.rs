@@ -1,4 +1,4 @@
-//! The binary: reads the command line and hands it to the room that it names.
+//! Entry point: parses the command line and runs the node or a subcommand.
 
 use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
@@ -22,7 +22,7 @@ fn main() -> std::process::ExitCode {
     std::process::ExitCode::from(code as u8)
 }
 
-/// What a command line comes to that names nothing to do, or wants help or the version.
+/// Handles a command line that clap did not accept: `--help`, `--version`, or an error.
 fn misread(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     if !error.use_stderr() {
@@ -30,7 +30,7 @@ fn misread(error: &clap::Error) -> ExitCode {
     }
     let first = std::env::args().nth(1).unwrap_or_default();
     if Cli::command().get_subcommands().all(|task| task.get_name() != first) {
-        // The first paragraph says what is wrong; the rest, how it is done.
+        // The first paragraph is the error. The following ones show the usage.
         let text = error.to_string();
         let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
         node::refuse(&StartError::CommandLine(what.to_owned()));
@@ -49,7 +49,7 @@ fn run_node(args: &RunArgs) -> ExitCode {
     };
     let _logging = match logging::start(config.log_level) {
         Ok(logging) => logging,
-        Err(error) => return refused(StartError::system("nothing can be logged", &error)),
+        Err(error) => return refused(StartError::system("starting the log writer failed", &error)),
     };
     node::run(config)
 }
@@ -91,7 +91,7 @@ fn print_schema(args: &SchemaArgs) -> ExitCode {
     said(front::stdout().map_err(Into::into).and_then(|mut out| schema::run(args, &mut out)))
 }
 
-/// Whether stdout took it.
+/// Returns the exit code for a result of writing to stdout.
 fn said<E>(written: Result<(), E>) -> ExitCode {
     if written.is_ok() { ExitCode::Ok } else { ExitCode::Io }
 }

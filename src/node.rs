@@ -1,7 +1,8 @@
-//! The only loop: it owns the core and everything impure, reads the clock, and decides nothing.
+//! The main loop of the node. It owns the core and all I/O, reads the clocks, and makes no
+//! decisions.
 //!
-//! Each turn takes what there is (commands while the core takes them, network events up to a budget), lets the
-//! core finish its turn, carries out every effect, and hands the writer one batch of lines.
+//! Each turn passes the available commands and a limited number of network events to the core, lets
+//! the core handle its timeouts, executes every effect, and gives the writer one batch of lines.
 
 mod identity;
 mod opening;
@@ -28,19 +29,23 @@ use p2p_node_core::input::{DropKind, Input, Now};
 use p2p_node_core::{Core, CoreConfig};
 pub use start::StartError;
 
-/// Commands handed to the core in one turn: about one batch of direct mail, so that frames leave early.
+/// Maximum number of commands per turn. 512 commands fill about one batch of direct messages, so
+/// that the first frames leave before the node has read all its input.
 const COMMANDS_PER_TURN: usize = 512;
-/// Network events handed to the core in one turn, so that stdin and timers get their share.
+/// Maximum number of network events per turn. The limit lets commands and timers run under load.
 const NETWORK_EVENTS_PER_TURN: usize = 128;
-/// How long the last lines may take to be written when the process ends. The core has waited for the parent already.
+/// Time for the last lines when the process exits. The core has already waited for the parent
+/// during the drain.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
-/// Longest sleep of the loop. The runtime's timers stand still while the machine is suspended, and a jump of the wall clock wakes nobody: this
-/// is how long after either the core learns of it. Ours: short beside every deadline that such a step can pass, and cheap.
+/// Maximum sleep of the loop. The timers of tokio do not advance during a suspend, and a jump of the
+/// wall clock does not wake the loop; the core detects both after at most this time. 10 s is short
+/// compared with every deadline that a suspend or jump can pass. See docs/adr/0004-two-clocks.md.
 const MAX_SLEEP: Duration = Duration::from_secs(10);
 
-/// Runs a node on stdin and stdout until it ends.
+/// Runs a node on stdin and stdout until it exits.
 pub fn run(config: Config) -> ExitCode {
-    // The connections run on the thread of the loop: what a message gains from a second one it loses on the way there and back.
+    // One thread runs both the loop and the connections: the hand-over between two threads costs each
+    // message as much as the second thread gains.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let front = match Front::stdio() {
         Ok(front) => front,
@@ -51,16 +56,18 @@ pub fn run(config: Config) -> ExitCode {
     };
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return refuse_on(front, &StartError::system("there is no runtime", &error)),
+        Err(error) => {
+            return refuse_on(front, &StartError::system("the tokio runtime failed to start", &error));
+        }
     };
     defect::end_process_on_panic(front.last_words());
     let code = runtime.block_on(serve(config, front));
-    // Reading stdin cannot be interrupted, and nothing that is left has anything to lose.
+    // A blocking read of stdin cannot be cancelled. All state is already persisted.
     runtime.shutdown_background();
     code
 }
 
-/// All that a node needs beside its front and clock.
+/// Parts of a node, except its pipe and clock.
 struct Prepared {
     setup: CoreConfig,
     store: Option<Store>,
@@ -68,11 +75,12 @@ struct Prepared {
     net: SwarmDriver,
     signals: Signals,
     parent: Option<Parent>,
-    /// What the parent wrote meanwhile.
+    /// Lines that the parent wrote during the start.
     early: Early,
 }
 
-/// Tells on stdout why there is no node, before anything else was written there; returns the exit code.
+/// Writes the error of a failed start to stdout and returns the exit code. Must be called before
+/// anything else is written to stdout.
 pub fn refuse(error: &StartError) -> ExitCode {
     match Front::stdio() {
         Ok(front) => refuse_on(front, error),
@@ -83,18 +91,19 @@ pub fn refuse(error: &StartError) -> ExitCode {
 fn refuse_on(front: Front, error: &StartError) -> ExitCode {
     tracing::error!("{error}");
     let event = Event::Error(Box::new(ErrorEvent::new(error.code(), error.to_string())));
-    // Next to nothing has been written, so there is room; a parent that does not read learns by the exit code.
+    // The queue of the writer has room, because nothing but notices was written. A parent that does
+    // not read still gets the exit code.
     let _ = front.output.send(vec![(event, false)]);
     front.output.finish(FINISH_TIMEOUT);
     error.exit_code()
 }
 
-/// The time, for subcommands that write it into what they make: ms since 1970.
+/// Returns the time in ms since 1970, for subcommands.
 pub fn unix_ms() -> u64 {
     Clock::start().now().unix_ms
 }
 
-/// The process's clocks.
+/// Clocks of the process.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     started: Duration,
@@ -112,9 +121,10 @@ impl Clock {
     }
 }
 
-/// Time that never goes back and also passes while the machine is suspended, from some moment before the process.
+/// Returns a monotonic time that includes suspends, measured from an arbitrary moment before the
+/// start of the process.
 fn since_boot() -> Duration {
-    // Elsewhere the clock of this name counts suspended time by itself (macOS), or there is none that does.
+    // On macOS the monotonic clock includes suspends. Other systems have no such clock.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let clock = rustix::time::ClockId::Boottime;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -147,7 +157,7 @@ impl Signals {
     }
 }
 
-/// The next report of a store.
+/// Returns the next event of the store; never completes without a store.
 async fn told(store: &mut Option<Store>) -> Input {
     match store {
         Some(store) => store.next().await,
@@ -164,11 +174,11 @@ struct Node {
     signals: Signals,
     parent: Option<Parent>,
     clock: Clock,
-    /// Holds the identity for as long as the process runs.
+    /// Identity lock, held until the process exits.
     _lock: Option<IdentityLock>,
-    /// Lines read and not yet taken by the core.
+    /// Lines that the node has read and the core has not yet accepted.
     waiting: std::vec::IntoIter<Result<Request, LineError>>,
-    /// The end of stdin, when it was read before them.
+    /// End of stdin, if it arrived during the start. It follows `waiting`.
     input_end: Option<Batch>,
     input_open: bool,
     written: u64,
@@ -230,7 +240,7 @@ impl Node {
         if self.front.progress.closed() && !self.closed_told {
             self.closed_told = true;
             if let Some(failure) = self.front.progress.failure() {
-                tracing::warn!("stdout cannot be written: {failure}");
+                tracing::warn!("writing to stdout failed, no more events will be written: {failure}");
             }
             let broken = self.front.progress.failure().is_some();
             self.core.handle(Input::StdoutClosed { broken }, now);
@@ -271,7 +281,7 @@ impl Node {
         }
     }
 
-    /// Carries out what the core wants; the exit code when it wants to end.
+    /// Executes the effects of the core. Returns the exit code if the core has exited.
     fn carry_out(&mut self, now: Now) -> Option<ExitCode> {
         let mut lines: Vec<Line> = Vec::new();
         let mut end = None;
@@ -286,7 +296,7 @@ impl Node {
                 Effect::PersistMessage { number, mail } => match &self.store {
                     Some(store) => store.keep_mail(number, *mail),
                     None => {
-                        let reason = "there is no data directory".to_owned();
+                        let reason = "the node has no data directory".to_owned();
                         self.core.handle(Input::PersistFailed { upto: number, reason }, now);
                     }
                 },
@@ -316,17 +326,17 @@ impl Node {
             }
         }
         if let Err(error) = self.front.output.send(lines) {
-            tracing::debug!("lines were not written: {error}");
+            tracing::debug!("events were not written to stdout: {error}");
         }
         end
     }
 
-    /// Whether there are lines that the core would take at once.
+    /// Returns `true` if there are lines that the core accepts now.
     fn has_more(&self) -> bool {
         (self.waiting.len() > 0 || self.input_end.is_some()) && self.core.can_accept_command()
     }
 
-    /// Waits until something happens, and hands it over.
+    /// Waits for the next event or timeout and passes the event to the core.
     async fn wait(&mut self, now: Now) {
         let due = self.core.poll_timeout().map(|at| at.saturating_sub(now.mono));
         let timeout = due.map_or(MAX_SLEEP, |due| due.min(MAX_SLEEP));

@@ -1,4 +1,5 @@
-//! `p2p-node schema`: the contract of the pipe, made from the Rust types, as one JSON Schema document or as a TypeScript module.
+//! `p2p-node schema`: generates the schema of the pipe protocol from the Rust types, as one JSON
+//! Schema document or as a TypeScript module.
 
 mod typescript;
 
@@ -10,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use crate::config::SchemaArgs;
 
-/// Writes the document, indented, or the module.
+/// Writes the JSON Schema document or the TypeScript module to `out`.
 ///
 /// # Errors
-/// When `out` cannot be written to.
+/// Fails if writing to `out` fails.
 pub fn run(args: &SchemaArgs, out: &mut impl Write) -> anyhow::Result<()> {
     if args.ts {
         out.write_all(typescript::module(&document()).as_bytes())?;
@@ -23,7 +24,8 @@ pub fn run(args: &SchemaArgs, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The contract: `commands` and `events` are schemas of one line each, whose shared parts are under `$defs`.
+/// Returns the JSON Schema document. `commands` and `events` are schemas of one line each; `$defs`
+/// contains the shared definitions.
 pub fn document() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let id = generator.subschema_for::<Id>().to_value();
@@ -33,7 +35,7 @@ pub fn document() -> Value {
     inline(&mut commands, &mut definitions);
     inline(&mut events, &mut definitions);
 
-    // The envelope of a line is no part of the types.
+    // The Rust types do not contain the common fields of a line.
     let seq = json!({
         "type": "integer", "minimum": 1,
         "description": "Number of the line, without gaps; only after `connect` with `protocol`."
@@ -58,7 +60,7 @@ pub fn document() -> Value {
     })
 }
 
-/// Replaces a reference by what it names.
+/// Replaces a reference by the definition that it refers to.
 fn inline(schema: &mut Value, definitions: &mut Map<String, Value>) {
     let name = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/"));
     if let Some(definition) = name.and_then(|name| definitions.remove(name)) {

@@ -143,11 +143,11 @@ fn typed_data_that_was_changed_or_is_for_another_node_or_network_is_refused() {
     let signature = wallet(&agent(0x11), &printed);
     let refuse = |args: &[&str]| desk.run(args).expect_err("refused").to_string();
     let told = refuse(&["--typed-data", &typed, "--signature", &signature, "--network", "village"]);
-    assert!(told.ends_with("it is for the network dev, not for village"), "{told}");
+    assert!(told.ends_with("the typed data is for the network dev, not for village"), "{told}");
     keystore::node_key(Path::new(&desk.path("other.key"))).expect("made");
     let other = desk.path("other.key");
     let told = refuse(&["--typed-data", &typed, "--signature", &signature, "--node-key", &other]);
-    assert!(told.contains("it is for the node 12D3Koo") && told.contains("is that of 12D3Koo"), "{told}");
+    assert!(told.contains("is for node 12D3Koo") && told.contains("belongs to node 12D3Koo"), "{told}");
     printed["message"]["statement"] = "Something else.".into();
     let bent = desk.put("bent.json", printed.to_string());
     let told = refuse(&["--typed-data", &bent, "--signature", &signature]);
@@ -179,7 +179,7 @@ fn a_key_at_hand_signs_at_once_or_what_was_printed_elsewhere() {
     fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).expect("set");
     let told = refuse(&other).to_string();
     assert!(told.contains("0644") && !told.contains("3333"), "{told}");
-    assert!(refuse(&desk.put(".env.none", "A=1")).to_string().ends_with("sets no PRIVATE_KEY"));
+    assert!(refuse(&desk.put(".env.none", "A=1")).to_string().ends_with("does not set PRIVATE_KEY"));
     assert_eq!(refuse(&desk.path("nowhere")).exit_code(), ExitCode::Config);
 }
 

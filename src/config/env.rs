@@ -1,4 +1,4 @@
-//! Env files, read into a map: the process's own environment is never changed.
+//! Reads env files into a map. Does not change the environment of the process.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,16 +10,17 @@ use zeroize::Zeroizing;
 
 use super::ConfigError;
 
-/// Largest env file that is read, in bytes: room for some thousand lines, and a bound for a wrong path.
+/// Maximum size of an env file, in bytes. 256 KiB hold some thousand lines, and bound the memory
+/// that a wrong path costs.
 pub(super) const MAX_ENV_FILE_BYTES: u64 = 256 * 1024;
 
-/// Why an env file cannot be used. A line's content is never quoted: it may be a secret.
+/// Errors of an env file. They give the line number, never the content, which may be a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvFileError {
-    /// It cannot be read.
+    /// The file is unreadable.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    /// It is larger than 256 KiB, which no env file is.
+    /// The file is larger than [`MAX_ENV_FILE_BYTES`].
     #[error("is larger than {} KiB", MAX_ENV_FILE_BYTES / 1024)]
     TooLarge,
     /// A line is not of the form `NAME=value`.
@@ -27,16 +28,16 @@ pub enum EnvFileError {
     Malformed(usize),
 }
 
-/// The variables of an env file; of several with one name the last counts, as in a shell.
+/// Variables of an env file. If a name occurs twice, the last value counts, as in a shell.
 #[derive(Default)]
 pub(super) struct EnvFile {
     values: BTreeMap<String, Zeroizing<String>>,
-    /// The permissions of a regular file; `None` for a pipe, which has no permissions worth checking.
+    /// Permissions of a regular file. `None` for a pipe, because `<(…)` of a shell is private by itself.
     mode: Option<u32>,
 }
 
 impl EnvFile {
-    /// Reads `path`, which may be a pipe; `None` if there is no such file.
+    /// Reads `path`, which may be a pipe. Returns `None` if the file does not exist.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, EnvFileError> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -53,9 +54,9 @@ impl EnvFile {
         Ok(Some(EnvFile { mode, ..Self::parse(&text)? }))
     }
 
-    /// Reads the file of a project, which belongs to other programs as well: `None` unless it is a regular file, since opening a
-    /// pipe could wait for ever and a directory holds nothing for us. Lines that set none of our variables are passed over when
-    /// they cannot be read.
+    /// Reads the `.env` of a project, which other programs use as well. Returns `None` unless it is a
+    /// regular file, because opening a pipe may block for ever. Ignores malformed lines that do not
+    /// set a variable of this program.
     pub(super) fn read_shared(path: &Path) -> Result<Option<Self>, EnvFileError> {
         if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
             return Ok(None);
@@ -77,7 +78,7 @@ impl EnvFile {
         Ok(Some(EnvFile { values, mode: Some(mode) }))
     }
 
-    /// Checks that nobody but its owner may read the file, which holds a secret.
+    /// Checks that only the owner may read the file, which contains a secret.
     pub(super) fn check_secret(&self, path: &Path, variable: &'static str) -> Result<(), ConfigError> {
         match self.mode {
             Some(mode) if mode & 0o077 != 0 => {
@@ -109,7 +110,7 @@ impl EnvFile {
     }
 }
 
-/// Whether a line sets one of our variables.
+/// Returns `true` if a line sets a variable of this program.
 fn sets_ours(line: &[u8]) -> bool {
     let line = line.trim_ascii_start();
     let name = line.strip_prefix(b"export ").unwrap_or(line).trim_ascii_start();
@@ -118,8 +119,8 @@ fn sets_ours(line: &[u8]) -> bool {
         .any(|ours| name.starts_with(ours))
 }
 
-/// Hands out one line per read and counts them, because the parser's errors quote the line but do not
-/// number it.
+/// Returns one line per read and counts lines, because the errors of the parser quote the line but
+/// do not give its number.
 struct LineByLine<'a> {
     rest: &'a [u8],
     handed_out: &'a mut usize,

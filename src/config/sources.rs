@@ -1,4 +1,4 @@
-//! Where the value of a setting comes from.
+//! Finds the value of a setting in its sources, in order of precedence.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::env::EnvFile;
 use super::{ConfigError, Origin, Secret};
 
-/// Where values come from, in order of precedence below the command line. An empty value counts as none.
+/// Sources of values below the command line, in order of precedence. An empty value counts as unset.
 pub(super) struct Sources<'a> {
     named: Option<(PathBuf, EnvFile)>,
     environment: &'a dyn Fn(&str) -> Option<OsString>,
@@ -39,7 +39,7 @@ impl<'a> Sources<'a> {
         Ok(Sources { named, environment, dot_env })
     }
 
-    /// The value that counts, read by `parse`.
+    /// Parses the value of the source with the highest precedence.
     pub(super) fn setting<T>(
         &self,
         flag: &'static str,
@@ -58,8 +58,8 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// A value that is never taken from the command line, where other users of the machine could see it; and the env file
-    /// that it came from, which nobody but its owner may read.
+    /// Returns a secret, and the env file that contains it. Secrets have no flag, because other users
+    /// of the machine can see the command line.
     pub(super) fn secret(
         &self,
         variable: &'static str,
@@ -87,15 +87,16 @@ impl<'a> Sources<'a> {
             Some(Ok(text)) if !text.is_empty() => Ok(Some((Origin::Environment(name), Zeroizing::new(text)))),
             Some(Err(_)) => Err(ConfigError::Setting {
                 origin: Origin::Environment(name),
-                reason: "it is not UTF-8".to_owned(),
+                reason: "the value is not UTF-8".to_owned(),
             }),
             _ => Ok(in_file(&self.dot_env)),
         }
     }
 }
 
-/// Whether Kubernetes set this variable: it gives every container `<SERVICE>_PORT=tcp://…` of each service of its namespace, and
-/// `p2p-node` is what a service of nodes is called. No port is written so.
+/// Returns `true` if Kubernetes set this variable. For each service of the namespace Kubernetes sets
+/// `<SERVICE>_PORT=tcp://…`, and `p2p-node` is a likely name for a service. Such a value is never a
+/// port that a user configured.
 fn is_service_link(name: &str, text: &str) -> bool {
     name == "P2P_NODE_PORT" && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }

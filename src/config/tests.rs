@@ -115,7 +115,7 @@ fn the_key_is_never_shown_and_never_a_flag() {
 fn a_missing_named_file_is_an_error_and_a_missing_dot_env_is_not() {
     let error = case(&["-e", "nowhere"]).error();
     assert_eq!(error.exit_code(), ExitCode::Config);
-    assert_eq!(error.to_string(), "env file nowhere: there is no such file");
+    assert_eq!(error.to_string(), "env file nowhere does not exist");
     case(&[]).config();
 }
 
@@ -198,15 +198,15 @@ fn a_bad_value_is_told_with_its_place() {
         ),
         (["--bootstrap", "localhost:4001"], "--bootstrap: localhost:4001 is not a multiaddr"),
         (["--port", "70000"], "--port: number too large"),
-        (["--network", "Dev"], "--network: it must be 1 to 32"),
-        (["--role", "king"], "--role: it must be full or bootstrap"),
-        (["--address-scope", "wide"], "--address-scope: it must be loopback, private or public"),
-        (["--on-eof", "wait"], "--on-eof: it must be exit or stay"),
-        (["--drain-timeout", "3601"], "--drain-timeout: it must be 0 to 3600 seconds"),
-        (["--drain-timeout", "NaN"], "--drain-timeout: it must be 0 to 3600 seconds"),
-        (["--log-level", "loud"], "--log-level: it must be off"),
+        (["--network", "Dev"], "--network: the value must be 1 to 32"),
+        (["--role", "king"], "--role: the value must be full or bootstrap"),
+        (["--address-scope", "wide"], "--address-scope: the value must be loopback, private or public"),
+        (["--on-eof", "wait"], "--on-eof: the value must be exit or stay"),
+        (["--drain-timeout", "3601"], "--drain-timeout: the value must be 0 to 3600 seconds"),
+        (["--drain-timeout", "NaN"], "--drain-timeout: the value must be 0 to 3600 seconds"),
+        (["--log-level", "loud"], "--log-level: the value must be off"),
         (["--generation", "soon"], "--generation: invalid digit"),
-        (["--connect=maybe", "-nx"], "--connect: it must be true or false"),
+        (["--connect=maybe", "-nx"], "--connect: the value must be true or false"),
     ] {
         let error = case(&line).error();
         assert!(error.to_string().starts_with(told), "{error}");

@@ -1,4 +1,4 @@
-//! What the words of flags and variables mean.
+//! Parsers for the values of flags and variables.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,23 +18,23 @@ pub(super) fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, Stri
 /// Checks the name of a network.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns the requirement that `text` violates.
 pub fn network_name(text: &str) -> Result<String, String> {
     let fits = (1..=MAX_NETWORK_BYTES).contains(&text.len());
     if fits && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
         Ok(text.to_owned())
     } else {
-        Err(format!("it must be 1 to {MAX_NETWORK_BYTES} of a-z, 0-9 and -"))
+        Err(format!("the value must be 1 to {MAX_NETWORK_BYTES} characters of a-z, 0-9 and -"))
     }
 }
 
 /// Checks a display name or an instance.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns the requirement that `text` violates.
 pub fn short_text(text: &str) -> Result<String, String> {
     if text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
-        return Err(format!("it must have at most {MAX_NAME_BYTES} bytes and no control characters"));
+        return Err(format!("the value must have at most {MAX_NAME_BYTES} bytes and no control characters"));
     }
     Ok(text.to_owned())
 }
@@ -60,7 +60,7 @@ pub(super) fn role(text: &str) -> Result<Role, String> {
     match text {
         "full" => Ok(Role::Full),
         "bootstrap" => Ok(Role::Bootstrap),
-        _ => Err("it must be full or bootstrap".to_owned()),
+        _ => Err("the value must be full or bootstrap".to_owned()),
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) fn ack(text: &str) -> Result<Ack, String> {
     match text {
         "auto" => Ok(Ack::Auto),
         "manual" => Ok(Ack::Manual),
-        _ => Err("it must be auto or manual".to_owned()),
+        _ => Err("the value must be auto or manual".to_owned()),
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn on_eof(text: &str) -> Result<OnEof, String> {
     match text {
         "exit" => Ok(OnEof::Exit),
         "stay" => Ok(OnEof::Stay),
-        _ => Err("it must be exit or stay".to_owned()),
+        _ => Err("the value must be exit or stay".to_owned()),
     }
 }
 
@@ -84,26 +84,26 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
     match text {
         "1" | "true" | "yes" => Ok(true),
         "0" | "false" | "no" => Ok(false),
-        _ => Err("it must be true or false".to_owned()),
+        _ => Err("the value must be true or false".to_owned()),
     }
 }
 
-/// A number of seconds, also with its unit.
+/// Parses a number of seconds, with or without the unit `s`.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = parse(text.strip_suffix('s').unwrap_or(text))?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(time) if time <= MAX_END_TIME => Ok(time),
-        _ => Err(format!("it must be 0 to {} seconds", MAX_END_TIME.as_secs())),
+        _ => Err(format!("the value must be 0 to {} seconds", MAX_END_TIME.as_secs())),
     }
 }
 
 pub(super) fn process_id(text: &str) -> Result<i32, String> {
     match parse(text) {
         Ok(id) if id > 0 => Ok(id),
-        _ => Err("it must be the number of a process, from 1".to_owned()),
+        _ => Err("the value must be a process ID, 1 or higher".to_owned()),
     }
 }
 
 pub(super) fn log_level(text: &str) -> Result<LevelFilter, String> {
-    text.parse().map_err(|_| "it must be off, error, warn, info, debug or trace".to_owned())
+    text.parse().map_err(|_| "the value must be off, error, warn, info, debug or trace".to_owned())
 }

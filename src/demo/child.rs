@@ -1,4 +1,4 @@
-//! One node as a child process: say something, expect something, and in the end it is gone.
+//! A node as a child process: sends commands, waits for events, and stops the process.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -17,40 +17,40 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Screen;
 
-/// Events read from a node and not yet looked at; the demo has some thirty lines in all.
+/// Capacity of the queue of unread events. The whole demo has about 30 lines.
 const EVENT_QUEUE: usize = 64;
 
-/// Events looked at that nobody has asked for yet.
+/// Maximum number of events that were read but did not match a wait yet.
 const MAX_UNCLAIMED: usize = 256;
 
-/// Last lines of a node's stderr that a failure quotes, and the longest part of one in bytes.
+/// Number of the last stderr lines that an error quotes.
 const STDERR_LINES: usize = 10;
 const STDERR_LINE_BYTES: usize = 500;
 
-/// How long a node may take to end once its stdin is closed, before it is killed.
+/// Maximum time for a node to exit after its stdin was closed; then the demo kills it.
 const END_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Variables that a child keeps; none of them configures the node.
+/// Environment variables that a child inherits. None of them configures the node.
 const KEPT_VARIABLES: [&str; 4] = ["HOME", "LD_LIBRARY_PATH", "PATH", "RUST_BACKTRACE"];
 
-/// What a node failed to do.
+/// Failure of a node.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} {what}{}", quoted(stderr))]
 pub struct Trouble {
     name: &'static str,
     what: String,
-    /// The last lines of its stderr.
+    /// Last lines on the node's stderr.
     stderr: Vec<String>,
 }
 
 fn quoted(stderr: &[String]) -> String {
     match stderr {
         [] => String::new(),
-        lines => format!("; its last words on stderr:\n  {}", lines.join("\n  ")),
+        lines => format!("; the last lines on its stderr:\n  {}", lines.join("\n  ")),
     }
 }
 
-/// What a node's stdout brings.
+/// One line of a node's stdout.
 enum Line {
     Event(Box<Event>),
     Unreadable(String),
@@ -69,9 +69,9 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts a node in `directory`, with nothing of our environment that could configure it. The key travels in
-    /// the environment, where only this user can see it. Whatever is expected of the node, it is expected by
-    /// `deadline`.
+    /// Starts a node in `directory`, without the environment variables of this process that could
+    /// configure it. The environment passes the key, because only this user can read it. All waits
+    /// end at `deadline`.
     pub(super) fn start(
         binary: &Path,
         name: &'static str,
@@ -86,7 +86,7 @@ impl Child {
         command.envs(KEPT_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.env("PRIVATE_KEY", format!("0x{}", hex::encode(key)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A group of its own: Ctrl-C reaches the demo alone, which then ends its children itself.
+        // With its own process group the child does not get Ctrl-C; the demo stops its children.
         command.process_group(0).kill_on_drop(true);
 
         let mut process = command.spawn().map_err(|error| Trouble {
@@ -119,26 +119,26 @@ impl Child {
         })
     }
 
-    /// Writes the command `kind` with its `id` and the fields of an object.
+    /// Sends the command `kind` with `id` and the fields of the object `fields`.
     pub(super) async fn say(&mut self, kind: &str, id: &str, fields: Value) -> Result<(), Trouble> {
         let fields = fields.to_string();
         let comma = if fields == "{}" { "" } else { "," };
-        // The type comes first, for whoever reads along.
+        // `type` comes first, because that is easier to read on the screen.
         let line = format!(r#"{{"type":"{kind}","id":"{id}"{comma}{}"#, &fields[1..]);
         self.screen.line(self.name, '>', &line);
         let written = match &mut self.stdin {
             Some(stdin) => timeout_at(self.deadline, stdin.write_all(format!("{line}\n").as_bytes())).await,
-            None => return Err(self.trouble("was told to end before").await),
+            None => return Err(self.trouble("is already stopping").await),
         };
         match written {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(self.gone(&format!("could not be told {kind}")).await),
+            Ok(Err(_)) => Err(self.gone(&format!("did not accept {kind}")).await),
             Err(_) => Err(self.trouble(format!("did not read {kind} in time")).await),
         }
     }
 
-    /// Waits for an event that `pick` takes, whatever else comes before it. An error that answers a command, or
-    /// mail that failed, ends the wait.
+    /// Waits for an event that `pick` accepts and keeps the other events. An error that answers a
+    /// command, or a failed delivery, ends the wait.
     pub(super) async fn expect<T>(
         &mut self,
         what: &str,
@@ -154,10 +154,10 @@ impl Child {
             let event = match timeout_at(self.deadline, self.lines.recv()).await {
                 Ok(Some(Line::Event(event))) => *event,
                 Ok(Some(Line::Unreadable(line))) => {
-                    return Err(self.trouble(format!("wrote what is not an event: {line}")).await);
+                    return Err(self.trouble(format!("wrote an invalid event: {line}")).await);
                 }
                 Ok(None) => return Err(self.gone(&format!("ended while {what} was awaited")).await),
-                Err(_) => return Err(self.trouble(format!("did not say {what} in time")).await),
+                Err(_) => return Err(self.trouble(format!("did not send {what} in time")).await),
             };
             if let Some(found) = pick(&event) {
                 return Ok(found);
@@ -172,10 +172,10 @@ impl Child {
         }
     }
 
-    /// Waits for the node to end by itself, in good order.
+    /// Waits for the node to exit by itself with code 0.
     pub(super) async fn ended(&mut self) -> Result<(), Trouble> {
         let left = timeout_at(self.deadline, async {
-            // What it still says has been shown; the end of its stdout comes with its own.
+            // Drains stdout, which ends when the process exits.
             while self.lines.recv().await.is_some() {}
             self.process.wait().await
         })
@@ -183,17 +183,17 @@ impl Child {
         match left {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err(self.trouble(format!("ended with {status} after shutdown")).await),
-            Ok(Err(error)) => Err(self.trouble(format!("could not be waited for: {error}")).await),
-            Err(_) => Err(self.trouble("did not end after shutdown").await),
+            Ok(Err(error)) => Err(self.trouble(format!("could not be awaited: {error}")).await),
+            Err(_) => Err(self.trouble("did not exit after shutdown").await),
         }
     }
 
-    /// Sees to it that the process is gone, and reaped.
+    /// Stops the process, by force if necessary, and reaps it.
     pub(super) async fn stop(&mut self) {
         drop(self.stdin.take());
         self.lines.close();
         if timeout(END_TIMEOUT, self.process.wait()).await.is_err() {
-            // Kills and waits; it fails only for a process that is gone.
+            // `kill` also waits. It fails only if the process is gone.
             let _ = self.process.kill().await;
         }
     }
@@ -209,7 +209,7 @@ impl Child {
 
     async fn trouble(&mut self, what: impl Into<String>) -> Trouble {
         if matches!(self.process.try_wait(), Ok(Some(_))) {
-            // What it wrote last may still be in the pipe.
+            // The pipe may still contain the last lines.
             let _ = timeout(END_TIMEOUT, &mut self.stderr_reader).await;
         }
         let stderr = self.stderr.lock().map(|lines| lines.iter().cloned().collect()).unwrap_or_default();
@@ -217,14 +217,14 @@ impl Child {
     }
 }
 
-/// Why an event ends every wait.
+/// Returns the reason if an event ends every wait.
 fn failure(event: &Event) -> Option<String> {
     match event {
         Event::Error(error) => {
             let ErrorEvent { code, message, .. } = &**error;
             Some(format!("{code} ({message})"))
         }
-        Event::Delivery(delivery) => delivery.code.map(|code| format!("that mail failed with {code}")),
+        Event::Delivery(delivery) => delivery.code.map(|code| format!("the message failed with {code}")),
         _ => None,
     }
 }
@@ -242,19 +242,19 @@ async fn read_events(name: &str, mut stdout: ChildStdout, screen: Arc<Screen>, t
             screen.line(name, '<', &String::from_utf8_lossy(line));
             match decode_event(line) {
                 Ok(Some(event)) => lines.push(Line::Event(Box::new(event))),
-                // A newer node may say more than this demo knows.
+                // Ignores event types of newer nodes.
                 Ok(None) => {}
                 Err(_) => lines.push(Line::Unreadable(String::from_utf8_lossy(line).into_owned())),
             }
         });
         for line in lines {
-            // Nobody listens any more when the demo is over; the pipe must be emptied all the same.
+            // After the demo nobody receives the lines, but the pipe must still be drained.
             let _ = to.send(line).await;
         }
     }
 }
 
-/// Reads to the end and keeps the last lines.
+/// Reads stderr to the end and keeps the last lines.
 async fn read_tail(mut stderr: impl AsyncRead + Unpin, tail: &Mutex<VecDeque<String>>) {
     let mut framer = Framer::new(STDERR_LINE_BYTES);
     let mut buffer = vec![0; 4096];

@@ -1,18 +1,18 @@
-//! What the person at the terminal sees.
+//! Terminal output of the demo.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 
-/// Width to which lines are shortened where there is no terminal to ask, in characters.
+/// Width of the output, in characters, if stdout is not a terminal. Longer lines are shortened.
 const DEFAULT_WIDTH: usize = 160;
 
-/// Narrowest width to which lines are shortened: below it nothing could be read.
+/// Minimum width of the output, in characters. Shorter lines would not be readable.
 const MIN_WIDTH: usize = 40;
 
-/// Room for the longest label, `bootstrap`.
+/// Width of the longest label, `bootstrap`, in characters.
 const LABEL_WIDTH: usize = 9;
 
-/// Where the demo is shown, and how.
+/// Output of the demo.
 pub struct Screen {
     out: Mutex<Box<dyn Write + Send>>,
     width: usize,
@@ -20,8 +20,8 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// The process's stdout: as wide as the terminal, coloured on a terminal unless `NO_COLOR` is set
-    /// (<https://no-color.org>).
+    /// Returns a screen on stdout with the width of the terminal. Uses colours on a terminal unless
+    /// `NO_COLOR` is set (<https://no-color.org>).
     pub fn stdout() -> Self {
         let out = std::io::stdout();
         let terminal = out.is_terminal();
@@ -33,12 +33,12 @@ impl Screen {
         Screen::new(Box::new(out), width, terminal && !unwanted)
     }
 
-    /// A screen of `width` characters; it is taken to be at least 40 wide.
+    /// Returns a screen of `width` characters, at least [`MIN_WIDTH`].
     pub fn new(out: Box<dyn Write + Send>, width: usize, colours: bool) -> Self {
         Screen { out: Mutex::new(out), width: width.max(MIN_WIDTH), colours }
     }
 
-    /// Shows a line that went to (`>`) or came from (`<`) a node.
+    /// Shows a line to (`>`) or from (`<`) a node.
     pub(super) fn line(&self, name: &str, direction: char, text: &str) {
         let label = format!("{name:<LABEL_WIDTH$} {direction} ");
         let text = shorten(text, self.width - label.len());
@@ -49,7 +49,7 @@ impl Screen {
         }
     }
 
-    /// Says what comes next.
+    /// Shows a heading.
     pub(super) fn note(&self, text: &str) {
         if self.colours {
             self.write(&format!("\x1b[1m# {text}\x1b[0m\n"));
@@ -59,7 +59,7 @@ impl Screen {
     }
 
     fn write(&self, text: &str) {
-        // A screen that went away, as with `| head`, is no reason to fail.
+        // Ignores write errors: stdout may be closed, as with `| head`.
         if let Ok(mut out) = self.out.lock() {
             let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         }

@@ -1,10 +1,10 @@
-//! The failures; that the demo succeeds is shown with the real binary.
+//! Tests of the demo's failures. A process test covers the successful demo with the real binary.
 
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-/// A stand-in for the node, written in shell.
+/// Creates a shell script that replaces the node.
 fn node(script: &str) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("node");
@@ -39,7 +39,7 @@ async fn an_error_event_ends_the_demo_at_once() {
 #[tokio::test]
 async fn a_stdout_that_is_not_the_contract_is_quoted() {
     let told = told("echo 'Hello, world!'; read line; read line").await;
-    assert_eq!(told, "bootstrap wrote what is not an event: Hello, world!");
+    assert_eq!(told, "bootstrap wrote an invalid event: Hello, world!");
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn a_binary_that_is_not_there_is_named() {
 async fn a_node_that_says_nothing_is_named_with_what_was_awaited() {
     let (_directory, binary) = node("exec sleep 1000");
     let error = run_within(&binary, screen(), Duration::from_millis(100)).await.expect_err("a failure");
-    assert_eq!(error.to_string(), "bootstrap did not say ready in time");
+    assert_eq!(error.to_string(), "bootstrap did not send ready in time");
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
-//! What speaks the pipe: lines in, lines out, each on a thread of its own, because a read or write of a pipe
-//! cannot be cancelled and must hold up nothing else.
+//! The pipe to the parent: reads command lines and writes event lines, each on its own thread,
+//! because a blocking read or write of a pipe cannot be cancelled and must not block the loop.
 //!
-//! The parent's pace never reaches the node: [`Output::send`] does not block, and how far the writer has come is
-//! told by [`Progress`]. A node that takes no [`Batch`] stops the reader, and so the parent.
+//! A slow parent never blocks the node: [`Output::send`] does not block, and [`Progress`] counts the
+//! written lines. If the node does not take a [`Batch`], the reader stops, and then the parent's
+//! writes block.
 
 mod reader;
 mod waiting;
@@ -21,28 +22,28 @@ pub use reader::Batch;
 use waiting::Waiting;
 pub use writer::{LastWords, Line, Output, Progress, SendError};
 
-/// Most lines that a node may have handed to [`Output`] and not yet found in [`Progress::written`]. 4,096 lines of
-/// 300 bytes are 14 ms of the fastest pipe measured (300,000 lines a second), several times what a turn of the
-/// loop takes, so that the writer never idles while there is something to write.
+/// Maximum number of lines that were passed to [`Output`] but are not in [`Progress::written`] yet.
+/// The fastest pipe measured takes 300,000 lines of 300 bytes per second, so 4,096 lines last 14 ms.
+/// That is several turns of the loop, so the writer never waits for the node.
 pub const FRONT_WINDOW: usize = 4096;
 
-/// Both directions of the pipe.
+/// Both directions of the pipe to the parent.
 #[derive(Debug)]
 pub struct Front {
-    /// What the parent writes.
+    /// Commands from the parent.
     pub input: mpsc::Receiver<Batch>,
-    /// What the parent reads.
+    /// Events to the parent.
     pub output: Output,
-    /// How far the writer has come.
+    /// Progress of the writer.
     pub progress: Arc<Progress>,
 }
 
 impl Front {
-    /// Reads `input` and writes `output` on two threads. They end with their end of the pipe, or after the first
-    /// batch or line that finds the [`Front`] gone.
+    /// Starts one thread that reads `input` and one that writes `output`. Each thread exits when its
+    /// pipe is closed, or when it finds that the [`Front`] was dropped.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// Fails if a thread cannot be started.
     pub fn start(
         input: impl Read + Send + 'static,
         output: impl Write + Send + 'static,
@@ -51,11 +52,11 @@ impl Front {
         Ok(Front { input: reader::start(input)?, output, progress })
     }
 
-    /// The front on stdin and stdout. File descriptor 1 points at stderr from here on, so that whatever a library
-    /// prints never lands in the contract. To be called once, before anything else reads or prints.
+    /// Starts the pipe on stdin and stdout. Redirects file descriptor 1 to stderr, so that output of a
+    /// library never mixes with the events. Call it once, before anything else reads or prints.
     ///
     /// # Errors
-    /// When a descriptor cannot be duplicated, or the system refuses a thread.
+    /// Fails if a descriptor cannot be duplicated or a thread cannot be started.
     pub fn stdio() -> io::Result<Front> {
         let input = private(rustix::stdio::stdin())?;
         let output = private(rustix::stdio::stdout())?;
@@ -63,15 +64,15 @@ impl Front {
         Front::start(Waiting::new(input), Waiting::new(output))
     }
 
-    /// A way to say one more thing when the node cannot any more.
+    /// Returns a handle that can write a last event after the node has failed.
     pub fn last_words(&self) -> LastWords {
         self.output.last_words()
     }
 
-    /// The front on two pipes within the process, and the parent's end of them.
+    /// Starts the pipe on two pipes within the process. Also returns the parent's end.
     ///
     /// # Errors
-    /// When the system refuses a pipe or a thread.
+    /// Fails if a pipe or a thread cannot be created.
     pub fn memory() -> io::Result<(Front, ParentEnd)> {
         let (node_input, input) = io::pipe()?;
         let (output, node_output) = io::pipe()?;
@@ -80,25 +81,25 @@ impl Front {
     }
 }
 
-/// The process's stdout, for what is not a node: it waits where stdout is non-blocking.
+/// Returns stdout for the subcommands. Writes wait even if stdout is non-blocking.
 ///
 /// # Errors
-/// When the descriptor cannot be duplicated.
+/// Fails if the descriptor cannot be duplicated.
 pub fn stdout() -> io::Result<impl Write> {
     private(rustix::stdio::stdout()).map(Waiting::new)
 }
 
-/// A duplicate of `fd` above the standard three, closed on exec.
+/// Duplicates `fd` to a number above 2, with close-on-exec.
 fn private(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
-/// The parent's end of [`Front::memory`]. Its calls block, as pipes do.
+/// The parent's end of [`Front::memory`]. Its methods block.
 #[derive(Debug)]
 pub struct ParentEnd {
-    /// Becomes the node's input; dropped, it ends.
+    /// Input of the node. Dropping it closes the input.
     pub input: PipeWriter,
-    /// The node's output; dropped, it is closed.
+    /// Output of the node. Dropping it closes the output.
     pub output: BufReader<PipeReader>,
 }
 
@@ -106,15 +107,15 @@ impl ParentEnd {
     /// Writes `line` and a newline.
     ///
     /// # Errors
-    /// When the node does not read any more.
+    /// Fails if the node no longer reads.
     pub fn write_line(&mut self, line: &str) -> io::Result<()> {
         self.input.write_all(format!("{line}\n").as_bytes())
     }
 
-    /// Reads one line, without its newline; `None` at the end.
+    /// Reads one line without its newline. Returns `None` at the end of the output.
     ///
     /// # Errors
-    /// When the line is not UTF-8.
+    /// Fails if the line is not UTF-8.
     pub fn read_line(&mut self) -> io::Result<Option<String>> {
         let mut line = String::new();
         let length = self.output.read_line(&mut line)?;

@@ -5,21 +5,22 @@ use p2p_node_protocol::line::{Framed, Framer, LineError, decode_request};
 use p2p_node_protocol::{MAX_LINE_BYTES, Request};
 use tokio::sync::mpsc;
 
-/// Bytes asked for in one read: what a Linux pipe holds.
+/// Size of the read buffer, in bytes: the capacity of a Linux pipe.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Batches that wait for the node. Two would keep both sides busy; four ride out a long turn of its loop. Once
-/// they are full the parent's writes block, which is what holds a parent to the node's pace.
+/// Maximum number of queued batches. Two keep both threads busy; four also cover a long turn of the
+/// loop. When the queue is full, the pipe fills up and the parent's writes block: this is the
+/// backpressure.
 pub(super) const QUEUED_BATCHES: usize = 4;
 
-/// What one read brought.
+/// Result of one read.
 #[derive(Debug)]
 pub enum Batch {
-    /// The lines that ended in it, at least one.
+    /// The lines that the read completed; at least one.
     Lines(Vec<Result<Request, LineError>>),
     /// The parent closed the pipe. Nothing follows.
     Ended,
-    /// The pipe broke, and how, for a person. Nothing follows.
+    /// Reading failed with this error message. Nothing follows.
     Failed(String),
 }
 
@@ -53,7 +54,7 @@ fn read(mut input: impl Read, batches: &mpsc::Sender<Batch>) {
             return;
         }
     }
-    // A node that is gone does not want to know.
+    // Fails only if the node has exited.
     let _ = batches.blocking_send(last);
 }
 

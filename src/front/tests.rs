@@ -15,14 +15,14 @@ use super::reader::QUEUED_BATCHES;
 use super::writer::WRITE_BYTES;
 use super::*;
 
-/// Long enough for any machine; no test that passes waits for it.
+/// Timeout of the tests; a test that passes does not wait for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn closing(reason: impl Into<String>) -> Event {
     Event::Closing(Closing { reason: reason.into() })
 }
 
-/// The next batch, told in a few words: an id, a command without one, or a code for each line.
+/// Returns a summary of the next batch: for each line its id, its command, or its error code.
 fn next(front: &mut Front) -> Vec<String> {
     match front.input.blocking_recv().expect("the reader tells how it ended") {
         Batch::Lines(lines) => lines
@@ -48,7 +48,7 @@ fn until_ended(front: &mut Front) -> Vec<String> {
     all
 }
 
-/// An output whose every write waits until the test takes what is written.
+/// Output whose writes block until the test receives the written bytes.
 struct Gate(SyncSender<Vec<u8>>);
 
 impl Gate {
@@ -144,7 +144,7 @@ fn a_node_that_takes_no_batch_stops_the_reader() {
     let reads = Arc::new(AtomicUsize::new(0));
     let mut front = Front::start(Endless(Arc::clone(&reads)), io::sink()).unwrap();
     for taken in 0..200 {
-        // One read more than the queue holds is in the reader's hand, waiting for a place.
+        // The reader holds one more batch, which waits for a place in the queue.
         let most = taken + QUEUED_BATCHES + 1;
         while reads.load(Ordering::SeqCst) < most {
             thread::yield_now();
@@ -197,7 +197,7 @@ fn what_is_queued_goes_out_in_one_write() {
     let front = Front::start(io::empty(), gate).unwrap();
     let long = "x".repeat(2 * WRITE_BYTES);
     front.output.send(vec![(closing(&long), false)]).unwrap();
-    // The writer waits at the gate with the long line, or will; the short ones gather behind it.
+    // The writer blocks on the long line; the short lines stay in the queue.
     for _ in 0..100 {
         front.output.send(vec![(closing("short"), false), (closing("short"), false)]).unwrap();
     }
@@ -268,12 +268,12 @@ fn a_parent_that_does_not_read_does_not_keep_the_process() {
     front.output.send(vec![(closing(&long), false)]).unwrap();
     assert!(!front.output.finish(Duration::from_millis(20)));
     assert_eq!(front.progress.written(), 0);
-    // The writer still has it, should the parent wake up.
+    // The writer still writes the line when the parent reads again.
     assert!(parent.read_line().unwrap().unwrap().contains(&long));
     assert_eq!(parent.read_line().unwrap(), None);
 }
 
-/// Plays the node for the test below, in a process of its own.
+/// Child process of the test below: plays the node.
 #[test]
 #[ignore = "takes over this process's stdin and stdout; run by the test below"]
 fn child_of_the_stdio_test() {
@@ -304,7 +304,7 @@ fn only_events_reach_stdout() {
     assert!(stderr.contains("stray words of a library"), "{stderr}");
 }
 
-/// Both ends of a pipe, of which nothing waits by itself.
+/// Returns both ends of a non-blocking pipe.
 fn impatient_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = io::pipe().unwrap();
     let ends = (OwnedFd::from(reader), OwnedFd::from(writer));
@@ -322,10 +322,10 @@ fn descriptors_that_do_not_wait_are_waited_for_and_left_as_they_are() {
     let (shared_input, shared_output) = (input.try_clone().unwrap(), output.try_clone().unwrap());
     let mut front = Front::start(Waiting::new(input), Waiting::new(output)).unwrap();
     let mut parent_input = Waiting::new(parent_input);
-    // Half a line, and nothing for a while: the reader has found the pipe empty when it answers nothing.
+    // Writes half a line. While the reader returns nothing, it has found the pipe empty.
     parent_input.write_all(b"{\"type\":").unwrap();
     front.output.send((0..FRONT_WINDOW).map(|_| (closing("x".repeat(100)), true)).collect()).unwrap();
-    // The writer has found the pipe full when it has written less than it has.
+    // The writer has found the pipe full if it has written fewer lines than it was given.
     let mut parent_output = BufReader::new(Waiting::new(parent_output));
     let mut line = String::new();
     parent_output.read_line(&mut line).unwrap();

@@ -4,10 +4,11 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// A descriptor whose reads and writes wait, whether it is blocking or not.
+/// Descriptor whose reads and writes wait even if the descriptor is non-blocking.
 ///
-/// Whether it is belongs to what is open, not to the descriptor, so that it is the same for every process that shares it: a parent or a
-/// neighbour in a pipeline may make our stdin or stdout non-blocking at any moment, and we may not change it under their hands.
+/// `O_NONBLOCK` belongs to the open file description, which several processes share. The parent or a
+/// neighbour in a pipeline may set it on our stdin or stdout at any time, and clearing it would break
+/// that process.
 #[derive(Debug)]
 pub(super) struct Waiting(OwnedFd);
 
@@ -16,7 +17,7 @@ impl Waiting {
         Waiting(fd)
     }
 
-    /// Does what may have to wait, as often as it takes.
+    /// Repeats `attempt` until it does not return `EINTR` or `EAGAIN`; waits with `poll` between.
     fn until_done<T>(
         &self,
         ready: PollFlags,

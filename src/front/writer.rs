@@ -11,37 +11,39 @@ use tokio::sync::Notify;
 
 use super::FRONT_WINDOW;
 
-/// Bytes gathered for one write: what a Linux pipe holds. A longer line goes out whole.
+/// Number of buffered bytes that triggers a write: the capacity of a Linux pipe. A longer line is
+/// written as a whole.
 pub(super) const WRITE_BYTES: usize = 64 * 1024;
 
-/// An event, and whether its line is numbered, which the parent must have opted in to.
+/// An event, and `true` if its line gets a `seq`. The parent selects numbered lines with `protocol`
+/// in `connect`.
 pub type Line = (Event, bool);
 
-/// Why lines were not taken.
+/// Errors of [`Output::send`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The parent does not read any more, or writing failed; see [`Progress`].
+    /// The parent closed the pipe, or writing failed; see [`Progress::failure`].
     #[error("the output is closed")]
     Closed,
-    /// More lists of lines are outstanding than [`FRONT_WINDOW`] has lines: the node did not keep count.
+    /// The queue is full. This is a bug in the node, which must not exceed [`FRONT_WINDOW`].
     #[error("the output is full")]
     Full,
 }
 
-/// Takes events for the parent. Dropped, it lets the writer finish in its own time.
+/// Queue of events for the parent. After a drop the writer still writes the queued events.
 #[derive(Debug)]
 pub struct Output {
     queue: Arc<SyncSender<Item>>,
-    /// Never sent to; disconnected when the writer has ended.
+    /// Nobody sends on this channel; it disconnects when the writer thread exits.
     ended: Receiver<()>,
     progress: Arc<Progress>,
 }
 
 impl Output {
-    /// Hands lines to the writer, which writes them in this order. Never blocks.
+    /// Queues lines, which the writer writes in this order. Does not block.
     ///
     /// # Errors
-    /// When the lines were not taken and never will be written.
+    /// Fails if the lines were not queued; they will not be written.
     pub fn send(&self, lines: Vec<Line>) -> Result<(), SendError> {
         if lines.is_empty() {
             return Ok(());
@@ -52,13 +54,13 @@ impl Output {
         })
     }
 
-    /// See [`LastWords`].
+    /// Returns a handle that can write one more event; see [`LastWords`].
     pub fn last_words(&self) -> LastWords {
         LastWords(Arc::downgrade(&self.queue))
     }
 
-    /// Waits, blocking the thread, until everything is written, but no longer than `deadline`: a parent that does not
-    /// read must not keep the process. Returns whether everything is written.
+    /// Blocks the thread until everything is written, at most for `deadline`, because a parent that
+    /// does not read must not block the exit. Returns `true` if everything was written.
     pub fn finish(self, deadline: Duration) -> bool {
         drop(self.queue);
         match self.ended.recv_timeout(deadline) {
@@ -68,32 +70,32 @@ impl Output {
     }
 }
 
-/// Says one more thing on the output, from any thread.
+/// Handle that writes one more event to the output from any thread.
 #[derive(Clone, Debug)]
 pub struct LastWords(Weak<SyncSender<Item>>);
 
 impl LastWords {
-    /// Has a line written behind those that the writer has, numbered if they are, and waits for it, blocking the thread, but no
-    /// longer than `deadline`. An output that was told to finish has had its last line.
+    /// Writes an event after the queued lines; numbers it if those are numbered. Blocks the thread
+    /// until the event is written, at most for `deadline`. Does nothing after [`Output::finish`].
     pub fn say(&self, event: Event, deadline: Duration) {
         let (written, was_written) = sync_channel(1);
         let sent = self.0.upgrade().is_some_and(|queue| queue.try_send(Item::Last(event, written)).is_ok());
         if sent {
-            // A parent that does not read, or a writer that is gone, has had its time.
+            // A timeout or a closed output cannot be handled any more.
             let _ = was_written.recv_timeout(deadline);
         }
     }
 }
 
-/// What the writer is handed.
+/// Element of the writer's queue.
 #[derive(Debug)]
 enum Item {
     Lines(Vec<Line>),
-    /// One line, and whom to tell when it is written.
+    /// One event, and a channel that signals that it was written.
     Last(Event, SyncSender<()>),
 }
 
-/// How far the writer has come.
+/// Progress of the writer.
 #[derive(Debug, Default)]
 pub struct Progress {
     written: AtomicU64,
@@ -103,22 +105,22 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Lines written since the start.
+    /// Returns the number of lines written since the start.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Acquire)
     }
 
-    /// Whether nothing can be written any more.
+    /// Returns `true` if nothing can be written any more.
     pub fn closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// How writing failed, for a person; nothing when the parent just closed its end.
+    /// Returns the error message of a failed write; `None` if the parent closed its end.
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
     }
 
-    /// Waits until something has changed since the last call. For one task alone; cancel-safe.
+    /// Waits until the progress has changed since the last call. Only one task may wait. Cancel-safe.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -160,15 +162,16 @@ pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<(Output, 
 struct Writer<W> {
     output: W,
     buffer: Vec<u8>,
-    /// Lines in the buffer.
+    /// Number of lines in the buffer.
     lines: u64,
-    /// The last number given to a line.
+    /// `seq` of the latest numbered line.
     seq: u64,
     progress: Arc<Progress>,
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes until the queue is closed and empty. What is queued goes out together, and nothing waits for more.
+    /// Writes until the queue is closed and empty. Combines all queued lines into one write, and does
+    /// not wait for further lines.
     fn run(&mut self, queue: &Receiver<Item>) -> io::Result<()> {
         while let Ok(item) = queue.recv() {
             self.take(item)?;
@@ -186,7 +189,7 @@ impl<W: Write> Writer<W> {
             Item::Last(event, written) => {
                 self.encode(vec![(event, self.seq > 0)])?;
                 self.write()?;
-                // Whoever said it may not wait any more.
+                // Fails only if the caller has stopped waiting.
                 let _ = written.try_send(());
                 Ok(())
             }

@@ -1,4 +1,5 @@
-//! Who a node is: by the agent's key, or by a binding that was signed elsewhere.
+//! Builds the identity of the node, either from the agent's key or from a binding file that a wallet
+//! signed.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +13,14 @@ use p2p_node_wire::identity::presigned::{MAX_BINDING_FILE_BYTES, check_presigned
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use p2p_node_wire::time::Now;
 
-/// Who a node is.
+/// Identity of a node.
 #[derive(Clone)]
 pub struct Identity {
     pub node_key: NodeKey,
-    /// Absent when the binding was signed elsewhere.
+    /// Agent key; `None` if the binding came from a file.
     pub agent: Option<AgentKey>,
     pub binding: SignedBinding,
-    /// Where the agent's key comes from.
+    /// Source of the agent key.
     pub key_source: KeySource,
 }
 
@@ -30,7 +31,7 @@ impl Identity {
         }
         match (&config.binding_file, &config.private_key) {
             (Some(_), Some(_)) => Err(StartError::Identity(
-                "PRIVATE_KEY and P2P_NODE_BINDING (--binding) are both given: with a binding the key has no business here, so take one of them away"
+                "PRIVATE_KEY and P2P_NODE_BINDING (--binding) are both given: a node with a binding does not need the key; remove one of the two"
                     .to_owned(),
             )),
             (Some(path), None) => presigned(path, config, now),
@@ -38,7 +39,8 @@ impl Identity {
         }
     }
 
-    /// Whether it was made for this process alone, so that it is nobody else's.
+    /// Returns `true` if the identity was generated for this process, so that no other process can have
+    /// it.
     pub fn is_made_up(&self, config: &Config) -> bool {
         matches!(self.key_source, KeySource::Ephemeral)
             && config.ephemeral_key.is_none()
@@ -46,12 +48,12 @@ impl Identity {
     }
 }
 
-/// Why a generation is refused, for a person.
+/// Returns the error message for a generation in the future.
 pub fn future_generation(generation: u64, now_ms: u64) -> String {
     let now_secs = now_ms / 1000;
     format!(
-        "the generation {generation} (P2P_NODE_GENERATION or --generation) lies in the future, so nobody would believe this node: a generation is counted in seconds \
-         since 1970, which are {now_secs} by this machine's clock; give that or less, and not milliseconds"
+        "the generation {generation} (P2P_NODE_GENERATION or --generation) is in the future, so peers would reject this node: \
+         use seconds since 1970 (not milliseconds), at most {now_secs}, which is the time of this machine's clock"
     )
 }
 
@@ -81,8 +83,8 @@ fn self_signed(config: &Config, now: Now) -> Result<Identity, StartError> {
     Ok(Identity { node_key, agent: Some(agent), binding, key_source })
 }
 
-/// The agent's key: the one that was given; else that of the data directory, so that what outlives the process there stays one
-/// agent's; else one that a supervisor keeps; else one for this process.
+/// Returns the agent key from the first of these sources: the configuration; the data directory, so
+/// that its contents stay with one agent; the fallback key of a supervisor; a random key.
 fn agent_key(config: &Config) -> Result<(AgentKey, KeySource), StartError> {
     let wrong = |variable: &'static str| move |error| StartError::Identity(format!("{variable}: {error}"));
     if let Some(secret) = &config.private_key {
@@ -115,23 +117,20 @@ fn presigned(path: &Path, config: &Config, now: Now) -> Result<Identity, StartEr
     let binding = read_binding_file(&text).map_err(|error| wrong(error.to_string()))?;
     check_presigned(&binding, &config.network, now.unix_ms).map_err(|error| wrong(error.to_string()))?;
     let signed = binding.binding.generation;
-    // 0 is what a configuration without a generation has.
+    // 0 means that the configuration does not set a generation.
     if config.generation != 0 && config.generation != signed {
         return Err(wrong(format!(
-            "the binding is of generation {signed}, and --generation is {}",
+            "the binding has generation {signed}, but --generation is {}; remove --generation or create a new binding",
             config.generation
         )));
     }
     let key_path = node_key_path(config).ok_or_else(|| {
-        wrong(
-            "the node key that it names is needed too, in the data directory (--data-dir) or as --node-key"
-                .to_owned(),
-        )
+        wrong("the node also needs the node key of the binding; give --data-dir or --node-key".to_owned())
     })?;
     let node_key = NodeKey::from_seed(*keystore::existing_node_key(&key_path)?);
     if node_key.public() != binding.binding.node_key {
         return Err(wrong(format!(
-            "the binding is for the node {}, and the key in {} is that of {}",
+            "the binding is for node {}, but the key in {} belongs to node {}; use the node key with which the binding was created",
             binding.binding.peer_id,
             key_path.display(),
             node_key.peer_id()

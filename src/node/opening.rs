@@ -1,5 +1,6 @@
-//! What a node does until it can start: it tries again where the cause of a failure may pass, waits for a predecessor that is about to
-//! end, keeps what the parent writes meanwhile, and notices what ends it.
+//! Start of the node. It retries failures that may be temporary, waits for a previous process with
+//! the same identity to exit, buffers the lines that the parent writes meanwhile, and reacts to
+//! everything that ends the process.
 
 use std::time::Duration;
 
@@ -20,18 +21,22 @@ use crate::io::swarm::SwarmDriver;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::{CoreConfig, MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
 
-/// How often the node tries to start while the cause of its failure may pass, and how long it waits after each attempt. Ours: 3 s in
-/// all, long enough for a neighbour's burst of files, and shorter than what a supervisor waits for.
+/// Number of attempts to start if the failure may be temporary.
+///
+/// With [`START_PAUSE`] they take 3 s: long enough for another process to close its files, and
+/// shorter than the start timeout of a supervisor.
 const START_ATTEMPTS: u32 = 7;
+/// Pause between two attempts to start.
 const START_PAUSE: Duration = Duration::from_millis(500);
-/// How often an identity that another process holds is asked for again. Ours: nobody notices it beside the start of a node.
+/// Interval of the attempts to lock an identity that another process holds. 50 ms are not noticeable
+/// in the start time of a node.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 
-/// Why there is no node.
+/// Reasons why the node does not run.
 enum Stop {
-    /// It cannot start.
+    /// The start failed.
     Failed(StartError),
-    /// It was to end before it could; the reason of the `closing`.
+    /// Something ended the process during the start; contains the `reason` for the event `closing`.
     Ended(&'static str),
 }
 
@@ -41,18 +46,19 @@ impl From<StartError> for Stop {
     }
 }
 
-/// What the parent wrote before the node could start.
+/// Input that the parent wrote before the node started.
 #[derive(Debug, Default)]
 pub(super) struct Early {
     pub(super) lines: Vec<Result<Request, LineError>>,
-    /// Bytes of `data` of the `send`s among them.
+    /// Bytes of `data` in the `send` commands of `lines`.
     bytes: usize,
-    /// How stdin ended, if it did.
+    /// End of stdin, once it was read.
     pub(super) end: Option<Batch>,
 }
 
 impl Early {
-    /// Whether more is read. A parent may have so much unanswered; the rest stays in the pipe.
+    /// Returns `true` if the node may read more. The limits are those of unanswered commands; further
+    /// input stays in the pipe.
     fn has_room(&self) -> bool {
         self.end.is_none() && self.lines.len() < MAX_INFLIGHT && self.bytes < MAX_INFLIGHT_BYTES
     }
@@ -71,7 +77,8 @@ impl Early {
         }
     }
 
-    /// What ends a node that has nothing to do: the end of stdin or a `shutdown`, with nothing but a `connect` before it.
+    /// Returns the reason to exit if there is no work: `shutdown` or the end of stdin, preceded by
+    /// nothing but `connect`.
     fn ends_idle(&self) -> Option<&'static str> {
         let is_idle = |line: &&Result<Request, LineError>| {
             matches!(line, Ok(Request { command: Command::Connect(_), .. }))
@@ -83,7 +90,8 @@ impl Early {
         }
     }
 
-    /// Whether the parent has asked for the lines that the first sidecar did not have.
+    /// Returns `true` if `connect` selects this protocol version, which numbers the lines and adds
+    /// events that the first sidecar did not have.
     fn opts_in(&self) -> bool {
         let version = |line: &Result<Request, LineError>| match line {
             Ok(Request { command: Command::Connect(Connect { protocol, .. }), .. }) => *protocol,
@@ -92,7 +100,7 @@ impl Early {
         self.lines.iter().find_map(version) == Some(PROTOCOL_VERSION)
     }
 
-    /// Answers everything, because the node ends; and the exit code.
+    /// Rejects all buffered commands because the node exits. Returns the answers and the exit code.
     fn refuse(self) -> (Vec<Event>, ExitCode) {
         let mut code = ExitCode::Ok;
         let answers = self.lines.into_iter().filter_map(|line| match line {
@@ -104,7 +112,10 @@ impl Early {
                     code = ExitCode::Undelivered;
                 }
                 id.map(|id| {
-                    let error = ErrorEvent::new(ErrorCode::ShuttingDown, "the node closed before it started");
+                    let error = ErrorEvent::new(
+                        ErrorCode::ShuttingDown,
+                        "the node is shutting down and was never started; send the command to a new process",
+                    );
                     Event::Error(Box::new(ErrorEvent { id: Some(id), ..error }))
                 })
             }
@@ -117,7 +128,7 @@ impl Early {
     }
 }
 
-/// A node that does not run yet.
+/// State of a node during the start.
 struct Opening<'a> {
     config: &'a Config,
     front: Front,
@@ -125,15 +136,17 @@ struct Opening<'a> {
     signals: Signals,
     parent: Option<Parent>,
     early: Early,
-    /// The logs that the writer was given before the core said anything, each once over all attempts.
+    /// Notices that were written during the start. Repeated attempts do not repeat a notice.
     told: Vec<String>,
 }
 
-/// Runs a node on any front until it ends.
+/// Runs a node on the given pipe until it exits.
 pub async fn serve(config: Config, front: Front) -> ExitCode {
     let signals = match Signals::new() {
         Ok(signals) => signals,
-        Err(error) => return refuse_on(front, &StartError::system("signals cannot be caught", &error)),
+        Err(error) => {
+            return refuse_on(front, &StartError::system("installing the signal handlers failed", &error));
+        }
     };
     let (clock, early, told) = (Clock::start(), Early::default(), Vec::new());
     let mut opening = Opening { config: &config, front, clock, signals, parent: None, early, told };
@@ -152,11 +165,12 @@ impl Opening<'_> {
     async fn prepare(
         &mut self,
     ) -> Result<(CoreConfig, Option<Store>, Option<IdentityLock>, SwarmDriver), Stop> {
-        // First, because the rest may take its time, and a process that has ended by then cannot be told from one that was never there.
+        // Must come first: if the parent exits during the remaining steps, a later watch could not
+        // distinguish it from a process that never existed.
         if let Some(pid) = self.config.parent_pid {
             let watched = Parent::watch(pid, &mut |message| notice(&self.front, &mut self.told, message));
             self.parent =
-                watched.map_err(|error| StartError::system("the parent cannot be watched", &error))?;
+                watched.map_err(|error| StartError::system("watching the parent process failed", &error))?;
         }
         let (config, clock) = (self.config, self.clock);
         let identity = self.patiently(|_| Identity::of(config, clock.now())).await?;
@@ -164,12 +178,13 @@ impl Opening<'_> {
         let start =
             |notice: &mut dyn FnMut(String)| start::start(config, identity.clone(), clock.now(), notice);
         let Started { setup, swarm, store } = self.patiently(start).await?;
-        let net =
-            SwarmDriver::new(swarm).map_err(|error| StartError::system("libp2p cannot be set up", &error))?;
+        let net = SwarmDriver::new(swarm)
+            .map_err(|error| StartError::system("setting up libp2p failed", &error))?;
         Ok((setup, store, lock, net))
     }
 
-    /// Does something that may fail for a cause that passes.
+    /// Calls `attempt` until it succeeds, or fails for a permanent reason, at most
+    /// [`START_ATTEMPTS`] times.
     async fn patiently<T>(
         &mut self,
         mut attempt: impl FnMut(&mut dyn FnMut(String)) -> Result<T, StartError>,
@@ -179,9 +194,9 @@ impl Opening<'_> {
                 Err(error) if error.may_pass() => error,
                 done => return Ok(done?),
             };
-            tracing::warn!("the node cannot start at present: {error}");
+            tracing::warn!("the start failed and will be tried again: {error}");
             match self.pause(START_PAUSE).await {
-                // It would not have started, which is more than that it had nothing to do.
+                // The failed start takes precedence over the end of stdin.
                 Err(Stop::Ended("eof")) => return Err(error.into()),
                 other => other?,
             }
@@ -189,7 +204,7 @@ impl Opening<'_> {
         Ok(attempt(&mut |message| notice(&self.front, &mut self.told, message))?)
     }
 
-    /// Takes the lock of the identity, or waits for another process that is about to let go of it.
+    /// Locks the identity. Waits a limited time for another process that holds the lock.
     async fn lock(&mut self, identity: &Identity) -> Result<Option<IdentityLock>, Stop> {
         if identity.is_made_up(self.config) {
             return Ok(None);
@@ -211,21 +226,21 @@ impl Opening<'_> {
                 if !std::mem::replace(&mut is_told, true) {
                     let secs = patience.as_secs_f32().ceil();
                     tell(format!(
-                        "the identity {peer_id} is in use by {}: waiting up to {secs} s for it to end",
+                        "the identity {peer_id} is in use by {}: waiting up to {secs} s for that process to exit",
                         error.holder
                     ));
                 }
                 error
             };
             match self.pause(LOCK_RETRY).await {
-                // It would not have started, which is more than that it had nothing to do.
+                // The failed start takes precedence over the end of stdin.
                 Err(Stop::Ended("eof")) => return Err(StartError::from(error).into()),
                 other => other?,
             }
         }
     }
 
-    /// Lets a time pass, unless something ends the node.
+    /// Sleeps for `time` while buffering input. Fails if something ends the node.
     async fn pause(&mut self, time: Duration) -> Result<(), Stop> {
         let time = tokio::time::sleep(time);
         tokio::pin!(time);
@@ -251,13 +266,13 @@ impl Opening<'_> {
         }
     }
 
-    /// Whether a node that has nothing to do ends with its stdin.
+    /// Returns `true` if a node without work exits at the end of stdin.
     fn ends_on_eof(&self) -> bool {
         let Config { on_eof, receive_after_eof, require_delivery, .. } = self.config;
         *on_eof == OnEof::Exit && receive_after_eof.is_zero() && !require_delivery
     }
 
-    /// Answers what the parent wrote, and says that the node ends.
+    /// Rejects the buffered commands, emits `closing` and returns the exit code.
     fn end(self, reason: &'static str) -> ExitCode {
         let is_numbered = self.config.connect || self.early.opts_in();
         let (mut events, code) = self.early.refuse();
@@ -265,14 +280,15 @@ impl Opening<'_> {
             events.push(Event::Closing(Closing { reason: reason.to_owned() }));
         }
         let lines: Vec<Line> = events.into_iter().map(|event| (event, is_numbered)).collect();
-        // A parent that does not read learns by the exit code.
+        // A parent that does not read still gets the exit code.
         let _ = self.front.output.send(lines);
         self.front.output.finish(super::FINISH_TIMEOUT);
         code
     }
 }
 
-/// Tells a person something before the core can, once.
+/// Writes a warning as a `log` event, because the core does not run yet. Repeated messages are
+/// ignored.
 fn notice(front: &Front, told: &mut Vec<String>, message: String) {
     if told.contains(&message) {
         return;

@@ -1,4 +1,4 @@
-//! From a configuration and an identity to what a node is made of.
+//! Builds the components of a node from its configuration and identity.
 
 use std::time::Duration;
 
@@ -16,59 +16,62 @@ use p2p_node_core::effect::ExitCode;
 use p2p_node_core::peers::bootstrap::parse_bootstrap;
 use p2p_node_wire::time::Now;
 
-/// Connections of an agent's node and of a bootstrap node (design §8).
+/// Maximum number of connections of an agent's node. The CHORUS node package allows 50, which is
+/// less than its own high watermark; 200 leaves room for inbound connections.
 const MAX_CONNECTIONS: u32 = 200;
+/// Maximum number of connections of a bootstrap node, through which all other nodes join.
 const MAX_BOOTSTRAP_CONNECTIONS: u32 = 1000;
-/// Connections below which a node does not go however few descriptors it may open: a few are better than none. Ours.
+/// Minimum number of connections, even if the limit of file descriptors is lower: a node with a few
+/// connections still reaches the network through them.
 const LEAST_CONNECTIONS: u32 = 8;
 
-/// How long a predecessor that was told to end may take, as far as its successor waits: its time to drain, which is taken to be as long as
-/// ours, up to this. Ours: a supervisor waits no longer for a start.
+/// Maximum time to wait for the drain of a previous process, which probably has our
+/// `--drain-timeout`. Supervisors usually wait no longer than 10 s for a start.
 const MAX_DRAIN_AWAITED: Duration = Duration::from_secs(10);
-/// … and after that: to have its last lines read, and to close its store.
+/// Additional time for the previous process to write its last lines and close its store.
 const LAST_LINES: Duration = Duration::from_secs(3);
 
-/// Why a node does not start.
+/// Errors of the start of a node.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The agent's key or the binding cannot be used.
+    /// The agent's key or the binding is invalid.
     #[error("{0}")]
     Identity(String),
-    /// A key file cannot be used.
+    /// A key file is missing, unreadable or invalid.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
-    /// The identity is not free.
+    /// Another process uses the identity.
     #[error(transparent)]
     Lock(#[from] InUse),
-    /// The data directory cannot be used.
+    /// Opening the data directory failed.
     #[error(transparent)]
     DataDir(#[from] store::OpenError),
-    /// A bootstrap address cannot be used.
+    /// A bootstrap address is invalid.
     #[error("{0}")]
     Bootstrap(String),
-    /// An address cannot be listened on, whoever else does.
+    /// The node does not support the transport of a listen address.
     #[error(
-        "--listen {0}: a node listens on /ip4/…/tcp/…, /ip6/…/tcp/…, /ip4/…/udp/…/quic-v1 and /ip6/…/udp/…/quic-v1 alone"
+        "--listen {0}: unsupported address; use /ip4/…/tcp/…, /ip6/…/tcp/…, /ip4/…/udp/…/quic-v1 or /ip6/…/udp/…/quic-v1"
     )]
     Listen(Multiaddr),
-    /// The command line names nothing that can be done.
-    #[error("the command line is wrong: {0}; `p2p-node --help` tells what there is")]
+    /// The command line is invalid.
+    #[error("invalid command line: {0}; `p2p-node --help` lists the commands and flags")]
     CommandLine(String),
-    /// The configuration cannot be used.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The system does not give what a node needs.
-    #[error("the node cannot start: {0}; it may when the system has what it lacks")]
+    /// The operating system refused a resource.
+    #[error("the node cannot start: {0}; start it again when the system has free resources")]
     System(String),
 }
 
 impl StartError {
-    /// The system does not give something.
+    /// Creates an error for a refused resource.
     pub fn system(what: &str, why: &dyn std::fmt::Display) -> Self {
         StartError::System(format!("{what}: {why}"))
     }
 
-    /// The stable code.
+    /// Returns the stable error code.
     pub fn code(&self) -> ErrorCode {
         match self {
             StartError::Identity(_) => ErrorCode::IdentityInvalid,
@@ -83,12 +86,12 @@ impl StartError {
         }
     }
 
-    /// Whether the cause may pass by itself, so that another attempt may succeed.
+    /// Returns `true` if the cause may be temporary, so that another attempt may succeed.
     pub fn may_pass(&self) -> bool {
         self.exit_code() == ExitCode::Io
     }
 
-    /// How the process ends.
+    /// Returns the exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             StartError::Identity(_) | StartError::Bootstrap(_) | StartError::Listen(_) => ExitCode::Config,
@@ -102,17 +105,17 @@ impl StartError {
     }
 }
 
-/// What a node is made of.
+/// Components of a node.
 pub struct Started {
-    /// For the core.
+    /// Configuration of the core.
     pub setup: CoreConfig,
-    /// For libp2p.
+    /// Configuration of libp2p.
     pub swarm: SwarmConfig,
-    /// Where floors outlive the process; none without a data directory.
+    /// Persistent store; `None` without a data directory.
     pub store: Option<Store>,
 }
 
-/// The most connections that a node may have, and why they are fewer than they should be.
+/// Returns the maximum number of connections, and a warning if it is lower than `wanted`.
 fn connections(wanted: u32, sockets: impl FnOnce(u64) -> u64) -> (u32, Option<String>) {
     let room = sockets(u64::from(wanted + PENDING));
     let most = u32::try_from(room.saturating_sub(PENDING.into())).unwrap_or(wanted).min(wanted);
@@ -121,17 +124,17 @@ fn connections(wanted: u32, sockets: impl FnOnce(u64) -> u64) -> (u32, Option<St
     }
     let most = most.max(LEAST_CONNECTIONS);
     let message = format!(
-        "the process may open too few files for {wanted} connections: it has at most {most}; raise the hard limit (ulimit -Hn)"
+        "the limit of open files is too low for {wanted} connections: the node uses at most {most}; raise the hard limit (ulimit -Hn)"
     );
     (most, Some(message))
 }
 
-/// How long a node waits for another process that has its identity.
+/// Returns how long a node waits for another process with its identity to exit.
 pub fn patience(config: &Config) -> Duration {
     config.drain_timeout.min(MAX_DRAIN_AWAITED) + LAST_LINES
 }
 
-/// Makes what a node is made of; tells by `notice` what a person may want to know meanwhile.
+/// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
     identity: Identity,

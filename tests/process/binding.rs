@@ -172,11 +172,11 @@ fn a_binding_that_does_not_fit_starts_no_node() {
         &[("PRIVATE_KEY", &test_key(0x84))],
         "PRIVATE_KEY and P2P_NODE_BINDING (--binding) are both given",
     );
-    check(&good(), &["--generation", "7"], &[], "the binding is of generation 0, and --generation is 7");
+    check(&good(), &["--generation", "7"], &[], "the binding has generation 0, but --generation is 7");
 
     let home = good();
     home.put_key(&"ff".repeat(32));
-    check(&home, &[], &[], "the binding is for the node 12D3Koo");
+    check(&home, &[], &[], "the binding is for node 12D3Koo");
     std::fs::remove_file(home.path("node.key")).unwrap();
     check(&home, &[], &[], "there is no such key file");
     std::fs::write(home.path("binding.json"), "{}").unwrap();

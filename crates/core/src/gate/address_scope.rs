@@ -21,7 +21,7 @@ pub enum AddressScope {
 
 /// The text names no scope.
 #[derive(Debug, thiserror::Error)]
-#[error("it must be loopback, private or public")]
+#[error("the value must be loopback, private or public")]
 pub struct UnknownScope;
 
 impl AddressScope {
