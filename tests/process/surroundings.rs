@@ -114,7 +114,7 @@ fn a_system_that_resolves_no_names_is_told_of_and_served() {
     let args = ["--network", "village", "--address-scope", "private", "--listen", "/ip4/127.0.0.1/tcp/0"];
     let Some(child) = unshared(&["-rm"], "mount -t tmpfs none /etc", &args, &[]) else { return };
     let lines = works(child);
-    assert_eq!(logs(&lines, "resolves no names"), 1, "{lines:#?}");
+    assert_eq!(logs(&lines, "DNS is not available"), 1, "{lines:#?}");
 }
 
 #[test]

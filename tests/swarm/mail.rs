@@ -87,7 +87,7 @@ async fn mail_in_flight_is_bounded() {
     let beyond = MAX_MAIL_SENT as Token;
     a.apply_all((0..=beyond).map(|token| mail(token, &b, "hello")).collect()).await;
     let (token, outcome) = a.mail_answered().await;
-    assert_eq!((token, outcome), (beyond, Err("too much mail is in flight".to_owned())));
+    assert_eq!((token, outcome), (beyond, Err("too many mail frames are in flight".to_owned())));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Every protocol that a node speaks, and how each is set.
+//! The network protocols of a node and their settings.
 
 use std::time::Duration;
 
@@ -15,38 +15,45 @@ use super::store::Store;
 use super::{SetupError, SwarmConfig};
 use p2p_node_wire::identity::binding::is_network_name;
 
-/// Longest that a frame of mail waits for its answer, counted from when its stream opens.
+/// Maximum time from opening the stream of a mail frame to its response.
 pub const MAIL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Mail that may be in flight on one connection, both ways together: at most 1 MiB may be outstanding to a peer (design
-/// §4), and a sender closes a frame every 2 ms, so that this much suffices up to a round trip of 250 ms.
+/// Maximum number of mail frames in flight on one connection, both directions together. A sender
+/// closes a frame every 2 ms and has at most 1 MiB in flight to a peer, so 128 suffice up to a round
+/// trip of 250 ms.
 const MAIL_STREAMS: usize = 128;
 
-/// Hellos in flight on one connection: one each way, and one more each way while the first ends.
+/// Maximum number of hellos in flight on one connection: one in each direction, and a second one
+/// while the first completes.
 const HELLO_STREAMS: usize = 4;
 
-/// Connections to one peer: with one, two peers that dial each other at once may close both.
+/// Maximum number of connections to one peer. With a limit of 1, two peers that dial each other at
+/// the same time may close both connections.
 const CONNECTIONS_PER_PEER: u32 = 3;
 
-/// Connections in the making, each way (`reference/libp2p.md` §4).
+/// Maximum number of incoming connections during the handshake. It bounds the handshakes that
+/// strangers can cause at once.
 const PENDING_INCOMING: u32 = 64;
+/// Maximum number of outgoing connections during the handshake.
 const PENDING_OUTGOING: u32 = 32;
-/// All of them.
+/// Maximum number of connections during the handshake, both directions together.
 pub const PENDING: u32 = PENDING_INCOMING + PENDING_OUTGOING;
 
-/// A peer is pinged so often, and given so long. Since the first failure is forgiven, a peer that has gone silent is
-/// found out within 50 s.
+/// Interval of the pings. libp2p ignores the first failure, so with [`PING_TIMEOUT`] the node detects
+/// a silent peer within 50 s.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Time for the answer to a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A query of the DHT ends after this long, with what it has.
+/// Maximum time of a DHT query, which then returns the results found so far.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a node looks for DHT servers near it, if it knows any.
+/// Interval of the search for nearby DHT servers, if the node knows any server.
 const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Those that may deny a connection come first: the others note a connection when they are asked, and would keep one
-/// that is denied afterwards for ever.
+/// The behaviours of the swarm, called in this order. Those that may deny a connection come first:
+/// the others record a connection when they are asked, and would never remove one that a later
+/// behaviour denies.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub limits: connection_limits::Behaviour,
@@ -59,30 +66,30 @@ pub(super) struct Behaviour {
     pub gossip: Gossipsub,
 }
 
-/// What could not be read.
+/// Counters of requests that could not be read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnreadRequests {
     pub hello: Unread,
     pub mail: Unread,
 }
 
-/// What the protocols and topics of a network are called.
+/// Names of the protocols and topics of a network.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    /// Told to others by identify: says to which network the node belongs.
+    /// Protocol version for identify; contains the network of the node.
     pub version: String,
-    /// Kademlia.
+    /// Protocol name of Kademlia.
     pub kad: StreamProtocol,
-    /// Exchange of records.
+    /// Protocol name of the exchange of records.
     pub hello: StreamProtocol,
-    /// Direct mail.
+    /// Protocol name of direct messages.
     pub mail: StreamProtocol,
-    /// What a topic is called begins with this.
+    /// Prefix of topic names on the network.
     pub topic_prefix: String,
 }
 
 impl Names {
-    /// The names of a network.
+    /// Returns the names for a network.
     pub(super) fn new(network: &str) -> Result<Self, SetupError> {
         let protocol = |name| StreamProtocol::try_from_owned(format!("/p2p-node/{network}/{name}/1"));
         Ok(Self {
@@ -94,7 +101,8 @@ impl Names {
         })
     }
 
-    /// The network of a node of this kind that belongs to another one, from what it tells by identify.
+    /// Returns the network of a p2p-node peer that belongs to another network, from its identify
+    /// version.
     pub(super) fn other_network(&self, version: &str) -> Option<String> {
         let network = version.strip_prefix("/p2p-node/")?.strip_suffix("/id/1")?;
         (version != self.version && is_network_name(network)).then(|| network.to_owned())
@@ -102,7 +110,7 @@ impl Names {
 }
 
 impl Behaviour {
-    /// Sets every protocol up.
+    /// Creates all protocols.
     pub(super) fn new(
         keypair: &Keypair,
         config: &SwarmConfig,
@@ -116,7 +124,7 @@ impl Behaviour {
                 identify::Config::new(names.version.clone(), keypair.public())
                     .with_agent_version(config.agent_version.clone())
                     .with_push_listen_addr_updates(true)
-                    // Where a peer is dialled is for the core and for Kademlia to know.
+                    // The core and Kademlia choose the addresses to dial.
                     .with_cache_size(0),
             ),
             ping: ping::Behaviour::new(
@@ -130,7 +138,8 @@ impl Behaviour {
     }
 }
 
-/// Neither direction may use up all connections, so that others can still reach us and we them.
+/// Limits each direction to less than all connections, so that the node can always dial and always
+/// accept.
 fn limits(max: u32) -> connection_limits::ConnectionLimits {
     connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING_INCOMING))
@@ -141,8 +150,8 @@ fn limits(max: u32) -> connection_limits::ConnectionLimits {
         .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER))
 }
 
-/// A record is signed by its owner, who alone renews it: nothing is replicated, published again or cached on its behalf,
-/// and what others want stored goes to the core first.
+/// Creates Kademlia without replication, republication and caching, because only the owner of a
+/// record can sign and renew it. The core verifies records before the node stores them.
 fn kademlia(keypair: &Keypair, role: Role, protocol: StreamProtocol) -> kad::Behaviour<Store> {
     let mut config = kad::Config::new(protocol);
     config

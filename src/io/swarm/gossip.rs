@@ -1,5 +1,5 @@
-//! Gossipsub as this network uses it: anonymous, because every frame on a topic is signed by itself; validated by the
-//! core; scored. The numbers are those of `reference/libp2p.md` §2 where no other source is given.
+//! Gossipsub settings. Messages are anonymous, because every frame is signed by its author. The core
+//! validates messages, and gossipsub scores peers.
 
 use std::time::Duration;
 
@@ -13,44 +13,49 @@ use sha2::{Digest, Sha256};
 use super::SetupError;
 use p2p_node_core::gate::address_scope::AddressScope;
 
-/// Largest RPC, in bytes. A topic message has at most 60 KiB (design §4), but the receiver holds its whole read buffer,
-/// which may contain the next frame too, against this number, so that it must be well above twice that.
+/// Maximum size of an RPC, in bytes. A topic message has at most 60 KiB, but libp2p compares the
+/// whole read buffer, which may also contain the next frame, with this limit. So the limit must be
+/// well above twice the message size.
 pub const MAX_TRANSMIT: usize = 256 << 10;
 
-/// Topics that a peer may be subscribed to, and subscribe to at once.
+/// Maximum number of topics that a peer may subscribe to, in all and in one RPC.
 pub const MAX_TOPICS_PER_PEER: usize = 256;
 
-/// Longest topic, in bytes and with its prefix, so that a peer's subscriptions stay small.
+/// Maximum length of a topic with its prefix, in bytes. Limits the memory for a peer's subscriptions.
 pub const MAX_TOPIC_BYTES: usize = 256;
 
-/// Control data and subscriptions in one RPC, in bytes. Whoever connects announces every topic at once, so it has to hold a whole
-/// announcement of the longest topics, each with 16 bytes of tags, lengths and flags around it.
+/// Maximum size of control data and subscriptions in one RPC, in bytes. A new peer announces all its
+/// topics at once, so the limit covers the maximum number of topics of maximum length, each with 16
+/// bytes of tags, lengths and flags.
 const MAX_CONTROL: usize = MAX_TOPICS_PER_PEER * (MAX_TOPIC_BYTES + 16);
 const _: () = assert!(MAX_CONTROL < MAX_TRANSMIT);
 
-/// Messages queued to one peer (design §6). Each entry is a copy of up to 60 KiB.
+/// Maximum number of messages queued for one peer. Each entry is a copy of up to 60 KiB, so the queue
+/// of a slow peer takes at most 4 MiB.
 const QUEUE_PER_PEER: usize = 64;
 
-/// Ids in one IHAVE: 500 of 22 bytes stay below the 16 KiB of control data at which other implementations stop reading.
+/// Maximum number of ids in one IHAVE. 500 ids of 22 bytes stay below 16 KiB of control data, which
+/// is the limit of other implementations.
 const MAX_IHAVE_IDS: usize = 500;
 
-/// Heartbeats for which a message is kept, one a second: until its verdict, and then to be passed on again. Every second of a flood
-/// is memory, so it is what three rounds of gossip need and one more; the core counts on it (`policy::recent`).
+/// Number of heartbeats (one per second) for which gossipsub keeps a message, first until its
+/// verdict and then to answer IWANT. Three rounds of gossip need three heartbeats, and one is spare;
+/// more would cost memory in a flood. The gossip budget of the core relies on this number.
 const HISTORY: usize = 4;
 const _: () = assert!(HISTORY as u64 + 1 == p2p_node_core::gossip::gossip_budget::KEPT_SECS);
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Separates these hashes from every other that is made here.
+/// Domain separator of the message id hash.
 const ID_DOMAIN: &[u8] = b"p2p-node/gossip-id/v1";
 
-/// Bytes of the hash that make an id.
+/// Length of a message id, in bytes: a prefix of the hash that is long enough to prevent collisions.
 const ID_BYTES: usize = 20;
 
 pub(super) type Gossipsub = Behaviour<IdentityTransform, MaxCountSubscriptionFilter<OurTopics>>;
 
-/// Builds the behaviour; `prefix` is what the names of our network's topics begin with.
+/// Creates the behaviour. `prefix` is the topic prefix of the network.
 pub(super) fn build(prefix: &str, scope: AddressScope) -> Result<Gossipsub, SetupError> {
     let config = ConfigBuilder::default()
         .validation_mode(ValidationMode::Anonymous)
@@ -88,19 +93,20 @@ pub(super) fn build(prefix: &str, scope: AddressScope) -> Result<Gossipsub, Setu
     Ok(gossipsub)
 }
 
-/// Subscribes, and scores what is heard there: a topic without parameters has no scoring at all.
+/// Subscribes to a topic and sets its score parameters; without them gossipsub does not score the
+/// topic.
 pub(super) fn subscribe(gossipsub: &mut Gossipsub, topic: &IdentTopic) {
     if let Err(error) = gossipsub.subscribe(topic) {
         tracing::warn!(%topic, %error, "cannot subscribe");
         return;
     }
     if let Err(error) = gossipsub.set_topic_params(topic.clone(), topic_score()) {
-        tracing::error!(%topic, error, "topic is not scored");
+        tracing::error!(%topic, error, "setting the score parameters failed: the topic is not scored");
     }
 }
 
-/// Names a message by what it says and where, which anyone who relays it can check. A frame is signed anew for each
-/// attempt, so that nobody else can bring the same bytes earlier to have ours taken for a repetition.
+/// Returns the message id, a hash of topic and data, which every relay can check. Each attempt signs
+/// a new frame, so nobody can publish the same bytes first to make ours look like a duplicate.
 fn message_id(topic: &str, data: &[u8]) -> MessageId {
     let mut hash = Sha256::new();
     for field in [ID_DOMAIN, topic.as_bytes(), data] {
@@ -110,7 +116,7 @@ fn message_id(topic: &str, data: &[u8]) -> MessageId {
     MessageId::new(&hash.finalize()[..ID_BYTES])
 }
 
-/// Lets in subscriptions to topics of our network.
+/// Subscription filter that accepts only topics of this network.
 pub(super) struct OurTopics {
     prefix: String,
 }
@@ -141,7 +147,7 @@ fn peer_score(scope: AddressScope) -> PeerScoreParams {
         slow_peer_weight: -0.2,
         slow_peer_threshold: 20.0,
         slow_peer_decay: 0.5,
-        // On loopback everyone shares one address.
+        // On loopback all peers have the same address.
         ip_colocation_factor_weight: if scope == AddressScope::Loopback { 0.0 } else { -10.0 },
         ip_colocation_factor_threshold: 8.0,
         decay_interval: Duration::from_secs(1),
@@ -151,8 +157,9 @@ fn peer_score(scope: AddressScope) -> PeerScoreParams {
     }
 }
 
-/// Nothing in here depends on how much is said on a topic: a quiet one punishes nobody. Three rejected messages cost
-/// 180, five 500, which is beyond the graylist.
+/// Returns score parameters that do not depend on the traffic of the topic, so that a quiet topic
+/// costs no peer its score. Three rejected messages cost 180 points, five cost 500, which is beyond
+/// the graylist threshold.
 fn topic_score() -> TopicScoreParams {
     TopicScoreParams {
         topic_weight: 1.0,
@@ -181,7 +188,7 @@ mod tests {
         assert_eq!(message_id("ab", b"c").0.len(), ID_BYTES);
     }
 
-    /// Others name messages too, in another language (`tests/interop`).
+    /// The interop tests compute the same id in another language (`tests/interop`).
     #[test]
     fn the_id_of_the_golden_frame_is_the_golden_id() {
         let frame: String = include_str!("../../../fixtures/envelopes/frame.hex").lines().collect();

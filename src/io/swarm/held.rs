@@ -1,10 +1,10 @@
-//! Handles of libp2p that the core knows by token.
+//! Table of libp2p handles, which the core refers to by token.
 
 use std::collections::BTreeMap;
 
 use p2p_node_core::input::Token;
 
-/// A bounded number of handles, in the order in which they came.
+/// Bounded table of handles in insertion order.
 #[derive(Debug)]
 pub(super) struct HandleTable<T> {
     limit: usize,
@@ -13,12 +13,12 @@ pub(super) struct HandleTable<T> {
 }
 
 impl<T> HandleTable<T> {
-    /// Holds at most `limit` handles.
+    /// Creates a table for at most `limit` handles.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, next: 0, handles: BTreeMap::new() }
     }
 
-    /// Takes a handle in and names it; `None` if it is full.
+    /// Inserts a handle and returns its token, or `None` if the table is full.
     pub(super) fn hold(&mut self, handle: T) -> Option<Token> {
         if self.is_full() {
             return None;
@@ -29,17 +29,17 @@ impl<T> HandleTable<T> {
         Some(token)
     }
 
-    /// Gives a handle back, once.
+    /// Removes a handle and returns it.
     pub(super) fn take(&mut self, token: Token) -> Option<T> {
         self.handles.remove(&token)
     }
 
-    /// Drops the handles that are of no more use.
+    /// Drops the handles for which `useful` returns `false`.
     pub(super) fn retain(&mut self, mut useful: impl FnMut(&T) -> bool) {
         self.handles.retain(|_, handle| useful(handle));
     }
 
-    /// Gives the oldest back if there is no room for another.
+    /// Removes and returns the oldest handle if the table is full.
     pub(super) fn make_room(&mut self) -> Option<T> {
         if !self.is_full() {
             return None;
@@ -47,7 +47,7 @@ impl<T> HandleTable<T> {
         self.handles.pop_first().map(|(_, handle)| handle)
     }
 
-    /// Whether there is no room for another.
+    /// Returns `true` if the table is full.
     pub(super) fn is_full(&self) -> bool {
         self.handles.len() >= self.limit
     }

@@ -1,4 +1,4 @@
-//! What libp2p tells, as inputs to the core.
+//! Converts events of libp2p into inputs of the core.
 
 use bytes::Bytes;
 use libp2p::gossipsub::{self, MessageAcceptance, TopicHash};
@@ -12,11 +12,11 @@ use super::listen::whole_reason;
 use super::{MAX_ADDRS_PER_SERVER, SwarmDriver};
 use p2p_node_core::input::{DropKind, Input};
 
-/// What hello and mail report.
+/// Event of the hello and mail protocols.
 type Exchange = request_response::Event<Bytes, Bytes>;
 
 impl SwarmDriver {
-    /// Turns one event into inputs: none, one, or at most as many as one event has parts.
+    /// Converts one event into inputs, at most one for each part of the event.
     pub(super) fn take_in(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.take_in_behaviour(event),
@@ -30,7 +30,7 @@ impl SwarmDriver {
                 let reason = cause.map(|cause| cause.to_string());
                 self.inputs.push_back(Input::Disconnected { peer, reason });
             }
-            // Kademlia wanted to dial where a dial was under way already.
+            // Kademlia tried to dial a peer to which a dial was already in progress.
             SwarmEvent::OutgoingConnectionError { error: DialError::DialPeerConditionFalse(_), .. } => {}
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 let failed = self.dials.remove(&peer).then(|| error.to_string());
@@ -43,7 +43,7 @@ impl SwarmDriver {
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 let reason = match reason {
                     Ok(()) => "the listener was closed".to_owned(),
-                    Err(error) => format!("the listener broke: {}", whole_reason(&error)),
+                    Err(error) => format!("the listener failed: {}", whole_reason(&error)),
                 };
                 let report = self.listeners.closed(listener_id, reason);
                 self.inputs.extend(report);
@@ -52,7 +52,7 @@ impl SwarmDriver {
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "incoming connection")
             }
-            // The other events announce, or concern addresses that peers claim to see us at.
+            // The other events need no action: they announce steps, or report observed addresses.
             _ => {}
         }
     }
@@ -68,7 +68,7 @@ impl SwarmDriver {
             }
             BehaviourEvent::Identify(_) => {}
             BehaviourEvent::Ping(ping::Event { result: Err(error), connection, .. }) => {
-                // A peer without ping is not known to be dead.
+                // A peer without the ping protocol may still be alive.
                 if !matches!(error, ping::Failure::Unsupported) {
                     self.swarm.close_connection(connection);
                 }
@@ -81,7 +81,7 @@ impl SwarmDriver {
         }
     }
 
-    /// A peer that speaks our Kademlia protocol serves the DHT: clients do not offer it.
+    /// Reports a DHT server. Only servers offer our Kademlia protocol; clients do not.
     fn note_server(&mut self, peer: PeerId, info: identify::Info) {
         let kad = &mut self.swarm.behaviour_mut().kad;
         if !info.protocols.contains(&self.names.kad) {
@@ -112,7 +112,7 @@ impl SwarmDriver {
                 id, result: QueryResult::GetRecord(result), step, ..
             } => {
                 let Some(&token) = self.queries.get(&id) else { return };
-                // An answer without a peer is from our own store: what is in there the core knows, and it asks what others have.
+                // Ignores answers without a peer: they come from our own store, which the core knows.
                 if let Ok(GetRecordOk::FoundRecord(found)) = result
                     && found.peer.is_some()
                 {
@@ -133,7 +133,7 @@ impl SwarmDriver {
                 };
                 self.inputs.push_back(Input::RecordPut { stored });
             }
-            // Looking for servers goes on by itself, and reads of our store are none of the core's business.
+            // The core does not need the progress of bootstrap queries or reads of our own store.
             _ => {}
         }
     }
@@ -141,7 +141,7 @@ impl SwarmDriver {
     fn take_in_hello(&mut self, event: Exchange) {
         match event {
             Exchange::Message { peer, message: Message::Request { request: body, channel, .. }, .. } => {
-                // Whoever asked longest ago is told, by the loss of the channel, that nothing comes.
+                // Dropping the channel of the oldest hello tells its sender that no answer follows.
                 self.hellos_asked.make_room();
                 if let Some(token) = self.hellos_asked.hold(channel) {
                     self.inputs.push_back(Input::HelloRequestReceived { token, peer, body });
@@ -150,7 +150,7 @@ impl SwarmDriver {
             Exchange::Message { peer, message: Message::Response { response: body, .. }, .. } => {
                 self.inputs.push_back(Input::HelloResponseReceived { peer, body });
             }
-            // Without a hello nothing is learned.
+            // A failed hello changes nothing.
             Exchange::InboundFailure { .. }
             | Exchange::OutboundFailure { .. }
             | Exchange::ResponseSent { .. } => {}
@@ -169,7 +169,7 @@ impl SwarmDriver {
                 }
                 match self.mail_asked.hold((request_id, channel)) {
                     Some(token) => self.inputs.push_back(Input::MailRequestReceived { token, peer, frame }),
-                    // The channel is dropped, which tells the sender that nothing came of it.
+                    // Dropping the channel tells the sender that the request failed.
                     None => self.inputs.push_back(Input::Dropped { what: DropKind::Mail, number: 1 }),
                 }
             }
@@ -198,7 +198,8 @@ impl SwarmDriver {
     fn take_in_gossip(&mut self, event: gossipsub::Event) {
         match event {
             gossipsub::Event::Message { propagation_source: from, message_id, message } => {
-                // libp2p forgets a message that is not judged in time; so does this, by the number of those after it.
+                // libp2p drops a message without a verdict after some time; this table drops the
+                // oldest when it is full.
                 if let Some((id, from)) = self.gossip_unjudged.make_room() {
                     self.inputs.push_back(Input::Dropped { what: DropKind::Gossip, number: 1 });
                     let gossip = &mut self.swarm.behaviour_mut().gossip;
@@ -226,7 +227,7 @@ impl SwarmDriver {
         }
     }
 
-    /// A topic without the network's prefix. The subscription filter lets in no other.
+    /// Returns the topic without the network's prefix. The subscription filter accepts no other topics.
     fn topic_name(&self, topic: &TopicHash) -> Option<String> {
         topic.as_str().strip_prefix(&self.names.topic_prefix).map(str::to_owned)
     }

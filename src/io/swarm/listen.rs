@@ -1,4 +1,5 @@
-//! From "listen" to "listening": TCP first, then everything else on the port that TCP got, then one report, and another when an address comes later.
+//! Opens the listeners: TCP first, then the other sockets on the port of TCP. Reports all addresses
+//! once, and again whenever a later address appears.
 
 use std::error::Error;
 use std::io;
@@ -12,25 +13,26 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 use super::behaviour::Behaviour;
 use p2p_node_core::input::Input;
 
-/// The listeners of a node and what has been reported of them.
+/// Listeners of a node and the state of their report.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     stage: Stage,
     open: Vec<Socket>,
-    /// What waits for the port of the first socket.
+    /// Sockets that wait for the port of the first socket.
     rest: Vec<Wanted>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
-    /// Not asked to listen, or nothing could be opened.
+    /// The node does not listen, or no socket could be opened.
     #[default]
     Closed,
-    /// Sockets are open whose addresses are not known yet.
+    /// Some open sockets have not reported an address yet.
     Opening,
-    /// There is something to report. A socket that listens on several interfaces names them one by one, all at once.
+    /// A report is due. It waits until libp2p has no more events, because a socket on several interfaces
+    /// reports each address in an event of its own.
     AckPolicy,
-    /// Reported.
+    /// The addresses were reported.
     Open,
 }
 
@@ -38,11 +40,11 @@ enum Stage {
 struct Socket {
     id: ListenerId,
     addr: Multiaddr,
-    /// Whether it has named an address.
+    /// `true` if the socket has reported an address.
     named: bool,
 }
 
-/// A socket to be opened.
+/// Socket to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Tcp(IpAddr),
@@ -63,12 +65,12 @@ impl Wanted {
     }
 }
 
-/// Whether a node can listen on such an address.
+/// Returns `true` if the node supports listening on this kind of address.
 pub fn can_listen_on(addr: &Multiaddr) -> bool {
     parts(addr).is_some()
 }
 
-/// The socket of an address that a node can listen on, and whether it is one of TCP.
+/// Returns the socket address, and `true` for TCP; `None` if the node does not support the address.
 fn parts(addr: &Multiaddr) -> Option<(SocketAddr, bool)> {
     let mut parts = addr.iter();
     let ip = match parts.next()? {
@@ -84,7 +86,7 @@ fn parts(addr: &Multiaddr) -> Option<(SocketAddr, bool)> {
 }
 
 impl Listeners {
-    /// Opens TCP and QUIC on these interfaces, all with one port. On one of them at least that has to succeed.
+    /// Opens TCP and QUIC on these interfaces, all on one port. At least one interface must succeed.
     pub(super) fn open(&mut self, swarm: &mut Swarm<Behaviour>, ips: &[IpAddr], port: u16) -> Vec<Input> {
         if self.stage != Stage::Closed {
             return Vec::new();
@@ -117,7 +119,7 @@ impl Listeners {
         reports
     }
 
-    /// Opens exactly these.
+    /// Opens exactly these addresses.
     pub(super) fn open_exactly(&mut self, swarm: &mut Swarm<Behaviour>, addrs: Vec<Multiaddr>) -> Vec<Input> {
         if self.stage != Stage::Closed {
             return Vec::new();
@@ -131,7 +133,7 @@ impl Listeners {
         failures.into_iter().map(|reason| Input::Degraded { reason }).collect()
     }
 
-    /// Opens a socket; else why not, and whether other interfaces are worth trying.
+    /// Opens a socket. The error contains the reason, and `true` if other interfaces may succeed.
     fn listen(&mut self, swarm: &mut Swarm<Behaviour>, addr: Multiaddr) -> Result<(), (String, bool)> {
         match listen_alone(swarm, &addr) {
             Ok(id) => {
@@ -144,16 +146,16 @@ impl Listeners {
         }
     }
 
-    /// Opens what waited for the port.
+    /// Opens the sockets that waited for the port.
     fn open_rest(&mut self, swarm: &mut Swarm<Behaviour>, port: u16) -> Vec<Input> {
         let mut rest = std::mem::take(&mut self.rest);
         let mut failures = Vec::new();
-        // Where no interface has an address of IPv6, a socket of it opens and never names one.
+        // Without an IPv6 address on any interface, an IPv6 socket opens but never reports an address.
         if let Err(error) = probe(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), true) {
             let before = rest.len();
             rest.retain(|wanted| wanted.ip().is_ipv4());
             if rest.len() < before {
-                failures.push(format!("no IPv6 here ({error}): the node listens on IPv4 only"));
+                failures.push(format!("no IPv6 on this machine ({error}): the node listens on IPv4 only"));
             }
         }
         for wanted in rest {
@@ -162,7 +164,7 @@ impl Listeners {
         failures.into_iter().map(|reason| Input::Degraded { reason }).collect()
     }
 
-    /// A socket has named an address.
+    /// Handles an address that a socket has reported.
     pub(super) fn named(
         &mut self,
         swarm: &mut Swarm<Behaviour>,
@@ -179,7 +181,7 @@ impl Listeners {
         reports
     }
 
-    /// Moves on when every socket has named an address, or when one names another after the report.
+    /// Schedules a report when every socket has an address, or when an address appears after the report.
     fn settle(&mut self) {
         let all_named = self.open.iter().all(|socket| socket.named);
         if self.stage == Stage::Open || self.stage == Stage::Opening && all_named {
@@ -187,7 +189,7 @@ impl Listeners {
         }
     }
 
-    /// A socket has been closed, for good.
+    /// Handles the permanent closing of a socket.
     pub(super) fn closed(&mut self, id: ListenerId, reason: String) -> Option<Input> {
         let index = self.open.iter().position(|socket| socket.id == id)?;
         let Socket { addr, .. } = self.open.remove(index);
@@ -200,7 +202,7 @@ impl Listeners {
         Some(Input::Degraded { reason })
     }
 
-    /// Ends the wait for addresses: reports what there is, and which sockets have named none.
+    /// Ends the wait for addresses. Reports the known addresses, and the sockets without an address.
     pub(super) fn report(&mut self) -> Vec<Input> {
         if self.stage != Stage::Opening {
             return Vec::new();
@@ -212,19 +214,19 @@ impl Listeners {
         nameless.map(|socket| Input::Degraded { reason: reason(socket) }).collect()
     }
 
-    /// Nothing more is to be heard from the sockets for now: time for the report, if it is due.
+    /// Returns the report if it is due. Call it when libp2p has no more events.
     pub(super) fn settled(&mut self, swarm: &Swarm<Behaviour>) -> Option<Input> {
         if self.stage != Stage::AckPolicy {
             return None;
         }
         self.stage = Stage::Open;
         let mut addrs: Vec<_> = swarm.listeners().filter(|addr| !needs_zone(addr)).cloned().collect();
-        // libp2p names them in no order.
+        // libp2p reports the addresses in no particular order.
         addrs.sort_by_cached_key(|addr| (tcp_port(addr).is_none(), addr.to_string()));
         Some(Input::Listening { addrs })
     }
 
-    /// Closes all of them; nothing is reported of it.
+    /// Closes all listeners without a report.
     pub(super) fn close(&mut self, swarm: &mut Swarm<Behaviour>) {
         self.stage = Stage::Closed;
         self.rest.clear();
@@ -234,8 +236,9 @@ impl Listeners {
     }
 }
 
-/// Listens where nobody else does. libp2p opens its TCP sockets with `SO_REUSEPORT`, with which a second node of the same
-/// user would share the port, and the connections, of the first without either noticing. A socket without it is refused.
+/// Listens on an address that no other process uses. libp2p opens TCP sockets with `SO_REUSEPORT`, so
+/// a second node of the same user would silently share the port and get some of its connections. A
+/// probe socket without this option detects the conflict.
 fn listen_alone(swarm: &mut Swarm<Behaviour>, addr: &Multiaddr) -> io::Result<ListenerId> {
     if let Some((socket, is_tcp)) = parts(addr) {
         probe(socket, is_tcp)?;
@@ -243,17 +246,17 @@ fn listen_alone(swarm: &mut Swarm<Behaviour>, addr: &Multiaddr) -> io::Result<Li
     swarm.listen_on(addr.clone()).map_err(|error| io::Error::other(whole_reason(&error)))
 }
 
-/// Opens a socket as libp2p would, but for sharing, and closes it again.
+/// Opens a socket like libp2p, but without `SO_REUSEPORT`, and closes it again.
 fn probe(addr: SocketAddr, is_tcp: bool) -> io::Result<()> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let kind = if is_tcp { SocketType::STREAM } else { SocketType::DGRAM };
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
     if addr.is_ipv6() {
-        // IPv4 has sockets of its own.
+        // IPv4 has separate sockets.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     if is_tcp {
-        // A predecessor's connections that have yet to be forgotten are no obstacle.
+        // Connections of a previous process in TIME_WAIT must not block the port.
         sockopt::set_socket_reuseaddr(&socket, true)?;
     }
     bind(&socket, &addr)?;
@@ -263,7 +266,7 @@ fn probe(addr: SocketAddr, is_tcp: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// An error with its causes: libp2p's own often say nothing.
+/// Returns an error with all its causes, because the outer errors of libp2p often say little.
 pub(super) fn whole_reason(error: &dyn Error) -> String {
     let mut reasons: Vec<String> = Vec::new();
     let mut next = Some(error);
@@ -277,7 +280,7 @@ pub(super) fn whole_reason(error: &dyn Error) -> String {
     reasons.join(": ")
 }
 
-/// Whether an address says nothing without the name of an interface, which it does not have here: nobody could dial it.
+/// Returns `true` for a link-local address, which a peer cannot dial without the name of an interface.
 fn needs_zone(addr: &Multiaddr) -> bool {
     matches!(addr.iter().next(), Some(Protocol::Ip6(ip)) if ip.is_unicast_link_local())
 }

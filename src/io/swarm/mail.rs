@@ -1,4 +1,5 @@
-//! The codec of `hello/1` and `mail/1`: one message each way on a stream of its own, behind its length.
+//! Codec of `hello/1` and `mail/1`: each stream carries one request and one response, each with a
+//! length prefix.
 
 mod room;
 
@@ -13,47 +14,52 @@ use libp2p::request_response;
 
 use room::Room;
 
-/// Largest `Hello`, either way, in bytes: a record of at most 2.5 KiB (design §3) and room to grow.
+/// Maximum size of a `Hello` in either direction, in bytes: a record of at most 2.5 KiB, and reserve
+/// for future fields.
 pub const MAX_HELLO: usize = 4 << 10;
 
-/// Largest frame of mail, in bytes: one message of 1 MiB − 8 KiB (design §4) and 16 KiB for what is wrapped around it.
+/// Maximum size of a mail frame, in bytes: one message of at most 1 MiB − 8 KiB, and 16 KiB for
+/// encryption, signature and fields.
 pub const MAX_MAIL: usize = (1 << 20) + (8 << 10);
 
-/// Largest answer to a frame of mail, in bytes: an ack is below 1 KiB, a record sent with `KEM_UNKNOWN` below 4 KiB.
+/// Maximum size of a response to a mail frame, in bytes. An ack has less than 1 KiB, a record with
+/// `KEM_UNKNOWN` less than 4 KiB; the rest is reserve for later versions.
 pub const MAX_MAIL_RESPONSE: usize = 64 << 10;
 
-/// Memory is committed in steps of this size, in bytes, as a message arrives, so that announcing a large one pins nothing.
-/// An ordinary frame of mail closes near it and is read in one step.
+/// Step in which the reader allocates memory while a message arrives, in bytes. Announcing a large
+/// message therefore allocates nothing. Usual mail frames have about this size and need one step.
 const READ_STEP: usize = 64 << 10;
 
-/// The length goes out together with this much of the message, in bytes: Yamux puts no more than 16 KiB in one of its
-/// frames, and a frame for the four bytes alone would cost as much as this copy.
+/// Number of message bytes that are written together with the length. A Yamux frame holds at most
+/// 16 KiB, and a separate frame for the four length bytes would cost as much as this copy.
 const FIRST_WRITE: usize = (16 << 10) - LENGTH;
 
-/// Requests of the largest size whose bytes may be arriving on one connection at once: as many as QUIC's window lets
-/// through. A sender of ours has two on their way at most (1 MiB outstanding, design §4, and the frame that goes beyond).
-/// Without it each of 128 streams could stop short of its end and keep a megabyte until the deadline.
+/// Limit of the bytes that arrive on one connection at once, in requests of maximum size: as many as
+/// the QUIC window allows. Our sender has at most two in flight (1 MiB, and the frame that exceeds
+/// it). Without the limit each of 128 streams could stop before its end and pin 1 MiB until the
+/// timeout.
 const MAX_ARRIVING: usize = 4;
 
-/// Requests of the largest size whose bytes may be arriving on all connections together. Ours: 66 MiB of mail, as much as sixteen
-/// connections may have at once; without it a thousand would have four thousand megabytes.
+/// Limit of the bytes that arrive on all connections at once, in requests of maximum size: 64 MiB, as
+/// much as 16 connections may have. Without the limit 1,000 connections could pin 4 GiB.
 const MAX_ARRIVING_IN_ALL: usize = 64;
 
-/// A length is a big-endian `u32`.
+/// Size of the length prefix, in bytes: a big-endian `u32`.
 const LENGTH: usize = 4;
 
-/// Counts requests that were too long, cut short, or too slow to arrive: libp2p drops them without telling.
+/// Counts requests that were too long, incomplete or too slow, because libp2p drops them without an
+/// event.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unread(Arc<AtomicU64>);
 
 impl Unread {
-    /// How many there were since this was asked last.
+    /// Returns the number of failed requests since the last call.
     pub(super) fn take(&self) -> u64 {
         self.0.swap(0, Ordering::Relaxed)
     }
 }
 
-/// A request that is on its way; one that is dropped before it has arrived counts.
+/// Request that is arriving. Dropping it before its end counts as a failed request.
 struct Arriving<'a> {
     codec: &'a Codec,
     taken: usize,
@@ -61,11 +67,11 @@ struct Arriving<'a> {
 }
 
 impl Arriving<'_> {
-    /// Takes room for more bytes, if there is any.
+    /// Reserves memory for more bytes. Fails if the limits do not allow it.
     fn take_room(&mut self, bytes: usize) -> io::Result<()> {
         let Some(room) = self.codec.room.as_deref() else { return Ok(()) };
         if !room.take(bytes) {
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too much arrives at once"));
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many bytes are arriving at once"));
         }
         self.taken += bytes;
         Ok(())
@@ -83,23 +89,23 @@ impl Drop for Arriving<'_> {
     }
 }
 
-/// One length-prefixed message each way.
+/// Codec for one length-prefixed message in each direction.
 #[derive(Debug)]
 pub(super) struct Codec {
-    /// Largest request, in bytes.
+    /// Maximum size of a request, in bytes.
     max_request: usize,
-    /// Largest response, in bytes.
+    /// Maximum size of a response, in bytes.
     max_response: usize,
-    /// Requests that could not be read.
+    /// Counter of requests that could not be read.
     unread: Unread,
-    /// What all streams of a connection share; none before there is a connection.
+    /// Memory budget of the connection, shared by its streams. `None` in the template of the protocol.
     room: Option<Arc<Room>>,
-    /// Bytes left of what all connections share.
+    /// Remaining bytes of the budget that all connections share.
     shared: Arc<AtomicUsize>,
 }
 
 impl Codec {
-    /// The codec of a protocol, for libp2p to clone.
+    /// Creates the codec template of a protocol, which libp2p clones.
     pub(super) fn new(max_request: usize, max_response: usize, unread: Unread) -> Self {
         let shared = Arc::new(AtomicUsize::new(MAX_ARRIVING_IN_ALL * max_request));
         Self { max_request, max_response, unread, room: None, shared }
@@ -153,7 +159,7 @@ impl request_response::Codec for Codec {
     }
 }
 
-/// Reads a message, taking room for each part before it takes memory.
+/// Reads a message. Reserves budget for each part before it allocates memory.
 async fn read(
     io: &mut (impl AsyncRead + Unpin),
     max: usize,
@@ -188,7 +194,7 @@ async fn write(io: &mut (impl AsyncWrite + Unpin), max: usize, message: &[u8]) -
 
 fn check_length(length: usize, max: usize) -> io::Result<usize> {
     if length > max {
-        let reason = format!("a message of {length} bytes where {max} are allowed");
+        let reason = format!("the message has {length} bytes, but at most {max} are allowed");
         return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     }
     Ok(length)
@@ -208,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives what it has, then blocks the reader for ever.
+    /// Reader that returns its bytes and then blocks for ever.
     struct Stalled(Cursor<Vec<u8>>);
 
     impl AsyncRead for Stalled {
@@ -260,7 +266,7 @@ mod tests {
         }
     }
 
-    /// Notes the largest buffer that the reader offered to be filled.
+    /// Reader that records the largest buffer it was given.
     struct Announced {
         head: Cursor<Vec<u8>>,
         largest_offer: usize,

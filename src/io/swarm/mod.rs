@@ -1,7 +1,8 @@
-//! libp2p behind the core's inputs and effects.
+//! Connects libp2p with the core.
 //!
-//! [`SwarmDriver`] owns the swarm. It holds every handle that the core knows by token, and decides nothing: what a peer is
-//! worth, whom to dial and what to store are for the core to say.
+//! [`SwarmDriver`] owns the swarm, executes the network commands of the core and converts events into
+//! inputs. It stores the libp2p handles, which the core refers to by token. It makes no decisions: the
+//! core decides which peers to dial or disconnect and what to store.
 
 mod behaviour;
 mod gossip;
@@ -42,83 +43,90 @@ pub use self::store::{KEY_BYTES, MAX_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE
 pub use self::transport::DIAL_TIMEOUT;
 pub use p2p_node_core::gate::address_scope::AddressScope;
 
-/// Frames of mail that may wait for the core's answer. The core answers in the turn in which it hears of one, except
-/// for those that wait for a check in the crypto pool; eight connections can fill it (128 streams each).
+/// Maximum number of received mail frames without a response. The core responds in the same turn,
+/// except to frames that wait for the crypto pool. Eight connections with 128 streams each can fill
+/// the table.
 pub const MAX_MAIL_ASKED: usize = 1024;
 
-/// Hellos that may wait for the core's answer: one from each of as many peers as a bootstrap node has (design §8), and
-/// the oldest goes first.
+/// Maximum number of received hellos without a response: one for each of the 1,000 connections of a
+/// bootstrap node. A new hello replaces the oldest.
 pub const MAX_HELLOS_ASKED: usize = 1024;
 
-/// Frames of our mail that may wait for an answer: as many as 32 connections carry (128 streams each).
+/// Maximum number of sent mail frames without a response: as many as 32 connections with 128 streams
+/// carry.
 pub const MAX_MAIL_SENT: usize = 4096;
 
-/// Gossip that may wait for a verdict. At 60 KiB each libp2p holds up to 64 MiB for them.
+/// Maximum number of gossip messages without a verdict. At 60 KiB each, libp2p holds up to 60 MiB.
 pub const MAX_GOSSIP_UNJUDGED: usize = 1024;
 
-/// Reads of the DHT at once: four times what policy allows (16, design §8), since its parts count separately.
+/// Maximum number of concurrent DHT queries of libp2p: four times the 16 lookups that the core allows,
+/// because each part of a lookup is a query.
 pub const MAX_QUERIES: usize = 64;
 
-/// Addresses of a DHT server that are handed to Kademlia: as many as a record has (design §3).
+/// Maximum number of addresses of a DHT server that Kademlia gets: the maximum of a record.
 const MAX_ADDRS_PER_SERVER: usize = 8;
 
-/// A connection on which nothing is open ends after this long. One between peers that speak gossipsub never is.
+/// Time after which a connection without open streams is closed. Gossipsub keeps a stream open, so
+/// this does not affect connections between nodes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Longest that [`SwarmDriver::close`] takes to say goodbye.
+/// Maximum time of [`SwarmDriver::close`] for the last responses.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What a node is on the network.
+/// Network configuration of a node.
 #[derive(Clone, Debug)]
 pub struct SwarmConfig {
     /// Seed of the Ed25519 node key.
     pub seed: SecretBytes,
-    /// Name of the network; part of every protocol's and topic's name.
+    /// Name of the network; every protocol and topic name contains it.
     pub network: String,
-    /// Which addresses to deal with.
+    /// Limits the addresses that the node listens on and dials.
     pub scope: AddressScope,
-    /// A bootstrap node serves the DHT; the others only use it.
+    /// Role of the node. A bootstrap node is a DHT server, the others are clients.
     pub role: Role,
-    /// Listen on exactly these, whatever port the core names; by default on the scope's interfaces, TCP and QUIC on one port.
+    /// Addresses to listen on; they override the port from the core. `None` selects TCP and QUIC on one
+    /// port, on the interfaces of the scope.
     pub listen: Option<Vec<Multiaddr>>,
-    /// Connections at most, all peers together (design §8: 200, bootstrap 1000).
+    /// Maximum number of connections to all peers together.
     pub max_connections: u32,
-    /// Name and version of this program, told to peers.
+    /// Name and version of this program, sent to peers by identify.
     pub agent_version: String,
 }
 
-/// Why a [`SwarmDriver`] could not be built.
+/// Errors of [`SwarmDriver::new`].
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The seed is no Ed25519 key.
+    /// The seed is not an Ed25519 key.
     #[error("node key: {0}")]
     Key(#[from] libp2p::identity::DecodingError),
-    /// The network's name does not fit into a protocol's name.
+    /// The name of the network is not allowed in a protocol name.
     #[error("network name: {0}")]
     Network(#[from] libp2p::swarm::InvalidProtocol),
-    /// Noise refused the key.
+    /// Noise rejected the key.
     #[error("noise: {0}")]
     Noise(#[from] libp2p::noise::Error),
-    /// The gossipsub settings contradict each other, which is a defect.
+    /// The gossipsub settings contradict each other, which is a bug.
     #[error("gossipsub: {0}")]
     Gossip(String),
 }
 
-/// The network, as the core sees it: effects go in by [`SwarmDriver::apply`], inputs come out by [`SwarmDriver::next`].
+/// Driver of the libp2p swarm. [`SwarmDriver::apply`] executes commands of the core;
+/// [`SwarmDriver::next`] returns inputs for it.
 pub struct SwarmDriver {
     swarm: Swarm<Behaviour>,
     names: Names,
     scope: AddressScope,
     listen_exactly: Option<Vec<Multiaddr>>,
     listeners: Listeners,
-    /// What is to be told next. Emptied before the swarm is asked for more, so that it holds what one event and the
-    /// effects of one turn have brought.
+    /// Inputs that the core has not received yet. The driver empties the queue before it polls the
+    /// swarm, so it holds the inputs of one event and of the commands of one turn.
     inputs: VecDeque<Input>,
-    /// Peers to be reported as connected or not. Each has a dial under way, so that the limit of those bounds them.
+    /// Peers with a dial in progress whose result the core expects. The limit of pending connections
+    /// bounds the set.
     dials: HashSet<PeerId>,
     hellos_asked: HandleTable<ResponseChannel<Bytes>>,
     mail_asked: HandleTable<(InboundRequestId, ResponseChannel<Bytes>)>,
-    /// Mail whose answer is on its way; libp2p tells of each how that ended.
+    /// Mail requests whose response is being sent; libp2p reports the result of each.
     mail_answering: HashSet<InboundRequestId>,
     mail_sent: HashMap<OutboundRequestId, Token>,
     gossip_unjudged: HandleTable<(MessageId, PeerId)>,
@@ -127,7 +135,7 @@ pub struct SwarmDriver {
 }
 
 impl SwarmDriver {
-    /// Sets everything up; opens no socket yet. Must be called within a tokio runtime.
+    /// Creates the swarm without opening a socket. Must be called within a tokio runtime.
     pub fn new(config: SwarmConfig) -> Result<Self, SetupError> {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
         let names = Names::new(&config.network)?;
@@ -137,7 +145,8 @@ impl SwarmDriver {
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_smart_dial()
-            // A stream's first message travels with the proposal of its protocol: mail takes one round trip, not two.
+            // Sends the first message together with the protocol negotiation: a mail frame needs one
+            // round trip instead of two.
             .with_substream_upgrade_protocol_override(Version::V1Lazy);
         let swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config);
         Ok(Self {
@@ -158,18 +167,18 @@ impl SwarmDriver {
         })
     }
 
-    /// Our own name on the network.
+    /// Returns the PeerId of this node.
     pub fn peer_id(&self) -> PeerId {
         *self.swarm.local_peer_id()
     }
 
-    /// Waits for what happens next. Cancel-safe: nothing is lost if the future is dropped.
+    /// Waits for the next input. Cancel-safe: dropping the future loses nothing.
     pub async fn next(&mut self) -> Input {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// What has happened already, if anything. Nobody is woken for what comes later: after a `None`, [`SwarmDriver::next`] must be
-    /// waited for.
+    /// Returns the next input if one is available. Does not register a waker: after `None`, wait for
+    /// [`SwarmDriver::next`].
     pub fn try_next(&mut self) -> Option<Input> {
         match self.poll_next(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(input) => Some(input),
@@ -177,10 +186,11 @@ impl SwarmDriver {
         }
     }
 
-    /// Stops listening, lets answers go out, and closes every connection, for at most 200 ms; what is in flight then is lost.
+    /// Stops listening, sends pending responses for at most [`CLOSE_TIMEOUT`], and closes all
+    /// connections.
     pub async fn close(mut self) {
         self.listeners.close(&mut self.swarm);
-        // Mail that was taken would otherwise count as lost with its sender.
+        // Without the response the sender would treat an accepted message as failed.
         let last_words = async {
             while !self.mail_answering.is_empty() {
                 let event = self.swarm.select_next_some().await;
@@ -207,7 +217,7 @@ impl SwarmDriver {
             }
             match self.swarm.poll_next_unpin(cx) {
                 Poll::Ready(Some(event)) => self.take_in(event),
-                // A swarm never ends.
+                // The stream of a swarm never ends.
                 Poll::Ready(None) | Poll::Pending => match self.listeners.settled(&self.swarm) {
                     Some(report) => return Poll::Ready(report),
                     None if self.tell_unread() => {}
@@ -217,7 +227,7 @@ impl SwarmDriver {
         }
     }
 
-    /// Reports what could not be read since the last time; whether there was anything.
+    /// Reports requests that could not be read since the last call. Returns `true` if there were any.
     fn tell_unread(&mut self) -> bool {
         let UnreadRequests { hello, mail } = &self.unread;
         let unread = [(DropKind::HelloUnread, hello.take()), (DropKind::MailUnread, mail.take())];

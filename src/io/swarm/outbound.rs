@@ -1,4 +1,4 @@
-//! What the core wants done on the network, as calls to libp2p.
+//! Converts network commands of the core into calls of libp2p.
 
 use bytes::Bytes;
 use libp2p::gossipsub::{IdentTopic, MessageAcceptance, PublishError};
@@ -13,14 +13,14 @@ use p2p_node_core::effect::{NetworkCommand, Verdict};
 use p2p_node_core::input::{DropKind, Input, PublishOutcome, Token};
 
 impl SwarmDriver {
-    /// Does it, or sets it going. What comes of it is told by [`SwarmDriver::next`].
+    /// Executes or starts a command. [`SwarmDriver::next`] returns its results.
     pub fn apply(&mut self, effect: NetworkCommand) {
         match effect {
             NetworkCommand::Listen { port } => self.listen(port),
             NetworkCommand::ReportListening => self.inputs.extend(self.listeners.report()),
             NetworkCommand::Dial { peer, addrs } => self.dial(peer, addrs),
             NetworkCommand::Disconnect { peer } => {
-                // Refused only if there is no connection, in which case there is nothing to do.
+                // Fails only if there is no connection.
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
             NetworkCommand::Block { peer } => {
@@ -30,7 +30,7 @@ impl SwarmDriver {
                 self.swarm.behaviour_mut().blocked.unblock_peer(peer);
             }
             NetworkCommand::SendHello { peer, body } => {
-                // A request to a stranger would have him dialled.
+                // Checks the connection first: libp2p would dial a peer that is not connected.
                 let hello = &mut self.swarm.behaviour_mut().hello;
                 if hello.is_connected(&peer) {
                     hello.send_request(&peer, body);
@@ -38,7 +38,7 @@ impl SwarmDriver {
             }
             NetworkCommand::AnswerHello { token, body } => {
                 if let Some(channel) = self.hellos_asked.take(token) {
-                    // Handed back if the one who asked has gone.
+                    // Fails only if the peer has disconnected.
                     let _ = self.swarm.behaviour_mut().hello.send_response(channel, body);
                 }
             }
@@ -66,7 +66,7 @@ impl SwarmDriver {
             NetworkCommand::PutRecord { key, value, lifetime } => {
                 let record = store::record(&key, value, lifetime);
                 if let Err(error) = self.swarm.behaviour_mut().kad.put_record(record, Quorum::One) {
-                    tracing::warn!(%error, "our record does not fit into our own store");
+                    tracing::warn!(%error, "storing our own record for the DHT failed");
                     self.inputs.push_back(Input::RecordPut { stored: false });
                 }
             }
@@ -83,7 +83,7 @@ impl SwarmDriver {
                 let record = store::record(&key, value, lifetime);
                 if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().put(record) {
                     self.inputs.push_back(Input::Dropped { what: DropKind::Record, number: 1 });
-                    tracing::debug!(%error, "record not kept");
+                    tracing::debug!(%error, "storing a record for the DHT failed");
                 }
             }
         }
@@ -100,22 +100,22 @@ impl SwarmDriver {
     fn dial(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
         let addrs = self.scope.select(addrs);
         if addrs.is_empty() {
-            let reason = format!("no address within the {} scope", self.scope);
+            let reason = format!("the peer has no address within the address scope {}", self.scope);
             self.inputs.push_back(Input::DialFailed { peer, reason });
             return;
         }
         let opts = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .addresses(addrs)
-            // Two nodes that dial each other at once from the ports they listen on would meet in one TCP connection
-            // that both believe to have opened.
+            // If two nodes dial each other at the same time from their listen ports, TCP merges the two
+            // into one connection for which both sides act as the dialer.
             .allocate_new_port()
             .build();
         match self.swarm.dial(opts) {
             Ok(()) => {
                 self.dials.insert(peer);
             }
-            // Kademlia may be dialling the peer. What comes of that is as good.
+            // Kademlia may already be dialling the peer; its result counts as well.
             Err(DialError::DialPeerConditionFalse(_)) if !self.swarm.is_connected(&peer) => {
                 self.dials.insert(peer);
             }
@@ -127,7 +127,7 @@ impl SwarmDriver {
     fn send_mail(&mut self, token: Token, peer: PeerId, frame: Bytes) {
         let mail = &mut self.swarm.behaviour_mut().mail;
         let refusal = if self.mail_sent.len() >= MAX_MAIL_SENT {
-            "too much mail is in flight"
+            "too many mail frames are in flight"
         } else if !mail.is_connected(&peer) {
             "not connected"
         } else {
@@ -146,7 +146,7 @@ impl SwarmDriver {
             Err(PublishError::Duplicate) => PublishOutcome::Duplicate,
             Err(PublishError::MessageTooLarge) => PublishOutcome::TooLarge,
             Err(error @ (PublishError::SigningError(_) | PublishError::TransformFailed(_))) => {
-                tracing::error!(%error, "nothing is signed or transformed here");
+                tracing::error!(%error, "publishing failed with an error that this configuration excludes");
                 PublishOutcome::NoPeers
             }
         }

@@ -1,4 +1,5 @@
-//! What a DHT server keeps for others: records that the core has verified, bounded in number and bytes.
+//! Record store of a DHT server. It contains records that the core has verified, with limits for
+//! number and bytes.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, hash_map};
@@ -10,22 +11,24 @@ use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
 
-/// A key is a Keccak-256 hash (design §3), in bytes.
+/// Length of a key, in bytes: a Keccak-256 hash.
 pub const KEY_BYTES: usize = 32;
 
-/// Largest value, in bytes: a record is at most 2.5 KiB (design §3).
+/// Maximum size of a value, in bytes. A record has at most 2.5 KiB; the rest is reserve.
 pub const MAX_VALUE_BYTES: usize = 4 << 10;
 
-/// Records kept at most. With few servers each keeps every agent's: four times the largest fleet planned for, 1,000 agents.
+/// Maximum number of records. With few servers each stores the records of all agents. 4,096 is four
+/// times the largest planned network of 1,000 agents.
 pub const MAX_RECORDS: usize = 4096;
 
-/// Bytes of keys and values kept at most: `MAX_RECORDS` at the 2 KiB that a record usually has.
+/// Maximum number of bytes of keys and values: [`MAX_RECORDS`] of 2 KiB, the usual size of a record.
 pub const MAX_BYTES: usize = 8 << 20;
 
-/// Longest that a record is kept (design §3: `expiresAt` is at most 24 h away).
+/// Maximum lifetime of a stored record. `expiresAt` of a record is at most 24 h in the future.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Newcomers are refused while it is full, so that a flood cannot push out what is there; it empties by expiry.
+/// Bounded record store. A full store rejects new keys until records expire, so that a flood cannot
+/// evict existing records.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     records: HashMap<RecordKey, Record>,
@@ -33,7 +36,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Makes room if it must by sweeping out what has expired, then puts the record in the place of what had its key.
+    /// Inserts or replaces a record. Removes expired records first if the store is full.
     fn put_at(&mut self, record: Record, now: Instant) -> Result<()> {
         if record.key.as_ref().len() != KEY_BYTES || record.value.len() > MAX_VALUE_BYTES {
             return Err(Error::ValueTooLarge);
@@ -63,12 +66,12 @@ impl Store {
     }
 }
 
-/// A record that expires after its lifetime.
+/// Creates a record that expires after `lifetime`.
 pub(super) fn record(key: &Bytes, value: Bytes, lifetime: Duration) -> Record {
     Record { expires: Some(now() + lifetime.min(MAX_LIFETIME)), ..Record::new(key.to_vec(), value.into()) }
 }
 
-/// Kademlia dates records by the system's monotonic clock and reads it itself, so that the core's time is of no use here.
+/// Returns the time of the system's monotonic clock, which Kademlia uses for the expiry of records.
 #[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
@@ -101,7 +104,7 @@ impl RecordStore for Store {
         self.records.values().map(Cow::Borrowed)
     }
 
-    /// Provider records carry no signature, so that nothing may rest on them: none is taken.
+    /// Ignores provider records: they have no signature, so they cannot be trusted.
     fn add_provider(&mut self, _: ProviderRecord) -> Result<()> {
         Err(Error::MaxProvidedKeys)
     }

@@ -1,4 +1,5 @@
-//! TCP with Noise and Yamux, QUIC, and names where the scope has any; nothing outside the address scope is ever dialled.
+//! Transports: TCP with Noise and Yamux, QUIC, and DNS if the scope allows it. They never dial an
+//! address outside the address scope.
 
 use std::io;
 use std::pin::Pin;
@@ -14,25 +15,27 @@ use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, tcp, yamux};
 use super::SetupError;
 use p2p_node_core::gate::address_scope::AddressScope;
 
-/// Longest that a connection may take to be established, handshakes included. The CHORUS node's 30 s (design §8) cover
-/// its retries too; a single attempt that takes longer than this is not going to succeed.
+/// Maximum time to establish a connection, including handshakes. The CHORUS node package uses 30 s,
+/// but that includes its retries; a single attempt that takes longer than 10 s rarely succeeds.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Streams that may be open on one connection, all protocols together: two sets of mail in flight (see `MAIL_STREAMS`).
+/// Maximum number of open streams on one connection, all protocols together: twice `MAIL_STREAMS`.
 const MAX_STREAMS: usize = 256;
 
-/// QUIC's flow-control windows for a stream and a connection, in bytes: the largest frame of mail in one go, four of them
-/// at once. The defaults of 10 MB and 15 MB would let every peer pin that much.
+/// QUIC flow-control windows of a stream and a connection, in bytes: about one mail frame of maximum
+/// size per stream, and four per connection. With the defaults of 10 MB and 15 MB every peer could pin
+/// that much memory.
 const QUIC_STREAM_WINDOW: u32 = 1 << 20;
 const QUIC_CONNECTION_WINDOW: u32 = 4 << 20;
 
-/// A QUIC connection that has been silent for so long is dead. Its own keep-alives go out every 5 s.
+/// Time without packets, in ms, after which a QUIC connection is closed. Keep-alives are sent every
+/// 5 s.
 const QUIC_IDLE_TIMEOUT_MS: u32 = 30_000;
 
 type Connection = (PeerId, StreamMuxerBox);
 
-/// Builds the transport of a scope; and tells what it has to do without. A system that resolves no names is no reason not to run: most
-/// addresses have none.
+/// Creates the transport for a scope. Also returns a warning if DNS is not available; the node runs
+/// without DNS, because most addresses contain no host name.
 pub(super) fn build(
     keypair: &Keypair,
     scope: AddressScope,
@@ -44,15 +47,14 @@ pub(super) fn build(
     match dns::tokio::Transport::system(scoped) {
         Ok(named) => Ok((named.boxed(), None)),
         Err(error) => {
-            let degraded = format!(
-                "the system resolves no names ({error}): addresses with names of hosts are not dialled"
-            );
+            let degraded =
+                format!("DNS is not available ({error}): the node cannot dial addresses with host names");
             Ok((sockets(keypair, scope)?.boxed(), Some(degraded)))
         }
     }
 }
 
-/// TCP and QUIC.
+/// Creates the TCP and QUIC transports.
 fn sockets(keypair: &Keypair, scope: AddressScope) -> Result<Scoped, SetupError> {
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(MAX_STREAMS);
@@ -76,8 +78,8 @@ fn sockets(keypair: &Keypair, scope: AddressScope) -> Result<Scoped, SetupError>
     Ok(Scoped { scope, inner: both })
 }
 
-/// Refuses to dial addresses outside the scope, whoever wants it: the core, Kademlia, which hears of addresses from
-/// strangers, or a DNS name that leads elsewhere.
+/// Transport that refuses to dial addresses outside the scope. It covers all sources of addresses:
+/// the core, Kademlia (which learns addresses from strangers), and DNS answers.
 struct Scoped {
     scope: AddressScope,
     inner: Boxed<Connection>,

@@ -1,25 +1,25 @@
-//! Memory for requests that are arriving: of each connection, and of all together.
+//! Memory budgets for arriving requests: one per connection and one for all connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that may be arriving on one connection whatever arrives on the others: an ordinary frame of mail, so that those who fill what all
-/// share keep nobody from being heard.
+/// Bytes per connection that do not count against the shared budget. 128 KiB hold a usual mail frame,
+/// so peers that exhaust the shared budget cannot block the others.
 const ALWAYS_ARRIVING: usize = 128 << 10;
 
-/// Memory for the requests that are arriving on one connection.
+/// Memory budget for the requests that arrive on one connection.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// Bytes in use.
+    /// Number of reserved bytes.
     used: AtomicUsize,
-    /// Bytes that may be.
+    /// Maximum number of reserved bytes.
     most: usize,
-    /// Bytes left of what all connections share.
+    /// Remaining bytes of the budget that all connections share.
     shared: Arc<AtomicUsize>,
 }
 
 impl Room {
-    /// Room for `most` bytes on a connection, of what all have left.
+    /// Creates a budget of `most` bytes for a connection, backed by the shared budget.
     pub(super) fn new(most: usize, shared: Arc<AtomicUsize>) -> Self {
         Room { used: AtomicUsize::new(0), most, shared }
     }
@@ -29,12 +29,12 @@ impl Room {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Bytes of what is in use that count for all.
+    /// Returns the part of `used` that counts against the shared budget.
     fn counted(used: usize) -> usize {
         used.saturating_sub(ALWAYS_ARRIVING)
     }
 
-    /// Takes so many bytes; whether there were.
+    /// Reserves bytes. Returns `false` if a budget does not allow it.
     pub(super) fn take(&self, bytes: usize) -> bool {
         let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.most);
         let Ok(before) = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) else {
