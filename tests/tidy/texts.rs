@@ -1,11 +1,14 @@
 //! What is written for people says what the code does.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use p2p_node_protocol::ErrorCode;
 use serde_json::Value;
 
 use super::{read, rust_files};
+
+const PIPE_PROTOCOL: &str = "docs/pipe-protocol.md";
 
 /// The names of variables that a source has as string literals.
 fn variables_in_code(source: &str) -> BTreeSet<&str> {
@@ -69,8 +72,8 @@ fn the_readme_names_every_variable_and_the_help_too() {
 }
 
 #[test]
-fn protocol_md_names_every_code_command_event_and_field() {
-    let (text, document) = (read("PROTOCOL.md"), p2p_node::schema::document());
+fn pipe_protocol_names_every_code_command_event_and_field() {
+    let (text, document) = (read(PIPE_PROTOCOL), p2p_node::schema::document());
     let codes = ErrorCode::ALL.iter().map(|code| code.as_str());
     assert_eq!(missing(&text, codes), Vec::<&str>::new(), "codes");
     assert_eq!(missing(&text, types(&document["commands"])), Vec::<&str>::new(), "commands");
@@ -81,14 +84,75 @@ fn protocol_md_names_every_code_command_event_and_field() {
     assert!(fields(&document).contains("bootstrapPeers") && types(&document["events"]).contains(&"ready"));
 }
 
+/// The cells of the table row whose first cell is `name` between backticks.
+fn row<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let start = format!("| `{name}` |");
+    let line = text.lines().find(|line| line.starts_with(&start))?;
+    Some(line.trim_matches('|').split('|').map(str::trim).collect())
+}
+
 #[test]
-fn protocol_md_says_of_each_code_whether_to_try_again() {
-    let text = read("PROTOCOL.md");
+fn pipe_protocol_gives_each_code_a_row_with_retryable_and_what_to_do() {
+    let text = read(PIPE_PROTOCOL);
     for code in ErrorCode::ALL {
         let mark = if code.retryable() { "yes" } else { "no" };
-        let row = format!("| `{code}` | {mark} |");
-        assert!(text.contains(&row), "PROTOCOL.md lacks the row {row}");
+        let cells = row(&text, code.as_str()).unwrap_or_else(|| panic!("no row for {code}"));
+        assert!(matches!(cells[..], [_, _, retryable, _] if retryable == mark), "{code}: {cells:?}");
     }
+}
+
+#[test]
+fn pipe_protocol_has_a_section_for_each_command_and_event() {
+    let (text, document) = (read(PIPE_PROTOCOL), p2p_node::schema::document());
+    for name in [types(&document["commands"]), types(&document["events"])].concat() {
+        assert!(text.contains(&format!("\n### `{name}`\n")), "no section for `{name}`");
+    }
+}
+
+/// What stands before the name of a counter in the code, spaces and line ends left out.
+const BEFORE_COUNTERS: [&str; 10] = [
+    "stats.count(",
+    "stats.add(",
+    "refuse_mail(",
+    "refuse_mail_at(",
+    "refuse_frame(",
+    "refuse_record(",
+    "counter:",
+    "&str=",
+    "=>",
+    "{",
+];
+
+/// The names of counters that a source has as string literals.
+fn counters_in_code(source: &str) -> BTreeSet<&str> {
+    let mut counters = BTreeSet::new();
+    let parts: Vec<_> = source.split('"').collect();
+    for pair in parts.windows(2) {
+        let [before, name] = pair else { continue };
+        let before: String = before.chars().filter(|c| !c.is_whitespace()).collect();
+        let is_name = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        let is_counted = before.ends_with("stats.count(") || name.contains('_');
+        if is_name && is_counted && BEFORE_COUNTERS.iter().any(|end| before.ends_with(end)) {
+            counters.insert(*name);
+        }
+    }
+    counters
+}
+
+#[test]
+fn pipe_protocol_has_a_row_for_exactly_the_counters_of_the_code() {
+    let files = ["crates/core/src", "crates/wire/src"].into_iter().flat_map(rust_files);
+    let is_test = |path: &Path| path.ends_with("tests.rs") || path.iter().any(|part| part == "tests");
+    let sources: Vec<_> = files.filter(|path| !is_test(path)).map(read).collect();
+    let code: BTreeSet<_> = sources.iter().flat_map(|source| counters_in_code(source)).collect();
+    let text = read(PIPE_PROTOCOL);
+    let section = text.split("\n## ").find(|section| section.starts_with("Counters\n")).expect("the section");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.collect::<BTreeSet<_>>(), code);
+
+    let source = r#"stats.count("dials"); x(Some("a_b")); refuse_mail(
+        "frames_bad", "BAD"); if a { "c_d" } else { "e" }"#;
+    assert_eq!(counters_in_code(source), ["dials", "frames_bad", "c_d"].into());
 }
 
 /// The codes that no text names as a string.
