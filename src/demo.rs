@@ -33,7 +33,7 @@ pub enum DemoError {
     Trouble(#[from] Trouble),
     /// The directory in which the nodes run could not be made, or no random keys.
     #[error("the demo could not be set up: {0}")]
-    CoreConfig(String),
+    Setup(String),
     /// Ctrl-C, or another signal to end.
     #[error("interrupted")]
     Interrupted,
@@ -50,7 +50,7 @@ pub async fn run(binary: &Path, screen: Screen) -> Result<String, DemoError> {
 
 async fn run_within(binary: &Path, screen: Screen, limit: Duration) -> Result<String, DemoError> {
     let screen = Arc::new(screen);
-    let stage = Stage::new().map_err(|error| DemoError::CoreConfig(error.to_string()))?;
+    let stage = Stage::new().map_err(|error| DemoError::Setup(error.to_string()))?;
     let mut children = Vec::new();
     let outcome = tokio::select! {
         outcome = play(binary, &stage, &screen, limit, &mut children) => outcome,
@@ -72,12 +72,12 @@ async fn play(
     let deadline = tokio::time::Instant::from_std(start + limit);
     for (name, role) in [("bootstrap", "bootstrap"), ("alice", "full"), ("bob", "full")] {
         let key =
-            crate::io::keystore::random_secret().map_err(|error| DemoError::CoreConfig(error.to_string()))?;
+            crate::io::keystore::random_secret().map_err(|error| DemoError::Setup(error.to_string()))?;
         let arguments = ["--network", "dev", "--role", role, "--name", name];
         children.push(Child::start(binary, name, &arguments, &key, &stage.0, screen, deadline)?);
     }
     let [bootstrap, alice, bob] = children.as_mut_slice() else {
-        return Err(DemoError::CoreConfig("three nodes were to be started".to_owned()));
+        return Err(DemoError::Setup("three nodes were to be started".to_owned()));
     };
     story(bootstrap, alice, bob, screen).await?;
     let seconds = start.elapsed().as_secs_f64();

@@ -260,7 +260,7 @@ impl Node {
     fn take_batch(&mut self, batch: Batch, now: Now) {
         match batch {
             Batch::Lines(lines) => self.waiting = lines.into_iter(),
-            Batch::Completed => {
+            Batch::Ended => {
                 self.input_open = false;
                 self.core.handle(Input::StdinClosed, now);
             }
@@ -341,7 +341,7 @@ impl Node {
             input = self.net.next() => Some(input),
             batch = self.front.input.recv(), if reads => {
                 let now = self.clock.now();
-                self.take_batch(batch.unwrap_or(Batch::Completed), now);
+                self.take_batch(batch.unwrap_or(Batch::Ended), now);
                 None
             }
             () = tokio::time::sleep(timeout) => None,

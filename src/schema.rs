@@ -4,7 +4,7 @@ mod typescript;
 
 use std::io::Write;
 
-use p2p_node_protocol::{Command, ErrorCode, Event, Id, Limits, PROTOCOL_VERSION};
+use p2p_node_protocol::{Command, Counter, ErrorCode, Event, Id, Limits, PROTOCOL_VERSION};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -49,6 +49,9 @@ pub fn document() -> Value {
         "events": events,
         "errorCodes": ErrorCode::ALL.iter().map(|code| json!({
             "code": code, "retryable": code.retryable(), "meaning": code.meaning(),
+        })).collect::<Vec<_>>(),
+        "counters": Counter::ALL.iter().map(|counter| json!({
+            "name": counter.as_str(), "meaning": counter.doc(),
         })).collect::<Vec<_>>(),
         "limits": Limits::STANDARD,
         "$defs": definitions,

@@ -18,7 +18,7 @@ pub enum Batch {
     /// The lines that ended in it, at least one.
     Lines(Vec<Result<Request, LineError>>),
     /// The parent closed the pipe. Nothing follows.
-    Completed,
+    Ended,
     /// The pipe broke, and how, for a person. Nothing follows.
     Failed(String),
 }
@@ -34,7 +34,7 @@ fn read(mut input: impl Read, batches: &mpsc::Sender<Batch>) {
     let mut buffer = vec![0; READ_BYTES];
     let last = loop {
         match input.read(&mut buffer) {
-            Ok(0) => break Batch::Completed,
+            Ok(0) => break Batch::Ended,
             Ok(length) => {
                 let mut lines = Vec::new();
                 framer.push(&buffer[..length], |framed| lines.push(decode(framed)));
@@ -46,7 +46,7 @@ fn read(mut input: impl Read, batches: &mpsc::Sender<Batch>) {
             Err(error) => break Batch::Failed(error.to_string()),
         }
     };
-    if matches!(last, Batch::Completed) {
+    if matches!(last, Batch::Ended) {
         let mut lines = Vec::new();
         framer.finish(|framed| lines.push(decode(framed)));
         if !lines.is_empty() && batches.blocking_send(Batch::Lines(lines)).is_err() {

@@ -34,7 +34,7 @@ fn next(front: &mut Front) -> Vec<String> {
                 Err(error) => error.code.to_string(),
             })
             .collect(),
-        Batch::Completed => vec!["ended".to_owned()],
+        Batch::Ended => vec!["ended".to_owned()],
         Batch::Failed(reason) => vec![format!("failed: {reason}")],
     }
 }

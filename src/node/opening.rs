@@ -32,7 +32,7 @@ enum Stop {
     /// It cannot start.
     Failed(StartError),
     /// It was to end before it could; the reason of the `closing`.
-    Completed(&'static str),
+    Ended(&'static str),
 }
 
 impl From<StartError> for Stop {
@@ -144,7 +144,7 @@ pub async fn serve(config: Config, front: Front) -> ExitCode {
             Node::new(prepared, front, clock, told.len() as u64).run().await
         }
         Err(Stop::Failed(error)) => refuse_on(opening.front, &error),
-        Err(Stop::Completed(reason)) => opening.end(reason),
+        Err(Stop::Ended(reason)) => opening.end(reason),
     }
 }
 
@@ -182,7 +182,7 @@ impl Opening<'_> {
             tracing::warn!("the node cannot start at present: {error}");
             match self.pause(START_PAUSE).await {
                 // It would not have started, which is more than that it had nothing to do.
-                Err(Stop::Completed("eof")) => return Err(error.into()),
+                Err(Stop::Ended("eof")) => return Err(error.into()),
                 other => other?,
             }
         }
@@ -219,7 +219,7 @@ impl Opening<'_> {
             };
             match self.pause(LOCK_RETRY).await {
                 // It would not have started, which is more than that it had nothing to do.
-                Err(Stop::Completed("eof")) => return Err(StartError::from(error).into()),
+                Err(Stop::Ended("eof")) => return Err(StartError::from(error).into()),
                 other => other?,
             }
         }
@@ -232,21 +232,21 @@ impl Opening<'_> {
         loop {
             tokio::select! {
                 biased;
-                () = self.signals.next() => return Err(Stop::Completed("signal")),
-                _ = Parent::ended(&mut self.parent) => return Err(Stop::Completed("parent")),
+                () = self.signals.next() => return Err(Stop::Ended("signal")),
+                _ = Parent::ended(&mut self.parent) => return Err(Stop::Ended("parent")),
                 () = self.front.progress.changed(), if !self.front.progress.closed() => {}
                 batch = self.front.input.recv(), if self.early.has_room() => {
-                    self.early.take(batch.unwrap_or(Batch::Completed));
+                    self.early.take(batch.unwrap_or(Batch::Ended));
                 }
                 () = &mut time => return Ok(()),
             }
             if self.front.progress.closed() {
-                return Err(Stop::Completed("output"));
+                return Err(Stop::Ended("output"));
             }
             if let Some(reason) =
                 self.early.ends_idle().filter(|reason| *reason != "eof" || self.ends_on_eof())
             {
-                return Err(Stop::Completed(reason));
+                return Err(Stop::Ended(reason));
             }
         }
     }

@@ -5,6 +5,7 @@ pub use p2p_node_wire::time::Now;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use p2p_node_protocol::Counter;
 use p2p_node_protocol::Request;
 use p2p_node_protocol::line::LineError;
 
@@ -272,15 +273,15 @@ pub enum DropKind {
 
 impl DropKind {
     /// What counts it.
-    pub fn counter(self) -> &'static str {
+    pub fn counter(self) -> Counter {
         match self {
-            DropKind::Mail => "mail_shed",
-            DropKind::MailUnread => "mail_unread",
-            DropKind::HelloUnread => "hellos_unread",
-            DropKind::Gossip => "gossip_shed",
-            DropKind::Record => "records_shed",
-            DropKind::Floor => "floors_shed",
-            DropKind::AccessRule => "standings_shed",
+            DropKind::Mail => Counter::MailShed,
+            DropKind::MailUnread => Counter::MailUnread,
+            DropKind::HelloUnread => Counter::HellosUnread,
+            DropKind::Gossip => Counter::GossipShed,
+            DropKind::Record => Counter::RecordsShed,
+            DropKind::Floor => Counter::FloorsShed,
+            DropKind::AccessRule => Counter::StandingsShed,
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod stats;
 mod timers;
 pub mod usage;
 
+use p2p_node_protocol::Counter;
 use p2p_node_protocol::Level;
 
 use config::LocalIdentity;
@@ -224,7 +225,7 @@ impl Core {
 
     /// What is remembered for later processes is a second line of defence: the node goes on without it.
     fn on_store_failed(&mut self, reason: String) {
-        self.cx.stats.count("store_failures");
+        self.cx.stats.count(Counter::StoreFailures);
         if !std::mem::replace(&mut self.mail.store_failed, true) {
             self.log(Level::Warn, "store", reason);
         }

@@ -1,31 +1,33 @@
-//! What has happened so far, counted by name. Every drop and refusal has a counter here.
+//! What has happened so far. Every drop and refusal has a counter.
 
 use std::collections::BTreeMap;
+
+use p2p_node_protocol::Counter;
 
 /// Counters since the process started.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    counters: BTreeMap<&'static str, u64>,
+    counters: BTreeMap<Counter, u64>,
 }
 
 impl Stats {
     /// Counts one.
-    pub fn count(&mut self, name: &'static str) {
-        self.add(name, 1);
+    pub fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
     }
 
     /// Counts several.
-    pub fn add(&mut self, name: &'static str, number: u64) {
-        *self.counters.entry(name).or_default() += number;
+    pub fn add(&mut self, counter: Counter, number: u64) {
+        *self.counters.entry(counter).or_default() += number;
     }
 
     /// How often it was counted.
-    pub fn get(&self, name: &str) -> u64 {
-        self.counters.get(name).copied().unwrap_or_default()
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counters.get(&counter).copied().unwrap_or_default()
     }
 
-    /// All counters that are not zero.
+    /// The counters that are not zero, by name.
     pub fn snapshot(&self) -> BTreeMap<String, u64> {
-        self.counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        self.counters.iter().map(|(counter, count)| (counter.as_str().to_owned(), *count)).collect()
     }
 }

@@ -87,26 +87,6 @@ impl RecordError {
             | RecordError::BadSignature => true,
         }
     }
-
-    /// What counts records that are refused for this.
-    pub fn counter(&self) -> &'static str {
-        use BindingError::{FutureGeneration, NotYetValid};
-        match self {
-            RecordError::Decode(_) => "records_malformed",
-            RecordError::WrongNetwork | RecordError::Binding(BindingError::WrongNetwork) => {
-                "records_out_of_scope"
-            }
-            RecordError::WrongAddress => "records_misplaced",
-            RecordError::Expired
-            | RecordError::FromTheFuture
-            | RecordError::FutureSeq
-            | RecordError::Binding(NotYetValid | BindingError::Expired | FutureGeneration) => {
-                "records_untimely"
-            }
-            RecordError::BadSignature => "records_forged",
-            RecordError::Lifetime | RecordError::Binding(_) => "records_refused",
-        }
-    }
 }
 
 /// What a node says about itself. Times are in ms since 1970.

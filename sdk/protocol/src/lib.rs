@@ -8,6 +8,7 @@ mod answer;
 mod base64;
 mod code;
 mod command;
+mod counter;
 mod delivery;
 mod event;
 mod id;
@@ -22,6 +23,7 @@ pub use command::{
     Ack, Allow, Block, Cancel, Command, Connect, Discover, Encoding, Peers, Ping, Priority, Request, Route,
     Send, Shutdown, Status, Subscribe, Unblock, Unsubscribe,
 };
+pub use counter::Counter;
 pub use delivery::{Delivery, DeliveryState};
 pub use event::{
     Closing, DropCounts, ErrorEvent, Event, Level, Log, Message, Overflow, PeerConnected, PeerDisconnected,

@@ -3,6 +3,7 @@
 pub mod bindings;
 pub mod lookups;
 pub(crate) mod on_record;
+pub(crate) mod record_refusal;
 pub mod record_table;
 pub mod rollback_guard;
 

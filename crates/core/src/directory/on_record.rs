@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_protocol::{ErrorCode, ErrorEvent, Level, Role};
+use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Level, Role};
 
 use crate::Core;
 use crate::crypto_task::CryptoTask;
 use crate::directory::lookups::{Lookup, Wanted};
+use crate::directory::record_refusal::{no_record, refusal_counter, verdict_on};
 use crate::directory::record_table::{Change, Order};
 use crate::directory::rollback_guard::HighestSeen;
 use crate::effect::{Effect, ExitCode, NetworkCommand, Verdict};
@@ -17,7 +18,7 @@ use crate::input::{Now, Token};
 use p2p_node_wire::envelope::{Busy, Response};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::identity::{BindingHash, SignedBinding};
-use p2p_node_wire::record::{RecordError, SignedRecord, kad_key};
+use p2p_node_wire::record::{SignedRecord, kad_key};
 
 /// Things that wait for the crypto pool, by number. Ours: some milliseconds of a busy network.
 pub(crate) const MAX_PARKED: usize = 1024;
@@ -97,7 +98,7 @@ impl Core {
         if let Source::Hello(peer) = source
             && signed.peer_id() != peer
         {
-            return Some(self.refuse_record("records_of_others", Verdict::Reject));
+            return Some(self.refuse_record(Counter::RecordsOfOthers, Verdict::Reject));
         }
         if self.local.record.is_ours(&signed) {
             // That is what we want to read back from the DHT.
@@ -119,7 +120,7 @@ impl Core {
                 return Some(Verdict::Accept);
             }
             Order::Same => return Some(Verdict::Ignore),
-            Order::Stale => return Some(self.refuse_record("records_stale", Verdict::Ignore)),
+            Order::Stale => return Some(self.refuse_record(Counter::RecordsStale, Verdict::Ignore)),
             Order::New | Order::Newer | Order::Conflict => {}
         }
         if let Err(error) = signed.check(&self.local.identity.network, asked, now.unix_ms) {
@@ -136,18 +137,18 @@ impl Core {
                     self.note_clocks(&signed.address(), self.least_ahead(&signed, now));
                 }
             }
-            return Some(self.refuse_record(error.counter(), verdict_on(&error)));
+            return Some(self.refuse_record(refusal_counter(&error), verdict_on(&error)));
         }
         match self.check_binding(&signed.record.binding, || Pending::Record { bytes, source, asked }) {
             None => return None,
-            Some(false) => return Some(self.refuse_record("records_unbound", Verdict::Reject)),
+            Some(false) => return Some(self.refuse_record(Counter::RecordsUnbound, Verdict::Reject)),
             Some(true) => {}
         }
         if signed.address() == self.local.identity.address {
             return Some(self.on_own_record(&signed, now));
         }
         if order == Order::Conflict {
-            self.cx.stats.count("records_conflicting");
+            self.cx.stats.count(Counter::RecordsConflicting);
             let address = signed.address();
             // The holder of a key can make such records without end; the parent learns of each agent once. It did nothing
             // wrong and can do nothing about it, so that it is no error.
@@ -164,7 +165,7 @@ impl Core {
         Some(Verdict::Accept)
     }
 
-    fn refuse_record(&mut self, counter: &'static str, verdict: Verdict) -> Verdict {
+    fn refuse_record(&mut self, counter: Counter, verdict: Verdict) -> Verdict {
         self.cx.stats.count(counter);
         verdict
     }
@@ -180,7 +181,7 @@ impl Core {
         let change = self.directory.records.insert(signed.clone(), in_use, now);
         self.unhinder(&address);
         self.directory.lookups.found(&address);
-        self.cx.stats.count("records_accepted");
+        self.cx.stats.count(Counter::RecordsAccepted);
         if change != Change::Refreshed {
             self.emit_peer_discovered(&signed, None);
             self.note_reachable(&peer);
@@ -221,7 +222,7 @@ impl Core {
             && !self.local.record.was_outdone()
         {
             // By the process before this one, whose clock was ahead of ours.
-            self.cx.stats.count("records_outdone");
+            self.cx.stats.count(Counter::RecordsOutdone);
             self.local.record.raise_seq(signed.order().1, now);
         } else if self.local.record.conflicts_with(signed) {
             self.local.record.contest(signed.order().1, now);
@@ -309,7 +310,7 @@ impl Core {
 
     /// There is no room or no time to look at it: nobody is blamed, and who can wait is told to.
     fn drop_parked(&mut self, parked: Pending) {
-        self.cx.stats.count("crypto_pool_full");
+        self.cx.stats.count(Counter::CryptoPoolFull);
         match parked {
             Pending::Record { source: Source::Announcement(token), .. } | Pending::Gossip { token, .. } => {
                 self.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
@@ -327,7 +328,7 @@ impl Core {
             Err(error) => return self.cx.stats.count(no_record(&error)),
         };
         if key.as_ref() != kad_key(&self.local.identity.network, &address) {
-            return self.cx.stats.count("records_misplaced");
+            return self.cx.stats.count(Counter::RecordsMisplaced);
         }
         self.on_record(value, Source::InsertOutcome, Some(address), now);
     }
@@ -350,7 +351,7 @@ impl Core {
     }
 
     fn start_query(&mut self, token: Token, address: &Address) {
-        self.cx.stats.count("dht_lookups");
+        self.cx.stats.count(Counter::DhtLookups);
         let key = Bytes::copy_from_slice(&kad_key(&self.local.identity.network, address));
         self.network(NetworkCommand::GetRecord { token, key });
     }
@@ -362,7 +363,7 @@ impl Core {
         }
         match ended {
             Some(Lookup { address, found: false }) if address == self.local.identity.address => {
-                self.cx.stats.count("records_not_kept");
+                self.cx.stats.count(Counter::RecordsNotKept);
                 self.local.record.put_failed(now, &mut self.cx.jitter);
             }
             Some(Lookup { address, .. }) if self.directory.records.get(&address, now.unix_ms).is_none() => {
@@ -376,7 +377,7 @@ impl Core {
 
     pub(crate) fn on_record_put(&mut self, stored: bool, now: Now) {
         if stored {
-            self.cx.stats.count("records_published");
+            self.cx.stats.count(Counter::RecordsPublished);
             // That a server answered proves nothing: what it keeps has to be read back, and may be newer than what we
             // know of ourselves (`reference/libp2p.md`).
             self.resolve(self.local.identity.address);
@@ -384,14 +385,4 @@ impl Core {
             self.local.record.put_failed(now, &mut self.cx.jitter);
         }
     }
-}
-
-/// What counts bytes that are no record, or one of a later version.
-fn no_record(error: &RecordError) -> &'static str {
-    if error.is_provable() { "records_malformed" } else { "records_of_later_versions" }
-}
-
-/// Whether the one who passed a record on is to blame for what is wrong with it.
-fn verdict_on(error: &RecordError) -> Verdict {
-    if error.is_provable() { Verdict::Reject } else { Verdict::Ignore }
 }

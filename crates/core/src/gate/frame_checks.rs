@@ -1,5 +1,6 @@
 //! The checks that every frame passes, from cheap to expensive, whichever way it came.
 
+use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::Frame;
 
 use crate::Core;
@@ -10,7 +11,7 @@ use crate::mail::inbound::on_mail::CLOCK_OUT_OF_RANGE;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameRejection {
     /// What counts it.
-    pub(crate) counter: &'static str,
+    pub(crate) counter: Counter,
     /// What its sender is told.
     pub(crate) code: &'static str,
     /// Whether any relayer could have seen it.
@@ -27,19 +28,19 @@ impl Core {
         now: Now,
     ) -> Result<(), FrameRejection> {
         frame.check_times(now.unix_ms, not_before_ms).map_err(|_| FrameRejection {
-            counter: "frames_untimely",
+            counter: Counter::FramesUntimely,
             code: CLOCK_OUT_OF_RANGE,
             provable: false,
         })?;
         let binding = &frame.binding.binding;
         if let Some(code) = self.gate.replay.check(&frame.stamp(), now).code() {
-            return Err(FrameRejection { counter: "frames_replayed", code, provable: false });
+            return Err(FrameRejection { counter: Counter::FramesReplayed, code, provable: false });
         }
         if !frame.verify_signature() {
-            return Err(FrameRejection { counter: "frames_forged", code: "FORGED", provable: true });
+            return Err(FrameRejection { counter: Counter::FramesForged, code: "FORGED", provable: true });
         }
         frame.binding.check(&self.local.identity.network, now.unix_ms).map_err(|error| FrameRejection {
-            counter: "bindings_refused",
+            counter: Counter::BindingsRefused,
             code: "INVALID_BINDING",
             provable: error.is_provable(),
         })?;
@@ -51,7 +52,11 @@ impl Core {
             self.directory.records.floor(&binding.account, now.unix_ms)
         };
         if binding.generation < floor {
-            return Err(FrameRejection { counter: "frames_superseded", code: "SUPERSEDED", provable: false });
+            return Err(FrameRejection {
+                counter: Counter::FramesSuperseded,
+                code: "SUPERSEDED",
+                provable: false,
+            });
         }
         Ok(())
     }

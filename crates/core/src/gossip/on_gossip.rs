@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_protocol::{ErrorCode, Event, Route};
+use p2p_node_protocol::{Counter, ErrorCode, Event, Route};
 
 use crate::Core;
 use crate::directory::on_record::{Pending, Source};
@@ -17,7 +17,7 @@ use p2p_node_wire::envelope::{Batch, Frame, Payload, Scope};
 impl Core {
     pub(crate) fn on_gossip(&mut self, token: Token, from: PeerId, topic: String, data: Bytes, now: Now) {
         if !self.gossip.budget.has_room(data.len(), is_reserved(&topic), now.mono) {
-            self.cx.stats.count("gossip_shed");
+            self.cx.stats.count(Counter::GossipShed);
             return self.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
         }
         self.gossip.budget.take(data.len(), now.mono);
@@ -43,7 +43,7 @@ impl Core {
             Err(error) if error.is_of_later_version() => {
                 return Some(self.refuse_frame(LATER_FRAMES, Verdict::Ignore));
             }
-            Err(_) => return Some(self.refuse_frame("frames_malformed", Verdict::Reject)),
+            Err(_) => return Some(self.refuse_frame(Counter::FramesMalformed, Verdict::Reject)),
         };
         let in_scope = match &frame.body.scope {
             Some(Scope::Topic(scope)) => scope == topic,
@@ -52,13 +52,13 @@ impl Core {
         };
         let networks = [&frame.body.network, &frame.binding.binding.network];
         if !in_scope || networks != [&self.local.identity.network; 2] {
-            return Some(self.refuse_frame("frames_out_of_scope", Verdict::Reject));
+            return Some(self.refuse_frame(Counter::FramesOutOfScope, Verdict::Reject));
         }
         if frame.binding.binding.node_key == self.local.identity.node_key.public() {
             if self.local.frame_numbers.is_ahead(&frame) && frame.verify_signature() {
                 self.on_counter_reused(now);
             }
-            return Some(self.refuse_frame("frames_of_ours", Verdict::Ignore));
+            return Some(self.refuse_frame(Counter::FramesOfOurs, Verdict::Ignore));
         }
         if let Err(refusal) = self.check_frame(&frame, self.start_by(&frame.binding.binding.peer_id), now) {
             if refusal.code == CLOCK_OUT_OF_RANGE {
@@ -75,11 +75,11 @@ impl Core {
             data,
         }) {
             None => return None,
-            Some(false) => return Some(self.refuse_frame("frames_unbound", Verdict::Reject)),
+            Some(false) => return Some(self.refuse_frame(Counter::FramesUnbound, Verdict::Reject)),
             Some(true) => {}
         }
         if self.commit_replay(&frame, now).is_some() {
-            return Some(self.refuse_frame("frames_replayed", Verdict::Ignore));
+            return Some(self.refuse_frame(Counter::FramesReplayed, Verdict::Ignore));
         }
         match (&frame.body.payload, &frame.body.scope) {
             (Some(Payload::Plain(batch)), Some(Scope::NodeKey(key))) => {
@@ -90,12 +90,12 @@ impl Core {
             (Some(Payload::Plain(batch)), _) => self.on_broadcast(&frame, batch, topic, now),
             (Some(Payload::Sealed(_)), _) if topic == MESSAGES => self.unseal_gossip(frame),
             // A session has two ends, and neither is here.
-            _ => self.cx.stats.count("frames_misplaced"),
+            _ => self.cx.stats.count(Counter::FramesMisplaced),
         }
         Some(Verdict::Accept)
     }
 
-    fn refuse_frame(&mut self, counter: &'static str, verdict: Verdict) -> Verdict {
+    fn refuse_frame(&mut self, counter: Counter, verdict: Verdict) -> Verdict {
         self.cx.stats.count(counter);
         verdict
     }
@@ -103,7 +103,7 @@ impl Core {
     /// Acknowledgements by gossip for us. Mail would be sealed.
     fn on_gossip_acks(&mut self, frame: &Frame, batch: &Batch, now: Now) {
         if !batch.messages.is_empty() {
-            self.cx.stats.count("frames_unsealed");
+            self.cx.stats.count(Counter::FramesUnsealed);
         }
         self.on_acks(&self.sender(frame), frame, batch, now);
     }
@@ -117,7 +117,7 @@ impl Core {
         }
         if !self.has_room_for(&sender, batch, now) || self.is_flushing() {
             // Without an acknowledgement the sender keeps it and tries again.
-            return self.cx.stats.count("mail_busy");
+            return self.cx.stats.count(Counter::MailBusy);
         }
         let taken = self.accept_batch(&mut sender, batch, Route::Gossip, now);
         self.mail.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
@@ -130,17 +130,17 @@ impl Core {
         }
         let mut sender = self.sender(frame);
         if sender.standing == Some(AccessRule::Blocked) {
-            return self.cx.stats.add("broadcasts_blocked", batch.messages.len() as u64);
+            return self.cx.stats.add(Counter::BroadcastsBlocked, batch.messages.len() as u64);
         }
         for message in &batch.messages {
             match self.message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, now) {
                 Ok((message, bytes)) => {
-                    self.cx.stats.count("broadcasts_received");
+                    self.cx.stats.count(Counter::BroadcastsReceived);
                     let class = self.effective_priority(sender.address, &message, now);
                     self.parent.output.broadcast(class, Event::Message(message), bytes);
                 }
                 Err(code) => {
-                    self.cx.stats.count("broadcasts_refused");
+                    self.cx.stats.count(Counter::BroadcastsRefused);
                     if code == ErrorCode::MessageTooLarge {
                         self.parent.output.too_long();
                     }

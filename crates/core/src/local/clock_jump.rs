@@ -2,6 +2,7 @@
 //!
 //! `Now::mono` runs on while the machine is suspended, so a suspend moves both clocks and is no jump; a step of the wall clock alone is.
 
+use p2p_node_protocol::Counter;
 use p2p_node_protocol::Level;
 
 use crate::Core;
@@ -40,7 +41,7 @@ impl Core {
     /// would look older than this process, and nobody would believe a record from the future or seal mail to a key that looks over.
     pub(crate) fn check_clock_jump(&mut self, now: Now) {
         let Some(jump) = self.local.clock_jump.jump(now) else { return };
-        self.cx.stats.count("clock_jumps");
+        self.cx.stats.count(Counter::ClockJumps);
         self.local.identity.started_ms = self.local.identity.started_ms.saturating_add_signed(jump);
         self.local.keyring.clock_jumped(jump);
         self.local.record.set_kem(self.local.keyring.current(), now);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Level, Priority};
+use p2p_node_protocol::{Counter, Level, Priority};
 
 use crate::Core;
 use crate::input::Now;
@@ -79,7 +79,7 @@ impl Core {
             return;
         }
         self.local.frame_numbers.renewed_at = Some(now.mono);
-        self.cx.stats.count("frame_counters_reused");
+        self.cx.stats.count(Counter::FrameCountersReused);
         let origin = self.mail.outbox.renew(now.unix_ms);
         self.gossip.broadcasts.renew(origin);
         self.local.identity.status_stream = origin.stream(b"status", 0, &[], Priority::Medium);

@@ -1,5 +1,6 @@
 //! What is sealed on its way out and opened on its way in.
 
+use p2p_node_protocol::Counter;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -115,7 +116,7 @@ impl Core {
             recipient: to.recipient,
             kem_id: to.kem_id,
         };
-        self.cx.stats.count("mail_sealed");
+        self.cx.stats.count(Counter::MailSealed);
         self.mail.pending_encryptions.insert(token, to);
         let task = SealTask { token, public_key: public_key.clone(), info, content };
         self.cx.effects.push_back(Effect::Crypto(CryptoTask::Seal(Box::new(task))));
@@ -132,7 +133,11 @@ impl Core {
             return self.drop_opening(&recipient, token);
         }
         let Some(Some(SealedFrame { enc, ciphertext, session })) = outcome else {
-            self.cx.stats.count(if outcome.is_none() { "crypto_pool_full" } else { "mail_without_key" });
+            self.cx.stats.count(if outcome.is_none() {
+                Counter::CryptoPoolFull
+            } else {
+                Counter::MailWithoutKey
+            });
             self.drop_opening(&recipient, token);
             self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);
             self.mail.recipients_to_flush.insert(recipient);
@@ -188,7 +193,7 @@ impl Core {
 
     /// The recipient cannot read what we sent, and says what it can.
     pub(crate) fn on_kem_unknown(&mut self, token: Token, recipient: Address, record: Bytes, now: Now) {
-        self.cx.stats.count("mail_kem_unknown");
+        self.cx.stats.count(Counter::MailKemUnknown);
         let used = self.kem_of(&recipient, now);
         let sealed = self.end_opening(&recipient, token, false);
         if let Some(destination) = self.mail.outbox.destination(&recipient) {
@@ -243,7 +248,7 @@ impl Core {
             Some(Payload::Plain(batch)) if batch.messages.is_empty() => DecryptOutcome::Done(batch.clone()),
             Some(Payload::Plain(_)) | None => {
                 let reason = "mail has to be sealed";
-                DecryptOutcome::Answer(self.refuse_mail("frames_unsealed", "NOT_ENCRYPTED", &reason))
+                DecryptOutcome::Answer(self.refuse_mail(Counter::FramesUnsealed, "NOT_ENCRYPTED", &reason))
             }
         }
     }
@@ -255,7 +260,7 @@ impl Core {
         let size = sealed.ciphertext.len();
         if !self.mail.pending_decryptions.has_room(size) {
             // Without an acknowledgement the sender keeps it and tries again.
-            return self.cx.stats.count("crypto_pool_full");
+            return self.cx.stats.count(Counter::CryptoPoolFull);
         }
         self.mail.pending_decryptions.insert(
             task.token,
@@ -303,8 +308,8 @@ impl Core {
             }
             (PendingDecryption::Gossip { frame }, Ok(batch)) => self.on_gossip_mail(&frame, &batch, now),
             (PendingDecryption::Gossip { .. }, Err(unread)) => self.cx.stats.count(match unread {
-                Unread::NotTried => "crypto_pool_full",
-                Unread::Unreadable => "frames_unreadable",
+                Unread::NotTried => Counter::CryptoPoolFull,
+                Unread::Unreadable => Counter::FramesUnreadable,
                 Unread::Later => LATER_FRAMES,
             }),
         }
@@ -312,7 +317,7 @@ impl Core {
 
     /// The sender has to seal anew, to what our record says.
     fn kem_unknown(&mut self) -> Response {
-        self.cx.stats.count("frames_kem_unknown");
+        self.cx.stats.count(Counter::FramesKemUnknown);
         match self.local.record.current() {
             Some(record) => Response::KemUnknown(KemUnknown { record: record.bytes.clone() }),
             None => Response::Busy(Busy { retry_after_ms: BUSY_MS }),
@@ -324,7 +329,7 @@ impl Core {
             Unread::NotTried => self.reply_busy(),
             Unread::Unreadable => {
                 let reason = "it was not sealed to this node by its sender";
-                self.refuse_mail("frames_unreadable", "DECRYPTION_FAILED", &reason)
+                self.refuse_mail(Counter::FramesUnreadable, "DECRYPTION_FAILED", &reason)
             }
             Unread::Later => {
                 self.refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &"what is sealed is of a later version")
@@ -333,7 +338,7 @@ impl Core {
     }
 
     fn reply_busy(&mut self) -> Response {
-        self.cx.stats.count("crypto_pool_full");
+        self.cx.stats.count(Counter::CryptoPoolFull);
         Response::Busy(Busy { retry_after_ms: BUSY_MS })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{ErrorCode, ErrorEvent, Id, Route};
+use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Id, Route};
 
 use crate::Core;
 use crate::effect::{Effect, ExitCode};
@@ -96,7 +96,7 @@ impl Core {
 
     /// Has it kept under which names mail goes now, so that the next process sends it under the same.
     pub(crate) fn keep_renamed(&mut self, recipient: Address, renamed: Vec<Renamed>, now: Now) {
-        self.cx.stats.add("mail_renamed", renamed.len() as u64);
+        self.cx.stats.add(Counter::MailRenamed, renamed.len() as u64);
         if !self.mail.pending_writes.durable {
             return;
         }
@@ -133,7 +133,7 @@ impl Core {
     }
 
     fn reply_accepted(&mut self, recipient: Address, accepted: Accepted, id: Option<Id>, route: Route) {
-        self.cx.stats.count("mail_accepted");
+        self.cx.stats.count(Counter::MailAccepted);
         self.mail.recipients_to_flush.insert(recipient);
         self.answer(id, "send", |answer| {
             answer.message_id = Some(accepted.message_id);
@@ -161,14 +161,14 @@ impl Core {
             match waiting {
                 Waiting::Mail { recipient, accepted, id, .. } => {
                     if self.mail.outbox.rollback(&recipient, &accepted.stream, accepted.seq) {
-                        self.cx.stats.count("mail_not_kept");
+                        self.cx.stats.count(Counter::MailNotKept);
                         let message =
                             format!("the mail was not accepted, for it cannot be kept at present: {reason}");
                         self.refuse_send(id, ErrorCode::DiskFull, message);
                     }
                 }
                 // It goes under its new name all the same; the next process would have to learn once more that it must.
-                Waiting::Renamed => self.cx.stats.count("mail_renamed_not_kept"),
+                Waiting::Renamed => self.cx.stats.count(Counter::MailRenamedNotKept),
                 Waiting::Taken(row) => self.on_taken_not_kept(&row, reason, now),
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{ErrorCode, Id};
+use p2p_node_protocol::{Counter, ErrorCode, Id};
 
 use crate::input::Now;
 use crate::mail::outbound::stream::OutgoingMessage;
@@ -26,10 +26,10 @@ impl Core {
         };
         let NoRoom { draft, wait } = *no_room;
         if !wait.may_help(now.mono) || self.parent.send_lane.is_over() || !self.is_heard(&to) {
-            self.cx.stats.count("sends_refused");
+            self.cx.stats.count(Counter::SendsRefused);
             return self.refuse_send(draft.request_id, ErrorCode::Busy, busy(&to));
         }
-        self.cx.stats.count("sends_deferred");
+        self.cx.stats.count(Counter::SendsDeferred);
         self.parent.open_sends.extend(draft.request_id.clone());
         self.parent.send_lane.push(to, Waiting { draft, length }, now.mono);
     }
@@ -67,7 +67,7 @@ impl Core {
         if peers == 0 {
             self.connect_soon(now);
         }
-        self.cx.stats.count("broadcasts_accepted");
+        self.cx.stats.count(Counter::BroadcastsAccepted);
         self.answer(id, "send", |answer| {
             answer.message_id = Some(message_id);
             answer.peers = Some(peers);
@@ -132,7 +132,7 @@ impl Core {
 
     fn refuse_waiting(&mut self, to: &To, sends: impl IntoIterator<Item = Waiting>) {
         for Waiting { draft, .. } in sends {
-            self.cx.stats.count("sends_refused_after_pause");
+            self.cx.stats.count(Counter::SendsRefusedAfterPause);
             self.refuse_send(draft.request_id, ErrorCode::Busy, busy(to));
         }
     }
@@ -140,7 +140,7 @@ impl Core {
     /// Gives up the `send` with this id, if it waits for room.
     pub(crate) fn cancel_waiting(&mut self, target: &Id) -> bool {
         let Some(waiting) = self.parent.send_lane.cancel(target) else { return false };
-        self.cx.stats.count("sends_cancelled");
+        self.cx.stats.count(Counter::SendsCancelled);
         self.refuse_send(waiting.draft.request_id, ErrorCode::Cancelled, "the `send` was given up as asked");
         true
     }

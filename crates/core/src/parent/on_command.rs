@@ -4,7 +4,8 @@ use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{
-    Command, Connect, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, Request, StatusReport,
+    Command, Connect, Counter, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, Request,
+    StatusReport,
 };
 
 use crate::effect::NetworkCommand;
@@ -77,7 +78,7 @@ impl Core {
 
     /// A line that is no command; it is answered, so that a parent that waits for its id does not wait for ever.
     pub(crate) fn on_bad_line(&mut self, bad: LineError) {
-        self.cx.stats.count("lines_bad");
+        self.cx.stats.count(Counter::LinesBad);
         if self.is_taken(bad.id.as_ref()) {
             return;
         }
@@ -174,7 +175,7 @@ impl Core {
     fn advertise_topics(&mut self, now: Now) {
         let left_out = self.local.record.set_topics(&self.gossip.subscribed, now);
         if left_out > 0 {
-            self.cx.stats.add("topics_not_in_record", left_out as u64);
+            self.cx.stats.add(Counter::TopicsNotInRecord, left_out as u64);
         }
     }
 

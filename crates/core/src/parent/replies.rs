@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use p2p_node_protocol::{
-    Answer, Delivery, DeliveryState, DropCounts, ErrorCode, ErrorEvent, Event, Id, Level, Log,
+    Answer, Counter, Delivery, DeliveryState, DropCounts, ErrorCode, ErrorEvent, Event, Id, Level, Log,
     PeerDiscovered, Route,
 };
 
@@ -153,10 +153,10 @@ impl Core {
     pub(crate) fn emit_delivery(&mut self, mut delivery: Delivery) {
         self.parent.required.ended(delivery.state == DeliveryState::Delivered, delivery.redelivered);
         self.cx.stats.count(match delivery.state {
-            DeliveryState::Delivered => "mail_delivered",
-            DeliveryState::Expired => "mail_expired",
-            DeliveryState::Rejected => "mail_rejected",
-            DeliveryState::Failed | DeliveryState::Unknown => "mail_failed",
+            DeliveryState::Delivered => Counter::MailDelivered,
+            DeliveryState::Expired => Counter::MailExpired,
+            DeliveryState::Rejected => Counter::MailRejected,
+            DeliveryState::Failed | DeliveryState::Unknown => Counter::MailFailed,
         });
         let failed = delivery.state != DeliveryState::Delivered;
         let code = delivery.code.unwrap_or(ErrorCode::Expired);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use p2p_node_protocol::{Command, ErrorCode, Id, Request};
+use p2p_node_protocol::{Command, Counter, ErrorCode, Id, Request};
 
 use crate::Core;
 use crate::Phase;
@@ -98,7 +98,7 @@ impl Core {
         }
         let ids = if is_send { &mut self.parent.open_sends } else { &mut self.parent.open_requests };
         ids.extend(request.id.clone());
-        self.cx.stats.count("commands_held");
+        self.cx.stats.count(Counter::CommandsHeld);
         self.parent.deferred.push(request);
     }
 
@@ -161,7 +161,7 @@ impl Core {
             index -= 1;
             if self.parent.deferred.requests.get(index).and_then(data_bytes).is_some() {
                 let request = self.parent.deferred.remove(index);
-                self.cx.stats.count("sends_refused_after_pause");
+                self.cx.stats.count(Counter::SendsRefusedAfterPause);
                 self.refuse_held(request, ErrorCode::Busy, "the node does not listen yet");
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use p2p_node_protocol::Counter;
 use p2p_node_protocol::Role;
 
 use crate::backoff::Backoff;
@@ -100,7 +101,7 @@ impl Core {
             let silent =
                 |known: &Peer| known.topics.is_empty() && known.connected_at + TOPICS_WITHIN <= now.mono;
             if self.peers.connected.get(&peer).is_some_and(silent) {
-                self.cx.stats.count("peers_without_topics");
+                self.cx.stats.count(Counter::PeersWithoutTopics);
                 self.network(NetworkCommand::Disconnect { peer });
             }
         }

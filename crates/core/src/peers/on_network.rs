@@ -8,7 +8,8 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use multiaddr::Protocol;
 use p2p_node_protocol::{
-    ErrorCode, ErrorEvent, Event, Id, Level, Limits, PROTOCOL_VERSION, PeerConnected, PeerDisconnected, Ready,
+    Counter, ErrorCode, ErrorEvent, Event, Id, Level, Limits, PROTOCOL_VERSION, PeerConnected,
+    PeerDisconnected, Ready,
 };
 use prost::Message as _;
 
@@ -109,7 +110,7 @@ impl Core {
 
     /// A peer belongs to another network: nobody of ours can be reached through it.
     pub(crate) fn on_other_network(&mut self, peer: PeerId, network: &str) {
-        self.cx.stats.count("peers_of_other_networks");
+        self.cx.stats.count(Counter::PeersOfOtherNetworks);
         if !self.peers.bootstrap.remove(&peer) {
             return;
         }
@@ -134,7 +135,7 @@ impl Core {
 
     pub(crate) fn dial(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
         if self.peers.dialing.insert(peer) {
-            self.cx.stats.count("dials");
+            self.cx.stats.count(Counter::Dials);
             self.network(NetworkCommand::Dial { peer, addrs });
         }
     }
@@ -188,7 +189,7 @@ impl Core {
 
     pub(crate) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, now: Now) {
         self.peers.dialing.remove(&peer);
-        self.cx.stats.count("dials_failed");
+        self.cx.stats.count(Counter::DialsFailed);
         self.note_unreachable(peer, false, now);
         if self.peers.bootstrap.failed(&peer, now.mono, &mut self.cx.jitter) == Some(1) {
             let message =
@@ -251,15 +252,15 @@ impl Core {
                 self.observe_clock(&peer, hello.time_ms, now);
                 self.on_record(hello.record, Source::Hello(peer), None, now);
             }
-            Err(error) if !error.is_provable() => self.cx.stats.count("hellos_of_later_versions"),
-            Ok(_) | Err(_) => self.cx.stats.count("hellos_refused"),
+            Err(error) if !error.is_provable() => self.cx.stats.count(Counter::HellosOfLaterVersions),
+            Ok(_) | Err(_) => self.cx.stats.count(Counter::HellosRefused),
         }
     }
 
     pub(crate) fn on_peer_subscribed(&mut self, peer: PeerId, topic: String, now: Now) {
         // Nobody can subscribe to it here, and its name would reach the parent in the list of the peer's topics.
         if check_topic(&topic).is_err() {
-            return self.cx.stats.count("topics_malformed");
+            return self.cx.stats.count(Counter::TopicsMalformed);
         }
         let Some(known) = self.peers.connected.get_mut(&peer) else { return };
         if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
@@ -286,7 +287,7 @@ impl Core {
     }
 
     pub(crate) fn on_slow_peer(&mut self, peer: PeerId, now: Now) {
-        self.cx.stats.count("slow_peers");
+        self.cx.stats.count(Counter::SlowPeers);
         let Some(known) = self.peers.connected.get_mut(&peer) else { return };
         let is_slow = |peer: &Peer| peer.slow_at.is_some_and(|at| now.mono < at + SLOW_TWICE);
         let twice = is_slow(known);

@@ -8,7 +8,7 @@ use p2p_node_core::effect::Effect;
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::inbound::inbox::inbox_limits::SENDER_STREAMS;
 use p2p_node_core::mail::inbound::receive_window::UNTAKEN_WINDOW;
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::Message;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
 
@@ -242,7 +242,7 @@ fn an_ack_that_the_disk_cannot_take_says_so_and_counts_all_the_same() {
         "MESSAGE_NOT_FOUND",
         "the disk knows, and nothing waits any more"
     );
-    assert_eq!(mesh.nodes[taker].core.stats().get("mail_taken"), 1);
+    assert_eq!(mesh.nodes[taker].core.stats().get(Counter::MailTaken), 1);
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn all_that_waits_for_an_ack_is_bounded_and_the_rest_stays_with_its_senders() {
     let core = &mesh.nodes[taker].core;
     let waiting = core.usage().into_iter().find(|held| held.name == "mails that wait for an ack").unwrap();
     assert!(waiting.size > waiting.limit / 2 && waiting.size <= waiting.limit, "{waiting:?}");
-    assert!(core.stats().get("mail_busy") > 0);
+    assert!(core.stats().get(Counter::MailBusy) > 0);
     let mut taken = 0;
     while taken < 6 * 3 * UNTAKEN_WINDOW {
         let ids: Vec<_> =
@@ -386,7 +386,7 @@ fn what_waits_for_the_disk_is_bounded_and_the_rest_stays_with_its_senders() {
     let core = &mesh.nodes[taker].core;
     let waiting = core.usage().into_iter().find(|held| held.name == "bytes that wait to be told").unwrap();
     assert!(waiting.size > 10_000_000 && waiting.size <= waiting.limit, "{waiting:?}");
-    assert!(core.stats().get("mail_busy") > 0);
+    assert!(core.stats().get(Counter::MailBusy) > 0);
     assert_eq!(mesh.lines(taker, "message").len(), 0);
     mesh.write_on();
     mesh.pass(Duration::from_secs(120));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2p_node_core::input::{Input, PublishOutcome};
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
 
 use crate::mesh::{CONNECT, Mesh};
 
@@ -28,12 +28,12 @@ fn an_acknowledgement_finds_its_way_to_a_node_that_has_no_room_for_mail() {
     }
     mesh.pass(Duration::from_secs(30));
     let stats = mesh.nodes[full].core.stats();
-    assert!(stats.get("mail_busy") > 0, "there is no room");
-    assert_eq!(stats.get("mail_delivered"), 0);
+    assert!(stats.get(Counter::MailBusy) > 0, "there is no room");
+    assert_eq!(stats.get(Counter::MailDelivered), 0);
     let id = mesh.lines(taker, "message")[0]["messageId"].as_str().unwrap().to_owned();
     mesh.say(taker, &format!(r#"{{"type":"ack","messageId":"{id}"}}"#));
     mesh.pass(Duration::from_millis(100));
-    assert_eq!(mesh.nodes[full].core.stats().get("mail_delivered"), 1);
+    assert_eq!(mesh.nodes[full].core.stats().get(Counter::MailDelivered), 1);
 }
 
 #[test]
@@ -56,9 +56,9 @@ fn what_is_kept_for_urgent_mail_is_not_for_those_who_call_everything_urgent() {
     }
     mesh.pass(Duration::from_secs(30));
     // One by one, so that no room is left for being too little.
-    let refused = |mesh: &Mesh| mesh.nodes[full].core.stats().get("mail_busy");
+    let refused = |mesh: &Mesh| mesh.nodes[full].core.stats().get(Counter::MailBusy);
     for data in 0..3000 {
-        if mesh.nodes[filler].core.stats().get("mail_deferred") > 0 {
+        if mesh.nodes[filler].core.stats().get(Counter::MailDeferred) > 0 {
             break;
         }
         mesh.send(filler, full, data, urgent);
@@ -66,7 +66,7 @@ fn what_is_kept_for_urgent_mail_is_not_for_those_who_call_everything_urgent() {
         mesh.pass(Duration::from_millis(3));
     }
     let before = refused(&mesh);
-    assert!(mesh.nodes[filler].core.stats().get("mail_deferred") > 0, "there is no room");
+    assert!(mesh.nodes[filler].core.stats().get(Counter::MailDeferred) > 0, "there is no room");
     mesh.send(voter, full, 1, urgent);
     mesh.settle();
     assert_eq!(refused(&mesh), before, "but for what is urgent");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use p2p_node_core::effect::Verdict;
 use p2p_node_core::input::Input;
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::Scope;
 use p2p_node_wire::record::SignedRecord;
 use serde_json::Value;
@@ -208,8 +208,8 @@ fn a_clock_that_is_put_right_by_a_week_leaves_its_node_mailable_and_able_to_mail
             let data = number as u64 * 10;
             is_mailable(&mut mesh, 1, node, data);
             is_mailable(&mut mesh, node, 1, data + 1);
-            assert_eq!(mesh.nodes[node].core.stats().get("clock_jumps"), 1);
-            assert_eq!(mesh.nodes[1].core.stats().get("mail_without_key"), 0);
+            assert_eq!(mesh.nodes[node].core.stats().get(Counter::ClockJumps), 1);
+            assert_eq!(mesh.nodes[1].core.stats().get(Counter::MailWithoutKey), 0);
         }
     }
 }
@@ -251,8 +251,8 @@ fn a_machine_that_was_suspended_is_mailable_at_once_and_its_times_have_run() {
         mesh.connect(2, 0);
         mesh.pass(Duration::from_secs(1));
         is_mailable(&mut mesh, 1, 2, 2);
-        assert_eq!(mesh.nodes[2].core.stats().get("clock_jumps"), 0);
-        assert_eq!(mesh.nodes[1].core.stats().get("mail_without_key"), 0);
+        assert_eq!(mesh.nodes[2].core.stats().get(Counter::ClockJumps), 0);
+        assert_eq!(mesh.nodes[1].core.stats().get(Counter::MailWithoutKey), 0);
         assert_eq!(key(&mesh) == before, hours < 24, "keys rotate");
     }
 }
@@ -279,7 +279,7 @@ fn a_node_whose_clock_is_ahead_hears_from_its_first_moment() {
         let mut received = mesh.received(1);
         received.sort_unstable();
         assert_eq!(received, [1, 2, 3], "{off}");
-        assert_eq!(mesh.nodes[1].core.stats().get("frames_untimely"), 0);
+        assert_eq!(mesh.nodes[1].core.stats().get(Counter::FramesUntimely), 0);
     }
 }
 
@@ -327,7 +327,7 @@ fn processes_that_live_for_one_job_are_heard_at_once_although_their_clock_is_beh
     }
     assert_eq!(mesh.received(1), (0..40).collect::<Vec<_>>());
     let stats = mesh.nodes[1].core.stats();
-    assert_eq!((stats.get("frames_untimely"), stats.get("frames_replayed")), (0, 0));
+    assert_eq!((stats.get(Counter::FramesUntimely), stats.get(Counter::FramesReplayed)), (0, 0));
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn mail_to_an_agent_whose_key_is_over_says_so() {
     );
     mesh.pass(Duration::from_secs(21));
     let told = delivery(&mesh, 1);
-    assert!(mesh.nodes[1].core.stats().get("mail_without_key") > 0);
+    assert!(mesh.nodes[1].core.stats().get(Counter::MailWithoutKey) > 0);
     assert_eq!(told["code"], "EXPIRED", "{told}");
     assert!(told["message"].as_str().unwrap().contains("key"), "{told}");
 }

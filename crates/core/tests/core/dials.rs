@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
 
 use crate::mesh::{CONNECT, Mesh, node_key};
 
@@ -14,12 +14,12 @@ const MOST: u64 = 6;
 /// Has the second node hang up on the first as soon as it is connected; how often the first dials it.
 fn dials(mesh: &mut Mesh) -> u64 {
     let until = mesh.now + TIME;
-    let before = mesh.nodes[0].core.stats().get("dials");
+    let before = mesh.nodes[0].core.stats().get(Counter::Dials);
     while mesh.now < until {
         mesh.hang_up(0, 1);
         mesh.pass(Duration::from_millis(1));
     }
-    mesh.nodes[0].core.stats().get("dials") - before
+    mesh.nodes[0].core.stats().get(Counter::Dials) - before
 }
 
 /// Two agents that know each other.
@@ -51,13 +51,13 @@ fn mail_to_a_peer_that_hangs_up_dials_it_with_growing_pauses() {
 fn new_mail_to_a_peer_that_hangs_up_does_not_dial_it_each_time() {
     let mut mesh = acquainted();
     let until = mesh.now + TIME;
-    let before = mesh.nodes[0].core.stats().get("dials");
+    let before = mesh.nodes[0].core.stats().get(Counter::Dials);
     while mesh.now < until {
         mesh.hang_up(0, 1);
         mesh.send(0, 1, 1, r#","route":"direct","ttlMs":300"#);
         mesh.pass(Duration::from_millis(10));
     }
-    let dials = mesh.nodes[0].core.stats().get("dials") - before;
+    let dials = mesh.nodes[0].core.stats().get(Counter::Dials) - before;
     assert!((1..=MOST).contains(&dials), "{dials} dials");
 }
 

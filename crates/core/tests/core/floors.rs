@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2p_node_core::directory::rollback_guard::HighestSeen;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::Input;
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::record::SignedRecord;
 
 use crate::forged::{frame, record, topic};
@@ -33,7 +33,7 @@ fn a_frame_of_a_revoked_key_is_refused_by_who_saw_the_newer_one() {
     assert_eq!(gossip(&mut mesh, 1, "jobs", frame(2, topic(), 1, |_| {})), Verdict::Accept);
     gossip(&mut mesh, 2, "agent-announcements", record(2, LATER, START_MS, &node_key(9)));
     assert_eq!(gossip(&mut mesh, 3, "jobs", frame(2, topic(), 2, |_| {})), Verdict::Ignore);
-    assert_eq!(mesh.nodes[0].core.stats().get("frames_superseded"), 1);
+    assert_eq!(mesh.nodes[0].core.stats().get(Counter::FramesSuperseded), 1);
     assert_eq!(mesh.received(0), [1]);
 }
 
@@ -49,7 +49,7 @@ fn what_was_remembered_bars_the_revoked_after_a_restart() {
     let old = record(2, 0, START_MS + 1, &node_key(2));
     assert_eq!(gossip(&mut mesh, 1, "agent-announcements", old), Verdict::Ignore);
     assert_eq!(gossip(&mut mesh, 2, "jobs", frame(2, topic(), 1, |_| {})), Verdict::Ignore);
-    assert_eq!(mesh.nodes[0].core.stats().get("frames_superseded"), 1);
+    assert_eq!(mesh.nodes[0].core.stats().get(Counter::FramesSuperseded), 1);
     assert!(mesh.lines(0, "peer_discovered").is_empty() && mesh.received(0).is_empty());
     assert_eq!(gossip(&mut mesh, 3, "agent-announcements", newest), Verdict::Accept);
     assert_eq!(mesh.lines(0, "peer_discovered").len(), 1);
@@ -61,7 +61,7 @@ fn of_two_records_with_the_remembered_order_the_one_that_was_seen_counts() {
     let mut mesh = remembering(vec![HighestSeen::from(&SignedRecord::decode(seen.clone()).unwrap())]);
     let other = record(2, LATER, START_MS, &node_key(8));
     assert_eq!(gossip(&mut mesh, 1, "agent-announcements", other), Verdict::Ignore);
-    assert_eq!(mesh.nodes[0].core.stats().get("records_conflicting"), 1);
+    assert_eq!(mesh.nodes[0].core.stats().get(Counter::RecordsConflicting), 1);
     assert!(mesh.lines(0, "error").is_empty(), "only the agent concerned is told");
     assert_eq!(gossip(&mut mesh, 2, "agent-announcements", seen), Verdict::Accept);
 }
@@ -147,7 +147,7 @@ fn a_revoked_key_of_our_own_does_not_write_to_us() {
     });
     mesh.say(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
     assert_eq!(gossip(&mut mesh, 1, "jobs", frame(1, topic(), 1, |_| {})), Verdict::Ignore);
-    assert_eq!(mesh.nodes[0].core.stats().get("frames_superseded"), 1);
+    assert_eq!(mesh.nodes[0].core.stats().get(Counter::FramesSuperseded), 1);
 }
 
 #[test]
@@ -161,6 +161,6 @@ fn a_store_that_fails_is_told_once_and_again_after_it_recovered() {
     mesh.input(0, Input::StoreRecovered);
     fail(&mut mesh);
     assert_eq!(told(&mesh), 2);
-    assert_eq!(mesh.nodes[0].core.stats().get("store_failures"), 3);
+    assert_eq!(mesh.nodes[0].core.stats().get(Counter::StoreFailures), 3);
     assert!(mesh.nodes[0].exit.is_none());
 }

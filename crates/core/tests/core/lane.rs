@@ -6,7 +6,7 @@ use std::time::Duration;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::input::Input;
 use p2p_node_core::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
 use serde_json::{Value, json};
 
 use crate::mesh::{CONNECT, Mesh, agent_key};
@@ -20,7 +20,7 @@ fn held(mesh: &Mesh, node: usize, name: &str) -> usize {
     census.iter().find(|holding| holding.name == name).unwrap().size
 }
 
-fn count(mesh: &Mesh, node: usize, name: &str) -> u64 {
+fn count(mesh: &Mesh, node: usize, name: Counter) -> u64 {
     mesh.nodes[node].core.stats().get(name)
 }
 
@@ -202,7 +202,7 @@ fn two_agents_that_write_all_their_mail_before_their_first_ack_get_on() {
         assert_eq!(writer.delivered, MAILS);
         assert!(writer.longest_pause <= MAX_PAUSE, "{:?}", writer.longest_pause);
     }
-    assert!(count(&mesh, 1, "sends_refused_after_pause") > 0, "they were in each other's way");
+    assert!(count(&mesh, 1, Counter::SendsRefusedAfterPause) > 0, "they were in each other's way");
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn the_send_that_is_one_too_many_stops_stdin_and_the_longest_pause_ends_it() {
         assert!(sends == MAX_INFLIGHT + 1 || size > MAX_INFLIGHT_BYTES, "{sends} sends, {size} bytes");
         // Whoever hands over more all the same is refused.
         send(&mut mesh, 1, SLOW, id, bytes);
-        assert_eq!(mesh.nodes[1].core.stats().get("sends_refused"), 1);
+        assert_eq!(mesh.nodes[1].core.stats().get(Counter::SendsRefused), 1);
         mesh.pass(MAX_PAUSE - Duration::from_millis(100));
         assert!(!mesh.nodes[1].core.can_accept_command());
         mesh.pass(Duration::from_millis(100));
@@ -269,7 +269,7 @@ fn a_recipient_that_moves_too_slowly_for_a_full_lane_keeps_half_of_it() {
     let mut mesh = scene();
     let (mut id, mut taken, mut since) = (0, 0, Duration::ZERO);
     // It takes 40 kB a second, and the lane waits for ten times as much.
-    while count(&mesh, 1, "sends_refused_after_pause") == 0 {
+    while count(&mesh, 1, Counter::SendsRefusedAfterPause) == 0 {
         while mesh.nodes[1].core.can_accept_command() {
             since = mesh.now;
             send(&mut mesh, 1, SLOW, id, if id < 50 { 10_000 } else { 300_000 });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use p2p_node_core::MAX_PAUSE;
 use p2p_node_core::input::Input;
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
 use serde_json::Value;
 
 use crate::mesh::{FaultDecision, Mesh};
@@ -149,7 +149,7 @@ fn a_parent_that_does_not_read_slows_its_senders_and_loses_nothing() {
     for _ in 0..200 {
         let (more_accepted, more_delivered) = step(&mut mesh);
         (accepted, delivered) = (accepted + more_accepted, delivered + more_delivered);
-        refused |= mesh.nodes[1].core.stats().get("sends_refused_after_pause") > 0;
+        refused |= mesh.nodes[1].core.stats().get(Counter::SendsRefusedAfterPause) > 0;
     }
     assert!(refused && accepted < FLOOD, "{accepted}: there is no room while the other side is full");
     assert!(delivered < accepted, "what waits is not reported as delivered");
@@ -223,7 +223,7 @@ fn a_recipient_that_was_busy_and_is_gone_is_not_told_as_busy() {
     let mut mesh = pair();
     mesh.nodes[2].reads = false;
     let mut sent = 0;
-    while mesh.nodes[1].core.stats().get("mail_deferred") == 0 {
+    while mesh.nodes[1].core.stats().get(Counter::MailDeferred) == 0 {
         for _ in 0..500 {
             mesh.send(1, 2, sent, "");
             sent += 1;
@@ -357,6 +357,6 @@ fn whoever_comes_and_goes_does_not_have_mail_sent_again_each_time() {
         mesh.input(1, Input::PeerSubscribed { peer, topic: topic() });
         mesh.pass(Duration::from_millis(500));
     }
-    let sent = mesh.nodes[1].core.stats().get("mail_frames_sent");
+    let sent = mesh.nodes[1].core.stats().get(Counter::MailFramesSent);
     assert!((4..20).contains(&sent), "{sent} frames in five minutes");
 }

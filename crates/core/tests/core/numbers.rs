@@ -8,7 +8,7 @@ use p2p_node_core::CoreConfig;
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::mail::outbound::stream::OutgoingMessage;
-use p2p_node_protocol::{Priority, Role, Route};
+use p2p_node_protocol::{Counter, Priority, Role, Route};
 use p2p_node_wire::envelope::{Encoding, Frame, MailResponse, Refused, Response, limits};
 use prost::Message as _;
 
@@ -56,7 +56,7 @@ fn ids(mesh: &Mesh, node: usize) -> BTreeMap<u64, String> {
         .collect()
 }
 
-pub fn stat(mesh: &Mesh, node: usize, name: &str) -> u64 {
+pub fn stat(mesh: &Mesh, node: usize, name: Counter) -> u64 {
     mesh.nodes[node].core.stats().get(name)
 }
 
@@ -196,7 +196,7 @@ fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
     mesh.pass(Duration::from_secs(30));
     assert_eq!(mesh.received(to), (1..=6).collect::<Vec<_>>());
     assert_eq!(states(&mesh, second), ["delivered"; 3]);
-    assert_eq!(stat(&mesh, second, "frame_counters_reused"), 1);
+    assert_eq!(stat(&mesh, second, Counter::FrameCountersReused), 1);
     let known = ids(&mesh, to);
     assert_eq!(known.values().collect::<std::collections::BTreeSet<_>>().len(), 6, "{known:?}");
     let accepted: BTreeMap<String, String> = mesh
@@ -245,7 +245,11 @@ fn a_recipient_that_was_started_again_knows_what_its_numbers_stood_for() {
         }
         mesh.pass(Duration::from_secs(30));
         assert_eq!(mesh.received(again), [4, 5, 6], "{manual}");
-        assert_eq!(stat(&mesh, again, "mail_numbers_reused"), 1, "{manual}: the others follow the first");
+        assert_eq!(
+            stat(&mesh, again, Counter::MailNumbersReused),
+            1,
+            "{manual}: the others follow the first"
+        );
         let (before, after) = (ids(&mesh, to), ids(&mesh, again));
         assert!(after.values().all(|id| !before.values().any(|known| known == id)), "{before:?} {after:?}");
         if manual {
@@ -293,7 +297,7 @@ fn what_comes_again_is_no_other_mail() {
     mesh.fail_open_requests(sender);
     mesh.pass(Duration::from_secs(10));
     assert_eq!((mesh.received(to), states(&mesh, sender)), (vec![1], vec!["delivered"]));
-    assert_eq!((stat(&mesh, to, "mail_repeated"), stat(&mesh, to, "mail_numbers_reused")), (1, 0));
+    assert_eq!((stat(&mesh, to, Counter::MailRepeated), stat(&mesh, to, Counter::MailNumbersReused)), (1, 0));
     assert!(mesh.lines(sender, "delivery")[0]["deliveredAs"].is_null());
 }
 
@@ -336,7 +340,7 @@ fn a_record_of_an_earlier_process_with_our_number_is_outdone() {
     mesh.input(sender, gossip);
     mesh.pass(Duration::from_secs(5));
     assert!(own(&mesh) > before, "others may believe the twin");
-    assert_eq!(stat(&mesh, sender, "records_outdone"), 1);
+    assert_eq!(stat(&mesh, sender, Counter::RecordsOutdone), 1);
     assert_eq!(mesh.lines(sender, "error").len(), 0);
 }
 
@@ -352,9 +356,9 @@ fn a_frame_of_ours_that_we_have_yet_to_send_gives_a_copy_away() {
     // Frames of others, and of an earlier process, say nothing.
     mesh.input(sender, heard(1, 77, RECIPIENT));
     mesh.input(sender, heard(2, 78, SENDER));
-    assert_eq!(stat(&mesh, sender, "frame_counters_reused"), 0);
+    assert_eq!(stat(&mesh, sender, Counter::FrameCountersReused), 0);
     mesh.input(sender, heard(3, 77, SENDER));
-    assert_eq!(stat(&mesh, sender, "frame_counters_reused"), 1);
+    assert_eq!(stat(&mesh, sender, Counter::FrameCountersReused), 1);
     send(&mut mesh, sender, to, 1);
     assert!(!boots(&mesh, sender).contains(&77), "it goes on under another boot");
 }

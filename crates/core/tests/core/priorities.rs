@@ -1,5 +1,6 @@
 //! What is urgent goes first, as far as its author is believed.
 
+use p2p_node_protocol::Counter;
 use std::time::Duration;
 
 use p2p_node_core::gate::high_priority_limiter::BURST;
@@ -112,7 +113,7 @@ fn too_much_haste_is_not_believed_but_of_whom_the_parent_trusts() {
                 .filter(|line| line["data"].as_u64() >= Some(100))
                 .all(|line| line["priority"] == "high")
         );
-        let counted = mesh.nodes[2].core.stats().get("messages_too_urgent");
+        let counted = mesh.nodes[2].core.stats().get(Counter::MessagesTooUrgent);
         assert_eq!(counted, if trusted { 0 } else { 100 - u64::from(BURST) });
     }
 }

@@ -1,5 +1,6 @@
 //! Mail of a store that went back to a copy, and that was given up after the copy was made.
 
+use p2p_node_protocol::Counter;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ fn mail_of_a_copy_that_goes_by_gossip_is_not_settled_by_an_ack_of_something_else
     mesh.pass(Duration::from_secs(1));
     ack(&mut mesh, to, 2);
     mesh.pass(Duration::from_secs(1));
-    assert!(stat(&mesh, again, "mail_frames_sent") > 0);
+    assert!(stat(&mesh, again, Counter::MailFramesSent) > 0);
     assert_eq!(states(&mesh, again), [""; 0], "the recipient has heard nothing of it");
     mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
     mesh.pass(Duration::from_secs(20));

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use p2p_node_core::input::Input;
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::{Frame, Payload, limits::MAX_FRAME_BYTES};
 
 use crate::mesh::{CONNECT, FaultDecision, Mesh};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn count(mesh: &Mesh, node: usize, counter: &str) -> u64 {
+fn count(mesh: &Mesh, node: usize, counter: Counter) -> u64 {
     mesh.nodes[node].core.stats().get(counter)
 }
 
@@ -36,7 +36,7 @@ fn one_sealing_serves_a_connection_and_no_frame_can_be_read() {
     for data in 123_456_000..123_456_100 {
         send_and_wait(&mut mesh, data);
     }
-    assert_eq!(count(&mesh, 1, "mail_sealed"), 1);
+    assert_eq!(count(&mesh, 1, Counter::MailSealed), 1);
     let frames: Vec<_> =
         mesh.frames.iter().filter(|(to, _, _)| *to == 2).map(|(_, _, frame)| frame).collect();
     assert_eq!(frames.len(), 100);
@@ -53,8 +53,8 @@ fn one_sealing_serves_a_connection_and_no_frame_can_be_read() {
     // The other way has a session of its own, and another connection another one.
     mesh.send(2, 1, 1, "");
     mesh.settle();
-    assert_eq!((mesh.received(1), count(&mesh, 2, "mail_sealed")), (vec![1], 1));
-    assert_eq!(count(&mesh, 2, "frames_kem_unknown"), 0);
+    assert_eq!((mesh.received(1), count(&mesh, 2, Counter::MailSealed)), (vec![1], 1));
+    assert_eq!(count(&mesh, 2, Counter::FramesKemUnknown), 0);
 }
 
 #[test]
@@ -63,12 +63,12 @@ fn a_session_is_followed_by_another_and_no_mail_waits_for_it() {
     send_and_wait(&mut mesh, 0);
     mesh.pass(Duration::from_secs(599));
     send_and_wait(&mut mesh, 1);
-    assert_eq!(count(&mesh, 1, "mail_sealed"), 1);
+    assert_eq!(count(&mesh, 1, Counter::MailSealed), 1);
     mesh.pass(Duration::from_secs(2));
     for data in 2..20 {
         send_and_wait(&mut mesh, data);
     }
-    assert_eq!(count(&mesh, 1, "mail_sealed"), 2);
+    assert_eq!(count(&mesh, 1, Counter::MailSealed), 2);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn mail_goes_on_while_keys_rotate() {
     }
     mesh.pass(Duration::from_secs(5));
     assert_eq!(mesh.received(2), (0..9).collect::<Vec<_>>());
-    assert_eq!(count(&mesh, 2, "frames_kem_unknown"), 0, "records are told before keys go");
+    assert_eq!(count(&mesh, 2, Counter::FramesKemUnknown), 0, "records are told before keys go");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn by_gossip_every_frame_is_sealed_and_only_its_recipient_opens_it() {
     }
     mesh.pass(Duration::from_secs(2));
     assert_eq!((mesh.received(2), mesh.received(3)), ((0..5).collect(), vec![]));
-    assert_eq!(count(&mesh, 1, "mail_sealed"), 5);
+    assert_eq!(count(&mesh, 1, Counter::MailSealed), 5);
     assert_eq!(mesh.lines(1, "delivery").len(), 5);
 }
 
@@ -109,7 +109,7 @@ fn a_recipient_that_forgot_its_sessions_or_its_keys_is_sealed_to_anew_at_once() 
     mesh.input(2, Input::Disconnected { peer, reason: None });
     mesh.input(2, Input::Connected { peer, dialer: false });
     send_and_wait(&mut mesh, 1);
-    assert_eq!((count(&mesh, 2, "frames_kem_unknown"), count(&mesh, 1, "mail_sealed")), (1, 2));
+    assert_eq!((count(&mesh, 2, Counter::FramesKemUnknown), count(&mesh, 1, Counter::MailSealed)), (1, 2));
 
     // Another process of the same identity, of which the sender has not heard: it knows neither session nor key.
     mesh.kill(2);
@@ -125,7 +125,7 @@ fn a_recipient_that_forgot_its_sessions_or_its_keys_is_sealed_to_anew_at_once() 
     mesh.send(1, again, 2, "");
     mesh.pass(Duration::from_millis(10));
     assert_eq!(mesh.received(again), [2], "within one round trip");
-    assert_eq!(count(&mesh, again, "frames_kem_unknown"), 1);
+    assert_eq!(count(&mesh, again, Counter::FramesKemUnknown), 1);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_full_crypto_pool_defers_mail_and_loses_none() {
     }
     mesh.pass(Duration::from_secs(3));
     assert_eq!(mesh.received(2), [0; 0]);
-    assert!(count(&mesh, 1, "crypto_pool_full") > 0);
+    assert!(count(&mesh, 1, Counter::CryptoPoolFull) > 0);
     mesh.crypto = true;
     mesh.pass(Duration::from_secs(30));
     assert_eq!(mesh.received(2), (0..10).collect::<Vec<_>>());

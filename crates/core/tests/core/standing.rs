@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
 use serde_json::{Value, json};
 
 use crate::mesh::{CONNECT, Mesh, agent_key};
@@ -48,7 +48,7 @@ fn who_is_blocked_is_told_so_and_not_heard_until_unblocked() {
         assert_eq!(talk(&mut mesh), (json!(["delivered", null]), 2));
         assert_eq!(say_of(&mut mesh, "block", by_peer)["type"], "result");
         assert_eq!(talk(&mut mesh), (json!(["rejected", "PEER_REJECTED"]), 0));
-        assert_eq!(mesh.nodes[2].core.stats().get("broadcasts_blocked"), 1);
+        assert_eq!(mesh.nodes[2].core.stats().get(Counter::BroadcastsBlocked), 1);
         let blocked = if by_peer { mesh.nodes[1].peer.to_string() } else { mesh.nodes[1].address.clone() };
         assert_eq!(peers(&mut mesh)["blocked"], json!([blocked]));
         // What it is sent still arrives.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::Input;
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::{FrameBody, Payload, Scope};
 use p2p_node_wire::identity::Binding;
 use p2p_node_wire::record::{SignedRecord, kad_key};
@@ -262,7 +262,7 @@ fn a_server_that_comes_and_goes_has_no_mail_sent_again() {
     let address = agent_key(9).address();
     mesh.say(1, &format!(r#"{{"type":"send","peerId":"{address}","data":1}}"#));
     mesh.pass(Duration::from_secs(4));
-    let sent = mesh.nodes[1].core.stats().get("mail_frames_sent");
+    let sent = mesh.nodes[1].core.stats().get(Counter::MailFramesSent);
     assert!(sent > 0, "by gossip, for the recipient is not there");
     for _ in 0..5 {
         let server = node_key(50).peer_id();
@@ -270,7 +270,7 @@ fn a_server_that_comes_and_goes_has_no_mail_sent_again() {
         mesh.input(1, Input::DhtServerSeen { peer: server });
         mesh.input(1, Input::Disconnected { peer: server, reason: None });
     }
-    assert_eq!(mesh.nodes[1].core.stats().get("mail_frames_sent"), sent);
+    assert_eq!(mesh.nodes[1].core.stats().get(Counter::MailFramesSent), sent);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{ErrorCode, Event, Id, Message, Priority, Trust};
+use p2p_node_protocol::{Counter, ErrorCode, Event, Id, Message, Priority, Trust};
 
 use crate::Core;
 use crate::effect::Effect;
@@ -139,7 +139,7 @@ impl Core {
         ) {
             return Priority::High;
         }
-        self.cx.stats.count("messages_too_urgent");
+        self.cx.stats.count(Counter::MessagesTooUrgent);
         Priority::Medium
     }
 
@@ -283,7 +283,7 @@ impl Core {
         self.mail.delivery.in_flight.remove(&key);
         self.mail.delivery.later.insert(key);
         self.mail.delivery.retry_at = Some(now.mono + RETRY);
-        self.cx.stats.count("arrivals_not_kept");
+        self.cx.stats.count(Counter::ArrivalsNotKept);
         let message = format!(
             "the `ack` counts as long as this process lives, for it cannot be kept at present; say it again to learn when it is: {reason}"
         );
@@ -304,7 +304,7 @@ impl Core {
             {
                 known.insert(stream);
             } else if !self.mail.delivery.acknowledge_later((sender, stream), node_key) {
-                self.cx.stats.count("acks_dropped");
+                self.cx.stats.count(Counter::AcksDropped);
             }
         }
         if !known.is_empty() {

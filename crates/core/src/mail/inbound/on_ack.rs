@@ -1,6 +1,6 @@
 //! `ack`: the parent has processed mail.
 
-use p2p_node_protocol::{Ack, ErrorCode, ErrorEvent, Id};
+use p2p_node_protocol::{Ack, Counter, ErrorCode, ErrorEvent, Id};
 
 use super::delivery::{MAX_ASKED, PendingAckReply};
 use super::inbox::Key;
@@ -42,7 +42,7 @@ impl Core {
             };
             // The parent may repeat an `ack` that the disk does not have yet.
             if self.mail.inbox.mark_acked(key, name.1) {
-                self.cx.stats.count("mail_taken");
+                self.cx.stats.count(Counter::MailTaken);
                 self.schedule_checkpoint(key, now);
             }
             if self.mail.pending_writes.is_durable() {

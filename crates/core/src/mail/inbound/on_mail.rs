@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::line::check_data;
-use p2p_node_protocol::{Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
+use p2p_node_protocol::{Counter, Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
 use prost::Message as _;
 use serde_json::value::RawValue;
 
@@ -42,7 +42,7 @@ pub(crate) const CLOCK_OUT_OF_RANGE: &str = "CLOCK_OUT_OF_RANGE";
 /// What the sender of a frame is told that is of a later version.
 pub(crate) const UNSUPPORTED_VERSION: &str = "UNSUPPORTED_VERSION";
 /// Counts frames of later versions.
-pub(crate) const LATER_FRAMES: &str = "frames_of_later_versions";
+pub(crate) const LATER_FRAMES: Counter = Counter::FramesOfLaterVersions;
 
 /// What taking a batch of mail came to.
 pub(crate) struct BatchOutcome {
@@ -74,15 +74,15 @@ impl Core {
             Err(error) if error.is_of_later_version() => {
                 return Some(self.refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &error));
             }
-            Err(error) => return Some(self.refuse_mail("frames_malformed", "MALFORMED", &error)),
+            Err(error) => return Some(self.refuse_mail(Counter::FramesMalformed, "MALFORMED", &error)),
         };
         let scope = Scope::NodeKey(Bytes::copy_from_slice(&self.local.identity.node_key.public()));
         if let Err(error) = frame.check_scope(&self.local.identity.network, &scope) {
-            return Some(self.refuse_mail("frames_out_of_scope", "OUT_OF_SCOPE", &error));
+            return Some(self.refuse_mail(Counter::FramesOutOfScope, "OUT_OF_SCOPE", &error));
         }
         if frame.binding.binding.peer_id != peer {
             return Some(self.refuse_mail(
-                "frames_of_others",
+                Counter::FramesOfOthers,
                 "OUT_OF_SCOPE",
                 &"the frame is another node's",
             ));
@@ -102,7 +102,7 @@ impl Core {
             None => return None,
             Some(false) => {
                 return Some(self.refuse_mail(
-                    "frames_unbound",
+                    Counter::FramesUnbound,
                     "INVALID_BINDING",
                     &"the binding is not genuine",
                 ));
@@ -126,12 +126,12 @@ impl Core {
     ) -> Option<Response> {
         let mut sender = self.sender(frame);
         if !self.has_room_for(&sender, batch, now) || self.is_flushing() {
-            self.cx.stats.count("mail_busy");
+            self.cx.stats.count(Counter::MailBusy);
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
         if let Some(code) = self.commit_replay(frame, now) {
             return Some(self.refuse_mail(
-                "frames_replayed",
+                Counter::FramesReplayed,
                 code,
                 &"it was seen before, or cannot be remembered",
             ));
@@ -152,7 +152,7 @@ impl Core {
 
     pub(crate) fn refuse_mail(
         &mut self,
-        counter: &'static str,
+        counter: Counter,
         code: &str,
         reason: &dyn std::fmt::Display,
     ) -> Response {
@@ -162,7 +162,7 @@ impl Core {
     /// As `refuse_mail`, with our time for a sender whose own may be wrong; 0: it does not matter.
     fn refuse_mail_at(
         &mut self,
-        counter: &'static str,
+        counter: Counter,
         code: &str,
         reason: &dyn std::fmt::Display,
         time_ms: u64,
@@ -216,23 +216,23 @@ impl Core {
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
             if taken.streams.len() >= MAX_ACK_STREAMS && !taken.streams.contains(&stream) {
-                self.cx.stats.count("mail_not_held");
+                self.cx.stats.count(Counter::MailNotHeld);
                 continue;
             }
             taken.streams.insert(stream);
             if self.manual_ack() && message.seq >= self.mail.inbox.next_seq(&sender.address, &stream) {
                 taken.is_full |= !self.may_hold_one_more(&sender.address, message.data.len());
                 if taken.is_full {
-                    self.cx.stats.count("mail_not_held");
+                    self.cx.stats.count(Counter::MailNotHeld);
                     continue;
                 }
             }
             match self.mail.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
                 InsertOutcome::Ready | InsertOutcome::Buffered => {}
-                InsertOutcome::Duplicate => self.cx.stats.count("mail_repeated"),
-                InsertOutcome::NoCapacity => self.cx.stats.count("mail_not_held"),
+                InsertOutcome::Duplicate => self.cx.stats.count(Counter::MailRepeated),
+                InsertOutcome::NoCapacity => self.cx.stats.count(Counter::MailNotHeld),
                 InsertOutcome::Reused => {
-                    self.cx.stats.count("mail_numbers_reused");
+                    self.cx.stats.count(Counter::MailNumbersReused);
                     let outcome = Rejection { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
                     self.mail.inbox.refuse(&sender.address, &stream, outcome);
                 }
@@ -243,7 +243,7 @@ impl Core {
             }
         }
         self.mail.inbox.set_source_node(&sender.address, sender.node_key);
-        self.cx.stats.add("mail_held_dropped", self.mail.inbox.drain_dropped());
+        self.cx.stats.add(Counter::MailHeldDropped, self.mail.inbox.drain_dropped());
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream).filter(|stream| taken.streams.contains(stream))
             else {
@@ -276,11 +276,11 @@ impl Core {
         };
         match taken {
             Ok((message, bytes)) => {
-                self.cx.stats.count("mail_received");
+                self.cx.stats.count(Counter::MailReceived);
                 self.deliver(key, seq, message, bytes, now);
             }
             Err(code) => {
-                self.cx.stats.count("mail_refused");
+                self.cx.stats.count(Counter::MailRefused);
                 self.reject_in_order(key, seq, now);
                 let outcome = Rejection { seq, code: code.as_str().to_owned() };
                 self.mail.inbox.refuse(&sender.address, &stream, outcome);

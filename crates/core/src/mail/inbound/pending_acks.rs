@@ -1,6 +1,7 @@
 //! Acknowledgements that go out by themselves: of mail that came by gossip, and of mail that the parent has taken later than its
 //! sender could wait for an answer. They go over a connection if there is one, else by gossip.
 
+use p2p_node_protocol::Counter;
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::Address;
@@ -110,10 +111,10 @@ impl Core {
     ) {
         let heard = || self.mail.inbox.node_key_of(account);
         let Some(node_key) = node_key.or_else(heard).or_else(|| self.current_node_key(account, now)) else {
-            return self.cx.stats.count("acks_dropped");
+            return self.cx.stats.count(Counter::AcksDropped);
         };
         if !self.mail.pending_acks.queue(account, node_key, streams) {
-            self.cx.stats.count("acks_dropped");
+            self.cx.stats.count(Counter::AcksDropped);
         }
     }
 

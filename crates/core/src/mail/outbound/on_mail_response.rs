@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use bytes::Bytes;
-use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode};
+use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode};
 
 use crate::Core;
 use crate::gate::sender::Sender;
@@ -22,8 +22,8 @@ use p2p_node_wire::record::SignedRecord;
 /// What a sender may tell us to wait, at most, in ms. Ours.
 const MAX_BUSY_MS: u64 = 60_000;
 /// What counts acknowledgements that are not genuine, and those that are not understood.
-const REFUSED: &str = "acks_refused";
-const OF_LATER_VERSION: &str = "acks_of_later_versions";
+const REFUSED: Counter = Counter::AcksRefused;
+const OF_LATER_VERSION: Counter = Counter::AcksOfLaterVersions;
 
 impl Core {
     /// Acknowledgements inside a frame of the recipient of our mail, of whose nodes only the current one may sign for it.
@@ -40,7 +40,7 @@ impl Core {
     }
 
     /// An acknowledgement of our own mail by the holder of `node_key`, or what counts it.
-    fn verify_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Result<Ack, &'static str> {
+    fn verify_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Result<Ack, Counter> {
         let signed = SignedAck::decode(bytes);
         let signed = signed.map_err(|error| if error.is_provable() { REFUSED } else { OF_LATER_VERSION })?;
         let ours = signed.ack.network == self.local.identity.network
@@ -60,7 +60,7 @@ impl Core {
         self.mail.outbox.note_answers(recipient, ack);
         for stream in &ack.streams {
             if !self.mail.outbox.sends(recipient, &stream.stream) {
-                self.cx.stats.count("acks_misplaced");
+                self.cx.stats.count(Counter::AcksMisplaced);
                 continue;
             }
             let renamed = self.mail.outbox.renumber(recipient, stream, now, &mut self.cx.jitter);
@@ -94,7 +94,7 @@ impl Core {
         if refused.code != CLOCK_OUT_OF_RANGE || refused.time_ms == 0 {
             return;
         }
-        self.cx.stats.count("mail_untimely");
+        self.cx.stats.count(Counter::MailUntimely);
         self.observe_clock(&peer, refused.time_ms, now);
         self.note_clocks(recipient, ahead_of_us(refused.time_ms, now));
     }
@@ -136,7 +136,7 @@ impl Core {
         if let Some(fate) = self.mail.pending_acks.answered(token, matches!(response, Some(Response::Ack(_))))
         {
             if fate == AckOutcome::Dropped {
-                self.cx.stats.count("acks_dropped");
+                self.cx.stats.count(Counter::AcksDropped);
             }
             return;
         }
@@ -165,7 +165,7 @@ impl Core {
                 }
             }
             Some(Response::Busy(busy)) => {
-                self.cx.stats.count("mail_deferred");
+                self.cx.stats.count(Counter::MailDeferred);
                 self.set_peer_busy(&recipient, true);
                 let floor = Duration::from_millis(busy.retry_after_ms.clamp(1, MAX_BUSY_MS));
                 self.mail.outbox.failed(token, floor, now.mono, &mut self.cx.jitter);
@@ -181,7 +181,7 @@ impl Core {
                 if let Some(Response::Refused(refused)) = other {
                     self.on_passing_refusal(&recipient, &refused, now);
                 }
-                self.cx.stats.count("mail_attempts_failed");
+                self.cx.stats.count(Counter::MailAttemptsFailed);
                 self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);
             }
         }

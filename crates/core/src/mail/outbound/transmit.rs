@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use bytes::Bytes;
-use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, Route};
+use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode, Route};
 
 use crate::effect::NetworkCommand;
 use crate::gossip::broadcast_queue::Broadcast;
@@ -185,7 +185,7 @@ impl Core {
             // Its next record may name a key; mail is never sent for all to read.
             destination.backoff.fail(now.mono, Duration::ZERO, &mut self.cx.jitter);
             destination.hindrance = Some(Hindrance::NoKey);
-            self.cx.stats.count("mail_without_key");
+            self.cx.stats.count(Counter::MailWithoutKey);
             self.resolve(recipient);
             return false;
         };
@@ -199,7 +199,7 @@ impl Core {
         let Some(batch) = self.mail.outbox.send_next_batch(recipient, token, route, now.mono) else {
             return false;
         };
-        self.cx.stats.count("mail_frames_sent");
+        self.cx.stats.count(Counter::MailFramesSent);
         self.seal_mail(
             token,
             PendingEncryption { recipient, peer, node_key, kem_id },
@@ -260,7 +260,7 @@ impl Core {
                 continue;
             }
             if self.gossip.broadcasts.may_gather(&topic, now.mono) && self.misses_subscribers(&topic, now) {
-                self.cx.stats.count("broadcasts_held_for_subscribers");
+                self.cx.stats.count(Counter::BroadcastsHeldForSubscribers);
                 self.gossip.broadcasts.gather(&topic, now.mono);
                 self.connect_soon(now);
                 continue;
@@ -270,7 +270,7 @@ impl Core {
             let data = self.frame(Scope::Topic(topic.clone()), Payload::Plain(batch), now);
             self.gossip.pacer.take(data.len(), now.mono);
             self.gossip.budget.take(data.len(), now.mono);
-            self.cx.stats.count("broadcast_frames_sent");
+            self.cx.stats.count(Counter::BroadcastFramesSent);
             self.network(NetworkCommand::Publish { token, topic, data });
         }
     }
@@ -286,11 +286,11 @@ impl Core {
         match outcome {
             PublishOutcome::Sent | PublishOutcome::Duplicate => {}
             PublishOutcome::QueuesFull => {
-                self.cx.stats.count("gossip_queues_full");
+                self.cx.stats.count(Counter::GossipQueuesFull);
                 self.gossip.pacer.slow_down(now.mono);
             }
-            PublishOutcome::NoPeers => self.cx.stats.count("gossip_no_peers"),
-            PublishOutcome::TooLarge => self.cx.stats.count("gossip_too_large"),
+            PublishOutcome::NoPeers => self.cx.stats.count(Counter::GossipNoPeers),
+            PublishOutcome::TooLarge => self.cx.stats.count(Counter::GossipTooLarge),
         }
         if matches!(outcome, PublishOutcome::NoPeers | PublishOutcome::TooLarge)
             && let Some(recipient) = self.mail.outbox.recipient(token)
@@ -333,8 +333,8 @@ impl Core {
             "uptimeMs": now.mono.as_millis() as u64,
             "peers": self.peers.connected.len(),
             "agents": self.directory.records.len(),
-            "mailDelivered": self.cx.stats.get("mail_delivered"),
-            "mailReceived": self.cx.stats.get("mail_received"),
+            "mailDelivered": self.cx.stats.get(Counter::MailDelivered),
+            "mailReceived": self.cx.stats.get(Counter::MailReceived),
         });
         let message = envelope::Message {
             stream: Bytes::copy_from_slice(&self.local.identity.status_stream),

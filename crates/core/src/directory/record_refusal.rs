@@ -1,0 +1,61 @@
+//! Why a record is refused: which counter counts it, and whether its sender is to blame.
+
+use p2p_node_protocol::Counter;
+use p2p_node_wire::identity::BindingError;
+use p2p_node_wire::record::RecordError;
+
+use crate::effect::Verdict;
+
+/// Returns the counter of records that are refused for this.
+pub(crate) fn refusal_counter(error: &RecordError) -> Counter {
+    use BindingError::{Expired, FutureGeneration, NotYetValid, WrongNetwork};
+    match error {
+        RecordError::Decode(_) => Counter::RecordsMalformed,
+        RecordError::WrongNetwork | RecordError::Binding(WrongNetwork) => Counter::RecordsOutOfScope,
+        RecordError::WrongAddress => Counter::RecordsMisplaced,
+        RecordError::Expired
+        | RecordError::FromTheFuture
+        | RecordError::FutureSeq
+        | RecordError::Binding(NotYetValid | Expired | FutureGeneration) => Counter::RecordsUntimely,
+        RecordError::BadSignature => Counter::RecordsForged,
+        RecordError::Lifetime | RecordError::Binding(_) => Counter::RecordsRefused,
+    }
+}
+
+/// What counts bytes that are no record, or one of a later version.
+pub(crate) fn no_record(error: &RecordError) -> Counter {
+    if error.is_provable() { Counter::RecordsMalformed } else { Counter::RecordsOfLaterVersions }
+}
+
+/// Whether the one who passed a record on is to blame for what is wrong with it.
+pub(crate) fn verdict_on(error: &RecordError) -> Verdict {
+    if error.is_provable() { Verdict::Reject } else { Verdict::Ignore }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_node_wire::strict::DecodeError;
+
+    use super::*;
+
+    #[test]
+    fn each_fault_of_a_record_has_its_counter() {
+        let faults = [
+            (RecordError::Decode(DecodeError::Malformed), Counter::RecordsMalformed),
+            (RecordError::WrongNetwork, Counter::RecordsOutOfScope),
+            (RecordError::Binding(BindingError::WrongNetwork), Counter::RecordsOutOfScope),
+            (RecordError::WrongAddress, Counter::RecordsMisplaced),
+            (RecordError::Expired, Counter::RecordsUntimely),
+            (RecordError::FromTheFuture, Counter::RecordsUntimely),
+            (RecordError::FutureSeq, Counter::RecordsUntimely),
+            (RecordError::Binding(BindingError::Expired), Counter::RecordsUntimely),
+            (RecordError::Binding(BindingError::NotYetValid), Counter::RecordsUntimely),
+            (RecordError::Binding(BindingError::HighS), Counter::RecordsRefused),
+            (RecordError::Lifetime, Counter::RecordsRefused),
+            (RecordError::BadSignature, Counter::RecordsForged),
+        ];
+        for (fault, counter) in faults {
+            assert_eq!(refusal_counter(&fault), counter, "{fault}");
+        }
+    }
+}
