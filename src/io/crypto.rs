@@ -1,5 +1,5 @@
-//! A small pool for what costs most and a stranger could make us repeat: it runs beside the loop, and no more of it than that can
-//! afford.
+//! Bounded pool for expensive cryptography that strangers can trigger. It runs beside the main loop,
+//! and its bound limits the CPU time that strangers can use.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,23 +12,24 @@ use tokio::task;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::input::Input;
 
-/// A bounded pool of tasks.
+/// Bounded pool of tasks.
 pub struct Pool {
-    /// One permit per task that is running, waiting, or done and not yet told of.
+    /// One permit for each task that is queued, running, or finished but not yet returned.
     slots: Arc<Semaphore>,
-    /// One permit per task that is running.
+    /// One permit for each running task.
     workers: Arc<Semaphore>,
-    /// As long as there are slots, so that a task that is done never waits to say so.
+    /// Results. The capacity equals the number of slots, so a finished task never waits.
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
-    /// Tasks that found the pool full, to be told of first. Emptied by `next`; grows by one per effect of a turn at most.
+    /// Rejections of tasks that found the pool full; `next` returns them first. Grows by at most one for
+    /// each effect of a turn.
     refused: VecDeque<Input>,
 }
 
-/// A result, and the slot that becomes free when it is told.
+/// A result, and the slot that becomes free when `next` returns the result.
 type Done = (Input, OwnedSemaphorePermit);
 
 impl Pool {
-    /// A pool that runs `workers` tasks at once, at least one, and lets `queue` more wait.
+    /// Creates a pool that runs `workers` tasks at once (at least one) and queues `queue` more.
     pub fn new(workers: usize, queue: usize) -> Self {
         let workers = workers.max(1);
         let slots = workers + queue;
@@ -40,20 +41,21 @@ impl Pool {
         }
     }
 
-    /// Has a task done; `next` tells what came of it, or that the pool was full. Must be called within a tokio runtime.
+    /// Queues a task. `next` returns its result, or a rejection if the pool is full. Must be called
+    /// within a tokio runtime.
     pub fn submit(&mut self, task: CryptoTask) {
-        // The system's own randomness, which fails at the start of a process if at all.
+        // The system's randomness; if it fails at all, it fails at the start of the process.
         self.run(task.refused(), move || task.run(&mut UnwrapErr(SysRng)));
     }
 
-    /// Waits for the next result. Cancel-safe: nothing is lost if the future is dropped.
+    /// Waits for the next result. Cancel-safe: dropping the future loses nothing.
     pub async fn next(&mut self) -> Input {
         if let Some(refused) = self.refused.pop_front() {
             return refused;
         }
         match self.done.1.recv().await {
             Some((input, _slot)) => input,
-            // The pool itself holds a sender.
+            // Cannot happen, because the pool holds a sender.
             None => std::future::pending().await,
         }
     }
@@ -66,9 +68,9 @@ impl Pool {
         let workers = Arc::clone(&self.workers);
         let done = self.done.0.clone();
         task::spawn(async move {
-            // Never closed, so that it cannot fail.
+            // Cannot fail, because the semaphore is never closed.
             let _worker = workers.acquire_owned().await;
-            // Work that panics has not found anything.
+            // A task that panicked counts as rejected.
             let input = task::spawn_blocking(work).await.unwrap_or(refused);
             let _ = done.send((input, slot)).await;
         });
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     impl Pool {
-        /// A check of a binding of this hash.
+        /// Submits a check of the binding with this hash.
         fn check(&mut self, hash: [u8; 32], check: impl FnOnce() -> bool + Send + 'static) {
             let answer = move |valid| Input::BindingChecked { hash, valid };
             self.run(answer(None), move || answer(Some(check())));

@@ -1,28 +1,29 @@
-//! How many files, sockets among them, the process may have open.
+//! Limit of open file descriptors, which includes sockets.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are no connection: the standard three, the runtime, listeners, the store and key files. Ours: some 20, and as many again.
+/// Number of descriptors that are not connections: stdio, the runtime, listeners, the store and key
+/// files. The node uses about 20; 64 leaves reserve.
 const OTHERS: u64 = 64;
 
-/// Raises the soft limit of descriptors until there is room for so many sockets, as far as the hard limit lets; how many sockets there is
-/// room for.
+/// Raises the soft limit of descriptors for `sockets` sockets, as far as the hard limit allows.
+/// Returns the number of sockets that the process can open.
 pub fn make_room(sockets: u64) -> u64 {
     let before = getrlimit(Resource::Nofile);
     let wanted = wanted(before, sockets + OTHERS);
     if let Some(limit) = wanted {
         match setrlimit(Resource::Nofile, limit) {
             Ok(()) => {
-                tracing::debug!(from = ?before.current, to = ?limit.current, "raised the limit of descriptors")
+                tracing::debug!(from = ?before.current, to = ?limit.current, "raised the limit of open files")
             }
-            Err(error) => tracing::debug!(%error, "the limit of descriptors cannot be raised"),
+            Err(error) => tracing::debug!(%error, "raising the limit of open files failed"),
         }
     }
-    // No limit is more than enough.
+    // `None` means unlimited.
     getrlimit(Resource::Nofile).current.map_or(sockets, |limit| limit.saturating_sub(OTHERS).min(sockets))
 }
 
-/// The limits to set, unless the soft one suffices or cannot be raised.
+/// Returns the limits to set, or `None` if the soft limit suffices or cannot be raised.
 fn wanted(now: Rlimit, needed: u64) -> Option<Rlimit> {
     let soft = now.current.filter(|soft| *soft < needed)?;
     let raised = now.maximum.map_or(needed, |hard| hard.min(needed));

@@ -1,4 +1,5 @@
-//! What key files and the store share: directories, names that outlive a loss of power, and what an error of the system means.
+//! File system functions for key files and the store: creating directories, syncing directory entries
+//! so that they survive a loss of power, and classifying errors.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -7,19 +8,19 @@ use std::path::Path;
 
 use p2p_node_core::effect::ExitCode;
 
-/// Whether another start can help after an error of the system.
+/// Class of a file system error; decides if another start may succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It may pass by itself: a full disk, a limit of the process, a device that fails to answer.
+    /// Temporary: a full disk, a limit of the process, or an I/O error of a device.
     Passing,
-    /// The process has no right to do it.
+    /// The process lacks the permission.
     Permission,
-    /// The path leads to something of another kind, or nowhere.
+    /// The path does not exist or has the wrong type.
     Misplaced,
 }
 
 impl Cause {
-    /// What kind of cause an error has.
+    /// Classifies an error.
     pub fn of(kind: io::ErrorKind) -> Self {
         use io::ErrorKind::*;
         match kind {
@@ -31,7 +32,7 @@ impl Cause {
         }
     }
 
-    /// How the process ends for it.
+    /// Returns the exit code for this cause.
     pub fn exit_code(self) -> ExitCode {
         match self {
             Cause::Passing => ExitCode::Io,
@@ -41,10 +42,11 @@ impl Cause {
     }
 }
 
-/// Makes a directory for its owner alone, with those above it that are missing, and brings their names to the disk.
+/// Creates a directory that only its owner can access, and missing parents. Syncs the new directory
+/// entries to the disk.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the error of the operating system.
 pub fn make_directory(path: &Path) -> io::Result<()> {
     if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
@@ -53,18 +55,18 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
         make_directory(parent)?;
     }
     match DirBuilder::new().mode(0o700).create(path) {
-        // Another process was quicker.
+        // Another process created the directory first.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(error),
         Ok(()) => sync_name(path),
     }
 }
 
-/// Brings the name of a file or a directory to the disk: until then a loss of power may take a new one away, and bring back one
-/// that was renamed.
+/// Syncs the directory entry of a file or directory to the disk. Without this, a loss of power may
+/// remove a new entry or undo a rename.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the error of the operating system.
 pub fn sync_name(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = parent.unwrap_or(Path::new("."));
@@ -76,7 +78,7 @@ pub fn sync_name(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 pub mod testing {
-    //! Which names were brought to the disk: nothing else shows that it was done.
+    //! Records the synced directory entries for tests, because a sync has no other visible effect.
 
     use std::cell::RefCell;
     use std::path::PathBuf;
@@ -85,7 +87,7 @@ pub mod testing {
         pub(super) static SYNCED: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// The names that this thread has brought to the disk since it was asked last.
+    /// Returns the directory entries that this thread has synced since the last call.
     pub fn synced() -> Vec<PathBuf> {
         SYNCED.take()
     }

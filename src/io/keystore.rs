@@ -1,4 +1,4 @@
-//! Key files, and the lock that keeps one identity in one process.
+//! Key files, and the lock that allows only one process per identity.
 
 mod lock;
 
@@ -15,52 +15,54 @@ pub use lock::{IdentityLock, InUse};
 use p2p_node_core::effect::ExitCode;
 use p2p_node_wire::identity::SecretBytes;
 
-/// Name of the node key's file in the data directory.
+/// Name of the node key file in the data directory.
 pub const NODE_KEY_FILE: &str = "node.key";
 
-/// Name of the file in the data directory with the key of an agent that was given none.
+/// Name of the file in the data directory with the generated key of an agent without a configured key.
 pub const AGENT_KEY_FILE: &str = "agent.key";
 
-/// Largest key file that is read, in bytes: 64 digits and room for comments.
+/// Maximum size of a key file, in bytes: 64 hex digits and comments.
 const MAX_KEY_FILE_BYTES: u64 = 4096;
 
-/// Why a key file cannot be used.
+/// Errors of key files.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// Reading or writing it failed.
+    /// Reading or writing the file failed.
     #[error("{path}: {source}")]
     Io {
-        /// The file or its directory.
+        /// Path of the file or its directory.
         path: PathBuf,
-        /// What went wrong.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// Others than its owner may read or write it.
+    /// Users other than the owner may read or write the file.
     #[error(
-        "{path} is open to others (mode {mode:04o}): make it 0600, and think whether the key is still secret"
+        "{path} is accessible to other users (mode {mode:04o}): run `chmod 600 {path}`, and replace the key if somebody may have read it"
     )]
     OpenToOthers {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its permissions.
+        /// Permission bits of the file.
         mode: u32,
     },
-    /// It does not hold a key.
-    #[error("{0} does not hold 64 hexadecimal digits; delete it to get a new identity")]
+    /// The file does not contain a key.
+    #[error(
+        "{0} does not contain 64 hexadecimal digits: restore it from a backup, or delete it to get a new identity"
+    )]
     Malformed(PathBuf),
-    /// It is not there.
-    #[error("{0}: there is no such key file")]
+    /// The file does not exist.
+    #[error("key file {0} does not exist")]
     Missing(PathBuf),
-    /// It is there already, and is never overwritten.
-    #[error("{0} exists already and is left as it is")]
+    /// The file exists and will not be overwritten.
+    #[error("{0} already exists and was not changed: choose another path or remove the file")]
     Exists(PathBuf),
-    /// The system gave no random bytes.
-    #[error("the system gave no random bytes: {0}")]
+    /// The operating system did not return random bytes.
+    #[error("reading random bytes from the operating system failed: {0}")]
     Entropy(getrandom::Error),
 }
 
 impl KeyFileError {
-    /// What the parent is told.
+    /// Returns the stable error code.
     pub fn code(&self) -> ErrorCode {
         match self {
             KeyFileError::Io { source, .. } if Cause::of(source.kind()) == Cause::Passing => {
@@ -70,7 +72,7 @@ impl KeyFileError {
         }
     }
 
-    /// How the process ends for this reason.
+    /// Returns the exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             KeyFileError::OpenToOthers { .. } => ExitCode::NoPermission,
@@ -82,28 +84,28 @@ impl KeyFileError {
     }
 }
 
-/// 32 bytes from the system's source of randomness.
+/// Returns 32 random bytes from the operating system.
 ///
 /// # Errors
-/// When the system has none to give.
+/// Fails if the operating system returns an error.
 pub fn random_secret() -> Result<SecretBytes, KeyFileError> {
     let mut secret = Zeroizing::new([0; 32]);
     getrandom::fill(secret.as_mut()).map_err(KeyFileError::Entropy)?;
     Ok(secret.into())
 }
 
-/// The Ed25519 seed in a key file, made and written there if there is none yet. Its directory is made if it is missing.
+/// Reads the Ed25519 seed from a key file. Creates the file and its directory if they are missing.
 ///
 /// # Errors
-/// When the file is open to others, damaged, or cannot be read or written.
+/// Fails if the file is accessible to other users, malformed, unreadable or not writable.
 pub fn node_key(path: &Path) -> Result<SecretBytes, KeyFileError> {
     kept_key(path, random_secret)
 }
 
-/// The secret in a key file; if there is none yet, what `make` returns is written there.
+/// Reads the secret from a key file. If the file is missing, writes the secret that `make` returns.
 ///
 /// # Errors
-/// As [`node_key`], and those of `make`.
+/// Returns the errors of [`node_key`] and of `make`.
 pub fn kept_key<E: From<KeyFileError>>(
     path: &Path,
     make: impl FnOnce() -> Result<SecretBytes, E>,
@@ -120,31 +122,31 @@ fn write_key(path: &Path, seed: SecretBytes) -> Result<SecretBytes, KeyFileError
         make_directory(directory).map_err(at(directory))?;
     }
     let mut digits = Zeroizing::new([0; 65]);
-    // 32 bytes are 64 digits, and the newline stays.
+    // 64 hex digits and a newline.
     digits[64] = b'\n';
     if hex::encode_to_slice(*seed, &mut digits[..64]).is_err() {
         return Err(KeyFileError::Malformed(path.to_owned()));
     }
     match write_private(path, digits.as_ref()) {
         Ok(()) => Ok(seed),
-        // Another process was quicker: its key is the one.
+        // Another process created the file first: use its key.
         Err(KeyFileError::Exists(_)) => existing_node_key(path),
         Err(error) => Err(error),
     }
 }
 
-/// The Ed25519 seed in a key file.
+/// Reads the Ed25519 seed from an existing key file.
 ///
 /// # Errors
-/// When there is none, or as [`node_key`].
+/// Fails if the file does not exist, or with the errors of [`node_key`].
 pub fn existing_node_key(path: &Path) -> Result<SecretBytes, KeyFileError> {
     read_key(path)?.ok_or_else(|| KeyFileError::Missing(path.to_owned()))
 }
 
-/// Writes a new file that its owner alone may read, and brings it and its name to the disk.
+/// Writes a new file that only its owner can read, and syncs the file and its directory entry.
 ///
 /// # Errors
-/// [`KeyFileError::Exists`] when there is such a file; otherwise what the system says.
+/// Returns [`KeyFileError::Exists`] if the file exists, else the error of the operating system.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
     let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => file,
@@ -155,26 +157,27 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
     };
     let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| sync_name(path));
     written.map_err(|error| {
-        // Half a key is worse than none; the first error is the one to tell.
+        // A partial key file would block the next start. The first error is the one to report.
         let _ = fs::remove_file(path);
         at(path)(error)
     })
 }
 
-/// The content of a file that holds no secret. Of one that is longer than `limit` bytes there is one byte more than that.
+/// Reads a file without secrets. Returns at most `limit + 1` bytes, so that the caller can detect a
+/// file that is too long.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the error of the operating system.
 pub fn read_public(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     File::open(path)?.take(limit as u64 + 1).read_to_end(&mut content)?;
     Ok(content)
 }
 
-/// Writes a file that holds no secret in place of one that may be there: whoever looks finds the old content or the new.
+/// Writes a file without secrets atomically: a reader sees the old content or the new content.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the error of the operating system.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
@@ -189,8 +192,8 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
     })
 }
 
-/// The key in a file of hexadecimal digits, where lines that begin with `#` are comments; `None` if there is no
-/// such file.
+/// Reads a key from a file of hex digits with `#` comment lines. Returns `None` if the file does not
+/// exist.
 fn read_key(path: &Path) -> Result<Option<SecretBytes>, KeyFileError> {
     let file = match File::open(path) {
         Ok(file) => file,

@@ -1,5 +1,5 @@
-//! Everything impure that the core asks for through effects. A room in here holds one outside library, turns its
-//! events into inputs and effects into its calls, and decides nothing.
+//! I/O for the effects of the core. Each module wraps one library, executes effects with it and
+//! converts its events into inputs. No module makes decisions.
 
 pub mod crypto;
 pub mod descriptors;

@@ -1,4 +1,5 @@
-//! Watches the process that is named as our parent: another that holds our stdin open must not keep us alive after it.
+//! Watches the process of `--parent-pid`, so that the node exits with it even if another process keeps
+//! stdin open.
 
 use std::io;
 use std::thread;
@@ -9,20 +10,20 @@ use tokio::sync::oneshot;
 
 use p2p_node_core::input::Input;
 
-/// How often it is looked at where the system does not tell by itself. Ours: an orphan of half a second hurts nobody.
+/// Polling interval on systems without pidfd. The node outlives its parent by at most this time.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// A process that is watched.
+/// A watched process.
 #[derive(Debug)]
 pub struct Parent(oneshot::Receiver<()>);
 
 impl Parent {
-    /// Watches a process from now on, on a thread of its own. One that cannot be seen from here is not watched, which `notice` tells:
-    /// it may have ended, or be in another PID namespace, where its number means something else; the end of stdin tells then.
-    /// Process 1 never ends before we do.
+    /// Watches a process on a thread. If the process is not visible, because it has exited or is in
+    /// another PID namespace, or is process 1, returns `None` and calls `notice`; then only the end of
+    /// stdin ends the node.
     ///
     /// # Errors
-    /// When the system refuses the thread.
+    /// Fails if the thread cannot be started.
     pub fn watch(pid: i32, notice: &mut dyn FnMut(String)) -> io::Result<Option<Self>> {
         let visible = Pid::from_raw(pid).filter(|pid| pid.as_raw_nonzero().get() > 1 && is_visible(*pid));
         let Some(process) = visible else {
@@ -35,13 +36,13 @@ impl Parent {
         let (ended, end) = oneshot::channel();
         thread::Builder::new().name("parent".to_owned()).spawn(move || {
             wait(process);
-            // A node that is gone does not want to know.
+            // Fails only if the node has exited.
             let _ = ended.send(());
         })?;
         Ok(Some(Parent(end)))
     }
 
-    /// Waits for the end of the process, and is never told twice. Cancel-safe.
+    /// Waits for the exit of the process; completes only once. Cancel-safe.
     pub async fn ended(watched: &mut Option<Self>) -> Input {
         let Some(parent) = watched else { return std::future::pending().await };
         let _ = (&mut parent.0).await;
@@ -50,7 +51,8 @@ impl Parent {
     }
 }
 
-/// Whether the process is there. Where our own parent is in another PID namespace, so is whoever named its number.
+/// Returns `true` if the process exists. If our own parent is in another PID namespace, the given
+/// number has another meaning here, and the process counts as not visible.
 fn is_visible(pid: Pid) -> bool {
     getppid().is_some() && test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }
@@ -62,7 +64,7 @@ fn wait(pid: Pid) {
     use rustix::process::{PidfdFlags, pidfd_open};
 
     match pidfd_open(pid, PidfdFlags::empty()) {
-        // Whatever gets its number later, this stays the process that had it now.
+        // A pidfd refers to this process even if the system reuses its number.
         Ok(process) => while poll(&mut [PollFd::new(&process, PollFlags::IN)], None) == Err(Errno::INTR) {},
         Err(Errno::SRCH) => {}
         Err(_) => look(pid),
@@ -74,7 +76,7 @@ fn wait(pid: Pid) {
     look(pid);
 }
 
-/// Looks now and then whether the process is there, and still our parent if it was.
+/// Polls until the process has exited, or until it is no longer our parent if it was.
 fn look(pid: Pid) {
     let was_parent = getppid() == Some(pid);
     while test_kill_process(pid) != Err(rustix::io::Errno::SRCH) && (!was_parent || getppid() == Some(pid)) {

@@ -178,7 +178,7 @@ fn a_binding_that_does_not_fit_starts_no_node() {
     home.put_key(&"ff".repeat(32));
     check(&home, &[], &[], "the binding is for node 12D3Koo");
     std::fs::remove_file(home.path("node.key")).unwrap();
-    check(&home, &[], &[], "there is no such key file");
+    check(&home, &[], &[], "does not exist");
     std::fs::write(home.path("binding.json"), "{}").unwrap();
     check(&home, &[], &[], "it is not of the right form");
     std::fs::remove_file(home.path("binding.json")).unwrap();

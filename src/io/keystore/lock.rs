@@ -1,5 +1,6 @@
-//! The lock that keeps one identity in one process. Where it is depends on nothing but the user, so that processes with different
-//! environments meet there: on Linux a name in the kernel, which needs no disk and leaves nothing behind, elsewhere a file.
+//! Identity lock: allows only one process per identity. Its place depends only on the user, so that
+//! processes with different environments find it. On Linux it is an abstract socket name, which needs
+//! no disk and disappears with the process; elsewhere it is a file.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,53 +20,53 @@ use file::take;
 #[cfg(target_os = "linux")]
 use socket::take;
 
-/// Held while the process speaks for an identity; the system lets go of it when the process ends, however it ends.
+/// Lock of an identity. The operating system releases it when the process exits, even after a crash.
 #[derive(Debug)]
 pub struct IdentityLock {
     _held: OwnedFd,
 }
 
-/// Another process has the identity.
+/// Error: another process uses the identity.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the identity {peer_id} is in use by {holder}, which has to end first")]
+#[error("the identity {peer_id} is in use by {holder}: stop that process first")]
 pub struct InUse {
-    /// Which identity.
+    /// PeerId of the identity.
     pub peer_id: String,
-    /// Who has it, as far as is known.
+    /// Description of the process that holds the lock.
     pub holder: String,
 }
 
 impl InUse {
-    /// What the parent is told.
+    /// Returns the stable error code.
     pub fn code(&self) -> ErrorCode {
         ErrorCode::IdentityInUse
     }
 
-    /// How the process ends for this reason.
+    /// Returns the exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::InUse
     }
 }
 
-/// What one attempt to take a lock came to.
+/// Result of one attempt to take a lock.
 #[derive(Debug)]
 enum Attempt {
     Taken(OwnedFd),
     InUse {
-        /// The process that holds it, if the system tells.
+        /// Process that holds the lock, if the system reports it.
         pid: Option<i32>,
-        /// Whether that is a process of this user, as far as is known; another user's has no business with the name.
+        /// `true` unless the process is known to belong to another user, who must not block the name.
         is_ours: bool,
     },
 }
 
 impl IdentityLock {
-    /// Locks the identity among the processes of this user on this machine, and of the same `scope`. Tells by `notice` what a person
-    /// may want to know. Without a lock, because the system gives none, the node runs all the same: that another has the identity
-    /// shows on the network too.
+    /// Locks the identity among the processes of this user and `scope` on this machine. If the system
+    /// offers no lock, calls `notice` and continues without one, because a duplicate identity also shows
+    /// on the network.
     ///
     /// # Errors
-    /// When another process holds it.
+    /// Fails if another process holds the lock.
     pub fn acquire(
         peer_id: &str,
         scope: &str,
@@ -91,7 +92,7 @@ fn acquire_by(
         }
         Err(error) => {
             notice(format!(
-                "the system gives no lock ({error}): a second process with this key will not be noticed before both are on the network"
+                "no identity lock is available ({error}): a second process with this key will not be noticed before both are on the network"
             ));
         }
         Ok(Attempt::InUse { pid, .. }) => {
@@ -102,7 +103,8 @@ fn acquire_by(
     Ok(None)
 }
 
-/// At most 90 bytes, all of which may stand in the name of a file: user, scope if there is one, PeerId.
+/// Returns the name of the lock: user, scope if any, and PeerId. It has at most 90 bytes, all of them
+/// valid in a file name.
 fn name(peer_id: &str, scope: &str) -> String {
     let uid = rustix::process::geteuid().as_raw();
     let scope = match scope {

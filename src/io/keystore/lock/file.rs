@@ -1,4 +1,5 @@
-//! Elsewhere: a locked file. It stays, because deleting it would let two processes lock two files of one name.
+//! Lock for systems other than Linux: a locked file. The file is never deleted, because then two
+//! processes could lock two different files with the same name.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -7,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::Attempt;
 
-/// Bytes of a lock file that are read: a process id and a newline.
+/// Maximum number of bytes read from a lock file: a process ID and a newline.
 const NOTE_BYTES: u64 = 16;
 
-/// In the directory for temporary files that every process has, whatever its environment says.
+/// Takes the lock in `/tmp`, because `TMPDIR` may differ between processes.
 #[cfg_attr(target_os = "linux", allow(dead_code, reason = "Linux has names of sockets"))]
 pub(super) fn take(name: &str) -> io::Result<Attempt> {
     let uid = rustix::process::geteuid().as_raw();
@@ -22,11 +23,14 @@ pub(super) fn take_in(directory: &Path, name: &str) -> io::Result<Attempt> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // Anybody may have made a directory of that name there, or a link.
+    // Another user may have created a directory or link with this name.
     let found = fs::symlink_metadata(directory)?;
     let uid = rustix::process::geteuid().as_raw();
     if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
-        return Err(io::Error::other(format!("{} is not a directory of ours alone", directory.display())));
+        return Err(io::Error::other(format!(
+            "{} is not a private directory of this user",
+            directory.display()
+        )));
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -42,7 +46,7 @@ pub(super) fn take_in(directory: &Path, name: &str) -> io::Result<Attempt> {
     Ok(Attempt::Taken(file.into()))
 }
 
-/// Whoever locked the file wrote its process id into it; only for a person.
+/// Reads the process ID of the lock's holder, for messages only.
 fn holder(file: &mut File) -> Option<i32> {
     let mut note = String::new();
     file.take(NOTE_BYTES).read_to_string(&mut note).ok()?;

@@ -1,4 +1,4 @@
-//! On Linux: an abstract name of a Unix socket, which lives as long as the socket that is bound to it.
+//! Lock for Linux: an abstract Unix socket name, which exists as long as the socket bound to it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,8 @@ use rustix::process::geteuid;
 
 use super::Attempt;
 
-/// Those who ask who holds the name and are never answered. Once so many have asked, the next one is not told.
+/// Backlog of the listening socket. Each process that asks for the holder uses one place for good;
+/// further processes get no answer.
 const BACKLOG: i32 = 64;
 
 pub(super) fn take(name: &str) -> io::Result<Attempt> {
@@ -28,7 +29,7 @@ pub(super) fn take(name: &str) -> io::Result<Attempt> {
     }
 }
 
-/// The system knows who began to listen, without a word from them.
+/// Returns the holder of the name. The kernel reports the credentials of the listening process.
 fn holder(name: &SocketAddrUnix) -> Attempt {
     let asked = new_socket().ok().filter(|socket| connect(socket, name).is_ok());
     let held_by = asked.and_then(|socket| socket_peercred(&socket).ok());

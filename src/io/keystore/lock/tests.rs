@@ -5,10 +5,10 @@ use super::*;
 
 const PEER: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
 
-/// A kind of lock.
+/// Constructor of one kind of lock.
 type Take = Box<dyn Fn(&str) -> io::Result<Attempt>>;
 
-/// Every kind of lock that this system has, each with a scope that nobody else uses.
+/// Returns all kinds of locks on this system, each with a unique scope.
 fn kinds(directory: &tempfile::TempDir) -> Vec<(Take, String)> {
     let path = directory.path().join("locks");
     let scope = path.display().to_string();
@@ -61,7 +61,7 @@ fn a_directory_that_others_may_enter_or_a_link_is_refused() {
     std::os::unix::fs::symlink(temporary.path(), &link).unwrap();
     for directory in [&open, &link] {
         let error = file::take_in(directory, PEER).unwrap_err();
-        assert!(error.to_string().contains("ours alone"), "{error}");
+        assert!(error.to_string().contains("private directory of this user"), "{error}");
     }
 }
 
