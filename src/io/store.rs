@@ -38,59 +38,62 @@ use reserve::{RESERVE_FILE, Reserve};
 use salvage::begin_anew;
 use writer::Writer;
 
-/// Name of the database in the data directory.
+/// Name of the database file in the data directory.
 pub const STORE_FILE: &str = "node.redb";
 
-/// Reports that wait to be taken; more of them would say the same.
+/// Maximum number of queued reports; further reports would repeat them.
 const REPORTS: usize = 16;
-/// How long the last rows may take to be written when the process ends.
+/// Maximum time to write the last rows when the process exits.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Why there is no store.
+/// Errors of [`Store::open`].
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it.
-    #[error("the data directory {0} is in use by another process")]
-    InUse(PathBuf),
-    /// A process on another host has it, where its lock is not seen.
+    /// Another process on this host uses the data directory.
     #[error(
-        "the data directory {data_dir} is in use by a process on the host {host}, which wrote to it a moment ago: end that one, or give this node a directory of its own (P2P_NODE_DATA_DIR); if that process is gone, the directory is free 20 s after its last sign of life"
+        "the data directory {0} is in use by another process: stop that process, or use another directory (P2P_NODE_DATA_DIR)"
+    )]
+    InUse(PathBuf),
+    /// A process on another host uses the data directory. File locks are not visible across hosts.
+    #[error(
+        "the data directory {data_dir} is in use by a process on host {host}: stop that process, or use another directory (P2P_NODE_DATA_DIR); if that process has crashed, the directory is free 20 s after its last write"
     )]
     InUseElsewhere {
-        /// The directory.
+        /// Path of the directory.
         data_dir: PathBuf,
-        /// What the host calls itself.
+        /// Name of the host.
         host: String,
     },
-    /// It keeps the mail of another agent.
+    /// The data directory belongs to another agent.
     #[error(
-        "the data directory {data_dir} belongs to {owner}, and this node is {account}: start it with the key of {owner} (in PRIVATE_KEY; without PRIVATE_KEY that of the directory counts, if it has one), or give it another data directory (P2P_NODE_DATA_DIR)"
+        "the data directory {data_dir} belongs to agent {owner}, but this node is agent {account}: use the PRIVATE_KEY of {owner} (or unset PRIVATE_KEY if the directory contains the key), or use another data directory (P2P_NODE_DATA_DIR)"
     )]
     OfAnother {
-        /// The directory.
+        /// Path of the directory.
         data_dir: PathBuf,
-        /// For whom it was made.
+        /// Agent for which the directory was created.
         owner: Address,
-        /// Who wants it.
+        /// Agent of this node.
         account: Address,
     },
-    /// What it keeps cannot be read or written, so that the node would forget whom it blocked, which keys are revoked, and mail.
-    #[error("the store {path} cannot be opened: {reason}")]
+    /// The database cannot be read or written. The node does not start without it, because it would
+    /// forget blocked agents, revoked keys and accepted messages.
+    #[error("opening the store {path} failed: {reason}")]
     Unavailable {
-        /// The database, or its directory.
+        /// Path of the database or its directory.
         path: PathBuf,
-        /// What the system says.
+        /// Error message of the system.
         reason: String,
-        /// Whether it may pass.
+        /// Class of the error.
         cause: Cause,
     },
-    /// Nothing would ever be written.
-    #[error("the store has no thread: {0}")]
+    /// The thread that writes the store could not be started.
+    #[error("starting the thread of the store failed: {0}")]
     Thread(#[from] io::Error),
 }
 
 impl OpenError {
-    /// What the parent is told.
+    /// Returns the stable error code.
     pub fn code(&self) -> ErrorCode {
         match self {
             OpenError::InUse(_) => ErrorCode::IdentityInUse,
@@ -102,11 +105,11 @@ impl OpenError {
         }
     }
 
-    /// How the process ends for this reason.
+    /// Returns the exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             OpenError::InUse(_) => ExitCode::InUse,
-            // Nobody tells when that one ends.
+            // Temporary: the other process may exit without any notification.
             OpenError::InUseElsewhere { .. } => ExitCode::Io,
             OpenError::OfAnother { .. } => ExitCode::Config,
             OpenError::Unavailable { cause, .. } => cause.exit_code(),
@@ -115,27 +118,27 @@ impl OpenError {
     }
 }
 
-/// Opens the database: another call for every attempt.
+/// Opens the database; called once for each attempt.
 type Open = Box<dyn FnMut() -> Result<(File, Contents), FileError> + Send>;
 
-/// What is kept of one network.
+/// Stored state of one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Oldest first.
+    /// Highest seen generations and sequence numbers, oldest first.
     pub floors: Vec<HighestSeen>,
-    /// Whom the parent blocked or allowed.
+    /// Access rules set by the parent.
     pub standings: Vec<(Subject, AccessRule)>,
-    /// Mail that was accepted and has not ended.
+    /// Accepted messages that are not completed.
     pub mails: Vec<PersistedMessage>,
-    /// How far mail was handed on.
+    /// Checkpoints of inbound streams.
     pub taken: Vec<StreamCheckpoint>,
 }
 
-/// Changes that wait, and whether it is time to end.
+/// Changes to write, and the request to exit.
 #[derive(Debug, Default)]
 struct Waiting {
     floors: BTreeMap<Address, HighestSeen>,
-    /// As many as the core keeps, and those that it took back since.
+    /// Changed access rules; `None` deletes a rule. Bounded by the rules that the core keeps.
     standings: BTreeMap<Subject, Option<AccessRule>>,
     /// Mail to be kept, arrivals, and the number of the last of both, for which somebody waits.
     kept: Vec<PersistedMessage>,
@@ -155,7 +158,7 @@ impl Waiting {
             && self.forgotten.is_empty()
     }
 
-    /// Whether somebody waits for what is to be written.
+    /// Returns `true` if the core waits for a change to be persisted.
     fn is_urgent(&self) -> bool {
         self.closing || self.is_awaited
     }
@@ -170,7 +173,8 @@ impl Waiting {
         }
     }
 
-    /// What was not written waits again, but for what has been changed since, and what somebody waited for, who is told.
+    /// Requeues changes that were not written, except those replaced since and those whose failure was
+    /// reported to the core.
     fn put_back(&mut self, changes: Changes) {
         self.forgotten.splice(..0, changes.forgotten);
         for row in changes.floors {
@@ -193,18 +197,19 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // A map is whole after every step, whoever panicked.
+        // The maps are consistent after every step, so a poisoned lock is safe to use.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a time pass, unless it is time to end before, or somebody begins to wait.
+    /// Sleeps for `time`, or until the store is closed or an urgent change arrives.
     fn pause(&self, time: Duration) {
         let waiting = self.changed.wait_timeout_while(self.lock(), time, |waiting| !waiting.is_urgent());
         drop(waiting);
     }
 }
 
-/// An open store. What waits is written when it is dropped too, but only [`Store::close`] waits for that.
+/// Open store. After a drop the thread still writes the queued changes, but only [`Store::close`]
+/// waits for it.
 #[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -213,12 +218,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database of an agent's data directory, which is made if it is missing, and reads what is kept of a network. A
-    /// damaged database is moved aside, named after the time `now_ms` (ms since 1970), and begun anew; [`Store::next`] tells of it. `token` is random, of this process.
+    /// Opens the database in an agent's data directory, which is created if missing, and reads the state
+    /// of a network. Moves a damaged database aside, under a name with the time `now_ms` (ms since
+    /// 1970), and creates a new one; [`Store::next`] reports this. `token` is random per process.
     ///
     /// # Errors
-    /// When another process has it open, it belongs to another agent, it cannot be read or written, or it gets no thread. Then
-    /// nothing of it is lost.
+    /// Fails if another process uses the directory, if it belongs to another agent, if it cannot be read
+    /// or written, or if the thread cannot be started. In these cases the database is not changed.
     pub fn open(
         data_dir: &Path,
         network: &str,
@@ -262,7 +268,7 @@ impl Store {
             };
             let aside = data_dir.join(format!("{STORE_FILE}.corrupt-{now_ms}"));
             trouble = Some(format!(
-                "{} was damaged ({reason}) and is now {}; {} mails that were under way could be read and are kept, others are lost; which keys are revoked is learned anew, and nobody is blocked or allowed any more",
+                "the store {} was damaged ({reason}) and was moved to {}; {} queued messages were recovered, others are lost; all block and allow rules are lost: set them again; revocations of keys are learned again from peers",
                 path.display(),
                 aside.display(),
                 mails.len(),
@@ -298,7 +304,8 @@ impl Store {
         Ok(Store { shared, reports, ended })
     }
 
-    /// Has a standing written soon, or taken out; whether there was room. There is for all that a core keeps, several times over.
+    /// Queues an access rule, or its deletion. Returns `false` if the queue is full; it holds several
+    /// times the rules that a core keeps.
     pub fn keep(&self, subject: Subject, standing: Option<AccessRule>) -> bool {
         let mut waiting = self.shared.lock();
         let room = waiting.standings.len() < 4 * MAX_STANDINGS || waiting.standings.contains_key(&subject);
@@ -310,7 +317,8 @@ impl Store {
         room
     }
 
-    /// Has a floor written soon; whether there was room. There is for as many agents as are remembered; of more, those that come first.
+    /// Queues a highest seen value. Returns `false` if the queue is full; it holds one value for each
+    /// remembered agent.
     pub fn remember(&self, row: HighestSeen) -> bool {
         let mut waiting = self.shared.lock();
         let room = waiting.floors.len() < MAX_ROWS || waiting.floors.contains_key(&row.address);
@@ -322,8 +330,8 @@ impl Store {
         room
     }
 
-    /// Has mail brought to the disk at once; [`Store::next`] says when it is there, with its number. There is room for all that the
-    /// outbox takes.
+    /// Queues a message for an immediate write. [`Store::next`] reports its number when it is on the
+    /// disk. The outbox bounds the queue.
     pub fn keep_mail(&self, number: u64, mail: PersistedMessage) {
         let mut waiting = self.shared.lock();
         waiting.kept.push(mail);
@@ -333,7 +341,8 @@ impl Store {
         self.shared.changed.notify_one();
     }
 
-    /// Has an arrival brought to the disk; told of like mail.
+    /// Queues a checkpoint for an immediate write. [`Store::next`] reports its number when it is on the
+    /// disk.
     pub fn keep_taken(&self, number: u64, row: StreamCheckpoint) {
         let mut waiting = self.shared.lock();
         waiting.taken.insert((row.sender, row.stream), Some(row));
@@ -343,19 +352,20 @@ impl Store {
         self.shared.changed.notify_one();
     }
 
-    /// Has a stream that mail was received on forgotten, soon.
+    /// Queues the deletion of an inbound stream's checkpoint.
     pub fn forget_taken(&self, sender: Address, stream: StreamId) {
         self.shared.lock().taken.insert((sender, stream), None);
         self.shared.changed.notify_one();
     }
 
-    /// Has mail forgotten, soon. No more than was kept can be.
+    /// Queues the deletion of a message. The stored messages bound the queue.
     pub fn forget_mail(&self, stream: StreamId, seq: u64) {
         self.shared.lock().forgotten.push((stream, seq));
         self.shared.changed.notify_one();
     }
 
-    /// Waits for the next report: `StoreFailed` for every failed attempt, and `StoreRecovered`. Cancel-safe.
+    /// Waits for the next report, for example `StoreFailed` after each failed attempt, or
+    /// `StoreRecovered`. Cancel-safe.
     pub async fn next(&mut self) -> Input {
         match self.reports.recv().await {
             Some(input) => input,
@@ -363,17 +373,17 @@ impl Store {
         }
     }
 
-    /// Writes what waits, for as long as may be.
+    /// Writes the queued changes and closes the store, at most for [`CLOSE_TIMEOUT`].
     pub async fn close(mut self) {
-        // Nobody reads them any more, and nobody is to be waited for.
+        // Unblocks the writer: nobody reads reports any more.
         self.reports.close();
         self.end();
         if tokio::time::timeout(CLOSE_TIMEOUT, &mut self.ended).await.is_err() {
-            tracing::warn!("the store was not written in time");
+            tracing::warn!("closing the store timed out: the last changes may be lost");
         }
     }
 
-    /// Has the thread write what waits, and end.
+    /// Makes the thread write the queued changes and exit.
     fn end(&self) {
         self.shared.lock().closing = true;
         self.shared.changed.notify_one();

@@ -337,7 +337,7 @@ fn mail_in_a_damaged_store_is_set_aside_and_told_of() {
 #[test]
 fn what_a_killed_process_wrote_last_and_is_damaged_is_told_to_be_missing() {
     let (data_dir, mut child, message) = told_of_damage(0xa9, true);
-    assert!(message.contains("(1 times) is missing"), "{message}");
+    assert!(message.contains("the last 1 commits are missing"), "{message}");
     // Once is enough.
     child.kill();
     let flags = ["--data-dir", data_dir.path().to_str().unwrap()];

@@ -1,4 +1,4 @@
-//! Panics of libraries that are expected and become errors; any other is a defect, and ends the process.
+//! Converts expected panics of libraries into errors. Any other panic is a bug and ends the process.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,8 @@ thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `act`, whose panic comes to `None`. What it may leave half done is not to be used again.
+/// Runs `act` and returns `None` if it panics. The caller must not use state that `act` may have left
+/// inconsistent.
 pub fn caught<T>(act: impl FnOnce() -> T) -> Option<T> {
     let before = CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(act));
@@ -15,7 +16,7 @@ pub fn caught<T>(act: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// Whether a panic of this thread would be caught by [`caught`].
+/// Returns `true` if this thread runs inside [`caught`].
 pub fn is_catching() -> bool {
     CATCHING.get()
 }

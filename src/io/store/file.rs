@@ -1,4 +1,4 @@
-//! The database file.
+//! Database file of the store.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -25,38 +25,39 @@ use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::message_id::StreamId;
 
-/// Floors kept of one network: as many as the directory remembers.
+/// Maximum number of highest seen values per network: as many as the directory remembers.
 pub(super) const MAX_ROWS: usize = MAX_AGENTS + MAX_FLOORS;
 
-/// Memory for pages of the file, in bytes. Ours: all that the bound above takes, so that a commit reads nothing.
+/// Size of the page cache, in bytes. 4 MiB hold the maximum number of rows, so a commit reads no pages
+/// from the disk.
 const CACHE_BYTES: usize = 4 << 20;
 
-/// Why the database cannot be used.
+/// Errors of the database.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
-    /// Another process has it.
-    #[error("another process has it open")]
+    /// Another process has the database open.
+    #[error("another process has the database open")]
     InUse,
-    /// What is in it cannot be trusted.
-    #[error("it is damaged: {0}")]
+    /// The contents are damaged.
+    #[error("the database is damaged: {0}")]
     Damaged(String),
     /// Some of its pages are damaged.
-    #[error("it is damaged: {reason}")]
+    #[error("the database is damaged: {reason}")]
     DamagedPages {
-        /// What the library says.
+        /// Error message of the library.
         reason: String,
-        /// Mails that can be read all the same.
+        /// Messages that are still readable.
         mails: Vec<PersistedMessage>,
     },
-    /// It was made for another agent.
-    #[error("it belongs to {0}")]
+    /// The database belongs to another agent.
+    #[error("the database belongs to agent {0}")]
     OfAnother(Address),
-    /// The system said no.
+    /// The operating system returned an error.
     #[error("{reason}")]
     Io {
-        /// What it said.
+        /// Error message of the system.
         reason: String,
-        /// Whether it may say something else later.
+        /// Class of the error.
         cause: Cause,
     },
 }
@@ -66,7 +67,7 @@ impl From<redb::Error> for FileError {
         use io::ErrorKind::{InvalidData, UnexpectedEof};
         match error {
             redb::Error::DatabaseAlreadyOpen => FileError::InUse,
-            // That is how the library says that the file is none of its own, or is cut short.
+            // The library uses these kinds for a foreign or truncated file.
             redb::Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => error.into(),
             redb::Error::PreviousIo => FileError::Io { reason: error.to_string(), cause: Cause::Passing },
             error => FileError::Damaged(error.to_string()),
@@ -102,13 +103,13 @@ type Floors<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
 pub(super) type Mails<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u8]>;
 type Taken<'a> = TableDefinition<'a, &'static [u8; row::TAKEN_KEY_BYTES], &'static [u8]>;
 type Standings<'a> = TableDefinition<'a, &'static [u8], u8>;
-/// For whom the file was made.
+/// Table with the agent that owns the file.
 pub(super) const ACCOUNT: TableDefinition<'static, (), &'static [u8; KEY_BYTES]> =
     TableDefinition::new("account");
-/// How often the database was written, under one key.
+/// Table with the number of commits, under one key.
 const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits");
 
-/// An open database, and the tables of one network in it.
+/// Open database with the tables of one network.
 #[derive(Debug)]
 pub(super) struct File {
     database: Database,
@@ -117,18 +118,18 @@ pub(super) struct File {
     mails: String,
     taken: String,
     commits: u64,
-    /// Whether it was damaged and could be mended.
+    /// `true` if the database was damaged and the library repaired it.
     mended: bool,
 }
 
-/// What is to be written. A floor never lowers what is there; a standing takes its place.
+/// Changes to write. A highest seen value never decreases; an access rule replaces the old one.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) floors: Vec<HighestSeen>,
     pub(super) standings: Vec<(Subject, Option<AccessRule>)>,
-    /// Mail to be kept; after it is there, mail to be forgotten.
+    /// Messages to persist. They are written before the deletions.
     pub(super) kept: Vec<PersistedMessage>,
-    /// How far mail was handed on; nothing: the stream is forgotten.
+    /// Checkpoints to write; `None` deletes the stream's checkpoint.
     pub(super) taken: Vec<((Address, StreamId), Option<StreamCheckpoint>)>,
     pub(super) forgotten: Vec<(StreamId, u64)>,
 }
@@ -145,25 +146,25 @@ impl Changes {
 }
 
 impl File {
-    /// Opens the file of an agent, or makes it, for the user of this process alone, and reads what is kept of a network, floors
-    /// oldest first.
+    /// Opens or creates the file of an agent, readable only by its owner, and reads the state of a
+    /// network, highest seen values oldest first.
     pub(super) fn open(path: &Path, network: &str, account: Address) -> Result<(Self, Contents), FileError> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         if file.metadata()?.len() == 0 {
-            // What is written to a file that has no name is lost with the power.
+            // Without a synced directory entry a loss of power would remove the new file.
             sync_name(path)?;
         }
         File::on(FileBackend::new(file)?, network, account)
     }
 
-    /// As [`File::open`], on any storage.
+    /// Opens the database on any storage, like [`File::open`].
     pub(super) fn on(
         storage: impl StorageBackend,
         network: &str,
         account: Address,
     ) -> Result<(Self, Contents), FileError> {
-        // Whatever is in a file must not keep the node from starting, also where the library did not expect it.
+        // A damaged file must not prevent the start, even if the library panics on it.
         let opened = caught(|| File::checked(storage, network, account));
         opened.unwrap_or_else(|| Err(FileError::Damaged("reading it failed".to_owned())))
     }
@@ -174,7 +175,8 @@ impl File {
         account: Address,
     ) -> Result<(Self, Contents), FileError> {
         let mut database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage)?;
-        // Opening believes what was closed in good order; a floor that was bent would bar an agent for ever.
+        // The library trusts a file that was closed normally, so check it: a corrupted highest seen
+        // value could lock out an agent for ever.
         let mended = !check(&mut database, network, account)?;
         claim(&database, account)?;
         let commits = match existing(database.begin_read()?.open_table(COMMITS))? {
@@ -200,7 +202,7 @@ impl File {
         Ok((file, contents))
     }
 
-    /// Every row of a table; none if it has never been written.
+    /// Reads all rows of a table; none if the table does not exist.
     fn read<K: Key + 'static, V: Value + 'static, R>(
         &self,
         table: TableDefinition<'_, K, V>,
@@ -216,7 +218,7 @@ impl File {
         rows.collect()
     }
 
-    /// Brings changes to the disk, all or none.
+    /// Writes the changes in one transaction.
     pub(super) fn write(&mut self, changes: &Changes) -> Result<(), FileError> {
         let written = caught(|| {
             let write = self.database.begin_write()?;
@@ -224,7 +226,7 @@ impl File {
             let standings = self.set_standings(&write, &changes.standings)?;
             let mails = self.set_mails(&write, changes)?;
             let taken = self.set_taken(&write, &changes.taken)?;
-            // What is known already costs the disk nothing.
+            // Avoids a commit if the database already contains the changes.
             if !(floors || standings || mails || taken) {
                 write.abort()?;
                 return Ok(0);
@@ -237,27 +239,28 @@ impl File {
         Ok(())
     }
 
-    /// How often the database was written.
+    /// Returns the number of commits.
     pub(super) fn commits(&self) -> u64 {
         self.commits
     }
 
-    /// What is missing, if it was written at least so often: a database whose latest state is damaged takes up an earlier one.
+    /// Returns a warning if fewer than `written` commits are in the database: the library falls back to an
+    /// earlier state if the latest one is damaged.
     pub(super) fn trouble(&self, written: u64) -> Option<String> {
         let missing = written.saturating_sub(self.commits);
         (missing > 0 || self.mended).then(|| {
-            format!("the store was damaged; what was written last ({missing} times) is missing, and with it mail that was accepted then may be lost")
+            format!("the store was damaged: the last {missing} commits are missing, and messages accepted then may be lost")
         })
     }
 
-    /// Gives the room that nothing takes any more back to the disk.
+    /// Returns unused space to the disk.
     pub(super) fn compact(&mut self) -> Result<(), FileError> {
         let done = caught(|| self.database.compact());
         let done = done.unwrap_or(Err(redb::CompactionError::Storage(StorageError::PreviousIo)));
         done.map(drop).map_err(|error| redb::Error::from(error).into())
     }
 
-    /// Whether anything changed.
+    /// Returns `true` if anything changed.
     fn set_mails(&self, write: &WriteTransaction, changes: &Changes) -> Result<bool, FileError> {
         if changes.kept.is_empty() && changes.forgotten.is_empty() {
             return Ok(false);
@@ -272,7 +275,7 @@ impl File {
         Ok(true)
     }
 
-    /// Whether anything changed.
+    /// Returns `true` if anything changed.
     fn set_taken(
         &self,
         write: &WriteTransaction,
@@ -292,7 +295,7 @@ impl File {
         Ok(true)
     }
 
-    /// Whether anything changed.
+    /// Returns `true` if anything changed.
     fn set_standings(
         &self,
         write: &WriteTransaction,
@@ -312,7 +315,7 @@ impl File {
         Ok(true)
     }
 
-    /// Whether anything changed.
+    /// Returns `true` if anything changed.
     fn merge_floors(&self, write: &WriteTransaction, rows: &[HighestSeen]) -> Result<bool, FileError> {
         let mut changed = false;
         let mut table = write.open_table(Floors::new(&self.floors))?;
@@ -327,7 +330,7 @@ impl File {
         let Some(excess) = (table.len()? as usize).checked_sub(MAX_ROWS).filter(|excess| *excess > 0) else {
             return Ok(changed);
         };
-        // The lowest seq is that of the agent that has been silent the longest.
+        // The agent with the lowest `seq` has been silent for the longest time.
         let mut by_age = Vec::with_capacity(MAX_ROWS + excess);
         for entry in table.iter()? {
             let (key, value) = entry?;
@@ -356,7 +359,7 @@ fn check(database: &mut Database, network: &str, account: Address) -> Result<boo
     })
 }
 
-/// Notes for whom a new file is.
+/// Stores the owning agent in a new file; fails if the file belongs to another agent.
 fn claim(database: &Database, account: Address) -> Result<(), FileError> {
     let owner = match existing(database.begin_read()?.open_table(ACCOUNT))? {
         Some(table) => table.get(())?.map(|owner| Address::from(owner.value())),
@@ -373,7 +376,7 @@ fn claim(database: &Database, account: Address) -> Result<(), FileError> {
     }
 }
 
-/// A table, if there is one.
+/// Returns a table, or `None` if it does not exist.
 fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, FileError> {
     match opened {
         Ok(table) => Ok(Some(table)),

@@ -1,4 +1,4 @@
-//! Accepted mail as bytes.
+//! Encoding of accepted messages in the store.
 
 use alloy::primitives::Address;
 use bytes::Bytes;
@@ -11,15 +11,16 @@ use p2p_node_core::mail::outbound::stream::{Name, OutgoingMessage};
 use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::message_id::StreamId;
 
-/// Length of a key: the stream on which the mail was accepted, and the number in it, big endian.
+/// Length of a key, in bytes: the stream on which the message was accepted and its sequence number,
+/// big endian.
 pub const KEY_BYTES: usize = 16 + 8;
 
 /// Version of the encoding.
 const VERSION: u8 = 3;
-/// Length of the checksum of a row.
+/// Length of the checksum of a row, in bytes.
 const CHECKSUM_BYTES: usize = 8;
 
-/// The key of a mail.
+/// Returns the key of a message.
 pub fn key(stream: &StreamId, seq: u64) -> [u8; KEY_BYTES] {
     let mut key = [0; KEY_BYTES];
     key[..16].copy_from_slice(stream);
@@ -27,10 +28,19 @@ pub fn key(stream: &StreamId, seq: u64) -> [u8; KEY_BYTES] {
     key
 }
 
-/// The value: version, checksum of the key and of what follows (8 bytes: see [`checksum`]), place among all mail (8 bytes, big endian), stream and number on the wire if they are others (a byte that says
-/// so, and 16 and 8), recipient, priority, encoding and route (a byte each but for the recipient's 20), times of sending and end
-/// (ms since 1970, big endian), three texts after their lengths (a byte each), and the payload. Not kept is which command it was:
-/// ids are the business of one process.
+/// Encodes the value of a message. All numbers are big endian. The fields are:
+///
+/// - version (1 byte);
+/// - checksum of the key and the following fields (8 bytes, see [`checksum`]);
+/// - position among all messages (8 bytes);
+/// - a byte that is set if the message has another stream and number on the wire, then those (16 and
+///   8 bytes);
+/// - recipient (20 bytes), priority, encoding and route (1 byte each);
+/// - times of sending and expiry (ms since 1970);
+/// - three texts, each after its length (1 byte);
+/// - the payload.
+///
+/// The command id is not stored, because it has a meaning only within one process.
 pub fn encode(mail: &PersistedMessage) -> Vec<u8> {
     let PersistedMessage { recipient, position, sent_as, expires_at_ms, draft, .. } = mail;
     let mut bytes = Vec::with_capacity(draft.size());
@@ -78,10 +88,10 @@ fn checksum(key: &[u8], rest: &[u8]) -> [u8; CHECKSUM_BYTES] {
     checksum
 }
 
-/// Reads what [`key`] and [`encode`] wrote, and nothing else.
+/// Decodes a row that [`key`] and [`encode`] wrote.
 ///
 /// # Errors
-/// When it is not that; no bytes make it panic.
+/// Fails for any other bytes. Does not panic.
 pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
     let (stream, number) = key.split_first_chunk::<16>().ok_or(RowError::Mail)?;
     let seq = u64::from_be_bytes(number.try_into().map_err(|_| RowError::Mail)?);

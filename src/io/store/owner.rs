@@ -1,5 +1,5 @@
-//! Who has a data directory. The database is locked, but the locks of some shared directories (sshfs, NFS without locks) end at the host,
-//! so its owner also says in a file, again and again, that it is there.
+//! Ownership of a data directory. The database is locked, but on some shared file systems (sshfs, NFS
+//! without locks) other hosts do not see the lock. So the owner also updates a file regularly.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -7,18 +7,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Name of the file in the data directory.
+/// Name of the owner file in the data directory.
 pub const OWNER_FILE: &str = "node.owner";
-/// How often an owner that writes nothing else says that it is there. Ours: cheap, also on a network file system.
+/// Interval of the updates. One small write every 5 s is cheap, also on a network file system.
 pub(super) const BEAT: Duration = Duration::from_secs(5);
-/// How old the file of an owner on another host is before its owner is taken for dead. Ours: three beats that were lost.
+/// Age of the file after which an owner on another host counts as dead: three missed updates.
 const STALE: Duration = Duration::from_secs(20);
-/// Longest file that is read, in bytes: token, host and name, each at most 64 bytes, and their newlines.
+/// Maximum size of the file, in bytes: token, host and name of at most 64 bytes each, and newlines.
 const MAX_BYTES: u64 = 256;
-/// In place of the token when the owner has ended in good order.
+/// Written instead of the token when the owner exits normally.
 const NOBODY: &str = "nobody";
 
-/// An owner on another host, for a person: its name.
+/// Error: an owner on another host. Contains the name of the host.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Elsewhere(pub(super) String);
 
@@ -30,7 +30,7 @@ pub(super) struct Owner {
     host: String,
 }
 
-/// What the file says.
+/// Contents of the file.
 #[derive(Debug, PartialEq, Eq)]
 struct Note {
     token: String,
@@ -39,7 +39,7 @@ struct Note {
 }
 
 impl Note {
-    /// What is not such a note was not written by an owner.
+    /// Parses the file. Returns `None` if no owner has written it.
     fn parse(text: &str) -> Option<Note> {
         let mut lines = text.lines().map(str::to_owned);
         Some(Note { token: lines.next()?, host: lines.next()?, name: lines.next()? })
@@ -47,10 +47,10 @@ impl Note {
 }
 
 impl Owner {
-    /// Asks whether an owner on another host has been there lately. `token` names this process.
+    /// Checks for a live owner on another host. `token` identifies this process.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns the error of the operating system.
     pub(super) fn of(data_dir: &Path, token: &[u8; 16]) -> io::Result<Result<Self, Elsewhere>> {
         Owner::on_host(data_dir, token, host())
     }
@@ -58,7 +58,7 @@ impl Owner {
     fn on_host(data_dir: &Path, token: &[u8; 16], host: String) -> io::Result<Result<Self, Elsewhere>> {
         let owner = Owner { path: data_dir.join(OWNER_FILE), token: hex::encode(token), host };
         match owner.read()? {
-            // On this host the lock of the database says more.
+            // On the same host the lock of the database decides.
             Some(note) if note.token != NOBODY && note.host != owner.host && owner.age()? < STALE => {
                 Ok(Err(Elsewhere(note.name)))
             }
@@ -77,47 +77,48 @@ impl Owner {
         }
     }
 
-    /// How long ago the file was written, by the clock that dates files there: those of two hosts may differ.
+    /// Returns the age of the file by the clock of the file system, because the clocks of two hosts may
+    /// differ.
     fn age(&self) -> io::Result<Duration> {
         let probe = self.path.with_extension(format!("owner-{}", self.token));
         let now = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&probe);
         let now = now.and_then(|file| file.metadata()?.modified());
-        // What is left of it harms nobody.
+        // A leftover probe file is harmless.
         let _ = fs::remove_file(&probe);
         let written = fs::metadata(&self.path)?.modified()?;
         Ok(now?.duration_since(written).unwrap_or_default())
     }
 
-    /// Takes the directory, whose database this process has locked.
+    /// Claims the directory after this process has locked its database.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns the error of the operating system.
     pub(super) fn claim(&self) -> io::Result<()> {
         self.write(&self.token)
     }
 
-    /// Says that the owner is there; or, if another has taken the directory meanwhile, that it is not the owner any more.
+    /// Updates the file. Fails if another process has claimed the directory meanwhile.
     pub(super) fn beat(&self) -> Result<(), Elsewhere> {
         match self.read() {
             Ok(Some(note)) if note.token != self.token => Err(Elsewhere(note.name)),
             _ => {
                 if let Err(error) = self.write(&self.token) {
-                    tracing::debug!("{} cannot be written: {error}", self.path.display());
+                    tracing::debug!("writing {} failed: {error}", self.path.display());
                 }
                 Ok(())
             }
         }
     }
 
-    /// Lets go of the directory.
+    /// Releases the directory.
     pub(super) fn release(&self) {
         if matches!(self.read(), Ok(Some(note)) if note.token == self.token) {
-            // Otherwise its age tells.
+            // If this fails, the file becomes stale after 20 s.
             let _ = self.write(NOBODY);
         }
     }
 
-    /// Always as long, and in place, so that a full disk has room for it.
+    /// Writes the file in place with a constant length, so that it also works on a full disk.
     fn write(&self, token: &str) -> io::Result<()> {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let name: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
@@ -130,7 +131,7 @@ impl Owner {
     }
 }
 
-/// This host, from its start on: locks of an earlier one are gone.
+/// Returns an identifier of this host since its boot, because a reboot releases all locks.
 fn host() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     let host = boot.unwrap_or_else(|_| rustix::system::uname().nodename().to_string_lossy().into_owned());

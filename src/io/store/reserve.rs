@@ -1,4 +1,4 @@
-//! Room on the disk that is kept for forgetting: a database that has filled the disk needs some to free any.
+//! Reserved disk space for deletions: on a full disk the database needs free space to delete rows.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,13 +7,14 @@ use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-/// Name of the file in the data directory that holds the room.
+/// Name of the reserve file in the data directory.
 pub const RESERVE_FILE: &str = "node.reserve";
 
-/// Room that is kept, in bytes. Ours: twice the largest mail, whose neighbours may have to be copied when it is taken out.
+/// Size of the reserve, in bytes: twice the maximum message, because a deletion may copy neighbouring
+/// rows.
 const RESERVE_BYTES: u64 = 2 << 20;
 
-/// A file that is there for its size alone.
+/// File that reserves disk space.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
@@ -24,15 +25,15 @@ impl Reserve {
         Reserve { path }
     }
 
-    /// Whether the room is kept.
+    /// Returns `true` if the space is reserved.
     pub(super) fn is_held(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|found| found.len() == RESERVE_BYTES)
     }
 
-    /// Keeps the room, unless it is kept already.
+    /// Reserves the space, unless it is reserved already.
     ///
     /// # Errors
-    /// When the disk does not have it.
+    /// Fails if the disk does not have the space.
     pub(super) fn hold(&self) -> io::Result<()> {
         if self.is_held() {
             return Ok(());
@@ -41,25 +42,25 @@ impl Reserve {
         fill(file).inspect_err(|_| self.release())
     }
 
-    /// Notes in it how often the database was written. That is not brought to the disk, so that it costs nothing: it outlives a
-    /// process that is killed, and after a loss of power it says too little, never too much.
+    /// Writes the number of commits into the file, without a sync, so that it is cheap. The number
+    /// survives a killed process. After a loss of power it may be too low, never too high.
     pub(super) fn note(&self, commits: u64) {
         if let Ok(file) = OpenOptions::new().write(true).open(&self.path) {
-            // Without the note less is known, and nothing is lost.
+            // The number only improves a warning, so an error is not critical.
             let _ = file.write_all_at(&commits.to_be_bytes(), 0);
         }
     }
 
-    /// What was noted last.
+    /// Returns the number of commits that was written last.
     pub(super) fn noted(&self) -> u64 {
         let mut bytes = [0; 8];
         let read = File::open(&self.path).and_then(|file| file.read_exact_at(&mut bytes, 0));
         read.map_or(0, |()| u64::from_be_bytes(bytes))
     }
 
-    /// Gives up the room.
+    /// Releases the space.
     pub(super) fn release(&self) {
-        // If it cannot be removed, the next attempt to write says why nothing can be.
+        // If this fails, the next write fails as well and reports the reason.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -68,7 +69,7 @@ fn fill(mut file: File) -> io::Result<()> {
     if fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES).is_ok() {
         return Ok(());
     }
-    // Not every file system can do that, and those that cannot say so in different ways.
+    // Fallback, because some file systems do not support fallocate and return various errors.
     let zeros = [0; 64 << 10];
     (0..RESERVE_BYTES / zeros.len() as u64).try_for_each(|_| file.write_all(&zeros))
 }

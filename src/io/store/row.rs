@@ -1,4 +1,4 @@
-//! Floors, standings and how far mail was taken, as bytes.
+//! Encoding of highest seen values, access rules and checkpoints in the store.
 
 use alloy::primitives::Address;
 use libp2p::PeerId;
@@ -9,43 +9,44 @@ use p2p_node_core::mail::inbound::digests::{Digests, REMEMBERED};
 use p2p_node_core::mail::inbound::receive_window::{StreamCheckpoint, UNTAKEN_WINDOW};
 use p2p_node_wire::message_id::StreamId;
 
-/// Length of a key: an Ethereum address.
+/// Length of a key, in bytes: an Ethereum address.
 pub const KEY_BYTES: usize = 20;
-/// Length of a row: version, generation, seq, hash.
+/// Length of a row, in bytes: version, generation, seq, hash.
 pub const ROW_BYTES: usize = 1 + 8 + 8 + 32;
 
-/// Version of the encoding. A later one may have another length.
+/// Version of the encoding. Later versions may have another length.
 const VERSION: u8 = 1;
-/// … of how far mail was taken.
+/// Version of the encoding of checkpoints.
 const TAKEN_VERSION: u8 = 2;
 
-/// Why bytes are not a row.
+/// Errors of decoding a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
-    /// The key is no address.
-    #[error("a key has {0} bytes instead of {KEY_BYTES}")]
+    /// The key is not an address.
+    #[error("the key of a row has {0} bytes instead of {KEY_BYTES}")]
     Key(usize),
-    /// It is of a version that is not known.
-    #[error("a row is of version {0}, which is not known")]
+    /// The version of the row is unknown.
+    #[error("a row has the unknown version {0}; a newer p2p-node may have written it")]
     Version(u8),
-    /// It is too short or too long.
-    #[error("a row has {0} bytes, which is none of its lengths")]
+    /// The length of the row is invalid.
+    #[error("a row has an invalid length of {0} bytes")]
     Length(usize),
-    /// It is no mail.
-    #[error("mail in the store is not as it was written")]
+    /// The row is not a message.
+    #[error("a stored message is malformed")]
     Mail,
-    /// It is mail that was altered after it was written.
-    #[error("mail in the store does not match its checksum")]
+    /// The message does not match its checksum.
+    #[error("a stored message does not match its checksum")]
     Checksum,
-    /// Its numbers do not go together.
-    #[error("a row of mail that was taken has numbers that do not go together")]
+    /// The numbers of a checkpoint contradict each other.
+    #[error("the numbers of a stored checkpoint contradict each other")]
     Taken,
-    /// It is neither an agent's nor a node's standing.
-    #[error("a standing is of nobody, or of a kind that is not known")]
+    /// The subject or the type of an access rule is unknown.
+    #[error("invalid access rule: unknown subject or rule type")]
     AccessRule,
 }
 
-/// The row under the key of its address: version (1), then generation and seq, big endian, and the record's hash.
+/// Encodes a highest seen value: version (1 byte), generation and seq (big endian), and the hash of
+/// the record. The key is the address.
 pub fn encode(row: &HighestSeen) -> [u8; ROW_BYTES] {
     let mut bytes = [0; ROW_BYTES];
     bytes[0] = VERSION;
@@ -55,10 +56,10 @@ pub fn encode(row: &HighestSeen) -> [u8; ROW_BYTES] {
     bytes
 }
 
-/// Reads what [`encode`] wrote, and nothing else.
+/// Decodes a row that [`encode`] wrote.
 ///
 /// # Errors
-/// When it is not that; no bytes make it panic.
+/// Fails for any other bytes. Does not panic.
 pub fn decode(key: &[u8], value: &[u8]) -> Result<HighestSeen, RowError> {
     let address = Address::try_from(key).map_err(|_| RowError::Key(key.len()))?;
     match value.first() {
@@ -77,11 +78,11 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<HighestSeen, RowError> {
     Ok(HighestSeen { address, generation: number(1), seq: number(9), hash })
 }
 
-/// What stands before an agent's address, and before a node's PeerId, in the key of a standing.
+/// First byte of an access rule's key: `AGENT` before an address, `NODE` before a PeerId.
 const AGENT: u8 = 1;
 const NODE: u8 = 2;
 
-/// The key of a standing: what it is about.
+/// Encodes the key of an access rule: its subject.
 pub fn encode_subject(subject: &Subject) -> Vec<u8> {
     match subject {
         Subject::Agent(address) => [&[AGENT], address.as_slice()].concat(),
@@ -89,7 +90,7 @@ pub fn encode_subject(subject: &Subject) -> Vec<u8> {
     }
 }
 
-/// The value of a standing.
+/// Encodes the value of an access rule.
 pub fn encode_standing(standing: AccessRule) -> u8 {
     match standing {
         AccessRule::Blocked => 1,
@@ -97,10 +98,10 @@ pub fn encode_standing(standing: AccessRule) -> u8 {
     }
 }
 
-/// Reads what [`encode_subject`] and [`encode_standing`] wrote, and nothing else.
+/// Decodes a row that [`encode_subject`] and [`encode_standing`] wrote.
 ///
 /// # Errors
-/// When it is not that; no bytes make it panic.
+/// Fails for any other bytes. Does not panic.
 pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, AccessRule), RowError> {
     let subject = match key.split_first() {
         Some((&AGENT, address)) => Address::try_from(address).ok().map(Subject::Agent),
@@ -115,17 +116,18 @@ pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, AccessRule), R
     subject.map(|subject| (subject, standing)).ok_or(RowError::AccessRule)
 }
 
-/// Length of the key of a stream of mail received: who sends, and the stream.
+/// Length of a checkpoint's key, in bytes: the sender and the stream.
 pub const TAKEN_KEY_BYTES: usize = 20 + 16;
 
-/// Numbers at the start of a row of a stream: how far it is, how far it was told, the number up to which no digests are remembered, the
-/// time of the latest mail, and how many digests follow.
+/// Count of numbers at the start of a checkpoint: the next number, the number delivered up to, the
+/// number up to which no digests are stored, the time of the latest message, and the count of digests.
 const TAKEN_HEAD: usize = 5;
 
-/// Numbers in the longest row of a stream: those, digests with their numbers, and a window of what was taken out of order.
+/// Maximum count of numbers in a checkpoint: the head, the digests with their numbers, and a full
+/// window of out-of-order acks.
 const MAX_TAKEN_NUMBERS: usize = TAKEN_HEAD + 2 * REMEMBERED + UNTAKEN_WINDOW;
 
-/// The key of a stream of mail received.
+/// Returns the key of a checkpoint.
 pub fn taken_key(sender: &Address, stream: &StreamId) -> [u8; TAKEN_KEY_BYTES] {
     let mut key = [0; TAKEN_KEY_BYTES];
     key[..20].copy_from_slice(sender.as_slice());
@@ -133,8 +135,9 @@ pub fn taken_key(sender: &Address, stream: &StreamId) -> [u8; TAKEN_KEY_BYTES] {
     key
 }
 
-/// How far a stream was taken: the version, and numbers of eight bytes, big endian: `next`, `told`, the number up to which no digests are
-/// remembered, the time of the latest mail, the number of digests, each number and its digest, and what was taken beyond `next`.
+/// Encodes a checkpoint: the version, then numbers of 8 bytes, big endian: the next number, the number
+/// delivered up to, the number up to which no digests are stored, the time of the latest message, the
+/// count of digests, each number with its digest, and the numbers acked out of order.
 pub fn encode_taken(row: &StreamCheckpoint) -> Vec<u8> {
     let digests = &row.digests;
     let head = [row.next, row.told, digests.forgotten(), digests.sent_at_ms(), digests.len() as u64];
@@ -146,10 +149,10 @@ pub fn encode_taken(row: &StreamCheckpoint) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`taken_key`] and [`encode_taken`] wrote.
+/// Decodes a row that [`taken_key`] and [`encode_taken`] wrote.
 ///
 /// # Errors
-/// When it is not that; no bytes make it panic.
+/// Fails for any other bytes. Does not panic.
 pub fn decode_taken(key: &[u8; TAKEN_KEY_BYTES], value: &[u8]) -> Result<StreamCheckpoint, RowError> {
     let (mut sender, mut stream) = ([0; 20], [0; 16]);
     sender.copy_from_slice(&key[..20]);

@@ -298,7 +298,7 @@ async fn a_full_disk_is_reported_and_what_waited_is_written_when_there_is_room()
     store.remember(row(1, 1));
     for _ in 0..2 {
         let Input::StoreFailed { reason } = next(&mut store).await else { panic!("no report") };
-        assert!(reason.contains("cannot be written at present"), "{reason}");
+        assert!(reason.contains("writing the store failed"), "{reason}");
         store.remember(row(1, 2));
         store.remember(row(2, 3));
     }

@@ -1,4 +1,4 @@
-//! The thread that writes.
+//! Thread that writes the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,15 @@ use super::{Open, Shared, Waiting};
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::outbound::outbox::OUTBOX_MAILS;
 
-/// Rows are gathered for so long before they are written. Ours: at most five times a second a disk has to sync, and a process
-/// that is killed loses what it learned in a fifth of a second and the time of one write.
+/// Time for which changes are collected before a write. The disk syncs at most five times per second,
+/// and a killed process loses at most 200 ms of changes that the core does not wait for.
 const GATHER: Duration = Duration::from_millis(200);
-/// First and longest pause after a failed write. Ours: soon enough for a hiccup, and rare enough for a full disk.
+/// First pause after a failed write: short, because many errors are temporary. The pause then grows.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Maximum pause after a failed write, for errors that last, such as a full disk.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The thread's side.
+/// State of the writer thread.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     file: Option<File>,
@@ -54,7 +55,7 @@ impl Writer {
             if !is_idle {
                 shared.pause(GATHER);
             }
-            // Before anything is written: another process may have taken this one for dead, and changed what it would write to.
+            // Must come before every write: another process may have taken over the directory.
             if let Err(Elsewhere(host)) = self.owner.beat() {
                 return self.lost(&host);
             }
@@ -73,17 +74,15 @@ impl Writer {
             match written {
                 Ok(()) if std::mem::take(&mut self.failing) => {
                     pause = FIRST_PAUSE;
-                    // When nobody listens any more the process ends.
+                    // Fails only while the process exits.
                     let _ = self.report.blocking_send(Input::StoreRecovered);
                 }
                 Ok(()) => {}
                 Err(error) => {
-                    // Of what there is to write now something frees what others take.
+                    // Some of the queued changes free disk space that others need.
                     self.reserve.release();
-                    self.failed(format!(
-                        "what must outlive the process cannot be written at present: {error}"
-                    ));
-                    // What came meanwhile is newer.
+                    self.failed(format!("writing the store failed and will be tried again: {error}"));
+                    // Changes queued meanwhile are newer and take precedence.
                     shared.lock().put_back(changes);
                     shared.pause(pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -96,11 +95,12 @@ impl Writer {
         }
     }
 
-    /// The directory is another process's now: this one must not touch it again, not even to close the database.
+    /// Handles the loss of the directory to another process. This process must not touch the directory
+    /// again, not even to close the database.
     fn lost(&mut self, host: &str) {
         std::mem::forget(self.file.take());
         let host = host.to_owned();
-        // When nobody listens any more the process ends.
+        // Fails only while the process exits.
         let _ = self.report.blocking_send(Input::StoreLost { host });
     }
 
@@ -112,11 +112,11 @@ impl Writer {
         let was_begun = prepared.is_ok();
         let written = prepared.and_then(|file| self.commit(file, changes));
         if written.is_err() && !changes.kept.is_empty() {
-            // What takes room is refused; what frees some goes alone, into the room that was kept for it.
+            // Rejects changes that need disk space. Writes those that free space into the reserve.
             let refused = std::mem::take(&mut changes.kept);
             if was_begun && changes.forgotten.len() < OUTBOX_MAILS {
-                // It failed, and may be on the disk all the same.
-                // Mail that only got another name was accepted before.
+                // The failed write may still have reached the disk.
+                // A message with `sent_as` was accepted earlier and only changed its stream.
                 let unaccepted = refused.into_iter().filter(|mail| mail.sent_as.is_none());
                 changes.forgotten.extend(unaccepted.map(|mail| (mail.stream, mail.seq)));
             }
@@ -129,28 +129,29 @@ impl Writer {
         written
     }
 
-    /// The file, if there is room.
+    /// Opens the file. Fails if the disk is full.
     fn prepare(&mut self, changes: &Changes) -> Result<File, FileError> {
         if !changes.kept.is_empty() {
-            // As long as there is no room to forget mail again, none is kept.
+            // Accepts no messages while the disk has no space for the reserve.
             self.reserve.hold()?;
         }
         self.file.take().map_or_else(|| Ok((self.open)()?.0), Ok)
     }
 
-    /// Writes, and keeps the file open if that went well: only a new handle is sure to write again.
+    /// Writes the changes. Keeps the file open only after success, because a handle may stay broken after
+    /// an I/O error.
     fn commit(&mut self, mut file: File, changes: &Changes) -> Result<(), FileError> {
         file.write(changes)?;
         self.reserve.note(file.commits());
         if !changes.forgotten.is_empty() && !self.reserve.is_held() {
-            // What has been freed goes back to the disk, so that the reserve finds its room again.
+            // Returns the freed space to the disk, so that the reserve can be allocated again.
             file.compact()?;
         }
         self.file = Some(file);
         Ok(())
     }
 
-    /// Whoever waits has to be told. When nobody listens any more the process ends.
+    /// Reports the result of a write to the core, which waits for it. Fails only while the process exits.
     fn tell_kept(&self, upto: u64, error: Option<&FileError>) {
         let report = match error {
             None => Input::Persisted { upto },
@@ -161,7 +162,7 @@ impl Writer {
 
     pub(super) fn failed(&mut self, reason: String) {
         self.failing = true;
-        // When nobody takes them, enough has been reported.
+        // A full queue already contains such a report.
         let _ = self.report.try_send(Input::StoreFailed { reason });
     }
 }
