@@ -1,4 +1,5 @@
-//! The contract that was published may grow and nothing else: `fixtures/protocol/schema.json` is what the last version promised.
+//! Checks that the schema of the pipe protocol only grows. `fixtures/protocol/schema.json` is the
+//! schema of the last published version.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -8,7 +9,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// What the new schema takes back of what the old one promised. `read`: whether the parent reads this part, or else writes it.
+/// Returns the incompatible changes from the old schema to the new one. `read` is `true` for parts
+/// that the parent reads, `false` for parts that it writes.
 fn taken_back(old: &Value, new: &Value, read: bool, place: &str, out: &mut Vec<String>) {
     let mut say = |what: String| out.push(format!("{place}: {what}"));
     if normalized(old) != normalized(new) {
@@ -26,7 +28,7 @@ fn taken_back(old: &Value, new: &Value, read: bool, place: &str, out: &mut Vec<S
         names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
     };
     let (before, after) = (required(old), required(new));
-    // A reader relies on what was always there; a writer does not know of what has become necessary.
+    // A reader relies on required fields; a writer does not know new required fields.
     let broken: Vec<_> =
         if read { before.difference(&after).collect() } else { after.difference(&before).collect() };
     for name in broken {
@@ -48,13 +50,13 @@ fn taken_back(old: &Value, new: &Value, read: bool, place: &str, out: &mut Vec<S
     }
 }
 
-/// The kind of value: its types, the definitions it refers to, and a fixed value.
+/// Returns the kind of value: its types, the referenced definitions, and a constant value.
 fn normalized(schema: &Value) -> Value {
     let alternatives: Vec<Value> = schema["anyOf"].as_array().into_iter().flatten().map(normalized).collect();
     json!([schema["type"], schema["$ref"], schema["const"], alternatives])
 }
 
-/// The names of the definitions that a part of the document leads to.
+/// Returns the names of the definitions that are reachable from a part of the document.
 fn reachable(part: &Value, document: &Value, names: &mut BTreeSet<String>) {
     if let Some(name) = part["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/"))
         && names.insert(name.to_owned())
@@ -71,7 +73,7 @@ fn reachable(part: &Value, document: &Value, names: &mut BTreeSet<String>) {
 fn all_taken_back(old: &Value, new: &Value) -> Vec<String> {
     let mut out = Vec::new();
     if old["protocol"] != new["protocol"] {
-        // A new version of the contract may break with the old one, and says so by its number.
+        // A new protocol version may be incompatible.
         return out;
     }
     for (side, read) in [("commands", false), ("events", true)] {

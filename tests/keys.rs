@@ -1,4 +1,4 @@
-//! Signatures, right and wrong, in the tables `fixtures/keys/*_cases.txt`.
+//! Valid and invalid signatures from the tables `fixtures/keys/*_cases.txt`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 
@@ -8,14 +8,14 @@ use std::path::Path;
 use bytes::Bytes;
 use p2p_node_wire::identity::{BindingError, SignedBinding, verify, verify_signed};
 
-/// When the binding of the fixtures is valid: 2026-01-01, in ms since 1970.
+/// Time at which the binding of the fixtures is valid: 2026-01-01, in ms since 1970.
 const NOW_MS: u64 = 1_767_225_600_000;
 
 fn fixture(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)).unwrap()
 }
 
-/// The rows of a table; no name stands in it twice.
+/// Reads the rows of a table and checks that their names are unique.
 fn rows<const COLUMNS: usize>(table: &str) -> Vec<[String; COLUMNS]> {
     let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let rows: Vec<[String; COLUMNS]> = lines
@@ -65,7 +65,7 @@ fn no_bit_of_a_key_or_signature_can_be_changed() {
     }
 }
 
-/// The binding of the fixtures under any signature, as it would come over the wire.
+/// Returns the binding of the fixtures with the given signature, in the wire format.
 fn binding(signature: Vec<u8>) -> Result<SignedBinding, BindingError> {
     let bytes: Vec<u8> = fixture("envelopes/binding.hex").lines().flat_map(unhex).collect();
     let mut signed = SignedBinding::decode(&bytes).unwrap();

@@ -1,9 +1,10 @@
-//! Golden sessions: what a parent writes and what it reads back, line by line, in `fixtures/sessions`.
+//! Golden sessions: the input and output lines of nodes, in `fixtures/sessions`.
 //!
-//! A line `a> …` goes to node `a`, a line `a< …` must come from it next, `a|` ends its stdin, `#` is a comment.
-//! `$address.b`, `$peer.b` and `$addr.b` stand for what `b` said in its `ready`. What differs from run to run is replaced
-//! before lines are compared. With two nodes, news of peers come when they come and are passed over.
-//! `UPDATE_FIXTURES=1 cargo test --test session` writes what really came.
+//! `a> …` is a line to node `a`, `a< …` is the expected next line from it, `a|` closes its stdin, and `#`
+//! starts a comment. `$address.b`, `$peer.b` and `$addr.b` are values from the `ready` event of `b`.
+//! Values that differ between runs are replaced before the comparison. With two nodes, the test ignores
+//! peer events, because their time varies. `UPDATE_FIXTURES=1 cargo test --test session` writes the
+//! actual lines.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -23,7 +24,7 @@ use p2p_node::node;
 use p2p_node_core::effect::ExitCode;
 use serde_json::Value;
 
-/// How long a line may take.
+/// Timeout for a line.
 const SOON: Duration = Duration::from_secs(20);
 
 struct Party {
@@ -42,7 +43,7 @@ impl Party {
             lock_scope: Some(format!("session test {}", std::process::id())),
             ..RunArgs::default()
         };
-        // Keys for tests only, one for each party.
+        // Keys for tests only, one for each node.
         let key = format!("0x{}", name.repeat(64));
         let environment = |variable: &str| (variable == "PRIVATE_KEY").then(|| key.clone().into());
         let config = Config::resolve(&args, &environment, Path::new("/nonexistent")).unwrap();
@@ -78,7 +79,7 @@ impl Party {
     }
 }
 
-/// Replaces what differs from run to run.
+/// Replaces values that differ between runs.
 fn normalise(value: &mut Value, with_seq: bool) {
     match value {
         Value::Object(fields) => {
@@ -122,7 +123,7 @@ fn substitute(line: &str, parties: &BTreeMap<String, Party>) -> String {
     line
 }
 
-/// Plays a session; returns it as it really went.
+/// Runs a session and returns it with the actual output.
 fn play(session: &str, text: &str, runtime: &tokio::runtime::Runtime) -> String {
     let mut parties: BTreeMap<String, Party> = BTreeMap::new();
     let several = text.lines().any(|line| line.starts_with("b>"));
@@ -155,7 +156,7 @@ fn play(session: &str, text: &str, runtime: &tokio::runtime::Runtime) -> String 
     for (name, mut party) in parties {
         party.input = None;
         let code = runtime.block_on(party.exit).unwrap();
-        // The thread that reads the lines may be behind the exit.
+        // The reader thread may still have lines after the exit of the process.
         let left: Vec<_> = std::iter::from_fn(|| party.lines.recv_timeout(SOON).ok()).collect();
         let told: Vec<_> = left
             .iter()

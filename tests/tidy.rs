@@ -1,5 +1,5 @@
-//! The house rules that a compiler does not hold: how long a file may be, which texts
-//! have to agree with the code, and which versions of other crates are too old to be safe.
+//! Checks rules that the compiler does not check: the length of files, texts that must match the code,
+//! and minimum versions of dependencies.
 
 #[path = "tidy/dependency_versions.rs"]
 mod dependency_versions;
@@ -9,7 +9,7 @@ mod texts;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Longest Rust file, in lines: beyond it a file is split.
+/// Maximum length of a Rust file, in lines. Longer files must be split.
 const MAX_LINES: usize = 400;
 
 fn root() -> &'static Path {
@@ -21,7 +21,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The Rust files under a directory of the repository, as paths from its root.
+/// Returns the Rust files below a directory, as paths relative to the root of the repository.
 fn rust_files(directory: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut open = vec![root().join(directory)];

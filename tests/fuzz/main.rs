@@ -1,5 +1,5 @@
-//! The fuzz targets without a fuzzer: everything in their corpora, everything that was ever found, and a few seconds of
-//! chance. `fuzz/run` is the real thing.
+//! Runs the fuzz targets without a fuzzer: on their corpora, on all regressions, and on random inputs
+//! for a few seconds. `fuzz/run` runs the real fuzzer.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 
@@ -16,17 +16,17 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestError, TestRunner};
 
-/// Inputs by chance for each target; a run of `core` takes as long as many of the others.
+/// Number of random inputs for each target. One run of `core` takes as long as many of the others.
 const CASES: u32 = 2000;
 const CORE_CASES: u32 = 300;
-/// Longest input by chance, in bytes.
+/// Maximum length of a random input, in bytes.
 const MAX_BYTES: usize = 600;
 
 fn directory(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(kind)
 }
 
-/// The files below a directory, which need not be there, by name.
+/// Returns the files below a directory, sorted by name; none if the directory does not exist.
 fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -34,7 +34,7 @@ fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
     paths.iter().map(|path| (path.display().to_string(), fs::read(path).unwrap())).collect()
 }
 
-/// Says which file it was when the target panics.
+/// Prints the file name if the target panics.
 struct Running<'a>(&'a str);
 
 impl Drop for Running<'_> {
@@ -61,7 +61,7 @@ fn replay(name: &str) {
     }
 }
 
-/// Bytes of a seed with a piece put in place of another.
+/// Returns the bytes of a seed with one piece replaced by another.
 fn changed(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<Index>(), 0..8usize, vec(any::<u8>(), 0..8));
     (select(seeds), vec(change, 1..4)).prop_map(|(mut bytes, changes)| {

@@ -1,6 +1,8 @@
-//! Every guard is needed: each is taken out of a copy of the sources, and some test has to notice.
+//! Shows that every guard is tested: removes each guard from a copy of the sources and expects a test
+//! to fail.
 //!
-//! It builds the copy once for each guard, so it is run on its own: `cargo test --test guard_mutations -- --ignored`.
+//! This builds the copy once for each guard, so it runs separately:
+//! `cargo test --test guard_mutations -- --ignored`.
 
 #![allow(clippy::disallowed_methods, reason = "the budget is a matter of real time")]
 
@@ -8,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-/// A guard, how it is taken out, and the tests that notice.
+/// A guard, the edit that removes it, and the test that must fail then.
 #[derive(Debug, Default)]
 struct Guard {
     name: String,
@@ -50,7 +52,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Copies what cargo needs of the tree.
+/// Copies the parts of the tree that cargo needs.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("made");
     for entry in std::fs::read_dir(from).expect("read").map(|entry| entry.expect("an entry")) {
@@ -64,7 +66,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What is wrong with a guard, if anything: it must be there once, the copy must build, and the test must fail.
+/// Returns the problem with a guard, if any: the guard must occur exactly once, the copy must build
+/// without it, and the test must fail.
 fn fault(guard: &Guard, tree: &Path) -> Option<String> {
     let path = tree.join(&guard.file);
     let source = std::fs::read_to_string(&path).ok()?;
@@ -75,11 +78,11 @@ fn fault(guard: &Guard, tree: &Path) -> Option<String> {
     let output = Command::new(env!("CARGO"))
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", root().join("target"))
-        // The copies differ in one line each.
+        // The copies differ only in the removed guard.
         .env("CARGO_INCREMENTAL", "1")
-        // That numbers change is not enough: something must be wrong.
+        // A changed report is not enough: an assertion must fail.
         .env("SIM_REPORT", "unheeded")
-        // Nor is it that chance may find it.
+        // A random test that may find it is not enough either.
         .env("PROPTEST_CASES", "0")
         .args(["test", "--offline", "--quiet"])
         .args(guard.test.split_whitespace())
@@ -118,7 +121,8 @@ fn every_guard_is_missed() {
     let tree = directory.path().join("tree");
     copy(&root(), &tree);
     let mut unnoticed = Vec::new();
-    // CI has an end. On a slow machine a run leaves some guards to the next one, which begins elsewhere in the list.
+    // CI has a time limit. On a slow machine a run checks only some guards, and the next run starts
+    // at another place of the list.
     let budget = std::env::var("GUARD_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     let budget = Duration::from_secs(budget.unwrap_or(u64::MAX));
     let (mut guards, began) = (guards(), SystemTime::now());

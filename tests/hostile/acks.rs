@@ -1,4 +1,4 @@
-//! Acknowledgements by those to whom the mail did not go.
+//! Acknowledgements from agents that are not the recipient.
 
 use bytes::Bytes;
 use p2p_node_core::effect::NetworkCommand;

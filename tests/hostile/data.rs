@@ -1,4 +1,4 @@
-//! Payloads that are meant to be read by the victim's parent as something else than a message.
+//! Payloads that try to look like other events to the victim's parent.
 
 use bytes::Bytes;
 use libp2p::Multiaddr;

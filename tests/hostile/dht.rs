@@ -1,4 +1,4 @@
-//! DHT servers that answer with anything but the truth.
+//! DHT servers that return false records.
 
 use bytes::Bytes;
 use p2p_node_core::effect::NetworkCommand;

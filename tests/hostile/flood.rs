@@ -1,4 +1,4 @@
-//! Bounded floods, and what they may cost: never more memory than the bounds in the code say, never honest mail.
+//! Floods of limited size: memory stays within the limits in the code, and honest messages arrive.
 
 use bytes::Bytes;
 use p2p_node_core::effect::NetworkCommand;

@@ -1,4 +1,4 @@
-//! Records, frames and acks as their owner would make them, for a test to spoil.
+//! Builds valid records, frames and acks, which the tests then corrupt.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! Frames that are not to be believed, as mail and on a topic.
+//! Invalid frames, over the mail protocol and on a topic.
 
 use bytes::Bytes;
 use p2p_node_core::input::PublishOutcome;

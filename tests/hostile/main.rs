@@ -1,4 +1,4 @@
-//! The real binary among peers who do wrong on purpose, with an honest peer beside it.
+//! Tests of the real binary against hostile peers, with an honest peer as control.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,

@@ -1,4 +1,5 @@
-//! A node of a later version among ours: what it adds is passed over and passed on, and for what ours do not know nobody is blamed.
+//! A node of a later version among ours: our nodes ignore and forward its additions, and do not
+//! penalise peers for unknown content.
 
 use bytes::Bytes;
 use p2p_node_core::effect::NetworkCommand;

@@ -1,4 +1,4 @@
-//! A peer that does wrong on command: it says whatever it is told to, by every way that a node has.
+//! Test peer that sends arbitrary data over every protocol of a node.
 
 use bytes::Bytes;
 use p2p_node::io::swarm::SwarmConfig;

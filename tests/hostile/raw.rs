@@ -1,4 +1,5 @@
-//! Below frames: what a stream itself can do wrong. The peer here speaks the mail protocol's name and nothing else of it.
+//! Misbehaviour of streams below the frame level. The peer negotiates the mail protocol and then sends
+//! arbitrary bytes.
 
 use std::collections::HashMap;
 use std::io;

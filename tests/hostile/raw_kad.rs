@@ -1,4 +1,4 @@
-//! What Kademlia itself lets a peer offer and our own swarm would not: keys and values that no record has, and providers.
+//! Kademlia requests that our own swarm does not send: invalid keys and values, and provider records.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

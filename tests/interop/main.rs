@@ -1,5 +1,5 @@
-//! Another implementation in the mesh: js-libp2p nodes and a reader of the wire format in JavaScript, against the real
-//! binary. What they know of us they have from docs/wire-protocol.md.
+//! Interoperability tests of the real binary with js-libp2p nodes and a JavaScript decoder of the wire
+//! format. Both are written from docs/wire-protocol.md only.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,

@@ -1,4 +1,4 @@
-//! Agents whose Ethereum key never comes near their node.
+//! Nodes with a binding file, without the Ethereum key of their agent.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -18,7 +18,7 @@ fn now_secs() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A data directory with a binding for its node key beside that.
+/// Data directory with a node key and a binding for it.
 struct Home(TempDir);
 
 impl Home {
@@ -30,7 +30,7 @@ impl Home {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// Runs a subcommand: exit code, stdout, stderr.
+    /// Runs a subcommand. Returns its exit code, stdout and stderr.
     fn run(&self, args: &[&str]) -> (i32, String, String) {
         let output = command(self.0.path()).args(args).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -63,7 +63,7 @@ impl Home {
         std::fs::set_permissions(self.path("node.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// What a node says that does not start, and its exit code.
+    /// Starts a node that must not start. Returns its exit code and error message.
     fn refusal(&self, args: &[&str], env: &[(&str, &str)]) -> (i32, String) {
         let (binding, dir) = (self.path("binding.json"), self.path(""));
         let args = [&["--binding", &binding, "--data-dir", &dir, "--connect"], args].concat();
@@ -75,7 +75,7 @@ impl Home {
     }
 }
 
-/// Signs what was printed as a wallet on another machine does.
+/// Signs the printed typed data like a wallet on another machine.
 fn wallet(key: u8, printed: &str) -> String {
     let data: alloy_dyn_abi::TypedData = serde_json::from_str(printed).unwrap();
     let signer = SigningKey::from_slice(&[key; 32]).unwrap();
@@ -123,7 +123,7 @@ fn a_wallet_elsewhere_signs_and_the_node_speaks_for_its_account() {
     }
     assert_eq!(alice.finish().0, 0);
 
-    // The node key alone may lie elsewhere; without a data directory nothing is kept.
+    // `--node-key` replaces the data directory; then nothing is persisted.
     let key = Path::new(&dir).join("node.key");
     let mut alice = Child::spawn(&["--binding", &out], &[("P2P_NODE_NODE_KEY", key.to_str().unwrap())]);
     assert_eq!(connect(&mut alice, &[])["address"], account);

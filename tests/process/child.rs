@@ -1,4 +1,4 @@
-//! A node as its parent sees it.
+//! Test harness: a node process and the parent's view of its lines.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,37 +10,37 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// How long anything may take that is not itself about time.
+/// Timeout of all waits in tests that do not test time.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// Lines that wait to be looked at.
+/// Capacity of the queue of unread lines.
 const LINES: usize = 100_000;
 
-/// An Ethereum key for tests, and nothing else, that belongs to a number.
+/// Returns the Ethereum test key of a number. For tests only.
 pub fn test_key(number: u8) -> String {
     format!("0x{}", format!("{number:02x}").repeat(32))
 }
 
-/// The TCP address in a `ready`.
+/// Returns the TCP address in a `ready` event.
 pub fn tcp_address(ready: &Value) -> String {
     let addrs = ready["addrs"].as_array().unwrap();
     let tcp = addrs.iter().find(|addr| addr.as_str().unwrap().contains("/tcp/")).unwrap();
     tcp.as_str().unwrap().to_owned()
 }
 
-/// Memory that a process takes, in MiB, where the system tells.
+/// Returns the memory of a process in MiB, if the system reports it.
 pub fn resident_mib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(kib.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)
 }
 
-/// A running node; killed and reaped when dropped.
+/// Running node. `Drop` kills and reaps the process.
 pub struct Child {
     process: std::process::Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<Vec<u8>>,
-    /// Read and not taken yet.
+    /// Lines that were read but not matched yet.
     seen: RefCell<Vec<Value>>,
     stderr: Option<std::thread::JoinHandle<String>>,
     /// Working directory, and scope of its identity, so that several tests may use one key.
@@ -127,7 +127,7 @@ impl Child {
         self.stdin = None;
     }
 
-    /// The next line, or nothing when stdout has ended.
+    /// Returns the next line, or `None` at the end of stdout.
     fn next(&self, deadline: Instant, what: &str) -> Option<Value> {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.lines.recv_timeout(left) {
@@ -197,7 +197,7 @@ impl Child {
         (before - seen.len()) as u64
     }
 
-    /// The answer to the command with this id.
+    /// Waits for the answer to the command with this id.
     pub fn answer(&self, id: &str) -> Value {
         self.expect(&format!("answer to {id}"), |event| event["id"] == id)
     }
@@ -218,12 +218,12 @@ impl Child {
         unreachable!("attempts do not end")
     }
 
-    /// Lines that were looked at and not taken.
+    /// Returns the lines that were read but not matched.
     pub fn seen(&self) -> Vec<Value> {
         self.seen.borrow().clone()
     }
 
-    /// Every line that was not taken, up to the end of stdout.
+    /// Returns all unmatched lines up to the end of stdout.
     pub fn rest(&self) -> Vec<Value> {
         let deadline = Instant::now() + SOON;
         while let Some(event) = self.next(deadline, "end of stdout") {
@@ -232,7 +232,7 @@ impl Child {
         self.seen.take()
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits until the process exits by itself.
     pub fn wait(&mut self) -> ExitStatus {
         self.wait_within(SOON)
     }
@@ -248,7 +248,7 @@ impl Child {
         }
     }
 
-    /// Ends stdin and waits: the exit code and all that was on stderr.
+    /// Closes stdin and waits for the exit. Returns the exit code and stderr.
     pub fn finish(mut self) -> (i32, Vec<Value>, String) {
         self.close_stdin();
         let rest = self.rest();
@@ -257,7 +257,7 @@ impl Child {
         (code, rest, stderr)
     }
 
-    /// The process's id.
+    /// Returns the process ID.
     pub fn id(&self) -> u32 {
         self.process.id()
     }

@@ -1,4 +1,4 @@
-//! The rules of the pipe, kept by the real process.
+//! Rules of the pipe protocol, tested with the real process.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

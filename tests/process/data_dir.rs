@@ -1,4 +1,5 @@
-//! A data directory that cannot be used: the node says why and ends, and never begins with nothing where something is kept.
+//! Unusable data directories: the node reports the reason and exits. It never starts with an empty
+//! store in place of an unreadable one.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! How many files a node may have open: as many as its connections need, where the system lets it.
+//! Limit of open files: the node raises it as far as its connections need and the system allows.
 
 use std::process::Stdio;
 

@@ -1,4 +1,5 @@
-//! Mail that outlives the process: with a data directory, what was accepted arrives, whenever its sender is killed.
+//! Durable messages: with a data directory every accepted message arrives, even if the sender is
+//! killed at any moment.
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What a newcomer types: the original documentation's example, the quick starts, the subcommands.
+//! Commands from the documentation: its example, the quick starts and the subcommands.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

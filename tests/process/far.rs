@@ -1,4 +1,4 @@
-//! A recipient at the far end of a slow road: everything to and from it takes its time, and none of it is lost.
+//! A recipient behind a link with high latency: all messages arrive.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Sends that find no room hold up nothing else: no ack, no question, no other recipient, and not the end.
+//! Queued sends do not block other commands: acks, queries, sends to other recipients and shutdown.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! A parent that writes whatever it likes: each line has its answer, none ends the process.
+//! Arbitrary input lines: the node answers every line, and no line ends the process.
 
 use std::io::Write;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Where the agent's key comes from.
+//! Sources of the agent's key.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

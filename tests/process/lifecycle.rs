@@ -1,4 +1,4 @@
-//! How the process begins and ends, whatever becomes of its parent.
+//! Start and exit of the process, also when the parent crashes.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};

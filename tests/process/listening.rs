@@ -1,4 +1,4 @@
-//! Addresses that a node listens on, where some or all of them cannot be had.
+//! Listening when some or all addresses are unavailable.
 
 use std::time::{Duration, Instant};
 

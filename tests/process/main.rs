@@ -1,4 +1,4 @@
-//! The real binary as real processes on loopback.
+//! Tests of the real binary in real processes on loopback.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,

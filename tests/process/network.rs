@@ -1,4 +1,5 @@
-//! Four bootstraps and six agents: everybody reaches everybody, by every way, and finds the way back.
+//! A network of four bootstrap nodes and six agents: every agent reaches every other over each route,
+//! also after restarts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Numbers of streams over several processes of one data directory, and over a copy of it.
+//! Sequence numbers across several processes with one data directory, and with a copy of it.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Nodes whose stdin ends: what they say, and what their exit codes say.
+//! Events and exit codes of nodes whose stdin is closed.
 
 use std::process::Stdio;
 

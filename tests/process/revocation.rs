@@ -1,4 +1,4 @@
-//! A newer generation revokes an older key, for everybody who hears of it and for as long as they remember.
+//! A newer generation revokes an older key on all nodes that have seen the newer record.
 
 use std::time::{Duration, Instant, SystemTime};
 

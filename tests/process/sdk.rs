@@ -1,4 +1,4 @@
-//! The Rust SDK with the real binary.
+//! Tests of the Rust SDK with the real binary.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

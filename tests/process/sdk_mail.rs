@@ -1,4 +1,5 @@
-//! What a sender is told is true for the recipient's program: the Rust SDK with the real binary.
+//! Delivery states that the Rust SDK reports to the sender match the messages that the recipient's
+//! program got.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

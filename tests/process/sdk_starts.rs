@@ -1,4 +1,4 @@
-//! What the Rust SDK tells of a start, of the network and of pending mail, with the real binary.
+//! Events of the Rust SDK about the start, the network and pending messages, with the real binary.
 
 use std::time::Duration;
 

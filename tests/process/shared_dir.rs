@@ -1,4 +1,4 @@
-//! A data directory that another host has too, where no lock is seen.
+//! A data directory that another host also uses, where file locks are not visible.
 
 use std::time::{Duration, SystemTime};
 

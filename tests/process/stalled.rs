@@ -1,4 +1,4 @@
-//! A parent that does not read, for as long as it likes, while the network talks to its agent.
+//! A parent that does not read stdout for a long time while other agents send to it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A recipient that does nothing for a while: its process stands still, or its parent does not read.
+//! A recipient that stalls: its process is stopped, or its parent does not read.
 
 use std::io::{BufRead, BufReader, Write};
 use std::time::{Duration, Instant};

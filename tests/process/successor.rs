@@ -1,4 +1,4 @@
-//! A node whose identity another process still has: it waits, and goes on noticing its parent.
+//! A node whose identity another process still uses: it waits, and still reacts to its parent.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Surroundings that a node meets: descriptors that others share, systems without the usual files, namespaces.
+//! Unusual environments: shared descriptors, systems without the usual files, namespaces.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

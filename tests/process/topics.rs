@@ -1,4 +1,4 @@
-//! Nodes with as many topics, and as long ones, as a node may have.
+//! Nodes with the maximum number of topics of maximum length.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The SDKs in other languages, checked and tested by their own means, and the examples of all of them.
+//! Runs the checks and tests of the SDKs in their own languages, and their examples.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests fail by panicking")]
 
 mod container;

@@ -1,5 +1,5 @@
-//! Deterministic simulation: many cores, one clock, one seed. See `scenario` for what may happen and `invariants` for what
-//! must hold whatever happens.
+//! Deterministic simulation of many cores with one clock and one seed. `scenario` defines the events
+//! and `invariants` the properties that every run must have.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,17 +34,17 @@ use run::{run, shrink};
 use scenario::Scenario;
 use world::InvariantViolation;
 
-/// Seeds that every run of the tests tries. CI tries 100.
+/// Number of seeds in a run of the tests. CI runs 100.
 const SEEDS: u64 = 25;
-/// Runs that may be spent on making a failing scenario smaller.
+/// Maximum number of runs to shrink a failing scenario.
 const SHRINKING: usize = 60;
 
-/// A number from the environment: seeds and sizes of long runs are given there.
+/// Reads a number from the environment, which sets the seeds and sizes of long runs.
 fn wanted(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// What many runs came to.
+/// Summary of many runs.
 #[derive(Default)]
 struct Total {
     report: Report,
@@ -69,7 +69,7 @@ impl Total {
         self.failures.extend(other.failures);
     }
 
-    /// Says how to see each failure again, and what is left of the first when it is made small.
+    /// Prints how to reproduce each failure, and the first failure after shrinking.
     fn hold(self) -> Total {
         let Some((scenario, broken)) = self.failures.first() else { return self };
         for (scenario, broken) in &self.failures {
@@ -130,7 +130,7 @@ fn kept_scenarios_hold_and_come_to_the_same() {
     fixtures::compare(&lines);
 }
 
-/// A scenario of one's own: `SCENARIO` names its file.
+/// Runs the scenario in the file that `SCENARIO` names.
 #[test]
 #[ignore = "runs the scenario that SCENARIO names"]
 fn scenario_of_a_file() {

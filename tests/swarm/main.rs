@@ -1,4 +1,4 @@
-//! Two to nine nodes of real libp2p on 127.0.0.1.
+//! Tests of the network driver: two to nine nodes with real libp2p on 127.0.0.1.
 #![allow(clippy::unwrap_used)] // A test that cannot go on ends.
 
 mod connecting;

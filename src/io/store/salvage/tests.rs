@@ -49,7 +49,7 @@ async fn damaged_database_keeps_mail_that_can_be_read_and_drops_altered_mail() {
         assert!(found == mails, "{} mails", found.len());
         if is_damaged {
             let Input::StoreFailed { reason } = next(&mut store).await else { panic!("no report") };
-            assert!(reason.contains("39 mails"), "{reason}");
+            assert!(reason.contains("39 queued messages"), "{reason}");
         }
         store.close().await;
     }
