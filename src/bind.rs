@@ -20,7 +20,8 @@ use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 
 /// Number of seconds in a day.
 const DAY_SECS: u64 = 24 * 60 * 60;
-/// Maximum size of a signature file, in bytes: the longest signature in hex digits, and white space.
+/// Maximum size of a signature file, in bytes: the longest signature in hex digits, and white
+/// space.
 const MAX_SIGNATURE_FILE_BYTES: usize = 2048;
 
 /// Errors of `bind`.

@@ -66,18 +66,19 @@ pub struct Config {
     pub role: Role,
     /// Display name, at most 64 bytes; may be empty.
     pub name: String,
-    /// Ethereum key of the agent as configured, not yet checked. If `None`, `ephemeral_key` applies.
+    /// Ethereum key of the agent as configured, not yet checked. If `None`, `ephemeral_key`
+    /// applies.
     pub private_key: Option<Secret>,
     /// Env file that contains `private_key`. `None` if the key is in the environment or absent.
     pub private_key_file: Option<PathBuf>,
     /// Fallback key, which a supervisor sets so that a restarted agent without a configured key has
     /// the same identity. If `None`, the node generates a key for this process.
     pub ephemeral_key: Option<Secret>,
-    /// File with a binding that a wallet signed; replaces the agent's key. If `None`, the node signs
-    /// its own binding.
+    /// File with a binding that a wallet signed; replaces the agent's key. If `None`, the node
+    /// signs its own binding.
     pub binding_file: Option<PathBuf>,
-    /// File with the node key. If `None`, the node uses the one in `data_dir`, or else derives the key
-    /// from the agent's key.
+    /// File with the node key. If `None`, the node uses the one in `data_dir`, or else derives the
+    /// key from the agent's key.
     pub node_key_file: Option<PathBuf>,
     /// Directory for all persistent state. If `None`, nothing survives the process.
     pub data_dir: Option<PathBuf>,
@@ -98,7 +99,8 @@ pub struct Config {
     pub receive_after_eof: Duration,
     /// Maximum time to finish accepted work before the node exits.
     pub drain_timeout: Duration,
-    /// Scope of the identity lock: processes with different scopes may use one identity. Usually empty.
+    /// Scope of the identity lock: processes with different scopes may use one identity. Usually
+    /// empty.
     pub lock_scope: String,
     /// Process whose exit counts as the end of stdin. If `None`, only stdin itself counts.
     pub parent_pid: Option<i32>,

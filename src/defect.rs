@@ -17,7 +17,8 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// any size.
 const MAX_TEXT: usize = 500;
 
-/// Installs the panic hook. Panics that [`crate::io::store::caught`] catches do not end the process.
+/// Installs the panic hook. Panics that [`crate::io::store::caught`] catches do not end the
+/// process.
 pub fn end_process_on_panic(last_words: LastWords) {
     let report = std::panic::take_hook();
     let ending = AtomicBool::new(false);

@@ -198,8 +198,8 @@ async fn interrupted() -> io::Result<()> {
     }
 }
 
-/// Empty working directory for the nodes, so that they do not read the user's `.env`. `Drop` removes
-/// the directory.
+/// Empty working directory for the nodes, so that they do not read the user's `.env`. `Drop`
+/// removes the directory.
 struct Stage(PathBuf);
 
 impl Stage {

@@ -10,7 +10,8 @@ use crate::config::KeygenArgs;
 use crate::io::keystore::{random_secret, write_private};
 use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes};
 
-/// Creates the key file. Writes the address, the PeerId and the command that uses the file to `out`.
+/// Creates the key file. Writes the address, the PeerId and the command that uses the file to
+/// `out`.
 ///
 /// # Errors
 /// Returns a `KeyFileError` if the file exists or cannot be written. Fails if `out` cannot be

@@ -8,8 +8,8 @@
 //! inside Core, for the network:  verify ► replay ► directory | delivery ► Emit + Verdict
 //! ```
 //!
-//! `ARCHITECTURE.md` describes the modules and their dependencies, `docs/pipe-protocol.md` the lines
-//! on the pipe, and `docs/wire-protocol.md` the messages on the network.
+//! `ARCHITECTURE.md` describes the modules and their dependencies, `docs/pipe-protocol.md` the
+//! lines on the pipe, and `docs/wire-protocol.md` the messages on the network.
 
 #[cfg(not(unix))]
 compile_error!(

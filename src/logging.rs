@@ -8,8 +8,8 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-/// Maximum number of queued log lines; further lines are dropped. 1,024 lines of the usual 100 bytes
-/// are about twice the buffer of a pipe.
+/// Maximum number of queued log lines; further lines are dropped. 1,024 lines of the usual 100
+/// bytes are about twice the buffer of a pipe.
 const LOG_QUEUE: usize = 1024;
 
 /// Maximum time that the exit of the process waits for the queued lines.

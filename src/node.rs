@@ -37,15 +37,16 @@ const NETWORK_EVENTS_PER_TURN: usize = 128;
 /// Time for the last lines when the process exits. The core has already waited for the parent
 /// during the drain.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
-/// Maximum sleep of the loop. The timers of tokio do not advance during a suspend, and a jump of the
-/// wall clock does not wake the loop; the core detects both after at most this time. 10 s is short
-/// compared with every deadline that a suspend or jump can pass. See docs/adr/0004-two-clocks.md.
+/// Maximum sleep of the loop. The timers of tokio do not advance during a suspend, and a jump of
+/// the wall clock does not wake the loop; the core detects both after at most this time. 10 s is
+/// short compared with every deadline that a suspend or jump can pass. See
+/// docs/adr/0004-two-clocks.md.
 const MAX_SLEEP: Duration = Duration::from_secs(10);
 
 /// Runs a node on stdin and stdout until it exits.
 pub fn run(config: Config) -> ExitCode {
-    // One thread runs both the loop and the connections: the hand-over between two threads costs each
-    // message as much as the second thread gains.
+    // One thread runs both the loop and the connections: the hand-over between two threads costs
+    // each message as much as the second thread gains.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let front = match Front::stdio() {
         Ok(front) => front,

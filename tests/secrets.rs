@@ -1,4 +1,5 @@
-//! Checks that `Debug` and `Display` output, which may reach a log or a panic message, shows no secret.
+//! Checks that `Debug` and `Display` output, which may reach a log or a panic message, shows no
+//! secret.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests fail by panicking")]
 

@@ -1,10 +1,10 @@
 //! Golden sessions: the input and output lines of nodes, in `fixtures/sessions`.
 //!
 //! `a> …` is a line to node `a`, `a< …` is the expected next line from it, `a|` closes its stdin, and `#`
-//! starts a comment. `$address.b`, `$peer.b` and `$addr.b` are values from the `ready` event of `b`.
-//! Values that differ between runs are replaced before the comparison. With two nodes, the test ignores
-//! peer events, because their time varies. `UPDATE_FIXTURES=1 cargo test --test session` writes the
-//! actual lines.
+//! starts a comment. `$address.b`, `$peer.b` and `$addr.b` are values from the `ready` event of
+//! `b`. Values that differ between runs are replaced before the comparison. With two nodes, the
+//! test ignores peer events, because their time varies. `UPDATE_FIXTURES=1 cargo test --test
+//! session` writes the actual lines.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,

@@ -1,5 +1,5 @@
-//! Checks rules that the compiler does not check: the length of files, texts that must match the code,
-//! and minimum versions of dependencies.
+//! Checks rules that the compiler does not check: the length of files, texts that must match the
+//! code, and minimum versions of dependencies.
 
 #[path = "tidy/dependency_versions.rs"]
 mod dependency_versions;

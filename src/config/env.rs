@@ -32,7 +32,8 @@ pub enum EnvFileError {
 #[derive(Default)]
 pub(super) struct EnvFile {
     values: BTreeMap<String, Zeroizing<String>>,
-    /// Permissions of a regular file. `None` for a pipe, because `<(…)` of a shell is private by itself.
+    /// Permissions of a regular file. `None` for a pipe, because `<(…)` of a shell is private by
+    /// itself.
     mode: Option<u32>,
 }
 
@@ -54,9 +55,9 @@ impl EnvFile {
         Ok(Some(EnvFile { mode, ..Self::parse(&text)? }))
     }
 
-    /// Reads the `.env` of a project, which other programs use as well. Returns `None` unless it is a
-    /// regular file, because opening a pipe may block for ever. Ignores malformed lines that do not
-    /// set a variable of this program.
+    /// Reads the `.env` of a project, which other programs use as well. Returns `None` unless it is
+    /// a regular file, because opening a pipe may block for ever. Ignores malformed lines that do
+    /// not set a variable of this program.
     pub(super) fn read_shared(path: &Path) -> Result<Option<Self>, EnvFileError> {
         if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
             return Ok(None);

@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 use super::env::EnvFile;
 use super::{ConfigError, Origin, Secret};
 
-/// Sources of values below the command line, in order of precedence. An empty value counts as unset.
+/// Sources of values below the command line, in order of precedence. An empty value counts as
+/// unset.
 pub(super) struct Sources<'a> {
     named: Option<(PathBuf, EnvFile)>,
     environment: &'a dyn Fn(&str) -> Option<OsString>,
@@ -58,8 +59,8 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Returns a secret, and the env file that contains it. Secrets have no flag, because other users
-    /// of the machine can see the command line.
+    /// Returns a secret, and the env file that contains it. Secrets have no flag, because other
+    /// users of the machine can see the command line.
     pub(super) fn secret(
         &self,
         variable: &'static str,
@@ -94,9 +95,9 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Returns `true` if Kubernetes set this variable. For each service of the namespace Kubernetes sets
-/// `<SERVICE>_PORT=tcp://…`, and `p2p-node` is a likely name for a service. Such a value is never a
-/// port that a user configured.
+/// Returns `true` if Kubernetes set this variable. For each service of the namespace Kubernetes
+/// sets `<SERVICE>_PORT=tcp://…`, and `p2p-node` is a likely name for a service. Such a value is
+/// never a port that a user configured.
 fn is_service_link(name: &str, text: &str) -> bool {
     name == "P2P_NODE_PORT" && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }

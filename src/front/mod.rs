@@ -1,9 +1,9 @@
 //! The pipe to the parent: reads command lines and writes event lines, each on its own thread,
 //! because a blocking read or write of a pipe cannot be cancelled and must not block the loop.
 //!
-//! A slow parent never blocks the node: [`Output::send`] does not block, and [`Progress`] counts the
-//! written lines. If the node does not take a [`Batch`], the reader stops, and then the parent's
-//! writes block.
+//! A slow parent never blocks the node: [`Output::send`] does not block, and [`Progress`] counts
+//! the written lines. If the node does not take a [`Batch`], the reader stops, and then the
+//! parent's writes block.
 
 mod reader;
 mod waiting;
@@ -23,8 +23,8 @@ use waiting::Waiting;
 pub use writer::{LastWords, Line, Output, Progress, SendError};
 
 /// Maximum number of lines that were passed to [`Output`] but are not in [`Progress::written`] yet.
-/// The fastest pipe measured takes 300,000 lines of 300 bytes per second, so 4,096 lines last 14 ms.
-/// That is several turns of the loop, so the writer never waits for the node.
+/// The fastest pipe measured takes 300,000 lines of 300 bytes per second, so 4,096 lines last 14
+/// ms. That is several turns of the loop, so the writer never waits for the node.
 pub const FRONT_WINDOW: usize = 4096;
 
 /// Both directions of the pipe to the parent.
@@ -39,8 +39,8 @@ pub struct Front {
 }
 
 impl Front {
-    /// Starts one thread that reads `input` and one that writes `output`. Each thread exits when its
-    /// pipe is closed, or when it finds that the [`Front`] was dropped.
+    /// Starts one thread that reads `input` and one that writes `output`. Each thread exits when
+    /// its pipe is closed, or when it finds that the [`Front`] was dropped.
     ///
     /// # Errors
     /// Fails if a thread cannot be started.
@@ -52,8 +52,9 @@ impl Front {
         Ok(Front { input: reader::start(input)?, output, progress })
     }
 
-    /// Starts the pipe on stdin and stdout. Redirects file descriptor 1 to stderr, so that output of a
-    /// library never mixes with the events. Call it once, before anything else reads or prints.
+    /// Starts the pipe on stdin and stdout. Redirects file descriptor 1 to stderr, so that output
+    /// of a library never mixes with the events. Call it once, before anything else reads or
+    /// prints.
     ///
     /// # Errors
     /// Fails if a descriptor cannot be duplicated or a thread cannot be started.

@@ -6,9 +6,9 @@ use rustix::io::Errno;
 
 /// Descriptor whose reads and writes wait even if the descriptor is non-blocking.
 ///
-/// `O_NONBLOCK` belongs to the open file description, which several processes share. The parent or a
-/// neighbour in a pipeline may set it on our stdin or stdout at any time, and clearing it would break
-/// that process.
+/// `O_NONBLOCK` belongs to the open file description, which several processes share. The parent or
+/// a neighbour in a pipeline may set it on our stdin or stdout at any time, and clearing it would
+/// break that process.
 #[derive(Debug)]
 pub(super) struct Waiting(OwnedFd);
 

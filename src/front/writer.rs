@@ -120,7 +120,8 @@ impl Progress {
         self.failure.get().map(String::as_str)
     }
 
-    /// Waits until the progress has changed since the last call. Only one task may wait. Cancel-safe.
+    /// Waits until the progress has changed since the last call. Only one task may wait.
+    /// Cancel-safe.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -170,8 +171,8 @@ struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes until the queue is closed and empty. Combines all queued lines into one write, and does
-    /// not wait for further lines.
+    /// Writes until the queue is closed and empty. Combines all queued lines into one write, and
+    /// does not wait for further lines.
     fn run(&mut self, queue: &Receiver<Item>) -> io::Result<()> {
         while let Ok(item) = queue.recv() {
             self.take(item)?;

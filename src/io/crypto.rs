@@ -1,5 +1,5 @@
-//! Bounded pool for expensive cryptography that strangers can trigger. It runs beside the main loop,
-//! and its bound limits the CPU time that strangers can use.
+//! Bounded pool for expensive cryptography that strangers can trigger. It runs beside the main
+//! loop, and its bound limits the CPU time that strangers can use.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ pub struct Pool {
     workers: Arc<Semaphore>,
     /// Results. The capacity equals the number of slots, so a finished task never waits.
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
-    /// Rejections of tasks that found the pool full; `next` returns them first. Grows by at most one for
-    /// each effect of a turn.
+    /// Rejections of tasks that found the pool full; `next` returns them first. Grows by at most
+    /// one for each effect of a turn.
     refused: VecDeque<Input>,
 }
 

@@ -1,5 +1,5 @@
-//! File system functions for key files and the store: creating directories, syncing directory entries
-//! so that they survive a loss of power, and classifying errors.
+//! File system functions for key files and the store: creating directories, syncing directory
+//! entries so that they survive a loss of power, and classifying errors.
 
 use std::fs::{DirBuilder, File};
 use std::io;

@@ -18,7 +18,8 @@ use p2p_node_wire::identity::SecretBytes;
 /// Name of the node key file in the data directory.
 pub const NODE_KEY_FILE: &str = "node.key";
 
-/// Name of the file in the data directory with the generated key of an agent without a configured key.
+/// Name of the file in the data directory with the generated key of an agent without a configured
+/// key.
 pub const AGENT_KEY_FILE: &str = "agent.key";
 
 /// Maximum size of a key file, in bytes: 64 hex digits and comments.
@@ -192,8 +193,8 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
     })
 }
 
-/// Reads a key from a file of hex digits with `#` comment lines. Returns `None` if the file does not
-/// exist.
+/// Reads a key from a file of hex digits with `#` comment lines. Returns `None` if the file does
+/// not exist.
 fn read_key(path: &Path) -> Result<Option<SecretBytes>, KeyFileError> {
     let file = match File::open(path) {
         Ok(file) => file,

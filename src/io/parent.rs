@@ -1,5 +1,5 @@
-//! Watches the process of `--parent-pid`, so that the node exits with it even if another process keeps
-//! stdin open.
+//! Watches the process of `--parent-pid`, so that the node exits with it even if another process
+//! keeps stdin open.
 
 use std::io;
 use std::thread;
@@ -19,8 +19,8 @@ pub struct Parent(oneshot::Receiver<()>);
 
 impl Parent {
     /// Watches a process on a thread. If the process is not visible, because it has exited or is in
-    /// another PID namespace, or is process 1, returns `None` and calls `notice`; then only the end of
-    /// stdin ends the node.
+    /// another PID namespace, or is process 1, returns `None` and calls `notice`; then only the end
+    /// of stdin ends the node.
     ///
     /// # Errors
     /// Fails if the thread cannot be started.

@@ -1,8 +1,7 @@
-//! What outlives the process beside keys: floors, standings, accepted mail and how far mail arrived, in an embedded transactional
-//! database.
-//!
-//! It has a thread of its own. Changes wait in maps, so that of several of one agent only the last is written, and go to the
-//! disk in one transaction. A database that cannot be written is opened again and again, while they go on waiting.
+//! Persistent state except keys, in an embedded transactional database with its own thread: highest
+//! seen values, access rules, accepted messages and checkpoints. Changes are collected in maps, so
+//! that only the latest for each key is written, in one transaction. After a failed write the thread
+//! reopens the database until a write succeeds.
 
 pub mod caught;
 mod file;
@@ -50,9 +49,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process on this host uses the data directory.
-    #[error(
-        "the data directory {0} is in use by another process: stop that process, or use another directory (P2P_NODE_DATA_DIR)"
-    )]
+    #[error("the data directory {0} is in use by another process: stop it, or set another P2P_NODE_DATA_DIR")]
     InUse(PathBuf),
     /// A process on another host uses the data directory. File locks are not visible across hosts.
     #[error(
@@ -173,8 +170,8 @@ impl Waiting {
         }
     }
 
-    /// Requeues changes that were not written, except those replaced since and those whose failure was
-    /// reported to the core.
+    /// Requeues changes that were not written, except those replaced since and those whose failure
+    /// was reported to the core.
     fn put_back(&mut self, changes: Changes) {
         self.forgotten.splice(..0, changes.forgotten);
         for row in changes.floors {
@@ -218,13 +215,15 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database in an agent's data directory, which is created if missing, and reads the state
-    /// of a network. Moves a damaged database aside, under a name with the time `now_ms` (ms since
+    /// Opens the database in an agent's data directory, which is created if missing, and reads the
+    /// state of a network. Moves a damaged database aside, under a name with the time `now_ms` (ms
+    /// since
     /// 1970), and creates a new one; [`Store::next`] reports this. `token` is random per process.
     ///
     /// # Errors
-    /// Fails if another process uses the directory, if it belongs to another agent, if it cannot be read
-    /// or written, or if the thread cannot be started. In these cases the database is not changed.
+    /// Fails if another process uses the directory, if it belongs to another agent, if it cannot be
+    /// read or written, or if the thread cannot be started. In these cases the database is not
+    /// changed.
     pub fn open(
         data_dir: &Path,
         network: &str,
@@ -304,8 +303,8 @@ impl Store {
         Ok(Store { shared, reports, ended })
     }
 
-    /// Queues an access rule, or its deletion. Returns `false` if the queue is full; it holds several
-    /// times the rules that a core keeps.
+    /// Queues an access rule, or its deletion. Returns `false` if the queue is full; it holds
+    /// several times the rules that a core keeps.
     pub fn keep(&self, subject: Subject, standing: Option<AccessRule>) -> bool {
         let mut waiting = self.shared.lock();
         let room = waiting.standings.len() < 4 * MAX_STANDINGS || waiting.standings.contains_key(&subject);
@@ -317,8 +316,8 @@ impl Store {
         room
     }
 
-    /// Queues a highest seen value. Returns `false` if the queue is full; it holds one value for each
-    /// remembered agent.
+    /// Queues a highest seen value. Returns `false` if the queue is full; it holds one value for
+    /// each remembered agent.
     pub fn remember(&self, row: HighestSeen) -> bool {
         let mut waiting = self.shared.lock();
         let room = waiting.floors.len() < MAX_ROWS || waiting.floors.contains_key(&row.address);
@@ -330,8 +329,8 @@ impl Store {
         room
     }
 
-    /// Queues a message for an immediate write. [`Store::next`] reports its number when it is on the
-    /// disk. The outbox bounds the queue.
+    /// Queues a message for an immediate write. [`Store::next`] reports its number when it is on
+    /// the disk. The outbox bounds the queue.
     pub fn keep_mail(&self, number: u64, mail: PersistedMessage) {
         let mut waiting = self.shared.lock();
         waiting.kept.push(mail);
@@ -341,8 +340,8 @@ impl Store {
         self.shared.changed.notify_one();
     }
 
-    /// Queues a checkpoint for an immediate write. [`Store::next`] reports its number when it is on the
-    /// disk.
+    /// Queues a checkpoint for an immediate write. [`Store::next`] reports its number when it is on
+    /// the disk.
     pub fn keep_taken(&self, number: u64, row: StreamCheckpoint) {
         let mut waiting = self.shared.lock();
         waiting.taken.insert((row.sender, row.stream), Some(row));

@@ -1,5 +1,5 @@
-//! Builds the identity of the node, either from the agent's key or from a binding file that a wallet
-//! signed.
+//! Builds the identity of the node, either from the agent's key or from a binding file that a
+//! wallet signed.
 
 use std::path::{Path, PathBuf};
 
@@ -39,8 +39,8 @@ impl Identity {
         }
     }
 
-    /// Returns `true` if the identity was generated for this process, so that no other process can have
-    /// it.
+    /// Returns `true` if the identity was generated for this process, so that no other process can
+    /// have it.
     pub fn is_made_up(&self, config: &Config) -> bool {
         matches!(self.key_source, KeySource::Ephemeral)
             && config.ephemeral_key.is_none()

@@ -28,8 +28,8 @@ use p2p_node_core::{CoreConfig, MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
 const START_ATTEMPTS: u32 = 7;
 /// Pause between two attempts to start.
 const START_PAUSE: Duration = Duration::from_millis(500);
-/// Interval of the attempts to lock an identity that another process holds. 50 ms are not noticeable
-/// in the start time of a node.
+/// Interval of the attempts to lock an identity that another process holds. 50 ms are not
+/// noticeable in the start time of a node.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 
 /// Reasons why the node does not run.
@@ -57,8 +57,8 @@ pub(super) struct Early {
 }
 
 impl Early {
-    /// Returns `true` if the node may read more. The limits are those of unanswered commands; further
-    /// input stays in the pipe.
+    /// Returns `true` if the node may read more. The limits are those of unanswered commands;
+    /// further input stays in the pipe.
     fn has_room(&self) -> bool {
         self.end.is_none() && self.lines.len() < MAX_INFLIGHT && self.bytes < MAX_INFLIGHT_BYTES
     }

@@ -1,4 +1,5 @@
-//! `p2p-node schema --ts`: the contract as a TypeScript module, made from the JSON Schema and so from the Rust types.
+//! `p2p-node schema --ts`: the contract as a TypeScript module, made from the JSON Schema and so
+//! from the Rust types.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -100,7 +101,8 @@ fn fields(out: &mut String, definition: &Value) {
     }
 }
 
-/// The type of a value. `null` is left out: the node never writes it, and a parent leaves out the field.
+/// The type of a value. `null` is left out: the node never writes it, and a parent leaves out the
+/// field.
 fn type_of(schema: &Value) -> String {
     if let Some(name) = reference(schema) {
         return name.to_owned();

@@ -1,5 +1,5 @@
-//! Runs the fuzz targets without a fuzzer: on their corpora, on all regressions, and on random inputs
-//! for a few seconds. `fuzz/run` runs the real fuzzer.
+//! Runs the fuzz targets without a fuzzer: on their corpora, on all regressions, and on random
+//! inputs for a few seconds. `fuzz/run` runs the real fuzzer.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 

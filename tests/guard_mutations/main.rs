@@ -1,5 +1,5 @@
-//! Shows that every guard is tested: removes each guard from a copy of the sources and expects a test
-//! to fail.
+//! Shows that every guard is tested: removes each guard from a copy of the sources and expects a
+//! test to fail.
 //!
 //! This builds the copy once for each guard, so it runs separately:
 //! `cargo test --test guard_mutations -- --ignored`.
@@ -20,8 +20,8 @@ struct Guard {
     test: String,
 }
 
-/// Reads `fixtures/guard_mutations.txt`: a name after `==`, a file, lines that begin with `-` and `+` as in a patch, and a test
-/// target with a filter.
+/// Reads `fixtures/guard_mutations.txt`: a name after `==`, a file, lines that begin with `-` and
+/// `+` as in a patch, and a test target with a filter.
 fn guards() -> Vec<Guard> {
     let path = root().join("fixtures/guard_mutations.txt");
     let text = std::fs::read_to_string(path).expect("the list of guards");

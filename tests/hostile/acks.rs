@@ -21,7 +21,8 @@ fn send(victim: &mut Real, to: &Forger, route: &str) -> String {
     answer["messageId"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-/// Sends mail by gossip, and overhears it: its id and, which nobody but its recipient can read, its stream.
+/// Sends mail by gossip, and overhears it: its id and, which nobody but its recipient can read, its
+/// stream.
 async fn send_overheard(hostile: &mut Hostile, victim: &mut Real, to: &Forger) -> (String, Bytes) {
     hostile.node.apply(NetworkCommand::Subscribe { topic: "agent-messages".to_owned() }).await;
     let id = send(victim, to, "gossip");
@@ -184,7 +185,8 @@ async fn reconnect(hostile: &mut Hostile, victim: &Real) {
             matches!(input, Input::Disconnected { peer: other, .. } if *other == peer).then_some(())
         })
         .await;
-    // A node that sees the new connection before the end of the old one does not tell anew what it subscribes to.
+    // A node that sees the new connection before the end of the old one does not tell anew what it
+    // subscribes to.
     let gone = hostile.node.peer.to_string();
     victim.child.expect("the end of the connection", |event| {
         event["type"] == "peer_disconnected" && event["peerId"] == gone.as_str()

@@ -78,7 +78,8 @@ fn untellable() -> Vec<Wrong> {
     ]
 }
 
-/// The only line that came is the message; every line was JSON, or the reader would have ended the test.
+/// The only line that came is the message; every line was JSON, or the reader would have ended the
+/// test.
 fn only_message(said: Vec<Value>, what: &str) -> Value {
     assert_eq!(said.len(), 1, "{what}: {said:#?}");
     assert_eq!(said[0]["type"], "message", "{what}: {said:#?}");
@@ -102,7 +103,8 @@ async fn no_payload_becomes_a_line_of_its_own() {
         let answer = mail(&mut hostile, &scene, victim.scope(), data.clone()).await;
         assert!(matches!(answer, Some(Response::Ack(_))), "{what}: settled by refusing it, {answer:?}");
         assert_eq!(scene.victim.counter("mail_refused"), number, "{what}");
-        // The frame is authentic: it is passed on, and refused again by whoever would have to tell it.
+        // The frame is authentic: it is passed on, and refused again by whoever would have to tell
+        // it.
         let frame = hostile.forger.frame(topic(TOPIC), data, |body| dressed(&mut messages(body)[0]));
         hostile.publish(TOPIC, frame).await;
         scene.victim.until_counted("broadcasts_refused", number);

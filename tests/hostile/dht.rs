@@ -145,7 +145,8 @@ async fn a_record_that_was_true_once_gives_way_to_the_current_one() {
     let found = discover(&mut victim, &target.address(), 10_000);
     assert_eq!(found[0]["peerId"], before.node.peer_id().to_string(), "nobody knows better yet");
 
-    // An honest agent brings the two networks together: the liar's answer is worth nothing from then on.
+    // An honest agent brings the two networks together: the liar's answer is worth nothing from
+    // then on.
     let mut bridge = Real::join(0x21, &[], &[server.entry(), victim.entry()]);
     bridge.until("two peers", |status| status["peers"].as_u64() >= Some(2));
     victim.ask(json!({"type":"send","peerId":target.address(),"data":"for the target"}));

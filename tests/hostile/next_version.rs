@@ -159,7 +159,8 @@ async fn for_what_is_of_a_later_version_nobody_is_blamed() {
     for node in [&mut scene.victim, &mut scene.honest] {
         node.child.expect("the broadcast", |event| event["data"] == "as ever");
     }
-    // An acknowledgement that is not understood ends nothing, and does not keep the next one from being heard.
+    // An acknowledgement that is not understood ends nothing, and does not keep the next one from
+    // being heard.
     let (token, stream) = mail_from(&mut scene.victim, &mut later).await;
     let ack = forger.ack(&Forger::new(VICTIM), &stream);
     let next = forger.node.sign_whole(ACK_DOMAIN, &of_next_version(&ack[SIGNATURE..]));

@@ -1,5 +1,5 @@
-//! Misbehaviour of streams below the frame level. The peer negotiates the mail protocol and then sends
-//! arbitrary bytes.
+//! Misbehaviour of streams below the frame level. The peer negotiates the mail protocol and then
+//! sends arbitrary bytes.
 
 use std::collections::HashMap;
 use std::io;
@@ -221,7 +221,8 @@ async fn frames_that_stop_short_of_their_end_take_no_more_than_a_few_frames_memo
     for _ in 0..STREAMS {
         raw.open(&scene.victim, stalled.clone());
     }
-    // What finds no room is dropped as it comes; what found room stays until the deadline, and is all that does.
+    // What finds no room is dropped as it comes; what found room stays until the deadline, and is
+    // all that does.
     let dropped = tokio::spawn(async move {
         loop {
             raw.swarm.select_next_some().await;

@@ -1,4 +1,5 @@
-//! Kademlia requests that our own swarm does not send: invalid keys and values, and provider records.
+//! Kademlia requests that our own swarm does not send: invalid keys and values, and provider
+//! records.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Frames that were right once and are brought again, and what becomes of a peer that goes on doing wrong.
+//! Frames that were right once and are brought again, and what becomes of a peer that goes on doing
+//! wrong.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ use crate::forge::{Forger, topic};
 use crate::peer::Hostile;
 use crate::scene::{Real, Scene, TOPIC, VICTIM};
 
-/// Hears what the honest peer says, and passes it on as an honest peer would. Nobody tells when a subscription has
-/// become part of the mesh: it is said again until it is heard.
+/// Hears what the honest peer says, and passes it on as an honest peer would. Nobody tells when a
+/// subscription has become part of the mesh: it is said again until it is heard.
 async fn overhear(hostile: &mut Hostile, on: &str, honest: &mut Real, command: &Value) -> Bytes {
     let deadline = Instant::now() + SOON;
     loop {

@@ -136,7 +136,8 @@ impl Scene {
         scene
     }
 
-    /// The honest peer was not blamed: it is connected, and its mail and broadcasts arrive, both ways.
+    /// The honest peer was not blamed: it is connected, and its mail and broadcasts arrive, both
+    /// ways.
     pub fn still_honest(&mut self) {
         self.mails += 1;
         let names = [self.victim.address(), self.honest.address()];

@@ -1,4 +1,4 @@
-//! Installing and driving what is written in JavaScript.
+//! Installs and runs the JavaScript programs.
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,8 @@ pub fn installed() -> bool {
     static INSTALLED: LazyLock<Result<(), String>> = LazyLock::new(install);
     let Err(reason) = &*INSTALLED else { return true };
     assert!(std::env::var_os("CI").is_none(), "{reason}");
-    // Not by `eprintln`, which is heard only when a test fails; the rest of what npm says is left to CI.
+    // Not by `eprintln`, which is heard only when a test fails; the rest of what npm says is left
+    // to CI.
     let reason: Vec<_> = reason.lines().take(2).collect();
     let line = format!("\nSKIPPED: a test with js-libp2p was not run: {}\n", reason.join(" "));
     let _ = std::io::stderr().write_all(line.as_bytes());

@@ -1,5 +1,5 @@
-//! Interoperability tests of the real binary with js-libp2p nodes and a JavaScript decoder of the wire
-//! format. Both are written from docs/wire-protocol.md only.
+//! Interoperability tests of the real binary with js-libp2p nodes and a JavaScript decoder of the
+//! wire format. Both are written from docs/wire-protocol.md only.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,

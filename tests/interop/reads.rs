@@ -1,4 +1,4 @@
-//! What others make of our bytes: the golden ones, the record in the DHT, the frames on a topic.
+//! A foreign decoder reads our bytes: golden files, the record in the DHT, the frames on a topic.
 
 use std::process::Command;
 

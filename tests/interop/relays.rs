@@ -1,4 +1,4 @@
-//! Agents that have nobody but a js-libp2p node between them.
+//! Two agents that are connected only through a js-libp2p node.
 
 use serde_json::{Value, json};
 
@@ -24,13 +24,15 @@ fn count(status: &Value, counter: &str) -> u64 {
     status["counters"][counter].as_u64().unwrap_or_default()
 }
 
-/// Neither knows more of the network than the js node, so that whatever arrives has come through it.
+/// Neither knows more of the network than the js node, so that whatever arrives has come through
+/// it.
 fn knows_only(child: &mut Child, agents: u64) {
     let status = child.until("status", |_| true);
     assert_eq!((&status["peers"], &status["agents"]), (&json!(1), &json!(agents)), "{status}");
 }
 
-/// Waits until the js node has both agents in its mesh: it passes nothing on to a peer that has only just subscribed.
+/// Waits until the js node has both agents in its mesh: it passes nothing on to a peer that has
+/// only just subscribed.
 fn meshed(js: &mut Js, topic: &str) {
     js.until("mesh", json!({"topic":topic}), |answer| answer["mesh"].as_array().unwrap().len() == 2);
 }
@@ -75,7 +77,8 @@ fn a_foreign_node_carries_broadcasts_and_no_forgery_gets_past_an_agent() {
     let message = bob.expect("the frame itself", |event| event["type"] == "message");
     assert_eq!(message["data"]["said"], "pay 1", "and nothing before it");
     assert_eq!(count(&bob.until("status", |_| true), "frames_forged"), 2);
-    // Bob, who saw the forgeries, leaves the forger out; Alice, who saw an honest relayer, does not.
+    // Bob, who saw the forgeries, leaves the forger out; Alice, who saw an honest relayer, does
+    // not.
     js.until("mesh", json!({"topic":CHAT}), |answer| answer["mesh"] == json!([alice_ready["peerId"]]));
     knows_only(&mut alice, 0);
     knows_only(&mut bob, 0);
@@ -86,8 +89,8 @@ fn a_foreign_node_carries_broadcasts_and_no_forgery_gets_past_an_agent() {
 fn mail_and_its_acknowledgement_go_through_a_foreign_node() {
     let Some(mut js) = Js::start() else { return };
     let (mut alice, alice_ready) = Child::join(0x65, 0, &[], std::slice::from_ref(&js.addr));
-    // In the public scope bob listens as told, but has no address to tell of and dials none on this machine: the js
-    // node dials him, and mail to and from him has to go by gossip.
+    // In the public scope bob listens as told, but has no address to tell of and dials none on this
+    // machine: the js node dials him, and mail to and from him has to go by gossip.
     let hidden = ["--address-scope", "public", "--listen", "/ip4/127.0.0.1/tcp/0"];
     let mut bob = Child::spawn(&hidden, &[("PRIVATE_KEY", &test_key(0x66))]);
     bob.say(json!({"type":"connect","protocol":1}));

@@ -1,4 +1,4 @@
-//! Sealed by one implementation of HPKE and opened by another, both ways.
+//! Messages encrypted by one HPKE implementation and decrypted by another, in both directions.
 
 use std::process::Command;
 

@@ -37,7 +37,8 @@ impl Home {
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
-    /// A node key and a binding to the agent of `number`, that begins and ends so many seconds from now.
+    /// A node key and a binding to the agent of `number`, that begins and ends so many seconds from
+    /// now.
     fn bound(number: u8, change: impl FnOnce(&mut Binding)) -> Self {
         let (home, node) = (Home::new(), NodeKey::from_seed([number; 32]));
         let agent = AgentKey::from_hex(&test_key(number)).unwrap();

@@ -151,7 +151,8 @@ impl Child {
         }
     }
 
-    /// Takes the next line for which `wanted` holds, as it was written. Those before it are dropped.
+    /// Takes the next line for which `wanted` holds, as it was written. Those before it are
+    /// dropped.
     pub fn raw_line(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         loop {
             let Ok(line) = self.lines.recv_timeout(SOON) else { panic!("no {what}") };

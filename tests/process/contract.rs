@@ -359,7 +359,8 @@ fn payloads_arrive_as_they_were_up_to_the_limits() {
     bob.say(json!({"type":"send","peerId":to,"data":"not base64!","encoding":"base64","id":"bad"}));
     assert_eq!(bob.answer("bad")["code"], "INVALID_ARGUMENT");
 
-    // Line separators that some readers split on, and a line that would be another event if it got out.
+    // Line separators that some readers split on, and a line that would be another event if it got
+    // out.
     let nasty = json!({"text":"a\u{2028}b\u{85}c\n{\"type\":\"ready\"}"});
     bob.say(json!({"type":"send","peerId":to,"data":nasty,"replyTo":"m-1","conversationId":"c","kind":"vote","priority":"high"}));
     let message = alice.expect("nasty text", |event| event["type"] == "message");

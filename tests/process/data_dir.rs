@@ -103,7 +103,8 @@ fn a_node_with_too_few_descriptors_is_not_ready_without_what_it_keeps() {
 #[test]
 fn a_store_without_room_ends_the_node_unless_there_is_some_soon() {
     let data_dir = TempDir::new().unwrap();
-    // A limit on the size of files (512 bytes, enough for the lock) stands for the disk; the signal that comes with it would be a defect of the test.
+    // A limit on the size of files (512 bytes, enough for the lock) stands for the disk; the signal
+    // that comes with it would be a defect of the test.
     let script = r#"trap "" XFSZ; ulimit -S -f 1; exec "$0" --connect --data-dir "$1" --node-key /dev/null"#;
     let node_key = TempDir::new().unwrap();
     let node_key = node_key.path().join("node.key");

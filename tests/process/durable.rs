@@ -84,7 +84,8 @@ fn what_was_accepted_arrives_once_and_in_order_though_its_sender_is_killed_again
 fn a_full_disk_accepts_nothing_and_needs_no_restart() {
     let (recipient, ready) = Child::join(0xa2, 0, &[], &[]);
     let (home, data_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    // A limit on the size of files stands for the disk; the signal that comes with it would be a defect of the test.
+    // A limit on the size of files stands for the disk; the signal that comes with it would be a
+    // defect of the test.
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", r#"trap "" XFSZ; exec "$0" --data-dir "$1""#, env!("CARGO_BIN_EXE_p2p-node")])
@@ -292,8 +293,8 @@ fn a_disk_that_is_full_of_mail_takes_more_when_some_has_gone() {
     }
 }
 
-/// A store with a mail whose process has ended, in good order or not, in which one bit of that mail is changed: what the next process
-/// says of it.
+/// A store with a mail whose process has ended, in good order or not, in which one bit of that mail
+/// is changed: what the next process says of it.
 fn told_of_damage(key: u8, killed: bool) -> (TempDir, Child, String) {
     let data_dir = TempDir::new().unwrap();
     let flags = ["--data-dir", data_dir.path().to_str().unwrap()];

@@ -114,7 +114,8 @@ fn the_quick_starts_run_as_typed() {
     }
 }
 
-/// A program that stands for the node: bob takes alice's mail, but nobody acknowledges it, and she soon gives it up.
+/// A program that stands for the node: bob takes alice's mail, but nobody acknowledges it, and she
+/// soon gives it up.
 fn inattentive(home: &Path) -> PathBuf {
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in\n*bob*) exec '{0}' \"$@\" --ack manual ;;\n\

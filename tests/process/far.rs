@@ -14,7 +14,8 @@ const DELAY: Duration = Duration::from_millis(100);
 /// What is sent, unless `MAILS` says otherwise: 10 MB.
 const MAILS: u64 = 640;
 const MAIL_BYTES: usize = 16 << 10;
-/// Mails on their way at a time: more than the 1 MiB that may be on the wire, and less than the 2 MB that one recipient may have in the outbox.
+/// Mails on their way at a time: more than the 1 MiB that may be on the wire, and less than the 2
+/// MB that one recipient may have in the outbox.
 const ON_THE_WAY: u64 = 96;
 
 /// Carries bytes between whoever connects and `target`, late. Ends with the connection.

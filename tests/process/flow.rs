@@ -107,7 +107,8 @@ fn a_recipient_that_does_not_read_costs_the_others_nothing() {
         }
         sender.drop_seen("delivery");
     }
-    // A machine that is busy makes some wait; one that waits for the stalled recipient waits for a whole pause, and so does each.
+    // A machine that is busy makes some wait; one that waits for the stalled recipient waits for a
+    // whole pause, and so does each.
     waits.sort();
     let median = waits[waits.len() / 2];
     assert!(

@@ -172,8 +172,8 @@ fn it_goes_on_receiving_for_as_long_as_it_was_told_to_linger() {
     assert_eq!((code, &lines.last().unwrap()["reason"]), (0, &json!("eof")));
 }
 
-/// A parent that starts a node with `flags`, and a sibling that holds the node's stdin open. Returns the parent, and the pids of node
-/// and sibling, once the node is ready.
+/// A parent that starts a node with `flags`, and a sibling that holds the node's stdin open.
+/// Returns the parent, and the pids of node and sibling, once the node is ready.
 fn family(home: &Path, flags: &str) -> (std::process::Child, i32, i32) {
     let script = format!(
         r#"mkfifo in; "$0" {flags} <in >out & node=$!; sleep 1000 >in & echo '{{"type":"connect"}}' >in; echo $node $!; wait"#
@@ -294,11 +294,13 @@ fn a_made_up_key_counts_only_where_none_is_given() {
 
 #[test]
 fn nothing_is_left_open_for_the_children_of_a_node_to_inherit() {
-    // Descriptors beyond the standard three are closed on exec: a child of the node could otherwise hold its parent's pipes.
+    // Descriptors beyond the standard three are closed on exec: a child of the node could otherwise
+    // hold its parent's pipes.
     let child = Child::spawn(&["--connect"], &[("PRIVATE_KEY", &test_key(0x58))]);
     child.expect("ready", |event| event["type"] == "ready");
     let (directory, names) = (format!("/proc/{}/fdinfo", child.id()), format!("/proc/{}/fd", child.id()));
-    // Those that this process was handed without that flag, by whoever started it, are not the node's.
+    // Those that this process was handed without that flag, by whoever started it, are not the
+    // node's.
     let inherited: Vec<_> = fs::read_dir("/proc/self/fd")
         .map(|entries| entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect())
         .unwrap_or_default();

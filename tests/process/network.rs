@@ -1,5 +1,5 @@
-//! A network of four bootstrap nodes and six agents: every agent reaches every other over each route,
-//! also after restarts.
+//! A network of four bootstrap nodes and six agents: every agent reaches every other over each
+//! route, also after restarts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -78,8 +78,8 @@ fn all_to_all(network: &mut Network, route: &str) {
     }
 }
 
-/// Nothing came twice: after everything was taken, no message and no delivery is left. The ping's answer comes after
-/// all that came before it.
+/// Nothing came twice: after everything was taken, no message and no delivery is left. The ping's
+/// answer comes after all that came before it.
 fn nothing_is_left(network: &mut Network) {
     for agent in &mut network.agents {
         agent.say(json!({"type":"ping","id":"last"}));

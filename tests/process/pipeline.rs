@@ -91,7 +91,8 @@ fn a_pipeline_that_broadcasts_once_and_ends_is_heard_each_time() {
     listener.say(json!({"type":"subscribe","topic":"t","id":"s"}));
     listener.answer("s");
     hub.until("joined", |status| status["peers"] == 1);
-    // Half of them join through the listener, half through a node that does not listen to the topic.
+    // Half of them join through the listener, half through a node that does not listen to the
+    // topic.
     let entries = [tcp_address(&heard_at), entry];
     for round in 0..ROUNDS {
         let mut pipeline = Child::spawn(&[], &[("PRIVATE_KEY", &test_key(0xC0 + round))]);

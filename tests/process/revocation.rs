@@ -39,7 +39,8 @@ fn node_key(data_dir: &TempDir) -> NodeKey {
     NodeKey::from_seed(hex::decode(text.trim()).unwrap().try_into().unwrap())
 }
 
-/// What a node answers to mail of agent `X` by this key in generation 0, from a peer that is no node at all and hears nothing.
+/// What a node answers to mail of agent `X` by this key in generation 0, from a peer that is no
+/// node at all and hears nothing.
 fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
     let agent = AgentKey::from_hex(&test_key(X)).unwrap();
     let recipient: PeerId = ready["peerId"].as_str().unwrap().parse().unwrap();
@@ -129,8 +130,9 @@ fn refused(response: &Response) -> bool {
     matches!(response, Response::Refused(refused) if refused.code == "SUPERSEDED")
 }
 
-/// Waits until the store of a running node holds the generation of agent `X`. A copy is looked at, because the store is locked;
-/// one taken amid a write may be damaged, and is moved aside where it lies.
+/// Waits until the store of a running node holds the generation of agent `X`. A copy is looked at,
+/// because the store is locked; one taken amid a write may be damaged, and is moved aside where it
+/// lies.
 fn until_kept(data_dir: &TempDir, owner: u8, generation: u64) {
     let owner = AgentKey::from_hex(&test_key(owner)).unwrap().address();
     let address = AgentKey::from_hex(&test_key(X)).unwrap().address();

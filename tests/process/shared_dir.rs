@@ -17,7 +17,8 @@ fn a_data_directory_that_another_host_uses_is_refused_until_it_gives_no_sign_of_
     let dir = TempDir::new().unwrap();
     let args = ["--data-dir", dir.path().to_str().unwrap()];
     let (mut first, _) = Child::join(0x7C, 0, &args, &[]);
-    // Its lock ends with it, and it says nothing: as a process whose lock is not seen looks from elsewhere.
+    // Its lock ends with it, and it says nothing: as a process whose lock is not seen looks from
+    // elsewhere.
     first.kill();
     let key = test_key(0x7C);
     let elsewhere = || unshared(&["-rm"], ANOTHER_HOST, &args, &[("PRIVATE_KEY", &key)]);

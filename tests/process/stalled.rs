@@ -17,11 +17,12 @@ fn stall() -> Duration {
     Duration::from_secs(seconds.unwrap_or(8))
 }
 
-/// Memory that a node may take, in MiB: gossipsub keeps up to 160 of what was passed on lately, the queues have room for 16 of mail and 16
-/// of broadcasts, and all of it is more than its payload.
+/// Memory that a node may take, in MiB: gossipsub keeps up to 160 of what was passed on lately, the
+/// queues have room for 16 of mail and 16 of broadcasts, and all of it is more than its payload.
 const MOST_MIB: u64 = 240;
 
-/// How much longer than the stall it may take until all is read: the pauses of senders that were refused grow with it.
+/// How much longer than the stall it may take until all is read: the pauses of senders that were
+/// refused grow with it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Commands whose answers nobody reads: more than pipes and queues have room for.
@@ -115,7 +116,8 @@ fn memory_stays_bounded_the_network_stays_up_and_what_was_missed_is_told() {
         // A recipient that does not read holds up nothing else, and is connected as before.
         let id = format!("p{mails}");
         sender.say(json!({"type":"peers","id":id}));
-        // Its stdin pauses for as long as the recipient's node, which holds its answers back for 5 s, may still be moving: 15 s more.
+        // Its stdin pauses for as long as the recipient's node, which holds its answers back for 5
+        // s, may still be moving: 15 s more.
         let peers = sender.expect_within(3 * SOON, "the peers", |event| event["id"] == id.as_str());
         assert_eq!(peers["count"], 2, "{peers}");
         // Those that are refused may be many: they are not to be looked through again and again.
@@ -134,7 +136,8 @@ fn memory_stays_bounded_the_network_stays_up_and_what_was_missed_is_told() {
         std::thread::sleep(stall() + PATIENCE);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     });
-    // The parent reads again: every answer, every mail that its sender was told of, and a count of what it missed.
+    // The parent reads again: every answer, every mail that its sender was told of, and a count of
+    // what it missed.
     while read.answers < ASKED {
         read.next(&mut stdout);
     }

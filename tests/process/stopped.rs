@@ -57,7 +57,8 @@ fn a_recipient_that_stands_still_loses_nothing_and_holds_up_nobody() {
     sender.until("nothing is left", |status| status["outbox"] == 0);
 }
 
-/// Memory of a node whose parent does not read, or whose recipient's does not, in MiB: 16 of mail and 8 of outbox, with what is around them.
+/// Memory of a node whose parent does not read, or whose recipient's does not, in MiB: 16 of mail
+/// and 8 of outbox, with what is around them.
 const MOST_MIB: u64 = 96;
 
 #[test]
@@ -100,7 +101,8 @@ fn a_parent_that_does_not_read_a_thousand_mails_a_second_gets_all_that_was_accep
         sender.say(json!({"type":"send","peerId":address,"data":[number, text],"id":number,"ttlMs":600_000}));
         sent += 1;
         if number % 1000 == 0 {
-            // Whoever asks something else is answered, in the end: stdin pauses while the recipient may still be moving.
+            // Whoever asks something else is answered, in the end: stdin pauses while the recipient
+            // may still be moving.
             let id = format!("p{number}");
             sender.say(json!({"type":"ping","id":id}));
             sender.expect_within(2 * SOON, "ping", |event| event["id"] == id.as_str());

@@ -66,7 +66,8 @@ fn a_stdin_and_stdout_that_others_make_nonblocking_cost_no_line_and_stay_so() {
     assert!(is_nonblocking(&shared[0]) && is_nonblocking(&shared[1]));
 }
 
-/// Runs a node after `script` has changed what it sees, in namespaces of its own; nothing where the system allows none.
+/// Runs a node after `script` has changed what it sees, in namespaces of its own; nothing where the
+/// system allows none.
 pub fn unshared(flags: &[&str], script: &str, args: &[&str], env: &[(&str, &str)]) -> Option<Child> {
     let possible =
         Command::new("unshare").args(flags).arg("true").status().is_ok_and(|status| status.success());
@@ -130,7 +131,8 @@ fn a_system_without_a_place_for_temporary_files_is_no_obstacle() {
 #[test]
 fn a_parent_in_another_namespace_is_not_watched() {
     let here = std::process::id().to_string();
-    // In the first, the number of this process means nothing or something else; in the second, the node is process 1 itself.
+    // In the first, the number of this process means nothing or something else; in the second, the
+    // node is process 1 itself.
     for pid in [here.as_str(), "1"] {
         let args = ["--parent-pid", pid];
         let Some(child) = unshared(&["-rmp", "--fork", "--mount-proc"], "", &args, &[]) else { return };

@@ -1,5 +1,6 @@
-//! The quick starts and the SDKs in what a strict container is, made by `tests/container/run`: process 1, a root that nobody can write to,
-//! no `/etc/resolv.conf`, no directory for temporary files, a user whom no file knows, Kubernetes' variables, loopback alone.
+//! Runs the quick starts and the SDKs in a strict container, made by `tests/container/run`: process
+//! 1, a read-only root, no `/etc/resolv.conf`, no temporary directory, a user ID without an
+//! account, the environment variables of Kubernetes, loopback only.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use tempfile::TempDir;
 
 use crate::others::{has, root, typescript};
 
-/// What Kubernetes gives every container of a namespace with services called `p2p`, `role` and `p2p-node`, and what others set.
+/// What Kubernetes gives every container of a namespace with services called `p2p`, `role` and
+/// `p2p-node`, and what others set.
 const VARIABLES: &[(&str, &str)] = &[
     ("KUBERNETES_SERVICE_HOST", "10.43.0.1"),
     ("KUBERNETES_SERVICE_PORT", "443"),
@@ -77,7 +79,8 @@ impl Containers {
         None
     }
 
-    /// A program in a network of its own: in a container (`box`), or beside those that it starts (`beside`).
+    /// A program in a network of its own: in a container (`box`), or beside those that it starts
+    /// (`beside`).
     fn run(&self, place: &str, program: &Path, args: &[&str]) -> Command {
         let script = root().join("tests/container/run");
         let mut command = Command::new(&script);

@@ -1,4 +1,4 @@
-//! Python, TypeScript, Rust and the shell, each to each.
+//! Messages between agents in Python, TypeScript, Rust and shell, in all pairs.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};

@@ -1,4 +1,4 @@
-//! The SDKs for Python and TypeScript: each has a script that checks its types and runs its tests.
+//! Runs the scripts that check the types and run the tests of the Python and TypeScript SDKs.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Whether a program is there, of this version or later. It may not be on a developer's machine, which has to be told; in CI it must.
+/// Whether a program is there, of this version or later. It may not be on a developer's machine,
+/// which has to be told; in CI it must.
 pub fn has(program: &str, flag: &str, oldest: (u32, u32)) -> bool {
     let output = Command::new(program).arg(flag).stdin(Stdio::null()).output();
     let said = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
@@ -29,7 +30,8 @@ pub fn has(program: &str, flag: &str, oldest: (u32, u32)) -> bool {
 /// Held to write by the test that builds the TypeScript SDK anew.
 static BUILT: RwLock<()> = RwLock::new(());
 
-/// Builds and checks the TypeScript SDK, once; it stays as it is while the guard lives. `None`: there is nothing to do that with.
+/// Builds and checks the TypeScript SDK, once; it stays as it is while the guard lives. `None`:
+/// there is nothing to do that with.
 pub fn typescript() -> Option<RwLockReadGuard<'static, ()>> {
     static CHECKED: LazyLock<bool> = LazyLock::new(|| {
         let can = has("node", "--version", (20, 0)) && has("npm", "--version", (1, 0));

@@ -1,4 +1,4 @@
-//! The examples of the Rust SDK, which `cargo test --workspace` builds beside the binary.
+//! Runs the examples of the Rust SDK, which `cargo test --workspace` builds.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,4 +1,4 @@
-//! Parents that acknowledge mail themselves, when it suits them, and what must hold of that.
+//! Parents with manual acks, and the invariants of those.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use p2p_node_protocol::{Ack, Command, Message};
 use crate::parent::Name;
 use crate::world::{ScheduledEvent, World};
 
-/// Of a thousand mails so many have their `ack` at once, and so many some time later; the others have none.
+/// Of a thousand mails so many have their `ack` at once, and so many some time later; the others
+/// have none.
 const AT_ONCE: u32 = 800;
 const LATER: u32 = 150;
 /// How much later.
@@ -61,7 +62,8 @@ impl World {
     /// Its sender was told that it was delivered.
     pub fn delivered_by_hand(&mut self, node: usize, to: usize, name: Name) {
         let parent = &self.nodes[to].parent;
-        // A sender whose disk went back may ask for mail that it had given up when the parent had it already.
+        // A sender whose disk went back may ask for mail that it had given up when the parent had
+        // it already.
         let has = parent.acked.contains(&name) || self.nodes[node].went_back && parent.ever.contains(&name);
         if self.nodes[to].by_hand && !has {
             self.violate("delivered means that the parent said so", node, format!("{name:?} to {to}"));

@@ -1,4 +1,4 @@
-//! What the stores of some nodes have, and what of it outlives a crash.
+//! Stores of nodes, and the part of them that survives a crash.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -156,7 +156,8 @@ impl World {
         }
     }
 
-    /// A process is killed: of what it had on its way to the disk nobody knows how much arrives; what it promised is there.
+    /// A process is killed: of what it had on its way to the disk nobody knows how much arrives;
+    /// what it promised is there.
     pub fn kill_store(&mut self, node: usize) {
         let pending = self.nodes[node].disk.pending();
         let arrived = self.rng.below(pending + 1);

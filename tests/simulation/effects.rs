@@ -1,4 +1,4 @@
-//! What becomes of each effect.
+//! Executes the effects of the cores.
 
 use std::time::Duration;
 
@@ -152,7 +152,8 @@ impl World {
     pub fn hand_gossip(&mut self, from: usize, to: usize, heard: Heard, delay: Duration) {
         let Some(epoch) = self.links.get(&pair(from, to)).map(|link| link.epoch) else { return };
         let (life, now) = (self.nodes[to].life, self.now);
-        // It hears it when it arrives; marked now, so that the copies on their way cost the world nothing.
+        // It hears it when it arrives; marked now, so that the copies on their way cost the world
+        // nothing.
         if !self.nodes[to].hears(name_of(&heard.topic, &heard.data), now) {
             return;
         }

@@ -1,4 +1,4 @@
-//! Scenarios kept as files: what once broke, and what has to hold at any time.
+//! Scenarios in files: regressions, and properties that must always hold.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! From a seed to a scenario.
+//! Generates a scenario from a seed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What parents are told, and whether it may be so.
+//! Checks the events that the parents get.
 
 use std::time::Duration;
 
@@ -99,7 +99,8 @@ impl World {
         let latest = parent.latest.entry((from, life, message.priority)).or_default();
         let is_late = *latest > serial;
         *latest = serial.max(*latest);
-        // A sender whose disk went back repeats what its recipient may have forgotten, and has what it gave up before.
+        // A sender whose disk went back repeats what its recipient may have forgotten, and has what
+        // it gave up before.
         let is_of_copy = self.nodes[from].went_back && self.nodes[from].life != life;
         if is_late && !is_of_copy {
             return self.violate("mail keeps its order in its priority", node, what());

@@ -1,4 +1,4 @@
-//! Connections: how they come about and end, and requests over them.
+//! Connections between nodes, and requests over them.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::world::{ScheduledEvent, World};
 
 /// A request ends after this long (`MAIL_TIMEOUT`), and so does a dial.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Over a connection through which nothing comes, both ends give up after so long (pings: `reference/libp2p.md`).
+/// Over a connection through which nothing comes, both ends give up after so long (pings:
+/// `reference/libp2p.md`).
 const SILENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(50));
 /// What is late, is late by up to this.
 const LATE: Duration = Duration::from_millis(400);
@@ -28,7 +29,8 @@ pub fn pair(one: usize, other: usize) -> Pair {
 pub struct Link {
     /// Tells this connection from earlier ones of the two.
     pub epoch: u64,
-    /// What is told about a connection, and subscriptions, come in order: when the last of them came, each way.
+    /// What is told about a connection, and subscriptions, come in order: when the last of them
+    /// came, each way.
     told: [Duration; 2],
 }
 
@@ -59,7 +61,8 @@ impl World {
         inside(one) != inside(other)
     }
 
-    /// Whether nothing is heard between two nodes: what is sent to a machine that is suspended waits for it.
+    /// Whether nothing is heard between two nodes: what is sent to a machine that is suspended
+    /// waits for it.
     fn is_silent(&self, pair: Pair) -> bool {
         let sleeps = |node: usize| self.nodes[node].asleep_until.is_some();
         self.is_cut(pair) || sleeps(pair.0) || sleeps(pair.1)

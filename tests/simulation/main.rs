@@ -1,5 +1,5 @@
-//! Deterministic simulation of many cores with one clock and one seed. `scenario` defines the events
-//! and `invariants` the properties that every run must have.
+//! Deterministic simulation of many cores with one clock and one seed. `scenario` defines the
+//! events and `invariants` the properties that every run must have.
 
 #![allow(
     clippy::unwrap_used,
@@ -113,8 +113,8 @@ fn seeds() {
     total.hold();
 }
 
-/// Runs every kept scenario, and compares what it came to with what it came to before: `fixtures/scenarios/report.txt`, which
-/// `UPDATE_FIXTURES=1` writes anew.
+/// Runs every kept scenario, and compares what it came to with what it came to before:
+/// `fixtures/scenarios/report.txt`, which `UPDATE_FIXTURES=1` writes anew.
 #[test]
 fn kept_scenarios_hold_and_come_to_the_same() {
     let mut total = Total::default();

@@ -1,4 +1,4 @@
-//! A node of the world: a core that can be killed and started again, its disk, its clocks and its parent.
+//! Simulated node: a core that can be killed and restarted, with its disk, clocks and parent.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -227,7 +227,8 @@ impl Node {
         });
     }
 
-    /// The disk is what it was when it was copied, if it was; how many mails that had not ended are not on it.
+    /// The disk is what it was when it was copied, if it was; how many mails that had not ended are
+    /// not on it.
     pub fn go_back_to_snapshot(&mut self) -> usize {
         let Some(Snapshot { disk, floors, taken, told }) = self.snapshot.clone() else { return 0 };
         let lost = self.disk.missing_in(&disk);

@@ -1,4 +1,4 @@
-//! What is done to the world.
+//! Executes the operations of a scenario.
 
 use std::time::Duration;
 
@@ -133,7 +133,8 @@ impl World {
         }
     }
 
-    /// A machine runs again, unless it was suspended for longer meanwhile: its node does what became due, and what came for it comes now.
+    /// A machine runs again, unless it was suspended for longer meanwhile: its node does what
+    /// became due, and what came for it comes now.
     pub fn awake(&mut self, node: usize) {
         if self.nodes[node].asleep_until.is_none_or(|until| until > self.now) {
             return;
@@ -158,7 +159,8 @@ impl World {
         }
     }
 
-    /// Something heard before is heard again: mail by the one whom it was for or another, gossip by a neighbour.
+    /// Something heard before is heard again: mail by the one whom it was for or another, gossip by
+    /// a neighbour.
     fn replay(&mut self) {
         if self.captured.is_empty() {
             return;

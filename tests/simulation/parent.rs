@@ -1,4 +1,4 @@
-//! The parents: what each has asked for, what it was told, and what that must have been.
+//! Simulated parents: their commands, the events they got, and the expected events.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::Duration;

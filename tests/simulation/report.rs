@@ -1,4 +1,4 @@
-//! What a run came to, in numbers that can be compared with those of an earlier one.
+//! Summary of a run in numbers, to compare it with earlier runs.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Chance that repeats itself: SplitMix64 from a seed.
+//! Deterministic random numbers: SplitMix64 from a seed.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ impl Rng {
         Rng { state: seed }
     }
 
-    /// A sequence of its own, so that what one part of the world draws does not move what another draws.
+    /// A sequence of its own, so that what one part of the world draws does not move what another
+    /// draws.
     pub fn fork(&mut self, salt: u64) -> Rng {
         Rng::new(self.next() ^ salt.wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }

@@ -1,4 +1,4 @@
-//! Runs scenarios to their end, and makes failing ones small.
+//! Runs scenarios to their end, and shrinks failing ones.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::world::{InvariantViolation, World};
 
-/// After all that was done, so long until the network must have found together again: the longest pauses of the core
-/// (dials 60 s, lookups 60 s) and what they lead to.
+/// After all that was done, so long until the network must have found together again: the longest
+/// pauses of the core (dials 60 s, lookups 60 s) and what they lead to.
 const FIND_TOGETHER: Duration = Duration::from_secs(150);
 /// How long the mail of a world at rest may take: a dial and a lookup, and one more of each.
 const PROBE: Duration = Duration::from_secs(60);
@@ -70,7 +70,8 @@ impl World {
     }
 }
 
-/// The smallest scenario found that still breaks the same invariant: parts of its operations are left out, larger ones first.
+/// The smallest scenario found that still breaks the same invariant: parts of its operations are
+/// left out, larger ones first.
 pub fn shrink(failing: &Scenario, broken: &InvariantViolation, tries: usize) -> Scenario {
     let mut best = failing.clone();
     let mut left = tries;

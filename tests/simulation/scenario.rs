@@ -1,5 +1,5 @@
-//! A scenario: what the world is like, and what is done to it when. It reads as it is written, one operation a line, so
-//! that a failing one can be kept in `fixtures/scenarios`.
+//! Scenario: the settings of the world and the timed operations. The text format has one operation
+//! per line, so that failing scenarios can be stored in `fixtures/scenarios`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +26,8 @@ pub enum Honesty {
     Lying,
 }
 
-/// Something that is done to the world. Nodes are named by their number; those below `servers` serve the DHT.
+/// Something that is done to the world. Nodes are named by their number; those below `servers`
+/// serve the DHT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Random mail and broadcasts among everybody, so many in a hundred seconds.
@@ -86,7 +87,8 @@ pub struct Scenario {
     pub nodes: usize,
     pub servers: usize,
     pub links: Links,
-    /// When all that was done ends; then everything heals, and the world is looked at once it has come to rest.
+    /// When all that was done ends; then everything heals, and the world is looked at once it has
+    /// come to rest.
     pub run: Duration,
     pub operations: Vec<(Duration, Operation)>,
 }

@@ -1,4 +1,4 @@
-//! A fingerprint of all that happens: the same seed has to lead to the same one.
+//! Fingerprint of all events of a run: the same seed must give the same fingerprint.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;

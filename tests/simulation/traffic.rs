@@ -1,4 +1,4 @@
-//! What parents do by themselves, and what happens to nodes by chance.
+//! Random actions of the parents, and random faults of the nodes.
 
 use std::time::Duration;
 

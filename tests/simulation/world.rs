@@ -1,4 +1,4 @@
-//! The world: one clock, one queue of what is to happen, and the nodes to which it happens.
+//! The simulated world: one clock, one event queue, and the nodes.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -25,8 +25,8 @@ const CALLS_AT_ONCE: u32 = 10_000;
 /// What is to happen.
 #[derive(Debug)]
 pub enum ScheduledEvent {
-    /// Something happens to a node, if it still lives the same life and, where it came over a connection, that is still
-    /// the same one.
+    /// Something happens to a node, if it still lives the same life and, where it came over a
+    /// connection, that is still the same one.
     Input {
         node: usize,
         life: u32,

@@ -1,4 +1,4 @@
-//! Dialling, and not connecting.
+//! Dialling, successful and failed.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! Records in the DHT.
+//! Storing and reading records in the DHT.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Topics.
+//! Publishing and receiving on topics.
 
 use bytes::Bytes;
 use p2p_node::io::swarm::{MAX_GOSSIP_UNJUDGED, MAX_TRANSMIT};

@@ -1,4 +1,4 @@
-//! From a port to addresses.
+//! Listening on a port, and the reported addresses.
 
 use std::collections::BTreeSet;
 use std::net::{TcpListener, UdpSocket};

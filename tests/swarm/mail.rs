@@ -1,4 +1,4 @@
-//! Hello and mail.
+//! Requests and responses of the hello and mail protocols.
 
 use bytes::Bytes;
 use libp2p::PeerId;

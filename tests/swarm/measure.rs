@@ -1,6 +1,8 @@
-//! What a round trip of mail costs, as a request on a stream of its own, and as a message on one stream that stays open.
+//! Measures a round trip of a message: as a request on a new stream, and on one stream that stays
+//! open.
 //!
-//! Not tests: `cargo test --release --test swarm -- --ignored --nocapture --test-threads 1 round_trips`.
+//! Not tests: `cargo test --release --test swarm -- --ignored --nocapture --test-threads 1
+//! round_trips`.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -129,7 +131,8 @@ async fn read(stream: &mut (impl futures::AsyncRead + Unpin)) -> Option<Vec<u8>>
     Some(bytes)
 }
 
-/// The bare stream, without swarm, handler, deadlines or limits: no protocol of ours could cost less.
+/// The bare stream, without swarm, handler, deadlines or limits: no protocol of ours could cost
+/// less.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures"]
 #[allow(clippy::disallowed_methods)] // A measurement reads the clock.
@@ -140,7 +143,8 @@ async fn round_trips_on_one_stream() {
         poll_fn(|context| std::pin::Pin::new(&mut far).poll(context)).await.into_new_address().unwrap();
     let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
     let dial = near.dial(addr, opts).unwrap();
-    // What is negotiated lazily arrives with the first bytes, so that neither end waits for the other.
+    // What is negotiated lazily arrives with the first bytes, so that neither end waits for the
+    // other.
     let echo = tokio::spawn(async move {
         let accepted = loop {
             let event = poll_fn(|context| std::pin::Pin::new(&mut far).poll(context)).await;

@@ -1,4 +1,4 @@
-//! Nodes to test with, each in a task of its own.
+//! Test nodes, each in its own task.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Versions that are too old to be safe. `deny.toml` bans the same; this needs neither a tool nor a database.
+//! Rejects dependency versions with known security bugs. `deny.toml` bans the same versions; this
+//! test needs no tool and no database.
 
 use super::read;
 

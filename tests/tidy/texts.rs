@@ -1,4 +1,4 @@
-//! What is written for people says what the code does.
+//! Checks that the documentation matches the code.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Identity lock: allows only one process per identity. Its place depends only on the user, so that
-//! processes with different environments find it. On Linux it is an abstract socket name, which needs
-//! no disk and disappears with the process; elsewhere it is a file.
+//! processes with different environments find it. On Linux it is an abstract socket name, which
+//! needs no disk and disappears with the process; elsewhere it is a file.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,7 +20,8 @@ use file::take;
 #[cfg(target_os = "linux")]
 use socket::take;
 
-/// Lock of an identity. The operating system releases it when the process exits, even after a crash.
+/// Lock of an identity. The operating system releases it when the process exits, even after a
+/// crash.
 #[derive(Debug)]
 pub struct IdentityLock {
     _held: OwnedFd,
@@ -55,15 +56,16 @@ enum Attempt {
     InUse {
         /// Process that holds the lock, if the system reports it.
         pid: Option<i32>,
-        /// `true` unless the process is known to belong to another user, who must not block the name.
+        /// `true` unless the process is known to belong to another user, who must not block the
+        /// name.
         is_ours: bool,
     },
 }
 
 impl IdentityLock {
-    /// Locks the identity among the processes of this user and `scope` on this machine. If the system
-    /// offers no lock, calls `notice` and continues without one, because a duplicate identity also shows
-    /// on the network.
+    /// Locks the identity among the processes of this user and `scope` on this machine. If the
+    /// system offers no lock, calls `notice` and continues without one, because a duplicate
+    /// identity also shows on the network.
     ///
     /// # Errors
     /// Fails if another process holds the lock.
@@ -103,8 +105,8 @@ fn acquire_by(
     Ok(None)
 }
 
-/// Returns the name of the lock: user, scope if any, and PeerId. It has at most 90 bytes, all of them
-/// valid in a file name.
+/// Returns the name of the lock: user, scope if any, and PeerId. It has at most 90 bytes, all of
+/// them valid in a file name.
 fn name(peer_id: &str, scope: &str) -> String {
     let uid = rustix::process::geteuid().as_raw();
     let scope = match scope {

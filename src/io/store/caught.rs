@@ -1,4 +1,5 @@
-//! Converts expected panics of libraries into errors. Any other panic is a bug and ends the process.
+//! Converts expected panics of libraries into errors. Any other panic is a bug and ends the
+//! process.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,8 +8,8 @@ thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `act` and returns `None` if it panics. The caller must not use state that `act` may have left
-/// inconsistent.
+/// Runs `act` and returns `None` if it panics. The caller must not use state that `act` may have
+/// left inconsistent.
 pub fn caught<T>(act: impl FnOnce() -> T) -> Option<T> {
     let before = CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(act));

@@ -28,8 +28,8 @@ use p2p_node_wire::message_id::StreamId;
 /// Maximum number of highest seen values per network: as many as the directory remembers.
 pub(super) const MAX_ROWS: usize = MAX_AGENTS + MAX_FLOORS;
 
-/// Size of the page cache, in bytes. 4 MiB hold the maximum number of rows, so a commit reads no pages
-/// from the disk.
+/// Size of the page cache, in bytes. 4 MiB hold the maximum number of rows, so a commit reads no
+/// pages from the disk.
 const CACHE_BYTES: usize = 4 << 20;
 
 /// Errors of the database.
@@ -244,8 +244,8 @@ impl File {
         self.commits
     }
 
-    /// Returns a warning if fewer than `written` commits are in the database: the library falls back to an
-    /// earlier state if the latest one is damaged.
+    /// Returns a warning if fewer than `written` commits are in the database: the library falls
+    /// back to an earlier state if the latest one is damaged.
     pub(super) fn trouble(&self, written: u64) -> Option<String> {
         let missing = written.saturating_sub(self.commits);
         (missing > 0 || self.mended).then(|| {
@@ -346,8 +346,8 @@ impl File {
     }
 }
 
-/// Returns whether all pages are as they were written, or could be mended. Reads the mails that can be
-/// read if they could not.
+/// Returns whether all pages are as they were written, or could be mended. Reads the mails that can
+/// be read if they could not.
 fn check(database: &mut Database, network: &str, account: Address) -> Result<bool, FileError> {
     let failed = || Err(FileError::Damaged("checking it failed".to_owned()));
     let checked = caught(|| Ok(database.check_integrity()?)).unwrap_or_else(failed);

@@ -33,7 +33,8 @@ pub fn key(stream: &StreamId, seq: u64) -> [u8; KEY_BYTES] {
 /// - version (1 byte);
 /// - checksum of the key and the following fields (8 bytes, see [`checksum`]);
 /// - position among all messages (8 bytes);
-/// - a byte that is set if the message has another stream and number on the wire, then those (16 and
+/// - a byte that is set if the message has another stream and number on the wire, then those (16
+/// and
 ///   8 bytes);
 /// - recipient (20 bytes), priority, encoding and route (1 byte each);
 /// - times of sending and expiry (ms since 1970);
@@ -79,8 +80,9 @@ pub fn encode(mail: &PersistedMessage) -> Vec<u8> {
     bytes
 }
 
-/// Returns the first bytes of the SHA-256 of a key and of what follows the checksum in the value. The
-/// database has checksums of its pages, but not where a row is read from a database that is damaged.
+/// Returns the first bytes of the SHA-256 of a key and of what follows the checksum in the value.
+/// The database has checksums of its pages, but not where a row is read from a database that is
+/// damaged.
 fn checksum(key: &[u8], rest: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let hash: [u8; 32] = Sha256::new().chain_update(key).chain_update(rest).finalize().into();
     let mut checksum = [0; CHECKSUM_BYTES];

@@ -1,5 +1,5 @@
-//! Ownership of a data directory. The database is locked, but on some shared file systems (sshfs, NFS
-//! without locks) other hosts do not see the lock. So the owner also updates a file regularly.
+//! Ownership of a data directory. The database is locked, but on some shared file systems (sshfs,
+//! NFS without locks) other hosts do not see the lock. So the owner also updates a file regularly.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -77,8 +77,8 @@ impl Owner {
         }
     }
 
-    /// Returns the age of the file by the clock of the file system, because the clocks of two hosts may
-    /// differ.
+    /// Returns the age of the file by the clock of the file system, because the clocks of two hosts
+    /// may differ.
     fn age(&self) -> io::Result<Duration> {
         let probe = self.path.with_extension(format!("owner-{}", self.token));
         let now = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&probe);

@@ -10,8 +10,8 @@ use rustix::fs::{FallocateFlags, fallocate};
 /// Name of the reserve file in the data directory.
 pub const RESERVE_FILE: &str = "node.reserve";
 
-/// Size of the reserve, in bytes: twice the maximum message, because a deletion may copy neighbouring
-/// rows.
+/// Size of the reserve, in bytes: twice the maximum message, because a deletion may copy
+/// neighbouring rows.
 const RESERVE_BYTES: u64 = 2 << 20;
 
 /// File that reserves disk space.

@@ -120,7 +120,8 @@ pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, AccessRule), R
 pub const TAKEN_KEY_BYTES: usize = 20 + 16;
 
 /// Count of numbers at the start of a checkpoint: the next number, the number delivered up to, the
-/// number up to which no digests are stored, the time of the latest message, and the count of digests.
+/// number up to which no digests are stored, the time of the latest message, and the count of
+/// digests.
 const TAKEN_HEAD: usize = 5;
 
 /// Maximum count of numbers in a checkpoint: the head, the digests with their numbers, and a full
@@ -135,9 +136,9 @@ pub fn taken_key(sender: &Address, stream: &StreamId) -> [u8; TAKEN_KEY_BYTES] {
     key
 }
 
-/// Encodes a checkpoint: the version, then numbers of 8 bytes, big endian: the next number, the number
-/// delivered up to, the number up to which no digests are stored, the time of the latest message, the
-/// count of digests, each number with its digest, and the numbers acked out of order.
+/// Encodes a checkpoint: the version, then numbers of 8 bytes, big endian: the next number, the
+/// number delivered up to, the number up to which no digests are stored, the time of the latest
+/// message, the count of digests, each number with its digest, and the numbers acked out of order.
 pub fn encode_taken(row: &StreamCheckpoint) -> Vec<u8> {
     let digests = &row.digests;
     let head = [row.next, row.told, digests.forgotten(), digests.sent_at_ms(), digests.len() as u64];

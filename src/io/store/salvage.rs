@@ -15,8 +15,8 @@ use crate::io::disk::sync_name;
 use p2p_node_core::mail::outbound::outbox::{OUTBOX_MAILS, PersistedMessage};
 
 /// Moves a damaged database aside, makes a new one and puts the mail into it that could be
-/// read from the damaged one. If one of these steps fails, the damaged database is moved back, so that the next
-/// start finds it and reports it.
+/// read from the damaged one. If one of these steps fails, the damaged database is moved back, so
+/// that the next start finds it and reports it.
 pub(super) fn begin_anew(
     path: &Path,
     aside: &Path,

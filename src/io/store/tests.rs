@@ -91,7 +91,8 @@ async fn what_is_remembered_is_written_without_being_asked() {
     store.remember(row(1, 1));
     let written = async {
         loop {
-            // A copy, because the database itself is locked; one that is taken amid a write may be damaged.
+            // A copy, because the database itself is locked; one that is taken amid a write may be
+            // damaged.
             let copy = tempfile::tempdir().expect("a directory");
             fs::copy(directory.path().join(STORE_FILE), copy.path().join(STORE_FILE)).expect("copied");
             if open(&copy).1 == [row(1, 1)] {

@@ -12,10 +12,11 @@ use super::{Open, Shared, Waiting};
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::outbound::outbox::OUTBOX_MAILS;
 
-/// Time for which changes are collected before a write. The disk syncs at most five times per second,
-/// and a killed process loses at most 200 ms of changes that the core does not wait for.
+/// Time for which changes are collected before a write. The disk syncs at most five times per
+/// second, and a killed process loses at most 200 ms of changes that the core does not wait for.
 const GATHER: Duration = Duration::from_millis(200);
-/// First pause after a failed write: short, because many errors are temporary. The pause then grows.
+/// First pause after a failed write: short, because many errors are temporary. The pause then
+/// grows.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Maximum pause after a failed write, for errors that last, such as a full disk.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -95,8 +96,8 @@ impl Writer {
         }
     }
 
-    /// Handles the loss of the directory to another process. This process must not touch the directory
-    /// again, not even to close the database.
+    /// Handles the loss of the directory to another process. This process must not touch the
+    /// directory again, not even to close the database.
     fn lost(&mut self, host: &str) {
         std::mem::forget(self.file.take());
         let host = host.to_owned();
@@ -138,8 +139,8 @@ impl Writer {
         self.file.take().map_or_else(|| Ok((self.open)()?.0), Ok)
     }
 
-    /// Writes the changes. Keeps the file open only after success, because a handle may stay broken after
-    /// an I/O error.
+    /// Writes the changes. Keeps the file open only after success, because a handle may stay broken
+    /// after an I/O error.
     fn commit(&mut self, mut file: File, changes: &Changes) -> Result<(), FileError> {
         file.write(changes)?;
         self.reserve.note(file.commits());
@@ -151,7 +152,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Reports the result of a write to the core, which waits for it. Fails only while the process exits.
+    /// Reports the result of a write to the core, which waits for it. Fails only while the process
+    /// exits.
     fn tell_kept(&self, upto: u64, error: Option<&FileError>) {
         let report = match error {
             None => Input::Persisted { upto },

@@ -19,8 +19,8 @@ use p2p_node_wire::identity::binding::is_network_name;
 pub const MAIL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum number of mail frames in flight on one connection, both directions together. A sender
-/// closes a frame every 2 ms and has at most 1 MiB in flight to a peer, so 128 suffice up to a round
-/// trip of 250 ms.
+/// closes a frame every 2 ms and has at most 1 MiB in flight to a peer, so 128 suffice up to a
+/// round trip of 250 ms.
 const MAIL_STREAMS: usize = 128;
 
 /// Maximum number of hellos in flight on one connection: one in each direction, and a second one
@@ -39,8 +39,8 @@ const PENDING_OUTGOING: u32 = 32;
 /// Maximum number of connections during the handshake, both directions together.
 pub const PENDING: u32 = PENDING_INCOMING + PENDING_OUTGOING;
 
-/// Interval of the pings. libp2p ignores the first failure, so with [`PING_TIMEOUT`] the node detects
-/// a silent peer within 50 s.
+/// Interval of the pings. libp2p ignores the first failure, so with [`PING_TIMEOUT`] the node
+/// detects a silent peer within 50 s.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// Time for the answer to a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);

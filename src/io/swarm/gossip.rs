@@ -1,5 +1,5 @@
-//! Gossipsub settings. Messages are anonymous, because every frame is signed by its author. The core
-//! validates messages, and gossipsub scores peers.
+//! Gossipsub settings. Messages are anonymous, because every frame is signed by its author. The
+//! core validates messages, and gossipsub scores peers.
 
 use std::time::Duration;
 
@@ -21,17 +21,18 @@ pub const MAX_TRANSMIT: usize = 256 << 10;
 /// Maximum number of topics that a peer may subscribe to, in all and in one RPC.
 pub const MAX_TOPICS_PER_PEER: usize = 256;
 
-/// Maximum length of a topic with its prefix, in bytes. Limits the memory for a peer's subscriptions.
+/// Maximum length of a topic with its prefix, in bytes. Limits the memory for a peer's
+/// subscriptions.
 pub const MAX_TOPIC_BYTES: usize = 256;
 
-/// Maximum size of control data and subscriptions in one RPC, in bytes. A new peer announces all its
-/// topics at once, so the limit covers the maximum number of topics of maximum length, each with 16
-/// bytes of tags, lengths and flags.
+/// Maximum size of control data and subscriptions in one RPC, in bytes. A new peer announces all
+/// its topics at once, so the limit covers the maximum number of topics of maximum length, each
+/// with 16 bytes of tags, lengths and flags.
 const MAX_CONTROL: usize = MAX_TOPICS_PER_PEER * (MAX_TOPIC_BYTES + 16);
 const _: () = assert!(MAX_CONTROL < MAX_TRANSMIT);
 
-/// Maximum number of messages queued for one peer. Each entry is a copy of up to 60 KiB, so the queue
-/// of a slow peer takes at most 4 MiB.
+/// Maximum number of messages queued for one peer. Each entry is a copy of up to 60 KiB, so the
+/// queue of a slow peer takes at most 4 MiB.
 const QUEUE_PER_PEER: usize = 64;
 
 /// Maximum number of ids in one IHAVE. 500 ids of 22 bytes stay below 16 KiB of control data, which
@@ -39,8 +40,8 @@ const QUEUE_PER_PEER: usize = 64;
 const MAX_IHAVE_IDS: usize = 500;
 
 /// Number of heartbeats (one per second) for which gossipsub keeps a message, first until its
-/// verdict and then to answer IWANT. Three rounds of gossip need three heartbeats, and one is spare;
-/// more would cost memory in a flood. The gossip budget of the core relies on this number.
+/// verdict and then to answer IWANT. Three rounds of gossip need three heartbeats, and one is
+/// spare; more would cost memory in a flood. The gossip budget of the core relies on this number.
 const HISTORY: usize = 4;
 const _: () = assert!(HISTORY as u64 + 1 == p2p_node_core::gossip::gossip_budget::KEPT_SECS);
 
@@ -50,7 +51,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Domain separator of the message id hash.
 const ID_DOMAIN: &[u8] = b"p2p-node/gossip-id/v1";
 
-/// Length of a message id, in bytes: a prefix of the hash that is long enough to prevent collisions.
+/// Length of a message id, in bytes: a prefix of the hash that is long enough to prevent
+/// collisions.
 const ID_BYTES: usize = 20;
 
 pub(super) type Gossipsub = Behaviour<IdentityTransform, MaxCountSubscriptionFilter<OurTopics>>;
@@ -105,8 +107,9 @@ pub(super) fn subscribe(gossipsub: &mut Gossipsub, topic: &IdentTopic) {
     }
 }
 
-/// Returns the message id, a hash of topic and data, which every relay can check. Each attempt signs
-/// a new frame, so nobody can publish the same bytes first to make ours look like a duplicate.
+/// Returns the message id, a hash of topic and data, which every relay can check. Each attempt
+/// signs a new frame, so nobody can publish the same bytes first to make ours look like a
+/// duplicate.
 fn message_id(topic: &str, data: &[u8]) -> MessageId {
     let mut hash = Sha256::new();
     for field in [ID_DOMAIN, topic.as_bytes(), data] {

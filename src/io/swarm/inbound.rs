@@ -112,7 +112,8 @@ impl SwarmDriver {
                 id, result: QueryResult::GetRecord(result), step, ..
             } => {
                 let Some(&token) = self.queries.get(&id) else { return };
-                // Ignores answers without a peer: they come from our own store, which the core knows.
+                // Ignores answers without a peer: they come from our own store, which the core
+                // knows.
                 if let Ok(GetRecordOk::FoundRecord(found)) = result
                     && found.peer.is_some()
                 {
@@ -227,7 +228,8 @@ impl SwarmDriver {
         }
     }
 
-    /// Returns the topic without the network's prefix. The subscription filter accepts no other topics.
+    /// Returns the topic without the network's prefix. The subscription filter accepts no other
+    /// topics.
     fn topic_name(&self, topic: &TopicHash) -> Option<String> {
         topic.as_str().strip_prefix(&self.names.topic_prefix).map(str::to_owned)
     }

@@ -29,8 +29,8 @@ enum Stage {
     Closed,
     /// Some open sockets have not reported an address yet.
     Opening,
-    /// A report is due. It waits until libp2p has no more events, because a socket on several interfaces
-    /// reports each address in an event of its own.
+    /// A report is due. It waits until libp2p has no more events, because a socket on several
+    /// interfaces reports each address in an event of its own.
     AckPolicy,
     /// The addresses were reported.
     Open,
@@ -86,7 +86,8 @@ fn parts(addr: &Multiaddr) -> Option<(SocketAddr, bool)> {
 }
 
 impl Listeners {
-    /// Opens TCP and QUIC on these interfaces, all on one port. At least one interface must succeed.
+    /// Opens TCP and QUIC on these interfaces, all on one port. At least one interface must
+    /// succeed.
     pub(super) fn open(&mut self, swarm: &mut Swarm<Behaviour>, ips: &[IpAddr], port: u16) -> Vec<Input> {
         if self.stage != Stage::Closed {
             return Vec::new();
@@ -150,7 +151,8 @@ impl Listeners {
     fn open_rest(&mut self, swarm: &mut Swarm<Behaviour>, port: u16) -> Vec<Input> {
         let mut rest = std::mem::take(&mut self.rest);
         let mut failures = Vec::new();
-        // Without an IPv6 address on any interface, an IPv6 socket opens but never reports an address.
+        // Without an IPv6 address on any interface, an IPv6 socket opens but never reports an
+        // address.
         if let Err(error) = probe(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), true) {
             let before = rest.len();
             rest.retain(|wanted| wanted.ip().is_ipv4());
@@ -181,7 +183,8 @@ impl Listeners {
         reports
     }
 
-    /// Schedules a report when every socket has an address, or when an address appears after the report.
+    /// Schedules a report when every socket has an address, or when an address appears after the
+    /// report.
     fn settle(&mut self) {
         let all_named = self.open.iter().all(|socket| socket.named);
         if self.stage == Stage::Open || self.stage == Stage::Opening && all_named {
@@ -202,7 +205,8 @@ impl Listeners {
         Some(Input::Degraded { reason })
     }
 
-    /// Ends the wait for addresses. Reports the known addresses, and the sockets without an address.
+    /// Ends the wait for addresses. Reports the known addresses, and the sockets without an
+    /// address.
     pub(super) fn report(&mut self) -> Vec<Input> {
         if self.stage != Stage::Opening {
             return Vec::new();
@@ -236,9 +240,9 @@ impl Listeners {
     }
 }
 
-/// Listens on an address that no other process uses. libp2p opens TCP sockets with `SO_REUSEPORT`, so
-/// a second node of the same user would silently share the port and get some of its connections. A
-/// probe socket without this option detects the conflict.
+/// Listens on an address that no other process uses. libp2p opens TCP sockets with `SO_REUSEPORT`,
+/// so a second node of the same user would silently share the port and get some of its connections.
+/// A probe socket without this option detects the conflict.
 fn listen_alone(swarm: &mut Swarm<Behaviour>, addr: &Multiaddr) -> io::Result<ListenerId> {
     if let Some((socket, is_tcp)) = parts(addr) {
         probe(socket, is_tcp)?;
@@ -280,7 +284,8 @@ pub(super) fn whole_reason(error: &dyn Error) -> String {
     reasons.join(": ")
 }
 
-/// Returns `true` for a link-local address, which a peer cannot dial without the name of an interface.
+/// Returns `true` for a link-local address, which a peer cannot dial without the name of an
+/// interface.
 fn needs_zone(addr: &Multiaddr) -> bool {
     matches!(addr.iter().next(), Some(Protocol::Ip6(ip)) if ip.is_unicast_link_local())
 }

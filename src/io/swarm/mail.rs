@@ -14,8 +14,8 @@ use libp2p::request_response;
 
 use room::Room;
 
-/// Maximum size of a `Hello` in either direction, in bytes: a record of at most 2.5 KiB, and reserve
-/// for future fields.
+/// Maximum size of a `Hello` in either direction, in bytes: a record of at most 2.5 KiB, and
+/// reserve for future fields.
 pub const MAX_HELLO: usize = 4 << 10;
 
 /// Maximum size of a mail frame, in bytes: one message of at most 1 MiB − 8 KiB, and 16 KiB for
@@ -34,14 +34,14 @@ const READ_STEP: usize = 64 << 10;
 /// 16 KiB, and a separate frame for the four length bytes would cost as much as this copy.
 const FIRST_WRITE: usize = (16 << 10) - LENGTH;
 
-/// Limit of the bytes that arrive on one connection at once, in requests of maximum size: as many as
-/// the QUIC window allows. Our sender has at most two in flight (1 MiB, and the frame that exceeds
-/// it). Without the limit each of 128 streams could stop before its end and pin 1 MiB until the
-/// timeout.
+/// Limit of the bytes that arrive on one connection at once, in requests of maximum size: as many
+/// as the QUIC window allows. Our sender has at most two in flight (1 MiB, and the frame that
+/// exceeds it). Without the limit each of 128 streams could stop before its end and pin 1 MiB until
+/// the timeout.
 const MAX_ARRIVING: usize = 4;
 
-/// Limit of the bytes that arrive on all connections at once, in requests of maximum size: 64 MiB, as
-/// much as 16 connections may have. Without the limit 1,000 connections could pin 4 GiB.
+/// Limit of the bytes that arrive on all connections at once, in requests of maximum size: 64 MiB,
+/// as much as 16 connections may have. Without the limit 1,000 connections could pin 4 GiB.
 const MAX_ARRIVING_IN_ALL: usize = 64;
 
 /// Size of the length prefix, in bytes: a big-endian `u32`.
@@ -98,7 +98,8 @@ pub(super) struct Codec {
     max_response: usize,
     /// Counter of requests that could not be read.
     unread: Unread,
-    /// Memory budget of the connection, shared by its streams. `None` in the template of the protocol.
+    /// Memory budget of the connection, shared by its streams. `None` in the template of the
+    /// protocol.
     room: Option<Arc<Room>>,
     /// Remaining bytes of the budget that all connections share.
     shared: Arc<AtomicUsize>,

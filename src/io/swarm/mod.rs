@@ -1,8 +1,8 @@
 //! Connects libp2p with the core.
 //!
-//! [`SwarmDriver`] owns the swarm, executes the network commands of the core and converts events into
-//! inputs. It stores the libp2p handles, which the core refers to by token. It makes no decisions: the
-//! core decides which peers to dial or disconnect and what to store.
+//! [`SwarmDriver`] owns the swarm, executes the network commands of the core and converts events
+//! into inputs. It stores the libp2p handles, which the core refers to by token. It makes no
+//! decisions: the core decides which peers to dial or disconnect and what to store.
 
 mod behaviour;
 mod gossip;
@@ -52,15 +52,15 @@ pub const MAX_MAIL_ASKED: usize = 1024;
 /// bootstrap node. A new hello replaces the oldest.
 pub const MAX_HELLOS_ASKED: usize = 1024;
 
-/// Maximum number of sent mail frames without a response: as many as 32 connections with 128 streams
-/// carry.
+/// Maximum number of sent mail frames without a response: as many as 32 connections with 128
+/// streams carry.
 pub const MAX_MAIL_SENT: usize = 4096;
 
 /// Maximum number of gossip messages without a verdict. At 60 KiB each, libp2p holds up to 60 MiB.
 pub const MAX_GOSSIP_UNJUDGED: usize = 1024;
 
-/// Maximum number of concurrent DHT queries of libp2p: four times the 16 lookups that the core allows,
-/// because each part of a lookup is a query.
+/// Maximum number of concurrent DHT queries of libp2p: four times the 16 lookups that the core
+/// allows, because each part of a lookup is a query.
 pub const MAX_QUERIES: usize = 64;
 
 /// Maximum number of addresses of a DHT server that Kademlia gets: the maximum of a record.
@@ -84,8 +84,8 @@ pub struct SwarmConfig {
     pub scope: AddressScope,
     /// Role of the node. A bootstrap node is a DHT server, the others are clients.
     pub role: Role,
-    /// Addresses to listen on; they override the port from the core. `None` selects TCP and QUIC on one
-    /// port, on the interfaces of the scope.
+    /// Addresses to listen on; they override the port from the core. `None` selects TCP and QUIC on
+    /// one port, on the interfaces of the scope.
     pub listen: Option<Vec<Multiaddr>>,
     /// Maximum number of connections to all peers together.
     pub max_connections: u32,
@@ -121,8 +121,8 @@ pub struct SwarmDriver {
     /// Inputs that the core has not received yet. The driver empties the queue before it polls the
     /// swarm, so it holds the inputs of one event and of the commands of one turn.
     inputs: VecDeque<Input>,
-    /// Peers with a dial in progress whose result the core expects. The limit of pending connections
-    /// bounds the set.
+    /// Peers with a dial in progress whose result the core expects. The limit of pending
+    /// connections bounds the set.
     dials: HashSet<PeerId>,
     hellos_asked: HandleTable<ResponseChannel<Bytes>>,
     mail_asked: HandleTable<(InboundRequestId, ResponseChannel<Bytes>)>,
@@ -145,8 +145,8 @@ impl SwarmDriver {
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_smart_dial()
-            // Sends the first message together with the protocol negotiation: a mail frame needs one
-            // round trip instead of two.
+            // Sends the first message together with the protocol negotiation: a mail frame needs
+            // one round trip instead of two.
             .with_substream_upgrade_protocol_override(Version::V1Lazy);
         let swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config);
         Ok(Self {
@@ -177,8 +177,8 @@ impl SwarmDriver {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Returns the next input if one is available. Does not register a waker: after `None`, wait for
-    /// [`SwarmDriver::next`].
+    /// Returns the next input if one is available. Does not register a waker: after `None`, wait
+    /// for [`SwarmDriver::next`].
     pub fn try_next(&mut self) -> Option<Input> {
         match self.poll_next(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(input) => Some(input),
@@ -227,7 +227,8 @@ impl SwarmDriver {
         }
     }
 
-    /// Reports requests that could not be read since the last call. Returns `true` if there were any.
+    /// Reports requests that could not be read since the last call. Returns `true` if there were
+    /// any.
     fn tell_unread(&mut self) -> bool {
         let UnreadRequests { hello, mail } = &self.unread;
         let unread = [(DropKind::HelloUnread, hello.take()), (DropKind::MailUnread, mail.take())];

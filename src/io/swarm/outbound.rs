@@ -107,8 +107,8 @@ impl SwarmDriver {
         let opts = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .addresses(addrs)
-            // If two nodes dial each other at the same time from their listen ports, TCP merges the two
-            // into one connection for which both sides act as the dialer.
+            // If two nodes dial each other at the same time from their listen ports, TCP merges the
+            // two into one connection for which both sides act as the dialer.
             .allocate_new_port()
             .build();
         match self.swarm.dial(opts) {

@@ -21,7 +21,8 @@ pub const MAX_VALUE_BYTES: usize = 4 << 10;
 /// times the largest planned network of 1,000 agents.
 pub const MAX_RECORDS: usize = 4096;
 
-/// Maximum number of bytes of keys and values: [`MAX_RECORDS`] of 2 KiB, the usual size of a record.
+/// Maximum number of bytes of keys and values: [`MAX_RECORDS`] of 2 KiB, the usual size of a
+/// record.
 pub const MAX_BYTES: usize = 8 << 20;
 
 /// Maximum lifetime of a stored record. `expiresAt` of a record is at most 24 h in the future.

@@ -22,9 +22,9 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of open streams on one connection, all protocols together: twice `MAIL_STREAMS`.
 const MAX_STREAMS: usize = 256;
 
-/// QUIC flow-control windows of a stream and a connection, in bytes: about one mail frame of maximum
-/// size per stream, and four per connection. With the defaults of 10 MB and 15 MB every peer could pin
-/// that much memory.
+/// QUIC flow-control windows of a stream and a connection, in bytes: about one mail frame of
+/// maximum size per stream, and four per connection. With the defaults of 10 MB and 15 MB every
+/// peer could pin that much memory.
 const QUIC_STREAM_WINDOW: u32 = 1 << 20;
 const QUIC_CONNECTION_WINDOW: u32 = 4 << 20;
 

@@ -1,4 +1,4 @@
-//! `--ack manual`: several messages with one `ack`, and the room for messages without one.
+//! `--ack manual`: one `ack` for several messages, and the limit of unacked messages.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `--ack manual`: mail counts as delivered when the parent says so.
+//! `--ack manual`: a message counts as delivered when the parent acks it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use p2p_node_wire::seal::repeatable::DeterministicRng;
 use crate::forged::sealed;
 use crate::mesh::{CONNECT, FaultDecision, Mesh, node_key};
 
-/// A server, an agent that writes, and one whose parent acknowledges by itself; `durable`: with a store.
+/// A server, an agent that writes, and one whose parent acknowledges by itself; `durable`: with a
+/// store.
 pub fn scene(durable: bool) -> (Mesh, usize) {
     let mut mesh = Mesh::new(2);
     let taker = mesh.add_with(3, Role::Full, CONNECT, |setup| {

@@ -1,4 +1,5 @@
-//! A parent that does not read costs no memory, no mail and no peer; what it missed it learns.
+//! A parent that does not read costs no memory, no messages and no peers, and learns what it
+//! missed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `cancel`: searches and mail that are given up.
+//! `cancel` of lookups and messages.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What becomes of mail and gossip where room is short: with the parent, or with the peers.
+//! Messages and gossip when the parent or the peers have no capacity.
 
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ fn an_acknowledgement_finds_its_way_to_a_node_that_has_no_room_for_mail() {
     }
     mesh.send(full, taker, 1, r#","ttlMs":600000"#);
     mesh.settle();
-    // Its parent does not read, and others write so urgently that what is kept for urgent mail is used up too.
+    // Its parent does not read, and others write so urgently that what is kept for urgent mail is
+    // used up too.
     mesh.nodes[full].reads = false;
     for node in [1, 2] {
         let urgent = mesh.nodes[node].address.clone();

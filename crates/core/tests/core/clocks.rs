@@ -1,4 +1,4 @@
-//! Clocks that are wrong, that jump, and that others see differently; machines that are suspended.
+//! Wrong clocks, clock jumps, clock skew between nodes, and suspended machines.
 
 use std::time::Duration;
 

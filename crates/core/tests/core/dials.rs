@@ -1,4 +1,4 @@
-//! How often a peer is dialled that lets everybody in and hangs up.
+//! Dial rate to a peer that accepts connections and closes them at once.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ const TIME: Duration = Duration::from_secs(11);
 /// Dials in that time, at most: pauses that double from half a second on.
 const MOST: u64 = 6;
 
-/// Has the second node hang up on the first as soon as it is connected; how often the first dials it.
+/// Has the second node hang up on the first as soon as it is connected; how often the first dials
+/// it.
 fn dials(mesh: &mut Mesh) -> u64 {
     let until = mesh.now + TIME;
     let before = mesh.nodes[0].core.stats().get(Counter::Dials);

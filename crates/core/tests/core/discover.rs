@@ -1,4 +1,4 @@
-//! `discover`: when it ends, and when there is much to tell and nobody who reads it.
+//! `discover`: its end, and many results while the parent does not read.
 
 use std::time::Duration;
 

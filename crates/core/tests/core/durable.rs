@@ -1,4 +1,5 @@
-//! Mail that a store has: accepted when that says so, and taken up by the next process.
+//! Durable messages: accepted after the store has persisted them, and delivered by the next
+//! process.
 
 use std::time::Duration;
 

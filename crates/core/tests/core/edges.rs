@@ -1,4 +1,4 @@
-//! What the contract refuses at its edges, and that it says so.
+//! Commands at the limits of the pipe protocol, and their errors.
 
 use std::time::Duration;
 

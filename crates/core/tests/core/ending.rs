@@ -1,4 +1,4 @@
-//! How a node ends, and that every id has exactly one terminal line until then.
+//! Shutdown of a node: every command id gets exactly one terminal line.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What was revoked stays revoked, also for a node that starts again with what it remembered.
+//! A revoked key stays revoked, also for a node that restarts from its store.
 
 use std::time::Duration;
 

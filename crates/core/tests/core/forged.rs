@@ -1,4 +1,4 @@
-//! Records, frames and hellos of agents that are nowhere, for a test to bring.
+//! Builds records, frames and hellos of agents without a node.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Broadcasts that come before those who are known to want them are connected.
+//! Broadcasts that are sent before the known subscribers are connected.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::mesh::{FaultDecision, Mesh};
 
-/// A server, two subscribers, and an agent that knows both, is connected to one, and has yet to dial the other. It is the last.
+/// A server, two subscribers, and an agent that knows both, is connected to one, and has yet to
+/// dial the other. It is the last.
 fn scene() -> Mesh {
     let mut mesh = Mesh::new(3);
     mesh.connect(1, 0);

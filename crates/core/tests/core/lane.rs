@@ -1,4 +1,4 @@
-//! Sends that find no room wait in their order, for as long as it helps, and nothing else waits for them.
+//! The send lane: sends without capacity wait in order and block no other command.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::mesh::{CONNECT, Mesh, agent_key};
 
-/// What a core holds of something, which is no more than it may.
+/// Returns the usage of a collection and checks that it is within its limit.
 fn held(mesh: &Mesh, node: usize, name: &str) -> usize {
     let census = mesh.nodes[node].core.usage();
     for holding in &census {
@@ -29,7 +29,7 @@ fn send(mesh: &mut Mesh, from: usize, to: usize, id: u64, bytes: usize) {
     mesh.say_quietly(from, &json!({"type": "send", "peerId": to, "data": data, "id": id}).to_string());
 }
 
-/// The lines that end commands, by their ids.
+/// Returns the terminal lines of the commands, by id.
 fn answers(mesh: &Mesh, node: usize) -> BTreeMap<String, &Value> {
     let mut answers = BTreeMap::new();
     for line in mesh.nodes[node].lines.iter().filter(|line| !line["id"].is_null()) {
@@ -42,7 +42,8 @@ fn codes(mesh: &Mesh, node: usize, code: &str) -> usize {
     mesh.lines(node, "error").iter().filter(|line| line["code"] == code).count()
 }
 
-/// A server, an agent that writes, one whose parent has to acknowledge, and one that takes everything; all connected.
+/// A server, an agent that writes, one whose parent has to acknowledge, and one that takes
+/// everything; all connected.
 fn scene() -> Mesh {
     let mut mesh = Mesh::new(2);
     mesh.add_with(3, Role::Full, CONNECT, |setup| setup.manual_ack = true);
@@ -58,7 +59,7 @@ fn scene() -> Mesh {
 const SLOW: usize = 2;
 const QUICK: usize = 3;
 
-/// Sends from the agent that writes until so many wait; the id of the next one.
+/// Sends from the writing agent until `waiting` sends wait. Returns the next id.
 fn fill(mesh: &mut Mesh, waiting: usize, bytes: usize) -> u64 {
     let mut id = 0;
     while held(mesh, 1, "sends that wait") < waiting {
@@ -129,7 +130,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Reads what there is: mail is acknowledged, and what was refused is written once more, behind all the rest.
+    /// Reads all lines: acks messages, and sends rejected messages again after all others.
     fn read(&mut self, mesh: &Mesh, node: usize, sends: &[Value]) {
         let lines = &mesh.nodes[node].lines;
         for line in &lines[self.seen..] {
@@ -253,7 +254,7 @@ fn the_send_that_is_one_too_many_stops_stdin_and_the_longest_pause_ends_it() {
         mesh.settle();
         let (sends, size) = (held(&mesh, 1, "sends that wait"), held(&mesh, 1, "bytes of sends that wait"));
         assert!(sends == MAX_INFLIGHT + 1 || size > MAX_INFLIGHT_BYTES, "{sends} sends, {size} bytes");
-        // Whoever hands over more all the same is refused.
+        // Further commands are rejected.
         send(&mut mesh, 1, SLOW, id, bytes);
         assert_eq!(mesh.nodes[1].core.stats().get(Counter::SendsRefused), 1);
         mesh.pass(MAX_PAUSE - Duration::from_millis(100));

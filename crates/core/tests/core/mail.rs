@@ -1,4 +1,4 @@
-//! Mail and broadcasts between honest cores on a network that is not.
+//! Messages and broadcasts between honest cores over a hostile network.
 
 use std::cell::Cell;
 use std::collections::VecDeque;

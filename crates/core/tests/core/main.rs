@@ -1,4 +1,4 @@
-//! What cores do with and to each other, in virtual time.
+//! Tests of several cores in virtual time.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests fail by panicking")]
 
 mod ack_window;

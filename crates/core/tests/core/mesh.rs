@@ -1,4 +1,4 @@
-//! A few cores and the network between them, without sockets and with a clock that stands until it is moved.
+//! Test harness: a few cores and the network between them, without sockets and with a manual clock.
 
 mod carry;
 mod links;

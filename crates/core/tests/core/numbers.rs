@@ -1,4 +1,5 @@
-//! Numbers that are used twice: by processes that know nothing of each other, and by one that was set back to a snapshot.
+//! Sequence numbers that are used twice: by independent processes, or by one restored from a
+//! snapshot.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -169,7 +170,8 @@ fn mail_of_several_streams_of_one_recipient_is_restored_in_the_order_in_which_it
     }
 }
 
-/// The sender as it was when it had just been started, while its peers have heard it since: as from a snapshot of its memory.
+/// The sender as it was when it had just been started, while its peers have heard it since: as from
+/// a snapshot of its memory.
 fn set_back(mesh: &mut Mesh, sender: usize, to: usize, durable: bool) -> usize {
     mesh.kill(sender);
     let again = mesh.add_with(SENDER, Role::Full, CONNECT, |setup| {

@@ -1,4 +1,4 @@
-//! `--require-delivery`: how a node ends whose stdin has, and what its exit code says.
+//! `--require-delivery`: the end of a node after the end of stdin, and its exit code.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How a node sees to it that others know of it.
+//! Announcement of a node's own record.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is urgent goes first, as far as its author is believed.
+//! Priorities: high goes first, up to the rate limit of its author.
 
 use p2p_node_protocol::Counter;
 use std::time::Duration;

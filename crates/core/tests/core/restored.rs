@@ -1,4 +1,4 @@
-//! Mail of a store that went back to a copy, and that was given up after the copy was made.
+//! Messages of a store that was restored from a copy after they had failed.
 
 use p2p_node_protocol::Counter;
 use std::collections::BTreeMap;
@@ -10,7 +10,8 @@ use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use crate::mesh::{FaultDecision, Faults, Mesh};
 use crate::numbers::{SENDER, ack, by_hand, scene, send, stat, states};
 
-/// A first mail that is accepted, put on the wire in vain, and cancelled; the store as it was before that; and a second mail, which goes past the first.
+/// A first mail that is accepted, put on the wire in vain, and cancelled; the store as it was
+/// before that; and a second mail, which goes past the first.
 fn given_up(
     mesh: &mut Mesh,
     first: usize,

@@ -1,4 +1,4 @@
-//! Mail that nobody but its recipient can read, whatever is lost on the way to it.
+//! Encryption: only the recipient can read a message, even if frames are lost.
 
 use std::time::Duration;
 
@@ -111,7 +111,8 @@ fn a_recipient_that_forgot_its_sessions_or_its_keys_is_sealed_to_anew_at_once() 
     send_and_wait(&mut mesh, 1);
     assert_eq!((count(&mesh, 2, Counter::FramesKemUnknown), count(&mesh, 1, Counter::MailSealed)), (1, 2));
 
-    // Another process of the same identity, of which the sender has not heard: it knows neither session nor key.
+    // Another process of the same identity, of which the sender has not heard: it knows neither
+    // session nor key.
     mesh.kill(2);
     let again = mesh.add_with(3, Role::Full, CONNECT, |setup| setup.kem_seed = [99; 32].into());
     mesh.fate = Box::new(move |node, input| match input {

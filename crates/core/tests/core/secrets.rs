@@ -1,4 +1,5 @@
-//! What is formatted for a log or a panic shows no secret.
+//! Checks that `Debug` and `Display` output, which may reach a log or a panic message, shows no
+//! secret.
 
 use std::sync::Arc;
 use std::time::Duration;

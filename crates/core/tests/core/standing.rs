@@ -1,4 +1,4 @@
-//! `block`, `allow`, `unblock`, and what `peers` tells of them.
+//! `block`, `allow`, `unblock`, and the access rules in `peers`.
 
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ fn peers(mesh: &mut Mesh) -> Value {
     mesh.nodes[2].lines.iter().rfind(|line| line["id"] == "peers").unwrap().clone()
 }
 
-/// Sends mail and a broadcast from 1 and returns how the mail ended, and how many messages 2 got of both.
+/// Sends mail and a broadcast from 1 and returns how the mail ended, and how many messages 2 got of
+/// both.
 fn talk(mesh: &mut Mesh) -> (Value, usize) {
     let before = mesh.lines(2, "message").len();
     mesh.send(1, 2, 1, "");

@@ -1,4 +1,5 @@
-//! What comes between `connect` and `ready` is held in its order, and what ends a node is always seen.
+//! Commands between `connect` and `ready` keep their order; the end of stdin and `shutdown` are
+//! always handled.
 
 use std::time::Duration;
 

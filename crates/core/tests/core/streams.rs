@@ -1,5 +1,5 @@
-//! Outbox and inbox against each other, on a wire that loses, repeats and reorders, over processes at both ends and copies of the sender's
-//! store, beside a model that is a list.
+//! Outbox and inbox over a link that loses, repeats and reorders frames, with several processes at
+//! both ends and copies of the sender's store, compared with a simple model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -59,13 +59,15 @@ struct World {
     lives: u8,
     /// The names under which mail was sent besides that with which it was accepted.
     renamed: BTreeMap<Name, Vec<Name>>,
-    /// The model: what was accepted and how often it ended, what the parent was told in this process and ever, and what it took.
+    /// The model: what was accepted and how often it ended, what the parent was told in this
+    /// process and ever, and what it took.
     accepted: BTreeMap<Name, usize>,
     told: Vec<Name>,
     ever: BTreeSet<Name>,
     took: BTreeSet<Name>,
     given_up: BTreeSet<Name>,
-    /// What the parent has, and nobody waits for: its sender gave it up, or a process of its sender of which a frame came late.
+    /// What the parent has, and nobody waits for: its sender gave it up, or a process of its sender
+    /// of which a frame came late.
     void: BTreeSet<Name>,
 }
 
@@ -247,14 +249,16 @@ impl World {
         self.inbox = Inbox::new(self.inbox.settling());
         self.inbox.restore(self.rows.values().cloned().collect(), NOW);
         self.told.clear();
-        // Frames to the old process are lost with it, and the new one is another to whom everything is sent again.
+        // Frames to the old process are lost with it, and the new one is another to whom everything
+        // is sent again.
         for (token, _) in std::mem::take(&mut self.frames) {
             self.outbox.failed(token, Duration::ZERO, NOW, &mut self.jitter);
         }
         self.probe();
     }
 
-    /// The sender's process ends, and the next one takes up what is in the store. What is on the wire may arrive all the same.
+    /// The sender's process ends, and the next one takes up what is in the store. What is on the
+    /// wire may arrive all the same.
     fn restart_sender(&mut self) {
         // The recipient remembers three streams of each.
         if 3 * usize::from(self.lives + 2) > SENDER_STREAMS {

@@ -1,4 +1,4 @@
-//! What cores refuse, from peers who forge, repeat and pretend.
+//! Forged, repeated and impersonated input from peers, which the core must reject.
 
 use std::time::Duration;
 
@@ -346,7 +346,8 @@ fn no_line_is_longer_than_the_parent_can_read() {
     let connect = format!(r#"{{"type":"connect","protocol":1,"maxLineBytes":{LIMIT}}}"#);
     mesh.add_with(1, Role::Full, &connect, |_| {});
     mesh.say(0, r#"{"type":"subscribe","topic":"jobs"}"#);
-    // A peer says that it subscribes to as much as it may, and broadcasts what grows when it is written.
+    // A peer says that it subscribes to as much as it may, and broadcasts what grows when it is
+    // written.
     let peer = node_key(2).peer_id();
     mesh.input(0, Input::Connected { peer, dialer: false });
     for number in 0..250 {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes per connection that do not count against the shared budget. 128 KiB hold a usual mail frame,
-/// so peers that exhaust the shared budget cannot block the others.
+/// Bytes per connection that do not count against the shared budget. 128 KiB hold a usual mail
+/// frame, so peers that exhaust the shared budget cannot block the others.
 const ALWAYS_ARRIVING: usize = 128 << 10;
 
 /// Memory budget for the requests that arrive on one connection.

@@ -1,4 +1,4 @@
-//! What becomes of each effect: the network that the cores believe in.
+//! Executes the effects of the cores: the simulated network.
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;

@@ -1,4 +1,4 @@
-//! Who is connected to whom.
+//! Connections between the nodes.
 
 use p2p_node_core::CoreConfig;
 use p2p_node_core::input::Input;
