@@ -1,36 +1,41 @@
-//! How much of an author's high priority is believed: enough for votes and alarms, not for a flood.
+//! The high-priority limiter: each author may send enough high-priority messages for votes and
+//! alarms, but not for a flood.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alloy_primitives::Address;
 
-/// High messages of one author that are taken as such at once (design §7).
+/// Number of high-priority messages that one author may send at once: our choice, a vote in each of
+/// some twenty discussions.
 pub const BURST: u32 = 20;
-/// … and one more in each such time: 5 in a second (design §7).
+/// Time in which an author earns one more high-priority message: 5 a second.
 pub const INTERVAL: Duration = Duration::from_millis(200);
-/// Authors remembered. Ours: 64 bytes each.
+/// Largest number of tracked authors: our choice. Each takes 64 bytes.
 pub const MAX_AUTHORS: usize = 4096;
 
 #[derive(Debug, Default)]
 struct Author {
-    /// When all that was taken has been earned back (the theoretical arrival time of the generic cell rate algorithm).
+    /// Time at which the full burst is available again (the theoretical arrival time of the generic
+    /// cell rate algorithm).
     earned_at: Duration,
-    /// The last line that went as medium.
+    /// The last line of this author that was demoted to medium.
     lowered: Option<u64>,
 }
 
-/// What authors have used up. An author whose line went as medium goes on so until that line has left, or a later one would overtake it.
+/// The rate limits of all authors. A demoted author stays demoted until the demoted line has left
+/// the queue; otherwise a later line would overtake it.
 #[derive(Debug, Default)]
 pub struct HighPriorityLimiter {
     authors: BTreeMap<Address, Author>,
-    /// The last line of an author who found no room here that went as medium.
+    /// The last demoted line of authors that the limiter does not track.
     others_lowered: Option<u64>,
 }
 
 impl HighPriorityLimiter {
-    /// Whether a high message of `author` is taken as such, be it ever so fast after others if they are `trusted`. `line` is its number
-    /// among all lines, `oldest` that of the first medium one that waits.
+    /// Returns `true` if a high-priority message of `author` keeps its priority. `trusted` authors
+    /// have no rate limit. `line` is the number of the message among all lines, `oldest` the number
+    /// of the first medium line in the queue.
     pub fn admit(
         &mut self,
         author: Address,
@@ -67,18 +72,19 @@ impl HighPriorityLimiter {
         true
     }
 
-    /// Whether a high message of `author` would be believed now, but for its turn.
+    /// Returns `true` if the rate limit permits another high-priority message of `author`. Ignores
+    /// demoted lines in the queue.
     pub fn would_admit(&self, author: &Address, trusted: bool, now: Duration) -> bool {
         let earned = |author: &Author| author.earned_at <= now + INTERVAL * (BURST - 1);
         trusted || self.authors.get(author).map_or(self.authors.len() < MAX_AUTHORS, earned)
     }
 
-    /// Authors remembered.
+    /// Returns the number of tracked authors.
     pub fn len(&self) -> usize {
         self.authors.len()
     }
 
-    /// Whether none is.
+    /// Returns `true` if no author is tracked.
     pub fn is_empty(&self) -> bool {
         self.authors.is_empty()
     }
@@ -90,7 +96,7 @@ mod tests {
 
     const ALICE: Address = Address::repeat_byte(1);
 
-    /// How many of so many messages are taken, when every line leaves at once.
+    /// Returns how many of `number` messages keep their priority if every line leaves at once.
     fn admitted(urgent: &mut HighPriorityLimiter, author: Address, number: u64, now: Duration) -> usize {
         (0..number).filter(|_| urgent.admit(author, false, 1, None, now)).count()
     }

@@ -50,7 +50,7 @@ fn who_signed_is_named_when_it_is_not_who_should() {
     let error = check(&wrong, NOW_SECS).unwrap_err().to_string();
     let told = format!("this signature was made by {}, not by {}", other.address(), agent().address());
     assert!(error.starts_with(&told), "{error}");
-    // r of no point.
+    // r is not the x coordinate of a point on the curve.
     wrong.signature = [&[0; 64][..], &[27]].concat().into();
     assert_eq!(check(&wrong, NOW_SECS), Err(PresignedError::NobodysSignature));
     wrong.signature = [&[0xFF; 64][..], &[27]].concat().into();
@@ -106,7 +106,7 @@ proptest! {
         let _ = read_binding_file(&bytes);
     }
 
-    /// A file with one byte changed is no binding file, or one that is not accepted, or the same binding.
+    /// A file with one changed byte fails to parse, fails the check, or is the same binding.
     #[test]
     fn a_bent_file_is_not_accepted(at in 0..600_usize, byte in any::<u8>()) {
         let mut bytes = binding_file(&signed()).into_bytes();
