@@ -38,14 +38,14 @@ impl KeySource {
         match self {
             KeySource::Given => None,
             KeySource::EnvFile(path) => {
-                Some((Level::Info, format!("the agent's key is PRIVATE_KEY in {path}")))
+                Some((Level::Info, format!("the node uses the agent key PRIVATE_KEY of {path}")))
             }
             KeySource::DataDir(path) => {
-                Some((Level::Info, format!("no PRIVATE_KEY was given: the agent's key is in {path}")))
+                Some((Level::Info, format!("no PRIVATE_KEY is configured: the node uses the agent key in {path}")))
             }
             KeySource::Ephemeral => Some((
                 Level::Warn,
-                "no PRIVATE_KEY was given: this agent's address is made up and ends with the process"
+                "no PRIVATE_KEY is configured: the agent has a random address, which is lost when the process ends"
                     .to_owned(),
             )),
         }

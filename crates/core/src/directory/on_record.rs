@@ -162,7 +162,7 @@ impl Core {
                 && self.directory.reported_conflicts.insert(address)
             {
                 let message =
-                    format!("the agent {address} signed two records of one order: the node keeps the first");
+                    format!("agent {address} signed two records of the same order: the node keeps the first");
                 self.log(Level::Info, "directory", message);
             }
             return Some(Verdict::Ignore);
@@ -236,14 +236,14 @@ impl Core {
             self.local.record.contest(signed.order().1, now);
             if self.local.identity.one_of_several {
                 let message = format!(
-                    "the node {} is a node of this agent too: mail to the agent goes to the one that announced last, broadcasts go to both",
+                    "node {} also belongs to this agent: mail goes to the node that announced its record last, broadcasts go to both",
                     signed.peer_id()
                 );
                 self.log(Level::Info, "identity", message);
                 return Verdict::Accept;
             }
             let message = format!(
-                "the node {} announces the address of this agent too: the agent's key is in use twice, and mail goes to the node that announced last; stop one of them, or give each agent a key of its own",
+                "node {} also announces this agent's address: two nodes use the agent's key, and mail goes to the one that announced its record last; stop one of them, or give each agent a key of its own",
                 signed.peer_id()
             );
             self.emit_error(ErrorEvent::new(ErrorCode::IdentityConflict, message));
@@ -263,7 +263,7 @@ impl Core {
             return;
         }
         let message = format!(
-            "generation {generation} of this identity has been seen, which revokes ours ({}): this node may no longer speak for the address",
+            "another node of this identity has generation {generation}, which revokes ours ({}): this node may no longer speak for the address; restart it with a higher --generation, or leave it stopped",
             self.local.identity.binding.binding.generation
         );
         self.emit_error(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));

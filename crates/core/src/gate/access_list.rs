@@ -38,7 +38,7 @@ pub enum AccessRule {
 
 /// Error: the access list is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{MAX_STANDINGS} agents and nodes are blocked or allowed, which is all that is kept")]
+#[error("the access list is full ({MAX_STANDINGS} agents and nodes): remove one with `unblock` first")]
 pub struct Full;
 
 /// The access rules of all subjects.

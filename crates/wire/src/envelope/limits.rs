@@ -39,11 +39,11 @@ pub const MAX_BATCH_ACKS: usize = 64;
 /// for each of three priorities, and new ones after a restart without a store.
 pub const MAX_ACK_STREAMS: usize = 64;
 
-/// Largest number of rejections in an ack: as many as a stream may have out-of-order messages.
+/// Largest number of rejections in an ack: as many messages as the ack window of a stream.
 pub const MAX_ACK_OUTCOMES: usize = 1024;
 
-/// Largest number of out-of-order messages in an ack, all streams together: the same 1,024 as the
-/// replay window of a process.
+/// Largest number of out-of-order messages in an ack, all streams together: as many
+/// messages as the ack window of a stream.
 pub const MAX_ACK_BEYOND: usize = 1024;
 
 /// Largest number of gossip frames that an ack covers: our choice, several times the number of

@@ -9,12 +9,12 @@ const DIGITS: usize = 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The text is not `0x` and 40 hexadecimal digits.
-    #[error("an Ethereum address is 0x and 40 hexadecimal digits")]
+    #[error("an Ethereum address has the form 0x and 40 hexadecimal digits")]
     NotHex,
     /// The mix of upper and lower case does not match the checksum of the address.
     #[error(
-        "the upper and lower case of this address do not fit its checksum (EIP-55), so that a digit may be wrong: compare it with its \
-         source, or write it all in lower case if it is right"
+        "the upper and lower case letters of this address do not match its checksum (EIP-55), so a digit may be wrong: compare the address \
+         with its source, or write it all in lower case if it is right"
     )]
     Checksum,
 }

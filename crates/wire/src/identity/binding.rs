@@ -71,10 +71,10 @@ pub enum BindingError {
     #[error("the binding is for another network")]
     WrongNetwork,
     /// The binding names an account other than that of the signing key.
-    #[error("the binding names another account than the key's")]
+    #[error("the binding names an account other than that of the signing key")]
     WrongAccount,
     /// The PeerId does not belong to the node key, or the node key is not a valid key.
-    #[error("the node key and the PeerId do not belong together")]
+    #[error("the PeerId does not belong to the node key")]
     WrongKey,
     /// The binding ends before it begins, or lives longer than 90 days.
     #[error("the binding's life is negative or longer than 90 days")]

@@ -24,19 +24,19 @@ pub enum DocumentError {
     #[error("it is longer than {0} bytes")]
     TooLarge(usize),
     /// The text is not JSON of the right shape.
-    #[error("it is not of the right form: {0}")]
+    #[error("it is not JSON of the right form: {0}")]
     Json(#[from] serde_json::Error),
     /// This field has a value of the wrong form.
-    #[error("its `{0}` cannot be read")]
+    #[error("its field `{0}` is invalid")]
     Field(&'static str),
     /// The account is not an Ethereum address.
-    #[error("its `account` cannot be read: {0}")]
+    #[error("its field `account` is invalid: {0}")]
     Account(#[from] AddressError),
     /// The file has a version that this program does not know.
-    #[error("its version is {0}, and only {BINDING_FILE_VERSION} is known")]
+    #[error("its version is {0}, but this program supports only version {BINDING_FILE_VERSION}")]
     Version(u32),
     /// The types, the domain or the statement differ from those of a binding.
-    #[error("it is not what `p2p-node bind` printed: types, domain or statement differ")]
+    #[error("it differs from the output of `p2p-node bind` in its types, domain or statement")]
     NotOurs,
 }
 
@@ -44,7 +44,7 @@ pub enum DocumentError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PresignedError {
     /// The binding is for another network.
-    #[error("the binding is for the network {binding}, and the node is for {node}")]
+    #[error("the binding is for the network {binding}, but the node is for {node}")]
     OtherNetwork {
         /// The network in the binding.
         binding: String,
@@ -52,13 +52,13 @@ pub enum PresignedError {
         node: String,
     },
     /// The binding becomes valid in this number of seconds.
-    #[error("the binding is not valid yet, but in {}", span(*.0))]
+    #[error("the binding is not valid yet: it starts in {}", span(*.0))]
     NotYetValid(u64),
     /// The binding expired this number of seconds ago.
-    #[error("the binding expired {} ago: have a new one signed, see `p2p-node bind --help`", span(*.0))]
+    #[error("the binding expired {} ago: sign a new one, see `p2p-node bind --help`", span(*.0))]
     Expired(u64),
     /// Another key made the signature, or the right key signed something else.
-    #[error("this signature was made by {signer}, not by {account}, or not over this binding")]
+    #[error("the signature was made by {signer}, not by {account}, or it covers another binding")]
     OtherSigner {
         /// The address recovered from the signature.
         signer: Address,
@@ -66,7 +66,7 @@ pub enum PresignedError {
         account: Address,
     },
     /// No key can have made this signature: no address can be recovered from it.
-    #[error("the signature is nobody's")]
+    #[error("the signature is invalid: no key can have made it")]
     NobodysSignature,
     /// The binding breaks another rule.
     #[error("{0}")]
