@@ -10,10 +10,10 @@ pub mod mail;
 mod owner;
 pub mod reserve;
 pub mod row;
+mod salvage;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use alloy::primitives::Address;
 use p2p_node_protocol::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::io::disk::{Cause, make_directory, sync_name};
+use crate::io::disk::{Cause, make_directory};
 use file::{Changes, File, FileError, MAX_ROWS};
 pub use owner::OWNER_FILE;
 use owner::{Elsewhere, Owner};
@@ -35,6 +35,7 @@ use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::message_id::StreamId;
 use reserve::{RESERVE_FILE, Reserve};
+use salvage::begin_anew;
 use writer::Writer;
 
 /// Name of the database in the data directory.
@@ -203,17 +204,6 @@ impl Shared {
     }
 }
 
-/// Moves a damaged database aside and makes another. If that fails the damaged one is put back, so that the next start finds it,
-/// and tells of it.
-fn begin_anew(path: &Path, aside: &Path, open: &mut Open) -> Result<(File, Contents), FileError> {
-    fs::rename(path, aside).and_then(|()| sync_name(path))?;
-    open().inspect_err(|_| {
-        if let Err(error) = fs::rename(aside, path) {
-            tracing::warn!("{} cannot be moved back: {error}", aside.display());
-        }
-    })
-}
-
 /// An open store. What waits is written when it is dropped too, but only [`Store::close`] waits for that.
 #[derive(Debug)]
 pub struct Store {
@@ -259,22 +249,25 @@ impl Store {
                 OpenError::OfAnother { data_dir: data_dir.to_owned(), owner, account }
             }
             FileError::Io { reason, cause } => OpenError::Unavailable { path: path.clone(), reason, cause },
-            FileError::Damaged(reason) => {
+            FileError::Damaged(reason) | FileError::DamagedPages { reason, .. } => {
                 OpenError::Unavailable { path: path.clone(), reason, cause: Cause::Passing }
             }
         };
         let mut trouble = None;
-        let opened = open().or_else(|error| match error {
-            FileError::Damaged(reason) => {
-                let aside = data_dir.join(format!("{STORE_FILE}.corrupt-{now_ms}"));
-                trouble = Some(format!(
-                    "{} was damaged ({reason}) and is now {}; which keys are revoked is learned anew, nobody is blocked or allowed any more, and mail that was under way is lost",
-                    path.display(),
-                    aside.display()
-                ));
-                begin_anew(&path, &aside, &mut open)
-            }
-            error => Err(error),
+        let opened = open().or_else(|error| {
+            let (reason, mails) = match error {
+                FileError::Damaged(reason) => (reason, Vec::new()),
+                FileError::DamagedPages { reason, mails } => (reason, mails),
+                error => return Err(error),
+            };
+            let aside = data_dir.join(format!("{STORE_FILE}.corrupt-{now_ms}"));
+            trouble = Some(format!(
+                "{} was damaged ({reason}) and is now {}; {} mails that were under way could be read and are kept, others are lost; which keys are revoked is learned anew, and nobody is blocked or allowed any more",
+                path.display(),
+                aside.display(),
+                mails.len(),
+            ));
+            begin_anew(&path, &aside, mails, &mut open)
         });
         let (file, contents) = opened.map_err(refused)?;
         owner.claim().map_err(unavailable)?;

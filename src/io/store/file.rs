@@ -16,6 +16,7 @@ use super::Contents;
 use super::caught::caught;
 use super::mail;
 use super::row::{self, KEY_BYTES, RowError};
+use super::salvage::readable_mails;
 use crate::io::disk::{Cause, sync_name};
 use p2p_node_core::directory::record_table::{MAX_AGENTS, MAX_FLOORS};
 use p2p_node_core::directory::rollback_guard::HighestSeen;
@@ -39,6 +40,14 @@ pub(super) enum FileError {
     /// What is in it cannot be trusted.
     #[error("it is damaged: {0}")]
     Damaged(String),
+    /// Some of its pages are damaged.
+    #[error("it is damaged: {reason}")]
+    DamagedPages {
+        /// What the library says.
+        reason: String,
+        /// Mails that can be read all the same.
+        mails: Vec<PersistedMessage>,
+    },
     /// It was made for another agent.
     #[error("it belongs to {0}")]
     OfAnother(Address),
@@ -90,12 +99,13 @@ macro_rules! through_the_common_error {
 through_the_common_error!(DatabaseError, StorageError, TableError, redb::TransactionError, redb::CommitError);
 
 type Floors<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
-type Mails<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u8]>;
+pub(super) type Mails<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u8]>;
 type Taken<'a> = TableDefinition<'a, &'static [u8; row::TAKEN_KEY_BYTES], &'static [u8]>;
 type Standings<'a> = TableDefinition<'a, &'static [u8], u8>;
-/// How often the database was written, under one key.
 /// For whom the file was made.
-const ACCOUNT: TableDefinition<'static, (), &'static [u8; KEY_BYTES]> = TableDefinition::new("account");
+pub(super) const ACCOUNT: TableDefinition<'static, (), &'static [u8; KEY_BYTES]> =
+    TableDefinition::new("account");
+/// How often the database was written, under one key.
 const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits");
 
 /// An open database, and the tables of one network in it.
@@ -165,7 +175,7 @@ impl File {
     ) -> Result<(Self, Contents), FileError> {
         let mut database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage)?;
         // Opening believes what was closed in good order; a floor that was bent would bar an agent for ever.
-        let mended = !database.check_integrity()?;
+        let mended = !check(&mut database, network, account)?;
         claim(&database, account)?;
         let commits = match existing(database.begin_read()?.open_table(COMMITS))? {
             Some(table) => table.get(())?.map_or(0, |number| number.value()),
@@ -331,6 +341,19 @@ impl File {
         }
         Ok(true)
     }
+}
+
+/// Returns whether all pages are as they were written, or could be mended. Reads the mails that can be
+/// read if they could not.
+fn check(database: &mut Database, network: &str, account: Address) -> Result<bool, FileError> {
+    let failed = || Err(FileError::Damaged("checking it failed".to_owned()));
+    let checked = caught(|| Ok(database.check_integrity()?)).unwrap_or_else(failed);
+    checked.map_err(|error| match error {
+        FileError::Damaged(reason) => {
+            FileError::DamagedPages { reason, mails: readable_mails(database, network, account) }
+        }
+        error => error,
+    })
 }
 
 /// Notes for whom a new file is.

@@ -3,6 +3,7 @@
 use alloy::primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::{Priority, Route};
+use sha2::{Digest, Sha256};
 
 use super::row::RowError;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
@@ -14,7 +15,9 @@ use p2p_node_wire::message_id::StreamId;
 pub const KEY_BYTES: usize = 16 + 8;
 
 /// Version of the encoding.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// Length of the checksum of a row.
+const CHECKSUM_BYTES: usize = 8;
 
 /// The key of a mail.
 pub fn key(stream: &StreamId, seq: u64) -> [u8; KEY_BYTES] {
@@ -24,7 +27,7 @@ pub fn key(stream: &StreamId, seq: u64) -> [u8; KEY_BYTES] {
     key
 }
 
-/// The value: version, place among all mail (8 bytes, big endian), stream and number on the wire if they are others (a byte that says
+/// The value: version, checksum of the key and of what follows (8 bytes: see [`checksum`]), place among all mail (8 bytes, big endian), stream and number on the wire if they are others (a byte that says
 /// so, and 16 and 8), recipient, priority, encoding and route (a byte each but for the recipient's 20), times of sending and end
 /// (ms since 1970, big endian), three texts after their lengths (a byte each), and the payload. Not kept is which command it was:
 /// ids are the business of one process.
@@ -32,6 +35,7 @@ pub fn encode(mail: &PersistedMessage) -> Vec<u8> {
     let PersistedMessage { recipient, position, sent_as, expires_at_ms, draft, .. } = mail;
     let mut bytes = Vec::with_capacity(draft.size());
     bytes.push(VERSION);
+    bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
     bytes.extend_from_slice(&position.to_be_bytes());
     bytes.push(u8::from(sent_as.is_some()));
     if let Some((stream, seq)) = sent_as {
@@ -60,7 +64,18 @@ pub fn encode(mail: &PersistedMessage) -> Vec<u8> {
         bytes.extend_from_slice(text.as_bytes());
     }
     bytes.extend_from_slice(&draft.data);
+    let checksum = checksum(&key(&mail.stream, mail.seq), &bytes[1 + CHECKSUM_BYTES..]);
+    bytes[1..=CHECKSUM_BYTES].copy_from_slice(&checksum);
     bytes
+}
+
+/// Returns the first bytes of the SHA-256 of a key and of what follows the checksum in the value. The
+/// database has checksums of its pages, but not where a row is read from a database that is damaged.
+fn checksum(key: &[u8], rest: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let hash: [u8; 32] = Sha256::new().chain_update(key).chain_update(rest).finalize().into();
+    let mut checksum = [0; CHECKSUM_BYTES];
+    checksum.copy_from_slice(&hash[..CHECKSUM_BYTES]);
+    checksum
 }
 
 /// Reads what [`key`] and [`encode`] wrote, and nothing else.
@@ -68,12 +83,15 @@ pub fn encode(mail: &PersistedMessage) -> Vec<u8> {
 /// # Errors
 /// When it is not that; no bytes make it panic.
 pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
-    let (stream, seq) = key.split_first_chunk::<16>().ok_or(RowError::Mail)?;
-    let seq = u64::from_be_bytes(seq.try_into().map_err(|_| RowError::Mail)?);
+    let (stream, number) = key.split_first_chunk::<16>().ok_or(RowError::Mail)?;
+    let seq = u64::from_be_bytes(number.try_into().map_err(|_| RowError::Mail)?);
     let mut rest = value;
     match take::<1>(&mut rest)? {
         [VERSION] => {}
         [version] => return Err(RowError::Version(version)),
+    }
+    if take::<CHECKSUM_BYTES>(&mut rest)? != checksum(key, rest) {
+        return Err(RowError::Checksum);
     }
     let position = u64::from_be_bytes(take(&mut rest)?);
     let sent_as: Option<Name> = match take(&mut rest)? {
@@ -144,17 +162,21 @@ mod tests {
         ) {
             let text = |there: bool| if there { "t\u{e9}xt".repeat(20) } else { String::new() };
             let name = sent_as.map_or(vec![0], |(stream, seq)| [&[1][..], &super::key(&stream, seq)].concat());
-            let head = [&[VERSION][..], &position.to_be_bytes(), &name, &recipient, &[kinds.0, kinds.1, kinds.2], &sent_at_ms.to_be_bytes(), &expires_at_ms.to_be_bytes()].concat();
+            let head = [&position.to_be_bytes()[..], &name, &recipient, &[kinds.0, kinds.1, kinds.2], &sent_at_ms.to_be_bytes(), &expires_at_ms.to_be_bytes()].concat();
             let texts: Vec<u8> = texts.iter().flat_map(|there| {
                 let text = text(*there);
                 [vec![text.len() as u8], text.into_bytes()].concat()
             }).collect();
-            let mut value = [head, texts, data].concat();
+            let rest = [head, texts, data].concat();
             let key = key(&stream, seq);
+            let mut value = [&[VERSION][..], &checksum(&key, &rest), &rest].concat();
             let mail = decode(&key, &value).unwrap();
             prop_assert_eq!((mail.stream, mail.seq, encode(&mail)), (stream, seq, value.clone()));
             prop_assert_eq!((mail.position, mail.sent_as), (position, sent_as));
             prop_assert!(decode(&key[1..], &value).is_err());
+            let mut other = key;
+            other[usize::from(position as u8) % KEY_BYTES] ^= 1;
+            prop_assert_eq!(decode(&other, &value), Err(RowError::Checksum));
             value.truncate(cut);
             if !value.is_empty() {
                 let at = flip.index(value.len());

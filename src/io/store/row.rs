@@ -34,6 +34,9 @@ pub enum RowError {
     /// It is no mail.
     #[error("mail in the store is not as it was written")]
     Mail,
+    /// It is mail that was altered after it was written.
+    #[error("mail in the store does not match its checksum")]
+    Checksum,
     /// Its numbers do not go together.
     #[error("a row of mail that was taken has numbers that do not go together")]
     Taken,

@@ -1,3 +1,4 @@
+use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -12,10 +13,10 @@ use p2p_node_core::mail::outbound::stream::OutgoingMessage;
 use p2p_node_wire::envelope::Encoding;
 
 /// Whose store it is.
-const ANN: Address = Address::repeat_byte(0xa1);
+pub(super) const ANN: Address = Address::repeat_byte(0xa1);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn directory() -> TempDir {
+pub(super) fn directory() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
@@ -23,12 +24,12 @@ fn row(number: u8, seq: u64) -> HighestSeen {
     HighestSeen { address: Address::repeat_byte(number), generation: 1, seq, hash: [number; 32] }
 }
 
-fn open(directory: &TempDir) -> (Store, Vec<HighestSeen>) {
+pub(super) fn open(directory: &TempDir) -> (Store, Vec<HighestSeen>) {
     let (store, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
     (store, contents.floors)
 }
 
-fn some_mail() -> PersistedMessage {
+pub(super) fn some_mail() -> PersistedMessage {
     let draft = OutgoingMessage {
         data: Bytes::from_static(b"1"),
         encoding: Encoding::Json,
@@ -52,7 +53,7 @@ fn some_mail() -> PersistedMessage {
     }
 }
 
-async fn next(store: &mut Store) -> Input {
+pub(super) async fn next(store: &mut Store) -> Input {
     tokio::time::timeout(PATIENCE, store.next()).await.expect("a report")
 }
 
@@ -187,7 +188,7 @@ fn a_damaged_database_stays_where_it_is_when_no_other_can_be_made() {
     let (path, aside) = (home.path().join(STORE_FILE), home.path().join("aside"));
     fs::write(&path, "no database").expect("written");
     let mut no_room: Open = Box::new(|| Err(io::Error::from(io::ErrorKind::StorageFull).into()));
-    let error = begin_anew(&path, &aside, &mut no_room).expect_err("no room");
+    let error = begin_anew(&path, &aside, Vec::new(), &mut no_room).expect_err("no room");
     assert!(matches!(error, FileError::Io { cause: Cause::Passing, .. }), "{error}");
     assert_eq!(fs::read(&path).expect("there"), b"no database");
     assert!(!aside.exists());

@@ -6,30 +6,37 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 
-/// Number of high-priority messages that one author may send at once: our choice, a vote in each of
-/// some twenty discussions.
+use super::rate_limiter::{Quota, RateLimiter};
+
+/// Number of high-priority messages that one author may send at once: our choice, enough for votes
+/// in some twenty discussions.
 pub const BURST: u32 = 20;
-/// Time in which an author earns one more high-priority message: 5 a second.
+/// Time in which an author earns one more high-priority message: 5 a second, our choice.
 pub const INTERVAL: Duration = Duration::from_millis(200);
 /// Largest number of tracked authors: our choice. Each takes 64 bytes.
 pub const MAX_AUTHORS: usize = 4096;
 
-#[derive(Debug, Default)]
-struct Author {
-    /// Time at which the full burst is available again (the theoretical arrival time of the generic
-    /// cell rate algorithm).
-    earned_at: Duration,
-    /// The last line of this author that was demoted to medium.
-    lowered: Option<u64>,
+/// Decides which high-priority messages of each author keep their priority. An author whose line
+/// was demoted to medium stays demoted until that line has left the queue; otherwise a later line
+/// would overtake it.
+#[derive(Debug)]
+pub struct HighPriorityLimiter {
+    limiter: RateLimiter<Address>,
+    /// The last demoted line of each author.
+    demoted: BTreeMap<Address, u64>,
+    /// The last demoted line of authors that `demoted` has no capacity for.
+    others_demoted: Option<u64>,
 }
 
-/// The rate limits of all authors. A demoted author stays demoted until the demoted line has left
-/// the queue; otherwise a later line would overtake it.
-#[derive(Debug, Default)]
-pub struct HighPriorityLimiter {
-    authors: BTreeMap<Address, Author>,
-    /// The last demoted line of authors that the limiter does not track.
-    others_lowered: Option<u64>,
+impl Default for HighPriorityLimiter {
+    fn default() -> Self {
+        let quota = Quota { burst: BURST, interval: INTERVAL, max_keys: MAX_AUTHORS };
+        HighPriorityLimiter {
+            limiter: RateLimiter::new(quota),
+            demoted: BTreeMap::new(),
+            others_demoted: None,
+        }
+    }
 }
 
 impl HighPriorityLimiter {
@@ -44,49 +51,45 @@ impl HighPriorityLimiter {
         oldest: Option<u64>,
         now: Duration,
     ) -> bool {
-        let waits =
-            |lowered: Option<u64>| lowered.zip(oldest).is_some_and(|(lowered, oldest)| lowered >= oldest);
-        if !self.authors.contains_key(&author) && self.authors.len() >= MAX_AUTHORS {
-            self.authors.retain(|_, author| author.earned_at > now || waits(author.lowered));
-        }
-        if !self.authors.contains_key(&author) {
-            let full = self.authors.len() >= MAX_AUTHORS && !trusted;
-            if full || waits(self.others_lowered) {
-                self.others_lowered = Some(line);
-                return false;
-            }
-            if trusted {
-                return true;
-            }
-        }
-        let author = self.authors.entry(author).or_default();
-        let earned_at = author.earned_at.max(now) + INTERVAL;
-        if waits(author.lowered) || earned_at > now + INTERVAL * BURST && !trusted {
-            author.lowered = Some(line);
+        let waits = |demoted: u64| oldest.is_some_and(|oldest| demoted >= oldest);
+        if self.demoted.get(&author).copied().is_some_and(waits) {
+            self.demoted.insert(author, line);
             return false;
         }
-        author.lowered = None;
-        if !trusted {
-            author.earned_at = earned_at;
+        let is_known = self.limiter.knows(&author) || self.demoted.contains_key(&author);
+        if !is_known && self.others_demoted.is_some_and(waits) {
+            self.others_demoted = Some(line);
+            return false;
         }
-        true
+        self.demoted.remove(&author);
+        if trusted || self.limiter.admit(author, now) {
+            return true;
+        }
+        if self.demoted.len() >= MAX_AUTHORS {
+            self.demoted.retain(|_, line| waits(*line));
+        }
+        if self.demoted.len() < MAX_AUTHORS {
+            self.demoted.insert(author, line);
+        } else {
+            self.others_demoted = Some(line);
+        }
+        false
     }
 
     /// Returns `true` if the rate limit permits another high-priority message of `author`. Ignores
     /// demoted lines in the queue.
     pub fn would_admit(&self, author: &Address, trusted: bool, now: Duration) -> bool {
-        let earned = |author: &Author| author.earned_at <= now + INTERVAL * (BURST - 1);
-        trusted || self.authors.get(author).map_or(self.authors.len() < MAX_AUTHORS, earned)
+        trusted || self.limiter.would_admit(author, now)
     }
 
-    /// Returns the number of tracked authors.
+    /// Returns the number of authors that the limiter tracks.
     pub fn len(&self) -> usize {
-        self.authors.len()
+        self.limiter.len().max(self.demoted.len())
     }
 
-    /// Returns `true` if no author is tracked.
+    /// Returns `true` if the limiter tracks no author.
     pub fn is_empty(&self) -> bool {
-        self.authors.is_empty()
+        self.limiter.is_empty() && self.demoted.is_empty()
     }
 }
 

@@ -119,7 +119,7 @@ fn a_damaged_file_is_told_as_such_and_never_believed() {
             Ok((_, Contents { floors, .. })) => {
                 assert!(floors == kept || floors.is_empty(), "{what}: other rows");
             }
-            Err(FileError::Damaged(_)) => told += 1,
+            Err(FileError::Damaged(_) | FileError::DamagedPages { .. }) => told += 1,
             Err(error) => panic!("{what}: {error}"),
         }
     };

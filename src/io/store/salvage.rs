@@ -1,0 +1,102 @@
+//! Recovers mail from a damaged database.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::Path;
+
+use alloy::primitives::Address;
+use redb::{AccessGuard, Database, ReadOnlyTable, ReadableDatabase};
+
+use super::caught::caught;
+use super::file::{ACCOUNT, Changes, File, FileError, Mails};
+use super::mail::{self, KEY_BYTES};
+use super::{Contents, Open};
+use crate::io::disk::sync_name;
+use p2p_node_core::mail::outbound::outbox::{OUTBOX_MAILS, PersistedMessage};
+
+/// Moves a damaged database aside, makes a new one and puts the mail into it that could be
+/// read from the damaged one. If one of these steps fails, the damaged database is moved back, so that the next
+/// start finds it and reports it.
+pub(super) fn begin_anew(
+    path: &Path,
+    aside: &Path,
+    mails: Vec<PersistedMessage>,
+    open: &mut Open,
+) -> Result<(File, Contents), FileError> {
+    fs::rename(path, aside).and_then(|()| sync_name(path))?;
+    let opened = open().and_then(|(mut file, mut contents)| {
+        if !mails.is_empty() {
+            file.write(&Changes { kept: mails.clone(), ..Changes::default() })?;
+            contents.mails = mails;
+        }
+        Ok((file, contents))
+    });
+    opened.inspect_err(|_| {
+        if let Err(error) = fs::rename(aside, path) {
+            tracing::warn!("{} cannot be moved back: {error}", aside.display());
+        }
+    })
+}
+
+/// Returns the mails of a network that can be read from a damaged database and are as they were
+/// written. Returns none if the database is not certainly the account's.
+pub(super) fn readable_mails(database: &Database, network: &str, account: Address) -> Vec<PersistedMessage> {
+    let mut found = BTreeMap::new();
+    // A damaged page may make the library panic at any step; each step keeps what was found before.
+    caught(|| {
+        let read = database.begin_read().ok()?;
+        let owner = read.open_table(ACCOUNT).ok()?.get(()).ok()??;
+        if owner.value() != &account.into_array() {
+            return None;
+        }
+        let name = format!("mails/{network}");
+        let table = read.open_table(Mails::new(&name)).ok()?;
+        // Keys begin with a random stream id: most damaged pages lie between two of these places.
+        for first in 0..=u8::MAX {
+            let mut start = [0; KEY_BYTES];
+            start[0] = first;
+            caught(|| walk(&table, &start, false, &mut found));
+            caught(|| walk(&table, &start, true, &mut found));
+        }
+        // From the end, back to the last damaged page.
+        caught(|| walk(&table, &[u8::MAX; KEY_BYTES], true, &mut found));
+        Some(())
+    });
+    let mut mails: Vec<PersistedMessage> = found.into_values().flatten().collect();
+    mails.sort_by_key(|mail| mail.position);
+    // Two mails at one position cannot both be right.
+    let mut positions = HashSet::new();
+    mails.retain(|mail| positions.insert(mail.position));
+    mails
+}
+
+/// What was read, by key; none where a row is not as it was written.
+type Found = BTreeMap<[u8; KEY_BYTES], Option<PersistedMessage>>;
+type Row<'a> = (AccessGuard<'a, &'static [u8; KEY_BYTES]>, AccessGuard<'a, &'static [u8]>);
+
+/// Reads rows from a key on, or backwards up to it, until a page cannot be read or a row is known.
+fn walk(
+    table: &ReadOnlyTable<&'static [u8; KEY_BYTES], &'static [u8]>,
+    start: &[u8; KEY_BYTES],
+    backwards: bool,
+    found: &mut Found,
+) {
+    let rows = if backwards {
+        table.range::<&[u8; KEY_BYTES]>(..=start)
+    } else {
+        table.range::<&[u8; KEY_BYTES]>(start..)
+    };
+    let Ok(mut rows) = rows else { return };
+    while found.len() <= OUTBOX_MAILS {
+        let row = if backwards { rows.next_back() } else { rows.next() };
+        let Some(Ok(row)) = row else { return };
+        let row: Row<'_> = row;
+        let key = *row.0.value();
+        if found.insert(key, mail::decode(&key, row.1.value()).ok()).is_some() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
