@@ -19,8 +19,8 @@ pub struct Quota {
 #[derive(Debug)]
 pub struct RateLimiter<K> {
     quota: Quota,
-    /// Time at which the full burst of a key is available again (the theoretical arrival time of the
-    /// algorithm).
+    /// Time at which the full burst of a key is available again (the theoretical arrival time of
+    /// the algorithm).
     earned_at: BTreeMap<K, Duration>,
 }
 
