@@ -154,7 +154,7 @@ fn typed_data_that_was_changed_or_is_for_another_node_or_network_is_refused() {
     printed["message"]["statement"] = "Something else.".into();
     let bent = desk.put("bent.json", printed.to_string());
     let told = refuse(&["--typed-data", &bent, "--signature", &signature]);
-    assert!(told.contains("it is not what `p2p-node bind` printed"), "{told}");
+    assert!(told.contains("it differs from the output of `p2p-node bind`"), "{told}");
     let told = refuse(&["--typed-data", &desk.path("none"), "--signature", &signature]);
     assert!(told.contains("none: "), "{told}");
 }

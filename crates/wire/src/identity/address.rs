@@ -9,7 +9,7 @@ const DIGITS: usize = 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The text is not `0x` and 40 hexadecimal digits.
-    #[error("an Ethereum address has the form 0x and 40 hexadecimal digits")]
+    #[error("an Ethereum address is 0x and 40 hexadecimal digits")]
     NotHex,
     /// The mix of upper and lower case does not match the checksum of the address.
     #[error(
