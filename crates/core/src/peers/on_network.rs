@@ -199,7 +199,8 @@ impl Core {
         self.cx.stats.count(Counter::DialsFailed);
         self.note_unreachable(peer, false, now);
         if self.peers.bootstrap.failed(&peer, now.mono, &mut self.cx.jitter) == Some(1) {
-            let message = format!("cannot reach bootstrap peer {peer} ({reason}); the node keeps trying");
+            let message =
+                format!("bootstrap peer {peer} cannot be reached ({reason}); the node keeps trying");
             self.log(Level::Warn, "discovery", message);
         }
         if let Some(address) =
