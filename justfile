@@ -10,6 +10,11 @@ clippy:
 test:
     cargo test
 
+# What `cargo test` leaves to CI because it takes minutes: the SDKs' own checks and packages, every language to every other, containers.
+slow:
+    SEEDS=100 cargo test --test simulation
+    cargo test --test process --test sdk -- --ignored
+
 # Advisories, licences and security floors; needs cargo-deny and its database. The floors are tested without them too.
 deny:
     cargo deny check

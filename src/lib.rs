@@ -8,7 +8,7 @@
 //! inside Core, for the network:  verify ► replay ► directory | delivery ► Emit + Verdict
 //! ```
 //!
-//! `ARCHITECTURE.md` describes the rooms and what each may touch; `PROTOCOL.md` what crosses the pipe, and
+//! `ARCHITECTURE.md` describes the rooms and what each may touch; `docs/pipe-protocol.md` what crosses the pipe, and
 //! `docs/wire-protocol.md` what crosses the wire.
 
 #[cfg(not(unix))]

@@ -141,6 +141,7 @@ fn a_container_of_the_tests_is_as_strict_as_they_say() {
 }
 
 #[test]
+#[ignore = "takes minutes with the others of its kind; CI runs it"]
 fn the_quick_starts_run_in_a_container() {
     let Some(containers) = Containers::new() else { return };
     let said = containers.inside(Path::new("sh"), &["/app/examples/quickstart.sh"]);
@@ -159,6 +160,7 @@ fn the_quick_starts_run_in_a_container() {
 const HEARD: [&str; 2] = ["alice hears hello", "bob hears hello"];
 
 #[test]
+#[ignore = "takes minutes with the others of its kind; CI runs it"]
 fn the_python_sdk_mails_in_a_container() {
     let Some(containers) = Containers::new() else { return };
     let program = ["-c", &text("mail.py")];
@@ -172,6 +174,7 @@ fn the_python_sdk_mails_in_a_container() {
 }
 
 #[test]
+#[ignore = "takes minutes with the others of its kind; CI runs it"]
 fn the_typescript_sdk_mails_in_a_container() {
     let Some(containers) = Containers::new() else { return };
     let Some(_built) = typescript() else { return };
@@ -189,6 +192,7 @@ fn the_typescript_sdk_mails_in_a_container() {
 }
 
 #[test]
+#[ignore = "takes minutes with the others of its kind; CI runs it"]
 fn the_rust_sdk_mails_in_a_container() {
     let Some(containers) = Containers::new() else { return };
     let said = containers.inside(Path::new("/app/bin/examples/chat"), &[]);

@@ -59,6 +59,7 @@ fn check(sdk: &str, arguments: &[&str]) {
 }
 
 #[test]
+#[ignore = "takes minutes with the others of its kind; CI runs it"]
 fn the_python_sdk_passes_its_checks() {
     if has("python3", "--version", (3, 10)) {
         check("python", &[]);
@@ -66,6 +67,7 @@ fn the_python_sdk_passes_its_checks() {
 }
 
 #[test]
+#[ignore = "takes minutes with the others of its kind; CI runs it"]
 fn the_typescript_sdk_passes_its_checks() {
     typescript();
 }

@@ -34,8 +34,8 @@ use run::{run, shrink};
 use scenario::Scenario;
 use world::InvariantViolation;
 
-/// Seeds that every run of the tests tries.
-const SEEDS: u64 = 100;
+/// Seeds that every run of the tests tries. CI tries 100.
+const SEEDS: u64 = 25;
 /// Runs that may be spent on making a failing scenario smaller.
 const SHRINKING: usize = 60;
 

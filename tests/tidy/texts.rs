@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use p2p_node_protocol::ErrorCode;
+use p2p_node_protocol::{Counter, ErrorCode};
 use serde_json::Value;
 
 use super::{read, rust_files};
+
+const PIPE_PROTOCOL: &str = "docs/pipe-protocol.md";
 
 /// The names of variables that a source has as string literals.
 fn variables_in_code(source: &str) -> BTreeSet<&str> {
@@ -69,8 +71,8 @@ fn the_readme_names_every_variable_and_the_help_too() {
 }
 
 #[test]
-fn protocol_md_names_every_code_command_event_and_field() {
-    let (text, document) = (read("PROTOCOL.md"), p2p_node::schema::document());
+fn pipe_protocol_names_every_code_command_event_and_field() {
+    let (text, document) = (read(PIPE_PROTOCOL), p2p_node::schema::document());
     let codes = ErrorCode::ALL.iter().map(|code| code.as_str());
     assert_eq!(missing(&text, codes), Vec::<&str>::new(), "codes");
     assert_eq!(missing(&text, types(&document["commands"])), Vec::<&str>::new(), "commands");
@@ -81,14 +83,38 @@ fn protocol_md_names_every_code_command_event_and_field() {
     assert!(fields(&document).contains("bootstrapPeers") && types(&document["events"]).contains(&"ready"));
 }
 
+/// The cells of the table row whose first cell is `name` between backticks.
+fn row<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let start = format!("| `{name}` |");
+    let line = text.lines().find(|line| line.starts_with(&start))?;
+    Some(line.trim_matches('|').split('|').map(str::trim).collect())
+}
+
 #[test]
-fn protocol_md_says_of_each_code_whether_to_try_again() {
-    let text = read("PROTOCOL.md");
+fn pipe_protocol_gives_each_code_a_row_with_retryable_and_what_to_do() {
+    let text = read(PIPE_PROTOCOL);
     for code in ErrorCode::ALL {
         let mark = if code.retryable() { "yes" } else { "no" };
-        let row = format!("| `{code}` | {mark} |");
-        assert!(text.contains(&row), "PROTOCOL.md lacks the row {row}");
+        let cells = row(&text, code.as_str()).unwrap_or_else(|| panic!("no row for {code}"));
+        assert!(matches!(cells[..], [_, _, retryable, _] if retryable == mark), "{code}: {cells:?}");
     }
+}
+
+#[test]
+fn pipe_protocol_has_a_section_for_each_command_and_event() {
+    let (text, document) = (read(PIPE_PROTOCOL), p2p_node::schema::document());
+    for name in [types(&document["commands"]), types(&document["events"])].concat() {
+        assert!(text.contains(&format!("\n### `{name}`\n")), "no section for `{name}`");
+    }
+}
+
+#[test]
+fn pipe_protocol_has_a_row_for_exactly_the_counters_of_the_code() {
+    let text = read(PIPE_PROTOCOL);
+    let section = text.split("\n## ").find(|section| section.starts_with("Counters\n")).expect("the section");
+    let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let row = |counter: &Counter| format!("| `{}` | {} |", counter.as_str(), counter.doc());
+    assert_eq!(rows, Counter::ALL.iter().map(row).collect::<Vec<_>>());
 }
 
 /// The codes that no text names as a string.

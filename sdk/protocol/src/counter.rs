@@ -124,9 +124,9 @@ counters! {
     "mail_deferred" => MailDeferred,
     /// Accepted messages that ended as `delivered`.
     "mail_delivered" => MailDelivered,
-    /// Accepted messages that ended as `expired`.
+    /// Accepted messages and broadcasts that ended as `expired`.
     "mail_expired" => MailExpired,
-    /// Accepted messages that ended as `failed` or `unknown`.
+    /// Accepted messages and broadcasts that ended as `failed`.
     "mail_failed" => MailFailed,
     /// Frames of mail that the node sent, repetitions included.
     "mail_frames_sent" => MailFramesSent,
@@ -176,7 +176,7 @@ counters! {
     "records_conflicting" => RecordsConflicting,
     /// Records whose signature is wrong.
     "records_forged" => RecordsForged,
-    /// Records that are not in canonical form, exceed a limit, or whose signature is wrong.
+    /// Records that are not in canonical form or exceed a limit.
     "records_malformed" => RecordsMalformed,
     /// Records under a key that is not their agent's.
     "records_misplaced" => RecordsMisplaced,
@@ -196,7 +196,7 @@ counters! {
     "records_refused" => RecordsRefused,
     /// Verified records for which the memory of this DHT server had no room.
     "records_shed" => RecordsShed,
-    /// Records that are older than the newest one seen, expired, or from the future.
+    /// Records that are older than the newest one seen.
     "records_stale" => RecordsStale,
     /// Records whose binding the agent's key did not sign.
     "records_unbound" => RecordsUnbound,

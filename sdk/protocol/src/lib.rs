@@ -1,7 +1,7 @@
 //! The contract of the pipe between a parent process and `p2p-node`: [`Command`]s travel one JSON
 //! line each to the node's stdin, [`Event`]s one JSON line each from its stdout.
 //!
-//! This crate holds the types and the line codec and does no I/O. `PROTOCOL.md` at the root of the
+//! This crate holds the types and the line codec and does no I/O. `docs/pipe-protocol.md` in the
 //! repository describes the same contract in prose; `p2p-node schema --json` prints it as a schema.
 
 mod answer;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 
+use super::rate_limiter::{Quota, RateLimiter};
+
 /// High messages of one author that are taken as such at once (design §7).
 pub const BURST: u32 = 20;
 /// … and one more in each such time: 5 in a second (design §7).
@@ -12,25 +14,31 @@ pub const INTERVAL: Duration = Duration::from_millis(200);
 /// Authors remembered. Ours: 64 bytes each.
 pub const MAX_AUTHORS: usize = 4096;
 
-#[derive(Debug, Default)]
-struct Author {
-    /// When all that was taken has been earned back (the theoretical arrival time of the generic cell rate algorithm).
-    earned_at: Duration,
-    /// The last line that went as medium.
-    lowered: Option<u64>,
+/// Tells how much of each author's high priority counts. An author whose line was demoted to medium stays demoted until that line has
+/// left the queue; otherwise a later line would overtake it.
+#[derive(Debug)]
+pub struct HighPriorityLimiter {
+    limiter: RateLimiter<Address>,
+    /// The last demoted line of each author.
+    demoted: BTreeMap<Address, u64>,
+    /// The last demoted line of an author who found no room here.
+    others_demoted: Option<u64>,
 }
 
-/// What authors have used up. An author whose line went as medium goes on so until that line has left, or a later one would overtake it.
-#[derive(Debug, Default)]
-pub struct HighPriorityLimiter {
-    authors: BTreeMap<Address, Author>,
-    /// The last line of an author who found no room here that went as medium.
-    others_lowered: Option<u64>,
+impl Default for HighPriorityLimiter {
+    fn default() -> Self {
+        let quota = Quota { burst: BURST, interval: INTERVAL, max_keys: MAX_AUTHORS };
+        HighPriorityLimiter {
+            limiter: RateLimiter::new(quota),
+            demoted: BTreeMap::new(),
+            others_demoted: None,
+        }
+    }
 }
 
 impl HighPriorityLimiter {
-    /// Whether a high message of `author` is taken as such, be it ever so fast after others if they are `trusted`. `line` is its number
-    /// among all lines, `oldest` that of the first medium one that waits.
+    /// Returns `true` if a message of high priority by `author` goes to the parent as such. Authors that are `trusted` have no limit.
+    /// `line` is the number of the message among all lines, `oldest` that of the first line of medium priority that waits.
     pub fn admit(
         &mut self,
         author: Address,
@@ -39,48 +47,44 @@ impl HighPriorityLimiter {
         oldest: Option<u64>,
         now: Duration,
     ) -> bool {
-        let waits =
-            |lowered: Option<u64>| lowered.zip(oldest).is_some_and(|(lowered, oldest)| lowered >= oldest);
-        if !self.authors.contains_key(&author) && self.authors.len() >= MAX_AUTHORS {
-            self.authors.retain(|_, author| author.earned_at > now || waits(author.lowered));
-        }
-        if !self.authors.contains_key(&author) {
-            let full = self.authors.len() >= MAX_AUTHORS && !trusted;
-            if full || waits(self.others_lowered) {
-                self.others_lowered = Some(line);
-                return false;
-            }
-            if trusted {
-                return true;
-            }
-        }
-        let author = self.authors.entry(author).or_default();
-        let earned_at = author.earned_at.max(now) + INTERVAL;
-        if waits(author.lowered) || earned_at > now + INTERVAL * BURST && !trusted {
-            author.lowered = Some(line);
+        let waits = |demoted: u64| oldest.is_some_and(|oldest| demoted >= oldest);
+        if self.demoted.get(&author).copied().is_some_and(waits) {
+            self.demoted.insert(author, line);
             return false;
         }
-        author.lowered = None;
-        if !trusted {
-            author.earned_at = earned_at;
+        let is_known = self.limiter.knows(&author) || self.demoted.contains_key(&author);
+        if !is_known && self.others_demoted.is_some_and(waits) {
+            self.others_demoted = Some(line);
+            return false;
         }
-        true
+        self.demoted.remove(&author);
+        if trusted || self.limiter.admit(author, now) {
+            return true;
+        }
+        if self.demoted.len() >= MAX_AUTHORS {
+            self.demoted.retain(|_, line| waits(*line));
+        }
+        if self.demoted.len() < MAX_AUTHORS {
+            self.demoted.insert(author, line);
+        } else {
+            self.others_demoted = Some(line);
+        }
+        false
     }
 
-    /// Whether a high message of `author` would be believed now, but for its turn.
+    /// Returns `true` if a message of high priority by `author` would go as such now, but for its turn.
     pub fn would_admit(&self, author: &Address, trusted: bool, now: Duration) -> bool {
-        let earned = |author: &Author| author.earned_at <= now + INTERVAL * (BURST - 1);
-        trusted || self.authors.get(author).map_or(self.authors.len() < MAX_AUTHORS, earned)
+        trusted || self.limiter.would_admit(author, now)
     }
 
-    /// Authors remembered.
+    /// Returns the number of authors that the limiter remembers.
     pub fn len(&self) -> usize {
-        self.authors.len()
+        self.limiter.len().max(self.demoted.len())
     }
 
-    /// Whether none is.
+    /// Returns `true` if the limiter remembers no author.
     pub fn is_empty(&self) -> bool {
-        self.authors.is_empty()
+        self.limiter.is_empty() && self.demoted.is_empty()
     }
 }
 

@@ -4,6 +4,7 @@ pub mod access_list;
 pub mod address_scope;
 pub(crate) mod frame_checks;
 pub mod high_priority_limiter;
+pub mod rate_limiter;
 pub(crate) mod sender;
 
 use p2p_node_wire::envelope::ReplayWindows;

@@ -80,7 +80,7 @@ fn a_broadcast_that_is_too_long_for_the_parent_is_counted() {
     mesh.say(1, &json!({"type": "send", "topic": "t", "data": "x".repeat(5000)}).to_string());
     mesh.pass(Duration::from_secs(1));
     let overflow = mesh.lines(reader, "overflow");
-    assert_eq!(overflow[0]["dropped"], json!({"broadcasts": 0, "oversized": 1, "news": 0, "log": 0}));
+    assert_eq!(overflow[0]["dropped"], json!({"broadcasts": 0, "oversized": 1, "peerEvents": 0, "log": 0}));
     assert!(mesh.nodes[reader].longest <= 4096);
 }
 

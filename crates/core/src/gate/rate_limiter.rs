@@ -1,0 +1,127 @@
+//! A rate limit for each key of some kind: authors, peers, addresses.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How much each key may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Quota {
+    /// Events at once.
+    pub burst: u32,
+    /// Time in which one more event is earned.
+    pub interval: Duration,
+    /// Keys that the limiter remembers. A key that finds no room is refused.
+    pub max_keys: usize,
+}
+
+/// Limits the rate of events by key with the generic cell rate algorithm: one point in time for each key.
+#[derive(Debug)]
+pub struct RateLimiter<K> {
+    quota: Quota,
+    /// When all that a key used is earned back (the theoretical arrival time of the algorithm).
+    earned_at: BTreeMap<K, Duration>,
+}
+
+impl<K: Ord> RateLimiter<K> {
+    /// Returns a limiter that remembers no key.
+    pub fn new(quota: Quota) -> Self {
+        RateLimiter { quota, earned_at: BTreeMap::new() }
+    }
+
+    /// Returns `true` if one more event of `key` is within its quota, and counts the event.
+    pub fn admit(&mut self, key: K, now: Duration) -> bool {
+        if !self.make_room(&key, now) {
+            return false;
+        }
+        let earned_at = self.earned_at.entry(key).or_default();
+        let next = (*earned_at).max(now) + self.quota.interval;
+        let is_admitted = next <= now + self.quota.interval * self.quota.burst;
+        if is_admitted {
+            *earned_at = next;
+        }
+        is_admitted
+    }
+
+    /// Returns `true` if `admit` would.
+    pub fn would_admit(&self, key: &K, now: Duration) -> bool {
+        let latest = now + self.quota.interval * (self.quota.burst - 1);
+        match self.earned_at.get(key) {
+            Some(earned_at) => *earned_at <= latest,
+            None => {
+                self.earned_at.len() < self.quota.max_keys || self.earned_at.values().any(|at| *at <= now)
+            }
+        }
+    }
+
+    /// Forgets keys that have earned all back, if there is no room for `key`. Returns `true` if there is room for it.
+    pub fn make_room(&mut self, key: &K, now: Duration) -> bool {
+        if self.earned_at.contains_key(key) {
+            return true;
+        }
+        if self.earned_at.len() >= self.quota.max_keys {
+            self.earned_at.retain(|_, earned_at| *earned_at > now);
+        }
+        self.earned_at.len() < self.quota.max_keys
+    }
+
+    /// Returns `true` if the limiter remembers `key`.
+    pub fn knows(&self, key: &K) -> bool {
+        self.earned_at.contains_key(key)
+    }
+
+    /// Returns the number of keys that the limiter remembers.
+    pub fn len(&self) -> usize {
+        self.earned_at.len()
+    }
+
+    /// Returns `true` if the limiter remembers no key.
+    pub fn is_empty(&self) -> bool {
+        self.earned_at.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const QUOTA: Quota = Quota { burst: 3, interval: Duration::from_secs(1), max_keys: 2 };
+
+    #[test]
+    fn a_key_may_do_a_burst_and_then_one_event_in_each_interval() {
+        let mut limiter = RateLimiter::new(QUOTA);
+        let now = Duration::from_secs(100);
+        assert_eq!((0..10).filter(|_| limiter.admit(1, now)).count(), 3);
+        assert!(!limiter.would_admit(&1, now) && limiter.would_admit(&1, now + QUOTA.interval));
+        assert_eq!((0..10).filter(|_| limiter.admit(1, now + 2 * QUOTA.interval)).count(), 2);
+        assert!(limiter.admit(2, now), "another key has a quota of its own");
+    }
+
+    #[test]
+    fn a_key_that_finds_no_room_is_refused_until_another_has_earned_all_back() {
+        let mut limiter = RateLimiter::new(QUOTA);
+        assert!(limiter.admit(1, Duration::ZERO) && limiter.admit(2, Duration::ZERO));
+        assert!(!limiter.would_admit(&3, Duration::ZERO) && !limiter.admit(3, Duration::ZERO));
+        assert_eq!(limiter.len(), QUOTA.max_keys);
+        assert!(limiter.would_admit(&3, QUOTA.interval) && limiter.admit(3, QUOTA.interval));
+        assert_eq!(limiter.len(), 1);
+    }
+
+    proptest! {
+        /// The naive model: a bucket of tokens for each key.
+        #[test]
+        fn a_limiter_is_a_bucket_of_tokens(steps in proptest::collection::vec(0..2_500_u64, 1..60)) {
+            let mut limiter = RateLimiter::new(QUOTA);
+            let (mut now, mut tokens) = (Duration::ZERO, 3_000_u64);
+            for step in steps {
+                now += Duration::from_millis(step);
+                tokens = (tokens + step).min(3_000);
+                let expected = tokens >= 1_000;
+                prop_assert_eq!(limiter.would_admit(&1, now), expected);
+                prop_assert_eq!(limiter.admit(1, now), expected);
+                tokens -= if expected { 1_000 } else { 0 };
+            }
+        }
+    }
+}
