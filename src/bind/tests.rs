@@ -122,7 +122,7 @@ fn a_signature_that_is_not_the_accounts_is_refused_and_writes_nothing() {
     };
     let (ours, theirs) = (agent(0x11).address(), agent(0x33).address());
     let told = try_it(&wallet(&agent(0x33), &printed), NOW_MS);
-    assert!(told.starts_with(&format!("this signature was made by {theirs}, not by {ours}")), "{told}");
+    assert!(told.starts_with(&format!("the signature was made by {theirs}, not by {ours}")), "{told}");
 
     let mut turned = hex::decode(&good[2..]).expect("digits");
     let order = U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16);
@@ -133,7 +133,10 @@ fn a_signature_that_is_not_the_accounts_is_refused_and_writes_nothing() {
     assert_eq!(try_it("0x12", NOW_MS), "signatures of contract wallets are not supported");
     assert!(try_it("nonsense", NOW_MS).starts_with("--signature: "));
     assert!(try_it(&good, NOW_MS + 91 * DAY_SECS * 1000).starts_with("the binding expired 24 hours ago"));
-    assert!(try_it(&good, NOW_MS - 3_600_000).starts_with("the binding is not valid yet, but in 60 minutes"));
+    assert!(
+        try_it(&good, NOW_MS - 3_600_000)
+            .starts_with("the binding is not valid yet: it starts in 60 minutes")
+    );
 }
 
 #[test]
@@ -151,7 +154,7 @@ fn typed_data_that_was_changed_or_is_for_another_node_or_network_is_refused() {
     printed["message"]["statement"] = "Something else.".into();
     let bent = desk.put("bent.json", printed.to_string());
     let told = refuse(&["--typed-data", &bent, "--signature", &signature]);
-    assert!(told.contains("it is not what `p2p-node bind` printed"), "{told}");
+    assert!(told.contains("it differs from the output of `p2p-node bind`"), "{told}");
     let told = refuse(&["--typed-data", &desk.path("none"), "--signature", &signature]);
     assert!(told.contains("none: "), "{told}");
 }

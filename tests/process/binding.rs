@@ -143,7 +143,7 @@ fn a_signature_of_another_key_makes_no_binding_and_starts_no_node() {
     };
     let ((code, stdout, stderr), wrong) = sign(0x83);
     assert_eq!((code, stdout.as_str()), (78, ""));
-    let told = format!("this signature was made by {}, not by {}", address(0x83), address(0x82));
+    let told = format!("the signature was made by {}, not by {}", address(0x83), address(0x82));
     assert!(stderr.contains(&told), "{stderr}");
     assert!(!Path::new(&out).exists());
 
@@ -166,7 +166,7 @@ fn a_binding_that_does_not_fit_starts_no_node() {
     check(&expired, &[], &[], "the binding expired");
     let early = Home::bound(0x84, |binding| binding.not_before = now_secs() + 300);
     check(&early, &[], &[], "the binding is not valid yet");
-    check(&good(), &["--network", "village"], &[], "for the network dev, and the node is for village");
+    check(&good(), &["--network", "village"], &[], "for the network dev, but the node is for village");
     check(
         &good(),
         &[],
@@ -181,7 +181,7 @@ fn a_binding_that_does_not_fit_starts_no_node() {
     std::fs::remove_file(home.path("node.key")).unwrap();
     check(&home, &[], &[], "does not exist");
     std::fs::write(home.path("binding.json"), "{}").unwrap();
-    check(&home, &[], &[], "it is not of the right form");
+    check(&home, &[], &[], "it is not JSON of the right form");
     std::fs::remove_file(home.path("binding.json")).unwrap();
     check(&home, &[], &[], "No such file");
 

@@ -1,25 +1,26 @@
-//! When to try again: exponential backoff with full jitter.
+//! Exponential backoff with full jitter.
 
 use std::time::Duration;
 
-/// First ceiling of a backoff (design §7).
+/// Upper bound of the first pause: our choice, long enough for a connection to be set up again and
+/// too short for a person to notice.
 pub const BACKOFF_START: Duration = Duration::from_millis(500);
-/// Last ceiling of a backoff (design §7).
+/// Upper bound of every later pause: our choice. A peer that comes back is tried within a minute.
 pub const BACKOFF_CAP: Duration = Duration::from_secs(60);
 
-/// Doublings of the first ceiling for a recipient that answers and has no room. Ours: 4 s, for a program that takes its mail
-/// slowly makes room at any moment.
+/// Number of times that the first upper bound doubles while a recipient answers but has no
+/// capacity. The bound is then 4 s, because a slow program frees capacity at any moment.
 const MAX_DEFER_DOUBLINGS: u32 = 3;
 
-/// The core's only randomness: a SplitMix64 sequence from a seed. It spreads retries and serves nothing
-/// else, so it need not be hard to predict.
+/// The core's only randomness: a SplitMix64 sequence from a seed. It spreads retries and serves no
+/// other purpose, so it may be predictable.
 #[derive(Clone, Debug)]
 pub struct Jitter {
     state: u64,
 }
 
 impl Jitter {
-    /// The sequence that belongs to a seed.
+    /// Creates the sequence of a seed.
     pub fn new(seed: u64) -> Self {
         Jitter { state: seed }
     }
@@ -32,24 +33,24 @@ impl Jitter {
         mixed ^ (mixed >> 31)
     }
 
-    /// Something between nothing and `ceiling`.
+    /// Returns a random duration from 0 to `ceiling` (full jitter).
     pub fn up_to(&mut self, ceiling: Duration) -> Duration {
         let fraction = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
         ceiling.mul_f64(fraction)
     }
 
-    /// An index below `length`, which is not 0.
+    /// Returns a random index below `length`, which must not be 0.
     pub fn below(&mut self, length: usize) -> usize {
         (self.next() % length.max(1) as u64) as usize
     }
 
-    /// Something between nine and eleven tenths of `period`.
+    /// Returns a random duration from 90 % to 110 % of `period`.
     pub fn around(&mut self, period: Duration) -> Duration {
         period.mul_f64(0.9) + self.up_to(period.mul_f64(0.2))
     }
 }
 
-/// How often something failed in a row, and when it may be tried again.
+/// The number of failures in a row, and the time of the next attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
     failures: u32,
@@ -57,7 +58,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Notes a failure; several that come together count as one. `floor` is the least to wait, for those who were told a time.
+    /// Records a failure. Failures before the next attempt is due count as one. `floor` is the
+    /// shortest pause, for callers whom the peer told when to try again.
     pub fn fail(&mut self, now: Duration, floor: Duration, jitter: &mut Jitter) {
         if now < self.not_before {
             self.not_before = self.not_before.max(now + floor);
@@ -68,28 +70,29 @@ impl Backoff {
         self.not_before = now + floor + jitter.up_to(ceiling);
     }
 
-    /// Notes that the other side answered, but had no room; as [`Backoff::fail`], with a lower ceiling.
+    /// Records that the peer answered but has no capacity. Works like [`Backoff::fail`] with a
+    /// lower upper bound.
     pub fn defer(&mut self, now: Duration, floor: Duration, jitter: &mut Jitter) {
         self.failures = self.failures.min(MAX_DEFER_DOUBLINGS);
         self.fail(now, floor, jitter);
     }
 
-    /// Notes a success, or news that make a try worthwhile at once.
+    /// Records a success, or an event after which an immediate attempt is worthwhile.
     pub fn reset(&mut self) {
         *self = Backoff::default();
     }
 
-    /// Whether something has failed since.
+    /// Returns `true` if an attempt has failed since the last reset.
     pub fn is_failing(&self) -> bool {
         self.failures > 0
     }
 
-    /// When it may be tried again, by `Now::mono`; zero when nothing failed.
+    /// Returns the time of the next attempt, by `Now::mono`, or zero if nothing failed.
     pub fn not_before(&self) -> Duration {
         self.not_before
     }
 
-    /// Whether it may be tried now.
+    /// Returns `true` if the next attempt is due.
     pub fn ready(&self, now: Duration) -> bool {
         now >= self.not_before
     }

@@ -1,4 +1,4 @@
-//! What a core is made of, and who it is.
+//! The configuration of the core, and the identity of this node.
 
 use std::time::Duration;
 
@@ -17,105 +17,111 @@ use crate::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes, SignedBinding};
 use p2p_node_wire::message_id::StreamNamespace;
 
-/// Where the agent's key comes from.
+/// The source of the agent's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum KeySource {
-    /// From the environment, or the binding was signed elsewhere.
+    /// The environment, or a binding that a wallet signed.
     #[default]
     Given,
-    /// From this env file.
+    /// This env file.
     EnvFile(String),
-    /// None was given: from this file in the data directory, which the node made.
+    /// This file in the data directory. The node created it, because no key was configured.
     DataDir(String),
-    /// None was given, and nothing keeps it: it ends with the process, or with the supervisor that made it up.
+    /// A new random key, because no key and no data directory were configured. The key is lost when
+    /// the process ends, or when the supervisor that created it ends.
     Ephemeral,
 }
 
 impl KeySource {
-    /// What the parent has to know about it.
+    /// Returns the log message about the key for the parent.
     pub(super) fn notice(&self) -> Option<(Level, String)> {
         match self {
             KeySource::Given => None,
             KeySource::EnvFile(path) => {
-                Some((Level::Info, format!("the agent's key is PRIVATE_KEY in {path}")))
+                Some((Level::Info, format!("the node uses the agent key PRIVATE_KEY of {path}")))
             }
             KeySource::DataDir(path) => {
-                Some((Level::Info, format!("no PRIVATE_KEY was given: the agent's key is in {path}")))
+                Some((Level::Info, format!("no PRIVATE_KEY is configured: the node uses the agent key in {path}")))
             }
             KeySource::Ephemeral => Some((
                 Level::Warn,
-                "no PRIVATE_KEY was given: this agent's address is made up and ends with the process"
+                "no PRIVATE_KEY is configured: the agent has a random address, which is lost when the process ends"
                     .to_owned(),
             )),
         }
     }
 }
 
-/// What a core is made of.
+/// The configuration of the core.
 #[derive(Debug)]
 pub struct CoreConfig {
-    /// Signs frames, acks and records.
+    /// Key that signs frames, acks and records.
     pub node_key: NodeKey,
-    /// Signs bindings anew before they expire; absent when the binding was signed elsewhere, and then nothing renews it.
+    /// Key that renews the binding before it expires. Absent if a wallet signed the binding; then
+    /// the node cannot renew it.
     pub agent: Option<AgentKey>,
-    /// Says that the node key speaks for the agent.
+    /// The statement that the node key speaks for the agent.
     pub binding: SignedBinding,
     /// Display name.
     pub name: String,
-    /// What part the node plays.
+    /// Role of the node in the network.
     pub role: Role,
     /// Version of the binary.
     pub version: String,
-    /// Port to listen on unless `connect` names one.
+    /// Port to listen on, unless `connect` names one.
     pub port: u16,
-    /// Nodes to join through, beside those of `connect`.
+    /// Bootstrap peers, in addition to those of `connect`.
     pub bootstraps: Vec<(PeerId, Multiaddr)>,
-    /// Whether to start without waiting for `connect`.
+    /// Starts the node without waiting for `connect`.
     pub connect: bool,
-    /// Whether the end of stdin leaves the node running.
+    /// Keeps the node running after the end of stdin.
     pub stay_on_eof: bool,
-    /// Whether the end of stdin waits for every `delivery`, and the exit code says whether all that was asked for was done.
+    /// After the end of stdin, waits for every `delivery`; the exit code then states if every
+    /// command succeeded.
     pub require_delivery: bool,
-    /// How long the node goes on receiving after the end of stdin.
+    /// Time for which the node continues to receive after the end of stdin.
     pub receive_after_eof: Duration,
-    /// How long a closing node may take to finish what it accepted.
+    /// Time that the node has, when it shuts down, to finish accepted work.
     pub drain_timeout: Duration,
-    /// Where the agent's key comes from.
+    /// Source of the agent's key.
     pub key_source: KeySource,
-    /// What may be advertised.
+    /// Addresses that the node may advertise and dial.
     pub scope: AddressScope,
-    /// Random, once for each process: tells its frames from those of earlier ones.
+    /// Random for each process. Distinguishes its frames from those of earlier processes.
     pub boot: u64,
-    /// Random, once for each process: names its streams of mail and broadcasts.
+    /// Random for each process. The ids of its streams derive from it.
     pub database: [u8; 16],
-    /// Random: from it come the KEM keys. Zeroised when dropped.
+    /// Random seed of the KEM keys. It is zeroised on drop.
     pub kem_seed: SecretBytes,
-    /// Random: seeds the jitter.
+    /// Random seed of the jitter.
     pub seed: u64,
-    /// Whether there is a store, so that mail is accepted when that has it.
+    /// `true` if there is a store: the node then accepts a message when the store has persisted it.
     pub durable: bool,
-    /// Whether mail counts as delivered when the parent says so, by `ack`.
+    /// `true` if a message counts as delivered only after the parent's `ack`.
     pub manual_ack: bool,
-    /// Whether the agent is meant to have other nodes too, so that they are no conflict.
+    /// `true` if the agent runs several nodes on purpose, so that they do not count as an identity
+    /// conflict.
     pub one_of_several: bool,
-    /// Accepted mail that earlier processes left in the store.
+    /// Accepted messages that earlier processes left in the store.
     pub outbox: Vec<PersistedMessage>,
-    /// How far an earlier process had handed on mail, as it is in the store.
+    /// Checkpoints of inbound streams from the store: up to which message earlier processes
+    /// delivered.
     pub inbox: Vec<StreamCheckpoint>,
-    /// The highest orders known of agents, our own among them, as `Effect::PersistHighestSeen` left them in a store; oldest first.
+    /// Highest (generation, seq) of each known agent, including our own, as
+    /// `Effect::PersistHighestSeen` stored them; oldest first.
     pub floors: Vec<HighestSeen>,
-    /// Whom the parent blocked or allowed, as `Effect::PersistAccessRule` left it in a store.
+    /// Blocked and allowed agents and nodes, as `Effect::PersistAccessRule` stored them.
     pub standings: Vec<(Subject, AccessRule)>,
 }
 
 impl CoreConfig {
-    /// Whose streams of mail and broadcasts it numbers.
+    /// Returns the namespace of the streams that this process numbers.
     pub(super) fn origin(&self) -> StreamNamespace {
         StreamNamespace { account: self.binding.binding.account, database: self.database }
     }
 }
 
-/// Who we are, in every form that is needed.
+/// The identity of this node, in every form that the core needs.
 #[derive(Debug)]
 pub(super) struct LocalIdentity {
     pub(super) node_key: NodeKey,
@@ -136,14 +142,14 @@ pub(super) struct LocalIdentity {
     pub(super) drain_timeout: Duration,
     pub(super) scope: AddressScope,
     pub(super) started_ms: u64,
-    /// The binding as it travels in every frame.
+    /// The encoded binding, as every frame carries it.
     pub(super) binding_bytes: Bytes,
-    /// Names our `node-status` messages.
+    /// Stream id of our `node-status` messages.
     pub(super) status_stream: [u8; 16],
 }
 
 impl LocalIdentity {
-    /// Who a core of this setup is.
+    /// Creates the identity from the configuration.
     pub(super) fn new(setup: CoreConfig, now: Now) -> Self {
         let status_stream = setup.origin().stream(b"status", 0, &[], Priority::Medium);
         let binding = setup.binding;

@@ -1,4 +1,4 @@
-//! What leaves the core for the crypto pool: work that a stranger could make us do again and again.
+//! Tasks for the crypto pool: expensive operations that a stranger could make the node repeat.
 
 use std::sync::Arc;
 
@@ -11,38 +11,38 @@ use p2p_node_wire::seal::hpke::{self as once, Info, SealedFrame};
 use p2p_node_wire::seal::kem::Secret;
 use p2p_node_wire::seal::session::SessionKey;
 
-/// Work for the crypto pool. Each is answered by one input.
+/// A task for the crypto pool. The pool answers each task with one input.
 #[derive(Clone, Debug)]
 pub enum CryptoTask {
-    /// Check a binding's signature; answered by `BindingChecked`.
+    /// Verifies the signature of a binding. Answered by `BindingChecked`.
     CheckBinding(Box<SignedBinding>),
-    /// Seal a frame's content; answered by `Sealed`.
+    /// Encrypts the content of a frame. Answered by `Sealed`.
     Seal(Box<SealTask>),
-    /// Open a sealed frame; answered by `Opened`.
+    /// Decrypts a sealed frame. Answered by `Opened`.
     Open(Box<OpenTask>),
 }
 
-/// What is to be sealed.
+/// Content to encrypt.
 #[derive(Clone, Debug)]
 pub struct SealTask {
-    /// Comes back with the result.
+    /// Token of the answer.
     pub token: Token,
     /// The recipient's KEM key.
     pub public_key: Bytes,
-    /// What it is bound to.
+    /// The context to which the ciphertext is bound.
     pub info: Info,
     /// The padded content.
     pub content: Vec<u8>,
 }
 
-/// What is to be opened.
+/// A sealed frame to decrypt.
 #[derive(Clone, Debug)]
 pub struct OpenTask {
-    /// Comes back with the result.
+    /// Token of the answer.
     pub token: Token,
     /// Our KEM key.
     pub secret: Arc<Secret>,
-    /// What it must be bound to.
+    /// The context to which the ciphertext must be bound.
     pub info: Info,
     /// The encapsulated key.
     pub enc: Bytes,
@@ -50,20 +50,21 @@ pub struct OpenTask {
     pub ciphertext: Bytes,
 }
 
-/// What was in a sealed frame.
+/// The content of a sealed frame.
 #[derive(Clone, Debug)]
 pub struct Opened {
     /// The padded content.
     pub content: Vec<u8>,
-    /// The session that begins with it.
+    /// The session that starts with this frame.
     pub session: SessionKey,
 }
 
-/// What came of a task, or nothing when the pool was full and did not look.
+/// The result of a task. The outer `None` means that the pool was full and did not run the task;
+/// the inner `None` means that the operation failed.
 pub type Outcome<T> = Option<Option<T>>;
 
 impl CryptoTask {
-    /// Does the work: a tenth of a millisecond, or two. Only a sealing takes randomness.
+    /// Runs the task, which takes 0.1 to 0.3 ms. Only encryption uses `rng`.
     pub fn run(self, rng: &mut impl CryptoRng) -> Input {
         match self {
             CryptoTask::CheckBinding(binding) => {
@@ -82,7 +83,7 @@ impl CryptoTask {
         }
     }
 
-    /// The answer when nobody looked.
+    /// Returns the input for a task that the pool did not run.
     pub fn refused(&self) -> Input {
         match self {
             CryptoTask::CheckBinding(binding) => Input::BindingChecked { hash: binding.hash(), valid: None },

@@ -1,4 +1,4 @@
-//! What every component needs and none owns.
+//! The context that every component uses and none owns.
 
 use std::collections::VecDeque;
 
@@ -10,13 +10,13 @@ use crate::stats::Stats;
 /// Sinks for effects and counters, and the seeded random source.
 #[derive(Debug)]
 pub(crate) struct Cx {
-    /// What is to be done, in this order.
+    /// Effects to execute, in this order.
     pub(crate) effects: VecDeque<Effect>,
-    /// What happened so far.
+    /// Counters of events.
     pub(crate) stats: Stats,
-    /// Random pauses.
+    /// Random source of pauses.
     pub(crate) jitter: Jitter,
-    /// The token that was given out last.
+    /// The most recently issued token.
     pub(crate) last_token: Token,
 }
 

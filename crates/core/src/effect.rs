@@ -1,4 +1,4 @@
-//! Everything that the core can do.
+//! The effects: every action that the core can request.
 
 use std::time::Duration;
 
@@ -16,216 +16,226 @@ use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::message_id::StreamId;
 
-/// Everything that the core can do, in the order in which it wants it done.
+/// An action that the driver executes for the core, in the order in which the core requests it.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Hand a line to the writer.
+    /// Passes a line to the writer.
     Emit {
         /// The line.
         event: Event,
-        /// Whether the parent opted in to numbered lines.
+        /// `true` if the parent opted in to numbered lines.
         numbered: bool,
     },
-    /// Have the crypto pool do something.
+    /// Runs a task in the crypto pool.
     Crypto(CryptoTask),
-    /// Keep in the store, if there is one, the order of an agent's newest record, in place of what is kept of that agent. What
-    /// depends on it follows; nobody waits until it is on the disk.
+    /// Persists the highest (generation, seq) of an agent, replacing the stored one, if there is a
+    /// store. The core does not wait for the disk.
     PersistHighestSeen(HighestSeen),
-    /// Bring mail to the disk; answered by `Persisted` or `PersistFailed`, in the order of numbers.
+    /// Persists a message. Answered by `Persisted` or `PersistFailed`, in the order of the numbers.
     PersistMessage {
-        /// Grows by one.
+        /// Number of this write. Each write has the next number.
         number: u64,
-        /// The mail.
+        /// The message.
         mail: Box<PersistedMessage>,
     },
-    /// Bring to the disk how far the parent has the mail of a stream, in place of what is there; answered like `PersistMessage`, and
-    /// numbered with it.
+    /// Persists the checkpoint of an inbound stream, replacing the stored one. Shares the numbers
+    /// and answers of `PersistMessage`.
     PersistCheckpoint {
-        /// Grows by one.
+        /// Number of this write. Each write has the next number.
         number: u64,
-        /// The stream, and how far.
+        /// The stream and its checkpoint.
         row: Box<StreamCheckpoint>,
     },
-    /// Forget a stream of mail received. Nobody waits for it.
+    /// Deletes the checkpoint of an inbound stream. The core does not wait for it.
     DeleteCheckpoint {
-        /// Who sent on it.
+        /// The account that sent on the stream.
         sender: Address,
         /// The stream.
         stream: StreamId,
     },
-    /// Forget kept mail that has ended. Nobody waits for it: mail that comes back after a crash is sent again.
+    /// Deletes a persisted message that has completed. The core does not wait for it: if a crash
+    /// undoes the deletion, the node sends the message again, and the recipient recognises the
+    /// duplicate.
     DeleteMessage {
-        /// Its stream.
+        /// The stream of the message.
         stream: StreamId,
-        /// Its number there.
+        /// Sequence number of the message.
         seq: u64,
     },
-    /// Keep in the store, if there is one, whom the parent blocked or allowed, or forget it.
+    /// Persists or deletes an access rule, if there is a store.
     PersistAccessRule {
-        /// Whom it is about.
+        /// The agent or node of the rule.
         subject: Subject,
-        /// What was said; none any more.
+        /// The new rule, or `None` to delete it.
         standing: Option<AccessRule>,
     },
-    /// Do something on the network.
+    /// Performs a network operation.
     Network(NetworkCommand),
-    /// Flush and end the process.
+    /// Flushes the output and ends the process.
     Exit(ExitCode),
 }
 
-/// What the core can do on the network.
+/// A network operation.
 #[derive(Clone, Debug)]
 pub enum NetworkCommand {
-    /// Listen on TCP and UDP; answered by `Listening` or `ListenFailed`.
+    /// Listens on TCP and UDP. Answered by `Listening` or `ListenFailed`.
     Listen {
-        /// 0 takes any.
+        /// The port. 0 lets the system choose.
         port: u16,
     },
-    /// Answer a `Listen` now, with the addresses that there are.
+    /// Answers a pending `Listen` now, with the addresses known so far.
     ReportListening,
-    /// Dial a peer; answered by `Connected` or `DialFailed`.
+    /// Dials a peer. Answered by `Connected` or `DialFailed`.
     Dial {
         /// The peer.
         peer: PeerId,
-        /// Where it may be; those outside our address scope are never dialled.
+        /// Candidate addresses. The driver never dials addresses outside of the address scope.
         addrs: Vec<Multiaddr>,
     },
-    /// Close every connection to a peer.
+    /// Closes every connection to a peer.
     Disconnect {
         /// The peer.
         peer: PeerId,
     },
-    /// Close every connection to a peer and have none with it until `Unblock`. The core bounds how many are blocked.
+    /// Closes every connection to a peer and refuses new ones until `Unblock`. The core limits the
+    /// number of blocked peers.
     Block {
         /// The peer.
         peer: PeerId,
     },
-    /// Let a peer connect again.
+    /// Allows a peer to connect again.
     Unblock {
         /// The peer.
         peer: PeerId,
     },
-    /// Send our `Hello`; answered by `HelloResponseReceived`, or not at all.
+    /// Sends our `Hello`. Answered by `HelloResponseReceived`, or not at all.
     SendHello {
         /// The peer.
         peer: PeerId,
         /// An encoded `Hello`.
         body: Bytes,
     },
-    /// Answer a `HelloRequestReceived`.
+    /// Answers a `HelloRequestReceived`.
     AnswerHello {
-        /// As in `HelloRequestReceived`.
+        /// Token of the `HelloRequestReceived`.
         token: Token,
         /// An encoded `Hello`.
         body: Bytes,
     },
-    /// Send a frame of mail to a connected peer; answered by `MailResponseReceived`, within `MAIL_TIMEOUT`.
+    /// Sends a frame of mail to a connected peer. Answered by `MailResponseReceived` within
+    /// `MAIL_TIMEOUT`.
     SendMail {
-        /// Our name for it.
+        /// Token of the answer.
         token: Token,
         /// The peer.
         peer: PeerId,
         /// An encoded frame.
         frame: Bytes,
     },
-    /// Answer a `MailRequestReceived`.
+    /// Answers a `MailRequestReceived`.
     AnswerMail {
-        /// As in `MailRequestReceived`.
+        /// Token of the `MailRequestReceived`.
         token: Token,
         /// An encoded `MailResponse`.
         body: Bytes,
     },
-    /// Subscribe to a topic.
+    /// Subscribes to a topic.
     Subscribe {
-        /// Without the network's prefix.
+        /// The topic, without the network's prefix.
         topic: String,
     },
-    /// Unsubscribe from it.
+    /// Unsubscribes from a topic.
     Unsubscribe {
-        /// Without the network's prefix.
+        /// The topic, without the network's prefix.
         topic: String,
     },
-    /// Publish on a topic; answered by `Published`.
+    /// Publishes on a topic. Answered by `Published`.
     Publish {
-        /// Our name for it.
+        /// Token of the answer.
         token: Token,
-        /// Without the network's prefix.
+        /// The topic, without the network's prefix.
         topic: String,
-        /// The bytes.
+        /// The bytes to publish.
         data: Bytes,
     },
-    /// Say whether a `Gossip` may be passed on.
+    /// Reports the verdict on a `Gossip`, which decides if gossipsub forwards it.
     Judge {
-        /// As in `Gossip`.
+        /// Token of the `Gossip`.
         token: Token,
         /// The verdict.
         verdict: Verdict,
     },
-    /// Put our record into the DHT; answered by `RecordPut`.
+    /// Puts our record into the DHT. Answered by `RecordPut`.
     PutRecord {
         /// Kademlia key.
         key: Bytes,
         /// An encoded record.
         value: Bytes,
-        /// How long servers may keep it.
+        /// Time for which servers may store the record.
         lifetime: Duration,
     },
-    /// Ask the DHT; answered by any number of `RecordFound` and one `QueryEnded`.
+    /// Queries the DHT. Answered by any number of `RecordFound` and one `QueryEnded`.
     GetRecord {
-        /// Our name for it.
+        /// Token of the answers.
         token: Token,
         /// Kademlia key.
         key: Bytes,
     },
-    /// Stop a `GetRecord` that has brought what was wanted.
+    /// Stops a `GetRecord` whose result is no longer needed.
     StopQuery {
-        /// As in `GetRecord`.
+        /// Token of the `GetRecord`.
         token: Token,
     },
-    /// Keep a verified record for those who ask us as a DHT server. It replaces what is under its key.
+    /// Stores a verified record in our DHT server, replacing the record under its key.
     StoreDhtRecord {
         /// Kademlia key.
         key: Bytes,
         /// An encoded record.
         value: Bytes,
-        /// How long to keep it.
+        /// Time for which to store the record.
         lifetime: Duration,
     },
 }
 
-/// What is said about something that a peer passed to us.
+/// The verdict on data that a peer forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// Pass it on.
+    /// Forward the data.
     Accept,
-    /// Do not pass it on, and blame nobody: it is late, repeated, or more than we can look at.
+    /// Do not forward the data, and do not penalise the peer: the data is late, repeated, or
+    /// exceeds our capacity.
     Ignore,
-    /// Do not pass it on, and blame the peer: any relayer could have seen that it is wrong.
+    /// Do not forward the data, and penalise the peer: any relayer could have detected that the
+    /// data is invalid.
     Reject,
 }
 
-/// How the process ends, after BSD's `sysexits.h`; the second column says whether a supervisor should restart it.
+/// Exit code of the process, following BSD's `sysexits.h`. The last word states if a supervisor
+/// should restart the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// All that was accepted is done. No.
+    /// All accepted work is done. No.
     Ok = 0,
-    /// The command line is wrong. No.
+    /// The command line is invalid. No.
     Usage = 64,
-    /// Something on stdin could not be carried out as it was (`--require-delivery`). No.
+    /// A line on stdin was invalid or its command failed (`--require-delivery`). No.
     BadInput = 65,
-    /// The port could not be listened on. Yes.
+    /// The node could not listen on the port. Yes.
     Unavailable = 69,
-    /// A defect. Yes.
+    /// An internal error. Yes.
     Software = 70,
-    /// Another process holds the identity or the data directory. No.
+    /// Another process uses the identity or the data directory. No.
     InUse = 73,
-    /// stdin, stdout or a file broke, or the data directory cannot be used at present. Yes.
+    /// stdin, stdout or a file failed, or the data directory is temporarily unusable. Yes.
     Io = 74,
-    /// Mail was still undelivered when the drain timeout ran out, and is lost; with `--require-delivery`, mail was not delivered. Yes.
+    /// The drain timeout ended before every message was delivered, and messages held only in memory
+    /// are lost; with `--require-delivery`, a message was not delivered. Yes.
     Undelivered = 75,
-    /// A key file or the data directory may not be used, or others may read a key file. No.
+    /// The process may not access a key file or the data directory, or other users may read a key
+    /// file. No.
     NoPermission = 77,
-    /// The configuration or identity is wrong, or superseded, or the data directory belongs to another agent. No.
+    /// The configuration or the identity is invalid or superseded, or the data directory belongs to
+    /// another agent. No.
     Config = 78,
 }

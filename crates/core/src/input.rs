@@ -1,4 +1,4 @@
-//! Everything that can happen to the core.
+//! The inputs: every event that the core handles.
 
 pub use p2p_node_wire::time::Now;
 
@@ -13,52 +13,55 @@ use crate::crypto_task::{Opened, Outcome};
 use p2p_node_wire::identity::BindingHash;
 use p2p_node_wire::seal::hpke::SealedFrame;
 
-/// Names one thing that the core holds for the network, or the network for the core: a request to be
-/// answered, a gossip message to be judged, a query to be finished. The handle itself never enters the core.
+/// Identifies an object for which the core and the driver owe each other an answer: a request, a
+/// gossip message to validate, a query. The driver holds the handle itself; it never enters the
+/// core.
 pub type Token = u64;
 
-/// Everything that can happen.
+/// An event for the core.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// The parent wrote a command.
     Command(Request),
-    /// The parent wrote something else.
+    /// The parent wrote an invalid line.
     BadLine(LineError),
     /// The parent closed our stdin.
     StdinClosed,
-    /// Our stdin broke.
+    /// Reading stdin failed.
     InputFailed {
-        /// For a person.
+        /// Reason, for people.
         reason: String,
     },
-    /// Nothing can be told any more.
+    /// Stdout is closed, so the node cannot report anything any more.
     StdoutClosed {
-        /// Whether it broke; otherwise the parent closed it.
+        /// `true` if writing failed; `false` if the parent closed the pipe.
         broken: bool,
     },
-    /// The process that was named as our parent has ended.
+    /// The process configured as our parent has ended.
     ParentEnded,
-    /// SIGTERM, SIGINT or SIGHUP.
+    /// SIGTERM, SIGINT or SIGHUP arrived.
     Signal,
-    /// The writer has put out so many of the lines handed to it.
+    /// The writer has written lines.
     Written {
-        /// Lines, since the last report.
+        /// Number of lines since the last report.
         lines: usize,
     },
 
-    /// Listening on the port asked for; every address with which that succeeded is listed. Comes again when an address has come since.
+    /// The node listens on the requested port. Lists every address. Reported again when an address
+    /// is added.
     Listening {
-        /// Without `/p2p/`, TCP first.
+        /// Addresses without `/p2p/`, TCP first.
         addrs: Vec<Multiaddr>,
     },
-    /// One of several sockets could not be opened, or names of hosts cannot be resolved; the node goes on without.
+    /// One of several sockets could not be opened, or host names cannot be resolved. The node
+    /// continues without it.
     Degraded {
-        /// For a person.
+        /// Reason, for people.
         reason: String,
     },
-    /// No socket could be opened, or the listener broke later.
+    /// No socket could be opened, or the listener failed later.
     ListenFailed {
-        /// For a person.
+        /// Reason, for people.
         reason: String,
     },
 
@@ -66,31 +69,31 @@ pub enum Input {
     Connected {
         /// The peer.
         peer: PeerId,
-        /// Whether we dialled it.
+        /// `true` if we dialled the peer.
         dialer: bool,
     },
     /// The last connection to a peer ended.
     Disconnected {
         /// The peer.
         peer: PeerId,
-        /// For a person.
+        /// Reason, for people.
         reason: Option<String>,
     },
-    /// A dial asked for by the core came to nothing.
+    /// A dial requested by the core failed.
     DialFailed {
         /// The peer.
         peer: PeerId,
-        /// For a person.
+        /// Reason, for people.
         reason: String,
     },
-    /// The peer says that it belongs to another network.
+    /// The peer reports that it belongs to another network.
     NetworkMismatch {
         /// The peer.
         peer: PeerId,
-        /// The network's name.
+        /// Name of the peer's network.
         network: String,
     },
-    /// The peer serves the DHT of our network and is in the routing table now.
+    /// The peer serves the DHT of our network and is now in the routing table.
     DhtServerSeen {
         /// The peer.
         peer: PeerId,
@@ -98,7 +101,7 @@ pub enum Input {
 
     /// A peer sent its `Hello` and waits for ours.
     HelloRequestReceived {
-        /// To be answered with `AnswerHello`.
+        /// Token for `AnswerHello`.
         token: Token,
         /// The peer.
         peer: PeerId,
@@ -115,60 +118,61 @@ pub enum Input {
 
     /// A peer sent a frame of mail and waits for the response.
     MailRequestReceived {
-        /// To be answered with `AnswerMail`.
+        /// Token for `AnswerMail`.
         token: Token,
         /// The peer.
         peer: PeerId,
         /// An encoded frame.
         frame: Bytes,
     },
-    /// A frame of our mail was answered, or came to nothing.
+    /// A peer answered a frame of our mail, or the request failed.
     MailResponseReceived {
-        /// As in `SendMail`.
+        /// Token of the `SendMail`.
         token: Token,
-        /// An encoded `MailResponse`, or what went wrong, for a person. After a failure the frame may have arrived.
+        /// An encoded `MailResponse`, or the reason of the failure, for people. A frame may have
+        /// arrived in spite of a failure.
         outcome: Result<Bytes, String>,
     },
 
-    /// Something was published on a topic that we subscribe to.
+    /// A message arrived on a topic to which we subscribe.
     Gossip {
-        /// To be judged, exactly once, with `Judge`.
+        /// Token for `Judge`. The core answers exactly once.
         token: Token,
-        /// Who passed it to us, not who published it.
+        /// The peer that forwarded the message, not its publisher.
         from: PeerId,
-        /// Without the network's prefix.
+        /// The topic, without the network's prefix.
         topic: String,
         /// A frame, or a record on `agent-announcements`.
         data: Bytes,
     },
-    /// A peer subscribes to a topic.
+    /// A peer subscribed to a topic.
     PeerSubscribed {
         /// The peer.
         peer: PeerId,
-        /// Without the network's prefix.
+        /// The topic, without the network's prefix.
         topic: String,
     },
-    /// A peer no longer subscribes to a topic.
+    /// A peer unsubscribed from a topic.
     PeerUnsubscribed {
         /// The peer.
         peer: PeerId,
-        /// Without the network's prefix.
+        /// The topic, without the network's prefix.
         topic: String,
     },
-    /// What became of a `Publish`.
+    /// A `Publish` was executed.
     Published {
-        /// As in `Publish`.
+        /// Token of the `Publish`.
         token: Token,
-        /// How it went.
+        /// The outcome.
         outcome: PublishOutcome,
     },
-    /// Gossip to this peer backs up.
+    /// The queue of outgoing gossip to this peer is full.
     SlowPeer {
         /// The peer.
         peer: PeerId,
     },
 
-    /// A peer asks us, as a DHT server, to keep a record.
+    /// A peer asks us, as a DHT server, to store a record.
     RecordOffered {
         /// The peer.
         peer: PeerId,
@@ -177,102 +181,107 @@ pub enum Input {
         /// An encoded record.
         value: Bytes,
     },
-    /// One answer to a `GetRecord`; more may follow.
+    /// One answer to a `GetRecord`. More may follow.
     RecordFound {
-        /// As in `GetRecord`.
+        /// Token of the `GetRecord`.
         token: Token,
         /// An encoded record, not checked in any way.
         value: Bytes,
     },
-    /// A `GetRecord` brings no more answers.
+    /// A `GetRecord` ended.
     QueryEnded {
-        /// As in `GetRecord`.
+        /// Token of the `GetRecord`.
         token: Token,
     },
-    /// How a `PutRecord` ended.
+    /// A `PutRecord` ended.
     RecordPut {
-        /// Whether at least one server answered.
+        /// `true` if at least one server answered.
         stored: bool,
     },
 
-    /// The network lost something, which counts and has no other consequence.
+    /// The driver dropped data. The core counts the drop; it has no other effect.
     Dropped {
-        /// What it was.
+        /// Kind of the dropped data.
         what: DropKind,
-        /// How many, since the last report.
+        /// Number of drops since the last report.
         number: u64,
     },
 
-    /// What the crypto pool found about a binding's signature.
+    /// The crypto pool verified the signature of a binding.
     BindingChecked {
         /// Hash of the signed binding.
         hash: BindingHash,
-        /// Whether the account named in it signed it; `None`: the pool was full and did not look.
+        /// `true` if the account named in the binding signed it; `None` if the pool was full and
+        /// did not check.
         valid: Option<bool>,
     },
 
-    /// A frame was sealed.
+    /// The crypto pool encrypted a frame.
     Sealed {
-        /// As in the task.
+        /// Token of the task.
         token: Token,
-        /// What is to be sent; nothing when the recipient's key is none.
+        /// The encrypted frame, or `None` if the recipient's key is invalid.
         outcome: Outcome<SealedFrame>,
     },
-    /// A sealed frame was opened.
+    /// The crypto pool decrypted a frame.
     Opened {
-        /// As in the task.
+        /// Token of the task.
         token: Token,
-        /// What was in it; nothing when it was not sealed to us by its sender.
+        /// The content, or `None` if the sender did not encrypt the frame to us.
         outcome: Outcome<Opened>,
     },
 
-    /// The store has all that it was given up to this number.
+    /// The store has persisted all writes up to this number.
     Persisted {
-        /// As in `Effect::PersistMessage`.
+        /// Number of an `Effect::PersistMessage` or `Effect::PersistCheckpoint`.
         upto: u64,
     },
-    /// The store could take nothing up to this number of which it has not said that it has it.
+    /// The store failed to persist all writes up to this number that it has not reported as
+    /// persisted.
     PersistFailed {
-        /// As in `Effect::PersistMessage`.
+        /// Number of an `Effect::PersistMessage` or `Effect::PersistCheckpoint`.
         upto: u64,
-        /// For a person.
+        /// Reason, for people.
         reason: String,
     },
-    /// The store lost what was in it, or cannot write at present and tries again.
+    /// The store lost its content, or cannot write at present and tries again.
     StoreFailed {
-        /// For a person.
+        /// Reason, for people.
         reason: String,
     },
-    /// Another process, on this host, has taken the data directory: nothing is kept any more.
+    /// Another process on this host took over the data directory. The store persists nothing any
+    /// more.
     StoreLost {
-        /// What the host calls itself.
+        /// Name of the host.
         host: String,
     },
-    /// The store has written again after `StoreFailed`.
+    /// The store can write again after `StoreFailed`.
     StoreRecovered,
 }
 
-/// What the network may lose: because a bound was reached, or because it could not be read.
+/// Kinds of data that the driver may drop, because a limit was reached or the data could not be
+/// read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropKind {
-    /// A frame of mail: too many waited for an answer.
+    /// A frame of mail. Too many frames waited for an answer.
     Mail,
-    /// A frame of mail that was too long, cut short, or too slow to arrive.
+    /// A frame of mail that was too long, truncated, or too slow to arrive.
     MailUnread,
-    /// A `Hello` of which the same is true.
+    /// A `Hello` that was too long, truncated, or too slow to arrive.
     HelloUnread,
-    /// Gossip, ignored because too much waited for a verdict.
+    /// A gossip message, ignored because too many waited for a verdict.
     Gossip,
-    /// A verified record, for which the DHT server's memory had no room.
+    /// A verified record for which the DHT server had no memory.
     Record,
-    /// A floor that waited for the disk, of more agents than are remembered.
+    /// A write of the highest (generation, seq) of an agent. Writes for too many agents waited for
+    /// the disk.
     Floor,
-    /// A standing that waited for a disk that does not write.
+    /// A write of an access rule. Too many writes waited for a disk that does not work.
     AccessRule,
 }
 
 impl DropKind {
-    /// What counts it.
+    /// Returns the counter of these drops.
     pub fn counter(self) -> Counter {
         match self {
             DropKind::Mail => Counter::MailShed,
@@ -286,17 +295,18 @@ impl DropKind {
     }
 }
 
-/// What became of a publication.
+/// The outcome of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishOutcome {
-    /// Queued to at least one peer.
+    /// The message was queued for at least one peer.
     Sent,
-    /// Nobody who subscribes is connected; nothing was sent.
+    /// No subscriber is connected, so nothing was sent.
     NoPeers,
-    /// Every queue was full; it will be offered lazily, which counts as sent, but publishing must slow down.
+    /// Every queue was full. Gossipsub offers the message lazily, which counts as sent, but the
+    /// node must publish more slowly.
     QueuesFull,
     /// The same bytes were published before.
     Duplicate,
-    /// It is larger than the network allows; a defect of ours.
+    /// The message exceeds the network's limit. This is an internal error.
     TooLarge,
 }

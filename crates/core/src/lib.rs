@@ -1,8 +1,9 @@
-//! The core: everything that is decided, as a pure state machine.
+//! The core: a pure state machine that makes all decisions of the node.
 //!
-//! Whoever drives it calls [`Core::handle`] for each thing that happens, [`Core::handle_timeout`] once it has handed over
-//! what there was, carries out every [`Effect`] of [`Core::poll_effect`], and comes back at [`Core::poll_timeout`]
-//! at the latest. There is no clock, randomness, lock, thread or I/O in here.
+//! The driver calls [`Core::handle`] for each event and [`Core::handle_timeout`] after each batch
+//! of events, executes every [`Effect`] of [`Core::poll_effect`], and calls again at
+//! [`Core::poll_timeout`] at the latest. The core has no clock, no randomness, no locks, no threads
+//! and no I/O.
 
 pub mod backoff;
 mod config;
@@ -53,29 +54,29 @@ pub use parent::command_limits::{
 use peers::Peers;
 use stats::Stats;
 
-/// The state machine.
+/// The state machine. It owns the components and routes inputs to them.
 #[derive(Debug)]
 pub struct Core {
-    /// The parent: its commands, the answers, and how the node ends.
+    /// The parent side: commands, replies, and shutdown.
     parent: Parent,
-    /// This node: identity, record, keys, clocks.
+    /// This node: identity, record, keys and clocks.
     local: Local,
-    /// What decides about everything that comes in.
+    /// The checks of everything that arrives from the network.
     gate: Gate,
-    /// What is known about agents.
+    /// The verified records of agents.
     directory: Directory,
-    /// Other nodes.
+    /// Other nodes: connections, dials, bootstrap peers.
     peers: Peers,
-    /// Mail in both directions.
+    /// Outbound and inbound mail.
     mail: Mail,
-    /// Broadcasts.
+    /// Broadcasts on topics.
     gossip: Gossip,
-    /// Effects, counters and chance.
+    /// Effects, counters and jitter.
     cx: Cx,
 }
 
 impl Core {
-    /// A node that has not started to listen.
+    /// Creates a core that has not started to listen.
     pub fn new(setup: CoreConfig, now: Now) -> Self {
         let (origin, seed) = (setup.origin(), setup.seed);
         let (key_source, connect, durable) = (setup.key_source.clone(), setup.connect, setup.durable);
@@ -94,8 +95,9 @@ impl Core {
         let standings = setup.standings.clone();
         let keyring = Keyring::new(*setup.kem_seed, now);
         let me = LocalIdentity::new(setup, now);
-        // Our own floor orders our own records; those of others that speak for us are compared with it there. One from the future is left by a
-        // process that was given a generation which nobody believed.
+        // The highest (generation, seq) of our own records only orders our own records, so it does
+        // not enter the directory. An entry from the future comes from a process that was given a
+        // wrong generation; peers rejected it, so it does not count.
         let own_floors = floors.extract_if(.., |row| row.address == me.address);
         let own_floor = own_floors
             .filter(|row| !is_future_generation(row.generation, now.unix_ms))
@@ -125,14 +127,14 @@ impl Core {
         }
         core.tell_binding_life(now);
         if connect {
-            // No parent of the first sidecar starts a node so.
+            // Only a parent that knows protocol 1 starts a node with `--connect`.
             core.parent.protocol_v1 = true;
             core.start(None, None, now);
         }
         core
     }
 
-    /// Takes note of something that happened; nothing does after the exit.
+    /// Handles an event. Does nothing after `Effect::Exit`.
     pub fn handle(&mut self, input: Input, now: Now) {
         if self.parent.phase == Phase::Exited {
             return;
@@ -184,7 +186,7 @@ impl Core {
         }
     }
 
-    /// Does what is due, and sends what has gathered since the last turn.
+    /// Runs the timers that are due, and sends the data collected since the last turn.
     pub fn handle_timeout(&mut self, now: Now) {
         if self.parent.phase == Phase::Exited {
             return;
@@ -213,17 +215,18 @@ impl Core {
         self.finish_flushing(now);
     }
 
-    /// The next thing to be done.
+    /// Returns the next effect to execute.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.cx.effects.pop_front()
     }
 
-    /// Counters and drops, for tests and reports.
+    /// Returns the counters, for tests and reports.
     pub fn stats(&self) -> &Stats {
         &self.cx.stats
     }
 
-    /// What is remembered for later processes is a second line of defence: the node goes on without it.
+    /// Reports the failure once. The node continues, because data persisted for later processes is
+    /// only a second line of defence.
     fn on_store_failed(&mut self, reason: String) {
         self.cx.stats.count(Counter::StoreFailures);
         if !std::mem::replace(&mut self.mail.store_failed, true) {

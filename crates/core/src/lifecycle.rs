@@ -1,4 +1,4 @@
-//! How far the node has come, and whom it is connected to.
+//! The phase of the node's life, and the state of a connected peer.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,29 +7,31 @@ use p2p_node_protocol::Id;
 
 use crate::effect;
 
-/// How far the node's life has come.
+/// The phase of the node's life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Waits for `connect`.
+    /// The node waits for `connect`.
     Idle,
-    /// Opens its sockets, to answer this `connect`; asks for what there is of them at the latest then.
+    /// The node opens its sockets. It answers the `connect` of this `id`, at `report_by` at the
+    /// latest, with the sockets that are open by then.
     Starting { id: Option<Id>, report_by: Option<Duration> },
-    /// Serves every command.
+    /// The node serves every command.
     Ready,
-    /// Admits nothing more and finishes what it accepted.
+    /// The node admits no more commands and finishes accepted work.
     Closing { reason: &'static str, shutdown: Option<Id>, deadline: Duration },
-    /// Waits for the parent to read the last lines, and for peers to get what was said to them last.
+    /// The node waits until the parent has read the last lines, and until peers have received the
+    /// last frames.
     Flushing { code: effect::ExitCode, deadline: Duration, stay_until: Duration },
-    /// Has asked to be ended.
+    /// The node has requested the end of the process.
     Exited,
 }
 
-/// What is known of a connected peer.
+/// The state of a connected peer.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     pub(super) topics: BTreeSet<String>,
     pub(super) connected_at: Duration,
-    /// Whether it subscribed to mail by gossip before.
+    /// `true` if the peer has subscribed to mail by gossip on this connection.
     pub(super) has_heard: bool,
     pub(super) slow_at: Option<Duration>,
 }

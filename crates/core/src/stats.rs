@@ -1,4 +1,4 @@
-//! What has happened so far. Every drop and refusal has a counter.
+//! Counters of events. Every drop and every rejection has a counter.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,22 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Counts one.
+    /// Adds one to a counter.
     pub fn count(&mut self, counter: Counter) {
         self.add(counter, 1);
     }
 
-    /// Counts several.
+    /// Adds `number` to a counter.
     pub fn add(&mut self, counter: Counter, number: u64) {
         *self.counters.entry(counter).or_default() += number;
     }
 
-    /// How often it was counted.
+    /// Returns the value of a counter.
     pub fn get(&self, counter: Counter) -> u64 {
         self.counters.get(&counter).copied().unwrap_or_default()
     }
 
-    /// The counters that are not zero, by name.
+    /// Returns the counters that are not zero, by name.
     pub fn snapshot(&self) -> BTreeMap<String, u64> {
         self.counters.iter().map(|(counter, count)| (counter.as_str().to_owned(), *count)).collect()
     }

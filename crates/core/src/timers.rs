@@ -1,18 +1,18 @@
-//! When the core has to be called next, and whether another command may be handed over.
+//! The time of the next timer, and admission of the next command.
 
 use std::time::Duration;
 
 use crate::{Core, MAX_INFLIGHT, Phase};
 
 impl Core {
-    /// When `turn` has something to do by itself, by `Now::mono`.
+    /// Returns the time at which `handle_timeout` has work to do, by `Now::mono`.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let closing = match self.parent.phase {
             Phase::Flushing { deadline, stay_until, .. } => {
                 let is_said = self.parent.output.is_empty() || self.parent.output_closed;
                 return Some(if is_said { stay_until } else { deadline });
             }
-            // One that waits for deliveries has none of its own.
+            // A node that waits for deliveries without a limit has no deadline of its own.
             Phase::Closing { deadline, .. } => Some(deadline).filter(|deadline| *deadline < Duration::MAX),
             Phase::Ready => None,
             Phase::Starting { report_by, .. } => {
@@ -44,9 +44,11 @@ impl Core {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Whether the next command may be handed over: its answer has room, and so has a `send` that waits. Until then stdin should not be
-    /// read, for the pipe pushes back where a queue could only refuse. A parent that reads and keeps its unanswered sends within what
-    /// `ready` names never finds it so, since only one send more than that fills the lane.
+    /// Returns `true` if the driver may hand over the next command, because there is capacity for
+    /// its reply, and for a waiting `send`. Until then the driver should not read stdin: the pipe
+    /// exerts backpressure, where a queue could only reject. A parent that reads its replies and
+    /// keeps its unanswered sends within the limits in `ready` is never paused, because only one
+    /// send above the limit fills the lane.
     pub fn can_accept_command(&self) -> bool {
         let sends =
             self.parent.send_lane.len() + self.parent.deferred.sends() + self.parent.output.unread_sends();

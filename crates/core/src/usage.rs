@@ -1,4 +1,4 @@
-//! Everything that the core holds, with its bound: for tests, which hold one against the other after every step.
+//! The size of every collection in the core with its limit. Tests compare the two after every step.
 
 use p2p_node_protocol::MAX_LINE_BYTES;
 use p2p_node_wire::{envelope, seal};
@@ -18,19 +18,20 @@ use crate::peers::bootstrap;
 use crate::peers::dialer;
 use crate::{Core, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_SUBSCRIPTIONS};
 
-/// One thing that is held.
+/// The size of one collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// What.
+    /// Name of the collection.
     pub name: &'static str,
-    /// How many or how much of it there is.
+    /// Current size, in items or bytes.
     pub size: usize,
-    /// The most that there may be.
+    /// Largest permitted size.
     pub limit: usize,
 }
 
-/// Lines that must be told beyond those at which stdin is no longer read: how every accepted mail and broadcast ends, the
-/// answer of every command, and what one turn may bring.
+/// Largest number of required lines beyond those at which the node stops reading stdin: the
+/// completion of every accepted message and broadcast, the reply to every command, and the lines of
+/// one turn.
 const MUST_TELL: usize = output_queue::MUST_TELL_LINES
     + outbox::OUTBOX_MAILS
     + broadcast_queue::MAX_TOPICS * broadcast_queue::TOPIC_QUEUE_MESSAGES
@@ -38,12 +39,12 @@ const MUST_TELL: usize = output_queue::MUST_TELL_LINES
     + record_table::MAX_AGENTS;
 
 impl Core {
-    /// What the core holds now.
+    /// Returns the current sizes of all collections.
     pub fn usage(&self) -> Vec<Usage> {
         let [must, mail, topic, news, log] = self.parent.output.lines();
         [
             ("commands unanswered", self.parent.open_requests.len(), MAX_INFLIGHT + 1),
-            // In the lane one more than may be there, and as many at the disk.
+            // The lane may hold one send above its limit, and as many sends may wait for the disk.
             ("sends unanswered", self.parent.open_sends.len(), 2 * MAX_INFLIGHT + 1),
             ("answers unread", self.parent.output.unread_others(), 2 * MAX_INFLIGHT + 1),
             ("answers to sends unread", self.parent.output.unread_sends(), 2 * MAX_INFLIGHT + 1),

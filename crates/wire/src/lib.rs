@@ -1,7 +1,7 @@
-//! What nodes say to each other: identities, bindings, records, frames, acks, and how mail is encrypted.
+//! The wire protocol between nodes: identities, bindings, records, frames, acks and encryption.
 //!
-//! Everything here is pure: no clock, randomness, async or I/O. A third party can verify a node's frames with this crate alone;
-//! `docs/wire-protocol.md` describes the same in words.
+//! This crate is pure: no clock, no randomness, no async, no I/O. A third party can verify a node's
+//! frames with this crate alone. `docs/wire-protocol.md` describes the protocol.
 
 pub mod envelope;
 pub mod identity;

@@ -1,39 +1,41 @@
-//! The names of streams, and of the messages in them.
+//! Ids of streams and of messages.
 
 use alloy_primitives::Address;
 use p2p_node_protocol::Priority;
 
 use crate::identity::hash_fields;
 
-/// Domains of the hashes.
+/// Domain strings of the hashes.
 const DATABASE_DOMAIN: &[u8] = b"p2p-node/database/v1";
 const STREAM_DOMAIN: &[u8] = b"p2p-node/stream/v1";
 const MESSAGE_DOMAIN: &[u8] = b"p2p-node/message/v1";
 
-/// Names a stream: 16 bytes that no other process, recipient and priority shares.
+/// Id of a stream: 16 bytes, unique for each process, recipient and priority.
 pub type StreamId = [u8; 16];
 
-/// What the ids of a stream's messages begin with.
+/// The first part of the ids of a stream's messages.
 pub type MessageIdPrefix = [u8; 16];
 
-/// Whose streams they are, and in which database they are numbered.
+/// The owner of streams, and the random number that makes its stream ids unique.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamNamespace {
-    /// The agent.
+    /// The agent's address.
     pub account: Address,
-    /// Random, once for each process: no two processes have a stream in common, whatever they know of each other.
+    /// Random for each process, so that no two processes share a stream.
     pub database: [u8; 16],
 }
 
 impl StreamNamespace {
-    /// The same process when it has to name its streams anew, for a copy of it has used their numbers. The core has no randomness: what
-    /// it has alone is the origin, and what tells it from its copies is the clock, in ms since 1970.
+    /// Returns a new namespace for the same process, after a copy of the process used its numbers.
+    /// The core has no randomness, so the new random number is a hash of the old one and the clock
+    /// (`now_ms`, ms since 1970), which distinguishes the process from its copies (ADR 0001).
     pub fn renewed(&self, now_ms: u64) -> StreamNamespace {
         let database = hash16(&[DATABASE_DOMAIN, &self.database, &now_ms.to_be_bytes()]);
         StreamNamespace { account: self.account, database }
     }
 
-    /// The stream of `kind` (mail or topic) to `recipient` in `priority`; `incarnation` tells apart those of one process.
+    /// Returns the stream id for `kind` (mail or topic), `recipient` and `priority`. `incarnation`
+    /// distinguishes streams of one process.
     pub fn stream(&self, kind: &[u8], incarnation: u64, recipient: &[u8], priority: Priority) -> StreamId {
         hash16(&[
             STREAM_DOMAIN,
@@ -46,22 +48,24 @@ impl StreamNamespace {
     }
 }
 
-/// What the ids of a stream's messages begin with. Others may see a stream's name and use it as well, but no other sender's messages
-/// get the same ids: parents go by those to know what they have had.
+/// Returns the first part of the ids of a stream's messages. Another sender can see and reuse a
+/// stream id, but its messages get other ids, because the sender's address is hashed too. Parents
+/// use the ids to recognise duplicates.
 pub fn message_name(sender: &Address, stream: &StreamId) -> MessageIdPrefix {
     hash16(&[MESSAGE_DOMAIN, sender.as_slice(), stream])
 }
 
-/// The id of a message, as parents see it.
+/// Returns the message id that parents see.
 pub fn message_id(name: &MessageIdPrefix, seq: u64) -> String {
-    // One for each message and once more for its delivery: `hex::encode` would build a string of its own, digit by digit.
+    // The node formats an id for each message and again for its delivery. `hex::encode` would
+    // allocate a string of its own.
     let mut digits = [0; 2 * size_of::<MessageIdPrefix>()];
     hex::encode_to_slice(name, &mut digits).expect("two digits for each byte");
     let digits = str::from_utf8(&digits).expect("digits are ASCII");
     format!("{digits}-{seq}")
 }
 
-/// Reads the id of a message.
+/// Parses a message id.
 pub fn parse_message_id(text: &str) -> Option<(MessageIdPrefix, u64)> {
     let (hex, seq) = text.split_once('-')?;
     let mut name = [0; 16];

@@ -1,4 +1,5 @@
-//! The record: what an agent's node says about itself to everybody, signed by its node key.
+//! The record: an agent's node publishes its binding, addresses and keys in it, signed by the node
+//! key.
 
 use alloy_primitives::Address;
 use bytes::Bytes;
@@ -15,67 +16,72 @@ use crate::strict::{DecodeError, Shape, WIRE_VERSION, Wire, ensure, known_versio
 /// Domain of the signature over a record.
 pub const RECORD_DOMAIN: &str = "p2p-node/record/v1";
 
-/// Longest record with its signature, in bytes: 3.5 KiB, so that all parts can be at their longest (design §3 has 2.5 KiB, of which a
-/// KEM key takes half).
+/// Longest record with its signature, in bytes. All parts may have their longest form at once; the
+/// KEM key alone takes 1.2 KiB.
 pub const MAX_RECORD_BYTES: usize = 3584;
 
-/// Longest life of a record, in ms: 24 hours (design §3).
+/// Longest life of a record, in ms: 24 hours. Records of a node that is gone leave the DHT within a
+/// day.
 pub const MAX_RECORD_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Most addresses in a record (design §3).
+/// Largest number of addresses in a record. A node with IPv4 and IPv6, each over TCP and QUIC, on a
+/// LAN and on the internet, has eight.
 pub const MAX_RECORD_ADDRS: usize = 8;
 
-/// Most bytes of addresses in a record, in their binary form (design §3).
+/// Largest total length of the addresses in a record, in bytes of their binary form: 75 bytes for
+/// each of the eight.
 pub const MAX_RECORD_ADDR_BYTES: usize = 600;
 
-/// Longest name, in bytes; ours.
+/// Longest display name, in bytes: our choice, one line of text.
 pub const MAX_RECORD_NAME_BYTES: usize = 64;
 
-/// Most bytes of capabilities and topics together (design §3).
+/// Largest total length of capabilities and topics, in bytes: our choice. It keeps the record small
+/// enough to announce every few minutes.
 pub const MAX_RECORD_TAG_BYTES: usize = 512;
 
-/// Most capabilities and topics together; ours.
+/// Largest number of capabilities and topics together: our choice, 8 bytes for each at the largest
+/// total length.
 pub const MAX_RECORD_TAGS: usize = 64;
 
-/// Longest id of a KEM key, in bytes: a SHA-256.
+/// Longest id of a KEM key, in bytes: a SHA-256. Ours has 16.
 pub const MAX_RECORD_KEM_ID_BYTES: usize = 32;
 
 const SKEW_MS: u64 = MAX_SKEW_SECS * 1000;
 
-/// Why a record is refused.
+/// The reasons why a record is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// The bytes are no record.
+    /// The bytes are not an encoded record.
     #[error("the record is {0}")]
     Decode(#[from] DecodeError),
-    /// For another network.
+    /// The record is for another network.
     #[error("the record is for another network")]
     WrongNetwork,
-    /// About another agent than the one asked for.
+    /// The record is about another agent than the caller asked for.
     #[error("the record is about another address")]
     WrongAddress,
-    /// Its binding is refused.
+    /// The binding in the record is rejected.
     #[error(transparent)]
     Binding(#[from] BindingError),
-    /// It ends before it begins, or lives longer than 24 hours.
+    /// The record ends before it begins, or lives longer than 24 hours.
     #[error("the record's life is negative or longer than 24 hours")]
     Lifetime,
-    /// Issued in the future.
+    /// The record was issued in the future.
     #[error("the record was issued in the future")]
     FromTheFuture,
-    /// It is over.
+    /// The record has expired.
     #[error("the record has expired")]
     Expired,
-    /// Its seq lies in the future.
+    /// The seq of the record lies in the future.
     #[error("the record's seq lies in the future")]
     FutureSeq,
-    /// Not signed by the node key of its binding.
+    /// The node key of the binding did not sign the record.
     #[error("the record is not signed by its node key")]
     BadSignature,
 }
 
 impl RecordError {
-    /// Whether everybody would find the same, whatever their clock says.
+    /// Returns `true` if every node would find the same error, independent of its clock.
     pub fn is_provable(&self) -> bool {
         match self {
             RecordError::Decode(error) => error.is_provable(),
@@ -89,55 +95,56 @@ impl RecordError {
     }
 }
 
-/// What a node says about itself. Times are in ms since 1970.
+/// The statement of a node about itself. Times are in ms since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The network that it is for.
+    /// The network for which the record is valid.
     pub network: String,
-    /// Why the node may speak for the agent.
+    /// The proof that the node may speak for the agent.
     pub binding: SignedBinding,
-    /// Orders the records of one generation: the time of issue, or one more than the last.
+    /// Orders the records of one generation: the time of issue in ms, or the previous seq plus one
+    /// if that is higher.
     pub seq: u64,
-    /// Start of its life.
+    /// Time of issue.
     pub issued_at_ms: u64,
-    /// End of its life.
+    /// Time at which the record expires.
     pub expires_at_ms: u64,
-    /// Where the node can be dialled.
+    /// Addresses at which peers can dial the node.
     pub addrs: Vec<Multiaddr>,
-    /// To which key mail may be sealed.
+    /// Public key to which senders encrypt mail.
     pub kem: Option<Kem>,
-    /// What part it plays.
+    /// Role of the node in the network.
     pub role: Role,
-    /// For a person; may be empty.
+    /// Display name for people. May be empty.
     pub name: String,
-    /// What the agent can do.
+    /// Capabilities of the agent.
     pub capabilities: Vec<String>,
-    /// Where it listens.
+    /// Topics to which the node subscribes.
     pub topics: Vec<String>,
 }
 
-/// A key to which mail may be sealed.
+/// A public key to which senders encrypt mail.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Kem {
-    /// Names the key.
+    /// Identifies the key.
     #[prost(bytes = "bytes", tag = 1)]
     pub id: Bytes,
-    /// Which algorithms.
+    /// Number of the cipher suite.
     #[prost(uint32, tag = 2)]
     pub suite: u32,
     /// The public key.
     #[prost(bytes = "bytes", tag = 3)]
     pub public_key: Bytes,
-    /// Until when mail may be sealed to it, in ms since 1970.
+    /// Time until which senders may encrypt mail to this key, in ms since 1970.
     #[prost(uint64, tag = 4)]
     pub not_after_ms: u64,
 }
 
 impl Record {
-    /// Signs the record with the node key of its binding: signature ‖ body.
+    /// Signs the record with the node key of its binding and returns signature ‖ body.
     ///
     /// # Errors
-    /// When it is over a limit, so that everybody would refuse it.
+    /// Fails when the record exceeds a limit, because every node would reject it.
     pub fn sign(&self, key: &NodeKey) -> Result<Bytes, RecordError> {
         let wire = WireRecord::from(self);
         wire.check()?;
@@ -152,19 +159,20 @@ impl Record {
 /// A record as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedRecord {
-    /// What was signed.
+    /// The signed record.
     pub record: Record,
     /// Signature ‖ body.
     pub bytes: Bytes,
-    /// Hash of `bytes`, to tell records apart.
+    /// Hash of `bytes`. It distinguishes two records of the same order.
     pub hash: [u8; 32],
 }
 
 impl SignedRecord {
-    /// Reads what [`Record::sign`] wrote, and nothing else. Does not judge it.
+    /// Decodes the output of [`Record::sign`]. Does not check whether the record is valid.
     ///
     /// # Errors
-    /// When it is larger than [`MAX_RECORD_BYTES`], not in canonical form, or a field is outside its limits.
+    /// Fails when the record is larger than [`MAX_RECORD_BYTES`], is not in canonical form, or has
+    /// a field outside its limits.
     pub fn decode(bytes: Bytes) -> Result<Self, RecordError> {
         if bytes.len() > MAX_RECORD_BYTES {
             return Err(DecodeError::TooLarge { limit: MAX_RECORD_BYTES }.into());
@@ -174,11 +182,13 @@ impl SignedRecord {
         Ok(SignedRecord { record: wire.try_into()?, bytes, hash })
     }
 
-    /// Everything but the binding's signature, which the caller has checked in the crypto pool, and the floors
-    /// of generation and seq, which the caller compares with [`SignedRecord::order`].
+    /// Checks everything except the binding's signature, which the caller verifies in the crypto
+    /// pool, and the highest generation and seq seen, which the caller compares with
+    /// [`SignedRecord::order`].
     ///
     /// # Errors
-    /// The first thing that is wrong, in the order of design §3.
+    /// Returns the first rule that the record breaks. The order of the checks goes from cheap to
+    /// expensive: network and address, binding, times, seq, signature.
     pub fn check(&self, network: &str, asked: Option<Address>, now_ms: u64) -> Result<(), RecordError> {
         let record = &self.record;
         let latest = now_ms.saturating_add(SKEW_MS);
@@ -208,35 +218,37 @@ impl SignedRecord {
         Ok(())
     }
 
-    /// Whether nothing is wrong with it but that its time has not come: all of it would be right at the time at which it says that it was issued. As
-    /// for [`SignedRecord::check`] the binding's signature is not looked at.
+    /// Returns `true` if the only fault of the record is that it was issued in the future: it would
+    /// be valid at its own time of issue. Like [`SignedRecord::check`], this function does not
+    /// verify the binding's signature.
     pub fn is_sound_but_early(&self, network: &str, asked: Option<Address>, now_ms: u64) -> bool {
         let issued_ms = self.record.issued_at_ms;
         issued_ms > now_ms.saturating_add(SKEW_MS) && self.check(network, asked, issued_ms).is_ok()
     }
 
-    /// Generation, then seq: of two records of one address, the greater counts.
+    /// Returns (generation, seq). Of two records of one address, the one with the higher order is
+    /// valid.
     pub fn order(&self) -> (u64, u64) {
         (self.record.binding.binding.generation, self.record.seq)
     }
 
-    /// The agent.
+    /// Returns the agent's address.
     pub fn address(&self) -> Address {
         self.record.binding.binding.account
     }
 
-    /// Its node.
+    /// Returns the PeerId of the node.
     pub fn peer_id(&self) -> PeerId {
         self.record.binding.binding.peer_id
     }
 }
 
-/// Where the DHT keeps the record of an address.
+/// Returns the DHT key of the record of an address.
 pub fn kad_key(network: &str, address: &Address) -> [u8; 32] {
     keccak_fields(&[b"p2p-node/kad/v1", network.as_bytes(), address.as_slice()])
 }
 
-/// `Record` of `docs/wire-protocol.md`.
+/// `Record` in `docs/wire-protocol.md`.
 #[derive(Clone, PartialEq, Message)]
 struct WireRecord {
     #[prost(uint32, tag = 1)]
@@ -297,7 +309,7 @@ impl Wire for WireRecord {
     }
 }
 
-/// Without control characters: these strings reach terminals and logs.
+/// Returns `true` if the text has no control characters. These strings reach terminals and logs.
 fn is_printable(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }

@@ -1,8 +1,9 @@
-//! Strict protobuf: the one way by which bytes from the network become values.
+//! Strict protobuf: the only way in which bytes from the network become values.
 //!
-//! A message is accepted only in its canonical encoding: its fields, each once, in the order of their numbers, without defaults
-//! spelled out. After them may come extensions, fields of later versions, which are not looked at. So a value has exactly one
-//! encoding, but for extensions; and what is of another version is told from what is wrong, for which somebody is to blame.
+//! The decoder accepts only the canonical encoding of a message: each field at most once, in the
+//! order of the field numbers, without default values. Extensions, the fields of later versions,
+//! may follow; the decoder skips them. So a value has exactly one encoding apart from extensions.
+//! The error tells a later version, for which no peer is to blame, from a malformed message.
 
 mod extensions;
 
@@ -11,58 +12,60 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 
 pub use extensions::{FIRST_EXTENSION, MAX_EXTENSIONS, Shape};
 
-/// The only version of frames, records, acks and hellos so far.
+/// The only version of frames, records, acks and hellos.
 pub const WIRE_VERSION: u32 = 1;
 
-/// Why bytes are not the message that they should be.
+/// The reasons why bytes are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// More bytes than such a message may have.
+    /// The input is longer than such a message may be.
     #[error("larger than {limit} bytes")]
     TooLarge {
-        /// The most accepted, in bytes.
+        /// Highest accepted length, in bytes.
         limit: usize,
     },
-    /// Not protobuf, or not of this shape.
+    /// The bytes are not protobuf, or do not have the shape of this message.
     #[error("malformed")]
     Malformed,
-    /// Repeated fields, too many extensions, or an encoding that nobody writes.
+    /// The message has repeated fields, too many extensions, or a non-canonical encoding.
     #[error("not in canonical form")]
     NotCanonical,
-    /// A version that this node does not speak.
+    /// The message has a version that this node does not support.
     #[error("of an unknown version")]
     Version,
-    /// A field or a value that has to be understood and is of a later version.
+    /// The message has a mandatory field or a value of a later version.
     #[error("of a kind that this version does not know")]
     Unknown,
-    /// A field is missing or outside its limits; the name as in `docs/wire-protocol.md`.
+    /// A field is missing or outside its limits. Contains the field's name in
+    /// `docs/wire-protocol.md`.
     #[error("field `{0}` is missing or outside its limits")]
     Field(&'static str),
 }
 
 impl DecodeError {
-    /// Whether every node would find the same, also one of a later version: only for this is a relayer to blame.
+    /// Returns `true` if every node would find the same error, including nodes of later versions.
+    /// Only then is the forwarding peer to blame.
     pub fn is_provable(self) -> bool {
         !matches!(self, DecodeError::Version | DecodeError::Unknown)
     }
 }
 
-/// A message that can be decoded from the network, with everything that bounds it.
+/// A message that can be decoded from the network, with all its limits.
 pub trait Wire: prost::Message + Default {
-    /// Longest encoding accepted, in bytes.
+    /// Longest accepted encoding, in bytes.
     const MAX_BYTES: usize;
 
-    /// What it is made of.
+    /// The fields of the message.
     const SHAPE: Shape;
 
-    /// Whether its field 1 is a version, without which nothing else in it has a meaning.
+    /// `true` if field 1 is a version, which defines the meaning of all other fields.
     const HAS_VERSION: bool = false;
 
-    /// Looks at the bytes before anything is allocated for them. Needed where a repeated field could hold so
-    /// many empty elements that decoding them takes far more memory than the bytes themselves.
+    /// Checks the bytes before the decoder allocates memory for them. Needed for repeated fields
+    /// whose empty elements would take far more memory than bytes on the wire.
     ///
     /// # Errors
-    /// When an element count is over its limit.
+    /// Fails when a repeated field has more elements than its limit.
     fn prescan(_bytes: &[u8]) -> Result<(), DecodeError> {
         Ok(())
     }
@@ -70,12 +73,12 @@ pub trait Wire: prost::Message + Default {
     /// Checks every field against its limits.
     ///
     /// # Errors
-    /// Names the first field outside its limits.
+    /// Returns the name of the first field outside its limits.
     fn check(&self) -> Result<(), DecodeError>;
 }
 
-/// Decodes `bytes`, accepting only the canonical encoding of a message within its limits, with extensions at most. Byte fields of
-/// the result share memory with `bytes`.
+/// Decodes `bytes`, accepting only the canonical encoding of a message within its limits, and
+/// extensions after it. Byte fields of the result share memory with `bytes`.
 ///
 /// # Errors
 /// See [`DecodeError`].
@@ -89,7 +92,7 @@ pub fn strict_decode<M: Wire>(bytes: &Bytes) -> Result<M, DecodeError> {
     M::prescan(bytes)?;
     let message = M::decode(bytes.clone()).map_err(|_| DecodeError::Malformed)?;
     if message.encoded_len() != bytes.len() || message.encode_to_vec() != *bytes {
-        // Few messages have extensions, and the others do not pay for them.
+        // Most messages have no extensions, so only those with extensions pay for removing them.
         let known = extensions::without_extensions(bytes, &M::SHAPE)?;
         if message.encoded_len() != known.len() || message.encode_to_vec() != known {
             return Err(DecodeError::NotCanonical);
@@ -99,14 +102,14 @@ pub fn strict_decode<M: Wire>(bytes: &Bytes) -> Result<M, DecodeError> {
     Ok(message)
 }
 
-/// Whether a message begins with a version above ours.
+/// Returns `true` if a message begins with a version above ours.
 fn later_version(mut bytes: &[u8]) -> bool {
     let is_version = decode_key(&mut bytes).is_ok_and(|key| key == (1, WireType::Varint));
     is_version && decode_varint(&mut bytes).is_ok_and(|version| version > WIRE_VERSION.into())
 }
 
-/// Walks the fields of one message without decoding them: `on` gets each number, with the content of those
-/// that have a length.
+/// Visits the fields of one message without decoding them. `on` receives the number of each field,
+/// and the content of fields that have a length.
 pub(crate) fn for_each_field(
     mut bytes: &[u8],
     mut on: impl FnMut(u32, &[u8]) -> Result<(), DecodeError>,
@@ -137,17 +140,17 @@ pub(crate) fn for_each_field(
     Ok(())
 }
 
-/// `Ok` when `holds`, else names `field`.
+/// Returns `Ok` if the condition holds, otherwise an error that names `field`.
 pub(crate) fn ensure(holds: bool, field: &'static str) -> Result<(), DecodeError> {
     if holds { Ok(()) } else { Err(DecodeError::Field(field)) }
 }
 
-/// `Ok` when a value is one of those listed.
+/// Returns `Ok` if the enum value is a known one.
 pub(crate) fn listed(is_valid: bool) -> Result<(), DecodeError> {
     if is_valid { Ok(()) } else { Err(DecodeError::Unknown) }
 }
 
-/// `Ok` for the version that this node speaks. Later ones have been told apart before.
+/// Returns `Ok` for the supported version. The decoder has already reported later versions as such.
 pub(crate) fn known_version(version: u32) -> Result<(), DecodeError> {
     ensure(version == WIRE_VERSION, "version")
 }

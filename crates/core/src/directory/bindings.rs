@@ -1,13 +1,14 @@
-//! What was found about bindings' signatures, so that each is recovered once.
+//! A cache of checked binding signatures, so that the node recovers each key once.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use p2p_node_wire::identity::BindingHash;
 
-/// Good bindings remembered. Ours: those of the 500 agents of our largest test, renewed seven times over.
+/// Largest number of remembered valid bindings: our choice, the 500 agents of our largest test with
+/// seven renewals each.
 pub const MAX_GOOD_BINDINGS: usize = 4096;
-/// Bad ones remembered. Ours: fewer, for none is expected; they have room of their own, because whoever makes
-/// them up must not push out the good ones.
+/// Largest number of remembered invalid bindings: our choice. It is lower, because honest peers
+/// send none. The limits are separate, so that invented bindings cannot evict valid ones.
 pub const MAX_BAD_BINDINGS: usize = 1024;
 
 /// Hashes of signed bindings whose signature was checked.
@@ -24,7 +25,8 @@ impl Default for BindingCache {
 }
 
 impl BindingCache {
-    /// Whether the signature is good, if it was checked.
+    /// Returns `true` for a valid signature, `false` for an invalid one, `None` if it was not
+    /// checked.
     pub fn get(&self, hash: &BindingHash) -> Option<bool> {
         if self.good.known.contains(hash) {
             return Some(true);
@@ -32,23 +34,23 @@ impl BindingCache {
         self.bad.known.contains(hash).then_some(false)
     }
 
-    /// Findings remembered.
+    /// Returns the number of remembered results.
     pub fn len(&self) -> usize {
         self.good.known.len() + self.bad.known.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if no results are remembered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Remembers what was found; forgets the oldest finding of the kind when there are too many.
+    /// Remembers a result. Evicts the oldest result of the same kind at the limit.
     pub fn remember(&mut self, hash: BindingHash, good: bool) {
         if good { self.good.insert(hash) } else { self.bad.insert(hash) }
     }
 }
 
-/// The latest few of many hashes.
+/// A set of bounded size that evicts the oldest hash.
 #[derive(Debug)]
 struct FifoSet {
     known: BTreeSet<BindingHash>,

@@ -6,42 +6,42 @@ use alloy_primitives::Address;
 
 use crate::input::Token;
 
-/// Lookups at once (CHORUS: `MaxConcurrentDHT`).
+/// Largest number of concurrent lookups, from the CHORUS node package (`MaxConcurrentDHT`).
 pub const MAX_QUERIES: usize = 16;
-/// Lookups that wait for their turn. Ours.
+/// Largest number of queued lookups: our choice.
 pub const MAX_WAITING: usize = 1024;
 
-/// What becomes of a wish for a lookup.
+/// The result of requesting a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// It is to be started.
+    /// The caller must start the lookup.
     Start,
-    /// It runs, or will run in its turn.
+    /// The lookup runs already, or is queued.
     Waits,
-    /// Too many wait.
+    /// The queue is full.
     Full,
 }
 
-/// A lookup that runs, or has just ended.
+/// A lookup that runs or has just ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lookup {
-    /// Whom it is for.
+    /// The agent's address.
     pub address: Address,
-    /// Whether a record of them has come since it began, whoever brought it.
+    /// `true` if a record of the agent has arrived from any source since the lookup started.
     pub found: bool,
 }
 
-/// Every lookup.
+/// All lookups.
 #[derive(Debug, Default)]
 pub struct Lookups {
     running: BTreeMap<Token, Lookup>,
     waiting: VecDeque<(Token, Address)>,
-    /// Looked up without success since a server became known last; at most `MAX_WAITING`, the latest.
+    /// Agents whose lookups failed since a DHT server last connected: the latest `MAX_WAITING`.
     missed: VecDeque<Address>,
 }
 
 impl Lookups {
-    /// Wants an agent looked up, under `token` unless that goes on already.
+    /// Requests a lookup of an agent, under `token` unless the lookup already exists.
     pub fn want(&mut self, address: Address, token: Token) -> Wanted {
         if self.running.values().any(|lookup| lookup.address == address)
             || self.waiting.iter().any(|(_, waiting)| *waiting == address)
@@ -59,13 +59,13 @@ impl Lookups {
         Wanted::Waits
     }
 
-    /// Whom a running lookup is for.
+    /// Returns the address of a running lookup.
     pub fn address(&self, token: Token) -> Option<Address> {
         self.running.get(&token).map(|lookup| lookup.address)
     }
 
-    /// A record of the agent has come, whoever brought it. A lookup that runs goes on, for a later answer may be
-    /// newer; one that waits is not needed any more.
+    /// Records that a record of the agent has arrived from any source. A running lookup continues,
+    /// because a later answer may be newer; a queued one is dropped.
     pub fn found(&mut self, address: &Address) {
         self.running
             .values_mut()
@@ -75,7 +75,7 @@ impl Lookups {
         self.missed.retain(|missed| missed != address);
     }
 
-    /// A lookup has ended: returns it, and the one to start in its place.
+    /// Ends a lookup. Returns it, and the next lookup to start.
     pub fn ended(&mut self, token: Token) -> (Option<Lookup>, Option<(Token, Address)>) {
         let ended = self.running.remove(&token);
         if let Some(Lookup { address, found: false }) = ended
@@ -93,17 +93,17 @@ impl Lookups {
         (ended, next)
     }
 
-    /// Lookups that run.
+    /// Returns the number of running lookups.
     pub fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// Lookups that wait for their turn.
+    /// Returns the number of queued lookups.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// A server has become known: takes those who were looked up in vain.
+    /// Removes and returns the agents whose lookups failed, because a new DHT server may know them.
     pub fn wake_all(&mut self) -> Vec<Address> {
         std::mem::take(&mut self.missed).into()
     }

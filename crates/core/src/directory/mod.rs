@@ -1,4 +1,4 @@
-//! What is known about agents: verified records by address.
+//! The directory: verified records of agents by address.
 
 pub mod bindings;
 pub mod lookups;
@@ -15,14 +15,14 @@ use lookups::Lookups;
 use record_table::RecordTable;
 use rollback_guard::HighestSeen;
 
-/// What is known about agents.
+/// The state of the directory.
 #[derive(Debug)]
 pub(crate) struct Directory {
     /// The newest verified record of each agent.
     pub(crate) records: RecordTable,
     /// Lookups in the DHT.
     pub(crate) lookups: Lookups,
-    /// Agents with two records of one order, of which the parent has heard.
+    /// Agents with two records of the same order that the node has reported to the parent.
     pub(crate) reported_conflicts: BTreeSet<Address>,
 }
 

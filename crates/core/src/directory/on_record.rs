@@ -1,4 +1,4 @@
-//! Records and bindings: the one way by which anything about an agent is believed, whoever brought it.
+//! Acceptance of records and bindings: the same checks for every source.
 
 use std::collections::BTreeMap;
 
@@ -20,29 +20,31 @@ use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::identity::{BindingHash, SignedBinding};
 use p2p_node_wire::record::{SignedRecord, kad_key};
 
-/// Things that wait for the crypto pool, by number. Ours: some milliseconds of a busy network.
+/// Largest number of records and frames that wait for the crypto pool: our choice, some
+/// milliseconds of a busy network.
 pub(crate) const MAX_PARKED: usize = 1024;
-/// … and in bytes: eight of the largest frames.
+/// Largest total size of these records and frames, in bytes: eight of the largest frames.
 pub(crate) const MAX_PARKED_BYTES: usize = 8 << 20;
-/// Agents whose conflicting records are told of. Ours.
+/// Largest number of agents whose conflicting records the node reports: our choice.
 pub(crate) const MAX_CONFLICTS_TOLD: usize = 64;
-/// What a sender is told to wait when the crypto pool is full, in ms.
+/// Time after which a sender should try again when the crypto pool is full, in ms: our choice, long
+/// enough for the pool to drain its queue.
 pub(crate) const BUSY_MS: u64 = 500;
 
-/// Who brought a record.
+/// The source of a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
-    /// The peer itself, or so it says.
+    /// The `Hello` of this connected peer.
     Hello(PeerId),
-    /// The announcements topic; waits for a verdict.
+    /// The announcements topic. The token waits for a verdict.
     Announcement(Token),
-    /// A peer that wants us, a DHT server, to keep it.
+    /// A peer that asks us, a DHT server, to store the record.
     InsertOutcome,
-    /// A DHT server that we asked.
+    /// The answer of a DHT server.
     Answer,
 }
 
-/// Something that cannot be judged before a binding's signature has been checked.
+/// A record or frame that cannot be accepted before the signature of a binding is checked.
 #[derive(Debug)]
 pub(crate) enum Pending {
     Record { bytes: Bytes, source: Source, asked: Option<Address> },
@@ -60,7 +62,7 @@ impl Pending {
     }
 }
 
-/// What waits for the crypto pool.
+/// The records and frames that wait for the crypto pool.
 #[derive(Debug, Default)]
 pub(crate) struct PendingVerifications {
     waiting: BTreeMap<BindingHash, Vec<Pending>>,
@@ -75,7 +77,8 @@ impl PendingVerifications {
 }
 
 impl Core {
-    /// Checks a record in the order of design §3 and, if all is well, puts it into the directory.
+    /// Checks a record and, if it is valid, stores it in the directory. The checks go from cheap to
+    /// expensive: decoding, source, order, the rules of [`SignedRecord::check`], binding signature.
     pub(crate) fn on_record(&mut self, bytes: Bytes, source: Source, asked: Option<Address>, now: Now) {
         let outcome = self.judge_record(bytes, source, asked, now);
         if let (Source::Announcement(token), Some(verdict)) = (source, outcome) {
@@ -83,7 +86,7 @@ impl Core {
         }
     }
 
-    /// The verdict, unless the record had to be parked.
+    /// Returns the verdict, or `None` if the record waits for the crypto pool.
     fn judge_record(
         &mut self,
         bytes: Bytes,
@@ -101,7 +104,7 @@ impl Core {
             return Some(self.refuse_record(Counter::RecordsOfOthers, Verdict::Reject));
         }
         if self.local.record.is_ours(&signed) {
-            // That is what we want to read back from the DHT.
+            // Our own current record, read back from the DHT, proves that the servers have it.
             let current = self.local.record.current().is_some_and(|current| current.hash == signed.hash);
             if current && matches!(source, Source::Answer) {
                 self.directory.lookups.found(&self.local.identity.address);
@@ -111,10 +114,11 @@ impl Core {
         }
         let order = self.directory.records.compare(&signed, now.unix_ms);
         match order {
-            // It was checked when it came first, perhaps by another way: those behind us may not have it yet.
+            // The node has verified this record before, perhaps from another source. Peers behind
+            // us may not have it yet, so gossipsub should forward it.
             Order::Same if signed.record.expires_at_ms > now.unix_ms => {
                 if let Source::InsertOutcome = source {
-                    // Its owner did not find it here.
+                    // The owner offers the record again because it was not found here.
                     self.keep_for_others(&signed, now);
                 }
                 return Some(Verdict::Accept);
@@ -126,7 +130,8 @@ impl Core {
         if let Err(error) = signed.check(&self.local.identity.network, asked, now.unix_ms) {
             if signed.is_sound_but_early(&self.local.identity.network, asked, now.unix_ms) {
                 self.compare_future(&signed, now);
-                // Whoever waits for this agent learns why it is not found, if the record is genuine.
+                // If the record is authentic, messages that wait for this agent fail with the clock
+                // difference as the reason.
                 let genuine = !self.mail.outbox.has_mail_for(&signed.address())
                     || self.check_binding(&signed.record.binding, || Pending::Record {
                         bytes,
@@ -150,13 +155,14 @@ impl Core {
         if order == Order::Conflict {
             self.cx.stats.count(Counter::RecordsConflicting);
             let address = signed.address();
-            // The holder of a key can make such records without end; the parent learns of each agent once. It did nothing
-            // wrong and can do nothing about it, so that it is no error.
+            // The holder of a key can produce conflicting records without end, so the node reports
+            // each agent once. Neither the agent's users nor the parent can act on it, so it is not
+            // an error.
             if self.directory.reported_conflicts.len() < MAX_CONFLICTS_TOLD
                 && self.directory.reported_conflicts.insert(address)
             {
                 let message =
-                    format!("the agent {address} signed two records of one order: the node keeps the first");
+                    format!("agent {address} signed two records of the same order: the node keeps the first");
                 self.log(Level::Info, "directory", message);
             }
             return Some(Verdict::Ignore);
@@ -193,7 +199,7 @@ impl Core {
         }
     }
 
-    /// A DHT server gives it to those who ask.
+    /// Stores the record in our DHT server, if the node is one.
     fn keep_for_others(&mut self, signed: &SignedRecord, now: Now) {
         if self.local.identity.role == Role::Bootstrap {
             let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
@@ -205,10 +211,11 @@ impl Core {
         }
     }
 
-    /// A record of our own address that we did not issue: it is of no use if it is older than ours.
+    /// Handles a record of our own address that this process did not issue. The record has no
+    /// effect if it is older than ours.
     fn on_own_record(&mut self, signed: &SignedRecord, now: Now) -> Verdict {
         let ours = self.local.record.order();
-        // Of two records with one order others keep the one that they met first.
+        // Of two records of the same order, each peer keeps the one that it received first.
         let is_twin =
             |current: &SignedRecord| current.order() == signed.order() && current.hash != signed.hash;
         if signed.order() <= ours && !self.local.record.current().is_some_and(is_twin) {
@@ -221,21 +228,22 @@ impl Core {
             && self.predates_process(signed)
             && !self.local.record.was_outdone()
         {
-            // By the process before this one, whose clock was ahead of ours.
+            // The previous process of this node issued the record, with a clock that was ahead of
+            // ours.
             self.cx.stats.count(Counter::RecordsOutdone);
             self.local.record.raise_seq(signed.order().1, now);
         } else if self.local.record.conflicts_with(signed) {
             self.local.record.contest(signed.order().1, now);
             if self.local.identity.one_of_several {
                 let message = format!(
-                    "the node {} is a node of this agent too: mail to the agent goes to the one that announced last, broadcasts go to both",
+                    "node {} also belongs to this agent: mail goes to the node that announced its record last, broadcasts go to both",
                     signed.peer_id()
                 );
                 self.log(Level::Info, "identity", message);
                 return Verdict::Accept;
             }
             let message = format!(
-                "the node {} announces the address of this agent too: the agent's key is in use twice, and mail goes to the node that announced last; stop one of them, or give each agent a key of its own",
+                "node {} also announces this agent's address: two nodes use the agent's key, and mail goes to the one that announced its record last; stop one of them, or give each agent a key of its own",
                 signed.peer_id()
             );
             self.emit_error(ErrorEvent::new(ErrorCode::IdentityConflict, message));
@@ -243,25 +251,27 @@ impl Core {
         Verdict::Accept
     }
 
-    /// Whether a record was made before this process began, as far as two clocks can tell.
+    /// Returns `true` if the record was issued before this process started, within the tolerated
+    /// clock skew.
     fn predates_process(&self, signed: &SignedRecord) -> bool {
         signed.record.issued_at_ms <= self.local.identity.started_ms.saturating_add(MAX_SKEW_SECS * 1000)
     }
 
-    /// Ends the node: another that speaks for the same address has a newer key.
+    /// Ends the node, because another node of the same address has a newer generation.
     pub(crate) fn superseded(&mut self, generation: u64, now: Now) {
         if self.is_flushing() {
             return;
         }
         let message = format!(
-            "generation {generation} of this identity has been seen, which revokes ours ({}): this node may no longer speak for the address",
+            "another node of this identity has generation {generation}, which revokes ours ({}): this node may no longer speak for the address; restart it with a higher --generation, or leave it stopped",
             self.local.identity.binding.binding.generation
         );
         self.emit_error(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
         self.give_up(ExitCode::Config, now);
     }
 
-    /// Whether a binding's signature is good. `None`: it is being checked, and `park` comes back afterwards.
+    /// Returns the validity of a binding's signature. Returns `None` if the check has yet to run;
+    /// the object from `park` is then processed again after the check.
     pub(crate) fn check_binding(
         &mut self,
         binding: &SignedBinding,
@@ -308,7 +318,8 @@ impl Core {
         }
     }
 
-    /// There is no room or no time to look at it: nobody is blamed, and who can wait is told to.
+    /// Drops an object for which there is no capacity. The sender is not penalised; a sender of
+    /// direct mail is asked to try again later.
     fn drop_parked(&mut self, parked: Pending) {
         self.cx.stats.count(Counter::CryptoPoolFull);
         match parked {
@@ -339,8 +350,8 @@ impl Core {
         }
     }
 
-    /// Looks an agent up in the DHT; those who wait for it are woken when its record comes, whoever brings it. Whether the
-    /// lookup will take place.
+    /// Looks up an agent in the DHT. When its record arrives from any source, messages to the agent
+    /// are sent. Returns `false` if the queue of lookups is full.
     pub(crate) fn resolve(&mut self, address: Address) -> bool {
         let token = self.token();
         let wanted = self.directory.lookups.want(address, token);
@@ -369,7 +380,7 @@ impl Core {
             Some(Lookup { address, .. }) if self.directory.records.get(&address, now.unix_ms).is_none() => {
                 self.on_lookup_failed(&address, now);
             }
-            // Its record came meanwhile by another way.
+            // The record arrived from another source during the lookup.
             Some(Lookup { address, .. }) => self.on_record_available(&address),
             None => {}
         }
@@ -378,8 +389,8 @@ impl Core {
     pub(crate) fn on_record_put(&mut self, stored: bool, now: Now) {
         if stored {
             self.cx.stats.count(Counter::RecordsPublished);
-            // That a server answered proves nothing: what it keeps has to be read back, and may be newer than what we
-            // know of ourselves (`reference/libp2p.md`).
+            // An answer from a server does not prove that it stores the record. The node reads its
+            // record back, and may find a newer one of another process.
             self.resolve(self.local.identity.address);
         } else {
             self.local.record.put_failed(now, &mut self.cx.jitter);

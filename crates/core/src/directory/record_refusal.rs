@@ -1,4 +1,4 @@
-//! Why a record is refused: which counter counts it, and whether its sender is to blame.
+//! The consequences of rejecting a record: its counter, and the verdict on the forwarding peer.
 
 use p2p_node_protocol::Counter;
 use p2p_node_wire::identity::BindingError;
@@ -6,7 +6,7 @@ use p2p_node_wire::record::RecordError;
 
 use crate::effect::Verdict;
 
-/// Returns the counter of records that are refused for this.
+/// Returns the counter of records rejected for this reason.
 pub(crate) fn refusal_counter(error: &RecordError) -> Counter {
     use BindingError::{Expired, FutureGeneration, NotYetValid, WrongNetwork};
     match error {
@@ -22,12 +22,13 @@ pub(crate) fn refusal_counter(error: &RecordError) -> Counter {
     }
 }
 
-/// What counts bytes that are no record, or one of a later version.
+/// Returns the counter of bytes that are not a valid record of this version.
 pub(crate) fn no_record(error: &RecordError) -> Counter {
     if error.is_provable() { Counter::RecordsMalformed } else { Counter::RecordsOfLaterVersions }
 }
 
-/// Whether the one who passed a record on is to blame for what is wrong with it.
+/// Returns the verdict on a record with this error. Only an error that every node finds the same is
+/// the forwarding peer's fault.
 pub(crate) fn verdict_on(error: &RecordError) -> Verdict {
     if error.is_provable() { Verdict::Reject } else { Verdict::Ignore }
 }

@@ -1,4 +1,4 @@
-//! The directory: the newest verified record of each agent.
+//! The record table: the newest verified record of each agent.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,38 +12,41 @@ use p2p_node_wire::identity::binding::{MAX_SKEW_SECS, is_future_generation};
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Now;
 
-/// Agents in the directory. Ours: 20 times our largest test, at 2.5 KiB each.
+/// Largest number of agents in the table: our choice, 20 times our largest test. Each takes up to
+/// 3.5 KiB.
 pub const MAX_AGENTS: usize = 10_000;
-/// Agents no longer in it whose last order is remembered while it is full; room that it does not need is theirs too, so that
-/// all that a store kept of it finds room at the next start. Ours: as many again, at 150 bytes each.
+/// Largest number of evicted agents whose order the node remembers while the table is full: our
+/// choice, as many again, at 150 bytes each. Unused capacity of the table adds to it, so that all
+/// orders from a store fit at the next start.
 pub const MAX_FLOORS: usize = 10_000;
 
-/// Agents in use that are passed over when one has to go. Ours: the connections of a bootstrap node, and some with mail.
+/// Largest number of agents in use that an eviction skips: our choice, the connections of a
+/// bootstrap node and as many agents with queued messages.
 const MAX_SPARED: usize = 2000;
 
-/// How a record compares with what is known of its agent.
+/// The order of a record compared with the known one of its agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Nothing is known.
+    /// The agent is unknown.
     New,
-    /// It supersedes what is known.
+    /// The record supersedes the known one.
     Newer,
-    /// It is what is known.
+    /// The record is the known one.
     Same,
-    /// It was superseded.
+    /// The record is superseded.
     Stale,
-    /// It has the same order as what is known, and other content.
+    /// The record has the same order as the known one, but other content.
     Conflict,
 }
 
-/// What a record changed.
+/// The change that a record made to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The agent was not known.
+    /// The agent is new in the table.
     New,
-    /// It is at another node or at other addresses.
+    /// The agent moved to another node or to other addresses.
     Moved,
-    /// It is where it was.
+    /// The agent stays where it was.
     Refreshed,
 }
 
@@ -53,7 +56,8 @@ struct Entry {
     last_used: Duration,
 }
 
-/// What an order counts for that was believed once. What lies in the future was believed while our clock was ahead.
+/// Returns the order to which a stored order counts now. A part that lies in the future was
+/// accepted while our clock was ahead, so it counts as 0 until its time has come.
 fn order_by_now((generation, seq): (u64, u64), now_ms: u64) -> (u64, u64) {
     match () {
         () if is_future_generation(generation, now_ms) => (0, 0),
@@ -62,7 +66,7 @@ fn order_by_now((generation, seq): (u64, u64), now_ms: u64) -> (u64, u64) {
     }
 }
 
-/// Records by address.
+/// The records by address.
 #[derive(Debug, Default)]
 pub struct RecordTable {
     entries: BTreeMap<Address, Entry>,
@@ -73,7 +77,7 @@ pub struct RecordTable {
 }
 
 impl RecordTable {
-    /// An empty book that knows what must not be believed any more, oldest first.
+    /// Creates an empty table with these highest orders, oldest first.
     pub fn new(floors: Vec<HighestSeen>) -> Self {
         let mut book = RecordTable::default();
         for row in floors {
@@ -83,7 +87,7 @@ impl RecordTable {
         book
     }
 
-    /// Compares a record, not verified yet, with what is known.
+    /// Compares a record that is not verified yet with the known one.
     pub fn compare(&self, record: &SignedRecord, now_ms: u64) -> Order {
         let known_order = |order| order_by_now(order, now_ms);
         let address = record.address();
@@ -103,20 +107,21 @@ impl RecordTable {
             Some(floor) if known_order(floor.order()) == record.order() && record.hash != floor.hash => {
                 Order::Conflict
             }
-            // The record itself may come back after it had to make room.
+            // The same record may return after it was evicted.
             Some(_) | None => Order::New,
         }
     }
 
-    /// The least generation that may still speak for an agent.
+    /// Returns the lowest generation that the node still accepts from an agent.
     pub fn floor(&self, address: &Address, now_ms: u64) -> u64 {
         let entry = self.entries.get(address).map(|entry| entry.record.order());
         let known = [entry, self.floors.get(address).map(HighestSeen::order)].into_iter().flatten();
         known.map(|order| order_by_now(order, now_ms).0).max().unwrap_or_default()
     }
 
-    /// Puts in a verified record that is new or newer. What has expired leaves; if the book is full all the same,
-    /// so does the agent that was used least recently, of those not `in_use` as far as there are others.
+    /// Inserts a verified record that is new or newer. Expired records are evicted first. If the
+    /// table is still full, the node evicts the least recently used agent, sparing those `in_use`
+    /// as long as there are others.
     pub fn insert(
         &mut self,
         record: SignedRecord,
@@ -136,7 +141,8 @@ impl RecordTable {
             }
             Some(_) => Change::Moved,
         };
-        // What is above it is from the future by our clock, which may be the one that is wrong.
+        // A higher order than that of the new record lies in the future by our clock, which may be
+        // the one that is wrong, so the node keeps it.
         if let Some(old) = old.filter(|old| old.order().0 > record.order().0) {
             self.floors.insert(HighestSeen::from(&old));
         }
@@ -151,7 +157,7 @@ impl RecordTable {
         change
     }
 
-    /// Notes that we have to do with this agent, so that strangers make room before it does.
+    /// Marks the agent as used, so that other agents are evicted first.
     pub fn touch(&mut self, address: &Address, now: Duration) {
         if let Some(entry) = self.entries.get_mut(address) {
             self.by_use.remove(&(entry.last_used, *address));
@@ -167,7 +173,8 @@ impl RecordTable {
             if !spare {
                 break;
             }
-            // It is not looked at again before all others.
+            // The agent moves to the end, so that the next eviction does not inspect it again
+            // first.
             self.touch(&oldest, now);
         }
         if let Some((_, oldest)) = self.by_use.first().copied() {
@@ -183,7 +190,7 @@ impl RecordTable {
         }
     }
 
-    /// Takes a record out and leaves its floor.
+    /// Removes a record and keeps its order.
     fn forget(&mut self, address: &Address) {
         let Some(record) = self.remove(address) else { return };
         self.floors.insert(HighestSeen::from(&record));
@@ -198,25 +205,25 @@ impl RecordTable {
         let Entry { record, last_used } = self.entries.remove(address)?;
         self.by_use.remove(&(last_used, *address));
         self.by_end.remove(&(record.record.expires_at_ms, *address));
-        // A node may speak for several agents; the one that came last is found by it.
+        // A node may speak for several agents; the table finds the latest of them by PeerId.
         if self.by_peer.get(&record.peer_id()) == Some(address) {
             self.by_peer.remove(&record.peer_id());
         }
         Some(record)
     }
 
-    /// The agent's record, unless it has expired.
+    /// Returns the agent's record, unless it has expired.
     pub fn get(&self, address: &Address, now_ms: u64) -> Option<&SignedRecord> {
         let record = &self.entries.get(address)?.record;
         (record.record.expires_at_ms > now_ms).then_some(record)
     }
 
-    /// The record of the agent whose node this is.
+    /// Returns the record of the agent that runs on this node.
     pub fn by_peer(&self, peer: &PeerId, now_ms: u64) -> Option<&SignedRecord> {
         self.get(self.by_peer.get(peer)?, now_ms)
     }
 
-    /// Every record that has not expired.
+    /// Returns every record that has not expired.
     pub fn iter(&self, now_ms: u64) -> impl Iterator<Item = &SignedRecord> {
         self.entries
             .values()
@@ -224,17 +231,17 @@ impl RecordTable {
             .filter(move |record| record.record.expires_at_ms > now_ms)
     }
 
-    /// Agents in it. Those whose record has expired count until the next one is put in.
+    /// Returns the number of agents. Expired records count until the next insertion.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Agents no longer in it whose last order is remembered.
+    /// Returns the number of evicted agents whose highest order is remembered.
     pub fn floors(&self) -> usize {
         self.floors.len()
     }
 
-    /// Whether nobody is in it.
+    /// Returns `true` if the table is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

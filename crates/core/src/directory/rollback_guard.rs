@@ -1,4 +1,5 @@
-//! Floors: what is left of a record that is no longer at hand, so that nothing older is believed again.
+//! The rollback guard: the highest (generation, seq) of records that are no longer in the
+//! directory, so that the node never accepts older records again.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +7,21 @@ use alloy_primitives::Address;
 
 use p2p_node_wire::record::SignedRecord;
 
-/// What is remembered of an agent's newest record, here and in a store that outlives the process.
+/// The highest order seen of an agent's records, in memory and in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HighestSeen {
-    /// The agent.
+    /// The agent's address.
     pub address: Address,
-    /// Generation of the record's binding; lower ones are revoked.
+    /// Generation of the record's binding. It revokes lower generations.
     pub generation: u64,
-    /// The record's seq; within a generation lower ones are superseded.
+    /// The record's seq. It supersedes lower values of the same generation.
     pub seq: u64,
-    /// [`SignedRecord::hash`], which tells the record itself from another of the same order.
+    /// [`SignedRecord::hash`]. It distinguishes the record from another one of the same order.
     pub hash: [u8; 32],
 }
 
 impl HighestSeen {
-    /// Generation, then seq: as [`SignedRecord::order`].
+    /// Returns (generation, seq), like [`SignedRecord::order`].
     pub fn order(&self) -> (u64, u64) {
         (self.generation, self.seq)
     }
@@ -39,17 +40,17 @@ struct Floor {
     age: u64,
 }
 
-/// Floors by address, and by the order in which they came.
+/// Entries by address and by age.
 #[derive(Debug, Default)]
 pub(super) struct RollbackGuard {
     by_address: BTreeMap<Address, Floor>,
     by_age: BTreeMap<u64, Address>,
-    /// Floors that have come so far: numbers them.
+    /// Number of entries inserted so far, which numbers them.
     came: u64,
 }
 
 impl RollbackGuard {
-    /// Puts in a floor, as the youngest, unless a higher one is there.
+    /// Inserts an entry as the youngest one, unless a higher one exists.
     pub(super) fn insert(&mut self, row: HighestSeen) {
         if self.get(&row.address).is_some_and(|known| known.order() > row.order()) {
             return;
@@ -71,7 +72,7 @@ impl RollbackGuard {
         }
     }
 
-    /// Takes out the oldest floors until at most `most` are left.
+    /// Evicts the oldest entries until at most `most` are left.
     pub(super) fn shrink(&mut self, most: usize) {
         while self.by_address.len() > most
             && let Some((_, oldest)) = self.by_age.pop_first()

@@ -1,20 +1,20 @@
-//! Whom the parent blocked or allowed.
+//! The access list: agents and nodes that the parent blocked or allowed.
 
 use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 
-/// Agents and nodes that may have a standing. Ours: a block list of some thousand is one that nobody keeps by hand, and at 100
-/// bytes each they are less than a megabyte.
+/// Largest number of access rules: our choice. At 100 bytes each they take less than 1 MiB, and a
+/// list of some thousand is more than a person maintains.
 pub const MAX_STANDINGS: usize = 4096;
 
-/// Whom a standing is about.
+/// The subject of an access rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
-    /// An agent, whichever node it uses.
+    /// An agent, on any node.
     Agent(Address),
-    /// A node, whichever agent uses it.
+    /// A node, for any agent.
     Node(PeerId),
 }
 
@@ -27,34 +27,34 @@ impl std::fmt::Display for Subject {
     }
 }
 
-/// What the parent said of somebody.
+/// The rule for a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AccessRule {
-    /// `block`.
+    /// Set by `block`.
     Blocked,
-    /// `allow`.
+    /// Set by `allow`.
     Allowed,
 }
 
-/// There is room for no more standings.
+/// Error: the access list is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{MAX_STANDINGS} agents and nodes are blocked or allowed, which is all that is kept")]
+#[error("the access list is full ({MAX_STANDINGS} agents and nodes): remove one with `unblock` first")]
 pub struct Full;
 
-/// Everybody's standing.
+/// The access rules of all subjects.
 #[derive(Debug, Default)]
 pub struct AccessList(BTreeMap<Subject, AccessRule>);
 
 impl AccessList {
-    /// Those that an earlier process left; beyond [`MAX_STANDINGS`] the rest is left out.
+    /// Restores the rules of an earlier process. Drops rules beyond [`MAX_STANDINGS`].
     pub fn new(kept: impl IntoIterator<Item = (Subject, AccessRule)>) -> Self {
         AccessList(kept.into_iter().take(MAX_STANDINGS).collect())
     }
 
-    /// Sets a standing, or takes it back; whether that changes anything.
+    /// Sets or removes a rule. Returns `true` if that changes the list.
     ///
     /// # Errors
-    /// When there is room for no more.
+    /// Fails when the list is full.
     pub fn set(&mut self, subject: Subject, standing: Option<AccessRule>) -> Result<bool, Full> {
         let Some(standing) = standing else { return Ok(self.0.remove(&subject).is_some()) };
         if self.0.len() >= MAX_STANDINGS && !self.0.contains_key(&subject) {
@@ -63,24 +63,24 @@ impl AccessList {
         Ok(self.0.insert(subject, standing) != Some(standing))
     }
 
-    /// The standing of an agent that speaks through a node: who blocked either wants to hear of neither.
+    /// Returns the rule for an agent on a node. `Blocked` wins, so a block of either one applies.
     pub fn of(&self, agent: &Address, node: &PeerId) -> Option<AccessRule> {
         let standings = [self.0.get(&Subject::Agent(*agent)), self.0.get(&Subject::Node(*node))];
-        // `Blocked` is the lesser.
+        // `Blocked` is the smaller value.
         standings.into_iter().flatten().min().copied()
     }
 
-    /// Everybody who has this standing.
+    /// Returns all subjects with this rule.
     pub fn having(&self, standing: AccessRule) -> impl Iterator<Item = Subject> {
         self.0.iter().filter(move |(_, one)| **one == standing).map(|(subject, _)| *subject)
     }
 
-    /// How many there are.
+    /// Returns the number of rules.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no rules.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

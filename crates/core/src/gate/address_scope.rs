@@ -1,4 +1,4 @@
-//! Which addresses a node may deal with.
+//! The address scope: the addresses that a node may listen on, advertise and dial.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,26 +7,27 @@ use std::str::FromStr;
 use multiaddr::Multiaddr;
 use multiaddr::Protocol;
 
-/// Which addresses a node listens on, hands on and dials (`--address-scope`, design §6).
+/// The addresses that a node listens on, advertises and dials (`--address-scope`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AddressScope {
     /// This machine only.
     Loopback,
-    /// This machine and networks that are not reachable from the internet: LAN, containers, overlays.
+    /// This machine and networks that are not reachable from the internet: LAN, containers,
+    /// overlays.
     #[default]
     Private,
     /// The internet.
     Public,
 }
 
-/// The text names no scope.
+/// Error: the text is not the name of an address scope.
 #[derive(Debug, thiserror::Error)]
 #[error("the value must be loopback, private or public")]
 pub struct UnknownScope;
 
 impl AddressScope {
-    /// The scope of a network that was given none: `dev` stays on the machine, `main` is on the internet, any other is
-    /// private.
+    /// Returns the default scope of a network: `dev` stays on this machine, `main` is on the
+    /// internet, every other network is private.
     pub fn of_network(network: &str) -> Self {
         match network {
             "dev" => Self::Loopback,
@@ -35,8 +36,9 @@ impl AddressScope {
         }
     }
 
-    /// Whether an address lies within the scope. A DNS name is judged again, by what it resolves to, when it is dialled;
-    /// on loopback, where nothing is resolved, no name is permitted.
+    /// Returns `true` if an address lies within the scope. The dialler checks a DNS name again
+    /// after resolving it. The loopback scope permits no DNS names, because nothing is resolved
+    /// there.
     pub fn permits(self, addr: &Multiaddr) -> bool {
         match addr.iter().next() {
             Some(Protocol::Ip4(ip)) => self.permits_ip(ip.into()),
@@ -57,8 +59,9 @@ impl AddressScope {
         }
     }
 
-    /// Those of a peer's addresses that may be dialled. On loopback, where QUIC has nothing to offer over TCP and costs
-    /// more, QUIC addresses remain only if there is nothing else.
+    /// Returns the addresses of a peer that may be dialled. The loopback scope returns QUIC
+    /// addresses only if there are no TCP addresses, because QUIC costs more and has no advantage
+    /// there.
     pub fn select(self, addrs: impl IntoIterator<Item = Multiaddr>) -> Vec<Multiaddr> {
         let mut permitted: Vec<_> = addrs.into_iter().filter(|addr| self.permits(addr)).collect();
         if self == Self::Loopback && permitted.iter().any(is_tcp) {
@@ -67,7 +70,7 @@ impl AddressScope {
         permitted
     }
 
-    /// The interfaces to listen on: the first has to be there, the others may.
+    /// Returns the interfaces to listen on. The first must exist; the others are optional.
     pub fn listen_ips(self) -> &'static [IpAddr] {
         match self {
             Self::Loopback => &[IpAddr::V4(Ipv4Addr::LOCALHOST)],
@@ -77,7 +80,8 @@ impl AddressScope {
         }
     }
 
-    /// Why nobody on another machine can reach a node that listens on these, for a person; where that is not as it should be.
+    /// Returns a warning for people if no other machine can reach a node that listens on these
+    /// addresses, unless the scope is loopback.
     pub fn lacking(self, listening: &[Multiaddr]) -> Option<String> {
         let is_loopback = |addr: &Multiaddr| Self::Loopback.permits(addr);
         if self == Self::Loopback && !listening.is_empty() || !listening.iter().all(is_loopback) {
@@ -119,7 +123,8 @@ fn is_tcp(addr: &Multiaddr) -> bool {
     addr.iter().any(|part| matches!(part, Protocol::Tcp(_)))
 }
 
-/// RFC 1918, 3927 and 6598 for IPv4; RFC 4193 and 4291 link-local for IPv6.
+/// Checks for RFC 1918, 3927 and 6598 addresses in IPv4, and RFC 4193 and 4291 link-local addresses
+/// in IPv6.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || is_shared(ip),
@@ -127,7 +132,7 @@ fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-/// Neither private nor set aside by the IANA special-purpose registries.
+/// Checks that the address is neither private nor reserved in the IANA special-purpose registries.
 fn is_global(ip: IpAddr) -> bool {
     if is_private(ip) || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
         return false;
@@ -143,13 +148,14 @@ fn is_global(ip: IpAddr) -> bool {
     }
 }
 
-/// 100.64.0.0/10, between a carrier's NAT and its customers; overlay networks use it too.
+/// Checks for 100.64.0.0/10, which carriers use between NAT and customer (RFC 6598). Overlay
+/// networks use it too.
 fn is_shared(ip: Ipv4Addr) -> bool {
     let [first, second, ..] = ip.octets();
     first == 100 && (second & 0xc0) == 64
 }
 
-/// 2000::/3, all that has been given out so far.
+/// Checks for 2000::/3, the only range of global unicast addresses that IANA has allocated.
 fn is_global_unicast(ip: Ipv6Addr) -> bool {
     (ip.segments()[0] & 0xe000) == 0x2000
 }
@@ -166,7 +172,7 @@ mod tests {
     }
 
     const ADDRS: [(&str, [bool; 3]); 22] = [
-        // address, permitted on loopback, private, public
+        // Columns: address, permitted in loopback, private, public.
         ("/ip4/127.0.0.1/tcp/1", [true, true, false]),
         ("/ip4/127.8.9.1/udp/1/quic-v1", [true, true, false]),
         ("/ip6/::1/tcp/1", [true, true, false]),

@@ -1,4 +1,4 @@
-//! The checks that every frame passes, from cheap to expensive, whichever way it came.
+//! The checks of every frame, by direct mail or gossip, from cheap to expensive.
 
 use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::Frame;
@@ -7,20 +7,21 @@ use crate::Core;
 use crate::input::Now;
 use crate::mail::inbound::on_mail::CLOCK_OUT_OF_RANGE;
 
-/// Why a frame goes no further.
+/// The reason why the node rejects a frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameRejection {
-    /// What counts it.
+    /// Counter of these rejections.
     pub(crate) counter: Counter,
-    /// What its sender is told.
+    /// Code that the sender receives.
     pub(crate) code: &'static str,
-    /// Whether any relayer could have seen it.
+    /// `true` if any relayer could have detected the fault.
     pub(crate) provable: bool,
 }
 
 impl Core {
-    /// Times, replay, signature and the binding's own claims; what is left is the binding's signature. What was made before
-    /// `not_before_ms` may be a repetition of what an earlier process has heard.
+    /// Checks times, replay, signature, and every property of the binding except its signature. A
+    /// frame made before `not_before_ms` is rejected, because an earlier process may have received
+    /// it.
     pub(crate) fn check_frame(
         &self,
         frame: &Frame,
@@ -44,7 +45,7 @@ impl Core {
             code: "INVALID_BINDING",
             provable: error.is_provable(),
         })?;
-        // The book knows everybody but ourselves.
+        // The directory contains every agent except our own.
         let ours = binding.account == self.local.identity.address;
         let floor = if ours {
             self.local.record.order().0
@@ -61,7 +62,8 @@ impl Core {
         Ok(())
     }
 
-    /// Remembers the frame. Without room to do so it must not be used, and its sender is told this code.
+    /// Records the frame in the replay window. If that fails, the caller must not use the frame,
+    /// and the sender receives the returned code.
     pub(crate) fn commit_replay(&mut self, frame: &Frame, now: Now) -> Option<&'static str> {
         self.gate.replay.commit(&frame.stamp(), now).code()
     }

@@ -1,4 +1,5 @@
-//! How much of an author's high priority is believed: enough for votes and alarms, not for a flood.
+//! The high-priority limiter: each author may send enough high-priority messages for votes and
+//! alarms, but not for a flood.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,21 +8,23 @@ use alloy_primitives::Address;
 
 use super::rate_limiter::{Quota, RateLimiter};
 
-/// High messages of one author that are taken as such at once (design §7).
+/// Number of high-priority messages that one author may send at once: our choice, enough for votes
+/// in some twenty discussions.
 pub const BURST: u32 = 20;
-/// … and one more in each such time: 5 in a second (design §7).
+/// Time in which an author earns one more high-priority message: 5 a second, our choice.
 pub const INTERVAL: Duration = Duration::from_millis(200);
-/// Authors remembered. Ours: 64 bytes each.
+/// Largest number of tracked authors: our choice. Each takes 64 bytes.
 pub const MAX_AUTHORS: usize = 4096;
 
-/// Tells how much of each author's high priority counts. An author whose line was demoted to medium stays demoted until that line has
-/// left the queue; otherwise a later line would overtake it.
+/// Decides which high-priority messages of each author keep their priority. An author whose line
+/// was demoted to medium stays demoted until that line has left the queue; otherwise a later line
+/// would overtake it.
 #[derive(Debug)]
 pub struct HighPriorityLimiter {
     limiter: RateLimiter<Address>,
     /// The last demoted line of each author.
     demoted: BTreeMap<Address, u64>,
-    /// The last demoted line of an author who found no room here.
+    /// The last demoted line of authors that `demoted` has no capacity for.
     others_demoted: Option<u64>,
 }
 
@@ -37,8 +40,9 @@ impl Default for HighPriorityLimiter {
 }
 
 impl HighPriorityLimiter {
-    /// Returns `true` if a message of high priority by `author` goes to the parent as such. Authors that are `trusted` have no limit.
-    /// `line` is the number of the message among all lines, `oldest` that of the first line of medium priority that waits.
+    /// Returns `true` if a high-priority message of `author` keeps its priority. `trusted` authors
+    /// have no rate limit. `line` is the number of the message among all lines, `oldest` the number
+    /// of the first medium line in the queue.
     pub fn admit(
         &mut self,
         author: Address,
@@ -72,17 +76,18 @@ impl HighPriorityLimiter {
         false
     }
 
-    /// Returns `true` if a message of high priority by `author` would go as such now, but for its turn.
+    /// Returns `true` if the rate limit permits another high-priority message of `author`. Ignores
+    /// demoted lines in the queue.
     pub fn would_admit(&self, author: &Address, trusted: bool, now: Duration) -> bool {
         trusted || self.limiter.would_admit(author, now)
     }
 
-    /// Returns the number of authors that the limiter remembers.
+    /// Returns the number of authors that the limiter tracks.
     pub fn len(&self) -> usize {
         self.limiter.len().max(self.demoted.len())
     }
 
-    /// Returns `true` if the limiter remembers no author.
+    /// Returns `true` if the limiter tracks no author.
     pub fn is_empty(&self) -> bool {
         self.limiter.is_empty() && self.demoted.is_empty()
     }
@@ -94,7 +99,7 @@ mod tests {
 
     const ALICE: Address = Address::repeat_byte(1);
 
-    /// How many of so many messages are taken, when every line leaves at once.
+    /// Returns how many of `number` messages keep their priority if every line leaves at once.
     fn admitted(urgent: &mut HighPriorityLimiter, author: Address, number: u64, now: Duration) -> usize {
         (0..number).filter(|_| urgent.admit(author, false, 1, None, now)).count()
     }

@@ -1,4 +1,5 @@
-//! What decides about everything that comes in: who may speak, how urgently, and from where.
+//! The gate: decides which data from the network the node accepts, from which agents, at which
+//! priority.
 
 pub mod access_list;
 pub mod address_scope;
@@ -14,18 +15,18 @@ use crate::directory::on_record::PendingVerifications;
 use access_list::AccessList;
 use high_priority_limiter::HighPriorityLimiter;
 
-/// What decides about everything that comes in.
+/// The state of the gate.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// Whom the parent blocked or allowed.
+    /// Agents and nodes that the parent blocked or allowed.
     pub(crate) access_list: AccessList,
-    /// Frames that were seen before.
+    /// Windows of frame counters, against replay.
     pub(crate) replay: ReplayWindows,
-    /// Bindings whose signatures were checked.
+    /// Results of checks of binding signatures.
     pub(crate) binding_cache: BindingCache,
-    /// What waits until a signature was checked.
+    /// Records and frames that wait for the check of a binding signature.
     pub(crate) pending_verification: PendingVerifications,
-    /// How much of an author's high priority is believed.
+    /// Limits the rate of high-priority messages of each author.
     pub(crate) high_priority_limiter: HighPriorityLimiter,
 }
 

@@ -1,29 +1,31 @@
-//! A rate limit for each key of some kind: authors, peers, addresses.
+//! A rate limiter for keys of any kind, such as authors, peers or addresses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How much each key may do.
+/// The rate limit of each key.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
-    /// Events at once.
+    /// Number of events that a key may cause at once.
     pub burst: u32,
-    /// Time in which one more event is earned.
+    /// Time in which a key earns one more event.
     pub interval: Duration,
-    /// Keys that the limiter remembers. A key that finds no room is refused.
+    /// Largest number of tracked keys. At the limit, events of other keys are rejected.
     pub max_keys: usize,
 }
 
-/// Limits the rate of events by key with the generic cell rate algorithm: one point in time for each key.
+/// Limits the rate of events of each key with the generic cell rate algorithm, which stores one
+/// point in time for each key.
 #[derive(Debug)]
 pub struct RateLimiter<K> {
     quota: Quota,
-    /// When all that a key used is earned back (the theoretical arrival time of the algorithm).
+    /// Time at which the full burst of a key is available again (the theoretical arrival time of
+    /// the algorithm).
     earned_at: BTreeMap<K, Duration>,
 }
 
 impl<K: Ord> RateLimiter<K> {
-    /// Returns a limiter that remembers no key.
+    /// Creates a limiter that tracks no key.
     pub fn new(quota: Quota) -> Self {
         RateLimiter { quota, earned_at: BTreeMap::new() }
     }
@@ -42,7 +44,7 @@ impl<K: Ord> RateLimiter<K> {
         is_admitted
     }
 
-    /// Returns `true` if `admit` would.
+    /// Returns `true` if [`RateLimiter::admit`] would, without counting an event.
     pub fn would_admit(&self, key: &K, now: Duration) -> bool {
         let latest = now + self.quota.interval * (self.quota.burst - 1);
         match self.earned_at.get(key) {
@@ -53,7 +55,8 @@ impl<K: Ord> RateLimiter<K> {
         }
     }
 
-    /// Forgets keys that have earned all back, if there is no room for `key`. Returns `true` if there is room for it.
+    /// Drops keys whose full burst is available again, if that is needed to track `key`. Returns
+    /// `true` if the limiter can track `key`.
     pub fn make_room(&mut self, key: &K, now: Duration) -> bool {
         if self.earned_at.contains_key(key) {
             return true;
@@ -64,17 +67,17 @@ impl<K: Ord> RateLimiter<K> {
         self.earned_at.len() < self.quota.max_keys
     }
 
-    /// Returns `true` if the limiter remembers `key`.
+    /// Returns `true` if the limiter tracks `key`.
     pub fn knows(&self, key: &K) -> bool {
         self.earned_at.contains_key(key)
     }
 
-    /// Returns the number of keys that the limiter remembers.
+    /// Returns the number of keys that the limiter tracks.
     pub fn len(&self) -> usize {
         self.earned_at.len()
     }
 
-    /// Returns `true` if the limiter remembers no key.
+    /// Returns `true` if the limiter tracks no key.
     pub fn is_empty(&self) -> bool {
         self.earned_at.is_empty()
     }
@@ -109,7 +112,7 @@ mod tests {
     }
 
     proptest! {
-        /// The naive model: a bucket of tokens for each key.
+        /// Compares the limiter with a naive model: a token bucket for each key.
         #[test]
         fn a_limiter_is_a_bucket_of_tokens(steps in proptest::collection::vec(0..2_500_u64, 1..60)) {
             let mut limiter = RateLimiter::new(QUOTA);

@@ -1,4 +1,4 @@
-//! Who sent a frame.
+//! The sender of a frame.
 
 use alloy_primitives::Address;
 
@@ -7,19 +7,20 @@ use crate::gate::access_list::AccessRule;
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamId, message_id, message_name};
 
-/// Who sent a frame, as a parent reads it.
+/// The sender of a frame, in the form that the parent sees.
 pub(crate) struct Sender {
     pub(crate) address: Address,
     pub(crate) address_text: String,
     pub(crate) peer_text: String,
     pub(crate) node_key: [u8; 32],
     pub(crate) standing: Option<AccessRule>,
-    /// The stream that was named last, and the name: a frame's messages are of few streams.
+    /// The last stream for which a prefix was computed, with the prefix. The messages of a frame
+    /// belong to few streams.
     named: Option<(StreamId, MessageIdPrefix)>,
 }
 
 impl Sender {
-    /// The id of one of its messages.
+    /// Returns the id of a message of this sender.
     pub(crate) fn message_id(&mut self, stream: StreamId, seq: u64) -> String {
         let known = self.named.filter(|(last, _)| *last == stream);
         let (_, name) =

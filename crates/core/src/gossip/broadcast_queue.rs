@@ -1,4 +1,5 @@
-//! Broadcasts on their way out. What cannot go, because nobody who subscribes is connected, is held and told.
+//! The broadcast queue: outgoing broadcasts. A broadcast without connected subscribers waits until
+//! its deadline, then the node reports it as expired.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -15,48 +16,54 @@ use p2p_node_wire::envelope::Batch;
 use p2p_node_wire::envelope::limits::MAX_BATCH_MESSAGES;
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamNamespace, message_id, message_name};
 
-/// Topics with broadcasts, or with streams that were used. Ours: as many as a node subscribes to.
+/// Largest number of topics with broadcasts or used streams: as many as a node may subscribe to.
 pub const MAX_TOPICS: usize = 256;
-/// Broadcasts of one topic that wait. Ours: with the bytes, a second of pauses at the pace of `delivery::pacing`.
+/// Largest number of queued broadcasts of one topic: our choice. At the lowest rate of the
+/// pacer, 1 MiB a second, the limit in bytes below is a second of broadcasts.
 pub const TOPIC_QUEUE_MESSAGES: usize = 1024;
-/// … in bytes.
+/// Largest total size of queued broadcasts of one topic, in bytes.
 pub const TOPIC_QUEUE_BYTES: usize = 1 << 20;
-/// How long a topic waits that nobody heard though somebody subscribes: gossipsub leaves out peers that it distrusts. Ours.
+/// Pause after a publication that reached no peer although one subscribes: gossipsub excludes peers
+/// with a low score. Our choice.
 const UNHEARD_PAUSE: Duration = Duration::from_millis(250);
-/// How long after its first broadcast a topic waits for subscribers that are known and not connected yet. Ours: a dial and its subscriptions take less
-/// on a healthy network, and only what is published right after a start or a `subscribe` meets it.
+/// Time after the first broadcast for which a topic waits for known subscribers that are not
+/// connected yet. Our choice: on a healthy network a dial and the announcement of subscriptions
+/// take less, and only broadcasts right after a start or a `subscribe` wait.
 const GATHER: Duration = Duration::from_secs(1);
-/// How often it is looked who is missing. Ours; a subscription that comes ends the pause at once.
+/// Interval between two checks for missing subscribers: our choice. A new subscription ends the
+/// wait at once.
 const GATHER_PAUSE: Duration = Duration::from_millis(50);
-/// Most payload in a frame: 64 KiB less binding, signature and the frame's own fields. One larger message goes alone.
+/// Largest payload of a frame, in bytes: 64 KiB less binding, signature and other fields of the
+/// frame. A larger message travels alone.
 const TOPIC_BATCH_BYTES: usize = 60 << 10;
 
-/// A broadcast that waits.
+/// A queued broadcast.
 #[derive(Debug)]
 pub struct Broadcast {
-    /// Its stream, and its number there.
+    /// Stream and sequence number of the broadcast.
     stream: Bytes,
     seq: u64,
     draft: OutgoingMessage,
     give_up: Duration,
-    /// Names it across the network.
+    /// Message id, unique in the network.
     pub message_id: String,
-    /// The id of the `send`.
+    /// Id of the `send` command.
     pub request_id: Option<Id>,
 }
 
 #[derive(Debug)]
 struct Topic {
-    /// By priority; only their names and numbers are used.
+    /// Streams by priority, for the ids and sequence numbers only.
     streams: [Numbers; 3],
     queue: VecDeque<Broadcast>,
     bytes: usize,
     in_flight: Option<(Token, Vec<Broadcast>)>,
-    /// No broadcast of the queue is given up before.
+    /// Earliest deadline of the queued broadcasts.
     earliest: Duration,
-    /// When it may be tried again, after nobody heard it although somebody subscribes.
+    /// Time of the next attempt, after a publication that reached no subscriber.
     not_before: Duration,
-    /// Until when known subscribers that are missing are waited for; none yet: no broadcast was about to go.
+    /// Time until which the topic waits for missing subscribers. `None` before the first broadcast
+    /// was ready to leave.
     gathers_until: Option<Duration>,
 }
 
@@ -87,7 +94,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    /// Those of the streams of a topic, by priority.
+    /// Creates the streams of a topic, one for each priority.
     fn new(origin: &StreamNamespace, incarnation: u64, topic: &str) -> [Numbers; 3] {
         [Priority::Low, Priority::Medium, Priority::High].map(|priority| {
             let stream = origin.stream(b"topic", incarnation, topic.as_bytes(), priority);
@@ -97,26 +104,27 @@ impl Numbers {
     }
 }
 
-/// Every topic.
+/// The queues of all topics.
 #[derive(Debug)]
 pub struct BroadcastQueue {
     origin: StreamNamespace,
     topics: BTreeMap<String, Topic>,
     incarnation: u64,
-    /// The topic whose frame went last.
+    /// The topic of the last frame.
     served: String,
 }
 
 impl BroadcastQueue {
-    /// No broadcasts.
+    /// Creates an empty queue.
     pub fn new(origin: StreamNamespace) -> Self {
         BroadcastQueue { origin, topics: BTreeMap::new(), incarnation: 0, served: String::new() }
     }
 
-    /// Takes a broadcast, to be given up at `give_up` if nobody subscribes by then; returns its message id.
+    /// Queues a broadcast, which expires at `give_up` if the topic has no subscribers by then.
+    /// Returns its message id.
     ///
     /// # Errors
-    /// When too much waits: the broadcast, and how long to wait for room if the topic is heard.
+    /// Fails when the queue is full. Returns the broadcast, and how long it may wait for capacity.
     pub fn accept(
         &mut self,
         name: &str,
@@ -146,7 +154,7 @@ impl BroadcastQueue {
         Ok(message_id)
     }
 
-    /// How long to wait for room for a broadcast, unless there is some.
+    /// Returns how long a broadcast may wait for capacity, or `None` if there is capacity.
     pub fn wait_for(&self, name: &str, draft: &OutgoingMessage) -> Option<Wait> {
         let Some(topic) = self.topics.get(name) else {
             let is_idle = |topic: &Topic| topic.queue.is_empty() && topic.in_flight.is_none();
@@ -156,7 +164,7 @@ impl BroadcastQueue {
         let of = |room| share(room, draft.priority);
         let full = topic.queue.len() >= of(TOPIC_QUEUE_MESSAGES)
             || topic.bytes + draft.size() > of(TOPIC_QUEUE_BYTES);
-        // Frames leave at the pace of gossip, so that only the longest pause limits the wait.
+        // Frames leave at the rate of the pacer, so only the longest pause limits the wait.
         (!topic.queue.is_empty() && full).then_some(Wait::Shared(Duration::MAX))
     }
 
@@ -171,7 +179,8 @@ impl BroadcastQueue {
         self.topics.entry(name.to_owned()).or_insert_with(|| Topic::new(origin, incarnation, name))
     }
 
-    /// Broadcasts to come are numbered in the streams of this origin. Those that wait keep their names, which were told.
+    /// Numbers later broadcasts in the streams of this namespace. Queued broadcasts keep their ids,
+    /// which the parent knows already.
     pub fn renew(&mut self, origin: StreamNamespace) {
         self.origin = origin;
         for (name, topic) in &mut self.topics {
@@ -180,8 +189,8 @@ impl BroadcastQueue {
         }
     }
 
-    /// Topics with broadcasts that could go out in a frame, and from when on; those after the one that was served last come
-    /// first, so that none waits for ever behind its name.
+    /// Returns the topics with broadcasts that may leave, and the earliest time of each. The order
+    /// starts after the last served topic, so that each topic gets its turn.
     pub fn topics_with_work(&self) -> Vec<(String, Duration)> {
         let ready = |(_, topic): &(&String, &Topic)| !topic.queue.is_empty() && topic.in_flight.is_none();
         let after = (Bound::Excluded(&self.served), Bound::Unbounded);
@@ -190,29 +199,31 @@ impl BroadcastQueue {
         in_turn.filter(ready).map(|(name, topic)| (name.clone(), topic.not_before)).collect()
     }
 
-    /// Whether the broadcasts of a topic may still wait for known subscribers that are missing.
+    /// Returns `true` if the broadcasts of a topic may still wait for known subscribers that are
+    /// not connected.
     pub fn may_gather(&mut self, name: &str, now: Duration) -> bool {
         let Some(topic) = self.topics.get_mut(name) else { return false };
         let until = *topic.gathers_until.get_or_insert(now + GATHER);
-        // None is given up for that.
+        // No broadcast expires because of this wait.
         now < until && now + GATHER_PAUSE < topic.earliest
     }
 
-    /// Lets the broadcasts of a topic wait a moment for subscribers that are missing.
+    /// Delays the broadcasts of a topic, to wait for missing subscribers.
     pub fn gather(&mut self, name: &str, now: Duration) {
         if let Some(topic) = self.topics.get_mut(name) {
             topic.not_before = now + GATHER_PAUSE;
         }
     }
 
-    /// Somebody who hears a topic has come: what nobody heard may be tried again.
+    /// Ends the delay of a topic, because a subscriber connected.
     pub fn heard(&mut self, name: &str) {
         if let Some(topic) = self.topics.get_mut(name) {
             topic.not_before = Duration::ZERO;
         }
     }
 
-    /// Puts the next batch of a topic into flight under `token`: high priority first, otherwise as accepted.
+    /// Puts the next batch of a topic in flight under `token`: high priority first, the others in
+    /// the order of acceptance.
     pub fn next_frame(&mut self, name: &str, token: Token, now: Duration) -> Option<Batch> {
         let topic = self.topics.get_mut(name).filter(|topic| topic.in_flight.is_none())?;
         let has_high = topic.queue.iter().any(|broadcast| broadcast.draft.priority == Priority::High);
@@ -241,7 +252,7 @@ impl BroadcastQueue {
         Some(batch)
     }
 
-    /// How a frame went; returns the broadcasts that cannot go at all.
+    /// Handles the outcome of a publication. Returns the broadcasts that failed for good.
     pub fn published(&mut self, token: Token, outcome: PublishOutcome, now: Duration) -> Vec<Broadcast> {
         let in_flight =
             |topic: &&mut Topic| topic.in_flight.as_ref().is_some_and(|(flight, _)| *flight == token);
@@ -260,14 +271,14 @@ impl BroadcastQueue {
         }
     }
 
-    /// Takes out what was held long enough.
+    /// Removes and returns expired broadcasts.
     pub fn expired(&mut self, now: Duration) -> Vec<Broadcast> {
         let mut expired = Vec::new();
         for topic in self.topics.values_mut() {
             if topic.earliest > now {
                 continue;
             }
-            // Those of high priority may stand before older ones.
+            // High-priority broadcasts may precede older ones, so the whole queue is searched.
             let (over, kept) =
                 topic.queue.drain(..).partition::<Vec<_>, _>(|broadcast| broadcast.give_up <= now);
             topic.queue = kept.into();
@@ -278,7 +289,7 @@ impl BroadcastQueue {
         expired
     }
 
-    /// Takes out those that wait and for which `dead` holds.
+    /// Removes and returns the queued broadcasts for which `dead` returns `true`.
     pub fn remove_where(&mut self, dead: impl Fn(&Broadcast) -> bool) -> Vec<Broadcast> {
         let mut out = Vec::new();
         for topic in self.topics.values_mut() {
@@ -291,7 +302,7 @@ impl BroadcastQueue {
         out
     }
 
-    /// Takes out everything, also what is in flight.
+    /// Removes and returns all broadcasts, including those in flight.
     pub fn drain_all(&mut self) -> Vec<Broadcast> {
         let mut drained = Vec::new();
         for topic in self.topics.values_mut() {
@@ -302,23 +313,23 @@ impl BroadcastQueue {
         drained
     }
 
-    /// When the first broadcast has been held long enough.
+    /// Returns the time at which the next broadcast expires.
     pub fn next_deadline(&self) -> Option<Duration> {
         let waiting = self.topics.values().filter(|topic| !topic.queue.is_empty());
         waiting.map(|topic| topic.earliest).min()
     }
 
-    /// Topics with broadcasts, or with streams that were used.
+    /// Returns the number of topics with broadcasts or used streams.
     pub fn len(&self) -> usize {
         self.topics.len()
     }
 
-    /// Broadcasts that wait.
+    /// Returns the number of queued broadcasts.
     pub fn held(&self) -> usize {
         self.topics.values().map(|topic| topic.queue.len()).sum()
     }
 
-    /// Whether none waits, and none is in flight.
+    /// Returns `true` if no broadcast is queued or in flight.
     pub fn is_empty(&self) -> bool {
         self.topics.values().all(|topic| topic.queue.is_empty() && topic.in_flight.is_none())
     }

@@ -1,17 +1,19 @@
-//! How much gossip was passed on lately: gossipsub keeps each message for some seconds to pass it on again, however many there are.
+//! The gossip budget: limits the memory of forwarded messages. Gossipsub keeps each message for
+//! some seconds, without a limit of its own.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// For how long gossipsub keeps a message, with the second in which it began: as `io::swarm` sets it up.
+/// Time for which gossipsub keeps a message, in seconds, rounded up, as configured in `io::swarm`.
 pub const KEPT_SECS: u64 = 5;
-/// Most bytes of gossip to be kept so. Ours: 100,000 messages of 256 B a second (design §10), which take 33 MB with what is around
-/// them, for as long.
+/// Largest total size of these messages, in bytes. The target is 100,000 messages of 256 B a
+/// second, which take 33 MB a second with their envelopes, for five seconds.
 pub const KEPT_BYTES: usize = 160 << 20;
-/// What mail and the nodes' own topics may take beyond that, so that a flood on a topic does not cut off the network.
+/// Additional bytes for mail and the nodes' own topics, so that a flood on one topic does not cut
+/// off the node.
 pub const RESERVED_BYTES: usize = KEPT_BYTES / 4;
 
-/// What gossipsub keeps by now, about.
+/// An estimate of the messages that gossipsub keeps.
 #[derive(Debug, Default)]
 pub struct GossipBudget {
     /// Bytes of each second, oldest first.
@@ -20,14 +22,15 @@ pub struct GossipBudget {
 }
 
 impl GossipBudget {
-    /// Whether so much more may be kept; `reserved`: as mail and the nodes' own topics may.
+    /// Returns `true` if the budget permits this number of bytes. `reserved` is `true` for mail and
+    /// the nodes' own topics.
     pub fn has_room(&mut self, bytes: usize, reserved: bool, now: Duration) -> bool {
         self.forget(now);
         let limit = if reserved { KEPT_BYTES + RESERVED_BYTES } else { KEPT_BYTES };
         self.bytes + bytes <= limit
     }
 
-    /// So much more is kept.
+    /// Records a message that gossipsub keeps.
     pub fn take(&mut self, bytes: usize, now: Duration) {
         self.forget(now);
         match self.seconds.back_mut() {
@@ -37,7 +40,7 @@ impl GossipBudget {
         self.bytes += bytes;
     }
 
-    /// Bytes that are kept.
+    /// Returns the number of bytes that gossipsub keeps.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

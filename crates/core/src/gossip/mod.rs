@@ -1,4 +1,4 @@
-//! Broadcasts on topics, and the pace and budget of gossip.
+//! Gossip: broadcasts on topics, and the rate and memory limits of gossip.
 
 pub mod broadcast_queue;
 pub mod gossip_budget;
@@ -15,18 +15,18 @@ use broadcast_queue::BroadcastQueue;
 use gossip_budget::GossipBudget;
 use pacer::Pacer;
 
-/// Broadcasts, and what gossip may cost.
+/// The state of broadcasts and gossip.
 #[derive(Debug)]
 pub(crate) struct Gossip {
-    /// Topics that the parent subscribed to.
+    /// Topics to which the parent subscribed.
     pub(crate) subscribed: BTreeSet<String>,
     /// Broadcasts that wait for subscribers.
     pub(crate) broadcasts: BroadcastQueue,
-    /// How fast this node publishes.
+    /// Limits the rate of publishing.
     pub(crate) pacer: Pacer,
-    /// How much gossip the node looks at.
+    /// Limits the memory of forwarded gossip.
     pub(crate) budget: GossipBudget,
-    /// When the node tells others how it is.
+    /// Time of the next `node-status`.
     pub(crate) status_due: Duration,
 }
 

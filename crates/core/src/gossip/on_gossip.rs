@@ -1,4 +1,5 @@
-//! What was published: records on the announcements topic, frames on every other. Each gets one verdict.
+//! Received gossip: records on the announcements topic, frames on every other topic. Each message
+//! gets one verdict.
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -29,7 +30,8 @@ impl Core {
         }
     }
 
-    /// The verdict, unless the frame had to be parked. An authentic frame is passed on whatever we think of its content.
+    /// Returns the verdict, or `None` if the frame waits for the crypto pool. The node forwards
+    /// every authentic frame; its own rules for content and senders only affect local delivery.
     fn judge_frame(
         &mut self,
         token: Token,
@@ -89,7 +91,8 @@ impl Core {
             }
             (Some(Payload::Plain(batch)), _) => self.on_broadcast(&frame, batch, topic, now),
             (Some(Payload::Sealed(_)), _) if topic == MESSAGES => self.unseal_gossip(frame),
-            // A session has two ends, and neither is here.
+            // A session exists only between two connected nodes, so its frames do not belong on a
+            // topic.
             _ => self.cx.stats.count(Counter::FramesMisplaced),
         }
         Some(Verdict::Accept)
@@ -100,7 +103,8 @@ impl Core {
         verdict
     }
 
-    /// Acknowledgements by gossip for us. Mail would be sealed.
+    /// Handles acks for us that arrived by gossip. Mail by gossip is always encrypted, so a plain
+    /// batch contains none.
     fn on_gossip_acks(&mut self, frame: &Frame, batch: &Batch, now: Now) {
         if !batch.messages.is_empty() {
             self.cx.stats.count(Counter::FramesUnsealed);
@@ -108,7 +112,8 @@ impl Core {
         self.on_acks(&self.sender(frame), frame, batch, now);
     }
 
-    /// Mail by gossip for us: as direct mail, but nobody waits for the answer.
+    /// Handles mail that arrived by gossip like direct mail, except that no sender waits for a
+    /// response.
     pub(crate) fn on_gossip_mail(&mut self, frame: &Frame, batch: &Batch, now: Now) {
         let mut sender = self.sender(frame);
         self.on_acks(&sender, frame, batch, now);
@@ -116,7 +121,7 @@ impl Core {
             return;
         }
         if !self.has_room_for(&sender, batch, now) || self.is_flushing() {
-            // Without an acknowledgement the sender keeps it and tries again.
+            // The node sends no ack, so the sender keeps the messages and tries again.
             return self.cx.stats.count(Counter::MailBusy);
         }
         let taken = self.accept_batch(&mut sender, batch, Route::Gossip, now);

@@ -1,20 +1,24 @@
-//! How fast gossip may be published: gossipsub tells when its queues are full, not how full they are.
+//! The pacer: limits the rate of publishing. Gossipsub only reports that a queue is full, not how
+//! full it is.
 
 use std::time::Duration;
 
-/// Bytes a second at the start. Ours: a third of what one connection carried in the measurement of design §4.
+/// Initial rate, in bytes a second: a third of the throughput of one connection (measured on a
+/// 2-core machine).
 const START: f64 = (32 << 20) as f64;
-/// Slowest. Ours: 16 frames a second, enough to notice that the way is free again.
+/// Lowest rate, in bytes a second: our choice, 16 frames of 64 KiB, so that the node notices soon
+/// when queues have capacity again.
 const SLOWEST: f64 = (1 << 20) as f64;
-/// Fastest. Ours: gossipsub keeps what was published for some seconds, which is to be no more than it keeps of others
-/// (`policy::recent`).
+/// Highest rate, in bytes a second: our choice. Gossipsub keeps published messages for some
+/// seconds; at this rate they stay below the limit of `GossipBudget` for messages of others.
 pub const FASTEST: f64 = (40 << 20) as f64;
-/// Gain a second.
+/// Growth of the rate in a second without trouble.
 const GAIN: f64 = 1.1;
-/// So much of what was not used may be caught up with: timers wake a loop some milliseconds late, and a frame at full pace is two long.
+/// Unused time that the node may catch up with. Timers wake the event loop some milliseconds late,
+/// and a frame takes less than two at the highest rate.
 const SLACK: Duration = Duration::from_millis(10);
 
-/// An allowance of bytes that grows with time and halves on trouble.
+/// A rate limit in bytes that grows with time and is halved after trouble.
 #[derive(Clone, Copy, Debug)]
 pub struct Pacer {
     rate: f64,
@@ -29,12 +33,12 @@ impl Default for Pacer {
 }
 
 impl Pacer {
-    /// When the next frame may be published, by `Now::mono`.
+    /// Returns the time at which the next frame may be published, by `Now::mono`.
     pub fn ready_at(&self) -> Duration {
         self.ready_at
     }
 
-    /// A frame was published.
+    /// Records a published frame.
     pub fn take(&mut self, bytes: usize, now: Duration) {
         let seconds = now.saturating_sub(self.adjusted).as_secs_f64().min(60.0);
         if seconds >= 1.0 {
@@ -45,7 +49,7 @@ impl Pacer {
         self.ready_at = from + Duration::from_secs_f64(bytes as f64 / self.rate);
     }
 
-    /// A queue is full or a peer is slow.
+    /// Halves the rate, because a queue is full or a peer is slow.
     pub fn slow_down(&mut self, now: Duration) {
         self.rate = (self.rate / 2.0).max(SLOWEST);
         self.adjusted = now;

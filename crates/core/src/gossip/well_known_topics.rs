@@ -1,17 +1,17 @@
-//! The topics on which nodes speak, beside those of agents.
+//! The topics on which nodes publish, in addition to those of agents.
 
-/// Records of agents, on join and on change.
+/// Records of agents, published on join and on change.
 pub const ANNOUNCEMENTS: &str = "agent-announcements";
-/// Mail by gossip, and broadcasts for those who subscribe.
+/// Mail by gossip, and broadcasts of agents to all subscribers.
 pub const MESSAGES: &str = "agent-messages";
-/// How nodes are.
+/// Status of nodes.
 pub const STATUS: &str = "node-status";
 /// Topics on which only nodes publish.
 pub const RESERVED_TOPICS: [&str; 2] = [ANNOUNCEMENTS, STATUS];
-/// Topics that every node subscribes to.
+/// Topics to which every node subscribes.
 pub(crate) const NODE_TOPICS: [&str; 3] = [ANNOUNCEMENTS, MESSAGES, STATUS];
 
-/// Whether agents have no say in who hears it.
+/// Returns `true` if every node subscribes to the topic, whatever its agent wants.
 pub(crate) fn is_reserved(topic: &str) -> bool {
     NODE_TOPICS.contains(&topic)
 }

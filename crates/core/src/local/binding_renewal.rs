@@ -1,4 +1,5 @@
-//! Our own binding: signed anew in time while we hold the agent's key, and watched when it was signed elsewhere.
+//! Our own binding: the node renews it if it holds the agent's key; otherwise it warns of the
+//! expiry.
 
 use std::time::Duration;
 
@@ -11,14 +12,16 @@ use p2p_node_wire::identity::Binding;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::presigned::span;
 
-/// The end of a binding that we cannot renew is told of from so long before. Ours: time enough to find the wallet.
+/// Time before the expiry at which the node starts to warn, in ms: our choice, 7 days for a person
+/// to find the wallet.
 const WARN_BEFORE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
-/// … and so often.
+/// Interval between two warnings: our choice, a day.
 const WARN_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often it is looked into at least, because the clock that the end is told by may be set.
+/// Longest interval between two checks. The wall clock, by which the binding expires, may be set at
+/// any time.
 const WATCH_PERIOD: Duration = Duration::from_secs(60 * 60);
 
-/// When a binding that was signed elsewhere is looked into, and its end told of.
+/// The schedule of checks and warnings for a binding that a wallet signed.
 #[derive(Debug, Default)]
 pub(crate) struct BindingWatch {
     next: Duration,
@@ -26,14 +29,14 @@ pub(crate) struct BindingWatch {
 }
 
 impl BindingWatch {
-    /// The end of the binding is told by the wall clock, which has jumped.
+    /// Schedules a check at once, because the binding expires by the wall clock, which jumped.
     pub(crate) fn clock_jumped(&mut self, now: Now) {
         self.next = self.next.min(now.mono);
     }
 }
 
 impl Core {
-    /// Says at the start how long a binding that we cannot renew still lives.
+    /// Logs at the start when a binding that the node cannot renew will expire.
     pub(crate) fn tell_binding_life(&mut self, now: Now) {
         let left_ms = self.local.identity.binding.left_ms(now.unix_ms);
         if self.local.identity.agent.is_some() || left_ms == 0 {
@@ -42,13 +45,14 @@ impl Core {
         let level = if left_ms <= WARN_BEFORE_MS { Level::Warn } else { Level::Info };
         self.local.binding_watch.warn = now.mono + WARN_PERIOD;
         let message = format!(
-            "the binding was signed elsewhere and ends in {}: have a new one signed before",
+            "the node cannot renew its binding, which expires in {}: sign a new one before, see `p2p-node bind --help`",
             span(left_ms / 1000)
         );
         self.log(level, "identity", message);
     }
 
-    /// Sees to it that the binding is valid; whether it is.
+    /// Renews the binding or checks its expiry. Returns `false` if the binding has expired, which
+    /// ends the node.
     pub(crate) fn check_binding_expiry(&mut self, now: Now) -> bool {
         if self.local.identity.agent.is_some() {
             self.renew_binding(now);
@@ -59,7 +63,7 @@ impl Core {
         }
         let left_ms = self.local.identity.binding.left_ms(now.unix_ms);
         if left_ms == 0 {
-            let message = "the binding, which was signed elsewhere, has expired: nobody believes this node any more. Have a new one signed, see `p2p-node bind --help`";
+            let message = "the binding has expired and peers now reject this node: sign a new one, see `p2p-node bind --help`";
             self.emit_error(ErrorEvent::new(ErrorCode::IdentityInvalid, message));
             self.give_up(ExitCode::Config, now);
             return false;
@@ -75,11 +79,11 @@ impl Core {
         self.local.identity.agent.is_none().then_some(self.local.binding_watch.next)
     }
 
-    /// Signs a new binding when half the life of the old one is over.
+    /// Signs a new binding after half the life of the old one.
     fn renew_binding(&mut self, now: Now) {
         let now_secs = now.unix_ms / 1000;
         let old = &self.local.identity.binding.binding;
-        // One that begins in the future was made by a clock that was ahead.
+        // A binding that begins in the future was signed while the clock was ahead.
         let due = now_secs + BINDING_LIFE_SECS / 2 > old.not_after || now_secs < old.not_before;
         let (Some(agent), true) = (&self.local.identity.agent, due) else { return };
         let binding =
@@ -91,7 +95,7 @@ impl Core {
                 self.local.record.set_binding(signed, now);
             }
             Err(error) => {
-                self.log(Level::Error, "identity", format!("the binding cannot be renewed: {error}"))
+                self.log(Level::Error, "identity", format!("the node cannot renew its binding: {error}"))
             }
         }
     }

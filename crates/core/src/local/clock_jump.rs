@@ -1,6 +1,8 @@
-//! The wall clock, which may jump: what was dated by it before is put right when it does.
+//! The clock jump detector: finds jumps of the wall clock, so that the node corrects the times that
+//! it took from it.
 //!
-//! `Now::mono` runs on while the machine is suspended, so a suspend moves both clocks and is no jump; a step of the wall clock alone is.
+//! `Now::mono` counts suspended time, so a suspend moves both clocks and is not a jump. A jump
+//! moves the wall clock alone (ADR 0004).
 
 use p2p_node_protocol::Counter;
 use p2p_node_protocol::Level;
@@ -9,10 +11,11 @@ use crate::Core;
 use crate::input::Now;
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 
-/// A jump by less leaves all that we have dated within what peers accept (design §3).
+/// Smallest jump that matters, in ms. After a smaller one peers still accept all times that the
+/// node has issued.
 const LEAST_JUMP_MS: u64 = MAX_SKEW_SECS * 1000;
 
-/// Watches the wall clock by the other one.
+/// Compares the wall clock with the monotonic one.
 #[derive(Debug)]
 pub(crate) struct ClockJumpDetector {
     last: Now,
@@ -23,8 +26,8 @@ impl ClockJumpDetector {
         ClockJumpDetector { last: now }
     }
 
-    /// By how much the wall clock has jumped since it was looked at last, in ms, if by enough to matter. Smaller steps add
-    /// up until they do.
+    /// Returns the jump of the wall clock since the last call, in ms, if it is large enough to
+    /// matter. Smaller steps accumulate.
     fn jump(&mut self, now: Now) -> Option<i64> {
         let passed = now.mono.saturating_sub(self.last.mono).as_millis() as u64;
         let expected = self.last.unix_ms.saturating_add(passed);
@@ -37,8 +40,9 @@ impl ClockJumpDetector {
 }
 
 impl Core {
-    /// After a jump our record, our binding, the dates of our KEM keys and the time of our start are those of another time: frames of now
-    /// would look older than this process, and nobody would believe a record from the future or seal mail to a key that looks over.
+    /// Corrects the times of our record, our binding, our KEM keys and our start after a jump.
+    /// Otherwise the node would reject new frames as older than its process, and peers would reject
+    /// its record as issued in the future, or its KEM key as expired.
     pub(crate) fn check_clock_jump(&mut self, now: Now) {
         let Some(jump) = self.local.clock_jump.jump(now) else { return };
         self.cx.stats.count(Counter::ClockJumps);
@@ -50,7 +54,7 @@ impl Core {
         self.gate.replay.clock_jumped(jump);
         self.local.clock_skew.clock_jumped();
         let seconds = jump / 1000;
-        self.log(Level::Warn, "clock", format!("this machine's clock jumped by {seconds} s"));
+        self.log(Level::Warn, "clock", format!("the clock of this machine jumped by {seconds} s; the node corrects its record, binding and keys"));
     }
 }
 

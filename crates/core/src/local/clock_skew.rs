@@ -1,9 +1,11 @@
-//! Whether our clock is off: how the clocks of our neighbours differ from it. One clock is one opinion; two that agree, and that most others do
-//! not contradict, are probably right.
+//! The clock skew detector: compares our wall clock with the clocks of connected peers. Our clock
+//! is probably wrong if at least two peers agree and the median supports them.
 //!
-//! A neighbour's clock is seen in what the neighbour itself says over its own connection or signs with its own key: its hello, its frames, its
-//! refusal of a frame of ours, and a record of its own from the future. There is one observation of each peer. Peers are cheap to make up, so nothing but words comes of it:
-//! the node never sets its time by others, and believes no frame or record that it would not believe otherwise, but for those of `lag_ms`.
+//! The node observes a peer's clock in data that comes over the peer's own connection or has the
+//! peer's own signature: its hello, its frames, its refusal of our frame, and its own record from
+//! the future. Only the latest observation of each peer counts. An attacker can invent peers, so
+//! the detector only causes messages to the parent: the node never sets its clock, and it accepts
+//! no data that it would otherwise reject, except for the allowance of `lag_ms` (ADR 0004).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,29 +19,34 @@ use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::record::SignedRecord;
 
-/// Neighbours that have to agree. Ours: one may be wrong by itself.
+/// Smallest number of peers that must agree: our choice, because a single clock may be wrong
+/// itself.
 const LEAST_AGREEING: usize = 2;
-/// By how much they have to differ from us, in ms. Ours: half of what peers bear, so that it is told before it harms.
+/// Smallest difference that the node reports, in ms: half of the tolerated skew, so that it reports
+/// the difference before peers reject its data.
 const TOLERANCE_MS: i64 = 15_000;
-/// Clocks that differ by less agree, in ms. Ours: what synchronised clocks differ by and a message takes on its way, with much to spare.
+/// Largest difference between clocks that agree, in ms: our choice, far more than synchronised
+/// clocks differ and a message needs to arrive.
 const AGREEMENT_MS: i64 = 10_000;
-/// Peers bear clocks that differ by so much, in ms.
+/// Largest difference that peers tolerate, in ms.
 const MAX_SKEW_MS: i64 = (MAX_SKEW_SECS * 1000) as i64;
-/// Neighbours whose clocks are remembered. Ours: their median is as good as that of more.
+/// Largest number of observed peers: our choice. The median of more peers is no better.
 pub const MAX_CLOCKS: usize = 64;
-/// How often a neighbour's clock is looked at, by `Now::mono`. Ours: nodes speak once a minute at least, and a check of a signature is not free.
+/// Interval between two observations of one peer, by `Now::mono`: our choice. Nodes send a status
+/// at least once a minute, and an observation may cost a signature check.
 const PERIOD: Duration = Duration::from_secs(10);
-/// How long a look counts, by `Now::mono`. Ours: five rounds of `node-status`.
+/// Life of an observation, by `Now::mono`: our choice, five rounds of `node-status`.
 const MAX_AGE: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, Debug)]
 struct ClockSample {
     at: Duration,
-    /// How far ahead of ours the clock was, in ms. What a message took on its way makes it look behind.
+    /// Difference of the peer's clock from ours, in ms; positive if it is ahead. The transmission
+    /// time makes it look later than it is, so a peer looks slightly behind.
     ahead_ms: i64,
 }
 
-/// The clocks of our neighbours.
+/// The observed clocks of connected peers.
 #[derive(Debug, Default)]
 pub(crate) struct ClockSkewDetector {
     looks: BTreeMap<PeerId, ClockSample>,
@@ -47,7 +54,7 @@ pub(crate) struct ClockSkewDetector {
 }
 
 impl ClockSkewDetector {
-    /// Whether it is time to look at this neighbour's clock, and there is room to remember it.
+    /// Returns `true` if an observation of this peer is due and there is capacity for it.
     fn wants(&self, peer: &PeerId, now: Duration) -> bool {
         match self.looks.get(peer) {
             Some(look) => now >= look.at + PERIOD,
@@ -61,8 +68,9 @@ impl ClockSkewDetector {
         self.looks.retain(|_, look| look.at + MAX_AGE > now.mono);
     }
 
-    /// By how much the neighbours' clocks are ahead of ours, in ms: the median, and of an even number the one of the two in the middle that says
-    /// less, so that half of them do not outvote the other half.
+    /// Returns the median of the peers' differences from our clock, in ms. Of an even number, it
+    /// returns the smaller of the two in the middle, so that one half of the peers does not
+    /// overrule the other.
     fn median(&self) -> Option<i64> {
         let mut ahead: Vec<i64> = self.looks.values().map(|look| look.ahead_ms).collect();
         ahead.sort_unstable();
@@ -70,7 +78,8 @@ impl ClockSkewDetector {
         Some(*if low.saturating_abs() <= high.saturating_abs() { low } else { high })
     }
 
-    /// By how much the neighbours' clocks are ahead of ours, in ms, when enough of them agree that it is too much.
+    /// Returns the difference of the peers' clocks from ours, in ms, if it is too large and enough
+    /// peers agree.
     pub(crate) fn off(&self) -> Option<i64> {
         let median = self.median().filter(|median| median.saturating_abs() >= TOLERANCE_MS)?;
         let agrees =
@@ -78,51 +87,54 @@ impl ClockSkewDetector {
         (self.looks.values().filter(agrees).count() >= LEAST_AGREEING).then_some(median)
     }
 
-    /// By how much our clock is off, when that is news.
+    /// Returns the difference if the node has not reported it yet.
     fn news(&mut self) -> Option<i64> {
         let off = self.off()?;
         (!std::mem::replace(&mut self.told, true)).then_some(off)
     }
 
-    /// How far this peer's clock may lag behind ours, in ms, as far as peers bear it: as it was seen, or as those of our neighbours were.
+    /// Returns the time by which this peer's clock is behind ours, in ms, at most the tolerated
+    /// skew: its own observation, or else the median.
     fn lag_ms(&self, peer: &PeerId) -> u64 {
         let ahead = self.looks.get(peer).map(|look| look.ahead_ms).or_else(|| self.median());
         ahead.unwrap_or_default().saturating_neg().clamp(0, MAX_SKEW_MS).unsigned_abs()
     }
 
-    /// What was seen by another clock of ours says nothing of this one.
+    /// Drops all observations, because they were made with our clock before its jump.
     pub(crate) fn clock_jumped(&mut self) {
         self.looks.clear();
         self.told = false;
     }
 
-    /// Clocks that are remembered.
+    /// Returns the number of observed clocks.
     pub(crate) fn len(&self) -> usize {
         self.looks.len()
     }
 }
 
-/// How far ahead of ours a clock is that shows this time, in ms.
+/// Returns the difference from our clock of a clock that shows this time, in ms; positive if it is
+/// ahead.
 pub(crate) fn ahead_of_us(time_ms: u64, now: Now) -> i64 {
-    // The difference is told to the parent, whose reader of JSON may not keep a larger number exact.
+    // The parent receives the difference in JSON, where larger numbers may lose precision.
     let signed = |ms: u64| ms.min(MAX_EXACT).cast_signed();
     signed(time_ms) - signed(now.unix_ms)
 }
 
-/// How far apart two clocks are, for a person; `ahead_ms` is how far ahead of ours the other one is.
+/// Returns the difference in seconds and the direction of our clock, for people. `ahead_ms` is the
+/// difference of the other clock from ours.
 pub(crate) fn apart(ahead_ms: i64) -> (u64, &'static str) {
     (ahead_ms.unsigned_abs() / 1000, if ahead_ms > 0 { "behind" } else { "ahead" })
 }
 
 impl Core {
-    /// When this process started, by the clock of a peer as far as that is known. What the peer made before may be a repetition of what an earlier process
-    /// has heard.
+    /// Returns the start of this process by a peer's clock, as far as it was observed. A frame that
+    /// the peer made earlier may be a replay of a frame that an earlier process received.
     pub(crate) fn start_by(&self, peer: &PeerId) -> u64 {
         self.local.identity.started_ms.saturating_sub(self.local.clock_skew.lag_ms(peer))
     }
 
-    /// Looks at the clock of a neighbour from whom a frame of its own has come, by whichever time. `verified`: whether its signature has
-    /// been checked.
+    /// Observes the clock of a peer from its own frame. `verified` states if the frame's signature
+    /// was checked.
     pub(crate) fn compare_clocks(&mut self, from: &PeerId, frame: &Frame, verified: bool, now: Now) {
         let is_own = frame.binding.binding.peer_id == *from;
         if is_own && self.wants_clock(from, now) && (verified || frame.verify_signature()) {
@@ -130,7 +142,8 @@ impl Core {
         }
     }
 
-    /// A record whose signature is good comes from the future: the clock of its node is ahead of ours by so much at least.
+    /// Observes the clock of a node whose valid record was issued in the future: that clock is at
+    /// least this far ahead.
     pub(crate) fn compare_future(&mut self, signed: &SignedRecord, now: Now) {
         let (peer, issued_ms) = (signed.peer_id(), signed.record.issued_at_ms);
         if self.least_ahead(signed, now) == ahead_of_us(issued_ms, now) {
@@ -138,7 +151,8 @@ impl Core {
         }
     }
 
-    /// How far ahead of ours the clock of a record's node is, in ms, as far as is known: the record may be some minutes old.
+    /// Returns the least difference by which the clock of a record's node is ahead of ours, in ms.
+    /// The record may be some minutes old.
     pub(crate) fn least_ahead(&self, signed: &SignedRecord, now: Now) -> i64 {
         let seen = self.local.clock_skew.looks.get(&signed.peer_id()).map_or(i64::MIN, |look| look.ahead_ms);
         seen.max(ahead_of_us(signed.record.issued_at_ms, now))
@@ -148,7 +162,7 @@ impl Core {
         self.peers.connected.contains_key(peer) && self.local.clock_skew.wants(peer, now.mono)
     }
 
-    /// A neighbour says what time it is; 0: it does not.
+    /// Observes the clock of a peer that states its time. 0 means that the peer did not state it.
     pub(crate) fn observe_clock(&mut self, peer: &PeerId, time_ms: u64, now: Now) {
         if time_ms == 0 || !self.wants_clock(peer, now) {
             return;
@@ -157,8 +171,8 @@ impl Core {
         let Some(ahead_ms) = self.local.clock_skew.news() else { return };
         let (seconds, which) = apart(ahead_ms);
         let message = format!(
-            "this machine's clock seems to be {seconds} s {which}: set it, for messages that look older than 2 minutes, or 30 s \
-             ahead, are refused on both sides"
+            "the clock of this machine seems to be {seconds} s {which}: correct it, because peers and this node reject messages that look \
+             more than 2 minutes old or more than 30 s ahead"
         );
         let details = serde_json::json!({ "aheadMs": -ahead_ms });
         self.emit_error(ErrorEvent {

@@ -1,5 +1,6 @@
-//! A copy of this process has spoken before it, as when a virtual machine goes back to a snapshot: everything that it numbers gets
-//! another name.
+//! Boot and counter of our frames. If another copy of this process used them before, for example
+//! after a virtual machine went back to a snapshot, the process takes new numbers for everything
+//! (ADR 0001).
 
 use std::time::Duration;
 
@@ -14,53 +15,55 @@ use p2p_node_wire::identity::hash_fields;
 
 const BOOT_DOMAIN: &[u8] = b"p2p-node/boot/v1";
 
-/// Another boot is taken no more often. Peers remember few boots of one key, and forget one after this time; a peer that lies about our
-/// counters cannot make us use them up.
+/// Shortest interval between two renewals. Peers track few boots of one key and may evict one after
+/// this time, so a peer that lies about our counters must not make us use them up.
 const LEAST_PAUSE: Duration = WINDOW_IDLE;
 
-/// What tells our frames from each other, and from those of other processes.
+/// The numbers that identify our frames.
 #[derive(Debug)]
 pub(crate) struct FrameNumbers {
     boot: u64,
     counter: u64,
-    /// When a copy of this process was found out.
+    /// Time of the last renewal.
     renewed_at: Option<Duration>,
 }
 
 impl FrameNumbers {
-    /// Those of a process; `boot` is random.
+    /// Creates the numbers of a process. `boot` must be random.
     pub(crate) fn new(boot: u64) -> Self {
         FrameNumbers { boot, counter: 0, renewed_at: None }
     }
 
-    /// Boot and counter of the next frame.
+    /// Returns boot and counter for the next frame.
     pub(crate) fn next(&mut self) -> (u64, u64) {
         self.counter += 1;
         (self.boot, self.counter)
     }
 
-    /// Boot and counter of the frame that was made last.
+    /// Returns boot and counter of the latest frame.
     pub(crate) fn latest(&self) -> (u64, u64) {
         (self.boot, self.counter)
     }
 
-    /// Whether a frame is one that this process has yet to send, if it is ours.
+    /// Returns `true` if a frame of ours has a counter that this process has not used yet.
     pub(crate) fn is_ahead(&self, frame: &Frame) -> bool {
         frame.body.boot == self.boot && frame.body.counter > self.counter
     }
 
-    /// The counter of the frame that comes next.
+    /// Returns the counter of the next frame.
     pub(crate) fn upcoming(&self) -> u64 {
         self.counter + 1
     }
 }
 
-/// Frames in a row of which a recipient says that it knows their counters, until that is believed. Ours: the third attempt comes after some
-/// two seconds, and a network that repeats frames hardly repeats three in a row.
+/// Number of consecutive `REPLAYED` refusals of one recipient after which the node takes new
+/// numbers. Our choice: the third attempt comes after about two seconds, and a network that
+/// duplicates frames rarely duplicates three in a row.
 const REPLAYED_IN_A_ROW: u32 = 3;
 
 impl Core {
-    /// A recipient has answered that it knows the counter of a frame, or something else. Once may be a frame that came twice.
+    /// Records if a recipient refused a frame as replayed. A single refusal may have been caused by
+    /// a duplicated frame.
     pub(crate) fn note_replayed(&mut self, recipient: &Address, is_replayed: bool, now: Now) {
         let Some(destination) = self.mail.outbox.destination(recipient) else { return };
         destination.replayed = if is_replayed { destination.replayed + 1 } else { 0 };
@@ -70,10 +73,11 @@ impl Core {
         }
     }
 
-    /// A peer has seen the counter of a frame that this process sent once, or the network has a frame of ours that we have yet to
-    /// send. Frames to come have another boot, and mail and broadcasts to
-    /// come are numbered in other streams. Mail that was accepted keeps its numbers, for the recipient may have it; if those stand for
-    /// other mail there, the recipient says so.
+    /// Takes a new boot and new streams, because a copy of this process has used our counters: a
+    /// peer has seen a counter that this process used once, or the network carries a frame of ours
+    /// that this process has not sent. Accepted messages keep their numbers, because the recipient
+    /// may have them already. If the recipient knows another message under a number, it answers
+    /// `SEQUENCE_REUSED`.
     pub(crate) fn on_counter_reused(&mut self, now: Now) {
         if self.local.frame_numbers.renewed_at.is_some_and(|at| now.mono < at + LEAST_PAUSE) {
             return;
@@ -88,7 +92,7 @@ impl Core {
         let mut boot = [0; 8];
         boot.copy_from_slice(&hash[..8]);
         self.local.frame_numbers.boot = u64::from_be_bytes(boot);
-        let message = "a peer has seen frames that this process has yet to send: a copy of it has run, or it was set back to a snapshot; it goes on under other numbers";
+        let message = "a peer has seen frame numbers that this process has not used: a copy of the process has run, or the machine was set back to a snapshot; the process continues with new numbers";
         self.log(Level::Warn, "identity", message);
     }
 }

@@ -1,4 +1,4 @@
-//! Our own record: when it is made anew, and when and where it is told.
+//! Our own record: schedules when the node issues it, puts it into the DHT and announces it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,35 +17,39 @@ use p2p_node_wire::record::{
     Record, RecordError, SignedRecord,
 };
 
-/// A record is made anew so often (design §3).
+/// Interval between two issues of the record: our choice. A record lives for 24 h, so an outage of
+/// some hours does no harm.
 const REFRESH: Duration = Duration::from_secs(600);
-/// Changes are gathered for so long (design §3).
+/// Delay after a change, so that one record covers several changes: our choice.
 const DEBOUNCE: Duration = Duration::from_secs(2);
-/// Shortest period of announcements (design §6).
+/// Shortest interval between two announcements: our choice.
 const ANNOUNCE: Duration = Duration::from_secs(300);
-/// What announcements wait for each agent known, so that the whole network makes less than one a second (design §6).
+/// Part of the interval between announcements for each known agent, so that the whole network
+/// announces less than once a second at any size.
 const ANNOUNCE_PER_AGENT: Duration = Duration::from_secs(2);
-/// How long gossipsub takes the same bytes for a repetition (its duplicate cache, and some).
+/// Time after which gossipsub forwards the same bytes again: the time of its duplicate cache, and a
+/// margin.
 const FORGOTTEN: Duration = Duration::from_secs(125);
-/// After the first to hear announcements has come, more follow: one announcement serves them all. Ours.
+/// Delay of the announcement after a peer subscribes to announcements, so that one announcement
+/// reaches all peers of a start: our choice.
 const HEARD_DEBOUNCE: Duration = Duration::from_millis(50);
-/// How far ahead of its reader's clock a record may be, in ms (design §3).
+/// Time by which a record may be ahead of its reader's clock, in ms.
 const MAX_SKEW_MS: u64 = MAX_SKEW_SECS * 1000;
-/// Records of ours that are remembered as such. Ours: ten hours of refreshing.
+/// Number of our own records that the node recognises: our choice, ten hours of reissues.
 const MAX_ISSUED: usize = 64;
-/// Conflicting records that were told of.
+/// Largest number of nodes whose conflicting records the node reports: our choice.
 const MAX_CONFLICTS: usize = 64;
 
-/// What is to be told now.
+/// The actions that are due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Due {
     /// Put the record into the DHT.
     pub publish: bool,
-    /// Publish it on the announcements topic.
+    /// Publish the record on the announcements topic.
     pub announce: bool,
 }
 
-/// Our own record.
+/// Our own record and its schedule.
 #[derive(Debug)]
 pub struct LocalRecord {
     binding: SignedBinding,
@@ -55,16 +59,17 @@ pub struct LocalRecord {
     topics: Vec<String>,
     kem: Option<Kem>,
     current: Option<SignedRecord>,
-    /// The highest order of a record of ours, by this process or one before it.
+    /// The highest (generation, seq) of our records, in this process and earlier ones.
     last: (u64, u64),
     issued: VecDeque<[u8; 32]>,
-    /// Nodes that the parent knows to announce our address, oldest first.
+    /// Nodes reported to the parent because they announce our address, oldest first.
     conflicts: VecDeque<PeerId>,
-    /// When the record is made next; none before there are addresses.
+    /// Time of the next issue. `None` before the node has addresses.
     issue_at: Option<Duration>,
     publish_at: Option<Duration>,
     announce_at: Option<Duration>,
-    /// Whether the next record says something new: a mere refreshment is announced in its turn only.
+    /// `true` if the next record has new content. A reissue without changes is announced only at
+    /// its regular time.
     changed: bool,
     heard: bool,
     last_announced: Option<Duration>,
@@ -73,10 +78,12 @@ pub struct LocalRecord {
 }
 
 impl LocalRecord {
-    /// No record yet: it is made when there are addresses. `floor` is what is remembered of an earlier process; our records are
-    /// above it even if the clock was set back since.
+    /// Creates the state without a record; the node issues one when it has addresses. `floor` is
+    /// the highest order of an earlier process. New records exceed it even if the clock was set
+    /// back.
     pub fn new(binding: SignedBinding, name: String, role: Role, floor: Option<&HighestSeen>) -> Self {
-        // A new generation numbers anew: a seq from a clock that was ahead would keep it from being believed.
+        // A new generation starts its seq again. A seq from a clock that was ahead would make peers
+        // reject the record.
         let generation = binding.binding.generation;
         let seq = floor.filter(|floor| floor.generation == generation).map_or(0, |floor| floor.seq);
         LocalRecord {
@@ -101,7 +108,8 @@ impl LocalRecord {
         }
     }
 
-    /// Where we can be reached, as far as the record has room.
+    /// Sets the addresses at which peers can dial the node. Omits those that do not fit into the
+    /// record.
     pub fn set_addrs(&mut self, mut addrs: Vec<Multiaddr>, now: Now) {
         let mut bytes = 0;
         addrs.retain(|addr| {
@@ -116,7 +124,7 @@ impl LocalRecord {
         }
     }
 
-    /// To which key mail may be sealed.
+    /// Sets the public key to which senders encrypt mail.
     pub fn set_kem(&mut self, kem: Option<Kem>, now: Now) {
         if self.kem != kem {
             self.kem = kem;
@@ -124,7 +132,8 @@ impl LocalRecord {
         }
     }
 
-    /// What we subscribe to, in order as far as the record has room; how many topics it has no room for.
+    /// Sets the subscribed topics, in order. Returns the number of topics that do not fit into the
+    /// record.
     pub fn set_topics(&mut self, topics: &BTreeSet<String>, now: Now) -> usize {
         let (mut bytes, mut number, mut left_out) = (0, 0, 0);
         let fits = |topic: &&String| {
@@ -146,31 +155,33 @@ impl LocalRecord {
         left_out
     }
 
-    /// What is told of us was dated by another clock.
+    /// Issues the record again, because the clock that dated it jumped.
     pub fn clock_jumped(&mut self, now: Now) {
         self.changed(now);
         self.issue_at = self.issue_at.map(|_| now.mono);
     }
 
-    /// A process before this one had a record with this seq: ours must be above it.
+    /// Raises our seq above that of an earlier process of this node.
     pub fn raise_seq(&mut self, seq: u64, now: Now) {
         self.last.1 = self.last.1.max(seq);
         self.outdone_before = true;
         self.clock_jumped(now);
     }
 
-    /// Whether that has happened: a second time it is another process that runs.
+    /// Returns `true` if [`LocalRecord::raise_seq`] was called. A second such record comes from
+    /// another running process.
     pub fn was_outdone(&self) -> bool {
         self.outdone_before
     }
 
-    /// Another node announces our address too, by a record with this seq: ours goes above it and is told anew, so that the other learns of us.
+    /// Raises our seq above that of another node that announces our address, and announces our
+    /// record again, so that the other node learns of us.
     pub fn contest(&mut self, seq: u64, now: Now) {
         self.last.1 = self.last.1.max(seq);
         self.changed(now);
     }
 
-    /// The binding was renewed.
+    /// Replaces the binding after its renewal.
     pub fn set_binding(&mut self, binding: SignedBinding, now: Now) {
         self.binding = binding;
         self.changed(now);
@@ -185,17 +196,19 @@ impl LocalRecord {
         self.issue_at = Some(self.issue_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    /// Makes the record anew if it is time; whether it did.
+    /// Issues a new record if it is due. Returns `true` if it did.
     ///
     /// # Errors
-    /// When its parts do not fit together, or the binding has expired; it is tried again in `REFRESH`.
+    /// Fails when the record exceeds a limit or the binding has expired. The node tries again after
+    /// `REFRESH`.
     pub fn reissue(&mut self, now: Now, key: &NodeKey, jitter: &mut Jitter) -> Result<bool, RecordError> {
         let (Some(at), Some(addrs)) = (self.issue_at, &self.addrs) else { return Ok(false) };
         if now.mono < at {
             return Ok(false);
         }
         self.issue_at = Some(now.mono + jitter.around(REFRESH));
-        // A seq so far ahead is one that nobody can have believed: the clock was wrong when it was given.
+        // Peers rejected a seq this far in the future, so it does not count: the clock was wrong
+        // when it was issued.
         let believed = Some(self.last.1).filter(|seq| *seq <= now.unix_ms.saturating_add(MAX_SKEW_MS));
         let seq = believed.map_or(now.unix_ms, |seq| now.unix_ms.max(seq.saturating_add(1)));
         let binding_end_ms = self.binding.binding.not_after.saturating_mul(1000);
@@ -229,23 +242,23 @@ impl LocalRecord {
         Ok(true)
     }
 
-    /// Generation and seq above which no record of ours is.
+    /// Returns the highest (generation, seq) of our records.
     pub fn order(&self) -> (u64, u64) {
         self.last
     }
 
-    /// The record as it stands.
+    /// Returns the current record.
     pub fn current(&self) -> Option<&SignedRecord> {
         self.current.as_ref()
     }
 
-    /// Whether it is one that this process made.
+    /// Returns `true` if this process issued the record.
     pub fn is_ours(&self, record: &SignedRecord) -> bool {
         self.issued.contains(&record.hash)
     }
 
-    /// Notes that another process announces our address. Returns `true` for the first record of each node: a node makes a new
-    /// record every few minutes.
+    /// Records that another process announces our address. Returns `true` for the first record of
+    /// each node, because a node issues a new record every few minutes.
     pub fn conflicts_with(&mut self, record: &SignedRecord) -> bool {
         let peer = record.peer_id();
         if self.conflicts.contains(&peer) {
@@ -258,26 +271,27 @@ impl LocalRecord {
         true
     }
 
-    /// A DHT server has become known.
+    /// Schedules a put into the DHT, because a server connected.
     pub fn server_known(&mut self, now: Now) {
         self.put_backoff.reset();
         self.publish_at = Some(now.mono);
     }
 
-    /// A server took the record.
+    /// Records that the record was read back from the DHT.
     pub fn put_succeeded(&mut self) {
         self.put_backoff.reset();
     }
 
-    /// No server took the record.
+    /// Schedules another put, because no server stored the record.
     pub fn put_failed(&mut self, now: Now, jitter: &mut Jitter) {
         self.put_backoff.fail(now.mono, Duration::from_secs(1), jitter);
         let again = self.put_backoff.not_before();
         self.publish_at = Some(self.publish_at.map_or(again, |at| at.min(again)));
     }
 
-    /// Another peer hears announcements. What was announced a moment ago is announced again when gossipsub has forgotten it: those
-    /// behind that peer may not have heard it.
+    /// Schedules an announcement, because a peer subscribed to announcements. If the record was
+    /// announced recently, the announcement waits until gossipsub forwards the same bytes again,
+    /// because nodes behind that peer may have missed it.
     pub fn announcements_heard(&mut self, now: Now, agents: usize) {
         self.heard = true;
         let gap = FORGOTTEN.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
@@ -285,7 +299,8 @@ impl LocalRecord {
         self.announce_at = Some(self.announce_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    /// What is to be told now; the caller tells it. `agents` is how many are known.
+    /// Returns the actions that are due; the caller executes them. `agents` is the number of known
+    /// agents.
     pub fn due(&mut self, now: Now, agents: usize, jitter: &mut Jitter) -> Due {
         let Some(current) = &self.current else { return Due::default() };
         let valid = current.record.expires_at_ms > now.unix_ms;
@@ -299,13 +314,13 @@ impl LocalRecord {
             let period = ANNOUNCE.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
             self.announce_at = Some(now.mono + jitter.around(period));
         }
-        // Nobody would take a record that is over.
+        // Peers would reject an expired record.
         if valid { due } else { Due::default() }
     }
 
-    /// When there is something to do next.
+    /// Returns the time of the next action.
     pub fn next_deadline(&self) -> Option<Duration> {
-        // Without a record there is nothing to tell, whatever is due.
+        // Without a record there is nothing to publish or announce.
         let telling = if self.current.is_some() { [self.publish_at, self.announce_at] } else { [None, None] };
         telling.into_iter().chain([self.issue_at]).flatten().min()
     }

@@ -1,4 +1,4 @@
-//! This node itself: its record, its binding, its frame numbers and its clocks.
+//! This node: its identity, record, binding, keys, frame numbers and clocks.
 
 pub(crate) mod binding_renewal;
 pub(crate) mod clock_jump;
@@ -18,24 +18,24 @@ use clock_skew::ClockSkewDetector;
 use frame_numbers::FrameNumbers;
 use local_record::LocalRecord;
 
-/// This node.
+/// The state of this node.
 #[derive(Debug)]
 pub(crate) struct Local {
-    /// Who it is.
+    /// Its identity.
     pub(crate) identity: LocalIdentity,
-    /// Where it listens.
+    /// The addresses on which it listens.
     pub(crate) addrs: Vec<Multiaddr>,
-    /// Its record, as others should know it.
+    /// Its own record.
     pub(crate) record: LocalRecord,
     /// Its KEM keys.
     pub(crate) keyring: Keyring,
-    /// What tells its frames apart.
+    /// Boot and counter of its frames.
     pub(crate) frame_numbers: FrameNumbers,
-    /// When its binding ends.
+    /// The schedule of expiry checks of its binding.
     pub(crate) binding_watch: BindingWatch,
-    /// Notices when the wall clock is set.
+    /// Detects jumps of its wall clock.
     pub(crate) clock_jump: ClockJumpDetector,
-    /// How far its clock is off, by what others say.
+    /// Compares its wall clock with those of connected peers.
     pub(crate) clock_skew: ClockSkewDetector,
 }
 

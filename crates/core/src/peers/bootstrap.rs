@@ -1,4 +1,4 @@
-//! The nodes that we join through. They are dialled again for ever.
+//! Bootstrap peers: the nodes through which this node joins the network. It dials them for ever.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,27 +9,31 @@ use multiaddr::Protocol;
 
 use crate::backoff::Jitter;
 
-/// Bootstrap peers. Ours: 16 times the four of the original network.
+/// Largest number of bootstrap peers: our choice, 16 times the four of the first
+/// sidecar's network.
 pub const MAX_BOOTSTRAPS: usize = 64;
-/// Addresses of each.
+/// Largest number of addresses of each bootstrap peer: our choice, as many as a record has.
 const MAX_ADDRS: usize = 8;
-/// First pause between two dials. Ours.
+/// First pause between two dials: our choice.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// A connection that ends sooner counts as a dial that failed: a peer that is full or does not want us lets us in and
-/// hangs up, and must not be dialled without a pause. Ours.
+/// A connection that ends sooner counts as a failed dial, so that it is followed by a pause: a peer
+/// that is full or has blocked us accepts the connection and closes it. Our choice: longer than the
+/// two nodes need to exchange hellos.
 pub const STABLE: Duration = Duration::from_secs(10);
-/// Longest piece of an address that is repeated to a person, in characters. Ours.
+/// Longest part of an address that an error message quotes, in characters: our choice, a few lines
+/// of a terminal.
 const MAX_QUOTED: usize = 200;
-/// Longest pause between two dials. Ours: a network that comes back is joined again within half a minute.
+/// Longest pause between two dials: our choice. The node rejoins a network that comes back within
+/// half a minute.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 struct Bootstrap {
     addrs: Vec<Multiaddr>,
-    /// Dials and short connections in a row.
+    /// Number of failed dials and short connections in a row.
     failures: u32,
     connected_at: Option<Duration>,
-    /// When to dial next; none while it is being dialled or connected.
+    /// Time of the next dial. `None` while the node dials the peer or is connected.
     next: Option<Duration>,
 }
 
@@ -41,14 +45,14 @@ impl Bootstrap {
     }
 }
 
-/// Every bootstrap peer.
+/// All bootstrap peers.
 #[derive(Debug, Default)]
 pub struct Bootstraps {
     peers: BTreeMap<PeerId, Bootstrap>,
 }
 
 impl Bootstraps {
-    /// Adds an address of a bootstrap peer; whether there was room.
+    /// Adds an address of a bootstrap peer. Returns `false` if a limit is reached.
     pub fn add(&mut self, peer: PeerId, addr: Multiaddr) -> bool {
         if self.peers.len() >= MAX_BOOTSTRAPS && !self.peers.contains_key(&peer) {
             return false;
@@ -67,12 +71,12 @@ impl Bootstraps {
         room
     }
 
-    /// Takes a peer out; whether it was there.
+    /// Removes a peer. Returns `true` if it was a bootstrap peer.
     pub fn remove(&mut self, peer: &PeerId) -> bool {
         self.peers.remove(peer).is_some()
     }
 
-    /// Takes those that are to be dialled now.
+    /// Returns the peers to dial now, and marks them as being dialled.
     pub fn due(
         &mut self,
         now: Duration,
@@ -90,14 +94,15 @@ impl Bootstraps {
         due
     }
 
-    /// A dial failed: how often it has in a row, if the peer is one of ours.
+    /// Records a failed dial. Returns the number of failures in a row, or `None` if the peer is not
+    /// a bootstrap peer.
     pub fn failed(&mut self, peer: &PeerId, now: Duration, jitter: &mut Jitter) -> Option<u32> {
         let bootstrap = self.peers.get_mut(peer)?;
         bootstrap.pause(now, jitter);
         Some(bootstrap.failures)
     }
 
-    /// The peer is connected.
+    /// Records that the peer is connected.
     pub fn connected(&mut self, peer: &PeerId, now: Duration) {
         if let Some(bootstrap) = self.peers.get_mut(peer) {
             bootstrap.connected_at = Some(now);
@@ -105,7 +110,8 @@ impl Bootstraps {
         }
     }
 
-    /// The peer is no longer connected: dial it at once, unless it hung up at once.
+    /// Records that the connection ended. The peer is dialled again at once, or after a pause if
+    /// the connection was shorter than [`STABLE`].
     pub fn lost(&mut self, peer: &PeerId, now: Duration, jitter: &mut Jitter) {
         let Some(bootstrap) = self.peers.get_mut(peer) else { return };
         if bootstrap.connected_at.take().is_some_and(|since| now.saturating_sub(since) < STABLE) {
@@ -116,38 +122,39 @@ impl Bootstraps {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of bootstrap peers.
     pub fn len(&self) -> usize {
         self.peers.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no bootstrap peers.
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
 
-    /// When the next dial is due.
+    /// Returns the time of the next dial.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.peers.values().filter_map(|bootstrap| bootstrap.next).min()
     }
 }
 
-/// Reads the address of a bootstrap peer: where it is, and at the end who it is.
+/// Parses the address of a bootstrap peer: a multiaddr that ends in `/p2p/` and the PeerId.
 ///
 /// # Errors
-/// What is wrong with it, for a person.
+/// Returns an explanation for people.
 pub fn parse_bootstrap(text: &str) -> Result<(PeerId, Multiaddr), String> {
     let quoted = || -> String { text.chars().take(MAX_QUOTED).collect() };
     let addr: Multiaddr = text.parse().map_err(|error: multiaddr::Error| {
-        // It may quote as well.
+        // The parser's message may quote the address as well.
         let reason: String = error.to_string().chars().take(MAX_QUOTED).collect();
         format!("bootstrap peer {:?} is not a multiaddr: {reason}", quoted())
     })?;
     match addr.iter().last() {
         Some(Protocol::P2p(peer)) if addr.iter().nth(1).is_some() => Ok((peer, addr)),
-        Some(Protocol::P2p(_)) => {
-            Err(format!("bootstrap peer {:?} must begin with where it is, such as /ip4/…/tcp/…", quoted()))
-        }
+        Some(Protocol::P2p(_)) => Err(format!(
+            "bootstrap peer {:?} must begin with a network address, such as /ip4/…/tcp/…",
+            quoted()
+        )),
         _ => Err(format!("bootstrap peer {:?} must end in /p2p/ and its PeerId", quoted())),
     }
 }
@@ -223,7 +230,7 @@ mod tests {
         assert_eq!(parse_bootstrap(&format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}")).unwrap().0, peer);
         assert!(parse_bootstrap("/ip4/127.0.0.1/tcp/1").unwrap_err().contains("/p2p/"));
         assert!(parse_bootstrap("127.0.0.1:1").unwrap_err().contains("not a multiaddr"));
-        assert!(parse_bootstrap(&format!("/p2p/{peer}")).unwrap_err().contains("where it is"));
+        assert!(parse_bootstrap(&format!("/p2p/{peer}")).unwrap_err().contains("a network address"));
         for long in [
             "x".repeat(1 << 20),
             format!("/{}", "x".repeat(1 << 20)),

@@ -1,15 +1,16 @@
-//! DHT servers that are connected.
+//! The connected DHT servers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
-/// What is done for new servers is done at most so often: a peer that comes and goes must not make us look everybody up again
-/// each time. Ours.
+/// Shortest interval between two rounds of work for new servers. Without it a peer that reconnects
+/// again and again would make the node repeat its lookups each time. Our choice: long enough for
+/// all servers of a start to connect.
 const USE_PERIOD: Duration = Duration::from_secs(5);
 
-/// The servers, and when the new ones among them are to be used.
+/// The connected servers, and the time of the next round of work for new ones.
 #[derive(Debug, Default)]
 pub struct DhtServers {
     connected: BTreeSet<PeerId>,
@@ -18,7 +19,7 @@ pub struct DhtServers {
 }
 
 impl DhtServers {
-    /// A peer serves the DHT.
+    /// Records that a peer serves the DHT.
     pub fn known(&mut self, peer: PeerId, now: Duration) {
         if self.connected.insert(peer) {
             let at = self.used.map_or(now, |used| now.max(used + USE_PERIOD));
@@ -26,12 +27,13 @@ impl DhtServers {
         }
     }
 
-    /// It is no longer connected.
+    /// Records that a peer is no longer connected.
     pub fn lost(&mut self, peer: &PeerId) {
         self.connected.remove(peer);
     }
 
-    /// Whether there are new servers that are to be used now.
+    /// Returns `true` if a round of work for new servers is due, and schedules no other until
+    /// another server connects.
     pub fn take_due(&mut self, now: Duration) -> bool {
         let due = self.due.take_if(|due| *due <= now).is_some();
         if due {
@@ -40,17 +42,17 @@ impl DhtServers {
         due
     }
 
-    /// When new servers are to be used.
+    /// Returns the time of the next round.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.due
     }
 
-    /// How many there are.
+    /// Returns the number of servers.
     pub fn len(&self) -> usize {
         self.connected.len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there are no servers.
     pub fn is_empty(&self) -> bool {
         self.connected.is_empty()
     }

@@ -1,5 +1,6 @@
-//! Whom we connect to beyond the bootstrap peers: enough agents that gossip does not hang on few, and those who share
-//! our topics, for a topic is heard only along a chain of nodes that all subscribe to it.
+//! The dialer: selects agents to connect to, in addition to the bootstrap peers. Gossip needs
+//! enough connections to survive the loss of some, and a topic spreads only along a chain of
+//! subscribers, so each topic needs connected subscribers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -15,58 +16,67 @@ use crate::input::Now;
 use crate::{Core, Peer};
 use p2p_node_wire::record::SignedRecord;
 
-/// Connections that an agent's node seeks (TOS: least number of peers).
+/// Number of connections that an agent's node seeks, from the TOS document (minimum number of
+/// peers).
 const MIN_PEERS: usize = 8;
-/// Connected subscribers that each of our topics should have (gossipsub: the lower bound of a mesh, and two more).
+/// Number of connected subscribers that each of our topics should have: the lower bound of a
+/// gossipsub mesh, and two more.
 const TOPIC_PEERS: usize = 6;
-/// Dials for this reason in one period (CHORUS: dials per second).
+/// Largest number of dials in one period, from the CHORUS node package (5 dials a second).
 const DIALS_PER_PERIOD: usize = 5;
-/// How often it is looked into.
+/// Interval between two selections.
 const PERIOD: Duration = Duration::from_secs(1);
-/// After an agent became known or a topic ours, it is looked into so soon.
+/// Delay of the selection after a new agent or a new subscription, so that one selection serves a
+/// group of them. Our choice: not noticeable for a person.
 const SOON: Duration = Duration::from_millis(20);
-/// However much is new, it is looked into no more often, so that a flood of records costs no more than this. Ours.
+/// Shortest interval between two selections, so that a flood of records costs no more: our choice,
+/// five a second.
 const LEAST_PAUSE: Duration = Duration::from_millis(200);
-/// Subscriptions of a node of ours come within this after it has introduced itself. Ours: they are sent when it connects.
+/// Time after its hello within which a node of our network announces its subscriptions. Our choice:
+/// a node sends them when it connects, so this leaves much time.
 const TOPICS_WITHIN: Duration = Duration::from_secs(5);
-/// Peers whose subscriptions are waited for. Ours: as many as a bootstrap node has connections.
+/// Largest number of peers whose subscriptions the node awaits: the connections of a bootstrap
+/// node.
 pub(crate) const MAX_EXPECTED: usize = 1000;
-/// Unreachable agents that are remembered. Ours: more than are dialled in the longest pause.
+/// Largest number of remembered unreachable agents: our choice, more than are dialled during the
+/// longest pause (5 a second for 60 s).
 pub(crate) const MAX_BACKOFFS: usize = 1024;
 
-/// When an agent's node that was not reached may be dialled again.
+/// The time at which an unreachable node may be dialled again.
 #[derive(Debug, Default)]
 struct Pause {
     backoff: Backoff,
-    /// How often in a row it let us in and hung up. Once may happen to anybody.
+    /// Number of short connections in a row. A single one may have a harmless reason.
     hang_ups: u32,
 }
 
-/// When agents are dialled.
+/// The schedule of dials to agents' nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Dialer {
     next: Duration,
     last: Duration,
-    /// Dials in the period that began then.
+    /// Start of the current period, and the number of dials in it.
     dials: (Duration, usize),
     backoffs: BTreeMap<PeerId, Pause>,
-    /// Peers whose subscriptions must have come by then.
+    /// Peers whose subscriptions the node awaits, with the deadline of each.
     expected: VecDeque<(Duration, PeerId)>,
 }
 
 impl Dialer {
-    /// Whether an agent's node could not be dialled, or hung up at once, a moment ago.
+    /// Returns `true` if a dial to this node failed, or its last connection was short, and the
+    /// pause still lasts.
     pub(crate) fn is_unreachable(&self, peer: &PeerId, now: Duration) -> bool {
         self.backoffs.get(peer).is_some_and(|pause| !pause.backoff.ready(now))
     }
 
-    /// When an agent's node may be dialled that lets us in and hangs up: whatever there is to be sent would be lost again.
+    /// Returns the end of the pause for a node with several short connections in a row. Frames sent
+    /// to such a node would be lost again.
     pub(crate) fn hung_up_until(&self, peer: &PeerId, now: Duration) -> Option<Duration> {
         let pause = self.backoffs.get(peer).filter(|pause| pause.hang_ups > 1)?;
         Some(pause.backoff.not_before()).filter(|until| *until > now)
     }
 
-    /// Dials that are left in this period.
+    /// Returns the number of dials that the current period permits.
     fn budget(&mut self, now: Duration) -> usize {
         if now >= self.dials.0 + PERIOD {
             self.dials = (now, 0);
@@ -84,15 +94,17 @@ impl Dialer {
 }
 
 impl Core {
-    /// A node of ours has introduced itself: it subscribes to the nodes' topics, and tells so at once.
+    /// Expects subscriptions from a node of our network that sent its hello. Every node subscribes
+    /// to the nodes' topics at once.
     pub(crate) fn expect_topics(&mut self, peer: PeerId, now: Now) {
         if self.peers.dialer.expected.len() < MAX_EXPECTED {
             self.peers.dialer.expected.push_back((now.mono + TOPICS_WITHIN, peer));
         }
     }
 
-    /// Ends connections through which no subscription came. A peer that saw it begin before it saw an earlier one end believes that
-    /// it has told us already, and only a new connection makes gossipsub tell again.
+    /// Disconnects peers that announced no subscriptions. A peer that saw this connection begin
+    /// before it saw an earlier one end assumes that it has announced them already. Only a new
+    /// connection makes its gossipsub announce them again.
     pub(crate) fn disconnect_unsubscribed_peers(&mut self, now: Now) {
         while let Some((due, peer)) = self.peers.dialer.expected.front().copied()
             && due <= now.mono
@@ -111,7 +123,7 @@ impl Core {
         self.peers.dialer.expected.front().map(|(due, _)| *due)
     }
 
-    /// Somebody new is known, or something new is wanted.
+    /// Schedules a selection soon, because a new agent or a new subscription may need a connection.
     pub(crate) fn connect_soon(&mut self, now: Now) {
         let soon = (now.mono + SOON).max(self.peers.dialer.last + LEAST_PAUSE);
         self.peers.dialer.next = self.peers.dialer.next.min(soon);
@@ -123,7 +135,7 @@ impl Core {
         .then_some(self.peers.dialer.next)
     }
 
-    /// An agent's node could not be dialled, or let us in and hung up.
+    /// Records a failed dial to an agent's node, or a short connection.
     pub(crate) fn note_unreachable(&mut self, peer: PeerId, hung_up: bool, now: Now) {
         if self.peers.dialer.backoffs.len() >= MAX_BACKOFFS {
             self.peers.dialer.backoffs.retain(|_, pause| !pause.backoff.ready(now.mono));
@@ -135,12 +147,13 @@ impl Core {
         }
     }
 
-    /// An agent's node was reached for a while, or is somewhere else now.
+    /// Ends the pause for an agent's node, after a long connection or because the agent moved.
     pub(crate) fn note_reachable(&mut self, peer: &PeerId) {
         self.peers.dialer.backoffs.remove(peer);
     }
 
-    /// Whether known agents that subscribe to a topic are not connected, though they may be, and fewer are than the topic should have.
+    /// Returns `true` if a topic has fewer connected subscribers than it should have, and known
+    /// subscribers may still be dialled.
     pub(crate) fn misses_subscribers(&self, topic: &str, now: Now) -> bool {
         let hears =
             |peer: &PeerId| self.peers.connected.get(peer).is_some_and(|known| known.topics.contains(topic));
@@ -154,7 +167,7 @@ impl Core {
             && self.directory.records.iter(now.unix_ms).any(|record| is_missing(&record))
     }
 
-    /// Dials agents that are missing. Bootstrap nodes wait for those who come.
+    /// Selects agents and dials them. A bootstrap node does not dial agents; they connect to it.
     pub(crate) fn select_peers_to_dial(&mut self, now: Now) {
         if self.local.identity.role == Role::Bootstrap || now.mono < self.peers.dialer.next {
             return;
@@ -185,7 +198,8 @@ impl Core {
             .filter(|record| may_be_dialled(record) && is_wanted(record));
         let mut agents: Vec<&SignedRecord> = agents.collect();
         let mut chosen: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
-        // The directory is ordered by address; everybody dialling its head would leave the tail alone.
+        // The directory is ordered by address. A random choice spreads the connections over all
+        // agents.
         for _ in 0..budget.min(agents.len()) {
             let agent = agents.swap_remove(self.cx.jitter.below(agents.len()));
             chosen.push((agent.peer_id(), agent.record.addrs.clone()));

@@ -1,4 +1,4 @@
-//! The nodes that this one is connected to, or wants to be.
+//! Other nodes: connections, dials, bootstrap peers and DHT servers.
 
 pub mod bootstrap;
 pub mod dht_servers;
@@ -14,17 +14,17 @@ use bootstrap::Bootstraps;
 use dht_servers::DhtServers;
 use dialer::Dialer;
 
-/// Other nodes.
+/// The state of connections to other nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
-    /// Nodes to join through.
+    /// The nodes through which this node joins the network.
     pub(crate) bootstrap: Bootstraps,
-    /// Nodes that serve the DHT.
+    /// The connected nodes that serve the DHT.
     pub(crate) dht_servers: DhtServers,
-    /// Nodes that this one is connected to.
+    /// The connected nodes.
     pub(crate) connected: BTreeMap<PeerId, Peer>,
-    /// Nodes that are being dialled.
+    /// The nodes that are being dialled.
     pub(crate) dialing: BTreeSet<PeerId>,
-    /// Which nodes may be dialled again, and when.
+    /// The schedule of dials to agents' nodes.
     pub(crate) dialer: Dialer,
 }

@@ -1,4 +1,4 @@
-//! Sockets, connections and acquaintance.
+//! Events of sockets and connections, and the exchange of hellos and records.
 
 use std::time::Duration;
 
@@ -22,25 +22,28 @@ use crate::peers::bootstrap::STABLE;
 use crate::{ANNOUNCEMENTS, Core, MAX_PEER_TOPICS, NODE_TOPICS, Peer, Phase};
 use p2p_node_wire::envelope::{Hello, WIRE_VERSION, strict_decode};
 
-/// A peer that backs up twice within this time is disconnected (design §6).
+/// The node disconnects a peer whose gossip queue is full twice within this time: one full queue
+/// may be a burst, two in a row mean that the peer does not read.
 const SLOW_TWICE: Duration = Duration::from_secs(10);
-/// When one in so many peers is slow, we publish more slowly. Ours.
+/// When at least one in this many peers is slow, the node publishes more slowly: our choice.
 const SLOW_SHARE: usize = 4;
-/// First and shortest period of `node-status` (design §6).
+/// First and shortest period of `node-status`: our choice.
 const STATUS_PERIOD: Duration = Duration::from_secs(60);
-/// What `node-status` waits for each node known (design §6).
+/// Part of the period of `node-status` for each known node, so that the whole network sends at most
+/// two a second at any size.
 const STATUS_PER_NODE: Duration = Duration::from_millis(500);
 
-/// What this node can do beyond the commands of the first sidecar; what is not named here it cannot.
+/// Features of this node beyond the commands of the first sidecar. A parent must not rely on a
+/// feature that is missing here.
 const FEATURES: [&str; 5] = ["base64", "block", "cancel", "gossip", "peers"];
 
 impl Core {
     pub(crate) fn on_listening(&mut self, addrs: Vec<Multiaddr>, now: Now) {
         let started = match &mut self.parent.phase {
             Phase::Starting { id, .. } => Some(id.take()),
-            // An address has come since.
+            // A new address was added.
             Phase::Ready => None,
-            // A node that is closing by now has no use for it.
+            // The node is closing and needs no addresses.
             _ => return,
         };
         if started.is_some()
@@ -104,11 +107,15 @@ impl Core {
             return;
         }
         if !self.peers.bootstrap.add(peer, addr) {
-            self.log(Level::Warn, "discovery", "too many bootstrap peers: the rest are not used");
+            self.log(
+                Level::Warn,
+                "discovery",
+                "too many bootstrap peers or addresses of one: the node ignores the rest",
+            );
         }
     }
 
-    /// A peer belongs to another network: nobody of ours can be reached through it.
+    /// Handles a peer of another network. No node of our network can be reached through it.
     pub(crate) fn on_other_network(&mut self, peer: PeerId, network: &str) {
         self.cx.stats.count(Counter::PeersOfOtherNetworks);
         if !self.peers.bootstrap.remove(&peer) {
@@ -116,8 +123,8 @@ impl Core {
         }
         let ours = &self.local.identity.network;
         let message = format!(
-            "the bootstrap peer {peer} belongs to the network `{network}`, and this node to `{ours}`: it is not dialled again; \
-             one of the two needs another --network"
+            "the bootstrap peer {peer} belongs to the network `{network}`, but this node to `{ours}`: this node does not dial \
+             it again; restart one of the two with another --network"
         );
         let mut error = ErrorEvent::new(ErrorCode::WrongNetwork, message);
         error.details = Some(serde_json::json!({ "peerId": peer.to_string(), "network": network }));
@@ -125,7 +132,7 @@ impl Core {
         self.network(NetworkCommand::Disconnect { peer });
     }
 
-    /// Dials the bootstrap peers that are not connected, for ever.
+    /// Dials the bootstrap peers that are not connected and whose pause has ended.
     pub(crate) fn dial_bootstrap_peers(&mut self, now: Now) {
         let peers = &self.peers.connected;
         for (peer, addrs) in self.peers.bootstrap.due(now.mono, |peer| peers.contains_key(peer)) {
@@ -159,7 +166,7 @@ impl Core {
         }
     }
 
-    /// Peers that hear a topic.
+    /// Returns the number of connected peers that subscribe to a topic.
     pub(crate) fn subscribers(&self, topic: &str) -> usize {
         self.peers.connected.values().filter(|peer| peer.topics.contains(topic)).count()
     }
@@ -193,7 +200,7 @@ impl Core {
         self.note_unreachable(peer, false, now);
         if self.peers.bootstrap.failed(&peer, now.mono, &mut self.cx.jitter) == Some(1) {
             let message =
-                format!("bootstrap peer {peer} cannot be reached ({reason}); trying again until it can");
+                format!("bootstrap peer {peer} cannot be reached ({reason}); the node keeps trying");
             self.log(Level::Warn, "discovery", message);
         }
         if let Some(address) =
@@ -207,7 +214,8 @@ impl Core {
         self.peers.dht_servers.known(peer, now.mono);
     }
 
-    /// After servers have become known: they are told of us, and asked for those who were looked for in vain.
+    /// Runs a round of work for new DHT servers: publishes our record, and repeats the lookups that
+    /// failed.
     pub(crate) fn on_new_dht_servers(&mut self, now: Now) {
         if !self.peers.dht_servers.take_due(now.mono) {
             return;
@@ -216,7 +224,8 @@ impl Core {
         for address in self.directory.lookups.wake_all() {
             self.resolve(address);
         }
-        // Mail to the others does not wait for a lookup, and whoever comes and goes must not have it sent again.
+        // Messages to known agents need no lookup. Retrying them here would let a peer that
+        // reconnects cause retransmissions.
         let unknown = |address: &&Address| self.directory.records.get(address, now.unix_ms).is_none();
         let unresolved: Vec<_> = self.mail.outbox.recipients().filter(unknown).copied().collect();
         for address in unresolved {
@@ -224,7 +233,7 @@ impl Core {
         }
     }
 
-    /// Our side of the acquaintance: who we are, proven.
+    /// Returns our encoded `Hello`, or `None` if there is no record of ours yet.
     fn hello(&mut self, now: Now) -> Option<Bytes> {
         self.reissue_if_due(now);
         let record = self.local.record.current()?.bytes.clone();
@@ -258,7 +267,8 @@ impl Core {
     }
 
     pub(crate) fn on_peer_subscribed(&mut self, peer: PeerId, topic: String, now: Now) {
-        // Nobody can subscribe to it here, and its name would reach the parent in the list of the peer's topics.
+        // No agent can subscribe to an invalid topic, and the parent would see the name in the
+        // peer's list of topics.
         if check_topic(&topic).is_err() {
             return self.cx.stats.count(Counter::TopicsMalformed);
         }
@@ -267,7 +277,8 @@ impl Core {
             return;
         }
         self.gossip.broadcasts.heard(&topic);
-        // Once: a peer that comes and goes would have everything sent again.
+        // Retry only on the first subscription of a connection, because a peer that subscribes
+        // again and again would cause retransmissions.
         if topic == crate::MESSAGES && !std::mem::replace(&mut known.has_heard, true) {
             let waiting: Vec<_> = self.mail.outbox.recipients().copied().collect();
             waiting.iter().for_each(|recipient| self.retry_gossip(recipient));
@@ -292,18 +303,19 @@ impl Core {
         let is_slow = |peer: &Peer| peer.slow_at.is_some_and(|at| now.mono < at + SLOW_TWICE);
         let twice = is_slow(known);
         known.slow_at = Some(now.mono);
-        // One among many is its own trouble: whoever does not read must not slow us down for the others.
+        // If few peers are slow, only they are affected: a peer that does not read must not slow
+        // down the others.
         let slow = self.peers.connected.values().filter(|peer| is_slow(peer)).count();
         if slow * SLOW_SHARE >= self.peers.connected.len() {
             self.gossip.pacer.slow_down(now.mono);
         }
         if twice {
-            self.log(Level::Warn, "network", format!("{peer} takes no gossip and is disconnected"));
+            self.log(Level::Warn, "network", format!("disconnected {peer}: it does not read gossip"));
             self.network(NetworkCommand::Disconnect { peer });
         }
     }
 
-    /// Tells the network and the DHT who we are, and how we are, when it is time.
+    /// Publishes our record and our status when they are due.
     pub(crate) fn publish_local_record(&mut self, now: Now) {
         if !self.check_binding_expiry(now) {
             return;
@@ -334,7 +346,7 @@ impl Core {
     }
 
     fn reissue_if_due(&mut self, now: Now) {
-        // First, so that no record names a key that is over by now.
+        // The KEM keys rotate first, so that the record never names an expired key.
         self.rotate_kem_keys(now);
         match self.local.record.reissue(now, &self.local.identity.node_key, &mut self.cx.jitter) {
             Ok(true) => {
@@ -343,7 +355,7 @@ impl Core {
             }
             Ok(false) => {}
             Err(error) => {
-                let message = format!("our own record cannot be made: {error}");
+                let message = format!("the node cannot create its own record: {error}");
                 self.emit_error(ErrorEvent::new(ErrorCode::Internal, message));
             }
         }

@@ -311,14 +311,17 @@ fn a_binding_signed_elsewhere_is_warned_of_daily_from_a_week_before_its_end() {
     let mut mesh = presigned(8);
     let starts = |line: &String, with: &str| line.starts_with(with);
     assert_eq!(told(&mesh).len(), 1);
-    assert!(starts(&told(&mesh)[0], "info the binding was signed elsewhere and ends in 8 days"));
+    assert!(starts(&told(&mesh)[0], "info the node cannot renew its binding, which expires in 8 days"));
     mesh.pass(Duration::from_secs(DAY - 60));
     assert_eq!(told(&mesh).len(), 1, "{:?}", told(&mesh));
     for day in 0..3 {
         mesh.pass(Duration::from_secs(DAY));
         let warned = told(&mesh);
         assert_eq!(warned.len(), 2 + day, "{warned:?}");
-        assert!(starts(&warned[1 + day], "warn the binding was signed elsewhere and ends in"), "{warned:?}");
+        assert!(
+            starts(&warned[1 + day], "warn the node cannot renew its binding, which expires in"),
+            "{warned:?}"
+        );
     }
     assert!(mesh.nodes[1].exit.is_none());
     mesh.send(1, 0, 7, "");
@@ -329,7 +332,7 @@ fn a_binding_signed_elsewhere_is_warned_of_daily_from_a_week_before_its_end() {
 #[test]
 fn a_node_whose_binding_expires_says_so_and_ends() {
     let mut mesh = presigned(1);
-    assert!(told(&mesh)[0].starts_with("warn the binding was signed elsewhere and ends in 24 hours"));
+    assert!(told(&mesh)[0].starts_with("warn the node cannot renew its binding, which expires in 24 hours"));
     mesh.pass(Duration::from_secs(DAY) - Duration::from_millis(1));
     assert!(mesh.nodes[1].exit.is_none());
     assert!(mesh.lines(1, "error").is_empty());

@@ -1,4 +1,5 @@
-//! Acks: signature ‖ body, signed apart from any frame, because an ack may come as the answer to a request.
+//! Acks: signature ‖ body. An ack has its own signature, because it may travel as a response
+//! outside of any frame.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -11,7 +12,8 @@ use crate::strict::{DecodeError, strict_decode};
 /// Domain of the signature over an ack.
 pub const ACK_DOMAIN: &str = "p2p-node/ack/v1";
 
-/// Signs an ack. The caller keeps it within its limits: an ack beyond them is refused by all.
+/// Signs an ack. The caller keeps it within its limits, because every node rejects an ack that
+/// exceeds them.
 pub fn sign_ack(ack: &Ack, key: &NodeKey) -> Bytes {
     key.sign_whole(ACK_DOMAIN, &ack.encode_to_vec())
 }
@@ -19,23 +21,24 @@ pub fn sign_ack(ack: &Ack, key: &NodeKey) -> Bytes {
 /// An ack as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedAck {
-    /// What was signed.
+    /// The signed ack.
     pub ack: Ack,
     bytes: Bytes,
 }
 
 impl SignedAck {
-    /// Decodes an ack.
+    /// Decodes an ack. Does not verify its signature.
     ///
     /// # Errors
-    /// When it is too large, not in canonical form, or a field is outside its limits.
+    /// Fails when the ack is too large, is not in canonical form, or has a field outside its
+    /// limits.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let ack = strict_decode(&signed_body(&bytes).ok_or(DecodeError::Malformed)?)?;
         Ok(SignedAck { ack, bytes })
     }
 
-    /// Whether this node key signed the bytes as they were received. It must be the current one of the account
-    /// that the mail went to; nothing in the ack says so.
+    /// Returns `true` if `node_key` signed the received bytes. The caller must pass the current
+    /// node key of the account to which it sent the messages; the ack itself does not name it.
     pub fn verify(&self, node_key: &[u8; 32]) -> bool {
         verify_signed(node_key, ACK_DOMAIN, &self.bytes)
     }

@@ -1,4 +1,4 @@
-//! The protobuf messages, as `docs/wire-protocol.md` defines them. Their limits are in [`super::limits`].
+//! The protobuf messages of `docs/wire-protocol.md`. [`super::limits`] has their limits.
 
 use bytes::Bytes;
 use prost::{Enumeration, Message as ProtoMessage, Oneof};
@@ -9,10 +9,10 @@ pub struct FrameBody {
     /// [`WIRE_VERSION`](super::WIRE_VERSION).
     #[prost(uint32, tag = 1)]
     pub version: u32,
-    /// The network that it is for.
+    /// The network of the frame.
     #[prost(string, tag = 2)]
     pub network: String,
-    /// Where it may be heard; heard elsewhere, it is rejected.
+    /// The topic or the node for which the frame is meant. Everywhere else the frame is rejected.
     #[prost(oneof = "Scope", tags = "3, 4")]
     pub scope: Option<Scope>,
     /// The sender's encoded binding.
@@ -21,38 +21,38 @@ pub struct FrameBody {
     /// Random number of the sender's process.
     #[prost(fixed64, tag = 6)]
     pub boot: u64,
-    /// Grows with every frame of that process.
+    /// Number of the frame. It grows with every frame of the process.
     #[prost(uint64, tag = 7)]
     pub counter: u64,
-    /// When this attempt was made, in ms since 1970.
+    /// Time at which the sender made this attempt, in ms since 1970.
     #[prost(uint64, tag = 8)]
     pub created_at_ms: u64,
-    /// What it carries.
+    /// Content of the frame.
     #[prost(oneof = "Payload", tags = "9, 10, 11")]
     pub payload: Option<Payload>,
 }
 
-/// Where a frame may be heard.
+/// The topic or the node for which a frame is meant.
 #[derive(Clone, PartialEq, Eq, Oneof)]
 pub enum Scope {
-    /// On this topic, named without the network's prefix.
+    /// A topic, without the network's prefix.
     #[prost(string, tag = "3")]
     Topic(String),
-    /// By the node of this Ed25519 key, 32 bytes.
+    /// The Ed25519 key of a node, 32 bytes.
     #[prost(bytes = "bytes", tag = "4")]
     NodeKey(Bytes),
 }
 
-/// What a frame carries.
+/// The content of a frame.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Payload {
-    /// For everybody to read.
+    /// Not encrypted: every node can read it.
     #[prost(message, tag = "9")]
     Plain(Batch),
-    /// For the holder of a KEM key.
+    /// Encrypted to a KEM key of the recipient.
     #[prost(message, tag = "10")]
     Sealed(Sealed),
-    /// For the other end of a connection.
+    /// Encrypted with the keys of a session between two connected nodes.
     #[prost(message, tag = "11")]
     Session(Session),
 }
@@ -60,7 +60,7 @@ pub enum Payload {
 /// Messages and acks under one signature.
 #[derive(Clone, PartialEq, ProtoMessage)]
 pub struct Batch {
-    /// In the order in which they were sent.
+    /// The messages, in the order in which the sender sent them.
     #[prost(message, repeated, tag = 1)]
     pub messages: Vec<Message>,
     /// Encoded [`SignedAck`](super::SignedAck)s.
@@ -71,60 +71,61 @@ pub struct Batch {
 /// One message of an agent.
 #[derive(Clone, PartialEq, ProtoMessage)]
 pub struct Message {
-    /// Random name of the sender's stream, 16 bytes; with `seq` the message's id.
+    /// Id of the sender's stream, 16 random bytes. Together with `seq` it identifies the message.
     #[prost(bytes = "bytes", tag = 1)]
     pub stream: Bytes,
-    /// Place in the stream.
+    /// Sequence number of the message in its stream.
     #[prost(uint64, tag = 2)]
     pub seq: u64,
-    /// One more than the `seq` before it that is still to be delivered, 0 when there is none. A receiver that
-    /// waits for `next` takes the message when `base_seq` ≤ `next` ≤ `seq`.
+    /// One more than the highest lower `seq` that is still to be delivered, or 0 when there is
+    /// none. A receiver that waits for `next` delivers the message if `base_seq` ≤ `next` ≤ `seq`.
     #[prost(uint64, tag = 3)]
     pub base_seq: u64,
-    /// What it is, for the receiving agent; may be empty.
+    /// Kind of the message, for the receiving agent. May be empty.
     #[prost(string, tag = 4)]
     pub kind: String,
-    /// How urgent it is.
+    /// Priority of the message.
     #[prost(enumeration = "Priority", tag = 5)]
     pub priority: i32,
-    /// When the parent sent it, in ms since 1970.
+    /// Time at which the parent sent the message, in ms since 1970.
     #[prost(uint64, tag = 6)]
     pub sent_at_ms: u64,
-    /// What was left of its life when this frame was made, in ms.
+    /// Remaining time to live at the time this frame was made, in ms.
     #[prost(uint64, tag = 7)]
     pub ttl_left_ms: u64,
-    /// Id of the message that it answers; may be empty.
+    /// Id of the message that this message answers. May be empty.
     #[prost(string, tag = 8)]
     pub reply_to: String,
-    /// Name of the conversation; may be empty.
+    /// Id of the conversation. May be empty.
     #[prost(string, tag = 9)]
     pub conversation: String,
-    /// Ids of the messages that it comes after.
+    /// Ids of the messages that precede this message.
     #[prost(string, repeated, tag = 10)]
     pub parents: Vec<String>,
-    /// What `data` is.
+    /// Encoding of `data`.
     #[prost(enumeration = "Encoding", tag = 11)]
     pub encoding: i32,
     /// The payload.
     #[prost(bytes = "bytes", tag = 12)]
     pub data: Bytes,
-    /// The stream on which the sender accepted the message, 16 bytes, if the recipient knew its number there for another one; else empty.
+    /// The stream on which the sender accepted the message, 16 bytes. It is set only when the
+    /// recipient reported `SEQUENCE_REUSED` for the original number; otherwise it is empty.
     #[prost(bytes = "bytes", tag = 13)]
     pub accepted_stream: Bytes,
-    /// Its place in that stream.
+    /// Sequence number of the message in `accepted_stream`.
     #[prost(uint64, tag = 14)]
     pub accepted_seq: u64,
 }
 
-/// How urgent a message is. The default comes first, because that costs no bytes.
+/// Priority of a message. The default value comes first, because protobuf does not encode it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub enum Priority {
     /// Everything else.
     Medium = 0,
-    /// Statistics, history.
+    /// Statistics and history.
     Low = 1,
-    /// Votes, proposals, critical mail.
+    /// Votes, proposals and critical mail.
     High = 2,
 }
 
@@ -148,23 +149,23 @@ impl From<Priority> for p2p_node_protocol::Priority {
     }
 }
 
-/// What a message's `data` is.
+/// Encoding of the `data` of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub enum Encoding {
     /// One JSON value.
     Json = 0,
-    /// Any bytes.
+    /// Arbitrary bytes.
     Bytes = 1,
 }
 
-/// A batch sealed to a KEM key.
+/// A batch encrypted to a KEM key.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct Sealed {
-    /// Names the recipient's key.
+    /// Id of the recipient's key.
     #[prost(bytes = "bytes", tag = 1)]
     pub kem_id: Bytes,
-    /// Which algorithms.
+    /// Number of the cipher suite.
     #[prost(uint32, tag = 2)]
     pub suite: u32,
     /// The encapsulated key.
@@ -175,13 +176,13 @@ pub struct Sealed {
     pub ciphertext: Bytes,
 }
 
-/// A batch under the keys of a session.
+/// A batch encrypted with the keys of a session.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct Session {
-    /// Names the session.
+    /// Id of the session.
     #[prost(bytes = "bytes", tag = 1)]
     pub id: Bytes,
-    /// Grows with every frame of the session.
+    /// Number of the frame. It grows with every frame of the session.
     #[prost(uint64, tag = 2)]
     pub counter: u64,
     /// The encrypted batch.
@@ -189,106 +190,110 @@ pub struct Session {
     pub ciphertext: Bytes,
 }
 
-/// What has become of the mail of one account.
+/// Acknowledgement of the messages of one account.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct Ack {
     /// [`WIRE_VERSION`](super::WIRE_VERSION).
     #[prost(uint32, tag = 1)]
     pub version: u32,
-    /// The network that it is for.
+    /// The network of the ack.
     #[prost(string, tag = 2)]
     pub network: String,
-    /// Who sent the mail, 20 bytes.
+    /// The account that sent the messages, 20 bytes.
     #[prost(bytes = "bytes", tag = 3)]
     pub account: Bytes,
-    /// The streams on which something changed.
+    /// The streams whose state changed.
     #[prost(message, repeated, tag = 4)]
     pub streams: Vec<StreamAck>,
-    /// In ms since 1970.
+    /// Time at which the ack was made, in ms since 1970.
     #[prost(uint64, tag = 5)]
     pub created_at_ms: u64,
-    /// The process of the sender whose frames `counters` names.
+    /// The process of the sender to which `counters` belong.
     #[prost(fixed64, tag = 6)]
     pub boot: u64,
-    /// The latest frames of mail that came by gossip, in growing order: the ack is about what was in them, too.
+    /// Counters of the latest frames of mail received by gossip, in growing order. The ack covers
+    /// the messages of these frames as well.
     #[prost(uint64, repeated, tag = 7)]
     pub counters: Vec<u64>,
 }
 
-/// The outcome of a message whose number its recipient knows for another one.
+/// Rejection code: the recipient already knows another message under this sequence number.
 pub const SEQUENCE_REUSED: &str = "SEQUENCE_REUSED";
 
-/// What has become of one stream.
+/// Acknowledgement of one stream.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct StreamAck {
-    /// The stream, 16 bytes.
+    /// Id of the stream, 16 bytes.
     #[prost(bytes = "bytes", tag = 1)]
     pub stream: Bytes,
-    /// Every message below is settled.
+    /// Every message below this `seq` is settled: acknowledged or rejected.
     #[prost(uint64, tag = 2)]
     pub cumulative: u64,
-    /// Settled too, out of order: how far each lies above `cumulative`, in growing order.
+    /// Messages above `cumulative` that are settled out of order (selective ack): the distance of
+    /// each from `cumulative`, in growing order.
     #[prost(uint64, repeated, tag = 3)]
     pub selective: Vec<u64>,
-    /// Settled messages that were rejected; all others were accepted. With the code [`SEQUENCE_REUSED`], messages that were not taken
-    /// because their number stands for another one, settled or not.
+    /// Settled messages that the recipient rejected; it accepted all others. With the code
+    /// [`SEQUENCE_REUSED`] the list also names messages that are not settled.
     #[prost(message, repeated, tag = 4)]
     pub rejections: Vec<Rejection>,
-    /// Every message below is with the recipient's node, which waits for its agent to take it, or is settled: none of them
-    /// need be sent again while that node lives.
+    /// Every message below this `seq` is settled, or the recipient's node has it and waits for its
+    /// agent to acknowledge it. The sender need not send these messages again while that node
+    /// lives.
     #[prost(uint64, tag = 5)]
     pub received: u64,
-    /// Where the recipient's agent acknowledges mail itself: 1 more than the number of messages from `received` on for which it has
-    /// room. 0: the node acknowledges mail, and sets no such limit.
+    /// Flow control for agents that acknowledge messages themselves: 1 more than the number of
+    /// messages from `received` on that the agent has capacity for. 0 means that the node
+    /// acknowledges messages and sets no such limit.
     #[prost(uint64, tag = 6)]
     pub window: u64,
 }
 
-/// Why a message was refused.
+/// Rejection of one message.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct Rejection {
-    /// The message.
+    /// Sequence number of the message.
     #[prost(uint64, tag = 1)]
     pub seq: u64,
-    /// A stable code, as on the pipe.
+    /// Stable error code, as on the pipe.
     #[prost(string, tag = 2)]
     pub code: String,
 }
 
-/// The answer to a frame of direct mail.
+/// The response to a frame of direct mail.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct MailResponse {
-    /// Which one; never absent.
+    /// The response. It is always present.
     #[prost(oneof = "Response", tags = "1, 2, 3, 4")]
     pub response: Option<Response>,
 }
 
-/// The answers to a frame of direct mail.
+/// The kinds of responses to a frame of direct mail.
 #[derive(Clone, PartialEq, Eq, Oneof)]
 pub enum Response {
-    /// It is in the inbox: an encoded [`SignedAck`](super::SignedAck).
+    /// The messages are in the inbox. Contains an encoded [`SignedAck`](super::SignedAck).
     #[prost(bytes = "bytes", tag = "1")]
     Ack(Bytes),
-    /// No room at the moment.
+    /// The recipient has no capacity at the moment.
     #[prost(message, tag = "2")]
     Busy(Busy),
-    /// It was sealed to a key that is gone.
+    /// The frame was encrypted to a KEM key that the recipient no longer has.
     #[prost(message, tag = "3")]
     KemUnknown(KemUnknown),
-    /// It is not accepted, and will not be.
+    /// The recipient rejects the frame. Sending it again does not help.
     #[prost(message, tag = "4")]
     Refused(Refused),
 }
 
-/// No room at the moment; the sender keeps the mail.
+/// The recipient has no capacity at the moment. The sender keeps the messages and tries again.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct Busy {
-    /// When to try again, in ms from now.
+    /// Delay until the next attempt, in ms.
     #[prost(uint64, tag = 1)]
     pub retry_after_ms: u64,
 }
 
-/// The KEM key is gone; seal again to the one in the record.
+/// The KEM key is gone. The sender encrypts again, to the key in the record.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct KemUnknown {
     /// The recipient's current record.
@@ -296,36 +301,37 @@ pub struct KemUnknown {
     pub record: Bytes,
 }
 
-/// The frame is not accepted.
+/// The recipient rejects the frame.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct Refused {
-    /// A stable code, as on the pipe.
+    /// Stable error code, as on the pipe.
     #[prost(string, tag = 1)]
     pub code: String,
-    /// For a person; may be empty.
+    /// Reason for people. May be empty.
     #[prost(string, tag = 2)]
     pub reason: String,
-    /// What time it is for the one who answers, in ms since 1970, when the frame's time is what is wrong; 0: not said.
+    /// Wall clock of the responding node, in ms since 1970, if the frame's time is the reason. 0
+    /// means not stated.
     #[prost(uint64, tag = 3)]
     pub time_ms: u64,
 }
 
-/// What two nodes tell each other when they connect.
+/// The greeting that two nodes exchange when they connect.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct Hello {
     /// [`WIRE_VERSION`](super::WIRE_VERSION).
     #[prost(uint32, tag = 1)]
     pub version: u32,
-    /// The network that it is for.
+    /// The network of the node.
     #[prost(string, tag = 2)]
     pub network: String,
     /// The node's own record, encoded.
     #[prost(bytes = "bytes", tag = 3)]
     pub record: Bytes,
-    /// Name and version of the program, for a person; may be empty.
+    /// Name and version of the program, for people. May be empty.
     #[prost(string, tag = 4)]
     pub agent_version: String,
-    /// What time it is for the node, in ms since 1970; 0: not said.
+    /// Wall clock of the node, in ms since 1970. 0 means not stated.
     #[prost(uint64, tag = 5)]
     pub time_ms: u64,
 }

@@ -1,4 +1,4 @@
-//! Frames: signature ‖ body, one signature for a whole batch.
+//! Frames: signature ‖ body, with one signature for a whole batch.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -13,37 +13,40 @@ use crate::strict::{DecodeError, strict_decode};
 /// Domain of the signature over a frame's body.
 pub const FRAME_DOMAIN: &str = "p2p-node/frame/v1";
 
-/// Oldest frame that is accepted, in ms: 2 minutes (design §4). A frame is made anew for every attempt.
+/// Highest accepted age of a frame, in ms: 2 minutes. It can be short, because the sender makes a
+/// new frame for every attempt, and it bounds what the replay windows have to remember.
 pub const MAX_FRAME_AGE_MS: u64 = 2 * 60 * 1000;
 
-/// Why a frame is not accepted.
+/// The reasons why a frame is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The bytes are no frame.
+    /// The bytes are not an encoded frame.
     #[error("the frame is {0}")]
     Decode(#[from] DecodeError),
-    /// The sender's binding is no binding, or for another network.
+    /// The sender's binding is malformed or for another network.
     #[error(transparent)]
     Binding(#[from] BindingError),
-    /// For another network.
+    /// The frame is for another network.
     #[error("the frame is for another network")]
     WrongNetwork,
-    /// For another topic or node.
+    /// The frame is for another topic or node.
     #[error("the frame is for another topic or node")]
     WrongScope,
-    /// Older than two minutes.
+    /// The frame is older than 2 minutes.
     #[error("the frame is too old")]
     TooOld,
-    /// Made before this process started, so that it cannot know whether it saw it before.
+    /// The frame was made before this process started, so this process cannot know if an earlier
+    /// one received it.
     #[error("the frame is older than this process")]
     BeforeStart,
-    /// Made more than 30 s from now.
+    /// The frame was made more than 30 s in the future.
     #[error("the frame is from the future")]
     FromTheFuture,
 }
 
 impl FrameError {
-    /// Whether the frame, or the binding in it, is of a later version: nobody is to blame for that.
+    /// Returns `true` if the frame, or its binding, has a later version. No peer is to blame for
+    /// that.
     pub fn is_of_later_version(&self) -> bool {
         match self {
             FrameError::Decode(error) | FrameError::Binding(BindingError::Decode(error)) => {
@@ -54,15 +57,16 @@ impl FrameError {
     }
 }
 
-/// Signs a frame. The caller keeps the body within its limits: a frame beyond them is refused by all.
+/// Signs a frame. The caller keeps the body within its limits, because every node rejects a frame
+/// that exceeds them.
 pub fn sign_frame(body: &FrameBody, key: &NodeKey) -> Bytes {
     key.sign_whole(FRAME_DOMAIN, &body.encode_to_vec())
 }
 
-/// A frame as received: decoded, not yet judged.
+/// A decoded frame whose checks are still to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
-    /// What was signed.
+    /// The signed body.
     pub body: FrameBody,
     /// The sender's binding, decoded from the body.
     pub binding: SignedBinding,
@@ -70,18 +74,17 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// What tells it from every other frame.
+    /// Returns the identity of the frame.
     pub fn stamp(&self) -> FrameId {
         let FrameBody { boot, counter, created_at_ms, .. } = self.body;
         FrameId { key: self.binding.binding.node_key, boot, counter, created_ms: created_at_ms }
     }
 
-    /// Decodes a frame of at most `max` bytes:
-    /// [`MAX_FRAME_BYTES`](super::limits::MAX_FRAME_BYTES) or
-    /// [`MAX_GOSSIP_FRAME_BYTES`](super::limits::MAX_GOSSIP_FRAME_BYTES).
+    /// Decodes a frame of at most `max` bytes: [`MAX_FRAME_BYTES`](super::limits::MAX_FRAME_BYTES)
+    /// or [`MAX_GOSSIP_FRAME_BYTES`](super::limits::MAX_GOSSIP_FRAME_BYTES).
     ///
     /// # Errors
-    /// When it is larger, not in canonical form, or a field is outside its limits.
+    /// Fails when the frame is larger, is not in canonical form, or has a field outside its limits.
     pub fn decode(bytes: Bytes, max: usize) -> Result<Self, FrameError> {
         if bytes.len() > max {
             return Err(DecodeError::TooLarge { limit: max }.into());
@@ -91,10 +94,10 @@ impl Frame {
         Ok(Frame { body, binding, bytes })
     }
 
-    /// Checks that the frame was meant to be heard here.
+    /// Checks that the frame is meant for this network and this topic or node.
     ///
     /// # Errors
-    /// `WrongNetwork`, also when only the binding is for another, or `WrongScope`.
+    /// Returns `WrongNetwork`, also when only the binding is for another network, or `WrongScope`.
     pub fn check_scope(&self, network: &str, scope: &Scope) -> Result<(), FrameError> {
         if self.body.network != network || self.binding.binding.network != network {
             return Err(FrameError::WrongNetwork);
@@ -105,11 +108,12 @@ impl Frame {
         Ok(())
     }
 
-    /// Checks the age: up to 2 minutes, and 30 s ahead. `not_before_ms` is when this process started if it
-    /// remembers nothing from before, else 0. Both in ms since 1970.
+    /// Checks that the frame is at most 2 minutes old and at most 30 s ahead. `not_before_ms` is
+    /// the start of this process if it remembers nothing from earlier processes, otherwise 0. Both
+    /// times are in ms since 1970.
     ///
     /// # Errors
-    /// `FromTheFuture`, `TooOld` or `BeforeStart`.
+    /// Returns `FromTheFuture`, `TooOld` or `BeforeStart`.
     pub fn check_times(&self, now_ms: u64, not_before_ms: u64) -> Result<(), FrameError> {
         let created = self.body.created_at_ms;
         if created > now_ms.saturating_add(MAX_SKEW_SECS * 1000) {
@@ -124,8 +128,8 @@ impl Frame {
         Ok(())
     }
 
-    /// Whether the node key of the binding signed the bytes as they were received. The binding itself is
-    /// still to be checked.
+    /// Returns `true` if the node key of the binding signed the received bytes. The binding itself
+    /// is still to be checked.
     pub fn verify_signature(&self) -> bool {
         verify_signed(&self.binding.binding.node_key, FRAME_DOMAIN, &self.bytes)
     }

@@ -1,4 +1,4 @@
-//! How large everything may be, and the checks of every field of every message.
+//! Size limits of all wire messages, and the checks of every field.
 
 use super::codec::{
     Ack, Batch, Encoding, FrameBody, Hello, MailResponse, Message, Payload, Priority, Response, Scope,
@@ -9,63 +9,69 @@ use crate::identity::keys::SIGNATURE_BYTES;
 use crate::record::MAX_RECORD_BYTES;
 use crate::strict::{DecodeError, Shape, Wire, ensure, for_each_field, known_version, listed};
 
-/// Longest frame of direct mail, in bytes: a message at the pipe's 1 MiB, and what is around it (design §4).
+/// Longest frame of direct mail, in bytes: a message of 1 MiB, which is the longest line on the
+/// pipe, and 8 KiB for the fields around it.
 pub const MAX_FRAME_BYTES: usize = (1 << 20) + (8 << 10);
 
-/// Longest frame on a topic, in bytes (design §6: the payload cap below gossipsub's transmit size).
+/// Longest frame on a topic, in bytes: 64 KiB, because gossipsub sends a copy to each peer of the
+/// mesh and keeps each for seconds. Its transmit size of 256 KiB leaves space for the envelope.
 pub const MAX_GOSSIP_FRAME_BYTES: usize = 64 << 10;
 
-/// Longest answer to direct mail, in bytes; a signed ack is the longest of them.
+/// Longest response to direct mail, in bytes. A signed ack is the longest response.
 pub const MAX_MAIL_RESPONSE_BYTES: usize = 64 << 10;
 
-/// Longest ack without its signature, in bytes: leaves room for that and the response around it. 64 streams
-/// take 3 KiB, 1,024 messages out of order 10 KiB at most, 1,024 rejections with codes of 32 bytes 46 KiB.
+/// Longest ack without its signature, in bytes. It leaves space for the signature and the response
+/// around it. 64 streams take 3 KiB, 1,024 out-of-order messages at most 10 KiB, and 1,024
+/// rejections with codes of 32 bytes 46 KiB.
 pub const MAX_ACK_BYTES: usize = 60 << 10;
 
-/// Longest `Hello`, in bytes: a record, and 512 for the rest, which takes 300 at most.
+/// Longest `Hello`, in bytes: a record, and 512 bytes for the other fields, which take at most 300.
 pub const MAX_HELLO_BYTES: usize = MAX_RECORD_BYTES + 512;
 
-/// Most messages in a batch: 256 KiB, at which a batch closes (design §4), in messages of 32 bytes.
+/// Largest number of messages in a batch: a batch closes at 256 KiB, which is 8,192 messages of 32
+/// bytes.
 pub const MAX_BATCH_MESSAGES: usize = 8192;
 
-/// Most acks in a batch; ours, each of which covers 64 streams.
+/// Largest number of acks in a batch: our choice. Each ack covers up to 64 streams.
 pub const MAX_BATCH_ACKS: usize = 64;
 
-/// Most streams in an ack; ours. An ack is for one account, which has a stream for each of three priorities and
-/// new ones after a restart that remembers nothing.
+/// Largest number of streams in an ack: our choice. An ack is for one account, which has one stream
+/// for each of three priorities, and new ones after a restart without a store.
 pub const MAX_ACK_STREAMS: usize = 64;
 
-/// Most rejections in an ack: the window of a stream.
+/// Largest number of rejections in an ack: as many messages as the ack window of a stream.
 pub const MAX_ACK_OUTCOMES: usize = 1024;
 
-/// Messages settled out of order in all of an ack: a window of 1,024 (design §7).
+/// Largest number of out-of-order messages in an ack, all streams together: as many
+/// messages as the ack window of a stream.
 pub const MAX_ACK_BEYOND: usize = 1024;
 
-/// Frames by gossip that an ack answers. Ours: several times as many as a sender has on its way that way.
+/// Largest number of gossip frames that an ack covers: our choice, several times the number of
+/// frames that a sender has in flight by gossip.
 pub const MAX_ACK_COUNTERS: usize = 32;
 
-/// Length of a stream's name, in bytes (design §4).
+/// Length of a stream id, in bytes: 16 random bytes do not collide by chance.
 pub const STREAM_BYTES: usize = 16;
 
 /// Longest `kind`, in bytes, as on the pipe.
 pub const MAX_KIND_BYTES: usize = 64;
 
-/// Longest message id, conversation and topic, in bytes, as on the pipe.
+/// Longest message id, conversation id and topic, in bytes, as on the pipe.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// Most parents of a message; ours.
+/// Largest number of parents of a message: our choice.
 pub const MAX_PARENTS: usize = 16;
 
-/// Longest error code, in bytes; twice the longest of ours.
+/// Longest error code, in bytes: twice the length of our longest code.
 pub const MAX_CODE_BYTES: usize = 48;
 
-/// Longest reason for a person, and longest `agent_version`, in bytes; ours, a line of text.
+/// Longest reason for people and longest `agent_version`, in bytes: our choice, one line of text.
 pub const MAX_REASON_BYTES: usize = 256;
 
-/// Longest KEM or session id, in bytes: a SHA-256.
+/// Longest KEM key id or session id, in bytes: a SHA-256.
 pub const MAX_KEM_ID_BYTES: usize = 32;
 
-/// Longest encapsulated key, in bytes: X-Wing's has 1,120.
+/// Longest encapsulated key, in bytes. X-Wing's has 1,120.
 pub const MAX_ENC_BYTES: usize = 2048;
 
 impl Wire for FrameBody {
@@ -75,7 +81,8 @@ impl Wire for FrameBody {
     const HAS_VERSION: bool = true;
 
     fn prescan(bytes: &[u8]) -> Result<(), DecodeError> {
-        // A batch that came in several pieces would be put together before it is found not to be canonical.
+        // Protobuf would merge several batches into one before the check for canonical form could
+        // reject them.
         let mut batches = 0;
         for_each_field(bytes, |number, content| match number {
             9 => {
@@ -147,7 +154,7 @@ impl Wire for Batch {
 
 fn check_message(message: &Message) -> Result<(), DecodeError> {
     ensure(message.stream.len() == STREAM_BYTES, "stream")?;
-    // "Everything below `next`" could never include it.
+    // `cumulative` names the next `seq`, so it could never include `u64::MAX`.
     ensure(message.seq < u64::MAX, "seq")?;
     ensure(message.base_seq <= message.seq, "base_seq")?;
     ensure(message.kind.len() <= MAX_KIND_BYTES, "kind")?;
@@ -172,7 +179,7 @@ impl Wire for Ack {
         ensure(is_network_name(&self.network), "network")?;
         ensure(self.account.len() == 20, "account")?;
         ensure(self.streams.len() <= MAX_ACK_STREAMS, "streams")?;
-        // Each once: whoever reads it looks through a queue for each.
+        // Each stream appears once, because the reader searches a queue for each.
         ensure(self.streams.is_sorted_by(|one, other| one.stream < other.stream), "streams")?;
         let selective: usize = self.streams.iter().map(|stream| stream.selective.len()).sum();
         ensure(selective <= MAX_ACK_BEYOND, "selective")?;
@@ -184,7 +191,7 @@ impl Wire for Ack {
     }
 }
 
-/// Whether each number is more than the one before it, and the first more than 0.
+/// Returns `true` if the first number is above 0 and each number is above the one before it.
 fn grows(numbers: &[u64]) -> bool {
     let mut before = 0;
     numbers.iter().all(|number| std::mem::replace(&mut before, *number) < *number)
@@ -230,12 +237,12 @@ impl Wire for Hello {
     }
 }
 
-/// Neither empty nor over the limit.
+/// Returns `true` if the length is neither 0 nor above `max`.
 fn filled(len: usize, max: usize) -> bool {
     (1..=max).contains(&len)
 }
 
-/// Codes reach the parent's terminal and logs: nothing but UPPER_SNAKE.
+/// Returns `true` if the code is UPPER_SNAKE. Codes reach the parent's terminal and logs.
 fn is_code(code: &str) -> bool {
     filled(code.len(), MAX_CODE_BYTES)
         && code.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))

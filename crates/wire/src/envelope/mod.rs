@@ -1,6 +1,7 @@
-//! What travels between nodes: frames of messages, acks, and the two small answers around them.
+//! The messages between nodes: frames with batches of messages, acks, responses to mail and hellos.
 //!
-//! Checks go from cheap to expensive: size, decode, network and scope, times, replay, signature, binding.
+//! The checks of a frame go from cheap to expensive: size, decoding, network and scope, times,
+//! replay, signature, binding.
 
 pub mod ack;
 pub mod codec;

@@ -1,51 +1,57 @@
-//! Which frames were seen: a sliding window of counters for every process of every node.
+//! Replay protection: a sliding window of frame counters for every process of every node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::time::Now;
 
-/// What the sender of a frame is told whose counter was seen, or is below the window: it has used the counter before.
+/// Refusal code: the recipient has seen the counter of the frame, or the counter is below the
+/// window.
 pub const REPLAYED: &str = "REPLAYED";
-/// What the sender of a frame is told that cannot be remembered, or not be told from one that a window knew which had to go.
+/// Refusal code: the recipient cannot remember the frame, or cannot tell it from a frame of an
+/// evicted window.
 pub const UNREMEMBERED: &str = "UNREMEMBERED";
 
-/// Counters that a window covers (design §4).
+/// Number of counters that a window covers: 1,024, far more than the frames of one process that are
+/// in flight at a time.
 pub const WINDOW_BITS: u64 = 1024;
 
-/// Most windows, each about 200 bytes: one for every agent of a network of thousands, in less than 1 MiB.
+/// Largest number of windows: one for every agent of a network of thousands. Each takes about 200
+/// bytes, together less than 1 MiB.
 pub const MAX_WINDOWS: usize = 4096;
 
-/// Most windows of one node key. One that was started again more often in short order has only the latest remembered; a node that invents
-/// processes fills its own share and nobody else's.
+/// Largest number of windows of one node key. After more restarts in a short time the node tracks
+/// only the latest processes. A node that invents processes uses up its own share only.
 pub const MAX_BOOTS_PER_KEY: usize = 16;
 
-/// How long an unused window of a key with many is kept. Longer than the 2.5 minutes from 30 s ahead to 2 minutes back in which
-/// a frame is accepted, so that no frame outlives the window that remembers it.
+/// Idle time after which a window of a key that has all its windows may be evicted. It is longer
+/// than the 2.5 minutes (30 s ahead to 2 minutes back) in which a frame is accepted, so no frame
+/// outlives the window that remembers it.
 pub const WINDOW_IDLE: Duration = Duration::from_secs(5 * 60);
 
-/// Most keys of which it is remembered that earlier processes of theirs were forgotten: as many as can have all their windows full at once.
+/// Largest number of keys with evicted windows of earlier processes: as many keys as can have all
+/// their windows in use at once.
 pub const MAX_OUTLIVED: usize = MAX_WINDOWS / MAX_BOOTS_PER_KEY;
 
 const WORDS: usize = (WINDOW_BITS / 64) as usize;
 
-/// What the windows say about a counter.
+/// The result of a check against the windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
-    /// Never seen.
+    /// The counter is new.
     Fresh,
-    /// Seen.
+    /// The counter was seen before.
     Seen,
-    /// So far behind the others of its process that it cannot be told.
+    /// The counter is below the window of its process, so the node cannot know if it was seen.
     TooOld,
-    /// As old as the windows that had to go.
+    /// The frame is as old as frames of evicted windows.
     Forgotten,
-    /// The node has had too many processes to remember another, so it must not be accepted.
+    /// The key has too many processes to track another, so the frame must not be accepted.
     Full,
 }
 
 impl Replay {
-    /// What the sender is told, unless the frame is fresh.
+    /// Returns the refusal code for the sender, or `None` if the frame is fresh.
     pub fn code(self) -> Option<&'static str> {
         match self {
             Replay::Fresh => None,
@@ -55,35 +61,39 @@ impl Replay {
     }
 }
 
-/// What tells a frame from every other of its node.
+/// Identity of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameId {
-    /// The node.
+    /// Node key of the sender.
     pub key: [u8; 32],
-    /// Its process.
+    /// Random number of the sender's process.
     pub boot: u64,
-    /// The frame's number in it.
+    /// Number of the frame in that process.
     pub counter: u64,
-    /// When it was made, by the node's clock, in ms since 1970.
+    /// Time at which the sender made the frame, by the sender's clock, in ms since 1970.
     pub created_ms: u64,
 }
 
 type Name = ([u8; 32], u64);
 
-/// All windows. When there is no room for another, the one that was used longest ago goes, and nothing that is older than that
-/// use is fresh any more unless a window knows it: so those who make up nodes may push out windows, but keep nobody out.
+/// The windows of all processes. When a new window needs space, the node evicts the least recently
+/// used one, and from then on rejects frames without a window that are not newer than that use. So
+/// a node that invents keys can evict windows, but cannot make the others accept a replay or shut
+/// anybody out.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayWindows {
     windows: BTreeMap<Name, Window>,
     by_use: BTreeSet<(Duration, Name)>,
-    /// Of node keys that have had more processes than are remembered: what those that went have said is not newer than this.
+    /// By node key: the latest frame time of processes whose windows were evicted for later
+    /// processes of the same key.
     outlived: BTreeMap<[u8; 32], Outlived>,
-    /// When the windows that went were used last, at most, in ms since 1970 by our clock.
+    /// Latest time at which an evicted window was used, in ms since 1970 by our clock.
     floor_ms: u64,
 }
 
 impl ReplayWindows {
-    /// What [`ReplayWindows::commit`] would say; remembers nothing, because nothing is proven yet.
+    /// Returns what [`ReplayWindows::commit`] would return, without remembering the frame, because
+    /// its signature is not verified yet.
     pub fn check(&self, stamp: &FrameId, now: Now) -> Replay {
         match self.windows.get(&(stamp.key, stamp.boot)) {
             Some(window) => window.look(stamp.counter),
@@ -96,8 +106,8 @@ impl ReplayWindows {
         }
     }
 
-    /// Remembers an authentic frame. Its answer is the one that counts: another copy may have been committed since `check`. Only
-    /// a `Fresh` frame may be used.
+    /// Remembers an authentic frame. Only this result is final, because another copy may have been
+    /// committed since `check`. The caller may use the frame only if the result is `Fresh`.
     pub fn commit(&mut self, stamp: &FrameId, now: Now) -> Replay {
         let name = (stamp.key, stamp.boot);
         if let Some(window) = self.windows.get_mut(&name) {
@@ -125,12 +135,13 @@ impl ReplayWindows {
         replay
     }
 
-    /// Keys of which earlier processes were forgotten.
+    /// Returns the number of keys with evicted windows of earlier processes.
     pub fn outlived(&self) -> usize {
         self.outlived.len()
     }
 
-    /// Our clock has jumped by so much: what was noted by it is of another time. What was noted by the clocks of others stays.
+    /// Shifts the times noted by our clock after that clock jumped by `jump_ms`. Times noted by
+    /// other clocks stay.
     pub fn clock_jumped(&mut self, jump_ms: i64) {
         self.floor_ms = self.floor_ms.saturating_add_signed(jump_ms);
         for window in self.windows.values_mut() {
@@ -138,24 +149,26 @@ impl ReplayWindows {
         }
     }
 
-    /// How many windows there are.
+    /// Returns the number of windows.
     pub fn len(&self) -> usize {
         self.windows.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no windows.
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
     }
 
-    /// Which window of this key has to go for that of another process, if any; an error when none may.
+    /// Returns the window of this key to evict for another process, if any is needed, or an error
+    /// if none may be evicted.
     fn idle_boot(&self, stamp: &FrameId, now: Now) -> Result<Option<Name>, ()> {
         let boots = || self.windows.range((stamp.key, 0)..=(stamp.key, u64::MAX));
         if boots().count() < MAX_BOOTS_PER_KEY {
             return Ok(None);
         }
-        // What a process says after it was started is newer than all that those before it said, and what the one that goes has said is
-        // older than that, whenever it is heard again.
+        // A restarted process makes frames that are newer than all frames of the processes before
+        // it. So a window may be evicted at once if the new frame is newer than every frame of this
+        // key: old frames stay recognisable by their age.
         if boots().all(|(_, window)| window.made_ms < stamp.created_ms) {
             return Ok(boots().min_by_key(|(_, window)| window.made_ms).map(|(name, _)| *name));
         }
@@ -164,14 +177,15 @@ impl ReplayWindows {
         idle.map(|(name, _)| Some(*name)).ok_or(())
     }
 
-    /// Forgets a window for that of a later process of the same key: nobody else, and no later process, is kept out by that, whatever the node's
-    /// clock says.
+    /// Evicts a window for a later process of the same key. This rejects neither frames of other
+    /// keys nor of later processes, whatever the node's clock says.
     fn outlive(&mut self, name: Name, now: Duration) {
         let Some(window) = self.windows.remove(&name) else { return };
         self.by_use.remove(&(window.used, name));
         self.outlived.retain(|_, gone| now.saturating_sub(gone.at) <= WINDOW_IDLE);
         if self.outlived.len() >= MAX_OUTLIVED && !self.outlived.contains_key(&name.0) {
-            // As when a window has to make room for that of another key.
+            // The table is full, so the limit for all keys is raised, as after an eviction for
+            // another key.
             self.floor_ms = self.floor_ms.max(window.used_ms);
             return;
         }
@@ -187,25 +201,27 @@ impl ReplayWindows {
     }
 }
 
-/// What is left of the windows of processes that made room for later ones of the same key.
+/// Summary of the evicted windows of one key.
 #[derive(Clone, Copy, Debug)]
 struct Outlived {
-    /// When the last of them went, by `Now::mono`: when no frame of theirs can be young enough any more, nothing has to be left.
+    /// Time of the last eviction, by `Now::mono`. After [`WINDOW_IDLE`] no evicted frame is young
+    /// enough to be accepted, so the entry can go.
     at: Duration,
-    /// When the latest of their frames was made, by the node's clock.
+    /// Time of the latest frame of the evicted windows, by the node's clock.
     made_ms: u64,
 }
 
-/// The highest counter seen, and which of those below it were: bit `n % 1024` stands for counter `n`.
+/// The highest counter seen, and a bitmap of the counters below it: bit `n % 1024` stands for
+/// counter `n`.
 #[derive(Clone, Debug)]
 struct Window {
     highest: u64,
     seen: [u64; WORDS],
-    /// By `Now::mono`.
+    /// Time of the last use, by `Now::mono`.
     used: Duration,
-    /// The same by our wall clock.
+    /// Time of the last use, by our wall clock.
     used_ms: u64,
-    /// When the latest of its frames was made, by the node's clock.
+    /// Time of the latest frame, by the node's clock.
     made_ms: u64,
 }
 
@@ -247,7 +263,7 @@ impl Window {
         replay
     }
 
-    /// Makes `counter` the highest, forgetting those that leave the window for the ones that enter it.
+    /// Makes `counter` the highest one and clears the bits of the counters that enter the window.
     fn advance(&mut self, counter: u64) {
         if counter <= self.highest {
             return;

@@ -1,28 +1,29 @@
-//! Ethereum addresses as people and programs write them.
+//! Ethereum addresses in text form.
 
 use alloy_primitives::Address;
 
-/// Digits of an address, two for each of its 20 bytes.
+/// Number of digits of an address: two for each of its 20 bytes.
 const DIGITS: usize = 40;
 
-/// Why a text is not an address.
+/// The reasons why a text is not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Not `0x` and 40 hexadecimal digits.
+    /// The text is not `0x` and 40 hexadecimal digits.
     #[error("an Ethereum address is 0x and 40 hexadecimal digits")]
     NotHex,
-    /// Upper and lower case are mixed in another way than the checksum of the address has it.
+    /// The mix of upper and lower case does not match the checksum of the address.
     #[error(
-        "the upper and lower case of this address do not fit its checksum (EIP-55), so that a digit may be wrong: compare it with its \
-         source, or write it all in lower case if it is right"
+        "the upper and lower case letters of this address do not match its checksum (EIP-55), so a digit may be wrong: compare the address \
+         with its source, or write it all in lower case if it is right"
     )]
     Checksum,
 }
 
-/// Reads an address. All in lower or all in upper case it has no checksum; where both are mixed, the checksum must be right.
+/// Reads an address. Digits in one case have no checksum; digits in mixed case must match the
+/// EIP-55 checksum.
 ///
 /// # Errors
-/// When it is none, or not the one that its writer meant.
+/// Fails when the text is not an address, or when its checksum is wrong.
 pub fn parse_address(text: &str) -> Result<Address, AddressError> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).ok_or(AddressError::NotHex)?;
     let mut address = [0; DIGITS / 2];
@@ -42,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// From the examples of EIP-55, the first of each kind.
+    /// Examples from EIP-55, the first of each kind.
     const CHECKSUMMED: [&str; 4] = [
         "0x52908400098527886E0F7030069857D2E4169EE7",
         "0xde709f2102306220921060314715629080e2fb77",
@@ -96,7 +97,7 @@ mod tests {
             let address = Address::from(bytes);
             let text = address.to_string();
             prop_assert_eq!(parse_address(&text), Ok(address));
-            // One letter in the other case: no checksum has it.
+            // A checksum never matches with one letter in the other case.
             let mut other = text.into_bytes();
             let digit = &mut other[2 + flipped];
             if digit.is_ascii_alphabetic() {

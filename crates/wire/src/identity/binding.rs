@@ -1,4 +1,5 @@
-//! The binding: the agent's Ethereum key says which node key speaks for its address.
+//! The binding: a statement signed by the agent's Ethereum key that a node key may speak for the
+//! agent's address.
 
 use alloy_primitives::{Address, B256, FixedBytes, Signature, U256};
 use alloy_sol_types::{Eip712Domain, SolStruct, eip712_domain};
@@ -9,90 +10,100 @@ use prost::Message;
 use super::keys::{hash_fields, peer_id_of};
 use crate::strict::{DecodeError, Shape, Wire, ensure, strict_decode};
 
-/// The sentence that a person reads in a wallet before signing; the same in every binding.
+/// The sentence that a wallet shows to a person before signing. It is the same in every binding.
 pub const STATEMENT: &str = "I let this peer-to-peer node send and receive messages as my account on the named network until the binding ends.";
 
-/// Life of a binding that the sidecar signs for itself, in seconds: 7 days (design §3).
+/// Life of a binding that the node signs itself, in seconds: 7 days. The node renews it at half its
+/// life, so a stolen node key alone is useless after a week.
 pub const BINDING_LIFE_SECS: u64 = 7 * 24 * 60 * 60;
 
-/// Longest life of a binding that is accepted, in seconds: 90 days (design §3).
+/// Longest accepted life of a binding, in seconds: 90 days, because a person has to sign a new one
+/// with a wallet each time.
 pub const BINDING_MAX_LIFE_SECS: u64 = 90 * 24 * 60 * 60;
 
-/// How far two clocks may be apart, in seconds (design §3).
+/// Largest tolerated difference between two clocks, in seconds. A node warns with `CLOCK_SKEW` at
+/// half of it.
 pub const MAX_SKEW_SECS: u64 = 30;
 
-/// Longest network name, in bytes of `[a-z0-9-]`; it is part of protocol names and of every record.
+/// Longest network name, in bytes of `[a-z0-9-]`. The name is part of every protocol name and of
+/// every record.
 pub const MAX_NETWORK_BYTES: usize = 32;
 
-/// Longest signature that is read, in bytes (design §3); room for contract wallets, which are refused so far.
+/// Longest signature that is read, in bytes. It leaves room for signatures of contract wallets,
+/// which this version refuses.
 pub const MAX_BINDING_SIGNATURE_BYTES: usize = 512;
 
 /// Length of an ECDSA signature r ‖ s ‖ v, in bytes.
 pub const ECDSA_SIGNATURE_BYTES: usize = 65;
 
-/// Longest encoded binding, in bytes: the signature, and 160 for all else (fields at their longest take 145).
+/// Longest encoded binding, in bytes: the signature and 160 bytes for the other fields, which take
+/// at most 145.
 pub const MAX_BINDING_BYTES: usize = MAX_BINDING_SIGNATURE_BYTES + 160;
 
-/// Half of the order of secp256k1, big endian: the greatest s of a signature that nobody has turned over
-/// (SEC 2 §2.4.1 gives the order, EIP-2 the rule).
+/// Half of the order of secp256k1, big endian: the largest s of a signature in its canonical form.
+/// SEC 2 §2.4.1 gives the order, EIP-2 gives the rule.
 const HALF_ORDER: [u8; 32] = [
     0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x5d,
     0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
 ];
 
-/// Whether a generation (seconds since 1970) has yet to come at `now_ms` (ms since 1970). It comes from a clock that was ahead, or was given in
-/// another unit: nobody believes its bindings, and where it was believed once it counts for nothing until its time has come.
+/// Returns `true` if a generation (seconds since 1970) lies in the future at `now_ms` (ms since
+/// 1970). Such a generation comes from a clock that was ahead, or was given in another unit. Peers
+/// reject its bindings. If a peer accepted the generation before, the peer ignores it until that
+/// time has come.
 pub fn is_future_generation(generation: u64, now_ms: u64) -> bool {
     generation > (now_ms / 1000).saturating_add(MAX_SKEW_SECS)
 }
 
-/// Names a signed binding: a hash of its encoding, signature included.
+/// Hash of the encoding of a signed binding, signature included. It identifies the binding.
 pub type BindingHash = [u8; 32];
 
-/// Why a binding is refused.
+/// The reasons why a binding is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BindingError {
-    /// The bytes are no binding.
+    /// The bytes are not an encoded binding.
     #[error("the binding is {0}")]
     Decode(#[from] DecodeError),
-    /// The network is not named in 1 to 32 bytes of `[a-z0-9-]`.
+    /// The network's name is not 1 to 32 bytes of `[a-z0-9-]`.
     #[error("the network's name is not 1 to 32 characters of a-z, 0-9 and -")]
     NetworkName,
-    /// For another network.
+    /// The binding is for another network.
     #[error("the binding is for another network")]
     WrongNetwork,
-    /// To be signed by another account's key.
-    #[error("the binding names another account than the key's")]
+    /// The binding names an account other than that of the signing key.
+    #[error("the binding names an account other than that of the signing key")]
     WrongAccount,
-    /// The PeerId is not the node key's, or there is no such key.
-    #[error("the node key and the PeerId do not belong together")]
+    /// The PeerId does not belong to the node key, or the node key is not a valid key.
+    #[error("the PeerId does not belong to the node key")]
     WrongKey,
-    /// It ends before it begins, or lives longer than 90 days.
+    /// The binding ends before it begins, or lives longer than 90 days.
     #[error("the binding's life is negative or longer than 90 days")]
     Lifetime,
-    /// It begins in the future.
+    /// The binding begins in the future.
     #[error("the binding is not valid yet")]
     NotYetValid,
-    /// It is over.
+    /// The binding has expired.
     #[error("the binding has expired")]
     Expired,
-    /// Its generation lies in the future.
+    /// The generation of the binding lies in the future.
     #[error("the binding's generation lies in the future")]
     FutureGeneration,
-    /// A signature of another length than ECDSA's: a contract wallet's, which cannot be checked yet.
+    /// The signature does not have the length of an ECDSA signature. It may come from a contract
+    /// wallet, which this version cannot check.
     #[error("signatures of contract wallets are not supported")]
     ContractSignature,
-    /// The last byte is none of 0, 1, 27, 28.
+    /// The last byte of the signature is not 0, 1, 27 or 28.
     #[error("the signature's recovery id is not 0, 1, 27 or 28")]
     RecoveryId,
-    /// A valid signature turned over by somebody who does not have the key.
+    /// The signature has the higher of its two possible values of s. Anybody can compute it from
+    /// the canonical one without the key.
     #[error("the signature has a high s")]
     HighS,
 }
 
 impl BindingError {
-    /// Whether everybody would find the same, whatever their clock says and whichever signatures they can check: only for
-    /// this is whoever passed the binding on to blame.
+    /// Returns `true` if every node would find the same error, independent of its clock and of the
+    /// signature types that it supports. Only then is the peer that forwarded the binding to blame.
     pub fn is_provable(&self) -> bool {
         use BindingError::*;
         match self {
@@ -104,7 +115,7 @@ impl BindingError {
 }
 
 pub(super) mod typed {
-    // What a wallet is shown and what is hashed; names and order are those of the EIP-712 type.
+    // The struct that a wallet shows and hashes. Its names and their order define the EIP-712 type.
     alloy_sol_types::sol! {
         struct PeerBinding {
             string statement;
@@ -120,34 +131,36 @@ pub(super) mod typed {
     }
 }
 
-/// What the agent's key signs: this node key speaks for this address. Times are seconds since 1970.
+/// The statement that the agent's key signs: this node key speaks for this address. Times are in
+/// seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// The agent.
+    /// The agent's Ethereum address.
     pub account: Address,
-    /// 0: a plain key, valid on every chain.
+    /// The chain id. 0 means a plain key, valid on every chain.
     pub chain_id: u64,
-    /// The node's PeerId; always that of `node_key`.
+    /// The node's PeerId. It always belongs to `node_key`.
     pub peer_id: PeerId,
     /// The node's Ed25519 public key.
     pub node_key: [u8; 32],
-    /// The network that it is for.
+    /// The network for which the binding is valid.
     pub network: String,
-    /// When the node key was made, or 0; a higher one revokes a lower one.
+    /// The time when the node key was created, in seconds since 1970, or 0. A higher generation
+    /// revokes a lower one.
     pub generation: u64,
-    /// First second of its life.
+    /// First second in which the binding is valid.
     pub not_before: u64,
-    /// Last second of its life.
+    /// Last second in which the binding is valid.
     pub not_after: u64,
 }
 
 impl Binding {
-    /// The EIP-712 hash that the signature is over.
+    /// Returns the EIP-712 hash that the agent's key signs.
     pub fn signing_hash(&self) -> B256 {
         self.typed().eip712_signing_hash(&domain())
     }
 
-    /// Checks what is right or wrong at every time: names, keys, length of life.
+    /// Checks the rules that do not depend on the time: names, keys and length of life.
     pub(super) fn check_form(&self) -> Result<(), BindingError> {
         if !is_network_name(&self.network) {
             return Err(BindingError::NetworkName);
@@ -179,14 +192,15 @@ impl Binding {
 /// A binding with its signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedBinding {
-    /// What was signed.
+    /// The signed binding.
     pub binding: Binding,
-    /// r ‖ s ‖ v, 65 bytes.
+    /// The signature r ‖ s ‖ v, 65 bytes.
     pub signature: Bytes,
 }
 
 impl SignedBinding {
-    /// The bytes that travel in frames and records. The PeerId is left out: the node key is all of it.
+    /// Returns the bytes that travel in frames and records. They omit the PeerId, which follows
+    /// from the node key.
     pub fn encode(&self) -> Bytes {
         let Binding { account, chain_id, peer_id: _, node_key, network, generation, not_before, not_after } =
             &self.binding;
@@ -203,10 +217,12 @@ impl SignedBinding {
         wire.encode_to_vec().into()
     }
 
-    /// Reads what [`SignedBinding::encode`] wrote, and nothing else. Does not judge it.
+    /// Decodes the output of [`SignedBinding::encode`]. Does not check whether the binding is
+    /// valid.
     ///
     /// # Errors
-    /// When the bytes are not the canonical encoding of a binding within its limits, or the node key is none.
+    /// Fails when the bytes are not the canonical encoding of a binding within its limits, or when
+    /// the node key is not a valid key.
     pub fn decode(bytes: &[u8]) -> Result<Self, BindingError> {
         let wire: WireBinding = strict_decode(&Bytes::copy_from_slice(bytes))?;
         let account = Address::try_from(&*wire.account).map_err(|_| DecodeError::Field("account"))?;
@@ -224,15 +240,16 @@ impl SignedBinding {
         Ok(SignedBinding { binding, signature: wire.signature })
     }
 
-    /// Names this binding, for caches of what [`SignedBinding::verify_signature`] found.
+    /// Returns the hash that identifies this binding in caches of the results of
+    /// [`SignedBinding::verify_signature`].
     pub fn hash(&self) -> BindingHash {
         hash_fields(&[b"p2p-node/binding-hash/v1", &self.encode()])
     }
 
-    /// Everything about a binding that is cheap to check; its signature is what remains.
+    /// Checks every cheap rule. Only the signature remains to be verified.
     ///
     /// # Errors
-    /// The first thing that is wrong, in the order of [`BindingError`].
+    /// Returns the first rule that the binding breaks, in the order of [`BindingError`].
     pub fn check(&self, network: &str, now_ms: u64) -> Result<(), BindingError> {
         let Binding { not_before, not_after, generation, .. } = self.binding;
         let now = now_ms / 1000;
@@ -253,24 +270,26 @@ impl SignedBinding {
         self.ecdsa().map(|_| ())
     }
 
-    /// Whether the account named in the binding signed it. Recovers a key, which takes some hundred
-    /// microseconds: a stranger must not be able to make us do it often.
+    /// Returns `true` if the account named in the binding made the signature. Recovering the key
+    /// takes some hundred microseconds, so a stranger must not be able to cause it often.
     pub fn verify_signature(&self) -> bool {
         self.signer() == Some(self.binding.account)
     }
 
-    /// Whose key made the signature, if it is in its accepted form. If it was made over something else, that is an address which
-    /// nobody has. Takes as long as [`SignedBinding::verify_signature`].
+    /// Returns the address whose key made the signature, or `None` if the signature is not in its
+    /// canonical form. If the key signed something else, the result is an unrelated address. Costs
+    /// as much as [`SignedBinding::verify_signature`].
     pub fn signer(&self) -> Option<Address> {
         self.ecdsa().ok()?.recover_address_from_prehash(&self.binding.signing_hash()).ok()
     }
 
-    /// How long it may still be used at `now_ms`, in ms; both in ms since 1970.
+    /// Returns the time for which the binding is still valid at `now_ms` (ms since 1970), in ms.
     pub fn left_ms(&self, now_ms: u64) -> u64 {
         self.binding.not_after.saturating_mul(1000).saturating_sub(now_ms)
     }
 
-    /// The signature in its only accepted form. The library would quietly turn a high s over: refuse it first.
+    /// Returns the signature if it is in canonical form. The library would silently normalise a
+    /// high s, so this function rejects it first.
     fn ecdsa(&self) -> Result<Signature, BindingError> {
         let bytes: &[u8; ECDSA_SIGNATURE_BYTES] =
             (&*self.signature).try_into().map_err(|_| BindingError::ContractSignature)?;
@@ -286,18 +305,19 @@ impl SignedBinding {
     }
 }
 
-/// Whether `name` may name a network: 1 to 32 characters of `[a-z0-9-]`.
+/// Returns `true` if `name` is a valid network name: 1 to 32 characters of `[a-z0-9-]`.
 pub fn is_network_name(name: &str) -> bool {
     (1..=MAX_NETWORK_BYTES).contains(&name.len())
         && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
-/// The EIP-712 domain. No chain id: the binding itself carries it, because most keys are for no chain.
+/// Returns the EIP-712 domain. The domain has no chain id: the binding carries it, because most
+/// keys are valid on every chain.
 pub(super) fn domain() -> Eip712Domain {
     eip712_domain! { name: "p2p-node", version: "1", }
 }
 
-/// `SignedBinding` of `docs/wire-protocol.md`.
+/// `SignedBinding` in `docs/wire-protocol.md`.
 #[derive(Clone, PartialEq, Message)]
 struct WireBinding {
     #[prost(bytes = "bytes", tag = 1)]

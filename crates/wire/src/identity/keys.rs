@@ -1,4 +1,4 @@
-//! The two kinds of keys, and the form in which everything is signed and hashed.
+//! The two kinds of keys, and the encoding of everything that is signed or hashed.
 
 use std::fmt;
 
@@ -18,38 +18,39 @@ use super::binding::{Binding, BindingError, SignedBinding};
 /// Length of an Ed25519 signature, in bytes (RFC 8032 §5.1.6).
 pub const SIGNATURE_BYTES: usize = 64;
 
-/// Domain under which node keys are derived from an agent's key.
+/// Domain for deriving a node key from an agent's key.
 const NODE_KEY_DOMAIN: &str = "p2p-node/node-key/v1";
 
-/// Multihash header of the PeerId of an Ed25519 key: identity hash of 36 bytes, which are a protobuf of key
-/// type 1 and 32 bytes of data (libp2p specification, `peer-ids`).
+/// Multihash header of the PeerId of an Ed25519 key: an identity hash of 36 bytes, which hold a
+/// protobuf of key type 1 and 32 bytes of data (libp2p specification, `peer-ids`).
 const PEER_ID_HEADER: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 
-/// Why bytes are not a key. Never says which bytes.
+/// The reasons why bytes are not a key. The error never contains the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Not 64 hexadecimal digits, with or without `0x`.
+    /// The text is not 64 hexadecimal digits, with or without `0x`.
     #[error("an Ethereum key is 64 hexadecimal digits")]
     NotHex,
-    /// Zero, or not below the order of the curve.
+    /// The number is zero, or not below the order of the curve.
     #[error("the number is not a secp256k1 key")]
     OutOfRange,
 }
 
-/// The Ed25519 key of a node. It gives the node its PeerId and signs its frames, records and acks. Zeroised
-/// when dropped.
+/// The Ed25519 key of a node. The PeerId follows from it, and it signs the node's frames, records
+/// and acks. The key is zeroised on drop.
 #[derive(Clone)]
 pub struct NodeKey(SigningKey);
 
 impl NodeKey {
-    /// The key of a seed (RFC 8032's private key).
+    /// Creates the key from a seed, which is the private key of RFC 8032.
     pub fn from_seed(seed: [u8; 32]) -> Self {
         let seed = Zeroizing::new(seed);
         NodeKey(SigningKey::from_bytes(&seed))
     }
 
-    /// The key that belongs to an agent's key without any disk: HKDF-SHA256 without salt, whose info is the
-    /// length-prefixed list of domain, network, instance and generation (u64, big endian).
+    /// Derives a node key from an agent's key, so that the PeerId is stable without a disk. It uses
+    /// HKDF-SHA256 without salt; the info is the length-prefixed list of domain, network, instance
+    /// and generation (u64, big endian).
     pub fn derive(agent_secret: &[u8; 32], network: &str, instance: &str, generation: u64) -> Self {
         let info = length_prefixed(&[
             NODE_KEY_DOMAIN.as_bytes(),
@@ -64,17 +65,17 @@ impl NodeKey {
         NodeKey::from_seed(*seed)
     }
 
-    /// The public key.
+    /// Returns the public key.
     pub fn public(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()
     }
 
-    /// The PeerId of the public key.
+    /// Returns the PeerId of the public key.
     pub fn peer_id(&self) -> PeerId {
         peer_id_of(&self.public()).expect("the public key of a secret key is a point")
     }
 
-    /// The seed, for a key file and for libp2p's own copy of the key.
+    /// Returns the seed, for the key file and for libp2p's copy of the key.
     pub fn seed(&self) -> SecretBytes {
         SecretBytes::from(self.0.to_bytes())
     }
@@ -84,7 +85,7 @@ impl NodeKey {
         self.0.sign(&signed_bytes(domain, body)).to_bytes()
     }
 
-    /// What travels of a signed body: signature ‖ body.
+    /// Signs `body` and returns signature ‖ body, the form that travels.
     pub fn sign_whole(&self, domain: &str, body: &[u8]) -> Bytes {
         let mut whole = Vec::with_capacity(SIGNATURE_BYTES + body.len());
         whole.extend_from_slice(&self.sign(domain, body));
@@ -99,54 +100,58 @@ impl fmt::Debug for NodeKey {
     }
 }
 
-/// Whether `signature` is `node_key`'s over `domain` and `body`. Strict: of the several signatures that a lax
-/// verifier takes for one message, and of keys of small order, it accepts none.
+/// Returns `true` if `node_key` signed `domain` and `body`. The check is strict: it accepts only
+/// one signature per message, and no keys of small order.
 pub fn verify(node_key: &[u8; 32], domain: &str, body: &[u8], signature: &[u8]) -> bool {
     let Ok(key) = VerifyingKey::from_bytes(node_key) else { return false };
     let Ok(signature) = ed25519_dalek::Signature::from_slice(signature) else { return false };
     key.verify_strict(&signed_bytes(domain, body), &signature).is_ok()
 }
 
-/// What the signature of a body is made over: its domain and the body's SHA-256. Ed25519 hashes what it signs with SHA-512,
-/// twice; for a frame of 256 KiB one SHA-256, which processors have instructions for, costs a fraction of that.
+/// Returns the bytes that a signature covers: the domain and the SHA-256 of the body. Ed25519
+/// hashes its input with SHA-512 twice. For a frame of 256 KiB one SHA-256, which processors
+/// accelerate, costs a fraction of that.
 fn signed_bytes(domain: &str, body: &[u8]) -> Vec<u8> {
     length_prefixed(&[domain.as_bytes(), &Sha256::digest(body)])
 }
 
-/// [`verify`] for signature ‖ body as received.
+/// Runs [`verify`] on signature ‖ body as received.
 pub fn verify_signed(node_key: &[u8; 32], domain: &str, whole: &[u8]) -> bool {
     whole
         .split_at_checked(SIGNATURE_BYTES)
         .is_some_and(|(signature, body)| verify(node_key, domain, body, signature))
 }
 
-/// The body of signature ‖ body, sharing its memory; `None` when there is not even a signature.
+/// Returns the body of signature ‖ body, sharing its memory, or `None` when the input is shorter
+/// than a signature.
 pub(crate) fn signed_body(whole: &Bytes) -> Option<Bytes> {
     (whole.len() >= SIGNATURE_BYTES).then(|| whole.slice(SIGNATURE_BYTES..))
 }
 
-/// The PeerId of a node key; `None` when the bytes are not a point of the curve.
+/// Returns the PeerId of a node key, or `None` when the bytes are not a point of the curve.
 pub fn peer_id_of(node_key: &[u8; 32]) -> Option<PeerId> {
     let key = ed25519::PublicKey::try_from_bytes(node_key).ok()?;
     Some(PeerId::from_public_key(&PublicKey::from(key)))
 }
 
-/// The node key that a PeerId holds; `None` for those of other kinds of keys, which hold only a hash.
+/// Returns the node key that a PeerId contains, or `None` for other kinds of keys, whose PeerId
+/// contains only a hash.
 pub fn node_key_of(peer: &PeerId) -> Option<[u8; 32]> {
     peer.to_bytes().strip_prefix(&PEER_ID_HEADER)?.try_into().ok()
 }
 
-/// SHA-256 over a list of fields, each with its length before it.
+/// Returns the SHA-256 of a length-prefixed list of fields.
 pub fn hash_fields(fields: &[&[u8]]) -> [u8; 32] {
     Sha256::digest(length_prefixed(fields)).into()
 }
 
-/// Keccak-256 over a list of fields, each with its length before it.
+/// Returns the Keccak-256 of a length-prefixed list of fields.
 pub(crate) fn keccak_fields(fields: &[&[u8]]) -> [u8; 32] {
     keccak256(length_prefixed(fields)).0
 }
 
-/// Each field after its length (u32, big endian), so that no two lists give the same bytes.
+/// Concatenates the fields, each after its length (u32, big endian), so that no two lists give the
+/// same bytes.
 pub(crate) fn length_prefixed(fields: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(fields.iter().map(|field| 4 + field.len()).sum());
     for field in fields {
@@ -157,7 +162,7 @@ pub(crate) fn length_prefixed(fields: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// The secp256k1 key that names an agent. Zeroised when dropped.
+/// The secp256k1 key that identifies an agent. The key is zeroised on drop.
 #[derive(Clone)]
 pub struct AgentKey {
     key: ecdsa::SigningKey,
@@ -168,7 +173,7 @@ impl AgentKey {
     /// Reads 64 hexadecimal digits, with or without `0x`.
     ///
     /// # Errors
-    /// When it is not that, or not a key.
+    /// Fails when the text has another form, or the number is not a key.
     pub fn from_hex(text: &str) -> Result<Self, KeyError> {
         let mut secret = Zeroizing::new([0; 32]);
         hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(text), secret.as_mut())
@@ -179,18 +184,18 @@ impl AgentKey {
     /// Reads a big-endian number.
     ///
     /// # Errors
-    /// When it is zero or not below the order of the curve.
+    /// Fails when the number is zero or not below the order of the curve.
     pub fn from_bytes(secret: &[u8; 32]) -> Result<Self, KeyError> {
         let key = ecdsa::SigningKey::from_slice(secret).map_err(|_| KeyError::OutOfRange)?;
         Ok(AgentKey { address: Address::from_private_key(&key), key })
     }
 
-    /// The Ethereum address.
+    /// Returns the Ethereum address.
     pub fn address(&self) -> Address {
         self.address
     }
 
-    /// The secret, to derive node keys from.
+    /// Returns the secret, for deriving node keys.
     pub fn secret(&self) -> SecretBytes {
         SecretBytes::from(<[u8; 32]>::from(self.key.to_bytes()))
     }
@@ -198,7 +203,7 @@ impl AgentKey {
     /// Signs a binding to this key's address.
     ///
     /// # Errors
-    /// When the binding names another account, or is one that every verifier would refuse.
+    /// Fails when the binding names another account, or when every verifier would reject it.
     pub fn bind(&self, binding: Binding) -> Result<SignedBinding, BindingError> {
         if binding.account != self.address() {
             return Err(BindingError::WrongAccount);
@@ -208,7 +213,7 @@ impl AgentKey {
         Ok(SignedBinding { binding, signature: Bytes::copy_from_slice(&signature.as_bytes()) })
     }
 
-    /// Without randomness (RFC 6979), with the lower of the two values of `s` that verify.
+    /// Signs deterministically (RFC 6979), with the lower of the two valid values of `s`.
     pub(super) fn sign_hash(&self, hash: &B256) -> Signature {
         let signed = self.key.sign_prehash_recoverable(hash.as_slice());
         signed.expect("a key in memory signs every hash of 32 bytes").into()
@@ -279,7 +284,8 @@ mod tests {
 
     #[test]
     fn the_derivation_is_hkdf_of_rfc_5869() {
-        // Both steps by hand with HMAC's definition: extract with a salt of 32 zero bytes, expand one block.
+        // Computes both HKDF steps by hand from the definition of HMAC: extract with a salt of 32
+        // zero bytes, expand one block.
         let hmac = |key: &[u8; 32], parts: &[&[u8]]| -> [u8; 32] {
             let pad = |byte: u8| {
                 let mut pad = [byte; 64];
@@ -311,7 +317,8 @@ mod tests {
 
     #[test]
     fn a_key_of_small_order_signs_nothing() {
-        // With the neutral point as key and as R, and s = 0, a lax verifier takes any message for signed.
+        // With the neutral point as key and as R, and s = 0, a lax verifier accepts any message as
+        // signed.
         let mut neutral = [0; 32];
         neutral[0] = 1;
         let mut signature = [0; 64];
@@ -338,7 +345,7 @@ mod tests {
 
     #[test]
     fn an_address_is_the_one_that_ethereum_gives_the_key() {
-        // The key 1 has the generator as its public key; its address is widely known.
+        // The public key of the key 1 is the generator, whose address is widely known.
         let mut one = [0; 32];
         one[31] = 1;
         let address = AgentKey::from_bytes(&one).unwrap().address();

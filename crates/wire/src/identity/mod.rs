@@ -1,5 +1,5 @@
-//! Who is who: the Ethereum key that names an agent, the Ed25519 key of its node, and the signed statement
-//! that ties the two together.
+//! Identities: the Ethereum key of an agent, the Ed25519 key of its node, and the signed binding
+//! between the two.
 
 pub mod address;
 pub mod binding;
@@ -13,27 +13,27 @@ pub use binding::{Binding, BindingError, BindingHash, SignedBinding};
 pub use keys::{AgentKey, KeyError, NodeKey, hash_fields, node_key_of, peer_id_of, verify, verify_signed};
 pub use secret_bytes::SecretBytes;
 
-/// One agent with its node, for the tests of every crate.
+/// An agent with its node, for the tests of every crate.
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, reason = "the keys are constants")]
 pub mod testing {
     use super::binding::BINDING_LIFE_SECS;
     use super::{AgentKey, Binding, NodeKey};
 
-    /// When these tests take place, in seconds since 1970.
+    /// The time of these tests, in seconds since 1970.
     pub const NOW_SECS: u64 = 1_750_000_000;
 
-    /// An agent; its key is public.
+    /// Returns an agent's key. Its secret is public.
     pub fn agent() -> AgentKey {
         AgentKey::from_bytes(&[0x11; 32]).unwrap()
     }
 
-    /// Its node; its key is public.
+    /// Returns the key of the agent's node. Its secret is public.
     pub fn node() -> NodeKey {
         NodeKey::from_seed([0x22; 32])
     }
 
-    /// Binds the one to the other on network `dev`, from now on.
+    /// Returns a binding of the agent to the node on network `dev`, valid from [`NOW_SECS`].
     pub fn binding() -> Binding {
         Binding {
             account: agent().address(),

@@ -1,4 +1,5 @@
-//! Bindings that were signed elsewhere: the file in which one comes, and what is wrong with it, for people.
+//! Bindings that a wallet signed: the file format, and errors that explain to a person what is
+//! wrong.
 
 use std::str::FromStr;
 
@@ -10,68 +11,69 @@ use serde::{Deserialize, Serialize};
 use super::binding::MAX_BINDING_SIGNATURE_BYTES;
 use super::{AddressError, Binding, BindingError, SignedBinding, parse_address};
 
-/// Version of the binding file.
+/// Version of the format of the binding file.
 pub const BINDING_FILE_VERSION: u32 = 1;
-/// Largest binding file that is read, in bytes: one has less than 2 KiB, or 3 with the longest signature.
+/// Largest binding file that is read, in bytes. A file has less than 2 KiB, or 3 KiB with the
+/// longest signature.
 pub const MAX_BINDING_FILE_BYTES: usize = 16 << 10;
 
-/// Why a text is not a binding.
+/// The reasons why a text is not a binding.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// It is longer than so many bytes.
+    /// The text is longer than this number of bytes.
     #[error("it is longer than {0} bytes")]
     TooLarge(usize),
-    /// It is not JSON of the right shape.
-    #[error("it is not of the right form: {0}")]
+    /// The text is not JSON of the right shape.
+    #[error("it is not JSON of the right form: {0}")]
     Json(#[from] serde_json::Error),
-    /// A field holds something else than it should.
-    #[error("its `{0}` cannot be read")]
+    /// This field has a value of the wrong form.
+    #[error("its field `{0}` is invalid")]
     Field(&'static str),
-    /// Its account is no address.
-    #[error("its `account` cannot be read: {0}")]
+    /// The account is not an Ethereum address.
+    #[error("its field `account` is invalid: {0}")]
     Account(#[from] AddressError),
-    /// Its version is not known.
-    #[error("its version is {0}, and only {BINDING_FILE_VERSION} is known")]
+    /// The file has a version that this program does not know.
+    #[error("its version is {0}, but this program supports only version {BINDING_FILE_VERSION}")]
     Version(u32),
-    /// Types, domain or statement are not those of a binding.
-    #[error("it is not what `p2p-node bind` printed: types, domain or statement differ")]
+    /// The types, the domain or the statement differ from those of a binding.
+    #[error("it differs from the output of `p2p-node bind` in its types, domain or statement")]
     NotOurs,
 }
 
-/// Why a binding that was signed elsewhere cannot be used.
+/// The reasons why a pre-signed binding cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PresignedError {
-    /// For another network.
-    #[error("the binding is for the network {binding}, and the node is for {node}")]
+    /// The binding is for another network.
+    #[error("the binding is for the network {binding}, but the node is for {node}")]
     OtherNetwork {
-        /// The one that was signed.
+        /// The network in the binding.
         binding: String,
-        /// The one that is wanted.
+        /// The network of this node.
         node: String,
     },
-    /// It begins in so many seconds.
-    #[error("the binding is not valid yet, but in {}", span(*.0))]
+    /// The binding becomes valid in this number of seconds.
+    #[error("the binding is not valid yet: it starts in {}", span(*.0))]
     NotYetValid(u64),
-    /// It ended so many seconds ago.
-    #[error("the binding expired {} ago: have a new one signed, see `p2p-node bind --help`", span(*.0))]
+    /// The binding expired this number of seconds ago.
+    #[error("the binding expired {} ago: sign a new one, see `p2p-node bind --help`", span(*.0))]
     Expired(u64),
-    /// Somebody else signed it, or somebody signed something else.
-    #[error("this signature was made by {signer}, not by {account}, or not over this binding")]
+    /// Another key made the signature, or the right key signed something else.
+    #[error("the signature was made by {signer}, not by {account}, or it covers another binding")]
     OtherSigner {
-        /// Whose key would have to be used for that.
+        /// The address recovered from the signature.
         signer: Address,
-        /// Who was to sign.
+        /// The account that the binding names.
         account: Address,
     },
-    /// Nobody's key makes such a signature.
-    #[error("the signature is nobody's")]
+    /// No key can have made this signature: no address can be recovered from it.
+    #[error("the signature is invalid: no key can have made it")]
     NobodysSignature,
-    /// Anything else.
+    /// The binding breaks another rule.
     #[error("{0}")]
     Binding(#[from] BindingError),
 }
 
-/// A binding in JSON, numbers as decimal strings.
+/// A binding in JSON. Numbers are decimal strings.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct BindingText {
@@ -101,7 +103,7 @@ impl From<&Binding> for BindingText {
 }
 
 impl BindingText {
-    /// Does not judge what it reads.
+    /// Converts the text to a binding, without checking whether the binding is valid.
     pub(super) fn read(self) -> Result<Binding, DocumentError> {
         let mut node_key = [0; 32];
         let digits = self.node_key.strip_prefix("0x").ok_or(DocumentError::Field("nodeKey"))?;
@@ -131,7 +133,7 @@ struct FileText {
     signature: String,
 }
 
-/// The content of a binding file; nothing in it is secret.
+/// Returns the content of a binding file. Nothing in it is secret.
 pub fn binding_file(signed: &SignedBinding) -> String {
     let file = FileText {
         version: BINDING_FILE_VERSION,
@@ -142,10 +144,10 @@ pub fn binding_file(signed: &SignedBinding) -> String {
     text.expect("strings and a number are JSON") + "\n"
 }
 
-/// Reads what [`binding_file`] wrote. Does not judge it: [`check_presigned`] does.
+/// Reads the output of [`binding_file`]. The caller checks the binding with [`check_presigned`].
 ///
 /// # Errors
-/// When it is not that; no bytes make it panic.
+/// Fails when the bytes are not a binding file. No input makes it panic.
 pub fn read_binding_file(bytes: &[u8]) -> Result<SignedBinding, DocumentError> {
     if bytes.len() > MAX_BINDING_FILE_BYTES {
         return Err(DocumentError::TooLarge(MAX_BINDING_FILE_BYTES));
@@ -157,10 +159,10 @@ pub fn read_binding_file(bytes: &[u8]) -> Result<SignedBinding, DocumentError> {
     Ok(SignedBinding { binding: binding.read()?, signature: read_signature(&signature)? })
 }
 
-/// Reads a signature in hexadecimal digits, with or without `0x`, as a wallet gives it.
+/// Reads a signature in hexadecimal digits, with or without `0x`, as a wallet prints it.
 ///
 /// # Errors
-/// When it is not that, or too long.
+/// Fails when the text is not hexadecimal or is too long.
 pub fn read_signature(text: &str) -> Result<Bytes, DocumentError> {
     let text = text.trim();
     match hex::decode(text.strip_prefix("0x").unwrap_or(text)) {
@@ -169,14 +171,15 @@ pub fn read_signature(text: &str) -> Result<Bytes, DocumentError> {
     }
 }
 
-/// Whether a binding that was signed elsewhere may be used at `now_ms` (ms since 1970) on this network, its signature included.
+/// Checks that a pre-signed binding is valid on this network at `now_ms` (ms since 1970), signature
+/// included.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// Returns the first rule that the binding breaks.
 pub fn check_presigned(signed: &SignedBinding, network: &str, now_ms: u64) -> Result<(), PresignedError> {
     let Binding { account, not_before, not_after, .. } = signed.binding;
     let now_secs = now_ms / 1000;
-    // Peers would take it for some seconds more, by their clocks; our own records end with it.
+    // Peers tolerate 30 s more by their clocks, but our own records end with the binding.
     let expired = || PresignedError::Expired(now_secs.saturating_sub(not_after));
     signed.check(network, now_ms).map_err(|error| match error {
         BindingError::WrongNetwork => {
@@ -196,7 +199,7 @@ pub fn check_presigned(signed: &SignedBinding, network: &str, now_ms: u64) -> Re
     }
 }
 
-/// A time in the largest unit of which there are at least two.
+/// Formats a duration in the largest unit of which it has at least two.
 pub fn span(secs: u64) -> String {
     let (number, unit) = match secs {
         0..120 => (secs, "second"),

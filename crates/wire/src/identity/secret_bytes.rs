@@ -3,7 +3,7 @@ use std::ops::Deref;
 
 use zeroize::Zeroizing;
 
-/// 32 bytes that nobody else may know: a key, or what keys are made from. Zeroised when dropped, and never shown.
+/// 32 secret bytes: a key, or a seed of keys. They are zeroised on drop and never printed.
 #[derive(Clone)]
 pub struct SecretBytes(Zeroizing<[u8; 32]>);
 

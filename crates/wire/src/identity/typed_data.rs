@@ -1,4 +1,4 @@
-//! A binding as wallets are handed it: the JSON of `eth_signTypedData_v4` (EIP-712).
+//! The typed data of a binding: the JSON that a wallet signs with `eth_signTypedData_v4` (EIP-712).
 
 use alloy_sol_types::SolStruct;
 use serde_json::{Value, json};
@@ -7,14 +7,16 @@ use super::Binding;
 use super::binding::{STATEMENT, domain, typed::PeerBinding};
 use super::presigned::{BindingText, DocumentError};
 
-/// Largest typed data that is read, in bytes: what is printed has about 2 KiB, and wallets may indent it.
+/// Largest typed data that is read, in bytes. The node prints about 2 KiB, and wallets may indent
+/// it.
 pub const MAX_TYPED_DATA_BYTES: usize = 64 << 10;
 
-/// What the wallet of the binding's account signs. Numbers are decimal strings, because JavaScript's are not exact.
+/// Returns the typed data for the wallet of the binding's account. Numbers are decimal strings,
+/// because JavaScript's numbers are not exact.
 pub fn typed_data(binding: &Binding) -> Value {
     let mut message = json!(BindingText::from(binding));
     message["statement"] = STATEMENT.into();
-    // Out of the very types that are hashed, so that the two cannot differ.
+    // The types come from the struct that is hashed, so that the two cannot differ.
     let ours = PeerBinding::eip712_root_type();
     let domains = domain().encode_type();
     json!({
@@ -25,10 +27,11 @@ pub fn typed_data(binding: &Binding) -> Value {
     })
 }
 
-/// Reads what [`typed_data`] made, and nothing else: what was added or changed would not be what was signed.
+/// Reads the output of [`typed_data`] and rejects every addition or change, because the signature
+/// would not cover it.
 ///
 /// # Errors
-/// When it is not that.
+/// Fails when the bytes are anything else.
 pub fn read_typed_data(bytes: &[u8]) -> Result<Binding, DocumentError> {
     if bytes.len() > MAX_TYPED_DATA_BYTES {
         return Err(DocumentError::TooLarge(MAX_TYPED_DATA_BYTES));
@@ -42,7 +45,7 @@ pub fn read_typed_data(bytes: &[u8]) -> Result<Binding, DocumentError> {
     if typed_data(&binding) == whole { Ok(binding) } else { Err(DocumentError::NotOurs) }
 }
 
-/// The members of `Name(type name,type name)`.
+/// Returns the members of `Name(type name,type name)`.
 fn members(encoded: &str) -> Vec<Value> {
     let list = encoded.split_once('(').map_or("", |(_, list)| list.trim_end_matches(')'));
     let pairs = list.split(',').filter_map(|member| member.split_once(' '));
@@ -60,7 +63,7 @@ mod tests {
         serde_json::to_vec_pretty(&typed_data(binding)).unwrap()
     }
 
-    /// The same computation as a wallet's: it knows nothing but the JSON.
+    /// Computes the hash as a wallet does: from the JSON alone.
     #[test]
     fn a_wallet_that_knows_only_the_json_comes_to_the_hash_that_is_verified() {
         for binding in [

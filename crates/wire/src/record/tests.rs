@@ -127,7 +127,7 @@ fn limits_are_kept_on_both_sides() {
     let addrs = |count| vec!["/ip4/127.0.0.1/tcp/4001".parse().unwrap(); count];
     accept(Record { addrs: addrs(MAX_RECORD_ADDRS), ..record() });
     refuse(Record { addrs: addrs(MAX_RECORD_ADDRS + 1), ..record() }, "addrs");
-    // A code of two bytes, a length of two and the name.
+    // Two bytes for the protocol code, two for the length, then the name.
     let dns = |length: usize| vec![format!("/dns4/{}", "a".repeat(length - 3)).parse().unwrap()];
     accept(Record { addrs: dns(MAX_RECORD_ADDR_BYTES), ..record() });
     refuse(Record { addrs: dns(MAX_RECORD_ADDR_BYTES + 1), ..record() }, "addrs");

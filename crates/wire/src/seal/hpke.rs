@@ -1,4 +1,4 @@
-//! One frame sealed to a KEM key, and the session that comes of it.
+//! HPKE: encrypts one frame to a KEM key, and derives the session for the frames that follow.
 
 use alloy_primitives::Address;
 use bytes::Bytes;
@@ -16,42 +16,44 @@ use crate::identity::keys::length_prefixed;
 pub(super) type Algorithm = XWing;
 
 const SEAL_DOMAIN: &[u8] = b"p2p-node/seal/v1";
-/// Context of the export from which a session comes.
+/// Context of the HPKE export from which a session is derived.
 const SESSION_CONTEXT: &[u8] = b"p2p-node/session/v1";
 
-/// What a sealed frame is bound to: nobody else can pass it off as theirs, or to somebody else.
+/// The context to which the encryption is bound. A third party can neither sign the sealed frame as
+/// its own nor forward it to another recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     /// The network.
     pub network: String,
     /// The node key that signs the frame.
     pub sender: [u8; 32],
-    /// The account that is to read it.
+    /// The account that may decrypt the frame.
     pub recipient: Address,
-    /// The key that it is sealed to.
+    /// The recipient's KEM key.
     pub kem_id: KemId,
 }
 
 impl Info {
-    /// As HPKE's `info`: the length-prefixed list of domain, network, sender, recipient and key.
+    /// Encodes the context as HPKE's `info`: the length-prefixed list of domain, network, sender,
+    /// recipient and key id.
     pub fn encode(&self) -> Vec<u8> {
         let Info { network, sender, recipient, kem_id } = self;
         length_prefixed(&[SEAL_DOMAIN, network.as_bytes(), sender, recipient.as_slice(), kem_id])
     }
 }
 
-/// What is sent of a sealing, and the session that both ends have from it.
+/// An encrypted frame, and the session that both sides derive from it.
 #[derive(Clone, Debug)]
 pub struct SealedFrame {
     /// The encapsulated key.
     pub enc: Bytes,
     /// The encrypted content.
     pub ciphertext: Bytes,
-    /// What comes next on the same connection.
+    /// The session for later frames on the same connection.
     pub session: SessionKey,
 }
 
-/// Seals content to a public key; `None` when that is none.
+/// Encrypts content to a public key. Returns `None` when the public key is invalid.
 pub fn seal(public_key: &[u8], info: &Info, content: &[u8], rng: &mut impl CryptoRng) -> Option<SealedFrame> {
     let public_key = Deserializable::from_bytes(public_key).ok()?;
     let (enc, mut context) = setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, Algorithm>(
@@ -66,7 +68,7 @@ pub fn seal(public_key: &[u8], info: &Info, content: &[u8], rng: &mut impl Crypt
     Some(SealedFrame { enc: Bytes::copy_from_slice(&enc.to_bytes()), ciphertext: ciphertext.into(), session })
 }
 
-/// Opens what [`seal`] sealed; `None` when anything about it is not as it was.
+/// Decrypts the output of [`seal`]. Returns `None` when any part of it was changed.
 pub fn open(secret: &Secret, info: &Info, enc: &[u8], ciphertext: &[u8]) -> Option<(Vec<u8>, SessionKey)> {
     let enc = Deserializable::from_bytes(enc).ok()?;
     let mut context = setup_receiver::<ChaCha20Poly1305, HkdfSha256, Algorithm>(

@@ -1,7 +1,9 @@
-//! Our KEM keys: a new one every day, each kept for as long as mail may have been sealed to it, and then gone for good.
+//! Our KEM keys. The node makes a new key every day, keeps each key as long as frames encrypted to
+//! it may arrive, and then erases it.
 //!
-//! Rotation and retention go by `Now::mono`, which runs on during suspend and does not jump. The wall clock only dates what a record says of the
-//! newest key, and when it jumps that date moves with it.
+//! Rotation and retention use `Now::mono`, which counts suspended time and does not jump. The wall
+//! clock only dates the newest key in our record; when the wall clock jumps, that date moves with
+//! it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,19 +20,24 @@ use crate::identity::hash_fields;
 use crate::record::{Kem, MAX_RECORD_LIFE_MS};
 use crate::time::Now;
 
-/// A new key is made so often, by `Now::mono`. Ours: a day.
+/// Interval between new keys, by `Now::mono`: our choice, a day.
 pub const ROTATE: Duration = Duration::from_secs(24 * 3600);
-/// A key lives so long, by `Now::mono`: records name it until the next one is made, the last of them lives for 24 h, and then frames that were
-/// sealed to it may still be on their way. What is stolen opens nothing older.
+/// Life of a key, by `Now::mono`. Records name a key for 24 h until the next one is made, the last
+/// of these records lives for 24 h, and frames may be in flight after that. A stolen key decrypts
+/// nothing that was encrypted to erased keys.
 pub const LIFE: Duration =
     ROTATE.saturating_add(Duration::from_millis(MAX_RECORD_LIFE_MS)).saturating_add(LAST_FRAMES);
-/// Keys held at most: the one that records name, the one that the last records of the day before name, and one of which frames may be on their way.
+/// Largest number of keys: the key in the current record, the key in the last records of the day
+/// before, and one for frames in flight.
 pub const MAX_KEYS: usize = 3;
-/// Mail may be sealed to a key until so long before its end: a frame's age, twice, and the skew of two clocks.
+/// Time before the end of a key at which senders stop using it: twice the maximum age of a frame,
+/// and twice the tolerated clock skew.
 const LAST_FRAMES: Duration = Duration::from_secs(5 * 60);
-/// Length of a key's name, in bytes. Ours: a key that shares a name would have to be searched for 2^64 times.
+/// Length of a key id, in bytes: our choice. An attacker would have to try 2^64 keys to find two
+/// with the same id.
 pub const KEM_ID_BYTES: usize = 16;
-/// Length of a public key, in bytes: ML-KEM-768's 1,184 and X25519's 32 (draft-connolly-cfrg-xwing-kem §5).
+/// Length of a public key, in bytes: 1,184 of ML-KEM-768 and 32 of X25519
+/// (draft-connolly-cfrg-xwing-kem §5).
 pub const PUBLIC_KEY_BYTES: usize = 1216;
 /// Length of a secret key, in bytes: the seed of both parts.
 const SECRET_KEY_BYTES: usize = 32;
@@ -39,10 +46,10 @@ const ID_DOMAIN: &[u8] = b"p2p-node/kem-id/v1";
 const KEY_DOMAIN: &[u8] = b"p2p-node/kem-key/v1";
 const RATCHET_DOMAIN: &[u8] = b"p2p-node/kem-ratchet/v1";
 
-/// Names a KEM key.
+/// Id of a KEM key.
 pub type KemId = [u8; KEM_ID_BYTES];
 
-/// The name of a public key, which is bound to it.
+/// Returns the id of a public key: a hash of the key.
 pub fn kem_id(public_key: &[u8]) -> KemId {
     let hash = hash_fields(&[ID_DOMAIN, public_key]);
     let mut id = [0; KEM_ID_BYTES];
@@ -50,24 +57,24 @@ pub fn kem_id(public_key: &[u8]) -> KemId {
     id
 }
 
-/// The name of a key to which mail can be sealed now; `None` when its record names other algorithms, a key that is none of
-/// theirs, or one that is over.
+/// Returns the id of a key to which mail can be encrypted now. Returns `None` if the suite is
+/// unknown, the key has the wrong length, the id does not match the key, or the key has expired.
 pub fn usable_key_id(kem: &Kem, now_ms: u64) -> Option<KemId> {
     let fits = kem.suite == SUITE && kem.public_key.len() == PUBLIC_KEY_BYTES && kem.not_after_ms > now_ms;
     let id = kem_id(&kem.public_key);
     (fits && kem.id.as_ref() == id).then_some(id)
 }
 
-/// A secret key. Zeroised when dropped.
+/// A secret key. It is zeroised on drop.
 pub struct Secret(Zeroizing<[u8; SECRET_KEY_BYTES]>);
 
 impl Secret {
-    /// The key in the library's form. Any bytes are one.
+    /// Returns the key in the library's form. Every value of the 32 bytes is a valid key.
     pub(super) fn key(&self) -> <Algorithm as hpke::Kem>::PrivateKey {
         Deserializable::from_bytes(self.0.as_slice()).expect("a secret key has 32 bytes, of any value")
     }
 
-    /// The public key.
+    /// Returns the public key.
     pub fn public_key(&self) -> Bytes {
         Bytes::copy_from_slice(&Algorithm::sk_to_pk(&self.key()).to_bytes())
     }
@@ -90,21 +97,21 @@ struct Key {
     id: KemId,
     public_key: Bytes,
     secret: Arc<Secret>,
-    /// By `Now::mono`.
+    /// Time of creation, by `Now::mono`.
     made_at: Duration,
-    /// Until when mail may be sealed to it, by our wall clock.
+    /// Time until which senders may use the key, by our wall clock.
     not_after_ms: u64,
 }
 
-/// Our keys, newest first. Each comes from a seed that is replaced by its own hash at once, so that nothing that is kept leads
-/// back to a key that is gone.
+/// Our keys, newest first. After each new key the seed is replaced by its own hash, so erased keys
+/// cannot be derived again.
 pub struct Keyring {
     seed: Zeroizing<[u8; 32]>,
     keys: VecDeque<Key>,
 }
 
 impl Keyring {
-    /// A ring with its first key; `seed` is random.
+    /// Creates a keyring with its first key. `seed` must be random.
     pub fn new(seed: [u8; 32], now: Now) -> Self {
         let mut ring = Keyring { seed: Zeroizing::new(seed), keys: VecDeque::new() };
         ring.make_key(now);
@@ -124,7 +131,8 @@ impl Keyring {
         });
     }
 
-    /// Makes a new key when it is time, and forgets those that are over; whether there is a new one.
+    /// Makes a new key if the current one is old enough, and erases expired keys. Returns `true` if
+    /// there is a new key.
     pub fn rotate(&mut self, now: Now) -> bool {
         while self.keys.back().is_some_and(|oldest| now.mono >= oldest.made_at + LIFE) {
             self.keys.pop_back();
@@ -136,21 +144,22 @@ impl Keyring {
         due
     }
 
-    /// The wall clock has jumped by so much: the keys live on, and records say by the new time until when.
+    /// Moves the dates of the keys after the wall clock jumped by `jump_ms`. The keys themselves
+    /// stay valid.
     pub fn clock_jumped(&mut self, jump_ms: i64) {
         for key in &mut self.keys {
             key.not_after_ms = key.not_after_ms.saturating_add_signed(jump_ms);
         }
     }
 
-    /// When there is something to do, by `Now::mono`.
+    /// Returns the time of the next rotation or expiry, by `Now::mono`.
     pub fn next_deadline(&self) -> Option<Duration> {
         let rotate = self.keys.front().map(|newest| newest.made_at + ROTATE);
         let forget = self.keys.back().map(|oldest| oldest.made_at + LIFE);
         rotate.into_iter().chain(forget).min()
     }
 
-    /// The newest key, as our record tells of it.
+    /// Returns the newest key, for our record.
     pub fn current(&self) -> Option<Kem> {
         self.keys.front().map(|key| Kem {
             id: Bytes::copy_from_slice(&key.id),
@@ -160,17 +169,17 @@ impl Keyring {
         })
     }
 
-    /// The secret key of this name, if it is one of ours and not gone.
+    /// Returns the secret key with this id, unless it is unknown or erased.
     pub fn find(&self, id: &[u8]) -> Option<Arc<Secret>> {
         self.keys.iter().find(|key| key.id == id).map(|key| Arc::clone(&key.secret))
     }
 
-    /// Keys held.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there is no key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -196,7 +205,8 @@ mod tests {
         let first = ring.current().unwrap();
         assert!(!ring.rotate(at(23)));
         assert_eq!(ring.next_deadline(), Some(ROTATE));
-        // The last record that names it is made just before the next key, and lives for a day.
+        // The node makes the last record that names the key just before the next key; that record
+        // lives for a day.
         assert!(first.not_after_ms >= at(24).unix_ms + MAX_RECORD_LIFE_MS);
         assert!(ring.rotate(at(24)) && ring.rotate(at(48)));
         assert_eq!(ring.len(), MAX_KEYS);

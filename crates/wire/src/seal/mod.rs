@@ -1,8 +1,9 @@
-//! Sealing: mail that only its recipient can read.
+//! Encryption: only the recipient can read mail.
 //!
-//! HPKE (RFC 9180) in base mode with X-Wing, HKDF-SHA256 and ChaCha20-Poly1305. The first frame on a connection is sealed to the
-//! recipient's KEM key, and both ends take the keys of a session from that; where there is no connection every frame is sealed so.
-//! Who sent it is proven by the frame's signature, outside.
+//! The node uses HPKE (RFC 9180) in base mode with X-Wing, HKDF-SHA256 and ChaCha20-Poly1305. It
+//! encrypts the first frame on a connection to the recipient's KEM key, and both sides derive the
+//! keys of a session from that. Without a connection it encrypts every frame to the KEM key. The
+//! signature around the frame proves who sent it.
 
 pub mod hpke;
 pub mod kem;
@@ -10,5 +11,5 @@ pub mod padding;
 pub mod repeatable;
 pub mod session;
 
-/// The algorithms: X-Wing, HKDF-SHA256 and ChaCha20-Poly1305. Others will have other numbers.
+/// The cipher suite: X-Wing, HKDF-SHA256 and ChaCha20-Poly1305. Other suites get other numbers.
 pub const SUITE: u32 = 1;

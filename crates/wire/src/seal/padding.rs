@@ -1,13 +1,14 @@
-//! Padding: what a relay or an observer sees of a frame's length says little about its content.
+//! Padding, so that the length of a frame reveals little about its content to relays and observers.
 
-/// Shortest padded length, in bytes (`reference/reliability.md`, post-quantum mail).
+/// Shortest padded length, in bytes: our choice, so that short messages all have the same length.
 pub const FLOOR_BYTES: usize = 256;
 
-/// Follows the content, before zeros to the end (ISO/IEC 7816-4).
+/// Marks the end of the content. Zeros follow (ISO/IEC 7816-4).
 const MARKER: u8 = 0x80;
 
-/// Padmé (Nikitin et al., PETS 2019, §4): of a length's binary digits only as many as its exponent has may differ from zero, so that
-/// lengths up to `L` take `O(log log L)` bits, for at most 12 % more bytes, and 6 % from 1 MiB on.
+/// Padmé (Nikitin et al., PETS 2019, §4) limits the number of non-zero leading binary digits of a
+/// length to the number of digits of its exponent. Lengths up to `L` then reveal `O(log log L)`
+/// bits, for at most 12 % more bytes, and 6 % from 1 MiB on.
 fn padme(length: usize) -> usize {
     let exponent = length.max(2).ilog2();
     let kept = exponent.ilog2() + 1;
@@ -15,12 +16,12 @@ fn padme(length: usize) -> usize {
     (length + mask) & !mask
 }
 
-/// The length to which so many bytes are padded.
+/// Returns the padded length of a content of this length.
 pub fn padded_len(length: usize) -> usize {
     padme(length + 1).max(FLOOR_BYTES)
 }
 
-/// Pads to one of few lengths.
+/// Pads the content to its padded length.
 pub fn pad(mut content: Vec<u8>) -> Vec<u8> {
     let length = padded_len(content.len());
     content.push(MARKER);
@@ -28,7 +29,7 @@ pub fn pad(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
-/// The content; `None` when that is not how it is padded.
+/// Returns the content, or `None` when the padding is invalid.
 pub fn unpad(mut padded: Vec<u8>) -> Option<Vec<u8>> {
     let marker = padded.iter().rposition(|byte| *byte != 0).filter(|at| padded[*at] == MARKER)?;
     (padded.len() == padded_len(marker)).then(|| {
@@ -45,7 +46,7 @@ mod tests {
 
     #[test]
     fn lengths_are_those_of_the_paper() {
-        // Worked by hand: 9 = 1001b keeps two digits after the first, and so on.
+        // Computed by hand: 9 = 1001b keeps two digits after the first, and so on.
         for (length, padded) in [(8, 8), (9, 10), (65, 72), (1000, 1024), (1025, 1088), (1 << 20, 1 << 20)] {
             assert_eq!(padme(length), padded, "{length}");
         }
@@ -62,7 +63,7 @@ mod tests {
             assert!(padded > length && padded * 100 <= (length + 1) * 112, "{length} becomes {padded}");
             lengths.insert(padded);
         }
-        // Sixteen for each doubling.
+        // Sixteen lengths for each doubling.
         assert_eq!(lengths.len(), 132);
     }
 

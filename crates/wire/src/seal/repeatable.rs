@@ -1,4 +1,5 @@
-//! Randomness that repeats itself, for simulations and tests, whose every run has to be the same. Keys made with it are no secret.
+//! Deterministic random numbers for simulations and tests, which must be repeatable. Keys made with
+//! them are not secret.
 
 use std::convert::Infallible;
 
@@ -8,7 +9,7 @@ use crate::identity::hash_fields;
 
 const DOMAIN: &[u8] = b"p2p-node/repeatable/v1";
 
-/// The hashes of a seed and of a number that grows.
+/// A random number generator that hashes a seed and a counter.
 #[derive(Clone, Debug)]
 pub struct DeterministicRng {
     seed: u64,
@@ -16,7 +17,7 @@ pub struct DeterministicRng {
 }
 
 impl DeterministicRng {
-    /// The sequence of a seed.
+    /// Creates the generator for a seed.
     pub fn new(seed: u64) -> Self {
         DeterministicRng { seed, number: 0 }
     }

@@ -1,4 +1,4 @@
-//! A session: what follows the first sealed frame on a connection, at the price of a cipher alone.
+//! Sessions: frames after the first one on a connection cost only a symmetric cipher.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,22 +13,24 @@ use zeroize::Zeroizing;
 use super::kem::KemId;
 use crate::envelope::Session;
 
-/// Length of a session's name and of its key, in bytes.
+/// Length of a session id and length of a session key, in bytes.
 pub const SESSION_ID_BYTES: usize = 16;
 pub(super) const KEY_BYTES: usize = 32;
 
-/// A session is followed by another after so long, or so many bytes (design §4).
+/// A sender starts a new session after this time or this number of bytes, so that a stolen session
+/// key decrypts little.
 const REKEY_AFTER: Duration = Duration::from_secs(600);
 const REKEY_BYTES: u64 = 1 << 30;
-/// Sessions that a peer may have with us at the same time: the one that it uses and the one that follows, twice.
+/// Largest number of sessions with one peer: our choice, twice the current session and its
+/// successor.
 const SESSIONS_PER_PEER: usize = 4;
-/// … all peers: as many as can be connected to a bootstrap node (design §8), twice.
+/// Largest number of sessions with all peers: twice the 1,000 connections of a bootstrap node.
 pub const MAX_SESSIONS: usize = 2000;
 
-/// Names a session.
+/// Id of a session.
 pub type SessionId = [u8; SESSION_ID_BYTES];
 
-/// A session's name and key. The key is zeroised when dropped.
+/// Id and key of a session. The key is zeroised on drop.
 #[derive(Clone)]
 pub struct SessionKey {
     id: SessionId,
@@ -36,13 +38,13 @@ pub struct SessionKey {
 }
 
 impl SessionKey {
-    /// From what HPKE exports: name ‖ key.
+    /// Splits the bytes that HPKE exports: id ‖ key.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (id, key) = bytes.split_at_checked(SESSION_ID_BYTES)?;
         Some(SessionKey { id: id.try_into().ok()?, key: Zeroizing::new(key.try_into().ok()?) })
     }
 
-    /// The session's name.
+    /// Returns the id of the session.
     pub fn id(&self) -> SessionId {
         self.id
     }
@@ -51,13 +53,13 @@ impl SessionKey {
         ChaCha20Poly1305::new((&*self.key).into())
     }
 
-    /// Encrypts content under a number that is never used twice.
+    /// Encrypts content. The caller must not use a counter twice.
     fn seal(&self, counter: u64, mut content: Vec<u8>) -> Option<Bytes> {
         self.cipher().encrypt_in_place(&nonce(counter), &self.id, &mut content).ok()?;
         Some(content.into())
     }
 
-    /// Decrypts it; `None` when anything about it is not as it was.
+    /// Decrypts content. Returns `None` when any part of it was changed.
     pub fn open(&self, counter: u64, ciphertext: &[u8]) -> Option<Vec<u8>> {
         let mut content = ciphertext.to_vec();
         self.cipher().decrypt_in_place(&nonce(counter), &self.id, &mut content).ok()?;
@@ -71,14 +73,14 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// Four zero bytes and the counter, big endian.
+/// Returns the nonce: four zero bytes and the counter, big endian.
 fn nonce(counter: u64) -> Nonce {
     let mut nonce = Nonce::default();
     nonce[4..].copy_from_slice(&counter.to_be_bytes());
     nonce
 }
 
-/// The sender's end.
+/// The sender's side of a session.
 #[derive(Debug)]
 pub struct OutboundSession {
     key: SessionKey,
@@ -90,22 +92,23 @@ pub struct OutboundSession {
 }
 
 impl OutboundSession {
-    /// A session with a node, made through one of its KEM keys.
+    /// Creates a session with a node, derived with one of the node's KEM keys.
     pub fn new(key: SessionKey, node_key: [u8; 32], kem_id: KemId, now: Duration) -> Self {
         OutboundSession { key, node_key, kem_id, since: now, counter: 0, bytes: 0 }
     }
 
-    /// Whether it is one with this node and key.
+    /// Returns `true` if the session is with this node.
     pub fn is_with(&self, node_key: &[u8; 32]) -> bool {
         self.node_key == *node_key
     }
 
-    /// Whether another should follow.
+    /// Returns `true` if the sender should start a new session.
     pub fn is_due(&self, kem_id: &KemId, now: Duration) -> bool {
         self.kem_id != *kem_id || now >= self.since + REKEY_AFTER || self.bytes >= REKEY_BYTES
     }
 
-    /// Whether it must not be used any more: the one to follow is long overdue.
+    /// Returns `true` if the session must not be used any more, because its successor is long
+    /// overdue.
     pub fn is_over(&self, now: Duration) -> bool {
         now >= self.since + 2 * REKEY_AFTER || self.bytes >= 2 * REKEY_BYTES
     }
@@ -119,7 +122,7 @@ impl OutboundSession {
     }
 }
 
-/// The recipient's ends: those of connected peers.
+/// The recipient's side of the sessions of all connected peers.
 #[derive(Debug, Default)]
 pub struct InboundSessions {
     sessions: BTreeMap<PeerId, Vec<SessionKey>>,
@@ -127,7 +130,8 @@ pub struct InboundSessions {
 }
 
 impl InboundSessions {
-    /// Keeps a session of a connected peer; its oldest goes when it has too many. Whether there was room.
+    /// Adds a session of a connected peer, replacing its oldest one at the limit. Returns `true` if
+    /// there was capacity.
     pub fn insert(&mut self, peer: PeerId, key: SessionKey) -> bool {
         if self.number >= MAX_SESSIONS && self.sessions.get(&peer).is_none_or(Vec::is_empty) {
             return false;
@@ -142,22 +146,22 @@ impl InboundSessions {
         true
     }
 
-    /// The session of this name with this peer.
+    /// Returns the session of this peer with this id.
     pub fn find(&self, peer: &PeerId, id: &[u8]) -> Option<&SessionKey> {
         self.sessions.get(peer)?.iter().find(|session| session.id == id)
     }
 
-    /// The connection is gone, and its sessions with it.
+    /// Removes all sessions of a peer whose connection ended.
     pub fn forget(&mut self, peer: &PeerId) {
         self.number -= self.sessions.remove(peer).map_or(0, |sessions| sessions.len());
     }
 
-    /// Sessions held.
+    /// Returns the number of sessions.
     pub fn len(&self) -> usize {
         self.number
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there are no sessions.
     pub fn is_empty(&self) -> bool {
         self.number == 0
     }
@@ -177,7 +181,7 @@ mod tests {
         let mut incoming = InboundSessions::default();
         incoming.insert(PeerId::random(), key(0xA7));
         let shown = format!("{outgoing:?} {outgoing:#?} {outgoing:x?} {incoming:?}");
-        // The name has the same bytes here, in hexadecimal digits, once in each.
+        // The session id appears once in each output, in hexadecimal digits.
         assert_eq!(shown.matches(&"a7".repeat(SESSION_ID_BYTES)).count(), 4, "{shown}");
         assert!(!shown.contains("167") && !shown.contains(&"a7".repeat(SESSION_ID_BYTES + 1)), "{shown}");
         assert!(!shown.contains("a7, a7"), "{shown}");

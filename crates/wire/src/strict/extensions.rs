@@ -1,33 +1,35 @@
-//! Fields of later versions. Numbers from [`FIRST_EXTENSION`] on are extensions, which a reader passes over; a lower number that is not
-//! known changes what the message means, so that all of it is ignored.
+//! Fields of later versions. A reader skips unknown fields numbered [`FIRST_EXTENSION`] or higher,
+//! the extensions. An unknown field with a lower number changes the meaning of the message, so the
+//! reader ignores the whole message.
 
 use bytes::Buf;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::DecodeError;
 
-/// Lowest number of a field that a reader passes over if it does not know it. Ours: keys of numbers up to 15 take one byte, so that
-/// those are kept for what every message has.
+/// Lowest number of an extension. Field numbers up to 15 take one byte, so they are reserved for
+/// fields that every message has.
 pub const FIRST_EXTENSION: u32 = 16;
 
-/// Most extension fields in one message, each of the messages inside it counted for itself. Ours: several later versions add as many
-/// as this one has.
+/// Largest number of extension fields in one message; nested messages are counted separately. Our
+/// choice: several later versions can add as many fields as this version has.
 pub const MAX_EXTENSIONS: usize = 16;
 
-/// Longest varint, in bytes: ten times seven bits hold a u64.
+/// Longest varint, in bytes: ten groups of seven bits hold a u64.
 const MAX_VARINT_BYTES: usize = 10;
 
-/// What a message is made of, as far as it takes to tell its own fields from those of later versions.
+/// The fields of a message, as far as a reader needs them to tell known fields from those of later
+/// versions.
 #[derive(Debug)]
 pub struct Shape {
-    /// Its fields are numbered from 1 to this.
+    /// The known fields are numbered from 1 to this number.
     pub fields: u32,
-    /// Those of its fields that are messages, which have extensions of their own.
+    /// The fields that are messages. They may have extensions of their own.
     pub messages: &'static [(u32, &'static Shape)],
 }
 
 impl Shape {
-    /// That of a message without messages inside.
+    /// Returns the shape of a message without nested messages.
     pub const fn flat(fields: u32) -> Self {
         Shape { fields, messages: &[] }
     }
@@ -37,11 +39,12 @@ impl Shape {
     }
 }
 
-/// The same message without its extensions.
+/// Returns the message without its extensions.
 ///
 /// # Errors
-/// `Unknown` for a field that must be understood, `NotCanonical` where extensions are too many, out of order or not in their shortest
-/// form. Other fields are left as they are: whether they are canonical is not looked at.
+/// Returns `Unknown` for an unknown field below [`FIRST_EXTENSION`], and `NotCanonical` if there
+/// are too many extensions, or if they are out of order or not in their shortest form. The caller
+/// checks whether the known fields are canonical.
 pub(super) fn without_extensions(bytes: &[u8], shape: &Shape) -> Result<Vec<u8>, DecodeError> {
     let mut known = Vec::with_capacity(bytes.len());
     copy_known(bytes, shape, &mut known)?;
@@ -77,10 +80,10 @@ fn copy_known(mut bytes: &[u8], shape: &Shape, known: &mut Vec<u8>) -> Result<()
     Ok(())
 }
 
-/// Takes one field: its number, its type, and its content if that has a length.
+/// Takes one field from the input: its number, its type, and its content if the type has a length.
 fn next_field<'a>(bytes: &mut &'a [u8]) -> Result<(u32, WireType, &'a [u8]), DecodeError> {
     let key = shortest_varint(bytes)?;
-    // 29 bits for a number, as everywhere in protobuf, and no field is number 0.
+    // A field number has 29 bits (protobuf encoding specification), and 0 is not a field number.
     let number = u32::try_from(key >> 3).ok().filter(|number| (1..1 << 29).contains(number));
     let number = number.ok_or(DecodeError::Malformed)?;
     let wire_type = WireType::try_from(key & 7).map_err(|_| DecodeError::Malformed)?;
@@ -100,7 +103,7 @@ fn next_field<'a>(bytes: &mut &'a [u8]) -> Result<(u32, WireType, &'a [u8]), Dec
     Ok((number, wire_type, content))
 }
 
-/// A varint that has no shorter form.
+/// Takes a varint that has no shorter form.
 fn shortest_varint(bytes: &mut &[u8]) -> Result<u64, DecodeError> {
     let end = bytes.iter().take(MAX_VARINT_BYTES).position(|byte| byte & 0x80 == 0);
     let (varint, rest) = bytes.split_at(end.ok_or(DecodeError::Malformed)? + 1);
@@ -125,7 +128,7 @@ mod tests {
     fn extensions_go_and_all_else_stays_at_every_depth() {
         let strip = |bytes: &[u8]| without_extensions(bytes, &OUTER);
         assert_eq!(strip(b"\x08\x05\x12\x02hi"), Ok(b"\x08\x05\x12\x02hi".to_vec()));
-        // Numbers 16 and 200, of all four types, the first of them twice.
+        // Extensions 16 and 200, in all four types, the first of them twice.
         let ends = b"\x08\x05\x80\x01\x07\x80\x01\x07\x8a\x01\x01x\xc1\x0c\0\0\0\0\0\0\0\0\xc5\x0c\0\0\0\0";
         assert_eq!(strip(ends), Ok(b"\x08\x05".to_vec()));
         let inside = b"\x1a\x05\x08\x01\x80\x01\x02\x20\x09";

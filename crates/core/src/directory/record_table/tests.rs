@@ -40,7 +40,8 @@ fn node(byte: u8) -> NodeKey {
     NodeKey::from_seed([byte; 32])
 }
 
-/// The record of another agent, with a signature that does not fit: the book does not look at it.
+/// Returns the record of another agent. Its signature does not match, but the table does not verify
+/// signatures.
 fn stranger(number: usize, template: &SignedRecord, expires_at_ms: u64) -> SignedRecord {
     let mut record = template.clone();
     let mut account = [0xAB; 20];
@@ -72,7 +73,7 @@ fn what_was_believed_by_a_clock_ahead_bars_only_lower_generations() {
     assert_eq!(book.compare(&now, NOW_MS + 600_000), Order::Stale);
     assert_eq!(book.compare(&now, NOW_MS), Order::Newer);
     assert_eq!(book.compare(&older, NOW_MS), Order::Stale);
-    // As far ahead as two good clocks may be apart it still bars.
+    // A seq as far ahead as the tolerated clock skew still bars lower ones.
     for (ahead, order) in [(30_000, Order::Stale), (30_001, Order::Newer)] {
         let mut book = RecordTable::default();
         book.insert(record(&agent(), &node(1), 1, NOW_MS + ahead, ""), |_| false, at(0));
@@ -166,7 +167,7 @@ fn in_a_full_book_those_in_use_are_spared() {
     }
     let there = |number| book.get(&address(number), NOW_MS).is_some();
     assert!((0..3).all(there) && !(3..13).any(there) && there(13));
-    // When all are in use somebody has to go.
+    // When all agents are in use, one has to be evicted anyway.
     book.insert(stranger(MAX_AGENTS + 10, &template, u64::MAX), |_| true, at(40_000));
     assert_eq!(book.len(), MAX_AGENTS);
 }
@@ -220,7 +221,7 @@ fn a_generation_from_the_future_bars_nobody_until_its_time_has_come() {
         book.insert(present.clone(), |_| false, at(0));
         assert_eq!(book.compare(&present, NOW_MS), Order::Same);
         assert_eq!(book.floor(&agent().address(), NOW_MS), NOW_SECS);
-        // It was not forgotten: perhaps it was our clock that was behind.
+        // The table keeps the higher order, because our clock may be the one that was wrong.
         assert_eq!(book.floor(&agent().address(), NOW_MS + 1000), future);
         assert_eq!(book.compare(&present, NOW_MS + 1000), Order::Stale);
         book.forget(&agent().address());
@@ -252,8 +253,8 @@ fn of_many_rows_the_last_are_kept_and_of_one_agent_the_highest() {
 }
 
 proptest! {
-    /// Whatever comes and goes in whatever order, and however often it starts anew from its rows, the book never goes below
-    /// the highest order that it took, and takes no other record of that order.
+    /// For any sequence of inserts, evictions and restarts, the table never accepts a record below
+    /// the highest order that it accepted, nor another record of that order.
     #[test]
     fn no_order_is_forgotten(steps in proptest::collection::vec(
         (0..3_usize, 0..3_u64, 0..4_u64, any::<bool>(), any::<bool>()), 1..40,

@@ -110,7 +110,7 @@ fn batches() {
 
 #[test]
 fn counts_are_seen_before_anything_is_allocated() {
-    // Two bytes an element: decoded, a frame of them would take a hundred times its size.
+    // Each element takes two bytes on the wire and about a hundred times as much in memory.
     let batch = [0x0a, 0x00].repeat(MAX_BATCH_MESSAGES + 1);
     assert_eq!(Batch::prescan(&batch), Err(DecodeError::Field("messages")));
     let parents = [vec![0x0a, 34], [0x52, 0x00].repeat(MAX_PARENTS + 1)].concat();

@@ -21,7 +21,7 @@ fn stamp(key: &[u8; 32], boot: u64, counter: u64, created: Duration) -> FrameId 
     FrameId { key: *key, boot, counter, created_ms: at(created).unix_ms }
 }
 
-/// A frame that was made just now.
+/// Checks a frame that was made at `now`.
 fn check(windows: &ReplayWindows, key: &[u8; 32], boot: u64, counter: u64, now: Duration) -> Replay {
     windows.check(&stamp(key, boot, counter, now), at(now))
 }
@@ -69,7 +69,8 @@ fn the_number_of_windows_is_bounded_and_newcomers_find_room() {
     for number in 0..MAX_WINDOWS {
         assert_eq!(commit(&mut windows, &key(number), 1, 1, millis(number)), Replay::Fresh);
     }
-    // Who is heard again keeps its window; of the others the one that was silent longest goes.
+    // A key that sends again keeps its window; the window of the least recently active key is
+    // evicted.
     assert_eq!(commit(&mut windows, &key(0), 1, 2, millis(MAX_WINDOWS)), Replay::Fresh);
     let newcomer = key(MAX_WINDOWS);
     assert_eq!(check(&windows, &newcomer, 1, 1, millis(MAX_WINDOWS + 1)), Replay::Fresh);
@@ -77,7 +78,7 @@ fn the_number_of_windows_is_bounded_and_newcomers_find_room() {
     assert_eq!((windows.len(), windows.by_use.len()), (MAX_WINDOWS, MAX_WINDOWS));
     assert!(!windows.is_empty());
     assert_eq!(check(&windows, &key(0), 1, 2, millis(MAX_WINDOWS + 2)), Replay::Seen);
-    // What the window that went knew is not fresh again, nor is anything of its time.
+    // Counters of the evicted window are not fresh again, nor is any frame as old as that window.
     assert_eq!(
         windows.check(&stamp(&key(1), 1, 1, millis(1)), at(millis(MAX_WINDOWS + 2))),
         Replay::Forgotten
@@ -149,7 +150,7 @@ fn short_processes_of_a_clock_that_is_behind_are_heard_at_once_and_none_of_them_
     let mut windows = ReplayWindows::default();
     let behind = Duration::from_secs(10);
     for boot in 0..100 {
-        // Twice a second, which is more processes in ten seconds than are remembered.
+        // Two processes a second: within ten seconds more than the node tracks.
         let now = START + Duration::from_millis(500 * boot);
         let frame = |boot: u64| stamp(&KEY, boot, 1, START + Duration::from_millis(500 * boot) - behind);
         assert_eq!(windows.commit(&frame(boot), at(now)), Replay::Fresh, "process {boot}");
@@ -194,7 +195,7 @@ proptest! {
         let mut windows = ReplayWindows::default();
         let mut seen = BTreeSet::new();
         for step in steps {
-            // Around the highest so far, so that the window slides, wraps and is jumped over.
+            // Steps around the highest counter, so that the window slides, wraps and is skipped.
             let counter = seen.last().map_or(0, |highest: &u64| highest.saturating_add_signed(step));
             let expected = match seen.last() {
                 Some(&highest) if highest >= counter + WINDOW_BITS => Replay::TooOld,
@@ -211,6 +212,6 @@ proptest! {
 
 #[test]
 fn a_window_outlives_every_frame_that_it_knows() {
-    // From 30 s ahead to two minutes back.
+    // A frame is accepted from 30 s ahead to 2 minutes back.
     assert!(WINDOW_IDLE > Duration::from_secs(150) && WINDOW_IDLE <= Duration::from_secs(600));
 }

@@ -8,7 +8,7 @@ fn signed() -> SignedBinding {
     agent().bind(binding()).unwrap()
 }
 
-/// Signed by the right key, however wrong it is.
+/// Signs any binding with the right key, also one that `bind` would refuse.
 fn signed_anyway(binding: Binding) -> SignedBinding {
     let signature = agent().sign_hash(&binding.signing_hash());
     SignedBinding { binding, signature: Bytes::copy_from_slice(&signature.as_bytes()) }
@@ -30,7 +30,7 @@ fn a_good_binding_passes_and_survives_the_wire() {
 
 #[test]
 fn the_typed_data_hash_is_that_of_the_published_type() {
-    // Everything by hand, from EIP-712 and the type as the design states it.
+    // Computes the hash by hand, from EIP-712 and from the struct in `docs/wire-protocol.md`.
     let word = |number: u64| U256::from(number).to_be_bytes::<32>();
     let binding = Binding { chain_id: 5, generation: 6, ..binding() };
     let mut account = [0; 32];
@@ -112,7 +112,8 @@ fn a_signature_turned_over_is_refused() {
     bytes[32..64].copy_from_slice(&(order - s).to_be_bytes::<32>());
     bytes[64] = 27 + 28 - bytes[64];
     turned.signature = bytes.into();
-    // It is a valid signature to whoever does not look: the library recovers the same account from it.
+    // A verifier that does not check s accepts this signature: the library recovers the same
+    // account from it.
     let lax = Signature::from_raw(&turned.signature).unwrap();
     assert_eq!(
         lax.recover_address_from_prehash(&turned.binding.signing_hash()).unwrap(),

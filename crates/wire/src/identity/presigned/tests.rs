@@ -28,9 +28,9 @@ fn what_is_no_binding_file_is_told() {
         ("\"version\": 1", "\"version\": 2", "its version is 2"),
         ("\"version\": 1", "\"version\": 1, \"more\": 1", "unknown field `more`"),
         ("\"chainId\": \"0\"", "\"chainId\": 0", "invalid type"),
-        ("\"chainId\": \"0\"", "\"chainId\": \"zero\"", "its `chainId` cannot be read"),
-        ("\"nodeKey\": \"0x", "\"nodeKey\": \"", "its `nodeKey`"),
-        ("\"signature\": \"0x", "\"signature\": \"0xz", "its `signature`"),
+        ("\"chainId\": \"0\"", "\"chainId\": \"zero\"", "its field `chainId` is invalid"),
+        ("\"nodeKey\": \"0x", "\"nodeKey\": \"", "its field `nodeKey`"),
+        ("\"signature\": \"0x", "\"signature\": \"0xz", "its field `signature`"),
         ("}\n", "", "EOF"),
     ] {
         assert!(text.contains(from), "{from}");
@@ -48,9 +48,9 @@ fn who_signed_is_named_when_it_is_not_who_should() {
     let signature = other.sign_hash(&wrong.binding.signing_hash());
     wrong.signature = Bytes::copy_from_slice(&signature.as_bytes());
     let error = check(&wrong, NOW_SECS).unwrap_err().to_string();
-    let told = format!("this signature was made by {}, not by {}", other.address(), agent().address());
+    let told = format!("the signature was made by {}, not by {}", other.address(), agent().address());
     assert!(error.starts_with(&told), "{error}");
-    // r of no point.
+    // r is not the x coordinate of a point on the curve.
     wrong.signature = [&[0; 64][..], &[27]].concat().into();
     assert_eq!(check(&wrong, NOW_SECS), Err(PresignedError::NobodysSignature));
     wrong.signature = [&[0xFF; 64][..], &[27]].concat().into();
@@ -69,7 +69,7 @@ fn it_is_for_its_time_and_network() {
     let error = check(&signed(), end + 3 * 86_400).unwrap_err().to_string();
     assert!(error.starts_with("the binding expired 3 days ago"), "{error}");
     let error = check_presigned(&signed(), "village", NOW_SECS * 1000).unwrap_err().to_string();
-    assert_eq!(error, "the binding is for the network dev, and the node is for village");
+    assert_eq!(error, "the binding is for the network dev, but the node is for village");
     let mut bent = signed();
     bent.binding.node_key = [9; 32];
     assert_eq!(check(&bent, NOW_SECS), Err(BindingError::WrongKey.into()));
@@ -106,7 +106,7 @@ proptest! {
         let _ = read_binding_file(&bytes);
     }
 
-    /// A file with one byte changed is no binding file, or one that is not accepted, or the same binding.
+    /// A file with one changed byte fails to parse, fails the check, or is the same binding.
     #[test]
     fn a_bent_file_is_not_accepted(at in 0..600_usize, byte in any::<u8>()) {
         let mut bytes = binding_file(&signed()).into_bytes();

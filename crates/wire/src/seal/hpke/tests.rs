@@ -46,7 +46,7 @@ fn it_is_for_one_sender_recipient_network_and_key() {
 fn what_is_no_public_key_is_refused() {
     let info = info(&Secret::from([3; 32]));
     assert!(seal(&[], &info, b"", &mut DeterministicRng::new(0)).is_none());
-    // Coefficients of a public key of ML-KEM are below 3,329 (FIPS 203 §7.2).
+    // The coefficients of an ML-KEM public key are below 3,329 (FIPS 203 §7.2).
     assert!(seal(&[0xff; 1216], &info, b"", &mut DeterministicRng::new(0)).is_none());
 }
 
