@@ -32,7 +32,7 @@ pub fn module(document: &Value) -> String {
         doc(&mut out, "", definition);
         match words(definition) {
             Some(mut words) => {
-                // What a node writes may grow; what it reads may not be anything.
+                // Events may get new values in later versions. Commands accept only the known values.
                 if !strict.contains(name) {
                     words.push("(string & {})".to_owned());
                 }

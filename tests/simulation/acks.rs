@@ -41,7 +41,7 @@ impl World {
     pub fn ack(&mut self, node: usize, name: Name, message_id: String) {
         let now = self.now;
         let parent = &mut self.nodes[node].parent;
-        // Who has closed stdin says nothing more.
+        // A parent that has closed stdin sends no more commands.
         if parent.ends || parent.ended {
             return;
         }

@@ -12,7 +12,7 @@ use p2p_node_wire::message_id::{StreamId, message_id, message_name, parse_messag
 use crate::parent::Restored;
 use crate::world::World;
 
-/// How long the disk takes.
+/// Time of a disk write.
 const WRITE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(5));
 /// Writes in a thousand for which there is no room.
 const FULL: u32 = 5;

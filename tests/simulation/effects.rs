@@ -18,9 +18,9 @@ use crate::world::{ScheduledEvent, World};
 
 /// Peers to whom a node passes on what it heard: gossipsub's `mesh_n`.
 const MESH: usize = 8;
-/// How soon a loss is made up for by IHAVE and IWANT: one to three heartbeats.
+/// Time until IHAVE and IWANT repair a loss: one to three heartbeats.
 const MADE_UP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
-/// How long the crypto pool takes.
+/// Time of a task in the crypto pool.
 const WORK: Duration = Duration::from_millis(1);
 /// A lookup ends after this long when some server is silent.
 const LOOKUP: Duration = Duration::from_secs(10);

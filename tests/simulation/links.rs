@@ -12,10 +12,10 @@ use crate::world::{ScheduledEvent, World};
 
 /// A request ends after this long (`MAIL_TIMEOUT`), and so does a dial.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Over a connection through which nothing comes, both ends give up after so long (pings:
-/// `reference/libp2p.md`).
+/// Minimum and maximum time after which both ends close a silent connection: the interval and the
+/// timeout of the pings, of which libp2p ignores the first failure.
 const SILENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(50));
-/// What is late, is late by up to this.
+/// Maximum extra delay of a late delivery.
 const LATE: Duration = Duration::from_millis(400);
 
 /// Two nodes, the lower number first.
@@ -44,9 +44,9 @@ pub struct Request {
     over: (Pair, u64),
     to: usize,
     answered: bool,
-    /// Whether the one who asked has been told how it ended.
+    /// `true` if the requester has got the result.
     over_with: bool,
-    /// Whether the answer, if one comes, will be heard.
+    /// `true` if the requester will receive the response.
     heard: bool,
 }
 
@@ -55,7 +55,7 @@ impl World {
         self.links.get(&pair).is_some_and(|link| link.epoch == epoch)
     }
 
-    /// Whether nothing comes through between two nodes.
+    /// Returns `true` if nothing gets through between two nodes.
     pub fn is_cut(&self, (one, other): Pair) -> bool {
         let inside = |node: usize| self.part.is_some_and(|(first, last)| (first..=last).contains(&node));
         inside(one) != inside(other)
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// How long something takes on its way.
+    /// Returns the delay of a delivery.
     pub fn latency(&mut self) -> Duration {
         let (least, most, late) = (self.model.least, self.model.most, self.model.late);
         let latency = self.rng.between(least, most);

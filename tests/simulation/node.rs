@@ -23,7 +23,7 @@ use crate::world::ScheduledEvent;
 
 /// When the world begins, in ms since 1970.
 pub const START_MS: u64 = 1_790_000_000_000;
-/// How long a message that was seen is known as such: gossipsub's duplicate cache.
+/// Lifetime of gossipsub's duplicate cache.
 const SEEN_FOR: Duration = Duration::from_secs(120);
 
 /// Keys for tests that belong to a number: everyone can make them.
@@ -36,12 +36,12 @@ pub fn node_key(number: usize) -> NodeKey {
     NodeKey::derive(&agent_key(number).secret(), "dev", "", 0)
 }
 
-/// What was heard on a topic and waits for its verdict.
+/// Gossip message that waits for its verdict.
 #[derive(Clone, Debug)]
 pub struct Heard {
     pub topic: String,
     pub data: Bytes,
-    /// Whether an honest node published it as it is.
+    /// `true` if an honest node published the message unchanged.
     pub honest: bool,
 }
 
@@ -64,7 +64,7 @@ pub struct Node {
     pub skew_ms: i64,
     /// Until when its machine is suspended.
     pub asleep_until: Option<Duration>,
-    /// What came for it meanwhile.
+    /// Input that arrived meanwhile.
     pub put_off: Vec<ScheduledEvent>,
     pub peer: PeerId,
     pub address: String,
@@ -77,7 +77,7 @@ pub struct Node {
     /// On its way to the node, and heard but not judged.
     pub coming: BTreeMap<Token, Heard>,
     pub unjudged: BTreeMap<Token, Heard>,
-    /// What it keeps as a DHT server.
+    /// Records that the node stores as a DHT server.
     pub kept: BTreeMap<Bytes, Bytes>,
     pub honesty: Honesty,
     /// When it is to be called next.
@@ -86,15 +86,15 @@ pub struct Node {
     pub calls: u32,
     /// Since when it leaves commands unread that its parent has written.
     pub paused_since: Option<Duration>,
-    /// Whether it has a store for mail.
+    /// `true` if the node has a store for messages.
     pub durable: bool,
-    /// Whether its parent acknowledges mail.
+    /// `true` if the parent acks messages.
     pub by_hand: bool,
     pub disk: Disk,
     /// Its disk: the floors that it had remembered.
     pub floors: BTreeMap<Address, HighestSeen>,
     snapshot: Option<Snapshot>,
-    /// Whether its disk was ever set back.
+    /// `true` if the disk was ever restored from a copy.
     pub went_back: bool,
     binding: SignedBinding,
 }
@@ -252,7 +252,7 @@ impl Node {
         self.parent.died();
     }
 
-    /// Whether this message is heard for the first time.
+    /// Returns `true` if the node receives this message for the first time.
     pub fn hears(&mut self, message: u64, now: Duration) -> bool {
         if self.seen.len() > 20_000 {
             self.seen.retain(|_, until| *until > now);

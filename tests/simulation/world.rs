@@ -22,7 +22,7 @@ use crate::trace::Trace;
 /// How often a core may ask to be called again at once: it has work for some turns, not for ever.
 const CALLS_AT_ONCE: u32 = 10_000;
 
-/// What is to happen.
+/// Scheduled event.
 #[derive(Debug)]
 pub enum ScheduledEvent {
     /// Something happens to a node, if it still lives the same life and, where it came over a
@@ -146,7 +146,7 @@ pub struct World {
     pub links: BTreeMap<Pair, Link>,
     pub epochs: u64,
     pub requests: BTreeMap<Token, Request>,
-    /// Who is apart from all others.
+    /// Nodes that are partitioned from all others.
     pub part: Option<(usize, usize)>,
     pub pool_busy: u32,
     pub traffic: u32,

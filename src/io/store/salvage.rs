@@ -70,7 +70,7 @@ pub(super) fn readable_mails(database: &Database, network: &str, account: Addres
     mails
 }
 
-/// What was read, by key; none where a row is not as it was written.
+/// Recovered rows by key; `None` for a row that is damaged.
 type Found = BTreeMap<[u8; KEY_BYTES], Option<PersistedMessage>>;
 type Row<'a> = (AccessGuard<'a, &'static [u8; KEY_BYTES]>, AccessGuard<'a, &'static [u8]>);
 

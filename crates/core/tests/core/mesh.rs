@@ -26,7 +26,7 @@ use serde_json::Value;
 /// When all this takes place, in ms since 1970.
 pub const START_MS: u64 = 1_790_000_000_000;
 
-/// What a parent says first.
+/// First command of a parent.
 pub const CONNECT: &str = r#"{"type":"connect","protocol":1,"id":"connect"}"#;
 
 pub struct Node {
@@ -57,7 +57,7 @@ pub struct Node {
     lost_asleep: Vec<usize>,
 }
 
-/// What may be done to an input on its way.
+/// Function that may change an input on its way.
 pub enum FaultDecision {
     Deliver,
     Lose,
@@ -78,14 +78,14 @@ pub struct Mesh {
     pub dht: BTreeMap<Bytes, Bytes>,
     /// Frames of mail as they were put on the wire: to whom, from whom, what.
     pub frames: Vec<(usize, PeerId, Bytes)>,
-    /// Who wanted to end the connection to whom.
+    /// Pairs of nodes of which the first wanted to disconnect the second.
     pub hung_up: Vec<(usize, PeerId)>,
     pub fate: Faults,
-    /// What a node answers to mail instead of what it means to, if anything.
+    /// Response to mail that replaces the real one, if any.
     pub lies: Box<dyn FnMut(usize) -> Option<Bytes>>,
     /// How far ahead the wall clocks of nodes are, in ms; of a node that is still to come too.
     pub ahead_ms: BTreeMap<usize, i64>,
-    /// Whether the crypto pool takes work.
+    /// `true` if the crypto pool accepts tasks.
     pub crypto: bool,
     /// Whether the stores write, what they did not, and whether they have room.
     pub disk_writes: bool,
