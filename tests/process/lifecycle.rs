@@ -153,7 +153,7 @@ fn a_reader_that_has_seen_enough_ends_it_silently() {
 }
 
 #[test]
-fn it_goes_on_receiving_for_as_long_as_it_was_told_to_linger() {
+fn a_node_receives_after_the_end_of_stdin_for_as_long_as_it_was_told() {
     let (mut bob, bob_ready) = Child::join(0x52, 0, &[], &[]);
     let mut alice = Child::spawn(&["--receive-after-eof", "20s"], &[("PRIVATE_KEY", &test_key(0x53))]);
     alice.say(json!({"type":"connect","protocol":1,"bootstrapPeers":[tcp_address(&bob_ready)]}));

@@ -110,24 +110,24 @@ fn mail_that_a_busy_recipient_never_took_says_so() {
 }
 
 #[test]
-fn a_node_lingers_as_long_as_it_was_told() {
+fn a_node_receives_after_eof_for_as_long_as_it_was_told() {
     use p2p_node_core::effect::ExitCode;
     use p2p_node_core::input::Input;
 
     let mut mesh = Mesh::new(2);
-    let lingering = mesh.add_with(3, Role::Full, crate::mesh::CONNECT, |setup| {
+    let receiver = mesh.add_with(3, Role::Full, crate::mesh::CONNECT, |setup| {
         setup.receive_after_eof = Duration::from_secs(10);
     });
     mesh.connect(1, 0);
-    mesh.connect(lingering, 0);
-    mesh.input(lingering, Input::StdinClosed);
+    mesh.connect(receiver, 0);
+    mesh.input(receiver, Input::StdinClosed);
     mesh.pass(Duration::from_secs(9));
-    mesh.send(1, lingering, 7, "");
+    mesh.send(1, receiver, 7, "");
     mesh.pass(Duration::from_millis(900));
-    assert_eq!((mesh.received(lingering), mesh.nodes[lingering].exit), (vec![7], None));
+    assert_eq!((mesh.received(receiver), mesh.nodes[receiver].exit), (vec![7], None));
     mesh.pass(Duration::from_millis(200));
-    assert_eq!(mesh.nodes[lingering].exit, Some(ExitCode::Ok));
-    assert_eq!(mesh.lines(lingering, "closing")[0]["reason"], "eof");
+    assert_eq!(mesh.nodes[receiver].exit, Some(ExitCode::Ok));
+    assert_eq!(mesh.lines(receiver, "closing")[0]["reason"], "eof");
 
     // What it has to say is said when its parent ends, whatever was said of the end of stdin.
     let staying = mesh.add_with(4, Role::Full, crate::mesh::CONNECT, |setup| setup.stay_on_eof = true);
