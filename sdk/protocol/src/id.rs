@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// Longest textual [`Id`], in bytes (design §2).
+/// Longest textual [`Id`], in bytes: four UUIDs.
 pub const MAX_ID_BYTES: usize = 128;
 
 /// The largest number on the pipe: 2^53 − 1, the last integer that every JSON reader keeps exact.

@@ -35,5 +35,5 @@ pub use limits::Limits;
 /// Highest version of the contract that this crate speaks, and the only one so far.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// Longest line accepted and written, in bytes without the newline (1 MiB, design §2).
+/// Longest line accepted and written, in bytes without the newline (1 MiB).
 pub const MAX_LINE_BYTES: usize = 1 << 20;

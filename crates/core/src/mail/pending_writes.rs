@@ -206,7 +206,7 @@ impl Core {
         self.give_up(ExitCode::Io, now);
     }
 
-    /// How long mail is tried when `ttlMs` is absent (design §7): it is of use for longer where it outlives the process.
+    /// How long mail is tried when `ttlMs` is absent: it is of use for longer where it outlives the process.
     pub(crate) fn default_ttl(&self) -> Duration {
         if self.mail.pending_writes.durable {
             Duration::from_secs(24 * 3600)

@@ -15,7 +15,7 @@ use crate::parent::send_lane::To;
 use crate::{Core, MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
 use p2p_node_wire::envelope::{self, limits};
 
-/// Longest `ttlMs` (`reference/reliability.md` §4: 7 days).
+/// Longest `ttlMs`: 7 days, for agents that are up once a week.
 const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Core {
     pub(crate) fn send(&mut self, id: Option<Id>, send: Send, now: Now) {

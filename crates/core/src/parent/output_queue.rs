@@ -17,26 +17,26 @@ pub const WRITER_LINES: usize = 2048;
 pub const WRITER_BYTES: usize = 1 << 20;
 /// Lines that must be told (answers, deliveries, errors) at which stdin is no longer read.
 pub const MUST_TELL_LINES: usize = 4096;
-/// Mail that waits for the parent, in lines. Four times `reference/stdio.md` §2.4, whose 4,096 are two frames of small
+/// Mail that waits for the parent, in lines. Four times 4,096, which are two frames of small
 /// messages; the bytes below bound the memory.
 pub const MAIL_LINES: usize = 16_384;
-/// Mail that waits for the parent, in bytes (`reference/stdio.md` §2.4).
+/// Mail that waits for the parent, in bytes. Our choice: sixteen windows of 1 MiB.
 pub const MAIL_BYTES: usize = 16 << 20;
 /// Mail that waits at which acknowledgements are held back, so that senders slow down before they are refused. Ours: an
 /// eighth of the room, in lines and in bytes.
 const MAIL_LAG: usize = 8;
 /// The part of that room which only mail of high priority may use. Ours: a flood of other mail leaves a vote its place.
 const HIGH_RESERVE: usize = 8;
-/// Broadcasts that wait for the parent, in lines (`reference/stdio.md` §2.4).
+/// Broadcasts that wait for the parent, in lines. Our choice.
 pub const TOPIC_LINES: usize = 4096;
-/// Broadcasts that wait for the parent, in bytes (`reference/stdio.md` §2.4).
+/// Broadcasts that wait for the parent, in bytes. Our choice.
 pub const TOPIC_BYTES: usize = 16 << 20;
 /// News of peers that wait for the parent; older news of the same peer give way first.
 pub const NEWS_LINES: usize = 1024;
 /// Logs that wait for the parent.
 pub const LOG_LINES: usize = 256;
 
-/// Low lines leave for four times as many bytes of medium ones (design §7).
+/// Low lines leave for four times as many bytes of medium ones, as on the way out.
 const MEDIUM_PER_LOW: usize = 4;
 
 /// Bytes of a line that are not its payload, roughly: for accounting, not for limits on the wire.

@@ -8,7 +8,7 @@ use crate::effect::{Effect, ExitCode};
 use crate::input::Now;
 use crate::{Core, Phase};
 
-/// How long the last lines may take to be read. Ours: an SDK that waits 7 s (`reference/stdio.md` §3) sees a drain of
+/// How long the last lines may take to be read. Ours: an SDK that waits 7 s sees a drain of
 /// 5 s and this.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
 

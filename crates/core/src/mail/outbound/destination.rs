@@ -19,22 +19,24 @@ use p2p_node_wire::envelope::{Ack, Batch};
 use p2p_node_wire::message_id::StreamNamespace;
 use p2p_node_wire::seal::session::OutboundSession;
 
-/// Mail that waits at which a frame leaves without waiting for the previous one (design §4).
+/// Queued bytes at which a frame leaves without waiting for the answer to the previous one. Our
+/// choice: most of a gossip frame.
 const FRAME_READY_BYTES: usize = 48 << 10;
-/// How long a frame waits for more mail after the previous one left (design §4).
+/// How long a frame waits for more messages after the previous one left. Our choice.
 const FRAME_GAP: Duration = Duration::from_millis(2);
-/// Most payload in a direct frame; one larger message goes alone (design §4).
+/// Most payload in a direct frame, in bytes; a larger message goes alone. Our choice: a quarter of what may
+/// be on the wire.
 const DIRECT_BATCH_BYTES: usize = 256 << 10;
-/// Most payload in a gossip frame (design §4).
+/// Most payload in a gossip frame, in bytes: with its signature and binding it stays below the 64 KiB that gossipsub carries.
 const GOSSIP_BATCH_BYTES: usize = 60 << 10;
-/// Mail on the wire to one destination without an answer, in bytes (design §4).
+/// Bytes on the wire to one destination without an answer. Our choice: 5 MB/s over a round trip of 200 ms.
 const OUTSTANDING_BYTES: usize = 1 << 20;
 /// What a recipient has to settle within the longest pause to count as moving, in bytes. Ours: 16 KiB a second, which a slow line carries;
 /// one that settles less on purpose wins nothing by it.
 const MOVING_BYTES: usize = DESTINATION_BYTES / 64;
-/// How long an acknowledgement by gossip may take (`reference/reliability.md` §4).
+/// How long an acknowledgement by gossip may take: a frame and its answer by IHAVE and IWANT, one to three heartbeats each way.
 const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Low-priority bytes go out for four times as many of medium priority (design §7).
+/// Low-priority bytes go out for four times as many of medium priority: the rule of the source document on priorities.
 const MEDIUM_PER_LOW: usize = 4;
 
 /// A frame on the wire that has not been answered.

@@ -20,9 +20,9 @@ use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 
 pub use persistence::PersistedMessage;
 
-/// Mail held in memory, in bytes (design §7).
+/// Messages held in memory, in bytes. Our choice: eight windows of 1 MiB.
 pub const OUTBOX_BYTES: usize = 8 << 20;
-/// … for one destination: a quarter (design §7).
+/// … for one destination: a quarter, so that four agents that are away leave room for the others.
 pub const DESTINATION_BYTES: usize = OUTBOX_BYTES / 4;
 /// Mail held in memory, by number: the outbox full of messages of 64 bytes with their overhead.
 pub const OUTBOX_MAILS: usize = 50_000;

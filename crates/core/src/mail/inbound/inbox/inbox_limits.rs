@@ -8,13 +8,13 @@ use crate::mail::inbound::unacked::MAX_UNTAKEN;
 use p2p_node_wire::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_BATCH_MESSAGES};
 
 /// Messages of one sender that wait for an earlier one: as many as a frame may have, for frames overtake each other. With the 256 of
-/// design §4 one that did cost a pause of half a second.
+/// a design that held fewer, one that did cost a pause of half a second.
 pub const REORDER_MESSAGES: usize = MAX_BATCH_MESSAGES;
 /// Memory of all streams' messages that wait, in bytes. Ours: 8 stalled senders.
 pub const HELD_BYTES: usize = 40 << 20;
 /// … and how many messages that can be.
 pub const MAX_HELD: usize = HELD_BYTES / HELD_OVERHEAD;
-/// … of one sender: what it may have on its way (1 MiB, design §4) in messages of 64 bytes, with what they take besides.
+/// … of one sender: what it may have on its way (1 MiB) in messages of 64 bytes, with what they take besides.
 pub const SENDER_HELD_BYTES: usize = 5 << 20;
 /// Streams remembered. Ours: three for each of 5,000 senders, 100 bytes each.
 pub const MAX_STREAMS: usize = 16_384;
