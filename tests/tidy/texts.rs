@@ -142,3 +142,26 @@ fn the_quick_starts_in_the_readme_are_the_files() {
         assert!(text.contains(&format!("examples/{name}")), "README.md does not mention {name}");
     }
 }
+
+#[test]
+fn no_comment_cites_a_document_that_is_not_here() {
+    let cites = |text: &str| text.contains("design §") || text.contains(concat!("reference", "/"));
+    assert!(cites("(design §4)") && !cites("docs/adr/0001"));
+    let files = ["src", "crates", "sdk/protocol", "sdk/rust", "tests"].into_iter().flat_map(rust_files);
+    let citing: Vec<_> = files.filter(|file| !file.ends_with("texts.rs") && cites(&read(file))).collect();
+    assert!(citing.is_empty(), "{citing:?}");
+}
+
+#[test]
+fn the_code_map_names_every_module() {
+    let map = read("ARCHITECTURE.md");
+    for root in ["crates/wire/src", "crates/core/src", "src"] {
+        for file in rust_files(root) {
+            let name = file.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+            let is_test = name.ends_with("tests.rs") || name.contains("/tests/");
+            if !is_test && name != "lib.rs" && name != "main.rs" {
+                assert!(map.contains(&format!("| `{name}` |")), "ARCHITECTURE.md lacks {root}/{name}");
+            }
+        }
+    }
+}
