@@ -1,3 +1,5 @@
+//! The thread that reads stdin.
+
 use std::io::{self, Read};
 use std::thread;
 

@@ -1,3 +1,5 @@
+//! Waits by `poll` for descriptors that others may have made non-blocking.
+
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 

@@ -1,3 +1,5 @@
+//! What the node answers to a command.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! The stable error codes.
+
 use serde::{Deserialize, Serialize};
 
 macro_rules! codes {

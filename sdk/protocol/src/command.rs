@@ -1,3 +1,5 @@
+//! The commands of a parent.
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

@@ -1,3 +1,5 @@
+//! The counters of `status`.
+
 /// Declares the counters of `status`: their names, their variants and what they count.
 macro_rules! counters {
     ($(#[doc = $doc:literal] $name:literal => $variant:ident,)*) => {

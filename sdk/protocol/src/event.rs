@@ -1,3 +1,5 @@
+//! The events of a node.
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

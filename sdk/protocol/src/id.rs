@@ -1,3 +1,5 @@
+//! The id under which a parent wants an answer.
+
 use serde::{Deserialize, Serialize};
 
 /// Longest textual [`Id`], in bytes: four UUIDs.

@@ -1,3 +1,5 @@
+//! The limits that `ready` names.
+
 use serde::{Deserialize, Serialize};
 
 /// Limits: sizes in bytes, times in milliseconds, the others are numbers of commands or messages.

@@ -1,3 +1,5 @@
+//! Secret bytes that are wiped when dropped, and never shown.
+
 use std::fmt;
 use std::ops::Deref;
 

@@ -1,3 +1,5 @@
+//! Lines to commands and events.
+
 use std::borrow::Cow;
 
 use serde::Deserialize;

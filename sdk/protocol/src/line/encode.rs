@@ -1,3 +1,5 @@
+//! Commands and events to lines.
+
 use serde::Serialize;
 
 use crate::{Event, Request};

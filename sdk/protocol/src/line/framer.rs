@@ -1,3 +1,5 @@
+//! Bytes to lines.
+
 /// What may surround a line without counting: a byte order mark before it, a carriage return after it.
 const FRINGE_BYTES: usize = BYTE_ORDER_MARK.len() + 1;
 
