@@ -122,7 +122,11 @@ fn depth_is_limited_and_the_error_keeps_the_id() {
 fn an_id_that_is_null_is_refused_like_any_other_that_is_none() {
     let error = refused(r#"{"type":"ping","id":null}"#);
     assert_eq!((error.code, error.id), (ErrorCode::InvalidArgument, None));
-    assert!(error.message.starts_with("`id` must be a string or an integer"), "{}", error.message);
+    assert!(
+        error.message.starts_with("`id` must be a string of at most 128 bytes, or an integer"),
+        "{}",
+        error.message
+    );
 }
 
 #[test]

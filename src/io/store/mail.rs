@@ -33,9 +33,8 @@ pub fn key(stream: &StreamId, seq: u64) -> [u8; KEY_BYTES] {
 /// - version (1 byte);
 /// - checksum of the key and the following fields (8 bytes, see [`checksum`]);
 /// - position among all messages (8 bytes);
-/// - a byte that is set if the message has another stream and number on the wire, then those (16
-/// and
-///   8 bytes);
+/// - a byte that is set if the message has another stream and number on the wire, then those
+///   (16 and 8 bytes);
 /// - recipient (20 bytes), priority, encoding and route (1 byte each);
 /// - times of sending and expiry (ms since 1970);
 /// - three texts, each after its length (1 byte);

@@ -247,7 +247,7 @@ impl Core {
             // Acknowledgements name streams and numbers alone.
             Some(Payload::Plain(batch)) if batch.messages.is_empty() => DecryptOutcome::Done(batch.clone()),
             Some(Payload::Plain(_)) | None => {
-                let reason = "mail has to be sealed";
+                let reason = "the frame is not encrypted; mail must be encrypted to a key of the recipient";
                 DecryptOutcome::Answer(self.refuse_mail(Counter::FramesUnsealed, "NOT_ENCRYPTED", &reason))
             }
         }
@@ -328,12 +328,14 @@ impl Core {
         match unread {
             Unread::NotTried => self.reply_busy(),
             Unread::Unreadable => {
-                let reason = "it was not sealed to this node by its sender";
+                let reason = "the frame does not decrypt: its sender did not encrypt it to this node";
                 self.refuse_mail(Counter::FramesUnreadable, "DECRYPTION_FAILED", &reason)
             }
-            Unread::Later => {
-                self.refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &"what is sealed is of a later version")
-            }
+            Unread::Later => self.refuse_mail(
+                LATER_FRAMES,
+                UNSUPPORTED_VERSION,
+                &"the encrypted batch is of a later version",
+            ),
         }
     }
 

@@ -163,7 +163,7 @@ impl Core {
                     if self.mail.outbox.rollback(&recipient, &accepted.stream, accepted.seq) {
                         self.cx.stats.count(Counter::MailNotKept);
                         let message =
-                            format!("the mail was not accepted, for it cannot be kept at present: {reason}");
+                            format!("message not accepted: disk write failed: {reason}; send it again later");
                         self.refuse_send(id, ErrorCode::DiskFull, message);
                     }
                 }
@@ -180,9 +180,13 @@ impl Core {
             let Waiting::Mail { recipient, accepted, id, .. } = waiting else { continue };
             self.mail.outbox.rollback(&recipient, &accepted.stream, accepted.seq);
             self.forget(&accepted);
-            self.refuse_send(id, ErrorCode::ShuttingDown, "the node closed before the mail was kept");
+            self.refuse_send(
+                id,
+                ErrorCode::ShuttingDown,
+                "message not accepted: the node closed before it was persisted",
+            );
         }
-        self.refuse_asked(ErrorCode::ShuttingDown, "the node closed before the `ack` was kept");
+        self.refuse_asked(ErrorCode::ShuttingDown, "the node closed before it persisted the `ack`");
     }
 
     fn forget(&mut self, accepted: &Accepted) {
@@ -200,7 +204,7 @@ impl Core {
     /// A process on another host has taken this one for dead, and its data directory: two may not go on with it.
     pub(crate) fn on_store_lost(&mut self, host: &str, now: Now) {
         let message = format!(
-            "a process on the host {host} has taken the data directory, because this one gave no sign of life for too long: this one ends, and what it accepted since may be lost; give each node a directory of its own"
+            "a process on host {host} took over the data directory, because this process did not renew its claim in time; this process exits, and messages that it accepted since may be lost; give each node its own data directory"
         );
         self.emit_error(ErrorEvent::new(ErrorCode::DataDirInUse, message));
         self.give_up(ExitCode::Io, now);

@@ -1,4 +1,5 @@
-//! How a `send` gets its room: at once, or in the lane after those before it; and what becomes of one that finds none.
+//! Admission of `send` commands: the node accepts a `send` at once, queues it in the send lane, or
+//! refuses it.
 
 use std::time::Duration;
 
@@ -10,11 +11,13 @@ use crate::mail::outbound::stream::OutgoingMessage;
 use crate::parent::send_lane::{NoRoom, To, Wait, Waiting};
 use crate::{Core, MAX_INFLIGHT, Phase};
 
-/// How long a broadcast waits for somebody to subscribe, unless its `ttlMs` is shorter. Ours: as long as a node needs to join.
+/// Longest wait of a broadcast for a subscriber, unless its `ttlMs` is shorter. Our choice: as long
+/// as a node needs to join the network.
 const TOPIC_HOLD: Duration = Duration::from_secs(10);
 
 impl Core {
-    /// Accepts a `send`, has it wait, or refuses it when waiting would not help. `length` are the bytes of its `data`.
+    /// Accepts a `send`, queues it in the send lane, or refuses it if waiting cannot help. `length`
+    /// is the size of its `data` in bytes.
     pub(crate) fn offer(&mut self, to: To, draft: OutgoingMessage, length: usize, now: Now) {
         let no_room = if self.parent.send_lane.has_line(&to, draft.priority) {
             Box::new(NoRoom { draft, wait: Wait::Shared(Duration::MAX) })
@@ -75,12 +78,13 @@ impl Core {
         Ok(())
     }
 
-    /// Whether as many sends wait for the disk as may be unanswered.
+    /// Returns a wait if as many `send` commands wait for the disk as a parent may have unanswered.
     fn wait_for_disk(&self) -> Option<Wait> {
         (self.mail.pending_writes.mails() >= MAX_INFLIGHT).then_some(Wait::Shared(Duration::MAX))
     }
 
-    /// Whether anybody could make room by hearing what waits.
+    /// Returns `true` if the destination can make room: an agent always, a topic if it has
+    /// connected subscribers.
     fn is_heard(&self, to: &To) -> bool {
         match to {
             To::Agent(_) => true,
@@ -88,7 +92,7 @@ impl Core {
         }
     }
 
-    /// How long the first of some sends has to wait, unless there is room for it.
+    /// Returns until when a `send` has to wait, or `None` if there is room for it.
     fn wait_for(&self, to: &To, draft: &OutgoingMessage) -> Option<Wait> {
         match to {
             To::Agent(recipient) => {
@@ -98,7 +102,8 @@ impl Core {
         }
     }
 
-    /// Accepts what has room now of what waits, and refuses what has waited in vain.
+    /// Accepts the waiting `send` commands that have room now, and refuses those whose wait is
+    /// over.
     pub(crate) fn admit_waiting(&mut self, now: Now) {
         if self.parent.send_lane.is_empty() {
             return;
@@ -118,7 +123,7 @@ impl Core {
                     break;
                 };
                 if let Err(no_room) = self.admit(&key.0, draft, now) {
-                    // There was room a moment ago.
+                    // Unreachable in practice: `wait_for` has just found room.
                     let sends = [Waiting { draft: no_room.draft, length }];
                     self.refuse_waiting(&key.0, sends);
                     break;
@@ -137,24 +142,28 @@ impl Core {
         }
     }
 
-    /// Gives up the `send` with this id, if it waits for room.
+    /// Cancels the waiting `send` with this id. Returns `false` if there is none.
     pub(crate) fn cancel_waiting(&mut self, target: &Id) -> bool {
         let Some(waiting) = self.parent.send_lane.cancel(target) else { return false };
         self.cx.stats.count(Counter::SendsCancelled);
-        self.refuse_send(waiting.draft.request_id, ErrorCode::Cancelled, "the `send` was given up as asked");
+        self.refuse_send(
+            waiting.draft.request_id,
+            ErrorCode::Cancelled,
+            "a `cancel` command ended this `send`",
+        );
         true
     }
 
-    /// Refuses everything that waits, because the node ends.
+    /// Refuses every waiting `send` because the node closes.
     pub(crate) fn abandon_waiting(&mut self) {
         for Waiting { draft, .. } in self.parent.send_lane.drain() {
             self.parent.sends_abandoned = true;
-            let message = "the node closed before there was room for it";
+            let message = "the node closed before the `send` found room";
             self.refuse_send(draft.request_id, ErrorCode::ShuttingDown, message);
         }
     }
 
-    /// When the longest pause of something that waits is over. A node that closes waits to its end.
+    /// Returns when a wait in the lane ends next. While the node closes, waits end with the drain.
     pub(crate) fn lane_deadline(&self) -> Option<Duration> {
         if self.is_closing() { None } else { self.parent.send_lane.next_deadline() }
     }
@@ -164,10 +173,14 @@ impl Core {
     }
 }
 
-/// Why there is no room, for a person.
+/// Returns the error message for a full queue.
 fn busy(to: &To) -> &'static str {
     match to {
-        To::Agent(_) => "the outbox is full: the recipient, or everyone, takes no mail now",
-        To::Topic(_) => "too much waits to be broadcast on this topic, or on too many topics",
+        To::Agent(_) => {
+            "outbox full, for this recipient or in total; send again when recipients have acknowledged messages"
+        }
+        To::Topic(_) => {
+            "broadcast queue full, or too many topics have queued broadcasts; send again in a moment"
+        }
     }
 }

@@ -1,22 +1,26 @@
-//! How much a parent may do and a peer may claim, as far as no single room has to know.
+//! Limits of the commands of a parent, and of the topics of a peer.
 
 use std::time::Duration;
 
 use p2p_node_protocol::Limits;
 
-/// Largest `data` of mail.
+/// Largest `data` of a message to an agent, in bytes.
 pub const MAX_DIRECT_BYTES: usize = Limits::STANDARD.max_direct_bytes;
-/// Largest `data` of a broadcast.
+/// Largest `data` of a broadcast, in bytes.
 pub const MAX_TOPIC_BYTES: usize = Limits::STANDARD.max_topic_bytes;
-/// Commands that may wait for their answer.
+/// Largest number of unanswered commands.
 pub const MAX_INFLIGHT: usize = Limits::STANDARD.max_inflight;
-/// Bytes of `data` of the `send`s among them.
+/// Largest total `data` of unanswered `send` commands, in bytes.
 pub const MAX_INFLIGHT_BYTES: usize = Limits::STANDARD.max_inflight_bytes;
-/// The longest that stdin is left unread, and that a `send` waits for a recipient or a queue in which nothing moves.
+/// Longest time for which the node leaves stdin unread, and for which a `send` waits for a
+/// recipient or queue that makes no progress.
 pub const MAX_PAUSE: Duration = Duration::from_millis(Limits::STANDARD.max_pause_ms);
-/// Messages that one `ack` may name. Ours: as many as commands may wait, in a line of 64 KiB.
+/// Largest number of messages in one `ack`. Our choice: as many as commands may be unanswered; they
+/// fit into a line of 64 KiB.
 pub(crate) const MAX_ACKED_AT_ONCE: usize = 1024;
-/// Topics that a parent may subscribe to: what a peer's subscription filter lets through, less the nodes' own.
+/// Largest number of topics that a parent may subscribe to. A peer's subscription filter accepts
+/// 256 topics, some of which the nodes use themselves.
 pub const MAX_SUBSCRIPTIONS: usize = 250;
-/// Topics remembered of each peer; the subscription filter lets no more through.
+/// Largest number of topics that the node remembers of a peer: as many as its subscription filter
+/// accepts.
 pub(crate) const MAX_PEER_TOPICS: usize = 256;

@@ -1,4 +1,4 @@
-//! The parent process: its commands, what the node answers, and how the node ends.
+//! The parent process: its commands, the node's answers and events, and the shutdown.
 
 pub(crate) mod admission;
 pub(crate) mod command_limits;
@@ -27,42 +27,43 @@ use require_delivery::Required;
 use send_lane::SendLane;
 use starting::DeferredCommands;
 
-/// The parent, as the node knows it: what it asked for, and what it has to be told.
+/// State of the parent process and of the node's lifecycle.
 #[derive(Debug)]
 pub(crate) struct Parent {
-    /// How far the node has come.
+    /// Phase of the node's lifecycle.
     pub(crate) phase: Phase,
-    /// The parent asked for version 1 of the contract, not for that of the first sidecar.
+    /// The parent's `connect` named protocol version 1. Without a version the node writes the
+    /// events of the first sidecar only.
     pub(crate) protocol_v1: bool,
     /// Longest line that the parent reads, in bytes.
     pub(crate) max_line: usize,
-    /// Ids of `send`s that have no answer yet.
+    /// Ids of unanswered `send` commands.
     pub(crate) open_sends: BTreeSet<Id>,
-    /// Ids of other commands that have no answer yet.
+    /// Ids of other unanswered commands.
     pub(crate) open_requests: BTreeSet<Id>,
     /// Lines that wait for the writer.
     pub(crate) output: OutputQueue,
-    /// Nobody reads stdout any more.
+    /// The reader of stdout has gone.
     pub(crate) output_closed: bool,
-    /// stdin or stdout broke.
+    /// Reading stdin or writing stdout failed.
     pub(crate) pipe_broken: bool,
-    /// What `--require-delivery` has seen go wrong.
+    /// Outcomes for `--require-delivery`.
     pub(crate) required: Required,
-    /// Mail was answered or something published since the last turn.
+    /// The node answered mail or published something since the last turn.
     pub(crate) has_spoken: bool,
-    /// Until when peers may not have read what the node said last.
+    /// Earliest time of the exit, so that peers can read the last answers and broadcasts.
     pub(crate) stay_until: Duration,
-    /// When a node whose stdin has ended stops to receive.
+    /// When a node whose stdin has ended stops receiving.
     pub(crate) receive_until: Option<Duration>,
-    /// `discover` commands that still look.
+    /// `discover` commands that are running.
     pub(crate) discoveries: Vec<Discovery>,
-    /// The recipient of the last `send`, so that a parent that writes to one agent has its address parsed once.
+    /// The recipient of the last `send`, parsed.
     pub(crate) recipient_parse_cache: Option<(String, Recipient)>,
     /// Commands that wait for `ready`.
     pub(crate) deferred: DeferredCommands,
-    /// `send`s that wait for room.
+    /// `send` commands that wait for room.
     pub(crate) send_lane: SendLane,
-    /// `send`s that waited were refused because the node ends.
+    /// The node refused waiting `send` commands because it closes.
     pub(crate) sends_abandoned: bool,
 }
 

@@ -1,4 +1,5 @@
-//! `block`, `allow`, `unblock`, and `peers`, which tells who is connected and who has which standing.
+//! The commands `block`, `allow` and `unblock`, which change the access list, and `peers`, which
+//! lists connected peers and the access list.
 
 use p2p_node_protocol::{ConnectedPeer, ErrorCode, Id};
 
@@ -9,11 +10,11 @@ use crate::input::Now;
 use crate::parent::on_command::{Recipient, parse_recipient};
 use crate::parent::replies::line_bytes;
 
-/// Bytes of a peer in the answer of `peers` beside its name: PeerId, address, role, number, and the names of the fields.
+/// Upper bound of the bytes of a peer in the answer to `peers`, without its name.
 const PEER_BYTES: usize = 256;
 
 impl Core {
-    /// Sets the standing of an agent or a node, or takes it back.
+    /// Sets the access rule of an agent or node, or removes it if `standing` is `None`.
     pub(crate) fn set_standing(
         &mut self,
         id: Option<Id>,
@@ -29,7 +30,11 @@ impl Core {
         if [Subject::Agent(self.local.identity.address), Subject::Node(self.local.identity.peer)]
             .contains(&subject)
         {
-            return self.refuse(id, ErrorCode::InvalidArgument, "that is this agent itself");
+            return self.refuse(
+                id,
+                ErrorCode::InvalidArgument,
+                "`peerId` is this agent or its node; name another one",
+            );
         }
         match self.gate.access_list.set(subject, standing) {
             Err(full) => return self.refuse(id, ErrorCode::Busy, full.to_string()),

@@ -1,4 +1,5 @@
-//! `cancel`: a `discover` that still looks, a `send` that waits for room, or what one left undelivered.
+//! The `cancel` command: ends a `discover`, a `send` that waits for room, or a message or broadcast
+//! that is not delivered yet.
 
 use p2p_node_protocol::{DeliveryState, ErrorCode, Id};
 

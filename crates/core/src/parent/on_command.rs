@@ -1,4 +1,4 @@
-//! What each command does.
+//! Checks a command against the phase of the node and dispatches it.
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
@@ -18,10 +18,10 @@ use crate::{Core, Phase};
 use p2p_node_wire::envelope::limits;
 use p2p_node_wire::identity::parse_address;
 
-/// Shortest line that a parent may ask for: enough for `ready` and any error. Ours.
+/// Smallest `maxLineBytes`. Our choice: enough for `ready` and any error.
 const MIN_LINE_BYTES: usize = 4096;
 
-/// To whom a command's `peerId` refers.
+/// The subject of a `peerId` field.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Recipient {
     Address(Address),
@@ -39,11 +39,19 @@ impl Core {
         let Request { id, command } = request;
         match (&self.parent.phase, &command) {
             (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited, _) => {
-                return self.refuse(id, ErrorCode::ShuttingDown, "the node is closing");
+                return self.refuse(
+                    id,
+                    ErrorCode::ShuttingDown,
+                    "the node is closing and accepts no commands",
+                );
             }
             (Phase::Idle, Command::Connect(_) | Command::Ping(_) | Command::Shutdown(_)) => {}
             (Phase::Idle, _) => {
-                return self.refuse(id, ErrorCode::NotConnected, "the first command must be `connect`");
+                return self.refuse(
+                    id,
+                    ErrorCode::NotConnected,
+                    "the node is not connected; the first command must be `connect`",
+                );
             }
             _ => {}
         }
@@ -70,13 +78,14 @@ impl Core {
             Command::Ping(_) => self.answer(id, "ping", |answer| answer.time_ms = Some(now.unix_ms)),
             Command::Shutdown(_) => self.close("shutdown", id, now),
             other => {
-                let message = format!("`{}` is not served", other.name());
+                let message = format!("this node does not support `{}`", other.name());
                 self.refuse(id, ErrorCode::UnknownCommand, message);
             }
         }
     }
 
-    /// A line that is no command; it is answered, so that a parent that waits for its id does not wait for ever.
+    /// Reports a line that is not a command. The error carries the line's id, if one can be read,
+    /// so that the parent does not wait for an answer forever.
     pub(crate) fn on_bad_line(&mut self, bad: LineError) {
         self.cx.stats.count(Counter::LinesBad);
         if self.is_taken(bad.id.as_ref()) {
@@ -88,15 +97,16 @@ impl Core {
         self.emit_error(error);
     }
 
-    /// Whether a command with this id has not been answered yet, which is told: an answer to this line would be taken for
-    /// that command's.
+    /// Reports an error and returns `true` if a command with this id is unanswered. The error has
+    /// the id in its `details` only, because the parent would take an error with that `id` for the
+    /// answer to the earlier command.
     pub(crate) fn is_taken(&mut self, id: Option<&Id>) -> bool {
         let Some(id) =
             id.filter(|id| self.parent.open_requests.contains(id) || self.parent.open_sends.contains(id))
         else {
             return false;
         };
-        let message = "a command with this id has not been answered yet";
+        let message = "a command with this id has not been answered yet; use another id";
         self.parent.required.refused(ErrorCode::DuplicateId);
         let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
         error.details = Some(serde_json::json!({ "id": id }));
@@ -106,11 +116,15 @@ impl Core {
 
     fn connect(&mut self, id: Option<Id>, connect: Connect, now: Now) {
         if self.parent.phase != Phase::Idle {
-            return self.refuse(id, ErrorCode::AlreadyConnected, "there was a `connect` already");
+            return self.refuse(
+                id,
+                ErrorCode::AlreadyConnected,
+                "the node is connected already; send `connect` once",
+            );
         }
         if let Some(other) = connect.protocol.filter(|version| *version != PROTOCOL_VERSION) {
             let message =
-                format!("version {other} of the protocol is not spoken here; {PROTOCOL_VERSION} is");
+                format!("protocol version {other} is not supported; use version {PROTOCOL_VERSION}");
             self.parent.required.refused(ErrorCode::UnsupportedProtocol);
             let mut error = ErrorEvent::new(ErrorCode::UnsupportedProtocol, message);
             error.details = Some(serde_json::json!({ "supported": [PROTOCOL_VERSION] }));
@@ -118,12 +132,13 @@ impl Core {
         }
         let max_line = connect.max_line_bytes.unwrap_or(MAX_LINE_BYTES);
         if !(MIN_LINE_BYTES..=MAX_LINE_BYTES).contains(&max_line) {
-            let message = format!("`maxLineBytes` must be {MIN_LINE_BYTES} to {MAX_LINE_BYTES}");
+            let message =
+                format!("`maxLineBytes` must be {MIN_LINE_BYTES} to {MAX_LINE_BYTES}, not {max_line}");
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         }
         let max_unacked = connect.max_unacked.unwrap_or(MAX_UNTAKEN);
         if !(1..=MAX_UNTAKEN).contains(&max_unacked) {
-            let message = format!("`maxUnacked` must be 1 to {MAX_UNTAKEN}");
+            let message = format!("`maxUnacked` must be 1 to {MAX_UNTAKEN}, not {max_unacked}");
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         }
         let parsed: Result<Vec<_>, String> =
@@ -138,7 +153,7 @@ impl Core {
         self.start(connect.port, id, now);
     }
 
-    /// Starts to listen. What comes next waits until that has succeeded.
+    /// Starts to listen. The node defers commands until it is ready.
     pub(crate) fn start(&mut self, port: Option<u16>, id: Option<Id>, now: Now) {
         self.parent.open_requests.extend(id.clone());
         self.parent.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
@@ -153,7 +168,10 @@ impl Core {
         if self.gossip.subscribed.len() >= crate::MAX_SUBSCRIPTIONS
             && !self.gossip.subscribed.contains(&topic)
         {
-            let message = format!("at most {} topics can be subscribed to", crate::MAX_SUBSCRIPTIONS);
+            let message = format!(
+                "at most {} topics can be subscribed to; unsubscribe from one first",
+                crate::MAX_SUBSCRIPTIONS
+            );
             return self.refuse(id, ErrorCode::Busy, message);
         }
         self.answer(id, "subscribe", |_| {});
@@ -206,15 +224,15 @@ pub(crate) fn parse_recipient(text: &str) -> Result<Recipient, String> {
     }
     text.parse::<PeerId>()
         .map(Recipient::Peer)
-        .map_err(|_| "`peerId` must be a PeerId or an 0x address".to_owned())
+        .map_err(|_| "`peerId` must be a PeerId or a `0x` address".to_owned())
 }
 
 pub(crate) fn check_topic(topic: &str) -> Result<(), String> {
     if topic.is_empty() || topic.len() > limits::MAX_NAME_BYTES {
-        return Err(format!("a topic has 1 to {} bytes", limits::MAX_NAME_BYTES));
+        return Err(format!("a topic must have 1 to {} bytes", limits::MAX_NAME_BYTES));
     }
     match topic.chars().any(char::is_control) {
-        true => Err("a topic may not hold control characters".to_owned()),
+        true => Err("a topic must not contain control characters".to_owned()),
         false => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! `discover`: agents that are known, and those that become known while it looks.
+//! The `discover` command: reports known agents, and agents that the node finds while it runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,25 +12,28 @@ use crate::{Core, MAX_INFLIGHT, Peer};
 use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::SignedRecord;
 
-/// How long `discover` looks at most when `timeoutMs` is absent. Ours: longer than a lookup in the DHT takes.
+/// Longest run of a `discover` without `timeoutMs`. Our choice: longer than a lookup in the DHT
+/// takes.
 const DEFAULT_DISCOVER: Duration = Duration::from_secs(2);
-/// How often `discover` asks the DHT for an address. Ours: a lookup on a small network takes some milliseconds.
+/// Pause between two lookups of an address in the DHT. Our choice: on a small network a lookup
+/// takes some milliseconds.
 const LOOKUP_PERIOD: Duration = Duration::from_millis(500);
-/// Without `timeoutMs`, `discover` ends when nothing has been found for so long and nothing is under way. Ours: a subscription or a record that is
-/// announced at this moment is there by then.
+/// A `discover` without `timeoutMs` ends when it has found nothing new for this time and no lookup
+/// or dial is running. Our choice: long enough for the arrival of a subscription or record that a
+/// peer announces at this moment.
 const SETTLED: Duration = Duration::from_millis(250);
-/// Longest `timeoutMs` of `discover`. Ours.
+/// Longest `timeoutMs`. Our choice.
 const MAX_DISCOVER: Duration = Duration::from_secs(60);
 
-/// A `discover` that is still looking.
+/// A `discover` that is running.
 #[derive(Debug)]
 pub(crate) struct Discovery {
     id: Option<Id>,
     wanted: Wanted,
     deadline: Duration,
-    /// Whether it ends when nothing more is to come.
+    /// Ends early when no more results are likely (no `timeoutMs`).
     settles: bool,
-    /// When an address is looked up again, or whether anything more is to come.
+    /// For an address: time of the next lookup. Otherwise: time of the next check for an early end.
     retry: Duration,
     seen: BTreeSet<Address>,
 }
@@ -44,7 +47,7 @@ enum Wanted {
 }
 
 impl Wanted {
-    /// Whether a record is what is looked for; `peers` are those that are connected, with their topics.
+    /// Returns `true` if the record matches. `peers` are the connected peers with their topics.
     fn matches(&self, record: &SignedRecord, peers: &BTreeMap<PeerId, Peer>) -> bool {
         match self {
             Wanted::All => true,
@@ -62,11 +65,15 @@ impl Core {
     pub(crate) fn discover(&mut self, id: Option<Id>, discover: Discover, now: Now) {
         let timeout = discover.timeout_ms.map_or(DEFAULT_DISCOVER, Duration::from_millis);
         if timeout > MAX_DISCOVER {
-            let message = format!("`timeoutMs` may be at most {}", MAX_DISCOVER.as_millis());
+            let message = format!("`timeoutMs` must be at most {}", MAX_DISCOVER.as_millis());
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         }
         if self.parent.discoveries.len() >= MAX_INFLIGHT {
-            return self.refuse(id, ErrorCode::Busy, "too many `discover` commands are still looking");
+            return self.refuse(
+                id,
+                ErrorCode::Busy,
+                "too many `discover` commands are running; wait for one or cancel it",
+            );
         }
         let wanted = match (discover.topic, discover.address, discover.capability) {
             (None, None, None) => Wanted::All,
@@ -79,7 +86,7 @@ impl Core {
                 }
             },
             _ => {
-                let message = "`discover` takes one of `topic`, `address` and `capability`";
+                let message = "`discover` takes at most one of `topic`, `address` and `capability`";
                 return self.refuse(id, ErrorCode::InvalidArgument, message);
             }
         };
@@ -105,9 +112,10 @@ impl Core {
         self.finish_expired_discoveries(now);
     }
 
-    /// Tells those who look for an agent that it was found; `by_latest` only the latest of them.
+    /// Reports a found agent to all running `discover` commands, or with `by_latest` to the latest
+    /// one.
     pub(crate) fn found(&mut self, record: &SignedRecord, by_latest: bool, now: Now) {
-        // What is not told because the parent does not read is told before the discovery ends.
+        // `end_discovery` reports the agents that this call skips while the parent does not read.
         if !self.parent.output.can_accept_command() {
             return;
         }
@@ -127,7 +135,8 @@ impl Core {
         }
     }
 
-    /// Whether no records are on their way: nobody is looked up or dialled, and every connected peer's record is known.
+    /// Returns `true` if no lookup or dial is running and the node has the records of all connected
+    /// peers.
     fn knows_all_peers(&self, now: Now) -> bool {
         self.directory.lookups.running() + self.directory.lookups.waiting() == 0
             && self.peers.dialing.is_empty()
@@ -138,7 +147,8 @@ impl Core {
                 .all(|peer| self.directory.records.by_peer(peer, now.unix_ms).is_some())
     }
 
-    /// Answers every `discover` that is done: it has found the one it wanted, or all that there is, or its time is over. Asks again for the rest.
+    /// Answers each `discover` that is done: it found its agent, no more results are likely, or its
+    /// time is over. Repeats the lookups of the others.
     pub(crate) fn finish_expired_discoveries(&mut self, now: Now) {
         if self.parent.discoveries.is_empty() {
             return;
@@ -151,7 +161,7 @@ impl Core {
             };
             enough && !discovery.seen.is_empty() || discovery.deadline <= now.mono
         };
-        // One at a time, for each may have as many lines to tell as there are agents.
+        // One at a time, because each may write as many lines as there are agents.
         while self.parent.output.can_accept_command()
             && let Some(index) = self.parent.discoveries.iter().position(is_done)
         {
@@ -176,7 +186,7 @@ impl Core {
         }
     }
 
-    /// Tells what was found while the parent did not read, and answers.
+    /// Reports the agents that the parent could not read earlier, and answers the command.
     fn end_discovery(&mut self, mut discovery: Discovery, now: Now) {
         let unseen: Vec<SignedRecord> = self
             .directory
@@ -192,7 +202,8 @@ impl Core {
         self.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
     }
 
-    /// When a `discover` ends or asks again. While the parent does not read, none does.
+    /// Returns when the next `discover` ends or repeats its lookup. Returns `None` while the parent
+    /// does not read, because then no `discover` can end.
     pub(crate) fn discovery_deadline(&self) -> Option<Duration> {
         if !self.parent.output.can_accept_command() {
             return None;
@@ -200,7 +211,7 @@ impl Core {
         self.parent.discoveries.iter().map(|discovery| discovery.retry.min(discovery.deadline)).min()
     }
 
-    /// Ends the `discover` with this id; whether there was one.
+    /// Ends the `discover` with this id. Returns `false` if there is none.
     pub(crate) fn cancel_discovery(&mut self, target: &Id) -> bool {
         let Some(index) =
             self.parent.discoveries.iter().position(|discovery| discovery.id.as_ref() == Some(target))
@@ -208,7 +219,7 @@ impl Core {
             return false;
         };
         let discovery = self.parent.discoveries.remove(index);
-        self.refuse(discovery.id, ErrorCode::Cancelled, "the search was given up as asked");
+        self.refuse(discovery.id, ErrorCode::Cancelled, "a `cancel` command ended this `discover`");
         true
     }
 
@@ -216,7 +227,7 @@ impl Core {
     pub(crate) fn abandon_discoveries(&mut self) {
         for discovery in std::mem::take(&mut self.parent.discoveries) {
             if discovery.id.is_some() {
-                self.refuse(discovery.id, ErrorCode::ShuttingDown, "the node closed while it was looking");
+                self.refuse(discovery.id, ErrorCode::ShuttingDown, "the node closed during this `discover`");
             }
         }
     }

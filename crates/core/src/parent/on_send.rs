@@ -1,4 +1,4 @@
-//! `send`: mail and broadcasts as the parent writes them.
+//! The `send` command: checks a message or broadcast and hands it to admission.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::parent::send_lane::To;
 use crate::{Core, MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
 use p2p_node_wire::envelope::{self, limits};
 
-/// Longest `ttlMs`: 7 days, for agents that are up once a week.
+/// Longest `ttlMs`. Our choice: 7 days, for agents that run once a week.
 const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Core {
     pub(crate) fn send(&mut self, id: Option<Id>, send: Send, now: Now) {
@@ -43,7 +43,7 @@ impl Core {
         let checked = match (send.peer_id, send.topic) {
             (Some(peer), None) => self.check_mail(&peer, &draft, length, now),
             (None, Some(topic)) => check_broadcast(topic, length),
-            _ => Err((ErrorCode::InvalidArgument, "`send` takes either `peerId` or `topic`".to_owned())),
+            _ => Err((ErrorCode::InvalidArgument, "`send` needs either `peerId` or `topic`".to_owned())),
         };
         match checked {
             Ok(to) => self.offer(to, draft, length, now),
@@ -66,26 +66,31 @@ impl Core {
                 Some(record) => record.address(),
                 None => {
                     let message =
-                        "no verified record names this PeerId; send to the agent's 0x address instead";
+                        "no verified record names this PeerId; send to the agent's `0x` address instead";
                     return Err((ErrorCode::PeerNotFound, message.to_owned()));
                 }
             },
         };
         if recipient == self.local.identity.address {
-            return Err(invalid("that is this agent itself".to_owned()));
+            return Err(invalid("`peerId` is this agent itself; name another agent".to_owned()));
         }
         if length > MAX_DIRECT_BYTES {
-            let message = format!("`data` has {length} bytes; mail may have {MAX_DIRECT_BYTES}");
+            let message = format!(
+                "`data` has {length} bytes; a message to an agent may have at most {MAX_DIRECT_BYTES}"
+            );
             return Err((ErrorCode::MessageTooLarge, message));
         }
         if draft.route == Route::Gossip && draft.size() > MAX_TOPIC_BYTES {
-            let message = format!("mail by gossip may have {MAX_TOPIC_BYTES} bytes with all its fields");
+            let message = format!(
+                "a message by gossip may have at most {MAX_TOPIC_BYTES} bytes with all its fields; use `route` `direct`"
+            );
             return Err((ErrorCode::MessageTooLarge, message));
         }
         Ok(To::Agent(recipient))
     }
 
-    /// [`parse_recipient`], which costs more than all else about a message, for those who write to one recipient in a row.
+    /// Parses a recipient as [`parse_recipient`] does, and caches the last one. Parsing costs more
+    /// than the rest of a `send`, and parents often send several messages to one recipient.
     fn parse_same_recipient(&mut self, text: &str) -> Result<Recipient, String> {
         if let Some((last, recipient)) = &self.parent.recipient_parse_cache
             && last == text
@@ -101,11 +106,11 @@ impl Core {
 fn check_broadcast(topic: String, length: usize) -> Result<To, (ErrorCode, String)> {
     check_topic(&topic).map_err(|message| (ErrorCode::InvalidArgument, message))?;
     if RESERVED_TOPICS.contains(&topic.as_str()) {
-        let message = format!("`{topic}` belongs to the nodes; choose another topic");
+        let message = format!("`{topic}` is reserved for the nodes; choose another topic");
         return Err((ErrorCode::ReservedTopic, message));
     }
     if length > MAX_TOPIC_BYTES {
-        let message = format!("`data` has {length} bytes; a broadcast may have {MAX_TOPIC_BYTES}");
+        let message = format!("`data` has {length} bytes; a broadcast may have at most {MAX_TOPIC_BYTES}");
         return Err((ErrorCode::MessageTooLarge, message));
     }
     Ok(To::Topic(topic))
@@ -136,13 +141,13 @@ fn check_lengths(send: &Send) -> Result<(), String> {
                 return Err(format!("`{name}` may have at most {limit} bytes"));
             }
             if text.contains(char::is_control) {
-                return Err(format!("`{name}` may not hold control characters"));
+                return Err(format!("`{name}` must not contain control characters"));
             }
         }
     }
     match send.ttl_ms {
         Some(ttl) if ttl == 0 || Duration::from_millis(ttl) > MAX_TTL => {
-            Err(format!("`ttlMs` must be 1 to {}", MAX_TTL.as_millis()))
+            Err(format!("`ttlMs` must be 1 to {}, not {ttl}", MAX_TTL.as_millis()))
         }
         _ => Ok(()),
     }

@@ -1,6 +1,8 @@
-//! The lines on their way to the parent. The network never waits for the parent to read: what must be told
-//! is bounded by admission, mail by refusing it on the wire, everything else by dropping and counting. Of messages those of high
-//! priority leave first, then medium and low ones, four bytes to one; everything else keeps the order in which it came.
+//! The queues of lines for the parent. The network never waits for the parent to read. Admission of
+//! commands limits the lines that the node must deliver. The node limits received mail by refusing
+//! it on the wire, and everything else by dropping and counting. Messages leave by priority: high
+//! first, then medium and low 4:1 by bytes. All other lines leave in the order in which the core
+//! queued them.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -10,46 +12,51 @@ use p2p_node_protocol::{DropCounts, Event, Log, Overflow, Priority};
 
 use p2p_node_wire::message_id::StreamId;
 
-/// Lines that the writer may hold. Two of its 64 KiB writes at 64 bytes a line, so that it never runs dry
-/// between two turns of the loop.
+/// Limit of the lines at the writer. Two of its 64 KiB writes at 64 bytes a line, so that the
+/// writer does not run dry between two turns of the event loop.
 pub const WRITER_LINES: usize = 2048;
-/// Bytes that the writer may hold, roughly; one larger line may always go.
+/// Limit of the accounted bytes of the lines at the writer. The last line may exceed it.
 pub const WRITER_BYTES: usize = 1 << 20;
-/// Lines that must be told (answers, deliveries, errors) at which stdin is no longer read.
+/// Limit of queued required lines (answers, deliveries, errors). At the limit the node stops
+/// reading stdin. Our choice: four lines for each of the 1,024 commands that may be unanswered.
 pub const MUST_TELL_LINES: usize = 4096;
-/// Mail that waits for the parent, in lines. Four times 4,096, which are two frames of small
-/// messages; the bytes below bound the memory.
+/// Limit of the mail that waits for the parent, in lines. Our choice: four times 4,096 lines, which
+/// is two frames of small messages. [`MAIL_BYTES`] limits the memory.
 pub const MAIL_LINES: usize = 16_384;
-/// Mail that waits for the parent, in bytes. Our choice: sixteen windows of 1 MiB.
+/// Limit of the mail that waits for the parent, in bytes. Our choice: room for
+/// sixteen messages of the largest size.
 pub const MAIL_BYTES: usize = 16 << 20;
-/// Mail that waits at which acknowledgements are held back, so that senders slow down before they are refused. Ours: an
-/// eighth of the room, in lines and in bytes.
+/// Part of the mail queue (one eighth of its lines and bytes) above which the node defers
+/// acknowledgements, so that senders slow down before the node refuses their mail. Our choice.
 const MAIL_LAG: usize = 8;
-/// The part of that room which only mail of high priority may use. Ours: a flood of other mail leaves a vote its place.
+/// Part of the mail queue (one eighth) that only messages of high priority may use, so that other
+/// mail cannot crowd out a vote. Our choice.
 const HIGH_RESERVE: usize = 8;
-/// Broadcasts that wait for the parent, in lines. Our choice.
+/// Limit of the broadcasts that wait for the parent, in lines. Our choice.
 pub const TOPIC_LINES: usize = 4096;
-/// Broadcasts that wait for the parent, in bytes. Our choice.
+/// Limit of the broadcasts that wait for the parent, in bytes. Our choice.
 pub const TOPIC_BYTES: usize = 16 << 20;
-/// News of peers that wait for the parent; older news of the same peer give way first.
+/// Limit of the peer events that wait for the parent, in lines. A newer `peer_discovered` of a peer
+/// replaces the older one. Our choice.
 pub const NEWS_LINES: usize = 1024;
-/// Logs that wait for the parent.
+/// Limit of the logs that wait for the parent, in lines. Our choice.
 pub const LOG_LINES: usize = 256;
 
-/// Low lines leave for four times as many bytes of medium ones, as on the way out.
+/// Bytes of medium messages for each byte of low messages, as in the outbox.
 const MEDIUM_PER_LOW: usize = 4;
 
-/// Bytes of a line that are not its payload, roughly: for accounting, not for limits on the wire.
+/// Accounted bytes of a line besides its payload. An estimate for the limits of memory; the limits
+/// of the wire do not use it.
 const LINE_OVERHEAD: usize = 512;
 
-/// Mail of which somebody has to know when the parent has it: whose, and its place in its stream.
+/// Names a message about which the core needs to know when the parent has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteToken {
-    /// Who sent it.
+    /// Address of the sender.
     pub sender: Address,
-    /// The stream.
+    /// Stream of the message.
     pub stream: StreamId,
-    /// The number in it.
+    /// Sequence number in the stream.
     pub seq: u64,
 }
 
@@ -62,7 +69,7 @@ struct Line {
     receipt: Option<WriteToken>,
 }
 
-/// What is known of a line at the writer.
+/// A line at the writer.
 #[derive(Debug)]
 struct Written {
     bytes: usize,
@@ -70,7 +77,7 @@ struct Written {
     receipt: Option<WriteToken>,
 }
 
-/// Which command a line ends.
+/// The kind of command that a line completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ends {
     Nothing,
@@ -113,30 +120,30 @@ impl Queue {
     }
 }
 
-/// Index of the queue of each class in [`OutputQueue::queues`].
+/// Index of the queue of each kind of line in [`OutputQueue::queues`].
 const MUST: usize = 0;
 const NEWS: usize = 1;
 const LOG: usize = 2;
-/// … of mail, by priority.
+/// Queues of mail, by priority.
 const MAIL: RangeInclusive<usize> = 3..=5;
-/// … of broadcasts, by priority.
+/// Queues of broadcasts, by priority.
 const TOPIC: RangeInclusive<usize> = 6..=8;
 
-/// The queue of a priority among those of a class.
+/// Returns the index of the queue of `priority` among the queues of a kind of line.
 fn queue_of(class: &RangeInclusive<usize>, priority: Priority) -> usize {
     class.start() + priority as usize
 }
 
-/// The queues in front of the writer.
+/// The queues of lines in front of the writer.
 #[derive(Debug, Default)]
 pub struct OutputQueue {
     queues: [Queue; 9],
     order: u64,
-    /// Bytes that low lines may take before the next medium one.
+    /// Credit of low messages. Each medium message adds its bytes.
     low_credit: usize,
     at_writer: VecDeque<Written>,
     at_writer_bytes: usize,
-    /// Terminal lines that wait or are at the writer: of `send`s, and of the others.
+    /// Answers that wait or are at the writer: to `send` commands, and to other commands.
     unread_sends: usize,
     unread_others: usize,
     dropped: DropCounts,
@@ -145,12 +152,13 @@ pub struct OutputQueue {
 }
 
 impl OutputQueue {
-    /// Queues a line that the parent must get: an answer, a delivery, an error, `ready`, `closing`.
+    /// Queues a line that the parent must get: a delivery, an error, `ready`, `closing`.
     pub fn tell(&mut self, event: Event) {
         self.answer(event, false);
     }
 
-    /// The same of a line that ends a command, if its parent has named that: a `send`, or another.
+    /// Queues the answer to a command, which may be a `send`. Answers with an id count as unread
+    /// until the writer has written them.
     pub fn answer(&mut self, event: Event, is_send: bool) {
         if self.closed {
             return;
@@ -166,18 +174,19 @@ impl OutputQueue {
         self.queues[MUST].push(line);
     }
 
-    /// What has been queued is the last; nothing is taken from now on.
+    /// Ignores all lines from now on.
     pub fn close(&mut self) {
         self.closed = true;
     }
 
-    /// Lines and bytes that wait in some queues.
+    /// Returns the lines and bytes in a range of queues.
     fn waiting(&self, queues: RangeInclusive<usize>) -> (usize, usize) {
         let queues = &self.queues[queues];
         (queues.iter().map(|queue| queue.lines.len()).sum(), queues.iter().map(|queue| queue.bytes).sum())
     }
 
-    /// Whether mail of so many lines and bytes can be taken, some of it of high priority or none, beside what is `coming` already.
+    /// Returns `true` if the mail queue has room for `lines` and `bytes` besides the lines and
+    /// bytes that are `coming`. `has_high` allows the use of the high-priority reserve.
     pub fn has_mail_room(&self, lines: usize, bytes: usize, has_high: bool, coming: (usize, usize)) -> bool {
         let (waiting_lines, waiting_bytes) = self.waiting(MAIL);
         let (waiting_lines, waiting_bytes) =
@@ -188,18 +197,19 @@ impl OutputQueue {
                 && waiting_bytes + bytes + lines * LINE_OVERHEAD <= room(MAIL_BYTES)
     }
 
-    /// Whether the parent reads mail about as fast as it comes.
+    /// Returns `true` if the parent reads mail about as fast as the node receives it.
     pub fn is_draining(&self) -> bool {
         let (lines, bytes) = self.waiting(MAIL);
         lines <= MAIL_LINES / MAIL_LAG && bytes <= MAIL_BYTES / MAIL_LAG
     }
 
-    /// Queues mail, for which there is room.
+    /// Queues a message. The caller has checked that there is room.
     pub fn mail(&mut self, priority: Priority, event: Event, payload: usize, receipt: Option<WriteToken>) {
         self.push_with(queue_of(&MAIL, priority), event, payload, receipt);
     }
 
-    /// Queues a broadcast; drops the oldest of the lowest priority when there is no room.
+    /// Queues a broadcast. While the queue is over its limits, drops the oldest broadcast of the
+    /// lowest priority and counts it.
     pub fn broadcast(&mut self, priority: Priority, event: Event, payload: usize) {
         self.push(queue_of(&TOPIC, priority), event, payload);
         loop {
@@ -213,7 +223,7 @@ impl OutputQueue {
         }
     }
 
-    /// A broadcast was dropped because its line would be longer than the parent can read.
+    /// Counts a broadcast that the node dropped because its line exceeds `maxLineBytes`.
     pub fn too_long(&mut self) {
         self.count_dropped(|dropped| &mut dropped.oversized);
     }
@@ -223,7 +233,8 @@ impl OutputQueue {
         *of(&mut self.total) += 1;
     }
 
-    /// Queues news of a peer; `same` tells whether a queued line is older news of the same kind and peer.
+    /// Queues a peer event. Replaces the queued event for which `same` returns `true`. At the limit
+    /// drops the oldest peer event and counts it.
     pub fn news(&mut self, event: Event, same: impl Fn(&Event) -> bool) {
         if self.closed {
             return;
@@ -240,7 +251,7 @@ impl OutputQueue {
         self.push(NEWS, event, 0);
     }
 
-    /// Queues a log; drops the oldest when there is no room.
+    /// Queues a log. At the limit drops the oldest log and counts it.
     pub fn log(&mut self, log: Log) {
         self.push(LOG, Event::Log(Box::new(log)), 0);
         if self.queues[LOG].lines.len() > LOG_LINES && self.queues[LOG].pop().is_some() {
@@ -261,12 +272,13 @@ impl OutputQueue {
         self.queues[class].push(Line { order: self.order, bytes, event, ends: Ends::Nothing, receipt });
     }
 
-    /// Whether so little waits to be told that another command may be read.
+    /// Returns `true` if the queue of required lines has room, so that the node may read a command.
     pub fn can_accept_command(&self) -> bool {
         self.queues[MUST].lines.len() < MUST_TELL_LINES
     }
 
-    /// The writer has put out so many lines; the mail among them that somebody has to know of.
+    /// Removes the `lines` that the writer has written. Returns the tokens of the messages among
+    /// them.
     pub fn written(&mut self, lines: usize) -> Vec<WriteToken> {
         let mut receipts = Vec::new();
         for line in self.at_writer.drain(..lines.min(self.at_writer.len())) {
@@ -281,7 +293,8 @@ impl OutputQueue {
         receipts
     }
 
-    /// The next line for the writer, in the order in which they came, while it has room.
+    /// Returns the next line for the writer, or `None` if the writer is full or nothing waits. An
+    /// `overflow` event precedes all other lines after a drop.
     pub fn pop(&mut self) -> Option<Event> {
         let full = self.at_writer.len() >= WRITER_LINES || self.at_writer_bytes >= WRITER_BYTES;
         if full {
@@ -307,7 +320,7 @@ impl OutputQueue {
         Some(line.event)
     }
 
-    /// The queue of the message whose turn it is.
+    /// Returns the queue of the message that leaves next.
     fn next_message(&self) -> Option<usize> {
         let older = |priority| {
             let queues = [queue_of(&MAIL, priority), queue_of(&TOPIC, priority)];
@@ -322,7 +335,8 @@ impl OutputQueue {
         older(Priority::High).or(low.filter(low_is_due)).or_else(|| older(Priority::Medium)).or(low)
     }
 
-    /// The number of the next line, and of the oldest message of medium priority.
+    /// Returns the order number of the next line, and that of the oldest queued message of medium
+    /// priority.
     pub fn turns(&self) -> (u64, Option<u64>) {
         let medium = [queue_of(&MAIL, Priority::Medium), queue_of(&TOPIC, Priority::Medium)];
         (self.order + 1, medium.into_iter().filter_map(|queue| self.queues[queue].order()).min())
@@ -333,39 +347,39 @@ impl OutputQueue {
         self.at_writer_bytes += bytes;
     }
 
-    /// Whether mail that somebody has to know of is on its way to the parent.
+    /// Returns `true` if a message with a token waits or is at the writer.
     pub fn awaits_receipts(&self) -> bool {
         let waiting = MAIL.flat_map(|queue| &self.queues[queue].lines).map(|line| &line.receipt);
         self.at_writer.iter().map(|line| &line.receipt).chain(waiting).any(Option::is_some)
     }
 
-    /// Whether every line has been put out by the writer.
+    /// Returns `true` if the writer has written every line.
     pub fn is_empty(&self) -> bool {
         self.at_writer.is_empty() && self.queues.iter().all(|queue| queue.lines.is_empty())
     }
 
-    /// Lines that wait: those that must be told, mail, broadcasts, news and logs.
+    /// Returns the numbers of queued lines: required lines, mail, broadcasts, peer events and logs.
     pub fn lines(&self) -> [usize; 5] {
         let of = |class: usize| self.queues[class].lines.len();
         [of(MUST), self.waiting(MAIL).0, self.waiting(TOPIC).0, of(NEWS), of(LOG)]
     }
 
-    /// Lines that the writer holds.
+    /// Returns the number of lines at the writer.
     pub fn at_writer_lines(&self) -> usize {
         self.at_writer.len()
     }
 
-    /// Answers to `send`s that the writer has not put out.
+    /// Returns the number of answers to `send` commands that the writer has not written.
     pub fn unread_sends(&self) -> usize {
         self.unread_sends
     }
 
-    /// Answers to other commands that the writer has not put out.
+    /// Returns the number of answers to other commands that the writer has not written.
     pub fn unread_others(&self) -> usize {
         self.unread_others
     }
 
-    /// What was dropped since the start.
+    /// Returns what the node has dropped since the start.
     pub fn total_dropped(&self) -> DropCounts {
         self.total
     }

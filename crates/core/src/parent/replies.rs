@@ -1,4 +1,4 @@
-//! What the core says to the parent: answers, errors, deliveries, news.
+//! Lines that the core writes to the parent: answers, errors, deliveries and peer events.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +13,11 @@ use crate::gate::access_list::AccessRule;
 use crate::mail::outbound::outbox::Completed;
 use p2p_node_wire::record::SignedRecord;
 
-/// Bytes of a `peer_discovered` or `status` beside its lists, at most: names, ids, numbers and counters, and room for more
-/// of them.
+/// Upper bound of the bytes of a `peer_discovered` or `status` line without its lists, with a
+/// reserve for new counters.
 const LISTS_LINE_BYTES: usize = 3072;
 
-/// Bytes that a text takes in a line, without its quotes.
+/// Returns the bytes of a text in a line, without its quotes.
 pub(crate) fn line_bytes(text: &str) -> usize {
     let of_char = |letter: char| match letter {
         '"' | '\\' => 2,
@@ -27,7 +27,8 @@ pub(crate) fn line_bytes(text: &str) -> usize {
     text.chars().map(of_char).sum()
 }
 
-/// Bytes that JSON without control characters takes in a line: some of its characters are escaped there.
+/// Returns the bytes of a JSON value in a line. The encoder escapes the line separators in it. The
+/// value must not contain control characters.
 pub(crate) fn raw_line_bytes(json: &str) -> usize {
     if json.is_ascii() {
         return json.len();
@@ -39,11 +40,12 @@ pub(crate) fn raw_line_bytes(json: &str) -> usize {
     json.chars().map(of_char).sum()
 }
 
-/// What lists may still take of a line. What does not fit is left out: a longer line could not be read at all.
+/// Bytes of a line that its lists may still use. The node leaves out entries that do not fit,
+/// because the parent cannot read a line that is too long.
 pub(crate) struct Room(usize);
 
 impl Room {
-    /// Takes so many bytes, if there are.
+    /// Reserves `bytes`. Returns `false` if fewer are left.
     pub(crate) fn takes(&mut self, bytes: usize) -> bool {
         let left = self.0.checked_sub(bytes);
         self.0 = left.unwrap_or(self.0);
@@ -51,13 +53,13 @@ impl Room {
     }
 
     pub(crate) fn fits(&mut self, text: &str) -> bool {
-        // With its quotes and a comma.
+        // The text needs two quotes and a comma.
         self.takes(line_bytes(text) + 3)
     }
 }
 
 impl Core {
-    /// The room that a line has for lists.
+    /// Returns the bytes of a line that its lists may use.
     pub(crate) fn room_for_lists(&self) -> Room {
         Room(self.parent.max_line.saturating_sub(LISTS_LINE_BYTES))
     }
@@ -73,7 +75,7 @@ impl Core {
         self.cx.effects.push_back(Effect::Network(effect));
     }
 
-    /// The command was carried out; without an id nobody wants to know.
+    /// Answers a command that succeeded, if it has an id.
     pub(crate) fn answer(&mut self, id: Option<Id>, command: &str, fill: impl FnOnce(&mut Answer)) {
         let Some(id) = id else { return };
         let is_send = command == "send";
@@ -87,7 +89,7 @@ impl Core {
         self.parent.output.answer(Event::Result(Box::new(answer)), is_send);
     }
 
-    /// The command failed.
+    /// Answers a command that failed.
     pub(crate) fn refuse(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
         if let Some(id) = &id {
             self.parent.open_requests.remove(id);
@@ -97,7 +99,7 @@ impl Core {
         self.emit_error(error);
     }
 
-    /// A `send` failed.
+    /// Answers a `send` that failed.
     pub(crate) fn refuse_send(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
         if let Some(id) = &id {
             self.parent.open_sends.remove(id);
@@ -107,7 +109,7 @@ impl Core {
         self.parent.output.answer(Event::Error(Box::new(error)), true);
     }
 
-    /// Something failed.
+    /// Writes an error event.
     pub(crate) fn emit_error(&mut self, error: ErrorEvent) {
         self.parent.output.tell(Event::Error(Box::new(error)));
     }
@@ -121,12 +123,13 @@ impl Core {
         });
     }
 
-    /// Accepted mail did not arrive, or nobody knows whether it did.
+    /// Reports that an accepted message did not arrive, or may not have arrived.
     pub(crate) fn report_failed(&mut self, ended: Completed, state: DeliveryState, code: ErrorCode) {
         self.tell_mail_lost_because(ended, state, code, None);
     }
 
-    /// As `tell_mail_lost`, with a `message` that says more than the code.
+    /// Reports a failed message as `report_failed` does. `message` replaces the standard text of
+    /// `code`.
     pub(crate) fn tell_mail_lost_because(
         &mut self,
         ended: Completed,
@@ -149,7 +152,8 @@ impl Core {
         });
     }
 
-    /// How accepted mail ended. A parent that did not opt in hears of failures alone, as errors.
+    /// Reports the end of an accepted message or broadcast. A parent without protocol version 1
+    /// gets an `error` event if it failed, and nothing otherwise.
     pub(crate) fn emit_delivery(&mut self, mut delivery: Delivery) {
         self.parent.required.ended(delivery.state == DeliveryState::Delivered, delivery.redelivered);
         self.cx.stats.count(match delivery.state {
@@ -173,7 +177,8 @@ impl Core {
         }
     }
 
-    /// An agent was found, by itself or because `request_id` asked for it.
+    /// Reports an agent that the node found. `request_id` is the id of the `discover` that asked
+    /// for it.
     pub(crate) fn emit_peer_discovered(&mut self, record: &SignedRecord, request_id: Option<Id>) {
         let peer_id = record.peer_id();
         if request_id.is_none()
@@ -185,7 +190,7 @@ impl Core {
         let mut fitting = |texts: &mut dyn Iterator<Item = String>| -> Vec<String> {
             texts.filter(|text| room.fits(text)).collect()
         };
-        // The name of a host may hold any bytes.
+        // Host names in a multiaddr may contain any bytes.
         let addrs = record.record.addrs.iter().map(ToString::to_string);
         let addrs = fitting(&mut addrs.filter(|addr| !addr.contains(char::is_control)));
         let capabilities = fitting(&mut record.record.capabilities.iter().cloned());
@@ -215,22 +220,22 @@ impl Core {
         );
     }
 
-    /// News for parents that opted in.
+    /// Queues a peer event for a parent that uses protocol version 1.
     pub(crate) fn emit_peer_event(&mut self, event: Event) {
         if self.parent.protocol_v1 {
             self.parent.output.news(event, |_| false);
         }
     }
 
-    /// Hands lines to the writer while it has room.
+    /// Moves queued lines to the writer while it has room.
     pub(crate) fn flush_output(&mut self) {
         while let Some(event) = self.parent.output.pop() {
             let event = match event {
                 Event::Overflow(overflow) if !self.parent.protocol_v1 => {
                     let DropCounts { broadcasts, oversized, peer_events, log } = overflow.dropped;
                     let message = format!(
-                        "dropped because stdout was not read: {broadcasts} broadcasts, {peer_events} events of peers, {log} logs; \
-                         because they were too long for it: {oversized} broadcasts"
+                        "the node dropped {broadcasts} broadcasts, {peer_events} peer events and {log} logs because the parent does not read stdout fast enough, \
+                         and {oversized} broadcasts because they do not fit into a line"
                     );
                     let namespace = "front".to_owned();
                     Event::Log(Box::new(Log { level: Level::Warn, namespace, message, meta: None }))
@@ -242,22 +247,22 @@ impl Core {
     }
 }
 
-/// What to do about mail that ended so, for a person.
+/// Returns the standard text of a code: what happened to the message, and what to do.
 fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
     match code {
         ErrorCode::PeerNotFound => {
-            "no verified record of this address was found in time: is the agent running, joined to this network, and its clock right?".into()
+            "no verified record of this address was found in time; check that the agent runs, has joined this network and has the right time".into()
         }
         ErrorCode::PeerUnreachable => {
-            "none of the recipient's addresses answered in time; `route` `auto` would also try gossip".into()
+            "none of the recipient's addresses answered in time; check that its node runs and can be reached, or use `route` `auto`, which also tries gossip".into()
         }
-        ErrorCode::NoSubscribers => "nobody who subscribes to the topic was reached in time".into(),
-        ErrorCode::ShuttingDown => "the node ended before the mail was acknowledged; it may have arrived".into(),
-        ErrorCode::PeerBusy => "the recipient's node had no room for it in time: its agent does not read".into(),
-        ErrorCode::Cancelled => "it was given up as asked; it may have arrived".into(),
-        ErrorCode::PeerRejected => "the recipient's node refused the mail: its agent has blocked this one, or the node reads another form of mail".into(),
-        ErrorCode::MessageTooLarge => "it is longer than the recipient's agent can read, or than the network carries".into(),
-        _ if route == Some(Route::Gossip) => "no acknowledgement came back by gossip in time; it may have arrived".into(),
-        _ => "no acknowledgement came in time; the mail may have arrived".into(),
+        ErrorCode::NoSubscribers => "no subscriber of the topic was reached in time".into(),
+        ErrorCode::ShuttingDown => "the node closed before the message was acknowledged; it may have arrived".into(),
+        ErrorCode::PeerBusy => "the recipient's node had no room for the message in time, because its agent does not read fast enough".into(),
+        ErrorCode::Cancelled => "a `cancel` command ended the message; it may have arrived".into(),
+        ErrorCode::PeerRejected => "rejected by the recipient: you are blocked, or its version does not support this message format".into(),
+        ErrorCode::MessageTooLarge => "the message is too long for the recipient's agent to read, or for the network to carry".into(),
+        _ if route == Some(Route::Gossip) => "no acknowledgement came back by gossip in time; the message may have arrived".into(),
+        _ => "no acknowledgement came in time; the message may have arrived".into(),
     }
 }

@@ -1,30 +1,30 @@
-//! `--require-delivery`: whether all that stdin asked for was done, for the exit code of a pipeline.
+//! `--require-delivery`: determines the exit code of a pipeline from the outcome of its commands.
 
 use p2p_node_protocol::ErrorCode;
 
 use crate::Core;
 use crate::effect::ExitCode;
 
-/// What is known of that.
+/// Outcomes since the start.
 #[derive(Debug)]
 pub(crate) struct Required {
-    /// Whether the parent wants to know.
+    /// `--require-delivery` is set.
     on: bool,
-    /// Mail in the outbox that earlier processes accepted: its end is not waited for.
+    /// Messages in the outbox that earlier processes accepted. The node does not wait for them.
     restored: usize,
-    /// Whether something could not be carried out as it was written.
+    /// A command failed with a code that is not retryable.
     refused: bool,
-    /// Whether mail or a broadcast did not arrive, or a command was refused that might be carried out at another time.
+    /// A message or broadcast did not arrive, or a command failed with a retryable code.
     undone: bool,
 }
 
 impl Required {
-    /// `restored`: mail in the outbox that earlier processes accepted.
+    /// `restored` is the number of messages in the outbox that earlier processes accepted.
     pub(crate) fn new(on: bool, restored: usize) -> Self {
         Required { on, restored, refused: false, undone: false }
     }
 
-    /// Something on stdin was refused.
+    /// Records that the node refused a line of stdin.
     pub(crate) fn refused(&mut self, code: ErrorCode) {
         match code.retryable() {
             true => self.undone = true,
@@ -32,7 +32,7 @@ impl Required {
         }
     }
 
-    /// Mail has ended; `restored`: an earlier process accepted it.
+    /// Records the end of a message. `restored` means that an earlier process accepted it.
     pub(crate) fn ended(&mut self, delivered: bool, restored: bool) {
         match restored {
             true => self.restored = self.restored.saturating_sub(1),
@@ -42,12 +42,14 @@ impl Required {
 }
 
 impl Core {
-    /// Whether the end of stdin waits for the end of all mail and broadcasts.
+    /// Returns `true` if, after the end of stdin, the node waits without limit for all messages and
+    /// broadcasts.
     pub(crate) fn awaits_deliveries(&self) -> bool {
         self.parent.required.on
     }
 
-    /// Whether mail or broadcasts of this process have yet to end.
+    /// Returns `true` if messages or broadcasts have not ended. With `--require-delivery`, messages
+    /// of earlier processes do not count.
     pub(crate) fn has_unsent(&self) -> bool {
         let of_earlier = if self.parent.required.on { self.parent.required.restored } else { 0 };
         !self.parent.send_lane.is_empty()
@@ -55,7 +57,8 @@ impl Core {
             || !self.gossip.broadcasts.is_empty()
     }
 
-    /// How the process ends once it has said everything; `lost`: whether accepted mail is.
+    /// Returns the exit code of a node that has written its last line. `lost` means that accepted
+    /// messages or broadcasts are lost.
     pub(crate) fn exit_code(&self, lost: bool) -> ExitCode {
         let Required { on, refused, undone, .. } = self.parent.required;
         match () {

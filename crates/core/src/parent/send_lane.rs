@@ -1,5 +1,6 @@
-//! The lane of `send`s that found no room and wait for it, so that the commands behind them need not: in order for each recipient and
-//! priority, and for each topic and priority.
+//! The send lane: `send` commands that wait for room, so that the commands behind them need not
+//! wait. Order holds for each recipient and priority, and for each topic and priority. See
+//! `docs/adr/0002-send-lane.md`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -11,46 +12,50 @@ use p2p_node_protocol::{Id, Priority};
 use crate::mail::outbound::stream::OutgoingMessage;
 use crate::parent::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 
-/// What one recipient or topic keeps of the lane when the lane has been too full for the longest pause. Half: the rest is for others.
+/// Number of `send` commands that one recipient or topic keeps in a lane that has been too full for
+/// [`MAX_PAUSE`]. Half of the lane, so that the rest is free for others.
 const SHARE_SENDS: usize = MAX_INFLIGHT / 2;
-/// … in bytes of `data`.
+/// The same limit in bytes of `data`.
 const SHARE_BYTES: usize = MAX_INFLIGHT_BYTES / 2;
 
-/// Where a `send` goes.
+/// Destination of a `send`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum To {
-    /// Mail to an agent.
+    /// A message to an agent.
     Agent(Address),
     /// A broadcast on a topic.
     Topic(String),
 }
 
-/// What is kept in order: urgent sends do not wait behind others of the same recipient.
+/// Key of a line. Each priority has its own line, so that high priority does not wait behind others
+/// to the same recipient.
 type Key = (To, Priority);
 
-/// How long it is worth waiting for room.
+/// Until when a `send` may wait for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// The recipient has used up its own share: until then, unless it settles more.
+    /// The recipient has used its share of the outbox. The time moves on when the recipient
+    /// acknowledges more.
     Recipient(Duration),
-    /// The room that all share is used up: until then, and no longer than the longest pause since one like it was accepted.
+    /// The shared room is used up. A wait ends at this time, and at the latest [`MAX_PAUSE`] after
+    /// the line accepted its last `send`.
     Shared(Duration),
 }
 
 impl Wait {
-    /// Whether waiting may help at all.
+    /// Returns `true` if the time is not over yet.
     pub(crate) fn may_help(self, now: Duration) -> bool {
         let (Wait::Recipient(until) | Wait::Shared(until)) = self;
         until > now
     }
 }
 
-/// A `send` without room, and how long it may wait for it.
+/// A `send` without room.
 #[derive(Debug)]
 pub struct NoRoom {
-    /// What was to be sent.
+    /// The message.
     pub draft: OutgoingMessage,
-    /// How long to wait.
+    /// Until when it may wait.
     pub wait: Wait,
 }
 
@@ -58,27 +63,28 @@ pub struct NoRoom {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) draft: OutgoingMessage,
-    /// Bytes of its `data` as the parent counts them.
+    /// Bytes of its `data` as the parent wrote it.
     pub(crate) length: usize,
 }
 
 #[derive(Debug)]
 struct Line {
     sends: VecDeque<Waiting>,
-    /// When the first `send` began to wait, or the one before it was accepted.
+    /// When the first `send` began to wait, or when the line last accepted one.
     since: Duration,
     deadline: Duration,
 }
 
-/// All that waits. One `send` more than `MAX_INFLIGHT`, or than `MAX_INFLIGHT_BYTES` has room for: the one that stopped the reading of stdin.
+/// All `send` commands that wait. The lane may hold one `send` more than `MAX_INFLIGHT` or
+/// `MAX_INFLIGHT_BYTES` allow: the one that stopped the reading of stdin.
 #[derive(Debug, Default)]
 pub(crate) struct SendLane {
     lines: BTreeMap<Key, Line>,
     sends: usize,
     bytes: usize,
-    /// The line whose turn was last.
+    /// Key of the line that was served last.
     served: Option<Key>,
-    /// Since when it has been too full for stdin to be read.
+    /// Since when the lane has been too full for the node to read stdin.
     over_since: Option<Duration>,
 }
 
@@ -95,17 +101,17 @@ impl SendLane {
         self.bytes
     }
 
-    /// Whether it holds more than a parent may have unanswered.
+    /// Returns `true` if the lane holds more than a parent may have unanswered.
     pub(crate) fn is_over(&self) -> bool {
         self.sends > MAX_INFLIGHT || self.bytes > MAX_INFLIGHT_BYTES
     }
 
-    /// Whether earlier sends of this priority wait for the same room.
+    /// Returns `true` if earlier `send` commands with this destination and priority wait.
     pub(crate) fn has_line(&self, to: &To, priority: Priority) -> bool {
         !self.lines.is_empty() && self.lines.contains_key(&(to.clone(), priority))
     }
 
-    /// Appends a `send`.
+    /// Appends a `send` to its line.
     pub(crate) fn push(&mut self, to: To, waiting: Waiting, now: Duration) {
         self.sends += 1;
         self.bytes += waiting.length;
@@ -114,19 +120,20 @@ impl SendLane {
         self.lines.entry(key).or_insert_with(fresh).sends.push_back(waiting);
     }
 
-    /// The lines, those after the one that was served last first, so that none waits for ever behind its name.
+    /// Returns the keys of all lines, beginning after the line that was served last, so that every
+    /// line gets its turn.
     pub(crate) fn in_turn(&self) -> Vec<Key> {
         let Some(served) = &self.served else { return self.lines.keys().cloned().collect() };
         let after = self.lines.range((Bound::Excluded(served), Bound::Unbounded));
         after.chain(self.lines.range(..=served)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// The first `send` of a line.
+    /// Returns the first `send` of a line.
     pub(crate) fn head(&self, key: &Key) -> Option<&Waiting> {
         self.lines.get(key)?.sends.front()
     }
 
-    /// Takes the first `send` of a line, for which there is room.
+    /// Removes and returns the first `send` of a line, for which there is room.
     pub(crate) fn serve(&mut self, key: &Key, now: Duration) -> Option<Waiting> {
         let line = self.lines.get_mut(key)?;
         let waiting = line.sends.pop_front()?;
@@ -146,7 +153,8 @@ impl SendLane {
         self.bytes -= waiting.length;
     }
 
-    /// There is no room for the first `send` of a line yet; whether it waits on.
+    /// Updates the deadline of a line whose first `send` has no room. Returns `true` if it may wait
+    /// longer.
     pub(crate) fn waits_on(&mut self, key: &Key, wait: Wait, now: Duration) -> bool {
         let Some(line) = self.lines.get_mut(key) else { return false };
         line.deadline = match wait {
@@ -156,20 +164,20 @@ impl SendLane {
         line.deadline > now
     }
 
-    /// Takes out a line.
+    /// Removes a line and returns its `send` commands.
     pub(crate) fn give_up(&mut self, key: &Key) -> VecDeque<Waiting> {
         let sends = self.lines.remove(key).map(|line| line.sends).unwrap_or_default();
         sends.iter().for_each(|waiting| self.took(waiting));
         sends
     }
 
-    /// Takes out everything.
+    /// Removes and returns all `send` commands.
     pub(crate) fn drain(&mut self) -> Vec<Waiting> {
         (self.sends, self.bytes, self.over_since) = (0, 0, None);
         std::mem::take(&mut self.lines).into_values().flat_map(|line| line.sends).collect()
     }
 
-    /// Takes out the `send` with this id.
+    /// Removes and returns the `send` with this id.
     pub(crate) fn cancel(&mut self, id: &Id) -> Option<Waiting> {
         let position =
             |line: &Line| line.sends.iter().position(|waiting| waiting.draft.request_id.as_ref() == Some(id));
@@ -183,8 +191,9 @@ impl SendLane {
         Some(waiting)
     }
 
-    /// Notes since when the lane has been too full. After the longest pause those that have most in it keep a share, and the latest of
-    /// their sends are taken out: whose they are, and the sends.
+    /// Ends a pause of stdin that has lasted [`MAX_PAUSE`]. Removes the latest `send` commands of
+    /// the destinations that use most of the lane, until each keeps its share and the lane is not
+    /// too full. Returns the removed commands by destination.
     pub(crate) fn end_pause(&mut self, now: Duration) -> Vec<(To, Vec<Waiting>)> {
         if !self.is_over() {
             self.over_since = None;
@@ -202,7 +211,7 @@ impl SendLane {
         }
         let mut shares: Vec<(To, usize, usize)> =
             shares.into_iter().map(|(to, (sends, bytes))| (to.clone(), sends, bytes)).collect();
-        // The part of a share that is used, whichever of the two it is.
+        // Sort by the used part of the share, in commands or in bytes, whichever is larger.
         shares.sort_by_key(|(_, sends, bytes)| {
             std::cmp::Reverse((sends * SHARE_BYTES).max(bytes * SHARE_SENDS))
         });
@@ -223,7 +232,7 @@ impl SendLane {
         out
     }
 
-    /// Takes the latest `send` to somebody, of the lowest priority.
+    /// Removes and returns the latest `send` of the lowest priority to a destination.
     fn take_latest(&mut self, to: &To) -> Option<Waiting> {
         let key = [Priority::Low, Priority::Medium, Priority::High]
             .into_iter()
@@ -238,7 +247,7 @@ impl SendLane {
         Some(waiting)
     }
 
-    /// When a line, or the pause of stdin, has lasted long enough.
+    /// Returns when the wait of a line, or the pause of stdin, ends next.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let pause = self.over_since.map(|since| since + MAX_PAUSE);
         self.lines.values().map(|line| line.deadline).chain(pause).min()

@@ -1,4 +1,5 @@
-//! How a node ends: it admits nothing more, finishes what it accepted, tells what it could not, and exits.
+//! The end of a node: it accepts no more commands, finishes what it accepted, reports what it could
+//! not finish, and exits.
 
 use std::time::Duration;
 
@@ -8,22 +9,23 @@ use crate::effect::{Effect, ExitCode};
 use crate::input::Now;
 use crate::{Core, Phase};
 
-/// How long the last lines may take to be read. Ours: an SDK that waits 7 s sees a drain of
-/// 5 s and this.
+/// Longest time for the parent to read the last lines. Our choice: an SDK waits 7 s, which covers
+/// the drain time-out of 5 s and this.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How long peers get to read what was said to them last before their connections are closed. Nobody tells when they have, and a libp2p that
-/// finds the end of a connection right behind an answer or a broadcast drops it. Ours: they read within milliseconds unless they are busy.
+/// Time for peers to read the last answer or broadcast before the node closes the connections.
+/// libp2p drops what it finds directly before the end of a connection, and nothing confirms that a
+/// peer has read it. Our choice: peers read within milliseconds unless they are busy.
 const LAST_READ: Duration = Duration::from_millis(250);
 
-/// The reason of a `closing` after the end of stdin.
+/// Reason in `closing` after the end of stdin.
 const EOF: &str = "eof";
-/// Why a node whose stdin ends before a `connect` ends too, for a person.
-const NEVER_CONNECTED: &str = "stdin ended before a `connect` was carried out, so the node ends; \
-    `--connect` starts it without that command, and `--on-eof stay` with `--connect` keeps it running without a stdin";
-/// Why a node that stays without stdin cannot, for a person.
-const NEVER_TOLD: &str = "`--on-eof stay`: stdin ended before a `connect`, so that nothing can tell the node to join the network any more; \
-    start it with `--connect` too";
+/// Log message of a node whose stdin ends before a `connect`.
+const NEVER_CONNECTED: &str = "stdin ended before the node carried out a `connect`, so the node ends; \
+    start it with `--connect` to connect without that command, and add `--on-eof stay` to run it without stdin";
+/// Error message of a node with `--on-eof stay` whose stdin ends before a `connect`.
+const NEVER_TOLD: &str = "`--on-eof stay`: stdin ended before a `connect`, so the node can never join the network; \
+    start it with `--connect` as well";
 
 impl Core {
     pub(crate) fn on_input_ended(&mut self, now: Now) {
@@ -42,7 +44,8 @@ impl Core {
         self.parent.receive_until = Some(now.mono + self.local.identity.receive_after_eof);
     }
 
-    /// Stdin ended before a `connect`: nothing can come any more, whatever the node was told to do then.
+    /// Ends a node whose stdin ended before a `connect`. No command can come any more, so `--on-eof
+    /// stay` is an error of the configuration.
     fn end_unconnected(&mut self, now: Now) {
         if self.local.identity.stay_on_eof {
             self.emit_error(ErrorEvent::new(ErrorCode::InvalidArgument, NEVER_TOLD));
@@ -55,7 +58,10 @@ impl Core {
 
     pub(crate) fn on_input_failed(&mut self, reason: &str, now: Now) {
         self.parent.pipe_broken = true;
-        self.emit_error(ErrorEvent::new(ErrorCode::Internal, format!("stdin cannot be read: {reason}")));
+        self.emit_error(ErrorEvent::new(
+            ErrorCode::Internal,
+            format!("reading stdin failed, so the node closes: {reason}"),
+        ));
         self.close(EOF, None, now);
     }
 
@@ -65,7 +71,8 @@ impl Core {
         self.close("output", None, now);
     }
 
-    /// Whether anything would be lost with the process that was accepted, or waits for that.
+    /// Returns `true` if the end of the process loses accepted messages or broadcasts, or a `send`
+    /// that waits for room.
     fn has_undelivered(&self) -> bool {
         self.parent.sends_abandoned
             || !self.parent.send_lane.is_empty()
@@ -83,7 +90,7 @@ impl Core {
         }
     }
 
-    /// Begins to end. `shutdown` is the id of the command that asked for it.
+    /// Starts the shutdown, unless it has started. `shutdown` is the id of the `shutdown` command.
     pub(crate) fn close(&mut self, reason: &'static str, mut shutdown: Option<Id>, now: Now) {
         match std::mem::replace(&mut self.parent.phase, Phase::Exited) {
             phase @ (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited) => {
@@ -91,7 +98,7 @@ impl Core {
                 return;
             }
             Phase::Starting { id, .. } => {
-                let message = "the node closed before it listened";
+                let message = "the node closed before it was ready";
                 if id.is_some() {
                     self.refuse(id, ErrorCode::ShuttingDown, message);
                 }
@@ -108,9 +115,9 @@ impl Core {
         self.parent.phase = Phase::Closing { reason, shutdown, deadline };
     }
 
-    /// Ends the node because it must not or cannot run: what could be said has been.
+    /// Ends the node at once because it must not or cannot run, without finishing what it accepted.
     pub(crate) fn give_up(&mut self, code: ExitCode, now: Now) {
-        // The first reason is the one to tell.
+        // The node reports the first reason only.
         if self.is_flushing() {
             return;
         }
@@ -128,7 +135,8 @@ impl Core {
         self.parent.output.close();
     }
 
-    /// Whether a sender waits for an answer to mail that the parent gets or has, or the parent for one to its `ack`.
+    /// Returns `true` if a sender waits for an acknowledgement, or the parent for the answer to an
+    /// `ack`.
     fn owes_answers(&self) -> bool {
         !self.mail.pending_acks.is_idle()
             || !self.mail.deferred_responses.is_empty()
@@ -137,7 +145,8 @@ impl Core {
             || self.parent.output.awaits_receipts()
     }
 
-    /// When everything accepted is done, or time is up, says so.
+    /// Ends the drain when everything accepted has ended or the drain time-out has passed. Then
+    /// writes the answer to `shutdown` and the `closing` event.
     pub(crate) fn finish_closing(&mut self, now: Now) {
         if std::mem::take(&mut self.parent.has_spoken) {
             self.parent.stay_until = now.mono + LAST_READ;
@@ -179,19 +188,20 @@ impl Core {
         }
     }
 
-    /// Exits once the writer has put out every line, or takes too long, and peers have had their time.
+    /// Exits once the writer has written every line or its time is over, and peers have had their
+    /// time to read.
     pub(crate) fn finish_flushing(&mut self, now: Now) {
         if let Phase::Flushing { code, deadline, stay_until } = self.parent.phase
             && now.mono >= stay_until
             && (self.parent.output.is_empty() || self.parent.output_closed || now.mono >= deadline)
         {
-            // What was to be told last may be what broke it.
+            // Writing the last lines may have broken the pipe.
             self.exit(if self.parent.pipe_broken { ExitCode::Io } else { code });
         }
     }
 
     fn exit(&mut self, code: ExitCode) {
-        // Nothing comes after the exit.
+        // The driver carries out no effects after `Exit`.
         self.flush_output();
         self.persist_final_checkpoints();
         self.parent.phase = Phase::Exited;

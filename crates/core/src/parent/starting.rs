@@ -1,4 +1,5 @@
-//! What the parent says between `connect` and `ready`: it is held, in its order, so that the end of stdin behind it is always seen.
+//! Commands between `connect` and `ready`. The node reads and defers them, in their order, so that
+//! it always notices the end of stdin behind them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,11 +12,12 @@ use crate::effect::NetworkCommand;
 use crate::input::Now;
 use crate::parent::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 
-/// How long a node waits for its sockets to name their addresses before it is ready with those that it has. Ours: they do so within
-/// milliseconds where there is an interface, and never where there is none.
+/// Longest wait for the sockets to report their addresses. Then the node is ready with the
+/// addresses that it has. Our choice: with a network interface sockets report within milliseconds,
+/// without one they never do.
 pub(crate) const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why nothing more comes.
+/// What ends the node after the deferred commands.
 #[derive(Debug)]
 enum End {
     Eof,
@@ -27,14 +29,14 @@ enum End {
 pub(crate) struct DeferredCommands {
     requests: VecDeque<Request>,
     sends: usize,
-    /// Bytes of `data` of the sends.
+    /// Bytes of `data` of the deferred `send` commands.
     bytes: usize,
     over_since: Option<Duration>,
-    /// What ends the node after them, and when it does so without `ready`.
+    /// What ends the node after the commands, and when the node stops waiting for `ready`.
     end: Option<(End, Duration)>,
 }
 
-/// Bytes of `data`.
+/// Returns the bytes of `data` of a `send`, and `None` for other commands.
 fn data_bytes(request: &Request) -> Option<usize> {
     match &request.command {
         Command::Send(send) => Some(send.data.get().len()),
@@ -55,7 +57,7 @@ impl DeferredCommands {
         self.bytes
     }
 
-    /// Whether it holds more sends than a parent may have unanswered.
+    /// Returns `true` if more `send` commands wait than a parent may have unanswered.
     pub(crate) fn is_over(&self) -> bool {
         self.sends > MAX_INFLIGHT || self.bytes > MAX_INFLIGHT_BYTES
     }
@@ -82,11 +84,15 @@ impl DeferredCommands {
 }
 
 impl Core {
-    /// Keeps a command that came while the node begins to listen: nothing is answered before `ready` but errors.
+    /// Defers a command until `ready`. Before `ready` the node answers with errors only.
     pub(crate) fn hold(&mut self, request: Request, now: Now) {
         let is_send = matches!(request.command, Command::Send(_));
         if self.parent.deferred.end.is_some() {
-            return self.refuse_held([request], ErrorCode::ShuttingDown, "the node is closing");
+            return self.refuse_held(
+                [request],
+                ErrorCode::ShuttingDown,
+                "the node is closing and accepts no commands",
+            );
         }
         if let Command::Shutdown(_) = request.command {
             self.parent.open_requests.extend(request.id.clone());
@@ -94,7 +100,11 @@ impl Core {
             return;
         }
         if self.parent.deferred.is_over() || self.parent.deferred.len() > 2 * MAX_INFLIGHT {
-            return self.refuse_held([request], ErrorCode::Busy, "too many commands wait for `ready`");
+            return self.refuse_held(
+                [request],
+                ErrorCode::Busy,
+                "too many commands wait for `ready`; send this one again after `ready`",
+            );
         }
         let ids = if is_send { &mut self.parent.open_sends } else { &mut self.parent.open_requests };
         ids.extend(request.id.clone());
@@ -102,18 +112,18 @@ impl Core {
         self.parent.deferred.push(request);
     }
 
-    /// How long the end of the node waits for the commands before it.
+    /// Returns until when the end of the node waits for the commands before it.
     fn ready_by(&self, now: Now) -> Duration {
         now.mono + self.local.identity.drain_timeout.max(MAX_PAUSE)
     }
 
-    /// Stdin has ended while the node begins to listen.
+    /// Records that stdin ended before `ready`.
     pub(crate) fn hold_end(&mut self, now: Now) {
         let deadline = self.ready_by(now);
         self.parent.deferred.end.get_or_insert((End::Eof, deadline));
     }
 
-    /// Carries out what was held.
+    /// Carries out the deferred commands.
     pub(crate) fn release_held(&mut self, now: Now) {
         let DeferredCommands { requests, end, .. } = std::mem::take(&mut self.parent.deferred);
         for request in requests {
@@ -131,7 +141,7 @@ impl Core {
         }
     }
 
-    /// Ends the pause of stdin, or the node, when that has waited long enough for `ready`.
+    /// Ends a pause of stdin, or the node, that has waited too long for `ready`.
     pub(crate) fn keep_starting(&mut self, now: Now) {
         let Phase::Starting { report_by, .. } = &mut self.parent.phase else { return };
         if report_by.take_if(|report_by| *report_by <= now.mono).is_some() {
@@ -152,7 +162,7 @@ impl Core {
             return;
         }
         self.parent.deferred.over_since = None;
-        // The latest go, down to half of what there may be.
+        // Refuse the latest `send` commands, down to half of the limits.
         let mut index = self.parent.deferred.len();
         while index > 0
             && (self.parent.deferred.sends > MAX_INFLIGHT / 2
@@ -162,16 +172,21 @@ impl Core {
             if self.parent.deferred.requests.get(index).and_then(data_bytes).is_some() {
                 let request = self.parent.deferred.remove(index);
                 self.cx.stats.count(Counter::SendsRefusedAfterPause);
-                self.refuse_held(request, ErrorCode::Busy, "the node does not listen yet");
+                self.refuse_held(
+                    request,
+                    ErrorCode::Busy,
+                    "the node is not ready yet; send this one again after `ready`",
+                );
             }
         }
     }
 
-    /// Refuses everything that is held, because the node ends; the id of the `shutdown` among it.
+    /// Refuses every deferred command because the node ends. Returns the id of a deferred
+    /// `shutdown`.
     pub(crate) fn abandon_held(&mut self) -> Option<Id> {
         let DeferredCommands { requests, end, sends, .. } = std::mem::take(&mut self.parent.deferred);
         self.parent.sends_abandoned |= sends > 0;
-        self.refuse_held(requests, ErrorCode::ShuttingDown, "the node closed before it listened");
+        self.refuse_held(requests, ErrorCode::ShuttingDown, "the node closed before it was ready");
         match end {
             Some((End::Shutdown(id), _)) => id,
             _ => None,

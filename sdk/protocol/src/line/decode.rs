@@ -27,7 +27,7 @@ pub struct LineError {
 impl LineError {
     /// The error for a line of more than `limit` bytes that begins so; the rest is skipped unread.
     pub fn too_long(limit: usize, head: &[u8]) -> Self {
-        let error = LineError::new(ErrorCode::LineTooLong, format!("the line has more than {limit} bytes"));
+        let error = LineError::new(ErrorCode::LineTooLong, format!("the line is longer than {limit} bytes"));
         error.of(head)
     }
 
@@ -61,7 +61,7 @@ impl LineError {
 /// `INVALID_ARGUMENT` or `UNKNOWN_COMMAND` when it is one, with the id if there is a valid one.
 pub fn decode_request(line: &[u8]) -> Result<Request, LineError> {
     let text = std::str::from_utf8(line).map_err(|error| {
-        let message = format!("the line is not UTF-8 from byte {}", error.valid_up_to() + 1);
+        let message = format!("the line is not valid UTF-8 from byte {} on", error.valid_up_to() + 1);
         LineError::new(ErrorCode::InvalidUtf8, message).of(line)
     })?;
     let head = Head::read(text)?;
@@ -114,7 +114,7 @@ impl<'a> Head<'a> {
             None => Ok(None),
             Some(Ok(id)) if id.is_valid() => Ok(Some(id)),
             Some(_) => Err(LineError::argument(
-                "`id` must be a string or an integer: at most 128 bytes, or up to 2^53-1",
+                "`id` must be a string of at most 128 bytes, or an integer from -(2^53-1) to 2^53-1",
             )),
         }
     }
@@ -131,11 +131,11 @@ impl<'a> Head<'a> {
 fn decode_command(head: Head<'_>, text: &str) -> Result<Command, LineError> {
     let kind = head.kind().ok_or_else(|| LineError::argument("`type` must be a string"))?;
     if deeper_than(MAX_DEPTH, text) {
-        return Err(LineError::argument(format_args!("the line nests deeper than {MAX_DEPTH} levels")));
+        return Err(LineError::argument(format_args!("the line is nested deeper than {MAX_DEPTH} levels")));
     }
     let kind = kind.as_ref();
     match Command::read(kind, text) {
-        None => Err(LineError::new(ErrorCode::UnknownCommand, format!("there is no command {kind:?}"))),
+        None => Err(LineError::new(ErrorCode::UnknownCommand, format!("unknown command {kind:?}"))),
         Some(Err(error)) => Err(LineError::argument(format_args!("{kind}: {error}"))),
         Some(Ok(Command::Send(send))) => compacted(send).map(Command::Send),
         Some(Ok(command)) => Ok(command),
@@ -143,7 +143,8 @@ fn decode_command(head: Head<'_>, text: &str) -> Result<Command, LineError> {
 }
 
 /// Why `data` is refused although it is JSON.
-const NOT_PORTABLE: &str = "data holds a number beyond 64-bit floats or half a surrogate pair";
+const NOT_PORTABLE: &str =
+    "`data` contains a number outside the range of 64-bit floats, or an unpaired surrogate";
 
 /// Strips the white space in `data`, as the receiving node wants it.
 fn compacted(mut send: Send) -> Result<Send, LineError> {
@@ -180,18 +181,18 @@ pub fn decode_event(line: &[u8]) -> Result<Option<Event>, serde_json::Error> {
 pub fn check_data(data: &[u8]) -> Result<Box<RawValue>, String> {
     // All of it is looked at, so that it can be done many bytes at a time.
     if data.iter().fold(false, |found, &byte| found | (byte < 0x20)) {
-        return Err("data holds a control character".to_owned());
+        return Err("data contains a control character".to_owned());
     }
     let value: &RawValue = serde_json::from_slice(data).map_err(|error| error.to_string())?;
     if value.get().len() != data.len() {
-        return Err("data has white space around it".to_owned());
+        return Err("data is surrounded by white space".to_owned());
     }
     if !is_readable(value.get()) {
         return Err(NOT_PORTABLE.to_owned());
     }
     // One level is the line's own object.
     if deeper_than(MAX_DEPTH - 1, value.get()) {
-        return Err(format!("data nests deeper than {} levels", MAX_DEPTH - 1));
+        return Err(format!("data is nested deeper than {} levels", MAX_DEPTH - 1));
     }
     Ok(value.to_owned())
 }

@@ -284,9 +284,8 @@ impl Core {
         self.mail.delivery.later.insert(key);
         self.mail.delivery.retry_at = Some(now.mono + RETRY);
         self.cx.stats.count(Counter::ArrivalsNotKept);
-        let message = format!(
-            "the `ack` counts as long as this process lives, for it cannot be kept at present; say it again to learn when it is: {reason}"
-        );
+        let message =
+            format!("ack accepted but not durable (disk write failed: {reason}); send it again to confirm");
         self.refuse_asked(ErrorCode::DiskFull, &message);
     }
 

@@ -13,7 +13,8 @@ impl Core {
     /// `ack`: the parent has processed mail.
     pub(crate) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack, now: Now) {
         if !self.manual_ack() {
-            let message = "the node acknowledges mail by itself; start it with `--ack manual` to do it";
+            let message =
+                "this node acknowledges messages itself; start it with `--ack manual` to send `ack`";
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         }
         let message_ids = match (ack.message_id, ack.message_ids) {
@@ -21,18 +22,22 @@ impl Core {
             (None, many) if (1..=MAX_ACKED_AT_ONCE).contains(&many.len()) => many,
             _ => {
                 let message =
-                    format!("`ack` takes either `messageId` or 1 to {MAX_ACKED_AT_ONCE} `messageIds`");
+                    format!("`ack` needs either `messageId` or 1 to {MAX_ACKED_AT_ONCE} `messageIds`");
                 return self.refuse(id, ErrorCode::InvalidArgument, message);
             }
         };
         let names: Option<Vec<_>> = message_ids.iter().map(|text| parse_message_id(text)).collect();
         let Some(names) = names else {
-            let message = "an `ack` names messages by their `messageId`";
+            let message = "invalid message id: use the `messageId` of a `message` event";
             return self.refuse(id, ErrorCode::InvalidArgument, message);
         };
         let asked: usize = self.mail.delivery.asked.iter().map(|asked| asked.pending.len()).sum();
         if self.mail.pending_writes.is_durable() && asked + names.len() > MAX_ASKED {
-            return self.refuse(id, ErrorCode::Busy, "too many acks wait for the disk");
+            return self.refuse(
+                id,
+                ErrorCode::Busy,
+                "too many `ack` commands wait for the disk; try again in a moment",
+            );
         }
         let (mut pending, mut unknown) = (Vec::new(), Vec::new());
         for (name, text) in names.into_iter().zip(message_ids) {
@@ -68,7 +73,7 @@ impl Core {
         if let Some(id) = &id {
             self.parent.open_requests.remove(id);
         }
-        let message = "no mail of this id waits for an `ack`: it was acknowledged before, its sender has given it up, or the node was restarted and the sender has not sent it again yet";
+        let message = "no message with this id waits for an `ack`: it was acknowledged already, its sender gave it up, or the node was restarted; after a restart wait for the redelivery and acknowledge that";
         let details = Some(serde_json::json!({ "messageIds": unknown }));
         self.parent.required.refused(ErrorCode::MessageNotFound);
         self.emit_error(ErrorEvent { id, details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) });

@@ -84,7 +84,7 @@ impl Core {
             return Some(self.refuse_mail(
                 Counter::FramesOfOthers,
                 "OUT_OF_SCOPE",
-                &"the frame is another node's",
+                &"another node signed the frame",
             ));
         }
         // Nobody but the sender can have sent it, and what it would repeat from before our start was sealed to keys that are gone.
@@ -95,7 +95,7 @@ impl Core {
                     self.compare_clocks(&peer, &frame, false, now);
                 }
                 let time_ms = if code == CLOCK_OUT_OF_RANGE { now.unix_ms } else { 0 };
-                return Some(self.refuse_mail_at(counter, code, &"it fails its checks", time_ms));
+                return Some(self.refuse_mail_at(counter, code, &"the frame failed a check", time_ms));
             }
         }
         match self.check_binding(&frame.binding, || Pending::Mail { token, peer, frame: bytes }) {
@@ -104,7 +104,7 @@ impl Core {
                 return Some(self.refuse_mail(
                     Counter::FramesUnbound,
                     "INVALID_BINDING",
-                    &"the binding is not genuine",
+                    &"the agent's key did not sign the binding",
                 ));
             }
             Some(true) => {}
@@ -133,7 +133,7 @@ impl Core {
             return Some(self.refuse_mail(
                 Counter::FramesReplayed,
                 code,
-                &"it was seen before, or cannot be remembered",
+                &"the node has seen the frame before, or cannot remember it",
             ));
         }
         self.on_acks(&sender, frame, batch, now);

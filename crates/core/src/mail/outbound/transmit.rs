@@ -24,7 +24,7 @@ const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);
 const DIRECT_DIAL_WAIT: Duration = Duration::from_secs(11);
 
 /// Why mail expired whose recipient has no key that serves, for a person.
-const NO_KEY: &str = "the recipient's record names no key that mail can be sealed to at present";
+const NO_KEY: &str = "the recipient's record names no usable encryption key at present";
 
 /// Why mail expired whose recipient lives by another time, for a person.
 fn clocks_apart(ahead_ms: i64) -> String {
