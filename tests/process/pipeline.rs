@@ -66,7 +66,7 @@ fn a_pipeline_that_was_never_connected_ends_with_65() {
         let mut pipeline = Child::spawn(&["--require-delivery"], ENV);
         pipeline.write(lines);
         let (code, rest, _) = pipeline.finish();
-        assert_eq!((code, logs(&rest, "before a `connect`")), (65, 1), "{rest:#?}");
+        assert_eq!((code, logs(&rest, "before the node carried out a `connect`")), (65, 1), "{rest:#?}");
     }
 }
 

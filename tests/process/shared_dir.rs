@@ -47,7 +47,7 @@ fn a_node_whose_data_directory_was_taken_on_another_host_ends_and_says_so() {
     std::fs::write(dir.path().join("node.owner"), "another process\nanother host\nelsewhere\n").unwrap();
     let error = child.expect("an error", |event| event["type"] == "error");
     assert_eq!(error["code"], "DATA_DIR_IN_USE");
-    assert!(error["message"].as_str().unwrap().contains("on the host elsewhere"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("on host elsewhere"), "{error}");
     let mut child = child;
     assert_eq!(child.wait().code(), Some(74));
 }
