@@ -1,11 +1,13 @@
 //! Checks that the documentation matches the code.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use p2p_node_protocol::{Counter, ErrorCode};
 use serde_json::Value;
 
-use super::{read, rust_files};
+use super::{read, root, rust_files};
 
 const PIPE_PROTOCOL: &str = "docs/pipe-protocol.md";
 
@@ -61,10 +63,10 @@ fn env_example_lists_exactly_the_variables_of_the_configuration() {
 }
 
 #[test]
-fn the_readme_names_every_variable_and_the_help_too() {
+fn operations_and_the_help_name_every_variable() {
     let code = read("src/config.rs");
     let known = variables_in_code(&code);
-    assert_eq!(missing(&read("README.md"), known.iter().copied()), Vec::<&str>::new());
+    assert_eq!(missing(&read("docs/operations.md"), known.iter().copied()), Vec::<&str>::new());
     let help = read("src/config/cli.rs");
     let unnamed: Vec<_> = known.iter().filter(|name| !help.contains(*name)).collect();
     assert!(unnamed.is_empty(), "the help lacks {unnamed:?}");
@@ -140,6 +142,43 @@ fn the_quick_starts_in_the_readme_are_the_files() {
     let text = read("README.md");
     for name in ["quickstart.sh", "quickstart.py", "quickstart.mjs", "pipeline.sh"] {
         assert!(text.contains(&format!("examples/{name}")), "README.md does not mention {name}");
+    }
+}
+
+/// The first block of code of a text in a language, without the lines that mark it.
+fn first_block<'a>(text: &'a str, language: &str) -> &'a str {
+    let (_, after) = text.split_once(&format!("\n```{language}")).expect("a block of this language");
+    let (_, code) = after.split_once('\n').expect("code after the mark");
+    code.split_once("\n```").expect("the end of the block").0
+}
+
+#[test]
+fn the_quick_starts_of_the_sdks_are_their_own() {
+    let text = read("README.md");
+    for (sdk, language) in [("python", "python"), ("typescript", "ts"), ("rust", "rust")] {
+        let own = read(format!("sdk/{sdk}/README.md"));
+        assert_eq!(first_block(&text, language), first_block(&own, language), "sdk/{sdk}");
+    }
+    assert_eq!(first_block("a\n```rust,no_run\nfn b() {}\n```\nc", "rust"), "fn b() {}");
+}
+
+#[test]
+fn the_links_of_the_documents_lead_to_files() {
+    let mut documents: Vec<_> =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from).into();
+    for directory in ["docs", "docs/adr"] {
+        let files = fs::read_dir(root().join(directory)).expect("a directory");
+        let paths = files.map(|file| Path::new(directory).join(file.expect("a file").file_name()));
+        documents.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    for document in documents {
+        let text = read(&document);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().expect("a part");
+            let target = root().join(document.parent().expect("a directory")).join(file);
+            let is_ours = !file.is_empty() && !file.contains(':');
+            assert!(!is_ours || target.exists(), "{}: {link}", document.display());
+        }
     }
 }
 
