@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -43,6 +43,16 @@ pub fn typescript() -> Option<RwLockReadGuard<'static, ()>> {
     CHECKED.then(|| BUILT.read().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Checks or packages the Python SDK. One caller at a time: each call may create the virtual
+/// environments below `target/python`, and two at once destroy each other's.
+fn python(arguments: &[&str]) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if has("python3", "--version", (3, 10)) {
+        check("python", arguments);
+    }
+}
+
 fn check(sdk: &str, arguments: &[&str]) {
     let script = root().join("sdk").join(sdk).join("check");
     let output = Command::new(&script)
@@ -63,9 +73,7 @@ fn check(sdk: &str, arguments: &[&str]) {
 #[test]
 #[ignore = "takes minutes with the others of its kind; CI runs it"]
 fn the_python_sdk_passes_its_checks() {
-    if has("python3", "--version", (3, 10)) {
-        check("python", &[]);
-    }
+    python(&[]);
 }
 
 #[test]
@@ -77,9 +85,7 @@ fn the_typescript_sdk_passes_its_checks() {
 #[test]
 #[ignore = "builds the binary once more; CI runs it"]
 fn the_wheel_carries_the_binary() {
-    if has("python3", "--version", (3, 10)) {
-        check("python", &["--package"]);
-    }
+    python(&["--package"]);
 }
 
 #[test]
