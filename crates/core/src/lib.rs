@@ -37,7 +37,7 @@ use gate::access_list::AccessList;
 use gossip::Gossip;
 pub use gossip::well_known_topics::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
 use gossip::well_known_topics::{NODE_TOPICS, is_reserved};
-use input::{Input, Now, Token};
+use input::{Input, Now};
 use lifecycle::{Peer, Phase};
 use local::Local;
 use local::local_record::LocalRecord;
@@ -51,6 +51,7 @@ use parent::command_limits::MAX_PEER_TOPICS;
 pub use parent::command_limits::{
     MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES,
 };
+use parent::replies::Replies;
 use peers::Peers;
 use stats::Stats;
 
@@ -104,32 +105,32 @@ impl Core {
             .max_by_key(HighestSeen::order);
         let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_floor.as_ref());
         let mut core = Core {
-            parent: Parent::new(required),
-            local: Local::new(me, record, keyring, boot, now),
+            parent: Parent::new(),
+            local: Local::new(record, keyring, boot, now),
             gate: Gate::new(AccessList::new(standings)),
             directory: Directory::new(floors),
             peers: Peers::default(),
             mail: Mail::new(outbox, inbox, mail::pending_writes::PendingWrites::new(durable, position)),
             gossip: Gossip::new(origin),
-            cx: Cx::new(seed),
+            cx: Cx::new(me, Replies::new(required), seed, now),
         };
         if let Some(row) = own_floor
-            && row.generation > core.local.identity.binding.binding.generation
+            && row.generation > core.cx.identity.binding.binding.generation
         {
-            core.superseded(row.generation, now);
+            core.superseded(row.generation);
             return core;
         }
         for (peer, addr) in bootstraps {
             core.add_bootstrap(peer, addr);
         }
         if let Some((level, message)) = key_source.notice() {
-            core.log(level, "identity", message);
+            core.cx.log(level, "identity", message);
         }
-        core.tell_binding_life(now);
+        core.tell_binding_life();
         if connect {
             // Only a parent that knows protocol 1 starts a node with `--connect`.
-            core.parent.protocol_v1 = true;
-            core.start(None, None, now);
+            core.cx.replies.protocol_v1 = true;
+            core.start(None, None);
         }
         core
     }
@@ -139,50 +140,51 @@ impl Core {
         if self.parent.phase == Phase::Exited {
             return;
         }
-        self.check_clock_jump(now);
+        self.cx.now = now;
+        self.check_clock_jump();
         match input {
-            Input::Command(request) => self.on_command(request, now),
+            Input::Command(request) => self.on_command(request),
             Input::BadLine(error) => self.on_bad_line(error),
-            Input::StdinClosed => self.on_input_ended(now),
-            Input::InputFailed { reason } => self.on_input_failed(&reason, now),
-            Input::StdoutClosed { broken } => self.on_output_closed(broken, now),
-            Input::ParentEnded => self.close("parent", None, now),
-            Input::Signal => self.on_signal(now),
-            Input::Written { lines } => self.on_written(lines, now),
+            Input::StdinClosed => self.on_input_ended(),
+            Input::InputFailed { reason } => self.on_input_failed(&reason),
+            Input::StdoutClosed { broken } => self.on_output_closed(broken),
+            Input::ParentEnded => self.close("parent", None),
+            Input::Signal => self.on_signal(),
+            Input::Written { lines } => self.on_written(lines),
 
-            Input::Listening { addrs } => self.on_listening(addrs, now),
-            Input::Degraded { reason } => self.log(Level::Warn, "network", reason),
-            Input::ListenFailed { reason } => self.on_listen_failed(reason, now),
-            Input::Connected { peer, dialer } => self.on_connected(peer, dialer, now),
-            Input::Disconnected { peer, reason } => self.on_disconnected(peer, reason, now),
-            Input::DialFailed { peer, reason } => self.on_dial_failed(peer, &reason, now),
+            Input::Listening { addrs } => self.on_listening(addrs),
+            Input::Degraded { reason } => self.cx.log(Level::Warn, "network", reason),
+            Input::ListenFailed { reason } => self.on_listen_failed(reason),
+            Input::Connected { peer, dialer } => self.on_connected(peer, dialer),
+            Input::Disconnected { peer, reason } => self.on_disconnected(peer, reason),
+            Input::DialFailed { peer, reason } => self.on_dial_failed(peer, &reason),
             Input::NetworkMismatch { peer, network } => self.on_other_network(peer, &network),
-            Input::DhtServerSeen { peer } => self.on_server_known(peer, now),
-            Input::HelloRequestReceived { token, peer, body } => self.on_hello_asked(token, peer, body, now),
-            Input::HelloResponseReceived { peer, body } => self.on_hello(peer, body, now),
-            Input::PeerSubscribed { peer, topic } => self.on_peer_subscribed(peer, topic, now),
+            Input::DhtServerSeen { peer } => self.on_server_known(peer),
+            Input::HelloRequestReceived { token, peer, body } => self.on_hello_asked(token, peer, body),
+            Input::HelloResponseReceived { peer, body } => self.on_hello(peer, body),
+            Input::PeerSubscribed { peer, topic } => self.on_peer_subscribed(peer, topic),
             Input::PeerUnsubscribed { peer, topic } => self.on_peer_unsubscribed(&peer, &topic),
-            Input::SlowPeer { peer } => self.on_slow_peer(peer, now),
+            Input::SlowPeer { peer } => self.on_slow_peer(peer),
 
-            Input::MailRequestReceived { token, peer, frame } => self.on_mail_asked(token, peer, frame, now),
-            Input::MailResponseReceived { token, outcome } => self.on_mail_answered(token, outcome, now),
-            Input::Gossip { token, from, topic, data } => self.on_gossip(token, from, topic, data, now),
-            Input::Published { token, outcome } => self.on_published(token, outcome, now),
+            Input::MailRequestReceived { token, peer, frame } => self.on_mail_asked(token, peer, frame),
+            Input::MailResponseReceived { token, outcome } => self.on_mail_answered(token, outcome),
+            Input::Gossip { token, from, topic, data } => self.on_gossip(token, from, topic, data),
+            Input::Published { token, outcome } => self.on_published(token, outcome),
 
-            Input::RecordOffered { peer, key, value } => self.on_record_offered(peer, &key, value, now),
-            Input::RecordFound { token, value } => self.on_record_found(token, value, now),
-            Input::QueryEnded { token } => self.on_query_ended(token, now),
-            Input::RecordPut { stored } => self.on_record_put(stored, now),
+            Input::RecordOffered { peer, key, value } => self.on_record_offered(peer, &key, value),
+            Input::RecordFound { token, value } => self.on_record_found(token, value),
+            Input::QueryEnded { token } => self.on_query_ended(token),
+            Input::RecordPut { stored } => self.on_record_put(stored),
             Input::Dropped { what, number } => self.cx.stats.add(what.counter(), number),
-            Input::BindingChecked { hash, valid } => self.on_binding_checked(hash, valid, now),
-            Input::Sealed { token, outcome } => self.on_sealed(token, outcome, now),
-            Input::Opened { token, outcome } => self.on_opened(token, outcome, now),
+            Input::BindingChecked { hash, valid } => self.on_binding_checked(hash, valid),
+            Input::Sealed { token, outcome } => self.on_sealed(token, outcome),
+            Input::Opened { token, outcome } => self.on_opened(token, outcome),
 
-            Input::Persisted { upto } => self.on_kept(upto, now),
-            Input::PersistFailed { upto, reason } => self.on_not_kept(upto, &reason, now),
+            Input::Persisted { upto } => self.on_kept(upto),
+            Input::PersistFailed { upto, reason } => self.on_not_kept(upto, &reason),
             Input::StoreFailed { reason } => self.on_store_failed(reason),
             Input::StoreRecovered => self.mail.store_failed = false,
-            Input::StoreLost { host } => self.on_store_lost(&host, now),
+            Input::StoreLost { host } => self.on_store_lost(&host),
         }
     }
 
@@ -191,28 +193,29 @@ impl Core {
         if self.parent.phase == Phase::Exited {
             return;
         }
-        self.check_clock_jump(now);
+        self.cx.now = now;
+        self.check_clock_jump();
         if self.parent.receive_until.is_some_and(|until| until <= now.mono) {
-            self.close("eof", None, now);
+            self.close("eof", None);
         }
-        self.keep_starting(now);
+        self.keep_starting();
         if matches!(self.parent.phase, Phase::Ready | Phase::Closing { .. }) {
-            self.on_new_dht_servers(now);
-            self.dial_bootstrap_peers(now);
-            self.disconnect_unsubscribed_peers(now);
-            self.select_peers_to_dial(now);
-            self.publish_local_record(now);
-            self.finish_expired_discoveries(now);
-            self.persist_checkpoints(now);
-            self.flush_deferred_responses(now);
-            self.admit_waiting(now);
-            self.send_mail_due(now);
-            self.send_acks_owed(now);
-            self.send_broadcasts_due(now);
+            self.on_new_dht_servers();
+            self.dial_bootstrap_peers();
+            self.disconnect_unsubscribed_peers();
+            self.select_peers_to_dial();
+            self.publish_local_record();
+            self.finish_expired_discoveries();
+            self.persist_checkpoints();
+            self.flush_deferred_responses();
+            self.admit_waiting();
+            self.send_mail_due();
+            self.send_acks_owed();
+            self.send_broadcasts_due();
         }
-        self.finish_closing(now);
-        self.flush_output();
-        self.finish_flushing(now);
+        self.finish_closing();
+        self.cx.flush_output();
+        self.finish_flushing();
     }
 
     /// Returns the next effect to execute.
@@ -230,12 +233,7 @@ impl Core {
     fn on_store_failed(&mut self, reason: String) {
         self.cx.stats.count(Counter::StoreFailures);
         if !std::mem::replace(&mut self.mail.store_failed, true) {
-            self.log(Level::Warn, "store", reason);
+            self.cx.log(Level::Warn, "store", reason);
         }
-    }
-
-    fn token(&mut self) -> Token {
-        self.cx.last_token += 1;
-        self.cx.last_token
     }
 }

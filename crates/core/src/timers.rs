@@ -9,7 +9,7 @@ impl Core {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let closing = match self.parent.phase {
             Phase::Flushing { deadline, stay_until, .. } => {
-                let is_said = self.parent.output.is_empty() || self.parent.output_closed;
+                let is_said = self.cx.replies.output.is_empty() || self.parent.output_closed;
                 return Some(if is_said { stay_until } else { deadline });
             }
             // A node that waits for deliveries without a limit has no deadline of its own.
@@ -50,11 +50,12 @@ impl Core {
     /// keeps its unanswered sends within the limits in `ready` is never paused, because only one
     /// send above the limit fills the lane.
     pub fn can_accept_command(&self) -> bool {
-        let sends =
-            self.parent.send_lane.len() + self.parent.deferred.sends() + self.parent.output.unread_sends();
+        let sends = self.parent.send_lane.len()
+            + self.parent.deferred.sends()
+            + self.cx.replies.output.unread_sends();
         !matches!(self.parent.phase, Phase::Flushing { .. } | Phase::Exited)
-            && self.parent.output.can_accept_command()
-            && self.parent.open_requests.len() + self.parent.output.unread_others() < MAX_INFLIGHT
+            && self.cx.replies.output.can_accept_command()
+            && self.cx.replies.open_requests.len() + self.cx.replies.output.unread_others() < MAX_INFLIGHT
             && sends <= MAX_INFLIGHT
             && !self.parent.send_lane.is_over()
             && !self.parent.deferred.is_over()

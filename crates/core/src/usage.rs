@@ -41,13 +41,13 @@ const MUST_TELL: usize = output_queue::MUST_TELL_LINES
 impl Core {
     /// Returns the current sizes of all collections.
     pub fn usage(&self) -> Vec<Usage> {
-        let [must, mail, topic, news, log] = self.parent.output.lines();
+        let [must, mail, topic, news, log] = self.cx.replies.output.lines();
         [
-            ("commands unanswered", self.parent.open_requests.len(), MAX_INFLIGHT + 1),
+            ("commands unanswered", self.cx.replies.open_requests.len(), MAX_INFLIGHT + 1),
             // The lane may hold one send above its limit, and as many sends may wait for the disk.
-            ("sends unanswered", self.parent.open_sends.len(), 2 * MAX_INFLIGHT + 1),
-            ("answers unread", self.parent.output.unread_others(), 2 * MAX_INFLIGHT + 1),
-            ("answers to sends unread", self.parent.output.unread_sends(), 2 * MAX_INFLIGHT + 1),
+            ("sends unanswered", self.cx.replies.open_sends.len(), 2 * MAX_INFLIGHT + 1),
+            ("answers unread", self.cx.replies.output.unread_others(), 2 * MAX_INFLIGHT + 1),
+            ("answers to sends unread", self.cx.replies.output.unread_sends(), 2 * MAX_INFLIGHT + 1),
             ("sends that wait", self.parent.send_lane.len(), MAX_INFLIGHT + 1),
             (
                 "bytes of sends that wait",
@@ -61,7 +61,7 @@ impl Core {
             ("lines of broadcasts", topic, output_queue::TOPIC_LINES),
             ("lines of news", news, output_queue::NEWS_LINES),
             ("lines of logs", log, output_queue::LOG_LINES),
-            ("lines at the writer", self.parent.output.at_writer_lines(), output_queue::WRITER_LINES),
+            ("lines at the writer", self.cx.replies.output.at_writer_lines(), output_queue::WRITER_LINES),
             ("agents", self.directory.records.len(), record_table::MAX_AGENTS),
             ("floors", self.directory.records.floors(), record_table::MAX_AGENTS + record_table::MAX_FLOORS),
             (

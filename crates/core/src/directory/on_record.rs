@@ -14,7 +14,7 @@ use crate::directory::record_refusal::{no_record, refusal_counter, verdict_on};
 use crate::directory::record_table::{Change, Order};
 use crate::directory::rollback_guard::HighestSeen;
 use crate::effect::{Effect, ExitCode, NetworkCommand, Verdict};
-use crate::input::{Now, Token};
+use crate::input::Token;
 use p2p_node_wire::envelope::{Busy, Response};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::identity::{BindingHash, SignedBinding};
@@ -79,21 +79,16 @@ impl PendingVerifications {
 impl Core {
     /// Checks a record and, if it is valid, stores it in the directory. The checks go from cheap to
     /// expensive: decoding, source, order, the rules of [`SignedRecord::check`], binding signature.
-    pub(crate) fn on_record(&mut self, bytes: Bytes, source: Source, asked: Option<Address>, now: Now) {
-        let outcome = self.judge_record(bytes, source, asked, now);
+    pub(crate) fn on_record(&mut self, bytes: Bytes, source: Source, asked: Option<Address>) {
+        let outcome = self.judge_record(bytes, source, asked);
         if let (Source::Announcement(token), Some(verdict)) = (source, outcome) {
-            self.network(NetworkCommand::Judge { token, verdict });
+            self.cx.network(NetworkCommand::Judge { token, verdict });
         }
     }
 
     /// Returns the verdict, or `None` if the record waits for the crypto pool.
-    fn judge_record(
-        &mut self,
-        bytes: Bytes,
-        source: Source,
-        asked: Option<Address>,
-        now: Now,
-    ) -> Option<Verdict> {
+    fn judge_record(&mut self, bytes: Bytes, source: Source, asked: Option<Address>) -> Option<Verdict> {
+        let now = self.cx.now;
         let signed = match SignedRecord::decode(bytes.clone()) {
             Ok(signed) => signed,
             Err(error) => return Some(self.refuse_record(no_record(&error), verdict_on(&error))),
@@ -107,7 +102,7 @@ impl Core {
             // Our own current record, read back from the DHT, proves that the servers have it.
             let current = self.local.record.current().is_some_and(|current| current.hash == signed.hash);
             if current && matches!(source, Source::Answer) {
-                self.directory.lookups.found(&self.local.identity.address);
+                self.directory.lookups.found(&self.cx.identity.address);
                 self.local.record.put_succeeded();
             }
             return Some(Verdict::Ignore);
@@ -119,7 +114,7 @@ impl Core {
             Order::Same if signed.record.expires_at_ms > now.unix_ms => {
                 if let Source::InsertOutcome = source {
                     // The owner offers the record again because it was not found here.
-                    self.keep_for_others(&signed, now);
+                    self.keep_for_others(&signed);
                 }
                 return Some(Verdict::Accept);
             }
@@ -127,9 +122,9 @@ impl Core {
             Order::Stale => return Some(self.refuse_record(Counter::RecordsStale, Verdict::Ignore)),
             Order::New | Order::Newer | Order::Conflict => {}
         }
-        if let Err(error) = signed.check(&self.local.identity.network, asked, now.unix_ms) {
-            if signed.is_sound_but_early(&self.local.identity.network, asked, now.unix_ms) {
-                self.compare_future(&signed, now);
+        if let Err(error) = signed.check(&self.cx.identity.network, asked, now.unix_ms) {
+            if signed.is_sound_but_early(&self.cx.identity.network, asked, now.unix_ms) {
+                self.compare_future(&signed);
                 // If the record is authentic, messages that wait for this agent fail with the clock
                 // difference as the reason.
                 let genuine = !self.mail.outbox.has_mail_for(&signed.address())
@@ -139,7 +134,7 @@ impl Core {
                         asked,
                     })?;
                 if genuine {
-                    self.note_clocks(&signed.address(), self.least_ahead(&signed, now));
+                    self.note_clocks(&signed.address(), self.least_ahead(&signed));
                 }
             }
             return Some(self.refuse_record(refusal_counter(&error), verdict_on(&error)));
@@ -149,8 +144,8 @@ impl Core {
             Some(false) => return Some(self.refuse_record(Counter::RecordsUnbound, Verdict::Reject)),
             Some(true) => {}
         }
-        if signed.address() == self.local.identity.address {
-            return Some(self.on_own_record(&signed, now));
+        if signed.address() == self.cx.identity.address {
+            return Some(self.on_own_record(&signed));
         }
         if order == Order::Conflict {
             self.cx.stats.count(Counter::RecordsConflicting);
@@ -163,11 +158,11 @@ impl Core {
             {
                 let message =
                     format!("agent {address} signed two records of the same order: the node keeps the first");
-                self.log(Level::Info, "directory", message);
+                self.cx.log(Level::Info, "directory", message);
             }
             return Some(Verdict::Ignore);
         }
-        self.store_record(signed, now);
+        self.store_record(signed);
         Some(Verdict::Accept)
     }
 
@@ -176,9 +171,10 @@ impl Core {
         verdict
     }
 
-    fn store_record(&mut self, signed: SignedRecord, now: Now) {
+    fn store_record(&mut self, signed: SignedRecord) {
+        let now = self.cx.now;
         let (address, peer) = (signed.address(), signed.peer_id());
-        self.keep_for_others(&signed, now);
+        self.keep_for_others(&signed);
         self.cx.effects.push_back(Effect::PersistHighestSeen(HighestSeen::from(&signed)));
         let (peers, outbox) = (&self.peers.connected, &self.mail.outbox);
         let in_use = |record: &SignedRecord| {
@@ -192,19 +188,20 @@ impl Core {
             self.emit_peer_discovered(&signed, None);
             self.note_reachable(&peer);
         }
-        self.connect_soon(now);
-        self.found(&signed, false, now);
+        self.connect_soon();
+        self.found(&signed, false);
         if change != Change::Refreshed || self.peers.connected.contains_key(&peer) {
             self.wake(&address);
         }
     }
 
     /// Stores the record in our DHT server, if the node is one.
-    fn keep_for_others(&mut self, signed: &SignedRecord, now: Now) {
-        if self.local.identity.role == Role::Bootstrap {
+    fn keep_for_others(&mut self, signed: &SignedRecord) {
+        let now = self.cx.now;
+        if self.cx.identity.role == Role::Bootstrap {
             let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
-            self.network(NetworkCommand::StoreDhtRecord {
-                key: Bytes::copy_from_slice(&kad_key(&self.local.identity.network, &signed.address())),
+            self.cx.network(NetworkCommand::StoreDhtRecord {
+                key: Bytes::copy_from_slice(&kad_key(&self.cx.identity.network, &signed.address())),
                 value: signed.bytes.clone(),
                 lifetime: std::time::Duration::from_millis(lifetime),
             });
@@ -213,7 +210,8 @@ impl Core {
 
     /// Handles a record of our own address that this process did not issue. The record has no
     /// effect if it is older than ours.
-    fn on_own_record(&mut self, signed: &SignedRecord, now: Now) -> Verdict {
+    fn on_own_record(&mut self, signed: &SignedRecord) -> Verdict {
+        let now = self.cx.now;
         let ours = self.local.record.order();
         // Of two records of the same order, each peer keeps the one that it received first.
         let is_twin =
@@ -223,8 +221,8 @@ impl Core {
         }
         if signed.order().0 > ours.0 {
             self.cx.effects.push_back(Effect::PersistHighestSeen(HighestSeen::from(signed)));
-            self.superseded(signed.order().0, now);
-        } else if signed.peer_id() == self.local.identity.peer
+            self.superseded(signed.order().0);
+        } else if signed.peer_id() == self.cx.identity.peer
             && self.predates_process(signed)
             && !self.local.record.was_outdone()
         {
@@ -234,19 +232,19 @@ impl Core {
             self.local.record.raise_seq(signed.order().1, now);
         } else if self.local.record.conflicts_with(signed) {
             self.local.record.contest(signed.order().1, now);
-            if self.local.identity.one_of_several {
+            if self.cx.identity.one_of_several {
                 let message = format!(
                     "node {} also belongs to this agent: mail goes to the node that announced its record last, broadcasts go to both",
                     signed.peer_id()
                 );
-                self.log(Level::Info, "identity", message);
+                self.cx.log(Level::Info, "identity", message);
                 return Verdict::Accept;
             }
             let message = format!(
                 "node {} also announces this agent's address: two nodes use the agent's key, and mail goes to the one that announced its record last; stop one of them, or give each agent a key of its own",
                 signed.peer_id()
             );
-            self.emit_error(ErrorEvent::new(ErrorCode::IdentityConflict, message));
+            self.cx.emit_error(ErrorEvent::new(ErrorCode::IdentityConflict, message));
         }
         Verdict::Accept
     }
@@ -254,20 +252,20 @@ impl Core {
     /// Returns `true` if the record was issued before this process started, within the tolerated
     /// clock skew.
     fn predates_process(&self, signed: &SignedRecord) -> bool {
-        signed.record.issued_at_ms <= self.local.identity.started_ms.saturating_add(MAX_SKEW_SECS * 1000)
+        signed.record.issued_at_ms <= self.cx.identity.started_ms.saturating_add(MAX_SKEW_SECS * 1000)
     }
 
     /// Ends the node, because another node of the same address has a newer generation.
-    pub(crate) fn superseded(&mut self, generation: u64, now: Now) {
+    pub(crate) fn superseded(&mut self, generation: u64) {
         if self.is_flushing() {
             return;
         }
         let message = format!(
             "another node of this identity has generation {generation}, which revokes ours ({}): this node may no longer speak for the address; restart it with a higher --generation, or leave it stopped",
-            self.local.identity.binding.binding.generation
+            self.cx.identity.binding.binding.generation
         );
-        self.emit_error(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
-        self.give_up(ExitCode::Config, now);
+        self.cx.emit_error(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
+        self.give_up(ExitCode::Config);
     }
 
     /// Returns the validity of a binding's signature. Returns `None` if the check has yet to run;
@@ -299,7 +297,7 @@ impl Core {
         None
     }
 
-    pub(crate) fn on_binding_checked(&mut self, hash: BindingHash, valid: Option<bool>, now: Now) {
+    pub(crate) fn on_binding_checked(&mut self, hash: BindingHash, valid: Option<bool>) {
         if let Some(valid) = valid {
             self.gate.binding_cache.remember(hash, valid);
         }
@@ -311,9 +309,9 @@ impl Core {
                 continue;
             }
             match parked {
-                Pending::Record { bytes, source, asked } => self.on_record(bytes, source, asked, now),
-                Pending::Gossip { token, from, topic, data } => self.on_gossip(token, from, topic, data, now),
-                Pending::Mail { token, peer, frame } => self.on_mail_asked(token, peer, frame, now),
+                Pending::Record { bytes, source, asked } => self.on_record(bytes, source, asked),
+                Pending::Gossip { token, from, topic, data } => self.on_gossip(token, from, topic, data),
+                Pending::Mail { token, peer, frame } => self.on_mail_asked(token, peer, frame),
             }
         }
     }
@@ -324,7 +322,7 @@ impl Core {
         self.cx.stats.count(Counter::CryptoPoolFull);
         match parked {
             Pending::Record { source: Source::Announcement(token), .. } | Pending::Gossip { token, .. } => {
-                self.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
+                self.cx.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
             }
             Pending::Record { .. } => {}
             Pending::Mail { token, .. } => {
@@ -333,27 +331,27 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_record_offered(&mut self, _from: PeerId, key: &Bytes, value: Bytes, now: Now) {
+    pub(crate) fn on_record_offered(&mut self, _from: PeerId, key: &Bytes, value: Bytes) {
         let address = match SignedRecord::decode(value.clone()) {
             Ok(signed) => signed.address(),
             Err(error) => return self.cx.stats.count(no_record(&error)),
         };
-        if key.as_ref() != kad_key(&self.local.identity.network, &address) {
+        if key.as_ref() != kad_key(&self.cx.identity.network, &address) {
             return self.cx.stats.count(Counter::RecordsMisplaced);
         }
-        self.on_record(value, Source::InsertOutcome, Some(address), now);
+        self.on_record(value, Source::InsertOutcome, Some(address));
     }
 
-    pub(crate) fn on_record_found(&mut self, token: Token, value: Bytes, now: Now) {
+    pub(crate) fn on_record_found(&mut self, token: Token, value: Bytes) {
         if let Some(address) = self.directory.lookups.address(token) {
-            self.on_record(value, Source::Answer, Some(address), now);
+            self.on_record(value, Source::Answer, Some(address));
         }
     }
 
     /// Looks up an agent in the DHT. When its record arrives from any source, messages to the agent
     /// are sent. Returns `false` if the queue of lookups is full.
     pub(crate) fn resolve(&mut self, address: Address) -> bool {
-        let token = self.token();
+        let token = self.cx.token();
         let wanted = self.directory.lookups.want(address, token);
         if wanted == Wanted::Start {
             self.start_query(token, &address);
@@ -363,22 +361,23 @@ impl Core {
 
     fn start_query(&mut self, token: Token, address: &Address) {
         self.cx.stats.count(Counter::DhtLookups);
-        let key = Bytes::copy_from_slice(&kad_key(&self.local.identity.network, address));
-        self.network(NetworkCommand::GetRecord { token, key });
+        let key = Bytes::copy_from_slice(&kad_key(&self.cx.identity.network, address));
+        self.cx.network(NetworkCommand::GetRecord { token, key });
     }
 
-    pub(crate) fn on_query_ended(&mut self, token: Token, now: Now) {
+    pub(crate) fn on_query_ended(&mut self, token: Token) {
+        let now = self.cx.now;
         let (ended, next) = self.directory.lookups.ended(token);
         if let Some((token, address)) = next {
             self.start_query(token, &address);
         }
         match ended {
-            Some(Lookup { address, found: false }) if address == self.local.identity.address => {
+            Some(Lookup { address, found: false }) if address == self.cx.identity.address => {
                 self.cx.stats.count(Counter::RecordsNotKept);
                 self.local.record.put_failed(now, &mut self.cx.jitter);
             }
             Some(Lookup { address, .. }) if self.directory.records.get(&address, now.unix_ms).is_none() => {
-                self.on_lookup_failed(&address, now);
+                self.on_lookup_failed(&address);
             }
             // The record arrived from another source during the lookup.
             Some(Lookup { address, .. }) => self.on_record_available(&address),
@@ -386,12 +385,13 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_record_put(&mut self, stored: bool, now: Now) {
+    pub(crate) fn on_record_put(&mut self, stored: bool) {
+        let now = self.cx.now;
         if stored {
             self.cx.stats.count(Counter::RecordsPublished);
             // An answer from a server does not prove that it stores the record. The node reads its
             // record back, and may find a newer one of another process.
-            self.resolve(self.local.identity.address);
+            self.resolve(self.cx.identity.address);
         } else {
             self.local.record.put_failed(now, &mut self.cx.jitter);
         }

@@ -4,7 +4,6 @@ use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::Frame;
 
 use crate::Core;
-use crate::input::Now;
 use crate::mail::inbound::on_mail::CLOCK_OUT_OF_RANGE;
 
 /// The reason why the node rejects a frame.
@@ -22,12 +21,8 @@ impl Core {
     /// Checks times, replay, signature, and every property of the binding except its signature. A
     /// frame made before `not_before_ms` is rejected, because an earlier process may have received
     /// it.
-    pub(crate) fn check_frame(
-        &self,
-        frame: &Frame,
-        not_before_ms: u64,
-        now: Now,
-    ) -> Result<(), FrameRejection> {
+    pub(crate) fn check_frame(&self, frame: &Frame, not_before_ms: u64) -> Result<(), FrameRejection> {
+        let now = self.cx.now;
         frame.check_times(now.unix_ms, not_before_ms).map_err(|_| FrameRejection {
             counter: Counter::FramesUntimely,
             code: CLOCK_OUT_OF_RANGE,
@@ -40,13 +35,13 @@ impl Core {
         if !frame.verify_signature() {
             return Err(FrameRejection { counter: Counter::FramesForged, code: "FORGED", provable: true });
         }
-        frame.binding.check(&self.local.identity.network, now.unix_ms).map_err(|error| FrameRejection {
+        frame.binding.check(&self.cx.identity.network, now.unix_ms).map_err(|error| FrameRejection {
             counter: Counter::BindingsRefused,
             code: "INVALID_BINDING",
             provable: error.is_provable(),
         })?;
         // The directory contains every agent except our own.
-        let ours = binding.account == self.local.identity.address;
+        let ours = binding.account == self.cx.identity.address;
         let floor = if ours {
             self.local.record.order().0
         } else {
@@ -64,7 +59,8 @@ impl Core {
 
     /// Records the frame in the replay window. If that fails, the caller must not use the frame,
     /// and the sender receives the returned code.
-    pub(crate) fn commit_replay(&mut self, frame: &Frame, now: Now) -> Option<&'static str> {
+    pub(crate) fn commit_replay(&mut self, frame: &Frame) -> Option<&'static str> {
+        let now = self.cx.now;
         self.gate.replay.commit(&frame.stamp(), now).code()
     }
 }

@@ -37,9 +37,10 @@ impl BindingWatch {
 
 impl Core {
     /// Logs at the start when a binding that the node cannot renew will expire.
-    pub(crate) fn tell_binding_life(&mut self, now: Now) {
-        let left_ms = self.local.identity.binding.left_ms(now.unix_ms);
-        if self.local.identity.agent.is_some() || left_ms == 0 {
+    pub(crate) fn tell_binding_life(&mut self) {
+        let now = self.cx.now;
+        let left_ms = self.cx.identity.binding.left_ms(now.unix_ms);
+        if self.cx.identity.agent.is_some() || left_ms == 0 {
             return;
         }
         let level = if left_ms <= WARN_BEFORE_MS { Level::Warn } else { Level::Info };
@@ -48,54 +49,56 @@ impl Core {
             "the node cannot renew its binding, which expires in {}: sign a new one before, see `p2p-node bind --help`",
             span(left_ms / 1000)
         );
-        self.log(level, "identity", message);
+        self.cx.log(level, "identity", message);
     }
 
     /// Renews the binding or checks its expiry. Returns `false` if the binding has expired, which
     /// ends the node.
-    pub(crate) fn check_binding_expiry(&mut self, now: Now) -> bool {
-        if self.local.identity.agent.is_some() {
-            self.renew_binding(now);
+    pub(crate) fn check_binding_expiry(&mut self) -> bool {
+        let now = self.cx.now;
+        if self.cx.identity.agent.is_some() {
+            self.renew_binding();
             return true;
         }
         if now.mono < self.local.binding_watch.next {
             return true;
         }
-        let left_ms = self.local.identity.binding.left_ms(now.unix_ms);
+        let left_ms = self.cx.identity.binding.left_ms(now.unix_ms);
         if left_ms == 0 {
             let message = "the binding has expired and peers now reject this node: sign a new one, see `p2p-node bind --help`";
-            self.emit_error(ErrorEvent::new(ErrorCode::IdentityInvalid, message));
-            self.give_up(ExitCode::Config, now);
+            self.cx.emit_error(ErrorEvent::new(ErrorCode::IdentityInvalid, message));
+            self.give_up(ExitCode::Config);
             return false;
         }
         if left_ms <= WARN_BEFORE_MS && now.mono >= self.local.binding_watch.warn {
-            self.tell_binding_life(now);
+            self.tell_binding_life();
         }
         self.local.binding_watch.next = now.mono + WATCH_PERIOD.min(Duration::from_millis(left_ms));
         true
     }
 
     pub(crate) fn binding_deadline(&self) -> Option<Duration> {
-        self.local.identity.agent.is_none().then_some(self.local.binding_watch.next)
+        self.cx.identity.agent.is_none().then_some(self.local.binding_watch.next)
     }
 
     /// Signs a new binding after half the life of the old one.
-    fn renew_binding(&mut self, now: Now) {
+    fn renew_binding(&mut self) {
+        let now = self.cx.now;
         let now_secs = now.unix_ms / 1000;
-        let old = &self.local.identity.binding.binding;
+        let old = &self.cx.identity.binding.binding;
         // A binding that begins in the future was signed while the clock was ahead.
         let due = now_secs + BINDING_LIFE_SECS / 2 > old.not_after || now_secs < old.not_before;
-        let (Some(agent), true) = (&self.local.identity.agent, due) else { return };
+        let (Some(agent), true) = (&self.cx.identity.agent, due) else { return };
         let binding =
             Binding { not_before: now_secs, not_after: now_secs + BINDING_LIFE_SECS, ..old.clone() };
         match agent.bind(binding) {
             Ok(signed) => {
-                self.local.identity.binding_bytes = signed.encode();
-                self.local.identity.binding = signed.clone();
+                self.cx.identity.binding_bytes = signed.encode();
+                self.cx.identity.binding = signed.clone();
                 self.local.record.set_binding(signed, now);
             }
             Err(error) => {
-                self.log(Level::Error, "identity", format!("the node cannot renew its binding: {error}"))
+                self.cx.log(Level::Error, "identity", format!("the node cannot renew its binding: {error}"))
             }
         }
     }

@@ -43,10 +43,11 @@ impl Core {
     /// Corrects the times of our record, our binding, our KEM keys and our start after a jump.
     /// Otherwise the node would reject new frames as older than its process, and peers would reject
     /// its record as issued in the future, or its KEM key as expired.
-    pub(crate) fn check_clock_jump(&mut self, now: Now) {
+    pub(crate) fn check_clock_jump(&mut self) {
+        let now = self.cx.now;
         let Some(jump) = self.local.clock_jump.jump(now) else { return };
         self.cx.stats.count(Counter::ClockJumps);
-        self.local.identity.started_ms = self.local.identity.started_ms.saturating_add_signed(jump);
+        self.cx.identity.started_ms = self.cx.identity.started_ms.saturating_add_signed(jump);
         self.local.keyring.clock_jumped(jump);
         self.local.record.set_kem(self.local.keyring.current(), now);
         self.local.record.clock_jumped(now);
@@ -54,7 +55,7 @@ impl Core {
         self.gate.replay.clock_jumped(jump);
         self.local.clock_skew.clock_jumped();
         let seconds = jump / 1000;
-        self.log(Level::Warn, "clock", format!("the clock of this machine jumped by {seconds} s; the node corrects its record, binding and keys"));
+        self.cx.log(Level::Warn, "clock", format!("the clock of this machine jumped by {seconds} s; the node corrects its record, binding and keys"));
     }
 }
 

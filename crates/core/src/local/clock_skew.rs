@@ -130,41 +130,45 @@ impl Core {
     /// Returns the start of this process by a peer's clock, as far as it was observed. A frame that
     /// the peer made earlier may be a replay of a frame that an earlier process received.
     pub(crate) fn start_by(&self, peer: &PeerId) -> u64 {
-        self.local.identity.started_ms.saturating_sub(self.local.clock_skew.lag_ms(peer))
+        self.cx.identity.started_ms.saturating_sub(self.local.clock_skew.lag_ms(peer))
     }
 
     /// Observes the clock of a peer from its own frame. `verified` states if the frame's signature
     /// was checked.
-    pub(crate) fn compare_clocks(&mut self, from: &PeerId, frame: &Frame, verified: bool, now: Now) {
+    pub(crate) fn compare_clocks(&mut self, from: &PeerId, frame: &Frame, verified: bool) {
         let is_own = frame.binding.binding.peer_id == *from;
-        if is_own && self.wants_clock(from, now) && (verified || frame.verify_signature()) {
-            self.observe_clock(from, frame.body.created_at_ms, now);
+        if is_own && self.wants_clock(from) && (verified || frame.verify_signature()) {
+            self.observe_clock(from, frame.body.created_at_ms);
         }
     }
 
     /// Observes the clock of a node whose valid record was issued in the future: that clock is at
     /// least this far ahead.
-    pub(crate) fn compare_future(&mut self, signed: &SignedRecord, now: Now) {
+    pub(crate) fn compare_future(&mut self, signed: &SignedRecord) {
+        let now = self.cx.now;
         let (peer, issued_ms) = (signed.peer_id(), signed.record.issued_at_ms);
-        if self.least_ahead(signed, now) == ahead_of_us(issued_ms, now) {
-            self.observe_clock(&peer, issued_ms, now);
+        if self.least_ahead(signed) == ahead_of_us(issued_ms, now) {
+            self.observe_clock(&peer, issued_ms);
         }
     }
 
     /// Returns the least difference by which the clock of a record's node is ahead of ours, in ms.
     /// The record may be some minutes old.
-    pub(crate) fn least_ahead(&self, signed: &SignedRecord, now: Now) -> i64 {
+    pub(crate) fn least_ahead(&self, signed: &SignedRecord) -> i64 {
+        let now = self.cx.now;
         let seen = self.local.clock_skew.looks.get(&signed.peer_id()).map_or(i64::MIN, |look| look.ahead_ms);
         seen.max(ahead_of_us(signed.record.issued_at_ms, now))
     }
 
-    fn wants_clock(&self, peer: &PeerId, now: Now) -> bool {
+    fn wants_clock(&self, peer: &PeerId) -> bool {
+        let now = self.cx.now;
         self.peers.connected.contains_key(peer) && self.local.clock_skew.wants(peer, now.mono)
     }
 
     /// Observes the clock of a peer that states its time. 0 means that the peer did not state it.
-    pub(crate) fn observe_clock(&mut self, peer: &PeerId, time_ms: u64, now: Now) {
-        if time_ms == 0 || !self.wants_clock(peer, now) {
+    pub(crate) fn observe_clock(&mut self, peer: &PeerId, time_ms: u64) {
+        let now = self.cx.now;
+        if time_ms == 0 || !self.wants_clock(peer) {
             return;
         }
         self.local.clock_skew.look(*peer, time_ms, now);
@@ -175,7 +179,7 @@ impl Core {
              more than 2 minutes old or more than 30 s ahead"
         );
         let details = serde_json::json!({ "aheadMs": -ahead_ms });
-        self.emit_error(ErrorEvent {
+        self.cx.emit_error(ErrorEvent {
             details: Some(details),
             ..ErrorEvent::new(ErrorCode::ClockSkew, message)
         });

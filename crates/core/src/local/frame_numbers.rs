@@ -8,7 +8,6 @@ use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, Level, Priority};
 
 use crate::Core;
-use crate::input::Now;
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::envelope::replay::WINDOW_IDLE;
 use p2p_node_wire::identity::hash_fields;
@@ -64,12 +63,12 @@ const REPLAYED_IN_A_ROW: u32 = 3;
 impl Core {
     /// Records if a recipient refused a frame as replayed. A single refusal may have been caused by
     /// a duplicated frame.
-    pub(crate) fn note_replayed(&mut self, recipient: &Address, is_replayed: bool, now: Now) {
+    pub(crate) fn note_replayed(&mut self, recipient: &Address, is_replayed: bool) {
         let Some(destination) = self.mail.outbox.destination(recipient) else { return };
         destination.replayed = if is_replayed { destination.replayed + 1 } else { 0 };
         if destination.replayed >= REPLAYED_IN_A_ROW {
             destination.replayed = 0;
-            self.on_counter_reused(now);
+            self.on_counter_reused();
         }
     }
 
@@ -78,7 +77,8 @@ impl Core {
     /// that this process has not sent. Accepted messages keep their numbers, because the recipient
     /// may have them already. If the recipient knows another message under a number, it answers
     /// `SEQUENCE_REUSED`.
-    pub(crate) fn on_counter_reused(&mut self, now: Now) {
+    pub(crate) fn on_counter_reused(&mut self) {
+        let now = self.cx.now;
         if self.local.frame_numbers.renewed_at.is_some_and(|at| now.mono < at + LEAST_PAUSE) {
             return;
         }
@@ -86,13 +86,13 @@ impl Core {
         self.cx.stats.count(Counter::FrameCountersReused);
         let origin = self.mail.outbox.renew(now.unix_ms);
         self.gossip.broadcasts.renew(origin);
-        self.local.identity.status_stream = origin.stream(b"status", 0, &[], Priority::Medium);
+        self.cx.identity.status_stream = origin.stream(b"status", 0, &[], Priority::Medium);
         let hash =
             hash_fields(&[BOOT_DOMAIN, &origin.database, &self.local.frame_numbers.boot.to_be_bytes()]);
         let mut boot = [0; 8];
         boot.copy_from_slice(&hash[..8]);
         self.local.frame_numbers.boot = u64::from_be_bytes(boot);
         let message = "a peer has seen frame numbers that this process has not used: a copy of the process has run, or the machine was set back to a snapshot; the process continues with new numbers";
-        self.log(Level::Warn, "identity", message);
+        self.cx.log(Level::Warn, "identity", message);
     }
 }

@@ -10,7 +10,6 @@ use multiaddr::Multiaddr;
 
 use p2p_node_wire::seal::kem::Keyring;
 
-use crate::config::LocalIdentity;
 use crate::input::Now;
 use binding_renewal::BindingWatch;
 use clock_jump::ClockJumpDetector;
@@ -21,8 +20,6 @@ use local_record::LocalRecord;
 /// The state of this node.
 #[derive(Debug)]
 pub(crate) struct Local {
-    /// Its identity.
-    pub(crate) identity: LocalIdentity,
     /// The addresses on which it listens.
     pub(crate) addrs: Vec<Multiaddr>,
     /// Its own record.
@@ -40,15 +37,8 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new(
-        identity: LocalIdentity,
-        record: LocalRecord,
-        keyring: Keyring,
-        boot: u64,
-        now: Now,
-    ) -> Self {
+    pub(crate) fn new(record: LocalRecord, keyring: Keyring, boot: u64, now: Now) -> Self {
         Local {
-            identity,
             addrs: Vec::new(),
             record,
             keyring,

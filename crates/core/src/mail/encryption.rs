@@ -12,7 +12,7 @@ use prost::Message as _;
 use crate::crypto_task::{CryptoTask, OpenTask, Opened, Outcome, SealTask};
 use crate::directory::on_record::{BUSY_MS, MAX_PARKED, MAX_PARKED_BYTES, Source};
 use crate::effect::{Effect, NetworkCommand};
-use crate::input::{Now, Token};
+use crate::input::Token;
 use crate::mail::inbound::on_mail::{LATER_FRAMES, UNSUPPORTED_VERSION};
 use crate::mail::outbound::destination::PendingSession;
 use crate::{Core, MESSAGES};
@@ -78,7 +78,8 @@ impl PendingDecryptions {
 
 impl Core {
     /// Makes a new KEM key when it is time, and tells of it in our record.
-    pub(crate) fn rotate_kem_keys(&mut self, now: Now) {
+    pub(crate) fn rotate_kem_keys(&mut self) {
+        let now = self.cx.now;
         self.local.keyring.rotate(now);
         self.local.record.set_kem(self.local.keyring.current(), now);
     }
@@ -90,8 +91,8 @@ impl Core {
         to: PendingEncryption,
         public_key: &Bytes,
         batch: &Batch,
-        now: Now,
     ) {
+        let now = self.cx.now;
         let content = padding::pad(batch.encode_to_vec());
         let Some(destination) = self.mail.outbox.destination(&to.recipient) else { return };
         if let Some(peer) = to.peer {
@@ -105,14 +106,14 @@ impl Core {
             if let Some(session) = session {
                 let Some(sealed) = session.seal(content) else { return };
                 let scope = Scope::NodeKey(Bytes::copy_from_slice(&to.node_key));
-                let frame = self.frame(scope, Payload::Session(sealed), now);
-                return self.network(NetworkCommand::SendMail { token, peer, frame });
+                let frame = self.frame(scope, Payload::Session(sealed));
+                return self.cx.network(NetworkCommand::SendMail { token, peer, frame });
             }
             destination.opening = Some(PendingSession { token, session: None });
         }
         let info = Info {
-            network: self.local.identity.network.clone(),
-            sender: self.local.identity.node_key.public(),
+            network: self.cx.identity.network.clone(),
+            sender: self.cx.identity.node_key.public(),
             recipient: to.recipient,
             kem_id: to.kem_id,
         };
@@ -122,7 +123,8 @@ impl Core {
         self.cx.effects.push_back(Effect::Crypto(CryptoTask::Seal(Box::new(task))));
     }
 
-    pub(crate) fn on_sealed(&mut self, token: Token, outcome: Outcome<SealedFrame>, now: Now) {
+    pub(crate) fn on_sealed(&mut self, token: Token, outcome: Outcome<SealedFrame>) {
+        let now = self.cx.now;
         let Some(PendingEncryption { recipient, peer, node_key, kem_id }) =
             self.mail.pending_encryptions.remove(&token)
         else {
@@ -154,15 +156,15 @@ impl Core {
                 if let Some(opening) = self.opening_of(&recipient, token) {
                     opening.session = Some(OutboundSession::new(session, node_key, kem_id, now.mono));
                 }
-                let frame = self.frame(Scope::NodeKey(Bytes::copy_from_slice(&node_key)), sealed, now);
-                self.network(NetworkCommand::SendMail { token, peer, frame });
+                let frame = self.frame(Scope::NodeKey(Bytes::copy_from_slice(&node_key)), sealed);
+                self.cx.network(NetworkCommand::SendMail { token, peer, frame });
             }
             None => {
-                let data = self.frame(Scope::Topic(MESSAGES.to_owned()), sealed, now);
+                let data = self.frame(Scope::Topic(MESSAGES.to_owned()), sealed);
                 self.mail.outbox.note_frame(token, self.local.frame_numbers.latest());
                 self.gossip.pacer.take(data.len(), now.mono);
                 self.gossip.budget.take(data.len(), now.mono);
-                self.network(NetworkCommand::Publish { token, topic: MESSAGES.to_owned(), data });
+                self.cx.network(NetworkCommand::Publish { token, topic: MESSAGES.to_owned(), data });
             }
         }
     }
@@ -192,24 +194,26 @@ impl Core {
     }
 
     /// The recipient cannot read what we sent, and says what it can.
-    pub(crate) fn on_kem_unknown(&mut self, token: Token, recipient: Address, record: Bytes, now: Now) {
+    pub(crate) fn on_kem_unknown(&mut self, token: Token, recipient: Address, record: Bytes) {
+        let now = self.cx.now;
         self.cx.stats.count(Counter::MailKemUnknown);
-        let used = self.kem_of(&recipient, now);
+        let used = self.kem_of(&recipient);
         let sealed = self.end_opening(&recipient, token, false);
         if let Some(destination) = self.mail.outbox.destination(&recipient) {
             destination.session = None;
         }
         self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);
-        self.on_record(record, Source::Answer, Some(recipient), now);
+        self.on_record(record, Source::Answer, Some(recipient));
         // A session may be gone with the recipient's memory, a key with its process; that another attempt is of use is plain then.
-        if (!sealed || self.kem_of(&recipient, now) != used)
+        if (!sealed || self.kem_of(&recipient) != used)
             && let Some(destination) = self.mail.outbox.destination(&recipient)
         {
             destination.backoff.reset();
         }
     }
 
-    fn kem_of(&self, address: &Address, now: Now) -> Option<Bytes> {
+    fn kem_of(&self, address: &Address) -> Option<Bytes> {
+        let now = self.cx.now;
         let record = self.directory.records.get(address, now.unix_ms)?;
         record.record.kem.as_ref().map(|kem| kem.id.clone())
     }
@@ -274,16 +278,16 @@ impl Core {
     fn open_task(&mut self, frame: &Frame, sealed: &Sealed) -> Option<OpenTask> {
         let secret = self.local.keyring.find(&sealed.kem_id).filter(|_| sealed.suite == SUITE)?;
         let info = Info {
-            network: self.local.identity.network.clone(),
+            network: self.cx.identity.network.clone(),
             sender: frame.binding.binding.node_key,
-            recipient: self.local.identity.address,
+            recipient: self.cx.identity.address,
             kem_id: sealed.kem_id.as_ref().try_into().ok()?,
         };
         let (enc, ciphertext) = (sealed.enc.clone(), sealed.ciphertext.clone());
-        Some(OpenTask { token: self.token(), secret, info, enc, ciphertext })
+        Some(OpenTask { token: self.cx.token(), secret, info, enc, ciphertext })
     }
 
-    pub(crate) fn on_opened(&mut self, token: Token, outcome: Outcome<Opened>, now: Now) {
+    pub(crate) fn on_opened(&mut self, token: Token, outcome: Outcome<Opened>) {
         let (opened, unopened) = match (outcome, self.mail.pending_decryptions.remove(token)) {
             (_, None) => return,
             (outcome, Some(unopened)) => (outcome, unopened),
@@ -298,7 +302,7 @@ impl Core {
                 if let Some(session) = session.filter(|_| self.peers.connected.contains_key(&peer)) {
                     self.mail.sessions.insert(peer, session);
                 }
-                if let Some(response) = self.receive_batch(token, &frame, &batch, now) {
+                if let Some(response) = self.receive_batch(token, &frame, &batch) {
                     self.answer_mail(token, response);
                 }
             }
@@ -306,7 +310,7 @@ impl Core {
                 let response = self.refuse_unread(unread);
                 self.answer_mail(token, response);
             }
-            (PendingDecryption::Gossip { frame }, Ok(batch)) => self.on_gossip_mail(&frame, &batch, now),
+            (PendingDecryption::Gossip { frame }, Ok(batch)) => self.on_gossip_mail(&frame, &batch),
             (PendingDecryption::Gossip { .. }, Err(unread)) => self.cx.stats.count(match unread {
                 Unread::NotTried => Counter::CryptoPoolFull,
                 Unread::Unreadable => Counter::FramesUnreadable,

@@ -8,7 +8,6 @@ use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Id, Route};
 
 use crate::Core;
 use crate::effect::{Effect, ExitCode};
-use crate::input::Now;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::{Accepted, Completed, PersistedMessage};
 use crate::mail::outbound::stream::{Name, OutgoingMessage, Renamed};
@@ -85,23 +84,22 @@ impl Core {
         draft: Option<OutgoingMessage>,
         id: Option<Id>,
         route: Route,
-        now: Now,
     ) {
         let Some(draft) = draft else { return self.reply_accepted(recipient, accepted, id, route) };
-        let number = self.store_mail(recipient, (accepted.stream, accepted.seq), None, draft, now);
+        let number = self.store_mail(recipient, (accepted.stream, accepted.seq), None, draft);
         // Until it is answered its id is taken, and counts.
-        self.parent.open_sends.extend(id.clone());
+        self.cx.replies.open_sends.extend(id.clone());
         self.mail.pending_writes.push(number, Waiting::Mail { recipient, accepted, id, route });
     }
 
     /// Has it kept under which names mail goes now, so that the next process sends it under the same.
-    pub(crate) fn keep_renamed(&mut self, recipient: Address, renamed: Vec<Renamed>, now: Now) {
+    pub(crate) fn keep_renamed(&mut self, recipient: Address, renamed: Vec<Renamed>) {
         self.cx.stats.add(Counter::MailRenamed, renamed.len() as u64);
         if !self.mail.pending_writes.durable {
             return;
         }
         for Renamed { accepted_as, sent_as, draft } in renamed {
-            let number = self.store_mail(recipient, accepted_as, Some(sent_as), draft, now);
+            let number = self.store_mail(recipient, accepted_as, Some(sent_as), draft);
             self.mail.pending_writes.waiting.push_back((number, Waiting::Renamed));
         }
     }
@@ -113,8 +111,8 @@ impl Core {
         (stream, seq): Name,
         sent_as: Option<Name>,
         draft: OutgoingMessage,
-        now: Now,
     ) -> u64 {
+        let now = self.cx.now;
         let (number, position) =
             (self.mail.pending_writes.number(), self.mail.pending_writes.next_position());
         let left = draft.expires.saturating_sub(now.mono).as_millis() as u64;
@@ -135,14 +133,14 @@ impl Core {
     fn reply_accepted(&mut self, recipient: Address, accepted: Accepted, id: Option<Id>, route: Route) {
         self.cx.stats.count(Counter::MailAccepted);
         self.mail.recipients_to_flush.insert(recipient);
-        self.answer(id, "send", |answer| {
+        self.cx.answer(id, "send", |answer| {
             answer.message_id = Some(accepted.message_id);
             answer.delivery = Some("accepted".to_owned());
             answer.route = Some(route);
         });
     }
 
-    pub(crate) fn on_kept(&mut self, upto: u64, now: Now) {
+    pub(crate) fn on_kept(&mut self, upto: u64) {
         while let Some(waiting) = self.mail.pending_writes.next_upto(upto) {
             match waiting {
                 Waiting::Mail { recipient, accepted, id, route } => {
@@ -151,12 +149,12 @@ impl Core {
                     }
                 }
                 Waiting::Renamed => {}
-                Waiting::Taken(row) => self.on_taken_kept(&row, now),
+                Waiting::Taken(row) => self.on_taken_kept(&row),
             }
         }
     }
 
-    pub(crate) fn on_not_kept(&mut self, upto: u64, reason: &str, now: Now) {
+    pub(crate) fn on_not_kept(&mut self, upto: u64, reason: &str) {
         while let Some(waiting) = self.mail.pending_writes.next_upto(upto) {
             match waiting {
                 Waiting::Mail { recipient, accepted, id, .. } => {
@@ -164,12 +162,12 @@ impl Core {
                         self.cx.stats.count(Counter::MailNotKept);
                         let message =
                             format!("message not accepted: disk write failed: {reason}; send it again later");
-                        self.refuse_send(id, ErrorCode::DiskFull, message);
+                        self.cx.refuse_send(id, ErrorCode::DiskFull, message);
                     }
                 }
                 // It goes under its new name all the same; the next process would have to learn once more that it must.
                 Waiting::Renamed => self.cx.stats.count(Counter::MailRenamedNotKept),
-                Waiting::Taken(row) => self.on_taken_not_kept(&row, reason, now),
+                Waiting::Taken(row) => self.on_taken_not_kept(&row, reason),
             }
         }
     }
@@ -180,7 +178,7 @@ impl Core {
             let Waiting::Mail { recipient, accepted, id, .. } = waiting else { continue };
             self.mail.outbox.rollback(&recipient, &accepted.stream, accepted.seq);
             self.forget(&accepted);
-            self.refuse_send(
+            self.cx.refuse_send(
                 id,
                 ErrorCode::ShuttingDown,
                 "message not accepted: the node closed before it was persisted",
@@ -202,12 +200,12 @@ impl Core {
     }
 
     /// A process on another host has taken this one for dead, and its data directory: two may not go on with it.
-    pub(crate) fn on_store_lost(&mut self, host: &str, now: Now) {
+    pub(crate) fn on_store_lost(&mut self, host: &str) {
         let message = format!(
             "a process on host {host} took over the data directory, because this process did not renew its claim in time; this process exits, and messages that it accepted since may be lost; give each node its own data directory"
         );
-        self.emit_error(ErrorEvent::new(ErrorCode::DataDirInUse, message));
-        self.give_up(ExitCode::Io, now);
+        self.cx.emit_error(ErrorEvent::new(ErrorCode::DataDirInUse, message));
+        self.give_up(ExitCode::Io);
     }
 
     /// How long mail is tried when `ttlMs` is absent: it is of use for longer where it outlives the process.

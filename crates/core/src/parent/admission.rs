@@ -6,7 +6,6 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, ErrorCode, Id};
 
-use crate::input::Now;
 use crate::mail::outbound::stream::OutgoingMessage;
 use crate::parent::send_lane::{NoRoom, To, Wait, Waiting};
 use crate::{Core, MAX_INFLIGHT, Phase};
@@ -18,11 +17,12 @@ const TOPIC_HOLD: Duration = Duration::from_secs(10);
 impl Core {
     /// Accepts a `send`, queues it in the send lane, or refuses it if waiting cannot help. `length`
     /// is the size of its `data` in bytes.
-    pub(crate) fn offer(&mut self, to: To, draft: OutgoingMessage, length: usize, now: Now) {
+    pub(crate) fn offer(&mut self, to: To, draft: OutgoingMessage, length: usize) {
+        let now = self.cx.now;
         let no_room = if self.parent.send_lane.has_line(&to, draft.priority) {
             Box::new(NoRoom { draft, wait: Wait::Shared(Duration::MAX) })
         } else {
-            match self.admit(&to, draft, now) {
+            match self.admit(&to, draft) {
                 Ok(()) => return,
                 Err(no_room) => no_room,
             }
@@ -30,27 +30,23 @@ impl Core {
         let NoRoom { draft, wait } = *no_room;
         if !wait.may_help(now.mono) || self.parent.send_lane.is_over() || !self.is_heard(&to) {
             self.cx.stats.count(Counter::SendsRefused);
-            return self.refuse_send(draft.request_id, ErrorCode::Busy, busy(&to));
+            return self.cx.refuse_send(draft.request_id, ErrorCode::Busy, busy(&to));
         }
         self.cx.stats.count(Counter::SendsDeferred);
-        self.parent.open_sends.extend(draft.request_id.clone());
+        self.cx.replies.open_sends.extend(draft.request_id.clone());
         self.parent.send_lane.push(to, Waiting { draft, length }, now.mono);
     }
 
     /// Accepts a `send` if there is room.
-    fn admit(&mut self, to: &To, draft: OutgoingMessage, now: Now) -> Result<(), Box<NoRoom>> {
+    fn admit(&mut self, to: &To, draft: OutgoingMessage) -> Result<(), Box<NoRoom>> {
         match to {
-            To::Agent(recipient) => self.admit_mail(*recipient, draft, now),
-            To::Topic(topic) => self.admit_broadcast(topic, draft, now),
+            To::Agent(recipient) => self.admit_mail(*recipient, draft),
+            To::Topic(topic) => self.admit_broadcast(topic, draft),
         }
     }
 
-    fn admit_mail(
-        &mut self,
-        recipient: Address,
-        draft: OutgoingMessage,
-        now: Now,
-    ) -> Result<(), Box<NoRoom>> {
+    fn admit_mail(&mut self, recipient: Address, draft: OutgoingMessage) -> Result<(), Box<NoRoom>> {
+        let now = self.cx.now;
         if let Some(wait) = self.wait_for_disk() {
             return Err(Box::new(NoRoom { draft, wait }));
         }
@@ -58,20 +54,21 @@ impl Core {
         let durable = self.mail.pending_writes.is_durable();
         let to_keep = durable.then(|| draft.clone());
         let accepted = self.mail.outbox.accept(recipient, draft, !durable, now.mono)?;
-        self.keep_mail(recipient, accepted, to_keep, id, route, now);
+        self.keep_mail(recipient, accepted, to_keep, id, route);
         Ok(())
     }
 
-    fn admit_broadcast(&mut self, topic: &str, draft: OutgoingMessage, now: Now) -> Result<(), Box<NoRoom>> {
+    fn admit_broadcast(&mut self, topic: &str, draft: OutgoingMessage) -> Result<(), Box<NoRoom>> {
+        let now = self.cx.now;
         let id = draft.request_id.clone();
         let give_up = draft.expires.min(now.mono + TOPIC_HOLD);
         let message_id = self.gossip.broadcasts.accept(topic, draft, give_up)?;
         let peers = self.subscribers(topic);
         if peers == 0 {
-            self.connect_soon(now);
+            self.connect_soon();
         }
         self.cx.stats.count(Counter::BroadcastsAccepted);
-        self.answer(id, "send", |answer| {
+        self.cx.answer(id, "send", |answer| {
             answer.message_id = Some(message_id);
             answer.peers = Some(peers);
         });
@@ -104,7 +101,8 @@ impl Core {
 
     /// Accepts the waiting `send` commands that have room now, and refuses those whose wait is
     /// over.
-    pub(crate) fn admit_waiting(&mut self, now: Now) {
+    pub(crate) fn admit_waiting(&mut self) {
+        let now = self.cx.now;
         if self.parent.send_lane.is_empty() {
             return;
         }
@@ -122,7 +120,7 @@ impl Core {
                 let Some(Waiting { draft, length }) = self.parent.send_lane.serve(&key, now.mono) else {
                     break;
                 };
-                if let Err(no_room) = self.admit(&key.0, draft, now) {
+                if let Err(no_room) = self.admit(&key.0, draft) {
                     // Unreachable in practice: `wait_for` has just found room.
                     let sends = [Waiting { draft: no_room.draft, length }];
                     self.refuse_waiting(&key.0, sends);
@@ -138,7 +136,7 @@ impl Core {
     fn refuse_waiting(&mut self, to: &To, sends: impl IntoIterator<Item = Waiting>) {
         for Waiting { draft, .. } in sends {
             self.cx.stats.count(Counter::SendsRefusedAfterPause);
-            self.refuse_send(draft.request_id, ErrorCode::Busy, busy(to));
+            self.cx.refuse_send(draft.request_id, ErrorCode::Busy, busy(to));
         }
     }
 
@@ -146,7 +144,7 @@ impl Core {
     pub(crate) fn cancel_waiting(&mut self, target: &Id) -> bool {
         let Some(waiting) = self.parent.send_lane.cancel(target) else { return false };
         self.cx.stats.count(Counter::SendsCancelled);
-        self.refuse_send(
+        self.cx.refuse_send(
             waiting.draft.request_id,
             ErrorCode::Cancelled,
             "a `cancel` command ended this `send`",
@@ -159,7 +157,7 @@ impl Core {
         for Waiting { draft, .. } in self.parent.send_lane.drain() {
             self.parent.sends_abandoned = true;
             let message = "the node closed before the `send` found room";
-            self.refuse_send(draft.request_id, ErrorCode::ShuttingDown, message);
+            self.cx.refuse_send(draft.request_id, ErrorCode::ShuttingDown, message);
         }
     }
 

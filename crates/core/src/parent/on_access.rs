@@ -6,7 +6,6 @@ use p2p_node_protocol::{ConnectedPeer, ErrorCode, Id};
 use crate::Core;
 use crate::effect::Effect;
 use crate::gate::access_list::{AccessRule, Subject};
-use crate::input::Now;
 use crate::parent::on_command::{Recipient, parse_recipient};
 use crate::parent::replies::line_bytes;
 
@@ -25,27 +24,27 @@ impl Core {
         let subject = match parse_recipient(of) {
             Ok(Recipient::Address(address)) => Subject::Agent(address),
             Ok(Recipient::Peer(peer)) => Subject::Node(peer),
-            Err(message) => return self.refuse(id, ErrorCode::InvalidArgument, message),
+            Err(message) => return self.cx.refuse(id, ErrorCode::InvalidArgument, message),
         };
-        if [Subject::Agent(self.local.identity.address), Subject::Node(self.local.identity.peer)]
-            .contains(&subject)
+        if [Subject::Agent(self.cx.identity.address), Subject::Node(self.cx.identity.peer)].contains(&subject)
         {
-            return self.refuse(
+            return self.cx.refuse(
                 id,
                 ErrorCode::InvalidArgument,
                 "`peerId` is this agent or its node; name another one",
             );
         }
         match self.gate.access_list.set(subject, standing) {
-            Err(full) => return self.refuse(id, ErrorCode::Busy, full.to_string()),
+            Err(full) => return self.cx.refuse(id, ErrorCode::Busy, full.to_string()),
             Ok(true) => self.cx.effects.push_back(Effect::PersistAccessRule { subject, standing }),
             Ok(false) => {}
         }
-        self.answer(id, command, |_| {});
+        self.cx.answer(id, command, |_| {});
     }
 
-    pub(crate) fn list_peers(&mut self, id: Option<Id>, now: Now) {
-        let mut room = self.room_for_lists();
+    pub(crate) fn list_peers(&mut self, id: Option<Id>) {
+        let now = self.cx.now;
+        let mut room = self.cx.room_for_lists();
         let mut names = |standing| -> Vec<String> {
             let names = self.gate.access_list.having(standing).map(|subject| subject.to_string());
             names.filter(|name| room.fits(name)).collect()
@@ -67,7 +66,7 @@ impl Core {
             });
         }
         let count = self.peers.connected.len();
-        self.answer(id, "peers", |answer| {
+        self.cx.answer(id, "peers", |answer| {
             answer.count = Some(count);
             answer.connected = Some(connected);
             answer.blocked = Some(blocked);

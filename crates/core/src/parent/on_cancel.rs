@@ -18,6 +18,6 @@ impl Core {
         for broadcast in broadcasts {
             self.report_broadcast_failed(broadcast, DeliveryState::Failed, ErrorCode::Cancelled);
         }
-        self.answer(id, "cancel", |answer| answer.cancelled = Some(cancelled));
+        self.cx.answer(id, "cancel", |answer| answer.cancelled = Some(cancelled));
     }
 }

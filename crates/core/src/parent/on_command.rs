@@ -10,7 +10,6 @@ use p2p_node_protocol::{
 
 use crate::effect::NetworkCommand;
 use crate::gate::access_list::AccessRule;
-use crate::input::Now;
 use crate::mail::inbound::unacked::MAX_UNTAKEN;
 use crate::parent::starting::LISTEN_TIMEOUT;
 use crate::peers::bootstrap::parse_bootstrap;
@@ -29,17 +28,18 @@ pub(crate) enum Recipient {
 }
 
 impl Core {
-    pub(crate) fn on_command(&mut self, request: Request, now: Now) {
+    pub(crate) fn on_command(&mut self, request: Request) {
+        let now = self.cx.now;
         if self.is_taken(request.id.as_ref()) {
             return;
         }
         if let Phase::Starting { .. } = self.parent.phase {
-            return self.hold(request, now);
+            return self.hold(request);
         }
         let Request { id, command } = request;
         match (&self.parent.phase, &command) {
             (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited, _) => {
-                return self.refuse(
+                return self.cx.refuse(
                     id,
                     ErrorCode::ShuttingDown,
                     "the node is closing and accepts no commands",
@@ -47,7 +47,7 @@ impl Core {
             }
             (Phase::Idle, Command::Connect(_) | Command::Ping(_) | Command::Shutdown(_)) => {}
             (Phase::Idle, _) => {
-                return self.refuse(
+                return self.cx.refuse(
                     id,
                     ErrorCode::NotConnected,
                     "the node is not connected; the first command must be `connect`",
@@ -56,16 +56,16 @@ impl Core {
             _ => {}
         }
         match command {
-            Command::Connect(connect) => self.connect(id, connect, now),
-            Command::Send(send) => self.send(id, send, now),
-            Command::Discover(discover) => self.discover(id, discover, now),
-            Command::Subscribe(subscribe) => self.subscribe(id, subscribe.topic, now),
-            Command::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe.topic, now),
+            Command::Connect(connect) => self.connect(id, connect),
+            Command::Send(send) => self.send(id, send),
+            Command::Discover(discover) => self.discover(id, discover),
+            Command::Subscribe(subscribe) => self.subscribe(id, subscribe.topic),
+            Command::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe.topic),
             Command::Status(_) => {
-                let status = self.status(now);
-                self.answer(id, "status", |answer| answer.status = Some(Box::new(status)));
+                let status = self.status();
+                self.cx.answer(id, "status", |answer| answer.status = Some(Box::new(status)));
             }
-            Command::Peers(_) => self.list_peers(id, now),
+            Command::Peers(_) => self.list_peers(id),
             Command::Block(block) => {
                 self.set_standing(id, "block", &block.peer_id, Some(AccessRule::Blocked));
             }
@@ -73,13 +73,13 @@ impl Core {
                 self.set_standing(id, "allow", &allow.peer_id, Some(AccessRule::Allowed));
             }
             Command::Unblock(unblock) => self.set_standing(id, "unblock", &unblock.peer_id, None),
-            Command::Ack(ack) => self.on_ack_command(id, ack, now),
+            Command::Ack(ack) => self.on_ack_command(id, ack),
             Command::Cancel(cancel) => self.cancel(id, &cancel.target),
-            Command::Ping(_) => self.answer(id, "ping", |answer| answer.time_ms = Some(now.unix_ms)),
-            Command::Shutdown(_) => self.close("shutdown", id, now),
+            Command::Ping(_) => self.cx.answer(id, "ping", |answer| answer.time_ms = Some(now.unix_ms)),
+            Command::Shutdown(_) => self.close("shutdown", id),
             other => {
                 let message = format!("this node does not support `{}`", other.name());
-                self.refuse(id, ErrorCode::UnknownCommand, message);
+                self.cx.refuse(id, ErrorCode::UnknownCommand, message);
             }
         }
     }
@@ -91,32 +91,32 @@ impl Core {
         if self.is_taken(bad.id.as_ref()) {
             return;
         }
-        self.parent.required.refused(bad.code);
+        self.cx.replies.required.refused(bad.code);
         let mut error = ErrorEvent { id: bad.id, ..ErrorEvent::new(bad.code, bad.message) };
         error.details = bad.line.map(|line| serde_json::json!({ "line": line }));
-        self.emit_error(error);
+        self.cx.emit_error(error);
     }
 
     /// Reports an error and returns `true` if a command with this id is unanswered. The error has
     /// the id in its `details` only, because the parent would take an error with that `id` for the
     /// answer to the earlier command.
     pub(crate) fn is_taken(&mut self, id: Option<&Id>) -> bool {
-        let Some(id) =
-            id.filter(|id| self.parent.open_requests.contains(id) || self.parent.open_sends.contains(id))
-        else {
+        let Some(id) = id.filter(|id| {
+            self.cx.replies.open_requests.contains(id) || self.cx.replies.open_sends.contains(id)
+        }) else {
             return false;
         };
         let message = "a command with this id has not been answered yet; use another id";
-        self.parent.required.refused(ErrorCode::DuplicateId);
+        self.cx.replies.required.refused(ErrorCode::DuplicateId);
         let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
         error.details = Some(serde_json::json!({ "id": id }));
-        self.emit_error(error);
+        self.cx.emit_error(error);
         true
     }
 
-    fn connect(&mut self, id: Option<Id>, connect: Connect, now: Now) {
+    fn connect(&mut self, id: Option<Id>, connect: Connect) {
         if self.parent.phase != Phase::Idle {
-            return self.refuse(
+            return self.cx.refuse(
                 id,
                 ErrorCode::AlreadyConnected,
                 "the node is connected already; send `connect` once",
@@ -125,45 +125,46 @@ impl Core {
         if let Some(other) = connect.protocol.filter(|version| *version != PROTOCOL_VERSION) {
             let message =
                 format!("protocol version {other} is not supported; use version {PROTOCOL_VERSION}");
-            self.parent.required.refused(ErrorCode::UnsupportedProtocol);
+            self.cx.replies.required.refused(ErrorCode::UnsupportedProtocol);
             let mut error = ErrorEvent::new(ErrorCode::UnsupportedProtocol, message);
             error.details = Some(serde_json::json!({ "supported": [PROTOCOL_VERSION] }));
-            return self.emit_error(ErrorEvent { id, ..error });
+            return self.cx.emit_error(ErrorEvent { id, ..error });
         }
         let max_line = connect.max_line_bytes.unwrap_or(MAX_LINE_BYTES);
         if !(MIN_LINE_BYTES..=MAX_LINE_BYTES).contains(&max_line) {
             let message =
                 format!("`maxLineBytes` must be {MIN_LINE_BYTES} to {MAX_LINE_BYTES}, not {max_line}");
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
+            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
         let max_unacked = connect.max_unacked.unwrap_or(MAX_UNTAKEN);
         if !(1..=MAX_UNTAKEN).contains(&max_unacked) {
             let message = format!("`maxUnacked` must be 1 to {MAX_UNTAKEN}, not {max_unacked}");
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
+            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
         let parsed: Result<Vec<_>, String> =
             connect.bootstrap_peers.iter().map(|text| parse_bootstrap(text)).collect();
         match parsed {
-            Err(message) => return self.refuse(id, ErrorCode::InvalidArgument, message),
+            Err(message) => return self.cx.refuse(id, ErrorCode::InvalidArgument, message),
             Ok(peers) => peers.into_iter().for_each(|(peer, addr)| self.add_bootstrap(peer, addr)),
         }
-        self.parent.protocol_v1 = connect.protocol.is_some();
-        self.parent.max_line = max_line;
+        self.cx.replies.protocol_v1 = connect.protocol.is_some();
+        self.cx.replies.max_line = max_line;
         self.mail.delivery.untaken.set_limit(max_unacked);
-        self.start(connect.port, id, now);
+        self.start(connect.port, id);
     }
 
     /// Starts to listen. The node defers commands until it is ready.
-    pub(crate) fn start(&mut self, port: Option<u16>, id: Option<Id>, now: Now) {
-        self.parent.open_requests.extend(id.clone());
+    pub(crate) fn start(&mut self, port: Option<u16>, id: Option<Id>) {
+        let now = self.cx.now;
+        self.cx.replies.open_requests.extend(id.clone());
         self.parent.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
-        let port = port.unwrap_or(self.local.identity.port);
-        self.network(NetworkCommand::Listen { port });
+        let port = port.unwrap_or(self.cx.identity.port);
+        self.cx.network(NetworkCommand::Listen { port });
     }
 
-    fn subscribe(&mut self, id: Option<Id>, topic: String, now: Now) {
+    fn subscribe(&mut self, id: Option<Id>, topic: String) {
         if let Err(message) = check_topic(&topic) {
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
+            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
         if self.gossip.subscribed.len() >= crate::MAX_SUBSCRIPTIONS
             && !self.gossip.subscribed.contains(&topic)
@@ -172,38 +173,40 @@ impl Core {
                 "at most {} topics can be subscribed to; unsubscribe from one first",
                 crate::MAX_SUBSCRIPTIONS
             );
-            return self.refuse(id, ErrorCode::Busy, message);
+            return self.cx.refuse(id, ErrorCode::Busy, message);
         }
-        self.answer(id, "subscribe", |_| {});
+        self.cx.answer(id, "subscribe", |_| {});
         if self.gossip.subscribed.insert(topic.clone()) && !crate::is_reserved(&topic) {
-            self.network(NetworkCommand::Subscribe { topic });
-            self.connect_soon(now);
-            self.advertise_topics(now);
+            self.cx.network(NetworkCommand::Subscribe { topic });
+            self.connect_soon();
+            self.advertise_topics();
         }
     }
 
-    fn unsubscribe(&mut self, id: Option<Id>, topic: &str, now: Now) {
+    fn unsubscribe(&mut self, id: Option<Id>, topic: &str) {
         if self.gossip.subscribed.remove(topic) && !crate::is_reserved(topic) {
-            self.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
-            self.advertise_topics(now);
+            self.cx.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
+            self.advertise_topics();
         }
-        self.answer(id, "unsubscribe", |_| {});
+        self.cx.answer(id, "unsubscribe", |_| {});
     }
 
-    fn advertise_topics(&mut self, now: Now) {
+    fn advertise_topics(&mut self) {
+        let now = self.cx.now;
         let left_out = self.local.record.set_topics(&self.gossip.subscribed, now);
         if left_out > 0 {
             self.cx.stats.add(Counter::TopicsNotInRecord, left_out as u64);
         }
     }
 
-    fn status(&self, now: Now) -> StatusReport {
-        let mut room = self.room_for_lists();
+    fn status(&self) -> StatusReport {
+        let now = self.cx.now;
+        let mut room = self.cx.room_for_lists();
         let addrs = self.local.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
         let topics = self.gossip.subscribed.iter().filter(|topic| room.fits(topic)).cloned().collect();
         StatusReport {
-            peer_id: self.local.identity.peer_text.clone(),
-            address: self.local.identity.address_text.clone(),
+            peer_id: self.cx.identity.peer_text.clone(),
+            address: self.cx.identity.address_text.clone(),
             uptime_ms: now.mono.as_millis() as u64,
             peers: self.peers.connected.len(),
             servers: self.peers.dht_servers.len(),

@@ -7,7 +7,6 @@ use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Discover, ErrorCode, Id};
 
-use crate::input::Now;
 use crate::{Core, MAX_INFLIGHT, Peer};
 use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::SignedRecord;
@@ -62,14 +61,15 @@ impl Wanted {
 }
 
 impl Core {
-    pub(crate) fn discover(&mut self, id: Option<Id>, discover: Discover, now: Now) {
+    pub(crate) fn discover(&mut self, id: Option<Id>, discover: Discover) {
+        let now = self.cx.now;
         let timeout = discover.timeout_ms.map_or(DEFAULT_DISCOVER, Duration::from_millis);
         if timeout > MAX_DISCOVER {
             let message = format!("`timeoutMs` must be at most {}", MAX_DISCOVER.as_millis());
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
+            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
         if self.parent.discoveries.len() >= MAX_INFLIGHT {
-            return self.refuse(
+            return self.cx.refuse(
                 id,
                 ErrorCode::Busy,
                 "too many `discover` commands are running; wait for one or cancel it",
@@ -82,15 +82,15 @@ impl Core {
             (None, Some(address), None) => match parse_address(&address) {
                 Ok(address) => Wanted::Address(address),
                 Err(error) => {
-                    return self.refuse(id, ErrorCode::InvalidArgument, format!("`address`: {error}"));
+                    return self.cx.refuse(id, ErrorCode::InvalidArgument, format!("`address`: {error}"));
                 }
             },
             _ => {
                 let message = "`discover` takes at most one of `topic`, `address` and `capability`";
-                return self.refuse(id, ErrorCode::InvalidArgument, message);
+                return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
             }
         };
-        self.parent.open_requests.extend(id.clone());
+        self.cx.replies.open_requests.extend(id.clone());
         let deadline = now.mono + timeout;
         let (settles, retry) = match (&wanted, discover.timeout_ms) {
             (Wanted::Address(_), _) => (false, now.mono),
@@ -107,16 +107,17 @@ impl Core {
         });
         let known: Vec<SignedRecord> = self.directory.records.iter(now.unix_ms).cloned().collect();
         for record in known {
-            self.found(&record, true, now);
+            self.found(&record, true);
         }
-        self.finish_expired_discoveries(now);
+        self.finish_expired_discoveries();
     }
 
     /// Reports a found agent to all running `discover` commands, or with `by_latest` to the latest
     /// one.
-    pub(crate) fn found(&mut self, record: &SignedRecord, by_latest: bool, now: Now) {
+    pub(crate) fn found(&mut self, record: &SignedRecord, by_latest: bool) {
+        let now = self.cx.now;
         // `end_discovery` reports the agents that this call skips while the parent does not read.
-        if !self.parent.output.can_accept_command() {
+        if !self.cx.replies.output.can_accept_command() {
             return;
         }
         let skip = if by_latest { self.parent.discoveries.len().saturating_sub(1) } else { 0 };
@@ -137,7 +138,8 @@ impl Core {
 
     /// Returns `true` if no lookup or dial is running and the node has the records of all connected
     /// peers.
-    fn knows_all_peers(&self, now: Now) -> bool {
+    fn knows_all_peers(&self) -> bool {
+        let now = self.cx.now;
         self.directory.lookups.running() + self.directory.lookups.waiting() == 0
             && self.peers.dialing.is_empty()
             && self
@@ -149,11 +151,12 @@ impl Core {
 
     /// Answers each `discover` that is done: it found its agent, no more results are likely, or its
     /// time is over. Repeats the lookups of the others.
-    pub(crate) fn finish_expired_discoveries(&mut self, now: Now) {
+    pub(crate) fn finish_expired_discoveries(&mut self) {
+        let now = self.cx.now;
         if self.parent.discoveries.is_empty() {
             return;
         }
-        let knows_all = self.knows_all_peers(now);
+        let knows_all = self.knows_all_peers();
         let is_done = |discovery: &Discovery| {
             let enough = match discovery.wanted {
                 Wanted::Address(_) => true,
@@ -162,11 +165,11 @@ impl Core {
             enough && !discovery.seen.is_empty() || discovery.deadline <= now.mono
         };
         // One at a time, because each may write as many lines as there are agents.
-        while self.parent.output.can_accept_command()
+        while self.cx.replies.output.can_accept_command()
             && let Some(index) = self.parent.discoveries.iter().position(is_done)
         {
             let discovery = self.parent.discoveries.remove(index);
-            self.end_discovery(discovery, now);
+            self.end_discovery(discovery);
         }
         let mut lookups = Vec::new();
         for discovery in &mut self.parent.discoveries {
@@ -187,7 +190,8 @@ impl Core {
     }
 
     /// Reports the agents that the parent could not read earlier, and answers the command.
-    fn end_discovery(&mut self, mut discovery: Discovery, now: Now) {
+    fn end_discovery(&mut self, mut discovery: Discovery) {
+        let now = self.cx.now;
         let unseen: Vec<SignedRecord> = self
             .directory
             .records
@@ -199,13 +203,13 @@ impl Core {
         for record in unseen {
             self.emit_peer_discovered(&record, discovery.id.clone());
         }
-        self.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
+        self.cx.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
     }
 
     /// Returns when the next `discover` ends or repeats its lookup. Returns `None` while the parent
     /// does not read, because then no `discover` can end.
     pub(crate) fn discovery_deadline(&self) -> Option<Duration> {
-        if !self.parent.output.can_accept_command() {
+        if !self.cx.replies.output.can_accept_command() {
             return None;
         }
         self.parent.discoveries.iter().map(|discovery| discovery.retry.min(discovery.deadline)).min()
@@ -219,7 +223,7 @@ impl Core {
             return false;
         };
         let discovery = self.parent.discoveries.remove(index);
-        self.refuse(discovery.id, ErrorCode::Cancelled, "a `cancel` command ended this `discover`");
+        self.cx.refuse(discovery.id, ErrorCode::Cancelled, "a `cancel` command ended this `discover`");
         true
     }
 
@@ -227,7 +231,11 @@ impl Core {
     pub(crate) fn abandon_discoveries(&mut self) {
         for discovery in std::mem::take(&mut self.parent.discoveries) {
             if discovery.id.is_some() {
-                self.refuse(discovery.id, ErrorCode::ShuttingDown, "the node closed during this `discover`");
+                self.cx.refuse(
+                    discovery.id,
+                    ErrorCode::ShuttingDown,
+                    "the node closed during this `discover`",
+                );
             }
         }
     }

@@ -7,7 +7,6 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use p2p_node_protocol::{Encoding, ErrorCode, Id, Route, Send};
 
-use crate::input::Now;
 use crate::mail::outbound::default_priority::priority_of;
 use crate::mail::outbound::stream::OutgoingMessage;
 use crate::parent::on_command::{Recipient, check_topic, parse_recipient};
@@ -18,13 +17,14 @@ use p2p_node_wire::envelope::{self, limits};
 /// Longest `ttlMs`. Our choice: 7 days, for agents that run once a week.
 const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Core {
-    pub(crate) fn send(&mut self, id: Option<Id>, send: Send, now: Now) {
+    pub(crate) fn send(&mut self, id: Option<Id>, send: Send) {
+        let now = self.cx.now;
         let (data, encoding) = match payload(&send) {
             Ok(payload) => payload,
-            Err(message) => return self.refuse_send(id, ErrorCode::InvalidArgument, message),
+            Err(message) => return self.cx.refuse_send(id, ErrorCode::InvalidArgument, message),
         };
         if let Err(message) = check_lengths(&send) {
-            return self.refuse_send(id, ErrorCode::InvalidArgument, message);
+            return self.cx.refuse_send(id, ErrorCode::InvalidArgument, message);
         }
         let kind = send.kind.unwrap_or_default();
         let draft = OutgoingMessage {
@@ -41,13 +41,13 @@ impl Core {
         };
         let length = send.data.get().len();
         let checked = match (send.peer_id, send.topic) {
-            (Some(peer), None) => self.check_mail(&peer, &draft, length, now),
+            (Some(peer), None) => self.check_mail(&peer, &draft, length),
             (None, Some(topic)) => check_broadcast(topic, length),
             _ => Err((ErrorCode::InvalidArgument, "`send` needs either `peerId` or `topic`".to_owned())),
         };
         match checked {
-            Ok(to) => self.offer(to, draft, length, now),
-            Err((code, message)) => self.refuse_send(draft.request_id, code, message),
+            Ok(to) => self.offer(to, draft, length),
+            Err((code, message)) => self.cx.refuse_send(draft.request_id, code, message),
         }
     }
 
@@ -56,12 +56,12 @@ impl Core {
         to: &str,
         draft: &OutgoingMessage,
         length: usize,
-        now: Now,
     ) -> Result<To, (ErrorCode, String)> {
+        let now = self.cx.now;
         let invalid = |message| (ErrorCode::InvalidArgument, message);
         let recipient = match self.parse_same_recipient(to).map_err(invalid)? {
             Recipient::Address(address) => address,
-            Recipient::Peer(peer) if peer == self.local.identity.peer => self.local.identity.address,
+            Recipient::Peer(peer) if peer == self.cx.identity.peer => self.cx.identity.address,
             Recipient::Peer(peer) => match self.directory.records.by_peer(&peer, now.unix_ms) {
                 Some(record) => record.address(),
                 None => {
@@ -71,7 +71,7 @@ impl Core {
                 }
             },
         };
-        if recipient == self.local.identity.address {
+        if recipient == self.cx.identity.address {
             return Err(invalid("`peerId` is this agent itself; name another agent".to_owned()));
         }
         if length > MAX_DIRECT_BYTES {

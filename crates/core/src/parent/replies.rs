@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use p2p_node_protocol::{
     Answer, Counter, Delivery, DeliveryState, DropCounts, ErrorCode, ErrorEvent, Event, Id, Level, Log,
-    PeerDiscovered, Route,
+    MAX_LINE_BYTES, PeerDiscovered, Route,
 };
 
+use super::output_queue::OutputQueue;
+use super::require_delivery::Required;
 use crate::Core;
+use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand};
 use crate::gate::access_list::AccessRule;
 use crate::mail::outbound::outbox::Completed;
@@ -58,21 +61,55 @@ impl Room {
     }
 }
 
-impl Core {
+/// What the node owes its parent: lines to write, and the commands that have no answer yet.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    /// The parent's `connect` named protocol version 1. Without a version the node writes the
+    /// events of the first sidecar only.
+    pub(crate) protocol_v1: bool,
+    /// Longest line that the parent reads, in bytes.
+    pub(crate) max_line: usize,
+    /// Ids of unanswered `send` commands.
+    pub(crate) open_sends: BTreeSet<Id>,
+    /// Ids of other unanswered commands.
+    pub(crate) open_requests: BTreeSet<Id>,
+    /// Lines that wait for the writer.
+    pub(crate) output: OutputQueue,
+    /// Outcomes for `--require-delivery`.
+    pub(crate) required: Required,
+    /// The node answered mail or published something since the last turn.
+    pub(crate) has_spoken: bool,
+}
+
+impl Replies {
+    pub(crate) fn new(required: Required) -> Self {
+        Replies {
+            protocol_v1: false,
+            max_line: MAX_LINE_BYTES,
+            open_sends: BTreeSet::new(),
+            open_requests: BTreeSet::new(),
+            output: OutputQueue::default(),
+            required,
+            has_spoken: false,
+        }
+    }
+}
+
+impl Cx {
     /// Returns the bytes of a line that its lists may use.
     pub(crate) fn room_for_lists(&self) -> Room {
-        Room(self.parent.max_line.saturating_sub(LISTS_LINE_BYTES))
+        Room(self.replies.max_line.saturating_sub(LISTS_LINE_BYTES))
     }
 
     pub(crate) fn network(&mut self, effect: NetworkCommand) {
-        self.parent.has_spoken |= match &effect {
+        self.replies.has_spoken |= match &effect {
             NetworkCommand::AnswerMail { .. } => true,
             NetworkCommand::Publish { topic, .. } => {
                 ![crate::ANNOUNCEMENTS, crate::STATUS].contains(&topic.as_str())
             }
             _ => false,
         };
-        self.cx.effects.push_back(Effect::Network(effect));
+        self.effects.push_back(Effect::Network(effect));
     }
 
     /// Answers a command that succeeded, if it has an id.
@@ -80,21 +117,21 @@ impl Core {
         let Some(id) = id else { return };
         let is_send = command == "send";
         if is_send {
-            self.parent.open_sends.remove(&id);
+            self.replies.open_sends.remove(&id);
         } else {
-            self.parent.open_requests.remove(&id);
+            self.replies.open_requests.remove(&id);
         }
         let mut answer = Answer::new(id, command);
         fill(&mut answer);
-        self.parent.output.answer(Event::Result(Box::new(answer)), is_send);
+        self.replies.output.answer(Event::Result(Box::new(answer)), is_send);
     }
 
     /// Answers a command that failed.
     pub(crate) fn refuse(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
         if let Some(id) = &id {
-            self.parent.open_requests.remove(id);
+            self.replies.open_requests.remove(id);
         }
-        self.parent.required.refused(code);
+        self.replies.required.refused(code);
         let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
         self.emit_error(error);
     }
@@ -102,20 +139,20 @@ impl Core {
     /// Answers a `send` that failed.
     pub(crate) fn refuse_send(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
         if let Some(id) = &id {
-            self.parent.open_sends.remove(id);
+            self.replies.open_sends.remove(id);
         }
-        self.parent.required.refused(code);
+        self.replies.required.refused(code);
         let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
-        self.parent.output.answer(Event::Error(Box::new(error)), true);
+        self.replies.output.answer(Event::Error(Box::new(error)), true);
     }
 
     /// Writes an error event.
     pub(crate) fn emit_error(&mut self, error: ErrorEvent) {
-        self.parent.output.tell(Event::Error(Box::new(error)));
+        self.replies.output.tell(Event::Error(Box::new(error)));
     }
 
     pub(crate) fn log(&mut self, level: Level, namespace: &str, message: impl Into<String>) {
-        self.parent.output.log(Log {
+        self.replies.output.log(Log {
             level,
             namespace: namespace.to_owned(),
             message: message.into(),
@@ -123,6 +160,59 @@ impl Core {
         });
     }
 
+    /// Reports the end of an accepted message or broadcast. A parent without protocol version 1
+    /// gets an `error` event if it failed, and nothing otherwise.
+    pub(crate) fn emit_delivery(&mut self, mut delivery: Delivery) {
+        self.replies.required.ended(delivery.state == DeliveryState::Delivered, delivery.redelivered);
+        self.stats.count(match delivery.state {
+            DeliveryState::Delivered => Counter::MailDelivered,
+            DeliveryState::Expired => Counter::MailExpired,
+            DeliveryState::Rejected => Counter::MailRejected,
+            DeliveryState::Failed | DeliveryState::Unknown => Counter::MailFailed,
+        });
+        let failed = delivery.state != DeliveryState::Delivered;
+        let code = delivery.code.unwrap_or(ErrorCode::Expired);
+        let known = delivery.message.take();
+        delivery.message = failed.then(|| known.unwrap_or_else(|| delivery_failure(code, delivery.route)));
+        if self.replies.protocol_v1 {
+            self.replies.output.tell(Event::Delivery(Box::new(delivery)));
+        } else if let Some(message) = delivery.message {
+            self.emit_error(ErrorEvent {
+                request_id: delivery.request_id,
+                message_id: Some(delivery.message_id),
+                ..ErrorEvent::new(code, message)
+            });
+        }
+    }
+
+    /// Queues a peer event for a parent that uses protocol version 1.
+    pub(crate) fn emit_peer_event(&mut self, event: Event) {
+        if self.replies.protocol_v1 {
+            self.replies.output.news(event, |_| false);
+        }
+    }
+
+    /// Moves queued lines to the writer while it has room.
+    pub(crate) fn flush_output(&mut self) {
+        while let Some(event) = self.replies.output.pop() {
+            let event = match event {
+                Event::Overflow(overflow) if !self.replies.protocol_v1 => {
+                    let DropCounts { broadcasts, oversized, peer_events, log } = overflow.dropped;
+                    let message = format!(
+                        "the node dropped {broadcasts} broadcasts, {peer_events} peer events and {log} logs because the parent does not read stdout fast enough, \
+                         and {oversized} broadcasts because they do not fit into a line"
+                    );
+                    let namespace = "front".to_owned();
+                    Event::Log(Box::new(Log { level: Level::Warn, namespace, message, meta: None }))
+                }
+                other => other,
+            };
+            self.effects.push_back(Effect::Emit { event, numbered: self.replies.protocol_v1 });
+        }
+    }
+}
+
+impl Core {
     /// Reports that an accepted message did not arrive, or may not have arrived.
     pub(crate) fn report_failed(&mut self, ended: Completed, state: DeliveryState, code: ErrorCode) {
         self.tell_mail_lost_because(ended, state, code, None);
@@ -139,7 +229,7 @@ impl Core {
     ) {
         self.forget_mail(&ended);
         let Completed { message_id, delivered_as, mail, .. } = ended;
-        self.emit_delivery(Delivery {
+        self.cx.emit_delivery(Delivery {
             message_id,
             request_id: mail.draft.request_id,
             state,
@@ -152,31 +242,6 @@ impl Core {
         });
     }
 
-    /// Reports the end of an accepted message or broadcast. A parent without protocol version 1
-    /// gets an `error` event if it failed, and nothing otherwise.
-    pub(crate) fn emit_delivery(&mut self, mut delivery: Delivery) {
-        self.parent.required.ended(delivery.state == DeliveryState::Delivered, delivery.redelivered);
-        self.cx.stats.count(match delivery.state {
-            DeliveryState::Delivered => Counter::MailDelivered,
-            DeliveryState::Expired => Counter::MailExpired,
-            DeliveryState::Rejected => Counter::MailRejected,
-            DeliveryState::Failed | DeliveryState::Unknown => Counter::MailFailed,
-        });
-        let failed = delivery.state != DeliveryState::Delivered;
-        let code = delivery.code.unwrap_or(ErrorCode::Expired);
-        let known = delivery.message.take();
-        delivery.message = failed.then(|| known.unwrap_or_else(|| delivery_failure(code, delivery.route)));
-        if self.parent.protocol_v1 {
-            self.parent.output.tell(Event::Delivery(Box::new(delivery)));
-        } else if let Some(message) = delivery.message {
-            self.emit_error(ErrorEvent {
-                request_id: delivery.request_id,
-                message_id: Some(delivery.message_id),
-                ..ErrorEvent::new(code, message)
-            });
-        }
-    }
-
     /// Reports an agent that the node found. `request_id` is the id of the `discover` that asked
     /// for it.
     pub(crate) fn emit_peer_discovered(&mut self, record: &SignedRecord, request_id: Option<Id>) {
@@ -186,7 +251,7 @@ impl Core {
         {
             return;
         }
-        let mut room = self.room_for_lists();
+        let mut room = self.cx.room_for_lists();
         let mut fitting = |texts: &mut dyn Iterator<Item = String>| -> Vec<String> {
             texts.filter(|text| room.fits(text)).collect()
         };
@@ -211,39 +276,13 @@ impl Core {
             request_id,
         };
         if found.request_id.is_some() {
-            return self.parent.output.tell(Event::PeerDiscovered(Box::new(found)));
+            return self.cx.replies.output.tell(Event::PeerDiscovered(Box::new(found)));
         }
         let peer_id = found.peer_id.clone();
-        self.parent.output.news(
+        self.cx.replies.output.news(
             Event::PeerDiscovered(Box::new(found)),
             |event| matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id),
         );
-    }
-
-    /// Queues a peer event for a parent that uses protocol version 1.
-    pub(crate) fn emit_peer_event(&mut self, event: Event) {
-        if self.parent.protocol_v1 {
-            self.parent.output.news(event, |_| false);
-        }
-    }
-
-    /// Moves queued lines to the writer while it has room.
-    pub(crate) fn flush_output(&mut self) {
-        while let Some(event) = self.parent.output.pop() {
-            let event = match event {
-                Event::Overflow(overflow) if !self.parent.protocol_v1 => {
-                    let DropCounts { broadcasts, oversized, peer_events, log } = overflow.dropped;
-                    let message = format!(
-                        "the node dropped {broadcasts} broadcasts, {peer_events} peer events and {log} logs because the parent does not read stdout fast enough, \
-                         and {oversized} broadcasts because they do not fit into a line"
-                    );
-                    let namespace = "front".to_owned();
-                    Event::Log(Box::new(Log { level: Level::Warn, namespace, message, meta: None }))
-                }
-                other => other,
-            };
-            self.cx.effects.push_back(Effect::Emit { event, numbered: self.parent.protocol_v1 });
-        }
     }
 }
 

@@ -45,13 +45,13 @@ impl Core {
     /// Returns `true` if, after the end of stdin, the node waits without limit for all messages and
     /// broadcasts.
     pub(crate) fn awaits_deliveries(&self) -> bool {
-        self.parent.required.on
+        self.cx.replies.required.on
     }
 
     /// Returns `true` if messages or broadcasts have not ended. With `--require-delivery`, messages
     /// of earlier processes do not count.
     pub(crate) fn has_unsent(&self) -> bool {
-        let of_earlier = if self.parent.required.on { self.parent.required.restored } else { 0 };
+        let of_earlier = if self.cx.replies.required.on { self.cx.replies.required.restored } else { 0 };
         !self.parent.send_lane.is_empty()
             || self.mail.outbox.len() > of_earlier
             || !self.gossip.broadcasts.is_empty()
@@ -60,7 +60,7 @@ impl Core {
     /// Returns the exit code of a node that has written its last line. `lost` means that accepted
     /// messages or broadcasts are lost.
     pub(crate) fn exit_code(&self, lost: bool) -> ExitCode {
-        let Required { on, refused, undone, .. } = self.parent.required;
+        let Required { on, refused, undone, .. } = self.cx.replies.required;
         match () {
             () if self.parent.pipe_broken => ExitCode::Io,
             () if on && refused => ExitCode::BadInput,

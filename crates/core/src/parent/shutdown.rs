@@ -6,7 +6,6 @@ use std::time::Duration;
 use p2p_node_protocol::{Closing, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Level};
 
 use crate::effect::{Effect, ExitCode};
-use crate::input::Now;
 use crate::{Core, Phase};
 
 /// Longest time for the parent to read the last lines. Our choice: an SDK waits 7 s, which covers
@@ -28,47 +27,48 @@ const NEVER_TOLD: &str = "`--on-eof stay`: stdin ended before a `connect`, so th
     start it with `--connect` as well";
 
 impl Core {
-    pub(crate) fn on_input_ended(&mut self, now: Now) {
+    pub(crate) fn on_input_ended(&mut self) {
+        let now = self.cx.now;
         if self.parent.phase == Phase::Idle {
-            return self.end_unconnected(now);
+            return self.end_unconnected();
         }
-        if self.local.identity.stay_on_eof {
+        if self.cx.identity.stay_on_eof {
             return;
         }
         if let Phase::Starting { .. } = self.parent.phase {
-            return self.hold_end(now);
+            return self.hold_end();
         }
-        if self.local.identity.receive_after_eof.is_zero() {
-            return self.close(EOF, None, now);
+        if self.cx.identity.receive_after_eof.is_zero() {
+            return self.close(EOF, None);
         }
-        self.parent.receive_until = Some(now.mono + self.local.identity.receive_after_eof);
+        self.parent.receive_until = Some(now.mono + self.cx.identity.receive_after_eof);
     }
 
     /// Ends a node whose stdin ended before a `connect`. No command can come any more, so `--on-eof
     /// stay` is an error of the configuration.
-    fn end_unconnected(&mut self, now: Now) {
-        if self.local.identity.stay_on_eof {
-            self.emit_error(ErrorEvent::new(ErrorCode::InvalidArgument, NEVER_TOLD));
-            return self.give_up(ExitCode::Config, now);
+    fn end_unconnected(&mut self) {
+        if self.cx.identity.stay_on_eof {
+            self.cx.emit_error(ErrorEvent::new(ErrorCode::InvalidArgument, NEVER_TOLD));
+            return self.give_up(ExitCode::Config);
         }
-        self.log(Level::Warn, "pipe", NEVER_CONNECTED);
-        self.parent.required.refused(ErrorCode::NotConnected);
-        self.close(EOF, None, now);
+        self.cx.log(Level::Warn, "pipe", NEVER_CONNECTED);
+        self.cx.replies.required.refused(ErrorCode::NotConnected);
+        self.close(EOF, None);
     }
 
-    pub(crate) fn on_input_failed(&mut self, reason: &str, now: Now) {
+    pub(crate) fn on_input_failed(&mut self, reason: &str) {
         self.parent.pipe_broken = true;
-        self.emit_error(ErrorEvent::new(
+        self.cx.emit_error(ErrorEvent::new(
             ErrorCode::Internal,
             format!("reading stdin failed, so the node closes: {reason}"),
         ));
-        self.close(EOF, None, now);
+        self.close(EOF, None);
     }
 
-    pub(crate) fn on_output_closed(&mut self, broken: bool, now: Now) {
+    pub(crate) fn on_output_closed(&mut self, broken: bool) {
         self.parent.pipe_broken |= broken;
         self.parent.output_closed = true;
-        self.close("output", None, now);
+        self.close("output", None);
     }
 
     /// Returns `true` if the end of the process loses accepted messages or broadcasts, or a `send`
@@ -80,18 +80,19 @@ impl Core {
             || !self.gossip.broadcasts.is_empty()
     }
 
-    pub(crate) fn on_signal(&mut self, now: Now) {
+    pub(crate) fn on_signal(&mut self) {
         match self.parent.phase {
             Phase::Closing { .. } => {
                 self.exit(self.exit_code(self.has_undelivered()));
             }
             Phase::Flushing { code, .. } => self.exit(code),
-            _ => self.close("signal", None, now),
+            _ => self.close("signal", None),
         }
     }
 
     /// Starts the shutdown, unless it has started. `shutdown` is the id of the `shutdown` command.
-    pub(crate) fn close(&mut self, reason: &'static str, mut shutdown: Option<Id>, now: Now) {
+    pub(crate) fn close(&mut self, reason: &'static str, mut shutdown: Option<Id>) {
+        let now = self.cx.now;
         match std::mem::replace(&mut self.parent.phase, Phase::Exited) {
             phase @ (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited) => {
                 self.parent.phase = phase;
@@ -100,23 +101,24 @@ impl Core {
             Phase::Starting { id, .. } => {
                 let message = "the node closed before it was ready";
                 if id.is_some() {
-                    self.refuse(id, ErrorCode::ShuttingDown, message);
+                    self.cx.refuse(id, ErrorCode::ShuttingDown, message);
                 }
                 shutdown = shutdown.or(self.abandon_held());
             }
             Phase::Idle | Phase::Ready => {}
         }
-        self.parent.open_requests.extend(shutdown.clone());
+        self.cx.replies.open_requests.extend(shutdown.clone());
         self.parent.receive_until = None;
         let deadline = match reason {
             EOF if self.awaits_deliveries() => Duration::MAX,
-            _ => now.mono + self.local.identity.drain_timeout,
+            _ => now.mono + self.cx.identity.drain_timeout,
         };
         self.parent.phase = Phase::Closing { reason, shutdown, deadline };
     }
 
     /// Ends the node at once because it must not or cannot run, without finishing what it accepted.
-    pub(crate) fn give_up(&mut self, code: ExitCode, now: Now) {
+    pub(crate) fn give_up(&mut self, code: ExitCode) {
+        let now = self.cx.now;
         // The node reports the first reason only.
         if self.is_flushing() {
             return;
@@ -125,14 +127,14 @@ impl Core {
         let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until: now.mono };
         match std::mem::replace(&mut self.parent.phase, flushing) {
             Phase::Starting { id, .. } => {
-                id.map(|id| self.parent.open_requests.remove(&id));
+                id.map(|id| self.cx.replies.open_requests.remove(&id));
                 let shutdown = self.abandon_held();
-                self.answer(shutdown, "shutdown", |_| {});
+                self.cx.answer(shutdown, "shutdown", |_| {});
             }
-            Phase::Closing { shutdown, .. } => self.answer(shutdown, "shutdown", |_| {}),
+            Phase::Closing { shutdown, .. } => self.cx.answer(shutdown, "shutdown", |_| {}),
             _ => {}
         }
-        self.parent.output.close();
+        self.cx.replies.output.close();
     }
 
     /// Returns `true` if a sender waits for an acknowledgement, or the parent for the answer to an
@@ -142,20 +144,21 @@ impl Core {
             || !self.mail.deferred_responses.is_empty()
             || self.mail.delivery.len() > 0
             || self.mail.delivery.has_pending_acks()
-            || self.parent.output.awaits_receipts()
+            || self.cx.replies.output.awaits_receipts()
     }
 
     /// Ends the drain when everything accepted has ended or the drain time-out has passed. Then
     /// writes the answer to `shutdown` and the `closing` event.
-    pub(crate) fn finish_closing(&mut self, now: Now) {
-        if std::mem::take(&mut self.parent.has_spoken) {
+    pub(crate) fn finish_closing(&mut self) {
+        let now = self.cx.now;
+        if std::mem::take(&mut self.cx.replies.has_spoken) {
             self.parent.stay_until = now.mono + LAST_READ;
         }
         let sent = !self.has_unsent();
         let answered = matches!(self.parent.phase, Phase::Closing { .. }) && !self.owes_answers();
         let Phase::Closing { reason, shutdown, deadline } = &mut self.parent.phase else { return };
         if sent && *deadline == Duration::MAX {
-            *deadline = now.mono + self.local.identity.drain_timeout;
+            *deadline = now.mono + self.cx.identity.drain_timeout;
         }
         let done = sent && self.parent.discoveries.is_empty() && answered;
         if !done && now.mono < *deadline {
@@ -164,11 +167,11 @@ impl Core {
         let (reason, shutdown) = (*reason, shutdown.clone());
         let lost = self.has_undelivered();
         self.fail_pending();
-        self.answer(shutdown, "shutdown", |_| {});
-        if self.parent.protocol_v1 {
-            self.parent.output.tell(Event::Closing(Closing { reason: reason.to_owned() }));
+        self.cx.answer(shutdown, "shutdown", |_| {});
+        if self.cx.replies.protocol_v1 {
+            self.cx.replies.output.tell(Event::Closing(Closing { reason: reason.to_owned() }));
         }
-        self.parent.output.close();
+        self.cx.replies.output.close();
         let code = self.exit_code(lost);
         let stay_until = self.parent.stay_until.max(now.mono);
         self.parent.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until };
@@ -190,10 +193,11 @@ impl Core {
 
     /// Exits once the writer has written every line or its time is over, and peers have had their
     /// time to read.
-    pub(crate) fn finish_flushing(&mut self, now: Now) {
+    pub(crate) fn finish_flushing(&mut self) {
+        let now = self.cx.now;
         if let Phase::Flushing { code, deadline, stay_until } = self.parent.phase
             && now.mono >= stay_until
-            && (self.parent.output.is_empty() || self.parent.output_closed || now.mono >= deadline)
+            && (self.cx.replies.output.is_empty() || self.parent.output_closed || now.mono >= deadline)
         {
             // Writing the last lines may have broken the pipe.
             self.exit(if self.parent.pipe_broken { ExitCode::Io } else { code });
@@ -202,7 +206,7 @@ impl Core {
 
     fn exit(&mut self, code: ExitCode) {
         // The driver carries out no effects after `Exit`.
-        self.flush_output();
+        self.cx.flush_output();
         self.persist_final_checkpoints();
         self.parent.phase = Phase::Exited;
         self.cx.effects.push_back(Effect::Exit(code));

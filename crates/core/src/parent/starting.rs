@@ -9,7 +9,6 @@ use p2p_node_protocol::{Command, Counter, ErrorCode, Id, Request};
 use crate::Core;
 use crate::Phase;
 use crate::effect::NetworkCommand;
-use crate::input::Now;
 use crate::parent::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 
 /// Longest wait for the sockets to report their addresses. Then the node is ready with the
@@ -85,7 +84,7 @@ impl DeferredCommands {
 
 impl Core {
     /// Defers a command until `ready`. Before `ready` the node answers with errors only.
-    pub(crate) fn hold(&mut self, request: Request, now: Now) {
+    pub(crate) fn hold(&mut self, request: Request) {
         let is_send = matches!(request.command, Command::Send(_));
         if self.parent.deferred.end.is_some() {
             return self.refuse_held(
@@ -95,8 +94,8 @@ impl Core {
             );
         }
         if let Command::Shutdown(_) = request.command {
-            self.parent.open_requests.extend(request.id.clone());
-            self.parent.deferred.end = Some((End::Shutdown(request.id), self.ready_by(now)));
+            self.cx.replies.open_requests.extend(request.id.clone());
+            self.parent.deferred.end = Some((End::Shutdown(request.id), self.ready_by()));
             return;
         }
         if self.parent.deferred.is_over() || self.parent.deferred.len() > 2 * MAX_INFLIGHT {
@@ -106,53 +105,55 @@ impl Core {
                 "too many commands wait for `ready`; send this one again after `ready`",
             );
         }
-        let ids = if is_send { &mut self.parent.open_sends } else { &mut self.parent.open_requests };
+        let ids = if is_send { &mut self.cx.replies.open_sends } else { &mut self.cx.replies.open_requests };
         ids.extend(request.id.clone());
         self.cx.stats.count(Counter::CommandsHeld);
         self.parent.deferred.push(request);
     }
 
     /// Returns until when the end of the node waits for the commands before it.
-    fn ready_by(&self, now: Now) -> Duration {
-        now.mono + self.local.identity.drain_timeout.max(MAX_PAUSE)
+    fn ready_by(&self) -> Duration {
+        let now = self.cx.now;
+        now.mono + self.cx.identity.drain_timeout.max(MAX_PAUSE)
     }
 
     /// Records that stdin ended before `ready`.
-    pub(crate) fn hold_end(&mut self, now: Now) {
-        let deadline = self.ready_by(now);
+    pub(crate) fn hold_end(&mut self) {
+        let deadline = self.ready_by();
         self.parent.deferred.end.get_or_insert((End::Eof, deadline));
     }
 
     /// Carries out the deferred commands.
-    pub(crate) fn release_held(&mut self, now: Now) {
+    pub(crate) fn release_held(&mut self) {
         let DeferredCommands { requests, end, .. } = std::mem::take(&mut self.parent.deferred);
         for request in requests {
             if let Some(id) = &request.id
-                && !self.parent.open_sends.remove(id)
+                && !self.cx.replies.open_sends.remove(id)
             {
-                self.parent.open_requests.remove(id);
+                self.cx.replies.open_requests.remove(id);
             }
-            self.on_command(request, now);
+            self.on_command(request);
         }
         match end {
-            Some((End::Eof, _)) => self.on_input_ended(now),
-            Some((End::Shutdown(id), _)) => self.close("shutdown", id, now),
+            Some((End::Eof, _)) => self.on_input_ended(),
+            Some((End::Shutdown(id), _)) => self.close("shutdown", id),
             None => {}
         }
     }
 
     /// Ends a pause of stdin, or the node, that has waited too long for `ready`.
-    pub(crate) fn keep_starting(&mut self, now: Now) {
+    pub(crate) fn keep_starting(&mut self) {
+        let now = self.cx.now;
         let Phase::Starting { report_by, .. } = &mut self.parent.phase else { return };
         if report_by.take_if(|report_by| *report_by <= now.mono).is_some() {
-            self.network(NetworkCommand::ReportListening);
+            self.cx.network(NetworkCommand::ReportListening);
         }
         if self.parent.deferred.end.as_ref().is_some_and(|(_, deadline)| *deadline <= now.mono) {
             let reason = match self.parent.deferred.end {
                 Some((End::Shutdown(_), _)) => "shutdown",
                 _ => "eof",
             };
-            return self.close(reason, None, now);
+            return self.close(reason, None);
         }
         if !self.parent.deferred.is_over() {
             self.parent.deferred.over_since = None;
@@ -196,8 +197,8 @@ impl Core {
     fn refuse_held(&mut self, requests: impl IntoIterator<Item = Request>, code: ErrorCode, message: &str) {
         for Request { id, command } in requests {
             match command {
-                Command::Send(_) => self.refuse_send(id, code, message),
-                _ => self.refuse(id, code, message),
+                Command::Send(_) => self.cx.refuse_send(id, code, message),
+                _ => self.cx.refuse(id, code, message),
             }
         }
     }

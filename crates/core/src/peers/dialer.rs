@@ -12,7 +12,6 @@ use p2p_node_protocol::Role;
 
 use crate::backoff::Backoff;
 use crate::effect::NetworkCommand;
-use crate::input::Now;
 use crate::{Core, Peer};
 use p2p_node_wire::record::SignedRecord;
 
@@ -96,7 +95,8 @@ impl Dialer {
 impl Core {
     /// Expects subscriptions from a node of our network that sent its hello. Every node subscribes
     /// to the nodes' topics at once.
-    pub(crate) fn expect_topics(&mut self, peer: PeerId, now: Now) {
+    pub(crate) fn expect_topics(&mut self, peer: PeerId) {
+        let now = self.cx.now;
         if self.peers.dialer.expected.len() < MAX_EXPECTED {
             self.peers.dialer.expected.push_back((now.mono + TOPICS_WITHIN, peer));
         }
@@ -105,7 +105,8 @@ impl Core {
     /// Disconnects peers that announced no subscriptions. A peer that saw this connection begin
     /// before it saw an earlier one end assumes that it has announced them already. Only a new
     /// connection makes its gossipsub announce them again.
-    pub(crate) fn disconnect_unsubscribed_peers(&mut self, now: Now) {
+    pub(crate) fn disconnect_unsubscribed_peers(&mut self) {
+        let now = self.cx.now;
         while let Some((due, peer)) = self.peers.dialer.expected.front().copied()
             && due <= now.mono
         {
@@ -114,7 +115,7 @@ impl Core {
                 |known: &Peer| known.topics.is_empty() && known.connected_at + TOPICS_WITHIN <= now.mono;
             if self.peers.connected.get(&peer).is_some_and(silent) {
                 self.cx.stats.count(Counter::PeersWithoutTopics);
-                self.network(NetworkCommand::Disconnect { peer });
+                self.cx.network(NetworkCommand::Disconnect { peer });
             }
         }
     }
@@ -124,19 +125,21 @@ impl Core {
     }
 
     /// Schedules a selection soon, because a new agent or a new subscription may need a connection.
-    pub(crate) fn connect_soon(&mut self, now: Now) {
+    pub(crate) fn connect_soon(&mut self) {
+        let now = self.cx.now;
         let soon = (now.mono + SOON).max(self.peers.dialer.last + LEAST_PAUSE);
         self.peers.dialer.next = self.peers.dialer.next.min(soon);
     }
 
     pub(crate) fn connecting_deadline(&self) -> Option<Duration> {
-        (self.local.identity.role != Role::Bootstrap
+        (self.cx.identity.role != Role::Bootstrap
             && self.directory.records.len() > self.peers.connected.len())
         .then_some(self.peers.dialer.next)
     }
 
     /// Records a failed dial to an agent's node, or a short connection.
-    pub(crate) fn note_unreachable(&mut self, peer: PeerId, hung_up: bool, now: Now) {
+    pub(crate) fn note_unreachable(&mut self, peer: PeerId, hung_up: bool) {
+        let now = self.cx.now;
         if self.peers.dialer.backoffs.len() >= MAX_BACKOFFS {
             self.peers.dialer.backoffs.retain(|_, pause| !pause.backoff.ready(now.mono));
         }
@@ -154,7 +157,8 @@ impl Core {
 
     /// Returns `true` if a topic has fewer connected subscribers than it should have, and known
     /// subscribers may still be dialled.
-    pub(crate) fn misses_subscribers(&self, topic: &str, now: Now) -> bool {
+    pub(crate) fn misses_subscribers(&self, topic: &str) -> bool {
+        let now = self.cx.now;
         let hears =
             |peer: &PeerId| self.peers.connected.get(peer).is_some_and(|known| known.topics.contains(topic));
         let is_missing = |record: &&SignedRecord| {
@@ -168,8 +172,9 @@ impl Core {
     }
 
     /// Selects agents and dials them. A bootstrap node does not dial agents; they connect to it.
-    pub(crate) fn select_peers_to_dial(&mut self, now: Now) {
-        if self.local.identity.role == Role::Bootstrap || now.mono < self.peers.dialer.next {
+    pub(crate) fn select_peers_to_dial(&mut self) {
+        let now = self.cx.now;
+        if self.cx.identity.role == Role::Bootstrap || now.mono < self.peers.dialer.next {
             return;
         }
         self.peers.dialer.next = now.mono + PERIOD;

@@ -16,7 +16,7 @@ use prost::Message as _;
 use crate::directory::on_record::Source;
 use crate::directory::rollback_guard::HighestSeen;
 use crate::effect::{Effect, ExitCode, NetworkCommand};
-use crate::input::{Now, Token};
+use crate::input::Token;
 use crate::parent::on_command::check_topic;
 use crate::peers::bootstrap::STABLE;
 use crate::{ANNOUNCEMENTS, Core, MAX_PEER_TOPICS, NODE_TOPICS, Peer, Phase};
@@ -38,7 +38,8 @@ const STATUS_PER_NODE: Duration = Duration::from_millis(500);
 const FEATURES: [&str; 5] = ["base64", "block", "cancel", "gossip", "peers"];
 
 impl Core {
-    pub(crate) fn on_listening(&mut self, addrs: Vec<Multiaddr>, now: Now) {
+    pub(crate) fn on_listening(&mut self, addrs: Vec<Multiaddr>) {
+        let now = self.cx.now;
         let started = match &mut self.parent.phase {
             Phase::Starting { id, .. } => Some(id.take()),
             // A new address was added.
@@ -47,45 +48,46 @@ impl Core {
             _ => return,
         };
         if started.is_some()
-            && let Some(warning) = self.local.identity.scope.lacking(&addrs)
+            && let Some(warning) = self.cx.identity.scope.lacking(&addrs)
         {
-            self.log(Level::Warn, "network", warning);
+            self.cx.log(Level::Warn, "network", warning);
         }
-        let with_peer = |addr: Multiaddr| addr.with(Protocol::P2p(self.local.identity.peer));
+        let with_peer = |addr: Multiaddr| addr.with(Protocol::P2p(self.cx.identity.peer));
         self.local.addrs = addrs.iter().cloned().map(with_peer).collect();
-        let advertised = addrs.into_iter().filter(|addr| self.local.identity.scope.permits(addr)).collect();
+        let advertised = addrs.into_iter().filter(|addr| self.cx.identity.scope.permits(addr)).collect();
         self.local.record.set_addrs(advertised, now);
         if let Some(id) = started {
-            self.be_ready(id, now);
+            self.be_ready(id);
         }
     }
 
-    fn be_ready(&mut self, id: Option<Id>, now: Now) {
+    fn be_ready(&mut self, id: Option<Id>) {
+        let now = self.cx.now;
         self.parent.phase = Phase::Ready;
         self.gossip.status_due = now.mono + self.cx.jitter.around(STATUS_PERIOD);
         for topic in NODE_TOPICS {
-            self.network(NetworkCommand::Subscribe { topic: topic.to_owned() });
+            self.cx.network(NetworkCommand::Subscribe { topic: topic.to_owned() });
         }
         let ready = Ready {
-            peer_id: self.local.identity.peer_text.clone(),
-            address: self.local.identity.address_text.clone(),
-            name: self.local.identity.name.clone(),
-            role: self.local.identity.role,
-            network: self.local.identity.network.clone(),
+            peer_id: self.cx.identity.peer_text.clone(),
+            address: self.cx.identity.address_text.clone(),
+            name: self.cx.identity.name.clone(),
+            role: self.cx.identity.role,
+            network: self.cx.identity.network.clone(),
             protocol: PROTOCOL_VERSION,
-            version: self.local.identity.version.clone(),
+            version: self.cx.identity.version.clone(),
             features: self.features(),
             limits: Limits {
-                max_line_bytes: self.parent.max_line,
+                max_line_bytes: self.cx.replies.max_line,
                 max_unacked: self.mail.delivery.untaken.limit(),
                 ..Limits::STANDARD
             },
             addrs: self.local.addrs.iter().map(ToString::to_string).collect(),
             durable: self.mail.pending_writes.is_durable(),
         };
-        self.parent.output.tell(Event::Ready(Box::new(ready)));
-        self.answer(id, "connect", |_| {});
-        self.release_held(now);
+        self.cx.replies.output.tell(Event::Ready(Box::new(ready)));
+        self.cx.answer(id, "connect", |_| {});
+        self.release_held();
     }
 
     fn features(&self) -> Vec<String> {
@@ -93,21 +95,21 @@ impl Core {
         ack.into_iter().chain(FEATURES).map(str::to_owned).collect()
     }
 
-    pub(crate) fn on_listen_failed(&mut self, reason: String, now: Now) {
+    pub(crate) fn on_listen_failed(&mut self, reason: String) {
         let id: Option<Id> = match &self.parent.phase {
             Phase::Starting { id, .. } => id.clone(),
             _ => None,
         };
-        self.refuse(id, ErrorCode::ListenFailed, reason);
-        self.give_up(ExitCode::Unavailable, now);
+        self.cx.refuse(id, ErrorCode::ListenFailed, reason);
+        self.give_up(ExitCode::Unavailable);
     }
 
     pub(crate) fn add_bootstrap(&mut self, peer: PeerId, addr: Multiaddr) {
-        if peer == self.local.identity.peer {
+        if peer == self.cx.identity.peer {
             return;
         }
         if !self.peers.bootstrap.add(peer, addr) {
-            self.log(
+            self.cx.log(
                 Level::Warn,
                 "discovery",
                 "too many bootstrap peers or addresses of one: the node ignores the rest",
@@ -121,19 +123,20 @@ impl Core {
         if !self.peers.bootstrap.remove(&peer) {
             return;
         }
-        let ours = &self.local.identity.network;
+        let ours = &self.cx.identity.network;
         let message = format!(
             "the bootstrap peer {peer} belongs to the network `{network}`, but this node to `{ours}`: this node does not dial \
              it again; restart one of the two with another --network"
         );
         let mut error = ErrorEvent::new(ErrorCode::WrongNetwork, message);
         error.details = Some(serde_json::json!({ "peerId": peer.to_string(), "network": network }));
-        self.emit_error(error);
-        self.network(NetworkCommand::Disconnect { peer });
+        self.cx.emit_error(error);
+        self.cx.network(NetworkCommand::Disconnect { peer });
     }
 
     /// Dials the bootstrap peers that are not connected and whose pause has ended.
-    pub(crate) fn dial_bootstrap_peers(&mut self, now: Now) {
+    pub(crate) fn dial_bootstrap_peers(&mut self) {
+        let now = self.cx.now;
         let peers = &self.peers.connected;
         for (peer, addrs) in self.peers.bootstrap.due(now.mono, |peer| peers.contains_key(peer)) {
             self.dial(peer, addrs);
@@ -143,22 +146,23 @@ impl Core {
     pub(crate) fn dial(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
         if self.peers.dialing.insert(peer) {
             self.cx.stats.count(Counter::Dials);
-            self.network(NetworkCommand::Dial { peer, addrs });
+            self.cx.network(NetworkCommand::Dial { peer, addrs });
         }
     }
 
-    pub(crate) fn on_connected(&mut self, peer: PeerId, dialer: bool, now: Now) {
+    pub(crate) fn on_connected(&mut self, peer: PeerId, dialer: bool) {
+        let now = self.cx.now;
         self.peers.dialing.remove(&peer);
         self.peers.connected.entry(peer).or_default().connected_at = now.mono;
         self.peers.bootstrap.connected(&peer, now.mono);
         let address = self.directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());
-        self.emit_peer_event(Event::PeerConnected(PeerConnected {
+        self.cx.emit_peer_event(Event::PeerConnected(PeerConnected {
             peer_id: peer.to_string(),
             address: address_text,
         }));
-        if dialer && let Some(body) = self.hello(now) {
-            self.network(NetworkCommand::SendHello { peer, body });
+        if dialer && let Some(body) = self.hello() {
+            self.cx.network(NetworkCommand::SendHello { peer, body });
         }
         if let Some(address) = address {
             self.wake(&address);
@@ -171,12 +175,13 @@ impl Core {
         self.peers.connected.values().filter(|peer| peer.topics.contains(topic)).count()
     }
 
-    pub(crate) fn on_disconnected(&mut self, peer: PeerId, reason: Option<String>, now: Now) {
+    pub(crate) fn on_disconnected(&mut self, peer: PeerId, reason: Option<String>) {
+        let now = self.cx.now;
         let connected_at = self.peers.connected.remove(&peer).map_or(now.mono, |peer| peer.connected_at);
         self.peers.dht_servers.lost(&peer);
         self.peers.bootstrap.lost(&peer, now.mono, &mut self.cx.jitter);
         if now.mono.saturating_sub(connected_at) < STABLE {
-            self.note_unreachable(peer, true, now);
+            self.note_unreachable(peer, true);
         } else {
             self.note_reachable(&peer);
         }
@@ -187,36 +192,39 @@ impl Core {
             destination.suspect();
         }
         let address = address.map(|address| address.to_string());
-        self.emit_peer_event(Event::PeerDisconnected(PeerDisconnected {
+        self.cx.emit_peer_event(Event::PeerDisconnected(PeerDisconnected {
             peer_id: peer.to_string(),
             address,
             reason,
         }));
     }
 
-    pub(crate) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, now: Now) {
+    pub(crate) fn on_dial_failed(&mut self, peer: PeerId, reason: &str) {
+        let now = self.cx.now;
         self.peers.dialing.remove(&peer);
         self.cx.stats.count(Counter::DialsFailed);
-        self.note_unreachable(peer, false, now);
+        self.note_unreachable(peer, false);
         if self.peers.bootstrap.failed(&peer, now.mono, &mut self.cx.jitter) == Some(1) {
             let message =
                 format!("bootstrap peer {peer} cannot be reached ({reason}); the node keeps trying");
-            self.log(Level::Warn, "discovery", message);
+            self.cx.log(Level::Warn, "discovery", message);
         }
         if let Some(address) =
             self.directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address())
         {
-            self.on_unreachable(address, now);
+            self.on_unreachable(address);
         }
     }
 
-    pub(crate) fn on_server_known(&mut self, peer: PeerId, now: Now) {
+    pub(crate) fn on_server_known(&mut self, peer: PeerId) {
+        let now = self.cx.now;
         self.peers.dht_servers.known(peer, now.mono);
     }
 
     /// Runs a round of work for new DHT servers: publishes our record, and repeats the lookups that
     /// failed.
-    pub(crate) fn on_new_dht_servers(&mut self, now: Now) {
+    pub(crate) fn on_new_dht_servers(&mut self) {
+        let now = self.cx.now;
         if !self.peers.dht_servers.take_due(now.mono) {
             return;
         }
@@ -234,39 +242,41 @@ impl Core {
     }
 
     /// Returns our encoded `Hello`, or `None` if there is no record of ours yet.
-    fn hello(&mut self, now: Now) -> Option<Bytes> {
-        self.reissue_if_due(now);
+    fn hello(&mut self) -> Option<Bytes> {
+        let now = self.cx.now;
+        self.reissue_if_due();
         let record = self.local.record.current()?.bytes.clone();
         let hello = Hello {
             version: WIRE_VERSION,
-            network: self.local.identity.network.clone(),
+            network: self.cx.identity.network.clone(),
             record,
-            agent_version: format!("p2p-node/{}", self.local.identity.version),
+            agent_version: format!("p2p-node/{}", self.cx.identity.version),
             time_ms: now.unix_ms,
         };
         Some(hello.encode_to_vec().into())
     }
 
-    pub(crate) fn on_hello_asked(&mut self, token: Token, peer: PeerId, body: Bytes, now: Now) {
-        if let Some(body) = self.hello(now) {
-            self.network(NetworkCommand::AnswerHello { token, body });
+    pub(crate) fn on_hello_asked(&mut self, token: Token, peer: PeerId, body: Bytes) {
+        if let Some(body) = self.hello() {
+            self.cx.network(NetworkCommand::AnswerHello { token, body });
         }
-        self.on_hello(peer, body, now);
+        self.on_hello(peer, body);
     }
 
-    pub(crate) fn on_hello(&mut self, peer: PeerId, body: Bytes, now: Now) {
+    pub(crate) fn on_hello(&mut self, peer: PeerId, body: Bytes) {
         match strict_decode::<Hello>(&body) {
-            Ok(hello) if hello.network == self.local.identity.network => {
-                self.expect_topics(peer, now);
-                self.observe_clock(&peer, hello.time_ms, now);
-                self.on_record(hello.record, Source::Hello(peer), None, now);
+            Ok(hello) if hello.network == self.cx.identity.network => {
+                self.expect_topics(peer);
+                self.observe_clock(&peer, hello.time_ms);
+                self.on_record(hello.record, Source::Hello(peer), None);
             }
             Err(error) if !error.is_provable() => self.cx.stats.count(Counter::HellosOfLaterVersions),
             Ok(_) | Err(_) => self.cx.stats.count(Counter::HellosRefused),
         }
     }
 
-    pub(crate) fn on_peer_subscribed(&mut self, peer: PeerId, topic: String, now: Now) {
+    pub(crate) fn on_peer_subscribed(&mut self, peer: PeerId, topic: String) {
+        let now = self.cx.now;
         // No agent can subscribe to an invalid topic, and the parent would see the name in the
         // peer's list of topics.
         if check_topic(&topic).is_err() {
@@ -287,7 +297,7 @@ impl Core {
             self.local.record.announcements_heard(now, self.directory.records.len());
         }
         if let Some(record) = self.directory.records.by_peer(&peer, now.unix_ms).cloned() {
-            self.found(&record, false, now);
+            self.found(&record, false);
         }
     }
 
@@ -297,7 +307,8 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_slow_peer(&mut self, peer: PeerId, now: Now) {
+    pub(crate) fn on_slow_peer(&mut self, peer: PeerId) {
+        let now = self.cx.now;
         self.cx.stats.count(Counter::SlowPeers);
         let Some(known) = self.peers.connected.get_mut(&peer) else { return };
         let is_slow = |peer: &Peer| peer.slow_at.is_some_and(|at| now.mono < at + SLOW_TWICE);
@@ -310,45 +321,51 @@ impl Core {
             self.gossip.pacer.slow_down(now.mono);
         }
         if twice {
-            self.log(Level::Warn, "network", format!("disconnected {peer}: it does not read gossip"));
-            self.network(NetworkCommand::Disconnect { peer });
+            self.cx.log(Level::Warn, "network", format!("disconnected {peer}: it does not read gossip"));
+            self.cx.network(NetworkCommand::Disconnect { peer });
         }
     }
 
     /// Publishes our record and our status when they are due.
-    pub(crate) fn publish_local_record(&mut self, now: Now) {
-        if !self.check_binding_expiry(now) {
+    pub(crate) fn publish_local_record(&mut self) {
+        let now = self.cx.now;
+        if !self.check_binding_expiry() {
             return;
         }
-        self.reissue_if_due(now);
+        self.reissue_if_due();
         let due = self.local.record.due(now, self.directory.records.len(), &mut self.cx.jitter);
         if let Some(record) = self.local.record.current() {
             let (bytes, lifetime) =
                 (record.bytes.clone(), record.record.expires_at_ms.saturating_sub(now.unix_ms));
             let key = Bytes::copy_from_slice(&p2p_node_wire::record::kad_key(
-                &self.local.identity.network,
-                &self.local.identity.address,
+                &self.cx.identity.network,
+                &self.cx.identity.address,
             ));
             if due.publish {
                 let lifetime = Duration::from_millis(lifetime);
-                self.network(NetworkCommand::PutRecord { key, value: bytes.clone(), lifetime });
+                self.cx.network(NetworkCommand::PutRecord { key, value: bytes.clone(), lifetime });
             }
             if due.announce {
-                let token = self.token();
-                self.network(NetworkCommand::Publish { token, topic: ANNOUNCEMENTS.to_owned(), data: bytes });
+                let token = self.cx.token();
+                self.cx.network(NetworkCommand::Publish {
+                    token,
+                    topic: ANNOUNCEMENTS.to_owned(),
+                    data: bytes,
+                });
             }
         }
         if now.mono >= self.gossip.status_due {
             let period = STATUS_PERIOD.max(STATUS_PER_NODE * self.directory.records.len() as u32);
             self.gossip.status_due = now.mono + self.cx.jitter.around(period);
-            self.publish_status(now);
+            self.publish_status();
         }
     }
 
-    fn reissue_if_due(&mut self, now: Now) {
+    fn reissue_if_due(&mut self) {
+        let now = self.cx.now;
         // The KEM keys rotate first, so that the record never names an expired key.
-        self.rotate_kem_keys(now);
-        match self.local.record.reissue(now, &self.local.identity.node_key, &mut self.cx.jitter) {
+        self.rotate_kem_keys();
+        match self.local.record.reissue(now, &self.cx.identity.node_key, &mut self.cx.jitter) {
             Ok(true) => {
                 let row = self.local.record.current().map(HighestSeen::from);
                 self.cx.effects.extend(row.map(Effect::PersistHighestSeen));
@@ -356,7 +373,7 @@ impl Core {
             Ok(false) => {}
             Err(error) => {
                 let message = format!("the node cannot create its own record: {error}");
-                self.emit_error(ErrorEvent::new(ErrorCode::Internal, message));
+                self.cx.emit_error(ErrorEvent::new(ErrorCode::Internal, message));
             }
         }
     }

@@ -9,7 +9,6 @@ use p2p_node_protocol::{Counter, ErrorCode, Event, Id, Message, Priority, Trust}
 
 use crate::Core;
 use crate::effect::Effect;
-use crate::input::Now;
 use crate::mail::inbound::inbox::{AckPolicy, Key};
 use crate::mail::inbound::pending_acks::MAX_ACKS_OWED;
 use crate::mail::inbound::receive_window::{DeliverDecision, StreamCheckpoint};
@@ -115,7 +114,7 @@ impl Core {
 
     /// Whether so much mail more can be taken, some of it of high priority or none.
     pub(crate) fn has_room(&self, mails: usize, bytes: usize, has_high: bool) -> bool {
-        self.parent.output.has_mail_room(mails, bytes, has_high, self.mail.delivery.untold())
+        self.cx.replies.output.has_mail_room(mails, bytes, has_high, self.mail.delivery.untold())
     }
 
     /// Whether the parent may hold one more message of a sender without an `ack`, with all that waits for that message.
@@ -125,11 +124,12 @@ impl Core {
     }
 
     /// The priority with which a message goes to the parent: too much haste is not believed, but of whom the parent trusts.
-    pub(crate) fn effective_priority(&mut self, author: Address, message: &Message, now: Now) -> Priority {
+    pub(crate) fn effective_priority(&mut self, author: Address, message: &Message) -> Priority {
+        let now = self.cx.now;
         if message.priority != Priority::High {
             return message.priority;
         }
-        let (line, oldest) = self.parent.output.turns();
+        let (line, oldest) = self.cx.replies.output.turns();
         if self.gate.high_priority_limiter.admit(
             author,
             message.trust == Trust::Allowed,
@@ -149,29 +149,28 @@ impl Core {
         message: Box<Message>,
         bytes: usize,
         receipt: Option<WriteToken>,
-        now: Now,
     ) {
-        let class = self.effective_priority(author, &message, now);
-        self.parent.output.mail(class, Event::Message(message), bytes, receipt);
+        let class = self.effective_priority(author, &message);
+        self.cx.replies.output.mail(class, Event::Message(message), bytes, receipt);
     }
 
     /// Mail goes to the parent.
-    pub(crate) fn deliver(&mut self, key: Key, seq: u64, mut message: Box<Message>, bytes: usize, now: Now) {
+    pub(crate) fn deliver(&mut self, key: Key, seq: u64, mut message: Box<Message>, bytes: usize) {
         let settling = self.mail.inbox.settling();
         let (sender, stream) = key;
         if settling == AckPolicy::OnReceipt {
-            return self.tell_mail(sender, message, bytes, None, now);
+            return self.tell_mail(sender, message, bytes, None);
         }
         let DeliverDecision::New { redelivered: again } = self.mail.inbox.deliver(key, seq) else {
-            return self.schedule_checkpoint(key, now);
+            return self.schedule_checkpoint(key);
         };
         message.redelivered = again;
         if settling == AckPolicy::OnPersisted {
-            return self.tell_mail(sender, message, bytes, Some(WriteToken { sender, stream, seq }), now);
+            return self.tell_mail(sender, message, bytes, Some(WriteToken { sender, stream, seq }));
         }
         self.mail.delivery.untaken.insert(key, seq, bytes);
         if !self.mail.pending_writes.is_durable() {
-            return self.tell_mail(sender, message, bytes, None, now);
+            return self.tell_mail(sender, message, bytes, None);
         }
         self.mail.delivery.untold_mails += 1;
         self.mail.delivery.untold_bytes += bytes;
@@ -184,46 +183,46 @@ impl Core {
     }
 
     /// Mail is refused, which is settled as soon as all before it is.
-    pub(crate) fn reject_in_order(&mut self, key: Key, seq: u64, now: Now) {
+    pub(crate) fn reject_in_order(&mut self, key: Key, seq: u64) {
         if self.mail.inbox.settling() != AckPolicy::OnReceipt {
             self.mail.inbox.deliver(key, seq);
             self.mail.inbox.mark_acked(key, seq);
-            self.schedule_checkpoint(key, now);
+            self.schedule_checkpoint(key);
         }
     }
 
-    pub(crate) fn on_written(&mut self, lines: usize, now: Now) {
-        for WriteToken { sender, stream, seq } in self.parent.output.written(lines) {
+    pub(crate) fn on_written(&mut self, lines: usize) {
+        for WriteToken { sender, stream, seq } in self.cx.replies.output.written(lines) {
             if self.mail.inbox.mark_acked((sender, stream), seq) {
-                self.schedule_checkpoint((sender, stream), now);
+                self.schedule_checkpoint((sender, stream));
             }
         }
     }
 
     /// The parent has more of a stream than before.
-    pub(super) fn schedule_checkpoint(&mut self, key: Key, now: Now) {
+    pub(super) fn schedule_checkpoint(&mut self, key: Key) {
         if self.mail.pending_writes.is_durable() {
             self.mail.delivery.later.insert(key);
         } else if let Some(row) = self.mail.inbox.row(key) {
-            self.commit_checkpoint(&row, now);
+            self.commit_checkpoint(&row);
         }
     }
 
     /// What the parent has may be acknowledged; if it took its time for that, of our own accord.
-    fn commit_checkpoint(&mut self, row: &StreamCheckpoint, now: Now) {
+    fn commit_checkpoint(&mut self, row: &StreamCheckpoint) {
         if self.mail.inbox.settle(row) && self.manual_ack() {
-            self.queue_ack(&row.sender, None, BTreeSet::from([row.stream]), now);
+            self.queue_ack(&row.sender, None, BTreeSet::from([row.stream]));
         }
     }
 
     /// Lets go of what the inbox has let go of, before any of it comes again or is acknowledged.
-    pub(crate) fn drain_evicted_streams(&mut self, now: Now) {
+    pub(crate) fn drain_evicted_streams(&mut self) {
         for (key, seq) in self.mail.inbox.drain_abandoned() {
             self.mail.delivery.untaken.remove(&key, seq);
-            self.schedule_checkpoint(key, now);
+            self.schedule_checkpoint(key);
         }
         for key in self.mail.inbox.drain_renumbered() {
-            self.schedule_checkpoint(key, now);
+            self.schedule_checkpoint(key);
         }
         for key in self.mail.inbox.drain_evicted() {
             self.mail.delivery.forget(&key);
@@ -237,7 +236,8 @@ impl Core {
     }
 
     /// Has the store told of what the parent has got.
-    pub(crate) fn persist_checkpoints(&mut self, now: Now) {
+    pub(crate) fn persist_checkpoints(&mut self) {
+        let now = self.cx.now;
         if self.mail.delivery.retry_at.is_some_and(|at| at > now.mono) {
             return;
         }
@@ -261,24 +261,25 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_taken_kept(&mut self, row: &StreamCheckpoint, now: Now) {
+    pub(crate) fn on_taken_kept(&mut self, row: &StreamCheckpoint) {
         let key = (row.sender, row.stream);
         self.mail.delivery.in_flight.remove(&key);
-        self.commit_checkpoint(row, now);
+        self.commit_checkpoint(row);
         self.mail.delivery.untaken.settle(row);
         for AwaitingCheckpoint { message, bytes, .. } in self.mail.delivery.drain_deliverable(&key, row.told)
         {
-            self.tell_mail(key.0, message, bytes, None, now);
+            self.tell_mail(key.0, message, bytes, None);
         }
         self.answer_asked(|asked, seq| {
             *asked == key && (seq < row.next || row.beyond.binary_search(&seq).is_ok())
         });
         if let Some(node_key) = self.mail.delivery.by_gossip.remove(&key) {
-            self.queue_ack(&key.0, Some(node_key), BTreeSet::from([key.1]), now);
+            self.queue_ack(&key.0, Some(node_key), BTreeSet::from([key.1]));
         }
     }
 
-    pub(crate) fn on_taken_not_kept(&mut self, row: &StreamCheckpoint, reason: &str, now: Now) {
+    pub(crate) fn on_taken_not_kept(&mut self, row: &StreamCheckpoint, reason: &str) {
+        let now = self.cx.now;
         let key = (row.sender, row.stream);
         self.mail.delivery.in_flight.remove(&key);
         self.mail.delivery.later.insert(key);
@@ -295,7 +296,6 @@ impl Core {
         sender: Address,
         node_key: [u8; 32],
         streams: BTreeSet<StreamId>,
-        now: Now,
     ) {
         let mut known = BTreeSet::new();
         for stream in streams {
@@ -307,7 +307,7 @@ impl Core {
             }
         }
         if !known.is_empty() {
-            self.queue_ack(&sender, Some(node_key), known, now);
+            self.queue_ack(&sender, Some(node_key), known);
         }
     }
 }

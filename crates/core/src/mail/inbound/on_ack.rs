@@ -5,17 +5,16 @@ use p2p_node_protocol::{Ack, Counter, ErrorCode, ErrorEvent, Id};
 use super::delivery::{MAX_ASKED, PendingAckReply};
 use super::inbox::Key;
 use crate::Core;
-use crate::input::Now;
 use crate::parent::command_limits::MAX_ACKED_AT_ONCE;
 use p2p_node_wire::message_id::parse_message_id;
 
 impl Core {
     /// `ack`: the parent has processed mail.
-    pub(crate) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack, now: Now) {
+    pub(crate) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack) {
         if !self.manual_ack() {
             let message =
                 "this node acknowledges messages itself; start it with `--ack manual` to send `ack`";
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
+            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
         let message_ids = match (ack.message_id, ack.message_ids) {
             (Some(one), many) if many.is_empty() => vec![one],
@@ -23,17 +22,17 @@ impl Core {
             _ => {
                 let message =
                     format!("`ack` needs either `messageId` or 1 to {MAX_ACKED_AT_ONCE} `messageIds`");
-                return self.refuse(id, ErrorCode::InvalidArgument, message);
+                return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
             }
         };
         let names: Option<Vec<_>> = message_ids.iter().map(|text| parse_message_id(text)).collect();
         let Some(names) = names else {
             let message = "invalid message id: use the `messageId` of a `message` event";
-            return self.refuse(id, ErrorCode::InvalidArgument, message);
+            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
         };
         let asked: usize = self.mail.delivery.asked.iter().map(|asked| asked.pending.len()).sum();
         if self.mail.pending_writes.is_durable() && asked + names.len() > MAX_ASKED {
-            return self.refuse(
+            return self.cx.refuse(
                 id,
                 ErrorCode::Busy,
                 "too many `ack` commands wait for the disk; try again in a moment",
@@ -48,7 +47,7 @@ impl Core {
             // The parent may repeat an `ack` that the disk does not have yet.
             if self.mail.inbox.mark_acked(key, name.1) {
                 self.cx.stats.count(Counter::MailTaken);
-                self.schedule_checkpoint(key, now);
+                self.schedule_checkpoint(key);
             }
             if self.mail.pending_writes.is_durable() {
                 pending.push((key, name.1));
@@ -59,7 +58,7 @@ impl Core {
         match id {
             Some(id) if !pending.is_empty() => {
                 // Until the node answers, the id is in use and counts.
-                self.parent.open_requests.insert(id.clone());
+                self.cx.replies.open_requests.insert(id.clone());
                 self.mail.delivery.asked.push(PendingAckReply { pending, unknown, id });
             }
             id => self.answer_ack(id, unknown),
@@ -68,15 +67,19 @@ impl Core {
 
     fn answer_ack(&mut self, id: Option<Id>, unknown: Vec<String>) {
         if unknown.is_empty() {
-            return self.answer(id, "ack", |_| {});
+            return self.cx.answer(id, "ack", |_| {});
         }
         if let Some(id) = &id {
-            self.parent.open_requests.remove(id);
+            self.cx.replies.open_requests.remove(id);
         }
         let message = "no message with this id waits for an `ack`: it was acknowledged already, its sender gave it up, or the node was restarted; after a restart wait for the redelivery and acknowledge that";
         let details = Some(serde_json::json!({ "messageIds": unknown }));
-        self.parent.required.refused(ErrorCode::MessageNotFound);
-        self.emit_error(ErrorEvent { id, details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) });
+        self.cx.replies.required.refused(ErrorCode::MessageNotFound);
+        self.cx.emit_error(ErrorEvent {
+            id,
+            details,
+            ..ErrorEvent::new(ErrorCode::MessageNotFound, message)
+        });
     }
 
     /// Answers every `ack` of which nothing is left when the messages are `done`.
@@ -93,7 +96,7 @@ impl Core {
     /// Nobody will hear any more whether the disk knows of these.
     pub(crate) fn refuse_asked(&mut self, code: ErrorCode, message: &str) {
         for PendingAckReply { id, .. } in std::mem::take(&mut self.mail.delivery.asked) {
-            self.refuse(Some(id), code, message);
+            self.cx.refuse(Some(id), code, message);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::effect::NetworkCommand;
 use crate::gate::access_list::AccessRule;
 use crate::gate::frame_checks::FrameRejection;
 use crate::gate::sender::Sender;
-use crate::input::{Now, Token};
+use crate::input::Token;
 use crate::mail::encryption::DecryptOutcome;
 use crate::mail::inbound::deferred_responses::DeferredResponse;
 use crate::mail::inbound::inbox::InsertOutcome;
@@ -56,19 +56,20 @@ pub(crate) struct BatchOutcome {
 }
 
 impl Core {
-    pub(crate) fn on_mail_asked(&mut self, token: Token, peer: PeerId, bytes: Bytes, now: Now) {
-        if let Some(response) = self.receive_mail(token, peer, bytes, now) {
+    pub(crate) fn on_mail_asked(&mut self, token: Token, peer: PeerId, bytes: Bytes) {
+        if let Some(response) = self.receive_mail(token, peer, bytes) {
             self.answer_mail(token, response);
         }
     }
 
     pub(crate) fn answer_mail(&mut self, token: Token, response: Response) {
         let body = MailResponse { response: Some(response) }.encode_to_vec().into();
-        self.network(NetworkCommand::AnswerMail { token, body });
+        self.cx.network(NetworkCommand::AnswerMail { token, body });
     }
 
     /// The response, unless it has to wait.
-    fn receive_mail(&mut self, token: Token, peer: PeerId, bytes: Bytes, now: Now) -> Option<Response> {
+    fn receive_mail(&mut self, token: Token, peer: PeerId, bytes: Bytes) -> Option<Response> {
+        let now = self.cx.now;
         let frame = match Frame::decode(bytes.clone(), MAX_FRAME_BYTES) {
             Ok(frame) => frame,
             Err(error) if error.is_of_later_version() => {
@@ -76,8 +77,8 @@ impl Core {
             }
             Err(error) => return Some(self.refuse_mail(Counter::FramesMalformed, "MALFORMED", &error)),
         };
-        let scope = Scope::NodeKey(Bytes::copy_from_slice(&self.local.identity.node_key.public()));
-        if let Err(error) = frame.check_scope(&self.local.identity.network, &scope) {
+        let scope = Scope::NodeKey(Bytes::copy_from_slice(&self.cx.identity.node_key.public()));
+        if let Err(error) = frame.check_scope(&self.cx.identity.network, &scope) {
             return Some(self.refuse_mail(Counter::FramesOutOfScope, "OUT_OF_SCOPE", &error));
         }
         if frame.binding.binding.peer_id != peer {
@@ -88,11 +89,11 @@ impl Core {
             ));
         }
         // Nobody but the sender can have sent it, and what it would repeat from before our start was sealed to keys that are gone.
-        match self.check_frame(&frame, 0, now) {
-            Ok(()) => self.compare_clocks(&peer, &frame, true, now),
+        match self.check_frame(&frame, 0) {
+            Ok(()) => self.compare_clocks(&peer, &frame, true),
             Err(FrameRejection { counter, code, .. }) => {
                 if code == CLOCK_OUT_OF_RANGE {
-                    self.compare_clocks(&peer, &frame, false, now);
+                    self.compare_clocks(&peer, &frame, false);
                 }
                 let time_ms = if code == CLOCK_OUT_OF_RANGE { now.unix_ms } else { 0 };
                 return Some(self.refuse_mail_at(counter, code, &"the frame failed a check", time_ms));
@@ -110,44 +111,39 @@ impl Core {
             Some(true) => {}
         }
         match self.unseal_mail(token, peer, &frame) {
-            DecryptOutcome::Done(batch) => self.receive_batch(token, &frame, &batch, now),
+            DecryptOutcome::Done(batch) => self.receive_batch(token, &frame, &batch),
             DecryptOutcome::Answer(response) => Some(response),
             DecryptOutcome::Waits => None,
         }
     }
 
     /// The response to what was in a frame of mail, unless it has to wait.
-    pub(crate) fn receive_batch(
-        &mut self,
-        token: Token,
-        frame: &Frame,
-        batch: &Batch,
-        now: Now,
-    ) -> Option<Response> {
+    pub(crate) fn receive_batch(&mut self, token: Token, frame: &Frame, batch: &Batch) -> Option<Response> {
+        let now = self.cx.now;
         let mut sender = self.sender(frame);
-        if !self.has_room_for(&sender, batch, now) || self.is_flushing() {
+        if !self.has_room_for(&sender, batch) || self.is_flushing() {
             self.cx.stats.count(Counter::MailBusy);
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
-        if let Some(code) = self.commit_replay(frame, now) {
+        if let Some(code) = self.commit_replay(frame) {
             return Some(self.refuse_mail(
                 Counter::FramesReplayed,
                 code,
                 &"the node has seen the frame before, or cannot remember it",
             ));
         }
-        self.on_acks(&sender, frame, batch, now);
-        let taken = self.accept_batch(&mut sender, batch, Route::Direct, now);
+        self.on_acks(&sender, frame, batch);
+        let taken = self.accept_batch(&mut sender, batch, Route::Direct);
         let BatchOutcome { streams, gaps, is_early, is_full } = taken;
         // Where there is no room the sender learns at once how much of the frame was taken.
-        if is_full || gaps.is_empty() && self.parent.output.is_draining() {
-            return Some(Response::Ack(self.ack(&sender.address, &streams, now)));
+        if is_full || gaps.is_empty() && self.cx.replies.output.is_draining() {
+            return Some(Response::Ack(self.ack(&sender.address, &streams)));
         }
         let early_until = is_early.then_some(now.mono + HOLD_FOR_GAP);
         let deadline = now.mono + HOLD_FOR_PARENT;
         let held = DeferredResponse { token, sender: sender.address, streams, gaps, early_until, deadline };
         let held = self.mail.deferred_responses.hold(held)?;
-        Some(Response::Ack(self.ack(&held.sender, &held.streams, now)))
+        Some(Response::Ack(self.ack(&held.sender, &held.streams)))
     }
 
     pub(crate) fn refuse_mail(
@@ -179,7 +175,8 @@ impl Core {
 
     /// Whether a frame can be taken, and all that has waited for it. What takes no room always can: acknowledgements, and mail that is
     /// here already.
-    pub(crate) fn has_room_for(&self, sender: &Sender, batch: &Batch, now: Now) -> bool {
+    pub(crate) fn has_room_for(&self, sender: &Sender, batch: &Batch) -> bool {
+        let now = self.cx.now;
         let (held, held_bytes) = self.mail.inbox.held_of(&sender.address);
         let trusted = sender.standing == Some(AccessRule::Allowed);
         let fits = |counts: &dyn Fn(&envelope::Message) -> bool| {
@@ -203,13 +200,8 @@ impl Core {
     }
 
     /// Puts each message in its order and hands on what may go to the parent.
-    pub(crate) fn accept_batch(
-        &mut self,
-        sender: &mut Sender,
-        batch: &Batch,
-        route: Route,
-        now: Now,
-    ) -> BatchOutcome {
+    pub(crate) fn accept_batch(&mut self, sender: &mut Sender, batch: &Batch, route: Route) -> BatchOutcome {
+        let now = self.cx.now;
         let mut taken =
             BatchOutcome { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false, is_full: false };
         let mut ready = Vec::new();
@@ -237,9 +229,9 @@ impl Core {
                     self.mail.inbox.refuse(&sender.address, &stream, outcome);
                 }
             }
-            self.drain_evicted_streams(now);
+            self.drain_evicted_streams();
             for message in ready.drain(..) {
-                self.deliver_in_order(sender, stream, message, route, now);
+                self.deliver_in_order(sender, stream, message, route);
             }
         }
         self.mail.inbox.set_source_node(&sender.address, sender.node_key);
@@ -267,21 +259,20 @@ impl Core {
         stream: [u8; 16],
         message: envelope::Message,
         route: Route,
-        now: Now,
     ) {
         let (key, seq) = ((sender.address, stream), message.seq);
         let taken = match sender.standing {
             Some(AccessRule::Blocked) => Err(ErrorCode::PeerRejected),
-            Some(AccessRule::Allowed) | None => self.message_event(sender, message, None, route, now),
+            Some(AccessRule::Allowed) | None => self.message_event(sender, message, None, route),
         };
         match taken {
             Ok((message, bytes)) => {
                 self.cx.stats.count(Counter::MailReceived);
-                self.deliver(key, seq, message, bytes, now);
+                self.deliver(key, seq, message, bytes);
             }
             Err(code) => {
                 self.cx.stats.count(Counter::MailRefused);
-                self.reject_in_order(key, seq, now);
+                self.reject_in_order(key, seq);
                 let outcome = Rejection { seq, code: code.as_str().to_owned() };
                 self.mail.inbox.refuse(&sender.address, &stream, outcome);
             }
@@ -295,8 +286,8 @@ impl Core {
         message: envelope::Message,
         topic: Option<&str>,
         route: Route,
-        now: Now,
     ) -> Result<(Box<Message>, usize), ErrorCode> {
+        let now = self.cx.now;
         let stream = stream_id(&message.stream).ok_or(ErrorCode::InvalidArgument)?;
         if !is_tellable(&message) {
             return Err(ErrorCode::InvalidArgument);
@@ -314,7 +305,7 @@ impl Core {
         let bytes = data.get().len();
         let texts = [&message.kind, &message.reply_to, &message.conversation, topic.unwrap_or_default()];
         let texts: usize = texts.into_iter().map(line_bytes).sum();
-        if MESSAGE_LINE_BYTES + texts + raw_line_bytes(data.get()) > self.parent.max_line {
+        if MESSAGE_LINE_BYTES + texts + raw_line_bytes(data.get()) > self.cx.replies.max_line {
             return Err(ErrorCode::MessageTooLarge);
         }
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -342,10 +333,11 @@ impl Core {
     }
 
     /// Answers frames whose missing predecessors have come, and those that have waited long enough.
-    pub(crate) fn flush_deferred_responses(&mut self, now: Now) {
-        let keeps_up = self.parent.output.is_draining();
+    pub(crate) fn flush_deferred_responses(&mut self) {
+        let now = self.cx.now;
+        let keeps_up = self.cx.replies.output.is_draining();
         for held in self.mail.deferred_responses.due(&self.mail.inbox, keeps_up, now.mono) {
-            let ack = self.ack(&held.sender, &held.streams, now);
+            let ack = self.ack(&held.sender, &held.streams);
             self.answer_mail(held.token, Response::Ack(ack));
         }
     }

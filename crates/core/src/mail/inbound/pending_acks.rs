@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::Core;
 use crate::effect::NetworkCommand;
-use crate::input::{Now, Token};
+use crate::input::Token;
 use p2p_node_wire::envelope::limits::{MAX_ACK_BEYOND, MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
 use p2p_node_wire::envelope::{Ack, Batch, Payload, Rejection, Scope, StreamAck, WIRE_VERSION, sign_ack};
 use p2p_node_wire::identity::peer_id_of;
@@ -107,10 +107,9 @@ impl Core {
         account: &Address,
         node_key: Option<[u8; 32]>,
         streams: BTreeSet<StreamId>,
-        now: Now,
     ) {
         let heard = || self.mail.inbox.node_key_of(account);
-        let Some(node_key) = node_key.or_else(heard).or_else(|| self.current_node_key(account, now)) else {
+        let Some(node_key) = node_key.or_else(heard).or_else(|| self.current_node_key(account)) else {
             return self.cx.stats.count(Counter::AcksDropped);
         };
         if !self.mail.pending_acks.queue(account, node_key, streams) {
@@ -118,21 +117,22 @@ impl Core {
         }
     }
 
-    pub(crate) fn send_acks_owed(&mut self, now: Now) {
+    pub(crate) fn send_acks_owed(&mut self) {
+        let now = self.cx.now;
         for (account, owed) in self.mail.pending_acks.due() {
-            let ack = self.ack(&account, &owed.streams, now);
+            let ack = self.ack(&account, &owed.streams);
             let batch = Batch { messages: Vec::new(), acks: vec![ack] };
             let scope = Scope::NodeKey(Bytes::copy_from_slice(&owed.node_key));
-            let frame = self.frame(scope, Payload::Plain(batch), now);
-            let token = self.token();
+            let frame = self.frame(scope, Payload::Plain(batch));
+            let token = self.cx.token();
             match peer_id_of(&owed.node_key).filter(|peer| self.peers.connected.contains_key(peer)) {
                 Some(peer) => {
                     self.mail.pending_acks.on_wire.insert(token, (account, owed));
-                    self.network(NetworkCommand::SendMail { token, peer, frame });
+                    self.cx.network(NetworkCommand::SendMail { token, peer, frame });
                 }
                 None => {
                     self.gossip.pacer.take(frame.len(), now.mono);
-                    self.network(NetworkCommand::Publish {
+                    self.cx.network(NetworkCommand::Publish {
                         token,
                         topic: crate::MESSAGES.to_owned(),
                         data: frame,
@@ -143,7 +143,8 @@ impl Core {
     }
 
     /// Our signature under all that was settled in these streams.
-    pub(crate) fn ack(&self, account: &Address, streams: &BTreeSet<StreamId>, now: Now) -> Bytes {
+    pub(crate) fn ack(&self, account: &Address, streams: &BTreeSet<StreamId>) -> Bytes {
+        let now = self.cx.now;
         let (mut room, mut room_beyond) = (MAX_ACK_OUTCOMES, MAX_ACK_BEYOND);
         let mut of_stream = |stream: &StreamId| {
             let rejections: Vec<Rejection> =
@@ -169,14 +170,14 @@ impl Core {
         let (boot, counters) = self.mail.inbox.heard_of(account);
         let ack = Ack {
             version: WIRE_VERSION,
-            network: self.local.identity.network.clone(),
+            network: self.cx.identity.network.clone(),
             account: Bytes::copy_from_slice(account.as_slice()),
             streams: streams.iter().map(&mut of_stream).collect(),
             created_at_ms: now.unix_ms,
             boot,
             counters,
         };
-        sign_ack(&ack, &self.local.identity.node_key)
+        sign_ack(&ack, &self.cx.identity.node_key)
     }
 }
 

@@ -8,7 +8,7 @@ use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode};
 
 use crate::Core;
 use crate::gate::sender::Sender;
-use crate::input::{Now, Token};
+use crate::input::Token;
 use crate::local::clock_skew::ahead_of_us;
 use crate::mail::inbound::on_mail::CLOCK_OUT_OF_RANGE;
 use crate::mail::inbound::pending_acks::AckOutcome;
@@ -27,12 +27,12 @@ const OF_LATER_VERSION: Counter = Counter::AcksOfLaterVersions;
 
 impl Core {
     /// Acknowledgements inside a frame of the recipient of our mail, of whose nodes only the current one may sign for it.
-    pub(crate) fn on_acks(&mut self, sender: &Sender, frame: &Frame, batch: &Batch, now: Now) {
+    pub(crate) fn on_acks(&mut self, sender: &Sender, frame: &Frame, batch: &Batch) {
         let node_key = frame.binding.binding.node_key;
-        let is_current = self.current_node_key(&sender.address, now) == Some(node_key);
+        let is_current = self.current_node_key(&sender.address) == Some(node_key);
         for bytes in &batch.acks {
             match self.verify_ack(bytes.clone(), &node_key) {
-                Ok(ack) if is_current => self.on_ack(&sender.address, &ack, now),
+                Ok(ack) if is_current => self.on_ack(&sender.address, &ack),
                 Ok(_) => self.cx.stats.count(REFUSED),
                 Err(counter) => self.cx.stats.count(counter),
             }
@@ -43,16 +43,18 @@ impl Core {
     fn verify_ack(&self, bytes: Bytes, node_key: &[u8; 32]) -> Result<Ack, Counter> {
         let signed = SignedAck::decode(bytes);
         let signed = signed.map_err(|error| if error.is_provable() { REFUSED } else { OF_LATER_VERSION })?;
-        let ours = signed.ack.network == self.local.identity.network
-            && signed.ack.account == self.local.identity.address.as_slice();
+        let ours = signed.ack.network == self.cx.identity.network
+            && signed.ack.account == self.cx.identity.address.as_slice();
         if ours && signed.verify(node_key) { Ok(signed.ack) } else { Err(REFUSED) }
     }
 
-    pub(crate) fn current_node_key(&self, address: &Address, now: Now) -> Option<[u8; 32]> {
+    pub(crate) fn current_node_key(&self, address: &Address) -> Option<[u8; 32]> {
+        let now = self.cx.now;
         self.directory.records.get(address, now.unix_ms).map(|record| record.record.binding.binding.node_key)
     }
 
-    fn on_ack(&mut self, recipient: &Address, ack: &Ack, now: Now) {
+    fn on_ack(&mut self, recipient: &Address, ack: &Ack) {
+        let now = self.cx.now;
         // The last line is out, so the parent could not hear how its mail ended. The store still has the mail, and the next process asks again.
         if self.is_flushing() {
             return;
@@ -64,7 +66,7 @@ impl Core {
                 continue;
             }
             let renamed = self.mail.outbox.renumber(recipient, stream, now, &mut self.cx.jitter);
-            self.keep_renamed(*recipient, renamed, now);
+            self.keep_renamed(*recipient, renamed);
             for ended in self.mail.outbox.settle(recipient, stream, now.mono) {
                 self.report_completed(ended);
             }
@@ -87,7 +89,8 @@ impl Core {
     }
 
     /// The frame was refused for something that another attempt may escape. If that is its time, our clock or the recipient's is wrong.
-    fn on_passing_refusal(&mut self, recipient: &Address, refused: &Refused, now: Now) {
+    fn on_passing_refusal(&mut self, recipient: &Address, refused: &Refused) {
+        let now = self.cx.now;
         let Some(peer) = self.directory.records.get(recipient, now.unix_ms).map(SignedRecord::peer_id) else {
             return;
         };
@@ -95,7 +98,7 @@ impl Core {
             return;
         }
         self.cx.stats.count(Counter::MailUntimely);
-        self.observe_clock(&peer, refused.time_ms, now);
+        self.observe_clock(&peer, refused.time_ms);
         self.note_clocks(recipient, ahead_of_us(refused.time_ms, now));
     }
 
@@ -118,7 +121,7 @@ impl Core {
             }
             Some(_) => (DeliveryState::Rejected, Some(ErrorCode::PeerRejected)),
         };
-        self.emit_delivery(Delivery {
+        self.cx.emit_delivery(Delivery {
             message_id,
             request_id: mail.draft.request_id,
             state,
@@ -131,7 +134,8 @@ impl Core {
         });
     }
 
-    pub(crate) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>, now: Now) {
+    pub(crate) fn on_mail_answered(&mut self, token: Token, outcome: Result<Bytes, String>) {
+        let now = self.cx.now;
         let response = outcome.ok().and_then(|body| strict_decode::<MailResponse>(&body).ok()?.response);
         if let Some(fate) = self.mail.pending_acks.answered(token, matches!(response, Some(Response::Ack(_))))
         {
@@ -142,11 +146,11 @@ impl Core {
         }
         let Some(recipient) = self.mail.outbox.recipient(token) else { return };
         self.mail.recipients_to_flush.insert(recipient);
-        let node_key = self.current_node_key(&recipient, now);
+        let node_key = self.current_node_key(&recipient);
         let is_replayed = matches!(&response, Some(Response::Refused(refused)) if refused.code == REPLAYED);
-        self.note_replayed(&recipient, is_replayed, now);
+        self.note_replayed(&recipient, is_replayed);
         if let Some(Response::KemUnknown(unknown)) = response {
-            return self.on_kem_unknown(token, recipient, unknown.record, now);
+            return self.on_kem_unknown(token, recipient, unknown.record);
         }
         self.end_opening(&recipient, token, matches!(response, Some(Response::Ack(_))));
         match response {
@@ -155,7 +159,7 @@ impl Core {
                     Ok(ack) => {
                         self.set_peer_busy(&recipient, false);
                         self.mail.outbox.note_answer(token);
-                        self.on_ack(&recipient, &ack, now);
+                        self.on_ack(&recipient, &ack);
                         self.mail.outbox.answered(token, now.mono, &mut self.cx.jitter);
                     }
                     Err(counter) => {
@@ -179,7 +183,7 @@ impl Core {
             }
             other => {
                 if let Some(Response::Refused(refused)) = other {
-                    self.on_passing_refusal(&recipient, &refused, now);
+                    self.on_passing_refusal(&recipient, &refused);
                 }
                 self.cx.stats.count(Counter::MailAttemptsFailed);
                 self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);

@@ -8,7 +8,7 @@ use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode, Route};
 
 use crate::effect::NetworkCommand;
 use crate::gossip::broadcast_queue::Broadcast;
-use crate::input::{Now, PublishOutcome, Token};
+use crate::input::{PublishOutcome, Token};
 use crate::local::clock_skew::apart;
 use crate::mail::encryption::PendingEncryption;
 use crate::mail::outbound::destination::Hindrance;
@@ -88,7 +88,8 @@ impl Core {
     }
 
     /// The agent's node cannot be dialled.
-    pub(crate) fn on_unreachable(&mut self, recipient: Address, now: Now) {
+    pub(crate) fn on_unreachable(&mut self, recipient: Address) {
+        let now = self.cx.now;
         let Some(destination) = self.mail.outbox.destination(&recipient) else { return };
         if destination.dialing_until.take().is_some() {
             destination.undialable = true;
@@ -103,7 +104,8 @@ impl Core {
     }
 
     /// The DHT does not know the agent now.
-    pub(crate) fn on_lookup_failed(&mut self, recipient: &Address, now: Now) {
+    pub(crate) fn on_lookup_failed(&mut self, recipient: &Address) {
+        let now = self.cx.now;
         if let Some(destination) = self.mail.outbox.destination(recipient) {
             destination.parked = false;
             destination.backoff.fail(now.mono, Duration::ZERO, &mut self.cx.jitter);
@@ -111,19 +113,21 @@ impl Core {
     }
 
     /// Ends what has expired and sends every frame that is due.
-    pub(crate) fn send_mail_due(&mut self, now: Now) {
+    pub(crate) fn send_mail_due(&mut self) {
+        let now = self.cx.now;
         for ended in self.mail.outbox.expire(now.mono, &mut self.cx.jitter) {
-            self.report_expired(ended, now);
+            self.report_expired(ended);
         }
         let mut due = std::mem::take(&mut self.mail.recipients_to_flush);
         due.extend(self.mail.outbox.due(now.mono));
         for recipient in due {
-            while self.send_frame(recipient, now) {}
+            while self.send_frame(recipient) {}
         }
     }
 
     /// Sends the next frame to a recipient, if one is due; whether it did.
-    fn send_frame(&mut self, recipient: Address, now: Now) -> bool {
+    fn send_frame(&mut self, recipient: Address) -> bool {
+        let now = self.cx.now;
         let Some(destination) = self.mail.outbox.destination(&recipient) else { return false };
         if destination.frame_due().is_none_or(|due| due > now.mono) {
             return false;
@@ -134,7 +138,7 @@ impl Core {
             destination.parked = true;
             destination.suspect();
             if !self.resolve(recipient) {
-                self.on_lookup_failed(&recipient, now);
+                self.on_lookup_failed(&recipient);
             }
             return false;
         };
@@ -191,7 +195,7 @@ impl Core {
         };
         destination.hindrance.take_if(|hindrance| *hindrance == Hindrance::NoKey);
         let (kem_id, public_key) = (kem.0, kem.1.public_key.clone());
-        let token = self.token();
+        let token = self.cx.token();
         let (route, peer) = match way {
             RouteDecision::Direct => (Route::Direct, Some(peer)),
             RouteDecision::Gossip | RouteDecision::Dial(_) => (Route::Gossip, None),
@@ -200,33 +204,29 @@ impl Core {
             return false;
         };
         self.cx.stats.count(Counter::MailFramesSent);
-        self.seal_mail(
-            token,
-            PendingEncryption { recipient, peer, node_key, kem_id },
-            &public_key,
-            &batch,
-            now,
-        );
+        self.seal_mail(token, PendingEncryption { recipient, peer, node_key, kem_id }, &public_key, &batch);
         true
     }
 
     /// A signed frame.
-    pub(crate) fn frame(&mut self, scope: Scope, payload: Payload, now: Now) -> Bytes {
+    pub(crate) fn frame(&mut self, scope: Scope, payload: Payload) -> Bytes {
+        let now = self.cx.now;
         let (boot, counter) = self.local.frame_numbers.next();
         let body = FrameBody {
             version: WIRE_VERSION,
-            network: self.local.identity.network.clone(),
+            network: self.cx.identity.network.clone(),
             scope: Some(scope),
-            binding: self.local.identity.binding_bytes.clone(),
+            binding: self.cx.identity.binding_bytes.clone(),
             boot,
             counter,
             created_at_ms: now.unix_ms,
             payload: Some(payload),
         };
-        sign_frame(&body, &self.local.identity.node_key)
+        sign_frame(&body, &self.cx.identity.node_key)
     }
 
-    fn report_expired(&mut self, ended: Completed, now: Now) {
+    fn report_expired(&mut self, ended: Completed) {
+        let now = self.cx.now;
         // What stood in its way last tells more than that time ran out.
         let known = self.directory.records.get(&ended.recipient, now.unix_ms).is_some();
         let hindrance =
@@ -248,7 +248,8 @@ impl Core {
     }
 
     /// Sends one frame of each topic that has broadcasts and subscribers.
-    pub(crate) fn send_broadcasts_due(&mut self, now: Now) {
+    pub(crate) fn send_broadcasts_due(&mut self) {
+        let now = self.cx.now;
         for broadcast in self.gossip.broadcasts.expired(now.mono) {
             self.report_broadcast_failed(broadcast, DeliveryState::Expired, ErrorCode::NoSubscribers);
         }
@@ -259,19 +260,19 @@ impl Core {
             if now.mono < not_before {
                 continue;
             }
-            if self.gossip.broadcasts.may_gather(&topic, now.mono) && self.misses_subscribers(&topic, now) {
+            if self.gossip.broadcasts.may_gather(&topic, now.mono) && self.misses_subscribers(&topic) {
                 self.cx.stats.count(Counter::BroadcastsHeldForSubscribers);
                 self.gossip.broadcasts.gather(&topic, now.mono);
-                self.connect_soon(now);
+                self.connect_soon();
                 continue;
             }
-            let token = self.token();
+            let token = self.cx.token();
             let Some(batch) = self.gossip.broadcasts.next_frame(&topic, token, now.mono) else { continue };
-            let data = self.frame(Scope::Topic(topic.clone()), Payload::Plain(batch), now);
+            let data = self.frame(Scope::Topic(topic.clone()), Payload::Plain(batch));
             self.gossip.pacer.take(data.len(), now.mono);
             self.gossip.budget.take(data.len(), now.mono);
             self.cx.stats.count(Counter::BroadcastFramesSent);
-            self.network(NetworkCommand::Publish { token, topic, data });
+            self.cx.network(NetworkCommand::Publish { token, topic, data });
         }
     }
 
@@ -282,7 +283,8 @@ impl Core {
         topics
     }
 
-    pub(crate) fn on_published(&mut self, token: Token, outcome: PublishOutcome, now: Now) {
+    pub(crate) fn on_published(&mut self, token: Token, outcome: PublishOutcome) {
+        let now = self.cx.now;
         match outcome {
             PublishOutcome::Sent | PublishOutcome::Duplicate => {}
             PublishOutcome::QueuesFull => {
@@ -309,7 +311,7 @@ impl Core {
         state: DeliveryState,
         code: ErrorCode,
     ) {
-        self.emit_delivery(Delivery {
+        self.cx.emit_delivery(Delivery {
             message_id: broadcast.message_id,
             request_id: broadcast.request_id,
             state,
@@ -323,13 +325,14 @@ impl Core {
     }
 
     /// How this node is, for those who watch the network.
-    pub(crate) fn publish_status(&mut self, now: Now) {
+    pub(crate) fn publish_status(&mut self) {
+        let now = self.cx.now;
         if self.subscribers(STATUS) == 0 {
             return;
         }
         let data = serde_json::json!({
-            "name": self.local.identity.name,
-            "role": self.local.identity.role,
+            "name": self.cx.identity.name,
+            "role": self.cx.identity.role,
             "uptimeMs": now.mono.as_millis() as u64,
             "peers": self.peers.connected.len(),
             "agents": self.directory.records.len(),
@@ -337,7 +340,7 @@ impl Core {
             "mailReceived": self.cx.stats.get(Counter::MailReceived),
         });
         let message = envelope::Message {
-            stream: Bytes::copy_from_slice(&self.local.identity.status_stream),
+            stream: Bytes::copy_from_slice(&self.cx.identity.status_stream),
             seq: self.local.frame_numbers.upcoming(),
             kind: "status".to_owned(),
             priority: envelope::Priority::Low.into(),
@@ -346,8 +349,8 @@ impl Core {
             ..envelope::Message::default()
         };
         let batch = Batch { messages: vec![message], acks: Vec::new() };
-        let data = self.frame(Scope::Topic(STATUS.to_owned()), Payload::Plain(batch), now);
-        let token = self.token();
-        self.network(NetworkCommand::Publish { token, topic: STATUS.to_owned(), data });
+        let data = self.frame(Scope::Topic(STATUS.to_owned()), Payload::Plain(batch));
+        let token = self.cx.token();
+        self.cx.network(NetworkCommand::Publish { token, topic: STATUS.to_owned(), data });
     }
 }
