@@ -2,10 +2,16 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+use p2p_node_wire::envelope::{FrameBody, MailResponse, Payload, Response, Scope, WIRE_VERSION, sign_frame};
+use prost::Message as _;
+
 use crate::backoff::Jitter;
 use crate::config::LocalIdentity;
-use crate::effect::Effect;
+use crate::effect::{Effect, NetworkCommand};
 use crate::input::{Now, Token};
+use crate::lifecycle::Phase;
+use crate::local::frame_numbers::FrameNumbers;
 use crate::parent::replies::Replies;
 use crate::stats::Stats;
 
@@ -16,6 +22,10 @@ pub(crate) struct Cx {
     pub(crate) now: Now,
     /// The identity of this node.
     pub(crate) identity: LocalIdentity,
+    /// Phase of the node's life.
+    pub(crate) phase: Phase,
+    /// Boot and counter of our frames.
+    pub(crate) frame_numbers: FrameNumbers,
     /// Effects to execute, in this order.
     pub(crate) effects: VecDeque<Effect>,
     /// Lines for the parent, and its unanswered commands.
@@ -29,10 +39,12 @@ pub(crate) struct Cx {
 }
 
 impl Cx {
-    pub(crate) fn new(identity: LocalIdentity, replies: Replies, seed: u64, now: Now) -> Self {
+    pub(crate) fn new(identity: LocalIdentity, replies: Replies, boot: u64, seed: u64, now: Now) -> Self {
         Cx {
             now,
             identity,
+            phase: Phase::Idle,
+            frame_numbers: FrameNumbers::new(boot),
             effects: VecDeque::new(),
             replies,
             stats: Stats::default(),
@@ -45,5 +57,34 @@ impl Cx {
     pub(crate) fn token(&mut self) -> Token {
         self.last_token += 1;
         self.last_token
+    }
+
+    /// Returns a signed frame with the next counter.
+    pub(crate) fn frame(&mut self, scope: Scope, payload: Payload) -> Bytes {
+        let now = self.now;
+        let (boot, counter) = self.frame_numbers.next();
+        let body = FrameBody {
+            version: WIRE_VERSION,
+            network: self.identity.network.clone(),
+            scope: Some(scope),
+            binding: self.identity.binding_bytes.clone(),
+            boot,
+            counter,
+            created_at_ms: now.unix_ms,
+            payload: Some(payload),
+        };
+        sign_frame(&body, &self.identity.node_key)
+    }
+
+    /// Sends the response to a frame of direct mail.
+    pub(crate) fn answer_mail(&mut self, token: Token, response: Response) {
+        let body = MailResponse { response: Some(response) }.encode_to_vec().into();
+        self.network(NetworkCommand::AnswerMail { token, body });
+    }
+
+    /// Returns `true` once the node writes its last lines. The parent would not read a message that
+    /// the node acknowledged now.
+    pub(crate) fn is_flushing(&self) -> bool {
+        matches!(self.phase, Phase::Flushing { .. } | Phase::Exited)
     }
 }

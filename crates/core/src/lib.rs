@@ -106,13 +106,13 @@ impl Core {
         let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_floor.as_ref());
         let mut core = Core {
             parent: Parent::new(),
-            local: Local::new(record, keyring, boot, now),
+            local: Local::new(record, keyring, now),
             gate: Gate::new(AccessList::new(standings)),
             directory: Directory::new(floors),
             peers: Peers::default(),
             mail: Mail::new(outbox, inbox, mail::pending_writes::PendingWrites::new(durable, position)),
             gossip: Gossip::new(origin),
-            cx: Cx::new(me, Replies::new(required), seed, now),
+            cx: Cx::new(me, Replies::new(required), boot, seed, now),
         };
         if let Some(row) = own_floor
             && row.generation > core.cx.identity.binding.binding.generation
@@ -137,7 +137,7 @@ impl Core {
 
     /// Handles an event. Does nothing after `Effect::Exit`.
     pub fn handle(&mut self, input: Input, now: Now) {
-        if self.parent.phase == Phase::Exited {
+        if self.cx.phase == Phase::Exited {
             return;
         }
         self.cx.now = now;
@@ -190,7 +190,7 @@ impl Core {
 
     /// Runs the timers that are due, and sends the data collected since the last turn.
     pub fn handle_timeout(&mut self, now: Now) {
-        if self.parent.phase == Phase::Exited {
+        if self.cx.phase == Phase::Exited {
             return;
         }
         self.cx.now = now;
@@ -199,7 +199,7 @@ impl Core {
             self.close("eof", None);
         }
         self.keep_starting();
-        if matches!(self.parent.phase, Phase::Ready | Phase::Closing { .. }) {
+        if matches!(self.cx.phase, Phase::Ready | Phase::Closing { .. }) {
             self.on_new_dht_servers();
             self.dial_bootstrap_peers();
             self.disconnect_unsubscribed_peers();

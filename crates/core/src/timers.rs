@@ -7,7 +7,7 @@ use crate::{Core, MAX_INFLIGHT, Phase};
 impl Core {
     /// Returns the time at which `handle_timeout` has work to do, by `Now::mono`.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let closing = match self.parent.phase {
+        let closing = match self.cx.phase {
             Phase::Flushing { deadline, stay_until, .. } => {
                 let is_said = self.cx.replies.output.is_empty() || self.parent.output_closed;
                 return Some(if is_said { stay_until } else { deadline });
@@ -53,7 +53,7 @@ impl Core {
         let sends = self.parent.send_lane.len()
             + self.parent.deferred.sends()
             + self.cx.replies.output.unread_sends();
-        !matches!(self.parent.phase, Phase::Flushing { .. } | Phase::Exited)
+        !matches!(self.cx.phase, Phase::Flushing { .. } | Phase::Exited)
             && self.cx.replies.output.can_accept_command()
             && self.cx.replies.open_requests.len() + self.cx.replies.output.unread_others() < MAX_INFLIGHT
             && sends <= MAX_INFLIGHT

@@ -257,7 +257,7 @@ impl Core {
 
     /// Ends the node, because another node of the same address has a newer generation.
     pub(crate) fn superseded(&mut self, generation: u64) {
-        if self.is_flushing() {
+        if self.cx.is_flushing() {
             return;
         }
         let message = format!(
@@ -326,7 +326,7 @@ impl Core {
             }
             Pending::Record { .. } => {}
             Pending::Mail { token, .. } => {
-                self.answer_mail(token, Response::Busy(Busy { retry_after_ms: BUSY_MS }));
+                self.cx.answer_mail(token, Response::Busy(Busy { retry_after_ms: BUSY_MS }));
             }
         }
     }

@@ -51,7 +51,7 @@ impl Core {
             return Some(self.refuse_frame(Counter::FramesOutOfScope, Verdict::Reject));
         }
         if frame.binding.binding.node_key == self.cx.identity.node_key.public() {
-            if self.local.frame_numbers.is_ahead(&frame) && frame.verify_signature() {
+            if self.cx.frame_numbers.is_ahead(&frame) && frame.verify_signature() {
                 self.on_counter_reused();
             }
             return Some(self.refuse_frame(Counter::FramesOfOurs, Verdict::Ignore));
@@ -114,7 +114,7 @@ impl Core {
         if batch.messages.is_empty() {
             return;
         }
-        if !self.has_room_for(&sender, batch) || self.is_flushing() {
+        if !self.has_room_for(&sender, batch) || self.cx.is_flushing() {
             // The node sends no ack, so the sender keeps the messages and tries again.
             return self.cx.stats.count(Counter::MailBusy);
         }

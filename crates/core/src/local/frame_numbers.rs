@@ -79,19 +79,18 @@ impl Core {
     /// `SEQUENCE_REUSED`.
     pub(crate) fn on_counter_reused(&mut self) {
         let now = self.cx.now;
-        if self.local.frame_numbers.renewed_at.is_some_and(|at| now.mono < at + LEAST_PAUSE) {
+        if self.cx.frame_numbers.renewed_at.is_some_and(|at| now.mono < at + LEAST_PAUSE) {
             return;
         }
-        self.local.frame_numbers.renewed_at = Some(now.mono);
+        self.cx.frame_numbers.renewed_at = Some(now.mono);
         self.cx.stats.count(Counter::FrameCountersReused);
         let origin = self.mail.outbox.renew(now.unix_ms);
         self.gossip.broadcasts.renew(origin);
         self.cx.identity.status_stream = origin.stream(b"status", 0, &[], Priority::Medium);
-        let hash =
-            hash_fields(&[BOOT_DOMAIN, &origin.database, &self.local.frame_numbers.boot.to_be_bytes()]);
+        let hash = hash_fields(&[BOOT_DOMAIN, &origin.database, &self.cx.frame_numbers.boot.to_be_bytes()]);
         let mut boot = [0; 8];
         boot.copy_from_slice(&hash[..8]);
-        self.local.frame_numbers.boot = u64::from_be_bytes(boot);
+        self.cx.frame_numbers.boot = u64::from_be_bytes(boot);
         let message = "a peer has seen frame numbers that this process has not used: a copy of the process has run, or the machine was set back to a snapshot; the process continues with new numbers";
         self.cx.log(Level::Warn, "identity", message);
     }

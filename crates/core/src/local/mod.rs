@@ -14,7 +14,6 @@ use crate::input::Now;
 use binding_renewal::BindingWatch;
 use clock_jump::ClockJumpDetector;
 use clock_skew::ClockSkewDetector;
-use frame_numbers::FrameNumbers;
 use local_record::LocalRecord;
 
 /// The state of this node.
@@ -26,8 +25,6 @@ pub(crate) struct Local {
     pub(crate) record: LocalRecord,
     /// Its KEM keys.
     pub(crate) keyring: Keyring,
-    /// Boot and counter of its frames.
-    pub(crate) frame_numbers: FrameNumbers,
     /// The schedule of expiry checks of its binding.
     pub(crate) binding_watch: BindingWatch,
     /// Detects jumps of its wall clock.
@@ -37,12 +34,11 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new(record: LocalRecord, keyring: Keyring, boot: u64, now: Now) -> Self {
+    pub(crate) fn new(record: LocalRecord, keyring: Keyring, now: Now) -> Self {
         Local {
             addrs: Vec::new(),
             record,
             keyring,
-            frame_numbers: FrameNumbers::new(boot),
             binding_watch: BindingWatch::default(),
             clock_jump: ClockJumpDetector::new(now),
             clock_skew: ClockSkewDetector::default(),

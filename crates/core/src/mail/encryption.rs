@@ -106,7 +106,7 @@ impl Core {
             if let Some(session) = session {
                 let Some(sealed) = session.seal(content) else { return };
                 let scope = Scope::NodeKey(Bytes::copy_from_slice(&to.node_key));
-                let frame = self.frame(scope, Payload::Session(sealed));
+                let frame = self.cx.frame(scope, Payload::Session(sealed));
                 return self.cx.network(NetworkCommand::SendMail { token, peer, frame });
             }
             destination.opening = Some(PendingSession { token, session: None });
@@ -156,12 +156,12 @@ impl Core {
                 if let Some(opening) = self.opening_of(&recipient, token) {
                     opening.session = Some(OutboundSession::new(session, node_key, kem_id, now.mono));
                 }
-                let frame = self.frame(Scope::NodeKey(Bytes::copy_from_slice(&node_key)), sealed);
+                let frame = self.cx.frame(Scope::NodeKey(Bytes::copy_from_slice(&node_key)), sealed);
                 self.cx.network(NetworkCommand::SendMail { token, peer, frame });
             }
             None => {
-                let data = self.frame(Scope::Topic(MESSAGES.to_owned()), sealed);
-                self.mail.outbox.note_frame(token, self.local.frame_numbers.latest());
+                let data = self.cx.frame(Scope::Topic(MESSAGES.to_owned()), sealed);
+                self.mail.outbox.note_frame(token, self.cx.frame_numbers.latest());
                 self.gossip.pacer.take(data.len(), now.mono);
                 self.gossip.budget.take(data.len(), now.mono);
                 self.cx.network(NetworkCommand::Publish { token, topic: MESSAGES.to_owned(), data });
@@ -303,12 +303,12 @@ impl Core {
                     self.mail.sessions.insert(peer, session);
                 }
                 if let Some(response) = self.receive_batch(token, &frame, &batch) {
-                    self.answer_mail(token, response);
+                    self.cx.answer_mail(token, response);
                 }
             }
             (PendingDecryption::Mail { token, .. }, Err(unread)) => {
                 let response = self.refuse_unread(unread);
-                self.answer_mail(token, response);
+                self.cx.answer_mail(token, response);
             }
             (PendingDecryption::Gossip { frame }, Ok(batch)) => self.on_gossip_mail(&frame, &batch),
             (PendingDecryption::Gossip { .. }, Err(unread)) => self.cx.stats.count(match unread {

@@ -167,7 +167,7 @@ impl Core {
     }
 
     fn is_closing(&self) -> bool {
-        matches!(self.parent.phase, Phase::Closing { .. })
+        matches!(self.cx.phase, Phase::Closing { .. })
     }
 }
 

@@ -16,7 +16,6 @@ pub(crate) mod starting;
 
 use std::time::Duration;
 
-use crate::lifecycle::Phase;
 use on_command::Recipient;
 use on_discover::Discovery;
 use send_lane::SendLane;
@@ -25,8 +24,6 @@ use starting::DeferredCommands;
 /// State of the parent process and of the node's lifecycle.
 #[derive(Debug)]
 pub(crate) struct Parent {
-    /// Phase of the node's lifecycle.
-    pub(crate) phase: Phase,
     /// The reader of stdout has gone.
     pub(crate) output_closed: bool,
     /// Reading stdin or writing stdout failed.
@@ -50,7 +47,6 @@ pub(crate) struct Parent {
 impl Parent {
     pub(crate) fn new() -> Self {
         Parent {
-            phase: Phase::Idle,
             output_closed: false,
             pipe_broken: false,
             stay_until: Duration::ZERO,

@@ -33,11 +33,11 @@ impl Core {
         if self.is_taken(request.id.as_ref()) {
             return;
         }
-        if let Phase::Starting { .. } = self.parent.phase {
+        if let Phase::Starting { .. } = self.cx.phase {
             return self.hold(request);
         }
         let Request { id, command } = request;
-        match (&self.parent.phase, &command) {
+        match (&self.cx.phase, &command) {
             (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited, _) => {
                 return self.cx.refuse(
                     id,
@@ -115,7 +115,7 @@ impl Core {
     }
 
     fn connect(&mut self, id: Option<Id>, connect: Connect) {
-        if self.parent.phase != Phase::Idle {
+        if self.cx.phase != Phase::Idle {
             return self.cx.refuse(
                 id,
                 ErrorCode::AlreadyConnected,
@@ -157,7 +157,7 @@ impl Core {
     pub(crate) fn start(&mut self, port: Option<u16>, id: Option<Id>) {
         let now = self.cx.now;
         self.cx.replies.open_requests.extend(id.clone());
-        self.parent.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
+        self.cx.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
         let port = port.unwrap_or(self.cx.identity.port);
         self.cx.network(NetworkCommand::Listen { port });
     }

@@ -29,13 +29,13 @@ const NEVER_TOLD: &str = "`--on-eof stay`: stdin ended before a `connect`, so th
 impl Core {
     pub(crate) fn on_input_ended(&mut self) {
         let now = self.cx.now;
-        if self.parent.phase == Phase::Idle {
+        if self.cx.phase == Phase::Idle {
             return self.end_unconnected();
         }
         if self.cx.identity.stay_on_eof {
             return;
         }
-        if let Phase::Starting { .. } = self.parent.phase {
+        if let Phase::Starting { .. } = self.cx.phase {
             return self.hold_end();
         }
         if self.cx.identity.receive_after_eof.is_zero() {
@@ -81,7 +81,7 @@ impl Core {
     }
 
     pub(crate) fn on_signal(&mut self) {
-        match self.parent.phase {
+        match self.cx.phase {
             Phase::Closing { .. } => {
                 self.exit(self.exit_code(self.has_undelivered()));
             }
@@ -93,9 +93,9 @@ impl Core {
     /// Starts the shutdown, unless it has started. `shutdown` is the id of the `shutdown` command.
     pub(crate) fn close(&mut self, reason: &'static str, mut shutdown: Option<Id>) {
         let now = self.cx.now;
-        match std::mem::replace(&mut self.parent.phase, Phase::Exited) {
+        match std::mem::replace(&mut self.cx.phase, Phase::Exited) {
             phase @ (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited) => {
-                self.parent.phase = phase;
+                self.cx.phase = phase;
                 return;
             }
             Phase::Starting { id, .. } => {
@@ -113,19 +113,19 @@ impl Core {
             EOF if self.awaits_deliveries() => Duration::MAX,
             _ => now.mono + self.cx.identity.drain_timeout,
         };
-        self.parent.phase = Phase::Closing { reason, shutdown, deadline };
+        self.cx.phase = Phase::Closing { reason, shutdown, deadline };
     }
 
     /// Ends the node at once because it must not or cannot run, without finishing what it accepted.
     pub(crate) fn give_up(&mut self, code: ExitCode) {
         let now = self.cx.now;
         // The node reports the first reason only.
-        if self.is_flushing() {
+        if self.cx.is_flushing() {
             return;
         }
         self.fail_pending();
         let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until: now.mono };
-        match std::mem::replace(&mut self.parent.phase, flushing) {
+        match std::mem::replace(&mut self.cx.phase, flushing) {
             Phase::Starting { id, .. } => {
                 id.map(|id| self.cx.replies.open_requests.remove(&id));
                 let shutdown = self.abandon_held();
@@ -155,8 +155,8 @@ impl Core {
             self.parent.stay_until = now.mono + LAST_READ;
         }
         let sent = !self.has_unsent();
-        let answered = matches!(self.parent.phase, Phase::Closing { .. }) && !self.owes_answers();
-        let Phase::Closing { reason, shutdown, deadline } = &mut self.parent.phase else { return };
+        let answered = matches!(self.cx.phase, Phase::Closing { .. }) && !self.owes_answers();
+        let Phase::Closing { reason, shutdown, deadline } = &mut self.cx.phase else { return };
         if sent && *deadline == Duration::MAX {
             *deadline = now.mono + self.cx.identity.drain_timeout;
         }
@@ -174,7 +174,7 @@ impl Core {
         self.cx.replies.output.close();
         let code = self.exit_code(lost);
         let stay_until = self.parent.stay_until.max(now.mono);
-        self.parent.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until };
+        self.cx.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until };
     }
 
     fn fail_pending(&mut self) {
@@ -195,7 +195,7 @@ impl Core {
     /// time to read.
     pub(crate) fn finish_flushing(&mut self) {
         let now = self.cx.now;
-        if let Phase::Flushing { code, deadline, stay_until } = self.parent.phase
+        if let Phase::Flushing { code, deadline, stay_until } = self.cx.phase
             && now.mono >= stay_until
             && (self.cx.replies.output.is_empty() || self.parent.output_closed || now.mono >= deadline)
         {
@@ -208,7 +208,7 @@ impl Core {
         // The driver carries out no effects after `Exit`.
         self.cx.flush_output();
         self.persist_final_checkpoints();
-        self.parent.phase = Phase::Exited;
+        self.cx.phase = Phase::Exited;
         self.cx.effects.push_back(Effect::Exit(code));
     }
 }

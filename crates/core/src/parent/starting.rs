@@ -144,7 +144,7 @@ impl Core {
     /// Ends a pause of stdin, or the node, that has waited too long for `ready`.
     pub(crate) fn keep_starting(&mut self) {
         let now = self.cx.now;
-        let Phase::Starting { report_by, .. } = &mut self.parent.phase else { return };
+        let Phase::Starting { report_by, .. } = &mut self.cx.phase else { return };
         if report_by.take_if(|report_by| *report_by <= now.mono).is_some() {
             self.cx.network(NetworkCommand::ReportListening);
         }

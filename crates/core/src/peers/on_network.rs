@@ -40,7 +40,7 @@ const FEATURES: [&str; 5] = ["base64", "block", "cancel", "gossip", "peers"];
 impl Core {
     pub(crate) fn on_listening(&mut self, addrs: Vec<Multiaddr>) {
         let now = self.cx.now;
-        let started = match &mut self.parent.phase {
+        let started = match &mut self.cx.phase {
             Phase::Starting { id, .. } => Some(id.take()),
             // A new address was added.
             Phase::Ready => None,
@@ -63,7 +63,7 @@ impl Core {
 
     fn be_ready(&mut self, id: Option<Id>) {
         let now = self.cx.now;
-        self.parent.phase = Phase::Ready;
+        self.cx.phase = Phase::Ready;
         self.gossip.status_due = now.mono + self.cx.jitter.around(STATUS_PERIOD);
         for topic in NODE_TOPICS {
             self.cx.network(NetworkCommand::Subscribe { topic: topic.to_owned() });
@@ -96,7 +96,7 @@ impl Core {
     }
 
     pub(crate) fn on_listen_failed(&mut self, reason: String) {
-        let id: Option<Id> = match &self.parent.phase {
+        let id: Option<Id> = match &self.cx.phase {
             Phase::Starting { id, .. } => id.clone(),
             _ => None,
         };

@@ -9,11 +9,10 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::line::check_data;
 use p2p_node_protocol::{Counter, Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
-use prost::Message as _;
 use serde_json::value::RawValue;
 
+use crate::Core;
 use crate::directory::on_record::Pending;
-use crate::effect::NetworkCommand;
 use crate::gate::access_list::AccessRule;
 use crate::gate::frame_checks::FrameRejection;
 use crate::gate::sender::Sender;
@@ -22,10 +21,9 @@ use crate::mail::encryption::DecryptOutcome;
 use crate::mail::inbound::deferred_responses::DeferredResponse;
 use crate::mail::inbound::inbox::InsertOutcome;
 use crate::parent::replies::{line_bytes, raw_line_bytes};
-use crate::{Core, Phase};
 use p2p_node_wire::envelope::limits::{MAX_ACK_STREAMS, MAX_FRAME_BYTES};
 use p2p_node_wire::envelope::{
-    self, Batch, Busy, Frame, MailResponse, Refused, Rejection, Response, SEQUENCE_REUSED, Scope,
+    self, Batch, Busy, Frame, Refused, Rejection, Response, SEQUENCE_REUSED, Scope,
 };
 
 /// How long the answer to a frame waits for earlier mail that is missing. Ours: frames of one connection overtake each
@@ -58,13 +56,8 @@ pub(crate) struct BatchOutcome {
 impl Core {
     pub(crate) fn on_mail_asked(&mut self, token: Token, peer: PeerId, bytes: Bytes) {
         if let Some(response) = self.receive_mail(token, peer, bytes) {
-            self.answer_mail(token, response);
+            self.cx.answer_mail(token, response);
         }
-    }
-
-    pub(crate) fn answer_mail(&mut self, token: Token, response: Response) {
-        let body = MailResponse { response: Some(response) }.encode_to_vec().into();
-        self.cx.network(NetworkCommand::AnswerMail { token, body });
     }
 
     /// The response, unless it has to wait.
@@ -121,7 +114,7 @@ impl Core {
     pub(crate) fn receive_batch(&mut self, token: Token, frame: &Frame, batch: &Batch) -> Option<Response> {
         let now = self.cx.now;
         let mut sender = self.sender(frame);
-        if !self.has_room_for(&sender, batch) || self.is_flushing() {
+        if !self.has_room_for(&sender, batch) || self.cx.is_flushing() {
             self.cx.stats.count(Counter::MailBusy);
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
@@ -166,11 +159,6 @@ impl Core {
         self.cx.stats.count(counter);
         let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
         Response::Refused(Refused { code: code.to_owned(), reason, time_ms })
-    }
-
-    /// Whether the last lines are on their way out: what came now might be acknowledged and never be read.
-    pub(crate) fn is_flushing(&self) -> bool {
-        matches!(self.parent.phase, Phase::Flushing { .. } | Phase::Exited)
     }
 
     /// Whether a frame can be taken, and all that has waited for it. What takes no room always can: acknowledgements, and mail that is
@@ -338,7 +326,7 @@ impl Core {
         let keeps_up = self.cx.replies.output.is_draining();
         for held in self.mail.deferred_responses.due(&self.mail.inbox, keeps_up, now.mono) {
             let ack = self.ack(&held.sender, &held.streams);
-            self.answer_mail(held.token, Response::Ack(ack));
+            self.cx.answer_mail(held.token, Response::Ack(ack));
         }
     }
 }

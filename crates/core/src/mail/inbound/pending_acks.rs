@@ -123,7 +123,7 @@ impl Core {
             let ack = self.ack(&account, &owed.streams);
             let batch = Batch { messages: Vec::new(), acks: vec![ack] };
             let scope = Scope::NodeKey(Bytes::copy_from_slice(&owed.node_key));
-            let frame = self.frame(scope, Payload::Plain(batch));
+            let frame = self.cx.frame(scope, Payload::Plain(batch));
             let token = self.cx.token();
             match peer_id_of(&owed.node_key).filter(|peer| self.peers.connected.contains_key(peer)) {
                 Some(peer) => {

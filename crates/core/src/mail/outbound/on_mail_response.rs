@@ -56,7 +56,7 @@ impl Core {
     fn on_ack(&mut self, recipient: &Address, ack: &Ack) {
         let now = self.cx.now;
         // The last line is out, so the parent could not hear how its mail ended. The store still has the mail, and the next process asks again.
-        if self.is_flushing() {
+        if self.cx.is_flushing() {
             return;
         }
         self.mail.outbox.note_answers(recipient, ack);
@@ -174,7 +174,7 @@ impl Core {
                 let floor = Duration::from_millis(busy.retry_after_ms.clamp(1, MAX_BUSY_MS));
                 self.mail.outbox.failed(token, floor, now.mono, &mut self.cx.jitter);
             }
-            Some(Response::Refused(refused)) if !is_transient(&refused.code) && !self.is_flushing() => {
+            Some(Response::Refused(refused)) if !is_transient(&refused.code) && !self.cx.is_flushing() => {
                 for mut ended in self.mail.outbox.refused(token) {
                     ended.refused = Some(refused.code.clone());
                     self.report_completed(ended);

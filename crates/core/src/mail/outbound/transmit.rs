@@ -14,7 +14,7 @@ use crate::mail::encryption::PendingEncryption;
 use crate::mail::outbound::destination::Hindrance;
 use crate::mail::outbound::outbox::Completed;
 use crate::{Core, MAX_TOPIC_BYTES, STATUS};
-use p2p_node_wire::envelope::{self, Batch, FrameBody, Payload, Scope, WIRE_VERSION, sign_frame};
+use p2p_node_wire::envelope::{self, Batch, Payload, Scope};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::seal::kem::usable_key_id;
 
@@ -208,23 +208,6 @@ impl Core {
         true
     }
 
-    /// A signed frame.
-    pub(crate) fn frame(&mut self, scope: Scope, payload: Payload) -> Bytes {
-        let now = self.cx.now;
-        let (boot, counter) = self.local.frame_numbers.next();
-        let body = FrameBody {
-            version: WIRE_VERSION,
-            network: self.cx.identity.network.clone(),
-            scope: Some(scope),
-            binding: self.cx.identity.binding_bytes.clone(),
-            boot,
-            counter,
-            created_at_ms: now.unix_ms,
-            payload: Some(payload),
-        };
-        sign_frame(&body, &self.cx.identity.node_key)
-    }
-
     fn report_expired(&mut self, ended: Completed) {
         let now = self.cx.now;
         // What stood in its way last tells more than that time ran out.
@@ -268,7 +251,7 @@ impl Core {
             }
             let token = self.cx.token();
             let Some(batch) = self.gossip.broadcasts.next_frame(&topic, token, now.mono) else { continue };
-            let data = self.frame(Scope::Topic(topic.clone()), Payload::Plain(batch));
+            let data = self.cx.frame(Scope::Topic(topic.clone()), Payload::Plain(batch));
             self.gossip.pacer.take(data.len(), now.mono);
             self.gossip.budget.take(data.len(), now.mono);
             self.cx.stats.count(Counter::BroadcastFramesSent);
@@ -341,7 +324,7 @@ impl Core {
         });
         let message = envelope::Message {
             stream: Bytes::copy_from_slice(&self.cx.identity.status_stream),
-            seq: self.local.frame_numbers.upcoming(),
+            seq: self.cx.frame_numbers.upcoming(),
             kind: "status".to_owned(),
             priority: envelope::Priority::Low.into(),
             sent_at_ms: now.unix_ms,
@@ -349,7 +332,7 @@ impl Core {
             ..envelope::Message::default()
         };
         let batch = Batch { messages: vec![message], acks: Vec::new() };
-        let data = self.frame(Scope::Topic(STATUS.to_owned()), Payload::Plain(batch));
+        let data = self.cx.frame(Scope::Topic(STATUS.to_owned()), Payload::Plain(batch));
         let token = self.cx.token();
         self.cx.network(NetworkCommand::Publish { token, topic: STATUS.to_owned(), data });
     }
