@@ -13,6 +13,7 @@ use crate::input::{Now, Token};
 use crate::lifecycle::Phase;
 use crate::local::frame_numbers::FrameNumbers;
 use crate::parent::replies::Replies;
+use crate::signal::Signal;
 use crate::stats::Stats;
 
 /// The time, the identity, the sinks for effects, lines and counters, and the random source.
@@ -30,6 +31,8 @@ pub(crate) struct Cx {
     pub(crate) effects: VecDeque<Effect>,
     /// Lines for the parent, and its unanswered commands.
     pub(crate) replies: Replies,
+    /// News for components above the one that raises it, in this order.
+    pub(crate) signals: VecDeque<Signal>,
     /// Counters of events.
     pub(crate) stats: Stats,
     /// Random source of pauses.
@@ -47,10 +50,16 @@ impl Cx {
             frame_numbers: FrameNumbers::new(boot),
             effects: VecDeque::new(),
             replies,
+            signals: VecDeque::new(),
             stats: Stats::default(),
             jitter: Jitter::new(seed),
             last_token: 0,
         }
+    }
+
+    /// Raises a signal.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.signals.push_back(signal);
     }
 
     /// Returns a token that the core has not used before.

@@ -19,12 +19,19 @@ pub mod local;
 pub mod mail;
 pub mod parent;
 pub mod peers;
+mod signal;
 pub mod stats;
 mod timers;
 pub mod usage;
 
+use crate::directory::record_table::Change;
+use crate::gate::pending_verification::GossipMessage;
+use crate::gate::pending_verification::MailRequest;
+use crate::signal::Signal;
 use p2p_node_protocol::Counter;
 use p2p_node_protocol::Level;
+use p2p_node_protocol::Priority;
+use p2p_node_wire::record::SignedRecord;
 
 use config::LocalIdentity;
 pub use config::{CoreConfig, KeySource};
@@ -38,6 +45,7 @@ use gossip::Gossip;
 pub use gossip::well_known_topics::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
 use gossip::well_known_topics::{NODE_TOPICS, is_reserved};
 use input::{Input, Now};
+use libp2p_identity::PeerId;
 use lifecycle::{Peer, Phase};
 use local::Local;
 use local::local_record::LocalRecord;
@@ -141,7 +149,7 @@ impl Core {
             return;
         }
         self.cx.now = now;
-        self.check_clock_jump();
+        self.on_clock_jump();
         match input {
             Input::Command(request) => self.on_command(request),
             Input::BadLine(error) => self.on_bad_line(error),
@@ -166,10 +174,17 @@ impl Core {
             Input::PeerUnsubscribed { peer, topic } => self.on_peer_unsubscribed(&peer, &topic),
             Input::SlowPeer { peer } => self.on_slow_peer(peer),
 
-            Input::MailRequestReceived { token, peer, frame } => self.on_mail_asked(token, peer, frame),
+            Input::MailRequestReceived { token, peer, frame } => {
+                self.on_mail_asked(MailRequest { token, peer, frame });
+            }
             Input::MailResponseReceived { token, outcome } => self.on_mail_answered(token, outcome),
-            Input::Gossip { token, from, topic, data } => self.on_gossip(token, from, topic, data),
-            Input::Published { token, outcome } => self.on_published(token, outcome),
+            Input::Gossip { token, from, topic, data } => {
+                self.on_gossip(GossipMessage { token, from, topic, data });
+            }
+            Input::Published { token, outcome } => {
+                self.on_published(token, outcome);
+                self.on_mail_published(token, outcome);
+            }
 
             Input::RecordOffered { peer, key, value } => self.on_record_offered(peer, &key, value),
             Input::RecordFound { token, value } => self.on_record_found(token, value),
@@ -186,6 +201,7 @@ impl Core {
             Input::StoreRecovered => self.mail.store_failed = false,
             Input::StoreLost { host } => self.on_store_lost(&host),
         }
+        self.route_signals();
     }
 
     /// Runs the timers that are due, and sends the data collected since the last turn.
@@ -194,28 +210,113 @@ impl Core {
             return;
         }
         self.cx.now = now;
-        self.check_clock_jump();
+        self.on_clock_jump();
         if self.parent.receive_until.is_some_and(|until| until <= now.mono) {
             self.close("eof", None);
         }
         self.keep_starting();
         if matches!(self.cx.phase, Phase::Ready | Phase::Closing { .. }) {
             self.on_new_dht_servers();
+            self.route_signals();
             self.dial_bootstrap_peers();
             self.disconnect_unsubscribed_peers();
-            self.select_peers_to_dial();
-            self.publish_local_record();
+            self.select_peers_to_dial(self.gossip.topics());
+            self.publish_local_record(self.directory.records.len());
+            self.publish_status();
+            self.route_signals();
             self.finish_expired_discoveries();
             self.persist_checkpoints();
             self.flush_deferred_responses();
             self.admit_waiting();
             self.send_mail_due();
+            self.route_signals();
             self.send_acks_owed();
             self.send_broadcasts_due();
         }
         self.finish_closing();
         self.cx.flush_output();
         self.finish_flushing();
+    }
+
+    /// Routes the raised signals, and those that they raise in turn.
+    fn route_signals(&mut self) {
+        while let Some(signal) = self.cx.signals.pop_front() {
+            match signal {
+                Signal::RecordReceived(record) => self.on_record(record),
+                Signal::RecordChanged { record, change } => self.on_record_changed(&record, change),
+                Signal::LookupEnded { address, found: true } => self.on_record_available(&address),
+                Signal::LookupEnded { address, found: false } => self.on_lookup_failed(&address),
+                Signal::RecordFromFuture { record, genuine } => {
+                    self.compare_future(&record);
+                    if genuine {
+                        self.note_clocks(&record.address(), self.least_ahead(&record));
+                    }
+                }
+                Signal::AgentConnected(address) => self.wake(&address),
+                Signal::PeerDisconnected { peer, address } => self.on_peer_disconnected(&peer, address),
+                Signal::Unreachable(address) => self.on_unreachable(address),
+                Signal::Subscribed { peer, topic, hears_mail } => {
+                    self.on_subscribed(&peer, &topic, hears_mail)
+                }
+                Signal::DhtServersChanged => self.wake_unresolved(),
+                Signal::GossipTooFast => self.gossip.pacer.slow_down(self.cx.now.mono),
+                Signal::MailByGossip(frame) => self.on_gossip_frame(*frame),
+                Signal::KeyRefused { recipient, key, by_session } => {
+                    self.on_key_refused(recipient, key, by_session);
+                }
+                Signal::AcksFor { account, streams } => self.queue_acks_by_record(account, streams),
+                Signal::CountersReused => self.on_counters_reused(),
+                Signal::GiveUp(code) => self.give_up(code),
+            }
+        }
+    }
+
+    fn on_clock_jump(&mut self) {
+        if let Some(jump) = self.check_clock_jump() {
+            self.gate.replay.clock_jumped(jump);
+        }
+    }
+
+    fn on_record_changed(&mut self, record: &SignedRecord, change: Change) {
+        let (address, peer) = (record.address(), record.peer_id());
+        self.unhinder(&address);
+        if change != Change::Refreshed {
+            self.emit_peer_discovered(record, None);
+            self.note_reachable(&peer);
+        }
+        self.connect_soon();
+        self.found(record, false);
+        if change != Change::Refreshed || self.peers.connected.contains_key(&peer) {
+            self.wake(&address);
+        }
+    }
+
+    fn on_subscribed(&mut self, peer: &PeerId, topic: &str, hears_mail: bool) {
+        self.gossip.broadcasts.heard(topic);
+        if hears_mail {
+            self.retry_all_gossip();
+        }
+        if let Some(record) = self.directory.records.by_peer(peer, self.cx.now.unix_ms).cloned() {
+            self.found(&record, false);
+        }
+    }
+
+    /// Takes new frame numbers and new streams, because a copy of this process has used our
+    /// counters: a peer has seen a counter that this process used once, or the network carries a
+    /// frame of ours that this process has not sent. Accepted messages keep their numbers, because
+    /// the recipient may have them already. If the recipient knows another message under a number,
+    /// it answers `SEQUENCE_REUSED`.
+    fn on_counters_reused(&mut self) {
+        if !self.cx.frame_numbers.may_renew(self.cx.now.mono) {
+            return;
+        }
+        self.cx.stats.count(Counter::FrameCountersReused);
+        let origin = self.mail.outbox.renew(self.cx.now.unix_ms);
+        self.gossip.broadcasts.renew(origin);
+        self.cx.identity.status_stream = origin.stream(b"status", 0, &[], Priority::Medium);
+        self.cx.frame_numbers.renew(&origin.database);
+        let message = "a peer has seen frame numbers that this process has not used: a copy of the process has run, or the machine was set back to a snapshot; the process continues with new numbers";
+        self.cx.log(Level::Warn, "identity", message);
     }
 
     /// Returns the next effect to execute.

@@ -6,7 +6,7 @@ use p2p_node_wire::{envelope, seal};
 use crate::directory::lookups;
 use crate::directory::on_record;
 use crate::directory::{bindings, record_table};
-use crate::gate::{access_list, high_priority_limiter};
+use crate::gate::{access_list, high_priority_limiter, pending_verification};
 use crate::gossip::gossip_budget;
 use crate::gossip::{broadcast_queue, pacer};
 use crate::local::clock_skew;
@@ -93,9 +93,9 @@ impl Core {
             ),
             ("KEM keys", self.local.keyring.len(), seal::kem::MAX_KEYS),
             ("sessions", self.mail.sessions.len(), seal::session::MAX_SESSIONS),
-            ("frames that are opened", self.mail.pending_decryptions.len(), on_record::MAX_PARKED),
+            ("frames that are opened", self.mail.pending_decryptions.len(), pending_verification::MAX_PARKED),
             ("frames that are sealed", self.mail.pending_encryptions.len(), outbox::OUTBOX_MAILS),
-            ("things parked", self.gate.pending_verification.number(), on_record::MAX_PARKED),
+            ("things parked", self.gate.pending_verification.number(), pending_verification::MAX_PARKED),
             ("topics subscribed to", self.gossip.subscribed.len(), MAX_SUBSCRIPTIONS),
             (
                 "things that are being kept",

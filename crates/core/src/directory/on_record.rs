@@ -1,6 +1,11 @@
 //! Acceptance of records and bindings: the same checks for every source.
 
-use std::collections::BTreeMap;
+use crate::gate::pending_verification::GossipMessage;
+use crate::gate::pending_verification::MailRequest;
+use crate::gate::pending_verification::OfferedRecord;
+use crate::gate::pending_verification::Pending;
+use crate::gate::pending_verification::RecordSource;
+use crate::signal::Signal;
 
 use alloy_primitives::Address;
 use bytes::Bytes;
@@ -11,89 +16,38 @@ use crate::Core;
 use crate::crypto_task::CryptoTask;
 use crate::directory::lookups::{Lookup, Wanted};
 use crate::directory::record_refusal::{no_record, refusal_counter, verdict_on};
-use crate::directory::record_table::{Change, Order};
+use crate::directory::record_table::Order;
 use crate::directory::rollback_guard::HighestSeen;
 use crate::effect::{Effect, ExitCode, NetworkCommand, Verdict};
+use crate::gate::pending_verification::BUSY_MS;
 use crate::input::Token;
 use p2p_node_wire::envelope::{Busy, Response};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::identity::{BindingHash, SignedBinding};
 use p2p_node_wire::record::{SignedRecord, kad_key};
 
-/// Largest number of records and frames that wait for the crypto pool: our choice, some
-/// milliseconds of a busy network.
-pub(crate) const MAX_PARKED: usize = 1024;
-/// Largest total size of these records and frames, in bytes: eight of the largest frames.
-pub(crate) const MAX_PARKED_BYTES: usize = 8 << 20;
 /// Largest number of agents whose conflicting records the node reports: our choice.
 pub(crate) const MAX_CONFLICTS_TOLD: usize = 64;
-/// Time after which a sender should try again when the crypto pool is full, in ms: our choice, long
-/// enough for the pool to drain its queue.
-pub(crate) const BUSY_MS: u64 = 500;
-
-/// The source of a record.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Source {
-    /// The `Hello` of this connected peer.
-    Hello(PeerId),
-    /// The announcements topic. The token waits for a verdict.
-    Announcement(Token),
-    /// A peer that asks us, a DHT server, to store the record.
-    InsertOutcome,
-    /// The answer of a DHT server.
-    Answer,
-}
-
-/// A record or frame that cannot be accepted before the signature of a binding is checked.
-#[derive(Debug)]
-pub(crate) enum Pending {
-    Record { bytes: Bytes, source: Source, asked: Option<Address> },
-    Gossip { token: Token, from: PeerId, topic: String, data: Bytes },
-    Mail { token: Token, peer: PeerId, frame: Bytes },
-}
-
-impl Pending {
-    fn bytes(&self) -> usize {
-        match self {
-            Pending::Record { bytes, .. } => bytes.len(),
-            Pending::Gossip { data, .. } => data.len(),
-            Pending::Mail { frame, .. } => frame.len(),
-        }
-    }
-}
-
-/// The records and frames that wait for the crypto pool.
-#[derive(Debug, Default)]
-pub(crate) struct PendingVerifications {
-    waiting: BTreeMap<BindingHash, Vec<Pending>>,
-    number: usize,
-    bytes: usize,
-}
-
-impl PendingVerifications {
-    pub(crate) fn number(&self) -> usize {
-        self.number
-    }
-}
-
 impl Core {
     /// Checks a record and, if it is valid, stores it in the directory. The checks go from cheap to
     /// expensive: decoding, source, order, the rules of [`SignedRecord::check`], binding signature.
-    pub(crate) fn on_record(&mut self, bytes: Bytes, source: Source, asked: Option<Address>) {
-        let outcome = self.judge_record(bytes, source, asked);
-        if let (Source::Announcement(token), Some(verdict)) = (source, outcome) {
+    pub(crate) fn on_record(&mut self, offered: OfferedRecord) {
+        let source = offered.source;
+        let outcome = self.judge_record(offered);
+        if let (RecordSource::Announcement(token), Some(verdict)) = (source, outcome) {
             self.cx.network(NetworkCommand::Judge { token, verdict });
         }
     }
 
     /// Returns the verdict, or `None` if the record waits for the crypto pool.
-    fn judge_record(&mut self, bytes: Bytes, source: Source, asked: Option<Address>) -> Option<Verdict> {
+    fn judge_record(&mut self, offered: OfferedRecord) -> Option<Verdict> {
         let now = self.cx.now;
-        let signed = match SignedRecord::decode(bytes.clone()) {
+        let (source, asked) = (offered.source, offered.expected_address);
+        let signed = match SignedRecord::decode(offered.bytes.clone()) {
             Ok(signed) => signed,
             Err(error) => return Some(self.refuse_record(no_record(&error), verdict_on(&error))),
         };
-        if let Source::Hello(peer) = source
+        if let RecordSource::Hello(peer) = source
             && signed.peer_id() != peer
         {
             return Some(self.refuse_record(Counter::RecordsOfOthers, Verdict::Reject));
@@ -101,7 +55,7 @@ impl Core {
         if self.local.record.is_ours(&signed) {
             // Our own current record, read back from the DHT, proves that the servers have it.
             let current = self.local.record.current().is_some_and(|current| current.hash == signed.hash);
-            if current && matches!(source, Source::Answer) {
+            if current && matches!(source, RecordSource::Answer) {
                 self.directory.lookups.found(&self.cx.identity.address);
                 self.local.record.put_succeeded();
             }
@@ -112,7 +66,7 @@ impl Core {
             // The node has verified this record before, perhaps from another source. Peers behind
             // us may not have it yet, so gossipsub should forward it.
             Order::Same if signed.record.expires_at_ms > now.unix_ms => {
-                if let Source::InsertOutcome = source {
+                if let RecordSource::Offer = source {
                     // The owner offers the record again because it was not found here.
                     self.keep_for_others(&signed);
                 }
@@ -124,22 +78,15 @@ impl Core {
         }
         if let Err(error) = signed.check(&self.cx.identity.network, asked, now.unix_ms) {
             if signed.is_sound_but_early(&self.cx.identity.network, asked, now.unix_ms) {
-                self.compare_future(&signed);
                 // If the record is authentic, messages that wait for this agent fail with the clock
                 // difference as the reason.
-                let genuine = !self.mail.outbox.has_mail_for(&signed.address())
-                    || self.check_binding(&signed.record.binding, || Pending::Record {
-                        bytes,
-                        source,
-                        asked,
-                    })?;
-                if genuine {
-                    self.note_clocks(&signed.address(), self.least_ahead(&signed));
-                }
+                let genuine = self.mail.outbox.has_mail_for(&signed.address())
+                    && self.check_binding(&signed.record.binding, || Pending::Record(offered))?;
+                self.cx.signal(Signal::RecordFromFuture { record: Box::new(signed), genuine });
             }
             return Some(self.refuse_record(refusal_counter(&error), verdict_on(&error)));
         }
-        match self.check_binding(&signed.record.binding, || Pending::Record { bytes, source, asked }) {
+        match self.check_binding(&signed.record.binding, || Pending::Record(offered)) {
             None => return None,
             Some(false) => return Some(self.refuse_record(Counter::RecordsUnbound, Verdict::Reject)),
             Some(true) => {}
@@ -173,7 +120,7 @@ impl Core {
 
     fn store_record(&mut self, signed: SignedRecord) {
         let now = self.cx.now;
-        let (address, peer) = (signed.address(), signed.peer_id());
+        let address = signed.address();
         self.keep_for_others(&signed);
         self.cx.effects.push_back(Effect::PersistHighestSeen(HighestSeen::from(&signed)));
         let (peers, outbox) = (&self.peers.connected, &self.mail.outbox);
@@ -181,18 +128,9 @@ impl Core {
             peers.contains_key(&record.peer_id()) || outbox.has_mail_for(&record.address())
         };
         let change = self.directory.records.insert(signed.clone(), in_use, now);
-        self.unhinder(&address);
         self.directory.lookups.found(&address);
         self.cx.stats.count(Counter::RecordsAccepted);
-        if change != Change::Refreshed {
-            self.emit_peer_discovered(&signed, None);
-            self.note_reachable(&peer);
-        }
-        self.connect_soon();
-        self.found(&signed, false);
-        if change != Change::Refreshed || self.peers.connected.contains_key(&peer) {
-            self.wake(&address);
-        }
+        self.cx.signal(Signal::RecordChanged { record: Box::new(signed), change });
     }
 
     /// Stores the record in our DHT server, if the node is one.
@@ -265,7 +203,7 @@ impl Core {
             self.cx.identity.binding.binding.generation
         );
         self.cx.emit_error(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
-        self.give_up(ExitCode::Config);
+        self.cx.signal(Signal::GiveUp(ExitCode::Config));
     }
 
     /// Returns the validity of a binding's signature. Returns `None` if the check has yet to run;
@@ -279,20 +217,13 @@ impl Core {
         if let Some(known) = self.gate.binding_cache.get(&hash) {
             return Some(known);
         }
-        let parked = park();
-        let bytes = parked.bytes();
-        if self.gate.pending_verification.number >= MAX_PARKED
-            || self.gate.pending_verification.bytes + bytes > MAX_PARKED_BYTES
-        {
-            self.drop_parked(parked);
-            return None;
-        }
-        self.gate.pending_verification.number += 1;
-        self.gate.pending_verification.bytes += bytes;
-        let waiting = self.gate.pending_verification.waiting.entry(hash).or_default();
-        waiting.push(parked);
-        if waiting.len() == 1 {
-            self.cx.effects.push_back(Effect::Crypto(CryptoTask::CheckBinding(Box::new(binding.clone()))));
+        match self.gate.pending_verification.push(hash, park()) {
+            Err(pending) => self.drop_parked(pending),
+            Ok(true) => {
+                let task = CryptoTask::CheckBinding(Box::new(binding.clone()));
+                self.cx.effects.push_back(Effect::Crypto(task));
+            }
+            Ok(false) => {}
         }
         None
     }
@@ -301,17 +232,12 @@ impl Core {
         if let Some(valid) = valid {
             self.gate.binding_cache.remember(hash, valid);
         }
-        for parked in self.gate.pending_verification.waiting.remove(&hash).unwrap_or_default() {
-            self.gate.pending_verification.number -= 1;
-            self.gate.pending_verification.bytes -= parked.bytes();
-            if valid.is_none() {
-                self.drop_parked(parked);
-                continue;
-            }
+        for parked in self.gate.pending_verification.remove(&hash) {
             match parked {
-                Pending::Record { bytes, source, asked } => self.on_record(bytes, source, asked),
-                Pending::Gossip { token, from, topic, data } => self.on_gossip(token, from, topic, data),
-                Pending::Mail { token, peer, frame } => self.on_mail_asked(token, peer, frame),
+                parked if valid.is_none() => self.drop_parked(parked),
+                Pending::Record(record) => self.on_record(record),
+                Pending::Gossip(message) => self.on_gossip(message),
+                Pending::Mail(request) => self.on_mail_asked(request),
             }
         }
     }
@@ -321,11 +247,12 @@ impl Core {
     fn drop_parked(&mut self, parked: Pending) {
         self.cx.stats.count(Counter::CryptoPoolFull);
         match parked {
-            Pending::Record { source: Source::Announcement(token), .. } | Pending::Gossip { token, .. } => {
+            Pending::Record(OfferedRecord { source: RecordSource::Announcement(token), .. })
+            | Pending::Gossip(GossipMessage { token, .. }) => {
                 self.cx.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
             }
-            Pending::Record { .. } => {}
-            Pending::Mail { token, .. } => {
+            Pending::Record(_) => {}
+            Pending::Mail(MailRequest { token, .. }) => {
                 self.cx.answer_mail(token, Response::Busy(Busy { retry_after_ms: BUSY_MS }));
             }
         }
@@ -339,12 +266,20 @@ impl Core {
         if key.as_ref() != kad_key(&self.cx.identity.network, &address) {
             return self.cx.stats.count(Counter::RecordsMisplaced);
         }
-        self.on_record(value, Source::InsertOutcome, Some(address));
+        self.on_record(OfferedRecord {
+            bytes: value,
+            source: RecordSource::Offer,
+            expected_address: Some(address),
+        });
     }
 
     pub(crate) fn on_record_found(&mut self, token: Token, value: Bytes) {
         if let Some(address) = self.directory.lookups.address(token) {
-            self.on_record(value, Source::Answer, Some(address));
+            self.on_record(OfferedRecord {
+                bytes: value,
+                source: RecordSource::Answer,
+                expected_address: Some(address),
+            });
         }
     }
 
@@ -376,11 +311,11 @@ impl Core {
                 self.cx.stats.count(Counter::RecordsNotKept);
                 self.local.record.put_failed(now, &mut self.cx.jitter);
             }
-            Some(Lookup { address, .. }) if self.directory.records.get(&address, now.unix_ms).is_none() => {
-                self.on_lookup_failed(&address);
+            // The record may have arrived from another source during the lookup.
+            Some(Lookup { address, .. }) => {
+                let found = self.directory.records.get(&address, now.unix_ms).is_some();
+                self.cx.signal(Signal::LookupEnded { address, found });
             }
-            // The record arrived from another source during the lookup.
-            Some(Lookup { address, .. }) => self.on_record_available(&address),
             None => {}
         }
     }

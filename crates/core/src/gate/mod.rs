@@ -5,13 +5,14 @@ pub mod access_list;
 pub mod address_scope;
 pub(crate) mod frame_checks;
 pub mod high_priority_limiter;
+pub(crate) mod pending_verification;
 pub mod rate_limiter;
 pub(crate) mod sender;
 
+use crate::gate::pending_verification::PendingVerifications;
 use p2p_node_wire::envelope::ReplayWindows;
 
 use crate::directory::bindings::BindingCache;
-use crate::directory::on_record::PendingVerifications;
 use access_list::AccessList;
 use high_priority_limiter::HighPriorityLimiter;
 

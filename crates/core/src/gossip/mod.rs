@@ -1,9 +1,11 @@
 //! Gossip: broadcasts on topics, and the rate and memory limits of gossip.
 
 pub mod broadcast_queue;
+pub(crate) mod broadcasting;
 pub mod gossip_budget;
 pub(crate) mod on_gossip;
 pub mod pacer;
+pub(crate) mod status;
 pub(crate) mod well_known_topics;
 
 use std::collections::BTreeSet;
@@ -39,5 +41,13 @@ impl Gossip {
             budget: GossipBudget::default(),
             status_due: Duration::MAX,
         }
+    }
+
+    /// Returns the topics that need connected subscribers: those of the parent's subscriptions, and
+    /// those with queued broadcasts.
+    pub(crate) fn topics(&self) -> BTreeSet<String> {
+        let mut topics = self.subscribed.clone();
+        topics.extend(self.broadcasts.topics_with_work().into_iter().map(|(topic, _)| topic));
+        topics
     }
 }

@@ -1,40 +1,46 @@
 //! Received gossip: records on the announcements topic, frames on every other topic. Each message
 //! gets one verdict.
 
-use bytes::Bytes;
-use libp2p_identity::PeerId;
+use crate::gate::pending_verification::GossipMessage;
+use crate::gate::pending_verification::OfferedRecord;
+use crate::gate::pending_verification::Pending;
+use crate::gate::pending_verification::RecordSource;
+use crate::signal::Signal;
 use p2p_node_protocol::{Counter, ErrorCode, Event, Route};
 
 use crate::Core;
-use crate::directory::on_record::{Pending, Source};
 use crate::effect::{NetworkCommand, Verdict};
 use crate::gate::access_list::AccessRule;
-use crate::input::Token;
 use crate::mail::inbound::on_mail::{CLOCK_OUT_OF_RANGE, LATER_FRAMES};
 use crate::{ANNOUNCEMENTS, MESSAGES, is_reserved};
 use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
 use p2p_node_wire::envelope::{Batch, Frame, Payload, Scope};
 
 impl Core {
-    pub(crate) fn on_gossip(&mut self, token: Token, from: PeerId, topic: String, data: Bytes) {
+    pub(crate) fn on_gossip(&mut self, message: GossipMessage) {
         let now = self.cx.now;
-        if !self.gossip.budget.has_room(data.len(), is_reserved(&topic), now.mono) {
+        let (token, data) = (message.token, message.data.clone());
+        let topic = message.topic.as_str();
+        if !self.gossip.budget.has_room(data.len(), is_reserved(topic), now.mono) {
             self.cx.stats.count(Counter::GossipShed);
             return self.cx.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
         }
         self.gossip.budget.take(data.len(), now.mono);
         if topic == ANNOUNCEMENTS {
-            return self.on_record(data, Source::Announcement(token), None);
+            let source = RecordSource::Announcement(token);
+            return self.on_record(OfferedRecord { bytes: data, source, expected_address: None });
         }
-        if let Some(verdict) = self.judge_frame(token, from, &topic, data) {
+        if let Some(verdict) = self.judge_frame(message) {
             self.cx.network(NetworkCommand::Judge { token, verdict });
         }
     }
 
     /// Returns the verdict, or `None` if the frame waits for the crypto pool. The node forwards
     /// every authentic frame; its own rules for content and senders only affect local delivery.
-    fn judge_frame(&mut self, token: Token, from: PeerId, topic: &str, data: Bytes) -> Option<Verdict> {
-        let frame = match Frame::decode(data.clone(), MAX_GOSSIP_FRAME_BYTES) {
+    fn judge_frame(&mut self, message: GossipMessage) -> Option<Verdict> {
+        let (from, topic) = (message.from, message.topic.clone());
+        let topic = topic.as_str();
+        let frame = match Frame::decode(message.data.clone(), MAX_GOSSIP_FRAME_BYTES) {
             Ok(frame) => frame,
             Err(error) if error.is_of_later_version() => {
                 return Some(self.refuse_frame(LATER_FRAMES, Verdict::Ignore));
@@ -52,7 +58,7 @@ impl Core {
         }
         if frame.binding.binding.node_key == self.cx.identity.node_key.public() {
             if self.cx.frame_numbers.is_ahead(&frame) && frame.verify_signature() {
-                self.on_counter_reused();
+                self.cx.signal(Signal::CountersReused);
             }
             return Some(self.refuse_frame(Counter::FramesOfOurs, Verdict::Ignore));
         }
@@ -64,12 +70,7 @@ impl Core {
             return Some(self.refuse_frame(refusal.counter, verdict));
         }
         self.compare_clocks(&from, &frame, true);
-        match self.check_binding(&frame.binding, || Pending::Gossip {
-            token,
-            from,
-            topic: topic.to_owned(),
-            data,
-        }) {
+        match self.check_binding(&frame.binding, || Pending::Gossip(message)) {
             None => return None,
             Some(false) => return Some(self.refuse_frame(Counter::FramesUnbound, Verdict::Reject)),
             Some(true) => {}
@@ -78,13 +79,15 @@ impl Core {
             return Some(self.refuse_frame(Counter::FramesReplayed, Verdict::Ignore));
         }
         match (&frame.body.payload, &frame.body.scope) {
-            (Some(Payload::Plain(batch)), Some(Scope::NodeKey(key))) => {
+            (Some(Payload::Plain(_batch)), Some(Scope::NodeKey(key))) => {
                 if *key == self.cx.identity.node_key.public().as_slice() {
-                    self.on_gossip_acks(&frame, batch);
+                    self.cx.signal(Signal::MailByGossip(Box::new(frame)));
                 }
             }
             (Some(Payload::Plain(batch)), _) => self.on_broadcast(&frame, batch, topic),
-            (Some(Payload::Sealed(_)), _) if topic == MESSAGES => self.unseal_gossip(frame),
+            (Some(Payload::Sealed(_)), _) if topic == MESSAGES => {
+                self.cx.signal(Signal::MailByGossip(Box::new(frame)));
+            }
             // A session exists only between two connected nodes, so its frames do not belong on a
             // topic.
             _ => self.cx.stats.count(Counter::FramesMisplaced),
@@ -95,6 +98,14 @@ impl Core {
     fn refuse_frame(&mut self, counter: Counter, verdict: Verdict) -> Verdict {
         self.cx.stats.count(counter);
         verdict
+    }
+
+    /// Handles a frame by gossip that may concern our mail: acks for us, or mail to decrypt.
+    pub(crate) fn on_gossip_frame(&mut self, frame: Frame) {
+        match &frame.body.payload {
+            Some(Payload::Plain(batch)) => self.on_gossip_acks(&frame, batch),
+            _ => self.unseal_gossip(frame),
+        }
     }
 
     /// Handles acks for us that arrived by gossip. Mail by gossip is always encrypted, so a plain

@@ -1,6 +1,7 @@
 //! Our own binding: the node renews it if it holds the agent's key; otherwise it warns of the
 //! expiry.
 
+use crate::signal::Signal;
 use std::time::Duration;
 
 use p2p_node_protocol::{ErrorCode, ErrorEvent, Level};
@@ -67,7 +68,7 @@ impl Core {
         if left_ms == 0 {
             let message = "the binding has expired and peers now reject this node: sign a new one, see `p2p-node bind --help`";
             self.cx.emit_error(ErrorEvent::new(ErrorCode::IdentityInvalid, message));
-            self.give_up(ExitCode::Config);
+            self.cx.signal(Signal::GiveUp(ExitCode::Config));
             return false;
         }
         if left_ms <= WARN_BEFORE_MS && now.mono >= self.local.binding_watch.warn {

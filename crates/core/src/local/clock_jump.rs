@@ -43,19 +43,20 @@ impl Core {
     /// Corrects the times of our record, our binding, our KEM keys and our start after a jump.
     /// Otherwise the node would reject new frames as older than its process, and peers would reject
     /// its record as issued in the future, or its KEM key as expired.
-    pub(crate) fn check_clock_jump(&mut self) {
+    /// Returns the jump, in ms.
+    pub(crate) fn check_clock_jump(&mut self) -> Option<i64> {
         let now = self.cx.now;
-        let Some(jump) = self.local.clock_jump.jump(now) else { return };
+        let jump = self.local.clock_jump.jump(now)?;
         self.cx.stats.count(Counter::ClockJumps);
         self.cx.identity.started_ms = self.cx.identity.started_ms.saturating_add_signed(jump);
         self.local.keyring.clock_jumped(jump);
         self.local.record.set_kem(self.local.keyring.current(), now);
         self.local.record.clock_jumped(now);
         self.local.binding_watch.clock_jumped(now);
-        self.gate.replay.clock_jumped(jump);
         self.local.clock_skew.clock_jumped();
         let seconds = jump / 1000;
         self.cx.log(Level::Warn, "clock", format!("the clock of this machine jumped by {seconds} s; the node corrects its record, binding and keys"));
+        Some(jump)
     }
 }
 

@@ -2,10 +2,10 @@
 //! after a virtual machine went back to a snapshot, the process takes new numbers for everything
 //! (ADR 0001).
 
+use crate::signal::Signal;
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Counter, Level, Priority};
 
 use crate::Core;
 use p2p_node_wire::envelope::Frame;
@@ -49,6 +49,23 @@ impl FrameNumbers {
         frame.body.boot == self.boot && frame.body.counter > self.counter
     }
 
+    /// Records a renewal and returns `true`, unless the last one is too recent.
+    pub(crate) fn may_renew(&mut self, now: Duration) -> bool {
+        if self.renewed_at.is_some_and(|at| now < at + LEAST_PAUSE) {
+            return false;
+        }
+        self.renewed_at = Some(now);
+        true
+    }
+
+    /// Takes a new boot that derives from the old one and the new id of the store.
+    pub(crate) fn renew(&mut self, store_id: &[u8]) {
+        let hash = hash_fields(&[BOOT_DOMAIN, store_id, &self.boot.to_be_bytes()]);
+        let mut boot = [0; 8];
+        boot.copy_from_slice(&hash[..8]);
+        self.boot = u64::from_be_bytes(boot);
+    }
+
     /// Returns the counter of the next frame.
     pub(crate) fn upcoming(&self) -> u64 {
         self.counter + 1
@@ -68,30 +85,7 @@ impl Core {
         destination.replayed = if is_replayed { destination.replayed + 1 } else { 0 };
         if destination.replayed >= REPLAYED_IN_A_ROW {
             destination.replayed = 0;
-            self.on_counter_reused();
+            self.cx.signal(Signal::CountersReused);
         }
-    }
-
-    /// Takes a new boot and new streams, because a copy of this process has used our counters: a
-    /// peer has seen a counter that this process used once, or the network carries a frame of ours
-    /// that this process has not sent. Accepted messages keep their numbers, because the recipient
-    /// may have them already. If the recipient knows another message under a number, it answers
-    /// `SEQUENCE_REUSED`.
-    pub(crate) fn on_counter_reused(&mut self) {
-        let now = self.cx.now;
-        if self.cx.frame_numbers.renewed_at.is_some_and(|at| now.mono < at + LEAST_PAUSE) {
-            return;
-        }
-        self.cx.frame_numbers.renewed_at = Some(now.mono);
-        self.cx.stats.count(Counter::FrameCountersReused);
-        let origin = self.mail.outbox.renew(now.unix_ms);
-        self.gossip.broadcasts.renew(origin);
-        self.cx.identity.status_stream = origin.stream(b"status", 0, &[], Priority::Medium);
-        let hash = hash_fields(&[BOOT_DOMAIN, &origin.database, &self.cx.frame_numbers.boot.to_be_bytes()]);
-        let mut boot = [0; 8];
-        boot.copy_from_slice(&hash[..8]);
-        self.cx.frame_numbers.boot = u64::from_be_bytes(boot);
-        let message = "a peer has seen frame numbers that this process has not used: a copy of the process has run, or the machine was set back to a snapshot; the process continues with new numbers";
-        self.cx.log(Level::Warn, "identity", message);
     }
 }

@@ -1,5 +1,10 @@
 //! What is sealed on its way out and opened on its way in.
 
+use crate::gate::pending_verification::MAX_PARKED;
+use crate::gate::pending_verification::MAX_PARKED_BYTES;
+use crate::gate::pending_verification::OfferedRecord;
+use crate::gate::pending_verification::RecordSource;
+use crate::signal::Signal;
 use p2p_node_protocol::Counter;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,8 +15,8 @@ use libp2p_identity::PeerId;
 use prost::Message as _;
 
 use crate::crypto_task::{CryptoTask, OpenTask, Opened, Outcome, SealTask};
-use crate::directory::on_record::{BUSY_MS, MAX_PARKED, MAX_PARKED_BYTES, Source};
 use crate::effect::{Effect, NetworkCommand};
+use crate::gate::pending_verification::BUSY_MS;
 use crate::input::Token;
 use crate::mail::inbound::on_mail::{LATER_FRAMES, UNSUPPORTED_VERSION};
 use crate::mail::outbound::destination::PendingSession;
@@ -197,15 +202,24 @@ impl Core {
     pub(crate) fn on_kem_unknown(&mut self, token: Token, recipient: Address, record: Bytes) {
         let now = self.cx.now;
         self.cx.stats.count(Counter::MailKemUnknown);
-        let used = self.kem_of(&recipient);
-        let sealed = self.end_opening(&recipient, token, false);
+        let key = self.kem_of(&recipient);
+        let by_session = !self.end_opening(&recipient, token, false);
         if let Some(destination) = self.mail.outbox.destination(&recipient) {
             destination.session = None;
         }
         self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);
-        self.on_record(record, Source::Answer, Some(recipient));
-        // A session may be gone with the recipient's memory, a key with its process; that another attempt is of use is plain then.
-        if (!sealed || self.kem_of(&recipient) != used)
+        self.cx.signal(Signal::RecordReceived(OfferedRecord {
+            bytes: record,
+            source: RecordSource::Answer,
+            expected_address: Some(recipient),
+        }));
+        self.cx.signal(Signal::KeyRefused { recipient, key, by_session });
+    }
+
+    /// Retries at once if another attempt can succeed: the session that the recipient does not
+    /// know is gone, or its record names another key than the one it refused.
+    pub(crate) fn on_key_refused(&mut self, recipient: Address, key: Option<Bytes>, by_session: bool) {
+        if (by_session || self.kem_of(&recipient) != key)
             && let Some(destination) = self.mail.outbox.destination(&recipient)
         {
             destination.backoff.reset();

@@ -1,5 +1,6 @@
 //! What is on its way to the disk: with a store, no mail is accepted and none acknowledged before that knows of it.
 
+use crate::signal::Signal;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -205,7 +206,7 @@ impl Core {
             "a process on host {host} took over the data directory, because this process did not renew its claim in time; this process exits, and messages that it accepted since may be lost; give each node its own data directory"
         );
         self.cx.emit_error(ErrorEvent::new(ErrorCode::DataDirInUse, message));
-        self.give_up(ExitCode::Io);
+        self.cx.signal(Signal::GiveUp(ExitCode::Io));
     }
 
     /// How long mail is tried when `ttlMs` is absent: it is of use for longer where it outlives the process.

@@ -15,9 +15,9 @@ use crate::{Core, MAX_INFLIGHT, Phase};
 const TOPIC_HOLD: Duration = Duration::from_secs(10);
 
 impl Core {
-    /// Accepts a `send`, queues it in the send lane, or refuses it if waiting cannot help. `length`
-    /// is the size of its `data` in bytes.
-    pub(crate) fn offer(&mut self, to: To, draft: OutgoingMessage, length: usize) {
+    /// Accepts a `send`, queues it in the send lane, or refuses it if waiting cannot help.
+    pub(crate) fn offer(&mut self, to: To, send: Waiting) {
+        let Waiting { draft, length } = send;
         let now = self.cx.now;
         let no_room = if self.parent.send_lane.has_line(&to, draft.priority) {
             Box::new(NoRoom { draft, wait: Wait::Shared(Duration::MAX) })

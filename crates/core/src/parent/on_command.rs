@@ -1,5 +1,7 @@
 //! Checks a command against the phase of the node and dispatches it.
 
+use std::collections::BTreeSet;
+
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::line::LineError;
@@ -57,7 +59,11 @@ impl Core {
         }
         match command {
             Command::Connect(connect) => self.connect(id, connect),
-            Command::Send(send) => self.send(id, send),
+            Command::Send(send) => {
+                if let Some((to, send)) = self.check_send(id, send, self.default_ttl()) {
+                    self.offer(to, send);
+                }
+            }
             Command::Discover(discover) => self.discover(id, discover),
             Command::Subscribe(subscribe) => self.subscribe(id, subscribe.topic),
             Command::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe.topic),
@@ -179,21 +185,23 @@ impl Core {
         if self.gossip.subscribed.insert(topic.clone()) && !crate::is_reserved(&topic) {
             self.cx.network(NetworkCommand::Subscribe { topic });
             self.connect_soon();
-            self.advertise_topics();
+            let topics = self.gossip.subscribed.clone();
+            self.advertise_topics(&topics);
         }
     }
 
     fn unsubscribe(&mut self, id: Option<Id>, topic: &str) {
         if self.gossip.subscribed.remove(topic) && !crate::is_reserved(topic) {
             self.cx.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
-            self.advertise_topics();
+            let topics = self.gossip.subscribed.clone();
+            self.advertise_topics(&topics);
         }
         self.cx.answer(id, "unsubscribe", |_| {});
     }
 
-    fn advertise_topics(&mut self) {
+    fn advertise_topics(&mut self, topics: &BTreeSet<String>) {
         let now = self.cx.now;
-        let left_out = self.local.record.set_topics(&self.gossip.subscribed, now);
+        let left_out = self.local.record.set_topics(topics, now);
         if left_out > 0 {
             self.cx.stats.add(Counter::TopicsNotInRecord, left_out as u64);
         }

@@ -10,21 +10,31 @@ use p2p_node_protocol::{Encoding, ErrorCode, Id, Route, Send};
 use crate::mail::outbound::default_priority::priority_of;
 use crate::mail::outbound::stream::OutgoingMessage;
 use crate::parent::on_command::{Recipient, check_topic, parse_recipient};
-use crate::parent::send_lane::To;
+use crate::parent::send_lane::{To, Waiting};
 use crate::{Core, MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
 use p2p_node_wire::envelope::{self, limits};
 
 /// Longest `ttlMs`. Our choice: 7 days, for agents that run once a week.
 const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Core {
-    pub(crate) fn send(&mut self, id: Option<Id>, send: Send) {
+    /// Checks a `send`. Returns the message and its destination, or `None` if the node refused it.
+    pub(crate) fn check_send(
+        &mut self,
+        id: Option<Id>,
+        send: Send,
+        default_ttl: Duration,
+    ) -> Option<(To, Waiting)> {
         let now = self.cx.now;
         let (data, encoding) = match payload(&send) {
             Ok(payload) => payload,
-            Err(message) => return self.cx.refuse_send(id, ErrorCode::InvalidArgument, message),
+            Err(message) => {
+                self.cx.refuse_send(id, ErrorCode::InvalidArgument, message);
+                return None;
+            }
         };
         if let Err(message) = check_lengths(&send) {
-            return self.cx.refuse_send(id, ErrorCode::InvalidArgument, message);
+            self.cx.refuse_send(id, ErrorCode::InvalidArgument, message);
+            return None;
         }
         let kind = send.kind.unwrap_or_default();
         let draft = OutgoingMessage {
@@ -32,7 +42,7 @@ impl Core {
             encoding,
             priority: send.priority.unwrap_or_else(|| priority_of(&kind)),
             sent_at_ms: now.unix_ms,
-            expires: now.mono + send.ttl_ms.map_or(self.default_ttl(), Duration::from_millis),
+            expires: now.mono + send.ttl_ms.map_or(default_ttl, Duration::from_millis),
             kind,
             reply_to: send.reply_to.unwrap_or_default(),
             conversation: send.conversation_id.unwrap_or_default(),
@@ -46,8 +56,11 @@ impl Core {
             _ => Err((ErrorCode::InvalidArgument, "`send` needs either `peerId` or `topic`".to_owned())),
         };
         match checked {
-            Ok(to) => self.offer(to, draft, length),
-            Err((code, message)) => self.cx.refuse_send(draft.request_id, code, message),
+            Ok(to) => Some((to, Waiting { draft, length })),
+            Err((code, message)) => {
+                self.cx.refuse_send(draft.request_id, code, message);
+                None
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! enough connections to survive the loss of some, and a topic spreads only along a chain of
 //! subscribers, so each topic needs connected subscribers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
@@ -171,16 +171,14 @@ impl Core {
             && self.directory.records.iter(now.unix_ms).any(|record| is_missing(&record))
     }
 
-    /// Selects agents and dials them. A bootstrap node does not dial agents; they connect to it.
-    pub(crate) fn select_peers_to_dial(&mut self) {
+    /// Selects agents and dials them. `lacking` are the topics that need subscribers. A bootstrap node does not dial agents; they connect to it.
+    pub(crate) fn select_peers_to_dial(&mut self, mut lacking: BTreeSet<String>) {
         let now = self.cx.now;
         if self.cx.identity.role == Role::Bootstrap || now.mono < self.peers.dialer.next {
             return;
         }
         self.peers.dialer.next = now.mono + PERIOD;
         self.peers.dialer.last = now.mono;
-        let mut lacking = self.gossip.subscribed.clone();
-        lacking.extend(self.gossip.broadcasts.topics_with_work().into_iter().map(|(topic, _)| topic));
         lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
         let few = self.peers.connected.len() < MIN_PEERS;
         let budget = self.peers.dialer.budget(now.mono);

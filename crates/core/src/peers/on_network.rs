@@ -1,8 +1,11 @@
 //! Events of sockets and connections, and the exchange of hellos and records.
 
+use crate::gate::pending_verification::OfferedRecord;
+use crate::gate::pending_verification::RecordSource;
+use crate::gossip::status::STATUS_PERIOD;
+use crate::signal::Signal;
 use std::time::Duration;
 
-use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
@@ -13,7 +16,6 @@ use p2p_node_protocol::{
 };
 use prost::Message as _;
 
-use crate::directory::on_record::Source;
 use crate::directory::rollback_guard::HighestSeen;
 use crate::effect::{Effect, ExitCode, NetworkCommand};
 use crate::input::Token;
@@ -27,12 +29,6 @@ use p2p_node_wire::envelope::{Hello, WIRE_VERSION, strict_decode};
 const SLOW_TWICE: Duration = Duration::from_secs(10);
 /// When at least one in this many peers is slow, the node publishes more slowly: our choice.
 const SLOW_SHARE: usize = 4;
-/// First and shortest period of `node-status`: our choice.
-const STATUS_PERIOD: Duration = Duration::from_secs(60);
-/// Part of the period of `node-status` for each known node, so that the whole network sends at most
-/// two a second at any size.
-const STATUS_PER_NODE: Duration = Duration::from_millis(500);
-
 /// Features of this node beyond the commands of the first sidecar. A parent must not rely on a
 /// feature that is missing here.
 const FEATURES: [&str; 5] = ["base64", "block", "cancel", "gossip", "peers"];
@@ -165,7 +161,7 @@ impl Core {
             self.cx.network(NetworkCommand::SendHello { peer, body });
         }
         if let Some(address) = address {
-            self.wake(&address);
+            self.cx.signal(Signal::AgentConnected(address));
             self.directory.records.touch(&address, now.mono);
         }
     }
@@ -185,12 +181,8 @@ impl Core {
         } else {
             self.note_reachable(&peer);
         }
-        self.mail.sessions.forget(&peer);
         let address = self.directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
-        if let Some(destination) = address.and_then(|address| self.mail.outbox.destination(&address)) {
-            destination.session = None;
-            destination.suspect();
-        }
+        self.cx.signal(Signal::PeerDisconnected { peer, address });
         let address = address.map(|address| address.to_string());
         self.cx.emit_peer_event(Event::PeerDisconnected(PeerDisconnected {
             peer_id: peer.to_string(),
@@ -212,7 +204,7 @@ impl Core {
         if let Some(address) =
             self.directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address())
         {
-            self.on_unreachable(address);
+            self.cx.signal(Signal::Unreachable(address));
         }
     }
 
@@ -232,13 +224,7 @@ impl Core {
         for address in self.directory.lookups.wake_all() {
             self.resolve(address);
         }
-        // Messages to known agents need no lookup. Retrying them here would let a peer that
-        // reconnects cause retransmissions.
-        let unknown = |address: &&Address| self.directory.records.get(address, now.unix_ms).is_none();
-        let unresolved: Vec<_> = self.mail.outbox.recipients().filter(unknown).copied().collect();
-        for address in unresolved {
-            self.wake(&address);
-        }
+        self.cx.signal(Signal::DhtServersChanged);
     }
 
     /// Returns our encoded `Hello`, or `None` if there is no record of ours yet.
@@ -268,7 +254,11 @@ impl Core {
             Ok(hello) if hello.network == self.cx.identity.network => {
                 self.expect_topics(peer);
                 self.observe_clock(&peer, hello.time_ms);
-                self.on_record(hello.record, Source::Hello(peer), None);
+                self.cx.signal(Signal::RecordReceived(OfferedRecord {
+                    bytes: hello.record,
+                    source: RecordSource::Hello(peer),
+                    expected_address: None,
+                }));
             }
             Err(error) if !error.is_provable() => self.cx.stats.count(Counter::HellosOfLaterVersions),
             Ok(_) | Err(_) => self.cx.stats.count(Counter::HellosRefused),
@@ -286,19 +276,13 @@ impl Core {
         if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
             return;
         }
-        self.gossip.broadcasts.heard(&topic);
-        // Retry only on the first subscription of a connection, because a peer that subscribes
-        // again and again would cause retransmissions.
-        if topic == crate::MESSAGES && !std::mem::replace(&mut known.has_heard, true) {
-            let waiting: Vec<_> = self.mail.outbox.recipients().copied().collect();
-            waiting.iter().for_each(|recipient| self.retry_gossip(recipient));
-        }
+        // Only the first subscription of a connection counts, because a peer that subscribes again
+        // and again would cause retransmissions.
+        let hears_mail = topic == crate::MESSAGES && !std::mem::replace(&mut known.has_heard, true);
         if topic == ANNOUNCEMENTS {
             self.local.record.announcements_heard(now, self.directory.records.len());
         }
-        if let Some(record) = self.directory.records.by_peer(&peer, now.unix_ms).cloned() {
-            self.found(&record, false);
-        }
+        self.cx.signal(Signal::Subscribed { peer, topic, hears_mail });
     }
 
     pub(crate) fn on_peer_unsubscribed(&mut self, peer: &PeerId, topic: &str) {
@@ -318,7 +302,7 @@ impl Core {
         // down the others.
         let slow = self.peers.connected.values().filter(|peer| is_slow(peer)).count();
         if slow * SLOW_SHARE >= self.peers.connected.len() {
-            self.gossip.pacer.slow_down(now.mono);
+            self.cx.signal(Signal::GossipTooFast);
         }
         if twice {
             self.cx.log(Level::Warn, "network", format!("disconnected {peer}: it does not read gossip"));
@@ -326,14 +310,14 @@ impl Core {
         }
     }
 
-    /// Publishes our record and our status when they are due.
-    pub(crate) fn publish_local_record(&mut self) {
+    /// Publishes our record when it is due. `agents` is the number of known agents.
+    pub(crate) fn publish_local_record(&mut self, agents: usize) {
         let now = self.cx.now;
         if !self.check_binding_expiry() {
             return;
         }
         self.reissue_if_due();
-        let due = self.local.record.due(now, self.directory.records.len(), &mut self.cx.jitter);
+        let due = self.local.record.due(now, agents, &mut self.cx.jitter);
         if let Some(record) = self.local.record.current() {
             let (bytes, lifetime) =
                 (record.bytes.clone(), record.record.expires_at_ms.saturating_sub(now.unix_ms));
@@ -353,11 +337,6 @@ impl Core {
                     data: bytes,
                 });
             }
-        }
-        if now.mono >= self.gossip.status_due {
-            let period = STATUS_PERIOD.max(STATUS_PER_NODE * self.directory.records.len() as u32);
-            self.gossip.status_due = now.mono + self.cx.jitter.around(period);
-            self.publish_status();
         }
     }
 

@@ -1,18 +1,18 @@
 //! Mail that arrives, and answers to ours.
 
+use crate::gate::pending_verification::MailRequest;
+use crate::gate::pending_verification::Pending;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use libp2p_identity::PeerId;
 use p2p_node_protocol::line::check_data;
 use p2p_node_protocol::{Counter, Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
 use serde_json::value::RawValue;
 
 use crate::Core;
-use crate::directory::on_record::Pending;
 use crate::gate::access_list::AccessRule;
 use crate::gate::frame_checks::FrameRejection;
 use crate::gate::sender::Sender;
@@ -54,16 +54,19 @@ pub(crate) struct BatchOutcome {
 }
 
 impl Core {
-    pub(crate) fn on_mail_asked(&mut self, token: Token, peer: PeerId, bytes: Bytes) {
-        if let Some(response) = self.receive_mail(token, peer, bytes) {
+    /// Handles a frame of direct mail: responds, or keeps the response until it can.
+    pub(crate) fn on_mail_asked(&mut self, request: MailRequest) {
+        let token = request.token;
+        if let Some(response) = self.receive_mail(request) {
             self.cx.answer_mail(token, response);
         }
     }
 
-    /// The response, unless it has to wait.
-    fn receive_mail(&mut self, token: Token, peer: PeerId, bytes: Bytes) -> Option<Response> {
+    /// Returns the response, or `None` if it has to wait.
+    fn receive_mail(&mut self, request: MailRequest) -> Option<Response> {
         let now = self.cx.now;
-        let frame = match Frame::decode(bytes.clone(), MAX_FRAME_BYTES) {
+        let (token, peer) = (request.token, request.peer);
+        let frame = match Frame::decode(request.frame.clone(), MAX_FRAME_BYTES) {
             Ok(frame) => frame,
             Err(error) if error.is_of_later_version() => {
                 return Some(self.refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &error));
@@ -92,7 +95,7 @@ impl Core {
                 return Some(self.refuse_mail_at(counter, code, &"the frame failed a check", time_ms));
             }
         }
-        match self.check_binding(&frame.binding, || Pending::Mail { token, peer, frame: bytes }) {
+        match self.check_binding(&frame.binding, || Pending::Mail(request)) {
             None => return None,
             Some(false) => {
                 return Some(self.refuse_mail(

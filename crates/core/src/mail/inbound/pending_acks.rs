@@ -1,6 +1,7 @@
 //! Acknowledgements that go out by themselves: of mail that came by gossip, and of mail that the parent has taken later than its
 //! sender could wait for an answer. They go over a connection if there is one, else by gossip.
 
+use crate::signal::Signal;
 use p2p_node_protocol::Counter;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,11 +110,20 @@ impl Core {
         streams: BTreeSet<StreamId>,
     ) {
         let heard = || self.mail.inbox.node_key_of(account);
-        let Some(node_key) = node_key.or_else(heard).or_else(|| self.current_node_key(account)) else {
-            return self.cx.stats.count(Counter::AcksDropped);
+        let Some(node_key) = node_key.or_else(heard) else {
+            let streams = streams.into_iter().collect();
+            return self.cx.signal(Signal::AcksFor { account: *account, streams });
         };
         if !self.mail.pending_acks.queue(account, node_key, streams) {
             self.cx.stats.count(Counter::AcksDropped);
+        }
+    }
+
+    /// Queues acks for a sender whose current node only its record names.
+    pub(crate) fn queue_acks_by_record(&mut self, account: Address, streams: Vec<StreamId>) {
+        match self.current_node_key(&account) {
+            Some(node_key) => self.queue_ack(&account, Some(node_key), streams.into_iter().collect()),
+            None => self.cx.stats.count(Counter::AcksDropped),
         }
     }
 

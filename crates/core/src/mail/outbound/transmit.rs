@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use bytes::Bytes;
-use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode, Route};
+use libp2p_identity::PeerId;
+use p2p_node_protocol::{Counter, DeliveryState, ErrorCode, Route};
 
-use crate::effect::NetworkCommand;
-use crate::gossip::broadcast_queue::Broadcast;
 use crate::input::{PublishOutcome, Token};
 use crate::local::clock_skew::apart;
 use crate::mail::encryption::PendingEncryption;
 use crate::mail::outbound::destination::Hindrance;
 use crate::mail::outbound::outbox::Completed;
-use crate::{Core, MAX_TOPIC_BYTES, STATUS};
-use p2p_node_wire::envelope::{self, Batch, Payload, Scope};
+use crate::{Core, MAX_TOPIC_BYTES};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::seal::kem::usable_key_id;
 
@@ -84,6 +81,32 @@ impl Core {
         {
             destination.backoff.reset();
             self.mail.recipients_to_flush.insert(*recipient);
+        }
+    }
+
+    /// Retries all mail that goes by gossip, because a peer subscribed to it.
+    pub(crate) fn retry_all_gossip(&mut self) {
+        let waiting: Vec<_> = self.mail.outbox.recipients().copied().collect();
+        waiting.iter().for_each(|recipient| self.retry_gossip(recipient));
+    }
+
+    /// Retries mail to agents without a record. Messages to known agents need no lookup. Retrying
+    /// them here would let a peer that reconnects cause retransmissions.
+    pub(crate) fn wake_unresolved(&mut self) {
+        let now = self.cx.now;
+        let unknown = |address: &&Address| self.directory.records.get(address, now.unix_ms).is_none();
+        let unresolved: Vec<_> = self.mail.outbox.recipients().filter(unknown).copied().collect();
+        for address in unresolved {
+            self.wake(&address);
+        }
+    }
+
+    /// Ends the sessions with a peer. Messages to its agent may not have arrived.
+    pub(crate) fn on_peer_disconnected(&mut self, peer: &PeerId, address: Option<Address>) {
+        self.mail.sessions.forget(peer);
+        if let Some(destination) = address.and_then(|address| self.mail.outbox.destination(&address)) {
+            destination.session = None;
+            destination.suspect();
         }
     }
 
@@ -230,110 +253,14 @@ impl Core {
         self.tell_mail_lost_because(ended, DeliveryState::Expired, code, message);
     }
 
-    /// Sends one frame of each topic that has broadcasts and subscribers.
-    pub(crate) fn send_broadcasts_due(&mut self) {
+    /// Handles the outcome of a publication, if it was a frame of mail.
+    pub(crate) fn on_mail_published(&mut self, token: Token, outcome: PublishOutcome) {
         let now = self.cx.now;
-        for broadcast in self.gossip.broadcasts.expired(now.mono) {
-            self.report_broadcast_failed(broadcast, DeliveryState::Expired, ErrorCode::NoSubscribers);
-        }
-        for (topic, not_before) in self.sendable_topics() {
-            if now.mono < self.gossip.pacer.ready_at() {
-                break;
-            }
-            if now.mono < not_before {
-                continue;
-            }
-            if self.gossip.broadcasts.may_gather(&topic, now.mono) && self.misses_subscribers(&topic) {
-                self.cx.stats.count(Counter::BroadcastsHeldForSubscribers);
-                self.gossip.broadcasts.gather(&topic, now.mono);
-                self.connect_soon();
-                continue;
-            }
-            let token = self.cx.token();
-            let Some(batch) = self.gossip.broadcasts.next_frame(&topic, token, now.mono) else { continue };
-            let data = self.cx.frame(Scope::Topic(topic.clone()), Payload::Plain(batch));
-            self.gossip.pacer.take(data.len(), now.mono);
-            self.gossip.budget.take(data.len(), now.mono);
-            self.cx.stats.count(Counter::BroadcastFramesSent);
-            self.cx.network(NetworkCommand::Publish { token, topic, data });
-        }
-    }
-
-    /// Topics with broadcasts that somebody would hear, and from when on.
-    pub(crate) fn sendable_topics(&self) -> Vec<(String, Duration)> {
-        let mut topics = self.gossip.broadcasts.topics_with_work();
-        topics.retain(|(topic, _)| self.subscribers(topic) > 0);
-        topics
-    }
-
-    pub(crate) fn on_published(&mut self, token: Token, outcome: PublishOutcome) {
-        let now = self.cx.now;
-        match outcome {
-            PublishOutcome::Sent | PublishOutcome::Duplicate => {}
-            PublishOutcome::QueuesFull => {
-                self.cx.stats.count(Counter::GossipQueuesFull);
-                self.gossip.pacer.slow_down(now.mono);
-            }
-            PublishOutcome::NoPeers => self.cx.stats.count(Counter::GossipNoPeers),
-            PublishOutcome::TooLarge => self.cx.stats.count(Counter::GossipTooLarge),
-        }
         if matches!(outcome, PublishOutcome::NoPeers | PublishOutcome::TooLarge)
             && let Some(recipient) = self.mail.outbox.recipient(token)
         {
             self.mail.outbox.undo_batch(token, now.mono, &mut self.cx.jitter);
             self.mail.recipients_to_flush.insert(recipient);
         }
-        for broadcast in self.gossip.broadcasts.published(token, outcome, now.mono) {
-            self.report_broadcast_failed(broadcast, DeliveryState::Failed, ErrorCode::MessageTooLarge);
-        }
-    }
-
-    pub(crate) fn report_broadcast_failed(
-        &mut self,
-        broadcast: Broadcast,
-        state: DeliveryState,
-        code: ErrorCode,
-    ) {
-        self.cx.emit_delivery(Delivery {
-            message_id: broadcast.message_id,
-            request_id: broadcast.request_id,
-            state,
-            code: Some(code),
-            message: None,
-            attempts: 0,
-            route: Some(Route::Gossip),
-            redelivered: false,
-            delivered_as: None,
-        });
-    }
-
-    /// How this node is, for those who watch the network.
-    pub(crate) fn publish_status(&mut self) {
-        let now = self.cx.now;
-        if self.subscribers(STATUS) == 0 {
-            return;
-        }
-        let data = serde_json::json!({
-            "name": self.cx.identity.name,
-            "role": self.cx.identity.role,
-            "uptimeMs": now.mono.as_millis() as u64,
-            "peers": self.peers.connected.len(),
-            "agents": self.directory.records.len(),
-            "mailDelivered": self.cx.stats.get(Counter::MailDelivered),
-            "mailReceived": self.cx.stats.get(Counter::MailReceived),
-        });
-        let message = envelope::Message {
-            stream: Bytes::copy_from_slice(&self.cx.identity.status_stream),
-            seq: self.cx.frame_numbers.upcoming(),
-            kind: "status".to_owned(),
-            priority: envelope::Priority::Low.into(),
-            sent_at_ms: now.unix_ms,
-            data: data.to_string().into(),
-            ..envelope::Message::default()
-        };
-        let batch = Batch { messages: vec![message], acks: Vec::new() };
-        let data = self.cx.frame(Scope::Topic(STATUS.to_owned()), Payload::Plain(batch));
-        let token = self.cx.token();
-        self.cx.network(NetworkCommand::Publish { token, topic: STATUS.to_owned(), data });
     }
 }

@@ -1,0 +1,52 @@
+//! The signals: what a component tells the components above it.
+//!
+//! A component changes its own state and calls the components below it. It never calls one above
+//! it: it raises a signal, and [`crate::Core`] routes the signal after the call has returned.
+
+use alloy_primitives::Address;
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use p2p_node_wire::envelope::Frame;
+use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::record::SignedRecord;
+
+use crate::directory::record_table::Change;
+use crate::effect::ExitCode;
+use crate::gate::pending_verification::OfferedRecord;
+
+/// News for the components above the one that raises it.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    /// A record arrived that the directory has to check.
+    RecordReceived(OfferedRecord),
+    /// The directory stored a record.
+    RecordChanged { record: Box<SignedRecord>, change: Change },
+    /// A lookup ended. `found` states if the directory has a record of the agent now.
+    LookupEnded { address: Address, found: bool },
+    /// A record from the future shows that the clock of its node is ahead of ours. `genuine` states
+    /// that the agent signed the binding in it.
+    RecordFromFuture { record: Box<SignedRecord>, genuine: bool },
+    /// A node of this agent connected.
+    AgentConnected(Address),
+    /// A peer disconnected. The address is that of its agent, if it is known.
+    PeerDisconnected { peer: PeerId, address: Option<Address> },
+    /// The node of this agent cannot be dialled.
+    Unreachable(Address),
+    /// A peer subscribed to a topic. `hears_mail` states that this is the first subscription to mail
+    /// by gossip on the connection.
+    Subscribed { peer: PeerId, topic: String, hears_mail: bool },
+    /// New DHT servers are connected, so failed lookups may succeed now.
+    DhtServersChanged,
+    /// Many peers read gossip too slowly.
+    GossipTooFast,
+    /// A frame of mail, or of acks for us, arrived by gossip and passed all checks.
+    MailByGossip(Box<Frame>),
+    /// A recipient could not decrypt a frame of ours. `key` is the id of the key that we used.
+    KeyRefused { recipient: Address, key: Option<Bytes>, by_session: bool },
+    /// Streams to acknowledge to a sender whose node is known from its record only.
+    AcksFor { account: Address, streams: Vec<StreamId> },
+    /// A copy of this process used our frame counters.
+    CountersReused,
+    /// The node must not or cannot run any longer.
+    GiveUp(ExitCode),
+}
