@@ -24,14 +24,24 @@ pub mod stats;
 mod timers;
 pub mod usage;
 
+use crate::directory::on_record::Demand;
 use crate::directory::record_table::Change;
 use crate::gate::pending_verification::GossipMessage;
 use crate::gate::pending_verification::MailRequest;
+use crate::local::own_record::superseded;
+use crate::parent::on_access::list_peers;
+use crate::parent::on_access::set_standing;
+use crate::parent::on_command::on_bad_line;
+use crate::parent::on_command::status;
 use crate::signal::Signal;
-use p2p_node_protocol::Counter;
+use gate::access_list::AccessRule;
+use p2p_node_protocol::Command;
+use p2p_node_protocol::ErrorCode;
 use p2p_node_protocol::Level;
-use p2p_node_protocol::Priority;
-use p2p_node_wire::record::SignedRecord;
+use p2p_node_protocol::Request;
+use std::time::Duration;
+use timers::TimerTable;
+use usage::Usage;
 
 use config::LocalIdentity;
 pub use config::{CoreConfig, KeySource};
@@ -43,7 +53,7 @@ use gate::Gate;
 use gate::access_list::AccessList;
 use gossip::Gossip;
 pub use gossip::well_known_topics::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
-use gossip::well_known_topics::{NODE_TOPICS, is_reserved};
+use gossip::well_known_topics::is_reserved;
 use input::{Input, Now};
 use libp2p_identity::PeerId;
 use lifecycle::{Peer, Phase};
@@ -125,198 +135,237 @@ impl Core {
         if let Some(row) = own_floor
             && row.generation > core.cx.identity.binding.binding.generation
         {
-            core.superseded(row.generation);
+            superseded(row.generation, &mut core.cx);
+            core.route_signals();
             return core;
         }
         for (peer, addr) in bootstraps {
-            core.add_bootstrap(peer, addr);
+            core.peers.add_bootstrap(peer, addr, &mut core.cx);
         }
         if let Some((level, message)) = key_source.notice() {
             core.cx.log(level, "identity", message);
         }
-        core.tell_binding_life();
+        core.local.tell_binding_life(&mut core.cx);
         if connect {
             // Only a parent that knows protocol 1 starts a node with `--connect`.
             core.cx.replies.protocol_v1 = true;
-            core.start(None, None);
+            core.parent.start(None, None, &mut core.cx);
         }
         core
     }
 
     /// Handles an event. Does nothing after `Effect::Exit`.
     pub fn handle(&mut self, input: Input, now: Now) {
-        if self.cx.phase == Phase::Exited {
+        if !self.begin(now) {
             return;
         }
-        self.cx.now = now;
-        self.on_clock_jump();
+        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
         match input {
             Input::Command(request) => self.on_command(request),
-            Input::BadLine(error) => self.on_bad_line(error),
-            Input::StdinClosed => self.on_input_ended(),
-            Input::InputFailed { reason } => self.on_input_failed(&reason),
-            Input::StdoutClosed { broken } => self.on_output_closed(broken),
-            Input::ParentEnded => self.close("parent", None),
-            Input::Signal => self.on_signal(),
-            Input::Written { lines } => self.on_written(lines),
+            Input::BadLine(error) => on_bad_line(error, cx),
+            Input::StdinClosed => parent.on_input_ended(gossip, mail, cx),
+            Input::InputFailed { reason } => parent.on_input_failed(&reason, cx),
+            Input::StdoutClosed { broken } => parent.on_output_closed(broken, cx),
+            Input::ParentEnded => parent.close("parent", None, cx),
+            Input::Signal => parent.on_signal(gossip, mail, cx),
+            Input::Written { lines } => mail.on_written(lines, cx),
 
-            Input::Listening { addrs } => self.on_listening(addrs),
-            Input::Degraded { reason } => self.cx.log(Level::Warn, "network", reason),
-            Input::ListenFailed { reason } => self.on_listen_failed(reason),
-            Input::Connected { peer, dialer } => self.on_connected(peer, dialer),
-            Input::Disconnected { peer, reason } => self.on_disconnected(peer, reason),
-            Input::DialFailed { peer, reason } => self.on_dial_failed(peer, &reason),
-            Input::NetworkMismatch { peer, network } => self.on_other_network(peer, &network),
-            Input::DhtServerSeen { peer } => self.on_server_known(peer),
-            Input::HelloRequestReceived { token, peer, body } => self.on_hello_asked(token, peer, body),
-            Input::HelloResponseReceived { peer, body } => self.on_hello(peer, body),
-            Input::PeerSubscribed { peer, topic } => self.on_peer_subscribed(peer, topic),
-            Input::PeerUnsubscribed { peer, topic } => self.on_peer_unsubscribed(&peer, &topic),
-            Input::SlowPeer { peer } => self.on_slow_peer(peer),
+            Input::Listening { addrs } => parent.on_listening(addrs, local, gossip, mail, cx),
+            Input::Degraded { reason } => cx.log(Level::Warn, "network", reason),
+            Input::ListenFailed { reason } => parent.on_listen_failed(reason, gossip, mail, cx),
+            Input::Connected { peer, dialer } => peers.on_connected(peer, dialer, local, directory, cx),
+            Input::Disconnected { peer, reason } => peers.on_disconnected(peer, reason, directory, cx),
+            Input::DialFailed { peer, reason } => peers.on_dial_failed(peer, &reason, directory, cx),
+            Input::NetworkMismatch { peer, network } => peers.on_other_network(peer, &network, cx),
+            Input::DhtServerSeen { peer } => peers.on_server_known(peer, cx),
+            Input::HelloRequestReceived { token, peer, body } => {
+                peers.on_hello_asked(token, peer, body, local, cx);
+            }
+            Input::HelloResponseReceived { peer, body } => peers.on_hello(peer, body, local, cx),
+            Input::PeerSubscribed { peer, topic } => {
+                peers.on_peer_subscribed(peer, topic, local, directory, cx);
+            }
+            Input::PeerUnsubscribed { peer, topic } => peers.on_peer_unsubscribed(&peer, &topic),
+            Input::SlowPeer { peer } => peers.on_slow_peer(peer, cx),
 
             Input::MailRequestReceived { token, peer, frame } => {
-                self.on_mail_asked(MailRequest { token, peer, frame });
+                mail.on_mail_asked(MailRequest { token, peer, frame }, local, gate, directory, peers, cx);
             }
-            Input::MailResponseReceived { token, outcome } => self.on_mail_answered(token, outcome),
+            Input::MailResponseReceived { token, outcome } => {
+                mail.on_mail_answered(token, outcome, local, directory, peers, cx);
+            }
             Input::Gossip { token, from, topic, data } => {
-                self.on_gossip(GossipMessage { token, from, topic, data });
+                let message = GossipMessage { token, from, topic, data };
+                gossip.on_gossip(message, local, gate, directory, peers, cx);
             }
             Input::Published { token, outcome } => {
-                self.on_published(token, outcome);
-                self.on_mail_published(token, outcome);
+                gossip.on_published(token, outcome, cx);
+                mail.on_mail_published(token, outcome, cx);
             }
 
-            Input::RecordOffered { peer, key, value } => self.on_record_offered(peer, &key, value),
-            Input::RecordFound { token, value } => self.on_record_found(token, value),
-            Input::QueryEnded { token } => self.on_query_ended(token),
-            Input::RecordPut { stored } => self.on_record_put(stored),
-            Input::Dropped { what, number } => self.cx.stats.add(what.counter(), number),
-            Input::BindingChecked { hash, valid } => self.on_binding_checked(hash, valid),
-            Input::Sealed { token, outcome } => self.on_sealed(token, outcome),
-            Input::Opened { token, outcome } => self.on_opened(token, outcome),
+            Input::RecordOffered { key, value, .. } => directory.on_record_offered(&key, value, cx),
+            Input::RecordFound { token, value } => directory.on_record_found(token, value, cx),
+            Input::QueryEnded { token } => directory.on_query_ended(token, local, cx),
+            Input::RecordPut { stored } => directory.on_record_put(stored, local, cx),
+            Input::Dropped { what, number } => cx.stats.add(what.counter(), number),
+            Input::BindingChecked { hash, valid } => gate.on_binding_checked(hash, valid, cx),
+            Input::Sealed { token, outcome } => mail.on_sealed(token, outcome, gossip, cx),
+            Input::Opened { token, outcome } => mail.on_opened(token, outcome, gate, directory, peers, cx),
 
-            Input::Persisted { upto } => self.on_kept(upto),
-            Input::PersistFailed { upto, reason } => self.on_not_kept(upto, &reason),
-            Input::StoreFailed { reason } => self.on_store_failed(reason),
-            Input::StoreRecovered => self.mail.store_failed = false,
-            Input::StoreLost { host } => self.on_store_lost(&host),
+            Input::Persisted { upto } => mail.on_kept(upto, gate, cx),
+            Input::PersistFailed { upto, reason } => mail.on_not_kept(upto, &reason, cx),
+            Input::StoreFailed { reason } => mail.on_store_failed(reason, cx),
+            Input::StoreRecovered => mail.store_failed = false,
+            Input::StoreLost { host } => mail.on_store_lost(&host, cx),
         }
         self.route_signals();
     }
 
     /// Runs the timers that are due, and sends the data collected since the last turn.
     pub fn handle_timeout(&mut self, now: Now) {
-        if self.cx.phase == Phase::Exited {
+        if !self.begin(now) {
             return;
         }
-        self.cx.now = now;
-        self.on_clock_jump();
-        if self.parent.receive_until.is_some_and(|until| until <= now.mono) {
-            self.close("eof", None);
-        }
-        self.keep_starting();
+        self.parent.keep_receiving(&mut self.cx);
+        self.parent.keep_starting(&mut self.cx);
         if matches!(self.cx.phase, Phase::Ready | Phase::Closing { .. }) {
-            self.on_new_dht_servers();
+            self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
             self.route_signals();
-            self.dial_bootstrap_peers();
-            self.disconnect_unsubscribed_peers();
-            self.select_peers_to_dial(self.gossip.topics());
-            self.publish_local_record(self.directory.records.len());
-            self.publish_status();
+            let Core { parent, local, gate, directory, peers, mail: _, gossip, cx } = self;
+            peers.dial_bootstrap_peers(cx);
+            peers.disconnect_unsubscribed_peers(cx);
+            peers.select_peers_to_dial(gossip.topics(), directory, cx);
+            local.publish_local_record(directory.records.len(), cx);
+            gossip.publish_status(directory, peers, cx);
+            parent.finish_expired_discoveries(gate, directory, peers, cx);
             self.route_signals();
-            self.finish_expired_discoveries();
-            self.persist_checkpoints();
-            self.flush_deferred_responses();
-            self.admit_waiting();
-            self.send_mail_due();
+            let Core { parent, local, directory, peers, mail, gossip, cx, .. } = self;
+            mail.persist_checkpoints(cx);
+            mail.flush_deferred_responses(cx);
+            parent.admit_waiting(peers, gossip, mail, cx);
+            mail.send_mail_due(local, directory, peers, gossip, cx);
             self.route_signals();
-            self.send_acks_owed();
-            self.send_broadcasts_due();
+            let Core { directory, peers, mail, gossip, cx, .. } = self;
+            mail.send_acks_owed(peers, gossip, cx);
+            gossip.send_broadcasts_due(directory, peers, cx);
         }
-        self.finish_closing();
+        self.parent.finish_closing(&mut self.gossip, &mut self.mail, &mut self.cx);
         self.cx.flush_output();
-        self.finish_flushing();
+        self.parent.finish_flushing(&mut self.mail, &mut self.cx);
+    }
+
+    /// Takes the time. Returns `false` if the node has exited.
+    fn begin(&mut self, now: Now) -> bool {
+        if self.cx.phase == Phase::Exited {
+            return false;
+        }
+        self.cx.now = now;
+        if let Some(jump) = self.local.check_clock_jump(&mut self.cx) {
+            self.gate.replay.clock_jumped(jump);
+        }
+        true
+    }
+
+    fn on_command(&mut self, request: Request) {
+        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
+        let Some(Request { id, command }) = parent.admit_command(request, cx) else { return };
+        match command {
+            Command::Connect(connect) => parent.connect(id, connect, peers, mail, cx),
+            Command::Send(send) => {
+                if let Some((to, send)) = parent.check_send(id, send, mail.default_ttl(), directory, cx) {
+                    parent.offer(to, send, peers, gossip, mail, cx);
+                }
+            }
+            Command::Discover(discover) => parent.discover(id, discover, gate, directory, peers, cx),
+            Command::Subscribe(subscribe) => gossip.subscribe(id, subscribe.topic, local, peers, cx),
+            Command::Unsubscribe(unsubscribe) => gossip.unsubscribe(id, &unsubscribe.topic, local, cx),
+            Command::Status(_) => {
+                let status = status(local, directory, peers, gossip, mail, cx);
+                cx.answer(id, "status", |answer| answer.status = Some(Box::new(status)));
+            }
+            Command::Peers(_) => list_peers(id, gate, directory, peers, cx),
+            Command::Block(block) => {
+                set_standing(id, "block", &block.peer_id, Some(AccessRule::Blocked), gate, cx);
+            }
+            Command::Allow(allow) => {
+                set_standing(id, "allow", &allow.peer_id, Some(AccessRule::Allowed), gate, cx);
+            }
+            Command::Unblock(unblock) => set_standing(id, "unblock", &unblock.peer_id, None, gate, cx),
+            Command::Ack(ack) => mail.on_ack_command(id, ack, cx),
+            Command::Cancel(cancel) => parent.cancel(id, &cancel.target, gossip, mail, cx),
+            Command::Ping(_) => {
+                let time_ms = cx.now.unix_ms;
+                cx.answer(id, "ping", |answer| answer.time_ms = Some(time_ms));
+            }
+            Command::Shutdown(_) => parent.close("shutdown", id, cx),
+            other => {
+                let message = format!("this node does not support `{}`", other.name());
+                cx.refuse(id, ErrorCode::UnknownCommand, message);
+            }
+        }
     }
 
     /// Routes the raised signals, and those that they raise in turn.
     fn route_signals(&mut self) {
         while let Some(signal) = self.cx.signals.pop_front() {
-            match signal {
-                Signal::RecordReceived(record) => self.on_record(record),
-                Signal::RecordChanged { record, change } => self.on_record_changed(&record, change),
-                Signal::LookupEnded { address, found: true } => self.on_record_available(&address),
-                Signal::LookupEnded { address, found: false } => self.on_lookup_failed(&address),
-                Signal::RecordFromFuture { record, genuine } => {
-                    self.compare_future(&record);
-                    if genuine {
-                        self.note_clocks(&record.address(), self.least_ahead(&record));
-                    }
-                }
-                Signal::AgentConnected(address) => self.wake(&address),
-                Signal::PeerDisconnected { peer, address } => self.on_peer_disconnected(&peer, address),
-                Signal::Unreachable(address) => self.on_unreachable(address),
-                Signal::Subscribed { peer, topic, hears_mail } => {
-                    self.on_subscribed(&peer, &topic, hears_mail)
-                }
-                Signal::DhtServersChanged => self.wake_unresolved(),
-                Signal::GossipTooFast => self.gossip.pacer.slow_down(self.cx.now.mono),
-                Signal::MailByGossip(frame) => self.on_gossip_frame(*frame),
-                Signal::KeyRefused { recipient, key, by_session } => {
-                    self.on_key_refused(recipient, key, by_session);
-                }
-                Signal::AcksFor { account, streams } => self.queue_acks_by_record(account, streams),
-                Signal::CountersReused => self.on_counters_reused(),
-                Signal::GiveUp(code) => self.give_up(code),
+            self.route(signal);
+        }
+    }
+
+    fn route(&mut self, signal: Signal) {
+        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
+        match signal {
+            Signal::RecordReceived(record) => {
+                directory.on_record(record, local, gate, &Wants { peers, mail }, cx);
             }
+            Signal::GossipReceived(message) => gossip.on_gossip(message, local, gate, directory, peers, cx),
+            Signal::MailReceived(request) => mail.on_mail_asked(request, local, gate, directory, peers, cx),
+            Signal::RecordChanged { record, change } => {
+                let is_news = change != Change::Refreshed;
+                parent.on_record(&record, is_news, gate, peers, cx);
+                peers.on_record(&record, is_news, cx);
+                let is_connected = peers.connected.contains_key(&record.peer_id());
+                mail.on_record(&record.address(), is_news || is_connected);
+            }
+            Signal::LookupEnded { address, found: true } => mail.on_record_available(&address),
+            Signal::LookupEnded { address, found: false } => mail.on_lookup_failed(&address, cx),
+            Signal::RecordFromFuture { record, genuine } => {
+                local.compare_future(&record, peers, cx);
+                if genuine {
+                    mail.note_clocks(&record.address(), local.least_ahead(&record, cx));
+                }
+            }
+            Signal::AgentConnected(address) => mail.wake(&address),
+            Signal::PeerDisconnected { peer, address } => mail.on_peer_disconnected(&peer, address),
+            Signal::Unreachable(address) => mail.on_unreachable(address, cx),
+            Signal::Subscribed { peer, topic, hears_mail } => {
+                gossip.broadcasts.heard(&topic);
+                if hears_mail {
+                    mail.retry_all_gossip();
+                }
+                if let Some(record) = directory.records.by_peer(&peer, cx.now.unix_ms) {
+                    parent.found(record, false, gate, peers, cx);
+                }
+            }
+            Signal::DhtServersChanged => mail.wake_unresolved(directory, cx),
+            Signal::GossipTooFast => gossip.pacer.slow_down(cx.now.mono),
+            Signal::MailByGossip(frame) => mail.on_gossip_frame(*frame, local, gate, directory, cx),
+            Signal::KeyRefused { recipient, key, by_session } => {
+                mail.on_key_refused(recipient, key, by_session, directory, cx);
+            }
+            Signal::AcksFor { account, streams } => {
+                mail.queue_acks_by_record(account, streams, directory, cx);
+            }
+            Signal::CountersReused => {
+                if let Some(origin) = mail.renew_streams(cx) {
+                    gossip.broadcasts.renew(origin);
+                }
+            }
+            Signal::CommandReleased(request) => self.on_command(*request),
+            Signal::ShutdownReleased(id) => parent.close("shutdown", id, cx),
+            Signal::StdinClosed => parent.on_input_ended(gossip, mail, cx),
+            Signal::GiveUp(code) => parent.give_up(code, gossip, mail, cx),
         }
-    }
-
-    fn on_clock_jump(&mut self) {
-        if let Some(jump) = self.check_clock_jump() {
-            self.gate.replay.clock_jumped(jump);
-        }
-    }
-
-    fn on_record_changed(&mut self, record: &SignedRecord, change: Change) {
-        let (address, peer) = (record.address(), record.peer_id());
-        self.unhinder(&address);
-        if change != Change::Refreshed {
-            self.emit_peer_discovered(record, None);
-            self.note_reachable(&peer);
-        }
-        self.connect_soon();
-        self.found(record, false);
-        if change != Change::Refreshed || self.peers.connected.contains_key(&peer) {
-            self.wake(&address);
-        }
-    }
-
-    fn on_subscribed(&mut self, peer: &PeerId, topic: &str, hears_mail: bool) {
-        self.gossip.broadcasts.heard(topic);
-        if hears_mail {
-            self.retry_all_gossip();
-        }
-        if let Some(record) = self.directory.records.by_peer(peer, self.cx.now.unix_ms).cloned() {
-            self.found(&record, false);
-        }
-    }
-
-    /// Takes new frame numbers and new streams, because a copy of this process has used our
-    /// counters: a peer has seen a counter that this process used once, or the network carries a
-    /// frame of ours that this process has not sent. Accepted messages keep their numbers, because
-    /// the recipient may have them already. If the recipient knows another message under a number,
-    /// it answers `SEQUENCE_REUSED`.
-    fn on_counters_reused(&mut self) {
-        if !self.cx.frame_numbers.may_renew(self.cx.now.mono) {
-            return;
-        }
-        self.cx.stats.count(Counter::FrameCountersReused);
-        let origin = self.mail.outbox.renew(self.cx.now.unix_ms);
-        self.gossip.broadcasts.renew(origin);
-        self.cx.identity.status_stream = origin.stream(b"status", 0, &[], Priority::Medium);
-        self.cx.frame_numbers.renew(&origin.database);
-        let message = "a peer has seen frame numbers that this process has not used: a copy of the process has run, or the machine was set back to a snapshot; the process continues with new numbers";
-        self.cx.log(Level::Warn, "identity", message);
     }
 
     /// Returns the next effect to execute.
@@ -324,17 +373,65 @@ impl Core {
         self.cx.effects.pop_front()
     }
 
+    /// Returns the time at which `handle_timeout` has work to do, by `Now::mono`.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.next_timer().map(|(at, _)| at)
+    }
+
+    /// Returns the timer that is due first: its time by `Now::mono`, and its name.
+    pub fn next_timer(&self) -> Option<(Duration, &'static str)> {
+        let Core { parent, local, directory, peers, mail, gossip, cx, .. } = self;
+        let mut timers = TimerTable::default();
+        parent.timers(&mut timers, cx);
+        if matches!(cx.phase, Phase::Ready | Phase::Closing { .. }) {
+            local.timers(&mut timers, cx);
+            peers.timers(&mut timers, directory, cx);
+            mail.timers(&mut timers);
+            gossip.timers(&mut timers, peers);
+        }
+        timers.first()
+    }
+
+    /// Returns `true` if the driver may hand over the next command, because there is capacity for
+    /// its reply, and for a waiting `send`. Until then the driver should not read stdin: the pipe
+    /// exerts backpressure, where a queue could only reject. A parent that reads its replies and
+    /// keeps its unanswered sends within the limits in `ready` is never paused, because only one
+    /// send above the limit fills the lane.
+    pub fn can_accept_command(&self) -> bool {
+        self.parent.can_accept_command(&self.cx)
+    }
+
+    /// Returns the current sizes of all collections, with their limits.
+    pub fn usage(&self) -> Vec<Usage> {
+        let mut usage = self.cx.replies.usage();
+        usage.extend(self.parent.usage());
+        usage.extend(self.local.usage());
+        usage.extend(self.gate.usage());
+        usage.extend(self.directory.usage());
+        usage.extend(self.peers.usage());
+        usage.extend(self.mail.usage());
+        usage.extend(self.gossip.usage());
+        usage
+    }
+
     /// Returns the counters, for tests and reports.
     pub fn stats(&self) -> &Stats {
         &self.cx.stats
     }
+}
 
-    /// Reports the failure once. The node continues, because data persisted for later processes is
-    /// only a second line of defence.
-    fn on_store_failed(&mut self, reason: String) {
-        self.cx.stats.count(Counter::StoreFailures);
-        if !std::mem::replace(&mut self.mail.store_failed, true) {
-            self.cx.log(Level::Warn, "store", reason);
-        }
+/// The records that connections and queued messages need.
+struct Wants<'a> {
+    peers: &'a Peers,
+    mail: &'a Mail,
+}
+
+impl Demand for Wants<'_> {
+    fn is_connected(&self, peer: &PeerId) -> bool {
+        self.peers.connected.contains_key(peer)
+    }
+
+    fn has_mail(&self, address: &alloy_primitives::Address) -> bool {
+        self.mail.outbox.has_mail_for(address)
     }
 }

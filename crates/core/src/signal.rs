@@ -3,9 +3,12 @@
 //! A component changes its own state and calls the components below it. It never calls one above
 //! it: it raises a signal, and [`crate::Core`] routes the signal after the call has returned.
 
+use crate::gate::pending_verification::GossipMessage;
+use crate::gate::pending_verification::MailRequest;
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use p2p_node_protocol::{Id, Request};
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::record::SignedRecord;
@@ -19,6 +22,10 @@ use crate::gate::pending_verification::OfferedRecord;
 pub(crate) enum Signal {
     /// A record arrived that the directory has to check.
     RecordReceived(OfferedRecord),
+    /// A gossip message whose binding is checked now.
+    GossipReceived(GossipMessage),
+    /// A frame of direct mail whose binding is checked now.
+    MailReceived(MailRequest),
     /// The directory stored a record.
     RecordChanged { record: Box<SignedRecord>, change: Change },
     /// A lookup ended. `found` states if the directory has a record of the agent now.
@@ -47,6 +54,12 @@ pub(crate) enum Signal {
     AcksFor { account: Address, streams: Vec<StreamId> },
     /// A copy of this process used our frame counters.
     CountersReused,
+    /// A command that waited for `ready`.
+    CommandReleased(Box<Request>),
+    /// A `shutdown` that waited for `ready`, with its id.
+    ShutdownReleased(Option<Id>),
+    /// Stdin ended before `ready`.
+    StdinClosed,
     /// The node must not or cannot run any longer.
     GiveUp(ExitCode),
 }

@@ -7,6 +7,7 @@ pub(crate) mod record_refusal;
 pub mod record_table;
 pub mod rollback_guard;
 
+use crate::usage::Usage;
 use std::collections::BTreeSet;
 
 use alloy_primitives::Address;
@@ -33,5 +34,21 @@ impl Directory {
             lookups: Lookups::default(),
             reported_conflicts: BTreeSet::new(),
         }
+    }
+}
+
+impl Directory {
+    /// Returns the size of each collection, with its limit.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        [
+            ("agents", self.records.len(), record_table::MAX_AGENTS),
+            ("floors", self.records.floors(), record_table::MAX_AGENTS + record_table::MAX_FLOORS),
+            ("lookups that run", self.lookups.running(), lookups::MAX_QUERIES),
+            ("lookups that wait", self.lookups.waiting(), lookups::MAX_WAITING),
+            ("conflicts told", self.reported_conflicts.len(), on_record::MAX_CONFLICTS_TOLD),
+        ]
+        .into_iter()
+        .map(|(name, size, limit)| Usage { name, size, limit })
+        .collect()
     }
 }

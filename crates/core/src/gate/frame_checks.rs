@@ -1,9 +1,12 @@
 //! The checks of every frame, by direct mail or gossip, from cheap to expensive.
 
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gate::Gate;
+use crate::local::Local;
 use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::Frame;
 
-use crate::Core;
 use crate::mail::inbound::on_mail::CLOCK_OUT_OF_RANGE;
 
 /// The reason why the node rejects a frame.
@@ -17,35 +20,42 @@ pub(crate) struct FrameRejection {
     pub(crate) provable: bool,
 }
 
-impl Core {
+impl Gate {
     /// Checks times, replay, signature, and every property of the binding except its signature. A
     /// frame made before `not_before_ms` is rejected, because an earlier process may have received
     /// it.
-    pub(crate) fn check_frame(&self, frame: &Frame, not_before_ms: u64) -> Result<(), FrameRejection> {
-        let now = self.cx.now;
+    pub(crate) fn check_frame(
+        &self,
+        frame: &Frame,
+        not_before_ms: u64,
+        local: &Local,
+        directory: &Directory,
+        cx: &Cx,
+    ) -> Result<(), FrameRejection> {
+        let now = cx.now;
         frame.check_times(now.unix_ms, not_before_ms).map_err(|_| FrameRejection {
             counter: Counter::FramesUntimely,
             code: CLOCK_OUT_OF_RANGE,
             provable: false,
         })?;
         let binding = &frame.binding.binding;
-        if let Some(code) = self.gate.replay.check(&frame.stamp(), now).code() {
+        if let Some(code) = self.replay.check(&frame.stamp(), now).code() {
             return Err(FrameRejection { counter: Counter::FramesReplayed, code, provable: false });
         }
         if !frame.verify_signature() {
             return Err(FrameRejection { counter: Counter::FramesForged, code: "FORGED", provable: true });
         }
-        frame.binding.check(&self.cx.identity.network, now.unix_ms).map_err(|error| FrameRejection {
+        frame.binding.check(&cx.identity.network, now.unix_ms).map_err(|error| FrameRejection {
             counter: Counter::BindingsRefused,
             code: "INVALID_BINDING",
             provable: error.is_provable(),
         })?;
         // The directory contains every agent except our own.
-        let ours = binding.account == self.cx.identity.address;
+        let ours = binding.account == cx.identity.address;
         let floor = if ours {
-            self.local.record.order().0
+            local.record.order().0
         } else {
-            self.directory.records.floor(&binding.account, now.unix_ms)
+            directory.records.floor(&binding.account, now.unix_ms)
         };
         if binding.generation < floor {
             return Err(FrameRejection {
@@ -59,8 +69,8 @@ impl Core {
 
     /// Records the frame in the replay window. If that fails, the caller must not use the frame,
     /// and the sender receives the returned code.
-    pub(crate) fn commit_replay(&mut self, frame: &Frame) -> Option<&'static str> {
-        let now = self.cx.now;
-        self.gate.replay.commit(&frame.stamp(), now).code()
+    pub(crate) fn commit_replay(&mut self, frame: &Frame, cx: &Cx) -> Option<&'static str> {
+        let now = cx.now;
+        self.replay.commit(&frame.stamp(), now).code()
     }
 }

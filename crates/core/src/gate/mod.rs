@@ -9,7 +9,10 @@ pub(crate) mod pending_verification;
 pub mod rate_limiter;
 pub(crate) mod sender;
 
+use crate::directory::bindings;
 use crate::gate::pending_verification::PendingVerifications;
+use crate::usage::Usage;
+use p2p_node_wire::envelope;
 use p2p_node_wire::envelope::ReplayWindows;
 
 use crate::directory::bindings::BindingCache;
@@ -40,5 +43,30 @@ impl Gate {
             pending_verification: PendingVerifications::default(),
             high_priority_limiter: HighPriorityLimiter::default(),
         }
+    }
+}
+
+impl Gate {
+    /// Returns the size of each collection, with its limit.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        [
+            (
+                "bindings checked",
+                self.binding_cache.len(),
+                bindings::MAX_GOOD_BINDINGS + bindings::MAX_BAD_BINDINGS,
+            ),
+            ("standings", self.access_list.len(), access_list::MAX_STANDINGS),
+            ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
+            (
+                "keys whose earlier processes are forgotten",
+                self.replay.outlived(),
+                envelope::replay::MAX_OUTLIVED,
+            ),
+            ("things parked", self.pending_verification.number(), pending_verification::MAX_PARKED),
+            ("authors of high mail", self.high_priority_limiter.len(), high_priority_limiter::MAX_AUTHORS),
+        ]
+        .into_iter()
+        .map(|(name, size, limit)| Usage { name, size, limit })
+        .collect()
     }
 }

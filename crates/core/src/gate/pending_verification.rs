@@ -1,5 +1,8 @@
 //! Records and frames that wait for the crypto pool to check the signature of a binding.
 
+use crate::cx::Cx;
+use crate::gate::Gate;
+use crate::signal::Signal;
 use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
@@ -7,6 +10,12 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_wire::identity::BindingHash;
 
+use p2p_node_protocol::Counter;
+use p2p_node_wire::envelope::{Busy, Response};
+use p2p_node_wire::identity::SignedBinding;
+
+use crate::crypto_task::CryptoTask;
+use crate::effect::{Effect, NetworkCommand, Verdict};
 use crate::input::Token;
 
 /// Largest number of records and frames that wait for the crypto pool: our choice, some
@@ -117,5 +126,62 @@ impl PendingVerifications {
         self.number -= ready.len();
         self.bytes -= ready.iter().map(Pending::bytes).sum::<usize>();
         ready
+    }
+}
+
+impl Gate {
+    /// Returns the validity of a binding's signature. Returns `None` if the check has yet to run;
+    /// the object from `park` is then processed again after the check.
+    pub(crate) fn check_binding(
+        &mut self,
+        binding: &SignedBinding,
+        park: impl FnOnce() -> Pending,
+        cx: &mut Cx,
+    ) -> Option<bool> {
+        let hash = binding.hash();
+        if let Some(known) = self.binding_cache.get(&hash) {
+            return Some(known);
+        }
+        match self.pending_verification.push(hash, park()) {
+            Err(pending) => drop_parked(pending, cx),
+            Ok(true) => {
+                let task = CryptoTask::CheckBinding(Box::new(binding.clone()));
+                cx.effects.push_back(Effect::Crypto(task));
+            }
+            Ok(false) => {}
+        }
+        None
+    }
+
+    /// Handles the outcome of a check of a binding: everything that waited for it is processed
+    /// again. `valid` is `None` if the crypto pool was full.
+    pub(crate) fn on_binding_checked(&mut self, hash: BindingHash, valid: Option<bool>, cx: &mut Cx) {
+        if let Some(valid) = valid {
+            self.binding_cache.remember(hash, valid);
+        }
+        for pending in self.pending_verification.remove(&hash) {
+            match pending {
+                pending if valid.is_none() => drop_parked(pending, cx),
+                Pending::Record(record) => cx.signal(Signal::RecordReceived(record)),
+                Pending::Gossip(message) => cx.signal(Signal::GossipReceived(message)),
+                Pending::Mail(request) => cx.signal(Signal::MailReceived(request)),
+            }
+        }
+    }
+}
+
+/// Drops an object for which there is no capacity. The sender is not penalised; a sender of
+/// direct mail is asked to try again later.
+fn drop_parked(parked: Pending, cx: &mut Cx) {
+    cx.stats.count(Counter::CryptoPoolFull);
+    match parked {
+        Pending::Record(OfferedRecord { source: RecordSource::Announcement(token), .. })
+        | Pending::Gossip(GossipMessage { token, .. }) => {
+            cx.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
+        }
+        Pending::Record(_) => {}
+        Pending::Mail(MailRequest { token, .. }) => {
+            cx.answer_mail(token, Response::Busy(Busy { retry_after_ms: BUSY_MS }));
+        }
     }
 }

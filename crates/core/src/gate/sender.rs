@@ -1,8 +1,8 @@
 //! The sender of a frame.
 
+use crate::gate::Gate;
 use alloy_primitives::Address;
 
-use crate::Core;
 use crate::gate::access_list::AccessRule;
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamId, message_id, message_name};
@@ -29,7 +29,7 @@ impl Sender {
     }
 }
 
-impl Core {
+impl Gate {
     pub(crate) fn sender(&self, frame: &Frame) -> Sender {
         let binding = &frame.binding.binding;
         Sender {
@@ -37,7 +37,7 @@ impl Core {
             address_text: binding.account.to_string(),
             peer_text: binding.peer_id.to_string(),
             node_key: binding.node_key,
-            standing: self.gate.access_list.of(&binding.account, &binding.peer_id),
+            standing: self.access_list.of(&binding.account, &binding.peer_id),
             named: None,
         }
     }

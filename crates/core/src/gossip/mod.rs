@@ -8,6 +8,10 @@ pub mod pacer;
 pub(crate) mod status;
 pub(crate) mod well_known_topics;
 
+use crate::MAX_SUBSCRIPTIONS;
+use crate::peers::Peers;
+use crate::timers::TimerTable;
+use crate::usage::Usage;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -49,5 +53,40 @@ impl Gossip {
         let mut topics = self.subscribed.clone();
         topics.extend(self.broadcasts.topics_with_work().into_iter().map(|(topic, _)| topic));
         topics
+    }
+}
+
+impl Gossip {
+    /// Enters the timers of broadcasts.
+    pub(crate) fn timers(&self, timers: &mut TimerTable, peers: &Peers) {
+        let sendable = self.sendable_topics(peers).into_iter().map(|(_, not_before)| not_before).min();
+        timers.enter("pacer", sendable.map(|not_before| not_before.max(self.pacer.ready_at())));
+        timers.enter("broadcasts", self.broadcasts.next_deadline());
+        timers.enter("node-status", Some(self.status_due).filter(|due| *due < Duration::MAX));
+    }
+}
+
+impl Gossip {
+    /// Returns the size of each collection, with its limit.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        [
+            (
+                "bytes of gossip passed on lately",
+                self.budget.bytes(),
+                gossip_budget::KEPT_BYTES
+                    + gossip_budget::RESERVED_BYTES
+                    + pacer::FASTEST as usize * (gossip_budget::KEPT_SECS as usize + 1),
+            ),
+            ("topics subscribed to", self.subscribed.len(), MAX_SUBSCRIPTIONS),
+            ("topics with broadcasts", self.broadcasts.len(), broadcast_queue::MAX_TOPICS),
+            (
+                "broadcasts held",
+                self.broadcasts.held(),
+                broadcast_queue::MAX_TOPICS * broadcast_queue::TOPIC_QUEUE_MESSAGES,
+            ),
+        ]
+        .into_iter()
+        .map(|(name, size, limit)| Usage { name, size, limit })
+        .collect()
     }
 }

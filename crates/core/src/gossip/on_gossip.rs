@@ -1,14 +1,21 @@
 //! Received gossip: records on the announcements topic, frames on every other topic. Each message
 //! gets one verdict.
 
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gate::Gate;
 use crate::gate::pending_verification::GossipMessage;
 use crate::gate::pending_verification::OfferedRecord;
 use crate::gate::pending_verification::Pending;
 use crate::gate::pending_verification::RecordSource;
+use crate::gossip::Gossip;
+use crate::local::Local;
+use crate::mail::Mail;
+use crate::mail::inbound::on_mail::message_event;
+use crate::peers::Peers;
 use crate::signal::Signal;
 use p2p_node_protocol::{Counter, ErrorCode, Event, Route};
 
-use crate::Core;
 use crate::effect::{NetworkCommand, Verdict};
 use crate::gate::access_list::AccessRule;
 use crate::mail::inbound::on_mail::{CLOCK_OUT_OF_RANGE, LATER_FRAMES};
@@ -16,36 +23,55 @@ use crate::{ANNOUNCEMENTS, MESSAGES, is_reserved};
 use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
 use p2p_node_wire::envelope::{Batch, Frame, Payload, Scope};
 
-impl Core {
-    pub(crate) fn on_gossip(&mut self, message: GossipMessage) {
-        let now = self.cx.now;
-        let (token, data) = (message.token, message.data.clone());
-        let topic = message.topic.as_str();
-        if !self.gossip.budget.has_room(data.len(), is_reserved(topic), now.mono) {
-            self.cx.stats.count(Counter::GossipShed);
-            return self.cx.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
+impl Gossip {
+    /// Handles a gossip message: gives its verdict, unless it waits for the crypto pool.
+    pub(crate) fn on_gossip(
+        &mut self,
+        message: GossipMessage,
+        local: &mut Local,
+        gate: &mut Gate,
+        directory: &Directory,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
+        let now = cx.now;
+        let (token, size) = (message.token, message.data.len());
+        if !self.budget.has_room(size, is_reserved(&message.topic), now.mono) {
+            cx.stats.count(Counter::GossipShed);
+            return cx.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
         }
-        self.gossip.budget.take(data.len(), now.mono);
-        if topic == ANNOUNCEMENTS {
-            let source = RecordSource::Announcement(token);
-            return self.on_record(OfferedRecord { bytes: data, source, expected_address: None });
+        self.budget.take(size, now.mono);
+        if message.topic == ANNOUNCEMENTS {
+            return cx.signal(Signal::RecordReceived(OfferedRecord {
+                bytes: message.data,
+                source: RecordSource::Announcement(token),
+                expected_address: None,
+            }));
         }
-        if let Some(verdict) = self.judge_frame(message) {
-            self.cx.network(NetworkCommand::Judge { token, verdict });
+        if let Some(verdict) = self.judge_frame(message, local, gate, directory, peers, cx) {
+            cx.network(NetworkCommand::Judge { token, verdict });
         }
     }
 
     /// Returns the verdict, or `None` if the frame waits for the crypto pool. The node forwards
     /// every authentic frame; its own rules for content and senders only affect local delivery.
-    fn judge_frame(&mut self, message: GossipMessage) -> Option<Verdict> {
+    fn judge_frame(
+        &mut self,
+        message: GossipMessage,
+        local: &mut Local,
+        gate: &mut Gate,
+        directory: &Directory,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) -> Option<Verdict> {
         let (from, topic) = (message.from, message.topic.clone());
         let topic = topic.as_str();
         let frame = match Frame::decode(message.data.clone(), MAX_GOSSIP_FRAME_BYTES) {
             Ok(frame) => frame,
             Err(error) if error.is_of_later_version() => {
-                return Some(self.refuse_frame(LATER_FRAMES, Verdict::Ignore));
+                return Some(refuse_frame(LATER_FRAMES, Verdict::Ignore, cx));
             }
-            Err(_) => return Some(self.refuse_frame(Counter::FramesMalformed, Verdict::Reject)),
+            Err(_) => return Some(refuse_frame(Counter::FramesMalformed, Verdict::Reject, cx)),
         };
         let in_scope = match &frame.body.scope {
             Some(Scope::Topic(scope)) => scope == topic,
@@ -53,109 +79,134 @@ impl Core {
             None => false,
         };
         let networks = [&frame.body.network, &frame.binding.binding.network];
-        if !in_scope || networks != [&self.cx.identity.network; 2] {
-            return Some(self.refuse_frame(Counter::FramesOutOfScope, Verdict::Reject));
+        if !in_scope || networks != [&cx.identity.network; 2] {
+            return Some(refuse_frame(Counter::FramesOutOfScope, Verdict::Reject, cx));
         }
-        if frame.binding.binding.node_key == self.cx.identity.node_key.public() {
-            if self.cx.frame_numbers.is_ahead(&frame) && frame.verify_signature() {
-                self.cx.signal(Signal::CountersReused);
+        if frame.binding.binding.node_key == cx.identity.node_key.public() {
+            if cx.frame_numbers.is_ahead(&frame) && frame.verify_signature() {
+                cx.signal(Signal::CountersReused);
             }
-            return Some(self.refuse_frame(Counter::FramesOfOurs, Verdict::Ignore));
+            return Some(refuse_frame(Counter::FramesOfOurs, Verdict::Ignore, cx));
         }
-        if let Err(refusal) = self.check_frame(&frame, self.start_by(&frame.binding.binding.peer_id)) {
+        if let Err(refusal) =
+            gate.check_frame(&frame, local.start_by(&frame.binding.binding.peer_id, cx), local, directory, cx)
+        {
             if refusal.code == CLOCK_OUT_OF_RANGE {
-                self.compare_clocks(&from, &frame, false);
+                local.compare_clocks(&from, &frame, false, peers, cx);
             }
             let verdict = if refusal.provable { Verdict::Reject } else { Verdict::Ignore };
-            return Some(self.refuse_frame(refusal.counter, verdict));
+            return Some(refuse_frame(refusal.counter, verdict, cx));
         }
-        self.compare_clocks(&from, &frame, true);
-        match self.check_binding(&frame.binding, || Pending::Gossip(message)) {
+        local.compare_clocks(&from, &frame, true, peers, cx);
+        match gate.check_binding(&frame.binding, || Pending::Gossip(message), cx) {
             None => return None,
-            Some(false) => return Some(self.refuse_frame(Counter::FramesUnbound, Verdict::Reject)),
+            Some(false) => return Some(refuse_frame(Counter::FramesUnbound, Verdict::Reject, cx)),
             Some(true) => {}
         }
-        if self.commit_replay(&frame).is_some() {
-            return Some(self.refuse_frame(Counter::FramesReplayed, Verdict::Ignore));
+        if gate.commit_replay(&frame, cx).is_some() {
+            return Some(refuse_frame(Counter::FramesReplayed, Verdict::Ignore, cx));
         }
         match (&frame.body.payload, &frame.body.scope) {
             (Some(Payload::Plain(_batch)), Some(Scope::NodeKey(key))) => {
-                if *key == self.cx.identity.node_key.public().as_slice() {
-                    self.cx.signal(Signal::MailByGossip(Box::new(frame)));
+                if *key == cx.identity.node_key.public().as_slice() {
+                    cx.signal(Signal::MailByGossip(Box::new(frame)));
                 }
             }
-            (Some(Payload::Plain(batch)), _) => self.on_broadcast(&frame, batch, topic),
+            (Some(Payload::Plain(batch)), _) => self.on_broadcast(&frame, batch, topic, gate, cx),
             (Some(Payload::Sealed(_)), _) if topic == MESSAGES => {
-                self.cx.signal(Signal::MailByGossip(Box::new(frame)));
+                cx.signal(Signal::MailByGossip(Box::new(frame)));
             }
             // A session exists only between two connected nodes, so its frames do not belong on a
             // topic.
-            _ => self.cx.stats.count(Counter::FramesMisplaced),
+            _ => cx.stats.count(Counter::FramesMisplaced),
         }
         Some(Verdict::Accept)
     }
 
-    fn refuse_frame(&mut self, counter: Counter, verdict: Verdict) -> Verdict {
-        self.cx.stats.count(counter);
-        verdict
+    fn on_broadcast(&mut self, frame: &Frame, batch: &Batch, topic: &str, gate: &mut Gate, cx: &mut Cx) {
+        if !self.subscribed.contains(topic) {
+            return;
+        }
+        let mut sender = gate.sender(frame);
+        if sender.standing == Some(AccessRule::Blocked) {
+            return cx.stats.add(Counter::BroadcastsBlocked, batch.messages.len() as u64);
+        }
+        for message in &batch.messages {
+            match message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, cx) {
+                Ok((message, bytes)) => {
+                    cx.stats.count(Counter::BroadcastsReceived);
+                    let class = gate.effective_priority(sender.address, &message, cx);
+                    cx.replies.output.broadcast(class, Event::Message(message), bytes);
+                }
+                Err(code) => {
+                    cx.stats.count(Counter::BroadcastsRefused);
+                    if code == ErrorCode::MessageTooLarge {
+                        cx.replies.output.too_long();
+                    }
+                }
+            }
+        }
     }
+}
 
+fn refuse_frame(counter: Counter, verdict: Verdict, cx: &mut Cx) -> Verdict {
+    cx.stats.count(counter);
+    verdict
+}
+
+impl Mail {
     /// Handles a frame by gossip that may concern our mail: acks for us, or mail to decrypt.
-    pub(crate) fn on_gossip_frame(&mut self, frame: Frame) {
+    pub(crate) fn on_gossip_frame(
+        &mut self,
+        frame: Frame,
+        local: &Local,
+        gate: &Gate,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
         match &frame.body.payload {
-            Some(Payload::Plain(batch)) => self.on_gossip_acks(&frame, batch),
-            _ => self.unseal_gossip(frame),
+            Some(Payload::Plain(batch)) => self.on_gossip_acks(&frame, batch, gate, directory, cx),
+            _ => self.unseal_gossip(frame, local, cx),
         }
     }
 
     /// Handles acks for us that arrived by gossip. Mail by gossip is always encrypted, so a plain
     /// batch contains none.
-    fn on_gossip_acks(&mut self, frame: &Frame, batch: &Batch) {
+    fn on_gossip_acks(
+        &mut self,
+        frame: &Frame,
+        batch: &Batch,
+        gate: &Gate,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
         if !batch.messages.is_empty() {
-            self.cx.stats.count(Counter::FramesUnsealed);
+            cx.stats.count(Counter::FramesUnsealed);
         }
-        self.on_acks(&self.sender(frame), frame, batch);
+        self.on_acks(&gate.sender(frame), frame, batch, directory, cx);
     }
 
     /// Handles mail that arrived by gossip like direct mail, except that no sender waits for a
     /// response.
-    pub(crate) fn on_gossip_mail(&mut self, frame: &Frame, batch: &Batch) {
-        let mut sender = self.sender(frame);
-        self.on_acks(&sender, frame, batch);
+    pub(crate) fn on_gossip_mail(
+        &mut self,
+        frame: &Frame,
+        batch: &Batch,
+        gate: &mut Gate,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
+        let mut sender = gate.sender(frame);
+        self.on_acks(&sender, frame, batch, directory, cx);
         if batch.messages.is_empty() {
             return;
         }
-        if !self.has_room_for(&sender, batch) || self.cx.is_flushing() {
+        if !self.has_room_for(&sender, batch, gate, cx) || cx.is_flushing() {
             // The node sends no ack, so the sender keeps the messages and tries again.
-            return self.cx.stats.count(Counter::MailBusy);
+            return cx.stats.count(Counter::MailBusy);
         }
-        let taken = self.accept_batch(&mut sender, batch, Route::Gossip);
-        self.mail.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
-        self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, taken.streams);
-    }
-
-    fn on_broadcast(&mut self, frame: &Frame, batch: &Batch, topic: &str) {
-        if !self.gossip.subscribed.contains(topic) {
-            return;
-        }
-        let mut sender = self.sender(frame);
-        if sender.standing == Some(AccessRule::Blocked) {
-            return self.cx.stats.add(Counter::BroadcastsBlocked, batch.messages.len() as u64);
-        }
-        for message in &batch.messages {
-            match self.message_event(&mut sender, message.clone(), Some(topic), Route::Gossip) {
-                Ok((message, bytes)) => {
-                    self.cx.stats.count(Counter::BroadcastsReceived);
-                    let class = self.effective_priority(sender.address, &message);
-                    self.cx.replies.output.broadcast(class, Event::Message(message), bytes);
-                }
-                Err(code) => {
-                    self.cx.stats.count(Counter::BroadcastsRefused);
-                    if code == ErrorCode::MessageTooLarge {
-                        self.cx.replies.output.too_long();
-                    }
-                }
-            }
-        }
+        let taken = self.accept_batch(&mut sender, batch, Route::Gossip, gate, cx);
+        self.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
+        self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, taken.streams, cx);
     }
 }

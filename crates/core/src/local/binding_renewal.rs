@@ -1,12 +1,13 @@
 //! Our own binding: the node renews it if it holds the agent's key; otherwise it warns of the
 //! expiry.
 
+use crate::cx::Cx;
+use crate::local::Local;
 use crate::signal::Signal;
 use std::time::Duration;
 
 use p2p_node_protocol::{ErrorCode, ErrorEvent, Level};
 
-use crate::Core;
 use crate::effect::ExitCode;
 use crate::input::Now;
 use p2p_node_wire::identity::Binding;
@@ -36,70 +37,70 @@ impl BindingWatch {
     }
 }
 
-impl Core {
+impl Local {
     /// Logs at the start when a binding that the node cannot renew will expire.
-    pub(crate) fn tell_binding_life(&mut self) {
-        let now = self.cx.now;
-        let left_ms = self.cx.identity.binding.left_ms(now.unix_ms);
-        if self.cx.identity.agent.is_some() || left_ms == 0 {
+    pub(crate) fn tell_binding_life(&mut self, cx: &mut Cx) {
+        let now = cx.now;
+        let left_ms = cx.identity.binding.left_ms(now.unix_ms);
+        if cx.identity.agent.is_some() || left_ms == 0 {
             return;
         }
         let level = if left_ms <= WARN_BEFORE_MS { Level::Warn } else { Level::Info };
-        self.local.binding_watch.warn = now.mono + WARN_PERIOD;
+        self.binding_watch.warn = now.mono + WARN_PERIOD;
         let message = format!(
             "the node cannot renew its binding, which expires in {}: sign a new one before, see `p2p-node bind --help`",
             span(left_ms / 1000)
         );
-        self.cx.log(level, "identity", message);
+        cx.log(level, "identity", message);
     }
 
     /// Renews the binding or checks its expiry. Returns `false` if the binding has expired, which
     /// ends the node.
-    pub(crate) fn check_binding_expiry(&mut self) -> bool {
-        let now = self.cx.now;
-        if self.cx.identity.agent.is_some() {
-            self.renew_binding();
+    pub(crate) fn check_binding_expiry(&mut self, cx: &mut Cx) -> bool {
+        let now = cx.now;
+        if cx.identity.agent.is_some() {
+            self.renew_binding(cx);
             return true;
         }
-        if now.mono < self.local.binding_watch.next {
+        if now.mono < self.binding_watch.next {
             return true;
         }
-        let left_ms = self.cx.identity.binding.left_ms(now.unix_ms);
+        let left_ms = cx.identity.binding.left_ms(now.unix_ms);
         if left_ms == 0 {
             let message = "the binding has expired and peers now reject this node: sign a new one, see `p2p-node bind --help`";
-            self.cx.emit_error(ErrorEvent::new(ErrorCode::IdentityInvalid, message));
-            self.cx.signal(Signal::GiveUp(ExitCode::Config));
+            cx.emit_error(ErrorEvent::new(ErrorCode::IdentityInvalid, message));
+            cx.signal(Signal::GiveUp(ExitCode::Config));
             return false;
         }
-        if left_ms <= WARN_BEFORE_MS && now.mono >= self.local.binding_watch.warn {
-            self.tell_binding_life();
+        if left_ms <= WARN_BEFORE_MS && now.mono >= self.binding_watch.warn {
+            self.tell_binding_life(cx);
         }
-        self.local.binding_watch.next = now.mono + WATCH_PERIOD.min(Duration::from_millis(left_ms));
+        self.binding_watch.next = now.mono + WATCH_PERIOD.min(Duration::from_millis(left_ms));
         true
     }
 
-    pub(crate) fn binding_deadline(&self) -> Option<Duration> {
-        self.cx.identity.agent.is_none().then_some(self.local.binding_watch.next)
+    pub(crate) fn binding_deadline(&self, cx: &Cx) -> Option<Duration> {
+        cx.identity.agent.is_none().then_some(self.binding_watch.next)
     }
 
     /// Signs a new binding after half the life of the old one.
-    fn renew_binding(&mut self) {
-        let now = self.cx.now;
+    fn renew_binding(&mut self, cx: &mut Cx) {
+        let now = cx.now;
         let now_secs = now.unix_ms / 1000;
-        let old = &self.cx.identity.binding.binding;
+        let old = &cx.identity.binding.binding;
         // A binding that begins in the future was signed while the clock was ahead.
         let due = now_secs + BINDING_LIFE_SECS / 2 > old.not_after || now_secs < old.not_before;
-        let (Some(agent), true) = (&self.cx.identity.agent, due) else { return };
+        let (Some(agent), true) = (&cx.identity.agent, due) else { return };
         let binding =
             Binding { not_before: now_secs, not_after: now_secs + BINDING_LIFE_SECS, ..old.clone() };
         match agent.bind(binding) {
             Ok(signed) => {
-                self.cx.identity.binding_bytes = signed.encode();
-                self.cx.identity.binding = signed.clone();
-                self.local.record.set_binding(signed, now);
+                cx.identity.binding_bytes = signed.encode();
+                cx.identity.binding = signed.clone();
+                self.record.set_binding(signed, now);
             }
             Err(error) => {
-                self.cx.log(Level::Error, "identity", format!("the node cannot renew its binding: {error}"))
+                cx.log(Level::Error, "identity", format!("the node cannot renew its binding: {error}"))
             }
         }
     }

@@ -4,10 +4,11 @@
 //! `Now::mono` counts suspended time, so a suspend moves both clocks and is not a jump. A jump
 //! moves the wall clock alone (ADR 0004).
 
+use crate::cx::Cx;
+use crate::local::Local;
 use p2p_node_protocol::Counter;
 use p2p_node_protocol::Level;
 
-use crate::Core;
 use crate::input::Now;
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 
@@ -39,23 +40,23 @@ impl ClockJumpDetector {
     }
 }
 
-impl Core {
+impl Local {
     /// Corrects the times of our record, our binding, our KEM keys and our start after a jump.
     /// Otherwise the node would reject new frames as older than its process, and peers would reject
     /// its record as issued in the future, or its KEM key as expired.
     /// Returns the jump, in ms.
-    pub(crate) fn check_clock_jump(&mut self) -> Option<i64> {
-        let now = self.cx.now;
-        let jump = self.local.clock_jump.jump(now)?;
-        self.cx.stats.count(Counter::ClockJumps);
-        self.cx.identity.started_ms = self.cx.identity.started_ms.saturating_add_signed(jump);
-        self.local.keyring.clock_jumped(jump);
-        self.local.record.set_kem(self.local.keyring.current(), now);
-        self.local.record.clock_jumped(now);
-        self.local.binding_watch.clock_jumped(now);
-        self.local.clock_skew.clock_jumped();
+    pub(crate) fn check_clock_jump(&mut self, cx: &mut Cx) -> Option<i64> {
+        let now = cx.now;
+        let jump = self.clock_jump.jump(now)?;
+        cx.stats.count(Counter::ClockJumps);
+        cx.identity.started_ms = cx.identity.started_ms.saturating_add_signed(jump);
+        self.keyring.clock_jumped(jump);
+        self.record.set_kem(self.keyring.current(), now);
+        self.record.clock_jumped(now);
+        self.binding_watch.clock_jumped(now);
+        self.clock_skew.clock_jumped();
         let seconds = jump / 1000;
-        self.cx.log(Level::Warn, "clock", format!("the clock of this machine jumped by {seconds} s; the node corrects its record, binding and keys"));
+        cx.log(Level::Warn, "clock", format!("the clock of this machine jumped by {seconds} s; the node corrects its record, binding and keys"));
         Some(jump)
     }
 }

@@ -7,13 +7,15 @@
 //! the detector only causes messages to the parent: the node never sets its clock, and it accepts
 //! no data that it would otherwise reject, except for the allowance of `lag_ms` (ADR 0004).
 
+use crate::cx::Cx;
+use crate::local::Local;
+use crate::peers::Peers;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{ErrorCode, ErrorEvent, MAX_EXACT};
 
-use crate::Core;
 use crate::input::Now;
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
@@ -126,60 +128,67 @@ pub(crate) fn apart(ahead_ms: i64) -> (u64, &'static str) {
     (ahead_ms.unsigned_abs() / 1000, if ahead_ms > 0 { "behind" } else { "ahead" })
 }
 
-impl Core {
+impl Local {
     /// Returns the start of this process by a peer's clock, as far as it was observed. A frame that
     /// the peer made earlier may be a replay of a frame that an earlier process received.
-    pub(crate) fn start_by(&self, peer: &PeerId) -> u64 {
-        self.cx.identity.started_ms.saturating_sub(self.local.clock_skew.lag_ms(peer))
+    pub(crate) fn start_by(&self, peer: &PeerId, cx: &Cx) -> u64 {
+        cx.identity.started_ms.saturating_sub(self.clock_skew.lag_ms(peer))
     }
 
     /// Observes the clock of a peer from its own frame. `verified` states if the frame's signature
     /// was checked.
-    pub(crate) fn compare_clocks(&mut self, from: &PeerId, frame: &Frame, verified: bool) {
+    pub(crate) fn compare_clocks(
+        &mut self,
+        from: &PeerId,
+        frame: &Frame,
+        verified: bool,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
         let is_own = frame.binding.binding.peer_id == *from;
-        if is_own && self.wants_clock(from) && (verified || frame.verify_signature()) {
-            self.observe_clock(from, frame.body.created_at_ms);
+        if is_own && self.wants_clock(from, peers, cx) && (verified || frame.verify_signature()) {
+            self.observe_clock(from, frame.body.created_at_ms, peers, cx);
         }
     }
 
     /// Observes the clock of a node whose valid record was issued in the future: that clock is at
     /// least this far ahead.
-    pub(crate) fn compare_future(&mut self, signed: &SignedRecord) {
-        let now = self.cx.now;
+    pub(crate) fn compare_future(&mut self, signed: &SignedRecord, peers: &Peers, cx: &mut Cx) {
+        let now = cx.now;
         let (peer, issued_ms) = (signed.peer_id(), signed.record.issued_at_ms);
-        if self.least_ahead(signed) == ahead_of_us(issued_ms, now) {
-            self.observe_clock(&peer, issued_ms);
+        if self.least_ahead(signed, cx) == ahead_of_us(issued_ms, now) {
+            self.observe_clock(&peer, issued_ms, peers, cx);
         }
     }
 
     /// Returns the least difference by which the clock of a record's node is ahead of ours, in ms.
     /// The record may be some minutes old.
-    pub(crate) fn least_ahead(&self, signed: &SignedRecord) -> i64 {
-        let now = self.cx.now;
-        let seen = self.local.clock_skew.looks.get(&signed.peer_id()).map_or(i64::MIN, |look| look.ahead_ms);
+    pub(crate) fn least_ahead(&self, signed: &SignedRecord, cx: &Cx) -> i64 {
+        let now = cx.now;
+        let seen = self.clock_skew.looks.get(&signed.peer_id()).map_or(i64::MIN, |look| look.ahead_ms);
         seen.max(ahead_of_us(signed.record.issued_at_ms, now))
     }
 
-    fn wants_clock(&self, peer: &PeerId) -> bool {
-        let now = self.cx.now;
-        self.peers.connected.contains_key(peer) && self.local.clock_skew.wants(peer, now.mono)
+    fn wants_clock(&self, peer: &PeerId, peers: &Peers, cx: &Cx) -> bool {
+        let now = cx.now;
+        peers.connected.contains_key(peer) && self.clock_skew.wants(peer, now.mono)
     }
 
     /// Observes the clock of a peer that states its time. 0 means that the peer did not state it.
-    pub(crate) fn observe_clock(&mut self, peer: &PeerId, time_ms: u64) {
-        let now = self.cx.now;
-        if time_ms == 0 || !self.wants_clock(peer) {
+    pub(crate) fn observe_clock(&mut self, peer: &PeerId, time_ms: u64, peers: &Peers, cx: &mut Cx) {
+        let now = cx.now;
+        if time_ms == 0 || !self.wants_clock(peer, peers, cx) {
             return;
         }
-        self.local.clock_skew.look(*peer, time_ms, now);
-        let Some(ahead_ms) = self.local.clock_skew.news() else { return };
+        self.clock_skew.look(*peer, time_ms, now);
+        let Some(ahead_ms) = self.clock_skew.news() else { return };
         let (seconds, which) = apart(ahead_ms);
         let message = format!(
             "the clock of this machine seems to be {seconds} s {which}: correct it, because peers and this node reject messages that look \
              more than 2 minutes old or more than 30 s ahead"
         );
         let details = serde_json::json!({ "aheadMs": -ahead_ms });
-        self.cx.emit_error(ErrorEvent {
+        cx.emit_error(ErrorEvent {
             details: Some(details),
             ..ErrorEvent::new(ErrorCode::ClockSkew, message)
         });

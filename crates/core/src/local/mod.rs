@@ -5,8 +5,13 @@ pub(crate) mod clock_jump;
 pub(crate) mod clock_skew;
 pub(crate) mod frame_numbers;
 pub mod local_record;
+pub(crate) mod own_record;
 
-use multiaddr::Multiaddr;
+use crate::cx::Cx;
+use crate::timers::TimerTable;
+use crate::usage::Usage;
+use multiaddr::{Multiaddr, Protocol};
+use p2p_node_wire::seal;
 
 use p2p_node_wire::seal::kem::Keyring;
 
@@ -43,5 +48,35 @@ impl Local {
             clock_jump: ClockJumpDetector::new(now),
             clock_skew: ClockSkewDetector::default(),
         }
+    }
+
+    /// Replaces the addresses on which the node listens. The record advertises those in its scope.
+    pub(crate) fn set_addrs(&mut self, addrs: Vec<Multiaddr>, cx: &Cx) {
+        let with_peer = |addr: Multiaddr| addr.with(Protocol::P2p(cx.identity.peer));
+        self.addrs = addrs.iter().cloned().map(with_peer).collect();
+        let advertised = addrs.into_iter().filter(|addr| cx.identity.scope.permits(addr)).collect();
+        self.record.set_addrs(advertised, cx.now);
+    }
+}
+
+impl Local {
+    /// Enters the timers of this node's identity.
+    pub(crate) fn timers(&self, timers: &mut TimerTable, cx: &Cx) {
+        timers.enter("KEM keys", self.keyring.next_deadline());
+        timers.enter("own record", self.record.next_deadline());
+        timers.enter("binding", self.binding_deadline(cx));
+    }
+}
+
+impl Local {
+    /// Returns the size of each collection, with its limit.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        [
+            ("clocks of neighbours", self.clock_skew.len(), clock_skew::MAX_CLOCKS),
+            ("KEM keys", self.keyring.len(), seal::kem::MAX_KEYS),
+        ]
+        .into_iter()
+        .map(|(name, size, limit)| Usage { name, size, limit })
+        .collect()
     }
 }

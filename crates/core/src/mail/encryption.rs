@@ -1,9 +1,17 @@
 //! What is sealed on its way out and opened on its way in.
 
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gate::Gate;
 use crate::gate::pending_verification::MAX_PARKED;
 use crate::gate::pending_verification::MAX_PARKED_BYTES;
 use crate::gate::pending_verification::OfferedRecord;
 use crate::gate::pending_verification::RecordSource;
+use crate::gossip::Gossip;
+use crate::local::Local;
+use crate::mail::Mail;
+use crate::mail::inbound::on_mail::refuse_mail;
+use crate::peers::Peers;
 use crate::signal::Signal;
 use p2p_node_protocol::Counter;
 use std::collections::BTreeMap;
@@ -14,13 +22,13 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use prost::Message as _;
 
+use crate::MESSAGES;
 use crate::crypto_task::{CryptoTask, OpenTask, Opened, Outcome, SealTask};
 use crate::effect::{Effect, NetworkCommand};
 use crate::gate::pending_verification::BUSY_MS;
 use crate::input::Token;
 use crate::mail::inbound::on_mail::{LATER_FRAMES, UNSUPPORTED_VERSION};
 use crate::mail::outbound::destination::PendingSession;
-use crate::{Core, MESSAGES};
 use p2p_node_wire::envelope::{
     Batch, Busy, Frame, KemUnknown, Payload, Response, Scope, Sealed, strict_decode,
 };
@@ -81,14 +89,16 @@ impl PendingDecryptions {
     }
 }
 
-impl Core {
+impl Local {
     /// Makes a new KEM key when it is time, and tells of it in our record.
-    pub(crate) fn rotate_kem_keys(&mut self) {
-        let now = self.cx.now;
-        self.local.keyring.rotate(now);
-        self.local.record.set_kem(self.local.keyring.current(), now);
+    pub(crate) fn rotate_kem_keys(&mut self, cx: &Cx) {
+        let now = cx.now;
+        self.keyring.rotate(now);
+        self.record.set_kem(self.keyring.current(), now);
     }
+}
 
+impl Mail {
     /// Sends a batch: under the keys of the session, or sealed to the recipient's key, which begins one.
     pub(crate) fn seal_mail(
         &mut self,
@@ -96,10 +106,11 @@ impl Core {
         to: PendingEncryption,
         public_key: &Bytes,
         batch: &Batch,
+        cx: &mut Cx,
     ) {
-        let now = self.cx.now;
+        let now = cx.now;
         let content = padding::pad(batch.encode_to_vec());
-        let Some(destination) = self.mail.outbox.destination(&to.recipient) else { return };
+        let Some(destination) = self.outbox.destination(&to.recipient) else { return };
         if let Some(peer) = to.peer {
             let unusable =
                 |session: &OutboundSession| !session.is_with(&to.node_key) || session.is_over(now.mono);
@@ -111,43 +122,45 @@ impl Core {
             if let Some(session) = session {
                 let Some(sealed) = session.seal(content) else { return };
                 let scope = Scope::NodeKey(Bytes::copy_from_slice(&to.node_key));
-                let frame = self.cx.frame(scope, Payload::Session(sealed));
-                return self.cx.network(NetworkCommand::SendMail { token, peer, frame });
+                let frame = cx.frame(scope, Payload::Session(sealed));
+                return cx.network(NetworkCommand::SendMail { token, peer, frame });
             }
             destination.opening = Some(PendingSession { token, session: None });
         }
         let info = Info {
-            network: self.cx.identity.network.clone(),
-            sender: self.cx.identity.node_key.public(),
+            network: cx.identity.network.clone(),
+            sender: cx.identity.node_key.public(),
             recipient: to.recipient,
             kem_id: to.kem_id,
         };
-        self.cx.stats.count(Counter::MailSealed);
-        self.mail.pending_encryptions.insert(token, to);
+        cx.stats.count(Counter::MailSealed);
+        self.pending_encryptions.insert(token, to);
         let task = SealTask { token, public_key: public_key.clone(), info, content };
-        self.cx.effects.push_back(Effect::Crypto(CryptoTask::Seal(Box::new(task))));
+        cx.effects.push_back(Effect::Crypto(CryptoTask::Seal(Box::new(task))));
     }
 
-    pub(crate) fn on_sealed(&mut self, token: Token, outcome: Outcome<SealedFrame>) {
-        let now = self.cx.now;
+    pub(crate) fn on_sealed(
+        &mut self,
+        token: Token,
+        outcome: Outcome<SealedFrame>,
+        gossip: &mut Gossip,
+        cx: &mut Cx,
+    ) {
+        let now = cx.now;
         let Some(PendingEncryption { recipient, peer, node_key, kem_id }) =
-            self.mail.pending_encryptions.remove(&token)
+            self.pending_encryptions.remove(&token)
         else {
             return;
         };
         // It may have been settled, or given up, meanwhile.
-        if self.mail.outbox.recipient(token) != Some(recipient) {
+        if self.outbox.recipient(token) != Some(recipient) {
             return self.drop_opening(&recipient, token);
         }
         let Some(Some(SealedFrame { enc, ciphertext, session })) = outcome else {
-            self.cx.stats.count(if outcome.is_none() {
-                Counter::CryptoPoolFull
-            } else {
-                Counter::MailWithoutKey
-            });
+            cx.stats.count(if outcome.is_none() { Counter::CryptoPoolFull } else { Counter::MailWithoutKey });
             self.drop_opening(&recipient, token);
-            self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);
-            self.mail.recipients_to_flush.insert(recipient);
+            self.outbox.failed(token, Duration::ZERO, now.mono, &mut cx.jitter);
+            self.recipients_to_flush.insert(recipient);
             return;
         };
         let sealed = Payload::Sealed(Sealed {
@@ -161,26 +174,26 @@ impl Core {
                 if let Some(opening) = self.opening_of(&recipient, token) {
                     opening.session = Some(OutboundSession::new(session, node_key, kem_id, now.mono));
                 }
-                let frame = self.cx.frame(Scope::NodeKey(Bytes::copy_from_slice(&node_key)), sealed);
-                self.cx.network(NetworkCommand::SendMail { token, peer, frame });
+                let frame = cx.frame(Scope::NodeKey(Bytes::copy_from_slice(&node_key)), sealed);
+                cx.network(NetworkCommand::SendMail { token, peer, frame });
             }
             None => {
-                let data = self.cx.frame(Scope::Topic(MESSAGES.to_owned()), sealed);
-                self.mail.outbox.note_frame(token, self.cx.frame_numbers.latest());
-                self.gossip.pacer.take(data.len(), now.mono);
-                self.gossip.budget.take(data.len(), now.mono);
-                self.cx.network(NetworkCommand::Publish { token, topic: MESSAGES.to_owned(), data });
+                let data = cx.frame(Scope::Topic(MESSAGES.to_owned()), sealed);
+                self.outbox.note_frame(token, cx.frame_numbers.latest());
+                gossip.pacer.take(data.len(), now.mono);
+                gossip.budget.take(data.len(), now.mono);
+                cx.network(NetworkCommand::Publish { token, topic: MESSAGES.to_owned(), data });
             }
         }
     }
 
     fn opening_of(&mut self, recipient: &Address, token: Token) -> Option<&mut PendingSession> {
-        self.mail.outbox.destination(recipient)?.opening.as_mut().filter(|opening| opening.token == token)
+        self.outbox.destination(recipient)?.opening.as_mut().filter(|opening| opening.token == token)
     }
 
     /// Nothing comes of a session that was to begin with this flight.
     fn drop_opening(&mut self, recipient: &Address, token: Token) {
-        if let Some(destination) = self.mail.outbox.destination(recipient) {
+        if let Some(destination) = self.outbox.destination(recipient) {
             destination.opening.take_if(|opening| opening.token == token);
         }
     }
@@ -188,7 +201,7 @@ impl Core {
     /// A direct flight has ended. If a session was to begin with it, it has begun if the recipient has `taken` the frame; whether
     /// one was to.
     pub(crate) fn end_opening(&mut self, recipient: &Address, token: Token, taken: bool) -> bool {
-        let Some(destination) = self.mail.outbox.destination(recipient) else { return false };
+        let Some(destination) = self.outbox.destination(recipient) else { return false };
         let Some(opening) = destination.opening.take_if(|opening| opening.token == token) else {
             return false;
         };
@@ -199,110 +212,133 @@ impl Core {
     }
 
     /// The recipient cannot read what we sent, and says what it can.
-    pub(crate) fn on_kem_unknown(&mut self, token: Token, recipient: Address, record: Bytes) {
-        let now = self.cx.now;
-        self.cx.stats.count(Counter::MailKemUnknown);
-        let key = self.kem_of(&recipient);
+    pub(crate) fn on_kem_unknown(
+        &mut self,
+        token: Token,
+        recipient: Address,
+        record: Bytes,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
+        let now = cx.now;
+        cx.stats.count(Counter::MailKemUnknown);
+        let key = directory.kem_of(&recipient, cx);
         let by_session = !self.end_opening(&recipient, token, false);
-        if let Some(destination) = self.mail.outbox.destination(&recipient) {
+        if let Some(destination) = self.outbox.destination(&recipient) {
             destination.session = None;
         }
-        self.mail.outbox.failed(token, Duration::ZERO, now.mono, &mut self.cx.jitter);
-        self.cx.signal(Signal::RecordReceived(OfferedRecord {
+        self.outbox.failed(token, Duration::ZERO, now.mono, &mut cx.jitter);
+        cx.signal(Signal::RecordReceived(OfferedRecord {
             bytes: record,
             source: RecordSource::Answer,
             expected_address: Some(recipient),
         }));
-        self.cx.signal(Signal::KeyRefused { recipient, key, by_session });
+        cx.signal(Signal::KeyRefused { recipient, key, by_session });
     }
 
     /// Retries at once if another attempt can succeed: the session that the recipient does not
     /// know is gone, or its record names another key than the one it refused.
-    pub(crate) fn on_key_refused(&mut self, recipient: Address, key: Option<Bytes>, by_session: bool) {
-        if (by_session || self.kem_of(&recipient) != key)
-            && let Some(destination) = self.mail.outbox.destination(&recipient)
+    pub(crate) fn on_key_refused(
+        &mut self,
+        recipient: Address,
+        key: Option<Bytes>,
+        by_session: bool,
+        directory: &Directory,
+        cx: &Cx,
+    ) {
+        if (by_session || directory.kem_of(&recipient, cx) != key)
+            && let Some(destination) = self.outbox.destination(&recipient)
         {
             destination.backoff.reset();
         }
     }
 
-    fn kem_of(&self, address: &Address) -> Option<Bytes> {
-        let now = self.cx.now;
-        let record = self.directory.records.get(address, now.unix_ms)?;
-        record.record.kem.as_ref().map(|kem| kem.id.clone())
-    }
-
     /// What is in a frame of direct mail whose signature is good.
-    pub(crate) fn unseal_mail(&mut self, token: Token, peer: PeerId, frame: &Frame) -> DecryptOutcome {
+    pub(crate) fn unseal_mail(
+        &mut self,
+        token: Token,
+        peer: PeerId,
+        frame: &Frame,
+        local: &Local,
+        cx: &mut Cx,
+    ) -> DecryptOutcome {
         match &frame.body.payload {
             Some(Payload::Session(session)) => {
-                let Some(key) = self.mail.sessions.find(&peer, &session.id) else {
-                    return DecryptOutcome::Answer(self.kem_unknown());
+                let Some(key) = self.sessions.find(&peer, &session.id) else {
+                    return DecryptOutcome::Answer(self.kem_unknown(local, cx));
                 };
                 let content = key.open(session.counter, &session.ciphertext);
                 match decode_content(content) {
                     Ok(batch) => DecryptOutcome::Done(batch),
-                    Err(unread) => DecryptOutcome::Answer(self.refuse_unread(unread)),
+                    Err(unread) => DecryptOutcome::Answer(refuse_unread(unread, cx)),
                 }
             }
             Some(Payload::Sealed(sealed)) => {
-                let Some(task) = self.open_task(frame, sealed) else {
-                    return DecryptOutcome::Answer(self.kem_unknown());
+                let Some(task) = self.open_task(frame, sealed, local, cx) else {
+                    return DecryptOutcome::Answer(self.kem_unknown(local, cx));
                 };
                 let size = sealed.ciphertext.len();
-                if !self.mail.pending_decryptions.has_room(size) {
-                    return DecryptOutcome::Answer(self.reply_busy());
+                if !self.pending_decryptions.has_room(size) {
+                    return DecryptOutcome::Answer(reply_busy(cx));
                 }
                 let frame = Box::new(frame.clone());
-                self.mail.pending_decryptions.insert(
+                self.pending_decryptions.insert(
                     task.token,
                     PendingDecryption::Mail { token, peer, frame },
                     size,
                 );
-                self.cx.effects.push_back(Effect::Crypto(CryptoTask::Open(Box::new(task))));
+                cx.effects.push_back(Effect::Crypto(CryptoTask::Open(Box::new(task))));
                 DecryptOutcome::Waits
             }
             // Acknowledgements name streams and numbers alone.
             Some(Payload::Plain(batch)) if batch.messages.is_empty() => DecryptOutcome::Done(batch.clone()),
             Some(Payload::Plain(_)) | None => {
                 let reason = "the frame is not encrypted; mail must be encrypted to a key of the recipient";
-                DecryptOutcome::Answer(self.refuse_mail(Counter::FramesUnsealed, "NOT_ENCRYPTED", &reason))
+                DecryptOutcome::Answer(refuse_mail(Counter::FramesUnsealed, "NOT_ENCRYPTED", &reason, cx))
             }
         }
     }
 
     /// A sealed frame by gossip: most are for others.
-    pub(crate) fn unseal_gossip(&mut self, frame: Frame) {
+    pub(crate) fn unseal_gossip(&mut self, frame: Frame, local: &Local, cx: &mut Cx) {
         let Some(Payload::Sealed(sealed)) = &frame.body.payload else { return };
-        let Some(task) = self.open_task(&frame, sealed) else { return };
+        let Some(task) = self.open_task(&frame, sealed, local, cx) else { return };
         let size = sealed.ciphertext.len();
-        if !self.mail.pending_decryptions.has_room(size) {
+        if !self.pending_decryptions.has_room(size) {
             // Without an acknowledgement the sender keeps it and tries again.
-            return self.cx.stats.count(Counter::CryptoPoolFull);
+            return cx.stats.count(Counter::CryptoPoolFull);
         }
-        self.mail.pending_decryptions.insert(
+        self.pending_decryptions.insert(
             task.token,
             PendingDecryption::Gossip { frame: Box::new(frame) },
             size,
         );
-        self.cx.effects.push_back(Effect::Crypto(CryptoTask::Open(Box::new(task))));
+        cx.effects.push_back(Effect::Crypto(CryptoTask::Open(Box::new(task))));
     }
 
     /// How to open it, if it is sealed to a key of ours.
-    fn open_task(&mut self, frame: &Frame, sealed: &Sealed) -> Option<OpenTask> {
-        let secret = self.local.keyring.find(&sealed.kem_id).filter(|_| sealed.suite == SUITE)?;
+    fn open_task(&mut self, frame: &Frame, sealed: &Sealed, local: &Local, cx: &mut Cx) -> Option<OpenTask> {
+        let secret = local.keyring.find(&sealed.kem_id).filter(|_| sealed.suite == SUITE)?;
         let info = Info {
-            network: self.cx.identity.network.clone(),
+            network: cx.identity.network.clone(),
             sender: frame.binding.binding.node_key,
-            recipient: self.cx.identity.address,
+            recipient: cx.identity.address,
             kem_id: sealed.kem_id.as_ref().try_into().ok()?,
         };
         let (enc, ciphertext) = (sealed.enc.clone(), sealed.ciphertext.clone());
-        Some(OpenTask { token: self.cx.token(), secret, info, enc, ciphertext })
+        Some(OpenTask { token: cx.token(), secret, info, enc, ciphertext })
     }
 
-    pub(crate) fn on_opened(&mut self, token: Token, outcome: Outcome<Opened>) {
-        let (opened, unopened) = match (outcome, self.mail.pending_decryptions.remove(token)) {
+    pub(crate) fn on_opened(
+        &mut self,
+        token: Token,
+        outcome: Outcome<Opened>,
+        gate: &mut Gate,
+        directory: &Directory,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
+        let (opened, unopened) = match (outcome, self.pending_decryptions.remove(token)) {
             (_, None) => return,
             (outcome, Some(unopened)) => (outcome, unopened),
         };
@@ -313,19 +349,21 @@ impl Core {
         };
         match (unopened, batch) {
             (PendingDecryption::Mail { token, peer, frame }, Ok(batch)) => {
-                if let Some(session) = session.filter(|_| self.peers.connected.contains_key(&peer)) {
-                    self.mail.sessions.insert(peer, session);
+                if let Some(session) = session.filter(|_| peers.connected.contains_key(&peer)) {
+                    self.sessions.insert(peer, session);
                 }
-                if let Some(response) = self.receive_batch(token, &frame, &batch) {
-                    self.cx.answer_mail(token, response);
+                if let Some(response) = self.receive_batch(token, &frame, &batch, gate, directory, cx) {
+                    cx.answer_mail(token, response);
                 }
             }
             (PendingDecryption::Mail { token, .. }, Err(unread)) => {
-                let response = self.refuse_unread(unread);
-                self.cx.answer_mail(token, response);
+                let response = refuse_unread(unread, cx);
+                cx.answer_mail(token, response);
             }
-            (PendingDecryption::Gossip { frame }, Ok(batch)) => self.on_gossip_mail(&frame, &batch),
-            (PendingDecryption::Gossip { .. }, Err(unread)) => self.cx.stats.count(match unread {
+            (PendingDecryption::Gossip { frame }, Ok(batch)) => {
+                self.on_gossip_mail(&frame, &batch, gate, directory, cx)
+            }
+            (PendingDecryption::Gossip { .. }, Err(unread)) => cx.stats.count(match unread {
                 Unread::NotTried => Counter::CryptoPoolFull,
                 Unread::Unreadable => Counter::FramesUnreadable,
                 Unread::Later => LATER_FRAMES,
@@ -334,33 +372,39 @@ impl Core {
     }
 
     /// The sender has to seal anew, to what our record says.
-    fn kem_unknown(&mut self) -> Response {
-        self.cx.stats.count(Counter::FramesKemUnknown);
-        match self.local.record.current() {
+    fn kem_unknown(&mut self, local: &Local, cx: &mut Cx) -> Response {
+        cx.stats.count(Counter::FramesKemUnknown);
+        match local.record.current() {
             Some(record) => Response::KemUnknown(KemUnknown { record: record.bytes.clone() }),
             None => Response::Busy(Busy { retry_after_ms: BUSY_MS }),
         }
     }
+}
 
-    fn refuse_unread(&mut self, unread: Unread) -> Response {
-        match unread {
-            Unread::NotTried => self.reply_busy(),
-            Unread::Unreadable => {
-                let reason = "the frame does not decrypt: its sender did not encrypt it to this node";
-                self.refuse_mail(Counter::FramesUnreadable, "DECRYPTION_FAILED", &reason)
-            }
-            Unread::Later => self.refuse_mail(
-                LATER_FRAMES,
-                UNSUPPORTED_VERSION,
-                &"the encrypted batch is of a later version",
-            ),
+impl Directory {
+    fn kem_of(&self, address: &Address, cx: &Cx) -> Option<Bytes> {
+        let now = cx.now;
+        let record = self.records.get(address, now.unix_ms)?;
+        record.record.kem.as_ref().map(|kem| kem.id.clone())
+    }
+}
+
+fn refuse_unread(unread: Unread, cx: &mut Cx) -> Response {
+    match unread {
+        Unread::NotTried => reply_busy(cx),
+        Unread::Unreadable => {
+            let reason = "the frame does not decrypt: its sender did not encrypt it to this node";
+            refuse_mail(Counter::FramesUnreadable, "DECRYPTION_FAILED", &reason, cx)
+        }
+        Unread::Later => {
+            refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &"the encrypted batch is of a later version", cx)
         }
     }
+}
 
-    fn reply_busy(&mut self) -> Response {
-        self.cx.stats.count(Counter::CryptoPoolFull);
-        Response::Busy(Busy { retry_after_ms: BUSY_MS })
-    }
+fn reply_busy(cx: &mut Cx) -> Response {
+    cx.stats.count(Counter::CryptoPoolFull);
+    Response::Busy(Busy { retry_after_ms: BUSY_MS })
 }
 
 /// Why a frame that was sealed is not read.

@@ -5,6 +5,17 @@ pub mod inbound;
 pub mod outbound;
 pub(crate) mod pending_writes;
 
+use crate::MAX_INFLIGHT;
+use crate::gate::pending_verification;
+use crate::mail::inbound::digests;
+use crate::mail::inbound::unacked;
+use crate::parent::output_queue;
+use crate::timers::TimerTable;
+use crate::usage::Usage;
+use inbound::inbox;
+use inbound::{deferred_responses, pending_acks};
+use outbound::outbox;
+use p2p_node_wire::seal;
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::Address;
@@ -62,5 +73,65 @@ impl Mail {
             pending_writes,
             store_failed: false,
         }
+    }
+}
+
+impl Mail {
+    /// Enters the timers of mail.
+    pub(crate) fn timers(&self, timers: &mut TimerTable) {
+        timers.enter("deferred responses", self.deferred_responses.next_deadline());
+        timers.enter("checkpoints", self.delivery.next_deadline());
+        timers.enter("outbox", self.outbox.next_deadline());
+    }
+}
+
+impl Mail {
+    /// Returns the size of each collection, with its limit.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        [
+            ("sessions", self.sessions.len(), seal::session::MAX_SESSIONS),
+            ("frames that are opened", self.pending_decryptions.len(), pending_verification::MAX_PARKED),
+            ("frames that are sealed", self.pending_encryptions.len(), outbox::OUTBOX_MAILS),
+            (
+                "things that are being kept",
+                self.pending_writes.len(),
+                outbox::OUTBOX_MAILS + inbox::inbox_limits::MAX_STREAMS,
+            ),
+            ("mails that are being kept", self.pending_writes.mails(), MAX_INFLIGHT),
+            ("arrivals that are being kept", self.delivery.len(), 2 * inbox::inbox_limits::MAX_STREAMS),
+            ("mails in the outbox", self.outbox.len(), outbox::OUTBOX_MAILS),
+            ("bytes in the outbox", self.outbox.bytes(), outbox::OUTBOX_BYTES + crate::MAX_DIRECT_BYTES),
+            (
+                "destinations",
+                self.outbox.recipients().count(),
+                outbox::OUTBOX_MAILS + outbox::MAX_IDLE_DESTINATIONS,
+            ),
+            ("streams received", self.inbox.len(), inbox::inbox_limits::MAX_STREAMS),
+            (
+                "mails remembered by their digests",
+                self.inbox.digests(),
+                inbox::inbox_limits::MAX_STREAMS * digests::REMEMBERED,
+            ),
+            ("mails that arrived before earlier ones", self.inbox.beyond(), inbox::inbox_limits::ALL_BEYOND),
+            ("bytes that wait for earlier mail", self.inbox.held_bytes(), inbox::inbox_limits::HELD_BYTES),
+            ("answers that wait", self.deferred_responses.len(), deferred_responses::MAX_HELD_ANSWERS),
+            ("acknowledgements owed", self.pending_acks.len(), pending_acks::MAX_ACKS_OWED),
+            ("acknowledgements on the wire", self.pending_acks.on_wire(), pending_acks::MAX_ACKS_ON_WIRE),
+            ("mails that wait for an ack", self.delivery.untaken.len(), unacked::MAX_UNTAKEN),
+            (
+                "bytes that wait for an ack",
+                self.delivery.untaken.bytes(),
+                unacked::MAX_UNTAKEN_BYTES + 2 * crate::MAX_DIRECT_BYTES,
+            ),
+            ("mails that wait to be told", self.delivery.untold().0, output_queue::MAIL_LINES),
+            (
+                "bytes that wait to be told",
+                self.delivery.untold().1,
+                output_queue::MAIL_BYTES + crate::MAX_DIRECT_BYTES,
+            ),
+        ]
+        .into_iter()
+        .map(|(name, size, limit)| Usage { name, size, limit })
+        .collect()
     }
 }

@@ -8,12 +8,20 @@ pub(crate) mod on_command;
 pub(crate) mod on_discover;
 pub(crate) mod on_send;
 pub mod output_queue;
+pub(crate) mod peer_discovered;
 pub(crate) mod replies;
 pub(crate) mod require_delivery;
 pub mod send_lane;
 pub(crate) mod shutdown;
 pub(crate) mod starting;
 
+use crate::MAX_INFLIGHT;
+use crate::MAX_INFLIGHT_BYTES;
+use crate::cx::Cx;
+use crate::lifecycle::Phase;
+use crate::timers::TimerTable;
+use crate::usage::Usage;
+use p2p_node_protocol::MAX_LINE_BYTES;
 use std::time::Duration;
 
 use on_command::Recipient;
@@ -57,5 +65,50 @@ impl Parent {
             send_lane: SendLane::default(),
             sends_abandoned: false,
         }
+    }
+}
+
+impl Parent {
+    /// Enters the timers of the parent side.
+    pub(crate) fn timers(&self, timers: &mut TimerTable, cx: &Cx) {
+        match cx.phase {
+            Phase::Flushing { deadline, stay_until, .. } => {
+                let is_said = cx.replies.output.is_empty() || self.output_closed;
+                return timers.enter("exit", Some(if is_said { stay_until } else { deadline }));
+            }
+            Phase::Starting { report_by, .. } => {
+                timers.enter("report of the sockets", report_by);
+                return timers.enter("pause before ready", self.deferred.next_deadline());
+            }
+            // A node that waits for deliveries without a limit has no deadline of its own.
+            Phase::Closing { deadline, .. } => {
+                timers.enter("end of the drain", Some(deadline).filter(|at| *at < Duration::MAX));
+            }
+            Phase::Ready => {}
+            Phase::Idle | Phase::Exited => return,
+        }
+        timers.enter("end of receiving", self.receive_until);
+        timers.enter("send lane", self.lane_deadline(cx));
+        timers.enter("discoveries", self.discovery_deadline(cx));
+    }
+}
+
+impl Parent {
+    /// Returns the size of each collection, with its limit.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        [
+            ("sends that wait", self.send_lane.len(), MAX_INFLIGHT + 1),
+            (
+                "bytes of sends that wait",
+                self.send_lane.bytes(),
+                MAX_INFLIGHT_BYTES + crate::MAX_DIRECT_BYTES,
+            ),
+            ("commands that wait for ready", self.deferred.len(), 2 * MAX_INFLIGHT + 1),
+            ("bytes that wait for ready", self.deferred.bytes(), MAX_INFLIGHT_BYTES + MAX_LINE_BYTES),
+            ("discoveries", self.discoveries.len(), MAX_INFLIGHT),
+        ]
+        .into_iter()
+        .map(|(name, size, limit)| Usage { name, size, limit })
+        .collect()
     }
 }

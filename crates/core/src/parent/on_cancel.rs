@@ -1,23 +1,33 @@
 //! The `cancel` command: ends a `discover`, a `send` that waits for room, or a message or broadcast
 //! that is not delivered yet.
 
+use crate::cx::Cx;
+use crate::gossip::Gossip;
+use crate::gossip::broadcasting::report_broadcast_failed;
+use crate::mail::Mail;
+use crate::parent::Parent;
 use p2p_node_protocol::{DeliveryState, ErrorCode, Id};
 
-use crate::Core;
-
-impl Core {
-    pub(crate) fn cancel(&mut self, id: Option<Id>, target: &Id) {
-        let waited = self.cancel_discovery(target) || self.cancel_waiting(target);
-        let mail = self.mail.outbox.remove_where(|mail| mail.draft.request_id.as_ref() == Some(target));
+impl Parent {
+    pub(crate) fn cancel(
+        &mut self,
+        id: Option<Id>,
+        target: &Id,
+        gossip: &mut Gossip,
+        mail: &mut Mail,
+        cx: &mut Cx,
+    ) {
+        let waited = self.cancel_discovery(target, cx) || self.cancel_waiting(target, cx);
+        let messages = mail.outbox.remove_where(|mail| mail.draft.request_id.as_ref() == Some(target));
         let broadcasts =
-            self.gossip.broadcasts.remove_where(|broadcast| broadcast.request_id.as_ref() == Some(target));
-        let cancelled = waited || !mail.is_empty() || !broadcasts.is_empty();
-        for ended in mail {
-            self.report_failed(ended, DeliveryState::Failed, ErrorCode::Cancelled);
+            gossip.broadcasts.remove_where(|broadcast| broadcast.request_id.as_ref() == Some(target));
+        let cancelled = waited || !messages.is_empty() || !broadcasts.is_empty();
+        for ended in messages {
+            mail.report_failed(ended, DeliveryState::Failed, ErrorCode::Cancelled, cx);
         }
         for broadcast in broadcasts {
-            self.report_broadcast_failed(broadcast, DeliveryState::Failed, ErrorCode::Cancelled);
+            report_broadcast_failed(broadcast, DeliveryState::Failed, ErrorCode::Cancelled, cx);
         }
-        self.cx.answer(id, "cancel", |answer| answer.cancelled = Some(cancelled));
+        cx.answer(id, "cancel", |answer| answer.cancelled = Some(cancelled));
     }
 }

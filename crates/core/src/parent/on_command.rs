@@ -1,5 +1,13 @@
 //! Checks a command against the phase of the node and dispatches it.
 
+use crate::MAX_INFLIGHT;
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gossip::Gossip;
+use crate::local::Local;
+use crate::mail::Mail;
+use crate::parent::Parent;
+use crate::peers::Peers;
 use std::collections::BTreeSet;
 
 use alloy_primitives::Address;
@@ -10,12 +18,11 @@ use p2p_node_protocol::{
     StatusReport,
 };
 
+use crate::Phase;
 use crate::effect::NetworkCommand;
-use crate::gate::access_list::AccessRule;
 use crate::mail::inbound::unacked::MAX_UNTAKEN;
 use crate::parent::starting::LISTEN_TIMEOUT;
 use crate::peers::bootstrap::parse_bootstrap;
-use crate::{Core, Phase};
 use p2p_node_wire::envelope::limits;
 use p2p_node_wire::identity::parse_address;
 
@@ -29,100 +36,115 @@ pub(crate) enum Recipient {
     Peer(PeerId),
 }
 
-impl Core {
-    pub(crate) fn on_command(&mut self, request: Request) {
-        let now = self.cx.now;
-        if self.is_taken(request.id.as_ref()) {
-            return;
+impl Parent {
+    /// Returns the command if the node can carry it out now. Otherwise the node has refused it, or
+    /// defers it until `ready`.
+    pub(crate) fn admit_command(&mut self, request: Request, cx: &mut Cx) -> Option<Request> {
+        if is_taken(request.id.as_ref(), cx) {
+            return None;
         }
-        if let Phase::Starting { .. } = self.cx.phase {
-            return self.hold(request);
-        }
-        let Request { id, command } = request;
-        match (&self.cx.phase, &command) {
+        let (code, message) = match (&cx.phase, &request.command) {
+            (Phase::Starting { .. }, _) => {
+                self.hold(request, cx);
+                return None;
+            }
             (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited, _) => {
-                return self.cx.refuse(
-                    id,
-                    ErrorCode::ShuttingDown,
-                    "the node is closing and accepts no commands",
-                );
+                (ErrorCode::ShuttingDown, "the node is closing and accepts no commands")
             }
-            (Phase::Idle, Command::Connect(_) | Command::Ping(_) | Command::Shutdown(_)) => {}
+            (Phase::Ready, _)
+            | (Phase::Idle, Command::Connect(_) | Command::Ping(_) | Command::Shutdown(_)) => {
+                return Some(request);
+            }
             (Phase::Idle, _) => {
-                return self.cx.refuse(
-                    id,
-                    ErrorCode::NotConnected,
-                    "the node is not connected; the first command must be `connect`",
-                );
+                (ErrorCode::NotConnected, "the node is not connected; the first command must be `connect`")
             }
-            _ => {}
-        }
-        match command {
-            Command::Connect(connect) => self.connect(id, connect),
-            Command::Send(send) => {
-                if let Some((to, send)) = self.check_send(id, send, self.default_ttl()) {
-                    self.offer(to, send);
-                }
-            }
-            Command::Discover(discover) => self.discover(id, discover),
-            Command::Subscribe(subscribe) => self.subscribe(id, subscribe.topic),
-            Command::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe.topic),
-            Command::Status(_) => {
-                let status = self.status();
-                self.cx.answer(id, "status", |answer| answer.status = Some(Box::new(status)));
-            }
-            Command::Peers(_) => self.list_peers(id),
-            Command::Block(block) => {
-                self.set_standing(id, "block", &block.peer_id, Some(AccessRule::Blocked));
-            }
-            Command::Allow(allow) => {
-                self.set_standing(id, "allow", &allow.peer_id, Some(AccessRule::Allowed));
-            }
-            Command::Unblock(unblock) => self.set_standing(id, "unblock", &unblock.peer_id, None),
-            Command::Ack(ack) => self.on_ack_command(id, ack),
-            Command::Cancel(cancel) => self.cancel(id, &cancel.target),
-            Command::Ping(_) => self.cx.answer(id, "ping", |answer| answer.time_ms = Some(now.unix_ms)),
-            Command::Shutdown(_) => self.close("shutdown", id),
-            other => {
-                let message = format!("this node does not support `{}`", other.name());
-                self.cx.refuse(id, ErrorCode::UnknownCommand, message);
-            }
-        }
-    }
-
-    /// Reports a line that is not a command. The error carries the line's id, if one can be read,
-    /// so that the parent does not wait for an answer forever.
-    pub(crate) fn on_bad_line(&mut self, bad: LineError) {
-        self.cx.stats.count(Counter::LinesBad);
-        if self.is_taken(bad.id.as_ref()) {
-            return;
-        }
-        self.cx.replies.required.refused(bad.code);
-        let mut error = ErrorEvent { id: bad.id, ..ErrorEvent::new(bad.code, bad.message) };
-        error.details = bad.line.map(|line| serde_json::json!({ "line": line }));
-        self.cx.emit_error(error);
-    }
-
-    /// Reports an error and returns `true` if a command with this id is unanswered. The error has
-    /// the id in its `details` only, because the parent would take an error with that `id` for the
-    /// answer to the earlier command.
-    pub(crate) fn is_taken(&mut self, id: Option<&Id>) -> bool {
-        let Some(id) = id.filter(|id| {
-            self.cx.replies.open_requests.contains(id) || self.cx.replies.open_sends.contains(id)
-        }) else {
-            return false;
         };
-        let message = "a command with this id has not been answered yet; use another id";
-        self.cx.replies.required.refused(ErrorCode::DuplicateId);
-        let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
-        error.details = Some(serde_json::json!({ "id": id }));
-        self.cx.emit_error(error);
-        true
+        cx.refuse(request.id, code, message);
+        None
     }
 
-    fn connect(&mut self, id: Option<Id>, connect: Connect) {
-        if self.cx.phase != Phase::Idle {
-            return self.cx.refuse(
+    /// Returns `true` if the driver may hand over the next command, because there is capacity for
+    /// its reply, and for a waiting `send`.
+    pub(crate) fn can_accept_command(&self, cx: &Cx) -> bool {
+        let sends = self.send_lane.len() + self.deferred.sends() + cx.replies.output.unread_sends();
+        !cx.is_flushing()
+            && cx.replies.output.can_accept_command()
+            && cx.replies.open_requests.len() + cx.replies.output.unread_others() < MAX_INFLIGHT
+            && sends <= MAX_INFLIGHT
+            && !self.send_lane.is_over()
+            && !self.deferred.is_over()
+    }
+}
+
+/// Reports a line that is not a command. The error carries the line's id, if one can be read,
+/// so that the parent does not wait for an answer forever.
+pub(crate) fn on_bad_line(bad: LineError, cx: &mut Cx) {
+    cx.stats.count(Counter::LinesBad);
+    if is_taken(bad.id.as_ref(), cx) {
+        return;
+    }
+    cx.replies.required.refused(bad.code);
+    let mut error = ErrorEvent { id: bad.id, ..ErrorEvent::new(bad.code, bad.message) };
+    error.details = bad.line.map(|line| serde_json::json!({ "line": line }));
+    cx.emit_error(error);
+}
+
+/// Reports an error and returns `true` if a command with this id is unanswered. The error has
+/// the id in its `details` only, because the parent would take an error with that `id` for the
+/// answer to the earlier command.
+pub(crate) fn is_taken(id: Option<&Id>, cx: &mut Cx) -> bool {
+    let Some(id) =
+        id.filter(|id| cx.replies.open_requests.contains(id) || cx.replies.open_sends.contains(id))
+    else {
+        return false;
+    };
+    let message = "a command with this id has not been answered yet; use another id";
+    cx.replies.required.refused(ErrorCode::DuplicateId);
+    let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
+    error.details = Some(serde_json::json!({ "id": id }));
+    cx.emit_error(error);
+    true
+}
+
+pub(crate) fn status(
+    local: &Local,
+    directory: &Directory,
+    peers: &Peers,
+    gossip: &Gossip,
+    mail: &Mail,
+    cx: &Cx,
+) -> StatusReport {
+    let now = cx.now;
+    let mut room = cx.room_for_lists();
+    let addrs = local.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
+    let topics = gossip.subscribed.iter().filter(|topic| room.fits(topic)).cloned().collect();
+    StatusReport {
+        peer_id: cx.identity.peer_text.clone(),
+        address: cx.identity.address_text.clone(),
+        uptime_ms: now.mono.as_millis() as u64,
+        peers: peers.connected.len(),
+        servers: peers.dht_servers.len(),
+        agents: directory.records.len(),
+        topics,
+        addrs,
+        outbox: mail.outbox.len(),
+        outbox_bytes: mail.outbox.bytes(),
+        queued_broadcasts: gossip.broadcasts.held(),
+        counters: cx.stats.snapshot(),
+    }
+}
+
+impl Parent {
+    pub(crate) fn connect(
+        &mut self,
+        id: Option<Id>,
+        connect: Connect,
+        peers: &mut Peers,
+        mail: &mut Mail,
+        cx: &mut Cx,
+    ) {
+        if cx.phase != Phase::Idle {
+            return cx.refuse(
                 id,
                 ErrorCode::AlreadyConnected,
                 "the node is connected already; send `connect` once",
@@ -131,100 +153,88 @@ impl Core {
         if let Some(other) = connect.protocol.filter(|version| *version != PROTOCOL_VERSION) {
             let message =
                 format!("protocol version {other} is not supported; use version {PROTOCOL_VERSION}");
-            self.cx.replies.required.refused(ErrorCode::UnsupportedProtocol);
+            cx.replies.required.refused(ErrorCode::UnsupportedProtocol);
             let mut error = ErrorEvent::new(ErrorCode::UnsupportedProtocol, message);
             error.details = Some(serde_json::json!({ "supported": [PROTOCOL_VERSION] }));
-            return self.cx.emit_error(ErrorEvent { id, ..error });
+            return cx.emit_error(ErrorEvent { id, ..error });
         }
         let max_line = connect.max_line_bytes.unwrap_or(MAX_LINE_BYTES);
         if !(MIN_LINE_BYTES..=MAX_LINE_BYTES).contains(&max_line) {
             let message =
                 format!("`maxLineBytes` must be {MIN_LINE_BYTES} to {MAX_LINE_BYTES}, not {max_line}");
-            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
         let max_unacked = connect.max_unacked.unwrap_or(MAX_UNTAKEN);
         if !(1..=MAX_UNTAKEN).contains(&max_unacked) {
             let message = format!("`maxUnacked` must be 1 to {MAX_UNTAKEN}, not {max_unacked}");
-            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
         let parsed: Result<Vec<_>, String> =
             connect.bootstrap_peers.iter().map(|text| parse_bootstrap(text)).collect();
         match parsed {
-            Err(message) => return self.cx.refuse(id, ErrorCode::InvalidArgument, message),
-            Ok(peers) => peers.into_iter().for_each(|(peer, addr)| self.add_bootstrap(peer, addr)),
+            Err(message) => return cx.refuse(id, ErrorCode::InvalidArgument, message),
+            Ok(parsed) => parsed.into_iter().for_each(|(peer, addr)| peers.add_bootstrap(peer, addr, cx)),
         }
-        self.cx.replies.protocol_v1 = connect.protocol.is_some();
-        self.cx.replies.max_line = max_line;
-        self.mail.delivery.untaken.set_limit(max_unacked);
-        self.start(connect.port, id);
+        cx.replies.protocol_v1 = connect.protocol.is_some();
+        cx.replies.max_line = max_line;
+        mail.delivery.untaken.set_limit(max_unacked);
+        self.start(connect.port, id, cx);
     }
 
     /// Starts to listen. The node defers commands until it is ready.
-    pub(crate) fn start(&mut self, port: Option<u16>, id: Option<Id>) {
-        let now = self.cx.now;
-        self.cx.replies.open_requests.extend(id.clone());
-        self.cx.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
-        let port = port.unwrap_or(self.cx.identity.port);
-        self.cx.network(NetworkCommand::Listen { port });
+    pub(crate) fn start(&mut self, port: Option<u16>, id: Option<Id>, cx: &mut Cx) {
+        let now = cx.now;
+        cx.replies.open_requests.extend(id.clone());
+        cx.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
+        let port = port.unwrap_or(cx.identity.port);
+        cx.network(NetworkCommand::Listen { port });
     }
+}
 
-    fn subscribe(&mut self, id: Option<Id>, topic: String) {
+impl Gossip {
+    pub(crate) fn subscribe(
+        &mut self,
+        id: Option<Id>,
+        topic: String,
+        local: &mut Local,
+        peers: &mut Peers,
+        cx: &mut Cx,
+    ) {
         if let Err(message) = check_topic(&topic) {
-            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
-        if self.gossip.subscribed.len() >= crate::MAX_SUBSCRIPTIONS
-            && !self.gossip.subscribed.contains(&topic)
-        {
+        if self.subscribed.len() >= crate::MAX_SUBSCRIPTIONS && !self.subscribed.contains(&topic) {
             let message = format!(
                 "at most {} topics can be subscribed to; unsubscribe from one first",
                 crate::MAX_SUBSCRIPTIONS
             );
-            return self.cx.refuse(id, ErrorCode::Busy, message);
+            return cx.refuse(id, ErrorCode::Busy, message);
         }
-        self.cx.answer(id, "subscribe", |_| {});
-        if self.gossip.subscribed.insert(topic.clone()) && !crate::is_reserved(&topic) {
-            self.cx.network(NetworkCommand::Subscribe { topic });
-            self.connect_soon();
-            let topics = self.gossip.subscribed.clone();
-            self.advertise_topics(&topics);
+        cx.answer(id, "subscribe", |_| {});
+        if self.subscribed.insert(topic.clone()) && !crate::is_reserved(&topic) {
+            cx.network(NetworkCommand::Subscribe { topic });
+            peers.connect_soon(cx);
+            let topics = self.subscribed.clone();
+            local.advertise_topics(&topics, cx);
         }
     }
 
-    fn unsubscribe(&mut self, id: Option<Id>, topic: &str) {
-        if self.gossip.subscribed.remove(topic) && !crate::is_reserved(topic) {
-            self.cx.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
-            let topics = self.gossip.subscribed.clone();
-            self.advertise_topics(&topics);
+    pub(crate) fn unsubscribe(&mut self, id: Option<Id>, topic: &str, local: &mut Local, cx: &mut Cx) {
+        if self.subscribed.remove(topic) && !crate::is_reserved(topic) {
+            cx.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
+            let topics = self.subscribed.clone();
+            local.advertise_topics(&topics, cx);
         }
-        self.cx.answer(id, "unsubscribe", |_| {});
+        cx.answer(id, "unsubscribe", |_| {});
     }
+}
 
-    fn advertise_topics(&mut self, topics: &BTreeSet<String>) {
-        let now = self.cx.now;
-        let left_out = self.local.record.set_topics(topics, now);
+impl Local {
+    fn advertise_topics(&mut self, topics: &BTreeSet<String>, cx: &mut Cx) {
+        let now = cx.now;
+        let left_out = self.record.set_topics(topics, now);
         if left_out > 0 {
-            self.cx.stats.add(Counter::TopicsNotInRecord, left_out as u64);
-        }
-    }
-
-    fn status(&self) -> StatusReport {
-        let now = self.cx.now;
-        let mut room = self.cx.room_for_lists();
-        let addrs = self.local.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
-        let topics = self.gossip.subscribed.iter().filter(|topic| room.fits(topic)).cloned().collect();
-        StatusReport {
-            peer_id: self.cx.identity.peer_text.clone(),
-            address: self.cx.identity.address_text.clone(),
-            uptime_ms: now.mono.as_millis() as u64,
-            peers: self.peers.connected.len(),
-            servers: self.peers.dht_servers.len(),
-            agents: self.directory.records.len(),
-            topics,
-            addrs,
-            outbox: self.mail.outbox.len(),
-            outbox_bytes: self.mail.outbox.bytes(),
-            queued_broadcasts: self.gossip.broadcasts.held(),
-            counters: self.cx.stats.snapshot(),
+            cx.stats.add(Counter::TopicsNotInRecord, left_out as u64);
         }
     }
 }

@@ -1,5 +1,11 @@
 //! The `discover` command: reports known agents, and agents that the node finds while it runs.
 
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gate::Gate;
+use crate::parent::Parent;
+use crate::parent::peer_discovered::emit_peer_discovered;
+use crate::peers::Peers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -7,7 +13,7 @@ use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Discover, ErrorCode, Id};
 
-use crate::{Core, MAX_INFLIGHT, Peer};
+use crate::{MAX_INFLIGHT, Peer};
 use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::SignedRecord;
 
@@ -60,16 +66,24 @@ impl Wanted {
     }
 }
 
-impl Core {
-    pub(crate) fn discover(&mut self, id: Option<Id>, discover: Discover) {
-        let now = self.cx.now;
+impl Parent {
+    pub(crate) fn discover(
+        &mut self,
+        id: Option<Id>,
+        discover: Discover,
+        gate: &Gate,
+        directory: &mut Directory,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
+        let now = cx.now;
         let timeout = discover.timeout_ms.map_or(DEFAULT_DISCOVER, Duration::from_millis);
         if timeout > MAX_DISCOVER {
             let message = format!("`timeoutMs` must be at most {}", MAX_DISCOVER.as_millis());
-            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
-        if self.parent.discoveries.len() >= MAX_INFLIGHT {
-            return self.cx.refuse(
+        if self.discoveries.len() >= MAX_INFLIGHT {
+            return cx.refuse(
                 id,
                 ErrorCode::Busy,
                 "too many `discover` commands are running; wait for one or cancel it",
@@ -82,49 +96,64 @@ impl Core {
             (None, Some(address), None) => match parse_address(&address) {
                 Ok(address) => Wanted::Address(address),
                 Err(error) => {
-                    return self.cx.refuse(id, ErrorCode::InvalidArgument, format!("`address`: {error}"));
+                    return cx.refuse(id, ErrorCode::InvalidArgument, format!("`address`: {error}"));
                 }
             },
             _ => {
                 let message = "`discover` takes at most one of `topic`, `address` and `capability`";
-                return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
+                return cx.refuse(id, ErrorCode::InvalidArgument, message);
             }
         };
-        self.cx.replies.open_requests.extend(id.clone());
+        cx.replies.open_requests.extend(id.clone());
         let deadline = now.mono + timeout;
         let (settles, retry) = match (&wanted, discover.timeout_ms) {
             (Wanted::Address(_), _) => (false, now.mono),
             (_, None) => (true, now.mono + SETTLED),
             (_, Some(_)) => (false, deadline),
         };
-        self.parent.discoveries.push(Discovery {
-            id,
-            wanted,
-            deadline,
-            settles,
-            retry,
-            seen: BTreeSet::new(),
-        });
-        let known: Vec<SignedRecord> = self.directory.records.iter(now.unix_ms).cloned().collect();
+        self.discoveries.push(Discovery { id, wanted, deadline, settles, retry, seen: BTreeSet::new() });
+        let known: Vec<SignedRecord> = directory.records.iter(now.unix_ms).cloned().collect();
         for record in known {
-            self.found(&record, true);
+            self.found(&record, true, gate, peers, cx);
         }
-        self.finish_expired_discoveries();
+        self.finish_expired_discoveries(gate, directory, peers, cx);
+    }
+
+    /// Reports an agent whose record the directory stored. `is_news` states that the record says more
+    /// than the one before.
+    pub(crate) fn on_record(
+        &mut self,
+        record: &SignedRecord,
+        is_news: bool,
+        gate: &Gate,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
+        if is_news {
+            emit_peer_discovered(record, None, gate, peers, cx);
+        }
+        self.found(record, false, gate, peers, cx);
     }
 
     /// Reports a found agent to all running `discover` commands, or with `by_latest` to the latest
     /// one.
-    pub(crate) fn found(&mut self, record: &SignedRecord, by_latest: bool) {
-        let now = self.cx.now;
+    pub(crate) fn found(
+        &mut self,
+        record: &SignedRecord,
+        by_latest: bool,
+        gate: &Gate,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
+        let now = cx.now;
         // `end_discovery` reports the agents that this call skips while the parent does not read.
-        if !self.cx.replies.output.can_accept_command() {
+        if !cx.replies.output.can_accept_command() {
             return;
         }
-        let skip = if by_latest { self.parent.discoveries.len().saturating_sub(1) } else { 0 };
+        let skip = if by_latest { self.discoveries.len().saturating_sub(1) } else { 0 };
         let mut tell = Vec::new();
-        let peers = &self.peers.connected;
-        for discovery in self.parent.discoveries.iter_mut().skip(skip) {
-            if discovery.wanted.matches(record, peers) && discovery.seen.insert(record.address()) {
+        for discovery in self.discoveries.iter_mut().skip(skip) {
+            if discovery.wanted.matches(record, &peers.connected) && discovery.seen.insert(record.address()) {
                 if discovery.settles {
                     discovery.retry = now.mono + SETTLED;
                 }
@@ -132,31 +161,24 @@ impl Core {
             }
         }
         for id in tell {
-            self.emit_peer_discovered(record, id);
+            emit_peer_discovered(record, id, gate, peers, cx);
         }
-    }
-
-    /// Returns `true` if no lookup or dial is running and the node has the records of all connected
-    /// peers.
-    fn knows_all_peers(&self) -> bool {
-        let now = self.cx.now;
-        self.directory.lookups.running() + self.directory.lookups.waiting() == 0
-            && self.peers.dialing.is_empty()
-            && self
-                .peers
-                .connected
-                .keys()
-                .all(|peer| self.directory.records.by_peer(peer, now.unix_ms).is_some())
     }
 
     /// Answers each `discover` that is done: it found its agent, no more results are likely, or its
     /// time is over. Repeats the lookups of the others.
-    pub(crate) fn finish_expired_discoveries(&mut self) {
-        let now = self.cx.now;
-        if self.parent.discoveries.is_empty() {
+    pub(crate) fn finish_expired_discoveries(
+        &mut self,
+        gate: &Gate,
+        directory: &mut Directory,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
+        let now = cx.now;
+        if self.discoveries.is_empty() {
             return;
         }
-        let knows_all = self.knows_all_peers();
+        let knows_all = knows_all_peers(directory, peers, cx);
         let is_done = |discovery: &Discovery| {
             let enough = match discovery.wanted {
                 Wanted::Address(_) => true,
@@ -165,14 +187,14 @@ impl Core {
             enough && !discovery.seen.is_empty() || discovery.deadline <= now.mono
         };
         // One at a time, because each may write as many lines as there are agents.
-        while self.cx.replies.output.can_accept_command()
-            && let Some(index) = self.parent.discoveries.iter().position(is_done)
+        while cx.replies.output.can_accept_command()
+            && let Some(index) = self.discoveries.iter().position(is_done)
         {
-            let discovery = self.parent.discoveries.remove(index);
-            self.end_discovery(discovery);
+            let discovery = self.discoveries.remove(index);
+            end_discovery(discovery, gate, directory, peers, cx);
         }
         let mut lookups = Vec::new();
-        for discovery in &mut self.parent.discoveries {
+        for discovery in &mut self.discoveries {
             if discovery.retry > now.mono {
                 continue;
             }
@@ -185,58 +207,61 @@ impl Core {
             }
         }
         for address in lookups {
-            self.resolve(address);
+            directory.resolve(address, cx);
         }
-    }
-
-    /// Reports the agents that the parent could not read earlier, and answers the command.
-    fn end_discovery(&mut self, mut discovery: Discovery) {
-        let now = self.cx.now;
-        let unseen: Vec<SignedRecord> = self
-            .directory
-            .records
-            .iter(now.unix_ms)
-            .filter(|record| discovery.wanted.matches(record, &self.peers.connected))
-            .filter(|record| discovery.seen.insert(record.address()))
-            .cloned()
-            .collect();
-        for record in unseen {
-            self.emit_peer_discovered(&record, discovery.id.clone());
-        }
-        self.cx.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
     }
 
     /// Returns when the next `discover` ends or repeats its lookup. Returns `None` while the parent
     /// does not read, because then no `discover` can end.
-    pub(crate) fn discovery_deadline(&self) -> Option<Duration> {
-        if !self.cx.replies.output.can_accept_command() {
+    pub(crate) fn discovery_deadline(&self, cx: &Cx) -> Option<Duration> {
+        if !cx.replies.output.can_accept_command() {
             return None;
         }
-        self.parent.discoveries.iter().map(|discovery| discovery.retry.min(discovery.deadline)).min()
+        self.discoveries.iter().map(|discovery| discovery.retry.min(discovery.deadline)).min()
     }
 
     /// Ends the `discover` with this id. Returns `false` if there is none.
-    pub(crate) fn cancel_discovery(&mut self, target: &Id) -> bool {
-        let Some(index) =
-            self.parent.discoveries.iter().position(|discovery| discovery.id.as_ref() == Some(target))
+    pub(crate) fn cancel_discovery(&mut self, target: &Id, cx: &mut Cx) -> bool {
+        let Some(index) = self.discoveries.iter().position(|discovery| discovery.id.as_ref() == Some(target))
         else {
             return false;
         };
-        let discovery = self.parent.discoveries.remove(index);
-        self.cx.refuse(discovery.id, ErrorCode::Cancelled, "a `cancel` command ended this `discover`");
+        let discovery = self.discoveries.remove(index);
+        cx.refuse(discovery.id, ErrorCode::Cancelled, "a `cancel` command ended this `discover`");
         true
     }
 
     /// Ends every `discover`, because the node closes.
-    pub(crate) fn abandon_discoveries(&mut self) {
-        for discovery in std::mem::take(&mut self.parent.discoveries) {
+    pub(crate) fn abandon_discoveries(&mut self, cx: &mut Cx) {
+        for discovery in std::mem::take(&mut self.discoveries) {
             if discovery.id.is_some() {
-                self.cx.refuse(
-                    discovery.id,
-                    ErrorCode::ShuttingDown,
-                    "the node closed during this `discover`",
-                );
+                cx.refuse(discovery.id, ErrorCode::ShuttingDown, "the node closed during this `discover`");
             }
         }
     }
+}
+
+/// Returns `true` if no lookup or dial is running and the node has the records of all connected
+/// peers.
+fn knows_all_peers(directory: &Directory, peers: &Peers, cx: &Cx) -> bool {
+    let now = cx.now;
+    directory.lookups.running() + directory.lookups.waiting() == 0
+        && peers.dialing.is_empty()
+        && peers.connected.keys().all(|peer| directory.records.by_peer(peer, now.unix_ms).is_some())
+}
+
+/// Reports the agents that the parent could not read earlier, and answers the command.
+fn end_discovery(mut discovery: Discovery, gate: &Gate, directory: &Directory, peers: &Peers, cx: &mut Cx) {
+    let now = cx.now;
+    let unseen: Vec<SignedRecord> = directory
+        .records
+        .iter(now.unix_ms)
+        .filter(|record| discovery.wanted.matches(record, &peers.connected))
+        .filter(|record| discovery.seen.insert(record.address()))
+        .cloned()
+        .collect();
+    for record in unseen {
+        emit_peer_discovered(&record, discovery.id.clone(), gate, peers, cx);
+    }
+    cx.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
 }

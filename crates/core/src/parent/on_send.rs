@@ -1,5 +1,8 @@
 //! The `send` command: checks a message or broadcast and hands it to admission.
 
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::parent::Parent;
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,29 +14,31 @@ use crate::mail::outbound::default_priority::priority_of;
 use crate::mail::outbound::stream::OutgoingMessage;
 use crate::parent::on_command::{Recipient, check_topic, parse_recipient};
 use crate::parent::send_lane::{To, Waiting};
-use crate::{Core, MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
+use crate::{MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
 use p2p_node_wire::envelope::{self, limits};
 
 /// Longest `ttlMs`. Our choice: 7 days, for agents that run once a week.
 const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
-impl Core {
+impl Parent {
     /// Checks a `send`. Returns the message and its destination, or `None` if the node refused it.
     pub(crate) fn check_send(
         &mut self,
         id: Option<Id>,
         send: Send,
         default_ttl: Duration,
+        directory: &Directory,
+        cx: &mut Cx,
     ) -> Option<(To, Waiting)> {
-        let now = self.cx.now;
+        let now = cx.now;
         let (data, encoding) = match payload(&send) {
             Ok(payload) => payload,
             Err(message) => {
-                self.cx.refuse_send(id, ErrorCode::InvalidArgument, message);
+                cx.refuse_send(id, ErrorCode::InvalidArgument, message);
                 return None;
             }
         };
         if let Err(message) = check_lengths(&send) {
-            self.cx.refuse_send(id, ErrorCode::InvalidArgument, message);
+            cx.refuse_send(id, ErrorCode::InvalidArgument, message);
             return None;
         }
         let kind = send.kind.unwrap_or_default();
@@ -51,14 +56,14 @@ impl Core {
         };
         let length = send.data.get().len();
         let checked = match (send.peer_id, send.topic) {
-            (Some(peer), None) => self.check_mail(&peer, &draft, length),
+            (Some(peer), None) => self.check_mail(&peer, &draft, length, directory, cx),
             (None, Some(topic)) => check_broadcast(topic, length),
             _ => Err((ErrorCode::InvalidArgument, "`send` needs either `peerId` or `topic`".to_owned())),
         };
         match checked {
             Ok(to) => Some((to, Waiting { draft, length })),
             Err((code, message)) => {
-                self.cx.refuse_send(draft.request_id, code, message);
+                cx.refuse_send(draft.request_id, code, message);
                 None
             }
         }
@@ -69,13 +74,15 @@ impl Core {
         to: &str,
         draft: &OutgoingMessage,
         length: usize,
+        directory: &Directory,
+        cx: &Cx,
     ) -> Result<To, (ErrorCode, String)> {
-        let now = self.cx.now;
+        let now = cx.now;
         let invalid = |message| (ErrorCode::InvalidArgument, message);
         let recipient = match self.parse_same_recipient(to).map_err(invalid)? {
             Recipient::Address(address) => address,
-            Recipient::Peer(peer) if peer == self.cx.identity.peer => self.cx.identity.address,
-            Recipient::Peer(peer) => match self.directory.records.by_peer(&peer, now.unix_ms) {
+            Recipient::Peer(peer) if peer == cx.identity.peer => cx.identity.address,
+            Recipient::Peer(peer) => match directory.records.by_peer(&peer, now.unix_ms) {
                 Some(record) => record.address(),
                 None => {
                     let message =
@@ -84,7 +91,7 @@ impl Core {
                 }
             },
         };
-        if recipient == self.cx.identity.address {
+        if recipient == cx.identity.address {
             return Err(invalid("`peerId` is this agent itself; name another agent".to_owned()));
         }
         if length > MAX_DIRECT_BYTES {
@@ -105,13 +112,13 @@ impl Core {
     /// Parses a recipient as [`parse_recipient`] does, and caches the last one. Parsing costs more
     /// than the rest of a `send`, and parents often send several messages to one recipient.
     fn parse_same_recipient(&mut self, text: &str) -> Result<Recipient, String> {
-        if let Some((last, recipient)) = &self.parent.recipient_parse_cache
+        if let Some((last, recipient)) = &self.recipient_parse_cache
             && last == text
         {
             return Ok(*recipient);
         }
         let recipient = parse_recipient(text)?;
-        self.parent.recipient_parse_cache = Some((text.to_owned(), recipient));
+        self.recipient_parse_cache = Some((text.to_owned(), recipient));
         Ok(recipient)
     }
 }

@@ -1,20 +1,20 @@
 //! Lines that the core writes to the parent: answers, errors, deliveries and peer events.
 
+use crate::MAX_INFLIGHT;
+use crate::parent::output_queue;
+use crate::usage::MUST_TELL;
+use crate::usage::Usage;
 use std::collections::BTreeSet;
 
 use p2p_node_protocol::{
     Answer, Counter, Delivery, DeliveryState, DropCounts, ErrorCode, ErrorEvent, Event, Id, Level, Log,
-    MAX_LINE_BYTES, PeerDiscovered, Route,
+    MAX_LINE_BYTES, Route,
 };
 
 use super::output_queue::OutputQueue;
 use super::require_delivery::Required;
-use crate::Core;
 use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand};
-use crate::gate::access_list::AccessRule;
-use crate::mail::outbound::outbox::Completed;
-use p2p_node_wire::record::SignedRecord;
 
 /// Upper bound of the bytes of a `peer_discovered` or `status` line without its lists, with a
 /// reserve for new counters.
@@ -212,80 +212,6 @@ impl Cx {
     }
 }
 
-impl Core {
-    /// Reports that an accepted message did not arrive, or may not have arrived.
-    pub(crate) fn report_failed(&mut self, ended: Completed, state: DeliveryState, code: ErrorCode) {
-        self.tell_mail_lost_because(ended, state, code, None);
-    }
-
-    /// Reports a failed message as `report_failed` does. `message` replaces the standard text of
-    /// `code`.
-    pub(crate) fn tell_mail_lost_because(
-        &mut self,
-        ended: Completed,
-        state: DeliveryState,
-        code: ErrorCode,
-        message: Option<String>,
-    ) {
-        self.forget_mail(&ended);
-        let Completed { message_id, delivered_as, mail, .. } = ended;
-        self.cx.emit_delivery(Delivery {
-            message_id,
-            request_id: mail.draft.request_id,
-            state,
-            code: Some(code),
-            message,
-            attempts: mail.attempts,
-            route: mail.went,
-            redelivered: mail.restored,
-            delivered_as,
-        });
-    }
-
-    /// Reports an agent that the node found. `request_id` is the id of the `discover` that asked
-    /// for it.
-    pub(crate) fn emit_peer_discovered(&mut self, record: &SignedRecord, request_id: Option<Id>) {
-        let peer_id = record.peer_id();
-        if request_id.is_none()
-            && self.gate.access_list.of(&record.address(), &peer_id) == Some(AccessRule::Blocked)
-        {
-            return;
-        }
-        let mut room = self.cx.room_for_lists();
-        let mut fitting = |texts: &mut dyn Iterator<Item = String>| -> Vec<String> {
-            texts.filter(|text| room.fits(text)).collect()
-        };
-        // Host names in a multiaddr may contain any bytes.
-        let addrs = record.record.addrs.iter().map(ToString::to_string);
-        let addrs = fitting(&mut addrs.filter(|addr| !addr.contains(char::is_control)));
-        let capabilities = fitting(&mut record.record.capabilities.iter().cloned());
-        let mut topics: BTreeSet<String> = record.record.topics.iter().cloned().collect();
-        if let Some(peer) = self.peers.connected.get(&peer_id) {
-            topics.extend(peer.topics.iter().filter(|topic| !crate::is_reserved(topic)).cloned());
-        }
-        let topics = fitting(&mut topics.into_iter());
-        let found = PeerDiscovered {
-            peer_id: peer_id.to_string(),
-            topics,
-            address: record.address().to_string(),
-            name: Some(record.record.name.clone()).filter(|name| !name.is_empty()),
-            role: record.record.role,
-            addrs,
-            capabilities,
-            expires_at_ms: record.record.expires_at_ms,
-            request_id,
-        };
-        if found.request_id.is_some() {
-            return self.cx.replies.output.tell(Event::PeerDiscovered(Box::new(found)));
-        }
-        let peer_id = found.peer_id.clone();
-        self.cx.replies.output.news(
-            Event::PeerDiscovered(Box::new(found)),
-            |event| matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id),
-        );
-    }
-}
-
 /// Returns the standard text of a code: what happened to the message, and what to do.
 fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
     match code {
@@ -303,5 +229,28 @@ fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
         ErrorCode::MessageTooLarge => "the message is too long for the recipient's agent to read, or for the network to carry".into(),
         _ if route == Some(Route::Gossip) => "no acknowledgement came back by gossip in time; the message may have arrived".into(),
         _ => "no acknowledgement came in time; the message may have arrived".into(),
+    }
+}
+
+impl Replies {
+    /// Returns the size of each collection, with its limit.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        let [must, mail, topic, news, log] = self.output.lines();
+        [
+            ("commands unanswered", self.open_requests.len(), MAX_INFLIGHT + 1),
+            // The lane may hold one send above its limit, and as many sends may wait for the disk.
+            ("sends unanswered", self.open_sends.len(), 2 * MAX_INFLIGHT + 1),
+            ("answers unread", self.output.unread_others(), 2 * MAX_INFLIGHT + 1),
+            ("answers to sends unread", self.output.unread_sends(), 2 * MAX_INFLIGHT + 1),
+            ("lines that must be told", must, MUST_TELL),
+            ("lines of mail", mail, output_queue::MAIL_LINES),
+            ("lines of broadcasts", topic, output_queue::TOPIC_LINES),
+            ("lines of news", news, output_queue::NEWS_LINES),
+            ("lines of logs", log, output_queue::LOG_LINES),
+            ("lines at the writer", self.output.at_writer_lines(), output_queue::WRITER_LINES),
+        ]
+        .into_iter()
+        .map(|(name, size, limit)| Usage { name, size, limit })
+        .collect()
     }
 }

@@ -1,8 +1,11 @@
 //! `--require-delivery`: determines the exit code of a pipeline from the outcome of its commands.
 
+use crate::cx::Cx;
+use crate::gossip::Gossip;
+use crate::mail::Mail;
+use crate::parent::Parent;
 use p2p_node_protocol::ErrorCode;
 
-use crate::Core;
 use crate::effect::ExitCode;
 
 /// Outcomes since the start.
@@ -41,30 +44,28 @@ impl Required {
     }
 }
 
-impl Core {
-    /// Returns `true` if, after the end of stdin, the node waits without limit for all messages and
-    /// broadcasts.
-    pub(crate) fn awaits_deliveries(&self) -> bool {
-        self.cx.replies.required.on
-    }
+/// Returns `true` if, after the end of stdin, the node waits without limit for all messages and
+/// broadcasts.
+pub(crate) fn awaits_deliveries(cx: &Cx) -> bool {
+    cx.replies.required.on
+}
 
+impl Parent {
     /// Returns `true` if messages or broadcasts have not ended. With `--require-delivery`, messages
     /// of earlier processes do not count.
-    pub(crate) fn has_unsent(&self) -> bool {
-        let of_earlier = if self.cx.replies.required.on { self.cx.replies.required.restored } else { 0 };
-        !self.parent.send_lane.is_empty()
-            || self.mail.outbox.len() > of_earlier
-            || !self.gossip.broadcasts.is_empty()
+    pub(crate) fn has_unsent(&self, gossip: &Gossip, mail: &Mail, cx: &Cx) -> bool {
+        let of_earlier = if cx.replies.required.on { cx.replies.required.restored } else { 0 };
+        !self.send_lane.is_empty() || mail.outbox.len() > of_earlier || !gossip.broadcasts.is_empty()
     }
 
     /// Returns the exit code of a node that has written its last line. `lost` means that accepted
     /// messages or broadcasts are lost.
-    pub(crate) fn exit_code(&self, lost: bool) -> ExitCode {
-        let Required { on, refused, undone, .. } = self.cx.replies.required;
+    pub(crate) fn exit_code(&self, lost: bool, gossip: &Gossip, mail: &Mail, cx: &Cx) -> ExitCode {
+        let Required { on, refused, undone, .. } = cx.replies.required;
         match () {
-            () if self.parent.pipe_broken => ExitCode::Io,
+            () if self.pipe_broken => ExitCode::Io,
             () if on && refused => ExitCode::BadInput,
-            () if lost || on && (undone || self.has_unsent()) => ExitCode::Undelivered,
+            () if lost || on && (undone || self.has_unsent(gossip, mail, cx)) => ExitCode::Undelivered,
             () => ExitCode::Ok,
         }
     }

@@ -1,12 +1,18 @@
 //! The end of a node: it accepts no more commands, finishes what it accepted, reports what it could
 //! not finish, and exits.
 
+use crate::cx::Cx;
+use crate::gossip::Gossip;
+use crate::gossip::broadcasting::report_broadcast_failed;
+use crate::mail::Mail;
+use crate::parent::Parent;
+use crate::parent::require_delivery::awaits_deliveries;
 use std::time::Duration;
 
 use p2p_node_protocol::{Closing, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Level};
 
+use crate::Phase;
 use crate::effect::{Effect, ExitCode};
-use crate::{Core, Phase};
 
 /// Longest time for the parent to read the last lines. Our choice: an SDK waits 7 s, which covers
 /// the drain time-out of 5 s and this.
@@ -26,189 +32,199 @@ const NEVER_CONNECTED: &str = "stdin ended before the node carried out a `connec
 const NEVER_TOLD: &str = "`--on-eof stay`: stdin ended before a `connect`, so the node can never join the network; \
     start it with `--connect` as well";
 
-impl Core {
-    pub(crate) fn on_input_ended(&mut self) {
-        let now = self.cx.now;
-        if self.cx.phase == Phase::Idle {
-            return self.end_unconnected();
+impl Parent {
+    pub(crate) fn on_input_ended(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
+        let now = cx.now;
+        if cx.phase == Phase::Idle {
+            return self.end_unconnected(gossip, mail, cx);
         }
-        if self.cx.identity.stay_on_eof {
+        if cx.identity.stay_on_eof {
             return;
         }
-        if let Phase::Starting { .. } = self.cx.phase {
-            return self.hold_end();
+        if let Phase::Starting { .. } = cx.phase {
+            return self.hold_end(cx);
         }
-        if self.cx.identity.receive_after_eof.is_zero() {
-            return self.close(EOF, None);
+        if cx.identity.receive_after_eof.is_zero() {
+            return self.close(EOF, None, cx);
         }
-        self.parent.receive_until = Some(now.mono + self.cx.identity.receive_after_eof);
+        self.receive_until = Some(now.mono + cx.identity.receive_after_eof);
     }
 
     /// Ends a node whose stdin ended before a `connect`. No command can come any more, so `--on-eof
     /// stay` is an error of the configuration.
-    fn end_unconnected(&mut self) {
-        if self.cx.identity.stay_on_eof {
-            self.cx.emit_error(ErrorEvent::new(ErrorCode::InvalidArgument, NEVER_TOLD));
-            return self.give_up(ExitCode::Config);
+    fn end_unconnected(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
+        if cx.identity.stay_on_eof {
+            cx.emit_error(ErrorEvent::new(ErrorCode::InvalidArgument, NEVER_TOLD));
+            return self.give_up(ExitCode::Config, gossip, mail, cx);
         }
-        self.cx.log(Level::Warn, "pipe", NEVER_CONNECTED);
-        self.cx.replies.required.refused(ErrorCode::NotConnected);
-        self.close(EOF, None);
+        cx.log(Level::Warn, "pipe", NEVER_CONNECTED);
+        cx.replies.required.refused(ErrorCode::NotConnected);
+        self.close(EOF, None, cx);
     }
 
-    pub(crate) fn on_input_failed(&mut self, reason: &str) {
-        self.parent.pipe_broken = true;
-        self.cx.emit_error(ErrorEvent::new(
+    pub(crate) fn on_input_failed(&mut self, reason: &str, cx: &mut Cx) {
+        self.pipe_broken = true;
+        cx.emit_error(ErrorEvent::new(
             ErrorCode::Internal,
             format!("reading stdin failed, so the node closes: {reason}"),
         ));
-        self.close(EOF, None);
+        self.close(EOF, None, cx);
     }
 
-    pub(crate) fn on_output_closed(&mut self, broken: bool) {
-        self.parent.pipe_broken |= broken;
-        self.parent.output_closed = true;
-        self.close("output", None);
+    pub(crate) fn on_output_closed(&mut self, broken: bool, cx: &mut Cx) {
+        self.pipe_broken |= broken;
+        self.output_closed = true;
+        self.close("output", None, cx);
     }
 
     /// Returns `true` if the end of the process loses accepted messages or broadcasts, or a `send`
     /// that waits for room.
-    fn has_undelivered(&self) -> bool {
-        self.parent.sends_abandoned
-            || !self.parent.send_lane.is_empty()
-            || !self.mail.pending_writes.is_durable() && !self.mail.outbox.is_empty()
-            || !self.gossip.broadcasts.is_empty()
+    fn has_undelivered(&self, gossip: &Gossip, mail: &Mail) -> bool {
+        self.sends_abandoned
+            || !self.send_lane.is_empty()
+            || !mail.pending_writes.is_durable() && !mail.outbox.is_empty()
+            || !gossip.broadcasts.is_empty()
     }
 
-    pub(crate) fn on_signal(&mut self) {
-        match self.cx.phase {
+    pub(crate) fn on_signal(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
+        match cx.phase {
             Phase::Closing { .. } => {
-                self.exit(self.exit_code(self.has_undelivered()));
+                self.exit(self.exit_code(self.has_undelivered(gossip, mail), gossip, mail, cx), mail, cx);
             }
-            Phase::Flushing { code, .. } => self.exit(code),
-            _ => self.close("signal", None),
+            Phase::Flushing { code, .. } => self.exit(code, mail, cx),
+            _ => self.close("signal", None, cx),
+        }
+    }
+
+    /// Starts the shutdown when the time after the end of stdin, during which the node still
+    /// receives, is over.
+    pub(crate) fn keep_receiving(&mut self, cx: &mut Cx) {
+        if self.receive_until.is_some_and(|until| until <= cx.now.mono) {
+            self.close(EOF, None, cx);
         }
     }
 
     /// Starts the shutdown, unless it has started. `shutdown` is the id of the `shutdown` command.
-    pub(crate) fn close(&mut self, reason: &'static str, mut shutdown: Option<Id>) {
-        let now = self.cx.now;
-        match std::mem::replace(&mut self.cx.phase, Phase::Exited) {
+    pub(crate) fn close(&mut self, reason: &'static str, mut shutdown: Option<Id>, cx: &mut Cx) {
+        let now = cx.now;
+        match std::mem::replace(&mut cx.phase, Phase::Exited) {
             phase @ (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited) => {
-                self.cx.phase = phase;
+                cx.phase = phase;
                 return;
             }
             Phase::Starting { id, .. } => {
                 let message = "the node closed before it was ready";
                 if id.is_some() {
-                    self.cx.refuse(id, ErrorCode::ShuttingDown, message);
+                    cx.refuse(id, ErrorCode::ShuttingDown, message);
                 }
-                shutdown = shutdown.or(self.abandon_held());
+                shutdown = shutdown.or(self.abandon_held(cx));
             }
             Phase::Idle | Phase::Ready => {}
         }
-        self.cx.replies.open_requests.extend(shutdown.clone());
-        self.parent.receive_until = None;
+        cx.replies.open_requests.extend(shutdown.clone());
+        self.receive_until = None;
         let deadline = match reason {
-            EOF if self.awaits_deliveries() => Duration::MAX,
-            _ => now.mono + self.cx.identity.drain_timeout,
+            EOF if awaits_deliveries(cx) => Duration::MAX,
+            _ => now.mono + cx.identity.drain_timeout,
         };
-        self.cx.phase = Phase::Closing { reason, shutdown, deadline };
+        cx.phase = Phase::Closing { reason, shutdown, deadline };
     }
 
     /// Ends the node at once because it must not or cannot run, without finishing what it accepted.
-    pub(crate) fn give_up(&mut self, code: ExitCode) {
-        let now = self.cx.now;
+    pub(crate) fn give_up(&mut self, code: ExitCode, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
+        let now = cx.now;
         // The node reports the first reason only.
-        if self.cx.is_flushing() {
+        if cx.is_flushing() {
             return;
         }
-        self.fail_pending();
+        self.fail_pending(gossip, mail, cx);
         let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until: now.mono };
-        match std::mem::replace(&mut self.cx.phase, flushing) {
+        match std::mem::replace(&mut cx.phase, flushing) {
             Phase::Starting { id, .. } => {
-                id.map(|id| self.cx.replies.open_requests.remove(&id));
-                let shutdown = self.abandon_held();
-                self.cx.answer(shutdown, "shutdown", |_| {});
+                id.map(|id| cx.replies.open_requests.remove(&id));
+                let shutdown = self.abandon_held(cx);
+                cx.answer(shutdown, "shutdown", |_| {});
             }
-            Phase::Closing { shutdown, .. } => self.cx.answer(shutdown, "shutdown", |_| {}),
+            Phase::Closing { shutdown, .. } => cx.answer(shutdown, "shutdown", |_| {}),
             _ => {}
         }
-        self.cx.replies.output.close();
-    }
-
-    /// Returns `true` if a sender waits for an acknowledgement, or the parent for the answer to an
-    /// `ack`.
-    fn owes_answers(&self) -> bool {
-        !self.mail.pending_acks.is_idle()
-            || !self.mail.deferred_responses.is_empty()
-            || self.mail.delivery.len() > 0
-            || self.mail.delivery.has_pending_acks()
-            || self.cx.replies.output.awaits_receipts()
+        cx.replies.output.close();
     }
 
     /// Ends the drain when everything accepted has ended or the drain time-out has passed. Then
     /// writes the answer to `shutdown` and the `closing` event.
-    pub(crate) fn finish_closing(&mut self) {
-        let now = self.cx.now;
-        if std::mem::take(&mut self.cx.replies.has_spoken) {
-            self.parent.stay_until = now.mono + LAST_READ;
+    pub(crate) fn finish_closing(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
+        let now = cx.now;
+        if std::mem::take(&mut cx.replies.has_spoken) {
+            self.stay_until = now.mono + LAST_READ;
         }
-        let sent = !self.has_unsent();
-        let answered = matches!(self.cx.phase, Phase::Closing { .. }) && !self.owes_answers();
-        let Phase::Closing { reason, shutdown, deadline } = &mut self.cx.phase else { return };
+        let sent = !self.has_unsent(gossip, mail, cx);
+        let answered = matches!(cx.phase, Phase::Closing { .. }) && !mail.owes_answers(cx);
+        let Phase::Closing { reason, shutdown, deadline } = &mut cx.phase else { return };
         if sent && *deadline == Duration::MAX {
-            *deadline = now.mono + self.cx.identity.drain_timeout;
+            *deadline = now.mono + cx.identity.drain_timeout;
         }
-        let done = sent && self.parent.discoveries.is_empty() && answered;
+        let done = sent && self.discoveries.is_empty() && answered;
         if !done && now.mono < *deadline {
             return;
         }
         let (reason, shutdown) = (*reason, shutdown.clone());
-        let lost = self.has_undelivered();
-        self.fail_pending();
-        self.cx.answer(shutdown, "shutdown", |_| {});
-        if self.cx.replies.protocol_v1 {
-            self.cx.replies.output.tell(Event::Closing(Closing { reason: reason.to_owned() }));
+        let lost = self.has_undelivered(gossip, mail);
+        self.fail_pending(gossip, mail, cx);
+        cx.answer(shutdown, "shutdown", |_| {});
+        if cx.replies.protocol_v1 {
+            cx.replies.output.tell(Event::Closing(Closing { reason: reason.to_owned() }));
         }
-        self.cx.replies.output.close();
-        let code = self.exit_code(lost);
-        let stay_until = self.parent.stay_until.max(now.mono);
-        self.cx.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until };
+        cx.replies.output.close();
+        let code = self.exit_code(lost, gossip, mail, cx);
+        let stay_until = self.stay_until.max(now.mono);
+        cx.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until };
     }
 
-    fn fail_pending(&mut self) {
-        self.abandon_discoveries();
-        self.abandon_waiting();
-        self.fail_unpersisted();
-        if !self.mail.pending_writes.is_durable() {
-            for ended in self.mail.outbox.drain() {
-                self.report_failed(ended, DeliveryState::Failed, ErrorCode::ShuttingDown);
+    fn fail_pending(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
+        self.abandon_discoveries(cx);
+        self.abandon_waiting(cx);
+        mail.fail_unpersisted(cx);
+        if !mail.pending_writes.is_durable() {
+            for ended in mail.outbox.drain() {
+                mail.report_failed(ended, DeliveryState::Failed, ErrorCode::ShuttingDown, cx);
             }
         }
-        for broadcast in self.gossip.broadcasts.drain_all() {
-            self.report_broadcast_failed(broadcast, DeliveryState::Failed, ErrorCode::ShuttingDown);
+        for broadcast in gossip.broadcasts.drain_all() {
+            report_broadcast_failed(broadcast, DeliveryState::Failed, ErrorCode::ShuttingDown, cx);
         }
     }
 
     /// Exits once the writer has written every line or its time is over, and peers have had their
     /// time to read.
-    pub(crate) fn finish_flushing(&mut self) {
-        let now = self.cx.now;
-        if let Phase::Flushing { code, deadline, stay_until } = self.cx.phase
+    pub(crate) fn finish_flushing(&mut self, mail: &mut Mail, cx: &mut Cx) {
+        let now = cx.now;
+        if let Phase::Flushing { code, deadline, stay_until } = cx.phase
             && now.mono >= stay_until
-            && (self.cx.replies.output.is_empty() || self.parent.output_closed || now.mono >= deadline)
+            && (cx.replies.output.is_empty() || self.output_closed || now.mono >= deadline)
         {
             // Writing the last lines may have broken the pipe.
-            self.exit(if self.parent.pipe_broken { ExitCode::Io } else { code });
+            self.exit(if self.pipe_broken { ExitCode::Io } else { code }, mail, cx);
         }
     }
 
-    fn exit(&mut self, code: ExitCode) {
+    fn exit(&mut self, code: ExitCode, mail: &mut Mail, cx: &mut Cx) {
         // The driver carries out no effects after `Exit`.
-        self.cx.flush_output();
-        self.persist_final_checkpoints();
-        self.cx.phase = Phase::Exited;
-        self.cx.effects.push_back(Effect::Exit(code));
+        cx.flush_output();
+        mail.persist_final_checkpoints(cx);
+        cx.phase = Phase::Exited;
+        cx.effects.push_back(Effect::Exit(code));
+    }
+}
+
+impl Mail {
+    /// Returns `true` if a sender waits for an acknowledgement, or the parent for the answer to an
+    /// `ack`.
+    fn owes_answers(&self, cx: &Cx) -> bool {
+        !self.pending_acks.is_idle()
+            || !self.deferred_responses.is_empty()
+            || self.delivery.len() > 0
+            || self.delivery.has_pending_acks()
+            || cx.replies.output.awaits_receipts()
     }
 }

@@ -2,6 +2,9 @@
 //! enough connections to survive the loss of some, and a topic spreads only along a chain of
 //! subscribers, so each topic needs connected subscribers.
 
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::peers::Peers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -10,9 +13,9 @@ use multiaddr::Multiaddr;
 use p2p_node_protocol::Counter;
 use p2p_node_protocol::Role;
 
+use crate::Peer;
 use crate::backoff::Backoff;
 use crate::effect::NetworkCommand;
-use crate::{Core, Peer};
 use p2p_node_wire::record::SignedRecord;
 
 /// Number of connections that an agent's node seeks, from the TOS document (minimum number of
@@ -92,124 +95,132 @@ impl Dialer {
     }
 }
 
-impl Core {
+impl Peers {
     /// Expects subscriptions from a node of our network that sent its hello. Every node subscribes
     /// to the nodes' topics at once.
-    pub(crate) fn expect_topics(&mut self, peer: PeerId) {
-        let now = self.cx.now;
-        if self.peers.dialer.expected.len() < MAX_EXPECTED {
-            self.peers.dialer.expected.push_back((now.mono + TOPICS_WITHIN, peer));
+    pub(crate) fn expect_topics(&mut self, peer: PeerId, cx: &Cx) {
+        let now = cx.now;
+        if self.dialer.expected.len() < MAX_EXPECTED {
+            self.dialer.expected.push_back((now.mono + TOPICS_WITHIN, peer));
         }
     }
 
     /// Disconnects peers that announced no subscriptions. A peer that saw this connection begin
     /// before it saw an earlier one end assumes that it has announced them already. Only a new
     /// connection makes its gossipsub announce them again.
-    pub(crate) fn disconnect_unsubscribed_peers(&mut self) {
-        let now = self.cx.now;
-        while let Some((due, peer)) = self.peers.dialer.expected.front().copied()
+    pub(crate) fn disconnect_unsubscribed_peers(&mut self, cx: &mut Cx) {
+        let now = cx.now;
+        while let Some((due, peer)) = self.dialer.expected.front().copied()
             && due <= now.mono
         {
-            self.peers.dialer.expected.pop_front();
+            self.dialer.expected.pop_front();
             let silent =
                 |known: &Peer| known.topics.is_empty() && known.connected_at + TOPICS_WITHIN <= now.mono;
-            if self.peers.connected.get(&peer).is_some_and(silent) {
-                self.cx.stats.count(Counter::PeersWithoutTopics);
-                self.cx.network(NetworkCommand::Disconnect { peer });
+            if self.connected.get(&peer).is_some_and(silent) {
+                cx.stats.count(Counter::PeersWithoutTopics);
+                cx.network(NetworkCommand::Disconnect { peer });
             }
         }
     }
 
     pub(crate) fn silence_deadline(&self) -> Option<Duration> {
-        self.peers.dialer.expected.front().map(|(due, _)| *due)
+        self.dialer.expected.front().map(|(due, _)| *due)
     }
 
     /// Schedules a selection soon, because a new agent or a new subscription may need a connection.
-    pub(crate) fn connect_soon(&mut self) {
-        let now = self.cx.now;
-        let soon = (now.mono + SOON).max(self.peers.dialer.last + LEAST_PAUSE);
-        self.peers.dialer.next = self.peers.dialer.next.min(soon);
+    pub(crate) fn connect_soon(&mut self, cx: &Cx) {
+        let now = cx.now;
+        let soon = (now.mono + SOON).max(self.dialer.last + LEAST_PAUSE);
+        self.dialer.next = self.dialer.next.min(soon);
     }
 
-    pub(crate) fn connecting_deadline(&self) -> Option<Duration> {
-        (self.cx.identity.role != Role::Bootstrap
-            && self.directory.records.len() > self.peers.connected.len())
-        .then_some(self.peers.dialer.next)
+    pub(crate) fn connecting_deadline(&self, directory: &Directory, cx: &Cx) -> Option<Duration> {
+        (cx.identity.role != Role::Bootstrap && directory.records.len() > self.connected.len())
+            .then_some(self.dialer.next)
+    }
+
+    /// Takes note of a stored record: its agent may be dialled.
+    pub(crate) fn on_record(&mut self, record: &SignedRecord, is_news: bool, cx: &Cx) {
+        if is_news {
+            self.note_reachable(&record.peer_id());
+        }
+        self.connect_soon(cx);
     }
 
     /// Records a failed dial to an agent's node, or a short connection.
-    pub(crate) fn note_unreachable(&mut self, peer: PeerId, hung_up: bool) {
-        let now = self.cx.now;
-        if self.peers.dialer.backoffs.len() >= MAX_BACKOFFS {
-            self.peers.dialer.backoffs.retain(|_, pause| !pause.backoff.ready(now.mono));
+    pub(crate) fn note_unreachable(&mut self, peer: PeerId, hung_up: bool, cx: &mut Cx) {
+        let now = cx.now;
+        if self.dialer.backoffs.len() >= MAX_BACKOFFS {
+            self.dialer.backoffs.retain(|_, pause| !pause.backoff.ready(now.mono));
         }
-        if self.peers.dialer.backoffs.len() < MAX_BACKOFFS {
-            let pause = self.peers.dialer.backoffs.entry(peer).or_default();
+        if self.dialer.backoffs.len() < MAX_BACKOFFS {
+            let pause = self.dialer.backoffs.entry(peer).or_default();
             pause.hang_ups = if hung_up { pause.hang_ups.saturating_add(1) } else { 0 };
-            pause.backoff.fail(now.mono, PERIOD, &mut self.cx.jitter);
+            pause.backoff.fail(now.mono, PERIOD, &mut cx.jitter);
         }
     }
 
     /// Ends the pause for an agent's node, after a long connection or because the agent moved.
     pub(crate) fn note_reachable(&mut self, peer: &PeerId) {
-        self.peers.dialer.backoffs.remove(peer);
+        self.dialer.backoffs.remove(peer);
     }
 
     /// Returns `true` if a topic has fewer connected subscribers than it should have, and known
     /// subscribers may still be dialled.
-    pub(crate) fn misses_subscribers(&self, topic: &str) -> bool {
-        let now = self.cx.now;
+    pub(crate) fn misses_subscribers(&self, topic: &str, directory: &Directory, cx: &Cx) -> bool {
+        let now = cx.now;
         let hears =
-            |peer: &PeerId| self.peers.connected.get(peer).is_some_and(|known| known.topics.contains(topic));
+            |peer: &PeerId| self.connected.get(peer).is_some_and(|known| known.topics.contains(topic));
         let is_missing = |record: &&SignedRecord| {
             let peer = record.peer_id();
-            let reachable =
-                !record.record.addrs.is_empty() && !self.peers.dialer.is_unreachable(&peer, now.mono);
+            let reachable = !record.record.addrs.is_empty() && !self.dialer.is_unreachable(&peer, now.mono);
             record.record.topics.iter().any(|theirs| theirs == topic) && reachable && !hears(&peer)
         };
         self.subscribers(topic) < TOPIC_PEERS
-            && self.directory.records.iter(now.unix_ms).any(|record| is_missing(&record))
+            && directory.records.iter(now.unix_ms).any(|record| is_missing(&record))
     }
 
     /// Selects agents and dials them. `lacking` are the topics that need subscribers. A bootstrap node does not dial agents; they connect to it.
-    pub(crate) fn select_peers_to_dial(&mut self, mut lacking: BTreeSet<String>) {
-        let now = self.cx.now;
-        if self.cx.identity.role == Role::Bootstrap || now.mono < self.peers.dialer.next {
+    pub(crate) fn select_peers_to_dial(
+        &mut self,
+        mut lacking: BTreeSet<String>,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
+        let now = cx.now;
+        if cx.identity.role == Role::Bootstrap || now.mono < self.dialer.next {
             return;
         }
-        self.peers.dialer.next = now.mono + PERIOD;
-        self.peers.dialer.last = now.mono;
+        self.dialer.next = now.mono + PERIOD;
+        self.dialer.last = now.mono;
         lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
-        let few = self.peers.connected.len() < MIN_PEERS;
-        let budget = self.peers.dialer.budget(now.mono);
+        let few = self.connected.len() < MIN_PEERS;
+        let budget = self.dialer.budget(now.mono);
         if !few && lacking.is_empty() || budget == 0 {
             return;
         }
-        let backoffs = &self.peers.dialer.backoffs;
+        let backoffs = &self.dialer.backoffs;
         let may_be_dialled = |record: &SignedRecord| {
             let peer = record.peer_id();
-            let free = !self.peers.connected.contains_key(&peer) && !self.peers.dialing.contains(&peer);
+            let free = !self.connected.contains_key(&peer) && !self.dialing.contains(&peer);
             let ready = backoffs.get(&peer).is_none_or(|pause| pause.backoff.ready(now.mono));
             free && ready && !record.record.addrs.is_empty()
         };
         let is_wanted =
             |record: &SignedRecord| few || record.record.topics.iter().any(|topic| lacking.contains(topic));
-        let agents = self
-            .directory
-            .records
-            .iter(now.unix_ms)
-            .filter(|record| may_be_dialled(record) && is_wanted(record));
+        let agents =
+            directory.records.iter(now.unix_ms).filter(|record| may_be_dialled(record) && is_wanted(record));
         let mut agents: Vec<&SignedRecord> = agents.collect();
         let mut chosen: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
         // The directory is ordered by address. A random choice spreads the connections over all
         // agents.
         for _ in 0..budget.min(agents.len()) {
-            let agent = agents.swap_remove(self.cx.jitter.below(agents.len()));
+            let agent = agents.swap_remove(cx.jitter.below(agents.len()));
             chosen.push((agent.peer_id(), agent.record.addrs.clone()));
         }
-        self.peers.dialer.dials.1 += chosen.len();
+        self.dialer.dials.1 += chosen.len();
         for (peer, addrs) in chosen {
-            self.dial(peer, addrs);
+            self.dial(peer, addrs, cx);
         }
     }
 }

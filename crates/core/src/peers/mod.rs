@@ -5,6 +5,10 @@ pub mod dht_servers;
 pub(crate) mod dialer;
 pub(crate) mod on_network;
 
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::timers::TimerTable;
+use crate::usage::Usage;
 use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
@@ -27,4 +31,28 @@ pub(crate) struct Peers {
     pub(crate) dialing: BTreeSet<PeerId>,
     /// The schedule of dials to agents' nodes.
     pub(crate) dialer: Dialer,
+}
+
+impl Peers {
+    /// Enters the timers of connections.
+    pub(crate) fn timers(&self, timers: &mut TimerTable, directory: &Directory, cx: &Cx) {
+        timers.enter("bootstrap peers", self.bootstrap.next_deadline());
+        timers.enter("DHT servers", self.dht_servers.next_deadline());
+        timers.enter("dialer", self.connecting_deadline(directory, cx));
+        timers.enter("subscriptions of peers", self.silence_deadline());
+    }
+}
+
+impl Peers {
+    /// Returns the size of each collection, with its limit.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        [
+            ("bootstrap peers", self.bootstrap.len(), bootstrap::MAX_BOOTSTRAPS),
+            ("peers whose topics are awaited", self.dialer.expected(), dialer::MAX_EXPECTED),
+            ("dials that back off", self.dialer.backoffs(), dialer::MAX_BACKOFFS),
+        ]
+        .into_iter()
+        .map(|(name, size, limit)| Usage { name, size, limit })
+        .collect()
+    }
 }

@@ -1,13 +1,15 @@
 //! Mail on its way to the parent. Without a store it is settled at once; with one, when the disk knows that the parent has it, so that
 //! no crash makes a promise void; with `--ack manual`, when the parent says so.
 
+use crate::cx::Cx;
+use crate::gate::Gate;
+use crate::mail::Mail;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, ErrorCode, Event, Id, Message, Priority, Trust};
 
-use crate::Core;
 use crate::effect::Effect;
 use crate::mail::inbound::inbox::{AckPolicy, Key};
 use crate::mail::inbound::pending_acks::MAX_ACKS_OWED;
@@ -107,40 +109,20 @@ impl InboundDelivery {
     }
 }
 
-impl Core {
+impl Mail {
     pub(crate) fn manual_ack(&self) -> bool {
-        self.mail.inbox.settling() == AckPolicy::Manual
+        self.inbox.settling() == AckPolicy::Manual
     }
 
     /// Whether so much mail more can be taken, some of it of high priority or none.
-    pub(crate) fn has_room(&self, mails: usize, bytes: usize, has_high: bool) -> bool {
-        self.cx.replies.output.has_mail_room(mails, bytes, has_high, self.mail.delivery.untold())
+    pub(crate) fn has_room(&self, mails: usize, bytes: usize, has_high: bool, cx: &Cx) -> bool {
+        cx.replies.output.has_mail_room(mails, bytes, has_high, self.delivery.untold())
     }
 
     /// Whether the parent may hold one more message of a sender without an `ack`, with all that waits for that message.
     pub(crate) fn may_hold_one_more(&self, sender: &Address, bytes: usize) -> bool {
-        let (held, held_bytes) = self.mail.inbox.held_of(sender);
-        self.mail.delivery.untaken.has_room(sender, held + 1, held_bytes + bytes)
-    }
-
-    /// The priority with which a message goes to the parent: too much haste is not believed, but of whom the parent trusts.
-    pub(crate) fn effective_priority(&mut self, author: Address, message: &Message) -> Priority {
-        let now = self.cx.now;
-        if message.priority != Priority::High {
-            return message.priority;
-        }
-        let (line, oldest) = self.cx.replies.output.turns();
-        if self.gate.high_priority_limiter.admit(
-            author,
-            message.trust == Trust::Allowed,
-            line,
-            oldest,
-            now.mono,
-        ) {
-            return Priority::High;
-        }
-        self.cx.stats.count(Counter::MessagesTooUrgent);
-        Priority::Medium
+        let (held, held_bytes) = self.inbox.held_of(sender);
+        self.delivery.untaken.has_room(sender, held + 1, held_bytes + bytes)
     }
 
     fn tell_mail(
@@ -149,145 +131,157 @@ impl Core {
         message: Box<Message>,
         bytes: usize,
         receipt: Option<WriteToken>,
+        gate: &mut Gate,
+        cx: &mut Cx,
     ) {
-        let class = self.effective_priority(author, &message);
-        self.cx.replies.output.mail(class, Event::Message(message), bytes, receipt);
+        let class = gate.effective_priority(author, &message, cx);
+        cx.replies.output.mail(class, Event::Message(message), bytes, receipt);
     }
 
     /// Mail goes to the parent.
-    pub(crate) fn deliver(&mut self, key: Key, seq: u64, mut message: Box<Message>, bytes: usize) {
-        let settling = self.mail.inbox.settling();
+    pub(crate) fn deliver(
+        &mut self,
+        key: Key,
+        seq: u64,
+        mut message: Box<Message>,
+        bytes: usize,
+        gate: &mut Gate,
+        cx: &mut Cx,
+    ) {
+        let settling = self.inbox.settling();
         let (sender, stream) = key;
         if settling == AckPolicy::OnReceipt {
-            return self.tell_mail(sender, message, bytes, None);
+            return self.tell_mail(sender, message, bytes, None, gate, cx);
         }
-        let DeliverDecision::New { redelivered: again } = self.mail.inbox.deliver(key, seq) else {
-            return self.schedule_checkpoint(key);
+        let DeliverDecision::New { redelivered: again } = self.inbox.deliver(key, seq) else {
+            return self.schedule_checkpoint(key, cx);
         };
         message.redelivered = again;
         if settling == AckPolicy::OnPersisted {
-            return self.tell_mail(sender, message, bytes, Some(WriteToken { sender, stream, seq }));
+            return self.tell_mail(
+                sender,
+                message,
+                bytes,
+                Some(WriteToken { sender, stream, seq }),
+                gate,
+                cx,
+            );
         }
-        self.mail.delivery.untaken.insert(key, seq, bytes);
-        if !self.mail.pending_writes.is_durable() {
-            return self.tell_mail(sender, message, bytes, None);
+        self.delivery.untaken.insert(key, seq, bytes);
+        if !self.pending_writes.is_durable() {
+            return self.tell_mail(sender, message, bytes, None, gate, cx);
         }
-        self.mail.delivery.untold_mails += 1;
-        self.mail.delivery.untold_bytes += bytes;
-        self.mail.delivery.untold.entry(key).or_default().push_back(AwaitingCheckpoint {
-            seq,
-            message,
-            bytes,
-        });
-        self.mail.delivery.later.insert(key);
+        self.delivery.untold_mails += 1;
+        self.delivery.untold_bytes += bytes;
+        self.delivery.untold.entry(key).or_default().push_back(AwaitingCheckpoint { seq, message, bytes });
+        self.delivery.later.insert(key);
     }
 
     /// Mail is refused, which is settled as soon as all before it is.
-    pub(crate) fn reject_in_order(&mut self, key: Key, seq: u64) {
-        if self.mail.inbox.settling() != AckPolicy::OnReceipt {
-            self.mail.inbox.deliver(key, seq);
-            self.mail.inbox.mark_acked(key, seq);
-            self.schedule_checkpoint(key);
+    pub(crate) fn reject_in_order(&mut self, key: Key, seq: u64, cx: &mut Cx) {
+        if self.inbox.settling() != AckPolicy::OnReceipt {
+            self.inbox.deliver(key, seq);
+            self.inbox.mark_acked(key, seq);
+            self.schedule_checkpoint(key, cx);
         }
     }
 
-    pub(crate) fn on_written(&mut self, lines: usize) {
-        for WriteToken { sender, stream, seq } in self.cx.replies.output.written(lines) {
-            if self.mail.inbox.mark_acked((sender, stream), seq) {
-                self.schedule_checkpoint((sender, stream));
+    pub(crate) fn on_written(&mut self, lines: usize, cx: &mut Cx) {
+        for WriteToken { sender, stream, seq } in cx.replies.output.written(lines) {
+            if self.inbox.mark_acked((sender, stream), seq) {
+                self.schedule_checkpoint((sender, stream), cx);
             }
         }
     }
 
     /// The parent has more of a stream than before.
-    pub(super) fn schedule_checkpoint(&mut self, key: Key) {
-        if self.mail.pending_writes.is_durable() {
-            self.mail.delivery.later.insert(key);
-        } else if let Some(row) = self.mail.inbox.row(key) {
-            self.commit_checkpoint(&row);
+    pub(super) fn schedule_checkpoint(&mut self, key: Key, cx: &mut Cx) {
+        if self.pending_writes.is_durable() {
+            self.delivery.later.insert(key);
+        } else if let Some(row) = self.inbox.row(key) {
+            self.commit_checkpoint(&row, cx);
         }
     }
 
     /// What the parent has may be acknowledged; if it took its time for that, of our own accord.
-    fn commit_checkpoint(&mut self, row: &StreamCheckpoint) {
-        if self.mail.inbox.settle(row) && self.manual_ack() {
-            self.queue_ack(&row.sender, None, BTreeSet::from([row.stream]));
+    fn commit_checkpoint(&mut self, row: &StreamCheckpoint, cx: &mut Cx) {
+        if self.inbox.settle(row) && self.manual_ack() {
+            self.queue_ack(&row.sender, None, BTreeSet::from([row.stream]), cx);
         }
     }
 
     /// Lets go of what the inbox has let go of, before any of it comes again or is acknowledged.
-    pub(crate) fn drain_evicted_streams(&mut self) {
-        for (key, seq) in self.mail.inbox.drain_abandoned() {
-            self.mail.delivery.untaken.remove(&key, seq);
-            self.schedule_checkpoint(key);
+    pub(crate) fn drain_evicted_streams(&mut self, cx: &mut Cx) {
+        for (key, seq) in self.inbox.drain_abandoned() {
+            self.delivery.untaken.remove(&key, seq);
+            self.schedule_checkpoint(key, cx);
         }
-        for key in self.mail.inbox.drain_renumbered() {
-            self.schedule_checkpoint(key);
+        for key in self.inbox.drain_renumbered() {
+            self.schedule_checkpoint(key, cx);
         }
-        for key in self.mail.inbox.drain_evicted() {
-            self.mail.delivery.forget(&key);
+        for key in self.inbox.drain_evicted() {
+            self.delivery.forget(&key);
             // Nobody waits for it any more, so nothing is left to be kept of it.
-            self.answer_asked(|asked, _| *asked == key);
-            if self.mail.pending_writes.is_durable() {
+            self.answer_asked(|asked, _| *asked == key, cx);
+            if self.pending_writes.is_durable() {
                 let (sender, stream) = key;
-                self.cx.effects.push_back(Effect::DeleteCheckpoint { sender, stream });
+                cx.effects.push_back(Effect::DeleteCheckpoint { sender, stream });
             }
         }
     }
 
     /// Has the store told of what the parent has got.
-    pub(crate) fn persist_checkpoints(&mut self) {
-        let now = self.cx.now;
-        if self.mail.delivery.retry_at.is_some_and(|at| at > now.mono) {
+    pub(crate) fn persist_checkpoints(&mut self, cx: &mut Cx) {
+        let now = cx.now;
+        if self.delivery.retry_at.is_some_and(|at| at > now.mono) {
             return;
         }
-        self.mail.delivery.retry_at = None;
-        let in_flight = &self.mail.delivery.in_flight;
-        let ready: Vec<Key> =
-            self.mail.delivery.later.extract_if(.., |key| !in_flight.contains(key)).collect();
+        self.delivery.retry_at = None;
+        let in_flight = &self.delivery.in_flight;
+        let ready: Vec<Key> = self.delivery.later.extract_if(.., |key| !in_flight.contains(key)).collect();
         for key in ready {
-            let Some(row) = self.mail.inbox.row(key) else { continue };
-            self.mail.delivery.in_flight.insert(key);
-            self.keep_taken(row);
+            let Some(row) = self.inbox.row(key) else { continue };
+            self.delivery.in_flight.insert(key);
+            self.keep_taken(row, cx);
         }
     }
 
     /// The process ends: what the parent has read or acknowledged since is the last that the disk learns, so that it is not told again.
-    pub(crate) fn persist_final_checkpoints(&mut self) {
-        for key in std::mem::take(&mut self.mail.delivery.later) {
-            if let Some(row) = self.mail.inbox.row(key) {
-                self.keep_taken(row);
+    pub(crate) fn persist_final_checkpoints(&mut self, cx: &mut Cx) {
+        for key in std::mem::take(&mut self.delivery.later) {
+            if let Some(row) = self.inbox.row(key) {
+                self.keep_taken(row, cx);
             }
         }
     }
 
-    pub(crate) fn on_taken_kept(&mut self, row: &StreamCheckpoint) {
+    pub(crate) fn on_taken_kept(&mut self, row: &StreamCheckpoint, gate: &mut Gate, cx: &mut Cx) {
         let key = (row.sender, row.stream);
-        self.mail.delivery.in_flight.remove(&key);
-        self.commit_checkpoint(row);
-        self.mail.delivery.untaken.settle(row);
-        for AwaitingCheckpoint { message, bytes, .. } in self.mail.delivery.drain_deliverable(&key, row.told)
-        {
-            self.tell_mail(key.0, message, bytes, None);
+        self.delivery.in_flight.remove(&key);
+        self.commit_checkpoint(row, cx);
+        self.delivery.untaken.settle(row);
+        for AwaitingCheckpoint { message, bytes, .. } in self.delivery.drain_deliverable(&key, row.told) {
+            self.tell_mail(key.0, message, bytes, None, gate, cx);
         }
-        self.answer_asked(|asked, seq| {
-            *asked == key && (seq < row.next || row.beyond.binary_search(&seq).is_ok())
-        });
-        if let Some(node_key) = self.mail.delivery.by_gossip.remove(&key) {
-            self.queue_ack(&key.0, Some(node_key), BTreeSet::from([key.1]));
+        self.answer_asked(
+            |asked, seq| *asked == key && (seq < row.next || row.beyond.binary_search(&seq).is_ok()),
+            cx,
+        );
+        if let Some(node_key) = self.delivery.by_gossip.remove(&key) {
+            self.queue_ack(&key.0, Some(node_key), BTreeSet::from([key.1]), cx);
         }
     }
 
-    pub(crate) fn on_taken_not_kept(&mut self, row: &StreamCheckpoint, reason: &str) {
-        let now = self.cx.now;
+    pub(crate) fn on_taken_not_kept(&mut self, row: &StreamCheckpoint, reason: &str, cx: &mut Cx) {
+        let now = cx.now;
         let key = (row.sender, row.stream);
-        self.mail.delivery.in_flight.remove(&key);
-        self.mail.delivery.later.insert(key);
-        self.mail.delivery.retry_at = Some(now.mono + RETRY);
-        self.cx.stats.count(Counter::ArrivalsNotKept);
+        self.delivery.in_flight.remove(&key);
+        self.delivery.later.insert(key);
+        self.delivery.retry_at = Some(now.mono + RETRY);
+        cx.stats.count(Counter::ArrivalsNotKept);
         let message =
             format!("ack accepted but not durable (disk write failed: {reason}); send it again to confirm");
-        self.refuse_asked(ErrorCode::DiskFull, &message);
+        self.refuse_asked(ErrorCode::DiskFull, &message, cx);
     }
 
     /// Mail has come by gossip: what the disk does not know of is acknowledged when it does.
@@ -296,19 +290,35 @@ impl Core {
         sender: Address,
         node_key: [u8; 32],
         streams: BTreeSet<StreamId>,
+        cx: &mut Cx,
     ) {
         let mut known = BTreeSet::new();
         for stream in streams {
-            if self.mail.inbox.received_up_to(&sender, &stream) >= self.mail.inbox.next_seq(&sender, &stream)
-            {
+            if self.inbox.received_up_to(&sender, &stream) >= self.inbox.next_seq(&sender, &stream) {
                 known.insert(stream);
-            } else if !self.mail.delivery.acknowledge_later((sender, stream), node_key) {
-                self.cx.stats.count(Counter::AcksDropped);
+            } else if !self.delivery.acknowledge_later((sender, stream), node_key) {
+                cx.stats.count(Counter::AcksDropped);
             }
         }
         if !known.is_empty() {
-            self.queue_ack(&sender, Some(node_key), known);
+            self.queue_ack(&sender, Some(node_key), known, cx);
         }
+    }
+}
+
+impl Gate {
+    /// The priority with which a message goes to the parent: too much haste is not believed, but of whom the parent trusts.
+    pub(crate) fn effective_priority(&mut self, author: Address, message: &Message, cx: &mut Cx) -> Priority {
+        let now = cx.now;
+        if message.priority != Priority::High {
+            return message.priority;
+        }
+        let (line, oldest) = cx.replies.output.turns();
+        if self.high_priority_limiter.admit(author, message.trust == Trust::Allowed, line, oldest, now.mono) {
+            return Priority::High;
+        }
+        cx.stats.count(Counter::MessagesTooUrgent);
+        Priority::Medium
     }
 }
 

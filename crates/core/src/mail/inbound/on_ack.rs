@@ -1,20 +1,21 @@
 //! `ack`: the parent has processed mail.
 
+use crate::cx::Cx;
+use crate::mail::Mail;
 use p2p_node_protocol::{Ack, Counter, ErrorCode, ErrorEvent, Id};
 
 use super::delivery::{MAX_ASKED, PendingAckReply};
 use super::inbox::Key;
-use crate::Core;
 use crate::parent::command_limits::MAX_ACKED_AT_ONCE;
 use p2p_node_wire::message_id::parse_message_id;
 
-impl Core {
+impl Mail {
     /// `ack`: the parent has processed mail.
-    pub(crate) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack) {
+    pub(crate) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack, cx: &mut Cx) {
         if !self.manual_ack() {
             let message =
                 "this node acknowledges messages itself; start it with `--ack manual` to send `ack`";
-            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
         let message_ids = match (ack.message_id, ack.message_ids) {
             (Some(one), many) if many.is_empty() => vec![one],
@@ -22,17 +23,17 @@ impl Core {
             _ => {
                 let message =
                     format!("`ack` needs either `messageId` or 1 to {MAX_ACKED_AT_ONCE} `messageIds`");
-                return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
+                return cx.refuse(id, ErrorCode::InvalidArgument, message);
             }
         };
         let names: Option<Vec<_>> = message_ids.iter().map(|text| parse_message_id(text)).collect();
         let Some(names) = names else {
             let message = "invalid message id: use the `messageId` of a `message` event";
-            return self.cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(id, ErrorCode::InvalidArgument, message);
         };
-        let asked: usize = self.mail.delivery.asked.iter().map(|asked| asked.pending.len()).sum();
-        if self.mail.pending_writes.is_durable() && asked + names.len() > MAX_ASKED {
-            return self.cx.refuse(
+        let asked: usize = self.delivery.asked.iter().map(|asked| asked.pending.len()).sum();
+        if self.pending_writes.is_durable() && asked + names.len() > MAX_ASKED {
+            return cx.refuse(
                 id,
                 ErrorCode::Busy,
                 "too many `ack` commands wait for the disk; try again in a moment",
@@ -40,63 +41,59 @@ impl Core {
         }
         let (mut pending, mut unknown) = (Vec::new(), Vec::new());
         for (name, text) in names.into_iter().zip(message_ids) {
-            let Some(key) = self.mail.delivery.untaken.find(&name) else {
+            let Some(key) = self.delivery.untaken.find(&name) else {
                 unknown.push(text);
                 continue;
             };
             // The parent may repeat an `ack` that the disk does not have yet.
-            if self.mail.inbox.mark_acked(key, name.1) {
-                self.cx.stats.count(Counter::MailTaken);
-                self.schedule_checkpoint(key);
+            if self.inbox.mark_acked(key, name.1) {
+                cx.stats.count(Counter::MailTaken);
+                self.schedule_checkpoint(key, cx);
             }
-            if self.mail.pending_writes.is_durable() {
+            if self.pending_writes.is_durable() {
                 pending.push((key, name.1));
             } else {
-                self.mail.delivery.untaken.remove(&key, name.1);
+                self.delivery.untaken.remove(&key, name.1);
             }
         }
         match id {
             Some(id) if !pending.is_empty() => {
                 // Until the node answers, the id is in use and counts.
-                self.cx.replies.open_requests.insert(id.clone());
-                self.mail.delivery.asked.push(PendingAckReply { pending, unknown, id });
+                cx.replies.open_requests.insert(id.clone());
+                self.delivery.asked.push(PendingAckReply { pending, unknown, id });
             }
-            id => self.answer_ack(id, unknown),
+            id => answer_ack(id, unknown, cx),
         }
-    }
-
-    fn answer_ack(&mut self, id: Option<Id>, unknown: Vec<String>) {
-        if unknown.is_empty() {
-            return self.cx.answer(id, "ack", |_| {});
-        }
-        if let Some(id) = &id {
-            self.cx.replies.open_requests.remove(id);
-        }
-        let message = "no message with this id waits for an `ack`: it was acknowledged already, its sender gave it up, or the node was restarted; after a restart wait for the redelivery and acknowledge that";
-        let details = Some(serde_json::json!({ "messageIds": unknown }));
-        self.cx.replies.required.refused(ErrorCode::MessageNotFound);
-        self.cx.emit_error(ErrorEvent {
-            id,
-            details,
-            ..ErrorEvent::new(ErrorCode::MessageNotFound, message)
-        });
     }
 
     /// Answers every `ack` of which nothing is left when the messages are `done`.
-    pub(super) fn answer_asked(&mut self, done: impl Fn(&Key, u64) -> bool) {
-        for asked in &mut self.mail.delivery.asked {
+    pub(super) fn answer_asked(&mut self, done: impl Fn(&Key, u64) -> bool, cx: &mut Cx) {
+        for asked in &mut self.delivery.asked {
             asked.pending.retain(|(key, seq)| !done(key, *seq));
         }
-        let answered = self.mail.delivery.asked.extract_if(.., |asked| asked.pending.is_empty());
+        let answered = self.delivery.asked.extract_if(.., |asked| asked.pending.is_empty());
         for PendingAckReply { id, unknown, .. } in answered.collect::<Vec<_>>() {
-            self.answer_ack(Some(id), unknown);
+            answer_ack(Some(id), unknown, cx);
         }
     }
 
     /// Nobody will hear any more whether the disk knows of these.
-    pub(crate) fn refuse_asked(&mut self, code: ErrorCode, message: &str) {
-        for PendingAckReply { id, .. } in std::mem::take(&mut self.mail.delivery.asked) {
-            self.cx.refuse(Some(id), code, message);
+    pub(crate) fn refuse_asked(&mut self, code: ErrorCode, message: &str, cx: &mut Cx) {
+        for PendingAckReply { id, .. } in std::mem::take(&mut self.delivery.asked) {
+            cx.refuse(Some(id), code, message);
         }
     }
+}
+
+fn answer_ack(id: Option<Id>, unknown: Vec<String>, cx: &mut Cx) {
+    if unknown.is_empty() {
+        return cx.answer(id, "ack", |_| {});
+    }
+    if let Some(id) = &id {
+        cx.replies.open_requests.remove(id);
+    }
+    let message = "no message with this id waits for an `ack`: it was acknowledged already, its sender gave it up, or the node was restarted; after a restart wait for the redelivery and acknowledge that";
+    let details = Some(serde_json::json!({ "messageIds": unknown }));
+    cx.replies.required.refused(ErrorCode::MessageNotFound);
+    cx.emit_error(ErrorEvent { id, details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) });
 }

@@ -1,7 +1,13 @@
 //! Mail that arrives, and answers to ours.
 
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gate::Gate;
 use crate::gate::pending_verification::MailRequest;
 use crate::gate::pending_verification::Pending;
+use crate::local::Local;
+use crate::mail::Mail;
+use crate::peers::Peers;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -12,7 +18,6 @@ use p2p_node_protocol::line::check_data;
 use p2p_node_protocol::{Counter, Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
 use serde_json::value::RawValue;
 
-use crate::Core;
 use crate::gate::access_list::AccessRule;
 use crate::gate::frame_checks::FrameRejection;
 use crate::gate::sender::Sender;
@@ -53,122 +58,127 @@ pub(crate) struct BatchOutcome {
     is_full: bool,
 }
 
-impl Core {
+impl Mail {
     /// Handles a frame of direct mail: responds, or keeps the response until it can.
-    pub(crate) fn on_mail_asked(&mut self, request: MailRequest) {
+    pub(crate) fn on_mail_asked(
+        &mut self,
+        request: MailRequest,
+        local: &mut Local,
+        gate: &mut Gate,
+        directory: &Directory,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
         let token = request.token;
-        if let Some(response) = self.receive_mail(request) {
-            self.cx.answer_mail(token, response);
+        if let Some(response) = self.receive_mail(request, local, gate, directory, peers, cx) {
+            cx.answer_mail(token, response);
         }
     }
 
     /// Returns the response, or `None` if it has to wait.
-    fn receive_mail(&mut self, request: MailRequest) -> Option<Response> {
-        let now = self.cx.now;
+    fn receive_mail(
+        &mut self,
+        request: MailRequest,
+        local: &mut Local,
+        gate: &mut Gate,
+        directory: &Directory,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) -> Option<Response> {
+        let now = cx.now;
         let (token, peer) = (request.token, request.peer);
         let frame = match Frame::decode(request.frame.clone(), MAX_FRAME_BYTES) {
             Ok(frame) => frame,
             Err(error) if error.is_of_later_version() => {
-                return Some(self.refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &error));
+                return Some(refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &error, cx));
             }
-            Err(error) => return Some(self.refuse_mail(Counter::FramesMalformed, "MALFORMED", &error)),
+            Err(error) => return Some(refuse_mail(Counter::FramesMalformed, "MALFORMED", &error, cx)),
         };
-        let scope = Scope::NodeKey(Bytes::copy_from_slice(&self.cx.identity.node_key.public()));
-        if let Err(error) = frame.check_scope(&self.cx.identity.network, &scope) {
-            return Some(self.refuse_mail(Counter::FramesOutOfScope, "OUT_OF_SCOPE", &error));
+        let scope = Scope::NodeKey(Bytes::copy_from_slice(&cx.identity.node_key.public()));
+        if let Err(error) = frame.check_scope(&cx.identity.network, &scope) {
+            return Some(refuse_mail(Counter::FramesOutOfScope, "OUT_OF_SCOPE", &error, cx));
         }
         if frame.binding.binding.peer_id != peer {
-            return Some(self.refuse_mail(
+            return Some(refuse_mail(
                 Counter::FramesOfOthers,
                 "OUT_OF_SCOPE",
                 &"another node signed the frame",
+                cx,
             ));
         }
         // Nobody but the sender can have sent it, and what it would repeat from before our start was sealed to keys that are gone.
-        match self.check_frame(&frame, 0) {
-            Ok(()) => self.compare_clocks(&peer, &frame, true),
+        match gate.check_frame(&frame, 0, local, directory, cx) {
+            Ok(()) => local.compare_clocks(&peer, &frame, true, peers, cx),
             Err(FrameRejection { counter, code, .. }) => {
                 if code == CLOCK_OUT_OF_RANGE {
-                    self.compare_clocks(&peer, &frame, false);
+                    local.compare_clocks(&peer, &frame, false, peers, cx);
                 }
                 let time_ms = if code == CLOCK_OUT_OF_RANGE { now.unix_ms } else { 0 };
-                return Some(self.refuse_mail_at(counter, code, &"the frame failed a check", time_ms));
+                return Some(refuse_mail_at(counter, code, &"the frame failed a check", time_ms, cx));
             }
         }
-        match self.check_binding(&frame.binding, || Pending::Mail(request)) {
+        match gate.check_binding(&frame.binding, || Pending::Mail(request), cx) {
             None => return None,
             Some(false) => {
-                return Some(self.refuse_mail(
+                return Some(refuse_mail(
                     Counter::FramesUnbound,
                     "INVALID_BINDING",
                     &"the agent's key did not sign the binding",
+                    cx,
                 ));
             }
             Some(true) => {}
         }
-        match self.unseal_mail(token, peer, &frame) {
-            DecryptOutcome::Done(batch) => self.receive_batch(token, &frame, &batch),
+        match self.unseal_mail(token, peer, &frame, local, cx) {
+            DecryptOutcome::Done(batch) => self.receive_batch(token, &frame, &batch, gate, directory, cx),
             DecryptOutcome::Answer(response) => Some(response),
             DecryptOutcome::Waits => None,
         }
     }
 
     /// The response to what was in a frame of mail, unless it has to wait.
-    pub(crate) fn receive_batch(&mut self, token: Token, frame: &Frame, batch: &Batch) -> Option<Response> {
-        let now = self.cx.now;
-        let mut sender = self.sender(frame);
-        if !self.has_room_for(&sender, batch) || self.cx.is_flushing() {
-            self.cx.stats.count(Counter::MailBusy);
+    pub(crate) fn receive_batch(
+        &mut self,
+        token: Token,
+        frame: &Frame,
+        batch: &Batch,
+        gate: &mut Gate,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) -> Option<Response> {
+        let now = cx.now;
+        let mut sender = gate.sender(frame);
+        if !self.has_room_for(&sender, batch, gate, cx) || cx.is_flushing() {
+            cx.stats.count(Counter::MailBusy);
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
         }
-        if let Some(code) = self.commit_replay(frame) {
-            return Some(self.refuse_mail(
+        if let Some(code) = gate.commit_replay(frame, cx) {
+            return Some(refuse_mail(
                 Counter::FramesReplayed,
                 code,
                 &"the node has seen the frame before, or cannot remember it",
+                cx,
             ));
         }
-        self.on_acks(&sender, frame, batch);
-        let taken = self.accept_batch(&mut sender, batch, Route::Direct);
+        self.on_acks(&sender, frame, batch, directory, cx);
+        let taken = self.accept_batch(&mut sender, batch, Route::Direct, gate, cx);
         let BatchOutcome { streams, gaps, is_early, is_full } = taken;
         // Where there is no room the sender learns at once how much of the frame was taken.
-        if is_full || gaps.is_empty() && self.cx.replies.output.is_draining() {
-            return Some(Response::Ack(self.ack(&sender.address, &streams)));
+        if is_full || gaps.is_empty() && cx.replies.output.is_draining() {
+            return Some(Response::Ack(self.ack(&sender.address, &streams, cx)));
         }
         let early_until = is_early.then_some(now.mono + HOLD_FOR_GAP);
         let deadline = now.mono + HOLD_FOR_PARENT;
         let held = DeferredResponse { token, sender: sender.address, streams, gaps, early_until, deadline };
-        let held = self.mail.deferred_responses.hold(held)?;
-        Some(Response::Ack(self.ack(&held.sender, &held.streams)))
-    }
-
-    pub(crate) fn refuse_mail(
-        &mut self,
-        counter: Counter,
-        code: &str,
-        reason: &dyn std::fmt::Display,
-    ) -> Response {
-        self.refuse_mail_at(counter, code, reason, 0)
-    }
-
-    /// As `refuse_mail`, with our time for a sender whose own may be wrong; 0: it does not matter.
-    fn refuse_mail_at(
-        &mut self,
-        counter: Counter,
-        code: &str,
-        reason: &dyn std::fmt::Display,
-        time_ms: u64,
-    ) -> Response {
-        self.cx.stats.count(counter);
-        let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
-        Response::Refused(Refused { code: code.to_owned(), reason, time_ms })
+        let held = self.deferred_responses.hold(held)?;
+        Some(Response::Ack(self.ack(&held.sender, &held.streams, cx)))
     }
 
     /// Whether a frame can be taken, and all that has waited for it. What takes no room always can: acknowledgements, and mail that is
     /// here already.
-    pub(crate) fn has_room_for(&self, sender: &Sender, batch: &Batch) -> bool {
-        let now = self.cx.now;
-        let (held, held_bytes) = self.mail.inbox.held_of(&sender.address);
+    pub(crate) fn has_room_for(&self, sender: &Sender, batch: &Batch, gate: &Gate, cx: &Cx) -> bool {
+        let now = cx.now;
+        let (held, held_bytes) = self.inbox.held_of(&sender.address);
         let trusted = sender.standing == Some(AccessRule::Allowed);
         let fits = |counts: &dyn Fn(&envelope::Message) -> bool| {
             let news = || batch.messages.iter().filter(|message| counts(message));
@@ -176,64 +186,71 @@ impl Core {
             let is_high = |message: &envelope::Message| message.priority() == envelope::Priority::High;
             // What is kept free for haste is there for as much of it as is believed.
             let has_high = news().any(is_high)
-                && self.gate.high_priority_limiter.would_admit(&sender.address, trusted, now.mono);
+                && gate.high_priority_limiter.would_admit(&sender.address, trusted, now.mono);
             let number = news().count();
             number == 0
-                || self.has_room(number + held, bytes + held_bytes, has_high)
+                || self.has_room(number + held, bytes + held_bytes, has_high, cx)
                     && (!self.manual_ack() || self.may_hold_one_more(&sender.address, 0))
         };
         let is_news = |message: &envelope::Message| {
             stream_id(&message.stream)
-                .is_some_and(|stream| message.seq >= self.mail.inbox.next_seq(&sender.address, &stream))
+                .is_some_and(|stream| message.seq >= self.inbox.next_seq(&sender.address, &stream))
         };
         // Most frames fit as they are, so that nothing has to be looked up for each mail.
         fits(&|_| true) || fits(&is_news)
     }
 
     /// Puts each message in its order and hands on what may go to the parent.
-    pub(crate) fn accept_batch(&mut self, sender: &mut Sender, batch: &Batch, route: Route) -> BatchOutcome {
-        let now = self.cx.now;
+    pub(crate) fn accept_batch(
+        &mut self,
+        sender: &mut Sender,
+        batch: &Batch,
+        route: Route,
+        gate: &mut Gate,
+        cx: &mut Cx,
+    ) -> BatchOutcome {
+        let now = cx.now;
         let mut taken =
             BatchOutcome { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false, is_full: false };
         let mut ready = Vec::new();
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
             if taken.streams.len() >= MAX_ACK_STREAMS && !taken.streams.contains(&stream) {
-                self.cx.stats.count(Counter::MailNotHeld);
+                cx.stats.count(Counter::MailNotHeld);
                 continue;
             }
             taken.streams.insert(stream);
-            if self.manual_ack() && message.seq >= self.mail.inbox.next_seq(&sender.address, &stream) {
+            if self.manual_ack() && message.seq >= self.inbox.next_seq(&sender.address, &stream) {
                 taken.is_full |= !self.may_hold_one_more(&sender.address, message.data.len());
                 if taken.is_full {
-                    self.cx.stats.count(Counter::MailNotHeld);
+                    cx.stats.count(Counter::MailNotHeld);
                     continue;
                 }
             }
-            match self.mail.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
+            match self.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
                 InsertOutcome::Ready | InsertOutcome::Buffered => {}
-                InsertOutcome::Duplicate => self.cx.stats.count(Counter::MailRepeated),
-                InsertOutcome::NoCapacity => self.cx.stats.count(Counter::MailNotHeld),
+                InsertOutcome::Duplicate => cx.stats.count(Counter::MailRepeated),
+                InsertOutcome::NoCapacity => cx.stats.count(Counter::MailNotHeld),
                 InsertOutcome::Reused => {
-                    self.cx.stats.count(Counter::MailNumbersReused);
+                    cx.stats.count(Counter::MailNumbersReused);
                     let outcome = Rejection { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
-                    self.mail.inbox.refuse(&sender.address, &stream, outcome);
+                    self.inbox.refuse(&sender.address, &stream, outcome);
                 }
             }
-            self.drain_evicted_streams();
+            self.drain_evicted_streams(cx);
             for message in ready.drain(..) {
-                self.deliver_in_order(sender, stream, message, route);
+                self.deliver_in_order(sender, stream, message, route, gate, cx);
             }
         }
-        self.mail.inbox.set_source_node(&sender.address, sender.node_key);
-        self.cx.stats.add(Counter::MailHeldDropped, self.mail.inbox.drain_dropped());
+        self.inbox.set_source_node(&sender.address, sender.node_key);
+        cx.stats.add(Counter::MailHeldDropped, self.inbox.drain_dropped());
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream).filter(|stream| taken.streams.contains(stream))
             else {
                 continue;
             };
-            taken.is_early |= message.seq >= self.mail.inbox.next_seq(&sender.address, &stream);
-            if message.seq >= self.mail.inbox.received_up_to(&sender.address, &stream) {
+            taken.is_early |= message.seq >= self.inbox.next_seq(&sender.address, &stream);
+            if message.seq >= self.inbox.received_up_to(&sender.address, &stream) {
                 match taken.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),
                     None => taken.gaps.push((stream, message.seq)),
@@ -250,88 +267,112 @@ impl Core {
         stream: [u8; 16],
         message: envelope::Message,
         route: Route,
+        gate: &mut Gate,
+        cx: &mut Cx,
     ) {
         let (key, seq) = ((sender.address, stream), message.seq);
         let taken = match sender.standing {
             Some(AccessRule::Blocked) => Err(ErrorCode::PeerRejected),
-            Some(AccessRule::Allowed) | None => self.message_event(sender, message, None, route),
+            Some(AccessRule::Allowed) | None => message_event(sender, message, None, route, cx),
         };
         match taken {
             Ok((message, bytes)) => {
-                self.cx.stats.count(Counter::MailReceived);
-                self.deliver(key, seq, message, bytes);
+                cx.stats.count(Counter::MailReceived);
+                self.deliver(key, seq, message, bytes, gate, cx);
             }
             Err(code) => {
-                self.cx.stats.count(Counter::MailRefused);
-                self.reject_in_order(key, seq);
+                cx.stats.count(Counter::MailRefused);
+                self.reject_in_order(key, seq, cx);
                 let outcome = Rejection { seq, code: code.as_str().to_owned() };
-                self.mail.inbox.refuse(&sender.address, &stream, outcome);
+                self.inbox.refuse(&sender.address, &stream, outcome);
             }
         }
-    }
-
-    /// A message as the parent reads it, and the size of its payload.
-    pub(crate) fn message_event(
-        &self,
-        sender: &mut Sender,
-        message: envelope::Message,
-        topic: Option<&str>,
-        route: Route,
-    ) -> Result<(Box<Message>, usize), ErrorCode> {
-        let now = self.cx.now;
-        let stream = stream_id(&message.stream).ok_or(ErrorCode::InvalidArgument)?;
-        if !is_tellable(&message) {
-            return Err(ErrorCode::InvalidArgument);
-        }
-        let priority = message.priority().into();
-        let (data, encoding) = match message.encoding() {
-            envelope::Encoding::Json => {
-                (check_data(&message.data).map_err(|_| ErrorCode::InvalidArgument)?, None)
-            }
-            envelope::Encoding::Bytes => {
-                let text = format!("\"{}\"", BASE64.encode(&message.data));
-                (RawValue::from_string(text).map_err(|_| ErrorCode::Internal)?, Some(Encoding::Base64))
-            }
-        };
-        let bytes = data.get().len();
-        let texts = [&message.kind, &message.reply_to, &message.conversation, topic.unwrap_or_default()];
-        let texts: usize = texts.into_iter().map(line_bytes).sum();
-        if MESSAGE_LINE_BYTES + texts + raw_line_bytes(data.get()) > self.cx.replies.max_line {
-            return Err(ErrorCode::MessageTooLarge);
-        }
-        let text = |text: String| Some(text).filter(|text| !text.is_empty());
-        let message = Box::new(Message {
-            from: sender.address_text.clone(),
-            data,
-            peer_id: sender.peer_text.clone(),
-            message_id: sender.message_id(stream, message.seq),
-            topic: topic.map(str::to_owned),
-            kind: text(message.kind),
-            priority,
-            sent_at_ms: message.sent_at_ms,
-            received_at_ms: now.unix_ms,
-            route,
-            reply_to: text(message.reply_to),
-            conversation_id: text(message.conversation),
-            encoding,
-            trust: match sender.standing {
-                Some(AccessRule::Allowed) => Trust::Allowed,
-                Some(AccessRule::Blocked) | None => Trust::Unverified,
-            },
-            redelivered: false,
-        });
-        Ok((message, bytes))
     }
 
     /// Answers frames whose missing predecessors have come, and those that have waited long enough.
-    pub(crate) fn flush_deferred_responses(&mut self) {
-        let now = self.cx.now;
-        let keeps_up = self.cx.replies.output.is_draining();
-        for held in self.mail.deferred_responses.due(&self.mail.inbox, keeps_up, now.mono) {
-            let ack = self.ack(&held.sender, &held.streams);
-            self.cx.answer_mail(held.token, Response::Ack(ack));
+    pub(crate) fn flush_deferred_responses(&mut self, cx: &mut Cx) {
+        let now = cx.now;
+        let keeps_up = cx.replies.output.is_draining();
+        for held in self.deferred_responses.due(&self.inbox, keeps_up, now.mono) {
+            let ack = self.ack(&held.sender, &held.streams, cx);
+            cx.answer_mail(held.token, Response::Ack(ack));
         }
     }
+}
+
+pub(crate) fn refuse_mail(
+    counter: Counter,
+    code: &str,
+    reason: &dyn std::fmt::Display,
+    cx: &mut Cx,
+) -> Response {
+    refuse_mail_at(counter, code, reason, 0, cx)
+}
+
+/// As `refuse_mail`, with our time for a sender whose own may be wrong; 0: it does not matter.
+fn refuse_mail_at(
+    counter: Counter,
+    code: &str,
+    reason: &dyn std::fmt::Display,
+    time_ms: u64,
+    cx: &mut Cx,
+) -> Response {
+    cx.stats.count(counter);
+    let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
+    Response::Refused(Refused { code: code.to_owned(), reason, time_ms })
+}
+
+/// A message as the parent reads it, and the size of its payload.
+pub(crate) fn message_event(
+    sender: &mut Sender,
+    message: envelope::Message,
+    topic: Option<&str>,
+    route: Route,
+    cx: &Cx,
+) -> Result<(Box<Message>, usize), ErrorCode> {
+    let now = cx.now;
+    let stream = stream_id(&message.stream).ok_or(ErrorCode::InvalidArgument)?;
+    if !is_tellable(&message) {
+        return Err(ErrorCode::InvalidArgument);
+    }
+    let priority = message.priority().into();
+    let (data, encoding) = match message.encoding() {
+        envelope::Encoding::Json => {
+            (check_data(&message.data).map_err(|_| ErrorCode::InvalidArgument)?, None)
+        }
+        envelope::Encoding::Bytes => {
+            let text = format!("\"{}\"", BASE64.encode(&message.data));
+            (RawValue::from_string(text).map_err(|_| ErrorCode::Internal)?, Some(Encoding::Base64))
+        }
+    };
+    let bytes = data.get().len();
+    let texts = [&message.kind, &message.reply_to, &message.conversation, topic.unwrap_or_default()];
+    let texts: usize = texts.into_iter().map(line_bytes).sum();
+    if MESSAGE_LINE_BYTES + texts + raw_line_bytes(data.get()) > cx.replies.max_line {
+        return Err(ErrorCode::MessageTooLarge);
+    }
+    let text = |text: String| Some(text).filter(|text| !text.is_empty());
+    let message = Box::new(Message {
+        from: sender.address_text.clone(),
+        data,
+        peer_id: sender.peer_text.clone(),
+        message_id: sender.message_id(stream, message.seq),
+        topic: topic.map(str::to_owned),
+        kind: text(message.kind),
+        priority,
+        sent_at_ms: message.sent_at_ms,
+        received_at_ms: now.unix_ms,
+        route,
+        reply_to: text(message.reply_to),
+        conversation_id: text(message.conversation),
+        encoding,
+        trust: match sender.standing {
+            Some(AccessRule::Allowed) => Trust::Allowed,
+            Some(AccessRule::Blocked) | None => Trust::Unverified,
+        },
+        redelivered: false,
+    });
+    Ok((message, bytes))
 }
 
 /// Whether the parent can be told what stands beside `data`: texts without control characters, as the parent's own must be, and

@@ -1,6 +1,11 @@
 //! Acknowledgements that go out by themselves: of mail that came by gossip, and of mail that the parent has taken later than its
 //! sender could wait for an answer. They go over a connection if there is one, else by gossip.
 
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gossip::Gossip;
+use crate::mail::Mail;
+use crate::peers::Peers;
 use crate::signal::Signal;
 use p2p_node_protocol::Counter;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy_primitives::Address;
 use bytes::Bytes;
 
-use crate::Core;
 use crate::effect::NetworkCommand;
 use crate::input::Token;
 use p2p_node_wire::envelope::limits::{MAX_ACK_BEYOND, MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
@@ -101,48 +105,55 @@ impl PendingAcks {
     }
 }
 
-impl Core {
+impl Mail {
     /// Has streams acknowledged at the end of the turn, as far as they can be: to the node that sent them, or the sender's current one.
     pub(crate) fn queue_ack(
         &mut self,
         account: &Address,
         node_key: Option<[u8; 32]>,
         streams: BTreeSet<StreamId>,
+        cx: &mut Cx,
     ) {
-        let heard = || self.mail.inbox.node_key_of(account);
+        let heard = || self.inbox.node_key_of(account);
         let Some(node_key) = node_key.or_else(heard) else {
             let streams = streams.into_iter().collect();
-            return self.cx.signal(Signal::AcksFor { account: *account, streams });
+            return cx.signal(Signal::AcksFor { account: *account, streams });
         };
-        if !self.mail.pending_acks.queue(account, node_key, streams) {
-            self.cx.stats.count(Counter::AcksDropped);
+        if !self.pending_acks.queue(account, node_key, streams) {
+            cx.stats.count(Counter::AcksDropped);
         }
     }
 
     /// Queues acks for a sender whose current node only its record names.
-    pub(crate) fn queue_acks_by_record(&mut self, account: Address, streams: Vec<StreamId>) {
-        match self.current_node_key(&account) {
-            Some(node_key) => self.queue_ack(&account, Some(node_key), streams.into_iter().collect()),
-            None => self.cx.stats.count(Counter::AcksDropped),
+    pub(crate) fn queue_acks_by_record(
+        &mut self,
+        account: Address,
+        streams: Vec<StreamId>,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
+        match directory.current_node_key(&account, cx) {
+            Some(node_key) => self.queue_ack(&account, Some(node_key), streams.into_iter().collect(), cx),
+            None => cx.stats.count(Counter::AcksDropped),
         }
     }
 
-    pub(crate) fn send_acks_owed(&mut self) {
-        let now = self.cx.now;
-        for (account, owed) in self.mail.pending_acks.due() {
-            let ack = self.ack(&account, &owed.streams);
+    pub(crate) fn send_acks_owed(&mut self, peers: &Peers, gossip: &mut Gossip, cx: &mut Cx) {
+        let now = cx.now;
+        for (account, owed) in self.pending_acks.due() {
+            let ack = self.ack(&account, &owed.streams, cx);
             let batch = Batch { messages: Vec::new(), acks: vec![ack] };
             let scope = Scope::NodeKey(Bytes::copy_from_slice(&owed.node_key));
-            let frame = self.cx.frame(scope, Payload::Plain(batch));
-            let token = self.cx.token();
-            match peer_id_of(&owed.node_key).filter(|peer| self.peers.connected.contains_key(peer)) {
+            let frame = cx.frame(scope, Payload::Plain(batch));
+            let token = cx.token();
+            match peer_id_of(&owed.node_key).filter(|peer| peers.connected.contains_key(peer)) {
                 Some(peer) => {
-                    self.mail.pending_acks.on_wire.insert(token, (account, owed));
-                    self.cx.network(NetworkCommand::SendMail { token, peer, frame });
+                    self.pending_acks.on_wire.insert(token, (account, owed));
+                    cx.network(NetworkCommand::SendMail { token, peer, frame });
                 }
                 None => {
-                    self.gossip.pacer.take(frame.len(), now.mono);
-                    self.cx.network(NetworkCommand::Publish {
+                    gossip.pacer.take(frame.len(), now.mono);
+                    cx.network(NetworkCommand::Publish {
                         token,
                         topic: crate::MESSAGES.to_owned(),
                         data: frame,
@@ -153,20 +164,19 @@ impl Core {
     }
 
     /// Our signature under all that was settled in these streams.
-    pub(crate) fn ack(&self, account: &Address, streams: &BTreeSet<StreamId>) -> Bytes {
-        let now = self.cx.now;
+    pub(crate) fn ack(&self, account: &Address, streams: &BTreeSet<StreamId>, cx: &Cx) -> Bytes {
+        let now = cx.now;
         let (mut room, mut room_beyond) = (MAX_ACK_OUTCOMES, MAX_ACK_BEYOND);
         let mut of_stream = |stream: &StreamId| {
             let rejections: Vec<Rejection> =
-                self.mail.inbox.refusals(account, stream).take(room).cloned().collect();
+                self.inbox.refusals(account, stream).take(room).cloned().collect();
             room -= rejections.len();
-            let (cumulative, selective) = self.mail.inbox.acked_up_to(account, stream);
+            let (cumulative, selective) = self.inbox.acked_up_to(account, stream);
             let selective: Vec<u64> =
                 selective.iter().take(room_beyond).map(|seq| seq - cumulative).collect();
             room_beyond -= selective.len();
-            let received = self.mail.inbox.received_up_to(account, stream);
-            let credit =
-                || self.mail.delivery.untaken.credit(account).min(self.mail.inbox.window(account, stream));
+            let received = self.inbox.received_up_to(account, stream);
+            let credit = || self.delivery.untaken.credit(account).min(self.inbox.window(account, stream));
             let window = if self.manual_ack() { 1 + credit() as u64 } else { 0 };
             StreamAck {
                 stream: Bytes::copy_from_slice(stream),
@@ -177,17 +187,17 @@ impl Core {
                 window,
             }
         };
-        let (boot, counters) = self.mail.inbox.heard_of(account);
+        let (boot, counters) = self.inbox.heard_of(account);
         let ack = Ack {
             version: WIRE_VERSION,
-            network: self.cx.identity.network.clone(),
+            network: cx.identity.network.clone(),
             account: Bytes::copy_from_slice(account.as_slice()),
             streams: streams.iter().map(&mut of_stream).collect(),
             created_at_ms: now.unix_ms,
             boot,
             counters,
         };
-        sign_ack(&ack, &self.cx.identity.node_key)
+        sign_ack(&ack, &cx.identity.node_key)
     }
 }
 

@@ -1,17 +1,25 @@
 //! What leaves: mail by the route that reaches its recipient, broadcasts, and how we are.
 
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gossip::Gossip;
+use crate::local::Local;
+use crate::mail::Mail;
+use crate::peers::Peers;
+use p2p_node_protocol::Delivery;
 use std::time::Duration;
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
-use p2p_node_protocol::{Counter, DeliveryState, ErrorCode, Route};
+use p2p_node_protocol::{Counter, DeliveryState, ErrorCode, Level, Priority, Route};
+use p2p_node_wire::message_id::StreamNamespace;
 
+use crate::MAX_TOPIC_BYTES;
 use crate::input::{PublishOutcome, Token};
 use crate::local::clock_skew::apart;
 use crate::mail::encryption::PendingEncryption;
 use crate::mail::outbound::destination::Hindrance;
 use crate::mail::outbound::outbox::Completed;
-use crate::{Core, MAX_TOPIC_BYTES};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::seal::kem::usable_key_id;
 
@@ -49,10 +57,10 @@ enum RouteDecision {
     Dial(Duration),
 }
 
-impl Core {
+impl Mail {
     /// Something has changed that may let mail to this agent through.
     pub(crate) fn wake(&mut self, recipient: &Address) {
-        if let Some(destination) = self.mail.outbox.destination(recipient) {
+        if let Some(destination) = self.outbox.destination(recipient) {
             destination.parked = false;
             destination.dialing_until = None;
             destination.paced_until = Duration::ZERO;
@@ -60,115 +68,156 @@ impl Core {
             destination.backoff.reset();
             // It may be another process.
             destination.probe(|_| true);
-            self.mail.recipients_to_flush.insert(*recipient);
+            self.recipients_to_flush.insert(*recipient);
         }
         // What went by gossip for want of something better, and was not acknowledged, need not wait for that.
-        self.mail.outbox.cancel_gossip(recipient);
+        self.outbox.cancel_gossip(recipient);
     }
 
     /// Mail that waits for a record of this agent need not wait longer.
     pub(crate) fn on_record_available(&mut self, recipient: &Address) {
-        if self.mail.outbox.destination(recipient).is_some_and(|destination| destination.parked) {
+        if self.outbox.destination(recipient).is_some_and(|destination| destination.parked) {
             self.wake(recipient);
         }
     }
 
     /// Somebody hears gossip now: mail that goes that way need not wait for its next attempt.
     pub(crate) fn retry_gossip(&mut self, recipient: &Address) {
-        if let Some(destination) = self.mail.outbox.destination(recipient)
+        if let Some(destination) = self.outbox.destination(recipient)
             && (destination.undialable
                 || destination.next_mail().is_some_and(|(route, _)| route == Route::Gossip))
         {
             destination.backoff.reset();
-            self.mail.recipients_to_flush.insert(*recipient);
+            self.recipients_to_flush.insert(*recipient);
+        }
+    }
+
+    /// Takes note of a stored record. `may_help` states that mail that failed may now get through.
+    pub(crate) fn on_record(&mut self, recipient: &Address, may_help: bool) {
+        self.unhinder(recipient);
+        if may_help {
+            self.wake(recipient);
         }
     }
 
     /// Retries all mail that goes by gossip, because a peer subscribed to it.
     pub(crate) fn retry_all_gossip(&mut self) {
-        let waiting: Vec<_> = self.mail.outbox.recipients().copied().collect();
+        let waiting: Vec<_> = self.outbox.recipients().copied().collect();
         waiting.iter().for_each(|recipient| self.retry_gossip(recipient));
     }
 
     /// Retries mail to agents without a record. Messages to known agents need no lookup. Retrying
     /// them here would let a peer that reconnects cause retransmissions.
-    pub(crate) fn wake_unresolved(&mut self) {
-        let now = self.cx.now;
-        let unknown = |address: &&Address| self.directory.records.get(address, now.unix_ms).is_none();
-        let unresolved: Vec<_> = self.mail.outbox.recipients().filter(unknown).copied().collect();
+    pub(crate) fn wake_unresolved(&mut self, directory: &Directory, cx: &Cx) {
+        let now = cx.now;
+        let unknown = |address: &&Address| directory.records.get(address, now.unix_ms).is_none();
+        let unresolved: Vec<_> = self.outbox.recipients().filter(unknown).copied().collect();
         for address in unresolved {
             self.wake(&address);
         }
     }
 
+    /// Takes new frame numbers and new streams, because a copy of this process has used our
+    /// counters: a peer has seen a counter that this process used once, or the network carries a
+    /// frame of ours that this process has not sent. Accepted messages keep their numbers, because
+    /// the recipient may have them already. If the recipient knows another message under a number,
+    /// it answers `SEQUENCE_REUSED`. Returns the namespace of the new streams, or `None` if the last
+    /// renewal is too recent.
+    pub(crate) fn renew_streams(&mut self, cx: &mut Cx) -> Option<StreamNamespace> {
+        if !cx.frame_numbers.may_renew(cx.now.mono) {
+            return None;
+        }
+        cx.stats.count(Counter::FrameCountersReused);
+        let origin = self.outbox.renew(cx.now.unix_ms);
+        cx.identity.status_stream = origin.stream(b"status", 0, &[], Priority::Medium);
+        cx.frame_numbers.renew(&origin.database);
+        let message = "a peer has seen frame numbers that this process has not used: a copy of the process has run, or the machine was set back to a snapshot; the process continues with new numbers";
+        cx.log(Level::Warn, "identity", message);
+        Some(origin)
+    }
+
     /// Ends the sessions with a peer. Messages to its agent may not have arrived.
     pub(crate) fn on_peer_disconnected(&mut self, peer: &PeerId, address: Option<Address>) {
-        self.mail.sessions.forget(peer);
-        if let Some(destination) = address.and_then(|address| self.mail.outbox.destination(&address)) {
+        self.sessions.forget(peer);
+        if let Some(destination) = address.and_then(|address| self.outbox.destination(&address)) {
             destination.session = None;
             destination.suspect();
         }
     }
 
     /// The agent's node cannot be dialled.
-    pub(crate) fn on_unreachable(&mut self, recipient: Address) {
-        let now = self.cx.now;
-        let Some(destination) = self.mail.outbox.destination(&recipient) else { return };
+    pub(crate) fn on_unreachable(&mut self, recipient: Address, cx: &mut Cx) {
+        let now = cx.now;
+        let Some(destination) = self.outbox.destination(&recipient) else { return };
         if destination.dialing_until.take().is_some() {
             destination.undialable = true;
             if destination
                 .next_mail()
                 .is_some_and(|(route, size)| route == Route::Direct || size > MAX_TOPIC_BYTES)
             {
-                destination.backoff.fail(now.mono, Duration::ZERO, &mut self.cx.jitter);
+                destination.backoff.fail(now.mono, Duration::ZERO, &mut cx.jitter);
             }
-            self.mail.recipients_to_flush.insert(recipient);
+            self.recipients_to_flush.insert(recipient);
         }
     }
 
     /// The DHT does not know the agent now.
-    pub(crate) fn on_lookup_failed(&mut self, recipient: &Address) {
-        let now = self.cx.now;
-        if let Some(destination) = self.mail.outbox.destination(recipient) {
+    pub(crate) fn on_lookup_failed(&mut self, recipient: &Address, cx: &mut Cx) {
+        let now = cx.now;
+        if let Some(destination) = self.outbox.destination(recipient) {
             destination.parked = false;
-            destination.backoff.fail(now.mono, Duration::ZERO, &mut self.cx.jitter);
+            destination.backoff.fail(now.mono, Duration::ZERO, &mut cx.jitter);
         }
     }
 
     /// Ends what has expired and sends every frame that is due.
-    pub(crate) fn send_mail_due(&mut self) {
-        let now = self.cx.now;
-        for ended in self.mail.outbox.expire(now.mono, &mut self.cx.jitter) {
-            self.report_expired(ended);
+    pub(crate) fn send_mail_due(
+        &mut self,
+        local: &Local,
+        directory: &mut Directory,
+        peers: &mut Peers,
+        gossip: &Gossip,
+        cx: &mut Cx,
+    ) {
+        let now = cx.now;
+        for ended in self.outbox.expire(now.mono, &mut cx.jitter) {
+            self.report_expired(ended, local, directory, cx);
         }
-        let mut due = std::mem::take(&mut self.mail.recipients_to_flush);
-        due.extend(self.mail.outbox.due(now.mono));
+        let mut due = std::mem::take(&mut self.recipients_to_flush);
+        due.extend(self.outbox.due(now.mono));
         for recipient in due {
-            while self.send_frame(recipient) {}
+            while self.send_frame(recipient, directory, peers, gossip, cx) {}
         }
     }
 
     /// Sends the next frame to a recipient, if one is due; whether it did.
-    fn send_frame(&mut self, recipient: Address) -> bool {
-        let now = self.cx.now;
-        let Some(destination) = self.mail.outbox.destination(&recipient) else { return false };
+    fn send_frame(
+        &mut self,
+        recipient: Address,
+        directory: &mut Directory,
+        peers: &mut Peers,
+        gossip: &Gossip,
+        cx: &mut Cx,
+    ) -> bool {
+        let now = cx.now;
+        let Some(destination) = self.outbox.destination(&recipient) else { return false };
         if destination.frame_due().is_none_or(|due| due > now.mono) {
             return false;
         }
         let heads: Vec<(Route, usize)> = destination.next_per_priority().collect();
-        self.directory.records.touch(&recipient, now.mono);
-        let Some(record) = self.directory.records.get(&recipient, now.unix_ms) else {
+        directory.records.touch(&recipient, now.mono);
+        let Some(record) = directory.records.get(&recipient, now.unix_ms) else {
             destination.parked = true;
             destination.suspect();
-            if !self.resolve(recipient) {
-                self.on_lookup_failed(&recipient);
+            if !directory.resolve(recipient, cx) {
+                self.on_lookup_failed(&recipient, cx);
             }
             return false;
         };
         let (peer, node_key) = (record.peer_id(), record.record.binding.binding.node_key);
         let waited = destination.dialing_until.is_some() || destination.undialable;
-        let connected = self.peers.connected.contains_key(&peer);
-        let unreachable = self.peers.dialer.is_unreachable(&peer, now.mono);
+        let connected = peers.connected.contains_key(&peer);
+        let unreachable = peers.dialer.is_unreachable(&peer, now.mono);
         let way = |(wanted, size): (Route, usize)| match wanted {
             _ if connected && wanted != Route::Gossip => RouteDecision::Direct,
             // What no gossip frame can carry has only the direct way.
@@ -188,18 +237,18 @@ impl Core {
         };
         if let RouteDecision::Dial(wait) = way {
             destination.suspect();
-            if let Some(until) = self.peers.dialer.hung_up_until(&peer, now.mono) {
+            if let Some(until) = peers.dialer.hung_up_until(&peer, now.mono) {
                 destination.paced_until = until;
                 return false;
             }
             destination.dialing_until = Some(now.mono + wait);
             let addrs = record.record.addrs.clone();
-            self.dial(peer, addrs);
+            peers.dial(peer, addrs, cx);
             return false;
         }
         // What waits for its turn here has waited for the dial before.
-        if matches!(way, RouteDecision::Gossip) && now.mono < self.gossip.pacer.ready_at() {
-            destination.paced_until = self.gossip.pacer.ready_at();
+        if matches!(way, RouteDecision::Gossip) && now.mono < gossip.pacer.ready_at() {
+            destination.paced_until = gossip.pacer.ready_at();
             return false;
         }
         destination.dialing_until = None;
@@ -210,57 +259,101 @@ impl Core {
             record.record.kem.as_ref().and_then(|kem| Some((usable_key_id(kem, now.unix_ms)?, kem)))
         else {
             // Its next record may name a key; mail is never sent for all to read.
-            destination.backoff.fail(now.mono, Duration::ZERO, &mut self.cx.jitter);
+            destination.backoff.fail(now.mono, Duration::ZERO, &mut cx.jitter);
             destination.hindrance = Some(Hindrance::NoKey);
-            self.cx.stats.count(Counter::MailWithoutKey);
-            self.resolve(recipient);
+            cx.stats.count(Counter::MailWithoutKey);
+            directory.resolve(recipient, cx);
             return false;
         };
         destination.hindrance.take_if(|hindrance| *hindrance == Hindrance::NoKey);
         let (kem_id, public_key) = (kem.0, kem.1.public_key.clone());
-        let token = self.cx.token();
+        let token = cx.token();
         let (route, peer) = match way {
             RouteDecision::Direct => (Route::Direct, Some(peer)),
             RouteDecision::Gossip | RouteDecision::Dial(_) => (Route::Gossip, None),
         };
-        let Some(batch) = self.mail.outbox.send_next_batch(recipient, token, route, now.mono) else {
+        let Some(batch) = self.outbox.send_next_batch(recipient, token, route, now.mono) else {
             return false;
         };
-        self.cx.stats.count(Counter::MailFramesSent);
-        self.seal_mail(token, PendingEncryption { recipient, peer, node_key, kem_id }, &public_key, &batch);
+        cx.stats.count(Counter::MailFramesSent);
+        self.seal_mail(
+            token,
+            PendingEncryption { recipient, peer, node_key, kem_id },
+            &public_key,
+            &batch,
+            cx,
+        );
         true
     }
 
-    fn report_expired(&mut self, ended: Completed) {
-        let now = self.cx.now;
+    fn report_expired(&mut self, ended: Completed, local: &Local, directory: &Directory, cx: &mut Cx) {
+        let now = cx.now;
         // What stood in its way last tells more than that time ran out.
-        let known = self.directory.records.get(&ended.recipient, now.unix_ms).is_some();
+        let known = directory.records.get(&ended.recipient, now.unix_ms).is_some();
         let hindrance =
-            self.mail.outbox.destination(&ended.recipient).and_then(|destination| destination.hindrance);
+            self.outbox.destination(&ended.recipient).and_then(|destination| destination.hindrance);
         let our_clock =
-            self.local.clock_skew.off().filter(|ahead_ms| ahead_ms.unsigned_abs() > MAX_SKEW_SECS * 1000);
+            local.clock_skew.off().filter(|ahead_ms| ahead_ms.unsigned_abs() > MAX_SKEW_SECS * 1000);
         let (code, message) = match (hindrance, our_clock) {
             (Some(Hindrance::Clocks { ahead_ms }), _) => (ErrorCode::ClockSkew, Some(clocks_apart(ahead_ms))),
             (None, Some(ahead_ms)) if !known || ended.mail.went == Some(Route::Gossip) => {
                 (ErrorCode::ClockSkew, Some(clock_off(ahead_ms)))
             }
             _ if !known => (ErrorCode::PeerNotFound, None),
-            _ if self.mail.outbox.is_busy(&ended.recipient) => (ErrorCode::PeerBusy, None),
+            _ if self.outbox.is_busy(&ended.recipient) => (ErrorCode::PeerBusy, None),
             (Some(Hindrance::NoKey), _) => (ErrorCode::Expired, Some(NO_KEY.to_owned())),
             _ if ended.mail.attempts == 0 => (ErrorCode::PeerUnreachable, None),
             _ => (ErrorCode::Expired, None),
         };
-        self.tell_mail_lost_because(ended, DeliveryState::Expired, code, message);
+        self.tell_mail_lost_because(ended, DeliveryState::Expired, code, message, cx);
     }
 
     /// Handles the outcome of a publication, if it was a frame of mail.
-    pub(crate) fn on_mail_published(&mut self, token: Token, outcome: PublishOutcome) {
-        let now = self.cx.now;
+    pub(crate) fn on_mail_published(&mut self, token: Token, outcome: PublishOutcome, cx: &mut Cx) {
+        let now = cx.now;
         if matches!(outcome, PublishOutcome::NoPeers | PublishOutcome::TooLarge)
-            && let Some(recipient) = self.mail.outbox.recipient(token)
+            && let Some(recipient) = self.outbox.recipient(token)
         {
-            self.mail.outbox.undo_batch(token, now.mono, &mut self.cx.jitter);
-            self.mail.recipients_to_flush.insert(recipient);
+            self.outbox.undo_batch(token, now.mono, &mut cx.jitter);
+            self.recipients_to_flush.insert(recipient);
         }
+    }
+}
+
+impl Mail {
+    /// Reports that an accepted message did not arrive, or may not have arrived.
+    pub(crate) fn report_failed(
+        &mut self,
+        ended: Completed,
+        state: DeliveryState,
+        code: ErrorCode,
+        cx: &mut Cx,
+    ) {
+        self.tell_mail_lost_because(ended, state, code, None, cx);
+    }
+
+    /// Reports a failed message as `report_failed` does. `message` replaces the standard text of
+    /// `code`.
+    pub(crate) fn tell_mail_lost_because(
+        &mut self,
+        ended: Completed,
+        state: DeliveryState,
+        code: ErrorCode,
+        message: Option<String>,
+        cx: &mut Cx,
+    ) {
+        self.forget_mail(&ended, cx);
+        let Completed { message_id, delivered_as, mail, .. } = ended;
+        cx.emit_delivery(Delivery {
+            message_id,
+            request_id: mail.draft.request_id,
+            state,
+            code: Some(code),
+            message,
+            attempts: mail.attempts,
+            route: mail.went,
+            redelivered: mail.restored,
+            delivered_as,
+        });
     }
 }

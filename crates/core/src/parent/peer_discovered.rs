@@ -1,0 +1,58 @@
+//! The `peer_discovered` event.
+
+use crate::cx::Cx;
+use crate::gate::Gate;
+use crate::peers::Peers;
+use std::collections::BTreeSet;
+
+use p2p_node_protocol::{Event, Id, PeerDiscovered};
+
+use crate::gate::access_list::AccessRule;
+use p2p_node_wire::record::SignedRecord;
+
+/// Reports an agent that the node found. `request_id` is the id of the `discover` that asked
+/// for it.
+pub(crate) fn emit_peer_discovered(
+    record: &SignedRecord,
+    request_id: Option<Id>,
+    gate: &Gate,
+    peers: &Peers,
+    cx: &mut Cx,
+) {
+    let peer_id = record.peer_id();
+    if request_id.is_none() && gate.access_list.of(&record.address(), &peer_id) == Some(AccessRule::Blocked) {
+        return;
+    }
+    let mut room = cx.room_for_lists();
+    let mut fitting = |texts: &mut dyn Iterator<Item = String>| -> Vec<String> {
+        texts.filter(|text| room.fits(text)).collect()
+    };
+    // Host names in a multiaddr may contain any bytes.
+    let addrs = record.record.addrs.iter().map(ToString::to_string);
+    let addrs = fitting(&mut addrs.filter(|addr| !addr.contains(char::is_control)));
+    let capabilities = fitting(&mut record.record.capabilities.iter().cloned());
+    let mut topics: BTreeSet<String> = record.record.topics.iter().cloned().collect();
+    if let Some(peer) = peers.connected.get(&peer_id) {
+        topics.extend(peer.topics.iter().filter(|topic| !crate::is_reserved(topic)).cloned());
+    }
+    let topics = fitting(&mut topics.into_iter());
+    let found = PeerDiscovered {
+        peer_id: peer_id.to_string(),
+        topics,
+        address: record.address().to_string(),
+        name: Some(record.record.name.clone()).filter(|name| !name.is_empty()),
+        role: record.record.role,
+        addrs,
+        capabilities,
+        expires_at_ms: record.record.expires_at_ms,
+        request_id,
+    };
+    if found.request_id.is_some() {
+        return cx.replies.output.tell(Event::PeerDiscovered(Box::new(found)));
+    }
+    let peer_id = found.peer_id.clone();
+    cx.replies.output.news(
+        Event::PeerDiscovered(Box::new(found)),
+        |event| matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id),
+    );
+}
