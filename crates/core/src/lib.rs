@@ -48,12 +48,12 @@ pub use config::{CoreConfig, KeySource};
 use cx::Cx;
 use directory::Directory;
 use directory::rollback_guard::HighestSeen;
-use effect::Effect;
+use effect::{Effect, NetworkCommand, Verdict};
 use gate::Gate;
 use gate::access_list::AccessList;
 use gossip::Gossip;
-pub use gossip::well_known_topics::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
 use gossip::well_known_topics::is_reserved;
+pub use gossip::well_known_topics::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
 use input::{Input, Now};
 use libp2p_identity::PeerId;
 use lifecycle::{Peer, Phase};
@@ -349,7 +349,10 @@ impl Core {
             }
             Signal::DhtServersChanged => mail.wake_unresolved(directory, cx),
             Signal::GossipTooFast => gossip.pacer.slow_down(cx.now.mono),
-            Signal::MailByGossip(frame) => mail.on_gossip_frame(*frame, local, gate, directory, cx),
+            Signal::MailByGossip { token, frame } => {
+                mail.on_gossip_frame(*frame, local, gate, directory, cx);
+                cx.network(NetworkCommand::Judge { token, verdict: Verdict::Accept });
+            }
             Signal::KeyRefused { recipient, key, by_session } => {
                 mail.on_key_refused(recipient, key, by_session, directory, cx);
             }

@@ -5,6 +5,7 @@
 
 use crate::gate::pending_verification::GossipMessage;
 use crate::gate::pending_verification::MailRequest;
+use crate::input::Token;
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -46,8 +47,9 @@ pub(crate) enum Signal {
     DhtServersChanged,
     /// Many peers read gossip too slowly.
     GossipTooFast,
-    /// A frame of mail, or of acks for us, arrived by gossip and passed all checks.
-    MailByGossip(Box<Frame>),
+    /// A frame of mail, or of acks for us, arrived by gossip and passed all checks. The token waits
+    /// for the verdict `Accept`.
+    MailByGossip { token: Token, frame: Box<Frame> },
     /// A recipient could not decrypt a frame of ours. `key` is the id of the key that we used.
     KeyRefused { recipient: Address, key: Option<Bytes>, by_session: bool },
     /// Streams to acknowledge to a sender whose node is known from its record only.

@@ -53,7 +53,8 @@ impl Gossip {
         }
     }
 
-    /// Returns the verdict, or `None` if the frame waits for the crypto pool. The node forwards
+    /// Returns the verdict, or `None` if the frame waits for the crypto pool, or goes to the mail
+    /// component first. The node forwards
     /// every authentic frame; its own rules for content and senders only affect local delivery.
     fn judge_frame(
         &mut self,
@@ -64,7 +65,7 @@ impl Gossip {
         peers: &Peers,
         cx: &mut Cx,
     ) -> Option<Verdict> {
-        let (from, topic) = (message.from, message.topic.clone());
+        let (token, from, topic) = (message.token, message.from, message.topic.clone());
         let topic = topic.as_str();
         let frame = match Frame::decode(message.data.clone(), MAX_GOSSIP_FRAME_BYTES) {
             Ok(frame) => frame,
@@ -106,16 +107,20 @@ impl Gossip {
         if gate.commit_replay(&frame, cx).is_some() {
             return Some(refuse_frame(Counter::FramesReplayed, Verdict::Ignore, cx));
         }
+        let ours = cx.identity.node_key.public();
+        let concerns_our_mail = match (&frame.body.payload, &frame.body.scope) {
+            (Some(Payload::Plain(_)), Some(Scope::NodeKey(key))) => *key == ours.as_slice(),
+            (Some(Payload::Sealed(_)), _) => topic == MESSAGES,
+            _ => false,
+        };
+        if concerns_our_mail {
+            cx.signal(Signal::MailByGossip { token, frame: Box::new(frame) });
+            return None;
+        }
         match (&frame.body.payload, &frame.body.scope) {
-            (Some(Payload::Plain(_batch)), Some(Scope::NodeKey(key))) => {
-                if *key == cx.identity.node_key.public().as_slice() {
-                    cx.signal(Signal::MailByGossip(Box::new(frame)));
-                }
-            }
+            // Acks for another node.
+            (Some(Payload::Plain(_)), Some(Scope::NodeKey(_))) => {}
             (Some(Payload::Plain(batch)), _) => self.on_broadcast(&frame, batch, topic, gate, cx),
-            (Some(Payload::Sealed(_)), _) if topic == MESSAGES => {
-                cx.signal(Signal::MailByGossip(Box::new(frame)));
-            }
             // A session exists only between two connected nodes, so its frames do not belong on a
             // topic.
             _ => cx.stats.count(Counter::FramesMisplaced),
