@@ -86,7 +86,7 @@ impl Parent {
             || !gossip.broadcasts.is_empty()
     }
 
-    pub(crate) fn on_signal(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
+    pub(crate) fn on_signal(&mut self, gossip: &Gossip, mail: &mut Mail, cx: &mut Cx) {
         match cx.phase {
             Phase::Closing { .. } => {
                 self.exit(self.exit_code(self.has_undelivered(gossip, mail), gossip, mail, cx), mail, cx);

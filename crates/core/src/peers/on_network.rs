@@ -203,7 +203,7 @@ impl Peers {
         peer: PeerId,
         topic: String,
         local: &mut Local,
-        directory: &mut Directory,
+        directory: &Directory,
         cx: &mut Cx,
     ) {
         let now = cx.now;
