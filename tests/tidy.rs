@@ -1,6 +1,8 @@
 //! Checks rules that the compiler does not check: the length of files, texts that must match the
 //! code, and minimum versions of dependencies.
 
+#[path = "tidy/components.rs"]
+mod components;
 #[path = "tidy/dependency_versions.rs"]
 mod dependency_versions;
 #[path = "tidy/texts.rs"]

@@ -7,15 +7,15 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::{Level, Priority, Role};
+use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes, SignedBinding};
+use p2p_node_wire::message_id::StreamNamespace;
 
-use crate::directory::rollback_guard::HighestSeen;
 use crate::gate::access_list::{AccessRule, Subject};
 use crate::gate::address_scope::AddressScope;
+use crate::highest_seen::HighestSeen;
 use crate::input::Now;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
-use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes, SignedBinding};
-use p2p_node_wire::message_id::StreamNamespace;
 
 /// The source of the agent's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

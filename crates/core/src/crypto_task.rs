@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hpke::rand_core::CryptoRng;
-
-use crate::input::{Input, Token};
 use p2p_node_wire::identity::SignedBinding;
-use p2p_node_wire::seal::hpke::{self as once, Info, SealedFrame};
+use p2p_node_wire::seal::hpke as once;
+use p2p_node_wire::seal::hpke::{Info, SealedFrame};
 use p2p_node_wire::seal::kem::Secret;
 use p2p_node_wire::seal::session::SessionKey;
+
+use crate::input::{Input, Token};
+use hpke::rand_core::CryptoRng;
 
 /// A task for the crypto pool. The pool answers each task with one input.
 #[derive(Clone, Debug)]

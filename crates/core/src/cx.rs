@@ -12,7 +12,7 @@ use crate::effect::{Effect, NetworkCommand};
 use crate::input::{Now, Token};
 use crate::lifecycle::Phase;
 use crate::local::frame_numbers::FrameNumbers;
-use crate::parent::replies::Replies;
+use crate::replies::Replies;
 use crate::signal::Signal;
 use crate::stats::Stats;
 

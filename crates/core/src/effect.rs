@@ -7,14 +7,14 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::Event;
+use p2p_node_wire::message_id::StreamId;
 
 use crate::crypto_task::CryptoTask;
-use crate::directory::rollback_guard::HighestSeen;
 use crate::gate::access_list::{AccessRule, Subject};
+use crate::highest_seen::HighestSeen;
 use crate::input::Token;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
-use p2p_node_wire::message_id::StreamId;
 
 /// An action that the driver executes for the core, in the order in which the core requests it.
 #[derive(Clone, Debug)]

@@ -1,17 +1,15 @@
 //! The inputs: every event that the core handles.
 
-pub use p2p_node_wire::time::Now;
-
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
-use p2p_node_protocol::Counter;
-use p2p_node_protocol::Request;
 use p2p_node_protocol::line::LineError;
-
-use crate::crypto_task::{Opened, Outcome};
+use p2p_node_protocol::{Counter, Request};
 use p2p_node_wire::identity::BindingHash;
 use p2p_node_wire::seal::hpke::SealedFrame;
+pub use p2p_node_wire::time::Now;
+
+use crate::crypto_task::{Opened, Outcome};
 
 /// Identifies an object for which the core and the driver owe each other an answer: a request, a
 /// gossip message to validate, a query. The driver holds the handle itself; it never enters the

@@ -6,6 +6,8 @@
 //! and no I/O.
 
 pub mod backoff;
+pub mod capacity;
+pub(crate) mod command_limits;
 mod config;
 pub mod crypto_task;
 mod cx;
@@ -13,65 +15,59 @@ pub mod directory;
 pub mod effect;
 pub mod gate;
 pub mod gossip;
+pub mod highest_seen;
 pub mod input;
 mod lifecycle;
 pub mod local;
 pub mod mail;
+pub mod outgoing;
 pub mod parent;
 pub mod peers;
+pub mod replies;
 mod signal;
 pub mod stats;
 mod timers;
+pub mod topics;
 pub mod usage;
 
-use crate::directory::on_record::Demand;
-use crate::directory::record_table::Change;
-use crate::gate::pending_verification::GossipMessage;
-use crate::gate::pending_verification::MailRequest;
-use crate::local::own_record::superseded;
-use crate::parent::on_access::list_peers;
-use crate::parent::on_access::set_standing;
-use crate::parent::on_command::on_bad_line;
-use crate::parent::on_command::status;
-use crate::signal::Signal;
-use gate::access_list::AccessRule;
-use p2p_node_protocol::Command;
-use p2p_node_protocol::ErrorCode;
-use p2p_node_protocol::Level;
-use p2p_node_protocol::Request;
 use std::time::Duration;
-use timers::TimerTable;
-use usage::Usage;
 
+use p2p_node_protocol::{Command, ErrorCode, Level, Request};
+use p2p_node_wire::seal::kem::Keyring;
+
+use crate::directory::record_table::Change;
+use crate::gate::pending_verification::{GossipMessage, MailRequest};
+use crate::local::own_record::{own_highest_seen, superseded};
+use crate::parent::on_access::{list_peers, set_standing};
+use crate::parent::on_command::{on_bad_line, status};
+use crate::signal::Signal;
+use command_limits::MAX_PEER_TOPICS;
+pub use command_limits::{
+    MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES,
+};
 use config::LocalIdentity;
 pub use config::{CoreConfig, KeySource};
 use cx::Cx;
 use directory::Directory;
-use directory::rollback_guard::HighestSeen;
 use effect::{Effect, NetworkCommand, Verdict};
 use gate::Gate;
-use gate::access_list::AccessList;
+use gate::access_list::{AccessList, AccessRule};
 use gossip::Gossip;
-use gossip::well_known_topics::is_reserved;
-pub use gossip::well_known_topics::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
 use input::{Input, Now};
-use libp2p_identity::PeerId;
 use lifecycle::{Peer, Phase};
 use local::Local;
 use local::local_record::LocalRecord;
 use mail::Mail;
-use mail::inbound::inbox::{AckPolicy, Inbox};
-use mail::outbound::outbox::Outbox;
-use p2p_node_wire::identity::binding::is_future_generation;
-use p2p_node_wire::seal::kem::Keyring;
+use mail::demand::Wants;
 use parent::Parent;
-use parent::command_limits::MAX_PEER_TOPICS;
-pub use parent::command_limits::{
-    MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES,
-};
-use parent::replies::Replies;
 use peers::Peers;
+use replies::Replies;
+use replies::required::Required;
 use stats::Stats;
+use timers::TimerTable;
+use topics::is_reserved;
+pub use topics::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
+use usage::Usage;
 
 /// The state machine. It owns the components and routes inputs to them.
 #[derive(Debug)]
@@ -97,30 +93,14 @@ pub struct Core {
 impl Core {
     /// Creates a core that has not started to listen.
     pub fn new(setup: CoreConfig, now: Now) -> Self {
-        let (origin, seed) = (setup.origin(), setup.seed);
-        let (key_source, connect, durable) = (setup.key_source.clone(), setup.connect, setup.durable);
-        let boot = setup.boot;
-        let mut outbox = Outbox::new(origin);
-        let position = outbox.restore(setup.outbox.clone(), now);
-        let required = parent::require_delivery::Required::new(setup.require_delivery, outbox.len());
-        let mut inbox = Inbox::new(match (setup.manual_ack, durable) {
-            (true, _) => AckPolicy::Manual,
-            (false, true) => AckPolicy::OnPersisted,
-            (false, false) => AckPolicy::OnReceipt,
-        });
-        inbox.restore(setup.inbox.clone(), now.mono);
-        let bootstraps = setup.bootstraps.clone();
-        let mut floors = setup.floors.clone();
-        let standings = setup.standings.clone();
+        let (origin, boot, seed, connect) = (setup.origin(), setup.boot, setup.seed, setup.connect);
+        let (key_source, bootstraps) = (setup.key_source.clone(), setup.bootstraps.clone());
+        let (mut floors, standings) = (setup.floors.clone(), setup.standings.clone());
+        let mail = Mail::restore(&setup, now);
+        let required = Required::new(setup.require_delivery, mail.outbox.len());
         let keyring = Keyring::new(*setup.kem_seed, now);
         let me = LocalIdentity::new(setup, now);
-        // The highest (generation, seq) of our own records only orders our own records, so it does
-        // not enter the directory. An entry from the future comes from a process that was given a
-        // wrong generation; peers rejected it, so it does not count.
-        let own_floors = floors.extract_if(.., |row| row.address == me.address);
-        let own_floor = own_floors
-            .filter(|row| !is_future_generation(row.generation, now.unix_ms))
-            .max_by_key(HighestSeen::order);
+        let own_floor = own_highest_seen(&mut floors, &me.address, now);
         let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_floor.as_ref());
         let mut core = Core {
             parent: Parent::new(),
@@ -128,7 +108,7 @@ impl Core {
             gate: Gate::new(AccessList::new(standings)),
             directory: Directory::new(floors),
             peers: Peers::default(),
-            mail: Mail::new(outbox, inbox, mail::pending_writes::PendingWrites::new(durable, position)),
+            mail,
             gossip: Gossip::new(origin),
             cx: Cx::new(me, Replies::new(required), boot, seed, now),
         };
@@ -169,7 +149,6 @@ impl Core {
             Input::ParentEnded => parent.close("parent", None, cx),
             Input::Signal => parent.on_signal(gossip, mail, cx),
             Input::Written { lines } => mail.on_written(lines, cx),
-
             Input::Listening { addrs } => parent.on_listening(addrs, local, gossip, mail, cx),
             Input::Degraded { reason } => cx.log(Level::Warn, "network", reason),
             Input::ListenFailed { reason } => parent.on_listen_failed(reason, gossip, mail, cx),
@@ -187,7 +166,6 @@ impl Core {
             }
             Input::PeerUnsubscribed { peer, topic } => peers.on_peer_unsubscribed(&peer, &topic),
             Input::SlowPeer { peer } => peers.on_slow_peer(peer, cx),
-
             Input::MailRequestReceived { token, peer, frame } => {
                 mail.on_mail_asked(MailRequest { token, peer, frame }, local, gate, directory, peers, cx);
             }
@@ -198,11 +176,7 @@ impl Core {
                 let message = GossipMessage { token, from, topic, data };
                 gossip.on_gossip(message, local, gate, directory, peers, cx);
             }
-            Input::Published { token, outcome } => {
-                gossip.on_published(token, outcome, cx);
-                mail.on_mail_published(token, outcome, cx);
-            }
-
+            Input::Published { token, outcome } => mail.on_published(token, outcome, gossip, cx),
             Input::RecordOffered { key, value, .. } => directory.on_record_offered(&key, value, cx),
             Input::RecordFound { token, value } => directory.on_record_found(token, value, cx),
             Input::QueryEnded { token } => directory.on_query_ended(token, local, cx),
@@ -211,7 +185,6 @@ impl Core {
             Input::BindingChecked { hash, valid } => gate.on_binding_checked(hash, valid, cx),
             Input::Sealed { token, outcome } => mail.on_sealed(token, outcome, gossip, cx),
             Input::Opened { token, outcome } => mail.on_opened(token, outcome, gate, directory, peers, cx),
-
             Input::Persisted { upto } => mail.on_kept(upto, gate, cx),
             Input::PersistFailed { upto, reason } => mail.on_not_kept(upto, &reason, cx),
             Input::StoreFailed { reason } => mail.on_store_failed(reason, cx),
@@ -330,7 +303,7 @@ impl Core {
             Signal::LookupEnded { address, found: true } => mail.on_record_available(&address),
             Signal::LookupEnded { address, found: false } => mail.on_lookup_failed(&address, cx),
             Signal::RecordFromFuture { record, genuine } => {
-                local.compare_future(&record, peers, cx);
+                local.compare_future(&record, peers.is_connected(&record.peer_id()), cx);
                 if genuine {
                     mail.note_clocks(&record.address(), local.least_ahead(&record, cx));
                 }
@@ -420,21 +393,5 @@ impl Core {
     /// Returns the counters, for tests and reports.
     pub fn stats(&self) -> &Stats {
         &self.cx.stats
-    }
-}
-
-/// The records that connections and queued messages need.
-struct Wants<'a> {
-    peers: &'a Peers,
-    mail: &'a Mail,
-}
-
-impl Demand for Wants<'_> {
-    fn is_connected(&self, peer: &PeerId) -> bool {
-        self.peers.connected.contains_key(peer)
-    }
-
-    fn has_mail(&self, address: &alloy_primitives::Address) -> bool {
-        self.mail.outbox.has_mail_for(address)
     }
 }

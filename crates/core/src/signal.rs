@@ -3,9 +3,6 @@
 //! A component changes its own state and calls the components below it. It never calls one above
 //! it: it raises a signal, and [`crate::Core`] routes the signal after the call has returned.
 
-use crate::gate::pending_verification::GossipMessage;
-use crate::gate::pending_verification::MailRequest;
-use crate::input::Token;
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -16,7 +13,8 @@ use p2p_node_wire::record::SignedRecord;
 
 use crate::directory::record_table::Change;
 use crate::effect::ExitCode;
-use crate::gate::pending_verification::OfferedRecord;
+use crate::gate::pending_verification::{GossipMessage, MailRequest, OfferedRecord};
+use crate::input::Token;
 
 /// News for the components above the one that raises it.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use crate::MAX_INFLIGHT;
 use crate::directory::record_table;
 use crate::gossip::broadcast_queue;
 use crate::mail::outbound::outbox;
-use crate::parent::output_queue;
+use crate::replies::output_queue;
 
 /// The size of one collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use alloy::primitives::Address;
 use libp2p::PeerId;
 
-use p2p_node_core::directory::rollback_guard::HighestSeen;
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
+use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::mail::inbound::digests::{Digests, REMEMBERED};
 use p2p_node_core::mail::inbound::receive_window::{StreamCheckpoint, UNTAKEN_WINDOW};
 use p2p_node_wire::message_id::StreamId;

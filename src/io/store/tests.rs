@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::io::disk::testing::synced;
-use p2p_node_core::mail::outbound::stream::OutgoingMessage;
+use p2p_node_core::outgoing::OutgoingMessage;
 use p2p_node_wire::envelope::Encoding;
 
 /// Whose store it is.

@@ -1,20 +1,22 @@
 //! The directory: verified records of agents by address.
 
-pub mod bindings;
 pub mod lookups;
 pub(crate) mod on_record;
 pub(crate) mod record_refusal;
 pub mod record_table;
 pub mod rollback_guard;
 
-use crate::usage::Usage;
 use std::collections::BTreeSet;
 
 use alloy_primitives::Address;
+use bytes::Bytes;
 
+use crate::cx::Cx;
+use crate::highest_seen::HighestSeen;
+use crate::local::Local;
+use crate::usage::Usage;
 use lookups::Lookups;
 use record_table::RecordTable;
-use rollback_guard::HighestSeen;
 
 /// The state of the directory.
 #[derive(Debug)]
@@ -50,5 +52,30 @@ impl Directory {
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })
         .collect()
+    }
+}
+
+impl Directory {
+    /// Returns the lowest generation that an account may still use. The directory contains every
+    /// agent except our own.
+    pub(crate) fn minimum_generation(&self, account: &Address, local: &Local, cx: &Cx) -> u64 {
+        if *account == cx.identity.address {
+            local.record.order().0
+        } else {
+            self.records.floor(account, cx.now.unix_ms)
+        }
+    }
+
+    pub(crate) fn kem_of(&self, address: &Address, cx: &Cx) -> Option<Bytes> {
+        let now = cx.now;
+        let record = self.records.get(address, now.unix_ms)?;
+        record.record.kem.as_ref().map(|kem| kem.id.clone())
+    }
+}
+
+impl Directory {
+    pub(crate) fn current_node_key(&self, address: &Address, cx: &Cx) -> Option<[u8; 32]> {
+        let now = cx.now;
+        self.records.get(address, now.unix_ms).map(|record| record.record.binding.binding.node_key)
     }
 }

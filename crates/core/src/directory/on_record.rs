@@ -1,26 +1,23 @@
 //! Acceptance of records and bindings: the same checks for every source.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gate::Gate;
-use crate::gate::pending_verification::OfferedRecord;
-use crate::gate::pending_verification::Pending;
-use crate::gate::pending_verification::RecordSource;
-use crate::local::Local;
-use crate::signal::Signal;
-
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Level, Role};
+use p2p_node_wire::record::{SignedRecord, kad_key};
 
+use crate::cx::Cx;
+use crate::directory::Directory;
 use crate::directory::lookups::{Lookup, Wanted};
 use crate::directory::record_refusal::{no_record, refusal_counter, verdict_on};
 use crate::directory::record_table::Order;
-use crate::directory::rollback_guard::HighestSeen;
 use crate::effect::{Effect, NetworkCommand, Verdict};
+use crate::gate::Gate;
+use crate::gate::pending_verification::{OfferedRecord, Pending, RecordSource};
+use crate::highest_seen::HighestSeen;
 use crate::input::Token;
-use p2p_node_wire::record::{SignedRecord, kad_key};
+use crate::local::Local;
+use crate::signal::Signal;
 
 /// Largest number of agents whose conflicting records the node reports: our choice.
 pub(crate) const MAX_CONFLICTS_TOLD: usize = 64;
@@ -59,8 +56,7 @@ impl Directory {
         demand: &dyn Demand,
         cx: &mut Cx,
     ) -> Option<Verdict> {
-        let now = cx.now;
-        let (source, asked) = (offered.source, offered.expected_address);
+        let (now, source, asked) = (cx.now, offered.source, offered.expected_address);
         let signed = match SignedRecord::decode(offered.bytes.clone()) {
             Ok(signed) => signed,
             Err(error) => return Some(refuse_record(no_record(&error), verdict_on(&error), cx)),
@@ -71,12 +67,7 @@ impl Directory {
             return Some(refuse_record(Counter::RecordsOfOthers, Verdict::Reject, cx));
         }
         if local.record.is_ours(&signed) {
-            // Our own current record, read back from the DHT, proves that the servers have it.
-            let current = local.record.current().is_some_and(|current| current.hash == signed.hash);
-            if current && matches!(source, RecordSource::Answer) {
-                self.lookups.found(&cx.identity.address);
-                local.record.put_succeeded();
-            }
+            self.on_record_of_ours(&signed, source, local, cx);
             return Some(Verdict::Ignore);
         }
         let order = self.records.compare(&signed, now.unix_ms);
@@ -104,29 +95,40 @@ impl Directory {
             }
             return Some(refuse_record(refusal_counter(&error), verdict_on(&error), cx));
         }
-        match gate.check_binding(&signed.record.binding, || Pending::Record(offered), cx) {
-            None => return None,
-            Some(false) => return Some(refuse_record(Counter::RecordsUnbound, Verdict::Reject, cx)),
-            Some(true) => {}
+        if !gate.check_binding(&signed.record.binding, || Pending::Record(offered), cx)? {
+            return Some(refuse_record(Counter::RecordsUnbound, Verdict::Reject, cx));
         }
         if signed.address() == cx.identity.address {
             return Some(local.on_own_record(&signed, cx));
         }
         if order == Order::Conflict {
-            cx.stats.count(Counter::RecordsConflicting);
-            let address = signed.address();
-            // The holder of a key can produce conflicting records without end, so the node reports
-            // each agent once. Neither the agent's users nor the parent can act on it, so it is not
-            // an error.
-            if self.reported_conflicts.len() < MAX_CONFLICTS_TOLD && self.reported_conflicts.insert(address) {
-                let message =
-                    format!("agent {address} signed two records of the same order: the node keeps the first");
-                cx.log(Level::Info, "directory", message);
-            }
+            self.report_conflict(signed.address(), cx);
             return Some(Verdict::Ignore);
         }
         self.store_record(signed, demand, cx);
         Some(Verdict::Accept)
+    }
+
+    /// Takes note of a record that this process issued. Our current record, read back from the DHT,
+    /// proves that the servers have it.
+    fn on_record_of_ours(&mut self, signed: &SignedRecord, source: RecordSource, local: &mut Local, cx: &Cx) {
+        let current = local.record.current().is_some_and(|current| current.hash == signed.hash);
+        if current && matches!(source, RecordSource::Answer) {
+            self.lookups.found(&cx.identity.address);
+            local.record.put_succeeded();
+        }
+    }
+
+    /// Reports an agent that signed two records of the same order. The holder of a key can produce
+    /// them without end, so the node reports each agent once. Neither the agent's users nor the
+    /// parent can act on it, so it is not an error.
+    fn report_conflict(&mut self, address: Address, cx: &mut Cx) {
+        cx.stats.count(Counter::RecordsConflicting);
+        if self.reported_conflicts.len() < MAX_CONFLICTS_TOLD && self.reported_conflicts.insert(address) {
+            let message =
+                format!("agent {address} signed two records of the same order: the node keeps the first");
+            cx.log(Level::Info, "directory", message);
+        }
     }
 
     fn store_record(&mut self, signed: SignedRecord, demand: &dyn Demand, cx: &mut Cx) {
@@ -134,7 +136,6 @@ impl Directory {
         let address = signed.address();
         keep_for_others(&signed, cx);
         cx.effects.push_back(Effect::PersistHighestSeen(HighestSeen::from(&signed)));
-
         let in_use = |record: &SignedRecord| {
             demand.is_connected(&record.peer_id()) || demand.has_mail(&record.address())
         };

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
-
-use crate::directory::rollback_guard::{HighestSeen, RollbackGuard};
 use p2p_node_wire::identity::binding::{MAX_SKEW_SECS, is_future_generation};
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Now;
+
+use crate::directory::rollback_guard::RollbackGuard;
+use crate::highest_seen::HighestSeen;
 
 /// Largest number of agents in the table: our choice, 20 times our largest test. Each takes up to
 /// 3.5 KiB.

@@ -4,8 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use multiaddr::Multiaddr;
-use multiaddr::Protocol;
+use multiaddr::{Multiaddr, Protocol};
 
 /// The addresses that a node listens on, advertises and dials (`--address-scope`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

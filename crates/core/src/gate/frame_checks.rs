@@ -1,13 +1,18 @@
 //! The checks of every frame, by direct mail or gossip, from cheap to expensive.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gate::Gate;
-use crate::local::Local;
+use alloy_primitives::Address;
 use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::Frame;
 
-use crate::mail::inbound::on_mail::CLOCK_OUT_OF_RANGE;
+use crate::cx::Cx;
+use crate::gate::Gate;
+
+/// Code of the rejection of a frame that is too old or from the future.
+pub(crate) const CLOCK_OUT_OF_RANGE: &str = "CLOCK_OUT_OF_RANGE";
+/// Code of the rejection of a frame of a later version.
+pub(crate) const UNSUPPORTED_VERSION: &str = "UNSUPPORTED_VERSION";
+/// Counter of frames of later versions.
+pub(crate) const LATER_FRAMES: Counter = Counter::FramesOfLaterVersions;
 
 /// The reason why the node rejects a frame.
 #[derive(Clone, Copy, Debug)]
@@ -23,13 +28,12 @@ pub(crate) struct FrameRejection {
 impl Gate {
     /// Checks times, replay, signature, and every property of the binding except its signature. A
     /// frame made before `not_before_ms` is rejected, because an earlier process may have received
-    /// it.
+    /// it. `minimum_generation` returns the lowest generation that an account may still use.
     pub(crate) fn check_frame(
         &self,
         frame: &Frame,
         not_before_ms: u64,
-        local: &Local,
-        directory: &Directory,
+        minimum_generation: impl FnOnce(&Address) -> u64,
         cx: &Cx,
     ) -> Result<(), FrameRejection> {
         let now = cx.now;
@@ -50,14 +54,7 @@ impl Gate {
             code: "INVALID_BINDING",
             provable: error.is_provable(),
         })?;
-        // The directory contains every agent except our own.
-        let ours = binding.account == cx.identity.address;
-        let floor = if ours {
-            local.record.order().0
-        } else {
-            directory.records.floor(&binding.account, now.unix_ms)
-        };
-        if binding.generation < floor {
+        if binding.generation < minimum_generation(&binding.account) {
             return Err(FrameRejection {
                 counter: Counter::FramesSuperseded,
                 code: "SUPERSEDED",

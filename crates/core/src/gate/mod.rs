@@ -3,19 +3,21 @@
 
 pub mod access_list;
 pub mod address_scope;
+pub mod binding_cache;
 pub(crate) mod frame_checks;
+pub(crate) mod high_priority;
 pub mod high_priority_limiter;
+pub(crate) mod message_event;
 pub(crate) mod pending_verification;
 pub mod rate_limiter;
 pub(crate) mod sender;
 
-use crate::directory::bindings;
-use crate::gate::pending_verification::PendingVerifications;
-use crate::usage::Usage;
 use p2p_node_wire::envelope;
 use p2p_node_wire::envelope::ReplayWindows;
 
-use crate::directory::bindings::BindingCache;
+use crate::gate::binding_cache::BindingCache;
+use crate::gate::pending_verification::PendingVerifications;
+use crate::usage::Usage;
 use access_list::AccessList;
 use high_priority_limiter::HighPriorityLimiter;
 
@@ -53,7 +55,7 @@ impl Gate {
             (
                 "bindings checked",
                 self.binding_cache.len(),
-                bindings::MAX_GOOD_BINDINGS + bindings::MAX_BAD_BINDINGS,
+                binding_cache::MAX_GOOD_BINDINGS + binding_cache::MAX_BAD_BINDINGS,
             ),
             ("standings", self.access_list.len(), access_list::MAX_STANDINGS),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),

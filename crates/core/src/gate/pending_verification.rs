@@ -1,22 +1,20 @@
 //! Records and frames that wait for the crypto pool to check the signature of a binding.
 
-use crate::cx::Cx;
-use crate::gate::Gate;
-use crate::signal::Signal;
 use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_wire::identity::BindingHash;
-
 use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::{Busy, Response};
-use p2p_node_wire::identity::SignedBinding;
+use p2p_node_wire::identity::{BindingHash, SignedBinding};
 
 use crate::crypto_task::CryptoTask;
+use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand, Verdict};
+use crate::gate::Gate;
 use crate::input::Token;
+use crate::signal::Signal;
 
 /// Largest number of records and frames that wait for the crypto pool: our choice, some
 /// milliseconds of a busy network.
@@ -108,10 +106,10 @@ impl PendingVerifications {
 
     /// Queues an object until the binding is checked. Returns `true` if it is the first that waits
     /// for this binding, and the object itself if there is no capacity.
-    pub(crate) fn push(&mut self, binding: BindingHash, pending: Pending) -> Result<bool, Pending> {
+    pub(crate) fn push(&mut self, binding: BindingHash, pending: Pending) -> Result<bool, Box<Pending>> {
         let bytes = pending.bytes();
         if self.number >= MAX_PARKED || self.bytes + bytes > MAX_PARKED_BYTES {
-            return Err(pending);
+            return Err(Box::new(pending));
         }
         self.number += 1;
         self.bytes += bytes;
@@ -143,7 +141,7 @@ impl Gate {
             return Some(known);
         }
         match self.pending_verification.push(hash, park()) {
-            Err(pending) => drop_parked(pending, cx),
+            Err(pending) => drop_parked(*pending, cx),
             Ok(true) => {
                 let task = CryptoTask::CheckBinding(Box::new(binding.clone()));
                 cx.effects.push_back(Effect::Crypto(task));

@@ -1,11 +1,11 @@
 //! The sender of a frame.
 
-use crate::gate::Gate;
 use alloy_primitives::Address;
-
-use crate::gate::access_list::AccessRule;
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamId, message_id, message_name};
+
+use crate::gate::Gate;
+use crate::gate::access_list::AccessRule;
 
 /// The sender of a frame, in the form that the parent sees.
 pub(crate) struct Sender {

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_node_protocol::{Id, Priority};
-
-use crate::input::{PublishOutcome, Token};
-use crate::mail::outbound::outbox::share;
-use crate::mail::outbound::stream::OutgoingMessage;
-use crate::parent::send_lane::{NoRoom, Wait};
 use p2p_node_wire::envelope::Batch;
 use p2p_node_wire::envelope::limits::MAX_BATCH_MESSAGES;
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamNamespace, message_id, message_name};
+
+use crate::capacity::{NoRoom, Wait, capacity_for};
+use crate::input::{PublishOutcome, Token};
+use crate::outgoing::OutgoingMessage;
 
 /// Largest number of topics with broadcasts or used streams: as many as a node may subscribe to.
 pub const MAX_TOPICS: usize = 256;
@@ -161,7 +160,7 @@ impl BroadcastQueue {
             let full = self.topics.len() >= MAX_TOPICS && !self.topics.values().any(is_idle);
             return full.then_some(Wait::Shared(Duration::ZERO));
         };
-        let of = |room| share(room, draft.priority);
+        let of = |room| capacity_for(room, draft.priority);
         let full = topic.queue.len() >= of(TOPIC_QUEUE_MESSAGES)
             || topic.bytes + draft.size() > of(TOPIC_QUEUE_BYTES);
         // Frames leave at the rate of the pacer, so only the longest pause limits the wait.

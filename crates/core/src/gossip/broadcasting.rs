@@ -1,17 +1,17 @@
 //! Broadcasts on their way out.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gossip::Gossip;
-use crate::peers::Peers;
 use std::time::Duration;
 
 use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode, Route};
+use p2p_node_wire::envelope::{Payload, Scope};
 
+use crate::cx::Cx;
+use crate::directory::Directory;
 use crate::effect::NetworkCommand;
+use crate::gossip::Gossip;
 use crate::gossip::broadcast_queue::Broadcast;
 use crate::input::{PublishOutcome, Token};
-use p2p_node_wire::envelope::{Payload, Scope};
+use crate::peers::Peers;
 
 impl Gossip {
     /// Sends one frame of each topic that has broadcasts and subscribers.

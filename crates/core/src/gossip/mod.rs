@@ -1,22 +1,23 @@
 //! Gossip: broadcasts on topics, and the rate and memory limits of gossip.
 
+pub(crate) mod admission;
 pub mod broadcast_queue;
 pub(crate) mod broadcasting;
 pub mod gossip_budget;
 pub(crate) mod on_gossip;
 pub mod pacer;
 pub(crate) mod status;
-pub(crate) mod well_known_topics;
+pub(crate) mod subscriptions;
 
-use crate::MAX_SUBSCRIPTIONS;
-use crate::peers::Peers;
-use crate::timers::TimerTable;
-use crate::usage::Usage;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use p2p_node_wire::message_id::StreamNamespace;
 
+use crate::MAX_SUBSCRIPTIONS;
+use crate::peers::Peers;
+use crate::timers::TimerTable;
+use crate::usage::Usage;
 use broadcast_queue::BroadcastQueue;
 use gossip_budget::GossipBudget;
 use pacer::Pacer;

@@ -1,27 +1,25 @@
 //! Received gossip: records on the announcements topic, frames on every other topic. Each message
 //! gets one verdict.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gate::Gate;
-use crate::gate::pending_verification::GossipMessage;
-use crate::gate::pending_verification::OfferedRecord;
-use crate::gate::pending_verification::Pending;
-use crate::gate::pending_verification::RecordSource;
-use crate::gossip::Gossip;
-use crate::local::Local;
-use crate::mail::Mail;
-use crate::mail::inbound::on_mail::message_event;
-use crate::peers::Peers;
-use crate::signal::Signal;
 use p2p_node_protocol::{Counter, ErrorCode, Event, Route};
-
-use crate::effect::{NetworkCommand, Verdict};
-use crate::gate::access_list::AccessRule;
-use crate::mail::inbound::on_mail::{CLOCK_OUT_OF_RANGE, LATER_FRAMES};
-use crate::{ANNOUNCEMENTS, MESSAGES, is_reserved};
 use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
 use p2p_node_wire::envelope::{Batch, Frame, Payload, Scope};
+
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::effect::{NetworkCommand, Verdict};
+use crate::gate::Gate;
+use crate::gate::access_list::AccessRule;
+use crate::gate::frame_checks::{CLOCK_OUT_OF_RANGE, LATER_FRAMES};
+use crate::gate::message_event::message_event;
+use crate::gate::pending_verification::{GossipMessage, OfferedRecord, Pending, RecordSource};
+use crate::gossip::Gossip;
+use crate::input::Token;
+use crate::is_reserved;
+use crate::local::Local;
+use crate::peers::Peers;
+use crate::signal::Signal;
+use crate::topics::{ANNOUNCEMENTS, MESSAGES};
 
 impl Gossip {
     /// Handles a gossip message: gives its verdict, unless it waits for the crypto pool.
@@ -74,13 +72,8 @@ impl Gossip {
             }
             Err(_) => return Some(refuse_frame(Counter::FramesMalformed, Verdict::Reject, cx)),
         };
-        let in_scope = match &frame.body.scope {
-            Some(Scope::Topic(scope)) => scope == topic,
-            Some(Scope::NodeKey(_)) => topic == MESSAGES,
-            None => false,
-        };
         let networks = [&frame.body.network, &frame.binding.binding.network];
-        if !in_scope || networks != [&cx.identity.network; 2] {
+        if !is_in_scope(&frame, topic) || networks != [&cx.identity.network; 2] {
             return Some(refuse_frame(Counter::FramesOutOfScope, Verdict::Reject, cx));
         }
         if frame.binding.binding.node_key == cx.identity.node_key.public() {
@@ -89,16 +82,19 @@ impl Gossip {
             }
             return Some(refuse_frame(Counter::FramesOfOurs, Verdict::Ignore, cx));
         }
-        if let Err(refusal) =
-            gate.check_frame(&frame, local.start_by(&frame.binding.binding.peer_id, cx), local, directory, cx)
-        {
+        if let Err(refusal) = gate.check_frame(
+            &frame,
+            local.start_by(&frame.binding.binding.peer_id, cx),
+            |account| directory.minimum_generation(account, local, cx),
+            cx,
+        ) {
             if refusal.code == CLOCK_OUT_OF_RANGE {
-                local.compare_clocks(&from, &frame, false, peers, cx);
+                local.compare_clocks(&from, &frame, false, peers.is_connected(&from), cx);
             }
             let verdict = if refusal.provable { Verdict::Reject } else { Verdict::Ignore };
             return Some(refuse_frame(refusal.counter, verdict, cx));
         }
-        local.compare_clocks(&from, &frame, true, peers, cx);
+        local.compare_clocks(&from, &frame, true, peers.is_connected(&from), cx);
         match gate.check_binding(&frame.binding, || Pending::Gossip(message), cx) {
             None => return None,
             Some(false) => return Some(refuse_frame(Counter::FramesUnbound, Verdict::Reject, cx)),
@@ -107,6 +103,18 @@ impl Gossip {
         if gate.commit_replay(&frame, cx).is_some() {
             return Some(refuse_frame(Counter::FramesReplayed, Verdict::Ignore, cx));
         }
+        self.accept_frame(token, frame, topic, gate, cx)
+    }
+
+    /// Handles a frame that passed all checks. Returns `None` if it goes to the mail component first.
+    fn accept_frame(
+        &mut self,
+        token: Token,
+        frame: Frame,
+        topic: &str,
+        gate: &mut Gate,
+        cx: &mut Cx,
+    ) -> Option<Verdict> {
         let ours = cx.identity.node_key.public();
         let concerns_our_mail = match (&frame.body.payload, &frame.body.scope) {
             (Some(Payload::Plain(_)), Some(Scope::NodeKey(key))) => *key == ours.as_slice(),
@@ -159,59 +167,11 @@ fn refuse_frame(counter: Counter, verdict: Verdict, cx: &mut Cx) -> Verdict {
     verdict
 }
 
-impl Mail {
-    /// Handles a frame by gossip that may concern our mail: acks for us, or mail to decrypt.
-    pub(crate) fn on_gossip_frame(
-        &mut self,
-        frame: Frame,
-        local: &Local,
-        gate: &Gate,
-        directory: &Directory,
-        cx: &mut Cx,
-    ) {
-        match &frame.body.payload {
-            Some(Payload::Plain(batch)) => self.on_gossip_acks(&frame, batch, gate, directory, cx),
-            _ => self.unseal_gossip(frame, local, cx),
-        }
-    }
-
-    /// Handles acks for us that arrived by gossip. Mail by gossip is always encrypted, so a plain
-    /// batch contains none.
-    fn on_gossip_acks(
-        &mut self,
-        frame: &Frame,
-        batch: &Batch,
-        gate: &Gate,
-        directory: &Directory,
-        cx: &mut Cx,
-    ) {
-        if !batch.messages.is_empty() {
-            cx.stats.count(Counter::FramesUnsealed);
-        }
-        self.on_acks(&gate.sender(frame), frame, batch, directory, cx);
-    }
-
-    /// Handles mail that arrived by gossip like direct mail, except that no sender waits for a
-    /// response.
-    pub(crate) fn on_gossip_mail(
-        &mut self,
-        frame: &Frame,
-        batch: &Batch,
-        gate: &mut Gate,
-        directory: &Directory,
-        cx: &mut Cx,
-    ) {
-        let mut sender = gate.sender(frame);
-        self.on_acks(&sender, frame, batch, directory, cx);
-        if batch.messages.is_empty() {
-            return;
-        }
-        if !self.has_room_for(&sender, batch, gate, cx) || cx.is_flushing() {
-            // The node sends no ack, so the sender keeps the messages and tries again.
-            return cx.stats.count(Counter::MailBusy);
-        }
-        let taken = self.accept_batch(&mut sender, batch, Route::Gossip, gate, cx);
-        self.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
-        self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, taken.streams, cx);
+/// Returns `true` if the frame says that it is for this topic. Acks name a node instead of a topic.
+fn is_in_scope(frame: &Frame, topic: &str) -> bool {
+    match &frame.body.scope {
+        Some(Scope::Topic(scope)) => scope == topic,
+        Some(Scope::NodeKey(_)) => topic == MESSAGES,
+        None => false,
     }
 }

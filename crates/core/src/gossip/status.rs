@@ -1,18 +1,17 @@
 //! The `node-status` topic: what a node tells those who watch the network.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gossip::Gossip;
-use crate::peers::Peers;
 use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_node_protocol::Counter;
-
-use crate::STATUS;
-use crate::effect::NetworkCommand;
-use crate::gossip::well_known_topics::NODE_TOPICS;
 use p2p_node_wire::envelope::{self, Batch, Payload, Scope};
+
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::effect::NetworkCommand;
+use crate::gossip::Gossip;
+use crate::peers::Peers;
+use crate::topics::{NODE_TOPICS, STATUS};
 
 /// First and shortest period of `node-status`: our choice.
 const STATUS_PERIOD: Duration = Duration::from_secs(60);

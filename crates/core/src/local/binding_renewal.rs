@@ -1,18 +1,18 @@
 //! Our own binding: the node renews it if it holds the agent's key; otherwise it warns of the
 //! expiry.
 
-use crate::cx::Cx;
-use crate::local::Local;
-use crate::signal::Signal;
 use std::time::Duration;
 
 use p2p_node_protocol::{ErrorCode, ErrorEvent, Level};
-
-use crate::effect::ExitCode;
-use crate::input::Now;
 use p2p_node_wire::identity::Binding;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::presigned::span;
+
+use crate::cx::Cx;
+use crate::effect::ExitCode;
+use crate::input::Now;
+use crate::local::Local;
+use crate::signal::Signal;
 
 /// Time before the expiry at which the node starts to warn, in ms: our choice, 7 days for a person
 /// to find the wallet.

@@ -4,13 +4,12 @@
 //! `Now::mono` counts suspended time, so a suspend moves both clocks and is not a jump. A jump
 //! moves the wall clock alone (ADR 0004).
 
-use crate::cx::Cx;
-use crate::local::Local;
-use p2p_node_protocol::Counter;
-use p2p_node_protocol::Level;
-
-use crate::input::Now;
+use p2p_node_protocol::{Counter, Level};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
+
+use crate::cx::Cx;
+use crate::input::Now;
+use crate::local::Local;
 
 /// Smallest jump that matters, in ms. After a smaller one peers still accept all times that the
 /// node has issued.

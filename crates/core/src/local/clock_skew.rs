@@ -7,19 +7,18 @@
 //! the detector only causes messages to the parent: the node never sets its clock, and it accepts
 //! no data that it would otherwise reject, except for the allowance of `lag_ms` (ADR 0004).
 
-use crate::cx::Cx;
-use crate::local::Local;
-use crate::peers::Peers;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{ErrorCode, ErrorEvent, MAX_EXACT};
-
-use crate::input::Now;
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::record::SignedRecord;
+
+use crate::cx::Cx;
+use crate::input::Now;
+use crate::local::Local;
 
 /// Smallest number of peers that must agree: our choice, because a single clock may be wrong
 /// itself.
@@ -135,29 +134,29 @@ impl Local {
         cx.identity.started_ms.saturating_sub(self.clock_skew.lag_ms(peer))
     }
 
-    /// Observes the clock of a peer from its own frame. `verified` states if the frame's signature
-    /// was checked.
+    /// Observes the clock of a connected peer from its own frame. `verified` states if the frame's
+    /// signature was checked.
     pub(crate) fn compare_clocks(
         &mut self,
         from: &PeerId,
         frame: &Frame,
         verified: bool,
-        peers: &Peers,
+        is_connected: bool,
         cx: &mut Cx,
     ) {
         let is_own = frame.binding.binding.peer_id == *from;
-        if is_own && self.wants_clock(from, peers, cx) && (verified || frame.verify_signature()) {
-            self.observe_clock(from, frame.body.created_at_ms, peers, cx);
+        if is_own && self.wants_clock(from, is_connected, cx) && (verified || frame.verify_signature()) {
+            self.observe_clock(from, frame.body.created_at_ms, is_connected, cx);
         }
     }
 
     /// Observes the clock of a node whose valid record was issued in the future: that clock is at
     /// least this far ahead.
-    pub(crate) fn compare_future(&mut self, signed: &SignedRecord, peers: &Peers, cx: &mut Cx) {
+    pub(crate) fn compare_future(&mut self, signed: &SignedRecord, is_connected: bool, cx: &mut Cx) {
         let now = cx.now;
         let (peer, issued_ms) = (signed.peer_id(), signed.record.issued_at_ms);
         if self.least_ahead(signed, cx) == ahead_of_us(issued_ms, now) {
-            self.observe_clock(&peer, issued_ms, peers, cx);
+            self.observe_clock(&peer, issued_ms, is_connected, cx);
         }
     }
 
@@ -169,15 +168,15 @@ impl Local {
         seen.max(ahead_of_us(signed.record.issued_at_ms, now))
     }
 
-    fn wants_clock(&self, peer: &PeerId, peers: &Peers, cx: &Cx) -> bool {
+    fn wants_clock(&self, peer: &PeerId, is_connected: bool, cx: &Cx) -> bool {
         let now = cx.now;
-        peers.connected.contains_key(peer) && self.clock_skew.wants(peer, now.mono)
+        is_connected && self.clock_skew.wants(peer, now.mono)
     }
 
     /// Observes the clock of a peer that states its time. 0 means that the peer did not state it.
-    pub(crate) fn observe_clock(&mut self, peer: &PeerId, time_ms: u64, peers: &Peers, cx: &mut Cx) {
+    pub(crate) fn observe_clock(&mut self, peer: &PeerId, time_ms: u64, is_connected: bool, cx: &mut Cx) {
         let now = cx.now;
-        if time_ms == 0 || !self.wants_clock(peer, peers, cx) {
+        if time_ms == 0 || !self.wants_clock(peer, is_connected, cx) {
             return;
         }
         self.clock_skew.look(*peer, time_ms, now);

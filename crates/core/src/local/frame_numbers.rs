@@ -2,12 +2,7 @@
 //! after a virtual machine went back to a snapshot, the process takes new numbers for everything
 //! (ADR 0001).
 
-use crate::cx::Cx;
-use crate::mail::Mail;
-use crate::signal::Signal;
 use std::time::Duration;
-
-use alloy_primitives::Address;
 
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::envelope::replay::WINDOW_IDLE;
@@ -70,23 +65,5 @@ impl FrameNumbers {
     /// Returns the counter of the next frame.
     pub(crate) fn upcoming(&self) -> u64 {
         self.counter + 1
-    }
-}
-
-/// Number of consecutive `REPLAYED` refusals of one recipient after which the node takes new
-/// numbers. Our choice: the third attempt comes after about two seconds, and a network that
-/// duplicates frames rarely duplicates three in a row.
-const REPLAYED_IN_A_ROW: u32 = 3;
-
-impl Mail {
-    /// Records if a recipient refused a frame as replayed. A single refusal may have been caused by
-    /// a duplicated frame.
-    pub(crate) fn note_replayed(&mut self, recipient: &Address, is_replayed: bool, cx: &mut Cx) {
-        let Some(destination) = self.outbox.destination(recipient) else { return };
-        destination.replayed = if is_replayed { destination.replayed + 1 } else { 0 };
-        if destination.replayed >= REPLAYED_IN_A_ROW {
-            destination.replayed = 0;
-            cx.signal(Signal::CountersReused);
-        }
     }
 }

@@ -6,16 +6,16 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::Role;
-
-use crate::backoff::{Backoff, Jitter};
-use crate::directory::rollback_guard::HighestSeen;
-use crate::input::Now;
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::identity::{BindingError, NodeKey, SignedBinding};
 use p2p_node_wire::record::{
     Kem, MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS,
     Record, RecordError, SignedRecord,
 };
+
+use crate::backoff::{Backoff, Jitter};
+use crate::highest_seen::HighestSeen;
+use crate::input::Now;
 
 /// Interval between two issues of the record: our choice. A record lives for 24 h, so an outage of
 /// some hours does no harm.

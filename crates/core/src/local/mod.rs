@@ -6,16 +6,16 @@ pub(crate) mod clock_skew;
 pub(crate) mod frame_numbers;
 pub mod local_record;
 pub(crate) mod own_record;
+pub(crate) mod publishing;
 
-use crate::cx::Cx;
-use crate::timers::TimerTable;
-use crate::usage::Usage;
 use multiaddr::{Multiaddr, Protocol};
 use p2p_node_wire::seal;
-
 use p2p_node_wire::seal::kem::Keyring;
 
+use crate::cx::Cx;
 use crate::input::Now;
+use crate::timers::TimerTable;
+use crate::usage::Usage;
 use binding_renewal::BindingWatch;
 use clock_jump::ClockJumpDetector;
 use clock_skew::ClockSkewDetector;

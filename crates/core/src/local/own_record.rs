@@ -1,14 +1,16 @@
 //! Records of our own address that this process did not issue.
 
-use crate::cx::Cx;
-use crate::local::Local;
-use crate::signal::Signal;
+use crate::input::Now;
+use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Level};
+use p2p_node_wire::identity::binding::{MAX_SKEW_SECS, is_future_generation};
 use p2p_node_wire::record::SignedRecord;
 
-use crate::directory::rollback_guard::HighestSeen;
+use crate::cx::Cx;
 use crate::effect::{Effect, ExitCode, Verdict};
-use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
+use crate::highest_seen::HighestSeen;
+use crate::local::Local;
+use crate::signal::Signal;
 
 impl Local {
     /// Handles a record of our own address that this process did not issue. The record has no
@@ -70,4 +72,17 @@ pub(crate) fn superseded(generation: u64, cx: &mut Cx) {
     );
     cx.emit_error(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
     cx.signal(Signal::GiveUp(ExitCode::Config));
+}
+
+/// Removes the rows of our own address, and returns the highest one. It only orders our own records,
+/// so it does not enter the directory. An entry from the future comes from a process that was given
+/// a wrong generation; peers rejected it, so it does not count.
+pub(crate) fn own_highest_seen(
+    rows: &mut Vec<HighestSeen>,
+    address: &Address,
+    now: Now,
+) -> Option<HighestSeen> {
+    rows.extract_if(.., |row| row.address == *address)
+        .filter(|row| !is_future_generation(row.generation, now.unix_ms))
+        .max_by_key(HighestSeen::order)
 }

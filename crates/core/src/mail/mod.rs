@@ -1,33 +1,35 @@
 //! Mail between two agents: accepted, encrypted, acknowledged and persisted.
 
+pub(crate) mod decryption;
+pub(crate) mod demand;
 pub(crate) mod encryption;
 pub mod inbound;
 pub mod outbound;
 pub(crate) mod pending_writes;
 
-use crate::MAX_INFLIGHT;
-use crate::gate::pending_verification;
-use crate::mail::inbound::digests;
-use crate::mail::inbound::unacked;
-use crate::parent::output_queue;
-use crate::timers::TimerTable;
-use crate::usage::Usage;
-use inbound::inbox;
-use inbound::{deferred_responses, pending_acks};
-use outbound::outbox;
-use p2p_node_wire::seal;
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::Address;
-
+use p2p_node_wire::seal;
 use p2p_node_wire::seal::session::InboundSessions;
 
-use crate::input::Token;
-use encryption::{PendingDecryptions, PendingEncryption};
+use crate::MAX_INFLIGHT;
+use crate::config::CoreConfig;
+use crate::cx::Cx;
+use crate::gate::pending_verification;
+use crate::input::{Now, Token};
+use crate::mail::inbound::{digests, unacked};
+use crate::replies::output_queue;
+use crate::timers::TimerTable;
+use crate::usage::Usage;
+use decryption::PendingDecryptions;
+use encryption::PendingEncryption;
 use inbound::deferred_responses::DeferredResponses;
 use inbound::delivery::InboundDelivery;
-use inbound::inbox::Inbox;
+use inbound::inbox::{AckPolicy, Inbox};
 use inbound::pending_acks::PendingAcks;
+use inbound::{deferred_responses, inbox, pending_acks};
+use outbound::outbox;
 use outbound::outbox::Outbox;
 use pending_writes::PendingWrites;
 
@@ -59,7 +61,18 @@ pub(crate) struct Mail {
 }
 
 impl Mail {
-    pub(crate) fn new(outbox: Outbox, inbox: Inbox, pending_writes: PendingWrites) -> Self {
+    /// Creates the component, with the messages and checkpoints that earlier processes left in the
+    /// store.
+    pub(crate) fn restore(config: &CoreConfig, now: Now) -> Self {
+        let mut outbox = Outbox::new(config.origin());
+        let position = outbox.restore(config.outbox.clone(), now);
+        let mut inbox = Inbox::new(match (config.manual_ack, config.durable) {
+            (true, _) => AckPolicy::Manual,
+            (false, true) => AckPolicy::OnPersisted,
+            (false, false) => AckPolicy::OnReceipt,
+        });
+        inbox.restore(config.inbox.clone(), now.mono);
+        let pending_writes = PendingWrites::new(config.durable, position);
         Mail {
             outbox,
             recipients_to_flush: BTreeSet::new(),
@@ -133,5 +146,17 @@ impl Mail {
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })
         .collect()
+    }
+}
+
+impl Mail {
+    /// Returns `true` if a sender waits for an acknowledgement, or the parent for the answer to an
+    /// `ack`.
+    pub(crate) fn owes_answers(&self, cx: &Cx) -> bool {
+        !self.pending_acks.is_idle()
+            || !self.deferred_responses.is_empty()
+            || self.delivery.len() > 0
+            || self.delivery.has_pending_acks()
+            || cx.replies.output.awaits_receipts()
     }
 }

@@ -1,20 +1,20 @@
 //! What is on its way to the disk: with a store, no mail is accepted and none acknowledged before that knows of it.
 
-use crate::cx::Cx;
-use crate::gate::Gate;
-use crate::mail::Mail;
-use crate::signal::Signal;
-use p2p_node_protocol::Level;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Id, Route};
+use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Id, Level, Route};
 
+use crate::cx::Cx;
 use crate::effect::{Effect, ExitCode};
+use crate::gate::Gate;
+use crate::mail::Mail;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::{Accepted, Completed, PersistedMessage};
-use crate::mail::outbound::stream::{Name, OutgoingMessage, Renamed};
+use crate::mail::outbound::stream::{Name, Renamed};
+use crate::outgoing::OutgoingMessage;
+use crate::signal::Signal;
 
 /// Something of which the store has not said that it has it.
 #[derive(Debug)]

@@ -1,23 +1,19 @@
 //! Admission of `send` commands: the node accepts a `send` at once, queues it in the send lane, or
 //! refuses it.
 
+use std::time::Duration;
+
+use p2p_node_protocol::{Counter, ErrorCode, Id};
+
+use crate::Phase;
+use crate::capacity::{NoRoom, Wait};
 use crate::cx::Cx;
 use crate::gossip::Gossip;
 use crate::mail::Mail;
+use crate::outgoing::OutgoingMessage;
 use crate::parent::Parent;
+use crate::parent::send_lane::{To, Waiting};
 use crate::peers::Peers;
-use std::time::Duration;
-
-use alloy_primitives::Address;
-use p2p_node_protocol::{Counter, ErrorCode, Id};
-
-use crate::mail::outbound::stream::OutgoingMessage;
-use crate::parent::send_lane::{NoRoom, To, Wait, Waiting};
-use crate::{MAX_INFLIGHT, Phase};
-
-/// Longest wait of a broadcast for a subscriber, unless its `ttlMs` is shorter. Our choice: as long
-/// as a node needs to join the network.
-const TOPIC_HOLD: Duration = Duration::from_secs(10);
 
 impl Parent {
     /// Accepts a `send`, queues it in the send lane, or refuses it if waiting cannot help.
@@ -156,56 +152,6 @@ fn refuse_waiting(to: &To, sends: impl IntoIterator<Item = Waiting>, cx: &mut Cx
     for Waiting { draft, .. } in sends {
         cx.stats.count(Counter::SendsRefusedAfterPause);
         cx.refuse_send(draft.request_id, ErrorCode::Busy, busy(to));
-    }
-}
-
-impl Mail {
-    fn admit_mail(
-        &mut self,
-        recipient: Address,
-        draft: OutgoingMessage,
-        cx: &mut Cx,
-    ) -> Result<(), Box<NoRoom>> {
-        let now = cx.now;
-        if let Some(wait) = self.wait_for_disk() {
-            return Err(Box::new(NoRoom { draft, wait }));
-        }
-        let (id, route) = (draft.request_id.clone(), draft.route);
-        let durable = self.pending_writes.is_durable();
-        let to_keep = durable.then(|| draft.clone());
-        let accepted = self.outbox.accept(recipient, draft, !durable, now.mono)?;
-        self.keep_mail(recipient, accepted, to_keep, id, route, cx);
-        Ok(())
-    }
-
-    /// Returns a wait if as many `send` commands wait for the disk as a parent may have unanswered.
-    fn wait_for_disk(&self) -> Option<Wait> {
-        (self.pending_writes.mails() >= MAX_INFLIGHT).then_some(Wait::Shared(Duration::MAX))
-    }
-}
-
-impl Gossip {
-    fn admit_broadcast(
-        &mut self,
-        topic: &str,
-        draft: OutgoingMessage,
-        peers: &mut Peers,
-        cx: &mut Cx,
-    ) -> Result<(), Box<NoRoom>> {
-        let now = cx.now;
-        let id = draft.request_id.clone();
-        let give_up = draft.expires.min(now.mono + TOPIC_HOLD);
-        let message_id = self.broadcasts.accept(topic, draft, give_up)?;
-        let number = peers.subscribers(topic);
-        if number == 0 {
-            peers.connect_soon(cx);
-        }
-        cx.stats.count(Counter::BroadcastsAccepted);
-        cx.answer(id, "send", |answer| {
-            answer.message_id = Some(message_id);
-            answer.peers = Some(number);
-        });
-        Ok(())
     }
 }
 

@@ -1,29 +1,26 @@
 //! The parent process: its commands, the node's answers and events, and the shutdown.
 
 pub(crate) mod admission;
-pub(crate) mod command_limits;
 pub(crate) mod on_access;
 pub(crate) mod on_cancel;
 pub(crate) mod on_command;
 pub(crate) mod on_discover;
 pub(crate) mod on_send;
-pub mod output_queue;
 pub(crate) mod peer_discovered;
-pub(crate) mod replies;
 pub(crate) mod require_delivery;
 pub mod send_lane;
 pub(crate) mod shutdown;
 pub(crate) mod starting;
 
-use crate::MAX_INFLIGHT;
-use crate::MAX_INFLIGHT_BYTES;
+use std::time::Duration;
+
+use p2p_node_protocol::MAX_LINE_BYTES;
+
 use crate::cx::Cx;
 use crate::lifecycle::Phase;
 use crate::timers::TimerTable;
 use crate::usage::Usage;
-use p2p_node_protocol::MAX_LINE_BYTES;
-use std::time::Duration;
-
+use crate::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
 use on_command::Recipient;
 use on_discover::Discovery;
 use send_lane::SendLane;

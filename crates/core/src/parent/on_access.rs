@@ -1,16 +1,16 @@
 //! The commands `block`, `allow` and `unblock`, which change the access list, and `peers`, which
 //! lists connected peers and the access list.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gate::Gate;
-use crate::peers::Peers;
 use p2p_node_protocol::{ConnectedPeer, ErrorCode, Id};
 
+use crate::cx::Cx;
+use crate::directory::Directory;
 use crate::effect::Effect;
+use crate::gate::Gate;
 use crate::gate::access_list::{AccessRule, Subject};
 use crate::parent::on_command::{Recipient, parse_recipient};
-use crate::parent::replies::line_bytes;
+use crate::peers::Peers;
+use crate::replies::line_bytes;
 
 /// Upper bound of the bytes of a peer in the answer to `peers`, without its name.
 const PEER_BYTES: usize = 256;

@@ -1,12 +1,13 @@
 //! The `cancel` command: ends a `discover`, a `send` that waits for room, or a message or broadcast
 //! that is not delivered yet.
 
+use p2p_node_protocol::{DeliveryState, ErrorCode, Id};
+
 use crate::cx::Cx;
 use crate::gossip::Gossip;
 use crate::gossip::broadcasting::report_broadcast_failed;
 use crate::mail::Mail;
 use crate::parent::Parent;
-use p2p_node_protocol::{DeliveryState, ErrorCode, Id};
 
 impl Parent {
     pub(crate) fn cancel(

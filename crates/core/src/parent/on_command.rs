@@ -1,15 +1,5 @@
 //! Checks a command against the phase of the node and dispatches it.
 
-use crate::MAX_INFLIGHT;
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gossip::Gossip;
-use crate::local::Local;
-use crate::mail::Mail;
-use crate::parent::Parent;
-use crate::peers::Peers;
-use std::collections::BTreeSet;
-
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::line::LineError;
@@ -17,14 +7,20 @@ use p2p_node_protocol::{
     Command, Connect, Counter, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, Request,
     StatusReport,
 };
-
-use crate::Phase;
-use crate::effect::NetworkCommand;
-use crate::mail::inbound::unacked::MAX_UNTAKEN;
-use crate::parent::starting::LISTEN_TIMEOUT;
-use crate::peers::bootstrap::parse_bootstrap;
-use p2p_node_wire::envelope::limits;
 use p2p_node_wire::identity::parse_address;
+
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::effect::NetworkCommand;
+use crate::gossip::Gossip;
+use crate::local::Local;
+use crate::mail::Mail;
+use crate::mail::inbound::unacked::MAX_UNTAKEN;
+use crate::parent::Parent;
+use crate::parent::starting::LISTEN_TIMEOUT;
+use crate::peers::Peers;
+use crate::peers::bootstrap::parse_bootstrap;
+use crate::{MAX_INFLIGHT, Phase};
 
 /// Smallest `maxLineBytes`. Our choice: enough for `ready` and any error.
 const MIN_LINE_BYTES: usize = 4096;
@@ -191,54 +187,6 @@ impl Parent {
     }
 }
 
-impl Gossip {
-    pub(crate) fn subscribe(
-        &mut self,
-        id: Option<Id>,
-        topic: String,
-        local: &mut Local,
-        peers: &mut Peers,
-        cx: &mut Cx,
-    ) {
-        if let Err(message) = check_topic(&topic) {
-            return cx.refuse(id, ErrorCode::InvalidArgument, message);
-        }
-        if self.subscribed.len() >= crate::MAX_SUBSCRIPTIONS && !self.subscribed.contains(&topic) {
-            let message = format!(
-                "at most {} topics can be subscribed to; unsubscribe from one first",
-                crate::MAX_SUBSCRIPTIONS
-            );
-            return cx.refuse(id, ErrorCode::Busy, message);
-        }
-        cx.answer(id, "subscribe", |_| {});
-        if self.subscribed.insert(topic.clone()) && !crate::is_reserved(&topic) {
-            cx.network(NetworkCommand::Subscribe { topic });
-            peers.connect_soon(cx);
-            let topics = self.subscribed.clone();
-            local.advertise_topics(&topics, cx);
-        }
-    }
-
-    pub(crate) fn unsubscribe(&mut self, id: Option<Id>, topic: &str, local: &mut Local, cx: &mut Cx) {
-        if self.subscribed.remove(topic) && !crate::is_reserved(topic) {
-            cx.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
-            let topics = self.subscribed.clone();
-            local.advertise_topics(&topics, cx);
-        }
-        cx.answer(id, "unsubscribe", |_| {});
-    }
-}
-
-impl Local {
-    fn advertise_topics(&mut self, topics: &BTreeSet<String>, cx: &mut Cx) {
-        let now = cx.now;
-        let left_out = self.record.set_topics(topics, now);
-        if left_out > 0 {
-            cx.stats.add(Counter::TopicsNotInRecord, left_out as u64);
-        }
-    }
-}
-
 pub(crate) fn parse_recipient(text: &str) -> Result<Recipient, String> {
     if text.starts_with("0x") || text.starts_with("0X") {
         return parse_address(text).map(Recipient::Address).map_err(|error| error.to_string());
@@ -246,14 +194,4 @@ pub(crate) fn parse_recipient(text: &str) -> Result<Recipient, String> {
     text.parse::<PeerId>()
         .map(Recipient::Peer)
         .map_err(|_| "`peerId` must be a PeerId or a `0x` address".to_owned())
-}
-
-pub(crate) fn check_topic(topic: &str) -> Result<(), String> {
-    if topic.is_empty() || topic.len() > limits::MAX_NAME_BYTES {
-        return Err(format!("a topic must have 1 to {} bytes", limits::MAX_NAME_BYTES));
-    }
-    match topic.chars().any(char::is_control) {
-        true => Err("a topic must not contain control characters".to_owned()),
-        false => Ok(()),
-    }
 }

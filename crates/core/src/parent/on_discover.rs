@@ -1,21 +1,21 @@
 //! The `discover` command: reports known agents, and agents that the node finds while it runs.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gate::Gate;
-use crate::parent::Parent;
-use crate::parent::peer_discovered::emit_peer_discovered;
-use crate::peers::Peers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Discover, ErrorCode, Id};
-
-use crate::{MAX_INFLIGHT, Peer};
 use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::SignedRecord;
+
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gate::Gate;
+use crate::parent::Parent;
+use crate::parent::peer_discovered::emit_peer_discovered;
+use crate::peers::Peers;
+use crate::{MAX_INFLIGHT, Peer};
 
 /// Longest run of a `discover` without `timeoutMs`. Our choice: longer than a lookup in the DHT
 /// takes.

@@ -1,21 +1,22 @@
 //! The `send` command: checks a message or broadcast and hands it to admission.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::parent::Parent;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use p2p_node_protocol::{Encoding, ErrorCode, Id, Route, Send};
-
-use crate::mail::outbound::default_priority::priority_of;
-use crate::mail::outbound::stream::OutgoingMessage;
-use crate::parent::on_command::{Recipient, check_topic, parse_recipient};
-use crate::parent::send_lane::{To, Waiting};
-use crate::{MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
 use p2p_node_wire::envelope::{self, limits};
+
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::mail::outbound::default_priority::priority_of;
+use crate::outgoing::OutgoingMessage;
+use crate::parent::Parent;
+use crate::parent::on_command::{Recipient, parse_recipient};
+use crate::parent::send_lane::{To, Waiting};
+use crate::topics::check_topic;
+use crate::{MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
 
 /// Longest `ttlMs`. Our choice: 7 days, for agents that run once a week.
 const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);

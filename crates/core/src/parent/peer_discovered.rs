@@ -1,14 +1,14 @@
 //! The `peer_discovered` event.
 
-use crate::cx::Cx;
-use crate::gate::Gate;
-use crate::peers::Peers;
 use std::collections::BTreeSet;
 
 use p2p_node_protocol::{Event, Id, PeerDiscovered};
-
-use crate::gate::access_list::AccessRule;
 use p2p_node_wire::record::SignedRecord;
+
+use crate::cx::Cx;
+use crate::gate::Gate;
+use crate::gate::access_list::AccessRule;
+use crate::peers::Peers;
 
 /// Reports an agent that the node found. `request_id` is the id of the `discover` that asked
 /// for it.

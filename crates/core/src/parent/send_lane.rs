@@ -9,8 +9,9 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use p2p_node_protocol::{Id, Priority};
 
-use crate::mail::outbound::stream::OutgoingMessage;
-use crate::parent::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
+use crate::capacity::Wait;
+use crate::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
+use crate::outgoing::OutgoingMessage;
 
 /// Number of `send` commands that one recipient or topic keeps in a lane that has been too full for
 /// [`MAX_PAUSE`]. Half of the lane, so that the rest is free for others.
@@ -30,34 +31,6 @@ pub(crate) enum To {
 /// Key of a line. Each priority has its own line, so that high priority does not wait behind others
 /// to the same recipient.
 type Key = (To, Priority);
-
-/// Until when a `send` may wait for room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// The recipient has used its share of the outbox. The time moves on when the recipient
-    /// acknowledges more.
-    Recipient(Duration),
-    /// The shared room is used up. A wait ends at this time, and at the latest [`MAX_PAUSE`] after
-    /// the line accepted its last `send`.
-    Shared(Duration),
-}
-
-impl Wait {
-    /// Returns `true` if the time is not over yet.
-    pub(crate) fn may_help(self, now: Duration) -> bool {
-        let (Wait::Recipient(until) | Wait::Shared(until)) = self;
-        until > now
-    }
-}
-
-/// A `send` without room.
-#[derive(Debug)]
-pub struct NoRoom {
-    /// The message.
-    pub draft: OutgoingMessage,
-    /// Until when it may wait.
-    pub wait: Wait,
-}
 
 /// A `send` that waits.
 #[derive(Debug)]

@@ -1,18 +1,18 @@
 //! The end of a node: it accepts no more commands, finishes what it accepted, reports what it could
 //! not finish, and exits.
 
-use crate::cx::Cx;
-use crate::gossip::Gossip;
-use crate::gossip::broadcasting::report_broadcast_failed;
-use crate::mail::Mail;
-use crate::parent::Parent;
-use crate::parent::require_delivery::awaits_deliveries;
 use std::time::Duration;
 
 use p2p_node_protocol::{Closing, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Level};
 
 use crate::Phase;
+use crate::cx::Cx;
 use crate::effect::{Effect, ExitCode};
+use crate::gossip::Gossip;
+use crate::gossip::broadcasting::report_broadcast_failed;
+use crate::mail::Mail;
+use crate::parent::Parent;
+use crate::parent::require_delivery::awaits_deliveries;
 
 /// Longest time for the parent to read the last lines. Our choice: an SDK waits 7 s, which covers
 /// the drain time-out of 5 s and this.
@@ -214,17 +214,5 @@ impl Parent {
         mail.persist_final_checkpoints(cx);
         cx.phase = Phase::Exited;
         cx.effects.push_back(Effect::Exit(code));
-    }
-}
-
-impl Mail {
-    /// Returns `true` if a sender waits for an acknowledgement, or the parent for the answer to an
-    /// `ack`.
-    fn owes_answers(&self, cx: &Cx) -> bool {
-        !self.pending_acks.is_idle()
-            || !self.deferred_responses.is_empty()
-            || self.delivery.len() > 0
-            || self.delivery.has_pending_acks()
-            || cx.replies.output.awaits_receipts()
     }
 }

@@ -1,23 +1,23 @@
 //! Commands between `connect` and `ready`. The node reads and defers them, in their order, so that
 //! it always notices the end of stdin behind them.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use multiaddr::Multiaddr;
+use p2p_node_protocol::{
+    Command, Counter, ErrorCode, Event, Id, Level, Limits, PROTOCOL_VERSION, Ready, Request,
+};
+
+use crate::Phase;
+use crate::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 use crate::cx::Cx;
-use crate::effect::ExitCode;
+use crate::effect::{ExitCode, NetworkCommand};
 use crate::gossip::Gossip;
 use crate::local::Local;
 use crate::mail::Mail;
 use crate::parent::Parent;
 use crate::signal::Signal;
-use std::collections::VecDeque;
-use std::time::Duration;
-
-use p2p_node_protocol::{Command, Counter, ErrorCode, Id, Request};
-
-use crate::Phase;
-use crate::effect::NetworkCommand;
-use crate::parent::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
-use multiaddr::Multiaddr;
-use p2p_node_protocol::{Event, Level, Limits, PROTOCOL_VERSION, Ready};
 
 /// Features of this node beyond the commands of the first sidecar. A parent must not rely on a
 /// feature that is missing here.

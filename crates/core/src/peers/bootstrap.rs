@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
-use multiaddr::Multiaddr;
-use multiaddr::Protocol;
+use multiaddr::{Multiaddr, Protocol};
 
 use crate::backoff::Jitter;
 

@@ -2,21 +2,20 @@
 //! enough connections to survive the loss of some, and a topic spreads only along a chain of
 //! subscribers, so each topic needs connected subscribers.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::peers::Peers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
-use p2p_node_protocol::Counter;
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
+use p2p_node_wire::record::SignedRecord;
 
 use crate::Peer;
 use crate::backoff::Backoff;
+use crate::cx::Cx;
+use crate::directory::Directory;
 use crate::effect::NetworkCommand;
-use p2p_node_wire::record::SignedRecord;
+use crate::peers::Peers;
 
 /// Number of connections that an agent's node seeks, from the TOS document (minimum number of
 /// peers).

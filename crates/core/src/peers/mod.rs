@@ -5,15 +5,15 @@ pub mod dht_servers;
 pub(crate) mod dialer;
 pub(crate) mod on_network;
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::timers::TimerTable;
-use crate::usage::Usage;
 use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 
+use crate::cx::Cx;
+use crate::directory::Directory;
 use crate::lifecycle::Peer;
+use crate::timers::TimerTable;
+use crate::usage::Usage;
 use bootstrap::Bootstraps;
 use dht_servers::DhtServers;
 use dialer::Dialer;

@@ -1,27 +1,24 @@
 //! Events of sockets and connections, and the exchange of hellos and records.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gate::pending_verification::OfferedRecord;
-use crate::gate::pending_verification::RecordSource;
-use crate::local::Local;
-use crate::peers::Peers;
-use crate::signal::Signal;
 use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Event, Level, PeerConnected, PeerDisconnected};
-use prost::Message as _;
+use p2p_node_wire::envelope::{Hello, strict_decode};
 
-use crate::directory::rollback_guard::HighestSeen;
-use crate::effect::{Effect, NetworkCommand};
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::effect::NetworkCommand;
+use crate::gate::pending_verification::{OfferedRecord, RecordSource};
 use crate::input::Token;
-use crate::parent::on_command::check_topic;
+use crate::local::Local;
+use crate::peers::Peers;
 use crate::peers::bootstrap::STABLE;
-use crate::{ANNOUNCEMENTS, MAX_PEER_TOPICS, Peer};
-use p2p_node_wire::envelope::{Hello, WIRE_VERSION, strict_decode};
+use crate::signal::Signal;
+use crate::topics::{ANNOUNCEMENTS, check_topic};
+use crate::{MAX_PEER_TOPICS, Peer};
 
 /// The node disconnects a peer whose gossip queue is full twice within this time: one full queue
 /// may be a burst, two in a row mean that the peer does not read.
@@ -101,6 +98,11 @@ impl Peers {
             cx.signal(Signal::AgentConnected(address));
             directory.records.touch(&address, now.mono);
         }
+    }
+
+    /// Returns `true` if the node is connected to this peer.
+    pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
+        self.connected.contains_key(peer)
     }
 
     /// Returns the number of connected peers that subscribe to a topic.
@@ -186,7 +188,7 @@ impl Peers {
         match strict_decode::<Hello>(&body) {
             Ok(hello) if hello.network == cx.identity.network => {
                 self.expect_topics(peer, cx);
-                local.observe_clock(&peer, hello.time_ms, self, cx);
+                local.observe_clock(&peer, hello.time_ms, self.is_connected(&peer), cx);
                 cx.signal(Signal::RecordReceived(OfferedRecord {
                     bytes: hello.record,
                     source: RecordSource::Hello(peer),
@@ -247,66 +249,6 @@ impl Peers {
         if twice {
             cx.log(Level::Warn, "network", format!("disconnected {peer}: it does not read gossip"));
             cx.network(NetworkCommand::Disconnect { peer });
-        }
-    }
-}
-
-impl Local {
-    /// Returns our encoded `Hello`, or `None` if there is no record of ours yet.
-    fn hello(&mut self, cx: &mut Cx) -> Option<Bytes> {
-        let now = cx.now;
-        self.reissue_if_due(cx);
-        let record = self.record.current()?.bytes.clone();
-        let hello = Hello {
-            version: WIRE_VERSION,
-            network: cx.identity.network.clone(),
-            record,
-            agent_version: format!("p2p-node/{}", cx.identity.version),
-            time_ms: now.unix_ms,
-        };
-        Some(hello.encode_to_vec().into())
-    }
-
-    /// Publishes our record when it is due. `agents` is the number of known agents.
-    pub(crate) fn publish_local_record(&mut self, agents: usize, cx: &mut Cx) {
-        let now = cx.now;
-        if !self.check_binding_expiry(cx) {
-            return;
-        }
-        self.reissue_if_due(cx);
-        let due = self.record.due(now, agents, &mut cx.jitter);
-        if let Some(record) = self.record.current() {
-            let (bytes, lifetime) =
-                (record.bytes.clone(), record.record.expires_at_ms.saturating_sub(now.unix_ms));
-            let key = Bytes::copy_from_slice(&p2p_node_wire::record::kad_key(
-                &cx.identity.network,
-                &cx.identity.address,
-            ));
-            if due.publish {
-                let lifetime = Duration::from_millis(lifetime);
-                cx.network(NetworkCommand::PutRecord { key, value: bytes.clone(), lifetime });
-            }
-            if due.announce {
-                let token = cx.token();
-                cx.network(NetworkCommand::Publish { token, topic: ANNOUNCEMENTS.to_owned(), data: bytes });
-            }
-        }
-    }
-
-    fn reissue_if_due(&mut self, cx: &mut Cx) {
-        let now = cx.now;
-        // The KEM keys rotate first, so that the record never names an expired key.
-        self.rotate_kem_keys(cx);
-        match self.record.reissue(now, &cx.identity.node_key, &mut cx.jitter) {
-            Ok(true) => {
-                let row = self.record.current().map(HighestSeen::from);
-                cx.effects.extend(row.map(Effect::PersistHighestSeen));
-            }
-            Ok(false) => {}
-            Err(error) => {
-                let message = format!("the node cannot create its own record: {error}");
-                cx.emit_error(ErrorEvent::new(ErrorCode::Internal, message));
-            }
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use p2p_node_core::directory::rollback_guard::HighestSeen;
 use p2p_node_core::effect::{ExitCode, Verdict};
+use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::record::SignedRecord;

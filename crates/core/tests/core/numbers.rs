@@ -8,7 +8,7 @@ use bytes::Bytes;
 use p2p_node_core::CoreConfig;
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
-use p2p_node_core::mail::outbound::stream::OutgoingMessage;
+use p2p_node_core::outgoing::OutgoingMessage;
 use p2p_node_protocol::{Counter, Priority, Role, Route};
 use p2p_node_wire::envelope::{Encoding, Frame, MailResponse, Refused, Response, limits};
 use prost::Message as _;

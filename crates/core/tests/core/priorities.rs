@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use p2p_node_core::gate::high_priority_limiter::BURST;
 use p2p_node_core::mail::outbound::default_priority::{HIGH, LOW};
-use p2p_node_core::parent::output_queue::WRITER_LINES;
+use p2p_node_core::replies::output_queue::WRITER_LINES;
 
 use crate::mesh::Mesh;
 

@@ -1,9 +1,10 @@
-use crate::directory::record_table::*;
 use p2p_node_protocol::Role;
 use p2p_node_wire::identity::testing::{NOW_SECS, agent, binding};
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
 use p2p_node_wire::record::Record;
 use proptest::prelude::*;
+
+use crate::directory::record_table::*;
 
 const NOW_MS: u64 = NOW_SECS * 1000;
 const LIFE_MS: u64 = 60_000;

@@ -104,7 +104,7 @@ fn topics_and_their_queues_are_bounded() {
         while accept(&mut topics, priority, 1).is_ok() {
             taken += 1;
         }
-        assert_eq!(taken, share(TOPIC_QUEUE_MESSAGES, priority), "{priority:?}");
+        assert_eq!(taken, capacity_for(TOPIC_QUEUE_MESSAGES, priority), "{priority:?}");
     }
     let (low, shared) = (draft(Priority::Low, 1), Some(Wait::Shared(Duration::MAX)));
     assert_eq!(topics.wait_for("jobs", &low), shared, "a frame may leave");

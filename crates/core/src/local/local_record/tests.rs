@@ -1,8 +1,9 @@
-use crate::local::local_record::*;
 use p2p_node_wire::identity::binding::MAX_BINDING_SIGNATURE_BYTES;
 use p2p_node_wire::identity::testing::{NOW_SECS, agent, binding, node};
 use p2p_node_wire::record::MAX_RECORD_NAME_BYTES;
 use p2p_node_wire::seal::kem::Keyring;
+
+use crate::local::local_record::*;
 
 fn at(seconds: f64) -> Now {
     let mono = Duration::from_secs_f64(seconds);

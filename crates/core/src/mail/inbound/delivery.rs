@@ -1,22 +1,22 @@
 //! Mail on its way to the parent. Without a store it is settled at once; with one, when the disk knows that the parent has it, so that
 //! no crash makes a promise void; with `--ack manual`, when the parent says so.
 
-use crate::cx::Cx;
-use crate::gate::Gate;
-use crate::mail::Mail;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Counter, ErrorCode, Event, Id, Message, Priority, Trust};
+use p2p_node_protocol::{Counter, ErrorCode, Event, Id, Message};
+use p2p_node_wire::message_id::StreamId;
 
+use crate::cx::Cx;
 use crate::effect::Effect;
+use crate::gate::Gate;
+use crate::mail::Mail;
 use crate::mail::inbound::inbox::{AckPolicy, Key};
 use crate::mail::inbound::pending_acks::MAX_ACKS_OWED;
 use crate::mail::inbound::receive_window::{DeliverDecision, StreamCheckpoint};
 use crate::mail::inbound::unacked::{MAX_UNTAKEN, Unacked};
-use crate::parent::output_queue::WriteToken;
-use p2p_node_wire::message_id::StreamId;
+use crate::replies::output_queue::WriteToken;
 
 /// What the disk could not take is tried again so much later. Ours: soon enough for a sender that waits for an answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -303,22 +303,6 @@ impl Mail {
         if !known.is_empty() {
             self.queue_ack(&sender, Some(node_key), known, cx);
         }
-    }
-}
-
-impl Gate {
-    /// The priority with which a message goes to the parent: too much haste is not believed, but of whom the parent trusts.
-    pub(crate) fn effective_priority(&mut self, author: Address, message: &Message, cx: &mut Cx) -> Priority {
-        let now = cx.now;
-        if message.priority != Priority::High {
-            return message.priority;
-        }
-        let (line, oldest) = cx.replies.output.turns();
-        if self.high_priority_limiter.admit(author, message.trust == Trust::Allowed, line, oldest, now.mono) {
-            return Priority::High;
-        }
-        cx.stats.count(Counter::MessagesTooUrgent);
-        Priority::Medium
     }
 }
 

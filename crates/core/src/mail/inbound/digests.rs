@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 
-use sha2::{Digest as _, Sha256};
-use xxhash_rust::xxh3::xxh3_64;
-
 use p2p_node_wire::envelope::Message;
+use sha2::Digest as _;
+use sha2::Sha256;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Numbers of one stream whose mail is remembered. Ours: more than a sender has on its way in frames that come again, and 1 KiB for
 /// each stream. Of older numbers the time of sending tells.

@@ -11,20 +11,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy_primitives::Address;
-
-use inbound_stream::InboundStream;
-use inbox_limits::{
-    FEW_BEYOND, HELD_BYTES, HELD_IDLE, MAX_BEYOND, MAX_STREAMS, REORDER_MESSAGES, SENDER_HELD_BYTES,
-    SENDER_STREAMS, SENDER_UNTAKEN, SWEEP,
-};
-use reorder_buffer::{ReorderBuffer, held_size};
-use sender_usage::SenderUsage;
+use p2p_node_wire::envelope::Message;
 
 use crate::mail::inbound::digests::digest;
 use crate::mail::inbound::receive_window::{
     DeliverDecision, ReceiveWindow, StreamCheckpoint, UNTAKEN_WINDOW,
 };
-use p2p_node_wire::envelope::Message;
+use inbound_stream::InboundStream;
+use inbox_limits::{
+    FEW_BEYOND, HELD_BYTES, HELD_IDLE, MAX_BEYOND, MAX_STREAMS, SENDER_STREAMS, SENDER_UNTAKEN, SWEEP,
+};
+use reorder_buffer::ReorderBuffer;
+use sender_usage::SenderUsage;
 
 /// When mail is settled, so that its sender may forget it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,14 +104,7 @@ impl Inbox {
             return InsertOutcome::NoCapacity;
         };
         let key = (sender, stream);
-        if !self.streams.contains_key(&key) {
-            self.make_room(&sender);
-            self.senders.entry(sender).or_default().streams += 1;
-        }
-        if self.held_bytes >= HELD_BYTES / 2 && now >= self.sweep_at {
-            self.sweep_at = now + SWEEP;
-            self.drop_idle(now);
-        }
+        self.open(key, now);
         let share = self.senders.entry(sender).or_default();
         let incoming = self.streams.entry(key).or_default();
         self.by_use.remove(&(incoming.last_used, key));
@@ -122,15 +113,7 @@ impl Inbox {
         if incoming.is_reused(&message) {
             return InsertOutcome::Reused;
         }
-        if !incoming.refusals.is_empty() && incoming.digests.cover(message.seq) {
-            incoming.is_genuine(message.seq);
-        }
-        if message.base_seq == 0 {
-            // It is the first that its sender still has: of those before it everything was heard.
-            while incoming.refusals.front().is_some_and(|outcome| outcome.seq < message.seq) {
-                incoming.refusals.pop_front();
-            }
-        }
+        incoming.forget_rejections(&message);
         if incoming.arrivals.outstanding() > 0 {
             // Nothing between `base_seq` and this one is still to come.
             let give_up = |arrivals: &mut ReceiveWindow| arrivals.give_up(message.base_seq, message.seq);
@@ -140,40 +123,20 @@ impl Inbox {
         if message.seq < incoming.next {
             return InsertOutcome::Duplicate;
         }
-        let (outstanding, beyond) = (incoming.arrivals.outstanding(), incoming.arrivals.beyond());
-        let (in_window, of_sender) = match self.settling {
-            AckPolicy::OnReceipt => (0, 0),
-            AckPolicy::OnPersisted => (beyond, 0),
-            AckPolicy::Manual => (outstanding + beyond, share.outstanding),
-        };
+        let in_window = incoming.in_window(self.settling);
+        let of_sender = if self.settling == AckPolicy::Manual { share.outstanding } else { 0 };
         let is_full = in_window >= UNTAKEN_WINDOW
             || share.beyond >= SENDER_UNTAKEN
             || self.beyond >= MAX_BEYOND && share.waiting() >= FEW_BEYOND;
-        // With nothing before it a mail takes no place for long, and may free some.
-        let waits = outstanding > 0 || message.base_seq > incoming.next;
-        if of_sender >= SENDER_UNTAKEN || is_full && waits {
+        if of_sender >= SENDER_UNTAKEN || is_full && incoming.must_wait(&message) {
             return InsertOutcome::NoCapacity;
         }
         let fills_window = |held: &ReorderBuffer| {
             self.settling == AckPolicy::Manual && in_window + held.len() >= UNTAKEN_WINDOW
         };
         if message.base_seq > incoming.next {
-            let size = held_size(&message);
-            if incoming.held.contains(message.seq) {
-                return InsertOutcome::Buffered;
-            }
-            if fills_window(&incoming.held)
-                || share.held >= REORDER_MESSAGES
-                || share.held_bytes + size > SENDER_HELD_BYTES
-                || self.held_bytes + size > HELD_BYTES
-            {
-                return InsertOutcome::NoCapacity;
-            }
-            share.held += 1;
-            share.held_bytes += size;
-            self.held_bytes += size;
-            incoming.held.insert(message);
-            return InsertOutcome::Buffered;
+            let is_full = fills_window(&incoming.held);
+            return incoming.buffer(message, is_full, share, &mut self.held_bytes);
         }
         // What overtook it gives way, for it cannot go before it.
         while fills_window(&incoming.held)
@@ -183,19 +146,22 @@ impl Inbox {
             self.held_bytes -= size;
             self.dropped += 1;
         }
-        incoming.take(&message);
         let first = ready.len();
-        ready.push(message);
-        while let Some((held, size)) = incoming.held.pop_ready(incoming.next) {
-            share.release(size);
-            self.held_bytes -= size;
-            if held.seq >= incoming.next {
-                incoming.take(&held);
-                ready.push(held);
-            }
-        }
+        incoming.take_with_buffered(message, share, &mut self.held_bytes, ready);
         ready[first..].iter().for_each(|message| self.note_renamed(sender, message));
         InsertOutcome::Ready
+    }
+
+    /// Makes room for a stream that is new, and drops what has waited too long.
+    fn open(&mut self, key: Key, now: Duration) {
+        if !self.streams.contains_key(&key) {
+            self.make_room(&key.0);
+            self.senders.entry(key.0).or_default().streams += 1;
+        }
+        if self.held_bytes >= HELD_BYTES / 2 && now >= self.sweep_at {
+            self.sweep_at = now + SWEEP;
+            self.drop_idle(now);
+        }
     }
 
     /// A message that was accepted under another number has come. A sender whose store went back may send it under that one, too.

@@ -5,6 +5,7 @@ pub(crate) mod delivery;
 pub mod digests;
 pub mod inbox;
 pub(crate) mod on_ack;
+pub(crate) mod on_gossip_mail;
 pub(crate) mod on_mail;
 pub(crate) mod pending_acks;
 pub mod receive_window;

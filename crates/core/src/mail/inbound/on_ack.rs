@@ -1,13 +1,13 @@
 //! `ack`: the parent has processed mail.
 
-use crate::cx::Cx;
-use crate::mail::Mail;
 use p2p_node_protocol::{Ack, Counter, ErrorCode, ErrorEvent, Id};
+use p2p_node_wire::message_id::parse_message_id;
 
 use super::delivery::{MAX_ASKED, PendingAckReply};
 use super::inbox::Key;
-use crate::parent::command_limits::MAX_ACKED_AT_ONCE;
-use p2p_node_wire::message_id::parse_message_id;
+use crate::command_limits::MAX_ACKED_AT_ONCE;
+use crate::cx::Cx;
+use crate::mail::Mail;
 
 impl Mail {
     /// `ack`: the parent has processed mail.

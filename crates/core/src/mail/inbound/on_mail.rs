@@ -1,35 +1,30 @@
 //! Mail that arrives, and answers to ours.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gate::Gate;
-use crate::gate::pending_verification::MailRequest;
-use crate::gate::pending_verification::Pending;
-use crate::local::Local;
-use crate::mail::Mail;
-use crate::peers::Peers;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use p2p_node_protocol::line::check_data;
-use p2p_node_protocol::{Counter, Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
-use serde_json::value::RawValue;
-
-use crate::gate::access_list::AccessRule;
-use crate::gate::frame_checks::FrameRejection;
-use crate::gate::sender::Sender;
-use crate::input::Token;
-use crate::mail::encryption::DecryptOutcome;
-use crate::mail::inbound::deferred_responses::DeferredResponse;
-use crate::mail::inbound::inbox::InsertOutcome;
-use crate::parent::replies::{line_bytes, raw_line_bytes};
+use p2p_node_protocol::{Counter, ErrorCode, Route};
 use p2p_node_wire::envelope::limits::{MAX_ACK_STREAMS, MAX_FRAME_BYTES};
 use p2p_node_wire::envelope::{
     self, Batch, Busy, Frame, Refused, Rejection, Response, SEQUENCE_REUSED, Scope,
 };
+
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gate::Gate;
+use crate::gate::access_list::AccessRule;
+use crate::gate::frame_checks::{CLOCK_OUT_OF_RANGE, FrameRejection, LATER_FRAMES, UNSUPPORTED_VERSION};
+use crate::gate::message_event::message_event;
+use crate::gate::pending_verification::{MailRequest, Pending};
+use crate::gate::sender::Sender;
+use crate::input::Token;
+use crate::local::Local;
+use crate::mail::Mail;
+use crate::mail::decryption::DecryptOutcome;
+use crate::mail::inbound::deferred_responses::DeferredResponse;
+use crate::mail::inbound::inbox::InsertOutcome;
+use crate::peers::Peers;
 
 /// How long the answer to a frame waits for earlier mail that is missing. Ours: frames of one connection overtake each
 /// other by moments; what is missing longer was refused or lost, and its sender must learn to send it again.
@@ -38,14 +33,6 @@ const HOLD_FOR_GAP: Duration = Duration::from_millis(100);
 const HOLD_FOR_PARENT: Duration = Duration::from_secs(5);
 /// What a sender is told to wait when the parent does not read, in ms. Ours.
 const BUSY_MS: u64 = 250;
-/// Bytes of a `message` beside what others choose, at most: names, ids and numbers, and room for more of them.
-const MESSAGE_LINE_BYTES: usize = 1024;
-/// What the sender of a frame is told that is too old or from the future.
-pub(crate) const CLOCK_OUT_OF_RANGE: &str = "CLOCK_OUT_OF_RANGE";
-/// What the sender of a frame is told that is of a later version.
-pub(crate) const UNSUPPORTED_VERSION: &str = "UNSUPPORTED_VERSION";
-/// Counts frames of later versions.
-pub(crate) const LATER_FRAMES: Counter = Counter::FramesOfLaterVersions;
 
 /// What taking a batch of mail came to.
 pub(crate) struct BatchOutcome {
@@ -107,11 +94,11 @@ impl Mail {
             ));
         }
         // Nobody but the sender can have sent it, and what it would repeat from before our start was sealed to keys that are gone.
-        match gate.check_frame(&frame, 0, local, directory, cx) {
-            Ok(()) => local.compare_clocks(&peer, &frame, true, peers, cx),
+        match gate.check_frame(&frame, 0, |account| directory.minimum_generation(account, local, cx), cx) {
+            Ok(()) => local.compare_clocks(&peer, &frame, true, peers.is_connected(&peer), cx),
             Err(FrameRejection { counter, code, .. }) => {
                 if code == CLOCK_OUT_OF_RANGE {
-                    local.compare_clocks(&peer, &frame, false, peers, cx);
+                    local.compare_clocks(&peer, &frame, false, peers.is_connected(&peer), cx);
                 }
                 let time_ms = if code == CLOCK_OUT_OF_RANGE { now.unix_ms } else { 0 };
                 return Some(refuse_mail_at(counter, code, &"the frame failed a check", time_ms, cx));
@@ -320,66 +307,6 @@ fn refuse_mail_at(
     cx.stats.count(counter);
     let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
     Response::Refused(Refused { code: code.to_owned(), reason, time_ms })
-}
-
-/// A message as the parent reads it, and the size of its payload.
-pub(crate) fn message_event(
-    sender: &mut Sender,
-    message: envelope::Message,
-    topic: Option<&str>,
-    route: Route,
-    cx: &Cx,
-) -> Result<(Box<Message>, usize), ErrorCode> {
-    let now = cx.now;
-    let stream = stream_id(&message.stream).ok_or(ErrorCode::InvalidArgument)?;
-    if !is_tellable(&message) {
-        return Err(ErrorCode::InvalidArgument);
-    }
-    let priority = message.priority().into();
-    let (data, encoding) = match message.encoding() {
-        envelope::Encoding::Json => {
-            (check_data(&message.data).map_err(|_| ErrorCode::InvalidArgument)?, None)
-        }
-        envelope::Encoding::Bytes => {
-            let text = format!("\"{}\"", BASE64.encode(&message.data));
-            (RawValue::from_string(text).map_err(|_| ErrorCode::Internal)?, Some(Encoding::Base64))
-        }
-    };
-    let bytes = data.get().len();
-    let texts = [&message.kind, &message.reply_to, &message.conversation, topic.unwrap_or_default()];
-    let texts: usize = texts.into_iter().map(line_bytes).sum();
-    if MESSAGE_LINE_BYTES + texts + raw_line_bytes(data.get()) > cx.replies.max_line {
-        return Err(ErrorCode::MessageTooLarge);
-    }
-    let text = |text: String| Some(text).filter(|text| !text.is_empty());
-    let message = Box::new(Message {
-        from: sender.address_text.clone(),
-        data,
-        peer_id: sender.peer_text.clone(),
-        message_id: sender.message_id(stream, message.seq),
-        topic: topic.map(str::to_owned),
-        kind: text(message.kind),
-        priority,
-        sent_at_ms: message.sent_at_ms,
-        received_at_ms: now.unix_ms,
-        route,
-        reply_to: text(message.reply_to),
-        conversation_id: text(message.conversation),
-        encoding,
-        trust: match sender.standing {
-            Some(AccessRule::Allowed) => Trust::Allowed,
-            Some(AccessRule::Blocked) | None => Trust::Unverified,
-        },
-        redelivered: false,
-    });
-    Ok((message, bytes))
-}
-
-/// Whether the parent can be told what stands beside `data`: texts without control characters, as the parent's own must be, and
-/// a time that every JSON reader keeps exact. A time beyond that is no clock's; another in its place would be one that nobody said.
-fn is_tellable(message: &envelope::Message) -> bool {
-    let texts = [&message.kind, &message.reply_to, &message.conversation];
-    message.sent_at_ms <= MAX_EXACT && !texts.into_iter().any(|text| text.contains(char::is_control))
 }
 
 fn stream_id(bytes: &Bytes) -> Option<[u8; 16]> {

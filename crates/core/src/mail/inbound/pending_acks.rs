@@ -1,24 +1,24 @@
 //! Acknowledgements that go out by themselves: of mail that came by gossip, and of mail that the parent has taken later than its
 //! sender could wait for an answer. They go over a connection if there is one, else by gossip.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gossip::Gossip;
-use crate::mail::Mail;
-use crate::peers::Peers;
-use crate::signal::Signal;
-use p2p_node_protocol::Counter;
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::Address;
 use bytes::Bytes;
-
-use crate::effect::NetworkCommand;
-use crate::input::Token;
+use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::limits::{MAX_ACK_BEYOND, MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
 use p2p_node_wire::envelope::{Ack, Batch, Payload, Rejection, Scope, StreamAck, WIRE_VERSION, sign_ack};
 use p2p_node_wire::identity::peer_id_of;
 use p2p_node_wire::message_id::StreamId;
+
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::effect::NetworkCommand;
+use crate::gossip::Gossip;
+use crate::input::Token;
+use crate::mail::Mail;
+use crate::peers::Peers;
+use crate::signal::Signal;
 
 /// Senders who are owed an acknowledgement. Ours: who finds no room sends again, and is answered then.
 pub(crate) const MAX_ACKS_OWED: usize = 256;

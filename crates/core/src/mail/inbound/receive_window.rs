@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use alloy_primitives::Address;
+use p2p_node_wire::message_id::StreamId;
 
 use crate::mail::inbound::digests::Digests;
-use p2p_node_wire::message_id::StreamId;
 
 /// Mails of one stream that may wait for the parent to acknowledge them (a window of 1,024). As many as the store
 /// keeps, and an acknowledgement names, of those that were taken out of order; of more, it is as if they had not been.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
 use p2p_node_protocol::Limits;
+use p2p_node_wire::message_id::{MessageIdPrefix, message_name};
 
 use crate::mail::inbound::inbox::Key;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
-use p2p_node_wire::message_id::{MessageIdPrefix, message_name};
 
 /// Mails that may wait for their `ack`. Ours: as many as may wait for the parent to read.
 pub const MAX_UNTAKEN: usize = Limits::STANDARD.max_unacked;

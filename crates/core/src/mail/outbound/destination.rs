@@ -6,18 +6,19 @@
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Priority, Route};
-
-use crate::backoff::Backoff;
-use crate::input::Token;
-use crate::mail::outbound::outbox::{DESTINATION_BYTES, share};
-use crate::mail::outbound::stream::{Position, QueuedMessage, Stream};
-use crate::parent::command_limits::MAX_PAUSE;
-use crate::parent::send_lane::Wait;
+use p2p_node_protocol::{Counter, Priority, Route};
 use p2p_node_wire::envelope::limits::MAX_BATCH_MESSAGES;
 use p2p_node_wire::envelope::{Ack, Batch};
 use p2p_node_wire::message_id::StreamNamespace;
 use p2p_node_wire::seal::session::OutboundSession;
+
+use crate::backoff::Backoff;
+use crate::capacity::{Wait, capacity_for};
+use crate::command_limits::MAX_PAUSE;
+use crate::cx::Cx;
+use crate::input::Token;
+use crate::mail::outbound::outbox::DESTINATION_BYTES;
+use crate::mail::outbound::stream::{Position, QueuedMessage, Stream};
 
 /// Queued bytes at which a frame leaves without waiting for the answer to the previous one. Our
 /// choice: most of a gossip frame.
@@ -251,7 +252,7 @@ impl Destination {
 
     /// How long to wait for room of its own, unless there is some for this priority.
     pub(crate) fn wait(&self, priority: Priority) -> Option<Wait> {
-        let full = self.bytes >= share(DESTINATION_BYTES, priority);
+        let full = self.bytes >= capacity_for(DESTINATION_BYTES, priority);
         full.then_some(Wait::Recipient(self.moves_until))
     }
 
@@ -311,6 +312,14 @@ impl Destination {
                 self.extend_stall_deadline(now);
             }
         }
+    }
+
+    /// Postpones the next attempt, because the record of the recipient names no usable key. Its next
+    /// record may name one; the node never sends a message unencrypted.
+    pub(crate) fn lacks_key(&mut self, cx: &mut Cx) {
+        self.backoff.fail(cx.now.mono, Duration::ZERO, &mut cx.jitter);
+        self.hindrance = Some(Hindrance::NoKey);
+        cx.stats.count(Counter::MailWithoutKey);
     }
 
     /// It may not be there, which shows soon.

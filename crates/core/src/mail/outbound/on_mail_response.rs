@@ -1,30 +1,35 @@
 //! Answers to our mail: acknowledgements, however they come, and refusals.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::local::Local;
-use crate::mail::Mail;
-use crate::peers::Peers;
 use std::time::Duration;
 
 use alloy_primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode};
-
-use crate::gate::sender::Sender;
-use crate::input::Token;
-use crate::local::clock_skew::ahead_of_us;
-use crate::mail::inbound::on_mail::CLOCK_OUT_OF_RANGE;
-use crate::mail::inbound::pending_acks::AckOutcome;
-use crate::mail::outbound::destination::Hindrance;
-use crate::mail::outbound::outbox::Completed;
 use p2p_node_wire::envelope::replay::{REPLAYED, UNREMEMBERED};
 use p2p_node_wire::envelope::{Ack, Batch, Frame, MailResponse, Refused, Response, SignedAck, strict_decode};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::record::SignedRecord;
 
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gate::frame_checks::CLOCK_OUT_OF_RANGE;
+use crate::gate::sender::Sender;
+use crate::input::Token;
+use crate::local::Local;
+use crate::local::clock_skew::ahead_of_us;
+use crate::mail::Mail;
+use crate::mail::inbound::pending_acks::AckOutcome;
+use crate::mail::outbound::destination::Hindrance;
+use crate::mail::outbound::outbox::Completed;
+use crate::peers::Peers;
+use crate::signal::Signal;
+
 /// What a sender may tell us to wait, at most, in ms. Ours.
 const MAX_BUSY_MS: u64 = 60_000;
+/// Number of consecutive `REPLAYED` refusals of one recipient after which the node takes new
+/// numbers. Our choice: the third attempt comes after about two seconds, and a network that
+/// duplicates frames rarely duplicates three in a row.
+const REPLAYED_IN_A_ROW: u32 = 3;
 /// What counts acknowledgements that are not genuine, and those that are not understood.
 const REFUSED: Counter = Counter::AcksRefused;
 const OF_LATER_VERSION: Counter = Counter::AcksOfLaterVersions;
@@ -103,7 +108,7 @@ impl Mail {
             return;
         }
         cx.stats.count(Counter::MailUntimely);
-        local.observe_clock(&peer, refused.time_ms, peers, cx);
+        local.observe_clock(&peer, refused.time_ms, peers.is_connected(&peer), cx);
         self.note_clocks(recipient, ahead_of_us(refused.time_ms, now));
     }
 
@@ -139,6 +144,24 @@ impl Mail {
         });
     }
 
+    /// Handles the ack in the response to a frame of ours. `Err` is the counter of an invalid one.
+    fn on_direct_ack(&mut self, recipient: &Address, token: Token, ack: Result<Ack, Counter>, cx: &mut Cx) {
+        let now = cx.now.mono;
+        match ack {
+            Ok(ack) => {
+                self.set_peer_busy(recipient, false);
+                self.outbox.note_answer(token);
+                self.on_ack(recipient, &ack, cx);
+                self.outbox.answered(token, now, &mut cx.jitter);
+            }
+            Err(counter) => {
+                cx.stats.count(counter);
+                self.outbox.failed(token, Duration::ZERO, now, &mut cx.jitter);
+            }
+        }
+    }
+
+    /// Handles the response to a frame of ours, or the failure to send it.
     pub(crate) fn on_mail_answered(
         &mut self,
         token: Token,
@@ -167,18 +190,8 @@ impl Mail {
         self.end_opening(&recipient, token, matches!(response, Some(Response::Ack(_))));
         match response {
             Some(Response::Ack(bytes)) => {
-                match node_key.ok_or(REFUSED).and_then(|key| verify_ack(bytes, &key, cx)) {
-                    Ok(ack) => {
-                        self.set_peer_busy(&recipient, false);
-                        self.outbox.note_answer(token);
-                        self.on_ack(&recipient, &ack, cx);
-                        self.outbox.answered(token, now.mono, &mut cx.jitter);
-                    }
-                    Err(counter) => {
-                        cx.stats.count(counter);
-                        self.outbox.failed(token, Duration::ZERO, now.mono, &mut cx.jitter);
-                    }
-                }
+                let ack = node_key.ok_or(REFUSED).and_then(|key| verify_ack(bytes, &key, cx));
+                self.on_direct_ack(&recipient, token, ack, cx);
             }
             Some(Response::Busy(busy)) => {
                 cx.stats.count(Counter::MailDeferred);
@@ -213,14 +226,20 @@ fn verify_ack(bytes: Bytes, node_key: &[u8; 32], cx: &Cx) -> Result<Ack, Counter
     if ours && signed.verify(node_key) { Ok(signed.ack) } else { Err(REFUSED) }
 }
 
-impl Directory {
-    pub(crate) fn current_node_key(&self, address: &Address, cx: &Cx) -> Option<[u8; 32]> {
-        let now = cx.now;
-        self.records.get(address, now.unix_ms).map(|record| record.record.binding.binding.node_key)
-    }
-}
-
 /// Refusals that a fresh frame may escape: the next attempt has another time, counter and binding.
 fn is_transient(code: &str) -> bool {
     matches!(code, CLOCK_OUT_OF_RANGE | REPLAYED | UNREMEMBERED | "INVALID_BINDING")
+}
+
+impl Mail {
+    /// Records if a recipient refused a frame as replayed. A single refusal may have been caused by
+    /// a duplicated frame.
+    pub(crate) fn note_replayed(&mut self, recipient: &Address, is_replayed: bool, cx: &mut Cx) {
+        let Some(destination) = self.outbox.destination(recipient) else { return };
+        destination.replayed = if is_replayed { destination.replayed + 1 } else { 0 };
+        if destination.replayed >= REPLAYED_IN_A_ROW {
+            destination.replayed = 0;
+            cx.signal(Signal::CountersReused);
+        }
+    }
 }

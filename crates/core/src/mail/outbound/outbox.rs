@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_protocol::{Priority, Route};
-
-use crate::backoff::Jitter;
-use crate::input::Token;
-use crate::mail::outbound::destination::Destination;
-use crate::mail::outbound::stream::{OutgoingMessage, QueuedMessage, Stream};
-use crate::parent::send_lane::{NoRoom, Wait};
 use p2p_node_wire::envelope::{Batch, StreamAck};
 use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 
+use crate::backoff::Jitter;
+use crate::capacity::{NoRoom, Wait, capacity_for};
+use crate::input::Token;
+use crate::mail::outbound::destination::Destination;
+use crate::mail::outbound::stream::{QueuedMessage, Stream};
+use crate::outgoing::OutgoingMessage;
 pub use persistence::PersistedMessage;
 
 /// Messages held in memory, in bytes. Our choice: eight windows of 1 MiB.
@@ -28,15 +28,6 @@ pub const DESTINATION_BYTES: usize = OUTBOX_BYTES / 4;
 pub const OUTBOX_MAILS: usize = 50_000;
 /// Recipients that are remembered without mail on its way to them. Ours: they cost about 1 KiB each.
 pub const MAX_IDLE_DESTINATIONS: usize = 1024;
-
-/// What of some room a priority may use, so that a flood of other mail leaves what is urgent its place: low 7/8, medium 15/16, high all.
-pub fn share(room: usize, priority: Priority) -> usize {
-    match priority {
-        Priority::Low => room - room / 8,
-        Priority::Medium => room - room / 16,
-        Priority::High => room,
-    }
-}
 
 /// Mail that has its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +132,7 @@ impl Outbox {
 
     /// The same of the room that all recipients share.
     fn wait(&self, priority: Priority, size: usize) -> Option<Wait> {
-        let of = |room| share(room, priority);
+        let of = |room| capacity_for(room, priority);
         let full = self.bytes + size > of(OUTBOX_BYTES) || self.mails >= of(OUTBOX_MAILS);
         (self.mails > 0 && full).then_some(Wait::Shared(self.moves_until))
     }

@@ -1,6 +1,5 @@
 //! The ordered mail to one recipient in one priority.
 
-mod draft;
 mod epochs;
 mod mail;
 
@@ -9,12 +8,11 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_protocol::Route;
-
-use epochs::Epochs;
 use p2p_node_wire::envelope;
 use p2p_node_wire::message_id::{StreamId, message_id, message_name};
 
-pub use draft::OutgoingMessage;
+use crate::outgoing::OutgoingMessage;
+use epochs::Epochs;
 pub use epochs::Position;
 pub use mail::{Name, QueuedMessage, Renamed};
 

@@ -1,32 +1,29 @@
 //! What leaves: mail by the route that reaches its recipient, broadcasts, and how we are.
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gossip::Gossip;
-use crate::local::Local;
-use crate::mail::Mail;
-use crate::peers::Peers;
-use p2p_node_protocol::Delivery;
+use bytes::Bytes;
 use std::time::Duration;
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
-use p2p_node_protocol::{Counter, DeliveryState, ErrorCode, Level, Priority, Route};
+use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode, Level, Priority, Route};
+use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::message_id::StreamNamespace;
+use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::seal::kem::{KemId, usable_key_id};
 
 use crate::MAX_TOPIC_BYTES;
-use crate::input::{PublishOutcome, Token};
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gossip::Gossip;
+use crate::input::{Now, PublishOutcome, Token};
+use crate::local::Local;
 use crate::local::clock_skew::apart;
+use crate::mail::Mail;
 use crate::mail::encryption::PendingEncryption;
 use crate::mail::outbound::destination::Hindrance;
 use crate::mail::outbound::outbox::Completed;
-use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
-use p2p_node_wire::seal::kem::usable_key_id;
-
-/// How long `auto` waits for a dial before it takes to gossip. Ours: a dial on a healthy network takes less.
-const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);
-/// How long `direct` waits for a dial: the swarm gives up by then.
-const DIRECT_DIAL_WAIT: Duration = Duration::from_secs(11);
+use crate::mail::outbound::route::{Reach, RouteDecision, dial_recipient};
+use crate::peers::Peers;
 
 /// Why mail expired whose recipient has no key that serves, for a person.
 const NO_KEY: &str = "the recipient's record names no usable encryption key at present";
@@ -47,14 +44,6 @@ fn clock_off(ahead_ms: i64) -> String {
         "this machine's clock seems to be {seconds} s {which}, so the recipient's record or its acknowledgement, or the mail itself, was not \
          believed: set the clock"
     )
-}
-
-/// How the next frame to a recipient goes.
-#[derive(Clone, Copy)]
-enum RouteDecision {
-    Direct,
-    Gossip,
-    Dial(Duration),
 }
 
 impl Mail {
@@ -190,7 +179,18 @@ impl Mail {
         }
     }
 
-    /// Sends the next frame to a recipient, if one is due; whether it did.
+    /// Looks up a recipient without a record.
+    fn await_record(&mut self, recipient: Address, directory: &mut Directory, cx: &mut Cx) {
+        if let Some(destination) = self.outbox.destination(&recipient) {
+            destination.parked = true;
+            destination.suspect();
+        }
+        if !directory.resolve(recipient, cx) {
+            self.on_lookup_failed(&recipient, cx);
+        }
+    }
+
+    /// Sends the next frame to a recipient, if one is due. Returns `true` if it did.
     fn send_frame(
         &mut self,
         recipient: Address,
@@ -207,43 +207,18 @@ impl Mail {
         let heads: Vec<(Route, usize)> = destination.next_per_priority().collect();
         directory.records.touch(&recipient, now.mono);
         let Some(record) = directory.records.get(&recipient, now.unix_ms) else {
-            destination.parked = true;
-            destination.suspect();
-            if !directory.resolve(recipient, cx) {
-                self.on_lookup_failed(&recipient, cx);
-            }
+            self.await_record(recipient, directory, cx);
             return false;
         };
         let (peer, node_key) = (record.peer_id(), record.record.binding.binding.node_key);
-        let waited = destination.dialing_until.is_some() || destination.undialable;
-        let connected = peers.connected.contains_key(&peer);
-        let unreachable = peers.dialer.is_unreachable(&peer, now.mono);
-        let way = |(wanted, size): (Route, usize)| match wanted {
-            _ if connected && wanted != Route::Gossip => RouteDecision::Direct,
-            // What no gossip frame can carry has only the direct way.
-            Route::Auto | Route::Direct if size > MAX_TOPIC_BYTES => RouteDecision::Dial(DIRECT_DIAL_WAIT),
-            Route::Direct => RouteDecision::Dial(DIRECT_DIAL_WAIT),
-            Route::Auto if !waited && !unreachable => RouteDecision::Dial(AUTO_DIAL_WAIT),
-            Route::Auto | Route::Gossip => RouteDecision::Gossip,
+        let reach = Reach {
+            connected: peers.is_connected(&peer),
+            waited: destination.dialing_until.is_some() || destination.undialable,
+            unreachable: peers.dialer.is_unreachable(&peer, now.mono),
         };
-        // Mail of lower priority that can go does not wait for mail that cannot.
-        let mut ways = heads.into_iter().map(way);
-        let Some(first) = ways.next() else { return false };
-        let way = match first {
-            RouteDecision::Dial(_) => {
-                ways.find(|way| !matches!(way, RouteDecision::Dial(_))).unwrap_or(first)
-            }
-            RouteDecision::Direct | RouteDecision::Gossip => first,
-        };
+        let Some(way) = reach.route(&heads) else { return false };
         if let RouteDecision::Dial(wait) = way {
-            destination.suspect();
-            if let Some(until) = peers.dialer.hung_up_until(&peer, now.mono) {
-                destination.paced_until = until;
-                return false;
-            }
-            destination.dialing_until = Some(now.mono + wait);
-            let addrs = record.record.addrs.clone();
-            peers.dial(peer, addrs, cx);
+            dial_recipient(destination, record, wait, peers, cx);
             return false;
         }
         // What waits for its turn here has waited for the dial before.
@@ -255,18 +230,12 @@ impl Mail {
         if matches!(way, RouteDecision::Direct) {
             destination.found(now.mono);
         }
-        let Some(kem) =
-            record.record.kem.as_ref().and_then(|kem| Some((usable_key_id(kem, now.unix_ms)?, kem)))
-        else {
-            // Its next record may name a key; mail is never sent for all to read.
-            destination.backoff.fail(now.mono, Duration::ZERO, &mut cx.jitter);
-            destination.hindrance = Some(Hindrance::NoKey);
-            cx.stats.count(Counter::MailWithoutKey);
+        let Some((kem_id, public_key)) = usable_key(record, now) else {
+            destination.lacks_key(cx);
             directory.resolve(recipient, cx);
             return false;
         };
         destination.hindrance.take_if(|hindrance| *hindrance == Hindrance::NoKey);
-        let (kem_id, public_key) = (kem.0, kem.1.public_key.clone());
         let token = cx.token();
         let (route, peer) = match way {
             RouteDecision::Direct => (Route::Direct, Some(peer)),
@@ -276,13 +245,8 @@ impl Mail {
             return false;
         };
         cx.stats.count(Counter::MailFramesSent);
-        self.seal_mail(
-            token,
-            PendingEncryption { recipient, peer, node_key, kem_id },
-            &public_key,
-            &batch,
-            cx,
-        );
+        let to = PendingEncryption { recipient, peer, node_key, kem_id };
+        self.seal_mail(token, to, &public_key, &batch, cx);
         true
     }
 
@@ -308,8 +272,15 @@ impl Mail {
         self.tell_mail_lost_because(ended, DeliveryState::Expired, code, message, cx);
     }
 
-    /// Handles the outcome of a publication, if it was a frame of mail.
-    pub(crate) fn on_mail_published(&mut self, token: Token, outcome: PublishOutcome, cx: &mut Cx) {
+    /// Handles the outcome of a publication: of broadcasts, or of a frame of mail by gossip.
+    pub(crate) fn on_published(
+        &mut self,
+        token: Token,
+        outcome: PublishOutcome,
+        gossip: &mut Gossip,
+        cx: &mut Cx,
+    ) {
+        gossip.on_published(token, outcome, cx);
         let now = cx.now;
         if matches!(outcome, PublishOutcome::NoPeers | PublishOutcome::TooLarge)
             && let Some(recipient) = self.outbox.recipient(token)
@@ -356,4 +327,10 @@ impl Mail {
             delivered_as,
         });
     }
+}
+
+/// Returns the id and the public key of the KEM key to which a message may be encrypted now.
+fn usable_key(record: &SignedRecord, now: Now) -> Option<(KemId, Bytes)> {
+    let kem = record.record.kem.as_ref()?;
+    Some((usable_key_id(kem, now.unix_ms)?, kem.public_key.clone()))
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_core::directory::rollback_guard::HighestSeen;
 use p2p_node_core::effect::{Effect, NetworkCommand, Verdict};
+use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::input::{Input, PublishOutcome};
 use p2p_node_protocol::line;
 use p2p_node_wire::record::SignedRecord;

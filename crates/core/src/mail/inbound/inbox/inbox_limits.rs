@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use p2p_node_wire::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_BATCH_MESSAGES};
+
 use crate::mail::inbound::inbox::reorder_buffer::HELD_OVERHEAD;
 use crate::mail::inbound::receive_window::UNTAKEN_WINDOW;
 use crate::mail::inbound::unacked::MAX_UNTAKEN;
-use p2p_node_wire::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_BATCH_MESSAGES};
 
 /// Messages of one sender that wait for an earlier one: as many as a frame may have, for frames overtake each other. With the 256 of
 /// a design that held fewer, one that did cost a pause of half a second.

@@ -1,10 +1,10 @@
 //! Messages that were not accepted, until their senders have learned of that.
 
 use alloy_primitives::Address;
+use p2p_node_wire::envelope::{Rejection, SEQUENCE_REUSED};
 
 use crate::mail::inbound::inbox::Inbox;
 use crate::mail::inbound::inbox::inbox_limits::{MAX_ALL_REFUSALS, MAX_REFUSALS};
-use p2p_node_wire::envelope::{Rejection, SEQUENCE_REUSED};
 
 impl Inbox {
     /// Notes that a message was settled by refusing it, or has the number of another one.

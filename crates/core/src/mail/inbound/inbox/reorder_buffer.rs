@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use p2p_node_wire::envelope::Message;
 
 use crate::mail::inbound::digests::digest;
-use p2p_node_wire::envelope::Message;
 
 /// What a message that waits takes beside its texts and payload, in bytes: itself, and its place in the buffer.
 pub(crate) const HELD_OVERHEAD: usize = 2 * size_of::<Message>();

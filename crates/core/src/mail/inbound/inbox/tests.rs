@@ -1,9 +1,12 @@
 use bytes::Bytes;
-
-use crate::mail::inbound::inbox::inbox_limits::{MAX_ALL_REFUSALS, MAX_REFUSALS};
-use crate::mail::inbound::inbox::*;
 use p2p_node_wire::envelope::Rejection;
 use proptest::prelude::*;
+
+use crate::mail::inbound::inbox::inbox_limits::{
+    MAX_ALL_REFUSALS, MAX_REFUSALS, REORDER_MESSAGES, SENDER_HELD_BYTES,
+};
+use crate::mail::inbound::inbox::reorder_buffer::held_size;
+use crate::mail::inbound::inbox::*;
 
 fn message(stream: u8, seq: u64, base_seq: u64, size: usize) -> Message {
     Message {

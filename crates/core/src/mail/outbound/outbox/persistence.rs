@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_protocol::Priority;
-
-use crate::mail::outbound::outbox::Outbox;
-use crate::mail::outbound::stream::{Name, OutgoingMessage, QueuedMessage};
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Now;
+
+use crate::mail::outbound::outbox::Outbox;
+use crate::mail::outbound::stream::{Name, QueuedMessage};
+use crate::outgoing::OutgoingMessage;
 
 /// Mail as it outlives the process.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 
 use alloy_primitives::Address;
 use p2p_node_protocol::Priority;
+use p2p_node_wire::envelope::{Ack, SEQUENCE_REUSED, StreamAck};
+use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 
 use crate::backoff::Jitter;
 use crate::input::{Now, Token};
 use crate::mail::outbound::outbox::Outbox;
 use crate::mail::outbound::stream::Renamed;
-use p2p_node_wire::envelope::{Ack, SEQUENCE_REUSED, StreamAck};
-use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 
 impl Outbox {
     /// Mail whose numbers the recipient knows for something else goes under other names. One that says so again and again is asked

@@ -1,14 +1,15 @@
 use std::collections::BTreeSet;
 
-mod room;
-
-use crate::mail::inbound::receive_window::UNTAKEN_WINDOW;
-use crate::mail::outbound::outbox::*;
-use crate::mail::outbound::stream::testing;
 use p2p_node_protocol::Priority;
 use p2p_node_wire::envelope::Batch;
 use p2p_node_wire::time::Now;
 use proptest::prelude::*;
+
+use crate::mail::inbound::receive_window::UNTAKEN_WINDOW;
+use crate::mail::outbound::outbox::*;
+use crate::mail::outbound::stream::testing;
+
+mod room;
 
 const RECIPIENT: Address = Address::repeat_byte(7);
 const NOW: Duration = Duration::from_secs(1);

@@ -5,7 +5,6 @@
 
 use alloy_primitives::Address;
 use bytes::Bytes;
-
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamId, message_name};
 
 /// The place of mail in the queue of one recipient and priority: all of an earlier epoch comes before all of a later one.

@@ -1,9 +1,10 @@
 //! Mail that has its place in a queue.
 
 use p2p_node_protocol::Route;
-
-use crate::mail::outbound::stream::{OutgoingMessage, Position};
 use p2p_node_wire::message_id::StreamId;
+
+use crate::mail::outbound::stream::Position;
+use crate::outgoing::OutgoingMessage;
 
 /// The stream and the number of a mail.
 pub type Name = (StreamId, u64);

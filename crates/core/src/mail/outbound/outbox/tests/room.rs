@@ -1,7 +1,7 @@
 //! For whom and how long mail waits that finds no room.
 
+use crate::command_limits::MAX_PAUSE;
 use crate::mail::outbound::outbox::tests::*;
-use crate::parent::command_limits::MAX_PAUSE;
 
 /// Whether waiting for room for one recipient may help.
 fn moves(outbox: &Outbox, now: Duration) -> bool {
@@ -73,12 +73,14 @@ fn memory_is_bounded_as_a_whole_and_for_each_recipient() {
         while outbox.accept(Address::repeat_byte(number), draft(priority, 100_000), true, NOW).is_ok() {
             number = (number + 1) % 10;
         }
-        assert!(outbox.bytes() <= share(OUTBOX_BYTES, priority) && outbox.bytes() > OUTBOX_BYTES / 5 * 4);
+        assert!(
+            outbox.bytes() <= capacity_for(OUTBOX_BYTES, priority) && outbox.bytes() > OUTBOX_BYTES / 5 * 4
+        );
         let shared = outbox.wait_for(&Address::repeat_byte(77), &draft(priority, 100_000)).unwrap();
         assert_eq!(shared, Wait::Shared(NOW + MAX_PAUSE), "{priority:?}");
         let mut outbox = Outbox::new(testing::origin());
         while outbox.accept(RECIPIENT, draft(priority, 100_000), true, NOW).is_ok() {}
-        let most = share(DESTINATION_BYTES, priority);
+        let most = capacity_for(DESTINATION_BYTES, priority);
         assert!((most..most + 101_000).contains(&outbox.bytes()), "{}", outbox.bytes());
         assert!(outbox.accept(Address::repeat_byte(8), draft(priority, 1), true, NOW).is_ok());
     }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_node_protocol::{Id, Priority, Route};
+use p2p_node_wire::envelope::{self, Encoding};
 
 use crate::mail::outbound::stream::Name;
-use p2p_node_wire::envelope::{self, Encoding};
 
 /// Bytes of an encoded message that are not payload, at most: two stream and sequence fields, times and tags.
 const MESSAGE_OVERHEAD: usize = 96;

@@ -1,5 +1,6 @@
-use crate::parent::output_queue::*;
 use p2p_node_protocol::{Answer, Closing, ErrorCode, ErrorEvent, Level};
+
+use crate::replies::output_queue::*;
 
 fn log(text: &str) -> Log {
     Log { level: Level::Info, namespace: "test".into(), message: text.into(), meta: None }

@@ -9,7 +9,6 @@ use std::ops::RangeInclusive;
 
 use alloy_primitives::Address;
 use p2p_node_protocol::{DropCounts, Event, Log, Overflow, Priority};
-
 use p2p_node_wire::message_id::StreamId;
 
 /// Limit of the lines at the writer. Two of its 64 KiB writes at 64 bytes a line, so that the

@@ -1,9 +1,8 @@
 //! Lines that the core writes to the parent: answers, errors, deliveries and peer events.
 
-use crate::MAX_INFLIGHT;
-use crate::parent::output_queue;
-use crate::usage::MUST_TELL;
-use crate::usage::Usage;
+pub mod output_queue;
+pub(crate) mod required;
+
 use std::collections::BTreeSet;
 
 use p2p_node_protocol::{
@@ -11,10 +10,12 @@ use p2p_node_protocol::{
     MAX_LINE_BYTES, Route,
 };
 
-use super::output_queue::OutputQueue;
-use super::require_delivery::Required;
+use crate::MAX_INFLIGHT;
 use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand};
+use crate::usage::{MUST_TELL, Usage};
+use output_queue::OutputQueue;
+use required::Required;
 
 /// Upper bound of the bytes of a `peer_discovered` or `status` line without its lists, with a
 /// reserve for new counters.

@@ -1,0 +1,44 @@
+//! Capacity of the queues for outgoing messages, and until when a `send` may wait for it.
+
+use std::time::Duration;
+
+use p2p_node_protocol::Priority;
+
+use crate::outgoing::OutgoingMessage;
+
+/// Until when a `send` may wait for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The recipient has used its share of the outbox. The time moves on when the recipient
+    /// acknowledges more.
+    Recipient(Duration),
+    /// The shared room is used up. A wait ends at this time, and at the latest [`MAX_PAUSE`] after
+    /// the line accepted its last `send`.
+    Shared(Duration),
+}
+
+impl Wait {
+    /// Returns `true` if the time is not over yet.
+    pub(crate) fn may_help(self, now: Duration) -> bool {
+        let (Wait::Recipient(until) | Wait::Shared(until)) = self;
+        until > now
+    }
+}
+
+/// A `send` without room.
+#[derive(Debug)]
+pub struct NoRoom {
+    /// The message.
+    pub draft: OutgoingMessage,
+    /// Until when it may wait.
+    pub wait: Wait,
+}
+
+/// What of some room a priority may use, so that a flood of other mail leaves what is urgent its place: low 7/8, medium 15/16, high all.
+pub fn capacity_for(room: usize, priority: Priority) -> usize {
+    match priority {
+        Priority::Low => room - room / 8,
+        Priority::Medium => room - room / 16,
+        Priority::High => room,
+    }
+}

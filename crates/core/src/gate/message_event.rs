@@ -1,0 +1,76 @@
+//! The `message` event: a received message as the parent reads it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use p2p_node_protocol::line::check_data;
+use p2p_node_protocol::{Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
+use p2p_node_wire::envelope;
+use serde_json::value::RawValue;
+
+use crate::cx::Cx;
+use crate::gate::access_list::AccessRule;
+use crate::gate::sender::Sender;
+use crate::replies::{line_bytes, raw_line_bytes};
+
+/// Bytes of a `message` beside what others choose, at most: names, ids and numbers, and room for more of them.
+const MESSAGE_LINE_BYTES: usize = 1024;
+
+/// A message as the parent reads it, and the size of its payload.
+pub(crate) fn message_event(
+    sender: &mut Sender,
+    message: envelope::Message,
+    topic: Option<&str>,
+    route: Route,
+    cx: &Cx,
+) -> Result<(Box<Message>, usize), ErrorCode> {
+    let now = cx.now;
+    let stream = message.stream.as_ref().try_into().map_err(|_| ErrorCode::InvalidArgument)?;
+    if !is_tellable(&message) {
+        return Err(ErrorCode::InvalidArgument);
+    }
+    let priority = message.priority().into();
+    let (data, encoding) = match message.encoding() {
+        envelope::Encoding::Json => {
+            (check_data(&message.data).map_err(|_| ErrorCode::InvalidArgument)?, None)
+        }
+        envelope::Encoding::Bytes => {
+            let text = format!("\"{}\"", BASE64.encode(&message.data));
+            (RawValue::from_string(text).map_err(|_| ErrorCode::Internal)?, Some(Encoding::Base64))
+        }
+    };
+    let bytes = data.get().len();
+    let texts = [&message.kind, &message.reply_to, &message.conversation, topic.unwrap_or_default()];
+    let texts: usize = texts.into_iter().map(line_bytes).sum();
+    if MESSAGE_LINE_BYTES + texts + raw_line_bytes(data.get()) > cx.replies.max_line {
+        return Err(ErrorCode::MessageTooLarge);
+    }
+    let text = |text: String| Some(text).filter(|text| !text.is_empty());
+    let message = Box::new(Message {
+        from: sender.address_text.clone(),
+        data,
+        peer_id: sender.peer_text.clone(),
+        message_id: sender.message_id(stream, message.seq),
+        topic: topic.map(str::to_owned),
+        kind: text(message.kind),
+        priority,
+        sent_at_ms: message.sent_at_ms,
+        received_at_ms: now.unix_ms,
+        route,
+        reply_to: text(message.reply_to),
+        conversation_id: text(message.conversation),
+        encoding,
+        trust: match sender.standing {
+            Some(AccessRule::Allowed) => Trust::Allowed,
+            Some(AccessRule::Blocked) | None => Trust::Unverified,
+        },
+        redelivered: false,
+    });
+    Ok((message, bytes))
+}
+
+/// Whether the parent can be told what stands beside `data`: texts without control characters, as the parent's own must be, and
+/// a time that every JSON reader keeps exact. A time beyond that is no clock's; another in its place would be one that nobody said.
+fn is_tellable(message: &envelope::Message) -> bool {
+    let texts = [&message.kind, &message.reply_to, &message.conversation];
+    message.sent_at_ms <= MAX_EXACT && !texts.into_iter().any(|text| text.contains(char::is_control))
+}

@@ -1,0 +1,48 @@
+//! The commands `subscribe` and `unsubscribe`.
+
+use p2p_node_protocol::{ErrorCode, Id};
+
+use crate::cx::Cx;
+use crate::effect::NetworkCommand;
+use crate::gossip::Gossip;
+use crate::local::Local;
+use crate::peers::Peers;
+use crate::topics::check_topic;
+
+impl Gossip {
+    pub(crate) fn subscribe(
+        &mut self,
+        id: Option<Id>,
+        topic: String,
+        local: &mut Local,
+        peers: &mut Peers,
+        cx: &mut Cx,
+    ) {
+        if let Err(message) = check_topic(&topic) {
+            return cx.refuse(id, ErrorCode::InvalidArgument, message);
+        }
+        if self.subscribed.len() >= crate::MAX_SUBSCRIPTIONS && !self.subscribed.contains(&topic) {
+            let message = format!(
+                "at most {} topics can be subscribed to; unsubscribe from one first",
+                crate::MAX_SUBSCRIPTIONS
+            );
+            return cx.refuse(id, ErrorCode::Busy, message);
+        }
+        cx.answer(id, "subscribe", |_| {});
+        if self.subscribed.insert(topic.clone()) && !crate::is_reserved(&topic) {
+            cx.network(NetworkCommand::Subscribe { topic });
+            peers.connect_soon(cx);
+            let topics = self.subscribed.clone();
+            local.advertise_topics(&topics, cx);
+        }
+    }
+
+    pub(crate) fn unsubscribe(&mut self, id: Option<Id>, topic: &str, local: &mut Local, cx: &mut Cx) {
+        if self.subscribed.remove(topic) && !crate::is_reserved(topic) {
+            cx.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
+            let topics = self.subscribed.clone();
+            local.advertise_topics(&topics, cx);
+        }
+        cx.answer(id, "unsubscribe", |_| {});
+    }
+}

@@ -1,0 +1,31 @@
+//! The highest (generation, seq) that the node has seen of an agent, as the store keeps it.
+
+use alloy_primitives::Address;
+use p2p_node_wire::record::SignedRecord;
+
+/// The highest order seen of an agent's records, in memory and in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HighestSeen {
+    /// The agent's address.
+    pub address: Address,
+    /// Generation of the record's binding. It revokes lower generations.
+    pub generation: u64,
+    /// The record's seq. It supersedes lower values of the same generation.
+    pub seq: u64,
+    /// [`SignedRecord::hash`]. It distinguishes the record from another one of the same order.
+    pub hash: [u8; 32],
+}
+
+impl HighestSeen {
+    /// Returns (generation, seq), like [`SignedRecord::order`].
+    pub fn order(&self) -> (u64, u64) {
+        (self.generation, self.seq)
+    }
+}
+
+impl From<&SignedRecord> for HighestSeen {
+    fn from(record: &SignedRecord) -> Self {
+        let (generation, seq) = record.order();
+        HighestSeen { address: record.address(), generation, seq, hash: record.hash }
+    }
+}

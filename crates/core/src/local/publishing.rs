@@ -1,0 +1,90 @@
+//! The record of this node on its way out: the hello, the DHT and the announcements topic.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent};
+use p2p_node_wire::envelope::{Hello, WIRE_VERSION};
+use prost::Message as _;
+
+use crate::cx::Cx;
+use crate::effect::{Effect, NetworkCommand};
+use crate::highest_seen::HighestSeen;
+use crate::local::Local;
+use crate::topics::ANNOUNCEMENTS;
+
+impl Local {
+    pub(crate) fn advertise_topics(&mut self, topics: &BTreeSet<String>, cx: &mut Cx) {
+        let now = cx.now;
+        let left_out = self.record.set_topics(topics, now);
+        if left_out > 0 {
+            cx.stats.add(Counter::TopicsNotInRecord, left_out as u64);
+        }
+    }
+
+    /// Returns our encoded `Hello`, or `None` if there is no record of ours yet.
+    pub(crate) fn hello(&mut self, cx: &mut Cx) -> Option<Bytes> {
+        let now = cx.now;
+        self.reissue_if_due(cx);
+        let record = self.record.current()?.bytes.clone();
+        let hello = Hello {
+            version: WIRE_VERSION,
+            network: cx.identity.network.clone(),
+            record,
+            agent_version: format!("p2p-node/{}", cx.identity.version),
+            time_ms: now.unix_ms,
+        };
+        Some(hello.encode_to_vec().into())
+    }
+
+    /// Publishes our record when it is due. `agents` is the number of known agents.
+    pub(crate) fn publish_local_record(&mut self, agents: usize, cx: &mut Cx) {
+        let now = cx.now;
+        if !self.check_binding_expiry(cx) {
+            return;
+        }
+        self.reissue_if_due(cx);
+        let due = self.record.due(now, agents, &mut cx.jitter);
+        if let Some(record) = self.record.current() {
+            let (bytes, lifetime) =
+                (record.bytes.clone(), record.record.expires_at_ms.saturating_sub(now.unix_ms));
+            let key = Bytes::copy_from_slice(&p2p_node_wire::record::kad_key(
+                &cx.identity.network,
+                &cx.identity.address,
+            ));
+            if due.publish {
+                let lifetime = Duration::from_millis(lifetime);
+                cx.network(NetworkCommand::PutRecord { key, value: bytes.clone(), lifetime });
+            }
+            if due.announce {
+                let token = cx.token();
+                cx.network(NetworkCommand::Publish { token, topic: ANNOUNCEMENTS.to_owned(), data: bytes });
+            }
+        }
+    }
+
+    fn reissue_if_due(&mut self, cx: &mut Cx) {
+        let now = cx.now;
+        // The KEM keys rotate first, so that the record never names an expired key.
+        self.rotate_kem_keys(cx);
+        match self.record.reissue(now, &cx.identity.node_key, &mut cx.jitter) {
+            Ok(true) => {
+                let row = self.record.current().map(HighestSeen::from);
+                cx.effects.extend(row.map(Effect::PersistHighestSeen));
+            }
+            Ok(false) => {}
+            Err(error) => {
+                let message = format!("the node cannot create its own record: {error}");
+                cx.emit_error(ErrorEvent::new(ErrorCode::Internal, message));
+            }
+        }
+    }
+
+    /// Makes a new KEM key when it is time, and tells of it in our record.
+    pub(crate) fn rotate_kem_keys(&mut self, cx: &Cx) {
+        let now = cx.now;
+        self.keyring.rotate(now);
+        self.record.set_kem(self.keyring.current(), now);
+    }
+}

@@ -1,0 +1,67 @@
+//! Mail and acks that arrived by gossip.
+
+use p2p_node_protocol::{Counter, Route};
+use p2p_node_wire::envelope::{Batch, Frame, Payload};
+
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gate::Gate;
+use crate::local::Local;
+use crate::mail::Mail;
+
+impl Mail {
+    /// Handles a frame by gossip that may concern our mail: acks for us, or mail to decrypt.
+    pub(crate) fn on_gossip_frame(
+        &mut self,
+        frame: Frame,
+        local: &Local,
+        gate: &Gate,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
+        match &frame.body.payload {
+            Some(Payload::Plain(batch)) => self.on_gossip_acks(&frame, batch, gate, directory, cx),
+            _ => self.unseal_gossip(frame, local, cx),
+        }
+    }
+
+    /// Handles acks for us that arrived by gossip. Mail by gossip is always encrypted, so a plain
+    /// batch contains none.
+    fn on_gossip_acks(
+        &mut self,
+        frame: &Frame,
+        batch: &Batch,
+        gate: &Gate,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
+        if !batch.messages.is_empty() {
+            cx.stats.count(Counter::FramesUnsealed);
+        }
+        self.on_acks(&gate.sender(frame), frame, batch, directory, cx);
+    }
+
+    /// Handles mail that arrived by gossip like direct mail, except that no sender waits for a
+    /// response.
+    pub(crate) fn on_gossip_mail(
+        &mut self,
+        frame: &Frame,
+        batch: &Batch,
+        gate: &mut Gate,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
+        let mut sender = gate.sender(frame);
+        self.on_acks(&sender, frame, batch, directory, cx);
+        if batch.messages.is_empty() {
+            return;
+        }
+        if !self.has_room_for(&sender, batch, gate, cx) || cx.is_flushing() {
+            // The node sends no ack, so the sender keeps the messages and tries again.
+            return cx.stats.count(Counter::MailBusy);
+        }
+        let taken = self.accept_batch(&mut sender, batch, Route::Gossip, gate, cx);
+        self.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
+        self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, taken.streams, cx);
+    }
+}

@@ -1,0 +1,36 @@
+//! Admission of messages to agents.
+
+use std::time::Duration;
+
+use alloy_primitives::Address;
+
+use crate::MAX_INFLIGHT;
+use crate::capacity::{NoRoom, Wait};
+use crate::cx::Cx;
+use crate::mail::Mail;
+use crate::outgoing::OutgoingMessage;
+
+impl Mail {
+    pub(crate) fn admit_mail(
+        &mut self,
+        recipient: Address,
+        draft: OutgoingMessage,
+        cx: &mut Cx,
+    ) -> Result<(), Box<NoRoom>> {
+        let now = cx.now;
+        if let Some(wait) = self.wait_for_disk() {
+            return Err(Box::new(NoRoom { draft, wait }));
+        }
+        let (id, route) = (draft.request_id.clone(), draft.route);
+        let durable = self.pending_writes.is_durable();
+        let to_keep = durable.then(|| draft.clone());
+        let accepted = self.outbox.accept(recipient, draft, !durable, now.mono)?;
+        self.keep_mail(recipient, accepted, to_keep, id, route, cx);
+        Ok(())
+    }
+
+    /// Returns a wait if as many `send` commands wait for the disk as a parent may have unanswered.
+    pub(crate) fn wait_for_disk(&self) -> Option<Wait> {
+        (self.pending_writes.mails() >= MAX_INFLIGHT).then_some(Wait::Shared(Duration::MAX))
+    }
+}

@@ -1,0 +1,80 @@
+//! The route of the next frame to a recipient.
+
+use std::time::Duration;
+
+use p2p_node_protocol::Route;
+
+use crate::MAX_TOPIC_BYTES;
+use crate::cx::Cx;
+use crate::mail::outbound::destination::Destination;
+use crate::peers::Peers;
+use p2p_node_wire::record::SignedRecord;
+
+/// How long `auto` waits for a dial before it takes to gossip. Ours: a dial on a healthy network takes less.
+const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);
+/// How long `direct` waits for a dial: the swarm gives up by then.
+const DIRECT_DIAL_WAIT: Duration = Duration::from_secs(11);
+
+/// How the next frame to a recipient goes.
+#[derive(Clone, Copy)]
+pub(super) enum RouteDecision {
+    Direct,
+    Gossip,
+    Dial(Duration),
+}
+
+/// What the node knows of the way to a recipient.
+#[derive(Clone, Copy)]
+pub(super) struct Reach {
+    /// The recipient's node is connected.
+    pub(super) connected: bool,
+    /// The messages have waited for a dial.
+    pub(super) waited: bool,
+    /// The last dial failed, and its pause lasts.
+    pub(super) unreachable: bool,
+}
+
+impl Reach {
+    /// Returns the route of the next frame. `heads` are the next messages by priority, each with its
+    /// route and its size in bytes. A message of lower priority that can go does not wait for one
+    /// that cannot.
+    pub(super) fn route(self, heads: &[(Route, usize)]) -> Option<RouteDecision> {
+        let mut ways = heads.iter().map(|head| self.route_of(*head));
+        let first = ways.next()?;
+        Some(match first {
+            RouteDecision::Dial(_) => {
+                ways.find(|way| !matches!(way, RouteDecision::Dial(_))).unwrap_or(first)
+            }
+            RouteDecision::Direct | RouteDecision::Gossip => first,
+        })
+    }
+
+    fn route_of(self, (wanted, size): (Route, usize)) -> RouteDecision {
+        match wanted {
+            _ if self.connected && wanted != Route::Gossip => RouteDecision::Direct,
+            // A message that no gossip frame can carry has only the direct way.
+            Route::Auto | Route::Direct if size > MAX_TOPIC_BYTES => RouteDecision::Dial(DIRECT_DIAL_WAIT),
+            Route::Direct => RouteDecision::Dial(DIRECT_DIAL_WAIT),
+            Route::Auto if !self.waited && !self.unreachable => RouteDecision::Dial(AUTO_DIAL_WAIT),
+            Route::Auto | Route::Gossip => RouteDecision::Gossip,
+        }
+    }
+}
+
+/// Dials the node of a recipient, unless it hung up several times in a row.
+pub(super) fn dial_recipient(
+    destination: &mut Destination,
+    record: &SignedRecord,
+    wait: Duration,
+    peers: &mut Peers,
+    cx: &mut Cx,
+) {
+    let (now, peer) = (cx.now.mono, record.peer_id());
+    destination.suspect();
+    if let Some(until) = peers.dialer.hung_up_until(&peer, now) {
+        destination.paced_until = until;
+        return;
+    }
+    destination.dialing_until = Some(now + wait);
+    peers.dial(peer, record.record.addrs.clone(), cx);
+}

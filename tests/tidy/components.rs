@@ -1,0 +1,86 @@
+//! The rules of the components of the core (ADR 0026): arrows go down only, and `Core` only routes.
+
+use crate::{read, rust_files};
+
+/// The components, lowest first. A component may name those before it.
+const LAYERS: [&str; 8] = ["replies", "local", "gate", "directory", "peers", "gossip", "mail", "parent"];
+/// Largest number of fields of `Core`.
+const MAX_FIELDS: usize = 10;
+/// Longest function of the core, in lines.
+const MAX_FUNCTION_LINES: usize = 60;
+
+const SOURCE: &str = "crates/core/src";
+
+/// Returns the components above that of the file that its text names.
+fn upward_arrows(component: &str, text: &str) -> Vec<String> {
+    let Some(layer) = LAYERS.iter().position(|name| *name == component) else { return Vec::new() };
+    let above = LAYERS.iter().skip(layer + 1);
+    above.filter(|name| text.contains(&format!("crate::{name}::"))).map(|name| (*name).to_owned()).collect()
+}
+
+/// Returns the functions of a formatted file that are too long, with their lengths.
+fn long_functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut long = Vec::new();
+    for (first, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let signature = code
+            .trim_start_matches("pub ")
+            .trim_start_matches("pub(crate) ")
+            .trim_start_matches("pub(super) ");
+        let Some(rest) = signature.strip_prefix("fn ").or_else(|| signature.strip_prefix("const fn ")) else {
+            continue;
+        };
+        let end = format!("{}}}", " ".repeat(line.len() - code.len()));
+        let length = lines[first..].iter().position(|line| **line == end).map_or(1, |offset| offset + 1);
+        if length > MAX_FUNCTION_LINES {
+            let name = rest.split(['(', '<']).next().unwrap_or(rest);
+            long.push((name.to_owned(), length));
+        }
+    }
+    long
+}
+
+#[test]
+fn components_name_only_those_below_them() {
+    assert_eq!(upward_arrows("gate", "use crate::mail::Mail; use crate::local::Local;"), ["mail"]);
+    let mut wrong = Vec::new();
+    for file in rust_files(SOURCE) {
+        let inside = file.strip_prefix(SOURCE).expect("below the source");
+        let component = inside.iter().next().and_then(|name| name.to_str()).expect("a name");
+        let arrows = upward_arrows(component, &read(&file));
+        wrong.extend(arrows.into_iter().map(|above| format!("{} names {above}", file.display())));
+    }
+    assert!(wrong.is_empty(), "a component names one above it; raise a signal instead: {wrong:#?}");
+}
+
+#[test]
+fn core_is_implemented_in_one_file_and_has_few_fields() {
+    let elsewhere: Vec<_> = rust_files(SOURCE)
+        .into_iter()
+        .filter(|file| !file.ends_with("lib.rs") && read(file).lines().any(|line| line == "impl Core {"))
+        .collect();
+    assert!(elsewhere.is_empty(), "methods of `Core` outside lib.rs: {elsewhere:?}");
+    let text = read(format!("{SOURCE}/lib.rs"));
+    let body = text
+        .split("pub struct Core {\n")
+        .nth(1)
+        .and_then(|rest| rest.split("\n}").next())
+        .expect("the struct");
+    let (docs, fields): (Vec<&str>, Vec<&str>) =
+        body.lines().partition(|line| line.trim_start().starts_with("///"));
+    assert!((1..=MAX_FIELDS).contains(&fields.len()), "{} fields: {fields:?}", fields.len());
+    assert!(docs.len() >= fields.len(), "each field of `Core` needs a comment");
+}
+
+#[test]
+fn functions_of_the_core_have_at_most_60_lines() {
+    let long = format!("    pub fn f(x: u8) {{\n{}    }}\n", "        x;\n".repeat(MAX_FUNCTION_LINES));
+    assert_eq!(long_functions(&long), [("f".to_owned(), MAX_FUNCTION_LINES + 2)]);
+    let found: Vec<_> = rust_files(SOURCE)
+        .into_iter()
+        .map(|file| (long_functions(&read(&file)), file))
+        .filter(|(long, _)| !long.is_empty())
+        .collect();
+    assert!(found.is_empty(), "over {MAX_FUNCTION_LINES} lines: {found:?}");
+}
