@@ -71,3 +71,37 @@ impl OutgoingMessage {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use bytes::Bytes;
+    use p2p_node_protocol::Priority;
+
+    use alloy_primitives::Address;
+    use p2p_node_protocol::Route;
+
+    use super::*;
+    use p2p_node_wire::envelope::Encoding;
+    use p2p_node_wire::message_id::StreamNamespace;
+
+    /// A namespace for tests.
+    pub fn origin() -> StreamNamespace {
+        StreamNamespace { account: Address::repeat_byte(1), database: [1; 16] }
+    }
+
+    /// A message of this many bytes, with default fields.
+    pub fn draft(priority: Priority, size: usize, expires: Duration) -> OutgoingMessage {
+        OutgoingMessage {
+            data: Bytes::from(vec![b'1'; size]),
+            encoding: Encoding::Json,
+            kind: String::new(),
+            priority,
+            sent_at_ms: 0,
+            expires,
+            reply_to: String::new(),
+            conversation: String::new(),
+            route: Route::Auto,
+            request_id: None,
+        }
+    }
+}

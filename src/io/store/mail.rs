@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::row::RowError;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
-use p2p_node_core::mail::outbound::stream::{Name, OutgoingMessage};
+use p2p_node_core::mail::outbound::stream::Name;
+use p2p_node_core::outgoing::OutgoingMessage;
 use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::message_id::StreamId;
 

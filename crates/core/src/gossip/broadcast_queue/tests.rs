@@ -1,5 +1,5 @@
 use crate::gossip::broadcast_queue::*;
-use crate::mail::outbound::stream::testing;
+use crate::outgoing::testing;
 
 const HOLD: Duration = Duration::from_secs(10);
 

@@ -339,34 +339,3 @@ impl Stream {
         self.queue.iter().filter(|mail| mail.kept).map(|mail| mail.draft.expires).min()
     }
 }
-
-#[cfg(test)]
-pub(crate) mod testing {
-    use bytes::Bytes;
-    use p2p_node_protocol::Priority;
-
-    use super::*;
-    use p2p_node_wire::envelope::Encoding;
-    use p2p_node_wire::message_id::StreamNamespace;
-
-    /// Somebody.
-    pub fn origin() -> StreamNamespace {
-        StreamNamespace { account: Address::repeat_byte(1), database: [1; 16] }
-    }
-
-    /// A draft with nothing said about it.
-    pub fn draft(priority: Priority, size: usize, expires: Duration) -> OutgoingMessage {
-        OutgoingMessage {
-            data: Bytes::from(vec![b'1'; size]),
-            encoding: Encoding::Json,
-            kind: String::new(),
-            priority,
-            sent_at_ms: 0,
-            expires,
-            reply_to: String::new(),
-            conversation: String::new(),
-            route: Route::Auto,
-            request_id: None,
-        }
-    }
-}

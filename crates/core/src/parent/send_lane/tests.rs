@@ -1,4 +1,4 @@
-use crate::mail::outbound::stream::testing;
+use crate::outgoing::testing;
 use crate::parent::send_lane::*;
 
 const NOW: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::mail::inbound::receive_window::UNTAKEN_WINDOW;
 use crate::mail::outbound::outbox::*;
-use crate::mail::outbound::stream::testing;
+use crate::outgoing::testing;
 
 mod room;
 
