@@ -25,6 +25,7 @@ pub mod parent;
 pub mod peers;
 pub mod replies;
 mod signal;
+pub mod snapshot;
 pub mod stats;
 mod timers;
 pub mod topics;
@@ -39,7 +40,7 @@ use crate::directory::record_table::Change;
 use crate::gate::pending_verification::{GossipMessage, MailRequest};
 use crate::local::own_record::{own_highest_seen, superseded};
 use crate::parent::on_access::{list_peers, set_standing};
-use crate::parent::on_command::{on_bad_line, status};
+use crate::parent::on_command::on_bad_line;
 use crate::signal::Signal;
 use command_limits::MAX_PEER_TOPICS;
 pub use command_limits::{
@@ -63,6 +64,7 @@ use parent::Parent;
 use peers::Peers;
 use replies::Replies;
 use replies::required::Required;
+use snapshot::Snapshot;
 use stats::Stats;
 use timers::TimerTable;
 use topics::is_reserved;
@@ -253,7 +255,7 @@ impl Core {
             Command::Subscribe(subscribe) => gossip.subscribe(id, subscribe.topic, local, peers, cx),
             Command::Unsubscribe(unsubscribe) => gossip.unsubscribe(id, &unsubscribe.topic, local, cx),
             Command::Status(_) => {
-                let status = status(local, directory, peers, gossip, mail, cx);
+                let status = Snapshot::of(local, directory, peers, gossip, mail, cx).report(cx);
                 cx.answer(id, "status", |answer| answer.status = Some(Box::new(status)));
             }
             Command::Peers(_) => list_peers(id, gate, directory, peers, cx),
@@ -379,15 +381,15 @@ impl Core {
 
     /// Returns the current sizes of all collections, with their limits.
     pub fn usage(&self) -> Vec<Usage> {
-        let mut usage = self.cx.replies.usage();
-        usage.extend(self.parent.usage());
-        usage.extend(self.local.usage());
-        usage.extend(self.gate.usage());
-        usage.extend(self.directory.usage());
-        usage.extend(self.peers.usage());
-        usage.extend(self.mail.usage());
-        usage.extend(self.gossip.usage());
-        usage
+        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
+        let of_parent = [cx.replies.usage(), parent.usage(), local.usage(), gate.usage()].concat();
+        let of_network = [directory.usage(), peers.usage(), mail.usage(), gossip.usage()].concat();
+        [of_parent, of_network].concat()
+    }
+
+    /// Returns the state of the node at this time.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.local, &self.directory, &self.peers, &self.gossip, &self.mail, &self.cx)
     }
 
     /// Returns the counters, for tests and reports.

@@ -37,9 +37,7 @@ impl Directory {
             reported_conflicts: BTreeSet::new(),
         }
     }
-}
 
-impl Directory {
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [
@@ -53,9 +51,7 @@ impl Directory {
         .map(|(name, size, limit)| Usage { name, size, limit })
         .collect()
     }
-}
 
-impl Directory {
     /// Returns the lowest generation that an account may still use. The directory contains every
     /// agent except our own.
     pub(crate) fn minimum_generation(&self, account: &Address, local: &Local, cx: &Cx) -> u64 {
@@ -71,9 +67,7 @@ impl Directory {
         let record = self.records.get(address, now.unix_ms)?;
         record.record.kem.as_ref().map(|kem| kem.id.clone())
     }
-}
 
-impl Directory {
     pub(crate) fn current_node_key(&self, address: &Address, cx: &Cx) -> Option<[u8; 32]> {
         let now = cx.now;
         self.records.get(address, now.unix_ms).map(|record| record.record.binding.binding.node_key)

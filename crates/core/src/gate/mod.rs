@@ -46,9 +46,7 @@ impl Gate {
             high_priority_limiter: HighPriorityLimiter::default(),
         }
     }
-}
 
-impl Gate {
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [

@@ -55,9 +55,7 @@ impl Gossip {
         topics.extend(self.broadcasts.topics_with_work().into_iter().map(|(topic, _)| topic));
         topics
     }
-}
 
-impl Gossip {
     /// Enters the timers of broadcasts.
     pub(crate) fn timers(&self, timers: &mut TimerTable, peers: &Peers) {
         let sendable = self.sendable_topics(peers).into_iter().map(|(_, not_before)| not_before).min();
@@ -65,9 +63,7 @@ impl Gossip {
         timers.enter("broadcasts", self.broadcasts.next_deadline());
         timers.enter("node-status", Some(self.status_due).filter(|due| *due < Duration::MAX));
     }
-}
 
-impl Gossip {
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [

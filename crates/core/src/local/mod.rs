@@ -57,18 +57,14 @@ impl Local {
         let advertised = addrs.into_iter().filter(|addr| cx.identity.scope.permits(addr)).collect();
         self.record.set_addrs(advertised, cx.now);
     }
-}
 
-impl Local {
     /// Enters the timers of this node's identity.
     pub(crate) fn timers(&self, timers: &mut TimerTable, cx: &Cx) {
         timers.enter("KEM keys", self.keyring.next_deadline());
         timers.enter("own record", self.record.next_deadline());
         timers.enter("binding", self.binding_deadline(cx));
     }
-}
 
-impl Local {
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [

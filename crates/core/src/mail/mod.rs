@@ -87,18 +87,14 @@ impl Mail {
             store_failed: false,
         }
     }
-}
 
-impl Mail {
     /// Enters the timers of mail.
     pub(crate) fn timers(&self, timers: &mut TimerTable) {
         timers.enter("deferred responses", self.deferred_responses.next_deadline());
         timers.enter("checkpoints", self.delivery.next_deadline());
         timers.enter("outbox", self.outbox.next_deadline());
     }
-}
 
-impl Mail {
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [
@@ -147,9 +143,7 @@ impl Mail {
         .map(|(name, size, limit)| Usage { name, size, limit })
         .collect()
     }
-}
 
-impl Mail {
     /// Returns `true` if a sender waits for an acknowledgement, or the parent for the answer to an
     /// `ack`.
     pub(crate) fn owes_answers(&self, cx: &Cx) -> bool {

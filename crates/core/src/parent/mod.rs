@@ -63,9 +63,7 @@ impl Parent {
             sends_abandoned: false,
         }
     }
-}
 
-impl Parent {
     /// Enters the timers of the parent side.
     pub(crate) fn timers(&self, timers: &mut TimerTable, cx: &Cx) {
         match cx.phase {
@@ -88,9 +86,7 @@ impl Parent {
         timers.enter("send lane", self.lane_deadline(cx));
         timers.enter("discoveries", self.discovery_deadline(cx));
     }
-}
 
-impl Parent {
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [

@@ -5,15 +5,11 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{
     Command, Connect, Counter, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, Request,
-    StatusReport,
 };
 use p2p_node_wire::identity::parse_address;
 
 use crate::cx::Cx;
-use crate::directory::Directory;
 use crate::effect::NetworkCommand;
-use crate::gossip::Gossip;
-use crate::local::Local;
 use crate::mail::Mail;
 use crate::mail::inbound::unacked::MAX_UNTAKEN;
 use crate::parent::Parent;
@@ -100,34 +96,6 @@ pub(crate) fn is_taken(id: Option<&Id>, cx: &mut Cx) -> bool {
     error.details = Some(serde_json::json!({ "id": id }));
     cx.emit_error(error);
     true
-}
-
-pub(crate) fn status(
-    local: &Local,
-    directory: &Directory,
-    peers: &Peers,
-    gossip: &Gossip,
-    mail: &Mail,
-    cx: &Cx,
-) -> StatusReport {
-    let now = cx.now;
-    let mut room = cx.room_for_lists();
-    let addrs = local.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
-    let topics = gossip.subscribed.iter().filter(|topic| room.fits(topic)).cloned().collect();
-    StatusReport {
-        peer_id: cx.identity.peer_text.clone(),
-        address: cx.identity.address_text.clone(),
-        uptime_ms: now.mono.as_millis() as u64,
-        peers: peers.connected.len(),
-        servers: peers.dht_servers.len(),
-        agents: directory.records.len(),
-        topics,
-        addrs,
-        outbox: mail.outbox.len(),
-        outbox_bytes: mail.outbox.bytes(),
-        queued_broadcasts: gossip.broadcasts.held(),
-        counters: cx.stats.snapshot(),
-    }
 }
 
 impl Parent {

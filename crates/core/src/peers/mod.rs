@@ -41,9 +41,7 @@ impl Peers {
         timers.enter("dialer", self.connecting_deadline(directory, cx));
         timers.enter("subscriptions of peers", self.silence_deadline());
     }
-}
 
-impl Peers {
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [

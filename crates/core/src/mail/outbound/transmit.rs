@@ -289,9 +289,7 @@ impl Mail {
             self.recipients_to_flush.insert(recipient);
         }
     }
-}
 
-impl Mail {
     /// Reports that an accepted message did not arrive, or may not have arrived.
     pub(crate) fn report_failed(
         &mut self,

@@ -1,0 +1,93 @@
+//! A snapshot of the node, for the `status` answer, metrics and tests.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use p2p_node_protocol::StatusReport;
+
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gossip::Gossip;
+use crate::local::Local;
+use crate::mail::Mail;
+use crate::peers::Peers;
+
+/// The state of the node at one time. It is a copy: taking it changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Our PeerId.
+    pub peer_id: PeerId,
+    /// Our agent's address.
+    pub address: Address,
+    /// Time since the process started.
+    pub uptime: Duration,
+    /// Addresses on which the node listens, with `/p2p/`.
+    pub addrs: Vec<Multiaddr>,
+    /// Number of connected peers.
+    pub peers: usize,
+    /// Number of connected DHT servers.
+    pub servers: usize,
+    /// Number of known agents.
+    pub agents: usize,
+    /// Topics to which the parent subscribed.
+    pub topics: Vec<String>,
+    /// Number of messages in the outbox.
+    pub outbox: usize,
+    /// Bytes of messages in the outbox.
+    pub outbox_bytes: usize,
+    /// Number of broadcasts that wait for subscribers.
+    pub queued_broadcasts: usize,
+    /// Counters that are not zero, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+impl Snapshot {
+    pub(crate) fn of(
+        local: &Local,
+        directory: &Directory,
+        peers: &Peers,
+        gossip: &Gossip,
+        mail: &Mail,
+        cx: &Cx,
+    ) -> Self {
+        Snapshot {
+            peer_id: cx.identity.peer,
+            address: cx.identity.address,
+            uptime: cx.now.mono,
+            addrs: local.addrs.clone(),
+            peers: peers.connected.len(),
+            servers: peers.dht_servers.len(),
+            agents: directory.records.len(),
+            topics: gossip.subscribed.iter().cloned().collect(),
+            outbox: mail.outbox.len(),
+            outbox_bytes: mail.outbox.bytes(),
+            queued_broadcasts: gossip.broadcasts.held(),
+            counters: cx.stats.snapshot(),
+        }
+    }
+
+    /// Returns the answer to `status`. Addresses and topics that do not fit into a line of the
+    /// parent are left out.
+    pub(crate) fn report(self, cx: &Cx) -> StatusReport {
+        let mut room = cx.room_for_lists();
+        let addrs = self.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
+        let topics = self.topics.into_iter().filter(|topic| room.fits(topic)).collect();
+        StatusReport {
+            peer_id: self.peer_id.to_string(),
+            address: self.address.to_string(),
+            uptime_ms: self.uptime.as_millis() as u64,
+            peers: self.peers,
+            servers: self.servers,
+            agents: self.agents,
+            topics,
+            addrs,
+            outbox: self.outbox,
+            outbox_bytes: self.outbox_bytes,
+            queued_broadcasts: self.queued_broadcasts,
+            counters: self.counters,
+        }
+    }
+}
