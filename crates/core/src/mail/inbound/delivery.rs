@@ -98,9 +98,9 @@ impl InboundDelivery {
         told
     }
 
-    /// Sends an ack for the stream to this node once the store has committed its checkpoint.
-    /// Returns `false` if there is no room. The sender then repeats its messages and receives an
-    /// ack later.
+    /// Schedules an ack of the stream to this node, sent once the store has committed its
+    /// checkpoint. Returns `false` if there is no room: the sender repeats its messages and
+    /// receives an ack then.
     fn acknowledge_later(&mut self, key: Key, node_key: [u8; 32]) -> bool {
         let has_room = self.by_gossip.len() < MAX_ACKS_OWED || self.by_gossip.contains_key(&key);
         if has_room {

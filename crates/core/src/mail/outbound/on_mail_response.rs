@@ -26,7 +26,7 @@ use crate::signal::Signal;
 
 /// Longest pause that a `Busy` response can ask for, in ms. Our choice.
 const MAX_BUSY_MS: u64 = 60_000;
-/// Number of consecutive `REPLAYED` refusals of one recipient after which the node takes new
+/// Number of consecutive `REPLAYED` rejections by one recipient after which the node starts new
 /// numbers. Our choice: the third attempt comes after about two seconds, and a network that
 /// duplicates frames rarely duplicates three in a row.
 const REPLAYED_IN_A_ROW: u32 = 3;

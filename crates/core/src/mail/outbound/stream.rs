@@ -128,7 +128,7 @@ impl Stream {
     }
 
     /// Lets a message leave. Returns its size and when it expires, or `None` if it is not there or
-    /// could leave before.
+    /// may leave already.
     pub fn keep(&mut self, (stream, seq): Name) -> Option<(usize, Duration)> {
         let position = Position { epoch: self.epochs.find(&stream)?, seq };
         let at = self.queue.binary_search_by_key(&position, QueuedMessage::position).ok()?;

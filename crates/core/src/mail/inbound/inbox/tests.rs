@@ -22,7 +22,7 @@ fn sender(byte: u8) -> Address {
     Address::repeat_byte(byte)
 }
 
-/// Returns one of many senders, each with fewer streams than its share.
+/// Returns the sender of a stream: one sender for each 32 streams, which is less than its share.
 fn stranger(number: u64) -> Address {
     Address::left_padding_from(&(number / 32).to_be_bytes())
 }
