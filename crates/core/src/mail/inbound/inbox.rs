@@ -93,9 +93,9 @@ impl Inbox {
     /// Inserts a message of `sender`. Appends to `ready` the messages that may be delivered now, in
     /// order.
     ///
-    /// `base_seq` is the number from which on no earlier message will arrive. A message is next in
-    /// order if the inbox has everything below its `base_seq`. A sender without earlier messages
-    /// sets `base_seq` to 0, so the inbox may evict a stream, or see its first message late.
+    /// No message from `base_seq` up to this one will arrive, so the message is next in order if
+    /// the inbox has everything below its `base_seq`. A sender without earlier messages sets
+    /// `base_seq` to 0, so the inbox may evict a stream, or see its first message late.
     pub fn offer(
         &mut self,
         sender: Address,
