@@ -58,7 +58,11 @@ fn components_name_only_those_below_them() {
 fn core_is_implemented_in_one_file_and_has_few_fields() {
     let elsewhere: Vec<_> = rust_files(SOURCE)
         .into_iter()
-        .filter(|file| !file.ends_with("lib.rs") && read(file).lines().any(|line| line == "impl Core {"))
+        .filter(|file| {
+            !file.ends_with("lib.rs")
+                && !file.ends_with("testing.rs")
+                && read(file).lines().any(|line| line == "impl Core {")
+        })
         .collect();
     assert!(elsewhere.is_empty(), "methods of `Core` outside lib.rs: {elsewhere:?}");
     let text = read(format!("{SOURCE}/lib.rs"));

@@ -27,6 +27,8 @@ pub mod replies;
 mod signal;
 pub mod snapshot;
 pub mod stats;
+#[cfg(test)]
+mod testing;
 mod timers;
 pub mod topics;
 pub mod usage;
@@ -56,14 +58,11 @@ use gate::access_list::{AccessList, AccessRule};
 use gossip::Gossip;
 use input::{Input, Now};
 use lifecycle::{Peer, Phase};
-use local::Local;
-use local::local_record::LocalRecord;
-use mail::Mail;
-use mail::demand::Wants;
+use local::{Local, local_record::LocalRecord};
+use mail::{Mail, demand::Wants};
 use parent::Parent;
-use peers::Peers;
-use replies::Replies;
-use replies::required::Required;
+use peers::{Peers, candidate::Candidate};
+use replies::{Replies, required::Required};
 use snapshot::Snapshot;
 use stats::Stats;
 use timers::TimerTable;
@@ -122,7 +121,7 @@ impl Core {
             return core;
         }
         for (peer, addr) in bootstraps {
-            core.peers.add_bootstrap(peer, addr, &mut core.cx);
+            core.peers.add_candidate(Candidate::bootstrap(peer, addr), &mut core.cx);
         }
         if let Some((level, message)) = key_source.notice() {
             core.cx.log(level, "identity", message);

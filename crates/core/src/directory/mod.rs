@@ -73,3 +73,6 @@ impl Directory {
         self.records.get(address, now.unix_ms).map(|record| record.record.binding.binding.node_key)
     }
 }
+
+#[cfg(test)]
+mod tests;

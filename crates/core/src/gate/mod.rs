@@ -70,3 +70,6 @@ impl Gate {
         .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

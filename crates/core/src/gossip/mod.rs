@@ -87,3 +87,6 @@ impl Gossip {
         .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

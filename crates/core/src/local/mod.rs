@@ -76,3 +76,6 @@ impl Local {
         .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

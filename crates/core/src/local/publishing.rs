@@ -64,7 +64,7 @@ impl Local {
         }
     }
 
-    fn reissue_if_due(&mut self, cx: &mut Cx) {
+    pub(crate) fn reissue_if_due(&mut self, cx: &mut Cx) {
         let now = cx.now;
         // The KEM keys rotate first, so that the record never names an expired key.
         self.rotate_kem_keys(cx);

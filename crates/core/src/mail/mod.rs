@@ -154,3 +154,6 @@ impl Mail {
             || cx.replies.output.awaits_receipts()
     }
 }
+
+#[cfg(test)]
+mod tests;

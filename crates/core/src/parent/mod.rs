@@ -105,3 +105,6 @@ impl Parent {
         .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

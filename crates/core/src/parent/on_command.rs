@@ -16,6 +16,7 @@ use crate::parent::Parent;
 use crate::parent::starting::LISTEN_TIMEOUT;
 use crate::peers::Peers;
 use crate::peers::bootstrap::parse_bootstrap;
+use crate::peers::candidate::Candidate;
 use crate::{MAX_INFLIGHT, Phase};
 
 /// Smallest `maxLineBytes`. Our choice: enough for `ready` and any error.
@@ -137,7 +138,9 @@ impl Parent {
             connect.bootstrap_peers.iter().map(|text| parse_bootstrap(text)).collect();
         match parsed {
             Err(message) => return cx.refuse(id, ErrorCode::InvalidArgument, message),
-            Ok(parsed) => parsed.into_iter().for_each(|(peer, addr)| peers.add_bootstrap(peer, addr, cx)),
+            Ok(parsed) => parsed
+                .into_iter()
+                .for_each(|(peer, addr)| peers.add_candidate(Candidate::bootstrap(peer, addr), cx)),
         }
         cx.replies.protocol_v1 = connect.protocol.is_some();
         cx.replies.max_line = max_line;

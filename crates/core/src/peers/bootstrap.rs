@@ -7,6 +7,7 @@ use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
 
 use crate::backoff::Jitter;
+use crate::peers::candidate::{Candidate, CandidateSource};
 
 /// Largest number of bootstrap peers: our choice, 16 times the four of the first
 /// sidecar's network.
@@ -76,17 +77,14 @@ impl Bootstraps {
     }
 
     /// Returns the peers to dial now, and marks them as being dialled.
-    pub fn due(
-        &mut self,
-        now: Duration,
-        connected: impl Fn(&PeerId) -> bool,
-    ) -> Vec<(PeerId, Vec<Multiaddr>)> {
+    pub(crate) fn due(&mut self, now: Duration, connected: impl Fn(&PeerId) -> bool) -> Vec<Candidate> {
         let mut due = Vec::new();
         for (peer, bootstrap) in &mut self.peers {
             if bootstrap.next.is_some_and(|next| next <= now) {
                 bootstrap.next = None;
                 if !connected(peer) {
-                    due.push((*peer, bootstrap.addrs.clone()));
+                    let (addrs, source) = (bootstrap.addrs.clone(), CandidateSource::Bootstrap);
+                    due.push(Candidate { peer: *peer, addrs, source });
                 }
             }
         }

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
-use multiaddr::Multiaddr;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::record::SignedRecord;
 
@@ -16,6 +15,7 @@ use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::NetworkCommand;
 use crate::peers::Peers;
+use crate::peers::candidate::Candidate;
 
 /// Number of connections that an agent's node seeks, from the TOS document (minimum number of
 /// peers).
@@ -210,16 +210,16 @@ impl Peers {
         let agents =
             directory.records.iter(now.unix_ms).filter(|record| may_be_dialled(record) && is_wanted(record));
         let mut agents: Vec<&SignedRecord> = agents.collect();
-        let mut chosen: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
+        let mut chosen: Vec<Candidate> = Vec::new();
         // The directory is ordered by address. A random choice spreads the connections over all
         // agents.
         for _ in 0..budget.min(agents.len()) {
             let agent = agents.swap_remove(cx.jitter.below(agents.len()));
-            chosen.push((agent.peer_id(), agent.record.addrs.clone()));
+            chosen.push(Candidate::from(agent));
         }
         self.dialer.dials.1 += chosen.len();
-        for (peer, addrs) in chosen {
-            self.dial(peer, addrs, cx);
+        for candidate in chosen {
+            self.dial(candidate, cx);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Other nodes: connections, dials, bootstrap peers and DHT servers.
 
 pub mod bootstrap;
+pub(crate) mod candidate;
 pub mod dht_servers;
 pub(crate) mod dialer;
 pub(crate) mod on_network;
@@ -54,3 +55,6 @@ impl Peers {
         .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

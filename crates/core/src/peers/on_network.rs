@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use multiaddr::Multiaddr;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Event, Level, PeerConnected, PeerDisconnected};
 use p2p_node_wire::envelope::{Hello, strict_decode};
 
@@ -16,6 +15,7 @@ use crate::input::Token;
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::peers::bootstrap::STABLE;
+use crate::peers::candidate::{Candidate, CandidateSource};
 use crate::signal::Signal;
 use crate::topics::{ANNOUNCEMENTS, check_topic};
 use crate::{MAX_PEER_TOPICS, Peer};
@@ -27,16 +27,18 @@ const SLOW_TWICE: Duration = Duration::from_secs(10);
 const SLOW_SHARE: usize = 4;
 
 impl Peers {
-    pub(crate) fn add_bootstrap(&mut self, peer: PeerId, addr: Multiaddr, cx: &mut Cx) {
-        if peer == cx.identity.peer {
+    /// Takes note of a candidate. Bootstrap peers enter the table of those that the node dials for
+    /// ever; agents are in the directory already.
+    pub(crate) fn add_candidate(&mut self, candidate: Candidate, cx: &mut Cx) {
+        let Candidate { peer, addrs, source } = candidate;
+        if peer == cx.identity.peer || source != CandidateSource::Bootstrap {
             return;
         }
-        if !self.bootstrap.add(peer, addr) {
-            cx.log(
-                Level::Warn,
-                "discovery",
-                "too many bootstrap peers or addresses of one: the node ignores the rest",
-            );
+        for addr in addrs {
+            if !self.bootstrap.add(peer, addr) {
+                let message = "too many bootstrap peers or addresses of one: the node ignores the rest";
+                cx.log(Level::Warn, "discovery", message);
+            }
         }
     }
 
@@ -59,14 +61,15 @@ impl Peers {
 
     /// Dials the bootstrap peers that are not connected and whose pause has ended.
     pub(crate) fn dial_bootstrap_peers(&mut self, cx: &mut Cx) {
-        let now = cx.now;
-        let peers = &self.connected;
-        for (peer, addrs) in self.bootstrap.due(now.mono, |peer| peers.contains_key(peer)) {
-            self.dial(peer, addrs, cx);
+        let connected = &self.connected;
+        for candidate in self.bootstrap.due(cx.now.mono, |peer| connected.contains_key(peer)) {
+            self.dial(candidate, cx);
         }
     }
 
-    pub(crate) fn dial(&mut self, peer: PeerId, addrs: Vec<Multiaddr>, cx: &mut Cx) {
+    /// Dials a candidate, unless the node is dialling it already.
+    pub(crate) fn dial(&mut self, candidate: Candidate, cx: &mut Cx) {
+        let Candidate { peer, addrs, .. } = candidate;
         if self.dialing.insert(peer) {
             cx.stats.count(Counter::Dials);
             cx.network(NetworkCommand::Dial { peer, addrs });

@@ -8,6 +8,7 @@ use crate::MAX_TOPIC_BYTES;
 use crate::cx::Cx;
 use crate::mail::outbound::destination::Destination;
 use crate::peers::Peers;
+use crate::peers::candidate::Candidate;
 use p2p_node_wire::record::SignedRecord;
 
 /// How long `auto` waits for a dial before it takes to gossip. Ours: a dial on a healthy network takes less.
@@ -76,5 +77,5 @@ pub(super) fn dial_recipient(
         return;
     }
     destination.dialing_until = Some(now + wait);
-    peers.dial(peer, record.record.addrs.clone(), cx);
+    peers.dial(Candidate::from(record), cx);
 }

@@ -1,0 +1,50 @@
+use alloy_primitives::Address;
+use bytes::Bytes;
+use p2p_node_protocol::Counter;
+use p2p_node_wire::record::kad_key;
+
+use crate::Core;
+use crate::effect::{Effect, NetworkCommand};
+use crate::signal::Signal;
+use crate::testing::core;
+
+const SOMEBODY: Address = Address::repeat_byte(7);
+
+#[test]
+fn a_lookup_that_finds_nothing_says_so() {
+    let mut core = core();
+    let Core { directory, local, cx, .. } = &mut core;
+    assert!(directory.resolve(SOMEBODY, cx));
+    let token = match cx.effects.pop_front() {
+        Some(Effect::Network(NetworkCommand::GetRecord { token, key })) => {
+            assert_eq!(key.as_ref(), kad_key("dev", &SOMEBODY));
+            token
+        }
+        other => panic!("{other:?}"),
+    };
+    directory.on_query_ended(token, local, cx);
+    let signals = core.signals();
+    assert!(matches!(signals[..], [Signal::LookupEnded { address: SOMEBODY, found: false }]), "{signals:?}");
+}
+
+#[test]
+fn a_record_under_the_key_of_another_agent_is_counted_and_goes_no_further() {
+    let mut core = core();
+    let Core { directory, local, cx, .. } = &mut core;
+    local.set_addrs(Vec::new(), cx);
+    local.reissue_if_due(cx);
+    let bytes = local.record.current().expect("a record").bytes.clone();
+    directory.on_record_offered(&Bytes::copy_from_slice(&kad_key("dev", &SOMEBODY)), bytes.clone(), cx);
+    assert_eq!((cx.stats.get(Counter::RecordsMisplaced), cx.signals.len()), (1, 0));
+    let ours = Bytes::copy_from_slice(&kad_key("dev", &cx.identity.address));
+    directory.on_record_offered(&ours, bytes, cx);
+    assert!(matches!(core.signals()[..], [Signal::RecordReceived(_)]));
+}
+
+#[test]
+fn an_unknown_agent_may_use_every_generation_and_we_only_ours() {
+    let core = core();
+    let Core { directory, local, cx, .. } = &core;
+    assert_eq!(directory.minimum_generation(&SOMEBODY, local, cx), 0);
+    assert_eq!(directory.minimum_generation(&cx.identity.address, local, cx), local.record.order().0);
+}

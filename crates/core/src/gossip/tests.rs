@@ -1,0 +1,44 @@
+use p2p_node_protocol::{ErrorCode, Event};
+
+use crate::effect::{Effect, NetworkCommand};
+use crate::testing::core;
+use crate::{Core, MAX_SUBSCRIPTIONS, MESSAGES};
+
+fn subscribes(effects: &[Effect]) -> usize {
+    let subscribes = |effect: &&Effect| matches!(effect, Effect::Network(NetworkCommand::Subscribe { .. }));
+    effects.iter().filter(subscribes).count()
+}
+
+#[test]
+fn a_topic_is_subscribed_to_once_and_the_topics_of_nodes_never() {
+    let mut core = core();
+    let Core { gossip, local, peers, cx, .. } = &mut core;
+    for topic in ["news", "news", MESSAGES] {
+        gossip.subscribe(None, topic.to_owned(), local, peers, cx);
+    }
+    assert_eq!(gossip.subscribed.len(), 2);
+    assert_eq!(subscribes(&core.effects()), 1);
+}
+
+#[test]
+fn a_topic_above_the_limit_is_refused_as_busy() {
+    let mut core = core();
+    let Core { gossip, local, peers, cx, .. } = &mut core;
+    for number in 0..=MAX_SUBSCRIPTIONS {
+        gossip.subscribe(None, format!("topic {number}"), local, peers, cx);
+    }
+    assert_eq!(gossip.subscribed.len(), MAX_SUBSCRIPTIONS);
+    let busy = |event: &Event| matches!(event, Event::Error(error) if error.code == ErrorCode::Busy);
+    assert_eq!(core.lines().iter().filter(|event| busy(event)).count(), 1);
+}
+
+#[test]
+fn a_status_goes_out_only_where_somebody_hears_it() {
+    let mut core = core();
+    let Core { gossip, directory, peers, cx, .. } = &mut core;
+    gossip.on_ready(cx);
+    cx.effects.clear();
+    cx.now.mono = gossip.status_due;
+    gossip.publish_status(directory, peers, cx);
+    assert!(cx.effects.is_empty() && gossip.status_due > cx.now.mono);
+}

@@ -1,0 +1,57 @@
+use std::time::Duration;
+
+use super::*;
+use crate::effect::{Effect, ExitCode, NetworkCommand};
+use crate::signal::Signal;
+use crate::testing::{START, core, core_with};
+use crate::{Core, Now};
+
+fn addr(port: u16) -> Multiaddr {
+    format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address")
+}
+
+fn later(secs: u64) -> Now {
+    Now { mono: START.mono + Duration::from_secs(secs), unix_ms: START.unix_ms + secs * 1000 }
+}
+
+#[test]
+fn addresses_that_change_after_ready_reach_the_next_record() {
+    let mut core = core();
+    let Core { local, cx, .. } = &mut core;
+    local.set_addrs(vec![addr(1)], cx);
+    local.reissue_if_due(cx);
+    assert_eq!(local.record.current().expect("a record").record.addrs, [addr(1)]);
+    local.set_addrs(vec![addr(1), addr(2)], cx);
+    cx.now = later(60);
+    local.reissue_if_due(cx);
+    assert_eq!(local.record.current().expect("a record").record.addrs, [addr(1), addr(2)]);
+}
+
+#[test]
+fn a_jump_of_the_clock_is_returned_once_and_logged() {
+    let mut core = core();
+    let Core { local, cx, .. } = &mut core;
+    cx.now = Now { unix_ms: START.unix_ms + 3_600_000, ..START };
+    assert_eq!(local.check_clock_jump(cx), Some(3_600_000));
+    assert_eq!(local.check_clock_jump(cx), None);
+    assert_eq!(core.lines().len(), 1);
+}
+
+#[test]
+fn an_expired_binding_of_a_wallet_gives_up_with_an_error() {
+    let mut core = core_with(|config| config.agent = None);
+    let Core { local, cx, .. } = &mut core;
+    cx.now = later(10 * 365 * 24 * 3600);
+    assert!(!local.check_binding_expiry(cx));
+    assert!(matches!(core.signals()[..], [Signal::GiveUp(ExitCode::Config)]));
+}
+
+#[test]
+fn a_record_is_put_into_the_dht_when_it_is_new() {
+    let mut core = core();
+    let Core { local, cx, .. } = &mut core;
+    local.set_addrs(vec![addr(1)], cx);
+    local.publish_local_record(0, cx);
+    let puts = |effect: &Effect| matches!(effect, Effect::Network(NetworkCommand::PutRecord { .. }));
+    assert_eq!(core.effects().iter().filter(|effect| puts(effect)).count(), 1);
+}

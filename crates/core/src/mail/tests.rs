@@ -1,0 +1,72 @@
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use libp2p_identity::PeerId;
+use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Priority};
+
+use crate::Core;
+use crate::effect::{Effect, ExitCode, NetworkCommand};
+use crate::outgoing::testing::draft;
+use crate::signal::Signal;
+use crate::testing::{core, core_with};
+
+const RECIPIENT: Address = Address::repeat_byte(9);
+
+#[test]
+fn a_message_to_an_unknown_agent_looks_it_up_and_expires_as_not_found() {
+    let mut core = core();
+    let Core { mail, local, directory, peers, gossip, cx, .. } = &mut core;
+    cx.replies.protocol_v1 = true;
+    let message = draft(Priority::Medium, 10, Duration::from_secs(1));
+    mail.admit_mail(RECIPIENT, message, cx).expect("room");
+    mail.send_mail_due(local, directory, peers, gossip, cx);
+    let lookups = |effect: &Effect| matches!(effect, Effect::Network(NetworkCommand::GetRecord { .. }));
+    assert_eq!(cx.effects.iter().filter(|effect| lookups(effect)).count(), 1);
+    cx.now.mono = Duration::from_secs(2);
+    mail.send_mail_due(local, directory, peers, gossip, cx);
+    assert!(mail.outbox.is_empty());
+    let ended = core.lines().into_iter().find_map(|event| match event {
+        Event::Delivery(delivery) => Some((delivery.state, delivery.code)),
+        _ => None,
+    });
+    assert_eq!(ended, Some((DeliveryState::Expired, Some(ErrorCode::PeerNotFound))));
+}
+
+#[test]
+fn with_a_store_a_message_is_accepted_when_it_is_persisted() {
+    let mut core = core_with(|config| config.durable = true);
+    let Core { mail, gate, cx, .. } = &mut core;
+    let message = draft(Priority::Medium, 10, Duration::from_secs(1));
+    let message = crate::outgoing::OutgoingMessage { request_id: Some("1".into()), ..message };
+    mail.admit_mail(RECIPIENT, message, cx).expect("room");
+    assert!(matches!(cx.effects.pop_front(), Some(Effect::PersistMessage { number: 1, .. })));
+    assert!(mail.recipients_to_flush.is_empty(), "it must not leave before");
+    mail.on_kept(1, gate, cx);
+    assert!(mail.recipients_to_flush.contains(&RECIPIENT));
+    assert!(matches!(core.lines()[..], [Event::Result(_)]));
+}
+
+#[test]
+fn a_store_that_another_host_took_over_gives_up() {
+    let mut core = core();
+    let Core { mail, cx, .. } = &mut core;
+    mail.on_store_lost("other", cx);
+    assert!(matches!(core.signals()[..], [Signal::GiveUp(ExitCode::Io)]));
+}
+
+#[test]
+fn a_failing_store_is_reported_once() {
+    let mut core = core();
+    let Core { mail, cx, .. } = &mut core;
+    mail.on_store_failed("no space".to_owned(), cx);
+    mail.on_store_failed("no space".to_owned(), cx);
+    assert_eq!(core.lines().len(), 1);
+}
+
+#[test]
+fn a_peer_that_disconnects_takes_its_sessions_along() {
+    let mut core = core();
+    let Core { mail, .. } = &mut core;
+    mail.on_peer_disconnected(&PeerId::random(), Some(RECIPIENT));
+    assert_eq!(mail.sessions.len(), 0);
+}

@@ -1,0 +1,56 @@
+use p2p_node_protocol::{Command, ErrorCode, Event, Id, Ping, Request, Status};
+
+use crate::Core;
+use crate::effect::ExitCode;
+use crate::lifecycle::Phase;
+use crate::testing::core;
+
+fn request(id: &str, command: Command) -> Request {
+    Request { id: Some(Id::from(id)), command }
+}
+
+fn codes(core: &mut Core) -> Vec<ErrorCode> {
+    let code = |event: Event| match event {
+        Event::Error(error) => Some(error.code),
+        _ => None,
+    };
+    core.lines().into_iter().filter_map(code).collect()
+}
+
+#[test]
+fn before_connect_only_commands_that_need_no_network_are_admitted() {
+    let mut core = core();
+    let Core { parent, cx, .. } = &mut core;
+    assert!(parent.admit_command(request("1", Command::Ping(Ping::default())), cx).is_some());
+    assert!(parent.admit_command(request("2", Command::Status(Status::default())), cx).is_none());
+    assert_eq!(codes(&mut core), [ErrorCode::NotConnected]);
+}
+
+#[test]
+fn a_command_while_the_sockets_open_is_deferred_and_comes_back_as_a_signal() {
+    let mut core = core();
+    let Core { parent, local, gossip, mail, cx, .. } = &mut core;
+    parent.start(None, None, cx);
+    assert!(parent.admit_command(request("1", Command::Status(Status::default())), cx).is_none());
+    parent.on_listening(Vec::new(), local, gossip, mail, cx);
+    assert_eq!(cx.phase, Phase::Ready);
+    assert_eq!(core.signals().len(), 1);
+}
+
+#[test]
+fn an_id_that_is_in_use_is_refused() {
+    let mut core = core();
+    let Core { parent, cx, .. } = &mut core;
+    cx.replies.open_requests.insert(Id::from("1"));
+    assert!(parent.admit_command(request("1", Command::Ping(Ping::default())), cx).is_none());
+    assert_eq!(codes(&mut core), [ErrorCode::DuplicateId]);
+}
+
+#[test]
+fn a_node_that_gives_up_reports_the_first_reason_only() {
+    let mut core = core();
+    let Core { parent, gossip, mail, cx, .. } = &mut core;
+    parent.give_up(ExitCode::Config, gossip, mail, cx);
+    parent.give_up(ExitCode::Io, gossip, mail, cx);
+    assert!(matches!(cx.phase, Phase::Flushing { code: ExitCode::Config, .. }));
+}

@@ -1,0 +1,39 @@
+//! Candidates: nodes that this node may connect to, whatever source named them.
+
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use p2p_node_wire::record::SignedRecord;
+
+/// The source of a candidate. It decides how long the node tries to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CandidateSource {
+    /// The configuration or the `connect` command. The node dials such a peer for ever.
+    Bootstrap,
+    /// A verified record of an agent. The node dials such a peer when it needs the connection.
+    Record,
+}
+
+/// A node that this node may connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// The node.
+    pub(crate) peer: PeerId,
+    /// Its addresses.
+    pub(crate) addrs: Vec<Multiaddr>,
+    /// Where the node learned of it.
+    pub(crate) source: CandidateSource,
+}
+
+impl Candidate {
+    /// Returns the candidate that a configuration or a `connect` names.
+    pub(crate) fn bootstrap(peer: PeerId, addr: Multiaddr) -> Self {
+        Candidate { peer, addrs: vec![addr], source: CandidateSource::Bootstrap }
+    }
+}
+
+impl From<&SignedRecord> for Candidate {
+    fn from(record: &SignedRecord) -> Self {
+        let (peer, addrs) = (record.peer_id(), record.record.addrs.clone());
+        Candidate { peer, addrs, source: CandidateSource::Record }
+    }
+}

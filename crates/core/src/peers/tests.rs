@@ -1,0 +1,65 @@
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use p2p_node_protocol::{Event, PROTOCOL_VERSION};
+
+use super::candidate::Candidate;
+use crate::Core;
+use crate::effect::{Effect, NetworkCommand};
+use crate::signal::Signal;
+use crate::testing::core;
+
+fn candidate(peer: PeerId) -> Candidate {
+    let addr: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
+    Candidate::bootstrap(peer, addr)
+}
+
+#[test]
+fn a_bootstrap_candidate_is_dialled_once_until_the_dial_ends() {
+    let mut core = core();
+    let Core { peers, directory, cx, .. } = &mut core;
+    let peer = PeerId::random();
+    peers.add_candidate(candidate(peer), cx);
+    peers.dial_bootstrap_peers(cx);
+    peers.dial(candidate(peer), cx);
+    let dials = |effect: &Effect| matches!(effect, Effect::Network(NetworkCommand::Dial { .. }));
+    assert_eq!(cx.effects.iter().filter(|effect| dials(effect)).count(), 1);
+    peers.on_dial_failed(peer, "refused", directory, cx);
+    assert!(peers.bootstrap.next_deadline().is_some_and(|next| next > cx.now.mono));
+}
+
+#[test]
+fn we_are_no_candidate_of_our_own() {
+    let mut core = core();
+    let Core { peers, cx, .. } = &mut core;
+    peers.add_candidate(candidate(cx.identity.peer), cx);
+    assert!(peers.bootstrap.is_empty());
+}
+
+#[test]
+fn a_peer_without_a_record_comes_and_goes_with_one_event_each() {
+    let mut core = core();
+    let Core { peers, local, directory, cx, .. } = &mut core;
+    cx.replies.protocol_v1 = PROTOCOL_VERSION == 1;
+    let peer = PeerId::random();
+    peers.on_connected(peer, false, local, directory, cx);
+    assert!(peers.is_connected(&peer));
+    peers.on_disconnected(peer, None, directory, cx);
+    assert!(!peers.is_connected(&peer));
+    assert!(matches!(core.signals()[..], [Signal::PeerDisconnected { address: None, .. }]));
+    let lines = core.lines();
+    assert!(matches!(lines[..], [Event::PeerConnected(_), Event::PeerDisconnected(_)]), "{lines:?}");
+}
+
+#[test]
+fn the_first_subscription_to_mail_on_a_connection_is_told_once() {
+    let mut core = core();
+    let Core { peers, local, directory, cx, .. } = &mut core;
+    let peer = PeerId::random();
+    peers.on_connected(peer, false, local, directory, cx);
+    for _ in 0..2 {
+        peers.on_peer_subscribed(peer, crate::MESSAGES.to_owned(), local, directory, cx);
+        peers.on_peer_unsubscribed(&peer, crate::MESSAGES);
+    }
+    let firsts = |signal: &Signal| matches!(signal, Signal::Subscribed { hears_mail: true, .. });
+    assert_eq!(core.signals().iter().filter(|signal| firsts(signal)).count(), 1);
+}

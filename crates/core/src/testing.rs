@@ -1,0 +1,76 @@
+//! A fresh core for the tests of single components. The keys are for tests.
+
+use std::time::Duration;
+
+use p2p_node_protocol::{Event, Role};
+use p2p_node_wire::identity::testing::{NOW_SECS, agent, binding, node};
+
+use crate::effect::Effect;
+use crate::gate::address_scope::AddressScope;
+use crate::input::Now;
+use crate::signal::Signal;
+use crate::{Core, CoreConfig, KeySource};
+
+/// The time at which the core starts.
+pub(crate) const START: Now = Now { mono: Duration::ZERO, unix_ms: NOW_SECS * 1000 };
+
+/// Returns a core that has not started to listen. `change` changes its configuration.
+pub(crate) fn core_with(change: impl FnOnce(&mut CoreConfig)) -> Core {
+    let mut config = CoreConfig {
+        node_key: node(),
+        binding: agent().bind(binding()).expect("a binding"),
+        agent: Some(agent()),
+        name: String::new(),
+        role: Role::Full,
+        version: "test".to_owned(),
+        port: 0,
+        bootstraps: Vec::new(),
+        connect: false,
+        stay_on_eof: false,
+        require_delivery: false,
+        receive_after_eof: Duration::ZERO,
+        drain_timeout: Duration::from_secs(5),
+        key_source: KeySource::Given,
+        scope: AddressScope::Loopback,
+        boot: 1,
+        database: [1; 16],
+        kem_seed: [1; 32].into(),
+        seed: 1,
+        durable: false,
+        manual_ack: false,
+        one_of_several: false,
+        outbox: Vec::new(),
+        inbox: Vec::new(),
+        floors: Vec::new(),
+        standings: Vec::new(),
+    };
+    change(&mut config);
+    Core::new(config, START)
+}
+
+/// Returns a core with the default configuration.
+pub(crate) fn core() -> Core {
+    core_with(|_| {})
+}
+
+impl Core {
+    /// Takes the raised signals, without routing them.
+    pub(crate) fn signals(&mut self) -> Vec<Signal> {
+        self.cx.signals.drain(..).collect()
+    }
+
+    /// Takes the effects.
+    pub(crate) fn effects(&mut self) -> Vec<Effect> {
+        self.cx.effects.drain(..).collect()
+    }
+
+    /// Writes the queued lines and returns their events.
+    pub(crate) fn lines(&mut self) -> Vec<Event> {
+        self.cx.flush_output();
+        let lines = |effect: Effect| match effect {
+            Effect::Emit { event, .. } => Some(event),
+            _ => None,
+        };
+        self.effects().into_iter().filter_map(lines).collect()
+    }
+}
