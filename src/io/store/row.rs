@@ -181,7 +181,7 @@ pub fn decode_taken(key: &[u8; TAKEN_KEY_BYTES], value: &[u8]) -> Result<StreamC
         return Err(RowError::Taken);
     }
     let (sender, beyond) = (sender.into(), beyond.to_vec());
-    Ok(StreamCheckpoint { sender, stream, next: *next, told: *told, beyond, digests })
+    Ok(StreamCheckpoint { sender, stream: StreamId(stream), next: *next, told: *told, beyond, digests })
 }
 
 #[cfg(test)]

@@ -1,6 +1,14 @@
 //! Decryption of incoming frames: with the key of a session, or with a KEM key of this node by the
 //! crypto pool.
 
+use std::collections::BTreeMap;
+
+use libp2p_identity::PeerId;
+use p2p_node_protocol::Counter;
+use p2p_node_wire::envelope::{Batch, Busy, Frame, KemUnknown, Payload, Response, Sealed, strict_decode};
+use p2p_node_wire::seal::hpke::Info;
+use p2p_node_wire::seal::{SUITE, padding};
+
 use crate::crypto_task::{CryptoTask, OpenTask, Opened, Outcome};
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -13,12 +21,6 @@ use crate::local::Local;
 use crate::mail::Mail;
 use crate::mail::inbound::on_mail::refuse_mail;
 use crate::peers::Peers;
-use libp2p_identity::PeerId;
-use p2p_node_protocol::Counter;
-use p2p_node_wire::envelope::{Batch, Busy, Frame, KemUnknown, Payload, Response, Sealed, strict_decode};
-use p2p_node_wire::seal::hpke::Info;
-use p2p_node_wire::seal::{SUITE, padding};
-use std::collections::BTreeMap;
 
 /// A frame that the crypto pool decrypts.
 #[derive(Debug)]

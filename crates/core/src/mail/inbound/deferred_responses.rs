@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy_primitives::Address;
+use p2p_node_wire::message_id::StreamId;
 
 use crate::input::Token;
 use crate::mail::inbound::inbox::Inbox;
@@ -26,10 +27,10 @@ pub struct DeferredResponse {
     /// The sender of the frame.
     pub sender: Address,
     /// The streams in the frame.
-    pub streams: BTreeSet<[u8; 16]>,
+    pub streams: BTreeSet<StreamId>,
     /// The last number of each stream that the response waits for: an earlier message is missing,
     /// or the disk does not have the message yet.
-    pub gaps: Vec<([u8; 16], u64)>,
+    pub gaps: Vec<(StreamId, u64)>,
     /// Until when the response waits for earlier messages, by `Now::mono`. `None` if none is
     /// missing.
     pub early_until: Option<Duration>,
@@ -107,8 +108,8 @@ mod tests {
     use bytes::Bytes;
     use p2p_node_wire::envelope::Message;
 
-    fn answer(token: Token, gaps: Vec<([u8; 16], u64)>, seconds: u64) -> DeferredResponse {
-        let streams = BTreeSet::from([[7; 16]]);
+    fn answer(token: Token, gaps: Vec<(StreamId, u64)>, seconds: u64) -> DeferredResponse {
+        let streams = BTreeSet::from([StreamId([7; 16])]);
         DeferredResponse {
             token,
             sender: Address::repeat_byte(1),
@@ -123,8 +124,8 @@ mod tests {
     fn an_answer_waits_for_its_messages_or_its_time() {
         let mut inbox = Inbox::default();
         let mut answers = DeferredResponses::default();
-        assert_eq!(answers.hold(answer(1, vec![([7; 16], 2)], 5)), None);
-        assert_eq!(answers.hold(answer(2, vec![([7; 16], 9)], 7)), None);
+        assert_eq!(answers.hold(answer(1, vec![(StreamId([7; 16]), 2)], 5)), None);
+        assert_eq!(answers.hold(answer(2, vec![(StreamId([7; 16]), 9)], 7)), None);
         assert_eq!(answers.due(&inbox, true, Duration::ZERO), []);
         assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)));
         let message = Message { stream: Bytes::from(vec![7; 16]), seq: 2, ..Message::default() };
@@ -142,7 +143,10 @@ mod tests {
         let mut answers = DeferredResponses::default();
         let early_until = Some(Duration::from_millis(100));
         for token in [1, 2] {
-            answers.hold(DeferredResponse { early_until, ..answer(token, vec![([token as u8; 16], 2)], 5) });
+            answers.hold(DeferredResponse {
+                early_until,
+                ..answer(token, vec![(StreamId([token as u8; 16]), 2)], 5)
+            });
         }
         let offer = |inbox: &mut Inbox, stream: u8, seq, base_seq| {
             let message =

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_wire::envelope::Message;
+use p2p_node_wire::message_id::StreamId;
 
 use crate::mail::inbound::digests::digest;
 use crate::mail::inbound::receive_window::{
@@ -37,7 +38,7 @@ pub enum AckPolicy {
 }
 
 /// The sender and the id of a stream.
-pub type Key = (Address, [u8; 16]);
+pub type Key = (Address, StreamId);
 
 /// The outcome of inserting a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +104,7 @@ impl Inbox {
         now: Duration,
         ready: &mut Vec<Message>,
     ) -> InsertOutcome {
-        let Ok(stream) = <[u8; 16]>::try_from(message.stream.as_ref()) else {
+        let Ok(stream) = StreamId::try_from(message.stream.as_ref()) else {
             return InsertOutcome::NoCapacity;
         };
         let key = (sender, stream);
@@ -170,7 +171,7 @@ impl Inbox {
     /// Records the number under which the sender accepted a renumbered message. A sender whose
     /// store was set back may send the message under that number too.
     fn note_renamed(&mut self, sender: Address, message: &Message) {
-        let Ok(stream) = <[u8; 16]>::try_from(message.accepted_stream.as_ref()) else { return };
+        let Ok(stream) = StreamId::try_from(message.accepted_stream.as_ref()) else { return };
         let key = (sender, stream);
         if let Some(incoming) = self.streams.get_mut(&key)
             && incoming.digests.insert_renamed(message.accepted_seq, digest(message))
@@ -180,13 +181,13 @@ impl Inbox {
     }
 
     /// Returns the number of the next message in order of a stream.
-    pub fn next_seq(&self, sender: &Address, stream: &[u8; 16]) -> u64 {
+    pub fn next_seq(&self, sender: &Address, stream: &StreamId) -> u64 {
         self.streams.get(&(*sender, *stream)).map_or(0, |incoming| incoming.next)
     }
 
     /// Returns what the node may acknowledge of a stream: all numbers below the first value, and
     /// the numbers in the list.
-    pub fn acked_up_to(&self, sender: &Address, stream: &[u8; 16]) -> (u64, &[u64]) {
+    pub fn acked_up_to(&self, sender: &Address, stream: &StreamId) -> (u64, &[u64]) {
         let Some(incoming) = self.streams.get(&(*sender, *stream)) else { return (0, &[]) };
         match self.settling {
             AckPolicy::OnReceipt => (incoming.next, &[]),
@@ -198,7 +199,7 @@ impl Inbox {
 
     /// Returns the number below which the sender need not send anything again: the node has
     /// acknowledged these messages, or they wait for the parent's `ack`.
-    pub fn received_up_to(&self, sender: &Address, stream: &[u8; 16]) -> u64 {
+    pub fn received_up_to(&self, sender: &Address, stream: &StreamId) -> u64 {
         match self.settling {
             AckPolicy::Manual => self.next_seq(sender, stream),
             AckPolicy::OnReceipt | AckPolicy::OnPersisted => self.acked_up_to(sender, stream).0,
@@ -206,7 +207,7 @@ impl Inbox {
     }
 
     /// Returns how many more messages of a stream have room, with manual acks.
-    pub fn window(&self, sender: &Address, stream: &[u8; 16]) -> usize {
+    pub fn window(&self, sender: &Address, stream: &StreamId) -> usize {
         let unacked = self
             .streams
             .get(&(*sender, *stream))
@@ -281,7 +282,7 @@ impl Inbox {
     /// acknowledged, and it repeats acknowledged messages only if the ack was lost.
     fn make_room(&mut self, sender: &Address) {
         if self.senders.get(sender).is_some_and(|share| share.streams >= SENDER_STREAMS) {
-            let own = self.streams.range((*sender, [0; 16])..=(*sender, [u8::MAX; 16]));
+            let own = self.streams.range((*sender, StreamId([0; 16]))..=(*sender, StreamId([u8::MAX; 16])));
             if let Some(key) = own.min_by_key(|(_, incoming)| incoming.last_used).map(|(key, _)| *key) {
                 self.forget(key);
             }
