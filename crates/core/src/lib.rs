@@ -6,6 +6,7 @@
 //! and no I/O.
 
 pub mod backoff;
+pub mod budget;
 pub mod capacity;
 pub(crate) mod command_limits;
 mod config;

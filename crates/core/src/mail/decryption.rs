@@ -9,13 +9,14 @@ use p2p_node_wire::envelope::{Batch, Busy, Frame, KemUnknown, Payload, Response,
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::{SUITE, padding};
 
+use crate::budget::Budget;
 use crate::crypto_task::{CryptoTask, OpenTask, Opened, Outcome};
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::Effect;
 use crate::gate::Gate;
 use crate::gate::frame_checks::{LATER_FRAMES, UNSUPPORTED_VERSION};
-use crate::gate::pending_verification::{BUSY_MS, MAX_PARKED, MAX_PARKED_BYTES};
+use crate::gate::pending_verification::{BUSY_MS, PARKED};
 use crate::input::Token;
 use crate::local::Local;
 use crate::mail::Mail;
@@ -40,7 +41,7 @@ pub(crate) enum DecryptOutcome {
 #[derive(Debug, Default)]
 pub(crate) struct PendingDecryptions {
     frames: BTreeMap<Token, (PendingDecryption, usize)>,
-    bytes: usize,
+    held: Budget,
 }
 
 impl PendingDecryptions {
@@ -49,17 +50,17 @@ impl PendingDecryptions {
     }
 
     fn has_room(&self, size: usize) -> bool {
-        self.frames.len() < MAX_PARKED && self.bytes + size <= MAX_PARKED_BYTES
+        self.held.fits(size, PARKED)
     }
 
     fn insert(&mut self, token: Token, frame: PendingDecryption, size: usize) {
-        self.bytes += size;
+        self.held.add(size);
         self.frames.insert(token, (frame, size));
     }
 
     fn remove(&mut self, token: Token) -> Option<PendingDecryption> {
         let (frame, size) = self.frames.remove(&token)?;
-        self.bytes -= size;
+        self.held.remove(size);
         Some(frame)
     }
 }

@@ -12,6 +12,7 @@ use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, ErrorCode, Event, Id, Message};
 use p2p_node_wire::message_id::StreamId;
 
+use crate::budget::Budget;
 use crate::cx::Cx;
 use crate::effect::Effect;
 use crate::gate::Gate;
@@ -61,8 +62,7 @@ pub(crate) struct InboundDelivery {
     by_gossip: BTreeMap<Key, [u8; 32]>,
     pub(crate) untaken: Unacked,
     untold: BTreeMap<Key, VecDeque<AwaitingCheckpoint>>,
-    untold_mails: usize,
-    untold_bytes: usize,
+    untold_budget: Budget,
     pub(super) asked: Vec<PendingAckReply>,
 }
 
@@ -82,7 +82,7 @@ impl InboundDelivery {
 
     /// Returns the number and the size of the messages that wait for a checkpoint before delivery.
     pub(crate) fn untold(&self) -> (usize, usize) {
-        (self.untold_mails, self.untold_bytes)
+        (self.untold_budget.count(), self.untold_budget.bytes())
     }
 
     /// Removes and returns the messages of a stream below `below`, which the node may deliver now.
@@ -93,8 +93,7 @@ impl InboundDelivery {
         if waiting.is_empty() {
             self.untold.remove(key);
         }
-        self.untold_mails -= told.len();
-        self.untold_bytes -= told.iter().map(|mail| mail.bytes).sum::<usize>();
+        self.untold_budget.remove_all(told.len(), told.iter().map(|mail| mail.bytes).sum());
         told
     }
 
@@ -182,8 +181,7 @@ impl Mail {
         if !self.pending_writes.is_durable() {
             return self.tell_mail(sender, message, bytes, None, gate, cx);
         }
-        self.delivery.untold_mails += 1;
-        self.delivery.untold_bytes += bytes;
+        self.delivery.untold_budget.add(bytes);
         self.delivery.untold.entry(key).or_default().push_back(AwaitingCheckpoint { seq, message, bytes });
         self.delivery.later.insert(key);
     }

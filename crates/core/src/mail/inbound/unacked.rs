@@ -6,6 +6,7 @@ use alloy_primitives::Address;
 use p2p_node_protocol::Limits;
 use p2p_node_wire::message_id::{MessageIdPrefix, message_name};
 
+use crate::budget::Budget;
 use crate::mail::inbound::inbox::Key;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 
@@ -23,7 +24,7 @@ pub(crate) struct Unacked {
     mails: BTreeMap<(MessageIdPrefix, u64), (Key, usize)>,
     bytes: usize,
     /// Number and size of the messages of each sender.
-    by_sender: BTreeMap<Address, (usize, usize)>,
+    by_sender: BTreeMap<Address, Budget>,
     limit: usize,
 }
 
@@ -58,7 +59,8 @@ impl Unacked {
     /// one. A sender without unacked messages finds room as long as there is any. The largest
     /// message finds room when no other waits.
     pub(crate) fn has_room(&self, sender: &Address, mails: usize, bytes: usize) -> bool {
-        let (own_mails, own_bytes) = self.of(sender);
+        let own = self.of(sender);
+        let (own_mails, own_bytes) = (own.count(), own.bytes());
         let free = self.limit.saturating_sub(self.mails.len());
         let free_bytes = MAX_UNTAKEN_BYTES.saturating_sub(self.bytes);
         if own_mails == 0 && free >= 1 && mails <= 1 {
@@ -69,14 +71,14 @@ impl Unacked {
 
     /// Returns how many more messages of a sender may wait.
     pub(crate) fn credit(&self, sender: &Address) -> usize {
-        let (own, _) = self.of(sender);
+        let own = self.of(sender).count();
         let free = self.limit.saturating_sub(self.mails.len());
         // Each message increases the share of the sender and reduces the free room.
         let credit = free.saturating_sub(own).div_ceil(2);
         credit.max(usize::from(own == 0 && free > 0))
     }
 
-    fn of(&self, sender: &Address) -> (usize, usize) {
+    fn of(&self, sender: &Address) -> Budget {
         self.by_sender.get(sender).copied().unwrap_or_default()
     }
 
@@ -84,8 +86,7 @@ impl Unacked {
         self.remove(&key, seq);
         self.mails.insert((message_name(&key.0, &key.1), seq), (key, bytes));
         self.bytes += bytes;
-        let own = self.by_sender.entry(key.0).or_default();
-        *own = (own.0 + 1, own.1 + bytes);
+        self.by_sender.entry(key.0).or_default().add(bytes);
     }
 
     /// Returns the stream of the message with this id.
@@ -122,8 +123,8 @@ impl Unacked {
         }
         self.bytes -= freed;
         if let Some(own) = self.by_sender.get_mut(&key.0) {
-            *own = (own.0 - number, own.1 - freed);
-            if own.0 == 0 {
+            own.remove_all(number, freed);
+            if own.is_empty() {
                 self.by_sender.remove(&key.0);
             }
         }
