@@ -82,12 +82,14 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use p2p_node_wire::identity::BindingHash;
+
     use super::*;
 
     impl Pool {
         /// Submits a check of the binding with this hash.
         fn check(&mut self, hash: [u8; 32], check: impl FnOnce() -> bool + Send + 'static) {
-            let answer = move |valid| Input::BindingChecked { hash, valid };
+            let answer = move |valid| Input::BindingChecked { hash: BindingHash(hash), valid };
             self.run(answer(None), move || answer(Some(check())));
         }
     }

@@ -217,8 +217,7 @@ pub struct Store {
 impl Store {
     /// Opens the database in an agent's data directory, which is created if missing, and reads the
     /// state of a network. Moves a damaged database aside, under a name with the time `now_ms` (ms
-    /// since
-    /// 1970), and creates a new one; [`Store::next`] reports this. `token` is random per process.
+    /// since 1970), and creates a new one; [`Store::next`] reports this. `token` is random per process.
     ///
     /// # Errors
     /// Fails if another process uses the directory, if it belongs to another agent, if it cannot be

@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::{Level, Priority, Role};
 use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes, SignedBinding};
-use p2p_node_wire::message_id::StreamNamespace;
+use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 
 use crate::gate::access_list::{AccessRule, Subject};
 use crate::gate::address_scope::AddressScope;
@@ -145,7 +145,7 @@ pub(super) struct LocalIdentity {
     /// The encoded binding, as every frame carries it.
     pub(super) binding_bytes: Bytes,
     /// Stream id of our `node-status` messages.
-    pub(super) status_stream: [u8; 16],
+    pub(super) status_stream: StreamId,
 }
 
 impl LocalIdentity {

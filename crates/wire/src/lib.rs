@@ -6,6 +6,7 @@
 pub mod envelope;
 pub mod identity;
 pub mod message_id;
+mod newtype;
 pub mod record;
 pub mod seal;
 pub mod strict;

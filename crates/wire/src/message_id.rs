@@ -4,17 +4,24 @@ use alloy_primitives::Address;
 use p2p_node_protocol::Priority;
 
 use crate::identity::hash_fields;
+use crate::newtype::fixed_bytes;
 
 /// Domain strings of the hashes.
 const DATABASE_DOMAIN: &[u8] = b"p2p-node/database/v1";
 const STREAM_DOMAIN: &[u8] = b"p2p-node/stream/v1";
 const MESSAGE_DOMAIN: &[u8] = b"p2p-node/message/v1";
 
-/// Id of a stream: 16 bytes, unique for each process, recipient and priority.
-pub type StreamId = [u8; 16];
+fixed_bytes!(
+    /// Id of a stream: 16 bytes, unique for each process, recipient and priority.
+    StreamId,
+    16
+);
 
-/// The first part of the ids of a stream's messages.
-pub type MessageIdPrefix = [u8; 16];
+fixed_bytes!(
+    /// The first part of the ids of a stream's messages.
+    MessageIdPrefix,
+    16
+);
 
 /// The owner of streams, and the random number that makes its stream ids unique.
 #[derive(Clone, Copy, Debug)]
@@ -37,14 +44,14 @@ impl StreamNamespace {
     /// Returns the stream id for `kind` (mail or topic), `recipient` and `priority`. `incarnation`
     /// distinguishes streams of one process.
     pub fn stream(&self, kind: &[u8], incarnation: u64, recipient: &[u8], priority: Priority) -> StreamId {
-        hash16(&[
+        StreamId(hash16(&[
             STREAM_DOMAIN,
             &self.database,
             kind,
             &incarnation.to_be_bytes(),
             recipient,
             &[priority as u8],
-        ])
+        ]))
     }
 }
 
@@ -52,7 +59,7 @@ impl StreamNamespace {
 /// stream id, but its messages get other ids, because the sender's address is hashed too. Parents
 /// use the ids to recognise duplicates.
 pub fn message_name(sender: &Address, stream: &StreamId) -> MessageIdPrefix {
-    hash16(&[MESSAGE_DOMAIN, sender.as_slice(), stream])
+    MessageIdPrefix(hash16(&[MESSAGE_DOMAIN, sender.as_slice(), stream]))
 }
 
 /// Returns the message id that parents see.
@@ -70,7 +77,7 @@ pub fn parse_message_id(text: &str) -> Option<(MessageIdPrefix, u64)> {
     let (hex, seq) = text.split_once('-')?;
     let mut name = [0; 16];
     hex::decode_to_slice(hex, &mut name).ok()?;
-    Some((name, seq.parse().ok()?))
+    Some((MessageIdPrefix(name), seq.parse().ok()?))
 }
 
 fn hash16(fields: &[&[u8]]) -> [u8; 16] {
@@ -106,12 +113,12 @@ mod tests {
 
     #[test]
     fn whoever_uses_anothers_stream_does_not_get_its_ids() {
-        assert_ne!(message_name(&ALICE, &[7; 16]), message_name(&BOB, &[7; 16]));
+        assert_ne!(message_name(&ALICE, &StreamId([7; 16])), message_name(&BOB, &StreamId([7; 16])));
     }
 
     #[test]
     fn an_id_is_read_as_it_was_written() {
-        let name = message_name(&ALICE, &[7; 16]);
+        let name = message_name(&ALICE, &StreamId([7; 16]));
         for seq in [0, 1, u64::MAX] {
             assert_eq!(parse_message_id(&message_id(&name, seq)), Some((name, seq)));
         }

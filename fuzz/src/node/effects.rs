@@ -88,7 +88,7 @@ impl World {
             }
             Payload::Sealed(sealed) => {
                 let reader =
-                    (0..PARTIES).map(party).find(|party| kem_id(&party.kem.public_key()) == *sealed.kem_id);
+                    (0..PARTIES).map(party).find(|party| *kem_id(&party.kem.public_key()) == *sealed.kem_id);
                 let reader = reader.expect("sealed to a key of somebody");
                 let info = Info {
                     network: NETWORK.to_owned(),
@@ -105,7 +105,7 @@ impl World {
                 decode(content)
             }
             Payload::Session(session) => {
-                let key = self.known.iter().find(|key| key.id() == *session.id);
+                let key = self.known.iter().find(|key| *key.id() == *session.id);
                 // What was sealed longer ago than is remembered.
                 let Some(key) = key else { return Batch::default() };
                 decode(key.open(session.counter, &session.ciphertext).expect("it opens"))

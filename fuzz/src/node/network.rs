@@ -10,6 +10,7 @@ use p2p_node_wire::envelope::{
     Batch, Busy, Hello, KemUnknown, MailResponse, Payload, Refused, Response, Scope, Session, WIRE_VERSION,
 };
 use p2p_node_wire::record::{RECORD_DOMAIN, kad_key};
+use p2p_node_wire::seal::kem::KemId;
 use p2p_node_wire::seal::padding;
 use p2p_node_wire::seal::session::OutboundSession;
 use prost::Message as _;
@@ -114,7 +115,7 @@ impl World {
             _ => {
                 self.tokens += 1;
                 let (payload, session) = sealed(from, &batch, self.tokens);
-                let session = OutboundSession::new(session, [0; 32], [0; 16], self.now.mono);
+                let session = OutboundSession::new(session, [0; 32], KemId([0; 16]), self.now.mono);
                 self.sessions.push((from, session));
                 if self.sessions.len() > MAX_REMEMBERED {
                     self.sessions.remove(0);

@@ -185,7 +185,7 @@ pub fn decode_checkpoint(
         return Err(RowError::Checkpoint);
     }
     let (sender, beyond) = (sender.into(), beyond.to_vec());
-    Ok(StreamCheckpoint { sender, stream, next: *next, told: *told, beyond, digests })
+    Ok(StreamCheckpoint { sender, stream: StreamId(stream), next: *next, told: *told, beyond, digests })
 }
 
 #[cfg(test)]

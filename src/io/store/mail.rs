@@ -108,7 +108,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
     let position = u64::from_be_bytes(take(&mut rest)?);
     let sent_as: Option<Name> = match take(&mut rest)? {
         [0] => None,
-        [1] => Some((take(&mut rest)?, u64::from_be_bytes(take(&mut rest)?))),
+        [1] => Some((StreamId(take(&mut rest)?), u64::from_be_bytes(take(&mut rest)?))),
         [_] => return Err(RowError::Message),
     };
     let recipient = Address::from(take::<20>(&mut rest)?);
@@ -150,7 +150,15 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         route,
         request_id: None,
     };
-    Ok(PersistedMessage { recipient, stream: *stream, seq, sent_as, position, expires_at_ms, draft })
+    Ok(PersistedMessage {
+        recipient,
+        stream: StreamId(*stream),
+        seq,
+        sent_as,
+        position,
+        expires_at_ms,
+        draft,
+    })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], RowError> {
@@ -172,6 +180,7 @@ mod tests {
             kinds in (0..3_u8, 0..2_u8, 0..3_u8), texts: [bool; 3], data in prop::collection::vec(any::<u8>(), 0..100),
             cut in 0..300_usize, flip in any::<prop::sample::Index>(),
         ) {
+            let (stream, sent_as) = (StreamId(stream), sent_as.map(|(stream, seq)| (StreamId(stream), seq)));
             let text = |there: bool| if there { "t\u{e9}xt".repeat(20) } else { String::new() };
             let name = sent_as.map_or(vec![0], |(stream, seq)| [&[1][..], &super::key(&stream, seq)].concat());
             let head = [&position.to_be_bytes()[..], &name, &recipient, &[kinds.0, kinds.1, kinds.2], &sent_at_ms.to_be_bytes(), &expires_at_ms.to_be_bytes()].concat();

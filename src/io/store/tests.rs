@@ -1,3 +1,4 @@
+use p2p_node_wire::message_id::StreamId;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,7 +45,7 @@ pub(super) fn some_mail() -> PersistedMessage {
     };
     PersistedMessage {
         recipient: Address::repeat_byte(1),
-        stream: [1; 16],
+        stream: StreamId([1; 16]),
         seq: 1,
         sent_as: None,
         position: 1,
@@ -346,7 +347,7 @@ async fn mail_that_only_gets_another_name_stays_on_the_disk_wherever_writing_fai
         store.put_message(1, some_mail());
         assert!(matches!(next(&mut store).await, Input::Persisted { upto: 1 }));
         left.store(changes, Ordering::SeqCst);
-        let renamed = PersistedMessage { sent_as: Some(([2; 16], 7)), position: 2, ..some_mail() };
+        let renamed = PersistedMessage { sent_as: Some((StreamId([2; 16]), 7)), position: 2, ..some_mail() };
         store.put_message(2, renamed.clone());
         let was_kept = match next(&mut store).await {
             Input::Persisted { upto: 2 } => true,

@@ -82,7 +82,7 @@ mod tests {
     fn hash(number: usize) -> BindingHash {
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&number.to_le_bytes());
-        hash
+        BindingHash(hash)
     }
 
     #[test]

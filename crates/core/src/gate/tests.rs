@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 use p2p_node_protocol::Counter;
 
 use super::pending_verification::{MAX_PARKED, MailRequest, Pending};
@@ -6,7 +7,6 @@ use crate::Core;
 use crate::effect::{Effect, NetworkCommand};
 use crate::signal::Signal;
 use crate::testing::core;
-use libp2p_identity::PeerId;
 
 fn request(token: u64) -> Pending {
     Pending::Mail(MailRequest { token, peer: PeerId::random(), frame: Bytes::from_static(b"frame") })

@@ -2,7 +2,8 @@ use p2p_node_protocol::{ErrorCode, Event};
 
 use crate::effect::{Effect, NetworkCommand};
 use crate::testing::core;
-use crate::{Core, MAX_SUBSCRIPTIONS, MESSAGES};
+use crate::topics::MESSAGES;
+use crate::{Core, MAX_SUBSCRIPTIONS};
 
 fn subscribes(effects: &[Effect]) -> usize {
     let subscribes = |effect: &&Effect| matches!(effect, Effect::Network(NetworkCommand::Subscribe { .. }));

@@ -1,6 +1,5 @@
 //! Records of our own address that this process did not issue.
 
-use crate::input::Now;
 use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Level};
 use p2p_node_wire::identity::binding::{MAX_SKEW_SECS, is_future_generation};
@@ -9,6 +8,7 @@ use p2p_node_wire::record::SignedRecord;
 use crate::cx::Cx;
 use crate::effect::{Effect, ExitCode, Verdict};
 use crate::highest_seen::HighestSeen;
+use crate::input::Now;
 use crate::local::Local;
 use crate::signal::Signal;
 

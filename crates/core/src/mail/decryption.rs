@@ -1,5 +1,13 @@
 //! Decryption of frames that arrive: within a session, or to a KEM key of ours by the crypto pool.
 
+use std::collections::BTreeMap;
+
+use libp2p_identity::PeerId;
+use p2p_node_protocol::Counter;
+use p2p_node_wire::envelope::{Batch, Busy, Frame, KemUnknown, Payload, Response, Sealed, strict_decode};
+use p2p_node_wire::seal::hpke::Info;
+use p2p_node_wire::seal::{SUITE, padding};
+
 use crate::crypto_task::{CryptoTask, OpenTask, Opened, Outcome};
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -12,12 +20,6 @@ use crate::local::Local;
 use crate::mail::Mail;
 use crate::mail::inbound::on_mail::refuse_mail;
 use crate::peers::Peers;
-use libp2p_identity::PeerId;
-use p2p_node_protocol::Counter;
-use p2p_node_wire::envelope::{Batch, Busy, Frame, KemUnknown, Payload, Response, Sealed, strict_decode};
-use p2p_node_wire::seal::hpke::Info;
-use p2p_node_wire::seal::{SUITE, padding};
-use std::collections::BTreeMap;
 
 /// A frame on its way in, while it is being opened.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 mod carry;
 mod links;
 
+use p2p_node_wire::message_id::StreamId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -48,8 +49,8 @@ pub struct Node {
     /// What a store would hold, by address.
     pub kept: BTreeMap<Address, HighestSeen>,
     /// Mail in its store.
-    pub mails: BTreeMap<([u8; 16], u64), PersistedMessage>,
-    pub taken: BTreeMap<(Address, [u8; 16]), StreamCheckpoint>,
+    pub mails: BTreeMap<(StreamId, u64), PersistedMessage>,
+    pub taken: BTreeMap<(Address, StreamId), StreamCheckpoint>,
     /// What it wants to be kept of whom its parent blocked or allowed.
     pub standings: Vec<(Subject, AccessRule)>,
     /// While its machine is suspended, nothing happens to it and it does nothing.

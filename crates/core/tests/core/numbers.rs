@@ -1,6 +1,7 @@
 //! Sequence numbers that are used twice: by independent processes, or by one restored from a
 //! snapshot.
 
+use p2p_node_wire::message_id::StreamId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -123,7 +124,7 @@ fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
     let data = Bytes::from(position.to_string());
     PersistedMessage {
         recipient: agent_key(RECIPIENT).address(),
-        stream: [stream; 16],
+        stream: StreamId([stream; 16]),
         seq,
         sent_as: None,
         position,

@@ -1,6 +1,7 @@
 //! Messages of a store that was restored from a copy after they had failed.
 
 use p2p_node_protocol::Counter;
+use p2p_node_wire::message_id::StreamId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ fn given_up(
     first: usize,
     to: usize,
     more: &str,
-) -> BTreeMap<([u8; 16], u64), PersistedMessage> {
+) -> BTreeMap<(StreamId, u64), PersistedMessage> {
     mesh.fate = lose_mail_to(to);
     mesh.send(first, to, 1, &format!(r#","id":"m1"{more}"#));
     mesh.settle();

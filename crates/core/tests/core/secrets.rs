@@ -28,7 +28,7 @@ fn nothing_that_holds_a_secret_shows_it() {
         network: "dev".to_owned(),
         sender: [0; 32],
         recipient: agent.address(),
-        kem_id: Default::default(),
+        kem_id: p2p_node_wire::seal::kem::KemId([0; 16]),
     };
     let secret_key = Arc::new(Secret::from(secret()));
     let (enc, ciphertext) = (bytes::Bytes::new(), bytes::Bytes::new());

@@ -1,6 +1,7 @@
 //! Outbox and inbox over a link that loses, repeats and reorders frames, with several processes at
 //! both ends and copies of the sender's store, compared with a simple model.
 
+use p2p_node_wire::message_id::StreamId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ const SENDER: Address = Address::repeat_byte(1);
 const RECIPIENT: Address = Address::repeat_byte(2);
 const NOW: Duration = Duration::ZERO;
 
-type Name = ([u8; 16], u64);
+type Name = (StreamId, u64);
 
 /// Mail that says which one it is.
 fn draft(priority: Priority, load: u64) -> OutgoingMessage {
@@ -50,7 +51,7 @@ struct World {
     frames: Vec<(u64, Batch)>,
     acks: Vec<(Option<u64>, Vec<StreamAck>)>,
     /// What a store would have of the recipient.
-    rows: BTreeMap<[u8; 16], StreamCheckpoint>,
+    rows: BTreeMap<StreamId, StreamCheckpoint>,
     /// What a store would have of the sender, and what a copy of it had.
     mails: BTreeMap<Name, PersistedMessage>,
     copy: BTreeMap<Name, PersistedMessage>,
@@ -121,7 +122,7 @@ impl World {
     fn deliver(&mut self, (token, batch): (u64, Batch)) {
         let mut streams = BTreeSet::new();
         for message in &batch.messages {
-            let stream: [u8; 16] = message.stream.as_ref().try_into().unwrap();
+            let stream: StreamId = message.stream.as_ref().try_into().unwrap();
             streams.insert(stream);
             let mut ready = Vec::new();
             let offer = self.inbox.offer(SENDER, message.clone(), NOW, &mut ready);
@@ -160,7 +161,7 @@ impl World {
         self.acks.push((Some(token), answer));
     }
 
-    fn ack(&self, stream: &[u8; 16]) -> StreamAck {
+    fn ack(&self, stream: &StreamId) -> StreamAck {
         let (cumulative, beyond) = self.inbox.acked_up_to(&SENDER, stream);
         assert!(beyond.is_sorted_by(|one, other| one < other) && beyond.iter().all(|seq| *seq > cumulative));
         StreamAck {
@@ -186,7 +187,7 @@ impl World {
     }
 
     /// The store knows how far the parent is.
-    fn settle(&mut self, key: (Address, [u8; 16])) {
+    fn settle(&mut self, key: (Address, StreamId)) {
         let row = self.inbox.row(key).unwrap();
         self.inbox.settle(&row);
         let digests = &row.digests;

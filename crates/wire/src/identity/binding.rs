@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 use prost::Message;
 
 use super::keys::{hash_fields, peer_id_of};
+use crate::newtype::fixed_bytes;
 use crate::strict::{DecodeError, Shape, Wire, ensure, strict_decode};
 
 /// The sentence that a wallet shows to a person before signing. It is the same in every binding.
@@ -55,8 +56,11 @@ pub fn is_future_generation(generation: u64, now_ms: u64) -> bool {
     generation > (now_ms / 1000).saturating_add(MAX_SKEW_SECS)
 }
 
-/// Hash of the encoding of a signed binding, signature included. It identifies the binding.
-pub type BindingHash = [u8; 32];
+fixed_bytes!(
+    /// Hash of the encoding of a signed binding, signature included. It identifies the binding.
+    BindingHash,
+    32
+);
 
 /// The reasons why a binding is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -243,7 +247,7 @@ impl SignedBinding {
     /// Returns the hash that identifies this binding in caches of the results of
     /// [`SignedBinding::verify_signature`].
     pub fn hash(&self) -> BindingHash {
-        hash_fields(&[b"p2p-node/binding-hash/v1", &self.encode()])
+        BindingHash(hash_fields(&[b"p2p-node/binding-hash/v1", &self.encode()]))
     }
 
     /// Checks every cheap rule. Only the signature remains to be verified.

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::SUITE;
 use super::hpke::Algorithm;
 use crate::identity::hash_fields;
+use crate::newtype::fixed_bytes;
 use crate::record::{Kem, MAX_RECORD_LIFE_MS};
 use crate::time::Now;
 
@@ -46,15 +47,18 @@ const ID_DOMAIN: &[u8] = b"p2p-node/kem-id/v1";
 const KEY_DOMAIN: &[u8] = b"p2p-node/kem-key/v1";
 const RATCHET_DOMAIN: &[u8] = b"p2p-node/kem-ratchet/v1";
 
-/// Id of a KEM key.
-pub type KemId = [u8; KEM_ID_BYTES];
+fixed_bytes!(
+    /// Id of a KEM key.
+    KemId,
+    KEM_ID_BYTES
+);
 
 /// Returns the id of a public key: a hash of the key.
 pub fn kem_id(public_key: &[u8]) -> KemId {
     let hash = hash_fields(&[ID_DOMAIN, public_key]);
     let mut id = [0; KEM_ID_BYTES];
     id.copy_from_slice(&hash[..KEM_ID_BYTES]);
-    id
+    KemId(id)
 }
 
 /// Returns the id of a key to which mail can be encrypted now. Returns `None` if the suite is
@@ -62,7 +66,7 @@ pub fn kem_id(public_key: &[u8]) -> KemId {
 pub fn usable_key_id(kem: &Kem, now_ms: u64) -> Option<KemId> {
     let fits = kem.suite == SUITE && kem.public_key.len() == PUBLIC_KEY_BYTES && kem.not_after_ms > now_ms;
     let id = kem_id(&kem.public_key);
-    (fits && kem.id.as_ref() == id).then_some(id)
+    (fits && *kem.id == *id).then_some(id)
 }
 
 /// A secret key. It is zeroised on drop.
@@ -171,7 +175,7 @@ impl Keyring {
 
     /// Returns the secret key with this id, unless it is unknown or erased.
     pub fn find(&self, id: &[u8]) -> Option<Arc<Secret>> {
-        self.keys.iter().find(|key| key.id == id).map(|key| Arc::clone(&key.secret))
+        self.keys.iter().find(|key| *key.id == *id).map(|key| Arc::clone(&key.secret))
     }
 
     /// Returns the number of keys.
@@ -227,10 +231,7 @@ mod tests {
         let mut ring = Keyring::new([1; 32], at(0));
         let kem = ring.current().unwrap();
         assert_eq!(kem.public_key.len(), PUBLIC_KEY_BYTES);
-        assert_eq!(
-            usable_key_id(&kem, at(0).unix_ms).as_ref().map(<[u8; 16]>::as_slice),
-            Some(kem.id.as_ref())
-        );
+        assert_eq!(usable_key_id(&kem, at(0).unix_ms).as_deref(), Some(kem.id.as_ref()));
         assert_eq!(usable_key_id(&kem, kem.not_after_ms), None);
         assert_eq!(usable_key_id(&Kem { suite: 2, ..kem.clone() }, 0), None);
         assert_eq!(usable_key_id(&Kem { id: vec![0; 16].into(), ..kem.clone() }, 0), None);

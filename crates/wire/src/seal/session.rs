@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::kem::KemId;
 use crate::envelope::Session;
+use crate::newtype::fixed_bytes;
 
 /// Length of a session id and length of a session key, in bytes.
 pub const SESSION_ID_BYTES: usize = 16;
@@ -27,8 +28,11 @@ const SESSIONS_PER_PEER: usize = 4;
 /// Largest number of sessions with all peers: twice the 1,000 connections of a bootstrap node.
 pub const MAX_SESSIONS: usize = 2000;
 
-/// Id of a session.
-pub type SessionId = [u8; SESSION_ID_BYTES];
+fixed_bytes!(
+    /// Id of a session.
+    SessionId,
+    SESSION_ID_BYTES
+);
 
 /// Id and key of a session. The key is zeroised on drop.
 #[derive(Clone)]
@@ -148,7 +152,7 @@ impl InboundSessions {
 
     /// Returns the session of this peer with this id.
     pub fn find(&self, peer: &PeerId, id: &[u8]) -> Option<&SessionKey> {
-        self.sessions.get(peer)?.iter().find(|session| session.id == id)
+        self.sessions.get(peer)?.iter().find(|session| *session.id == *id)
     }
 
     /// Removes all sessions of a peer whose connection ended.
@@ -177,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_key_is_not_shown() {
-        let outgoing = OutboundSession::new(key(0xA7), [0; 32], [0; 16], Duration::ZERO);
+        let outgoing = OutboundSession::new(key(0xA7), [0; 32], KemId([0; 16]), Duration::ZERO);
         let mut incoming = InboundSessions::default();
         incoming.insert(PeerId::random(), key(0xA7));
         let shown = format!("{outgoing:?} {outgoing:#?} {outgoing:x?} {incoming:?}");
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn only_the_same_session_number_and_bytes_open() {
-        let mut session = OutboundSession::new(key(1), [0; 32], [0; 16], Duration::ZERO);
+        let mut session = OutboundSession::new(key(1), [0; 32], KemId([0; 16]), Duration::ZERO);
         let first = session.seal(b"hello".to_vec()).unwrap();
         let second = session.seal(b"hello".to_vec()).unwrap();
         assert_ne!(first.ciphertext, second.ciphertext);
@@ -208,18 +212,18 @@ mod tests {
 
     #[test]
     fn a_session_is_followed_by_another_in_time_and_by_size() {
-        let session = || OutboundSession::new(key(1), [7; 32], [1; 16], Duration::ZERO);
+        let session = || OutboundSession::new(key(1), [7; 32], KemId([1; 16]), Duration::ZERO);
         assert!(session().is_with(&[7; 32]) && !session().is_with(&[8; 32]));
-        assert!(!session().is_due(&[1; 16], Duration::from_secs(599)));
-        assert!(session().is_due(&[1; 16], Duration::from_secs(600)));
-        assert!(session().is_due(&[2; 16], Duration::ZERO), "the recipient has a new key");
+        assert!(!session().is_due(&KemId([1; 16]), Duration::from_secs(599)));
+        assert!(session().is_due(&KemId([1; 16]), Duration::from_secs(600)));
+        assert!(session().is_due(&KemId([2; 16]), Duration::ZERO), "the recipient has a new key");
         assert!(
             !session().is_over(Duration::from_secs(1199)) && session().is_over(Duration::from_secs(1200))
         );
         let mut busy = session();
         busy.bytes = REKEY_BYTES - 1;
         busy.seal(vec![0]).unwrap();
-        assert!(busy.is_due(&[1; 16], Duration::ZERO) && !busy.is_over(Duration::ZERO));
+        assert!(busy.is_due(&KemId([1; 16]), Duration::ZERO) && !busy.is_over(Duration::ZERO));
         busy.bytes = 2 * REKEY_BYTES;
         assert!(busy.is_over(Duration::ZERO));
     }

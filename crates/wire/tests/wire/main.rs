@@ -7,6 +7,7 @@ mod any;
 mod extended;
 mod seal;
 
+use p2p_node_wire::message_id::StreamId;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -188,7 +189,7 @@ fn the_values_that_others_must_arrive_at_are_those_of_the_fixtures() {
         ("derived_node_key", hex::encode(NodeKey::derive(&agent().secret(), "dev", "", 0).public())),
         ("binding_signing_hash", hex::encode(binding().binding.signing_hash())),
         ("kad_key", hex::encode(kad_key("dev", &address))),
-        ("message_id", message_id(&message_name(&address, &[0x53; 16]), 9)),
+        ("message_id", message_id(&message_name(&address, &StreamId([0x53; 16])), 9)),
     ];
     let lines: String = values.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
     golden_text("envelopes/values.txt", &lines);

@@ -1,3 +1,4 @@
+use p2p_node_wire::message_id::StreamId;
 use std::fs;
 
 use alloy::primitives::Address;
@@ -15,7 +16,7 @@ async fn store_with_an_altered_mail(directory: &TempDir) -> Vec<PersistedMessage
     let mails: Vec<PersistedMessage> = (1..=40_u64)
         .map(|seq| {
             let mut mail = some_mail();
-            (mail.seq, mail.position, mail.stream) = (seq, seq, [(seq % 2) as u8; 16]);
+            (mail.seq, mail.position, mail.stream) = (seq, seq, StreamId([(seq % 2) as u8; 16]));
             mail.draft.data = Bytes::from(format!("payload-{seq:02}").repeat(200));
             mail
         })

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy_primitives::Address;
+use p2p_node_wire::message_id::StreamId;
 
 use crate::input::Token;
 use crate::mail::inbound::inbox::Inbox;
@@ -23,9 +24,9 @@ pub struct DeferredResponse {
     /// Who mailed.
     pub sender: Address,
     /// The streams that it is about.
-    pub streams: BTreeSet<[u8; 16]>,
+    pub streams: BTreeSet<StreamId>,
     /// Streams that must be secured beyond these numbers: earlier messages are missing, or the disk has to know.
-    pub gaps: Vec<([u8; 16], u64)>,
+    pub gaps: Vec<(StreamId, u64)>,
     /// Until when earlier messages are waited for, by `Now::mono`; none: they are all there.
     pub early_until: Option<Duration>,
     /// When it is given whatever is missing, by `Now::mono`.
@@ -101,8 +102,8 @@ mod tests {
     use bytes::Bytes;
     use p2p_node_wire::envelope::Message;
 
-    fn answer(token: Token, gaps: Vec<([u8; 16], u64)>, seconds: u64) -> DeferredResponse {
-        let streams = BTreeSet::from([[7; 16]]);
+    fn answer(token: Token, gaps: Vec<(StreamId, u64)>, seconds: u64) -> DeferredResponse {
+        let streams = BTreeSet::from([StreamId([7; 16])]);
         DeferredResponse {
             token,
             sender: Address::repeat_byte(1),
@@ -117,8 +118,8 @@ mod tests {
     fn an_answer_waits_for_its_messages_or_its_time() {
         let mut inbox = Inbox::default();
         let mut answers = DeferredResponses::default();
-        assert_eq!(answers.hold(answer(1, vec![([7; 16], 2)], 5)), None);
-        assert_eq!(answers.hold(answer(2, vec![([7; 16], 9)], 7)), None);
+        assert_eq!(answers.hold(answer(1, vec![(StreamId([7; 16]), 2)], 5)), None);
+        assert_eq!(answers.hold(answer(2, vec![(StreamId([7; 16]), 9)], 7)), None);
         assert_eq!(answers.due(&inbox, true, Duration::ZERO), []);
         assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)));
         let message = Message { stream: Bytes::from(vec![7; 16]), seq: 2, ..Message::default() };
@@ -136,7 +137,10 @@ mod tests {
         let mut answers = DeferredResponses::default();
         let early_until = Some(Duration::from_millis(100));
         for token in [1, 2] {
-            answers.hold(DeferredResponse { early_until, ..answer(token, vec![([token as u8; 16], 2)], 5) });
+            answers.hold(DeferredResponse {
+                early_until,
+                ..answer(token, vec![(StreamId([token as u8; 16]), 2)], 5)
+            });
         }
         let offer = |inbox: &mut Inbox, stream: u8, seq, base_seq| {
             let message =

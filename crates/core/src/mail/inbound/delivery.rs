@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn streams_by_gossip_that_wait_for_the_disk_are_bounded_and_forgotten_with_the_stream() {
         let mut taking = InboundDelivery::default();
-        let key = |number: usize| (Address::left_padding_from(&number.to_be_bytes()), [1; 16]);
+        let key = |number: usize| (Address::left_padding_from(&number.to_be_bytes()), StreamId([1; 16]));
         assert!((0..MAX_ACKS_OWED).all(|number| taking.acknowledge_later(key(number), [1; 32])));
         assert!(!taking.acknowledge_later(key(MAX_ACKS_OWED), [1; 32]));
         assert!(taking.acknowledge_later(key(0), [2; 32]));

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_wire::envelope::Message;
+use p2p_node_wire::message_id::StreamId;
 
 use crate::mail::inbound::digests::digest;
 use crate::mail::inbound::receive_window::{
@@ -37,7 +38,7 @@ pub enum AckPolicy {
 }
 
 /// A stream, and whose it is.
-pub type Key = (Address, [u8; 16]);
+pub type Key = (Address, StreamId);
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Inbox {
         now: Duration,
         ready: &mut Vec<Message>,
     ) -> InsertOutcome {
-        let Ok(stream) = <[u8; 16]>::try_from(message.stream.as_ref()) else {
+        let Ok(stream) = StreamId::try_from(message.stream.as_ref()) else {
             return InsertOutcome::NoCapacity;
         };
         let key = (sender, stream);
@@ -166,7 +167,7 @@ impl Inbox {
 
     /// A message that was accepted under another number has come. A sender whose store went back may send it under that one, too.
     fn note_renamed(&mut self, sender: Address, message: &Message) {
-        let Ok(stream) = <[u8; 16]>::try_from(message.accepted_stream.as_ref()) else { return };
+        let Ok(stream) = StreamId::try_from(message.accepted_stream.as_ref()) else { return };
         let key = (sender, stream);
         if let Some(incoming) = self.streams.get_mut(&key)
             && incoming.digests.insert_renamed(message.accepted_seq, digest(message))
@@ -176,12 +177,12 @@ impl Inbox {
     }
 
     /// The first message of a stream that is not settled.
-    pub fn next_seq(&self, sender: &Address, stream: &[u8; 16]) -> u64 {
+    pub fn next_seq(&self, sender: &Address, stream: &StreamId) -> u64 {
         self.streams.get(&(*sender, *stream)).map_or(0, |incoming| incoming.next)
     }
 
     /// What may be acknowledged of a stream: everything below a number, and of what is above it these.
-    pub fn acked_up_to(&self, sender: &Address, stream: &[u8; 16]) -> (u64, &[u64]) {
+    pub fn acked_up_to(&self, sender: &Address, stream: &StreamId) -> (u64, &[u64]) {
         let Some(incoming) = self.streams.get(&(*sender, *stream)) else { return (0, &[]) };
         match self.settling {
             AckPolicy::OnReceipt => (incoming.next, &[]),
@@ -192,7 +193,7 @@ impl Inbox {
     }
 
     /// Everything below need not be sent again: it is settled, or waits here for the parent to take it.
-    pub fn received_up_to(&self, sender: &Address, stream: &[u8; 16]) -> u64 {
+    pub fn received_up_to(&self, sender: &Address, stream: &StreamId) -> u64 {
         match self.settling {
             AckPolicy::Manual => self.next_seq(sender, stream),
             AckPolicy::OnReceipt | AckPolicy::OnPersisted => self.acked_up_to(sender, stream).0,
@@ -200,7 +201,7 @@ impl Inbox {
     }
 
     /// How many messages of a stream have room, where the parent acknowledges mail itself.
-    pub fn window(&self, sender: &Address, stream: &[u8; 16]) -> usize {
+    pub fn window(&self, sender: &Address, stream: &StreamId) -> usize {
         let unacked = self
             .streams
             .get(&(*sender, *stream))
@@ -272,7 +273,7 @@ impl Inbox {
     /// `base_seq` 0 as soon as all before is settled, and what was settled is sent again only if our answer to it was lost.
     fn make_room(&mut self, sender: &Address) {
         if self.senders.get(sender).is_some_and(|share| share.streams >= SENDER_STREAMS) {
-            let own = self.streams.range((*sender, [0; 16])..=(*sender, [u8::MAX; 16]));
+            let own = self.streams.range((*sender, StreamId([0; 16]))..=(*sender, StreamId([u8::MAX; 16])));
             if let Some(key) = own.min_by_key(|(_, incoming)| incoming.last_used).map(|(key, _)| *key) {
                 self.forget(key);
             }

@@ -9,6 +9,7 @@ use p2p_node_wire::envelope::limits::{MAX_ACK_STREAMS, MAX_FRAME_BYTES};
 use p2p_node_wire::envelope::{
     self, Batch, Busy, Frame, Refused, Rejection, Response, SEQUENCE_REUSED, Scope,
 };
+use p2p_node_wire::message_id::StreamId;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -36,9 +37,9 @@ const BUSY_MS: u64 = 250;
 
 /// What taking a batch of mail came to.
 pub(crate) struct BatchOutcome {
-    pub(crate) streams: BTreeSet<[u8; 16]>,
+    pub(crate) streams: BTreeSet<StreamId>,
     /// The last message of each stream that cannot be acknowledged yet.
-    gaps: Vec<([u8; 16], u64)>,
+    gaps: Vec<(StreamId, u64)>,
     /// Whether earlier ones are missing.
     is_early: bool,
     /// Whether the parent holds as much mail without an `ack` as it may.
@@ -251,7 +252,7 @@ impl Mail {
     fn deliver_in_order(
         &mut self,
         sender: &mut Sender,
-        stream: [u8; 16],
+        stream: StreamId,
         message: envelope::Message,
         route: Route,
         gate: &mut Gate,
@@ -309,6 +310,6 @@ fn refuse_mail_at(
     Response::Refused(Refused { code: code.to_owned(), reason, time_ms })
 }
 
-fn stream_id(bytes: &Bytes) -> Option<[u8; 16]> {
+fn stream_id(bytes: &Bytes) -> Option<StreamId> {
     bytes.as_ref().try_into().ok()
 }

@@ -210,7 +210,11 @@ mod tests {
     }
 
     fn queue(acks: &mut PendingAcks, number: usize, streams: impl IntoIterator<Item = u8>) -> bool {
-        acks.queue(&account(number), [1; 32], streams.into_iter().map(|stream| [stream; 16]).collect())
+        acks.queue(
+            &account(number),
+            [1; 32],
+            streams.into_iter().map(|stream| StreamId([stream; 16])).collect(),
+        )
     }
 
     /// Puts everything that is due on the wire; how many that were.
@@ -268,7 +272,7 @@ mod tests {
         let mut acks = PendingAcks::default();
         queue(&mut acks, 1, [1]);
         assert_eq!(send(&mut acks, 1), 1);
-        acks.queue(&account(1), [2; 32], BTreeSet::from([[2; 16]]));
+        acks.queue(&account(1), [2; 32], BTreeSet::from([StreamId([2; 16])]));
         assert_eq!(acks.answered(1, false), Some(AckOutcome::Dropped));
         let due = acks.due();
         assert_eq!(due.iter().map(|(_, owed)| owed.node_key).collect::<Vec<_>>(), [[2; 32]]);

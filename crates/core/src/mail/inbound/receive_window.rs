@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     fn written(arrivals: &ReceiveWindow) -> StreamCheckpoint {
-        arrivals.row(Address::ZERO, [0; 16], &Digests::default())
+        arrivals.row(Address::ZERO, StreamId([0; 16]), &Digests::default())
     }
 
     fn row(arrivals: &ReceiveWindow) -> (u64, u64, Vec<u64>) {

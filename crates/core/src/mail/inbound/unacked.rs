@@ -127,10 +127,12 @@ impl Unacked {
 
 #[cfg(test)]
 mod tests {
+    use p2p_node_wire::message_id::StreamId;
+
     use super::*;
     use crate::mail::inbound::digests::Digests;
 
-    const KEY: Key = (Address::repeat_byte(1), [1; 16]);
+    const KEY: Key = (Address::repeat_byte(1), StreamId([1; 16]));
 
     #[test]
     fn room_is_what_the_sender_leaves_to_others_and_one_message_always_fits() {
@@ -150,7 +152,7 @@ mod tests {
         let mut untaken = Unacked::default();
         untaken.set_limit(100);
         let fill = |untaken: &mut Unacked, sender: u8| {
-            let key = (Address::repeat_byte(sender), [1; 16]);
+            let key = (Address::repeat_byte(sender), StreamId([1; 16]));
             let credit = untaken.credit(&key.0);
             let taken = (1..).take_while(|seq| {
                 let has_room = untaken.has_room(&key.0, 1, 1);
@@ -168,7 +170,7 @@ mod tests {
     #[test]
     fn what_the_disk_knows_waits_no_longer() {
         let mut untaken = Unacked::default();
-        let other = (KEY.0, [2; 16]);
+        let other = (KEY.0, StreamId([2; 16]));
         for seq in 1..=6 {
             untaken.insert(KEY, seq, 10);
             untaken.insert(other, seq, 100);

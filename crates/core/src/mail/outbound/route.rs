@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use p2p_node_protocol::Route;
+use p2p_node_wire::record::SignedRecord;
 
 use crate::MAX_TOPIC_BYTES;
 use crate::cx::Cx;
 use crate::mail::outbound::destination::Destination;
 use crate::peers::Peers;
 use crate::peers::candidate::Candidate;
-use p2p_node_wire::record::SignedRecord;
 
 /// How long `auto` waits for a dial before it takes to gossip. Ours: a dial on a healthy network takes less.
 const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);

@@ -1,9 +1,9 @@
 //! What leaves: mail by the route that reaches its recipient, broadcasts, and how we are.
 
-use bytes::Bytes;
 use std::time::Duration;
 
 use alloy_primitives::Address;
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode, Level, Priority, Route};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;

@@ -1,3 +1,4 @@
+use crate::seal::kem::KemId;
 use proptest::prelude::*;
 
 use super::*;
@@ -35,7 +36,7 @@ fn it_is_for_one_sender_recipient_network_and_key() {
         Info { network: "main".to_owned(), ..right.clone() },
         Info { sender: [8; 32], ..right.clone() },
         Info { recipient: Address::repeat_byte(8), ..right.clone() },
-        Info { kem_id: [0; 16], ..right.clone() },
+        Info { kem_id: KemId([0; 16]), ..right.clone() },
     ] {
         assert!(open(&secret, &wrong, &sealed.enc, &sealed.ciphertext).is_none(), "{wrong:?}");
     }

@@ -2,13 +2,14 @@
 
 use alloy_primitives::Address;
 use p2p_node_wire::envelope::{Rejection, SEQUENCE_REUSED};
+use p2p_node_wire::message_id::StreamId;
 
 use crate::mail::inbound::inbox::Inbox;
 use crate::mail::inbound::inbox::inbox_limits::{MAX_ALL_REFUSALS, MAX_REFUSALS};
 
 impl Inbox {
     /// Notes that a message was settled by refusing it, or has the number of another one.
-    pub fn refuse(&mut self, sender: &Address, stream: &[u8; 16], outcome: Rejection) {
+    pub fn refuse(&mut self, sender: &Address, stream: &StreamId, outcome: Rejection) {
         let key = (*sender, *stream);
         let Some(incoming) = self.streams.get_mut(&key) else { return };
         if outcome.code == SEQUENCE_REUSED && incoming.refusals.contains(&outcome) {
@@ -30,7 +31,7 @@ impl Inbox {
     }
 
     /// What of a stream was refused lately.
-    pub fn refusals(&self, sender: &Address, stream: &[u8; 16]) -> impl Iterator<Item = &Rejection> {
+    pub fn refusals(&self, sender: &Address, stream: &StreamId) -> impl Iterator<Item = &Rejection> {
         self.streams.get(&(*sender, *stream)).into_iter().flat_map(|incoming| &incoming.refusals)
     }
 }

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use p2p_node_wire::envelope::Rejection;
+use p2p_node_wire::message_id::StreamId;
 use proptest::prelude::*;
 
 use crate::mail::inbound::inbox::inbox_limits::{
@@ -40,7 +41,7 @@ fn messages_come_out_in_order_and_once() {
     assert_eq!(offer(&mut inbox, message(1, 3, 3, 1)), (InsertOutcome::Buffered, vec![]));
     assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (InsertOutcome::Ready, vec![1, 2, 3]));
     assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (InsertOutcome::Duplicate, vec![]));
-    assert_eq!(inbox.next_seq(&sender(1), &[1; 16]), 4);
+    assert_eq!(inbox.next_seq(&sender(1), &StreamId([1; 16])), 4);
     assert_eq!(inbox.held_bytes(), 0);
 }
 
@@ -96,7 +97,7 @@ fn streams_are_bounded_and_the_longest_unused_goes() {
         inbox.offer(stranger(index), message, Duration::from_secs(index), &mut ready);
     }
     assert_eq!(inbox.len(), MAX_STREAMS);
-    let first: [u8; 16] = [0; 16];
+    let first: StreamId = StreamId([0; 16]);
     assert_eq!(inbox.next_seq(&stranger(0), &first), 0);
 }
 
@@ -105,11 +106,11 @@ fn refusals_are_remembered_up_to_the_bound() {
     let mut inbox = Inbox::default();
     offer(&mut inbox, message(1, 1, 0, 1));
     for seq in 0..=MAX_REFUSALS as u64 {
-        inbox.refuse(&sender(1), &[1; 16], Rejection { seq, code: "X".into() });
+        inbox.refuse(&sender(1), &StreamId([1; 16]), Rejection { seq, code: "X".into() });
     }
-    let seqs: Vec<u64> = inbox.refusals(&sender(1), &[1; 16]).map(|outcome| outcome.seq).collect();
+    let seqs: Vec<u64> = inbox.refusals(&sender(1), &StreamId([1; 16])).map(|outcome| outcome.seq).collect();
     assert_eq!((seqs.len(), seqs[0]), (MAX_REFUSALS, 1));
-    assert_eq!(inbox.refusals(&sender(2), &[1; 16]).count(), 0);
+    assert_eq!(inbox.refusals(&sender(2), &StreamId([1; 16])).count(), 0);
 }
 
 #[test]
@@ -120,10 +121,10 @@ fn refusals_of_all_streams_are_bounded_together() {
     for number in 0..senders {
         inbox.offer(name(number), message(1, 1, 0, 1), Duration::ZERO, &mut Vec::new());
         for seq in 0..MAX_REFUSALS as u64 {
-            inbox.refuse(&name(number), &[1; 16], Rejection { seq, code: "X".into() });
+            inbox.refuse(&name(number), &StreamId([1; 16]), Rejection { seq, code: "X".into() });
         }
     }
-    let remembered = |number| inbox.refusals(&name(number), &[1; 16]).count();
+    let remembered = |number| inbox.refusals(&name(number), &StreamId([1; 16])).count();
     let in_all: usize = (0..senders).map(remembered).sum();
     assert_eq!(in_all, MAX_ALL_REFUSALS);
     assert_eq!((remembered(0), remembered(senders - 1)), (0, MAX_REFUSALS));
@@ -134,11 +135,11 @@ fn refusals_are_forgotten_when_their_sender_has_heard_of_them() {
     let mut inbox = Inbox::default();
     for seq in 1..=5 {
         offer(&mut inbox, message(1, seq, seq - 1, 1));
-        inbox.refuse(&sender(1), &[1; 16], Rejection { seq, code: "X".into() });
+        inbox.refuse(&sender(1), &StreamId([1; 16]), Rejection { seq, code: "X".into() });
     }
-    assert_eq!(inbox.refusals(&sender(1), &[1; 16]).count(), 5);
+    assert_eq!(inbox.refusals(&sender(1), &StreamId([1; 16])).count(), 5);
     offer(&mut inbox, message(1, 4, 0, 1));
-    let left: Vec<u64> = inbox.refusals(&sender(1), &[1; 16]).map(|outcome| outcome.seq).collect();
+    let left: Vec<u64> = inbox.refusals(&sender(1), &StreamId([1; 16])).map(|outcome| outcome.seq).collect();
     assert_eq!(left, [4, 5], "its sender still has the fourth");
 }
 
@@ -152,7 +153,7 @@ fn a_sender_that_makes_up_streams_pushes_out_its_own() {
         inbox.offer(sender(1), held, Duration::from_millis(number), &mut Vec::new());
     }
     assert_eq!(inbox.len(), SENDER_STREAMS + 1);
-    assert_eq!(inbox.next_seq(&sender(2), &[9; 16]), 2);
+    assert_eq!(inbox.next_seq(&sender(2), &StreamId([9; 16])), 2);
     assert!(inbox.held_bytes() <= SENDER_STREAMS * 2000, "{}", inbox.held_bytes());
     assert_eq!(inbox.drain_dropped(), (MAX_STREAMS - SENDER_STREAMS) as u64);
     assert_eq!(inbox.drain_dropped(), 0);
@@ -212,12 +213,12 @@ proptest! {
                 3 if !live.is_empty() => gave_up.push(live.remove(at.index(live.len()))),
                 _ => {}
             }
-            let next = inbox.next_seq(&sender(1), &[1; 16]);
+            let next = inbox.next_seq(&sender(1), &StreamId([1; 16]));
             live.retain(|seq| *seq >= next);
         }
         while !live.is_empty() {
             deliver(&mut inbox, &mut out, with_base(&live, 0));
-            let next = inbox.next_seq(&sender(1), &[1; 16]);
+            let next = inbox.next_seq(&sender(1), &StreamId([1; 16]));
             live.retain(|seq| *seq >= next);
         }
         prop_assert!(out.windows(2).all(|pair| pair[0] < pair[1]), "{out:?}");
@@ -235,7 +236,7 @@ fn deliver(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
     for seq in seqs {
         let (_, ready) = offer(inbox, message(stream, seq, base_seq(seq), 1));
         for seq in ready {
-            inbox.deliver((sender(1), [stream; 16]), seq);
+            inbox.deliver((sender(1), StreamId([stream; 16])), seq);
         }
     }
     inbox.senders[&sender(1)].outstanding - before
@@ -272,7 +273,7 @@ fn the_mail_of_a_sender_that_is_not_taken_is_bounded() {
 /// A durable inbox with mail 1 in the parent's pipe and so many after it that were refused.
 fn refused_behind_one(number: u64) -> Inbox {
     let mut inbox = Inbox::new(AckPolicy::OnPersisted);
-    let key = (sender(1), [1; 16]);
+    let key = (sender(1), StreamId([1; 16]));
     offer(&mut inbox, message(1, 1, 0, 1));
     inbox.deliver(key, 1);
     // All but the first of them wait for that, and come at once.
@@ -288,7 +289,7 @@ fn refused_behind_one(number: u64) -> Inbox {
 /// An inbox that has all that it should of mail that arrived before something earlier, of 64 senders.
 fn with_all_beyond() -> Inbox {
     let mut inbox = refused_behind_one(MAX_BEYOND as u64 / 16);
-    let row = inbox.row((sender(1), [1; 16])).unwrap();
+    let row = inbox.row((sender(1), StreamId([1; 16]))).unwrap();
     for number in 2..=64 {
         inbox.restore(vec![StreamCheckpoint { sender: sender(number), ..row.clone() }], Duration::ZERO);
     }
@@ -299,14 +300,14 @@ fn with_all_beyond() -> Inbox {
 #[test]
 fn what_a_row_names_is_bounded_however_much_was_refused_at_once() {
     let inbox = refused_behind_one(5000);
-    let row = inbox.row((sender(1), [1; 16])).unwrap();
+    let row = inbox.row((sender(1), StreamId([1; 16]))).unwrap();
     assert_eq!((row.next, row.told, row.beyond.len()), (1, 5002, UNTAKEN_WINDOW));
 }
 
 #[test]
 fn a_stream_goes_on_after_a_restart_whatever_its_row_names() {
     for settling in [AckPolicy::OnPersisted, AckPolicy::Manual] {
-        let row = refused_behind_one(5000).row((sender(1), [1; 16])).unwrap();
+        let row = refused_behind_one(5000).row((sender(1), StreamId([1; 16]))).unwrap();
         let mut inbox = Inbox::new(settling);
         inbox.restore(vec![row], Duration::ZERO);
         assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)).0, InsertOutcome::NoCapacity, "the window is full");
@@ -325,19 +326,19 @@ fn what_arrived_before_something_earlier_is_bounded_in_all() {
             inbox.offer(sender(who), message(2, *seq, base_seq, 1), Duration::ZERO, &mut ready)
                 == InsertOutcome::NoCapacity
                 || {
-                    inbox.deliver((sender(who), [2; 16]), *seq);
+                    inbox.deliver((sender(who), StreamId([2; 16])), *seq);
                     // All but the first are settled.
-                    *seq > first && !inbox.mark_acked((sender(who), [2; 16]), *seq)
+                    *seq > first && !inbox.mark_acked((sender(who), StreamId([2; 16])), *seq)
                 }
         });
         refused.map(|seq| seq - first)
     };
     assert_eq!(after(2, 1), Some(1), "of whom has a window, nothing waits behind something else");
     assert_eq!(after(200, 1), Some(FEW_BEYOND as u64), "others may have a few");
-    inbox.mark_acked((sender(1), [1; 16]), 1);
+    inbox.mark_acked((sender(1), StreamId([1; 16])), 1);
     assert!(inbox.beyond < MAX_BEYOND);
     for number in 2..=64 {
-        inbox.forget((sender(number), [1; 16]));
+        inbox.forget((sender(number), StreamId([1; 16])));
     }
     let left = FEW_BEYOND - 1;
     assert_eq!((inbox.beyond, inbox.senders[&sender(200)].beyond), (left, left));

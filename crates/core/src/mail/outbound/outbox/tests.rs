@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use p2p_node_protocol::Priority;
 use p2p_node_wire::envelope::Batch;
+use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Now;
 use proptest::prelude::*;
 
@@ -253,7 +254,7 @@ fn a_clock_that_was_set_back_makes_no_life_longer() {
     let sent_at_ms = 10_000_000;
     let kept = |seq, life| PersistedMessage {
         recipient: RECIPIENT,
-        stream: [1; 16],
+        stream: StreamId([1; 16]),
         seq,
         sent_as: None,
         position: seq,
@@ -270,7 +271,7 @@ fn a_clock_that_was_set_back_makes_no_life_longer() {
 fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
     PersistedMessage {
         recipient: RECIPIENT,
-        stream: [stream; 16],
+        stream: StreamId([stream; 16]),
         seq,
         sent_as: None,
         position,

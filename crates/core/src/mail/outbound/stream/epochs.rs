@@ -32,7 +32,7 @@ impl Epoch {
     pub(crate) fn stream_id(&self) -> StreamId {
         let mut id = [0; 16];
         id.copy_from_slice(&self.id);
-        id
+        StreamId(id)
     }
 }
 
@@ -118,13 +118,20 @@ mod tests {
 
     #[test]
     fn streams_of_earlier_processes_come_before_the_current_one() {
-        let mut epochs = Epochs::new(&ACCOUNT, &[9; 16]);
-        assert_eq!((epochs.restore(&[1; 16]), epochs.restore(&[2; 16]), epochs.restore(&[1; 16])), (0, 1, 0));
+        let mut epochs = Epochs::new(&ACCOUNT, &StreamId([9; 16]));
+        assert_eq!(
+            (
+                epochs.restore(&StreamId([1; 16])),
+                epochs.restore(&StreamId([2; 16])),
+                epochs.restore(&StreamId([1; 16]))
+            ),
+            (0, 1, 0)
+        );
         assert_eq!(epochs.next_position(), Position { epoch: 2, seq: 1 });
-        epochs.begin(&[10; 16]);
+        epochs.begin(&StreamId([10; 16]));
         assert_eq!(epochs.next_position(), Position { epoch: 3, seq: 1 }, "each stream counts from 1");
         assert_eq!(epochs.find(&[2; 16]), Some(1));
-        assert_eq!(epochs.get(2).stream_id(), [9; 16]);
+        assert_eq!(epochs.get(2).stream_id(), StreamId([9; 16]));
         epochs.forget_before(Some(2));
         assert_eq!((epochs.find(&[2; 16]), epochs.find(&[9; 16])), (None, Some(2)));
         epochs.forget_before(None);
