@@ -23,7 +23,7 @@ fn sender(byte: u8) -> Address {
     Address::repeat_byte(byte)
 }
 
-/// One of many who each have less than their share.
+/// Returns the sender of a stream: one sender for each 32 streams, which is less than its share.
 fn stranger(number: u64) -> Address {
     Address::left_padding_from(&(number / 32).to_be_bytes())
 }
@@ -80,7 +80,7 @@ fn what_waits_counts_with_all_that_it_keeps_in_memory() {
     offer(&mut inbox, message(1, 9, 0, 0));
     assert_eq!(inbox.held_bytes(), 0);
 
-    // A byte of a frame must not keep the frame.
+    // A buffered byte must not keep the whole frame in memory.
     let frame = Bytes::from(vec![7; 1 << 20]);
     let part = Message { stream: frame.slice(..16), data: frame.slice(99..100), ..message(7, 10, 9, 0) };
     offer(&mut inbox, part);
@@ -184,8 +184,9 @@ fn what_one_sender_holds_leaves_room_for_others_and_does_not_stay_for_ever() {
 }
 
 proptest! {
-    /// A naive sender whose frames are lost, repeated and reordered, and whose mail may expire at any moment, against
-    /// the inbox: what comes out ascends, and all that is never given up comes out in the end.
+    /// A naive sender whose frames are lost, repeated and reordered, and whose messages may expire
+    /// at any moment, against the inbox. The delivered numbers ascend, and every message that the
+    /// sender does not give up is delivered in the end.
     #[test]
     fn any_network_delivers_in_order_and_once(
         steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..200),
@@ -228,9 +229,10 @@ proptest! {
     }
 }
 
-/// Offers messages of one stream, and hands on what is ready; how many were.
+/// Inserts messages of one stream and delivers those that are ready. Returns the number of unacked
+/// messages that this added.
 fn deliver(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
-    // The first has nothing before it.
+    // The first message has no earlier one.
     let base_seq = |seq| if seq == 1 { 0 } else { seq };
     let before = inbox.senders[&sender(1)].outstanding;
     for seq in seqs {
@@ -270,13 +272,14 @@ fn the_mail_of_a_sender_that_is_not_taken_is_bounded() {
     assert_eq!(inbox.offer(sender(2), message(1, 1, 0, 1), Duration::ZERO, &mut ready), InsertOutcome::Ready);
 }
 
-/// A durable inbox with mail 1 in the parent's pipe and so many after it that were refused.
+/// Returns a durable inbox with message 1 in the parent's pipe, followed by `number` rejected
+/// messages.
 fn refused_behind_one(number: u64) -> Inbox {
     let mut inbox = Inbox::new(AckPolicy::OnPersisted);
     let key = (sender(1), StreamId([1; 16]));
     offer(&mut inbox, message(1, 1, 0, 1));
     inbox.deliver(key, 1);
-    // All but the first of them wait for that, and come at once.
+    // All except message 2 wait for an earlier one, and they become ready together.
     for seq in (2..number + 2).rev() {
         for ready in offer(&mut inbox, message(1, seq, seq, 1)).1 {
             inbox.deliver(key, ready);
@@ -286,7 +289,7 @@ fn refused_behind_one(number: u64) -> Inbox {
     inbox
 }
 
-/// An inbox that has all that it should of mail that arrived before something earlier, of 64 senders.
+/// Returns an inbox at the global limit of messages acked out of order, from 64 senders.
 fn with_all_beyond() -> Inbox {
     let mut inbox = refused_behind_one(MAX_BEYOND as u64 / 16);
     let row = inbox.row((sender(1), StreamId([1; 16]))).unwrap();
@@ -327,7 +330,7 @@ fn what_arrived_before_something_earlier_is_bounded_in_all() {
                 == InsertOutcome::NoCapacity
                 || {
                     inbox.deliver((sender(who), StreamId([2; 16])), *seq);
-                    // All but the first are settled.
+                    // All except the first are acked.
                     *seq > first && !inbox.mark_acked((sender(who), StreamId([2; 16])), *seq)
                 }
         });

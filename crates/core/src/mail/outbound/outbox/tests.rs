@@ -55,12 +55,12 @@ fn medium_and_low_share_four_to_one_and_high_goes_first() {
     assert!((18..=22).contains(&low), "{low} of 100");
 }
 
-/// Fills an outbox up with all that one recipient may use.
+/// Fills an outbox with as much as one recipient may use.
 fn fill(outbox: &mut Outbox) {
     while outbox.accept(RECIPIENT, draft(Priority::Medium, 32 << 10), true, NOW).is_ok() {}
 }
 
-/// An outbox with all that one recipient may use.
+/// Returns an outbox with as much as one recipient may use.
 fn full() -> Outbox {
     let mut outbox = Outbox::new(testing::origin());
     fill(&mut outbox);
@@ -116,8 +116,8 @@ fn recipients_without_mail_are_forgotten_and_numbered_anew() {
 }
 
 proptest! {
-    /// Whatever is launched, answered in part, failed, recalled, refused or expired, in any order: the accounts are right,
-    /// every mail ends exactly once, and nothing that waits is forgotten.
+    /// After sends, partial acks, failures, cancellations, rejections and expiries in any order,
+    /// the usage counters are right, every message completes exactly once, and none is lost.
     #[test]
     fn the_accounts_are_always_right(steps in prop::collection::vec((0u8..7, any::<prop::sample::Index>(), 0usize..3), 1..150)) {
         let mut outbox = Outbox::new(testing::origin());
@@ -187,7 +187,7 @@ fn what_a_node_held_before_it_was_started_again_unseen_is_asked_for_though_it_go
     let held = |held| StreamAck { received: held, ..ack(&batch, 0) };
     outbox.settle(&RECIPIENT, &held(4), NOW);
     outbox.answered(1, NOW, &mut jitter);
-    // Once it is reminded for nothing, so that the pauses are longer than those between attempts.
+    // The first probe makes no progress, so the following pauses exceed those between attempts.
     let reminded = outbox.next_deadline().unwrap();
     outbox.expire(reminded, &mut jitter);
     launch(&mut outbox, 2, reminded).unwrap();
@@ -294,7 +294,7 @@ fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
     let first = outbox.send_next_batch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
     assert_eq!(sent(&first), [(9, 5, 0), (9, 8, 6)]);
     assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "it has to be answered");
-    // The first is with the agent, the second is still missing.
+    // The agent has the first message, and the second is missing.
     let held = |batch: &Batch, held| StreamAck { received: held, window: 1000, ..ack(batch, 0) };
     outbox.note_answer(1);
     outbox.settle(&RECIPIENT, &held(&first, 6), NOW);
@@ -313,7 +313,7 @@ fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
     outbox.answered(3, late, &mut jitter);
     let third = outbox.send_next_batch(RECIPIENT, 4, Route::Direct, late).unwrap();
     assert_eq!(sent(&third), [(new.stream[0], 1, 0)]);
-    // What the agent has had all the time is settled now, in whatever order.
+    // The acks of all messages that the agent has may arrive in any order.
     assert_eq!(outbox.settle(&RECIPIENT, &ack(&third, 2), late).len(), 1);
     assert_eq!(outbox.settle(&RECIPIENT, &ack(&first, 9), late).len(), 2);
     assert!(outbox.is_empty());

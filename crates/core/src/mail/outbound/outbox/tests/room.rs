@@ -1,16 +1,16 @@
-//! For whom and how long mail waits that finds no room.
+//! Until when a `send` may wait for room.
 
 use crate::command_limits::MAX_PAUSE;
 use crate::mail::outbound::outbox::tests::*;
 
-/// Whether waiting for room for one recipient may help.
+/// Returns `true` if a wait for room for the recipient may help.
 fn moves(outbox: &Outbox, now: Duration) -> bool {
     let wait = outbox.wait_for(&RECIPIENT, &draft(Priority::Medium, 1)).expect("it is full");
     assert!(matches!(wait, Wait::Recipient(_)), "others have room");
     wait.may_help(now)
 }
 
-/// Puts two frames on the wire and has the recipient settle as much of them.
+/// Sends a batch and lets the recipient complete `mails` of its messages.
 fn settle(outbox: &mut Outbox, token: Token, mails: u64, now: Duration) {
     let batch = outbox.send_next_batch(RECIPIENT, token, Route::Direct, now).unwrap();
     let first = batch.messages[0].seq;
