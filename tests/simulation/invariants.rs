@@ -207,7 +207,7 @@ impl World {
             let restored = here.parent.restored.len();
             let census = core.usage();
             let size = |name| census.iter().find(|holding| holding.name == name).map_or(0, |held| held.size);
-            let kept = size("mails in the outbox") - size("mails that are being kept");
+            let kept = size("messages in the outbox") - size("pending writes of messages");
             if kept != accepted + restored {
                 let what =
                     format!("{accepted} accepted and {restored} restored did not end, {kept} in the outbox");

@@ -1,5 +1,6 @@
 //! Limits of the commands of a parent, and of the topics of a peer.
 
+use crate::budget::Limit;
 use std::time::Duration;
 
 use p2p_node_protocol::Limits;
@@ -24,3 +25,6 @@ pub const MAX_SUBSCRIPTIONS: usize = 250;
 /// Largest number of topics that the node remembers of a peer: as many as its subscription filter
 /// accepts.
 pub(crate) const MAX_PEER_TOPICS: usize = 256;
+
+/// Both limits of unanswered `send` commands.
+pub(crate) const INFLIGHT: Limit = Limit { count: MAX_INFLIGHT, bytes: MAX_INFLIGHT_BYTES };

@@ -6,6 +6,7 @@
 //! and no I/O.
 
 pub mod backoff;
+pub mod budget;
 pub mod capacity;
 pub(crate) mod command_limits;
 mod config;
@@ -58,15 +59,11 @@ use gate::access_list::{AccessList, AccessRule};
 use gossip::Gossip;
 use input::{Input, Now};
 use lifecycle::{Peer, Phase};
-use local::Local;
-use local::local_record::LocalRecord;
-use mail::Mail;
-use mail::demand::Wants;
+use local::{Local, local_record::LocalRecord};
+use mail::{Mail, demand::Wants};
 use parent::Parent;
-use peers::Peers;
-use peers::candidate::Candidate;
-use replies::Replies;
-use replies::required::Required;
+use peers::{Peers, candidate::Candidate};
+use replies::{Replies, required::Required};
 use snapshot::Snapshot;
 use stats::Stats;
 use timers::TimerTable;

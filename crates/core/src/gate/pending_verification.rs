@@ -9,6 +9,7 @@ use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::{Busy, Response};
 use p2p_node_wire::identity::{BindingHash, SignedBinding};
 
+use crate::budget::{Budget, Limit};
 use crate::crypto_task::CryptoTask;
 use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand, Verdict};
@@ -21,6 +22,8 @@ use crate::signal::Signal;
 pub(crate) const MAX_PARKED: usize = 1024;
 /// Largest total size of these records and frames, in bytes: eight of the largest frames.
 pub(crate) const MAX_PARKED_BYTES: usize = 8 << 20;
+/// Both limits.
+pub(crate) const PARKED: Limit = Limit { count: MAX_PARKED, bytes: MAX_PARKED_BYTES };
 /// Time after which a sender should try again when the crypto pool is full, in ms: our choice, long
 /// enough for the pool to drain its queue.
 pub(crate) const BUSY_MS: u64 = 500;
@@ -95,24 +98,22 @@ impl Pending {
 #[derive(Debug, Default)]
 pub(crate) struct PendingVerifications {
     waiting: BTreeMap<BindingHash, Vec<Pending>>,
-    number: usize,
-    bytes: usize,
+    held: Budget,
 }
 
 impl PendingVerifications {
     pub(crate) fn number(&self) -> usize {
-        self.number
+        self.held.count()
     }
 
     /// Queues an object until the binding is checked. Returns `true` if it is the first that waits
     /// for this binding, and the object itself if there is no capacity.
     pub(crate) fn push(&mut self, binding: BindingHash, pending: Pending) -> Result<bool, Box<Pending>> {
         let bytes = pending.bytes();
-        if self.number >= MAX_PARKED || self.bytes + bytes > MAX_PARKED_BYTES {
+        if !self.held.fits(bytes, PARKED) {
             return Err(Box::new(pending));
         }
-        self.number += 1;
-        self.bytes += bytes;
+        self.held.add(bytes);
         let waiting = self.waiting.entry(binding).or_default();
         waiting.push(pending);
         Ok(waiting.len() == 1)
@@ -121,8 +122,7 @@ impl PendingVerifications {
     /// Removes the objects that wait for this binding, oldest first.
     pub(crate) fn remove(&mut self, binding: &BindingHash) -> Vec<Pending> {
         let ready = self.waiting.remove(binding).unwrap_or_default();
-        self.number -= ready.len();
-        self.bytes -= ready.iter().map(Pending::bytes).sum::<usize>();
+        self.held.remove_all(ready.len(), ready.iter().map(Pending::bytes).sum());
         ready
     }
 }

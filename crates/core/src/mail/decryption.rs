@@ -1,4 +1,5 @@
-//! Decryption of frames that arrive: within a session, or to a KEM key of ours by the crypto pool.
+//! Decryption of incoming frames: with the key of a session, or with a KEM key of this node by the
+//! crypto pool.
 
 use std::collections::BTreeMap;
 
@@ -8,38 +9,39 @@ use p2p_node_wire::envelope::{Batch, Busy, Frame, KemUnknown, Payload, Response,
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::{SUITE, padding};
 
+use crate::budget::Budget;
 use crate::crypto_task::{CryptoTask, OpenTask, Opened, Outcome};
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::Effect;
 use crate::gate::Gate;
 use crate::gate::frame_checks::{LATER_FRAMES, UNSUPPORTED_VERSION};
-use crate::gate::pending_verification::{BUSY_MS, MAX_PARKED, MAX_PARKED_BYTES};
+use crate::gate::pending_verification::{BUSY_MS, PARKED};
 use crate::input::Token;
 use crate::local::Local;
 use crate::mail::Mail;
 use crate::mail::inbound::on_mail::refuse_mail;
 use crate::peers::Peers;
 
-/// A frame on its way in, while it is being opened.
+/// A frame that the crypto pool decrypts.
 #[derive(Debug)]
 enum PendingDecryption {
     Mail { token: Token, peer: PeerId, frame: Box<Frame> },
     Gossip { frame: Box<Frame> },
 }
 
-/// What came of looking into a frame of mail.
+/// The outcome of decrypting a frame of mail.
 pub(crate) enum DecryptOutcome {
     Done(Batch),
     Answer(Response),
     Waits,
 }
 
-/// Frames that are being opened, with their bytes.
+/// The frames that the crypto pool decrypts, and their total size in bytes.
 #[derive(Debug, Default)]
 pub(crate) struct PendingDecryptions {
     frames: BTreeMap<Token, (PendingDecryption, usize)>,
-    bytes: usize,
+    held: Budget,
 }
 
 impl PendingDecryptions {
@@ -48,34 +50,35 @@ impl PendingDecryptions {
     }
 
     fn has_room(&self, size: usize) -> bool {
-        self.frames.len() < MAX_PARKED && self.bytes + size <= MAX_PARKED_BYTES
+        self.held.fits(size, PARKED)
     }
 
     fn insert(&mut self, token: Token, frame: PendingDecryption, size: usize) {
-        self.bytes += size;
+        self.held.add(size);
         self.frames.insert(token, (frame, size));
     }
 
     fn remove(&mut self, token: Token) -> Option<PendingDecryption> {
         let (frame, size) = self.frames.remove(&token)?;
-        self.bytes -= size;
+        self.held.remove(size);
         Some(frame)
     }
 }
 
-/// Why a frame that was sealed is not read.
+/// Why the node cannot read an encrypted frame.
 #[derive(Clone, Copy, Debug)]
 enum Unread {
-    /// The crypto pool did not get to it.
+    /// The crypto pool had no capacity for the frame.
     NotTried,
-    /// It was not sealed to us, or holds no batch.
+    /// The frame does not decrypt with the key of this node, or the content is not a valid batch.
     Unreadable,
-    /// It holds a batch of a later version.
+    /// The frame contains a batch of a later protocol version.
     Later,
 }
 
 impl Mail {
-    /// What is in a frame of direct mail whose signature is good.
+    /// Decrypts a direct frame whose signature is valid. Uses the session key if the frame belongs
+    /// to a session; otherwise passes the frame to the crypto pool.
     pub(crate) fn unseal_mail(
         &mut self,
         token: Token,
@@ -112,7 +115,7 @@ impl Mail {
                 cx.effects.push_back(Effect::Crypto(CryptoTask::Open(Box::new(task))));
                 DecryptOutcome::Waits
             }
-            // Acknowledgements name streams and numbers alone.
+            // An ack contains only stream ids and numbers, so it needs no encryption.
             Some(Payload::Plain(batch)) if batch.messages.is_empty() => DecryptOutcome::Done(batch.clone()),
             Some(Payload::Plain(_)) | None => {
                 let reason = "the frame is not encrypted; mail must be encrypted to a key of the recipient";
@@ -121,13 +124,14 @@ impl Mail {
         }
     }
 
-    /// A sealed frame by gossip: most are for others.
+    /// Passes an encrypted gossip frame to the crypto pool if it is for this node. Most are for
+    /// others.
     pub(crate) fn unseal_gossip(&mut self, frame: Frame, local: &Local, cx: &mut Cx) {
         let Some(Payload::Sealed(sealed)) = &frame.body.payload else { return };
         let Some(task) = self.open_task(&frame, sealed, local, cx) else { return };
         let size = sealed.ciphertext.len();
         if !self.pending_decryptions.has_room(size) {
-            // Without an acknowledgement the sender keeps it and tries again.
+            // The node sends no ack, so the sender keeps the messages and tries again.
             return cx.stats.count(Counter::CryptoPoolFull);
         }
         self.pending_decryptions.insert(
@@ -138,7 +142,8 @@ impl Mail {
         cx.effects.push_back(Effect::Crypto(CryptoTask::Open(Box::new(task))));
     }
 
-    /// How to open it, if it is sealed to a key of ours.
+    /// Returns the task for the crypto pool, or `None` if no key of this node has the KEM id of the
+    /// frame.
     fn open_task(&mut self, frame: &Frame, sealed: &Sealed, local: &Local, cx: &mut Cx) -> Option<OpenTask> {
         let secret = local.keyring.find(&sealed.kem_id).filter(|_| sealed.suite == SUITE)?;
         let info = Info {
@@ -193,7 +198,7 @@ impl Mail {
         }
     }
 
-    /// The sender has to seal anew, to what our record says.
+    /// Responds with this node's record, from which the sender learns the current KEM key.
     fn kem_unknown(&mut self, local: &Local, cx: &mut Cx) -> Response {
         cx.stats.count(Counter::FramesKemUnknown);
         match local.record.current() {
@@ -207,11 +212,11 @@ fn refuse_unread(unread: Unread, cx: &mut Cx) -> Response {
     match unread {
         Unread::NotTried => reply_busy(cx),
         Unread::Unreadable => {
-            let reason = "the frame does not decrypt: its sender did not encrypt it to this node";
+            let reason = "the frame does not decrypt with the key that it names";
             refuse_mail(Counter::FramesUnreadable, "DECRYPTION_FAILED", &reason, cx)
         }
         Unread::Later => {
-            refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &"the encrypted batch is of a later version", cx)
+            refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &"the encrypted batch has a later version", cx)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The records that the directory should keep longest.
+//! Tells the directory which records to keep longest.
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
@@ -7,11 +7,11 @@ use crate::directory::on_record::Demand;
 use crate::mail::Mail;
 use crate::peers::Peers;
 
-/// The records that connections and queued messages need.
+/// The records that connections and queued messages need. The directory evicts them last.
 pub(crate) struct Wants<'a> {
-    /// The connections.
+    /// The connected peers.
     pub(crate) peers: &'a Peers,
-    /// The outbox.
+    /// The outbox, which knows the recipients of queued messages.
     pub(crate) mail: &'a Mail,
 }
 

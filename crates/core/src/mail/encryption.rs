@@ -1,4 +1,4 @@
-//! What is sealed on its way out and opened on its way in.
+//! Encryption of outgoing frames, and the sessions to recipients.
 
 use std::time::Duration;
 
@@ -25,18 +25,19 @@ use crate::mail::outbound::destination::PendingSession;
 use crate::signal::Signal;
 use crate::topics::MESSAGES;
 
-/// A frame on its way out, before it is sealed.
+/// The destination of a frame that the crypto pool encrypts.
 #[derive(Debug)]
 pub(crate) struct PendingEncryption {
     pub(crate) recipient: Address,
-    /// The node to which it goes; none by gossip.
+    /// The node that receives the frame; `None` if the frame goes by gossip.
     pub(crate) peer: Option<PeerId>,
     pub(crate) node_key: [u8; 32],
     pub(crate) kem_id: KemId,
 }
 
 impl Mail {
-    /// Sends a batch: under the keys of the session, or sealed to the recipient's key, which begins one.
+    /// Sends a batch: encrypted with the session if there is one, else sealed to the KEM key of the
+    /// recipient. A direct sealed frame begins a new session.
     pub(crate) fn seal_mail(
         &mut self,
         token: Token,
@@ -52,7 +53,8 @@ impl Mail {
             let unusable =
                 |session: &OutboundSession| !session.is_with(&to.node_key) || session.is_over(now.mono);
             destination.session.take_if(|session| unusable(session));
-            // While the next one begins, this one serves.
+            // The current session serves until the recipient has answered the first frame of the
+            // next one.
             let begins = destination.opening.is_some();
             let session = destination.session.as_mut();
             let session = session.filter(|session| begins || !session.is_due(&to.kem_id, now.mono));
@@ -89,7 +91,7 @@ impl Mail {
         else {
             return;
         };
-        // It may have been settled, or given up, meanwhile.
+        // The recipient may have acked the messages, or they may have expired, in the meantime.
         if self.outbox.recipient(token) != Some(recipient) {
             return self.drop_opening(&recipient, token);
         }
@@ -128,15 +130,16 @@ impl Mail {
         self.outbox.destination(recipient)?.opening.as_mut().filter(|opening| opening.token == token)
     }
 
-    /// Nothing comes of a session that was to begin with this flight.
+    /// Drops the pending session that would begin with this frame.
     fn drop_opening(&mut self, recipient: &Address, token: Token) {
         if let Some(destination) = self.outbox.destination(recipient) {
             destination.opening.take_if(|opening| opening.token == token);
         }
     }
 
-    /// A direct flight has ended. If a session was to begin with it, it has begun if the recipient has `taken` the frame; whether
-    /// one was to.
+    /// Ends the pending session that would begin with this direct frame, if there is one. If the
+    /// recipient accepted the frame (`taken`), the session replaces the current one. Returns `true`
+    /// if there was a pending session.
     pub(crate) fn end_opening(&mut self, recipient: &Address, token: Token, taken: bool) -> bool {
         let Some(destination) = self.outbox.destination(recipient) else { return false };
         let Some(opening) = destination.opening.take_if(|opening| opening.token == token) else {
@@ -148,7 +151,8 @@ impl Mail {
         true
     }
 
-    /// The recipient cannot read what we sent, and says what it can.
+    /// Handles `KemUnknown`: the recipient cannot decrypt the frame, and its response contains its
+    /// current record.
     pub(crate) fn on_kem_unknown(
         &mut self,
         token: Token,
@@ -173,8 +177,9 @@ impl Mail {
         cx.signal(Signal::KeyRefused { recipient, key, by_session });
     }
 
-    /// Retries at once if another attempt can succeed: the session that the recipient does not
-    /// know is gone, or its record names another key than the one it refused.
+    /// Retries at once if another attempt can succeed: either the node has dropped the session that
+    /// the recipient does not know, or the recipient's record now names another key than the
+    /// rejected one.
     pub(crate) fn on_key_refused(
         &mut self,
         recipient: Address,

@@ -33,30 +33,30 @@ use outbound::outbox;
 use outbound::outbox::Outbox;
 use pending_writes::PendingWrites;
 
-/// Mail in both directions.
+/// The state of mail in both directions.
 #[derive(Debug)]
 pub(crate) struct Mail {
-    /// Mail that was accepted from the parent.
+    /// Messages that the node accepted from the parent and has not completed.
     pub(crate) outbox: Outbox,
-    /// Recipients to whom a frame may be due.
+    /// Recipients for whom a frame may be due.
     pub(crate) recipients_to_flush: BTreeSet<Address>,
-    /// Frames that the crypto pool encrypts.
+    /// Frames that the crypto pool encrypts, by the token of the frame.
     pub(crate) pending_encryptions: BTreeMap<Token, PendingEncryption>,
-    /// Mail that arrives, by sender and stream.
+    /// Messages that arrive, by sender and stream.
     pub(crate) inbox: Inbox,
-    /// Mail on its way to the parent.
+    /// Messages on their way to the parent.
     pub(crate) delivery: InboundDelivery,
     /// Frames that the crypto pool decrypts.
     pub(crate) pending_decryptions: PendingDecryptions,
     /// Sessions that peers opened.
     pub(crate) sessions: InboundSessions,
-    /// Responses that wait for a missing message.
+    /// Responses that wait for an earlier message, the disk or the parent.
     pub(crate) deferred_responses: DeferredResponses,
-    /// Acknowledgements that leave by themselves.
+    /// Acks that no response carries.
     pub(crate) pending_acks: PendingAcks,
-    /// What is on its way to the disk.
+    /// Changes that the store has not committed yet.
     pub(crate) pending_writes: PendingWrites,
-    /// The store does not write at present, and the parent has heard of it.
+    /// `true` while the store fails. The node reports each failure of the store once.
     pub(crate) store_failed: bool,
 }
 
@@ -88,7 +88,7 @@ impl Mail {
         }
     }
 
-    /// Enters the timers of mail.
+    /// Enters the next deadline of each part.
     pub(crate) fn timers(&self, timers: &mut TimerTable) {
         timers.enter("deferred responses", self.deferred_responses.next_deadline());
         timers.enter("checkpoints", self.delivery.next_deadline());
@@ -99,16 +99,16 @@ impl Mail {
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [
             ("sessions", self.sessions.len(), seal::session::MAX_SESSIONS),
-            ("frames that are opened", self.pending_decryptions.len(), pending_verification::MAX_PARKED),
-            ("frames that are sealed", self.pending_encryptions.len(), outbox::OUTBOX_MAILS),
+            ("frames to decrypt", self.pending_decryptions.len(), pending_verification::MAX_PARKED),
+            ("frames to encrypt", self.pending_encryptions.len(), outbox::OUTBOX_MAILS),
             (
-                "things that are being kept",
+                "pending writes",
                 self.pending_writes.len(),
                 outbox::OUTBOX_MAILS + inbox::inbox_limits::MAX_STREAMS,
             ),
-            ("mails that are being kept", self.pending_writes.mails(), MAX_INFLIGHT),
-            ("arrivals that are being kept", self.delivery.len(), 2 * inbox::inbox_limits::MAX_STREAMS),
-            ("mails in the outbox", self.outbox.len(), outbox::OUTBOX_MAILS),
+            ("pending writes of messages", self.pending_writes.mails(), MAX_INFLIGHT),
+            ("pending writes of checkpoints", self.delivery.len(), 2 * inbox::inbox_limits::MAX_STREAMS),
+            ("messages in the outbox", self.outbox.len(), outbox::OUTBOX_MAILS),
             ("bytes in the outbox", self.outbox.bytes(), outbox::OUTBOX_BYTES + crate::MAX_DIRECT_BYTES),
             (
                 "destinations",
@@ -116,25 +116,21 @@ impl Mail {
                 outbox::OUTBOX_MAILS + outbox::MAX_IDLE_DESTINATIONS,
             ),
             ("streams received", self.inbox.len(), inbox::inbox_limits::MAX_STREAMS),
-            (
-                "mails remembered by their digests",
-                self.inbox.digests(),
-                inbox::inbox_limits::MAX_STREAMS * digests::REMEMBERED,
-            ),
-            ("mails that arrived before earlier ones", self.inbox.beyond(), inbox::inbox_limits::ALL_BEYOND),
-            ("bytes that wait for earlier mail", self.inbox.held_bytes(), inbox::inbox_limits::HELD_BYTES),
-            ("answers that wait", self.deferred_responses.len(), deferred_responses::MAX_HELD_ANSWERS),
-            ("acknowledgements owed", self.pending_acks.len(), pending_acks::MAX_ACKS_OWED),
-            ("acknowledgements on the wire", self.pending_acks.on_wire(), pending_acks::MAX_ACKS_ON_WIRE),
-            ("mails that wait for an ack", self.delivery.untaken.len(), unacked::MAX_UNTAKEN),
+            ("message digests", self.inbox.digests(), inbox::inbox_limits::MAX_STREAMS * digests::REMEMBERED),
+            ("messages acked out of order", self.inbox.beyond(), inbox::inbox_limits::ALL_BEYOND),
+            ("bytes in the reorder buffers", self.inbox.held_bytes(), inbox::inbox_limits::HELD_BYTES),
+            ("deferred responses", self.deferred_responses.len(), deferred_responses::MAX_HELD_ANSWERS),
+            ("pending acks", self.pending_acks.len(), pending_acks::MAX_ACKS_OWED),
+            ("acks in flight", self.pending_acks.on_wire(), pending_acks::MAX_ACKS_ON_WIRE),
+            ("messages that wait for an ack", self.delivery.untaken.len(), unacked::MAX_UNTAKEN),
             (
                 "bytes that wait for an ack",
                 self.delivery.untaken.bytes(),
                 unacked::MAX_UNTAKEN_BYTES + 2 * crate::MAX_DIRECT_BYTES,
             ),
-            ("mails that wait to be told", self.delivery.untold().0, output_queue::MAIL_LINES),
+            ("messages that wait for a checkpoint", self.delivery.untold().0, output_queue::MAIL_LINES),
             (
-                "bytes that wait to be told",
+                "bytes that wait for a checkpoint",
                 self.delivery.untold().1,
                 output_queue::MAIL_BYTES + crate::MAX_DIRECT_BYTES,
             ),
@@ -144,8 +140,7 @@ impl Mail {
         .collect()
     }
 
-    /// Returns `true` if a sender waits for an acknowledgement, or the parent for the answer to an
-    /// `ack`.
+    /// Returns `true` if a sender waits for an ack, or the parent waits for the answer to an `ack`.
     pub(crate) fn owes_answers(&self, cx: &Cx) -> bool {
         !self.pending_acks.is_idle()
             || !self.deferred_responses.is_empty()

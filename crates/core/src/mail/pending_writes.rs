@@ -1,4 +1,7 @@
-//! What is on its way to the disk: with a store, no mail is accepted and none acknowledged before that knows of it.
+//! Changes that the store has not committed yet.
+//!
+//! With a store, the node answers a `send`, and acknowledges a message, only after the store has
+//! committed it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,31 +19,32 @@ use crate::mail::outbound::stream::{Name, Renamed};
 use crate::outgoing::OutgoingMessage;
 use crate::signal::Signal;
 
-/// Something of which the store has not said that it has it.
+/// A change that the store has not committed.
 #[derive(Debug)]
 enum Waiting {
-    /// Mail, with the command that waits for that.
+    /// An accepted message, and the `send` command that the node answers after the commit.
     Mail { recipient: Address, accepted: Accepted, id: Option<Id>, route: Route },
-    /// Mail that was accepted before, under another name: nobody waits for that.
+    /// New numbers of a message that was committed before. No command waits for this change.
     Renamed,
-    /// How far the parent has the mail of a stream.
+    /// A checkpoint of a received stream.
     Taken(StreamCheckpoint),
 }
 
-/// What is being kept, in the order of its numbers: no more than there are mails in the outbox, and streams received.
+/// The changes in the order of their numbers. The outbox and the number of received streams limit
+/// them.
 #[derive(Debug)]
 pub(crate) struct PendingWrites {
     durable: bool,
     last: u64,
-    /// The place of the latest mail in the store.
+    /// The position of the latest message in the store.
     position: u64,
     waiting: VecDeque<(u64, Waiting)>,
-    /// Mail among it.
+    /// The number of messages in `waiting`.
     mails: usize,
 }
 
 impl PendingWrites {
-    /// `position` is that of the latest mail in the store.
+    /// Creates an empty queue. `position` is the position of the latest message in the store.
     pub(crate) fn new(durable: bool, position: u64) -> Self {
         PendingWrites { durable, last: 0, position, waiting: VecDeque::new(), mails: 0 }
     }
@@ -80,7 +84,8 @@ impl PendingWrites {
 }
 
 impl Mail {
-    /// Has accepted mail kept, and answers then; or at once, without a store.
+    /// Persists an accepted message and answers the `send` after the commit. Without a store it
+    /// answers at once.
     pub(crate) fn keep_mail(
         &mut self,
         recipient: Address,
@@ -92,12 +97,13 @@ impl Mail {
     ) {
         let Some(draft) = draft else { return self.reply_accepted(recipient, accepted, id, route, cx) };
         let number = self.store_mail(recipient, (accepted.stream, accepted.seq), None, draft, cx);
-        // Until it is answered its id is taken, and counts.
+        // The id stays in use, and counts against the limit, until the node answers.
         cx.replies.open_sends.extend(id.clone());
         self.pending_writes.push(number, Waiting::Mail { recipient, accepted, id, route });
     }
 
-    /// Has it kept under which names mail goes now, so that the next process sends it under the same.
+    /// Persists the new numbers of messages, so that the next process sends them under the same
+    /// numbers.
     pub(crate) fn keep_renamed(&mut self, recipient: Address, renamed: Vec<Renamed>, cx: &mut Cx) {
         cx.stats.add(Counter::MailRenamed, renamed.len() as u64);
         if !self.pending_writes.durable {
@@ -109,7 +115,7 @@ impl Mail {
         }
     }
 
-    /// Has mail written to the store, which says so by this number.
+    /// Writes a message to the store. Returns the number by which the store confirms the write.
     fn store_mail(
         &mut self,
         recipient: Address,
@@ -128,7 +134,7 @@ impl Mail {
         number
     }
 
-    /// Has it kept how far the parent has the mail of a stream.
+    /// Persists a checkpoint of a received stream.
     pub(crate) fn keep_taken(&mut self, row: StreamCheckpoint, cx: &mut Cx) {
         let number = self.pending_writes.number();
         cx.effects.push_back(Effect::PersistCheckpoint { number, row: Box::new(row.clone()) });
@@ -177,14 +183,15 @@ impl Mail {
                         cx.refuse_send(id, ErrorCode::DiskFull, message);
                     }
                 }
-                // It goes under its new name all the same; the next process would have to learn once more that it must.
+                // This process still uses the new numbers. The next process sends the message under
+                // the old ones and the recipient rejects these once more.
                 Waiting::Renamed => cx.stats.count(Counter::MailRenamedNotKept),
                 Waiting::Taken(row) => self.on_taken_not_kept(&row, reason, cx),
             }
         }
     }
 
-    /// Mail whose keeping nobody will hear of any more.
+    /// Fails every `send` and `ack` that still waits for the store, because the node closes.
     pub(crate) fn fail_unpersisted(&mut self, cx: &mut Cx) {
         while let Some(waiting) = self.pending_writes.next_upto(u64::MAX) {
             let Waiting::Mail { recipient, accepted, id, .. } = waiting else { continue };
@@ -199,7 +206,7 @@ impl Mail {
         self.refuse_asked(ErrorCode::ShuttingDown, "the node closed before it persisted the `ack`", cx);
     }
 
-    /// Mail has ended: the store need not keep it.
+    /// Deletes a completed message from the store.
     pub(crate) fn forget_mail(&mut self, ended: &Completed, cx: &mut Cx) {
         if self.pending_writes.durable {
             cx.effects.push_back(Effect::DeleteMessage { stream: ended.stream, seq: ended.seq });
@@ -215,7 +222,8 @@ impl Mail {
         }
     }
 
-    /// A process on another host has taken this one for dead, and its data directory: two may not go on with it.
+    /// Exits, because a process on another host considered this process dead and took over its data
+    /// directory. Two processes must not use one data directory.
     pub(crate) fn on_store_lost(&mut self, host: &str, cx: &mut Cx) {
         let message = format!(
             "a process on host {host} took over the data directory, because this process did not renew its claim in time; this process exits, and messages that it accepted since may be lost; give each node its own data directory"
@@ -224,7 +232,8 @@ impl Mail {
         cx.signal(Signal::GiveUp(ExitCode::Io));
     }
 
-    /// How long mail is tried when `ttlMs` is absent: it is of use for longer where it outlives the process.
+    /// Returns the lifetime of a message without `ttlMs`: 24 hours with a store, because the
+    /// message outlives the process, and 2 minutes without.
     pub(crate) fn default_ttl(&self) -> Duration {
         if self.pending_writes.durable { Duration::from_secs(24 * 3600) } else { Duration::from_secs(120) }
     }

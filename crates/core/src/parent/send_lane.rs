@@ -9,8 +9,9 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use p2p_node_protocol::{Id, Priority};
 
+use crate::budget::Budget;
 use crate::capacity::Wait;
-use crate::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
+use crate::command_limits::{INFLIGHT, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 use crate::outgoing::OutgoingMessage;
 
 /// Number of `send` commands that one recipient or topic keeps in a lane that has been too full for
@@ -53,8 +54,7 @@ struct Line {
 #[derive(Debug, Default)]
 pub(crate) struct SendLane {
     lines: BTreeMap<Key, Line>,
-    sends: usize,
-    bytes: usize,
+    held: Budget,
     /// Key of the line that was served last.
     served: Option<Key>,
     /// Since when the lane has been too full for the node to read stdin.
@@ -63,20 +63,20 @@ pub(crate) struct SendLane {
 
 impl SendLane {
     pub(crate) fn is_empty(&self) -> bool {
-        self.sends == 0
+        self.held.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.sends
+        self.held.count()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.held.bytes()
     }
 
     /// Returns `true` if the lane holds more than a parent may have unanswered.
     pub(crate) fn is_over(&self) -> bool {
-        self.sends > MAX_INFLIGHT || self.bytes > MAX_INFLIGHT_BYTES
+        self.held.is_over(INFLIGHT)
     }
 
     /// Returns `true` if earlier `send` commands with this destination and priority wait.
@@ -86,8 +86,7 @@ impl SendLane {
 
     /// Appends a `send` to its line.
     pub(crate) fn push(&mut self, to: To, waiting: Waiting, now: Duration) {
-        self.sends += 1;
-        self.bytes += waiting.length;
+        self.held.add(waiting.length);
         let key = (to, waiting.draft.priority);
         let fresh = || Line { sends: VecDeque::new(), since: now, deadline: now + MAX_PAUSE };
         self.lines.entry(key).or_insert_with(fresh).sends.push_back(waiting);
@@ -122,8 +121,7 @@ impl SendLane {
     }
 
     fn took(&mut self, waiting: &Waiting) {
-        self.sends -= 1;
-        self.bytes -= waiting.length;
+        self.held.remove(waiting.length);
     }
 
     /// Updates the deadline of a line whose first `send` has no room. Returns `true` if it may wait
@@ -146,7 +144,7 @@ impl SendLane {
 
     /// Removes and returns all `send` commands.
     pub(crate) fn drain(&mut self) -> Vec<Waiting> {
-        (self.sends, self.bytes, self.over_since) = (0, 0, None);
+        (self.held, self.over_since) = (Budget::default(), None);
         std::mem::take(&mut self.lines).into_values().flat_map(|line| line.sends).collect()
     }
 

@@ -10,6 +10,8 @@ use p2p_node_protocol::{
 };
 
 use crate::Phase;
+use crate::budget::{Budget, Limit};
+use crate::command_limits::INFLIGHT;
 use crate::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 use crate::cx::Cx;
 use crate::effect::{ExitCode, NetworkCommand};
@@ -35,13 +37,15 @@ enum End {
     Shutdown(Option<Id>),
 }
 
+/// The deferred `send` commands that stay after a pause.
+const HALF: Limit = Limit { count: MAX_INFLIGHT / 2, bytes: MAX_INFLIGHT_BYTES / 2 };
+
 /// Commands that wait for `ready`.
 #[derive(Debug, Default)]
 pub(crate) struct DeferredCommands {
     requests: VecDeque<Request>,
-    sends: usize,
-    /// Bytes of `data` of the deferred `send` commands.
-    bytes: usize,
+    /// The deferred `send` commands, with the bytes of their `data`.
+    sends: Budget,
     over_since: Option<Duration>,
     /// What ends the node after the commands, and when the node stops waiting for `ready`.
     end: Option<(End, Duration)>,
@@ -61,30 +65,30 @@ impl DeferredCommands {
     }
 
     pub(crate) fn sends(&self) -> usize {
-        self.sends
+        self.sends.count()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.sends.bytes()
     }
 
     /// Returns `true` if more `send` commands wait than a parent may have unanswered.
     pub(crate) fn is_over(&self) -> bool {
-        self.sends > MAX_INFLIGHT || self.bytes > MAX_INFLIGHT_BYTES
+        self.sends.is_over(INFLIGHT)
     }
 
     fn push(&mut self, request: Request) {
-        let bytes = data_bytes(&request);
-        self.sends += usize::from(bytes.is_some());
-        self.bytes += bytes.unwrap_or_default();
+        if let Some(bytes) = data_bytes(&request) {
+            self.sends.add(bytes);
+        }
         self.requests.push_back(request);
     }
 
     fn remove(&mut self, index: usize) -> Option<Request> {
         let request = self.requests.remove(index)?;
-        let bytes = data_bytes(&request);
-        self.sends -= usize::from(bytes.is_some());
-        self.bytes -= bytes.unwrap_or_default();
+        if let Some(bytes) = data_bytes(&request) {
+            self.sends.remove(bytes);
+        }
         Some(request)
     }
 
@@ -155,9 +159,7 @@ impl Parent {
         self.deferred.over_since = None;
         // Refuse the latest `send` commands, down to half of the limits.
         let mut index = self.deferred.len();
-        while index > 0
-            && (self.deferred.sends > MAX_INFLIGHT / 2 || self.deferred.bytes > MAX_INFLIGHT_BYTES / 2)
-        {
+        while index > 0 && self.deferred.sends.is_over(HALF) {
             index -= 1;
             if self.deferred.requests.get(index).and_then(data_bytes).is_some() {
                 let request = self.deferred.remove(index);
@@ -176,7 +178,7 @@ impl Parent {
     /// `shutdown`.
     pub(crate) fn abandon_held(&mut self, cx: &mut Cx) -> Option<Id> {
         let DeferredCommands { requests, end, sends, .. } = std::mem::take(&mut self.deferred);
-        self.sends_abandoned |= sends > 0;
+        self.sends_abandoned |= !sends.is_empty();
         refuse_held(requests, ErrorCode::ShuttingDown, "the node closed before it was ready", cx);
         match end {
             Some((End::Shutdown(id), _)) => id,

@@ -305,7 +305,7 @@ fn a_parent_that_never_acknowledges_gets_a_window_and_no_more() {
     mesh.pass(Duration::from_secs(30));
     assert_eq!(mesh.received(taker), (0..UNTAKEN_WINDOW as u64).collect::<Vec<_>>());
     let waiting = mesh.nodes[taker].core.usage();
-    let waiting = waiting.iter().find(|held| held.name == "mails that wait for an ack").unwrap().size;
+    let waiting = waiting.iter().find(|held| held.name == "messages that wait for an ack").unwrap().size;
     assert_eq!(waiting, UNTAKEN_WINDOW);
     // All but the first: the window moves with it.
     for data in 1..UNTAKEN_WINDOW as u64 {
@@ -335,7 +335,7 @@ fn all_that_waits_for_an_ack_is_bounded_and_the_rest_stays_with_its_senders() {
     }
     mesh.pass(Duration::from_secs(30));
     let core = &mesh.nodes[taker].core;
-    let waiting = core.usage().into_iter().find(|held| held.name == "mails that wait for an ack").unwrap();
+    let waiting = core.usage().into_iter().find(|held| held.name == "messages that wait for an ack").unwrap();
     assert!(waiting.size > waiting.limit / 2 && waiting.size <= waiting.limit, "{waiting:?}");
     assert!(core.stats().get(Counter::MailBusy) > 0);
     let mut taken = 0;
@@ -385,7 +385,8 @@ fn what_waits_for_the_disk_is_bounded_and_the_rest_stays_with_its_senders() {
     }
     mesh.pass(Duration::from_secs(2));
     let core = &mesh.nodes[taker].core;
-    let waiting = core.usage().into_iter().find(|held| held.name == "bytes that wait to be told").unwrap();
+    let waiting =
+        core.usage().into_iter().find(|held| held.name == "bytes that wait for a checkpoint").unwrap();
     assert!(waiting.size > 10_000_000 && waiting.size <= waiting.limit, "{waiting:?}");
     assert!(core.stats().get(Counter::MailBusy) > 0);
     assert_eq!(mesh.lines(taker, "message").len(), 0);

@@ -39,7 +39,7 @@ fn nothing_is_accepted_or_leaves_before_it_is_kept() {
     assert!(mesh.lines(2, "result").iter().all(|line| line["id"] != "m1"));
     assert_eq!((mesh.received(1), mesh.unwritten.len()), (vec![], 1));
     let kept = mesh.nodes[2].core.usage();
-    assert_eq!(kept.iter().find(|held| held.name == "mails that are being kept").unwrap().size, 1);
+    assert_eq!(kept.iter().find(|held| held.name == "pending writes of messages").unwrap().size, 1);
 
     send(&mut mesh, 2, 2);
     mesh.write_on();

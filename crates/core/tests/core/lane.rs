@@ -346,7 +346,7 @@ fn sends_that_wait_for_a_disk_that_hangs_hold_up_nothing_and_end() {
         assert!(mesh.nodes[node].core.can_accept_command());
         send(&mut mesh, node, 1, id, 10);
     }
-    assert_eq!(held(&mesh, node, "mails that are being kept"), MAX_INFLIGHT);
+    assert_eq!(held(&mesh, node, "pending writes of messages"), MAX_INFLIGHT);
     assert_eq!(held(&mesh, node, "sends that wait"), 100);
     mesh.say(node, r#"{"type":"ping","id":"ping"}"#);
     assert_eq!(answers(&mesh, node)["\"ping\""]["type"], "result");

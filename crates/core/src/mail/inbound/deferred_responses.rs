@@ -1,5 +1,6 @@
-//! Answers to frames of mail that must wait: for earlier messages that are missing, or for a parent that reads
-//! more slowly than mail comes, whose senders then fill their window and wait too.
+//! Responses to frames of mail that must wait: for earlier messages that are missing, for the disk,
+//! or for a parent that reads more slowly than messages arrive. A sender without a response fills
+//! its window and waits too.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,44 +11,48 @@ use p2p_node_wire::message_id::StreamId;
 use crate::input::Token;
 use crate::mail::inbound::inbox::Inbox;
 
-/// Answers that may wait. Ours: a quarter of the mail requests that may be open, so that waiting cannot use them up.
+/// Limit of deferred responses. Our choice: a quarter of the mail requests that may be open, so
+/// that deferred responses cannot use them up.
 pub const MAX_HELD_ANSWERS: usize = 256;
 
-/// … of one sender. Ours: a quarter, so that no three can have all others answered before the disk knows.
+/// Limit of deferred responses to one sender. Our choice: a quarter, so that three senders leave
+/// room for others. The node answers a sender above the limit before the disk has all messages.
 pub const SENDER_HELD_ANSWERS: usize = MAX_HELD_ANSWERS / 4;
 
-/// An answer that waits.
+/// A deferred response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeferredResponse {
-    /// The request.
+    /// The token of the request.
     pub token: Token,
-    /// Who mailed.
+    /// The sender of the frame.
     pub sender: Address,
-    /// The streams that it is about.
+    /// The streams in the frame.
     pub streams: BTreeSet<StreamId>,
-    /// Streams that must be secured beyond these numbers: earlier messages are missing, or the disk has to know.
+    /// The last number of each stream that the response waits for: an earlier message is missing,
+    /// or the disk does not have the message yet.
     pub gaps: Vec<(StreamId, u64)>,
-    /// Until when earlier messages are waited for, by `Now::mono`; none: they are all there.
+    /// Until when the response waits for earlier messages, by `Now::mono`. `None` if none is
+    /// missing.
     pub early_until: Option<Duration>,
-    /// When it is given whatever is missing, by `Now::mono`.
+    /// When the node responds even if something is still missing, by `Now::mono`.
     pub deadline: Duration,
 }
 
 impl DeferredResponse {
-    /// Whether earlier messages are missing.
+    /// Returns `true` if earlier messages are missing.
     fn is_early(&self, inbox: &Inbox) -> bool {
         self.gaps.iter().any(|(stream, last)| *last >= inbox.next_seq(&self.sender, stream))
     }
 }
 
-/// Every answer that waits.
+/// All deferred responses.
 #[derive(Debug, Default)]
 pub struct DeferredResponses {
     answers: Vec<DeferredResponse>,
 }
 
 impl DeferredResponses {
-    /// Lets an answer wait; gives it back when there is no room.
+    /// Defers a response. Returns it if there is no room.
     pub fn hold(&mut self, answer: DeferredResponse) -> Option<DeferredResponse> {
         let of_sender = self.answers.iter().filter(|held| held.sender == answer.sender).count();
         if self.answers.len() >= MAX_HELD_ANSWERS || of_sender >= SENDER_HELD_ANSWERS {
@@ -57,13 +62,14 @@ impl DeferredResponses {
         None
     }
 
-    /// Takes out those whose time is over and, if the parent keeps up, those without gaps.
+    /// Removes and returns the responses whose time is over and, if the parent reads fast enough
+    /// (`keeps_up`), those without gaps.
     pub fn due(&mut self, inbox: &Inbox, keeps_up: bool, now: Duration) -> Vec<DeferredResponse> {
         let secured = |answer: &DeferredResponse| {
             answer.gaps.iter().all(|(stream, last)| *last < inbox.received_up_to(&answer.sender, stream))
         };
         for answer in &mut self.answers {
-            // They have come, and what is left may take its time.
+            // The earlier messages have arrived. What is left may take longer.
             if answer.early_until.is_some() && !answer.is_early(inbox) {
                 answer.early_until = None;
             }
@@ -79,17 +85,17 @@ impl DeferredResponses {
         due
     }
 
-    /// How many wait.
+    /// Returns the number of deferred responses.
     pub fn len(&self) -> usize {
         self.answers.len()
     }
 
-    /// Whether none does.
+    /// Returns `true` if there is no deferred response.
     pub fn is_empty(&self) -> bool {
         self.answers.is_empty()
     }
 
-    /// When the first of them has waited long enough.
+    /// Returns when the first deferred response is due.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.answers.iter().map(|answer| answer.early_until.unwrap_or(answer.deadline)).min()
     }
@@ -125,7 +131,7 @@ mod tests {
         let message = Message { stream: Bytes::from(vec![7; 16]), seq: 2, ..Message::default() };
         inbox.offer(Address::repeat_byte(1), message, Duration::ZERO, &mut Vec::new());
         let tokens = |due: Vec<DeferredResponse>| due.iter().map(|answer| answer.token).collect::<Vec<_>>();
-        assert!(answers.due(&inbox, false, Duration::ZERO).is_empty(), "the parent does not keep up");
+        assert!(answers.due(&inbox, false, Duration::ZERO).is_empty(), "the parent reads too slowly");
         assert_eq!(tokens(answers.due(&inbox, true, Duration::ZERO)), [1]);
         assert_eq!(tokens(answers.due(&inbox, false, Duration::from_secs(7))), [2]);
         assert_eq!(answers.next_deadline(), None);
@@ -153,7 +159,7 @@ mod tests {
         assert!(answers.due(&inbox, true, Duration::from_millis(99)).is_empty());
         assert_eq!(answers.next_deadline(), early_until);
         let due = answers.due(&inbox, true, Duration::from_millis(100));
-        assert_eq!(due.iter().map(|answer| answer.token).collect::<Vec<_>>(), [2], "nothing has come for it");
+        assert_eq!(due.iter().map(|answer| answer.token).collect::<Vec<_>>(), [2], "nothing arrived for 2");
         assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)), "the disk may take longer");
     }
 
@@ -166,9 +172,9 @@ mod tests {
             for _ in 0..SENDER_HELD_ANSWERS {
                 assert_eq!(answers.hold(of(sender)), None);
             }
-            assert!(answers.hold(of(sender)).is_some(), "it has had its share");
+            assert!(answers.hold(of(sender)).is_some(), "the sender has used its share");
         }
         assert_eq!(MAX_HELD_ANSWERS, 4 * SENDER_HELD_ANSWERS);
-        assert!(answers.hold(of(4)).is_some(), "there are no more");
+        assert!(answers.hold(of(4)).is_some(), "all room is used");
     }
 }

@@ -1,5 +1,9 @@
-//! Mail on its way to the parent. Without a store it is settled at once; with one, when the disk knows that the parent has it, so that
-//! no crash makes a promise void; with `--ack manual`, when the parent says so.
+//! Delivery of messages to the parent.
+//!
+//! Without a store the node acknowledges a message as soon as it is on the way to the parent. With
+//! a store the node acknowledges it when the store has recorded that the parent has it, so that no
+//! crash loses an acknowledged message. With `--ack manual` the node acknowledges it when the
+//! parent has written `ack`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -8,6 +12,7 @@ use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, ErrorCode, Event, Id, Message};
 use p2p_node_wire::message_id::StreamId;
 
+use crate::budget::Budget;
 use crate::cx::Cx;
 use crate::effect::Effect;
 use crate::gate::Gate;
@@ -18,10 +23,12 @@ use crate::mail::inbound::receive_window::{DeliverDecision, StreamCheckpoint};
 use crate::mail::inbound::unacked::{MAX_UNTAKEN, Unacked};
 use crate::replies::output_queue::WriteToken;
 
-/// What the disk could not take is tried again so much later. Ours: soon enough for a sender that waits for an answer.
+/// Pause before the node tries a failed write of a checkpoint again. Our choice: soon enough for a
+/// sender that waits for a response.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A mail that is told when the disk knows that it may have been, so that the next process can say so.
+/// A message that the node delivers after the store has committed the checkpoint. So the next
+/// process knows that the message may have been delivered.
 #[derive(Debug)]
 struct AwaitingCheckpoint {
     seq: u64,
@@ -29,32 +36,33 @@ struct AwaitingCheckpoint {
     bytes: usize,
 }
 
-/// An `ack` that the node answers when the disk has all of it.
+/// An `ack` that the node answers when the store has committed all of its messages.
 #[derive(Debug)]
 pub(super) struct PendingAckReply {
-    /// The messages that the disk does not have yet.
+    /// The messages that the store has not committed.
     pub(super) pending: Vec<(Key, u64)>,
-    /// The ids that no message had.
+    /// The ids that belong to no message.
     pub(super) unknown: Vec<String>,
     pub(super) id: Id,
 }
 
-/// Messages of all `ack`s that wait for the disk. Ours: each message that may wait for its `ack`, acknowledged twice.
+/// Limit of the messages in all `ack` commands that wait for the disk. Our choice: each message
+/// that may wait for its `ack`, acknowledged twice.
 pub(super) const MAX_ASKED: usize = 2 * MAX_UNTAKEN;
 
-/// How far the parent is, beyond what the disk knows. Of each stream one row at most is on its way.
+/// The progress of the parent beyond the committed checkpoints. The store writes at most one
+/// checkpoint of a stream at a time.
 #[derive(Debug, Default)]
 pub(crate) struct InboundDelivery {
     in_flight: BTreeSet<Key>,
-    /// Streams of which the disk has something to learn.
+    /// Streams whose checkpoint has changed since the last write began.
     later: BTreeSet<Key>,
     retry_at: Option<Duration>,
-    /// Streams that came by gossip, and to whom their acknowledgements go.
+    /// Streams whose messages came by gossip, with the node that receives their ack.
     by_gossip: BTreeMap<Key, [u8; 32]>,
     pub(crate) untaken: Unacked,
     untold: BTreeMap<Key, VecDeque<AwaitingCheckpoint>>,
-    untold_mails: usize,
-    untold_bytes: usize,
+    untold_budget: Budget,
     pub(super) asked: Vec<PendingAckReply>,
 }
 
@@ -67,17 +75,17 @@ impl InboundDelivery {
         self.in_flight.len() + self.later.len()
     }
 
-    /// Whether an `ack` waits for the disk.
+    /// Returns `true` if an `ack` waits for the disk.
     pub(crate) fn has_pending_acks(&self) -> bool {
         !self.asked.is_empty()
     }
 
-    /// Mails that wait for the disk before they are told, and their bytes.
+    /// Returns the number and the size of the messages that wait for a checkpoint before delivery.
     pub(crate) fn untold(&self) -> (usize, usize) {
-        (self.untold_mails, self.untold_bytes)
+        (self.untold_budget.count(), self.untold_budget.bytes())
     }
 
-    /// Takes out what may be told of a stream now.
+    /// Removes and returns the messages of a stream below `below`, which the node may deliver now.
     fn drain_deliverable(&mut self, key: &Key, below: u64) -> Vec<AwaitingCheckpoint> {
         let Some(waiting) = self.untold.get_mut(key) else { return Vec::new() };
         let told: Vec<AwaitingCheckpoint> =
@@ -85,13 +93,13 @@ impl InboundDelivery {
         if waiting.is_empty() {
             self.untold.remove(key);
         }
-        self.untold_mails -= told.len();
-        self.untold_bytes -= told.iter().map(|mail| mail.bytes).sum::<usize>();
+        self.untold_budget.remove_all(told.len(), told.iter().map(|mail| mail.bytes).sum());
         told
     }
 
-    /// An acknowledgement goes to this node when the disk knows of the stream. Whether there was room: who finds
-    /// none sends again, and is answered then.
+    /// Schedules an ack of the stream to this node, sent once the store has committed its
+    /// checkpoint. Returns `false` if there is no room: the sender repeats its messages and
+    /// receives an ack then.
     fn acknowledge_later(&mut self, key: Key, node_key: [u8; 32]) -> bool {
         let has_room = self.by_gossip.len() < MAX_ACKS_OWED || self.by_gossip.contains_key(&key);
         if has_room {
@@ -100,7 +108,7 @@ impl InboundDelivery {
         has_room
     }
 
-    /// Nothing more is known of a stream.
+    /// Removes all state of a stream.
     fn forget(&mut self, key: &Key) {
         self.later.remove(key);
         self.drain_deliverable(key, u64::MAX);
@@ -114,12 +122,14 @@ impl Mail {
         self.inbox.settling() == AckPolicy::Manual
     }
 
-    /// Whether so much mail more can be taken, some of it of high priority or none.
+    /// Returns `true` if there is room for so many more messages. `has_high` states that some have
+    /// high priority.
     pub(crate) fn has_room(&self, mails: usize, bytes: usize, has_high: bool, cx: &Cx) -> bool {
         cx.replies.output.has_mail_room(mails, bytes, has_high, self.delivery.untold())
     }
 
-    /// Whether the parent may hold one more message of a sender without an `ack`, with all that waits for that message.
+    /// Returns `true` if the parent may hold one more message of a sender without `ack`, and all
+    /// buffered messages of that sender.
     pub(crate) fn may_hold_one_more(&self, sender: &Address, bytes: usize) -> bool {
         let (held, held_bytes) = self.inbox.held_of(sender);
         self.delivery.untaken.has_room(sender, held + 1, held_bytes + bytes)
@@ -138,7 +148,7 @@ impl Mail {
         cx.replies.output.mail(class, Event::Message(message), bytes, receipt);
     }
 
-    /// Mail goes to the parent.
+    /// Delivers a message to the parent, or keeps it until the store has committed the checkpoint.
     pub(crate) fn deliver(
         &mut self,
         key: Key,
@@ -171,13 +181,12 @@ impl Mail {
         if !self.pending_writes.is_durable() {
             return self.tell_mail(sender, message, bytes, None, gate, cx);
         }
-        self.delivery.untold_mails += 1;
-        self.delivery.untold_bytes += bytes;
+        self.delivery.untold_budget.add(bytes);
         self.delivery.untold.entry(key).or_default().push_back(AwaitingCheckpoint { seq, message, bytes });
         self.delivery.later.insert(key);
     }
 
-    /// Mail is refused, which is settled as soon as all before it is.
+    /// Rejects a message. The rejection is acknowledged as soon as all earlier messages are.
     pub(crate) fn reject_in_order(&mut self, key: Key, seq: u64, cx: &mut Cx) {
         if self.inbox.settling() != AckPolicy::OnReceipt {
             self.inbox.deliver(key, seq);
@@ -194,7 +203,7 @@ impl Mail {
         }
     }
 
-    /// The parent has more of a stream than before.
+    /// Schedules a checkpoint, because the parent has more of a stream than before.
     pub(super) fn schedule_checkpoint(&mut self, key: Key, cx: &mut Cx) {
         if self.pending_writes.is_durable() {
             self.delivery.later.insert(key);
@@ -203,14 +212,16 @@ impl Mail {
         }
     }
 
-    /// What the parent has may be acknowledged; if it took its time for that, of our own accord.
+    /// Lets the node acknowledge the messages up to this checkpoint. With manual acks the node
+    /// sends the ack by itself, because the response to the sender's frame has already left.
     fn commit_checkpoint(&mut self, row: &StreamCheckpoint, cx: &mut Cx) {
         if self.inbox.settle(row) && self.manual_ack() {
             self.queue_ack(&row.sender, None, BTreeSet::from([row.stream]), cx);
         }
     }
 
-    /// Lets go of what the inbox has let go of, before any of it comes again or is acknowledged.
+    /// Drops the state of evicted streams and of messages that their sender gave up, before one of
+    /// them can arrive again or be acknowledged.
     pub(crate) fn drain_evicted_streams(&mut self, cx: &mut Cx) {
         for (key, seq) in self.inbox.drain_abandoned() {
             self.delivery.untaken.remove(&key, seq);
@@ -221,7 +232,7 @@ impl Mail {
         }
         for key in self.inbox.drain_evicted() {
             self.delivery.forget(&key);
-            // Nobody waits for it any more, so nothing is left to be kept of it.
+            // Nothing of the stream is left to persist, so the node answers the `ack`s now.
             self.answer_asked(|asked, _| *asked == key, cx);
             if self.pending_writes.is_durable() {
                 let (sender, stream) = key;
@@ -230,7 +241,7 @@ impl Mail {
         }
     }
 
-    /// Has the store told of what the parent has got.
+    /// Writes the changed checkpoints to the store.
     pub(crate) fn persist_checkpoints(&mut self, cx: &mut Cx) {
         let now = cx.now;
         if self.delivery.retry_at.is_some_and(|at| at > now.mono) {
@@ -246,7 +257,8 @@ impl Mail {
         }
     }
 
-    /// The process ends: what the parent has read or acknowledged since is the last that the disk learns, so that it is not told again.
+    /// Writes the last checkpoints before the process exits, so that the next process does not
+    /// deliver these messages again.
     pub(crate) fn persist_final_checkpoints(&mut self, cx: &mut Cx) {
         for key in std::mem::take(&mut self.delivery.later) {
             if let Some(row) = self.inbox.row(key) {
@@ -284,7 +296,8 @@ impl Mail {
         self.refuse_asked(ErrorCode::DiskFull, &message, cx);
     }
 
-    /// Mail has come by gossip: what the disk does not know of is acknowledged when it does.
+    /// Acknowledges messages that came by gossip. The node acknowledges a stream whose checkpoint
+    /// is not committed after the commit.
     pub(crate) fn acknowledge_gossip(
         &mut self,
         sender: Address,

@@ -1,5 +1,7 @@
-//! What the numbers of a received stream stood for, so that mail which comes again can be told from other mail with a number that was
-//! used before: its sender's process was copied while it ran, or went back to an earlier state.
+//! Digests of the numbers of a received stream.
+//!
+//! They tell a repeated message from another message under a number that was used before: the
+//! sender's process was copied while it ran, or was set back to an earlier state.
 
 use std::collections::VecDeque;
 
@@ -8,8 +10,8 @@ use sha2::Digest as _;
 use sha2::Sha256;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Numbers of one stream whose mail is remembered. Ours: more than a sender has on its way in frames that come again, and 1 KiB for
-/// each stream. Of older numbers the time of sending tells.
+/// Number of digests per stream. Our choice: more than a sender has in flight in repeated frames,
+/// and 1 KiB for each stream. For older numbers the time of acceptance decides.
 pub const REMEMBERED: usize = 64;
 
 const DOMAIN: &[u8] = b"p2p-node/payload/v1";
@@ -17,7 +19,8 @@ const DOMAIN: &[u8] = b"p2p-node/payload/v1";
 /// The first 8 bytes of a hash.
 pub type Digest = u64;
 
-/// What a message says, whichever attempt brings it. Only its own sender could find another one with the same digest.
+/// Returns the digest of the content of a message, which is the same in every attempt. Only the
+/// sender of the message could find another one with the same digest.
 pub fn digest(message: &Message) -> Digest {
     let mut hash = Sha256::new();
     let mut field = |bytes: &[u8]| {
@@ -31,7 +34,7 @@ pub fn digest(message: &Message) -> Digest {
     field(message.reply_to.as_bytes());
     field(message.conversation.as_bytes());
     field(&[message.encoding as u8]);
-    // Only messages of one sender are compared, so a fast hash of the payload is enough.
+    // The node compares only messages of one sender, so a fast hash of the payload is enough.
     field(&xxh3_64(&message.data).to_be_bytes());
     message.parents.iter().for_each(|parent| field(parent.as_bytes()));
     let hash: [u8; 32] = hash.finalize().into();
@@ -40,19 +43,21 @@ pub fn digest(message: &Message) -> Digest {
     u64::from_be_bytes(first)
 }
 
-/// The latest numbers of a stream that were taken, and what they stood for.
+/// The latest accepted numbers of a stream, with their digests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digests {
-    /// In growing order. A number has several where other mail came, under another one, that was accepted under this.
+    /// Sorted. A number has several digests if another message, sent under another number, was
+    /// originally accepted under this one.
     latest: VecDeque<(u64, Digest)>,
-    /// No number up to this one is among them any more.
+    /// `latest` does not contain numbers up to this one any more.
     forgotten: u64,
-    /// When the latest of all mail that was taken had been accepted, by its sender's clock, in ms since 1970.
+    /// The latest time at which the sender accepted one of the messages, by the sender's clock, in
+    /// ms since 1970.
     sent_at_ms: u64,
 }
 
 impl Digests {
-    /// As it was written; none if it cannot have been.
+    /// Restores stored digests. Returns `None` if this code cannot have written them.
     pub fn restored(latest: Vec<(u64, Digest)>, forgotten: u64, sent_at_ms: u64) -> Option<Self> {
         let grows = latest.is_sorted_by(|one, other| one < other);
         let is_later = latest.first().is_none_or(|first| first.0 > forgotten || forgotten == 0);
@@ -60,44 +65,45 @@ impl Digests {
         fits.then(|| Digests { latest: latest.into(), forgotten, sent_at_ms })
     }
 
-    /// In growing order.
+    /// Returns the numbers and their digests, sorted.
     pub fn latest(&self) -> impl ExactSizeIterator<Item = (u64, Digest)> {
         self.latest.iter().copied()
     }
 
-    /// No number up to this one is remembered.
+    /// Returns the number up to which the digests are dropped.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
-    /// When the latest mail had been accepted by its sender, in ms since 1970.
+    /// Returns the latest time at which the sender accepted a message, in ms since 1970.
     pub fn sent_at_ms(&self) -> u64 {
         self.sent_at_ms
     }
 
-    /// How many are remembered.
+    /// Returns the number of digests.
     pub fn len(&self) -> usize {
         self.latest.len()
     }
 
-    /// Whether none is.
+    /// Returns `true` if there is no digest.
     pub fn is_empty(&self) -> bool {
         self.latest.is_empty()
     }
 
-    /// Whether a number, or a later one, was taken.
+    /// Returns `true` if this number or a later one was accepted.
     pub fn cover(&self, seq: u64) -> bool {
         self.latest.back().is_some_and(|last| last.0 >= seq)
     }
 
-    /// Whether a number was taken or passed over so long ago that it is not remembered.
+    /// Returns `true` if the number is so old that its digest is dropped.
     fn is_forgotten(&self, seq: u64) -> bool {
         self.forgotten > 0 && seq <= self.forgotten
     }
 
-    /// Whether the number of a message stands for something else; everything below `next` was taken, or passed over.
+    /// Returns `true` if the number of a message stands for another one. All numbers below `next`
+    /// were accepted or skipped.
     pub fn contradict(&self, message: &Message, next: u64) -> bool {
-        // Most mail is new.
+        // Most messages are new.
         if message.seq >= next && !self.cover(message.seq) {
             return false;
         }
@@ -105,9 +111,9 @@ impl Digests {
             return self.latest.binary_search(&(message.seq, digest(message))).is_err();
         }
         match self.is_forgotten(message.seq) {
-            // What comes again cannot have been accepted after all that came.
+            // The sender accepted a repeated message no later than the latest one that arrived.
             true => message.sent_at_ms > self.sent_at_ms,
-            // It was passed over, so it has never come.
+            // The number was skipped, so its message never arrived.
             false => message.seq < next,
         }
     }
@@ -116,14 +122,14 @@ impl Digests {
         self.latest.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok()
     }
 
-    /// The numbers of a range that `is_void` were passed over: what they stood for was never taken.
+    /// Removes the digests of the numbers in a range that `is_void`: the parent never acked them.
     pub fn pass_over(&mut self, range: std::ops::Range<u64>, is_void: impl Fn(u64) -> bool) {
         if !range.is_empty() && self.cover(range.start) {
             self.latest.retain(|(seq, _)| !range.contains(seq) || !is_void(*seq));
         }
     }
 
-    /// A message was taken, for the first time or again.
+    /// Records an accepted message, new or repeated.
     pub fn insert(&mut self, message: &Message) {
         if self.is_forgotten(message.seq) {
             return;
@@ -132,7 +138,8 @@ impl Digests {
         self.remember(message.seq, digest(message));
     }
 
-    /// Mail that was accepted under this number has come under another one: what it stands for need not come again. Whether that is news.
+    /// Records that the message with this number arrived under another number, so it need not
+    /// arrive again. Returns `true` if this is new.
     pub fn insert_renamed(&mut self, seq: u64, digest: Digest) -> bool {
         !self.is_forgotten(seq) && self.remember(seq, digest)
     }
@@ -178,7 +185,7 @@ mod tests {
         digests.sort_unstable();
         digests.dedup();
         assert_eq!(digests.len(), others.len() + 1);
-        assert_eq!(digest(&one), 0x309c_5df2_9b54_bb76, "it is kept on disks");
+        assert_eq!(digest(&one), 0x309c_5df2_9b54_bb76, "stores contain this digest");
     }
 
     #[test]
@@ -189,11 +196,11 @@ mod tests {
         }
         assert!(!digests.contradict(&message(2, 2, "a"), 6));
         assert!(digests.contradict(&message(2, 2, "b"), 6));
-        assert!(digests.contradict(&message(4, 4, "a"), 6), "it was passed over");
-        assert!(!digests.contradict(&message(6, 1, "b"), 6), "it is new");
-        // A process that was started again waits for what its parent has not taken.
+        assert!(digests.contradict(&message(4, 4, "a"), 6), "4 was skipped");
+        assert!(!digests.contradict(&message(6, 1, "b"), 6), "6 is new");
+        // A restarted process waits for the messages that its parent did not ack.
         assert!(!digests.contradict(&message(2, 2, "a"), 2) && digests.contradict(&message(2, 2, "b"), 2));
-        assert!(!digests.contradict(&message(4, 4, "b"), 2), "it was never told");
+        assert!(!digests.contradict(&message(4, 4, "b"), 2), "4 was never delivered");
     }
 
     #[test]
@@ -206,7 +213,7 @@ mod tests {
         assert!(digests.contradict(&passed_over, 4) && digests.contradict(&reused, 4));
         for renamed in [&passed_over, &reused] {
             assert!(digests.insert_renamed(renamed.seq, digest(renamed)));
-            assert!(!digests.insert_renamed(renamed.seq, digest(renamed)), "it is known");
+            assert!(!digests.insert_renamed(renamed.seq, digest(renamed)), "the digest is known");
             assert!(!digests.contradict(renamed, 4));
         }
         assert!(!digests.contradict(&message(3, 3, "a"), 4) && digests.contradict(&message(3, 3, "c"), 4));
@@ -223,7 +230,7 @@ mod tests {
             digests.insert(&message(seq, seq, "a"));
         }
         assert_eq!((digests.len(), digests.forgotten()), (REMEMBERED - 1, 1));
-        assert!(!digests.insert_renamed(1, 5), "it is too old");
+        assert!(!digests.insert_renamed(1, 5), "1 is too old");
     }
 
     #[test]
@@ -250,7 +257,7 @@ mod tests {
             digests.insert(&message(seq, 1000 + seq, "a"));
         }
         assert_eq!(digests, before);
-        assert!(digests.contradict(&message(4, 2000 + count, "b"), 3), "it was told, as something else");
+        assert!(digests.contradict(&message(4, 2000 + count, "b"), 3), "4 was delivered with other content");
     }
 
     #[test]
@@ -262,7 +269,7 @@ mod tests {
         }
         assert_eq!((digests.len(), digests.forgotten()), (REMEMBERED, 10));
         assert!(!digests.contradict(&message(5, 1005, "a"), count + 1));
-        assert!(digests.contradict(&message(5, 1001 + count, "b"), count + 1), "it was accepted later");
+        assert!(digests.contradict(&message(5, 1001 + count, "b"), count + 1), "accepted later");
         let latest: Vec<_> = digests.latest().collect();
         assert_eq!(Digests::restored(latest.clone(), 10, 1000 + count), Some(digests));
         assert_eq!(Digests::restored(latest.iter().rev().copied().collect(), 10, 0), None);

@@ -1,4 +1,4 @@
-//! Mail as it arrives: each stream is put in order, and nothing is handed on twice.
+//! Incoming messages: the inbox puts each stream in order and passes no message on twice.
 
 mod inbound_stream;
 pub mod inbox_limits;
@@ -25,75 +25,78 @@ use inbox_limits::{
 use reorder_buffer::ReorderBuffer;
 use sender_usage::SenderUsage;
 
-/// When mail is settled, so that its sender may forget it.
+/// When the node acknowledges a message, so that its sender may delete it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AckPolicy {
-    /// As soon as it is on its way to the parent.
+    /// As soon as the message is on its way to the parent.
     #[default]
     OnReceipt,
-    /// When the store knows that the parent has it.
+    /// When the store has recorded that the parent has the message.
     OnPersisted,
-    /// When the parent has acknowledged it, and the store, if there is one, knows that.
+    /// When the parent has written `ack` and the store, if there is one, has recorded that.
     Manual,
 }
 
-/// A stream, and whose it is.
+/// The sender and the id of a stream.
 pub type Key = (Address, StreamId);
 
-/// What became of a message.
+/// The outcome of inserting a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertOutcome {
-    /// It, and what waited for it, may be handed on.
+    /// The message, and the buffered ones that follow it, may be delivered.
     Ready,
-    /// It was handed on before, or its sender had given it up.
+    /// The message was delivered before, or its sender had given it up.
     Duplicate,
-    /// It waits for an earlier one.
+    /// The inbox buffers the message until an earlier one arrives.
     Buffered,
-    /// It would have to wait and there is no room; its sender will try again.
+    /// The inbox has no room to buffer the message. Its sender will send it again.
     NoCapacity,
-    /// Its number was used for another message.
+    /// The number of the message stands for another message.
     Reused,
 }
 
-/// The receiving end of every stream.
+/// The received streams of all senders.
 #[derive(Debug, Default)]
 pub struct Inbox {
     settling: AckPolicy,
     streams: BTreeMap<Key, InboundStream>,
     by_use: BTreeSet<(Duration, Key)>,
     held_bytes: usize,
-    /// Every refusal, in order; those that were forgotten since are passed over.
+    /// All rejections, oldest first. Some may have been removed from their stream since.
     refused: VecDeque<(Key, u64)>,
     senders: BTreeMap<Address, SenderUsage>,
-    /// Mails that arrived before something earlier.
+    /// Number of messages acked out of order, all streams together.
     beyond: usize,
-    /// When idle streams may be looked through again.
+    /// When the next scan of the idle streams is allowed.
     sweep_at: Duration,
-    /// Messages that waited and had to go, since this was asked last.
+    /// Buffered messages that the inbox dropped since the last call of `drain_dropped`.
     dropped: u64,
-    /// Streams that had to go, since this was asked last.
+    /// Streams that the inbox evicted since the last call of `drain_evicted`.
     forgotten: Vec<Key>,
-    /// Mail handed on whose sender has given it up, since this was asked last.
+    /// Delivered messages that their sender gave up since the last call of `drain_abandoned`.
     void: Vec<(Key, u64)>,
-    /// Streams on which mail was accepted that came under another number, since this was asked last.
+    /// Streams with messages that arrived under another number since the last call of
+    /// `drain_renumbered`.
     renamed: Vec<Key>,
 }
 
 impl Inbox {
-    /// An empty inbox.
+    /// Creates an empty inbox.
     pub fn new(settling: AckPolicy) -> Self {
         Inbox { settling, ..Inbox::default() }
     }
 
-    /// When mail is settled.
+    /// Returns when the node acknowledges a message.
     pub fn settling(&self) -> AckPolicy {
         self.settling
     }
 
-    /// Takes a message of `sender`; pushes to `ready` all that may be handed on now, in order.
+    /// Inserts a message of `sender`. Appends to `ready` the messages that may be delivered now, in
+    /// order.
     ///
-    /// `base_seq` says from where on nothing earlier is still to come: a message is next when everything from there up to
-    /// it is void. A sender with nothing earlier on its way says 0, so a stream may be forgotten, or joined late.
+    /// No message from `base_seq` up to this one will arrive, so the message is next in order if
+    /// the inbox has everything below its `base_seq`. A sender without earlier messages sets
+    /// `base_seq` to 0, so the inbox may evict a stream, or see its first message late.
     pub fn offer(
         &mut self,
         sender: Address,
@@ -116,7 +119,7 @@ impl Inbox {
         }
         incoming.forget_rejections(&message);
         if incoming.arrivals.outstanding() > 0 {
-            // Nothing between `base_seq` and this one is still to come.
+            // No message between `base_seq` and this one will arrive.
             let give_up = |arrivals: &mut ReceiveWindow| arrivals.give_up(message.base_seq, message.seq);
             let void = incoming.change(share, &mut self.beyond, give_up);
             self.void.extend(void.into_iter().map(|seq| (key, seq)));
@@ -139,7 +142,7 @@ impl Inbox {
             let is_full = fills_window(&incoming.held);
             return incoming.buffer(message, is_full, share, &mut self.held_bytes);
         }
-        // What overtook it gives way, for it cannot go before it.
+        // Drops the messages that overtook this one, because they cannot be delivered before it.
         while fills_window(&incoming.held)
             && let Some((_, size)) = incoming.held.pop_last()
         {
@@ -153,7 +156,7 @@ impl Inbox {
         InsertOutcome::Ready
     }
 
-    /// Makes room for a stream that is new, and drops what has waited too long.
+    /// Makes room for a new stream, and drops messages that have been buffered too long.
     fn open(&mut self, key: Key, now: Duration) {
         if !self.streams.contains_key(&key) {
             self.make_room(&key.0);
@@ -165,7 +168,8 @@ impl Inbox {
         }
     }
 
-    /// A message that was accepted under another number has come. A sender whose store went back may send it under that one, too.
+    /// Records the number under which the sender accepted a renumbered message. A sender whose
+    /// store was set back may send the message under that number too.
     fn note_renamed(&mut self, sender: Address, message: &Message) {
         let Ok(stream) = StreamId::try_from(message.accepted_stream.as_ref()) else { return };
         let key = (sender, stream);
@@ -176,12 +180,13 @@ impl Inbox {
         }
     }
 
-    /// The first message of a stream that is not settled.
+    /// Returns the number of the next message in order of a stream.
     pub fn next_seq(&self, sender: &Address, stream: &StreamId) -> u64 {
         self.streams.get(&(*sender, *stream)).map_or(0, |incoming| incoming.next)
     }
 
-    /// What may be acknowledged of a stream: everything below a number, and of what is above it these.
+    /// Returns what the node may acknowledge of a stream: all numbers below the first value, and
+    /// the numbers in the list.
     pub fn acked_up_to(&self, sender: &Address, stream: &StreamId) -> (u64, &[u64]) {
         let Some(incoming) = self.streams.get(&(*sender, *stream)) else { return (0, &[]) };
         match self.settling {
@@ -192,7 +197,8 @@ impl Inbox {
         }
     }
 
-    /// Everything below need not be sent again: it is settled, or waits here for the parent to take it.
+    /// Returns the number below which the sender need not send anything again: the node has
+    /// acknowledged these messages, or they wait for the parent's `ack`.
     pub fn received_up_to(&self, sender: &Address, stream: &StreamId) -> u64 {
         match self.settling {
             AckPolicy::Manual => self.next_seq(sender, stream),
@@ -200,7 +206,7 @@ impl Inbox {
         }
     }
 
-    /// How many messages of a stream have room, where the parent acknowledges mail itself.
+    /// Returns how many more messages of a stream have room, with manual acks.
     pub fn window(&self, sender: &Address, stream: &StreamId) -> usize {
         let unacked = self
             .streams
@@ -210,7 +216,7 @@ impl Inbox {
         UNTAKEN_WINDOW.saturating_sub(unacked).min(SENDER_UNTAKEN.saturating_sub(of_sender))
     }
 
-    /// The turn of a message has come.
+    /// Decides about the message that is next in order.
     pub fn deliver(&mut self, (sender, stream): Key, seq: u64) -> DeliverDecision {
         let hand_on = |arrivals: &mut ReceiveWindow| arrivals.deliver(seq);
         self.change((sender, stream), hand_on).unwrap_or(DeliverDecision::Duplicate)
@@ -221,24 +227,26 @@ impl Inbox {
         Some(incoming.change(share, &mut self.beyond, change))
     }
 
-    /// The parent has a message, or will not have it. Whether that is news.
+    /// Records that the parent has a message, or that the node rejected it. Returns `true` if this
+    /// is new.
     pub fn mark_acked(&mut self, key: Key, seq: u64) -> bool {
         self.change(key, |arrivals| arrivals.mark_acked(seq)).unwrap_or(false)
     }
 
-    /// How far the parent has a stream, for the store.
+    /// Returns the checkpoint of a stream for the store.
     pub fn row(&self, (sender, stream): Key) -> Option<StreamCheckpoint> {
         let incoming = self.streams.get(&(sender, stream))?;
         Some(incoming.arrivals.row(sender, stream, &incoming.digests))
     }
 
-    /// So much may be acknowledged from now on. Whether that is more than before.
+    /// Lets the node acknowledge the messages up to a checkpoint. Returns `true` if that is more
+    /// than before.
     pub fn settle(&mut self, row: &StreamCheckpoint) -> bool {
         let incoming = self.streams.get_mut(&(row.sender, row.stream));
         incoming.is_some_and(|incoming| incoming.arrivals.settle(row))
     }
 
-    /// Takes up what an earlier process left in the store; with none, nobody minds.
+    /// Restores the checkpoints that an earlier process left in the store.
     pub fn restore(&mut self, rows: Vec<StreamCheckpoint>, now: Duration) {
         for row in rows {
             let key = (row.sender, row.stream);
@@ -254,23 +262,24 @@ impl Inbox {
         }
     }
 
-    /// Streams that were forgotten since this was asked last.
+    /// Returns the streams that the inbox evicted since the last call.
     pub fn drain_evicted(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.forgotten)
     }
 
-    /// Mail handed on whose sender has given it up, since this was asked last.
+    /// Returns the delivered messages that their sender gave up since the last call.
     pub fn drain_abandoned(&mut self) -> Vec<(Key, u64)> {
         std::mem::take(&mut self.void)
     }
 
-    /// Streams on which mail was accepted that came under another number, since this was asked last.
+    /// Returns the streams with messages that arrived under another number since the last call.
     pub fn drain_renumbered(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.renamed)
     }
 
-    /// Forgets the stream that was used longest ago: of this sender if it has its share already, else of all. Its sender says
-    /// `base_seq` 0 as soon as all before is settled, and what was settled is sent again only if our answer to it was lost.
+    /// Evicts the least recently used stream: of this sender if it has used its share, else of all
+    /// senders. This is safe: the sender sets `base_seq` to 0 once all earlier messages are
+    /// acknowledged, and it repeats acknowledged messages only if the ack was lost.
     fn make_room(&mut self, sender: &Address) {
         if self.senders.get(sender).is_some_and(|share| share.streams >= SENDER_STREAMS) {
             let own = self.streams.range((*sender, StreamId([0; 16]))..=(*sender, StreamId([u8::MAX; 16])));
@@ -304,7 +313,7 @@ impl Inbox {
         }
     }
 
-    /// Drops what has waited too long; its sender will send it again.
+    /// Drops messages that have been buffered too long. Their senders will send them again.
     fn drop_idle(&mut self, now: Duration) {
         let idle = self.by_use.iter().take_while(|(last_used, _)| *last_used + HELD_IDLE < now);
         for (_, key) in idle {
@@ -320,32 +329,33 @@ impl Inbox {
         }
     }
 
-    /// How many messages that waited for an earlier one had to go since this was asked last; their senders still have them.
+    /// Returns how many buffered messages the inbox dropped since the last call. Their senders
+    /// still have them.
     pub fn drain_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Streams remembered.
+    /// Returns the number of streams.
     pub fn len(&self) -> usize {
         self.streams.len()
     }
 
-    /// Whether none is.
+    /// Returns `true` if there is no stream.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
     }
 
-    /// Mails that arrived before something earlier.
+    /// Returns the number of messages acked out of order, all streams together.
     pub fn beyond(&self) -> usize {
         self.beyond
     }
 
-    /// Numbers of which it is remembered what they stood for.
+    /// Returns the number of stored digests.
     pub fn digests(&self) -> usize {
         self.streams.values().map(|incoming| incoming.digests.len()).sum()
     }
 
-    /// Memory of what waits for earlier messages, in bytes.
+    /// Returns the memory of all buffered messages, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
     }

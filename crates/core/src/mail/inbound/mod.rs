@@ -1,4 +1,4 @@
-//! Mail that arrives: put in order, delivered once, acknowledged.
+//! Incoming messages: put in order, delivered once, and acknowledged.
 
 pub mod deferred_responses;
 pub(crate) mod delivery;

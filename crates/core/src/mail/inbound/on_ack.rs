@@ -1,4 +1,4 @@
-//! `ack`: the parent has processed mail.
+//! The command `ack`: the parent has processed messages.
 
 use p2p_node_protocol::{Ack, Counter, ErrorCode, ErrorEvent, Id};
 use p2p_node_wire::message_id::parse_message_id;
@@ -10,7 +10,7 @@ use crate::cx::Cx;
 use crate::mail::Mail;
 
 impl Mail {
-    /// `ack`: the parent has processed mail.
+    /// Handles the command `ack`.
     pub(crate) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack, cx: &mut Cx) {
         if !self.manual_ack() {
             let message =
@@ -66,7 +66,7 @@ impl Mail {
         }
     }
 
-    /// Answers every `ack` of which nothing is left when the messages are `done`.
+    /// Answers every `ack` whose messages are all `done`.
     pub(super) fn answer_asked(&mut self, done: impl Fn(&Key, u64) -> bool, cx: &mut Cx) {
         for asked in &mut self.delivery.asked {
             asked.pending.retain(|(key, seq)| !done(key, *seq));
@@ -77,7 +77,7 @@ impl Mail {
         }
     }
 
-    /// Nobody will hear any more whether the disk knows of these.
+    /// Refuses every `ack` that waits for the disk.
     pub(crate) fn refuse_asked(&mut self, code: ErrorCode, message: &str, cx: &mut Cx) {
         for PendingAckReply { id, .. } in std::mem::take(&mut self.delivery.asked) {
             cx.refuse(Some(id), code, message);

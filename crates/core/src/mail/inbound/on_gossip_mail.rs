@@ -10,7 +10,8 @@ use crate::local::Local;
 use crate::mail::Mail;
 
 impl Mail {
-    /// Handles a frame by gossip that may concern our mail: acks for us, or mail to decrypt.
+    /// Handles a gossip frame that may concern this node's mail: acks for this node, or messages to
+    /// decrypt.
     pub(crate) fn on_gossip_frame(
         &mut self,
         frame: Frame,
@@ -25,8 +26,8 @@ impl Mail {
         }
     }
 
-    /// Handles acks for us that arrived by gossip. Mail by gossip is always encrypted, so a plain
-    /// batch contains none.
+    /// Handles acks for this node that arrived by gossip. Mail by gossip is always encrypted, so a
+    /// plain batch contains no valid message.
     fn on_gossip_acks(
         &mut self,
         frame: &Frame,

@@ -1,4 +1,4 @@
-//! Mail that arrives, and answers to ours.
+//! Handles frames of mail: checks, decrypts, delivers and responds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,22 +27,24 @@ use crate::mail::inbound::deferred_responses::DeferredResponse;
 use crate::mail::inbound::inbox::InsertOutcome;
 use crate::peers::Peers;
 
-/// How long the answer to a frame waits for earlier mail that is missing. Ours: frames of one connection overtake each
-/// other by moments; what is missing longer was refused or lost, and its sender must learn to send it again.
+/// How long the response to a frame waits for missing earlier messages. Our choice: frames of one
+/// connection overtake each other by moments. A message that is missing longer was rejected or
+/// lost, and its sender must learn to send it again.
 const HOLD_FOR_GAP: Duration = Duration::from_millis(100);
-/// How long the answer to a frame waits for the parent to read. Ours: half of what the sender waits for an answer.
+/// How long the response to a frame waits for the parent to read. Our choice: half of the time that
+/// the sender waits for a response.
 const HOLD_FOR_PARENT: Duration = Duration::from_secs(5);
-/// What a sender is told to wait when the parent does not read, in ms. Ours.
+/// Pause that a `Busy` response asks for when the parent does not read, in ms. Our choice.
 const BUSY_MS: u64 = 250;
 
-/// What taking a batch of mail came to.
+/// The outcome of accepting a batch.
 pub(crate) struct BatchOutcome {
     pub(crate) streams: BTreeSet<StreamId>,
     /// The last message of each stream that cannot be acknowledged yet.
     gaps: Vec<(StreamId, u64)>,
-    /// Whether earlier ones are missing.
+    /// `true` if earlier messages are missing.
     is_early: bool,
-    /// Whether the parent holds as much mail without an `ack` as it may.
+    /// `true` if the parent holds as many messages without `ack` as it may.
     is_full: bool,
 }
 
@@ -94,7 +96,8 @@ impl Mail {
                 cx,
             ));
         }
-        // Nobody but the sender can have sent it, and what it would repeat from before our start was sealed to keys that are gone.
+        // Only the sender can have sent the frame on this connection. Frames from before the start
+        // of this process were encrypted to keys that no longer exist, so they cannot be replayed.
         match gate.check_frame(&frame, 0, |account| directory.minimum_generation(account, local, cx), cx) {
             Ok(()) => local.compare_clocks(&peer, &frame, true, peers.is_connected(&peer), cx),
             Err(FrameRejection { counter, code, .. }) => {
@@ -124,7 +127,7 @@ impl Mail {
         }
     }
 
-    /// The response to what was in a frame of mail, unless it has to wait.
+    /// Accepts a decrypted batch. Returns the response, or `None` if it has to wait.
     pub(crate) fn receive_batch(
         &mut self,
         token: Token,
@@ -151,7 +154,7 @@ impl Mail {
         self.on_acks(&sender, frame, batch, directory, cx);
         let taken = self.accept_batch(&mut sender, batch, Route::Direct, gate, cx);
         let BatchOutcome { streams, gaps, is_early, is_full } = taken;
-        // Where there is no room the sender learns at once how much of the frame was taken.
+        // If there is no room, the sender learns at once how much of the frame the node accepted.
         if is_full || gaps.is_empty() && cx.replies.output.is_draining() {
             return Some(Response::Ack(self.ack(&sender.address, &streams, cx)));
         }
@@ -162,8 +165,8 @@ impl Mail {
         Some(Response::Ack(self.ack(&held.sender, &held.streams, cx)))
     }
 
-    /// Whether a frame can be taken, and all that has waited for it. What takes no room always can: acknowledgements, and mail that is
-    /// here already.
+    /// Returns `true` if the node has room for a frame and all buffered messages of its sender.
+    /// Acks, and messages that the node already has, need no room.
     pub(crate) fn has_room_for(&self, sender: &Sender, batch: &Batch, gate: &Gate, cx: &Cx) -> bool {
         let now = cx.now;
         let (held, held_bytes) = self.inbox.held_of(&sender.address);
@@ -172,7 +175,7 @@ impl Mail {
             let news = || batch.messages.iter().filter(|message| counts(message));
             let bytes: usize = news().map(|message| message.data.len()).sum();
             let is_high = |message: &envelope::Message| message.priority() == envelope::Priority::High;
-            // What is kept free for haste is there for as much of it as is believed.
+            // The room for high priority is for messages that the limiter would admit as high.
             let has_high = news().any(is_high)
                 && gate.high_priority_limiter.would_admit(&sender.address, trusted, now.mono);
             let number = news().count();
@@ -184,11 +187,11 @@ impl Mail {
             stream_id(&message.stream)
                 .is_some_and(|stream| message.seq >= self.inbox.next_seq(&sender.address, &stream))
         };
-        // Most frames fit as they are, so that nothing has to be looked up for each mail.
+        // Most frames fit as a whole, which needs no lookup for each message.
         fits(&|_| true) || fits(&is_news)
     }
 
-    /// Puts each message in its order and hands on what may go to the parent.
+    /// Puts each message in order and delivers those that are next.
     pub(crate) fn accept_batch(
         &mut self,
         sender: &mut Sender,
@@ -248,7 +251,7 @@ impl Mail {
         taken
     }
 
-    /// Mail whose turn has come goes to the parent, or is refused.
+    /// Delivers a message that is next in order to the parent, or rejects it.
     fn deliver_in_order(
         &mut self,
         sender: &mut Sender,
@@ -277,7 +280,7 @@ impl Mail {
         }
     }
 
-    /// Answers frames whose missing predecessors have come, and those that have waited long enough.
+    /// Sends the deferred responses that are due.
     pub(crate) fn flush_deferred_responses(&mut self, cx: &mut Cx) {
         let now = cx.now;
         let keeps_up = cx.replies.output.is_draining();
@@ -297,7 +300,8 @@ pub(crate) fn refuse_mail(
     refuse_mail_at(counter, code, reason, 0, cx)
 }
 
-/// As `refuse_mail`, with our time for a sender whose own may be wrong; 0: it does not matter.
+/// Rejects a frame as `refuse_mail` does, with this node's time for a sender whose clock may be
+/// wrong. 0 if the time does not matter.
 fn refuse_mail_at(
     counter: Counter,
     code: &str,

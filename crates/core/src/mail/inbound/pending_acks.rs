@@ -1,5 +1,6 @@
-//! Acknowledgements that go out by themselves: of mail that came by gossip, and of mail that the parent has taken later than its
-//! sender could wait for an answer. They go over a connection if there is one, else by gossip.
+//! Acks that no response carries: for messages that came by gossip, and for messages that the
+//! parent acked after the response had left. The node sends them over a connection if there is one,
+//! else by gossip.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,31 +21,33 @@ use crate::mail::Mail;
 use crate::peers::Peers;
 use crate::signal::Signal;
 
-/// Senders who are owed an acknowledgement. Ours: who finds no room sends again, and is answered then.
+/// Limit of the senders with a pending ack. Our choice: a sender without room repeats its messages
+/// and receives its ack then.
 pub(crate) const MAX_ACKS_OWED: usize = 256;
 
-/// Acknowledgements on their way over connections. Ours: as many again.
+/// Limit of the acks in flight over connections. Our choice: the same number.
 pub(crate) const MAX_ACKS_ON_WIRE: usize = MAX_ACKS_OWED;
 
-/// An acknowledgement that is owed.
+/// An ack that the node has to send.
 #[derive(Debug)]
 struct PendingAck {
     node_key: [u8; 32],
     streams: BTreeSet<StreamId>,
-    /// Whether it failed before: it is tried twice, and then its sender asks again.
+    /// `true` if the ack failed once. The node tries twice; after that the sender repeats its
+    /// messages.
     again: bool,
 }
 
-/// What becomes of an acknowledgement that was on the wire.
+/// What happened to an ack in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AckOutcome {
     Arrived,
     GoesAgain,
-    /// Its sender asks again.
+    /// The sender of the messages will repeat them.
     Dropped,
 }
 
-/// Everything owed, and those of it on their way over connections: one to each sender at most.
+/// The pending acks, and those in flight over connections: at most one to each sender.
 #[derive(Debug, Default)]
 pub(crate) struct PendingAcks {
     owed: BTreeMap<Address, PendingAck>,
@@ -56,7 +59,7 @@ impl PendingAcks {
         self.owed.len()
     }
 
-    /// Whether every sender who is connected has been told.
+    /// Returns `true` if no ack is pending or in flight.
     pub(crate) fn is_idle(&self) -> bool {
         self.owed.is_empty() && self.on_wire.is_empty()
     }
@@ -65,7 +68,7 @@ impl PendingAcks {
         self.on_wire.len()
     }
 
-    /// Notes that streams are to be acknowledged to a sender's node. Whether there was room.
+    /// Queues an ack of streams for the node of a sender. Returns `false` if there is no room.
     fn queue(&mut self, account: &Address, node_key: [u8; 32], streams: BTreeSet<StreamId>) -> bool {
         if self.owed.len() >= MAX_ACKS_OWED && !self.owed.contains_key(account) {
             return false;
@@ -73,13 +76,13 @@ impl PendingAcks {
         let none = || PendingAck { node_key, streams: BTreeSet::new(), again: false };
         let owed = self.owed.entry(*account).or_insert_with(none);
         owed.node_key = node_key;
-        // An ack has room for so many; the sender repeats what is missing.
+        // An ack names at most so many streams. The sender repeats the messages of the others.
         let room = MAX_ACK_STREAMS.saturating_sub(owed.streams.len());
         owed.streams.extend(streams.into_iter().take(room));
         true
     }
 
-    /// Takes out those that may go now.
+    /// Removes and returns the acks that may be sent now.
     fn due(&mut self) -> Vec<(Address, PendingAck)> {
         if self.owed.is_empty() {
             return Vec::new();
@@ -89,13 +92,14 @@ impl PendingAcks {
         self.owed.extract_if(.., |account, _| !busy.contains(account)).take(room).collect()
     }
 
-    /// An acknowledgement has arrived, or has not. What becomes of it, if the token was one of them.
+    /// Handles the outcome of an ack in flight. Returns `None` if `token` does not belong to an
+    /// ack.
     pub(crate) fn answered(&mut self, token: Token, has_arrived: bool) -> Option<AckOutcome> {
         let (account, owed) = self.on_wire.remove(&token)?;
         if has_arrived {
             return Some(AckOutcome::Arrived);
         }
-        // What is owed to another node since goes there.
+        // A newer ack goes to another node of the sender, so this one is obsolete.
         let is_over = self.owed.get(&account).is_some_and(|newer| newer.node_key != owed.node_key);
         if owed.again || is_over || !self.queue(&account, owed.node_key, owed.streams) {
             return Some(AckOutcome::Dropped);
@@ -106,7 +110,8 @@ impl PendingAcks {
 }
 
 impl Mail {
-    /// Has streams acknowledged at the end of the turn, as far as they can be: to the node that sent them, or the sender's current one.
+    /// Queues an ack of streams, sent at the end of the turn: to `node_key`, else to the node that
+    /// sent the messages, else to the current node of the sender.
     pub(crate) fn queue_ack(
         &mut self,
         account: &Address,
@@ -163,7 +168,7 @@ impl Mail {
         }
     }
 
-    /// Our signature under all that was settled in these streams.
+    /// Returns the signed ack of everything that the node has acknowledged in these streams.
     pub(crate) fn ack(&self, account: &Address, streams: &BTreeSet<StreamId>, cx: &Cx) -> Bytes {
         let now = cx.now;
         let (mut room, mut room_beyond) = (MAX_ACK_OUTCOMES, MAX_ACK_BEYOND);
@@ -217,7 +222,7 @@ mod tests {
         )
     }
 
-    /// Puts everything that is due on the wire; how many that were.
+    /// Moves all due acks into flight and returns their number.
     fn send(acks: &mut PendingAcks, first_token: Token) -> usize {
         let due = acks.due();
         let number = due.len();
@@ -232,12 +237,12 @@ mod tests {
             assert!(queue(&mut acks, number, [1]));
         }
         assert!(!queue(&mut acks, MAX_ACKS_OWED, [1]));
-        assert!(queue(&mut acks, 0, [2]), "it is owed one already");
+        assert!(queue(&mut acks, 0, [2]), "the sender has a pending ack already");
         assert_eq!(send(&mut acks, 1), MAX_ACKS_ON_WIRE);
         for number in 0..MAX_ACKS_OWED {
             assert!(queue(&mut acks, MAX_ACKS_OWED + number, [1]));
         }
-        assert_eq!(send(&mut acks, 1000), 0, "the wire is full");
+        assert_eq!(send(&mut acks, 1000), 0, "the limit of acks in flight is reached");
         assert_eq!((acks.answered(1, true), acks.answered(1, true)), (Some(AckOutcome::Arrived), None));
         assert_eq!(send(&mut acks, 2000), 1);
     }

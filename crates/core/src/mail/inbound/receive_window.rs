@@ -1,4 +1,5 @@
-//! What the parent has of one stream of mail, where the mail is not settled as soon as it is on its way there.
+//! What the parent has of one received stream, if the node acknowledges messages later than on
+//! receipt.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -7,57 +8,58 @@ use p2p_node_wire::message_id::StreamId;
 
 use crate::mail::inbound::digests::Digests;
 
-/// Mails of one stream that may wait for the parent to acknowledge them (a window of 1,024). As many as the store
-/// keeps, and an acknowledgement names, of those that were taken out of order; of more, it is as if they had not been.
+/// Limit of the messages of one stream that wait for an ack of the parent. Our choice. The store
+/// persists as many out-of-order acks, and an ack names as many; above that, the node treats
+/// further ones as not acked.
 pub const UNTAKEN_WINDOW: usize = 1024;
 
-/// How far the parent has the mail of a stream, as it outlives the process.
+/// The progress of the parent in a stream, as the store persists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamCheckpoint {
-    /// Who sends.
+    /// The sender.
     pub sender: Address,
     /// The stream.
     pub stream: StreamId,
-    /// It has everything below.
+    /// The parent has all messages below.
     pub next: u64,
-    /// It may have been told everything below.
+    /// The node may have delivered all messages below.
     pub told: u64,
-    /// It has these too, all of them above `next`, in growing order: no more than a window.
+    /// The messages above `next` that the parent has, sorted. At most [`UNTAKEN_WINDOW`].
     pub beyond: Vec<u64>,
-    /// What its latest numbers stood for.
+    /// The digests of the latest numbers.
     pub digests: Digests,
 }
 
-/// What is to be done with a mail whose turn has come.
+/// The decision about a message that is next in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliverDecision {
-    /// It goes to the parent, which an earlier process may have told it `again`.
+    /// The node delivers the message to the parent.
     New {
-        /// Whether it may have been told before.
+        /// `true` if an earlier process may have delivered it.
         redelivered: bool,
     },
-    /// The parent has taken it before.
+    /// The parent has the message already.
     Duplicate,
 }
 
-/// One stream, seen from the parent.
+/// The state of one stream towards the parent.
 #[derive(Debug, Default)]
 pub struct ReceiveWindow {
-    /// Everything below was handed on, or will never be.
+    /// The node has delivered all messages below, or they will never arrive.
     handed: u64,
-    /// Handed on, and not known to have arrived.
+    /// Delivered messages that are not acked, sorted.
     outstanding: VecDeque<u64>,
-    /// Arrived, though something before them has not.
+    /// Acked messages with an earlier message that is not acked.
     beyond: BTreeSet<u64>,
-    /// Everything below may have been told by an earlier process.
+    /// An earlier process may have delivered all messages below.
     told_before: u64,
-    /// Everything below may be acknowledged, and these.
+    /// The node may acknowledge all messages below `settled`, and those in `settled_beyond`.
     settled: u64,
     settled_beyond: Vec<u64>,
 }
 
 impl ReceiveWindow {
-    /// Goes on where an earlier process was.
+    /// Continues where an earlier process stopped.
     pub fn restored(row: &StreamCheckpoint) -> Self {
         ReceiveWindow {
             handed: row.next,
@@ -69,7 +71,7 @@ impl ReceiveWindow {
         }
     }
 
-    /// The turn of a mail has come.
+    /// Decides about the message that is next in order, and counts it as delivered if it is new.
     pub fn deliver(&mut self, seq: u64) -> DeliverDecision {
         let is_known = seq < self.handed || self.beyond.contains(&seq);
         self.handed = self.handed.max(seq.saturating_add(1));
@@ -79,12 +81,12 @@ impl ReceiveWindow {
             self.outstanding.push_back(seq);
             DeliverDecision::New { redelivered: seq < self.told_before }
         };
-        // What lies before it will not come any more.
+        // No earlier message will arrive any more.
         self.advance();
         handing
     }
 
-    /// The parent has a mail. Whether that is news.
+    /// Records that the parent has a message. Returns `true` if this is new.
     pub fn mark_acked(&mut self, seq: u64) -> bool {
         if self.outstanding.front() == Some(&seq) {
             self.outstanding.pop_front();
@@ -98,7 +100,8 @@ impl ReceiveWindow {
         true
     }
 
-    /// The sender has given up what it numbered so: nobody waits for that any more.
+    /// Drops the delivered messages in a range that the sender gave up. Returns those that were not
+    /// acked.
     pub fn give_up(&mut self, from: u64, below: u64) -> Vec<u64> {
         let range = self.outstanding.partition_point(|seq| *seq < from)
             ..self.outstanding.partition_point(|seq| *seq < below);
@@ -107,13 +110,13 @@ impl ReceiveWindow {
         void
     }
 
-    /// The parent has everything below.
+    /// Returns the number below which the parent has all messages.
     fn next(&self) -> u64 {
         self.outstanding.front().copied().unwrap_or(self.handed)
     }
 
     fn advance(&mut self) {
-        // What an earlier process had beyond this is part of it now.
+        // The out-of-order acks of an earlier process may follow directly.
         while self.outstanding.is_empty() && self.beyond.remove(&self.handed) {
             self.handed = self.handed.saturating_add(1);
         }
@@ -123,7 +126,7 @@ impl ReceiveWindow {
         }
     }
 
-    /// As it is to outlive the process.
+    /// Returns the checkpoint for the store.
     pub fn row(&self, sender: Address, stream: StreamId, digests: &Digests) -> StreamCheckpoint {
         let (next, told) = (self.next(), self.handed.max(self.told_before));
         StreamCheckpoint {
@@ -136,7 +139,8 @@ impl ReceiveWindow {
         }
     }
 
-    /// So much may be acknowledged. Whether that is more than before.
+    /// Lets the node acknowledge the messages up to a checkpoint. Returns `true` if that is more
+    /// than before.
     pub fn settle(&mut self, row: &StreamCheckpoint) -> bool {
         if row.next < self.settled || (row.next, &row.beyond) == (self.settled, &self.settled_beyond) {
             return false;
@@ -146,27 +150,27 @@ impl ReceiveWindow {
         true
     }
 
-    /// Everything below may be acknowledged.
+    /// Returns the number below which the node may acknowledge all messages.
     pub fn acked_up_to(&self) -> u64 {
         self.settled
     }
 
-    /// … and these, in growing order.
+    /// Returns the acknowledged numbers above, sorted.
     pub fn settled_beyond(&self) -> &[u64] {
         &self.settled_beyond
     }
 
-    /// Whether this one has arrived before something earlier.
+    /// Returns `true` if this message is acked out of order.
     pub fn has_beyond(&self, seq: u64) -> bool {
         self.beyond.contains(&seq)
     }
 
-    /// How many were handed on and are not known to have arrived.
+    /// Returns the number of delivered messages that are not acked.
     pub fn outstanding(&self) -> usize {
         self.outstanding.len()
     }
 
-    /// How many have arrived before something earlier.
+    /// Returns the number of messages acked out of order.
     pub fn beyond(&self) -> usize {
         self.beyond.len()
     }
@@ -197,7 +201,7 @@ mod tests {
         assert_eq!(row(&arrivals), (3, 9, vec![7]));
         assert!(arrivals.mark_acked(3));
         assert_eq!(row(&arrivals), (4, 9, vec![7]));
-        assert_eq!(arrivals.give_up(0, 8), [4], "its sender has given it up");
+        assert_eq!(arrivals.give_up(0, 8), [4], "the sender gave up 4");
         assert_eq!(row(&arrivals), (8, 9, vec![]));
     }
 
@@ -230,14 +234,14 @@ mod tests {
         assert!(again.mark_acked(1));
         assert_eq!(row(&again), (4, 5, vec![]));
         for seq in [2, 3] {
-            assert_eq!(again.deliver(seq), DeliverDecision::Duplicate, "they come once more");
+            assert_eq!(again.deliver(seq), DeliverDecision::Duplicate, "both arrive once more");
         }
         assert_eq!(again.deliver(4), DeliverDecision::New { redelivered: true });
         assert_eq!(row(&again), (4, 5, vec![]));
     }
 
     proptest! {
-        /// However it comes about, over however many processes: what is written is what can be read again.
+        /// After any steps, over any number of processes, the next process can read the checkpoint.
         #[test]
         fn a_row_is_always_in_order(steps in proptest::collection::vec((0..4_u8, 0..6_u64), 0..80)) {
             let mut arrivals = ReceiveWindow::default();
@@ -251,7 +255,7 @@ mod tests {
                     2 => drop(arrivals.mark_acked(last.saturating_sub(gap))),
                     _ => {
                         arrivals = ReceiveWindow::restored(&written(&arrivals));
-                        // The sender goes back to what was not taken, or has given it up.
+                        // The sender repeats the messages that were not acked, or gives them up.
                         last = last.saturating_sub(gap).max(arrivals.handed);
                     }
                 }
@@ -262,7 +266,7 @@ mod tests {
             }
         }
 
-        /// The naive model: a list of what was handed on, each with whether the parent has it.
+        /// The naive model: a list of the delivered messages, each with `true` if it is acked.
         #[test]
         fn it_is_what_a_list_would_be(steps in proptest::collection::vec((0..4_u8, 1..6_u64, 0..30_u64), 0..80)) {
             let mut arrivals = ReceiveWindow::default();
@@ -290,7 +294,8 @@ mod tests {
                 }
                 let handed = list.last().map_or(0, |(seq, _)| seq + 1);
                 let next = list.iter().find(|(_, done)| !done).map_or(handed, |(seq, _)| *seq);
-                // What was given up out of order is not taken: it is only waited for no longer.
+                // A message that the sender gave up is not acked. It only stops blocking later
+                // ones.
                 let (row_next, told, beyond) = row(&arrivals);
                 prop_assert_eq!((row_next, told), (next, handed));
                 for seq in beyond {

@@ -1,4 +1,4 @@
-//! Mail that the parent has to acknowledge.
+//! Delivered messages that wait for the `ack` of the parent.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,25 @@ use alloy_primitives::Address;
 use p2p_node_protocol::Limits;
 use p2p_node_wire::message_id::{MessageIdPrefix, message_name};
 
+use crate::budget::Budget;
 use crate::mail::inbound::inbox::Key;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 
-/// Mails that may wait for their `ack`. Ours: as many as may wait for the parent to read.
+/// Limit of the messages that wait for an `ack`. Our choice: as many as may wait for the parent to
+/// read.
 pub const MAX_UNTAKEN: usize = Limits::STANDARD.max_unacked;
-/// … and bytes of their payloads, which the parent may keep until then. Ours.
+/// Limit of their payloads, in bytes. The parent may have to keep these until its `ack`. Our
+/// choice.
 pub(crate) const MAX_UNTAKEN_BYTES: usize = 64 << 20;
 
-/// Mail whose `ack` has yet to come, or to be known to the disk, by its id: whose it is, and the size of its payload.
+/// Messages whose `ack` has not arrived or is not committed, by id, each with its stream and the
+/// size of its payload.
 #[derive(Debug)]
 pub(crate) struct Unacked {
     mails: BTreeMap<(MessageIdPrefix, u64), (Key, usize)>,
     bytes: usize,
-    /// Messages and bytes of each sender.
-    by_sender: BTreeMap<Address, (usize, usize)>,
+    /// Number and size of the messages of each sender.
+    by_sender: BTreeMap<Address, Budget>,
     limit: usize,
 }
 
@@ -31,12 +35,12 @@ impl Default for Unacked {
 }
 
 impl Unacked {
-    /// Messages that may wait for their `ack`.
+    /// Returns the limit of the messages that wait for an `ack`.
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Lets the parent hold at most so many messages without an `ack`.
+    /// Sets the limit of the messages that wait for an `ack`.
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit.min(MAX_UNTAKEN);
     }
@@ -49,11 +53,14 @@ impl Unacked {
         self.bytes
     }
 
-    /// Whether so many more messages of a sender may wait. A sender may use no more than what is free then, so that no
-    /// sender leaves nothing to another; one whose mail the parent has acknowledged finds room as long as there is any, and
-    /// the largest message finds room when nothing waits.
+    /// Returns `true` if so many more messages of a sender may wait.
+    ///
+    /// A sender may use at most as much room as is free, so no sender takes the room of the next
+    /// one. A sender without unacked messages finds room as long as there is any. The largest
+    /// message finds room when no other waits.
     pub(crate) fn has_room(&self, sender: &Address, mails: usize, bytes: usize) -> bool {
-        let (own_mails, own_bytes) = self.of(sender);
+        let own = self.of(sender);
+        let (own_mails, own_bytes) = (own.count(), own.bytes());
         let free = self.limit.saturating_sub(self.mails.len());
         let free_bytes = MAX_UNTAKEN_BYTES.saturating_sub(self.bytes);
         if own_mails == 0 && free >= 1 && mails <= 1 {
@@ -62,16 +69,16 @@ impl Unacked {
         own_mails + mails <= free && own_bytes + bytes <= free_bytes
     }
 
-    /// How many more messages of a sender may wait.
+    /// Returns how many more messages of a sender may wait.
     pub(crate) fn credit(&self, sender: &Address) -> usize {
-        let (own, _) = self.of(sender);
+        let own = self.of(sender).count();
         let free = self.limit.saturating_sub(self.mails.len());
-        // Each message makes its share larger and what is free smaller.
+        // Each message increases the share of the sender and reduces the free room.
         let credit = free.saturating_sub(own).div_ceil(2);
         credit.max(usize::from(own == 0 && free > 0))
     }
 
-    fn of(&self, sender: &Address) -> (usize, usize) {
+    fn of(&self, sender: &Address) -> Budget {
         self.by_sender.get(sender).copied().unwrap_or_default()
     }
 
@@ -79,26 +86,25 @@ impl Unacked {
         self.remove(&key, seq);
         self.mails.insert((message_name(&key.0, &key.1), seq), (key, bytes));
         self.bytes += bytes;
-        let own = self.by_sender.entry(key.0).or_default();
-        *own = (own.0 + 1, own.1 + bytes);
+        self.by_sender.entry(key.0).or_default().add(bytes);
     }
 
-    /// Whose mail has this id.
+    /// Returns the stream of the message with this id.
     pub(crate) fn find(&self, id: &(MessageIdPrefix, u64)) -> Option<Key> {
         self.mails.get(id).map(|(key, _)| *key)
     }
 
-    /// A mail waits no longer.
+    /// Removes a message.
     pub(crate) fn remove(&mut self, key: &Key, seq: u64) {
         self.remove_if(key, seq, seq, |_| true);
     }
 
-    /// Nothing of a stream waits any longer.
+    /// Removes all messages of a stream.
     pub(crate) fn forget(&mut self, key: &Key) {
         self.remove_if(key, 0, u64::MAX, |_| true);
     }
 
-    /// The disk knows how far a stream was taken.
+    /// Removes the messages whose acks a committed checkpoint contains.
     pub(crate) fn settle(&mut self, row: &StreamCheckpoint) {
         let last = row.beyond.last().copied().unwrap_or(row.next);
         let is_known = |seq: u64| seq < row.next || row.beyond.binary_search(&seq).is_ok();
@@ -117,8 +123,8 @@ impl Unacked {
         }
         self.bytes -= freed;
         if let Some(own) = self.by_sender.get_mut(&key.0) {
-            *own = (own.0 - number, own.1 - freed);
-            if own.0 == 0 {
+            own.remove_all(number, freed);
+            if own.is_empty() {
                 self.by_sender.remove(&key.0);
             }
         }

@@ -29,7 +29,8 @@ impl Mail {
         Ok(())
     }
 
-    /// Returns a wait if as many `send` commands wait for the disk as a parent may have unanswered.
+    /// Returns a wait if the number of `send` commands that wait for the disk has reached
+    /// `MAX_INFLIGHT`, which is what a parent may have unanswered.
     pub(crate) fn wait_for_disk(&self) -> Option<Wait> {
         (self.pending_writes.mails() >= MAX_INFLIGHT).then_some(Wait::Shared(Duration::MAX))
     }

@@ -1,13 +1,14 @@
-//! What priority a message has whose sender names none: that of its kind.
+//! The default priority of a message: the priority of its kind.
 
 use p2p_node_protocol::Priority;
 
-/// Kinds that go first: the votes, proposals and critical mail of the ChaosChain seeds (`000`, `001`: "Highest Priority"), and what the
-/// TOS seed (`002`) gives an urgency of 0.9 or more.
+/// Kinds of high priority. Source: the ChaosChain documents give votes, proposals and critical
+/// messages "Highest Priority", and the TOS document gives the others an urgency of 0.9 or more.
 pub const HIGH: [&str; 5] = ["block_announce", "block_proposal", "consensus_vote", "critical", "vote"];
 
-/// Kinds that wait, and are shed first: the statistics, history and non-critical messages of the ChaosChain seeds ("Low Priority"), and
-/// what the TOS seed gives an urgency of 0.2 or less.
+/// Kinds of low priority, which the node sends last and drops first. Source: the ChaosChain
+/// documents give statistics, history and non-critical messages "Low Priority", and the TOS
+/// document gives the others an urgency of 0.2 or less.
 pub const LOW: [&str; 7] = [
     "historical_data",
     "history",
@@ -18,7 +19,8 @@ pub const LOW: [&str; 7] = [
     "statistics",
 ];
 
-/// The priority of a kind. Alliances, memes and status updates are medium in the seeds, and so is everything that they do not name.
+/// Returns the priority of a kind. In the source documents alliances, memes and status updates are
+/// medium. So is every kind that the documents do not name.
 pub fn priority_of(kind: &str) -> Priority {
     if HIGH.contains(&kind) {
         Priority::High

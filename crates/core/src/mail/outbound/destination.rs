@@ -1,7 +1,7 @@
-//! Everything on its way to one recipient.
+//! All messages to one recipient that the node has not completed.
 //!
-//! Group commit: a frame leaves when nothing is in flight to the recipient, when enough waits, or a moment
-//! after the previous frame, so that a lone message leaves at once and a flood shares signatures.
+//! Group commit: a frame leaves when nothing is in flight to the recipient, when enough bytes are
+//! queued, or a moment after the previous frame. So the messages of a burst share signatures.
 
 use std::time::Duration;
 
@@ -23,97 +23,96 @@ use crate::mail::outbound::stream::{Position, QueuedMessage, Stream};
 /// Queued bytes at which a frame leaves without waiting for the answer to the previous one. Our
 /// choice: most of a gossip frame.
 const FRAME_READY_BYTES: usize = 48 << 10;
-/// How long a frame waits for more messages after the previous one left. Our choice.
+/// How long a frame waits for more messages after the previous frame left. Our choice.
 const FRAME_GAP: Duration = Duration::from_millis(2);
-/// Most payload in a direct frame, in bytes; a larger message goes alone. Our choice: a quarter of what may
-/// be on the wire.
+/// Most payload of a direct frame, in bytes; a larger message goes alone. Our choice.
 const DIRECT_BATCH_BYTES: usize = 256 << 10;
-/// Most payload in a gossip frame, in bytes: with its signature and binding it stays below the 64 KiB that gossipsub carries.
+/// Most payload of a gossip frame, in bytes: its frame stays below the 64 KiB of gossipsub.
 const GOSSIP_BATCH_BYTES: usize = 60 << 10;
-/// Bytes on the wire to one destination without an answer. Our choice: 5 MB/s over a round trip of 200 ms.
+/// Most unanswered bytes to one destination. Our choice: 5 MB/s at a round trip of 200 ms.
 const OUTSTANDING_BYTES: usize = 1 << 20;
-/// What a recipient has to settle within the longest pause to count as moving, in bytes. Ours: 16 KiB a second, which a slow line carries;
-/// one that settles less on purpose wins nothing by it.
+/// Bytes completed within [`MAX_PAUSE`] that count as progress. Our choice: 16 KiB a second.
 const MOVING_BYTES: usize = DESTINATION_BYTES / 64;
-/// How long an acknowledgement by gossip may take: a frame and its answer by IHAVE and IWANT, one to three heartbeats each way.
+/// How long the node waits for an ack of a gossip frame. The frame and the ack may each need IHAVE
+/// and IWANT, which take one to three heartbeats of a second.
 const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Low-priority bytes go out for four times as many of medium priority: the rule of the source document on priorities.
+/// Medium bytes that are sent for each low byte. Source: the source document on priorities.
 const MEDIUM_PER_LOW: usize = 4;
 
-/// A frame on the wire that has not been answered.
+/// A frame that the node has sent and the recipient has not answered.
 #[derive(Debug)]
 pub(crate) struct InFlightFrame {
     pub(crate) token: Token,
-    /// First and last mail in it, by priority; none when they were sent again since.
+    /// First and last message of each priority in it; `None` if none, or if it was queued again.
     pub(crate) seqs: [Option<(Position, Position)>; 3],
     bytes: usize,
-    /// By gossip no failure is reported: it counts as lost then.
+    /// When the node considers a gossip frame lost. Gossip reports no failure.
     pub(crate) deadline: Option<Duration>,
-    /// Boot and counter of the frame, if it went by gossip: acknowledgements name those that they answer.
+    /// Boot id and counter of a gossip frame. An ack names the gossip frames that it answers.
     pub(crate) frame: Option<(u64, u64)>,
 }
 
-/// The first frame of a session, and what it will be when the recipient has answered.
+/// A session that begins when the recipient has answered its first frame.
 #[derive(Debug)]
 pub struct PendingSession {
-    /// The flight.
+    /// The token of the first frame.
     pub token: Token,
-    /// The session; none while the frame is being sealed.
+    /// The session, or `None` while the crypto pool encrypts the first frame.
     pub session: Option<OutboundSession>,
 }
 
-/// Everything on its way to one recipient.
+/// The messages to one recipient, and what the node knows of the way there.
 #[derive(Debug)]
 pub struct Destination {
     pub(crate) streams: [Stream; 3],
     pub(crate) flights: Vec<InFlightFrame>,
     outstanding: usize,
-    /// Bytes in all, on the wire or not.
+    /// Total size of the messages, in flight or not.
     pub(crate) bytes: usize,
     pub(crate) mails: usize,
-    /// Bytes not on the wire.
+    /// Size of the messages that may leave and are not in flight.
     pub(crate) waiting: usize,
     last_frame: Option<Duration>,
-    /// Until when it is worth waiting for room in it, unless it settles a share that is worth more.
+    /// Until when a `send` may wait for room here. Progress of the recipient extends it.
     pub(crate) moves_until: Duration,
-    /// Whether it may not be there.
+    /// `true` if the recipient may be gone.
     doubted: bool,
-    /// Whether it was found again since it last moved: one that comes and goes is not waited for each time.
+    /// `true` if it became reachable without progress since. The node waits for it only once.
     found_again: bool,
     settled: usize,
     pub(crate) earliest_expiry: Duration,
     low_credit: usize,
-    /// When a failed attempt may be repeated.
+    /// When the next attempt may follow a failed one.
     pub backoff: Backoff,
-    /// Until when the next frame has to wait: gossip for its pace, a dial because the recipient's node hung up on the last.
+    /// Until when the next frame waits: for the gossip pacer, or because the recipient hung up.
     pub paced_until: Duration,
-    /// Until when a dial is waited for before `auto` takes to gossip; `None`: no dial goes on.
+    /// Until when `auto` waits for a dial before it uses gossip. `None` if no dial is under way.
     pub dialing_until: Option<Duration>,
-    /// Whether the last dial failed, so that `auto` takes to gossip.
+    /// `true` if the last dial failed, so that `auto` uses gossip.
     pub undialable: bool,
-    /// Whether the last answer was that there is no room for mail.
+    /// `true` if the last response was that the recipient has no room.
     pub busy: bool,
-    /// How often in a row the answer was that the frame's counter had been used.
+    /// Number of consecutive responses that the counter of the frame had been used.
     pub replayed: u32,
     /// The session with the recipient's node.
     pub session: Option<OutboundSession>,
-    /// The frame with which the next session begins, until it is answered.
+    /// The next session, until the recipient answers its first frame.
     pub opening: Option<PendingSession>,
-    /// Whether it waits for a record of the recipient: nothing is due until it is woken.
+    /// `true` while a lookup for the record of the recipient runs. No frame is due before it ends.
     pub parked: bool,
-    /// Why mail may not get through: its expiry is told by that.
+    /// The last known obstacle, which the `delivery` of an expired message names.
     pub hindrance: Option<Hindrance>,
 }
 
-/// What keeps mail from a recipient who may be there.
+/// An obstacle that keeps messages from a recipient who may be online.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hindrance {
-    /// The recipient's clock is ahead of ours by so many ms, too far for it to believe our frames or for us to believe its record.
+    /// The clocks differ so much that one node refuses the frames or the record of the other.
     Clocks {
-        /// Negative: behind.
+        /// The recipient's time minus this node's time, in ms.
         ahead_ms: i64,
     },
-    /// The recipient's record names no key to which mail can be sealed now.
+    /// The record of the recipient names no usable KEM key.
     NoKey,
 }
 
@@ -124,7 +123,7 @@ impl Destination {
             Stream::new(&origin.account, id)
         };
         Destination {
-            // In the order in which they are sent.
+            // In the order in which the node sends them.
             streams: [stream(Priority::High), stream(Priority::Medium), stream(Priority::Low)],
             flights: Vec::new(),
             outstanding: 0,
@@ -151,24 +150,25 @@ impl Destination {
         }
     }
 
-    /// The route that its next mail asks for, and the mail's size.
+    /// Returns the requested route and the size of the next message.
     pub fn next_mail(&self) -> Option<(Route, usize)> {
         self.next_per_priority().next()
     }
 
-    /// The same of each priority that has mail, highest first.
+    /// Returns the same for each priority that has a message, highest priority first.
     pub fn next_per_priority(&self) -> impl Iterator<Item = (Route, usize)> + use<'_> {
         self.streams.iter().filter_map(Stream::unsent).map(|mail| (mail.draft.route, mail.draft.size()))
     }
 
-    /// When the next frame may leave: `None` when nothing waits or an answer must come first.
+    /// Returns when the next frame may leave; `None` if nothing is queued or an answer must
+    /// precede.
     pub fn frame_due(&self) -> Option<Duration> {
-        // What follows the first frame of a session needs its keys.
+        // The frames after the first one of a session need its keys.
         let begins = self.opening.is_some() && self.session.is_none();
         if self.waiting == 0 || self.outstanding >= OUTSTANDING_BYTES || self.parked || begins {
             return None;
         }
-        // All that waits may be for agents' windows.
+        // All queued messages may wait for the ack windows of the recipient's agent.
         self.next_mail()?;
         let gap = match self.last_frame {
             Some(last) if !self.flights.is_empty() && self.waiting < FRAME_READY_BYTES => last + FRAME_GAP,
@@ -181,7 +181,7 @@ impl Destination {
         )
     }
 
-    /// Puts the next batch on the wire under `token`.
+    /// Moves the next messages into flight, under `token`, and returns them as a batch.
     pub fn send_next_batch(&mut self, token: Token, route: Route, now: Duration) -> Batch {
         let limit = match route {
             Route::Gossip => GOSSIP_BATCH_BYTES,
@@ -218,7 +218,7 @@ impl Destination {
         batch
     }
 
-    /// The stream whose turn it is among those whose next mail may take `route`, and the size of that mail.
+    /// Returns the next stream with a message for `route`, and the size of that message.
     fn pick_stream(&self, route: Route) -> Option<(usize, usize)> {
         let size = |index: usize| {
             let draft = &self.streams[index].unsent()?.draft;
@@ -226,7 +226,7 @@ impl Destination {
                 Route::Auto => true,
                 wanted => wanted == route,
             };
-            // A gossip frame takes nothing that it cannot carry alone.
+            // A gossip frame contains no message that is too large for a gossip frame.
             let fits = fits && (route != Route::Gossip || draft.size() <= GOSSIP_BATCH_BYTES);
             fits.then(|| draft.size())
         };
@@ -240,7 +240,8 @@ impl Destination {
         }
     }
 
-    /// The recipient has settled so many bytes. One that settles a message now and then does not move: nobody should wait for it.
+    /// Records completed bytes. A recipient that completes a message now and then makes no
+    /// progress.
     pub(crate) fn record_progress(&mut self, bytes: usize, now: Duration) {
         self.settled += bytes;
         if self.settled >= MOVING_BYTES || self.mails == 0 {
@@ -250,13 +251,13 @@ impl Destination {
         }
     }
 
-    /// How long to wait for room of its own, unless there is some for this priority.
+    /// Returns until when a `send` may wait for room here; `None` if this priority has room.
     pub(crate) fn wait(&self, priority: Priority) -> Option<Wait> {
         let full = self.bytes >= capacity_for(DESTINATION_BYTES, priority);
         full.then_some(Wait::Recipient(self.moves_until))
     }
 
-    /// Whether bytes and numbers are those of the mail that is there.
+    /// Checks that the counters agree with the messages.
     #[cfg(test)]
     pub(crate) fn check_accounts(&self) {
         let (mails, bytes, waiting) = self.streams.iter().map(Stream::accounts).fold(
@@ -269,12 +270,12 @@ impl Destination {
         assert_eq!(self.outstanding, self.flights.iter().map(|flight| flight.bytes).sum::<usize>());
     }
 
-    /// When to ask again for what the recipient's node holds.
+    /// Returns when the next probe of a stream is due.
     pub(crate) fn probe_at(&self) -> Option<Duration> {
         self.streams.iter().filter_map(Stream::probe_at).min()
     }
 
-    /// What the recipient's node held is sent again, of the streams whose time it is.
+    /// Queues again what the recipient's node received and did not acknowledge, if a probe is due.
     pub fn probe(&mut self, is_time: impl Fn(Duration) -> bool) {
         for (index, stream) in self.streams.iter_mut().enumerate() {
             let bytes = stream.probe_at().filter(|at| is_time(*at)).and_then(|_| stream.probe());
@@ -286,7 +287,7 @@ impl Destination {
         }
     }
 
-    /// Flights by gossip whose mail asked for no particular route.
+    /// Returns the frames in flight by gossip that contain a message with the route `auto`.
     pub(crate) fn gossip_in_flight(&self) -> Vec<Token> {
         let free = |flight: &&InFlightFrame| {
             flight.seqs.iter().zip(&self.streams).any(|(seqs, stream)| {
@@ -299,12 +300,12 @@ impl Destination {
         by_gossip.filter(free).map(|flight| flight.token).collect()
     }
 
-    /// It is worth waiting for: as long as stdin may pause.
+    /// Lets a `send` wait for this recipient for another [`MAX_PAUSE`].
     pub(crate) fn extend_stall_deadline(&mut self, now: Duration) {
         self.moves_until = self.moves_until.max(now + MAX_PAUSE);
     }
 
-    /// There is a connection to it.
+    /// Records that the recipient is connected.
     pub fn found(&mut self, now: Duration) {
         if self.doubted && !self.backoff.is_failing() {
             self.doubted = false;
@@ -314,21 +315,20 @@ impl Destination {
         }
     }
 
-    /// Postpones the next attempt, because the record of the recipient names no usable key. Its next
-    /// record may name one; the node never sends a message unencrypted.
+    /// Postpones the next attempt: the record names no usable key, but the next record may.
     pub(crate) fn lacks_key(&mut self, cx: &mut Cx) {
         self.backoff.fail(cx.now.mono, Duration::ZERO, &mut cx.jitter);
         self.hindrance = Some(Hindrance::NoKey);
         cx.stats.count(Counter::MailWithoutKey);
     }
 
-    /// It may not be there, which shows soon.
+    /// Marks the recipient as possibly gone. The next attempt shows if it is.
     pub fn suspect(&mut self) {
         self.doubted = true;
         self.busy = false;
     }
 
-    /// The recipient has acknowledged what it has of the flight.
+    /// Records that the recipient has answered this frame.
     pub(crate) fn note_answer(&mut self, token: Token) {
         let Some(flight) = self.flights.iter().find(|flight| flight.token == token) else { return };
         for (stream, seqs) in self.streams.iter_mut().zip(flight.seqs) {
@@ -336,14 +336,14 @@ impl Destination {
         }
     }
 
-    /// The flight went by gossip, in this frame.
+    /// Records the boot id and the counter of a gossip frame.
     pub(crate) fn note_frame(&mut self, token: Token, frame: (u64, u64)) {
         if let Some(flight) = self.flights.iter_mut().find(|flight| flight.token == token) {
             flight.frame = Some(frame);
         }
     }
 
-    /// The flights by gossip that an acknowledgement answers.
+    /// Returns the frames in flight by gossip that an ack answers.
     pub(crate) fn answered_by(&self, ack: &Ack) -> Vec<Token> {
         let is_named =
             |(boot, counter): (u64, u64)| boot == ack.boot && ack.counters.binary_search(&counter).is_ok();
@@ -351,7 +351,7 @@ impl Destination {
         named.map(|flight| flight.token).collect()
     }
 
-    /// Nobody was there to hear the flight: that was no attempt.
+    /// Undoes the attempt to send this frame, because no peer received it.
     pub(crate) fn undo_send(&mut self, token: Token) {
         let Some(flight) = self.flights.iter().find(|flight| flight.token == token) else { return };
         for (stream, seqs) in self.streams.iter_mut().zip(flight.seqs) {
@@ -359,7 +359,7 @@ impl Destination {
         }
     }
 
-    /// The flight was answered or failed: whatever of it is unsettled waits again. Whether anything is.
+    /// Removes a frame, queues its uncompleted messages again, and returns `true` if there are any.
     pub(crate) fn complete(&mut self, token: Token) -> bool {
         let Some(index) = self.flights.iter().position(|flight| flight.token == token) else { return false };
         let flight = self.flights.remove(index);
@@ -373,7 +373,7 @@ impl Destination {
             };
             unsettled = true;
             self.waiting += self.streams[index].requeue_from(first);
-            // What follows is sent again as well, so the flights that carried it no longer count.
+            // The later messages of the stream are sent again too, so their frames no longer count.
             for other in &mut self.flights {
                 other.seqs[index] = other.seqs[index].filter(|(_, other_last)| *other_last < first.min(last));
             }

@@ -1,4 +1,5 @@
-//! Mail that leaves: queued by recipient, numbered in streams, sent until it is acknowledged.
+//! Outgoing messages: queued by recipient, numbered in streams, and sent until the recipient has
+//! acknowledged them.
 
 pub(crate) mod admission;
 pub mod default_priority;

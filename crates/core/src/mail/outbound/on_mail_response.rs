@@ -1,4 +1,4 @@
-//! Answers to our mail: acknowledgements, however they come, and refusals.
+//! Handles the responses to frames of this node, and acks in frames and by gossip.
 
 use std::time::Duration;
 
@@ -24,18 +24,19 @@ use crate::mail::outbound::outbox::Completed;
 use crate::peers::Peers;
 use crate::signal::Signal;
 
-/// What a sender may tell us to wait, at most, in ms. Ours.
+/// Longest pause that a `Busy` response can ask for, in ms. Our choice.
 const MAX_BUSY_MS: u64 = 60_000;
-/// Number of consecutive `REPLAYED` refusals of one recipient after which the node takes new
+/// Number of consecutive `REPLAYED` rejections by one recipient after which the node starts new
 /// numbers. Our choice: the third attempt comes after about two seconds, and a network that
 /// duplicates frames rarely duplicates three in a row.
 const REPLAYED_IN_A_ROW: u32 = 3;
-/// What counts acknowledgements that are not genuine, and those that are not understood.
+/// The counters of invalid acks, and of acks of a later protocol version.
 const REFUSED: Counter = Counter::AcksRefused;
 const OF_LATER_VERSION: Counter = Counter::AcksOfLaterVersions;
 
 impl Mail {
-    /// Acknowledgements inside a frame of the recipient of our mail, of whose nodes only the current one may sign for it.
+    /// Handles the acks in a frame of a recipient. Only the current node of an agent may sign its
+    /// acks.
     pub(crate) fn on_acks(
         &mut self,
         sender: &Sender,
@@ -57,7 +58,8 @@ impl Mail {
 
     fn on_ack(&mut self, recipient: &Address, ack: &Ack, cx: &mut Cx) {
         let now = cx.now;
-        // The last line is out, so the parent could not hear how its mail ended. The store still has the mail, and the next process asks again.
+        // The node has written its last line, so it cannot report a completed message. The message
+        // stays in the store, and the next process sends it again.
         if cx.is_flushing() {
             return;
         }
@@ -77,7 +79,7 @@ impl Mail {
         self.recipients_to_flush.insert(*recipient);
     }
 
-    /// Mail gets through to this agent, or may again.
+    /// Clears the last known obstacle for messages to this agent.
     pub(crate) fn unhinder(&mut self, recipient: &Address) {
         if let Some(destination) = self.outbox.destination(recipient) {
             destination.hindrance = None;
@@ -90,7 +92,8 @@ impl Mail {
         }
     }
 
-    /// The frame was refused for something that another attempt may escape. If that is its time, our clock or the recipient's is wrong.
+    /// Handles a rejection that another attempt may avoid. If the reason is the time of the frame,
+    /// either the clock of this node or that of the recipient is wrong.
     fn on_passing_refusal(
         &mut self,
         recipient: &Address,
@@ -112,7 +115,7 @@ impl Mail {
         self.note_clocks(recipient, ahead_of_us(refused.time_ms, now));
     }
 
-    /// The recipient of our mail lives by another time, if it differs by as much as peers do not bear.
+    /// Records that the clocks differ as an obstacle, if the difference exceeds what nodes accept.
     pub(crate) fn note_clocks(&mut self, recipient: &Address, ahead_ms: i64) {
         if let Some(destination) = self.outbox.destination(recipient)
             && ahead_ms.unsigned_abs() >= MAX_SKEW_SECS * 1000
@@ -144,7 +147,8 @@ impl Mail {
         });
     }
 
-    /// Handles the ack in the response to a frame of ours. `Err` is the counter of an invalid one.
+    /// Handles the ack in the response to a frame of this node. `Err` is the counter of an invalid
+    /// ack.
     fn on_direct_ack(&mut self, recipient: &Address, token: Token, ack: Result<Ack, Counter>, cx: &mut Cx) {
         let now = cx.now.mono;
         match ack {
@@ -161,7 +165,7 @@ impl Mail {
         }
     }
 
-    /// Handles the response to a frame of ours, or the failure to send it.
+    /// Handles the response to a frame of this node, or the failure to send the frame.
     pub(crate) fn on_mail_answered(
         &mut self,
         token: Token,
@@ -217,7 +221,8 @@ impl Mail {
     }
 }
 
-/// An acknowledgement of our own mail by the holder of `node_key`, or what counts it.
+/// Decodes and verifies an ack of this node's messages, signed by `node_key`. Returns the counter
+/// that applies if it is invalid.
 fn verify_ack(bytes: Bytes, node_key: &[u8; 32], cx: &Cx) -> Result<Ack, Counter> {
     let signed = SignedAck::decode(bytes);
     let signed = signed.map_err(|error| if error.is_provable() { REFUSED } else { OF_LATER_VERSION })?;
@@ -226,14 +231,15 @@ fn verify_ack(bytes: Bytes, node_key: &[u8; 32], cx: &Cx) -> Result<Ack, Counter
     if ours && signed.verify(node_key) { Ok(signed.ack) } else { Err(REFUSED) }
 }
 
-/// Refusals that a fresh frame may escape: the next attempt has another time, counter and binding.
+/// Returns `true` if a new frame may avoid the rejection: the next attempt has another time,
+/// counter and binding.
 fn is_transient(code: &str) -> bool {
     matches!(code, CLOCK_OUT_OF_RANGE | REPLAYED | UNREMEMBERED | "INVALID_BINDING")
 }
 
 impl Mail {
-    /// Records if a recipient refused a frame as replayed. A single refusal may have been caused by
-    /// a duplicated frame.
+    /// Counts consecutive rejections of a recipient's frames as replayed. A single one may have
+    /// been caused by a duplicated frame.
     pub(crate) fn note_replayed(&mut self, recipient: &Address, is_replayed: bool, cx: &mut Cx) {
         let Some(destination) = self.outbox.destination(recipient) else { return };
         destination.replayed = if is_replayed { destination.replayed + 1 } else { 0 };

@@ -1,4 +1,5 @@
-//! Mail accepted from the parent and not yet delivered, bounded as a whole and for each recipient.
+//! Messages that the node accepted from the parent and has not completed. The outbox has a limit,
+//! and so has each recipient.
 
 mod completion;
 mod persistence;
@@ -20,42 +21,46 @@ use crate::mail::outbound::stream::{QueuedMessage, Stream};
 use crate::outgoing::OutgoingMessage;
 pub use persistence::PersistedMessage;
 
-/// Messages held in memory, in bytes. Our choice: eight windows of 1 MiB.
+/// Limit of all messages in memory, in bytes. Our choice: eight times the 1 MiB that may be in
+/// flight to one recipient.
 pub const OUTBOX_BYTES: usize = 8 << 20;
-/// … for one destination: a quarter, so that four agents that are away leave room for the others.
+/// Limit of the messages to one recipient, in bytes. Our choice: a quarter, so that three
+/// recipients that are offline leave room for others.
 pub const DESTINATION_BYTES: usize = OUTBOX_BYTES / 4;
-/// Mail held in memory, by number: the outbox full of messages of 64 bytes with their overhead.
+/// Limit of the number of messages in memory. Our choice: the outbox full of messages of 64 bytes
+/// with their overhead.
 pub const OUTBOX_MAILS: usize = 50_000;
-/// Recipients that are remembered without mail on its way to them. Ours: they cost about 1 KiB each.
+/// Number of recipients without queued messages that the node remembers. Our choice: each costs
+/// about 1 KiB.
 pub const MAX_IDLE_DESTINATIONS: usize = 1024;
 
-/// Mail that has its place.
+/// The id and the number of an accepted message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The message id.
     pub message_id: String,
-    /// Its stream.
+    /// The stream of the message.
     pub stream: StreamId,
-    /// Its number there.
+    /// The number of the message in `stream`.
     pub seq: u64,
 }
 
-/// Mail that has left the outbox.
+/// A message that has left the outbox.
 #[derive(Debug)]
 pub struct Completed {
     /// The message id.
     pub message_id: String,
-    /// The id under which the recipient got it, if that is another.
+    /// The id under which the recipient received the message, if it is another one.
     pub delivered_as: Option<String>,
-    /// The stream on which it was accepted.
+    /// The stream on which the node accepted the message.
     pub stream: StreamId,
-    /// Its number there.
+    /// The number of the message in `stream`.
     pub seq: u64,
-    /// To whom it went.
+    /// The recipient.
     pub recipient: Address,
-    /// The mail.
+    /// The message.
     pub mail: QueuedMessage,
-    /// The code with which the recipient refused it.
+    /// The code with which the recipient rejected the message.
     pub refused: Option<String>,
 }
 
@@ -66,7 +71,7 @@ impl Completed {
     }
 }
 
-/// Every destination.
+/// The destinations of all recipients.
 #[derive(Debug)]
 pub struct Outbox {
     origin: StreamNamespace,
@@ -74,15 +79,16 @@ pub struct Outbox {
     flights: BTreeMap<Token, Address>,
     bytes: usize,
     mails: usize,
-    /// Until when it is worth waiting for room in it as a whole.
+    /// Until when a `send` may wait for shared room.
     moves_until: Duration,
     incarnation: u64,
-    /// At so many destinations the idle ones go: at twice those that are not idle, so that it is not done for each.
+    /// Number of destinations at which the idle ones are removed: twice the number of the others,
+    /// so that not every new destination causes a scan.
     sweep_at: usize,
 }
 
 impl Outbox {
-    /// An empty outbox.
+    /// Creates an empty outbox.
     pub fn new(origin: StreamNamespace) -> Self {
         Outbox {
             origin,
@@ -96,10 +102,12 @@ impl Outbox {
         }
     }
 
-    /// Takes mail, which may leave at once if it is `kept`, or needs not be; otherwise when [`Outbox::keep`] says so.
+    /// Accepts a message. It may be sent at once if `kept` is true, and otherwise when the store
+    /// has committed it.
     ///
     /// # Errors
-    /// When memory is used up, or the recipient has used up its quarter: the mail, and how long to wait for room.
+    /// Returns the message, and until when it may wait, if the outbox or the share of the recipient
+    /// is full.
     pub fn accept(
         &mut self,
         recipient: Address,
@@ -124,24 +132,25 @@ impl Outbox {
         Ok(accepted)
     }
 
-    /// How long to wait for room for mail, unless there is some.
+    /// Returns until when a `send` may wait for room, or `None` if there is room.
     pub fn wait_for(&self, recipient: &Address, draft: &OutgoingMessage) -> Option<Wait> {
         let own = || self.destinations.get(recipient)?.wait(draft.priority);
         self.wait(draft.priority, draft.size()).or_else(own)
     }
 
-    /// The same of the room that all recipients share.
+    /// Returns until when a `send` may wait for the room that all recipients share.
     fn wait(&self, priority: Priority, size: usize) -> Option<Wait> {
         let of = |room| capacity_for(room, priority);
         let full = self.bytes + size > of(OUTBOX_BYTES) || self.mails >= of(OUTBOX_MAILS);
         (self.mails > 0 && full).then_some(Wait::Shared(self.moves_until))
     }
 
-    /// The destination of a recipient, which is made if there is none.
+    /// Returns the destination of a recipient, and creates it if there is none.
     fn open(&mut self, recipient: Address) -> &mut Destination {
         if !self.destinations.contains_key(&recipient) {
             if self.destinations.len() >= self.sweep_at {
-                // A new incarnation has new streams, so forgetting the numbering of the old ones is safe.
+                // A new incarnation has new streams, so the node may forget the numbers of the old
+                // ones.
                 self.destinations
                     .retain(|_, destination| destination.mails > 0 || !destination.flights.is_empty());
                 self.sweep_at = MAX_IDLE_DESTINATIONS.max(2 * self.destinations.len());
@@ -159,7 +168,7 @@ impl Outbox {
             self.moves_until = self.moves_until.max(destination.moves_until);
         }
         destination.earliest_expiry = destination.earliest_expiry.min(expires);
-        // It may go by another way than what is there.
+        // The new message may use another route than the queued ones.
         destination.paced_until = Duration::ZERO;
         destination.bytes += size;
         destination.waiting += if kept { size } else { 0 };
@@ -168,17 +177,17 @@ impl Outbox {
         self.mails += 1;
     }
 
-    /// The destination of mail to this recipient.
+    /// Returns the destination of this recipient.
     pub fn destination(&mut self, recipient: &Address) -> Option<&mut Destination> {
         self.destinations.get_mut(recipient)
     }
 
-    /// Whether mail to this recipient is on its way.
+    /// Returns `true` if a message to this recipient is in the outbox.
     pub fn has_mail_for(&self, recipient: &Address) -> bool {
         self.destinations.get(recipient).is_some_and(|destination| destination.mails > 0)
     }
 
-    /// Recipients to whom a frame is due.
+    /// Returns the recipients for whom a frame is due.
     pub fn due(&self, now: Duration) -> impl Iterator<Item = Address> {
         let is_due = move |destination: &Destination| destination.frame_due().is_some_and(|due| due <= now);
         self.destinations
@@ -187,12 +196,12 @@ impl Outbox {
             .map(|(recipient, _)| *recipient)
     }
 
-    /// Everyone to whom mail is on its way.
+    /// Returns all recipients with a destination.
     pub fn recipients(&self) -> impl Iterator<Item = &Address> {
         self.destinations.keys()
     }
 
-    /// Puts the next batch to a recipient on the wire.
+    /// Moves the next batch to a recipient into flight and returns it.
     pub fn send_next_batch(
         &mut self,
         recipient: Address,
@@ -205,18 +214,18 @@ impl Outbox {
         Some(batch)
     }
 
-    /// To whom a flight went.
+    /// Returns the recipient of a frame in flight.
     pub fn recipient(&self, token: Token) -> Option<Address> {
         self.flights.get(&token).copied()
     }
 
-    /// Whether mail to this recipient goes on this stream.
+    /// Returns `true` if messages to this recipient use this stream.
     pub fn sends(&self, recipient: &Address, stream: &[u8]) -> bool {
         let destination = self.destinations.get(recipient);
         destination.is_some_and(|known| known.streams.iter().any(|known| known.epoch_of(stream).is_some()))
     }
 
-    /// The recipient has signed for part of one of its streams.
+    /// Handles the part of an ack that names one stream. Returns the completed messages.
     pub fn settle(&mut self, recipient: &Address, ack: &StreamAck, now: Duration) -> Vec<Completed> {
         let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
         let epochs = destination.streams.iter().map(|stream| stream.epoch_of(&ack.stream));
@@ -249,7 +258,8 @@ impl Outbox {
         ended
     }
 
-    /// By gossip the ack names no flight: those whose mail is all settled have landed.
+    /// Removes the gossip frames whose messages are all completed, because an ack may not name its
+    /// frame.
     fn complete_acked(&mut self, recipient: &Address) {
         let Some(destination) = self.destinations.get_mut(recipient) else { return };
         let landed: Vec<Token> = destination
@@ -268,18 +278,19 @@ impl Outbox {
         }
     }
 
-    /// A flight was answered. What the answer did not settle is tried again, after a pause.
+    /// Handles the response to a frame. Messages that the response did not complete are sent again
+    /// after a pause.
     pub fn answered(&mut self, token: Token, now: Duration, jitter: &mut Jitter) {
         let Some(recipient) = self.flights.remove(&token) else { return };
         if let Some(destination) = self.destinations.get_mut(&recipient)
             && destination.complete(token)
         {
-            // The recipient is there, and had no room for all of it.
+            // The recipient is online and had no room for some messages.
             destination.backoff.defer(now, Duration::ZERO, jitter);
         }
     }
 
-    /// A flight failed: its mail is tried again, after a pause of `floor` and more.
+    /// Handles a failed frame. Its messages are sent again after a pause of at least `floor`.
     pub fn failed(&mut self, token: Token, floor: Duration, now: Duration, jitter: &mut Jitter) {
         let Some(recipient) = self.flights.remove(&token) else { return };
         if let Some(destination) = self.destinations.get_mut(&recipient) {
@@ -288,15 +299,16 @@ impl Outbox {
                 destination.backoff.fail(now, floor, jitter);
                 destination.suspect();
             } else {
-                // A busy recipient is there.
+                // A busy recipient is online.
                 destination.backoff.defer(now, floor, jitter);
             }
-            // By whatever route it failed: the next attempt tries to dial first.
+            // Whichever route failed, the next attempt dials first.
             destination.undialable = false;
         }
     }
 
-    /// The frame found nobody: as if it had never been launched, but that it is not tried again at once.
+    /// Undoes the attempt to send a frame that no peer received. The next attempt follows after a
+    /// pause.
     pub fn undo_batch(&mut self, token: Token, now: Duration, jitter: &mut Jitter) {
         if let Some(destination) =
             self.flights.get(&token).and_then(|recipient| self.destinations.get_mut(recipient))
@@ -306,8 +318,8 @@ impl Outbox {
         self.failed(token, Duration::ZERO, now, jitter);
     }
 
-    /// Takes back what is on its way by gossip, though another way was allowed; an acknowledgement that comes all the same
-    /// still counts.
+    /// Queues the messages in flight by gossip again if another route is allowed. A later ack of
+    /// the gossip frame still counts.
     pub fn cancel_gossip(&mut self, recipient: &Address) {
         let Some(destination) = self.destinations.get_mut(recipient) else { return };
         for token in destination.gossip_in_flight() {
@@ -316,7 +328,7 @@ impl Outbox {
         }
     }
 
-    /// Mail that the recipient's node refused as a whole with a flight.
+    /// Removes and returns the messages of a frame that the recipient's node rejected as a whole.
     pub fn refused(&mut self, token: Token) -> Vec<Completed> {
         let Some(recipient) = self.flights.get(&token).copied() else { return Vec::new() };
         let Some(destination) = self.destinations.get_mut(&recipient) else { return Vec::new() };
@@ -329,7 +341,7 @@ impl Outbox {
         })
     }
 
-    /// When something is due by itself, by `Now::mono`.
+    /// Returns when the outbox must act next, by `Now::mono`.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.destinations
             .values()
@@ -343,17 +355,17 @@ impl Outbox {
             .min()
     }
 
-    /// Mail in it.
+    /// Returns the number of messages.
     pub fn len(&self) -> usize {
         self.mails
     }
 
-    /// Whether there is no mail in it.
+    /// Returns `true` if the outbox is empty.
     pub fn is_empty(&self) -> bool {
         self.mails == 0
     }
 
-    /// Bytes of mail in it.
+    /// Returns the size of all messages, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

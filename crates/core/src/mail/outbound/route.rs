@@ -11,12 +11,13 @@ use crate::mail::outbound::destination::Destination;
 use crate::peers::Peers;
 use crate::peers::candidate::Candidate;
 
-/// How long `auto` waits for a dial before it takes to gossip. Ours: a dial on a healthy network takes less.
+/// How long `auto` waits for a dial before it uses gossip. Our choice: a dial on a healthy network
+/// takes less.
 const AUTO_DIAL_WAIT: Duration = Duration::from_secs(3);
-/// How long `direct` waits for a dial: the swarm gives up by then.
+/// How long `direct` waits for a dial. The swarm gives up a dial before that.
 const DIRECT_DIAL_WAIT: Duration = Duration::from_secs(11);
 
-/// How the next frame to a recipient goes.
+/// The route of the next frame to a recipient.
 #[derive(Clone, Copy)]
 pub(super) enum RouteDecision {
     Direct,
@@ -29,16 +30,16 @@ pub(super) enum RouteDecision {
 pub(super) struct Reach {
     /// The recipient's node is connected.
     pub(super) connected: bool,
-    /// The messages have waited for a dial.
+    /// The messages have already waited for a dial.
     pub(super) waited: bool,
-    /// The last dial failed, and its pause lasts.
+    /// The last dial failed, and its backoff has not ended.
     pub(super) unreachable: bool,
 }
 
 impl Reach {
-    /// Returns the route of the next frame. `heads` are the next messages by priority, each with its
-    /// route and its size in bytes. A message of lower priority that can go does not wait for one
-    /// that cannot.
+    /// Returns the route of the next frame. `heads` are the next messages by priority, each with
+    /// its route and its size in bytes. A message of lower priority that can be sent does not wait
+    /// for one of higher priority that cannot.
     pub(super) fn route(self, heads: &[(Route, usize)]) -> Option<RouteDecision> {
         let mut ways = heads.iter().map(|head| self.route_of(*head));
         let first = ways.next()?;
@@ -53,7 +54,7 @@ impl Reach {
     fn route_of(self, (wanted, size): (Route, usize)) -> RouteDecision {
         match wanted {
             _ if self.connected && wanted != Route::Gossip => RouteDecision::Direct,
-            // A message that no gossip frame can carry has only the direct way.
+            // A message that is too large for a gossip frame has only the direct route.
             Route::Auto | Route::Direct if size > MAX_TOPIC_BYTES => RouteDecision::Dial(DIRECT_DIAL_WAIT),
             Route::Direct => RouteDecision::Dial(DIRECT_DIAL_WAIT),
             Route::Auto if !self.waited && !self.unreachable => RouteDecision::Dial(AUTO_DIAL_WAIT),
@@ -62,7 +63,7 @@ impl Reach {
     }
 }
 
-/// Dials the node of a recipient, unless it hung up several times in a row.
+/// Dials the node of a recipient, unless that node closed the last connections.
 pub(super) fn dial_recipient(
     destination: &mut Destination,
     record: &SignedRecord,

@@ -1,4 +1,4 @@
-//! The ordered mail to one recipient in one priority.
+//! The ordered messages to one recipient in one priority.
 
 mod epochs;
 mod mail;
@@ -16,30 +16,33 @@ use epochs::Epochs;
 pub use epochs::Position;
 pub use mail::{Name, QueuedMessage, Renamed};
 
-/// What the recipient's node holds is sent again so much later, for it may have been started again unseen, or its acknowledgement
-/// was lost. Ours: the longest pause between two attempts; twice as long each time that nothing comes of it, up to 16 minutes.
+/// First pause before the node sends received messages again, because the recipient's node may have
+/// restarted unnoticed, or its ack may have been lost. Our choice: the longest pause between two
+/// attempts. Each probe without progress doubles the pause, up to 16 minutes.
 const REMIND_AFTER: Duration = Duration::from_secs(60);
 const MAX_DOUBLINGS: u32 = 4;
 
-/// Mail to one recipient in one priority. The first `sent` of the queue are on the wire, or with the recipient's node, which waits for
-/// its agent to take them; when an attempt fails, everything else from its first mail on is sent again, for the recipient drops what
-/// it has already.
+/// The messages to one recipient in one priority.
+///
+/// The first `sent` messages of the queue are in flight, or received by the recipient's node, which
+/// waits for its agent. When an attempt fails, the node sends all messages from the first of its
+/// frame on again; the recipient drops those that it has.
 #[derive(Debug)]
 pub struct Stream {
     epochs: Epochs,
     queue: VecDeque<QueuedMessage>,
     sent: usize,
-    /// The recipient's node has everything below.
+    /// The recipient's node has received all messages below this position.
     held: Position,
-    /// How many messages from `held` on find room there, when the agent acknowledges mail itself.
+    /// How many messages from `held` on the recipient accepts, if its agent acks messages itself.
     window: Option<usize>,
-    /// When to ask again for what it has, and how often that was done since anything was settled.
+    /// When the next probe is due, and the number of probes since the last completed message.
     remind_at: Option<Duration>,
     reminders: u32,
 }
 
 impl Stream {
-    /// An empty queue, whose mail `sender` numbers in this stream.
+    /// Creates an empty queue whose messages have numbers in stream `id` of `sender`.
     pub fn new(sender: &Address, id: StreamId) -> Self {
         Stream {
             epochs: Epochs::new(sender, &id),
@@ -52,23 +55,23 @@ impl Stream {
         }
     }
 
-    /// The stream of new mail.
+    /// Returns the stream of new messages.
     pub fn stream_id(&self) -> StreamId {
         self.epochs.current().stream_id()
     }
 
-    /// The epoch of the stream that is named so on the wire, if mail of this queue goes on it.
+    /// Returns the epoch of the stream with this id on the wire, if the queue uses it.
     pub fn epoch_of(&self, id: &[u8]) -> Option<u32> {
         self.epochs.find(id)
     }
 
-    /// The id of a new message, as parents see it.
+    /// Returns the id of a new message, as parents see it.
     pub fn message_id(&self, seq: u64) -> String {
         message_id(&self.epochs.current().name, seq)
     }
 
-    /// The name that the parent knows a mail by and the id that goes with it; and the id under which the recipient gets it, if that
-    /// is another.
+    /// Returns the name under which the parent knows a message, the message id that belongs to it,
+    /// and the id under which the recipient receives the message, if it is another one.
     pub fn names_of(&self, mail: &QueuedMessage) -> (Name, String, Option<String>) {
         let epoch = self.epochs.get(mail.epoch);
         let id = message_id(&epoch.name, mail.seq);
@@ -81,13 +84,14 @@ impl Stream {
         }
     }
 
-    /// New mail goes on this stream from now on, which nobody has used.
+    /// Numbers new messages in this stream from now on. No process has used the stream.
     pub fn begin(&mut self, id: &StreamId) {
         self.epochs.forget_before(self.queue.front().map(|mail| mail.epoch));
         self.epochs.begin(id);
     }
 
-    /// Puts mail of an earlier process in its place, behind all earlier mail of its stream. There is no mail of this process yet.
+    /// Inserts a message of an earlier process behind the earlier messages of its stream. The queue
+    /// does not contain messages of this process yet.
     pub fn restore(&mut self, (stream, seq): Name, accepted_as: Option<Name>, draft: OutgoingMessage) {
         let epoch = self.epochs.restore(&stream);
         let mail = QueuedMessage {
@@ -105,7 +109,7 @@ impl Stream {
         self.queue.insert(at, mail);
     }
 
-    /// Appends mail, which may leave at once, or once it is kept; returns its number.
+    /// Appends a message and returns its number. If `kept` is false, the message waits for `keep`.
     pub fn push(&mut self, draft: OutgoingMessage, kept: bool) -> u64 {
         self.epochs.forget_before(self.queue.front().map(|mail| mail.epoch));
         let Position { epoch, seq } = self.epochs.next_position();
@@ -123,7 +127,8 @@ impl Stream {
         seq
     }
 
-    /// Lets mail leave; its size and when it expires, if it is there and could not leave before.
+    /// Lets a message leave. Returns its size and when it expires, or `None` if it is not there or
+    /// may leave already.
     pub fn keep(&mut self, (stream, seq): Name) -> Option<(usize, Duration)> {
         let position = Position { epoch: self.epochs.find(&stream)?, seq };
         let at = self.queue.binary_search_by_key(&position, QueuedMessage::position).ok()?;
@@ -132,9 +137,9 @@ impl Stream {
         Some((mail.draft.size(), mail.draft.expires))
     }
 
-    /// The first mail that is not on the wire and may go there.
+    /// Returns the first message that is not in flight and may be sent.
     pub fn unsent(&self) -> Option<&QueuedMessage> {
-        // With no room left one message asks whether there is some again.
+        // If the recipient has no room, the node sends one message to ask for room.
         if let Some(window) = self.window
             && self.sent - self.queue.partition_point(|mail| mail.position() < self.held).min(self.sent)
                 >= window.max(1)
@@ -142,13 +147,14 @@ impl Stream {
             return None;
         }
         let mail = self.queue.get(self.sent).filter(|mail| mail.kept)?;
-        // The recipient orders each stream by itself: the next one begins when it has all that comes before.
+        // The recipient orders each stream separately, so the next stream begins when the recipient
+        // has received all messages of the one before.
         let before = self.sent.checked_sub(1).and_then(|before| self.queue.get(before));
         let begins_stream = before.filter(|before| before.epoch != mail.epoch);
         begins_stream.is_none_or(|before| before.position() < self.held).then_some(mail)
     }
 
-    /// Puts the first unsent mail on the wire, by `route`.
+    /// Moves the first unsent message into flight, by `route`.
     pub fn send(&mut self, route: Route, now: Duration) -> Option<(Position, envelope::Message)> {
         self.unsent()?;
         let before = self.sent.checked_sub(1).and_then(|before| self.queue.get(before));
@@ -157,13 +163,13 @@ impl Stream {
         mail.attempts = mail.attempts.saturating_add(1);
         mail.went = Some(route);
         self.sent += 1;
-        // What lies before it in its stream is all that the recipient must wait for.
+        // The recipient waits only for earlier messages of the same stream.
         let base_seq = before.filter(|before| before.epoch == mail.epoch).map_or(0, |before| before.seq + 1);
         let stream = &self.epochs.get(mail.epoch).id;
         Some((mail.position(), mail.draft.encode(stream, mail.seq, base_seq, mail.accepted_as.as_ref(), now)))
     }
 
-    /// What was to go just now has not left.
+    /// Undoes the attempt to send these messages, because they have not left.
     pub fn undo_send(&mut self, first: Position, last: Position) {
         let from = self.queue.partition_point(|mail| mail.position() < first);
         let to = self.queue.partition_point(|mail| mail.position() <= last);
@@ -172,14 +178,15 @@ impl Stream {
         }
     }
 
-    /// The recipient has answered an attempt that had the mail between these places.
+    /// Records that the recipient has answered an attempt with these messages.
     pub fn note_answer(&mut self, first: Position, last: Position) {
         let from = self.queue.partition_point(|mail| mail.position() < first);
         let to = self.queue.partition_point(|mail| mail.position() <= last);
         self.queue.range_mut(from..to).for_each(|mail| mail.answered = true);
     }
 
-    /// Takes this mail and all that follows off the wire, but for what the recipient's node has; returns the bytes that wait again.
+    /// Queues the messages from `first` on again, except those that the recipient's node has
+    /// received. Returns their size.
     pub fn requeue_from(&mut self, first: Position) -> usize {
         let first = first.max(self.held);
         let from = self.queue.partition_point(|mail| mail.position() < first);
@@ -191,8 +198,9 @@ impl Stream {
         bytes
     }
 
-    /// Takes out of an epoch everything below `next` and what lies so far `beyond` it, in growing order, which the recipient has
-    /// settled; with each, whether it is on the wire: an answer may come after the mail was taken off it to be sent again.
+    /// Removes the completed messages of an epoch: those below `next`, and those at the distances
+    /// `beyond` above it, which are sorted. Returns each with `true` if it was in flight. An ack
+    /// may arrive after the message was queued again.
     pub fn settle(&mut self, epoch: u32, next: u64, beyond: &[u64]) -> Vec<(QueuedMessage, bool)> {
         let from = self.queue.partition_point(|mail| mail.epoch < epoch);
         let is_settled =
@@ -215,9 +223,11 @@ impl Stream {
         taken
     }
 
-    /// Moves mail whose numbers, in growing order, the recipient knows for something else to the back, and with it what has not left
-    /// and comes behind: on the current stream, or on the `unused` one if the numbers are of the current one. Returns what was renamed,
-    /// the bytes of it that were on the wire, and whether any had been renamed before.
+    /// Moves the messages whose numbers `seqs` (sorted) the recipient knows for other messages to
+    /// the back of the queue, under new numbers. The unsent messages behind them move too, to keep
+    /// the order. The new numbers belong to the current stream, or to `unused` if `seqs` belong to
+    /// the current one. Returns the renamed messages, the size of those that were in flight, and
+    /// `true` if the recipient rejected one that had been renamed before.
     pub fn renumber(&mut self, epoch: u32, seqs: &[u64], unused: &StreamId) -> (Vec<Renamed>, usize, bool) {
         let is_reused = |mail: &QueuedMessage| {
             mail.epoch == epoch && mail.attempts > 0 && seqs.binary_search(&mail.seq).is_ok()
@@ -229,7 +239,8 @@ impl Stream {
         if self.epochs.is_current(epoch) {
             self.begin(unused);
         }
-        // What comes behind mail of this process was accepted after the copy, as that was. Mail of an earlier one the recipient may have.
+        // A message of this process was accepted after the copy was made, and so were those behind
+        // it. The recipient may already have messages of an earlier process.
         let follows =
             |mail: &QueuedMessage| !is_restored && mail.position() > first && mail.attempts == 0 && mail.kept;
         let moved = self.remove_if(|mail, _| is_reused(mail) || follows(mail));
@@ -240,7 +251,7 @@ impl Stream {
             let (accepted_as, ..) = self.names_of(&mail);
             let Position { epoch, seq } = self.epochs.next_position();
             (mail.epoch, mail.seq, mail.accepted_as) = (epoch, seq, Some(accepted_as));
-            // Nobody knows the new number.
+            // No earlier process has used the new number, so an ack of it is about this message.
             mail.answered = true;
             renamed.push(Renamed {
                 accepted_as,
@@ -252,8 +263,9 @@ impl Stream {
         (renamed, bytes, again)
     }
 
-    /// The recipient's node has everything of an epoch below `next` that was put on the wire, and all before it, and waits for its
-    /// agent to take it. Only news puts off asking again: a node that was started again unseen has less than it had.
+    /// Records that the recipient's node has received the messages of an epoch below `next`, and
+    /// all earlier ones, and waits for its agent. Only progress postpones the next probe: a node
+    /// that restarted unnoticed reports less than before.
     pub fn hold(&mut self, epoch: u32, next: u64, window: u64, now: Duration) {
         self.window = window.checked_sub(1).map(|window| usize::try_from(window).unwrap_or(usize::MAX));
         let sent = self.queue.range(..self.sent).rev().find(|mail| mail.epoch <= epoch);
@@ -261,7 +273,7 @@ impl Stream {
         let mut on_wire = self.queue.range(..self.sent).take_while(|mail| mail.restored);
         let unknown = on_wire.find(|mail| mail.epoch == epoch && !mail.can_be_settled());
         let held = Position { epoch, seq: next.min(last).min(unknown.map_or(u64::MAX, |mail| mail.seq)) };
-        // Nothing of this stream is on the wire: that says nothing about the others.
+        // No message of this stream is in flight, so the ack says nothing about the other streams.
         let held = if last == 0 { Position::default() } else { held };
         let is_news = held > self.held || self.remind_at.is_none();
         self.held = self.held.max(held);
@@ -274,24 +286,25 @@ impl Stream {
         }
     }
 
-    /// When to ask again for what the recipient's node has.
+    /// Returns when the next probe is due.
     pub fn probe_at(&self) -> Option<Duration> {
         self.remind_at
     }
 
-    /// The recipient's node may have forgotten what it had; if that was anything, everything is taken off the wire: the bytes that
-    /// wait again.
+    /// Queues all messages again if the recipient's node reported some as received, because it may
+    /// have lost them. Returns the size of the queued messages.
     pub fn probe(&mut self) -> Option<usize> {
         self.remind_at.take()?;
         self.reminders += 1;
-        // It may be another process that does not wait for its agent.
+        // The recipient's node may be another process, which does not wait for its agent.
         self.window = None;
         let held = std::mem::take(&mut self.held);
         self.queue.front().filter(|mail| mail.position() < held)?;
         Some(self.requeue_from(Position::default()))
     }
 
-    /// Takes out every mail for which `dead` holds, wherever it is; with each, whether it was on the wire.
+    /// Removes and returns the messages for which `dead` is true, each with `true` if it was in
+    /// flight.
     pub fn remove_if(&mut self, dead: impl Fn(&QueuedMessage, bool) -> bool) -> Vec<(QueuedMessage, bool)> {
         if !self.queue.iter().enumerate().any(|(index, mail)| dead(mail, index < self.sent)) {
             return Vec::new();
@@ -310,7 +323,7 @@ impl Stream {
         removed
     }
 
-    /// Mails, their bytes, and those of them that are not on the wire.
+    /// Returns the number of messages, their size, and the size of those not in flight.
     #[cfg(test)]
     pub(crate) fn accounts(&self) -> (usize, usize, usize) {
         let bytes = |mails: std::collections::vec_deque::Iter<'_, QueuedMessage>| {
@@ -321,20 +334,20 @@ impl Stream {
         (self.queue.len(), bytes(self.queue.iter()), waiting)
     }
 
-    /// Whether any of the mail between these places is on the wire.
+    /// Returns `true` if a message between these positions is in flight.
     pub fn has_sent(&self, first: Position, last: Position) -> bool {
         let first = first.max(self.held);
         let from = self.queue.partition_point(|mail| mail.position() < first);
         from < self.sent && self.queue.get(from).is_some_and(|mail| mail.position() <= last)
     }
 
-    /// The route that the first mail from `first` on asks for.
+    /// Returns the requested route of the first message from `first` on.
     pub fn route_of(&self, first: Position) -> Option<Route> {
         let from = self.queue.partition_point(|mail| mail.position() < first);
         self.queue.get(from).map(|mail| mail.draft.route)
     }
 
-    /// When the first of its mail expires that may leave, by `Now::mono`.
+    /// Returns when the first persisted message expires, by `Now::mono`.
     pub fn first_expiry(&self) -> Option<Duration> {
         self.queue.iter().filter(|mail| mail.kept).map(|mail| mail.draft.expires).min()
     }

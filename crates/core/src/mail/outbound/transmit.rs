@@ -1,4 +1,5 @@
-//! What leaves: mail by the route that reaches its recipient, broadcasts, and how we are.
+//! Sends queued messages by the route that reaches their recipient, and reports the messages that
+//! failed.
 
 use std::time::Duration;
 
@@ -25,29 +26,31 @@ use crate::mail::outbound::outbox::Completed;
 use crate::mail::outbound::route::{Reach, RouteDecision, dial_recipient};
 use crate::peers::Peers;
 
-/// Why mail expired whose recipient has no key that serves, for a person.
-const NO_KEY: &str = "the recipient's record names no usable encryption key at present";
+/// The text of a `delivery` whose message expired because the record of the recipient has no key.
+const NO_KEY: &str = "the recipient's record has no usable encryption key; send the message again later";
 
-/// Why mail expired whose recipient lives by another time, for a person.
+/// Returns the text of a `delivery` whose message expired because the clock of the recipient and
+/// the clock of this machine differ. `ahead_ms` is the recipient's time minus this node's time.
 fn clocks_apart(ahead_ms: i64) -> String {
     let (seconds, which) = apart(ahead_ms);
     format!(
-        "the clocks of the recipient's machine and of this one differ by {seconds} s, this one being {which}: one of them has to be set, \
-         for what looks 30 s ahead or 2 minutes old is refused"
+        "the clocks of the recipient's machine and of this machine differ by {seconds} s, and this machine is {which}; set the wrong clock: \
+         nodes refuse frames that are more than 30 s ahead or 2 minutes old"
     )
 }
 
-/// Why mail of a node expired that lives by another time than all others, for a person.
+/// Returns the text of a `delivery` whose message expired because the clock of this machine is
+/// wrong. `ahead_ms` is the time of the peers minus this node's time.
 fn clock_off(ahead_ms: i64) -> String {
     let (seconds, which) = apart(ahead_ms);
     format!(
-        "this machine's clock seems to be {seconds} s {which}, so the recipient's record or its acknowledgement, or the mail itself, was not \
-         believed: set the clock"
+        "the clock of this machine seems to be {seconds} s {which}, so this node or the recipient refused a record, an ack or the message; \
+         set the clock"
     )
 }
 
 impl Mail {
-    /// Something has changed that may let mail to this agent through.
+    /// Sends the messages to this agent again at once, because a change may let them get through.
     pub(crate) fn wake(&mut self, recipient: &Address) {
         if let Some(destination) = self.outbox.destination(recipient) {
             destination.parked = false;
@@ -55,22 +58,23 @@ impl Mail {
             destination.paced_until = Duration::ZERO;
             destination.undialable = false;
             destination.backoff.reset();
-            // It may be another process.
+            // The recipient's node may be another process, which does not have the received
+            // messages.
             destination.probe(|_| true);
             self.recipients_to_flush.insert(*recipient);
         }
-        // What went by gossip for want of something better, and was not acknowledged, need not wait for that.
+        // Messages that went by gossip because no other route was open need not wait for their ack.
         self.outbox.cancel_gossip(recipient);
     }
 
-    /// Mail that waits for a record of this agent need not wait longer.
+    /// Sends the messages to this agent if they waited for its record.
     pub(crate) fn on_record_available(&mut self, recipient: &Address) {
         if self.outbox.destination(recipient).is_some_and(|destination| destination.parked) {
             self.wake(recipient);
         }
     }
 
-    /// Somebody hears gossip now: mail that goes that way need not wait for its next attempt.
+    /// Sends the gossip messages to this agent at once, because a peer now receives gossip.
     pub(crate) fn retry_gossip(&mut self, recipient: &Address) {
         if let Some(destination) = self.outbox.destination(recipient)
             && (destination.undialable
@@ -81,7 +85,8 @@ impl Mail {
         }
     }
 
-    /// Takes note of a stored record. `may_help` states that mail that failed may now get through.
+    /// Updates the destination after the directory stored a record of the recipient. `may_help`
+    /// states that messages that failed may now get through.
     pub(crate) fn on_record(&mut self, recipient: &Address, may_help: bool) {
         self.unhinder(recipient);
         if may_help {
@@ -89,14 +94,14 @@ impl Mail {
         }
     }
 
-    /// Retries all mail that goes by gossip, because a peer subscribed to it.
+    /// Retries the gossip messages of all recipients, because a peer subscribed to the topic.
     pub(crate) fn retry_all_gossip(&mut self) {
         let waiting: Vec<_> = self.outbox.recipients().copied().collect();
         waiting.iter().for_each(|recipient| self.retry_gossip(recipient));
     }
 
-    /// Retries mail to agents without a record. Messages to known agents need no lookup. Retrying
-    /// them here would let a peer that reconnects cause retransmissions.
+    /// Retries the messages to agents without a record. Messages to known agents need no lookup.
+    /// Retrying them here would let a peer that reconnects cause retransmissions.
     pub(crate) fn wake_unresolved(&mut self, directory: &Directory, cx: &Cx) {
         let now = cx.now;
         let unknown = |address: &&Address| directory.records.get(address, now.unix_ms).is_none();
@@ -106,12 +111,12 @@ impl Mail {
         }
     }
 
-    /// Takes new frame numbers and new streams, because a copy of this process has used our
-    /// counters: a peer has seen a counter that this process used once, or the network carries a
-    /// frame of ours that this process has not sent. Accepted messages keep their numbers, because
-    /// the recipient may have them already. If the recipient knows another message under a number,
-    /// it answers `SEQUENCE_REUSED`. Returns the namespace of the new streams, or `None` if the last
-    /// renewal is too recent.
+    /// Starts new frame numbers and new streams, because a copy of this process has used the
+    /// counters of this node: a peer has seen a counter that this process used once, or the network
+    /// carries a frame of this node that this process has not sent. Accepted messages keep their
+    /// numbers, because the recipient may have them already. If the recipient knows another message
+    /// under a number, it answers `SEQUENCE_REUSED`. Returns the namespace of the new streams, or
+    /// `None` if the last renewal is too recent.
     pub(crate) fn renew_streams(&mut self, cx: &mut Cx) -> Option<StreamNamespace> {
         if !cx.frame_numbers.may_renew(cx.now.mono) {
             return None;
@@ -125,7 +130,7 @@ impl Mail {
         Some(origin)
     }
 
-    /// Ends the sessions with a peer. Messages to its agent may not have arrived.
+    /// Ends the sessions with a peer. The messages in flight to its agent may be lost.
     pub(crate) fn on_peer_disconnected(&mut self, peer: &PeerId, address: Option<Address>) {
         self.sessions.forget(peer);
         if let Some(destination) = address.and_then(|address| self.outbox.destination(&address)) {
@@ -134,7 +139,8 @@ impl Mail {
         }
     }
 
-    /// The agent's node cannot be dialled.
+    /// Handles a failed dial to the agent's node: lets `auto` messages use gossip, and postpones
+    /// messages that only a connection can carry.
     pub(crate) fn on_unreachable(&mut self, recipient: Address, cx: &mut Cx) {
         let now = cx.now;
         let Some(destination) = self.outbox.destination(&recipient) else { return };
@@ -150,7 +156,7 @@ impl Mail {
         }
     }
 
-    /// The DHT does not know the agent now.
+    /// Postpones the messages to an agent whose record the DHT does not have.
     pub(crate) fn on_lookup_failed(&mut self, recipient: &Address, cx: &mut Cx) {
         let now = cx.now;
         if let Some(destination) = self.outbox.destination(recipient) {
@@ -159,7 +165,7 @@ impl Mail {
         }
     }
 
-    /// Ends what has expired and sends every frame that is due.
+    /// Reports expired messages and sends every frame that is due.
     pub(crate) fn send_mail_due(
         &mut self,
         local: &Local,
@@ -179,7 +185,7 @@ impl Mail {
         }
     }
 
-    /// Looks up a recipient without a record.
+    /// Starts a lookup for the record of the recipient. Its messages wait until the lookup ends.
     fn await_record(&mut self, recipient: Address, directory: &mut Directory, cx: &mut Cx) {
         if let Some(destination) = self.outbox.destination(&recipient) {
             destination.parked = true;
@@ -221,7 +227,8 @@ impl Mail {
             dial_recipient(destination, record, wait, peers, cx);
             return false;
         }
-        // What waits for its turn here has waited for the dial before.
+        // The messages have waited for the dial before, so they keep `dialing_until` while gossip
+        // is paced.
         if matches!(way, RouteDecision::Gossip) && now.mono < gossip.pacer.ready_at() {
             destination.paced_until = gossip.pacer.ready_at();
             return false;
@@ -252,7 +259,7 @@ impl Mail {
 
     fn report_expired(&mut self, ended: Completed, local: &Local, directory: &Directory, cx: &mut Cx) {
         let now = cx.now;
-        // What stood in its way last tells more than that time ran out.
+        // The last obstacle explains more than the expiry does.
         let known = directory.records.get(&ended.recipient, now.unix_ms).is_some();
         let hindrance =
             self.outbox.destination(&ended.recipient).and_then(|destination| destination.hindrance);
@@ -272,7 +279,7 @@ impl Mail {
         self.tell_mail_lost_because(ended, DeliveryState::Expired, code, message, cx);
     }
 
-    /// Handles the outcome of a publication: of broadcasts, or of a frame of mail by gossip.
+    /// Handles the outcome of a publication of a broadcast or of a mail frame.
     pub(crate) fn on_published(
         &mut self,
         token: Token,
@@ -290,7 +297,7 @@ impl Mail {
         }
     }
 
-    /// Reports that an accepted message did not arrive, or may not have arrived.
+    /// Reports that an accepted message was not delivered, or possibly not.
     pub(crate) fn report_failed(
         &mut self,
         ended: Completed,

@@ -1,4 +1,4 @@
-//! One stream as it arrives.
+//! One received stream.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,27 +12,27 @@ use crate::mail::inbound::inbox::sender_usage::SenderUsage;
 use crate::mail::inbound::inbox::{AckPolicy, InsertOutcome};
 use crate::mail::inbound::receive_window::ReceiveWindow;
 
-/// One stream as it arrives.
+/// One received stream.
 #[derive(Debug, Default)]
 pub(crate) struct InboundStream {
     pub(crate) next: u64,
-    /// Unused where mail is settled at once.
+    /// Unused if the node acknowledges messages on receipt.
     pub(crate) arrivals: ReceiveWindow,
     pub(crate) held: ReorderBuffer,
-    /// What the numbers that were taken stood for.
+    /// The digests of the latest accepted numbers.
     pub(crate) digests: Digests,
     pub(crate) refusals: VecDeque<Rejection>,
     pub(crate) last_used: Duration,
 }
 
 impl InboundStream {
-    /// Whether the number of a message is taken, or waits, for something else.
+    /// Returns `true` if the number of a message stands for another message, accepted or buffered.
     pub(crate) fn is_reused(&self, message: &Message) -> bool {
         self.digests.contradict(message, self.next) || self.held.contradicts(message)
     }
 
-    /// The turn of a message has come. What an earlier process of this node told in the numbers before it, and the parent has not
-    /// taken, is passed over.
+    /// Accepts the message that is next in order. Skips the earlier numbers that an earlier process
+    /// of this node delivered and the parent did not ack.
     pub(crate) fn take(&mut self, message: &Message) {
         let arrivals = &self.arrivals;
         self.digests.pass_over(self.next..message.seq, |seq| !arrivals.has_beyond(seq));
@@ -40,8 +40,8 @@ impl InboundStream {
         self.digests.insert(message);
     }
 
-    /// Takes a message, and the buffered ones that follow it, into `ready`. `all_bytes` are the
-    /// buffered bytes of all streams.
+    /// Accepts a message, and the buffered ones that follow it, into `ready`. `all_bytes` is the
+    /// memory of the buffered messages of all streams.
     pub(crate) fn take_with_buffered(
         &mut self,
         message: Message,
@@ -61,13 +61,13 @@ impl InboundStream {
         }
     }
 
-    /// A message has come under its own number: whatever was said of that is over.
+    /// Drops the rejection of a reused number, because the right message arrived under this number.
     pub(crate) fn is_genuine(&mut self, seq: u64) {
         self.refusals.retain(|outcome| outcome.seq != seq || outcome.code != SEQUENCE_REUSED);
     }
 
-    /// Forgets the rejections that the sender has heard of: that of this number, which the sender
-    /// has taken back, and, if this is the first message that the sender still has, all before it.
+    /// Drops the rejections that the sender has received: that of this number, and, if this is the
+    /// first message that the sender still has, those of all earlier numbers.
     pub(crate) fn forget_rejections(&mut self, message: &Message) {
         if !self.refusals.is_empty() && self.digests.cover(message.seq) {
             self.is_genuine(message.seq);
@@ -88,14 +88,14 @@ impl InboundStream {
         }
     }
 
-    /// Returns `true` if something before the message is not finished. Otherwise the message takes
-    /// no place for long, and may free some.
+    /// Returns `true` if an earlier message is not acked or missing. Otherwise the message takes no
+    /// room for long, and may free some.
     pub(crate) fn must_wait(&self, message: &Message) -> bool {
         self.arrivals.outstanding() > 0 || message.base_seq > self.next
     }
 
-    /// Buffers a message until those before it have come. `is_full` states that the window of the
-    /// stream is used up; `all_bytes` are the buffered bytes of all streams.
+    /// Buffers a message until the earlier ones have arrived. `is_full` states that the window of
+    /// the stream is used up. `all_bytes` is the memory of the buffered messages of all streams.
     pub(crate) fn buffer(
         &mut self,
         message: Message,
@@ -121,7 +121,7 @@ impl InboundStream {
         InsertOutcome::Buffered
     }
 
-    /// Something becomes of what was handed on, which is accounted for.
+    /// Runs `change` on the receive window and updates the usage counters by the difference.
     pub(crate) fn change<T>(
         &mut self,
         share: &mut SenderUsage,

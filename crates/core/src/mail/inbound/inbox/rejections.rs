@@ -1,4 +1,4 @@
-//! Messages that were not accepted, until their senders have learned of that.
+//! The rejections that the node keeps until their senders have received them.
 
 use alloy_primitives::Address;
 use p2p_node_wire::envelope::{Rejection, SEQUENCE_REUSED};
@@ -8,7 +8,7 @@ use crate::mail::inbound::inbox::Inbox;
 use crate::mail::inbound::inbox::inbox_limits::{MAX_ALL_REFUSALS, MAX_REFUSALS};
 
 impl Inbox {
-    /// Notes that a message was settled by refusing it, or has the number of another one.
+    /// Records that the node rejected a message, or that its number stands for another message.
     pub fn refuse(&mut self, sender: &Address, stream: &StreamId, outcome: Rejection) {
         let key = (*sender, *stream);
         let Some(incoming) = self.streams.get_mut(&key) else { return };
@@ -30,7 +30,7 @@ impl Inbox {
         }
     }
 
-    /// What of a stream was refused lately.
+    /// Returns the remembered rejections of a stream.
     pub fn refusals(&self, sender: &Address, stream: &StreamId) -> impl Iterator<Item = &Rejection> {
         self.streams.get(&(*sender, *stream)).into_iter().flat_map(|incoming| &incoming.refusals)
     }

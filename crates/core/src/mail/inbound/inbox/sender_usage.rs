@@ -1,29 +1,30 @@
-//! What one sender takes of the inbox.
+//! What one sender uses of the inbox.
 
 use std::collections::BTreeSet;
 
 use p2p_node_wire::envelope::limits::MAX_ACK_COUNTERS;
 
-/// What one sender takes.
+/// What one sender uses of the inbox, and where its messages came from.
 #[derive(Debug, Default)]
 pub(crate) struct SenderUsage {
     pub(crate) streams: usize,
-    /// The node that its last mail came from.
+    /// The node that sent its last message.
     pub(crate) node_key: Option<[u8; 32]>,
-    /// The process whose frames came by gossip, and the latest of them.
+    /// The boot id of the process whose frames came by gossip, and the latest counters of these
+    /// frames.
     pub(crate) boot: u64,
     pub(crate) counters: BTreeSet<u64>,
-    /// Messages that wait for earlier ones, and their bytes.
+    /// Number and memory of the buffered messages.
     pub(crate) held: usize,
     pub(crate) held_bytes: usize,
-    /// Handed on, and not known to have arrived.
+    /// Number of delivered messages that are not acked.
     pub(crate) outstanding: usize,
-    /// Arrived before something earlier.
+    /// Number of messages acked out of order.
     pub(crate) beyond: usize,
 }
 
 impl SenderUsage {
-    /// A frame of mail has come by gossip. The node answers it with its next acknowledgement.
+    /// Records a mail frame that came by gossip. The next ack to the sender names it.
     pub(crate) fn heard(&mut self, boot: u64, counter: u64) {
         if self.boot != boot {
             (self.boot, self.counters) = (boot, BTreeSet::new());
@@ -34,12 +35,12 @@ impl SenderUsage {
         }
     }
 
-    /// All that has arrived before something earlier, or may yet have.
+    /// Returns the number of messages that are acked out of order, or may become so.
     pub(crate) fn waiting(&self) -> usize {
         self.held + self.outstanding + self.beyond
     }
 
-    /// A message of so many bytes waits no longer.
+    /// Subtracts a message of this size that is no longer buffered.
     pub(crate) fn release(&mut self, size: usize) {
         self.held -= 1;
         self.held_bytes -= size;

@@ -23,7 +23,7 @@ fn sender(byte: u8) -> Address {
     Address::repeat_byte(byte)
 }
 
-/// One of many who each have less than their share.
+/// Returns the sender of a stream: one sender for each 32 streams, which is less than its share.
 fn stranger(number: u64) -> Address {
     Address::left_padding_from(&(number / 32).to_be_bytes())
 }
@@ -80,7 +80,7 @@ fn what_waits_counts_with_all_that_it_keeps_in_memory() {
     offer(&mut inbox, message(1, 9, 0, 0));
     assert_eq!(inbox.held_bytes(), 0);
 
-    // A byte of a frame must not keep the frame.
+    // A buffered byte must not keep the whole frame in memory.
     let frame = Bytes::from(vec![7; 1 << 20]);
     let part = Message { stream: frame.slice(..16), data: frame.slice(99..100), ..message(7, 10, 9, 0) };
     offer(&mut inbox, part);
@@ -140,7 +140,7 @@ fn refusals_are_forgotten_when_their_sender_has_heard_of_them() {
     assert_eq!(inbox.refusals(&sender(1), &StreamId([1; 16])).count(), 5);
     offer(&mut inbox, message(1, 4, 0, 1));
     let left: Vec<u64> = inbox.refusals(&sender(1), &StreamId([1; 16])).map(|outcome| outcome.seq).collect();
-    assert_eq!(left, [4, 5], "its sender still has the fourth");
+    assert_eq!(left, [4, 5], "the sender still has message 4");
 }
 
 #[test]
@@ -168,24 +168,25 @@ fn what_one_sender_holds_leaves_room_for_others_and_does_not_stay_for_ever() {
         inbox.offer(sender(who), held, Duration::from_secs(seconds), &mut Vec::new())
     };
     let taken = (0..20).filter(|stream| hold(1, *stream, 0) == InsertOutcome::Buffered).count();
-    assert_eq!(taken, 1, "the second does not fit with what is around it");
+    assert_eq!(taken, 1, "the second message does not fit with its overhead");
     for who in 2..40 {
         for stream in 0..5 {
             hold(who, stream, 0);
         }
     }
-    assert_eq!(hold(50, 0, 1), InsertOutcome::NoCapacity, "there is no room for anybody");
+    assert_eq!(hold(50, 0, 1), InsertOutcome::NoCapacity, "no sender has room");
     assert_eq!(
         hold(50, 0, 1 + HELD_IDLE.as_secs()),
         InsertOutcome::Buffered,
-        "what was not heard of again gave way"
+        "the idle messages were dropped"
     );
     assert!(inbox.held_bytes() < 2 * half);
 }
 
 proptest! {
-    /// A naive sender whose frames are lost, repeated and reordered, and whose mail may expire at any moment, against
-    /// the inbox: what comes out ascends, and all that is never given up comes out in the end.
+    /// A naive sender whose frames are lost, repeated and reordered, and whose messages may expire
+    /// at any moment, against the inbox. The delivered numbers ascend, and every message that the
+    /// sender does not give up is delivered in the end.
     #[test]
     fn any_network_delivers_in_order_and_once(
         steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..200),
@@ -228,9 +229,10 @@ proptest! {
     }
 }
 
-/// Offers messages of one stream, and hands on what is ready; how many were.
+/// Inserts messages of one stream and delivers those that are ready. Returns the number of unacked
+/// messages that this added.
 fn deliver(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
-    // The first has nothing before it.
+    // The first message has no earlier one.
     let base_seq = |seq| if seq == 1 { 0 } else { seq };
     let before = inbox.senders[&sender(1)].outstanding;
     for seq in seqs {
@@ -247,7 +249,7 @@ fn what_overtook_a_full_window_gives_way_to_it() {
     let mut inbox = Inbox::new(AckPolicy::Manual);
     offer(&mut inbox, message(9, 1, 0, 1));
     let window = UNTAKEN_WINDOW as u64;
-    assert_eq!(deliver(&mut inbox, 1, window + 1..2 * window + 1), 0, "all before is missing");
+    assert_eq!(deliver(&mut inbox, 1, window + 1..2 * window + 1), 0, "all earlier messages are missing");
     assert_eq!(inbox.held_of(&sender(1)).0, UNTAKEN_WINDOW);
     assert_eq!(deliver(&mut inbox, 1, 1..window + 1), UNTAKEN_WINDOW);
     assert_eq!((inbox.held_of(&sender(1)), inbox.held_bytes()), ((0, 0), 0));
@@ -270,13 +272,14 @@ fn the_mail_of_a_sender_that_is_not_taken_is_bounded() {
     assert_eq!(inbox.offer(sender(2), message(1, 1, 0, 1), Duration::ZERO, &mut ready), InsertOutcome::Ready);
 }
 
-/// A durable inbox with mail 1 in the parent's pipe and so many after it that were refused.
+/// Returns a durable inbox with message 1 in the parent's pipe, followed by `number` rejected
+/// messages.
 fn refused_behind_one(number: u64) -> Inbox {
     let mut inbox = Inbox::new(AckPolicy::OnPersisted);
     let key = (sender(1), StreamId([1; 16]));
     offer(&mut inbox, message(1, 1, 0, 1));
     inbox.deliver(key, 1);
-    // All but the first of them wait for that, and come at once.
+    // All except message 2 wait for an earlier one, and they become ready together.
     for seq in (2..number + 2).rev() {
         for ready in offer(&mut inbox, message(1, seq, seq, 1)).1 {
             inbox.deliver(key, ready);
@@ -286,7 +289,7 @@ fn refused_behind_one(number: u64) -> Inbox {
     inbox
 }
 
-/// An inbox that has all that it should of mail that arrived before something earlier, of 64 senders.
+/// Returns an inbox at the global limit of messages acked out of order, from 64 senders.
 fn with_all_beyond() -> Inbox {
     let mut inbox = refused_behind_one(MAX_BEYOND as u64 / 16);
     let row = inbox.row((sender(1), StreamId([1; 16]))).unwrap();
@@ -327,14 +330,14 @@ fn what_arrived_before_something_earlier_is_bounded_in_all() {
                 == InsertOutcome::NoCapacity
                 || {
                     inbox.deliver((sender(who), StreamId([2; 16])), *seq);
-                    // All but the first are settled.
+                    // All except the first are acked.
                     *seq > first && !inbox.mark_acked((sender(who), StreamId([2; 16])), *seq)
                 }
         });
         refused.map(|seq| seq - first)
     };
-    assert_eq!(after(2, 1), Some(1), "of whom has a window, nothing waits behind something else");
-    assert_eq!(after(200, 1), Some(FEW_BEYOND as u64), "others may have a few");
+    assert_eq!(after(2, 1), Some(1), "a sender with a full window may add none");
+    assert_eq!(after(200, 1), Some(FEW_BEYOND as u64), "other senders may add a few");
     inbox.mark_acked((sender(1), StreamId([1; 16])), 1);
     assert!(inbox.beyond < MAX_BEYOND);
     for number in 2..=64 {
@@ -359,7 +362,7 @@ fn streams_that_hold_nothing_are_not_looked_through_for_every_message() {
         inbox.offer(sender(2), message(1, 3, 3, 0), now, &mut Vec::new());
         sweeps.insert(inbox.sweep_at);
     }
-    assert!(inbox.held_bytes() < HELD_BYTES / 2, "what has waited too long has gone");
+    assert!(inbox.held_bytes() < HELD_BYTES / 2, "messages buffered too long were dropped");
     assert!(sweeps.len() <= 3, "{sweeps:?}");
 }
 

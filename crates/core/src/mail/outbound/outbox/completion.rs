@@ -1,4 +1,4 @@
-//! How mail leaves the outbox other than by arriving.
+//! How messages leave the outbox without an ack: they expire, or the node removes them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::mail::outbound::outbox::{Completed, Outbox};
 use crate::mail::outbound::stream::{QueuedMessage, Stream};
 
 impl Outbox {
-    /// Ends gossip flights whose acknowledgement is overdue, and takes out mail that has expired.
+    /// Fails the gossip frames whose ack is overdue. Removes and returns the expired messages.
     pub fn expire(&mut self, now: Duration, jitter: &mut Jitter) -> Vec<Completed> {
         let overdue: Vec<Token> = self
             .destinations
@@ -42,19 +42,19 @@ impl Outbox {
         ended
     }
 
-    /// Takes out the accepted mail for which `dead` holds.
+    /// Removes and returns the persisted messages for which `dead` is true.
     pub fn remove_where(&mut self, dead: impl Fn(&QueuedMessage) -> bool) -> Vec<Completed> {
         let recipients: Vec<Address> = self.destinations.keys().copied().collect();
         let dead = |mail: &QueuedMessage| mail.kept && dead(mail);
         recipients.iter().flat_map(|recipient| self.remove_if(recipient, |_, mail, _| dead(mail))).collect()
     }
 
-    /// Whether this recipient last answered that it has no room.
+    /// Returns `true` if the last response of this recipient was that it has no room.
     pub fn is_busy(&self, recipient: &Address) -> bool {
         self.destinations.get(recipient).is_some_and(|destination| destination.busy)
     }
 
-    /// Takes out everything.
+    /// Removes and returns all persisted messages.
     pub fn drain(&mut self) -> Vec<Completed> {
         self.remove_where(|_| true)
     }

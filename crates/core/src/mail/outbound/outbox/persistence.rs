@@ -1,4 +1,5 @@
-//! Mail that outlives the process: it leaves when the store has it, and the next process takes it up.
+//! Messages that outlive the process: the node sends them after the store has committed them, and
+//! the next process continues to send them.
 
 use std::time::Duration;
 
@@ -11,27 +12,31 @@ use crate::mail::outbound::outbox::Outbox;
 use crate::mail::outbound::stream::{Name, QueuedMessage};
 use crate::outgoing::OutgoingMessage;
 
-/// Mail as it outlives the process.
+/// A message in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PersistedMessage {
-    /// To whom it goes.
+    /// The recipient.
     pub recipient: Address,
-    /// The stream on which it was accepted.
+    /// The stream on which the node accepted the message.
     pub stream: StreamId,
-    /// Its number there.
+    /// The number of the message in `stream`.
     pub seq: u64,
-    /// Its stream and number on the wire, if the recipient knew those above for something else.
+    /// The stream and the number on the wire, if the recipient knew another message under the ones
+    /// above.
     pub sent_as: Option<Name>,
-    /// Its place among all mail of the store: it was accepted, or got its name, after those with lower ones.
+    /// The position among all messages of the store: in the order in which the node accepted or
+    /// renumbered them.
     pub position: u64,
-    /// When to give it up, in ms since 1970: the draft's own time is of a clock that ends with the process.
+    /// When the message expires, in ms since 1970. The time in `draft` belongs to a clock that ends
+    /// with the process.
     pub expires_at_ms: u64,
-    /// What it is.
+    /// The content and the options of the message.
     pub draft: OutgoingMessage,
 }
 
 impl Outbox {
-    /// The store has the mail: it may leave. Whether it is there.
+    /// Lets a message leave, because the store has committed it. Returns `true` if the message is
+    /// there.
     pub fn keep(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
         let Some(destination) = self.destinations.get_mut(recipient) else { return false };
         let kept = destination.streams.iter_mut().find_map(|queue| queue.keep((*stream, seq)));
@@ -41,7 +46,8 @@ impl Outbox {
         true
     }
 
-    /// The store could not take the mail: it was never accepted.
+    /// Removes a message that the store could not write, as if the node had never accepted it.
+    /// Returns `true` if the message was there.
     pub fn rollback(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
         let Some(destination) = self.destinations.get(recipient) else { return false };
         let epochs: Vec<_> = destination.streams.iter().map(|queue| queue.epoch_of(stream)).collect();
@@ -51,13 +57,14 @@ impl Outbox {
         !self.remove_if(recipient, unkept).is_empty()
     }
 
-    /// Takes up what earlier processes left in the store: each mail keeps the stream and the number under which it may have been sent.
-    /// Returns the place of the latest.
+    /// Restores the messages that earlier processes left in the store. Each message keeps the
+    /// stream and the number under which an earlier process may have sent it. Returns the position
+    /// of the latest message.
     pub fn restore(&mut self, mut mails: Vec<PersistedMessage>, now: Now) -> u64 {
         mails.sort_by_key(|mail| mail.position);
         let last = mails.last().map_or(0, |mail| mail.position);
         for PersistedMessage { recipient, stream, seq, sent_as, expires_at_ms, mut draft, .. } in mails {
-            // A clock that was set back meanwhile makes no life longer than it was.
+            // A wall clock that was set back in the meantime does not extend the lifetime.
             let life = expires_at_ms.saturating_sub(draft.sent_at_ms);
             let left = expires_at_ms.saturating_sub(now.unix_ms).min(life);
             draft.expires = now.mono + Duration::from_millis(left);
@@ -68,7 +75,8 @@ impl Outbox {
             };
             let slot = Priority::High as usize - draft.priority as usize;
             let own = self.open(recipient).streams[slot].stream_id();
-            // If its own stream has mail already, this process is a copy of the one that accepted that.
+            // If the stream of this process already has messages, this process is a copy of the one
+            // that accepted them.
             let is_copy = own == name.0;
             let unused = is_copy.then(|| self.unused_stream(&recipient, draft.priority, now.unix_ms));
             let destination = self.open(recipient);

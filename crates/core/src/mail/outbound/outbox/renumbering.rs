@@ -1,5 +1,5 @@
-//! What happens when numbers turn out to have been used before: the process runs from a copy of its memory, as when a virtual machine
-//! goes back to a snapshot.
+//! Renumbering of messages whose numbers were used before. This happens when the process runs from
+//! a copy of its memory, such as a virtual machine that was set back to a snapshot.
 
 use alloy_primitives::Address;
 use p2p_node_protocol::Priority;
@@ -12,8 +12,8 @@ use crate::mail::outbound::outbox::Outbox;
 use crate::mail::outbound::stream::Renamed;
 
 impl Outbox {
-    /// Mail whose numbers the recipient knows for something else goes under other names. One that says so again and again is asked
-    /// ever more rarely.
+    /// Renumbers messages whose numbers the recipient knows for other messages. A recipient that
+    /// rejects the new numbers too gets ever fewer attempts.
     pub fn renumber(
         &mut self,
         recipient: &Address,
@@ -44,7 +44,7 @@ impl Outbox {
         all
     }
 
-    /// The acknowledgement that comes is the answer to this flight, so that it is about what was in that.
+    /// Records that the next ack answers this frame, so it is about the messages of this frame.
     pub fn note_answer(&mut self, token: Token) {
         let recipient = self.flights.get(&token);
         if let Some(destination) = recipient.and_then(|recipient| self.destinations.get_mut(recipient)) {
@@ -52,7 +52,7 @@ impl Outbox {
         }
     }
 
-    /// A flight went by gossip, in the frame with this boot and counter.
+    /// Records the boot id and the counter of a gossip frame.
     pub fn note_frame(&mut self, token: Token, frame: (u64, u64)) {
         let recipient = self.flights.get(&token);
         if let Some(destination) = recipient.and_then(|recipient| self.destinations.get_mut(recipient)) {
@@ -60,7 +60,7 @@ impl Outbox {
         }
     }
 
-    /// An acknowledgement that has come by itself answers the flights by gossip that it names.
+    /// Records that an ack outside of a response answers the gossip frames that it names.
     pub fn note_answers(&mut self, recipient: &Address, ack: &Ack) {
         let Some(destination) = self.destinations.get_mut(recipient) else { return };
         for token in destination.answered_by(ack) {
@@ -68,7 +68,8 @@ impl Outbox {
         }
     }
 
-    /// Names every stream anew for mail to come. What was accepted keeps its numbers, for it may have been sent under them.
+    /// Starts new streams for all recipients. Accepted messages keep their numbers, because the
+    /// node may have sent them under these.
     pub fn renew(&mut self, now_ms: u64) -> StreamNamespace {
         self.origin = self.origin.renewed(now_ms);
         for (recipient, destination) in &mut self.destinations {
@@ -77,13 +78,13 @@ impl Outbox {
             for (queue, priority) in destination.streams.iter_mut().zip(priorities) {
                 queue.begin(&self.origin.stream(b"mail", self.incarnation, recipient.as_slice(), priority));
             }
-            // A copy of the session has used its numbers too.
+            // A copy of this process may have used the counters of the session too.
             destination.session = None;
         }
         self.origin
     }
 
-    /// A stream that nobody has used: not this process, nor a copy of it.
+    /// Returns a new stream that neither this process nor a copy of it has used.
     pub(crate) fn unused_stream(&mut self, recipient: &Address, priority: Priority, now_ms: u64) -> StreamId {
         self.incarnation += 1;
         let origin = self.origin.renewed(now_ms);

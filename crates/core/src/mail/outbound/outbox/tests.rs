@@ -32,7 +32,7 @@ fn a_frame_waits_for_the_one_before_it_or_for_company() {
     outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), Some(NOW + Duration::from_millis(2)));
     outbox.accept(RECIPIENT, draft(Priority::Medium, 48 << 10), true, NOW).unwrap();
-    assert!(outbox.destination(&RECIPIENT).unwrap().frame_due() <= Some(NOW), "enough waits");
+    assert!(outbox.destination(&RECIPIENT).unwrap().frame_due() <= Some(NOW), "enough bytes are queued");
 }
 
 #[test]
@@ -55,12 +55,12 @@ fn medium_and_low_share_four_to_one_and_high_goes_first() {
     assert!((18..=22).contains(&low), "{low} of 100");
 }
 
-/// Fills an outbox up with all that one recipient may use.
+/// Fills an outbox with as much as one recipient may use.
 fn fill(outbox: &mut Outbox) {
     while outbox.accept(RECIPIENT, draft(Priority::Medium, 32 << 10), true, NOW).is_ok() {}
 }
 
-/// An outbox with all that one recipient may use.
+/// Returns an outbox with as much as one recipient may use.
 fn full() -> Outbox {
     let mut outbox = Outbox::new(testing::origin());
     fill(&mut outbox);
@@ -112,12 +112,12 @@ fn recipients_without_mail_are_forgotten_and_numbered_anew() {
     }
     assert!(outbox.destinations.len() <= MAX_IDLE_DESTINATIONS);
     let again = outbox.accept(address(0), draft(Priority::Medium, 1), true, NOW).unwrap();
-    assert_ne!(first, again, "another stream, for the numbers start again");
+    assert_ne!(first, again, "a new stream, because the numbers start again");
 }
 
 proptest! {
-    /// Whatever is launched, answered in part, failed, recalled, refused or expired, in any order: the accounts are right,
-    /// every mail ends exactly once, and nothing that waits is forgotten.
+    /// After sends, partial acks, failures, cancellations, rejections and expiries in any order,
+    /// the usage counters are right, every message completes exactly once, and none is lost.
     #[test]
     fn the_accounts_are_always_right(steps in prop::collection::vec((0u8..7, any::<prop::sample::Index>(), 0usize..3), 1..150)) {
         let mut outbox = Outbox::new(testing::origin());
@@ -187,7 +187,7 @@ fn what_a_node_held_before_it_was_started_again_unseen_is_asked_for_though_it_go
     let held = |held| StreamAck { received: held, ..ack(&batch, 0) };
     outbox.settle(&RECIPIENT, &held(4), NOW);
     outbox.answered(1, NOW, &mut jitter);
-    // Once it is reminded for nothing, so that the pauses are longer than those between attempts.
+    // The first probe makes no progress, so the following pauses exceed those between attempts.
     let reminded = outbox.next_deadline().unwrap();
     outbox.expire(reminded, &mut jitter);
     launch(&mut outbox, 2, reminded).unwrap();
@@ -229,7 +229,7 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
     let sent = |batch: Batch| batch.messages.iter().map(|message| message.seq).collect::<Vec<_>>();
     let first = outbox.send_next_batch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
     let all = first.messages.len() as u64;
-    assert!(all > UNTAKEN_WINDOW as u64, "nobody knows yet");
+    assert!(all > UNTAKEN_WINDOW as u64, "the sender does not know the window yet");
     let window = UNTAKEN_WINDOW as u64;
     let acked = |cumulative, room: u64| StreamAck {
         received: window + 1,
@@ -241,7 +241,7 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
     let late = NOW + Duration::from_secs(10);
     let probe = outbox.send_next_batch(RECIPIENT, 2, Route::Direct, late).unwrap();
     assert_eq!(sent(probe), [window + 1], "one message asks for room");
-    assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "until the agent takes some");
+    assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "the agent has acked nothing");
     outbox.settle(&RECIPIENT, &acked(11, 10), late);
     assert!(outbox.destination(&RECIPIENT).unwrap().frame_due().is_some());
     let next = outbox.send_next_batch(RECIPIENT, 3, Route::Direct, late).unwrap();
@@ -293,8 +293,8 @@ fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
     };
     let first = outbox.send_next_batch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
     assert_eq!(sent(&first), [(9, 5, 0), (9, 8, 6)]);
-    assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "it has to be answered");
-    // The first is with the agent, the second is still missing.
+    assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "the recipient must answer first");
+    // The agent has the first message, and the second is missing.
     let held = |batch: &Batch, held| StreamAck { received: held, window: 1000, ..ack(batch, 0) };
     outbox.note_answer(1);
     outbox.settle(&RECIPIENT, &held(&first, 6), NOW);
@@ -307,13 +307,13 @@ fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
     outbox.answered(2, late, &mut jitter);
     let second = outbox.send_next_batch(RECIPIENT, 3, Route::Direct, late).unwrap();
     assert_eq!(sent(&second), [(3, 4, 0)]);
-    assert!(outbox.settle(&RECIPIENT, &ack(&second, 5), late).is_empty(), "it may be about another mail");
+    assert!(outbox.settle(&RECIPIENT, &ack(&second, 5), late).is_empty(), "maybe about another message");
     outbox.note_answer(3);
     assert_eq!(outbox.settle(&RECIPIENT, &ack(&second, 5), late).len(), 1);
     outbox.answered(3, late, &mut jitter);
     let third = outbox.send_next_batch(RECIPIENT, 4, Route::Direct, late).unwrap();
     assert_eq!(sent(&third), [(new.stream[0], 1, 0)]);
-    // What the agent has had all the time is settled now, in whatever order.
+    // The acks of all messages that the agent has may arrive in any order.
     assert_eq!(outbox.settle(&RECIPIENT, &ack(&third, 2), late).len(), 1);
     assert_eq!(outbox.settle(&RECIPIENT, &ack(&first, 9), late).len(), 2);
     assert!(outbox.is_empty());
@@ -335,7 +335,7 @@ fn a_recipient_that_never_takes_a_number_is_asked_ever_more_rarely() {
             frames += 1;
             let batch = outbox.send_next_batch(RECIPIENT, frames, Route::Direct, now.mono).unwrap();
             for message in &batch.messages {
-                assert!(names.insert((message.stream.clone(), message.seq)), "no name comes twice");
+                assert!(names.insert((message.stream.clone(), message.seq)), "each name is used once");
                 let code = p2p_node_wire::envelope::SEQUENCE_REUSED.to_owned();
                 let outcomes = vec![p2p_node_wire::envelope::Rejection { seq: message.seq, code }];
                 let ack = StreamAck {

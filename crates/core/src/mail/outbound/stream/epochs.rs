@@ -1,18 +1,20 @@
-//! The streams that number the mail of one queue.
+//! The streams that number the messages of one queue.
 //!
-//! A stream belongs to one process. Mail that an earlier process accepted keeps the stream and the number under which that process may
-//! have sent it, and new mail goes on a stream of this process behind it. Each stream of the queue is an epoch.
+//! A stream belongs to one process. A message that an earlier process accepted keeps the stream and
+//! the number under which that process may have sent it. New messages use a stream of this process,
+//! behind them. Each stream of the queue is an epoch.
 
 use alloy_primitives::Address;
 use bytes::Bytes;
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamId, message_name};
 
-/// The place of mail in the queue of one recipient and priority: all of an earlier epoch comes before all of a later one.
+/// The position of a message in the queue of one recipient and priority. All messages of an earlier
+/// epoch precede those of a later one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// Which of the queue's streams numbers the mail.
+    /// The stream of the message, as an index in order of use.
     pub epoch: u32,
-    /// The number of the mail in that stream.
+    /// The number of the message in that stream.
     pub seq: u64,
 }
 
@@ -36,11 +38,11 @@ impl Epoch {
     }
 }
 
-/// Every stream of a queue. There are no more than there is mail in the queue, and the current one.
+/// The streams of a queue: the current one, and at most one for each queued message.
 #[derive(Debug)]
 pub(crate) struct Epochs {
     account: Address,
-    /// In growing order of their numbers.
+    /// Sorted by number.
     earlier: Vec<Epoch>,
     current: Epoch,
     next_seq: u64,
@@ -55,23 +57,23 @@ impl Epochs {
         &self.account
     }
 
-    /// The stream of new mail.
+    /// Returns the stream of new messages.
     pub(crate) fn current(&self) -> &Epoch {
         &self.current
     }
 
-    /// Whether this epoch numbers new mail.
+    /// Returns `true` if this epoch numbers new messages.
     pub(crate) fn is_current(&self, epoch: u32) -> bool {
         epoch == self.current.number
     }
 
-    /// The epoch of a stream.
+    /// Returns the epoch of a stream.
     pub(crate) fn find(&self, id: &[u8]) -> Option<u32> {
         let epochs = [&self.current].into_iter().chain(self.earlier.iter().rev());
         epochs.into_iter().find(|epoch| epoch.id == id).map(|epoch| epoch.number)
     }
 
-    /// The stream of an epoch of which there is mail.
+    /// Returns the stream of an epoch that has queued messages.
     pub(crate) fn get(&self, number: u32) -> &Epoch {
         match self.earlier.binary_search_by_key(&number, |epoch| epoch.number) {
             Ok(at) => &self.earlier[at],
@@ -79,21 +81,22 @@ impl Epochs {
         }
     }
 
-    /// The place of the next new mail.
+    /// Returns the position of the next new message.
     pub(crate) fn next_position(&mut self) -> Position {
         let position = Position { epoch: self.current.number, seq: self.next_seq };
         self.next_seq += 1;
         position
     }
 
-    /// New mail goes on this stream from now on, which nobody has used.
+    /// Numbers new messages in this stream from now on. No process has used the stream.
     pub(crate) fn begin(&mut self, id: &StreamId) {
         let current = Epoch::new(&self.account, self.current.number + 1, id);
         self.earlier.push(std::mem::replace(&mut self.current, current));
         self.next_seq = 1;
     }
 
-    /// The epoch of a stream of an earlier process, before there is any mail of this process.
+    /// Returns the epoch of a stream of an earlier process, and creates it if there is none. The
+    /// queue does not contain messages of this process yet.
     pub(crate) fn restore(&mut self, id: &StreamId) -> u32 {
         if let Some(known) = self.find(id) {
             return known;
@@ -104,7 +107,7 @@ impl Epochs {
         number
     }
 
-    /// Forgets the streams before this epoch, or all but the current one.
+    /// Removes the streams before this epoch, or all except the current one.
     pub(crate) fn forget_before(&mut self, first: Option<u32>) {
         self.earlier.retain(|epoch| first.is_some_and(|first| epoch.number >= first));
     }

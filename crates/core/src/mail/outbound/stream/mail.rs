@@ -1,4 +1,4 @@
-//! Mail that has its place in a queue.
+//! A message in a queue, and its names.
 
 use p2p_node_protocol::Route;
 use p2p_node_wire::message_id::StreamId;
@@ -6,53 +6,57 @@ use p2p_node_wire::message_id::StreamId;
 use crate::mail::outbound::stream::Position;
 use crate::outgoing::OutgoingMessage;
 
-/// The stream and the number of a mail.
+/// The stream and the number of a message.
 pub type Name = (StreamId, u64);
 
-/// Mail that has its place.
+/// A message in a queue.
 #[derive(Clone, Debug)]
 pub struct QueuedMessage {
-    /// Which of the queue's streams numbers it.
+    /// The stream that numbers the message.
     pub epoch: u32,
-    /// Its number in that stream.
+    /// The number of the message in that stream.
     pub seq: u64,
-    /// The name that the parent knows it by, if the mail got another since.
+    /// The name under which the parent knows the message, if the node renamed it.
     pub accepted_as: Option<Name>,
-    /// How often it was put on the wire.
+    /// The number of attempts to send it.
     pub attempts: u32,
-    /// Which way it went last.
+    /// The route of the last attempt.
     pub went: Option<Route>,
-    /// Whether it may leave: it is in the store, if there is one.
+    /// `true` if the message may leave: the store has committed it, or there is no store.
     pub kept: bool,
-    /// Whether an earlier process accepted it, and may have told how it ended.
+    /// `true` if an earlier process accepted the message. That process may have reported how it
+    /// ended.
     pub restored: bool,
-    /// Whether the recipient has answered an attempt of this process.
+    /// `true` if the recipient has answered an attempt of this process.
     pub answered: bool,
-    /// What it is.
+    /// The content and the options of the message.
     pub draft: OutgoingMessage,
 }
 
 impl QueuedMessage {
-    /// Whether an acknowledgement of its number is one of this mail. What was never put on the wire cannot be settled. Of a number of an
-    /// earlier process the recipient may believe that nothing will come, for that process had given the mail up, and a later copy of
-    /// its store has it again: what the recipient says before it has seen the mail is about that.
+    /// Returns `true` if an ack of this number can be about this message.
+    ///
+    /// An ack cannot complete a message that was never sent. The recipient may have skipped a
+    /// number of an earlier process: that process gave up the message, and a restored copy of its
+    /// store contains it again. So an ack of such a number counts only after the recipient has
+    /// answered an attempt of this process.
     pub(crate) fn can_be_settled(&self) -> bool {
         self.attempts > 0 && (!self.restored || self.answered)
     }
 
-    /// Its place in the queue.
+    /// Returns the position in the queue.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch, seq: self.seq }
     }
 }
 
-/// Mail that goes under another name from now on.
+/// A message with a new name on the wire.
 #[derive(Clone, Debug)]
 pub struct Renamed {
-    /// The name that the parent knows it by.
+    /// The name under which the parent knows the message.
     pub accepted_as: Name,
-    /// The name under which it goes now.
+    /// The new name.
     pub sent_as: Name,
-    /// What it is.
+    /// The content and the options of the message.
     pub draft: OutgoingMessage,
 }
