@@ -75,10 +75,10 @@ pub fn run(
     hints: &mut impl Write,
 ) -> Result<(), BindError> {
     let key_path = args.node_key.clone().or_else(|| Some(args.data_dir.as_ref()?.join(NODE_KEY_FILE)));
-    let signer = args.sign_with_env_file.as_deref().map(agent_in).transpose()?;
+    let signer = args.sign_with_env_file.as_deref().map(read_agent_key).transpose()?;
     let binding = match &args.typed_data {
-        Some(path) => signed_statement(args, path, key_path.as_deref())?,
-        None => statement(args, key_path.as_deref(), signer.as_ref(), now_ms / 1000)?,
+        Some(path) => read_signed_binding(args, path, key_path.as_deref())?,
+        None => build_binding(args, key_path.as_deref(), signer.as_ref(), now_ms / 1000)?,
     };
     let signature = match (&args.signature, &args.signature_file) {
         (Some(text), _) => {
@@ -99,15 +99,15 @@ pub fn run(
                 invalid(format!("the key in the env file belongs to account {}, but the binding is for account {account}: {error}", agent.address()))
             })?
         }
-        (None, None) => return ask(&binding, out, hints),
+        (None, None) => return print_typed_data(&binding, out, hints),
     };
     check_presigned(&signed, &signed.binding.network, now_ms).map_err(invalid)?;
     keystore::replace(&args.out, presigned::binding_file(&signed).as_bytes())?;
-    tell(&signed.binding, args, out, hints)
+    print_summary(&signed.binding, args, out, hints)
 }
 
 /// Builds the binding to sign. Creates the node key if it is missing.
-fn statement(
+fn build_binding(
     args: &BindArgs,
     key_path: Option<&Path>,
     signer: Option<&AgentKey>,
@@ -137,7 +137,7 @@ fn statement(
 }
 
 /// Reads the signed typed data. Checks that it is for the given network and node key, if any.
-fn signed_statement(args: &BindArgs, path: &Path, key_path: Option<&Path>) -> Result<Binding, BindError> {
+fn read_signed_binding(args: &BindArgs, path: &Path, key_path: Option<&Path>) -> Result<Binding, BindError> {
     let wrong = |what: &dyn std::fmt::Display| invalid(format!("{}: {what}", path.display()));
     let binding = read_typed_data(&read(path, MAX_TYPED_DATA_BYTES)?).map_err(|error| wrong(&error))?;
     if let Some(network) = args.network.as_ref().filter(|network| **network != binding.network) {
@@ -159,7 +159,7 @@ fn signed_statement(args: &BindArgs, path: &Path, key_path: Option<&Path>) -> Re
     Ok(binding)
 }
 
-fn agent_in(path: &Path) -> Result<AgentKey, BindError> {
+fn read_agent_key(path: &Path) -> Result<AgentKey, BindError> {
     let secret = config::private_key_in(path)?
         .ok_or_else(|| invalid(format!("env file {} does not set PRIVATE_KEY", path.display())))?;
     AgentKey::from_hex(secret.expose()).map_err(|error| invalid(format!("PRIVATE_KEY: {error}")))
@@ -173,7 +173,11 @@ fn print(value: &Value, out: &mut impl Write) -> Result<(), BindError> {
     writeln!(out, "{value:#}").and_then(|()| out.flush()).map_err(BindError::Stdout)
 }
 
-fn ask(binding: &Binding, out: &mut impl Write, hints: &mut impl Write) -> Result<(), BindError> {
+fn print_typed_data(
+    binding: &Binding,
+    out: &mut impl Write,
+    hints: &mut impl Write,
+) -> Result<(), BindError> {
     print(&typed_data(binding), out)?;
     // The hint is optional: a closed stderr is not an error.
     let _ = writeln!(
@@ -184,7 +188,7 @@ fn ask(binding: &Binding, out: &mut impl Write, hints: &mut impl Write) -> Resul
     Ok(())
 }
 
-fn tell(
+fn print_summary(
     binding: &Binding,
     args: &BindArgs,
     out: &mut impl Write,

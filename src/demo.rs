@@ -14,14 +14,14 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use child::Child;
-pub use child::Trouble;
+pub use child::DemoFailure;
 pub use screen::Screen;
 
 /// Maximum time of the scenario. With the exit timeouts of the nodes, the demo takes at most 10 s.
-const STORY_TIMEOUT: Duration = Duration::from_secs(8);
+const SCENARIO_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Pause between two `discover` commands, because the record of an agent takes time to spread.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+const DISCOVER_INTERVAL: Duration = Duration::from_millis(100);
 
 const TOPIC: &str = "demo-room";
 
@@ -30,7 +30,7 @@ const TOPIC: &str = "demo-room";
 pub enum DemoError {
     /// A node failed.
     #[error("{0}")]
-    Trouble(#[from] Trouble),
+    Node(#[from] DemoFailure),
     /// Creating the working directory or the random keys failed.
     #[error("setting up the demo failed: {0}")]
     Setup(String),
@@ -45,15 +45,15 @@ pub enum DemoError {
 /// # Errors
 /// Returns the event that the demo waited for, the node, and the last lines on that node's stderr.
 pub async fn run(binary: &Path, screen: Screen) -> Result<String, DemoError> {
-    run_within(binary, screen, STORY_TIMEOUT).await
+    run_within(binary, screen, SCENARIO_TIMEOUT).await
 }
 
 async fn run_within(binary: &Path, screen: Screen, limit: Duration) -> Result<String, DemoError> {
     let screen = Arc::new(screen);
-    let stage = Stage::new().map_err(|error| DemoError::Setup(error.to_string()))?;
+    let work_dir = WorkDir::new().map_err(|error| DemoError::Setup(error.to_string()))?;
     let mut children = Vec::new();
     let outcome = tokio::select! {
-        outcome = play(binary, &stage, &screen, limit, &mut children) => outcome,
+        outcome = play(binary, &work_dir, &screen, limit, &mut children) => outcome,
         Ok(()) = interrupted() => Err(DemoError::Interrupted),
     };
     futures::future::join_all(children.iter_mut().map(Child::stop)).await;
@@ -63,7 +63,7 @@ async fn run_within(binary: &Path, screen: Screen, limit: Duration) -> Result<St
 #[expect(clippy::disallowed_methods, reason = "the demo tells how long it took, and is no part of the node")]
 async fn play(
     binary: &Path,
-    stage: &Stage,
+    work_dir: &WorkDir,
     screen: &Arc<Screen>,
     limit: Duration,
     children: &mut Vec<Child>,
@@ -74,24 +74,24 @@ async fn play(
         let key =
             crate::io::keystore::random_secret().map_err(|error| DemoError::Setup(error.to_string()))?;
         let arguments = ["--network", "dev", "--role", role, "--name", name];
-        children.push(Child::start(binary, name, &arguments, &key, &stage.0, screen, deadline)?);
+        children.push(Child::start(binary, name, &arguments, &key, &work_dir.0, screen, deadline)?);
     }
     let [bootstrap, alice, bob] = children.as_mut_slice() else {
         return Err(DemoError::Setup("internal error: the demo needs exactly three nodes".to_owned()));
     };
-    story(bootstrap, alice, bob, screen).await?;
+    scenario(bootstrap, alice, bob, screen).await?;
     let seconds = start.elapsed().as_secs_f64();
     Ok(format!(
         "demo: 2 agents, 3 nodes: 2 direct messages delivered, 1 broadcast received, in {seconds:.2} s"
     ))
 }
 
-async fn story(
+async fn scenario(
     bootstrap: &mut Child,
     alice: &mut Child,
     bob: &mut Child,
     screen: &Screen,
-) -> Result<(), Trouble> {
+) -> Result<(), DemoFailure> {
     screen.note("a bootstrap node, then two agents that join through it");
     let (_, entry) = connect(bootstrap, &[]).await?;
     let (alice_address, _) = connect(alice, &entry).await?;
@@ -102,7 +102,7 @@ async fn story(
     discover(bob, &alice_address).await?;
 
     screen.note("direct messages, acknowledged by the recipient's node");
-    alice.say("send", "hello", json!({"peerId": bob_address, "data": {"text": "hello bob"}})).await?;
+    alice.send("send", "hello", json!({"peerId": bob_address, "data": {"text": "hello bob"}})).await?;
     let question = bob
         .expect("alice's message", |event| match event {
             Event::Message(mail) if mail.from == alice_address => Some(mail.message_id.clone()),
@@ -111,7 +111,7 @@ async fn story(
         .await?;
     delivered(alice, "hello").await?;
     let answer = json!({"peerId": alice_address, "data": {"text": "hello alice"}, "replyTo": question});
-    bob.say("send", "reply", answer).await?;
+    bob.send("send", "reply", answer).await?;
     alice
         .expect("bob's reply", |event| match event {
             Event::Message(mail) => {
@@ -124,10 +124,10 @@ async fn story(
 
     screen.note("a broadcast to all subscribers of a topic");
     for agent in [&mut *alice, &mut *bob] {
-        agent.say("subscribe", "room", json!({"topic": TOPIC})).await?;
+        agent.send("subscribe", "room", json!({"topic": TOPIC})).await?;
         agent.expect("the result of subscribe", |event| result(event, "room")).await?;
     }
-    alice.say("send", "news", json!({"topic": TOPIC, "data": {"text": "hello all"}})).await?;
+    alice.send("send", "news", json!({"topic": TOPIC, "data": {"text": "hello all"}})).await?;
     bob.expect("alice's broadcast", |event| match event {
         Event::Message(news) => {
             (news.from == alice_address && news.topic.as_deref() == Some(TOPIC)).then_some(())
@@ -138,15 +138,15 @@ async fn story(
 
     screen.note("the end");
     for node in [alice, bob, bootstrap] {
-        node.say("shutdown", "bye", json!({})).await?;
+        node.send("shutdown", "bye", json!({})).await?;
         node.ended().await?;
     }
     Ok(())
 }
 
 /// Connects a node. Returns its Ethereum address and its listen addresses.
-async fn connect(node: &mut Child, entry: &[String]) -> Result<(String, Vec<String>), Trouble> {
-    node.say("connect", "start", json!({"port": 0, "bootstrapPeers": entry, "protocol": 1})).await?;
+async fn connect(node: &mut Child, entry: &[String]) -> Result<(String, Vec<String>), DemoFailure> {
+    node.send("connect", "start", json!({"port": 0, "bootstrapPeers": entry, "protocol": 1})).await?;
     node.expect("ready", |event| match event {
         Event::Ready(ready) => Some((ready.address.clone(), ready.addrs.clone())),
         _ => None,
@@ -155,15 +155,15 @@ async fn connect(node: &mut Child, entry: &[String]) -> Result<(String, Vec<Stri
 }
 
 /// Repeats `discover` until the node finds the agent, whose record may not have arrived yet.
-async fn discover(node: &mut Child, address: &str) -> Result<(), Trouble> {
+async fn discover(node: &mut Child, address: &str) -> Result<(), DemoFailure> {
     for attempt in 1.. {
         let id = format!("find-{attempt}");
-        node.say("discover", &id, json!({"address": address, "timeoutMs": 2000})).await?;
+        node.send("discover", &id, json!({"address": address, "timeoutMs": 2000})).await?;
         let found = node.expect("the result of discover", |event| result(event, &id)).await?;
         if found.count.is_some_and(|count| count > 0) {
             break;
         }
-        tokio::time::sleep(ASK_AGAIN).await;
+        tokio::time::sleep(DISCOVER_INTERVAL).await;
     }
     node.expect("peer_discovered", |event| match event {
         Event::PeerDiscovered(peer) => (peer.address == address).then_some(()),
@@ -172,7 +172,7 @@ async fn discover(node: &mut Child, address: &str) -> Result<(), Trouble> {
     .await
 }
 
-async fn delivered(node: &mut Child, request: &str) -> Result<(), Trouble> {
+async fn delivered(node: &mut Child, request: &str) -> Result<(), DemoFailure> {
     node.expect("delivery with the state delivered", |event| match event {
         Event::Delivery(delivery) => (delivery.request_id == Some(Id::from(request))
             && delivery.state == DeliveryState::Delivered)
@@ -200,18 +200,18 @@ async fn interrupted() -> io::Result<()> {
 
 /// Empty working directory for the nodes, so that they do not read the user's `.env`. `Drop`
 /// removes the directory.
-struct Stage(PathBuf);
+struct WorkDir(PathBuf);
 
-impl Stage {
+impl WorkDir {
     fn new() -> Result<Self, Box<dyn std::error::Error>> {
         let random = crate::io::keystore::random_secret()?;
         let path = std::env::temp_dir().join(format!("p2p-node-demo-{}", hex::encode(&random[..8])));
         std::fs::create_dir(&path)?;
-        Ok(Stage(path))
+        Ok(WorkDir(path))
     }
 }
 
-impl Drop for Stage {
+impl Drop for WorkDir {
     fn drop(&mut self) {
         // A leftover temporary directory is harmless.
         let _ = std::fs::remove_dir_all(&self.0);

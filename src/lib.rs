@@ -1,7 +1,7 @@
 //! p2p-node connects an agent process to a peer-to-peer network.
 //!
 //! ```text
-//! stdin line ─ front ─ Command ───┐                       ┌─ Event ─ front ─ stdout line
+//! stdin line ─ pipe ── Command ───┐                       ┌─ Event ─ pipe ─ stdout line
 //!                                 ├─ Input ─► Core ─► Effect
 //! swarm · crypto · store · timer ─┘   (pure)              └─ io::{swarm, crypto, store}
 //!
@@ -19,11 +19,11 @@ compile_error!(
 
 pub mod bind;
 pub mod config;
-pub mod defect;
 pub mod demo;
-pub mod front;
 pub mod io;
 pub mod keygen;
 pub mod logging;
 pub mod node;
+pub mod panic_hook;
+pub mod pipe;
 pub mod schema;

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 use p2p_node::config::{BindArgs, Cli, Config, KeygenArgs, RunArgs, SchemaArgs, Task};
 use p2p_node::io::keystore::KeyFileError;
 use p2p_node::node::StartError;
-use p2p_node::{bind, demo, front, keygen, logging, node, schema};
+use p2p_node::{bind, demo, keygen, logging, node, pipe, schema};
 use p2p_node_core::effect::ExitCode;
 
 fn main() -> std::process::ExitCode {
@@ -67,7 +67,7 @@ fn play() -> ExitCode {
 }
 
 fn make_key(args: &KeygenArgs) -> ExitCode {
-    match front::stdout().map_err(Into::into).and_then(|mut out| keygen::run(args, &mut out)) {
+    match pipe::stdout().map_err(Into::into).and_then(|mut out| keygen::run(args, &mut out)) {
         Ok(()) => ExitCode::Ok,
         Err(error) => {
             let code = error.downcast_ref().map_or(ExitCode::Io, KeyFileError::exit_code);
@@ -77,7 +77,7 @@ fn make_key(args: &KeygenArgs) -> ExitCode {
 }
 
 fn make_binding(args: &BindArgs) -> ExitCode {
-    let mut out = match front::stdout() {
+    let mut out = match pipe::stdout() {
         Ok(out) => out,
         Err(error) => return failed(&error, ExitCode::Io),
     };
@@ -88,7 +88,7 @@ fn make_binding(args: &BindArgs) -> ExitCode {
 }
 
 fn print_schema(args: &SchemaArgs) -> ExitCode {
-    said(front::stdout().map_err(Into::into).and_then(|mut out| schema::run(args, &mut out)))
+    said(pipe::stdout().map_err(Into::into).and_then(|mut out| schema::run(args, &mut out)))
 }
 
 /// Returns the exit code for a result of writing to stdout.

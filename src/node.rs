@@ -15,13 +15,13 @@ use p2p_node_protocol::{ErrorEvent, Event, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
-use crate::defect;
-use crate::front::{Batch, Front, Line};
 use crate::io::crypto::Pool;
 use crate::io::keystore::IdentityLock;
-use crate::io::parent::Parent;
+use crate::io::parent_watcher::ParentWatcher;
 use crate::io::store::Store;
 use crate::io::swarm::SwarmDriver;
+use crate::panic_hook;
+use crate::pipe::{InputChunk, Line, Pipe};
 use opening::Early;
 pub use opening::serve;
 use p2p_node_core::effect::{Effect, ExitCode};
@@ -48,8 +48,8 @@ pub fn run(config: Config) -> ExitCode {
     // One thread runs both the loop and the connections: the hand-over between two threads costs
     // each message as much as the second thread gains.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let front = match Front::stdio() {
-        Ok(front) => front,
+    let pipe = match Pipe::stdio() {
+        Ok(pipe) => pipe,
         Err(error) => {
             tracing::error!("the node cannot start: {error}");
             return ExitCode::Io;
@@ -58,11 +58,11 @@ pub fn run(config: Config) -> ExitCode {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            return refuse_on(front, &StartError::system("the tokio runtime failed to start", &error));
+            return refuse_on(pipe, &StartError::system("the tokio runtime failed to start", &error));
         }
     };
-    defect::end_process_on_panic(front.last_words());
-    let code = runtime.block_on(serve(config, front));
+    panic_hook::end_process_on_panic(pipe.crash_reporter());
+    let code = runtime.block_on(serve(config, pipe));
     // A blocking read of stdin cannot be cancelled. All state is already persisted.
     runtime.shutdown_background();
     code
@@ -70,12 +70,12 @@ pub fn run(config: Config) -> ExitCode {
 
 /// Parts of a node, except its pipe and clock.
 struct Prepared {
-    setup: CoreConfig,
+    core_config: CoreConfig,
     store: Option<Store>,
     lock: Option<IdentityLock>,
     net: SwarmDriver,
     signals: Signals,
-    parent: Option<Parent>,
+    parent: Option<ParentWatcher>,
     /// Lines that the parent wrote during the start.
     early: Early,
 }
@@ -83,19 +83,19 @@ struct Prepared {
 /// Writes the error of a failed start to stdout and returns the exit code. Must be called before
 /// anything else is written to stdout.
 pub fn refuse(error: &StartError) -> ExitCode {
-    match Front::stdio() {
-        Ok(front) => refuse_on(front, error),
+    match Pipe::stdio() {
+        Ok(pipe) => refuse_on(pipe, error),
         Err(_) => error.exit_code(),
     }
 }
 
-fn refuse_on(front: Front, error: &StartError) -> ExitCode {
+fn refuse_on(pipe: Pipe, error: &StartError) -> ExitCode {
     tracing::error!("{error}");
     let event = Event::Error(Box::new(ErrorEvent::new(error.code(), error.to_string())));
     // The queue of the writer has room, because nothing but notices was written. A parent that does
     // not read still gets the exit code.
-    let _ = front.output.send(vec![(event, false)]);
-    front.output.finish(FINISH_TIMEOUT);
+    let _ = pipe.output.send(vec![(event, false)]);
+    pipe.output.finish(FINISH_TIMEOUT);
     error.exit_code()
 }
 
@@ -159,7 +159,7 @@ impl Signals {
 }
 
 /// Returns the next event of the store; never completes without a store.
-async fn told(store: &mut Option<Store>) -> Input {
+async fn next_store_event(store: &mut Option<Store>) -> Input {
     match store {
         Some(store) => store.next().await,
         None => std::future::pending().await,
@@ -171,30 +171,30 @@ struct Node {
     net: SwarmDriver,
     crypto: Pool,
     store: Option<Store>,
-    front: Front,
+    pipe: Pipe,
     signals: Signals,
-    parent: Option<Parent>,
+    parent: Option<ParentWatcher>,
     clock: Clock,
     /// Identity lock, held until the process exits.
     _lock: Option<IdentityLock>,
     /// Lines that the node has read and the core has not yet accepted.
     waiting: std::vec::IntoIter<Result<Request, LineError>>,
     /// End of stdin, if it arrived during the start. It follows `waiting`.
-    input_end: Option<Batch>,
+    input_end: Option<InputChunk>,
     input_open: bool,
     written: u64,
     closed_told: bool,
 }
 
 impl Node {
-    fn new(prepared: Prepared, front: Front, clock: Clock, written: u64) -> Self {
-        let Prepared { setup, store, lock, net, signals, parent, early } = prepared;
+    fn new(prepared: Prepared, pipe: Pipe, clock: Clock, written: u64) -> Self {
+        let Prepared { core_config, store, lock, net, signals, parent, early } = prepared;
         Node {
-            core: Core::new(setup, clock.now()),
+            core: Core::new(core_config, clock.now()),
             net,
             crypto: Pool::new(1, 256),
             store,
-            front,
+            pipe,
             signals,
             parent,
             clock,
@@ -210,15 +210,15 @@ impl Node {
     async fn run(mut self) -> ExitCode {
         loop {
             let now = self.clock.now();
-            self.take_written(now);
-            self.take_commands(now);
+            self.poll_writer(now);
+            self.accept_commands(now);
             for _ in 0..NETWORK_EVENTS_PER_TURN {
                 let Some(input) = self.net.try_next() else { break };
                 self.core.handle(input, now);
             }
             self.core.handle_timeout(now);
-            if let Some(code) = self.carry_out(now) {
-                self.front.output.finish(FINISH_TIMEOUT);
+            if let Some(code) = self.execute_effects(now) {
+                self.pipe.output.finish(FINISH_TIMEOUT);
                 self.net.close().await;
                 if let Some(store) = self.store {
                     store.close().await;
@@ -231,31 +231,31 @@ impl Node {
         }
     }
 
-    fn take_written(&mut self, now: Now) {
-        let written = self.front.progress.written();
+    fn poll_writer(&mut self, now: Now) {
+        let written = self.pipe.progress.written();
         if written > self.written {
             let lines = (written - self.written) as usize;
             self.written = written;
             self.core.handle(Input::Written { lines }, now);
         }
-        if self.front.progress.closed() && !self.closed_told {
+        if self.pipe.progress.closed() && !self.closed_told {
             self.closed_told = true;
-            if let Some(failure) = self.front.progress.failure() {
+            if let Some(failure) = self.pipe.progress.failure() {
                 tracing::warn!("writing to stdout failed, no more events will be written: {failure}");
             }
-            let broken = self.front.progress.failure().is_some();
+            let broken = self.pipe.progress.failure().is_some();
             self.core.handle(Input::StdoutClosed { broken }, now);
         }
     }
 
-    fn take_commands(&mut self, now: Now) {
+    fn accept_commands(&mut self, now: Now) {
         for _ in 0..COMMANDS_PER_TURN {
             if !self.core.can_accept_command() {
                 return;
             }
             let Some(line) = self.waiting.next() else {
-                match self.input_end.take().or_else(|| self.front.input.try_recv().ok()) {
-                    Some(batch) => self.take_batch(batch, now),
+                match self.input_end.take().or_else(|| self.pipe.input.try_recv().ok()) {
+                    Some(batch) => self.accept_chunk(batch, now),
                     None => return,
                 }
                 continue;
@@ -268,14 +268,14 @@ impl Node {
         }
     }
 
-    fn take_batch(&mut self, batch: Batch, now: Now) {
+    fn accept_chunk(&mut self, batch: InputChunk, now: Now) {
         match batch {
-            Batch::Lines(lines) => self.waiting = lines.into_iter(),
-            Batch::Ended => {
+            InputChunk::Lines(lines) => self.waiting = lines.into_iter(),
+            InputChunk::Ended => {
                 self.input_open = false;
                 self.core.handle(Input::StdinClosed, now);
             }
-            Batch::Failed(reason) => {
+            InputChunk::Failed(reason) => {
                 self.input_open = false;
                 self.core.handle(Input::InputFailed { reason }, now);
             }
@@ -283,19 +283,19 @@ impl Node {
     }
 
     /// Executes the effects of the core. Returns the exit code if the core has exited.
-    fn carry_out(&mut self, now: Now) -> Option<ExitCode> {
+    fn execute_effects(&mut self, now: Now) -> Option<ExitCode> {
         let mut lines: Vec<Line> = Vec::new();
         let mut end = None;
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Emit { event, numbered } => lines.push((event, numbered)),
                 Effect::PersistHighestSeen(row) => {
-                    if self.store.as_ref().is_some_and(|store| !store.remember(row)) {
+                    if self.store.as_ref().is_some_and(|store| !store.put_highest_seen(row)) {
                         self.core.handle(Input::Dropped { what: DropKind::Floor, number: 1 }, now);
                     }
                 }
                 Effect::PersistMessage { number, mail } => match &self.store {
-                    Some(store) => store.keep_mail(number, *mail),
+                    Some(store) => store.put_message(number, *mail),
                     None => {
                         let reason = "the node has no data directory".to_owned();
                         self.core.handle(Input::PersistFailed { upto: number, reason }, now);
@@ -303,21 +303,21 @@ impl Node {
                 },
                 Effect::PersistCheckpoint { number, row } => {
                     if let Some(store) = &self.store {
-                        store.keep_taken(number, *row);
+                        store.put_checkpoint(number, *row);
                     }
                 }
                 Effect::DeleteCheckpoint { sender, stream } => {
                     if let Some(store) = &self.store {
-                        store.forget_taken(sender, stream);
+                        store.delete_checkpoint(sender, stream);
                     }
                 }
                 Effect::DeleteMessage { stream, seq } => {
                     if let Some(store) = &self.store {
-                        store.forget_mail(stream, seq);
+                        store.delete_message(stream, seq);
                     }
                 }
                 Effect::PersistAccessRule { subject, standing } => {
-                    if self.store.as_ref().is_some_and(|store| !store.keep(subject, standing)) {
+                    if self.store.as_ref().is_some_and(|store| !store.put_access_rule(subject, standing)) {
                         self.core.handle(Input::Dropped { what: DropKind::AccessRule, number: 1 }, now);
                     }
                 }
@@ -326,7 +326,7 @@ impl Node {
                 Effect::Exit(code) => end = Some(code),
             }
         }
-        if let Err(error) = self.front.output.send(lines) {
+        if let Err(error) = self.pipe.output.send(lines) {
             tracing::debug!("events were not written to stdout: {error}");
         }
         end
@@ -345,14 +345,14 @@ impl Node {
         let input = tokio::select! {
             biased;
             () = self.signals.next() => Some(Input::Signal),
-            input = Parent::ended(&mut self.parent) => Some(input),
-            () = self.front.progress.changed() => None,
+            input = ParentWatcher::ended(&mut self.parent) => Some(input),
+            () = self.pipe.progress.changed() => None,
             input = self.crypto.next() => Some(input),
-            input = told(&mut self.store) => Some(input),
+            input = next_store_event(&mut self.store) => Some(input),
             input = self.net.next() => Some(input),
-            batch = self.front.input.recv(), if reads => {
+            batch = self.pipe.input.recv(), if reads => {
                 let now = self.clock.now();
-                self.take_batch(batch.unwrap_or(Batch::Ended), now);
+                self.accept_chunk(batch.unwrap_or(InputChunk::Ended), now);
                 None
             }
             () = tokio::time::sleep(timeout) => None,

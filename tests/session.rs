@@ -19,8 +19,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use p2p_node::config::{Config, RunArgs};
-use p2p_node::front::Front;
 use p2p_node::node;
+use p2p_node::pipe::Pipe;
 use p2p_node_core::effect::ExitCode;
 use serde_json::Value;
 
@@ -47,10 +47,10 @@ impl Party {
         let key = format!("0x{}", name.repeat(64));
         let environment = |variable: &str| (variable == "PRIVATE_KEY").then(|| key.clone().into());
         let config = Config::resolve(&args, &environment, Path::new("/nonexistent")).unwrap();
-        let (front, parent) = Front::memory().unwrap();
-        let exit = runtime.spawn(node::serve(config, front));
+        let (pipe, parent) = Pipe::memory().unwrap();
+        let exit = runtime.spawn(node::serve(config, pipe));
         let (sender, lines) = sync_channel(10_000);
-        let p2p_node::front::ParentEnd { input, output } = parent;
+        let p2p_node::pipe::ParentEnd { input, output } = parent;
         std::thread::spawn(move || {
             for line in std::io::BufRead::lines(output) {
                 let Ok(line) = line else { return };

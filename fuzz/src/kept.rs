@@ -1,6 +1,6 @@
 //! What a node reads back from a disk, where anybody may have been: it is what was written there, or an error.
 
-use p2p_node::io::store::{mail, row};
+use p2p_node::io::store::{codec, mail};
 use p2p_node_wire::identity::presigned::{binding_file, check_presigned, read_binding_file};
 use p2p_node_wire::identity::typed_data::{read_typed_data, typed_data};
 
@@ -8,9 +8,9 @@ use super::material::{NETWORK, START_MS};
 
 /// A row of the store: the key, then the value.
 pub fn floor_row(bytes: &[u8]) {
-    let (key, value) = bytes.split_at(bytes.len().min(row::KEY_BYTES));
-    if let Ok(read) = row::decode(key, value) {
-        assert_eq!(row::encode(&read).as_slice(), value, "one encoding");
+    let (key, value) = bytes.split_at(bytes.len().min(codec::KEY_BYTES));
+    if let Ok(read) = codec::decode(key, value) {
+        assert_eq!(codec::encode(&read).as_slice(), value, "one encoding");
         assert_eq!(read.address.as_slice(), key);
     }
 }
@@ -27,9 +27,9 @@ pub fn mail_row(bytes: &[u8]) {
 /// How far mail was taken, in the store: the key, then the value.
 pub fn taken_row(bytes: &[u8]) {
     let Some((key, value)) = bytes.split_first_chunk() else { return };
-    if let Ok(read) = row::decode_taken(key, value) {
-        assert_eq!(row::encode_taken(&read), value, "one encoding");
-        assert_eq!(row::taken_key(&read.sender, &read.stream), *key);
+    if let Ok(read) = codec::decode_checkpoint(key, value) {
+        assert_eq!(codec::encode_checkpoint(&read), value, "one encoding");
+        assert_eq!(codec::checkpoint_key(&read.sender, &read.stream), *key);
     }
 }
 

@@ -21,7 +21,7 @@ use super::Screen;
 const EVENT_QUEUE: usize = 64;
 
 /// Maximum number of events that were read but did not match a wait yet.
-const MAX_UNCLAIMED: usize = 256;
+const MAX_UNMATCHED: usize = 256;
 
 /// Number of the last stderr lines that an error quotes.
 const STDERR_LINES: usize = 10;
@@ -36,7 +36,7 @@ const KEPT_VARIABLES: [&str; 4] = ["HOME", "LD_LIBRARY_PATH", "PATH", "RUST_BACK
 /// Failure of a node.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} {what}{}", quoted(stderr))]
-pub struct Trouble {
+pub struct DemoFailure {
     name: &'static str,
     what: String,
     /// Last lines on the node's stderr.
@@ -61,7 +61,7 @@ pub(super) struct Child {
     process: tokio::process::Child,
     stdin: Option<ChildStdin>,
     lines: mpsc::Receiver<Line>,
-    unclaimed: VecDeque<Event>,
+    unmatched: VecDeque<Event>,
     stderr: Arc<Mutex<VecDeque<String>>>,
     stderr_reader: JoinHandle<()>,
     screen: Arc<Screen>,
@@ -80,7 +80,7 @@ impl Child {
         directory: &Path,
         screen: &Arc<Screen>,
         deadline: Instant,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, DemoFailure> {
         let mut command = Command::new(binary);
         command.args(arguments).current_dir(directory).env_clear();
         command.envs(KEPT_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
@@ -89,7 +89,7 @@ impl Child {
         // With its own process group the child does not get Ctrl-C; the demo stops its children.
         command.process_group(0).kill_on_drop(true);
 
-        let mut process = command.spawn().map_err(|error| Trouble {
+        let mut process = command.spawn().map_err(|error| DemoFailure {
             name,
             what: format!("could not be started from {}: {error}", binary.display()),
             stderr: Vec::new(),
@@ -111,7 +111,7 @@ impl Child {
             stdin: process.stdin.take(),
             process,
             lines,
-            unclaimed: VecDeque::new(),
+            unmatched: VecDeque::new(),
             stderr,
             stderr_reader,
             screen: Arc::clone(screen),
@@ -120,7 +120,7 @@ impl Child {
     }
 
     /// Sends the command `kind` with `id` and the fields of the object `fields`.
-    pub(super) async fn say(&mut self, kind: &str, id: &str, fields: Value) -> Result<(), Trouble> {
+    pub(super) async fn send(&mut self, kind: &str, id: &str, fields: Value) -> Result<(), DemoFailure> {
         let fields = fields.to_string();
         let comma = if fields == "{}" { "" } else { "," };
         // `type` comes first, because that is easier to read on the screen.
@@ -128,12 +128,12 @@ impl Child {
         self.screen.line(self.name, '>', &line);
         let written = match &mut self.stdin {
             Some(stdin) => timeout_at(self.deadline, stdin.write_all(format!("{line}\n").as_bytes())).await,
-            None => return Err(self.trouble("is already stopping").await),
+            None => return Err(self.fail("is already stopping").await),
         };
         match written {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(self.gone(&format!("did not accept {kind}")).await),
-            Err(_) => Err(self.trouble(format!("did not read {kind} in time")).await),
+            Ok(Err(_)) => Err(self.exited(&format!("did not accept {kind}")).await),
+            Err(_) => Err(self.fail(format!("did not read {kind} in time")).await),
         }
     }
 
@@ -143,10 +143,10 @@ impl Child {
         &mut self,
         what: &str,
         pick: impl Fn(&Event) -> Option<T>,
-    ) -> Result<T, Trouble> {
-        for at in 0..self.unclaimed.len() {
-            if let Some(found) = pick(&self.unclaimed[at]) {
-                self.unclaimed.remove(at);
+    ) -> Result<T, DemoFailure> {
+        for at in 0..self.unmatched.len() {
+            if let Some(found) = pick(&self.unmatched[at]) {
+                self.unmatched.remove(at);
                 return Ok(found);
             }
         }
@@ -154,26 +154,26 @@ impl Child {
             let event = match timeout_at(self.deadline, self.lines.recv()).await {
                 Ok(Some(Line::Event(event))) => *event,
                 Ok(Some(Line::Unreadable(line))) => {
-                    return Err(self.trouble(format!("wrote an invalid event: {line}")).await);
+                    return Err(self.fail(format!("wrote an invalid event: {line}")).await);
                 }
-                Ok(None) => return Err(self.gone(&format!("ended while {what} was awaited")).await),
-                Err(_) => return Err(self.trouble(format!("did not send {what} in time")).await),
+                Ok(None) => return Err(self.exited(&format!("ended while {what} was awaited")).await),
+                Err(_) => return Err(self.fail(format!("did not send {what} in time")).await),
             };
             if let Some(found) = pick(&event) {
                 return Ok(found);
             }
             if let Some(reason) = failure(&event) {
-                return Err(self.trouble(format!("answered {reason} while {what} was awaited")).await);
+                return Err(self.fail(format!("answered {reason} while {what} was awaited")).await);
             }
-            if self.unclaimed.len() == MAX_UNCLAIMED {
-                self.unclaimed.pop_front();
+            if self.unmatched.len() == MAX_UNMATCHED {
+                self.unmatched.pop_front();
             }
-            self.unclaimed.push_back(event);
+            self.unmatched.push_back(event);
         }
     }
 
     /// Waits for the node to exit by itself with code 0.
-    pub(super) async fn ended(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn ended(&mut self) -> Result<(), DemoFailure> {
         let left = timeout_at(self.deadline, async {
             // Drains stdout, which ends when the process exits.
             while self.lines.recv().await.is_some() {}
@@ -182,9 +182,9 @@ impl Child {
         .await;
         match left {
             Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(self.trouble(format!("ended with {status} after shutdown")).await),
-            Ok(Err(error)) => Err(self.trouble(format!("could not be awaited: {error}")).await),
-            Err(_) => Err(self.trouble("did not exit after shutdown").await),
+            Ok(Ok(status)) => Err(self.fail(format!("ended with {status} after shutdown")).await),
+            Ok(Err(error)) => Err(self.fail(format!("could not be awaited: {error}")).await),
+            Err(_) => Err(self.fail("did not exit after shutdown").await),
         }
     }
 
@@ -198,22 +198,22 @@ impl Child {
         }
     }
 
-    async fn gone(&mut self, what: &str) -> Trouble {
+    async fn exited(&mut self, what: &str) -> DemoFailure {
         let status: Option<ExitStatus> = match timeout(END_TIMEOUT, self.process.wait()).await {
             Ok(Ok(status)) => Some(status),
             _ => None,
         };
         let how = status.map_or_else(|| "its pipe is closed".to_owned(), |status| status.to_string());
-        self.trouble(format!("{what} ({how})")).await
+        self.fail(format!("{what} ({how})")).await
     }
 
-    async fn trouble(&mut self, what: impl Into<String>) -> Trouble {
+    async fn fail(&mut self, what: impl Into<String>) -> DemoFailure {
         if matches!(self.process.try_wait(), Ok(Some(_))) {
             // The pipe may still contain the last lines.
             let _ = timeout(END_TIMEOUT, &mut self.stderr_reader).await;
         }
         let stderr = self.stderr.lock().map(|lines| lines.iter().cloned().collect()).unwrap_or_default();
-        Trouble { name: self.name, what: what.into(), stderr }
+        DemoFailure { name: self.name, what: what.into(), stderr }
     }
 }
 

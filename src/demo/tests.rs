@@ -59,7 +59,7 @@ async fn a_node_that_says_nothing_is_named_with_what_was_awaited() {
 async fn a_node_that_will_not_end_is_killed_and_reaped() {
     let log = r#"{"type":"log","level":"info","namespace":"test","message":"'$$'"}"#;
     let (directory, binary) = node(&format!("trap '' TERM; echo '{log}'; exec sleep 1000"));
-    let deadline = tokio::time::Instant::now() + STORY_TIMEOUT;
+    let deadline = tokio::time::Instant::now() + SCENARIO_TIMEOUT;
     let mut child =
         Child::start(&binary, "alice", &[], &[1; 32], directory.path(), &Arc::new(screen()), deadline)
             .expect("started");

@@ -5,6 +5,6 @@ pub mod crypto;
 pub mod descriptors;
 pub mod disk;
 pub mod keystore;
-pub mod parent;
+pub mod parent_watcher;
 pub mod store;
 pub mod swarm;

@@ -3,12 +3,12 @@
 //! that only the latest for each key is written, in one transaction. After a failed write the thread
 //! reopens the database until a write succeeds.
 
-pub mod caught;
+pub mod catch_panic;
+pub mod codec;
+pub mod disk_reserve;
 mod file;
 pub mod mail;
 mod owner;
-pub mod reserve;
-pub mod row;
 mod salvage;
 mod writer;
 
@@ -23,7 +23,8 @@ use p2p_node_protocol::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::io::disk::{Cause, make_directory};
-use file::{Changes, File, FileError, MAX_ROWS};
+use disk_reserve::{RESERVE_FILE, Reserve};
+use file::{Changes, Database, FileError, MAX_ROWS};
 pub use owner::OWNER_FILE;
 use owner::{Elsewhere, Owner};
 use p2p_node_core::effect::ExitCode;
@@ -33,8 +34,7 @@ use p2p_node_core::input::Input;
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::message_id::StreamId;
-use reserve::{RESERVE_FILE, Reserve};
-use salvage::begin_anew;
+use salvage::replace_damaged;
 use writer::Writer;
 
 /// Name of the database file in the data directory.
@@ -116,11 +116,11 @@ impl OpenError {
 }
 
 /// Opens the database; called once for each attempt.
-type Open = Box<dyn FnMut() -> Result<(File, Contents), FileError> + Send>;
+type Open = Box<dyn FnMut() -> Result<(Database, Snapshot), FileError> + Send>;
 
 /// Stored state of one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
+pub struct Snapshot {
     /// Highest seen generations and sequence numbers, oldest first.
     pub floors: Vec<HighestSeen>,
     /// Access rules set by the parent.
@@ -133,7 +133,7 @@ pub struct Contents {
 
 /// Changes to write, and the request to exit.
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingChanges {
     floors: BTreeMap<Address, HighestSeen>,
     /// Changed access rules; `None` deletes a rule. Bounded by the rules that the core keeps.
     standings: BTreeMap<Subject, Option<AccessRule>>,
@@ -146,7 +146,7 @@ struct Waiting {
     closing: bool,
 }
 
-impl Waiting {
+impl PendingChanges {
     fn is_empty(&self) -> bool {
         self.floors.is_empty()
             && self.standings.is_empty()
@@ -172,7 +172,7 @@ impl Waiting {
 
     /// Requeues changes that were not written, except those replaced since and those whose failure
     /// was reported to the core.
-    fn put_back(&mut self, changes: Changes) {
+    fn requeue(&mut self, changes: Changes) {
         self.forgotten.splice(..0, changes.forgotten);
         for row in changes.floors {
             self.floors.entry(row.address).or_insert(row);
@@ -188,12 +188,12 @@ impl Waiting {
 
 #[derive(Debug, Default)]
 struct Shared {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<PendingChanges>,
     changed: Condvar,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, PendingChanges> {
         // The maps are consistent after every step, so a poisoned lock is safe to use.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -217,8 +217,7 @@ pub struct Store {
 impl Store {
     /// Opens the database in an agent's data directory, which is created if missing, and reads the
     /// state of a network. Moves a damaged database aside, under a name with the time `now_ms` (ms
-    /// since
-    /// 1970), and creates a new one; [`Store::next`] reports this. `token` is random per process.
+    /// since 1970), and creates a new one; [`Store::next`] reports this. `token` is random per process.
     ///
     /// # Errors
     /// Fails if another process uses the directory, if it belongs to another agent, if it cannot be
@@ -230,7 +229,7 @@ impl Store {
         account: Address,
         now_ms: u64,
         token: &[u8; 16],
-    ) -> Result<(Self, Contents), OpenError> {
+    ) -> Result<(Self, Snapshot), OpenError> {
         let path = data_dir.join(STORE_FILE);
         let unavailable = |error: io::Error| OpenError::Unavailable {
             path: data_dir.to_owned(),
@@ -246,7 +245,7 @@ impl Store {
         };
         let mut open: Open = Box::new({
             let (path, network) = (path.clone(), network.to_owned());
-            move || File::open(&path, &network, account)
+            move || Database::open(&path, &network, account)
         });
         let refused = |error| match error {
             FileError::InUse => OpenError::InUse(data_dir.to_owned()),
@@ -258,7 +257,7 @@ impl Store {
                 OpenError::Unavailable { path: path.clone(), reason, cause: Cause::Passing }
             }
         };
-        let mut trouble = None;
+        let mut data_loss = None;
         let opened = open().or_else(|error| {
             let (reason, mails) = match error {
                 FileError::Damaged(reason) => (reason, Vec::new()),
@@ -266,34 +265,36 @@ impl Store {
                 error => return Err(error),
             };
             let aside = data_dir.join(format!("{STORE_FILE}.corrupt-{now_ms}"));
-            trouble = Some(format!(
+            data_loss = Some(format!(
                 "the store {} was damaged ({reason}) and was moved to {}; {} queued messages were recovered, others are lost; all block and allow rules are lost: set them again; revocations of keys are learned again from peers",
                 path.display(),
                 aside.display(),
                 mails.len(),
             ));
-            begin_anew(&path, &aside, mails, &mut open)
+            replace_damaged(&path, &aside, mails, &mut open)
         });
-        let (file, contents) = opened.map_err(refused)?;
+        let (file, snapshot) = opened.map_err(refused)?;
         owner.claim().map_err(unavailable)?;
         let reserve = Reserve::new(data_dir.join(RESERVE_FILE));
-        trouble = trouble.or_else(|| Some(format!("{}: {}", path.display(), file.trouble(reserve.noted())?)));
-        reserve.note(file.commits());
-        Ok((Store::start(Some(file), open, reserve, owner, trouble)?, contents))
+        data_loss = data_loss.or_else(|| {
+            Some(format!("{}: {}", path.display(), file.data_loss(reserve.read_commit_count())?))
+        });
+        reserve.write_commit_count(file.commits());
+        Ok((Store::start(Some(file), open, reserve, owner, data_loss)?, snapshot))
     }
 
     fn start(
-        file: Option<File>,
+        file: Option<Database>,
         open: Open,
         reserve: Reserve,
         owner: Owner,
-        trouble: Option<String>,
+        data_loss: Option<String>,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (report, reports) = mpsc::channel(REPORTS);
         let (end, ended) = oneshot::channel();
         let mut writer = Writer::new(Arc::clone(&shared), file, open, reserve, owner, report);
-        if let Some(reason) = trouble {
+        if let Some(reason) = data_loss {
             writer.failed(reason);
         }
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
@@ -305,7 +306,7 @@ impl Store {
 
     /// Queues an access rule, or its deletion. Returns `false` if the queue is full; it holds
     /// several times the rules that a core keeps.
-    pub fn keep(&self, subject: Subject, standing: Option<AccessRule>) -> bool {
+    pub fn put_access_rule(&self, subject: Subject, standing: Option<AccessRule>) -> bool {
         let mut waiting = self.shared.lock();
         let room = waiting.standings.len() < 4 * MAX_STANDINGS || waiting.standings.contains_key(&subject);
         if room {
@@ -318,7 +319,7 @@ impl Store {
 
     /// Queues a highest seen value. Returns `false` if the queue is full; it holds one value for
     /// each remembered agent.
-    pub fn remember(&self, row: HighestSeen) -> bool {
+    pub fn put_highest_seen(&self, row: HighestSeen) -> bool {
         let mut waiting = self.shared.lock();
         let room = waiting.floors.len() < MAX_ROWS || waiting.floors.contains_key(&row.address);
         if room {
@@ -331,7 +332,7 @@ impl Store {
 
     /// Queues a message for an immediate write. [`Store::next`] reports its number when it is on
     /// the disk. The outbox bounds the queue.
-    pub fn keep_mail(&self, number: u64, mail: PersistedMessage) {
+    pub fn put_message(&self, number: u64, mail: PersistedMessage) {
         let mut waiting = self.shared.lock();
         waiting.kept.push(mail);
         waiting.last_kept = number;
@@ -342,7 +343,7 @@ impl Store {
 
     /// Queues a checkpoint for an immediate write. [`Store::next`] reports its number when it is on
     /// the disk.
-    pub fn keep_taken(&self, number: u64, row: StreamCheckpoint) {
+    pub fn put_checkpoint(&self, number: u64, row: StreamCheckpoint) {
         let mut waiting = self.shared.lock();
         waiting.taken.insert((row.sender, row.stream), Some(row));
         waiting.last_kept = number;
@@ -352,13 +353,13 @@ impl Store {
     }
 
     /// Queues the deletion of an inbound stream's checkpoint.
-    pub fn forget_taken(&self, sender: Address, stream: StreamId) {
+    pub fn delete_checkpoint(&self, sender: Address, stream: StreamId) {
         self.shared.lock().taken.insert((sender, stream), None);
         self.shared.changed.notify_one();
     }
 
     /// Queues the deletion of a message. The stored messages bound the queue.
-    pub fn forget_mail(&self, stream: StreamId, seq: u64) {
+    pub fn delete_message(&self, stream: StreamId, seq: u64) {
         self.shared.lock().forgotten.push((stream, seq));
         self.shared.changed.notify_one();
     }

@@ -25,7 +25,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    pub fn of(config: &Config, now: Now) -> Result<Self, StartError> {
+    pub fn from_config(config: &Config, now: Now) -> Result<Self, StartError> {
         if is_future_generation(config.generation, now.unix_ms) {
             return Err(StartError::Identity(future_generation(config.generation, now.unix_ms)));
         }

@@ -10,14 +10,14 @@ use p2p_node_protocol::{
 };
 
 use super::identity::Identity;
-use super::start::{self, StartError, Started};
+use super::start::{self, Components, StartError};
 use super::{Clock, Node, Prepared, Signals, refuse_on};
 use crate::config::{Config, OnEof};
-use crate::front::{Batch, Front, Line};
 use crate::io::keystore::IdentityLock;
-use crate::io::parent::Parent;
+use crate::io::parent_watcher::ParentWatcher;
 use crate::io::store::Store;
 use crate::io::swarm::SwarmDriver;
+use crate::pipe::{InputChunk, Line, Pipe};
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::{CoreConfig, MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
 
@@ -53,7 +53,7 @@ pub(super) struct Early {
     /// Bytes of `data` in the `send` commands of `lines`.
     bytes: usize,
     /// End of stdin, once it was read.
-    pub(super) end: Option<Batch>,
+    pub(super) end: Option<InputChunk>,
 }
 
 impl Early {
@@ -63,9 +63,9 @@ impl Early {
         self.end.is_none() && self.lines.len() < MAX_INFLIGHT && self.bytes < MAX_INFLIGHT_BYTES
     }
 
-    fn take(&mut self, batch: Batch) {
+    fn take(&mut self, batch: InputChunk) {
         match batch {
-            Batch::Lines(lines) => {
+            InputChunk::Lines(lines) => {
                 let sends = lines.iter().flatten().filter_map(|request| match &request.command {
                     Command::Send(send) => Some(send.data.get().len()),
                     _ => None,
@@ -131,32 +131,32 @@ impl Early {
 /// State of a node during the start.
 struct Opening<'a> {
     config: &'a Config,
-    front: Front,
+    pipe: Pipe,
     clock: Clock,
     signals: Signals,
-    parent: Option<Parent>,
+    parent: Option<ParentWatcher>,
     early: Early,
     /// Notices that were written during the start. Repeated attempts do not repeat a notice.
     told: Vec<String>,
 }
 
 /// Runs a node on the given pipe until it exits.
-pub async fn serve(config: Config, front: Front) -> ExitCode {
+pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
     let signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
-            return refuse_on(front, &StartError::system("installing the signal handlers failed", &error));
+            return refuse_on(pipe, &StartError::system("installing the signal handlers failed", &error));
         }
     };
     let (clock, early, told) = (Clock::start(), Early::default(), Vec::new());
-    let mut opening = Opening { config: &config, front, clock, signals, parent: None, early, told };
+    let mut opening = Opening { config: &config, pipe, clock, signals, parent: None, early, told };
     match opening.prepare().await {
-        Ok((setup, store, lock, net)) => {
-            let Opening { front, clock, signals, parent, early, told, .. } = opening;
-            let prepared = Prepared { setup, store, lock, net, signals, parent, early };
-            Node::new(prepared, front, clock, told.len() as u64).run().await
+        Ok((core_config, store, lock, net)) => {
+            let Opening { pipe, clock, signals, parent, early, told, .. } = opening;
+            let prepared = Prepared { core_config, store, lock, net, signals, parent, early };
+            Node::new(prepared, pipe, clock, told.len() as u64).run().await
         }
-        Err(Stop::Failed(error)) => refuse_on(opening.front, &error),
+        Err(Stop::Failed(error)) => refuse_on(opening.pipe, &error),
         Err(Stop::Ended(reason)) => opening.end(reason),
     }
 }
@@ -168,30 +168,31 @@ impl Opening<'_> {
         // Must come first: if the parent exits during the remaining steps, a later watch could not
         // distinguish it from a process that never existed.
         if let Some(pid) = self.config.parent_pid {
-            let watched = Parent::watch(pid, &mut |message| notice(&self.front, &mut self.told, message));
+            let watched =
+                ParentWatcher::watch(pid, &mut |message| notice(&self.pipe, &mut self.told, message));
             self.parent =
                 watched.map_err(|error| StartError::system("watching the parent process failed", &error))?;
         }
         let (config, clock) = (self.config, self.clock);
-        let identity = self.patiently(|_| Identity::of(config, clock.now())).await?;
+        let identity = self.with_retries(|_| Identity::from_config(config, clock.now())).await?;
         let lock = self.lock(&identity).await?;
         let start =
             |notice: &mut dyn FnMut(String)| start::start(config, identity.clone(), clock.now(), notice);
-        let Started { setup, swarm, store } = self.patiently(start).await?;
+        let Components { core_config, swarm, store } = self.with_retries(start).await?;
         let net = SwarmDriver::new(swarm)
             .map_err(|error| StartError::system("setting up libp2p failed", &error))?;
-        Ok((setup, store, lock, net))
+        Ok((core_config, store, lock, net))
     }
 
     /// Calls `attempt` until it succeeds, or fails for a permanent reason, at most
     /// [`START_ATTEMPTS`] times.
-    async fn patiently<T>(
+    async fn with_retries<T>(
         &mut self,
         mut attempt: impl FnMut(&mut dyn FnMut(String)) -> Result<T, StartError>,
     ) -> Result<T, Stop> {
         for _ in 1..START_ATTEMPTS {
-            let error = match attempt(&mut |message| notice(&self.front, &mut self.told, message)) {
-                Err(error) if error.may_pass() => error,
+            let error = match attempt(&mut |message| notice(&self.pipe, &mut self.told, message)) {
+                Err(error) if error.is_transient() => error,
                 done => return Ok(done?),
             };
             tracing::warn!("the start failed and will be tried again: {error}");
@@ -201,7 +202,7 @@ impl Opening<'_> {
                 other => other?,
             }
         }
-        Ok(attempt(&mut |message| notice(&self.front, &mut self.told, message))?)
+        Ok(attempt(&mut |message| notice(&self.pipe, &mut self.told, message))?)
     }
 
     /// Locks the identity. Waits a limited time for another process that holds the lock.
@@ -215,7 +216,7 @@ impl Opening<'_> {
         let mut is_told = false;
         loop {
             let error = {
-                let mut tell = |message| notice(&self.front, &mut self.told, message);
+                let mut tell = |message| notice(&self.pipe, &mut self.told, message);
                 let error = match IdentityLock::acquire(&peer_id, &self.config.lock_scope, &mut tell) {
                     Ok(lock) => return Ok(lock),
                     Err(error) => error,
@@ -248,14 +249,14 @@ impl Opening<'_> {
             tokio::select! {
                 biased;
                 () = self.signals.next() => return Err(Stop::Ended("signal")),
-                _ = Parent::ended(&mut self.parent) => return Err(Stop::Ended("parent")),
-                () = self.front.progress.changed(), if !self.front.progress.closed() => {}
-                batch = self.front.input.recv(), if self.early.has_room() => {
-                    self.early.take(batch.unwrap_or(Batch::Ended));
+                _ = ParentWatcher::ended(&mut self.parent) => return Err(Stop::Ended("parent")),
+                () = self.pipe.progress.changed(), if !self.pipe.progress.closed() => {}
+                batch = self.pipe.input.recv(), if self.early.has_room() => {
+                    self.early.take(batch.unwrap_or(InputChunk::Ended));
                 }
                 () = &mut time => return Ok(()),
             }
-            if self.front.progress.closed() {
+            if self.pipe.progress.closed() {
                 return Err(Stop::Ended("output"));
             }
             if let Some(reason) =
@@ -281,21 +282,21 @@ impl Opening<'_> {
         }
         let lines: Vec<Line> = events.into_iter().map(|event| (event, is_numbered)).collect();
         // A parent that does not read still gets the exit code.
-        let _ = self.front.output.send(lines);
-        self.front.output.finish(super::FINISH_TIMEOUT);
+        let _ = self.pipe.output.send(lines);
+        self.pipe.output.finish(super::FINISH_TIMEOUT);
         code
     }
 }
 
 /// Writes a warning as a `log` event, because the core does not run yet. Repeated messages are
 /// ignored.
-fn notice(front: &Front, told: &mut Vec<String>, message: String) {
+fn notice(pipe: &Pipe, told: &mut Vec<String>, message: String) {
     if told.contains(&message) {
         return;
     }
     tracing::warn!("{message}");
     let log = Log { level: Level::Warn, namespace: "start".to_owned(), message: message.clone(), meta: None };
-    if front.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok() {
+    if pipe.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok() {
         told.push(message);
     }
 }

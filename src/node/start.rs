@@ -9,7 +9,7 @@ use super::identity::Identity;
 use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
-use crate::io::store::{self, Contents, Store};
+use crate::io::store::{self, Snapshot, Store};
 use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
@@ -87,7 +87,7 @@ impl StartError {
     }
 
     /// Returns `true` if the cause may be temporary, so that another attempt may succeed.
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         self.exit_code() == ExitCode::Io
     }
 
@@ -106,9 +106,9 @@ impl StartError {
 }
 
 /// Components of a node.
-pub struct Started {
+pub struct Components {
     /// Configuration of the core.
-    pub setup: CoreConfig,
+    pub core_config: CoreConfig,
     /// Configuration of libp2p.
     pub swarm: SwarmConfig,
     /// Persistent store; `None` without a data directory.
@@ -140,7 +140,7 @@ pub fn start(
     identity: Identity,
     now: Now,
     notice: &mut dyn FnMut(String),
-) -> Result<Started, StartError> {
+) -> Result<Components, StartError> {
     let Identity { node_key, agent, binding, key_source } = identity;
     if let Some(addr) = config.listen.iter().find(|addr| !can_listen_on(addr)) {
         return Err(StartError::Listen(addr.clone()));
@@ -173,15 +173,15 @@ pub fn start(
     };
     let mut database = [0; 16];
     database.copy_from_slice(&random[..16]);
-    let (store, contents) = match &config.data_dir {
+    let (store, snapshot) = match &config.data_dir {
         Some(dir) => {
-            let (store, contents) =
+            let (store, snapshot) =
                 Store::open(dir, &config.network, binding.binding.account, now.unix_ms, &database)?;
-            (Some(store), contents)
+            (Some(store), snapshot)
         }
-        None => (None, Contents::default()),
+        None => (None, Snapshot::default()),
     };
-    let setup = CoreConfig {
+    let core_config = CoreConfig {
         node_key,
         key_source,
         agent,
@@ -204,12 +204,12 @@ pub fn start(
         durable: store.is_some(),
         manual_ack: config.ack == Ack::Manual,
         one_of_several: !config.instance.is_empty(),
-        outbox: contents.mails,
-        inbox: contents.taken,
-        floors: contents.floors,
-        standings: contents.standings,
+        outbox: snapshot.mails,
+        inbox: snapshot.taken,
+        floors: snapshot.floors,
+        standings: snapshot.standings,
     };
-    Ok(Started { setup, swarm, store })
+    Ok(Components { core_config, swarm, store })
 }
 
 #[cfg(test)]

@@ -7,16 +7,15 @@ use std::path::Path;
 
 use alloy::primitives::Address;
 use redb::{
-    Builder, Database, DatabaseError, Key, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    StorageBackend, StorageError, TableDefinition, TableError, Value, WriteTransaction,
-    backends::FileBackend,
+    Builder, DatabaseError, Key, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+    StorageError, TableDefinition, TableError, Value, WriteTransaction, backends::FileBackend,
 };
 
-use super::Contents;
-use super::caught::caught;
+use super::Snapshot;
+use super::catch_panic::catch_panic;
+use super::codec::{self, KEY_BYTES, RowError};
 use super::mail;
-use super::row::{self, KEY_BYTES, RowError};
-use super::salvage::readable_mails;
+use super::salvage::recover_messages;
 use crate::io::disk::{Cause, sync_name};
 use p2p_node_core::directory::record_table::{MAX_AGENTS, MAX_FLOORS};
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
@@ -101,7 +100,7 @@ through_the_common_error!(DatabaseError, StorageError, TableError, redb::Transac
 
 type Floors<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
 pub(super) type Mails<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u8]>;
-type Taken<'a> = TableDefinition<'a, &'static [u8; row::TAKEN_KEY_BYTES], &'static [u8]>;
+type Taken<'a> = TableDefinition<'a, &'static [u8; codec::CHECKPOINT_KEY_BYTES], &'static [u8]>;
 type Standings<'a> = TableDefinition<'a, &'static [u8], u8>;
 /// Table with the agent that owns the file.
 pub(super) const ACCOUNT: TableDefinition<'static, (), &'static [u8; KEY_BYTES]> =
@@ -111,15 +110,15 @@ const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits
 
 /// Open database with the tables of one network.
 #[derive(Debug)]
-pub(super) struct File {
-    database: Database,
+pub(super) struct Database {
+    database: redb::Database,
     floors: String,
     standings: String,
     mails: String,
     taken: String,
     commits: u64,
     /// `true` if the database was damaged and the library repaired it.
-    mended: bool,
+    repaired: bool,
 }
 
 /// Changes to write. A highest seen value never decreases; an access rule replaces the old one.
@@ -145,27 +144,27 @@ impl Changes {
     }
 }
 
-impl File {
+impl Database {
     /// Opens or creates the file of an agent, readable only by its owner, and reads the state of a
     /// network, highest seen values oldest first.
-    pub(super) fn open(path: &Path, network: &str, account: Address) -> Result<(Self, Contents), FileError> {
+    pub(super) fn open(path: &Path, network: &str, account: Address) -> Result<(Self, Snapshot), FileError> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         if file.metadata()?.len() == 0 {
             // Without a synced directory entry a loss of power would remove the new file.
             sync_name(path)?;
         }
-        File::on(FileBackend::new(file)?, network, account)
+        Database::on(FileBackend::new(file)?, network, account)
     }
 
-    /// Opens the database on any storage, like [`File::open`].
+    /// Opens the database on any storage, like [`Database::open`].
     pub(super) fn on(
         storage: impl StorageBackend,
         network: &str,
         account: Address,
-    ) -> Result<(Self, Contents), FileError> {
+    ) -> Result<(Self, Snapshot), FileError> {
         // A damaged file must not prevent the start, even if the library panics on it.
-        let opened = caught(|| File::checked(storage, network, account));
+        let opened = catch_panic(|| Database::checked(storage, network, account));
         opened.unwrap_or_else(|| Err(FileError::Damaged("reading it failed".to_owned())))
     }
 
@@ -173,33 +172,33 @@ impl File {
         storage: impl StorageBackend,
         network: &str,
         account: Address,
-    ) -> Result<(Self, Contents), FileError> {
+    ) -> Result<(Self, Snapshot), FileError> {
         let mut database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage)?;
         // The library trusts a file that was closed normally, so check it: a corrupted highest seen
         // value could lock out an agent for ever.
-        let mended = !check(&mut database, network, account)?;
+        let repaired = !check(&mut database, network, account)?;
         claim(&database, account)?;
         let commits = match existing(database.begin_read()?.open_table(COMMITS))? {
             Some(table) => table.get(())?.map_or(0, |number| number.value()),
             None => 0,
         };
-        let file = File {
+        let file = Database {
             database,
             commits,
-            mended,
+            repaired,
             floors: format!("floors/{network}"),
             standings: format!("standings/{network}"),
             mails: format!("mails/{network}"),
             taken: format!("taken/{network}"),
         };
-        let mut contents = Contents {
-            floors: file.read(Floors::new(&file.floors), |key, value| row::decode(key, value))?,
-            standings: file.read(Standings::new(&file.standings), row::decode_standing)?,
-            taken: file.read(Taken::new(&file.taken), row::decode_taken)?,
+        let mut snapshot = Snapshot {
+            floors: file.read(Floors::new(&file.floors), |key, value| codec::decode(key, value))?,
+            standings: file.read(Standings::new(&file.standings), codec::decode_access_rule)?,
+            taken: file.read(Taken::new(&file.taken), codec::decode_checkpoint)?,
             mails: file.read(Mails::new(&file.mails), |key, value| mail::decode(key, value))?,
         };
-        contents.floors.sort_by_key(|row| row.seq);
-        Ok((file, contents))
+        snapshot.floors.sort_by_key(|row| row.seq);
+        Ok((file, snapshot))
     }
 
     /// Reads all rows of a table; none if the table does not exist.
@@ -220,7 +219,7 @@ impl File {
 
     /// Writes the changes in one transaction.
     pub(super) fn write(&mut self, changes: &Changes) -> Result<(), FileError> {
-        let written = caught(|| {
+        let written = catch_panic(|| {
             let write = self.database.begin_write()?;
             let floors = self.merge_floors(&write, &changes.floors)?;
             let standings = self.set_standings(&write, &changes.standings)?;
@@ -246,16 +245,16 @@ impl File {
 
     /// Returns a warning if fewer than `written` commits are in the database: the library falls
     /// back to an earlier state if the latest one is damaged.
-    pub(super) fn trouble(&self, written: u64) -> Option<String> {
+    pub(super) fn data_loss(&self, written: u64) -> Option<String> {
         let missing = written.saturating_sub(self.commits);
-        (missing > 0 || self.mended).then(|| {
+        (missing > 0 || self.repaired).then(|| {
             format!("the store was damaged: the last {missing} commits are missing, and messages accepted then may be lost")
         })
     }
 
     /// Returns unused space to the disk.
     pub(super) fn compact(&mut self) -> Result<(), FileError> {
-        let done = caught(|| self.database.compact());
+        let done = catch_panic(|| self.database.compact());
         let done = done.unwrap_or(Err(redb::CompactionError::Storage(StorageError::PreviousIo)));
         done.map(drop).map_err(|error| redb::Error::from(error).into())
     }
@@ -286,9 +285,9 @@ impl File {
         }
         let mut table = write.open_table(Taken::new(&self.taken))?;
         for ((sender, stream), row) in taken {
-            let key = row::taken_key(sender, stream);
+            let key = codec::checkpoint_key(sender, stream);
             match row {
-                Some(row) => drop(table.insert(&key, row::encode_taken(row).as_slice())?),
+                Some(row) => drop(table.insert(&key, codec::encode_checkpoint(row).as_slice())?),
                 None => drop(table.remove(&key)?),
             }
         }
@@ -306,9 +305,9 @@ impl File {
         }
         let mut table = write.open_table(Standings::new(&self.standings))?;
         for (subject, standing) in standings {
-            let key = row::encode_subject(subject);
+            let key = codec::encode_subject(subject);
             match standing {
-                Some(standing) => drop(table.insert(key.as_slice(), row::encode_standing(*standing))?),
+                Some(standing) => drop(table.insert(key.as_slice(), codec::encode_access_rule(*standing))?),
                 None => drop(table.remove(key.as_slice())?),
             }
         }
@@ -321,9 +320,9 @@ impl File {
         let mut table = write.open_table(Floors::new(&self.floors))?;
         for row in rows {
             let key: &[u8; KEY_BYTES] = &row.address;
-            let known = table.get(key)?.map(|value| row::decode(key, value.value())).transpose()?;
+            let known = table.get(key)?.map(|value| codec::decode(key, value.value())).transpose()?;
             if known.is_none_or(|known| known.order() < row.order()) {
-                table.insert(key, row::encode(row).as_slice())?;
+                table.insert(key, codec::encode(row).as_slice())?;
                 changed = true;
             }
         }
@@ -334,7 +333,7 @@ impl File {
         let mut by_age = Vec::with_capacity(MAX_ROWS + excess);
         for entry in table.iter()? {
             let (key, value) = entry?;
-            let row = row::decode(key.value(), value.value())?;
+            let row = codec::decode(key.value(), value.value())?;
             by_age.push((row.seq, row.address));
         }
         by_age.sort_unstable();
@@ -348,19 +347,19 @@ impl File {
 
 /// Returns whether all pages are as they were written, or could be mended. Reads the mails that can
 /// be read if they could not.
-fn check(database: &mut Database, network: &str, account: Address) -> Result<bool, FileError> {
+fn check(database: &mut redb::Database, network: &str, account: Address) -> Result<bool, FileError> {
     let failed = || Err(FileError::Damaged("checking it failed".to_owned()));
-    let checked = caught(|| Ok(database.check_integrity()?)).unwrap_or_else(failed);
+    let checked = catch_panic(|| Ok(database.check_integrity()?)).unwrap_or_else(failed);
     checked.map_err(|error| match error {
         FileError::Damaged(reason) => {
-            FileError::DamagedPages { reason, mails: readable_mails(database, network, account) }
+            FileError::DamagedPages { reason, mails: recover_messages(database, network, account) }
         }
         error => error,
     })
 }
 
 /// Stores the owning agent in a new file; fails if the file belongs to another agent.
-fn claim(database: &Database, account: Address) -> Result<(), FileError> {
+fn claim(database: &redb::Database, account: Address) -> Result<(), FileError> {
     let owner = match existing(database.begin_read()?.open_table(ACCOUNT))? {
         Some(table) => table.get(())?.map(|owner| Address::from(owner.value())),
         None => None,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use p2p_node_protocol::{Priority, Route};
 use sha2::{Digest, Sha256};
 
-use super::row::RowError;
+use super::codec::RowError;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::mail::outbound::stream::Name;
 use p2p_node_core::outgoing::OutgoingMessage;
@@ -95,8 +95,8 @@ fn checksum(key: &[u8], rest: &[u8]) -> [u8; CHECKSUM_BYTES] {
 /// # Errors
 /// Fails for any other bytes. Does not panic.
 pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
-    let (stream, number) = key.split_first_chunk::<16>().ok_or(RowError::Mail)?;
-    let seq = u64::from_be_bytes(number.try_into().map_err(|_| RowError::Mail)?);
+    let (stream, number) = key.split_first_chunk::<16>().ok_or(RowError::Message)?;
+    let seq = u64::from_be_bytes(number.try_into().map_err(|_| RowError::Message)?);
     let mut rest = value;
     match take::<1>(&mut rest)? {
         [VERSION] => {}
@@ -109,33 +109,33 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
     let sent_as: Option<Name> = match take(&mut rest)? {
         [0] => None,
         [1] => Some((StreamId(take(&mut rest)?), u64::from_be_bytes(take(&mut rest)?))),
-        [_] => return Err(RowError::Mail),
+        [_] => return Err(RowError::Message),
     };
     let recipient = Address::from(take::<20>(&mut rest)?);
     let priority = match take(&mut rest)? {
         [0] => Priority::Low,
         [1] => Priority::Medium,
         [2] => Priority::High,
-        [_] => return Err(RowError::Mail),
+        [_] => return Err(RowError::Message),
     };
     let encoding = match take(&mut rest)? {
         [0] => Encoding::Json,
         [1] => Encoding::Bytes,
-        [_] => return Err(RowError::Mail),
+        [_] => return Err(RowError::Message),
     };
     let route = match take(&mut rest)? {
         [0] => Route::Auto,
         [1] => Route::Direct,
         [2] => Route::Gossip,
-        [_] => return Err(RowError::Mail),
+        [_] => return Err(RowError::Message),
     };
     let sent_at_ms = u64::from_be_bytes(take(&mut rest)?);
     let expires_at_ms = u64::from_be_bytes(take(&mut rest)?);
     let mut text = || {
         let [length] = take(&mut rest)?;
-        let (text, after) = rest.split_at_checked(length.into()).ok_or(RowError::Mail)?;
+        let (text, after) = rest.split_at_checked(length.into()).ok_or(RowError::Message)?;
         rest = after;
-        String::from_utf8(text.to_vec()).map_err(|_| RowError::Mail)
+        String::from_utf8(text.to_vec()).map_err(|_| RowError::Message)
     };
     let (kind, reply_to, conversation) = (text()?, text()?, text()?);
     let draft = OutgoingMessage {
@@ -162,7 +162,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], RowError> {
-    let (taken, after) = rest.split_first_chunk().ok_or(RowError::Mail)?;
+    let (taken, after) = rest.split_first_chunk().ok_or(RowError::Message)?;
     *rest = after;
     Ok(*taken)
 }

@@ -5,31 +5,31 @@ use std::fs;
 use std::path::Path;
 
 use alloy::primitives::Address;
-use redb::{AccessGuard, Database, ReadOnlyTable, ReadableDatabase};
+use redb::{AccessGuard, ReadOnlyTable, ReadableDatabase};
 
-use super::caught::caught;
-use super::file::{ACCOUNT, Changes, File, FileError, Mails};
+use super::catch_panic::catch_panic;
+use super::file::{ACCOUNT, Changes, Database, FileError, Mails};
 use super::mail::{self, KEY_BYTES};
-use super::{Contents, Open};
+use super::{Open, Snapshot};
 use crate::io::disk::sync_name;
 use p2p_node_core::mail::outbound::outbox::{OUTBOX_MAILS, PersistedMessage};
 
 /// Moves a damaged database aside, makes a new one and puts the mail into it that could be
 /// read from the damaged one. If one of these steps fails, the damaged database is moved back, so
 /// that the next start finds it and reports it.
-pub(super) fn begin_anew(
+pub(super) fn replace_damaged(
     path: &Path,
     aside: &Path,
     mails: Vec<PersistedMessage>,
     open: &mut Open,
-) -> Result<(File, Contents), FileError> {
+) -> Result<(Database, Snapshot), FileError> {
     fs::rename(path, aside).and_then(|()| sync_name(path))?;
-    let opened = open().and_then(|(mut file, mut contents)| {
+    let opened = open().and_then(|(mut file, mut snapshot)| {
         if !mails.is_empty() {
             file.write(&Changes { kept: mails.clone(), ..Changes::default() })?;
-            contents.mails = mails;
+            snapshot.mails = mails;
         }
-        Ok((file, contents))
+        Ok((file, snapshot))
     });
     opened.inspect_err(|_| {
         if let Err(error) = fs::rename(aside, path) {
@@ -40,10 +40,14 @@ pub(super) fn begin_anew(
 
 /// Returns the mails of a network that can be read from a damaged database and are as they were
 /// written. Returns none if the database is not certainly the account's.
-pub(super) fn readable_mails(database: &Database, network: &str, account: Address) -> Vec<PersistedMessage> {
+pub(super) fn recover_messages(
+    database: &redb::Database,
+    network: &str,
+    account: Address,
+) -> Vec<PersistedMessage> {
     let mut found = BTreeMap::new();
     // A damaged page may make the library panic at any step; each step keeps what was found before.
-    caught(|| {
+    catch_panic(|| {
         let read = database.begin_read().ok()?;
         let owner = read.open_table(ACCOUNT).ok()?.get(()).ok()??;
         if owner.value() != &account.into_array() {
@@ -55,11 +59,11 @@ pub(super) fn readable_mails(database: &Database, network: &str, account: Addres
         for first in 0..=u8::MAX {
             let mut start = [0; KEY_BYTES];
             start[0] = first;
-            caught(|| walk(&table, &start, false, &mut found));
-            caught(|| walk(&table, &start, true, &mut found));
+            catch_panic(|| walk(&table, &start, false, &mut found));
+            catch_panic(|| walk(&table, &start, true, &mut found));
         }
         // From the end, back to the last damaged page.
-        caught(|| walk(&table, &[u8::MAX; KEY_BYTES], true, &mut found));
+        catch_panic(|| walk(&table, &[u8::MAX; KEY_BYTES], true, &mut found));
         Some(())
     });
     let mut mails: Vec<PersistedMessage> = found.into_values().flatten().collect();

@@ -26,8 +26,8 @@ fn row(number: u8, seq: u64) -> HighestSeen {
 }
 
 pub(super) fn open(directory: &TempDir) -> (Store, Vec<HighestSeen>) {
-    let (store, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
-    (store, contents.floors)
+    let (store, snapshot) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
+    (store, snapshot.floors)
 }
 
 pub(super) fn some_mail() -> PersistedMessage {
@@ -64,9 +64,9 @@ async fn what_waits_is_written_at_the_end_and_of_one_agent_the_last() {
     let (store, rows) = open(&directory);
     assert!(rows.is_empty());
     for seq in 1..=100 {
-        store.remember(row(1, seq));
+        store.put_highest_seen(row(1, seq));
     }
-    store.remember(row(2, 1000));
+    store.put_highest_seen(row(2, 1000));
     store.close().await;
     let (store, rows) = open(&directory);
     assert_eq!(rows, [row(1, 100), row(2, 1000)]);
@@ -78,18 +78,18 @@ async fn standings_are_written_too_and_the_last_word_counts() {
     let directory = directory();
     let (store, _) = open(&directory);
     let (ann, bob) = (Subject::Agent(Address::repeat_byte(1)), Subject::Agent(Address::repeat_byte(2)));
-    assert!(store.keep(ann, Some(AccessRule::Blocked)) && store.keep(ann, None));
-    assert!(store.keep(bob, Some(AccessRule::Allowed)));
+    assert!(store.put_access_rule(ann, Some(AccessRule::Blocked)) && store.put_access_rule(ann, None));
+    assert!(store.put_access_rule(bob, Some(AccessRule::Allowed)));
     store.close().await;
-    let (_, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
-    assert_eq!(contents.standings, [(bob, AccessRule::Allowed)]);
+    let (_, snapshot) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
+    assert_eq!(snapshot.standings, [(bob, AccessRule::Allowed)]);
 }
 
 #[tokio::test]
 async fn what_is_remembered_is_written_without_being_asked() {
     let directory = directory();
     let (store, _) = open(&directory);
-    store.remember(row(1, 1));
+    store.put_highest_seen(row(1, 1));
     let written = async {
         loop {
             // A copy, because the database itself is locked; one that is taken amid a write may be
@@ -125,7 +125,7 @@ async fn a_damaged_database_is_moved_aside_and_told_of() {
     assert!(reason.contains("node.redb.corrupt-77"), "{reason}");
     let aside = directory.path().join("node.redb.corrupt-77");
     assert_eq!(fs::read(aside).expect("there"), b"no database");
-    store.remember(row(1, 1));
+    store.put_highest_seen(row(1, 1));
     assert!(matches!(next(&mut store).await, Input::StoreRecovered));
     store.close().await;
     assert_eq!(open(&directory).1, [row(1, 1)]);
@@ -158,7 +158,7 @@ fn a_store_that_cannot_be_opened_is_no_empty_store() {
 async fn a_store_belongs_to_the_agent_that_it_was_made_for() {
     let home = directory();
     let (store, _) = open(&home);
-    store.remember(row(1, 1));
+    store.put_highest_seen(row(1, 1));
     store.close().await;
     let other = Address::repeat_byte(0xb0);
     let error = Store::open(home.path(), "dev", other, 77, &[7; 16]).expect_err("refused");
@@ -190,7 +190,7 @@ fn a_damaged_database_stays_where_it_is_when_no_other_can_be_made() {
     let (path, aside) = (home.path().join(STORE_FILE), home.path().join("aside"));
     fs::write(&path, "no database").expect("written");
     let mut no_room: Open = Box::new(|| Err(io::Error::from(io::ErrorKind::StorageFull).into()));
-    let error = begin_anew(&path, &aside, Vec::new(), &mut no_room).expect_err("no room");
+    let error = replace_damaged(&path, &aside, Vec::new(), &mut no_room).expect_err("no room");
     assert!(matches!(error, FileError::Io { cause: Cause::Passing, .. }), "{error}");
     assert_eq!(fs::read(&path).expect("there"), b"no database");
     assert!(!aside.exists());
@@ -204,12 +204,12 @@ async fn what_the_system_refuses_while_a_store_is_opened_is_never_taken_for_dama
             let home = directory();
             if !is_new {
                 let (store, _) = open(&home);
-                store.remember(row(1, 1));
+                store.put_highest_seen(row(1, 1));
                 store.close().await;
             }
             let left = Arc::new(AtomicU64::new(operations));
             let disk = Disk { file: backend(&home), left, reads_fail: true, fails_once };
-            match File::on(disk, "dev", ANN) {
+            match Database::on(disk, "dev", ANN) {
                 Ok(_) => break,
                 Err(FileError::Io { cause: Cause::Passing, .. }) => refused += 1,
                 Err(error) => panic!("after {operations} operations: {error}"),
@@ -258,7 +258,11 @@ fn failing(directory: &TempDir) -> (Store, Arc<AtomicU64>) {
         let (path, left) = (directory.path().join(STORE_FILE), Arc::clone(&left));
         move || {
             let file = FileBackend::new(fs::OpenOptions::new().read(true).write(true).open(&path)?)?;
-            File::on(Disk { file, left: Arc::clone(&left), reads_fail: false, fails_once: false }, "dev", ANN)
+            Database::on(
+                Disk { file, left: Arc::clone(&left), reads_fail: false, fails_once: false },
+                "dev",
+                ANN,
+            )
         }
     });
     drop(backend(directory));
@@ -297,12 +301,12 @@ async fn a_full_disk_is_reported_and_what_waited_is_written_when_there_is_room()
     let directory = directory();
     let (mut store, left) = failing(&directory);
     left.store(0, Ordering::SeqCst);
-    store.remember(row(1, 1));
+    store.put_highest_seen(row(1, 1));
     for _ in 0..2 {
         let Input::StoreFailed { reason } = next(&mut store).await else { panic!("no report") };
         assert!(reason.contains("writing the store failed"), "{reason}");
-        store.remember(row(1, 2));
-        store.remember(row(2, 3));
+        store.put_highest_seen(row(1, 2));
+        store.put_highest_seen(row(2, 3));
     }
     left.store(ROOM, Ordering::SeqCst);
     assert!(matches!(next(&mut store).await, Input::StoreRecovered));
@@ -317,7 +321,7 @@ async fn mail_is_on_the_disk_if_and_only_if_that_is_what_was_said_wherever_writi
         let directory = directory();
         let (mut store, left) = failing(&directory);
         left.store(changes, Ordering::SeqCst);
-        store.keep_mail(1, some_mail());
+        store.put_message(1, some_mail());
         let was_kept = match next(&mut store).await {
             Input::Persisted { upto: 1 } => true,
             Input::PersistFailed { upto: 1, .. } => false,
@@ -325,8 +329,8 @@ async fn mail_is_on_the_disk_if_and_only_if_that_is_what_was_said_wherever_writi
         };
         left.store(ROOM, Ordering::SeqCst);
         store.close().await;
-        let (_, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
-        assert_eq!(!contents.mails.is_empty(), was_kept, "after {changes} changes");
+        let (_, snapshot) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
+        assert_eq!(!snapshot.mails.is_empty(), was_kept, "after {changes} changes");
         if was_kept {
             break;
         }
@@ -340,11 +344,11 @@ async fn mail_that_only_gets_another_name_stays_on_the_disk_wherever_writing_fai
     for changes in 0.. {
         let directory = directory();
         let (mut store, left) = failing(&directory);
-        store.keep_mail(1, some_mail());
+        store.put_message(1, some_mail());
         assert!(matches!(next(&mut store).await, Input::Persisted { upto: 1 }));
         left.store(changes, Ordering::SeqCst);
         let renamed = PersistedMessage { sent_as: Some((StreamId([2; 16]), 7)), position: 2, ..some_mail() };
-        store.keep_mail(2, renamed.clone());
+        store.put_message(2, renamed.clone());
         let was_kept = match next(&mut store).await {
             Input::Persisted { upto: 2 } => true,
             Input::PersistFailed { upto: 2, .. } => false,
@@ -352,10 +356,10 @@ async fn mail_that_only_gets_another_name_stays_on_the_disk_wherever_writing_fai
         };
         left.store(ROOM, Ordering::SeqCst);
         store.close().await;
-        let (_, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
-        assert_eq!(contents.mails.len(), 1, "after {changes} changes");
+        let (_, snapshot) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
+        assert_eq!(snapshot.mails.len(), 1, "after {changes} changes");
         if was_kept {
-            assert_eq!((contents.mails, changes > 0), (vec![renamed], true));
+            assert_eq!((snapshot.mails, changes > 0), (vec![renamed], true));
             break;
         }
     }

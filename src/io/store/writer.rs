@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::file::{Changes, File, FileError};
+use super::disk_reserve::Reserve;
+use super::file::{Changes, Database, FileError};
 use super::owner::{BEAT, Elsewhere, Owner};
-use super::reserve::Reserve;
-use super::{Open, Shared, Waiting};
+use super::{Open, PendingChanges, Shared};
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::outbound::outbox::OUTBOX_MAILS;
 
 /// Time for which changes are collected before a write. The disk syncs at most five times per
 /// second, and a killed process loses at most 200 ms of changes that the core does not wait for.
-const GATHER: Duration = Duration::from_millis(200);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 /// First pause after a failed write: short, because many errors are temporary. The pause then
 /// grows.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// State of the writer thread.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    file: Option<File>,
+    file: Option<Database>,
     open: Open,
     reserve: Reserve,
     owner: Owner,
@@ -35,7 +35,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
-        file: Option<File>,
+        file: Option<Database>,
         open: Open,
         reserve: Reserve,
         owner: Owner,
@@ -48,13 +48,13 @@ impl Writer {
         let mut pause = FIRST_PAUSE;
         loop {
             let shared = Arc::clone(&self.shared);
-            let idle = |waiting: &mut Waiting| waiting.is_empty() && !waiting.closing;
+            let idle = |waiting: &mut PendingChanges| waiting.is_empty() && !waiting.closing;
             let is_idle = match shared.changed.wait_timeout_while(shared.lock(), BEAT, idle) {
                 Ok((_, waited)) => waited.timed_out(),
                 Err(_) => false,
             };
             if !is_idle {
-                shared.pause(GATHER);
+                shared.pause(FLUSH_INTERVAL);
             }
             // Must come before every write: another process may have taken over the directory.
             if let Err(Elsewhere(host)) = self.owner.beat() {
@@ -70,7 +70,7 @@ impl Writer {
             };
             let written = self.write(&mut changes);
             if is_awaited {
-                self.tell_kept(last_kept, written.as_ref().err());
+                self.report_persisted(last_kept, written.as_ref().err());
             }
             match written {
                 Ok(()) if std::mem::take(&mut self.failing) => {
@@ -84,7 +84,7 @@ impl Writer {
                     self.reserve.release();
                     self.failed(format!("writing the store failed and will be tried again: {error}"));
                     // Changes queued meanwhile are newer and take precedence.
-                    shared.lock().put_back(changes);
+                    shared.lock().requeue(changes);
                     shared.pause(pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -131,20 +131,20 @@ impl Writer {
     }
 
     /// Opens the file. Fails if the disk is full.
-    fn prepare(&mut self, changes: &Changes) -> Result<File, FileError> {
+    fn prepare(&mut self, changes: &Changes) -> Result<Database, FileError> {
         if !changes.kept.is_empty() {
             // Accepts no messages while the disk has no space for the reserve.
-            self.reserve.hold()?;
+            self.reserve.allocate()?;
         }
         self.file.take().map_or_else(|| Ok((self.open)()?.0), Ok)
     }
 
     /// Writes the changes. Keeps the file open only after success, because a handle may stay broken
     /// after an I/O error.
-    fn commit(&mut self, mut file: File, changes: &Changes) -> Result<(), FileError> {
+    fn commit(&mut self, mut file: Database, changes: &Changes) -> Result<(), FileError> {
         file.write(changes)?;
-        self.reserve.note(file.commits());
-        if !changes.forgotten.is_empty() && !self.reserve.is_held() {
+        self.reserve.write_commit_count(file.commits());
+        if !changes.forgotten.is_empty() && !self.reserve.is_allocated() {
             // Returns the freed space to the disk, so that the reserve can be allocated again.
             file.compact()?;
         }
@@ -154,7 +154,7 @@ impl Writer {
 
     /// Reports the result of a write to the core, which waits for it. Fails only while the process
     /// exits.
-    fn tell_kept(&self, upto: u64, error: Option<&FileError>) {
+    fn report_persisted(&self, upto: u64, error: Option<&FileError>) {
         let report = match error {
             None => Input::Persisted { upto },
             Some(error) => Input::PersistFailed { upto, reason: error.to_string() },

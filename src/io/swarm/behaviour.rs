@@ -9,9 +9,9 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, kad, ping};
 use p2p_node_protocol::Role;
 
+use super::dht_store::DhtStore;
 use super::gossip::{self, Gossipsub};
-use super::mail::{Codec, MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE, Unread};
-use super::store::Store;
+use super::mail::{Codec, FailedReads, MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE};
 use super::{SetupError, SwarmConfig};
 use p2p_node_wire::identity::binding::is_network_name;
 
@@ -60,7 +60,7 @@ pub(super) struct Behaviour {
     pub blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub identify: identify::Behaviour,
     pub ping: ping::Behaviour,
-    pub kad: kad::Behaviour<Store>,
+    pub kad: kad::Behaviour<DhtStore>,
     pub hello: request_response::Behaviour<Codec>,
     pub mail: request_response::Behaviour<Codec>,
     pub gossip: Gossipsub,
@@ -68,14 +68,14 @@ pub(super) struct Behaviour {
 
 /// Counters of requests that could not be read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct UnreadRequests {
-    pub hello: Unread,
-    pub mail: Unread,
+pub(super) struct FailedRequestReads {
+    pub hello: FailedReads,
+    pub mail: FailedReads,
 }
 
 /// Names of the protocols and topics of a network.
 #[derive(Clone, Debug)]
-pub(super) struct Names {
+pub(super) struct ProtocolNames {
     /// Protocol version for identify; contains the network of the node.
     pub version: String,
     /// Protocol name of Kademlia.
@@ -88,7 +88,7 @@ pub(super) struct Names {
     pub topic_prefix: String,
 }
 
-impl Names {
+impl ProtocolNames {
     /// Returns the names for a network.
     pub(super) fn new(network: &str) -> Result<Self, SetupError> {
         let protocol = |name| StreamProtocol::try_from_owned(format!("/p2p-node/{network}/{name}/1"));
@@ -114,8 +114,8 @@ impl Behaviour {
     pub(super) fn new(
         keypair: &Keypair,
         config: &SwarmConfig,
-        names: &Names,
-        unread: UnreadRequests,
+        names: &ProtocolNames,
+        failed_reads: FailedRequestReads,
     ) -> Result<Self, SetupError> {
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits(config.max_connections)),
@@ -131,8 +131,16 @@ impl Behaviour {
                 ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
             ),
             kad: kademlia(keypair, config.role, names.kad.clone()),
-            hello: requests(&names.hello, Codec::new(MAX_HELLO, MAX_HELLO, unread.hello), HELLO_STREAMS),
-            mail: requests(&names.mail, Codec::new(MAX_MAIL, MAX_MAIL_RESPONSE, unread.mail), MAIL_STREAMS),
+            hello: requests(
+                &names.hello,
+                Codec::new(MAX_HELLO, MAX_HELLO, failed_reads.hello),
+                HELLO_STREAMS,
+            ),
+            mail: requests(
+                &names.mail,
+                Codec::new(MAX_MAIL, MAX_MAIL_RESPONSE, failed_reads.mail),
+                MAIL_STREAMS,
+            ),
             gossip: gossip::build(&names.topic_prefix, config.scope)?,
         })
     }
@@ -152,7 +160,7 @@ fn limits(max: u32) -> connection_limits::ConnectionLimits {
 
 /// Creates Kademlia without replication, republication and caching, because only the owner of a
 /// record can sign and renew it. The core verifies records before the node stores them.
-fn kademlia(keypair: &Keypair, role: Role, protocol: StreamProtocol) -> kad::Behaviour<Store> {
+fn kademlia(keypair: &Keypair, role: Role, protocol: StreamProtocol) -> kad::Behaviour<DhtStore> {
     let mut config = kad::Config::new(protocol);
     config
         .set_record_filtering(StoreInserts::FilterBoth)
@@ -163,7 +171,7 @@ fn kademlia(keypair: &Keypair, role: Role, protocol: StreamProtocol) -> kad::Beh
         .set_caching(kad::Caching::Disabled)
         .set_query_timeout(QUERY_TIMEOUT)
         .set_periodic_bootstrap_interval(Some(BOOTSTRAP_INTERVAL));
-    let mut kad = kad::Behaviour::with_config(keypair.public().to_peer_id(), Store::default(), config);
+    let mut kad = kad::Behaviour::with_config(keypair.public().to_peer_id(), DhtStore::default(), config);
     kad.set_mode(Some(match role {
         Role::Bootstrap => Mode::Server,
         Role::Full | Role::Unknown => Mode::Client,

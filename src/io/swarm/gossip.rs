@@ -55,7 +55,7 @@ const ID_DOMAIN: &[u8] = b"p2p-node/gossip-id/v1";
 /// collisions.
 const ID_BYTES: usize = 20;
 
-pub(super) type Gossipsub = Behaviour<IdentityTransform, MaxCountSubscriptionFilter<OurTopics>>;
+pub(super) type Gossipsub = Behaviour<IdentityTransform, MaxCountSubscriptionFilter<NetworkTopicFilter>>;
 
 /// Creates the behaviour. `prefix` is the topic prefix of the network.
 pub(super) fn build(prefix: &str, scope: AddressScope) -> Result<Gossipsub, SetupError> {
@@ -84,7 +84,7 @@ pub(super) fn build(prefix: &str, scope: AddressScope) -> Result<Gossipsub, Setu
         .build()
         .map_err(|error| SetupError::Gossip(error.to_string()))?;
     let filter = MaxCountSubscriptionFilter {
-        filter: OurTopics { prefix: prefix.to_owned() },
+        filter: NetworkTopicFilter { prefix: prefix.to_owned() },
         max_subscribed_topics: MAX_TOPICS_PER_PEER,
         max_subscriptions_per_request: MAX_TOPICS_PER_PEER,
     };
@@ -120,11 +120,11 @@ fn message_id(topic: &str, data: &[u8]) -> MessageId {
 }
 
 /// Subscription filter that accepts only topics of this network.
-pub(super) struct OurTopics {
+pub(super) struct NetworkTopicFilter {
     prefix: String,
 }
 
-impl TopicSubscriptionFilter for OurTopics {
+impl TopicSubscriptionFilter for NetworkTopicFilter {
     fn can_subscribe(&mut self, topic: &TopicHash) -> bool {
         topic.as_str().starts_with(&self.prefix) && topic.as_str().len() <= MAX_TOPIC_BYTES
     }
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn topics_of_other_networks_and_endless_ones_are_filtered() {
-        let mut topics = OurTopics { prefix: "/p2p-node/dev/topic/1/".to_owned() };
+        let mut topics = NetworkTopicFilter { prefix: "/p2p-node/dev/topic/1/".to_owned() };
         let mut admits = |topic: String| topics.can_subscribe(&TopicHash::from_raw(topic));
         assert!(admits("/p2p-node/dev/topic/1/news".to_owned()));
         assert!(!admits("/p2p-node/main/topic/1/news".to_owned()));

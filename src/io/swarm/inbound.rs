@@ -17,9 +17,9 @@ type Exchange = request_response::Event<Bytes, Bytes>;
 
 impl SwarmDriver {
     /// Converts one event into inputs, at most one for each part of the event.
-    pub(super) fn take_in(&mut self, event: SwarmEvent<BehaviourEvent>) {
+    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::Behaviour(event) => self.take_in_behaviour(event),
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
             SwarmEvent::ConnectionEstablished { peer_id: peer, endpoint, num_established, .. } => {
                 self.dials.remove(&peer);
                 if num_established.get() == 1 {
@@ -37,7 +37,7 @@ impl SwarmDriver {
                 self.inputs.extend(failed.map(|reason| Input::DialFailed { peer, reason }));
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
-                let report = self.listeners.named(&mut self.swarm, listener_id, &address);
+                let report = self.listeners.on_address(&mut self.swarm, listener_id, &address);
                 self.inputs.extend(report);
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
@@ -45,7 +45,7 @@ impl SwarmDriver {
                     Ok(()) => "the listener was closed".to_owned(),
                     Err(error) => format!("the listener failed: {}", whole_reason(&error)),
                 };
-                let report = self.listeners.closed(listener_id, reason);
+                let report = self.listeners.on_closed(listener_id, reason);
                 self.inputs.extend(report);
             }
             SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "listener"),
@@ -57,14 +57,14 @@ impl SwarmDriver {
         }
     }
 
-    fn take_in_behaviour(&mut self, event: BehaviourEvent) {
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) => match never {},
             BehaviourEvent::Identify(identify::Event::Received { peer_id: peer, info, .. }) => {
                 if let Some(network) = self.names.other_network(&info.protocol_version) {
                     self.inputs.push_back(Input::NetworkMismatch { peer, network });
                 }
-                self.note_server(peer, info);
+                self.on_server_identified(peer, info);
             }
             BehaviourEvent::Identify(_) => {}
             BehaviourEvent::Ping(ping::Event { result: Err(error), connection, .. }) => {
@@ -74,15 +74,15 @@ impl SwarmDriver {
                 }
             }
             BehaviourEvent::Ping(_) => {}
-            BehaviourEvent::Kad(event) => self.take_in_kademlia(event),
-            BehaviourEvent::Hello(event) => self.take_in_hello(event),
-            BehaviourEvent::Mail(event) => self.take_in_mail(event),
-            BehaviourEvent::Gossip(event) => self.take_in_gossip(event),
+            BehaviourEvent::Kad(event) => self.on_kademlia_event(event),
+            BehaviourEvent::Hello(event) => self.on_hello_event(event),
+            BehaviourEvent::Mail(event) => self.on_mail_event(event),
+            BehaviourEvent::Gossip(event) => self.on_gossip_event(event),
         }
     }
 
     /// Reports a DHT server. Only servers offer our Kademlia protocol; clients do not.
-    fn note_server(&mut self, peer: PeerId, info: identify::Info) {
+    fn on_server_identified(&mut self, peer: PeerId, info: identify::Info) {
         let kad = &mut self.swarm.behaviour_mut().kad;
         if !info.protocols.contains(&self.names.kad) {
             kad.remove_peer(&peer);
@@ -99,7 +99,7 @@ impl SwarmDriver {
         }
     }
 
-    fn take_in_kademlia(&mut self, event: kad::Event) {
+    fn on_kademlia_event(&mut self, event: kad::Event) {
         match event {
             kad::Event::InboundRequest {
                 request: InboundRequest::PutRecord { source, record: Some(record), .. },
@@ -139,12 +139,12 @@ impl SwarmDriver {
         }
     }
 
-    fn take_in_hello(&mut self, event: Exchange) {
+    fn on_hello_event(&mut self, event: Exchange) {
         match event {
             Exchange::Message { peer, message: Message::Request { request: body, channel, .. }, .. } => {
                 // Dropping the channel of the oldest hello tells its sender that no answer follows.
-                self.hellos_asked.make_room();
-                if let Some(token) = self.hellos_asked.hold(channel) {
+                self.hellos_asked.evict_if_full();
+                if let Some(token) = self.hellos_asked.insert(channel) {
                     self.inputs.push_back(Input::HelloRequestReceived { token, peer, body });
                 }
             }
@@ -158,7 +158,7 @@ impl SwarmDriver {
         }
     }
 
-    fn take_in_mail(&mut self, event: Exchange) {
+    fn on_mail_event(&mut self, event: Exchange) {
         match event {
             Exchange::Message {
                 peer,
@@ -168,7 +168,7 @@ impl SwarmDriver {
                 if self.mail_asked.is_full() {
                     self.mail_asked.retain(|(_, channel)| channel.is_open());
                 }
-                match self.mail_asked.hold((request_id, channel)) {
+                match self.mail_asked.insert((request_id, channel)) {
                     Some(token) => self.inputs.push_back(Input::MailRequestReceived { token, peer, frame }),
                     // Dropping the channel tells the sender that the request failed.
                     None => self.inputs.push_back(Input::Dropped { what: DropKind::Mail, number: 1 }),
@@ -196,18 +196,18 @@ impl SwarmDriver {
         }
     }
 
-    fn take_in_gossip(&mut self, event: gossipsub::Event) {
+    fn on_gossip_event(&mut self, event: gossipsub::Event) {
         match event {
             gossipsub::Event::Message { propagation_source: from, message_id, message } => {
                 // libp2p drops a message without a verdict after some time; this table drops the
                 // oldest when it is full.
-                if let Some((id, from)) = self.gossip_unjudged.make_room() {
+                if let Some((id, from)) = self.gossip_unjudged.evict_if_full() {
                     self.inputs.push_back(Input::Dropped { what: DropKind::Gossip, number: 1 });
                     let gossip = &mut self.swarm.behaviour_mut().gossip;
                     gossip.report_message_validation_result(&id, &from, MessageAcceptance::Ignore);
                 }
                 let Some(topic) = self.topic_name(&message.topic) else { return };
-                if let Some(token) = self.gossip_unjudged.hold((message_id, from)) {
+                if let Some(token) = self.gossip_unjudged.insert((message_id, from)) {
                     let data = message.data.into();
                     self.inputs.push_back(Input::Gossip { token, from, topic, data });
                 }

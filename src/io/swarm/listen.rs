@@ -16,14 +16,14 @@ use p2p_node_core::input::Input;
 /// Listeners of a node and the state of their report.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    stage: Stage,
+    state: ListenState,
     open: Vec<Socket>,
     /// Sockets that wait for the port of the first socket.
-    rest: Vec<Wanted>,
+    rest: Vec<ToOpen>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum ListenState {
     /// The node does not listen, or no socket could be opened.
     #[default]
     Closed,
@@ -31,7 +31,7 @@ enum Stage {
     Opening,
     /// A report is due. It waits until libp2p has no more events, because a socket on several
     /// interfaces reports each address in an event of its own.
-    AckPolicy,
+    ReportDue,
     /// The addresses were reported.
     Open,
 }
@@ -41,26 +41,26 @@ struct Socket {
     id: ListenerId,
     addr: Multiaddr,
     /// `true` if the socket has reported an address.
-    named: bool,
+    has_address: bool,
 }
 
 /// Socket to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum ToOpen {
     Tcp(IpAddr),
     Quic(IpAddr),
 }
 
-impl Wanted {
+impl ToOpen {
     fn addr(self, port: u16) -> Multiaddr {
         match self {
-            Wanted::Tcp(ip) => Multiaddr::from(ip).with(Protocol::Tcp(port)),
-            Wanted::Quic(ip) => Multiaddr::from(ip).with(Protocol::Udp(port)).with(Protocol::QuicV1),
+            ToOpen::Tcp(ip) => Multiaddr::from(ip).with(Protocol::Tcp(port)),
+            ToOpen::Quic(ip) => Multiaddr::from(ip).with(Protocol::Udp(port)).with(Protocol::QuicV1),
         }
     }
 
     fn ip(self) -> IpAddr {
-        let (Wanted::Tcp(ip) | Wanted::Quic(ip)) = self;
+        let (ToOpen::Tcp(ip) | ToOpen::Quic(ip)) = self;
         ip
     }
 }
@@ -89,17 +89,17 @@ impl Listeners {
     /// Opens TCP and QUIC on these interfaces, all on one port. At least one interface must
     /// succeed.
     pub(super) fn open(&mut self, swarm: &mut Swarm<Behaviour>, ips: &[IpAddr], port: u16) -> Vec<Input> {
-        if self.stage != Stage::Closed {
+        if self.state != ListenState::Closed {
             return Vec::new();
         }
         let mut failures = Vec::new();
         for (index, ip) in ips.iter().enumerate() {
-            match self.listen(swarm, Wanted::Tcp(*ip).addr(port)) {
+            match self.listen(swarm, ToOpen::Tcp(*ip).addr(port)) {
                 Ok(()) => {
-                    self.stage = Stage::Opening;
-                    self.rest = vec![Wanted::Quic(*ip)];
+                    self.state = ListenState::Opening;
+                    self.rest = vec![ToOpen::Quic(*ip)];
                     let others = ips.iter().skip(index + 1);
-                    self.rest.extend(others.flat_map(|ip| [Wanted::Tcp(*ip), Wanted::Quic(*ip)]));
+                    self.rest.extend(others.flat_map(|ip| [ToOpen::Tcp(*ip), ToOpen::Quic(*ip)]));
                     break;
                 }
                 Err((reason, may_go_on)) => {
@@ -122,7 +122,7 @@ impl Listeners {
 
     /// Opens exactly these addresses.
     pub(super) fn open_exactly(&mut self, swarm: &mut Swarm<Behaviour>, addrs: Vec<Multiaddr>) -> Vec<Input> {
-        if self.stage != Stage::Closed {
+        if self.state != ListenState::Closed {
             return Vec::new();
         }
         let attempts = addrs.into_iter().map(|addr| self.listen(swarm, addr));
@@ -130,15 +130,15 @@ impl Listeners {
         if self.open.is_empty() {
             return vec![Input::ListenFailed { reason: failures.join("; ") }];
         }
-        self.stage = Stage::Opening;
+        self.state = ListenState::Opening;
         failures.into_iter().map(|reason| Input::Degraded { reason }).collect()
     }
 
     /// Opens a socket. The error contains the reason, and `true` if other interfaces may succeed.
     fn listen(&mut self, swarm: &mut Swarm<Behaviour>, addr: Multiaddr) -> Result<(), (String, bool)> {
-        match listen_alone(swarm, &addr) {
+        match listen_exclusive(swarm, &addr) {
             Ok(id) => {
-                self.open.push(Socket { id, addr, named: false });
+                self.open.push(Socket { id, addr, has_address: false });
                 Ok(())
             }
             Err(error) => {
@@ -155,75 +155,75 @@ impl Listeners {
         // address.
         if let Err(error) = probe(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), true) {
             let before = rest.len();
-            rest.retain(|wanted| wanted.ip().is_ipv4());
+            rest.retain(|socket| socket.ip().is_ipv4());
             if rest.len() < before {
                 failures.push(format!("no IPv6 on this machine ({error}): the node listens on IPv4 only"));
             }
         }
-        for wanted in rest {
-            failures.extend(self.listen(swarm, wanted.addr(port)).err().map(|(reason, _)| reason));
+        for socket in rest {
+            failures.extend(self.listen(swarm, socket.addr(port)).err().map(|(reason, _)| reason));
         }
         failures.into_iter().map(|reason| Input::Degraded { reason }).collect()
     }
 
     /// Handles an address that a socket has reported.
-    pub(super) fn named(
+    pub(super) fn on_address(
         &mut self,
         swarm: &mut Swarm<Behaviour>,
         id: ListenerId,
         addr: &Multiaddr,
     ) -> Vec<Input> {
         let Some(socket) = self.open.iter_mut().find(|socket| socket.id == id) else { return Vec::new() };
-        socket.named = true;
+        socket.has_address = true;
         let reports = match tcp_port(addr) {
             Some(port) if !self.rest.is_empty() => self.open_rest(swarm, port),
             _ => Vec::new(),
         };
-        self.settle();
+        self.schedule_report();
         reports
     }
 
     /// Schedules a report when every socket has an address, or when an address appears after the
     /// report.
-    fn settle(&mut self) {
-        let all_named = self.open.iter().all(|socket| socket.named);
-        if self.stage == Stage::Open || self.stage == Stage::Opening && all_named {
-            self.stage = Stage::AckPolicy;
+    fn schedule_report(&mut self) {
+        let all_have_addresses = self.open.iter().all(|socket| socket.has_address);
+        if self.state == ListenState::Open || self.state == ListenState::Opening && all_have_addresses {
+            self.state = ListenState::ReportDue;
         }
     }
 
     /// Handles the permanent closing of a socket.
-    pub(super) fn closed(&mut self, id: ListenerId, reason: String) -> Option<Input> {
+    pub(super) fn on_closed(&mut self, id: ListenerId, reason: String) -> Option<Input> {
         let index = self.open.iter().position(|socket| socket.id == id)?;
         let Socket { addr, .. } = self.open.remove(index);
         let reason = format!("{addr}: {reason}");
         if self.open.is_empty() {
-            self.stage = Stage::Closed;
+            self.state = ListenState::Closed;
             return Some(Input::ListenFailed { reason });
         }
-        self.settle();
+        self.schedule_report();
         Some(Input::Degraded { reason })
     }
 
     /// Ends the wait for addresses. Reports the known addresses, and the sockets without an
     /// address.
     pub(super) fn report(&mut self) -> Vec<Input> {
-        if self.stage != Stage::Opening {
+        if self.state != ListenState::Opening {
             return Vec::new();
         }
-        self.stage = Stage::AckPolicy;
-        let nameless = self.open.iter().filter(|socket| !socket.named);
+        self.state = ListenState::ReportDue;
+        let nameless = self.open.iter().filter(|socket| !socket.has_address);
         let reason =
             |socket: &Socket| format!("{} has no address yet: no network interface serves it", socket.addr);
         nameless.map(|socket| Input::Degraded { reason: reason(socket) }).collect()
     }
 
     /// Returns the report if it is due. Call it when libp2p has no more events.
-    pub(super) fn settled(&mut self, swarm: &Swarm<Behaviour>) -> Option<Input> {
-        if self.stage != Stage::AckPolicy {
+    pub(super) fn poll_ready(&mut self, swarm: &Swarm<Behaviour>) -> Option<Input> {
+        if self.state != ListenState::ReportDue {
             return None;
         }
-        self.stage = Stage::Open;
+        self.state = ListenState::Open;
         let mut addrs: Vec<_> = swarm.listeners().filter(|addr| !needs_zone(addr)).cloned().collect();
         // libp2p reports the addresses in no particular order.
         addrs.sort_by_cached_key(|addr| (tcp_port(addr).is_none(), addr.to_string()));
@@ -232,7 +232,7 @@ impl Listeners {
 
     /// Closes all listeners without a report.
     pub(super) fn close(&mut self, swarm: &mut Swarm<Behaviour>) {
-        self.stage = Stage::Closed;
+        self.state = ListenState::Closed;
         self.rest.clear();
         for Socket { id, .. } in self.open.drain(..) {
             swarm.remove_listener(id);
@@ -243,7 +243,7 @@ impl Listeners {
 /// Listens on an address that no other process uses. libp2p opens TCP sockets with `SO_REUSEPORT`,
 /// so a second node of the same user would silently share the port and get some of its connections.
 /// A probe socket without this option detects the conflict.
-fn listen_alone(swarm: &mut Swarm<Behaviour>, addr: &Multiaddr) -> io::Result<ListenerId> {
+fn listen_exclusive(swarm: &mut Swarm<Behaviour>, addr: &Multiaddr) -> io::Result<ListenerId> {
     if let Some((socket, is_tcp)) = parts(addr) {
         probe(socket, is_tcp)?;
     }

@@ -1,7 +1,7 @@
 //! Codec of `hello/1` and `mail/1`: each stream carries one request and one response, each with a
 //! length prefix.
 
-mod room;
+mod memory_budget;
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response;
 
-use room::Room;
+use memory_budget::MemoryBudget;
 
 /// Maximum size of a `Hello` in either direction, in bytes: a record of at most 2.5 KiB, and
 /// reserve for future fields.
@@ -50,9 +50,9 @@ const LENGTH: usize = 4;
 /// Counts requests that were too long, incomplete or too slow, because libp2p drops them without an
 /// event.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Unread(Arc<AtomicU64>);
+pub(super) struct FailedReads(Arc<AtomicU64>);
 
-impl Unread {
+impl FailedReads {
     /// Returns the number of failed requests since the last call.
     pub(super) fn take(&self) -> u64 {
         self.0.swap(0, Ordering::Relaxed)
@@ -60,17 +60,17 @@ impl Unread {
 }
 
 /// Request that is arriving. Dropping it before its end counts as a failed request.
-struct Arriving<'a> {
+struct InboundRead<'a> {
     codec: &'a Codec,
     taken: usize,
     arrived: bool,
 }
 
-impl Arriving<'_> {
+impl InboundRead<'_> {
     /// Reserves memory for more bytes. Fails if the limits do not allow it.
-    fn take_room(&mut self, bytes: usize) -> io::Result<()> {
-        let Some(room) = self.codec.room.as_deref() else { return Ok(()) };
-        if !room.take(bytes) {
+    fn reserve_memory(&mut self, bytes: usize) -> io::Result<()> {
+        let Some(budget) = self.codec.budget.as_deref() else { return Ok(()) };
+        if !budget.try_reserve(bytes) {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many bytes are arriving at once"));
         }
         self.taken += bytes;
@@ -78,13 +78,13 @@ impl Arriving<'_> {
     }
 }
 
-impl Drop for Arriving<'_> {
+impl Drop for InboundRead<'_> {
     fn drop(&mut self) {
-        if let Some(room) = self.codec.room.as_deref() {
-            room.give_back(self.taken);
+        if let Some(budget) = self.codec.budget.as_deref() {
+            budget.release(self.taken);
         }
         if !self.arrived {
-            self.codec.unread.0.fetch_add(1, Ordering::Relaxed);
+            self.codec.failed_reads.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -97,29 +97,29 @@ pub(super) struct Codec {
     /// Maximum size of a response, in bytes.
     max_response: usize,
     /// Counter of requests that could not be read.
-    unread: Unread,
+    failed_reads: FailedReads,
     /// Memory budget of the connection, shared by its streams. `None` in the template of the
     /// protocol.
-    room: Option<Arc<Room>>,
+    budget: Option<Arc<MemoryBudget>>,
     /// Remaining bytes of the budget that all connections share.
     shared: Arc<AtomicUsize>,
 }
 
 impl Codec {
     /// Creates the codec template of a protocol, which libp2p clones.
-    pub(super) fn new(max_request: usize, max_response: usize, unread: Unread) -> Self {
+    pub(super) fn new(max_request: usize, max_response: usize, failed_reads: FailedReads) -> Self {
         let shared = Arc::new(AtomicUsize::new(MAX_ARRIVING_IN_ALL * max_request));
-        Self { max_request, max_response, unread, room: None, shared }
+        Self { max_request, max_response, failed_reads, budget: None, shared }
     }
 }
 
 /// libp2p clones the codec of a protocol for each connection, and that one for each of its streams.
 impl Clone for Codec {
     fn clone(&self) -> Self {
-        let fresh = || Arc::new(Room::new(MAX_ARRIVING * self.max_request, Arc::clone(&self.shared)));
-        let room = self.room.clone().unwrap_or_else(fresh);
+        let fresh = || Arc::new(MemoryBudget::new(MAX_ARRIVING * self.max_request, Arc::clone(&self.shared)));
+        let budget = self.budget.clone().unwrap_or_else(fresh);
         let shared = Arc::clone(&self.shared);
-        Self { unread: self.unread.clone(), room: Some(room), shared, ..*self }
+        Self { failed_reads: self.failed_reads.clone(), budget: Some(budget), shared, ..*self }
     }
 }
 
@@ -132,8 +132,8 @@ impl request_response::Codec for Codec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        let mut arriving = Arriving { codec: self, taken: 0, arrived: false };
-        let request = read(io, self.max_request, |bytes| arriving.take_room(bytes)).await;
+        let mut arriving = InboundRead { codec: self, taken: 0, arrived: false };
+        let request = read(io, self.max_request, |bytes| arriving.reserve_memory(bytes)).await;
         arriving.arrived = request.is_ok();
         request
     }
@@ -164,7 +164,7 @@ impl request_response::Codec for Codec {
 async fn read(
     io: &mut (impl AsyncRead + Unpin),
     max: usize,
-    mut take_room: impl FnMut(usize) -> io::Result<()>,
+    mut reserve_memory: impl FnMut(usize) -> io::Result<()>,
 ) -> io::Result<Bytes> {
     let mut length = [0; LENGTH];
     io.read_exact(&mut length).await?;
@@ -174,7 +174,7 @@ async fn read(
     while message.len() < length {
         let filled = message.len();
         let step = READ_STEP.min(length - filled);
-        take_room(step)?;
+        reserve_memory(step)?;
         message.reserve_exact(step.max(filled.min(length - filled)));
         message.resize(filled + step, 0);
         io.read_exact(&mut message[filled..]).await?;
@@ -286,26 +286,26 @@ mod tests {
 
     #[test]
     fn a_request_that_does_not_arrive_whole_counts() {
-        let mut codec = Codec::new(2, 0, Unread::default());
+        let mut codec = Codec::new(2, 0, FailedReads::default());
         let protocol = StreamProtocol::new("/mail");
         let mut request = |mut wire: &[u8]| {
             block_on(codec.read_request(&protocol, &mut wire)).ok();
-            codec.unread.take()
+            codec.failed_reads.take()
         };
         assert_eq!(request(&written(&[1, 2])), 0);
         assert_eq!(request(&written(&[1, 2])[..5]), 1);
         assert_eq!(request(&written(&[1, 2, 3])), 1);
         let mut stalled = Stalled(Cursor::new(vec![0]));
         drop(std::pin::pin!(codec.read_request(&protocol, &mut stalled)).now_or_never());
-        assert_eq!(codec.unread.take(), 1);
+        assert_eq!(codec.failed_reads.take(), 1);
     }
 
     #[test]
     fn the_streams_of_a_connection_share_their_room_and_give_it_back() {
         let protocol = StreamProtocol::new("/mail");
-        let root = Codec::new(100, 0, Unread::default());
+        let root = Codec::new(100, 0, FailedReads::default());
         let connection = root.clone();
-        let room = |codec: &Codec| 400 - codec.room.as_ref().unwrap().used();
+        let budget = |codec: &Codec| 400 - codec.budget.as_ref().unwrap().used();
         let mut short = written(&[7; 100]);
         short.truncate(50);
         let (mut streams, mut ios) = (vec![connection.clone(); 5], vec![]);
@@ -316,11 +316,11 @@ mod tests {
             .map(|(codec, io)| Box::pin(codec.read_request(&protocol, io)))
             .collect();
         let ended: Vec<bool> = reads.iter_mut().map(|read| read.now_or_never().is_some()).collect();
-        assert_eq!(ended, [false, false, false, false, true], "there is no room for a fifth");
-        assert_eq!((room(&connection), room(&root.clone())), (0, 400));
+        assert_eq!(ended, [false, false, false, false, true], "there is no budget for a fifth");
+        assert_eq!((budget(&connection), budget(&root.clone())), (0, 400));
         drop(reads);
-        assert_eq!(room(&connection), 400);
-        assert_eq!(root.unread.take(), 5);
+        assert_eq!(budget(&connection), 400);
+        assert_eq!(root.failed_reads.take(), 5);
     }
 
     #[test]

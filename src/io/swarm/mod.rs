@@ -5,13 +5,13 @@
 //! decisions: the core decides which peers to dial or disconnect and what to store.
 
 mod behaviour;
+mod dht_store;
 mod gossip;
-mod held;
+mod handle_table;
 mod inbound;
 mod listen;
 mod mail;
 mod outbound;
-mod store;
 mod transport;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -29,17 +29,17 @@ use libp2p::request_response::{InboundRequestId, OutboundRequestId, ResponseChan
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 use p2p_node_protocol::Role;
 
-use self::behaviour::{Behaviour, Names, UnreadRequests};
-use self::held::HandleTable;
+use self::behaviour::{Behaviour, FailedRequestReads, ProtocolNames};
+use self::handle_table::HandleTable;
 use self::listen::Listeners;
 use p2p_node_core::input::{DropKind, Input, Token};
 use p2p_node_wire::identity::SecretBytes;
 
 pub use self::behaviour::{MAIL_TIMEOUT, PENDING};
+pub use self::dht_store::{KEY_BYTES, MAX_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
 pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
 pub use self::listen::can_listen_on;
 pub use self::mail::{MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE};
-pub use self::store::{KEY_BYTES, MAX_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
 pub use self::transport::DIAL_TIMEOUT;
 pub use p2p_node_core::gate::address_scope::AddressScope;
 
@@ -114,7 +114,7 @@ pub enum SetupError {
 /// [`SwarmDriver::next`] returns inputs for it.
 pub struct SwarmDriver {
     swarm: Swarm<Behaviour>,
-    names: Names,
+    names: ProtocolNames,
     scope: AddressScope,
     listen_exactly: Option<Vec<Multiaddr>>,
     listeners: Listeners,
@@ -131,17 +131,17 @@ pub struct SwarmDriver {
     mail_sent: HashMap<OutboundRequestId, Token>,
     gossip_unjudged: HandleTable<(MessageId, PeerId)>,
     queries: HashMap<QueryId, Token>,
-    unread: UnreadRequests,
+    failed_reads: FailedRequestReads,
 }
 
 impl SwarmDriver {
     /// Creates the swarm without opening a socket. Must be called within a tokio runtime.
     pub fn new(config: SwarmConfig) -> Result<Self, SetupError> {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
-        let names = Names::new(&config.network)?;
+        let names = ProtocolNames::new(&config.network)?;
         let (transport, degraded) = transport::build(&keypair, config.scope)?;
-        let unread = UnreadRequests::default();
-        let behaviour = Behaviour::new(&keypair, &config, &names, unread.clone())?;
+        let failed_reads = FailedRequestReads::default();
+        let behaviour = Behaviour::new(&keypair, &config, &names, failed_reads.clone())?;
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_smart_dial()
@@ -163,7 +163,7 @@ impl SwarmDriver {
             mail_sent: HashMap::new(),
             gossip_unjudged: HandleTable::new(MAX_GOSSIP_UNJUDGED),
             queries: HashMap::new(),
-            unread,
+            failed_reads,
         })
     }
 
@@ -191,13 +191,13 @@ impl SwarmDriver {
     pub async fn close(mut self) {
         self.listeners.close(&mut self.swarm);
         // Without the response the sender would treat an accepted message as failed.
-        let last_words = async {
+        let responses_sent = async {
             while !self.mail_answering.is_empty() {
                 let event = self.swarm.select_next_some().await;
-                self.take_in(event);
+                self.on_swarm_event(event);
             }
         };
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT / 2, last_words).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT / 2, responses_sent).await;
         let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in peers {
             let _ = self.swarm.disconnect_peer_id(peer);
@@ -216,11 +216,11 @@ impl SwarmDriver {
                 return Poll::Ready(input);
             }
             match self.swarm.poll_next_unpin(cx) {
-                Poll::Ready(Some(event)) => self.take_in(event),
+                Poll::Ready(Some(event)) => self.on_swarm_event(event),
                 // The stream of a swarm never ends.
-                Poll::Ready(None) | Poll::Pending => match self.listeners.settled(&self.swarm) {
+                Poll::Ready(None) | Poll::Pending => match self.listeners.poll_ready(&self.swarm) {
                     Some(report) => return Poll::Ready(report),
-                    None if self.tell_unread() => {}
+                    None if self.report_failed_reads() => {}
                     None => return Poll::Pending,
                 },
             }
@@ -229,10 +229,10 @@ impl SwarmDriver {
 
     /// Reports requests that could not be read since the last call. Returns `true` if there were
     /// any.
-    fn tell_unread(&mut self) -> bool {
-        let UnreadRequests { hello, mail } = &self.unread;
-        let unread = [(DropKind::HelloUnread, hello.take()), (DropKind::MailUnread, mail.take())];
-        let lost = unread.into_iter().filter(|(_, number)| *number > 0);
+    fn report_failed_reads(&mut self) -> bool {
+        let FailedRequestReads { hello, mail } = &self.failed_reads;
+        let failed_reads = [(DropKind::HelloUnread, hello.take()), (DropKind::MailUnread, mail.take())];
+        let lost = failed_reads.into_iter().filter(|(_, number)| *number > 0);
         self.inputs.extend(lost.map(|(what, number)| Input::Dropped { what, number }));
         !self.inputs.is_empty()
     }

@@ -8,7 +8,7 @@ use libp2p::swarm::DialError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 
-use super::{MAX_MAIL_SENT, MAX_QUERIES, SwarmDriver, gossip, store};
+use super::{MAX_MAIL_SENT, MAX_QUERIES, SwarmDriver, dht_store, gossip};
 use p2p_node_core::effect::{NetworkCommand, Verdict};
 use p2p_node_core::input::{DropKind, Input, PublishOutcome, Token};
 
@@ -64,7 +64,7 @@ impl SwarmDriver {
             }
             NetworkCommand::Judge { token, verdict } => self.judge(token, verdict),
             NetworkCommand::PutRecord { key, value, lifetime } => {
-                let record = store::record(&key, value, lifetime);
+                let record = dht_store::record(&key, value, lifetime);
                 if let Err(error) = self.swarm.behaviour_mut().kad.put_record(record, Quorum::One) {
                     tracing::warn!(%error, "storing our own record for the DHT failed");
                     self.inputs.push_back(Input::RecordPut { stored: false });
@@ -80,7 +80,7 @@ impl SwarmDriver {
                 }
             }
             NetworkCommand::StoreDhtRecord { key, value, lifetime } => {
-                let record = store::record(&key, value, lifetime);
+                let record = dht_store::record(&key, value, lifetime);
                 if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().put(record) {
                     self.inputs.push_back(Input::Dropped { what: DropKind::Record, number: 1 });
                     tracing::debug!(%error, "storing a record for the DHT failed");

@@ -137,9 +137,9 @@ fn delivery(mesh: &Mesh, node: usize) -> &Value {
 #[test]
 fn mail_that_expires_because_of_the_time_says_so_and_by_how_much() {
     for (off, route, which) in [
-        (45_000, "auto", "45 s, this one being ahead"),
-        (3_600_000, "direct", "3600 s, this one being ahead"),
-        (-300_000, "auto", "300 s, this one being behind"),
+        (45_000, "auto", "45 s, and this machine is ahead"),
+        (3_600_000, "direct", "3600 s, and this machine is ahead"),
+        (-300_000, "auto", "300 s, and this machine is behind"),
     ] {
         let mut mesh = ahead(off, 1);
         mesh.send(0, 1, 7, &format!(r#","ttlMs":20000,"route":"{route}""#));
@@ -163,7 +163,7 @@ fn who_is_right_hears_why_the_mail_to_one_who_is_ahead_expires() {
     mesh.pass(Duration::from_secs(16));
     let told = delivery(&mesh, 1);
     assert_eq!(told["code"], "CLOCK_SKEW", "{told}");
-    assert!(told["message"].as_str().unwrap().contains("this one being behind"), "{told}");
+    assert!(told["message"].as_str().unwrap().contains("this machine is behind"), "{told}");
 }
 
 #[test]

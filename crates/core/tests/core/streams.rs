@@ -1,7 +1,6 @@
 //! Outbox and inbox over a link that loses, repeats and reorders frames, with several processes at
 //! both ends and copies of the sender's store, compared with a simple model.
 
-use p2p_node_wire::message_id::StreamId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use p2p_node_core::mail::outbound::stream::Renamed;
 use p2p_node_core::outgoing::OutgoingMessage;
 use p2p_node_protocol::{Priority, Route};
 use p2p_node_wire::envelope::{Batch, Encoding, Rejection, SEQUENCE_REUSED, StreamAck};
-use p2p_node_wire::message_id::StreamNamespace;
+use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 use p2p_node_wire::time::Now;
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -20,10 +20,10 @@ fn directory() -> TempDir {
 }
 
 fn rows(path: &Path) -> Vec<HighestSeen> {
-    File::open(path, "dev", ANN).expect("opened").1.floors
+    Database::open(path, "dev", ANN).expect("opened").1.floors
 }
 
-fn write(file: &mut File, floors: &[HighestSeen]) -> Result<(), FileError> {
+fn write(file: &mut Database, floors: &[HighestSeen]) -> Result<(), FileError> {
     file.write(&Changes { floors: floors.to_vec(), ..Changes::default() })
 }
 
@@ -31,44 +31,44 @@ fn write(file: &mut File, floors: &[HighestSeen]) -> Result<(), FileError> {
 fn standings_come_back_as_they_were_last() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
+    let (mut file, _) = Database::open(&path, "dev", ANN).expect("made");
     let agent = Subject::Agent(Address::repeat_byte(1));
     let node = Subject::Node(libp2p::PeerId::random());
-    let set = |file: &mut File, standings: &[(Subject, Option<AccessRule>)]| {
+    let set = |file: &mut Database, standings: &[(Subject, Option<AccessRule>)]| {
         file.write(&Changes { standings: standings.to_vec(), ..Changes::default() }).expect("written");
     };
     set(&mut file, &[(agent, Some(AccessRule::Blocked)), (node, Some(AccessRule::Blocked))]);
     set(&mut file, &[(agent, Some(AccessRule::Allowed)), (node, None)]);
     drop(file);
-    let (_, contents) = File::open(&path, "dev", ANN).expect("opened");
-    assert_eq!(contents.standings, [(agent, AccessRule::Allowed)]);
+    let (_, snapshot) = Database::open(&path, "dev", ANN).expect("opened");
+    assert_eq!(snapshot.standings, [(agent, AccessRule::Allowed)]);
 }
 
 #[test]
 fn rows_come_back_oldest_first_and_each_network_has_its_own() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (mut file, none) = File::open(&path, "dev", ANN).expect("made");
-    assert_eq!(none, Contents::default());
+    let (mut file, none) = Database::open(&path, "dev", ANN).expect("made");
+    assert_eq!(none, Snapshot::default());
     assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
     write(&mut file, &[row(1, 0, 30), row(2, 5, 10), row(3, 0, 20)]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(2, 5, 10), row(3, 0, 20), row(1, 0, 30)]);
-    assert!(File::open(&path, "other", ANN).expect("opened").1 == Contents::default());
+    assert!(Database::open(&path, "other", ANN).expect("opened").1 == Snapshot::default());
 }
 
 #[test]
 fn a_row_is_never_lowered() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
+    let (mut file, _) = Database::open(&path, "dev", ANN).expect("made");
     write(&mut file, &[row(1, 5, 10)]).expect("written");
     let other = HighestSeen { hash: [7; 32], ..row(1, 5, 10) };
     write(&mut file, &[row(1, 4, 99)]).expect("written");
     write(&mut file, &[other]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(1, 5, 10)]);
-    let (mut file, _) = File::open(&path, "dev", ANN).expect("opened");
+    let (mut file, _) = Database::open(&path, "dev", ANN).expect("opened");
     write(&mut file, &[row(1, 6, 1)]).expect("written");
     drop(file);
     assert_eq!(rows(&path), [row(1, 6, 1)]);
@@ -78,7 +78,7 @@ fn a_row_is_never_lowered() {
 fn beyond_the_bound_the_oldest_make_room() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
+    let (mut file, _) = Database::open(&path, "dev", ANN).expect("made");
     let all: Vec<HighestSeen> = (0..MAX_ROWS as u64 + 3).map(|number| row(number, 0, 1 + number)).collect();
     write(&mut file, &all[1..MAX_ROWS]).expect("written");
     write(&mut file, &[all[0].clone()]).expect("written");
@@ -91,17 +91,17 @@ fn beyond_the_bound_the_oldest_make_room() {
 fn one_process_at_a_time() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (file, _) = File::open(&path, "dev", ANN).expect("made");
-    assert!(matches!(File::open(&path, "dev", ANN), Err(FileError::InUse)));
+    let (file, _) = Database::open(&path, "dev", ANN).expect("made");
+    assert!(matches!(Database::open(&path, "dev", ANN), Err(FileError::InUse)));
     drop(file);
-    File::open(&path, "dev", ANN).expect("free again");
+    Database::open(&path, "dev", ANN).expect("free again");
 }
 
 /// A database of some pages, as bytes.
 fn image(directory: &TempDir) -> (Vec<u8>, Vec<HighestSeen>) {
     let path = directory.path().join("image");
     let kept: Vec<HighestSeen> = (0..500).map(|number| row(number, number % 7, 1 + number)).collect();
-    let (mut file, _) = File::open(&path, "dev", ANN).expect("made");
+    let (mut file, _) = Database::open(&path, "dev", ANN).expect("made");
     write(&mut file, &kept).expect("written");
     drop(file);
     (fs::read(path).expect("there"), kept)
@@ -115,8 +115,8 @@ fn a_damaged_file_is_told_as_such_and_never_believed() {
     let mut told = 0;
     let mut check = |bytes: &[u8], what: &str| {
         fs::write(&path, bytes).expect("written");
-        match File::open(&path, "dev", ANN) {
-            Ok((_, Contents { floors, .. })) => {
+        match Database::open(&path, "dev", ANN) {
+            Ok((_, Snapshot { floors, .. })) => {
                 assert!(floors == kept || floors.is_empty(), "{what}: other rows");
             }
             Err(FileError::Damaged(_) | FileError::DamagedPages { .. }) => told += 1,
@@ -143,7 +143,7 @@ fn a_damaged_file_is_told_as_such_and_never_believed() {
 fn a_row_of_another_form_is_damage() {
     let directory = directory();
     let path = directory.path().join("db");
-    let (file, _) = File::open(&path, "dev", ANN).expect("made");
+    let (file, _) = Database::open(&path, "dev", ANN).expect("made");
     let write = file.database.begin_write().expect("begun");
     write
         .open_table(Floors::new(&file.floors))
@@ -152,5 +152,5 @@ fn a_row_of_another_form_is_damage() {
         .expect("inserted");
     write.commit().expect("written");
     drop(file);
-    assert!(matches!(File::open(&path, "dev", ANN), Err(FileError::Damaged(_))));
+    assert!(matches!(Database::open(&path, "dev", ANN), Err(FileError::Damaged(_))));
 }

@@ -22,7 +22,7 @@ async fn store_with_an_altered_mail(directory: &TempDir) -> Vec<PersistedMessage
         })
         .collect();
     for mail in &mails {
-        store.keep_mail(mail.seq, mail.clone());
+        store.put_message(mail.seq, mail.clone());
     }
     while !matches!(next(&mut store).await, Input::Persisted { upto: 40 }) {}
     store.close().await;
@@ -44,8 +44,8 @@ async fn damaged_database_keeps_mail_that_can_be_read_and_drops_altered_mail() {
     let image = fs::read(directory.path().join(STORE_FILE)).expect("there");
     mails.retain(|mail| mail.seq != 17);
     for is_damaged in [true, false] {
-        let (mut store, contents) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
-        let mut found = contents.mails;
+        let (mut store, snapshot) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
+        let mut found = snapshot.mails;
         found.sort_by_key(|mail| mail.seq);
         assert!(found == mails, "{} mails", found.len());
         if is_damaged {
@@ -63,7 +63,7 @@ async fn damaged_database_of_another_agent_or_network_yields_no_mail() {
     for (network, account) in [("dev", Address::repeat_byte(0xb0)), ("other", ANN)] {
         let directory = directory();
         store_with_an_altered_mail(&directory).await;
-        let (_, contents) = Store::open(directory.path(), network, account, 77, &[7; 16]).expect("opened");
-        assert_eq!(contents.mails, []);
+        let (_, snapshot) = Store::open(directory.path(), network, account, 77, &[7; 16]).expect("opened");
+        assert_eq!(snapshot.mails, []);
     }
 }

@@ -9,7 +9,7 @@ const ALWAYS_ARRIVING: usize = 128 << 10;
 
 /// Memory budget for the requests that arrive on one connection.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct MemoryBudget {
     /// Number of reserved bytes.
     used: AtomicUsize,
     /// Maximum number of reserved bytes.
@@ -18,10 +18,10 @@ pub(super) struct Room {
     shared: Arc<AtomicUsize>,
 }
 
-impl Room {
+impl MemoryBudget {
     /// Creates a budget of `most` bytes for a connection, backed by the shared budget.
     pub(super) fn new(most: usize, shared: Arc<AtomicUsize>) -> Self {
-        Room { used: AtomicUsize::new(0), most, shared }
+        MemoryBudget { used: AtomicUsize::new(0), most, shared }
     }
 
     #[cfg(test)]
@@ -35,7 +35,7 @@ impl Room {
     }
 
     /// Reserves bytes. Returns `false` if a budget does not allow it.
-    pub(super) fn take(&self, bytes: usize) -> bool {
+    pub(super) fn try_reserve(&self, bytes: usize) -> bool {
         let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.most);
         let Ok(before) = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) else {
             return false;
@@ -49,7 +49,7 @@ impl Room {
         taken
     }
 
-    pub(super) fn give_back(&self, bytes: usize) {
+    pub(super) fn release(&self, bytes: usize) {
         let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
         self.shared.fetch_add(Self::counted(before) - Self::counted(before - bytes), Ordering::Relaxed);
     }
@@ -64,18 +64,19 @@ mod tests {
         const MOST: usize = 4 << 20;
         const ALL: usize = 64 << 20;
         let shared = Arc::new(AtomicUsize::new(ALL));
-        let rooms: Vec<Room> = (0..100).map(|_| Room::new(MOST, Arc::clone(&shared))).collect();
-        let filled = rooms.iter().take_while(|room| room.take(MOST)).count();
+        let rooms: Vec<MemoryBudget> =
+            (0..100).map(|_| MemoryBudget::new(MOST, Arc::clone(&shared))).collect();
+        let filled = rooms.iter().take_while(|room| room.try_reserve(MOST)).count();
         assert_eq!(filled, ALL / (MOST - ALWAYS_ARRIVING));
         let (first, last) = (&rooms[0], &rooms[99]);
-        assert!(!first.take(1), "its own room is used up");
-        assert!(last.take(ALWAYS_ARRIVING) && !last.take(MOST - ALWAYS_ARRIVING));
-        first.give_back(MOST);
-        assert!(last.take(MOST - ALWAYS_ARRIVING) && !first.take(MOST));
-        assert!(first.take(ALWAYS_ARRIVING));
-        rooms[1..filled].iter().for_each(|room| room.give_back(MOST));
-        first.give_back(ALWAYS_ARRIVING);
-        last.give_back(MOST);
+        assert!(!first.try_reserve(1), "its own room is used up");
+        assert!(last.try_reserve(ALWAYS_ARRIVING) && !last.try_reserve(MOST - ALWAYS_ARRIVING));
+        first.release(MOST);
+        assert!(last.try_reserve(MOST - ALWAYS_ARRIVING) && !first.try_reserve(MOST));
+        assert!(first.try_reserve(ALWAYS_ARRIVING));
+        rooms[1..filled].iter().for_each(|room| room.release(MOST));
+        first.release(ALWAYS_ARRIVING);
+        last.release(MOST);
         assert_eq!(shared.load(Ordering::Relaxed), ALL, "all of it is back");
         assert!(rooms.iter().all(|room| room.used() == 0));
     }

@@ -31,12 +31,12 @@ pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bounded record store. A full store rejects new keys until records expire, so that a flood cannot
 /// evict existing records.
 #[derive(Debug, Default)]
-pub(super) struct Store {
+pub(super) struct DhtStore {
     records: HashMap<RecordKey, Record>,
     bytes: usize,
 }
 
-impl Store {
+impl DhtStore {
     /// Inserts or replaces a record. Removes expired records first if the store is full.
     fn put_at(&mut self, record: Record, now: Instant) -> Result<()> {
         if record.key.as_ref().len() != KEY_BYTES || record.value.len() > MAX_VALUE_BYTES {
@@ -82,7 +82,7 @@ fn size(record: &Record) -> usize {
     record.key.as_ref().len() + record.value.len()
 }
 
-impl RecordStore for Store {
+impl RecordStore for DhtStore {
     type RecordsIter<'a> =
         iter::Map<hash_map::Values<'a, RecordKey, Record>, fn(&'a Record) -> Cow<'a, Record>>;
     type ProvidedIter<'a> = iter::Empty<Cow<'a, ProviderRecord>>;
@@ -137,8 +137,8 @@ mod tests {
         Record { key: key(number), value: vec![1; bytes], publisher: None, expires: Some(expires) }
     }
 
-    fn filled(count: usize, bytes: usize, expires: Instant) -> Store {
-        let mut store = Store::default();
+    fn filled(count: usize, bytes: usize, expires: Instant) -> DhtStore {
+        let mut store = DhtStore::default();
         for number in 0..count {
             store.put_at(expiring(number, bytes, expires), expires - SECOND).unwrap();
         }
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_key_that_is_no_hash_and_a_value_that_is_no_record_are_refused() {
-        let mut store = Store::default();
+        let mut store = DhtStore::default();
         let short_key = Record::new(vec![1; KEY_BYTES - 1], vec![]);
         assert!(matches!(store.put(short_key), Err(Error::ValueTooLarge)));
         let large = expiring(0, MAX_VALUE_BYTES + 1, now() + SECOND);
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn provider_records_are_refused() {
-        let mut store = Store::default();
+        let mut store = DhtStore::default();
         let provider = ProviderRecord::new(key(0), PeerId::random(), vec![]);
         assert!(store.add_provider(provider).is_err());
         assert!(store.providers(&key(0)).is_empty());

@@ -19,7 +19,7 @@ impl<T> HandleTable<T> {
     }
 
     /// Inserts a handle and returns its token, or `None` if the table is full.
-    pub(super) fn hold(&mut self, handle: T) -> Option<Token> {
+    pub(super) fn insert(&mut self, handle: T) -> Option<Token> {
         if self.is_full() {
             return None;
         }
@@ -40,7 +40,7 @@ impl<T> HandleTable<T> {
     }
 
     /// Removes and returns the oldest handle if the table is full.
-    pub(super) fn make_room(&mut self) -> Option<T> {
+    pub(super) fn evict_if_full(&mut self) -> Option<T> {
         if !self.is_full() {
             return None;
         }
@@ -59,32 +59,32 @@ mod tests {
 
     #[test]
     fn a_handle_is_given_back_once() {
-        let mut held = HandleTable::new(2);
-        let token = held.hold('a').unwrap();
-        assert_eq!(held.take(token), Some('a'));
-        assert_eq!(held.take(token), None);
-        assert_ne!(held.hold('b'), Some(token));
+        let mut table = HandleTable::new(2);
+        let token = table.insert('a').unwrap();
+        assert_eq!(table.take(token), Some('a'));
+        assert_eq!(table.take(token), None);
+        assert_ne!(table.insert('b'), Some(token));
     }
 
     #[test]
     fn a_full_one_refuses_until_something_is_taken() {
-        let mut held = HandleTable::new(2);
-        let first = held.hold('a').unwrap();
-        held.hold('b').unwrap();
-        assert_eq!(held.hold('c'), None);
-        held.take(first);
-        assert!(held.hold('c').is_some());
+        let mut table = HandleTable::new(2);
+        let first = table.insert('a').unwrap();
+        table.insert('b').unwrap();
+        assert_eq!(table.insert('c'), None);
+        table.take(first);
+        assert!(table.insert('c').is_some());
     }
 
     #[test]
     fn room_is_made_by_the_oldest_and_only_when_needed() {
-        let mut held = HandleTable::new(2);
-        held.hold('a').unwrap();
-        assert_eq!(held.make_room(), None);
-        held.hold('b').unwrap();
-        assert_eq!(held.make_room(), Some('a'));
-        held.hold('c').unwrap();
-        held.retain(|handle| *handle == 'c');
-        assert_eq!((held.take(1), held.take(2)), (None, Some('c')));
+        let mut table = HandleTable::new(2);
+        table.insert('a').unwrap();
+        assert_eq!(table.evict_if_full(), None);
+        table.insert('b').unwrap();
+        assert_eq!(table.evict_if_full(), Some('a'));
+        table.insert('c').unwrap();
+        table.retain(|handle| *handle == 'c');
+        assert_eq!((table.take(1), table.take(2)), (None, Some('c')));
     }
 }

@@ -33,13 +33,13 @@ pub enum RowError {
     Length(usize),
     /// The row is not a message.
     #[error("a stored message is malformed")]
-    Mail,
+    Message,
     /// The message does not match its checksum.
     #[error("a stored message does not match its checksum")]
     Checksum,
     /// The numbers of a checkpoint contradict each other.
     #[error("the numbers of a stored checkpoint contradict each other")]
-    Taken,
+    Checkpoint,
     /// The subject or the type of an access rule is unknown.
     #[error("invalid access rule: unknown subject or rule type")]
     AccessRule,
@@ -91,18 +91,18 @@ pub fn encode_subject(subject: &Subject) -> Vec<u8> {
 }
 
 /// Encodes the value of an access rule.
-pub fn encode_standing(standing: AccessRule) -> u8 {
+pub fn encode_access_rule(standing: AccessRule) -> u8 {
     match standing {
         AccessRule::Blocked => 1,
         AccessRule::Allowed => 2,
     }
 }
 
-/// Decodes a row that [`encode_subject`] and [`encode_standing`] wrote.
+/// Decodes a row that [`encode_subject`] and [`encode_access_rule`] wrote.
 ///
 /// # Errors
 /// Fails for any other bytes. Does not panic.
-pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, AccessRule), RowError> {
+pub fn decode_access_rule(key: &[u8], value: u8) -> Result<(Subject, AccessRule), RowError> {
     let subject = match key.split_first() {
         Some((&AGENT, address)) => Address::try_from(address).ok().map(Subject::Agent),
         Some((&NODE, peer)) => PeerId::from_bytes(peer).ok().map(Subject::Node),
@@ -117,7 +117,7 @@ pub fn decode_standing(key: &[u8], value: u8) -> Result<(Subject, AccessRule), R
 }
 
 /// Length of a checkpoint's key, in bytes: the sender and the stream.
-pub const TAKEN_KEY_BYTES: usize = 20 + 16;
+pub const CHECKPOINT_KEY_BYTES: usize = 20 + 16;
 
 /// Count of numbers at the start of a checkpoint: the next number, the number delivered up to, the
 /// number up to which no digests are stored, the time of the latest message, and the count of
@@ -129,8 +129,8 @@ const TAKEN_HEAD: usize = 5;
 const MAX_TAKEN_NUMBERS: usize = TAKEN_HEAD + 2 * REMEMBERED + UNTAKEN_WINDOW;
 
 /// Returns the key of a checkpoint.
-pub fn taken_key(sender: &Address, stream: &StreamId) -> [u8; TAKEN_KEY_BYTES] {
-    let mut key = [0; TAKEN_KEY_BYTES];
+pub fn checkpoint_key(sender: &Address, stream: &StreamId) -> [u8; CHECKPOINT_KEY_BYTES] {
+    let mut key = [0; CHECKPOINT_KEY_BYTES];
     key[..20].copy_from_slice(sender.as_slice());
     key[20..].copy_from_slice(stream);
     key
@@ -139,7 +139,7 @@ pub fn taken_key(sender: &Address, stream: &StreamId) -> [u8; TAKEN_KEY_BYTES] {
 /// Encodes a checkpoint: the version, then numbers of 8 bytes, big endian: the next number, the
 /// number delivered up to, the number up to which no digests are stored, the time of the latest
 /// message, the count of digests, each number with its digest, and the numbers acked out of order.
-pub fn encode_taken(row: &StreamCheckpoint) -> Vec<u8> {
+pub fn encode_checkpoint(row: &StreamCheckpoint) -> Vec<u8> {
     let digests = &row.digests;
     let head = [row.next, row.told, digests.forgotten(), digests.sent_at_ms(), digests.len() as u64];
     let digests = digests.latest().flat_map(|(seq, digest)| [seq, digest]);
@@ -150,11 +150,14 @@ pub fn encode_taken(row: &StreamCheckpoint) -> Vec<u8> {
     bytes
 }
 
-/// Decodes a row that [`taken_key`] and [`encode_taken`] wrote.
+/// Decodes a row that [`checkpoint_key`] and [`encode_checkpoint`] wrote.
 ///
 /// # Errors
 /// Fails for any other bytes. Does not panic.
-pub fn decode_taken(key: &[u8; TAKEN_KEY_BYTES], value: &[u8]) -> Result<StreamCheckpoint, RowError> {
+pub fn decode_checkpoint(
+    key: &[u8; CHECKPOINT_KEY_BYTES],
+    value: &[u8],
+) -> Result<StreamCheckpoint, RowError> {
     let (mut sender, mut stream) = ([0; 20], [0; 16]);
     sender.copy_from_slice(&key[..20]);
     stream.copy_from_slice(&key[20..]);
@@ -170,15 +173,16 @@ pub fn decode_taken(key: &[u8; TAKEN_KEY_BYTES], value: &[u8]) -> Result<StreamC
     let [next, told, forgotten, sent_at_ms, count, rest @ ..] = &numbers[..] else {
         return Err(RowError::Length(value.len()));
     };
-    let count = usize::try_from(*count).ok().and_then(|count| count.checked_mul(2)).ok_or(RowError::Taken)?;
-    let (digests, beyond) = rest.split_at_checked(count).ok_or(RowError::Taken)?;
+    let count =
+        usize::try_from(*count).ok().and_then(|count| count.checked_mul(2)).ok_or(RowError::Checkpoint)?;
+    let (digests, beyond) = rest.split_at_checked(count).ok_or(RowError::Checkpoint)?;
     let (digests, _) = digests.as_chunks::<2>();
     let digests = digests.iter().map(|[seq, digest]| (*seq, *digest)).collect();
-    let digests = Digests::restored(digests, *forgotten, *sent_at_ms).ok_or(RowError::Taken)?;
+    let digests = Digests::restored(digests, *forgotten, *sent_at_ms).ok_or(RowError::Checkpoint)?;
     let grows = beyond.is_sorted_by(|one, other| one < other);
     let is_window = beyond.len() <= UNTAKEN_WINDOW && beyond.first().is_none_or(|first| first > next);
     if next > told || !grows || !is_window {
-        return Err(RowError::Taken);
+        return Err(RowError::Checkpoint);
     }
     let (sender, beyond) = (sender.into(), beyond.to_vec());
     Ok(StreamCheckpoint { sender, stream: StreamId(stream), next: *next, told: *told, beyond, digests })
@@ -221,11 +225,11 @@ mod tests {
         ) {
             let standing = if blocked { AccessRule::Blocked } else { AccessRule::Allowed };
             for subject in [Subject::Agent(address.into()), Subject::Node(PeerId::random())] {
-                let decoded = decode_standing(&encode_subject(&subject), encode_standing(standing));
+                let decoded = decode_access_rule(&encode_subject(&subject), encode_access_rule(standing));
                 prop_assert_eq!(decoded, Ok((subject, standing)));
             }
-            if let Ok((subject, standing)) = decode_standing(&key, value) {
-                prop_assert_eq!((encode_subject(&subject), encode_standing(standing)), (key, value));
+            if let Ok((subject, standing)) = decode_access_rule(&key, value) {
+                prop_assert_eq!((encode_subject(&subject), encode_access_rule(standing)), (key, value));
             }
         }
     }
@@ -233,7 +237,7 @@ mod tests {
     proptest! {
         #[test]
         fn how_far_mail_was_taken_survives_and_any_other_bytes_are_none(
-            key: [u8; TAKEN_KEY_BYTES], (next, ahead) in (0..1_u64 << 40, 0..9_u64),
+            key: [u8; CHECKPOINT_KEY_BYTES], (next, ahead) in (0..1_u64 << 40, 0..9_u64),
             beyond in proptest::collection::btree_set(1..2000_u64, 0..20),
             digests in proptest::collection::btree_map(2..2000_u64, any::<u64>(), 0..REMEMBERED),
             (forgotten, sent_at_ms) in (0..2_u64, any::<u64>()),
@@ -243,11 +247,11 @@ mod tests {
             let (sender, stream) = (Address::from_slice(&key[..20]), key[20..].try_into().unwrap());
             let digests = Digests::restored(digests.into_iter().collect(), forgotten, sent_at_ms).unwrap();
             let row = StreamCheckpoint { sender, stream, next, told: next + ahead, beyond, digests };
-            prop_assert_eq!(taken_key(&sender, &stream), key);
-            prop_assert_eq!(decode_taken(&key, &encode_taken(&row)), Ok(row));
+            prop_assert_eq!(checkpoint_key(&sender, &stream), key);
+            prop_assert_eq!(decode_checkpoint(&key, &encode_checkpoint(&row)), Ok(row));
             let value = [&[version][..], &noise].concat();
-            if let Ok(row) = decode_taken(&key, &value) {
-                prop_assert_eq!(encode_taken(&row), value);
+            if let Ok(row) = decode_checkpoint(&key, &value) {
+                prop_assert_eq!(encode_checkpoint(&row), value);
             }
         }
     }
@@ -258,8 +262,9 @@ mod tests {
             let numbers = numbers.iter().flat_map(|number| number.to_be_bytes());
             [TAKEN_VERSION].into_iter().chain(numbers).collect::<Vec<_>>()
         };
-        let decode =
-            |numbers: &[u64]| decode_taken(&[0; TAKEN_KEY_BYTES], &value(numbers)).map(|row| row.beyond);
+        let decode = |numbers: &[u64]| {
+            decode_checkpoint(&[0; CHECKPOINT_KEY_BYTES], &value(numbers)).map(|row| row.beyond)
+        };
         assert_eq!(decode(&[5, 9, 0, 7, 0, 6, 8]), Ok(vec![6, 8]));
         assert_eq!(decode(&[5, 9, 2, 7, 2, 3, 99, 4, 98, 6, 8]), Ok(vec![6, 8]));
         for wrong in [
@@ -272,7 +277,7 @@ mod tests {
             &[5, 9, 0, 0, 2, 4, 99, 4, 98],
             &[5, 9, 4, 0, 1, 4, 99],
         ] {
-            assert_eq!(decode(wrong), Err(RowError::Taken), "{wrong:?}");
+            assert_eq!(decode(wrong), Err(RowError::Checkpoint), "{wrong:?}");
         }
         assert!(matches!(decode(&[5, 9, 0, 0]), Err(RowError::Length(33))));
         let digests = (1..=REMEMBERED as u64).flat_map(|seq| [seq, 99]);
@@ -282,7 +287,7 @@ mod tests {
         assert_eq!(longest.len(), MAX_TAKEN_NUMBERS);
         assert!(decode(&longest).is_ok());
         let wide: Vec<u64> = [1, 5000, 0, 0, 0].into_iter().chain(2..=2 + UNTAKEN_WINDOW as u64).collect();
-        assert_eq!(decode(&wide), Err(RowError::Taken));
+        assert_eq!(decode(&wide), Err(RowError::Checkpoint));
         assert!(matches!(decode(&[&longest[..], &[u64::MAX]].concat()), Err(RowError::Length(_))));
     }
 

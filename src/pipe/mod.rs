@@ -2,7 +2,7 @@
 //! because a blocking read or write of a pipe cannot be cancelled and must not block the loop.
 //!
 //! A slow parent never blocks the node: [`Output::send`] does not block, and [`Progress`] counts
-//! the written lines. If the node does not take a [`Batch`], the reader stops, and then the
+//! the written lines. If the node does not take a [`InputChunk`], the reader stops, and then the
 //! parent's writes block.
 
 mod reader;
@@ -18,38 +18,35 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-pub use reader::Batch;
+pub use reader::InputChunk;
 use waiting::Waiting;
-pub use writer::{LastWords, Line, Output, Progress, SendError};
+pub use writer::{CrashReporter, Line, Output, Progress, SendError};
 
 /// Maximum number of lines that were passed to [`Output`] but are not in [`Progress::written`] yet.
 /// The fastest pipe measured takes 300,000 lines of 300 bytes per second, so 4,096 lines last 14
 /// ms. That is several turns of the loop, so the writer never waits for the node.
-pub const FRONT_WINDOW: usize = 4096;
+pub const PIPE_WINDOW: usize = 4096;
 
 /// Both directions of the pipe to the parent.
 #[derive(Debug)]
-pub struct Front {
+pub struct Pipe {
     /// Commands from the parent.
-    pub input: mpsc::Receiver<Batch>,
+    pub input: mpsc::Receiver<InputChunk>,
     /// Events to the parent.
     pub output: Output,
     /// Progress of the writer.
     pub progress: Arc<Progress>,
 }
 
-impl Front {
+impl Pipe {
     /// Starts one thread that reads `input` and one that writes `output`. Each thread exits when
-    /// its pipe is closed, or when it finds that the [`Front`] was dropped.
+    /// its pipe is closed, or when it finds that the [`Pipe`] was dropped.
     ///
     /// # Errors
     /// Fails if a thread cannot be started.
-    pub fn start(
-        input: impl Read + Send + 'static,
-        output: impl Write + Send + 'static,
-    ) -> io::Result<Front> {
+    pub fn start(input: impl Read + Send + 'static, output: impl Write + Send + 'static) -> io::Result<Pipe> {
         let (output, progress) = writer::start(output)?;
-        Ok(Front { input: reader::start(input)?, output, progress })
+        Ok(Pipe { input: reader::start(input)?, output, progress })
     }
 
     /// Starts the pipe on stdin and stdout. Redirects file descriptor 1 to stderr, so that output
@@ -58,27 +55,27 @@ impl Front {
     ///
     /// # Errors
     /// Fails if a descriptor cannot be duplicated or a thread cannot be started.
-    pub fn stdio() -> io::Result<Front> {
-        let input = private(rustix::stdio::stdin())?;
-        let output = private(rustix::stdio::stdout())?;
+    pub fn stdio() -> io::Result<Pipe> {
+        let input = dup_cloexec(rustix::stdio::stdin())?;
+        let output = dup_cloexec(rustix::stdio::stdout())?;
         rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-        Front::start(Waiting::new(input), Waiting::new(output))
+        Pipe::start(Waiting::new(input), Waiting::new(output))
     }
 
     /// Returns a handle that can write a last event after the node has failed.
-    pub fn last_words(&self) -> LastWords {
-        self.output.last_words()
+    pub fn crash_reporter(&self) -> CrashReporter {
+        self.output.crash_reporter()
     }
 
     /// Starts the pipe on two pipes within the process. Also returns the parent's end.
     ///
     /// # Errors
     /// Fails if a pipe or a thread cannot be created.
-    pub fn memory() -> io::Result<(Front, ParentEnd)> {
+    pub fn memory() -> io::Result<(Pipe, ParentEnd)> {
         let (node_input, input) = io::pipe()?;
         let (output, node_output) = io::pipe()?;
         let parent = ParentEnd { input, output: BufReader::new(output) };
-        Ok((Front::start(node_input, node_output)?, parent))
+        Ok((Pipe::start(node_input, node_output)?, parent))
     }
 }
 
@@ -87,15 +84,15 @@ impl Front {
 /// # Errors
 /// Fails if the descriptor cannot be duplicated.
 pub fn stdout() -> io::Result<impl Write> {
-    private(rustix::stdio::stdout()).map(Waiting::new)
+    dup_cloexec(rustix::stdio::stdout()).map(Waiting::new)
 }
 
 /// Duplicates `fd` to a number above 2, with close-on-exec.
-fn private(fd: impl AsFd) -> io::Result<OwnedFd> {
+fn dup_cloexec(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
-/// The parent's end of [`Front::memory`]. Its methods block.
+/// The parent's end of [`Pipe::memory`]. Its methods block.
 #[derive(Debug)]
 pub struct ParentEnd {
     /// Input of the node. Dropping it closes the input.

@@ -11,7 +11,7 @@ use p2p_node_protocol::Event;
 use p2p_node_protocol::line::encode_event;
 use tokio::sync::Notify;
 
-use super::FRONT_WINDOW;
+use super::PIPE_WINDOW;
 
 /// Number of buffered bytes that triggers a write: the capacity of a Linux pipe. A longer line is
 /// written as a whole.
@@ -27,7 +27,7 @@ pub enum SendError {
     /// The parent closed the pipe, or writing failed; see [`Progress::failure`].
     #[error("the output is closed")]
     Closed,
-    /// The queue is full. This is a bug in the node, which must not exceed [`FRONT_WINDOW`].
+    /// The queue is full. This is a bug in the node, which must not exceed [`PIPE_WINDOW`].
     #[error("the output is full")]
     Full,
 }
@@ -56,9 +56,9 @@ impl Output {
         })
     }
 
-    /// Returns a handle that can write one more event; see [`LastWords`].
-    pub fn last_words(&self) -> LastWords {
-        LastWords(Arc::downgrade(&self.queue))
+    /// Returns a handle that can write one more event; see [`CrashReporter`].
+    pub fn crash_reporter(&self) -> CrashReporter {
+        CrashReporter(Arc::downgrade(&self.queue))
     }
 
     /// Blocks the thread until everything is written, at most for `deadline`, because a parent that
@@ -74,12 +74,12 @@ impl Output {
 
 /// Handle that writes one more event to the output from any thread.
 #[derive(Clone, Debug)]
-pub struct LastWords(Weak<SyncSender<Item>>);
+pub struct CrashReporter(Weak<SyncSender<Item>>);
 
-impl LastWords {
+impl CrashReporter {
     /// Writes an event after the queued lines; numbers it if those are numbered. Blocks the thread
     /// until the event is written, at most for `deadline`. Does nothing after [`Output::finish`].
-    pub fn say(&self, event: Event, deadline: Duration) {
+    pub fn write_blocking(&self, event: Event, deadline: Duration) {
         let (written, was_written) = sync_channel(1);
         let sent = self.0.upgrade().is_some_and(|queue| queue.try_send(Item::Last(event, written)).is_ok());
         if sent {
@@ -143,7 +143,7 @@ impl Progress {
 }
 
 pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<(Output, Arc<Progress>)> {
-    let (queue, lines) = sync_channel(FRONT_WINDOW);
+    let (queue, lines) = sync_channel(PIPE_WINDOW);
     let (ending, ended) = sync_channel(0);
     let progress = Arc::new(Progress::default());
     let mut writer = Writer {

@@ -10,14 +10,14 @@ thread_local! {
 
 /// Runs `act` and returns `None` if it panics. The caller must not use state that `act` may have
 /// left inconsistent.
-pub fn caught<T>(act: impl FnOnce() -> T) -> Option<T> {
+pub fn catch_panic<T>(act: impl FnOnce() -> T) -> Option<T> {
     let before = CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(act));
     CATCHING.set(before);
     result.ok()
 }
 
-/// Returns `true` if this thread runs inside [`caught`].
+/// Returns `true` if this thread runs inside [`catch_panic`].
 pub fn is_catching() -> bool {
     CATCHING.get()
 }
@@ -28,9 +28,9 @@ mod tests {
 
     #[test]
     fn a_panic_is_none_and_only_expected_within() {
-        assert_eq!(caught(|| (is_catching(), caught(is_catching))), Some((true, Some(true))));
+        assert_eq!(catch_panic(|| (is_catching(), catch_panic(is_catching))), Some((true, Some(true))));
         assert!(!is_catching());
-        assert_eq!(caught(|| -> u8 { panic!("as expected") }), None);
+        assert_eq!(catch_panic(|| -> u8 { panic!("as expected") }), None);
         assert!(!is_catching());
     }
 }

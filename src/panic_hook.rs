@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use p2p_node_protocol::{ErrorCode, ErrorEvent, Event};
 
-use crate::front::LastWords;
-use crate::io::store::caught::is_catching;
+use crate::io::store::catch_panic::is_catching;
+use crate::pipe::CrashReporter;
 use p2p_node_core::effect::ExitCode;
 
 /// Maximum time to write the `error` event; the same time as for the last lines of a normal exit.
@@ -17,9 +17,9 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// any size.
 const MAX_TEXT: usize = 500;
 
-/// Installs the panic hook. Panics that [`crate::io::store::caught`] catches do not end the
+/// Installs the panic hook. Panics that [`crate::io::store::catch_panic`] catches do not end the
 /// process.
-pub fn end_process_on_panic(last_words: LastWords) {
+pub fn end_process_on_panic(crash_reporter: CrashReporter) {
     let report = std::panic::take_hook();
     let ending = AtomicBool::new(false);
     std::panic::set_hook(Box::new(move |info| {
@@ -33,7 +33,7 @@ pub fn end_process_on_panic(last_words: LastWords) {
             exit();
         }
         let event = Event::Error(Box::new(ErrorEvent::new(ErrorCode::Internal, describe(info))));
-        last_words.say(event, TIMEOUT);
+        crash_reporter.write_blocking(event, TIMEOUT);
         report(info);
         exit();
     }));
@@ -57,16 +57,16 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::front::Front;
+    use crate::pipe::Pipe;
 
     #[test]
     #[ignore = "ends this process; run by the test below"]
     fn child_of_the_panic_test() {
-        let front = Front::stdio().expect("a front");
-        end_process_on_panic(front.last_words());
-        assert_eq!(crate::io::store::caught::caught(|| -> u8 { panic!("expected") }), None);
+        let pipe = Pipe::stdio().expect("a pipe");
+        end_process_on_panic(pipe.crash_reporter());
+        assert_eq!(crate::io::store::catch_panic::catch_panic(|| -> u8 { panic!("expected") }), None);
         let numbered = ErrorEvent::new(ErrorCode::Busy, "before");
-        front.output.send(vec![(Event::Error(Box::new(numbered)), true)]).expect("room");
+        pipe.output.send(vec![(Event::Error(Box::new(numbered)), true)]).expect("room");
         let thread = std::thread::Builder::new().name("worker".to_owned());
         let end = thread.spawn(|| panic!("a number that cannot be: {}", 7)).expect("a thread").join();
         panic!("it survived: {end:?}");
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_panic_on_any_thread_is_told_and_ends_the_process() {
         let output = Command::new(std::env::current_exe().expect("a path"))
-            .args(["--exact", "defect::tests::child_of_the_panic_test", "--ignored", "--nocapture"])
+            .args(["--exact", "panic_hook::tests::child_of_the_panic_test", "--ignored", "--nocapture"])
             .stdin(Stdio::null())
             .output()
             .expect("it runs");

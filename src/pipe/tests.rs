@@ -11,7 +11,7 @@ use p2p_node_protocol::{Closing, ErrorCode, Event, Id, MAX_LINE_BYTES};
 use rustix::fs::OFlags;
 use serde_json::Value;
 
-use super::reader::QUEUED_BATCHES;
+use super::reader::QUEUED_CHUNKS;
 use super::writer::WRITE_BYTES;
 use super::*;
 
@@ -23,9 +23,9 @@ fn closing(reason: impl Into<String>) -> Event {
 }
 
 /// Returns a summary of the next batch: for each line its id, its command, or its error code.
-fn next(front: &mut Front) -> Vec<String> {
-    match front.input.blocking_recv().expect("the reader tells how it ended") {
-        Batch::Lines(lines) => lines
+fn next(pipe: &mut Pipe) -> Vec<String> {
+    match pipe.input.blocking_recv().expect("the reader tells how it ended") {
+        InputChunk::Lines(lines) => lines
             .into_iter()
             .map(|line| match line {
                 Ok(request) => {
@@ -34,17 +34,17 @@ fn next(front: &mut Front) -> Vec<String> {
                 Err(error) => error.code.to_string(),
             })
             .collect(),
-        Batch::Ended => vec!["ended".to_owned()],
-        Batch::Failed(reason) => vec![format!("failed: {reason}")],
+        InputChunk::Ended => vec!["ended".to_owned()],
+        InputChunk::Failed(reason) => vec![format!("failed: {reason}")],
     }
 }
 
-fn until_ended(front: &mut Front) -> Vec<String> {
+fn until_ended(pipe: &mut Pipe) -> Vec<String> {
     let mut all = Vec::new();
     while all.last().is_none_or(|line| line != "ended") {
-        all.extend(next(front));
+        all.extend(next(pipe));
     }
-    assert!(front.input.blocking_recv().is_none(), "something followed the end");
+    assert!(pipe.input.blocking_recv().is_none(), "something followed the end");
     all
 }
 
@@ -71,10 +71,10 @@ impl Write for Gate {
 
 #[test]
 fn lines_go_both_ways() {
-    let (mut front, mut parent) = Front::memory().unwrap();
+    let (mut pipe, mut parent) = Pipe::memory().unwrap();
     parent.write_line(r#"{"type":"ping","id":7}"#).unwrap();
-    assert_eq!(next(&mut front), ["7"]);
-    front.output.send(vec![(closing("a"), true), (closing("b"), false), (closing("c"), true)]).unwrap();
+    assert_eq!(next(&mut pipe), ["7"]);
+    pipe.output.send(vec![(closing("a"), true), (closing("b"), false), (closing("c"), true)]).unwrap();
     for line in [
         r#"{"type":"closing","reason":"a","seq":1}"#,
         r#"{"type":"closing","reason":"b"}"#,
@@ -83,15 +83,15 @@ fn lines_go_both_ways() {
         assert_eq!(parent.read_line().unwrap().as_deref(), Some(line));
     }
     drop(parent.input);
-    assert_eq!(next(&mut front), ["ended"]);
-    assert!(front.output.finish(PATIENCE));
-    assert_eq!(front.progress.written(), 3);
-    assert!(!front.progress.closed());
+    assert_eq!(next(&mut pipe), ["ended"]);
+    assert!(pipe.output.finish(PATIENCE));
+    assert_eq!(pipe.progress.written(), 3);
+    assert!(!pipe.progress.closed());
 }
 
 #[test]
 fn bad_lines_are_told_in_their_place_and_the_last_line_needs_no_newline() {
-    let (mut front, mut parent) = Front::memory().unwrap();
+    let (mut pipe, mut parent) = Pipe::memory().unwrap();
     let writing = thread::spawn(move || {
         parent.write_line("\u{feff}{\"type\":\"ping\",\"id\":1}\r").unwrap();
         parent.write_line("").unwrap();
@@ -102,18 +102,18 @@ fn bad_lines_are_told_in_their_place_and_the_last_line_needs_no_newline() {
         parent.input.write_all(br#"{"type":"ping","id":3}"#).unwrap();
     });
     let expected = ["1", "INVALID_JSON", "LINE_TOO_LONG", "INVALID_UTF8", "INVALID_ARGUMENT", "3", "ended"];
-    assert_eq!(until_ended(&mut front), expected);
+    assert_eq!(until_ended(&mut pipe), expected);
     writing.join().unwrap();
 }
 
 #[test]
 fn a_line_of_the_greatest_length_is_read_whole() {
-    let (mut front, mut parent) = Front::memory().unwrap();
+    let (mut pipe, mut parent) = Pipe::memory().unwrap();
     let blank = format!(r#"{{"type":"send","topic":"t","data":"{}","id":9}}"#, "");
     let line = blank.replace(r#":"","#, &format!(r#":"{}","#, "x".repeat(MAX_LINE_BYTES - blank.len())));
     assert_eq!(line.len(), MAX_LINE_BYTES);
     let writing = thread::spawn(move || parent.write_line(&line).unwrap());
-    assert_eq!(until_ended(&mut front), ["9", "ended"]);
+    assert_eq!(until_ended(&mut pipe), ["9", "ended"]);
     writing.join().unwrap();
 }
 
@@ -125,9 +125,9 @@ fn a_broken_input_is_told_with_its_reason() {
             Err(io::Error::other("no such wire"))
         }
     }
-    let mut front = Front::start(Broken, io::sink()).unwrap();
-    assert_eq!(next(&mut front), ["failed: no such wire"]);
-    assert!(front.input.blocking_recv().is_none());
+    let mut pipe = Pipe::start(Broken, io::sink()).unwrap();
+    assert_eq!(next(&mut pipe), ["failed: no such wire"]);
+    assert!(pipe.input.blocking_recv().is_none());
 }
 
 #[test]
@@ -142,23 +142,23 @@ fn a_node_that_takes_no_batch_stops_the_reader() {
         }
     }
     let reads = Arc::new(AtomicUsize::new(0));
-    let mut front = Front::start(Endless(Arc::clone(&reads)), io::sink()).unwrap();
+    let mut pipe = Pipe::start(Endless(Arc::clone(&reads)), io::sink()).unwrap();
     for taken in 0..200 {
         // The reader holds one more batch, which waits for a place in the queue.
-        let most = taken + QUEUED_BATCHES + 1;
+        let most = taken + QUEUED_CHUNKS + 1;
         while reads.load(Ordering::SeqCst) < most {
             thread::yield_now();
         }
         thread::yield_now();
         assert_eq!(reads.load(Ordering::SeqCst), most);
-        assert_eq!(next(&mut front), ["ping"]);
+        assert_eq!(next(&mut pipe), ["ping"]);
     }
 }
 
 #[tokio::test]
 async fn a_burst_is_written_in_order_numbered_without_gap_and_counted() {
     const LINES: usize = 50_000;
-    let (front, mut parent) = Front::memory().unwrap();
+    let (pipe, mut parent) = Pipe::memory().unwrap();
     let reading = thread::spawn(move || {
         let mut numbered = 0;
         for expected in 0..LINES {
@@ -176,70 +176,70 @@ async fn a_burst_is_written_in_order_numbered_without_gap_and_counted() {
     });
     let mut sent = 0;
     while sent < LINES {
-        let room = FRONT_WINDOW - (sent - front.progress.written() as usize);
+        let room = PIPE_WINDOW - (sent - pipe.progress.written() as usize);
         let end = LINES.min(sent + room.min(100));
-        front.output.send((sent..end).map(|at| (closing(at.to_string()), at % 3 != 0)).collect()).unwrap();
+        pipe.output.send((sent..end).map(|at| (closing(at.to_string()), at % 3 != 0)).collect()).unwrap();
         sent = end;
-        while sent - front.progress.written() as usize == FRONT_WINDOW {
-            front.progress.changed().await;
+        while sent - pipe.progress.written() as usize == PIPE_WINDOW {
+            pipe.progress.changed().await;
         }
     }
-    while front.progress.written() < LINES as u64 {
-        front.progress.changed().await;
+    while pipe.progress.written() < LINES as u64 {
+        pipe.progress.changed().await;
     }
-    assert!(front.output.finish(PATIENCE));
+    assert!(pipe.output.finish(PATIENCE));
     reading.join().unwrap();
 }
 
 #[test]
 fn what_is_queued_goes_out_in_one_write() {
     let (gate, writes) = Gate::new();
-    let front = Front::start(io::empty(), gate).unwrap();
+    let pipe = Pipe::start(io::empty(), gate).unwrap();
     let long = "x".repeat(2 * WRITE_BYTES);
-    front.output.send(vec![(closing(&long), false)]).unwrap();
+    pipe.output.send(vec![(closing(&long), false)]).unwrap();
     // The writer blocks on the long line; the short lines stay in the queue.
     for _ in 0..100 {
-        front.output.send(vec![(closing("short"), false), (closing("short"), false)]).unwrap();
+        pipe.output.send(vec![(closing("short"), false), (closing("short"), false)]).unwrap();
     }
     let lines = |write: &[u8]| write.iter().filter(|&&byte| byte == b'\n').count();
     assert_eq!(lines(&writes.recv().unwrap()), 1);
     assert_eq!(lines(&writes.recv().unwrap()), 200);
-    assert!(front.output.finish(PATIENCE));
+    assert!(pipe.output.finish(PATIENCE));
 }
 
 #[test]
 fn a_full_queue_is_an_error_and_keeps_what_it_took() {
     let (gate, writes) = Gate::new();
-    let front = Front::start(io::empty(), gate).unwrap();
-    front.output.send(vec![(closing("x".repeat(WRITE_BYTES)), false)]).unwrap();
+    let pipe = Pipe::start(io::empty(), gate).unwrap();
+    pipe.output.send(vec![(closing("x".repeat(WRITE_BYTES)), false)]).unwrap();
     let mut taken = 1;
     let refused = loop {
-        match front.output.send(vec![(closing("short"), false)]) {
+        match pipe.output.send(vec![(closing("short"), false)]) {
             Ok(()) => taken += 1,
             Err(error) => break error,
         }
     };
     assert_eq!(refused, SendError::Full);
-    assert!((FRONT_WINDOW..=FRONT_WINDOW + 1).contains(&taken), "{taken} taken");
+    assert!((PIPE_WINDOW..=PIPE_WINDOW + 1).contains(&taken), "{taken} taken");
     let counting = thread::spawn(move || writes.iter().flatten().filter(|&byte| byte == b'\n').count());
-    assert!(front.output.finish(PATIENCE));
+    assert!(pipe.output.finish(PATIENCE));
     assert_eq!(counting.join().unwrap(), taken);
 }
 
 #[tokio::test]
 async fn a_closed_reader_is_no_failure() {
-    let (front, parent) = Front::memory().unwrap();
+    let (pipe, parent) = Pipe::memory().unwrap();
     drop(parent.output);
-    front.output.send(vec![(closing("a"), false)]).unwrap();
-    while !front.progress.closed() {
-        front.progress.changed().await;
+    pipe.output.send(vec![(closing("a"), false)]).unwrap();
+    while !pipe.progress.closed() {
+        pipe.progress.changed().await;
     }
-    assert_eq!((front.progress.failure(), front.progress.written()), (None, 0));
-    while front.output.send(vec![(closing("b"), false)]).is_ok() {
+    assert_eq!((pipe.progress.failure(), pipe.progress.written()), (None, 0));
+    while pipe.output.send(vec![(closing("b"), false)]).is_ok() {
         thread::yield_now();
     }
-    assert_eq!(front.output.send(vec![(closing("c"), false)]), Err(SendError::Closed));
-    assert!(!front.output.finish(PATIENCE), "a line was lost");
+    assert_eq!(pipe.output.send(vec![(closing("c"), false)]), Err(SendError::Closed));
+    assert!(!pipe.output.finish(PATIENCE), "a line was lost");
 }
 
 #[tokio::test]
@@ -253,21 +253,21 @@ async fn a_failed_write_is_told_with_its_reason() {
             Ok(())
         }
     }
-    let front = Front::start(io::empty(), Full).unwrap();
-    front.output.send(vec![(closing("a"), false)]).unwrap();
-    while !front.progress.closed() {
-        front.progress.changed().await;
+    let pipe = Pipe::start(io::empty(), Full).unwrap();
+    pipe.output.send(vec![(closing("a"), false)]).unwrap();
+    while !pipe.progress.closed() {
+        pipe.progress.changed().await;
     }
-    assert_eq!(front.progress.failure(), Some("disk full"));
+    assert_eq!(pipe.progress.failure(), Some("disk full"));
 }
 
 #[test]
 fn a_parent_that_does_not_read_does_not_keep_the_process() {
-    let (front, mut parent) = Front::memory().unwrap();
+    let (pipe, mut parent) = Pipe::memory().unwrap();
     let long = "x".repeat(2 * WRITE_BYTES);
-    front.output.send(vec![(closing(&long), false)]).unwrap();
-    assert!(!front.output.finish(Duration::from_millis(20)));
-    assert_eq!(front.progress.written(), 0);
+    pipe.output.send(vec![(closing(&long), false)]).unwrap();
+    assert!(!pipe.output.finish(Duration::from_millis(20)));
+    assert_eq!(pipe.progress.written(), 0);
     // The writer still writes the line when the parent reads again.
     assert!(parent.read_line().unwrap().unwrap().contains(&long));
     assert_eq!(parent.read_line().unwrap(), None);
@@ -277,18 +277,18 @@ fn a_parent_that_does_not_read_does_not_keep_the_process() {
 #[test]
 #[ignore = "takes over this process's stdin and stdout; run by the test below"]
 fn child_of_the_stdio_test() {
-    let mut front = Front::stdio().unwrap();
+    let mut pipe = Pipe::stdio().unwrap();
     println!("stray words of a library");
-    let command = next(&mut front);
-    front.output.send(vec![(closing(command.concat()), true)]).unwrap();
-    assert_eq!(next(&mut front), ["ended"]);
-    assert!(front.output.finish(PATIENCE));
+    let command = next(&mut pipe);
+    pipe.output.send(vec![(closing(command.concat()), true)]).unwrap();
+    assert_eq!(next(&mut pipe), ["ended"]);
+    assert!(pipe.output.finish(PATIENCE));
 }
 
 #[test]
 fn only_events_reach_stdout() {
     let mut child = Process::new(std::env::current_exe().unwrap())
-        .args(["--exact", "front::tests::child_of_the_stdio_test", "--ignored", "--nocapture"])
+        .args(["--exact", "pipe::tests::child_of_the_stdio_test", "--ignored", "--nocapture"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -320,27 +320,27 @@ fn descriptors_that_do_not_wait_are_waited_for_and_left_as_they_are() {
     const LINES: usize = 20_000;
     let ((input, parent_input), (parent_output, output)) = (impatient_pipe(), impatient_pipe());
     let (shared_input, shared_output) = (input.try_clone().unwrap(), output.try_clone().unwrap());
-    let mut front = Front::start(Waiting::new(input), Waiting::new(output)).unwrap();
+    let mut pipe = Pipe::start(Waiting::new(input), Waiting::new(output)).unwrap();
     let mut parent_input = Waiting::new(parent_input);
     // Writes half a line. While the reader returns nothing, it has found the pipe empty.
     parent_input.write_all(b"{\"type\":").unwrap();
-    front.output.send((0..FRONT_WINDOW).map(|_| (closing("x".repeat(100)), true)).collect()).unwrap();
+    pipe.output.send((0..PIPE_WINDOW).map(|_| (closing("x".repeat(100)), true)).collect()).unwrap();
     // The writer has found the pipe full if it has written fewer lines than it was given.
     let mut parent_output = BufReader::new(Waiting::new(parent_output));
     let mut line = String::new();
     parent_output.read_line(&mut line).unwrap();
-    for _ in 1..FRONT_WINDOW {
+    for _ in 1..PIPE_WINDOW {
         line.clear();
         parent_output.read_line(&mut line).unwrap();
     }
-    assert!(line.ends_with(&format!("\"seq\":{FRONT_WINDOW}}}\n")), "{line}");
+    assert!(line.ends_with(&format!("\"seq\":{PIPE_WINDOW}}}\n")), "{line}");
     let writing = thread::spawn(move || {
         parent_input.write_all(b"\"ping\",\"id\":0}\n").unwrap();
         for id in 1..LINES {
             parent_input.write_all(format!("{{\"type\":\"ping\",\"id\":{id}}}\n").as_bytes()).unwrap();
         }
     });
-    let all = until_ended(&mut front);
+    let all = until_ended(&mut pipe);
     writing.join().unwrap();
     assert_eq!(all.len(), LINES + 1);
     assert!(all[..LINES].iter().enumerate().all(|(id, told)| *told == id.to_string()));
@@ -351,9 +351,9 @@ fn descriptors_that_do_not_wait_are_waited_for_and_left_as_they_are() {
 
 #[test]
 fn an_error_keeps_its_id() {
-    let (mut front, mut parent) = Front::memory().unwrap();
+    let (mut pipe, mut parent) = Pipe::memory().unwrap();
     parent.write_line(r#"{"type":"reboot","id":4}"#).unwrap();
-    let Some(Batch::Lines(mut lines)) = front.input.blocking_recv() else { panic!("no lines") };
+    let Some(InputChunk::Lines(mut lines)) = pipe.input.blocking_recv() else { panic!("no lines") };
     let error = lines.pop().unwrap().unwrap_err();
     assert_eq!((error.code, error.id), (ErrorCode::UnknownCommand, Some(Id::from(4))));
 }

@@ -15,9 +15,9 @@ const PERIOD: Duration = Duration::from_millis(500);
 
 /// A watched process.
 #[derive(Debug)]
-pub struct Parent(oneshot::Receiver<()>);
+pub struct ParentWatcher(oneshot::Receiver<()>);
 
-impl Parent {
+impl ParentWatcher {
     /// Watches a process on a thread. If the process is not visible, because it has exited or is in
     /// another PID namespace, or is process 1, returns `None` and calls `notice`; then only the end
     /// of stdin ends the node.
@@ -39,7 +39,7 @@ impl Parent {
             // Fails only if the node has exited.
             let _ = ended.send(());
         })?;
-        Ok(Some(Parent(end)))
+        Ok(Some(ParentWatcher(end)))
     }
 
     /// Waits for the exit of the process; completes only once. Cancel-safe.
@@ -67,17 +67,17 @@ fn wait(pid: Pid) {
         // A pidfd refers to this process even if the system reuses its number.
         Ok(process) => while poll(&mut [PollFd::new(&process, PollFlags::IN)], None) == Err(Errno::INTR) {},
         Err(Errno::SRCH) => {}
-        Err(_) => look(pid),
+        Err(_) => poll_until_exit(pid),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 fn wait(pid: Pid) {
-    look(pid);
+    poll_until_exit(pid);
 }
 
 /// Polls until the process has exited, or until it is no longer our parent if it was.
-fn look(pid: Pid) {
+fn poll_until_exit(pid: Pid) {
     let was_parent = getppid() == Some(pid);
     while test_kill_process(pid) != Err(rustix::io::Errno::SRCH) && (!was_parent || getppid() == Some(pid)) {
         thread::sleep(PERIOD);
@@ -90,10 +90,10 @@ mod tests {
 
     use super::*;
 
-    fn watch(pid: u32) -> (Option<Parent>, Vec<String>) {
+    fn watch(pid: u32) -> (Option<ParentWatcher>, Vec<String>) {
         let mut notices = Vec::new();
         let pid = pid.try_into().expect("small");
-        let parent = Parent::watch(pid, &mut |notice| notices.push(notice)).expect("a thread");
+        let parent = ParentWatcher::watch(pid, &mut |notice| notices.push(notice)).expect("a thread");
         (parent, notices)
     }
 
@@ -101,7 +101,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let mut parent = watch(pid).0;
         assert!(parent.is_some(), "it is watched");
-        let ended = Parent::ended(&mut parent);
+        let ended = ParentWatcher::ended(&mut parent);
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), ended).await.is_ok() })
     }
 
@@ -135,6 +135,6 @@ mod tests {
         let mut child = Command::new("true").spawn().expect("true");
         let pid = Pid::from_child(&child);
         child.wait().expect("an end");
-        look(pid);
+        poll_until_exit(pid);
     }
 }

@@ -26,7 +26,7 @@ impl Reserve {
     }
 
     /// Returns `true` if the space is reserved.
-    pub(super) fn is_held(&self) -> bool {
+    pub(super) fn is_allocated(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|found| found.len() == RESERVE_BYTES)
     }
 
@@ -34,8 +34,8 @@ impl Reserve {
     ///
     /// # Errors
     /// Fails if the disk does not have the space.
-    pub(super) fn hold(&self) -> io::Result<()> {
-        if self.is_held() {
+    pub(super) fn allocate(&self) -> io::Result<()> {
+        if self.is_allocated() {
             return Ok(());
         }
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
@@ -44,7 +44,7 @@ impl Reserve {
 
     /// Writes the number of commits into the file, without a sync, so that it is cheap. The number
     /// survives a killed process. After a loss of power it may be too low, never too high.
-    pub(super) fn note(&self, commits: u64) {
+    pub(super) fn write_commit_count(&self, commits: u64) {
         if let Ok(file) = OpenOptions::new().write(true).open(&self.path) {
             // The number only improves a warning, so an error is not critical.
             let _ = file.write_all_at(&commits.to_be_bytes(), 0);
@@ -52,7 +52,7 @@ impl Reserve {
     }
 
     /// Returns the number of commits that was written last.
-    pub(super) fn noted(&self) -> u64 {
+    pub(super) fn read_commit_count(&self) -> u64 {
         let mut bytes = [0; 8];
         let read = File::open(&self.path).and_then(|file| file.read_exact_at(&mut bytes, 0));
         read.map_or(0, |()| u64::from_be_bytes(bytes))
