@@ -5,7 +5,7 @@ mod typescript;
 
 use std::io::Write;
 
-use p2p_node_protocol::{Command, Counter, ErrorCode, Event, Id, Limits, PROTOCOL_VERSION};
+use p2p_node_protocol::{Command, Counter, ErrorCode, Event, ExitCode, Id, Limits, PROTOCOL_VERSION};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -54,6 +54,9 @@ pub fn document() -> Value {
         })).collect::<Vec<_>>(),
         "counters": Counter::ALL.iter().map(|counter| json!({
             "name": counter.as_str(), "meaning": counter.doc(),
+        })).collect::<Vec<_>>(),
+        "exitCodes": ExitCode::ALL.iter().map(|&code| json!({
+            "code": code as u8, "restart": code.restart(), "meaning": code.meaning(),
         })).collect::<Vec<_>>(),
         "limits": Limits::STANDARD,
         "$defs": definitions,

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Union
 
 PROTOCOL_VERSION = {protocol}
-MAX_LINE_BYTES = {max_line}
-MAX_INFLIGHT = {max_inflight}
-MAX_INFLIGHT_BYTES = {max_inflight_bytes}
+{limits}
+#: Exit codes after which a restart would end the same way.
+FINAL_CODES = frozenset({{{final_codes}}})
 #: Whether what failed with this code may succeed later without being changed.
 RETRYABLE: dict[str, bool] = {retryable}
 
@@ -131,12 +131,11 @@ def module(document: Schema) -> str:
     definitions = document["$defs"]
     codes = {code["code"]: code["retryable"] for code in document["errorCodes"]}
     retryable = "{\n" + "".join(f'    "{code}": {value},\n' for code, value in codes.items()) + "}"
-    limits = document["limits"]
+    limits = "".join(f"{snake(name).upper()} = {value}\n" for name, value in document["limits"].items())
     out = PREAMBLE.format(
         protocol=document["protocol"],
-        max_line=limits["maxLineBytes"],
-        max_inflight=limits["maxInflight"],
-        max_inflight_bytes=limits["maxInflightBytes"],
+        limits=limits.rstrip(),
+        final_codes=", ".join(str(code["code"]) for code in document["exitCodes"] if not code["restart"]),
         retryable=retryable,
     )
     written: set[str] = set()

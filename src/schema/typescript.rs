@@ -28,6 +28,12 @@ pub fn module(document: &Value) -> String {
     }
     out.push_str("};\n");
 
+    let codes = document["exitCodes"].as_array().into_iter().flatten();
+    let is_final = codes.filter(|code| code["restart"] == false).map(|code| code["code"].to_string());
+    let is_final = is_final.collect::<Vec<_>>().join(", ");
+    line(&mut out, "", "Exit codes after which a restart would end the same way.");
+    let _ = writeln!(out, "export const FINAL_CODES: ReadonlySet<number> = new Set([{is_final}]);");
+
     for (name, definition) in &definitions {
         doc(&mut out, "", definition);
         match words(definition) {

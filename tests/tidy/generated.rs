@@ -6,6 +6,9 @@ use std::fs;
 use clap::CommandFactory;
 use p2p_node::config::{Cli, SETTINGS, env_example, table_of_settings};
 
+use p2p_node_core::effect::ExitCode as CoreExitCode;
+use p2p_node_protocol::{Counter, ExitCode, Limits};
+
 use super::{read, root};
 
 /// Returns `text` with the table that begins with the head of `table` replaced by `table`.
@@ -31,9 +34,12 @@ fn check(path: &str, expected: &str) {
     );
 }
 
-fn check_table(path: &str, table: &str) {
-    let expected = with_table(&read(path), table);
-    check(path, &expected.unwrap_or_else(|| panic!("{path} lacks the table {:?}", table.lines().next())));
+fn check_tables(path: &str, tables: &[String]) {
+    let expected = tables.iter().fold(read(path), |text, table| {
+        with_table(&text, table)
+            .unwrap_or_else(|| panic!("{path} lacks the table {:?}", table.lines().next()))
+    });
+    check(path, &expected);
 }
 
 #[test]
@@ -50,7 +56,7 @@ fn env_example_is_that_of_the_settings() {
 
 #[test]
 fn operations_has_the_table_of_the_settings() {
-    check_table("docs/operations.md", &table_of_settings());
+    check_tables("docs/operations.md", &[table_of_settings()]);
 }
 
 #[test]
@@ -58,4 +64,43 @@ fn the_help_names_every_variable() {
     let help = Cli::command().render_long_help().to_string();
     let lacking: Vec<_> = SETTINGS.iter().filter(|setting| !help.contains(setting.variable)).collect();
     assert!(lacking.is_empty(), "{lacking:?}");
+}
+
+#[test]
+fn pipe_protocol_has_the_tables_of_limits_exit_codes_and_counters() {
+    let mut limits = String::from("| limit | value | unit | meaning |\n|---|---|---|---|\n");
+    for limit in Limits::ALL {
+        let value = grouped(limit.value);
+        limits.push_str(&format!("| `{}` | {value} | {} | {} |\n", limit.name, limit.unit, limit.meaning));
+    }
+    let mut codes = String::from("| exit code | meaning | restart? |\n|---|---|---|\n");
+    for &code in ExitCode::ALL {
+        let restart = if code.restart() { "yes" } else { "no" };
+        codes.push_str(&format!("| {} | {} | {restart} |\n", code as u8, code.meaning()));
+    }
+    let mut counters = String::from("| counter | counts |\n|---|---|\n");
+    for counter in Counter::ALL {
+        counters.push_str(&format!("| `{}` | {} |\n", counter.as_str(), counter.doc()));
+    }
+    check_tables("docs/pipe-protocol.md", &[limits, codes, counters]);
+}
+
+/// Returns the digits of a number in groups of three.
+fn grouped(number: u64) -> String {
+    if number < 1000 {
+        number.to_string()
+    } else {
+        format!("{},{:03}", grouped(number / 1000), number % 1000)
+    }
+}
+
+#[test]
+fn the_core_exits_only_with_declared_exit_codes() {
+    use CoreExitCode::{
+        BadInput, Config, InUse, Io, NoPermission, Ok, Software, Unavailable, Undelivered, Usage,
+    };
+    let of_core = [Ok, Usage, BadInput, Unavailable, Software, InUse, Io, Undelivered, NoPermission, Config]
+        .map(|code| code as u8);
+    let declared: Vec<_> = ExitCode::ALL.iter().map(|code| *code as u8).collect();
+    assert_eq!(of_core.as_slice(), declared);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use p2p_node_protocol::{Counter, ErrorCode};
+use p2p_node_protocol::ErrorCode;
 use serde_json::Value;
 
 use super::{read, root, rust_files};
@@ -65,15 +65,6 @@ fn pipe_protocol_has_a_section_for_each_command_and_event() {
     for name in [types(&document["commands"]), types(&document["events"])].concat() {
         assert!(text.contains(&format!("\n### `{name}`\n")), "no section for `{name}`");
     }
-}
-
-#[test]
-fn pipe_protocol_has_a_row_for_exactly_the_counters_of_the_code() {
-    let text = read(PIPE_PROTOCOL);
-    let section = text.split("\n## ").find(|section| section.starts_with("Counters\n")).expect("the section");
-    let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
-    let row = |counter: &Counter| format!("| `{}` | {} |", counter.as_str(), counter.doc());
-    assert_eq!(rows, Counter::ALL.iter().map(row).collect::<Vec<_>>());
 }
 
 /// The codes that no text names as a string.

@@ -11,6 +11,7 @@ mod command;
 mod counter;
 mod delivery;
 mod event;
+mod exit_code;
 mod id;
 mod limits;
 pub mod line;
@@ -29,8 +30,9 @@ pub use event::{
     Closing, DropCounts, ErrorEvent, Event, Level, Log, Message, Overflow, PeerConnected, PeerDisconnected,
     PeerDiscovered, Ready, Role, Trust,
 };
+pub use exit_code::ExitCode;
 pub use id::{Id, MAX_EXACT};
-pub use limits::Limits;
+pub use limits::{Limit, Limits};
 
 /// Highest version of the contract that this crate speaks, and the only one so far.
 pub const PROTOCOL_VERSION: u32 = 1;

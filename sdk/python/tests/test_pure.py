@@ -18,7 +18,8 @@ from p2p_node.channel import MAX_FOUND, MAX_TRACKED, Channel, Reply
 from p2p_node.decode import Undecodable, content, decode_event
 from p2p_node.errors import CommandRefused, Exit, LineTooLong, NodeClosed, P2PError
 from p2p_node.framer import Framer
-from p2p_node.supervisor import FINAL_CODES, Again, Restart, Supervisor
+from p2p_node.supervisor import Again, Restart, Supervisor
+from p2p_node.types import FINAL_CODES
 
 from .common import ROOT, binary
 

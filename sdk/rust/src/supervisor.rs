@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration.
-pub(crate) const FINAL_CODES: [i32; 6] = [0, 64, 65, 73, 77, 78];
+use p2p_node_protocol::ExitCode;
 
 /// How a node is started again: pauses from `first` to `max`, doubling, times 0.5 to 1 by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +61,7 @@ impl Supervisor {
     pub(crate) fn ended(&mut self, code: Option<i32>, now: Duration, chance: f64) -> Option<Again> {
         let ready_at = self.ready_at.take();
         let policy = self.policy?;
-        if code.is_some_and(|code| FINAL_CODES.contains(&code)) {
+        if code.is_some_and(|code| is_final(code)) {
             return None;
         }
         if ready_at.is_some_and(|at| now.saturating_sub(at) >= policy.stable) {
@@ -79,6 +78,11 @@ impl Supervisor {
         self.attempts = self.attempts.saturating_add(1);
         Some(Again { delay: pause.mul_f64(0.5 + 0.5 * chance), attempt: self.attempts, unhealthy })
     }
+}
+
+/// Returns `true` if a node that was started again after this exit code would end the same way.
+fn is_final(code: i32) -> bool {
+    ExitCode::ALL.iter().any(|known| *known as i32 == code && !known.restart())
 }
 
 #[cfg(test)]

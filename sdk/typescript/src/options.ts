@@ -3,7 +3,7 @@
 import { check, checkOptions, flag, functions, integer, milliseconds, name, object, oneOf, signal, strings, text, texts, type Rule } from "./arguments.js";
 import { InvalidArgument } from "./errors.js";
 import type { Restart } from "./supervisor.js";
-import type { Priority, Route } from "./types.js";
+import { LIMITS, type Priority, type Route } from "./types.js";
 
 /** How a node is started. Times are in milliseconds. An option that is `undefined` is one that is not given. */
 export interface Options {
@@ -56,7 +56,6 @@ export interface Options {
 }
 
 /** The most mail that a node leaves without an `ack`. */
-const MAX_MAIL_BUFFER = 16_384;
 const COUNT = integer(1, Number.MAX_SAFE_INTEGER);
 
 const RESTART_RULES: Record<keyof Restart, Rule> = {
@@ -79,7 +78,7 @@ const RULES: Record<keyof Options, Rule> = {
   bootstrapPeers: strings,
   dataDir: name,
   ack: oneOf("auto", "manual"),
-  mailBuffer: integer(1, MAX_MAIL_BUFFER),
+  mailBuffer: integer(1, LIMITS.maxUnacked),
   broadcastBuffer: COUNT,
   eventBuffer: COUNT,
   envFile: name,

@@ -1,9 +1,7 @@
 /** When a node whose process has ended is started again. Pure: time and chance are arguments. */
 
 import type { Exit } from "./errors.js";
-
-/** Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration. */
-export const FINAL_CODES: ReadonlySet<number> = new Set([0, 64, 65, 73, 77, 78]);
+import { FINAL_CODES } from "./types.js";
 
 /** How a node is started again: after pauses that double, each times 0.5 to 1 by chance. */
 export interface Restart {

@@ -10,8 +10,8 @@ import { Channel, encode, MAX_FOUND, MAX_TRACKED, type Reply } from "../src/chan
 import { content, decodeEvent, Undecodable } from "../src/decode.js";
 import { CommandRefused, LineTooLong, NodeClosed, P2PError, SidecarExited, SidecarRestarted } from "../src/errors.js";
 import { Framer } from "../src/framer.js";
-import { FINAL_CODES, Supervisor, type Again } from "../src/supervisor.js";
-import { LIMITS, type Command, type Event } from "../src/types.js";
+import { Supervisor, type Again } from "../src/supervisor.js";
+import { FINAL_CODES, LIMITS, type Command, type Event } from "../src/types.js";
 import { binary, ROOT } from "./common.js";
 
 /** Numbers by chance, from a seed. */

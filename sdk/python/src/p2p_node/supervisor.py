@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .errors import Exit
-
-#: Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration.
-FINAL_CODES = frozenset({0, 64, 65, 73, 77, 78})
+from .types import FINAL_CODES
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,56 @@
+//! The exit codes of the node, following BSD's `sysexits.h`.
+
+/// Declares the exit codes: what each means, its number, and whether a supervisor should restart
+/// the process.
+macro_rules! exit_codes {
+    ($(#[doc = $doc:literal] $name:ident = $number:literal, $restart:literal;)+) => {
+        /// Exit code of the process.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum ExitCode {
+            $(#[doc = $doc] $name = $number,)+
+        }
+
+        impl ExitCode {
+            /// Every exit code, in ascending order.
+            pub const ALL: &[ExitCode] = &[$(ExitCode::$name),+];
+
+            /// Returns `true` if a supervisor should restart the process.
+            pub const fn restart(self) -> bool {
+                match self {
+                    $(ExitCode::$name => $restart,)+
+                }
+            }
+
+            /// Returns what the code means, in one or two sentences.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(ExitCode::$name => $doc.trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+exit_codes! {
+    /// The node finished all accepted work.
+    Ok = 0, false;
+    /// The command line is wrong.
+    Usage = 64, false;
+    /// With `--require-delivery`: a line on stdin was wrong or could not be carried out.
+    BadInput = 65, false;
+    /// The node could not listen on its port.
+    Unavailable = 69, true;
+    /// A defect, a system that lacks what a node needs, or a demo that failed.
+    Software = 70, true;
+    /// Another process of this user holds the identity or the data directory.
+    InUse = 73, false;
+    /// Stdin, stdout or a file broke, or the data directory cannot be used now, or a process on another host uses it.
+    Io = 74, true;
+    /// Mail was undelivered at the end of the drain timeout and is lost, or a `send` still waited for room. With `--require-delivery`: something was not delivered, or refused for now.
+    Undelivered = 75, true;
+    /// The node may not use a key file or the data directory, or others may read a key file.
+    NoPermission = 77, false;
+    /// The configuration or the identity is wrong or superseded, or the data directory belongs to another agent.
+    Config = 78, false;
+}
