@@ -229,7 +229,7 @@ impl World {
             self.violate("all is told before the end", node, what);
         }
         self.report.exits += 1;
-        self.nodes[node].disk.end(usize::MAX);
+        self.network.endpoints[node].store.end(usize::MAX);
         self.disappear(node);
     }
 
@@ -248,8 +248,8 @@ impl World {
             } else if !parent.mails.is_empty() || !parent.restored.is_empty() {
                 let what = format!("{} were not, and {:?}", parent.mails.len(), parent.restored);
                 self.violate("accepted mail is told of in its time", node, what);
-            } else if self.nodes[node].unjudged.len() > UNDER_WAY {
-                let what = format!("{} were not", self.nodes[node].unjudged.len());
+            } else if self.network.endpoints[node].unjudged.len() > UNDER_WAY {
+                let what = format!("{} were not", self.network.endpoints[node].unjudged.len());
                 self.violate("gossip is judged once", node, what);
             }
         }

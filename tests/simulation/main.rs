@@ -49,6 +49,8 @@ fn wanted(name: &str, default: u64) -> u64 {
 struct Total {
     report: Report,
     steps: u64,
+    /// Of all runs, whatever their order.
+    fingerprint: u64,
     simulated: Duration,
     failures: Vec<(Scenario, InvariantViolation)>,
 }
@@ -58,6 +60,7 @@ impl Total {
         let outcome = run(&scenario);
         self.report.add(&outcome.report);
         self.steps += outcome.steps;
+        self.fingerprint ^= outcome.fingerprint;
         self.simulated += outcome.simulated;
         self.failures.extend(outcome.broken.map(|broken| (scenario, broken)));
     }
@@ -65,6 +68,7 @@ impl Total {
     fn add(&mut self, other: Total) {
         self.report.add(&other.report);
         self.steps += other.steps;
+        self.fingerprint ^= other.fingerprint;
         self.simulated += other.simulated;
         self.failures.extend(other.failures);
     }
@@ -109,7 +113,7 @@ fn seeds() {
     let hours = total.simulated.as_secs_f64() / 3600.0;
     let pace = hours / began.elapsed().as_secs_f64();
     println!("{number} seeds, {} steps, {hours:.1} simulated hours, {pace:.2} of them a second", total.steps);
-    println!("{}", total.report);
+    println!("fingerprint {:016x}\n{}", total.fingerprint, total.report);
     total.hold();
 }
 
@@ -125,7 +129,7 @@ fn kept_scenarios_hold_and_come_to_the_same() {
         lines += &format!("{name}: {}\n", one.report.summary());
         total.add(one);
     }
-    println!("{lines}\n{}", total.report);
+    println!("{lines}\nfingerprint {:016x}\n{}", total.fingerprint, total.report);
     total.hold();
     fixtures::compare(&lines);
 }

@@ -1,30 +1,27 @@
 //! Simulated node: a core that can be killed and restarted, with its disk, clocks and parent.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use alloy::primitives::Address;
-use bytes::Bytes;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_core::gate::address_scope::AddressScope;
-use p2p_node_core::highest_seen::HighestSeen;
-use p2p_node_core::input::{Now, Token};
+use p2p_node_core::input::Now;
 use p2p_node_core::{Core, CoreConfig, KeySource};
 use p2p_node_protocol::Role;
+use p2p_node_testing::store::Store;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SecretBytes, SignedBinding};
 use sha2::{Digest, Sha256};
 
-use crate::disk::Disk;
+use crate::disk::restored;
 use crate::parent::{Name, Parent};
 use crate::scenario::Honesty;
 use crate::world::ScheduledEvent;
 
 /// When the world begins, in ms since 1970.
 pub const START_MS: u64 = 1_790_000_000_000;
-/// Lifetime of gossipsub's duplicate cache.
-const SEEN_FOR: Duration = Duration::from_secs(120);
 
 /// Keys for tests that belong to a number: everyone can make them.
 pub fn agent_key(number: usize) -> AgentKey {
@@ -36,20 +33,10 @@ pub fn node_key(number: usize) -> NodeKey {
     NodeKey::derive(&agent_key(number).secret(), "dev", "", 0)
 }
 
-/// Gossip message that waits for its verdict.
-#[derive(Clone, Debug)]
-pub struct Heard {
-    pub topic: String,
-    pub data: Bytes,
-    /// `true` if an honest node published the message unchanged.
-    pub honest: bool,
-}
-
 /// A disk as it once was.
 #[derive(Clone)]
 struct Snapshot {
-    disk: Disk,
-    floors: BTreeMap<Address, HighestSeen>,
+    store: Store,
     taken: HashSet<Name>,
     told: HashSet<Name>,
 }
@@ -70,15 +57,6 @@ pub struct Node {
     pub address: String,
     moves: u16,
     pub parent: Parent,
-    /// Subscriptions as its peers see them.
-    pub topics: BTreeSet<String>,
-    pub neighbours: BTreeSet<usize>,
-    pub seen: HashMap<u64, Duration>,
-    /// On its way to the node, and heard but not judged.
-    pub coming: BTreeMap<Token, Heard>,
-    pub unjudged: BTreeMap<Token, Heard>,
-    /// Records that the node stores as a DHT server.
-    pub kept: BTreeMap<Bytes, Bytes>,
     pub honesty: Honesty,
     /// When it is to be called next.
     pub wake: Option<Duration>,
@@ -90,9 +68,6 @@ pub struct Node {
     pub durable: bool,
     /// `true` if the parent acks messages.
     pub by_hand: bool,
-    pub disk: Disk,
-    /// Its disk: the floors that it had remembered.
-    pub floors: BTreeMap<Address, HighestSeen>,
     snapshot: Option<Snapshot>,
     /// `true` if the disk was ever restored from a copy.
     pub went_back: bool,
@@ -125,20 +100,12 @@ impl Node {
             address: agent.address().to_string(),
             moves: 0,
             parent: Parent::default(),
-            topics: BTreeSet::new(),
-            neighbours: BTreeSet::new(),
-            seen: HashMap::new(),
-            coming: BTreeMap::new(),
-            unjudged: BTreeMap::new(),
-            kept: BTreeMap::new(),
             honesty: Honesty::Honest,
             wake: None,
             calls: 0,
             paused_since: None,
             durable: number % 2 == 1,
             by_hand: number % 3 == 2,
-            disk: Disk::default(),
-            floors: BTreeMap::new(),
             snapshot: None,
             went_back: false,
             binding: agent.bind(binding).unwrap(),
@@ -166,6 +133,7 @@ impl Node {
     /// Begins a new life.
     pub fn start(
         &mut self,
+        store: &mut Store,
         now: Duration,
         seed: u64,
         keeping: bool,
@@ -173,8 +141,7 @@ impl Node {
         bootstraps: Vec<(PeerId, Multiaddr)>,
     ) {
         if !keeping {
-            self.floors.clear();
-            self.disk.clear();
+            store.clear();
             self.parent.taken.clear();
             self.parent.told.clear();
         }
@@ -203,9 +170,9 @@ impl Node {
             durable: self.durable,
             manual_ack: self.by_hand,
             one_of_several: false,
-            outbox: self.disk.mails(),
-            inbox: self.disk.taken(),
-            floors: self.floors.values().cloned().collect(),
+            outbox: store.messages.values().cloned().collect(),
+            inbox: store.checkpoints.values().cloned().collect(),
+            floors: store.highest_seen.values().cloned().collect(),
             standings: Vec::new(),
             database: random[..16].try_into().unwrap(),
             kem_seed: SecretBytes::from(<[u8; 32]>::from(Sha256::digest(random))),
@@ -214,14 +181,13 @@ impl Node {
         self.core = Some(Core::new(setup, self.clock(now)));
         self.wake = None;
         self.parent.born(self.life);
-        self.parent.restored = self.disk.restored(&self.account());
+        self.parent.restored = restored(store, &self.account());
     }
 
     /// Copies its disk.
-    pub fn take_snapshot(&mut self) {
+    pub fn take_snapshot(&mut self, store: &Store) {
         self.snapshot = Some(Snapshot {
-            disk: self.disk.copy(),
-            floors: self.floors.clone(),
+            store: store.copy(),
             taken: self.parent.taken.clone(),
             told: self.parent.told.clone(),
         });
@@ -229,11 +195,11 @@ impl Node {
 
     /// The disk is what it was when it was copied, if it was; how many mails that had not ended are
     /// not on it.
-    pub fn go_back_to_snapshot(&mut self) -> usize {
-        let Some(Snapshot { disk, floors, taken, told }) = self.snapshot.clone() else { return 0 };
-        let lost = self.disk.missing_in(&disk);
+    pub fn go_back_to_snapshot(&mut self, store: &mut Store) -> usize {
+        let Some(Snapshot { store: copy, taken, told }) = self.snapshot.clone() else { return 0 };
+        let lost = store.missing_in(&copy);
         self.went_back = true;
-        (self.disk, self.floors) = (disk, floors);
+        *store = copy;
         // What the disk knew of the parent.
         (self.parent.taken, self.parent.told) = (taken, told);
         lost
@@ -243,27 +209,7 @@ impl Node {
     pub fn stop(&mut self) {
         self.core = None;
         self.paused_since = None;
-        self.topics.clear();
-        self.neighbours.clear();
-        self.seen.clear();
-        self.coming.clear();
-        self.unjudged.clear();
-        self.kept.clear();
         self.parent.died();
-    }
-
-    /// Returns `true` if the node receives this message for the first time.
-    pub fn hears(&mut self, message: u64, now: Duration) -> bool {
-        if self.seen.len() > 20_000 {
-            self.seen.retain(|_, until| *until > now);
-        }
-        match self.seen.get(&message) {
-            Some(until) if *until > now => false,
-            _ => {
-                self.seen.insert(message, now + SEEN_FOR);
-                true
-            }
-        }
     }
 }
 

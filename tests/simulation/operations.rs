@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_node_core::input::Input;
+use p2p_node_testing::network::links::{close, close_all};
+use p2p_node_testing::network::{Delivery, Endpoint, GossipMessage, pair};
 
-use crate::links::pair;
-use crate::node::{Heard, Node};
 use crate::scenario::{Honesty, Links, Operation};
 use crate::world::{ScheduledEvent, World};
 
@@ -31,7 +31,7 @@ impl World {
             Operation::Heal => self.part = None,
             Operation::Disconnect(one, other) => {
                 let (one, other) = (self.node(one), self.node(other));
-                self.close(pair(one, other), "cut");
+                close(self, pair(one, other), "cut");
             }
             Operation::Crash(node) => {
                 let node = self.node(node);
@@ -39,12 +39,12 @@ impl World {
             }
             Operation::Snapshot(node) => {
                 let node = self.node(node);
-                self.nodes[node].take_snapshot();
+                self.nodes[node].take_snapshot(&self.network.endpoints[node].store);
             }
             Operation::Rollback(node) => {
                 let node = self.node(node);
                 self.crash(node);
-                let lost = self.nodes[node].go_back_to_snapshot();
+                let lost = self.nodes[node].go_back_to_snapshot(&mut self.network.endpoints[node].store);
                 self.report.lost_in_crashes += lost as u64;
             }
             Operation::Start { node, keeping, moved } => {
@@ -104,11 +104,8 @@ impl World {
     /// The process is gone, and its peers notice.
     pub fn disappear(&mut self, node: usize) {
         self.nodes[node].stop();
-        let pairs: Vec<_> =
-            self.links.keys().copied().filter(|pair| pair.0 == node || pair.1 == node).collect();
-        for gone in pairs {
-            self.close(gone, "the other end is gone");
-        }
+        self.network.endpoints[node].end_process();
+        close_all(self, node, "the other end is gone");
     }
 
     fn start(&mut self, node: usize, keeping: bool, moved: bool) {
@@ -117,10 +114,11 @@ impl World {
         }
         let bootstraps = self.bootstraps(node);
         if !keeping {
-            self.report.lost_in_crashes += self.nodes[node].disk.clear() as u64;
+            self.report.lost_in_crashes += self.network.endpoints[node].store.clear() as u64;
         }
         let (now, seed) = (self.now, self.scenario.seed);
-        self.nodes[node].start(now, seed, keeping, moved, bootstraps);
+        let store = &mut self.network.endpoints[node].store;
+        self.nodes[node].start(store, now, seed, keeping, moved, bootstraps);
         self.connect(node);
     }
 
@@ -155,7 +153,7 @@ impl World {
         }
         let lines = self.read(node);
         if lines > 0 {
-            self.input(node, Input::Written { lines });
+            self.hand_in(node, Input::Written { lines });
         }
     }
 
@@ -175,19 +173,20 @@ impl World {
         let life = self.nodes[to].life;
         let from = self.rng.below(self.nodes.len());
         let peer = self.nodes[from].peer;
-        let token = self.token();
+        let token = self.network.token();
         let input = if topic.is_empty() {
             Input::MailRequestReceived { token, peer, frame: data }
         } else {
             // An attacker is not held back by what others have seen.
-            let heard = Heard { topic: topic.clone(), data: data.clone(), honest: true };
-            self.nodes[to].coming.insert(token, heard);
+            let message = GossipMessage { topic: topic.clone(), data: data.clone(), honest: true };
+            self.network.endpoints[to].arriving.insert(token, message);
             Input::Gossip { token, from: peer, topic, data }
         };
-        if topic_is_heard(&self.nodes[to], &input) {
-            self.at(self.now, ScheduledEvent::Input { node: to, life, over: None, input });
+        if topic_is_heard(&self.network.endpoints[to], &input) {
+            let delivery = Delivery::Input { node: to, life, over: None, input };
+            self.at(self.now, ScheduledEvent::Deliver(delivery));
         } else {
-            self.nodes[to].coming.remove(&token);
+            self.network.endpoints[to].arriving.remove(&token);
         }
     }
 
@@ -223,7 +222,7 @@ impl World {
     }
 }
 
-fn topic_is_heard(node: &Node, input: &Input) -> bool {
+fn topic_is_heard(node: &Endpoint, input: &Input) -> bool {
     match input {
         Input::Gossip { topic, .. } => node.topics.contains(topic),
         _ => true,

@@ -4,7 +4,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
 use std::time::Duration;
 
-use bytes::Bytes;
 use p2p_node_core::effect::{Effect, NetworkCommand};
 use p2p_node_core::input::Input;
 
@@ -49,11 +48,4 @@ impl Trace {
     pub fn fingerprint(&self) -> u64 {
         self.hash.finish()
     }
-}
-
-/// Tells messages on topics apart.
-pub fn name_of(topic: &str, data: &Bytes) -> u64 {
-    let mut hash = DefaultHasher::new();
-    (topic, data).hash(&mut hash);
-    hash.finish()
 }

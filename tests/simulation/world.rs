@@ -7,11 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_core::MAX_PAUSE;
-use p2p_node_core::input::{Input, Token};
+use p2p_node_core::input::Input;
 use p2p_node_protocol::{Command, Connect, Role};
+use p2p_node_testing::interpreter::Interpreter as _;
+use p2p_node_testing::network::links::deliver;
+use p2p_node_testing::network::{Delivery, Endpoint, Network, Pair};
 use p2p_node_wire::identity::BindingHash;
 
-use crate::links::{Link, Pair, Request};
 use crate::node::Node;
 use crate::parent::Name;
 use crate::report::Report;
@@ -25,32 +27,12 @@ const CALLS_AT_ONCE: u32 = 10_000;
 /// Scheduled event.
 #[derive(Debug)]
 pub enum ScheduledEvent {
-    /// Something happens to a node, if it still lives the same life and, where it came over a
-    /// connection, that is still the same one.
-    Input {
-        node: usize,
-        life: u32,
-        over: Option<(Pair, u64)>,
-        input: Input,
-    },
+    /// Something arrives over the network.
+    Deliver(Delivery),
     /// A core asked to be called.
     Wake {
         node: usize,
         life: u32,
-    },
-    /// A dial arrives where it was sent to.
-    Dialled {
-        from: usize,
-        life: u32,
-        peer: PeerId,
-        to: Option<usize>,
-    },
-    /// A request for which nobody answered is over.
-    Overdue(Token),
-    /// An answer arrives.
-    Answered {
-        asked: Token,
-        body: Bytes,
     },
     /// Both ends of a connection notice that nothing comes through it.
     Silent(Pair, u64),
@@ -80,9 +62,8 @@ impl ScheduledEvent {
     /// On whose machine it happens.
     fn node(&self) -> Option<usize> {
         match self {
-            ScheduledEvent::Input { node, .. }
-            | ScheduledEvent::Wake { node, .. }
-            | ScheduledEvent::Dialled { from: node, .. }
+            ScheduledEvent::Deliver(delivery) => delivery.node(),
+            ScheduledEvent::Wake { node, .. }
             | ScheduledEvent::Deadline { node, .. }
             | ScheduledEvent::Ack { node, .. }
             | ScheduledEvent::Do(Operation::Start { node, .. }) => Some(*node),
@@ -137,15 +118,11 @@ pub struct World {
     pub scenario: Scenario,
     pub now: Duration,
     pub nodes: Vec<Node>,
-    pub by_peer: HashMap<PeerId, usize>,
+    pub network: Network,
     queue: BinaryHeap<Entry>,
     order: u64,
-    tokens: Token,
     pub rng: Rng,
     pub model: Links,
-    pub links: BTreeMap<Pair, Link>,
-    pub epochs: u64,
-    pub requests: BTreeMap<Token, Request>,
     /// Nodes that are partitioned from all others.
     pub part: Option<(usize, usize)>,
     pub pool_busy: u32,
@@ -173,18 +150,16 @@ impl World {
                 Node::new(number, if number < scenario.servers { Role::Bootstrap } else { Role::Full })
             })
             .collect();
+        let mut network = Network::default();
+        nodes.iter().for_each(|node| network.add(Endpoint::new(node.peer, node.role == Role::Bootstrap)));
         let mut world = World {
             now: Duration::ZERO,
-            by_peer: nodes.iter().map(|node| (node.peer, node.number)).collect(),
+            network,
             nodes,
             queue: BinaryHeap::new(),
             order: 0,
-            tokens: 0,
             rng: Rng::new(scenario.seed),
             model: scenario.links,
-            links: BTreeMap::new(),
-            epochs: 0,
-            requests: BTreeMap::new(),
             part: None,
             pool_busy: 0,
             traffic: 0,
@@ -218,11 +193,6 @@ impl World {
         self.queue.push(Entry { at: at.max(self.now), order: self.order, what });
     }
 
-    pub fn token(&mut self) -> Token {
-        self.tokens += 1;
-        self.tokens
-    }
-
     pub fn violate(&mut self, invariant: &'static str, node: usize, what: String) {
         let at = self.now;
         self.broken.get_or_insert(InvariantViolation { invariant, at, node, what });
@@ -250,21 +220,7 @@ impl World {
         }
         match what {
             ScheduledEvent::Awake { node } => self.awake(node),
-            ScheduledEvent::Input { node, life, over, input } => {
-                let same = over.is_none_or(|(pair, epoch)| self.is_open(pair, epoch) && !self.is_cut(pair));
-                if self.nodes[node].life != life || self.nodes[node].core.is_none() {
-                    return;
-                }
-                if let Input::Gossip { token, .. } = &input
-                    && let Some(heard) = self.nodes[node].coming.remove(token)
-                    && same
-                {
-                    self.nodes[node].unjudged.insert(*token, heard);
-                }
-                if same {
-                    self.input(node, input);
-                }
-            }
+            ScheduledEvent::Deliver(delivery) => deliver(self, delivery),
             ScheduledEvent::Wake { node, life } => {
                 let here = &mut self.nodes[node];
                 if here.life == life && here.core.is_some() && here.wake.is_some_and(|wake| wake <= self.now)
@@ -273,9 +229,6 @@ impl World {
                     self.step(node);
                 }
             }
-            ScheduledEvent::Dialled { from, life, peer, to } => self.dialled(from, life, peer, to),
-            ScheduledEvent::Overdue(token) => self.overdue(token),
-            ScheduledEvent::Answered { asked, body } => self.answered(asked, body),
             ScheduledEvent::Silent(pair, epoch) => self.silent(pair, epoch),
             ScheduledEvent::Deadline { node, life, serial } => self.deadline(node, life, serial),
             ScheduledEvent::Ack { node, life, name, message_id } => {
@@ -290,9 +243,8 @@ impl World {
     }
 
     /// Something happens to a node that lives.
-    pub fn input(&mut self, node: usize, input: Input) {
+    pub fn hand_in(&mut self, node: usize, input: Input) {
         self.trace.input(self.now, node, &input);
-        self.store_says(node, &input);
         let here = &mut self.nodes[node];
         let now = here.clock(self.now);
         let Some(core) = &mut here.core else { return };
@@ -328,7 +280,7 @@ impl World {
             }
             for effect in effects {
                 self.trace.effect(node, &effect);
-                self.execute_effect(node, effect);
+                self.execute(node, effect);
                 if self.nodes[node].core.is_none() {
                     return;
                 }

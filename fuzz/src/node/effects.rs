@@ -1,8 +1,13 @@
 //! What a core asks for must be what others would take, and be asked for once.
 
 use bytes::Bytes;
+use libp2p::PeerId;
 use p2p_node_core::ANNOUNCEMENTS;
-use p2p_node_core::effect::{Effect, NetworkCommand};
+use p2p_node_core::crypto_task::CryptoTask;
+use p2p_node_core::effect::{ExitCode, Verdict};
+use p2p_node_core::input::Token;
+use p2p_node_protocol::Event;
+use p2p_node_testing::interpreter::Interpreter;
 use p2p_node_wire::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
 use p2p_node_wire::envelope::{Batch, Frame, Hello, MailResponse, Payload, Scope, strict_decode};
 use p2p_node_wire::seal::hpke::{Info, open};
@@ -12,70 +17,67 @@ use p2p_node_wire::seal::padding;
 use super::super::material::{NETWORK, PARTIES, party};
 use super::{MAX_REMEMBERED, World};
 
+impl Interpreter for World {
+    fn emit(&mut self, _node: usize, event: Event, numbered: bool) {
+        self.unread += 1;
+        self.ledger.told(&event, numbered);
+    }
+
+    fn crypto(&mut self, _node: usize, task: CryptoTask) {
+        self.tasks.push(task);
+    }
+
+    fn exit(&mut self, _node: usize, _code: ExitCode) {
+        self.ledger.exit();
+    }
+
+    fn listen(&mut self, _node: usize) {
+        self.may_listen = true;
+    }
+
+    fn send_hello(&mut self, _node: usize, _peer: PeerId, body: Bytes) {
+        strict_decode::<Hello>(&body).expect("our hello is one that we would take");
+    }
+
+    fn answer_hello(&mut self, _node: usize, token: Token, body: Bytes) {
+        self.ledger.greeted(token);
+        strict_decode::<Hello>(&body).expect("our hello is one that we would take");
+    }
+
+    fn send_mail(&mut self, _node: usize, token: Token, peer: PeerId, frame: Bytes) {
+        self.ledger.named(token);
+        self.sent(frame, MAX_FRAME_BYTES);
+        self.mails.push((token, peer));
+    }
+
+    fn answer_mail(&mut self, _node: usize, token: Token, body: Bytes) {
+        self.ledger.answered(token);
+        strict_decode::<MailResponse>(&body).expect("our answer is one that we would take");
+    }
+
+    fn publish(&mut self, _node: usize, token: Token, topic: String, data: Bytes) {
+        self.ledger.named(token);
+        if topic != ANNOUNCEMENTS {
+            self.sent(data, MAX_GOSSIP_FRAME_BYTES);
+        }
+        self.published.push(token);
+    }
+
+    fn judge(&mut self, _node: usize, token: Token, _verdict: Verdict) {
+        self.ledger.judged(token);
+    }
+
+    fn get_record(&mut self, _node: usize, token: Token, _key: &Bytes) {
+        self.ledger.named(token);
+        self.queries.push(token);
+    }
+
+    fn stop_query(&mut self, _node: usize, token: Token) {
+        self.queries.retain(|query| *query != token);
+    }
+}
+
 impl World {
-    pub(super) fn carry_out(&mut self, effect: Effect) {
-        self.ledger.alive();
-        match effect {
-            Effect::Emit { event, numbered } => {
-                self.unread += 1;
-                self.ledger.told(&event, numbered);
-            }
-            Effect::Crypto(task) => self.tasks.push(task),
-            Effect::PersistHighestSeen(_)
-            | Effect::PersistAccessRule { .. }
-            | Effect::PersistMessage { .. }
-            | Effect::PersistCheckpoint { .. }
-            | Effect::DeleteCheckpoint { .. }
-            | Effect::DeleteMessage { .. } => {}
-            Effect::Exit(_) => self.ledger.exit(),
-            Effect::Network(effect) => self.network(effect),
-        }
-    }
-
-    fn network(&mut self, effect: NetworkCommand) {
-        match effect {
-            NetworkCommand::Judge { token, verdict: _ } => self.ledger.judged(token),
-            NetworkCommand::AnswerMail { token, body } => {
-                self.ledger.answered(token);
-                strict_decode::<MailResponse>(&body).expect("our answer is one that we would take");
-            }
-            NetworkCommand::AnswerHello { token, body } => {
-                self.ledger.greeted(token);
-                strict_decode::<Hello>(&body).expect("our hello is one that we would take");
-            }
-            NetworkCommand::SendHello { body, .. } => {
-                strict_decode::<Hello>(&body).expect("our hello is one that we would take");
-            }
-            NetworkCommand::SendMail { token, peer, frame } => {
-                self.ledger.named(token);
-                self.sent(frame, MAX_FRAME_BYTES);
-                self.mails.push((token, peer));
-            }
-            NetworkCommand::Publish { token, topic, data } => {
-                self.ledger.named(token);
-                if topic != ANNOUNCEMENTS {
-                    self.sent(data, MAX_GOSSIP_FRAME_BYTES);
-                }
-                self.published.push(token);
-            }
-            NetworkCommand::GetRecord { token, .. } => {
-                self.ledger.named(token);
-                self.queries.push(token);
-            }
-            NetworkCommand::StopQuery { token } => self.queries.retain(|query| *query != token),
-            NetworkCommand::Listen { .. } => self.may_listen = true,
-            NetworkCommand::ReportListening
-            | NetworkCommand::Dial { .. }
-            | NetworkCommand::Disconnect { .. }
-            | NetworkCommand::Block { .. }
-            | NetworkCommand::Unblock { .. }
-            | NetworkCommand::Subscribe { .. }
-            | NetworkCommand::Unsubscribe { .. }
-            | NetworkCommand::PutRecord { .. }
-            | NetworkCommand::StoreDhtRecord { .. } => {}
-        }
-    }
-
     /// What others read in a frame of ours. Mail that leaves is sealed.
     fn read(&mut self, frame: &Frame) -> Batch {
         let decode =

@@ -16,6 +16,7 @@ use p2p_node_core::input::{Input, Now, PublishOutcome, Token};
 use p2p_node_core::{Core, CoreConfig, KeySource};
 use p2p_node_protocol::Role;
 use p2p_node_protocol::line::decode_request;
+use p2p_node_testing::interpreter::Interpreter as _;
 use p2p_node_wire::seal::session::{OutboundSession, SessionKey};
 
 use super::material::{KEM_SEED, START_MS, party};
@@ -186,7 +187,8 @@ impl World {
         while let Some(effect) = self.core.poll_effect() {
             effects += 1;
             assert!(effects <= MAX_EFFECTS, "an input has effects without end");
-            self.carry_out(effect);
+            self.ledger.alive();
+            self.execute(0, effect);
         }
         effects
     }

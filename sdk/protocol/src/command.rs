@@ -14,9 +14,12 @@ pub struct Request {
     pub command: Command,
 }
 
-/// Declares the commands: their names, their variants and how a line becomes one.
+/// Declares the commands: their names, their variants, how a line becomes one, and which the node
+/// carries out before `connect`.
 macro_rules! commands {
-    ($($(#[$doc:meta])* $name:literal => $variant:ident,)*) => {
+    (@before) => { false };
+    (@before before) => { true };
+    ($($(#[$doc:meta])* $name:literal => $variant:ident $([$before:ident connect])?,)*) => {
         /// What a parent may ask for: the `type` of the line and the fields that go with it.
         #[derive(Clone, Debug, Serialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -37,6 +40,14 @@ macro_rules! commands {
                 }
             }
 
+            /// Returns `true` if the node carries out the command without a network, so that it may
+            /// come before `connect`.
+            pub fn is_allowed_before_connect(&self) -> bool {
+                match self {
+                    $(Command::$variant(_) => commands!(@before $($before)?),)*
+                }
+            }
+
             /// Reads the fields of the command of type `name` from a line. `None`: there is no such command.
             ///
             /// # Errors
@@ -53,7 +64,7 @@ macro_rules! commands {
 
 commands! {
     /// Listen, join the network and say `ready`.
-    "connect" => Connect,
+    "connect" => Connect [before connect],
     /// Send mail to an agent, or a broadcast to a topic.
     "send" => Send,
     /// Find agents.
@@ -77,9 +88,9 @@ commands! {
     /// Give up a command, or the mail that it sent.
     "cancel" => Cancel,
     /// Answer, to show that the node is alive.
-    "ping" => Ping,
+    "ping" => Ping [before connect],
     /// Finish what was accepted and exit.
-    "shutdown" => Shutdown,
+    "shutdown" => Shutdown [before connect],
 }
 
 /// `connect`: must come first; commands that follow are held until `ready`.

@@ -4,7 +4,7 @@ use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{
-    Command, Connect, Counter, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, Request,
+    Connect, Counter, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, Request,
 };
 use p2p_node_wire::identity::parse_address;
 
@@ -44,10 +44,8 @@ impl Parent {
             (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited, _) => {
                 (ErrorCode::ShuttingDown, "the node is closing and accepts no commands")
             }
-            (Phase::Ready, _)
-            | (Phase::Idle, Command::Connect(_) | Command::Ping(_) | Command::Shutdown(_)) => {
-                return Some(request);
-            }
+            (Phase::Ready, _) => return Some(request),
+            (Phase::Idle, command) if command.is_allowed_before_connect() => return Some(request),
             (Phase::Idle, _) => {
                 (ErrorCode::NotConnected, "the node is not connected; the first command must be `connect`")
             }

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use p2p_node_core::effect::{Effect, ExitCode};
+use p2p_node_core::effect::ExitCode;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
+use p2p_node_testing::store::Change;
 use serde_json::json;
 
 use crate::mesh::{CONNECT, FaultDecision, Mesh};
@@ -49,7 +50,7 @@ fn nothing_is_accepted_or_leaves_before_it_is_kept() {
     }
     assert_eq!(mesh.received(1), [1, 2]);
     assert_eq!(states(&mesh, 2), ["delivered"; 2]);
-    assert!(mesh.nodes[2].mails.is_empty(), "what has ended is not kept");
+    assert!(mesh.store(2).messages.is_empty(), "what has ended is not kept");
     assert!(mesh.lines(2, "ready")[0]["durable"] == true && mesh.lines(1, "ready")[0]["durable"] == false);
 }
 
@@ -80,7 +81,7 @@ fn the_next_process_sends_what_was_accepted_in_order_and_numbers_go_on() {
     }
     mesh.settle();
     mesh.pass(Duration::from_secs(1));
-    assert_eq!(mesh.nodes[2].mails.len(), 20);
+    assert_eq!(mesh.store(2).messages.len(), 20);
     let again = mesh.restart(2, 3, &[], |_| {});
     mesh.send(again, 1, 101, r#","priority":"high""#);
     mesh.connect(again, 0);
@@ -95,7 +96,7 @@ fn the_next_process_sends_what_was_accepted_in_order_and_numbers_go_on() {
     assert_eq!(states(&mesh, again), ["delivered"; 21]);
     let marked = mesh.lines(again, "delivery").into_iter().filter(|line| line["redelivered"] == true);
     assert_eq!(marked.count(), 20, "those of the earlier process");
-    assert!(mesh.nodes[again].mails.is_empty());
+    assert!(mesh.store(again).messages.is_empty());
 }
 
 #[test]
@@ -104,13 +105,15 @@ fn what_was_delivered_and_not_forgotten_is_not_told_twice() {
     send(&mut mesh, 2, 1);
     mesh.disk_writes = false;
     send(&mut mesh, 2, 2);
-    assert!(mesh.nodes[2].mails.is_empty(), "the first is forgotten");
+    assert!(mesh.store(2).messages.is_empty(), "the first is forgotten");
     // The second arrives on the disk, and nobody hears of that.
+    mesh.unwritten.clear();
     let kept: Vec<_> = mesh
-        .unwritten
-        .drain(..)
-        .map(|(_, effect)| match effect {
-            Effect::PersistMessage { mail, .. } => *mail,
+        .store(2)
+        .pending()
+        .iter()
+        .map(|change| match change {
+            Change::Message(_, mail) => (**mail).clone(),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -181,13 +184,13 @@ fn mail_is_signed_for_when_the_parent_has_it_and_the_disk_knows() {
             (vec![1], 0),
             "{route}: the disk does not know"
         );
-        assert!(mesh.nodes[mailbox].taken.is_empty());
+        assert!(mesh.store(mailbox).checkpoints.is_empty());
         mesh.write_on();
         mesh.send(1, mailbox, 2, &format!(r#","route":"{route}""#));
         mesh.pass(Duration::from_secs(20));
         assert_eq!(mesh.received(mailbox), [1, 2], "{route}");
         assert_eq!(states(&mesh, 1), ["delivered"; 2], "{route}");
-        assert_eq!(mesh.nodes[mailbox].taken.len(), 1, "{route}");
+        assert_eq!(mesh.store(mailbox).checkpoints.len(), 1, "{route}");
     }
 }
 
@@ -202,7 +205,7 @@ fn the_next_process_goes_on_where_the_parent_was() {
     mesh.send(1, mailbox, 2, "");
     mesh.settle();
     assert_eq!(mesh.received(mailbox), [1, 2]);
-    assert_eq!(mesh.nodes[mailbox].taken.len(), 1);
+    assert_eq!(mesh.store(mailbox).checkpoints.len(), 1);
     mesh.kill(mailbox);
     mesh.fail_open_requests(1);
     mesh.unwritten.clear();
@@ -282,7 +285,7 @@ fn mail_that_is_acknowledged_when_the_last_line_is_out_is_told_by_the_next_proce
     assert_eq!(mesh.nodes[sender].exit, None, "its last lines wait to be read");
     mesh.nodes[to].reads = true;
     mesh.pass(Duration::from_millis(100));
-    assert_eq!((states(&mesh, sender).len(), mesh.nodes[sender].mails.len()), (0, 1));
+    assert_eq!((states(&mesh, sender).len(), mesh.store(sender).messages.len()), (0, 1));
     mesh.pass(Duration::from_secs(2));
     let again = mesh.restart(sender, 3, &[0, to], |_| {});
     mesh.pass(Duration::from_secs(5));

@@ -42,7 +42,7 @@ fn what_was_remembered_bars_the_revoked_after_a_restart() {
     let mut mesh = listener();
     let newest = record(2, LATER, START_MS, &node_key(9));
     gossip(&mut mesh, 1, "agent-announcements", newest.clone());
-    let kept: Vec<HighestSeen> = mesh.nodes[0].kept.values().cloned().collect();
+    let kept: Vec<HighestSeen> = mesh.store(0).highest_seen.values().cloned().collect();
     assert!(kept.contains(&HighestSeen::from(&SignedRecord::decode(newest.clone()).unwrap())), "{kept:?}");
 
     let mut mesh = remembering(kept);
@@ -82,7 +82,7 @@ fn a_generation_of_our_own_from_the_future_does_not_keep_the_node_from_starting(
     for generation in [START_MS, START_MS / 1000 + 86_400] {
         let mesh = remembering(vec![row(1, generation, START_MS), row(1, 0, START_MS - 5)]);
         assert!(mesh.nodes[0].exit.is_none() && mesh.lines(0, "ready").len() == 1, "{generation}");
-        assert_eq!(mesh.nodes[0].kept[&own].generation, 0);
+        assert_eq!(mesh.store(0).highest_seen[&own].generation, 0);
     }
 }
 
@@ -110,7 +110,7 @@ fn a_node_that_is_superseded_remembers_why() {
     let mut mesh = Mesh::new(1);
     gossip(&mut mesh, 1, "agent-announcements", record(1, LATER, START_MS, &node_key(9)));
     assert_eq!(mesh.nodes[0].exit, Some(ExitCode::Config));
-    let kept = mesh.nodes[0].kept.values().cloned().collect();
+    let kept = mesh.store(0).highest_seen.values().cloned().collect();
     let mesh = remembering_and_ended(kept);
     assert_eq!(mesh.lines(0, "error")[0]["code"], "IDENTITY_SUPERSEDED");
 }
@@ -120,20 +120,20 @@ fn our_own_records_go_on_where_those_before_the_restart_ended() {
     let ahead = START_MS + 20_000;
     let mut mesh = remembering(vec![row(1, 0, ahead)]);
     let own = agent_key(1).address();
-    assert_eq!(mesh.nodes[0].kept[&own].seq, ahead + 1, "the clock is behind, and the order is not");
+    assert_eq!(mesh.store(0).highest_seen[&own].seq, ahead + 1, "the clock is behind, and the order is not");
     // One of ours from before the restart is no other node's.
     gossip(&mut mesh, 1, "agent-announcements", record(1, 0, ahead, &node_key(1)));
     assert!(mesh.lines(0, "error").is_empty());
     mesh.pass(Duration::from_secs(30));
     mesh.say(0, r#"{"type":"subscribe","topic":"more","id":"t"}"#);
     mesh.pass(Duration::from_secs(3));
-    assert!(mesh.nodes[0].kept[&own].seq >= START_MS + 32_000);
+    assert!(mesh.store(0).highest_seen[&own].seq >= START_MS + 32_000);
 }
 
 #[test]
 fn a_record_that_nobody_can_have_believed_does_not_hold_up_those_after_it() {
     let own = agent_key(1).address();
-    let seq = |ahead| remembering(vec![row(1, 0, START_MS + ahead)]).nodes[0].kept[&own].seq;
+    let seq = |ahead| remembering(vec![row(1, 0, START_MS + ahead)]).store(0).highest_seen[&own].seq;
     assert_eq!(seq(30_000), START_MS + 30_001);
     assert!(seq(30_100) < START_MS + 1000, "it was made by a clock far ahead");
 }

@@ -1,24 +1,21 @@
 //! Test harness: a few cores and the network between them, without sockets and with a manual clock.
 
-mod carry;
+mod effects;
 mod links;
 
-use p2p_node_wire::message_id::StreamId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_core::effect::{Effect, ExitCode, Verdict};
-use p2p_node_core::gate::access_list::{AccessRule, Subject};
+use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::gate::address_scope::AddressScope;
-use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::input::{Input, Now, Token};
-use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
-use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::{Core, CoreConfig, KeySource};
 use p2p_node_protocol::{Role, line};
+use p2p_node_testing::interpreter::Interpreter as _;
+use p2p_node_testing::network::{Delivery, Endpoint, Network, Pair, links as connections};
+use p2p_node_testing::store::Store;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
 use p2p_node_wire::record::SignedRecord;
@@ -26,6 +23,9 @@ use serde_json::Value;
 
 /// When all this takes place, in ms since 1970.
 pub const START_MS: u64 = 1_790_000_000_000;
+
+/// Tokens of the network follow this one, so that tests may use smaller ones of their own.
+const FIRST_TOKEN: Token = 1 << 32;
 
 /// First command of a parent.
 pub const CONNECT: &str = r#"{"type":"connect","protocol":1,"id":"connect"}"#;
@@ -41,18 +41,8 @@ pub struct Node {
     /// Whether the parent reads; what it has not read is owed to the core.
     pub reads: bool,
     unread: usize,
-    topics: BTreeSet<String>,
-    seen: BTreeSet<(String, Bytes)>,
     judged: BTreeMap<Token, Verdict>,
-    gossip: BTreeMap<Token, (PeerId, String, Bytes)>,
     dead: bool,
-    /// What a store would hold, by address.
-    pub kept: BTreeMap<Address, HighestSeen>,
-    /// Mail in its store.
-    pub mails: BTreeMap<(StreamId, u64), PersistedMessage>,
-    pub taken: BTreeMap<(Address, StreamId), StreamCheckpoint>,
-    /// What it wants to be kept of whom its parent blocked or allowed.
-    pub standings: Vec<(Subject, AccessRule)>,
     /// While its machine is suspended, nothing happens to it and it does nothing.
     pub asleep: bool,
     lost_asleep: Vec<usize>,
@@ -70,13 +60,9 @@ pub type Faults = Box<dyn FnMut(usize, &Input) -> FaultDecision>;
 pub struct Mesh {
     pub nodes: Vec<Node>,
     pub now: Duration,
-    wire: VecDeque<(usize, Input)>,
-    tokens: Token,
-    asked: BTreeMap<Token, (usize, Token)>,
-    connected: BTreeSet<(usize, usize)>,
-    parted: BTreeSet<(usize, usize)>,
-    lost: Vec<Token>,
-    pub dht: BTreeMap<Bytes, Bytes>,
+    network: Network,
+    wire: VecDeque<Delivery>,
+    parted: BTreeSet<Pair>,
     /// Frames of mail as they were put on the wire: to whom, from whom, what.
     pub frames: Vec<(usize, PeerId, Bytes)>,
     /// Pairs of nodes of which the first wanted to disconnect the second.
@@ -88,9 +74,9 @@ pub struct Mesh {
     pub ahead_ms: BTreeMap<usize, i64>,
     /// `true` if the crypto pool accepts tasks.
     pub crypto: bool,
-    /// Whether the stores write, what they did not, and whether they have room.
+    /// Whether the stores write, which writes they hold back, and whether they have room.
     pub disk_writes: bool,
-    pub unwritten: Vec<(usize, Effect)>,
+    pub unwritten: Vec<(usize, u64)>,
     pub disk_full: bool,
 }
 
@@ -121,13 +107,9 @@ impl Mesh {
         let mut mesh = Mesh {
             nodes: Vec::new(),
             now: Duration::ZERO,
+            network: Network::new(FIRST_TOKEN),
             wire: VecDeque::new(),
-            tokens: 0,
-            asked: BTreeMap::new(),
-            connected: BTreeSet::new(),
             parted: BTreeSet::new(),
-            lost: Vec::new(),
-            dht: BTreeMap::new(),
             frames: Vec::new(),
             hung_up: Vec::new(),
             fate: Box::new(|_, _| FaultDecision::Deliver),
@@ -199,6 +181,7 @@ impl Mesh {
             standings: Vec::new(),
         };
         change(&mut setup);
+        self.network.add(Endpoint::new(node_key(number).peer_id(), role == Role::Bootstrap));
         let core = Core::new(setup, self.clock_of(self.nodes.len()));
         self.nodes.push(Node {
             core,
@@ -209,15 +192,8 @@ impl Mesh {
             exit: None,
             reads: true,
             unread: 0,
-            topics: BTreeSet::new(),
-            seen: BTreeSet::new(),
             judged: BTreeMap::new(),
-            gossip: BTreeMap::new(),
             dead: false,
-            kept: BTreeMap::new(),
-            mails: BTreeMap::new(),
-            taken: BTreeMap::new(),
-            standings: Vec::new(),
             asleep: false,
             lost_asleep: Vec::new(),
         });
@@ -246,7 +222,7 @@ impl Mesh {
 
     /// Hands a node an input, as its network would.
     pub fn input(&mut self, node: usize, input: Input) {
-        self.wire.push_back((node, input));
+        connections::later(self, node, Duration::ZERO, input);
         self.settle();
     }
 
@@ -254,22 +230,11 @@ impl Mesh {
     pub fn settle(&mut self) {
         for _ in 0..200_000 {
             let mut busy = false;
-            while let Some((node, input)) = self.wire.pop_front() {
+            while let Some(delivery) = self.wire.pop_front() {
                 busy = true;
-                if self.nodes[node].dead || self.nodes[node].asleep {
-                    continue;
-                }
-                if let FaultDecision::Lose = (self.fate)(node, &input) {
-                    if let Input::MailResponseReceived { token, .. } = input {
-                        self.lost.push(token);
-                    }
-                } else {
-                    if let Input::Gossip { token, from, topic, data } = &input {
-                        let heard = (*from, topic.clone(), data.clone());
-                        self.nodes[node].gossip.insert(*token, heard);
-                    }
-                    let now = self.clock_of(node);
-                    self.nodes[node].core.handle(input, now);
+                // What comes for a suspended machine is lost.
+                if !delivery.node().is_some_and(|node| self.nodes[node].asleep) {
+                    connections::deliver(self, delivery);
                 }
             }
             for node in 0..self.nodes.len() {
@@ -280,7 +245,7 @@ impl Mesh {
                 self.nodes[node].core.handle_timeout(now);
                 while let Some(effect) = self.nodes[node].core.poll_effect() {
                     busy = true;
-                    self.carry_out(node, effect);
+                    self.execute(node, effect);
                 }
                 let (reads, unread) = (self.nodes[node].reads, self.nodes[node].unread);
                 if reads && unread > 0 {
@@ -290,6 +255,7 @@ impl Mesh {
                 }
             }
             if !busy {
+                self.network.endpoints.iter_mut().for_each(|endpoint| endpoint.store.commit_deletions());
                 return;
             }
         }
@@ -324,47 +290,32 @@ impl Mesh {
         panic!("too much happens");
     }
 
-    fn index_of(&self, peer: &PeerId) -> Option<usize> {
-        // The latest with this identity, for those that were started again.
-        self.nodes.iter().rposition(|node| node.peer == *peer)
+    /// The store of a node.
+    pub fn store(&self, node: usize) -> &Store {
+        &self.network.endpoints[node].store
     }
 
-    fn is_connected(&self, one: usize, other: usize) -> bool {
-        self.connected.contains(&(one.min(other), one.max(other)))
+    pub fn store_mut(&mut self, node: usize) -> &mut Store {
+        &mut self.network.endpoints[node].store
     }
 
-    fn neighbours(&self, node: usize) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|other| *other != node && self.is_connected(node, *other)).collect()
+    /// The records of the server.
+    pub fn dht(&self) -> &BTreeMap<Bytes, Bytes> {
+        &self.network.endpoints[self.server()].records
     }
 
-    fn token(&mut self) -> Token {
-        self.tokens += 1;
-        self.tokens
+    pub fn dht_mut(&mut self) -> &mut BTreeMap<Bytes, Bytes> {
+        let server = self.server();
+        &mut self.network.endpoints[server].records
+    }
+
+    fn server(&self) -> usize {
+        self.network.endpoints.iter().rposition(|endpoint| endpoint.serves).expect("a server")
     }
 
     /// Ends every request of a node that was not answered, as the swarm does when its time is over.
     pub fn fail_open_requests(&mut self, node: usize) {
-        let open: Vec<Token> = self
-            .asked
-            .iter()
-            .filter(|(_, (from, token))| *from == node && *token > 0)
-            .map(|(asked, _)| *asked)
-            .collect();
-        for asked in open {
-            if let Some((_, token)) = self.asked.remove(&asked) {
-                self.wire.push_back((
-                    node,
-                    Input::MailResponseReceived { token, outcome: Err("no answer".to_owned()) },
-                ));
-            }
-        }
-        // An answer that was lost on its way left no request open: the sender alone knows of it.
-        for token in self.lost.drain(..) {
-            self.wire.push_back((
-                node,
-                Input::MailResponseReceived { token, outcome: Err("no answer".to_owned()) },
-            ));
-        }
+        connections::fail_open_requests(self, node);
         self.settle();
     }
 
@@ -374,9 +325,9 @@ impl Mesh {
 
     /// The record of a node that the DHT has.
     pub fn record_in_dht(&self, node: usize) -> SignedRecord {
-        let records = self.dht.values().map(|value| SignedRecord::decode(value.clone()).unwrap());
         let peer = self.nodes[node].peer;
-        records.into_iter().find(|record| record.peer_id() == peer).expect("its record")
+        let mut records = self.dht().values().map(|value| SignedRecord::decode(value.clone()).unwrap());
+        records.find(|record| record.peer_id() == peer).expect("its record")
     }
 
     /// Lines of one type, in order.
@@ -387,12 +338,5 @@ impl Mesh {
     /// The payloads of the messages that a parent got, in order.
     pub fn received(&self, node: usize) -> Vec<u64> {
         self.lines(node, "message").iter().map(|line| line["data"].as_u64().unwrap()).collect()
-    }
-}
-
-impl Node {
-    /// The first node of a mesh is its bootstrap; it listens on port 1000.
-    fn core_role_serves(&self) -> bool {
-        self.peer == node_key(1).peer_id()
     }
 }

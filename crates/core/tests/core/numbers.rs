@@ -94,7 +94,7 @@ fn mail_after_two_restarts_reaches_the_parent_though_earlier_mail_waits_for_its_
 fn mail_from_a_restored_copy_of_the_store_reaches_the_parent() {
     let (mut mesh, first, to) = scene(by_hand);
     send(&mut mesh, first, to, 1);
-    let copy = mesh.nodes[first].mails.clone();
+    let copy = mesh.store(first).messages.clone();
     assert_eq!(copy.len(), 1);
     let second = mesh.restart(first, SENDER, &[0, to], |_| {});
     for data in 2..=4 {
@@ -104,7 +104,7 @@ fn mail_from_a_restored_copy_of_the_store_reaches_the_parent() {
     }
     mesh.pass(Duration::from_secs(5));
     assert_eq!(states(&mesh, second), ["delivered"; 3]);
-    mesh.nodes[second].mails = copy;
+    mesh.store_mut(second).messages = copy;
     let third = mesh.restart(second, SENDER, &[0, to], |_| {});
     for data in 5..=7 {
         send(&mut mesh, third, to, data);
@@ -156,7 +156,7 @@ fn mail_of_several_streams_of_one_recipient_is_restored_in_the_order_in_which_it
             setup.outbox = rows.clone();
         });
         send(&mut mesh, again, to, 6);
-        assert_eq!(mesh.nodes[again].mails.values().map(|mail| mail.position).max(), Some(6));
+        assert_eq!(mesh.store(again).messages.values().map(|mail| mail.position).max(), Some(6));
         mesh.connect(again, 0);
         mesh.connect(again, to);
         mesh.pass(Duration::from_secs(10));
@@ -214,7 +214,7 @@ fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
         let data: u64 = id[1..].parse().unwrap();
         assert_eq!(delivery["deliveredAs"].as_str(), Some(known[&data].as_str()), "{delivery}");
     }
-    assert!(mesh.nodes[second].mails.is_empty(), "its rows are gone, whatever it was sent as");
+    assert!(mesh.store(second).messages.is_empty(), "its rows are gone, whatever it was sent as");
     send(&mut mesh, second, to, 7);
     mesh.pass(Duration::from_secs(1));
     let last = mesh.lines(second, "delivery").last().copied().unwrap();
@@ -285,7 +285,7 @@ fn mail_that_was_renamed_keeps_its_new_name_in_the_next_process() {
     mesh.pass(Duration::from_secs(10));
     let delivery = mesh.lines(third, "delivery")[0];
     assert_eq!((&delivery["messageId"], delivery["deliveredAs"].as_str()), (&accepted, Some(id.as_str())));
-    assert!(mesh.nodes[third].mails.is_empty());
+    assert!(mesh.store(third).messages.is_empty());
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn a_peer_that_lies_about_our_counters_cannot_use_up_boots() {
 #[test]
 fn a_record_of_an_earlier_process_with_our_number_is_outdone() {
     let (mut mesh, sender, to) = scene(|_| {});
-    let own = |mesh: &Mesh| mesh.nodes[sender].kept[&agent_key(SENDER).address()].seq;
+    let own = |mesh: &Mesh| mesh.store(sender).highest_seen[&agent_key(SENDER).address()].seq;
     let before = own(&mesh);
     let twin = record(SENDER, 0, before, &node_key(SENDER));
     let from = mesh.nodes[to].peer;

@@ -97,7 +97,7 @@ fn mail_that_an_earlier_process_accepted_is_not_waited_for() {
     let durable = mesh.add_with(4, Role::Full, CONNECT, |setup| setup.durable = true);
     let nobody = agent_key(0x77).address().to_string();
     mesh.say(durable, &json!({"type": "send", "peerId": nobody, "data": 1, "id": 1}).to_string());
-    let kept = mesh.nodes[durable].mails.values().cloned().collect::<Vec<_>>();
+    let kept = mesh.store(durable).messages.values().cloned().collect::<Vec<_>>();
     assert_eq!(kept.len(), 1);
     let next = mesh.add_with(5, Role::Full, CONNECT, |setup| {
         (setup.durable, setup.require_delivery, setup.outbox) = (true, true, kept);

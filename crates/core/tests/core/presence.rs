@@ -35,10 +35,10 @@ fn a_server_that_lost_a_record_takes_the_same_bytes_again() {
     mesh.connect(1, 0);
     mesh.pass(Duration::from_secs(2));
     let key = Bytes::copy_from_slice(&kad_key("dev", &agent_key(2).address()));
-    let value = mesh.dht.remove(&key).expect("the server keeps it");
+    let value = mesh.dht_mut().remove(&key).expect("the server keeps it");
     let peer = mesh.nodes[1].peer;
     mesh.input(0, Input::RecordOffered { peer, key: key.clone(), value: value.clone() });
-    assert_eq!(mesh.dht.get(&key), Some(&value));
+    assert_eq!(mesh.dht().get(&key), Some(&value));
     assert_eq!(mesh.lines(0, "peer_discovered").len(), 1, "it is nothing new");
 }
 

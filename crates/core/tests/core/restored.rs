@@ -22,12 +22,12 @@ fn given_up(
     mesh.fate = lose_mail_to(to);
     mesh.send(first, to, 1, &format!(r#","id":"m1"{more}"#));
     mesh.settle();
-    let copy = mesh.nodes[first].mails.clone();
+    let copy = mesh.store(first).messages.clone();
     assert_eq!(copy.len(), 1);
     mesh.fail_open_requests(first);
     mesh.say(first, r#"{"type":"cancel","id":"c","target":"m1"}"#);
     mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
-    assert!(mesh.nodes[first].mails.is_empty(), "{:?}", mesh.lines(first, "error"));
+    assert!(mesh.store(first).messages.is_empty(), "{:?}", mesh.lines(first, "error"));
     send(mesh, first, to, 2);
     mesh.pass(Duration::from_secs(2));
     assert_eq!(mesh.received(to), [2]);
@@ -48,7 +48,7 @@ fn mail_of_a_copy_that_is_restored_twice_is_told_once() {
         let copy = given_up(&mut mesh, first, to, "");
         let mut node = first;
         for round in 0..2 {
-            mesh.nodes[node].mails.clone_from(&copy);
+            mesh.store_mut(node).messages.clone_from(&copy);
             node = mesh.restart(node, SENDER, &[0, to], |_| {});
             mesh.pass(Duration::from_secs(10));
             assert_eq!(mesh.received(to), [2, 1], "{manual}, round {round}");
@@ -65,7 +65,7 @@ fn mail_of_a_copy_that_is_restored_twice_is_told_once() {
 fn mail_of_a_copy_that_goes_by_gossip_is_not_settled_by_an_ack_of_something_else() {
     let (mut mesh, first, to) = scene(by_hand);
     let copy = given_up(&mut mesh, first, to, r#","route":"gossip""#);
-    mesh.nodes[first].mails = copy;
+    mesh.store_mut(first).messages = copy;
     mesh.fate = lose_mail_to(to);
     let again = mesh.restart(first, SENDER, &[0, to], |_| {});
     mesh.pass(Duration::from_secs(1));

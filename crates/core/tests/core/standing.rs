@@ -103,7 +103,7 @@ fn a_blocked_agent_is_no_news_but_is_found_when_asked_for() {
 fn standings_are_kept_for_later_processes() {
     let mut mesh = pair();
     say_of(&mut mesh, "block", false);
-    let kept = mesh.nodes[2].standings.clone();
+    let kept = mesh.store(2).access_rules.clone();
     assert_eq!(kept, [(Subject::Agent(agent_key(2).address()), AccessRule::Blocked)]);
     mesh.kill(2);
     let again = mesh.add_with(3, Role::Full, CONNECT, |setup| setup.standings = kept);
@@ -114,7 +114,7 @@ fn standings_are_kept_for_later_processes() {
     assert_eq!(mesh.lines(1, "delivery").last().unwrap()["code"], "PEER_REJECTED");
     mesh.say(again, &json!({"type": "unblock", "peerId": mesh.nodes[1].address}).to_string());
     mesh.say(again, &json!({"type": "unblock", "peerId": mesh.nodes[1].address}).to_string());
-    assert!(mesh.nodes[again].standings.is_empty());
+    assert!(mesh.store(again).access_rules.is_empty());
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn a_durable_node_whose_outbox_was_full_at_its_start_gets_ready_and_ends() {
         let send = json!({"type": "send", "peerId": nobody.to_string(), "data": data, "id": id});
         mesh.say(first, &send.to_string());
     }
-    let mails: Vec<PersistedMessage> = mesh.nodes[first].mails.values().cloned().collect();
+    let mails: Vec<PersistedMessage> = mesh.store(first).messages.values().cloned().collect();
     assert!(mails.len() > 190 && mails.iter().all(|mail| mail.expires_at_ms > START_MS));
     let again = mesh.restart(first, 2, &[], |_| {});
     assert_eq!(mesh.lines(again, "ready").len(), 1);
@@ -184,7 +184,7 @@ fn a_durable_node_whose_outbox_was_full_at_its_start_gets_ready_and_ends() {
     mesh.input(again, Input::StdinClosed);
     mesh.pass(Duration::from_secs(7));
     assert_eq!(mesh.nodes[again].exit, Some(ExitCode::Ok), "the mail is on the disk");
-    assert_eq!(mesh.nodes[again].mails.len(), mails.len());
+    assert_eq!(mesh.store(again).messages.len(), mails.len());
 }
 
 #[test]

@@ -131,7 +131,7 @@ mod tests {
         let message = Message { stream: Bytes::from(vec![7; 16]), seq: 2, ..Message::default() };
         inbox.offer(Address::repeat_byte(1), message, Duration::ZERO, &mut Vec::new());
         let tokens = |due: Vec<DeferredResponse>| due.iter().map(|answer| answer.token).collect::<Vec<_>>();
-        assert!(answers.due(&inbox, false, Duration::ZERO).is_empty(), "the parent does not keep up");
+        assert!(answers.due(&inbox, false, Duration::ZERO).is_empty(), "the parent reads too slowly");
         assert_eq!(tokens(answers.due(&inbox, true, Duration::ZERO)), [1]);
         assert_eq!(tokens(answers.due(&inbox, false, Duration::from_secs(7))), [2]);
         assert_eq!(answers.next_deadline(), None);
@@ -159,7 +159,7 @@ mod tests {
         assert!(answers.due(&inbox, true, Duration::from_millis(99)).is_empty());
         assert_eq!(answers.next_deadline(), early_until);
         let due = answers.due(&inbox, true, Duration::from_millis(100));
-        assert_eq!(due.iter().map(|answer| answer.token).collect::<Vec<_>>(), [2], "nothing has come for it");
+        assert_eq!(due.iter().map(|answer| answer.token).collect::<Vec<_>>(), [2], "nothing arrived for 2");
         assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)), "the disk may take longer");
     }
 
@@ -172,9 +172,9 @@ mod tests {
             for _ in 0..SENDER_HELD_ANSWERS {
                 assert_eq!(answers.hold(of(sender)), None);
             }
-            assert!(answers.hold(of(sender)).is_some(), "it has had its share");
+            assert!(answers.hold(of(sender)).is_some(), "the sender has used its share");
         }
         assert_eq!(MAX_HELD_ANSWERS, 4 * SENDER_HELD_ANSWERS);
-        assert!(answers.hold(of(4)).is_some(), "there are no more");
+        assert!(answers.hold(of(4)).is_some(), "all room is used");
     }
 }

@@ -185,7 +185,7 @@ mod tests {
         digests.sort_unstable();
         digests.dedup();
         assert_eq!(digests.len(), others.len() + 1);
-        assert_eq!(digest(&one), 0x309c_5df2_9b54_bb76, "it is kept on disks");
+        assert_eq!(digest(&one), 0x309c_5df2_9b54_bb76, "stores contain this digest");
     }
 
     #[test]
@@ -196,11 +196,11 @@ mod tests {
         }
         assert!(!digests.contradict(&message(2, 2, "a"), 6));
         assert!(digests.contradict(&message(2, 2, "b"), 6));
-        assert!(digests.contradict(&message(4, 4, "a"), 6), "it was passed over");
-        assert!(!digests.contradict(&message(6, 1, "b"), 6), "it is new");
+        assert!(digests.contradict(&message(4, 4, "a"), 6), "4 was skipped");
+        assert!(!digests.contradict(&message(6, 1, "b"), 6), "6 is new");
         // A restarted process waits for the messages that its parent did not ack.
         assert!(!digests.contradict(&message(2, 2, "a"), 2) && digests.contradict(&message(2, 2, "b"), 2));
-        assert!(!digests.contradict(&message(4, 4, "b"), 2), "it was never told");
+        assert!(!digests.contradict(&message(4, 4, "b"), 2), "4 was never delivered");
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
         assert!(digests.contradict(&passed_over, 4) && digests.contradict(&reused, 4));
         for renamed in [&passed_over, &reused] {
             assert!(digests.insert_renamed(renamed.seq, digest(renamed)));
-            assert!(!digests.insert_renamed(renamed.seq, digest(renamed)), "it is known");
+            assert!(!digests.insert_renamed(renamed.seq, digest(renamed)), "the digest is known");
             assert!(!digests.contradict(renamed, 4));
         }
         assert!(!digests.contradict(&message(3, 3, "a"), 4) && digests.contradict(&message(3, 3, "c"), 4));
@@ -230,7 +230,7 @@ mod tests {
             digests.insert(&message(seq, seq, "a"));
         }
         assert_eq!((digests.len(), digests.forgotten()), (REMEMBERED - 1, 1));
-        assert!(!digests.insert_renamed(1, 5), "it is too old");
+        assert!(!digests.insert_renamed(1, 5), "1 is too old");
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
             digests.insert(&message(seq, 1000 + seq, "a"));
         }
         assert_eq!(digests, before);
-        assert!(digests.contradict(&message(4, 2000 + count, "b"), 3), "it was told, as something else");
+        assert!(digests.contradict(&message(4, 2000 + count, "b"), 3), "4 was delivered with other content");
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
         }
         assert_eq!((digests.len(), digests.forgotten()), (REMEMBERED, 10));
         assert!(!digests.contradict(&message(5, 1005, "a"), count + 1));
-        assert!(digests.contradict(&message(5, 1001 + count, "b"), count + 1), "it was accepted later");
+        assert!(digests.contradict(&message(5, 1001 + count, "b"), count + 1), "accepted later");
         let latest: Vec<_> = digests.latest().collect();
         assert_eq!(Digests::restored(latest.clone(), 10, 1000 + count), Some(digests));
         assert_eq!(Digests::restored(latest.iter().rev().copied().collect(), 10, 0), None);

@@ -237,12 +237,12 @@ mod tests {
             assert!(queue(&mut acks, number, [1]));
         }
         assert!(!queue(&mut acks, MAX_ACKS_OWED, [1]));
-        assert!(queue(&mut acks, 0, [2]), "it is owed one already");
+        assert!(queue(&mut acks, 0, [2]), "the sender has a pending ack already");
         assert_eq!(send(&mut acks, 1), MAX_ACKS_ON_WIRE);
         for number in 0..MAX_ACKS_OWED {
             assert!(queue(&mut acks, MAX_ACKS_OWED + number, [1]));
         }
-        assert_eq!(send(&mut acks, 1000), 0, "the wire is full");
+        assert_eq!(send(&mut acks, 1000), 0, "the limit of acks in flight is reached");
         assert_eq!((acks.answered(1, true), acks.answered(1, true)), (Some(AckOutcome::Arrived), None));
         assert_eq!(send(&mut acks, 2000), 1);
     }

@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(row(&arrivals), (3, 9, vec![7]));
         assert!(arrivals.mark_acked(3));
         assert_eq!(row(&arrivals), (4, 9, vec![7]));
-        assert_eq!(arrivals.give_up(0, 8), [4], "its sender has given it up");
+        assert_eq!(arrivals.give_up(0, 8), [4], "the sender gave up 4");
         assert_eq!(row(&arrivals), (8, 9, vec![]));
     }
 
@@ -234,7 +234,7 @@ mod tests {
         assert!(again.mark_acked(1));
         assert_eq!(row(&again), (4, 5, vec![]));
         for seq in [2, 3] {
-            assert_eq!(again.deliver(seq), DeliverDecision::Duplicate, "they come once more");
+            assert_eq!(again.deliver(seq), DeliverDecision::Duplicate, "both arrive once more");
         }
         assert_eq!(again.deliver(4), DeliverDecision::New { redelivered: true });
         assert_eq!(row(&again), (4, 5, vec![]));

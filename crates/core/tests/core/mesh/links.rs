@@ -1,44 +1,34 @@
 //! Connections between the nodes.
 
+use std::time::Duration;
+
 use p2p_node_core::CoreConfig;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
+use p2p_node_testing::network::links::{close, close_all, connect, later};
+use p2p_node_testing::network::{World as _, pair};
 
 use super::{CONNECT, Mesh};
 
+/// Why a connection ended, as the cores hear it.
+const ENDED: &str = "the test ended it";
+
 impl Mesh {
     pub fn connect(&mut self, from: usize, to: usize) {
-        self.link(from, to);
+        connect(self, from, to);
         self.settle();
-    }
-
-    pub(super) fn link(&mut self, from: usize, to: usize) {
-        if !self.connected.insert((from.min(to), from.max(to))) {
-            return;
-        }
-        for (here, there, dialer) in [(from, to, true), (to, from, false)] {
-            let peer = self.nodes[there].peer;
-            self.wire.push_back((here, Input::Connected { peer, dialer }));
-            for topic in self.nodes[there].topics.clone() {
-                self.wire.push_back((here, Input::PeerSubscribed { peer, topic }));
-            }
-            if self.nodes[there].core_role_serves() {
-                self.wire.push_back((here, Input::DhtServerSeen { peer }));
-            }
-        }
     }
 
     /// Ends the connection, and lets neither dial the other again.
     pub fn part(&mut self, one: usize, other: usize) {
-        self.parted.insert((one.min(other), one.max(other)));
-        self.unlink(one, other);
+        self.parted.insert(pair(one, other));
+        close(self, pair(one, other), ENDED);
         self.settle();
     }
 
     /// Ends the connection, if there is one; whether there was.
     pub fn hang_up(&mut self, one: usize, other: usize) -> bool {
-        let connected = self.connected.contains(&(one.min(other), one.max(other)));
-        self.unlink(one, other);
+        let connected = close(self, pair(one, other), ENDED);
         self.settle();
         connected
     }
@@ -46,19 +36,15 @@ impl Mesh {
     /// Ends a node as `kill -9` does.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].dead = true;
-        for other in self.neighbours(node) {
-            self.unlink(node, other);
-        }
+        close_all(self, node, ENDED);
         self.settle();
     }
 
     /// Suspends a node's machine: its peers lose it, and it learns that when it wakes.
     pub fn suspend(&mut self, node: usize) {
         self.nodes[node].asleep = true;
-        for other in self.neighbours(node) {
-            self.unlink(node, other);
-            self.nodes[node].lost_asleep.push(other);
-        }
+        self.nodes[node].lost_asleep = self.network().endpoints[node].neighbours.iter().copied().collect();
+        close_all(self, node, ENDED);
         self.settle();
     }
 
@@ -66,7 +52,7 @@ impl Mesh {
         self.nodes[node].asleep = false;
         for other in std::mem::take(&mut self.nodes[node].lost_asleep) {
             let peer = self.nodes[other].peer;
-            self.wire.push_back((node, Input::Disconnected { peer, reason: None }));
+            later(self, node, Duration::ZERO, Input::Disconnected { peer, reason: None });
         }
         self.settle();
     }
@@ -80,26 +66,18 @@ impl Mesh {
         change: impl FnOnce(&mut CoreConfig),
     ) -> usize {
         self.kill(node);
-        let (mails, taken) = (self.nodes[node].mails.clone(), self.nodes[node].taken.clone());
+        let (mails, taken) = (self.store(node).messages.clone(), self.store(node).checkpoints.clone());
         let again = self.add_with(number, Role::Full, CONNECT, |setup| {
             setup.durable = true;
             setup.outbox = mails.values().cloned().collect();
             setup.inbox = taken.values().cloned().collect();
             change(setup);
         });
-        (self.nodes[again].mails, self.nodes[again].taken) = (mails, taken);
+        let store = self.store_mut(again);
+        (store.messages, store.checkpoints) = (mails, taken);
         for other in others {
             self.connect(again, *other);
         }
         again
-    }
-
-    pub(super) fn unlink(&mut self, one: usize, other: usize) {
-        if self.connected.remove(&(one.min(other), one.max(other))) {
-            for (here, there) in [(one, other), (other, one)] {
-                let peer = self.nodes[there].peer;
-                self.wire.push_back((here, Input::Disconnected { peer, reason: None }));
-            }
-        }
     }
 }

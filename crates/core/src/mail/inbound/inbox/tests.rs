@@ -140,7 +140,7 @@ fn refusals_are_forgotten_when_their_sender_has_heard_of_them() {
     assert_eq!(inbox.refusals(&sender(1), &StreamId([1; 16])).count(), 5);
     offer(&mut inbox, message(1, 4, 0, 1));
     let left: Vec<u64> = inbox.refusals(&sender(1), &StreamId([1; 16])).map(|outcome| outcome.seq).collect();
-    assert_eq!(left, [4, 5], "its sender still has the fourth");
+    assert_eq!(left, [4, 5], "the sender still has message 4");
 }
 
 #[test]
@@ -168,17 +168,17 @@ fn what_one_sender_holds_leaves_room_for_others_and_does_not_stay_for_ever() {
         inbox.offer(sender(who), held, Duration::from_secs(seconds), &mut Vec::new())
     };
     let taken = (0..20).filter(|stream| hold(1, *stream, 0) == InsertOutcome::Buffered).count();
-    assert_eq!(taken, 1, "the second does not fit with what is around it");
+    assert_eq!(taken, 1, "the second message does not fit with its overhead");
     for who in 2..40 {
         for stream in 0..5 {
             hold(who, stream, 0);
         }
     }
-    assert_eq!(hold(50, 0, 1), InsertOutcome::NoCapacity, "there is no room for anybody");
+    assert_eq!(hold(50, 0, 1), InsertOutcome::NoCapacity, "no sender has room");
     assert_eq!(
         hold(50, 0, 1 + HELD_IDLE.as_secs()),
         InsertOutcome::Buffered,
-        "what was not heard of again gave way"
+        "the idle messages were dropped"
     );
     assert!(inbox.held_bytes() < 2 * half);
 }
@@ -249,7 +249,7 @@ fn what_overtook_a_full_window_gives_way_to_it() {
     let mut inbox = Inbox::new(AckPolicy::Manual);
     offer(&mut inbox, message(9, 1, 0, 1));
     let window = UNTAKEN_WINDOW as u64;
-    assert_eq!(deliver(&mut inbox, 1, window + 1..2 * window + 1), 0, "all before is missing");
+    assert_eq!(deliver(&mut inbox, 1, window + 1..2 * window + 1), 0, "all earlier messages are missing");
     assert_eq!(inbox.held_of(&sender(1)).0, UNTAKEN_WINDOW);
     assert_eq!(deliver(&mut inbox, 1, 1..window + 1), UNTAKEN_WINDOW);
     assert_eq!((inbox.held_of(&sender(1)), inbox.held_bytes()), ((0, 0), 0));
@@ -336,8 +336,8 @@ fn what_arrived_before_something_earlier_is_bounded_in_all() {
         });
         refused.map(|seq| seq - first)
     };
-    assert_eq!(after(2, 1), Some(1), "of whom has a window, nothing waits behind something else");
-    assert_eq!(after(200, 1), Some(FEW_BEYOND as u64), "others may have a few");
+    assert_eq!(after(2, 1), Some(1), "a sender with a full window may add none");
+    assert_eq!(after(200, 1), Some(FEW_BEYOND as u64), "other senders may add a few");
     inbox.mark_acked((sender(1), StreamId([1; 16])), 1);
     assert!(inbox.beyond < MAX_BEYOND);
     for number in 2..=64 {
@@ -362,7 +362,7 @@ fn streams_that_hold_nothing_are_not_looked_through_for_every_message() {
         inbox.offer(sender(2), message(1, 3, 3, 0), now, &mut Vec::new());
         sweeps.insert(inbox.sweep_at);
     }
-    assert!(inbox.held_bytes() < HELD_BYTES / 2, "what has waited too long has gone");
+    assert!(inbox.held_bytes() < HELD_BYTES / 2, "messages buffered too long were dropped");
     assert!(sweeps.len() <= 3, "{sweeps:?}");
 }
 

@@ -32,7 +32,7 @@ fn a_frame_waits_for_the_one_before_it_or_for_company() {
     outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), Some(NOW + Duration::from_millis(2)));
     outbox.accept(RECIPIENT, draft(Priority::Medium, 48 << 10), true, NOW).unwrap();
-    assert!(outbox.destination(&RECIPIENT).unwrap().frame_due() <= Some(NOW), "enough waits");
+    assert!(outbox.destination(&RECIPIENT).unwrap().frame_due() <= Some(NOW), "enough bytes are queued");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn recipients_without_mail_are_forgotten_and_numbered_anew() {
     }
     assert!(outbox.destinations.len() <= MAX_IDLE_DESTINATIONS);
     let again = outbox.accept(address(0), draft(Priority::Medium, 1), true, NOW).unwrap();
-    assert_ne!(first, again, "another stream, for the numbers start again");
+    assert_ne!(first, again, "a new stream, because the numbers start again");
 }
 
 proptest! {
@@ -229,7 +229,7 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
     let sent = |batch: Batch| batch.messages.iter().map(|message| message.seq).collect::<Vec<_>>();
     let first = outbox.send_next_batch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
     let all = first.messages.len() as u64;
-    assert!(all > UNTAKEN_WINDOW as u64, "nobody knows yet");
+    assert!(all > UNTAKEN_WINDOW as u64, "the sender does not know the window yet");
     let window = UNTAKEN_WINDOW as u64;
     let acked = |cumulative, room: u64| StreamAck {
         received: window + 1,
@@ -241,7 +241,7 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
     let late = NOW + Duration::from_secs(10);
     let probe = outbox.send_next_batch(RECIPIENT, 2, Route::Direct, late).unwrap();
     assert_eq!(sent(probe), [window + 1], "one message asks for room");
-    assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "until the agent takes some");
+    assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "the agent has acked nothing");
     outbox.settle(&RECIPIENT, &acked(11, 10), late);
     assert!(outbox.destination(&RECIPIENT).unwrap().frame_due().is_some());
     let next = outbox.send_next_batch(RECIPIENT, 3, Route::Direct, late).unwrap();
@@ -293,7 +293,7 @@ fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
     };
     let first = outbox.send_next_batch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
     assert_eq!(sent(&first), [(9, 5, 0), (9, 8, 6)]);
-    assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "it has to be answered");
+    assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "the recipient must answer first");
     // The agent has the first message, and the second is missing.
     let held = |batch: &Batch, held| StreamAck { received: held, window: 1000, ..ack(batch, 0) };
     outbox.note_answer(1);
@@ -307,7 +307,7 @@ fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
     outbox.answered(2, late, &mut jitter);
     let second = outbox.send_next_batch(RECIPIENT, 3, Route::Direct, late).unwrap();
     assert_eq!(sent(&second), [(3, 4, 0)]);
-    assert!(outbox.settle(&RECIPIENT, &ack(&second, 5), late).is_empty(), "it may be about another mail");
+    assert!(outbox.settle(&RECIPIENT, &ack(&second, 5), late).is_empty(), "maybe about another message");
     outbox.note_answer(3);
     assert_eq!(outbox.settle(&RECIPIENT, &ack(&second, 5), late).len(), 1);
     outbox.answered(3, late, &mut jitter);
@@ -335,7 +335,7 @@ fn a_recipient_that_never_takes_a_number_is_asked_ever_more_rarely() {
             frames += 1;
             let batch = outbox.send_next_batch(RECIPIENT, frames, Route::Direct, now.mono).unwrap();
             for message in &batch.messages {
-                assert!(names.insert((message.stream.clone(), message.seq)), "no name comes twice");
+                assert!(names.insert((message.stream.clone(), message.seq)), "each name is used once");
                 let code = p2p_node_wire::envelope::SEQUENCE_REUSED.to_owned();
                 let outcomes = vec![p2p_node_wire::envelope::Rejection { seq: message.seq, code }];
                 let ack = StreamAck {

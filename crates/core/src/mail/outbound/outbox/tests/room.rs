@@ -6,7 +6,7 @@ use crate::mail::outbound::outbox::tests::*;
 /// Returns `true` if a wait for room for the recipient may help.
 fn moves(outbox: &Outbox, now: Duration) -> bool {
     let wait = outbox.wait_for(&RECIPIENT, &draft(Priority::Medium, 1)).expect("it is full");
-    assert!(matches!(wait, Wait::Recipient(_)), "others have room");
+    assert!(matches!(wait, Wait::Recipient(_)), "other recipients have room");
     wait.may_help(now)
 }
 
@@ -22,11 +22,11 @@ fn settle(outbox: &mut Outbox, token: Token, mails: u64, now: Duration) {
 fn a_send_waits_for_who_moves_and_no_longer_than_the_longest_pause() {
     let mut outbox = full();
     let (over, before) = (NOW + MAX_PAUSE, NOW + MAX_PAUSE - Duration::from_millis(1));
-    assert!(moves(&outbox, before) && !moves(&outbox, over), "it never answered");
+    assert!(moves(&outbox, before) && !moves(&outbox, over), "the recipient never answered");
     settle(&mut outbox, 1, 1, before);
     fill(&mut outbox);
-    assert!(moves(&outbox, over), "it settled enough in time");
-    assert!(!moves(&outbox, before + MAX_PAUSE), "and then nothing");
+    assert!(moves(&outbox, over), "the recipient made progress in time");
+    assert!(!moves(&outbox, before + MAX_PAUSE), "the recipient made no further progress");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_recipient_that_comes_and_goes_is_waited_for_once() {
     let destination = outbox.destination(&RECIPIENT).unwrap();
     destination.suspect();
     destination.found(now);
-    assert!(moves(&outbox, now), "it had moved meanwhile");
+    assert!(moves(&outbox, now), "the recipient had made progress in between");
 }
 
 #[test]

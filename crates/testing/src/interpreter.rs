@@ -1,0 +1,102 @@
+//! The interpreter of effects, which every test that runs a core uses.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use p2p_node_core::crypto_task::CryptoTask;
+use p2p_node_core::effect::{Effect, ExitCode, NetworkCommand, Verdict};
+use p2p_node_core::input::Token;
+use p2p_node_protocol::Event;
+
+use crate::store::Change;
+
+/// Executes the effects of cores. A method that is not implemented ignores its effects.
+/// [`World`](crate::network::World) implements all of them by a network in memory.
+pub trait Interpreter {
+    /// Executes an effect.
+    fn execute(&mut self, node: usize, effect: Effect) {
+        match effect {
+            Effect::Emit { event, numbered } => self.emit(node, event, numbered),
+            Effect::Crypto(task) => self.crypto(node, task),
+            Effect::PersistHighestSeen(row) => self.store(node, Change::HighestSeen(row)),
+            Effect::PersistMessage { number, mail } => self.store(node, Change::Message(number, mail)),
+            Effect::PersistCheckpoint { number, row } => self.store(node, Change::Checkpoint(number, row)),
+            Effect::DeleteCheckpoint { sender, stream } => {
+                self.store(node, Change::DeleteCheckpoint(sender, stream));
+            }
+            Effect::DeleteMessage { stream, seq } => self.store(node, Change::DeleteMessage(stream, seq)),
+            Effect::PersistAccessRule { subject, standing } => {
+                self.store(node, Change::AccessRule(subject, standing));
+            }
+            Effect::Exit(code) => self.exit(node, code),
+            Effect::Network(command) => self.execute_command(node, command),
+        }
+    }
+
+    /// Executes a network operation.
+    fn execute_command(&mut self, node: usize, command: NetworkCommand) {
+        match command {
+            NetworkCommand::Listen { .. } => self.listen(node),
+            NetworkCommand::ReportListening => self.report_listening(node),
+            NetworkCommand::Dial { peer, addrs } => self.dial(node, peer, &addrs),
+            NetworkCommand::Disconnect { peer } => self.disconnect(node, peer),
+            // A test's network connects only whom a core dials.
+            NetworkCommand::Block { .. } | NetworkCommand::Unblock { .. } => {}
+            NetworkCommand::SendHello { peer, body } => self.send_hello(node, peer, body),
+            NetworkCommand::AnswerHello { token, body } => self.answer_hello(node, token, body),
+            NetworkCommand::SendMail { token, peer, frame } => self.send_mail(node, token, peer, frame),
+            NetworkCommand::AnswerMail { token, body } => self.answer_mail(node, token, body),
+            NetworkCommand::Subscribe { topic } => self.subscribe(node, topic),
+            NetworkCommand::Unsubscribe { topic } => self.unsubscribe(node, &topic),
+            NetworkCommand::Publish { token, topic, data } => self.publish(node, token, topic, data),
+            NetworkCommand::Judge { token, verdict } => self.judge(node, token, verdict),
+            NetworkCommand::PutRecord { key, value, lifetime } => self.put_record(node, key, value, lifetime),
+            NetworkCommand::GetRecord { token, key } => self.get_record(node, token, &key),
+            NetworkCommand::StopQuery { token } => self.stop_query(node, token),
+            NetworkCommand::StoreDhtRecord { key, value, .. } => self.store_dht_record(node, key, value),
+        }
+    }
+
+    /// `Effect::Emit`.
+    fn emit(&mut self, node: usize, event: Event, numbered: bool);
+    /// `Effect::Crypto`.
+    fn crypto(&mut self, node: usize, task: CryptoTask);
+    /// `Effect::Exit`.
+    fn exit(&mut self, node: usize, code: ExitCode);
+    /// Every effect on the store.
+    fn store(&mut self, _node: usize, _change: Change) {}
+    /// `NetworkCommand::Listen`.
+    fn listen(&mut self, _node: usize) {}
+    /// `NetworkCommand::ReportListening`.
+    fn report_listening(&mut self, _node: usize) {}
+    /// `NetworkCommand::Dial`.
+    fn dial(&mut self, _node: usize, _peer: PeerId, _addrs: &[Multiaddr]) {}
+    /// `NetworkCommand::Disconnect`.
+    fn disconnect(&mut self, _node: usize, _peer: PeerId) {}
+    /// `NetworkCommand::SendHello`.
+    fn send_hello(&mut self, _node: usize, _peer: PeerId, _body: Bytes) {}
+    /// `NetworkCommand::AnswerHello`.
+    fn answer_hello(&mut self, _node: usize, _token: Token, _body: Bytes) {}
+    /// `NetworkCommand::SendMail`.
+    fn send_mail(&mut self, _node: usize, _token: Token, _peer: PeerId, _frame: Bytes) {}
+    /// `NetworkCommand::AnswerMail`.
+    fn answer_mail(&mut self, _node: usize, _token: Token, _body: Bytes) {}
+    /// `NetworkCommand::Subscribe`.
+    fn subscribe(&mut self, _node: usize, _topic: String) {}
+    /// `NetworkCommand::Unsubscribe`.
+    fn unsubscribe(&mut self, _node: usize, _topic: &str) {}
+    /// `NetworkCommand::Publish`.
+    fn publish(&mut self, _node: usize, _token: Token, _topic: String, _data: Bytes) {}
+    /// `NetworkCommand::Judge`.
+    fn judge(&mut self, _node: usize, _token: Token, _verdict: Verdict) {}
+    /// `NetworkCommand::PutRecord`.
+    fn put_record(&mut self, _node: usize, _key: Bytes, _value: Bytes, _lifetime: Duration) {}
+    /// `NetworkCommand::GetRecord`.
+    fn get_record(&mut self, _node: usize, _token: Token, _key: &Bytes) {}
+    /// `NetworkCommand::StopQuery`.
+    fn stop_query(&mut self, _node: usize, _token: Token) {}
+    /// `NetworkCommand::StoreDhtRecord`.
+    fn store_dht_record(&mut self, _node: usize, _key: Bytes, _value: Bytes) {}
+}

@@ -1,0 +1,125 @@
+//! Gossip: who hears what, once.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_node_core::effect::Verdict;
+use p2p_node_core::input::{Input, PublishOutcome, Token};
+
+use super::links::later;
+use super::{Delivery, Endpoint, World, pair};
+
+/// Lifetime of gossipsub's duplicate cache.
+const SEEN_FOR: Duration = Duration::from_secs(120);
+
+/// A gossip message that awaits its verdict.
+#[derive(Clone, Debug)]
+pub struct GossipMessage {
+    /// The topic.
+    pub topic: String,
+    /// The data.
+    pub data: Bytes,
+    /// `true` if a node of this network published the message.
+    pub honest: bool,
+}
+
+impl GossipMessage {
+    /// The message of an input that a test made.
+    pub(super) fn of(input: &Input) -> Option<GossipMessage> {
+        let Input::Gossip { topic, data, .. } = input else { return None };
+        Some(GossipMessage { topic: topic.clone(), data: data.clone(), honest: false })
+    }
+}
+
+/// Tells messages apart.
+#[must_use]
+pub fn message_hash(topic: &str, data: &Bytes) -> u64 {
+    let mut hash = DefaultHasher::new();
+    (topic, data).hash(&mut hash);
+    hash.finish()
+}
+
+impl Endpoint {
+    /// Returns `true` if the node receives this message for the first time.
+    fn hears(&mut self, message: u64, now: Duration) -> bool {
+        if self.seen.len() > 20_000 {
+            self.seen.retain(|_, until| *until > now);
+        }
+        match self.seen.get(&message) {
+            Some(until) if *until > now => false,
+            _ => {
+                self.seen.insert(message, now + SEEN_FOR);
+                true
+            }
+        }
+    }
+}
+
+/// Marks a message that did not come from this network as seen by its recipient.
+pub(super) fn mark_seen<W: World>(world: &mut W, node: usize, input: &Input) {
+    let now = world.now();
+    let endpoint = &mut world.network_mut().endpoints[node];
+    if let Input::Gossip { token, topic, data, .. } = input
+        && !endpoint.arriving.contains_key(token)
+    {
+        endpoint.hears(message_hash(topic, data), now);
+    }
+}
+
+pub(super) fn publish<W: World>(world: &mut W, node: usize, token: Token, topic: String, data: Bytes) {
+    let now = world.now();
+    let outcome = if !world.network_mut().endpoints[node].hears(message_hash(&topic, &data), now) {
+        PublishOutcome::Duplicate
+    } else {
+        world.on_publish(&topic, &data);
+        let message = GossipMessage { topic, data, honest: true };
+        if forward(world, node, &message) == 0 { PublishOutcome::NoPeers } else { PublishOutcome::Sent }
+    };
+    later(world, node, Duration::ZERO, Input::Published { token, outcome });
+}
+
+/// Forwards a message to neighbours that subscribe to its topic, and returns their number.
+fn forward<W: World>(world: &mut W, node: usize, message: &GossipMessage) -> usize {
+    let network = world.network();
+    let subscribes = |other: &usize| network.endpoints[*other].topics.contains(&message.topic);
+    let mut listeners: Vec<usize> =
+        network.endpoints[node].neighbours.iter().copied().filter(subscribes).collect();
+    let number = listeners.len();
+    for _ in 0..world.fan_out().min(number) {
+        let to = listeners.swap_remove(world.pick(listeners.len()));
+        if let Some(delay) = world.gossip_delay() {
+            hand_over(world, node, to, message.clone(), delay);
+        }
+    }
+    number
+}
+
+/// Has a node hear a message, unless it has already.
+fn hand_over<W: World>(world: &mut W, from: usize, to: usize, message: GossipMessage, delay: Duration) {
+    let (life, now) = (world.life(to), world.now());
+    let network = world.network_mut();
+    let Some(epoch) = network.links.get(&pair(from, to)).map(super::Link::epoch) else { return };
+    // The node hears the message when it arrives; it is marked now, so that the copies on their way
+    // cost nothing.
+    if !network.endpoints[to].hears(message_hash(&message.topic, &message.data), now) {
+        return;
+    }
+    let token = network.token();
+    let from_peer = network.endpoints[from].peer;
+    let (topic, data) = (message.topic.clone(), message.data.clone());
+    network.endpoints[to].arriving.insert(token, message);
+    let input = Input::Gossip { token, from: from_peer, topic, data };
+    let over = Some((pair(from, to), epoch));
+    world.schedule(now + delay, Delivery::Input { node: to, life, over, input });
+}
+
+pub(super) fn judge<W: World>(world: &mut W, node: usize, token: Token, verdict: Verdict) {
+    let Some(message) = world.network_mut().endpoints[node].unjudged.remove(&token) else {
+        return world.violated("gossip is judged once", node, format!("token {token} again"));
+    };
+    world.on_verdict(node, token, verdict, &message);
+    if verdict == Verdict::Accept {
+        forward(world, node, &message);
+    }
+}

@@ -1,0 +1,121 @@
+//! Executes the effects of cores by the network in memory.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use p2p_node_core::crypto_task::CryptoTask;
+use p2p_node_core::effect::{ExitCode, Verdict};
+use p2p_node_core::input::{Input, Token};
+use p2p_node_protocol::Event;
+
+use super::links::{self, later, tell_neighbours};
+use super::{World, dht, gossip, pair};
+use crate::interpreter::Interpreter;
+use crate::store::Change;
+
+/// Time until the system has opened a socket.
+const LISTENING: Duration = Duration::from_millis(1);
+
+/// Answers a write that a test has held back or that has its outcome now.
+pub fn finish_write<W: World>(world: &mut W, node: usize, number: u64) -> bool {
+    let Some(outcome) = world.write(node, number) else { return false };
+    let input = match outcome.error {
+        None => Input::Persisted { upto: number },
+        Some(reason) => Input::PersistFailed { upto: number, reason },
+    };
+    later(world, node, outcome.delay, input);
+    true
+}
+
+impl<W: World> Interpreter for W {
+    fn emit(&mut self, node: usize, event: Event, numbered: bool) {
+        self.on_emit(node, event, numbered);
+    }
+
+    fn crypto(&mut self, node: usize, task: CryptoTask) {
+        let (delay, input) = self.run_task(node, task);
+        later(self, node, delay, input);
+    }
+
+    fn exit(&mut self, node: usize, code: ExitCode) {
+        self.on_exit(node, code);
+    }
+
+    fn store(&mut self, node: usize, change: Change) {
+        let number = change.number();
+        self.network_mut().endpoints[node].store.request(change);
+        if let Some(number) = number {
+            finish_write(self, node, number);
+        }
+    }
+
+    fn listen(&mut self, node: usize) {
+        let addrs = vec![self.listen_addr(node)];
+        later(self, node, LISTENING, Input::Listening { addrs });
+    }
+
+    fn report_listening(&mut self, node: usize) {
+        later(self, node, LISTENING, Input::Listening { addrs: Vec::new() });
+    }
+
+    fn dial(&mut self, node: usize, peer: PeerId, addrs: &[Multiaddr]) {
+        links::dial(self, node, peer, addrs);
+    }
+
+    fn disconnect(&mut self, node: usize, peer: PeerId) {
+        if let Some(other) = self.network().by_peer(&peer)
+            && self.disconnects(node, peer)
+        {
+            links::close(self, pair(node, other), "closed by the other end");
+        }
+    }
+
+    fn send_hello(&mut self, node: usize, peer: PeerId, body: Bytes) {
+        links::ask(self, node, peer, None, body);
+    }
+
+    fn answer_hello(&mut self, node: usize, token: Token, body: Bytes) {
+        links::answer(self, node, token, body);
+    }
+
+    fn send_mail(&mut self, node: usize, token: Token, peer: PeerId, frame: Bytes) {
+        links::ask(self, node, peer, Some(token), frame);
+    }
+
+    fn answer_mail(&mut self, node: usize, token: Token, body: Bytes) {
+        let body = self.alter_answer(node, body);
+        links::answer(self, node, token, body);
+    }
+
+    fn subscribe(&mut self, node: usize, topic: String) {
+        self.network_mut().endpoints[node].topics.insert(topic.clone());
+        tell_neighbours(self, node, |peer| Input::PeerSubscribed { peer, topic: topic.clone() });
+    }
+
+    fn unsubscribe(&mut self, node: usize, topic: &str) {
+        self.network_mut().endpoints[node].topics.remove(topic);
+        tell_neighbours(self, node, |peer| Input::PeerUnsubscribed { peer, topic: topic.to_owned() });
+    }
+
+    fn publish(&mut self, node: usize, token: Token, topic: String, data: Bytes) {
+        gossip::publish(self, node, token, topic, data);
+    }
+
+    fn judge(&mut self, node: usize, token: Token, verdict: Verdict) {
+        gossip::judge(self, node, token, verdict);
+    }
+
+    fn put_record(&mut self, node: usize, key: Bytes, value: Bytes, _lifetime: Duration) {
+        dht::put_record(self, node, key, value);
+    }
+
+    fn get_record(&mut self, node: usize, token: Token, key: &Bytes) {
+        dht::get_record(self, node, token, key);
+    }
+
+    fn store_dht_record(&mut self, node: usize, key: Bytes, value: Bytes) {
+        self.network_mut().endpoints[node].records.insert(key, value);
+    }
+}

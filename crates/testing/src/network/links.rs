@@ -1,0 +1,320 @@
+//! Connections between nodes, and requests over them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use p2p_node_core::input::{Input, Token};
+
+use super::gossip::GossipMessage;
+use super::{Delivery, World};
+
+/// A request ends after this long (`MAIL_TIMEOUT`), and so does a dial.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Two nodes, the lower number first.
+pub type Pair = (usize, usize);
+
+/// Sorts two nodes.
+#[must_use]
+pub fn pair(one: usize, other: usize) -> Pair {
+    (one.min(other), one.max(other))
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Link {
+    /// Tells this connection from earlier ones of the two.
+    epoch: u64,
+    /// What is told about a connection, and subscriptions, come in order: when the last of them
+    /// came, each way.
+    told: [Duration; 2],
+}
+
+impl Link {
+    /// Tells this connection from earlier ones of the same nodes.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+/// A request that may be answered.
+#[derive(Debug)]
+pub struct Request {
+    from: usize,
+    life: u32,
+    /// None for a hello.
+    token: Option<Token>,
+    over: (Pair, u64),
+    to: usize,
+    answered: bool,
+    /// `true` if the requester has got the result.
+    over_with: bool,
+    /// `true` if the requester will receive the response.
+    heard: bool,
+}
+
+/// Passes an input to a node after a delay.
+pub fn later<W: World>(world: &mut W, node: usize, delay: Duration, input: Input) {
+    let (at, life) = (world.now() + delay, world.life(node));
+    world.schedule(at, Delivery::Input { node, life, over: None, input });
+}
+
+/// Executes a delivery that is due.
+pub fn deliver<W: World>(world: &mut W, delivery: Delivery) {
+    match delivery {
+        Delivery::Input { node, life, over, input } => arrive(world, node, life, over, input),
+        Delivery::Dialled { from, life, peer, to } => dialled(world, from, life, peer, to),
+        Delivery::Overdue(asked) => {
+            fail(world, asked, "no answer came in time");
+            world.network_mut().requests.remove(&asked);
+        }
+        Delivery::Answered { asked, body } => answered(world, asked, body),
+    }
+}
+
+fn arrive<W: World>(world: &mut W, node: usize, life: u32, over: Option<(Pair, u64)>, input: Input) {
+    if world.life(node) != life || !world.is_up(node) {
+        return;
+    }
+    let same = over.is_none_or(|(pair, epoch)| world.network().is_open(pair, epoch) && !world.is_cut(pair));
+    if let Input::Gossip { token, .. } = &input {
+        // From now on the same message of others is a duplicate, also if a test hands it in.
+        super::gossip::mark_seen(world, node, &input);
+        let endpoint = &mut world.network_mut().endpoints[node];
+        let message = endpoint.arriving.remove(token).or_else(|| GossipMessage::of(&input));
+        if let Some(message) = message.filter(|_| same) {
+            endpoint.unjudged.insert(*token, message);
+        }
+    }
+    if !same || world.is_lost_on_arrival(node, &input) {
+        return;
+    }
+    let store = &mut world.network_mut().endpoints[node].store;
+    match &input {
+        Input::Persisted { upto } => store.commit(*upto),
+        Input::PersistFailed { upto, .. } => store.refuse(*upto),
+        _ => {}
+    }
+    world.input(node, input);
+}
+
+/// Returns `true` if nothing is heard between two nodes: a partition lies between them, or a
+/// machine is suspended.
+pub fn is_silent<W: World>(world: &W, pair: Pair) -> bool {
+    world.is_cut(pair) || world.is_suspended(pair.0) || world.is_suspended(pair.1)
+}
+
+pub(super) fn dial<W: World>(world: &mut W, from: usize, peer: PeerId, addrs: &[Multiaddr]) {
+    let to = world.route(&peer, addrs);
+    let reached = to.is_some_and(|to| to != from && !is_silent(world, pair(from, to)));
+    let silent = to.is_some() && !reached || world.is_lost();
+    let delay = if silent { TIMEOUT } else { world.latency() + world.latency() };
+    let to = to.filter(|_| reached && !silent);
+    let (at, life) = (world.now() + delay, world.life(from));
+    world.schedule(at, Delivery::Dialled { from, life, peer, to });
+}
+
+fn dialled<W: World>(world: &mut W, from: usize, life: u32, peer: PeerId, to: Option<usize>) {
+    if world.life(from) != life || !world.is_up(from) {
+        return;
+    }
+    let there = |to: &usize| world.is_up(*to) && world.network().endpoints[*to].peer == peer;
+    let to = to.filter(|to| there(to) && !is_silent(world, pair(from, *to)));
+    match to {
+        Some(to) => connect(world, from, to),
+        None => {
+            let input = Input::DialFailed { peer, reason: "nobody answers there".to_owned() };
+            if !world.is_lost_on_arrival(from, &input) {
+                world.input(from, input);
+            }
+        }
+    }
+}
+
+/// Connects two nodes, unless they are connected.
+pub fn connect<W: World>(world: &mut W, from: usize, to: usize) {
+    let now = world.now();
+    let network = world.network_mut();
+    if network.links.contains_key(&pair(from, to)) {
+        return;
+    }
+    network.epochs += 1;
+    let link = Link { epoch: network.epochs, told: [now; 2] };
+    network.links.insert(pair(from, to), link);
+    for (here, there) in [(from, to), (to, from)] {
+        let network = world.network_mut();
+        network.endpoints[here].neighbours.insert(there);
+        let peer = network.endpoints[there].peer;
+        tell(world, here, there, Input::Connected { peer, dialer: here == from });
+    }
+    for (here, there) in [(from, to), (to, from)] {
+        let endpoint = &world.network().endpoints[there];
+        let (peer, serves, topics) = (endpoint.peer, endpoint.serves, endpoint.topics.clone());
+        for topic in topics {
+            tell(world, here, there, Input::PeerSubscribed { peer, topic });
+        }
+        if serves {
+            tell(world, here, there, Input::DhtServerSeen { peer });
+        }
+    }
+}
+
+/// Tells a node something about its connection to another; such inputs come in order.
+fn tell<W: World>(world: &mut W, node: usize, about: usize, input: Input) {
+    let latency = world.latency();
+    let now = world.now();
+    let Some(link) = world.network_mut().links.get_mut(&pair(node, about)) else { return };
+    let told = &mut link.told[usize::from(node > about)];
+    let at = (now + latency).max(*told);
+    *told = at;
+    let over = Some((pair(node, about), link.epoch));
+    let life = world.life(node);
+    world.schedule(at, Delivery::Input { node, life, over, input });
+}
+
+/// Tells every neighbour of a node something about it.
+pub(super) fn tell_neighbours<W: World>(world: &mut W, node: usize, input: impl Fn(PeerId) -> Input) {
+    let endpoint = &world.network().endpoints[node];
+    let (peer, neighbours) = (endpoint.peer, endpoint.neighbours.clone());
+    for other in neighbours {
+        tell(world, other, node, input(peer));
+    }
+}
+
+/// Ends a connection: open requests fail, and both ends are told. Returns `true` if there was one.
+pub fn close<W: World>(world: &mut W, pair: Pair, why: &str) -> bool {
+    let Some(link) = world.network_mut().links.remove(&pair) else { return false };
+    let requests = &world.network().requests;
+    let open =
+        requests.iter().filter(|(_, request)| request.over == (pair, link.epoch) && !request.over_with);
+    let open: Vec<Token> = open.map(|(token, _)| *token).collect();
+    for token in open {
+        fail(world, token, "the connection ended");
+    }
+    for (here, there) in [pair, (pair.1, pair.0)] {
+        world.network_mut().endpoints[here].neighbours.remove(&there);
+        if world.is_up(here) {
+            let latency = world.latency();
+            let (life, peer) = (world.life(here), world.network().endpoints[there].peer);
+            let input = Input::Disconnected { peer, reason: Some(why.to_owned()) };
+            // Not before what was told over it earlier.
+            let at = (world.now() + latency).max(link.told[usize::from(here > there)]);
+            world.schedule(at, Delivery::Input { node: here, life, over: None, input });
+        }
+    }
+    true
+}
+
+/// Ends every connection of a node.
+pub fn close_all<W: World>(world: &mut W, node: usize, why: &str) {
+    let links = world.network().links.keys().copied();
+    let of_node: Vec<Pair> = links.filter(|pair| pair.0 == node || pair.1 == node).collect();
+    for pair in of_node {
+        close(world, pair, why);
+    }
+}
+
+/// A node asks another: with a hello, or with a frame of mail under a token of its own.
+pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, token: Option<Token>, body: Bytes) {
+    let network = world.network();
+    let to = network.by_peer(&peer);
+    let link = to.and_then(|to| Some((to, network.links.get(&pair(from, to))?.epoch)));
+    let life = world.life(from);
+    let Some((to, epoch)) = link else {
+        if let Some(token) = token {
+            let input = Input::MailResponseReceived { token, outcome: Err("not connected".to_owned()) };
+            later(world, from, Duration::ZERO, input);
+        }
+        return;
+    };
+    let over = (pair(from, to), epoch);
+    let (lost, unheard) = (token.is_some() && world.is_lost(), token.is_some() && world.is_lost());
+    let request = Request { from, life, token, over, to, answered: false, over_with: false, heard: !unheard };
+    let asked = world.network_mut().token();
+    world.network_mut().requests.insert(asked, request);
+    world.schedule(world.now() + TIMEOUT, Delivery::Overdue(asked));
+    let from_peer = world.network().endpoints[from].peer;
+    let input = |asked: Token| match token {
+        None => Input::HelloRequestReceived { token: asked, peer: from_peer, body: body.clone() },
+        Some(_) => Input::MailRequestReceived { token: asked, peer: from_peer, frame: body.clone() },
+    };
+    let (life, over) = (world.life(to), Some(over));
+    if token.is_some() {
+        world.on_mail(from, to, &body);
+        if world.is_repeated() {
+            // Heard again by another request, whose answer nobody waits for.
+            let input = input(world.network_mut().token());
+            let at = world.latency() + world.now();
+            world.schedule(at, Delivery::Input { node: to, life, over, input });
+        }
+    }
+    if !lost {
+        let at = world.latency() + world.now();
+        world.schedule(at, Delivery::Input { node: to, life, over, input: input(asked) });
+    }
+}
+
+/// A node answers a request.
+pub(super) fn answer<W: World>(world: &mut W, node: usize, asked: Token, body: Bytes) {
+    let Some(request) = world.network_mut().requests.get_mut(&asked) else { return };
+    if request.to != node || std::mem::replace(&mut request.answered, true) {
+        return world.violated("every request has one answer", node, format!("token {asked}"));
+    }
+    if request.heard {
+        let at = world.latency() + world.now();
+        world.schedule(at, Delivery::Answered { asked, body });
+    }
+}
+
+/// An answer arrives where it is awaited, if it still is.
+fn answered<W: World>(world: &mut W, asked: Token, body: Bytes) {
+    let Some(request) = world.network().requests.get(&asked) else { return };
+    let (node, life, token, (pair, epoch)) = (request.from, request.life, request.token, request.over);
+    let (to, over_with) = (request.to, request.over_with);
+    if world.is_suspended(node) {
+        return world.put_off(node, Delivery::Answered { asked, body });
+    }
+    if over_with || !world.network().is_open(pair, epoch) || world.is_cut(pair) {
+        return;
+    }
+    let peer = world.network().endpoints[to].peer;
+    let input = match token {
+        None => Input::HelloResponseReceived { peer, body },
+        Some(token) => Input::MailResponseReceived { token, outcome: Ok(body) },
+    };
+    if world.is_lost_on_arrival(node, &input) {
+        return;
+    }
+    if let Some(request) = world.network_mut().requests.get_mut(&asked) {
+        request.over_with = true;
+    }
+    if world.life(node) == life {
+        world.input(node, input);
+    }
+}
+
+/// Ends every mail request of a node that was not answered, as if its time were over.
+pub fn fail_open_requests<W: World>(world: &mut W, node: usize) {
+    let open = world.network().requests.iter().filter(|(_, request)| request.from == node);
+    let open: Vec<Token> =
+        open.filter(|(_, request)| request.token.is_some()).map(|(token, _)| *token).collect();
+    for asked in open {
+        fail(world, asked, "no answer came in time");
+        world.network_mut().requests.remove(&asked);
+    }
+}
+
+fn fail<W: World>(world: &mut W, asked: Token, why: &str) {
+    let Some(request) = world.network_mut().requests.get_mut(&asked) else { return };
+    if std::mem::replace(&mut request.over_with, true) {
+        return;
+    }
+    let (node, life, token) = (request.from, request.life, request.token);
+    if let Some(token) = token {
+        let input = Input::MailResponseReceived { token, outcome: Err(why.to_owned()) };
+        world.schedule(world.now(), Delivery::Input { node, life, over: None, input });
+    }
+}
