@@ -54,7 +54,7 @@ impl Default for Grace {
 }
 
 impl Node {
-    /// Says how a node is to be started.
+    /// Returns a builder with the default options.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -64,7 +64,7 @@ impl Node {
         Ok((Node(inner), events))
     }
 
-    /// What the process said when it was ready last.
+    /// The latest `ready` event of the process.
     pub fn ready(&self) -> Ready {
         lock(&self.0.ready).clone()
     }
@@ -74,7 +74,7 @@ impl Node {
         lock(&self.0.ready).address.clone()
     }
 
-    /// The process's id, while there is a process.
+    /// Returns the process id; `None` while no process is ready.
     pub fn pid(&self) -> Option<u32> {
         match &*self.0.state.borrow() {
             State::Up(child) => Some(child.pid()),
@@ -183,7 +183,7 @@ impl Node {
         Ok(self.ask(Command::Discover(what), patience).await?.found)
     }
 
-    /// Has broadcasts on a topic come as events; also after a restart.
+    /// Subscribes to a topic, also after a restart. Its broadcasts arrive as events.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -220,7 +220,7 @@ impl Node {
         timeout_at(deadline, answer).await.map_err(late)?.unwrap_or(Err(Error::NodeClosed))
     }
 
-    /// Takes nothing more from an agent (`0x…`) or a node (PeerId); also after a restart.
+    /// Rejects everything from an agent (`0x…`) or a node (PeerId), also after a restart.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -236,7 +236,7 @@ impl Node {
         self.request(Command::Allow(Allow { peer_id: named("peer", peer)? })).await.map(drop)
     }
 
-    /// Takes back [`block`](Node::block) and [`allow`](Node::allow).
+    /// Removes the rule of [`block`](Node::block) or [`allow`](Node::allow).
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -266,7 +266,7 @@ impl Node {
         joining::caught_up(self, quiet, timeout, Some(timeout)).await
     }
 
-    /// The peers that are connected.
+    /// Returns the connected peers.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -274,7 +274,7 @@ impl Node {
         Ok(self.request(Command::Peers(Peers {})).await?.connected.unwrap_or_default())
     }
 
-    /// What the node knows and has counted.
+    /// Returns the state and the counters of the node.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -283,7 +283,7 @@ impl Node {
         status.map(|report| *report).ok_or_else(|| Error::Contract("`status` has no status".to_owned()))
     }
 
-    /// Resolves when the node answers.
+    /// Waits for an answer of the node.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -382,7 +382,7 @@ impl Node {
         self.0.sink().mail_dropped()
     }
 
-    /// Lines of the node that could not be read.
+    /// Number of lines of the node that the SDK could not decode.
     pub fn undecodable(&self) -> u64 {
         self.0.sink().undecodable()
     }

@@ -1,10 +1,10 @@
-//! What has to be asked of a new process, because the one before had carried it out.
+//! Subscriptions and access rules that a new process of the node must get again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use p2p_node_protocol::{Command, Subscribe};
 
-/// Bounded by the node, which refuses what is too much: only what it has carried out gets here.
+/// Holds commands that the node has carried out. The limits of the node bound it.
 #[derive(Default)]
 pub(crate) struct DesiredState {
     topics: BTreeSet<String>,
@@ -12,7 +12,7 @@ pub(crate) struct DesiredState {
 }
 
 impl DesiredState {
-    /// Whether such a command leaves something behind.
+    /// Returns `true` if the command changes state that a new process must get again.
     pub(crate) fn is_stateful(command: &Command) -> bool {
         matches!(
             command,
@@ -24,7 +24,7 @@ impl DesiredState {
         )
     }
 
-    /// To be told of commands in the order in which they were answered.
+    /// Records a command that the node has carried out. Call it in the order of the answers.
     pub(crate) fn record(&mut self, command: Command) {
         match &command {
             Command::Subscribe(subscribe) => {
@@ -46,14 +46,14 @@ impl DesiredState {
         }
     }
 
-    /// Who is blocked comes first, so that nothing of theirs is heard on a topic.
+    /// Returns the commands for a new process. Blocks come first, so that no broadcast of a blocked agent arrives on a topic.
     pub(crate) fn replay(&self) -> Vec<Command> {
         let subscribe = |topic: &String| Command::Subscribe(Subscribe { topic: topic.clone() });
         self.standings.values().cloned().chain(self.topics.iter().map(subscribe)).collect()
     }
 }
 
-/// The same agent for every way of writing its address. A PeerId has one.
+/// Returns the key of an agent: addresses differ only in case; a PeerId has one form.
 fn subject(peer_id: &str) -> String {
     if peer_id.starts_with("0x") { peer_id.to_ascii_lowercase() } else { peer_id.to_owned() }
 }

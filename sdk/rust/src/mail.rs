@@ -1,4 +1,4 @@
-//! What is sent, and what became of it.
+//! Messages to send, and their delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,10 +84,10 @@ impl SendOptions {
     }
 }
 
-/// Mail that the node has accepted. Its delivery is told here alone; dropped, it is told nowhere.
+/// A message that the node has accepted. Only this value reports its delivery; a dropped one reports nothing.
 #[derive(Clone)]
 pub struct SentMessage {
-    /// Names the message across the network.
+    /// Identifies the message across the network.
     pub message_id: String,
     outcome: Outcome,
     shared: Arc<Shared>,
@@ -136,7 +136,7 @@ impl SentMessage {
 /// A broadcast that the node has accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Names the message across the network.
+    /// Identifies the message across the network.
     pub message_id: String,
     /// Subscribers that it went to at once; with none, the node holds it for a while.
     pub peers: usize,

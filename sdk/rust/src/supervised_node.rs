@@ -23,7 +23,7 @@ use crate::supervisor::Supervisor;
 pub(crate) struct Inner {
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) state: watch::Sender<State>,
-    /// What the process said when it was ready last.
+    /// The latest `ready` event of the process.
     pub(crate) ready: Mutex<Ready>,
     /// One permit for each request that may be outstanding, `send`s apart.
     pub(crate) permits: Arc<Semaphore>,

@@ -1,18 +1,18 @@
-//! When a node whose process has ended is started again. Pure: time and chance are arguments.
+//! Decides when to restart a node after its process has ended. Has no I/O: time and chance are arguments.
 
 use std::time::Duration;
 
-/// Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration.
+/// Exit codes after which a restart would fail the same way: success, usage, identity in use, key file, configuration.
 pub(crate) const FINAL_CODES: [i32; 6] = [0, 64, 65, 73, 77, 78];
 
-/// How a node is started again: pauses from `first` to `max`, doubling, times 0.5 to 1 by chance.
+/// Restart policy: the pause doubles from `first` to `max` and is multiplied by a random factor from 0.5 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart {
     /// The first pause. 1 s by default.
     pub first: Duration,
     /// The longest pause. 60 s by default.
     pub max: Duration,
-    /// After so long a run, counted from `ready`, the pauses begin anew. 60 s by default.
+    /// A run of this length, counted from `ready`, resets the pause. 60 s by default.
     pub stable: Duration,
     /// This many crashes within `window` make the node unhealthy ([`Event::Unhealthy`](crate::Event::Unhealthy)). 3 by default.
     pub crashes: usize,
@@ -27,17 +27,17 @@ impl Default for Restart {
     }
 }
 
-/// Start again after `delay`.
+/// Restart after `delay`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RestartDecision {
     pub(crate) delay: Duration,
     /// Starts since the last stable run, this one included.
     pub(crate) attempt: u32,
-    /// So many crashes in so short a time that somebody should know.
+    /// `true` if the crashes reached the limit of the policy.
     pub(crate) unhealthy: bool,
 }
 
-/// Judges the ends of one node's processes. Times are since any fixed moment.
+/// Decides after each exit of a node's process. Times count from any fixed moment.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     policy: Option<Restart>,
@@ -48,17 +48,17 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Without a policy nothing is started again.
+    /// Without a policy the supervisor never restarts.
     pub(crate) fn new(policy: Option<Restart>) -> Self {
         Supervisor { policy, attempts: 0, ready_at: None, crashes: Vec::new(), reported: false }
     }
 
-    /// The process said `ready`.
+    /// Records that the process is ready.
     pub(crate) fn ready(&mut self, now: Duration) {
         self.ready_at = Some(now);
     }
 
-    /// The process ended unasked, with this exit code if it had one; `chance` is from 0 to 1. `None`: it is not started again.
+    /// Handles an unexpected exit, with the exit code if there is one; `chance` is from 0 to 1. Returns `None` if the SDK must not restart the node.
     pub(crate) fn ended(&mut self, code: Option<i32>, now: Duration, chance: f64) -> Option<RestartDecision> {
         let ready_at = self.ready_at.take();
         let policy = self.policy?;

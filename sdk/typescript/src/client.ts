@@ -27,15 +27,15 @@ import type {
 /** Of broadcasts or events that wait in a stream. */
 const BUFFER = integer(1, Number.MAX_SAFE_INTEGER);
 
-/** What `on` tells of. */
+/** The events of `on`. */
 export interface NodeEvents extends Lifecycle {
   /** The node dropped events because this process did not read. */
   overflow: [Overflow];
 }
 
-/** Mail that the node has accepted. */
+/** A message that the node has accepted. */
 export interface SentMessage {
-  /** Names it across the network. */
+  /** Identifies the message across the network. */
   readonly messageId: string;
   /**
    * Waits until the recipient has acknowledged it: with the SDKs, until its program has processed it. May be called any number of times, or
@@ -93,22 +93,22 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     return node;
   }
 
-  /** What the node said when it was ready last. */
+  /** Returns the latest `ready` event of the node. */
   get ready(): Ready {
     return this.#supervised.ready;
   }
 
-  /** The agent's Ethereum address. */
+  /** Returns the agent's Ethereum address. */
   get address(): string {
     return this.ready.address;
   }
 
-  /** The process's id, while there is one. */
+  /** Returns the process id; `undefined` while no process is ready. */
   get pid(): number | undefined {
     return this.#supervised.child?.process.pid;
   }
 
-  /** Lines of the node that could not be read. */
+  /** Number of lines of the node that the SDK could not decode. */
   get undecodable(): number {
     return this.#supervised.undecodable;
   }
@@ -180,7 +180,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     return { messageId: messageIdOf(answer), peers: answer.peers ?? 0 };
   }
 
-  /** Receives what is broadcast on a topic; also after a restart. */
+  /** Subscribes to the broadcasts of a topic, also after a restart. */
   async subscribe(topic: string, options: CallOptions = {}): Promise<void> {
     check("topic", topic, name);
     checkOptions(options, CALL);
@@ -206,7 +206,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     return (await this.#supervised.ask(command, { ...options, timeoutMs: patience })).found;
   }
 
-  /** The peers that are connected. */
+  /** Returns the connected peers. */
   async peers(options: CallOptions = {}): Promise<ConnectedPeer[]> {
     checkOptions(options, CALL);
     return (await this.#supervised.ask({ type: "peers" }, options)).answer.connected ?? [];
@@ -234,7 +234,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     return this.#joining.caughtUp(options.quietMs ?? QUIET_MS, options.timeoutMs ?? JOIN_TIMEOUT_MS, options.signal);
   }
 
-  /** What the node knows and has counted. */
+  /** Returns the state and the counters of the node. */
   async status(options: CallOptions = {}): Promise<StatusReport> {
     checkOptions(options, CALL);
     const { status } = (await this.#supervised.ask({ type: "status" }, options)).answer;
@@ -242,7 +242,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     return status;
   }
 
-  /** Resolves when the node answers. */
+  /** Waits for an answer of the node. */
   async ping(options: CallOptions = {}): Promise<void> {
     checkOptions(options, CALL);
     await this.#supervised.ask({ type: "ping" }, options);
@@ -262,7 +262,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     await answer;
   }
 
-  /** Takes nothing more from an agent (`0x…`) or a node (PeerId). */
+  /** Rejects everything from an agent (`0x…`) or a node (PeerId), also after a restart. */
   async block(peer: string, options: CallOptions = {}): Promise<void> {
     checkPeer("peer", peer);
     checkOptions(options, CALL);
@@ -276,14 +276,14 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     await this.#supervised.ask({ type: "allow", peerId: peer }, options);
   }
 
-  /** Takes back `block` and `allow`. */
+  /** Removes the rule of `block` or `allow`. */
   async unblock(peer: string, options: CallOptions = {}): Promise<void> {
     checkPeer("peer", peer);
     checkOptions(options, CALL);
     await this.#supervised.ask({ type: "unblock", peerId: peer }, options);
   }
 
-  /** Any command of the contract. */
+  /** Sends any command of the pipe protocol. */
   async request(command: Command, options: CallOptions = {}): Promise<Answer> {
     check("command", command, (value) => object(value) ?? (name((value as Command).type) && "give an object with a `type`"));
     checkOptions(options, CALL);

@@ -25,19 +25,19 @@ import { after, within } from "./timer.js";
 import { PROTOCOL_VERSION, type Command, type Delivery, type Event, type Ready } from "./types.js";
 import { DesiredState } from "./desired_state.js";
 
-/** What becomes of the process. */
+/** Events of the process. */
 export interface Lifecycle {
-  /** The process ended, and is started again after `delayMs`. `exit`: how, unless there was none or it was killed here. */
+  /** The process ended. The SDK restarts it after `delayMs`. `exit` is missing if no process had started or the SDK killed it. */
   restarting: [{ exit: Exit | undefined; reason: string; delayMs: number; attempt: number }];
-  /** The node is back: same address and port, subscribed as before. What was broadcast meanwhile was missed. */
+  /** The node is ready again, with the same address, port and subscriptions. It missed the broadcasts of the meantime. */
   restarted: [{ attempt: number; downtimeMs: number; ready: Ready }];
-  /** The process has crashed so often in short order. It is still started again. */
+  /** The process crashed this often within the window. The SDK still restarts it. */
   unhealthy: [{ crashes: number }];
-  /** The last of all. `error`: why the node is gone, unless `close` was called. */
+  /** The last event. `error`: the reason, unless the program called `close`. */
   closed: [P2PError | undefined];
 }
 
-/** Told of what nobody asked for. */
+/** Handles the events of the node and of its process. */
 export interface Handler {
   onEvent(event: Event): void;
   onLifecycle<Name extends keyof Lifecycle>(name: Name, ...what: Lifecycle[Name]): void;
@@ -46,9 +46,9 @@ export interface Handler {
 /** Errors after which another start would end the same way. A binary that is being replaced at this time is none. */
 const FINAL = ["VERSION_MISMATCH", "IDENTITY_CHANGED", "INTERNAL"];
 
-/** What becomes of one node's processes, and of what is asked of them. */
+/** Starts and restarts the process of a node, and passes the calls to it. */
 export class SupervisedNode implements KeepAlive {
-  /** Lines of the node that could not be read. */
+  /** Number of lines of the node that the SDK could not decode. */
   undecodable = 0;
   ready!: Ready;
   child: Child | undefined;

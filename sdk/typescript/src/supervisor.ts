@@ -1,19 +1,19 @@
-/** When a node whose process has ended is started again. Pure: time and chance are arguments. */
+/** Decides when to restart a node after its process has ended. Has no I/O: time and chance are arguments. */
 
 import type { Exit } from "./errors.js";
 
-/** Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration. */
+/** Exit codes after which a restart would fail the same way: success, usage, identity in use, key file, configuration. */
 export const FINAL_CODES: ReadonlySet<number> = new Set([0, 64, 65, 73, 77, 78]);
 
-/** How a node is started again: after pauses that double, each times 0.5 to 1 by chance. */
+/** Restart policy: the pause doubles after each crash and is multiplied by a random factor from 0.5 to 1. */
 export interface Restart {
   /** The first pause, in ms. Default: 1,000. */
   firstMs: number;
   /** The longest pause, in ms. Default: 60,000. */
   maxMs: number;
-  /** After a run of so many ms the pauses begin anew. Default: 60,000. */
+  /** A run of this many ms resets the pause. Default: 60,000. */
   stableMs: number;
-  /** So many crashes within `windowMs` are `unhealthy`. Default: 3. */
+  /** This many crashes within `windowMs` emit `unhealthy`. Default: 3. */
   crashes: number;
   /** In ms. Default: 60,000. */
   windowMs: number;
@@ -21,14 +21,14 @@ export interface Restart {
 
 export const RESTART: Restart = { firstMs: 1000, maxMs: 60_000, stableMs: 60_000, crashes: 3, windowMs: 60_000 };
 
-/** Start again after `delayMs`. `unhealthy`: so many crashes in so short a time that somebody should know. */
+/** Restart after `delayMs`. `unhealthy`: the crashes reached the limit of the policy. */
 export interface RestartDecision {
   delayMs: number;
   attempt: number;
   unhealthy: boolean;
 }
 
-/** Judges the ends of one node's processes. */
+/** Decides after each exit of a node's process. */
 export class Supervisor {
   readonly #policy: Restart | false;
   #attempts = 0;
@@ -41,12 +41,12 @@ export class Supervisor {
     this.#policy = policy === false ? false : { ...RESTART, ...policy };
   }
 
-  /** The process said `ready`. */
+  /** Records that the process is ready. */
   ready(now: number): void {
     this.#readyAt = now;
   }
 
-  /** The process ended unasked, or there was none (no `exit`); `chance` is from 0 to 1. `undefined`: it is not started again. */
+  /** Handles an unexpected exit, or a failed start (no `exit`); `chance` is from 0 to 1. Returns `undefined` if the SDK must not restart the node. */
   ended(exit: Exit | undefined, now: number, chance: number): RestartDecision | undefined {
     const policy = this.#policy;
     const readyAt = this.#readyAt;

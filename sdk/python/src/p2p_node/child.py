@@ -199,7 +199,7 @@ def mismatch(program: str, what: str) -> VersionMismatch:
 
 
 def resolve(future: asyncio.Future[Any] | None, value: Any, error: P2PError | None) -> None:
-    """Tells whoever waits, unless that is over."""
+    """Sets the result or the error of a future that is not done."""
     if future is None or future.done():
         return
     if error is not None:
@@ -209,6 +209,6 @@ def resolve(future: asyncio.Future[Any] | None, value: Any, error: P2PError | No
 
 
 def mark_retrieved(future: asyncio.Future[Any]) -> None:
-    """An outcome that nobody waits for is no mistake."""
+    """Marks the error of a future as retrieved, so that asyncio does not log it."""
     if not future.cancelled():
         future.exception()

@@ -39,7 +39,7 @@ ADDRESS_ADVICE = ": pass an address (message.sender, node.address, found.address
 
 
 class SentMessage:
-    """Mail that the node has accepted; `message_id` names it across the network."""
+    """A message that the node has accepted. `message_id` identifies it across the network."""
 
     def __init__(self, message_id: str, outcome: asyncio.Future[Delivery], owner: object) -> None:
         self.message_id = message_id
@@ -97,24 +97,24 @@ class Node:
 
     @property
     def ready(self) -> Ready:
-        """What the node said when it was ready last."""
+        """Returns the latest `ready` event of the node."""
         assert self._supervised.ready is not None, "it is set before anybody has the node"
         return self._supervised.ready
 
     @property
     def address(self) -> str:
-        """The agent's Ethereum address."""
+        """Returns the agent's Ethereum address."""
         return self.ready.address
 
     @property
     def pid(self) -> int | None:
-        """The process's id, while there is one that is ready."""
+        """Returns the process id; `None` while no process is ready."""
         child = self._supervised.child
         return child.process.child.pid if child is not None else None
 
     @property
     def undecodable(self) -> int:
-        """Lines of the node that could not be read."""
+        """Number of lines of the node that the SDK could not decode."""
         return self._supervised.undecodable
 
     @property
@@ -124,7 +124,7 @@ class Node:
 
     @property
     def acks_not_found(self) -> int:
-        """Mail that the program finished after its sender had given it up."""
+        """Number of messages that the program finished after their senders had given up."""
         return self._supervised.mailbox.acks_not_found
 
     @property
@@ -206,7 +206,7 @@ class Node:
         return Published(_message_id(reply.answer), reply.answer.peers or 0)
 
     async def subscribe(self, topic: str, *, timeout: float | None = None) -> None:
-        """Receives what is broadcast on a topic; also after a restart."""
+        """Subscribes to the broadcasts of a topic, also after a restart."""
         await self._supervised.ask({"type": "subscribe", "topic": arguments.text("topic", topic)}, timeout)
 
     async def unsubscribe(self, topic: str, *, timeout: float | None = None) -> None:
@@ -228,18 +228,18 @@ class Node:
         return (await self._supervised.ask({"type": "discover", **_given(fields)}, patience)).found
 
     async def peers(self, *, timeout: float | None = None) -> list[ConnectedPeer]:
-        """The peers that are connected."""
+        """Returns the connected peers."""
         return (await self._supervised.ask({"type": "peers"}, timeout)).answer.connected or []
 
     async def status(self, *, timeout: float | None = None) -> StatusReport:
-        """What the node knows and has counted."""
+        """Returns the state and the counters of the node."""
         status = (await self._supervised.ask({"type": "status"}, timeout)).answer.status
         if status is None:
             raise SidecarError("CONTRACT", "the answer to `status` has no status")
         return status
 
     async def ping(self, *, timeout: float | None = None) -> None:
-        """Returns when the node answers."""
+        """Waits for an answer of the node."""
         await self._supervised.ask({"type": "ping"}, timeout)
 
     async def ack(self, *messages: Message, timeout: float | None = None) -> None:
@@ -253,7 +253,7 @@ class Node:
             self._supervised.events.acknowledged(batch)
 
     async def block(self, peer: str, *, timeout: float | None = None) -> None:
-        """Takes nothing more from an agent (`0x…`) or a node (PeerId)."""
+        """Rejects everything from an agent (`0x…`) or a node (PeerId), also after a restart."""
         await self._supervised.ask({"type": "block", "peerId": _peer(peer)}, timeout)
 
     async def allow(self, peer: str, *, timeout: float | None = None) -> None:
@@ -261,11 +261,11 @@ class Node:
         await self._supervised.ask({"type": "allow", "peerId": _peer(peer)}, timeout)
 
     async def unblock(self, peer: str, *, timeout: float | None = None) -> None:
-        """Takes back `block` and `allow`."""
+        """Removes the rule of `block` or `allow`."""
         await self._supervised.ask({"type": "unblock", "peerId": _peer(peer)}, timeout)
 
     async def request(self, command: Mapping[str, Any], *, timeout: float | None = None) -> Answer:
-        """Any command of the contract, as it is written, without `id`."""
+        """Sends any command of the pipe protocol, without `id`."""
         if not isinstance(command, Mapping) or not isinstance(command.get("type"), str):
             raise InvalidArgument("command", 'it takes a mapping with a type, as {"type": "ping"}')
         return (await self._supervised.ask(dict(command), timeout)).answer

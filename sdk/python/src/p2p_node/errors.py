@@ -1,4 +1,4 @@
-"""Why a call came to nothing."""
+"""Errors of the SDK."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Forked(P2PError):
 
 
 def describe_end(exit: Exit, report: ErrorEvent | None) -> str:
-    """How a process ended, and why, as far as it has told."""
+    """Describes how a process ended, and the reason that it reported."""
     return f"the node ended with {exit}" + (f": {report.code}: {report.message}" if report is not None else "")
 
 

@@ -52,7 +52,7 @@ class SupervisedNode:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        #: Lines of the node that could not be read.
+        #: Number of lines of the node that the SDK could not decode.
         self.undecodable = 0
         #: How the last process ended.
         self.exit: Exit | None = None

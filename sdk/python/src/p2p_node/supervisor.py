@@ -1,4 +1,4 @@
-"""When a node whose process has ended is started again. Pure: time and chance are arguments."""
+"""Decides when to restart a node after its process has ended. Has no I/O: time and chance are arguments."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 from .errors import Exit
 
-#: Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration.
+#: Exit codes after which a restart would fail the same way: success, usage, identity in use, key file, configuration.
 FINAL_CODES = frozenset({0, 64, 65, 73, 77, 78})
 
 
 @dataclass(frozen=True)
 class Restart:
-    """How a node is started again: pauses from `first` to `max`, doubling, times 0.5 to 1 by chance, all in seconds.
+    """Restart policy, in seconds: the pause doubles from `first` to `max` and is multiplied by a random factor from 0.5 to 1.
 
-    They begin anew after a run of `stable` seconds. `crashes` of them within `window` are unhealthy."""
+    A run of `stable` seconds resets the pause. `crashes` crashes within `window` make the node unhealthy."""
 
     first: float = 1.0
     max: float = 60.0
@@ -25,7 +25,7 @@ class Restart:
 
 @dataclass(frozen=True)
 class RestartDecision:
-    """Start again after `delay` seconds. `unhealthy`: so many crashes in so short a time that somebody should know."""
+    """Restart after `delay` seconds. `unhealthy`: the crashes reached the limit of the policy."""
 
     delay: float
     attempt: int
@@ -34,7 +34,7 @@ class RestartDecision:
 
 @dataclass
 class Supervisor:
-    """Judges the ends of one node's processes."""
+    """Decides after each exit of a node's process."""
 
     policy: Restart | None = field(default_factory=Restart)
     _attempts: int = 0
@@ -43,11 +43,11 @@ class Supervisor:
     _reported: bool = False
 
     def ready(self, now: float) -> None:
-        """The process said `ready`."""
+        """Records that the process is ready."""
         self._ready_at = now
 
     def ended(self, exit: Exit | None, now: float, chance: float) -> RestartDecision | None:
-        """The process ended unasked, or did not even start (`None`); `chance` is from 0 to 1. `None`: it is not started again."""
+        """Handles an unexpected exit, or a failed start (`None`); `chance` is from 0 to 1. Returns `None` if the SDK must not restart the node."""
         policy = self.policy
         ready_at, self._ready_at = self._ready_at, None
         if policy is None or (exit is not None and exit.code in FINAL_CODES):
