@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use p2p_node_protocol::{
-    Answer, Closing, Delivery, ErrorEvent, Event as Told, Log, Message, Overflow, PeerConnected,
+    Answer, Closing, Delivery, ErrorEvent, Event as NodeEvent, Log, Message, Overflow, PeerConnected,
     PeerDisconnected, PeerDiscovered, Ready,
 };
 
@@ -76,19 +76,19 @@ pub enum Event {
 
 impl Event {
     /// What a line says. `None` for one of a later version of the contract.
-    pub(crate) fn from_node(told: Told) -> Option<Self> {
-        Some(match told {
-            Told::Ready(ready) => Event::Ready(ready),
-            Told::Message(message) => Event::Message(message),
-            Told::PeerDiscovered(peer) => Event::PeerDiscovered(peer),
-            Told::Error(error) => Event::Error(error),
-            Told::Log(log) => Event::Log(log),
-            Told::Result(answer) => Event::Result(answer),
-            Told::Delivery(delivery) => Event::Delivery(delivery),
-            Told::PeerConnected(peer) => Event::PeerConnected(peer),
-            Told::PeerDisconnected(peer) => Event::PeerDisconnected(peer),
-            Told::Overflow(overflow) => Event::Overflow(overflow),
-            Told::Closing(closing) => Event::Closing(closing),
+    pub(crate) fn from_node(event: NodeEvent) -> Option<Self> {
+        Some(match event {
+            NodeEvent::Ready(ready) => Event::Ready(ready),
+            NodeEvent::Message(message) => Event::Message(message),
+            NodeEvent::PeerDiscovered(peer) => Event::PeerDiscovered(peer),
+            NodeEvent::Error(error) => Event::Error(error),
+            NodeEvent::Log(log) => Event::Log(log),
+            NodeEvent::Result(answer) => Event::Result(answer),
+            NodeEvent::Delivery(delivery) => Event::Delivery(delivery),
+            NodeEvent::PeerConnected(peer) => Event::PeerConnected(peer),
+            NodeEvent::PeerDisconnected(peer) => Event::PeerDisconnected(peer),
+            NodeEvent::Overflow(overflow) => Event::Overflow(overflow),
+            NodeEvent::Closing(closing) => Event::Closing(closing),
             _ => return None,
         })
     }

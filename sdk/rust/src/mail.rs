@@ -93,6 +93,17 @@ pub struct SentMessage {
     shared: Arc<Shared>,
 }
 
+impl std::fmt::Debug for SentMessage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.outcome.borrow().as_ref().map(|delivery| delivery.state);
+        formatter
+            .debug_struct("SentMessage")
+            .field("message_id", &self.message_id)
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}
+
 impl SentMessage {
     pub(crate) fn new(answered: Answered) -> Result<Self, Error> {
         let (message_id, shared) = (message_id(&answered.answer)?, answered.shared);

@@ -29,7 +29,7 @@ impl Default for Restart {
 
 /// Start again after `delay`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Again {
+pub(crate) struct RestartDecision {
     pub(crate) delay: Duration,
     /// Starts since the last stable run, this one included.
     pub(crate) attempt: u32,
@@ -44,13 +44,13 @@ pub(crate) struct Supervisor {
     attempts: u32,
     ready_at: Option<Duration>,
     crashes: Vec<Duration>,
-    told: bool,
+    reported: bool,
 }
 
 impl Supervisor {
     /// Without a policy nothing is started again.
     pub(crate) fn new(policy: Option<Restart>) -> Self {
-        Supervisor { policy, attempts: 0, ready_at: None, crashes: Vec::new(), told: false }
+        Supervisor { policy, attempts: 0, ready_at: None, crashes: Vec::new(), reported: false }
     }
 
     /// The process said `ready`.
@@ -59,25 +59,25 @@ impl Supervisor {
     }
 
     /// The process ended unasked, with this exit code if it had one; `chance` is from 0 to 1. `None`: it is not started again.
-    pub(crate) fn ended(&mut self, code: Option<i32>, now: Duration, chance: f64) -> Option<Again> {
+    pub(crate) fn ended(&mut self, code: Option<i32>, now: Duration, chance: f64) -> Option<RestartDecision> {
         let ready_at = self.ready_at.take();
         let policy = self.policy?;
         if code.is_some_and(|code| FINAL_CODES.contains(&code)) {
             return None;
         }
         if ready_at.is_some_and(|at| now.saturating_sub(at) >= policy.stable) {
-            (self.attempts, self.told) = (0, false);
+            (self.attempts, self.reported) = (0, false);
             self.crashes.clear();
         }
         self.crashes.retain(|at| now.saturating_sub(*at) < policy.window);
         let excess = (self.crashes.len() + 1).saturating_sub(policy.crashes.max(1));
         self.crashes.drain(..excess);
         self.crashes.push(now);
-        let unhealthy = self.crashes.len() >= policy.crashes && !self.told;
-        self.told |= unhealthy;
+        let unhealthy = self.crashes.len() >= policy.crashes && !self.reported;
+        self.reported |= unhealthy;
         let pause = policy.first.saturating_mul(1 << self.attempts.min(30)).min(policy.max);
         self.attempts = self.attempts.saturating_add(1);
-        Some(Again { delay: pause.mul_f64(0.5 + 0.5 * chance), attempt: self.attempts, unhealthy })
+        Some(RestartDecision { delay: pause.mul_f64(0.5 + 0.5 * chance), attempt: self.attempts, unhealthy })
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
         Duration::from_secs_f64(secs)
     }
 
-    fn ended(supervisor: &mut Supervisor, now: f64, chance: f64) -> Again {
+    fn ended(supervisor: &mut Supervisor, now: f64, chance: f64) -> RestartDecision {
         supervisor.ended(None, secs(now), chance).unwrap()
     }
 
@@ -123,11 +123,11 @@ mod tests {
         while now < 600.0 {
             supervisor.ready(secs(now));
             now += 1.0;
-            let again = ended(&mut supervisor, now, 1.0);
+            let decision = ended(&mut supervisor, now, 1.0);
             starts += 1;
-            unhealthy += u32::from(again.unhealthy);
-            assert_eq!(again.attempt, starts);
-            now += again.delay.as_secs_f64();
+            unhealthy += u32::from(decision.unhealthy);
+            assert_eq!(decision.attempt, starts);
+            now += decision.delay.as_secs_f64();
         }
         assert_eq!((starts, unhealthy), (15, 1));
     }
@@ -143,8 +143,8 @@ mod tests {
         assert_eq!(ended(&mut supervisor, 159.9, 1.0).delay, secs(8.0), "ready again is not stable");
         supervisor.ready(secs(200.0));
         assert_eq!(ended(&mut supervisor, 260.0, 1.0).delay, secs(1.0));
-        let told = [261.0, 262.0].map(|now| ended(&mut supervisor, now, 1.0).unhealthy);
-        assert_eq!(told, [false, true], "it is told again after it was well");
+        let reported = [261.0, 262.0].map(|now| ended(&mut supervisor, now, 1.0).unhealthy);
+        assert_eq!(reported, [false, true], "it is told again after it was well");
     }
 
     #[test]

@@ -22,7 +22,7 @@ export interface Restart {
 export const RESTART: Restart = { firstMs: 1000, maxMs: 60_000, stableMs: 60_000, crashes: 3, windowMs: 60_000 };
 
 /** Start again after `delayMs`. `unhealthy`: so many crashes in so short a time that somebody should know. */
-export interface Again {
+export interface RestartDecision {
   delayMs: number;
   attempt: number;
   unhealthy: boolean;
@@ -34,7 +34,7 @@ export class Supervisor {
   #attempts = 0;
   #readyAt: number | undefined;
   #crashes: number[] = [];
-  #told = false;
+  #reported = false;
 
   /** `false`: never start again. */
   constructor(policy: Partial<Restart> | false = {}) {
@@ -47,7 +47,7 @@ export class Supervisor {
   }
 
   /** The process ended unasked, or there was none (no `exit`); `chance` is from 0 to 1. `undefined`: it is not started again. */
-  ended(exit: Exit | undefined, now: number, chance: number): Again | undefined {
+  ended(exit: Exit | undefined, now: number, chance: number): RestartDecision | undefined {
     const policy = this.#policy;
     const readyAt = this.#readyAt;
     this.#readyAt = undefined;
@@ -55,11 +55,11 @@ export class Supervisor {
     if (readyAt !== undefined && now - readyAt >= policy.stableMs) {
       this.#attempts = 0;
       this.#crashes = [];
-      this.#told = false;
+      this.#reported = false;
     }
     this.#crashes = [...this.#crashes, now].filter((at) => now - at < policy.windowMs).slice(-policy.crashes);
-    const unhealthy = this.#crashes.length >= policy.crashes && !this.#told;
-    this.#told ||= unhealthy;
+    const unhealthy = this.#crashes.length >= policy.crashes && !this.#reported;
+    this.#reported ||= unhealthy;
     const delayMs = Math.min(policy.firstMs * 2 ** this.#attempts, policy.maxMs) * (0.5 + 0.5 * chance);
     this.#attempts += 1;
     return { delayMs, attempt: this.#attempts, unhealthy };

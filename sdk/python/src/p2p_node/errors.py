@@ -30,12 +30,15 @@ class P2PError(Exception):
         self.message = message
         self.retryable = retryable
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(code={self.code!r}, message={self.message!r}, retryable={self.retryable!r})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The arguments of the subclasses differ, so the default could neither copy nor pickle them.
-        return _again, (type(self), self.args, self.__dict__)
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
-def _again(kind: type[P2PError], args: tuple[Any, ...], state: dict[str, Any]) -> P2PError:
+def _rebuild(kind: type[P2PError], args: tuple[Any, ...], state: dict[str, Any]) -> P2PError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error

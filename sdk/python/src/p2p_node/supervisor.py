@@ -24,7 +24,7 @@ class Restart:
 
 
 @dataclass(frozen=True)
-class Again:
+class RestartDecision:
     """Start again after `delay` seconds. `unhealthy`: so many crashes in so short a time that somebody should know."""
 
     delay: float
@@ -40,24 +40,24 @@ class Supervisor:
     _attempts: int = 0
     _ready_at: float | None = None
     _crashes: list[float] = field(default_factory=list)
-    _told: bool = False
+    _reported: bool = False
 
     def ready(self, now: float) -> None:
         """The process said `ready`."""
         self._ready_at = now
 
-    def ended(self, exit: Exit | None, now: float, chance: float) -> Again | None:
+    def ended(self, exit: Exit | None, now: float, chance: float) -> RestartDecision | None:
         """The process ended unasked, or did not even start (`None`); `chance` is from 0 to 1. `None`: it is not started again."""
         policy = self.policy
         ready_at, self._ready_at = self._ready_at, None
         if policy is None or (exit is not None and exit.code in FINAL_CODES):
             return None
         if ready_at is not None and now - ready_at >= policy.stable:
-            self._attempts, self._crashes, self._told = 0, [], False
+            self._attempts, self._crashes, self._reported = 0, [], False
         self._crashes = [at for at in self._crashes if now - at < policy.window][1 - policy.crashes :] + [now]
-        unhealthy = len(self._crashes) >= policy.crashes and not self._told
-        self._told |= unhealthy
+        unhealthy = len(self._crashes) >= policy.crashes and not self._reported
+        self._reported |= unhealthy
         # Beyond 2^30 it makes no difference, and a float could not hold it.
         delay = min(policy.first * 2.0 ** min(self._attempts, 30), policy.max) * (0.5 + 0.5 * chance)
         self._attempts += 1
-        return Again(delay, self._attempts, unhealthy)
+        return RestartDecision(delay, self._attempts, unhealthy)

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Wanted:
+class DesiredState:
     """Bounded by the node, which refuses what is too much: only what it has carried out gets here."""
 
     def __init__(self) -> None:
         self._topics: dict[str, None] = {}
         self._standings: dict[str, dict[str, Any]] = {}
 
-    def carried_out(self, command: Mapping[str, Any]) -> None:
+    def record(self, command: Mapping[str, Any]) -> None:
         """To be told of commands in the order in which they were answered."""
         kind, topic, peer = command.get("type"), str(command.get("topic")), str(command.get("peerId"))
         if kind == "subscribe":
@@ -25,7 +25,7 @@ class Wanted:
         elif kind == "unblock":
             self._standings.pop(_subject(peer), None)
 
-    def commands(self) -> list[dict[str, Any]]:
+    def replay(self) -> list[dict[str, Any]]:
         """Who is blocked comes first, so that nothing of theirs is heard on a topic."""
         return [*self._standings.values(), *({"type": "subscribe", "topic": topic} for topic in self._topics)]
 

@@ -6,14 +6,14 @@ use p2p_node_protocol::{Command, Subscribe};
 
 /// Bounded by the node, which refuses what is too much: only what it has carried out gets here.
 #[derive(Default)]
-pub(crate) struct Wanted {
+pub(crate) struct DesiredState {
     topics: BTreeSet<String>,
     standings: BTreeMap<String, Command>,
 }
 
-impl Wanted {
+impl DesiredState {
     /// Whether such a command leaves something behind.
-    pub(crate) fn concerns(command: &Command) -> bool {
+    pub(crate) fn is_stateful(command: &Command) -> bool {
         matches!(
             command,
             Command::Subscribe(_)
@@ -25,7 +25,7 @@ impl Wanted {
     }
 
     /// To be told of commands in the order in which they were answered.
-    pub(crate) fn carried_out(&mut self, command: Command) {
+    pub(crate) fn record(&mut self, command: Command) {
         match &command {
             Command::Subscribe(subscribe) => {
                 self.topics.insert(subscribe.topic.clone());
@@ -47,7 +47,7 @@ impl Wanted {
     }
 
     /// Who is blocked comes first, so that nothing of theirs is heard on a topic.
-    pub(crate) fn commands(&self) -> Vec<Command> {
+    pub(crate) fn replay(&self) -> Vec<Command> {
         let subscribe = |topic: &String| Command::Subscribe(Subscribe { topic: topic.clone() });
         self.standings.values().cloned().chain(self.topics.iter().map(subscribe)).collect()
     }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn told(commands: &[(&str, &str)]) -> Vec<String> {
-        let mut wanted = Wanted::default();
+        let mut desired = DesiredState::default();
         for &(name, of) in commands {
             let (topic, peer_id) = (of.to_owned(), of.to_owned());
             let command = match name {
@@ -76,10 +76,10 @@ mod tests {
                 "unblock" => Command::Unblock(Unblock { peer_id }),
                 other => panic!("{other}"),
             };
-            assert!(Wanted::concerns(&command));
-            wanted.carried_out(command);
+            assert!(DesiredState::is_stateful(&command));
+            desired.record(command);
         }
-        wanted.commands().iter().map(|command| command.name().to_owned()).collect()
+        desired.replay().iter().map(|command| command.name().to_owned()).collect()
     }
 
     #[test]

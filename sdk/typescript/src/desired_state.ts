@@ -3,12 +3,12 @@
 import type { Command } from "./types.js";
 
 /** Bounded by the node, which refuses what is too much: only what it has carried out gets here. */
-export class Wanted {
+export class DesiredState {
   readonly #topics = new Set<string>();
   readonly #standings = new Map<string, Command>();
 
   /** To be told of commands in the order in which they were answered. */
-  carriedOut(command: Command): void {
+  record(command: Command): void {
     switch (command.type) {
       case "subscribe":
         this.#topics.add(command.topic);
@@ -27,7 +27,7 @@ export class Wanted {
   }
 
   /** Who is blocked comes first, so that nothing of theirs is heard on a topic. */
-  commands(): Command[] {
+  replay(): Command[] {
     const topics = [...this.#topics].map((topic): Command => ({ type: "subscribe", topic }));
     return [...this.#standings.values(), ...topics];
   }
