@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal, Union
 
 PROTOCOL_VERSION = {protocol}
 {limits}
-#: Exit codes after which a restart would end the same way.
+#: Exit codes after which a restart would fail the same way.
 FINAL_CODES = frozenset({{{final_codes}}})
 #: Whether what failed with this code may succeed later without being changed.
 RETRYABLE: dict[str, bool] = {retryable}

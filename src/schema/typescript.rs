@@ -31,7 +31,7 @@ pub fn module(document: &Value) -> String {
     let codes = document["exitCodes"].as_array().into_iter().flatten();
     let is_final = codes.filter(|code| code["restart"] == false).map(|code| code["code"].to_string());
     let is_final = is_final.collect::<Vec<_>>().join(", ");
-    line(&mut out, "", "Exit codes after which a restart would end the same way.");
+    line(&mut out, "", "Exit codes after which a restart would fail the same way.");
     let _ = writeln!(out, "export const FINAL_CODES: ReadonlySet<number> = new Set([{is_final}]);");
 
     for (name, definition) in &definitions {

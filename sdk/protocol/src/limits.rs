@@ -47,7 +47,7 @@ macro_rules! limits {
 
 limits! {
     standard {
-        /// The limits of a node that was told nothing else : lines of 1 MiB, 1,024 unanswered
+        /// The limits of a node without other instructions: lines of 1 MiB, 1,024 unanswered
         /// commands, 1 MiB − 8 KiB of mail so that its line has room around it, and 60 KiB of broadcast, which
         /// with its frame stays below the 64 KiB that gossip carries. 4 MiB of unanswered `send`s are twice what one
         /// recipient may have in the outbox; a pause of 2 s is long enough for a recipient that works to make room, and short
