@@ -43,6 +43,9 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
   INTERNAL: true,
 };
 
+/** Exit codes after which a restart would fail the same way. */
+export const FINAL_CODES: ReadonlySet<number> = new Set([0, 64, 65, 73, 77, 78]);
+
 /**
  * `ack`: the agent has processed mail, and the node may tell the sender so. Exactly one of the
  * fields. Only with `--ack manual`.
@@ -253,22 +256,25 @@ export type Level = "debug" | "info" | "warn" | "error" | (string & {});
  * messages.
  */
 export interface Limits {
-  /** Largest `data` of mail. */
+  /** Largest `data` of mail; more is `MESSAGE_TOO_LARGE`. */
   maxDirectBytes: number;
-  /** Commands whose terminal line has not been read yet. */
+  /** Commands whose terminal line the parent has not read. */
   maxInflight: number;
   /**
-   * Bytes of `data` of unanswered `send`s. A parent that stays within this and `max_inflight`
+   * Bytes of `data` of unanswered `send`s. A parent that stays within this and `maxInflight`
    * never finds stdin paused.
    */
   maxInflightBytes: number;
-  /** Longest line, each way. */
+  /** Longest line, each way; `connect` may lower it for the output. */
   maxLineBytes: number;
-  /** The longest time that the node leaves stdin unread while the parent reads stdout. */
+  /** Longest time that the node leaves stdin unread while the parent reads stdout. */
   maxPauseMs: number;
-  /** Largest `data` of a broadcast. */
+  /** Largest `data` of a broadcast; more is `MESSAGE_TOO_LARGE`. */
   maxTopicBytes: number;
-  /** Mail that the node hands to the parent without an `ack`, with `--ack manual`. */
+  /**
+   * Mail that the node hands to the parent without an `ack`, with `--ack manual`; `connect` may
+   * lower it.
+   */
   maxUnacked: number;
 }
 

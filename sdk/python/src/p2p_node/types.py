@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Union
 
 PROTOCOL_VERSION = 1
-MAX_LINE_BYTES = 1048576
+MAX_DIRECT_BYTES = 1040384
 MAX_INFLIGHT = 1024
 MAX_INFLIGHT_BYTES = 4194304
+MAX_LINE_BYTES = 1048576
+MAX_PAUSE_MS = 2000
+MAX_TOPIC_BYTES = 61440
+MAX_UNACKED = 16384
+#: Exit codes after which a restart would fail the same way.
+FINAL_CODES = frozenset({0, 64, 65, 73, 77, 78})
 #: Whether what failed with this code may succeed later without being changed.
 RETRYABLE: dict[str, bool] = {
     "INVALID_JSON": False,
@@ -243,20 +249,21 @@ class Limits:
     messages.
     """
 
-    # Largest `data` of mail.
+    # Largest `data` of mail; more is `MESSAGE_TOO_LARGE`.
     max_direct_bytes: int
-    # Commands whose terminal line has not been read yet.
+    # Commands whose terminal line the parent has not read.
     max_inflight: int
-    # Bytes of `data` of unanswered `send`s. A parent that stays within this and `max_inflight`
-    # never finds stdin paused.
+    # Bytes of `data` of unanswered `send`s. A parent that stays within this and `maxInflight` never
+    # finds stdin paused.
     max_inflight_bytes: int
-    # Longest line, each way.
+    # Longest line, each way; `connect` may lower it for the output.
     max_line_bytes: int
-    # The longest time that the node leaves stdin unread while the parent reads stdout.
+    # Longest time that the node leaves stdin unread while the parent reads stdout.
     max_pause_ms: int
-    # Largest `data` of a broadcast.
+    # Largest `data` of a broadcast; more is `MESSAGE_TOO_LARGE`.
     max_topic_bytes: int
-    # Mail that the node hands to the parent without an `ack`, with `--ack manual`.
+    # Mail that the node hands to the parent without an `ack`, with `--ack manual`; `connect` may
+    # lower it.
     max_unacked: int
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("maxDirectBytes", "max_direct_bytes", "int", True),
