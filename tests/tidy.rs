@@ -5,6 +5,8 @@
 mod components;
 #[path = "tidy/dependency_versions.rs"]
 mod dependency_versions;
+#[path = "tidy/generated.rs"]
+mod generated;
 #[path = "tidy/texts.rs"]
 mod texts;
 

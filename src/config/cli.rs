@@ -8,6 +8,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use p2p_node_wire::identity::parse_address;
 
+use super::RunArgs;
+
 const EXAMPLES: &str = "\
 The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; there is no flag for it.
 With --binding the node needs no key: see `p2p-node bind --help`. Without both, the node uses
@@ -134,106 +136,4 @@ pub struct SchemaArgs {
     /// Print a TypeScript module
     #[arg(long)]
     pub ts: bool,
-}
-
-/// Flags of the running node. The help of each flag names its environment variable in brackets.
-#[derive(Debug, Default, Args)]
-pub struct RunArgs {
-    /// TCP and UDP port, 0 for any; a port in the command `connect` takes precedence (default 0)
-    /// [P2P_NODE_PORT]
-    #[arg(short, long, value_name = "PORT", help_heading = "Network")]
-    pub port: Option<String>,
-    /// Name of the network (default dev) [P2P_NODE_NETWORK]
-    #[arg(long, value_name = "NAME", help_heading = "Network")]
-    pub network: Option<String>,
-    /// Address of a bootstrap node, ending in /p2p/<peer id>; repeat or separate by commas
-    /// [P2P_NODE_BOOTSTRAP]
-    #[arg(long, value_name = "MULTIADDR", value_delimiter = ',', help_heading = "Network")]
-    pub bootstrap: Vec<String>,
-    /// Address to listen on, instead of the default of the scope; repeat or separate by commas
-    /// [P2P_NODE_LISTEN]
-    #[arg(long, value_name = "MULTIADDR", value_delimiter = ',', help_heading = "Network")]
-    pub listen: Vec<String>,
-    /// Range of addresses to listen on, advertise and dial: loopback, private or public (default:
-    /// loopback on dev, public on main, else private) [P2P_NODE_ADDRESS_SCOPE]
-    #[arg(long, value_name = "SCOPE", help_heading = "Network")]
-    pub address_scope: Option<String>,
-    /// Role: full, or bootstrap for an entry point of the network (default full) [P2P_NODE_ROLE]
-    #[arg(short, long, value_name = "ROLE", help_heading = "Network")]
-    pub role: Option<String>,
-
-    /// Display name; peers cannot verify it (default none) [P2P_NODE_NAME]
-    #[arg(short, long, value_name = "NAME", help_heading = "Identity")]
-    pub name: Option<String>,
-    /// Env file with PRIVATE_KEY and any of the variables named here
-    #[arg(short, long, value_name = "PATH", help_heading = "Identity")]
-    pub env_file: Option<PathBuf>,
-    /// Binding file from `bind`, instead of PRIVATE_KEY; requires the node key of the binding
-    /// [P2P_NODE_BINDING]
-    #[arg(long, value_name = "PATH", help_heading = "Identity")]
-    pub binding: Option<String>,
-    /// Node key file (default: node.key in the data directory, else derived from PRIVATE_KEY)
-    /// [P2P_NODE_NODE_KEY]
-    #[arg(long, value_name = "PATH", help_heading = "Identity")]
-    pub node_key: Option<String>,
-    /// Directory for persistent state: messages, node key, revocations, blocks (default: nothing is
-    /// persisted) [P2P_NODE_DATA_DIR]
-    #[arg(long, value_name = "PATH", help_heading = "Identity")]
-    pub data_dir: Option<String>,
-    /// Distinguishes several nodes with one key; the node that announced itself last receives the
-    /// messages (default none) [P2P_NODE_INSTANCE]
-    #[arg(long, value_name = "TEXT", help_heading = "Identity")]
-    pub instance: Option<String>,
-    /// Generation of the node key, in seconds since 1970 and not in the future; a higher generation
-    /// revokes lower ones (default 0) [P2P_NODE_GENERATION]
-    #[arg(long, value_name = "SECS", help_heading = "Identity")]
-    pub generation: Option<String>,
-
-    /// Start without the command `connect` [P2P_NODE_CONNECT]
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        help_heading = "Process"
-    )]
-    pub connect: Option<String>,
-    /// Who acknowledges messages: auto (the node) or manual (your program, with the command `ack`)
-    /// (default auto) [P2P_NODE_ACK]
-    #[arg(long, value_name = "WHO", help_heading = "Process")]
-    pub ack: Option<String>,
-    /// At the end of stdin: exit, or stay until a signal (default exit) [P2P_NODE_ON_EOF]
-    #[arg(long, value_name = "WHAT", help_heading = "Process")]
-    pub on_eof: Option<String>,
-    /// At the end of stdin wait for every delivery; exit with 0 only if every command succeeded and
-    /// every message was delivered [P2P_NODE_REQUIRE_DELIVERY]
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        help_heading = "Process"
-    )]
-    pub require_delivery: Option<String>,
-    /// Time to keep receiving after the end of stdin, in seconds (default 0)
-    /// [P2P_NODE_RECEIVE_AFTER_EOF]
-    #[arg(long, value_name = "SECS", help_heading = "Process")]
-    pub receive_after_eof: Option<String>,
-    /// Scope of the identity lock: processes with different scopes may use one key; for tests that
-    /// simulate several machines on one (default none) [P2P_NODE_LOCK_SCOPE]
-    #[arg(long, value_name = "TEXT", help_heading = "Process")]
-    pub lock_scope: Option<String>,
-    /// Exit when this process exits, even if another process keeps stdin open [P2P_NODE_PARENT_PID]
-    #[arg(long, value_name = "PID", help_heading = "Process")]
-    pub parent_pid: Option<String>,
-    /// Maximum time to finish accepted work before exit, in seconds (default 5)
-    /// [P2P_NODE_DRAIN_TIMEOUT]
-    #[arg(long, value_name = "SECS", help_heading = "Process")]
-    pub drain_timeout: Option<String>,
-    /// Level of the logs on stderr: off, error, warn, info, debug or trace (default warn)
-    /// [P2P_NODE_LOG_LEVEL]
-    #[arg(long, value_name = "LEVEL", help_heading = "Process")]
-    pub log_level: Option<String>,
 }

@@ -8,6 +8,24 @@ use zeroize::Zeroizing;
 use super::env::EnvFile;
 use super::{ConfigError, Origin, Secret};
 
+/// Values of a flag on the command line.
+pub(super) trait Given {
+    /// Returns the values as one text, or `None` if the flag is absent.
+    fn text(&self) -> Option<String>;
+}
+
+impl Given for Option<String> {
+    fn text(&self) -> Option<String> {
+        self.clone()
+    }
+}
+
+impl Given for Vec<String> {
+    fn text(&self) -> Option<String> {
+        (!self.is_empty()).then(|| self.join(","))
+    }
+}
+
 /// Sources of values below the command line, in order of precedence. An empty value counts as
 /// unset.
 pub(super) struct Sources<'a> {

@@ -2,6 +2,9 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use clap::{CommandFactory, Parser};
+use p2p_node_core::gate::address_scope::AddressScope;
+use p2p_node_protocol::Role;
+use tracing::level_filters::LevelFilter;
 
 use super::*;
 

@@ -15,6 +15,13 @@ pub(super) fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, Stri
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
+/// Makes the parser of an optional value.
+pub(super) fn some<T>(
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> impl FnOnce(&str) -> Result<Option<T>, String> {
+    |text| parse(text).map(Some)
+}
+
 /// Checks the name of a network.
 ///
 /// # Errors

@@ -11,22 +11,6 @@ use super::{read, root, rust_files};
 
 const PIPE_PROTOCOL: &str = "docs/pipe-protocol.md";
 
-/// The names of variables that a source has as string literals.
-fn variables_in_code(source: &str) -> BTreeSet<&str> {
-    source.split('"').skip(1).step_by(2).filter(|text| is_variable(text)).collect()
-}
-
-/// The names of variables that an env file sets, commented out or not.
-fn variables_in_env_file(text: &str) -> BTreeSet<&str> {
-    let names = text.lines().filter_map(|line| line.trim_start_matches("# ").split_once('='));
-    names.map(|(name, _)| name).filter(|name| is_variable(name)).collect()
-}
-
-fn is_variable(text: &str) -> bool {
-    text.len() >= 4
-        && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
-}
-
 /// The names that a text does not have between backticks.
 fn missing<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     names.into_iter().filter(|name| !text.contains(&format!("`{name}`"))).collect()
@@ -43,33 +27,6 @@ fn fields(document: &Value) -> BTreeSet<&str> {
     let definitions = document["$defs"].as_object().expect("definitions");
     let properties = definitions.values().filter_map(|definition| definition["properties"].as_object());
     properties.flat_map(|properties| properties.keys().map(String::as_str)).collect()
-}
-
-#[test]
-fn env_example_lists_exactly_the_variables_of_the_configuration() {
-    let (code, example) = (read("src/config.rs"), read(".env.example"));
-    let known = variables_in_code(&code);
-    assert!(known.contains("PRIVATE_KEY") && known.len() > 10, "{known:?}");
-    assert_eq!(variables_in_env_file(&example), known);
-
-    assert_eq!(
-        variables_in_code(r#"f("--name", "P2P_NODE_NAME"); g("Err"); h("OK")"#),
-        ["P2P_NODE_NAME"].into()
-    );
-    assert_eq!(
-        variables_in_env_file("# A=b or so\n# P2P_NODE_ROLE=full\nP2P_NODE_NETWORK=\n"),
-        ["P2P_NODE_NETWORK", "P2P_NODE_ROLE"].into()
-    );
-}
-
-#[test]
-fn operations_and_the_help_name_every_variable() {
-    let code = read("src/config.rs");
-    let known = variables_in_code(&code);
-    assert_eq!(missing(&read("docs/operations.md"), known.iter().copied()), Vec::<&str>::new());
-    let help = read("src/config/cli.rs");
-    let unnamed: Vec<_> = known.iter().filter(|name| !help.contains(*name)).collect();
-    assert!(unnamed.is_empty(), "the help lacks {unnamed:?}");
 }
 
 #[test]

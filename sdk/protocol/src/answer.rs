@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::open_word::known_or_none;
+use crate::forward_compat::known_or_none;
 use crate::{Id, Role, Route};
 
 /// `result`: `id`, `command`, and what that command answers.

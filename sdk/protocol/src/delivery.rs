@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::open_word::known_or_none;
+use crate::forward_compat::known_or_none;
 use crate::{ErrorCode, Id, Route};
 
 /// `delivery`: exactly one per accepted mail.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::open_word::known_or_default;
+use crate::forward_compat::known_or_default;
 use crate::{Answer, Delivery, Encoding, ErrorCode, Id, Limits, Priority, Route, decode_base64};
 
 /// Declares the events: their names, their variants and how a line becomes one.

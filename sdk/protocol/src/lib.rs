@@ -11,10 +11,10 @@ mod command;
 mod counter;
 mod delivery;
 mod event;
+mod forward_compat;
 mod id;
 mod limits;
 pub mod line;
-mod open_word;
 
 pub use answer::{Answer, ConnectedPeer, StatusReport};
 pub use base64::{decode_base64, encode_base64};

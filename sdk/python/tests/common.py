@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import p2p_node
-from p2p_node.client import Opening
+from p2p_node.client import OpenContext
 
 ROOT = Path(__file__).resolve().parents[3]
 CHILD = str(ROOT / "sdk/testing/child.sh")
@@ -32,13 +32,13 @@ def binary() -> str:
     return named
 
 
-def misbehaving(mode: str, **options: Any) -> Opening:
+def misbehaving(mode: str, **options: Any) -> OpenContext:
     """A child that stands in for a node."""
     options = {"binary": CHILD, "args": [mode], "restart": QUICK, **options}
     return Standing(p2p_node.Options(**options))
 
 
-def logging(home: str, mode: str, **options: Any) -> tuple[Opening, Callable[[], list[dict[str, Any]]]]:
+def logging(home: str, mode: str, **options: Any) -> tuple[OpenContext, Callable[[], list[dict[str, Any]]]]:
     """Such a child, and a function that returns what was written to it."""
     log, script = Path(home, f"{mode}.log"), Path(home, mode)
     log.touch()
@@ -47,7 +47,7 @@ def logging(home: str, mode: str, **options: Any) -> tuple[Opening, Callable[[],
     return misbehaving(mode, binary=script, **options), lambda: [json.loads(line) for line in log.read_text().splitlines()]
 
 
-class Standing(Opening):
+class Standing(OpenContext):
     """The fake child takes its mode as its first argument."""
 
     def __init__(self, options: p2p_node.Options) -> None:
@@ -55,7 +55,7 @@ class Standing(Opening):
         super().__init__(options)
 
 
-def real(home: str, **options: Any) -> Opening:
+def real(home: str, **options: Any) -> OpenContext:
     """A node of its own on this machine."""
     env = {"P2P_NODE_NETWORK": "dev", "P2P_NODE_LOCK_SCOPE": home, **options.pop("env", {})}
     return p2p_node.open(**{"binary": binary(), "env": env, "cwd": home, "port": 0, "restart": QUICK, **options})

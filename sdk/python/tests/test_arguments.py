@@ -85,7 +85,7 @@ class Calls(TestCase):
                 with self.subTest(argument=argument), self.assertRaises(p2p_node.InvalidArgument) as error:
                     await call()
                 self.assertEqual(error.exception.argument, argument)
-            child = node._sidecar.child
+            child = node._supervised.child
             assert child is not None
             self.assertEqual(child.channel.outstanding, 0)
 

@@ -161,7 +161,7 @@ class Misbehaving(TestCase):
             with self.assertRaises(p2p_node.CallTimeout):
                 await node.discover(capability="never", timeout=0.05)
             await node.ping()
-            child = node._sidecar.child
+            child = node._supervised.child
             assert child is not None
             await until("every call is answered", lambda: child.channel.outstanding == 0)
 
@@ -170,16 +170,16 @@ class Misbehaving(TestCase):
             await asyncio.gather(*(node.ping() for _ in range(2000)))
 
     async def test_closing_is_asked_for_then_signalled_then_forced(self) -> None:
-        from p2p_node import sidecar
+        from p2p_node import supervised_node
 
-        self.addCleanup(setattr, sidecar, "DRAIN", sidecar.DRAIN)
-        self.addCleanup(setattr, sidecar, "TERMINATE", sidecar.TERMINATE)
+        self.addCleanup(setattr, supervised_node, "DRAIN", supervised_node.DRAIN)
+        self.addCleanup(setattr, supervised_node, "TERMINATE", supervised_node.TERMINATE)
         node = await misbehaving("good")
         for _ in range(2):
             self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=0)))
         with self.assertRaises(p2p_node.NodeClosed):
             await node.ping()
-        sidecar.DRAIN, sidecar.TERMINATE = 0.05, 0.05
+        supervised_node.DRAIN, supervised_node.TERMINATE = 0.05, 0.05
         node = await misbehaving("deaf")
         pid = node.pid
         assert pid is not None

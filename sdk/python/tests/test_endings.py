@@ -71,7 +71,7 @@ class Dropping(TestCase):
                     break
                 del messages
             gc.collect()
-            self.assertEqual(len(node._sidecar.events._streams), 1, "one keeps what comes before a program asks for events")
+            self.assertEqual(len(node._supervised.events._streams), 1, "one keeps what comes before a program asks for events")
 
 
 class Opening(TestCase):
@@ -112,10 +112,10 @@ class Opening(TestCase):
 class Closing(TestCase):
     async def test_closing_while_the_next_process_is_not_ready(self) -> None:
         node = await misbehaving("crash")
-        node._sidecar.options.args = ["silent"]
+        node._supervised.options.args = ["silent"]
         with self.assertRaises(p2p_node.SidecarRestarted):
             await node.send("0xB", 1)
-        processes = node._sidecar._processes
+        processes = node._supervised._processes
         await until("the next one runs", lambda: bool(processes))
         pids = [process.child.pid for process in processes]
         waiting = [asyncio.ensure_future(node.ping()) for _ in range(3)]
@@ -140,7 +140,7 @@ class Closing(TestCase):
         node = await misbehaving("good")
         assert node.pid is not None
         os.kill(node.pid, signal.SIGKILL)
-        node._sidecar.options.args = ["early"]
+        node._supervised.options.args = ["early"]
         events = node.events()
         last = [event async for event in events][-1]
         assert isinstance(last, p2p_node.Closed) and isinstance(last.error, p2p_node.SidecarExited)

@@ -19,12 +19,12 @@ from typing import Any
 from unittest import mock
 
 import p2p_node
-from p2p_node.client import Opening
+from p2p_node.client import OpenContext
 
 from .common import PATIENCE, ROOT, TestCase, binary, real, until
 
 
-def first_example(open: Callable[..., Opening]) -> Callable[[], Coroutine[Any, Any, None]]:
+def first_example(open: Callable[..., OpenContext]) -> Callable[[], Coroutine[Any, Any, None]]:
     """`main` of the first program in the README, with another `open`."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "sdk/python/README.md").read_text(), re.DOTALL)
     found: dict[str, Any] = {}
@@ -158,12 +158,12 @@ class FirstExample(TestCase):
     async def run_agents(self, count: int) -> AsyncIterator[tuple[list[p2p_node.Node], io.StringIO]]:
         nodes: list[p2p_node.Node] = []
 
-        class Kept(Opening):
+        class Kept(OpenContext):
             async def __aenter__(self) -> p2p_node.Node:
                 nodes.append(await super().__aenter__())
                 return nodes[-1]
 
-        def open(**options: Any) -> Opening:
+        def open(**options: Any) -> OpenContext:
             home = os.path.join(self.home, str(len(nodes)))
             os.mkdir(home)
             entries = [node.ready.addrs[0] for node in nodes]

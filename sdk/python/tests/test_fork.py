@@ -70,7 +70,7 @@ class Forks(TestCase):
 
             def drop() -> str:
                 nonlocal node, messages
-                node._sidecar.abandon()
+                node._supervised.abandon()
                 del messages, node
                 gc.collect()
                 return "dropped"

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import p2p_node
-from p2p_node.child import look_at
+from p2p_node.child import mark_retrieved
 
 from .common import PATIENCE, ROOT, TestCase, binary, real, until
 
@@ -24,7 +24,7 @@ LOAD_PATIENCE = 200.0
 def begun(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """A task whose failure is looked at here and not by the event loop."""
     task = asyncio.ensure_future(call)
-    task.add_done_callback(look_at)
+    task.add_done_callback(mark_retrieved)
     return task
 
 
@@ -166,7 +166,7 @@ class Load(TestCase):
 
             taking = begun(take())
             flood = [begun(accepted(sender, stuck.address, "x" * 1000)) for _ in range(4000)]
-            await until("it has mail that it does not take", lambda: len(stuck._sidecar.mailbox._waiting) > 0)
+            await until("it has mail that it does not take", lambda: len(stuck._supervised.mailbox._waiting) > 0)
             for number in range(100):
                 await sender.ping(timeout=2)
                 await asyncio.wait_for(outcome(sender, other.address, number), PATIENCE)

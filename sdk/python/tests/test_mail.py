@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import p2p_node
-from p2p_node import sidecar
+from p2p_node import supervised_node
 from p2p_node.mailbox import MAX_ACKED_AT_ONCE
 
 from .common import IMPATIENT, PATIENCE, TestCase, is_alive, logging, misbehaving, until
@@ -109,7 +109,7 @@ class Acks(TestCase):
 
     async def test_an_ack_that_the_node_refuses_stops_nothing(self) -> None:
         for mode, lines, not_found in (("gone", 2, 2), ("full", 2, 0), ("busy", 3, 0)):
-            with self.subTest(mode), mock.patch.object(sidecar, "ACK_RETRY", 0.05):
+            with self.subTest(mode), mock.patch.object(supervised_node, "ACK_RETRY", 0.05):
                 opening, written = logging(self.home, mode)
                 async with opening as node:
                     messages = node.messages()
@@ -146,7 +146,7 @@ class Acks(TestCase):
                 await node.ping()
                 if finishes:
                     await until("the ack", lambda: "x1" in acked(written()))
-                    self.assertIsNone(node._sidecar.mailbox.first)
+                    self.assertIsNone(node._supervised.mailbox.first)
                     os.remove(os.path.join(self.home, "again.log"))
                 else:
                     self.assertEqual(acked(written()), [])
@@ -237,7 +237,7 @@ class Repeating(TestCase):
             for send in sends:
                 send.cancel()
             await asyncio.wait(sends)
-            self.assertEqual(len(node._sidecar._queue), 0)
+            self.assertEqual(len(node._supervised._queue), 0)
 
 
 class Liveness(TestCase):

@@ -18,7 +18,7 @@ from p2p_node.channel import MAX_FOUND, MAX_TRACKED, Channel, Reply
 from p2p_node.decode import Undecodable, content, decode_event
 from p2p_node.errors import CommandRefused, Exit, LineTooLong, NodeClosed, P2PError
 from p2p_node.framer import Framer
-from p2p_node.supervisor import FINAL_CODES, Again, Restart, Supervisor
+from p2p_node.supervisor import FINAL_CODES, RestartDecision, Restart, Supervisor
 
 from .common import ROOT, binary
 
@@ -182,7 +182,7 @@ class Supervision(unittest.TestCase):
         self.assertIsNotNone(Supervisor().ended(Exit(signal=9), 0.0, 0.5))
         self.assertIsNone(Supervisor(None).ended(Exit(signal=9), 0.0, 0.5))
 
-    def ended(self, supervisor: Supervisor, now: float, chance: float = 1.0) -> Again:
+    def ended(self, supervisor: Supervisor, now: float, chance: float = 1.0) -> RestartDecision:
         verdict = supervisor.ended(Exit(signal=9), now, chance)
         assert verdict is not None
         return verdict

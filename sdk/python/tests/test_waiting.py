@@ -40,7 +40,7 @@ class Waiting(TestCase):
             for _ in range(10):
                 with self.assertRaises((p2p_node.P2PError, asyncio.TimeoutError)):
                     await asyncio.wait_for(node.publish("t", "x" * (1 << 17)), 0.01)
-                child = node._sidecar.child
+                child = node._supervised.child
                 # What does not fit into the pipe stays with its caller: one line at most is kept here.
                 if child is not None:
                     self.assertLess(child.process.stdin._transport.get_write_buffer_size(), 1 << 18)
@@ -70,7 +70,7 @@ class Waiting(TestCase):
             await node.ping()  # by now `connect` is answered, and no longer counts
             sends = [asyncio.ensure_future(node.send("0xB", number)) for number in range(MAX_INFLIGHT)]
             await asyncio.sleep(0)
-            child = node._sidecar.child
+            child = node._supervised.child
             assert child is not None
             self.assertEqual(child.channel.outstanding, (MAX_INFLIGHT - RESERVED) // 2, "one recipient has half of the credit")
             pings = [asyncio.ensure_future(node.ping()) for _ in range(100)]
@@ -129,7 +129,7 @@ class Waiting(TestCase):
     async def test_a_start_that_does_not_succeed_counts_as_a_crash(self) -> None:
         async with misbehaving("crash", ready_timeout=0.2) as node:
             events = node.events()
-            options = node._sidecar.options
+            options = node._supervised.options
             options.args, options.env = ["silent"], {}
             with self.assertRaises(p2p_node.SidecarRestarted):
                 await node.send("0xB", 1)
@@ -147,7 +147,7 @@ class Waiting(TestCase):
     async def test_another_version_or_a_final_exit_after_a_restart_closes_the_node(self) -> None:
         for args, error in (["version"], p2p_node.VersionMismatch), (["early"], p2p_node.SidecarExited):
             async with misbehaving("crash") as node:
-                node._sidecar.options.args = args
+                node._supervised.options.args = args
                 with self.assertRaises(p2p_node.SidecarRestarted):
                     await node.send("0xB", 1)
                 with self.assertRaises(error):
@@ -184,10 +184,10 @@ class Waiting(TestCase):
 
             await asyncio.gather(*(caller(number) for number in range(10)))
             await node.ping()
-            child = node._sidecar.child
+            child = node._supervised.child
             assert child is not None
             await until("every call is answered", lambda: child.channel.outstanding == 0)
-            self.assertEqual(len(node._sidecar._queue), 0)
+            self.assertEqual(len(node._supervised._queue), 0)
         await until("nothing is left open", lambda: open_files() == before)
 
 

@@ -13,7 +13,7 @@ pub(crate) const MAX_ACKED_AT_ONCE: usize = 1024;
 const MAX_UNCONFIRMED: usize = 16_384;
 
 /// A message that is to be acknowledged, and who waits for that, if anybody does.
-struct Owed<W> {
+struct PendingAck<W> {
     message_id: String,
     waiter: Option<W>,
 }
@@ -23,9 +23,9 @@ pub(crate) type Outcome<W> = (W, Result<(), Error>);
 
 /// The `ack`s of a node. One line is unanswered at a time; what the program finishes meanwhile goes into the next one.
 pub(crate) struct Acks<W> {
-    pending: VecDeque<Owed<W>>,
+    pending: VecDeque<PendingAck<W>>,
     /// What the lines that are not answered yet name, by the id of the command: one, but at the end.
-    unanswered: BTreeMap<i64, Vec<Owed<W>>>,
+    unanswered: BTreeMap<i64, Vec<PendingAck<W>>>,
     unconfirmed: Unconfirmed,
     not_found: u64,
 }
@@ -41,7 +41,7 @@ impl<W> Acks<W> {
         self.unconfirmed.insert(message_id.clone());
         // More than the node leaves unacknowledged is pending only if it hands over the same messages again and again.
         if self.pending.len() < MAX_UNCONFIRMED {
-            self.pending.push_back(Owed { message_id, waiter: None });
+            self.pending.push_back(PendingAck { message_id, waiter: None });
         }
     }
 
@@ -52,7 +52,7 @@ impl<W> Acks<W> {
 
     /// The program says `ack` itself.
     pub(crate) fn ask(&mut self, message_id: String, waiter: W) {
-        self.pending.push_back(Owed { message_id, waiter: Some(waiter) });
+        self.pending.push_back(PendingAck { message_id, waiter: Some(waiter) });
     }
 
     /// Returns `true` if the program has finished this message before, and the node did not learn of it.
@@ -71,8 +71,8 @@ impl<W> Acks<W> {
             return None;
         }
         let count = self.pending.len().min(MAX_ACKED_AT_ONCE);
-        let batch: Vec<Owed<W>> = self.pending.drain(..count).collect();
-        let ack = Ack::many(batch.iter().map(|owed| owed.message_id.clone()).collect());
+        let batch: Vec<PendingAck<W>> = self.pending.drain(..count).collect();
+        let ack = Ack::many(batch.iter().map(|pending| pending.message_id.clone()).collect());
         self.unanswered.insert(id, batch);
         Some(ack)
     }
@@ -82,7 +82,9 @@ impl<W> Acks<W> {
     pub(crate) fn answered(&mut self, id: i64, answer: Result<(), Error>) -> (bool, Vec<Outcome<W>>) {
         let mut outcomes = Vec::new();
         let mut is_busy = false;
-        for Owed { message_id, waiter } in self.unanswered.remove(&id).unwrap_or_default().into_iter().rev() {
+        for PendingAck { message_id, waiter } in
+            self.unanswered.remove(&id).unwrap_or_default().into_iter().rev()
+        {
             let outcome = match &answer {
                 Err(error) if is_known(error, &message_id) => Ok(()),
                 other => other.clone(),
@@ -90,7 +92,7 @@ impl<W> Acks<W> {
             match (&outcome, waiter) {
                 (Err(Error::CommandRefused { code: ErrorCode::Busy, .. }), None) => {
                     is_busy = true;
-                    self.pending.push_front(Owed { message_id, waiter: None });
+                    self.pending.push_front(PendingAck { message_id, waiter: None });
                     continue;
                 }
                 (Err(Error::CommandRefused { code: ErrorCode::MessageNotFound, .. }), None) => {
@@ -110,7 +112,7 @@ impl<W> Acks<W> {
     /// The process has ended: the mail that it did not learn of comes again. Returns those who wait.
     pub(crate) fn process_ended(&mut self) -> Vec<W> {
         let unanswered = std::mem::take(&mut self.unanswered).into_values().flatten();
-        unanswered.chain(self.pending.drain(..)).filter_map(|owed| owed.waiter).collect()
+        unanswered.chain(self.pending.drain(..)).filter_map(|pending| pending.waiter).collect()
     }
 
     /// Mail that the program finished when its sender had given it up.

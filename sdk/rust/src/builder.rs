@@ -11,7 +11,7 @@ use p2p_node_protocol::{Connect, Limits, PROTOCOL_VERSION};
 use crate::Error;
 use crate::client::{Grace, Node};
 use crate::events::Events;
-use crate::inbox::Rooms;
+use crate::inbox::BufferSizes;
 use crate::process::OnStderr;
 use crate::supervisor::Restart;
 
@@ -52,7 +52,7 @@ pub(crate) struct Settings {
     pub(crate) program: PathBuf,
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) connect: Connect,
-    pub(crate) rooms: Rooms,
+    pub(crate) buffers: BufferSizes,
     pub(crate) ack: AckMode,
     pub(crate) ready_timeout: Duration,
     pub(crate) call_timeout: Duration,
@@ -68,7 +68,7 @@ impl Default for Settings {
             cwd: None,
             connect: Connect { protocol: Some(PROTOCOL_VERSION), ..Connect::default() },
             // A second or so of a busy topic, or of mail.
-            rooms: Rooms { mail: 1024, broadcasts: 1024, events: 1024 },
+            buffers: BufferSizes { mail: 1024, broadcasts: 1024, events: 1024 },
             ack: AckMode::Auto,
             ready_timeout: Duration::from_secs(30),
             call_timeout: Duration::from_secs(30),
@@ -161,21 +161,21 @@ impl Builder {
 
     /// The most mail that the node hands over without an `ack`, 1 to 16,384 messages; the rest stays with its senders. Default: 1,024.
     pub fn mail_buffer(mut self, messages: usize) -> Self {
-        self.settings.rooms.mail = messages;
+        self.settings.buffers.mail = messages;
         self
     }
 
     /// Broadcasts that the SDK keeps for a program that does not take them, at least 1. When there are more, the oldest goes, and
     /// [`Events::dropped_broadcasts`] counts it. Default: 1,024.
     pub fn broadcast_buffer(mut self, messages: usize) -> Self {
-        self.settings.rooms.broadcasts = messages;
+        self.settings.buffers.broadcasts = messages;
         self
     }
 
     /// The news of peers with logs that the SDK keeps for a program that does not take them, and as many of all other events; at least 1.
     /// When there are more, the oldest goes, and [`Events::dropped_events`] counts it. Default: 1,024.
     pub fn event_buffer(mut self, events: usize) -> Self {
-        self.settings.rooms.events = events;
+        self.settings.buffers.events = events;
         self
     }
 
@@ -223,7 +223,7 @@ impl Builder {
         let path = if self.search_path { std::env::var_os("PATH") } else { None };
         let program = locate(self.program.take(), std::env::var_os(BINARY_VARIABLE), path)?;
         self.settings.program = program.clone();
-        self.settings.connect.max_unacked = Some(self.settings.rooms.mail);
+        self.settings.connect.max_unacked = Some(self.settings.buffers.mail);
         let Builder { flags, args, envs, settings, .. } = self;
         let cwd = settings.cwd.clone();
         let command = move |ephemeral_key: &str| {
@@ -248,12 +248,15 @@ impl Builder {
 
     /// Refuses what cannot be meant. The node judges the rest.
     fn check(&self) -> Result<(), Error> {
-        let Settings { cwd, connect, rooms, .. } = &self.settings;
+        let Settings { cwd, connect, buffers, .. } = &self.settings;
         let most = Limits::STANDARD.max_unacked;
-        if !(1..=most).contains(&rooms.mail) {
-            return Err(Error::argument("mail_buffer", format!("it takes 1 to {most}, not {}", rooms.mail)));
+        if !(1..=most).contains(&buffers.mail) {
+            return Err(Error::argument(
+                "mail_buffer",
+                format!("it takes 1 to {most}, not {}", buffers.mail),
+            ));
         }
-        for (name, size) in [("broadcast_buffer", rooms.broadcasts), ("event_buffer", rooms.events)] {
+        for (name, size) in [("broadcast_buffer", buffers.broadcasts), ("event_buffer", buffers.events)] {
             if size == 0 {
                 return Err(Error::argument(name, "it takes 1 or more, not 0"));
             }

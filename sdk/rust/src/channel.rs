@@ -39,7 +39,7 @@ pub(crate) enum Incoming<A, D> {
     /// The end of a mail whose delivery is tracked.
     Delivery(D, Box<Delivery>),
     /// Part of an answer that is yet to come, or an answer that nobody wants.
-    Kept,
+    Consumed,
     /// Something that nobody waits for.
     Event(Event),
 }
@@ -86,18 +86,18 @@ impl<A, D> Channel<A, D> {
                 Some(Pending { waiter: Some(waiter), found }) => {
                     Incoming::Answer(waiter, Ok(Reply { answer, found }))
                 }
-                Some(Pending { waiter: None, .. }) => Incoming::Kept,
+                Some(Pending { waiter: None, .. }) => Incoming::Consumed,
                 None => Incoming::Event(Event::Result(answer)),
             },
             Event::Error(error) => match self.end(error.id.as_ref()) {
                 Some(Pending { waiter: Some(waiter), .. }) => Incoming::Answer(waiter, Err(refusal(*error))),
-                Some(Pending { waiter: None, .. }) => Incoming::Kept,
+                Some(Pending { waiter: None, .. }) => Incoming::Consumed,
                 None => Incoming::Event(Event::Error(error)),
             },
-            Event::PeerDiscovered(peer) => match self.asked_for(peer.request_id.as_ref()) {
+            Event::PeerDiscovered(peer) => match self.pending_mut(peer.request_id.as_ref()) {
                 Some(pending) if pending.found.len() < MAX_FOUND => {
                     pending.found.push(*peer);
-                    Incoming::Kept
+                    Incoming::Consumed
                 }
                 _ => Incoming::Event(Event::PeerDiscovered(peer)),
             },
@@ -130,7 +130,7 @@ impl<A, D> Channel<A, D> {
         Some(ended)
     }
 
-    fn asked_for(&mut self, id: Option<&Id>) -> Option<&mut Pending<A>> {
+    fn pending_mut(&mut self, id: Option<&Id>) -> Option<&mut Pending<A>> {
         match id {
             Some(Id::Number(number)) => self.pending.get_mut(number),
             Some(Id::Text(_)) | None => None,
@@ -228,7 +228,7 @@ mod tests {
         let mut channel = Named::new();
         let (asked, other) = (ping(&mut channel, "asked"), ping(&mut channel, "other"));
         for _ in 0..MAX_FOUND {
-            assert!(matches!(channel.receive(found(&asked)), Incoming::Kept));
+            assert!(matches!(channel.receive(found(&asked)), Incoming::Consumed));
         }
         assert!(matches!(channel.receive(found(&asked)), Incoming::Event(_)));
         let Incoming::Answer(_, Ok(reply)) = channel.receive(result(&asked)) else { panic!() };
@@ -262,12 +262,12 @@ mod tests {
         (1..=last).for_each(|id| channel.register(id, "search"));
         assert!((1..=last).all(|id| channel.cancel(id, last + id)));
         assert!(!channel.cancel(1, 9999), "there is a bound");
-        assert!(matches!(channel.receive(result(last + 1)), Incoming::Kept));
+        assert!(matches!(channel.receive(result(last + 1)), Incoming::Consumed));
         let refused = event(format!(
             r#"{{"type":"error","id":{},"code":"INTERNAL","message":"","retryable":true}}"#,
             last + 2
         ));
-        assert!(matches!(channel.receive(refused), Incoming::Kept));
+        assert!(matches!(channel.receive(refused), Incoming::Consumed));
         assert!(matches!(channel.receive(result(1)), Incoming::Answer("search", Ok(_))));
         assert!(!channel.cancel(1, 9999), "it was answered");
         assert!(channel.cancel(2, 9999));

@@ -13,22 +13,22 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::client::Grace;
+use crate::desired_state::DesiredState;
 use crate::inbox::Sink;
 use crate::outgoing::Outgoing;
 use crate::pipes::{Reader, Writer};
 use crate::process::{Exit, Killer, OnStderr, Pipes, Process, Tail, lock};
 use crate::shared::{Answered, Caller, Failure, Queued, Shared, Stage};
-use crate::wanted::Wanted;
 
 /// How long the end of the output and of the process wait for each other: a grandchild may hold the pipe, and a
 /// process that closes its output, or refuses to connect, should be gone at once.
 pub(crate) const EXIT_GRACE: Duration = Duration::from_secs(1);
 
 /// What every process of a node is tied to.
-pub(crate) struct Ties {
+pub(crate) struct ChildContext {
     pub(crate) sink: Sink,
     pub(crate) outgoing: Arc<Outgoing>,
-    pub(crate) wanted: Arc<Mutex<Wanted>>,
+    pub(crate) desired: Arc<Mutex<DesiredState>>,
     pub(crate) on_stderr: Option<OnStderr>,
 }
 
@@ -49,15 +49,20 @@ impl Drop for Child {
 }
 
 impl Child {
-    pub(crate) fn start(process: Process, pipes: Pipes, stderr: Tail, ties: &Ties) -> (Arc<Child>, End) {
-        let drained = stderr.drain(pipes.stderr, ties.on_stderr.clone());
-        let shared = Arc::new(Shared::new(Arc::clone(&ties.outgoing), stderr));
-        let (sink, kill) = (ties.sink.clone(), process.killer());
+    pub(crate) fn start(
+        process: Process,
+        pipes: Pipes,
+        stderr: Tail,
+        context: &ChildContext,
+    ) -> (Arc<Child>, End) {
+        let drained = stderr.drain(pipes.stderr, context.on_stderr.clone());
+        let shared = Arc::new(Shared::new(Arc::clone(&context.outgoing), stderr));
+        let (sink, kill) = (context.sink.clone(), process.killer());
         let writer = Writer { shared: Arc::clone(&shared), sink, kill: kill.clone() };
         tokio::spawn(writer.run(pipes.stdin));
-        let (told, ready) = watch::channel(None);
-        let (sink, wanted) = (ties.sink.clone(), Arc::clone(&ties.wanted));
-        let reader = Reader { shared: Arc::clone(&shared), sink, wanted, ready: told, finished: false };
+        let (sender, ready) = watch::channel(None);
+        let (sink, desired) = (context.sink.clone(), Arc::clone(&context.desired));
+        let reader = Reader { shared: Arc::clone(&shared), sink, desired, ready: sender, finished: false };
         let end = tokio::spawn(reader.run(pipes.stdout, process.exit(), kill, drained));
         (Arc::new(Child { shared, ready, process }), end)
     }
@@ -97,7 +102,9 @@ impl Child {
         };
         let late = |_| Error::NotReady { waited, stderr_tail: self.shared.stderr.quote() };
         let ready = timeout(waited, ready).await.map_err(late)??;
-        if ready.protocol != PROTOCOL_VERSION || series(&ready.version) != series(env!("CARGO_PKG_VERSION")) {
+        if ready.protocol != PROTOCOL_VERSION
+            || version_series(&ready.version) != version_series(env!("CARGO_PKG_VERSION"))
+        {
             let found = format!("is version {} and speaks protocol {}", ready.version, ready.protocol);
             return Err(Error::VersionMismatch { program: program.to_owned(), found });
         }
@@ -112,14 +119,15 @@ impl Child {
     ) -> Result<Option<Pending>, Error> {
         let (id, line) = self.shared.outgoing.encode(command.clone())?;
         let (sender, answer) = oneshot::channel();
-        let leaves = Wanted::concerns(command).then(|| command.clone());
+        let state_change = DesiredState::is_stateful(command).then(|| command.clone());
         let mut queue = lock(&self.shared.queue);
         match queue.stage {
             Stage::Open => {}
             Stage::Closing => return Err(Error::NodeClosed),
             Stage::Ended => return Ok(None),
         }
-        let caller = Caller { answer: sender, tracks: false, is_send: false, leaves, _permit: permit.take() };
+        let caller =
+            Caller { answer: sender, tracks: false, is_send: false, state_change, _permit: permit.take() };
         queue.commands.push_back(Queued { id, line, caller });
         drop(queue);
         self.shared.outgoing.wake();
@@ -223,7 +231,7 @@ impl Closer {
 }
 
 /// The part of a version that has to agree: before 1.0 every minor version may be another contract.
-fn series(version: &str) -> Vec<&str> {
+fn version_series(version: &str) -> Vec<&str> {
     let parts = if version.starts_with("0.") { 2 } else { 1 };
     version.split('.').take(parts).collect()
 }

@@ -12,11 +12,11 @@ use crate::builder::Settings;
 use crate::events::Events;
 use crate::inbox::Sink;
 use crate::joining;
-use crate::launch::MakeCommand;
+use crate::launcher::MakeCommand;
 use crate::mail::{Payload, Published, SendOptions, SentMessage, message_id};
 use crate::process::lock;
 use crate::shared::Answered;
-use crate::sidecar::{Inner, State};
+use crate::supervised_node::{Inner, State};
 use crate::{Builder, Error};
 
 /// Longer than anything is waited for: 30 years, as tokio has it.
@@ -28,6 +28,16 @@ const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// out all the same.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Node")
+            .field("address", &self.address())
+            .field("pid", &self.pid())
+            .finish_non_exhaustive()
+    }
+}
 
 /// How much time a node has to end: to finish what it accepted, until SIGTERM; and to obey that, until SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +54,7 @@ impl Default for Grace {
 }
 
 impl Node {
-    /// Says how a node is to be started.
+    /// Returns a builder with the default options.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -54,7 +64,7 @@ impl Node {
         Ok((Node(inner), events))
     }
 
-    /// What the process said when it was ready last.
+    /// The latest `ready` event of the process.
     pub fn ready(&self) -> Ready {
         lock(&self.0.ready).clone()
     }
@@ -64,7 +74,7 @@ impl Node {
         lock(&self.0.ready).address.clone()
     }
 
-    /// The process's id, while there is a process.
+    /// Returns the process id; `None` while no process is ready.
     pub fn pid(&self) -> Option<u32> {
         match &*self.0.state.borrow() {
             State::Up(child) => Some(child.pid()),
@@ -74,7 +84,7 @@ impl Node {
 
     /// The last 64 KiB that the process, or the last one, wrote to stderr.
     pub fn stderr_tail(&self) -> String {
-        self.0.launch.stderr().text()
+        self.0.launcher.stderr().text()
     }
 
     /// Sends mail to the agent with this PeerId or `0x…` address: anything that serde can write, or [`Bytes`](crate::Bytes). Resolves
@@ -169,11 +179,11 @@ impl Node {
     /// As [`request`](Node::request).
     pub async fn discover(&self, what: Discover) -> Result<Vec<PeerDiscovered>, Error> {
         let patience = Duration::from_millis(what.timeout_ms.unwrap_or(0));
-        let patience = patience.saturating_add(self.0.launch.settings.call_timeout);
+        let patience = patience.saturating_add(self.0.launcher.settings.call_timeout);
         Ok(self.ask(Command::Discover(what), patience).await?.found)
     }
 
-    /// Has broadcasts on a topic come as events; also after a restart.
+    /// Subscribes to a topic, also after a restart. Its broadcasts arrive as events.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -200,7 +210,7 @@ impl Node {
         if message.topic.is_some() {
             return Ok(());
         }
-        let waited = self.0.launch.settings.call_timeout;
+        let waited = self.0.launcher.settings.call_timeout;
         let deadline = deadline(waited);
         let late = |_| Error::CallTimeout { what: "ack".to_owned(), waited, maybe_sent: false };
         let _permit =
@@ -210,7 +220,7 @@ impl Node {
         timeout_at(deadline, answer).await.map_err(late)?.unwrap_or(Err(Error::NodeClosed))
     }
 
-    /// Takes nothing more from an agent (`0x…`) or a node (PeerId); also after a restart.
+    /// Rejects everything from an agent (`0x…`) or a node (PeerId), also after a restart.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -226,7 +236,7 @@ impl Node {
         self.request(Command::Allow(Allow { peer_id: named("peer", peer)? })).await.map(drop)
     }
 
-    /// Takes back [`block`](Node::block) and [`allow`](Node::allow).
+    /// Removes the rule of [`block`](Node::block) or [`allow`](Node::allow).
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -256,7 +266,7 @@ impl Node {
         joining::caught_up(self, quiet, timeout, Some(timeout)).await
     }
 
-    /// The peers that are connected.
+    /// Returns the connected peers.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -264,7 +274,7 @@ impl Node {
         Ok(self.request(Command::Peers(Peers {})).await?.connected.unwrap_or_default())
     }
 
-    /// What the node knows and has counted.
+    /// Returns the state and the counters of the node.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -273,7 +283,7 @@ impl Node {
         status.map(|report| *report).ok_or_else(|| Error::Contract("`status` has no status".to_owned()))
     }
 
-    /// Resolves when the node answers.
+    /// Waits for an answer of the node.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -293,14 +303,14 @@ impl Node {
     pub async fn request(&self, command: Command) -> Result<Answer, Error> {
         let answered = match command {
             Command::Send(send) => self.submit(send, false).await?,
-            other => self.ask(other, self.0.launch.settings.call_timeout).await?,
+            other => self.ask(other, self.0.launcher.settings.call_timeout).await?,
         };
         Ok(*answered.answer)
     }
 
     /// Has the node send something.
     async fn submit(&self, send: Send, tracks: bool) -> Result<Answered, Error> {
-        let waited = self.0.launch.settings.call_timeout;
+        let waited = self.0.launcher.settings.call_timeout;
         let mut sending = self.0.outgoing().send(send, tracks)?;
         if let Ok(answered) = timeout_at(deadline(waited), sending.answered()).await {
             return answered;
@@ -320,7 +330,7 @@ impl Node {
 
     /// The addresses that the program gave to join through.
     pub(crate) fn tried(&self) -> Vec<String> {
-        self.0.launch.settings.connect.bootstrap_peers.clone()
+        self.0.launcher.settings.connect.bootstrap_peers.clone()
     }
 
     pub(crate) fn sink(&self) -> &Sink {
@@ -359,7 +369,7 @@ impl Node {
 
     /// How the last process ended, if it has and the system tells: code 75 means that accepted mail was lost.
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        self.0.launch.status()
+        self.0.launcher.status()
     }
 
     /// Mail that the program finished when its sender had given it up, so that the sender was told that it was not delivered.
@@ -372,7 +382,7 @@ impl Node {
         self.0.sink().mail_dropped()
     }
 
-    /// Lines of the node that could not be read.
+    /// Number of lines of the node that the SDK could not decode.
     pub fn undecodable(&self) -> u64 {
         self.0.sink().undecodable()
     }

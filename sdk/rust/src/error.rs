@@ -8,7 +8,7 @@ use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, ErrorEvent, MAX_LINE
 
 use crate::binary::BinaryReason;
 
-/// Why a call came to nothing.
+/// Errors of the SDK.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -266,7 +266,7 @@ fn why(delivery: &Delivery) -> String {
     delivery.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default()
 }
 
-/// How a process ended, and why, as far as it has told.
+/// Describes how a process ended, and the reason that it reported.
 fn ended(exit: Option<ExitStatus>, report: Option<&ErrorEvent>) -> String {
     let how = exit.map_or_else(|| "status unknown".to_owned(), |exit| exit.to_string());
     report.map_or(how.clone(), |ErrorEvent { code, message, .. }| format!("{how}: {code}: {message}"))

@@ -1,4 +1,4 @@
-//! What a program is told unasked.
+//! Events of the node and of its process.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use p2p_node_protocol::{
-    Answer, Closing, Delivery, ErrorEvent, Event as Told, Log, Message, Overflow, PeerConnected,
+    Answer, Closing, Delivery, ErrorEvent, Event as NodeEvent, Log, Message, Overflow, PeerConnected,
     PeerDisconnected, PeerDiscovered, Ready,
 };
 
@@ -16,7 +16,7 @@ use crate::inbox::Sink;
 use crate::joining::{self, JOIN_TIMEOUT, QUIET};
 use crate::{Error, Node};
 
-/// What the node tells unasked, and what becomes of its process.
+/// Event of the node or of its process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -42,7 +42,7 @@ pub enum Event {
     Overflow(Overflow),
     /// The last line of a process that ends in good order.
     Closing(Closing),
-    /// The process ended, and is started again.
+    /// The process ended. The SDK restarts it after `delay`.
     Restarting {
         /// Why, for a person.
         reason: String,
@@ -53,7 +53,7 @@ pub enum Event {
         /// Starts since the last stable run, the coming one included.
         attempt: u32,
     },
-    /// The node is back: same address and port, subscribed as before. What was broadcast meanwhile was missed.
+    /// The node is ready again, with the same address, port and subscriptions. It missed the broadcasts of the meantime.
     Restarted {
         /// As in `Restarting`.
         attempt: u32,
@@ -62,33 +62,33 @@ pub enum Event {
         /// What the new process said.
         ready: Box<Ready>,
     },
-    /// The process has crashed so often in short order. It is still started again.
+    /// The process crashed this often within the window. The SDK still restarts it.
     Unhealthy {
         /// How often.
         crashes: usize,
     },
     /// The last event.
     Closed {
-        /// Why the node is gone, unless it was told to shut down.
+        /// The reason, unless the program closed the node.
         error: Option<Box<Error>>,
     },
 }
 
 impl Event {
     /// What a line says. `None` for one of a later version of the contract.
-    pub(crate) fn from_node(told: Told) -> Option<Self> {
-        Some(match told {
-            Told::Ready(ready) => Event::Ready(ready),
-            Told::Message(message) => Event::Message(message),
-            Told::PeerDiscovered(peer) => Event::PeerDiscovered(peer),
-            Told::Error(error) => Event::Error(error),
-            Told::Log(log) => Event::Log(log),
-            Told::Result(answer) => Event::Result(answer),
-            Told::Delivery(delivery) => Event::Delivery(delivery),
-            Told::PeerConnected(peer) => Event::PeerConnected(peer),
-            Told::PeerDisconnected(peer) => Event::PeerDisconnected(peer),
-            Told::Overflow(overflow) => Event::Overflow(overflow),
-            Told::Closing(closing) => Event::Closing(closing),
+    pub(crate) fn from_node(event: NodeEvent) -> Option<Self> {
+        Some(match event {
+            NodeEvent::Ready(ready) => Event::Ready(ready),
+            NodeEvent::Message(message) => Event::Message(message),
+            NodeEvent::PeerDiscovered(peer) => Event::PeerDiscovered(peer),
+            NodeEvent::Error(error) => Event::Error(error),
+            NodeEvent::Log(log) => Event::Log(log),
+            NodeEvent::Result(answer) => Event::Result(answer),
+            NodeEvent::Delivery(delivery) => Event::Delivery(delivery),
+            NodeEvent::PeerConnected(peer) => Event::PeerConnected(peer),
+            NodeEvent::PeerDisconnected(peer) => Event::PeerDisconnected(peer),
+            NodeEvent::Overflow(overflow) => Event::Overflow(overflow),
+            NodeEvent::Closing(closing) => Event::Closing(closing),
             _ => return None,
         })
     }

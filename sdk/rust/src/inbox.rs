@@ -18,7 +18,7 @@ type AckWaiter = oneshot::Sender<Result<(), Error>>;
 
 /// How much is kept for a program that does not take it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rooms {
+pub(crate) struct BufferSizes {
     /// Messages: as many as the node hands over without an `ack`.
     pub(crate) mail: usize,
     /// Broadcasts.
@@ -64,7 +64,7 @@ impl Ring {
 }
 
 /// Mail that the program has taken and not finished.
-struct InHand {
+struct Unfinished {
     message_id: String,
     process: u64,
 }
@@ -74,14 +74,14 @@ struct Inbox {
     mail_room: usize,
     broadcasts: Ring,
     /// Peers and logs.
-    news: Ring,
+    peer_events: Ring,
     /// What becomes of the node, and of mail of which nobody awaits the delivery.
-    notices: Ring,
+    lifecycle: Ring,
     number: u64,
     acks: Acks<AckWaiter>,
     /// The node was busy: no `ack` is written for a while.
     acks_paused: bool,
-    in_hand: Option<InHand>,
+    unfinished: Option<Unfinished>,
     /// The program acknowledges mail itself.
     manual_ack: bool,
     /// The number of the process that runs.
@@ -120,9 +120,9 @@ impl Inbox {
             | Event::PeerConnected(_)
             | Event::PeerDisconnected(_)
             | Event::Log(_) => {
-                self.news.push(number, event);
+                self.peer_events.push(number, event);
             }
-            _ => self.notices.push(number, event),
+            _ => self.lifecycle.push(number, event),
         }
     }
 
@@ -131,21 +131,22 @@ impl Inbox {
             Some((number, _)) if !self.is_closing => *number,
             _ => u64::MAX,
         };
-        let rings = [&mut self.broadcasts, &mut self.news, &mut self.notices];
+        let rings = [&mut self.broadcasts, &mut self.peer_events, &mut self.lifecycle];
         let ring = rings.into_iter().min_by_key(|ring| ring.first())?;
         if ring.first() <= mail {
             return ring.events.pop_front().map(|(_, event)| event);
         }
         let (_, message) = self.mail.pop_front()?;
         if !self.manual_ack {
-            self.in_hand = Some(InHand { message_id: message.message_id.clone(), process: self.process });
+            self.unfinished =
+                Some(Unfinished { message_id: message.message_id.clone(), process: self.process });
         }
         Some(Event::Message(message))
     }
 
     /// The program has finished the mail that it took last. Returns `true` if that is to be written.
     fn finish_in_hand(&mut self) -> bool {
-        let Some(InHand { message_id, process }) = self.in_hand.take() else { return false };
+        let Some(Unfinished { message_id, process }) = self.unfinished.take() else { return false };
         if process == self.process {
             self.acks.finish(message_id);
             return true;
@@ -162,17 +163,17 @@ impl Inbox {
 
 impl Sink {
     /// A sink, and the end at which a program takes what goes in.
-    pub(crate) fn new(rooms: Rooms, manual_ack: bool, wake: watch::Sender<()>) -> Self {
+    pub(crate) fn new(buffers: BufferSizes, manual_ack: bool, wake: watch::Sender<()>) -> Self {
         let inbox = Inbox {
             mail: VecDeque::new(),
-            mail_room: rooms.mail,
-            broadcasts: Ring::new(rooms.broadcasts),
-            news: Ring::new(rooms.events),
-            notices: Ring::new(rooms.events),
+            mail_room: buffers.mail,
+            broadcasts: Ring::new(buffers.broadcasts),
+            peer_events: Ring::new(buffers.events),
+            lifecycle: Ring::new(buffers.events),
             number: 0,
             acks: Acks::new(),
             acks_paused: false,
-            in_hand: None,
+            unfinished: None,
             manual_ack,
             process: 0,
             mail_dropped: 0,
@@ -186,7 +187,7 @@ impl Sink {
     }
 
     /// Hands over an event. Never waits, and never drops mail.
-    pub(crate) fn tell(&self, event: Event) {
+    pub(crate) fn push(&self, event: Event) {
         let mut inbox = lock(&self.inbox);
         if inbox.is_closed {
             return;
@@ -207,7 +208,7 @@ impl Sink {
 
     /// No event comes any more after this, the last one.
     pub(crate) fn close(&self, last: Event) {
-        self.tell(last);
+        self.push(last);
         let mut inbox = lock(&self.inbox);
         inbox.is_closed = true;
         wake(inbox);
@@ -236,7 +237,7 @@ impl Sink {
     }
 
     /// Takes out the mail that the program has not taken.
-    pub(crate) fn untaken(&self) -> Vec<Message> {
+    pub(crate) fn drain_mail(&self) -> Vec<Message> {
         lock(&self.inbox).mail.drain(..).map(|(_, message)| *message).collect()
     }
 
@@ -244,7 +245,7 @@ impl Sink {
     pub(crate) fn ack(&self, message_id: &str) -> oneshot::Receiver<Result<(), Error>> {
         let (waiter, answer) = oneshot::channel();
         let mut inbox = lock(&self.inbox);
-        inbox.in_hand.take_if(|in_hand| in_hand.message_id == message_id);
+        inbox.unfinished.take_if(|unfinished| unfinished.message_id == message_id);
         inbox.acks.ask(message_id.to_owned(), waiter);
         drop(inbox);
         self.activity.send_modify(Activity::touch);
@@ -303,7 +304,7 @@ impl Sink {
     /// Broadcasts, and other events, that were dropped.
     pub(crate) fn dropped(&self) -> (u64, u64) {
         let inbox = lock(&self.inbox);
-        (inbox.broadcasts.dropped, inbox.news.dropped + inbox.notices.dropped)
+        (inbox.broadcasts.dropped, inbox.peer_events.dropped + inbox.lifecycle.dropped)
     }
 
     /// The program comes for the next event, so that it has finished the mail before.
@@ -340,10 +341,10 @@ impl Sink {
     pub(crate) fn leave(&self, finished: bool) {
         let mut inbox = lock(&self.inbox);
         let is_due = finished && inbox.finish_in_hand();
-        inbox.in_hand = None;
+        inbox.unfinished = None;
         inbox.is_left = true;
-        let Inbox { broadcasts, news, notices, .. } = &mut *inbox;
-        for ring in [broadcasts, news, notices] {
+        let Inbox { broadcasts, peer_events, lifecycle, .. } = &mut *inbox;
+        for ring in [broadcasts, peer_events, lifecycle] {
             ring.events.clear();
         }
         drop(inbox);

@@ -1,4 +1,4 @@
-//! What is sent, and what became of it.
+//! Messages to send, and their delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,13 +84,24 @@ impl SendOptions {
     }
 }
 
-/// Mail that the node has accepted. Its delivery is told here alone; dropped, it is told nowhere.
+/// A message that the node has accepted. Only this value reports its delivery; a dropped one reports nothing.
 #[derive(Clone)]
 pub struct SentMessage {
-    /// Names the message across the network.
+    /// Identifies the message across the network.
     pub message_id: String,
     outcome: Outcome,
     shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for SentMessage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.outcome.borrow().as_ref().map(|delivery| delivery.state);
+        formatter
+            .debug_struct("SentMessage")
+            .field("message_id", &self.message_id)
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SentMessage {
@@ -125,7 +136,7 @@ impl SentMessage {
 /// A broadcast that the node has accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Names the message across the network.
+    /// Identifies the message across the network.
     pub message_id: String,
     /// Subscribers that it went to at once; with none, the node holds it for a while.
     pub peers: usize,

@@ -56,7 +56,7 @@ impl Outgoing {
         let (to, bytes) = (Recipient::of(&send), send.data.get().len());
         let (id, line) = self.encode(Command::Send(send))?;
         let (sender, answer) = oneshot::channel();
-        let waiter = Caller { answer: sender, tracks, is_send: true, leaves: None, _permit: None };
+        let waiter = Caller { answer: sender, tracks, is_send: true, state_change: None, _permit: None };
         lock(&self.lane).push(to.clone(), Waiting { id, line, bytes, waiter })?;
         self.wake();
         Ok(Sending { outgoing: Arc::clone(self), to, id, answer, is_answered: false })

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use p2p_node_protocol::line::{Framed, Framer, decode_event, encode_request};
-use p2p_node_protocol::{Cancel, Command, Event as Told, Id, MAX_LINE_BYTES, Ready, Request, Shutdown};
+use p2p_node_protocol::{Cancel, Command, Event as NodeEvent, Id, MAX_LINE_BYTES, Ready, Request, Shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
@@ -18,11 +18,11 @@ use tokio::time::{sleep, timeout};
 use crate::Error;
 use crate::channel::{Incoming, Reply};
 use crate::child::EXIT_GRACE;
+use crate::desired_state::DesiredState;
 use crate::events::Event;
 use crate::inbox::Sink;
 use crate::process::{Exit, Killer, lock};
 use crate::shared::{Answered, Caller, Queued, Shared, Stage, Waiter};
-use crate::wanted::Wanted;
 
 /// Bytes read, and lines gathered, at once: what a Linux pipe holds.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -142,7 +142,7 @@ struct Gathered {
 pub(crate) struct Reader {
     pub(crate) shared: Arc<Shared>,
     pub(crate) sink: Sink,
-    pub(crate) wanted: Arc<Mutex<Wanted>>,
+    pub(crate) desired: Arc<Mutex<DesiredState>>,
     pub(crate) ready: watch::Sender<Option<Box<Ready>>>,
     pub(crate) finished: bool,
 }
@@ -204,8 +204,8 @@ impl Reader {
         }
     }
 
-    fn event(&mut self, event: Told) {
-        if let Told::Ready(ready) = &event {
+    fn event(&mut self, event: NodeEvent) {
+        if let NodeEvent::Ready(ready) = &event {
             self.shared.max_pause_ms.store(ready.limits.max_pause_ms, Ordering::Relaxed);
             self.ready.send_replace(Some(ready.clone()));
         }
@@ -226,18 +226,18 @@ impl Reader {
                 if caller.is_send && lock(&outgoing.lane).answered(id) {
                     outgoing.wake();
                 }
-                let Caller { answer: asked, tracks, leaves, .. } = caller;
+                let Caller { answer: asked, tracks, state_change, .. } = caller;
                 let answered = reply.map(|Reply { answer, found }| {
                     let accepted = answer.delivery.as_deref() == Some("accepted");
                     let mail = answer.message_id.clone().filter(|_| tracks && accepted);
                     let outcome = mail.map(|message_id| {
-                        let (told, outcome) = watch::channel(None);
-                        channel.track(message_id, told);
+                        let (sender, outcome) = watch::channel(None);
+                        channel.track(message_id, sender);
                         outcome
                     });
                     // Here, and not where the program waits, which may have stopped to.
-                    if let Some(command) = leaves {
-                        lock(&self.wanted).carried_out(command);
+                    if let Some(command) = state_change {
+                        lock(&self.desired).record(command);
                     }
                     Answered { answer, found, outcome, shared: Arc::clone(&self.shared) }
                 });
@@ -248,14 +248,14 @@ impl Reader {
                 // Nobody may wait for it any more.
                 let _ = waiter.send(Some(delivery));
             }
-            Incoming::Kept => {}
+            Incoming::Consumed => {}
             Incoming::Event(event) => {
                 drop(channel);
-                if let Told::Error(error) = &event {
+                if let NodeEvent::Error(error) = &event {
                     self.shared.note(error);
                 }
                 if let Some(event) = Event::from_node(event) {
-                    self.sink.tell(event);
+                    self.sink.push(event);
                 }
             }
         }

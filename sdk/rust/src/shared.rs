@@ -23,7 +23,7 @@ pub(crate) struct Caller {
     /// The command is a `send`, which does something twice if it is repeated.
     pub(crate) is_send: bool,
     /// The command, if it leaves something behind.
-    pub(crate) leaves: Option<Command>,
+    pub(crate) state_change: Option<Command>,
     pub(crate) _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -149,8 +149,8 @@ impl Shared {
     /// The error that the process told last, if it can be why it ended: it ended by itself, and soon after.
     pub(crate) fn report(&self, exit: Option<ExitStatus>) -> Option<Box<ErrorEvent>> {
         let failed = exit.and_then(|exit| exit.code()).is_some_and(|code| code != 0);
-        let (told, error) = lock(&self.last_error).clone()?;
-        (failed && told.elapsed() < REPORT_AGE).then_some(error)
+        let (reported_at, error) = lock(&self.last_error).clone()?;
+        (failed && reported_at.elapsed() < REPORT_AGE).then_some(error)
     }
 
     /// What the end of the process means.

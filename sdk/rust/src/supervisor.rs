@@ -1,18 +1,18 @@
-//! When a node whose process has ended is started again. Pure: time and chance are arguments.
+//! Decides when to restart a node after its process has ended. Has no I/O: time and chance are arguments.
 
 use std::time::Duration;
 
-/// Exit codes after which starting again would end the same way: done, wrong usage, identity taken, key file, configuration.
+/// Exit codes after which a restart would fail the same way: success, usage, identity in use, key file, configuration.
 pub(crate) const FINAL_CODES: [i32; 6] = [0, 64, 65, 73, 77, 78];
 
-/// How a node is started again: pauses from `first` to `max`, doubling, times 0.5 to 1 by chance.
+/// Restart policy: the pause doubles from `first` to `max` and is multiplied by a random factor from 0.5 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart {
     /// The first pause. 1 s by default.
     pub first: Duration,
     /// The longest pause. 60 s by default.
     pub max: Duration,
-    /// After so long a run, counted from `ready`, the pauses begin anew. 60 s by default.
+    /// A run of this length, counted from `ready`, resets the pause. 60 s by default.
     pub stable: Duration,
     /// This many crashes within `window` make the node unhealthy ([`Event::Unhealthy`](crate::Event::Unhealthy)). 3 by default.
     pub crashes: usize,
@@ -27,57 +27,57 @@ impl Default for Restart {
     }
 }
 
-/// Start again after `delay`.
+/// Restart after `delay`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Again {
+pub(crate) struct RestartDecision {
     pub(crate) delay: Duration,
     /// Starts since the last stable run, this one included.
     pub(crate) attempt: u32,
-    /// So many crashes in so short a time that somebody should know.
+    /// `true` if the crashes reached the limit of the policy.
     pub(crate) unhealthy: bool,
 }
 
-/// Judges the ends of one node's processes. Times are since any fixed moment.
+/// Decides after each exit of a node's process. Times count from any fixed moment.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     policy: Option<Restart>,
     attempts: u32,
     ready_at: Option<Duration>,
     crashes: Vec<Duration>,
-    told: bool,
+    reported: bool,
 }
 
 impl Supervisor {
-    /// Without a policy nothing is started again.
+    /// Without a policy the supervisor never restarts.
     pub(crate) fn new(policy: Option<Restart>) -> Self {
-        Supervisor { policy, attempts: 0, ready_at: None, crashes: Vec::new(), told: false }
+        Supervisor { policy, attempts: 0, ready_at: None, crashes: Vec::new(), reported: false }
     }
 
-    /// The process said `ready`.
+    /// Records that the process is ready.
     pub(crate) fn ready(&mut self, now: Duration) {
         self.ready_at = Some(now);
     }
 
-    /// The process ended unasked, with this exit code if it had one; `chance` is from 0 to 1. `None`: it is not started again.
-    pub(crate) fn ended(&mut self, code: Option<i32>, now: Duration, chance: f64) -> Option<Again> {
+    /// Handles an unexpected exit, with the exit code if there is one; `chance` is from 0 to 1. Returns `None` if the SDK must not restart the node.
+    pub(crate) fn ended(&mut self, code: Option<i32>, now: Duration, chance: f64) -> Option<RestartDecision> {
         let ready_at = self.ready_at.take();
         let policy = self.policy?;
         if code.is_some_and(|code| FINAL_CODES.contains(&code)) {
             return None;
         }
         if ready_at.is_some_and(|at| now.saturating_sub(at) >= policy.stable) {
-            (self.attempts, self.told) = (0, false);
+            (self.attempts, self.reported) = (0, false);
             self.crashes.clear();
         }
         self.crashes.retain(|at| now.saturating_sub(*at) < policy.window);
         let excess = (self.crashes.len() + 1).saturating_sub(policy.crashes.max(1));
         self.crashes.drain(..excess);
         self.crashes.push(now);
-        let unhealthy = self.crashes.len() >= policy.crashes && !self.told;
-        self.told |= unhealthy;
+        let unhealthy = self.crashes.len() >= policy.crashes && !self.reported;
+        self.reported |= unhealthy;
         let pause = policy.first.saturating_mul(1 << self.attempts.min(30)).min(policy.max);
         self.attempts = self.attempts.saturating_add(1);
-        Some(Again { delay: pause.mul_f64(0.5 + 0.5 * chance), attempt: self.attempts, unhealthy })
+        Some(RestartDecision { delay: pause.mul_f64(0.5 + 0.5 * chance), attempt: self.attempts, unhealthy })
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
         Duration::from_secs_f64(secs)
     }
 
-    fn ended(supervisor: &mut Supervisor, now: f64, chance: f64) -> Again {
+    fn ended(supervisor: &mut Supervisor, now: f64, chance: f64) -> RestartDecision {
         supervisor.ended(None, secs(now), chance).unwrap()
     }
 
@@ -123,11 +123,11 @@ mod tests {
         while now < 600.0 {
             supervisor.ready(secs(now));
             now += 1.0;
-            let again = ended(&mut supervisor, now, 1.0);
+            let decision = ended(&mut supervisor, now, 1.0);
             starts += 1;
-            unhealthy += u32::from(again.unhealthy);
-            assert_eq!(again.attempt, starts);
-            now += again.delay.as_secs_f64();
+            unhealthy += u32::from(decision.unhealthy);
+            assert_eq!(decision.attempt, starts);
+            now += decision.delay.as_secs_f64();
         }
         assert_eq!((starts, unhealthy), (15, 1));
     }
@@ -143,8 +143,8 @@ mod tests {
         assert_eq!(ended(&mut supervisor, 159.9, 1.0).delay, secs(8.0), "ready again is not stable");
         supervisor.ready(secs(200.0));
         assert_eq!(ended(&mut supervisor, 260.0, 1.0).delay, secs(1.0));
-        let told = [261.0, 262.0].map(|now| ended(&mut supervisor, now, 1.0).unhealthy);
-        assert_eq!(told, [false, true], "it is told again after it was well");
+        let reported = [261.0, 262.0].map(|now| ended(&mut supervisor, now, 1.0).unhealthy);
+        assert_eq!(reported, [false, true], "it is told again after it was well");
     }
 
     #[test]

@@ -6,10 +6,11 @@ import type { Child } from "./child.js";
 import { deferred, type Deferred } from "./deferred.js";
 import { CallTimeout, P2PError, SidecarUnavailable, TooManyCalls } from "./errors.js";
 import type { CallOptions } from "./options.js";
+import type { KeepAlive } from "./process.js";
 import { SendQueue } from "./sends.js";
 import { after } from "./timer.js";
 import { LIMITS, type Command, type Delivery } from "./types.js";
-import { subject, type Wanted } from "./wanted.js";
+import { subject, type DesiredState } from "./desired_state.js";
 
 /** Calls other than `send` that may wait to be written. Ours: as for `send`s. */
 export const MAX_WAITING_CALLS = 65_536;
@@ -34,19 +35,19 @@ interface Call {
 /** The calls of one node. `send`s keep within the node's credit; everything else is written before them. */
 export class Calls {
   readonly acks = new AckQueue();
-  readonly #wanted: Wanted;
-  readonly #hold: (more: boolean) => void;
+  readonly #desired: DesiredState;
+  readonly #keepAlive: KeepAlive;
   readonly #sends = new SendQueue<Call>({ sends: LIMITS.maxInflight - RESERVED, bytes: LIMITS.maxInflightBytes });
   readonly #others = new Set<Call>();
   #child: Child | undefined;
   #isWriteDue = false;
   #isAckGathering = false;
-  #holdsForAcks = false;
+  #isAliveForAcks = false;
   #ackRetry: NodeJS.Timeout | undefined;
 
-  constructor(wanted: Wanted, hold: (more: boolean) => void) {
-    this.#wanted = wanted;
-    this.#hold = hold;
+  constructor(wanted: DesiredState, keepAlive: KeepAlive) {
+    this.#desired = wanted;
+    this.#keepAlive = keepAlive;
   }
 
   /** There is a process to ask. */
@@ -60,7 +61,7 @@ export class Calls {
   lose(error: P2PError): void {
     this.#child = undefined;
     this.acks.lost(error);
-    this.#holdForAcks();
+    this.#stayAliveForAcks();
   }
 
   /** There will be no process any more. */
@@ -69,7 +70,7 @@ export class Calls {
     clearTimeout(this.#ackRetry);
     this.failWaiting(error);
     this.acks.failAll(error);
-    this.#holdForAcks();
+    this.#stayAliveForAcks();
   }
 
   failWaiting(error: P2PError): void {
@@ -89,7 +90,7 @@ export class Calls {
       return new CallTimeout(`\`${command.type}\``, ms, written === undefined || command.type !== "send");
     };
     try {
-      return await waitFor(call.answer.promise, options, late, this.#hold);
+      return await waitFor(call.answer.promise, options, late, this.#keepAlive);
     } catch (error) {
       this.#abandon(call);
       throw error;
@@ -112,7 +113,7 @@ export class Calls {
   /** Acknowledges a mail. All that the program processes in one turn of the event loop go in one command. */
   ack(messageId: string, waiter?: Waiter<void>): void {
     this.acks.add(messageId, waiter);
-    this.#holdForAcks();
+    this.#stayAliveForAcks();
     if (this.#isAckGathering) return;
     this.#isAckGathering = true;
     setImmediate(() => {
@@ -130,7 +131,7 @@ export class Calls {
       return this.#child === undefined ? new SidecarUnavailable(ms) : new CallTimeout("`ack`", ms, true);
     };
     try {
-      await waitFor(answer.promise, options, late, this.#hold);
+      await waitFor(answer.promise, options, late, this.#keepAlive);
     } catch (error) {
       this.acks.remove(messageId, answer);
       throw error;
@@ -191,7 +192,7 @@ export class Calls {
     return {
       resolve: (reply) => {
         const { messageId, delivery } = reply.answer;
-        this.#wanted.carriedOut(command);
+        this.#desired.record(command);
         // Before the next line is looked at, for that may be the delivery. Nobody has the mail of a call that was given up, so its
         // delivery comes as an event.
         if (outcome !== undefined && messageId !== undefined && delivery === "accepted" && !call.abandoned) {
@@ -214,7 +215,7 @@ export class Calls {
   #addAck(child: Child): void {
     const batch = this.acks.next();
     const answered = (): void => {
-      this.#holdForAcks();
+      this.#stayAliveForAcks();
       this.#writeSoon();
     };
     const waiter: Waiter<Reply> = {
@@ -240,10 +241,11 @@ export class Calls {
   }
 
   /** This process lives until what its program has processed is acknowledged. */
-  #holdForAcks(): void {
-    const holds = this.acks.size > 0;
-    if (holds !== this.#holdsForAcks) this.#hold(holds);
-    this.#holdsForAcks = holds;
+  #stayAliveForAcks(): void {
+    const isDue = this.acks.size > 0;
+    if (isDue && !this.#isAliveForAcks) this.#keepAlive.ref();
+    if (!isDue && this.#isAliveForAcks) this.#keepAlive.unref();
+    this.#isAliveForAcks = isDue;
   }
 
   #abandon(call: Call): void {
@@ -260,18 +262,18 @@ export class Calls {
 
 const nobody: Waiter<Reply> = { resolve: () => undefined, reject: () => undefined };
 
-/** Waits for something for as long as a call may; `hold` keeps this process alive meanwhile. */
+/** Waits for something for as long as a call may. `keepAlive` keeps this process alive meanwhile. */
 export async function waitFor<T>(
   something: Promise<T>,
   options: CallOptions,
   late: (timeoutMs: number) => P2PError,
-  hold: (more: boolean) => void,
+  keepAlive: KeepAlive,
 ): Promise<T> {
   const { signal, timeoutMs } = options;
   signal?.throwIfAborted();
   let timer: NodeJS.Timeout | undefined;
   let aborted: (() => void) | undefined;
-  hold(true);
+  keepAlive.ref();
   try {
     return await new Promise<T>((resolve, reject) => {
       if (timeoutMs !== undefined) timer = after(timeoutMs, () => reject(late(timeoutMs)));
@@ -282,6 +284,6 @@ export async function waitFor<T>(
   } finally {
     clearTimeout(timer);
     if (aborted !== undefined) signal?.removeEventListener("abort", aborted);
-    hold(false);
+    keepAlive.unref();
   }
 }

@@ -15,7 +15,7 @@ export const VERSION = "0.1.0";
 
 /** What a child tells its node. */
 export interface Listener {
-  told(event: Event): void;
+  onEvent(event: Event): void;
   undecodable(lines: number): void;
   /** There may be room for commands that there was not. */
   room(): void;
@@ -61,7 +61,7 @@ export class Child {
           }
           const news = event === undefined ? undefined : this.channel.receive(event);
           if (news?.type === "error" && news.messageId === undefined) this.#lastError = news;
-          if (news !== undefined) listener.told(news);
+          if (news !== undefined) listener.onEvent(news);
         }
         listener.undecodable(framer.tooLong - before);
       });
@@ -168,7 +168,7 @@ export class Child {
   }
 
   /** Asks the child to finish and end; makes it end if it does not. */
-  async shutDown(drainMs: number, terminateMs: number): Promise<Exit> {
+  async close(drainMs: number, terminateMs: number): Promise<Exit> {
     const { process } = this;
     // The end of its input says the same to most nodes, but not to one that outlives its parent.
     this.#writer.end(`${encode({ type: "shutdown" })}\n`);

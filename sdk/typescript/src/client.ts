@@ -1,6 +1,7 @@
 /** The node as a program uses it: calls, streams of events, and a process that is started again when it crashes. */
 
 import { EventEmitter } from "node:events";
+import { inspect } from "node:util";
 
 import { CALL, check, checkData, checkMessage, checkOptions, checkPeer, DISCOVER, flag, integer, milliseconds, name, object, PUBLISH, SEND, type Rule } from "./arguments.js";
 import { deferred } from "./deferred.js";
@@ -8,7 +9,7 @@ import { CallTimeout, NotJoined, SidecarError, Undelivered, type Exit, type P2PE
 import { Inbox } from "./inbox.js";
 import { JOIN_TIMEOUT_MS, Joining, QUIET_MS } from "./joining.js";
 import { checkOpenOptions, DEFAULTS, type CallOptions, type Options, type PublishOptions, type SendOptions } from "./options.js";
-import { Sidecar, type Lifecycle } from "./sidecar.js";
+import { SupervisedNode, type Lifecycle } from "./supervised_node.js";
 import type { Stream } from "./stream.js";
 import type {
   Answer,
@@ -24,17 +25,17 @@ import type {
 } from "./types.js";
 
 /** Of broadcasts or events that wait in a stream. */
-const HIGH_WATER_MARK = integer(1, Number.MAX_SAFE_INTEGER);
+const BUFFER = integer(1, Number.MAX_SAFE_INTEGER);
 
-/** What `on` tells of. */
-export interface Notices extends Lifecycle {
+/** The events of `on`. */
+export interface NodeEvents extends Lifecycle {
   /** The node dropped events because this process did not read. */
   overflow: [Overflow];
 }
 
-/** Mail that the node has accepted. */
+/** A message that the node has accepted. */
 export interface SentMessage {
-  /** Names it across the network. */
+  /** Identifies the message across the network. */
   readonly messageId: string;
   /**
    * Waits until the recipient has acknowledged it: with the SDKs, until its program has processed it. May be called any number of times, or
@@ -46,8 +47,8 @@ export interface SentMessage {
 }
 
 /** A supervised node. */
-export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
-  readonly #sidecar: Sidecar;
+export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable {
+  readonly #supervised: SupervisedNode;
   readonly #inbox: Inbox;
   readonly #joining: Joining;
   readonly #callTimeoutMs: number;
@@ -62,20 +63,20 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
       broadcastBuffer: options.broadcastBuffer ?? DEFAULTS.broadcastBuffer,
       eventBuffer: options.eventBuffer ?? DEFAULTS.eventBuffer,
       ack: (messageId) => {
-        this.#sidecar.ack(messageId);
+        this.#supervised.ack(messageId);
         this.#joining.changed();
       },
-      waits: (waiting) => this.#sidecar.hold(waiting),
+      waits: (waiting) => (waiting ? this.#supervised.ref() : this.#supervised.unref()),
     });
     this.#joining = new Joining({
       peers: (call) => this.peers(call),
       unprocessed: () => this.unprocessed,
-      hold: (more) => this.#sidecar.hold(more),
+      keepAlive: { ref: () => this.#supervised.ref(), unref: () => this.#supervised.unref() },
       bootstrapPeers: options.bootstrapPeers ?? [],
     });
-    this.#sidecar = new Sidecar(options, {
-      told: (event) => this.#tell(event),
-      happened: (name, ...what) => this.#happened(name, what),
+    this.#supervised = new SupervisedNode(options, {
+      onEvent: (event) => this.#tell(event),
+      onLifecycle: (name, ...what) => this.#onLifecycle(name, what),
     });
   }
 
@@ -88,38 +89,38 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
   static async open(options: Options = {}): Promise<P2PNode> {
     checkOpenOptions(options);
     const node = new P2PNode(options);
-    await node.#sidecar.open();
+    await node.#supervised.open();
     return node;
   }
 
-  /** What the node said when it was ready last. */
+  /** Returns the latest `ready` event of the node. */
   get ready(): Ready {
-    return this.#sidecar.ready;
+    return this.#supervised.ready;
   }
 
-  /** The agent's Ethereum address. */
+  /** Returns the agent's Ethereum address. */
   get address(): string {
     return this.ready.address;
   }
 
-  /** The process's id, while there is one. */
+  /** Returns the process id; `undefined` while no process is ready. */
   get pid(): number | undefined {
-    return this.#sidecar.child?.process.pid;
+    return this.#supervised.child?.process.pid;
   }
 
-  /** Lines of the node that could not be read. */
+  /** Number of lines of the node that the SDK could not decode. */
   get undecodable(): number {
-    return this.#sidecar.undecodable;
+    return this.#supervised.undecodable;
   }
 
   /** How the last process ended: code 75 means that mail which the node had accepted was lost. */
   get exit(): Exit | undefined {
-    return this.#sidecar.exit;
+    return this.#supervised.exit;
   }
 
   /** Mail that this program processed after its sender had given it up, or after the process that told it had ended. */
   get acksNotFound(): number {
-    return this.#sidecar.acksNotFound;
+    return this.#supervised.acksNotFound;
   }
 
   /** Mail that a defective node handed over beyond `mailBuffer`. It was not acknowledged. */
@@ -134,7 +135,7 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
 
   /** Commands of which the answer has not come. */
   get outstanding(): number {
-    return this.#sidecar.child?.channel.outstanding ?? 0;
+    return this.#supervised.child?.channel.outstanding ?? 0;
   }
 
   /**
@@ -148,13 +149,13 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     checkOptions(options, SEND);
     const { signal: _signal, timeoutMs: _timeoutMs, ...fields } = options;
     const outcome = deferred<Delivery>();
-    const { answer } = await this.#sidecar.ask({ type: "send", peerId: to, ...payload(data), ...fields }, options, outcome);
+    const { answer } = await this.#supervised.ask({ type: "send", peerId: to, ...payload(data), ...fields }, options, outcome);
     return {
       messageId: messageIdOf(answer),
       delivered: async (wait: CallOptions = {}) => {
         checkOptions(wait, CALL);
         const late = (ms: number): P2PError => new CallTimeout(`the mail ${answer.messageId}`, ms, false);
-        const delivery = await this.#sidecar.wait(outcome.promise, wait, late);
+        const delivery = await this.#supervised.wait(outcome.promise, wait, late);
         if (delivery.state !== "delivered") throw new Undelivered(delivery);
         return delivery;
       },
@@ -175,22 +176,22 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     check("topic", topic, name);
     checkOptions(options, PUBLISH);
     const { signal: _signal, timeoutMs: _timeoutMs, ...fields } = options;
-    const { answer } = await this.#sidecar.ask({ type: "send", topic, ...payload(data), ...fields }, options);
+    const { answer } = await this.#supervised.ask({ type: "send", topic, ...payload(data), ...fields }, options);
     return { messageId: messageIdOf(answer), peers: answer.peers ?? 0 };
   }
 
-  /** Receives what is broadcast on a topic; also after a restart. */
+  /** Subscribes to the broadcasts of a topic, also after a restart. */
   async subscribe(topic: string, options: CallOptions = {}): Promise<void> {
     check("topic", topic, name);
     checkOptions(options, CALL);
-    await this.#sidecar.ask({ type: "subscribe", topic }, options);
+    await this.#supervised.ask({ type: "subscribe", topic }, options);
   }
 
   /** Ends a subscription. */
   async unsubscribe(topic: string, options: CallOptions = {}): Promise<void> {
     check("topic", topic, name);
     checkOptions(options, CALL);
-    await this.#sidecar.ask({ type: "unsubscribe", topic }, options);
+    await this.#supervised.ask({ type: "unsubscribe", topic }, options);
   }
 
   /** Finds agents; looks for `lookForMs` (2,000 by default). Aborted or timed out, it ends the search. */
@@ -202,13 +203,13 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     const patience = timeoutMs ?? this.#callTimeoutMs + (lookForMs ?? 0);
     const look = lookForMs === undefined ? {} : { timeoutMs: lookForMs };
     const command: Command = { type: "discover", ...what, ...look };
-    return (await this.#sidecar.ask(command, { ...options, timeoutMs: patience })).found;
+    return (await this.#supervised.ask(command, { ...options, timeoutMs: patience })).found;
   }
 
-  /** The peers that are connected. */
+  /** Returns the connected peers. */
   async peers(options: CallOptions = {}): Promise<ConnectedPeer[]> {
     checkOptions(options, CALL);
-    return (await this.#sidecar.ask({ type: "peers" }, options)).answer.connected ?? [];
+    return (await this.#supervised.ask({ type: "peers" }, options)).answer.connected ?? [];
   }
 
   /**
@@ -233,18 +234,18 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     return this.#joining.caughtUp(options.quietMs ?? QUIET_MS, options.timeoutMs ?? JOIN_TIMEOUT_MS, options.signal);
   }
 
-  /** What the node knows and has counted. */
+  /** Returns the state and the counters of the node. */
   async status(options: CallOptions = {}): Promise<StatusReport> {
     checkOptions(options, CALL);
-    const { status } = (await this.#sidecar.ask({ type: "status" }, options)).answer;
+    const { status } = (await this.#supervised.ask({ type: "status" }, options)).answer;
     if (status === undefined) throw new SidecarError("CONTRACT", "the answer to `status` has no status");
     return status;
   }
 
-  /** Resolves when the node answers. */
+  /** Waits for an answer of the node. */
   async ping(options: CallOptions = {}): Promise<void> {
     checkOptions(options, CALL);
-    await this.#sidecar.ask({ type: "ping" }, options);
+    await this.#supervised.ask({ type: "ping" }, options);
   }
 
   /**
@@ -256,58 +257,58 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     checkOptions(options, CALL);
     if (message.topic !== undefined) return;
     this.#joining.changed();
-    const answer = this.#sidecar.askAck(message.messageId, options);
+    const answer = this.#supervised.askAck(message.messageId, options);
     this.#inbox.mailbox.acked(message.messageId);
     await answer;
   }
 
-  /** Takes nothing more from an agent (`0x…`) or a node (PeerId). */
+  /** Rejects everything from an agent (`0x…`) or a node (PeerId), also after a restart. */
   async block(peer: string, options: CallOptions = {}): Promise<void> {
     checkPeer("peer", peer);
     checkOptions(options, CALL);
-    await this.#sidecar.ask({ type: "block", peerId: peer }, options);
+    await this.#supervised.ask({ type: "block", peerId: peer }, options);
   }
 
   /** Marks what an agent or a node sends as `trust` = `allowed`. */
   async allow(peer: string, options: CallOptions = {}): Promise<void> {
     checkPeer("peer", peer);
     checkOptions(options, CALL);
-    await this.#sidecar.ask({ type: "allow", peerId: peer }, options);
+    await this.#supervised.ask({ type: "allow", peerId: peer }, options);
   }
 
-  /** Takes back `block` and `allow`. */
+  /** Removes the rule of `block` or `allow`. */
   async unblock(peer: string, options: CallOptions = {}): Promise<void> {
     checkPeer("peer", peer);
     checkOptions(options, CALL);
-    await this.#sidecar.ask({ type: "unblock", peerId: peer }, options);
+    await this.#supervised.ask({ type: "unblock", peerId: peer }, options);
   }
 
-  /** Any command of the contract. */
+  /** Sends any command of the pipe protocol. */
   async request(command: Command, options: CallOptions = {}): Promise<Answer> {
     check("command", command, (value) => object(value) ?? (name((value as Command).type) && "give an object with a `type`"));
     checkOptions(options, CALL);
     if ("data" in command) checkData(command.data);
-    return (await this.#sidecar.ask(command, options)).answer;
+    return (await this.#supervised.ask(command, options)).answer;
   }
 
   /**
    * Mail and broadcasts. The SDK acknowledges a mail when this program asks for the next message; see `Stream`. A program that waits for
-   * one stays alive. `highWaterMark`: broadcasts that the stream keeps. `untilCaughtUp`: the stream ends when `caughtUp` would resolve; a
+   * one stays alive. `buffer`: broadcasts that the stream keeps. `untilCaughtUp`: the stream ends when `caughtUp` would resolve; a
    * number is its `quietMs`. Without a peer within 30,000 ms the loop fails with `NotJoined`.
    */
-  messages(options: { highWaterMark?: number; untilCaughtUp?: boolean | number } = {}): Stream<Event & Message> {
+  messages(options: { buffer?: number; untilCaughtUp?: boolean | number } = {}): Stream<Event & Message> {
     const untilRule: Rule = (value) => (flag(value) && milliseconds(value) ? "give true, false or a number of milliseconds" : undefined);
-    checkOptions(options, { highWaterMark: HIGH_WATER_MARK, untilCaughtUp: untilRule });
-    const { highWaterMark, untilCaughtUp = false } = options;
-    const stream = this.#inbox.messages(highWaterMark);
+    checkOptions(options, { buffer: BUFFER, untilCaughtUp: untilRule });
+    const { buffer, untilCaughtUp = false } = options;
+    const stream = this.#inbox.messages(buffer);
     if (untilCaughtUp !== false) void this.#endWhenCaughtUp(stream, untilCaughtUp === true ? QUIET_MS : untilCaughtUp);
     return stream;
   }
 
-  /** Everything but messages that the node tells unasked. `highWaterMark`: events of each kind that the stream keeps. */
-  events(options: { highWaterMark?: number } = {}): Stream<Event> {
-    checkOptions(options, { highWaterMark: HIGH_WATER_MARK });
-    return this.#inbox.events(options.highWaterMark);
+  /** Everything but messages that the node tells unasked. `buffer`: events of each kind that the stream keeps. */
+  events(options: { buffer?: number } = {}): Stream<Event> {
+    checkOptions(options, { buffer: BUFFER });
+    return this.#inbox.events(options.buffer);
   }
 
   async #endWhenCaughtUp(stream: Stream<Event & Message>, quietMs: number): Promise<void> {
@@ -328,7 +329,7 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
     if (event.type === "overflow") this.emit("overflow", event);
   }
 
-  #happened(name: keyof Lifecycle, what: unknown[]): void {
+  #onLifecycle(name: keyof Lifecycle, what: unknown[]): void {
     if (name === "closed") this.#inbox.end();
     (this as EventEmitter).emit(name, ...what);
   }
@@ -345,8 +346,13 @@ export class P2PNode extends EventEmitter<Notices> implements AsyncDisposable {
 
   async #close(): Promise<Message[]> {
     this.#inbox.mailbox.close();
-    await this.#sidecar.close();
-    return this.#inbox.mailbox.untaken();
+    await this.#supervised.close();
+    return this.#inbox.mailbox.drainMail();
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](): string {
+    return `P2PNode { address: ${inspect(this.address)}, pid: ${inspect(this.pid)} }`;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

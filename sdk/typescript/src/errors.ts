@@ -1,4 +1,4 @@
-/** Why a call came to nothing. */
+/** Errors of the SDK. */
 
 import { RETRYABLE, type Delivery, type ErrorEvent } from "./types.js";
 

@@ -19,9 +19,9 @@ export {
   type BinaryReason,
   type Exit,
 } from "./errors.js";
-export { P2PNode, type SentMessage, type Notices } from "./client.js";
+export { P2PNode, type SentMessage, type NodeEvents } from "./client.js";
 export { type CallOptions, type Options, type PublishOptions, type SendOptions } from "./options.js";
-export { type Lifecycle } from "./sidecar.js";
+export { type Lifecycle } from "./supervised_node.js";
 export { Stream } from "./stream.js";
 export { type Restart } from "./supervisor.js";
 export type * from "./types.js";

@@ -1,5 +1,6 @@
 /** Whether the node has reached the network, and whether mail still comes: a program that reads nothing cannot tell "no mail" from "no network". */
 
+import type { KeepAlive } from "./process.js";
 import { CallTimeout, NotJoined, P2PError } from "./errors.js";
 import type { CallOptions } from "./options.js";
 import { after } from "./timer.js";
@@ -17,22 +18,22 @@ const MAX_ERRORS = 8;
 const PASSING = ["TIMEOUT", "SIDECAR_RESTARTED", "SIDECAR_UNAVAILABLE", "WRITE_TIMEOUT"];
 
 /** What it needs of a node. */
-export interface Surroundings {
+export interface JoiningContext {
   peers(options: CallOptions): Promise<ConnectedPeer[]>;
   /** Mail that the program has not processed. */
   unprocessed(): number;
-  /** This process lives until it is `false` again. */
-  hold(more: boolean): void;
+  /** Keeps this process alive while a call waits. */
+  keepAlive: KeepAlive;
   bootstrapPeers: readonly string[];
 }
 
 export class Joining {
-  readonly #node: Surroundings;
+  readonly #node: JoiningContext;
   #errors: string[] = [];
   #lastChange = performance.now();
   readonly #waiting = new Set<() => void>();
 
-  constructor(node: Surroundings) {
+  constructor(node: JoiningContext) {
     this.#node = node;
   }
 
@@ -108,11 +109,11 @@ export class Joining {
   }
 
   async #holding<T>(act: () => Promise<T>): Promise<T> {
-    this.#node.hold(true);
+    this.#node.keepAlive.ref();
     try {
       return await act();
     } finally {
-      this.#node.hold(false);
+      this.#node.keepAlive.unref();
     }
   }
 }

@@ -113,7 +113,7 @@ export class Mailbox {
   }
 
   /** The mail that no loop has, oldest first. */
-  untaken(): Message[] {
+  drainMail(): Message[] {
     return [...this.#returned, ...this.#waiting.values()].map((entry) => entry.message);
   }
 

@@ -30,7 +30,13 @@ export interface SpawnOptions {
   onStderr: ((chunk: Buffer) => void) | undefined;
 }
 
-/** A running child. It keeps this process alive only while `hold` says so. */
+/** Keeps this process alive, as `ref` and `unref` of the handles of Node.js do. Calls of both are counted. */
+export interface KeepAlive {
+  ref(): void;
+  unref(): void;
+}
+
+/** A running child. It keeps this process alive only after `ref`, until `unref`. */
 export class Process {
   readonly exit: Promise<Exit>;
   /** The end of stdout. */
@@ -123,10 +129,19 @@ export class Process {
     return exit;
   }
 
-  /** Whether this process is to live for as long as the child does. */
-  hold(held: boolean): void {
-    const parts: unknown[] = [this.#child, this.#child.stdin, this.#child.stdout, this.#child.stderr];
-    for (const part of parts as { ref?(): void; unref?(): void }[]) held ? part.ref?.() : part.unref?.();
+  /** Keeps this process alive while the child runs. */
+  ref(): void {
+    for (const handle of this.#handles()) handle.ref?.();
+  }
+
+  /** Lets this process end while the child runs. */
+  unref(): void {
+    for (const handle of this.#handles()) handle.unref?.();
+  }
+
+  #handles(): Partial<KeepAlive>[] {
+    const handles: unknown[] = [this.#child, this.#child.stdin, this.#child.stdout, this.#child.stderr];
+    return handles as Partial<KeepAlive>[];
   }
 
   /** Signals the child and its children, unless it has ended: its number may be another's then. */

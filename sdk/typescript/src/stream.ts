@@ -85,7 +85,7 @@ class Loop<T> implements AsyncIterableIterator<T> {
  * The oldest event of a kind gives way when too many of them wait; mail never does.
  */
 export class Stream<T> implements AsyncIterableIterator<T> {
-  readonly #wanted: (event: Event) => boolean;
+  readonly #desired: (event: Event) => boolean;
   readonly #owner: Owner<T>;
   readonly #events: EventBuffer;
   readonly #source: Source<T>;
@@ -102,7 +102,7 @@ export class Stream<T> implements AsyncIterableIterator<T> {
 
   /** @internal `mailbox`: where the stream takes mail from, if it is about mail. */
   constructor(limit: number, wanted: (event: Event) => boolean, mailbox: Mailbox | undefined, owner: Owner<T>) {
-    this.#wanted = wanted;
+    this.#desired = wanted;
     this.#owner = owner;
     this.#events = new EventBuffer(limit);
     this.#source = { mailbox, take: (loop) => this.#take(loop), left: (loop) => this.#loopLeft(loop) };
@@ -116,7 +116,7 @@ export class Stream<T> implements AsyncIterableIterator<T> {
 
   /** @internal Takes an event that is no mail. */
   put(number: number, event: Event): void {
-    if (this.#ended || !this.#wanted(event)) return;
+    if (this.#ended || !this.#desired(event)) return;
     this.#events.push(number, event);
     this.wake();
   }

@@ -81,7 +81,7 @@ test("methods_misused_errors_name_the_argument", async () => {
   for (const [method, args, argument, word] of misuses) {
     await assert.rejects(async () => any[method]?.call(node, ...args), names(argument, word), `${method}(${argument})`);
   }
-  assert.throws(() => node.messages({ highWaterMark: 0 }), names("highWaterMark"));
+  assert.throws(() => node.messages({ buffer: 0 }), names("buffer"));
   assert.throws(() => node.messages({ untilCaughtUp: "yes" as unknown as boolean }), names("untilCaughtUp"));
   const mail = await node.send("0xB", 1);
   await assert.rejects(mail.delivered(5 as unknown as object), names("options"));

@@ -88,8 +88,8 @@ test("mail that a program did not process goes to the next program, with a data 
   const mails = await Promise.all(Array.from({ length: 5 }, (_, number) => bob.send(alice.address, number, { ttlMs: 60_000 })));
   await until("all came", () => alice.unprocessed === 5);
   for (let count = 0; count < 3; count++) await messages.next();
-  const untaken = await alice.close();
-  assert.deepEqual(untaken.map((message) => message.data), [3, 4]);
+  const drainMail = await alice.close();
+  assert.deepEqual(drainMail.map((message) => message.data), [3, 4]);
   for (const mail of mails.slice(0, 2)) await mail.delivered();
   const port = Number(/\/tcp\/(\d+)/.exec(alice.ready.addrs[0] ?? "")?.[1]);
   const again = await real({ ...options, port });

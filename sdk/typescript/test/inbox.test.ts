@@ -36,8 +36,8 @@ class Scene {
     return this.inbox.mailbox.size;
   }
 
-  untaken(): string[] {
-    return this.inbox.mailbox.untaken().map((message) => message.messageId);
+  drainMail(): string[] {
+    return this.inbox.mailbox.drainMail().map((message) => message.messageId);
   }
 }
 
@@ -79,7 +79,7 @@ describe("acknowledging", () => {
     await assert.rejects(async () => {
       for await (const message of first) if (message.messageId === "b") throw new Error("a defect");
     }, /a defect/);
-    assert.deepEqual([scene.acked, scene.untaken()], [["a"], ["b", "c"]]);
+    assert.deepEqual([scene.acked, scene.drainMail()], [["a"], ["b", "c"]]);
     assert.equal((await first.next()).done, true);
     const second = scene.messages();
     assert.deepEqual([await take(second), await take(second), scene.acked], ["b", "c", ["a", "b"]]);
@@ -97,9 +97,9 @@ describe("acknowledging", () => {
       assert.deepEqual([await waiting, scene.acked], ["d", ["b", "c"]]);
       const more = take(second);
       await first.return?.();
-      assert.deepEqual([await more, scene.untaken()], ["a", []], "what one left goes to another that waits");
+      assert.deepEqual([await more, scene.drainMail()], ["a", []], "what one left goes to another that waits");
       await second.return?.();
-      assert.deepEqual([scene.untaken(), (await stream.next()).done, scene.acked], [["a"], true, ["b", "c", "d"]]);
+      assert.deepEqual([scene.drainMail(), (await stream.next()).done, scene.acked], [["a"], true, ["b", "c", "d"]]);
     }
   });
 
@@ -112,7 +112,7 @@ describe("acknowledging", () => {
       assert.deepEqual([message.messageId, scene.acked], ["b", ["a"]]);
       break;
     }
-    assert.deepEqual([scene.untaken(), scene.acked], [["b"], ["a"]]);
+    assert.deepEqual([scene.drainMail(), scene.acked], [["b"], ["a"]]);
   });
 
   test("a stream that the program ends has processed what `next` gave", async () => {
@@ -121,7 +121,7 @@ describe("acknowledging", () => {
     scene.put("a", "b");
     await take(stream);
     await stream.return();
-    assert.deepEqual([scene.acked, scene.untaken()], [["a"], ["b"]]);
+    assert.deepEqual([scene.acked, scene.drainMail()], [["a"], ["b"]]);
   });
 
   test("the program may acknowledge early, and nothing is acknowledged twice", async () => {
@@ -131,7 +131,7 @@ describe("acknowledging", () => {
       scene.inbox.mailbox.acked(message.messageId);
       if (message.messageId === "b") break;
     }
-    assert.deepEqual([scene.acked, scene.untaken(), scene.size], [[], ["c"], 1]);
+    assert.deepEqual([scene.acked, scene.drainMail(), scene.size], [[], ["c"], 1]);
     scene.put("a");
     assert.deepEqual([scene.acked, scene.size], [["a"], 1], "it came again, so that its sender does not know");
   });
@@ -142,10 +142,10 @@ describe("acknowledging", () => {
     scene.put("a", "b");
     assert.deepEqual([await take(stream), await take(stream)], ["a", "b"]);
     await stream.return();
-    assert.deepEqual([scene.acked, scene.untaken(), scene.size], [[], [], 0]);
+    assert.deepEqual([scene.acked, scene.drainMail(), scene.size], [[], [], 0]);
     scene.put("c");
     scene.inbox.mailbox.close();
-    assert.deepEqual(scene.untaken(), ["c"]);
+    assert.deepEqual(scene.drainMail(), ["c"]);
   });
 });
 
@@ -189,14 +189,14 @@ describe("a new process", () => {
   test("a node that ignores the buffer loses no mail for others", () => {
     const scene = new Scene();
     for (let number = 0; number < 102; number++) scene.put(`m${number}`);
-    assert.deepEqual([scene.size, scene.inbox.mailbox.dropped, scene.acked, scene.untaken().at(-1)], [100, 2, [], "m99"]);
+    assert.deepEqual([scene.size, scene.inbox.mailbox.dropped, scene.acked, scene.drainMail().at(-1)], [100, 2, [], "m99"]);
   });
 
   test("the memory of processed mail is bounded", () => {
     const scene = new Scene();
     for (let number = 0; number <= MAX_PROCESSED; number++) scene.inbox.mailbox.acked(`m${number}`);
     scene.put("m0", "m1");
-    assert.deepEqual([scene.acked, scene.untaken()], [["m1"], ["m0"]]);
+    assert.deepEqual([scene.acked, scene.drainMail()], [["m1"], ["m0"]]);
   });
 });
 
@@ -238,7 +238,7 @@ describe("other events", () => {
     await stream.return();
     scene.inbox.put(broadcast("c"));
     assert.equal((await stream.next()).done, true);
-    assert.deepEqual(scene.untaken(), ["a"]);
+    assert.deepEqual(scene.drainMail(), ["a"]);
   });
 
   test("after the end streams give what is left of other events, and no mail", async () => {
@@ -247,7 +247,7 @@ describe("other events", () => {
     scene.put("a");
     scene.inbox.put(broadcast("b"));
     scene.inbox.end();
-    assert.deepEqual([await take(stream), (await stream.next()).done, scene.untaken()], ["b", true, ["a"]]);
+    assert.deepEqual([await take(stream), (await stream.next()).done, scene.drainMail()], ["b", true, ["a"]]);
     assert.equal((await scene.messages().next()).done, true);
   });
 });

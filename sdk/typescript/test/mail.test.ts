@@ -72,8 +72,8 @@ test("close returns the mail that was not taken, and acknowledges what was proce
   const messages = node.messages();
   await until("all mail came", () => node.unprocessed === 1000);
   for (let count = 0; count < 4; count++) await messages.next();
-  const untaken = await node.close();
-  assert.deepEqual([untaken.length, untaken[0]?.messageId, untaken.at(-1)?.messageId], [996, "m5", "m1000"]);
+  const drainMail = await node.close();
+  assert.deepEqual([drainMail.length, drainMail[0]?.messageId, drainMail.at(-1)?.messageId], [996, "m5", "m1000"]);
   assert.deepEqual(acksOf(commands()), [["m1", "m2", "m3"]], "the fourth is in the program's hands");
   assert.equal((await messages.next()).done, true);
 });

@@ -10,7 +10,7 @@ import { Channel, encode, MAX_FOUND, MAX_TRACKED, type Reply } from "../src/chan
 import { content, decodeEvent, Undecodable } from "../src/decode.js";
 import { CommandRefused, LineTooLong, NodeClosed, P2PError, SidecarExited, SidecarRestarted } from "../src/errors.js";
 import { Framer } from "../src/framer.js";
-import { FINAL_CODES, Supervisor, type Again } from "../src/supervisor.js";
+import { FINAL_CODES, Supervisor, type RestartDecision } from "../src/supervisor.js";
 import { LIMITS, type Command, type Event } from "../src/types.js";
 import { binary, ROOT } from "./common.js";
 
@@ -192,7 +192,7 @@ describe("correlation", () => {
 describe("supervision", () => {
   const killed = { code: null, signal: "SIGKILL" } as const;
 
-  function ended(supervisor: Supervisor, now: number, luck = 1): Again {
+  function ended(supervisor: Supervisor, now: number, luck = 1): RestartDecision {
     const again = supervisor.ended(killed, now, luck);
     assert.ok(again !== undefined);
     return again;

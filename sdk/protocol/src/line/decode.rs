@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::find_id::{find_id, not_a_number};
-use super::scan::{compact, deeper_than, is_readable};
+use super::scan::{compact, deeper_than, is_portable};
 use super::{MAX_DEPTH, MAX_ERROR_CHARS};
 use crate::{Command, ErrorCode, Event, Id, Request, Send};
 
@@ -148,7 +148,7 @@ const NOT_PORTABLE: &str =
 
 /// Strips the white space in `data`, as the receiving node wants it.
 fn compacted(mut send: Send) -> Result<Send, LineError> {
-    if !is_readable(send.data.get()) {
+    if !is_portable(send.data.get()) {
         return Err(LineError::argument(NOT_PORTABLE));
     }
     if let Cow::Owned(compacted) = compact(send.data.get()) {
@@ -187,7 +187,7 @@ pub fn check_data(data: &[u8]) -> Result<Box<RawValue>, String> {
     if value.get().len() != data.len() {
         return Err("data is surrounded by white space".to_owned());
     }
-    if !is_readable(value.get()) {
+    if !is_portable(value.get()) {
         return Err(NOT_PORTABLE.to_owned());
     }
     // One level is the line's own object.

@@ -1,7 +1,7 @@
 //! Bytes to lines.
 
 /// What may surround a line without counting: a byte order mark before it, a carriage return after it.
-const FRINGE_BYTES: usize = BYTE_ORDER_MARK.len() + 1;
+const LINE_SLACK: usize = BYTE_ORDER_MARK.len() + 1;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -66,9 +66,9 @@ impl Framer {
         if self.skipping {
             return;
         }
-        if self.partial.len() + chunk.len() > self.max_line + FRINGE_BYTES {
+        if self.partial.len() + chunk.len() > self.max_line + LINE_SLACK {
             let mut head = std::mem::take(&mut self.partial);
-            let lacking = (HEAD_BYTES + FRINGE_BYTES).saturating_sub(head.len());
+            let lacking = (HEAD_BYTES + LINE_SLACK).saturating_sub(head.len());
             head.extend_from_slice(&chunk[..chunk.len().min(lacking)]);
             self.skipping = true;
             self.line(&head, true, &mut on);

@@ -12,8 +12,8 @@ pub(super) fn compact(json: &str) -> Cow<'_, str> {
     if is_plain_string(json) {
         return Cow::Borrowed(json);
     }
-    let mut strings = Strings::default();
-    let mut blank = |byte: u8| !strings.contain(byte) && matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let mut strings = StringScanner::default();
+    let mut blank = |byte: u8| !strings.is_inside(byte) && matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let Some(first) = json.bytes().position(&mut blank) else {
         return Cow::Borrowed(json);
     };
@@ -32,9 +32,9 @@ pub(super) fn deeper_than(limit: usize, json: &str) -> bool {
     if opening_brackets(json) <= limit {
         return false;
     }
-    let mut strings = Strings::default();
+    let mut strings = StringScanner::default();
     let mut depth = 0usize;
-    json.bytes().filter(|&byte| !strings.contain(byte)).any(|byte| {
+    json.bytes().filter(|&byte| !strings.is_inside(byte)).any(|byte| {
         match byte {
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
@@ -56,7 +56,7 @@ const MIN_INFINITE: usize = 309;
 
 /// Whether every reader can read valid JSON. Two things are valid that strict readers refuse, and with them the whole line:
 /// numbers beyond those of 64-bit floats, and half a surrogate pair.
-pub(super) fn is_readable(json: &str) -> bool {
+pub(super) fn is_portable(json: &str) -> bool {
     if is_plain_string(json) {
         return true;
     }
@@ -134,14 +134,14 @@ fn code_unit(escaped: &str) -> Option<u16> {
 
 /// Tells, byte by byte, which bytes of a JSON text stand inside a string.
 #[derive(Default)]
-struct Strings {
+struct StringScanner {
     inside: bool,
     escaped: bool,
 }
 
-impl Strings {
+impl StringScanner {
     /// Takes the next byte. The opening quote counts as outside, the closing one as inside.
-    fn contain(&mut self, byte: u8) -> bool {
+    fn is_inside(&mut self, byte: u8) -> bool {
         if !self.inside {
             self.inside = byte == b'"';
             return false;
@@ -214,7 +214,7 @@ mod tests {
         ) {
             let text = format!("[{}]", parts.join(","));
             prop_assert!(serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok(), "{}", text);
-            prop_assert_eq!(is_readable(&text), serde_json::from_str::<Value>(&text).is_ok(), "{}", text);
+            prop_assert_eq!(is_portable(&text), serde_json::from_str::<Value>(&text).is_ok(), "{}", text);
         }
     }
 
@@ -229,12 +229,12 @@ mod tests {
             r#"["\ud800\u0041"]"#,
             r#""\udc00""#,
         ] {
-            assert!(!is_readable(text), "{text}");
+            assert!(!is_portable(text), "{text}");
         }
         for text in
             [r#"{"1e999":"1e999","b\\":1e308}"#, r#""\\ud800""#, r#""\ud83d\ude00""#, "1e-999", "true", ""]
         {
-            assert!(is_readable(text), "{text}");
+            assert!(is_portable(text), "{text}");
         }
     }
 

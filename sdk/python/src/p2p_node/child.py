@@ -29,8 +29,8 @@ class Child:
     def __init__(
         self,
         process: Process,
-        told: Callable[[Event], None],
-        undecodable: Callable[[int], None],
+        on_event: Callable[[Event], None],
+        on_undecodable: Callable[[int], None],
     ) -> None:
         self.process = process
         self.channel = Channel()
@@ -38,8 +38,8 @@ class Child:
         self._last_error: ErrorEvent | None = None
         self._last_error_at = 0.0
         self._chunks = 0
-        self._told = told
-        self._undecodable = undecodable
+        self._on_event = on_event
+        self._on_undecodable = on_undecodable
         process.stdin.on_stuck = self._stuck
         process.stdin.said = lambda: self._chunks
         self._reader = asyncio.get_running_loop().create_task(self._read())
@@ -58,7 +58,7 @@ class Child:
     async def answer(self, command: Mapping[str, Any], timeout: float) -> Reply:
         """Asks at once and waits for the answer, or for the end of the process."""
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.ask(encode(command), lambda reply, error: settle(answer, reply, error))
+        self.ask(encode(command), lambda reply, error: resolve(answer, reply, error))
         await self._first(answer, timeout=timeout)
         if answer.done():
             return answer.result()
@@ -70,7 +70,7 @@ class Child:
 
         def answered(reply: Reply | None, error: P2PError | None) -> None:
             if error is not None:
-                settle(refused, None, error)
+                resolve(refused, None, error)
 
         self.ask(encode(command), answered)
         await self._first(self.ready, refused, timeout=timeout)
@@ -90,7 +90,7 @@ class Child:
     async def _first(self, *awaited: asyncio.Future[Any], timeout: float) -> None:
         """Returns when one of these is done or the time is over. Raises when the process has ended, and none is done."""
         for future in awaited:
-            future.add_done_callback(look_at)
+            future.add_done_callback(mark_retrieved)
         exited = asyncio.ensure_future(self.process.finished())
         try:
             await asyncio.wait({*awaited, exited}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -125,13 +125,13 @@ class Child:
             before = framer.too_long
             for line in framer.push(chunk):
                 self._line(line)
-            self._undecodable(framer.too_long - before)
+            self._on_undecodable(framer.too_long - before)
 
     def _line(self, line: bytes) -> None:
         try:
             event = decode_event(line)
         except Undecodable:
-            self._undecodable(1)
+            self._on_undecodable(1)
             return
         if isinstance(event, Ready) and not self.ready.done():
             self.ready.set_result(event)
@@ -141,7 +141,7 @@ class Child:
             if isinstance(news, ErrorEvent) and news.id is None:
                 self._last_error, self._last_error_at = news, time.monotonic()
             if news is not None:
-                self._told(news)
+                self._on_event(news)
 
     async def ended(self) -> Exit:
         """Waits for the end of the process. One that closes its output without ending is killed, for nothing can come of it."""
@@ -170,7 +170,7 @@ class Child:
         self.release()
         return await asyncio.shield(self.process.exit)
 
-    async def shut_down(self, drain: float, terminate: float) -> Exit:
+    async def close(self, drain: float, terminate: float) -> Exit:
         """Asks the child to finish and end; makes it end if it does not."""
         # The end of its input says the same to most nodes, but not to one that outlives its parent.
         self.process.stdin.write(encode({"type": "shutdown"}) + b"\n")
@@ -198,8 +198,8 @@ def mismatch(program: str, what: str) -> VersionMismatch:
     return VersionMismatch("VERSION_MISMATCH", f"{program} {what}; {ours}")
 
 
-def settle(future: asyncio.Future[Any] | None, value: Any, error: P2PError | None) -> None:
-    """Tells whoever waits, unless that is over."""
+def resolve(future: asyncio.Future[Any] | None, value: Any, error: P2PError | None) -> None:
+    """Sets the result or the error of a future that is not done."""
     if future is None or future.done():
         return
     if error is not None:
@@ -208,7 +208,7 @@ def settle(future: asyncio.Future[Any] | None, value: Any, error: P2PError | Non
         future.set_result(value)
 
 
-def look_at(future: asyncio.Future[Any]) -> None:
-    """An outcome that nobody waits for is no mistake."""
+def mark_retrieved(future: asyncio.Future[Any]) -> None:
+    """Marks the error of a future as retrieved, so that asyncio does not log it."""
     if not future.cancelled():
         future.exception()

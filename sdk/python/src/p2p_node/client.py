@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Any, NoReturn, ParamSpec
 
 from . import arguments
-from .child import look_at
+from .child import mark_retrieved
 from .errors import CallTimeout, Exit, InvalidArgument, SidecarError, Undelivered
 from .events import Lifecycle
 from .joining import QUIET, caught_up, joined
 from .mailbox import MAX_ACKED_AT_ONCE
 from .options import Options, options_signature
-from .sidecar import Sidecar
+from .supervised_node import SupervisedNode
 from .streams import MessageStream, Stream
 from .types import (
     RETRYABLE,
@@ -39,13 +39,22 @@ ADDRESS_ADVICE = ": pass an address (message.sender, node.address, found.address
 
 
 class SentMessage:
-    """Mail that the node has accepted; `message_id` names it across the network."""
+    """A message that the node has accepted. `message_id` identifies it across the network."""
 
     def __init__(self, message_id: str, outcome: asyncio.Future[Delivery], owner: object) -> None:
         self.message_id = message_id
         self._outcome = outcome
-        # Whoever waits for the delivery wants the node to live.
+        # Keeps the node alive while the program has the message.
         self._owner = owner
+
+    def __repr__(self) -> str:
+        if not self._outcome.done():
+            state = "pending"
+        elif self._outcome.cancelled() or self._outcome.exception() is not None:
+            state = "unknown"
+        else:
+            state = self._outcome.result().state
+        return f"SentMessage(message_id={self.message_id!r}, state={state!r})"
 
     async def delivered(self, timeout: float | None = None) -> Delivery:
         """Waits until the recipient has acknowledged it. May be called any number of times, or never.
@@ -76,49 +85,52 @@ class Published:
 class Node:
     """A supervised node. Made by `p2p_node.open`; every call may be cancelled, which does not take the command back."""
 
-    def __init__(self, sidecar: Sidecar) -> None:
-        self._sidecar = sidecar
+    def __init__(self, supervised_node: SupervisedNode) -> None:
+        self._supervised = supervised_node
         # Dropped, or at the end of the interpreter: no process is left behind.
-        weakref.finalize(self, sidecar.abandon)
+        weakref.finalize(self, supervised_node.abandon)
+
+    def __repr__(self) -> str:
+        return f"Node(address={self.address!r}, pid={self.pid!r})"
 
     # --- Who this is ---
 
     @property
     def ready(self) -> Ready:
-        """What the node said when it was ready last."""
-        assert self._sidecar.ready is not None, "it is set before anybody has the node"
-        return self._sidecar.ready
+        """Returns the latest `ready` event of the node."""
+        assert self._supervised.ready is not None, "it is set before anybody has the node"
+        return self._supervised.ready
 
     @property
     def address(self) -> str:
-        """The agent's Ethereum address."""
+        """Returns the agent's Ethereum address."""
         return self.ready.address
 
     @property
     def pid(self) -> int | None:
-        """The process's id, while there is one that is ready."""
-        child = self._sidecar.child
+        """Returns the process id; `None` while no process is ready."""
+        child = self._supervised.child
         return child.process.child.pid if child is not None else None
 
     @property
     def undecodable(self) -> int:
-        """Lines of the node that could not be read."""
-        return self._sidecar.undecodable
+        """Number of lines of the node that the SDK could not decode."""
+        return self._supervised.undecodable
 
     @property
     def exit(self) -> Exit | None:
         """How the last process ended; code 75 means that mail was still under way when the node had to end, and is lost."""
-        return self._sidecar.exit
+        return self._supervised.exit
 
     @property
     def acks_not_found(self) -> int:
-        """Mail that the program finished after its sender had given it up."""
-        return self._sidecar.mailbox.acks_not_found
+        """Number of messages that the program finished after their senders had given up."""
+        return self._supervised.mailbox.acks_not_found
 
     @property
     def mail_dropped(self) -> int:
         """Mail that nobody took while so much other mail arrived that its sender must have given it up. It was not acknowledged."""
-        return self._sidecar.mailbox.dropped
+        return self._supervised.mailbox.dropped
 
     # --- Calls ---
 
@@ -140,11 +152,11 @@ class Node:
         `to`: the `0x…` address of an agent, or a PeerId. `data`: bytes, or whatever JSON can say. `ttl`: how long the node keeps trying, in
         seconds, at most 604,800 (7 days); by default 120, with a data directory 86,400 (24 hours)."""
         outcome: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
-        outcome.add_done_callback(look_at)
+        outcome.add_done_callback(mark_retrieved)
         fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl), "route": route}
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
         command = {"type": "send", "peerId": _recipient(to), **arguments.payload(data), **_given(fields)}
-        reply = await self._sidecar.ask(command, timeout, outcome)
+        reply = await self._supervised.ask(command, timeout, outcome)
         return SentMessage(_message_id(reply.answer), outcome, self)
 
     async def reply(
@@ -190,16 +202,16 @@ class Node:
         fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl)}
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
         command = {"type": "send", "topic": arguments.text("topic", topic), **arguments.payload(data), **_given(fields)}
-        reply = await self._sidecar.ask(command, timeout)
+        reply = await self._supervised.ask(command, timeout)
         return Published(_message_id(reply.answer), reply.answer.peers or 0)
 
     async def subscribe(self, topic: str, *, timeout: float | None = None) -> None:
-        """Receives what is broadcast on a topic; also after a restart."""
-        await self._sidecar.ask({"type": "subscribe", "topic": arguments.text("topic", topic)}, timeout)
+        """Subscribes to the broadcasts of a topic, also after a restart."""
+        await self._supervised.ask({"type": "subscribe", "topic": arguments.text("topic", topic)}, timeout)
 
     async def unsubscribe(self, topic: str, *, timeout: float | None = None) -> None:
         """Ends a subscription."""
-        await self._sidecar.ask({"type": "unsubscribe", "topic": arguments.text("topic", topic)}, timeout)
+        await self._supervised.ask({"type": "unsubscribe", "topic": arguments.text("topic", topic)}, timeout)
 
     async def discover(
         self,
@@ -212,23 +224,23 @@ class Node:
     ) -> list[PeerDiscovered]:
         """Finds agents; looks for so many seconds (2 by default). A call that is cancelled cancels the search."""
         fields = {"topic": topic, "address": address, "capability": capability, "timeoutMs": arguments.milliseconds("look_for", look_for)}
-        patience = timeout if timeout is not None else self._sidecar.options.call_timeout + (look_for or 0)
-        return (await self._sidecar.ask({"type": "discover", **_given(fields)}, patience)).found
+        patience = timeout if timeout is not None else self._supervised.options.call_timeout + (look_for or 0)
+        return (await self._supervised.ask({"type": "discover", **_given(fields)}, patience)).found
 
     async def peers(self, *, timeout: float | None = None) -> list[ConnectedPeer]:
-        """The peers that are connected."""
-        return (await self._sidecar.ask({"type": "peers"}, timeout)).answer.connected or []
+        """Returns the connected peers."""
+        return (await self._supervised.ask({"type": "peers"}, timeout)).answer.connected or []
 
     async def status(self, *, timeout: float | None = None) -> StatusReport:
-        """What the node knows and has counted."""
-        status = (await self._sidecar.ask({"type": "status"}, timeout)).answer.status
+        """Returns the state and the counters of the node."""
+        status = (await self._supervised.ask({"type": "status"}, timeout)).answer.status
         if status is None:
             raise SidecarError("CONTRACT", "the answer to `status` has no status")
         return status
 
     async def ping(self, *, timeout: float | None = None) -> None:
-        """Returns when the node answers."""
-        await self._sidecar.ask({"type": "ping"}, timeout)
+        """Waits for an answer of the node."""
+        await self._supervised.ask({"type": "ping"}, timeout)
 
     async def ack(self, *messages: Message, timeout: float | None = None) -> None:
         """Acknowledges mail, so that its senders are told `delivered`: with `ack="manual"` nothing else does; otherwise it does so early,
@@ -237,26 +249,26 @@ class Node:
         names = [message.message_id for message in checked if message.topic is None]
         for at in range(0, len(names), MAX_ACKED_AT_ONCE):
             batch = names[at : at + MAX_ACKED_AT_ONCE]
-            await self._sidecar.ask({"type": "ack", "messageIds": batch}, timeout)
-            self._sidecar.events.acknowledged(batch)
+            await self._supervised.ask({"type": "ack", "messageIds": batch}, timeout)
+            self._supervised.events.acknowledged(batch)
 
     async def block(self, peer: str, *, timeout: float | None = None) -> None:
-        """Takes nothing more from an agent (`0x…`) or a node (PeerId)."""
-        await self._sidecar.ask({"type": "block", "peerId": _peer(peer)}, timeout)
+        """Rejects everything from an agent (`0x…`) or a node (PeerId), also after a restart."""
+        await self._supervised.ask({"type": "block", "peerId": _peer(peer)}, timeout)
 
     async def allow(self, peer: str, *, timeout: float | None = None) -> None:
         """Marks what an agent or a node sends as `trust` = `allowed`."""
-        await self._sidecar.ask({"type": "allow", "peerId": _peer(peer)}, timeout)
+        await self._supervised.ask({"type": "allow", "peerId": _peer(peer)}, timeout)
 
     async def unblock(self, peer: str, *, timeout: float | None = None) -> None:
-        """Takes back `block` and `allow`."""
-        await self._sidecar.ask({"type": "unblock", "peerId": _peer(peer)}, timeout)
+        """Removes the rule of `block` or `allow`."""
+        await self._supervised.ask({"type": "unblock", "peerId": _peer(peer)}, timeout)
 
     async def request(self, command: Mapping[str, Any], *, timeout: float | None = None) -> Answer:
-        """Any command of the contract, as it is written, without `id`."""
+        """Sends any command of the pipe protocol, without `id`."""
         if not isinstance(command, Mapping) or not isinstance(command.get("type"), str):
             raise InvalidArgument("command", 'it takes a mapping with a type, as {"type": "ping"}')
-        return (await self._sidecar.ask(dict(command), timeout)).answer
+        return (await self._supervised.ask(dict(command), timeout)).answer
 
     # --- The network ---
 
@@ -265,7 +277,7 @@ class Node:
 
         Raises `NotJoined` after `timeout` seconds, with what was tried and what the node told about it."""
         arguments.seconds("timeout", timeout)
-        return await joined(self._sidecar.events.activity, self._peers_within, self._sidecar.options.bootstrap_peers, timeout)
+        return await joined(self._supervised.events.activity, self._peers_within, self._supervised.options.bootstrap_peers, timeout)
 
     async def caught_up(self, *, quiet: float = QUIET, timeout: float = 30.0) -> None:
         """Waits until the program has what was waiting for it on the network: a peer is connected, no mail waits in the SDK, and for
@@ -277,7 +289,7 @@ class Node:
         await self._catch_up(quiet, arguments.seconds("timeout", timeout), timeout)
 
     async def _catch_up(self, quiet: float, timeout: float, limit: float | None) -> None:
-        events = self._sidecar.events
+        events = self._supervised.events
 
         async def join(seconds: float) -> None:
             await self.joined(timeout=seconds)
@@ -291,7 +303,7 @@ class Node:
 
     def events(self, buffer: int | None = None) -> Stream[Event | Lifecycle]:
         """Everything but messages that the node tells unasked, and what becomes of its process. `buffer`: events of each kind to keep."""
-        return self._sidecar.events.events(buffer, self)
+        return self._supervised.events.events(buffer, self)
 
     def messages(self, buffer: int | None = None, *, until_caught_up: bool | float = False) -> MessageStream:
         """Mail and broadcasts. `buffer`: broadcasts to keep.
@@ -299,20 +311,20 @@ class Node:
         `until_caught_up`: the stream ends when the node has `caught_up`; a number is its `quiet`, in seconds. Where no peer is
         connected within 30 s, the loop raises `NotJoined`."""
         if until_caught_up is False:
-            return self._sidecar.events.messages(buffer, self)
+            return self._supervised.events.messages(buffer, self)
         quiet = QUIET if until_caught_up is True else arguments.seconds("until_caught_up", until_caught_up)
-        return self._sidecar.events.messages(buffer, self, lambda: self._catch_up(quiet, 30.0, None))
+        return self._supervised.events.messages(buffer, self, lambda: self._catch_up(quiet, 30.0, None))
 
     # --- The end ---
 
     async def close(self) -> list[Message]:
         """Has the node finish what it accepted and end; later calls fail. Takes 9 s at most. May be called more than once, and be
         cancelled, which does not stop the closing. Returns the mail that no stream has handed out, which is not acknowledged."""
-        return await self._sidecar.close()
+        return await self._supervised.close()
 
     def _leave(self, kind: type[BaseException] | None) -> None:
         if kind is None:
-            self._sidecar.events.finish()
+            self._supervised.events.finish()
 
     async def __aenter__(self) -> Node:
         return self
@@ -321,12 +333,12 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # In a fork, leaving the block ends nothing: the node goes on for the process that opened it.
-        if not self._sidecar.is_forked:
+        if not self._supervised.is_forked:
             self._leave(kind)
             await self.close()
 
 
-class Opening:
+class OpenContext:
     """A node that is about to open: `async with open(...) as node`, or `node = await open(...)` and `close` later."""
 
     def __init__(self, options: Options) -> None:
@@ -337,8 +349,8 @@ class Opening:
         return self._open().__await__()
 
     async def _open(self) -> Node:
-        node = Node(Sidecar(self._options))
-        await node._sidecar.open()
+        node = Node(SupervisedNode(self._options))
+        await node._supervised.open()
         return node
 
     def __enter__(self) -> NoReturn:
@@ -358,10 +370,10 @@ class Opening:
             await self._node.__aexit__(kind, error, trace)
 
 
-def _opening(options: Callable[OptionsOf, Options]) -> Callable[OptionsOf, Opening]:
+def _opening(options: Callable[OptionsOf, Options]) -> Callable[OptionsOf, OpenContext]:
     # So that type checkers know the options of `open`, and they stand in one place.
-    def open(*args: OptionsOf.args, **more: OptionsOf.kwargs) -> Opening:
-        return Opening(options(*args, **more))
+    def open(*args: OptionsOf.args, **more: OptionsOf.kwargs) -> OpenContext:
+        return OpenContext(options(*args, **more))
 
     # So that `help` does as well.
     open.__signature__ = options_signature().replace(return_annotation="Opening")  # type: ignore[attr-defined]

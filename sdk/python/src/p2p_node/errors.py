@@ -1,4 +1,4 @@
-"""Why a call came to nothing."""
+"""Errors of the SDK."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ class P2PError(Exception):
         self.message = message
         self.retryable = retryable
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(code={self.code!r}, message={self.message!r}, retryable={self.retryable!r})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The arguments of the subclasses differ, so the default could neither copy nor pickle them.
-        return _again, (type(self), self.args, self.__dict__)
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
-def _again(kind: type[P2PError], args: tuple[Any, ...], state: dict[str, Any]) -> P2PError:
+def _rebuild(kind: type[P2PError], args: tuple[Any, ...], state: dict[str, Any]) -> P2PError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
@@ -155,7 +158,7 @@ class Forked(P2PError):
 
 
 def describe_end(exit: Exit, report: ErrorEvent | None) -> str:
-    """How a process ended, and why, as far as it has told."""
+    """Describes how a process ended, and the reason that it reported."""
     return f"the node ended with {exit}" + (f": {report.code}: {report.message}" if report is not None else "")
 
 

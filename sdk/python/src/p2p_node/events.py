@@ -28,7 +28,7 @@ class Restarting:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The node is back: same address and port, subscribed as before. What was broadcast meanwhile was missed."""
+    """The node is ready again, with the same address, port and subscriptions. It missed the broadcasts of the meantime."""
 
     attempt: int
     downtime: float

@@ -6,10 +6,10 @@ use p2p_node_protocol::line::decode_event;
 use super::*;
 use crate::events::Events;
 
-const ROOMS: Rooms = Rooms { mail: 100, broadcasts: 3, events: 3 };
+const BUFFERS: BufferSizes = BufferSizes { mail: 100, broadcasts: 3, events: 3 };
 
 fn inbox(manual_ack: bool) -> (Sink, Events) {
-    let sink = Sink::new(ROOMS, manual_ack, watch::Sender::new(()));
+    let sink = Sink::new(BUFFERS, manual_ack, watch::Sender::new(()));
     (sink.clone(), Events::new(sink))
 }
 
@@ -67,25 +67,26 @@ fn acked(sink: &Sink) -> Vec<String> {
 async fn each_kind_of_event_gives_way_to_its_own_and_all_come_in_order() {
     let (sink, mut events) = inbox(false);
     for round in 0..10 {
-        sink.tell(mail(format!("m{round}")));
-        sink.tell(broadcast(format!("b{round}")));
-        sink.tell(peer(format!("p{round}")));
-        sink.tell(crashes(round));
+        sink.push(mail(format!("m{round}")));
+        sink.push(broadcast(format!("b{round}")));
+        sink.push(peer(format!("p{round}")));
+        sink.push(crashes(round));
     }
     sink.close(crashes(10));
-    let mut wanted: Vec<String> = (0..7).map(|round| format!("m{round}")).collect();
-    wanted.extend(["m7", "b7", "p7", "m8", "b8", "p8", "8", "m9", "b9", "p9", "9", "10"].map(str::to_owned));
+    let mut expected: Vec<String> = (0..7).map(|round| format!("m{round}")).collect();
+    expected
+        .extend(["m7", "b7", "p7", "m8", "b8", "p8", "8", "m9", "b9", "p9", "9", "10"].map(str::to_owned));
     assert_eq!((events.dropped_broadcasts(), events.dropped_events()), (7, 7 + 8));
-    sink.tell(crashes(11));
-    assert_eq!(rest(&mut events).await, wanted);
+    sink.push(crashes(11));
+    assert_eq!(rest(&mut events).await, expected);
     assert_eq!(acked(&sink).len(), 10);
 }
 
 #[tokio::test]
 async fn mail_is_acknowledged_when_the_program_comes_for_the_next_event() {
     let (sink, mut events) = inbox(false);
-    sink.tell(mail("a"));
-    sink.tell(mail("b"));
+    sink.push(mail("a"));
+    sink.push(mail("b"));
     events.next().await;
     assert_eq!(acked(&sink), [""; 0]);
     events.next().await;
@@ -98,30 +99,30 @@ async fn mail_is_acknowledged_when_the_program_comes_for_the_next_event() {
 async fn mail_in_hand_of_a_dropped_stream_is_not_acknowledged_and_the_rest_is_handed_back() {
     let (sink, mut events) = inbox(false);
     for id in ["a", "b", "c"] {
-        sink.tell(mail(id));
+        sink.push(mail(id));
     }
-    sink.tell(broadcast("t"));
+    sink.push(broadcast("t"));
     events.next().await;
     events.next().await;
     drop(events);
-    sink.tell(mail("d"));
+    sink.push(mail("d"));
     assert_eq!(acked(&sink), ["a"]);
-    let untaken: Vec<String> = sink.untaken().into_iter().map(|message| message.message_id).collect();
-    assert_eq!(untaken, ["c", "d"]);
+    let drain_mail: Vec<String> = sink.drain_mail().into_iter().map(|message| message.message_id).collect();
+    assert_eq!(drain_mail, ["c", "d"]);
     assert!(lock(&sink.inbox).broadcasts.events.is_empty());
 }
 
 #[tokio::test]
 async fn mail_that_the_program_acknowledges_itself_is_acknowledged_once() {
-    for (manual_ack, wanted) in [(false, vec!["a", "b"]), (true, vec!["a"])] {
+    for (manual_ack, desired) in [(false, vec!["a", "b"]), (true, vec!["a"])] {
         let (sink, mut events) = inbox(manual_ack);
-        sink.tell(mail("a"));
-        sink.tell(mail("b"));
+        sink.push(mail("a"));
+        sink.push(mail("b"));
         sink.close(crashes(1));
         events.next().await;
         let answer = sink.ack("a");
         rest(&mut events).await;
-        assert_eq!(acked(&sink), wanted);
+        assert_eq!(acked(&sink), desired);
         answer.await.unwrap().unwrap();
     }
 }
@@ -130,7 +131,7 @@ async fn mail_that_the_program_acknowledges_itself_is_acknowledged_once() {
 async fn mail_of_a_process_that_ended_is_withdrawn_and_finished_mail_is_not_handed_over_again() {
     let (sink, mut events) = inbox(false);
     for id in ["a", "b", "c"] {
-        sink.tell(mail(id));
+        sink.push(mail(id));
     }
     events.next().await;
     events.next().await;
@@ -139,7 +140,7 @@ async fn mail_of_a_process_that_ended_is_withdrawn_and_finished_mail_is_not_hand
     sink.process_ended(&Error::NodeClosed);
     assert!(matches!(waits.await.unwrap(), Err(Error::NodeClosed)));
     for id in ["a", "b", "c"] {
-        sink.tell(mail(id));
+        sink.push(mail(id));
     }
     assert_eq!(name(events.next().await.unwrap()), "c", "`b` came again while it was in hand");
     assert_eq!(acked(&sink), ["a", "b"]);
@@ -152,27 +153,27 @@ async fn mail_of_a_process_that_ended_is_withdrawn_and_finished_mail_is_not_hand
 #[tokio::test]
 async fn mail_beyond_the_room_is_counted_and_not_acknowledged() {
     let (sink, mut events) = inbox(false);
-    (0..ROOMS.mail + 2).for_each(|number| sink.tell(mail(number)));
+    (0..BUFFERS.mail + 2).for_each(|number| sink.push(mail(number)));
     sink.close(crashes(1));
-    assert_eq!((rest(&mut events).await.len(), sink.mail_dropped()), (ROOMS.mail + 1, 2));
-    assert_eq!(acked(&sink).len(), ROOMS.mail);
+    assert_eq!((rest(&mut events).await.len(), sink.mail_dropped()), (BUFFERS.mail + 1, 2));
+    assert_eq!(acked(&sink).len(), BUFFERS.mail);
 }
 
 #[tokio::test]
 async fn withheld_mail_is_handed_back_and_not_taken() {
     let (sink, mut events) = inbox(false);
-    sink.tell(mail("a"));
-    sink.tell(crashes(1));
+    sink.push(mail("a"));
+    sink.push(crashes(1));
     sink.withhold_mail();
     sink.close(crashes(2));
     assert_eq!(rest(&mut events).await, ["1", "2"]);
-    assert_eq!((sink.untaken().len(), sink.untaken().len()), (1, 0));
+    assert_eq!((sink.drain_mail().len(), sink.drain_mail().len()), (1, 0));
 }
 
 #[tokio::test]
 async fn a_busy_node_gets_no_ack_until_it_is_resumed() {
     let (sink, mut events) = inbox(false);
-    sink.tell(mail("a"));
+    sink.push(mail("a"));
     sink.close(crashes(1));
     rest(&mut events).await;
     let (id, _) = sink.next_ack(|| 7, false).unwrap();
@@ -198,7 +199,7 @@ fn a_waiting_program_is_woken_by_an_event_and_by_the_end() {
     let woken = || counter.0.load(Ordering::Relaxed);
     let (sink, _events) = inbox(false);
     assert!(sink.poll(&context).is_pending());
-    sink.tell(crashes(1));
+    sink.push(crashes(1));
     assert_eq!(woken(), 1);
     assert!(sink.poll(&context).is_ready());
     assert!(sink.poll(&context).is_pending());

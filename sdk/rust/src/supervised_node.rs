@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 use crate::Error;
 use crate::builder::{AckMode, Settings};
 use crate::channel::MAX_PENDING;
-use crate::child::{Child, End, Ties};
+use crate::child::{Child, ChildContext, End};
 use crate::events::{Event, Events};
 use crate::inbox::Sink;
-use crate::launch::{Launch, MakeCommand, Started};
+use crate::launcher::{Launcher, MakeCommand, Started};
 use crate::outgoing::Outgoing;
 use crate::process::lock;
 use crate::shared::Failure;
@@ -21,9 +21,9 @@ use crate::supervisor::Supervisor;
 
 /// What the handles of a node share. Dropped with the last of them, it ends the process at once, with or without a runtime.
 pub(crate) struct Inner {
-    pub(crate) launch: Arc<Launch>,
+    pub(crate) launcher: Arc<Launcher>,
     pub(crate) state: watch::Sender<State>,
-    /// What the process said when it was ready last.
+    /// The latest `ready` event of the process.
     pub(crate) ready: Mutex<Ready>,
     /// One permit for each request that may be outstanding, `send`s apart.
     pub(crate) permits: Arc<Semaphore>,
@@ -44,29 +44,29 @@ impl Inner {
         make_command: MakeCommand,
     ) -> Result<(Arc<Inner>, Events), Error> {
         let wake = watch::Sender::new(());
-        let sink = Sink::new(settings.rooms, settings.ack == AckMode::Manual, wake.clone());
+        let sink = Sink::new(settings.buffers, settings.ack == AckMode::Manual, wake.clone());
         let events = Events::new(sink.clone());
-        let (outgoing, wanted) = (Arc::new(Outgoing::new(wake)), Arc::default());
-        let ties = Ties { sink, outgoing, wanted, on_stderr: settings.on_stderr.clone() };
+        let (outgoing, desired) = (Arc::new(Outgoing::new(wake)), Arc::default());
+        let context = ChildContext { sink, outgoing, desired, on_stderr: settings.on_stderr.clone() };
         let mut supervisor = Supervisor::new(settings.restart);
         let (current, ephemeral_key) = (Mutex::default(), random_key());
-        let launch = Arc::new(Launch { settings, make_command, ephemeral_key, ties, current });
-        let port = launch.settings.connect.port;
-        let started = launch.start(port).await;
-        let Started { child, end, ready } = started.map_err(|failure| launch.start_failed(failure))?;
+        let launcher = Arc::new(Launcher { settings, make_command, ephemeral_key, context, current });
+        let port = launcher.settings.connect.port;
+        let started = launcher.start(port).await;
+        let Started { child, end, ready } = started.map_err(|failure| launcher.start_failed(failure))?;
         child.serve(&ready);
         let epoch = Instant::now();
         supervisor.ready(Duration::ZERO);
         let inner = Arc::new(Inner {
-            launch: Arc::clone(&launch),
+            launcher: Arc::clone(&launcher),
             state: watch::Sender::new(State::Up(Arc::clone(&child))),
             ready: Mutex::new(ready),
             permits: Arc::new(Semaphore::new(MAX_PENDING)),
             closing: watch::Sender::new(false),
         });
         let (node, closing) = (Arc::downgrade(&inner), inner.closing.subscribe());
-        let supervision = Supervision { node, launch, supervisor, closing, epoch };
-        tokio::spawn(supervision.run(child, end));
+        let task = SupervisorTask { node, launcher, supervisor, closing, epoch };
+        tokio::spawn(task.run(child, end));
         Ok((inner, events))
     }
 
@@ -91,12 +91,12 @@ impl Inner {
 
     /// The `send`s of this node.
     pub(crate) fn outgoing(&self) -> &Arc<Outgoing> {
-        &self.launch.ties.outgoing
+        &self.launcher.context.outgoing
     }
 
     /// What the processes say.
     pub(crate) fn sink(&self) -> &Sink {
-        &self.launch.ties.sink
+        &self.launcher.context.sink
     }
 
     /// Ends the node in good order. Returns the mail that the program has not taken.
@@ -109,31 +109,31 @@ impl Inner {
             State::Down | State::Gone(_) => None,
         };
         if let Some(closer) = closer {
-            tokio::spawn(closer.run(self.launch.settings.grace));
+            tokio::spawn(closer.run(self.launcher.settings.grace));
         }
         // The sender lives as long as `self`.
         let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Gone(_))).await;
-        self.sink().untaken()
+        self.sink().drain_mail()
     }
 
     /// The process has ended, and another one will come.
-    fn went_down(&self, failure: &Failure) {
+    fn on_exit(&self, failure: &Failure) {
         let (report, exit, stderr_tail) = (failure.report.clone(), failure.exit, failure.stderr_tail.clone());
         let error = Error::SidecarRestarted { report, exit, stderr_tail, maybe_sent: false };
         let before = self.state.send_replace(State::Down);
         if let State::Up(child) = before {
             child.shared.close(error.clone());
         }
-        self.launch.ties.sink.process_ended(&error);
+        self.launcher.context.sink.process_ended(&error);
     }
 
-    fn came_up(&self, child: Arc<Child>, ready: Ready) {
+    fn on_ready(&self, child: Arc<Child>, ready: Ready) {
         child.serve(&ready);
         *lock(&self.ready) = ready;
         self.state.send_replace(State::Up(child));
         // Whoever told the node to shut down a moment ago saw no process to ask.
         if *self.closing.borrow() {
-            self.launch.kill();
+            self.launcher.kill();
         }
     }
 
@@ -148,13 +148,13 @@ impl Inner {
             }
             first
         });
-        self.launch.end();
+        self.launcher.end();
         if let Some(State::Up(child)) = &before {
             child.shared.close(gone.clone());
         }
         self.outgoing().fail_all(&gone);
-        self.launch.ties.sink.last_process_ended(&gone);
-        self.launch.ties.sink.close(Event::Closed { error: error.map(Box::new) });
+        self.launcher.context.sink.last_process_ended(&gone);
+        self.launcher.context.sink.close(Event::Closed { error: error.map(Box::new) });
     }
 }
 
@@ -166,15 +166,15 @@ impl Drop for Inner {
 
 /// The task that has a process take the place of one that ended, again and again, until that is no use, or the node is told to shut
 /// down or is dropped. It does not keep the node.
-struct Supervision {
+struct SupervisorTask {
     node: Weak<Inner>,
-    launch: Arc<Launch>,
+    launcher: Arc<Launcher>,
     supervisor: Supervisor,
     closing: watch::Receiver<bool>,
     epoch: Instant,
 }
 
-impl Supervision {
+impl SupervisorTask {
     async fn run(mut self, child: Arc<Child>, mut end: End) {
         let mut shared = Arc::clone(&child.shared);
         drop(child);
@@ -186,9 +186,9 @@ impl Supervision {
             (shared, end) = (Arc::clone(&next.started.child.shared), next.started.end);
             self.supervisor.ready(self.epoch.elapsed());
             let ready = next.started.ready;
-            inner.came_up(next.started.child, ready.clone());
+            inner.on_ready(next.started.child, ready.clone());
             let (attempt, downtime, ready) = (next.attempt, next.downtime, Box::new(ready));
-            self.launch.ties.sink.tell(Event::Restarted { attempt, downtime, ready });
+            self.launcher.context.sink.push(Event::Restarted { attempt, downtime, ready });
         }
     }
 
@@ -206,24 +206,24 @@ impl Supervision {
                 return None;
             }
             let (exit, code) = (failure.exit, failure.exit.and_then(|exit| exit.code()));
-            let Some(again) = self.supervisor.ended(code, self.epoch.elapsed(), chance()) else {
+            let Some(decision) = self.supervisor.ended(code, self.epoch.elapsed(), chance()) else {
                 let Failure { report, stderr_tail, .. } = failure;
                 inner.finish(Some(Error::SidecarExited { report, exit, stderr_tail }));
                 return None;
             };
-            inner.went_down(&failure);
-            let (attempt, delay, reason) = (again.attempt, again.delay, failure.error.to_string());
-            let sink = &self.launch.ties.sink;
-            sink.tell(Event::Restarting { reason, exit, delay, attempt });
-            if again.unhealthy {
-                let crashes = self.launch.settings.restart.map_or(0, |restart| restart.crashes);
-                sink.tell(Event::Unhealthy { crashes });
+            inner.on_exit(&failure);
+            let (attempt, delay, reason) = (decision.attempt, decision.delay, failure.error.to_string());
+            let sink = &self.launcher.context.sink;
+            sink.push(Event::Restarting { reason, exit, delay, attempt });
+            if decision.unhealthy {
+                let crashes = self.launcher.settings.restart.map_or(0, |restart| restart.crashes);
+                sink.push(Event::Unhealthy { crashes });
             }
             let before = lock(&inner.ready).clone();
             drop(inner);
             let replaced = async {
                 sleep(delay).await;
-                self.launch.replace(&before).await
+                self.launcher.replace(&before).await
             };
             let replaced = tokio::select! {
                 // It is set, or every handle is dropped.
@@ -233,17 +233,17 @@ impl Supervision {
             match replaced {
                 Some(Ok(started)) => return Some(Next { started, attempt, downtime: since.elapsed() }),
                 Some(Err(another)) => failure = another,
-                None => self.launch.kill_and_wait().await,
+                None => self.launcher.kill_and_wait().await,
             }
         }
     }
 }
 
-impl Drop for Supervision {
+impl Drop for SupervisorTask {
     /// Without the runtime nobody would say that the node is gone.
     fn drop(&mut self) {
         if let Some(inner) = self.node.upgrade() {
-            let (exit, stderr_tail) = (self.launch.status(), self.launch.stderr().quote());
+            let (exit, stderr_tail) = (self.launcher.status(), self.launcher.stderr().quote());
             inner.finish(Some(Error::SidecarExited { report: None, exit, stderr_tail }));
         }
     }

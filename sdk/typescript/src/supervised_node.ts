@@ -19,67 +19,67 @@ import {
 } from "./errors.js";
 import { findBinary } from "./locate.js";
 import { commandLine, DEFAULTS, environment, type CallOptions, type Options } from "./options.js";
-import { EXIT_GRACE_MS, Process } from "./process.js";
+import { EXIT_GRACE_MS, Process, type KeepAlive } from "./process.js";
 import { RESTART, Supervisor } from "./supervisor.js";
 import { after, within } from "./timer.js";
 import { PROTOCOL_VERSION, type Command, type Delivery, type Event, type Ready } from "./types.js";
-import { Wanted } from "./wanted.js";
+import { DesiredState } from "./desired_state.js";
 
-/** What becomes of the process. */
+/** Events of the process. */
 export interface Lifecycle {
-  /** The process ended, and is started again after `delayMs`. `exit`: how, unless there was none or it was killed here. */
+  /** The process ended. The SDK restarts it after `delayMs`. `exit` is missing if no process had started or the SDK killed it. */
   restarting: [{ exit: Exit | undefined; reason: string; delayMs: number; attempt: number }];
-  /** The node is back: same address and port, subscribed as before. What was broadcast meanwhile was missed. */
+  /** The node is ready again, with the same address, port and subscriptions. It missed the broadcasts of the meantime. */
   restarted: [{ attempt: number; downtimeMs: number; ready: Ready }];
-  /** The process has crashed so often in short order. It is still started again. */
+  /** The process crashed this often within the window. The SDK still restarts it. */
   unhealthy: [{ crashes: number }];
-  /** The last of all. `error`: why the node is gone, unless `close` was called. */
+  /** The last event. `error`: the reason, unless the program called `close`. */
   closed: [P2PError | undefined];
 }
 
-/** Told of what nobody asked for. */
-export interface Audience {
-  told(event: Event): void;
-  happened<Name extends keyof Lifecycle>(name: Name, ...what: Lifecycle[Name]): void;
+/** Handles the events of the node and of its process. */
+export interface Handler {
+  onEvent(event: Event): void;
+  onLifecycle<Name extends keyof Lifecycle>(name: Name, ...what: Lifecycle[Name]): void;
 }
 
 /** Errors after which another start would end the same way. A binary that is being replaced at this time is none. */
 const FINAL = ["VERSION_MISMATCH", "IDENTITY_CHANGED", "INTERNAL"];
 
-/** What becomes of one node's processes, and of what is asked of them. */
-export class Sidecar {
-  /** Lines of the node that could not be read. */
+/** Starts and restarts the process of a node, and passes the calls to it. */
+export class SupervisedNode implements KeepAlive {
+  /** Number of lines of the node that the SDK could not decode. */
   undecodable = 0;
   ready!: Ready;
   child: Child | undefined;
   /** How the last process ended. */
   exit: Exit | undefined;
   readonly #options: Options;
-  readonly #audience: Audience;
+  readonly #handler: Handler;
   readonly #program: string;
   readonly #key = `0x${randomBytes(32).toString("hex")}`;
   readonly #supervisor: Supervisor;
-  readonly #wanted = new Wanted();
+  readonly #desired = new DesiredState();
   readonly #processes = new Set<Process>();
   readonly #calls: Calls;
   #closed: P2PError | undefined;
   #closing: Promise<void> | undefined;
   #supervising: Promise<void> | undefined;
   #pause: { timer: NodeJS.Timeout; end: () => void } | undefined;
-  #holds = 0;
+  #refs = 0;
 
-  constructor(options: Options, audience: Audience) {
+  constructor(options: Options, handler: Handler) {
     this.#options = options;
-    this.#audience = audience;
+    this.#handler = handler;
     this.#program = findBinary(options.binary, options.searchPath);
     this.#supervisor = new Supervisor(options.restart ?? {});
-    this.#calls = new Calls(this.#wanted, (more) => this.hold(more));
+    this.#calls = new Calls(this.#desired, this);
   }
 
   /** Starts the first process. What goes wrong before it is ready is not tried again. */
   async open(): Promise<void> {
     const [child, ready] = await this.#start(this.#options.port, this.#options.signal);
-    this.#comeUp(child, ready);
+    this.#onReady(child, ready);
     this.#supervising = this.#supervise(child);
   }
 
@@ -113,16 +113,23 @@ export class Sidecar {
 
   /** Waits for something for as long as a call may, and keeps this process alive meanwhile. */
   wait<T>(something: Promise<T>, options: CallOptions, late: (timeoutMs: number) => P2PError): Promise<T> {
-    return waitFor(something, options, late, (more) => this.hold(more));
+    return waitFor(something, options, late, this);
   }
 
-  /** The child, or the wait for the next one, keeps this process alive only while somebody waits for something. */
-  hold(more: boolean): void {
-    this.#holds += more ? 1 : -1;
-    if (this.#holds !== (more ? 1 : 0)) return;
-    this.child?.process.hold(more);
-    if (more) this.#pause?.timer.ref();
-    else this.#pause?.timer.unref();
+  /** Keeps this process alive until `unref`, by the child or by the timer of the next start. Calls are counted. */
+  ref(): void {
+    this.#refs += 1;
+    if (this.#refs !== 1) return;
+    this.child?.process.ref();
+    this.#pause?.timer.ref();
+  }
+
+  /** Takes back one `ref`. After the last one, neither the child nor the timer keeps this process alive. */
+  unref(): void {
+    this.#refs -= 1;
+    if (this.#refs !== 0) return;
+    this.child?.process.unref();
+    this.#pause?.timer.unref();
   }
 
   // --- The process ---
@@ -141,7 +148,7 @@ export class Sidecar {
     this.#processes.add(process);
     void process.exit.then(() => this.#processes.delete(process));
     const child = new Child(process, {
-      told: (event) => this.#audience.told(event),
+      onEvent: (event) => this.#handler.onEvent(event),
       undecodable: (lines) => (this.undecodable += lines),
       room: () => this.#calls.write(),
     });
@@ -173,17 +180,18 @@ export class Sidecar {
     }
   }
 
-  #comeUp(child: Child, ready: Ready): void {
+  #onReady(child: Child, ready: Ready): void {
     this.#supervisor.ready(performance.now());
     this.ready = ready;
     this.child = child;
-    child.process.hold(this.#holds > 0);
+    if (this.#refs > 0) child.process.ref();
+    else child.process.unref();
     this.#calls.use(child);
   }
 
   async #supervise(child: Child): Promise<void> {
     try {
-      await this.#keepUp(child);
+      await this.#restartOnExit(child);
     } catch (error) {
       // A defect of this package must not leave callers waiting for ever.
       for (const process of this.#processes) process.signal("SIGKILL");
@@ -192,7 +200,7 @@ export class Sidecar {
   }
 
   /** Has a process take the place of one that ended, again and again, until that is no use or the node is closed. */
-  async #keepUp(child: Child): Promise<void> {
+  async #restartOnExit(child: Child): Promise<void> {
     for (;;) {
       const end = await child.ended();
       this.exit = end;
@@ -208,10 +216,10 @@ export class Sidecar {
         old.channel.failAll((maySend) => new SidecarRestarted(exited, !maySend));
         this.#calls.lose(new SidecarRestarted(exited, true));
         const { delayMs, attempt } = again;
-        this.#audience.happened("restarting", { exit, reason, delayMs, attempt });
+        this.#handler.onLifecycle("restarting", { exit, reason, delayMs, attempt });
         const { restart } = this.#options;
         const crashes = (restart === false ? undefined : restart?.crashes) ?? RESTART.crashes;
-        if (again.unhealthy) this.#audience.happened("unhealthy", { crashes });
+        if (again.unhealthy) this.#handler.onLifecycle("unhealthy", { crashes });
         await this.#wait(delayMs);
         if (this.#isClosing()) return;
         try {
@@ -235,7 +243,7 @@ export class Sidecar {
   async #wait(ms: number): Promise<void> {
     await new Promise<void>((end) => {
       const timer = after(ms, end);
-      if (this.#holds === 0) timer.unref();
+      if (this.#refs === 0) timer.unref();
       this.#pause = { timer, end };
     });
     clearTimeout(this.#pause?.timer);
@@ -252,7 +260,7 @@ export class Sidecar {
         throw new SidecarError("IDENTITY_CHANGED", message);
       }
       const timeoutMs = this.#options.callTimeoutMs ?? DEFAULTS.callTimeoutMs;
-      for (const command of this.#wanted.commands()) {
+      for (const command of this.#desired.replay()) {
         try {
           await child.answer(command, timeoutMs);
         } catch (error) {
@@ -260,7 +268,7 @@ export class Sidecar {
           // It was possible once. Nobody waits for this answer, so it is told as an event.
           const { code, retryable } = error;
           const message = `after a restart, ${encode(command)}: ${error.message}`;
-          this.#audience.told({ type: "error", code, message, retryable });
+          this.#handler.onEvent({ type: "error", code, message, retryable });
         }
       }
     } catch (error) {
@@ -268,8 +276,8 @@ export class Sidecar {
       throw error;
     }
     if (this.#isClosing()) throw new NodeClosed();
-    this.#comeUp(child, ready);
-    this.#audience.happened("restarted", { attempt, downtimeMs: performance.now() - since, ready });
+    this.#onReady(child, ready);
+    this.#handler.onLifecycle("restarted", { attempt, downtimeMs: performance.now() - since, ready });
     return child;
   }
 
@@ -280,7 +288,7 @@ export class Sidecar {
     this.child = undefined;
     this.#calls.failAll(closed);
     child?.channel.failAll(() => closed);
-    this.#audience.happened("closed", error);
+    this.#handler.onLifecycle("closed", error);
   }
 
   // --- The end ---
@@ -295,17 +303,17 @@ export class Sidecar {
     const child = this.child;
     this.#closed = new NodeClosed();
     this.#calls.failWaiting(this.#closed);
-    this.hold(true);
+    this.ref();
     // Those who are told by now see that it is closing.
     await Promise.resolve();
     this.#pause?.end();
     const [drainMs, terminateMs] = this.#options.closeTimeoutsMs ?? DEFAULTS.closeTimeoutsMs;
     if (child === undefined) for (const process of this.#processes) process.signal("SIGKILL");
     if (child !== undefined) this.#calls.writeLastAcks(child);
-    await child?.shutDown(drainMs, terminateMs);
+    await child?.close(drainMs, terminateMs);
     await this.#supervising;
     this.#finish(undefined, child);
-    this.hold(false);
+    this.unref();
   }
 }
 

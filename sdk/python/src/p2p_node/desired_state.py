@@ -1,4 +1,4 @@
-"""What has to be asked of a new process, because the one before had carried it out."""
+"""Subscriptions and access rules that a new process of the node must get again."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Wanted:
-    """Bounded by the node, which refuses what is too much: only what it has carried out gets here."""
+class DesiredState:
+    """Holds commands that the node has carried out. The limits of the node bound it."""
 
     def __init__(self) -> None:
         self._topics: dict[str, None] = {}
         self._standings: dict[str, dict[str, Any]] = {}
 
-    def carried_out(self, command: Mapping[str, Any]) -> None:
-        """To be told of commands in the order in which they were answered."""
+    def record(self, command: Mapping[str, Any]) -> None:
+        """Records a command that the node has carried out. Call it in the order of the answers."""
         kind, topic, peer = command.get("type"), str(command.get("topic")), str(command.get("peerId"))
         if kind == "subscribe":
             self._topics[topic] = None
@@ -25,11 +25,11 @@ class Wanted:
         elif kind == "unblock":
             self._standings.pop(_subject(peer), None)
 
-    def commands(self) -> list[dict[str, Any]]:
-        """Who is blocked comes first, so that nothing of theirs is heard on a topic."""
+    def replay(self) -> list[dict[str, Any]]:
+        """Returns the commands for a new process. Blocks come first, so that no broadcast of a blocked agent arrives on a topic."""
         return [*self._standings.values(), *({"type": "subscribe", "topic": topic} for topic in self._topics)]
 
 
 def _subject(peer: str) -> str:
-    """The same agent for every way of writing its address. A PeerId has one."""
+    """Returns the key of an agent: addresses differ only in case; a PeerId has one form."""
     return peer.lower() if peer.startswith("0x") else peer

@@ -1,19 +1,19 @@
-//! What has to be asked of a new process, because the one before had carried it out.
+//! Subscriptions and access rules that a new process of the node must get again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use p2p_node_protocol::{Command, Subscribe};
 
-/// Bounded by the node, which refuses what is too much: only what it has carried out gets here.
+/// Holds commands that the node has carried out. The limits of the node bound it.
 #[derive(Default)]
-pub(crate) struct Wanted {
+pub(crate) struct DesiredState {
     topics: BTreeSet<String>,
     standings: BTreeMap<String, Command>,
 }
 
-impl Wanted {
-    /// Whether such a command leaves something behind.
-    pub(crate) fn concerns(command: &Command) -> bool {
+impl DesiredState {
+    /// Returns `true` if the command changes state that a new process must get again.
+    pub(crate) fn is_stateful(command: &Command) -> bool {
         matches!(
             command,
             Command::Subscribe(_)
@@ -24,8 +24,8 @@ impl Wanted {
         )
     }
 
-    /// To be told of commands in the order in which they were answered.
-    pub(crate) fn carried_out(&mut self, command: Command) {
+    /// Records a command that the node has carried out. Call it in the order of the answers.
+    pub(crate) fn record(&mut self, command: Command) {
         match &command {
             Command::Subscribe(subscribe) => {
                 self.topics.insert(subscribe.topic.clone());
@@ -46,14 +46,14 @@ impl Wanted {
         }
     }
 
-    /// Who is blocked comes first, so that nothing of theirs is heard on a topic.
-    pub(crate) fn commands(&self) -> Vec<Command> {
+    /// Returns the commands for a new process. Blocks come first, so that no broadcast of a blocked agent arrives on a topic.
+    pub(crate) fn replay(&self) -> Vec<Command> {
         let subscribe = |topic: &String| Command::Subscribe(Subscribe { topic: topic.clone() });
         self.standings.values().cloned().chain(self.topics.iter().map(subscribe)).collect()
     }
 }
 
-/// The same agent for every way of writing its address. A PeerId has one.
+/// Returns the key of an agent: addresses differ only in case; a PeerId has one form.
 fn subject(peer_id: &str) -> String {
     if peer_id.starts_with("0x") { peer_id.to_ascii_lowercase() } else { peer_id.to_owned() }
 }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn told(commands: &[(&str, &str)]) -> Vec<String> {
-        let mut wanted = Wanted::default();
+        let mut desired = DesiredState::default();
         for &(name, of) in commands {
             let (topic, peer_id) = (of.to_owned(), of.to_owned());
             let command = match name {
@@ -76,10 +76,10 @@ mod tests {
                 "unblock" => Command::Unblock(Unblock { peer_id }),
                 other => panic!("{other}"),
             };
-            assert!(Wanted::concerns(&command));
-            wanted.carried_out(command);
+            assert!(DesiredState::is_stateful(&command));
+            desired.record(command);
         }
-        wanted.commands().iter().map(|command| command.name().to_owned()).collect()
+        desired.replay().iter().map(|command| command.name().to_owned()).collect()
     }
 
     #[test]

@@ -1,14 +1,14 @@
-/** What has to be asked of a new process, because the one before had carried it out. */
+/** Subscriptions and access rules that a new process of the node must get again. */
 
 import type { Command } from "./types.js";
 
-/** Bounded by the node, which refuses what is too much: only what it has carried out gets here. */
-export class Wanted {
+/** Holds commands that the node has carried out. The limits of the node bound it. */
+export class DesiredState {
   readonly #topics = new Set<string>();
   readonly #standings = new Map<string, Command>();
 
-  /** To be told of commands in the order in which they were answered. */
-  carriedOut(command: Command): void {
+  /** Records a command that the node has carried out. Call it in the order of the answers. */
+  record(command: Command): void {
     switch (command.type) {
       case "subscribe":
         this.#topics.add(command.topic);
@@ -26,14 +26,14 @@ export class Wanted {
     }
   }
 
-  /** Who is blocked comes first, so that nothing of theirs is heard on a topic. */
-  commands(): Command[] {
+  /** Returns the commands for a new process. Blocks come first, so that no broadcast of a blocked agent arrives on a topic. */
+  replay(): Command[] {
     const topics = [...this.#topics].map((topic): Command => ({ type: "subscribe", topic }));
     return [...this.#standings.values(), ...topics];
   }
 }
 
-/** The same agent for every way of writing its address. A PeerId has one. */
+/** Returns the key of an agent: addresses differ only in case; a PeerId has one form. */
 export function subject(peer: string): string {
   return peer.startsWith("0x") ? peer.toLowerCase() : peer;
 }

@@ -5,9 +5,9 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
-enum Word<T> {
+enum MaybeKnown<T> {
     Known(T),
-    Later(serde::de::IgnoredAny),
+    Unknown(serde::de::IgnoredAny),
 }
 
 pub(crate) fn known_or_none<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
@@ -15,9 +15,9 @@ where
     D: Deserializer<'de>,
     T: DeserializeOwned,
 {
-    Ok(match Option::<Word<T>>::deserialize(from)? {
-        Some(Word::Known(known)) => Some(known),
-        Some(Word::Later(_)) | None => None,
+    Ok(match Option::<MaybeKnown<T>>::deserialize(from)? {
+        Some(MaybeKnown::Known(known)) => Some(known),
+        Some(MaybeKnown::Unknown(_)) | None => None,
     })
 }
 
@@ -26,8 +26,8 @@ where
     D: Deserializer<'de>,
     T: DeserializeOwned + Default,
 {
-    Ok(match Word::deserialize(from)? {
-        Word::Known(known) => known,
-        Word::Later(_) => T::default(),
+    Ok(match MaybeKnown::deserialize(from)? {
+        MaybeKnown::Known(known) => known,
+        MaybeKnown::Unknown(_) => T::default(),
     })
 }

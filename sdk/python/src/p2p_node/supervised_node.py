@@ -14,7 +14,7 @@ from typing import Any
 from .arguments import encode, seconds
 from .calls import Call, after_writing, cost
 from .channel import Reply, Waiter
-from .child import Child, look_at, settle
+from .child import Child, mark_retrieved, resolve
 from .errors import (
     CallTimeout,
     CommandRefused,
@@ -39,7 +39,7 @@ from .options import Options
 from .process import Process
 from .supervisor import Supervisor
 from .types import PROTOCOL_VERSION, Delivery, ErrorEvent, Message, Ready
-from .wanted import Wanted
+from .desired_state import DesiredState
 
 #: Seconds that a node may take to end after `close`: to finish (it takes up to 5 itself), and then to obey SIGTERM.
 DRAIN, TERMINATE = 7.0, 2.0
@@ -47,12 +47,12 @@ DRAIN, TERMINATE = 7.0, 2.0
 ACK_RETRY = 1.0
 
 
-class Sidecar:
+class SupervisedNode:
     """What becomes of one node's processes, and of what is asked of them."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        #: Lines of the node that could not be read.
+        #: Number of lines of the node that the SDK could not decode.
         self.undecodable = 0
         #: How the last process ended.
         self.exit: Exit | None = None
@@ -71,7 +71,7 @@ class Sidecar:
         self._closed: P2PError | None = None
         self._closing: asyncio.Task[list[Message]] | None = None
         self._supervising: asyncio.Task[None] | None = None
-        self._wanted = Wanted()
+        self._desired = DesiredState()
         self._processes: set[Process] = set()
 
     def check_process(self) -> None:
@@ -96,7 +96,7 @@ class Sidecar:
             raise copy(self._closed)
         body = encode(command)
         call = Call(command, body, self._loop.create_future(), cost(command, body), outcome)
-        call.answer.add_done_callback(look_at)
+        call.answer.add_done_callback(mark_retrieved)
         self._queue.put(call, call.send)
         self._write_what_waits()
         try:
@@ -129,7 +129,7 @@ class Sidecar:
                 call.number = child.ask(call.body, self._waiter(call, child))
             except P2PError as error:
                 self._release(call)
-                settle(call.answer, None, error)
+                resolve(call.answer, None, error)
             else:
                 call.child = child
 
@@ -156,21 +156,21 @@ class Sidecar:
 
     def _waiter(self, call: Call, child: Child) -> Waiter:
         def delivered(delivery: Delivery | None, error: P2PError | None) -> None:
-            settle(call.outcome, delivery, after_writing(call, error))
+            resolve(call.outcome, delivery, after_writing(call, error))
 
         def answered(reply: Reply | None, error: P2PError | None) -> None:
             self._release(call)
             if reply is not None:
                 # Also when whoever asked for it has given up waiting.
-                self._wanted.carried_out(call.command)
+                self._desired.record(call.command)
                 accepted = reply.answer.message_id if reply.answer.delivery == "accepted" else None
                 # Before the next line is looked at, for that may be the delivery. Nobody has the mail of a call that was given
                 # up, so its delivery comes as an event.
                 if call.outcome is not None and accepted is not None and not call.abandoned:
                     if not child.channel.track(accepted, delivered):
                         message = "too many deliveries are awaited; this one comes as an event"
-                        settle(call.outcome, None, P2PError("TOO_MANY", message))
-            settle(call.answer, reply, after_writing(call, error))
+                        resolve(call.outcome, None, P2PError("TOO_MANY", message))
+            resolve(call.answer, reply, after_writing(call, error))
             self._write_what_waits()
 
         return answered
@@ -188,7 +188,7 @@ class Sidecar:
         """Starts the first process. What goes wrong before it is ready is not tried again."""
         self._program = find_binary(self.options.binary, search_path=self.options.search_path)
         child, self.ready = await self._start(self.options.port)
-        self._come_up(child)
+        self._on_ready(child)
         self._supervising = self._loop.create_task(self._supervise(child))
 
     async def _start(self, port: int | None) -> tuple[Child, Ready]:
@@ -215,7 +215,7 @@ class Sidecar:
             await child.kill()
             raise
 
-    def _come_up(self, child: Child) -> None:
+    def _on_ready(self, child: Child) -> None:
         self._supervisor.ready(time.monotonic())
         self.child = child
         assert self.ready is not None, "it is ready"
@@ -225,7 +225,7 @@ class Sidecar:
 
     async def _supervise(self, child: Child) -> None:
         try:
-            await self._keep_up(child)
+            await self._restart_on_exit(child)
         except asyncio.CancelledError:
             # The program ends without having closed the node.
             self._kill()
@@ -236,7 +236,7 @@ class Sidecar:
             defect.__cause__ = error
             self._finish(defect, child)
 
-    async def _keep_up(self, child: Child) -> None:
+    async def _restart_on_exit(self, child: Child) -> None:
         """Has a process take the place of one that ended, again and again, until that is no use or the node is closed."""
         while True:
             end = await child.ended()
@@ -275,7 +275,7 @@ class Sidecar:
             if ready.address != before.address:
                 message = f"the node was {before.address} and is now {ready.address}: give it a key"
                 raise IdentityChanged("IDENTITY_CHANGED", message)
-            for command in self._wanted.commands():
+            for command in self._desired.replay():
                 try:
                     await child.answer(command, self.options.call_timeout)
                 except CommandRefused as error:
@@ -286,7 +286,7 @@ class Sidecar:
             await child.kill()
             raise
         self.ready = ready
-        self._come_up(child)
+        self._on_ready(child)
         self.events.tell(Restarted(attempt, time.monotonic() - since, ready))
         return child
 
@@ -304,7 +304,7 @@ class Sidecar:
 
     def _fail_what_waits(self, error: P2PError) -> None:
         for call in self._queue.drain():
-            settle(call.answer, None, copy(error))
+            resolve(call.answer, None, copy(error))
 
     # --- The end ---
 
@@ -326,7 +326,7 @@ class Sidecar:
                 if child.channel.closed is None:
                     for batch in self.mailbox.last_batches():
                         self._acknowledge(child, batch)
-                self.exit = await child.shut_down(DRAIN, TERMINATE)
+                self.exit = await child.close(DRAIN, TERMINATE)
             if self._supervising is not None:
                 self._supervising.cancel()
                 await asyncio.wait({self._supervising})
@@ -343,11 +343,11 @@ class Sidecar:
             return  # what wakes the loop belongs to the other process as well
         self._kill()
         try:
-            self._loop.call_soon_threadsafe(self._let_go)
+            self._loop.call_soon_threadsafe(self._release_all)
         except RuntimeError:
             pass  # the loop is closed, and what it held with it
 
-    def _let_go(self) -> None:
+    def _release_all(self) -> None:
         if self._closing is None:
             self._closing = self._loop.create_task(self._close())
 

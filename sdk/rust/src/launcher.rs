@@ -8,7 +8,7 @@ use p2p_node_protocol::{Connect, ErrorEvent, Ready};
 use crate::Error;
 use crate::binary;
 use crate::builder::Settings;
-use crate::child::{Child, End, Ties};
+use crate::child::{Child, ChildContext, End};
 use crate::events::Event;
 use crate::process::{Exit, Killer, Process, Tail, lock};
 use crate::shared::Failure;
@@ -17,11 +17,11 @@ use crate::shared::Failure;
 pub(crate) type MakeCommand = Box<dyn Fn(&str) -> Program + Send + Sync>;
 
 /// What it takes to start a process.
-pub(crate) struct Launch {
+pub(crate) struct Launcher {
     pub(crate) settings: Settings,
     pub(crate) make_command: MakeCommand,
     pub(crate) ephemeral_key: String,
-    pub(crate) ties: Ties,
+    pub(crate) context: ChildContext,
     pub(crate) current: Mutex<Current>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Started {
     pub(crate) ready: Ready,
 }
 
-impl Launch {
+impl Launcher {
     /// A process that is ready; one that does not get there is gone.
     pub(crate) async fn start(&self, port: Option<u16>) -> Result<Started, Failure> {
         let program = &self.settings.program;
@@ -63,7 +63,7 @@ impl Launch {
                 process.kill();
             }
         }
-        let (child, mut end) = Child::start(process, pipes, stderr, &self.ties);
+        let (child, mut end) = Child::start(process, pipes, stderr, &self.context);
         let connect = Connect { port, ..self.settings.connect.clone() };
         let ready = child.connect(connect, program, self.settings.ready_timeout);
         let ready = child.until_end(&mut end, ready).await?;
@@ -89,7 +89,7 @@ impl Launch {
     pub(crate) async fn replace(&self, before: &Ready) -> Result<Started, Failure> {
         let port = port_of(before).or(self.settings.connect.port);
         let Started { child, mut end, ready } = self.start(port).await?;
-        let commands = lock(&self.ties.wanted).commands();
+        let commands = lock(&self.context.desired).replay();
         let waited = self.settings.call_timeout;
         let ask = async {
             if ready.address != before.address {
@@ -105,7 +105,7 @@ impl Launch {
                     Err(Error::CommandRefused { code, message, retryable, details }) => {
                         let message = format!("after a restart, `{}`: {message}", command.name());
                         let error = ErrorEvent { retryable, details, ..ErrorEvent::new(code, message) };
-                        self.ties.sink.tell(Event::Error(Box::new(error)));
+                        self.context.sink.push(Event::Error(Box::new(error)));
                     }
                     Err(error) => return Err(error),
                 }

@@ -1,0 +1,240 @@
+//! Every setting of the node, declared once: its flag, its variable, its default, its parser and its
+//! texts. From here come [`RunArgs`], [`Config`] and its resolution, `--help`, the lines of
+//! `.env.example` and the table in `docs/operations.md`.
+//!
+//! To add a setting, add an entry and run `UPDATE_FILES=1 cargo test --test tidy`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use p2p_node_core::gate::address_scope::AddressScope;
+use p2p_node_protocol::Role;
+use tracing::level_filters::LevelFilter;
+
+use super::sources::{Given, Sources};
+use super::values::{
+    ack, bootstrap_peers, log_level, multiaddrs, network_name, on_eof, parse, process_id, role, seconds,
+    short_text, some, yes_or_no,
+};
+use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
+
+/// A setting as the documents show it.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Flag with its dashes; `None` for a secret, because other users can see the command line.
+    pub flag: Option<&'static str>,
+    /// Letter of the short flag.
+    pub short: Option<char>,
+    /// Name of the variable.
+    pub variable: &'static str,
+    /// Group of settings that it belongs to.
+    pub group: &'static str,
+    /// What it sets, in one sentence without its period.
+    pub meaning: &'static str,
+    /// Default, as `--help` says it; empty if `--help` says none.
+    pub default: &'static str,
+    /// What only `.env.example` says.
+    pub notes: &'static str,
+}
+
+/// Declares the settings. Text in `shown` follows the meaning in `--help`: `default 0` or
+/// `default: …`.
+macro_rules! settings {
+    (
+        secrets {
+            $(
+                $(#[doc = $sdoc:literal])+
+                $secret:ident $(from $file:ident)?: $svariable:literal, shown $sshown:literal,
+                notes $snotes:literal;
+            )+
+        }
+        $(
+            group $group:literal {
+                $(
+                    $(args_only { $(#[$extra_meta:meta])* $extra:ident: $extra_ty:ty })?
+                    $(#[doc = $doc:literal])+
+                    $field:ident: $ty:ty = $flag:literal $(($short:literal))?, $variable:literal,
+                    $given:ty [$($arg:tt)*], $parse:expr, or $default:expr $(, shown $shown:literal)?
+                    $(, notes $notes:literal)?;
+                )+
+            }
+        )+
+    ) => {
+        /// Flags of the running node. The help of each flag names its environment variable in
+        /// brackets.
+        #[derive(Debug, Default, clap::Args)]
+        pub struct RunArgs {
+            $($(
+                $($(#[$extra_meta])* #[arg(help_heading = $group)] pub $extra: $extra_ty,)?
+                $(#[doc = $doc])+
+                #[arg(
+                    $(short = $short,)? long = $flag, help_heading = $group, $($arg)*,
+                    help = concat!($($doc,)+ $(" (", $shown, ")",)? " [", $variable, "]").trim_ascii()
+                )]
+                pub $field: $given,
+            )+)+
+        }
+
+        /// Configuration of a node.
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            $(
+                $(#[doc = $sdoc])+
+                pub $secret: Option<Secret>,
+                $(
+                    #[doc = concat!("Env file that contains `", stringify!($secret), "`, if one does.")]
+                    pub $file: Option<PathBuf>,
+                )?
+            )+
+            $($(
+                $(#[doc = $doc])+
+                pub $field: $ty,
+            )+)+
+        }
+
+        impl Config {
+            /// Resolves each setting, in the order of the declaration.
+            pub(super) fn from_sources(args: &RunArgs, from: &Sources<'_>) -> Result<Self, ConfigError> {
+                $(let ($secret, _file) = from.secret($svariable)?; $(let $file = _file;)?)+
+                $($(
+                    let given = Given::text(&args.$field);
+                    let found = from.setting(concat!("--", $flag), given, $variable, $parse)?;
+                    let $field: $ty = found.unwrap_or_else(|| $default);
+                )+)+
+                Ok(Config { $($secret, $($file,)?)+ $($($field,)+)+ })
+            }
+        }
+
+        /// Every setting, in the order of the declaration.
+        pub const SETTINGS: &[Setting] = &[
+            $(Setting {
+                flag: None,
+                short: None,
+                variable: $svariable,
+                group: "Keys",
+                meaning: concat!($($sdoc),+).trim_ascii(),
+                default: $sshown,
+                notes: $snotes,
+            },)+
+            $($(Setting {
+                flag: Some(concat!("--", $flag)),
+                short: { let _short: Option<char> = None; $(let _short = Some($short);)? _short },
+                variable: $variable,
+                group: $group,
+                meaning: concat!($($doc),+).trim_ascii(),
+                default: concat!($($shown)?),
+                notes: concat!($($notes)?),
+            },)+)+
+        ];
+    };
+}
+
+settings! {
+    secrets {
+        /// Ethereum key of the agent: 64 hexadecimal digits, with or without 0x
+        private_key from private_key_file: "PRIVATE_KEY", shown "default: a new key for this run",
+            notes "`p2p-node keygen` creates one.";
+        /// Key of an agent without one, from its supervisor, so that a restart keeps the address
+        ephemeral_key: "P2P_NODE_EPHEMERAL_KEY", shown "default none",
+            notes "Counts only without PRIVATE_KEY and P2P_NODE_BINDING.";
+    }
+    group "Network" {
+        /// TCP and UDP port, 0 for any; a port in the command `connect` takes precedence
+        port: u16 = "port" ('p'), "P2P_NODE_PORT", Option<String> [value_name = "PORT"], parse, or 0,
+            shown "default 0",
+            notes "The value that Kubernetes sets for a service called p2p-node (tcp://…) counts as none.";
+        /// Name of the network
+        network: String = "network", "P2P_NODE_NETWORK", Option<String> [value_name = "NAME"], network_name,
+            or DEFAULT_NETWORK.to_owned(), shown "default dev",
+            notes "1 to 32 characters of a-z, 0-9 and -. Nodes of different networks do not connect.";
+        /// Address of a bootstrap node, ending in /p2p/<peer id>; repeat or separate by commas
+        bootstrap: Vec<Multiaddr> = "bootstrap", "P2P_NODE_BOOTSTRAP",
+            Vec<String> [value_name = "MULTIADDR", value_delimiter = ','], bootstrap_peers, or Vec::new(),
+            notes "Example: /ip4/192.0.2.1/tcp/8000/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        /// Address to listen on, instead of the default of the scope; repeat or separate by commas
+        listen: Vec<Multiaddr> = "listen", "P2P_NODE_LISTEN",
+            Vec<String> [value_name = "MULTIADDR", value_delimiter = ','], multiaddrs, or Vec::new();
+        /// Range of addresses to listen on, advertise and dial: loopback, private or public
+        address_scope: AddressScope = "address-scope", "P2P_NODE_ADDRESS_SCOPE",
+            Option<String> [value_name = "SCOPE"], parse, or AddressScope::of_network(&network),
+            shown "default: loopback on dev, public on main, else private";
+        /// Role: full, or bootstrap for an entry point of the network
+        role: Role = "role" ('r'), "P2P_NODE_ROLE", Option<String> [value_name = "ROLE"], role,
+            or Role::default(), shown "default full";
+    }
+    group "Identity" {
+        /// Display name; peers cannot verify it
+        name: String = "name" ('n'), "P2P_NODE_NAME", Option<String> [value_name = "NAME"], short_text,
+            or String::new(), shown "default none", notes "At most 64 bytes.";
+        args_only {
+            /// Env file with PRIVATE_KEY and any of the variables named here
+            #[arg(short, long, value_name = "PATH")]
+            env_file: Option<PathBuf>
+        }
+        /// Binding file from `bind`, instead of PRIVATE_KEY; requires the node key of the binding
+        binding_file: Option<PathBuf> = "binding", "P2P_NODE_BINDING",
+            Option<String> [value_name = "PATH"], some(parse), or None,
+            notes "The node key comes from P2P_NODE_DATA_DIR or P2P_NODE_NODE_KEY. With PRIVATE_KEY as well, \
+                   the node does not start.";
+        /// Node key file
+        node_key_file: Option<PathBuf> = "node-key", "P2P_NODE_NODE_KEY",
+            Option<String> [value_name = "PATH"], some(parse), or None,
+            shown "default: node.key in the data directory, else derived from PRIVATE_KEY",
+            notes "64 hexadecimal digits, readable only by the owner. With PRIVATE_KEY the node creates a \
+                   missing file.";
+        /// Directory for persistent state: messages, node key, revocations, blocks
+        data_dir: Option<PathBuf> = "data-dir", "P2P_NODE_DATA_DIR",
+            Option<String> [value_name = "PATH"], some(parse), or None,
+            shown "default: nothing is persisted",
+            notes "Contains node.key; agent.key without PRIVATE_KEY; node.redb, the store; and node.reserve, \
+                   2 MiB that the node needs to survive a full disk. One process at a time, and one agent: \
+                   the node refuses another PRIVATE_KEY.";
+        /// Distinguishes several nodes with one key; the node that announced itself last receives the
+        /// messages
+        instance: String = "instance", "P2P_NODE_INSTANCE", Option<String> [value_name = "TEXT"], short_text,
+            or String::new(), shown "default none", notes "At most 64 bytes.";
+        /// Generation of the node key, in seconds since 1970 and not in the future; a higher generation
+        /// revokes lower ones
+        generation: u64 = "generation", "P2P_NODE_GENERATION", Option<String> [value_name = "SECS"], parse,
+            or 0, shown "default 0", notes "With P2P_NODE_BINDING, the binding contains the generation.";
+    }
+    group "Process" {
+        /// Start without the command `connect`
+        connect: bool = "connect", "P2P_NODE_CONNECT",
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
+                            default_missing_value = "true"], yes_or_no, or false;
+        /// Who acknowledges messages: auto (the node) or manual (your program, with the command `ack`)
+        ack: Ack = "ack", "P2P_NODE_ACK", Option<String> [value_name = "WHO"], ack, or Ack::default(),
+            shown "default auto", notes "The sender reports `delivered` after the acknowledgement.";
+        /// At the end of stdin: exit, or stay until a signal
+        on_eof: OnEof = "on-eof", "P2P_NODE_ON_EOF", Option<String> [value_name = "WHAT"], on_eof,
+            or OnEof::default(), shown "default exit";
+        /// At the end of stdin wait for every delivery; exit with 0 only if every command succeeded and
+        /// every message was delivered
+        require_delivery: bool = "require-delivery", "P2P_NODE_REQUIRE_DELIVERY",
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
+                            default_missing_value = "true"], yes_or_no, or false,
+            notes "Each delivery takes at most its `ttlMs`. Exit code 65: a command failed. 75: a message was \
+                   not delivered.";
+        /// Time to keep receiving after the end of stdin, in seconds
+        receive_after_eof: Duration = "receive-after-eof", "P2P_NODE_RECEIVE_AFTER_EOF",
+            Option<String> [value_name = "SECS"], seconds, or Duration::ZERO, shown "default 0",
+            notes "At most 3600.";
+        /// Scope of the identity lock: processes with different scopes may use one key; for tests that
+        /// simulate several machines on one
+        lock_scope: String = "lock-scope", "P2P_NODE_LOCK_SCOPE", Option<String> [value_name = "TEXT"],
+            parse, or String::new(), shown "default none";
+        /// Exit when this process exits, even if another process keeps stdin open
+        parent_pid: Option<i32> = "parent-pid", "P2P_NODE_PARENT_PID",
+            Option<String> [value_name = "PID"], some(process_id), or None,
+            notes "Set it on the command line rather than in a file.";
+        /// Maximum time to finish accepted work before exit, in seconds
+        drain_timeout: Duration = "drain-timeout", "P2P_NODE_DRAIN_TIMEOUT",
+            Option<String> [value_name = "SECS"], seconds, or DEFAULT_DRAIN_TIMEOUT, shown "default 5",
+            notes "At most 3600.";
+        /// Level of the logs on stderr: off, error, warn, info, debug or trace
+        log_level: LevelFilter = "log-level", "P2P_NODE_LOG_LEVEL", Option<String> [value_name = "LEVEL"],
+            log_level, or LevelFilter::WARN, shown "default warn";
+    }
+}
