@@ -209,7 +209,7 @@ impl Core {
             let Core { parent, local, gate, directory, peers, mail: _, gossip, cx } = self;
             peers.dial_bootstrap_peers(cx);
             peers.disconnect_unsubscribed_peers(cx);
-            peers.select_peers_to_dial(gossip.topics(), directory, cx);
+            peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
             local.publish_local_record(directory.records.len(), cx);
             gossip.publish_status(directory, peers, cx);
             parent.finish_expired_discoveries(gate, directory, peers, cx);

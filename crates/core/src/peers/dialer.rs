@@ -179,10 +179,11 @@ impl Peers {
             && directory.records.iter(now.unix_ms).any(|record| is_missing(&record))
     }
 
-    /// Selects agents and dials them. `lacking` are the topics that need subscribers. A bootstrap node does not dial agents; they connect to it.
+    /// Selects agents and dials them, when it is time. `topics` returns the topics that need
+    /// connected subscribers. A bootstrap node does not dial agents; they connect to it.
     pub(crate) fn select_peers_to_dial(
         &mut self,
-        mut lacking: BTreeSet<String>,
+        topics: impl FnOnce() -> BTreeSet<String>,
         directory: &Directory,
         cx: &mut Cx,
     ) {
@@ -192,6 +193,7 @@ impl Peers {
         }
         self.dialer.next = now.mono + PERIOD;
         self.dialer.last = now.mono;
+        let mut lacking = topics();
         lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
         let few = self.connected.len() < MIN_PEERS;
         let budget = self.dialer.budget(now.mono);

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use p2p_node_protocol::Role;
 
-use crate::acks::{ack, code_of_answer, ends, id_of, scene};
+use crate::acks::{ack, code_of_answer, ends, fixture, id_of};
 use crate::mesh::Mesh;
 
 #[test]
 fn ack_with_several_ids_counts_the_known_ones_and_names_the_others() {
     for durable in [false, true] {
-        let (mut mesh, taker) = scene(durable);
+        let (mut mesh, taker) = fixture(durable);
         for data in 1..=3 {
             mesh.send(1, taker, data, "");
         }

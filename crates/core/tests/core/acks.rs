@@ -17,7 +17,7 @@ use crate::mesh::{CONNECT, FaultDecision, Mesh, node_key};
 
 /// A server, an agent that writes, and one whose parent acknowledges by itself; `durable`: with a
 /// store.
-pub fn scene(durable: bool) -> (Mesh, usize) {
+pub fn fixture(durable: bool) -> (Mesh, usize) {
     let mut mesh = Mesh::new(2);
     let taker = mesh.add_with(3, Role::Full, CONNECT, |setup| {
         setup.manual_ack = true;
@@ -51,7 +51,7 @@ pub fn code_of_answer(mesh: &Mesh, node: usize, id: &str) -> String {
 #[test]
 fn mail_is_delivered_when_the_parent_has_acknowledged_it_in_whatever_order() {
     for (durable, route) in [(false, "direct"), (true, "direct"), (false, "gossip"), (true, "gossip")] {
-        let (mut mesh, taker) = scene(durable);
+        let (mut mesh, taker) = fixture(durable);
         for data in 1..=3 {
             mesh.send(1, taker, data, &format!(r#","route":"{route}""#));
         }
@@ -78,7 +78,7 @@ fn mail_is_delivered_when_the_parent_has_acknowledged_it_in_whatever_order() {
 
 #[test]
 fn an_ack_names_mail_that_waits_for_one() {
-    let (mut mesh, taker) = scene(false);
+    let (mut mesh, taker) = fixture(false);
     mesh.send(1, taker, 1, "");
     mesh.settle();
     let id = id_of(&mesh, taker, 1);
@@ -99,7 +99,7 @@ fn an_ack_names_mail_that_waits_for_one() {
 
 #[test]
 fn whoever_uses_anothers_stream_gets_none_of_its_ids() {
-    let (mut mesh, taker) = scene(false);
+    let (mut mesh, taker) = fixture(false);
     let twins: Vec<_> = [4, 5]
         .into_iter()
         .map(|number| mesh.add_with(number, Role::Full, CONNECT, |setup| setup.database = [7; 16]))
@@ -118,7 +118,7 @@ fn whoever_uses_anothers_stream_gets_none_of_its_ids() {
 
 #[test]
 fn an_ack_of_mail_that_was_given_up_a_moment_before_is_answered() {
-    let (mut mesh, taker) = scene(true);
+    let (mut mesh, taker) = fixture(true);
     let message = |seq: u64, base_seq: u64| Message {
         stream: Bytes::from(vec![1; 16]),
         seq,
@@ -149,7 +149,7 @@ fn an_ack_of_mail_that_was_given_up_a_moment_before_is_answered() {
 
 #[test]
 fn a_stream_that_is_forgotten_and_begun_anew_at_once_loses_nothing() {
-    let (mut mesh, taker) = scene(true);
+    let (mut mesh, taker) = fixture(true);
     let message = |stream: u8, seq: u64| Message {
         stream: Bytes::from(vec![stream; 16]),
         seq,
@@ -173,7 +173,7 @@ fn a_stream_that_is_forgotten_and_begun_anew_at_once_loses_nothing() {
 
 #[test]
 fn what_was_not_acknowledged_comes_again_after_a_restart_and_says_so() {
-    let (mut mesh, taker) = scene(true);
+    let (mut mesh, taker) = fixture(true);
     for data in 1..=4 {
         mesh.send(1, taker, data, "");
     }
@@ -204,7 +204,7 @@ fn what_was_not_acknowledged_comes_again_after_a_restart_and_says_so() {
 
 #[test]
 fn nothing_is_told_before_the_disk_could_say_that_it_was() {
-    let (mut mesh, taker) = scene(true);
+    let (mut mesh, taker) = fixture(true);
     mesh.disk_writes = false;
     mesh.send(1, taker, 1, "");
     mesh.pass(Duration::from_secs(1));
@@ -223,7 +223,7 @@ fn nothing_is_told_before_the_disk_could_say_that_it_was() {
 
 #[test]
 fn an_ack_that_the_disk_cannot_take_says_so_and_counts_all_the_same() {
-    let (mut mesh, taker) = scene(true);
+    let (mut mesh, taker) = fixture(true);
     mesh.send(1, taker, 1, "");
     mesh.settle();
     let id = id_of(&mesh, taker, 1);
@@ -248,16 +248,16 @@ fn an_ack_that_the_disk_cannot_take_says_so_and_counts_all_the_same() {
 
 #[test]
 fn an_acknowledgement_that_is_lost_is_asked_for_again() {
-    let (mut mesh, taker) = scene(false);
+    let (mut mesh, taker) = fixture(false);
     mesh.send(1, taker, 1, r#","ttlMs":600000"#);
     mesh.settle();
-    mesh.fate = Box::new(|node, input| match input {
+    mesh.faults = Box::new(|node, input| match input {
         Input::MailRequestReceived { .. } if node == 1 => FaultDecision::Lose,
         _ => FaultDecision::Deliver,
     });
     let id = id_of(&mesh, taker, 1);
     ack(&mut mesh, taker, &id);
-    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
+    mesh.faults = Box::new(|_, _| FaultDecision::Deliver);
     mesh.pass(Duration::from_secs(50));
     assert_eq!(ends(&mesh, 1), [""; 0]);
     mesh.pass(Duration::from_secs(11));
@@ -266,7 +266,7 @@ fn an_acknowledgement_that_is_lost_is_asked_for_again() {
 
 #[test]
 fn whoever_takes_long_is_asked_more_and_more_rarely() {
-    let (mut mesh, taker) = scene(false);
+    let (mut mesh, taker) = fixture(false);
     mesh.send(1, taker, 1, r#","ttlMs":86400000"#);
     mesh.pass(Duration::from_secs(1500));
     let id = id_of(&mesh, taker, 1);
@@ -280,7 +280,7 @@ fn whoever_takes_long_is_asked_more_and_more_rarely() {
 
 #[test]
 fn mail_that_its_sender_gave_up_is_waited_for_no_longer() {
-    let (mut mesh, taker) = scene(false);
+    let (mut mesh, taker) = fixture(false);
     mesh.send(1, taker, 1, r#","ttlMs":1000"#);
     mesh.settle();
     let id = id_of(&mesh, taker, 1);
@@ -297,7 +297,7 @@ fn mail_that_its_sender_gave_up_is_waited_for_no_longer() {
 
 #[test]
 fn a_parent_that_never_acknowledges_gets_a_window_and_no_more() {
-    let (mut mesh, taker) = scene(false);
+    let (mut mesh, taker) = fixture(false);
     let number = UNTAKEN_WINDOW as u64 + 500;
     for data in 0..number {
         mesh.send(1, taker, data, r#","ttlMs":600000"#);
@@ -353,7 +353,7 @@ fn all_that_waits_for_an_ack_is_bounded_and_the_rest_stays_with_its_senders() {
 
 #[test]
 fn a_closing_node_answers_every_ack_and_leaves_the_mail_to_its_sender() {
-    let (mut mesh, taker) = scene(true);
+    let (mut mesh, taker) = fixture(true);
     mesh.send(1, taker, 1, "");
     mesh.settle();
     mesh.disk_writes = false;

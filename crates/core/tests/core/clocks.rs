@@ -106,7 +106,7 @@ fn two_recipients_that_refuse_our_time_are_enough() {
     let mut mesh = Mesh::new(0);
     mesh.ahead_ms.insert(0, 45_000);
     // What else tells of their clocks is lost.
-    mesh.fate = Box::new(|node, input| match input {
+    mesh.faults = Box::new(|node, input| match input {
         Input::HelloRequestReceived { .. } | Input::HelloResponseReceived { .. } if node == 0 => {
             FaultDecision::Lose
         }

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::mesh::{CONNECT, FaultDecision, Mesh};
 
 /// A server, an agent without a store, and an agent with one, which is the last.
-fn scene() -> Mesh {
+fn fixture() -> Mesh {
     let mut mesh = Mesh::new(2);
     mesh.add_with(3, Role::Full, CONNECT, |setup| setup.durable = true);
     mesh.connect(1, 0);
@@ -32,7 +32,7 @@ fn states(mesh: &Mesh, node: usize) -> Vec<&str> {
 
 #[test]
 fn nothing_is_accepted_or_leaves_before_it_is_kept() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     mesh.disk_writes = false;
     send(&mut mesh, 2, 1);
     mesh.pass(Duration::from_secs(5));
@@ -56,7 +56,7 @@ fn nothing_is_accepted_or_leaves_before_it_is_kept() {
 
 #[test]
 fn a_full_disk_accepts_nothing_and_is_got_over() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     mesh.disk_full = true;
     send(&mut mesh, 2, 1);
     let refused = mesh.lines(2, "error").into_iter().find(|line| line["id"] == "m1").unwrap().clone();
@@ -70,7 +70,7 @@ fn a_full_disk_accepts_nothing_and_is_got_over() {
 
 #[test]
 fn the_next_process_sends_what_was_accepted_in_order_and_numbers_go_on() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     // Nothing gets through any more, by whichever way.
     for node in [0, 2] {
         mesh.part(1, node);
@@ -101,7 +101,7 @@ fn the_next_process_sends_what_was_accepted_in_order_and_numbers_go_on() {
 
 #[test]
 fn what_was_delivered_and_not_forgotten_is_not_told_twice() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     send(&mut mesh, 2, 1);
     mesh.disk_writes = false;
     send(&mut mesh, 2, 2);
@@ -139,7 +139,7 @@ fn what_was_delivered_and_not_forgotten_is_not_told_twice() {
 
 #[test]
 fn mail_outlives_a_shutdown_and_what_has_expired_meanwhile_is_told() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     for node in [0, 2] {
         mesh.part(1, node);
     }
@@ -296,7 +296,7 @@ fn mail_that_is_acknowledged_when_the_last_line_is_out_is_told_by_the_next_proce
 #[test]
 fn what_the_disk_knows_is_not_told_again_though_its_sender_never_heard() {
     let (mut mesh, mailbox) = mailbox();
-    mesh.fate = Box::new(|node, input| match input {
+    mesh.faults = Box::new(|node, input| match input {
         Input::MailResponseReceived { .. } if node == 1 => FaultDecision::Lose,
         _ => FaultDecision::Deliver,
     });
@@ -304,7 +304,7 @@ fn what_the_disk_knows_is_not_told_again_though_its_sender_never_heard() {
     mesh.settle();
     assert_eq!((mesh.received(mailbox), states(&mesh, 1).len()), (vec![1], 0));
     mesh.kill(mailbox);
-    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
+    mesh.faults = Box::new(|_, _| FaultDecision::Deliver);
     mesh.fail_open_requests(1);
     let again = mesh.restart(mailbox, 3, &[0, 1], |_| {});
     mesh.send(1, again, 2, "");

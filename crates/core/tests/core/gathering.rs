@@ -10,7 +10,7 @@ use crate::mesh::{FaultDecision, Mesh};
 
 /// A server, two subscribers, and an agent that knows both, is connected to one, and has yet to
 /// dial the other. It is the last.
-fn scene() -> Mesh {
+fn fixture() -> Mesh {
     let mut mesh = Mesh::new(3);
     mesh.connect(1, 0);
     mesh.connect(2, 0);
@@ -33,7 +33,7 @@ fn publish(mesh: &mut Mesh, data: u64) {
 
 #[test]
 fn what_is_published_right_after_subscribe_reaches_every_known_subscriber() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     // Otherwise the one subscriber passes it on to the other.
     mesh.part(1, 2);
     mesh.say(3, r#"{"type":"subscribe","topic":"t"}"#);
@@ -45,9 +45,9 @@ fn what_is_published_right_after_subscribe_reaches_every_known_subscriber() {
 
 #[test]
 fn a_known_subscriber_that_does_not_come_holds_up_the_first_broadcasts_for_a_second_and_no_others() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     mesh.part(2, 3);
-    mesh.fate = Box::new(|node, input| match input {
+    mesh.faults = Box::new(|node, input| match input {
         Input::DialFailed { .. } if node == 3 => FaultDecision::Lose,
         _ => FaultDecision::Deliver,
     });

@@ -44,7 +44,7 @@ fn codes(mesh: &Mesh, node: usize, code: &str) -> usize {
 
 /// A server, an agent that writes, one whose parent has to acknowledge, and one that takes
 /// everything; all connected.
-fn scene() -> Mesh {
+fn fixture() -> Mesh {
     let mut mesh = Mesh::new(2);
     mesh.add_with(3, Role::Full, CONNECT, |setup| setup.manual_ack = true);
     mesh.add(4, Role::Full);
@@ -87,7 +87,7 @@ fn take(mesh: &mut Mesh, node: usize, taken: &mut usize, most: usize) {
 #[test]
 fn one_recipient_that_stalls_or_trickles_costs_the_others_nothing_and_no_pause() {
     for trickles in [false, true] {
-        let mut mesh = scene();
+        let mut mesh = fixture();
         let (mut id, mut to_quick, mut taken) = (0, 0, 0);
         for step in 0..600 {
             for to in [SLOW, QUICK].repeat(10) {
@@ -208,7 +208,7 @@ fn two_agents_that_write_all_their_mail_before_their_first_ack_get_on() {
 
 #[test]
 fn other_commands_do_not_wait_behind_sends_that_wait() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     mesh.send(QUICK, 1, 1, "");
     let id = fill(&mut mesh, MAX_INFLIGHT, 1000);
     assert!(mesh.nodes[1].core.can_accept_command(), "a parent that keeps to what it may finds stdin read");
@@ -242,7 +242,7 @@ fn other_commands_do_not_wait_behind_sends_that_wait() {
 #[test]
 fn the_send_that_is_one_too_many_stops_stdin_and_the_longest_pause_ends_it() {
     for bytes in [1000, 100_000] {
-        let mut mesh = scene();
+        let mut mesh = fixture();
         let mut id = 0;
         while mesh.nodes[1].core.can_accept_command() {
             send(&mut mesh, 1, SLOW, id, bytes);
@@ -267,7 +267,7 @@ fn the_send_that_is_one_too_many_stops_stdin_and_the_longest_pause_ends_it() {
 
 #[test]
 fn a_recipient_that_moves_too_slowly_for_a_full_lane_keeps_half_of_it() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     let (mut id, mut taken, mut since) = (0, 0, Duration::ZERO);
     // It takes 40 kB a second, and the lane waits for ten times as much.
     while count(&mesh, 1, Counter::SendsRefusedAfterPause) == 0 {
@@ -296,7 +296,7 @@ fn a_recipient_that_moves_too_slowly_for_a_full_lane_keeps_half_of_it() {
 
 #[test]
 fn a_recipient_that_moves_is_waited_for_however_long_it_takes_in_all() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     let next = fill(&mut mesh, MAX_INFLIGHT, 1000);
     let mut taken = 0;
     for _ in 0..60 {
@@ -315,7 +315,7 @@ fn a_recipient_that_moves_is_waited_for_however_long_it_takes_in_all() {
 #[test]
 fn broadcasts_wait_for_room_where_they_are_heard_and_nowhere_else() {
     for heard in [true, false] {
-        let mut mesh = scene();
+        let mut mesh = fixture();
         if heard {
             mesh.say(QUICK, r#"{"type":"subscribe","topic":"t","id":"t"}"#);
         }
@@ -360,7 +360,7 @@ fn sends_that_wait_for_a_disk_that_hangs_hold_up_nothing_and_end() {
 #[test]
 fn what_waits_at_the_end_of_stdin_goes_as_there_is_room_or_is_refused_and_told_by_the_exit_code() {
     for takes in [true, false] {
-        let mut mesh = scene();
+        let mut mesh = fixture();
         let sent = fill(&mut mesh, 200, 1000);
         mesh.input(1, Input::StdinClosed);
         let mut taken = 0;

@@ -84,7 +84,7 @@ fn lost_answers_and_lost_frames_cost_time_but_no_mail_and_no_repetition() {
     let lost = Rc::new(Cell::new(0u32));
     let counter = Rc::clone(&lost);
     let mut random = 1u64;
-    mesh.fate = Box::new(move |_, input| {
+    mesh.faults = Box::new(move |_, input| {
         if !matches!(
             input,
             Input::MailRequestReceived { .. } | Input::MailResponseReceived { outcome: Ok(_), .. }
@@ -327,7 +327,7 @@ fn a_closing_node_finishes_what_it_can_and_tells_the_rest() {
 fn mail_that_was_sent_and_never_answered_for_says_that_its_time_ran_out() {
     let mut mesh = pair();
     mesh.connect(1, 2);
-    mesh.fate = Box::new(|_, input| match input {
+    mesh.faults = Box::new(|_, input| match input {
         Input::MailRequestReceived { .. } | Input::Gossip { .. } => FaultDecision::Lose,
         _ => FaultDecision::Deliver,
     });

@@ -67,7 +67,7 @@ pub struct Mesh {
     pub frames: Vec<(usize, PeerId, Bytes)>,
     /// Pairs of nodes of which the first wanted to disconnect the second.
     pub hung_up: Vec<(usize, PeerId)>,
-    pub fate: Faults,
+    pub faults: Faults,
     /// Response to mail that replaces the real one, if any.
     pub lies: Box<dyn FnMut(usize) -> Option<Bytes>>,
     /// How far ahead the wall clocks of nodes are, in ms; of a node that is still to come too.
@@ -112,7 +112,7 @@ impl Mesh {
             parted: BTreeSet::new(),
             frames: Vec::new(),
             hung_up: Vec::new(),
-            fate: Box::new(|_, _| FaultDecision::Deliver),
+            faults: Box::new(|_, _| FaultDecision::Deliver),
             lies: Box::new(|_| None),
             ahead_ms: BTreeMap::new(),
             crypto: true,

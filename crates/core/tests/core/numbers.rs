@@ -21,7 +21,7 @@ pub const SENDER: u8 = 3;
 const RECIPIENT: u8 = 4;
 
 /// A server, a sender with a store, and a recipient of this kind; their places.
-pub fn scene(recipient: impl FnOnce(&mut CoreConfig)) -> (Mesh, usize, usize) {
+pub fn fixture(recipient: impl FnOnce(&mut CoreConfig)) -> (Mesh, usize, usize) {
     let mut mesh = Mesh::new(1);
     let sender = mesh.add_with(SENDER, Role::Full, CONNECT, |setup| setup.durable = true);
     let to = mesh.add_with(RECIPIENT, Role::Full, CONNECT, recipient);
@@ -65,7 +65,7 @@ pub fn stat(mesh: &Mesh, node: usize, name: Counter) -> u64 {
 #[test]
 fn mail_after_two_restarts_reaches_the_parent_though_earlier_mail_waits_for_its_ack() {
     for durable in [false, true] {
-        let (mut mesh, first, to) = scene(|setup| {
+        let (mut mesh, first, to) = fixture(|setup| {
             by_hand(setup);
             setup.durable = durable;
         });
@@ -92,7 +92,7 @@ fn mail_after_two_restarts_reaches_the_parent_though_earlier_mail_waits_for_its_
 
 #[test]
 fn mail_from_a_restored_copy_of_the_store_reaches_the_parent() {
-    let (mut mesh, first, to) = scene(by_hand);
+    let (mut mesh, first, to) = fixture(by_hand);
     send(&mut mesh, first, to, 1);
     let copy = mesh.store(first).messages.clone();
     assert_eq!(copy.len(), 1);
@@ -147,7 +147,7 @@ fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
 #[test]
 fn mail_of_several_streams_of_one_recipient_is_restored_in_the_order_in_which_it_was_accepted() {
     for manual in [false, true] {
-        let (mut mesh, gone, to) = scene(|setup| setup.manual_ack = manual);
+        let (mut mesh, gone, to) = fixture(|setup| setup.manual_ack = manual);
         mesh.kill(gone);
         // Names and numbers say nothing about the order of streams.
         let rows = vec![kept(1, 3, 5), kept(5, 2, 3), kept(5, 4, 4), kept(9, 7, 1), kept(9, 9, 2)];
@@ -185,7 +185,7 @@ fn set_back(mesh: &mut Mesh, sender: usize, to: usize, durable: bool) -> usize {
 
 #[test]
 fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
-    let (mut mesh, gone, to) = scene(|_| {});
+    let (mut mesh, gone, to) = fixture(|_| {});
     let first = set_back(&mut mesh, gone, to, true);
     for data in 1..=3 {
         send(&mut mesh, first, to, data);
@@ -227,7 +227,7 @@ fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
 #[test]
 fn a_recipient_that_was_started_again_knows_what_its_numbers_stood_for() {
     for manual in [false, true] {
-        let (mut mesh, gone, to) = scene(|setup| (setup.durable, setup.manual_ack) = (true, manual));
+        let (mut mesh, gone, to) = fixture(|setup| (setup.durable, setup.manual_ack) = (true, manual));
         let first = set_back(&mut mesh, gone, to, true);
         for data in 1..=3 {
             send(&mut mesh, first, to, data);
@@ -266,7 +266,7 @@ fn a_recipient_that_was_started_again_knows_what_its_numbers_stood_for() {
 
 #[test]
 fn mail_that_was_renamed_keeps_its_new_name_in_the_next_process() {
-    let (mut mesh, gone, to) = scene(|setup| (setup.durable, setup.manual_ack) = (true, true));
+    let (mut mesh, gone, to) = fixture(|setup| (setup.durable, setup.manual_ack) = (true, true));
     let first = set_back(&mut mesh, gone, to, true);
     send(&mut mesh, first, to, 1);
     mesh.pass(Duration::from_secs(2));
@@ -290,13 +290,13 @@ fn mail_that_was_renamed_keeps_its_new_name_in_the_next_process() {
 
 #[test]
 fn what_comes_again_is_no_other_mail() {
-    let (mut mesh, sender, to) = scene(|_| {});
-    mesh.fate = Box::new(|node, input| match input {
+    let (mut mesh, sender, to) = fixture(|_| {});
+    mesh.faults = Box::new(|node, input| match input {
         Input::MailResponseReceived { .. } if node == 1 => FaultDecision::Lose,
         _ => FaultDecision::Deliver,
     });
     send(&mut mesh, sender, to, 1);
-    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
+    mesh.faults = Box::new(|_, _| FaultDecision::Deliver);
     mesh.fail_open_requests(sender);
     mesh.pass(Duration::from_secs(10));
     assert_eq!((mesh.received(to), states(&mesh, sender)), (vec![1], vec!["delivered"]));
@@ -317,7 +317,7 @@ fn boots(mesh: &Mesh, sender: usize) -> Vec<u64> {
 
 #[test]
 fn a_peer_that_lies_about_our_counters_cannot_use_up_boots() {
-    let (mut mesh, sender, to) = scene(|_| {});
+    let (mut mesh, sender, to) = fixture(|_| {});
     let lie = MailResponse {
         response: Some(Response::Refused(Refused { code: "REPLAYED".to_owned(), ..Refused::default() })),
     };
@@ -334,7 +334,7 @@ fn a_peer_that_lies_about_our_counters_cannot_use_up_boots() {
 
 #[test]
 fn a_record_of_an_earlier_process_with_our_number_is_outdone() {
-    let (mut mesh, sender, to) = scene(|_| {});
+    let (mut mesh, sender, to) = fixture(|_| {});
     let own = |mesh: &Mesh| mesh.store(sender).highest_seen[&agent_key(SENDER).address()].seq;
     let before = own(&mesh);
     let twin = record(SENDER, 0, before, &node_key(SENDER));
@@ -349,7 +349,7 @@ fn a_record_of_an_earlier_process_with_our_number_is_outdone() {
 
 #[test]
 fn a_frame_of_ours_that_we_have_yet_to_send_gives_a_copy_away() {
-    let (mut mesh, gone, to) = scene(|_| {});
+    let (mut mesh, gone, to) = fixture(|_| {});
     let sender = set_back(&mut mesh, gone, to, true);
     let from = mesh.nodes[to].peer;
     let heard = |token, boot, key: u8| {

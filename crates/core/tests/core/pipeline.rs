@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::mesh::{CONNECT, Mesh, agent_key};
 
 /// A server, an agent, and a pipeline, which is the last.
-fn scene() -> Mesh {
+fn fixture() -> Mesh {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
     let pipeline = mesh.add_with(3, Role::Full, CONNECT, |setup| setup.require_delivery = true);
@@ -25,7 +25,7 @@ fn send(mesh: &mut Mesh, to: &str, ttl_ms: u64) {
 
 #[test]
 fn a_pipeline_whose_mail_arrives_ends_with_0() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     let to = mesh.nodes[1].address.clone();
     send(&mut mesh, &to, 60_000);
     mesh.input(2, Input::StdinClosed);
@@ -35,7 +35,7 @@ fn a_pipeline_whose_mail_arrives_ends_with_0() {
 
 #[test]
 fn a_pipeline_waits_for_its_mail_beyond_the_drain_timeout_and_ends_with_75_when_it_expires() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     send(&mut mesh, &agent_key(0x77).address().to_string(), 30_000);
     mesh.input(2, Input::StdinClosed);
     mesh.pass(Duration::from_secs(29));
@@ -47,7 +47,7 @@ fn a_pipeline_waits_for_its_mail_beyond_the_drain_timeout_and_ends_with_75_when_
 
 #[test]
 fn a_pipeline_that_was_late_for_its_recipient_ends_with_0() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     send(&mut mesh, &agent_key(0x44).address().to_string(), 60_000);
     mesh.input(2, Input::StdinClosed);
     mesh.pass(Duration::from_secs(10));
@@ -61,7 +61,7 @@ fn a_pipeline_that_was_late_for_its_recipient_ends_with_0() {
 
 #[test]
 fn a_pipeline_with_a_command_that_cannot_be_carried_out_ends_with_65() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     let to = mesh.nodes[1].address.clone();
     send(&mut mesh, &to, 0);
     send(&mut mesh, &to, 60_000);
@@ -73,7 +73,7 @@ fn a_pipeline_with_a_command_that_cannot_be_carried_out_ends_with_65() {
 
 #[test]
 fn a_broadcast_that_nobody_heard_ends_a_pipeline_with_75() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     mesh.say(2, r#"{"type":"send","topic":"nobody","data":1}"#);
     mesh.input(2, Input::StdinClosed);
     mesh.pass(Duration::from_secs(11));
@@ -82,7 +82,7 @@ fn a_broadcast_that_nobody_heard_ends_a_pipeline_with_75() {
 
 #[test]
 fn a_signal_ends_a_pipeline_that_waits_for_its_mail() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     send(&mut mesh, &agent_key(0x77).address().to_string(), 600_000);
     mesh.input(2, Input::StdinClosed);
     mesh.pass(Duration::from_secs(60));
@@ -93,7 +93,7 @@ fn a_signal_ends_a_pipeline_that_waits_for_its_mail() {
 
 #[test]
 fn mail_that_an_earlier_process_accepted_is_not_waited_for() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     let durable = mesh.add_with(4, Role::Full, CONNECT, |setup| setup.durable = true);
     let nobody = agent_key(0x77).address().to_string();
     mesh.say(durable, &json!({"type": "send", "peerId": nobody, "data": 1, "id": 1}).to_string());

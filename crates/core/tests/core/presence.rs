@@ -45,7 +45,7 @@ fn a_server_that_lost_a_record_takes_the_same_bytes_again() {
 #[test]
 fn a_connection_through_which_no_subscription_comes_is_made_anew() {
     let mut mesh = Mesh::new(2);
-    mesh.fate = Box::new(|node, input| match input {
+    mesh.faults = Box::new(|node, input| match input {
         Input::PeerSubscribed { .. } if node == 1 => FaultDecision::Lose,
         _ => FaultDecision::Deliver,
     });

@@ -10,7 +10,7 @@ use p2p_node_core::replies::output_queue::WRITER_LINES;
 use crate::mesh::Mesh;
 
 /// A server and two agents who are connected.
-fn scene() -> Mesh {
+fn fixture() -> Mesh {
     let mut mesh = Mesh::new(3);
     mesh.connect(1, 0);
     mesh.connect(2, 0);
@@ -33,7 +33,7 @@ fn fill_writer(mesh: &mut Mesh, node: usize) {
 
 #[test]
 fn a_kind_has_a_priority_unless_the_sender_names_one() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     let expected = |kind: &str| match kind {
         kind if HIGH.contains(&kind) => "high",
         kind if LOW.contains(&kind) => "low",
@@ -59,7 +59,7 @@ fn a_kind_has_a_priority_unless_the_sender_names_one() {
 
 #[test]
 fn what_waits_for_the_parent_leaves_by_priority_and_in_order_within_it() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     mesh.say(2, r#"{"type":"subscribe","topic":"t"}"#);
     fill_writer(&mut mesh, 2);
     for data in 0..60 {
@@ -86,7 +86,7 @@ fn what_waits_for_the_parent_leaves_by_priority_and_in_order_within_it() {
 #[test]
 fn too_much_haste_is_not_believed_but_of_whom_the_parent_trusts() {
     for trusted in [false, true] {
-        let mut mesh = scene();
+        let mut mesh = fixture();
         if trusted {
             let author = mesh.nodes[1].address.clone();
             mesh.say(2, &format!(r#"{{"type":"allow","peerId":"{author}"}}"#));
@@ -120,7 +120,7 @@ fn too_much_haste_is_not_believed_but_of_whom_the_parent_trusts() {
 
 #[test]
 fn whoever_is_trusted_meanwhile_does_not_overtake_their_own_mail() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     let author = mesh.nodes[1].address.clone();
     fill_writer(&mut mesh, 2);
     for data in 0..30 {

@@ -115,7 +115,7 @@ fn a_recipient_that_forgot_its_sessions_or_its_keys_is_sealed_to_anew_at_once() 
     // session nor key.
     mesh.kill(2);
     let again = mesh.add_with(3, Role::Full, CONNECT, |setup| setup.kem_seed = [99; 32].into());
-    mesh.fate = Box::new(move |node, input| match input {
+    mesh.faults = Box::new(move |node, input| match input {
         Input::Gossip { topic, .. } if node == 1 && topic == "agent-announcements" => FaultDecision::Lose,
         Input::HelloRequestReceived { .. } | Input::HelloResponseReceived { .. } if node == 1 => {
             FaultDecision::Lose

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use crate::mesh::{CONNECT, FaultDecision, Mesh, START_MS, agent_key};
 
 /// A server, an agent, and one that does not listen yet, which is the last.
-fn scene() -> Mesh {
+fn fixture() -> Mesh {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
-    mesh.fate = Box::new(|node, input| match input {
+    mesh.faults = Box::new(|node, input| match input {
         Input::Listening { .. } if node == 2 => FaultDecision::Lose,
         _ => FaultDecision::Deliver,
     });
@@ -26,7 +26,7 @@ fn scene() -> Mesh {
 }
 
 fn listen(mesh: &mut Mesh) {
-    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
+    mesh.faults = Box::new(|_, _| FaultDecision::Deliver);
     mesh.input(2, Input::Listening { addrs: vec!["/ip4/127.0.0.1/tcp/1002".parse().unwrap()] });
 }
 
@@ -57,7 +57,7 @@ fn held(mesh: &Mesh, name: &str) -> usize {
 
 #[test]
 fn commands_before_ready_are_carried_out_in_their_order_after_it() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     say(&mut mesh, json!({"type": "subscribe", "topic": "t", "id": "s"}));
     for id in 0..3 {
         send(&mut mesh, id, "x");
@@ -87,7 +87,7 @@ fn commands_before_ready_are_carried_out_in_their_order_after_it() {
 #[test]
 fn what_ends_the_node_before_ready_waits_for_what_came_before_it() {
     for shuts_down in [true, false] {
-        let mut mesh = scene();
+        let mut mesh = fixture();
         send(&mut mesh, 0, "x");
         if shuts_down {
             say(&mut mesh, json!({"type": "shutdown", "id": "end"}));
@@ -111,7 +111,7 @@ fn what_ends_the_node_before_ready_waits_for_what_came_before_it() {
 #[test]
 fn a_node_that_never_listens_ends_all_the_same_and_answers_everything() {
     for end in ["shutdown", "eof", "signal"] {
-        let mut mesh = scene();
+        let mut mesh = fixture();
         send(&mut mesh, 0, "x");
         say(&mut mesh, json!({"type": "discover", "id": "d"}));
         match end {
@@ -131,7 +131,7 @@ fn a_node_that_never_listens_ends_all_the_same_and_answers_everything() {
 
 #[test]
 fn a_socket_that_cannot_be_opened_answers_everything_that_was_held() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     send(&mut mesh, 0, "x");
     say(&mut mesh, json!({"type": "shutdown", "id": "end"}));
     mesh.input(2, Input::ListenFailed { reason: "in use".to_owned() });
@@ -145,7 +145,7 @@ fn a_socket_that_cannot_be_opened_answers_everything_that_was_held() {
 #[test]
 fn what_is_held_before_ready_is_bounded_and_the_pause_ends() {
     for bytes in [10, 100_000] {
-        let mut mesh = scene();
+        let mut mesh = fixture();
         let data = "x".repeat(bytes);
         let mut sent = 0;
         while mesh.nodes[2].core.can_accept_command() {
@@ -189,11 +189,11 @@ fn a_durable_node_whose_outbox_was_full_at_its_start_gets_ready_and_ends() {
 
 #[test]
 fn sockets_that_name_no_address_delay_ready_no_longer_than_two_seconds() {
-    let mut mesh = scene();
+    let mut mesh = fixture();
     say(&mut mesh, json!({"type": "status", "id": "status"}));
     mesh.pass(Duration::from_millis(1900));
     assert_eq!(answer(&mesh, &json!("status")), None);
-    mesh.fate = Box::new(|_, _| FaultDecision::Deliver);
+    mesh.faults = Box::new(|_, _| FaultDecision::Deliver);
     mesh.pass(Duration::from_millis(200));
     assert_eq!(mesh.lines(2, "ready")[0]["addrs"], json!([]));
     assert!(

@@ -94,7 +94,7 @@ impl World for Mesh {
     fn is_lost_on_arrival(&mut self, node: usize, input: &Input) -> bool {
         // That no answer came is no message, so that it cannot be lost.
         let is_message = !matches!(input, Input::MailResponseReceived { outcome: Err(_), .. });
-        is_message && matches!((self.fate)(node, input), FaultDecision::Lose)
+        is_message && matches!((self.faults)(node, input), FaultDecision::Lose)
     }
 
     fn on_mail(&mut self, from: usize, to: usize, frame: &Bytes) {
