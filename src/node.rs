@@ -11,7 +11,7 @@ mod start;
 use std::time::{Duration, SystemTime};
 
 use p2p_node_protocol::line::LineError;
-use p2p_node_protocol::{ErrorEvent, Event, Request};
+use p2p_node_protocol::{Command, ErrorEvent, Event, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
@@ -77,6 +77,8 @@ struct Prepared {
     signals: Signals,
     parent: Option<ParentWatcher>,
     /// Lines that the parent wrote during the start.
+    /// Commands that the configuration stands for.
+    commands: Vec<Command>,
     early: Early,
 }
 
@@ -188,7 +190,8 @@ struct Node {
 
 impl Node {
     fn new(prepared: Prepared, pipe: Pipe, clock: Clock, written: u64) -> Self {
-        let Prepared { core_config, store, lock, net, signals, parent, early } = prepared;
+        let Prepared { core_config, commands, store, lock, net, signals, parent, early } = prepared;
+        let configured = commands.into_iter().map(|command| Ok(Request { id: None, command }));
         Node {
             core: Core::new(core_config, clock.now()),
             net,
@@ -199,7 +202,7 @@ impl Node {
             parent,
             clock,
             _lock: lock,
-            waiting: early.lines.into_iter(),
+            waiting: configured.chain(early.lines).collect::<Vec<_>>().into_iter(),
             input_end: early.end,
             input_open: true,
             written,

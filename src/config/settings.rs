@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use p2p_node_core::gate::address_scope::AddressScope;
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Command, Connect, PROTOCOL_VERSION, Role};
 use tracing::level_filters::LevelFilter;
 
 use super::sources::{Given, Sources};
@@ -236,5 +236,16 @@ settings! {
         /// Level of the logs on stderr: off, error, warn, info, debug or trace
         log_level: LevelFilter = "log-level", "P2P_NODE_LOG_LEVEL", Option<String> [value_name = "LEVEL"],
             log_level, or LevelFilter::WARN, shown "default warn";
+    }
+}
+
+impl Config {
+    /// Returns the commands that the settings stand for. The node carries them out before those of
+    /// its parent.
+    pub fn commands(&self) -> Vec<Command> {
+        // Only a parent that knows protocol 1 starts a node with `--connect`.
+        let protocol = Some(PROTOCOL_VERSION);
+        let connect = self.connect.then(|| Command::Connect(Connect { protocol, ..Connect::default() }));
+        connect.into_iter().collect()
     }
 }

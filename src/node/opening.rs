@@ -153,7 +153,8 @@ pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
     match opening.prepare().await {
         Ok((core_config, store, lock, net)) => {
             let Opening { pipe, clock, signals, parent, early, told, .. } = opening;
-            let prepared = Prepared { core_config, store, lock, net, signals, parent, early };
+            let commands = config.commands();
+            let prepared = Prepared { core_config, commands, store, lock, net, signals, parent, early };
             Node::new(prepared, pipe, clock, told.len() as u64).run().await
         }
         Err(Stop::Failed(error)) => refuse_on(opening.pipe, &error),

@@ -191,7 +191,6 @@ pub fn start(
         version,
         port: config.port,
         bootstraps,
-        connect: config.connect,
         stay_on_eof: config.on_eof == OnEof::Stay,
         require_delivery: config.require_delivery,
         receive_after_eof: config.receive_after_eof,

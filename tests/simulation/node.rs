@@ -159,7 +159,6 @@ impl Node {
             version: "simulated".to_owned(),
             port: 0,
             bootstraps,
-            connect: false,
             stay_on_eof: false,
             require_delivery: false,
             receive_after_eof: Duration::ZERO,

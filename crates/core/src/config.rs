@@ -72,8 +72,6 @@ pub struct CoreConfig {
     pub port: u16,
     /// Bootstrap peers, in addition to those of `connect`.
     pub bootstraps: Vec<(PeerId, Multiaddr)>,
-    /// Starts the node without waiting for `connect`.
-    pub connect: bool,
     /// Keeps the node running after the end of stdin.
     pub stay_on_eof: bool,
     /// After the end of stdin, waits for every `delivery`; the exit code then states if every

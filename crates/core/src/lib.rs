@@ -95,7 +95,7 @@ pub struct Core {
 impl Core {
     /// Creates a core that has not started to listen.
     pub fn new(setup: CoreConfig, now: Now) -> Self {
-        let (origin, boot, seed, connect) = (setup.origin(), setup.boot, setup.seed, setup.connect);
+        let (origin, boot, seed) = (setup.origin(), setup.boot, setup.seed);
         let (key_source, bootstraps) = (setup.key_source.clone(), setup.bootstraps.clone());
         let (mut floors, standings) = (setup.floors.clone(), setup.standings.clone());
         let mail = Mail::restore(&setup, now);
@@ -128,11 +128,6 @@ impl Core {
             core.cx.log(level, "identity", message);
         }
         core.local.tell_binding_life(&mut core.cx);
-        if connect {
-            // Only a parent that knows protocol 1 starts a node with `--connect`.
-            core.cx.replies.protocol_v1 = true;
-            core.parent.start(None, None, &mut core.cx);
-        }
         core
     }
 

@@ -25,7 +25,6 @@ pub(crate) fn core_with(change: impl FnOnce(&mut CoreConfig)) -> Core {
         version: "test".to_owned(),
         port: 0,
         bootstraps: Vec::new(),
-        connect: false,
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

@@ -98,7 +98,6 @@ impl World {
             inbox: Vec::new(),
             floors: Vec::new(),
             standings: Vec::new(),
-            connect: choices & 16 != 0,
             stay_on_eof: stays_on_eof,
             require_delivery: false,
             receive_after_eof: Duration::from_secs(if choices & 96 == 96 { 3 } else { 0 }),

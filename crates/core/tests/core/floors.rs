@@ -99,7 +99,6 @@ fn remembering_and_ended(floors: Vec<HighestSeen>) -> Mesh {
     let mut mesh = Mesh::new(0);
     mesh.add_with(1, Role::Full, CONNECT, |setup| {
         setup.floors = floors;
-        setup.connect = true;
     });
     assert_eq!(mesh.nodes[0].exit, Some(ExitCode::Config));
     mesh

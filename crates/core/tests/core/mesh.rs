@@ -161,7 +161,6 @@ impl Mesh {
             version: "test".to_owned(),
             port: 0,
             bootstraps: Vec::new(),
-            connect: false,
             stay_on_eof: false,
             require_delivery: false,
             receive_after_eof: Duration::ZERO,
