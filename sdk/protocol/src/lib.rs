@@ -20,10 +20,7 @@ pub mod line;
 pub use answer::{Answer, ConnectedPeer, StatusReport};
 pub use base64::{decode_base64, encode_base64};
 pub use code::ErrorCode;
-pub use command::{
-    Ack, Allow, Block, Cancel, Command, Connect, Discover, Encoding, Peers, Ping, Priority, Request, Route,
-    Send, Shutdown, Status, Subscribe, Unblock, Unsubscribe,
-};
+pub use command::*;
 pub use counter::Counter;
 pub use delivery::{Delivery, DeliveryState};
 pub use event::{

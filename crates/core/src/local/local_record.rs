@@ -135,24 +135,27 @@ impl LocalRecord {
     /// Sets the subscribed topics, in order. Returns the number of topics that do not fit into the
     /// record.
     pub fn set_topics(&mut self, topics: &BTreeSet<String>, now: Now) -> usize {
-        let (mut bytes, mut number, mut left_out) = (0, 0, 0);
+        let public = topics.iter().filter(|topic| !crate::is_reserved(topic));
+        let topics: Vec<String> = public.cloned().collect();
+        if self.topics != topics {
+            self.topics = topics;
+            self.changed(now);
+        }
+        self.topics.len() - self.fitting_topics().len()
+    }
+
+    /// Returns the topics that fit into the record.
+    fn fitting_topics(&self) -> Vec<String> {
+        let (mut bytes, mut number) = (0, 0);
         let fits = |topic: &&String| {
             let room = number < MAX_RECORD_TAGS && bytes + topic.len() <= MAX_RECORD_TAG_BYTES;
             if room {
                 bytes += topic.len();
                 number += 1;
-            } else {
-                left_out += 1;
             }
             room
         };
-        let public = topics.iter().filter(|topic| !crate::is_reserved(topic));
-        let topics: Vec<String> = public.filter(fits).cloned().collect();
-        if self.topics != topics {
-            self.topics = topics;
-            self.changed(now);
-        }
-        left_out
+        self.topics.iter().filter(fits).cloned().collect()
     }
 
     /// Issues the record again, because the clock that dated it jumped.
@@ -226,7 +229,7 @@ impl LocalRecord {
             role: self.role,
             name: self.name.clone(),
             capabilities: Vec::new(),
-            topics: self.topics.clone(),
+            topics: self.fitting_topics(),
         };
         let signed = SignedRecord::decode(record.sign(key)?)?;
         self.last = signed.order();
