@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use p2p_node_core::gate::address_scope::AddressScope;
-use p2p_node_protocol::{Command, Connect, PROTOCOL_VERSION, Role};
+use p2p_node_protocol::{Capabilities, Command, Connect, PROTOCOL_VERSION, Role};
 use tracing::level_filters::LevelFilter;
 
 use super::sources::{Given, Sources};
@@ -167,6 +167,11 @@ settings! {
         /// Display name; peers cannot verify it
         name: String = "name" ('n'), "P2P_NODE_NAME", Option<String> [value_name = "NAME"], short_text,
             or String::new(), shown "default none", notes "At most 64 bytes.";
+        /// Capability of the agent, for `discover`; repeat or separate by commas
+        capabilities: Vec<String> = "capability", "P2P_NODE_CAPABILITIES",
+            Vec<String> [value_name = "NAME", value_delimiter = ','],
+            |text: &str| Ok::<_, String>(text.split(',').map(|name| name.trim().to_owned()).collect()),
+            or Vec::new(), notes "At most 16, with 256 bytes in total. The command `capabilities` replaces them.";
         args_only {
             /// Env file with PRIVATE_KEY and any of the variables named here
             #[arg(short, long, value_name = "PATH")]
@@ -246,6 +251,9 @@ impl Config {
         // Only a parent that knows protocol 1 starts a node with `--connect`.
         let protocol = Some(PROTOCOL_VERSION);
         let connect = self.connect.then(|| Command::Connect(Connect { protocol, ..Connect::default() }));
-        connect.into_iter().collect()
+        let names = self.capabilities.clone();
+        let capabilities =
+            (!names.is_empty()).then_some(Command::Capabilities(Capabilities { capabilities: names }));
+        capabilities.into_iter().chain(connect).collect()
     }
 }

@@ -205,3 +205,28 @@ fn what_reaches_nobody_is_told() {
     assert_eq!(error["code"], "PEER_NOT_FOUND");
     assert!(error["messageId"].is_string(), "{error}");
 }
+
+#[test]
+fn an_agent_with_the_flag_is_found_by_its_capability_also_after_a_command_changed_it() {
+    let (_bootstrap, ready) = Child::join(180, 0, &["--role", "bootstrap"], &[]);
+    let entries = [tcp_address(&ready)];
+    let (mut reviewer, ready) = Child::join(181, 0, &["--capability", "review,translate"], &entries);
+    let (mut seeker, _) = Child::join(182, 0, &[], &entries);
+    let reviewer_address = address(&ready).to_owned();
+    let mut found = |id: &str, capability: &str| {
+        seeker.say(json!({"type":"discover","capability":capability,"timeoutMs":60_000,"id":id}));
+        let found = seeker
+            .expect("the agent", |event| event["type"] == "peer_discovered" && event["requestId"] == id);
+        seeker.say(json!({"type":"cancel","target":id}));
+        (found["address"].as_str().map(str::to_owned), found["capabilities"].clone())
+    };
+    let (by_flag, capabilities) = found("flag", "translate");
+    assert_eq!(
+        (by_flag.as_deref(), capabilities),
+        (Some(&*reviewer_address), json!(["review", "translate"]))
+    );
+    reviewer.say(json!({"type":"capabilities","capabilities":["plan"],"id":"set"}));
+    assert_eq!(reviewer.answer("set")["type"], "result");
+    let (by_command, capabilities) = found("command", "plan");
+    assert_eq!((by_command.as_deref(), capabilities), (Some(&*reviewer_address), json!(["plan"])));
+}

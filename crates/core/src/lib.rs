@@ -249,6 +249,7 @@ impl Core {
             Command::Discover(discover) => parent.discover(id, discover, gate, directory, peers, cx),
             Command::Subscribe(subscribe) => gossip.subscribe(id, subscribe.topic, local, peers, cx),
             Command::Unsubscribe(unsubscribe) => gossip.unsubscribe(id, &unsubscribe.topic, local, cx),
+            Command::Capabilities(set) => local.set_capabilities(id, set.capabilities, cx),
             Command::Status(_) => {
                 let status = Snapshot::of(local, directory, peers, gossip, mail, cx).report(cx);
                 cx.answer(id, "status", |answer| answer.status = Some(Box::new(status)));

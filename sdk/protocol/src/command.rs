@@ -73,6 +73,8 @@ commands! {
     "subscribe" => Subscribe,
     /// Stop receiving it.
     "unsubscribe" => Unsubscribe,
+    /// Set what the agent can do, as its record says.
+    "capabilities" => Capabilities [before connect],
     /// Report what the node knows and has counted.
     "status" => Status,
     /// List the connected peers, and who is blocked or allowed.
@@ -206,6 +208,15 @@ pub struct Discover {
 pub struct Subscribe {
     /// The topic, 1 to 128 bytes.
     pub topic: String,
+}
+
+/// `capabilities`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Capabilities {
+    /// The capabilities, instead of those set before: at most 16, 256 bytes in total, each printable
+    /// and not empty.
+    pub capabilities: Vec<String>,
 }
 
 /// `unsubscribe`.

@@ -120,6 +120,15 @@ export interface Cancel {
   target: Id;
 }
 
+/** `capabilities`. */
+export interface Capabilities {
+  /**
+   * The capabilities, instead of those set before: at most 16, 256 bytes in total, each
+   * printable and not empty.
+   */
+  capabilities: string[];
+}
+
 /** `closing`. */
 export interface Closing {
   /** `shutdown`, `eof`, `signal` or `parent` (the process named by `--parent-pid` has ended). */
@@ -515,6 +524,7 @@ export type Command =
   | ({ type: "discover"; id?: Id } & Discover)
   | ({ type: "subscribe"; id?: Id } & Subscribe)
   | ({ type: "unsubscribe"; id?: Id } & Unsubscribe)
+  | ({ type: "capabilities"; id?: Id } & Capabilities)
   | ({ type: "status"; id?: Id } & Status)
   | ({ type: "peers"; id?: Id } & Peers)
   | ({ type: "block"; id?: Id } & Block)

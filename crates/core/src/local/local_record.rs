@@ -56,6 +56,7 @@ pub struct LocalRecord {
     name: String,
     role: Role,
     addrs: Option<Vec<Multiaddr>>,
+    capabilities: Vec<String>,
     topics: Vec<String>,
     kem: Option<Kem>,
     current: Option<SignedRecord>,
@@ -92,6 +93,7 @@ impl LocalRecord {
             name,
             role,
             addrs: None,
+            capabilities: Vec::new(),
             topics: Vec::new(),
             kem: None,
             current: None,
@@ -144,9 +146,20 @@ impl LocalRecord {
         self.topics.len() - self.fitting_topics().len()
     }
 
-    /// Returns the topics that fit into the record.
+    /// Sets the capabilities of the agent. Returns the number of topics that do not fit into the
+    /// record beside them.
+    pub fn set_capabilities(&mut self, capabilities: Vec<String>, now: Now) -> usize {
+        if self.capabilities != capabilities {
+            self.capabilities = capabilities;
+            self.changed(now);
+        }
+        self.topics.len() - self.fitting_topics().len()
+    }
+
+    /// Returns the topics that fit into the record beside the capabilities.
     fn fitting_topics(&self) -> Vec<String> {
-        let (mut bytes, mut number) = (0, 0);
+        let mut bytes: usize = self.capabilities.iter().map(String::len).sum();
+        let mut number = self.capabilities.len();
         let fits = |topic: &&String| {
             let room = number < MAX_RECORD_TAGS && bytes + topic.len() <= MAX_RECORD_TAG_BYTES;
             if room {
@@ -228,7 +241,7 @@ impl LocalRecord {
             kem: self.kem.clone(),
             role: self.role,
             name: self.name.clone(),
-            capabilities: Vec::new(),
+            capabilities: self.capabilities.clone(),
             topics: self.fitting_topics(),
         };
         let signed = SignedRecord::decode(record.sign(key)?)?;

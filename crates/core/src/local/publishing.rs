@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent};
+use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Id};
 use p2p_node_wire::envelope::{Hello, WIRE_VERSION};
+use p2p_node_wire::record::{MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS};
 use prost::Message as _;
 
 use crate::cx::Cx;
@@ -14,7 +15,31 @@ use crate::highest_seen::HighestSeen;
 use crate::local::Local;
 use crate::topics::ANNOUNCEMENTS;
 
+/// Largest number of capabilities: our choice, a quarter of what a record lists.
+const MAX_CAPABILITIES: usize = MAX_RECORD_TAGS / 4;
+/// Largest total length of capabilities, in bytes: our choice, so that topics keep half of the room.
+const MAX_CAPABILITY_BYTES: usize = MAX_RECORD_TAG_BYTES / 2;
+
 impl Local {
+    /// Sets the capabilities that our record names, instead of those set before.
+    pub(crate) fn set_capabilities(&mut self, id: Option<Id>, capabilities: Vec<String>, cx: &mut Cx) {
+        let bytes: usize = capabilities.iter().map(String::len).sum();
+        let is_named = |name: &String| !name.is_empty() && !name.contains(char::is_control);
+        if capabilities.len() > MAX_CAPABILITIES || bytes > MAX_CAPABILITY_BYTES {
+            let message = format!(
+                "`capabilities` may name at most {MAX_CAPABILITIES}, with {MAX_CAPABILITY_BYTES} bytes in total"
+            );
+            return cx.refuse(id, ErrorCode::InvalidArgument, message);
+        }
+        if !capabilities.iter().all(is_named) {
+            let message = "a capability must not be empty or contain control characters";
+            return cx.refuse(id, ErrorCode::InvalidArgument, message);
+        }
+        let left_out = self.record.set_capabilities(capabilities, cx.now);
+        cx.stats.add(Counter::TopicsNotInRecord, left_out as u64);
+        cx.answer(id, "capabilities", |_| {});
+    }
+
     pub(crate) fn advertise_topics(&mut self, topics: &BTreeSet<String>, cx: &mut Cx) {
         let now = cx.now;
         let left_out = self.record.set_topics(topics, now);

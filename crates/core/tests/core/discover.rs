@@ -74,3 +74,51 @@ fn a_discover_goes_on_while_more_is_found_and_while_a_neighbour_is_unknown() {
     let answer = mesh.lines(1, "result").into_iter().find(|line| line["id"] == "d").unwrap();
     assert_eq!(answer["count"], 2);
 }
+
+#[test]
+fn an_agent_is_found_by_the_capabilities_that_it_set_last() {
+    let mut mesh = Mesh::new(3);
+    mesh.connect(1, 0);
+    mesh.connect(2, 0);
+    mesh.pass(Duration::from_secs(5));
+    let mut found = |set: &str, wanted: &str| {
+        mesh.say(2, &format!(r#"{{"type":"capabilities","id":"{set}","capabilities":["{set}"]}}"#));
+        mesh.pass(Duration::from_secs(30));
+        mesh.say(
+            1,
+            &format!(r#"{{"type":"discover","capability":"{wanted}","timeoutMs":1,"id":"{set} {wanted}"}}"#),
+        );
+        mesh.pass(Duration::from_secs(1));
+        let id = format!("{set} {wanted}");
+        mesh.lines(1, "result").iter().find(|line| line["id"] == *id).expect("an answer")["count"].as_u64()
+    };
+    assert_eq!(found("review", "review"), Some(1));
+    assert_eq!(found("review", "translate"), Some(0));
+    assert_eq!(found("translate", "review"), Some(0), "it was replaced");
+    assert_eq!(found("translate", "translate"), Some(1));
+}
+
+#[test]
+fn capabilities_beyond_the_limits_are_refused_and_leave_those_before() {
+    let mut mesh = Mesh::new(1);
+    let many = vec!["x"; 17];
+    let refused = [
+        serde_json::json!(many),
+        serde_json::json!(["x".repeat(257)]),
+        serde_json::json!([""]),
+        serde_json::json!(["a\nb"]),
+    ];
+    for capabilities in refused {
+        mesh.say(
+            0,
+            &serde_json::json!({ "type": "capabilities", "id": "c", "capabilities": capabilities })
+                .to_string(),
+        );
+    }
+    let errors = mesh.lines(0, "error");
+    assert_eq!(errors.len(), 4);
+    assert!(
+        errors.iter().all(|error| error["code"] == "INVALID_ARGUMENT" && error["id"] == "c"),
+        "{errors:?}"
+    );
+}
