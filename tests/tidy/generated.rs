@@ -6,7 +6,6 @@ use std::fs;
 use clap::CommandFactory;
 use p2p_node::config::{Cli, SETTINGS, env_example, table_of_settings};
 
-use p2p_node_core::effect::ExitCode as CoreExitCode;
 use p2p_node_protocol::{Counter, ExitCode, Limits};
 
 use super::{read, root};
@@ -92,15 +91,4 @@ fn grouped(number: u64) -> String {
     } else {
         format!("{},{:03}", grouped(number / 1000), number % 1000)
     }
-}
-
-#[test]
-fn the_core_exits_only_with_declared_exit_codes() {
-    use CoreExitCode::{
-        BadInput, Config, InUse, Io, NoPermission, Ok, Software, Unavailable, Undelivered, Usage,
-    };
-    let of_core = [Ok, Usage, BadInput, Unavailable, Software, InUse, Io, Undelivered, NoPermission, Config]
-        .map(|code| code as u8);
-    let declared: Vec<_> = ExitCode::ALL.iter().map(|code| *code as u8).collect();
-    assert_eq!(of_core.as_slice(), declared);
 }

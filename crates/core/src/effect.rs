@@ -7,6 +7,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::Event;
+pub use p2p_node_protocol::ExitCode;
 use p2p_node_wire::message_id::StreamId;
 
 use crate::crypto_task::CryptoTask;
@@ -208,34 +209,4 @@ pub enum Verdict {
     /// Do not forward the data, and penalise the peer: any relayer could have detected that the
     /// data is invalid.
     Reject,
-}
-
-/// Exit code of the process, following BSD's `sysexits.h`. The last word states if a supervisor
-/// should restart the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum ExitCode {
-    /// All accepted work is done. No.
-    Ok = 0,
-    /// The command line is invalid. No.
-    Usage = 64,
-    /// A line on stdin was invalid or its command failed (`--require-delivery`). No.
-    BadInput = 65,
-    /// The node could not listen on the port. Yes.
-    Unavailable = 69,
-    /// An internal error. Yes.
-    Software = 70,
-    /// Another process uses the identity or the data directory. No.
-    InUse = 73,
-    /// stdin, stdout or a file failed, or the data directory is temporarily unusable. Yes.
-    Io = 74,
-    /// The drain timeout ended before every message was delivered, and messages held only in memory
-    /// are lost; with `--require-delivery`, a message was not delivered. Yes.
-    Undelivered = 75,
-    /// The process may not access a key file or the data directory, or other users may read a key
-    /// file. No.
-    NoPermission = 77,
-    /// The configuration or the identity is invalid or superseded, or the data directory belongs to
-    /// another agent. No.
-    Config = 78,
 }

@@ -24,6 +24,7 @@ pub mod mail;
 pub mod outgoing;
 pub mod parent;
 pub mod peers;
+mod priority_scheduler;
 pub mod replies;
 mod signal;
 pub mod snapshot;

@@ -1,4 +1,4 @@
-//! What the node answers to a command.
+//! Answers of the node to commands.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,13 @@ use crate::{Id, Role, Route};
 pub struct Answer {
     /// The id of the command.
     pub id: Id,
-    /// Its `type`.
+    /// Type of the command.
     pub command: String,
-    /// `send`: names the message across the network.
+    /// `send`: id of the message, unique in the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// `send` of mail: `accepted`, which means that it is in the outbox and that a `delivery` will tell its end.
+    /// `send` of mail: `accepted`, which means that it is in the outbox and that a `delivery` will
+    /// tell its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<String>,
     /// `send` of mail: the route asked for.
@@ -28,7 +29,8 @@ pub struct Answer {
     /// `send` to a topic: subscribers connected to this node that it went to; 0 while it is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<usize>,
-    /// `discover`: how many agents were found. `peers`: how many peers are connected, also those that `connected` has no room for.
+    /// `discover`: how many agents were found. `peers`: how many peers are connected, also those
+    /// that `connected` has no room for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
     /// `peers`: those that are connected, as many as fit in a line.
@@ -52,7 +54,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The bare answer of a command that has nothing to tell but that it was carried out.
+    /// Returns the answer of a command that succeeded, without data.
     pub fn new(id: Id, command: &str) -> Self {
         Answer {
             id,
@@ -72,27 +74,27 @@ impl Answer {
     }
 }
 
-/// A peer that is connected.
+/// A connected peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectedPeer {
     /// PeerId of the node.
     pub peer_id: String,
-    /// The checksummed address of the agent that it speaks for, where its record is known.
+    /// Checksummed address of its agent, if its record is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Its display name, as it says itself.
+    /// Display name; a claim of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What part it plays, where its record is known.
+    /// Role of the node, if its record is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
-    /// For how long it has been connected, in ms.
+    /// Duration of the connection, in ms.
     pub connected_for_ms: u64,
 }
 
-/// What `status` answers.
+/// The answer to `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -101,24 +103,24 @@ pub struct StatusReport {
     pub peer_id: String,
     /// The agent's checksummed address.
     pub address: String,
-    /// Since the process started, in ms.
+    /// Time since the process started, in ms.
     pub uptime_ms: u64,
-    /// Peers connected.
+    /// Number of connected peers.
     pub peers: usize,
-    /// DHT servers known.
+    /// Number of connected DHT servers.
     pub servers: usize,
-    /// Agents in the directory, this one left out.
+    /// Number of agents in the directory, without this one.
     pub agents: usize,
-    /// Topics subscribed to by the parent.
+    /// Topics to which the parent subscribed.
     pub topics: Vec<String>,
-    /// Multiaddrs that the node listens on.
+    /// Multiaddrs on which the node listens.
     pub addrs: Vec<String>,
-    /// Mail accepted and not yet ended.
+    /// Number of accepted messages that have not ended.
     pub outbox: usize,
-    /// Bytes of it.
+    /// Bytes of these messages.
     pub outbox_bytes: usize,
-    /// Broadcasts held until somebody subscribes.
+    /// Number of broadcasts that wait for a subscriber.
     pub queued_broadcasts: usize,
-    /// What was counted since the start, by name.
+    /// Counters since the start, by name.
     pub counters: BTreeMap<String, u64>,
 }

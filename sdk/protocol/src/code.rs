@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $retryable:literal;)+) => {
-        /// Why a command, a line or a mail failed. The strings are stable; the set may grow, so a reader
-        /// that meets an unknown one goes by `retryable`.
+        /// Reason why a command, a line or a message failed. The strings are stable. The set may
+        /// grow, so a reader that meets an unknown code uses `retryable`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[non_exhaustive]
         pub enum ErrorCode {
             $($(#[doc = $doc])+ #[serde(rename = $text)] $name,)+
-            /// A code that this version of the crate does not know. Never written by the node.
+            /// A code that this version of the crate does not know. The node never writes it.
             #[serde(other)]
             #[cfg_attr(feature = "schema", schemars(skip))]
             Unknown,
@@ -21,17 +21,17 @@ macro_rules! codes {
             /// Every code that the node can write.
             pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$name),+];
 
-            /// The stable string of the code.
+            /// Returns the stable string of the code.
             pub fn as_str(self) -> &'static str {
                 match self { $(ErrorCode::$name => $text,)+ ErrorCode::Unknown => "UNKNOWN" }
             }
 
-            /// Whether the same thing may succeed later without being changed.
+            /// Returns `true` if the same command or message may succeed later, unchanged.
             pub fn retryable(self) -> bool {
                 match self { $(ErrorCode::$name => $retryable,)+ ErrorCode::Unknown => false }
             }
 
-            /// What the code means, in one sentence.
+            /// Returns the meaning of the code, in one sentence.
             pub fn meaning(self) -> &'static str {
                 match self { $(ErrorCode::$name => concat!($($doc),+).trim_ascii(),)+ ErrorCode::Unknown => "" }
             }
@@ -44,7 +44,7 @@ codes! {
     InvalidJson = "INVALID_JSON", false;
     /// The line is not UTF-8.
     InvalidUtf8 = "INVALID_UTF8", false;
-    /// The line is longer than the limit and was skipped up to its newline.
+    /// The line exceeds the limit; the node skipped it up to its newline.
     LineTooLong = "LINE_TOO_LONG", false;
     /// The `type` is not one of the commands.
     UnknownCommand = "UNKNOWN_COMMAND", false;
@@ -54,15 +54,16 @@ codes! {
     DuplicateId = "DUPLICATE_ID", false;
     /// The command came before `connect`.
     NotConnected = "NOT_CONNECTED", false;
-    /// There was a `connect` already.
+    /// The parent sent `connect` before.
     AlreadyConnected = "ALREADY_CONNECTED", false;
-    /// The protocol version asked for is not spoken; `details.supported` lists those that are.
+    /// The node does not support the requested protocol version; `details.supported` lists those
+    /// that it does.
     UnsupportedProtocol = "UNSUPPORTED_PROTOCOL", false;
-    /// The node is closing: the command was not carried out, or the mail had not been delivered yet.
+    /// The node is closing: it did not carry out the command, or the message was not delivered yet.
     ShuttingDown = "SHUTTING_DOWN", true;
     /// A queue is full: try again in a moment.
     Busy = "BUSY", true;
-    /// The command, or the mail that it sent, was given up because `cancel` asked for it.
+    /// A `cancel` ended the command, or the message that it sent.
     Cancelled = "CANCELLED", false;
     /// No verified record names this peer: try its `0x` address, or again once it has joined.
     PeerNotFound = "PEER_NOT_FOUND", true;
@@ -72,28 +73,32 @@ codes! {
     WrongNetwork = "WRONG_NETWORK", false;
     /// The recipient has no room at the moment.
     PeerBusy = "PEER_BUSY", true;
-    /// No mail of this `messageId` waits for an `ack`: it has had one, its sender has given it up, or the node was started again and it has
-    /// yet to come again.
+    /// No message with this `messageId` waits for an `ack`: it was acknowledged, its sender gave it
+    /// up, or the node was restarted and the message has not been redelivered yet.
     MessageNotFound = "MESSAGE_NOT_FOUND", false;
-    /// The recipient refused the mail.
+    /// The recipient rejected the message.
     PeerRejected = "PEER_REJECTED", false;
     /// The payload is larger than `ready.limits` allows.
     MessageTooLarge = "MESSAGE_TOO_LARGE", false;
-    /// Nobody who subscribes to the topic was reached in time.
+    /// The node reached no subscriber of the topic in time.
     NoSubscribers = "NO_SUBSCRIBERS", true;
-    /// The topic belongs to the node itself: a parent may not publish there.
+    /// The topic is reserved for nodes: a parent may not publish there.
     ReservedTopic = "RESERVED_TOPIC", false;
     /// The time to live ran out before an acknowledgement came.
     Expired = "EXPIRED", true;
-    /// The mail could not be brought to the disk, and was not accepted. Of an `ack`: it counts, but the disk does not know yet.
+    /// The node could not persist the message, and did not accept it. For an `ack`: accepted, but
+    /// not durable yet.
     DiskFull = "DISK_FULL", true;
     /// The node could not listen on its port.
     ListenFailed = "LISTEN_FAILED", true;
-    /// The store in the data directory cannot be opened at present: the node did not start. Start it again later.
+    /// The store in the data directory cannot be opened at present: the node did not start. Start
+    /// it again later.
     StoreUnavailable = "STORE_UNAVAILABLE", true;
-    /// A process on another host has the data directory, or has taken it from this one: end one of them, or give each a directory of its own.
+    /// A process on another host has the data directory, or has taken it from this one: end one of
+    /// them, or give each a directory of its own.
     DataDirInUse = "DATA_DIR_IN_USE", true;
-    /// The data directory belongs to another agent: use the key that it was made with, or another directory.
+    /// The data directory belongs to another agent: use the key that it was made with, or another
+    /// directory.
     DataDirMismatch = "DATA_DIR_MISMATCH", false;
     /// A key, a binding or an identity file cannot be used.
     IdentityInvalid = "IDENTITY_INVALID", false;
@@ -103,7 +108,8 @@ codes! {
     IdentityConflict = "IDENTITY_CONFLICT", false;
     /// A newer generation of this identity exists: this node may no longer speak for the address.
     IdentitySuperseded = "IDENTITY_SUPERSEDED", false;
-    /// Several peers agree that this machine's clock is off. Of mail: its recipient refused the time of this machine's clock.
+    /// Several peers agree that this machine's clock is wrong. For a message: its recipient
+    /// rejected the time of this machine's clock.
     ClockSkew = "CLOCK_SKEW", true;
     /// A defect of the node.
     Internal = "INTERNAL", true;

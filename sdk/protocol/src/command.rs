@@ -5,12 +5,12 @@ use serde_json::value::RawValue;
 
 use crate::Id;
 
-/// A command and the id under which its answer is wanted, if one is.
+/// A command, with the id of its answer if the parent wants one.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Turns on the `result` of the command.
+    /// Id of the command. With an id, the node answers with a `result` or an `error`.
     pub id: Option<Id>,
-    /// What to do.
+    /// The command.
     pub command: Command,
 }
 
@@ -20,7 +20,7 @@ macro_rules! commands {
     (@before) => { false };
     (@before before) => { true };
     ($($(#[$doc:meta])* $name:literal => $variant:ident $([$before:ident connect])?,)*) => {
-        /// What a parent may ask for: the `type` of the line and the fields that go with it.
+        /// A command of the parent: the `type` of the line and its fields.
         #[derive(Clone, Debug, Serialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(tag = "type", rename_all = "snake_case")]
@@ -33,7 +33,7 @@ macro_rules! commands {
             /// The `type` of every command.
             pub const NAMES: &[&str] = &[$($name),*];
 
-            /// The `type` that a line of this command carries.
+            /// Returns the `type` of a line with this command.
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Command::$variant(_) => $name,)*
@@ -48,10 +48,11 @@ macro_rules! commands {
                 }
             }
 
-            /// Reads the fields of the command of type `name` from a line. `None`: there is no such command.
+            /// Reads the fields of the command of type `name` from a line. Returns `None` for an
+            /// unknown type.
             ///
             /// # Errors
-            /// When a field is missing or is not what it must be.
+            /// Fails if a field is missing or invalid.
             pub(crate) fn read(name: &str, line: &str) -> Option<serde_json::Result<Command>> {
                 match name {
                     $($name => Some(serde_json::from_str(line).map(Command::$variant)),)*
@@ -63,57 +64,58 @@ macro_rules! commands {
 }
 
 commands! {
-    /// Listen, join the network and say `ready`.
+    /// Listens, joins the network and reports `ready`.
     "connect" => Connect [before connect],
-    /// Send mail to an agent, or a broadcast to a topic.
+    /// Sends a message to an agent, or a broadcast to a topic.
     "send" => Send,
-    /// Find agents.
+    /// Finds agents.
     "discover" => Discover,
-    /// Receive what is broadcast on a topic.
+    /// Receives the broadcasts on a topic.
     "subscribe" => Subscribe,
-    /// Stop receiving it.
+    /// Stops receiving the broadcasts on a topic.
     "unsubscribe" => Unsubscribe,
-    /// Set what the agent can do, as its record says.
+    /// Sets the capabilities that the agent's record names.
     "capabilities" => Capabilities [before connect],
-    /// Report what the node knows and has counted.
+    /// Reports the state and the counters of the node.
     "status" => Status,
-    /// List the connected peers, and who is blocked or allowed.
+    /// Lists the connected peers and the access rules.
     "peers" => Peers,
-    /// Take nothing more from an agent or a node.
+    /// Rejects the messages of an agent or a node.
     "block" => Block,
-    /// Lift the limits for an agent or a node.
+    /// Lifts the limits for an agent or a node.
     "allow" => Allow,
-    /// Take back `block` and `allow`.
+    /// Removes the rule that `block` or `allow` set.
     "unblock" => Unblock,
-    /// Say that a mail was taken, where the node leaves that to its parent.
+    /// Acknowledges messages, with `--ack manual`.
     "ack" => Ack,
-    /// Give up a command, or the mail that it sent.
+    /// Ends a command, or the message that it sent.
     "cancel" => Cancel,
-    /// Answer, to show that the node is alive.
+    /// Answers, to show that the node is alive.
     "ping" => Ping [before connect],
-    /// Finish what was accepted and exit.
+    /// Finishes the accepted work and exits.
     "shutdown" => Shutdown [before connect],
 }
 
-/// `connect`: must come first; commands that follow are held until `ready`.
+/// `connect` must come first. The node defers the commands that follow until `ready`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Connect {
-    /// TCP and UDP port to listen on; 0 takes any. Absent: the `--port` of the command line.
+    /// TCP and UDP port to listen on; 0 for any. Absent: the `--port` of the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Multiaddrs of nodes to join through, each ending in `/p2p/<peer id>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bootstrap_peers: Vec<String>,
-    /// Version of the contract; turns on the events and fields that the first sidecar did not have.
+    /// Version of the contract. It enables the events and fields that the first sidecar did not
+    /// have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<u32>,
-    /// Longest line that the parent can read, in bytes: at least 4,096, at most 1 MiB.
+    /// Longest line that the parent can read, in bytes: 4,096 to 1,048,576.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_line_bytes: Option<usize>,
-    /// With `--ack manual`: the most mail that the node hands to the parent without an `ack`, 1 to 16,384 messages.
-    /// Absent: 16,384.
+    /// With `--ack manual`: the most mail that the node hands to the parent without an `ack`, 1 to
+    /// 16,384 messages. Absent: 16,384.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unacked: Option<usize>,
 }
@@ -129,40 +131,43 @@ pub struct Send {
     /// The topic, at most 128 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// Any JSON value without numbers beyond 64-bit floats and halves of surrogate pairs; with `encoding: "base64"` a string of base64.
+    /// Any JSON value without numbers beyond 64-bit floats and halves of surrogate pairs; with
+    /// `encoding: "base64"` a string of base64.
     #[cfg_attr(feature = "schema", schemars(with = "serde_json::Value"))]
     pub data: Box<RawValue>,
-    /// What the message is, for the receiving agent, at most 64 bytes. Some kinds have a priority of their own.
+    /// Kind of the message, for the receiving agent, at most 64 bytes. Some kinds have a default
+    /// priority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// How urgent it is. Absent: as its kind is; `vote`, `consensus_vote`, `block_proposal`, `block_announce` and `critical` are high,
-    /// `statistics`, `network_statistics`, `history`, `historical_data`, `non_critical`, `peer_exchange` and `ping` low, all others medium.
+    /// How urgent it is. Absent: as its kind is; `vote`, `consensus_vote`, `block_proposal`,
+    /// `block_announce` and `critical` are high, `statistics`, `network_statistics`, `history`,
+    /// `historical_data`, `non_critical`, `peer_exchange` and `ping` low, all others medium.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
-    /// How long to keep trying, in milliseconds: 1 to 604,800,000 (7 days).
+    /// Time for which the node tries to deliver, in milliseconds: 1 to 604,800,000 (7 days).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
-    /// Which way mail goes; without meaning for topics.
+    /// Route of the message; ignored for topics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Route>,
-    /// Message id that this one answers, at most 128 bytes.
+    /// Id of the message that this one answers, at most 128 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
     /// Name of the conversation, at most 128 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation_id: Option<String>,
-    /// How `data` is to be read; absent: as JSON.
+    /// Encoding of `data`; absent: JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
 }
 
 impl Send {
-    /// Mail to an agent, named by PeerId or Ethereum address, with nothing else said about it.
+    /// Returns a message to an agent, named by PeerId or Ethereum address, with default fields.
     pub fn to_peer(peer_id: impl Into<String>, data: Box<RawValue>) -> Self {
         Send { peer_id: Some(peer_id.into()), ..Send::bare(data) }
     }
 
-    /// A broadcast to a topic, with nothing else said about it.
+    /// Returns a broadcast to a topic, with default fields.
     pub fn to_topic(topic: impl Into<String>, data: Box<RawValue>) -> Self {
         Send { topic: Some(topic.into()), ..Send::bare(data) }
     }
@@ -183,12 +188,12 @@ impl Send {
     }
 }
 
-/// `discover`: at most one of the fields selects; none finds every agent known.
+/// `discover`: at most one of `topic`, `address` and `capability`; none finds every known agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Discover {
-    /// Agents whose record names this topic, or who are seen to subscribe to it.
+    /// Agents whose record names this topic, or whose node is connected and subscribes to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
     /// The agent with this Ethereum address.
@@ -197,7 +202,7 @@ pub struct Discover {
     /// Agents whose record names this capability.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<String>,
-    /// How long to look, in milliseconds, at most 60,000.
+    /// Time for which the node searches, in milliseconds, at most 60,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
 }
@@ -214,8 +219,8 @@ pub struct Subscribe {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Capabilities {
-    /// The capabilities, instead of those set before: at most 16, 256 bytes in total, each printable
-    /// and not empty.
+    /// The capabilities, instead of those set before: at most 16, 256 bytes in total, each
+    /// printable and not empty.
     pub capabilities: Vec<String>,
 }
 
@@ -237,35 +242,37 @@ pub struct Status {}
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Peers {}
 
-/// `block`: its mail is refused, its broadcasts and the news of it are not told. Takes the place of `allow`.
+/// `block`: the node rejects the subject's messages, and drops its broadcasts and events. Replaces
+/// `allow`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Block {
-    /// The `0x…` address of an agent, whichever node it uses, or the PeerId of a node, whoever uses it.
+    /// The `0x…` address of an agent, on any node, or the PeerId of a node, for any agent.
     pub peer_id: String,
 }
 
-/// `allow`: what it sends is trusted as far as the parent trusts it. Takes the place of `block`.
+/// `allow`: the node marks the subject's messages as `allowed` and lifts its limits. Replaces
+/// `block`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Allow {
-    /// As in `block`.
+    /// The subject, as in `block`.
     pub peer_id: String,
 }
 
-/// `unblock`: neither blocked nor allowed from now on.
+/// `unblock`: the subject is neither blocked nor allowed any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Unblock {
-    /// As in `block`.
+    /// The subject, as in `block`.
     pub peer_id: String,
 }
 
-/// `ack`: the agent has processed mail, and the node may tell the sender so. Exactly one of the fields. Only with
-/// `--ack manual`.
+/// `ack`: the agent has processed mail, and the node may tell the sender so. Exactly one of the
+/// fields. Only with `--ack manual`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -290,7 +297,8 @@ impl Ack {
     }
 }
 
-/// `cancel`: a `discover` that still looks is answered with `CANCELLED`; mail that a `send` left undelivered ends as `failed`.
+/// `cancel`: a `discover` that still looks is answered with `CANCELLED`; mail that a `send` left
+/// undelivered ends as `failed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cancel {
@@ -308,39 +316,40 @@ pub struct Ping {}
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Shutdown {}
 
-/// How urgent a message is: `high` goes strictly first, `low` is dropped first where queues are full.
+/// Priority of a message. The node sends `high` strictly first, and drops `low` first when a queue
+/// is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Statistics, history.
+    /// Low: statistics and history.
     Low,
-    /// Everything else.
+    /// Medium: everything else.
     #[default]
     Medium,
-    /// Votes, proposals, critical mail.
+    /// High: votes, proposals and critical messages.
     High,
 }
 
-/// Which way mail goes.
+/// Route of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Route {
-    /// Direct where the recipient is connected or can be dialled, else by gossip.
+    /// Direct if the recipient is connected or can be dialled, otherwise by gossip.
     #[default]
     Auto,
-    /// Only over a connection to the recipient.
+    /// Over a connection to the recipient only.
     Direct,
-    /// Only through the topic `agent-messages`.
+    /// Through the topic `agent-messages` only.
     Gossip,
 }
 
-/// How `data` is to be read.
+/// Encoding of `data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
-    /// `data` is a string that holds bytes as base64 (RFC 4648 §4, with padding).
+    /// `data` is a string with bytes in base64 (RFC 4648 §4, with padding).
     Base64,
 }

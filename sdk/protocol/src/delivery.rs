@@ -1,55 +1,57 @@
-//! How accepted mail ends.
+//! The end of an accepted message.
 
 use serde::{Deserialize, Serialize};
 
 use crate::forward_compat::known_or_none;
 use crate::{ErrorCode, Id, Route};
 
-/// `delivery`: exactly one per accepted mail.
+/// `delivery`: exactly one for each accepted message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
-    /// The message.
+    /// Id of the message.
     pub message_id: String,
     /// The `id` of the `send`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Id>,
-    /// How it ended.
+    /// Final state.
     pub state: DeliveryState,
-    /// Why, unless it was delivered.
+    /// Reason; absent for `delivered`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<ErrorCode>,
-    /// What happened and what to do about it, for a person; absent when it was delivered.
+    /// What happened and what to do, for people; absent for `delivered`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// How often it was put on the wire.
+    /// Number of attempts to send the message.
     pub attempts: u32,
-    /// Which way it went last.
+    /// Route of the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_or_none")]
     pub route: Option<Route>,
-    /// Whether an earlier process of the node accepted it, and may have told this too.
+    /// `true` if an earlier process of the node accepted the message, and may have reported its
+    /// end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redelivered: bool,
-    /// The `messageId` under which the recipient gets it, if it had to get another: a copy of this process had used its first one.
+    /// The `messageId` under which the recipient received the message, if it differs, because a
+    /// copy of this process had used the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_as: Option<String>,
 }
 
-/// How an accepted mail ended.
+/// Final state of an accepted message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
-    /// The recipient's node took it and signed for it.
+    /// The recipient's node acknowledged the message.
     Delivered,
-    /// No acknowledgement came in time; it may have arrived all the same.
+    /// No acknowledgement came in time. The message may have arrived.
     Expired,
-    /// The recipient's node refused it.
+    /// The recipient's node rejected the message.
     Rejected,
-    /// This node gave it up.
+    /// This node gave up.
     Failed,
-    /// A word that this version of the crate does not know. Never written by the node.
+    /// A value that this version of the crate does not know. The node never writes it.
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,

@@ -9,10 +9,11 @@ use crate::{Answer, Delivery, Encoding, ErrorCode, Id, Limits, Priority, Route, 
 /// Declares the events: their names, their variants and how a line becomes one.
 macro_rules! events {
     ($($(#[$doc:meta])* $name:literal => $variant:ident($content:ty),)*) => {
-        /// What a node tells its parent: the `type` of the line and the fields that go with it.
+        /// An event of the node: the `type` of the line and its fields.
         ///
-        /// `ready`, `message`, `peer_discovered`, `error` and `log` come always, `result` when a command had an
-        /// `id`, the others only after `connect` with `"protocol":1`.
+        /// The node always writes `ready`, `message`, `peer_discovered`, `error` and `log`;
+        /// `result` when a command had an `id`; the others only after `connect` with
+        /// `"protocol":1`.
         #[derive(Clone, Debug, Serialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(tag = "type", rename_all = "snake_case")]
@@ -25,10 +26,11 @@ macro_rules! events {
             /// The `type` of every event.
             pub const NAMES: &[&str] = &[$($name),*];
 
-            /// Reads the fields of the event of type `name` from a line. `None`: there is no such event.
+            /// Reads the fields of the event of type `name` from a line. Returns `None` for an
+            /// unknown type.
             ///
             /// # Errors
-            /// When a field is missing or is not what it must be.
+            /// Fails if a field is missing or invalid.
             pub(crate) fn read(name: &str, line: &[u8]) -> Option<serde_json::Result<Event>> {
                 match name {
                     $($name => Some(serde_json::from_slice(line).map(Event::$variant)),)*
@@ -42,25 +44,25 @@ macro_rules! events {
 events! {
     /// The node listens and serves every command.
     "ready" => Ready(Box<Ready>),
-    /// Mail or a broadcast arrived.
+    /// A message or a broadcast arrived.
     "message" => Message(Box<Message>),
-    /// An agent was found.
+    /// The node found an agent.
     "peer_discovered" => PeerDiscovered(Box<PeerDiscovered>),
-    /// A command, a line or a mail failed.
+    /// A command, a line or a message failed.
     "error" => Error(Box<ErrorEvent>),
-    /// Something that a person may want to read.
+    /// A log message for people.
     "log" => Log(Box<Log>),
-    /// A command that carried an `id` was carried out.
+    /// A command with an `id` succeeded.
     "result" => Result(Box<Answer>),
-    /// How an accepted mail ended.
+    /// An accepted message ended.
     "delivery" => Delivery(Box<Delivery>),
-    /// A connection to a peer was established.
+    /// A peer connected.
     "peer_connected" => PeerConnected(PeerConnected),
     /// The last connection to a peer ended.
     "peer_disconnected" => PeerDisconnected(PeerDisconnected),
-    /// Lines were dropped because the parent did not read.
+    /// The node dropped lines because the parent did not read.
     "overflow" => Overflow(Overflow),
-    /// The last line of a node that ends in good order.
+    /// The last line of a node that shuts down.
     "closing" => Closing(Closing),
 }
 
@@ -75,25 +77,25 @@ pub struct Ready {
     pub address: String,
     /// The display name.
     pub name: String,
-    /// What part the node plays.
+    /// Role of the node.
     pub role: Role,
-    /// Name of the network; nodes of different networks do not speak to each other.
+    /// Name of the network. Nodes of different networks do not connect.
     pub network: String,
     /// Version of the contract in force.
     pub protocol: u32,
     /// Version of the binary.
     pub version: String,
-    /// What this node can do beyond the bare contract. Absent means unsupported.
+    /// Features of this node beyond the base contract. An absent feature is not supported.
     pub features: Vec<String>,
     /// The limits in force.
     pub limits: Limits,
-    /// Multiaddrs that the node listens on, each ending in `/p2p/<peer id>`.
+    /// Multiaddrs on which the node listens, each ending in `/p2p/<peer id>`.
     pub addrs: Vec<String>,
-    /// Whether accepted mail outlives the process.
+    /// `true` if accepted messages outlive the process.
     pub durable: bool,
 }
 
-/// What part a node plays.
+/// Role of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -103,7 +105,7 @@ pub enum Role {
     Full,
     /// An entry point that others join through: DHT server.
     Bootstrap,
-    /// A word that this version of the crate does not know. Never written by the node.
+    /// A value that this version of the crate does not know. The node never writes it.
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
@@ -114,66 +116,68 @@ pub enum Role {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
-    /// The sender's checksummed Ethereum address, proven.
+    /// The sender's checksummed Ethereum address, proven by signatures.
     pub from: String,
-    /// What the sender's agent wrote. It is as trustworthy as that agent is.
+    /// The payload, as the sender's agent wrote it.
     #[cfg_attr(feature = "schema", schemars(with = "serde_json::Value"))]
     pub data: Box<RawValue>,
     /// PeerId of the sender's node.
     pub peer_id: String,
-    /// Names the message across the network.
+    /// Id of the message, unique in the network.
     pub message_id: String,
-    /// The topic of a broadcast; absent for mail.
+    /// The topic of a broadcast; absent for a message to this agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// What the sender says it is.
+    /// Kind of the message, as the sender states it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// How urgent the sender says it is.
+    /// Priority, as the sender states it.
     #[serde(deserialize_with = "known_or_default")]
     pub priority: Priority,
-    /// When the sender's node accepted it, by that node's clock, in ms since 1970.
+    /// Time at which the sender's node accepted the message, by that node's clock, in ms since
+    /// 1970.
     pub sent_at_ms: u64,
-    /// When it arrived here, by this node's clock, in ms since 1970.
+    /// Time at which the message arrived here, by this node's clock, in ms since 1970.
     pub received_at_ms: u64,
-    /// Which way it came: `direct` or `gossip`.
+    /// Route of the message: `direct` or `gossip`.
     #[serde(deserialize_with = "known_or_default")]
     pub route: Route,
-    /// The message that it answers.
+    /// Id of the message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
-    /// The conversation that it belongs to.
+    /// Name of the conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation_id: Option<String>,
     /// Present when `data` is a string of base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
-    /// What is known about the sender.
+    /// Trust in the sender.
     pub trust: Trust,
-    /// Whether an earlier process of the node may have told it, under the same `messageId`; only with a data directory.
+    /// `true` if an earlier process of the node may have delivered the message, under the same
+    /// `messageId`; only with a data directory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redelivered: bool,
 }
 
 impl Message {
-    /// What was sent as bytes; nothing if something else was.
+    /// Returns the bytes of a payload in base64, or `None` for any other payload.
     pub fn bytes(&self) -> Option<Vec<u8>> {
         let Encoding::Base64 = self.encoding?;
         decode_base64(&serde_json::from_str::<String>(self.data.get()).ok()?)
     }
 }
 
-/// What is known about a sender beyond its address, which is proven always.
+/// Trust in a sender, whose address is always proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Trust {
-    /// The signature proves the address, and nothing else is known.
+    /// Only the address is known.
     Unverified,
-    /// The parent has said `allow`.
+    /// The parent has allowed the sender.
     Allowed,
-    /// A word that this version of the crate does not know. Never written by the node.
+    /// A value that this version of the crate does not know. The node never writes it.
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
@@ -186,22 +190,22 @@ pub enum Trust {
 pub struct PeerDiscovered {
     /// PeerId of the agent's node.
     pub peer_id: String,
-    /// Topics that its record names or that it is seen to subscribe to.
+    /// Topics in its record, and topics to which its connected node subscribes.
     pub topics: Vec<String>,
     /// The agent's checksummed Ethereum address.
     pub address: String,
-    /// Its display name, as it says itself.
+    /// Display name; a claim of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What part its node plays.
+    /// Role of its node.
     pub role: Role,
-    /// Its multiaddrs, as it says itself.
+    /// Multiaddrs of its node; a claim of the agent.
     pub addrs: Vec<String>,
-    /// Its capabilities, as it says itself.
+    /// Capabilities; a claim of the agent.
     pub capabilities: Vec<String>,
-    /// When its record ends, in ms since 1970.
+    /// Time at which the record expires, in ms since 1970.
     pub expires_at_ms: u64,
-    /// The `id` of the `discover` that found it.
+    /// Id of the `discover` that found the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Id>,
 }
@@ -211,28 +215,28 @@ pub struct PeerDiscovered {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorEvent {
-    /// The id of the command that this line ends.
+    /// Id of the command that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
-    /// The stable code.
+    /// Stable code.
     pub code: ErrorCode,
-    /// What happened and what to do, for a person.
+    /// What happened and what to do, for people.
     pub message: String,
-    /// Whether the same thing may succeed later.
+    /// `true` if the same command or message may succeed later.
     pub retryable: bool,
-    /// The command that caused it, when it ended before.
+    /// Id of the command that caused the error, if that command was answered before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Id>,
-    /// The mail that failed.
+    /// Id of the message that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// More, for a program.
+    /// More data, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<serde_json::Value>,
 }
 
 impl ErrorEvent {
-    /// An error that answers no command.
+    /// Returns an error that answers no command.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         ErrorEvent {
             id: None,
@@ -250,31 +254,31 @@ impl ErrorEvent {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Log {
-    /// How serious it is.
+    /// Severity.
     pub level: Level,
-    /// Which part of the node speaks.
+    /// Part of the node that wrote the message.
     pub namespace: String,
-    /// For a person.
+    /// The message, for people.
     pub message: String,
-    /// More, for a program.
+    /// More data, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<serde_json::Value>,
 }
 
-/// How serious a `log` is.
+/// Severity of a `log`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// For developers of the node.
+    /// Debug: for developers of the node.
     Debug,
-    /// Good to know.
+    /// Information.
     Info,
-    /// Something may need care.
+    /// Warning: a person may have to act.
     Warn,
-    /// Something is broken.
+    /// Error: the node cannot do its work in part or in whole.
     Error,
-    /// A word that this version of the crate does not know. Never written by the node.
+    /// A value that this version of the crate does not know. The node never writes it.
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
@@ -287,7 +291,7 @@ pub enum Level {
 pub struct PeerConnected {
     /// The peer.
     pub peer_id: String,
-    /// The agent it speaks for, where known.
+    /// Address of its agent, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
 }
@@ -299,15 +303,15 @@ pub struct PeerConnected {
 pub struct PeerDisconnected {
     /// The peer.
     pub peer_id: String,
-    /// The agent it speaks for, where known.
+    /// Address of its agent, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Why.
+    /// Reason, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// `overflow`: what was dropped since the last one, and in all.
+/// `overflow`: the number of dropped lines since the last `overflow`, and in total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Overflow {
@@ -317,7 +321,7 @@ pub struct Overflow {
     pub total: DropCounts,
 }
 
-/// Lines dropped, by type.
+/// Numbers of dropped lines, by type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
@@ -326,7 +330,8 @@ pub struct DropCounts {
     pub broadcasts: u64,
     /// Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`.
     pub oversized: u64,
-    /// Events of peers (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there was no room.
+    /// Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there was
+    /// no room.
     pub peer_events: u64,
     /// Logs.
     pub log: u64,

@@ -1,5 +1,6 @@
-//! Sets of words may grow. Where a word is shared with commands, which must not hold one that nobody knows, the reader of an
-//! event takes a later one for none or for the default, instead of refusing the whole line.
+//! Sets of words may grow. Where a word is shared with commands, which must not hold one that
+//! nobody knows, the reader of an event takes a later one for none or for the default, instead of
+//! refusing the whole line.
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 

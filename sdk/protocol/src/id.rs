@@ -1,4 +1,4 @@
-//! The id under which a parent wants an answer.
+//! Ids of commands.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ pub const MAX_ID_BYTES: usize = 128;
 /// The largest number on the pipe: 2^53 − 1, the last integer that every JSON reader keeps exact.
 pub const MAX_EXACT: u64 = (1 << 53) - 1;
 
-/// What a parent calls one of its commands. It comes back, unchanged, on exactly one terminal line.
+/// Id that a parent gives to a command. Exactly one terminal line returns it, unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
@@ -20,7 +20,7 @@ pub enum Id {
 }
 
 impl Id {
-    /// Whether the id keeps to its limits.
+    /// Returns `true` if the id is within its limits.
     pub fn is_valid(&self) -> bool {
         match self {
             Id::Number(number) => number.unsigned_abs() <= MAX_EXACT,

@@ -1,4 +1,4 @@
-//! The priority with which the node believes a message to be.
+//! The effective priority of a received message.
 
 use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, Message, Priority, Trust};
@@ -7,7 +7,8 @@ use crate::cx::Cx;
 use crate::gate::Gate;
 
 impl Gate {
-    /// The priority with which a message goes to the parent: too much haste is not believed, but of whom the parent trusts.
+    /// Returns the priority with which a message goes to the parent. The node demotes high priority
+    /// above the limit of its author to medium, unless the parent allowed the author.
     pub(crate) fn effective_priority(&mut self, author: Address, message: &Message, cx: &mut Cx) -> Priority {
         let now = cx.now;
         if message.priority != Priority::High {

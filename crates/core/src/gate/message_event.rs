@@ -68,8 +68,9 @@ pub(crate) fn message_event(
     Ok((message, bytes))
 }
 
-/// Whether the parent can be told what stands beside `data`: texts without control characters, as the parent's own must be, and
-/// a time that every JSON reader keeps exact. A time beyond that is no clock's; another in its place would be one that nobody said.
+/// Returns `true` if the fields beside `data` may stand in a line: texts without control characters,
+/// and a time that every JSON reader keeps exact. No clock shows a later time, and the node must not
+/// invent another.
 fn is_tellable(message: &envelope::Message) -> bool {
     let texts = [&message.kind, &message.reply_to, &message.conversation];
     message.sent_at_ms <= MAX_EXACT && !texts.into_iter().any(|text| text.contains(char::is_control))

@@ -4,6 +4,7 @@
 //! first, then medium and low 4:1 by bytes. All other lines leave in the order in which the core
 //! queued them.
 
+use crate::priority_scheduler::PriorityScheduler;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
@@ -40,9 +41,6 @@ pub const TOPIC_BYTES: usize = 16 << 20;
 pub const NEWS_LINES: usize = 1024;
 /// Limit of the logs that wait for the parent, in lines. Our choice.
 pub const LOG_LINES: usize = 256;
-
-/// Bytes of medium messages for each byte of low messages, as in the outbox.
-const MEDIUM_PER_LOW: usize = 4;
 
 /// Accounted bytes of a line besides its payload. An estimate for the limits of memory; the limits
 /// of the wire do not use it.
@@ -134,12 +132,12 @@ fn queue_of(class: &RangeInclusive<usize>, priority: Priority) -> usize {
 }
 
 /// The queues of lines in front of the writer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OutputQueue {
     queues: [Queue; 9],
     order: u64,
-    /// Credit of low messages. Each medium message adds its bytes.
-    low_credit: usize,
+    /// Order of the priorities of messages.
+    scheduler: PriorityScheduler,
     at_writer: VecDeque<Written>,
     at_writer_bytes: usize,
     /// Answers that wait or are at the writer: to `send` commands, and to other commands.
@@ -148,6 +146,23 @@ pub struct OutputQueue {
     dropped: DropCounts,
     total: DropCounts,
     closed: bool,
+}
+
+impl Default for OutputQueue {
+    fn default() -> Self {
+        OutputQueue {
+            queues: Default::default(),
+            order: 0,
+            scheduler: PriorityScheduler::new(WRITER_BYTES),
+            at_writer: VecDeque::new(),
+            at_writer_bytes: 0,
+            unread_sends: 0,
+            unread_others: 0,
+            dropped: DropCounts::default(),
+            total: DropCounts::default(),
+            closed: false,
+        }
+    }
 }
 
 impl OutputQueue {
@@ -309,11 +324,10 @@ impl OutputQueue {
             others.into_iter().flatten().filter_map(|queue| Some((self.queues[queue].order()?, queue)));
         let (_, queue) = queued.min()?;
         let line = self.queues[queue].pop()?;
-        let of = |priority| [queue_of(&MAIL, priority), queue_of(&TOPIC, priority)].contains(&queue);
-        if of(Priority::Medium) {
-            self.low_credit = (self.low_credit + line.bytes).min(MEDIUM_PER_LOW * WRITER_BYTES);
-        } else if of(Priority::Low) {
-            self.low_credit = self.low_credit.saturating_sub(MEDIUM_PER_LOW * line.bytes);
+        for priority in [Priority::Low, Priority::Medium] {
+            if [queue_of(&MAIL, priority), queue_of(&TOPIC, priority)].contains(&queue) {
+                self.scheduler.served(priority, line.bytes);
+            }
         }
         self.at_writer(line.bytes, line.ends, line.receipt);
         Some(line.event)
@@ -326,12 +340,9 @@ impl OutputQueue {
             let first = |queue: &usize| Some((self.queues[*queue].order()?, *queue));
             queues.iter().filter_map(first).min().map(|(_, queue)| queue)
         };
-        let low = older(Priority::Low);
-        let low_is_due = |queue: &usize| {
-            let line = self.queues[*queue].lines.front();
-            line.is_some_and(|line| MEDIUM_PER_LOW * line.bytes <= self.low_credit)
-        };
-        older(Priority::High).or(low.filter(low_is_due)).or_else(|| older(Priority::Medium)).or(low)
+        let size = |priority| self.queues[older(priority)?].lines.front().map(|line| line.bytes);
+        let (high, medium, low) = (size(Priority::High), size(Priority::Medium), size(Priority::Low));
+        older(self.scheduler.pick(high, medium, low)?)
     }
 
     /// Returns the order number of the next line, and that of the oldest queued message of medium

@@ -57,8 +57,9 @@ impl LineError {
 /// Reads one line as a command. The id is read first, so that a bad payload's error carries it.
 ///
 /// # Errors
-/// `INVALID_UTF8` or `INVALID_JSON` when the line is not a JSON object, with its id if that stands in a part that can be read;
-/// `INVALID_ARGUMENT` or `UNKNOWN_COMMAND` when it is one, with the id if there is a valid one.
+/// `INVALID_UTF8` or `INVALID_JSON` when the line is not a JSON object, with its id if that stands
+/// in a part that can be read; `INVALID_ARGUMENT` or `UNKNOWN_COMMAND` when it is one, with the id
+/// if there is a valid one.
 pub fn decode_request(line: &[u8]) -> Result<Request, LineError> {
     let text = std::str::from_utf8(line).map_err(|error| {
         let message = format!("the line is not valid UTF-8 from byte {} on", error.valid_up_to() + 1);
@@ -72,8 +73,8 @@ pub fn decode_request(line: &[u8]) -> Result<Request, LineError> {
     }
 }
 
-/// What every line has, whatever else is wrong with it. The values stay raw, so that reading one does not
-/// depend on the other being right.
+/// What every line has, whatever else is wrong with it. The values stay raw, so that reading one
+/// does not depend on the other being right.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(rename = "type", default, borrow)]
@@ -157,7 +158,8 @@ fn compacted(mut send: Send) -> Result<Send, LineError> {
     Ok(send)
 }
 
-/// Reads one line as an event, for a parent. `None`: a type that this crate does not know, to be skipped.
+/// Reads one line as an event, for a parent. `None`: a type that this crate does not know, to be
+/// skipped.
 ///
 /// # Errors
 /// When the line is not JSON, or not what its `type` promises.
@@ -172,9 +174,9 @@ pub fn decode_event(line: &[u8]) -> Result<Option<Event>, serde_json::Error> {
     Event::read(&head.kind, line).transpose()
 }
 
-/// What `data` from the network must be before it may stand in a line of our own: exactly one JSON value of
-/// bounded depth, in UTF-8, without any byte below 0x20 that could end the line, and without what strict readers refuse,
-/// for it would cost them the whole line.
+/// What `data` from the network must be before it may stand in a line of our own: exactly one JSON
+/// value of bounded depth, in UTF-8, without any byte below 0x20 that could end the line, and
+/// without what strict readers refuse, for it would cost them the whole line.
 ///
 /// # Errors
 /// A description of what is wrong.

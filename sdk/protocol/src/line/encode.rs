@@ -18,7 +18,8 @@ pub fn encode_request(request: &Request, out: &mut Vec<u8>) {
     write_object(&request.command, request.id.as_ref().map(|id| ("id", id)), out);
 }
 
-/// Appends an object, which must have a field of its own, with one more field, on a line of its own.
+/// Appends an object, which must have a field of its own, with one more field, on a line of its
+/// own.
 fn write_object<T: Serialize>(object: &impl Serialize, last: Option<(&str, &T)>, out: &mut Vec<u8>) {
     let start = out.len();
     write_json(object, out);
@@ -42,8 +43,8 @@ fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     serde_json::to_writer(out, value).expect("no type of the contract has a key that is not a string");
 }
 
-/// Escapes U+0085, U+2028 and U+2029 in `out[start..]`: some line readers of Python and Node split on them.
-/// In valid JSON they stand in strings alone.
+/// Escapes U+0085, U+2028 and U+2029 in `out[start..]`: some line readers of Python and Node split
+/// on them. In valid JSON they stand in strings alone.
 fn escape_separators(start: usize, out: &mut Vec<u8>) {
     let is_separator = |rest: &[u8]| matches!(rest, [0xC2, 0x85, ..] | [0xE2, 0x80, 0xA8 | 0xA9, ..]);
     if !(start..out.len()).any(|at| is_separator(&out[at..])) {

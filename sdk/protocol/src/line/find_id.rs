@@ -1,14 +1,17 @@
-//! The `id` of a line that cannot be read as a whole: an answer without it would leave the parent's call waiting.
+//! The `id` of a line that cannot be read as a whole: an answer without it would leave the parent's
+//! call waiting.
 
 use crate::Id;
 
-/// Arrays and objects nest at most so deep in what is scanned, which bounds the memory of a scan; four times what a command may have.
+/// Arrays and objects nest at most so deep in what is scanned, which bounds the memory of a scan;
+/// four times what a command may have.
 const MAX_SCAN_DEPTH: usize = 4 * super::MAX_DEPTH;
 
-/// Finds the `id` of the line's own object in as much of the line as is JSON. Beside JSON the scan reads three things that
-/// programs write by mistake and that leave no doubt where a value ends: `NaN`, infinities, and bytes that are not UTF-8
-/// within a string. It ends at the first byte that is anything else, so that text of others within a broken
-/// string is never taken for an id. Of a line that has two ids there is none.
+/// Finds the `id` of the line's own object in as much of the line as is JSON. Beside JSON the scan
+/// reads three things that programs write by mistake and that leave no doubt where a value ends:
+/// `NaN`, infinities, and bytes that are not UTF-8 within a string. It ends at the first byte that
+/// is anything else, so that text of others within a broken string is never taken for an id. Of a
+/// line that has two ids there is none.
 pub(super) fn find_id(line: &[u8]) -> Option<Id> {
     let mut ids: Vec<Option<Id>> = Vec::new();
     // Whatever ends the scan, what was read before it counts.
@@ -29,7 +32,8 @@ fn is_id(key: &[u8]) -> bool {
         || key.contains(&b'\\') && serde_json::from_slice::<String>(key).is_ok_and(|key| key == "id")
 }
 
-/// One pass over a line. Each step returns nothing where the line is not what it should be, or ends.
+/// One pass over a line. Each step returns nothing where the line is not what it should be, or
+/// ends.
 struct Scan<'a> {
     line: &'a [u8],
     at: usize,
@@ -143,7 +147,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A number, `true`, `false` or `null`, or what is written for a number that JSON does not have.
+    /// A number, `true`, `false` or `null`, or what is written for a number that JSON does not
+    /// have.
     fn word(&mut self) -> Option<()> {
         let rest = &self.line[self.at..];
         let word = &rest[..rest.iter().position(|byte| !is_of_word(*byte)).unwrap_or(rest.len())];

@@ -1,12 +1,13 @@
 //! Bytes to lines.
 
-/// What may surround a line without counting: a byte order mark before it, a carriage return after it.
+/// What may surround a line without counting: a byte order mark before it, a carriage return after
+/// it.
 const LINE_SLACK: usize = BYTE_ORDER_MARK.len() + 1;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Bytes of the beginning of a line over the limit that are kept, for its `id`: a parent that writes the id before what is
-/// long has it within these.
+/// Bytes of the beginning of a line over the limit that are kept, for its `id`: a parent that
+/// writes the id before what is long has it within these.
 pub const HEAD_BYTES: usize = 4096;
 
 /// A piece of input as [`Framer`] cuts it.
@@ -28,8 +29,8 @@ pub enum Framed<'a> {
     },
 }
 
-/// Cuts a byte stream into lines of bounded length. Accepts `\n` and `\r\n`, skips blank lines and a
-/// leading byte order mark. How the stream is cut into chunks makes no difference.
+/// Cuts a byte stream into lines of bounded length. Accepts `\n` and `\r\n`, skips blank lines and
+/// a leading byte order mark. How the stream is cut into chunks makes no difference.
 #[derive(Debug)]
 pub struct Framer {
     max_line: usize,

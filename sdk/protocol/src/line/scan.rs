@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Whether valid JSON is one string without escapes, as much of what agents say is: there is nothing to look for in it.
+/// Whether valid JSON is one string without escapes, as much of what agents say is: there is
+/// nothing to look for in it.
 fn is_plain_string(json: &str) -> bool {
     json.starts_with('"') && json.ends_with('"') && !json.contains('\\')
 }
@@ -44,18 +45,19 @@ pub(super) fn deeper_than(limit: usize, json: &str) -> bool {
     })
 }
 
-/// How many brackets open anywhere, in strings too; counted in bytes for as long as those can hold the count, which is how many
-/// are looked at with one instruction.
+/// How many brackets open anywhere, in strings too; counted in bytes for as long as those can hold
+/// the count, which is how many are looked at with one instruction.
 fn opening_brackets(json: &str) -> usize {
     let in_chunk = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(matches!(byte, b'[' | b'{'))).sum::<u8>();
     json.as_bytes().chunks(usize::from(u8::MAX)).map(|chunk| usize::from(in_chunk(chunk))).sum()
 }
 
-/// Fewest characters of a number without exponent that is beyond those of 64-bit floats: the largest has 309 digits.
+/// Fewest characters of a number without exponent that is beyond those of 64-bit floats: the
+/// largest has 309 digits.
 const MIN_INFINITE: usize = 309;
 
-/// Whether every reader can read valid JSON. Two things are valid that strict readers refuse, and with them the whole line:
-/// numbers beyond those of 64-bit floats, and half a surrogate pair.
+/// Whether every reader can read valid JSON. Two things are valid that strict readers refuse, and
+/// with them the whole line: numbers beyond those of 64-bit floats, and half a surrogate pair.
 pub(super) fn is_portable(json: &str) -> bool {
     if is_plain_string(json) {
         return true;
@@ -68,8 +70,8 @@ pub(super) fn is_portable(json: &str) -> bool {
         && surrogates_are_paired(json)
 }
 
-/// Whether there is a digit before an `e` anywhere, or many digits in a row: nearly always not, which takes a fraction of
-/// the time of looking for numbers.
+/// Whether there is a digit before an `e` anywhere, or many digits in a row: nearly always not,
+/// which takes a fraction of the time of looking for numbers.
 fn may_hold_infinite(json: &str) -> bool {
     const ROW: usize = MIN_INFINITE / 2;
     let bytes = json.as_bytes();

@@ -19,7 +19,10 @@ use crate::cx::Cx;
 use crate::input::Token;
 use crate::mail::outbound::outbox::DESTINATION_BYTES;
 use crate::mail::outbound::stream::{Position, QueuedMessage, Stream};
+use crate::priority_scheduler::PriorityScheduler;
 
+/// The priorities in the order of [`Destination::streams`].
+const ORDER: [Priority; 3] = [Priority::High, Priority::Medium, Priority::Low];
 /// Queued bytes at which a frame leaves without waiting for the answer to the previous one. Our
 /// choice: most of a gossip frame.
 const FRAME_READY_BYTES: usize = 48 << 10;
@@ -36,8 +39,6 @@ const MOVING_BYTES: usize = DESTINATION_BYTES / 64;
 /// How long the node waits for an ack of a gossip frame. The frame and the ack may each need IHAVE
 /// and IWANT, which take one to three heartbeats of a second.
 const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Medium bytes that are sent for each low byte. Source: the source document on priorities.
-const MEDIUM_PER_LOW: usize = 4;
 
 /// A frame that the node has sent and the recipient has not answered.
 #[derive(Debug)]
@@ -81,7 +82,8 @@ pub struct Destination {
     found_again: bool,
     settled: usize,
     pub(crate) earliest_expiry: Duration,
-    low_credit: usize,
+    /// Order of the priorities.
+    scheduler: PriorityScheduler,
     /// When the next attempt may follow a failed one.
     pub backoff: Backoff,
     /// Until when the next frame waits: for the gossip pacer, or because the recipient hung up.
@@ -124,7 +126,7 @@ impl Destination {
         };
         Destination {
             // In the order in which the node sends them.
-            streams: [stream(Priority::High), stream(Priority::Medium), stream(Priority::Low)],
+            streams: ORDER.map(stream),
             flights: Vec::new(),
             outstanding: 0,
             bytes: 0,
@@ -136,7 +138,7 @@ impl Destination {
             found_again: false,
             settled: 0,
             earliest_expiry: Duration::MAX,
-            low_credit: 0,
+            scheduler: PriorityScheduler::new(DIRECT_BATCH_BYTES),
             backoff: Backoff::default(),
             paced_until: Duration::ZERO,
             dialing_until: None,
@@ -204,11 +206,7 @@ impl Destination {
             let Some((position, message)) = self.streams[index].send(route, now) else { break };
             flight.seqs[index].get_or_insert((position, position)).1 = position;
             flight.bytes += size;
-            match index {
-                1 => self.low_credit = (self.low_credit + size).min(MEDIUM_PER_LOW * DIRECT_BATCH_BYTES),
-                2 => self.low_credit = self.low_credit.saturating_sub(MEDIUM_PER_LOW * size),
-                _ => {}
-            }
+            self.scheduler.served(ORDER[index], size);
             batch.messages.push(message);
         }
         self.waiting -= flight.bytes;
@@ -230,14 +228,10 @@ impl Destination {
             let fits = fits && (route != Route::Gossip || draft.size() <= GOSSIP_BATCH_BYTES);
             fits.then(|| draft.size())
         };
-        if let Some(high) = size(0) {
-            return Some((0, high));
-        }
-        match (size(1), size(2)) {
-            (Some(_), Some(low)) if self.low_credit >= MEDIUM_PER_LOW * low => Some((2, low)),
-            (Some(medium), _) => Some((1, medium)),
-            (None, low) => low.map(|low| (2, low)),
-        }
+        let sizes = [size(0), size(1), size(2)];
+        let picked = self.scheduler.pick(sizes[0], sizes[1], sizes[2])?;
+        let index = ORDER.iter().position(|priority| *priority == picked)?;
+        Some((index, sizes[index]?))
     }
 
     /// Records completed bytes. A recipient that completes a message now and then makes no
