@@ -46,7 +46,8 @@ impl DesiredState {
         }
     }
 
-    /// Returns the commands for a new process. Blocks come first, so that no broadcast of a blocked agent arrives on a topic.
+    /// Returns the commands for a new process. Blocks come first, so that no broadcast of a blocked
+    /// agent arrives on a topic.
     pub(crate) fn replay(&self) -> Vec<Command> {
         let subscribe = |topic: &String| Command::Subscribe(Subscribe { topic: topic.clone() });
         self.standings.values().cloned().chain(self.topics.iter().map(subscribe)).collect()
