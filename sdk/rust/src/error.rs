@@ -49,7 +49,7 @@ pub enum Error {
     /// that still waited in the SDK.
     #[error("`{what}` was not answered within {waited:?}")]
     CallTimeout {
-        /// The command.
+        /// The name of the command.
         what: String,
         /// How long the call waited.
         waited: Duration,

@@ -16,7 +16,7 @@ use crate::inbox::Sink;
 use crate::joining::{self, JOIN_TIMEOUT, QUIET};
 use crate::{Error, Node};
 
-/// Event of the node or of its process.
+/// An event of the node or of its process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

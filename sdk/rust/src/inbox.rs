@@ -341,7 +341,7 @@ impl Sink {
         self.activity.subscribe()
     }
 
-    /// Returns `true` if mail waits for the program.
+    /// Returns `true` if messages wait for the program.
     pub(crate) fn has_mail(&self) -> bool {
         !lock(&self.inbox).mail.is_empty()
     }

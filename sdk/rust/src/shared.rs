@@ -99,7 +99,7 @@ pub(crate) enum Stage {
     Open,
     /// The queue accepts no commands. The writer writes `shutdown` and closes stdin.
     Closing,
-    /// Nothing is written any more.
+    /// The writer writes nothing more.
     Ended,
 }
 

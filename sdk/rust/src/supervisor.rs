@@ -29,7 +29,7 @@ impl Default for Restart {
     }
 }
 
-/// Restart after `delay`.
+/// The decision to restart the node after `delay`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RestartDecision {
     pub(crate) delay: Duration,
