@@ -299,8 +299,9 @@ impl Node {
     /// # Errors
     /// [`Error::CommandRefused`] when the node rejects the command; [`Error::SidecarUnavailable`]
     /// and [`Error::CallTimeout`] without a node or an answer in time; [`Error::SidecarRestarted`]
-    /// and [`Error::SidecarExited`] when the process ends first; [`Error::WriteTimeout`],
-    /// [`Error::LineTooLong`], [`Error::TooManyCalls`] and [`Error::NodeClosed`].
+    /// when the process ends first; [`Error::SidecarExited`] when the SDK does not restart it;
+    /// [`Error::WriteTimeout`], [`Error::LineTooLong`], [`Error::TooManyCalls`] and
+    /// [`Error::NodeClosed`].
     pub async fn request(&self, command: Command) -> Result<Answer, Error> {
         let answered = match command {
             Command::Send(send) => self.submit(send, false).await?,

@@ -1,5 +1,5 @@
-//! Buffers what the program has not read: messages, and three kinds of events. A full buffer drops
-//! only events of its own kind, and never messages.
+//! Buffers what the program has not read: messages, and three kinds of events. A full event buffer
+//! drops only events of its own kind, and never a message.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
