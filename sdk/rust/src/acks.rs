@@ -1,4 +1,5 @@
-//! Which mail the program has finished, and what the node knows of that. Pure: whoever holds this writes the lines.
+//! Tracks which messages the program has finished and which of them the node has confirmed. Has no
+//! I/O: the owner writes the lines.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -6,25 +7,28 @@ use p2p_node_protocol::{Ack, ErrorCode};
 
 use crate::Error;
 
-/// Messages that one `ack` names at most: as many as the node takes.
+/// The number of messages in one `ack`: the node's limit.
 pub(crate) const MAX_ACKED_AT_ONCE: usize = 1024;
 
-/// Finished mail that the SDK remembers until the node has confirmed its `ack`: as much as the node leaves unacknowledged.
+/// The number of finished messages whose `ack` the node has not confirmed. It equals the node's
+/// limit of unacknowledged messages.
 const MAX_UNCONFIRMED: usize = 16_384;
 
-/// A message that is to be acknowledged, and who waits for that, if anybody does.
+/// A message to acknowledge, and the waiting `ack` call, if there is one.
 struct PendingAck<W> {
     message_id: String,
     waiter: Option<W>,
 }
 
-/// What a program is told of its own call.
+/// The result of an `ack` call of the program.
 pub(crate) type Outcome<W> = (W, Result<(), Error>);
 
-/// The `ack`s of a node. One line is unanswered at a time; what the program finishes meanwhile goes into the next one.
+/// The `ack`s of a node. One line is unanswered at a time; the next line names all messages that
+/// the program finishes meanwhile.
 pub(crate) struct Acks<W> {
     pending: VecDeque<PendingAck<W>>,
-    /// What the lines that are not answered yet name, by the id of the command: one, but at the end.
+    /// The messages in unanswered lines, by the id of the command. There is one line, or more while
+    /// the node closes.
     unanswered: BTreeMap<i64, Vec<PendingAck<W>>>,
     unconfirmed: Unconfirmed,
     not_found: u64,
@@ -36,36 +40,40 @@ impl<W> Acks<W> {
         Acks { pending, unanswered, unconfirmed: Unconfirmed::default(), not_found: 0 }
     }
 
-    /// The program has finished a message of the process that runs.
+    /// Queues an `ack` for a finished message of the current process.
     pub(crate) fn finish(&mut self, message_id: String) {
         self.unconfirmed.insert(message_id.clone());
-        // More than the node leaves unacknowledged is pending only if it hands over the same messages again and again.
+        // The queue exceeds the node's limit only if the node delivers the same messages
+        // repeatedly.
         if self.pending.len() < MAX_UNCONFIRMED {
             self.pending.push_back(PendingAck { message_id, waiter: None });
         }
     }
 
-    /// The program has finished a message of an earlier process. Its sender sends it again: then it is acknowledged.
+    /// Remembers a finished message of an earlier process. The SDK acknowledges it when the sender
+    /// sends it again.
     pub(crate) fn remember(&mut self, message_id: String) {
         self.unconfirmed.insert(message_id);
     }
 
-    /// The program says `ack` itself.
+    /// Queues an `ack` that the program requests.
     pub(crate) fn ask(&mut self, message_id: String, waiter: W) {
         self.pending.push_back(PendingAck { message_id, waiter: Some(waiter) });
     }
 
-    /// Returns `true` if the program has finished this message before, and the node did not learn of it.
+    /// Returns `true` if the program has finished this message and the node has not confirmed the
+    /// `ack`.
     pub(crate) fn is_finished(&self, message_id: &str) -> bool {
         self.unconfirmed.numbers.contains_key(message_id)
     }
 
-    /// Returns `true` if there is something to write. `at_once`: without waiting for the answer to the line before.
+    /// Returns `true` if there is an `ack` to write. `at_once`: do not wait for the answer to the
+    /// previous line.
     pub(crate) fn is_due(&self, at_once: bool) -> bool {
         !self.pending.is_empty() && (at_once || self.unanswered.is_empty())
     }
 
-    /// The next `ack` to write, under the id of its command.
+    /// Returns the next `ack` to write, and registers it under the id of its command.
     pub(crate) fn next(&mut self, id: i64, at_once: bool) -> Option<Ack> {
         if !self.is_due(at_once) {
             return None;
@@ -77,8 +85,8 @@ impl<W> Acks<W> {
         Some(ack)
     }
 
-    /// The node has answered the line. Returns `true` if the same messages are to be acknowledged again, a little later, and what
-    /// to tell those who wait.
+    /// Handles the node's answer to a line. Returns `true` if the SDK must send the same messages
+    /// again after a pause, and the results for the waiting calls.
     pub(crate) fn answered(&mut self, id: i64, answer: Result<(), Error>) -> (bool, Vec<Outcome<W>>) {
         let mut outcomes = Vec::new();
         let mut is_busy = false;
@@ -100,7 +108,8 @@ impl<W> Acks<W> {
                     self.unconfirmed.remove(&message_id);
                 }
                 (Ok(()), None) => self.unconfirmed.remove(&message_id),
-                // It counts, but is not on the node's disk yet: after a crash it may come again.
+                // The `ack` counts, but the node has not persisted it: the message may arrive again
+                // after a crash.
                 (Err(_), None) => {}
                 (_, Some(waiter)) => outcomes.push((waiter, outcome)),
             }
@@ -109,19 +118,21 @@ impl<W> Acks<W> {
         (is_busy, outcomes)
     }
 
-    /// The process has ended: the mail that it did not learn of comes again. Returns those who wait.
+    /// Handles the end of the process: messages without a confirmed `ack` arrive again. Returns the
+    /// waiting calls.
     pub(crate) fn process_ended(&mut self) -> Vec<W> {
         let unanswered = std::mem::take(&mut self.unanswered).into_values().flatten();
         unanswered.chain(self.pending.drain(..)).filter_map(|pending| pending.waiter).collect()
     }
 
-    /// Mail that the program finished when its sender had given it up.
+    /// Returns the number of messages that the program finished after their senders had given them
+    /// up.
     pub(crate) fn not_found(&self) -> u64 {
         self.not_found
     }
 }
 
-/// Of several messages the node may know all but some, which it names.
+/// Returns `true` if the node knows the message. The node's error names the unknown ones.
 fn is_known(error: &Error, message_id: &str) -> bool {
     let Error::CommandRefused { code: ErrorCode::MessageNotFound, details: Some(details), .. } = error else {
         return false;
@@ -130,7 +141,7 @@ fn is_known(error: &Error, message_id: &str) -> bool {
     unknown.is_some_and(|unknown| !unknown.iter().any(|id| id == message_id))
 }
 
-/// Message ids, the oldest of which give way.
+/// A bounded set of message ids. A full set drops its oldest id.
 #[derive(Default)]
 struct Unconfirmed {
     numbers: HashMap<String, u64>,

@@ -1,4 +1,5 @@
-//! Why a binary cannot be run: what its file says about it. Reads a few bytes, and only after a start has failed.
+//! Finds out from the file why the system cannot run a binary. Reads a few bytes, and only after a
+//! start has failed.
 
 use std::env;
 use std::ffi::OsStr;
@@ -14,34 +15,34 @@ use rustix::fs::{Access, access};
 
 use crate::Error;
 
-/// What is wrong with a binary that the system cannot run.
+/// The reason why the system cannot run a binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BinaryReason {
-    /// There is no such file.
+    /// The file does not exist.
     Missing,
-    /// It is a directory, or something else that is no file.
+    /// The path is a directory, or another object that is not a file.
     NotAFile,
-    /// The user may not execute it, or not read it.
+    /// The user has no permission to execute or to read the file.
     NotExecutable,
-    /// Its file system is mounted with `noexec`.
+    /// The file system of the file is mounted with `noexec`.
     Noexec,
-    /// It has no content.
+    /// The file is empty.
     Empty,
-    /// Its end is cut off.
+    /// The file is truncated.
     Truncated,
-    /// It is for another processor, or another operating system.
+    /// The file is for another processor or another operating system.
     WrongArchitecture,
-    /// It is for another C library.
+    /// The file is for another C library.
     MissingLoader,
-    /// It is a script, and its interpreter does not exist.
+    /// The file is a script whose interpreter does not exist.
     MissingInterpreter,
-    /// It is neither a program nor a script.
+    /// The file is neither a program nor a script.
     NotAProgram,
 }
 
 impl fmt::Display for BinaryReason {
-    /// The stable name, the same in every SDK, such as `not_executable`.
+    /// Returns the stable name, such as `not_executable`. All SDKs use the same names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             BinaryReason::Missing => "missing",
@@ -58,15 +59,16 @@ impl fmt::Display for BinaryReason {
     }
 }
 
-/// What the loaders of glibc and musl write when the library is not the one that the program was linked with.
+/// Texts that the loaders of glibc and musl write if a library does not match the program.
 const LOADER_ERRORS: [&str; 4] =
     ["GLIBC_", "GLIBCXX_", "error while loading shared libraries", "Error relocating"];
 
-/// How a damaged program ends, or one that a shell tries as a script: SIGILL, SIGBUS (Linux, macOS) and SIGSEGV, and a shell's codes.
+/// Exits of a damaged program, or of one that a shell runs as a script: SIGILL, SIGBUS (Linux,
+/// macOS), SIGSEGV, and the exit codes of a shell.
 const SUSPECT_SIGNALS: [i32; 4] = [4, 7, 10, 11];
 const SUSPECT_CODES: [i32; 3] = [0, 126, 127];
 
-/// How the files of other systems begin: Mach-O and PE.
+/// The first bytes of files of other systems: Mach-O and PE.
 const FOREIGN: [(&[u8], &str); 4] = [
     (b"\xcf\xfa\xed\xfe", "macos"),
     (b"\xce\xfa\xed\xfe", "macos"),
@@ -76,14 +78,14 @@ const FOREIGN: [(&[u8], &str); 4] = [
 
 const PT_INTERP: u64 = 3;
 
-/// Bytes that the path of an interpreter has at most: Linux's PATH_MAX.
+/// The longest path of an interpreter in bytes: Linux's PATH_MAX.
 const MAX_PATH: u64 = 4096;
 
 const CUT: &str = "the file is cut off: install it again";
 
 type Fault = (BinaryReason, String);
 
-/// The error for a program that the system did not start. Nothing: the file is not at fault.
+/// Returns the error for a program that the system did not start, or `None` if the file is valid.
 pub(crate) fn unusable(program: &Path, cwd: Option<&Path>, error: &io::Error) -> Option<Error> {
     let path = resolve(program, cwd);
     let (reason, advice) = fault(&path)?;
@@ -91,7 +93,7 @@ pub(crate) fn unusable(program: &Path, cwd: Option<&Path>, error: &io::Error) ->
     Some(Error::BinaryUnusable { path, reason, message, stderr_tail: String::new() })
 }
 
-/// The error for a program that ended before it said anything. Nothing: the file is not at fault.
+/// Returns the error for a program that ended without output, or `None` if the file is valid.
 pub(crate) fn unusable_after(
     program: &Path,
     cwd: Option<&Path>,
@@ -113,7 +115,8 @@ pub(crate) fn unusable_after(
     Some(Error::BinaryUnusable { path, reason, message, stderr_tail })
 }
 
-/// The file that the system runs: a name without a slash is looked for on PATH, and a path counts from the process's directory.
+/// Returns the file that the system runs. The system searches PATH for a name without a slash, and
+/// resolves a path from the directory of the process.
 fn resolve(program: &Path, cwd: Option<&Path>) -> PathBuf {
     if program.components().count() > 1 || program.as_os_str().as_bytes().contains(&b'/') {
         return cwd.unwrap_or(Path::new("")).join(program);
@@ -132,7 +135,7 @@ fn fault(path: &Path) -> Option<Fault> {
     if !metadata.is_file() {
         return Some((BinaryReason::NotAFile, "it is no file".to_owned()));
     }
-    // First, for on such a file system no file may be executed.
+    // Check this first: on such a file system no file is executable.
     if is_noexec(path) {
         return Some((
             BinaryReason::Noexec,
@@ -198,7 +201,7 @@ fn content_fault(file: &mut (impl Read + Seek), size: u64) -> Option<Fault> {
     elf_fault(file, &start, size).unwrap_or_else(|| Some((BinaryReason::Truncated, CUT.to_owned())))
 }
 
-/// Numbers of ELF's `e_machine`, by the names that Rust gives to processors.
+/// Returns the `e_machine` number of ELF for Rust's name of a processor.
 fn machine_number(name: &str) -> Option<u64> {
     Some(match name {
         "x86" => 3,
@@ -212,14 +215,14 @@ fn machine_number(name: &str) -> Option<u64> {
     })
 }
 
-/// The numbers of an ELF file, in the order of bytes that it is written in.
+/// Reads the numbers of an ELF file in the byte order of the file.
 struct Elf<'a> {
     bytes: &'a [u8],
     is_little: bool,
 }
 
 impl Elf<'_> {
-    /// The number of `length` bytes at `at`. Nothing: the file ends before.
+    /// Returns the number of `length` bytes at `at`, or `None` if the file ends before.
     fn number(&self, at: usize, length: usize) -> Option<u64> {
         let bytes = self.bytes.get(at..at.checked_add(length)?)?;
         let add = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
@@ -227,7 +230,8 @@ impl Elf<'_> {
     }
 }
 
-/// Nothing: the file ends within what is read of it.
+/// Returns the fault of an ELF file, if it has one. The outer `None` means that the file is
+/// truncated.
 fn elf_fault(file: &mut (impl Read + Seek), start: &[u8], size: u64) -> Option<Option<Fault>> {
     let (is_wide, is_little) = (*start.get(4)? == 2, *start.get(5)? == 1);
     let header = Elf { bytes: start, is_little };

@@ -15,26 +15,26 @@ use crate::inbox::BufferSizes;
 use crate::process::OnStderr;
 use crate::supervisor::Restart;
 
-/// Names the binary when the builder does not.
+/// The environment variable that names the binary if the builder does not.
 const BINARY_VARIABLE: &str = "P2P_NODE_BIN";
 
-/// What the binary is called, where directories are searched for it.
+/// The file name of the binary that the SDK searches for in directories.
 const BINARY_NAME: &str = "p2p-node";
 
-/// Who acknowledges mail, so that its sender is told `delivered`.
+/// Selects who acknowledges messages. The sender of an acknowledged message gets `delivered`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AckMode {
-    /// The SDK does, when the program comes for the event after the mail; see [`Events`].
+    /// The SDK acknowledges a message when the program polls for the next event; see [`Events`].
     #[default]
     Auto,
-    /// The program does, by [`Node::ack`](crate::Node::ack).
+    /// The program acknowledges each message with [`Node::ack`](crate::Node::ack).
     Manual,
 }
 
-/// How a node is to be started: the options, their defaults and units.
+/// Starts a node: holds the options, their defaults and units.
 ///
-/// Durations carry their unit. The SDK checks the options when [`open`](Builder::open) is called. It has no `Debug`: the environment that
-/// it holds may contain keys.
+/// [`open`](Builder::open) checks the options. The type does not implement `Debug`, because its
+/// environment may contain keys.
 #[derive(Clone, Default)]
 pub struct Builder {
     program: Option<PathBuf>,
@@ -46,7 +46,7 @@ pub struct Builder {
     settings: Settings,
 }
 
-/// What a builder settles.
+/// The settings that the builder passes to the node.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) program: PathBuf,
@@ -67,7 +67,7 @@ impl Default for Settings {
             program: PathBuf::new(),
             cwd: None,
             connect: Connect { protocol: Some(PROTOCOL_VERSION), ..Connect::default() },
-            // A second or so of a busy topic, or of mail.
+            // Enough for about one second of a busy topic, or of messages.
             buffers: BufferSizes { mail: 1024, broadcasts: 1024, events: 1024 },
             ack: AckMode::Auto,
             ready_timeout: Duration::from_secs(30),
@@ -80,144 +80,160 @@ impl Default for Settings {
 }
 
 impl Builder {
-    /// The binary. Default: what `P2P_NODE_BIN` names, else `p2p-node` beside this program.
+    /// Sets the path of the binary. Default: the path in `P2P_NODE_BIN`, else `p2p-node` beside
+    /// this program.
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
         self
     }
 
-    /// `true`: falls back to `p2p-node` on PATH. Default: `false`, because PATH may bring a binary of another version.
+    /// Sets the last fallback: `true` searches PATH for `p2p-node`. Default: `false`, because PATH
+    /// may contain another version of the binary.
     pub fn search_path(mut self, search: bool) -> Self {
         self.search_path = search;
         self
     }
 
-    /// Adds arguments. Default: none. Secrets do not belong there: every user of the machine can read them.
+    /// Adds command-line arguments. Default: none. Do not pass secrets: every user of the machine
+    /// can read them.
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Sets a variable in the node's environment, beside those that it inherits. Default: none.
+    /// Adds a variable to the environment that the node inherits. Default: none.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.envs.push((name.into(), value.into()));
         self
     }
 
-    /// The node's working directory. Default: that of this program.
+    /// Sets the node's working directory. Default: the directory of this program.
     pub fn cwd(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.cwd = Some(path.into());
         self
     }
 
-    /// The agent's Ethereum key in hexadecimal. It goes into the node's environment, never into its arguments. Default, where no env file
-    /// has one either: a key that is made up. It stays in the data directory, or without one for as long as a [`Node`] handle lives.
+    /// Sets the agent's Ethereum key in hexadecimal. The SDK passes it in the environment, never in
+    /// the arguments. Default, if no env file has a key: a random key. The node persists a random
+    /// key in the data directory; without a data directory the key lives as long as a [`Node`]
+    /// handle.
     pub fn private_key(self, key: impl Into<OsString>) -> Self {
         self.env("PRIVATE_KEY", key)
     }
 
-    /// The display name. Default: that of the binary.
+    /// Sets the display name. Default: the default of the binary.
     pub fn name(self, name: impl Into<OsString>) -> Self {
         self.flag("--name", name)
     }
 
-    /// The network. Default: that of the binary, `dev`, which never leaves this machine.
+    /// Sets the network. Default: the default of the binary, `dev`, which never leaves this
+    /// machine.
     pub fn network(self, name: impl Into<OsString>) -> Self {
         self.flag("--network", name)
     }
 
-    /// Where the node keeps what outlives its process: mail, and the key that it made up. Default: nowhere.
+    /// Sets the directory in which the node persists messages and its random key. Default: none;
+    /// the node persists nothing.
     pub fn data_dir(self, path: impl Into<OsString>) -> Self {
         self.flag("--data-dir", path)
     }
 
-    /// A file of variables, the agent's key among them. Default: none; the binary reads `.env` in the working directory in any case.
+    /// Sets a file of environment variables, for example with the agent's key. Default: none. The
+    /// binary also reads `.env` in the working directory.
     pub fn env_file(self, path: impl Into<OsString>) -> Self {
         self.flag("--env-file", path)
     }
 
-    /// A binding that was signed elsewhere, in place of the agent's key. Default: none.
+    /// Sets a file with a binding signed elsewhere, which replaces the agent's key. Default: none.
     pub fn binding_file(self, path: impl Into<OsString>) -> Self {
         self.flag("--binding", path)
     }
 
-    /// TCP and UDP port; 0 takes any, and the same one after a restart. Default: that of the binary.
+    /// Sets the TCP and UDP port. With 0 the node selects a free port and uses it again after a
+    /// restart. Default: the default of the binary.
     pub fn port(mut self, port: u16) -> Self {
         self.settings.connect.port = Some(port);
         self
     }
 
-    /// Adds nodes to join through: multiaddrs that end in `/p2p/<peer id>`. Default: none, so that the node waits for others.
+    /// Adds bootstrap peers: multiaddrs that end in `/p2p/<peer id>`. Default: none; the node waits
+    /// for other nodes.
     pub fn bootstrap_peers(mut self, addrs: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.settings.connect.bootstrap_peers.extend(addrs.into_iter().map(Into::into));
         self
     }
 
-    /// Who acknowledges mail. Default: [`AckMode::Auto`].
+    /// Selects who acknowledges messages. Default: [`AckMode::Auto`].
     pub fn ack(mut self, mode: AckMode) -> Self {
         self.settings.ack = mode;
         self
     }
 
-    /// The most mail that the node hands over without an `ack`, 1 to 16,384 messages; the rest stays with its senders. Default: 1,024.
+    /// Sets how many messages the node delivers without an `ack`, 1 to 16,384. The senders hold the
+    /// rest. Default: 1,024.
     pub fn mail_buffer(mut self, messages: usize) -> Self {
         self.settings.buffers.mail = messages;
         self
     }
 
-    /// Broadcasts that the SDK keeps for a program that does not take them, at least 1. When there are more, the oldest goes, and
-    /// [`Events::dropped_broadcasts`] counts it. Default: 1,024.
+    /// Sets how many unread broadcasts the SDK buffers, at least 1. A full buffer drops its oldest
+    /// broadcast, and [`Events::dropped_broadcasts`] counts it. Default: 1,024.
     pub fn broadcast_buffer(mut self, messages: usize) -> Self {
         self.settings.buffers.broadcasts = messages;
         self
     }
 
-    /// The news of peers with logs that the SDK keeps for a program that does not take them, and as many of all other events; at least 1.
-    /// When there are more, the oldest goes, and [`Events::dropped_events`] counts it. Default: 1,024.
+    /// Sets how many unread events the SDK buffers, at least 1: one buffer for peer events and
+    /// logs, and one for all other events. A full buffer drops its oldest event, and
+    /// [`Events::dropped_events`] counts it. Default: 1,024.
     pub fn event_buffer(mut self, events: usize) -> Self {
         self.settings.buffers.events = events;
         self
     }
 
-    /// How long a process may take to be ready. Default: 30 s.
+    /// Sets how long a process may take until it is ready. Default: 30 s.
     pub fn ready_timeout(mut self, timeout: Duration) -> Self {
         self.settings.ready_timeout = timeout;
         self
     }
 
-    /// How long a call waits, for the node to be there and for its answer. Default: 30 s.
+    /// Sets how long a call waits, for the process and for its answer. Default: 30 s.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.settings.call_timeout = timeout;
         self
     }
 
-    /// How long [`Node::close`](crate::Node::close) lets the node finish what it accepted before SIGTERM, and how long after that until
-    /// SIGKILL. Default: 7 s and 2 s; the node itself takes up to 5 s.
+    /// Sets how long [`Node::close`](crate::Node::close) waits for the node to drain before it
+    /// sends SIGTERM, and how long after that before it sends SIGKILL. Default: 7 s and 2 s; the
+    /// node itself drains for up to 5 s.
     pub fn close_timeouts(mut self, drain: Duration, terminate: Duration) -> Self {
         self.settings.grace = Grace { drain, terminate };
         self
     }
 
-    /// A function that the SDK calls with what the node writes to stderr, in pieces. It runs on the runtime, so it must not wait for
-    /// anything. Default: none.
+    /// Sets a function that the SDK calls with each piece of the node's stderr. The function runs
+    /// on the runtime, so it must not block. Default: none.
     pub fn on_stderr(mut self, hook: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
         self.settings.on_stderr = Some(Arc::new(hook));
         self
     }
 
-    /// How the node is started again after a crash; `None`: not at all. Default: [`Restart::default`].
+    /// Sets the restart policy after a crash. With `None` the SDK never restarts the node. Default:
+    /// [`Restart::default`].
     pub fn restart(mut self, restart: Option<Restart>) -> Self {
         self.settings.restart = restart;
         self
     }
 
-    /// Starts the node, on a tokio runtime with I/O and time, waits until it is ready, and starts it again when it crashes. It succeeds
-    /// where no peer can be reached: see [`Node::joined`](crate::Node::joined).
+    /// Starts the node, waits until it is ready, and restarts it when it crashes. Requires a tokio
+    /// runtime with I/O and time. Succeeds even if the node reaches no peer: see
+    /// [`Node::joined`](crate::Node::joined).
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] names an option that cannot be meant. [`Error::BinaryNotFound`], [`Error::BinaryUnusable`],
-    /// [`Error::SpawnFailed`] and [`Error::VersionMismatch`] tell of the binary. [`Error::StartFailed`]: the process ended before it was
-    /// ready, or refused to connect. [`Error::NotReady`]: it was not ready in time.
+    /// [`Error::InvalidArgument`] names an invalid option. [`Error::BinaryNotFound`],
+    /// [`Error::BinaryUnusable`], [`Error::SpawnFailed`] and [`Error::VersionMismatch`] report a
+    /// problem with the binary. [`Error::StartFailed`]: the process ended before it was ready, or
+    /// rejected `connect`. [`Error::NotReady`]: the node was not ready in time.
     pub async fn open(mut self) -> Result<(Node, Events), Error> {
         self.check()?;
         let path = if self.search_path { std::env::var_os("PATH") } else { None };
@@ -228,8 +244,9 @@ impl Builder {
         let cwd = settings.cwd.clone();
         let command = move |ephemeral_key: &str| {
             let mut command = Command::new(&program);
-            // The SDK acknowledges mail itself: the node does not know what the program has taken. Of a flag that is given twice none
-            // would count, so what the program may set too stands in the environment.
+            // The node cannot know which messages the program has read, so the SDK sends each
+            // `ack`. If a flag is given twice, neither value counts, so options that the program
+            // may also set go into the environment.
             command.args(flags.iter().flat_map(|(flag, value)| [OsStr::new(flag), value]));
             command.args(&args).args(["--ack", "manual"]).env("P2P_NODE_EPHEMERAL_KEY", ephemeral_key);
             command.env("P2P_NODE_PARENT_PID", std::process::id().to_string()).envs(envs.iter().cloned());
@@ -246,7 +263,7 @@ impl Builder {
         self
     }
 
-    /// Refuses what cannot be meant. The node judges the rest.
+    /// Rejects invalid options early. The node checks the rest.
     fn check(&self) -> Result<(), Error> {
         let Settings { cwd, connect, buffers, .. } = &self.settings;
         let most = Limits::STANDARD.max_unacked;
@@ -273,7 +290,7 @@ impl Builder {
         self.check_texts()
     }
 
-    /// Refuses what no process can be given.
+    /// Rejects texts that the system cannot pass to a process.
     fn check_texts(&self) -> Result<(), Error> {
         let no_zero = |argument: &str, text: &OsStr| {
             let has_zero = text.as_bytes().contains(&0);
@@ -287,7 +304,7 @@ impl Builder {
             no_zero(&format!("args[{index}]"), arg)?;
         }
         for (name, value) in &self.envs {
-            // Only the name: the value may be a key.
+            // Quote only the name: the value may be a key.
             let argument = format!("env[{name:?}]");
             if name.is_empty() || name.as_bytes().contains(&b'=') {
                 return Err(Error::argument(argument, "no variable has such a name"));
@@ -299,7 +316,7 @@ impl Builder {
     }
 }
 
-/// The name of the option that sets a flag of the binary.
+/// Returns the name of the builder option that sets a flag of the binary.
 fn option_of(flag: &str) -> String {
     match flag.trim_start_matches('-') {
         "binding" => "binding_file".to_owned(),
@@ -307,7 +324,8 @@ fn option_of(flag: &str) -> String {
     }
 }
 
-/// Where the binary is: as named, as the variable says, beside this program, or, only if asked, on PATH.
+/// Finds the binary: the builder's path, else the variable's path, else beside this program, else
+/// in `path`, if given.
 fn locate(
     named: Option<PathBuf>,
     variable: Option<OsString>,

@@ -1,4 +1,5 @@
-//! Which answer belongs to which request. No I/O: events become [`Incoming`], and whoever holds the channel wakes those who wait.
+//! Matches answers to requests. Has no I/O: it converts events to [`Incoming`], and the owner of
+//! the channel wakes the waiting calls.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,45 +7,47 @@ use p2p_node_protocol::{Answer, Delivery, ErrorEvent, Event, Id, PeerDiscovered}
 
 use crate::Error;
 
-/// Commands but `send`s that may wait for their answers at the same time: as many as the node takes unanswered by default.
+/// The number of commands, without `send`s, that may wait for answers at the same time. It equals
+/// the node's default limit of unanswered commands.
 pub(crate) const MAX_PENDING: usize = 1024;
 
-/// Mails whose delivery is awaited at the same time. The node's outbox holds 8 MiB, which is fewer mails than this
-/// as soon as they have 128 bytes.
+/// The number of messages whose delivery the SDK tracks at the same time. The node's outbox holds 8
+/// MiB, which is fewer messages than this if each has 128 bytes or more.
 pub(crate) const MAX_TRACKED: usize = 65_536;
 
-/// Agents that are gathered for one `discover`; what is found beyond that comes as events.
+/// The number of agents that the answer to one `discover` returns. Further agents arrive as events.
 pub(crate) const MAX_FOUND: usize = 4096;
 
-/// Correlates what is sent with what comes back. `A` waits for an answer, `D` for a delivery.
+/// Matches incoming events to requests and deliveries. `A` is the waiter for an answer, `D` the
+/// waiter for a delivery.
 pub(crate) struct Channel<A, D> {
     pending: BTreeMap<i64, Pending<A>>,
-    /// How many of those are cancellations, for whose answers nobody waits.
+    /// The number of cancellations in `pending`. No call waits for their answers.
     cancels: usize,
     tracked: HashMap<String, D>,
     closed: Option<Error>,
 }
 
 struct Pending<A> {
-    /// None: a cancellation.
+    /// `None` for a cancellation.
     waiter: Option<A>,
     found: Vec<PeerDiscovered>,
 }
 
-/// What an event turned out to be.
+/// The meaning of an event for the waiting calls.
 #[derive(Debug)]
 pub(crate) enum Incoming<A, D> {
-    /// The end of a request.
+    /// The answer to a request.
     Answer(A, Result<Reply, Error>),
-    /// The end of a mail whose delivery is tracked.
+    /// The final state of a tracked message.
     Delivery(D, Box<Delivery>),
-    /// Part of an answer that is yet to come, or an answer that nobody wants.
+    /// A part of an answer that is still incomplete, or an answer to a cancellation.
     Consumed,
-    /// Something that nobody waits for.
+    /// An event that no call waits for.
     Event(Event),
 }
 
-/// A `result`, and what came before it under its id.
+/// A `result`, and the agents that the node reported under its id.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) answer: Box<Answer>,
@@ -56,12 +59,13 @@ impl<A, D> Channel<A, D> {
         Channel { pending: BTreeMap::new(), cancels: 0, tracked: HashMap::new(), closed: None }
     }
 
-    /// A request with this id is being written.
+    /// Registers a request whose line the writer is about to write.
     pub(crate) fn register(&mut self, id: i64, waiter: A) {
         self.pending.insert(id, Pending { waiter: Some(waiter), found: Vec::new() });
     }
 
-    /// Gives up a request for whose answer nobody waits any more. Returns `true` if the command `id` is to be written for that.
+    /// Cancels a request that no call waits for. Returns `true` if the caller must write the
+    /// `cancel` command under `id`.
     pub(crate) fn cancel(&mut self, target: i64, id: i64) -> bool {
         let is_due = self.cancels < MAX_PENDING && self.pending.contains_key(&target);
         if is_due {
@@ -71,15 +75,16 @@ impl<A, D> Channel<A, D> {
         is_due
     }
 
-    /// Has the delivery of a mail come as [`Incoming::Delivery`]; to be called before the next event is received.
-    /// Beyond [`MAX_TRACKED`] the waiter is dropped, and the delivery will come as an event.
+    /// Tracks the delivery of a message: its event becomes [`Incoming::Delivery`]. Call it before
+    /// [`receive`](Self::receive) of the next event. Beyond [`MAX_TRACKED`] the waiter is dropped,
+    /// and the delivery arrives as an event.
     pub(crate) fn track(&mut self, message_id: String, waiter: D) {
         if self.tracked.len() < MAX_TRACKED {
             self.tracked.insert(message_id, waiter);
         }
     }
 
-    /// Takes what the node said.
+    /// Handles an event of the node.
     pub(crate) fn receive(&mut self, event: Event) -> Incoming<A, D> {
         match event {
             Event::Result(answer) => match self.end(Some(&answer.id)) {
@@ -109,8 +114,8 @@ impl<A, D> Channel<A, D> {
         }
     }
 
-    /// Ends the channel: nothing is registered after this. Returns those who wait for an answer now; those who
-    /// wait for a delivery are dropped. Only the first call counts.
+    /// Closes the channel; the caller registers nothing afterwards. Returns the waiters for answers
+    /// and drops the waiters for deliveries. Only the first error counts.
     pub(crate) fn fail_all(&mut self, error: Error) -> Vec<A> {
         self.closed.get_or_insert(error);
         self.tracked.clear();
@@ -118,7 +123,7 @@ impl<A, D> Channel<A, D> {
         std::mem::take(&mut self.pending).into_values().filter_map(|pending| pending.waiter).collect()
     }
 
-    /// Why the channel is closed, if it is.
+    /// Returns the error that closed the channel, if it is closed.
     pub(crate) fn closed(&self) -> Option<&Error> {
         self.closed.as_ref()
     }
@@ -154,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    /// Waiters are names.
+    /// A channel whose waiters are names.
     type Named = Channel<&'static str, &'static str>;
 
     fn ping(channel: &mut Named, waiter: &'static str) -> Id {

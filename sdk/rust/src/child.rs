@@ -1,4 +1,4 @@
-//! One process and the channel to it: what is asked of it, and how it ends.
+//! One process and its channel: sends commands to the process and reports how it ended.
 
 use std::path::Path;
 use std::process::ExitStatus;
@@ -20,11 +20,12 @@ use crate::pipes::{Reader, Writer};
 use crate::process::{Exit, Killer, OnStderr, Pipes, Process, Tail, lock};
 use crate::shared::{Answered, Caller, Failure, Queued, Shared, Stage};
 
-/// How long the end of the output and of the process wait for each other: a grandchild may hold the pipe, and a
-/// process that closes its output, or refuses to connect, should be gone at once.
+/// How long the SDK waits for stdout to close after the process ends, and for the process to end
+/// after stdout closes. A grandchild may keep the pipe open; a process that closes stdout, or
+/// rejects `connect`, should end at once.
 pub(crate) const EXIT_GRACE: Duration = Duration::from_secs(1);
 
-/// What every process of a node is tied to.
+/// The state that all processes of one node share.
 pub(crate) struct ChildContext {
     pub(crate) sink: Sink,
     pub(crate) outgoing: Arc<Outgoing>,
@@ -32,14 +33,14 @@ pub(crate) struct ChildContext {
     pub(crate) on_stderr: Option<OnStderr>,
 }
 
-/// A node's process, from its start to its end. Dropped, it is killed.
+/// A node's process, from its start to its end. Dropping it kills the process.
 pub(crate) struct Child {
     pub(crate) shared: Arc<Shared>,
     ready: watch::Receiver<Option<Box<Ready>>>,
     process: Process,
 }
 
-/// How a process ended, known when all it said has been read.
+/// Resolves to the exit status after the SDK has read all output of the process.
 pub(crate) type End = JoinHandle<Option<ExitStatus>>;
 
 impl Drop for Child {
@@ -67,7 +68,7 @@ impl Child {
         (Arc::new(Child { shared, ready, process }), end)
     }
 
-    /// Has the process get the `send`s and `ack`s of the node too.
+    /// Starts to write the node's `send`s and `ack`s to this process.
     pub(crate) fn serve(&self, ready: &Ready) {
         let outgoing = &self.shared.outgoing;
         lock(&outgoing.lane).reset(&ready.limits);
@@ -75,12 +76,13 @@ impl Child {
         outgoing.wake();
     }
 
-    /// The process's id.
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// Has the node listen, and waits until it is ready and of a version that this crate speaks.
+    /// Sends `connect` and waits until the node is ready. Fails if this crate does not support the
+    /// node's version.
     pub(crate) async fn connect(
         self: &Arc<Self>,
         connect: Connect,
@@ -111,7 +113,7 @@ impl Child {
         Ok(ready)
     }
 
-    /// Puts a command on its way, which is no `send`. Nothing: the process is gone.
+    /// Queues a command other than `send`. Returns `None` if the process has ended.
     pub(crate) fn begin(
         self: &Arc<Self>,
         command: &Command,
@@ -135,7 +137,7 @@ impl Child {
         Ok(Some(Pending { child: Arc::clone(self), answer, search }))
     }
 
-    /// Asks for something that no caller waits for.
+    /// Sends a command of the SDK itself and waits for its answer.
     pub(crate) async fn ask(self: &Arc<Self>, command: &Command) -> Result<(), Error> {
         let answered = match self.begin(command, &mut None)? {
             Some(pending) => pending.answered().await?,
@@ -144,14 +146,15 @@ impl Child {
         answered.map(drop).ok_or_else(|| self.shared.failure(None).error)
     }
 
-    /// Waits for `work`, or for the end of the process, if that comes first. A process that fails at it is ended.
+    /// Waits for `work`, or for the end of the process if that comes first. Kills the process if
+    /// `work` fails.
     pub(crate) async fn until_end<T>(
         &self,
         end: &mut End,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Failure> {
         let error = tokio::select! {
-            // What it said before its end counts.
+            // Prefer an answer that the process wrote before it ended.
             biased;
             done = work => match done {
                 Ok(done) => return Ok(done),
@@ -160,7 +163,8 @@ impl Child {
             ended = &mut *end => return Err(self.shared.failure(ended.ok().flatten())),
         };
         let stderr_tail = self.shared.stderr.quote();
-        // One that says why it refuses is about to end by itself, with a code that tells whether to try again.
+        // A process that rejects the command ends by itself, with an exit code that tells the SDK
+        // if it may restart the node.
         let patience =
             if matches!(error, Error::CommandRefused { .. }) { EXIT_GRACE } else { Duration::ZERO };
         let exit = match timeout(patience, &mut *end).await {
@@ -175,7 +179,8 @@ impl Child {
         Err(Failure { error, exit, report, stderr_tail })
     }
 
-    /// What has the process end in good order. No command is taken after this.
+    /// Starts an orderly shutdown and returns the task that completes it. The process gets no
+    /// further commands.
     pub(crate) fn closer(&self) -> Closer {
         let mut queue = lock(&self.shared.queue);
         if queue.stage == Stage::Open {
@@ -187,7 +192,7 @@ impl Child {
     }
 }
 
-/// A request that is on its way. Dropped, it does not take the command back; but a search ends.
+/// A request without an answer yet. Dropping it does not withdraw the command, but ends a search.
 pub(crate) struct Pending {
     child: Arc<Child>,
     answer: oneshot::Receiver<Result<Answered, Error>>,
@@ -195,7 +200,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// The answer. Nothing: the process ended before it could see the command.
+    /// Waits for the answer. Returns `None` if the process ended before the SDK wrote the command.
     pub(crate) async fn answered(mut self) -> Result<Option<Answered>, Error> {
         let answered = (&mut self.answer).await;
         self.search = None;
@@ -212,14 +217,15 @@ impl Drop for Pending {
     }
 }
 
-/// Ends a process. It keeps neither that nor the node, whose last handle may be dropped meanwhile.
+/// Stops a process. Holds neither the process nor the node, so that the program may drop the last
+/// handle meanwhile.
 pub(crate) struct Closer {
     kill: Killer,
     exit: Exit,
 }
 
 impl Closer {
-    /// Waits for the process to finish and end; makes it end if it does not.
+    /// Waits for the process to drain and end; sends SIGTERM, then SIGKILL, if it does not.
     pub(crate) async fn run(mut self, grace: Grace) {
         if timeout(grace.drain, self.exit.wait()).await.is_err() {
             self.kill.terminate();
@@ -230,7 +236,8 @@ impl Closer {
     }
 }
 
-/// The part of a version that has to agree: before 1.0 every minor version may be another contract.
+/// Returns the part of a version that must match: before 1.0 each minor version may change the
+/// contract.
 fn version_series(version: &str) -> Vec<&str> {
     let parts = if version.starts_with("0.") { 2 } else { 1 };
     version.split('.').take(parts).collect()

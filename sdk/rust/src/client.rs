@@ -19,13 +19,12 @@ use crate::shared::Answered;
 use crate::supervised_node::{Inner, State};
 use crate::{Builder, Error};
 
-/// Longer than anything is waited for: 30 years, as tokio has it.
+/// The longest wait of a call: 30 years, as in tokio.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// A handle on a supervised node. Cheap to clone; when the last one is dropped, its process is killed.
-///
-/// Every call may be dropped at any time. That takes back a `send` that still waits for room, and ends a search; other commands are carried
-/// out all the same.
+/// A handle on a supervised node. Cheap to clone; dropping the last one kills the process. Calls
+/// are cancel-safe: dropping a `send` withdraws it while it waits in the SDK, and dropping a
+/// `discover` ends its search. The node still carries out every other command.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
@@ -39,7 +38,7 @@ impl std::fmt::Debug for Node {
     }
 }
 
-/// How much time a node has to end: to finish what it accepted, until SIGTERM; and to obey that, until SIGKILL.
+/// How long a closing node may drain before SIGTERM, and how long after that until SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grace {
     pub(crate) drain: Duration,
@@ -47,7 +46,6 @@ pub(crate) struct Grace {
 }
 
 impl Default for Grace {
-    /// The node itself takes up to 5 s.
     fn default() -> Self {
         Grace { drain: Duration::from_secs(7), terminate: Duration::from_secs(2) }
     }
@@ -64,12 +62,12 @@ impl Node {
         Ok((Node(inner), events))
     }
 
-    /// The latest `ready` event of the process.
+    /// Returns the latest `ready` event of the process.
     pub fn ready(&self) -> Ready {
         lock(&self.0.ready).clone()
     }
 
-    /// The agent's checksummed Ethereum address.
+    /// Returns the agent's checksummed Ethereum address.
     pub fn address(&self) -> String {
         lock(&self.0.ready).address.clone()
     }
@@ -82,16 +80,16 @@ impl Node {
         }
     }
 
-    /// The last 64 KiB that the process, or the last one, wrote to stderr.
+    /// Returns the last 64 KiB of stderr of the current or last process.
     pub fn stderr_tail(&self) -> String {
         self.0.launcher.stderr().text()
     }
 
-    /// Sends mail to the agent with this PeerId or `0x…` address: anything that serde can write, or [`Bytes`](crate::Bytes). Resolves
-    /// when the node has accepted it.
+    /// Sends `data`, a serde value or [`Bytes`](crate::Bytes), to the agent with this PeerId or
+    /// `0x…` address. Resolves when the node has accepted the message.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] names what JSON cannot hold, such as `data.items[3]`; and as [`request`](Node::request).
+    /// As [`request`](Node::request); [`Error::InvalidArgument`] names what JSON cannot hold.
     pub async fn send<T: Payload + ?Sized>(
         &self,
         to: impl Into<String>,
@@ -100,7 +98,7 @@ impl Node {
         self.send_with(to, data, SendOptions::default()).await
     }
 
-    /// [`send`](Node::send), with more said: priority, lifetime, route and so on.
+    /// Like [`send`](Node::send), with options: priority, lifetime, route and so on.
     ///
     /// # Errors
     /// As [`send`](Node::send).
@@ -115,8 +113,8 @@ impl Node {
         SentMessage::new(self.submit(mail, true).await?)
     }
 
-    /// Answers a message: mail to its sender, in its conversation. Two agents that answer answers never end: reply where the message's
-    /// `reply_to` is absent.
+    /// Sends an answer to the sender of `message`, in the same conversation. To prevent endless
+    /// loops, reply only to messages without `reply_to`.
     ///
     /// # Errors
     /// As [`send`](Node::send).
@@ -128,7 +126,8 @@ impl Node {
         self.reply_with(message, data, SendOptions::default()).await
     }
 
-    /// [`reply`](Node::reply), with more said. `reply_to` is always the message's, and `conversation_id` where none is said.
+    /// Like [`reply`](Node::reply), with options. Always sets `reply_to`; `conversation_id`
+    /// defaults to the conversation of `message`.
     ///
     /// # Errors
     /// As [`send`](Node::send).
@@ -144,7 +143,7 @@ impl Node {
         self.send_with(&message.from, data, options).await
     }
 
-    /// Broadcasts to a topic. Resolves when the node has accepted it.
+    /// Broadcasts to a topic. Resolves when the node has accepted the broadcast.
     ///
     /// # Errors
     /// As [`send`](Node::send).
@@ -156,7 +155,7 @@ impl Node {
         self.publish_with(topic, data, SendOptions::default()).await
     }
 
-    /// [`publish`](Node::publish), with more said.
+    /// Like [`publish`](Node::publish), with options.
     ///
     /// # Errors
     /// As [`send`](Node::send).
@@ -172,8 +171,8 @@ impl Node {
         Ok(Published { message_id: message_id(&answer)?, peers: answer.peers.unwrap_or(0) })
     }
 
-    /// Finds agents. Resolves when the node has looked everywhere, or for the `timeout_ms` of `what` (milliseconds), with all that it found,
-    /// at most 4,096; those beyond are events. Dropped, it ends the search.
+    /// Finds agents. Returns at most 4,096 when the search ends, at the latest after `timeout_ms`
+    /// of `what`; further agents arrive as events. Dropping the call ends the search.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -199,13 +198,13 @@ impl Node {
         self.request(Command::Unsubscribe(Unsubscribe { topic: named("topic", topic)? })).await.map(drop)
     }
 
-    /// Acknowledges mail, so that its sender is told `delivered`. With [`AckMode::Manual`](crate::AckMode::Manual) nothing else does;
-    /// otherwise this does so early, for example for the last mail that the program takes. A broadcast needs no `ack`, and none is written.
-    /// Calls at the same time share a line.
+    /// Acknowledges a message: its sender gets `delivered`. In [`Manual`](crate::AckMode::Manual)
+    /// mode only this call does so; in `Auto` mode it does so early, for example before the program
+    /// exits. Sends nothing for a broadcast. Concurrent calls share a line.
     ///
     /// # Errors
-    /// As [`request`](Node::request); `MESSAGE_NOT_FOUND` when its sender has given it up, it was acknowledged before, or the node was
-    /// started again since and the message has not come again yet.
+    /// As [`request`](Node::request); `MESSAGE_NOT_FOUND` when the sender has given up the message,
+    /// it is already acknowledged, or the node restarted and the sender has not sent it again yet.
     pub async fn ack(&self, message: &Message) -> Result<(), Error> {
         if message.topic.is_some() {
             return Ok(());
@@ -228,7 +227,8 @@ impl Node {
         self.request(Command::Block(Block { peer_id: named("peer", peer)? })).await.map(drop)
     }
 
-    /// Lifts the limits for an agent or a node, and marks what it sends as [`Trust::Allowed`](crate::Trust::Allowed); also after a restart.
+    /// Lifts the rate limits of an agent or a node and marks its messages
+    /// [`Allowed`](crate::Trust::Allowed), also after a restart.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -244,24 +244,24 @@ impl Node {
         self.request(Command::Unblock(Unblock { peer_id: named("peer", peer)? })).await.map(drop)
     }
 
-    /// Waits until a peer is connected, and returns those that are: [`open`](Builder::open) succeeds also where no peer can be reached.
-    /// A usual `timeout` is [`JOIN_TIMEOUT`](crate::JOIN_TIMEOUT), 30 s.
+    /// Waits for a connection and returns the connected peers. [`open`](Builder::open) succeeds
+    /// even without one. A usual `timeout` is [`JOIN_TIMEOUT`](crate::JOIN_TIMEOUT), 30 s.
     ///
     /// # Errors
-    /// [`Error::NotJoined`] after `timeout`, with the bootstrap peers and what the node told about them; [`Error::SidecarExited`] and
-    /// [`Error::NodeClosed`]. It goes on while the node is started again.
+    /// [`Error::NotJoined`] after `timeout`, with the bootstrap peers and the node's errors;
+    /// [`Error::SidecarExited`] and [`Error::NodeClosed`]. A restart does not end the wait.
     pub async fn joined(&self, timeout: Duration) -> Result<Vec<ConnectedPeer>, Error> {
         joining::joined(self, timeout).await
     }
 
-    /// Waits until the program has the mail that waited for it on the network: a peer is connected, no mail waits in the SDK, and for
-    /// `quiet` no mail came, none was acknowledged and no peer was connected anew. A usual `quiet` is [`QUIET`](crate::QUIET), 3 s. A
-    /// sender that is out of reach now may deliver later all the same. The program takes its mail meanwhile, in another task; one that
-    /// reads its mail once uses [`Events::next_until_caught_up`].
+    /// Waits until a peer is connected, the SDK buffers no message, and for `quiet`, usually
+    /// [`QUIET`](crate::QUIET) = 3 s, no message came, the program acknowledged none and no peer
+    /// connected. Unreachable senders may still deliver later. Another task must read the messages
+    /// meanwhile; a program that reads its messages once uses [`Events::next_until_caught_up`].
     ///
     /// # Errors
-    /// [`Error::NotJoined`] where no peer is connected within `timeout`; [`Error::CallTimeout`] when mail still comes then, or waits for
-    /// the program; [`Error::SidecarExited`] and [`Error::NodeClosed`].
+    /// [`Error::NotJoined`] without a peer after `timeout`; [`Error::CallTimeout`] when messages
+    /// still arrive or wait by then; [`Error::SidecarExited`] and [`Error::NodeClosed`].
     pub async fn caught_up(&self, quiet: Duration, timeout: Duration) -> Result<(), Error> {
         joining::caught_up(self, quiet, timeout, Some(timeout)).await
     }
@@ -283,7 +283,7 @@ impl Node {
         status.map(|report| *report).ok_or_else(|| Error::Contract("`status` has no status".to_owned()))
     }
 
-    /// Waits for an answer of the node.
+    /// Waits until the node answers.
     ///
     /// # Errors
     /// As [`request`](Node::request).
@@ -291,15 +291,17 @@ impl Node {
         self.request(Command::Ping(Ping {})).await.map(drop)
     }
 
-    /// Has the node carry out any command, and waits for its answer. While its process is down the request waits for the next one, and
-    /// with 1,024 requests outstanding for one of them, up to the builder's `call_timeout` in all. A `send` waits until the node has room
-    /// for it, behind those to the same recipient; all other commands go past it. The delivery of mail sent this way is told by
-    /// [`Event::Delivery`](crate::Event::Delivery).
+    /// Sends any command and waits for its answer, up to `call_timeout` in all, also while the
+    /// process is down or 1,024 requests are outstanding. A `send` also waits for room, behind
+    /// earlier `send`s to its recipient; other commands overtake it. The node reports the delivery
+    /// of a message sent this way as [`Event::Delivery`](crate::Event::Delivery).
     ///
     /// # Errors
-    /// [`Error::CommandRefused`] when the node refuses; [`Error::SidecarUnavailable`] when it was not there in time, and [`Error::CallTimeout`] when it did
-    /// not answer in time; [`Error::SidecarRestarted`] when its process ended before it had answered, and [`Error::SidecarExited`] when it is not
-    /// started again; [`Error::WriteTimeout`], [`Error::LineTooLong`], [`Error::TooManyCalls`] and [`Error::NodeClosed`].
+    /// [`Error::CommandRefused`] when the node rejects the command; [`Error::SidecarUnavailable`]
+    /// and [`Error::CallTimeout`] without a node or an answer in time; [`Error::SidecarRestarted`]
+    /// when the process ends first; [`Error::SidecarExited`] when the SDK does not restart it;
+    /// [`Error::WriteTimeout`], [`Error::LineTooLong`], [`Error::TooManyCalls`] and
+    /// [`Error::NodeClosed`].
     pub async fn request(&self, command: Command) -> Result<Answer, Error> {
         let answered = match command {
             Command::Send(send) => self.submit(send, false).await?,
@@ -308,7 +310,7 @@ impl Node {
         Ok(*answered.answer)
     }
 
-    /// Has the node send something.
+    /// Submits a `send` and waits for its answer.
     async fn submit(&self, send: Send, tracks: bool) -> Result<Answered, Error> {
         let waited = self.0.launcher.settings.call_timeout;
         let mut sending = self.0.outgoing().send(send, tracks)?;
@@ -322,13 +324,13 @@ impl Node {
         Err(Error::CallTimeout { what: "send".to_owned(), waited, maybe_sent })
     }
 
-    /// The connected peers, asked for at most so long.
+    /// Returns the connected peers; waits at most `waited` for the answer.
     pub(crate) async fn peers_within(&self, waited: Duration) -> Result<Vec<ConnectedPeer>, Error> {
         let answered = self.ask(Command::Peers(Peers {}), waited).await?;
         Ok(answered.answer.connected.unwrap_or_default())
     }
 
-    /// The addresses that the program gave to join through.
+    /// Returns the configured bootstrap peers.
     pub(crate) fn tried(&self) -> Vec<String> {
         self.0.launcher.settings.connect.bootstrap_peers.clone()
     }
@@ -337,7 +339,7 @@ impl Node {
         self.0.sink()
     }
 
-    /// Has the node carry out a command that is no `send`.
+    /// Sends a command other than `send`.
     async fn ask(&self, command: Command, waited: Duration) -> Result<Answered, Error> {
         let deadline = deadline(waited);
         let late = |_| Error::CallTimeout { what: command.name().to_owned(), waited, maybe_sent: false };
@@ -351,44 +353,43 @@ impl Node {
             {
                 return Ok(answered);
             }
-            // It ended before it could see the command: the next one will do.
+            // The process ended before the SDK wrote the command: try the next process.
             gone = Some(child);
         }
     }
 
-    /// Has the node finish what it accepted and end; later calls fail, and so do `send`s that still wait for room. A node that takes
-    /// longer than [`close_timeouts`](Builder::close_timeouts) allow, 9 s in all by default, is killed, also when the caller does not wait
-    /// for that.
+    /// Drains and stops the node. Later calls and waiting `send`s fail. Kills a node that exceeds
+    /// [`close_timeouts`](Builder::close_timeouts), 9 s by default, even if the call is dropped.
     ///
-    /// Returns the mail that the program has not taken. It is not acknowledged: its senders have it, and learn that it was not delivered.
-    /// From the call on [`Events`](crate::Events) gives no more mail. Nor is the mail acknowledged that the program took last, if it did
-    /// not say [`ack`](Node::ack) or [`Events::close`](crate::Events::close) before.
+    /// Returns the messages that the program has not read, unacknowledged: their senders report
+    /// them as not delivered. [`Events`](crate::Events) yields no more. The last message read stays
+    /// unacknowledged too, without [`ack`](Node::ack) or [`Events::close`](crate::Events::close).
     pub async fn close(&self) -> Vec<Message> {
         self.0.close().await
     }
 
-    /// How the last process ended, if it has and the system tells: code 75 means that accepted mail was lost.
+    /// Returns the last exit status, if known. Code 75: the node lost accepted messages.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.0.launcher.status()
     }
 
-    /// Mail that the program finished when its sender had given it up, so that the sender was told that it was not delivered.
+    /// Returns how many messages the SDK acknowledged after their senders had given them up.
     pub fn acks_not_found(&self) -> u64 {
         self.0.sink().acks_not_found()
     }
 
-    /// Mail that a defective node handed over beyond the builder's [`mail_buffer`](crate::Builder::mail_buffer). It is not acknowledged.
+    /// Returns how many messages beyond [`mail_buffer`](Builder::mail_buffer) the SDK dropped.
     pub fn mail_dropped(&self) -> u64 {
         self.0.sink().mail_dropped()
     }
 
-    /// Number of lines of the node that the SDK could not decode.
+    /// Returns how many lines of the node the SDK could not decode.
     pub fn undecodable(&self) -> u64 {
         self.0.sink().undecodable()
     }
 }
 
-/// A name, address or topic, which is not empty.
+/// Returns `text`, or an error if it is blank.
 fn named(argument: &str, text: impl Into<String>) -> Result<String, Error> {
     let text = text.into();
     if text.trim().is_empty() { Err(Error::argument(argument, "it is empty")) } else { Ok(text) }

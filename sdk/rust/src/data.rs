@@ -1,4 +1,4 @@
-//! What a program sends, as JSON; and which part of it JSON cannot hold.
+//! Encodes the program's data as JSON, and finds the part that JSON cannot hold.
 
 use serde::ser::{self, Serialize};
 use serde_json::Value;
@@ -6,11 +6,12 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::Error;
 
-/// `data` as it stands in the line. JSON has no NaN and no infinity, for which serde writes `null`: that is refused here.
+/// Encodes `data` as JSON. Rejects NaN and infinity, which JSON does not have: serde would write
+/// `null`.
 pub(crate) fn encode(data: &(impl Serialize + ?Sized)) -> Result<Box<RawValue>, Error> {
     let encoded = to_raw_value(data);
     let is_good = encoded.as_ref().is_ok_and(|data| !data.get().contains("null"));
-    // The whole is looked through only now, so that good values cost nothing.
+    // Check the whole value only now, so that valid values cost nothing.
     if !is_good && let Err(Fault { argument, message }) = Check::default().within("", data) {
         return Err(Error::argument(argument, message));
     }
@@ -33,16 +34,16 @@ impl std::fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 impl ser::Error for Fault {
-    /// An error of the value's own `Serialize`; [`Check::within`] says where.
+    /// Converts an error of the value's own `Serialize`; [`Check::within`] adds the path.
     fn custom<T: std::fmt::Display>(message: T) -> Self {
         Fault { argument: String::new(), message: message.to_string() }
     }
 }
 
-/// Walks through a value, and knows where in it it is.
+/// Walks through a value and tracks the path.
 struct Check {
     path: String,
-    /// The number of the next part, and its name in a map.
+    /// The index of the next part. In a map, `key` is its name.
     number: usize,
     key: String,
 }
@@ -89,7 +90,7 @@ impl Check {
     }
 }
 
-/// Methods for values that JSON can hold.
+/// Implements the methods for values that JSON can hold.
 macro_rules! good {
     ($($method:ident($($kind:ty),*);)*) => { $(fn $method(self, $(_: $kind),*) -> Outcome { Ok(()) })* };
 }
@@ -194,7 +195,7 @@ impl<'a> ser::Serializer for &'a mut Check {
     }
 }
 
-/// The parts of lists, under their numbers.
+/// Implements the traits for lists: the path of a part is its index.
 macro_rules! items {
     ($($list:ident $method:ident;)*) => { $(impl ser::$list for &mut Check {
         type Ok = ();
@@ -217,7 +218,7 @@ items! {
     SerializeTupleVariant serialize_field;
 }
 
-/// The parts of structs, under their names.
+/// Implements the traits for structs: the path of a part is its name.
 macro_rules! fields {
     ($($kind:ident;)*) => { $(impl ser::$kind for &mut Check {
         type Ok = ();

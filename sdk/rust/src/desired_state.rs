@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use p2p_node_protocol::{Command, Subscribe};
 
-/// Holds commands that the node has carried out. The limits of the node bound it.
+/// Holds commands that the node has executed. The node's limits bound their number.
 #[derive(Default)]
 pub(crate) struct DesiredState {
     topics: BTreeSet<String>,
@@ -24,7 +24,7 @@ impl DesiredState {
         )
     }
 
-    /// Records a command that the node has carried out. Call it in the order of the answers.
+    /// Records a command that the node has executed. Call it in the order of the answers.
     pub(crate) fn record(&mut self, command: Command) {
         match &command {
             Command::Subscribe(subscribe) => {
@@ -46,14 +46,16 @@ impl DesiredState {
         }
     }
 
-    /// Returns the commands for a new process. Blocks come first, so that no broadcast of a blocked agent arrives on a topic.
+    /// Returns the commands for a new process. Blocks come first, so that no broadcast of a blocked
+    /// agent arrives on a topic.
     pub(crate) fn replay(&self) -> Vec<Command> {
         let subscribe = |topic: &String| Command::Subscribe(Subscribe { topic: topic.clone() });
         self.standings.values().cloned().chain(self.topics.iter().map(subscribe)).collect()
     }
 }
 
-/// Returns the key of an agent: addresses differ only in case; a PeerId has one form.
+/// Returns the key of an agent or a node. The case of an address does not matter; a PeerId has one
+/// form.
 fn subject(peer_id: &str) -> String {
     if peer_id.starts_with("0x") { peer_id.to_ascii_lowercase() } else { peer_id.to_owned() }
 }

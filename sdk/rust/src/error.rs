@@ -12,30 +12,30 @@ use crate::binary::BinaryReason;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument is not what the call takes. The SDK wrote nothing to the node.
+    /// An argument is invalid. The SDK wrote nothing to the node.
     #[error("`{argument}`: {message}")]
     InvalidArgument {
-        /// The argument or option, down to the part that is wrong, such as `data.items[3]`.
+        /// The path of the invalid argument or option, such as `data.items[3]`.
         argument: String,
-        /// What is wrong with it, and what to pass instead.
+        /// The problem, and what to pass instead.
         message: String,
     },
-    /// The node refused the command, or failed at it.
+    /// The node rejected the command, or failed to execute it.
     #[error("{code}: {message}")]
     CommandRefused {
-        /// The stable code; `Unknown` when the node is newer than this crate.
+        /// The stable code; `Unknown` if the node is newer than this crate.
         code: ErrorCode,
         /// What happened and what to do.
         message: String,
         /// `true` if the same command may succeed later.
         retryable: bool,
-        /// More, for a program.
+        /// More values, for a program.
         details: Option<serde_json::Value>,
     },
-    /// The mail was accepted, but did not arrive, or nobody knows whether it did.
+    /// The node accepted the message, but it did not arrive, or the node cannot know if it arrived.
     #[error("the mail {} is {:?}{}", .0.message_id, .0.state, why(.0))]
     Undelivered(Box<Delivery>),
-    /// No peer was connected in time.
+    /// No peer connected in time.
     #[error("no peer was connected within {waited:?}: {}{}", attempts(tried), complaints(errors))]
     NotJoined {
         /// How long the call waited.
@@ -45,114 +45,117 @@ pub enum Error {
         /// The last errors and warnings of the node about the network, at most eight.
         errors: Vec<String>,
     },
-    /// No answer came in time. The node may still carry out the command, unless it was a `send` that still waited in the SDK: then the
-    /// SDK has withdrawn it.
+    /// No answer came in time. The node may still execute the command. The SDK withdraws a `send`
+    /// that still waited in the SDK.
     #[error("`{what}` was not answered within {waited:?}")]
     CallTimeout {
-        /// The command.
+        /// The name of the command.
         what: String,
         /// How long the call waited.
         waited: Duration,
-        /// A message may be on its way: sent again, it could arrive twice.
+        /// `true` if the node may have got a message: if you send it again, it may arrive twice.
         maybe_sent: bool,
     },
-    /// The node's process ended before it was ready, or refused to connect. [`code`](Error::code) is that of the report, if there is one.
+    /// The process ended before it was ready, or rejected `connect`. [`code`](Error::code) is the
+    /// code of the report, if there is one.
     #[error("the node did not start: {}{}", ended(*exit, report.as_deref()), quoted(stderr_tail))]
     StartFailed {
-        /// The error that the node told: its code, message and details.
+        /// The error that the node reported: its code, message and details.
         report: Option<Box<ErrorEvent>>,
-        /// How the process ended, if that is known.
+        /// The exit status of the process, if known.
         exit: Option<ExitStatus>,
-        /// The end of what the process wrote to stderr, at most 2 KiB.
+        /// The last bytes that the process wrote to stderr, at most 2 KiB.
         stderr_tail: String,
     },
-    /// The node's process ended, and the SDK does not start it again.
+    /// The process ended, and the SDK does not restart it.
     #[error("the node ended ({}){}", ended(*exit, report.as_deref()), quoted(stderr_tail))]
     SidecarExited {
-        /// The error that the node told shortly before its end.
+        /// The error that the node reported shortly before its end.
         report: Option<Box<ErrorEvent>>,
-        /// How the process ended, if that is known.
+        /// The exit status of the process, if known.
         exit: Option<ExitStatus>,
-        /// The end of what the process wrote to stderr, at most 2 KiB.
+        /// The last bytes that the process wrote to stderr, at most 2 KiB.
         stderr_tail: String,
     },
-    /// The node's process ended before it had answered. The SDK does not send the command again: the node may have carried it out.
+    /// The process ended before it answered. The SDK does not repeat the command, because the node
+    /// may have executed it.
     #[error("the node ended ({}) and is started again{}", ended(*exit, report.as_deref()), quoted(stderr_tail))]
     SidecarRestarted {
-        /// The error that the node told shortly before its end.
+        /// The error that the node reported shortly before its end.
         report: Option<Box<ErrorEvent>>,
-        /// How the process ended, if that is known.
+        /// The exit status of the process, if known.
         exit: Option<ExitStatus>,
-        /// The end of what the process wrote to stderr, at most 2 KiB.
+        /// The last bytes that the process wrote to stderr, at most 2 KiB.
         stderr_tail: String,
-        /// A message may be on its way: sent again, it could arrive twice.
+        /// `true` if the node may have got a message: if you send it again, it may arrive twice.
         maybe_sent: bool,
     },
-    /// The node was not there, and did not come back in time. The SDK sent nothing.
+    /// No process was ready in time. The SDK sent nothing.
     #[error("the node was not back within {waited:?}")]
     SidecarUnavailable {
         /// How long the call waited.
         waited: Duration,
     },
-    /// The node neither read nor wrote for five times its longest pause. The SDK killed it, and starts it again.
+    /// The node neither read nor wrote for five times its longest pause. The SDK killed it and
+    /// restarts it.
     #[error("the node neither read nor wrote for {waited:?}, and was killed")]
     WriteTimeout {
-        /// How long that was.
+        /// How long the node neither read nor wrote.
         waited: Duration,
-        /// A message may be on its way: sent again, it could arrive twice.
+        /// `true` if the node may have got a message: if you send it again, it may arrive twice.
         maybe_sent: bool,
     },
-    /// The node did not say `ready` in time.
+    /// The node did not send `ready` in time.
     #[error("the node was not ready within {waited:?}{}", quoted(stderr_tail))]
     NotReady {
         /// How long the call waited.
         waited: Duration,
-        /// The end of what the process wrote to stderr, at most 2 KiB.
+        /// The last bytes that the process wrote to stderr, at most 2 KiB.
         stderr_tail: String,
     },
     /// The program called [`Node::close`](crate::Node::close).
     #[error("the node was closed")]
     NodeClosed,
-    /// There is no binary where the SDK looked for it.
+    /// The SDK did not find the binary.
     #[error(
         "there is no p2p-node in {looked}: name one to the builder or in P2P_NODE_BIN, or ask for a search of PATH"
     )]
     BinaryNotFound {
-        /// The places.
+        /// The places that the SDK searched.
         looked: String,
     },
     /// The system cannot run the binary.
     #[error("{} cannot be run ({reason}): {message}{}", .path.display(), quoted(stderr_tail))]
     BinaryUnusable {
-        /// The file.
+        /// The path of the binary.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: BinaryReason,
-        /// What to do about it, and what the system said.
+        /// The advice, and the system's error or exit status.
         message: String,
-        /// The end of what the process wrote to stderr, at most 2 KiB.
+        /// The last bytes that the process wrote to stderr, at most 2 KiB.
         stderr_tail: String,
     },
-    /// The process could not be started, and the binary is not the reason.
+    /// The system could not start the process, and the binary is not the reason.
     #[error("cannot start {}: {source}", .program.display())]
     SpawnFailed {
-        /// What the SDK tried to start.
+        /// The program that the SDK tried to start.
         program: PathBuf,
-        /// Why it could not.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
-    /// The binary is of a version that this crate does not understand.
+    /// This crate does not support the version of the binary.
     #[error(
         "{} {found}; this crate is version {} and speaks protocol {}: take a binary of the same version",
         .program.display(), env!("CARGO_PKG_VERSION"), p2p_node_protocol::PROTOCOL_VERSION
     )]
     VersionMismatch {
-        /// The binary.
+        /// The path of the binary.
         program: PathBuf,
-        /// What it says of itself.
+        /// The version and protocol of the binary, or its rejection.
         found: String,
     },
-    /// After a restart the node had another address.
+    /// After a restart the node has another address.
     #[error("the node was {before} and is now {now}: give it a key")]
     IdentityChanged {
         /// The address that the program knows.
@@ -160,27 +163,28 @@ pub enum Error {
         /// The address of the new process.
         now: String,
     },
-    /// The command's line would be longer than the node reads. The SDK did not send it.
+    /// The line of the command exceeds the node's limit. The SDK did not send it.
     #[error("the line has {bytes} bytes, and the node reads at most {MAX_LINE_BYTES}")]
     LineTooLong {
-        /// How long it would be, in bytes.
+        /// The length of the line in bytes.
         bytes: usize,
     },
-    /// More calls wait already than this crate keeps track of.
+    /// Too many calls wait in this crate.
     #[error("more than {limit} {what} are outstanding")]
     TooManyCalls {
-        /// What there is too much of.
+        /// The kind of call.
         what: &'static str,
-        /// How much this crate keeps track of.
+        /// The limit of this crate.
         limit: usize,
     },
-    /// The node broke the contract.
+    /// The node violated the contract.
     #[error("the node broke the contract: {0}")]
     Contract(String),
 }
 
 impl Error {
-    /// The stable code: one of the contract's where the node said no, else one that every SDK of the node has.
+    /// Returns the stable code: the node's code if the node rejected the call, else one that all
+    /// SDKs share.
     pub fn code(&self) -> &'static str {
         match self {
             Error::InvalidArgument { .. } => "INVALID_ARGUMENT",
@@ -211,8 +215,9 @@ impl Error {
         }
     }
 
-    /// Returns `true` if the same call to the same node may succeed later. After a `send` that a process may have carried out it is
-    /// `false`: sent again, the message could arrive twice. Every other command may be repeated without harm.
+    /// Returns `true` if the same call to the same node may succeed later. Returns `false` after a
+    /// `send` that a process may have executed, because the message could arrive twice. All other
+    /// commands are safe to repeat.
     pub fn retryable(&self) -> bool {
         match self {
             Error::CommandRefused { retryable, .. } => *retryable,
@@ -238,19 +243,19 @@ impl Error {
         }
     }
 
-    /// An argument that the call does not take.
+    /// Creates an error for an invalid argument.
     pub(crate) fn argument(argument: impl Into<String>, message: impl Into<String>) -> Self {
         Error::InvalidArgument { argument: argument.into(), message: message.into() }
     }
 
-    /// What the node told when it refused a command.
+    /// Returns the node's error if the node rejected the command.
     pub(crate) fn refusal(&self) -> Option<Box<ErrorEvent>> {
         let Error::CommandRefused { code, message, retryable, details } = self else { return None };
         let (retryable, details) = (*retryable, details.clone());
         Some(Box::new(ErrorEvent { retryable, details, ..ErrorEvent::new(*code, message.clone()) }))
     }
 
-    /// The same, of a message that a process may have sent.
+    /// Marks the error of a `send` that a process may have executed.
     pub(crate) fn after_send(mut self) -> Self {
         if let Error::CallTimeout { maybe_sent, .. }
         | Error::SidecarRestarted { maybe_sent, .. }

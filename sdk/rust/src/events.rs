@@ -16,66 +16,68 @@ use crate::inbox::Sink;
 use crate::joining::{self, JOIN_TIMEOUT, QUIET};
 use crate::{Error, Node};
 
-/// Event of the node or of its process.
+/// An event of the node or of its process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// The node listens and serves every command.
     Ready(Box<Ready>),
-    /// Mail or a broadcast arrived.
+    /// A message or a broadcast arrived.
     Message(Box<Message>),
-    /// An agent was found.
+    /// The node found an agent.
     PeerDiscovered(Box<PeerDiscovered>),
-    /// Something failed that nobody here waits for.
+    /// The node reports a failure that belongs to no pending call.
     Error(Box<ErrorEvent>),
-    /// Something that a person may want to read.
+    /// The node wrote a log entry for a person.
     Log(Box<Log>),
-    /// The answer to a command that nobody here asked.
+    /// The node answered a command that no call waits for.
     Result(Box<Answer>),
-    /// How a mail ended of which nobody here awaits the delivery.
+    /// The final state of a message whose delivery no [`SentMessage`](crate::SentMessage) tracks.
     Delivery(Box<Delivery>),
-    /// A connection to a peer was established.
+    /// The node connected to a peer.
     PeerConnected(PeerConnected),
-    /// The last connection to a peer ended.
+    /// The last connection to a peer closed.
     PeerDisconnected(PeerDisconnected),
     /// The node dropped events because this program did not read.
     Overflow(Overflow),
-    /// The last line of a process that ends in good order.
+    /// The node shuts down in good order; this is its last line.
     Closing(Closing),
     /// The process ended. The SDK restarts it after `delay`.
     Restarting {
-        /// Why, for a person.
+        /// The reason, as a text for a person.
         reason: String,
-        /// How it ended, if there was a process and that is known.
+        /// The exit status, if there was a process and the status is known.
         exit: Option<ExitStatus>,
-        /// The pause before that.
+        /// The pause before the restart.
         delay: Duration,
-        /// Starts since the last stable run, the coming one included.
+        /// The number of starts since the last stable run, including the next one.
         attempt: u32,
     },
-    /// The node is ready again, with the same address, port and subscriptions. It missed the broadcasts of the meantime.
+    /// The node is ready again, with the same address, port and subscriptions. It missed the
+    /// broadcasts that arrived during the restart.
     Restarted {
-        /// As in `Restarting`.
+        /// The number of starts since the last stable run, including this one.
         attempt: u32,
-        /// Since there was a process that was ready.
+        /// The time since the previous process ended.
         downtime: Duration,
-        /// What the new process said.
+        /// The `ready` event of the new process.
         ready: Box<Ready>,
     },
-    /// The process crashed this often within the window. The SDK still restarts it.
+    /// The process crashed `crashes` times within the window of the restart policy. The SDK still
+    /// restarts it.
     Unhealthy {
-        /// How often.
+        /// The number of crashes.
         crashes: usize,
     },
     /// The last event.
     Closed {
-        /// The reason, unless the program closed the node.
+        /// The reason. `None` if the program closed the node.
         error: Option<Box<Error>>,
     },
 }
 
 impl Event {
-    /// What a line says. `None` for one of a later version of the contract.
+    /// Converts an event of the node. Returns `None` for an event of a later contract version.
     pub(crate) fn from_node(event: NodeEvent) -> Option<Self> {
         Some(match event {
             NodeEvent::Ready(ready) => Event::Ready(ready),
@@ -94,17 +96,20 @@ impl Event {
     }
 }
 
-/// All that the node tells unasked, in the order in which it came. A node has one such stream.
+/// The events of one node, in the order of arrival. A node has one such stream.
 ///
-/// **Acknowledgements.** The SDK acknowledges a mail, so that its sender is told `delivered`, when the program polls for the event after it,
-/// or calls [`close`](Events::close); a stream that is dropped, by a panic for example, does not acknowledge the mail that the program took
-/// last. A program that takes no further event after a mail says [`Node::ack`](crate::Node::ack) or `close`.
+/// **Acknowledgements.** The SDK acknowledges a message when the program polls for the next event
+/// or calls [`close`](Events::close); the sender then gets `delivered`. Dropping the stream, for
+/// example in a panic, does not acknowledge the message that the program read last. A program that
+/// polls for no further event after a message calls [`Node::ack`](crate::Node::ack) or `close`.
 ///
-/// **Bounds.** Mail that the program has not taken is never dropped: the node hands over no more than the builder's
-/// [`mail_buffer`](crate::Builder::mail_buffer), and the rest stays with its senders. Broadcasts, the news of peers with logs, and all other
-/// events each have a buffer of their own, in which the oldest gives way.
+/// **Limits.** The SDK never drops a message that the program has not read: the node delivers at
+/// most [`mail_buffer`](crate::Builder::mail_buffer) unacknowledged messages, and the senders hold
+/// the rest. Broadcasts, peer events with logs, and all other events have one buffer each; a full
+/// buffer drops its oldest event.
 ///
-/// Dropped, the stream lets go of all events but mail, which [`Node::close`](crate::Node::close) returns.
+/// Dropping the stream discards all events except messages; [`Node::close`](crate::Node::close)
+/// returns the messages.
 pub struct Events(Sink);
 
 impl Events {
@@ -112,38 +117,42 @@ impl Events {
         Events(sink)
     }
 
-    /// The next event; `None` when the node is gone and every event was taken. Cancel-safe.
+    /// Returns the next event, or `None` when the node has stopped and no event is left.
+    /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
         poll_fn(|context| self.0.poll(context)).await
     }
 
-    /// The next event, or `None` when the node has [`caught_up`](Node::caught_up) with a `quiet` of [`QUIET`](crate::QUIET), 3 s: no more
-    /// mail waits, and none comes. For a program that reads its pending mail once and ends. `node` is that of these events. The last mail
-    /// is acknowledged like every other. Cancel-safe.
+    /// Returns the next event, or `None` when the node has [`caught_up`](Node::caught_up) with a
+    /// `quiet` of [`QUIET`](crate::QUIET), 3 s: no message waits, and none arrives. For a program
+    /// that reads its pending messages once and exits. `node` must be the node of this stream. The
+    /// SDK acknowledges the last message like every other. Cancel-safe.
     ///
     /// # Errors
-    /// [`Error::NotJoined`] when no peer is connected within [`JOIN_TIMEOUT`](crate::JOIN_TIMEOUT), 30 s, so that a program can tell "no
-    /// mail" from "no network"; [`Error::SidecarExited`] and [`Error::NodeClosed`] when the node is gone.
+    /// [`Error::NotJoined`] when no peer connects within [`JOIN_TIMEOUT`](crate::JOIN_TIMEOUT), 30
+    /// s, so that a program can tell "no messages" from "no network"; [`Error::SidecarExited`] and
+    /// [`Error::NodeClosed`] when the node has stopped.
     pub async fn next_until_caught_up(&mut self, node: &Node) -> Result<Option<Event>, Error> {
         tokio::select! {
-            // What is there comes before the end.
+            // Return pending events before the end.
             biased;
             event = self.next() => Ok(event),
             end = joining::caught_up(node, QUIET, JOIN_TIMEOUT, None) => end.map(|()| None),
         }
     }
 
-    /// Ends the stream in good order: acknowledges the mail that the program took last.
+    /// Ends the stream and acknowledges the message that the program read last.
     pub fn close(self) {
         self.0.leave(true);
     }
 
-    /// Broadcasts that were dropped so far because there was no room.
+    /// Returns the number of broadcasts that the SDK dropped because the buffer was full.
     pub fn dropped_broadcasts(&self) -> u64 {
         self.0.dropped().0
     }
 
-    /// Events other than mail and broadcasts that were dropped so far because there was no room.
+    /// Returns the number of events, without messages and broadcasts, that the SDK dropped because
+    /// a buffer was full.
     pub fn dropped_events(&self) -> u64 {
         self.0.dropped().1
     }

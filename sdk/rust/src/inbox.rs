@@ -1,4 +1,5 @@
-//! What the node has said and the program has not taken: mail, and three kinds of events that never push out mail or each other.
+//! Buffers what the program has not read: messages, and three kinds of events. A full event buffer
+//! drops only events of its own kind, and never a message.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,33 +14,33 @@ use crate::events::Event;
 use crate::joining::Activity;
 use crate::process::lock;
 
-/// Who waits for an `ack`.
+/// The waiter for the answer to an `ack`.
 type AckWaiter = oneshot::Sender<Result<(), Error>>;
 
-/// How much is kept for a program that does not take it.
+/// The sizes of the buffers for a program that does not read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BufferSizes {
-    /// Messages: as many as the node hands over without an `ack`.
+    /// Messages: the number that the node delivers without an `ack`.
     pub(crate) mail: usize,
     /// Broadcasts.
     pub(crate) broadcasts: usize,
-    /// Events of peers and logs; and as many of the others.
+    /// Events of peers and logs. The buffer of other events has the same size.
     pub(crate) events: usize,
 }
 
-/// Where everything that the processes of a node say goes.
+/// Receives all events of a node's processes.
 #[derive(Clone)]
 pub(crate) struct Sink {
     inbox: Arc<Mutex<Inbox>>,
-    /// When something about mail or peers happened last.
+    /// The time of the last message or peer event.
     activity: watch::Sender<Activity>,
-    /// Changes when there may be something to write.
+    /// Wakes the writer.
     wake: watch::Sender<()>,
 }
 
-/// Events in the order in which they came. When there is no room for one the oldest goes.
+/// Events in the order of arrival. A full ring drops its oldest event.
 struct Ring {
-    /// Each with its number among everything that came.
+    /// Each event has a sequence number across all buffers.
     events: VecDeque<(u64, Event)>,
     room: usize,
     dropped: u64,
@@ -63,7 +64,7 @@ impl Ring {
     }
 }
 
-/// Mail that the program has taken and not finished.
+/// A message that the program has read and not finished.
 struct Unfinished {
     message_id: String,
     process: u64,
@@ -73,32 +74,33 @@ struct Inbox {
     mail: VecDeque<(u64, Box<Message>)>,
     mail_room: usize,
     broadcasts: Ring,
-    /// Peers and logs.
+    /// Events of peers and logs.
     peer_events: Ring,
-    /// What becomes of the node, and of mail of which nobody awaits the delivery.
+    /// All other events, such as state changes of the node and deliveries that no call tracks.
     lifecycle: Ring,
     number: u64,
     acks: Acks<AckWaiter>,
-    /// The node was busy: no `ack` is written for a while.
+    /// `true` while the SDK writes no `ack`, because the node was busy.
     acks_paused: bool,
     unfinished: Option<Unfinished>,
-    /// The program acknowledges mail itself.
+    /// `true` if the program acknowledges messages itself.
     manual_ack: bool,
-    /// The number of the process that runs.
+    /// The number of the current process.
     process: u64,
     mail_dropped: u64,
     undecodable: u64,
-    /// The program has closed the node: the mail that waits is handed back by that call.
+    /// `true` after the program has closed the node: `close` returns the waiting messages.
     is_closing: bool,
-    /// No event comes any more.
+    /// `true` after the last event.
     is_closed: bool,
-    /// The stream is dropped.
+    /// `true` after the program has dropped the stream.
     is_left: bool,
     waker: Option<Waker>,
 }
 
 impl Inbox {
-    /// Takes mail. The node hands over no more than there is room for; what a defective one adds is not acknowledged.
+    /// Adds a message. The node delivers no more messages than fit. The SDK drops further messages
+    /// of a faulty node without an `ack`.
     fn put_mail(&mut self, number: u64, message: Box<Message>) {
         if !self.manual_ack && self.acks.is_finished(&message.message_id) {
             self.acks.finish(message.message_id.clone());
@@ -144,14 +146,16 @@ impl Inbox {
         Some(Event::Message(message))
     }
 
-    /// The program has finished the mail that it took last. Returns `true` if that is to be written.
+    /// Records that the program has finished the message that it read last. Returns `true` if there
+    /// is an `ack` to write.
     fn finish_in_hand(&mut self) -> bool {
         let Some(Unfinished { message_id, process }) = self.unfinished.take() else { return false };
         if process == self.process {
             self.acks.finish(message_id);
             return true;
         }
-        // Its process has ended. It may be here again already.
+        // The process that delivered the message has ended. The sender may already have sent it
+        // again.
         let again = self.mail.iter().position(|(_, message)| message.message_id == message_id);
         match again.and_then(|at| self.mail.remove(at)) {
             Some(_) => self.acks.finish(message_id),
@@ -162,7 +166,7 @@ impl Inbox {
 }
 
 impl Sink {
-    /// A sink, and the end at which a program takes what goes in.
+    /// Creates an empty sink.
     pub(crate) fn new(buffers: BufferSizes, manual_ack: bool, wake: watch::Sender<()>) -> Self {
         let inbox = Inbox {
             mail: VecDeque::new(),
@@ -186,7 +190,7 @@ impl Sink {
         Sink { inbox: Arc::new(Mutex::new(inbox)), activity: watch::Sender::new(Activity::new()), wake }
     }
 
-    /// Hands over an event. Never waits, and never drops mail.
+    /// Adds an event. Never waits.
     pub(crate) fn push(&self, event: Event) {
         let mut inbox = lock(&self.inbox);
         if inbox.is_closed {
@@ -201,12 +205,12 @@ impl Sink {
         }
     }
 
-    /// A line could not be read.
+    /// Counts a line that the SDK could not decode.
     pub(crate) fn count_undecodable(&self) {
         lock(&self.inbox).undecodable += 1;
     }
 
-    /// No event comes any more after this, the last one.
+    /// Adds the last event and closes the sink.
     pub(crate) fn close(&self, last: Event) {
         self.push(last);
         let mut inbox = lock(&self.inbox);
@@ -214,7 +218,8 @@ impl Sink {
         wake(inbox);
     }
 
-    /// The process has ended. The mail that the program has not taken is with its senders, who send it again.
+    /// Handles the end of a process before a restart. Discards the messages that the program has
+    /// not read: their senders send them again.
     pub(crate) fn process_ended(&self, error: &Error) {
         let mut inbox = lock(&self.inbox);
         inbox.process += 1;
@@ -225,23 +230,24 @@ impl Sink {
         tell_all(waiters, error);
     }
 
-    /// No process follows. The mail that the program has not taken stays for it.
+    /// Handles the end of the last process. Messages that the program has not read stay in the
+    /// buffer.
     pub(crate) fn last_process_ended(&self, error: &Error) {
         let waiters = lock(&self.inbox).acks.process_ended();
         tell_all(waiters, error);
     }
 
-    /// Hands no more mail to the program.
+    /// Stops the delivery of messages to the program.
     pub(crate) fn withhold_mail(&self) {
         lock(&self.inbox).is_closing = true;
     }
 
-    /// Takes out the mail that the program has not taken.
+    /// Removes and returns the messages that the program has not read.
     pub(crate) fn drain_mail(&self) -> Vec<Message> {
         lock(&self.inbox).mail.drain(..).map(|(_, message)| *message).collect()
     }
 
-    /// The program says `ack`.
+    /// Queues an `ack` that the program requests.
     pub(crate) fn ack(&self, message_id: &str) -> oneshot::Receiver<Result<(), Error>> {
         let (waiter, answer) = oneshot::channel();
         let mut inbox = lock(&self.inbox);
@@ -253,7 +259,7 @@ impl Sink {
         answer
     }
 
-    /// The next `ack` to write, under the id of its command.
+    /// Returns the next `ack` to write, with the id of its command.
     pub(crate) fn next_ack(&self, id: impl FnOnce() -> i64, at_once: bool) -> Option<(i64, Ack)> {
         let mut inbox = lock(&self.inbox);
         if !inbox.acks.is_due(at_once) || inbox.acks_paused && !at_once {
@@ -263,7 +269,8 @@ impl Sink {
         inbox.acks.next(id, at_once).map(|ack| (id, ack))
     }
 
-    /// The node has answered an `ack`. Returns `true` if the node was busy: then no `ack` is written until [`Self::resume_acks`].
+    /// Handles the node's answer to an `ack`. Returns `true` if the node was busy: then the SDK
+    /// writes no `ack` until [`Self::resume_acks`].
     pub(crate) fn ack_answered(&self, id: i64, answer: Result<(), Error>) -> bool {
         let mut inbox = lock(&self.inbox);
         let (is_busy, outcomes) = inbox.acks.answered(id, answer);
@@ -271,7 +278,7 @@ impl Sink {
         inbox.acks_paused |= is_busy;
         drop(inbox);
         for (waiter, outcome) in outcomes {
-            // The program may not wait any more.
+            // The program may have dropped the call.
             let _ = waiter.send(outcome);
         }
         if is_due {
@@ -280,34 +287,36 @@ impl Sink {
         is_busy
     }
 
-    /// Has `ack`s written again.
+    /// Resumes the writing of `ack`s.
     pub(crate) fn resume_acks(&self) {
         lock(&self.inbox).acks_paused = false;
         self.wake.send_replace(());
     }
 
-    /// Mail that the program finished when its sender had given it up.
+    /// Returns the number of messages that the program finished after their senders had given them
+    /// up.
     pub(crate) fn acks_not_found(&self) -> u64 {
         lock(&self.inbox).acks.not_found()
     }
 
-    /// Mail beyond what the node may hand over.
+    /// Returns the number of messages that the SDK dropped because the node exceeded its limit.
     pub(crate) fn mail_dropped(&self) -> u64 {
         lock(&self.inbox).mail_dropped
     }
 
-    /// Lines that could not be read.
+    /// Returns the number of lines that the SDK could not decode.
     pub(crate) fn undecodable(&self) -> u64 {
         lock(&self.inbox).undecodable
     }
 
-    /// Broadcasts, and other events, that were dropped.
+    /// Returns the numbers of dropped broadcasts and of other dropped events.
     pub(crate) fn dropped(&self) -> (u64, u64) {
         let inbox = lock(&self.inbox);
         (inbox.broadcasts.dropped, inbox.peer_events.dropped + inbox.lifecycle.dropped)
     }
 
-    /// The program comes for the next event, so that it has finished the mail before.
+    /// Returns the next event. The poll also means that the program has finished the previous
+    /// message.
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Option<Event>> {
         let mut inbox = lock(&self.inbox);
         let is_due = inbox.finish_in_hand();
@@ -327,17 +336,18 @@ impl Sink {
         next
     }
 
-    /// What has happened, for those who wait for a network or for its mail.
+    /// Returns the activity, for calls that wait for the network or for messages.
     pub(crate) fn activity(&self) -> watch::Receiver<Activity> {
         self.activity.subscribe()
     }
 
-    /// Returns `true` if mail waits for the program.
+    /// Returns `true` if messages wait for the program.
     pub(crate) fn has_mail(&self) -> bool {
         !lock(&self.inbox).mail.is_empty()
     }
 
-    /// The program takes no more events. `finished`: it has finished the mail that it took last.
+    /// Handles the end of the stream. `finished`: the program has finished the message that it read
+    /// last.
     pub(crate) fn leave(&self, finished: bool) {
         let mut inbox = lock(&self.inbox);
         let is_due = finished && inbox.finish_in_hand();
@@ -354,7 +364,7 @@ impl Sink {
     }
 }
 
-/// Wakes the program, which may run at once: not while the inbox is locked.
+/// Wakes the program. Unlocks the inbox first, because the program may run at once.
 fn wake(mut inbox: MutexGuard<'_, Inbox>) {
     let waker = inbox.waker.take();
     drop(inbox);
@@ -365,7 +375,7 @@ fn wake(mut inbox: MutexGuard<'_, Inbox>) {
 
 fn tell_all(waiters: Vec<AckWaiter>, error: &Error) {
     for waiter in waiters {
-        // The program may not wait any more.
+        // The program may have dropped the call.
         let _ = waiter.send(Err(error.clone()));
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the node is on the network, and whether the mail that waited for it has come.
+//! Waits until the node has joined the network, and until pending messages have arrived.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,20 +10,23 @@ use crate::client::deadline;
 use crate::events::Event;
 use crate::{Error, Node};
 
-/// How long to wait for a peer in [`Node::joined`] and [`Node::caught_up`]: 30 s. A dial to a host that does not answer takes 10 s, and the
-/// node tries again.
+/// The usual time to wait for a peer in [`Node::joined`] and [`Node::caught_up`]: 30 s. A dial to a
+/// host that does not answer takes 10 s, and the node then dials again.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// For how long no mail has to come in [`Node::caught_up`]: 3 s. A sender begins within about a second after it is connected.
+/// The usual time without a message in [`Node::caught_up`]: 3 s. A sender starts to send within
+/// about one second after it connects.
 pub const QUIET: Duration = Duration::from_secs(3);
 
-/// How often the node is asked for its peers, should the event of a new one have been dropped.
+/// How often the SDK requests the list of peers, in case the event buffer dropped the event of a
+/// new peer.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Complaints that an error quotes: a node tells each bootstrap peer's failure once.
+/// The number of node errors that an error quotes. The node reports each bootstrap peer's failure
+/// once.
 const MAX_ERRORS: usize = 8;
 
-/// When something about mail or peers happened last, and what the node told about failures.
+/// The time of the last message or peer event, and the failures that the node reported.
 pub(crate) struct Activity {
     last: Instant,
     errors: VecDeque<String>,
@@ -34,12 +37,12 @@ impl Activity {
         Activity { last: Instant::now(), errors: VecDeque::new() }
     }
 
-    /// The program finished mail.
+    /// Records that the program finished a message.
     pub(crate) fn touch(&mut self) {
         self.last = Instant::now();
     }
 
-    /// Notes an event of the node. Returns `true` if those who wait should look.
+    /// Records an event of the node. Returns `true` if the waiting calls must check again.
     pub(crate) fn note(&mut self, event: &Event) -> bool {
         match event {
             Event::PeerConnected(_) => self.touch(),
@@ -62,14 +65,14 @@ impl Activity {
     }
 }
 
-/// Waits until a peer is connected; returns those that are.
+/// Waits until a peer is connected and returns the connected peers.
 pub(crate) async fn joined(node: &Node, waited: Duration) -> Result<Vec<ConnectedPeer>, Error> {
     let (deadline, mut activity) = (deadline(waited), node.sink().activity());
     loop {
         activity.mark_unchanged();
         match node.peers_within(deadline.saturating_duration_since(Instant::now())).await {
             Ok(connected) if connected.is_empty() => {}
-            // The node is down, and may be back in time.
+            // The node is down and may restart before the deadline.
             Err(
                 Error::CallTimeout { .. }
                 | Error::SidecarRestarted { .. }
@@ -83,13 +86,13 @@ pub(crate) async fn joined(node: &Node, waited: Duration) -> Result<Vec<Connecte
             let (tried, errors) = (node.tried(), activity.borrow().errors.iter().cloned().collect());
             return Err(Error::NotJoined { waited, tried, errors });
         }
-        // Either way the node is asked again.
+        // After an event or the timeout, request the peers again.
         let _ = timeout(left.min(ASK_AGAIN), activity.changed()).await;
     }
 }
 
-/// Waits until a peer is connected, no mail waits for the program, and nothing has happened for `quiet`. `patience`: how long to wait for
-/// a peer, and `limit`: in all.
+/// Waits until a peer is connected, no message waits for the program, and for `quiet` nothing has
+/// happened. `patience` limits the wait for a peer, and `limit` the wait in all.
 pub(crate) async fn caught_up(
     node: &Node,
     quiet: Duration,
@@ -102,7 +105,8 @@ pub(crate) async fn caught_up(
         let left = (activity.borrow_and_update().last + quiet).saturating_duration_since(Instant::now());
         let has_mail = node.sink().has_mail();
         if left.is_zero() && !has_mail {
-            // Asked again: the peer may be gone, and what comes meanwhile counts.
+            // Check again: the peer may have disconnected, and a message may have arrived
+            // meanwhile.
             joined(node, patience).await?;
             if activity.borrow().last.elapsed() >= quiet && !node.sink().has_mail() {
                 return Ok(());

@@ -1,5 +1,5 @@
-//! The `send`s on their way to the node: in order for each recipient, in turn between them, and no more unanswered ones than the
-//! node has room for. Pure: whoever holds the lane writes the lines.
+//! The queue of `send`s: in order for each recipient, round-robin between recipients, and no more
+//! unanswered `send`s than the node has room for. Has no I/O: the owner writes the lines.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,13 +7,15 @@ use p2p_node_protocol::{Limits, Send};
 
 use crate::Error;
 
-/// `send`s that may wait in the SDK. Ours: each costs its data twice, and a program that waits for its `send`s has far fewer.
+/// The number of `send`s that may wait in the SDK. Our choice: each one uses twice the memory of
+/// its data, and a program that waits for its `send`s has far fewer.
 pub(crate) const MAX_WAITING: usize = 65_536;
 
-/// Unanswered commands that the SDK leaves to what is not a `send`. Ours.
+/// The number of unanswered commands that the SDK reserves for commands other than `send`. Our
+/// choice.
 const RESERVED: usize = 64;
 
-/// Whom a `send` goes to.
+/// The recipient of a `send`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Recipient {
     Peer(String),
@@ -21,7 +23,7 @@ pub(crate) enum Recipient {
 }
 
 impl Recipient {
-    /// The same for every way of writing an address.
+    /// Returns the recipient of a `send`. The case of an address does not matter.
     pub(crate) fn of(send: &Send) -> Self {
         match (&send.peer_id, &send.topic) {
             (None, Some(topic)) => Recipient::Topic(topic.clone()),
@@ -30,16 +32,16 @@ impl Recipient {
     }
 }
 
-/// A `send` that no process has seen yet.
+/// A `send` that the SDK has not written to a process.
 pub(crate) struct Waiting<W> {
     pub(crate) id: i64,
     pub(crate) line: Vec<u8>,
-    /// Bytes of `data`.
+    /// The length of `data` in bytes.
     pub(crate) bytes: usize,
     pub(crate) waiter: W,
 }
 
-/// What unanswered `send`s take of the node's room.
+/// The share of the node's limits that unanswered `send`s use.
 #[derive(Clone, Copy, Default)]
 struct Usage {
     count: usize,
@@ -47,7 +49,8 @@ struct Usage {
 }
 
 impl Usage {
-    /// A `send` larger than all of the room can go when nothing else is under way.
+    /// Returns `true` if `bytes` fit into the limit. A larger `send` fits when nothing else is
+    /// unanswered.
     fn has_room(self, bytes: usize, limit: Usage) -> bool {
         self.count == 0 || (self.count < limit.count && self.bytes + bytes <= limit.bytes)
     }
@@ -63,15 +66,15 @@ impl Usage {
     }
 }
 
-/// The lane. `W` waits for the answer of a `send`.
+/// The queue of `send`s. `W` is the waiter for an answer.
 pub(crate) struct Lane<W> {
-    /// What may be unanswered in all; a recipient may have half of that.
+    /// The limit of unanswered `send`s. One recipient may use half of it.
     limit: Usage,
     queues: HashMap<Recipient, VecDeque<Waiting<W>>>,
-    /// The recipients with a queue, in the order of their turns.
+    /// The recipients with waiting `send`s, in round-robin order.
     turns: VecDeque<Recipient>,
     waiting: usize,
-    /// By the id of the command: whom it goes to, and the bytes of its data.
+    /// The recipient and the bytes of `data`, by the id of the command.
     unanswered: HashMap<i64, (Recipient, usize)>,
     used: HashMap<Recipient, Usage>,
     total: Usage,
@@ -94,7 +97,7 @@ impl<W> Lane<W> {
         lane
     }
 
-    /// A process begins, and no `send` of it is unanswered.
+    /// Starts to count for a new process, which has no unanswered `send`.
     pub(crate) fn reset(&mut self, limits: &Limits) {
         let count = limits.max_inflight;
         self.limit = Usage { count: count - RESERVED.min(count / 2), bytes: limits.max_inflight_bytes };
@@ -103,7 +106,7 @@ impl<W> Lane<W> {
         self.total = Usage::default();
     }
 
-    /// Puts a `send` at the end of its recipient's queue.
+    /// Adds a `send` to the end of its recipient's queue.
     pub(crate) fn push(&mut self, to: Recipient, waiting: Waiting<W>) -> Result<(), Error> {
         if let Some(error) = &self.closed {
             return Err(error.clone());
@@ -120,10 +123,11 @@ impl<W> Lane<W> {
         Ok(())
     }
 
-    /// The next `send` for which the node has room. It counts until it is [`answered`](Self::answered).
+    /// Removes and returns the next `send` that fits. It counts until [`answered`](Self::answered).
     pub(crate) fn pop(&mut self) -> Option<Waiting<W>> {
         let half = Usage { count: (self.limit.count / 2).max(1), bytes: self.limit.bytes / 2 };
-        // A recipient that has its half is passed over. One that finds no room in all is not: a large message would never go.
+        // Skip recipients that use their half. Do not skip a recipient for lack of total room:
+        // otherwise smaller messages would block a large one forever.
         let turn = self.turns.iter().position(|to| {
             let bytes = self.queues.get(to).and_then(VecDeque::front).map_or(0, |next| next.bytes);
             self.used.get(to).copied().unwrap_or_default().has_room(bytes, half)
@@ -147,7 +151,7 @@ impl<W> Lane<W> {
         Some(next)
     }
 
-    /// The node has answered a command. Returns `true` if that makes room for `send`s.
+    /// Handles the node's answer to a command. Returns `true` if waiting `send`s may now fit.
     pub(crate) fn answered(&mut self, id: i64) -> bool {
         let Some((to, bytes)) = self.unanswered.remove(&id) else { return false };
         self.total.remove(bytes);
@@ -160,7 +164,7 @@ impl<W> Lane<W> {
         self.waiting > 0
     }
 
-    /// Takes back a `send` that no process has seen. Returns `false` if one has.
+    /// Withdraws a waiting `send`. Returns `false` if the SDK has already written it.
     pub(crate) fn withdraw(&mut self, to: &Recipient, id: i64) -> bool {
         let Some(queue) = self.queues.get_mut(to) else { return false };
         let Some(at) = queue.iter().position(|waiting| waiting.id == id) else { return false };
@@ -173,7 +177,8 @@ impl<W> Lane<W> {
         true
     }
 
-    /// Ends the lane: every later `send` fails with `error`. Returns those who wait. Only the first call counts.
+    /// Closes the queue with `error`: every later `send` fails. Returns the waiters. Only the first
+    /// error counts.
     pub(crate) fn fail_all(&mut self, error: Error) -> Vec<W> {
         self.closed.get_or_insert(error);
         self.turns.clear();
@@ -186,7 +191,7 @@ impl<W> Lane<W> {
 mod tests {
     use super::*;
 
-    /// Room for four `send`s and 100 bytes.
+    /// Returns a queue with room for four `send`s and 100 bytes.
     fn lane() -> Lane<()> {
         let mut lane = Lane::new();
         lane.reset(&Limits { max_inflight: 8, max_inflight_bytes: 100, ..Limits::STANDARD });

@@ -1,4 +1,4 @@
-//! One start of a node's process: the first, or one in the place of a process that ended.
+//! Starts a node's process: the first one, or the replacement of one that ended.
 
 use std::process::{Command as Program, ExitStatus};
 use std::sync::{Arc, Mutex};
@@ -13,10 +13,10 @@ use crate::events::Event;
 use crate::process::{Exit, Killer, Process, Tail, lock};
 use crate::shared::Failure;
 
-/// Makes the command of a process, given the key of an agent that has none.
+/// Builds the command line of a process. The argument is the key for an agent without one.
 pub(crate) type MakeCommand = Box<dyn Fn(&str) -> Program + Send + Sync>;
 
-/// What it takes to start a process.
+/// Starts the processes of one node.
 pub(crate) struct Launcher {
     pub(crate) settings: Settings,
     pub(crate) make_command: MakeCommand,
@@ -25,12 +25,12 @@ pub(crate) struct Launcher {
     pub(crate) current: Mutex<Current>,
 }
 
-/// The process of the moment, or the last one.
+/// The current process, or the last one.
 #[derive(Default)]
 pub(crate) struct Current {
     process: Option<(Killer, Exit)>,
     stderr: Tail,
-    /// Nothing is to be started any more.
+    /// `true` after the node has ended: a process that starts now is killed.
     over: bool,
 }
 
@@ -42,7 +42,8 @@ pub(crate) struct Started {
 }
 
 impl Launcher {
-    /// A process that is ready; one that does not get there is gone.
+    /// Starts a process and waits until it is ready. If that fails, the process has ended on
+    /// return.
     pub(crate) async fn start(&self, port: Option<u16>) -> Result<Started, Failure> {
         let program = &self.settings.program;
         let (process, pipes) =
@@ -70,7 +71,7 @@ impl Launcher {
         Ok(Started { child, end, ready })
     }
 
-    /// What a caller of `open` learns of a first start that failed.
+    /// Converts the failure of the first start to the error that `open` returns.
     pub(crate) fn start_failed(&self, failure: Failure) -> Error {
         let Failure { error, exit, report, stderr_tail } = failure;
         match error {
@@ -85,7 +86,8 @@ impl Launcher {
         }
     }
 
-    /// A process in the place of one that ended, with all that the program had asked of that.
+    /// Starts a replacement for a process that ended, and restores the subscriptions and access
+    /// rules.
     pub(crate) async fn replace(&self, before: &Ready) -> Result<Started, Failure> {
         let port = port_of(before).or(self.settings.connect.port);
         let Started { child, mut end, ready } = self.start(port).await?;
@@ -101,7 +103,8 @@ impl Launcher {
                     || Error::CallTimeout { what: command.name().to_owned(), waited, maybe_sent: false };
                 match tokio::time::timeout(waited, child.ask(command)).await.unwrap_or_else(|_| Err(late())) {
                     Ok(()) => {}
-                    // It was possible once. Nobody waits for this answer, so it is told as an event.
+                    // The earlier process accepted this command. No call waits for the answer, so
+                    // report the error as an event.
                     Err(Error::CommandRefused { code, message, retryable, details }) => {
                         let message = format!("after a restart, `{}`: {message}", command.name());
                         let error = ErrorEvent { retryable, details, ..ErrorEvent::new(code, message) };
@@ -116,12 +119,12 @@ impl Launcher {
         Ok(Started { child, end, ready })
     }
 
-    /// How the last process ended, if it has.
+    /// Returns the exit status of the last process, if it has ended.
     pub(crate) fn status(&self) -> Option<ExitStatus> {
         lock(&self.current).process.as_ref().and_then(|(_, exit)| exit.status())
     }
 
-    /// What the last process wrote to stderr.
+    /// Returns the buffered stderr of the current process, or of the last one.
     pub(crate) fn stderr(&self) -> Tail {
         lock(&self.current).stderr.clone()
     }
@@ -132,13 +135,13 @@ impl Launcher {
         }
     }
 
-    /// Kills what runs, and whatever is being started.
+    /// Kills the current process, and every process that starts later.
     pub(crate) fn end(&self) {
         lock(&self.current).over = true;
         self.kill();
     }
 
-    /// Kills what runs, and waits until it is gone.
+    /// Kills the current process and waits until it has ended.
     pub(crate) async fn kill_and_wait(&self) {
         self.kill();
         let exit = lock(&self.current).process.as_ref().map(|(_, exit)| exit.clone());
@@ -148,7 +151,7 @@ impl Launcher {
     }
 }
 
-/// The TCP port that a node listens on.
+/// Returns the TCP port that the node listens on.
 fn port_of(ready: &Ready) -> Option<u16> {
     let after_tcp = |addr: &String| addr.split_once("/tcp/")?.1.split('/').next()?.parse().ok();
     ready.addrs.iter().find_map(after_tcp)

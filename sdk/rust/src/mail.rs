@@ -12,9 +12,9 @@ use crate::channel::MAX_TRACKED;
 use crate::data;
 use crate::shared::{Answered, Outcome, Shared};
 
-/// What can be sent: anything that serde can write as JSON, and [`Bytes`].
+/// A value that the SDK can send: any value that serde can write as JSON, or [`Bytes`].
 pub trait Payload {
-    /// As it stands in the line.
+    /// Returns the value as the JSON of the line, and its encoding.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`].
@@ -28,7 +28,7 @@ impl<T: Serialize + ?Sized> Payload for T {
     }
 }
 
-/// Bytes that are no JSON. The receiver gets them with [`Message::bytes`](crate::Message::bytes).
+/// Binary data. The receiver reads it with [`Message::bytes`](crate::Message::bytes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
@@ -39,28 +39,29 @@ impl Payload for Bytes<'_> {
     }
 }
 
-/// The longest time to live that the node takes.
+/// The longest time to live that the node accepts.
 const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What may be said of a message beside its recipient and data.
+/// The options of a message, besides recipient and data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SendOptions {
-    /// What the message is, for the receiving agent, at most 64 bytes. Default: none.
+    /// The kind of the message, for the receiving agent, at most 64 bytes. Default: none.
     pub kind: Option<String>,
-    /// How urgent it is. Default: medium.
+    /// The priority. Default: medium.
     pub priority: Option<Priority>,
-    /// How long the node tries: 1 ms to 7 days. Default: 120 s, and with a data directory 24 h.
+    /// How long the node tries to deliver the message: 1 ms to 7 days. Default: 120 s, and 24 h
+    /// with a data directory.
     pub ttl: Option<Duration>,
-    /// Which way mail goes; without meaning for topics. Default: [`Route::Auto`].
+    /// The route of the message; broadcasts ignore it. Default: [`Route::Auto`].
     pub route: Option<Route>,
     /// The `message_id` of the message that this one answers, at most 128 bytes. Default: none.
     pub reply_to: Option<String>,
-    /// Name of the conversation, at most 128 bytes. Default: none.
+    /// The name of the conversation, at most 128 bytes. Default: none.
     pub conversation_id: Option<String>,
 }
 
 impl SendOptions {
-    /// A message to nobody yet.
+    /// Builds a `send` without a recipient.
     pub(crate) fn send(self, data: &(impl Payload + ?Sized)) -> Result<Send, Error> {
         let SendOptions { kind, priority, ttl, route, reply_to, conversation_id } = self;
         if let Some(ttl) = ttl.filter(|ttl| !(Duration::from_millis(1)..=MAX_TTL).contains(ttl)) {
@@ -84,7 +85,8 @@ impl SendOptions {
     }
 }
 
-/// A message that the node has accepted. Only this value reports its delivery; a dropped one reports nothing.
+/// A message that the node has accepted. Only this value reports the delivery; if the program drops
+/// it, no event reports the delivery.
 #[derive(Clone)]
 pub struct SentMessage {
     /// Identifies the message across the network.
@@ -112,13 +114,15 @@ impl SentMessage {
         Ok(SentMessage { message_id, outcome, shared })
     }
 
-    /// Waits until the recipient has acknowledged it, for as long as the mail lives ([`SendOptions::ttl`]). May be called any number of
-    /// times. Awaited in the loop over the events, it holds up all other mail for that long.
+    /// Waits until the recipient has acknowledged the message, for at most its lifetime
+    /// ([`SendOptions::ttl`]). May be called repeatedly. Do not await it in the loop that reads
+    /// events: it blocks all other messages meanwhile.
     ///
     /// # Errors
-    /// [`Error::Undelivered`] when it did not arrive; [`Error::SidecarRestarted`] or [`Error::SidecarExited`] when the node's process ended before it
-    /// could tell; [`Error::TooManyCalls`] when 65,536 other mails were under way when it was accepted:
-    /// [`Event::Delivery`](crate::Event::Delivery) tells then.
+    /// [`Error::Undelivered`] when the message did not arrive; [`Error::SidecarRestarted`] or
+    /// [`Error::SidecarExited`] when the process ended before it reported the delivery;
+    /// [`Error::TooManyCalls`] when the SDK already tracked 65,536 other messages as the node
+    /// accepted this one: then [`Event::Delivery`](crate::Event::Delivery) reports the delivery.
     pub async fn delivered(&self) -> Result<Delivery, Error> {
         let mut outcome = self.outcome.clone();
         let delivery = outcome.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
@@ -138,7 +142,8 @@ impl SentMessage {
 pub struct Published {
     /// Identifies the message across the network.
     pub message_id: String,
-    /// Subscribers that it went to at once; with none, the node holds it for a while.
+    /// The number of subscribers that got the broadcast at once. Without one, the node buffers it
+    /// for a while.
     pub peers: usize,
 }
 

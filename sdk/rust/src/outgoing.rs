@@ -1,4 +1,4 @@
-//! What a node's processes have to be told, beyond what is asked of one of them.
+//! The commands of a node that survive a restart of its process.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::lane::{Lane, Recipient, Waiting};
 use crate::process::lock;
 use crate::shared::{Answered, Caller};
 
-/// The `send`s of a node, which outlive its processes, and what wakes the task that writes.
+/// The `send`s of a node, which survive a restart, and the signal that wakes the writer.
 pub(crate) struct Outgoing {
     last_id: AtomicI64,
     pub(crate) lane: Mutex<Lane<Caller>>,
@@ -24,12 +24,12 @@ impl Outgoing {
         Outgoing { last_id: AtomicI64::new(0), lane: Mutex::new(Lane::new()), wake }
     }
 
-    /// An id that no other command of this node has.
+    /// Returns an id that no other command of this node has.
     pub(crate) fn next_id(&self) -> i64 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The line of a command, and its id.
+    /// Encodes a command. Returns its id and its line.
     pub(crate) fn encode(&self, command: Command) -> Result<(i64, Vec<u8>), Error> {
         let (id, mut line) = (self.next_id(), Vec::new());
         encode_request(&Request { id: Some(Id::Number(id)), command }, &mut line);
@@ -37,17 +37,17 @@ impl Outgoing {
         if bytes > MAX_LINE_BYTES { Err(Error::LineTooLong { bytes }) } else { Ok((id, line)) }
     }
 
-    /// Tells the task that writes that there is something to write.
+    /// Wakes the writer because there may be something to write.
     pub(crate) fn wake(&self) {
         self.wake.send_replace(());
     }
 
-    /// What the task that writes waits for.
+    /// Returns the signal that wakes the writer.
     pub(crate) fn woken(&self) -> watch::Receiver<()> {
         self.wake.subscribe()
     }
 
-    /// Puts a `send` into the lane.
+    /// Adds a `send` to the queue.
     pub(crate) fn send(
         self: &Arc<Self>,
         send: p2p_node_protocol::Send,
@@ -62,7 +62,7 @@ impl Outgoing {
         Ok(Sending { outgoing: Arc::clone(self), to, id, answer, is_answered: false })
     }
 
-    /// Fails every `send` that waits, and all that come later. Only the first call counts.
+    /// Fails every waiting `send` and every later one. Only the first error counts.
     pub(crate) fn fail_all(&self, error: &Error) {
         let callers = lock(&self.lane).fail_all(error.clone());
         for caller in callers {
@@ -71,7 +71,8 @@ impl Outgoing {
     }
 }
 
-/// A `send` whose caller waits for the answer. Dropped before that, it is taken back if no process has seen it.
+/// A `send` whose caller waits for the answer. Dropping it withdraws the `send`, unless the SDK has
+/// already written it.
 pub(crate) struct Sending {
     outgoing: Arc<Outgoing>,
     to: Recipient,
@@ -84,11 +85,11 @@ impl Sending {
     pub(crate) async fn answered(&mut self) -> Result<Answered, Error> {
         let answered = (&mut self.answer).await;
         self.is_answered = true;
-        // The lane and the channel answer everybody before they let go of them.
+        // The queue and the channel answer every waiter before they drop it.
         answered.unwrap_or(Err(Error::NodeClosed))
     }
 
-    /// Takes it back. Returns `false` if a process has seen it.
+    /// Withdraws the `send`. Returns `false` if the SDK has already written it.
     pub(crate) fn withdraw(&mut self) -> bool {
         self.is_answered = true;
         lock(&self.outgoing.lane).withdraw(&self.to, self.id)

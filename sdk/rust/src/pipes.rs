@@ -1,5 +1,5 @@
-//! The two tasks between a process and its channel. The reader never waits for the writer or for whoever takes events, so that
-//! neither side of the pipe can stop the other.
+//! The two tasks between a process and its channel. The reader never waits for the writer or for
+//! the program, so that neither side of the pipe can block the other.
 
 use std::pin::pin;
 use std::process::ExitStatus;
@@ -24,14 +24,16 @@ use crate::inbox::Sink;
 use crate::process::{Exit, Killer, lock};
 use crate::shared::{Answered, Caller, Queued, Shared, Stage, Waiter};
 
-/// Bytes read, and lines gathered, at once: what a Linux pipe holds.
+/// The number of bytes that one read, or one write of lines, handles: the capacity of a Linux pipe.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A process is dead after so many of its longest pauses in which it neither read nor wrote. Ours: several times longer than any
-/// pause that the node promises to end. They are counted one by one, so that a program that blocks its runtime loses one of them.
+/// The SDK kills a process that neither reads nor writes for this many times its longest pause. Our
+/// choice: several times the longest pause that the node promises. The writer counts the pauses one
+/// by one, so that a program that blocks its runtime adds only one of them.
 const STALL_PAUSES: u32 = 5;
 
-/// A node that is too busy for an `ack` gets it again after so long. Ours: long enough for a disk to have written.
+/// The pause before the SDK repeats an `ack` that a busy node rejected. Our choice: long enough for
+/// a disk write.
 const ACK_RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Writer {
@@ -41,7 +43,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Writes lines until the process or the node ends, then closes the process's stdin. A process that is dead is killed.
+    /// Writes lines until the process or the node ends, then closes stdin. Kills a process that
+    /// stalls.
     pub(crate) async fn run(self, mut stdin: ChildStdin) {
         let mut woken = self.shared.outgoing.woken();
         loop {
@@ -56,7 +59,8 @@ impl Writer {
         }
     }
 
-    /// What is to be written now: `ack`s and commands before `send`s. Nothing: the process has ended.
+    /// Collects the lines to write: `ack`s and commands before `send`s. Returns `None` if the
+    /// process has ended.
     fn gather(&self) -> Option<Gathered> {
         let (shared, outgoing) = (&self.shared, &self.shared.outgoing);
         let mut lines = Vec::new();
@@ -91,7 +95,7 @@ impl Writer {
                 add(&mut lines, id, Command::Cancel(Cancel { target: Id::Number(target) }));
             }
         }
-        // A node that the program closes has none.
+        // While the node closes, its queue of `send`s is empty.
         while serves
             && lines.len() < CHUNK_BYTES
             && let Some(send) = lock(&outgoing.lane).pop()
@@ -101,20 +105,20 @@ impl Writer {
         }
         let is_last = is_closing && lines.len() < CHUNK_BYTES;
         if is_last {
-            // The end of its input says the same to most nodes, but not to one that outlives its parent.
+            // The end of stdin also stops a node, but not one that is set to outlive its parent.
             encode_request(&Request { id: None, command: Command::Shutdown(Shutdown {}) }, &mut lines);
         }
         Some(Gathered { lines, is_last })
     }
 
-    /// Returns `false` if the process takes nothing any more.
+    /// Writes `lines`. Returns `false` if the process no longer reads.
     async fn write(&self, stdin: &mut ChildStdin, lines: &[u8]) -> bool {
         let pause = Duration::from_millis(self.shared.max_pause_ms.load(Ordering::Relaxed).max(1));
         let (mut rest, mut stalled, mut chunks) = (lines, 0, 0);
         while !rest.is_empty() {
             match timeout(pause, stdin.write(rest)).await {
                 Ok(Ok(written)) => (rest, stalled) = (&rest[written..], 0),
-                // The reader finds out how the process ended.
+                // The reader reports how the process ended.
                 Ok(Err(_)) => return false,
                 Err(_) => {
                     let before = std::mem::replace(&mut chunks, self.shared.chunks.load(Ordering::Relaxed));
@@ -131,14 +135,15 @@ impl Writer {
     }
 }
 
-/// Lines that are to be written.
+/// Lines to write.
 struct Gathered {
     lines: Vec<u8>,
-    /// Nothing is to be written after them.
+    /// `true` if these are the last lines.
     is_last: bool,
 }
 
-/// Reads events until the output or the process ends; all who wait are failed when it is dropped half-way, with its runtime.
+/// Reads events until stdout or the process ends. If the runtime drops it early, all waiting calls
+/// fail.
 pub(crate) struct Reader {
     pub(crate) shared: Arc<Shared>,
     pub(crate) sink: Sink,
@@ -157,11 +162,11 @@ impl Reader {
     ) -> Option<ExitStatus> {
         self.read(stdout, exit.clone()).await;
         if timeout(EXIT_GRACE, exit.wait()).await.is_err() {
-            // Nothing can come of a process that has closed its output.
+            // A process that has closed its stdout can report nothing.
             kill.kill();
         }
         let status = exit.wait().await;
-        // Its last words may still be on their way.
+        // The rest of stderr may still be in the pipe.
         if timeout(EXIT_GRACE, &mut stderr).await.is_err() {
             stderr.abort();
         }
@@ -179,7 +184,8 @@ impl Reader {
         loop {
             tokio::select! {
                 read = stdout.read(&mut buffer) => match read {
-                    // A last line without newline was cut off by the end: nobody can tell what it was.
+                    // Ignore a last line without newline: the end of the process may have truncated
+                    // it.
                     Ok(0) | Err(_) => return,
                     Ok(length) => {
                         self.shared.chunks.fetch_add(1, Ordering::Relaxed);
@@ -198,7 +204,7 @@ impl Reader {
         };
         match event {
             Ok(Some(event)) => self.event(event),
-            // A type of event that is newer than this crate.
+            // An event type of a later contract version.
             Ok(None) => {}
             Err(_) => self.sink.count_undecodable(),
         }
@@ -235,17 +241,17 @@ impl Reader {
                         channel.track(message_id, sender);
                         outcome
                     });
-                    // Here, and not where the program waits, which may have stopped to.
+                    // Record it here, because the calling future may already be dropped.
                     if let Some(command) = state_change {
                         lock(&self.desired).record(command);
                     }
                     Answered { answer, found, outcome, shared: Arc::clone(&self.shared) }
                 });
-                // The program may not wait any more.
+                // The caller may have dropped the call.
                 let _ = asked.send(answered);
             }
             Incoming::Delivery(waiter, delivery) => {
-                // Nobody may wait for it any more.
+                // The program may have dropped the receiver.
                 let _ = waiter.send(Some(delivery));
             }
             Incoming::Consumed => {}

@@ -1,4 +1,5 @@
-//! The child process: spawned in a process group of its own, its stderr kept at hand, and always reaped.
+//! The child process. It runs in its own process group, the SDK buffers the end of its stderr, and
+//! a thread always reaps it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,20 +15,20 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What is kept of stderr: as much as the pipe itself would hold.
+/// The number of bytes of stderr that the SDK buffers: the capacity of a Linux pipe.
 const STDERR_BYTES: usize = 64 * 1024;
 
-/// What an error quotes of it: about twenty lines.
+/// The number of bytes of stderr that an error quotes: about twenty lines.
 const QUOTED_BYTES: usize = 2048;
 
-/// A child process. Dropped, it is killed, with or without a runtime; a thread reaps it.
+/// A child process. Dropping it kills the process, with or without a runtime; a thread reaps it.
 pub(crate) struct Process {
     child: Arc<Mutex<Child>>,
     group: Pid,
     exit: Exit,
 }
 
-/// The ends of a child's pipes.
+/// The parent's ends of the child's pipes.
 pub(crate) struct Pipes {
     pub(crate) stdin: ChildStdin,
     pub(crate) stdout: ChildStdout,
@@ -35,8 +36,8 @@ pub(crate) struct Pipes {
 }
 
 impl Process {
-    /// Starts `command`. Its group is its own, so that Ctrl-C at a terminal reaches the parent alone, which can then
-    /// let the child finish.
+    /// Starts `command` in its own process group, so that Ctrl-C at a terminal reaches only the
+    /// parent, which can then let the child drain.
     pub(crate) fn spawn(mut command: Command) -> io::Result<(Process, Pipes)> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn()?;
@@ -48,7 +49,7 @@ impl Process {
         let reaper = thread::Builder::new().name("p2p-node reaper".to_owned());
         if let Err(error) = reaper.spawn(move || reap(&child, group, &exited)) {
             process.kill();
-            // Nobody else does, and a process that was killed is quick to end.
+            // No thread reaps it, and a killed process ends quickly.
             let _ = lock(&process.child).wait();
             return Err(error);
         }
@@ -60,28 +61,28 @@ impl Process {
         Ok((process, pipes))
     }
 
-    /// How the process ends.
+    /// Returns a handle that reports the exit.
     pub(crate) fn exit(&self) -> Exit {
         self.exit.clone()
     }
 
-    /// Its id.
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.group.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// What ends it, for a task that must not keep it.
+    /// Returns a handle that can kill the process and does not keep it alive.
     pub(crate) fn killer(&self) -> Killer {
         Killer { child: Arc::clone(&self.child), group: self.group }
     }
 
-    /// Ends the process and its children.
+    /// Kills the process and its children.
     pub(crate) fn kill(&self) {
         self.killer().kill();
     }
 }
 
-/// Ends a process.
+/// A handle that terminates or kills a process.
 #[derive(Clone)]
 pub(crate) struct Killer {
     child: Arc<Mutex<Child>>,
@@ -89,21 +90,21 @@ pub(crate) struct Killer {
 }
 
 impl Killer {
-    /// Asks the process and its children to end.
+    /// Sends SIGTERM to the process and its children.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Ends the process and its children, unless it has ended.
+    /// Sends SIGKILL to the process and its children, unless the process has ended.
     pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
     }
 
     fn signal(&self, signal: Signal) {
         let mut child = lock(&self.child);
-        // While it is not reaped, and the lock keeps it so, no other process can have its number.
+        // The lock prevents the reaper from reaping the child, so no other process can have its id.
         if matches!(child.try_wait(), Ok(None)) {
-            // It may have ended just now, which is what was wanted.
+            // An error means that the process has just ended, which is the goal.
             let _ = kill_process_group(self.group, signal);
         }
     }
@@ -115,7 +116,7 @@ impl Drop for Process {
     }
 }
 
-/// Waits for the end without reaping, so that the lock is not held meanwhile, then reaps.
+/// Waits for the exit without reaping, so that it does not hold the lock meanwhile, then reaps.
 fn reap(child: &Mutex<Child>, pid: Pid, exited: &watch::Sender<Option<ExitStatus>>) {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
@@ -124,18 +125,18 @@ fn reap(child: &Mutex<Child>, pid: Pid, exited: &watch::Sender<Option<ExitStatus
     }
 }
 
-/// How a process ends.
+/// A handle that reports the exit of a process.
 #[derive(Clone)]
 pub(crate) struct Exit(watch::Receiver<Option<ExitStatus>>);
 
 impl Exit {
-    /// How the process ended, if it has.
+    /// Returns the exit status, if the process has ended.
     pub(crate) fn status(&self) -> Option<ExitStatus> {
         *self.0.borrow()
     }
 
-    /// Waits until the process has ended and is reaped. `None`: the system does not tell how it ended, which happens
-    /// when the embedding program ignores SIGCHLD.
+    /// Waits until the process has ended and the thread has reaped it. Returns `None` if the system
+    /// does not report the status, which happens when the embedding program ignores SIGCHLD.
     pub(crate) async fn wait(&mut self) -> Option<ExitStatus> {
         match self.0.wait_for(Option::is_some).await {
             Ok(status) => *status,
@@ -144,15 +145,15 @@ impl Exit {
     }
 }
 
-/// What a program does with what a node writes to stderr.
+/// The program's callback for the node's stderr.
 pub(crate) type OnStderr = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
-/// The end of what a child wrote to stderr.
+/// The last bytes that a child wrote to stderr.
 #[derive(Clone, Default)]
 pub(crate) struct Tail(Arc<Mutex<VecDeque<u8>>>);
 
 impl Tail {
-    /// Reads `stderr` to its end, whoever looks at it: a child whose stderr is full would stop.
+    /// Reads `stderr` to its end, even if no code uses it: a full pipe would block the child.
     pub(crate) fn drain(&self, mut stderr: ChildStderr, hook: Option<OnStderr>) -> JoinHandle<()> {
         let tail = self.clone();
         tokio::spawn(async move {
@@ -160,21 +161,22 @@ impl Tail {
             while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
                 tail.push(&buffer[..length]);
                 if let Some(hook) = &hook {
-                    // A panic there was told on stderr, and must not stop the child.
+                    // The panic hook has already reported a panic, and a panic must not block the
+                    // child.
                     let _ = catch_unwind(AssertUnwindSafe(|| hook(&buffer[..length])));
                 }
             }
         })
     }
 
-    /// What an error quotes.
+    /// Returns the part that an error quotes.
     pub(crate) fn quote(&self) -> String {
         let bytes = lock(&self.0);
         let last: Vec<u8> = bytes.iter().skip(bytes.len().saturating_sub(QUOTED_BYTES)).copied().collect();
         String::from_utf8_lossy(&last).into_owned()
     }
 
-    /// All that is kept.
+    /// Returns the whole buffer.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(lock(&self.0).make_contiguous()).into_owned()
     }
@@ -187,7 +189,8 @@ impl Tail {
     }
 }
 
-/// Nothing is left half done under any lock of this crate, so a panic elsewhere does not spoil it.
+/// Locks `mutex`, even if it is poisoned: no code of this crate leaves data inconsistent under a
+/// lock, so a panic does no harm.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

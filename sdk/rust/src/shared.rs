@@ -1,4 +1,4 @@
-//! What the tasks of one process and the handles of its node share.
+//! The state that the tasks of one process and the handles of its node share.
 
 use std::collections::VecDeque;
 use std::process::ExitStatus;
@@ -15,87 +15,91 @@ use crate::channel::Channel;
 use crate::outgoing::Outgoing;
 use crate::process::{Tail, lock};
 
-/// A call that waits for an answer. The permit counts the request until it is answered, even if nobody waits any more.
+/// A call that waits for an answer. The permit counts the request until the node has answered it,
+/// even if the program has dropped the call.
 pub(crate) struct Caller {
     pub(crate) answer: oneshot::Sender<Result<Answered, Error>>,
-    /// The call waits for the delivery of the mail as well.
+    /// `true` if the call also tracks the delivery of the message.
     pub(crate) tracks: bool,
-    /// The command is a `send`, which does something twice if it is repeated.
+    /// `true` if the command is a `send`, which must not be repeated: the message could arrive
+    /// twice.
     pub(crate) is_send: bool,
-    /// The command, if it leaves something behind.
+    /// The command, if a new process must get it again.
     pub(crate) state_change: Option<Command>,
     pub(crate) _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Caller {
     pub(crate) fn answer(self, answer: Result<Answered, Error>) {
-        // The program may not wait any more.
+        // The program may have dropped the call.
         let _ = self.answer.send(answer);
     }
 }
 
-/// Who waits for the answer to a command, and the id of that.
+/// The waiter for the answer to a command, with the id of the command.
 pub(crate) enum Waiter {
     Caller(i64, Caller),
     Acks(i64),
 }
 
-/// How a mail ends, once that is known.
+/// The final state of a message, when the node has reported it.
 pub(crate) type Outcome = watch::Receiver<Option<Box<Delivery>>>;
 
-/// An answer, and the means to wait for what it promises.
+/// An answer, and the receiver for the delivery that it announces.
 pub(crate) struct Answered {
     pub(crate) answer: Box<Answer>,
     pub(crate) found: Vec<PeerDiscovered>,
-    /// Present when it is tracked and the mail was accepted.
+    /// Present if the call tracks the delivery and the node has accepted the message.
     pub(crate) outcome: Option<Outcome>,
-    /// Where to find out why an outcome does not come.
+    /// Gives the reason if the delivery is never reported.
     pub(crate) shared: Arc<Shared>,
 }
 
-/// An error that the node told longer before its end is not why it ended. Ours: a node takes up to 5 s to drain after a fatal one.
+/// The SDK does not report an older error as the reason for an exit. Our choice: a node drains for
+/// up to 5 s after a fatal error.
 const REPORT_AGE: Duration = Duration::from_secs(7);
 
-/// What the tasks and the handles share.
+/// The state that the tasks and the handles share.
 pub(crate) struct Shared {
     pub(crate) channel: Mutex<Channel<Waiter, watch::Sender<Option<Box<Delivery>>>>>,
     pub(crate) queue: Mutex<Queue>,
     pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) stderr: Tail,
-    /// When the process told its last error that answers no command, and which.
+    /// The last error that answers no command, and when the process reported it.
     last_error: Mutex<Option<(Instant, Box<ErrorEvent>)>>,
-    /// The process gets the `send`s and `ack`s of the node, beside the commands of its own.
+    /// `true` if the writer also writes the node's `send`s and `ack`s to this process.
     pub(crate) serves: AtomicBool,
-    /// Chunks that were read. A process that writes is alive.
+    /// The number of chunks that the reader has read. A process that writes is alive.
     pub(crate) chunks: AtomicU64,
     /// The longest time that the process leaves its stdin unread, in milliseconds.
     pub(crate) max_pause_ms: AtomicU64,
 }
 
-/// Commands that wait for the pipe, but no `send`s: at most as many as there are permits.
+/// The commands, without `send`s, that wait for the writer: at most one for each permit.
 #[derive(Default)]
 pub(crate) struct Queue {
     pub(crate) commands: VecDeque<Queued>,
-    /// Searches for whose answers nobody waits any more: at most as many as can be pending.
+    /// The searches to cancel, because the program dropped their calls: at most as many as can be
+    /// pending.
     pub(crate) cancels: VecDeque<i64>,
     pub(crate) stage: Stage,
 }
 
-/// A command that waits for the pipe.
+/// A command that waits for the writer.
 pub(crate) struct Queued {
     pub(crate) id: i64,
     pub(crate) line: Vec<u8>,
     pub(crate) caller: Caller,
 }
 
-/// What a queue still takes.
+/// The stage of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stage {
     #[default]
     Open,
-    /// Nothing more: `shutdown` follows, and the end of stdin.
+    /// The queue accepts no commands. The writer writes `shutdown` and closes stdin.
     Closing,
-    /// Nothing is written any more.
+    /// The writer writes nothing more.
     Ended,
 }
 
@@ -113,16 +117,16 @@ impl Shared {
         }
     }
 
-    /// Why nothing can be asked any more, if that is so.
+    /// Returns the error that closed the channel, if it is closed.
     pub(crate) fn closed(&self) -> Option<Error> {
         lock(&self.channel).closed().cloned()
     }
 
-    /// Tells all who wait. Only the first call counts.
+    /// Fails all waiting calls with `error`. Only the first error counts.
     pub(crate) fn close(&self, error: Error) {
         let waiters = lock(&self.channel).fail_all(error.clone());
         for waiter in waiters {
-            // The inbox knows what becomes of its `ack`s.
+            // The inbox handles the `ack`s of an ended process.
             let Waiter::Caller(_, caller) = waiter else { continue };
             let error = if caller.is_send { error.clone().after_send() } else { error.clone() };
             caller.answer(Err(error));
@@ -130,7 +134,7 @@ impl Shared {
         self.end_writer();
     }
 
-    /// Nothing is written any more. The calls whose commands wait for the pipe go to the next process.
+    /// Stops the writer. Calls whose commands still wait for it go to the next process.
     pub(crate) fn end_writer(&self) {
         let commands = {
             let mut queue = lock(&self.queue);
@@ -141,19 +145,20 @@ impl Shared {
         self.outgoing.wake();
     }
 
-    /// Notes an error that the node told unasked, which may be why it ends.
+    /// Records an error that answers no command. It may be the reason why the process ends.
     pub(crate) fn note(&self, error: &ErrorEvent) {
         *lock(&self.last_error) = Some((Instant::now(), Box::new(error.clone())));
     }
 
-    /// The error that the process told last, if it can be why it ended: it ended by itself, and soon after.
+    /// Returns the last error that the process reported, if it can be the reason for the exit: the
+    /// process exited with a code other than 0, soon after the error.
     pub(crate) fn report(&self, exit: Option<ExitStatus>) -> Option<Box<ErrorEvent>> {
         let failed = exit.and_then(|exit| exit.code()).is_some_and(|code| code != 0);
         let (reported_at, error) = lock(&self.last_error).clone()?;
         (failed && reported_at.elapsed() < REPORT_AGE).then_some(error)
     }
 
-    /// What the end of the process means.
+    /// Returns the failure that the end of the process causes.
     pub(crate) fn failure(&self, exit: Option<ExitStatus>) -> Failure {
         let (report, stderr_tail) = (self.report(exit), self.stderr.quote());
         let exited =
@@ -162,11 +167,11 @@ impl Shared {
     }
 }
 
-/// Why a process is gone, or did not even come.
+/// The reason why a process ended or did not start.
 pub(crate) struct Failure {
     pub(crate) error: Error,
     pub(crate) exit: Option<ExitStatus>,
-    /// The error that the process told shortly before its end.
+    /// The error that the process reported shortly before its end.
     pub(crate) report: Option<Box<ErrorEvent>>,
     pub(crate) stderr_tail: String,
 }

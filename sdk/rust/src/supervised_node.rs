@@ -1,4 +1,4 @@
-//! A node over all of its processes: the one of the moment, and the task that has another take its place when it ends.
+//! A node across restarts: the current process, and the task that replaces it when it ends.
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -19,19 +19,20 @@ use crate::process::lock;
 use crate::shared::Failure;
 use crate::supervisor::Supervisor;
 
-/// What the handles of a node share. Dropped with the last of them, it ends the process at once, with or without a runtime.
+/// The state that all handles of a node share. Dropping the last handle kills the process at once,
+/// with or without a runtime.
 pub(crate) struct Inner {
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) state: watch::Sender<State>,
     /// The latest `ready` event of the process.
     pub(crate) ready: Mutex<Ready>,
-    /// One permit for each request that may be outstanding, `send`s apart.
+    /// One permit for each outstanding request, except `send`s.
     pub(crate) permits: Arc<Semaphore>,
-    /// `true` once the program has closed the node.
+    /// `true` after the program has closed the node.
     pub(crate) closing: watch::Sender<bool>,
 }
 
-/// Whether there is a process to talk to.
+/// The state of the node's process.
 pub(crate) enum State {
     Up(Arc<Child>),
     Down,
@@ -70,7 +71,7 @@ impl Inner {
         Ok((inner, events))
     }
 
-    /// The process to talk to, when there is one that is not `gone`.
+    /// Waits for a ready process other than `gone` and returns it.
     pub(crate) async fn up(&self, gone: Option<&Arc<Child>>) -> Result<Arc<Child>, Error> {
         if *self.closing.borrow() {
             return Err(Error::NodeClosed);
@@ -81,7 +82,7 @@ impl Inner {
             State::Down => false,
             State::Gone(_) => true,
         });
-        // The sender lives as long as `self`.
+        // `self` owns the sender, so the wait cannot fail.
         match &*settled.await.map_err(|_| Error::NodeClosed)? {
             State::Up(child) => Ok(Arc::clone(child)),
             State::Down => Err(Error::NodeClosed),
@@ -89,17 +90,17 @@ impl Inner {
         }
     }
 
-    /// The `send`s of this node.
+    /// Returns the queue of `send`s of this node.
     pub(crate) fn outgoing(&self) -> &Arc<Outgoing> {
         &self.launcher.context.outgoing
     }
 
-    /// What the processes say.
+    /// Returns the sink for the events of all processes of this node.
     pub(crate) fn sink(&self) -> &Sink {
         &self.launcher.context.sink
     }
 
-    /// Ends the node in good order. Returns the mail that the program has not taken.
+    /// Drains and stops the node. Returns the messages that the program has not read.
     pub(crate) async fn close(&self) -> Vec<Message> {
         self.closing.send_replace(true);
         self.sink().withhold_mail();
@@ -111,12 +112,12 @@ impl Inner {
         if let Some(closer) = closer {
             tokio::spawn(closer.run(self.launcher.settings.grace));
         }
-        // The sender lives as long as `self`.
+        // `self` owns the sender, so the wait cannot fail.
         let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Gone(_))).await;
         self.sink().drain_mail()
     }
 
-    /// The process has ended, and another one will come.
+    /// Handles the end of the process before a restart.
     fn on_exit(&self, failure: &Failure) {
         let (report, exit, stderr_tail) = (failure.report.clone(), failure.exit, failure.stderr_tail.clone());
         let error = Error::SidecarRestarted { report, exit, stderr_tail, maybe_sent: false };
@@ -131,13 +132,14 @@ impl Inner {
         child.serve(&ready);
         *lock(&self.ready) = ready;
         self.state.send_replace(State::Up(child));
-        // Whoever told the node to shut down a moment ago saw no process to ask.
+        // `close` found no process to stop while this one was starting.
         if *self.closing.borrow() {
             self.launcher.kill();
         }
     }
 
-    /// There is no process any more, and will be none. Only the first call counts.
+    /// Ends the node for good: no process runs, and none will start. Only the first call has an
+    /// effect on the state.
     fn finish(&self, error: Option<Error>) {
         let gone = error.clone().unwrap_or(Error::NodeClosed);
         let mut before = None;
@@ -164,8 +166,8 @@ impl Drop for Inner {
     }
 }
 
-/// The task that has a process take the place of one that ended, again and again, until that is no use, or the node is told to shut
-/// down or is dropped. It does not keep the node.
+/// Restarts the process each time it ends, until a restart is useless or the program closes or
+/// drops the node. Holds only a weak reference, so that it does not keep the node alive.
 struct SupervisorTask {
     node: Weak<Inner>,
     launcher: Arc<Launcher>,
@@ -179,7 +181,7 @@ impl SupervisorTask {
         let mut shared = Arc::clone(&child.shared);
         drop(child);
         loop {
-            // Its task ends early with the runtime alone, and then this one does too.
+            // The task of `end` stops early only with the runtime, which stops this task too.
             let failure = shared.failure((&mut end).await.ok().flatten());
             let Some(next) = self.next(failure).await else { return };
             let Some(inner) = self.node.upgrade() else { return };
@@ -192,7 +194,7 @@ impl SupervisorTask {
         }
     }
 
-    /// The process after one that failed. Nothing: there is none, and the node is gone.
+    /// Starts the process that follows a failed one. Returns `None` if the node has ended.
     async fn next(&mut self, mut failure: Failure) -> Option<Next> {
         let since = Instant::now();
         loop {
@@ -226,7 +228,7 @@ impl SupervisorTask {
                 self.launcher.replace(&before).await
             };
             let replaced = tokio::select! {
-                // It is set, or every handle is dropped.
+                // The program closed the node or dropped every handle.
                 _ = self.closing.wait_for(|closing| *closing) => None,
                 replaced = replaced => Some(replaced),
             };
@@ -240,7 +242,7 @@ impl SupervisorTask {
 }
 
 impl Drop for SupervisorTask {
-    /// Without the runtime nobody would say that the node is gone.
+    /// Ends the node if the runtime drops this task, because no other code would report the end.
     fn drop(&mut self) {
         if let Some(inner) = self.node.upgrade() {
             let (exit, stderr_tail) = (self.launcher.status(), self.launcher.stderr().quote());
@@ -255,19 +257,19 @@ struct Next {
     downtime: Duration,
 }
 
-/// A key for an agent that was given none, kept for as long as its node.
+/// Returns a random key for an agent without one. The node's restarts use the same key.
 fn random_key() -> String {
     let mut key = String::from("0x");
     for _ in 0..4 {
-        // Without randomness nothing on this machine can be trusted to be secret.
+        // Without a random source the key would not be secret.
         let word = getrandom::u64().expect("the system has randomness");
         key.push_str(&format!("{word:016x}"));
     }
     key
 }
 
-/// From 0 to 1, by chance.
+/// Returns a random number from 0 to 1.
 fn chance() -> f64 {
-    // Without it the pauses are merely not spread.
+    // Without a random source the pauses are only not spread.
     getrandom::u32().map_or(0.5, |word| f64::from(word) / f64::from(u32::MAX))
 }

@@ -1,10 +1,12 @@
-//! Decides when to restart a node after its process has ended. Has no I/O: time and chance are arguments.
+//! Decides when to restart a node after its process has ended. Has no I/O: time and randomness are
+//! arguments.
 
 use std::time::Duration;
 
 use p2p_node_protocol::ExitCode;
 
-/// Restart policy: the pause doubles from `first` to `max` and is multiplied by a random factor from 0.5 to 1.
+/// Restart policy: the pause doubles from `first` to `max`, and the SDK multiplies it by a random
+/// factor from 0.5 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart {
     /// The first pause. 1 s by default.
@@ -13,7 +15,8 @@ pub struct Restart {
     pub max: Duration,
     /// A run of this length, counted from `ready`, resets the pause. 60 s by default.
     pub stable: Duration,
-    /// This many crashes within `window` make the node unhealthy ([`Event::Unhealthy`](crate::Event::Unhealthy)). 3 by default.
+    /// This many crashes within `window` make the node unhealthy
+    /// ([`Event::Unhealthy`](crate::Event::Unhealthy)). 3 by default.
     pub crashes: usize,
     /// The time in which `crashes` count. 60 s by default.
     pub window: Duration,
@@ -26,11 +29,11 @@ impl Default for Restart {
     }
 }
 
-/// Restart after `delay`.
+/// The decision to restart the node after `delay`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RestartDecision {
     pub(crate) delay: Duration,
-    /// Starts since the last stable run, this one included.
+    /// The number of starts since the last stable run, including this one.
     pub(crate) attempt: u32,
     /// `true` if the crashes reached the limit of the policy.
     pub(crate) unhealthy: bool,
@@ -57,7 +60,8 @@ impl Supervisor {
         self.ready_at = Some(now);
     }
 
-    /// Handles an unexpected exit, with the exit code if there is one; `chance` is from 0 to 1. Returns `None` if the SDK must not restart the node.
+    /// Handles an unexpected exit, with the exit code if there is one; `chance` is from 0 to 1.
+    /// Returns `None` if the SDK must not restart the node.
     pub(crate) fn ended(&mut self, code: Option<i32>, now: Duration, chance: f64) -> Option<RestartDecision> {
         let ready_at = self.ready_at.take();
         let policy = self.policy?;

@@ -51,7 +51,7 @@ fn a_program_for_another_processor_or_another_libc_is_named() {
 #[test]
 fn hostile_bytes_are_judged_without_a_panic() {
     let whole = &shell()[..4096];
-    // Any generator will do, as long as it always gives the same.
+    // Any deterministic generator works.
     let mut state = 7_u64;
     let mut below = |limit: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -56,7 +56,7 @@ async fn rest(events: &mut Events) -> Vec<String> {
     rest
 }
 
-/// The messages of the next `ack`, which the node confirms.
+/// Returns the messages of the next `ack`, and confirms it.
 fn acked(sink: &Sink) -> Vec<String> {
     let Some((id, ack)) = sink.next_ack(|| 1, false) else { return Vec::new() };
     assert!(!sink.ack_answered(id, Ok(())));
