@@ -57,9 +57,12 @@ export interface Ack {
   messageIds?: string[];
 }
 
-/** `allow`: what it sends is trusted as far as the parent trusts it. Takes the place of `block`. */
+/**
+ * `allow`: the node marks the subject's messages as `allowed` and lifts its limits. Replaces
+ * `block`.
+ */
 export interface Allow {
-  /** As in `block`. */
+  /** The subject, as in `block`. */
   peerId: string;
 }
 
@@ -71,7 +74,7 @@ export interface Answer {
   blocked?: string[];
   /** `cancel`: whether there was anything left to give up. */
   cancelled?: boolean;
-  /** Its `type`. */
+  /** Type of the command. */
   command: string;
   /** `peers`: those that are connected, as many as fit in a line. */
   connected?: ConnectedPeer[];
@@ -87,7 +90,7 @@ export interface Answer {
   delivery?: string;
   /** The id of the command. */
   id: Id;
-  /** `send`: names the message across the network. */
+  /** `send`: id of the message, unique in the network. */
   messageId?: string;
   /** `send` to a topic: subscribers connected to this node that it went to; 0 while it is held. */
   peers?: number;
@@ -100,14 +103,11 @@ export interface Answer {
 }
 
 /**
- * `block`: its mail is refused, its broadcasts and the news of it are not told. Takes the place
- * of `allow`.
+ * `block`: the node rejects the subject's messages, and drops its broadcasts and events.
+ * Replaces `allow`.
  */
 export interface Block {
-  /**
-   * The `0x…` address of an agent, whichever node it uses, or the PeerId of a node, whoever
-   * uses it.
-   */
+  /** The `0x…` address of an agent, on any node, or the PeerId of a node, for any agent. */
   peerId: string;
 }
 
@@ -135,81 +135,84 @@ export interface Closing {
   reason: string;
 }
 
-/** `connect`: must come first; commands that follow are held until `ready`. */
+/** `connect` must come first. The node defers the commands that follow until `ready`. */
 export interface Connect {
   /** Multiaddrs of nodes to join through, each ending in `/p2p/<peer id>`. */
   bootstrapPeers?: string[];
-  /** Longest line that the parent can read, in bytes: at least 4,096, at most 1 MiB. */
+  /** Longest line that the parent can read, in bytes: 4,096 to 1,048,576. */
   maxLineBytes?: number;
   /**
    * With `--ack manual`: the most mail that the node hands to the parent without an `ack`, 1 to
    * 16,384 messages. Absent: 16,384.
    */
   maxUnacked?: number;
-  /** TCP and UDP port to listen on; 0 takes any. Absent: the `--port` of the command line. */
+  /** TCP and UDP port to listen on; 0 for any. Absent: the `--port` of the command line. */
   port?: number;
   /**
-   * Version of the contract; turns on the events and fields that the first sidecar did not
+   * Version of the contract. It enables the events and fields that the first sidecar did not
    * have.
    */
   protocol?: number;
 }
 
-/** A peer that is connected. */
+/** A connected peer. */
 export interface ConnectedPeer {
-  /** The checksummed address of the agent that it speaks for, where its record is known. */
+  /** Checksummed address of its agent, if its record is known. */
   address?: string;
-  /** For how long it has been connected, in ms. */
+  /** Duration of the connection, in ms. */
   connectedForMs: number;
-  /** Its display name, as it says itself. */
+  /** Display name; a claim of the agent. */
   name?: string;
   /** PeerId of the node. */
   peerId: string;
-  /** What part it plays, where its record is known. */
+  /** Role of the node, if its record is known. */
   role?: Role;
 }
 
-/** `delivery`: exactly one per accepted mail. */
+/** `delivery`: exactly one for each accepted message. */
 export interface Delivery {
-  /** How often it was put on the wire. */
+  /** Number of attempts to send the message. */
   attempts: number;
-  /** Why, unless it was delivered. */
+  /** Reason; absent for `delivered`. */
   code?: ErrorCode;
   /**
-   * The `messageId` under which the recipient gets it, if it had to get another: a copy of this
-   * process had used its first one.
+   * The `messageId` under which the recipient received the message, if it differs, because a
+   * copy of this process had used the first one.
    */
   deliveredAs?: string;
-  /** What happened and what to do about it, for a person; absent when it was delivered. */
+  /** What happened and what to do, for people; absent for `delivered`. */
   message?: string;
-  /** The message. */
+  /** Id of the message. */
   messageId: string;
-  /** Whether an earlier process of the node accepted it, and may have told this too. */
+  /**
+   * `true` if an earlier process of the node accepted the message, and may have reported its
+   * end.
+   */
   redelivered?: boolean;
   /** The `id` of the `send`. */
   requestId?: Id;
-  /** Which way it went last. */
+  /** Route of the last attempt. */
   route?: Route;
-  /** How it ended. */
+  /** Final state. */
   state: DeliveryState;
 }
 
-/** How an accepted mail ended. */
+/** Final state of an accepted message. */
 export type DeliveryState = "delivered" | "expired" | "rejected" | "failed" | (string & {});
 
-/** `discover`: at most one of the fields selects; none finds every agent known. */
+/** `discover`: at most one of `topic`, `address` and `capability`; none finds every known agent. */
 export interface Discover {
   /** The agent with this Ethereum address. */
   address?: string;
   /** Agents whose record names this capability. */
   capability?: string;
-  /** How long to look, in milliseconds, at most 60,000. */
+  /** Time for which the node searches, in milliseconds, at most 60,000. */
   timeoutMs?: number;
-  /** Agents whose record names this topic, or who are seen to subscribe to it. */
+  /** Agents whose record names this topic, or whose node is connected and subscribes to it. */
   topic?: string;
 }
 
-/** Lines dropped, by type. */
+/** Numbers of dropped lines, by type. */
 export interface DropCounts {
   /** Broadcasts. */
   broadcasts?: number;
@@ -218,46 +221,43 @@ export interface DropCounts {
   /** Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`. */
   oversized?: number;
   /**
-   * Events of peers (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there
-   * was no room.
+   * Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there was
+   * no room.
    */
   peerEvents?: number;
 }
 
-/** How `data` is to be read. */
+/** Encoding of `data`. */
 export type Encoding = "base64";
 
 /**
- * Why a command, a line or a mail failed. The strings are stable; the set may grow, so a reader
- * that meets an unknown one goes by `retryable`.
+ * Reason why a command, a line or a message failed. The strings are stable. The set may grow,
+ * so a reader that meets an unknown code uses `retryable`.
  */
 export type ErrorCode = "INVALID_JSON" | "INVALID_UTF8" | "LINE_TOO_LONG" | "UNKNOWN_COMMAND" | "INVALID_ARGUMENT" | "DUPLICATE_ID" | "NOT_CONNECTED" | "ALREADY_CONNECTED" | "UNSUPPORTED_PROTOCOL" | "SHUTTING_DOWN" | "BUSY" | "CANCELLED" | "PEER_NOT_FOUND" | "PEER_UNREACHABLE" | "WRONG_NETWORK" | "PEER_BUSY" | "MESSAGE_NOT_FOUND" | "PEER_REJECTED" | "MESSAGE_TOO_LARGE" | "NO_SUBSCRIBERS" | "RESERVED_TOPIC" | "EXPIRED" | "DISK_FULL" | "LISTEN_FAILED" | "STORE_UNAVAILABLE" | "DATA_DIR_IN_USE" | "DATA_DIR_MISMATCH" | "IDENTITY_INVALID" | "IDENTITY_IN_USE" | "IDENTITY_CONFLICT" | "IDENTITY_SUPERSEDED" | "CLOCK_SKEW" | "INTERNAL" | (string & {});
 
 /** `error`. */
 export interface ErrorEvent {
-  /** The stable code. */
+  /** Stable code. */
   code: ErrorCode;
-  /** More, for a program. */
+  /** More data, for programs. */
   details?: unknown;
-  /** The id of the command that this line ends. */
+  /** Id of the command that failed. */
   id?: Id;
-  /** What happened and what to do, for a person. */
+  /** What happened and what to do, for people. */
   message: string;
-  /** The mail that failed. */
+  /** Id of the message that failed. */
   messageId?: string;
-  /** The command that caused it, when it ended before. */
+  /** Id of the command that caused the error, if that command was answered before. */
   requestId?: Id;
-  /** Whether the same thing may succeed later. */
+  /** `true` if the same command or message may succeed later. */
   retryable: boolean;
 }
 
-/**
- * What a parent calls one of its commands. It comes back, unchanged, on exactly one terminal
- * line.
- */
+/** Id that a parent gives to a command. Exactly one terminal line returns it, unchanged. */
 export type Id = number | string;
 
-/** How serious a `log` is. */
+/** Severity of a `log`. */
 export type Level = "debug" | "info" | "warn" | "error" | (string & {});
 
 /**
@@ -289,54 +289,57 @@ export interface Limits {
 
 /** `log`. */
 export interface Log {
-  /** How serious it is. */
+  /** Severity. */
   level: Level;
-  /** For a person. */
+  /** The message, for people. */
   message: string;
-  /** More, for a program. */
+  /** More data, for programs. */
   meta?: unknown;
-  /** Which part of the node speaks. */
+  /** Part of the node that wrote the message. */
   namespace: string;
 }
 
 /** `message`. */
 export interface Message {
-  /** The conversation that it belongs to. */
+  /** Name of the conversation. */
   conversationId?: string;
-  /** What the sender's agent wrote. It is as trustworthy as that agent is. */
+  /** The payload, as the sender's agent wrote it. */
   data: unknown;
   /** Present when `data` is a string of base64. */
   encoding?: Encoding;
-  /** The sender's checksummed Ethereum address, proven. */
+  /** The sender's checksummed Ethereum address, proven by signatures. */
   from: string;
-  /** What the sender says it is. */
+  /** Kind of the message, as the sender states it. */
   kind?: string;
-  /** Names the message across the network. */
+  /** Id of the message, unique in the network. */
   messageId: string;
   /** PeerId of the sender's node. */
   peerId: string;
-  /** How urgent the sender says it is. */
+  /** Priority, as the sender states it. */
   priority: Priority;
-  /** When it arrived here, by this node's clock, in ms since 1970. */
+  /** Time at which the message arrived here, by this node's clock, in ms since 1970. */
   receivedAtMs: number;
   /**
-   * Whether an earlier process of the node may have told it, under the same `messageId`; only
-   * with a data directory.
+   * `true` if an earlier process of the node may have delivered the message, under the same
+   * `messageId`; only with a data directory.
    */
   redelivered?: boolean;
-  /** The message that it answers. */
+  /** Id of the message that this one answers. */
   replyTo?: string;
-  /** Which way it came: `direct` or `gossip`. */
+  /** Route of the message: `direct` or `gossip`. */
   route: Route;
-  /** When the sender's node accepted it, by that node's clock, in ms since 1970. */
+  /**
+   * Time at which the sender's node accepted the message, by that node's clock, in ms since
+   * 1970.
+   */
   sentAtMs: number;
-  /** The topic of a broadcast; absent for mail. */
+  /** The topic of a broadcast; absent for a message to this agent. */
   topic?: string;
-  /** What is known about the sender. */
+  /** Trust in the sender. */
   trust: Trust;
 }
 
-/** `overflow`: what was dropped since the last one, and in all. */
+/** `overflow`: the number of dropped lines since the last `overflow`, and in total. */
 export interface Overflow {
   /** Since the last `overflow`. */
   dropped: DropCounts;
@@ -346,7 +349,7 @@ export interface Overflow {
 
 /** `peer_connected`. */
 export interface PeerConnected {
-  /** The agent it speaks for, where known. */
+  /** Address of its agent, if known. */
   address?: string;
   /** The peer. */
   peerId: string;
@@ -354,11 +357,11 @@ export interface PeerConnected {
 
 /** `peer_disconnected`. */
 export interface PeerDisconnected {
-  /** The agent it speaks for, where known. */
+  /** Address of its agent, if known. */
   address?: string;
   /** The peer. */
   peerId: string;
-  /** Why. */
+  /** Reason, for people. */
   reason?: string;
 }
 
@@ -366,21 +369,21 @@ export interface PeerDisconnected {
 export interface PeerDiscovered {
   /** The agent's checksummed Ethereum address. */
   address: string;
-  /** Its multiaddrs, as it says itself. */
+  /** Multiaddrs of its node; a claim of the agent. */
   addrs: string[];
-  /** Its capabilities, as it says itself. */
+  /** Capabilities; a claim of the agent. */
   capabilities: string[];
-  /** When its record ends, in ms since 1970. */
+  /** Time at which the record expires, in ms since 1970. */
   expiresAtMs: number;
-  /** Its display name, as it says itself. */
+  /** Display name; a claim of the agent. */
   name?: string;
   /** PeerId of the agent's node. */
   peerId: string;
-  /** The `id` of the `discover` that found it. */
+  /** Id of the `discover` that found the agent. */
   requestId?: Id;
-  /** What part its node plays. */
+  /** Role of its node. */
   role: Role;
-  /** Topics that its record names or that it is seen to subscribe to. */
+  /** Topics in its record, and topics to which its connected node subscribes. */
   topics: string[];
 }
 
@@ -391,8 +394,8 @@ export type Peers = object;
 export type Ping = object;
 
 /**
- * How urgent a message is: `high` goes strictly first, `low` is dropped first where queues are
- * full.
+ * Priority of a message. The node sends `high` strictly first, and drops `low` first when a
+ * queue is full.
  */
 export type Priority = "low" | "medium" | "high";
 
@@ -400,32 +403,32 @@ export type Priority = "low" | "medium" | "high";
 export interface Ready {
   /** The agent's checksummed Ethereum address. */
   address: string;
-  /** Multiaddrs that the node listens on, each ending in `/p2p/<peer id>`. */
+  /** Multiaddrs on which the node listens, each ending in `/p2p/<peer id>`. */
   addrs: string[];
-  /** Whether accepted mail outlives the process. */
+  /** `true` if accepted messages outlive the process. */
   durable: boolean;
-  /** What this node can do beyond the bare contract. Absent means unsupported. */
+  /** Features of this node beyond the base contract. An absent feature is not supported. */
   features: string[];
   /** The limits in force. */
   limits: Limits;
   /** The display name. */
   name: string;
-  /** Name of the network; nodes of different networks do not speak to each other. */
+  /** Name of the network. Nodes of different networks do not connect. */
   network: string;
   /** The node's libp2p PeerId. */
   peerId: string;
   /** Version of the contract in force. */
   protocol: number;
-  /** What part the node plays. */
+  /** Role of the node. */
   role: Role;
   /** Version of the binary. */
   version: string;
 }
 
-/** What part a node plays. */
+/** Role of a node. */
 export type Role = "full" | "bootstrap" | (string & {});
 
-/** Which way mail goes. */
+/** Route of a message. */
 export type Route = "auto" | "direct" | "gossip";
 
 /** `send`: exactly one of `peer_id` and `topic`. */
@@ -437,11 +440,11 @@ export interface Send {
    * `encoding: "base64"` a string of base64.
    */
   data: unknown;
-  /** How `data` is to be read; absent: as JSON. */
+  /** Encoding of `data`; absent: JSON. */
   encoding?: Encoding;
   /**
-   * What the message is, for the receiving agent, at most 64 bytes. Some kinds have a priority
-   * of their own.
+   * Kind of the message, for the receiving agent, at most 64 bytes. Some kinds have a default
+   * priority.
    */
   kind?: string;
   /** The recipient: a PeerId or an `0x…` Ethereum address. */
@@ -452,13 +455,13 @@ export interface Send {
    * `historical_data`, `non_critical`, `peer_exchange` and `ping` low, all others medium.
    */
   priority?: Priority;
-  /** Message id that this one answers, at most 128 bytes. */
+  /** Id of the message that this one answers, at most 128 bytes. */
   replyTo?: string;
-  /** Which way mail goes; without meaning for topics. */
+  /** Route of the message; ignored for topics. */
   route?: Route;
   /** The topic, at most 128 bytes. */
   topic?: string;
-  /** How long to keep trying, in milliseconds: 1 to 604,800,000 (7 days). */
+  /** Time for which the node tries to deliver, in milliseconds: 1 to 604,800,000 (7 days). */
   ttlMs?: number;
 }
 
@@ -468,31 +471,31 @@ export type Shutdown = object;
 /** `status` has no fields. */
 export type Status = object;
 
-/** What `status` answers. */
+/** The answer to `status`. */
 export interface StatusReport {
   /** The agent's checksummed address. */
   address: string;
-  /** Multiaddrs that the node listens on. */
+  /** Multiaddrs on which the node listens. */
   addrs: string[];
-  /** Agents in the directory, this one left out. */
+  /** Number of agents in the directory, without this one. */
   agents: number;
-  /** What was counted since the start, by name. */
+  /** Counters since the start, by name. */
   counters: Record<string, number>;
-  /** Mail accepted and not yet ended. */
+  /** Number of accepted messages that have not ended. */
   outbox: number;
-  /** Bytes of it. */
+  /** Bytes of these messages. */
   outboxBytes: number;
   /** The node's PeerId. */
   peerId: string;
-  /** Peers connected. */
+  /** Number of connected peers. */
   peers: number;
-  /** Broadcasts held until somebody subscribes. */
+  /** Number of broadcasts that wait for a subscriber. */
   queuedBroadcasts: number;
-  /** DHT servers known. */
+  /** Number of connected DHT servers. */
   servers: number;
-  /** Topics subscribed to by the parent. */
+  /** Topics to which the parent subscribed. */
   topics: string[];
-  /** Since the process started, in ms. */
+  /** Time since the process started, in ms. */
   uptimeMs: number;
 }
 
@@ -502,12 +505,12 @@ export interface Subscribe {
   topic: string;
 }
 
-/** What is known about a sender beyond its address, which is proven always. */
+/** Trust in a sender, whose address is always proven. */
 export type Trust = "unverified" | "allowed" | (string & {});
 
-/** `unblock`: neither blocked nor allowed from now on. */
+/** `unblock`: the subject is neither blocked nor allowed any more. */
 export interface Unblock {
-  /** As in `block`. */
+  /** The subject, as in `block`. */
   peerId: string;
 }
 
@@ -517,7 +520,7 @@ export interface Unsubscribe {
   topic: string;
 }
 
-/** What a parent may ask for: the `type` of the line and the fields that go with it. */
+/** A command of the parent: the `type` of the line and its fields. */
 export type Command =
   | ({ type: "connect"; id?: Id } & Connect)
   | ({ type: "send"; id?: Id } & Send)
@@ -536,9 +539,9 @@ export type Command =
   | ({ type: "shutdown"; id?: Id } & Shutdown);
 
 /**
- * What a node tells its parent: the `type` of the line and the fields that go with it. `ready`,
- * `message`, `peer_discovered`, `error` and `log` come always, `result` when a command had an
- * `id`, the others only after `connect` with `"protocol":1`.
+ * An event of the node: the `type` of the line and its fields. The node always writes `ready`,
+ * `message`, `peer_discovered`, `error` and `log`; `result` when a command had an `id`; the
+ * others only after `connect` with `"protocol":1`.
  */
 export type Event =
   | ({ type: "ready"; seq?: number } & Ready)

@@ -64,13 +64,14 @@ class Field:
     kind: str
     required: bool
 
-#: How `data` is to be read.
+#: Encoding of `data`.
 Encoding = Literal["base64"]
 
-#: How urgent a message is: `high` goes strictly first, `low` is dropped first where queues are full.
+#: Priority of a message. The node sends `high` strictly first, and drops `low` first when a queue
+is full.
 Priority = Literal["low", "medium", "high"]
 
-#: Which way mail goes.
+#: Route of a message.
 Route = Literal["auto", "direct", "gossip"]
 
 
@@ -78,7 +79,7 @@ Route = Literal["auto", "direct", "gossip"]
 class Answer:
     """`result`: `id`, `command`, and what that command answers."""
 
-    # Its `type`.
+    # Type of the command.
     command: str
     # The id of the command.
     id: Id
@@ -96,7 +97,7 @@ class Answer:
     # `send` of mail: `accepted`, which means that it is in the outbox and that a `delivery` will
     # tell its end.
     delivery: str | None = None
-    # `send`: names the message across the network.
+    # `send`: id of the message, unique in the network.
     message_id: str | None = None
     # `send` to a topic: subscribers connected to this node that it went to; 0 while it is held.
     peers: int | None = None
@@ -136,17 +137,17 @@ class Closing:
 
 @dataclass(slots=True, kw_only=True)
 class ConnectedPeer:
-    """A peer that is connected."""
+    """A connected peer."""
 
-    # For how long it has been connected, in ms.
+    # Duration of the connection, in ms.
     connected_for_ms: int
     # PeerId of the node.
     peer_id: str
-    # The checksummed address of the agent that it speaks for, where its record is known.
+    # Checksummed address of its agent, if its record is known.
     address: str | None = None
-    # Its display name, as it says itself.
+    # Display name; a claim of the agent.
     name: str | None = None
-    # What part it plays, where its record is known.
+    # Role of the node, if its record is known.
     role: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("connectedForMs", "connected_for_ms", "int", True),
@@ -159,26 +160,26 @@ class ConnectedPeer:
 
 @dataclass(slots=True, kw_only=True)
 class Delivery:
-    """`delivery`: exactly one per accepted mail."""
+    """`delivery`: exactly one for each accepted message."""
 
-    # How often it was put on the wire.
+    # Number of attempts to send the message.
     attempts: int
-    # The message.
+    # Id of the message.
     message_id: str
-    # How it ended.
+    # Final state.
     state: str
-    # Why, unless it was delivered.
+    # Reason; absent for `delivered`.
     code: str | None = None
-    # The `messageId` under which the recipient gets it, if it had to get another: a copy of this
-    # process had used its first one.
+    # The `messageId` under which the recipient received the message, if it differs, because a copy
+    # of this process had used the first one.
     delivered_as: str | None = None
-    # What happened and what to do about it, for a person; absent when it was delivered.
+    # What happened and what to do, for people; absent for `delivered`.
     message: str | None = None
-    # Whether an earlier process of the node accepted it, and may have told this too.
+    # `true` if an earlier process of the node accepted the message, and may have reported its end.
     redelivered: bool | None = None
     # The `id` of the `send`.
     request_id: Id | None = None
-    # Which way it went last.
+    # Route of the last attempt.
     route: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("attempts", "attempts", "int", True),
@@ -195,7 +196,7 @@ class Delivery:
 
 @dataclass(slots=True, kw_only=True)
 class DropCounts:
-    """Lines dropped, by type."""
+    """Numbers of dropped lines, by type."""
 
     # Broadcasts.
     broadcasts: int | None = None
@@ -203,8 +204,8 @@ class DropCounts:
     log: int | None = None
     # Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`.
     oversized: int | None = None
-    # Events of peers (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there was
-    # no room.
+    # Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there was no
+    # room.
     peer_events: int | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("broadcasts", "broadcasts", "int", False),
@@ -218,19 +219,19 @@ class DropCounts:
 class ErrorEvent:
     """`error`."""
 
-    # The stable code.
+    # Stable code.
     code: str
-    # What happened and what to do, for a person.
+    # What happened and what to do, for people.
     message: str
-    # Whether the same thing may succeed later.
+    # `true` if the same command or message may succeed later.
     retryable: bool
-    # More, for a program.
+    # More data, for programs.
     details: Any = None
-    # The id of the command that this line ends.
+    # Id of the command that failed.
     id: Id | None = None
-    # The mail that failed.
+    # Id of the message that failed.
     message_id: str | None = None
-    # The command that caused it, when it ended before.
+    # Id of the command that caused the error, if that command was answered before.
     request_id: Id | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("code", "code", "str", True),
@@ -280,13 +281,13 @@ class Limits:
 class Log:
     """`log`."""
 
-    # How serious it is.
+    # Severity.
     level: str
-    # For a person.
+    # The message, for people.
     message: str
-    # Which part of the node speaks.
+    # Part of the node that wrote the message.
     namespace: str
-    # More, for a program.
+    # More data, for programs.
     meta: Any = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("level", "level", "str", True),
@@ -300,36 +301,36 @@ class Log:
 class Message:
     """`message`."""
 
-    # What the sender's agent wrote. It is as trustworthy as that agent is.
+    # The payload, as the sender's agent wrote it.
     data: Any
-    # The sender's checksummed Ethereum address, proven.
+    # The sender's checksummed Ethereum address, proven by signatures.
     sender: str
-    # Names the message across the network.
+    # Id of the message, unique in the network.
     message_id: str
     # PeerId of the sender's node.
     peer_id: str
-    # How urgent the sender says it is.
+    # Priority, as the sender states it.
     priority: str
-    # When it arrived here, by this node's clock, in ms since 1970.
+    # Time at which the message arrived here, by this node's clock, in ms since 1970.
     received_at_ms: int
-    # Which way it came: `direct` or `gossip`.
+    # Route of the message: `direct` or `gossip`.
     route: str
-    # When the sender's node accepted it, by that node's clock, in ms since 1970.
+    # Time at which the sender's node accepted the message, by that node's clock, in ms since 1970.
     sent_at_ms: int
-    # What is known about the sender.
+    # Trust in the sender.
     trust: str
-    # The conversation that it belongs to.
+    # Name of the conversation.
     conversation_id: str | None = None
     # Present when `data` is a string of base64.
     encoding: str | None = None
-    # What the sender says it is.
+    # Kind of the message, as the sender states it.
     kind: str | None = None
-    # Whether an earlier process of the node may have told it, under the same `messageId`; only with
-    # a data directory.
+    # `true` if an earlier process of the node may have delivered the message, under the same
+    # `messageId`; only with a data directory.
     redelivered: bool | None = None
-    # The message that it answers.
+    # Id of the message that this one answers.
     reply_to: str | None = None
-    # The topic of a broadcast; absent for mail.
+    # The topic of a broadcast; absent for a message to this agent.
     topic: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("data", "data", "any", True),
@@ -352,7 +353,7 @@ class Message:
 
 @dataclass(slots=True, kw_only=True)
 class Overflow:
-    """`overflow`: what was dropped since the last one, and in all."""
+    """`overflow`: the number of dropped lines since the last `overflow`, and in total."""
 
     # Since the last `overflow`.
     dropped: DropCounts
@@ -370,7 +371,7 @@ class PeerConnected:
 
     # The peer.
     peer_id: str
-    # The agent it speaks for, where known.
+    # Address of its agent, if known.
     address: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("peerId", "peer_id", "str", True),
@@ -384,9 +385,9 @@ class PeerDisconnected:
 
     # The peer.
     peer_id: str
-    # The agent it speaks for, where known.
+    # Address of its agent, if known.
     address: str | None = None
-    # Why.
+    # Reason, for people.
     reason: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("peerId", "peer_id", "str", True),
@@ -401,21 +402,21 @@ class PeerDiscovered:
 
     # The agent's checksummed Ethereum address.
     address: str
-    # Its multiaddrs, as it says itself.
+    # Multiaddrs of its node; a claim of the agent.
     addrs: list[str]
-    # Its capabilities, as it says itself.
+    # Capabilities; a claim of the agent.
     capabilities: list[str]
-    # When its record ends, in ms since 1970.
+    # Time at which the record expires, in ms since 1970.
     expires_at_ms: int
     # PeerId of the agent's node.
     peer_id: str
-    # What part its node plays.
+    # Role of its node.
     role: str
-    # Topics that its record names or that it is seen to subscribe to.
+    # Topics in its record, and topics to which its connected node subscribes.
     topics: list[str]
-    # Its display name, as it says itself.
+    # Display name; a claim of the agent.
     name: str | None = None
-    # The `id` of the `discover` that found it.
+    # Id of the `discover` that found the agent.
     request_id: Id | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("address", "address", "str", True),
@@ -436,23 +437,23 @@ class Ready:
 
     # The agent's checksummed Ethereum address.
     address: str
-    # Multiaddrs that the node listens on, each ending in `/p2p/<peer id>`.
+    # Multiaddrs on which the node listens, each ending in `/p2p/<peer id>`.
     addrs: list[str]
-    # Whether accepted mail outlives the process.
+    # `true` if accepted messages outlive the process.
     durable: bool
-    # What this node can do beyond the bare contract. Absent means unsupported.
+    # Features of this node beyond the base contract. An absent feature is not supported.
     features: list[str]
     # The limits in force.
     limits: Limits
     # The display name.
     name: str
-    # Name of the network; nodes of different networks do not speak to each other.
+    # Name of the network. Nodes of different networks do not connect.
     network: str
     # The node's libp2p PeerId.
     peer_id: str
     # Version of the contract in force.
     protocol: int
-    # What part the node plays.
+    # Role of the node.
     role: str
     # Version of the binary.
     version: str
@@ -473,31 +474,31 @@ class Ready:
 
 @dataclass(slots=True, kw_only=True)
 class StatusReport:
-    """What `status` answers."""
+    """The answer to `status`."""
 
     # The agent's checksummed address.
     address: str
-    # Multiaddrs that the node listens on.
+    # Multiaddrs on which the node listens.
     addrs: list[str]
-    # Agents in the directory, this one left out.
+    # Number of agents in the directory, without this one.
     agents: int
-    # What was counted since the start, by name.
+    # Counters since the start, by name.
     counters: dict[str, int]
-    # Mail accepted and not yet ended.
+    # Number of accepted messages that have not ended.
     outbox: int
-    # Bytes of it.
+    # Bytes of these messages.
     outbox_bytes: int
     # The node's PeerId.
     peer_id: str
-    # Peers connected.
+    # Number of connected peers.
     peers: int
-    # Broadcasts held until somebody subscribes.
+    # Number of broadcasts that wait for a subscriber.
     queued_broadcasts: int
-    # DHT servers known.
+    # Number of connected DHT servers.
     servers: int
-    # Topics subscribed to by the parent.
+    # Topics to which the parent subscribed.
     topics: list[str]
-    # Since the process started, in ms.
+    # Time since the process started, in ms.
     uptime_ms: int
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("address", "address", "str", True),
