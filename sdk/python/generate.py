@@ -144,7 +144,8 @@ def module(document: Schema) -> str:
         choices = words(definitions[name])
         if choices:
             shown = ", ".join(f'"{choice}"' for choice in choices)
-            out += f"\n#: {definitions[name]['description']}\n{name} = Literal[{shown}]\n"
+            meaning = "".join(f"#: {line}\n" for line in textwrap.wrap(definitions[name]["description"], 96))
+            out += f"\n{meaning}{name} = Literal[{shown}]\n"
     read: set[str] = set()
     reach(document["events"], definitions, read)
     for name in sorted(read):

@@ -68,7 +68,7 @@ class Field:
 Encoding = Literal["base64"]
 
 #: Priority of a message. The node sends `high` strictly first, and drops `low` first when a queue
-is full.
+#: is full.
 Priority = Literal["low", "medium", "high"]
 
 #: Route of a message.
