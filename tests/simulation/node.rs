@@ -6,10 +6,10 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
-use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::Now;
-use p2p_node_core::{Core, CoreConfig, KeySource};
+use p2p_node_core::{Core, CoreConfig};
 use p2p_node_protocol::Role;
+use p2p_node_testing::config::config;
 use p2p_node_testing::store::Store;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SecretBytes, SignedBinding};
@@ -151,31 +151,19 @@ impl Node {
         let random: [u8; 32] = Sha256::digest(format!("{seed} {} {}", self.number, self.life)).into();
         let word = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().unwrap());
         let setup = CoreConfig {
-            node_key: node_key(self.number),
             agent: Some(agent_key(self.number)),
-            binding: self.binding.clone(),
-            name: String::new(),
             role: self.role,
-            version: "simulated".to_owned(),
-            port: 0,
             bootstraps,
-            stay_on_eof: false,
-            require_delivery: false,
-            receive_after_eof: Duration::ZERO,
-            drain_timeout: Duration::from_secs(5),
-            key_source: KeySource::Given,
-            scope: AddressScope::Loopback,
             boot: word(16),
             durable: self.durable,
             manual_ack: self.by_hand,
-            one_of_several: false,
             outbox: store.messages.values().cloned().collect(),
             inbox: store.checkpoints.values().cloned().collect(),
             floors: store.highest_seen.values().cloned().collect(),
-            standings: Vec::new(),
             database: random[..16].try_into().unwrap(),
             kem_seed: SecretBytes::from(<[u8; 32]>::from(Sha256::digest(random))),
             seed: word(24),
+            ..config(node_key(self.number), self.binding.clone())
         };
         self.core = Some(Core::new(setup, self.clock(now)));
         self.wake = None;

@@ -1,5 +1,7 @@
-//! What the tests of several crates share: the interpreter of effects, and a network in memory.
+//! The parts that the tests of several crates share: the interpreter of effects, a network in memory,
+//! and the configuration of a core.
 
+pub mod config;
 pub mod interpreter;
 pub mod network;
 pub mod secrets;

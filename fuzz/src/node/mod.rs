@@ -11,11 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_core::crypto_task::CryptoTask;
-use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::{Input, Now, PublishOutcome, Token};
 use p2p_node_core::{Core, CoreConfig, KeySource};
 use p2p_node_protocol::Role;
 use p2p_node_protocol::line::decode_request;
+use p2p_node_testing::config::config;
 use p2p_node_testing::interpreter::Interpreter as _;
 use p2p_node_wire::seal::session::{OutboundSession, SessionKey};
 
@@ -83,31 +83,17 @@ impl World {
         let me = party(0);
         let stays_on_eof = choices & 2 != 0;
         let setup = CoreConfig {
-            node_key: me.node.clone(),
             agent: (choices & 4 == 0).then(|| me.agent.clone()),
-            binding: me.binding.clone(),
             name: "fuzzed".to_owned(),
             role: if choices & 8 == 0 { Role::Full } else { Role::Bootstrap },
-            version: "test".to_owned(),
-            port: 0,
-            bootstraps: Vec::new(),
-            durable: false,
             manual_ack: choices & 64 != 0,
-            one_of_several: false,
-            outbox: Vec::new(),
-            inbox: Vec::new(),
-            floors: Vec::new(),
-            standings: Vec::new(),
             stay_on_eof: stays_on_eof,
-            require_delivery: false,
             receive_after_eof: Duration::from_secs(if choices & 96 == 96 { 3 } else { 0 }),
-            drain_timeout: Duration::from_secs(5),
             key_source: if choices & 32 != 0 { KeySource::Ephemeral } else { KeySource::Given },
-            scope: AddressScope::Loopback,
-            boot: 1,
             database: [9; 16],
             kem_seed: KEM_SEED.into(),
             seed: choices.into(),
+            ..config(me.node.clone(), me.binding.clone())
         };
         let mut world = World {
             core: Core::new(setup, now),

@@ -9,10 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_core::effect::{ExitCode, Verdict};
-use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::{Input, Now, Token};
-use p2p_node_core::{Core, CoreConfig, KeySource};
+use p2p_node_core::{Core, CoreConfig};
 use p2p_node_protocol::{Role, line};
+use p2p_node_testing::config::config;
 use p2p_node_testing::interpreter::Interpreter as _;
 use p2p_node_testing::network::{Delivery, Endpoint, Network, Pair, links as connections};
 use p2p_node_testing::store::Store;
@@ -152,32 +152,16 @@ impl Mesh {
     ) -> usize {
         let node = node_key(number);
         let agent = agent_key(number);
+        let signed = agent.bind(binding(number, 0, &node)).unwrap();
         let mut setup = CoreConfig {
-            binding: agent.bind(binding(number, 0, &node)).unwrap(),
-            node_key: node,
             agent: Some(agent),
             name: format!("node {number}"),
             role,
-            version: "test".to_owned(),
-            port: 0,
-            bootstraps: Vec::new(),
-            stay_on_eof: false,
-            require_delivery: false,
-            receive_after_eof: Duration::ZERO,
-            drain_timeout: Duration::from_secs(5),
-            key_source: KeySource::Given,
-            scope: AddressScope::Loopback,
             boot: u64::from(number) + self.nodes.len() as u64,
             database: [number ^ self.nodes.len() as u8; 16],
             kem_seed: [number; 32].into(),
             seed: u64::from(number),
-            durable: false,
-            manual_ack: false,
-            one_of_several: false,
-            outbox: Vec::new(),
-            inbox: Vec::new(),
-            floors: Vec::new(),
-            standings: Vec::new(),
+            ..config(node, signed)
         };
         change(&mut setup);
         self.network.add(Endpoint::new(node_key(number).peer_id(), role == Role::Bootstrap));

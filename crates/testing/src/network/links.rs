@@ -27,8 +27,7 @@ pub fn pair(one: usize, other: usize) -> Pair {
 pub struct Link {
     /// Tells this connection from earlier ones of the two.
     epoch: u64,
-    /// What is told about a connection, and subscriptions, come in order: when the last of them
-    /// came, each way.
+    /// Time of the last event each way. Events of a connection, and subscriptions, arrive in order.
     told: [Duration; 2],
 }
 
@@ -184,7 +183,7 @@ pub(super) fn tell_neighbours<W: World>(world: &mut W, node: usize, input: impl 
     }
 }
 
-/// Ends a connection: open requests fail, and both ends are told. Returns `true` if there was one.
+/// Ends a connection: open requests fail, and both ends get an event. Returns `true` if there was one.
 pub fn close<W: World>(world: &mut W, pair: Pair, why: &str) -> bool {
     let Some(link) = world.network_mut().links.remove(&pair) else { return false };
     let requests = &world.network().requests;
@@ -200,7 +199,7 @@ pub fn close<W: World>(world: &mut W, pair: Pair, why: &str) -> bool {
             let latency = world.latency();
             let (life, peer) = (world.life(here), world.network().endpoints[there].peer);
             let input = Input::Disconnected { peer, reason: Some(why.to_owned()) };
-            // Not before what was told over it earlier.
+            // Not before the earlier events of the connection.
             let at = (world.now() + latency).max(link.told[usize::from(here > there)]);
             world.schedule(at, Delivery::Input { node: here, life, over: None, input });
         }

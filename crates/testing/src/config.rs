@@ -1,0 +1,40 @@
+//! The configuration of a core for tests.
+
+use std::time::Duration;
+
+use p2p_node_core::gate::address_scope::AddressScope;
+use p2p_node_core::{CoreConfig, KeySource};
+use p2p_node_protocol::Role;
+use p2p_node_wire::identity::{NodeKey, SignedBinding};
+
+/// Returns the configuration of an agent's node with default options: in memory, with automatic
+/// acks, on the loopback interface. Its seeds are constants, so it is for tests only.
+pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
+    CoreConfig {
+        node_key,
+        binding,
+        agent: None,
+        name: String::new(),
+        role: Role::Full,
+        version: "test".to_owned(),
+        port: 0,
+        bootstraps: Vec::new(),
+        stay_on_eof: false,
+        require_delivery: false,
+        receive_after_eof: Duration::ZERO,
+        drain_timeout: Duration::from_secs(5),
+        key_source: KeySource::Given,
+        scope: AddressScope::Loopback,
+        boot: 1,
+        database: [1; 16],
+        kem_seed: [1; 32].into(),
+        seed: 1,
+        durable: false,
+        manual_ack: false,
+        one_of_several: false,
+        outbox: Vec::new(),
+        inbox: Vec::new(),
+        floors: Vec::new(),
+        standings: Vec::new(),
+    }
+}
