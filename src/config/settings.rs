@@ -14,8 +14,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::sources::{Given, Sources};
 use super::values::{
-    ack, bootstrap_peers, log_level, multiaddrs, network_name, on_eof, parse, process_id, role, seconds,
-    short_text, some, yes_or_no,
+    ack, bootstrap_peers, capabilities, log_level, multiaddrs, network_name, on_eof, parse, process_id, role,
+    seconds, short_text, some, yes_or_no,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 
@@ -170,8 +170,7 @@ settings! {
         /// Capability of the agent, for `discover`; repeat or separate by commas
         capabilities: Vec<String> = "capability", "P2P_NODE_CAPABILITIES",
             Vec<String> [value_name = "NAME", value_delimiter = ','],
-            |text: &str| Ok::<_, String>(text.split(',').map(|name| name.trim().to_owned()).collect()),
-            or Vec::new(), notes "At most 16, with 256 bytes in total. The command `capabilities` replaces them.";
+            capabilities, or Vec::new(), notes "At most 16, with 256 bytes in total. The command `capabilities` replaces them.";
         args_only {
             /// Env file with PRIVATE_KEY and any of the variables named here
             #[arg(short, long, value_name = "PATH")]

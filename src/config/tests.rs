@@ -210,6 +210,7 @@ fn a_bad_value_is_told_with_its_place() {
         (["--log-level", "loud"], "--log-level: the value must be off"),
         (["--generation", "soon"], "--generation: invalid digit"),
         (["--connect=maybe", "-nx"], "--connect: the value must be true or false"),
+        (["--capability", "a,,b"], "--capability: a capability must not be empty"),
     ] {
         let error = case(&line).error();
         assert!(error.to_string().starts_with(told), "{error}");

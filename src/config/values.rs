@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use p2p_node_core::local::publishing::check_capabilities;
 use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
 
@@ -113,4 +114,10 @@ pub(super) fn process_id(text: &str) -> Result<i32, String> {
 
 pub(super) fn log_level(text: &str) -> Result<LevelFilter, String> {
     text.parse().map_err(|_| "the value must be off, error, warn, info, debug or trace".to_owned())
+}
+
+/// Parses capabilities, separated by commas.
+pub(super) fn capabilities(text: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    check_capabilities(&names).map(|()| names)
 }

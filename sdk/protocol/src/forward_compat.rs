@@ -1,6 +1,6 @@
-//! Sets of words may grow. Where a word is shared with commands, which must not hold one that
-//! nobody knows, the reader of an event takes a later one for none or for the default, instead of
-//! refusing the whole line.
+//! Values of later versions. The sets of words may grow. A word that commands and events share has
+//! no variant for unknown words, because a command must not contain one. The reader of an event
+//! therefore reads an unknown word as none, or as the default, instead of rejecting the whole line.
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 

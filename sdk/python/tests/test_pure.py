@@ -16,6 +16,7 @@ from p2p_node import types
 from p2p_node.arguments import encode
 from p2p_node.channel import MAX_FOUND, MAX_TRACKED, Channel, Reply
 from p2p_node.decode import Undecodable, content, decode_event
+from p2p_node.desired_state import DesiredState
 from p2p_node.errors import CommandRefused, Exit, LineTooLong, NodeClosed, P2PError
 from p2p_node.framer import Framer
 from p2p_node.supervisor import Restart, RestartDecision, Supervisor
@@ -216,12 +217,29 @@ class Supervision(unittest.TestCase):
         supervisor.ready(200.0)
         self.assertEqual(self.ended(supervisor, 260.0).delay, 1)
         again = [self.ended(supervisor, 261.0), self.ended(supervisor, 262.0)]
-        self.assertEqual([one.unhealthy for one in again], [False, True], "it is told again after it was well")
+        self.assertEqual([one.unhealthy for one in again], [False, True], "the next failure is reported again")
 
     def test_crashes_far_apart_are_not_unhealthy(self) -> None:
         supervisor = Supervisor(Restart())
         self.assertFalse(any(self.ended(supervisor, now).unhealthy for now in (0.0, 31.0, 61.0, 92.0, 122.0)))
         self.assertTrue(self.ended(supervisor, 123.0).unhealthy)
+
+
+class Desired(unittest.TestCase):
+    def test_the_last_capabilities_go_to_a_new_process_between_the_blocks_and_the_topics(self) -> None:
+        desired = DesiredState()
+        desired.record({"type": "subscribe", "topic": "t"})
+        desired.record({"type": "capabilities", "capabilities": ["a"]})
+        desired.record({"type": "block", "peerId": "0xA"})
+        desired.record({"type": "capabilities", "capabilities": ["b"]})
+        self.assertEqual(
+            desired.replay(),
+            [
+                {"type": "block", "peerId": "0xA"},
+                {"type": "capabilities", "capabilities": ["b"]},
+                {"type": "subscribe", "topic": "t"},
+            ],
+        )
 
 
 class Help(unittest.TestCase):

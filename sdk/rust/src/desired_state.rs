@@ -1,4 +1,4 @@
-//! Subscriptions and access rules that a new process of the node must get again.
+//! Capabilities, subscriptions and access rules that a new process of the node must get again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +7,7 @@ use p2p_node_protocol::{Command, Subscribe};
 /// Holds commands that the node has executed. The node's limits bound their number.
 #[derive(Default)]
 pub(crate) struct DesiredState {
+    capabilities: Option<Command>,
     topics: BTreeSet<String>,
     standings: BTreeMap<String, Command>,
 }
@@ -16,7 +17,8 @@ impl DesiredState {
     pub(crate) fn is_stateful(command: &Command) -> bool {
         matches!(
             command,
-            Command::Subscribe(_)
+            Command::Capabilities(_)
+                | Command::Subscribe(_)
                 | Command::Unsubscribe(_)
                 | Command::Block(_)
                 | Command::Allow(_)
@@ -27,6 +29,7 @@ impl DesiredState {
     /// Records a command that the node has executed. Call it in the order of the answers.
     pub(crate) fn record(&mut self, command: Command) {
         match &command {
+            Command::Capabilities(_) => self.capabilities = Some(command),
             Command::Subscribe(subscribe) => {
                 self.topics.insert(subscribe.topic.clone());
             }
@@ -50,7 +53,8 @@ impl DesiredState {
     /// agent arrives on a topic.
     pub(crate) fn replay(&self) -> Vec<Command> {
         let subscribe = |topic: &String| Command::Subscribe(Subscribe { topic: topic.clone() });
-        self.standings.values().cloned().chain(self.topics.iter().map(subscribe)).collect()
+        let first = self.standings.values().chain(&self.capabilities).cloned();
+        first.chain(self.topics.iter().map(subscribe)).collect()
     }
 }
 
@@ -62,7 +66,7 @@ fn subject(peer_id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use p2p_node_protocol::{Allow, Block, Unblock, Unsubscribe};
+    use p2p_node_protocol::{Allow, Block, Capabilities, Unblock, Unsubscribe};
 
     use super::*;
 
@@ -71,6 +75,7 @@ mod tests {
         for &(name, of) in commands {
             let (topic, peer_id) = (of.to_owned(), of.to_owned());
             let command = match name {
+                "capabilities" => Command::Capabilities(Capabilities { capabilities: vec![topic] }),
                 "subscribe" => Command::Subscribe(Subscribe { topic }),
                 "unsubscribe" => Command::Unsubscribe(Unsubscribe { topic }),
                 "block" => Command::Block(Block { peer_id }),
@@ -82,6 +87,18 @@ mod tests {
             desired.record(command);
         }
         desired.replay().iter().map(|command| command.name().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_last_capabilities_go_to_a_new_process_after_the_blocks_and_before_the_topics() {
+        let commands = [("subscribe", "t"), ("capabilities", "a"), ("block", "0xA"), ("capabilities", "b")];
+        assert_eq!(told(&commands), ["block", "capabilities", "subscribe"]);
+        let mut desired = DesiredState::default();
+        for name in ["a", "b"] {
+            desired.record(Command::Capabilities(Capabilities { capabilities: vec![name.to_owned()] }));
+        }
+        let [Command::Capabilities(last)] = &desired.replay()[..] else { panic!("one command") };
+        assert_eq!(last.capabilities, ["b"]);
     }
 
     #[test]

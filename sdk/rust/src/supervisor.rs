@@ -152,7 +152,7 @@ mod tests {
         supervisor.ready(secs(200.0));
         assert_eq!(ended(&mut supervisor, 260.0, 1.0).delay, secs(1.0));
         let reported = [261.0, 262.0].map(|now| ended(&mut supervisor, now, 1.0).unhealthy);
-        assert_eq!(reported, [false, true], "it is told again after it was well");
+        assert_eq!(reported, [false, true], "the next failure is reported again after a healthy time");
     }
 
     #[test]

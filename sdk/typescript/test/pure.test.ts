@@ -8,6 +8,7 @@ import { describe, test } from "node:test";
 
 import { Channel, encode, MAX_FOUND, MAX_TRACKED, type Reply } from "../src/channel.js";
 import { content, decodeEvent, Undecodable } from "../src/decode.js";
+import { DesiredState } from "../src/desired_state.js";
 import { CommandRefused, LineTooLong, NodeClosed, P2PError, SidecarExited, SidecarRestarted } from "../src/errors.js";
 import { Framer } from "../src/framer.js";
 import { Supervisor, type RestartDecision } from "../src/supervisor.js";
@@ -239,12 +240,27 @@ describe("supervision", () => {
     assert.equal(ended(supervisor, 159_900).delayMs, 8000, "ready again is not stable");
     supervisor.ready(200_000);
     assert.equal(ended(supervisor, 260_000).delayMs, 1000);
-    assert.deepEqual([261_000, 262_000].map((now) => ended(supervisor, now).unhealthy), [false, true], "told again after it was well");
+    assert.deepEqual([261_000, 262_000].map((now) => ended(supervisor, now).unhealthy), [false, true], "the next failure is reported again");
   });
 
   test("crashes far apart are not unhealthy", () => {
     const supervisor = new Supervisor();
     assert.ok([0, 31_000, 61_000, 92_000, 122_000].every((now) => !ended(supervisor, now).unhealthy));
     assert.ok(ended(supervisor, 123_000).unhealthy);
+  });
+});
+
+describe("desired state", () => {
+  test("the last capabilities go to a new process between the blocks and the topics", () => {
+    const desired = new DesiredState();
+    desired.record({ type: "subscribe", topic: "t" });
+    desired.record({ type: "capabilities", capabilities: ["a"] });
+    desired.record({ type: "block", peerId: "0xA" });
+    desired.record({ type: "capabilities", capabilities: ["b"] });
+    assert.deepEqual(desired.replay(), [
+      { type: "block", peerId: "0xA" },
+      { type: "capabilities", capabilities: ["b"] },
+      { type: "subscribe", topic: "t" },
+    ]);
   });
 });

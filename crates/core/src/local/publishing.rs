@@ -20,19 +20,28 @@ const MAX_CAPABILITIES: usize = MAX_RECORD_TAGS / 4;
 /// Largest total length of capabilities, in bytes: our choice, so that topics keep half of the room.
 const MAX_CAPABILITY_BYTES: usize = MAX_RECORD_TAG_BYTES / 2;
 
+/// Checks the capabilities of an agent.
+///
+/// # Errors
+/// Returns an explanation for people if there are too many, or one is empty or not printable.
+pub fn check_capabilities(capabilities: &[String]) -> Result<(), String> {
+    let bytes: usize = capabilities.iter().map(String::len).sum();
+    if capabilities.len() > MAX_CAPABILITIES || bytes > MAX_CAPABILITY_BYTES {
+        return Err(format!(
+            "at most {MAX_CAPABILITIES} capabilities are possible, with {MAX_CAPABILITY_BYTES} bytes in total"
+        ));
+    }
+    let is_named = |name: &String| !name.is_empty() && !name.contains(char::is_control);
+    match capabilities.iter().all(is_named) {
+        true => Ok(()),
+        false => Err("a capability must not be empty or contain control characters".to_owned()),
+    }
+}
+
 impl Local {
     /// Sets the capabilities that our record names, instead of those set before.
     pub(crate) fn set_capabilities(&mut self, id: Option<Id>, capabilities: Vec<String>, cx: &mut Cx) {
-        let bytes: usize = capabilities.iter().map(String::len).sum();
-        let is_named = |name: &String| !name.is_empty() && !name.contains(char::is_control);
-        if capabilities.len() > MAX_CAPABILITIES || bytes > MAX_CAPABILITY_BYTES {
-            let message = format!(
-                "`capabilities` may name at most {MAX_CAPABILITIES}, with {MAX_CAPABILITY_BYTES} bytes in total"
-            );
-            return cx.refuse(id, ErrorCode::InvalidArgument, message);
-        }
-        if !capabilities.iter().all(is_named) {
-            let message = "a capability must not be empty or contain control characters";
+        if let Err(message) = check_capabilities(&capabilities) {
             return cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
         let left_out = self.record.set_capabilities(capabilities, cx.now);

@@ -73,8 +73,8 @@ pub fn decode_request(line: &[u8]) -> Result<Request, LineError> {
     }
 }
 
-/// What every line has, whatever else is wrong with it. The values stay raw, so that reading one
-/// does not depend on the other being right.
+/// The fields that every line has. Both stay raw, so that one can be read although the other is
+/// invalid.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(rename = "type", default, borrow)]

@@ -1,4 +1,4 @@
-"""Subscriptions and access rules that a new process of the node must get again."""
+"""Capabilities, subscriptions and access rules that a new process of the node must get again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ class DesiredState:
     """Holds commands that the node has carried out. The limits of the node bound it."""
 
     def __init__(self) -> None:
+        self._capabilities: list[dict[str, Any]] = []
         self._topics: dict[str, None] = {}
         self._standings: dict[str, dict[str, Any]] = {}
 
     def record(self, command: Mapping[str, Any]) -> None:
         """Records a command that the node has carried out. Call it in the order of the answers."""
         kind, topic, peer = command.get("type"), str(command.get("topic")), str(command.get("peerId"))
-        if kind == "subscribe":
+        if kind == "capabilities":
+            self._capabilities = [{"type": kind, "capabilities": command.get("capabilities")}]
+        elif kind == "subscribe":
             self._topics[topic] = None
         elif kind == "unsubscribe":
             self._topics.pop(topic, None)
@@ -27,7 +30,8 @@ class DesiredState:
 
     def replay(self) -> list[dict[str, Any]]:
         """Returns the commands for a new process. Blocks come first, so that no broadcast of a blocked agent arrives on a topic."""
-        return [*self._standings.values(), *({"type": "subscribe", "topic": topic} for topic in self._topics)]
+        topics = ({"type": "subscribe", "topic": topic} for topic in self._topics)
+        return [*self._standings.values(), *self._capabilities, *topics]
 
 
 def _subject(peer: str) -> str:
