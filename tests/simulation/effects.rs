@@ -91,7 +91,7 @@ impl network::World for World {
         self.nodes[node].addr()
     }
 
-    /// Who listens where the dial goes, whoever that is.
+    /// Returns the node that listens at the dialled address. It may be another than the one expected.
     fn route(&self, _peer: &PeerId, addrs: &[Multiaddr]) -> Option<usize> {
         addrs.iter().filter_map(port_of).find_map(owner_of).filter(|to| {
             let here = self.nodes.get(*to);

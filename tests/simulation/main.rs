@@ -49,7 +49,7 @@ fn wanted(name: &str, default: u64) -> u64 {
 struct Total {
     report: Report,
     steps: u64,
-    /// Of all runs, whatever their order.
+    /// Combines all runs, independent of their order.
     fingerprint: u64,
     simulated: Duration,
     failures: Vec<(Scenario, InvariantViolation)>,

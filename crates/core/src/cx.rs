@@ -15,6 +15,7 @@ use crate::local::frame_numbers::FrameNumbers;
 use crate::replies::Replies;
 use crate::signal::Signal;
 use crate::stats::Stats;
+use crate::usage::Usage;
 
 /// The time, the identity, the sinks for effects, lines and counters, and the random source.
 #[derive(Debug)]
@@ -89,6 +90,19 @@ impl Cx {
     pub(crate) fn answer_mail(&mut self, token: Token, response: Response) {
         let body = MailResponse { response: Some(response) }.encode_to_vec().into();
         self.network(NetworkCommand::AnswerMail { token, body });
+    }
+
+    /// Returns `true` while the node is on the network: it is ready, or finishes accepted work.
+    pub(crate) fn is_serving(&self) -> bool {
+        matches!(self.phase, Phase::Ready | Phase::Closing { .. })
+    }
+
+    /// Returns the size of each collection, with its limit. Every signal is routed before a call of
+    /// the driver returns.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        let mut usage = self.replies.usage();
+        usage.push(Usage { name: "signals", size: self.signals.len(), limit: 0 });
+        usage
     }
 
     /// Returns `true` once the node writes its last lines. The parent would not read a message that

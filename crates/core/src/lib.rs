@@ -46,10 +46,7 @@ use crate::local::own_record::{own_highest_seen, superseded};
 use crate::parent::on_access::{list_peers, set_standing};
 use crate::parent::on_command::on_bad_line;
 use crate::signal::Signal;
-use command_limits::MAX_PEER_TOPICS;
-pub use command_limits::{
-    MAX_DIRECT_BYTES, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE, MAX_SUBSCRIPTIONS, MAX_TOPIC_BYTES,
-};
+pub use command_limits::*;
 use config::LocalIdentity;
 pub use config::{CoreConfig, KeySource};
 use cx::Cx;
@@ -59,7 +56,7 @@ use gate::Gate;
 use gate::access_list::{AccessList, AccessRule};
 use gossip::Gossip;
 use input::{Input, Now};
-use lifecycle::{Peer, Phase};
+use lifecycle::Phase;
 use local::{Local, local_record::LocalRecord};
 use mail::{Mail, demand::Wants};
 use parent::Parent;
@@ -68,7 +65,6 @@ use replies::{Replies, required::Required};
 use snapshot::Snapshot;
 use stats::Stats;
 use timers::TimerTable;
-use topics::is_reserved;
 pub use topics::{ANNOUNCEMENTS, MESSAGES, RESERVED_TOPICS, STATUS};
 use usage::Usage;
 
@@ -199,30 +195,40 @@ impl Core {
         }
         self.parent.keep_receiving(&mut self.cx);
         self.parent.keep_starting(&mut self.cx);
-        if matches!(self.cx.phase, Phase::Ready | Phase::Closing { .. }) {
-            self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
-            self.route_signals();
-            let Core { parent, local, gate, directory, peers, mail: _, gossip, cx } = self;
-            peers.dial_bootstrap_peers(cx);
-            peers.disconnect_unsubscribed_peers(cx);
-            peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
-            local.publish_local_record(directory.records.len(), cx);
-            gossip.publish_status(directory, peers, cx);
-            parent.finish_expired_discoveries(gate, directory, peers, cx);
-            self.route_signals();
-            let Core { parent, local, directory, peers, mail, gossip, cx, .. } = self;
-            mail.persist_checkpoints(cx);
-            mail.flush_deferred_responses(cx);
-            parent.admit_waiting(peers, gossip, mail, cx);
-            mail.send_mail_due(local, directory, peers, gossip, cx);
-            self.route_signals();
-            let Core { directory, peers, mail, gossip, cx, .. } = self;
-            mail.send_acks_owed(peers, gossip, cx);
-            gossip.send_broadcasts_due(directory, peers, cx);
-        }
+        self.serve();
+        self.route_signals();
         self.parent.finish_closing(&mut self.gossip, &mut self.mail, &mut self.cx);
         self.cx.flush_output();
         self.parent.finish_flushing(&mut self.mail, &mut self.cx);
+    }
+
+    /// Runs the timers of a node on the network. A node that gives up on the way sends nothing more.
+    fn serve(&mut self) {
+        if !self.cx.is_serving() {
+            return;
+        }
+        self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
+        self.route_signals();
+        let Core { local, directory, peers, gossip, cx, .. } = self;
+        peers.dial_bootstrap_peers(cx);
+        peers.disconnect_unsubscribed_peers(cx);
+        peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
+        local.publish_local_record(directory.records.len(), cx);
+        self.route_signals();
+        if !self.cx.is_serving() {
+            return;
+        }
+        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
+        gossip.publish_status(directory, peers, cx);
+        parent.finish_expired_discoveries(gate, directory, peers, cx);
+        mail.persist_checkpoints(cx);
+        mail.flush_deferred_responses(cx);
+        parent.admit_waiting(peers, gossip, mail, cx);
+        mail.send_mail_due(local, directory, peers, gossip, cx);
+        self.route_signals();
+        let Core { directory, peers, mail, gossip, cx, .. } = self;
+        mail.send_acks_owed(peers, gossip, cx);
+        gossip.send_broadcasts_due(directory, peers, cx);
     }
 
     /// Takes the time. Returns `false` if the node has exited.
@@ -358,7 +364,7 @@ impl Core {
         let Core { parent, local, directory, peers, mail, gossip, cx, .. } = self;
         let mut timers = TimerTable::default();
         parent.timers(&mut timers, cx);
-        if matches!(cx.phase, Phase::Ready | Phase::Closing { .. }) {
+        if cx.is_serving() {
             local.timers(&mut timers, cx);
             peers.timers(&mut timers, directory, cx);
             mail.timers(&mut timers);
@@ -367,11 +373,8 @@ impl Core {
         timers.first()
     }
 
-    /// Returns `true` if the driver may hand over the next command, because there is capacity for
-    /// its reply, and for a waiting `send`. Until then the driver should not read stdin: the pipe
-    /// exerts backpressure, where a queue could only reject. A parent that reads its replies and
-    /// keeps its unanswered sends within the limits in `ready` is never paused, because only one
-    /// send above the limit fills the lane.
+    /// Returns `true` if the driver may hand over the next command. Until then the driver should not
+    /// read stdin: the pipe exerts backpressure, where a queue could only reject.
     pub fn can_accept_command(&self) -> bool {
         self.parent.can_accept_command(&self.cx)
     }
@@ -379,7 +382,7 @@ impl Core {
     /// Returns the current sizes of all collections, with their limits.
     pub fn usage(&self) -> Vec<Usage> {
         let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
-        let of_parent = [cx.replies.usage(), parent.usage(), local.usage(), gate.usage()].concat();
+        let of_parent = [cx.usage(), parent.usage(), local.usage(), gate.usage()].concat();
         let of_network = [directory.usage(), peers.usage(), mail.usage(), gossip.usage()].concat();
         [of_parent, of_network].concat()
     }

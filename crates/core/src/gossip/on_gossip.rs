@@ -15,10 +15,10 @@ use crate::gate::message_event::message_event;
 use crate::gate::pending_verification::{GossipMessage, OfferedRecord, Pending, RecordSource};
 use crate::gossip::Gossip;
 use crate::input::Token;
-use crate::is_reserved;
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::signal::Signal;
+use crate::topics::is_reserved;
 use crate::topics::{ANNOUNCEMENTS, MESSAGES};
 
 impl Gossip {

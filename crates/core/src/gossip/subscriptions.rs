@@ -29,7 +29,7 @@ impl Gossip {
             return cx.refuse(id, ErrorCode::Busy, message);
         }
         cx.answer(id, "subscribe", |_| {});
-        if self.subscribed.insert(topic.clone()) && !crate::is_reserved(&topic) {
+        if self.subscribed.insert(topic.clone()) && !crate::topics::is_reserved(&topic) {
             cx.network(NetworkCommand::Subscribe { topic });
             peers.connect_soon(cx);
             let topics = self.subscribed.clone();
@@ -38,7 +38,7 @@ impl Gossip {
     }
 
     pub(crate) fn unsubscribe(&mut self, id: Option<Id>, topic: &str, local: &mut Local, cx: &mut Cx) {
-        if self.subscribed.remove(topic) && !crate::is_reserved(topic) {
+        if self.subscribed.remove(topic) && !crate::topics::is_reserved(topic) {
             cx.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
             let topics = self.subscribed.clone();
             local.advertise_topics(&topics, cx);

@@ -137,7 +137,7 @@ impl LocalRecord {
     /// Sets the subscribed topics, in order. Returns the number of topics that do not fit into the
     /// record.
     pub fn set_topics(&mut self, topics: &BTreeSet<String>, now: Now) -> usize {
-        let public = topics.iter().filter(|topic| !crate::is_reserved(topic));
+        let public = topics.iter().filter(|topic| !crate::topics::is_reserved(topic));
         let topics: Vec<String> = public.cloned().collect();
         if self.topics != topics {
             self.topics = topics;

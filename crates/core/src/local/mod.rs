@@ -6,7 +6,7 @@ pub(crate) mod clock_skew;
 pub(crate) mod frame_numbers;
 pub mod local_record;
 pub(crate) mod own_record;
-pub(crate) mod publishing;
+pub mod publishing;
 
 use multiaddr::{Multiaddr, Protocol};
 use p2p_node_wire::seal;

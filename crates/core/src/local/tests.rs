@@ -1,10 +1,14 @@
 use std::time::Duration;
 
 use super::*;
+use libp2p_identity::PeerId;
+use p2p_node_protocol::{Command, Connect, Request};
+
 use crate::effect::{Effect, ExitCode, NetworkCommand};
+use crate::input::Input;
 use crate::signal::Signal;
 use crate::testing::{START, core, core_with};
-use crate::{Core, Now};
+use crate::{Core, Now, STATUS};
 
 fn addr(port: u16) -> Multiaddr {
     format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address")
@@ -54,4 +58,23 @@ fn a_record_is_put_into_the_dht_when_it_is_new() {
     local.publish_local_record(0, cx);
     let puts = |effect: &Effect| matches!(effect, Effect::Network(NetworkCommand::PutRecord { .. }));
     assert_eq!(core.effects().iter().filter(|effect| puts(effect)).count(), 1);
+}
+
+#[test]
+fn a_node_whose_binding_expires_publishes_nothing_more() {
+    let mut core = core_with(|config| config.agent = None);
+    core.handle(Input::Command(Request { id: None, command: Command::Connect(Connect::default()) }), START);
+    core.handle(Input::Listening { addrs: vec![addr(1)] }, START);
+    let peer = PeerId::random();
+    core.handle(Input::Connected { peer, dialer: false }, START);
+    core.handle(Input::PeerSubscribed { peer, topic: STATUS.to_owned() }, START);
+    core.handle_timeout(START);
+    core.effects();
+    core.handle_timeout(later(120));
+    let publishes = |effect: &Effect| matches!(effect, Effect::Network(NetworkCommand::Publish { .. }));
+    assert!(core.effects().iter().any(publishes), "it publishes its status while the binding is valid");
+    core.handle_timeout(later(10 * 365 * 24 * 3600));
+    let effects = core.effects();
+    assert!(!effects.iter().any(publishes), "{effects:?}");
+    assert!(core.usage().iter().all(|usage| usage.size <= usage.limit));
 }

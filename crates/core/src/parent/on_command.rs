@@ -55,7 +55,9 @@ impl Parent {
     }
 
     /// Returns `true` if the driver may hand over the next command, because there is capacity for
-    /// its reply, and for a waiting `send`.
+    /// its reply, and for a waiting `send`. A parent that reads its replies and keeps its unanswered
+    /// sends within the limits in `ready` is never paused, because only one send above the limit
+    /// fills the lane.
     pub(crate) fn can_accept_command(&self, cx: &Cx) -> bool {
         let sends = self.send_lane.len() + self.deferred.sends() + cx.replies.output.unread_sends();
         !cx.is_flushing()

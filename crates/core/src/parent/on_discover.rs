@@ -9,13 +9,14 @@ use p2p_node_protocol::{Discover, ErrorCode, Id};
 use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::SignedRecord;
 
+use crate::MAX_INFLIGHT;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gate::Gate;
+use crate::lifecycle::Peer;
 use crate::parent::Parent;
 use crate::parent::peer_discovered::emit_peer_discovered;
 use crate::peers::Peers;
-use crate::{MAX_INFLIGHT, Peer};
 
 /// Longest run of a `discover` without `timeoutMs`. Our choice: longer than a lookup in the DHT
 /// takes.

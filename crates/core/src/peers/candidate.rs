@@ -1,4 +1,4 @@
-//! Candidates: nodes that this node may connect to, whatever source named them.
+//! Candidates: nodes that this node may connect to, from any source.
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;

@@ -9,11 +9,11 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::record::SignedRecord;
 
-use crate::Peer;
 use crate::backoff::Backoff;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::NetworkCommand;
+use crate::lifecycle::Peer;
 use crate::peers::Peers;
 use crate::peers::candidate::Candidate;
 

@@ -7,18 +7,19 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Event, Level, PeerConnected, PeerDisconnected};
 use p2p_node_wire::envelope::{Hello, strict_decode};
 
+use crate::command_limits::MAX_PEER_TOPICS;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::NetworkCommand;
 use crate::gate::pending_verification::{OfferedRecord, RecordSource};
 use crate::input::Token;
+use crate::lifecycle::Peer;
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::peers::bootstrap::STABLE;
 use crate::peers::candidate::{Candidate, CandidateSource};
 use crate::signal::Signal;
 use crate::topics::{ANNOUNCEMENTS, check_topic};
-use crate::{MAX_PEER_TOPICS, Peer};
 
 /// The node disconnects a peer whose gossip queue is full twice within this time: one full queue
 /// may be a burst, two in a row mean that the peer does not read.

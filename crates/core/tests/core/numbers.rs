@@ -214,7 +214,7 @@ fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
         let data: u64 = id[1..].parse().unwrap();
         assert_eq!(delivery["deliveredAs"].as_str(), Some(known[&data].as_str()), "{delivery}");
     }
-    assert!(mesh.store(second).messages.is_empty(), "its rows are gone, whatever it was sent as");
+    assert!(mesh.store(second).messages.is_empty(), "the store has no row of it, under either number");
     send(&mut mesh, second, to, 7);
     mesh.pass(Duration::from_secs(1));
     let last = mesh.lines(second, "delivery").last().copied().unwrap();

@@ -118,7 +118,7 @@ impl World for Mesh {
     fn on_put(&mut self, node: usize, _key: &Bytes, value: &Bytes) {
         let row = HighestSeen::from(&SignedRecord::decode(value.clone()).unwrap());
         let kept = self.store(node).highest_seen.get(&row.address);
-        assert_eq!(kept, Some(&row), "remembered before it is told");
+        assert_eq!(kept, Some(&row), "the store has the row before the parent gets the event");
     }
 
     fn write(&mut self, node: usize, number: u64) -> Option<WriteOutcome> {
