@@ -66,8 +66,9 @@ fn a_stdin_and_stdout_that_others_make_nonblocking_cost_no_line_and_stay_so() {
     assert!(is_nonblocking(&shared[0]) && is_nonblocking(&shared[1]));
 }
 
-/// Runs a node after `script` has changed what it sees, in namespaces of its own; nothing where the
-/// system allows none.
+/// Runs a node in namespaces of its own, after `script` has changed its environment. Returns `None`
+/// if the system allows no namespaces. The shell opens the binary first, because the script may hide
+/// the directory of this repository.
 pub fn unshared(flags: &[&str], script: &str, args: &[&str], env: &[(&str, &str)]) -> Option<Child> {
     let possible =
         Command::new("unshare").args(flags).arg("true").status().is_ok_and(|status| status.success());
@@ -81,7 +82,8 @@ pub fn unshared(flags: &[&str], script: &str, args: &[&str], env: &[(&str, &str)
     let home = TempDir::new().unwrap();
     let mut node = Command::new("unshare");
     node.args(flags)
-        .args(["sh", "-ec", &format!("{script}\nexec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_p2p-node")])
+        .args(["sh", "-ec", &format!("exec 9<\"$0\"\n{script}\nexec /proc/self/fd/9 \"$@\"")])
+        .arg(env!("CARGO_BIN_EXE_p2p-node"))
         .args(args)
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
