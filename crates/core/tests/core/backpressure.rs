@@ -1,5 +1,5 @@
-//! A parent that does not read costs no memory, no messages and no peers, and learns what it
-//! missed.
+//! While the parent does not read, the node's memory stays bounded, no message is lost, no peer
+//! leaves; afterwards `overflow` counts the dropped lines.
 
 use std::time::Duration;
 
@@ -8,29 +8,29 @@ use serde_json::{Value, json};
 
 use crate::mesh::{Mesh, agent_key};
 
-fn held(mesh: &Mesh, node: usize, name: &str) -> usize {
-    let census = mesh.nodes[node].core.usage();
-    for holding in &census {
-        assert!(holding.size <= holding.limit, "{holding:?}");
+fn usage_of(mesh: &Mesh, node: usize, name: &str) -> usize {
+    let usages = mesh.nodes[node].core.usage();
+    for usage in &usages {
+        assert!(usage.size <= usage.limit, "{usage:?}");
     }
-    census.iter().find(|holding| holding.name == name).unwrap().size
+    usages.iter().find(|usage| usage.name == name).unwrap().size
 }
 
 #[test]
-fn stdin_pauses_at_max_inflight_answers_and_every_command_gets_its_own() {
+fn stdin_pauses_at_max_inflight_and_every_command_is_answered() {
     let mut mesh = Mesh::new(1);
     let limit = mesh.lines(0, "ready")[0]["limits"]["maxInflight"].as_u64().unwrap() as usize;
     mesh.nodes[0].reads = false;
-    let mut said = 0;
+    let mut written = 0;
     while mesh.nodes[0].core.can_accept_command() {
-        mesh.say_quietly(0, &json!({"type": "ping", "id": said}).to_string());
-        said += 1;
-        assert!(said <= limit, "stdin is still read");
+        mesh.queue_command(0, &json!({"type": "ping", "id": written}).to_string());
+        written += 1;
+        assert!(written <= limit, "stdin is still read");
     }
-    assert_eq!(said, limit);
-    mesh.pass(Duration::from_secs(600));
+    assert_eq!(written, limit);
+    mesh.advance(Duration::from_secs(600));
     assert!(!mesh.nodes[0].core.can_accept_command());
-    assert_eq!(held(&mesh, 0, "answers unread"), limit);
+    assert_eq!(usage_of(&mesh, 0, "answers unread"), limit);
     mesh.nodes[0].reads = true;
     mesh.settle();
     assert!(mesh.nodes[0].core.can_accept_command());
@@ -40,24 +40,24 @@ fn stdin_pauses_at_max_inflight_answers_and_every_command_gets_its_own() {
 }
 
 #[test]
-fn broadcasts_and_news_that_were_dropped_are_told_to_the_last_one() {
+fn overflow_counts_every_dropped_broadcast() {
     const BROADCASTS: u64 = 9000;
     let mut mesh = Mesh::new(3);
     mesh.connect(1, 0);
     mesh.connect(2, 0);
-    mesh.say(2, r#"{"type":"subscribe","topic":"t","id":"t"}"#);
-    mesh.pass(Duration::from_secs(1));
+    mesh.command(2, r#"{"type":"subscribe","topic":"t","id":"t"}"#);
+    mesh.advance(Duration::from_secs(1));
     mesh.nodes[2].reads = false;
     for data in 0..BROADCASTS {
-        mesh.say_quietly(1, &json!({"type": "send", "topic": "t", "data": data}).to_string());
+        mesh.queue_command(1, &json!({"type": "send", "topic": "t", "data": data}).to_string());
         if data % 100 == 0 {
             mesh.settle();
-            mesh.pass(Duration::from_millis(200));
+            mesh.advance(Duration::from_millis(200));
         }
     }
     mesh.settle();
-    mesh.pass(Duration::from_secs(30));
-    held(&mesh, 2, "lines of broadcasts");
+    mesh.advance(Duration::from_secs(30));
+    usage_of(&mesh, 2, "lines of broadcasts");
     mesh.nodes[2].reads = true;
     mesh.settle();
     let received = mesh.received(2);
@@ -66,27 +66,27 @@ fn broadcasts_and_news_that_were_dropped_are_told_to_the_last_one() {
     assert!(dropped > 0 && received.len() as u64 + dropped == BROADCASTS, "{} + {dropped}", received.len());
     assert_eq!(overflows.last().unwrap()["total"]["broadcasts"], dropped);
     assert!(received.is_sorted());
-    assert_eq!(received.last(), Some(&(BROADCASTS - 1)), "the oldest went");
+    assert_eq!(received.last(), Some(&(BROADCASTS - 1)), "the node drops the oldest broadcasts");
 }
 
 #[test]
-fn a_broadcast_that_is_too_long_for_the_parent_is_counted() {
+fn overflow_counts_broadcast_longer_than_max_line_bytes() {
     let mut mesh = Mesh::new(2);
     let short = r#"{"type":"connect","protocol":1,"maxLineBytes":4096,"id":"connect"}"#;
     let reader = mesh.add_with(3, Role::Full, short, |_| {});
     mesh.connect(1, 0);
     mesh.connect(reader, 0);
-    mesh.say(reader, r#"{"type":"subscribe","topic":"t","id":"t"}"#);
-    mesh.pass(Duration::from_secs(1));
-    mesh.say(1, &json!({"type": "send", "topic": "t", "data": "x".repeat(5000)}).to_string());
-    mesh.pass(Duration::from_secs(1));
+    mesh.command(reader, r#"{"type":"subscribe","topic":"t","id":"t"}"#);
+    mesh.advance(Duration::from_secs(1));
+    mesh.command(1, &json!({"type": "send", "topic": "t", "data": "x".repeat(5000)}).to_string());
+    mesh.advance(Duration::from_secs(1));
     let overflow = mesh.lines(reader, "overflow");
     assert_eq!(overflow[0]["dropped"], json!({"broadcasts": 0, "oversized": 1, "peerEvents": 0, "log": 0}));
-    assert!(mesh.nodes[reader].longest <= 4096);
+    assert!(mesh.nodes[reader].longest_line <= 4096);
 }
 
 #[test]
-fn mail_that_a_busy_recipient_never_took_says_so() {
+fn message_to_busy_recipient_expires_with_peer_busy() {
     let mut mesh = Mesh::new(3);
     mesh.connect(1, 0);
     mesh.connect(2, 0);
@@ -96,56 +96,57 @@ fn mail_that_a_busy_recipient_never_took_says_so() {
         mesh.send(1, 2, data, r#","ttlMs":20000"#);
         if data % 500 == 0 {
             mesh.settle();
-            mesh.pass(Duration::from_millis(20));
+            mesh.advance(Duration::from_millis(20));
         }
     }
-    mesh.pass(Duration::from_secs(40));
-    let ended: Vec<Value> = mesh.lines(1, "delivery").into_iter().cloned().collect();
-    let count = |code: Value| ended.iter().filter(|line| line["code"] == code).count();
-    assert_eq!(ended.len() + mesh.lines(1, "error").len(), 40_000);
+    mesh.advance(Duration::from_secs(40));
+    let deliveries: Vec<Value> = mesh.lines(1, "delivery").into_iter().cloned().collect();
+    let count = |code: Value| deliveries.iter().filter(|line| line["code"] == code).count();
+    assert_eq!(deliveries.len() + mesh.lines(1, "error").len(), 40_000);
     assert!(count(json!("PEER_BUSY")) > 1000, "{} busy", count(json!("PEER_BUSY")));
     mesh.nodes[2].reads = true;
     mesh.settle();
-    assert_eq!(mesh.received(2).len(), count(Value::Null), "what was delivered is there");
+    assert_eq!(mesh.received(2).len(), count(Value::Null), "the parent has every delivered message");
 }
 
 #[test]
-fn a_node_receives_after_eof_for_as_long_as_it_was_told() {
+fn node_with_receive_after_eof_receives_for_that_time() {
     use p2p_node_core::effect::ExitCode;
     use p2p_node_core::input::Input;
 
     let mut mesh = Mesh::new(2);
-    let receiver = mesh.add_with(3, Role::Full, crate::mesh::CONNECT, |setup| {
-        setup.receive_after_eof = Duration::from_secs(10);
+    let receiver = mesh.add_with(3, Role::Full, crate::mesh::CONNECT, |config| {
+        config.receive_after_eof = Duration::from_secs(10);
     });
     mesh.connect(1, 0);
     mesh.connect(receiver, 0);
     mesh.input(receiver, Input::StdinClosed);
-    mesh.pass(Duration::from_secs(9));
+    mesh.advance(Duration::from_secs(9));
     mesh.send(1, receiver, 7, "");
-    mesh.pass(Duration::from_millis(900));
+    mesh.advance(Duration::from_millis(900));
     assert_eq!((mesh.received(receiver), mesh.nodes[receiver].exit), (vec![7], None));
-    mesh.pass(Duration::from_millis(200));
+    mesh.advance(Duration::from_millis(200));
     assert_eq!(mesh.nodes[receiver].exit, Some(ExitCode::Ok));
     assert_eq!(mesh.lines(receiver, "closing")[0]["reason"], "eof");
 
-    // What it has to say is said when its parent ends, whatever was said of the end of stdin.
-    let staying = mesh.add_with(4, Role::Full, crate::mesh::CONNECT, |setup| setup.stay_on_eof = true);
+    // The end of the parent ends the node even with `--on-eof stay`, and the exit code tells that
+    // a message was not delivered.
+    let staying = mesh.add_with(4, Role::Full, crate::mesh::CONNECT, |config| config.stay_on_eof = true);
     mesh.input(staying, Input::StdinClosed);
-    mesh.pass(Duration::from_secs(60));
+    mesh.advance(Duration::from_secs(60));
     assert_eq!(mesh.nodes[staying].exit, None);
-    mesh.say_quietly(
+    mesh.queue_command(
         staying,
         &json!({"type": "send", "peerId": agent_key(0x77).address().to_string(), "data": 1}).to_string(),
     );
     mesh.input(staying, Input::ParentEnded);
-    mesh.pass(Duration::from_secs(6));
+    mesh.advance(Duration::from_secs(6));
     assert_eq!(mesh.nodes[staying].exit, Some(ExitCode::Undelivered));
     assert_eq!(mesh.lines(staying, "closing")[0]["reason"], "parent");
 }
 
 #[test]
-fn a_pipe_that_broke_is_told_by_the_exit_code() {
+fn broken_pipe_sets_exit_code() {
     use p2p_node_core::effect::ExitCode;
     use p2p_node_core::input::Input;
 
@@ -157,7 +158,7 @@ fn a_pipe_that_broke_is_told_by_the_exit_code() {
     for (input, code) in ends {
         let mut mesh = Mesh::new(1);
         mesh.input(0, input);
-        mesh.pass(Duration::from_secs(6));
+        mesh.advance(Duration::from_secs(6));
         assert_eq!(mesh.nodes[0].exit, Some(code));
     }
 }

@@ -35,7 +35,7 @@ pub fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
     record.sign(node).unwrap()
 }
 
-/// A frame by the agent of `number`, for `scope`.
+/// Returns a frame of agent `number` for `scope`.
 pub fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut FrameBody)) -> Bytes {
     let node = node_key(number);
     let message = Message {
@@ -58,7 +58,7 @@ pub fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut Fr
     sign_frame(&body, &node)
 }
 
-/// A frame of mail by one agent to another, whom nobody else can read it.
+/// Returns an encrypted frame of mail from one agent to another.
 pub fn sealed(from: u8, to: u8, counter: u64, messages: Vec<Message>) -> Bytes {
     let node = node_key(to);
     let started = Now { mono: Duration::ZERO, unix_ms: START_MS };
@@ -70,8 +70,9 @@ pub fn sealed(from: u8, to: u8, counter: u64, messages: Vec<Message>) -> Bytes {
         kem_id: kem_id(&kem.public_key),
     };
     let content = padding::pad(Batch { messages, acks: Vec::new() }.encode_to_vec());
-    let once = hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(counter)).unwrap();
-    let (enc, ciphertext) = (once.enc, once.ciphertext);
+    let sealed_once =
+        hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(counter)).unwrap();
+    let (enc, ciphertext) = (sealed_once.enc, sealed_once.ciphertext);
     let sealed = Sealed { kem_id: kem.id, suite: SUITE, enc, ciphertext };
     let scope = Scope::NodeKey(Bytes::copy_from_slice(&node.public()));
     frame(from, scope, counter, |body| body.payload = Some(Payload::Sealed(sealed)))

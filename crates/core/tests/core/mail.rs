@@ -24,20 +24,20 @@ fn pair() -> Mesh {
 }
 
 #[test]
-fn mail_finds_its_way_and_each_has_one_delivery() {
+fn messages_are_delivered_in_order_with_one_delivery_each() {
     let mut mesh = pair();
     for data in 0..100 {
         mesh.send(1, 2, data, "");
     }
     mesh.settle();
-    mesh.pass(Duration::from_secs(1));
+    mesh.advance(Duration::from_secs(1));
     assert_eq!(mesh.received(2), (0..100).collect::<Vec<_>>());
     assert_eq!(states(&mesh, 1), vec!["delivered"; 100]);
     assert!(mesh.lines(2, "message").iter().all(|line| line["from"] == mesh.nodes[1].address.as_str()));
 }
 
 #[test]
-fn a_lone_message_leaves_at_once_and_a_flood_shares_frames() {
+fn single_message_is_sent_at_once_and_many_share_frames() {
     let mut mesh = pair();
     mesh.connect(1, 2);
     let before = mesh.frames.len();
@@ -49,25 +49,25 @@ fn a_lone_message_leaves_at_once_and_a_flood_shares_frames() {
         mesh.send(1, 2, data, "");
     }
     mesh.settle();
-    mesh.pass(Duration::from_millis(10));
+    mesh.advance(Duration::from_millis(10));
     assert_eq!(mesh.received(2).len(), 1001);
     assert!(mesh.frames.len() - before < 10, "{} frames", mesh.frames.len() - before);
 }
 
 #[test]
-fn high_priority_overtakes_and_each_priority_keeps_its_order() {
+fn high_priority_is_delivered_first_and_each_priority_in_order() {
     let mut mesh = pair();
-    // They wait together, because the recipient cannot be reached yet.
+    // The messages wait together, because the recipient is not reachable yet.
     let recipient = crate::mesh::agent_key(9).address();
     for (index, priority) in ["low", "medium", "high"].iter().cycle().take(30).enumerate() {
         let command =
             format!(r#"{{"type":"send","peerId":"{recipient}","data":{index},"priority":"{priority}"}}"#);
-        mesh.say_quietly(1, &command);
+        mesh.queue_command(1, &command);
     }
     mesh.settle();
     let late = mesh.add(9, Role::Full);
     mesh.connect(late, 0);
-    mesh.pass(Duration::from_secs(5));
+    mesh.advance(Duration::from_secs(5));
     let received = mesh.received(late);
     assert_eq!(received.len(), 30);
     assert!(received[..10].iter().all(|data| data % 3 == 2), "{received:?}");
@@ -78,7 +78,7 @@ fn high_priority_overtakes_and_each_priority_keeps_its_order() {
 }
 
 #[test]
-fn lost_answers_and_lost_frames_cost_time_but_no_mail_and_no_repetition() {
+fn messages_over_lossy_link_are_delivered_once_and_in_order() {
     let mut mesh = pair();
     mesh.connect(1, 2);
     let lost = Rc::new(Cell::new(0u32));
@@ -96,31 +96,31 @@ fn lost_answers_and_lost_frames_cost_time_but_no_mail_and_no_repetition() {
             return FaultDecision::Deliver;
         }
         counter.set(counter.get() + 1);
-        FaultDecision::Lose
+        FaultDecision::Drop
     });
     for data in 0..50 {
         mesh.send(1, 2, data, r#","ttlMs":3600000"#);
         mesh.settle();
-        mesh.pass(Duration::from_millis(3));
+        mesh.advance(Duration::from_millis(3));
     }
-    // The swarm reports what was not answered in time; here the connection's end does.
+    // The swarm fails requests after a timeout; here the test fails them.
     for _ in 0..1000 {
         mesh.fail_open_requests(1);
-        mesh.pass(Duration::from_secs(3));
+        mesh.advance(Duration::from_secs(3));
     }
-    assert!(lost.get() > 5, "there was something to lose: {}", lost.get());
+    assert!(lost.get() > 5, "the link lost few frames: {}", lost.get());
     assert_eq!(mesh.received(2), (0..50).collect::<Vec<_>>());
     assert_eq!(states(&mesh, 1), vec!["delivered"; 50]);
 }
 
 #[test]
-fn a_parent_that_does_not_read_slows_its_senders_and_loses_nothing() {
+fn recipient_that_does_not_read_slows_its_sender_and_loses_nothing() {
     const FLOOD: u64 = 40_000;
     let mut mesh = pair();
     mesh.connect(1, 2);
     mesh.nodes[2].reads = false;
     let mut to_send: VecDeque<u64> = (0..FLOOD).collect();
-    // What is refused is sent again, later and in its order.
+    // A refused message is sent again, later and in order.
     let mut step = |mesh: &mut Mesh| {
         let mut written = Vec::new();
         while mesh.nodes[1].core.can_accept_command()
@@ -131,7 +131,7 @@ fn a_parent_that_does_not_read_slows_its_senders_and_loses_nothing() {
             written.push(data);
         }
         mesh.settle();
-        mesh.pass(Duration::from_millis(50));
+        mesh.advance(Duration::from_millis(50));
         let lines = std::mem::take(&mut mesh.nodes[1].lines);
         for line in &lines {
             if line["type"] == "error" {
@@ -151,8 +151,8 @@ fn a_parent_that_does_not_read_slows_its_senders_and_loses_nothing() {
         (accepted, delivered) = (accepted + more_accepted, delivered + more_delivered);
         refused |= mesh.nodes[1].core.stats().get(Counter::SendsRefusedAfterPause) > 0;
     }
-    assert!(refused && accepted < FLOOD, "{accepted}: there is no room while the other side is full");
-    assert!(delivered < accepted, "what waits is not reported as delivered");
+    assert!(refused && accepted < FLOOD, "{accepted} accepted although the recipient is full");
+    assert!(delivered < accepted, "waiting messages are not reported as delivered");
     mesh.nodes[2].reads = true;
     for _ in 0..4000 {
         let (more_accepted, more_delivered) = step(&mut mesh);
@@ -168,13 +168,13 @@ fn a_parent_that_does_not_read_slows_its_senders_and_loses_nothing() {
 }
 
 #[test]
-fn mail_to_nobody_expires_with_the_reason() {
+fn message_to_unknown_expires_with_peer_not_found() {
     let mut mesh = pair();
-    let nobody = crate::mesh::agent_key(0x77).address();
-    mesh.say(1, &format!(r#"{{"type":"send","peerId":"{nobody}","data":1,"ttlMs":5000,"id":"m"}}"#));
-    mesh.pass(Duration::from_millis(4900));
+    let unknown = crate::mesh::agent_key(0x77).address();
+    mesh.command(1, &format!(r#"{{"type":"send","peerId":"{unknown}","data":1,"ttlMs":5000,"id":"m"}}"#));
+    mesh.advance(Duration::from_millis(4900));
     assert!(states(&mesh, 1).is_empty());
-    mesh.pass(Duration::from_millis(200));
+    mesh.advance(Duration::from_millis(200));
     let delivery = mesh.lines(1, "delivery")[0].clone();
     assert_eq!(
         (&delivery["state"], &delivery["code"]),
@@ -184,42 +184,42 @@ fn mail_to_nobody_expires_with_the_reason() {
 }
 
 #[test]
-fn direct_mail_to_a_node_that_is_down_says_so_and_auto_takes_to_gossip() {
+fn direct_message_to_unreachable_node_expires_and_auto_route_uses_gossip() {
     let mut mesh = pair();
     mesh.send(1, 2, 0, "");
     mesh.settle();
-    mesh.part(1, 2);
+    mesh.partition(1, 2);
     mesh.send(1, 2, 1, r#","route":"direct","ttlMs":3000"#);
     mesh.settle();
-    mesh.pass(Duration::from_secs(4));
+    mesh.advance(Duration::from_secs(4));
     let last = mesh.lines(1, "delivery").last().copied().unwrap().clone();
     assert_eq!((&last["state"], &last["code"]), (&Value::from("expired"), &Value::from("PEER_UNREACHABLE")));
     mesh.send(1, 2, 2, "");
     mesh.settle();
-    mesh.pass(Duration::from_secs(2));
+    mesh.advance(Duration::from_secs(2));
     assert_eq!(mesh.received(2), [0, 2]);
     let message = mesh.lines(2, "message").last().copied().unwrap().clone();
-    assert_eq!(message["route"], "gossip", "the bootstrap passed it on");
+    assert_eq!(message["route"], "gossip", "the bootstrap node forwarded the message");
     assert_eq!(states(&mesh, 1).last().unwrap(), "delivered");
 }
 
 #[test]
-fn mail_that_never_left_is_told_so() {
+fn message_without_any_route_expires_with_peer_unreachable() {
     let mut mesh = pair();
     mesh.send(1, 2, 0, "");
     mesh.settle();
     for node in [0, 2] {
-        mesh.part(1, node);
+        mesh.partition(1, node);
     }
     mesh.send(1, 2, 1, r#","ttlMs":3000"#);
     mesh.settle();
-    mesh.pass(Duration::from_secs(4));
+    mesh.advance(Duration::from_secs(4));
     let last = mesh.lines(1, "delivery").last().copied().unwrap().clone();
     assert_eq!((&last["state"], &last["code"]), (&Value::from("expired"), &Value::from("PEER_UNREACHABLE")));
 }
 
 #[test]
-fn a_recipient_that_was_busy_and_is_gone_is_not_told_as_busy() {
+fn message_to_recipient_gone_after_busy_expires_with_peer_unreachable() {
     let mut mesh = pair();
     mesh.nodes[2].reads = false;
     let mut sent = 0;
@@ -229,20 +229,22 @@ fn a_recipient_that_was_busy_and_is_gone_is_not_told_as_busy() {
             sent += 1;
         }
         mesh.settle();
-        mesh.pass(Duration::from_millis(50));
-        assert!(sent < 100_000, "it never says that it is busy");
+        mesh.advance(Duration::from_millis(50));
+        assert!(sent < 100_000, "the recipient is never busy");
     }
     mesh.kill(2);
-    mesh.pass(Duration::from_secs(1));
-    mesh.say(1, &format!(r#"{{"type":"send","peerId":"{}","data":1,"priority":"high","route":"direct","ttlMs":3000,"id":"last"}}"#, mesh.nodes[2].address));
-    mesh.pass(Duration::from_secs(5));
+    mesh.advance(Duration::from_secs(1));
+    mesh.command(1, &format!(r#"{{"type":"send","peerId":"{}","data":1,"priority":"high","route":"direct","ttlMs":3000,"id":"last"}}"#, mesh.nodes[2].address));
+    mesh.advance(Duration::from_secs(5));
     let is_last = |line: &&&Value| line["requestId"] == "last";
-    let code = mesh.lines(1, "delivery").iter().find(is_last).expect("it has ended")["code"].clone();
+    let code =
+        mesh.lines(1, "delivery").iter().find(is_last).expect("a delivery of the last message")["code"]
+            .clone();
     assert_eq!(code, "PEER_UNREACHABLE");
 }
 
 #[test]
-fn a_dead_recipient_does_not_hold_up_the_others() {
+fn dead_recipient_does_not_delay_the_others() {
     let mut mesh = Mesh::new(4);
     for node in 1..4 {
         mesh.connect(node, 0);
@@ -257,31 +259,35 @@ fn a_dead_recipient_does_not_hold_up_the_others() {
             format!(r#"{{"type":"send","peerId":"{dead}","data":"{text}","route":"direct","id":{number}}}"#);
         let since = mesh.now;
         while !mesh.nodes[1].core.can_accept_command() {
-            mesh.pass(Duration::from_millis(100));
+            mesh.advance(Duration::from_millis(100));
         }
-        assert!(mesh.now - since <= MAX_PAUSE, "stdin pauses no longer");
-        mesh.say(1, &command);
+        assert!(mesh.now - since <= MAX_PAUSE, "stdin is paused for too long");
+        mesh.command(1, &command);
     }
-    let told: Vec<&Value> = mesh.nodes[1].lines.iter().filter(|line| line["id"].is_u64()).collect();
-    let busy = told.iter().filter(|line| line["code"] == "BUSY").count();
-    assert!(told.len() == 400 && busy > 300, "a stalled destination says so: {busy} of {}", told.len());
-    assert!(mesh.now < MAX_PAUSE * 2, "and it was waited for once");
-    mesh.say(1, &format!(r#"{{"type":"send","peerId":"{alive}","data":7,"id":"other"}}"#));
-    mesh.pass(Duration::from_millis(100));
+    let answers: Vec<&Value> = mesh.nodes[1].lines.iter().filter(|line| line["id"].is_u64()).collect();
+    let busy = answers.iter().filter(|line| line["code"] == "BUSY").count();
+    assert!(
+        answers.len() == 400 && busy > 300,
+        "sends to the stalled recipient fail: {busy} of {}",
+        answers.len()
+    );
+    assert!(mesh.now < MAX_PAUSE * 2, "stdin is paused once");
+    mesh.command(1, &format!(r#"{{"type":"send","peerId":"{alive}","data":7,"id":"other"}}"#));
+    mesh.advance(Duration::from_millis(100));
     assert_eq!(mesh.received(3), [7]);
 }
 
 #[test]
-fn broadcasts_are_held_for_subscribers_and_told_when_there_are_none() {
+fn broadcast_waits_for_subscribers_and_fails_without_any() {
     let mut mesh = pair();
-    mesh.say(1, r#"{"type":"send","topic":"jobs","data":1,"id":"t"}"#);
-    mesh.pass(Duration::from_secs(5));
+    mesh.command(1, r#"{"type":"send","topic":"jobs","data":1,"id":"t"}"#);
+    mesh.advance(Duration::from_secs(5));
     assert!(mesh.received(2).is_empty());
-    mesh.say(2, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
-    mesh.pass(Duration::from_secs(4));
+    mesh.command(2, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
+    mesh.advance(Duration::from_secs(4));
     assert_eq!(mesh.received(2), [1]);
-    mesh.say(1, r#"{"type":"send","topic":"nobody","data":2,"id":"n"}"#);
-    mesh.pass(Duration::from_secs(11));
+    mesh.command(1, r#"{"type":"send","topic":"unused","data":2,"id":"n"}"#);
+    mesh.advance(Duration::from_secs(11));
     let delivery = mesh.lines(1, "delivery").last().copied().unwrap().clone();
     assert_eq!(
         (&delivery["requestId"], &delivery["code"]),
@@ -290,7 +296,7 @@ fn broadcasts_are_held_for_subscribers_and_told_when_there_are_none() {
 }
 
 #[test]
-fn a_node_that_comes_back_elsewhere_gets_its_mail() {
+fn node_restarted_at_another_address_receives_its_mail() {
     let mut mesh = pair();
     mesh.send(1, 2, 0, "");
     mesh.settle();
@@ -299,23 +305,23 @@ fn a_node_that_comes_back_elsewhere_gets_its_mail() {
         mesh.send(1, 2, data, "");
     }
     mesh.settle();
-    mesh.pass(Duration::from_secs(3));
+    mesh.advance(Duration::from_secs(3));
     let back = mesh.add(3, Role::Full);
     assert_eq!(mesh.nodes[back].peer, mesh.nodes[2].peer);
     mesh.connect(back, 0);
-    mesh.pass(Duration::from_millis(500));
+    mesh.advance(Duration::from_millis(500));
     assert_eq!(mesh.received(back), [1, 2, 3, 4]);
 }
 
 #[test]
-fn a_closing_node_finishes_what_it_can_and_tells_the_rest() {
+fn node_in_shutdown_delivers_its_mail_and_reports_the_rest() {
     let mut mesh = pair();
-    let nobody = crate::mesh::agent_key(0x77).address();
+    let unknown = crate::mesh::agent_key(0x77).address();
     mesh.send(1, 2, 1, "");
-    mesh.say_quietly(1, &format!(r#"{{"type":"send","peerId":"{nobody}","data":1,"id":"lost"}}"#));
-    mesh.say_quietly(1, r#"{"type":"shutdown","id":"bye"}"#);
+    mesh.queue_command(1, &format!(r#"{{"type":"send","peerId":"{unknown}","data":1,"id":"lost"}}"#));
+    mesh.queue_command(1, r#"{"type":"shutdown","id":"bye"}"#);
     mesh.settle();
-    mesh.pass(Duration::from_secs(6));
+    mesh.advance(Duration::from_secs(6));
     assert_eq!(mesh.received(2), [1]);
     assert_eq!(states(&mesh, 1), ["delivered", "failed"]);
     let last: Vec<_> = mesh.nodes[1].lines.iter().rev().take(2).map(|line| line["type"].clone()).collect();
@@ -324,27 +330,27 @@ fn a_closing_node_finishes_what_it_can_and_tells_the_rest() {
 }
 
 #[test]
-fn mail_that_was_sent_and_never_answered_for_says_that_its_time_ran_out() {
+fn message_sent_without_response_expires_with_expired() {
     let mut mesh = pair();
     mesh.connect(1, 2);
     mesh.faults = Box::new(|_, input| match input {
-        Input::MailRequestReceived { .. } | Input::Gossip { .. } => FaultDecision::Lose,
+        Input::MailRequestReceived { .. } | Input::Gossip { .. } => FaultDecision::Drop,
         _ => FaultDecision::Deliver,
     });
     mesh.send(1, 2, 1, r#","ttlMs":5000"#);
     mesh.settle();
     mesh.fail_open_requests(1);
-    mesh.pass(Duration::from_secs(6));
-    let ended = mesh.lines(1, "delivery");
+    mesh.advance(Duration::from_secs(6));
+    let deliveries = mesh.lines(1, "delivery");
     assert_eq!(
-        (ended.len(), &ended[0]["state"], &ended[0]["code"]),
+        (deliveries.len(), &deliveries[0]["state"], &deliveries[0]["code"]),
         (1, &"expired".into(), &"EXPIRED".into())
     );
-    assert!(ended[0]["attempts"].as_u64() > Some(0));
+    assert!(deliveries[0]["attempts"].as_u64() > Some(0));
 }
 
 #[test]
-fn whoever_comes_and_goes_does_not_have_mail_sent_again_each_time() {
+fn peer_that_resubscribes_often_causes_no_extra_retransmissions() {
     let mut mesh = pair();
     mesh.send(1, 2, 1, "");
     mesh.settle();
@@ -355,7 +361,7 @@ fn whoever_comes_and_goes_does_not_have_mail_sent_again_each_time() {
     for _ in 0..600 {
         mesh.input(1, Input::PeerUnsubscribed { peer, topic: topic() });
         mesh.input(1, Input::PeerSubscribed { peer, topic: topic() });
-        mesh.pass(Duration::from_millis(500));
+        mesh.advance(Duration::from_millis(500));
     }
     let sent = mesh.nodes[1].core.stats().get(Counter::MailFramesSent);
     assert!((4..20).contains(&sent), "{sent} frames in five minutes");

@@ -1,31 +1,31 @@
 //! Tests of several cores in virtual time.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests fail by panicking")]
 
+mod access_rules;
 mod ack_window;
 mod acks;
 mod backpressure;
 mod cancel;
 mod capacity;
 mod clocks;
-mod dials;
+mod command_limits;
+mod dialer;
 mod discover;
 mod durable;
-mod edges;
-mod ending;
-mod floors;
+mod encryption;
+mod first_broadcasts;
 mod forged;
-mod gathering;
-mod lane;
+mod local_record;
 mod mail;
 mod mesh;
-mod numbers;
 mod pipeline;
-mod presence;
 mod priorities;
-mod restored;
-mod sealing;
+mod restored_store;
+mod rollback_guard;
 mod secrets;
-mod standing;
-mod starting;
+mod send_lane;
+mod sequence_numbers;
+mod shutdown;
+mod startup;
 mod streams;
 mod verification;

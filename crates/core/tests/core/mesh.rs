@@ -21,10 +21,10 @@ use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
 use p2p_node_wire::record::SignedRecord;
 use serde_json::Value;
 
-/// When all this takes place, in ms since 1970.
+/// Unix time at the start of a test, in ms.
 pub const START_MS: u64 = 1_790_000_000_000;
 
-/// Tokens of the network follow this one, so that tests may use smaller ones of their own.
+/// First token that the network uses; the tests use smaller ones.
 const FIRST_TOKEN: Token = 1 << 32;
 
 /// First command of a parent.
@@ -35,23 +35,23 @@ pub struct Node {
     pub peer: PeerId,
     pub address: String,
     pub lines: Vec<Value>,
-    /// Bytes of the longest line.
-    pub longest: usize,
+    /// Bytes of the longest_line line.
+    pub longest_line: usize,
     pub exit: Option<ExitCode>,
-    /// Whether the parent reads; what it has not read is owed to the core.
+    /// `true` if the parent reads its lines.
     pub reads: bool,
     unread: usize,
-    judged: BTreeMap<Token, Verdict>,
-    dead: bool,
-    /// While its machine is suspended, nothing happens to it and it does nothing.
-    pub asleep: bool,
-    lost_asleep: Vec<usize>,
+    verdicts: BTreeMap<Token, Verdict>,
+    killed: bool,
+    /// `true` while its machine is suspended: the node then gets no input and does nothing.
+    pub suspended: bool,
+    lost_peers: Vec<usize>,
 }
 
-/// Function that may change an input on its way.
+/// Fate of an input on its way to a node.
 pub enum FaultDecision {
     Deliver,
-    Lose,
+    Drop,
 }
 
 /// Decides about each input of each node.
@@ -62,21 +62,22 @@ pub struct Mesh {
     pub now: Duration,
     network: Network,
     wire: VecDeque<Delivery>,
-    parted: BTreeSet<Pair>,
-    /// Frames of mail as they were put on the wire: to whom, from whom, what.
+    partitions: BTreeSet<Pair>,
+    /// Mail frames in the order of sending: recipient, sender, frame.
     pub frames: Vec<(usize, PeerId, Bytes)>,
-    /// Pairs of nodes of which the first wanted to disconnect the second.
-    pub hung_up: Vec<(usize, PeerId)>,
+    /// Requests of nodes to disconnect a peer.
+    pub disconnect_requests: Vec<(usize, PeerId)>,
     pub faults: Faults,
     /// Response to mail that replaces the real one, if any.
-    pub lies: Box<dyn FnMut(usize) -> Option<Bytes>>,
-    /// How far ahead the wall clocks of nodes are, in ms; of a node that is still to come too.
+    pub forged_responses: Box<dyn FnMut(usize) -> Option<Bytes>>,
+    /// How far ahead the wall clocks of nodes are, in ms. An entry may precede its node.
     pub ahead_ms: BTreeMap<usize, i64>,
     /// `true` if the crypto pool accepts tasks.
     pub crypto: bool,
-    /// Whether the stores write, which writes they hold back, and whether they have room.
+    /// `true` if the stores commit their writes; otherwise the writes wait in `pending_writes`.
     pub disk_writes: bool,
-    pub unwritten: Vec<(usize, u64)>,
+    pub pending_writes: Vec<(usize, u64)>,
+    /// `true` if writes fail for lack of space.
     pub disk_full: bool,
 }
 
@@ -102,22 +103,23 @@ pub fn binding(number: u8, generation: u64, node: &NodeKey) -> Binding {
 }
 
 impl Mesh {
-    /// So many nodes that are ready and do not know each other; the first serves the DHT.
+    /// Returns a mesh of this many nodes that are ready and do not know each other. Node 0 serves
+    /// the DHT.
     pub fn new(number: u8) -> Mesh {
         let mut mesh = Mesh {
             nodes: Vec::new(),
             now: Duration::ZERO,
             network: Network::new(FIRST_TOKEN),
             wire: VecDeque::new(),
-            parted: BTreeSet::new(),
+            partitions: BTreeSet::new(),
             frames: Vec::new(),
-            hung_up: Vec::new(),
+            disconnect_requests: Vec::new(),
             faults: Box::new(|_, _| FaultDecision::Deliver),
-            lies: Box::new(|_| None),
+            forged_responses: Box::new(|_| None),
             ahead_ms: BTreeMap::new(),
             crypto: true,
             disk_writes: true,
-            unwritten: Vec::new(),
+            pending_writes: Vec::new(),
             disk_full: false,
         };
         for index in 0..number {
@@ -130,7 +132,7 @@ impl Mesh {
         Now { mono: self.now, unix_ms: START_MS + self.now.as_millis() as u64 }
     }
 
-    /// The clocks of a node.
+    /// Returns the clocks of a node.
     pub fn clock_of(&self, node: usize) -> Now {
         let Now { mono, unix_ms } = self.clock();
         let ahead = self.ahead_ms.get(&node).copied().unwrap_or_default();
@@ -142,7 +144,7 @@ impl Mesh {
         self.add_with(number, role, CONNECT, |_| {})
     }
 
-    /// As `add`, with a `connect` of one's own and a setup that may be changed.
+    /// As `add`, with this `connect` command and a changed configuration.
     pub fn add_with(
         &mut self,
         number: u8,
@@ -153,7 +155,7 @@ impl Mesh {
         let node = node_key(number);
         let agent = agent_key(number);
         let signed = agent.bind(binding(number, 0, &node)).unwrap();
-        let mut setup = CoreConfig {
+        let mut config = CoreConfig {
             agent: Some(agent),
             name: format!("node {number}"),
             role,
@@ -163,35 +165,36 @@ impl Mesh {
             seed: u64::from(number),
             ..config(node, signed)
         };
-        change(&mut setup);
+        change(&mut config);
         self.network.add(Endpoint::new(node_key(number).peer_id(), role == Role::Bootstrap));
-        let core = Core::new(setup, self.clock_of(self.nodes.len()));
+        let core = Core::new(config, self.clock_of(self.nodes.len()));
         self.nodes.push(Node {
             core,
             peer: node_key(number).peer_id(),
             address: agent_key(number).address().to_string(),
             lines: Vec::new(),
-            longest: 0,
+            longest_line: 0,
             exit: None,
             reads: true,
             unread: 0,
-            judged: BTreeMap::new(),
-            dead: false,
-            asleep: false,
-            lost_asleep: Vec::new(),
+            verdicts: BTreeMap::new(),
+            killed: false,
+            suspended: false,
+            lost_peers: Vec::new(),
         });
         let index = self.nodes.len() - 1;
-        self.say(index, connect);
+        self.command(index, connect);
         index
     }
 
-    pub fn say(&mut self, node: usize, command: &str) {
-        self.say_quietly(node, command);
+    /// Writes a command to a node and processes everything that follows from it.
+    pub fn command(&mut self, node: usize, command: &str) {
+        self.queue_command(node, command);
         self.settle();
     }
 
-    /// Hands over a command without letting anything follow from it yet.
-    pub fn say_quietly(&mut self, node: usize, command: &str) {
+    /// Writes a command to a node without running its effects.
+    pub fn queue_command(&mut self, node: usize, command: &str) {
         let request = line::decode_request(command.as_bytes()).unwrap();
         let now = self.clock_of(node);
         self.nodes[node].core.handle(Input::Command(request), now);
@@ -200,28 +203,28 @@ impl Mesh {
     pub fn send(&mut self, from: usize, to: usize, data: u64, more: &str) {
         let command =
             format!(r#"{{"type":"send","peerId":"{}","data":{data}{more}}}"#, self.nodes[to].address);
-        self.say_quietly(from, &command);
+        self.queue_command(from, &command);
     }
 
-    /// Hands a node an input, as its network would.
+    /// Gives a node an input, as its network would, and processes everything that follows.
     pub fn input(&mut self, node: usize, input: Input) {
         connections::later(self, node, Duration::ZERO, input);
         self.settle();
     }
 
-    /// Lets everything happen that follows without time passing.
+    /// Processes all deliveries and effects that are due at the current time.
     pub fn settle(&mut self) {
         for _ in 0..200_000 {
             let mut busy = false;
             while let Some(delivery) = self.wire.pop_front() {
                 busy = true;
-                // What comes for a suspended machine is lost.
-                if !delivery.node().is_some_and(|node| self.nodes[node].asleep) {
+                // Deliveries to a suspended machine are lost.
+                if !delivery.node().is_some_and(|node| self.nodes[node].suspended) {
                     connections::deliver(self, delivery);
                 }
             }
             for node in 0..self.nodes.len() {
-                if self.nodes[node].dead || self.nodes[node].asleep {
+                if self.nodes[node].killed || self.nodes[node].suspended {
                     continue;
                 }
                 let now = self.clock_of(node);
@@ -242,25 +245,22 @@ impl Mesh {
                 return;
             }
         }
-        panic!("the mesh never comes to rest");
+        panic!("the mesh never becomes idle");
     }
 
-    /// Lets time pass, stopping wherever a core wants to be called.
-    pub fn pass(&mut self, time: Duration) {
+    /// Advances the clock, and calls each core when its timeout is due.
+    pub fn advance(&mut self, time: Duration) {
         let end = self.now + time;
         for _ in 0..1_000_000 {
             let due = self
                 .nodes
                 .iter()
-                .filter(|node| node.exit.is_none() && !node.dead && !node.asleep)
+                .filter(|node| node.exit.is_none() && !node.killed && !node.suspended)
                 .filter_map(|node| node.core.poll_timeout())
                 .min();
             match due {
                 Some(due) if due <= end => {
-                    assert!(
-                        due > self.now || due == Duration::ZERO,
-                        "a core asks to be called in the past, for ever"
-                    );
+                    assert!(due > self.now || due == Duration::ZERO, "a core asks for a timeout in the past");
                     self.now = self.now.max(due);
                     self.settle();
                 }
@@ -270,10 +270,10 @@ impl Mesh {
                 }
             }
         }
-        panic!("too much happens");
+        panic!("too many timeouts");
     }
 
-    /// The store of a node.
+    /// Returns the store of a node.
     pub fn store(&self, node: usize) -> &Store {
         &self.network.endpoints[node].store
     }
@@ -282,7 +282,7 @@ impl Mesh {
         &mut self.network.endpoints[node].store
     }
 
-    /// The records of the server.
+    /// Returns the records that the DHT server stores.
     pub fn dht(&self) -> &BTreeMap<Bytes, Bytes> {
         &self.network.endpoints[self.server()].records
     }
@@ -296,29 +296,29 @@ impl Mesh {
         self.network.endpoints.iter().rposition(|endpoint| endpoint.serves).expect("a server")
     }
 
-    /// Ends every request of a node that was not answered, as the swarm does when its time is over.
+    /// Fails every unanswered request of a node, as the swarm does after its timeout.
     pub fn fail_open_requests(&mut self, node: usize) {
         connections::fail_open_requests(self, node);
         self.settle();
     }
 
     pub fn verdicts(&self, node: usize) -> Vec<Verdict> {
-        self.nodes[node].judged.values().copied().collect()
+        self.nodes[node].verdicts.values().copied().collect()
     }
 
-    /// The record of a node that the DHT has.
+    /// Returns the record of a node in the DHT.
     pub fn record_in_dht(&self, node: usize) -> SignedRecord {
         let peer = self.nodes[node].peer;
         let mut records = self.dht().values().map(|value| SignedRecord::decode(value.clone()).unwrap());
-        records.find(|record| record.peer_id() == peer).expect("its record")
+        records.find(|record| record.peer_id() == peer).expect("a record of the node")
     }
 
-    /// Lines of one type, in order.
+    /// Returns the lines of one type, in order.
     pub fn lines(&self, node: usize, kind: &str) -> Vec<&Value> {
         self.nodes[node].lines.iter().filter(|line| line["type"] == kind).collect()
     }
 
-    /// The payloads of the messages that a parent got, in order.
+    /// Returns the payloads of the messages that a parent received, in order.
     pub fn received(&self, node: usize) -> Vec<u64> {
         self.lines(node, "message").iter().map(|line| line["data"].as_u64().unwrap()).collect()
     }

@@ -9,7 +9,7 @@ use p2p_node_core::replies::output_queue::WRITER_LINES;
 
 use crate::mesh::Mesh;
 
-/// A server and two agents who are connected.
+/// Returns a mesh of a server and two connected agents.
 fn fixture() -> Mesh {
     let mut mesh = Mesh::new(3);
     mesh.connect(1, 0);
@@ -22,17 +22,17 @@ fn send(mesh: &mut Mesh, from: usize, to: usize, data: u64, priority: &str) {
     mesh.send(from, to, data, &format!(r#","priority":"{priority}""#));
 }
 
-/// Has the recipient's writer be full, so that what comes has to wait for its turn.
+/// Fills the writer of a node, so that later lines wait in its output queue.
 fn fill_writer(mesh: &mut Mesh, node: usize) {
     mesh.nodes[node].reads = false;
     for _ in 0..WRITER_LINES {
-        mesh.say_quietly(node, r#"{"type":"ping","id":"p"}"#);
+        mesh.queue_command(node, r#"{"type":"ping","id":"p"}"#);
     }
     mesh.settle();
 }
 
 #[test]
-fn a_kind_has_a_priority_unless_the_sender_names_one() {
+fn kind_sets_the_priority_unless_the_sender_gives_one() {
     let mut mesh = fixture();
     let expected = |kind: &str| match kind {
         kind if HIGH.contains(&kind) => "high",
@@ -44,31 +44,31 @@ fn a_kind_has_a_priority_unless_the_sender_names_one() {
         mesh.send(1, 2, 0, &format!(r#","kind":"{kind}""#));
     }
     mesh.send(1, 2, 0, r#","kind":"vote","priority":"low""#);
-    mesh.pass(Duration::from_secs(5));
-    let told: Vec<(&str, &str)> = mesh
+    mesh.advance(Duration::from_secs(5));
+    let received: Vec<(&str, &str)> = mesh
         .lines(2, "message")
         .iter()
         .map(|line| (line["kind"].as_str().unwrap(), line["priority"].as_str().unwrap()))
         .collect();
-    assert_eq!(told.len(), kinds.clone().count() + 1);
+    assert_eq!(received.len(), kinds.clone().count() + 1);
     for kind in kinds {
-        assert!(told.contains(&(kind, expected(kind))), "{kind}");
+        assert!(received.contains(&(kind, expected(kind))), "{kind}");
     }
-    assert!(told.contains(&("vote", "low")));
+    assert!(received.contains(&("vote", "low")));
 }
 
 #[test]
-fn what_waits_for_the_parent_leaves_by_priority_and_in_order_within_it() {
+fn waiting_messages_are_delivered_by_priority_and_in_order() {
     let mut mesh = fixture();
-    mesh.say(2, r#"{"type":"subscribe","topic":"t"}"#);
+    mesh.command(2, r#"{"type":"subscribe","topic":"t"}"#);
     fill_writer(&mut mesh, 2);
     for data in 0..60 {
         send(&mut mesh, 1, 2, data, ["low", "medium", "high"][data as usize % 3]);
     }
     mesh.settle();
-    mesh.say(1, r#"{"type":"send","topic":"t","data":99,"priority":"high"}"#);
+    mesh.command(1, r#"{"type":"send","topic":"t","data":99,"priority":"high"}"#);
     mesh.nodes[2].reads = true;
-    mesh.pass(Duration::from_secs(1));
+    mesh.advance(Duration::from_secs(1));
     let received = mesh.received(2);
     let of = |rest: u64| {
         received.iter().copied().filter(|data| *data < 60 && data % 3 == rest).collect::<Vec<_>>()
@@ -78,18 +78,18 @@ fn what_waits_for_the_parent_leaves_by_priority_and_in_order_within_it() {
     }
     let high = |data: &u64| *data == 99 || data % 3 == 2;
     assert!(received[..20].iter().all(high), "{received:?}");
-    // Of the rest, four medium ones for each low one.
+    // The rest: four medium messages for each low one.
     let medium = received.iter().filter(|data| !high(data)).take(15).filter(|data| **data % 3 == 1).count();
     assert_eq!(medium, 12, "{received:?}");
 }
 
 #[test]
-fn too_much_haste_is_not_believed_but_of_whom_the_parent_trusts() {
-    for trusted in [false, true] {
+fn high_priority_above_the_rate_is_demoted_unless_the_author_is_allowed() {
+    for allowed in [false, true] {
         let mut mesh = fixture();
-        if trusted {
+        if allowed {
             let author = mesh.nodes[1].address.clone();
-            mesh.say(2, &format!(r#"{{"type":"allow","peerId":"{author}"}}"#));
+            mesh.command(2, &format!(r#"{{"type":"allow","peerId":"{author}"}}"#));
         }
         fill_writer(&mut mesh, 2);
         for data in 0..100 {
@@ -101,25 +101,26 @@ fn too_much_haste_is_not_believed_but_of_whom_the_parent_trusts() {
         }
         mesh.settle();
         mesh.nodes[2].reads = true;
-        mesh.pass(Duration::from_secs(1));
+        mesh.advance(Duration::from_secs(1));
         let received = mesh.received(2);
         let first = received.iter().take_while(|data| **data >= 100).count();
-        assert_eq!(first, if trusted { 100 } else { BURST as usize }, "{received:?}");
+        assert_eq!(first, if allowed { 100 } else { BURST as usize }, "{received:?}");
         let high: Vec<u64> = received.iter().copied().filter(|data| *data >= 100).collect();
-        assert_eq!(high, (100..200).collect::<Vec<_>>(), "order is kept all the same");
-        let told = mesh.lines(2, "message");
+        assert_eq!(high, (100..200).collect::<Vec<_>>(), "demoted messages keep their order");
+        let messages = mesh.lines(2, "message");
         assert!(
-            told.iter()
+            messages
+                .iter()
                 .filter(|line| line["data"].as_u64() >= Some(100))
                 .all(|line| line["priority"] == "high")
         );
         let counted = mesh.nodes[2].core.stats().get(Counter::MessagesTooUrgent);
-        assert_eq!(counted, if trusted { 0 } else { 100 - u64::from(BURST) });
+        assert_eq!(counted, if allowed { 0 } else { 100 - u64::from(BURST) });
     }
 }
 
 #[test]
-fn whoever_is_trusted_meanwhile_does_not_overtake_their_own_mail() {
+fn author_allowed_after_demotion_keeps_the_order() {
     let mut mesh = fixture();
     let author = mesh.nodes[1].address.clone();
     fill_writer(&mut mesh, 2);
@@ -127,18 +128,18 @@ fn whoever_is_trusted_meanwhile_does_not_overtake_their_own_mail() {
         send(&mut mesh, 1, 2, data, "high");
     }
     mesh.settle();
-    mesh.say(2, &format!(r#"{{"type":"allow","peerId":"{author}"}}"#));
+    mesh.command(2, &format!(r#"{{"type":"allow","peerId":"{author}"}}"#));
     for data in 30..60 {
         send(&mut mesh, 1, 2, data, "high");
     }
     mesh.settle();
     mesh.nodes[2].reads = true;
-    mesh.pass(Duration::from_secs(1));
+    mesh.advance(Duration::from_secs(1));
     assert_eq!(mesh.received(2), (0..60).collect::<Vec<_>>());
 }
 
 #[test]
-fn an_outbox_full_of_other_mail_has_room_for_what_is_urgent() {
+fn full_outbox_has_capacity_for_higher_priorities() {
     let mut mesh = Mesh::new(1);
     let data = "x".repeat(30_000);
     for to_topic in [false, true] {
@@ -148,7 +149,7 @@ fn an_outbox_full_of_other_mail_has_room_for_what_is_urgent() {
                 let command = format!(
                     r#"{{"type":"send",{to},"priority":"{priority}","data":"{data}","id":"{to_topic}{priority}{number}"}}"#
                 );
-                mesh.say(0, &command);
+                mesh.command(0, &command);
                 mesh.nodes[0].lines.last().unwrap()["code"] == "BUSY"
             });
             refused.unwrap()

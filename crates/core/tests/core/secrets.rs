@@ -15,14 +15,14 @@ use p2p_node_wire::time::Now;
 use crate::mesh::{CONNECT, Mesh, START_MS};
 
 #[test]
-fn nothing_that_holds_a_secret_shows_it() {
+fn debug_output_of_types_with_secrets_shows_no_secret() {
     let now = Now { mono: Duration::ZERO, unix_ms: START_MS };
     let agent = AgentKey::from_bytes(&secret()).unwrap();
     check("secret bytes", &SecretBytes::from(secret()));
     check("an agent's key", &agent);
-    check("its secret", &agent.secret());
+    check("an agent's secret", &agent.secret());
     check("a node key", &NodeKey::from_seed(secret()));
-    check("its seed", &NodeKey::from_seed(secret()).seed());
+    check("a node key's seed", &NodeKey::from_seed(secret()).seed());
     check("KEM keys", &Keyring::new(secret(), now));
     let info = Info {
         network: "dev".to_owned(),
@@ -33,15 +33,15 @@ fn nothing_that_holds_a_secret_shows_it() {
     let secret_key = Arc::new(Secret::from(secret()));
     let (enc, ciphertext) = (bytes::Bytes::new(), bytes::Bytes::new());
     check(
-        "work for the pool",
+        "a crypto task",
         &CryptoTask::Open(Box::new(OpenTask { token: 1, secret: secret_key, info, enc, ciphertext })),
     );
     let mut mesh = Mesh::new(0);
-    mesh.add_with(1, Role::Full, CONNECT, |setup| {
-        setup.node_key = NodeKey::from_seed(secret());
-        setup.agent = Some(agent);
-        setup.kem_seed = secret().into();
-        check("what a core is made of", setup);
+    mesh.add_with(1, Role::Full, CONNECT, |config| {
+        config.node_key = NodeKey::from_seed(secret());
+        config.agent = Some(agent);
+        config.kem_seed = secret().into();
+        check("a core's configuration", config);
     });
     check("a core", &mesh.nodes[0].core);
 }

@@ -14,10 +14,10 @@ use serde_json::Value;
 use crate::forged::{frame, hello, record, topic};
 use crate::mesh::{CONNECT, Mesh, START_MS, agent_key, binding, node_key};
 
-/// A node that subscribes to `jobs`, and a stranger's PeerId.
+/// Returns a mesh of one node that subscribes to `jobs`.
 pub fn listener() -> Mesh {
     let mut mesh = Mesh::new(1);
-    mesh.say(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
+    mesh.command(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
     mesh
 }
 
@@ -31,56 +31,56 @@ pub fn gossip(mesh: &mut Mesh, token: u64, topic: &str, data: Bytes) -> Verdict 
 }
 
 #[test]
-fn frames_are_judged_by_what_a_relayer_can_see() {
+fn gossip_frames_are_validated_without_decryption() {
     let mut mesh = listener();
     let good = frame(2, topic(), 1, |_| {});
     assert_eq!(gossip(&mut mesh, 1000, "jobs", good.clone()), Verdict::Accept);
     assert_eq!(mesh.received(0), [1]);
-    assert_eq!(gossip(&mut mesh, 1001, "jobs", good.clone()), Verdict::Ignore, "a repetition");
+    assert_eq!(gossip(&mut mesh, 1001, "jobs", good.clone()), Verdict::Ignore, "a replay");
 
-    let mut bent = frame(2, topic(), 20, |_| {}).to_vec();
-    *bent.last_mut().unwrap() ^= 1;
+    let mut corrupted = frame(2, topic(), 20, |_| {}).to_vec();
+    *corrupted.last_mut().unwrap() ^= 1;
     let forged = {
         let mut bytes = frame(2, topic(), 2, |_| {}).to_vec();
         bytes[0] ^= 1;
         Bytes::from(bytes)
     };
-    let elsewhere = Scope::Topic("other".to_owned());
-    let unbound = |body: &mut FrameBody| {
-        // The binding of another agent's node: the signature of the frame is not by its key.
+    let other_topic = Scope::Topic("other".to_owned());
+    let other_binding = |body: &mut FrameBody| {
+        // The binding of another agent's node, whose key did not sign the frame.
         let other = node_key(3);
         body.binding = agent_key(3).bind(binding(3, 0, &other)).unwrap().encode();
     };
-    let stolen = |body: &mut FrameBody| {
-        // Our own node key under another's account, signed by ourselves.
+    let other_account = |body: &mut FrameBody| {
+        // The node key of this agent under another account, signed by this agent.
         let mut claim = binding(2, 0, &node_key(2));
         claim.account = agent_key(3).address();
         let mut signed = agent_key(2).bind(binding(2, 0, &node_key(2))).unwrap();
         signed.binding = claim;
         body.binding = signed.encode();
     };
-    let abroad = |body: &mut FrameBody| {
+    let other_network = |body: &mut FrameBody| {
         let claim = Binding { network: "other".to_owned(), ..binding(2, 0, &node_key(2)) };
         body.binding = agent_key(2).bind(claim).unwrap().encode();
     };
     let rejected = [
-        Bytes::from(bent),
+        Bytes::from(corrupted),
         forged,
-        frame(2, elsewhere, 3, |_| {}),
+        frame(2, other_topic, 3, |_| {}),
         frame(2, topic(), 4, |body| body.network = "other".to_owned()),
-        frame(2, topic(), 5, unbound),
+        frame(2, topic(), 5, other_binding),
         frame(2, topic(), 10, |body| {
-            let mut elsewhere = binding(2, 0, &node_key(2));
-            elsewhere.network = "other".to_owned();
-            body.binding = agent_key(2).bind(elsewhere).unwrap().encode();
+            let mut claim = binding(2, 0, &node_key(2));
+            claim.network = "other".to_owned();
+            body.binding = agent_key(2).bind(claim).unwrap().encode();
         }),
         frame(2, topic(), 11, |body| {
             let mut bound = agent_key(2).bind(binding(2, 0, &node_key(2))).unwrap();
             bound.signature = [&bound.signature[..64], &[9]].concat().into();
             body.binding = bound.encode();
         }),
-        frame(2, topic(), 6, stolen),
-        frame(2, topic(), 10, abroad),
+        frame(2, topic(), 6, other_account),
+        frame(2, topic(), 10, other_network),
         Bytes::from_static(b"nonsense"),
         Bytes::from(vec![0; 70_000]),
     ];
@@ -100,11 +100,11 @@ fn frames_are_judged_by_what_a_relayer_can_see() {
     for (index, data) in ignored.into_iter().enumerate() {
         assert_eq!(gossip(&mut mesh, 3000 + index as u64, "jobs", data), Verdict::Ignore, "case {index}");
     }
-    assert_eq!(mesh.received(0), [1], "nothing else reached the parent");
+    assert_eq!(mesh.received(0), [1], "the parent receives no other message");
 }
 
 #[test]
-fn data_that_would_forge_a_line_is_dropped_and_the_frame_passed_on() {
+fn payload_that_is_no_json_is_dropped_and_its_frame_accepted() {
     let mut mesh = listener();
     let hostile: [&[u8]; 5] = [
         b"1\n{\"type\":\"ready\"}",
@@ -124,7 +124,7 @@ fn data_that_would_forge_a_line_is_dropped_and_the_frame_passed_on() {
 }
 
 #[test]
-fn a_full_crypto_pool_blames_nobody_and_the_next_one_gets_through() {
+fn frame_with_full_crypto_pool_is_ignored_and_the_next_accepted() {
     let mut mesh = listener();
     mesh.crypto = false;
     assert_eq!(gossip(&mut mesh, 1000, "jobs", frame(2, topic(), 1, |_| {})), Verdict::Ignore);
@@ -134,19 +134,19 @@ fn a_full_crypto_pool_blames_nobody_and_the_next_one_gets_through() {
 }
 
 #[test]
-fn mail_is_taken_from_its_own_sender_once_and_for_us() {
+fn mail_request_is_accepted_once_from_its_sender_and_for_this_node() {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
     mesh.send(1, 0, 7, "");
     mesh.settle();
     assert_eq!(mesh.received(0), [7]);
-    let (_, from, seen) = mesh.frames[0].clone();
-    mesh.input(0, Input::MailRequestReceived { token: 9000, peer: from, frame: seen.clone() });
+    let (_, from, replay) = mesh.frames[0].clone();
+    mesh.input(0, Input::MailRequestReceived { token: 9000, peer: from, frame: replay.clone() });
     mesh.input(
         0,
-        Input::MailRequestReceived { token: 9001, peer: node_key(50).peer_id(), frame: seen.clone() },
+        Input::MailRequestReceived { token: 9001, peer: node_key(50).peer_id(), frame: replay.clone() },
     );
-    mesh.input(1, Input::MailRequestReceived { token: 9002, peer: from, frame: seen });
+    mesh.input(1, Input::MailRequestReceived { token: 9002, peer: from, frame: replay });
     let for_another = frame(2, Scope::NodeKey(Bytes::copy_from_slice(&node_key(60).public())), 1, |_| {});
     mesh.input(
         0,
@@ -165,54 +165,54 @@ fn mail_is_taken_from_its_own_sender_once_and_for_us() {
 }
 
 #[test]
-fn records_are_believed_only_when_all_of_them_is_true() {
+fn record_is_stored_only_if_every_check_passes() {
     let mut mesh = Mesh::new(1);
     let stranger = node_key(2);
     let good = record(2, 0, START_MS, &stranger);
-    let mut bent = good.to_vec();
-    bent[80] ^= 1;
+    let mut corrupted = good.to_vec();
+    corrupted[80] ^= 1;
     let offer = |mesh: &mut Mesh, number: u8, value: Bytes| {
         let key = Bytes::copy_from_slice(&kad_key("dev", &agent_key(number).address()));
         mesh.input(0, Input::RecordOffered { peer: stranger.peer_id(), key, value });
         mesh.lines(0, "peer_discovered").len()
     };
-    assert_eq!(offer(&mut mesh, 2, Bytes::from(bent)), 0, "mutated");
-    assert_eq!(offer(&mut mesh, 3, good.clone()), 0, "under another's key");
-    assert_eq!(offer(&mut mesh, 2, record(2, 0, START_MS + 31_000, &stranger)), 0, "ahead of time");
+    assert_eq!(offer(&mut mesh, 2, Bytes::from(corrupted)), 0, "mutated");
+    assert_eq!(offer(&mut mesh, 3, good.clone()), 0, "under the key of another agent");
+    assert_eq!(offer(&mut mesh, 2, record(2, 0, START_MS + 31_000, &stranger)), 0, "too far in the future");
     assert_eq!(offer(&mut mesh, 2, good), 1);
     assert_eq!(offer(&mut mesh, 2, record(2, 0, START_MS - 1, &node_key(4))), 1, "superseded");
     assert_eq!(mesh.lines(0, "peer_discovered")[0]["peerId"], stranger.peer_id().to_string());
-    // An announcement of the same is passed on, an older one is not.
+    // An announcement of the stored record is accepted, an older one is ignored.
     let announced = gossip(&mut mesh, 100, "agent-announcements", record(2, 0, START_MS, &stranger));
     assert_eq!(announced, Verdict::Accept);
     let older = gossip(&mut mesh, 101, "agent-announcements", record(2, 0, START_MS - 1, &stranger));
     assert_eq!(older, Verdict::Ignore);
-    let elsewhere = {
+    let other_network = {
         let mut record = SignedRecord::decode(record(2, 0, START_MS + 1, &stranger)).unwrap().record;
         record.network = "other".to_owned();
         record.sign(&stranger).unwrap()
     };
-    assert_eq!(gossip(&mut mesh, 102, "agent-announcements", elsewhere), Verdict::Reject);
+    assert_eq!(gossip(&mut mesh, 102, "agent-announcements", other_network), Verdict::Reject);
     for number in 5..10 {
         let conflict = record(2, 0, START_MS, &node_key(number));
         let token = 100 + u64::from(number);
         assert_eq!(gossip(&mut mesh, token, "agent-announcements", conflict), Verdict::Ignore);
     }
-    assert!(mesh.lines(0, "error").is_empty(), "it is another agent's conflict");
+    assert!(mesh.lines(0, "error").is_empty(), "a conflict of another agent is no error");
     let logs: Vec<_> =
         mesh.lines(0, "log").into_iter().filter(|line| line["namespace"] == "directory").collect();
-    assert_eq!(logs.len(), 1, "once for each agent: {logs:?}");
+    assert_eq!(logs.len(), 1, "logged once for each agent: {logs:?}");
 }
 
 #[test]
-fn our_own_identity_elsewhere_is_told_and_a_newer_generation_ends_us() {
+fn own_identity_on_another_node_is_reported_and_newer_generation_ends_the_node() {
     let mut mesh = Mesh::new(1);
-    let elsewhere = node_key(9);
-    let same_generation = record(1, 0, START_MS + 20_000, &elsewhere);
+    let other_node = node_key(9);
+    let same_generation = record(1, 0, START_MS + 20_000, &other_node);
     gossip(&mut mesh, 1, "agent-announcements", same_generation.clone());
     assert_eq!(mesh.lines(0, "error").last().unwrap()["code"], "IDENTITY_CONFLICT");
     assert!(mesh.nodes[0].exit.is_none());
-    let newer = record(1, START_MS / 1000, START_MS, &elsewhere);
+    let newer = record(1, START_MS / 1000, START_MS, &other_node);
     assert!(SignedRecord::decode(newer.clone()).is_ok());
     gossip(&mut mesh, 2, "agent-announcements", newer);
     assert_eq!(mesh.lines(0, "error").last().unwrap()["code"], Value::from("IDENTITY_SUPERSEDED"));
@@ -220,33 +220,33 @@ fn our_own_identity_elsewhere_is_told_and_a_newer_generation_ends_us() {
 }
 
 #[test]
-fn an_identity_that_is_in_use_twice_is_told_to_both_once_unless_that_is_meant() {
+fn identity_used_twice_is_reported_once_by_both_nodes_unless_one_of_several() {
     for one_of_several in [false, true] {
         let mut mesh = Mesh::new(1);
         let add = |mesh: &mut Mesh, key: u8| {
-            let node = mesh.add_with(5, Role::Full, CONNECT, |setup| {
-                setup.node_key = node_key(key);
-                let agent = setup.agent.as_ref().unwrap();
-                let peer_id = setup.node_key.peer_id();
+            let node = mesh.add_with(5, Role::Full, CONNECT, |config| {
+                config.node_key = node_key(key);
+                let agent = config.agent.as_ref().unwrap();
+                let peer_id = config.node_key.peer_id();
                 let binding =
-                    Binding { peer_id, node_key: setup.node_key.public(), ..setup.binding.binding.clone() };
-                setup.binding = agent.bind(binding).unwrap();
-                setup.one_of_several = one_of_several;
+                    Binding { peer_id, node_key: config.node_key.public(), ..config.binding.binding.clone() };
+                config.binding = agent.bind(binding).unwrap();
+                config.one_of_several = one_of_several;
             });
             mesh.connect(node, 0);
-            mesh.pass(Duration::from_secs(5));
+            mesh.advance(Duration::from_secs(5));
             node
         };
         let both = [101, 102].map(|key| add(&mut mesh, key));
-        // Soon, and not again with the records that follow.
+        // Soon, and not again with later records.
         for time in [60, 3600] {
-            mesh.pass(Duration::from_secs(time));
+            mesh.advance(Duration::from_secs(time));
             for node in both {
-                let told = |kind: &str, field: &str, value: &str| {
+                let count = |kind: &str, field: &str, value: &str| {
                     mesh.lines(node, kind).iter().filter(|line| line[field] == value).count()
                 };
-                let conflicts = told("error", "code", "IDENTITY_CONFLICT");
-                let logs = told("log", "namespace", "identity");
+                let conflicts = count("error", "code", "IDENTITY_CONFLICT");
+                let logs = count("log", "namespace", "identity");
                 assert_eq!((conflicts, logs), if one_of_several { (0, 1) } else { (1, 0) });
             }
         }
@@ -254,16 +254,16 @@ fn an_identity_that_is_in_use_twice_is_told_to_both_once_unless_that_is_meant() 
 }
 
 #[test]
-fn a_server_that_comes_and_goes_has_no_mail_sent_again() {
+fn reconnecting_server_causes_no_retransmission() {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
     let absent = record(9, 0, START_MS, &node_key(9));
     mesh.input(1, Input::HelloResponseReceived { peer: node_key(9).peer_id(), body: hello(absent) });
     let address = agent_key(9).address();
-    mesh.say(1, &format!(r#"{{"type":"send","peerId":"{address}","data":1}}"#));
-    mesh.pass(Duration::from_secs(4));
+    mesh.command(1, &format!(r#"{{"type":"send","peerId":"{address}","data":1}}"#));
+    mesh.advance(Duration::from_secs(4));
     let sent = mesh.nodes[1].core.stats().get(Counter::MailFramesSent);
-    assert!(sent > 0, "by gossip, for the recipient is not there");
+    assert!(sent > 0, "by gossip, because the recipient is not connected");
     for _ in 0..5 {
         let server = node_key(50).peer_id();
         mesh.input(1, Input::Connected { peer: server, dialer: false });
@@ -274,25 +274,26 @@ fn a_server_that_comes_and_goes_has_no_mail_sent_again() {
 }
 
 #[test]
-fn bindings_are_renewed_before_they_end() {
+fn binding_is_renewed_before_it_expires() {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
     for day in 1..=10 {
-        mesh.pass(Duration::from_secs(24 * 3600));
+        mesh.advance(Duration::from_secs(24 * 3600));
         mesh.send(1, 0, day, "");
         mesh.settle();
-        mesh.pass(Duration::from_secs(1));
+        mesh.advance(Duration::from_secs(1));
         assert_eq!(mesh.received(0).last(), Some(&day), "on day {day}");
     }
 }
 
-/// A node without the agent's key, whose binding lives for so many days.
+/// Returns a mesh of a server and a node without the agent's key, whose binding is valid for this
+/// many days.
 fn presigned(days: u64) -> Mesh {
     let mut mesh = Mesh::new(1);
-    mesh.add_with(2, Role::Full, CONNECT, |setup| {
+    mesh.add_with(2, Role::Full, CONNECT, |config| {
         let life = Binding { not_after: START_MS / 1000 + days * DAY, ..binding(2, 0, &node_key(2)) };
-        setup.binding = agent_key(2).bind(life).unwrap();
-        setup.agent = None;
+        config.binding = agent_key(2).bind(life).unwrap();
+        config.agent = None;
     });
     mesh.connect(1, 0);
     mesh
@@ -300,57 +301,59 @@ fn presigned(days: u64) -> Mesh {
 
 const DAY: u64 = 24 * 3600;
 
-fn told(mesh: &Mesh) -> Vec<String> {
+fn identity_logs(mesh: &Mesh) -> Vec<String> {
     let logs = mesh.lines(1, "log").into_iter().filter(|line| line["namespace"] == "identity");
     logs.map(|line| format!("{} {}", line["level"].as_str().unwrap(), line["message"].as_str().unwrap()))
         .collect()
 }
 
 #[test]
-fn a_binding_signed_elsewhere_is_warned_of_daily_from_a_week_before_its_end() {
+fn presigned_binding_is_warned_of_daily_in_its_last_week() {
     let mut mesh = presigned(8);
     let starts = |line: &String, with: &str| line.starts_with(with);
-    assert_eq!(told(&mesh).len(), 1);
-    assert!(starts(&told(&mesh)[0], "info the node cannot renew its binding, which expires in 8 days"));
-    mesh.pass(Duration::from_secs(DAY - 60));
-    assert_eq!(told(&mesh).len(), 1, "{:?}", told(&mesh));
+    assert_eq!(identity_logs(&mesh).len(), 1);
+    assert!(starts(
+        &identity_logs(&mesh)[0],
+        "info the node cannot renew its binding, which expires in 8 days"
+    ));
+    mesh.advance(Duration::from_secs(DAY - 60));
+    assert_eq!(identity_logs(&mesh).len(), 1, "{:?}", identity_logs(&mesh));
     for day in 0..3 {
-        mesh.pass(Duration::from_secs(DAY));
-        let warned = told(&mesh);
-        assert_eq!(warned.len(), 2 + day, "{warned:?}");
-        assert!(
-            starts(&warned[1 + day], "warn the node cannot renew its binding, which expires in"),
-            "{warned:?}"
-        );
+        mesh.advance(Duration::from_secs(DAY));
+        let logs = identity_logs(&mesh);
+        assert_eq!(logs.len(), 2 + day, "{logs:?}");
+        let warning = "warn the node cannot renew its binding, which expires in";
+        assert!(starts(&logs[1 + day], warning), "{logs:?}");
     }
     assert!(mesh.nodes[1].exit.is_none());
     mesh.send(1, 0, 7, "");
     mesh.settle();
-    assert_eq!(mesh.received(0), [7], "it is believed to the end");
+    assert_eq!(mesh.received(0), [7], "peers accept the binding until it expires");
 }
 
 #[test]
-fn a_node_whose_binding_expires_says_so_and_ends() {
+fn node_with_expired_binding_reports_it_and_ends() {
     let mut mesh = presigned(1);
-    assert!(told(&mesh)[0].starts_with("warn the node cannot renew its binding, which expires in 24 hours"));
-    mesh.pass(Duration::from_secs(DAY) - Duration::from_millis(1));
+    let warning = "warn the node cannot renew its binding, which expires in 24 hours";
+    assert!(identity_logs(&mesh)[0].starts_with(warning));
+    mesh.advance(Duration::from_secs(DAY) - Duration::from_millis(1));
     assert!(mesh.nodes[1].exit.is_none());
     assert!(mesh.lines(1, "error").is_empty());
-    mesh.pass(Duration::from_millis(1));
+    mesh.advance(Duration::from_millis(1));
     let codes: Vec<_> = mesh.lines(1, "error").iter().map(|line| line["code"].clone()).collect();
     assert_eq!(codes, ["IDENTITY_INVALID"]);
     assert_eq!(mesh.nodes[1].exit, Some(ExitCode::Config));
 }
 
 #[test]
-fn no_line_is_longer_than_the_parent_can_read() {
+fn lines_are_at_most_max_line_bytes_long() {
     const LIMIT: usize = 4096;
     let mut mesh = Mesh::new(0);
     let connect = format!(r#"{{"type":"connect","protocol":1,"maxLineBytes":{LIMIT}}}"#);
     mesh.add_with(1, Role::Full, &connect, |_| {});
-    mesh.say(0, r#"{"type":"subscribe","topic":"jobs"}"#);
-    // A peer says that it subscribes to as much as it may, and broadcasts what grows when it is
-    // written.
+    mesh.command(0, r#"{"type":"subscribe","topic":"jobs"}"#);
+    // The peer subscribes to as many topics as it may, and its broadcasts grow when they are
+    // written as JSON.
     let peer = node_key(2).peer_id();
     mesh.input(0, Input::Connected { peer, dialer: false });
     for number in 0..250 {
@@ -367,15 +370,15 @@ fn no_line_is_longer_than_the_parent_can_read() {
         });
         assert_eq!(gossip(&mut mesh, 1000 + counter, "jobs", data), Verdict::Accept);
     }
-    mesh.say(0, r#"{"type":"discover","timeoutMs":1,"id":"d"}"#);
+    mesh.command(0, r#"{"type":"discover","timeoutMs":1,"id":"d"}"#);
     for number in 0..200 {
-        mesh.say(0, &format!(r#"{{"type":"subscribe","topic":"{number}{}"}}"#, "t".repeat(120)));
+        mesh.command(0, &format!(r#"{{"type":"subscribe","topic":"{number}{}"}}"#, "t".repeat(120)));
     }
-    mesh.say(0, r#"{"type":"status","id":"s"}"#);
-    let far = format!("/{}", "x".repeat(100_000));
-    mesh.say(0, &format!(r#"{{"type":"connect","bootstrapPeers":["{far}"],"id":"c"}}"#));
-    // With a `seq` as long as it can be.
-    assert!(mesh.nodes[0].longest + 20 <= LIMIT, "{} bytes", mesh.nodes[0].longest);
+    mesh.command(0, r#"{"type":"status","id":"s"}"#);
+    let addr = format!("/{}", "x".repeat(100_000));
+    mesh.command(0, &format!(r#"{{"type":"connect","bootstrapPeers":["{addr}"],"id":"c"}}"#));
+    // Plus the longest_line possible `seq`.
+    assert!(mesh.nodes[0].longest_line + 20 <= LIMIT, "{} bytes", mesh.nodes[0].longest_line);
     for kind in ["ready", "message", "peer_discovered", "result"] {
         assert!(!mesh.lines(0, kind).is_empty(), "{kind}");
     }

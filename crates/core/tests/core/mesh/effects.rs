@@ -17,10 +17,10 @@ use p2p_node_wire::seal::repeatable::DeterministicRng;
 use super::{FaultDecision, Mesh};
 
 impl Mesh {
-    /// The disk writes again, what waits first.
-    pub fn write_on(&mut self) {
+    /// Lets the stores commit again, the pending writes first.
+    pub fn resume_writes(&mut self) {
         self.disk_writes = true;
-        for (node, number) in std::mem::take(&mut self.unwritten) {
+        for (node, number) in std::mem::take(&mut self.pending_writes) {
             finish_write(self, node, number);
         }
         self.settle();
@@ -40,7 +40,7 @@ impl World for Mesh {
         self.now
     }
 
-    /// Everything happens at once, except that no request is over by itself.
+    /// Delivers everything at once, except that no request times out.
     fn schedule(&mut self, _at: Duration, delivery: Delivery) {
         if !matches!(delivery, Delivery::Overdue(_)) {
             self.wire.push_back(delivery);
@@ -53,15 +53,15 @@ impl World for Mesh {
     }
 
     fn is_up(&self, node: usize) -> bool {
-        !self.nodes[node].dead
+        !self.nodes[node].killed
     }
 
     fn is_cut(&self, pair: Pair) -> bool {
-        self.parted.contains(&pair)
+        self.partitions.contains(&pair)
     }
 
     fn is_suspended(&self, node: usize) -> bool {
-        self.nodes[node].asleep
+        self.nodes[node].suspended
     }
 
     fn on_emit(&mut self, node: usize, event: Event, numbered: bool) {
@@ -69,7 +69,7 @@ impl World for Mesh {
         node.unread += 1;
         let mut bytes = Vec::new();
         line::encode_event(&event, numbered.then_some(0), &mut bytes);
-        node.longest = node.longest.max(bytes.len() - 1);
+        node.longest_line = node.longest_line.max(bytes.len() - 1);
         node.lines.push(serde_json::from_slice(&bytes).unwrap());
     }
 
@@ -83,8 +83,8 @@ impl World for Mesh {
         (Duration::ZERO, done)
     }
 
-    fn violated(&mut self, property: &'static str, node: usize, what: String) {
-        panic!("{property}: node {node}, {what}");
+    fn violated(&mut self, property: &'static str, node: usize, text: String) {
+        panic!("{property}: node {node}, {text}");
     }
 
     fn listen_addr(&self, node: usize) -> Multiaddr {
@@ -92,9 +92,9 @@ impl World for Mesh {
     }
 
     fn is_lost_on_arrival(&mut self, node: usize, input: &Input) -> bool {
-        // That no answer came is no message, so that it cannot be lost.
+        // A missing response is no message, so it cannot be lost.
         let is_message = !matches!(input, Input::MailResponseReceived { outcome: Err(_), .. });
-        is_message && matches!((self.faults)(node, input), FaultDecision::Lose)
+        is_message && matches!((self.faults)(node, input), FaultDecision::Drop)
     }
 
     fn on_mail(&mut self, from: usize, to: usize, frame: &Bytes) {
@@ -102,28 +102,28 @@ impl World for Mesh {
     }
 
     fn alter_answer(&mut self, node: usize, body: Bytes) -> Bytes {
-        (self.lies)(node).unwrap_or(body)
+        (self.forged_responses)(node).unwrap_or(body)
     }
 
-    /// The wish is noted, and the connection stays.
+    /// Records the request and keeps the connection.
     fn disconnects(&mut self, node: usize, peer: PeerId) -> bool {
-        self.hung_up.push((node, peer));
+        self.disconnect_requests.push((node, peer));
         false
     }
 
     fn on_verdict(&mut self, node: usize, token: Token, verdict: Verdict, _message: &GossipMessage) {
-        self.nodes[node].judged.insert(token, verdict);
+        self.nodes[node].verdicts.insert(token, verdict);
     }
 
     fn on_put(&mut self, node: usize, _key: &Bytes, value: &Bytes) {
         let row = HighestSeen::from(&SignedRecord::decode(value.clone()).unwrap());
-        let kept = self.store(node).highest_seen.get(&row.address);
-        assert_eq!(kept, Some(&row), "the store has the row before the parent gets the event");
+        let stored = self.store(node).highest_seen.get(&row.address);
+        assert_eq!(stored, Some(&row), "the store has the row before the parent gets the event");
     }
 
     fn write(&mut self, node: usize, number: u64) -> Option<WriteOutcome> {
         if !self.disk_writes {
-            self.unwritten.push((node, number));
+            self.pending_writes.push((node, number));
             return None;
         }
         let error = self.disk_full.then(|| "no space left on device".to_owned());

@@ -8,26 +8,27 @@ use serde_json::{Value, json};
 
 use crate::mesh::{CONNECT, Mesh, agent_key};
 
-/// A bootstrap node and two agents that know each other.
+/// Returns a mesh of a bootstrap node and two agents that know each other.
 fn pair() -> Mesh {
     let mut mesh = Mesh::new(3);
     mesh.connect(1, 0);
     mesh.connect(2, 0);
-    mesh.say(2, r#"{"type":"subscribe","topic":"t","id":"t"}"#);
-    mesh.pass(Duration::from_secs(1));
+    mesh.command(2, r#"{"type":"subscribe","topic":"t","id":"t"}"#);
+    mesh.advance(Duration::from_secs(1));
     mesh
 }
 
-/// Has node 2 say a command about node 1, named by address or by PeerId.
-fn say_of(mesh: &mut Mesh, command: &str, by_peer: bool) -> Value {
+/// Writes an access command of node 2 about node 1, by address or by PeerId, and returns the
+/// answer.
+fn set_rule(mesh: &mut Mesh, command: &str, by_peer: bool) -> Value {
     let name = if by_peer { mesh.nodes[1].peer.to_string() } else { mesh.nodes[1].address.clone() };
-    mesh.say(2, &json!({"type": command, "peerId": name, "id": "standing"}).to_string());
+    mesh.command(2, &json!({"type": command, "peerId": name, "id": "standing"}).to_string());
     let answer = mesh.nodes[2].lines.iter().rfind(|line| line["id"] == "standing");
     answer.unwrap().clone()
 }
 
 fn peers(mesh: &mut Mesh) -> Value {
-    mesh.say(2, r#"{"type":"peers","id":"peers"}"#);
+    mesh.command(2, r#"{"type":"peers","id":"peers"}"#);
     mesh.nodes[2].lines.iter().rfind(|line| line["id"] == "peers").unwrap().clone()
 }
 
@@ -36,99 +37,99 @@ fn peers(mesh: &mut Mesh) -> Value {
 fn talk(mesh: &mut Mesh) -> (Value, usize) {
     let before = mesh.lines(2, "message").len();
     mesh.send(1, 2, 1, "");
-    mesh.say(1, r#"{"type":"send","topic":"t","data":2}"#);
-    mesh.pass(Duration::from_secs(1));
-    let ended = mesh.lines(1, "delivery").last().map(|line| json!([line["state"], line["code"]]));
-    (ended.unwrap(), mesh.lines(2, "message").len() - before)
+    mesh.command(1, r#"{"type":"send","topic":"t","data":2}"#);
+    mesh.advance(Duration::from_secs(1));
+    let delivery = mesh.lines(1, "delivery").last().map(|line| json!([line["state"], line["code"]]));
+    (delivery.unwrap(), mesh.lines(2, "message").len() - before)
 }
 
 #[test]
-fn who_is_blocked_is_told_so_and_not_heard_until_unblocked() {
+fn blocked_peer_is_rejected_until_unblocked() {
     for by_peer in [false, true] {
         let mut mesh = pair();
         assert_eq!(talk(&mut mesh), (json!(["delivered", null]), 2));
-        assert_eq!(say_of(&mut mesh, "block", by_peer)["type"], "result");
+        assert_eq!(set_rule(&mut mesh, "block", by_peer)["type"], "result");
         assert_eq!(talk(&mut mesh), (json!(["rejected", "PEER_REJECTED"]), 0));
         assert_eq!(mesh.nodes[2].core.stats().get(Counter::BroadcastsBlocked), 1);
         let blocked = if by_peer { mesh.nodes[1].peer.to_string() } else { mesh.nodes[1].address.clone() };
         assert_eq!(peers(&mut mesh)["blocked"], json!([blocked]));
-        // What it is sent still arrives.
+        // The blocked peer still receives messages.
         mesh.send(2, 1, 3, "");
-        mesh.pass(Duration::from_secs(1));
+        mesh.advance(Duration::from_secs(1));
         assert_eq!(mesh.received(1), [3]);
-        assert_eq!(say_of(&mut mesh, "unblock", by_peer)["type"], "result");
-        assert_eq!(talk(&mut mesh), (json!(["delivered", null]), 2), "and nothing of before comes late");
+        assert_eq!(set_rule(&mut mesh, "unblock", by_peer)["type"], "result");
+        assert_eq!(talk(&mut mesh), (json!(["delivered", null]), 2), "no earlier message arrives late");
     }
 }
 
 #[test]
-fn mail_by_gossip_of_a_blocked_agent_is_refused_too_and_passed_on_for_others() {
+fn gossip_mail_of_blocked_agent_is_rejected() {
     let mut mesh = pair();
-    say_of(&mut mesh, "block", false);
+    set_rule(&mut mesh, "block", false);
     mesh.send(1, 2, 1, r#","route":"gossip""#);
-    mesh.pass(Duration::from_secs(2));
+    mesh.advance(Duration::from_secs(2));
     assert!(mesh.received(2).is_empty());
     assert_eq!(mesh.lines(1, "delivery").last().unwrap()["code"], "PEER_REJECTED");
 }
 
 #[test]
-fn who_is_allowed_is_marked_as_such() {
+fn messages_of_allowed_peer_have_trust_allowed() {
     let mut mesh = pair();
-    say_of(&mut mesh, "allow", false);
+    set_rule(&mut mesh, "allow", false);
     talk(&mut mesh);
     assert!(mesh.lines(2, "message").iter().all(|line| line["trust"] == "allowed"));
     assert_eq!(peers(&mut mesh)["allowed"], json!([mesh.nodes[1].address]));
-    say_of(&mut mesh, "block", false);
+    set_rule(&mut mesh, "block", false);
     let answer = peers(&mut mesh);
     assert_eq!((&answer["allowed"], &answer["blocked"]), (&json!([]), &json!([mesh.nodes[1].address])));
 }
 
 #[test]
-fn a_blocked_agent_is_no_news_but_is_found_when_asked_for() {
+fn blocked_agent_is_not_announced_but_found_by_discover() {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
     let stranger = agent_key(9).address().to_string();
-    mesh.say(1, &json!({"type": "block", "peerId": stranger}).to_string());
+    mesh.command(1, &json!({"type": "block", "peerId": stranger}).to_string());
     let node = mesh.add(9, Role::Full);
     mesh.connect(node, 0);
-    mesh.pass(Duration::from_secs(2));
-    let news = mesh.lines(1, "peer_discovered");
-    assert!(news.iter().all(|line| line["address"] != stranger.as_str()), "{news:?}");
-    mesh.say(1, &json!({"type": "discover", "address": stranger, "id": "d"}).to_string());
-    mesh.pass(Duration::from_secs(3));
+    mesh.advance(Duration::from_secs(2));
+    let announced = mesh.lines(1, "peer_discovered");
+    assert!(announced.iter().all(|line| line["address"] != stranger.as_str()), "{announced:?}");
+    mesh.command(1, &json!({"type": "discover", "address": stranger, "id": "d"}).to_string());
+    mesh.advance(Duration::from_secs(3));
     assert_eq!(mesh.lines(1, "peer_discovered").last().unwrap()["address"], stranger.as_str());
 }
 
 #[test]
-fn standings_are_kept_for_later_processes() {
+fn access_rules_survive_a_restart() {
     let mut mesh = pair();
-    say_of(&mut mesh, "block", false);
-    let kept = mesh.store(2).access_rules.clone();
-    assert_eq!(kept, [(Subject::Agent(agent_key(2).address()), AccessRule::Blocked)]);
+    set_rule(&mut mesh, "block", false);
+    let rules = mesh.store(2).access_rules.clone();
+    assert_eq!(rules, [(Subject::Agent(agent_key(2).address()), AccessRule::Blocked)]);
     mesh.kill(2);
-    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| setup.standings = kept);
+    let again = mesh.add_with(3, Role::Full, CONNECT, |config| config.standings = rules);
     mesh.connect(again, 0);
     mesh.send(1, again, 1, "");
-    mesh.pass(Duration::from_secs(5));
+    mesh.advance(Duration::from_secs(5));
     assert!(mesh.received(again).is_empty());
     assert_eq!(mesh.lines(1, "delivery").last().unwrap()["code"], "PEER_REJECTED");
-    mesh.say(again, &json!({"type": "unblock", "peerId": mesh.nodes[1].address}).to_string());
-    mesh.say(again, &json!({"type": "unblock", "peerId": mesh.nodes[1].address}).to_string());
+    mesh.command(again, &json!({"type": "unblock", "peerId": mesh.nodes[1].address}).to_string());
+    mesh.command(again, &json!({"type": "unblock", "peerId": mesh.nodes[1].address}).to_string());
     assert!(mesh.store(again).access_rules.is_empty());
 }
 
 #[test]
-fn nobody_has_a_standing_with_itself_or_by_a_name_that_is_none() {
+fn block_of_own_or_invalid_identity_is_refused() {
     let mut mesh = pair();
     let names = [mesh.nodes[2].address.clone(), mesh.nodes[2].peer.to_string(), "bob".to_owned()];
     for name in names {
-        mesh.say(2, &json!({"type": "block", "peerId": name, "id": "b"}).to_string());
+        mesh.command(2, &json!({"type": "block", "peerId": name, "id": "b"}).to_string());
         assert_eq!(mesh.lines(2, "error").last().unwrap()["code"], "INVALID_ARGUMENT", "{name}");
     }
 }
 
 #[test]
-fn peers_lists_who_is_connected_as_far_as_a_line_goes() {
+fn peers_answer_is_cut_at_max_line_bytes() {
     let mut mesh = Mesh::new(1);
     let short = r#"{"type":"connect","protocol":1,"maxLineBytes":4096,"id":"connect"}"#;
     let lister = mesh.add_with(2, Role::Full, short, |_| {});
@@ -137,8 +138,8 @@ fn peers_lists_who_is_connected_as_far_as_a_line_goes() {
         let node = mesh.add(number, Role::Full);
         mesh.connect(node, lister);
     }
-    mesh.pass(Duration::from_secs(1));
-    mesh.say(lister, r#"{"type":"peers","id":"p"}"#);
+    mesh.advance(Duration::from_secs(1));
+    mesh.command(lister, r#"{"type":"peers","id":"p"}"#);
     let answer = mesh.nodes[lister].lines.iter().rfind(|line| line["id"] == "p").unwrap();
     let connected = answer["connected"].as_array().unwrap();
     assert!(
@@ -147,5 +148,5 @@ fn peers_lists_who_is_connected_as_far_as_a_line_goes() {
     );
     assert!(connected.iter().all(|peer| peer["peerId"].is_string() && peer["connectedForMs"].is_u64()));
     assert!(connected.iter().any(|peer| peer["address"].is_string() && peer["name"].is_string()));
-    assert!(mesh.nodes[lister].longest <= 4096, "{}", mesh.nodes[lister].longest);
+    assert!(mesh.nodes[lister].longest_line <= 4096, "{}", mesh.nodes[lister].longest_line);
 }

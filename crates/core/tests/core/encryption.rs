@@ -14,7 +14,7 @@ fn count(mesh: &Mesh, node: usize, counter: Counter) -> u64 {
     mesh.nodes[node].core.stats().get(counter)
 }
 
-/// Two agents that are connected and know each other, beside a server.
+/// Returns a mesh of a server and two connected agents that know each other.
 fn pair() -> Mesh {
     let mut mesh = Mesh::new(3);
     mesh.connect(1, 0);
@@ -26,12 +26,12 @@ fn pair() -> Mesh {
 fn send_and_wait(mesh: &mut Mesh, data: u64) {
     mesh.send(1, 2, data, "");
     mesh.settle();
-    mesh.pass(Duration::from_millis(10));
+    mesh.advance(Duration::from_millis(10));
     assert_eq!(mesh.received(2).last(), Some(&data));
 }
 
 #[test]
-fn one_sealing_serves_a_connection_and_no_frame_can_be_read() {
+fn connection_uses_one_session_and_no_frame_is_readable() {
     let mut mesh = pair();
     for data in 123_456_000..123_456_100 {
         send_and_wait(&mut mesh, data);
@@ -50,7 +50,7 @@ fn one_sealing_serves_a_connection_and_no_frame_can_be_read() {
         };
         assert_eq!((sealed, ciphertext.len()), (number == 0, 256 + 16), "frame {number}");
     }
-    // The other way has a session of its own, and another connection another one.
+    // The other direction has its own session.
     mesh.send(2, 1, 1, "");
     mesh.settle();
     assert_eq!((mesh.received(1), count(&mesh, 2, Counter::MailSealed)), (vec![1], 1));
@@ -58,13 +58,13 @@ fn one_sealing_serves_a_connection_and_no_frame_can_be_read() {
 }
 
 #[test]
-fn a_session_is_followed_by_another_and_no_mail_waits_for_it() {
+fn session_is_replaced_after_10_minutes_without_delay() {
     let mut mesh = pair();
     send_and_wait(&mut mesh, 0);
-    mesh.pass(Duration::from_secs(599));
+    mesh.advance(Duration::from_secs(599));
     send_and_wait(&mut mesh, 1);
     assert_eq!(count(&mesh, 1, Counter::MailSealed), 1);
-    mesh.pass(Duration::from_secs(2));
+    mesh.advance(Duration::from_secs(2));
     for data in 2..20 {
         send_and_wait(&mut mesh, data);
     }
@@ -72,75 +72,79 @@ fn a_session_is_followed_by_another_and_no_mail_waits_for_it() {
 }
 
 #[test]
-fn mail_goes_on_while_keys_rotate() {
+fn messages_are_delivered_while_kem_keys_rotate() {
     let mut mesh = pair();
     for day in 0..9 {
         send_and_wait(&mut mesh, day);
-        mesh.pass(24 * HOUR);
+        mesh.advance(24 * HOUR);
         mesh.settle();
     }
-    mesh.pass(Duration::from_secs(5));
+    mesh.advance(Duration::from_secs(5));
     assert_eq!(mesh.received(2), (0..9).collect::<Vec<_>>());
-    assert_eq!(count(&mesh, 2, Counter::FramesKemUnknown), 0, "records are told before keys go");
+    assert_eq!(
+        count(&mesh, 2, Counter::FramesKemUnknown),
+        0,
+        "a new record is announced before its old KEM key expires"
+    );
 }
 
 #[test]
-fn by_gossip_every_frame_is_sealed_and_only_its_recipient_opens_it() {
+fn gossip_mail_is_sealed_per_frame_and_opened_by_its_recipient_alone() {
     let mut mesh = Mesh::new(4);
     for agent in 1..4 {
         mesh.connect(agent, 0);
     }
     for data in 0..5 {
         mesh.send(1, 2, data, r#","route":"gossip""#);
-        mesh.pass(Duration::from_millis(100));
+        mesh.advance(Duration::from_millis(100));
     }
-    mesh.pass(Duration::from_secs(2));
+    mesh.advance(Duration::from_secs(2));
     assert_eq!((mesh.received(2), mesh.received(3)), ((0..5).collect(), vec![]));
     assert_eq!(count(&mesh, 1, Counter::MailSealed), 5);
     assert_eq!(mesh.lines(1, "delivery").len(), 5);
 }
 
 #[test]
-fn a_recipient_that_forgot_its_sessions_or_its_keys_is_sealed_to_anew_at_once() {
+fn recipient_that_lost_session_or_kem_key_gets_a_new_session_at_once() {
     let mut mesh = pair();
     send_and_wait(&mut mesh, 0);
-    // The recipient alone sees an end of the connection.
+    // Only the recipient sees the end of the connection.
     let peer = mesh.nodes[1].peer;
     mesh.input(2, Input::Disconnected { peer, reason: None });
     mesh.input(2, Input::Connected { peer, dialer: false });
     send_and_wait(&mut mesh, 1);
     assert_eq!((count(&mesh, 2, Counter::FramesKemUnknown), count(&mesh, 1, Counter::MailSealed)), (1, 2));
 
-    // Another process of the same identity, of which the sender has not heard: it knows neither
-    // session nor key.
+    // Another process of the same identity, unknown to the sender: it has neither the session nor
+    // the KEM key.
     mesh.kill(2);
-    let again = mesh.add_with(3, Role::Full, CONNECT, |setup| setup.kem_seed = [99; 32].into());
+    let again = mesh.add_with(3, Role::Full, CONNECT, |config| config.kem_seed = [99; 32].into());
     mesh.faults = Box::new(move |node, input| match input {
-        Input::Gossip { topic, .. } if node == 1 && topic == "agent-announcements" => FaultDecision::Lose,
+        Input::Gossip { topic, .. } if node == 1 && topic == "agent-announcements" => FaultDecision::Drop,
         Input::HelloRequestReceived { .. } | Input::HelloResponseReceived { .. } if node == 1 => {
-            FaultDecision::Lose
+            FaultDecision::Drop
         }
         _ => FaultDecision::Deliver,
     });
     mesh.connect(1, again);
     mesh.send(1, again, 2, "");
-    mesh.pass(Duration::from_millis(10));
+    mesh.advance(Duration::from_millis(10));
     assert_eq!(mesh.received(again), [2], "within one round trip");
     assert_eq!(count(&mesh, again, Counter::FramesKemUnknown), 1);
 }
 
 #[test]
-fn a_full_crypto_pool_defers_mail_and_loses_none() {
+fn full_crypto_pool_delays_messages_and_loses_none() {
     let mut mesh = pair();
     mesh.crypto = false;
     for data in 0..10 {
         mesh.send(1, 2, data, "");
     }
-    mesh.pass(Duration::from_secs(3));
+    mesh.advance(Duration::from_secs(3));
     assert_eq!(mesh.received(2), [0; 0]);
     assert!(count(&mesh, 1, Counter::CryptoPoolFull) > 0);
     mesh.crypto = true;
-    mesh.pass(Duration::from_secs(30));
+    mesh.advance(Duration::from_secs(30));
     assert_eq!(mesh.received(2), (0..10).collect::<Vec<_>>());
     assert_eq!(mesh.lines(1, "delivery").len(), 10);
 }

@@ -12,23 +12,23 @@ use crate::forged::{frame, record, topic};
 use crate::mesh::{CONNECT, Mesh, START_MS, agent_key, binding, node_key};
 use crate::verification::{gossip, listener};
 
-/// A generation later than 0, whose key is in use already.
+/// A generation above 0 that is valid already.
 const LATER: u64 = START_MS / 1000 - 60;
 
 fn row(number: u8, generation: u64, seq: u64) -> HighestSeen {
     HighestSeen { address: agent_key(number).address(), generation, seq, hash: [9; 32] }
 }
 
-/// A node of agent 1 that remembers these rows and subscribes to `jobs`.
-fn remembering(floors: Vec<HighestSeen>) -> Mesh {
+/// Returns a mesh of one node, which restores these rows and subscribes to `jobs`.
+fn node_with_highest_seen(rows: Vec<HighestSeen>) -> Mesh {
     let mut mesh = Mesh::new(0);
-    mesh.add_with(1, Role::Bootstrap, CONNECT, |setup| setup.floors = floors);
-    mesh.say(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
+    mesh.add_with(1, Role::Bootstrap, CONNECT, |config| config.floors = rows);
+    mesh.command(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
     mesh
 }
 
 #[test]
-fn a_frame_of_a_revoked_key_is_refused_by_who_saw_the_newer_one() {
+fn frame_of_revoked_key_is_ignored_after_newer_record() {
     let mut mesh = listener();
     assert_eq!(gossip(&mut mesh, 1, "jobs", frame(2, topic(), 1, |_| {})), Verdict::Accept);
     gossip(&mut mesh, 2, "agent-announcements", record(2, LATER, START_MS, &node_key(9)));
@@ -38,14 +38,14 @@ fn a_frame_of_a_revoked_key_is_refused_by_who_saw_the_newer_one() {
 }
 
 #[test]
-fn what_was_remembered_bars_the_revoked_after_a_restart() {
+fn revoked_record_is_ignored_after_restart() {
     let mut mesh = listener();
     let newest = record(2, LATER, START_MS, &node_key(9));
     gossip(&mut mesh, 1, "agent-announcements", newest.clone());
-    let kept: Vec<HighestSeen> = mesh.store(0).highest_seen.values().cloned().collect();
-    assert!(kept.contains(&HighestSeen::from(&SignedRecord::decode(newest.clone()).unwrap())), "{kept:?}");
+    let rows: Vec<HighestSeen> = mesh.store(0).highest_seen.values().cloned().collect();
+    assert!(rows.contains(&HighestSeen::from(&SignedRecord::decode(newest.clone()).unwrap())), "{rows:?}");
 
-    let mut mesh = remembering(kept);
+    let mut mesh = node_with_highest_seen(rows);
     let old = record(2, 0, START_MS + 1, &node_key(2));
     assert_eq!(gossip(&mut mesh, 1, "agent-announcements", old), Verdict::Ignore);
     assert_eq!(gossip(&mut mesh, 2, "jobs", frame(2, topic(), 1, |_| {})), Verdict::Ignore);
@@ -56,110 +56,118 @@ fn what_was_remembered_bars_the_revoked_after_a_restart() {
 }
 
 #[test]
-fn of_two_records_with_the_remembered_order_the_one_that_was_seen_counts() {
+fn record_with_restored_seq_and_other_hash_is_a_conflict() {
     let seen = record(2, LATER, START_MS, &node_key(9));
-    let mut mesh = remembering(vec![HighestSeen::from(&SignedRecord::decode(seen.clone()).unwrap())]);
+    let mut mesh =
+        node_with_highest_seen(vec![HighestSeen::from(&SignedRecord::decode(seen.clone()).unwrap())]);
     let other = record(2, LATER, START_MS, &node_key(8));
     assert_eq!(gossip(&mut mesh, 1, "agent-announcements", other), Verdict::Ignore);
     assert_eq!(mesh.nodes[0].core.stats().get(Counter::RecordsConflicting), 1);
-    assert!(mesh.lines(0, "error").is_empty(), "only the agent concerned is told");
+    assert!(mesh.lines(0, "error").is_empty(), "only the agent of the record reports an error");
     assert_eq!(gossip(&mut mesh, 2, "agent-announcements", seen), Verdict::Accept);
 }
 
 #[test]
-fn a_node_that_remembers_a_newer_generation_of_its_own_does_not_start() {
-    let mesh = remembering_and_ended(vec![row(1, 1, START_MS)]);
+fn node_with_restored_newer_generation_of_its_own_does_not_start() {
+    let mesh = superseded_node_with_highest_seen(vec![row(1, 1, START_MS)]);
     assert_eq!(mesh.lines(0, "error")[0]["code"], "IDENTITY_SUPERSEDED");
     assert!(mesh.lines(0, "ready").is_empty());
-    let mesh = remembering(vec![row(1, 0, START_MS)]);
+    let mesh = node_with_highest_seen(vec![row(1, 0, START_MS)]);
     assert!(mesh.nodes[0].exit.is_none() && mesh.lines(0, "ready").len() == 1);
 }
 
 #[test]
-fn a_generation_of_our_own_from_the_future_does_not_keep_the_node_from_starting() {
+fn restored_own_generation_from_the_future_does_not_prevent_start() {
     let own = agent_key(1).address();
-    // Milliseconds, and what a clock gave that was a day ahead.
+    // A generation in milliseconds, and one from a clock that was a day ahead.
     for generation in [START_MS, START_MS / 1000 + 86_400] {
-        let mesh = remembering(vec![row(1, generation, START_MS), row(1, 0, START_MS - 5)]);
+        let mesh = node_with_highest_seen(vec![row(1, generation, START_MS), row(1, 0, START_MS - 5)]);
         assert!(mesh.nodes[0].exit.is_none() && mesh.lines(0, "ready").len() == 1, "{generation}");
         assert_eq!(mesh.store(0).highest_seen[&own].generation, 0);
     }
 }
 
 #[test]
-fn a_generation_of_another_from_the_future_does_not_silence_it() {
-    let mut mesh = remembering(vec![row(2, START_MS, START_MS)]);
+fn restored_peer_generation_from_the_future_does_not_block_the_peer() {
+    let mut mesh = node_with_highest_seen(vec![row(2, START_MS, START_MS)]);
     assert_eq!(gossip(&mut mesh, 1, "jobs", frame(2, topic(), 1, |_| {})), Verdict::Accept);
     let known = record(2, 0, START_MS, &node_key(2));
     assert_eq!(gossip(&mut mesh, 2, "agent-announcements", known), Verdict::Accept);
     assert_eq!(mesh.received(0), [1]);
 }
 
-fn remembering_and_ended(floors: Vec<HighestSeen>) -> Mesh {
+/// As `node_with_highest_seen`, for rows that end the node.
+fn superseded_node_with_highest_seen(rows: Vec<HighestSeen>) -> Mesh {
     let mut mesh = Mesh::new(0);
-    mesh.add_with(1, Role::Full, CONNECT, |setup| {
-        setup.floors = floors;
+    mesh.add_with(1, Role::Full, CONNECT, |config| {
+        config.floors = rows;
     });
     assert_eq!(mesh.nodes[0].exit, Some(ExitCode::Config));
     mesh
 }
 
 #[test]
-fn a_node_that_is_superseded_remembers_why() {
+fn superseded_node_persists_the_newer_generation() {
     let mut mesh = Mesh::new(1);
     gossip(&mut mesh, 1, "agent-announcements", record(1, LATER, START_MS, &node_key(9)));
     assert_eq!(mesh.nodes[0].exit, Some(ExitCode::Config));
-    let kept = mesh.store(0).highest_seen.values().cloned().collect();
-    let mesh = remembering_and_ended(kept);
+    let rows = mesh.store(0).highest_seen.values().cloned().collect();
+    let mesh = superseded_node_with_highest_seen(rows);
     assert_eq!(mesh.lines(0, "error")[0]["code"], "IDENTITY_SUPERSEDED");
 }
 
 #[test]
-fn our_own_records_go_on_where_those_before_the_restart_ended() {
+fn own_record_seq_continues_after_restart() {
     let ahead = START_MS + 20_000;
-    let mut mesh = remembering(vec![row(1, 0, ahead)]);
+    let mut mesh = node_with_highest_seen(vec![row(1, 0, ahead)]);
     let own = agent_key(1).address();
-    assert_eq!(mesh.store(0).highest_seen[&own].seq, ahead + 1, "the clock is behind, and the order is not");
-    // One of ours from before the restart is no other node's.
+    assert_eq!(
+        mesh.store(0).highest_seen[&own].seq,
+        ahead + 1,
+        "the seq continues although the clock is behind"
+    );
+    // An own record from before the restart is no conflict.
     gossip(&mut mesh, 1, "agent-announcements", record(1, 0, ahead, &node_key(1)));
     assert!(mesh.lines(0, "error").is_empty());
-    mesh.pass(Duration::from_secs(30));
-    mesh.say(0, r#"{"type":"subscribe","topic":"more","id":"t"}"#);
-    mesh.pass(Duration::from_secs(3));
+    mesh.advance(Duration::from_secs(30));
+    mesh.command(0, r#"{"type":"subscribe","topic":"more","id":"t"}"#);
+    mesh.advance(Duration::from_secs(3));
     assert!(mesh.store(0).highest_seen[&own].seq >= START_MS + 32_000);
 }
 
 #[test]
-fn a_record_that_nobody_can_have_believed_does_not_hold_up_those_after_it() {
+fn restored_own_seq_far_in_the_future_is_ignored() {
     let own = agent_key(1).address();
-    let seq = |ahead| remembering(vec![row(1, 0, START_MS + ahead)]).store(0).highest_seen[&own].seq;
+    let seq =
+        |ahead| node_with_highest_seen(vec![row(1, 0, START_MS + ahead)]).store(0).highest_seen[&own].seq;
     assert_eq!(seq(30_000), START_MS + 30_001);
-    assert!(seq(30_100) < START_MS + 1000, "it was made by a clock far ahead");
+    assert!(seq(30_100) < START_MS + 1000, "a clock far ahead made that record");
 }
 
 #[test]
-fn a_revoked_key_of_our_own_does_not_write_to_us() {
+fn frame_of_own_revoked_key_is_ignored() {
     let mut mesh = Mesh::new(0);
-    mesh.add_with(1, Role::Bootstrap, CONNECT, |setup| {
-        setup.node_key = node_key(9);
-        setup.binding = agent_key(1).bind(binding(1, LATER, &node_key(9))).unwrap();
+    mesh.add_with(1, Role::Bootstrap, CONNECT, |config| {
+        config.node_key = node_key(9);
+        config.binding = agent_key(1).bind(binding(1, LATER, &node_key(9))).unwrap();
     });
-    mesh.say(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
+    mesh.command(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
     assert_eq!(gossip(&mut mesh, 1, "jobs", frame(1, topic(), 1, |_| {})), Verdict::Ignore);
     assert_eq!(mesh.nodes[0].core.stats().get(Counter::FramesSuperseded), 1);
 }
 
 #[test]
-fn a_store_that_fails_is_told_once_and_again_after_it_recovered() {
+fn store_failure_is_logged_once_until_recovery() {
     let mut mesh = Mesh::new(1);
     let fail = |mesh: &mut Mesh| mesh.input(0, Input::StoreFailed { reason: "the disk is full".to_owned() });
-    let told = |mesh: &Mesh| mesh.lines(0, "log").iter().filter(|line| line["namespace"] == "store").count();
+    let logged =
+        |mesh: &Mesh| mesh.lines(0, "log").iter().filter(|line| line["namespace"] == "store").count();
     fail(&mut mesh);
     fail(&mut mesh);
-    assert_eq!(told(&mesh), 1);
+    assert_eq!(logged(&mesh), 1);
     mesh.input(0, Input::StoreRecovered);
     fail(&mut mesh);
-    assert_eq!(told(&mesh), 2);
+    assert_eq!(logged(&mesh), 2);
     assert_eq!(mesh.nodes[0].core.stats().get(Counter::StoreFailures), 3);
     assert!(mesh.nodes[0].exit.is_none());
 }

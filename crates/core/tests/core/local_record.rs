@@ -11,60 +11,61 @@ use crate::forged::{hello, record};
 use crate::mesh::{FaultDecision, Mesh, START_MS, agent_key, node_key};
 
 #[test]
-fn a_record_that_a_server_did_not_keep_is_put_again() {
+fn record_not_stored_by_the_server_is_put_again() {
     let mut mesh = Mesh::new(1);
-    // The server says that it stored the record, and has no time to check it.
+    // The server answers that it stored the record, but its crypto pool is full, so that it does
+    // not.
     mesh.crypto = false;
     let quiet = mesh.add(2, Role::Full);
     mesh.connect(quiet, 0);
-    mesh.pass(Duration::from_secs(2));
+    mesh.advance(Duration::from_secs(2));
     assert!(mesh.lines(0, "peer_discovered").is_empty());
     mesh.crypto = true;
-    mesh.pass(Duration::from_secs(60));
+    mesh.advance(Duration::from_secs(60));
     assert_eq!(mesh.lines(0, "peer_discovered").len(), 1, "well before the next announcement");
     let stranger = mesh.add(3, Role::Full);
     mesh.connect(stranger, 0);
     mesh.send(stranger, quiet, 7, "");
-    mesh.pass(Duration::from_secs(1));
+    mesh.advance(Duration::from_secs(1));
     assert_eq!(mesh.received(quiet), [7]);
 }
 
 #[test]
-fn a_server_that_lost_a_record_takes_the_same_bytes_again() {
+fn server_that_lost_a_record_stores_the_same_bytes_again() {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
-    mesh.pass(Duration::from_secs(2));
+    mesh.advance(Duration::from_secs(2));
     let key = Bytes::copy_from_slice(&kad_key("dev", &agent_key(2).address()));
-    let value = mesh.dht_mut().remove(&key).expect("the server keeps it");
+    let value = mesh.dht_mut().remove(&key).expect("the server stores it");
     let peer = mesh.nodes[1].peer;
     mesh.input(0, Input::RecordOffered { peer, key: key.clone(), value: value.clone() });
     assert_eq!(mesh.dht().get(&key), Some(&value));
-    assert_eq!(mesh.lines(0, "peer_discovered").len(), 1, "it is nothing new");
+    assert_eq!(mesh.lines(0, "peer_discovered").len(), 1, "the server knows the record already");
 }
 
 #[test]
-fn a_connection_through_which_no_subscription_comes_is_made_anew() {
+fn peer_without_mail_subscription_is_disconnected_after_5_seconds() {
     let mut mesh = Mesh::new(2);
     mesh.faults = Box::new(|node, input| match input {
-        Input::PeerSubscribed { .. } if node == 1 => FaultDecision::Lose,
+        Input::PeerSubscribed { .. } if node == 1 => FaultDecision::Drop,
         _ => FaultDecision::Deliver,
     });
     mesh.connect(1, 0);
-    mesh.pass(Duration::from_millis(4900));
-    assert!(mesh.hung_up.is_empty());
-    mesh.pass(Duration::from_millis(200));
-    assert_eq!(mesh.hung_up, [(1, mesh.nodes[0].peer)]);
+    mesh.advance(Duration::from_millis(4900));
+    assert!(mesh.disconnect_requests.is_empty());
+    mesh.advance(Duration::from_millis(200));
+    assert_eq!(mesh.disconnect_requests, [(1, mesh.nodes[0].peer)]);
 }
 
 #[test]
-fn peers_whose_subscriptions_are_awaited_are_bounded() {
+fn peers_awaiting_subscriptions_are_bounded() {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
     let (peer, body) = (mesh.nodes[1].peer, hello(record(2, 0, START_MS, &node_key(2))));
     for _ in 0..3000 {
         mesh.input(0, Input::HelloResponseReceived { peer, body: body.clone() });
     }
-    let census = mesh.nodes[0].core.usage();
-    let awaited = census.iter().find(|held| held.name == "peers whose topics are awaited").unwrap();
-    assert_eq!(awaited.size, awaited.limit);
+    let usages = mesh.nodes[0].core.usage();
+    let peers = usages.iter().find(|usage| usage.name == "peers whose topics are awaited").unwrap();
+    assert_eq!(peers.size, peers.limit);
 }

@@ -20,10 +20,11 @@ use crate::mesh::{CONNECT, FaultDecision, Mesh, START_MS, agent_key, node_key};
 pub const SENDER: u8 = 3;
 const RECIPIENT: u8 = 4;
 
-/// A server, a sender with a store, and a recipient of this kind; their places.
+/// Returns a mesh of a server, a sender with a store, and a recipient with this configuration; and
+/// the indexes of sender and recipient.
 pub fn fixture(recipient: impl FnOnce(&mut CoreConfig)) -> (Mesh, usize, usize) {
     let mut mesh = Mesh::new(1);
-    let sender = mesh.add_with(SENDER, Role::Full, CONNECT, |setup| setup.durable = true);
+    let sender = mesh.add_with(SENDER, Role::Full, CONNECT, |config| config.durable = true);
     let to = mesh.add_with(RECIPIENT, Role::Full, CONNECT, recipient);
     for (one, other) in [(sender, 0), (to, 0), (sender, to)] {
         mesh.connect(one, other);
@@ -31,8 +32,8 @@ pub fn fixture(recipient: impl FnOnce(&mut CoreConfig)) -> (Mesh, usize, usize) 
     (mesh, sender, to)
 }
 
-pub fn by_hand(setup: &mut CoreConfig) {
-    setup.manual_ack = true;
+pub fn manual_ack(config: &mut CoreConfig) {
+    config.manual_ack = true;
 }
 
 pub fn send(mesh: &mut Mesh, from: usize, to: usize, data: u64) {
@@ -43,14 +44,14 @@ pub fn send(mesh: &mut Mesh, from: usize, to: usize, data: u64) {
 pub fn ack(mesh: &mut Mesh, node: usize, data: u64) {
     let message = mesh.lines(node, "message").into_iter().rfind(|line| line["data"] == data).unwrap();
     let id = message["messageId"].clone();
-    mesh.say(node, &format!(r#"{{"type":"ack","messageId":{id}}}"#));
+    mesh.command(node, &format!(r#"{{"type":"ack","messageId":{id}}}"#));
 }
 
 pub fn states(mesh: &Mesh, node: usize) -> Vec<&str> {
     mesh.lines(node, "delivery").iter().map(|line| line["state"].as_str().unwrap()).collect()
 }
 
-/// What the recipient's parent knows each payload by.
+/// Returns the message id of each payload at the recipient's parent.
 fn ids(mesh: &Mesh, node: usize) -> BTreeMap<u64, String> {
     let messages = mesh.lines(node, "message").into_iter();
     messages
@@ -63,64 +64,64 @@ pub fn stat(mesh: &Mesh, node: usize, name: Counter) -> u64 {
 }
 
 #[test]
-fn mail_after_two_restarts_reaches_the_parent_though_earlier_mail_waits_for_its_ack() {
+fn message_after_two_restarts_is_delivered_while_earlier_ones_await_acks() {
     for durable in [false, true] {
-        let (mut mesh, first, to) = fixture(|setup| {
-            by_hand(setup);
-            setup.durable = durable;
+        let (mut mesh, first, to) = fixture(|config| {
+            manual_ack(config);
+            config.durable = durable;
         });
         send(&mut mesh, first, to, 1);
         let second = mesh.restart(first, SENDER, &[0, to], |_| {});
         send(&mut mesh, second, to, 2);
-        mesh.pass(Duration::from_secs(5));
+        mesh.advance(Duration::from_secs(5));
         ack(&mut mesh, to, 2);
-        mesh.pass(Duration::from_secs(5));
+        mesh.advance(Duration::from_secs(5));
         assert_eq!(states(&mesh, second), ["delivered"], "{durable}");
         let third = mesh.restart(second, SENDER, &[0, to], |_| {});
         send(&mut mesh, third, to, 3);
-        mesh.pass(Duration::from_secs(5));
+        mesh.advance(Duration::from_secs(5));
         assert_eq!(mesh.received(to), [1, 2, 3], "{durable}");
-        assert_eq!(states(&mesh, third), [""; 0], "{durable}: its parent has not said so");
+        assert_eq!(states(&mesh, third), [""; 0], "{durable}: the parent has not acked message 3");
         for data in [3, 1] {
             ack(&mut mesh, to, data);
         }
-        mesh.pass(Duration::from_secs(5));
+        mesh.advance(Duration::from_secs(5));
         assert_eq!(states(&mesh, third), ["delivered"; 2], "{durable}");
-        assert_eq!(ids(&mesh, to).len(), 3, "each has an id of its own");
+        assert_eq!(ids(&mesh, to).len(), 3, "each message has its own id");
     }
 }
 
 #[test]
-fn mail_from_a_restored_copy_of_the_store_reaches_the_parent() {
-    let (mut mesh, first, to) = fixture(by_hand);
+fn message_from_restored_store_copy_is_delivered() {
+    let (mut mesh, first, to) = fixture(manual_ack);
     send(&mut mesh, first, to, 1);
     let copy = mesh.store(first).messages.clone();
     assert_eq!(copy.len(), 1);
     let second = mesh.restart(first, SENDER, &[0, to], |_| {});
     for data in 2..=4 {
         send(&mut mesh, second, to, data);
-        mesh.pass(Duration::from_secs(1));
+        mesh.advance(Duration::from_secs(1));
         ack(&mut mesh, to, data);
     }
-    mesh.pass(Duration::from_secs(5));
+    mesh.advance(Duration::from_secs(5));
     assert_eq!(states(&mesh, second), ["delivered"; 3]);
     mesh.store_mut(second).messages = copy;
     let third = mesh.restart(second, SENDER, &[0, to], |_| {});
     for data in 5..=7 {
         send(&mut mesh, third, to, data);
     }
-    mesh.pass(Duration::from_secs(5));
+    mesh.advance(Duration::from_secs(5));
     assert_eq!(mesh.received(to), (1..=7).collect::<Vec<_>>());
     assert_eq!(states(&mesh, third), [""; 0]);
     for data in [1, 5, 6, 7] {
         ack(&mut mesh, to, data);
     }
-    mesh.pass(Duration::from_secs(5));
+    mesh.advance(Duration::from_secs(5));
     assert_eq!(states(&mesh, third), ["delivered"; 4]);
 }
 
-/// Mail of an earlier process on a stream named so.
-fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
+/// Returns a persisted message of an earlier process on this stream.
+fn persisted(stream: u8, seq: u64, position: u64) -> PersistedMessage {
     let data = Bytes::from(position.to_string());
     PersistedMessage {
         recipient: agent_key(RECIPIENT).address(),
@@ -145,38 +146,39 @@ fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
 }
 
 #[test]
-fn mail_of_several_streams_of_one_recipient_is_restored_in_the_order_in_which_it_was_accepted() {
+fn restored_streams_are_sent_in_the_order_of_acceptance() {
     for manual in [false, true] {
-        let (mut mesh, gone, to) = fixture(|setup| setup.manual_ack = manual);
-        mesh.kill(gone);
-        // Names and numbers say nothing about the order of streams.
-        let rows = vec![kept(1, 3, 5), kept(5, 2, 3), kept(5, 4, 4), kept(9, 7, 1), kept(9, 9, 2)];
-        let again = mesh.add_with(SENDER, Role::Full, CONNECT, |setup| {
-            setup.durable = true;
-            setup.outbox = rows.clone();
+        let (mut mesh, original, to) = fixture(|config| config.manual_ack = manual);
+        mesh.kill(original);
+        // Stream ids and sequence numbers do not give the order of acceptance.
+        let rows = [(1, 3, 5), (5, 2, 3), (5, 4, 4), (9, 7, 1), (9, 9, 2)];
+        let rows = rows.map(|(stream, seq, position)| persisted(stream, seq, position)).to_vec();
+        let again = mesh.add_with(SENDER, Role::Full, CONNECT, |config| {
+            config.durable = true;
+            config.outbox = rows.clone();
         });
         send(&mut mesh, again, to, 6);
-        assert_eq!(mesh.store(again).messages.values().map(|mail| mail.position).max(), Some(6));
+        assert_eq!(mesh.store(again).messages.values().map(|message| message.position).max(), Some(6));
         mesh.connect(again, 0);
         mesh.connect(again, to);
-        mesh.pass(Duration::from_secs(10));
+        mesh.advance(Duration::from_secs(10));
         assert_eq!(mesh.received(to), [1, 2, 3, 4, 5, 6], "{manual}");
         if manual {
             for data in 1..=6 {
                 ack(&mut mesh, to, data);
             }
-            mesh.pass(Duration::from_secs(5));
+            mesh.advance(Duration::from_secs(5));
         }
         assert_eq!(states(&mesh, again), ["delivered"; 6], "{manual}");
     }
 }
 
-/// The sender as it was when it had just been started, while its peers have heard it since: as from
-/// a snapshot of its memory.
-fn set_back(mesh: &mut Mesh, sender: usize, to: usize, durable: bool) -> usize {
+/// Starts the sender again with the memory of its start, although its peers have received frames
+/// since: as from a snapshot of the machine.
+fn restore_snapshot(mesh: &mut Mesh, sender: usize, to: usize, durable: bool) -> usize {
     mesh.kill(sender);
-    let again = mesh.add_with(SENDER, Role::Full, CONNECT, |setup| {
-        (setup.boot, setup.database, setup.durable) = (77, [77; 16], durable);
+    let again = mesh.add_with(SENDER, Role::Full, CONNECT, |config| {
+        (config.boot, config.database, config.durable) = (77, [77; 16], durable);
     });
     mesh.connect(again, 0);
     mesh.connect(again, to);
@@ -184,19 +186,19 @@ fn set_back(mesh: &mut Mesh, sender: usize, to: usize, durable: bool) -> usize {
 }
 
 #[test]
-fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
-    let (mut mesh, gone, to) = fixture(|_| {});
-    let first = set_back(&mut mesh, gone, to, true);
+fn process_restored_from_snapshot_renumbers_its_messages() {
+    let (mut mesh, original, to) = fixture(|_| {});
+    let first = restore_snapshot(&mut mesh, original, to, true);
     for data in 1..=3 {
         send(&mut mesh, first, to, data);
     }
-    mesh.pass(Duration::from_secs(2));
+    mesh.advance(Duration::from_secs(2));
     assert_eq!(states(&mesh, first), ["delivered"; 3]);
-    let second = set_back(&mut mesh, first, to, true);
+    let second = restore_snapshot(&mut mesh, first, to, true);
     for data in 4..=6 {
         send(&mut mesh, second, to, data);
     }
-    mesh.pass(Duration::from_secs(30));
+    mesh.advance(Duration::from_secs(30));
     assert_eq!(mesh.received(to), (1..=6).collect::<Vec<_>>());
     assert_eq!(states(&mesh, second), ["delivered"; 3]);
     assert_eq!(stat(&mesh, second, Counter::FrameCountersReused), 1);
@@ -210,13 +212,13 @@ fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
         .collect();
     for delivery in mesh.lines(second, "delivery") {
         let id = delivery["requestId"].as_str().unwrap();
-        assert_eq!(delivery["messageId"].as_str(), Some(accepted[id].as_str()), "the id that was told");
+        assert_eq!(delivery["messageId"].as_str(), Some(accepted[id].as_str()), "the id that was answered");
         let data: u64 = id[1..].parse().unwrap();
         assert_eq!(delivery["deliveredAs"].as_str(), Some(known[&data].as_str()), "{delivery}");
     }
-    assert!(mesh.store(second).messages.is_empty(), "the store has no row of it, under either number");
+    assert!(mesh.store(second).messages.is_empty(), "the store has no row under either number");
     send(&mut mesh, second, to, 7);
-    mesh.pass(Duration::from_secs(1));
+    mesh.advance(Duration::from_secs(1));
     let last = mesh.lines(second, "delivery").last().copied().unwrap();
     assert!(
         last["state"] == "delivered" && last["deliveredAs"].is_null(),
@@ -225,86 +227,86 @@ fn a_process_that_is_set_back_to_a_snapshot_goes_on_under_other_numbers() {
 }
 
 #[test]
-fn a_recipient_that_was_started_again_knows_what_its_numbers_stood_for() {
+fn restarted_recipient_detects_reused_sequence_numbers() {
     for manual in [false, true] {
-        let (mut mesh, gone, to) = fixture(|setup| (setup.durable, setup.manual_ack) = (true, manual));
-        let first = set_back(&mut mesh, gone, to, true);
+        let (mut mesh, original, to) = fixture(|config| (config.durable, config.manual_ack) = (true, manual));
+        let first = restore_snapshot(&mut mesh, original, to, true);
         for data in 1..=3 {
             send(&mut mesh, first, to, data);
         }
-        mesh.pass(Duration::from_secs(2));
+        mesh.advance(Duration::from_secs(2));
         if manual {
-            // The first waits for its acknowledgement when the recipient ends.
+            // Message 1 awaits its ack when the recipient ends.
             ack(&mut mesh, to, 2);
             ack(&mut mesh, to, 3);
         }
         mesh.kill(first);
-        mesh.pass(Duration::from_secs(2));
-        // What the new process knows of frames is nothing.
-        let again = mesh.restart(to, RECIPIENT, &[0], |setup| setup.manual_ack = manual);
-        let second = set_back(&mut mesh, first, again, true);
+        mesh.advance(Duration::from_secs(2));
+        // The new process has no replay window.
+        let again = mesh.restart(to, RECIPIENT, &[0], |config| config.manual_ack = manual);
+        let second = restore_snapshot(&mut mesh, first, again, true);
         for data in 4..=6 {
             send(&mut mesh, second, again, data);
         }
-        mesh.pass(Duration::from_secs(30));
+        mesh.advance(Duration::from_secs(30));
         assert_eq!(mesh.received(again), [4, 5, 6], "{manual}");
         assert_eq!(
             stat(&mesh, again, Counter::MailNumbersReused),
             1,
-            "{manual}: the others follow the first"
+            "{manual}: one collision renumbers the whole stream"
         );
         let (before, after) = (ids(&mesh, to), ids(&mesh, again));
         assert!(after.values().all(|id| !before.values().any(|known| known == id)), "{before:?} {after:?}");
         if manual {
             assert_eq!(states(&mesh, second), [""; 0]);
             (4..=6).for_each(|data| ack(&mut mesh, again, data));
-            mesh.pass(Duration::from_secs(2));
+            mesh.advance(Duration::from_secs(2));
         }
         assert_eq!(states(&mesh, second), ["delivered"; 3], "{manual}");
     }
 }
 
 #[test]
-fn mail_that_was_renamed_keeps_its_new_name_in_the_next_process() {
-    let (mut mesh, gone, to) = fixture(|setup| (setup.durable, setup.manual_ack) = (true, true));
-    let first = set_back(&mut mesh, gone, to, true);
+fn renumbered_message_keeps_its_new_number_in_the_next_process() {
+    let (mut mesh, original, to) = fixture(|config| (config.durable, config.manual_ack) = (true, true));
+    let first = restore_snapshot(&mut mesh, original, to, true);
     send(&mut mesh, first, to, 1);
-    mesh.pass(Duration::from_secs(2));
+    mesh.advance(Duration::from_secs(2));
     mesh.kill(first);
-    let again = mesh.restart(to, RECIPIENT, &[0], by_hand);
-    let second = set_back(&mut mesh, first, again, true);
+    let again = mesh.restart(to, RECIPIENT, &[0], manual_ack);
+    let second = restore_snapshot(&mut mesh, first, again, true);
     send(&mut mesh, second, again, 2);
-    mesh.pass(Duration::from_secs(10));
+    mesh.advance(Duration::from_secs(10));
     assert_eq!(mesh.received(again), [2]);
     let accepted = mesh.lines(second, "result").last().unwrap()["messageId"].clone();
     let third = mesh.restart(second, SENDER, &[0, again], |_| {});
-    mesh.pass(Duration::from_secs(10));
-    assert_eq!(mesh.received(again), [2], "it is not told under a third name");
+    mesh.advance(Duration::from_secs(10));
+    assert_eq!(mesh.received(again), [2], "the message is not delivered under a third number");
     let id = ids(&mesh, again)[&2].clone();
     ack(&mut mesh, again, 2);
-    mesh.pass(Duration::from_secs(10));
+    mesh.advance(Duration::from_secs(10));
     let delivery = mesh.lines(third, "delivery")[0];
     assert_eq!((&delivery["messageId"], delivery["deliveredAs"].as_str()), (&accepted, Some(id.as_str())));
     assert!(mesh.store(third).messages.is_empty());
 }
 
 #[test]
-fn what_comes_again_is_no_other_mail() {
+fn retransmitted_message_is_no_collision() {
     let (mut mesh, sender, to) = fixture(|_| {});
     mesh.faults = Box::new(|node, input| match input {
-        Input::MailResponseReceived { .. } if node == 1 => FaultDecision::Lose,
+        Input::MailResponseReceived { .. } if node == 1 => FaultDecision::Drop,
         _ => FaultDecision::Deliver,
     });
     send(&mut mesh, sender, to, 1);
     mesh.faults = Box::new(|_, _| FaultDecision::Deliver);
     mesh.fail_open_requests(sender);
-    mesh.pass(Duration::from_secs(10));
+    mesh.advance(Duration::from_secs(10));
     assert_eq!((mesh.received(to), states(&mesh, sender)), (vec![1], vec!["delivered"]));
     assert_eq!((stat(&mesh, to, Counter::MailRepeated), stat(&mesh, to, Counter::MailNumbersReused)), (1, 0));
     assert!(mesh.lines(sender, "delivery")[0]["deliveredAs"].is_null());
 }
 
-/// The boots of the frames that a sender has sent so far.
+/// Returns the boot ids of the frames that a sender has sent so far.
 fn boots(mesh: &Mesh, sender: usize) -> Vec<u64> {
     let peer = mesh.nodes[sender].peer;
     let frames = mesh.frames.iter().filter(|(_, from, _)| *from == peer);
@@ -316,24 +318,24 @@ fn boots(mesh: &Mesh, sender: usize) -> Vec<u64> {
 }
 
 #[test]
-fn a_peer_that_lies_about_our_counters_cannot_use_up_boots() {
+fn peer_with_false_replay_refusals_causes_few_new_boot_ids() {
     let (mut mesh, sender, to) = fixture(|_| {});
-    let lie = MailResponse {
+    let refusal = MailResponse {
         response: Some(Response::Refused(Refused { code: "REPLAYED".to_owned(), ..Refused::default() })),
     };
-    let lie = Bytes::from(lie.encode_to_vec());
-    mesh.lies = Box::new(move |node| (node == to).then(|| lie.clone()));
+    let refusal = Bytes::from(refusal.encode_to_vec());
+    mesh.forged_responses = Box::new(move |node| (node == to).then(|| refusal.clone()));
     send(&mut mesh, sender, to, 1);
-    mesh.pass(Duration::from_secs(15 * 60));
-    let told = boots(&mesh, sender).len();
-    assert!((2..=5).contains(&told), "{told} in a quarter of an hour");
-    mesh.lies = Box::new(|_| None);
-    mesh.pass(Duration::from_secs(90));
+    mesh.advance(Duration::from_secs(15 * 60));
+    let boots = boots(&mesh, sender).len();
+    assert!((2..=5).contains(&boots), "{boots} boot ids in a quarter of an hour");
+    mesh.forged_responses = Box::new(|_| None);
+    mesh.advance(Duration::from_secs(90));
     assert_eq!((mesh.received(to), states(&mesh, sender)), (vec![1], vec!["delivered"]));
 }
 
 #[test]
-fn a_record_of_an_earlier_process_with_our_number_is_outdone() {
+fn record_of_another_process_with_own_seq_raises_the_seq() {
     let (mut mesh, sender, to) = fixture(|_| {});
     let own = |mesh: &Mesh| mesh.store(sender).highest_seen[&agent_key(SENDER).address()].seq;
     let before = own(&mesh);
@@ -341,27 +343,27 @@ fn a_record_of_an_earlier_process_with_our_number_is_outdone() {
     let from = mesh.nodes[to].peer;
     let gossip = Input::Gossip { token: 1, from, topic: "agent-announcements".to_owned(), data: twin };
     mesh.input(sender, gossip);
-    mesh.pass(Duration::from_secs(5));
-    assert!(own(&mesh) > before, "others may believe the twin");
+    mesh.advance(Duration::from_secs(5));
+    assert!(own(&mesh) > before, "peers may have accepted the other record");
     assert_eq!(stat(&mesh, sender, Counter::RecordsOutdone), 1);
     assert_eq!(mesh.lines(sender, "error").len(), 0);
 }
 
 #[test]
-fn a_frame_of_ours_that_we_have_yet_to_send_gives_a_copy_away() {
-    let (mut mesh, gone, to) = fixture(|_| {});
-    let sender = set_back(&mut mesh, gone, to, true);
+fn frame_with_own_boot_id_and_future_counter_reveals_a_copy() {
+    let (mut mesh, original, to) = fixture(|_| {});
+    let sender = restore_snapshot(&mut mesh, original, to, true);
     let from = mesh.nodes[to].peer;
-    let heard = |token, boot, key: u8| {
+    let gossip = |token, boot, key: u8| {
         let data = frame(key, topic(), 1000 + token, |body| body.boot = boot);
         Input::Gossip { token, from, topic: "jobs".to_owned(), data }
     };
-    // Frames of others, and of an earlier process, say nothing.
-    mesh.input(sender, heard(1, 77, RECIPIENT));
-    mesh.input(sender, heard(2, 78, SENDER));
+    // Frames of peers and of earlier processes prove nothing.
+    mesh.input(sender, gossip(1, 77, RECIPIENT));
+    mesh.input(sender, gossip(2, 78, SENDER));
     assert_eq!(stat(&mesh, sender, Counter::FrameCountersReused), 0);
-    mesh.input(sender, heard(3, 77, SENDER));
+    mesh.input(sender, gossip(3, 77, SENDER));
     assert_eq!(stat(&mesh, sender, Counter::FrameCountersReused), 1);
     send(&mut mesh, sender, to, 1);
-    assert!(!boots(&mesh, sender).contains(&77), "it goes on under another boot");
+    assert!(!boots(&mesh, sender).contains(&77), "the node continues with another boot id");
 }
