@@ -1,4 +1,4 @@
-//! Any bytes into every decoder, and any value through the wire and back.
+//! Every decoder with random bytes, and random values encoded and decoded.
 
 use bytes::Bytes;
 use p2p_node_protocol::Role;
@@ -19,12 +19,13 @@ use prost::Message as _;
 use super::extended::{BINDING, Extension, RECORD, extended};
 use super::{NOW_MS, agent, binding, frame_body, hello, mail_response, node, signed_examples};
 
-/// What a decoder made of bytes has one encoding: those bytes, or fewer if they had extensions.
-fn one_encoding(known: &[u8], bytes: &[u8]) {
-    assert!(known.len() < bytes.len() || known == bytes, "another encoding");
+/// Asserts that accepted bytes are the canonical encoding of the decoded message, or longer because
+/// of extensions.
+fn assert_canonical(known: &[u8], bytes: &[u8]) {
+    assert!(known.len() < bytes.len() || known == bytes, "not the canonical encoding");
 }
 
-/// Runs every decoder; what one of them accepts must be the encoding of what it made of it, but for extensions.
+/// Runs every decoder. Accepted bytes must be canonical, except for extensions.
 fn decode_all(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     canonical::<FrameBody>(&bytes);
@@ -33,7 +34,7 @@ fn decode_all(bytes: &[u8]) {
     canonical::<MailResponse>(&bytes);
     canonical::<Hello>(&bytes);
     if let Ok(binding) = SignedBinding::decode(&bytes) {
-        one_encoding(&binding.encode(), &bytes);
+        assert_canonical(&binding.encode(), &bytes);
         let _ = (binding.check("dev", NOW_MS), binding.verify_signature());
     }
     if let Ok(record) = SignedRecord::decode(bytes.clone()) {
@@ -41,17 +42,17 @@ fn decode_all(bytes: &[u8]) {
         let _ = record.check("dev", None, NOW_MS);
     }
     if let Ok(frame) = Frame::decode(bytes.clone(), MAX_FRAME_BYTES) {
-        one_encoding(&frame.body.encode_to_vec(), &bytes[64..]);
+        assert_canonical(&frame.body.encode_to_vec(), &bytes[64..]);
         let _ = (frame.check_times(NOW_MS, NOW_MS), frame.verify_signature());
     }
     if let Ok(ack) = SignedAck::decode(bytes.clone()) {
-        one_encoding(&ack.ack.encode_to_vec(), &bytes[64..]);
+        assert_canonical(&ack.ack.encode_to_vec(), &bytes[64..]);
     }
 }
 
 fn canonical<M: Wire>(bytes: &Bytes) {
     if let Ok(message) = strict_decode::<M>(bytes) {
-        one_encoding(&message.encode_to_vec(), bytes);
+        assert_canonical(&message.encode_to_vec(), bytes);
     }
 }
 
@@ -63,19 +64,19 @@ fn any_example() -> impl Strategy<Value = Bytes> {
 
 proptest! {
     #[test]
-    fn no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..512)) {
+    fn decoders_with_any_bytes_do_not_panic(bytes in vec(any::<u8>(), 0..512)) {
         decode_all(&bytes);
     }
 
     #[test]
-    fn no_change_of_good_bytes_makes_a_decoder_panic(
+    fn decoders_with_changed_valid_bytes_do_not_panic_or_accept(
         bytes in any_example(),
         cut in any::<(prop::sample::Index, prop::sample::Index)>(),
-        put in vec(any::<u8>(), 0..16),
+        inserted in vec(any::<u8>(), 0..16),
     ) {
         let (a, b) = (cut.0.index(bytes.len()), cut.1.index(bytes.len()));
         let mut changed = bytes.to_vec();
-        changed.splice(a.min(b)..a.max(b).min(a.min(b) + 16), put);
+        changed.splice(a.min(b)..a.max(b).min(a.min(b) + 16), inserted);
         decode_all(&changed);
         for (name, good, accepts) in signed_examples() {
             prop_assert!(changed == good || !accepts(changed.clone().into()), "accepted as {}", name);
@@ -212,26 +213,26 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn frames_survive_the_wire(body in any_body()) {
+    fn frame_round_trip(body in any_body()) {
         let frame = Frame::decode(sign_frame(&body, &node()), MAX_FRAME_BYTES).unwrap();
         prop_assert!(frame.verify_signature());
         prop_assert_eq!(frame.body, body);
     }
 
     #[test]
-    fn acks_survive_the_wire(ack in any_ack()) {
+    fn ack_round_trip(ack in any_ack()) {
         let signed = SignedAck::decode(sign_ack(&ack, &node())).unwrap();
         prop_assert!(signed.verify(&node().public()));
         prop_assert_eq!(signed.ack, ack);
     }
 
     #[test]
-    fn mail_responses_survive_the_wire(response in any_response()) {
+    fn mail_response_round_trip(response in any_response()) {
         prop_assert_eq!(strict_decode(&response.encode_to_vec().into()), Ok(response));
     }
 
     #[test]
-    fn hellos_survive_the_wire(
+    fn hello_round_trip(
         network in network(), record in bytes(1..=MAX_RECORD_BYTES), agent_version in "\\PC{0,60}",
         time_ms in any::<u64>(),
     ) {
@@ -240,30 +241,31 @@ proptest! {
     }
 
     #[test]
-    fn bindings_survive_the_wire(binding in any_binding()) {
+    fn binding_round_trip(binding in any_binding()) {
         prop_assert_eq!(SignedBinding::decode(&binding.encode()), Ok(binding));
     }
 
     #[test]
-    fn records_survive_the_wire(record in any_record()) {
+    fn record_round_trip(record in any_record()) {
         let signed = SignedRecord::decode(record.sign(&node()).unwrap()).unwrap();
         prop_assert_eq!(signed.record, record);
     }
 }
 
-/// Extensions of a message, as few as one.
+/// At least one extension of a message.
 fn any_extensions() -> impl Strategy<Value = Vec<Extension>> {
     vec((0..1000_u32, vec(any::<u8>(), 0..20)), 1..=MAX_EXTENSIONS)
 }
 
-/// An encoding that nobody writes: the value of the first field (a version or a length) in a longer form.
-fn respelled(bytes: &[u8]) -> Vec<u8> {
+/// Returns a non-canonical encoding: the value of the first field (a version or a length) as a
+/// longer varint.
+fn non_canonical(bytes: &[u8]) -> Vec<u8> {
     [&bytes[..1], &[bytes[1] | 0x80, 0], &bytes[2..]].concat()
 }
 
 proptest! {
     #[test]
-    fn extensions_change_nothing_in_what_is_known(
+    fn extensions_leave_known_fields_unchanged(
         body in any_body(), ack in any_ack(), response in any_response(), batch in vec(any_message(), 0..4),
         record in any_record(), extensions in any_extensions(),
     ) {
@@ -285,7 +287,7 @@ proptest! {
         let later = node().sign_whole(RECORD_DOMAIN, &extend(signed[64..].to_vec(), &RECORD));
         if later.len() <= MAX_RECORD_BYTES {
             let read = SignedRecord::decode(later.clone()).unwrap();
-            prop_assert_eq!((&read.record, &read.bytes), (&record, &later), "what is passed on is what came");
+            prop_assert_eq!((&read.record, &read.bytes), (&record, &later), "forwarded unchanged");
         }
         // The frame as a whole, with a signature over all of it.
         let later = node().sign_whole(FRAME_DOMAIN, &extend(body.encode_to_vec(), &FrameBody::SHAPE));
@@ -295,13 +297,13 @@ proptest! {
     }
 
     #[test]
-    fn extensions_excuse_no_other_encoding_of_what_is_known(
+    fn non_canonical_known_fields_with_extensions_are_refused(
         body in any_body(), ack in any_ack(), extensions in any_extensions(), at in any::<prop::sample::Index>(),
     ) {
         for (bytes, shape) in [(body.encode_to_vec(), FrameBody::SHAPE), (ack.encode_to_vec(), Ack::SHAPE)] {
-            let respelled = respelled(&extended(&bytes, &shape, &extensions)).into();
-            prop_assert!(strict_decode::<FrameBody>(&respelled).is_err());
-            prop_assert!(strict_decode::<Ack>(&respelled).is_err());
+            let other = non_canonical(&extended(&bytes, &shape, &extensions)).into();
+            prop_assert!(strict_decode::<FrameBody>(&other).is_err());
+            prop_assert!(strict_decode::<Ack>(&other).is_err());
         }
         let mut changed = extended(&body.encode_to_vec(), &FrameBody::SHAPE, &extensions);
         let at = at.index(changed.len());
@@ -310,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_follows_another_version_nobody_is_to_blame(version in 2..u64::MAX, rest in vec(any::<u8>(), 0..200)) {
+    fn message_of_another_version_is_refused_without_blame(version in 2..u64::MAX, rest in vec(any::<u8>(), 0..200)) {
         let mut bytes = vec![8];
         prost::encoding::encode_varint(version, &mut bytes);
         let bytes = Bytes::from([bytes, rest].concat());

@@ -1,16 +1,17 @@
-//! Messages as a node of a later version writes them: with fields that this one does not know.
+//! Messages as a node of a later version writes them: with unknown fields.
 
 use p2p_node_wire::strict::{FIRST_EXTENSION, MAX_EXTENSIONS, Shape};
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
-/// A number for each field of a message that has this shape, and of the messages inside.
+/// Number of fields of a record, and of the messages inside.
 pub const RECORD: Shape = Shape { fields: 12, messages: &[(8, &Shape::flat(4))] };
 pub const BINDING: Shape = Shape::flat(8);
 
-/// One extension: how far its number lies above the one before it, and its content, by whose length its type goes.
+/// One extension: the distance of its field number from that of the previous one, and its content.
+/// The length of the content decides the wire type.
 pub type Extension = (u32, Vec<u8>);
 
-/// The message with these extensions at its end and at that of every message in it.
+/// Returns the message with these extensions at its end and at the end of every message in it.
 pub fn extended(mut bytes: &[u8], shape: &Shape, extensions: &[Extension]) -> Vec<u8> {
     let mut out = Vec::new();
     while !bytes.is_empty() {

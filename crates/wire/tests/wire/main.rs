@@ -1,7 +1,6 @@
-//! The bytes that cross the network: golden copies, and what becomes of bytes that somebody has changed; in
-//! `any`, of bytes that somebody made up, and of every value on its way through the wire.
+//! Messages between nodes: golden bytes, changed bytes, and in `any` random bytes and values.
 
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test that cannot go on must panic")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod any;
 mod extended;
@@ -24,7 +23,7 @@ use p2p_node_wire::message_id::{message_id, message_name};
 use p2p_node_wire::record::{Kem, RECORD_DOMAIN, Record, SignedRecord, kad_key};
 use prost::Message as _;
 
-/// When all of this takes place: 2026-01-01, in seconds since 1970.
+/// The time of all examples: 2026-01-01, in seconds since 1970.
 const NOW_SECS: u64 = 1_767_225_600;
 const NOW_MS: u64 = NOW_SECS * 1000;
 
@@ -161,7 +160,10 @@ fn golden_text(name: &str, actual: &str) {
         std::fs::write(&path, actual).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(actual, expected, "{name} has changed: that breaks every other implementation");
+    assert_eq!(
+        actual, expected,
+        "{name} has changed, which breaks other implementations; UPDATE_FIXTURES=1 writes the new bytes"
+    );
 }
 
 fn golden_bytes(name: &str, bytes: &[u8]) {
@@ -170,7 +172,7 @@ fn golden_bytes(name: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn the_bytes_on_the_wire_are_those_of_the_fixtures() {
+fn encoded_messages_match_the_fixtures() {
     golden_bytes("binding", &binding().encode());
     golden_bytes("record", &record().sign(&node()).unwrap());
     golden_bytes("frame", &sign_frame(&frame_body(), &node()));
@@ -180,7 +182,7 @@ fn the_bytes_on_the_wire_are_those_of_the_fixtures() {
 }
 
 #[test]
-fn the_values_that_others_must_arrive_at_are_those_of_the_fixtures() {
+fn derived_values_match_the_fixture() {
     let address = agent().address();
     let values = [
         ("address", address.to_string()),
@@ -196,7 +198,7 @@ fn the_values_that_others_must_arrive_at_are_those_of_the_fixtures() {
 }
 
 #[test]
-fn the_examples_are_accepted() {
+fn example_messages_are_accepted() {
     assert_eq!(binding().check("dev", NOW_MS), Ok(()));
     assert!(binding().verify_signature());
     let record = SignedRecord::decode(record().sign(&node()).unwrap()).unwrap();
@@ -212,10 +214,10 @@ fn the_examples_are_accepted() {
 
 // ---- Changed bytes ------------------------------------------------------------------------------------
 
-/// Whether somebody would act upon these bytes, if they were the only thing to go by.
+/// Returns `true` if a node would accept these bytes.
 type Accepts = fn(Bytes) -> bool;
 
-/// Extensions of a binding are signed by the node alone, in the frame or record around it.
+/// Refuses extensions too: only the node signs those of a binding, in its frame or record.
 fn accepts_binding(bytes: Bytes) -> bool {
     SignedBinding::decode(&bytes).is_ok_and(|binding| {
         binding.encode() == bytes && binding.check("dev", NOW_MS).is_ok() && binding.verify_signature()
@@ -244,24 +246,24 @@ fn signed_examples() -> [(&'static str, Bytes, Accepts); 4] {
 }
 
 #[test]
-fn no_bit_of_a_signed_thing_can_be_changed() {
+fn signed_message_with_a_flipped_bit_is_refused() {
     for (name, bytes, accepts) in signed_examples() {
         assert!(accepts(bytes.clone()), "{name}");
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes.to_vec();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(!accepts(changed.into()), "{name} with bit {bit} turned over");
+            assert!(!accepts(changed.into()), "{name} with bit {bit} flipped");
         }
     }
 }
 
 #[test]
-fn nothing_can_be_added_to_a_signed_thing_or_taken_from_it() {
+fn signed_message_with_changed_length_is_refused() {
     for (name, bytes, accepts) in signed_examples() {
         for length in 0..bytes.len() {
             assert!(!accepts(bytes.slice(..length)), "{name} cut to {length} bytes");
         }
-        // An unknown field, a known one again, a zero byte.
+        // An unknown field, a repeated field, a zero byte.
         for tail in [&b"\xf8\x07\x01"[..], b"\x12\x03dev", b"\0"] {
             assert!(!accepts([&bytes, tail].concat().into()), "{name} with {tail:?}");
         }
@@ -269,17 +271,17 @@ fn nothing_can_be_added_to_a_signed_thing_or_taken_from_it() {
 }
 
 #[test]
-fn a_signature_counts_in_its_own_domain_only() {
+fn signature_in_another_domain_is_refused() {
     let domains = [FRAME_DOMAIN, ACK_DOMAIN, RECORD_DOMAIN];
     for signed in domains {
-        // The body is one that all three decoders could be given.
+        // The same body in every domain.
         let whole = node().sign_whole(signed, b"body");
         for verified in domains {
             let same = signed == verified;
             assert_eq!(verify_signed(&node().public(), verified, &whole), same, "{signed} as {verified}");
         }
     }
-    // The same with the real things: a body that is right, under the signature of another kind.
+    // Valid bodies, signed in the domain of another kind.
     for (name, bytes, accepts) in signed_examples().into_iter().skip(1) {
         let body = &bytes[64..];
         let accepted: Vec<_> =
@@ -290,10 +292,10 @@ fn a_signature_counts_in_its_own_domain_only() {
 }
 
 #[test]
-fn no_signed_thing_is_taken_for_another() {
+fn signed_message_is_refused_as_another_kind() {
     for (name, bytes, _) in signed_examples() {
         for (other, _, accepts) in signed_examples() {
-            assert_eq!(accepts(bytes.clone()), name == other, "{name} taken for {other}");
+            assert_eq!(accepts(bytes.clone()), name == other, "{name} decoded as {other}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is sealed, byte for byte.
+//! Golden bytes of sealed messages.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use p2p_node_wire::seal::padding;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::session::OutboundSession;
 
-/// What another implementation opens, in `tests/interop`. `UPDATE_FIXTURES=1` writes it anew.
+/// Another implementation opens this vector in `tests/interop`. `UPDATE_FIXTURES=1` writes it.
 #[test]
-fn a_fixed_key_and_fixed_randomness_give_the_kept_bytes() {
+fn sealed_bytes_of_fixed_key_and_randomness_match_the_fixture() {
     let secret_bytes = [3; 32];
     let secret = Secret::from(secret_bytes);
     let info = Info {
@@ -40,16 +40,16 @@ fn a_fixed_key_and_fixed_randomness_give_the_kept_bytes() {
         "next_content": hex::encode([7; 300]),
         "next_ciphertext": hex::encode(&next.ciphertext),
     });
-    let made = serde_json::to_string_pretty(&vector).unwrap() + "\n";
+    let actual = serde_json::to_string_pretty(&vector).unwrap() + "\n";
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/seal/vector.json");
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
-        std::fs::write(path, &made).unwrap();
+        std::fs::write(path, &actual).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(path).unwrap(), made);
+    assert_eq!(std::fs::read_to_string(path).unwrap(), actual);
 }
 
 #[test]
-fn secret_keys_have_the_public_keys_that_the_standard_gives_them() {
+fn public_keys_of_secrets_match_the_standard_vectors() {
     let known: serde_json::Value =
         serde_json::from_str(include_str!("../../../../fixtures/seal/xwing.json")).unwrap();
     let vectors = known["vectors"].as_array().unwrap();
