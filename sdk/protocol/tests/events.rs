@@ -1,4 +1,4 @@
-//! Events to lines, and lines to events.
+//! Encoding and decoding of events.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -46,7 +46,7 @@ fn message(data: &str) -> Event {
     }))
 }
 
-/// One event of every type, with every field that it can have.
+/// Returns one event of every type with all its fields.
 fn one_of_each() -> Vec<(&'static str, Event)> {
     let some = || Some("x".to_owned());
     vec![
@@ -159,13 +159,14 @@ fn one_of_each() -> Vec<(&'static str, Event)> {
 }
 
 #[test]
-fn every_event_reads_the_same_again_numbered_or_not() {
+fn event_round_trip_with_and_without_seq() {
     for (kind, event) in one_of_each() {
         let plain = line(&event, None);
         let value: Value = serde_json::from_str(&plain).unwrap();
         assert_eq!(value["type"], kind);
-        let again = decode_event(plain.as_bytes()).unwrap().unwrap_or_else(|| panic!("{kind} is not known"));
-        assert_eq!(line(&again, None), plain);
+        let decoded =
+            decode_event(plain.as_bytes()).unwrap().unwrap_or_else(|| panic!("unknown event {kind}"));
+        assert_eq!(line(&decoded, None), plain);
 
         let numbered = line(&event, Some(u64::MAX));
         let mut value: Value = serde_json::from_str(&numbered).unwrap();
@@ -176,7 +177,7 @@ fn every_event_reads_the_same_again_numbered_or_not() {
 }
 
 #[test]
-fn optional_fields_that_say_nothing_are_left_out() {
+fn empty_optional_fields_are_omitted() {
     let error = Event::Error(Box::new(ErrorEvent::new(ErrorCode::Busy, "b")));
     assert_eq!(line(&error, None), r#"{"type":"error","code":"BUSY","message":"b","retryable":true}"#);
     let answer = Event::Result(Box::new(Answer::new("i".into(), "ping")));
@@ -184,7 +185,7 @@ fn optional_fields_that_say_nothing_are_left_out() {
 }
 
 #[test]
-fn no_text_can_end_a_line() {
+fn text_with_line_separators_stays_in_one_line() {
     let text = "a\n\r\0\u{1f}\u{7f}\u{85}\u{2028}b\u{2029}\u{e9}\u{1f600}";
     let log = Event::Log(Box::new(Log {
         level: Level::Info,
@@ -204,14 +205,14 @@ fn no_text_can_end_a_line() {
 }
 
 #[test]
-fn raw_data_is_written_as_it_is() {
+fn raw_data_is_written_unchanged() {
     for data in [r#""\ud800""#, "1e999", "0.10", r#"{"a":1,"a":2}"#] {
         assert!(line(&message(data), None).contains(&format!(r#""data":{data},"#)));
     }
 }
 
 #[test]
-fn a_parent_skips_what_it_does_not_know_and_refuses_what_is_wrong() {
+fn unknown_events_and_fields_are_skipped_and_invalid_ones_refused() {
     assert!(decode_event(br#"{"type":"tomorrow","x":1}"#).unwrap().is_none());
     let event = decode_event(br#"{"type":"closing","reason":"eof","new":1}"#).unwrap();
     assert!(matches!(event, Some(Event::Closing(_))));
@@ -225,7 +226,7 @@ fn a_parent_skips_what_it_does_not_know_and_refuses_what_is_wrong() {
 }
 
 #[test]
-fn codes_are_upper_snake_unique_and_told_as_they_are_written() {
+fn error_codes_are_unique_upper_snake_case() {
     let mut seen = BTreeSet::new();
     for &code in ErrorCode::ALL {
         let text = code.as_str();

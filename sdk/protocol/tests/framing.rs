@@ -1,4 +1,4 @@
-//! Bytes to lines.
+//! Splitting bytes into lines.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -7,20 +7,20 @@ use proptest::prelude::*;
 
 const LIMIT: usize = 16;
 
-/// What a framer makes of `chunks`; `None` stands for a line that was too long.
+/// Returns the lines that a framer finds in `chunks`; `None` stands for a line over the limit.
 fn frame<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Option<Vec<u8>>> {
     let mut framer = Framer::new(LIMIT);
     let mut lines = Vec::new();
-    let mut keep = |framed: Framed<'_>| {
+    let mut collect = |framed: Framed<'_>| {
         lines.push(match framed {
             Framed::Line { bytes: line, .. } => Some(line.to_vec()),
             Framed::TooLong { .. } => None,
         });
     };
     for chunk in chunks {
-        framer.push(chunk, &mut keep);
+        framer.push(chunk, &mut collect);
     }
-    framer.finish(&mut keep);
+    framer.finish(&mut collect);
     lines
 }
 
@@ -30,7 +30,7 @@ fn check(input: &[u8], lines: &[Option<&str>]) {
 }
 
 #[test]
-fn every_line_ending_is_accepted() {
+fn lines_end_with_lf_crlf_or_the_stream() {
     check(b"", &[]);
     check(b"a\nb\n", &[Some("a"), Some("b")]);
     check(b"a\r\nb\r\n", &[Some("a"), Some("b")]);
@@ -45,14 +45,14 @@ fn blank_lines_are_skipped() {
 }
 
 #[test]
-fn a_byte_order_mark_is_stripped_at_the_start_of_the_stream_alone() {
+fn byte_order_mark_is_stripped_only_at_the_start_of_the_stream() {
     check(b"\xEF\xBB\xBFa\n", &[Some("a")]);
     check(b"\xEF\xBB\xBF\n", &[]);
     check(b"a\n\xEF\xBB\xBFb\n", &[Some("a"), Some("\u{feff}b")]);
 }
 
 #[test]
-fn the_limit_counts_neither_line_ending_nor_byte_order_mark() {
+fn length_limit_excludes_line_ending_and_byte_order_mark() {
     let line = |length: usize| "x".repeat(length);
     for length in [LIMIT - 1, LIMIT] {
         let line = line(length);
@@ -70,64 +70,64 @@ fn the_limit_counts_neither_line_ending_nor_byte_order_mark() {
 }
 
 #[test]
-fn a_line_over_the_limit_is_told_once_and_the_next_one_is_read() {
+fn line_over_the_limit_is_reported_once_and_the_next_is_read() {
     let long = "x".repeat(100 * LIMIT);
     let input = format!("a\n{long}\nb\n{long}\n{long}\nc");
-    let told = [Some("a"), None, Some("b"), None, None, Some("c")];
-    check(input.as_bytes(), &told);
+    let reported = [Some("a"), None, Some("b"), None, None, Some("c")];
+    check(input.as_bytes(), &reported);
     let pieces: Vec<&[u8]> = input.as_bytes().chunks(LIMIT).collect();
     assert_eq!(frame(pieces), frame([input.as_bytes()]));
 }
 
 #[test]
-fn a_line_over_the_limit_is_told_before_it_ends() {
+fn line_over_the_limit_is_reported_before_it_ends() {
     let mut framer = Framer::new(LIMIT);
-    let mut told = 0;
+    let mut reported = 0;
     for _ in 0..1000 {
         framer.push(&[b'x'; LIMIT], |framed| {
             assert_eq!(framed, Framed::TooLong { number: 1, head: &[b'x'; LIMIT] });
-            told += 1;
+            reported += 1;
         });
     }
-    assert_eq!(told, 1);
+    assert_eq!(reported, 1);
 }
 
 #[test]
-fn lines_are_counted_with_those_that_are_blank_or_over_the_limit() {
+fn line_numbers_count_blank_lines_and_lines_over_the_limit() {
     let long = "x".repeat(2 * LIMIT);
     let input = format!("\u{feff}\r\na\n\n{long}\n{long}\r\nb\n{long}");
     for size in [1, 5, input.len()] {
         let mut framer = Framer::new(LIMIT);
         let mut numbers = Vec::new();
-        let mut note = |framed: Framed<'_>| match framed {
+        let mut record = |framed: Framed<'_>| match framed {
             Framed::Line { number, .. } => numbers.push(number),
             Framed::TooLong { number, head } => {
                 assert_eq!(head, &long.as_bytes()[..LIMIT]);
                 numbers.push(number);
             }
         };
-        input.as_bytes().chunks(size).for_each(|chunk| framer.push(chunk, &mut note));
-        framer.finish(&mut note);
+        input.as_bytes().chunks(size).for_each(|chunk| framer.push(chunk, &mut record));
+        framer.finish(&mut record);
         assert_eq!(numbers, [2, 4, 5, 6, 7]);
     }
 }
 
 #[test]
-fn no_more_than_its_head_is_kept_of_a_line_over_the_limit() {
+fn line_over_the_limit_keeps_only_its_head() {
     let mut framer = Framer::new(3 * HEAD_BYTES);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for piece in 0..8_u8 {
         framer.push(&[b'a' + piece; HEAD_BYTES / 2 * 3], |framed| match framed {
-            Framed::TooLong { head, .. } => told.push(head.to_vec()),
+            Framed::TooLong { head, .. } => reported.push(head.to_vec()),
             Framed::Line { .. } => panic!("a line"),
         });
     }
-    assert_eq!(told, [vec![b'a'; HEAD_BYTES]]);
+    assert_eq!(reported, [vec![b'a'; HEAD_BYTES]]);
 }
 
 proptest! {
     #[test]
-    fn chunks_make_no_difference(
+    fn lines_do_not_depend_on_chunk_sizes(
         input in "(\u{feff})?([ax]{0,20}(\r?\n|\r)| {0,20}\n|[é\u{feff}]{0,7}\n){0,8}[a ]{0,20}",
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
     ) {
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn no_line_is_blank_longer_than_the_limit_or_holds_a_newline(
+    fn lines_are_not_blank_within_the_limit_and_without_newline(
         input in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), any::<u8>()], 0..200),
     ) {
         for line in frame([&input[..]]).into_iter().flatten() {

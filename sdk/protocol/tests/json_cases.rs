@@ -1,4 +1,4 @@
-//! JSON at its edges: the table in `fixtures/protocol/json_cases.txt`, and what is too long for a table.
+//! JSON edge cases: those of `fixtures/protocol/json_cases.txt`, and cases too long for a table.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -18,7 +18,7 @@ fn send_of(data: &[u8]) -> Vec<u8> {
     [br#"{"type":"send","topic":"t","data":"#, data, br#","id":1}"#].concat()
 }
 
-/// "-" for a line that is read, else the code.
+/// Returns "-" for a valid line, otherwise the error code.
 fn outcome(line: &[u8]) -> &'static str {
     match decode_request(line) {
         Ok(_) => "-",
@@ -26,7 +26,7 @@ fn outcome(line: &[u8]) -> &'static str {
     }
 }
 
-fn sent(line: &[u8]) -> Box<RawValue> {
+fn decode_and_encode_again(line: &[u8]) -> Box<RawValue> {
     let request = decode_request(line).unwrap();
     assert_eq!(request.id, Some(Id::from(1)));
     let mut written = Vec::new();
@@ -41,8 +41,8 @@ fn sent(line: &[u8]) -> Box<RawValue> {
     }
 }
 
-/// Another node takes the data, and its parent reads it from one line.
-fn arrives(data: &RawValue) {
+/// Asserts that another node accepts the data and that its parent reads it from one line.
+fn assert_received(data: &RawValue) {
     let data = check_data(data.get().as_bytes()).unwrap();
     let event = Event::Message(Box::new(Message {
         from: String::new(),
@@ -71,7 +71,7 @@ fn arrives(data: &RawValue) {
 }
 
 #[test]
-fn every_case_has_its_outcome() {
+fn json_cases_have_their_outcomes() {
     let mut names = BTreeSet::new();
     for row in rows::rows(CASES, 4) {
         let [name, place, expected, text] = row[..] else { panic!("{row:?} has not four columns") };
@@ -84,9 +84,9 @@ fn every_case_has_its_outcome() {
         let text = rows::bytes(text);
         let line = if place == "data" { send_of(&text) } else { text.clone() };
         assert_eq!(outcome(&line), expected, "{name}");
-        assert_eq!(outcome(&line), expected, "{name}, once more");
+        assert_eq!(outcome(&line), expected, "{name}, second time");
         if (place, expected) == ("data", "-") {
-            arrives(&sent(&line));
+            assert_received(&decode_and_encode_again(&line));
         }
         if place == "data" && expected != "-" {
             assert!(check_data(&text).is_err(), "{name} from the network");
@@ -96,7 +96,7 @@ fn every_case_has_its_outcome() {
 }
 
 #[test]
-fn depth_is_counted_with_the_lines_own_object() {
+fn depth_limit_includes_the_object_of_the_line() {
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}"), (r#"[{"":"#, "}]")] {
         let levels = open.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
         let nested = |depth: usize| {
@@ -118,11 +118,11 @@ fn depth_is_counted_with_the_lines_own_object() {
         assert_eq!(outcome(&send_of(open.repeat(100_000).as_bytes())), "INVALID_JSON", "{open} without end");
     }
     let unread = format!(r#"{{"type":"ping","x":{}{}}}"#, "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
-    assert_eq!(outcome(unread.as_bytes()), "INVALID_ARGUMENT", "of fields that nobody reads too");
+    assert_eq!(outcome(unread.as_bytes()), "INVALID_ARGUMENT", "the limit covers unknown fields");
 }
 
 #[test]
-fn a_line_of_one_mebibyte_is_read_and_one_byte_more_is_not() {
+fn line_of_one_mebibyte_is_read_and_longer_one_refused() {
     let line = |length: usize| {
         let around = send_of(b"\"\"").len();
         send_of(format!("\"{}\"", "x".repeat(length - around)).as_bytes())
@@ -151,10 +151,10 @@ fn a_line_of_one_mebibyte_is_read_and_one_byte_more_is_not() {
         framer.finish(&mut on);
         assert_eq!(outcomes, [if fits { "-" } else { "LINE_TOO_LONG" }], "{length} bytes, then {ending:?}");
     }
-    // Of everything that a line of that length can be full of, what takes longest to read.
+    // The contents that take longest to parse in a line of that length.
     for filling in ["[],", "{},", "0,", "\"\\u0000\",", "1e9,", "\"\u{85}\","] {
         let items = filling.repeat((MAX_LINE_BYTES - 100) / filling.len());
         let data = format!("[{}]", items.trim_end_matches(','));
-        arrives(&sent(&send_of(data.as_bytes())));
+        assert_received(&decode_and_encode_again(&send_of(data.as_bytes())));
     }
 }

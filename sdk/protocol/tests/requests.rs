@@ -1,4 +1,4 @@
-//! Lines to commands, and commands to lines.
+//! Decoding and encoding of commands.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -23,12 +23,12 @@ fn sent(line: &str) -> Send {
     }
 }
 
-fn refused(line: &str) -> LineError {
+fn decode_error(line: &str) -> LineError {
     decode_request(line.as_bytes()).expect_err(line)
 }
 
 #[test]
-fn every_bad_line_has_its_code_and_keeps_its_id() {
+fn bad_lines_have_their_code_and_id() {
     let table = include_str!("../../../fixtures/protocol/bad_lines.txt");
     let mut checked = 0;
     for row in rows::rows(table, 3) {
@@ -36,7 +36,7 @@ fn every_bad_line_has_its_code_and_keeps_its_id() {
         let line = rows::bytes(line);
         let id: Option<Id> = (id != "-").then(|| serde_json::from_str(id).unwrap());
         match decode_request(&line) {
-            Ok(request) => panic!("{row:?} was read as {request:?}"),
+            Ok(request) => panic!("{row:?} was decoded as {request:?}"),
             Err(error) => {
                 assert_eq!((error.code.as_str(), error.id), (code, id), "{row:?}: {}", error.message)
             }
@@ -47,7 +47,7 @@ fn every_bad_line_has_its_code_and_keeps_its_id() {
 }
 
 #[test]
-fn every_command_of_the_first_sidecar_is_read() {
+fn commands_of_the_first_sidecar_are_decoded() {
     let line = r#"{"type":"connect","port":0,"bootstrapPeers":["/ip4/127.0.0.1/tcp/1/p2p/x"],"protocol":1}"#;
     let Command::Connect(connect) = decode(line).command else { panic!("not a connect") };
     let peers = vec!["/ip4/127.0.0.1/tcp/1/p2p/x".to_owned()];
@@ -63,13 +63,13 @@ fn every_command_of_the_first_sidecar_is_read() {
 }
 
 #[test]
-fn unknown_fields_white_space_and_escapes_do_no_harm() {
+fn unknown_fields_white_space_and_escapes_are_accepted() {
     let request = decode(" {\t\"new\":[{}], \"ty\\u0070e\":\"pi\\u006eg\" , \"id\" : \"a\\u0020b\" } ");
     assert_eq!((request.command.name(), request.id), ("ping", Some(Id::from("a b"))));
 }
 
 #[test]
-fn an_id_is_kept_as_it_is() {
+fn id_is_decoded_unchanged() {
     let id = |id: &str| decode(&format!(r#"{{"type":"ping","id":{id}}}"#)).id;
     let longest = "x".repeat(128);
     for text in ["", "7", "\u{e9}", &longest] {
@@ -80,13 +80,13 @@ fn an_id_is_kept_as_it_is() {
     }
     assert_eq!(decode(r#"{"type":"ping"}"#).id, None);
     let too_long = format!(r#"{{"type":"ping","id":"{longest}x"}}"#);
-    assert_eq!(refused(&too_long).code, ErrorCode::InvalidArgument);
+    assert_eq!(decode_error(&too_long).code, ErrorCode::InvalidArgument);
 }
 
 #[test]
-fn data_is_any_value_and_loses_nothing_but_white_space() {
+fn data_is_any_json_value_and_loses_only_white_space() {
     let data = |data: &str| sent(&format!(r#"{{"type":"send","topic":"t","data":{data}}}"#)).data.to_string();
-    for kept in [
+    for unchanged in [
         "null",
         "\"a  b\"",
         "1e-999",
@@ -95,32 +95,32 @@ fn data_is_any_value_and_loses_nothing_but_white_space() {
         r#""\ud83d\ude00""#,
         r#"{"b":1,"a":1,"a":2}"#,
     ] {
-        assert_eq!(data(kept), kept);
+        assert_eq!(data(unchanged), unchanged);
     }
-    for unreadable in ["1e999", r#"{"a":["\ud800"]}"#, &"9".repeat(5000)] {
-        let error = refused(&format!(r#"{{"type":"send","topic":"t","data":{unreadable},"id":3}}"#));
+    for invalid in ["1e999", r#"{"a":["\ud800"]}"#, &"9".repeat(5000)] {
+        let error = decode_error(&format!(r#"{{"type":"send","topic":"t","data":{invalid},"id":3}}"#));
         assert_eq!((error.code, error.id), (ErrorCode::InvalidArgument, Some(Id::from(3))));
     }
     assert_eq!(data("\t[ 1 , { \"a b\" : \"\\\" }\" } ]\r "), r#"[1,{"a b":"\" }"}]"#);
 }
 
 #[test]
-fn depth_is_limited_and_the_error_keeps_the_id() {
+fn depth_above_the_limit_is_refused_with_the_id() {
     let line = |levels: usize| {
         let data = format!("{}{}", "[".repeat(levels - 1), "]".repeat(levels - 1));
         format!(r#"{{"type":"send","topic":"t","data":{data},"id":3}}"#)
     };
     decode(&line(MAX_DEPTH));
     for levels in [MAX_DEPTH + 1, 400_000] {
-        let error = refused(&line(levels));
+        let error = decode_error(&line(levels));
         assert_eq!((error.code, error.id), (ErrorCode::InvalidArgument, Some(Id::from(3))));
     }
-    assert_eq!(refused(&"[".repeat(1 << 20)).code, ErrorCode::InvalidJson);
+    assert_eq!(decode_error(&"[".repeat(1 << 20)).code, ErrorCode::InvalidJson);
 }
 
 #[test]
-fn an_id_that_is_null_is_refused_like_any_other_that_is_none() {
-    let error = refused(r#"{"type":"ping","id":null}"#);
+fn null_id_is_refused() {
+    let error = decode_error(r#"{"type":"ping","id":null}"#);
     assert_eq!((error.code, error.id), (ErrorCode::InvalidArgument, None));
     assert!(
         error.message.starts_with("`id` must be a string of at most 128 bytes, or an integer"),
@@ -130,38 +130,39 @@ fn an_id_that_is_null_is_refused_like_any_other_that_is_none() {
 }
 
 #[test]
-fn a_line_with_a_number_that_json_does_not_have_is_told_so() {
+fn number_that_is_no_json_is_explained() {
     for word in ["NaN", "Infinity", "-Infinity"] {
-        let error = refused(&format!(r#"{{"type":"send","topic":"t","data":{{"x":[1,{word}]}},"id":5}}"#));
+        let error =
+            decode_error(&format!(r#"{{"type":"send","topic":"t","data":{{"x":[1,{word}]}},"id":5}}"#));
         assert_eq!((error.code, error.id), (ErrorCode::InvalidJson, Some(Id::from(5))));
         assert!(error.message.contains(&format!("JSON has no {word};")), "{}", error.message);
     }
-    assert!(!refused(r#"{"type":"send","x":"NaN","y":nan}"#).message.contains("JSON has no"));
+    assert!(!decode_error(r#"{"type":"send","x":"NaN","y":nan}"#).message.contains("JSON has no"));
 }
 
 #[test]
-fn a_line_over_the_limit_keeps_an_id_that_stands_in_its_head() {
+fn line_over_the_limit_keeps_the_id_in_its_head() {
     let id = |head: &str| LineError::too_long(1 << 20, head.as_bytes()).id;
     assert_eq!(id(r#"{"type":"send","id":"a","topic":"t","data":"xxxx"#), Some(Id::from("a")));
     assert_eq!(id(r#"{"type":"send","topic":"t","data":"xxxx"#), None);
 }
 
 #[test]
-fn a_message_does_not_grow_with_the_line() {
+fn error_message_length_is_bounded() {
     let long = "x".repeat(1 << 19);
     for line in [
         format!(r#"{{"type":"{long}"}}"#),
         format!(r#"{{"type":"send","data":1,"priority":"{long}"}}"#),
         format!(r#"{{"type":"connect","port":"{long}"}}"#),
     ] {
-        let message = refused(&line).message;
+        let message = decode_error(&line).message;
         assert_eq!(message.chars().count(), MAX_ERROR_CHARS, "{message}");
     }
     assert_eq!(LineError::too_long(1 << 20, b"").code, ErrorCode::LineTooLong);
 }
 
 #[test]
-fn a_request_is_one_line_that_reads_the_same_again() {
+fn request_round_trip_in_one_line() {
     let spread = RawValue::from_string("{\n \"a\":\r\n [1]}".to_owned()).unwrap();
     let send = Send {
         kind: Some("line\nfeed".to_owned()),
@@ -188,7 +189,7 @@ fn a_request_is_one_line_that_reads_the_same_again() {
 }
 
 #[test]
-fn data_from_the_network_must_be_exactly_one_value_that_cannot_end_a_line() {
+fn check_data_accepts_one_json_value_without_control_characters() {
     let deepest = format!("{}{}", "[".repeat(MAX_DEPTH - 1), "]".repeat(MAX_DEPTH - 1));
     for good in ["1", "null", "\"a b\"", r#"{"a": [ ]}"#, r#""\n\ud83d\ude00""#, "\"\u{2028}\"", &deepest] {
         assert_eq!(check_data(good.as_bytes()).expect(good).get(), good);
@@ -221,7 +222,7 @@ fn data_from_the_network_must_be_exactly_one_value_that_cannot_end_a_line() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_decoder_fail_otherwise_than_with_a_stable_code(
+    fn decoder_with_any_bytes_fails_with_a_stable_code(
         line in prop::collection::vec(any::<u8>(), 0..64),
     ) {
         if let Err(error) = decode_request(&line) {
@@ -230,7 +231,7 @@ proptest! {
     }
 
     #[test]
-    fn what_passes_the_check_comes_back_from_a_line_unchanged(text in "[ -~\u{85}\u{2028}é]{0,20}") {
+    fn checked_data_round_trip_in_a_line(text in "[ -~\u{85}\u{2028}é]{0,20}") {
         let data = serde_json::to_vec(&json!({ "text": text })).unwrap();
         let raw = check_data(&data).unwrap();
         let mut line = Vec::new();

@@ -1,5 +1,6 @@
-//! The lines that every SDK decodes alike: `fixtures/protocol/events.ndjson`. Each row has a `line`, and either the `type` of the
-//! event that it is (`null`: one of a later version, to be ignored) with the `fields` that it must have among others, or `bad`.
+//! The lines that all SDKs decode: `fixtures/protocol/events.ndjson`. Each row has a `line`, and
+//! either the `type` of its event (`null`: an event of a later version, which is ignored) with some
+//! `fields` that it must have, or `bad`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,8 +15,8 @@ fn rows() -> Vec<Value> {
     ROWS.lines().map(|row| serde_json::from_str(row).unwrap()).collect()
 }
 
-/// What a line says once it was read and written again.
-fn again(line: &str) -> Option<Map<String, Value>> {
+/// Decodes a line and encodes its event round_trip.
+fn round_trip(line: &str) -> Option<Map<String, Value>> {
     let event = decode_event(line.as_bytes()).unwrap()?;
     let mut out = Vec::new();
     encode_event(&event, None, &mut out);
@@ -23,21 +24,21 @@ fn again(line: &str) -> Option<Map<String, Value>> {
 }
 
 #[test]
-fn every_row_is_read_as_it_says() {
+fn event_rows_decode_as_specified() {
     for row in rows() {
         let (name, line) = (&row["name"], row["line"].as_str().unwrap());
         if row["bad"] == true {
             assert!(decode_event(line.as_bytes()).is_err(), "{name}");
             continue;
         }
-        let event = again(line);
+        let event = round_trip(line);
         let Some(kind) = row["type"].as_str() else {
             assert_eq!(event, None, "{name}");
             continue;
         };
         let event = event.unwrap();
         assert_eq!(event["type"], kind, "{name}");
-        // The number of the line is no part of the event.
+        // The line number is no part of the event.
         for (field, value) in row["fields"].as_object().unwrap().iter().filter(|(field, _)| *field != "seq") {
             assert_eq!(event.get(field), Some(value), "{name}: {field}");
         }
@@ -45,7 +46,7 @@ fn every_row_is_read_as_it_says() {
 }
 
 #[test]
-fn every_event_and_field_of_the_contract_is_in_some_row() {
+fn every_event_and_field_of_the_contract_has_a_row() {
     let mut names = BTreeSet::new();
     for row in rows() {
         names.extend(row["type"].as_str().map(str::to_owned));

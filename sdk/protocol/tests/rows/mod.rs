@@ -1,6 +1,6 @@
 //! Reads the tables of `fixtures/protocol`.
 
-/// The rows of a table, cut into `columns` at tabs; the last may hold more tabs.
+/// Returns the rows of a table, split at tabs into this many columns; the last may contain tabs.
 pub fn rows(table: &str, columns: usize) -> impl Iterator<Item = Vec<&str>> {
     table
         .lines()
