@@ -1,8 +1,8 @@
-//! A search for secrets in what `Debug` shows.
+//! A search for secrets in `Debug` output.
 
 use std::fmt::Debug;
 
-/// Unlike anything that may be shown.
+/// Returns a secret whose bytes do not occur elsewhere in `Debug` output.
 pub fn secret() -> [u8; 32] {
     std::array::from_fn(|at| (at * 37 + 101) as u8)
 }
@@ -10,7 +10,7 @@ pub fn secret() -> [u8; 32] {
 /// Checks that no form of `Debug` shows four bytes in a row of [`secret`].
 ///
 /// # Panics
-/// When one does.
+/// Panics if one does.
 pub fn check(what: &str, value: &dyn Debug) {
     for text in [format!("{value:?}"), format!("{value:#?}"), format!("{value:x?}"), format!("{value:X?}")] {
         let plain: String = text.chars().filter(|letter| !letter.is_whitespace()).collect();
@@ -29,7 +29,7 @@ pub fn check(what: &str, value: &dyn Debug) {
     }
 }
 
-/// A secret as hexadecimal digits.
+/// Returns bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

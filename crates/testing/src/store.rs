@@ -27,7 +27,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// The number under which the core expects an answer.
+    /// Returns the number under which the core expects an answer.
     #[must_use]
     pub fn number(&self) -> Option<u64> {
         match self {
@@ -37,8 +37,8 @@ impl Change {
     }
 }
 
-/// A store: the rows on the disk, and the changes on their way to it. Highest pairs and access
-/// rules, for which no core waits, arrive at once.
+/// A store: the persisted rows, and the pending changes. The core does not wait for highest pairs
+/// and access rules, so the store persists them at once.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     /// Messages.
@@ -53,7 +53,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Takes a change.
+    /// Requests a change.
     pub fn request(&mut self, change: Change) {
         match change {
             Change::HighestSeen(_) | Change::AccessRule(..) => self.apply(change),
@@ -75,7 +75,7 @@ impl Store {
         }
     }
 
-    /// Writes every change up to a number.
+    /// Persists every change up to a number.
     pub fn commit(&mut self, upto: u64) {
         let is_due = |change: &Change| change.number().is_some_and(|number| number <= upto);
         while self.pending.iter().any(is_due) {
@@ -89,38 +89,38 @@ impl Store {
         self.pending.retain(|change| change.number().is_none_or(|number| number > upto));
     }
 
-    /// Writes the deletions before which no write waits.
+    /// Persists the deletions that precede all pending writes.
     pub fn commit_deletions(&mut self) {
         while let Some(change) = self.pending.pop_front_if(|change| change.number().is_none()) {
             self.apply(change);
         }
     }
 
-    /// Ends the process when this many of the pending changes have arrived.
+    /// Ends the process after this many of the pending changes were persisted.
     pub fn end(&mut self, arrived: usize) {
         for change in std::mem::take(&mut self.pending).into_iter().take(arrived) {
             self.apply(change);
         }
     }
 
-    /// The changes that have not arrived, in order.
+    /// Returns the pending changes, in order.
     #[must_use]
     pub fn pending(&self) -> &VecDeque<Change> {
         &self.pending
     }
 
-    /// Deletes everything, and returns the number of messages that were lost.
+    /// Deletes everything and returns the number of deleted messages.
     pub fn clear(&mut self) -> usize {
         std::mem::take(self).messages.len()
     }
 
-    /// Copies what has arrived on the disk.
+    /// Copies the persisted rows.
     #[must_use]
     pub fn copy(&self) -> Store {
         Store { pending: VecDeque::new(), ..self.clone() }
     }
 
-    /// Number of messages that another store lacks.
+    /// Returns the number of messages that another store lacks.
     #[must_use]
     pub fn missing_in(&self, other: &Store) -> usize {
         self.messages.keys().filter(|name| !other.messages.contains_key(name)).count()

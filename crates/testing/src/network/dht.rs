@@ -8,10 +8,10 @@ use p2p_node_core::input::{Input, Token};
 use super::links::later;
 use super::{World, pair};
 
-/// A lookup ends after this long when some server is silent.
+/// Time after which a lookup ends if a server does not respond.
 const LOOKUP: Duration = Duration::from_secs(10);
 
-/// The servers that a node reaches: those that it is connected to, and those that they are.
+/// Returns the servers that a node reaches: its neighbours, and the neighbours of those.
 fn servers_of<W: World>(world: &W, node: usize) -> Vec<usize> {
     let endpoints = &world.network().endpoints;
     let servers =
@@ -29,7 +29,7 @@ pub(super) fn put_record<W: World>(world: &mut W, node: usize, key: Bytes, value
     world.on_put(node, &key, &value);
     let endpoint = &mut world.network_mut().endpoints[node];
     let peer = endpoint.peer;
-    // Kademlia keeps what it puts, and a server gives it out.
+    // Kademlia stores the record that it puts, and serves it.
     endpoint.records.insert(key.clone(), value.clone());
     let mut stored = false;
     for server in servers_of(world, node) {

@@ -1,4 +1,4 @@
-//! Gossip: who hears what, once.
+//! Gossip: each node receives a message once.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -25,14 +25,14 @@ pub struct GossipMessage {
 }
 
 impl GossipMessage {
-    /// The message of an input that a test made.
+    /// Returns the message of an input that a test created.
     pub(super) fn of(input: &Input) -> Option<GossipMessage> {
         let Input::Gossip { topic, data, .. } = input else { return None };
         Some(GossipMessage { topic: topic.clone(), data: data.clone(), honest: false })
     }
 }
 
-/// Tells messages apart.
+/// Returns a hash that identifies a message.
 #[must_use]
 pub fn message_hash(topic: &str, data: &Bytes) -> u64 {
     let mut hash = DefaultHasher::new();
@@ -95,13 +95,12 @@ fn forward<W: World>(world: &mut W, node: usize, message: &GossipMessage) -> usi
     number
 }
 
-/// Has a node hear a message, unless it has already.
+/// Delivers a message to a node that has not received it yet.
 fn hand_over<W: World>(world: &mut W, from: usize, to: usize, message: GossipMessage, delay: Duration) {
     let (life, now) = (world.life(to), world.now());
     let network = world.network_mut();
     let Some(epoch) = network.links.get(&pair(from, to)).map(super::Link::epoch) else { return };
-    // The node hears the message when it arrives; it is marked now, so that the copies on their way
-    // cost nothing.
+    // The message arrives later. It is marked as seen now, so that no further copies are sent.
     if !network.endpoints[to].hears(message_hash(&message.topic, &message.data), now) {
         return;
     }

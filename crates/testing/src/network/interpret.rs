@@ -18,7 +18,8 @@ use crate::store::Change;
 /// Time until the system has opened a socket.
 const LISTENING: Duration = Duration::from_millis(1);
 
-/// Answers a write that a test has held back or that has its outcome now.
+/// Reports the outcome of a write to its core, unless the test delays the write. Returns `true` if
+/// the write has an outcome.
 pub fn finish_write<W: World>(world: &mut W, node: usize, number: u64) -> bool {
     let Some(outcome) = world.write(node, number) else { return false };
     let input = match outcome.error {

@@ -10,7 +10,7 @@ use p2p_node_core::input::{Input, Token};
 use super::gossip::GossipMessage;
 use super::{Delivery, World};
 
-/// A request ends after this long (`MAIL_TIMEOUT`), and so does a dial.
+/// Timeout of requests (`MAIL_TIMEOUT`) and of dials.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Two nodes, the lower number first.
@@ -25,14 +25,15 @@ pub fn pair(one: usize, other: usize) -> Pair {
 /// An open connection.
 #[derive(Debug)]
 pub struct Link {
-    /// Tells this connection from earlier ones of the two.
+    /// Number that distinguishes this connection from earlier ones of the two nodes.
     epoch: u64,
-    /// Time of the last event each way. Events of a connection, and subscriptions, arrive in order.
+    /// Time of the last event in each direction. Events of a connection and subscriptions arrive in
+    /// order.
     told: [Duration; 2],
 }
 
 impl Link {
-    /// Tells this connection from earlier ones of the same nodes.
+    /// Returns the number that distinguishes this connection from earlier ones of the two nodes.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
@@ -80,7 +81,7 @@ fn arrive<W: World>(world: &mut W, node: usize, life: u32, over: Option<(Pair, u
     }
     let same = over.is_none_or(|(pair, epoch)| world.network().is_open(pair, epoch) && !world.is_cut(pair));
     if let Input::Gossip { token, .. } = &input {
-        // From now on the same message of others is a duplicate, also if a test hands it in.
+        // From now on the same message is a duplicate, also if a test sends it.
         super::gossip::mark_seen(world, node, &input);
         let endpoint = &mut world.network_mut().endpoints[node];
         let message = endpoint.arriving.remove(token).or_else(|| GossipMessage::of(&input));
@@ -100,8 +101,8 @@ fn arrive<W: World>(world: &mut W, node: usize, life: u32, over: Option<(Pair, u
     world.input(node, input);
 }
 
-/// Returns `true` if nothing is heard between two nodes: a partition lies between them, or a
-/// machine is suspended.
+/// Returns `true` if two nodes cannot communicate: a partition separates them, or a machine is
+/// suspended.
 pub fn is_silent<W: World>(world: &W, pair: Pair) -> bool {
     world.is_cut(pair) || world.is_suspended(pair.0) || world.is_suspended(pair.1)
 }
@@ -161,7 +162,7 @@ pub fn connect<W: World>(world: &mut W, from: usize, to: usize) {
     }
 }
 
-/// Tells a node something about its connection to another; such inputs come in order.
+/// Schedules an input about the connection to another node. Such inputs arrive in order.
 fn tell<W: World>(world: &mut W, node: usize, about: usize, input: Input) {
     let latency = world.latency();
     let now = world.now();
@@ -174,7 +175,7 @@ fn tell<W: World>(world: &mut W, node: usize, about: usize, input: Input) {
     world.schedule(at, Delivery::Input { node, life, over, input });
 }
 
-/// Tells every neighbour of a node something about it.
+/// Schedules an input about a node at all its neighbours.
 pub(super) fn tell_neighbours<W: World>(world: &mut W, node: usize, input: impl Fn(PeerId) -> Input) {
     let endpoint = &world.network().endpoints[node];
     let (peer, neighbours) = (endpoint.peer, endpoint.neighbours.clone());
@@ -199,7 +200,7 @@ pub fn close<W: World>(world: &mut W, pair: Pair, why: &str) -> bool {
             let latency = world.latency();
             let (life, peer) = (world.life(here), world.network().endpoints[there].peer);
             let input = Input::Disconnected { peer, reason: Some(why.to_owned()) };
-            // Not before the earlier events of the connection.
+            // After the earlier events of the connection.
             let at = (world.now() + latency).max(link.told[usize::from(here > there)]);
             world.schedule(at, Delivery::Input { node: here, life, over: None, input });
         }
@@ -216,7 +217,7 @@ pub fn close_all<W: World>(world: &mut W, node: usize, why: &str) {
     }
 }
 
-/// A node asks another: with a hello, or with a frame of mail under a token of its own.
+/// Sends a request: a hello, or a mail frame with a token.
 pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, token: Option<Token>, body: Bytes) {
     let network = world.network();
     let to = network.by_peer(&peer);
@@ -244,7 +245,7 @@ pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, token: Opt
     if token.is_some() {
         world.on_mail(from, to, &body);
         if world.is_repeated() {
-            // Heard again by another request, whose answer nobody waits for.
+            // A second copy of the request, whose response is dropped.
             let input = input(world.network_mut().token());
             let at = world.latency() + world.now();
             world.schedule(at, Delivery::Input { node: to, life, over, input });
@@ -256,7 +257,7 @@ pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, token: Opt
     }
 }
 
-/// A node answers a request.
+/// Sends the response to a request.
 pub(super) fn answer<W: World>(world: &mut W, node: usize, asked: Token, body: Bytes) {
     let Some(request) = world.network_mut().requests.get_mut(&asked) else { return };
     if request.to != node || std::mem::replace(&mut request.answered, true) {
@@ -268,7 +269,7 @@ pub(super) fn answer<W: World>(world: &mut W, node: usize, asked: Token, body: B
     }
 }
 
-/// An answer arrives where it is awaited, if it still is.
+/// Delivers a response, if its request is still open.
 fn answered<W: World>(world: &mut W, asked: Token, body: Bytes) {
     let Some(request) = world.network().requests.get(&asked) else { return };
     let (node, life, token, (pair, epoch)) = (request.from, request.life, request.token, request.over);
@@ -295,7 +296,7 @@ fn answered<W: World>(world: &mut W, asked: Token, body: Bytes) {
     }
 }
 
-/// Ends every mail request of a node that was not answered, as if its time were over.
+/// Fails every open mail request of a node, as after a timeout.
 pub fn fail_open_requests<W: World>(world: &mut W, node: usize) {
     let open = world.network().requests.iter().filter(|(_, request)| request.from == node);
     let open: Vec<Token> =

@@ -61,7 +61,7 @@ impl Endpoint {
         }
     }
 
-    /// Forgets everything that ends with the process: all but the store.
+    /// Drops all state of the process; the store survives.
     pub fn end_process(&mut self) {
         let store = std::mem::take(&mut self.store);
         *self = Endpoint { store, ..Endpoint::new(self.peer, self.serves) };
@@ -94,13 +94,13 @@ impl Network {
         self.endpoints.push(endpoint);
     }
 
-    /// A token that nobody has used.
+    /// Returns a new token.
     pub fn token(&mut self) -> Token {
         self.tokens += 1;
         self.tokens
     }
 
-    /// The node with a peer id.
+    /// Returns the node with a peer id.
     #[must_use]
     pub fn by_peer(&self, peer: &PeerId) -> Option<usize> {
         self.by_peer.get(peer).copied()
@@ -116,8 +116,8 @@ impl Network {
 /// Something that arrives later.
 #[derive(Debug)]
 pub enum Delivery {
-    /// An input arrives, if the node still runs the same process and, where the input comes over a
-    /// connection, that is still open.
+    /// An input. It is dropped if the process of the node has ended, or the connection over which
+    /// the input comes.
     Input {
         /// The node.
         node: usize,
@@ -128,24 +128,24 @@ pub enum Delivery {
         /// The input.
         input: Input,
     },
-    /// A dial arrives.
+    /// The end of a dial.
     Dialled {
         /// The node that dials.
         from: usize,
         /// Process of the node.
         life: u32,
-        /// The peer that it wants.
+        /// The peer that it dials.
         peer: PeerId,
         /// The node that it reaches.
         to: Option<usize>,
     },
-    /// The time of a request is over.
+    /// The timeout of a request.
     Overdue(Token),
-    /// An answer arrives.
+    /// A response.
     Answered {
         /// Token of the request.
         asked: Token,
-        /// The answer.
+        /// The response.
         body: Bytes,
     },
 }
@@ -212,7 +212,7 @@ pub trait World: Sized {
     fn is_suspended(&self, _node: usize) -> bool {
         false
     }
-    /// Keeps what arrives for a suspended machine.
+    /// Delays a delivery to a suspended machine.
     fn put_off(&mut self, _node: usize, _delivery: Delivery) {}
     /// Delay of a delivery.
     fn latency(&mut self) -> Duration {
@@ -226,27 +226,27 @@ pub trait World: Sized {
     fn is_repeated(&mut self) -> bool {
         false
     }
-    /// Decides if an input is lost in the moment in which it arrives.
+    /// Decides if an input is lost when it arrives.
     fn is_lost_on_arrival(&mut self, _node: usize, _input: &Input) -> bool {
         false
     }
-    /// Notes a frame of mail that a node sends.
+    /// Called when a node sends a mail frame.
     fn on_mail(&mut self, _from: usize, _to: usize, _frame: &Bytes) {}
-    /// May replace an answer to mail.
+    /// May replace the response to a mail frame.
     fn alter_answer(&mut self, _node: usize, body: Bytes) -> Bytes {
         body
     }
-    /// Decides if a core's wish to disconnect a peer is granted.
+    /// Decides if a core's request to disconnect a peer is executed.
     fn disconnects(&mut self, _node: usize, _peer: PeerId) -> bool {
         true
     }
-    /// Notes data that a node publishes.
+    /// Called when a node publishes data.
     fn on_publish(&mut self, _topic: &str, _data: &Bytes) {}
     /// Number of peers to which a node forwards gossip.
     fn fan_out(&self) -> usize {
         usize::MAX
     }
-    /// Picks one of so many peers.
+    /// Picks one of `number` peers.
     fn pick(&mut self, _number: usize) -> usize {
         0
     }
@@ -254,15 +254,15 @@ pub trait World: Sized {
     fn gossip_delay(&mut self) -> Option<Duration> {
         Some(Duration::ZERO)
     }
-    /// Notes a verdict.
+    /// Called when a core gives a verdict.
     fn on_verdict(&mut self, _node: usize, _token: Token, _verdict: Verdict, _message: &GossipMessage) {}
-    /// Notes a record that a node puts.
+    /// Called when a node puts a record.
     fn on_put(&mut self, _node: usize, _key: &Bytes, _value: &Bytes) {}
-    /// The record that a server answers; `None` if the server is silent.
+    /// Returns the record in a server's response; `None` if the server does not respond.
     fn look_up(&mut self, server: usize, key: &Bytes) -> Option<Option<Bytes>> {
         Some(self.network().endpoints[server].records.get(key).cloned())
     }
-    /// Outcome of a disk write; `None` if it is held back.
+    /// Returns the outcome of a disk write; `None` if the test delays the write.
     fn write(&mut self, _node: usize, _number: u64) -> Option<WriteOutcome> {
         Some(WriteOutcome { delay: Duration::ZERO, error: None })
     }
