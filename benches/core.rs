@@ -1,5 +1,5 @@
-//! What a message and a frame cost: `cargo bench --bench core`.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot go on ends")]
+//! Benchmarks of lines, frames and encryption: `cargo bench --bench core`.
+#![allow(clippy::unwrap_used, missing_docs, reason = "benchmarks fail by panicking")]
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""How many broadcasts of 256 B go from one node to another in a second, and how many are lost.
+"""Measures how many broadcasts of 256 B one node receives from another per second, and how many
+are lost.
 
     benches/topics.py [--node target/release/p2p-node] [--number 100000] [--runs 3]
 """
@@ -12,8 +13,8 @@ import tempfile
 import threading
 import time
 
-#: Longer than a run takes, in seconds.
-PATIENCE = 120
+#: Most seconds of one run.
+TIMEOUT = 120
 
 
 class Node:
@@ -21,23 +22,23 @@ class Node:
         env = {"P2P_NODE_NETWORK": "dev", "P2P_NODE_LOCK_SCOPE": home, "PATH": os.environ["PATH"]}
         self.process = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
 
-    def say(self, **command: object) -> None:
-        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+    def command(self, **fields: object) -> None:
+        self.process.stdin.write(json.dumps(fields).encode() + b"\n")
         self.process.stdin.flush()
 
-    def until(self, wanted) -> dict:
+    def until(self, matches) -> dict:
         for line in self.process.stdout:
-            if wanted(event := json.loads(line)):
+            if matches(event := json.loads(line)):
                 return event
         raise EOFError("the node has ended")
 
-    def ask(self, **command: object) -> dict:
-        self.say(**command, id="asked")
-        return self.until(lambda event: event.get("id") == "asked")
+    def ask(self, **fields: object) -> dict:
+        self.command(**fields, id="request")
+        return self.until(lambda event: event.get("id") == "request")
 
     def __enter__(self) -> "Node":
-        # Whatever is lost, nobody waits for ever.
-        self.deadline = threading.Timer(PATIENCE, self.process.kill)
+        # The run ends even if a line is lost.
+        self.deadline = threading.Timer(TIMEOUT, self.process.kill)
         self.deadline.start()
         return self
 
@@ -48,39 +49,39 @@ class Node:
 
 
 def run(binary: str, number: int, home: str) -> str:
-    with Node(binary, home) as speaker, Node(binary, home) as hearer:
-        return measure(speaker, hearer, number)
+    with Node(binary, home) as publisher, Node(binary, home) as subscriber:
+        return measure(publisher, subscriber, number)
 
 
-def measure(speaker: Node, hearer: Node, number: int) -> str:
-    hearer.say(type="connect", protocol=1)
-    entry = hearer.until(lambda event: event["type"] == "ready")["addrs"][0]
-    speaker.say(type="connect", protocol=1, bootstrapPeers=[entry])
-    for node in speaker, hearer:
+def measure(publisher: Node, subscriber: Node, number: int) -> str:
+    subscriber.command(type="connect", protocol=1)
+    entry = subscriber.until(lambda event: event["type"] == "ready")["addrs"][0]
+    publisher.command(type="connect", protocol=1, bootstrapPeers=[entry])
+    for node in publisher, subscriber:
         node.ask(type="subscribe", topic="t")
-    while not speaker.ask(type="send", topic="t", data="warm")["peers"]:
+    while not publisher.ask(type="send", topic="t", data="warm")["peers"]:
         time.sleep(0.01)
-    hearer.until(lambda event: event["type"] == "message")
+    subscriber.until(lambda event: event["type"] == "message")
 
     line = json.dumps({"type": "send", "topic": "t", "data": "x" * 254}).encode() + b"\n"
 
     def write() -> None:
         for _ in range(number):
-            speaker.process.stdin.write(line)
-        speaker.say(type="send", topic="t", data="last")
+            publisher.process.stdin.write(line)
+        publisher.command(type="send", topic="t", data="last")
 
-    began, heard = time.monotonic(), 0
+    began, received = time.monotonic(), 0
     writer = threading.Thread(target=write)
     writer.start()
-    for line_heard in hearer.process.stdout:
-        if b'"last"' in line_heard:
+    for output in subscriber.process.stdout:
+        if b'"last"' in output:
             break
-        heard += b"x" * 254 in line_heard
+        received += b"x" * 254 in output
     else:
-        raise EOFError(f"the node has ended, or the last broadcast was lost, after {heard:,}")
-    took = time.monotonic() - began
+        raise EOFError(f"the node has ended, or the last broadcast was lost, after {received:,}")
+    seconds = time.monotonic() - began
     writer.join()
-    return f"{heard / took:,.0f} a second, {number - heard} of {number:,} lost"
+    return f"{received / seconds:,.0f} a second, {number - received} of {number:,} lost"
 
 
 if __name__ == "__main__":
@@ -88,7 +89,7 @@ if __name__ == "__main__":
     options.add_argument("--node", default="target/release/p2p-node")
     options.add_argument("--number", type=int, default=100_000)
     options.add_argument("--runs", type=int, default=3)
-    chosen = options.parse_args()
-    for _ in range(chosen.runs):
+    args = options.parse_args()
+    for _ in range(args.runs):
         with tempfile.TemporaryDirectory() as home:
-            print(run(chosen.node, chosen.number, home))
+            print(run(args.node, args.number, home))
