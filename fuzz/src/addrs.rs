@@ -1,4 +1,4 @@
-//! Where others say that nodes are.
+//! Addresses from the parent and from records.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use p2p_node_core::peers::bootstrap::parse_bootstrap;
 
 const SCOPES: [AddressScope; 3] = [AddressScope::Loopback, AddressScope::Private, AddressScope::Public];
 
-/// Longest error about a bootstrap peer: it quotes the beginning of what the parent wrote, which is up to 1 MiB.
+/// Longest error about a bootstrap peer. It quotes the beginning of the text, which may have 1 MiB.
 const MAX_MESSAGE_CHARS: usize = 2000;
 
 /// Text of bootstrap peers and binary addresses of records, one per line of the input.
@@ -40,7 +40,7 @@ pub fn bootstrap(bytes: &[u8]) {
 
 fn scoped(addr: &Multiaddr) {
     let [loopback, private, public] = SCOPES.map(|scope| scope.permits(addr));
-    assert!(private || !loopback, "what loopback permits private does too");
+    assert!(private || !loopback, "private permits every loopback address");
     let ip: IpAddr = match addr.iter().next() {
         Some(Protocol::Ip4(ip)) => ip.into(),
         Some(Protocol::Ip6(ip)) => ip.into(),

@@ -1,4 +1,5 @@
-//! What a node reads back from a disk, where anybody may have been: it is what was written there, or an error.
+//! Data that a node reads from a disk, where other programs may have changed it: it decodes to the
+//! written value, or to an error.
 
 use p2p_node::io::store::{codec, mail};
 use p2p_node_wire::identity::presigned::{binding_file, check_presigned, read_binding_file};
@@ -6,7 +7,7 @@ use p2p_node_wire::identity::typed_data::{read_typed_data, typed_data};
 
 use super::material::{NETWORK, START_MS};
 
-/// A row of the store: the key, then the value.
+/// A row of a highest (generation, seq) in the store: the key, then the value.
 pub fn floor_row(bytes: &[u8]) {
     let (key, value) = bytes.split_at(bytes.len().min(codec::KEY_BYTES));
     if let Ok(read) = codec::decode(key, value) {
@@ -15,7 +16,7 @@ pub fn floor_row(bytes: &[u8]) {
     }
 }
 
-/// Accepted mail in the store: the key, then the value.
+/// A row of an accepted message in the store: the key, then the value.
 pub fn mail_row(bytes: &[u8]) {
     let (key, value) = bytes.split_at(bytes.len().min(mail::KEY_BYTES));
     if let Ok(read) = mail::decode(key, value) {
@@ -24,7 +25,7 @@ pub fn mail_row(bytes: &[u8]) {
     }
 }
 
-/// How far mail was taken, in the store: the key, then the value.
+/// A row of a checkpoint in the store: the key, then the value.
 pub fn taken_row(bytes: &[u8]) {
     let Some((key, value)) = bytes.split_first_chunk() else { return };
     if let Ok(read) = codec::decode_checkpoint(key, value) {
@@ -33,10 +34,10 @@ pub fn taken_row(bytes: &[u8]) {
     }
 }
 
-/// A binding that was signed elsewhere.
+/// A file with a presigned binding.
 pub fn written_binding(bytes: &[u8]) {
     let Ok(read) = read_binding_file(bytes) else { return };
-    let again = read_binding_file(binding_file(&read).as_bytes()).expect("what was read can be written");
+    let again = read_binding_file(binding_file(&read).as_bytes()).expect("a decoded binding encodes again");
     assert_eq!(again, read);
     let life = [read.binding.not_before, read.binding.not_after].map(|secs| secs.saturating_mul(1000));
     for now_ms in [0, START_MS, u64::MAX].into_iter().chain(life) {
@@ -47,10 +48,10 @@ pub fn written_binding(bytes: &[u8]) {
     }
 }
 
-/// What was printed for a wallet, and comes back with its signature.
+/// Typed data that was printed for a wallet.
 pub fn printed_statement(bytes: &[u8]) {
     let Ok(read) = read_typed_data(bytes) else { return };
     let again =
-        read_typed_data(typed_data(&read).to_string().as_bytes()).expect("what was read can be printed");
+        read_typed_data(typed_data(&read).to_string().as_bytes()).expect("decoded typed data prints again");
     assert_eq!((again.signing_hash(), &again), (read.signing_hash(), &read));
 }

@@ -1,5 +1,6 @@
-//! What is fuzzed, each target a plain function of bytes that panics when something is wrong. Written once and used twice:
-//! by libFuzzer through `fuzz_targets`, and by `tests/fuzz` of the node, which includes this file, under proptest.
+//! The fuzz targets: functions of bytes that panic when a property does not hold. libFuzzer calls
+//! them through `fuzz_targets`; `tests/fuzz` of the node includes this file and calls them through
+//! proptest.
 
 pub mod addrs;
 pub mod kept;
@@ -13,7 +14,8 @@ pub mod wire;
 /// A target.
 pub type Target = fn(&[u8]);
 
-/// Every target by name: that of its file in `fuzz_targets` and of its directories in `corpus` and `regressions`.
+/// Every target by name: the name of its file in `fuzz_targets`, and of its directories
+/// in `corpus` and `regressions`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("ack", wire::ack),
     ("binding", wire::binding),

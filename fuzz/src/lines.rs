@@ -1,4 +1,4 @@
-//! The pipe: whatever a parent writes becomes requests or errors, and whatever the node says is one line each.
+//! The pipe: every line of a parent becomes a request or an error, and every event one line.
 
 use p2p_node_protocol::line::{
     Framed, Framer, MAX_ERROR_CHARS, check_data, decode_event, decode_request, encode_event, encode_request,
@@ -12,7 +12,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::source::Source;
 
-/// A stream of lines: the first byte chooses the limit, the second how the rest is cut into chunks.
+/// A stream of lines. The first byte chooses the limit, the second the sizes of the chunks.
 pub fn line(bytes: &[u8]) {
     let mut source = Source::new(bytes);
     let limit = source.pick(&[MAX_LINE_BYTES, 4096, 64, 8]);
@@ -28,14 +28,14 @@ pub fn line(bytes: &[u8]) {
         rest = tail;
         (!ended).then_some(head)
     });
-    assert_eq!(framed(limit, chunks), whole, "how the stream is cut makes no difference");
+    assert_eq!(framed(limit, chunks), whole, "the lines do not depend on the chunks");
     for line in whole.into_iter().flatten() {
         assert!(line.len() <= limit && !line.contains(&b'\n') && !line.trim_ascii().is_empty());
         one_line(&line);
     }
 }
 
-/// `None` stands for a line over the limit.
+/// Returns the lines; `None` stands for a line over the limit.
 fn framed<'a>(limit: usize, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Option<Vec<u8>>> {
     let mut framer = Framer::new(limit);
     let mut lines = Vec::new();
@@ -73,7 +73,7 @@ fn one_line(line: &[u8]) {
             let mut written = Vec::new();
             encode_request(&request, &mut written);
             assert!(written.pop() == Some(b'\n') && !written.contains(&b'\n'));
-            let again = decode_request(&written).expect("what was accepted is accepted again");
+            let again = decode_request(&written).expect("an encoded request decodes again");
             let mut rewritten = Vec::new();
             encode_request(&again, &mut rewritten);
             assert_eq!(rewritten.strip_suffix(b"\n"), Some(&*written));
@@ -84,35 +84,35 @@ fn one_line(line: &[u8]) {
     }
 }
 
-/// What one parent sends as `data` another must be able to read.
+/// Checks that another parent can read the `data`.
 fn passed_on(data: &RawValue) {
     let arrived = check_data(data.get().as_bytes()).expect("accepted data passes the receiver's check");
     assert_eq!(arrived.get(), data.get());
     let mut source = Source::new(&[]);
     let event = Event::Message(Box::new(Message { data: arrived, ..message(&mut source) }));
     let line = told(&event, Some(u64::MAX));
-    let Ok(Some(Event::Message(read))) = decode_event(&line) else { panic!("a message is read again") };
+    let Ok(Some(Event::Message(read))) = decode_event(&line) else { panic!("the event is no message") };
     if data.get().is_ascii() {
         assert_eq!(read.data.get(), data.get());
     }
 }
 
-/// An event with fields of any content.
+/// An event whose fields have random content.
 pub fn event(bytes: &[u8]) {
     let mut source = Source::new(bytes);
     let seq = source.optional(Source::u64);
     told(&any_event(&mut source), seq);
 }
 
-/// Writes an event and checks that it is one line of JSON that reads the same again.
+/// Encodes an event and checks that it is one line of JSON that decodes to the same event.
 pub fn told(event: &Event, seq: Option<u64>) -> Vec<u8> {
     let mut line = b"before".to_vec();
     encode_event(event, seq, &mut line);
     let mut line = line.split_off(b"before".len());
-    assert_eq!(line.pop(), Some(b'\n'), "a line ends");
-    assert!(line.iter().all(|byte| *byte >= b' '), "nothing else ends it");
+    assert_eq!(line.pop(), Some(b'\n'), "the line ends with a newline");
+    assert!(line.iter().all(|byte| *byte >= b' '), "no other control character");
     let text = std::str::from_utf8(&line).expect("a line is UTF-8");
-    assert!(!text.contains(['\u{85}', '\u{2028}', '\u{2029}']), "nor what some readers take for an end");
+    assert!(!text.contains(['\u{85}', '\u{2028}', '\u{2029}']), "no Unicode line separator");
     serde_json::from_slice::<&RawValue>(&line).expect("a line is JSON");
     assert!(text.starts_with(r#"{"type":""#) && text.ends_with('}'));
     if let Some(seq) = seq {
@@ -121,9 +121,9 @@ pub fn told(event: &Event, seq: Option<u64>) -> Vec<u8> {
     let read = decode_event(&line).expect("a line is an event").expect("of a known type");
     let mut again = Vec::new();
     encode_event(&read, seq, &mut again);
-    // A number with a fraction may change in its last digit when `details` or `meta` are read.
+    // The last digit of a fraction in `details` or `meta` may change when it is decoded.
     if !matches!(event, Event::Error(_) | Event::Log(_)) {
-        assert_eq!(again.strip_suffix(b"\n"), Some(&*line), "it reads the same again");
+        assert_eq!(again.strip_suffix(b"\n"), Some(&*line), "the decoded event encodes to the same line");
     }
     line
 }

@@ -1,4 +1,4 @@
-//! Keys that are the same in every run, and what they sign.
+//! Fixed keys, and messages that they sign.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -24,13 +24,13 @@ use super::source::Source;
 
 pub const NETWORK: &str = "dev";
 
-/// When everything begins, in ms since 1970; that of `fixtures/envelopes`.
+/// Unix time at the start, in ms, as in `fixtures/envelopes`.
 pub const START_MS: u64 = 1_767_225_600_000;
 
-/// Topics that everybody knows.
+/// Topics of all agents.
 pub const TOPICS: [&str; 6] = ["jobs", "agent-messages", "agent-announcements", "node-status", "t", "other"];
 
-/// From which the core makes its KEM keys.
+/// Seed of the core's KEM keys.
 pub const KEM_SEED: [u8; 32] = [7; 32];
 
 /// The node key of `fixtures/keys`, which signed the golden bytes.
@@ -44,7 +44,7 @@ pub fn fixture_node() -> NodeKey {
     KEY.clone()
 }
 
-/// An agent with its node, and that it is one.
+/// An agent with its node and binding.
 pub struct Party {
     pub agent: AgentKey,
     pub kem: Secret,
@@ -52,9 +52,10 @@ pub struct Party {
     pub binding: SignedBinding,
 }
 
-/// Ourselves, three others, then our own agent elsewhere: with the same generation, and with a newer one.
+/// Number of parties: the core itself, three other agents, and two other nodes of the core's agent,
+/// with the same generation and with a newer one.
 pub const PARTIES: usize = 6;
-/// How many of them are other agents, from 1 on.
+/// Number of other agents; their indexes begin at 1.
 pub const OTHERS: usize = 3;
 
 pub fn party(index: usize) -> &'static Party {
@@ -78,7 +79,7 @@ fn made(agent: u8, number: u8, generation: u64) -> Party {
         not_before: START_MS / 1000,
         not_after: START_MS / 1000 + BINDING_LIFE_SECS,
     };
-    let binding = agent.bind(binding).expect("a binding in order");
+    let binding = agent.bind(binding).expect("a valid binding");
     Party { agent, kem: Secret::from([10 + number; 32]), node, binding }
 }
 
@@ -92,13 +93,13 @@ fn near(source: &mut Source<'_>, time: u64) -> u64 {
     }
 }
 
-/// How a record tells of a KEM key.
+/// Returns a KEM key as in a record.
 fn kem(public_key: &Bytes) -> Kem {
     let id = Bytes::copy_from_slice(&kem_id(public_key));
     Kem { id, suite: SUITE, public_key: public_key.clone(), not_after_ms: u64::MAX }
 }
 
-/// The KEM key that the core has at first.
+/// Returns the first KEM key of the core.
 pub fn own_kem() -> &'static Kem {
     static KEM: LazyLock<Kem> = LazyLock::new(|| {
         let now = Now { mono: Duration::ZERO, unix_ms: START_MS };
@@ -131,7 +132,7 @@ pub fn record(source: &mut Source<'_>, from: usize, now_ms: u64) -> Bytes {
     record.sign(&party.node).unwrap_or_default()
 }
 
-/// `data` as an agent may write it, or as none would.
+/// Returns valid or invalid `data`.
 fn data(source: &mut Source<'_>) -> Bytes {
     match source.below(6) {
         0 => Bytes::copy_from_slice(source.chunk()),
@@ -171,7 +172,7 @@ fn message(source: &mut Source<'_>) -> Message {
     }
 }
 
-/// Messages one after another, as a sender in good order has them.
+/// Returns consecutive messages of one stream.
 fn run(source: &mut Source<'_>) -> Vec<Message> {
     let (first, stream) = (u64::from(source.byte()), source.below(3) as u8);
     let ordered = |seq: u64, source: &mut Source<'_>| Message {
@@ -190,7 +191,7 @@ pub fn batch(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> 
     Batch { messages, acks }
 }
 
-/// A batch sealed to the core's first key, and the session that begins with it.
+/// Returns a batch sealed to the core's first key, and the session that begins with it.
 pub fn sealed(from: usize, batch: &Batch, seed: u64) -> (Payload, SessionKey) {
     let kem = own_kem();
     let info = Info {
@@ -200,8 +201,7 @@ pub fn sealed(from: usize, batch: &Batch, seed: u64) -> (Payload, SessionKey) {
         kem_id: kem_id(&kem.public_key),
     };
     let content = padding::pad(batch.encode_to_vec());
-    let once =
-        seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(seed)).expect("the key is one");
+    let once = seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(seed)).expect("a valid key");
     let SealedFrame { enc, ciphertext, session } = once;
     (Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext }), session)
 }
@@ -221,7 +221,7 @@ pub fn frame(source: &mut Source<'_>, from: usize, scope: Scope, now_ms: u64, pa
     sign_frame(&body, &party.node)
 }
 
-/// An acknowledgement of our mail. `streams` are those that we have sent on, each with its last number.
+/// Returns an ack of the core's mail. `streams` are the core's streams, each with its last number.
 pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> Bytes {
     let of_stream = |source: &mut Source<'_>| {
         let index = source.below(streams.len().max(1));
@@ -235,7 +235,7 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
             seq: source.number(),
             code: source.pick(&["PEER_REJECTED", "MESSAGE_TOO_LARGE", "X"]).to_owned(),
         };
-        // Mostly nothing is settled out of order, or only held.
+        // Most acks have no selective part, and `received` equals `cumulative`.
         let beyond = if source.below(4) == 0 { vec![1, 3 + u64::from(source.byte())] } else { Vec::new() };
         let window = if source.below(2) == 0 { source.number() } else { 0 };
         let held = if source.below(4) == 0 { source.number() } else { cumulative };
@@ -265,7 +265,7 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
     sign_ack(&ack, &party(from).node)
 }
 
-/// What may befall bytes on their way: mostly nothing. Some are changed before they are signed, by a signer who means ill.
+/// Corrupts bytes, but seldom. Some are changed before a malicious signer signs them.
 pub fn bent(source: &mut Source<'_>, bytes: Bytes, from: usize, domain: &str) -> Bytes {
     let mut changed = bytes.to_vec();
     let at = usize::from(source.u16()) % changed.len().max(1);

@@ -1,4 +1,4 @@
-//! What is sealed: nothing opens but what was sealed, and nothing that is not panics.
+//! Encryption: only sealed content opens, and no other input panics.
 
 use bytes::Bytes;
 use p2p_node_wire::envelope::{Batch, strict_decode};
@@ -10,7 +10,7 @@ use prost::Message as _;
 /// Length of an encapsulated key of X-Wing, in bytes.
 const ENC_BYTES: usize = 1120;
 
-/// The key of `fixtures/seal`, for which the first file of the corpus was sealed.
+/// The key of `fixtures/seal`, to which the first file of the corpus is sealed.
 fn secret() -> Secret {
     Secret::from([3; 32])
 }
@@ -31,7 +31,7 @@ pub fn sealed(bytes: &[u8]) {
     let info = info(&secret);
     let Some((opened, session)) = open(&secret, &info, enc, ciphertext) else { return };
     content(&opened);
-    assert!(session.open(1, ciphertext).is_none(), "a session has a key of its own");
+    assert!(session.open(1, ciphertext).is_none(), "a session has its own key");
     let mut bent = ciphertext.to_vec();
     bent[0] ^= 1;
     assert!(open(&secret, &info, enc, &bent).is_none());
@@ -39,7 +39,7 @@ pub fn sealed(bytes: &[u8]) {
     assert!(open(&secret, &Info { sender: [8; 32], ..info }, enc, ciphertext).is_none());
 }
 
-/// A content, as it is found behind any seal.
+/// Checks a decrypted content.
 fn content(bytes: &[u8]) {
     let Some(content) = unpad(bytes.to_vec()) else { return };
     assert_eq!(pad(content.clone()), bytes, "one padding");

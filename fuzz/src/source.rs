@@ -1,9 +1,9 @@
-//! Turns the bytes of a fuzzer into choices. Nothing fails: bytes that have run out are zeros, so that every input is a
-//! valid one and each byte that the fuzzer changes changes one choice.
+//! Turns the bytes of a fuzzer into choices. Missing bytes are zeros, so every input is valid, and
+//! each byte that the fuzzer changes changes one choice.
 
 use serde_json::{Map, Value};
 
-/// Deepest value that [`Source::json`] makes; deeper ones are texts of brackets, see the corpora.
+/// Greatest depth of a value of [`Source::json`]. The corpora have deeper ones.
 const MAX_JSON_DEPTH: usize = 6;
 
 pub struct Source<'a> {
@@ -29,7 +29,7 @@ impl<'a> Source<'a> {
         self.byte() & 1 == 1
     }
 
-    /// A number below `limit`, which is at most 256.
+    /// Returns a number below `limit`, which is at most 256.
     pub fn below(&mut self, limit: usize) -> usize {
         usize::from(self.byte()) % limit
     }
@@ -42,7 +42,7 @@ impl<'a> Source<'a> {
         u64::from_le_bytes(std::array::from_fn(|_| self.byte()))
     }
 
-    /// Mostly a small number, sometimes one at which sums overflow.
+    /// Returns mostly a small number, sometimes one at which sums overflow.
     pub fn number(&mut self) -> u64 {
         match self.byte() {
             small @ 0..=191 => small.into(),
@@ -62,7 +62,7 @@ impl<'a> Source<'a> {
         head
     }
 
-    /// Some bytes after their length; mostly few, so that others are left for what comes next.
+    /// Returns a few bytes after their length.
     pub fn chunk(&mut self) -> &'a [u8] {
         let length = match self.byte() {
             short @ 0..=239 => short % 16,

@@ -1,5 +1,5 @@
-//! What other nodes send: a decoder takes nothing but the one encoding of what it makes of it, and no check panics,
-//! whatever the clock says.
+//! Messages of other nodes: a decoder accepts only the canonical encoding, and no check panics at
+//! any time.
 
 use bytes::Bytes;
 use p2p_node_wire::envelope::ack::ACK_DOMAIN;
@@ -14,7 +14,7 @@ use p2p_node_wire::strict::Wire;
 
 use super::material::{NETWORK, START_MS, fixture_node};
 
-/// Clocks that are right, off by what is tolerated, and absurd; and the times that the bytes themselves name.
+/// Returns times: correct, at the limit of the tolerance, extreme, and near those in the message.
 fn clocks(named: &[u64]) -> impl Iterator<Item = u64> {
     let skew = 30_000;
     let fixed = [0, 1, START_MS - skew, START_MS, START_MS + skew, u64::MAX - skew, u64::MAX];
@@ -40,8 +40,8 @@ pub fn binding(bytes: &[u8]) {
     assert_eq!(binding.hash(), hash);
 }
 
-/// The bytes as they are, and their body signed with the fixture's key: most of what is worth finding lies behind a
-/// good signature.
+/// Runs `on` with the bytes, and with their body signed by the fixture's key, because most of the
+/// code lies behind a valid signature.
 fn also_signed(bytes: &[u8], domain: &str, on: impl Fn(Bytes)) {
     on(Bytes::copy_from_slice(bytes));
     if bytes.len() >= 64 {
@@ -53,7 +53,7 @@ pub fn record(bytes: &[u8]) {
     also_signed(bytes, RECORD_DOMAIN, |bytes| {
         let Ok(signed) = SignedRecord::decode(bytes.clone()) else { return };
         assert_eq!(signed.bytes, bytes);
-        let again = signed.record.sign(&fixture_node()).expect("what is within its limits can be signed");
+        let again = signed.record.sign(&fixture_node()).expect("a decoded record can be signed");
         one_encoding(&again[64..], &bytes[64..]);
         let record = &signed.record;
         for now in clocks(&[record.issued_at_ms, record.expires_at_ms, record.seq]) {
@@ -117,9 +117,10 @@ pub fn mail_response(bytes: &[u8]) {
     }
 }
 
-/// What a decoder made of bytes has one encoding: those bytes, or fewer if they had extensions.
+/// Asserts that accepted bytes are the canonical encoding of the decoded message, or longer because
+/// of extensions.
 fn one_encoding(known: &[u8], bytes: &[u8]) {
-    assert!(known.len() < bytes.len() || known == bytes, "another encoding");
+    assert!(known.len() < bytes.len() || known == bytes, "not the canonical encoding");
 }
 
 fn canonical<M: Wire>(bytes: &[u8]) -> Option<M> {

@@ -1,7 +1,7 @@
 //! Runs the fuzz targets without a fuzzer: on their corpora, on all regressions, and on random
 //! inputs for a few seconds. `fuzz/run` runs the real fuzzer.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
@@ -40,7 +40,7 @@ struct Running<'a>(&'a str);
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the input was {}", self.0);
+            eprintln!("failing input: {}", self.0);
         }
     }
 }
@@ -65,15 +65,15 @@ fn replay(name: &str) {
 fn changed(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<Index>(), 0..8usize, vec(any::<u8>(), 0..8));
     (select(seeds), vec(change, 1..4)).prop_map(|(mut bytes, changes)| {
-        for (at, cut, put) in changes {
+        for (at, cut, inserted) in changes {
             let at = at.index(bytes.len() + 1);
-            bytes.splice(at..(at + cut).min(bytes.len()), put);
+            bytes.splice(at..(at + cut).min(bytes.len()), inserted);
         }
         bytes
     })
 }
 
-fn chance(name: &str) {
+fn run_random(name: &str) {
     let seeds: Vec<Vec<u8>> = known(name).into_iter().map(|(_, bytes)| bytes).collect();
     let inputs = prop_oneof![vec(any::<u8>(), 0..MAX_BYTES), changed(seeds)];
     let cases = if name == "core" { CORE_CASES } else { CASES };
@@ -97,13 +97,13 @@ macro_rules! targets {
 
         $(mod $name {
             #[test]
-            fn survives_what_was_found_before() {
+            fn corpus_and_regressions_pass() {
                 super::replay(stringify!($name));
             }
 
             #[test]
-            fn survives_chance() {
-                super::chance(stringify!($name));
+            fn random_inputs_pass() {
+                super::run_random(stringify!($name));
             }
         })+
     };

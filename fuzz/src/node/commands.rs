@@ -1,4 +1,4 @@
-//! Lines as a parent writes them: mostly commands that mean something, some that mean nothing.
+//! Lines of a parent: mostly valid commands, and some invalid ones.
 
 use p2p_node_core::{MAX_DIRECT_BYTES, MAX_TOPIC_BYTES};
 use p2p_node_protocol::MAX_LINE_BYTES;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::super::material::{OTHERS, TOPICS, party};
 use super::super::source::Source;
 
-/// One line, without its newline; `last` is the name of the last mail.
+/// Returns one line without its newline; `last` is the id of the last message.
 pub fn line(source: &mut Source<'_>, last: &str) -> Vec<u8> {
     let mut fields = Map::new();
     if source.flag() {
@@ -21,14 +21,14 @@ pub fn line(source: &mut Source<'_>, last: &str) -> Vec<u8> {
         11 => topic(source, &mut fields, "unsubscribe"),
         12 => about_others(source, &mut fields, last),
         13 => connect(source, &mut fields),
-        // A node that has ended teaches little: most of these bytes stand for something else.
+        // An ended node covers little code, so `shutdown` is rare.
         14 if source.byte() > 240 => "shutdown",
         14 => "ping",
         _ => return source.chunk().to_vec(),
     };
     fields.insert("type".to_owned(), kind.into());
     if source.byte() > 232 {
-        // A field that is as it should not be.
+        // An invalid field.
         let key = source.pick(&["peerId", "topic", "data", "id", "ttlMs", "port", "timeoutMs", "encoding"]);
         let value = source.json();
         fields.insert(key.to_owned(), value);
@@ -36,7 +36,7 @@ pub fn line(source: &mut Source<'_>, last: &str) -> Vec<u8> {
     Value::Object(fields).to_string().into_bytes()
 }
 
-/// Few enough that some are used again before they are answered.
+/// Returns one of so few ids that some are used twice at the same time.
 fn id(source: &mut Source<'_>) -> Value {
     match source.byte() {
         number @ 0..=223 => (number % 8).into(),
@@ -79,7 +79,7 @@ fn content(source: &mut Source<'_>, fields: &mut Map<String, Value>, limit: usiz
         0..=127 => json!(source.byte()),
         128..=191 => source.json(),
         192..=247 => "x".repeat(source.u16().into()).into(),
-        // With its quotes about as long as is allowed.
+        // With its quotes about as long as the limit.
         248..=251 => "x".repeat((limit - 8).min(MAX_LINE_BYTES - 512) + source.below(16)).into(),
         _ => {
             fields.insert("encoding".to_owned(), "base64".into());

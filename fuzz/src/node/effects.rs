@@ -1,4 +1,4 @@
-//! What a core asks for must be what others would take, and be asked for once.
+//! Checks the effects of a core: peers would accept its messages, and each token is used once.
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -36,12 +36,12 @@ impl Interpreter for World {
     }
 
     fn send_hello(&mut self, _node: usize, _peer: PeerId, body: Bytes) {
-        strict_decode::<Hello>(&body).expect("our hello is one that we would take");
+        strict_decode::<Hello>(&body).expect("a valid hello");
     }
 
     fn answer_hello(&mut self, _node: usize, token: Token, body: Bytes) {
         self.ledger.greeted(token);
-        strict_decode::<Hello>(&body).expect("our hello is one that we would take");
+        strict_decode::<Hello>(&body).expect("a valid hello");
     }
 
     fn send_mail(&mut self, _node: usize, token: Token, peer: PeerId, frame: Bytes) {
@@ -52,7 +52,7 @@ impl Interpreter for World {
 
     fn answer_mail(&mut self, _node: usize, token: Token, body: Bytes) {
         self.ledger.answered(token);
-        strict_decode::<MailResponse>(&body).expect("our answer is one that we would take");
+        strict_decode::<MailResponse>(&body).expect("a valid response");
     }
 
     fn publish(&mut self, _node: usize, token: Token, topic: String, data: Bytes) {
@@ -78,20 +78,20 @@ impl Interpreter for World {
 }
 
 impl World {
-    /// What others read in a frame of ours. Mail that leaves is sealed.
+    /// Returns the batch in a frame of the core. Mail must be sealed.
     fn read(&mut self, frame: &Frame) -> Batch {
         let decode =
             |content| strict_decode(&padding::unpad(content).expect("padded").into()).expect("a batch");
         match frame.body.payload.as_ref().expect("a payload") {
             Payload::Plain(batch) => {
                 let mail = matches!(frame.body.scope, Some(Scope::NodeKey(_)));
-                assert!(!mail || batch.messages.is_empty(), "mail that everybody can read");
+                assert!(!mail || batch.messages.is_empty(), "mail in plain text");
                 batch.clone()
             }
             Payload::Sealed(sealed) => {
                 let reader =
                     (0..PARTIES).map(party).find(|party| *kem_id(&party.kem.public_key()) == *sealed.kem_id);
-                let reader = reader.expect("sealed to a key of somebody");
+                let reader = reader.expect("the KEM key of a party");
                 let info = Info {
                     network: NETWORK.to_owned(),
                     sender: party(0).node.public(),
@@ -108,16 +108,16 @@ impl World {
             }
             Payload::Session(session) => {
                 let key = self.known.iter().find(|key| *key.id() == *session.id);
-                // What was sealed longer ago than is remembered.
+                // The session is older than the ones that the world remembers.
                 let Some(key) = key else { return Batch::default() };
                 decode(key.open(session.counter, &session.ciphertext).expect("it opens"))
             }
         }
     }
 
-    /// Others would take the frames that we send, and acknowledge them.
+    /// Checks that peers would accept a frame of the core, and notes its streams for acks.
     fn sent(&mut self, frame: Bytes, max: usize) {
-        let frame = Frame::decode(frame, max).expect("our frame is one that we would take");
+        let frame = Frame::decode(frame, max).expect("a valid frame");
         let batch = self.read(&frame);
         for message in batch.messages {
             self.streams.retain(|(stream, _)| *stream != message.stream);

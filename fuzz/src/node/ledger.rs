@@ -1,4 +1,4 @@
-//! What must hold of everything that a core says and does, whatever happens to it.
+//! Properties of all lines and effects of a core.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,18 @@ use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Id, MAX_LINE_BYTES, Pri
 
 use super::super::lines::told as one_line;
 
-/// What became of an id.
+/// Use of a command id.
 #[derive(Default)]
 struct Uses {
-    /// Lines of the parent that used it.
+    /// Lines of the parent with this id.
     used: usize,
-    /// Terminal lines that named it.
+    /// Terminal lines with this id.
     ended: usize,
-    /// Lines that used it while it was open, and have not been told that it is taken.
+    /// Lines that reused the id of an open command and are not refused yet.
     taken: usize,
 }
 
-/// What was handed in and has come back.
+/// The requests to a core and its answers.
 pub struct Ledger {
     ids: BTreeMap<Id, Uses>,
     gossip: BTreeMap<Token, bool>,
@@ -28,7 +28,7 @@ pub struct Ledger {
     ended: BTreeSet<String>,
     streams: BTreeMap<(String, String, Priority), u64>,
     names_told: BTreeSet<(String, String)>,
-    /// The name of the last mail.
+    /// The id of the last message.
     pub last_mail: String,
     seq: u64,
     max_line: usize,
@@ -62,14 +62,14 @@ impl Ledger {
     }
 
     pub fn alive(&self) {
-        assert!(!self.exited, "nothing comes after the exit");
+        assert!(!self.exited, "an effect after the exit");
     }
 
     pub fn exit(&mut self) {
         self.exited = true;
     }
 
-    /// A line of the parent used this id. `all_told`: the core has no lines left to tell.
+    /// Notes that a line of the parent uses this id. `all_told`: the parent has read all lines.
     pub fn used(&mut self, id: Option<&Id>, all_told: bool) {
         if let Some(id) = id {
             let uses = self.ids.entry(id.clone()).or_default();
@@ -85,7 +85,7 @@ impl Ledger {
         assert!(line.len() <= self.max_line, "{} bytes are more than the parent reads", line.len());
         match event {
             Event::Ready(ready) => {
-                assert!(!self.ready, "there is one `ready`");
+                assert!(!self.ready, "a second `ready`");
                 self.max_line = ready.limits.max_line_bytes;
                 assert!(line.len() <= self.max_line, "`ready` itself is too long");
                 self.ready = true;
@@ -110,7 +110,7 @@ impl Ledger {
                 self.mail_ended(&delivery.message_id);
             }
             Event::Message(message) => {
-                assert!(self.ready, "mail comes after `ready`");
+                assert!(self.ready, "a message before `ready`");
                 if message.topic.is_none() {
                     self.last_mail.clone_from(&message.message_id);
                     self.received(&message.from, &message.message_id, message.priority);
@@ -122,21 +122,22 @@ impl Ledger {
     }
 
     fn ends(&mut self, id: &Id, duplicate: bool) {
-        let Some(uses) = self.ids.get_mut(id) else { panic!("nobody used the id {id}") };
+        let Some(uses) = self.ids.get_mut(id) else { panic!("no line used the id {id}") };
         uses.ended += 1;
         assert!(uses.ended <= uses.used, "the id {id} has a second terminal line");
         if duplicate {
             uses.taken = uses.taken.saturating_sub(1);
         } else {
-            assert_eq!(uses.taken, 0, "an answer to another line that would be taken for that of {id}");
+            assert_eq!(uses.taken, 0, "ambiguous: {id} is answered while a duplicate is not refused");
         }
     }
 
-    /// Mail comes once, and in the order of its stream, as far as that has one priority: an honest stream has.
+    /// Checks that messages arrive once and in the order of their stream. An honest stream has one
+    /// priority, so the order is checked for each priority.
     fn received(&mut self, from: &str, message_id: &str, priority: Priority) {
         assert!(
             self.names_told.insert((from.to_owned(), message_id.to_owned())),
-            "{message_id} of {from} again"
+            "{message_id} of {from} is delivered twice"
         );
         let (stream, seq) = message_id.split_once('-').expect("a stream and a number");
         let seq: u64 = seq.parse().expect("a number");
@@ -145,7 +146,7 @@ impl Ledger {
     }
 
     fn mail_ended(&mut self, message_id: &str) {
-        assert!(self.ended.insert(message_id.to_owned()), "{message_id} ends twice");
+        assert!(self.ended.insert(message_id.to_owned()), "{message_id} completes twice");
     }
 
     pub fn every_id_has_ended(&self) {
@@ -178,21 +179,21 @@ impl Ledger {
         close(&mut self.hellos, token, "hello");
     }
 
-    /// The core names something of its own.
+    /// Notes a token that the core has chosen.
     pub fn named(&mut self, token: Token) {
-        assert!(self.names.insert(token), "a name is used once");
+        assert!(self.names.insert(token), "a token is used twice");
     }
 
     pub fn owes_nobody(&self) {
         let open = |tokens: &BTreeMap<Token, bool>| tokens.values().filter(|closed| !**closed).count();
         assert_eq!(open(&self.gossip), 0, "gossip without a verdict");
-        assert_eq!(open(&self.mail), 0, "mail without an answer");
+        assert_eq!(open(&self.mail), 0, "mail without a response");
     }
 }
 
 fn close(open: &mut BTreeMap<Token, bool>, token: Token, what: &str) {
     match open.insert(token, true) {
-        None => panic!("a {what} for a token that nobody handed in"),
+        None => panic!("a {what} for an unknown token"),
         Some(closed) => assert!(!closed, "a second {what}"),
     }
 }

@@ -1,4 +1,4 @@
-//! A whole core under any sequence of inputs, with the world around it reduced to what it owes and is owed.
+//! A core with a random sequence of inputs, in a world that tracks the open requests of both sides.
 
 mod commands;
 mod effects;
@@ -23,18 +23,20 @@ use super::material::{KEM_SEED, START_MS, party};
 use super::source::Source;
 use ledger::Ledger;
 
-/// Operations of one run; enough to come anywhere, few enough that a run takes milliseconds.
+/// Most operations of one run: enough to reach every state, and few enough for milliseconds.
 const MAX_OPS: usize = 200;
-/// Effects that one input may have: a full window of lines for the writer, and less for the network.
+/// Most effects of one input: a full window of lines for the writer, and less for the network.
 const MAX_EFFECTS: usize = 4096;
-/// Quiet turns in a row after which a core that still wants to be called at once is taken to spin.
+/// Timeouts in a row without effects after which a core that is due again at once counts as in a
+/// busy loop.
 const MAX_QUIET_TURNS: usize = 4;
-/// Times that the core is called at its own wish while time passes. A second may have several, a day a hundred thousand.
+/// Most timeouts of the core that are executed while time passes: a second may have several, a day
+/// a hundred thousand.
 const MAX_STOPS: usize = 200;
-/// Things of each kind that the world remembers, to bring them up again.
+/// Messages and sessions of each kind that the world remembers for replays.
 const MAX_REMEMBERED: usize = 16;
 
-/// The first byte says what node it is, all others what happens to it.
+/// The first byte chooses the configuration, the others the operations.
 pub fn core(bytes: &[u8]) {
     let mut source = Source::new(bytes);
     let mut world = World::new(&mut source);
@@ -48,31 +50,31 @@ pub fn core(bytes: &[u8]) {
     world.end();
 }
 
-/// What the world around a core knows of it.
+/// The world around a core.
 struct World {
     core: Core,
     now: Now,
     ledger: Ledger,
-    /// Does at once what a well-behaved world would: checks bindings, reads lines, answers what was published.
+    /// `true` if the world behaves well: it runs crypto tasks, reads lines and publishes at once.
     kind: bool,
     stays_on_eof: bool,
     tokens: Token,
     tasks: Vec<CryptoTask>,
-    /// Sessions that others have with the node.
+    /// Sessions of peers to the node.
     sessions: Vec<(usize, OutboundSession)>,
-    /// Sessions that the node has with others, as those know them.
+    /// Sessions of the node to peers, as the peers have them.
     known: Vec<SessionKey>,
     mails: Vec<(Token, PeerId)>,
     published: Vec<Token>,
     queries: Vec<Token>,
-    /// Frames and records that were heard, to be heard again.
+    /// Received frames and records, for replays.
     heard: Vec<(String, Bytes)>,
-    /// Streams that we have sent mail on, each with its last number.
+    /// Streams on which the node sent mail, each with its last number.
     streams: Vec<(Bytes, u64)>,
     unread: usize,
     may_listen: bool,
     listens: bool,
-    /// Whether the node was made to end at once, so that it owes nobody an answer.
+    /// `true` if the node was forced to end at once, so that open requests need no answer.
     forced: bool,
 }
 
@@ -117,7 +119,7 @@ impl World {
         };
         world.settle();
         if choices & 64 == 0 {
-            // Most of what can happen happens to a node that is ready.
+            // A node that is ready covers most of the code.
             let short = if choices & 4 == 0 { "" } else { r#","maxLineBytes":4096"# };
             world.say(format!(r#"{{"type":"connect","protocol":1,"id":"connect"{short}}}"#).as_bytes());
             world.settle();
@@ -139,7 +141,7 @@ impl World {
         self.core.handle(input, self.now);
     }
 
-    /// There is no network before the core asks for it.
+    /// Reports the listen address, once the core has asked for it.
     fn listen(&mut self) {
         if !self.may_listen {
             return;
@@ -149,7 +151,7 @@ impl World {
         self.handle(Input::Listening { addrs });
     }
 
-    /// Lets the core finish its turn, and everything happen that follows at once.
+    /// Calls the core until it has no effects and its timeout is in the future.
     fn settle(&mut self) {
         let mut quiet = 0;
         for _ in 0..10_000 {
@@ -160,25 +162,25 @@ impl World {
                 return;
             }
             quiet = if done == 0 && !follows { quiet + 1 } else { 0 };
-            assert!(quiet < MAX_QUIET_TURNS, "the core asks to be called in the past, for ever");
+            assert!(quiet < MAX_QUIET_TURNS, "the core asks for timeouts in the past");
         }
-        panic!("the core never comes to rest");
+        panic!("the core never becomes idle");
     }
 
-    /// One turn; how many effects it had.
+    /// Calls the core, executes its effects and returns their number.
     fn handle_timeout(&mut self) -> usize {
         self.core.handle_timeout(self.now);
         let mut effects = 0;
         while let Some(effect) = self.core.poll_effect() {
             effects += 1;
-            assert!(effects <= MAX_EFFECTS, "an input has effects without end");
+            assert!(effects <= MAX_EFFECTS, "too many effects of one input");
             self.ledger.alive();
             self.execute(0, effect);
         }
         effects
     }
 
-    /// What a well-behaved world does at once; whether there was anything.
+    /// Does what a well-behaved world does at once. Returns `true` if there was anything to do.
     fn be_kind(&mut self) -> bool {
         let mut busy = false;
         for task in std::mem::take(&mut self.tasks) {
@@ -198,7 +200,8 @@ impl World {
         busy
     }
 
-    /// Lets time pass, stopping wherever the core wants to be called; after many stops it is as if the machine slept.
+    /// Advances the time, and calls the core when its timeout is due. After `MAX_STOPS` calls it
+    /// skips the rest, as if the machine was suspended.
     fn pass(&mut self, time: Duration) {
         let end = self.now.mono + time;
         for _ in 0..MAX_STOPS {
@@ -218,13 +221,13 @@ impl World {
         self.now.unix_ms = self.now.unix_ms.saturating_add(passed.as_millis() as u64);
     }
 
-    /// The world behaves from now on, and the parent goes: nothing may be left open.
+    /// Behaves well from now on and ends the parent; no request may stay open.
     fn end(&mut self) {
         self.forced |= self.ledger.exited() && !self.kind;
         self.kind = true;
         self.settle();
-        // An answer may wait for earlier mail or for a parent that reads, but no longer than this; and what is closing
-        // has closed.
+        // A response may wait for earlier mail or for the parent to read, and a shutdown for its
+        // drain timeout, but no longer than this.
         self.pass(Duration::from_secs(8));
         if !self.ledger.exited() {
             if self.listens {
@@ -237,7 +240,7 @@ impl World {
             self.settle();
             self.pass(Duration::from_secs(8));
         }
-        assert!(self.ledger.exited(), "a node whose parent is gone ends");
+        assert!(self.ledger.exited(), "the node does not end after its parent");
         if !self.forced {
             self.ledger.every_id_has_ended();
         }
@@ -246,7 +249,7 @@ impl World {
         let late = decode_request(br#"{"type":"ping","id":"late"}"#).expect("a command");
         self.handle(Input::Command(late));
         self.core.handle_timeout(self.now);
-        assert!(self.core.poll_effect().is_none(), "nothing comes after the exit");
+        assert!(self.core.poll_effect().is_none(), "an effect after the exit");
         assert_eq!(self.core.poll_timeout(), None);
     }
 

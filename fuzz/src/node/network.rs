@@ -1,4 +1,4 @@
-//! What comes over the network: from peers in good order, and from others.
+//! Input from the network: of honest peers, and of hostile ones.
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -34,14 +34,14 @@ impl World {
         });
     }
 
-    /// An agent in good order joins: everything that makes it one whom mail and broadcasts reach.
+    /// Connects an honest agent, with everything that mail and broadcasts to it need.
     pub(super) fn meet(&mut self, who: usize) {
         let peer = party(who).node.peer_id();
         self.handle(Input::Connected { peer, dialer: true });
         for topic in [TOPICS[0], MESSAGES, ANNOUNCEMENTS] {
             self.handle(Input::PeerSubscribed { peer, topic: topic.to_owned() });
         }
-        // Out of bytes that have run out comes a record without faults.
+        // An empty source gives a record without faults.
         let record = record(&mut Source::new(&[]), who, self.now.unix_ms);
         let network = NETWORK.to_owned();
         let hello =
@@ -62,7 +62,7 @@ impl World {
 
     fn record(&mut self, source: &mut Source<'_>) -> (usize, Bytes) {
         let from = 1 + source.below(PARTIES - 1);
-        // Records of our own agent with a newer generation end us.
+        // A record of the node's own agent with a newer generation ends the node, so it is rare.
         let from = if from == PARTIES - 1 && source.byte() < 200 { 1 } else { from };
         let record = record(source, from, self.now.unix_ms);
         (from, bent(source, record, from, RECORD_DOMAIN))
@@ -95,7 +95,7 @@ impl World {
         bent(source, frame, from, FRAME_DOMAIN)
     }
 
-    /// Mail is sealed, most of the time; broadcasts are not, most of the time.
+    /// Seals most mail, and few broadcasts.
     fn cover(&mut self, source: &mut Source<'_>, from: usize, scope: &Scope, batch: Batch) -> Payload {
         let mail = matches!(scope, Scope::NodeKey(_));
         let content = padding::pad(batch.encode_to_vec());
@@ -170,7 +170,7 @@ impl World {
         self.heard.push((topic, data));
     }
 
-    /// The same bytes once more, there or elsewhere.
+    /// Replays a message, on its route or another.
     pub(super) fn heard_again(&mut self, source: &mut Source<'_>) {
         if self.heard.is_empty() {
             return;
@@ -248,7 +248,7 @@ fn peer(source: &mut Source<'_>) -> PeerId {
     party(1 + source.below(PARTIES - 1)).node.peer_id()
 }
 
-/// Takes out one of those that wait.
+/// Removes and returns one of the waiting items.
 pub(super) fn chosen<T>(source: &mut Source<'_>, waiting: &mut Vec<T>) -> Option<T> {
     (!waiting.is_empty()).then(|| waiting.swap_remove(source.below(waiting.len().min(256))))
 }

@@ -1,4 +1,4 @@
-//! What can happen to a node, one operation at a time.
+//! The operations of a run.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl World {
         }
     }
 
-    /// Hands over a line, if the core takes one now: else the node would not have read it.
+    /// Writes a line, if the core accepts commands: otherwise the node would not read it.
     pub(super) fn say(&mut self, line: &[u8]) {
         if !self.core.can_accept_command() {
             return;
@@ -55,7 +55,7 @@ impl World {
         }
     }
 
-    /// What befalls the process itself.
+    /// An event of the process itself.
     fn local(&mut self, source: &mut Source<'_>) {
         match source.byte() {
             0..=119 => {
@@ -92,7 +92,7 @@ impl World {
             0..=63 => Duration::from_millis(source.byte().into()),
             64..=159 => Duration::from_secs(source.byte().into()),
             160..=191 => Duration::from_secs(60 * u64::from(source.byte())),
-            // To when the core wants to be called, or a moment before.
+            // Until the core's next timeout, or a millisecond less.
             192..=239 => {
                 let due = self.core.poll_timeout().unwrap_or_default().saturating_sub(self.now.mono);
                 due.saturating_sub(Duration::from_millis(u64::from(source.flag())))
@@ -102,7 +102,7 @@ impl World {
         self.pass(time);
     }
 
-    /// Somebody sets the wall clock.
+    /// Sets the wall clock.
     fn jump(&mut self, source: &mut Source<'_>) {
         let by = source.number();
         self.now.unix_ms = match source.below(8) {
@@ -120,7 +120,7 @@ impl World {
         task.run(&mut DeterministicRng::new(self.tokens))
     }
 
-    /// The crypto pool has looked, or had no time to.
+    /// Completes a crypto task, or refuses it because the pool is full.
     fn checked(&mut self, source: &mut Source<'_>) {
         let Some(task) = chosen(source, &mut self.tasks) else { return };
         let done = if source.byte() < 192 { self.work(task) } else { task.refused() };
