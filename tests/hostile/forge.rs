@@ -38,13 +38,13 @@ pub struct Forger {
 }
 
 impl Forger {
-    /// The keys that a real node has which is given the test key of the same number.
+    /// Returns the keys of a real node that has the test key of this number.
     pub fn new(number: u8) -> Self {
         Forger::with_node(number, NodeKey::derive(&[number; 32], "dev", "", 0))
     }
 
-    /// An agent that nobody else has the key of.
-    pub fn invented(number: u64) -> Self {
+    /// Returns an agent with a unique key.
+    pub fn fake(number: u64) -> Self {
         let mut secret = [0x5a; 32];
         secret[..8].copy_from_slice(&number.to_be_bytes());
         Forger::with_keys(AgentKey::from_bytes(&secret).unwrap(), NodeKey::from_seed(secret))
@@ -86,7 +86,7 @@ impl Forger {
         self.agent.bind(binding).unwrap()
     }
 
-    /// Says that our node speaks for `other`, under a signature of our own agent.
+    /// Returns a binding of this node to the account of `other`, signed by this agent.
     pub fn stolen_binding(&self, other: &Forger) -> SignedBinding {
         let mut stolen = self.binding(|_| {});
         stolen.binding.account = other.agent.address();
@@ -114,7 +114,7 @@ impl Forger {
         Keyring::new(*self.node.seed(), Now { mono: Duration::ZERO, unix_ms: now_ms() })
     }
 
-    /// The stream of the mail in a frame that is sealed to us.
+    /// Returns the stream of the mail in a frame that is sealed to this agent.
     pub fn stream_of_mail(&self, frame: &Bytes) -> Option<Bytes> {
         let frame = Frame::decode(frame.clone(), MAX_FRAME_BYTES).unwrap();
         let Some(Payload::Sealed(sealed)) = frame.body.payload else { return None };
@@ -137,12 +137,12 @@ impl Forger {
         record.sign(&self.node).unwrap()
     }
 
-    /// Signs these bytes as a record, whatever they are.
+    /// Signs any bytes as a record.
     pub fn sign_record(&self, body: &[u8]) -> Bytes {
         self.node.sign_whole(RECORD_DOMAIN, body)
     }
 
-    /// Signs these bytes as a frame, whatever they are.
+    /// Signs any bytes as a frame.
     pub fn sign_frame(&self, body: &[u8]) -> Bytes {
         self.node.sign_whole(FRAME_DOMAIN, body)
     }
@@ -163,19 +163,19 @@ impl Forger {
         }
     }
 
-    /// A frame with one message.
+    /// Returns a frame with one message.
     pub fn frame(&self, scope: Scope, data: impl Into<Bytes>, change: impl FnOnce(&mut FrameBody)) -> Bytes {
         let mut body = self.body(scope, data);
         change(&mut body);
         sign_frame(&body, &self.node)
     }
 
-    /// A frame of ours, sealed to this key of an agent.
+    /// Returns a frame of this agent, sealed to a KEM key.
     pub fn seal(&self, frame: &Bytes, recipient: Address, kem: &Kem, seed: u64) -> Bytes {
         self.seal_as(frame, recipient, kem, seed, |batch| batch.encode_to_vec())
     }
 
-    /// A frame of ours, sealed, with its batch in another encoding.
+    /// As `seal`, with another encoding of the batch.
     pub fn seal_as(
         &self,
         frame: &Bytes,
@@ -193,14 +193,14 @@ impl Forger {
             kem_id: kem_id(&kem.public_key),
         };
         let content = padding::pad(encode(batch));
-        let once = hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(seed)).unwrap();
-        let (enc, ciphertext) = (once.enc, once.ciphertext);
+        let sealed = hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(seed)).unwrap();
+        let (enc, ciphertext) = (sealed.enc, sealed.ciphertext);
         body.payload =
             Some(Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext }));
         sign_frame(&body, &self.node)
     }
 
-    /// A frame with acks and nothing else.
+    /// Returns a frame with acks only.
     pub fn ack_frame(&self, scope: Scope, acks: Vec<Bytes>, change: impl FnOnce(&mut FrameBody)) -> Bytes {
         self.frame(scope, "", |body| {
             body.payload = Some(Payload::Plain(Batch { messages: Vec::new(), acks }));
@@ -208,7 +208,7 @@ impl Forger {
         })
     }
 
-    /// Says, under our signature, that everything on a stream of `sender` has arrived.
+    /// Returns an ack of everything on a stream of `sender`, signed by this agent.
     pub fn ack(&self, sender: &Forger, stream: &Bytes) -> Bytes {
         let streams = vec![StreamAck {
             stream: stream.clone(),
@@ -230,7 +230,7 @@ impl Forger {
         sign_ack(&ack, &self.node)
     }
 
-    /// Where mail to this agent's node is heard.
+    /// Returns the scope of mail to this agent's node.
     pub fn scope(&self) -> Scope {
         Scope::NodeKey(Bytes::copy_from_slice(&self.node.public()))
     }
@@ -251,8 +251,8 @@ pub fn messages(body: &mut FrameBody) -> &mut Vec<Message> {
     }
 }
 
-/// With one bit turned over.
-pub fn bent(bytes: &Bytes, at: usize) -> Bytes {
+/// Returns the bytes with one flipped bit.
+pub fn corrupt(bytes: &Bytes, at: usize) -> Bytes {
     let mut bytes = bytes.to_vec();
     bytes[at] ^= 1;
     bytes.into()

@@ -3,22 +3,23 @@
     clippy::unwrap_used,
     clippy::disallowed_methods,
     missing_docs,
-    reason = "tests fail by panicking, and forge by the clock"
+    reason = "tests fail by panicking, and date forged messages by the clock"
 )]
 
 mod acks;
-#[allow(dead_code, reason = "it serves other tests too")]
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../process/child.rs"]
 mod child;
 mod data;
 mod dht;
 #[path = "../../crates/wire/tests/wire/extended.rs"]
 mod extended;
+mod fixture;
 mod flood;
 mod forge;
 mod frames;
 mod next_version;
-#[allow(dead_code, reason = "it serves other tests too")]
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../swarm/node.rs"]
 mod node;
 mod peer;
@@ -26,4 +27,3 @@ mod raw;
 mod raw_kad;
 mod records;
 mod replay;
-mod scene;

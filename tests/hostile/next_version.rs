@@ -1,5 +1,5 @@
-//! A node of a later version among ours: our nodes ignore and forward its additions, and do not
-//! penalise peers for unknown content.
+//! A node of a later version in the network: nodes of this version ignore and forward its
+//! additions, and do not penalise peers for unknown content.
 
 use bytes::Bytes;
 use p2p_node_core::effect::NetworkCommand;
@@ -15,14 +15,14 @@ use prost::Message as _;
 use serde_json::json;
 
 use crate::extended::{BINDING, Extension, RECORD, extended};
+use crate::fixture::{Fixture, Real, TOPIC, VICTIM};
 use crate::forge::{Forger, SIGNATURE, topic};
 use crate::peer::Hostile;
-use crate::scene::{Real, Scene, TOPIC, VICTIM};
 
-/// More things than it takes until a neighbour is not heard any more that is blamed for each.
+/// More messages than it takes to graylist a peer that is penalised for each.
 const MANY: u64 = 30;
 
-/// What a later version adds to every message.
+/// Returns the additions of a later version to every message.
 fn additions() -> [Extension; 3] {
     [(0, b"later".to_vec()), (7, vec![3]), (100, vec![9; 8])]
 }
@@ -41,30 +41,30 @@ fn extended_frame(forger: &Forger, scope: Scope, data: &'static str) -> Bytes {
     forger.sign_frame(&extended(&body.encode_to_vec(), &FrameBody::SHAPE, &additions()))
 }
 
-/// The signed thing with the version after ours; it has to be signed anew.
-fn of_next_version(body: &[u8]) -> Vec<u8> {
+/// Returns a body with the next version; it must be signed again.
+fn as_next_version(body: &[u8]) -> Vec<u8> {
     assert_eq!(body[..2], [8, WIRE_VERSION as u8]);
     [&[8, WIRE_VERSION as u8 + 1], &body[2..]].concat()
 }
 
-/// Sends mail to the peer, and returns its stream and what the peer may answer to.
+/// Sends mail to the peer. Returns the token of the request, and the stream of the mail.
 async fn mail_from(victim: &mut Real, hostile: &mut Hostile) -> (u64, Bytes) {
     let address = hostile.forger.address();
-    let answer = victim.ask(json!({"type":"send","peerId":address,"data":1,"route":"direct"}));
+    let answer = victim.request(json!({"type":"send","peerId":address,"data":1,"route":"direct"}));
     assert_eq!(answer["delivery"], "accepted", "{answer}");
-    let (token, _, frame) = hostile.node.mail_asked().await;
+    let (token, _, frame) = hostile.node.mail_request().await;
     (token, hostile.forger.stream_of_mail(&frame).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_a_later_version_adds_is_passed_over_and_passed_on() {
-    let mut scene = Scene::new("bootstrap");
-    let mut later = Hostile::meet(Forger::new(0x40), &scene.victim).await;
-    later.served_by(&scene.victim).await;
-    later.subscribed(&scene.victim, TOPIC).await;
+async fn additions_of_a_later_version_are_ignored_and_forwarded() {
+    let mut fixture = Fixture::new("bootstrap");
+    let mut later = Hostile::join(Forger::new(0x40), &fixture.victim).await;
+    later.served_by(&fixture.victim).await;
+    later.subscribed(&fixture.victim, TOPIC).await;
     let address = later.forger.address();
 
-    // Hello and record, on both sides of the honest one's only neighbour.
+    // Hello and record, on both sides of the honest peer's only neighbour.
     let record = extended_record(&later.forger);
     assert!(SignedRecord::decode(record.clone()).is_ok());
     let hello = Hello {
@@ -75,107 +75,106 @@ async fn what_a_later_version_adds_is_passed_over_and_passed_on() {
         time_ms: 0,
     };
     let body = extended(&hello.encode_to_vec(), &Hello::SHAPE, &additions()).into();
-    later.node.apply(NetworkCommand::SendHello { peer: scene.victim.peer(), body }).await;
-    scene.victim.child.expect("the record", |event| {
+    later.node.apply(NetworkCommand::SendHello { peer: fixture.victim.peer(), body }).await;
+    fixture.victim.child.expect("the record", |event| {
         event["type"] == "peer_discovered" && event["address"] == address.as_str()
     });
     later.publish("agent-announcements", record.clone()).await;
-    scene.honest.child.expect("the record", |event| {
+    fixture.honest.child.expect("the record", |event| {
         event["type"] == "peer_discovered" && event["address"] == address.as_str()
     });
     assert!(later.put(later.forger.kad_key(), record.clone()).await);
     let key = later.forger.kad_key();
-    assert_eq!(later.get(key).await, [record], "the bytes are as they came");
+    assert_eq!(later.get(key).await, [record], "the stored bytes are unchanged");
 
-    // A broadcast, a mail, and the acknowledgement of one.
+    // A broadcast, mail, and an ack.
     let frame = extended_frame(&later.forger, topic(TOPIC), "\"to all\"");
     assert_eq!(later.publish(TOPIC, frame).await, PublishOutcome::Sent);
-    for node in [&mut scene.victim, &mut scene.honest] {
-        let heard = node.child.expect("the broadcast", |event| event["data"] == "to all");
-        assert_eq!(heard["from"], address);
+    for node in [&mut fixture.victim, &mut fixture.honest] {
+        let message = node.child.expect("the broadcast", |event| event["data"] == "to all");
+        assert_eq!(message["from"], address);
     }
     let victim = Forger::new(VICTIM);
     let plain = later.forger.frame(victim.scope(), "\"to one\"", |_| {});
-    let sealed = later.seal_as(&scene.victim, plain, |batch: &Batch| {
+    let sealed = later.seal_as(&fixture.victim, plain, |batch: &Batch| {
         extended(&batch.encode_to_vec(), &Batch::SHAPE, &additions())
     });
     let sealed = sealed.await;
     let body = extended(&sealed[SIGNATURE..], &FrameBody::SHAPE, &additions());
     let sealed = later.forger.sign_frame(&body);
-    let answer = later.mail(&scene.victim, sealed).await;
+    let answer = later.mail(&fixture.victim, sealed).await;
     assert!(matches!(answer, Some(Response::Ack(_))), "{answer:?}");
-    scene.victim.child.expect("the mail", |event| event["data"] == "to one");
+    fixture.victim.child.expect("the mail", |event| event["data"] == "to one");
 
-    let (token, stream) = mail_from(&mut scene.victim, &mut later).await;
+    let (token, stream) = mail_from(&mut fixture.victim, &mut later).await;
     let ack = later.forger.ack(&victim, &stream);
     let ack = extended(&ack[SIGNATURE..], &Ack::SHAPE, &additions());
     let ack = later.forger.node.sign_whole(ACK_DOMAIN, &ack);
     let response = MailResponse { response: Some(Response::Ack(ack)) };
     let body = extended(&response.encode_to_vec(), &MailResponse::SHAPE, &additions()).into();
     later.node.apply(NetworkCommand::AnswerMail { token, body }).await;
-    let ended = scene.victim.child.expect("the end", |event| event["type"] == "delivery");
-    assert_eq!(ended["state"], "delivered", "{ended}");
-    scene.still_honest();
+    let delivery = fixture.victim.child.expect("the delivery", |event| event["type"] == "delivery");
+    assert_eq!(delivery["state"], "delivered", "{delivery}");
+    fixture.check_honest_traffic();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn for_what_is_of_a_later_version_nobody_is_blamed() {
-    let mut scene = Scene::new("bootstrap");
-    let clean = scene.passed_on();
-    let mut later = Hostile::meet(Forger::new(0x40), &scene.victim).await;
-    later.served_by(&scene.victim).await;
-    later.subscribed(&scene.victim, TOPIC).await;
+async fn content_of_a_later_version_is_not_penalised() {
+    let mut fixture = Fixture::new("bootstrap");
+    let clean = fixture.refused_by_honest();
+    let mut later = Hostile::join(Forger::new(0x40), &fixture.victim).await;
+    later.served_by(&fixture.victim).await;
+    later.subscribed(&fixture.victim, TOPIC).await;
     let forger = Forger::new(0x40);
 
-    // Frames and records, in a number that would end it for one who is blamed.
+    // So many frames and records that a penalised peer would be graylisted.
     let frame = |data: &'static str, change: &dyn Fn(&mut FrameBody)| {
         forger.frame(topic(TOPIC), data, |body| change(body))
     };
     for number in 0..MANY {
         let frame = match number % 3 {
-            0 => forger.sign_frame(&of_next_version(&frame("1", &|_| {})[SIGNATURE..])),
-            // A payload that is not known, and a binding that is not.
+            0 => forger.sign_frame(&as_next_version(&frame("1", &|_| {})[SIGNATURE..])),
+            // An unknown field of the frame, and one of the binding.
             1 => forger.sign_frame(&[&frame("1", &|_| {})[SIGNATURE..], b"\x62\x01x"].concat()),
             _ => frame("1", &|body| body.binding = [&body.binding[..], b"\x48\x02"].concat().into()),
         };
         assert_eq!(later.publish(TOPIC, frame).await, PublishOutcome::Sent);
         let record = forger.record(|record| record.seq += number);
-        let record = forger.sign_record(&of_next_version(&record[SIGNATURE..]));
+        let record = forger.sign_record(&as_next_version(&record[SIGNATURE..]));
         assert_eq!(later.publish("agent-announcements", record.clone()).await, PublishOutcome::Sent);
-        later.hello(&scene.victim, record).await;
+        later.hello(&fixture.victim, record).await;
     }
-    scene.victim.until_counted("frames_of_later_versions", MANY);
-    scene.victim.until_counted("records_of_later_versions", 2 * MANY);
-    assert_eq!(scene.victim.counter("frames_malformed") + scene.victim.counter("records_malformed"), 0);
-    later.hello_as(&scene.victim, Bytes::from_static(b"?"), |hello| hello.version = 2).await;
-    scene.victim.until_counted("hellos_of_later_versions", 1);
+    fixture.victim.until_counted("frames_of_later_versions", MANY);
+    fixture.victim.until_counted("records_of_later_versions", 2 * MANY);
+    assert_eq!(fixture.victim.counter("frames_malformed") + fixture.victim.counter("records_malformed"), 0);
+    later.hello_as(&fixture.victim, Bytes::from_static(b"?"), |hello| hello.version = 2).await;
+    fixture.victim.until_counted("hellos_of_later_versions", 1);
     let mail = forger.frame(Forger::new(VICTIM).scope(), "1", |body| body.version = 2);
-    assert_eq!(later.refused_mail(&scene.victim, mail).await, "UNSUPPORTED_VERSION");
+    assert_eq!(later.refused_mail(&fixture.victim, mail).await, "UNSUPPORTED_VERSION");
 
-    // In the version that both speak it is heard, and passed on, as ever.
+    // Messages in the common version are delivered and forwarded.
     let record = forger.record(|record| record.seq += MANY);
-    later.hello(&scene.victim, record).await;
-    later.publish(TOPIC, frame("\"as ever\"", &|_| {})).await;
-    for node in [&mut scene.victim, &mut scene.honest] {
-        node.child.expect("the broadcast", |event| event["data"] == "as ever");
+    later.hello(&fixture.victim, record).await;
+    later.publish(TOPIC, frame("\"common version\"", &|_| {})).await;
+    for node in [&mut fixture.victim, &mut fixture.honest] {
+        node.child.expect("the broadcast", |event| event["data"] == "common version");
     }
-    // An acknowledgement that is not understood ends nothing, and does not keep the next one from
-    // being heard.
-    let (token, stream) = mail_from(&mut scene.victim, &mut later).await;
+    // An unknown ack completes nothing, and the next ack is processed.
+    let (token, stream) = mail_from(&mut fixture.victim, &mut later).await;
     let ack = forger.ack(&Forger::new(VICTIM), &stream);
-    let next = forger.node.sign_whole(ACK_DOMAIN, &of_next_version(&ack[SIGNATURE..]));
+    let next = forger.node.sign_whole(ACK_DOMAIN, &as_next_version(&ack[SIGNATURE..]));
     assert!(SignedAck::decode(next.clone()).is_err());
     let answer = |ack| Bytes::from(MailResponse { response: Some(Response::Ack(ack)) }.encode_to_vec());
     later.node.apply(NetworkCommand::AnswerMail { token, body: answer(next) }).await;
-    scene.victim.until_counted("acks_of_later_versions", 1);
-    let (token, _, _) = later.node.mail_asked().await;
-    // Nor does an answer of a kind that is not known.
+    fixture.victim.until_counted("acks_of_later_versions", 1);
+    let (token, _, _) = later.node.mail_request().await;
+    // The same holds for a response of an unknown kind.
     later.node.apply(NetworkCommand::AnswerMail { token, body: Bytes::from_static(b"\x2a\x01x") }).await;
-    scene.victim.until_counted("mail_attempts_failed", 1);
-    let (token, _, _) = later.node.mail_asked().await;
+    fixture.victim.until_counted("mail_attempts_failed", 1);
+    let (token, _, _) = later.node.mail_request().await;
     later.node.apply(NetworkCommand::AnswerMail { token, body: answer(ack) }).await;
-    let ended = scene.victim.child.expect("the end", |event| event["type"] == "delivery");
-    assert_eq!(ended["state"], "delivered", "{ended}");
-    assert_eq!(scene.passed_on(), clean, "the victim passed something on");
-    scene.still_honest();
+    let delivery = fixture.victim.child.expect("the delivery", |event| event["type"] == "delivery");
+    assert_eq!(delivery["state"], "delivered", "{delivery}");
+    assert_eq!(fixture.refused_by_honest(), clean, "the victim forwarded unknown content");
+    fixture.check_honest_traffic();
 }

@@ -10,9 +10,9 @@ use p2p_node_wire::record::{Kem, SignedRecord};
 use prost::Message as _;
 use std::time::Duration;
 
+use crate::fixture::Real;
 use crate::forge::Forger;
 use crate::node::{Node, config};
-use crate::scene::Real;
 
 const TOPICS: [&str; 2] = ["agent-announcements", "agent-messages"];
 
@@ -20,20 +20,20 @@ pub struct Hostile {
     pub forger: Forger,
     pub node: Node,
     tokens: u64,
-    /// The key to which the real node wants its mail sealed, once asked for.
+    /// The KEM key of the real node, once requested.
     pub kem: Option<Kem>,
 }
 
 impl Hostile {
-    /// Listens, and serves the DHT if it is a bootstrap node.
+    /// Starts a peer that listens, and serves the DHT if it is a bootstrap node.
     pub async fn start(forger: Forger, role: Role) -> Self {
         let config = SwarmConfig { seed: forger.node.seed(), ..config(0, role) };
         let node = Node::listening(config).await;
         Hostile { forger, node, tokens: 0, kem: None }
     }
 
-    /// Connects, and waits until it may publish what the real node subscribes to.
-    pub async fn meet(forger: Forger, real: &Real) -> Self {
+    /// Starts a peer, connects it and waits for the real node's subscriptions.
+    pub async fn join(forger: Forger, real: &Real) -> Self {
         let mut hostile = Hostile::start(forger, Role::Full).await;
         hostile.connect(real).await;
         hostile
@@ -52,18 +52,20 @@ impl Hostile {
         }
     }
 
-    /// Waits until the real node is known to subscribe.
-    pub async fn subscribed(&mut self, real: &Real, wanted: &str) {
+    /// Waits for a subscription of the real node.
+    pub async fn subscribed(&mut self, real: &Real, topic_name: &str) {
         let other = real.peer();
         self.node
-            .expect(wanted, |input| match input {
-                Input::PeerSubscribed { peer, topic } => (*peer == other && topic == wanted).then_some(()),
+            .expect(topic_name, |input| match input {
+                Input::PeerSubscribed { peer, topic } => {
+                    (*peer == other && topic == topic_name).then_some(())
+                }
                 _ => None,
             })
             .await;
     }
 
-    /// Waits until the real node is known to serve the DHT.
+    /// Waits until the real node serves the DHT for this peer.
     pub async fn served_by(&mut self, real: &Real) {
         let server = real.peer();
         self.node
@@ -73,7 +75,7 @@ impl Hostile {
             .await;
     }
 
-    /// Sends a frame of mail; what is answered, if anything is.
+    /// Sends a mail frame and returns the response, if any.
     pub async fn mail(&mut self, real: &Real, frame: Bytes) -> Option<Response> {
         self.tokens += 1;
         let token = self.tokens;
@@ -90,12 +92,12 @@ impl Hostile {
         MailResponse::decode(answer.ok()?).unwrap().response
     }
 
-    /// The same frame of mail, sealed to the real node.
+    /// Seals a mail frame to the real node.
     pub async fn seal(&mut self, real: &Real, frame: Bytes) -> Bytes {
         self.seal_as(real, frame, |batch| batch.encode_to_vec()).await
     }
 
-    /// The same frame of mail, sealed, with its batch in another encoding.
+    /// As `seal`, with another encoding of the batch.
     pub async fn seal_as(
         &mut self,
         real: &Real,
@@ -103,7 +105,7 @@ impl Hostile {
         encode: impl FnOnce(&Batch) -> Vec<u8>,
     ) -> Bytes {
         if self.kem.is_none() {
-            // It is answered whatever it says; with another network it leaves nothing behind.
+            // The node answers every hello; one of another network has no other effect.
             let hello = self
                 .hello_as(real, Bytes::from_static(b"?"), |hello| hello.network = "other".to_owned())
                 .await;
@@ -115,13 +117,13 @@ impl Hostile {
         self.forger.seal_as(&frame, recipient, self.kem.as_ref().unwrap(), self.tokens, encode)
     }
 
-    /// Sends a frame of mail, sealed.
+    /// Seals and sends a mail frame.
     pub async fn sealed_mail(&mut self, real: &Real, frame: Bytes) -> Option<Response> {
         let frame = self.seal(real, frame).await;
         self.mail(real, frame).await
     }
 
-    /// Sends a frame of mail that must be refused; with which code.
+    /// Sends a mail frame that must be refused, and returns the code.
     pub async fn refused_mail(&mut self, real: &Real, frame: Bytes) -> String {
         match self.mail(real, frame).await {
             Some(Response::Refused(refused)) => refused.code,
@@ -134,7 +136,7 @@ impl Hostile {
         self.node.published().await
     }
 
-    /// Says hello with this record, and waits for the hello that comes back.
+    /// Sends a hello with this record and waits for the response.
     pub async fn hello(&mut self, real: &Real, record: Bytes) {
         self.hello_as(real, record, |_| {}).await;
     }
@@ -159,7 +161,7 @@ impl Hostile {
             .await
     }
 
-    /// Offers a value to the DHT servers that it knows.
+    /// Puts a value to the known DHT servers.
     pub async fn put(&mut self, key: Bytes, value: Bytes) -> bool {
         let lifetime = Duration::from_secs(3600);
         self.node.apply(NetworkCommand::PutRecord { key, value, lifetime }).await;
@@ -171,7 +173,7 @@ impl Hostile {
             .await
     }
 
-    /// What the DHT servers that it knows have under a key.
+    /// Returns the values that the known DHT servers have under a key.
     pub async fn get(&mut self, key: Bytes) -> Vec<Bytes> {
         self.tokens += 1;
         let token = self.tokens;

@@ -12,22 +12,22 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
 use p2p_node::io::swarm::{MAIL_TIMEOUT, MAX_HELLO, MAX_MAIL};
 
-use crate::scene::{Real, Scene};
+use crate::fixture::{Fixture, Real};
 
 const MAIL: &str = "/p2p-node/dev/mail/1";
 const HELLO: &str = "/p2p-node/dev/hello/1";
 
-/// What is written on a stream, and how.
+/// The bytes for a stream, and how to write them.
 #[derive(Clone, Debug)]
 struct Script {
-    /// What the first four bytes say of the length.
+    /// The length in the first four bytes.
     announced: u32,
     bytes: Bytes,
-    /// So many at a time; 0: all at once.
+    /// Bytes for each step; 0: all in one step.
     step: usize,
-    /// How long to wait between steps.
+    /// Time between two steps.
     pause: Duration,
-    /// Whether the stream is closed afterwards, or left open.
+    /// `true` if the stream is closed afterwards.
     closes: bool,
 }
 
@@ -68,7 +68,7 @@ impl Codec for Scripted {
         }
         io.flush().await?;
         if !script.closes {
-            // Otherwise libp2p would close the stream.
+            // libp2p closes the stream when this function returns.
             std::future::pending::<()>().await;
         }
         Ok(())
@@ -90,7 +90,7 @@ struct Raw {
 }
 
 impl Raw {
-    async fn meet(protocol: &'static str, real: &Real) -> Self {
+    async fn join(protocol: &'static str, real: &Real) -> Self {
         let config = request_response::Config::default()
             .with_request_timeout(Duration::from_secs(60))
             .with_max_concurrent_streams(512);
@@ -115,7 +115,7 @@ impl Raw {
         self.swarm.behaviour_mut().send_request(&real.peer(), script)
     }
 
-    /// Waits until the victim has ended one of them.
+    /// Waits until the victim has ended a request.
     async fn ended(&mut self, request: OutboundRequestId) {
         while !self.ended.contains_key(&request) {
             if let SwarmEvent::Behaviour(event) = self.swarm.select_next_some().await {
@@ -133,7 +133,7 @@ impl Raw {
                 }
             }
         }
-        assert!(!self.ended[&request], "it was answered");
+        assert!(!self.ended[&request], "the request was answered");
     }
 }
 
@@ -143,38 +143,38 @@ fn whole(bytes: &'static [u8]) -> Script {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn requests_that_are_too_long_or_cut_short_are_dropped_and_counted() {
-    let mut scene = Scene::new("full");
+async fn too_long_or_truncated_requests_are_dropped_and_counted() {
+    let mut fixture = Fixture::new("full");
     for (protocol, max, counter) in [(MAIL, MAX_MAIL, "mail_unread"), (HELLO, MAX_HELLO, "hellos_unread")] {
-        let mut raw = Raw::meet(protocol, &scene.victim).await;
-        let too_long = |announced| Script { announced, ..whole(b"nothing of it") };
+        let mut raw = Raw::join(protocol, &fixture.victim).await;
+        let too_long = |announced| Script { announced, ..whole(b"a short body") };
         let scripts = [
             too_long(max as u32 + 1),
             too_long(u32::MAX),
-            Script { announced: 100, ..whole(b"cut short") },
+            Script { announced: 100, ..whole(b"slow_stream short") },
             Script { announced: 100, ..whole(b"") },
         ];
         let number = scripts.len() as u64;
         for script in scripts {
-            let request = raw.open(&scene.victim, script);
+            let request = raw.open(&fixture.victim, script);
             raw.ended(request).await;
         }
-        scene.victim.until_counted(counter, number);
-        assert_eq!(scene.victim.counter(counter), number, "{protocol}");
-        assert_eq!(scene.victim.status()["peers"], 2, "still connected: a broken stream breaks no other");
+        fixture.victim.until_counted(counter, number);
+        assert_eq!(fixture.victim.counter(counter), number, "{protocol}");
+        assert_eq!(fixture.victim.status()["peers"], 2, "a broken stream does not end the connection");
     }
-    scene.nothing_said(&["message", "error"]);
-    scene.still_honest();
+    fixture.assert_no_events(&["message", "error"]);
+    fixture.check_honest_traffic();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn slow_streams_block_nobody_and_end_at_the_deadline() {
+async fn slow_streams_delay_no_honest_mail_and_end_at_the_timeout() {
     // More than the victim serves on one connection.
     const STREAMS: usize = 160;
-    let mut scene = Scene::new("full");
-    let victim = &scene.victim;
+    let mut fixture = Fixture::new("full");
+    let victim = &fixture.victim;
     let before = victim.memory();
-    let mut raw = Raw::meet(MAIL, victim).await;
+    let mut raw = Raw::join(MAIL, victim).await;
     let slow = Script {
         announced: MAX_MAIL as u32,
         bytes: Bytes::from(vec![0; 1000]),
@@ -187,51 +187,51 @@ async fn slow_streams_block_nobody_and_end_at_the_deadline() {
     for _ in 1..STREAMS {
         raw.open(victim, slow.clone());
     }
-    // One turn of the swarm puts them on the wire; it goes on in a task beside the honest mail.
-    let cut = tokio::spawn(async move {
+    // The streams run in a task beside the honest mail.
+    let slow_stream = tokio::spawn(async move {
         raw.ended(first).await;
         (raw, started.elapsed())
     });
     let mut rounds = 0;
-    while !cut.is_finished() {
+    while !slow_stream.is_finished() {
         let round = Instant::now();
-        scene.still_honest();
+        fixture.check_honest_traffic();
         rounds += 1;
-        assert!(round.elapsed() < Duration::from_secs(2), "honest mail took {:?}", round.elapsed());
+        assert!(round.elapsed() < Duration::from_secs(2), "honest mail elapsed {:?}", round.elapsed());
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(started.elapsed() < MAIL_TIMEOUT + Duration::from_secs(3), "the slow stream lives on");
+        assert!(started.elapsed() < MAIL_TIMEOUT + Duration::from_secs(3), "the slow stream does not end");
     }
-    let (_raw, took) = cut.await.unwrap();
-    assert!(took > MAIL_TIMEOUT - Duration::from_secs(1), "too early: {took:?}");
+    let (_raw, elapsed) = slow_stream.await.unwrap();
+    assert!(elapsed > MAIL_TIMEOUT - Duration::from_secs(1), "too early: {elapsed:?}");
     assert!(rounds > 10, "{rounds} rounds");
-    scene.victim.until_counted("mail_unread", 1);
-    let grown = scene.victim.memory().saturating_sub(before);
-    assert!(grown < 32 << 20, "an announced megabyte takes no more than has arrived: {grown}");
-    scene.nothing_said(&["message", "error"]);
+    fixture.victim.until_counted("mail_unread", 1);
+    let grown = fixture.victim.memory().saturating_sub(before);
+    assert!(grown < 32 << 20, "an announced length allocates memory: {grown}");
+    fixture.assert_no_events(&["message", "error"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn frames_that_stop_short_of_their_end_take_no_more_than_a_few_frames_memory() {
+async fn stalled_frames_use_the_memory_of_a_few_frames() {
     const STREAMS: usize = 100;
-    let mut scene = Scene::new("full");
-    let before = scene.victim.memory();
-    let mut raw = Raw::meet(MAIL, &scene.victim).await;
+    let mut fixture = Fixture::new("full");
+    let before = fixture.victim.memory();
+    let mut raw = Raw::join(MAIL, &fixture.victim).await;
     let bytes = Bytes::from(vec![0; MAX_MAIL - 1]);
     let stalled = Script { announced: MAX_MAIL as u32, bytes, closes: false, ..whole(b"") };
     for _ in 0..STREAMS {
-        raw.open(&scene.victim, stalled.clone());
+        raw.open(&fixture.victim, stalled.clone());
     }
-    // What finds no room is dropped as it comes; what found room stays until the deadline, and is
-    // all that does.
-    let dropped = tokio::spawn(async move {
+    // Frames above the memory budget are driver as they arrive. Only frames within the budget stay
+    // until the timeout.
+    let driver = tokio::spawn(async move {
         loop {
             raw.swarm.select_next_some().await;
         }
     });
-    scene.victim.until_counted("mail_unread", STREAMS as u64 - 10);
-    scene.still_honest();
-    let grown = scene.victim.memory().saturating_sub(before) >> 20;
-    assert!(grown < 24, "{grown} MiB for frames of which four may arrive at once");
-    scene.nothing_said(&["message", "error"]);
-    dropped.abort();
+    fixture.victim.until_counted("mail_unread", STREAMS as u64 - 10);
+    fixture.check_honest_traffic();
+    let grown = fixture.victim.memory().saturating_sub(before) >> 20;
+    assert!(grown < 24, "{grown} MiB for frames, of which the budget allows four");
+    fixture.assert_no_events(&["message", "error"]);
+    driver.abort();
 }

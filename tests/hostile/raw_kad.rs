@@ -1,5 +1,4 @@
-//! Kademlia requests that our own swarm does not send: invalid keys and values, and provider
-//! records.
+//! Kademlia requests that a node does not send: invalid keys and values, and provider records.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -14,15 +13,15 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
 use p2p_node::io::swarm::MAX_VALUE_BYTES;
 
+use crate::fixture::{Fixture, HONEST, Real};
 use crate::forge::Forger;
-use crate::scene::{HONEST, Real, Scene};
 
 struct Raw {
     swarm: Swarm<Behaviour<MemoryStore>>,
 }
 
 impl Raw {
-    async fn meet(real: &Real) -> Self {
+    async fn join(real: &Real) -> Self {
         let mut swarm = SwarmBuilder::with_new_identity()
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
@@ -48,7 +47,7 @@ impl Raw {
         }
     }
 
-    /// The results of a query, up to its last.
+    /// Returns the results of a query.
     async fn results(&mut self, query: QueryId) -> Vec<QueryResult> {
         let mut results = Vec::new();
         loop {
@@ -68,11 +67,11 @@ impl Raw {
         let record = Record::new(key.to_vec(), value);
         let query = self.swarm.behaviour_mut().put_record(record, Quorum::One).unwrap();
         self.results(query).await;
-        // Our own store is not what is asked for later.
+        // Later lookups must not find the record in this peer's own store.
         self.swarm.behaviour_mut().remove_record(&RecordKey::new(&key));
     }
 
-    async fn is_kept(&mut self, key: &[u8]) -> bool {
+    async fn is_stored(&mut self, key: &[u8]) -> bool {
         let query = self.swarm.behaviour_mut().get_record(RecordKey::new(&key));
         let results = self.results(query).await;
         results.iter().any(|result| matches!(result, QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_)))))
@@ -80,14 +79,14 @@ impl Raw {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_no_record_can_be_is_refused_by_the_dht_server() {
-    let mut scene = Scene::new("bootstrap");
-    let mut raw = Raw::meet(&scene.victim).await;
+async fn dht_server_refuses_invalid_keys_and_values() {
+    let mut fixture = Fixture::new("bootstrap");
+    let mut raw = Raw::join(&fixture.victim).await;
     let forger = Forger::new(0x40);
     let good = forger.record(|_| {}).to_vec();
     let honest = Forger::new(HONEST).kad_key();
     let key = forger.kad_key();
-    assert!(raw.is_kept(&honest).await, "it is the right DHT");
+    assert!(raw.is_stored(&honest).await, "the honest peer's record is in the DHT");
     let wrong: [(&str, &[u8], Vec<u8>); 6] = [
         ("records_malformed", &key, vec![7; MAX_VALUE_BYTES + 1]),
         ("records_malformed", &key, vec![7; 15 << 10]),
@@ -97,13 +96,13 @@ async fn what_no_record_can_be_is_refused_by_the_dht_server() {
         ("records_misplaced", b"", good.clone()),
     ];
     for (number, (counter, key, value)) in wrong.into_iter().enumerate() {
-        let before = scene.victim.counter(counter);
+        let before = fixture.victim.counter(counter);
         raw.put(key, value).await;
-        scene.victim.until_counted(counter, before + 1);
-        assert_eq!(scene.victim.counter(counter), before + 1, "case {number}");
-        assert!(!raw.is_kept(key).await, "case {number}");
+        fixture.victim.until_counted(counter, before + 1);
+        assert_eq!(fixture.victim.counter(counter), before + 1, "case {number}");
+        assert!(!raw.is_stored(key).await, "case {number}");
     }
-    // Nothing may rest on provider records, for they carry no signature.
+    // The server ignores provider records, because they have no signature.
     let provided = RecordKey::new(&honest);
     let query = raw.swarm.behaviour_mut().start_providing(provided.clone()).unwrap();
     raw.results(query).await;
@@ -115,7 +114,7 @@ async fn what_no_record_can_be_is_refused_by_the_dht_server() {
     assert!(!found, "the victim names a provider");
 
     raw.put(&key, good).await;
-    scene.victim.child.expect("the good one", |event| event["address"] == forger.address().as_str());
-    assert!(raw.is_kept(&key).await);
-    scene.still_honest();
+    fixture.victim.child.expect("the valid record", |event| event["address"] == forger.address().as_str());
+    assert!(raw.is_stored(&key).await);
+    fixture.check_honest_traffic();
 }

@@ -1,4 +1,4 @@
-//! Records that are not to be believed, by every way on which a record comes.
+//! Invalid records, on every route by which a record arrives.
 
 use std::time::Instant;
 
@@ -6,14 +6,14 @@ use bytes::Bytes;
 use p2p_node_core::input::PublishOutcome;
 use p2p_node_wire::record::{MAX_RECORD_BYTES, Record, SignedRecord, kad_key};
 
-use crate::child::SOON;
-use crate::forge::{Forger, SIGNATURE, bent, now_ms};
+use crate::child::TIMEOUT;
+use crate::fixture::{Fixture, HONEST};
+use crate::forge::{Forger, SIGNATURE, corrupt, now_ms};
 use crate::peer::Hostile;
-use crate::scene::{HONEST, Scene};
 
-const NEWS: [&str; 4] = ["peer_discovered", "message", "delivery", "error"];
+const EVENTS: [&str; 4] = ["peer_discovered", "message", "delivery", "error"];
 
-/// What counts it, what is wrong, and the record.
+/// Returns invalid records, each with its counter and a description.
 fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
     let good = forger.record(|_| {});
     let honest = Forger::new(HONEST);
@@ -21,22 +21,22 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
     const YEAR: u64 = 365 * 24 * 3600;
     let unknown = {
         let mut body = good[SIGNATURE..].to_vec();
-        // Number 13 has to be understood.
+        // Number 13 is no extension.
         body.extend_from_slice(b"\x6a\x01x");
         forger.sign_record(&body)
     };
-    let spelled_out = {
-        // Role 0 is the default, and as such not written.
+    let explicit_default = {
+        // Role 0 is the default, which the canonical form omits.
         let mut body = good[SIGNATURE..].to_vec();
         body.extend_from_slice(b"\x48\x00");
         forger.sign_record(&body)
     };
     let record = |change: &dyn Fn(&mut Record)| forger.record(|record| change(record));
     vec![
-        ("records_forged", "a bent signature", bent(&good, 3)),
-        ("records_forged", "a bit of its name turned over", {
+        ("records_forged", "a corrupt signature", corrupt(&good, 3)),
+        ("records_forged", "a bit of its name flipped", {
             let named = record(&|r| r.name = "name".to_owned());
-            bent(&named, named.len() - 1)
+            corrupt(&named, named.len() - 1)
         }),
         ("records_forged", "signed by another node", honest.sign_record(&good[SIGNATURE..])),
         ("records_unbound", "another's address", record(&|r| r.binding = forger.stolen_binding(&honest))),
@@ -48,10 +48,10 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
                 r.expires_at_ms = ms - 60_000;
             }),
         ),
-        ("records_refused", "too long a life", record(&|r| r.expires_at_ms = ms + 25 * 3_600_000)),
+        ("records_refused", "valid for too long", record(&|r| r.expires_at_ms = ms + 25 * 3_600_000)),
         ("records_out_of_scope", "another network", record(&|r| r.network = "other".to_owned())),
         ("records_untimely", "seq in the future", record(&|r| r.seq = ms + 60_000)),
-        ("records_untimely", "seq at the end of time", record(&|r| r.seq = u64::MAX)),
+        ("records_untimely", "the largest seq", record(&|r| r.seq = u64::MAX)),
         (
             "records_untimely",
             "issued in the future",
@@ -62,27 +62,27 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
         ),
         (
             "records_untimely",
-            "bound for later",
+            "a binding that is not valid yet",
             record(&|r| {
                 r.binding = forger.binding(|b| b.not_before = secs + 60);
             }),
         ),
         (
             "records_untimely",
-            "bound long ago",
+            "an expired binding",
             record(&|r| {
                 r.binding = forger.binding(|b| (b.not_before, b.not_after) = (secs - 120, secs - 60));
             }),
         ),
         (
             "records_untimely",
-            "a generation to come",
+            "a generation in the future",
             record(&|r| {
                 r.binding = forger.binding(|b| b.generation = secs + YEAR);
             }),
         ),
-        ("records_of_later_versions", "a field that is not known", unknown),
-        ("records_malformed", "a default spelled out", spelled_out),
+        ("records_of_later_versions", "an unknown field", unknown),
+        ("records_malformed", "an explicit default", explicit_default),
         ("records_malformed", "a name of two lines", {
             let mut body = record(&|r| r.name = "two|lines".to_owned())[SIGNATURE..].to_vec();
             let at = body.iter().rposition(|byte| *byte == b'|').unwrap();
@@ -96,9 +96,9 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn wrong_records_are_refused_by_every_way() {
-    let mut scene = Scene::new("bootstrap");
-    let clean = scene.passed_on();
+async fn invalid_records_are_refused_on_every_route() {
+    let mut fixture = Fixture::new("bootstrap");
+    let clean = fixture.refused_by_honest();
     let mut offered = Vec::new();
     for case in 0..wrong_records(&Forger::new(0x40)).len() {
         let forger = Forger::new(0x40 + case as u8);
@@ -106,55 +106,55 @@ async fn wrong_records_are_refused_by_every_way() {
         let address = SignedRecord::decode(record.clone()).map(|signed| signed.address());
         let key = Bytes::copy_from_slice(&kad_key("dev", &address.unwrap_or(forger.agent.address())));
         offered.push((key.clone(), record.clone()));
-        let before = scene.victim.counter(counter);
-        let mut hostile = Hostile::meet(forger, &scene.victim).await;
-        hostile.served_by(&scene.victim).await;
+        let before = fixture.victim.counter(counter);
+        let mut hostile = Hostile::join(forger, &fixture.victim).await;
+        hostile.served_by(&fixture.victim).await;
 
-        let mut ways = 1;
+        let mut routes = 1;
         if record.len() <= MAX_RECORD_BYTES {
-            hostile.hello(&scene.victim, record.clone()).await;
-            ways += 1;
+            hostile.hello(&fixture.victim, record.clone()).await;
+            routes += 1;
         }
         let published = hostile.publish("agent-announcements", record.clone()).await;
         assert_eq!(published, PublishOutcome::Sent, "{what}");
         assert!(hostile.put(key, record).await, "{what}: the server has answered");
-        ways += 1;
-        scene.victim.until_counted(counter, before + ways);
-        assert_eq!(scene.victim.counter(counter), before + ways, "{what}");
+        routes += 1;
+        fixture.victim.until_counted(counter, before + routes);
+        assert_eq!(fixture.victim.counter(counter), before + routes, "{what}");
     }
-    scene.nothing_said(&NEWS);
+    fixture.assert_no_events(&EVENTS);
 
-    // The right way is open: what is good is stored, told and passed on, after all that was not.
+    // A valid record is still stored, reported and forwarded.
     let forger = Forger::new(0x70);
     let good = forger.record(|_| {});
-    let mut reader = Hostile::meet(forger, &scene.victim).await;
-    reader.served_by(&scene.victim).await;
+    let mut reader = Hostile::join(forger, &fixture.victim).await;
+    reader.served_by(&fixture.victim).await;
     reader.publish("agent-announcements", good).await;
-    for node in [&mut scene.victim, &mut scene.honest] {
+    for node in [&mut fixture.victim, &mut fixture.honest] {
         let address = reader.forger.address();
-        let found = node.child.expect("the good record", |event| event["type"] == "peer_discovered");
+        let found = node.child.expect("the valid record", |event| event["type"] == "peer_discovered");
         assert_eq!(found["address"], address);
     }
-    assert_eq!(scene.passed_on(), clean, "the victim passed something on");
+    assert_eq!(fixture.refused_by_honest(), clean, "the victim forwarded an invalid record");
     for (key, record) in offered {
-        assert!(!reader.get(key).await.contains(&record), "the victim keeps it");
+        assert!(!reader.get(key).await.contains(&record), "the victim stores it");
     }
-    scene.still_honest();
+    fixture.check_honest_traffic();
 }
 
-/// The record that is under a key of the victim's DHT.
-async fn kept(reader: &mut Hostile, about: &Forger) -> Vec<Bytes> {
+/// Returns the record of an agent in the victim's DHT.
+async fn stored(reader: &mut Hostile, about: &Forger) -> Vec<Bytes> {
     reader.get(about.kad_key()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_record_is_superseded_by_a_higher_order_only() {
-    let mut scene = Scene::new("bootstrap");
-    let clean = scene.passed_on();
-    let mut reader = Hostile::meet(Forger::new(0x71), &scene.victim).await;
-    reader.served_by(&scene.victim).await;
-    let mut hostile = Hostile::meet(Forger::new(0x40), &scene.victim).await;
-    hostile.served_by(&scene.victim).await;
+async fn record_is_superseded_only_by_higher_generation_or_seq() {
+    let mut fixture = Fixture::new("bootstrap");
+    let clean = fixture.refused_by_honest();
+    let mut reader = Hostile::join(Forger::new(0x71), &fixture.victim).await;
+    reader.served_by(&fixture.victim).await;
+    let mut hostile = Hostile::join(Forger::new(0x40), &fixture.victim).await;
+    hostile.served_by(&fixture.victim).await;
     let owner = Forger::new(0x40);
     let (ms, secs) = (now_ms(), now_ms() / 1000);
     let at = |generation: u64, seq: u64, name: &str| {
@@ -164,9 +164,9 @@ async fn a_record_is_superseded_by_a_higher_order_only() {
         })
     };
     let current = at(secs, ms, "current");
-    hostile.hello(&scene.victim, current.clone()).await;
-    scene.victim.child.expect("the record", |event| event["name"] == "current");
-    assert_eq!(kept(&mut reader, &owner).await, [&current]);
+    hostile.hello(&fixture.victim, current.clone()).await;
+    fixture.victim.child.expect("the record", |event| event["name"] == "current");
+    assert_eq!(stored(&mut reader, &owner).await, [&current]);
 
     let wrong = [
         ("records_stale", at(secs, ms - 1, "earlier")),
@@ -176,73 +176,73 @@ async fn a_record_is_superseded_by_a_higher_order_only() {
         ("records_conflicting", at(secs, ms, "other bytes again")),
     ];
     for (counter, record) in wrong {
-        let before = scene.victim.counter(counter);
-        hostile.hello(&scene.victim, record.clone()).await;
+        let before = fixture.victim.counter(counter);
+        hostile.hello(&fixture.victim, record.clone()).await;
         hostile.publish("agent-announcements", record.clone()).await;
         assert!(hostile.put(owner.kad_key(), record).await);
-        scene.victim.until_counted(counter, before + 3);
-        assert_eq!(kept(&mut reader, &owner).await, [&current]);
+        fixture.victim.until_counted(counter, before + 3);
+        assert_eq!(stored(&mut reader, &owner).await, [&current]);
     }
-    let logs = scene.victim.said(&["log"]);
+    let logs = fixture.victim.take_events(&["log"]);
     let conflicts = logs.iter().filter(|log| log["namespace"] == "directory").count();
     assert_eq!(conflicts, 1, "{logs:?}");
-    scene.nothing_said(&["peer_discovered", "error"]);
-    assert_eq!(scene.passed_on(), clean, "the victim passed something on");
+    fixture.assert_no_events(&["peer_discovered", "error"]);
+    assert_eq!(fixture.refused_by_honest(), clean, "the victim forwarded an invalid record");
 
     let next = at(secs, ms + 1, "next");
     hostile.publish("agent-announcements", next.clone()).await;
-    let deadline = Instant::now() + SOON;
-    while kept(&mut reader, &owner).await != [&next] {
-        assert!(Instant::now() < deadline, "the higher order is not taken");
+    let deadline = Instant::now() + TIMEOUT;
+    while stored(&mut reader, &owner).await != [&next] {
+        assert!(Instant::now() < deadline, "the newer record is not stored");
     }
-    scene.still_honest();
+    fixture.check_honest_traffic();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn nobody_speaks_for_anothers_address() {
-    let mut scene = Scene::new("bootstrap");
-    let clean = scene.passed_on();
+async fn record_of_another_agents_address_is_refused() {
+    let mut fixture = Fixture::new("bootstrap");
+    let clean = fixture.refused_by_honest();
     let honest = Forger::new(HONEST);
-    let mut hostile = Hostile::meet(Forger::new(0x40), &scene.victim).await;
-    hostile.served_by(&scene.victim).await;
+    let mut hostile = Hostile::join(Forger::new(0x40), &fixture.victim).await;
+    hostile.served_by(&fixture.victim).await;
     let truth = hostile.get(honest.kad_key()).await;
-    assert_eq!(truth.len(), 1, "the victim keeps the honest one's record");
-    let agents = scene.victim.status()["agents"].clone();
+    assert_eq!(truth.len(), 1, "the victim stores the honest peer's record");
+    let agents = fixture.victim.status()["agents"].clone();
 
-    // Its own record under the honest one's key, and under none.
+    // The attacker's own record under the honest peer's key, and under invalid keys.
     let own = hostile.forger.record(|_| {});
     let keys = [honest.kad_key(), Bytes::from_static(&[7; 32]), Bytes::from_static(b"short")];
     for (number, key) in (1..).zip(keys) {
-        // The last does not even fit into a store of ours.
+        // The attacker's own store refuses the last key.
         let stored = hostile.put(key, own.clone()).await;
         assert_eq!(stored, number < 3);
-        scene.victim.until_counted("records_misplaced", number.min(2));
+        fixture.victim.until_counted("records_misplaced", number.min(2));
     }
-    // The honest one's own record, said to be of this node.
-    hostile.hello(&scene.victim, truth[0].clone()).await;
-    scene.victim.until_counted("records_of_others", 1);
-    // The honest one's address over this node's key.
+    // The honest peer's record in the attacker's hello.
+    hostile.hello(&fixture.victim, truth[0].clone()).await;
+    fixture.victim.until_counted("records_of_others", 1);
+    // The honest peer's address with the attacker's node key.
     let stolen = hostile.forger.stolen_binding(&honest);
     let claim = hostile.forger.record(|record| record.binding = stolen.clone());
-    hostile.hello(&scene.victim, claim.clone()).await;
+    hostile.hello(&fixture.victim, claim.clone()).await;
     hostile.publish("agent-announcements", claim.clone()).await;
     hostile.put(honest.kad_key(), claim).await;
-    scene.victim.until_counted("records_unbound", 3);
-    // Hellos that are wrong beside their record.
+    fixture.victim.until_counted("records_unbound", 3);
+    // Hellos with other invalid fields.
     let network = "other".to_owned();
-    hostile.hello_as(&scene.victim, own.clone(), |hello| hello.network = network).await;
+    hostile.hello_as(&fixture.victim, own.clone(), |hello| hello.network = network).await;
     let text = "two\nlines".to_owned();
-    hostile.hello_as(&scene.victim, own.clone(), |hello| hello.agent_version = text).await;
-    hostile.hello_as(&scene.victim, Bytes::new(), |_| {}).await;
-    scene.victim.until_counted("hellos_refused", 3);
+    hostile.hello_as(&fixture.victim, own.clone(), |hello| hello.agent_version = text).await;
+    hostile.hello_as(&fixture.victim, Bytes::new(), |_| {}).await;
+    fixture.victim.until_counted("hellos_refused", 3);
 
-    assert_eq!(scene.victim.status()["agents"], agents);
-    scene.nothing_said(&["peer_discovered", "error"]);
-    assert_eq!(scene.passed_on(), clean, "the victim passed something on");
-    let mut reader = Hostile::meet(Forger::new(0x71), &scene.victim).await;
-    reader.served_by(&scene.victim).await;
-    let kept: Vec<_> = reader.get(honest.kad_key()).await.into_iter().map(SignedRecord::decode).collect();
-    assert!(matches!(&kept[..], [Ok(kept)] if kept.peer_id() == honest.node.peer_id()), "{kept:?}");
+    assert_eq!(fixture.victim.status()["agents"], agents);
+    fixture.assert_no_events(&["peer_discovered", "error"]);
+    assert_eq!(fixture.refused_by_honest(), clean, "the victim forwarded an invalid record");
+    let mut reader = Hostile::join(Forger::new(0x71), &fixture.victim).await;
+    reader.served_by(&fixture.victim).await;
+    let records: Vec<_> = reader.get(honest.kad_key()).await.into_iter().map(SignedRecord::decode).collect();
+    assert!(matches!(&records[..], [Ok(record)] if record.peer_id() == honest.node.peer_id()), "{records:?}");
     assert!(reader.get(hostile.forger.kad_key()).await.is_empty());
-    scene.still_honest();
+    fixture.check_honest_traffic();
 }
