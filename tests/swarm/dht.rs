@@ -12,7 +12,7 @@ use super::node::{Node, config, pair};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 
-async fn server_known(node: &mut Node, server: &Node) {
+async fn until_server_seen(node: &mut Node, server: &Node) {
     let known = |input: &Input| match input {
         Input::DhtServerSeen { peer } => Some(*peer),
         _ => None,
@@ -20,7 +20,7 @@ async fn server_known(node: &mut Node, server: &Node) {
     assert_eq!(node.expect("server", known).await, server.peer);
 }
 
-async fn record_put(node: &mut Node) -> bool {
+async fn until_record_put(node: &mut Node) -> bool {
     node.expect("end of put", |input| match input {
         Input::RecordPut { stored } => Some(*stored),
         _ => None,
@@ -28,7 +28,7 @@ async fn record_put(node: &mut Node) -> bool {
     .await
 }
 
-async fn query_ended(node: &mut Node) -> Token {
+async fn until_query_ended(node: &mut Node) -> Token {
     node.expect("end of query", |input| match input {
         Input::QueryEnded { token } => Some(*token),
         _ => None,
@@ -37,12 +37,12 @@ async fn query_ended(node: &mut Node) -> Token {
 }
 
 #[tokio::test]
-async fn a_record_is_found_through_a_server_that_the_core_lets_keep_it() {
+async fn record_stored_by_the_server_is_found() {
     let mut server = Node::listening(config(9, Role::Bootstrap)).await;
     let (mut a, mut b) = pair().await;
     for node in [&mut a, &mut b] {
         node.dial(&server).await;
-        server_known(node, &server).await;
+        until_server_seen(node, &server).await;
     }
     let key = Bytes::from(vec![3; KEY_BYTES]);
     let value = Bytes::from_static(b"record");
@@ -54,12 +54,12 @@ async fn a_record_is_found_through_a_server_that_the_core_lets_keep_it() {
         })
         .await;
     assert_eq!(offered, (a.peer, key.clone(), value.clone()));
-    assert!(record_put(&mut a).await);
+    assert!(until_record_put(&mut a).await);
 
-    // Offered is not kept, whoever asks: what the owner's own store says is no answer.
+    // The server has not stored the offered record, and the owner's own store does not answer.
     for node in [&mut a, &mut b] {
         node.apply(NetworkCommand::GetRecord { token: 1, key: key.clone() }).await;
-        assert_eq!(query_ended(node).await, 1);
+        assert_eq!(until_query_ended(node).await, 1);
         assert!(!node.has(|input| matches!(input, Input::RecordFound { .. })));
     }
 
@@ -77,30 +77,32 @@ async fn a_record_is_found_through_a_server_that_the_core_lets_keep_it() {
         assert_eq!(found, (2, value.clone()));
     }
     b.apply(NetworkCommand::StopQuery { token: 2 }).await;
-    assert_eq!(query_ended(&mut b).await, 2);
+    assert_eq!(until_query_ended(&mut b).await, 2);
     assert!(!b.has(|input| matches!(input, Input::QueryEnded { .. } | Input::DhtServerSeen { .. })));
 }
 
 #[tokio::test]
-async fn without_a_server_nothing_is_stored_or_found() {
+async fn record_without_a_server_is_neither_stored_nor_found() {
     let (mut a, mut b) = pair().await;
     let key = Bytes::from(vec![3; KEY_BYTES]);
     a.apply(NetworkCommand::PutRecord { key: key.clone(), value: Bytes::new(), lifetime: LIFETIME }).await;
-    assert!(!record_put(&mut a).await);
+    assert!(!until_record_put(&mut a).await);
     b.apply(NetworkCommand::GetRecord { token: 1, key }).await;
-    assert_eq!(query_ended(&mut b).await, 1);
+    assert_eq!(until_query_ended(&mut b).await, 1);
     assert!(!b.has(|input| matches!(input, Input::RecordOffered { .. } | Input::RecordFound { .. })));
 }
 
 #[tokio::test]
-async fn queries_are_bounded() {
+async fn dht_queries_are_bounded() {
     let mut a = Node::listening(config(1, Role::Full)).await;
     let key = Bytes::from(vec![3; KEY_BYTES]);
-    let beyond = MAX_QUERIES as Token;
-    a.apply_all((0..=beyond).map(|token| NetworkCommand::GetRecord { token, key: key.clone() }).collect())
-        .await;
-    assert_eq!(query_ended(&mut a).await, beyond);
+    let above_limit = MAX_QUERIES as Token;
+    a.apply_all(
+        (0..=above_limit).map(|token| NetworkCommand::GetRecord { token, key: key.clone() }).collect(),
+    )
+    .await;
+    assert_eq!(until_query_ended(&mut a).await, above_limit);
     for _ in 0..MAX_QUERIES {
-        assert!(query_ended(&mut a).await < beyond);
+        assert!(until_query_ended(&mut a).await < above_limit);
     }
 }

@@ -12,7 +12,7 @@ fn is_gossip(input: &Input) -> bool {
     matches!(input, Input::Gossip { .. })
 }
 
-/// Three nodes in a row, all subscribed.
+/// Returns three subscribed nodes, connected in a row.
 async fn row() -> (Node, Node, Node) {
     let (mut a, mut b) = pair().await;
     let mut c = Node::listening(config(3, Role::Full)).await;
@@ -26,7 +26,7 @@ async fn row() -> (Node, Node, Node) {
 }
 
 #[tokio::test]
-async fn gossip_is_passed_on_only_after_it_was_accepted() {
+async fn gossip_is_forwarded_only_after_acceptance() {
     let (mut a, mut b, mut c) = row().await;
     for data in [b"rejected".as_slice(), b"ignored", b"late", b"first"] {
         assert_eq!(a.publish(data).await, PublishOutcome::Sent);
@@ -49,13 +49,13 @@ async fn gossip_is_passed_on_only_after_it_was_accepted() {
 }
 
 #[tokio::test]
-async fn a_publication_says_how_it_went() {
+async fn publish_reports_its_outcome() {
     let (mut a, mut b) = pair().await;
-    assert_eq!(a.publish(b"unheard").await, PublishOutcome::NoPeers);
+    assert_eq!(a.publish(b"unseen").await, PublishOutcome::NoPeers);
     b.subscribe(&mut a).await;
-    assert_eq!(a.publish(b"unheard").await, PublishOutcome::Sent);
-    assert_eq!(a.publish(b"unheard").await, PublishOutcome::Duplicate);
-    assert_eq!(&b.gossip().await.2[..], b"unheard");
+    assert_eq!(a.publish(b"unseen").await, PublishOutcome::Sent);
+    assert_eq!(a.publish(b"unseen").await, PublishOutcome::Duplicate);
+    assert_eq!(&b.gossip().await.2[..], b"unseen");
     let data = Bytes::from(vec![0; MAX_TRANSMIT + 1]);
     a.apply(NetworkCommand::Publish { token: 0, topic: "news".to_owned(), data }).await;
     assert_eq!(a.published().await, PublishOutcome::TooLarge);
@@ -65,11 +65,11 @@ async fn a_publication_says_how_it_went() {
         _ => None,
     };
     assert_eq!(a.expect("unsubscription", unsubscribed).await, (b.peer, "news".to_owned()));
-    assert_eq!(a.publish(b"nobody left").await, PublishOutcome::NoPeers);
+    assert_eq!(a.publish(b"no subscriber").await, PublishOutcome::NoPeers);
 }
 
 #[tokio::test]
-async fn gossip_that_waits_for_a_verdict_is_bounded() {
+async fn gossip_awaiting_a_verdict_is_bounded() {
     let (mut a, mut b) = pair().await;
     b.subscribe(&mut a).await;
     for number in 0..=MAX_GOSSIP_UNJUDGED {
@@ -77,5 +77,5 @@ async fn gossip_that_waits_for_a_verdict_is_bounded() {
         a.apply(NetworkCommand::Publish { token: 0, topic: "news".to_owned(), data }).await;
         b.gossip().await;
     }
-    assert_eq!(b.lost(DropKind::Gossip), 1);
+    assert_eq!(b.dropped(DropKind::Gossip), 1);
 }

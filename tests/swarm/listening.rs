@@ -42,7 +42,7 @@ async fn listen_failure(node: &mut Node) -> String {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_a_failure() {
+async fn listen_on_port_in_use_fails() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = other.local_addr().unwrap().port();
     let mut node = Node::start(config(1, Role::Full));
@@ -51,7 +51,7 @@ async fn a_port_in_use_is_a_failure() {
 }
 
 #[tokio::test]
-async fn a_port_of_another_node_is_a_failure_although_libp2p_would_share_it() {
+async fn listen_on_port_of_another_node_fails() {
     let first = Node::listening(config(1, Role::Full)).await;
     let port = first.addrs[0].iter().find_map(|part| match part {
         Protocol::Tcp(port) => Some(port),
@@ -63,8 +63,8 @@ async fn a_port_of_another_node_is_a_failure_although_libp2p_would_share_it() {
 }
 
 #[tokio::test]
-async fn without_udp_a_node_listens_all_the_same() {
-    // A port that is free for TCP while UDP is taken.
+async fn listen_without_udp_uses_tcp_only() {
+    // A port that is free for TCP and in use for UDP.
     let (udp, port) = loop {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = udp.local_addr().unwrap().port();
@@ -92,7 +92,7 @@ async fn without_udp_a_node_listens_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_listener_may_be_given_exactly() {
+async fn listen_address_option_is_used() {
     let quic: Multiaddr = "/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap();
     let mut a = Node::listening(config(1, Role::Full)).await;
     let b = Node::listening(SwarmConfig { listen: Some(vec![quic]), ..config(2, Role::Full) }).await;
@@ -101,9 +101,9 @@ async fn a_listener_may_be_given_exactly() {
     assert_eq!(a.connected().await, (b.peer, true));
 }
 
-/// Opens sockets on every interface, and sends nothing.
+/// Opens sockets on every interface and sends nothing.
 #[tokio::test]
-async fn every_interface_is_reported_at_once_for_both_transports() {
+async fn all_interfaces_are_reported_for_both_transports() {
     let node = Node::listening(SwarmConfig { scope: AddressScope::Private, ..config(1, Role::Full) }).await;
     let (quic, tcp): (Vec<_>, Vec<_>) =
         node.addrs.iter().partition(|addr| addr.iter().any(|part| part == Protocol::QuicV1));

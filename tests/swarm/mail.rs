@@ -10,7 +10,7 @@ use p2p_node_protocol::Role;
 use super::node::{Node, config, mail, pair};
 
 #[tokio::test]
-async fn a_hello_is_answered_with_a_hello() {
+async fn hello_request_gets_the_response() {
     let (mut a, mut b) = pair().await;
     a.apply(NetworkCommand::SendHello { peer: b.peer, body: Bytes::from_static(b"from a") }).await;
     let (token, peer, body) = b
@@ -31,38 +31,38 @@ async fn a_hello_is_answered_with_a_hello() {
 }
 
 #[tokio::test]
-async fn mail_is_answered_up_to_the_largest_size_and_a_byte_more_is_refused() {
+async fn mail_request_up_to_the_largest_size_is_answered() {
     let (mut a, mut b) = pair().await;
     a.apply(mail(7, &b, vec![9; MAX_MAIL + 1])).await;
-    let (token, outcome) = a.mail_answered().await;
+    let (token, outcome) = a.mail_response().await;
     assert_eq!(token, 7);
     assert!(outcome.unwrap_err().contains("allowed"));
 
     for size in [0, 1, 60_000, MAX_MAIL] {
         a.apply(mail(8, &b, vec![9; size])).await;
-        let (token, peer, frame) = b.mail_asked().await;
+        let (token, peer, frame) = b.mail_request().await;
         assert_eq!((peer, frame.len()), (a.peer, size));
         b.apply(NetworkCommand::AnswerMail { token, body: Bytes::from_static(b"stored") }).await;
-        assert_eq!(a.mail_answered().await, (8, Ok(Bytes::from_static(b"stored"))));
+        assert_eq!(a.mail_response().await, (8, Ok(Bytes::from_static(b"stored"))));
     }
 }
 
 #[tokio::test]
-async fn mail_to_one_who_is_not_connected_fails_at_once_and_dials_nobody() {
+async fn mail_request_to_disconnected_peer_fails_without_dial() {
     let mut a = Node::listening(config(1, Role::Full)).await;
     let b = Node::listening(config(2, Role::Full)).await;
     a.apply(mail(7, &b, "hello")).await;
-    assert_eq!(a.mail_answered().await, (7, Err("not connected".to_owned())));
+    assert_eq!(a.mail_response().await, (7, Err("not connected".to_owned())));
     assert!(!a.has(|input| matches!(input, Input::DialFailed { .. } | Input::Connected { .. })));
 }
 
 #[tokio::test]
-async fn mail_in_flight_fails_when_the_peer_goes() {
+async fn mail_in_flight_fails_when_the_peer_disconnects() {
     let (mut a, mut b) = pair().await;
     a.apply(mail(7, &b, "hello")).await;
-    b.mail_asked().await;
+    b.mail_request().await;
     b.apply(NetworkCommand::Disconnect { peer: a.peer }).await;
-    let (token, outcome) = a.mail_answered().await;
+    let (token, outcome) = a.mail_response().await;
     assert!(token == 7 && outcome.is_err());
     let disconnected = |input: &Input| match input {
         Input::Disconnected { peer, .. } => Some(*peer),
@@ -73,26 +73,26 @@ async fn mail_in_flight_fails_when_the_peer_goes() {
 }
 
 #[tokio::test]
-async fn what_has_happened_is_had_without_waiting() {
-    let mut net = SwarmDriver::new(config(1, Role::Full)).unwrap();
-    assert!(net.try_next().is_none());
-    net.apply(NetworkCommand::SendMail { token: 7, peer: PeerId::random(), frame: Bytes::new() });
-    assert!(matches!(net.try_next(), Some(Input::MailResponseReceived { token: 7, outcome: Err(_) })));
-    assert!(net.try_next().is_none());
+async fn try_next_returns_pending_input() {
+    let mut driver = SwarmDriver::new(config(1, Role::Full)).unwrap();
+    assert!(driver.try_next().is_none());
+    driver.apply(NetworkCommand::SendMail { token: 7, peer: PeerId::random(), frame: Bytes::new() });
+    assert!(matches!(driver.try_next(), Some(Input::MailResponseReceived { token: 7, outcome: Err(_) })));
+    assert!(driver.try_next().is_none());
 }
 
 #[tokio::test]
 async fn mail_in_flight_is_bounded() {
     let (mut a, b) = pair().await;
-    let beyond = MAX_MAIL_SENT as Token;
-    a.apply_all((0..=beyond).map(|token| mail(token, &b, "hello")).collect()).await;
-    let (token, outcome) = a.mail_answered().await;
-    assert_eq!((token, outcome), (beyond, Err("too many mail frames are in flight".to_owned())));
+    let above_limit = MAX_MAIL_SENT as Token;
+    a.apply_all((0..=above_limit).map(|token| mail(token, &b, "hello")).collect()).await;
+    let (token, outcome) = a.mail_response().await;
+    assert_eq!((token, outcome), (above_limit, Err("too many mail frames are in flight".to_owned())));
 }
 
 #[tokio::test]
-async fn mail_that_waits_for_an_answer_is_bounded() {
-    // On one connection at most 128 frames wait.
+async fn mail_awaiting_a_response_is_bounded() {
+    // At most 128 frames of one connection wait for a response.
     const PER_SENDER: usize = 128;
     let senders = MAX_MAIL_ASKED / PER_SENDER + 1;
     let mut b = Node::listening(config(200, Role::Full)).await;
@@ -103,32 +103,32 @@ async fn mail_that_waits_for_an_answer_is_bounded() {
         a.connected().await;
         a.apply_all((0..PER_SENDER as Token).map(|token| mail(token, &b, "hello")).collect()).await;
         for _ in 0..PER_SENDER.min(MAX_MAIL_ASKED - number * PER_SENDER) {
-            b.mail_asked().await;
+            b.mail_request().await;
         }
         nodes.push(a);
     }
     let last = nodes.last_mut().unwrap();
     for _ in 0..PER_SENDER {
-        assert!(last.mail_answered().await.1.is_err());
+        assert!(last.mail_response().await.1.is_err());
     }
-    assert_eq!(b.lost(DropKind::Mail), PER_SENDER as u64);
+    assert_eq!(b.dropped(DropKind::Mail), PER_SENDER as u64);
 }
 
 #[tokio::test]
-async fn answers_go_out_before_a_node_that_closes_is_gone() {
-    const MAILS: u64 = 50;
+async fn responses_are_sent_before_the_node_closes() {
+    const MESSAGES: u64 = 50;
     let (mut a, mut b) = pair().await;
-    for token in 0..MAILS {
+    for token in 0..MESSAGES {
         a.apply(mail(token, &b, "hello")).await;
     }
     let mut answers = Vec::new();
-    for _ in 0..MAILS {
-        let (token, _, _) = b.mail_asked().await;
+    for _ in 0..MESSAGES {
+        let (token, _, _) = b.mail_request().await;
         answers.push(NetworkCommand::AnswerMail { token, body: Bytes::from_static(b"stored") });
     }
     b.apply_all(answers).await;
     drop(b);
-    for _ in 0..MAILS {
-        assert_eq!(a.mail_answered().await.1, Ok(Bytes::from_static(b"stored")));
+    for _ in 0..MESSAGES {
+        assert_eq!(a.mail_response().await.1, Ok(Bytes::from_static(b"stored")));
     }
 }

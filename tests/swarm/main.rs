@@ -1,5 +1,5 @@
 //! Tests of the network driver: two to nine nodes with real libp2p on 127.0.0.1.
-#![allow(clippy::unwrap_used)] // A test that cannot go on ends.
+#![allow(clippy::unwrap_used)] // Tests fail by panicking.
 
 mod connecting;
 mod dht;

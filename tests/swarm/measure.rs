@@ -25,7 +25,7 @@ use super::node::config;
 
 const SIZES: [usize; 5] = [300, 16 << 10, 60 << 10, 256 << 10, 1 << 20];
 
-/// Six, but no more of the largest than a connection takes in.
+/// Returns 6, or fewer large frames, which a connection accepts at the same time.
 fn most_in_flight(size: usize) -> u64 {
     if size > 256 << 10 { 3 } else { 6 }
 }
@@ -82,7 +82,7 @@ async fn round_trips_of_requests() {
         }
         let each = begin.elapsed() / total as u32;
         let rate = size as f64 / each.as_secs_f64() / 1e6;
-        println!("{size} B, as many in flight as may be: {each:?} each, {rate:.0} MB/s");
+        println!("{size} B, with the most frames in flight: {each:?} each, {rate:.0} MB/s");
     }
     echo.abort();
 }
@@ -98,7 +98,7 @@ fn transport() -> Boxed {
         .boxed()
 }
 
-/// A stream of a connection that is driven from now on, for its own end or for the other's.
+/// Opens or accepts a stream of a connection, and drives the connection in a task.
 async fn stream_of(mut muxer: StreamMuxerBox, opens: bool) -> SubstreamBox {
     let stream = poll_fn(|context| {
         if let Poll::Ready(Err(error)) = muxer.poll_unpin(context) {
@@ -131,8 +131,7 @@ async fn read(stream: &mut (impl futures::AsyncRead + Unpin)) -> Option<Vec<u8>>
     Some(bytes)
 }
 
-/// The bare stream, without swarm, handler, deadlines or limits: no protocol of ours could cost
-/// less.
+/// A plain stream without swarm, handler, timeouts or limits: the lower bound for any protocol.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures"]
 #[allow(clippy::disallowed_methods)] // A measurement reads the clock.
@@ -143,8 +142,7 @@ async fn round_trips_on_one_stream() {
         poll_fn(|context| std::pin::Pin::new(&mut far).poll(context)).await.into_new_address().unwrap();
     let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
     let dial = near.dial(addr, opts).unwrap();
-    // What is negotiated lazily arrives with the first bytes, so that neither end waits for the
-    // other.
+    // Lazy negotiation arrives with the first bytes, so that neither end waits for the other.
     let echo = tokio::spawn(async move {
         let accepted = loop {
             let event = poll_fn(|context| std::pin::Pin::new(&mut far).poll(context)).await;
@@ -173,24 +171,24 @@ async fn round_trips_on_one_stream() {
         let total = 2000;
         let begin = Instant::now();
         let (mut reader, mut writer) = stream.split();
-        let room = tokio::sync::Semaphore::new(most_in_flight(size) as usize);
+        let permits = tokio::sync::Semaphore::new(most_in_flight(size) as usize);
         let send = async {
             for _ in 0..total {
-                room.acquire().await.unwrap().forget();
+                permits.acquire().await.unwrap().forget();
                 write(&mut writer, &frame).await;
             }
         };
         let receive = async {
             for _ in 0..total {
                 read(&mut reader).await.unwrap();
-                room.add_permits(1);
+                permits.add_permits(1);
             }
         };
         futures::join!(send, receive);
         stream = reader.reunite(writer).unwrap();
         let each = begin.elapsed() / total as u32;
         let rate = size as f64 / each.as_secs_f64() / 1e6;
-        println!("{size} B, as many in flight as may be: {each:?} each, {rate:.0} MB/s");
+        println!("{size} B, with the most frames in flight: {each:?} each, {rate:.0} MB/s");
     }
     echo.abort();
 }

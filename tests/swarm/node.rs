@@ -11,23 +11,23 @@ use p2p_node_core::input::{DropKind, Input, PublishOutcome, Token};
 use p2p_node_protocol::Role;
 use tokio::sync::mpsc;
 
-/// Far above what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout of all waits.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A node in a task of its own.
+/// A node in its own task.
 pub struct Node {
     pub peer: PeerId,
-    /// What the node is to do: all of one order before anything else happens.
-    orders: mpsc::Sender<Vec<NetworkCommand>>,
+    /// Batches of commands. The node executes a batch without interruption.
+    commands: mpsc::Sender<Vec<NetworkCommand>>,
     inputs: mpsc::Receiver<Input>,
-    /// Came before what was waited for.
+    /// Inputs that were received and not matched yet.
     earlier: VecDeque<Input>,
     pub addrs: Vec<Multiaddr>,
 }
 
 pub fn config(number: u8, role: Role) -> SwarmConfig {
     SwarmConfig {
-        // A key for tests: everyone knows it.
+        // For tests only: a public key seed.
         seed: [number; 32].into(),
         network: "dev".to_owned(),
         scope: AddressScope::Loopback,
@@ -40,22 +40,22 @@ pub fn config(number: u8, role: Role) -> SwarmConfig {
 
 impl Node {
     pub fn start(config: SwarmConfig) -> Self {
-        let mut net = SwarmDriver::new(config).unwrap();
-        let peer = net.peer_id();
-        let (orders, mut ordered) = mpsc::channel::<Vec<NetworkCommand>>(16);
-        let (told, inputs) = mpsc::channel(1 << 16);
+        let mut driver = SwarmDriver::new(config).unwrap();
+        let peer = driver.peer_id();
+        let (commands, mut command_receiver) = mpsc::channel::<Vec<NetworkCommand>>(16);
+        let (sender, inputs) = mpsc::channel(1 << 16);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    order = ordered.recv() => match order {
-                        Some(effects) => effects.into_iter().for_each(|effect| net.apply(effect)),
-                        None => return net.close().await,
+                    batch = command_receiver.recv() => match batch {
+                        Some(commands) => commands.into_iter().for_each(|command| driver.apply(command)),
+                        None => return driver.close().await,
                     },
-                    input = net.next() => told.send(input).await.unwrap_or_default(),
+                    input = driver.next() => sender.send(input).await.unwrap_or_default(),
                 }
             }
         });
-        Self { peer, orders, inputs, earlier: VecDeque::new(), addrs: Vec::new() }
+        Self { peer, commands, inputs, earlier: VecDeque::new(), addrs: Vec::new() }
     }
 
     pub async fn listening(config: SwarmConfig) -> Self {
@@ -70,25 +70,25 @@ impl Node {
         node
     }
 
-    pub async fn apply(&self, effect: NetworkCommand) {
-        self.apply_all(vec![effect]).await;
+    pub async fn apply(&self, command: NetworkCommand) {
+        self.apply_all(vec![command]).await;
     }
 
-    pub async fn apply_all(&self, effects: Vec<NetworkCommand>) {
-        self.orders.send(effects).await.unwrap_or_else(|_| panic!("the node has ended"));
+    pub async fn apply_all(&self, commands: Vec<NetworkCommand>) {
+        self.commands.send(commands).await.unwrap_or_else(|_| panic!("the node has ended"));
     }
 
-    /// How much of a kind it has lost by now.
-    pub fn lost(&mut self, loss: DropKind) -> u64 {
+    /// Returns how many inputs of a kind the driver has dropped so far.
+    pub fn dropped(&mut self, kind: DropKind) -> u64 {
         self.has(|_| false);
         let number = |input: &Input| match input {
-            Input::Dropped { what, number } if *what == loss => *number,
+            Input::Dropped { what, number } if *what == kind => *number,
             _ => 0,
         };
         self.earlier.iter().map(number).sum()
     }
 
-    /// The first input, of those not taken yet, that is of the kind; the others stay.
+    /// Takes the first input for which `kind` returns a value; the others stay.
     pub async fn expect<T>(&mut self, what: &str, kind: impl Fn(&Input) -> Option<T>) -> T {
         if let Some(found) = self.take_earlier(&kind) {
             return found;
@@ -102,7 +102,7 @@ impl Node {
                 }
             }
         };
-        match tokio::time::timeout(PATIENCE, waiting).await {
+        match tokio::time::timeout(TIMEOUT, waiting).await {
             Ok(found) => found,
             Err(_) => panic!("no {what}; instead {:?}", self.earlier),
         }
@@ -114,7 +114,7 @@ impl Node {
         Some(found)
     }
 
-    /// Whether such an input has come by now and was not taken.
+    /// Returns `true` if such an input was received and not taken.
     pub fn has(&mut self, kind: impl Fn(&Input) -> bool) -> bool {
         while let Ok(input) = self.inputs.try_recv() {
             self.earlier.push_back(input);
@@ -134,7 +134,7 @@ impl Node {
         .await
     }
 
-    pub async fn mail_asked(&mut self) -> (Token, PeerId, Bytes) {
+    pub async fn mail_request(&mut self) -> (Token, PeerId, Bytes) {
         self.expect("mail", |input| match input {
             Input::MailRequestReceived { token, peer, frame } => Some((*token, *peer, frame.clone())),
             _ => None,
@@ -142,7 +142,7 @@ impl Node {
         .await
     }
 
-    pub async fn mail_answered(&mut self) -> (Token, Result<Bytes, String>) {
+    pub async fn mail_response(&mut self) -> (Token, Result<Bytes, String>) {
         self.expect("answer", |input| match input {
             Input::MailResponseReceived { token, outcome } => Some((*token, outcome.clone())),
             _ => None,
@@ -177,7 +177,7 @@ impl Node {
         .await
     }
 
-    /// Subscribes and waits until the other knows.
+    /// Subscribes and waits until the other node gets the subscription.
     pub async fn subscribe(&self, other: &mut Node) {
         self.apply(NetworkCommand::Subscribe { topic: "news".to_owned() }).await;
         let subscriber = self.peer;
@@ -202,7 +202,7 @@ pub fn mail(token: Token, to: &Node, frame: impl Into<Bytes>) -> NetworkCommand 
     NetworkCommand::SendMail { token, peer: to.peer, frame: frame.into() }
 }
 
-/// Two nodes, the first of which has dialled the second.
+/// Returns two nodes, of which the first has dialled the second.
 pub async fn pair() -> (Node, Node) {
     let mut a = Node::listening(config(1, Role::Full)).await;
     let mut b = Node::listening(config(2, Role::Full)).await;
