@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::child::{Child, SOON};
+use crate::child::{Child, TIMEOUT};
 
 /// Oldest Node.js that the packages run on.
 const OLDEST_NODE: u32 = 20;
@@ -18,13 +18,13 @@ pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/js")
 }
 
-/// Whether it can run. It may not on a developer's machine, which has to be told; in CI it must.
+/// Returns `true` if the programs can run. Otherwise prints why, and fails in CI.
 pub fn installed() -> bool {
     static INSTALLED: LazyLock<Result<(), String>> = LazyLock::new(install);
     let Err(reason) = &*INSTALLED else { return true };
     assert!(std::env::var_os("CI").is_none(), "{reason}");
-    // Not by `eprintln`, which is heard only when a test fails; the rest of what npm says is left
-    // to CI.
+    // Not by `eprintln`, which is shown only if the test fails. The first lines of npm's output are
+    // enough here.
     let reason: Vec<_> = reason.lines().take(2).collect();
     let line = format!("\nSKIPPED: a test with js-libp2p was not run: {}\n", reason.join(" "));
     let _ = std::io::stderr().write_all(line.as_bytes());
@@ -50,7 +50,7 @@ fn install() -> Result<(), String> {
     std::fs::write(stamp, lock).map_err(|error| error.to_string())
 }
 
-/// What a program says when it succeeds.
+/// Runs a program and returns its stdout, or its error output.
 pub fn run(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().map_err(|error| match error.kind() {
@@ -67,11 +67,11 @@ pub fn run(command: &mut Command) -> Result<String, String> {
 pub struct Js {
     child: Child,
     pub addr: String,
-    asked: u32,
+    requests: u32,
 }
 
 impl Js {
-    /// Starts one, if it can run here.
+    /// Starts a node, if it can run here.
     pub fn start() -> Option<Js> {
         if !installed() {
             return None;
@@ -81,16 +81,16 @@ impl Js {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = Child::start(TempDir::new().unwrap(), command);
         let ready = child.expect("a js node", |event| event["type"] == "ready");
-        Some(Js { child, addr: ready["addrs"][0].as_str().unwrap().to_owned(), asked: 0 })
+        Some(Js { child, addr: ready["addrs"][0].as_str().unwrap().to_owned(), requests: 0 })
     }
 
-    /// Carries a command out; what came of it, or why nothing did.
-    pub fn try_to(&mut self, kind: &str, mut command: Value) -> Result<Value, String> {
-        self.asked += 1;
-        let id = self.asked;
+    /// Runs a command and returns its result, or the reason of its failure.
+    pub fn try_request(&mut self, kind: &str, mut command: Value) -> Result<Value, String> {
+        self.requests += 1;
+        let id = self.requests;
         command["type"] = json!(kind);
         command["id"] = json!(id);
-        self.child.say(command);
+        self.child.command(command);
         let answer = self.child.expect(kind, |event| event["id"] == id);
         match answer["type"].as_str() {
             Some("done") => Ok(answer),
@@ -99,19 +99,19 @@ impl Js {
     }
 
     pub fn ask(&mut self, kind: &str, command: Value) -> Value {
-        self.try_to(kind, command).unwrap_or_else(|reason| panic!("{kind}: {reason}"))
+        self.try_request(kind, command).unwrap_or_else(|reason| panic!("{kind}: {reason}"))
     }
 
     pub fn subscribe(&mut self, topic: &str) {
         self.ask("subscribe", json!({"topic":topic}));
     }
 
-    /// Asks until the answer is as wanted.
-    pub fn until(&mut self, kind: &str, command: Value, wanted: impl Fn(&Value) -> bool) {
-        let deadline = Instant::now() + SOON;
+    /// Repeats a command until its result satisfies a condition.
+    pub fn until(&mut self, kind: &str, command: Value, condition: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let answer = self.ask(kind, command.clone());
-            if wanted(&answer) {
+            if condition(&answer) {
                 return;
             }
             assert!(Instant::now() < deadline, "{kind}: {answer}");
@@ -119,16 +119,17 @@ impl Js {
         }
     }
 
-    /// The first frame or record heard on a topic, and not taken yet, for which `wanted` holds.
-    pub fn heard(&self, topic: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let ours = |event: &Value| event["type"] == "heard" && event["topic"] == topic;
-        self.child.expect(&format!("something on {topic}"), |event| ours(event) && wanted(event))
+    /// Takes the first frame or record received on a topic for which `condition` holds.
+    pub fn received(&self, topic: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let matches = |event: &Value| event["type"] == "received" && event["topic"] == topic;
+        self.child
+            .expect(&format!("a frame or record on {topic}"), |event| matches(event) && condition(event))
     }
 
-    /// Ends it; everything it said that was not taken.
+    /// Ends the node and returns its events that were not taken.
     pub fn finish(self) -> Vec<Value> {
         let (code, rest, stderr) = self.child.finish();
-        assert_eq!(code, 0, "the end of stdin ends it: {stderr}");
+        assert_eq!(code, 0, "exit code after the end of stdin: {stderr}");
         rest
     }
 }

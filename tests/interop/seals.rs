@@ -9,16 +9,16 @@ use serde_json::Value;
 
 use crate::js::{directory, installed, run};
 
-/// What `core::seal` makes of a fixed key and fixed randomness; `tests/wire` holds it to that.
+/// The vector that the tests of the wire crate check.
 const VECTOR: &str = include_str!("../../fixtures/seal/vector.json");
 
 #[test]
-fn another_implementation_opens_what_we_seal_and_seals_what_we_open() {
+fn other_hpke_implementation_opens_and_seals_mail() {
     if !installed() {
         return;
     }
-    let said = run(Command::new("node").arg("seal.mjs").current_dir(directory())).unwrap();
-    let said: Value = serde_json::from_str(&said).unwrap();
+    let output = run(Command::new("node").arg("seal.mjs").current_dir(directory())).unwrap();
+    let output: Value = serde_json::from_str(&output).unwrap();
     let vector: Value = serde_json::from_str(VECTOR).unwrap();
     let bytes = |from: &Value, name: &str| hex::decode(from[name].as_str().unwrap()).unwrap();
     let secret: [u8; 32] = bytes(&vector, "secret").try_into().unwrap();
@@ -29,8 +29,9 @@ fn another_implementation_opens_what_we_seal_and_seals_what_we_open() {
         recipient: bytes(&vector, "recipient").as_slice().try_into().unwrap(),
         kem_id: kem_id(&secret.public_key()),
     };
-    let (content, session) = open(&secret, &info, &bytes(&said, "enc"), &bytes(&said, "ciphertext")).unwrap();
+    let (content, session) =
+        open(&secret, &info, &bytes(&output, "enc"), &bytes(&output, "ciphertext")).unwrap();
     assert_eq!(unpad(content).unwrap(), b"from elsewhere");
-    assert_eq!(session.id().to_vec(), bytes(&said, "id"));
-    assert_eq!(unpad(session.open(7, &bytes(&said, "following")).unwrap()).unwrap(), b"and more");
+    assert_eq!(session.id().to_vec(), bytes(&output, "id"));
+    assert_eq!(unpad(session.open(7, &bytes(&output, "following")).unwrap()).unwrap(), b"and more");
 }

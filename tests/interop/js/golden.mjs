@@ -1,5 +1,5 @@
-// Holds the reader against the golden bytes: they are accepted, lead to the values written beside them, and no bit of
-// what is signed can be turned over.
+// Checks the reader with the golden bytes: it accepts them and derives the values of the fixtures, and it refuses signed
+// bytes with a flipped bit.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { bytesToHex, hexToBytes } from "@noble/hashes/utils.js";
@@ -48,7 +48,7 @@ assert.deepEqual(ack.streams[0].selective, [2n, 3n]);
 assert.deepEqual(decode("MailResponse", golden("mail_response")).ack, golden("ack"));
 assert.deepEqual(decode("Hello", golden("hello")).record, golden("record"));
 
-// What a later version adds is passed over (number 16, twice, and 17), where it may stand; what has to be understood is not.
+// Extensions (number 16, twice, and 17) are skipped at their place; other unknown fields are refused.
 const extensions = Uint8Array.of(0x80, 1, 7, 0x80, 1, 8, 0x8a, 1, 2, 1, 2);
 const hello = golden("hello");
 assert.deepEqual(decode("Hello", Uint8Array.of(...hello, ...extensions)), decode("Hello", hello));
@@ -60,7 +60,7 @@ const refused = [
   [...hello, ...Array(17).fill([0x80, 1, 7]).flat()],
 ];
 for (const bytes of refused) assert.throws(() => decode("Hello", Uint8Array.from(bytes)), `extensions: ${bytes.slice(-12)}`);
-// Packed numbers: one entry that holds them all, each greater than the one before; or none.
+// Packed numbers: one entry with all of them in increasing order, or none.
 const stream = [0x0a, 16, ...Array(16).fill(7)];
 assert.deepEqual(decode("StreamAck", Uint8Array.of(...stream, 0x1a, 3, 1, 0xac, 2)).selective, [1n, 300n]);
 for (const selective of [[0x18, 1], [0x1a, 0], [0x1a, 2, 2, 2], [0x1a, 1, 0], [0x1a, 1, 1, 0x1a, 1, 2]])
@@ -71,7 +71,7 @@ for (const [name, read] of Object.entries(readers)) {
   const bytes = golden(name);
   for (let bit = 0; bit < bytes.length * 8; bit++) {
     bytes[bit >> 3] ^= 1 << (bit & 7);
-    assert.throws(() => read(bytes), `${name} with bit ${bit} turned over`);
+    assert.throws(() => read(bytes), `${name} with bit ${bit} flipped`);
     bytes[bit >> 3] ^= 1 << (bit & 7);
     flips++;
   }

@@ -1,5 +1,5 @@
-// A node of another implementation, js-libp2p, in our network: a Kademlia client, and a gossipsub peer that checks what
-// it passes on. Commands on stdin and events on stdout are JSON lines; it ends when stdin does.
+// A node of another implementation, js-libp2p: a Kademlia client, and a gossipsub peer that validates what it forwards.
+// Commands on stdin and events on stdout are JSON lines. It ends with its stdin.
 import { createInterface } from "node:readline";
 import { gossipsub } from "@libp2p/gossipsub";
 import { identify } from "@libp2p/identify";
@@ -23,7 +23,7 @@ Promise.withResolvers ??= function () {
 const NETWORK = "dev";
 const PREFIX = `/p2p-node/${NETWORK}/topic/1/`;
 
-const say = (event) => {
+const emit = (event) => {
   const plain = (_, value) =>
     typeof value === "bigint" ? Number(value) : value instanceof Uint8Array ? bytesToHex(value) : value;
   process.stdout.write(JSON.stringify(event, plain) + "\n");
@@ -34,7 +34,7 @@ const node = await createLibp2p({
   transports: [tcp()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
-  // Whoever it is to know, the test names.
+  // The test gives all addresses that it dials.
   connectionGater: { denyDialMultiaddr: (addr) => !addr.toString().startsWith("/ip4/127.0.0.1/tcp/") },
   services: {
     identify: identify(),
@@ -50,32 +50,32 @@ const node = await createLibp2p({
 });
 const { pubsub, dht } = node.services;
 
-// What was heard and is neither passed on nor refused yet, by topic; topics whose messages wait for `release`.
+// Received messages without a verdict, by topic; and topics whose messages wait for `release`.
 const waiting = new Map();
-const held = new Set();
+const paused = new Set();
 
 const judge = (topic, { msgId, propagationSource }, verdict) => {
   pubsub.reportMessageValidationResult(msgId, propagationSource.toString(), verdict);
-  say({ type: "judged", topic, verdict });
+  emit({ type: "judged", topic, verdict });
 };
 
 pubsub.addEventListener("gossipsub:message", ({ detail }) => {
   const topic = detail.msg.topic.slice(PREFIX.length);
-  const data = Uint8Array.from(detail.msg.data); // It may be a Buffer, which shows itself in its own way.
+  const data = Uint8Array.from(detail.msg.data); // A Buffer would have another JSON form.
   const here = { network: NETWORK, topic, nowMs: Date.now() };
   try {
     const read = topic === "agent-announcements" ? readRecord(data, here) : readFrame(data, here);
     const texts = read.messages?.map((message) => new TextDecoder().decode(message.data));
-    say({ type: "heard", topic, via: detail.propagationSource.toString(), bytes: data, texts, ...read });
+    emit({ type: "received", topic, via: detail.propagationSource.toString(), bytes: data, texts, ...read });
   } catch (error) {
-    say({ type: "refused", topic, reason: error.message });
+    emit({ type: "rejected", topic, reason: error.message });
     return judge(topic, detail, "reject");
   }
-  if (held.has(topic)) waiting.set(topic, [...(waiting.get(topic) ?? []), detail]);
+  if (paused.has(topic)) waiting.set(topic, [...(waiting.get(topic) ?? []), detail]);
   else judge(topic, detail, "accept");
 });
 
-// The library's own lookup wants keys that begin with a namespace, so the servers found are asked one by one.
+// The lookup of the library requires keys with a namespace, so this queries the servers one by one.
 async function lookup(address) {
   const key = kadKey(NETWORK, address);
   const options = { signal: AbortSignal.timeout(5000) };
@@ -101,21 +101,21 @@ const commands = {
   publish: async ({ topic, bytes }) => {
     await pubsub.publish(PREFIX + topic, hexToBytes(bytes));
   },
-  hold: ({ topic }) => void held.add(topic),
+  pause: ({ topic }) => void paused.add(topic),
   release: ({ topic }) => {
-    held.delete(topic);
+    paused.delete(topic);
     for (const detail of waiting.get(topic) ?? []) judge(topic, detail, "accept");
     waiting.delete(topic);
   },
 };
 
-say({ type: "ready", peerId: node.peerId.toString(), addrs: node.getMultiaddrs().map(String) });
+emit({ type: "ready", peerId: node.peerId.toString(), addrs: node.getMultiaddrs().map(String) });
 for await (const line of createInterface({ input: process.stdin })) {
   const { type, id, ...command } = JSON.parse(line);
   try {
-    say({ type: "done", id, ...(await commands[type](command)) });
+    emit({ type: "done", id, ...(await commands[type](command)) });
   } catch (error) {
-    say({ type: "failed", id, reason: String(error) });
+    emit({ type: "failed", id, reason: String(error) });
   }
 }
 await node.stop();

@@ -1,5 +1,5 @@
-// Reads what p2p-node signs: frames, records and acks. It rests on docs/wire-protocol.md alone, so that a gap there
-// shows here. Every function throws when its argument is to be rejected; integers are BigInts.
+// Decodes and verifies frames, records and acks of p2p-node. Written from docs/wire-protocol.md alone, so that a gap in
+// that document shows here. Every function throws if its argument must be rejected; integers are BigInts.
 import { createPublicKey, verify } from "node:crypto";
 import { ed25519 } from "@noble/curves/ed25519.js";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
@@ -17,8 +17,7 @@ const fields = (...parts) => concatBytes(...parts.flatMap((part) => [u32be(part.
 export const kadKey = (networkName, address) =>
   keccak(fields(utf8ToBytes("p2p-node/kad/v1"), utf8ToBytes(networkName), hexToBytes(address.slice(2))));
 
-// Node.js checks s and the equation without the cofactor, so that R is canonical too, and does so fast; what else is
-// strict comes on top.
+// Node.js checks s and the equation without the cofactor, so that R is canonical too. The other strict checks follow.
 function verifyEd25519(signature, signed, key) {
   const jwk = { kty: "OKP", crv: "Ed25519", x: Buffer.from(key).toString("base64url") };
   must(verify(null, signed, createPublicKey({ key: jwk, format: "jwk" }), signature), "signature: forged");
@@ -35,7 +34,7 @@ export function peerIdOf(nodeKey) {
   let out = "";
   for (let rest = toInt(raw); rest > 0n; rest /= 58n)
     out = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"[rest % 58n] + out;
-  return "1" + out; // One for the zero byte in front.
+  return "1" + out; // "1" stands for the leading zero byte.
 }
 
 export function addressText(account) {
@@ -121,7 +120,7 @@ export function readRecord(bytes, { network, address, nowMs }) {
   return { from, peerId: peerIdOf(binding.node_key), record };
 }
 
-// `topic` is where it was heard. Replays are for the caller to know: (node key, boot, counter).
+// `topic` is the topic on which the frame arrived. The caller checks replays: (node key, boot, counter).
 export function readFrame(bytes, { network, topic, nowMs }) {
   must(bytes.length >= 64 && bytes.length <= 65_536, "frame: size");
   const [frame, now] = [decode("FrameBody", bytes.subarray(64)), BigInt(nowMs)];

@@ -1,4 +1,5 @@
-// Sealing by another implementation of HPKE, from docs/wire-protocol.md alone: opens what the node sealed, and seals what the node is to open.
+// Encryption by another HPKE implementation, from docs/wire-protocol.md alone: opens a sealed message of the node, and
+// seals one for the node.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { Chacha20Poly1305 } from "@hpke/chacha20poly1305";

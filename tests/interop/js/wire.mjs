@@ -1,5 +1,4 @@
-// The messages of docs/wire-protocol.md, and a decoder that takes their canonical form only (§2). Integers are
-// BigInts.
+// The messages of docs/wire-protocol.md, and a decoder that accepts only their canonical form (§2). Integers are BigInts.
 import { bytesToHex } from "@noble/hashes/utils.js";
 
 export const must = (holds, what) => {
@@ -7,11 +6,11 @@ export const must = (holds, what) => {
 };
 export const toInt = (bytes) => BigInt("0x" + (bytesToHex(bytes) || "0"));
 
-// Fields from this number on are of later versions and passed over, so many of them in a message.
+// The first field number of extensions, which are skipped, and their largest number in a message.
 const [FIRST_EXTENSION, MAX_EXTENSIONS] = [16, 16];
 
-// Field n of a message is the nth of its list: name, type, and the least and the largest length (of bytes
-// and texts) or value (of integers). `many` counts repetitions; of the fields of one `oneof` exactly one is there.
+// Field n of a message is the nth of its list: name, type, and the least and the largest length (of bytes and texts) or
+// value (of integers). `many` is the largest number of repetitions. Exactly one field of a `oneof` is present.
 const U64 = 2n ** 64n - 1n;
 const int = (name, min = 0n, max = U64) => ({ name, kind: "int", min, max });
 const bytes = (name, min, max, more) => ({ name, kind: "bytes", min, max, ...more });
@@ -166,7 +165,7 @@ export function decode(type, input) {
           : take(Number(varint()));
     must(
       field.many || field.oneof || field.kind === "message" || (value.length ?? value) > 0,
-      `${field.name}: a default written out`,
+      `${field.name}: an explicit default`,
     );
     if (field.kind === "growing") value = growing(value, field);
     else if (field.kind === "message") value = decode(field.type, value);
@@ -190,15 +189,15 @@ export function decode(type, input) {
   return out;
 }
 
-// Packed integers, each greater than the one before and the first greater than 0.
+// Packed integers in strictly increasing order, the first greater than 0.
 function growing(input, field) {
   const [{ varint, isDone }, values] = [reader(input), []];
   for (let last = 0n; !isDone(); last = values.at(-1)) {
     must(values.push(varint()) <= field.many && values.at(-1) > last, field.name);
   }
-  must(values.length > 0, `${field.name}: a default written out`);
+  must(values.length > 0, `${field.name}: an explicit default`);
   return values;
 }
 
 const check = ({ name, min, max }, value) =>
-  must((value.length ?? value) >= min && (value.length ?? value) <= max, `${name} is out of its limits`);
+  must((value.length ?? value) >= min && (value.length ?? value) <= max, `${name} is out of range`);
