@@ -1,4 +1,4 @@
-"""Says what is not as strict here as the tests of containers mean it to be."""
+"""Checks that this process runs in a container as strict as the tests require."""
 
 import os
 import pwd
@@ -15,18 +15,18 @@ def fails(action, *errors):
     return False
 
 
-facts = {
-    "it is process 1": os.getpid() == 1,
-    "no file knows its user": os.getuid() != 0 and fails(lambda: pwd.getpwuid(os.getuid()), KeyError),
-    "there is no HOME": "HOME" not in os.environ,
-    "there is no resolv.conf": not os.path.exists("/etc/resolv.conf"),
-    "there is no directory for temporary files": fails(tempfile.gettempdir, FileNotFoundError),
-    "nobody can write to the root": fails(lambda: open("/file", "w"), OSError),
-    "nor to the program's directory": fails(lambda: open("/app/sdk/file", "w"), OSError),
-    "there is no network but loopback": [name for _, name in socket.if_nameindex()] == ["lo"],
-    "nothing else of this machine is there": not {"home", "root", "tmp", "run", "var"}
+restrictions = {
+    "process 1": os.getpid() == 1,
+    "a user without an account": os.getuid() != 0 and fails(lambda: pwd.getpwuid(os.getuid()), KeyError),
+    "no HOME": "HOME" not in os.environ,
+    "no resolv.conf": not os.path.exists("/etc/resolv.conf"),
+    "no directory for temporary files": fails(tempfile.gettempdir, FileNotFoundError),
+    "a read-only root": fails(lambda: open("/file", "w"), OSError),
+    "a read-only program directory": fails(lambda: open("/app/sdk/file", "w"), OSError),
+    "no network interface but loopback": [name for _, name in socket.if_nameindex()] == ["lo"],
+    "no other directories of the host": not {"home", "root", "tmp", "run", "var"}
     & {name for name in os.listdir("/") if not sys.prefix.startswith(f"/{name}/")},
-    "Kubernetes' variables are there": os.environ["P2P_NODE_PORT"].startswith("tcp://"),
+    "the variables of Kubernetes": os.environ["P2P_NODE_PORT"].startswith("tcp://"),
 }
-wrong = [fact for fact, holds in facts.items() if not holds]
-sys.exit(f"not so: {', '.join(wrong)}" if wrong else 0)
+missing = [name for name, holds in restrictions.items() if not holds]
+sys.exit(f"missing restrictions: {', '.join(missing)}" if missing else 0)

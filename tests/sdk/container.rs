@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::others::{has, root, typescript};
 
-/// What Kubernetes gives every container of a namespace with services called `p2p`, `role` and
-/// `p2p-node`, and what others set.
+/// The variables that Kubernetes sets in a namespace with services called `p2p`, `role` and
+/// `p2p-node`, and other common ones.
 const VARIABLES: &[(&str, &str)] = &[
     ("KUBERNETES_SERVICE_HOST", "10.43.0.1"),
     ("KUBERNETES_SERVICE_PORT", "443"),
@@ -35,11 +35,11 @@ const VARIABLES: &[(&str, &str)] = &[
     ("LOG_LEVEL", "WARNING"),
 ];
 
-/// The interpreter itself, and where it is installed; not a script that looks for it.
+/// Returns the executable of an interpreter and its prefix; the program in `PATH` may be a script.
 fn interpreter(program: &str, expression: &[&str]) -> (PathBuf, PathBuf) {
     let output = Command::new(program).args(expression).stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let (executable, prefix) = said.trim_end().split_once('\n').unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let (executable, prefix) = output.trim_end().split_once('\n').unwrap();
     (executable.into(), prefix.into())
 }
 
@@ -51,7 +51,7 @@ struct Containers {
 }
 
 impl Containers {
-    /// `None`, and it says so, where nobody may make them; in CI that is a failure.
+    /// Returns `None` and prints why if the system does not allow containers; fails in CI.
     fn new() -> Option<Self> {
         if !has("python3", "--version", (3, 10)) {
             return None;
@@ -72,15 +72,15 @@ impl Containers {
             return Some(containers);
         }
         let reason =
-            format!("this system lets nobody make namespaces: {}", String::from_utf8_lossy(&output.stderr));
+            format!("this system does not allow namespaces: {}", String::from_utf8_lossy(&output.stderr));
         assert!(std::env::var_os("CI").is_none(), "{reason}");
-        // Not by `eprintln`, which is heard only when a test fails.
-        let _ = writeln!(std::io::stderr(), "\nSKIPPED: nothing was tried in a container: {reason}");
+        // Not by `eprintln`, which is shown only if the test fails.
+        let _ = writeln!(std::io::stderr(), "\nSKIPPED: the container tests were not run: {reason}");
         None
     }
 
-    /// A program in a network of its own: in a container (`box`), or beside those that it starts
-    /// (`beside`).
+    /// Returns the command of a program in its own network: in a container (`box`), or outside the
+    /// containers that it starts (`beside`).
     fn run(&self, place: &str, program: &Path, args: &[&str]) -> Command {
         let script = root().join("tests/container/run");
         let mut command = Command::new(&script);
@@ -106,12 +106,12 @@ impl Containers {
         command
     }
 
-    /// A program in a container of its own, to its end.
+    /// Runs a program in its own container.
     fn inside(&self, program: &Path, args: &[&str]) -> String {
-        ends_well(program, args, &self.run("box", program, args).output().unwrap())
+        assert_success(program, args, &self.run("box", program, args).output().unwrap())
     }
 
-    /// A program whose nodes are each process 1 of a container of its own.
+    /// Runs a program whose nodes are each process 1 of their own container.
     fn beside(&self, program: &Path, args: &[&str]) -> String {
         let start = self.home.path().join("p2p-node");
         if !start.exists() {
@@ -123,11 +123,11 @@ impl Containers {
         }
         let mut command = self.run("beside", program, args);
         command.env("P2P_NODE_BIN", &start).env("PYTHONPATH", root().join("sdk/python/src"));
-        ends_well(program, args, &command.output().unwrap())
+        assert_success(program, args, &command.output().unwrap())
     }
 }
 
-fn ends_well(program: &Path, args: &[&str], output: &Output) -> String {
+fn assert_success(program: &Path, args: &[&str], output: &Output) -> String {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program:?} {args:?}: {}\n{stdout}\n{stderr}", output.status);
     stdout.into_owned()
@@ -138,47 +138,47 @@ fn text(path: &str) -> String {
 }
 
 #[test]
-fn a_container_of_the_tests_is_as_strict_as_they_say() {
+fn test_container_has_its_restrictions() {
     let Some(containers) = Containers::new() else { return };
     containers.inside(&containers.python, &["-c", &text("probe.py")]);
 }
 
 #[test]
-#[ignore = "takes minutes with the others of its kind; CI runs it"]
-fn the_quick_starts_run_in_a_container() {
+#[ignore = "slow; CI runs it"]
+fn quick_starts_run_in_a_container() {
     let Some(containers) = Containers::new() else { return };
-    let said = containers.inside(Path::new("sh"), &["/app/examples/quickstart.sh"]);
-    assert!(said.contains(r#""data":{"text":"hello bob"}"#), "{said}");
+    let output = containers.inside(Path::new("sh"), &["/app/examples/quickstart.sh"]);
+    assert!(output.contains(r#""data":{"text":"hello bob"}"#), "{output}");
     let mut interpreters = vec![(containers.python.as_path(), "quickstart.py")];
     interpreters.extend(containers.node.as_deref().map(|node| (node, "quickstart.mjs")));
     for (interpreter, script) in interpreters {
-        let said = containers.inside(interpreter, &[&format!("/app/examples/{script}")]);
-        assert!(said.starts_with("alice knows that it is delivered\nbob received"), "{said}");
+        let output = containers.inside(interpreter, &[&format!("/app/examples/{script}")]);
+        assert!(output.starts_with("alice knows that it is delivered\nbob received"), "{output}");
         let path = root().join("examples").join(script);
-        let said = containers.beside(interpreter, &[path.to_str().unwrap()]);
-        assert!(said.starts_with("alice knows that it is delivered\nbob received"), "{said}");
+        let output = containers.beside(interpreter, &[path.to_str().unwrap()]);
+        assert!(output.starts_with("alice knows that it is delivered\nbob received"), "{output}");
     }
 }
 
-const HEARD: [&str; 2] = ["alice hears hello", "bob hears hello"];
+const EXPECTED: [&str; 2] = ["alice received hello", "bob received hello"];
 
 #[test]
-#[ignore = "takes minutes with the others of its kind; CI runs it"]
-fn the_python_sdk_mails_in_a_container() {
+#[ignore = "slow; CI runs it"]
+fn python_sdk_sends_mail_in_a_container() {
     let Some(containers) = Containers::new() else { return };
     let program = ["-c", &text("mail.py")];
-    for said in
+    for output in
         [containers.inside(&containers.python, &program), containers.beside(&containers.python, &program)]
     {
-        assert!(HEARD.iter().all(|line| said.contains(line)), "{said}");
+        assert!(EXPECTED.iter().all(|line| output.contains(line)), "{output}");
     }
-    let said = containers.inside(&containers.python, &["/app/examples/python/chat.py"]);
-    assert_eq!(said.matches(" hears: ").count(), 6, "{said}");
+    let output = containers.inside(&containers.python, &["/app/examples/python/chat.py"]);
+    assert_eq!(output.matches(" hears: ").count(), 6, "{output}");
 }
 
 #[test]
-#[ignore = "takes minutes with the others of its kind; CI runs it"]
-fn the_typescript_sdk_mails_in_a_container() {
+#[ignore = "slow; CI runs it"]
+fn typescript_sdk_sends_mail_in_a_container() {
     let Some(containers) = Containers::new() else { return };
     let Some(_built) = typescript() else { return };
     let node = containers.node.as_deref().unwrap();
@@ -186,23 +186,23 @@ fn the_typescript_sdk_mails_in_a_container() {
         let index = format!("{place}/sdk/typescript/dist/index.js");
         let program = text("mail.mjs").replace("../../sdk/typescript/dist/index.js", &index);
         let args = ["--input-type=module", "-e", &program];
-        let said =
+        let output =
             if place == "/app" { containers.inside(node, &args) } else { containers.beside(node, &args) };
-        assert!(HEARD.iter().all(|line| said.contains(line)), "{said}");
+        assert!(EXPECTED.iter().all(|line| output.contains(line)), "{output}");
     }
-    let said = containers.inside(node, &["/app/sdk/typescript/out/examples/typescript/chat.js"]);
-    assert_eq!(said.matches(" hears: ").count(), 6, "{said}");
+    let output = containers.inside(node, &["/app/sdk/typescript/out/examples/typescript/chat.js"]);
+    assert_eq!(output.matches(" hears: ").count(), 6, "{output}");
 }
 
 #[test]
-#[ignore = "takes minutes with the others of its kind; CI runs it"]
-fn the_rust_sdk_mails_in_a_container() {
+#[ignore = "slow; CI runs it"]
+fn rust_sdk_sends_mail_in_a_container() {
     let Some(containers) = Containers::new() else { return };
-    let said = containers.inside(Path::new("/app/bin/examples/chat"), &[]);
-    assert_eq!(said.matches(" hears: ").count(), 6, "{said}");
+    let output = containers.inside(Path::new("/app/bin/examples/chat"), &[]);
+    assert_eq!(output.matches(" hears: ").count(), 6, "{output}");
     let chat = Path::new(env!("CARGO_BIN_EXE_p2p-node")).with_file_name("examples").join("chat");
-    let said = containers.beside(&chat, &[]);
-    assert_eq!(said.matches(" hears: ").count(), 6, "{said}");
-    let said = containers.inside(Path::new("/app/bin/examples/launcher"), &[]);
-    assert!(said.ends_with("20 of 20 ended in good order\n"), "{said}");
+    let output = containers.beside(&chat, &[]);
+    assert_eq!(output.matches(" hears: ").count(), 6, "{output}");
+    let output = containers.inside(Path::new("/app/bin/examples/launcher"), &[]);
+    assert!(output.ends_with("20 of 20 ended in good order\n"), "{output}");
 }

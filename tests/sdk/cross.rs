@@ -11,11 +11,11 @@ use tempfile::TempDir;
 
 use crate::others::{has, root, typescript};
 
-const SOON: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What each agent says, and how an agent of another language shows it.
+/// The greeting of each agent, and its escaped form.
 const GREETING: &str = ", é\u{2028}\u{1F600}";
-const SHOWN: &str = r", \xe9\u2028\U0001f600";
+const ESCAPED: &str = r", \xe9\u2028\U0001f600";
 
 /// A program that greets all others; killed and reaped when dropped.
 struct Agent {
@@ -47,7 +47,7 @@ impl Agent {
         let stdout = BufReader::new(process.stdout.take().unwrap());
         let mut agent = Agent { language, process, stdin, stdout, address: String::new() };
         agent.address = agent.line();
-        assert!(agent.address.starts_with("0x"), "{language} says {:?}", agent.address);
+        assert!(agent.address.starts_with("0x"), "{language} prints {:?}", agent.address);
         agent
     }
 
@@ -66,7 +66,7 @@ impl Drop for Agent {
     }
 }
 
-/// The next message. Its sender is told `delivered`, though nobody comes for another one.
+/// Returns the next message and acks it.
 async fn message(node: &Node, events: &mut Events) -> (String, Value) {
     let look = async {
         loop {
@@ -76,15 +76,15 @@ async fn message(node: &Node, events: &mut Events) -> (String, Value) {
             }
         }
     };
-    tokio::time::timeout(SOON, look).await.expect("no message in time")
+    tokio::time::timeout(TIMEOUT, look).await.expect("no message in time")
 }
 
 #[tokio::test]
-#[ignore = "takes minutes with the others of its kind; CI runs it"]
+#[ignore = "slow; CI runs it"]
 #[allow(clippy::await_holding_lock, reason = "no other task of this runtime takes the lock")]
-async fn every_language_hears_every_other() {
-    let there = [has("python3", "--version", (3, 10)), has("jq", "--version", (1, 6))];
-    let Some(_built) = typescript().filter(|_| !there.contains(&false)) else { return };
+async fn agents_in_all_languages_exchange_messages() {
+    let tools = [has("python3", "--version", (3, 10)), has("jq", "--version", (1, 6))];
+    let Some(_built) = typescript().filter(|_| !tools.contains(&false)) else { return };
     let home = TempDir::new().unwrap();
     let builder =
         Node::builder().binary(env!("CARGO_BIN_EXE_p2p-node")).env("P2P_NODE_LOCK_SCOPE", home.path());
@@ -95,12 +95,12 @@ async fn every_language_hears_every_other() {
         Agent::start("typescript", "node", "agent.mjs", &entry, &home),
         Agent::start("shell", "sh", "agent.sh", &entry, &home),
     ];
-    let ours = node.address();
-    let mut everybody: Vec<(String, &str)> =
+    let own = node.address();
+    let mut all: Vec<(String, &str)> =
         agents.iter().map(|agent| (agent.address.clone(), agent.language)).collect();
-    everybody.push((ours.clone(), "rust"));
+    all.push((own.clone(), "rust"));
     for agent in &mut agents {
-        let others = everybody.iter().map(|(address, _)| address.as_str());
+        let others = all.iter().map(|(address, _)| address.as_str());
         let others: Vec<&str> = others.filter(|address| *address != agent.address).collect();
         writeln!(agent.stdin.as_ref().unwrap(), "{}", others.join(" ")).unwrap();
     }
@@ -108,26 +108,26 @@ async fn every_language_hears_every_other() {
         let greeting = json!({ "text": format!("hello from rust{GREETING}") });
         node.send(&agent.address, &greeting).await.unwrap().delivered().await.unwrap();
     }
-    let mut heard = BTreeSet::new();
+    let mut received = BTreeSet::new();
     for _ in 0..agents.len() {
         let (from, data) = message(&node, &mut events).await;
-        heard.insert((from, data["text"].as_str().unwrap().to_owned()));
+        received.insert((from, data["text"].as_str().unwrap().to_owned()));
     }
-    let said = |ending: &str, to: &str| -> BTreeSet<(String, String)> {
-        let others = everybody.iter().filter(|(address, _)| address != to);
+    let expected = |ending: &str, to: &str| -> BTreeSet<(String, String)> {
+        let others = all.iter().filter(|(address, _)| address != to);
         others
             .map(|(address, language)| (address.clone(), format!("hello from {language}{ending}")))
             .collect()
     };
-    assert_eq!(heard, said(GREETING, &ours));
+    assert_eq!(received, expected(GREETING, &own));
     for agent in &mut agents {
-        let mut heard = BTreeSet::new();
-        for _ in 0..everybody.len() - 1 {
+        let mut received = BTreeSet::new();
+        for _ in 0..all.len() - 1 {
             let line = agent.line();
             let mut words = line.splitn(3, ' ').skip(1).map(str::to_owned);
-            heard.insert((words.next().unwrap(), words.next().unwrap()));
+            received.insert((words.next().unwrap(), words.next().unwrap()));
         }
-        assert_eq!(heard, said(SHOWN, &agent.address), "{}", agent.language);
+        assert_eq!(received, expected(ESCAPED, &agent.address), "{}", agent.language);
     }
     for agent in &mut agents {
         agent.stdin = None;

@@ -9,29 +9,30 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Whether a program is there, of this version or later. It may not be on a developer's machine,
-/// which has to be told; in CI it must.
+/// Returns `true` if a program is installed in this version or later. Otherwise prints why a test is
+/// skipped, and fails in CI.
 pub fn has(program: &str, flag: &str, oldest: (u32, u32)) -> bool {
     let output = Command::new(program).arg(flag).stdin(Stdio::null()).output();
-    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let digits = said.trim().trim_start_matches(|c: char| !c.is_ascii_digit());
+    let output =
+        output.map(|result| String::from_utf8_lossy(&result.stdout).into_owned()).unwrap_or_default();
+    let digits = output.trim().trim_start_matches(|c: char| !c.is_ascii_digit());
     let mut parts = digits.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if version >= oldest {
         return true;
     }
-    let reason = format!("{program} {}.{} or later is needed, this is {said:?}", oldest.0, oldest.1);
+    let reason = format!("{program} {}.{} or later is needed, found {output:?}", oldest.0, oldest.1);
     assert!(std::env::var_os("CI").is_none(), "{reason}");
-    // Not by `eprintln`, which is heard only when a test fails.
+    // Not by `eprintln`, which is shown only if the test fails.
     let _ = writeln!(std::io::stderr(), "\nSKIPPED: the tests of an SDK were not run: {reason}");
     false
 }
 
-/// Held to write by the test that builds the TypeScript SDK anew.
+/// Locked for writing by the test that builds the TypeScript SDK again.
 static BUILT: RwLock<()> = RwLock::new(());
 
-/// Builds and checks the TypeScript SDK, once; it stays as it is while the guard lives. `None`:
-/// there is nothing to do that with.
+/// Builds and checks the TypeScript SDK once; the guard prevents another build. Returns `None`
+/// without Node.js.
 pub fn typescript() -> Option<RwLockReadGuard<'static, ()>> {
     static CHECKED: LazyLock<bool> = LazyLock::new(|| {
         let can = has("node", "--version", (20, 0)) && has("npm", "--version", (1, 0));
@@ -46,8 +47,8 @@ pub fn typescript() -> Option<RwLockReadGuard<'static, ()>> {
 /// Checks or packages the Python SDK. One caller at a time: each call may create the virtual
 /// environments below `target/python`, and two at once destroy each other's.
 fn python(arguments: &[&str]) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     if has("python3", "--version", (3, 10)) {
         check("python", arguments);
     }
@@ -71,28 +72,28 @@ fn check(sdk: &str, arguments: &[&str]) {
 }
 
 #[test]
-#[ignore = "takes minutes with the others of its kind; CI runs it"]
-fn the_python_sdk_passes_its_checks() {
+#[ignore = "slow; CI runs it"]
+fn python_sdk_checks_pass() {
     python(&[]);
 }
 
 #[test]
-#[ignore = "takes minutes with the others of its kind; CI runs it"]
-fn the_typescript_sdk_passes_its_checks() {
+#[ignore = "slow; CI runs it"]
+fn typescript_sdk_checks_pass() {
     typescript();
 }
 
 #[test]
 #[ignore = "builds the binary once more; CI runs it"]
-fn the_wheel_carries_the_binary() {
+fn wheel_contains_the_binary() {
     python(&["--package"]);
 }
 
 #[test]
-fn the_tarballs_carry_the_binary() {
-    // After the checks, for both build the package.
+fn tarballs_contain_the_binary() {
+    // After the checks, because both build the package.
     if typescript().is_some() {
-        let _alone = BUILT.write().unwrap_or_else(PoisonError::into_inner);
+        let _lock = BUILT.write().unwrap_or_else(PoisonError::into_inner);
         check("typescript", &["--package"]);
     }
 }

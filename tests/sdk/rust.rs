@@ -9,17 +9,13 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An example, with a directory of its own.
+/// Returns the command of an example in its own directory.
 fn command(name: &str, home: &Path) -> Command {
     let binary = Path::new(env!("CARGO_BIN_EXE_p2p-node"));
     let example = binary.parent().unwrap().join("examples").join(name);
-    assert!(
-        example.exists(),
-        "{} is missing: `cargo build --workspace --examples` makes it",
-        example.display()
-    );
+    assert!(example.exists(), "{} is missing: run `cargo build --workspace --examples`", example.display());
     let mut command = Command::new(example);
     command.env("P2P_NODE_BIN", binary).env("P2P_NODE_LOCK_SCOPE", home).env("P2P_NODE_NETWORK", "dev");
     command.env_remove("PRIVATE_KEY").current_dir(home);
@@ -35,27 +31,27 @@ fn example(name: &str) -> String {
 }
 
 #[test]
-fn two_agents_chat() {
-    let said = example("chat");
+fn chat_example_runs() {
+    let output = example("chat");
     assert!(
-        said.contains("alice hears: \"Not a packet lost.\"") && said.contains("bob hears: \"Goodbye!\""),
-        "{said}"
+        output.contains("alice hears: \"Not a packet lost.\"") && output.contains("bob hears: \"Goodbye!\""),
+        "{output}"
     );
 }
 
 #[test]
-fn requests_are_answered() {
-    let said = example("request_reply");
-    assert!(said.starts_with("7 squared: {\"result\":49}\n12 squared: {\"result\":144}\n"), "{said}");
-    assert!(said.contains("error"), "{said}");
+fn request_reply_example_runs() {
+    let output = example("request_reply");
+    assert!(output.starts_with("7 squared: {\"result\":49}\n12 squared: {\"result\":144}\n"), "{output}");
+    assert!(output.contains("error"), "{output}");
 }
 
 #[test]
-fn a_launcher_supervises_twenty_agents() {
-    let said = example("launcher");
-    assert!(said.starts_with("agent 19 was killed and is back\n"), "{said}");
-    assert!(said.ends_with("20 of 20 ended in good order\n"), "{said}");
-    assert_eq!(said.lines().filter(|line| line.ends_with("and of 19 others")).count(), 20, "{said}");
+fn launcher_example_supervises_twenty_agents() {
+    let output = example("launcher");
+    assert!(output.starts_with("agent 19 was killed and is back\n"), "{output}");
+    assert!(output.ends_with("20 of 20 ended in good order\n"), "{output}");
+    assert_eq!(output.lines().filter(|line| line.ends_with("and of 19 others")).count(), 20, "{output}");
 }
 
 fn node(home: &TempDir) -> Builder {
@@ -76,17 +72,17 @@ async fn message(node: &Node, events: &mut Events) -> Message {
             }
         }
     };
-    timeout(SOON, look).await.expect("no message in time")
+    timeout(TIMEOUT, look).await.expect("no message in time")
 }
 
-/// Runs an example to its end, beside this test.
+/// Runs an example while this test continues.
 async fn run(name: &str, home: &TempDir, args: &[&str]) -> Output {
     let mut command = tokio::process::Command::from(command(name, home.path()));
-    timeout(SOON, command.args(args).output()).await.expect("it does not end").unwrap()
+    timeout(TIMEOUT, command.args(args).output()).await.expect("the example does not end").unwrap()
 }
 
 #[tokio::test]
-async fn the_first_program_of_the_readme_survives_a_dead_peer_and_answers_no_answer() {
+async fn readme_example_survives_dead_peer_and_answers_no_reply() {
     let home = TempDir::new().unwrap();
     let (bob, mut to_bob) = node(&home).open().await.unwrap();
     let mut agent = command("agent", home.path());
@@ -96,29 +92,29 @@ async fn the_first_program_of_the_readme_survives_a_dead_peer_and_answers_no_ans
     out.read_line(&mut first).await.unwrap();
     let address = first.trim_end().strip_prefix("I am ").unwrap().to_owned();
 
-    // One asks and dies.
+    // A peer sends requests and is killed.
     let (carol, to_carol) = node(&home).bootstrap_peers([entry(&bob)]).open().await.unwrap();
     carol.send(&address, "hello").await.unwrap();
     let delivered = carol.send(&address, "hello again").await.unwrap();
     let pid = rustix::process::Pid::from_raw(carol.pid().unwrap().cast_signed()).unwrap();
-    timeout(SOON, delivered.delivered()).await.expect("it is not taken").unwrap();
+    timeout(TIMEOUT, delivered.delivered()).await.expect("the message is not delivered").unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     drop((carol, to_carol));
 
-    // Others are answered all the same, and their answers are not.
+    // Requests of other peers are answered, and their replies are not.
     let question = bob.send(&address, "1").await.unwrap().message_id;
     let answer = message(&bob, &mut to_bob).await;
     assert_eq!((answer.reply_to, answer.data.get()), (Some(question), "\"thank you\""));
     let answer = Message { reply_to: None, ..answer };
     bob.reply(&answer, "you are welcome").await.unwrap().delivered().await.unwrap();
     let question = bob.send(&address, "2").await.unwrap().message_id;
-    assert_eq!(message(&bob, &mut to_bob).await.reply_to, Some(question), "an answer was answered");
+    assert_eq!(message(&bob, &mut to_bob).await.reply_to, Some(question), "a reply was answered");
     agent.kill().await.unwrap();
     bob.close().await;
 }
 
 #[tokio::test]
-async fn a_program_that_sends_ends_with_0_only_if_the_mail_was_delivered() {
+async fn send_example_exits_0_only_after_delivery() {
     let home = TempDir::new().unwrap();
     let (bob, mut to_bob) = node(&home).open().await.unwrap();
     let (entry, address) = (entry(&bob), bob.address());
@@ -132,7 +128,7 @@ async fn a_program_that_sends_ends_with_0_only_if_the_mail_was_delivered() {
 }
 
 #[tokio::test]
-async fn a_collector_reads_the_mail_that_waited_and_ends() {
+async fn collect_example_reads_waiting_mail_and_ends() {
     let home = TempDir::new().unwrap();
     let (bob, _to_bob) = node(&home).open().await.unwrap();
     let entry = entry(&bob);
@@ -140,17 +136,17 @@ async fn a_collector_reads_the_mail_that_waited_and_ends() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     };
-    let said = lines(run("collect", &home, &["collector", &entry]).await);
-    let address = said[0].strip_prefix("I am ").unwrap().to_owned();
-    let mut mails = Vec::new();
+    let output = lines(run("collect", &home, &["collector", &entry]).await);
+    let address = output[0].strip_prefix("I am ").unwrap().to_owned();
+    let mut sent = Vec::new();
     for number in 0..5 {
-        mails.push(bob.send(&address, &number).await.unwrap());
+        sent.push(bob.send(&address, &number).await.unwrap());
     }
-    let said = lines(run("collect", &home, &["collector", &entry]).await);
-    let wanted: Vec<String> = (0..5).map(|number| format!("{} says {number}", bob.address())).collect();
-    assert_eq!(said[1..], wanted);
-    for mail in mails {
-        mail.delivered().await.unwrap();
+    let output = lines(run("collect", &home, &["collector", &entry]).await);
+    let expected: Vec<String> = (0..5).map(|number| format!("{} says {number}", bob.address())).collect();
+    assert_eq!(output[1..], expected);
+    for message in sent {
+        message.delivered().await.unwrap();
     }
     bob.close().await;
 }

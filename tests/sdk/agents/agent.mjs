@@ -1,4 +1,5 @@
-// An agent that greets all others: `agent.mjs <entry>`. Says its address, reads those of the others, says whom it heard.
+// An agent that greets all others: `agent.mjs <entry>`. Prints its address, reads the other addresses, and prints each
+// received greeting.
 import { createInterface } from "node:readline/promises";
 
 import { P2PNode } from "../../../sdk/typescript/dist/index.js";
@@ -8,20 +9,20 @@ const messages = node.messages();
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 console.log(node.address);
 const others = (await lines.next()).value.split(" ");
-const mails = [];
-for (const other of others) mails.push(await node.send(other, { text: "hello from typescript, é\u2028😀" }));
+const sent = [];
+for (const other of others) sent.push(await node.send(other, { text: "hello from typescript, é\u2028😀" }));
 for (const _ of others) {
   const message = (await messages.next()).value;
-  console.log("heard", message.from, escape(message.data.text));
-  // After the last one this program asks for no other.
+  console.log("received", message.from, escape(message.data.text));
+  // The program does not request another message, so it acks the last one itself.
   await node.ack(message);
 }
-for (const mail of mails) await mail.delivered();
-// The others may still wait for theirs.
+for (const message of sent) await message.delivered();
+// The other agents may still wait for messages.
 await lines.next();
 await node.close();
 
-/** As Python escapes. */
+/** Escapes a text as Python does. */
 function escape(text) {
   const hex = (point, width) => point.toString(16).padStart(width, "0");
   const one = (point) => (point > 0xffff ? `\\U${hex(point, 8)}` : point > 0xff ? `\\u${hex(point, 4)}` : `\\x${hex(point, 2)}`);

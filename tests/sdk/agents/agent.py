@@ -1,4 +1,5 @@
-"""An agent that greets all others: `agent.py <entry>`. Says its address, reads those of the others, says whom it heard."""
+"""An agent that greets all others: `agent.py <entry>`. Prints its address, reads the other addresses, and prints each
+received greeting."""
 
 import asyncio
 import sys
@@ -11,15 +12,15 @@ async def main() -> None:
         messages = node.messages()
         print(node.address, flush=True)
         others = (await asyncio.to_thread(sys.stdin.readline)).split()
-        mails = [await node.send(other, {"text": "hello from python, é\u2028😀"}) for other in others]
+        sent = [await node.send(other, {"text": "hello from python, é\u2028😀"}) for other in others]
         for _ in others:
             message = await anext(messages)
-            print("heard", message.sender, message.data["text"].encode("unicode_escape").decode(), flush=True)
-        # Whoever comes for the next message has finished the last one.
+            print("received", message.sender, message.data["text"].encode("unicode_escape").decode(), flush=True)
+        # A request for the next message acks the last one.
         more = asyncio.ensure_future(anext(messages))
-        for mail in mails:
-            await mail.delivered()
-        # The others may still wait for theirs.
+        for message in sent:
+            await message.delivered()
+        # The other agents may still wait for messages.
         await asyncio.to_thread(sys.stdin.readline)
         more.cancel()
 

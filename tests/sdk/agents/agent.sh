@@ -1,5 +1,6 @@
 #!/bin/sh
-# An agent that greets all others: `agent.sh <entry>`. Says its address, reads those of the others, says whom it heard.
+# An agent that greets all others: `agent.sh <entry>`. Prints its address, reads the other addresses, and prints each
+# received greeting.
 set -eu
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
@@ -23,10 +24,10 @@ for other in $others; do
 done
 while [ "$number" -gt 0 ]; do
     next message
-    printf '%s' "$line" | jq -r '"heard \(.from) \(.data.text | @json)"' | sed 's/"//g; s/é/\\xe9/; s/😀/\\U0001f600/; s/\xe2\x80\xa8/\\u2028/'
+    printf '%s' "$line" | jq -r '"received \(.from) \(.data.text | @json)"' | sed 's/"//g; s/é/\\xe9/; s/😀/\\U0001f600/; s/\xe2\x80\xa8/\\u2028/'
     number=$((number - 1))
 done
-# The others may still wait for theirs.
+# The other agents may still wait for messages.
 read -r _ || true
 echo '{"type":"shutdown"}' >&3
 wait
