@@ -38,7 +38,7 @@ scenario file="fixtures/scenarios/large/five_hundred.txt":
 
 # Kills sender and recipient during durable delivery; counts lost, repeated and reordered messages.
 kills kills="200" mails="10000":
-    KILLS={{kills}} MAILS={{mails}} cargo test --test process nothing_is_lost -- --nocapture
+    KILLS={{kills}} MAILS={{mails}} cargo test --test process no_accepted_message -- --nocapture
 
 # Removes each guard of fixtures/guard_mutations.txt from a copy and expects a test to fail.
 guards:

@@ -37,8 +37,7 @@ impl Home {
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
-    /// A node key and a binding to the agent of `number`, that begins and ends so many seconds from
-    /// now.
+    /// Creates a node key and a binding to the agent of `number`.
     fn bound(number: u8, change: impl FnOnce(&mut Binding)) -> Self {
         let (home, node) = (Home::new(), NodeKey::from_seed([number; 32]));
         let agent = AgentKey::from_hex(&test_key(number)).unwrap();
@@ -76,8 +75,8 @@ impl Home {
     }
 }
 
-/// Signs the printed typed data like a wallet on another machine.
-fn wallet(key: u8, printed: &str) -> String {
+/// Signs the printed typed data like a sign_with_wallet on another machine.
+fn sign_with_wallet(key: u8, printed: &str) -> String {
     let data: alloy_dyn_abi::TypedData = serde_json::from_str(printed).unwrap();
     let signer = SigningKey::from_slice(&[key; 32]).unwrap();
     let hash = data.eip712_signing_hash().unwrap();
@@ -86,19 +85,19 @@ fn wallet(key: u8, printed: &str) -> String {
 }
 
 fn connect(child: &mut Child, bootstraps: &[String]) -> Value {
-    child.say(json!({"type":"connect","port":0,"bootstrapPeers":bootstraps,"protocol":1}));
+    child.command(json!({"type":"connect","port":0,"bootstrapPeers":bootstraps,"protocol":1}));
     child.expect("ready", |event| event["type"] == "ready")
 }
 
 #[test]
-fn a_wallet_elsewhere_signs_and_the_node_speaks_for_its_account() {
+fn binding_signed_by_a_wallet_starts_a_node_for_the_account() {
     let home = Home::new();
     let account = AgentKey::from_hex(&test_key(0x81)).unwrap().address().to_string();
     let (dir, typed, out) = (home.path("data"), home.path("typed.json"), home.path("binding.json"));
     let (code, printed, hint) = home.run(&["bind", "--account", &account, "--data-dir", &dir]);
     assert_eq!((code, hint.contains("eth_signTypedData_v4")), (0, true), "{hint}");
     std::fs::write(&typed, &printed).unwrap();
-    let signature = wallet(0x81, &printed);
+    let signature = sign_with_wallet(0x81, &printed);
     let (code, summary, hint) =
         home.run(&["bind", "--typed-data", &typed, "--signature", &signature, "--out", &out]);
     assert_eq!((code, hint.contains("--binding")), (0, true), "{hint}");
@@ -110,12 +109,12 @@ fn a_wallet_elsewhere_signs_and_the_node_speaks_for_its_account() {
     let mut alice = Child::spawn(&["--data-dir", &dir], &[("P2P_NODE_BINDING", &out)]);
     let ready = connect(&mut alice, &[tcp_address(&bob_ready)]);
     assert_eq!((&ready["address"], &ready["peerId"]), (&json!(account), &summary["peerId"]));
-    let told = alice.expect("how long it lives", |event| event["namespace"] == "identity");
-    assert_eq!(told["level"], "info", "{told}");
-    alice.say(json!({"type":"send","peerId":bob_ready["address"],"data":"signed elsewhere","id":"m"}));
+    let log = alice.expect("a log of the expiry", |event| event["namespace"] == "identity");
+    assert_eq!(log["level"], "info", "{log}");
+    alice.command(json!({"type":"send","peerId":bob_ready["address"],"data":"signed elsewhere","id":"m"}));
     let message = bob.expect("mail", |event| event["type"] == "message");
     assert_eq!((&message["from"], &message["data"]), (&json!(account), &json!("signed elsewhere")));
-    bob.say(json!({"type":"send","peerId":message["from"],"data":"reply","replyTo":message["messageId"],"id":"r"}));
+    bob.command(json!({"type":"send","peerId":message["from"],"data":"reply","replyTo":message["messageId"],"id":"r"}));
     let reply = alice.expect("the reply", |event| event["type"] == "message");
     assert_eq!((&reply["from"], &reply["data"]), (&bob_ready["address"], &json!("reply")));
     for child in [&alice, &bob] {
@@ -131,20 +130,20 @@ fn a_wallet_elsewhere_signs_and_the_node_speaks_for_its_account() {
 }
 
 #[test]
-fn a_signature_of_another_key_makes_no_binding_and_starts_no_node() {
+fn signature_of_another_key_is_refused() {
     let home = Home::new();
     let address = |key| AgentKey::from_hex(&test_key(key)).unwrap().address().to_string();
     let (dir, typed, out) = (home.path(""), home.path("typed.json"), home.path("binding.json"));
     let (_, printed, _) = home.run(&["bind", "--account", &address(0x82), "--data-dir", &dir]);
     std::fs::write(&typed, &printed).unwrap();
     let sign = |key| {
-        let signature = wallet(key, &printed);
+        let signature = sign_with_wallet(key, &printed);
         (home.run(&["bind", "--typed-data", &typed, "--signature", &signature, "--out", &out]), signature)
     };
     let ((code, stdout, stderr), wrong) = sign(0x83);
     assert_eq!((code, stdout.as_str()), (78, ""));
-    let told = format!("the signature was made by {}, not by {}", address(0x83), address(0x82));
-    assert!(stderr.contains(&told), "{stderr}");
+    let expected = format!("the signature was made by {}, not by {}", address(0x83), address(0x82));
+    assert!(stderr.contains(&expected), "{stderr}");
     assert!(!Path::new(&out).exists());
 
     let ((code, ..), right) = sign(0x82);
@@ -152,14 +151,14 @@ fn a_signature_of_another_key_makes_no_binding_and_starts_no_node() {
     let file = std::fs::read_to_string(&out).unwrap().replace(&right, &wrong);
     std::fs::write(&out, file).unwrap();
     let (code, message) = home.refusal(&[], &[]);
-    assert_eq!((code, message.contains(&told)), (78, true), "{message}");
+    assert_eq!((code, message.contains(&expected)), (78, true), "{message}");
 }
 
 #[test]
-fn a_binding_that_does_not_fit_starts_no_node() {
-    let check = |home: &Home, args: &[&str], env: &[(&str, &str)], told: &str| {
+fn binding_that_does_not_match_is_refused() {
+    let check = |home: &Home, args: &[&str], env: &[(&str, &str)], expected: &str| {
         let (code, message) = home.refusal(args, env);
-        assert!(code == 78 && message.contains(told), "{code}: {message}");
+        assert!(code == 78 && message.contains(expected), "{code}: {message}");
     };
     let good = || Home::bound(0x84, |_| {});
     let expired = Home::bound(0x84, |binding| binding.not_after = now_secs() - 5);
@@ -195,14 +194,14 @@ fn a_binding_that_does_not_fit_starts_no_node() {
 }
 
 #[test]
-fn a_node_whose_binding_expires_says_so_and_ends() {
+fn node_with_expired_binding_reports_it_and_ends() {
     let home = Home::bound(0x85, |binding| binding.not_after = now_secs() + 5);
     let (binding, dir) = (home.path("binding.json"), home.path(""));
     let mut child = Child::spawn(&["--binding", &binding, "--data-dir", &dir], &[]);
     connect(&mut child, &[]);
-    let warned = child.expect("a warning", |event| event["namespace"] == "identity");
-    assert_eq!(warned["level"], "warn", "{warned}");
-    let error = child.expect("the end", |event| event["type"] == "error");
+    let log = child.expect("a warning", |event| event["namespace"] == "identity");
+    assert_eq!(log["level"], "warn", "{log}");
+    let error = child.expect("an error", |event| event["type"] == "error");
     assert_eq!(error["code"], "IDENTITY_INVALID", "{error}");
     assert_eq!(child.wait().code(), Some(78));
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Timeout of all waits in tests that do not test time.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Capacity of the queue of unread lines.
 const LINES: usize = 100_000;
@@ -43,11 +43,11 @@ pub struct Child {
     /// Lines that were read but not matched yet.
     seen: RefCell<Vec<Value>>,
     stderr: Option<std::thread::JoinHandle<String>>,
-    /// Working directory, and scope of its identity, so that several tests may use one key.
+    /// Working directory and lock scope, so that several tests may use one key.
     _home: TempDir,
 }
 
-/// The binary in an environment of its own.
+/// Returns the command of the binary in its own environment.
 pub fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_p2p-node"));
     command
@@ -74,7 +74,7 @@ impl Child {
         Child::start(home, command)
     }
 
-    /// Starts a program that speaks JSON lines, with all three of its streams piped.
+    /// Starts a program that writes JSON lines, with all three of its streams piped.
     pub fn start(home: TempDir, mut command: Command) -> Child {
         let mut process = command.spawn().unwrap();
         let stdin = process.stdin.take();
@@ -99,10 +99,10 @@ impl Child {
         Child { process, stdin, lines, seen: RefCell::default(), stderr: Some(stderr), _home: home }
     }
 
-    /// Starts a node that joins through others, and waits until it is ready; returns its `ready`.
+    /// Starts a node with bootstrap peers and waits until it is ready. Returns its `ready`.
     pub fn join(key: u8, port: u16, args: &[&str], bootstraps: &[String]) -> (Child, Value) {
         let mut child = Child::spawn(args, &[("PRIVATE_KEY", &test_key(key))]);
-        child.say(
+        child.command(
             json!({"type":"connect","port":port,"bootstrapPeers":bootstraps,"protocol":1,"id":"connect"}),
         );
         let ready = child.expect("ready", |event| event["type"] == "ready");
@@ -110,7 +110,7 @@ impl Child {
         (child, ready)
     }
 
-    pub fn say(&mut self, command: Value) {
+    pub fn command(&mut self, command: Value) {
         self.write(format!("{command}\n").as_bytes());
     }
 
@@ -118,7 +118,7 @@ impl Child {
         self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
-    /// For a thread of its own.
+    /// Returns stdin, for a separate thread.
     pub fn take_stdin(&mut self) -> ChildStdin {
         self.stdin.take().unwrap()
     }
@@ -132,11 +132,11 @@ impl Child {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.lines.recv_timeout(left) {
             Ok(line) => {
-                assert_eq!(line.last(), Some(&b'\n'), "a line is whole");
+                assert_eq!(line.last(), Some(&b'\n'), "an incomplete line");
                 let text = String::from_utf8_lossy(&line);
                 assert!(
                     !text.contains(['\u{85}', '\u{2028}', '\u{2029}']),
-                    "a reader would end the line: {text}"
+                    "a Unicode line separator: {text}"
                 );
                 let event = serde_json::from_slice(&line);
                 Some(event.unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&line))))
@@ -144,53 +144,52 @@ impl Child {
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
                 panic!(
-                    "no {what} in time; what came instead: {:#?}",
+                    "no {what} in time; the last lines: {:#?}",
                     self.seen.borrow().iter().rev().take(8).collect::<Vec<_>>()
                 )
             }
         }
     }
 
-    /// Takes the next line for which `wanted` holds, as it was written. Those before it are
-    /// dropped.
-    pub fn raw_line(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+    /// Takes the next line for which `matches` holds, as text. Drops the lines before it.
+    pub fn raw_line(&self, what: &str, matches: impl Fn(&str) -> bool) -> String {
         loop {
-            let Ok(line) = self.lines.recv_timeout(SOON) else { panic!("no {what}") };
+            let Ok(line) = self.lines.recv_timeout(TIMEOUT) else { panic!("no {what}") };
             let line = String::from_utf8(line).unwrap();
-            if wanted(&line) {
+            if matches(&line) {
                 return line;
             }
         }
     }
 
-    /// Takes the first line, come or to come soon, for which `wanted` holds.
-    pub fn expect(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        self.expect_within(SOON, what, wanted)
+    /// Takes the first line for which `matches` holds, and waits for it if necessary.
+    pub fn expect(&self, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        self.expect_within(TIMEOUT, what, matches)
     }
 
-    pub fn expect_within(&self, time: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let found = self.seen.borrow().iter().position(&wanted);
+    pub fn expect_within(&self, time: Duration, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        let found = self.seen.borrow().iter().position(&matches);
         if let Some(index) = found {
             return self.seen.borrow_mut().remove(index);
         }
         let deadline = Instant::now() + time;
         loop {
             match self.next(deadline, what) {
-                Some(event) if wanted(&event) => return event,
+                Some(event) if matches(&event) => return event,
                 Some(event) => self.seen.borrow_mut().push(event),
                 None => panic!("stdout ended without {what}: {:#?}", self.seen.borrow()),
             }
         }
     }
 
-    /// Takes the first line for which `wanted` holds, if one has come.
-    pub fn take(&self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+    /// Takes the first line so far for which `matches` holds, if any.
+    pub fn take(&self, matches: impl Fn(&Value) -> bool) -> Option<Value> {
         let mut seen = self.seen.borrow_mut();
-        let index = seen.iter().position(wanted)?;
+        let index = seen.iter().position(matches)?;
         Some(seen.remove(index))
     }
 
-    /// Drops the lines of a type that were looked at and not taken; how many.
+    /// Drops the unmatched lines of a type and returns their number.
     pub fn drop_seen(&self, kind: &str) -> u64 {
         let mut seen = self.seen.borrow_mut();
         let before = seen.len();
@@ -203,14 +202,14 @@ impl Child {
         self.expect(&format!("answer to {id}"), |event| event["id"] == id)
     }
 
-    /// Waits until the node's `status` is as wanted, and returns it.
-    pub fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + SOON;
+    /// Waits until a condition on the node's `status` holds, and returns the status.
+    pub fn until(&mut self, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + TIMEOUT;
         for attempt in 0.. {
             let id = format!("status-{what}-{attempt}");
-            self.say(json!({"type":"status","id":id}));
+            self.command(json!({"type":"status","id":id}));
             let mut answer = self.answer(&id);
-            if wanted(&answer["status"]) {
+            if matches(&answer["status"]) {
                 return answer["status"].take();
             }
             assert!(Instant::now() < deadline, "never {what}: {answer}");
@@ -226,7 +225,7 @@ impl Child {
 
     /// Returns all unmatched lines up to the end of stdout.
     pub fn rest(&self) -> Vec<Value> {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + TIMEOUT;
         while let Some(event) = self.next(deadline, "end of stdout") {
             self.seen.borrow_mut().push(event);
         }
@@ -235,7 +234,7 @@ impl Child {
 
     /// Waits until the process exits by itself.
     pub fn wait(&mut self) -> ExitStatus {
-        self.wait_within(SOON)
+        self.wait_within(TIMEOUT)
     }
 
     pub fn wait_within(&mut self, time: Duration) -> ExitStatus {

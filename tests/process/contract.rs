@@ -10,21 +10,21 @@ use tempfile::TempDir;
 
 use crate::child::{Child, command, test_key};
 
-const NOBODY: &str = "0x000000000000000000000000000000000000dEaD";
+const UNKNOWN: &str = "0x000000000000000000000000000000000000dEaD";
 
-fn lone(key: u8) -> Child {
+fn single(key: u8) -> Child {
     Child::join(key, 0, &[], &[]).0
 }
 
 #[test]
-fn it_ends_when_stdin_does() {
+fn node_ends_at_eof() {
     let (code, lines, _) = Child::spawn(&[], &[]).finish();
     assert_eq!(code, 0);
     assert!(lines.iter().all(|line| line["type"] == "log"), "{lines:#?}");
 }
 
 #[test]
-fn a_pipeline_is_served_to_its_end() {
+fn piped_commands_are_executed_until_eof() {
     let mut child = Child::spawn(&[], &[]);
     // A byte order mark, a carriage return, blank lines, and no newline at the end.
     child.write(
@@ -39,10 +39,10 @@ fn a_pipeline_is_served_to_its_end() {
 }
 
 #[test]
-fn mail_that_is_undelivered_at_the_end_is_told_and_costs_the_exit_code() {
+fn undelivered_mail_at_eof_fails_and_exits_75() {
     let mut child = Child::spawn(&["--drain-timeout", "1"], &[]);
     child.write(b"{\"type\":\"connect\",\"protocol\":1}\n");
-    child.say(json!({"type":"send","peerId":NOBODY,"data":1,"id":"m"}));
+    child.command(json!({"type":"send","peerId":UNKNOWN,"data":1,"id":"m"}));
     let (code, lines, _) = child.finish();
     let delivery = lines.iter().find(|line| line["type"] == "delivery").expect("a delivery");
     assert_eq!((&delivery["state"], &delivery["code"]), (&json!("failed"), &json!("SHUTTING_DOWN")));
@@ -50,22 +50,22 @@ fn mail_that_is_undelivered_at_the_end_is_told_and_costs_the_exit_code() {
 }
 
 #[test]
-fn signals_end_it_in_good_order_and_a_second_one_at_once() {
+fn signal_ends_the_node_after_draining_and_second_signal_at_once() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        let mut child = lone(0x60);
+        let mut child = single(0x60);
         child.signal(signal);
         assert_eq!(child.wait().code(), Some(0));
         assert_eq!(child.rest().last().unwrap()["reason"], "signal");
     }
     let mut child = Child::spawn(&["--drain-timeout", "600"], &[("PRIVATE_KEY", &test_key(0x61))]);
     child.write(b"{\"type\":\"connect\",\"protocol\":1}\n");
-    child.say(json!({"type":"send","peerId":NOBODY,"data":1,"id":"m"}));
+    child.command(json!({"type":"send","peerId":UNKNOWN,"data":1,"id":"m"}));
     child.answer("m");
     child.signal(Signal::TERM);
-    // A signal takes its way beside stdin, so some commands may still be served.
+    // The signal and stdin are independent, so the node may still answer some commands.
     let closing = (0..).any(|number| {
         let id = format!("late-{number}");
-        child.say(json!({"type":"ping","id":id}));
+        child.command(json!({"type":"ping","id":id}));
         child.answer(&id)["code"] == "SHUTTING_DOWN"
     });
     assert!(closing);
@@ -74,7 +74,7 @@ fn signals_end_it_in_good_order_and_a_second_one_at_once() {
 }
 
 #[test]
-fn a_parent_that_closes_stdout_ends_it_silently() {
+fn closed_stdout_ends_the_node_with_0() {
     let home = TempDir::new().unwrap();
     let mut child = command(home.path()).spawn().unwrap();
     drop(child.stdout.take());
@@ -87,7 +87,7 @@ fn a_parent_that_closes_stdout_ends_it_silently() {
         }
         if Instant::now() > deadline {
             child.kill().unwrap();
-            panic!("it does not end");
+            panic!("the node does not end");
         }
         std::thread::sleep(Duration::from_millis(2));
     };
@@ -95,11 +95,11 @@ fn a_parent_that_closes_stdout_ends_it_silently() {
 }
 
 #[test]
-fn bad_lines_are_answered_and_change_nothing() {
+fn bad_lines_are_answered_with_their_code() {
     let mut child = Child::spawn(&[], &[]);
-    child.say(json!({"type":"status","id":"early"}));
+    child.command(json!({"type":"status","id":"early"}));
     assert_eq!(child.answer("early")["code"], "NOT_CONNECTED");
-    child.say(json!({"type":"connect","protocol":1,"id":"c"}));
+    child.command(json!({"type":"connect","protocol":1,"id":"c"}));
     child.answer("c");
     let cases: [(&[u8], &str); 8] = [
         (b"nonsense\n", "INVALID_JSON"),
@@ -120,17 +120,17 @@ fn bad_lines_are_answered_and_change_nothing() {
     child.write(&[b'x'; (1 << 20) + 1]);
     child.write(b"\n");
     assert_eq!(child.expect("LINE_TOO_LONG", |event| event["type"] == "error")["code"], "LINE_TOO_LONG");
-    child.say(json!({"type":"discover","timeoutMs":60_000,"id":"twice"}));
-    child.say(json!({"type":"ping","id":"twice"}));
+    child.command(json!({"type":"discover","timeoutMs":60_000,"id":"twice"}));
+    child.command(json!({"type":"ping","id":"twice"}));
     let error = child.expect("DUPLICATE_ID", |event| event["type"] == "error");
     assert_eq!((&error["code"], &error["details"]["id"]), (&json!("DUPLICATE_ID"), &json!("twice")));
     assert!(error.get("id").is_none(), "the id belongs to the first command");
-    child.say(json!({"type":"ping","id":"alive"}));
+    child.command(json!({"type":"ping","id":"alive"}));
     assert_eq!(child.answer("alive")["type"], "result");
 }
 
 #[test]
-fn a_line_that_is_no_command_is_answered_with_its_id_and_its_number() {
+fn bad_line_is_answered_with_its_id_and_line_number() {
     let mut child = Child::spawn(&[], &[]);
     child.write(b"\n{\"type\":\"connect\",\"protocol\":1,\"id\":\"c\"}\n");
     child.answer("c");
@@ -155,42 +155,42 @@ fn a_line_that_is_no_command_is_answered_with_its_id_and_its_number() {
         assert_eq!((&error["code"], &error["id"]), (&json!(code), &id), "{error}");
         assert_eq!(error["details"]["line"], number, "{error}");
     }
-    child.say(json!({"type":"status","id":"s"}));
+    child.command(json!({"type":"status","id":"s"}));
     assert_eq!(
         child.answer("s")["status"]["topics"],
         json!([]),
-        "the command without a valid id was not carried out"
+        "the command without a valid id was not executed"
     );
 }
 
 #[test]
-fn the_protocol_and_the_length_of_lines_are_agreed_on() {
+fn connect_negotiates_protocol_and_max_line_bytes() {
     let mut child = Child::spawn(&[], &[]);
-    child.say(json!({"type":"connect","protocol":0,"id":"zero"}));
+    child.command(json!({"type":"connect","protocol":0,"id":"zero"}));
     let refused = child.answer("zero");
     assert_eq!(
         (&refused["code"], &refused["details"]),
         (&json!("UNSUPPORTED_PROTOCOL"), &json!({"supported":[1]}))
     );
     for bytes in [4095, (1 << 20) + 1] {
-        child.say(json!({"type":"connect","protocol":1,"maxLineBytes":bytes,"id":"line"}));
+        child.command(json!({"type":"connect","protocol":1,"maxLineBytes":bytes,"id":"line"}));
         assert_eq!(child.answer("line")["code"], "INVALID_ARGUMENT");
     }
-    // A parent of a later version learns which one is spoken, and may use that.
-    child.say(json!({"type":"connect","protocol":99,"id":"later"}));
+    // A parent of a later version learns the supported version.
+    child.command(json!({"type":"connect","protocol":99,"id":"later"}));
     let refused = child.answer("later");
     assert_eq!(
         (&refused["code"], &refused["details"]),
         (&json!("UNSUPPORTED_PROTOCOL"), &json!({"supported":[1]}))
     );
-    child.say(json!({"type":"connect","protocol":1,"maxLineBytes":4096,"later":true,"id":"c"}));
+    child.command(json!({"type":"connect","protocol":1,"maxLineBytes":4096,"later":true,"id":"c"}));
     let ready = child.expect("ready", |event| event["type"] == "ready");
     assert_eq!((&ready["protocol"], &ready["limits"]["maxLineBytes"]), (&json!(1), &json!(4096)));
     assert_eq!(child.answer("c")["type"], "result");
 }
 
 #[test]
-fn integers_of_any_size_arrive_digit_by_digit() {
+fn numbers_in_data_arrive_unchanged() {
     let (alice, alice_ready, mut bob, _) = pair(0x6C);
     let data =
         "[9007199254740993,-18446744073709551617,0.1000000000000000055511151231257827,1e308,\"\\u00e9\"]";
@@ -202,8 +202,8 @@ fn integers_of_any_size_arrive_digit_by_digit() {
 }
 
 #[test]
-fn every_id_gets_one_terminal_line_and_lines_are_numbered_without_gaps() {
-    let mut child = lone(0x62);
+fn every_id_has_one_terminal_line_and_seq_has_no_gaps() {
+    let mut child = single(0x62);
     let mut lines = Vec::new();
     for number in 0..2000 {
         let command = match number % 5 {
@@ -221,35 +221,35 @@ fn every_id_gets_one_terminal_line_and_lines_are_numbered_without_gaps() {
         let event = child.expect("an answer", |event| event["id"].is_i64());
         *answers.entry(event["id"].as_i64().unwrap()).or_default() += 1;
     }
-    child.say(json!({"type":"shutdown","id":"bye"}));
+    child.command(json!({"type":"shutdown","id":"bye"}));
     let rest = child.rest();
     assert!(rest.iter().all(|event| !event["id"].is_i64()), "no second answer");
     assert!(answers.values().all(|count| *count == 1));
     assert_eq!(child.wait().code(), Some(0));
 
-    let mut child = lone(0x62);
+    let mut child = single(0x62);
     for number in 0..500 {
-        child.say(json!({"type":"ping","id":number}));
+        child.command(json!({"type":"ping","id":number}));
     }
-    child.say(json!({"type":"shutdown"}));
+    child.command(json!({"type":"shutdown"}));
     let rest = child.rest();
     let numbers: Vec<u64> = rest.iter().map(|event| event["seq"].as_u64().expect("numbered")).collect();
-    // `ready` and the answer to `connect` were taken before.
+    // `single` has already taken `ready` and the answer to `connect`.
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
     assert_eq!(numbers[0], 3);
 }
 
 #[test]
-fn a_parent_that_does_not_opt_in_sees_only_what_the_first_sidecar_had() {
+fn parent_without_protocol_sees_only_events_of_the_first_sidecar() {
     let (_bootstrap, entry) = Child::join(0x63, 0, &["--role", "bootstrap"], &[]);
     let mut child = Child::spawn(&[], &[]);
-    child.say(json!({"type":"connect","port":0,"bootstrapPeers":[entry["addrs"][0]]}));
-    child.say(json!({"type":"subscribe","topic":"t"}));
-    child.say(json!({"type":"discover","topic":"t"}));
-    child.say(json!({"type":"send","peerId":entry["address"],"data":"hello"}));
-    child.say(json!({"type":"send","peerId":"nonsense","data":"hello"}));
+    child.command(json!({"type":"connect","port":0,"bootstrapPeers":[entry["addrs"][0]]}));
+    child.command(json!({"type":"subscribe","topic":"t"}));
+    child.command(json!({"type":"discover","topic":"t"}));
+    child.command(json!({"type":"send","peerId":entry["address"],"data":"hello"}));
+    child.command(json!({"type":"send","peerId":"nonsense","data":"hello"}));
     child.expect("the bootstrap", |event| event["type"] == "peer_discovered");
-    child.say(json!({"type":"shutdown"}));
+    child.command(json!({"type":"shutdown"}));
     for event in child.rest() {
         let known = ["ready", "message", "peer_discovered", "error", "log"];
         assert!(known.contains(&event["type"].as_str().unwrap()), "{event}");
@@ -258,23 +258,23 @@ fn a_parent_that_does_not_opt_in_sees_only_what_the_first_sidecar_had() {
 }
 
 #[test]
-fn an_identity_runs_once_and_a_port_is_taken_once() {
+fn identity_in_use_and_port_in_use_are_refused() {
     let home = TempDir::new().unwrap();
     let scope = home.path().to_str().unwrap().to_owned();
     let shared = [("PRIVATE_KEY", test_key(0x64)), ("P2P_NODE_LOCK_SCOPE", scope)];
     let shared: Vec<(&str, &str)> = shared.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut first = Child::spawn(&[], &shared);
-    first.say(json!({"type":"connect"}));
+    first.command(json!({"type":"connect"}));
     let ready = first.expect("ready", |event| event["type"] == "ready");
-    // Wherever its temporary files would be, and however short it waits.
-    let elsewhere =
+    // With other temporary directories, and without a drain timeout.
+    let other_env =
         [&shared[..], &[("XDG_RUNTIME_DIR", "/nonexistent"), ("TMPDIR", "/nonexistent")]].concat();
-    let (code, lines, _) = Child::spawn(&["--drain-timeout", "0"], &elsewhere).finish();
+    let (code, lines, _) = Child::spawn(&["--drain-timeout", "0"], &other_env).finish();
     assert_eq!(lines.last().unwrap()["code"], "IDENTITY_IN_USE", "{lines:#?}");
     assert_eq!((code, &lines.last().unwrap()["retryable"]), (73, &json!(false)));
-    let waits = lines[0]["message"].as_str().unwrap();
+    let text = lines[0]["message"].as_str().unwrap();
     assert!(
-        waits.contains(&format!("process {}", first.id())) && waits.contains("waiting up to"),
+        text.contains(&format!("process {}", first.id())) && text.contains("waiting up to"),
         "{lines:#?}"
     );
     drop(first);
@@ -282,26 +282,26 @@ fn an_identity_runs_once_and_a_port_is_taken_once() {
     let (_other, ready_other) = Child::join(0x65, 0, &[], &[]);
     let port = ready_other["addrs"][0].as_str().unwrap().split('/').nth(4).unwrap().to_owned();
     let mut third = Child::spawn(&["-p", &port], &[]);
-    third.say(json!({"type":"connect","id":"c"}));
+    third.command(json!({"type":"connect","id":"c"}));
     assert_eq!(third.answer("c")["code"], "LISTEN_FAILED");
     assert_eq!(third.wait().code(), Some(69));
     assert!(ready["peerId"].is_string());
 }
 
 #[test]
-fn a_successor_takes_over_from_a_predecessor_that_still_drains() {
+fn successor_waits_for_the_draining_predecessor() {
     let home = TempDir::new().unwrap();
     let scope = home.path().to_str().unwrap();
     let key = test_key(0x6A);
     let env = [("PRIVATE_KEY", key.as_str()), ("P2P_NODE_LOCK_SCOPE", scope)];
     let mut first = Child::spawn(&["--drain-timeout", "2"], &env);
-    first.say(json!({"type":"connect","protocol":1}));
-    first.say(json!({"type":"send","peerId":NOBODY,"data":1,"id":"m"}));
+    first.command(json!({"type":"connect","protocol":1}));
+    first.command(json!({"type":"send","peerId":UNKNOWN,"data":1,"id":"m"}));
     first.answer("m");
-    // As when its parent crashed: it has mail to deliver until its time is over.
+    // As if its parent had crashed: the node drains its mail until the drain timeout.
     first.close_stdin();
     let mut second = Child::spawn(&["--drain-timeout", "2"], &env);
-    second.say(json!({"type":"connect","protocol":1,"id":"c"}));
+    second.command(json!({"type":"connect","protocol":1,"id":"c"}));
     second.expect("a log that it waits", |event| {
         event["type"] == "log" && event["message"].as_str().unwrap().contains("waiting up to")
     });
@@ -310,19 +310,19 @@ fn a_successor_takes_over_from_a_predecessor_that_still_drains() {
 }
 
 #[test]
-fn the_key_is_nowhere_to_be_seen() {
+fn private_key_is_never_logged() {
     let key = test_key(0x66);
     let mut child = Child::spawn(&["--log-level", "trace"], &[("PRIVATE_KEY", &key)]);
-    child.say(json!({"type":"connect","protocol":1}));
-    child.say(json!({"type":"status","id":"s"}));
+    child.command(json!({"type":"connect","protocol":1}));
+    child.command(json!({"type":"status","id":"s"}));
     let (code, lines, stderr) = child.finish();
     assert_eq!(code, 0);
-    assert!(!stderr.is_empty(), "there is something to search");
+    assert!(!stderr.is_empty(), "stderr is empty");
     let bare = key.trim_start_matches("0x");
     assert!(!stderr.contains(bare) && !serde_json::to_string(&lines).unwrap().contains(bare));
 }
 
-/// Two agents that know each other.
+/// Starts two agents that know each other.
 fn pair(key: u8) -> (Child, Value, Child, Value) {
     let (alice, alice_ready) = Child::join(key, 0, &[], &[]);
     let entry = alice_ready["addrs"][0].as_str().unwrap().to_owned();
@@ -331,52 +331,51 @@ fn pair(key: u8) -> (Child, Value, Child, Value) {
 }
 
 #[test]
-fn payloads_arrive_as_they_were_up_to_the_limits() {
+fn payloads_arrive_unchanged_up_to_the_limits() {
     let (mut alice, alice_ready, mut bob, bob_ready) = pair(0x68);
     let direct = bob_ready["limits"]["maxDirectBytes"].as_u64().unwrap() as usize;
     let topic = bob_ready["limits"]["maxTopicBytes"].as_u64().unwrap() as usize;
     let to = alice_ready["address"].as_str().unwrap();
 
     let largest = "x".repeat(direct - 2);
-    bob.say(json!({"type":"send","peerId":to,"data":largest,"id":"largest"}));
+    bob.command(json!({"type":"send","peerId":to,"data":largest,"id":"largest"}));
     assert_eq!(alice.expect("mail", |event| event["type"] == "message")["data"], largest.as_str());
     assert_eq!(bob.expect("delivery", |event| event["requestId"] == "largest")["state"], "delivered");
-    bob.say(json!({"type":"send","peerId":to,"data":format!("{largest}x"),"id":"larger"}));
+    bob.command(json!({"type":"send","peerId":to,"data":format!("{largest}x"),"id":"larger"}));
     assert_eq!(bob.answer("larger")["code"], "MESSAGE_TOO_LARGE");
 
-    alice.say(json!({"type":"subscribe","topic":"t","id":"sub"}));
+    alice.command(json!({"type":"subscribe","topic":"t","id":"sub"}));
     alice.answer("sub");
     let largest = "y".repeat(topic - 2);
-    bob.say(json!({"type":"send","topic":"t","data":largest,"id":"topic"}));
+    bob.command(json!({"type":"send","topic":"t","data":largest,"id":"topic"}));
     bob.answer("topic");
     assert_eq!(alice.expect("broadcast", |event| event["type"] == "message")["data"], largest.as_str());
-    bob.say(json!({"type":"send","topic":"t","data":format!("{largest}y"),"id":"topic-larger"}));
+    bob.command(json!({"type":"send","topic":"t","data":format!("{largest}y"),"id":"topic-larger"}));
     assert_eq!(bob.answer("topic-larger")["code"], "MESSAGE_TOO_LARGE");
 
-    bob.say(json!({"type":"send","peerId":to,"data":"AAEC/w==","encoding":"base64","id":"bytes"}));
+    bob.command(json!({"type":"send","peerId":to,"data":"AAEC/w==","encoding":"base64","id":"bytes"}));
     let message = alice.expect("bytes", |event| event["type"] == "message");
     assert_eq!((&message["data"], &message["encoding"]), (&json!("AAEC/w=="), &json!("base64")));
-    bob.say(json!({"type":"send","peerId":to,"data":"not base64!","encoding":"base64","id":"bad"}));
+    bob.command(json!({"type":"send","peerId":to,"data":"not base64!","encoding":"base64","id":"bad"}));
     assert_eq!(bob.answer("bad")["code"], "INVALID_ARGUMENT");
 
-    // Line separators that some readers split on, and a line that would be another event if it got
-    // out.
-    let nasty = json!({"text":"a\u{2028}b\u{85}c\n{\"type\":\"ready\"}"});
-    bob.say(json!({"type":"send","peerId":to,"data":nasty,"replyTo":"m-1","conversationId":"c","kind":"vote","priority":"high"}));
-    let message = alice.expect("nasty text", |event| event["type"] == "message");
-    assert_eq!(message["data"], nasty);
+    // Unicode line separators, and text that looks like another event.
+    let unusual = json!({"text":"a\u{2028}b\u{85}c\n{\"type\":\"ready\"}"});
+    bob.command(json!({"type":"send","peerId":to,"data":unusual,"replyTo":"m-1","conversationId":"c","kind":"vote","priority":"high"}));
+    let message = alice.expect("unusual text", |event| event["type"] == "message");
+    assert_eq!(message["data"], unusual);
     assert_eq!((&message["replyTo"], &message["conversationId"]), (&json!("m-1"), &json!("c")));
     assert_eq!((&message["kind"], &message["priority"]), (&json!("vote"), &json!("high")));
 }
 
 #[test]
-fn a_flood_arrives_whole_and_in_order() {
+fn flood_of_messages_arrives_complete_and_in_order() {
     const FLOOD: usize = 20_000;
     let (alice, alice_ready, mut bob, _bob_ready) = pair(0x6A);
     let to = alice_ready["address"].as_str().unwrap().to_owned();
     let writer = std::thread::spawn(move || {
         for number in 0..FLOOD {
-            bob.say(json!({"type":"send","peerId":to,"data":number}));
+            bob.command(json!({"type":"send","peerId":to,"data":number}));
         }
         bob
     });

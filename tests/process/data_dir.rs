@@ -11,29 +11,29 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::child::{Child, SOON, tcp_address, test_key};
+use crate::child::{Child, TIMEOUT, tcp_address, test_key};
 
-/// Whom the parent blocked before.
+/// An agent that the parent blocked earlier.
 const BLOCKED: &str = "0x6713B5B2b4fDaddd6C10A8eD2C6AA4A5E6aC28a5";
 
 fn flags(data_dir: &Path) -> [&str; 3] {
     ["--connect", "--data-dir", data_dir.to_str().unwrap()]
 }
 
-/// A data directory that keeps a blocked agent.
-fn in_use(key: u8) -> TempDir {
+/// Returns a data directory with a blocked agent.
+fn with_blocked_agent(key: u8) -> TempDir {
     let data_dir = TempDir::new().unwrap();
     let (mut child, ready) = Child::join(key, 0, &flags(data_dir.path())[1..], &[]);
     assert_eq!(ready["durable"], true);
-    child.say(json!({"type":"block","peerId":BLOCKED,"id":"b"}));
+    child.command(json!({"type":"block","peerId":BLOCKED,"id":"b"}));
     child.answer("b");
-    child.say(json!({"type":"shutdown","id":"end"}));
+    child.command(json!({"type":"shutdown","id":"end"}));
     assert!(child.wait().success());
     data_dir
 }
 
-/// The node, started by a line of shell in which `$0` is the binary and `$1` its data directory.
-fn by_shell(program: &str, script: &str, key: u8, data_dir: &Path) -> Child {
+/// Starts the node by a shell script, in which `$0` is the binary and `$1` its data directory.
+fn start_by_shell(program: &str, script: &str, key: u8, data_dir: &Path) -> Child {
     let home = TempDir::new().unwrap();
     let mut command = Command::new(program);
     if program == "unshare" {
@@ -54,32 +54,32 @@ fn by_shell(program: &str, script: &str, key: u8, data_dir: &Path) -> Child {
     Child::start(home, command)
 }
 
-/// How a node ended that was never ready, and the last that it said.
+/// Returns the exit code and last line of a node that was never ready.
 fn refusal(child: Child) -> (i32, Value) {
     let (code, lines, stderr) = child.finish();
     assert!(lines.iter().all(|line| line["type"] != "ready"), "{lines:#?}");
-    (code, lines.last().unwrap_or_else(|| panic!("it says nothing: {stderr}")).clone())
+    (code, lines.last().unwrap_or_else(|| panic!("no line; stderr: {stderr}")).clone())
 }
 
 #[test]
-fn a_node_with_too_few_descriptors_is_not_ready_without_what_it_keeps() {
-    let data_dir = in_use(0xb1);
-    // From fewer than the runtime takes to more than a node needs to start.
+fn node_with_too_few_descriptors_never_starts_without_its_store() {
+    let data_dir = with_blocked_agent(0xb1);
+    // From fewer descriptors than the runtime needs to more than a node needs to start.
     let children = (4..40).map(|limit| {
         let script = format!(r#"ulimit -n {limit}; exec "$0" --data-dir "$1""#);
-        // Each has a copy: they run at once.
+        // Each node has its own copy, because all run at the same time.
         let copy = TempDir::new().unwrap();
         for name in [STORE_FILE, "node.key"] {
             std::fs::copy(data_dir.path().join(name), copy.path().join(name)).unwrap();
         }
-        let mut child = by_shell("/bin/sh", &script, 0xb1, copy.path());
+        let mut child = start_by_shell("/bin/sh", &script, 0xb1, copy.path());
         let lines = b"{\"type\":\"connect\",\"protocol\":1}\n{\"type\":\"peers\",\"id\":\"p\"}\n";
-        // One that ends at once does not read them.
+        // A node that ends at once does not read the lines.
         let _ = child.take_stdin().write_all(lines);
         (limit, child, copy)
     });
     let children: Vec<_> = children.collect();
-    let (mut told, mut ready) = (0, 0);
+    let (mut refused, mut ready) = (0, 0);
     for (limit, child, _copy) in children {
         let (code, lines, stderr) = child.finish();
         if lines.iter().any(|line| line["type"] == "ready") {
@@ -93,25 +93,25 @@ fn a_node_with_too_few_descriptors_is_not_ready_without_what_it_keeps() {
                 "{limit} descriptors: {error} {stderr}"
             );
             assert!(error["message"].as_str().unwrap().contains("Too many open files"), "{error}");
-            told += 1;
+            refused += 1;
         }
     }
-    assert!(ready > 0, "40 descriptors suffice to start");
-    assert!(told > 0, "no limit kept the store from being opened");
+    assert!(ready > 0, "no node starts with 40 descriptors");
+    assert!(refused > 0, "every node opens its store");
 }
 
 #[test]
-fn a_store_without_room_ends_the_node_unless_there_is_some_soon() {
+fn store_without_disk_space_ends_the_node_unless_space_appears() {
     let data_dir = TempDir::new().unwrap();
-    // A limit on the size of files (512 bytes, enough for the lock) stands for the disk; the signal
-    // that comes with it would be a defect of the test.
+    // A limit of the file size (512 bytes, enough for the lock) simulates a full disk. The script
+    // ignores the signal of that limit.
     let script = r#"trap "" XFSZ; ulimit -S -f 1; exec "$0" --connect --data-dir "$1" --node-key /dev/null"#;
     let node_key = TempDir::new().unwrap();
     let node_key = node_key.path().join("node.key");
     std::fs::write(&node_key, "b2".repeat(32)).unwrap();
     std::fs::set_permissions(&node_key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let script = script.replace("/dev/null", node_key.to_str().unwrap());
-    let start = || by_shell("/bin/sh", &script, 0xb2, data_dir.path());
+    let start = || start_by_shell("/bin/sh", &script, 0xb2, data_dir.path());
     let (code, error) = refusal(start());
     assert_eq!(
         (code, &error["code"], &error["retryable"]),
@@ -121,37 +121,37 @@ fn a_store_without_room_ends_the_node_unless_there_is_some_soon() {
 
     let mut child = start();
     let pid = Pid::from_raw(child.id() as i32).unwrap();
-    // Again and again, because the shell may lower the limit after the first time.
+    // Repeatedly, because the shell may lower the limit again.
     std::thread::spawn(move || {
         for _ in 0..100 {
             let _ = prlimit(Some(pid), Resource::Fsize, Rlimit { current: None, maximum: None });
             std::thread::sleep(Duration::from_millis(20));
         }
     });
-    let ready = child.expect_within(SOON, "ready", |event| event["type"] == "ready");
+    let ready = child.expect_within(TIMEOUT, "ready", |event| event["type"] == "ready");
     assert_eq!(ready["durable"], true);
     child.kill();
 }
 
 #[test]
-fn a_disk_without_room_for_a_store_is_told_before_ready() {
+fn full_disk_is_reported_before_ready() {
     let mount = TempDir::new().unwrap();
     let script = r#"mount -t tmpfs -o size=16k tmpfs "$1" && exec "$0" --connect --data-dir "$1/data""#;
-    if !by_shell("unshare", r#"mount -t tmpfs tmpfs "$1""#, 0xb3, mount.path()).wait().success() {
-        eprintln!("SKIPPED: this system lets nobody mount a file system of their own");
+    if !start_by_shell("unshare", r#"mount -t tmpfs tmpfs "$1""#, 0xb3, mount.path()).wait().success() {
+        eprintln!("SKIPPED: this system does not allow mounts in a user namespace");
         return;
     }
-    let (code, error) = refusal(by_shell("unshare", script, 0xb3, mount.path()));
+    let (code, error) = refusal(start_by_shell("unshare", script, 0xb3, mount.path()));
     assert_eq!((code, &error["code"]), (74, &json!("STORE_UNAVAILABLE")), "{error}");
     let message = error["message"].as_str().unwrap();
     assert!(message.contains(STORE_FILE) && message.contains("No space left"), "{message}");
 }
 
 #[test]
-fn what_a_restart_cannot_mend_ends_the_node_for_good() {
+fn permanent_store_errors_are_not_retryable() {
     let file = TempDir::new().unwrap();
     let path = file.path().join("file");
-    std::fs::write(&path, "in the way").unwrap();
+    std::fs::write(&path, "not a directory").unwrap();
     let home = TempDir::new().unwrap();
     let node_key = home.path().join("node.key");
     let node_key = ["--node-key", node_key.to_str().unwrap()];
@@ -159,39 +159,39 @@ fn what_a_restart_cannot_mend_ends_the_node_for_good() {
         let args = [&flags(data_dir)[..], &node_key].concat();
         refusal(Child::spawn(&args, &[("PRIVATE_KEY", &test_key(0xb4))]))
     };
-    let is_final = |(code, error): (i32, Value), expected: i32| {
-        let said = (code, &error["code"], &error["retryable"]);
-        assert_eq!(said, (expected, &json!("INVALID_ARGUMENT"), &json!(false)), "{error}");
+    let assert_not_retryable = |(code, error): (i32, Value), expected: i32| {
+        let actual = (code, &error["code"], &error["retryable"]);
+        assert_eq!(actual, (expected, &json!("INVALID_ARGUMENT"), &json!(false)), "{error}");
     };
-    is_final(start(&path), 78);
+    assert_not_retryable(start(&path), 78);
     let directory = TempDir::new().unwrap();
     std::fs::create_dir(directory.path().join(STORE_FILE)).unwrap();
-    is_final(start(directory.path()), 78);
+    assert_not_retryable(start(directory.path()), 78);
 
-    // Root may write where nobody else may, but not to what is mounted so.
+    // A read-only mount, to which root cannot write either.
     let mount = TempDir::new().unwrap();
     let script = r#"mount -t tmpfs -o ro tmpfs "$1""#;
-    if !by_shell("unshare", script, 0xb4, mount.path()).wait().success() {
-        eprintln!("SKIPPED: this system lets nobody mount a file system of their own");
+    if !start_by_shell("unshare", script, 0xb4, mount.path()).wait().success() {
+        eprintln!("SKIPPED: this system does not allow mounts in a user namespace");
         return;
     }
     let script = format!(r#"{script} && exec "$0" --connect --data-dir "$1" --node-key node.key"#);
-    is_final(refusal(by_shell("unshare", &script, 0xb4, mount.path())), 77);
+    assert_not_retryable(refusal(start_by_shell("unshare", &script, 0xb4, mount.path())), 77);
 }
 
 #[test]
-fn a_data_directory_keeps_to_its_agent_and_nobody_else_sends_its_mail() {
+fn data_directory_of_another_agent_is_refused() {
     let data_dir = TempDir::new().unwrap();
     let args = flags(data_dir.path());
     let (mut sender, sender_ready) = Child::join(0xb5, 0, &args[1..], &[]);
     let recipient_port = {
-        // A recipient that has gone, and whose address stays.
+        // A recipient that has ended, and that starts again later on the same port.
         let (recipient, ready) = Child::join(0xb6, 0, &[], &[]);
         drop(recipient);
         (tcp_address(&ready).split('/').nth(4).unwrap().parse().unwrap(), ready["address"].clone())
     };
     let (port, recipient_address): (u16, Value) = recipient_port;
-    sender.say(json!({"type":"send","peerId":recipient_address,"data":"from A","id":"m"}));
+    sender.command(json!({"type":"send","peerId":recipient_address,"data":"from A","id":"m"}));
     assert_eq!(sender.answer("m")["delivery"], "accepted");
     sender.kill();
 

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::child::{Child, command, test_key};
 
-/// A node that is started under these limits of descriptors.
+/// Starts a node with these limits of descriptors.
 fn limited(ulimit: &str) -> Child {
     let home = TempDir::new().unwrap();
     let mut shell = command(home.path());
@@ -20,12 +20,12 @@ fn limited(ulimit: &str) -> Child {
     shell.env("PRIVATE_KEY", test_key(0xb7));
     shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Child::start(home, shell);
-    child.say(json!({"type": "connect", "protocol": 1}));
+    child.command(json!({"type": "connect", "protocol": 1}));
     child
 }
 
 #[test]
-fn a_low_soft_limit_is_raised_to_what_the_connections_need() {
+fn low_soft_limit_is_raised_for_the_connections() {
     let mut child = limited("ulimit -Sn 100");
     child.expect("ready", |event| event["type"] == "ready");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id()));
@@ -33,15 +33,15 @@ fn a_low_soft_limit_is_raised_to_what_the_connections_need() {
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let soft: u64 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
     assert!(soft >= 300, "{line}");
-    child.say(json!({"type": "ping", "id": "ping"}));
+    child.command(json!({"type": "ping", "id": "ping"}));
     child.answer("ping");
     assert!(child.take(|event| event["type"] == "log" && event["namespace"] == "start").is_none());
 }
 
 #[test]
-fn a_hard_limit_that_is_too_low_lowers_the_connections_and_is_told() {
+fn low_hard_limit_lowers_the_connections_with_a_warning() {
     let child = limited("ulimit -n 200");
-    let log = child.expect("a word on it", |event| event["type"] == "log" && event["namespace"] == "start");
+    let log = child.expect("a warning", |event| event["type"] == "log" && event["namespace"] == "start");
     assert_eq!(log["level"], "warn");
     assert!(log["message"].as_str().unwrap().contains("at most 40"), "{log}");
     child.expect("ready", |event| event["type"] == "ready");

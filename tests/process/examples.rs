@@ -48,28 +48,28 @@ fn run_with(node: &Path, program: &str, script: &Path, args: &[&str]) -> Option<
     }
 }
 
-fn succeeds(output: &Output) -> String {
+fn assert_success(output: &Output) -> String {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
     stdout.into_owned()
 }
 
 fn has_jq() -> bool {
-    let there = Command::new("jq").arg("--version").output().is_ok_and(|output| output.status.success());
-    assert!(there || std::env::var_os("CI").is_none(), "jq is missing");
-    if !there {
+    let installed = Command::new("jq").arg("--version").output().is_ok_and(|output| output.status.success());
+    assert!(installed || std::env::var_os("CI").is_none(), "jq is missing");
+    if !installed {
         eprintln!("SKIPPED: jq is not installed, so examples/pipeline.sh was not run");
     }
-    there
+    installed
 }
 
 #[test]
-fn a_pipeline_with_jq_listens_to_a_topic() {
+fn pipeline_example_receives_a_broadcast() {
     if !has_jq() {
         return;
     }
     let (mut bob, ready) = Child::join(0x5A, 0, &[], &[]);
-    bob.say(json!({"type":"subscribe","topic":"news","id":"s"}));
+    bob.command(json!({"type":"subscribe","topic":"news","id":"s"}));
     bob.answer("s");
     let home = TempDir::new().unwrap();
     let pipeline = Command::new("sh")
@@ -85,66 +85,65 @@ fn a_pipeline_with_jq_listens_to_a_topic() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let heard = bob.expect("the pipeline's broadcast", |event| event["type"] == "message");
-    assert_eq!(heard["data"], "the pipeline is listening");
-    bob.say(json!({"type":"send","topic":"news","data":"hello"}));
-    let said = succeeds(&pipeline.wait_with_output().unwrap());
-    assert_eq!(said, format!("{} says hello\n", &ready["address"].as_str().unwrap()[..8]));
+    let message = bob.expect("the pipeline's broadcast", |event| event["type"] == "message");
+    assert_eq!(message["data"], "the pipeline is listening");
+    bob.command(json!({"type":"send","topic":"news","data":"hello"}));
+    let output = assert_success(&pipeline.wait_with_output().unwrap());
+    assert_eq!(output, format!("{} says hello\n", &ready["address"].as_str().unwrap()[..8]));
 }
 
 #[test]
-fn the_original_example_runs_in_node_and_python() {
+fn original_example_runs_in_node_and_python() {
     for (program, script) in [("node", "seed_example.mjs"), ("python3", "seed_example.py")] {
         let script = root().join("tests/process").join(script);
         let Some(output) = run(program, &script, &[binary(), &free_port()]) else { continue };
-        let stdout = succeeds(&output);
+        let stdout = assert_success(&output);
         assert!(stdout.contains("Received event: ready 12D3Koo"), "{stdout}");
         assert!(stdout.contains("Exited: 0"), "{stdout}");
     }
 }
 
 #[test]
-fn the_quick_starts_run_as_typed() {
+fn quick_starts_run() {
     for (program, script) in
         [("sh", "quickstart.sh"), ("python3", "quickstart.py"), ("node", "quickstart.mjs")]
     {
         let Some(output) = run(program, &root().join("examples").join(script), &[]) else { continue };
-        let stdout = succeeds(&output);
-        assert!(!stdout.is_empty(), "{script} shows something");
+        let stdout = assert_success(&output);
+        assert!(!stdout.is_empty(), "{script} prints nothing");
     }
 }
 
-/// A program that stands for the node: bob takes alice's mail, but nobody acknowledges it, and she
-/// soon gives it up.
-fn inattentive(home: &Path) -> PathBuf {
+/// Returns a program in place of the node: bob never acks alice's mail, whose TTL is short.
+fn failing_node(home: &Path) -> PathBuf {
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in\n*bob*) exec '{0}' \"$@\" --ack manual ;;\n\
          *) sed -u 's/20000/600/' | exec '{0}' \"$@\" ;;\nesac\n",
         binary()
     );
-    let path = home.join("inattentive");
+    let path = home.join("failing_node");
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     path
 }
 
 #[test]
-fn quick_start_whose_mail_is_not_delivered_fails() {
+fn quick_starts_fail_without_delivery() {
     for (program, script) in
         [("sh", "quickstart.sh"), ("python3", "quickstart.py"), ("node", "quickstart.mjs")]
     {
         let home = TempDir::new().unwrap();
-        let node = inattentive(home.path());
+        let node = failing_node(home.path());
         let script = root().join("examples").join(script);
         let Some(output) = run_with(&node, program, &script, &[]) else { continue };
         assert!(!output.status.success(), "{program}: {output:?}");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(!said.contains("hello bob") && said.contains("expired"), "{program}: {output:?}");
+        let output = String::from_utf8_lossy(&output.stdout);
+        assert!(!output.contains("hello bob") && output.contains("expired"), "{program}: {output:?}");
     }
 }
 
 #[test]
-fn pipeline_fails_where_nobody_hears_it_or_its_topic_cannot_be() {
+fn pipeline_example_fails_without_subscribers_or_with_invalid_topic() {
     if !has_jq() {
         return;
     }
@@ -156,23 +155,23 @@ fn pipeline_fails_where_nobody_hears_it_or_its_topic_cannot_be() {
 }
 
 #[test]
-fn the_demo_ends_well_and_says_so() {
+fn demo_succeeds_with_a_summary() {
     let home = TempDir::new().unwrap();
     let output = command(home.path()).arg("demo").stdin(Stdio::null()).output().unwrap();
-    let stdout = succeeds(&output);
+    let stdout = assert_success(&output);
     let last = stdout.lines().last().unwrap();
     assert!(
         last.starts_with("demo: 2 agents, 3 nodes: 2 direct messages delivered, 1 broadcast received"),
         "{last}"
     );
-    assert!(!stdout.contains('\u{1b}'), "no colour but on a terminal");
+    assert!(!stdout.contains('\u{1b}'), "colours without a terminal");
 }
 
 #[test]
-fn a_made_key_runs_a_node_and_is_never_shown() {
+fn generated_key_starts_a_node_and_is_never_printed() {
     let home = TempDir::new().unwrap();
     let output = command(home.path()).args(["keygen", "--out", ".env.agent"]).output().unwrap();
-    let shown = succeeds(&output);
+    let shown = assert_success(&output);
     let file = std::fs::read_to_string(home.path().join(".env.agent")).unwrap();
     let secret = file.lines().find_map(|line| line.strip_prefix("PRIVATE_KEY=")).unwrap();
     assert!(!shown.contains(secret.trim_start_matches("0x")));
@@ -181,7 +180,7 @@ fn a_made_key_runs_a_node_and_is_never_shown() {
     use std::io::Write;
     child.stdin.take().unwrap().write_all(b"{\"type\":\"connect\"}\n").unwrap();
     let output = child.wait_with_output().unwrap();
-    let ready = succeeds(&output);
+    let ready = assert_success(&output);
     let lines = ready.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let ready = lines.into_iter().find(|line| line["type"] == "ready").unwrap();
     assert!(shown.contains(ready["address"].as_str().unwrap()), "{shown}\n{ready}");
@@ -189,9 +188,9 @@ fn a_made_key_runs_a_node_and_is_never_shown() {
 }
 
 #[test]
-fn the_schema_is_one_json_document() {
+fn schema_command_prints_one_json_document() {
     let home = TempDir::new().unwrap();
     let output = command(home.path()).args(["schema", "--json"]).output().unwrap();
-    let schema: serde_json::Value = serde_json::from_str(&succeeds(&output)).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&assert_success(&output)).unwrap();
     assert!(schema.to_string().contains("peer_discovered"));
 }

@@ -11,19 +11,19 @@ const MAX_LINE: usize = 1 << 20;
 
 fn connected() -> Child {
     let mut child = Child::spawn(&["--log-level", "off"], &[]);
-    child.say(json!({"type":"connect","protocol":1,"id":"connect"}));
+    child.command(json!({"type":"connect","protocol":1,"id":"connect"}));
     child.answer("connect");
     child
 }
 
-/// The error that a line comes to.
+/// Writes a line and returns its error.
 fn error(child: &mut Child, line: &[u8]) -> Value {
     child.write(line);
     child.write(b"\n");
     child.expect("an error", |event| event["type"] == "error")
 }
 
-/// A `ping` whose line has exactly so many bytes.
+/// Returns a `ping` whose line has exactly this many bytes.
 fn ping(id: u32, bytes: usize) -> Vec<u8> {
     let (head, tail) = (format!(r#"{{"type":"ping","id":{id},"pad":""#), r#""}"#);
     let pad = "x".repeat(bytes - head.len() - tail.len());
@@ -31,7 +31,7 @@ fn ping(id: u32, bytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn whatever_is_no_command_is_answered_and_the_next_one_served() {
+fn bad_line_is_answered_and_the_next_command_executed() {
     let mut child = connected();
     let deep = |depth: usize| {
         let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
@@ -59,41 +59,41 @@ fn whatever_is_no_command_is_answered_and_the_next_one_served() {
         (vec![b'x'; 5 * MAX_LINE], "LINE_TOO_LONG", Value::Null),
     ];
     for (number, (line, code, id)) in cases.into_iter().enumerate() {
-        let told = error(&mut child, &line);
+        let answer = error(&mut child, &line);
         let shown = String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned();
-        assert_eq!((&told["code"], &told["id"]), (&json!(code), &id), "{shown}: {told}");
-        let alive = format!("alive-{number}");
-        child.say(json!({"type":"ping","id":alive}));
-        assert_eq!(child.answer(&alive)["type"], "result");
+        assert_eq!((&answer["code"], &answer["id"]), (&json!(code), &id), "{shown}: {answer}");
+        let ping_id = format!("ping_id-{number}");
+        child.command(json!({"type":"ping","id":ping_id}));
+        assert_eq!(child.answer(&ping_id)["type"], "result");
     }
     child.write(&deep(32));
     child.write(b"\n");
-    assert_eq!(child.answer("deep")["type"], "result", "as deep as is allowed");
+    assert_eq!(child.answer("deep")["type"], "result", "the greatest depth");
 }
 
 #[test]
-fn a_line_at_the_limit_is_served_and_one_byte_more_is_not() {
+fn line_at_the_length_limit_is_executed_and_longer_one_refused() {
     let mut child = connected();
     child.write(&ping(1, MAX_LINE - 1));
     child.write(b"\r\n");
     child.write(&ping(2, MAX_LINE));
     child.write(b"\n");
-    let told = error(&mut child, &ping(3, MAX_LINE + 1));
-    assert_eq!(told["code"], "LINE_TOO_LONG");
+    let answer = error(&mut child, &ping(3, MAX_LINE + 1));
+    assert_eq!(answer["code"], "LINE_TOO_LONG");
     for id in [1, 2] {
         child.expect("an answer", |event| event["id"] == id);
     }
-    // The last line has no newline, and one that was cut in two is whole.
+    // A line in two writes, and a last line without a newline.
     child.write(b"{\"type\":\"send\",\"topic\":\"t\",\"data\":\"\xC3");
     child.write(b"\xA9\",\"id\":4}\n{\"type\":\"ping\",\"id\":5}");
     let (code, lines, _) = child.finish();
     assert!(lines.iter().any(|line| line["id"] == 4 && line["type"] == "result"), "{lines:?}");
     assert!(lines.iter().any(|line| line["id"] == 5 && line["type"] == "result"), "{lines:?}");
-    assert_eq!(code, 75, "nobody heard the broadcast");
+    assert_eq!(code, 75, "the broadcast had no subscribers");
 }
 
 #[test]
-fn a_last_line_that_was_cut_off_is_told_and_harms_nothing() {
+fn truncated_last_line_is_reported() {
     let mut child = connected();
     child.write(b"{\"type\":\"ping\",\"id\":1}\n{\"type\":\"send\",\"topic\":");
     let (code, lines, _) = child.finish();
@@ -103,7 +103,7 @@ fn a_last_line_that_was_cut_off_is_told_and_harms_nothing() {
 }
 
 #[test]
-fn one_byte_at_a_time_is_as_good_as_one_line() {
+fn line_written_byte_by_byte_is_executed() {
     let mut child = connected();
     let line = "\u{FEFF}{\"type\":\"ping\",\"id\":\"ж\u{1F600}\"}\r\n";
     for byte in line.trim_start_matches('\u{FEFF}').bytes() {
@@ -113,7 +113,7 @@ fn one_byte_at_a_time_is_as_good_as_one_line() {
 }
 
 #[test]
-fn a_flood_of_commands_is_answered_one_by_one_and_costs_no_memory() {
+fn flood_of_commands_is_answered_in_bounded_memory() {
     const COMMANDS: usize = 200_000;
     let mut child = connected();
     let mut stdin = child.take_stdin();
@@ -121,7 +121,7 @@ fn a_flood_of_commands_is_answered_one_by_one_and_costs_no_memory() {
     let writer = std::thread::spawn(move || {
         let mut lines = Vec::new();
         for number in 0..COMMANDS {
-            // Every tenth line is none.
+            // Every tenth line is invalid.
             let end = if number % 10 == 0 { "" } else { "}" };
             lines.extend_from_slice(format!("{{\"type\":\"ping\",\"id\":{number}{end}\n").as_bytes());
             if lines.len() > 1 << 16 {
@@ -139,7 +139,7 @@ fn a_flood_of_commands_is_answered_one_by_one_and_costs_no_memory() {
         });
         match line["type"].as_str() {
             Some("result") => {
-                // In order: those whose number is no multiple of ten.
+                // In order: the numbers that are no multiple of ten.
                 let expected = answers + answers / 9 + 1;
                 assert_eq!(line["id"], expected);
                 answers += 1;

@@ -11,21 +11,21 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::child::{Child, SOON, command, tcp_address, test_key};
+use crate::child::{Child, TIMEOUT, command, tcp_address, test_key};
 
-/// The exit code of a node that is started so, and what it says on stdout and stderr.
+/// Runs a node and returns its exit code, stdout and stderr.
 fn run(mut command: Command) -> (Option<i32>, String, String) {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-fn is_gone(pid: i32) -> bool {
+fn has_ended(pid: i32) -> bool {
     test_kill_process(Pid::from_raw(pid).unwrap()).is_err()
 }
 
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(5));
@@ -33,7 +33,7 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_command_line_that_is_wrong_ends_with_64_and_a_configuration_with_78() {
+fn bad_command_line_exits_64_and_bad_configuration_78() {
     let home = TempDir::new().unwrap();
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
     let cases: [Case<'_>; 6] = [
@@ -44,29 +44,29 @@ fn a_command_line_that_is_wrong_ends_with_64_and_a_configuration_with_78() {
         (&[], &[("PRIVATE_KEY", "0xnonsense")], 78, "PRIVATE_KEY"),
         (&[], &[("P2P_NODE_EPHEMERAL_KEY", "0xnonsense")], 78, "P2P_NODE_EPHEMERAL_KEY"),
     ];
-    for (args, env, code, named) in cases {
+    for (args, env, code, expected) in cases {
         let mut node = command(home.path());
         node.args(args).envs(env.iter().copied()).stdin(Stdio::null());
         let (ended, stdout, stderr) = run(node);
-        assert_eq!(ended, Some(code), "{named}: {stdout}{stderr}");
-        assert!(stderr.contains(named), "{named}: {stderr}");
+        assert_eq!(ended, Some(code), "{expected}: {stdout}{stderr}");
+        assert!(stderr.contains(expected), "{expected}: {stderr}");
         let error: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
         assert_eq!(
             (&error["type"], &error["retryable"]),
             (&json!("error"), &json!(false)),
-            "{named}: {stdout}"
+            "{expected}: {stdout}"
         );
-        assert!(error["message"].as_str().unwrap().contains(named), "{named}: {error}");
-        let said = format!("{stdout}{stderr}");
-        assert!(!said.contains("nonsense") || args.contains(&"--nonsense"), "a key is quoted: {said}");
+        assert!(error["message"].as_str().unwrap().contains(expected), "{expected}: {error}");
+        let output = format!("{stdout}{stderr}");
+        assert!(!output.contains("nonsense") || args.contains(&"--nonsense"), "a key is printed: {output}");
     }
 }
 
 #[test]
-fn a_generation_from_the_future_ends_it_with_78_and_says_what_time_it_is() {
+fn generation_from_the_future_exits_78_with_the_current_time() {
     let home = TempDir::new().unwrap();
     let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
-    // In milliseconds, and by a clock that was an hour ahead.
+    // A generation in milliseconds, and one of a clock that was an hour ahead.
     for generation in [now_ms, now_ms / 1000 + 3600].map(|generation| generation.to_string()) {
         for in_env in [false, true] {
             let mut node = command(home.path());
@@ -95,11 +95,11 @@ fn a_generation_from_the_future_ends_it_with_78_and_says_what_time_it_is() {
     let mut node = command(home.path());
     node.args(["--data-dir", "data", "--generation", &(now_ms / 1000).to_string()]);
     node.env("PRIVATE_KEY", test_key(0x51)).stdin(Stdio::null());
-    assert_eq!(run(node).0, Some(0), "the data directory can still be used");
+    assert_eq!(run(node).0, Some(0), "the data directory is still usable");
 }
 
 #[test]
-fn a_key_file_that_others_may_read_ends_it_with_77() {
+fn key_file_readable_by_others_exits_77() {
     let home = TempDir::new().unwrap();
     let data = home.path().join("data");
     let mut node = command(home.path());
@@ -114,7 +114,7 @@ fn a_key_file_that_others_may_read_ends_it_with_77() {
 }
 
 #[test]
-fn a_pipe_that_breaks_ends_it_with_74() {
+fn broken_pipe_exits_74() {
     let home = TempDir::new().unwrap();
     let mut node = command(home.path());
     node.stdin(File::open("/").unwrap());
@@ -134,7 +134,7 @@ fn a_pipe_that_breaks_ends_it_with_74() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_it_silently() {
+fn reader_that_closes_stdout_ends_the_node_with_0() {
     let home = TempDir::new().unwrap();
     let script = r#"{ echo '{"type":"connect","protocol":1}'; while echo '{"type":"ping","id":"p"}'; do :; done; } 2>/dev/null \
         | { "$0"; echo "code $?" >&2; } | head -n 1"#;
@@ -153,28 +153,28 @@ fn a_reader_that_has_seen_enough_ends_it_silently() {
 }
 
 #[test]
-fn a_node_receives_after_the_end_of_stdin_for_as_long_as_it_was_told() {
+fn node_with_receive_after_eof_receives_for_that_time() {
     let (mut bob, bob_ready) = Child::join(0x52, 0, &[], &[]);
     let mut alice = Child::spawn(&["--receive-after-eof", "20s"], &[("PRIVATE_KEY", &test_key(0x53))]);
-    alice.say(json!({"type":"connect","protocol":1,"bootstrapPeers":[tcp_address(&bob_ready)]}));
+    alice.command(json!({"type":"connect","protocol":1,"bootstrapPeers":[tcp_address(&bob_ready)]}));
     alice.close_stdin();
     let ready = alice.expect("ready", |event| event["type"] == "ready");
-    bob.say(json!({"type":"send","peerId":ready["address"],"data":"late","id":"m"}));
+    bob.command(json!({"type":"send","peerId":ready["address"],"data":"late","id":"m"}));
     assert_eq!(alice.expect("mail", |event| event["type"] == "message")["data"], "late");
-    // It need not stay to the end of its time.
+    // A signal ends it earlier.
     alice.signal(Signal::TERM);
     assert_eq!(alice.wait().code(), Some(0));
     assert_eq!(alice.rest().last().unwrap()["reason"], "signal");
 
     let mut brief = Child::spawn(&["--receive-after-eof", "0.2"], &[("PRIVATE_KEY", &test_key(0x53))]);
-    brief.say(json!({"type":"connect","protocol":1}));
+    brief.command(json!({"type":"connect","protocol":1}));
     let (code, lines, _) = brief.finish();
     assert_eq!((code, &lines.last().unwrap()["reason"]), (0, &json!("eof")));
 }
 
-/// A parent that starts a node with `flags`, and a sibling that holds the node's stdin open.
-/// Returns the parent, and the pids of node and sibling, once the node is ready.
-fn family(home: &Path, flags: &str) -> (std::process::Child, i32, i32) {
+/// Starts a parent that starts a node with `flags`, and a sibling that has the node's stdin open.
+/// Returns the parent, and the pids of node and sibling, when the node is ready.
+fn start_family(home: &Path, flags: &str) -> (std::process::Child, i32, i32) {
     let script = format!(
         r#"mkfifo in; "$0" {flags} <in >out & node=$!; sleep 1000 >in & echo '{{"type":"connect"}}' >in; echo $node $!; wait"#
     );
@@ -193,42 +193,42 @@ fn family(home: &Path, flags: &str) -> (std::process::Child, i32, i32) {
     let mut pids = String::new();
     BufReader::new(parent.stdout.take().unwrap()).read_line(&mut pids).unwrap();
     let pids: Vec<i32> = pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
-    until("the node is ready", || {
+    wait_until("the node is ready", || {
         fs::read_to_string(home.join("out")).unwrap_or_default().contains("\"ready\"")
     });
     (parent, pids[0], pids[1])
 }
 
 #[test]
-fn a_parent_that_is_killed_leaves_no_orphan_though_a_sibling_holds_the_pipe() {
+fn killed_parent_ends_the_node_while_a_sibling_has_the_pipe() {
     let home = TempDir::new().unwrap();
-    let (mut parent, node, sibling) = family(home.path(), "--parent-pid $$");
+    let (mut parent, node, sibling) = start_family(home.path(), "--parent-pid $$");
     parent.kill().unwrap();
     parent.wait().unwrap();
-    until("the node ends with its parent", || is_gone(node));
-    assert!(!is_gone(sibling), "the pipe was held all the time");
+    wait_until("the node ends with its parent", || has_ended(node));
+    assert!(!has_ended(sibling), "the sibling has ended");
     kill_process(Pid::from_raw(sibling).unwrap(), Signal::KILL).unwrap();
 }
 
 #[test]
-fn a_parent_that_is_killed_leaves_no_orphan_when_nobody_else_holds_the_pipe() {
+fn killed_parent_ends_the_node_by_eof() {
     let home = TempDir::new().unwrap();
-    let (mut parent, node, sibling) = family(home.path(), "");
+    let (mut parent, node, sibling) = start_family(home.path(), "");
     parent.kill().unwrap();
     parent.wait().unwrap();
-    assert!(!is_gone(node), "its stdin is open");
+    assert!(!has_ended(node), "the node has ended before its stdin");
     kill_process(Pid::from_raw(sibling).unwrap(), Signal::KILL).unwrap();
-    until("the node ends with its stdin", || is_gone(node));
+    wait_until("the node ends with its stdin", || has_ended(node));
 }
 
 #[test]
-fn a_parent_that_cannot_be_seen_is_not_watched_and_the_end_of_stdin_ends_the_node() {
+fn invisible_parent_is_not_watched_and_eof_ends_the_node() {
     let mut other = Command::new("true").spawn().unwrap();
     let unseen = other.id().to_string();
     other.wait().unwrap();
     for pid in ["1", &unseen] {
         let mut child = Child::spawn(&["--parent-pid", pid], &[]);
-        child.say(json!({"type":"connect","protocol":1,"id":"c"}));
+        child.command(json!({"type":"connect","protocol":1,"id":"c"}));
         assert_eq!(child.answer("c")["type"], "result");
         let (code, lines, _) = child.finish();
         assert_eq!((code, &lines.last().unwrap()["reason"]), (0, &json!("eof")), "{lines:#?}");
@@ -239,29 +239,31 @@ fn a_parent_that_cannot_be_seen_is_not_watched_and_the_end_of_stdin_ends_the_nod
 }
 
 #[test]
-fn an_ack_just_before_the_end_reaches_the_sender() {
+fn ack_before_shutdown_reaches_the_sender() {
     let (mut sender, ready) = Child::join(0x5e, 0, &[], &[]);
     for round in 0..5 {
-        let (mut taker, taker_ready) = Child::join(0x5f, 0, &["--ack", "manual"], &[tcp_address(&ready)]);
-        assert_eq!(taker_ready["features"][0], "ack");
-        sender.say(json!({"type":"send","peerId":taker_ready["address"],"data":round}));
-        let mail = taker.expect("mail", |event| event["type"] == "message");
+        let (mut recipient, recipient_ready) =
+            Child::join(0x5f, 0, &["--ack", "manual"], &[tcp_address(&ready)]);
+        assert_eq!(recipient_ready["features"][0], "ack");
+        sender.command(json!({"type":"send","peerId":recipient_ready["address"],"data":round}));
+        let mail = recipient.expect("mail", |event| event["type"] == "message");
         assert_eq!(mail["data"], round);
         let ack = json!({"type":"ack","messageId":mail["messageId"]});
-        taker.write(format!("{ack}\n{}\n", json!({"type":"shutdown"})).as_bytes());
-        assert_eq!(taker.finish().0, 0);
-        let told = sender.expect("how it ended", |event| event["type"] == "delivery");
-        assert_eq!((&told["state"], &told["messageId"]), (&json!("delivered"), &mail["messageId"]));
+        recipient.write(format!("{ack}\n{}\n", json!({"type":"shutdown"})).as_bytes());
+        assert_eq!(recipient.finish().0, 0);
+        let delivery = sender.expect("a delivery", |event| event["type"] == "delivery");
+        let (state, message_id) = (&delivery["state"], &delivery["messageId"]);
+        assert_eq!((state, message_id), (&json!("delivered"), &mail["messageId"]));
     }
 }
 
 #[test]
-fn a_node_that_stays_outlives_its_stdin_and_ends_by_signal() {
+fn node_with_stay_on_eof_runs_until_a_signal() {
     let mut child = Child::spawn(&["--on-eof", "stay", "--connect"], &[("PRIVATE_KEY", &test_key(0x54))]);
     child.close_stdin();
     let ready = child.expect("ready", |event| event["type"] == "ready");
     let (other, _) = Child::join(0x55, 0, &[], &[tcp_address(&ready)]);
-    other.expect("the one that stays", |event| {
+    other.expect("the remaining node", |event| {
         event["type"] == "peer_discovered" || event["type"] == "peer_connected"
     });
     child.signal(Signal::INT);
@@ -269,38 +271,36 @@ fn a_node_that_stays_outlives_its_stdin_and_ends_by_signal() {
 }
 
 #[test]
-fn a_made_up_key_counts_only_where_none_is_given() {
+fn ephemeral_key_is_used_only_without_private_key() {
     let address = |env: &[(&str, &str)]| {
         let mut child = Child::spawn(&[], env);
-        child.say(json!({"type":"connect"}));
-        let warned = child.expect("a word on the key", |event| {
+        child.command(json!({"type":"connect"}));
+        let first = child.expect("a warning or ready", |event| {
             event["type"] == "ready" || event["namespace"] == "identity"
         });
-        let ready = if warned["type"] == "ready" {
-            warned.clone()
+        let ready = if first["type"] == "ready" {
+            first.clone()
         } else {
             child.expect("ready", |event| event["type"] == "ready")
         };
-        (ready["address"].as_str().unwrap().to_owned(), warned["type"] == "log")
+        (ready["address"].as_str().unwrap().to_owned(), first["type"] == "log")
     };
-    let (made_up, real) = (test_key(0x56), test_key(0x57));
-    let (first, warned) = address(&[("P2P_NODE_EPHEMERAL_KEY", &made_up)]);
-    assert!(warned, "it is still said that the key ends with whoever made it up");
-    assert_eq!(address(&[("P2P_NODE_EPHEMERAL_KEY", &made_up)]).0, first);
-    let (own, warned) = address(&[("P2P_NODE_EPHEMERAL_KEY", &made_up), ("PRIVATE_KEY", &real)]);
+    let (ephemeral, real) = (test_key(0x56), test_key(0x57));
+    let (first, warned) = address(&[("P2P_NODE_EPHEMERAL_KEY", &ephemeral)]);
+    assert!(warned, "no warning about the ephemeral key");
+    assert_eq!(address(&[("P2P_NODE_EPHEMERAL_KEY", &ephemeral)]).0, first);
+    let (own, warned) = address(&[("P2P_NODE_EPHEMERAL_KEY", &ephemeral), ("PRIVATE_KEY", &real)]);
     assert!(own != first && !warned);
     assert_eq!(address(&[("PRIVATE_KEY", &real)]).0, own);
 }
 
 #[test]
-fn nothing_is_left_open_for_the_children_of_a_node_to_inherit() {
-    // Descriptors beyond the standard three are closed on exec: a child of the node could otherwise
-    // hold its parent's pipes.
+fn descriptors_are_closed_on_exec() {
+    // Otherwise a child of the node could keep the pipes of its parent open.
     let child = Child::spawn(&["--connect"], &[("PRIVATE_KEY", &test_key(0x58))]);
     child.expect("ready", |event| event["type"] == "ready");
     let (directory, names) = (format!("/proc/{}/fdinfo", child.id()), format!("/proc/{}/fd", child.id()));
-    // Those that this process was handed without that flag, by whoever started it, are not the
-    // node's.
+    // Descriptors that this process itself inherited without that flag are not the node's.
     let inherited: Vec<_> = fs::read_dir("/proc/self/fd")
         .map(|entries| entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect())
         .unwrap_or_default();
@@ -313,7 +313,7 @@ fn nothing_is_left_open_for_the_children_of_a_node_to_inherit() {
             continue;
         }
         let mut text = String::new();
-        // It may have been closed since.
+        // The node may have closed the descriptor since.
         let Ok(mut file) = File::open(&entry) else { continue };
         file.read_to_string(&mut text).unwrap();
         let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();

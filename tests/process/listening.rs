@@ -10,8 +10,8 @@ use crate::surroundings::{logs, unshared};
 
 const VILLAGE: [&str; 2] = ["--network", "village"];
 
-/// A node in a network of its own, in which `script` runs first.
-fn alone(script: &str, args: &[&str]) -> Option<Child> {
+/// Starts a node in its own network, in which `script` runs first.
+fn in_own_network(script: &str, args: &[&str]) -> Option<Child> {
     unshared(&["-rn"], script, args, &[])
 }
 
@@ -20,10 +20,10 @@ fn addrs(ready: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_node_without_any_interface_is_ready_within_seconds_and_says_what_it_lacks() {
-    let Some(mut child) = alone("", &VILLAGE) else { return };
+fn node_without_interfaces_is_ready_within_seconds_with_a_warning() {
+    let Some(mut child) = in_own_network("", &VILLAGE) else { return };
     let started = Instant::now();
-    child.say(json!({"type":"connect","protocol":1,"id":"c"}));
+    child.command(json!({"type":"connect","protocol":1,"id":"c"}));
     let ready = child.expect("ready", |event| event["type"] == "ready");
     assert!(started.elapsed() < Duration::from_secs(10));
     assert_eq!(addrs(&ready), Vec::<String>::new());
@@ -34,30 +34,30 @@ fn a_node_without_any_interface_is_ready_within_seconds_and_says_what_it_lacks()
 }
 
 #[test]
-fn a_node_that_still_waits_for_an_address_ends_when_it_is_told_to() {
-    for how in ["signal", "shutdown", "eof"] {
-        let Some(mut child) = alone("", &VILLAGE) else { return };
-        child.say(json!({"type":"connect","protocol":1,"id":"c"}));
-        match how {
+fn node_that_waits_for_an_address_ends_on_request() {
+    for reason in ["signal", "shutdown", "eof"] {
+        let Some(mut child) = in_own_network("", &VILLAGE) else { return };
+        child.command(json!({"type":"connect","protocol":1,"id":"c"}));
+        match reason {
             "signal" => {
-                // It has seen `connect` when it has answered what came behind it.
-                child.say(json!({"type":"ping","id":"p"}));
+                // The node has read `connect` when it answers the next command.
+                child.command(json!({"type":"ping","id":"p"}));
                 child.answer("p");
                 child.signal(Signal::TERM);
             }
-            "shutdown" => child.say(json!({"type":"shutdown","id":"s"})),
+            "shutdown" => child.command(json!({"type":"shutdown","id":"s"})),
             _ => {}
         }
         let (code, rest, stderr) = child.finish();
-        assert_eq!(code, 0, "{how}: {rest:#?} {stderr}");
-        assert_eq!(rest.last().unwrap()["type"], "closing", "{how}: {rest:#?}");
+        assert_eq!(code, 0, "{reason}: {rest:#?} {stderr}");
+        assert_eq!(rest.last().unwrap()["type"], "closing", "{reason}: {rest:#?}");
     }
 }
 
 #[test]
-fn a_node_that_only_its_own_machine_can_reach_says_so_beyond_dev() {
-    let Some(mut child) = alone("ip link set lo up", &VILLAGE) else { return };
-    child.say(json!({"type":"connect","protocol":1,"id":"c"}));
+fn node_with_only_loopback_addresses_warns_outside_dev() {
+    let Some(mut child) = in_own_network("ip link set lo up", &VILLAGE) else { return };
+    child.command(json!({"type":"connect","protocol":1,"id":"c"}));
     let ready = child.expect("ready", |event| event["type"] == "ready");
     let addrs = addrs(&ready);
     assert!(addrs.iter().any(|addr| addr.starts_with("/ip4/127.0.0.1/tcp/")), "{addrs:?}");
@@ -71,10 +71,10 @@ fn a_node_that_only_its_own_machine_can_reach_says_so_beyond_dev() {
 }
 
 #[test]
-fn a_system_without_ipv6_is_served_on_ipv4_without_delay() {
+fn node_without_ipv6_listens_on_ipv4_without_delay() {
     let script = "ip link set lo up; echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 2>/dev/null || ip -6 addr flush dev lo";
-    let Some(mut child) = alone(script, &VILLAGE) else { return };
-    child.say(json!({"type":"connect","protocol":1,"id":"c"}));
+    let Some(mut child) = in_own_network(script, &VILLAGE) else { return };
+    child.command(json!({"type":"connect","protocol":1,"id":"c"}));
     let ready = child.expect("ready", |event| event["type"] == "ready");
     assert_eq!(addrs(&ready).len(), 2, "{ready}");
     let (code, rest, stderr) = child.finish();
@@ -83,8 +83,8 @@ fn a_system_without_ipv6_is_served_on_ipv4_without_delay() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_is_told_with_the_systems_reason() {
-    // Of a network that is kept for documents: nobody has it, and nothing is sent there.
+fn unavailable_address_is_reported_with_the_os_error() {
+    // Addresses for documentation, which no machine has; nothing is sent there.
     for addr in ["/ip4/192.0.2.1/tcp/0", "/ip4/192.0.2.1/udp/0/quic-v1", "/ip6/2001:db8::1/tcp/0"] {
         let child = Child::spawn(&["--connect", "--listen", addr], &[]);
         let (code, rest, _) = child.finish();
@@ -96,7 +96,7 @@ fn an_address_that_cannot_be_had_is_told_with_the_systems_reason() {
 }
 
 #[test]
-fn an_address_of_which_no_node_could_listen_ends_it_with_78() {
+fn unsupported_listen_address_exits_78() {
     for addr in [
         "/dns4/localhost/tcp/1",
         "/ip4/127.0.0.1/udp/1",

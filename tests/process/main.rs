@@ -7,7 +7,7 @@
 )]
 
 mod binding;
-#[allow(dead_code, reason = "it serves other tests too")]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod child;
 mod contract;
 mod data_dir;

@@ -26,7 +26,7 @@ fn network(first_key: u8) -> Network {
         bootstraps.push(child);
     }
     for bootstrap in &mut bootstraps {
-        bootstrap.until("a full circle of bootstraps", |status| status["peers"].as_u64() >= Some(3));
+        bootstrap.until("all bootstrap nodes connected", |status| status["peers"].as_u64() >= Some(3));
     }
     let (agents, ready) =
         (0..AGENTS as u8).map(|index| Child::join(first_key + 4 + index, 0, &[], &entries)).unzip();
@@ -37,13 +37,13 @@ fn address(ready: &Value) -> &str {
     ready["address"].as_str().unwrap()
 }
 
-/// Every agent sends to every other, and everything about that is as promised.
-fn all_to_all(network: &mut Network, route: &str) {
+/// Sends a message from every agent to every other, and checks messages and deliveries.
+fn send_between_all(network: &mut Network, route: &str) {
     let addresses: Vec<String> = network.ready.iter().map(|ready| address(ready).to_owned()).collect();
     for (from, agent) in network.agents.iter_mut().enumerate() {
         for (to, recipient) in addresses.iter().enumerate().filter(|(to, _)| *to != from) {
             let id = format!("{route}-{from}-{to}");
-            agent.say(json!({"type":"send","peerId":recipient,"data":{"from":from,"to":to,"route":route},"route":route,"id":id}));
+            agent.command(json!({"type":"send","peerId":recipient,"data":{"from":from,"to":to,"route":route},"route":route,"id":id}));
         }
     }
     let mut message_ids = BTreeMap::new();
@@ -78,83 +78,82 @@ fn all_to_all(network: &mut Network, route: &str) {
     }
 }
 
-/// Nothing came twice: after everything was taken, no message and no delivery is left. The ping's
-/// answer comes after all that came before it.
-fn nothing_is_left(network: &mut Network) {
+/// Asserts that no message and no delivery is left, after all expected ones were taken. The answer
+/// to the ping follows all earlier lines.
+fn assert_no_duplicates(network: &mut Network) {
     for agent in &mut network.agents {
-        agent.say(json!({"type":"ping","id":"last"}));
+        agent.command(json!({"type":"ping","id":"last"}));
         agent.answer("last");
-        agent.say(json!({"type":"shutdown"}));
+        agent.command(json!({"type":"shutdown"}));
         let rest = agent.rest();
-        let twice: Vec<_> =
+        let duplicates: Vec<_> =
             rest.iter().filter(|event| event["type"] == "message" || event["type"] == "delivery").collect();
-        assert!(twice.is_empty(), "{twice:#?}");
+        assert!(duplicates.is_empty(), "{duplicates:#?}");
     }
 }
 
 #[test]
-fn every_agent_reaches_every_other_and_one_that_comes_back_elsewhere() {
+fn agents_reach_each_other_also_after_a_restart_on_another_port() {
     let mut network = network(0x10);
-    all_to_all(&mut network, "auto");
+    send_between_all(&mut network, "auto");
 
     let lost = network.ready[0].clone();
     network.agents[0].kill();
     let (agent, ready) = Child::join(0x14, 0, &[], &network.entries);
     let back = Instant::now();
-    assert_eq!(ready["peerId"], lost["peerId"], "the node key follows from the agent's");
+    assert_eq!(ready["peerId"], lost["peerId"], "the agent key determines the node key");
     assert_ne!(tcp_address(&ready), tcp_address(&lost), "another port");
     network.agents[0] = agent;
     network.ready[0] = ready;
     let recipient = address(&lost).to_owned();
     for (from, sender) in network.agents.iter_mut().enumerate().skip(1) {
-        sender.say(
+        sender.command(
             json!({"type":"send","peerId":recipient,"data":{"again":from},"id":format!("again-{from}")}),
         );
     }
     for from in 1..AGENTS {
         network.agents[0].expect("mail after the restart", |event| event["data"]["again"] == from);
     }
-    assert!(back.elapsed() < Duration::from_secs(5), "mail took {:?} to arrive again", back.elapsed());
+    assert!(back.elapsed() < Duration::from_secs(5), "mail arrived only after {:?}", back.elapsed());
     for (from, sender) in network.agents.iter().enumerate().skip(1) {
         let delivery = sender.expect("delivery", |event| {
             event["type"] == "delivery" && event["requestId"] == format!("again-{from}").as_str()
         });
         assert_eq!(delivery["state"], "delivered");
     }
-    nothing_is_left(&mut network);
+    assert_no_duplicates(&mut network);
 }
 
 #[test]
-fn every_agent_reaches_every_other_by_gossip() {
+fn agents_reach_each_other_by_gossip() {
     let mut network = network(0x30);
-    all_to_all(&mut network, "gossip");
-    nothing_is_left(&mut network);
+    send_between_all(&mut network, "gossip");
+    assert_no_duplicates(&mut network);
 }
 
 #[test]
-fn agents_are_found_by_address_and_topic_and_hear_broadcasts() {
+fn discover_finds_agents_by_address_and_topic() {
     let (_bootstrap, entry) = Child::join(0x50, 0, &["--role", "bootstrap"], &[]);
     let entries = [tcp_address(&entry)];
     let (mut alice, _) = Child::join(0x51, 0, &["-n", "alice"], &entries);
     let (mut bob, bob_ready) = Child::join(0x52, 0, &["-n", "bob"], &entries);
     let bob_address = address(&bob_ready);
 
-    alice.say(json!({"type":"discover","address":bob_address,"timeoutMs":10_000,"id":"by-address"}));
+    alice.command(json!({"type":"discover","address":bob_address,"timeoutMs":10_000,"id":"by-address"}));
     let found =
         alice.expect("bob", |event| event["type"] == "peer_discovered" && event["requestId"] == "by-address");
     assert_eq!((&found["address"], &found["name"]), (&bob_ready["address"], &json!("bob")));
     assert_eq!(found["peerId"], bob_ready["peerId"]);
     assert_eq!(alice.answer("by-address")["count"], 1);
 
-    bob.say(json!({"type":"subscribe","topic":"jobs","id":"jobs"}));
+    bob.command(json!({"type":"subscribe","topic":"jobs","id":"jobs"}));
     bob.answer("jobs");
-    alice
-        .say(json!({"type":"send","topic":"jobs","data":"held until bob is seen to subscribe","id":"first"}));
+    alice.command(json!({"type":"send","topic":"jobs","data":"waits for bob's subscription","id":"first"}));
     alice.answer("first");
-    let heard = bob.expect("the broadcast", |event| event["type"] == "message");
-    assert_eq!((&heard["topic"], &heard["route"]), (&json!("jobs"), &json!("gossip")));
+    let message = bob.expect("the broadcast", |event| event["type"] == "message");
+    assert_eq!((&message["topic"], &message["route"]), (&json!("jobs"), &json!("gossip")));
 
-    alice.say(json!({"type":"discover","topic":"jobs","timeoutMs":10_000,"id":"by-topic"}));
+    alice.command(json!({"type":"discover","topic":"jobs","timeoutMs":10_000,"id":"by-topic"}));
     let found =
         alice.expect("bob", |event| event["type"] == "peer_discovered" && event["requestId"] == "by-topic");
     assert_eq!(found["address"], bob_ready["address"]);
@@ -162,62 +161,62 @@ fn agents_are_found_by_address_and_topic_and_hear_broadcasts() {
 }
 
 #[test]
-fn a_bootstrap_peer_of_another_network_is_told_and_left_alone() {
+fn bootstrap_peer_of_another_network_is_reported_and_disconnected() {
     let (_dev, ready) = Child::join(0xd8, 0, &["--role", "bootstrap"], &[]);
-    let flags = ["--network", "elsewhere", "--address-scope", "loopback"];
-    let (mut stray, _) = Child::join(0xd9, 0, &flags, &[tcp_address(&ready)]);
-    let told = stray.expect("the error", |event| event["type"] == "error");
-    assert_eq!((&told["code"], &told["retryable"]), (&json!("WRONG_NETWORK"), &json!(false)));
-    assert_eq!(told["details"], json!({"peerId": ready["peerId"], "network": "dev"}));
-    stray.expect("the end of it", |event| event["type"] == "peer_disconnected");
-    stray.until("it stays alone", |status| status["peers"] == 0);
+    let flags = ["--network", "other", "--address-scope", "loopback"];
+    let (mut other, _) = Child::join(0xd9, 0, &flags, &[tcp_address(&ready)]);
+    let error = other.expect("the error", |event| event["type"] == "error");
+    assert_eq!((&error["code"], &error["retryable"]), (&json!("WRONG_NETWORK"), &json!(false)));
+    assert_eq!(error["details"], json!({"peerId": ready["peerId"], "network": "dev"}));
+    other.expect("the disconnection", |event| event["type"] == "peer_disconnected");
+    other.until("no peers", |status| status["peers"] == 0);
 }
 
 #[test]
-fn what_reaches_nobody_is_told() {
-    let nobody = "0x000000000000000000000000000000000000dEaD";
-    let (mut lone, ready) = Child::join(0x58, 0, &[], &[]);
-    lone.say(json!({"type":"send","topic":"empty","data":1,"id":"broadcast"}));
-    assert_eq!(lone.answer("broadcast")["peers"], 0);
-    lone.say(json!({"type":"send","peerId":nobody,"data":1,"ttlMs":300,"id":"mail"}));
-    let expired = lone.expect("the end of the mail", |event| event["requestId"] == "mail");
+fn messages_without_recipient_are_reported() {
+    let unknown = "0x000000000000000000000000000000000000dEaD";
+    let (mut single, ready) = Child::join(0x58, 0, &[], &[]);
+    single.command(json!({"type":"send","topic":"empty","data":1,"id":"broadcast"}));
+    assert_eq!(single.answer("broadcast")["peers"], 0);
+    single.command(json!({"type":"send","peerId":unknown,"data":1,"ttlMs":300,"id":"mail"}));
+    let expired = single.expect("the delivery of the mail", |event| event["requestId"] == "mail");
     assert_eq!(
         (&expired["state"], &expired["code"]),
         (&json!("expired"), &json!("PEER_NOT_FOUND")),
         "{expired}"
     );
-    let unheard = lone.expect("the end of the broadcast", |event| event["requestId"] == "broadcast");
+    let failed = single.expect("the delivery of the broadcast", |event| event["requestId"] == "broadcast");
     assert_eq!(
-        (&unheard["state"], &unheard["code"]),
+        (&failed["state"], &failed["code"]),
         (&json!("expired"), &json!("NO_SUBSCRIBERS")),
-        "{unheard}"
+        "{failed}"
     );
 
-    lone.say(json!({"type":"send","peerId":"12D3KooWKuFX4DETfucjwfbwvnuQUvzwX1gfWbwgiSqQbaMxXMQR","data":1,"id":"peer"}));
-    assert_eq!(lone.answer("peer")["code"], "PEER_NOT_FOUND");
-    lone.say(json!({"type":"send","peerId":ready["address"],"data":1,"id":"self"}));
-    assert_eq!(lone.answer("self")["code"], "INVALID_ARGUMENT");
+    single.command(json!({"type":"send","peerId":"12D3KooWKuFX4DETfucjwfbwvnuQUvzwX1gfWbwgiSqQbaMxXMQR","data":1,"id":"peer"}));
+    assert_eq!(single.answer("peer")["code"], "PEER_NOT_FOUND");
+    single.command(json!({"type":"send","peerId":ready["address"],"data":1,"id":"self"}));
+    assert_eq!(single.answer("self")["code"], "INVALID_ARGUMENT");
 
     let mut plain = Child::spawn(&[], &[]);
-    plain.say(json!({"type":"connect","port":0}));
-    plain.say(json!({"type":"send","peerId":nobody,"data":1,"ttlMs":200}));
+    plain.command(json!({"type":"connect","port":0}));
+    plain.command(json!({"type":"send","peerId":unknown,"data":1,"ttlMs":200}));
     let error = plain.expect("an error that names the mail", |event| event["type"] == "error");
     assert_eq!(error["code"], "PEER_NOT_FOUND");
     assert!(error["messageId"].is_string(), "{error}");
 }
 
 #[test]
-fn an_agent_with_the_flag_is_found_by_its_capability_also_after_a_command_changed_it() {
+fn discover_finds_agent_by_its_current_capability() {
     let (_bootstrap, ready) = Child::join(180, 0, &["--role", "bootstrap"], &[]);
     let entries = [tcp_address(&ready)];
     let (mut reviewer, ready) = Child::join(181, 0, &["--capability", "review,translate"], &entries);
-    let (mut seeker, _) = Child::join(182, 0, &[], &entries);
+    let (mut searcher, _) = Child::join(182, 0, &[], &entries);
     let reviewer_address = address(&ready).to_owned();
     let mut found = |id: &str, capability: &str| {
-        seeker.say(json!({"type":"discover","capability":capability,"timeoutMs":60_000,"id":id}));
-        let found = seeker
+        searcher.command(json!({"type":"discover","capability":capability,"timeoutMs":60_000,"id":id}));
+        let found = searcher
             .expect("the agent", |event| event["type"] == "peer_discovered" && event["requestId"] == id);
-        seeker.say(json!({"type":"cancel","target":id}));
+        searcher.command(json!({"type":"cancel","target":id}));
         (found["address"].as_str().map(str::to_owned), found["capabilities"].clone())
     };
     let (by_flag, capabilities) = found("flag", "translate");
@@ -225,7 +224,7 @@ fn an_agent_with_the_flag_is_found_by_its_capability_also_after_a_command_change
         (by_flag.as_deref(), capabilities),
         (Some(&*reviewer_address), json!(["review", "translate"]))
     );
-    reviewer.say(json!({"type":"capabilities","capabilities":["plan"],"id":"set"}));
+    reviewer.command(json!({"type":"capabilities","capabilities":["plan"],"id":"set"}));
     assert_eq!(reviewer.answer("set")["type"], "result");
     let (by_command, capabilities) = found("command", "plan");
     assert_eq!((by_command.as_deref(), capabilities), (Some(&*reviewer_address), json!(["plan"])));

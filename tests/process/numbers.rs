@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::child::{Child, tcp_address};
 
-/// A recipient that acknowledges by hand, and what its senders need to know.
+/// A recipient with manual ack, and its address for senders.
 struct Recipient {
     child: Child,
     entry: String,
@@ -21,14 +21,14 @@ impl Recipient {
         Recipient { child, entry: tcp_address(&ready), address: ready["address"].clone() }
     }
 
-    /// The id of the next message, which has this payload.
-    fn told(&self, data: &str) -> Value {
+    /// Takes the message with this payload and returns its id.
+    fn expect_message(&self, data: &str) -> Value {
         let message = self.child.expect(data, |event| event["type"] == "message" && event["data"] == data);
         message["messageId"].clone()
     }
 
     fn ack(&mut self, id: &Value) {
-        self.child.say(json!({"type":"ack","messageId":id}));
+        self.child.command(json!({"type":"ack","messageId":id}));
     }
 }
 
@@ -38,49 +38,47 @@ fn start(key: u8, data_dir: &Path, to: &Recipient) -> Child {
 }
 
 fn send(child: &mut Child, to: &Recipient, data: &str) -> Value {
-    child.say(json!({"type":"send","peerId":to.address,"data":data,"id":data}));
+    child.command(json!({"type":"send","peerId":to.address,"data":data,"id":data}));
     let answer = child.answer(data);
     assert_eq!(answer["delivery"], "accepted", "{answer}");
     answer["messageId"].clone()
 }
 
-fn delivered(child: &Child, id: &Value) {
-    let delivery = child.expect("its end", |event| event["type"] == "delivery" && event["messageId"] == *id);
-    assert_eq!(delivery["state"], "delivered", "{delivery}");
+fn assert_delivered(child: &Child, id: &Value) {
+    let delivery =
+        child.expect("a delivery", |event| event["type"] == "delivery" && event["messageId"] == *id);
+    assert_eq!(delivery["state"], "assert_delivered", "{delivery}");
 }
 
 fn shut_down(mut child: Child) {
-    child.say(json!({"type":"shutdown"}));
+    child.command(json!({"type":"shutdown"}));
     assert!(child.wait().success());
 }
 
 #[test]
-fn mail_after_two_clean_restarts_reaches_the_parent_before_it_is_delivered() {
+fn message_after_two_restarts_is_reported_delivered_only_after_its_ack() {
     let mut to = Recipient::new(0xaa, &[]);
     let data_dir = TempDir::new().unwrap();
     let mut child = start(0xab, data_dir.path(), &to);
     let first = send(&mut child, &to, "m1");
-    assert_eq!(to.told("m1"), first);
+    assert_eq!(to.expect_message("m1"), first);
     shut_down(child);
 
     let mut child = start(0xab, data_dir.path(), &to);
     let second = send(&mut child, &to, "m2");
-    assert_eq!(to.told("m2"), second);
+    assert_eq!(to.expect_message("m2"), second);
     to.ack(&second);
-    delivered(&child, &second);
+    assert_delivered(&child, &second);
     shut_down(child);
 
     let mut child = start(0xab, data_dir.path(), &to);
     let third = send(&mut child, &to, "m3");
-    assert_eq!(to.told("m3"), third, "told to the parent");
-    assert!(
-        child.take(|event| event["type"] == "delivery").is_none(),
-        "nothing was acknowledged in this process"
-    );
+    assert_eq!(to.expect_message("m3"), third, "the message reaches the parent");
+    assert!(child.take(|event| event["type"] == "delivery").is_none(), "a delivery without an ack");
     to.ack(&third);
-    delivered(&child, &third);
+    assert_delivered(&child, &third);
     to.ack(&first);
-    delivered(&child, &first);
+    assert_delivered(&child, &first);
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -90,22 +88,22 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn mail_from_a_data_directory_that_was_restored_from_a_copy_reaches_the_parent() {
+fn message_from_restored_data_directory_is_delivered() {
     let recipient_dir = TempDir::new().unwrap();
     let mut to = Recipient::new(0xac, &["--data-dir", recipient_dir.path().to_str().unwrap()]);
     let (data_dir, backup) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut child = start(0xad, data_dir.path(), &to);
     let pending = send(&mut child, &to, "pending");
-    assert_eq!(to.told("pending"), pending);
+    assert_eq!(to.expect_message("pending"), pending);
     shut_down(child);
     copy(data_dir.path(), backup.path());
 
     let mut child = start(0xad, data_dir.path(), &to);
     for data in ["a1", "a2", "a3"] {
         let id = send(&mut child, &to, data);
-        assert_eq!(to.told(data), id);
+        assert_eq!(to.expect_message(data), id);
         to.ack(&id);
-        delivered(&child, &id);
+        assert_delivered(&child, &id);
     }
     shut_down(child);
 
@@ -113,11 +111,11 @@ fn mail_from_a_data_directory_that_was_restored_from_a_copy_reaches_the_parent()
     let mut ids = vec![pending];
     for data in ["b1", "b2", "b3"] {
         let id = send(&mut child, &to, data);
-        assert_eq!(to.told(data), id);
+        assert_eq!(to.expect_message(data), id);
         ids.push(id);
     }
     for id in ids {
         to.ack(&id);
-        delivered(&child, &id);
+        assert_delivered(&child, &id);
     }
 }

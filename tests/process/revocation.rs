@@ -25,10 +25,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::child::tcp_address;
-use crate::child::{Child, SOON, test_key};
+use crate::child::{Child, TIMEOUT, test_key};
 
 /// The agent whose key is revoked.
-const X: u8 = 0x72;
+const AGENT: u8 = 0x72;
 
 fn now_secs() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
@@ -39,10 +39,10 @@ fn node_key(data_dir: &TempDir) -> NodeKey {
     NodeKey::from_seed(hex::decode(text.trim()).unwrap().try_into().unwrap())
 }
 
-/// What a node answers to mail of agent `X` by this key in generation 0, from a peer that is no
-/// node at all and hears nothing.
-fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
-    let agent = AgentKey::from_hex(&test_key(X)).unwrap();
+/// Sends mail of `AGENT`, signed by this node key in generation 0, and returns the response of the
+/// node. The peer is only a swarm, without a core.
+fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Response {
+    let agent = AgentKey::from_hex(&test_key(AGENT)).unwrap();
     let recipient: PeerId = ready["peerId"].as_str().unwrap().parse().unwrap();
     let binding = Binding {
         account: agent.address(),
@@ -64,7 +64,7 @@ fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
         binding: agent.bind(binding).unwrap().encode(),
         boot: 77,
         counter: number,
-        // Not before the recipient's start, which may have been in this very second.
+        // After the recipient's start, which may be in this second.
         created_at_ms: now_secs() * 1000 + 999,
         payload: None,
     };
@@ -80,25 +80,25 @@ fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
         agent_version: "p2p-node/test".to_owned(),
     };
     let exchange = async {
-        let mut net = SwarmDriver::new(config).unwrap();
-        net.apply(NetworkCommand::Dial { peer: recipient, addrs: vec![addr] });
+        let mut driver = SwarmDriver::new(config).unwrap();
+        driver.apply(NetworkCommand::Dial { peer: recipient, addrs: vec![addr] });
         loop {
-            match net.next().await {
+            match driver.next().await {
                 Input::Connected { .. } => {
                     let network = "other".to_owned();
                     let hello =
                         Hello { version: WIRE_VERSION, network, record: "?".into(), ..Hello::default() };
-                    net.apply(NetworkCommand::SendHello {
+                    driver.apply(NetworkCommand::SendHello {
                         peer: recipient,
                         body: hello.encode_to_vec().into(),
                     });
                 }
-                // What it says of itself names the key to which its mail is sealed.
+                // The record in the hello has the KEM key.
                 Input::HelloResponseReceived { body: hello, .. } => {
                     let hello = Hello::decode(hello).unwrap();
                     body.payload = Some(sealed(&batch, key, SignedRecord::decode(hello.record).unwrap()));
                     let frame = sign_frame(&body, key);
-                    net.apply(NetworkCommand::SendMail { token: 1, peer: recipient, frame });
+                    driver.apply(NetworkCommand::SendMail { token: 1, peer: recipient, frame });
                 }
                 Input::MailResponseReceived { outcome, .. } => {
                     return MailResponse::decode(outcome.unwrap()).unwrap().response.unwrap();
@@ -109,7 +109,7 @@ fn mail_with(key: &NodeKey, ready: &Value, number: u64) -> Response {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(SOON, exchange).await }).expect("an answer")
+    runtime.block_on(async { tokio::time::timeout(TIMEOUT, exchange).await }).expect("an answer")
 }
 
 fn sealed(batch: &Batch, sender: &NodeKey, recipient: SignedRecord) -> Payload {
@@ -121,22 +121,21 @@ fn sealed(batch: &Batch, sender: &NodeKey, recipient: SignedRecord) -> Payload {
         kem_id: kem_id(&kem.public_key),
     };
     let content = padding::pad(batch.encode_to_vec());
-    let once = hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(1)).unwrap();
-    let (enc, ciphertext) = (once.enc, once.ciphertext);
+    let sealed = hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(1)).unwrap();
+    let (enc, ciphertext) = (sealed.enc, sealed.ciphertext);
     Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext })
 }
 
-fn refused(response: &Response) -> bool {
-    matches!(response, Response::Refused(refused) if refused.code == "SUPERSEDED")
+fn is_superseded(response: &Response) -> bool {
+    matches!(response, Response::Refused(is_superseded) if is_superseded.code == "SUPERSEDED")
 }
 
-/// Waits until the store of a running node holds the generation of agent `X`. A copy is looked at,
-/// because the store is locked; one taken amid a write may be damaged, and is moved aside where it
-/// lies.
-fn until_kept(data_dir: &TempDir, owner: u8, generation: u64) {
+/// Waits until the store of a running node has the generation of `AGENT`. Opens a copy, because the
+/// store is locked. A copy from the middle of a write may be damaged; opening it moves it aside.
+fn until_persisted(data_dir: &TempDir, owner: u8, generation: u64) {
     let owner = AgentKey::from_hex(&test_key(owner)).unwrap().address();
-    let address = AgentKey::from_hex(&test_key(X)).unwrap().address();
-    let deadline = Instant::now() + SOON;
+    let address = AgentKey::from_hex(&test_key(AGENT)).unwrap().address();
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let copy = TempDir::new().unwrap();
         std::fs::copy(data_dir.path().join(STORE_FILE), copy.path().join(STORE_FILE)).unwrap();
@@ -144,82 +143,90 @@ fn until_kept(data_dir: &TempDir, owner: u8, generation: u64) {
         if rows.floors.iter().any(|row| row.address == address && row.generation == generation) {
             return;
         }
-        assert!(Instant::now() < deadline, "never kept: {rows:?}");
+        assert!(Instant::now() < deadline, "not persisted: {rows:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 #[test]
-fn a_higher_generation_ends_the_old_node_and_bars_its_key() {
+fn higher_generation_ends_the_old_node_and_revokes_its_key() {
     let (_bootstrap, entry) = Child::join(0x70, 0, &["--role", "bootstrap"], &[]);
     let entries = [tcp_address(&entry)];
     let dirs: [TempDir; 2] = std::array::from_fn(|_| TempDir::new().unwrap());
-    let [kept, old_dir] = dirs.each_ref().map(|dir| ["--data-dir", dir.path().to_str().unwrap()]);
-    let (mut witness, witness_ready) = Child::join(0x71, 0, &kept, &entries);
-    let (mut old, old_ready) = Child::join(X, 0, &old_dir, &entries);
-    old.say(json!({"type":"send","peerId":witness_ready["address"],"data":"before"}));
+    let [data_dir, old_dir] = dirs.each_ref().map(|dir| ["--data-dir", dir.path().to_str().unwrap()]);
+    let (mut witness, witness_ready) = Child::join(0x71, 0, &data_dir, &entries);
+    let (mut old, old_ready) = Child::join(AGENT, 0, &old_dir, &entries);
+    old.command(json!({"type":"send","peerId":witness_ready["address"],"data":"before"}));
     let before = witness.expect("mail", |event| event["type"] == "message");
     assert_eq!((&before["from"], &before["peerId"]), (&old_ready["address"], &old_ready["peerId"]));
 
     let generation = now_secs();
     let started = Instant::now();
     let raised = generation.to_string();
-    let (mut new, new_ready) = Child::join(X, 0, &["--generation", &raised, "--instance", "new"], &entries);
+    let (mut new, new_ready) =
+        Child::join(AGENT, 0, &["--generation", &raised, "--instance", "new"], &entries);
     assert_eq!(new_ready["address"], old_ready["address"]);
     assert_ne!(new_ready["peerId"], old_ready["peerId"]);
     let ended = old.expect("the end of the old node", |event| event["type"] == "error");
     assert_eq!(ended["code"], "IDENTITY_SUPERSEDED", "{ended}");
     assert_eq!(old.wait().code(), Some(78));
-    assert!(started.elapsed() < Duration::from_secs(10), "it took {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "the old node ended only after {:?}",
+        started.elapsed()
+    );
 
-    new.say(json!({"type":"send","peerId":witness_ready["address"],"data":"after"}));
+    new.command(json!({"type":"send","peerId":witness_ready["address"],"data":"after"}));
     let after = witness.expect("mail", |event| event["type"] == "message");
     assert_eq!((&after["from"], &after["peerId"]), (&new_ready["address"], &new_ready["peerId"]));
     let old_key = node_key(&dirs[1]);
     assert_eq!(old_key.peer_id().to_string(), old_ready["peerId"].as_str().unwrap());
-    let answer = mail_with(&old_key, &witness_ready, 1);
-    assert!(refused(&answer), "{answer:?}");
-    witness.until("a frame refused", |status| status["counters"]["frames_superseded"] == 1);
+    let answer = response_to_mail_of(&old_key, &witness_ready, 1);
+    assert!(is_superseded(&answer), "{answer:?}");
+    witness.until("a frame is_superseded", |status| status["counters"]["frames_superseded"] == 1);
 
-    // Alone, so that it cannot learn again what it is to remember.
-    until_kept(&dirs[0], 0x71, generation);
+    // Without peers, so that the witness cannot learn the generation again.
+    until_persisted(&dirs[0], 0x71, generation);
     witness.kill();
-    let (mut witness, witness_ready) = Child::join(0x71, 0, &kept, &[]);
-    let answer = mail_with(&old_key, &witness_ready, 2);
-    assert!(refused(&answer), "after a restart: {answer:?}");
-    witness.say(json!({"type":"ping","id":"p"}));
+    let (mut witness, witness_ready) = Child::join(0x71, 0, &data_dir, &[]);
+    let answer = response_to_mail_of(&old_key, &witness_ready, 2);
+    assert!(is_superseded(&answer), "after a restart: {answer:?}");
+    witness.command(json!({"type":"ping","id":"p"}));
     witness.answer("p");
-    assert!(witness.seen().iter().all(|event| event["type"] != "message"), "the old key was heard");
+    assert!(
+        witness.seen().iter().all(|event| event["type"] != "message"),
+        "a message of the old key was delivered"
+    );
 
-    // Nor does the old node start again; and who remembers nothing takes the old key for good.
-    let again = Child::spawn(&[&old_dir[..], &["--connect"]].concat(), &[("PRIVATE_KEY", &test_key(X))]);
+    // The old node does not start again. A node without a store accepts the old key.
+    let again = Child::spawn(&[&old_dir[..], &["--connect"]].concat(), &[("PRIVATE_KEY", &test_key(AGENT))]);
     let (code, lines, _) = again.finish();
     assert_eq!(code, 78);
     assert!(lines.iter().any(|line| line["code"] == "IDENTITY_SUPERSEDED"), "{lines:#?}");
-    let (_forgetful, forgetful_ready) = Child::join(0x71, 0, &["--instance", "forgetful"], &[]);
-    let answer = mail_with(&old_key, &forgetful_ready, 3);
+    let (_empty, empty_ready) = Child::join(0x71, 0, &["--instance", "empty"], &[]);
+    let answer = response_to_mail_of(&old_key, &empty_ready, 3);
     assert!(matches!(answer, Response::Ack(_)), "{answer:?}");
 }
 
 #[test]
-fn two_processes_do_not_share_a_data_directory() {
+fn data_directory_in_use_is_refused() {
     let dir = TempDir::new().unwrap();
     let args = ["--data-dir", dir.path().to_str().unwrap()];
     let (_first, _) = Child::join(0x73, 0, &args, &[]);
-    // Its scope is another one, so that the lock of the identity is not in the way.
+    // Another lock scope, so that the identity lock does not interfere.
     let (code, lines, _) = Child::spawn(&args, &[("PRIVATE_KEY", &test_key(0x73))]).finish();
     assert_eq!(code, 73);
     assert_eq!(lines.last().unwrap()["code"], "IDENTITY_IN_USE", "{lines:#?}");
 }
 
 #[test]
-fn a_damaged_store_is_told_of_and_costs_nothing_else() {
+fn damaged_store_is_replaced_with_a_warning() {
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join(STORE_FILE), vec![0x5A; 10_000]).unwrap();
     let (child, _) = Child::join(0x74, 0, &["--data-dir", dir.path().to_str().unwrap()], &[]);
-    let told = child.expect("a warning", |event| event["type"] == "log" && event["namespace"] == "store");
-    assert_eq!(told["level"], "warn");
-    assert!(told["message"].as_str().unwrap().contains("node.redb.corrupt-"), "{told}");
+    let warning = child.expect("a warning", |event| event["type"] == "log" && event["namespace"] == "store");
+    assert_eq!(warning["level"], "warn");
+    assert!(warning["message"].as_str().unwrap().contains("node.redb.corrupt-"), "{warning}");
     assert_eq!(child.finish().0, 0);
     let mode = |name: &std::path::Path| {
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(name).unwrap().permissions()) & 0o777

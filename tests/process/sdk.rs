@@ -7,10 +7,10 @@ use p2p_node_sdk::{AckMode, Builder, DeliveryState, Discover, Event, Events, Mes
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
-use crate::child::{SOON, test_key};
+use crate::child::{TIMEOUT, test_key};
 
 pub fn node(home: &TempDir) -> Builder {
-    let quick =
+    let fast_restart =
         Restart { first: Duration::from_millis(20), max: Duration::from_millis(100), ..Restart::default() };
     Node::builder()
         .binary(env!("CARGO_BIN_EXE_p2p-node"))
@@ -18,23 +18,23 @@ pub fn node(home: &TempDir) -> Builder {
         .env("P2P_NODE_LOCK_SCOPE", home.path())
         .cwd(home.path())
         .port(0)
-        .restart(Some(quick))
+        .restart(Some(fast_restart))
 }
 
 pub fn first_addr(node: &Node) -> String {
     node.ready().addrs.swap_remove(0)
 }
 
-pub async fn next(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Event {
-    let look = async {
+pub async fn next(events: &mut Events, matches: impl Fn(&Event) -> bool) -> Event {
+    let wait = async {
         loop {
             let event = events.next().await.expect("events end too soon");
-            if wanted(&event) {
+            if matches(&event) {
                 return event;
             }
         }
     };
-    tokio::time::timeout(SOON, look).await.expect("no such event")
+    tokio::time::timeout(TIMEOUT, wait).await.expect("no such event")
 }
 
 pub async fn message(events: &mut Events) -> Message {
@@ -44,8 +44,8 @@ pub async fn message(events: &mut Events) -> Message {
     }
 }
 
-/// The next message, acknowledged at once.
-pub async fn take(node: &Node, events: &mut Events) -> Message {
+/// Returns the next message and acks it.
+pub async fn take_and_ack(node: &Node, events: &mut Events) -> Message {
     let message = message(events).await;
     node.ack(&message).await.unwrap();
     message
@@ -57,16 +57,16 @@ pub async fn close(node: &Node) {
 }
 
 #[tokio::test]
-async fn two_agents_talk_through_the_sdk() {
+async fn sdk_agents_exchange_messages() {
     let home = TempDir::new().unwrap();
     let (alice, mut to_alice) = node(&home).private_key(test_key(0x70)).open().await.unwrap();
     let (bob, mut to_bob) = node(&home).bootstrap_peers([first_addr(&alice)]).open().await.unwrap();
 
-    let look = Discover { address: Some(alice.address()), timeout_ms: Some(20_000), ..Discover::default() };
-    assert_eq!(bob.discover(look).await.unwrap()[0].peer_id, alice.ready().peer_id);
+    let query = Discover { address: Some(alice.address()), timeout_ms: Some(20_000), ..Discover::default() };
+    assert_eq!(bob.discover(query).await.unwrap()[0].peer_id, alice.ready().peer_id);
     let mail = bob.send(alice.address(), "hello").await.unwrap();
     let message_id = mail.message_id.clone();
-    let received = take(&alice, &mut to_alice).await;
+    let received = take_and_ack(&alice, &mut to_alice).await;
     assert_eq!(mail.delivered().await.unwrap().state, DeliveryState::Delivered);
     assert_eq!((&received.from, &received.message_id), (&bob.address(), &message_id));
     assert_eq!(received.data.get(), "\"hello\"");
@@ -83,20 +83,20 @@ async fn two_agents_talk_through_the_sdk() {
     assert_eq!(refused.code(), "PEER_REJECTED");
     alice.allow(bob.address()).await.unwrap();
     let mail = bob.send(alice.address(), "2").await.unwrap();
-    assert_eq!(take(&alice, &mut to_alice).await.trust, Trust::Allowed);
+    assert_eq!(take_and_ack(&alice, &mut to_alice).await.trust, Trust::Allowed);
     mail.delivered().await.unwrap();
 
-    let refused = bob.send("nobody", "hello").await.err().unwrap();
+    let refused = bob.send("unknown", "hello").await.err().unwrap();
     assert!(!refused.retryable(), "{refused}");
     close(&bob).await;
     close(&alice).await;
 }
 
 #[tokio::test]
-async fn mail_that_had_no_ack_comes_again_and_is_delivered_when_it_has() {
+async fn unacked_message_is_redelivered_after_a_kill_and_delivered_after_its_ack() {
     let home = TempDir::new().unwrap();
-    let taker = node(&home).ack(AckMode::Manual).data_dir(home.path().join("alice"));
-    let (alice, mut to_alice) = taker.open().await.unwrap();
+    let recipient = node(&home).ack(AckMode::Manual).data_dir(home.path().join("alice"));
+    let (alice, mut to_alice) = recipient.open().await.unwrap();
     let (bob, _to_bob) = node(&home).bootstrap_peers([first_addr(&alice)]).open().await.unwrap();
     let mail = bob.send(alice.address(), "work").await.unwrap();
     let first = message(&mut to_alice).await;
@@ -115,7 +115,7 @@ fn open_files() -> usize {
 }
 
 #[tokio::test]
-async fn a_node_that_is_killed_twenty_times_comes_back_as_it_was() {
+async fn node_killed_twenty_times_restarts_with_the_same_state() {
     let home = TempDir::new().unwrap();
     let (bob, mut to_bob) = node(&home).open().await.unwrap();
     let (alice, mut events) = node(&home).bootstrap_peers([first_addr(&bob)]).open().await.unwrap();
@@ -126,9 +126,9 @@ async fn a_node_that_is_killed_twenty_times_comes_back_as_it_was() {
     for round in 0..20 {
         let pid = Pid::from_raw(alice.pid().unwrap().cast_signed()).unwrap();
         pids.insert(pid.as_raw_nonzero());
-        // Mail that is under way when the node dies is told of, and never sent again.
-        let nobody = "0x000000000000000000000000000000000000dEaD";
-        let mail = alice.send(nobody, &round).await.unwrap();
+        // Mail in flight when the node is killed is reported, and never sent again.
+        let unknown = "0x000000000000000000000000000000000000dEaD";
+        let mail = alice.send(unknown, &round).await.unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         assert_eq!(mail.delivered().await.unwrap_err().code(), "SIDECAR_RESTARTED");
         let Event::Restarted { ready, .. } =
@@ -137,26 +137,26 @@ async fn a_node_that_is_killed_twenty_times_comes_back_as_it_was() {
             unreachable!()
         };
         assert_eq!((&ready.address, &ready.addrs), (&address, &addrs));
-        assert!(test_kill_process(pid).is_err(), "the process is left");
-        // Both ways, and the subscription lives.
-        let mails = [(&bob, alice.address()), (&alice, bob.address())];
+        assert!(test_kill_process(pid).is_err(), "the killed process still exists");
+        // Mail in both directions, and the subscription.
+        let pairs = [(&bob, alice.address()), (&alice, bob.address())];
         let mut sent = Vec::new();
-        for (from, to) in mails {
+        for (from, to) in pairs {
             sent.push(from.send(to, &round).await.unwrap());
         }
-        take(&bob, &mut to_bob).await;
+        take_and_ack(&bob, &mut to_bob).await;
         bob.publish("news", &round).await.unwrap();
-        let mut heard = BTreeSet::new();
-        while heard.len() < 2 {
-            let message = take(&alice, &mut events).await;
-            heard.insert((message.topic, message.data.get().to_owned()));
+        let mut received = BTreeSet::new();
+        while received.len() < 2 {
+            let message = take_and_ack(&alice, &mut events).await;
+            received.insert((message.topic, message.data.get().to_owned()));
         }
         for mail in sent {
             mail.delivered().await.unwrap();
         }
         let round = round.to_string();
-        assert_eq!(heard, [(None, round.clone()), (Some("news".to_owned()), round)].into());
-        // Other tests open and close files beside this one, so it is a matter of the trend.
+        assert_eq!(received, [(None, round.clone()), (Some("news".to_owned()), round)].into());
+        // Other tests also open files, so the limit is generous.
         most_files = most_files.max(open_files());
     }
     assert_eq!(pids.len(), 20);

@@ -5,14 +5,14 @@ use std::time::Duration;
 use p2p_node_sdk::{Error, Event, QUIET};
 use tempfile::TempDir;
 
-use crate::child::{SOON, test_key};
+use crate::child::{TIMEOUT, test_key};
 use crate::sdk::{close, first_addr, message, node};
 
-/// A place where nobody listens: port 1 of this machine.
+/// An address without a listener: port 1 of this machine.
 const DEAD: &str = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
 
 #[tokio::test]
-async fn open_with_a_bad_key_has_what_the_node_says_of_it() {
+async fn open_with_invalid_key_fails_with_the_node_error() {
     let home = TempDir::new().unwrap();
     let error = node(&home).private_key("zz").open().await.err().unwrap();
     let Error::StartFailed { report: Some(report), exit: Some(exit), .. } = &error else {
@@ -23,7 +23,7 @@ async fn open_with_a_bad_key_has_what_the_node_says_of_it() {
 }
 
 #[tokio::test]
-async fn open_with_a_flag_that_is_none_quotes_stderr() {
+async fn open_with_unknown_flag_fails_with_stderr() {
     let home = TempDir::new().unwrap();
     let error = node(&home).args(["--nonsense"]).open().await.err().unwrap();
     let Error::StartFailed { exit: Some(exit), .. } = &error else { panic!("{error:?}") };
@@ -31,7 +31,7 @@ async fn open_with_a_flag_that_is_none_quotes_stderr() {
 }
 
 #[tokio::test]
-async fn open_with_a_port_in_use_has_the_refusal() {
+async fn open_with_port_in_use_fails_with_listen_failed() {
     let home = TempDir::new().unwrap();
     let (first, _events) = node(&home).open().await.unwrap();
     let port = first_addr(&first).split('/').nth(4).unwrap().parse().unwrap();
@@ -42,14 +42,14 @@ async fn open_with_a_port_in_use_has_the_refusal() {
 }
 
 #[tokio::test]
-async fn joined_with_a_dead_entry_point_tells_what_was_tried_and_why_it_failed() {
+async fn joined_with_unreachable_bootstrap_peer_fails_with_the_attempts() {
     let home = TempDir::new().unwrap();
     let (alone, mut events) = node(&home).bootstrap_peers([DEAD]).open().await.unwrap();
     let error = alone.joined(Duration::from_secs(2)).await.unwrap_err();
     assert_eq!(error.code(), "NOT_JOINED");
-    let told = error.to_string();
-    assert!(told.contains(DEAD) && told.contains("cannot be reached"), "{told}");
-    let timed = tokio::time::timeout(SOON, async {
+    let text = error.to_string();
+    assert!(text.contains(DEAD) && text.contains("cannot be reached"), "{text}");
+    let timed = tokio::time::timeout(TIMEOUT, async {
         while let Some(event) = events.next().await {
             assert!(!matches!(event, Event::Message(_)));
         }
@@ -63,20 +63,20 @@ async fn joined_resolves_when_the_first_peer_connects() {
     let home = TempDir::new().unwrap();
     let (alice, _to_alice) = node(&home).open().await.unwrap();
     let other = alice.clone();
-    let waiting = tokio::spawn(async move { other.joined(SOON).await });
+    let waiting = tokio::spawn(async move { other.joined(TIMEOUT).await });
     let (bob, _to_bob) = node(&home).bootstrap_peers([first_addr(&alice)]).open().await.unwrap();
-    bob.joined(SOON).await.unwrap();
+    bob.joined(TIMEOUT).await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap()[0].peer_id, bob.ready().peer_id);
     close(&bob).await;
     close(&alice).await;
 }
 
 #[tokio::test]
-async fn a_loop_until_caught_up_takes_all_pending_mail_and_every_sender_is_told() {
-    const MAILS: usize = 200;
+async fn next_until_caught_up_returns_all_pending_messages() {
+    const MESSAGES: usize = 200;
     let home = TempDir::new().unwrap();
-    let taker = || node(&home).private_key(test_key(0x71)).data_dir(home.path().join("alice"));
-    let (alice, to_alice) = taker().open().await.unwrap();
+    let recipient = || node(&home).private_key(test_key(0x71)).data_dir(home.path().join("alice"));
+    let (alice, to_alice) = recipient().open().await.unwrap();
     let (bob, _to_bob) = node(&home).bootstrap_peers([first_addr(&alice)]).open().await.unwrap();
     let port = first_addr(&alice).split('/').nth(4).unwrap().parse().unwrap();
     bob.send(alice.address(), "first").await.unwrap();
@@ -85,21 +85,21 @@ async fn a_loop_until_caught_up_takes_all_pending_mail_and_every_sender_is_told(
     to_alice.close();
     let address = alice.address();
     close(&alice).await;
-    let mut mails = Vec::new();
-    for number in 0..MAILS {
-        mails.push(bob.send(&address, &number).await.unwrap());
+    let mut sent = Vec::new();
+    for number in 0..MESSAGES {
+        sent.push(bob.send(&address, &number).await.unwrap());
     }
-    let again = taker().port(port).bootstrap_peers([first_addr(&bob)]).mail_buffer(16);
+    let again = recipient().port(port).bootstrap_peers([first_addr(&bob)]).mail_buffer(16);
     let (alice, mut events) = again.open().await.unwrap();
-    let mut taken = Vec::new();
+    let mut received = Vec::new();
     while let Some(event) = events.next_until_caught_up(&alice).await.unwrap() {
         if let Event::Message(message) = event {
-            taken.push(message.data.get().to_owned());
+            received.push(message.data.get().to_owned());
         }
     }
-    let all: Vec<String> = (0..MAILS).map(|number| number.to_string()).collect();
-    assert_eq!(taken, all);
-    for mail in mails {
+    let all: Vec<String> = (0..MESSAGES).map(|number| number.to_string()).collect();
+    assert_eq!(received, all);
+    for mail in sent {
         mail.delivered().await.unwrap();
     }
     assert_eq!(QUIET, Duration::from_secs(3), "as the README says");

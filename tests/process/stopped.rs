@@ -7,63 +7,63 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::child::{Child, SOON, command, resident_mib, tcp_address, test_key};
+use crate::child::{Child, TIMEOUT, command, resident_mib, tcp_address, test_key};
 
-/// How long, in seconds, unless the environment says otherwise.
+/// Returns a duration in seconds, which a variable overrides.
 fn seconds(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
 
-/// Lets that many things be done a second, for so many seconds.
-fn paced(seconds: u64, a_second: u64, mut what: impl FnMut(u64)) {
+/// Calls a function this often per second, for this many seconds.
+fn run_paced(seconds: u64, a_second: u64, mut action: impl FnMut(u64)) {
     let began = Instant::now();
     for number in 0..seconds * a_second {
         let due = began + Duration::from_secs(number) / a_second as u32;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        what(number);
+        action(number);
     }
 }
 
 #[test]
-fn a_recipient_that_stands_still_loses_nothing_and_holds_up_nobody() {
+fn stopped_recipient_loses_nothing_and_delays_no_other() {
     let (mut sender, ready) = Child::join(0xb0, 0, &[], &[]);
     let entry = [tcp_address(&ready)];
     let (stopped, stopped_ready) = Child::join(0xb1, 0, &[], &entry);
     let (other, other_ready) = Child::join(0xb2, 0, &[], &entry);
     sender.until("peers", |status| status["peers"] == 2);
     let mail = |sender: &mut Child, ready: &Value, data: u64| {
-        sender.say(json!({"type":"send","peerId":ready["address"],"data":data,"ttlMs":600_000}));
+        sender.command(json!({"type":"send","peerId":ready["address"],"data":data,"ttlMs":600_000}));
     };
     mail(&mut sender, &stopped_ready, 0);
     stopped.expect("the first", |event| event["data"] == 0);
     stopped.signal(Signal::STOP);
     let mut last = 0;
-    paced(seconds("STOP_SECONDS", 30), 50, |number| {
+    run_paced(seconds("STOP_SECONDS", 30), 50, |number| {
         last = number + 1;
         mail(&mut sender, &stopped_ready, last);
         mail(&mut sender, &other_ready, last);
-        // At once, while the other's mail waits.
-        other.expect("mail to the other", |event| event["data"] == last);
+        // While mail to the stopped recipient waits.
+        other.expect("mail to the running recipient", |event| event["data"] == last);
     });
     stopped.signal(Signal::CONT);
     for data in 1..=last {
-        let message = stopped.expect_within(3 * SOON, "mail", |event| event["type"] == "message");
+        let message = stopped.expect_within(3 * TIMEOUT, "mail", |event| event["type"] == "message");
         assert_eq!(message["data"], data, "in order, each once");
     }
     for _ in 0..2 * last + 1 {
-        let told = sender.expect_within(3 * SOON, "how it ended", |event| event["type"] == "delivery");
-        assert_eq!(told["state"], "delivered", "{told}");
+        let delivery = sender.expect_within(3 * TIMEOUT, "a delivery", |event| event["type"] == "delivery");
+        assert_eq!(delivery["state"], "delivered", "{delivery}");
     }
-    sender.until("nothing is left", |status| status["outbox"] == 0);
+    sender.until("an empty outbox", |status| status["outbox"] == 0);
 }
 
-/// Memory of a node whose parent does not read, or whose recipient's does not, in MiB: 16 of mail
-/// and 8 of outbox, with what is around them.
-const MOST_MIB: u64 = 96;
+/// Most memory, in MiB, of a node whose parent or recipient does not read: 16 for mail, 8 for the
+/// outbox, and overhead.
+const MAX_MIB: u64 = 96;
 
 #[test]
 #[ignore = "takes more than a minute; CI runs it"]
-fn a_parent_that_does_not_read_a_thousand_mails_a_second_gets_all_that_was_accepted() {
+fn parent_that_stalls_under_load_receives_all_accepted_messages() {
     let (mut sender, ready) = Child::join(0xb3, 0, &[], &[]);
     let home = TempDir::new().unwrap();
     let mut stalled = command(home.path());
@@ -76,7 +76,7 @@ fn a_parent_that_does_not_read_a_thousand_mails_a_second_gets_all_that_was_accep
     sender.until("peers", |status| status["peers"] == 1);
 
     let (pids, text) = ([stalled.id(), sender.id()], "x".repeat(200));
-    let (mut sent, mut accepted, mut refused, mut most) = (0, Vec::new(), 0, 0);
+    let (mut sent, mut accepted, mut refused, mut max_mib) = (0, Vec::new(), 0, 0);
     let mut answers = |sender: &Child, wait: bool| {
         let is_answer = |event: &Value| event["id"].is_u64();
         while let Some(answer) =
@@ -97,22 +97,24 @@ fn a_parent_that_does_not_read_a_thousand_mails_a_second_gets_all_that_was_accep
         }
         accepted.len() as u64 + refused
     };
-    paced(seconds("STALL_SECONDS", 60), 1000, |number| {
-        sender.say(json!({"type":"send","peerId":address,"data":[number, text],"id":number,"ttlMs":600_000}));
+    run_paced(seconds("STALL_SECONDS", 60), 1000, |number| {
+        sender.command(
+            json!({"type":"send","peerId":address,"data":[number, text],"id":number,"ttlMs":600_000}),
+        );
         sent += 1;
         if number % 1000 == 0 {
-            // Whoever asks something else is answered, in the end: stdin pauses while the recipient
-            // may still be moving.
+            // Other commands are answered too, although stdin pauses while the recipient may still
+            // make progress.
             let id = format!("p{number}");
-            sender.say(json!({"type":"ping","id":id}));
-            sender.expect_within(2 * SOON, "ping", |event| event["id"] == id.as_str());
+            sender.command(json!({"type":"ping","id":id}));
+            sender.expect_within(2 * TIMEOUT, "ping", |event| event["id"] == id.as_str());
             answers(&sender, false);
-            most = pids.iter().filter_map(|pid| resident_mib(*pid)).max().unwrap_or_default().max(most);
+            max_mib = pids.iter().filter_map(|pid| resident_mib(*pid)).max().unwrap_or_default().max(max_mib);
         }
     });
     while answers(&sender, true) < sent {}
-    assert!(most < MOST_MIB, "{most} MiB");
-    assert!(refused > 0, "there was room for {sent}");
+    assert!(max_mib < MAX_MIB, "{max_mib} MiB");
+    assert!(refused > 0, "no send was refused of {sent}");
 
     for expected in &accepted {
         let message = loop {
@@ -121,12 +123,12 @@ fn a_parent_that_does_not_read_a_thousand_mails_a_second_gets_all_that_was_accep
                 break event;
             }
         };
-        assert_eq!(message["data"][0], *expected, "in order, each once, and none that was refused");
+        assert_eq!(message["data"][0], *expected, "accepted messages in order, each once");
     }
-    eprintln!("{} accepted, {refused} refused with BUSY, {most} MiB at most", accepted.len());
+    eprintln!("{} accepted, {refused} refused with BUSY, at max_mib {max_mib} MiB", accepted.len());
     for _ in &accepted {
-        let told = sender.expect_within(3 * SOON, "how it ended", |event| event["type"] == "delivery");
-        assert_eq!(told["state"], "delivered", "{told}");
+        let delivery = sender.expect_within(3 * TIMEOUT, "a delivery", |event| event["type"] == "delivery");
+        assert_eq!(delivery["state"], "delivered", "{delivery}");
     }
     drop(stdin);
     assert_eq!(stalled.wait().unwrap().code(), Some(0));

@@ -22,12 +22,12 @@ fn is_nonblocking(fd: &OwnedFd) -> bool {
 }
 
 #[test]
-fn a_stdin_and_stdout_that_others_make_nonblocking_cost_no_line_and_stay_so() {
+fn nonblocking_stdin_and_stdout_lose_no_line_and_stay_nonblocking() {
     const PINGS: usize = 5000;
     let home = TempDir::new().unwrap();
     let (node_input, input) = std::io::pipe().unwrap();
     let (output, node_output) = std::io::pipe().unwrap();
-    // What another process that has the same stdin and stdout holds.
+    // The descriptors of another process with the same stdin and stdout.
     let shared: [OwnedFd; 2] =
         [node_input.try_clone().unwrap().into(), node_output.try_clone().unwrap().into()];
     set_nonblocking(&shared[0]);
@@ -39,7 +39,10 @@ fn a_stdin_and_stdout_that_others_make_nonblocking_cost_no_line_and_stay_so() {
     let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
     input.write_all(b"{\"type\":\"connect\",\"protocol\":1,\"id\":\"c\"}\n").unwrap();
     while next()["id"] != "c" {}
-    assert!(is_nonblocking(&shared[0]) && !is_nonblocking(&shared[1]), "the node changed what is shared");
+    assert!(
+        is_nonblocking(&shared[0]) && !is_nonblocking(&shared[1]),
+        "the node changed the flags of a shared descriptor"
+    );
     set_nonblocking(&shared[1]);
     let writing = std::thread::spawn(move || {
         for id in 0..PINGS {
@@ -47,7 +50,7 @@ fn a_stdin_and_stdout_that_others_make_nonblocking_cost_no_line_and_stay_so() {
         }
         input
     });
-    // The node's writes find the pipe full long before anything is read.
+    // The pipe is full long before the test reads.
     while rustix::io::ioctl_fionread(&shared[1]).unwrap() < 60_000 {
         std::thread::yield_now();
     }
@@ -73,10 +76,11 @@ pub fn unshared(flags: &[&str], script: &str, args: &[&str], env: &[(&str, &str)
     let possible =
         Command::new("unshare").args(flags).arg("true").status().is_ok_and(|status| status.success());
     if !possible {
-        let reason = "this system lets nobody make namespaces";
+        let reason = "this system does not allow namespaces";
         assert!(std::env::var_os("CI").is_none(), "{reason}");
-        // Not by `eprintln`, which is heard only when a test fails.
-        let _ = writeln!(std::io::stderr(), "\nSKIPPED: a test of other surroundings was not run: {reason}");
+        // Not by `eprintln`, which is shown only if the test fails.
+        let _ =
+            writeln!(std::io::stderr(), "\nSKIPPED: a test of an unusual environment was not run: {reason}");
         return None;
     }
     let home = TempDir::new().unwrap();
@@ -97,9 +101,9 @@ pub fn unshared(flags: &[&str], script: &str, args: &[&str], env: &[(&str, &str)
     Some(Child::start(home, node))
 }
 
-/// It connects, and ends in good order; its lines.
-fn works(mut child: Child) -> Vec<Value> {
-    child.say(json!({"type":"connect","protocol":1,"id":"c"}));
+/// Connects, ends with exit code 0, and returns the lines.
+fn connect_and_finish(mut child: Child) -> Vec<Value> {
+    child.command(json!({"type":"connect","protocol":1,"id":"c"}));
     let answer = child.expect("an answer", |event| event["id"] == "c");
     assert_eq!(answer["type"], "result", "{answer}");
     let (code, rest, stderr) = child.finish();
@@ -113,38 +117,38 @@ pub fn logs(lines: &[Value], what: &str) -> usize {
 }
 
 #[test]
-fn a_system_that_resolves_no_names_is_told_of_and_served() {
+fn node_without_dns_starts_with_a_warning() {
     let args = ["--network", "village", "--address-scope", "private", "--listen", "/ip4/127.0.0.1/tcp/0"];
     let Some(child) = unshared(&["-rm"], "mount -t tmpfs none /etc", &args, &[]) else { return };
-    let lines = works(child);
+    let lines = connect_and_finish(child);
     assert_eq!(logs(&lines, "DNS is not available"), 1, "{lines:#?}");
 }
 
 #[test]
-fn a_system_without_a_place_for_temporary_files_is_no_obstacle() {
+fn node_without_temporary_directory_starts() {
     let script =
         "for dir in /tmp /run /var/tmp /home; do test ! -d $dir || mount -t tmpfs -o ro none $dir; done";
     let key = test_key(0x90);
     let Some(child) = unshared(&["-rm"], script, &[], &[("PRIVATE_KEY", &key)]) else { return };
-    let lines = works(child);
+    let lines = connect_and_finish(child);
     assert!(lines.iter().all(|line| line["type"] != "log"), "{lines:#?}");
 }
 
 #[test]
-fn a_parent_in_another_namespace_is_not_watched() {
+fn parent_in_another_namespace_is_not_watched() {
     let here = std::process::id().to_string();
-    // In the first, the number of this process means nothing or something else; in the second, the
-    // node is process 1 itself.
+    // In the new namespace the number of this process is unused or another process, and process 1 is
+    // the node itself.
     for pid in [here.as_str(), "1"] {
         let args = ["--parent-pid", pid];
         let Some(child) = unshared(&["-rmp", "--fork", "--mount-proc"], "", &args, &[]) else { return };
-        let lines = works(child);
+        let lines = connect_and_finish(child);
         assert_eq!(logs(&lines, "--parent-pid is not watched"), 1, "{lines:#?}");
     }
 }
 
 #[test]
-fn an_agent_whose_key_was_made_up_leaves_nothing_behind() {
+fn agent_with_ephemeral_key_leaves_no_files() {
     let home = TempDir::new().unwrap();
     let mut node = command(home.path());
     node.env("TMPDIR", home.path()).env("XDG_RUNTIME_DIR", home.path()).env("HOME", home.path());
