@@ -11,17 +11,17 @@ use serde_json::{Value, json};
 
 /// Returns the incompatible changes from the old schema to the new one. `read` is `true` for parts
 /// that the parent reads, `false` for parts that it writes.
-fn taken_back(old: &Value, new: &Value, read: bool, place: &str, out: &mut Vec<String>) {
-    let mut say = |what: String| out.push(format!("{place}: {what}"));
+fn incompatible_changes(old: &Value, new: &Value, read: bool, place: &str, out: &mut Vec<String>) {
+    let mut report = |change: String| out.push(format!("{place}: {change}"));
     if normalized(old) != normalized(new) {
-        return say(format!("it was {} and is {}", normalized(old), normalized(new)));
+        return report(format!("{} became {}", normalized(old), normalized(new)));
     }
     let words = |schema: &Value| -> BTreeSet<String> {
         let variants = schema["oneOf"].as_array().into_iter().flatten();
         variants.filter_map(|variant| variant["const"].as_str().map(str::to_owned)).collect()
     };
     for word in words(old).difference(&words(new)) {
-        say(format!("the word {word:?} is gone"));
+        report(format!("the value {word:?} is removed"));
     }
     let required = |schema: &Value| -> BTreeSet<String> {
         let names = schema["required"].as_array().into_iter().flatten();
@@ -29,23 +29,23 @@ fn taken_back(old: &Value, new: &Value, read: bool, place: &str, out: &mut Vec<S
     };
     let (before, after) = (required(old), required(new));
     // A reader relies on required fields; a writer does not know new required fields.
-    let broken: Vec<_> =
+    let changes: Vec<_> =
         if read { before.difference(&after).collect() } else { after.difference(&before).collect() };
-    for name in broken {
-        say(format!("`{name}` is {} required", if read { "no longer" } else { "now" }));
+    for name in changes {
+        report(format!("`{name}` is {} required", if read { "no longer" } else { "now" }));
     }
     let properties = |schema: &Value| schema["properties"].as_object().cloned().unwrap_or_default();
     let new_properties = properties(new);
     for (name, old_property) in &properties(old) {
         let place = format!("{place}.{name}");
         match new_properties.get(name) {
-            None => out.push(format!("{place}: it is gone")),
-            Some(new_property) => taken_back(old_property, new_property, read, &place, out),
+            None => out.push(format!("{place}: removed")),
+            Some(new_property) => incompatible_changes(old_property, new_property, read, &place, out),
         }
     }
     for inner in ["items", "additionalProperties"] {
         if old[inner].is_object() {
-            taken_back(&old[inner], &new[inner], read, &format!("{place}.{inner}"), out);
+            incompatible_changes(&old[inner], &new[inner], read, &format!("{place}.{inner}"), out);
         }
     }
 }
@@ -70,7 +70,7 @@ fn reachable(part: &Value, document: &Value, names: &mut BTreeSet<String>) {
     }
 }
 
-fn all_taken_back(old: &Value, new: &Value) -> Vec<String> {
+fn all_incompatible_changes(old: &Value, new: &Value) -> Vec<String> {
     let mut out = Vec::new();
     if old["protocol"] != new["protocol"] {
         // A new protocol version may be incompatible.
@@ -84,15 +84,15 @@ fn all_taken_back(old: &Value, new: &Value) -> Vec<String> {
         for variant in old[side]["oneOf"].as_array().into_iter().flatten() {
             let kind = &variant["properties"]["type"]["const"];
             match by_type(new, kind) {
-                None => out.push(format!("{side}: {kind} is gone")),
-                Some(now) => taken_back(variant, &now, read, &format!("{side} {kind}"), &mut out),
+                None => out.push(format!("{side}: {kind} is removed")),
+                Some(now) => incompatible_changes(variant, &now, read, &format!("{side} {kind}"), &mut out),
             }
         }
         let mut names = BTreeSet::new();
         reachable(&old[side], old, &mut names);
         for name in names {
             let (before, after) = (&old["$defs"][&name], &new["$defs"][&name]);
-            taken_back(before, after, read, &format!("{side} {name}"), &mut out);
+            incompatible_changes(before, after, read, &format!("{side} {name}"), &mut out);
         }
     }
     let codes = |document: &Value| -> BTreeSet<String> {
@@ -100,7 +100,7 @@ fn all_taken_back(old: &Value, new: &Value) -> Vec<String> {
         codes.map(|code| json!([code["code"], code["retryable"]]).to_string()).collect()
     };
     for code in codes(old).difference(&codes(new)) {
-        out.push(format!("errorCodes: {code} is gone"));
+        out.push(format!("errorCodes: {code} is removed"));
     }
     for (name, before) in old["limits"].as_object().into_iter().flatten() {
         if new["limits"][name].as_u64() < before.as_u64() {
@@ -111,49 +111,46 @@ fn all_taken_back(old: &Value, new: &Value) -> Vec<String> {
 }
 
 #[test]
-fn the_contract_only_grows() {
+fn schema_change_is_compatible() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/protocol/schema.json");
     let new = p2p_node::schema::document();
     let old: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    let broken = all_taken_back(&old, &new);
-    assert!(broken.is_empty(), "parents rely on what is taken back here:\n{}", broken.join("\n"));
+    let changes = all_incompatible_changes(&old, &new);
+    assert!(changes.is_empty(), "incompatible changes, on which parents rely:\n{}", changes.join("\n"));
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
         fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&new).unwrap())).unwrap();
     } else {
-        assert!(old == new, "the contract has grown: UPDATE_FIXTURES=1 cargo test --test contract");
+        assert!(old == new, "the schema has grown; UPDATE_FIXTURES=1 cargo test --test contract writes it");
     }
 }
 
 #[test]
-fn whatever_is_taken_back_is_noticed() {
+fn incompatible_schema_changes_are_detected() {
     let old = p2p_node::schema::document();
-    assert_eq!(all_taken_back(&old, &old), Vec::<String>::new());
-    let check = |change: &dyn Fn(&mut Value), told: &str| {
+    assert_eq!(all_incompatible_changes(&old, &old), Vec::<String>::new());
+    let check = |change: &dyn Fn(&mut Value), text: &str| {
         let mut new = old.clone();
         change(&mut new);
-        let broken = all_taken_back(&old, &new);
-        assert!(broken.iter().any(|what| what.contains(told)), "{told}: {broken:?}");
+        let changes = all_incompatible_changes(&old, &new);
+        assert!(changes.iter().any(|change| change.contains(text)), "{text}: {changes:?}");
     };
     let at =
         |pointer: &'static str| move |document: &mut Value| document.pointer_mut(pointer).unwrap().take();
-    check(&|new| drop(at("/commands/oneOf/0")(new)), "\"connect\" is gone");
-    check(&|new| drop(at("/events/oneOf/0")(new)), "\"ready\" is gone");
+    check(&|new| drop(at("/commands/oneOf/0")(new)), "\"connect\" is removed");
+    check(&|new| drop(at("/events/oneOf/0")(new)), "\"ready\" is removed");
     check(
         &|new| drop(new["$defs"]["Send"]["properties"].as_object_mut().unwrap().remove("ttlMs")),
-        "ttlMs: it is gone",
+        "ttlMs: removed",
     );
     check(&|new| new["$defs"]["Send"]["required"] = json!(["data", "kind"]), "`kind` is now required");
     check(&|new| new["$defs"]["Message"]["required"] = json!(["data"]), "`from` is no longer required");
-    check(
-        &|new| new["$defs"]["Message"]["properties"]["sentAtMs"]["type"] = json!("string"),
-        "sentAtMs: it was",
-    );
+    check(&|new| new["$defs"]["Message"]["properties"]["sentAtMs"]["type"] = json!("string"), "sentAtMs: ");
     check(
         &|new| new["$defs"]["StatusReport"]["properties"]["topics"]["items"]["type"] = json!("integer"),
         "items",
     );
-    check(&|new| drop(at("/$defs/Priority/oneOf/0")(new)), "\"low\" is gone");
-    check(&|new| drop(at("/$defs/DeliveryState/oneOf/0")(new)), "\"delivered\" is gone");
+    check(&|new| drop(at("/$defs/Priority/oneOf/0")(new)), "\"low\" is removed");
+    check(&|new| drop(at("/$defs/DeliveryState/oneOf/0")(new)), "\"delivered\" is removed");
     check(
         &|new| new["$defs"]["Ready"]["properties"]["limits"]["$ref"] = json!("#/$defs/Other"),
         "Ready.limits",
@@ -165,7 +162,7 @@ fn whatever_is_taken_back_is_noticed() {
     let grown = |change: &dyn Fn(&mut Value)| {
         let mut new = old.clone();
         change(&mut new);
-        assert_eq!(all_taken_back(&old, &new), Vec::<String>::new());
+        assert_eq!(all_incompatible_changes(&old, &new), Vec::<String>::new());
     };
     grown(&|new| new["$defs"]["Send"]["properties"]["later"] = json!({"type": "string"}));
     grown(&|new| new["$defs"]["Message"]["properties"]["later"] = json!({"type": "string"}));

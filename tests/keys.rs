@@ -1,6 +1,6 @@
 //! Valid and invalid signatures from the tables `fixtures/keys/*_cases.txt`.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn every_ed25519_case_has_its_outcome() {
+fn ed25519_cases_have_their_outcomes() {
     let rows = rows(&fixture("keys/ed25519_cases.txt"));
     assert!(rows.len() > 120, "only {} cases", rows.len());
     for [name, outcome, domain, key, body, signature] in rows {
@@ -46,7 +46,7 @@ fn every_ed25519_case_has_its_outcome() {
 }
 
 #[test]
-fn no_bit_of_a_key_or_signature_can_be_changed() {
+fn ed25519_key_or_signature_with_a_flipped_bit_is_refused() {
     for [name, _, domain, key, body, signature] in
         rows(&fixture("keys/ed25519_cases.txt")).into_iter().filter(|row| row[1] == "valid")
     {
@@ -81,14 +81,14 @@ fn outcome(signature: Vec<u8>) -> &'static str {
         Err(BindingError::HighS) => "high_s",
         Err(BindingError::RecoveryId) => "recovery_id",
         Err(BindingError::ContractSignature) => "length",
-        Err(other) => panic!("the binding itself is good: {other}"),
+        Err(other) => panic!("the binding itself is invalid: {other}"),
     };
-    assert!(!signed.verify_signature(), "what fails its checks does not verify either");
+    assert!(!signed.verify_signature(), "a signature that fails its checks verifies");
     checked
 }
 
 #[test]
-fn every_secp256k1_case_has_its_outcome() {
+fn secp256k1_cases_have_their_outcomes() {
     let rows = rows(&fixture("keys/secp256k1_cases.txt"));
     assert!(rows.len() > 80, "only {} cases", rows.len());
     for [name, expected, signature] in rows {
@@ -97,13 +97,13 @@ fn every_secp256k1_case_has_its_outcome() {
 }
 
 #[test]
-fn no_bit_of_an_ecdsa_signature_can_be_changed() {
+fn ecdsa_signature_with_a_flipped_bit_is_refused() {
     let [name, _, signature] = rows(&fixture("keys/secp256k1_cases.txt")).swap_remove(0);
     let signature = unhex(&signature);
     for bit in 0..signature.len() * 8 {
         let mut other = signature.clone();
         other[bit / 8] ^= 1 << (bit % 8);
-        // 27 and 28 stand for 0 and 1, and no single bit leads from the one to the other.
+        // 27 and 28 also mean 0 and 1, but no single bit turns one into the other.
         assert_ne!(outcome(other), "accepted", "{name}, bit {bit}");
     }
 }

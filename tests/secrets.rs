@@ -14,9 +14,9 @@ use p2p_node_protocol::Role;
 use p2p_node_testing::secrets::{check, hex, secret};
 
 #[test]
-fn the_settings_of_a_swarm_show_no_key() {
+fn debug_of_swarm_config_shows_no_key() {
     check(
-        "what a swarm is made of",
+        "a swarm's configuration",
         &SwarmConfig {
             seed: secret().into(),
             network: "dev".to_owned(),
@@ -30,7 +30,7 @@ fn the_settings_of_a_swarm_show_no_key() {
 }
 
 #[test]
-fn a_configuration_shows_no_key() {
+fn debug_of_config_shows_no_key() {
     for variable in ["PRIVATE_KEY", "EPHEMERAL_KEY"] {
         let environment: HashMap<&str, OsString> = [(variable, hex(&secret()).into())].into();
         let read = |name: &str| environment.get(name).cloned();

@@ -25,7 +25,7 @@ use p2p_node_core::effect::ExitCode;
 use serde_json::Value;
 
 /// Timeout for a line.
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Party {
     input: Option<std::io::PipeWriter>,
@@ -62,17 +62,18 @@ impl Party {
         Party { input: Some(input), lines, exit, ready: Value::Null }
     }
 
-    fn next(&mut self, what: &str, skip_news: bool) -> Value {
+    fn next(&mut self, what: &str, skip_peer_events: bool) -> Value {
         loop {
             let line =
-                self.lines.recv_timeout(SOON).unwrap_or_else(|error| panic!("{error} instead of {what}"));
+                self.lines.recv_timeout(TIMEOUT).unwrap_or_else(|error| panic!("{error} instead of {what}"));
             let event: Value = serde_json::from_str(&line).unwrap();
             if event["type"] == "ready" {
                 self.ready = event.clone();
             }
             let kind = event["type"].as_str().unwrap_or_default();
-            let is_news = matches!(kind, "peer_connected" | "peer_disconnected" | "peer_discovered" | "log");
-            if !(skip_news && is_news && !what.contains(kind)) {
+            let is_peer_event =
+                matches!(kind, "peer_connected" | "peer_disconnected" | "peer_discovered" | "log");
+            if !(skip_peer_events && is_peer_event && !what.contains(kind)) {
                 return event;
             }
         }
@@ -127,11 +128,11 @@ fn substitute(line: &str, parties: &BTreeMap<String, Party>) -> String {
 fn play(session: &str, text: &str, runtime: &tokio::runtime::Runtime) -> String {
     let mut parties: BTreeMap<String, Party> = BTreeMap::new();
     let several = text.lines().any(|line| line.starts_with("b>"));
-    let mut went = String::new();
+    let mut actual = String::new();
     for line in text.lines() {
         let Some((name, rest)) = line.split_at_checked(1).filter(|(name, _)| *name == "a" || *name == "b")
         else {
-            writeln!(went, "{line}").unwrap();
+            writeln!(actual, "{line}").unwrap();
             continue;
         };
         if !parties.contains_key(name) {
@@ -141,37 +142,38 @@ fn play(session: &str, text: &str, runtime: &tokio::runtime::Runtime) -> String 
             let command = substitute(command, &parties);
             let input = parties.get_mut(name).unwrap().input.as_mut().unwrap();
             std::io::Write::write_all(input, format!("{command}\n").as_bytes()).unwrap();
-            writeln!(went, "{line}").unwrap();
+            writeln!(actual, "{line}").unwrap();
         } else if rest == "|" {
             parties.get_mut(name).unwrap().input = None;
-            writeln!(went, "{line}").unwrap();
+            writeln!(actual, "{line}").unwrap();
         } else if let Some(expected) = rest.strip_prefix("< ") {
             let mut event = parties.get_mut(name).unwrap().next(expected, several);
             normalise(&mut event, !several);
-            writeln!(went, "{name}< {event}").unwrap();
+            writeln!(actual, "{name}< {event}").unwrap();
         } else {
-            panic!("{session}: what is {line:?}?");
+            panic!("{session}: invalid line {line:?}");
         }
     }
     for (name, mut party) in parties {
         party.input = None;
         let code = runtime.block_on(party.exit).unwrap();
         // The reader thread may still have lines after the exit of the process.
-        let left: Vec<_> = std::iter::from_fn(|| party.lines.recv_timeout(SOON).ok()).collect();
-        let told: Vec<_> = left
+        let left: Vec<_> = std::iter::from_fn(|| party.lines.recv_timeout(TIMEOUT).ok()).collect();
+        let remaining: Vec<_> = left
             .iter()
             .filter(|line| !line.contains("\"log\"") && (!several || !line.contains("\"peer_")))
             .collect();
-        writeln!(went, "# {name} ends with exit code {}, {} more lines", code as u8, told.len()).unwrap();
+        writeln!(actual, "# {name} ends with exit code {}, {} more lines", code as u8, remaining.len())
+            .unwrap();
     }
-    went
+    actual
 }
 
 #[test]
-fn sessions_go_as_written() {
+fn sessions_match_their_files() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sessions");
-    let mut played = 0;
+    let mut count = 0;
     let mut files: Vec<_> =
         std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -183,13 +185,13 @@ fn sessions_go_as_written() {
             .filter(|line| !line.contains("ends with exit code"))
             .map(|line| format!("{line}\n"))
             .collect();
-        let went = play(&session, &without_end, &runtime);
+        let actual = play(&session, &without_end, &runtime);
         if std::env::var_os("UPDATE_FIXTURES").is_some() {
-            std::fs::write(&path, went).unwrap();
+            std::fs::write(&path, actual).unwrap();
         } else {
-            assert_eq!(text, went, "session {session} went otherwise");
+            assert_eq!(text, actual, "session {session} has other output; UPDATE_FIXTURES=1 writes it");
         }
-        played += 1;
+        count += 1;
     }
-    assert!(played >= 6, "the sessions are there");
+    assert!(count >= 6, "only {count} sessions");
 }

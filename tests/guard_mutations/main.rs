@@ -4,7 +4,7 @@
 //! This builds the copy once for each guard, so it runs separately:
 //! `cargo test --test guard_mutations -- --ignored`.
 
-#![allow(clippy::disallowed_methods, reason = "the budget is a matter of real time")]
+#![allow(clippy::disallowed_methods, reason = "the time limit is in real time")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,7 +72,7 @@ fn fault(guard: &Guard, tree: &Path) -> Option<String> {
     let path = tree.join(&guard.file);
     let source = std::fs::read_to_string(&path).ok()?;
     if source.matches(&guard.guarded).count() != 1 {
-        return Some(format!("{} does not hold the guard once", guard.file));
+        return Some(format!("{} does not contain the guard exactly once", guard.file));
     }
     std::fs::write(&path, source.replacen(&guard.guarded, &guard.bare, 1)).expect("written");
     let output = Command::new(env!("CARGO"))
@@ -80,9 +80,9 @@ fn fault(guard: &Guard, tree: &Path) -> Option<String> {
         .env("CARGO_TARGET_DIR", root().join("target"))
         // The copies differ only in the removed guard.
         .env("CARGO_INCREMENTAL", "1")
-        // A changed report is not enough: an assertion must fail.
-        .env("SIM_REPORT", "unheeded")
-        // A random test that may find it is not enough either.
+        // A changed simulation report does not count: an assertion must fail.
+        .env("SIM_REPORT", "ignored")
+        // Random tests do not count either.
         .env("PROPTEST_CASES", "0")
         .args(["test", "--offline", "--quiet"])
         .args(guard.test.split_whitespace())
@@ -92,21 +92,23 @@ fn fault(guard: &Guard, tree: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     match (output.status.success(), text.contains("test result: FAILED")) {
         (false, true) => None,
-        (true, _) => Some("no test notices".to_owned()),
-        (false, false) => Some(format!("it does not build: {}", String::from_utf8_lossy(&output.stderr))),
+        (true, _) => Some("no test fails".to_owned()),
+        (false, false) => {
+            Some(format!("the copy does not build: {}", String::from_utf8_lossy(&output.stderr)))
+        }
     }
 }
 
 #[test]
-fn the_list_is_whole() {
+fn guard_list_matches_the_sources() {
     let guards = guards();
-    assert!(guards.len() >= 6, "the guards that must be on the list");
+    assert!(guards.len() >= 6, "only {} guards", guards.len());
     for guard in &guards {
         let source = std::fs::read_to_string(root().join(&guard.file)).expect("the guard's file");
         assert_eq!(
             source.matches(&guard.guarded).count(),
             1,
-            "{}: the guard is in {} once",
+            "{}: the guard occurs once in {}",
             guard.name,
             guard.file
         );
@@ -116,11 +118,11 @@ fn the_list_is_whole() {
 
 #[test]
 #[ignore = "builds the crate once for each guard"]
-fn every_guard_is_missed() {
+fn every_removed_guard_fails_its_test() {
     let directory = tempfile::tempdir().expect("a directory");
     let tree = directory.path().join("tree");
     copy(&root(), &tree);
-    let mut unnoticed = Vec::new();
+    let mut undetected = Vec::new();
     // CI has a time limit. On a slow machine a run checks only some guards, and the next run starts
     // at another place of the list.
     let budget = std::env::var("GUARD_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
@@ -131,12 +133,12 @@ fn every_guard_is_missed() {
     guards.rotate_left(if budget == Duration::from_secs(u64::MAX) { 0 } else { first });
     for (tried, guard) in guards.into_iter().enumerate() {
         if began.elapsed().expect("a clock") > budget {
-            println!("{tried} of {number} guards were tried in {} s", budget.as_secs());
+            println!("{tried} of {number} guards were checked in {} s", budget.as_secs());
             break;
         }
         let fault = fault(&guard, &tree);
-        println!("{}: {}", guard.name, fault.as_deref().unwrap_or("noticed"));
-        unnoticed.extend(fault.map(|fault| format!("{}: {fault}", guard.name)));
+        println!("{}: {}", guard.name, fault.as_deref().unwrap_or("detected"));
+        undetected.extend(fault.map(|fault| format!("{}: {fault}", guard.name)));
     }
-    assert!(unnoticed.is_empty(), "{unnoticed:#?}");
+    assert!(undetected.is_empty(), "{undetected:#?}");
 }

@@ -42,7 +42,7 @@ fn long_functions(text: &str) -> Vec<(String, usize)> {
 }
 
 #[test]
-fn components_name_only_those_below_them() {
+fn components_name_only_lower_components() {
     assert_eq!(upward_arrows("gate", "use crate::mail::Mail; use crate::local::Local;"), ["mail"]);
     let mut wrong = Vec::new();
     for file in rust_files(SOURCE) {
@@ -51,12 +51,12 @@ fn components_name_only_those_below_them() {
         let arrows = upward_arrows(component, &read(&file));
         wrong.extend(arrows.into_iter().map(|above| format!("{} names {above}", file.display())));
     }
-    assert!(wrong.is_empty(), "a component names one above it; raise a signal instead: {wrong:#?}");
+    assert!(wrong.is_empty(), "a component must raise a signal instead of naming a higher one: {wrong:#?}");
 }
 
 #[test]
 fn core_is_implemented_in_one_file_and_has_few_fields() {
-    let elsewhere: Vec<_> = rust_files(SOURCE)
+    let outside: Vec<_> = rust_files(SOURCE)
         .into_iter()
         .filter(|file| {
             !file.ends_with("lib.rs")
@@ -64,7 +64,7 @@ fn core_is_implemented_in_one_file_and_has_few_fields() {
                 && read(file).lines().any(|line| line == "impl Core {")
         })
         .collect();
-    assert!(elsewhere.is_empty(), "methods of `Core` outside lib.rs: {elsewhere:?}");
+    assert!(outside.is_empty(), "methods of `Core` outside lib.rs: {outside:?}");
     let text = read(format!("{SOURCE}/lib.rs"));
     let body = text
         .split("pub struct Core {\n")

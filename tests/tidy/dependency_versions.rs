@@ -3,9 +3,9 @@
 
 use super::read;
 
-/// Crate, and the oldest version without the defects named beside it.
-const FLOORS: [(&str, Version); 10] = [
-    // Lets in none of the versions below.
+/// Crates, and their oldest versions without the listed defects.
+const MINIMUM_VERSIONS: [(&str, Version); 10] = [
+    // Allows only versions of the crates outdated that have no listed defect.
     ("libp2p", (0, 57, 1)),
     // GHSA-gc42-3jg7-rxr2, GHSA-xqmp-fxgv-xvq5, RUSTSEC-2026-0536, GHSA-vrx6-jcp8-vm7m.
     ("libp2p-gossipsub", (0, 50, 1)),
@@ -28,8 +28,8 @@ const FLOORS: [(&str, Version); 10] = [
 
 type Version = (u64, u64, u64);
 
-/// The packages of a lock file that are below a floor.
-fn below(lock: &str) -> Vec<String> {
+/// Returns the packages of a lock file that are older than their minimum version.
+fn outdated(lock: &str) -> Vec<String> {
     let mut found = Vec::new();
     for package in lock.split("[[package]]").skip(1) {
         let field = |name: &str| {
@@ -37,15 +37,15 @@ fn below(lock: &str) -> Vec<String> {
             line.and_then(|line| line.strip_suffix('"')).expect("a package has a name and a version")
         };
         let (name, text) = (field("name"), field("version"));
-        let floor = FLOORS.iter().find(|(known, _)| *known == name);
-        if floor.is_some_and(|(_, floor)| version(text) < *floor) {
+        let minimum = MINIMUM_VERSIONS.iter().find(|(known, _)| *known == name);
+        if minimum.is_some_and(|(_, minimum)| version(text) < *minimum) {
             found.push(format!("{name} {text}"));
         }
     }
     found
 }
 
-/// A pre-release counts as the version before the one that it leads to.
+/// Returns a version, where a pre-release counts as the version before its release.
 fn version(text: &str) -> Version {
     let (core, pre_release) = match text.split_once(['-', '+']) {
         Some((core, rest)) => (core, text[core.len()..].starts_with('-') && !rest.is_empty()),
@@ -64,28 +64,28 @@ fn version(text: &str) -> Version {
 }
 
 #[test]
-fn nothing_in_the_lock_file_is_below_its_floor() {
+fn locked_versions_are_at_least_the_minimum() {
     let lock = read("Cargo.lock");
-    assert!(lock.contains("name = \"libp2p-gossipsub\""), "the lock file is not the one of the node");
-    assert_eq!(below(&lock), Vec::<String>::new());
+    assert!(lock.contains("name = \"libp2p-gossipsub\""), "not the lock file of the node");
+    assert_eq!(outdated(&lock), Vec::<String>::new());
 }
 
 #[test]
-fn deny_toml_names_the_same_floors() {
+fn deny_toml_has_the_same_minimum_versions() {
     let deny = read("deny.toml");
-    for (name, (major, minor, patch)) in FLOORS {
+    for (name, (major, minor, patch)) in MINIMUM_VERSIONS {
         let entry = format!("crate = \"{name}:<{major}.{minor}.{patch}\"");
         assert!(deny.contains(&entry), "deny.toml lacks {entry}");
     }
 }
 
 #[test]
-fn the_check_sees_what_is_too_old() {
+fn outdated_versions_are_detected() {
     let lock = |version: &str| format!("[[package]]\nname = \"yamux\"\nversion = \"{version}\"\n");
     for old in ["0.12.1", "0.13.10", "0.14.0", "0.14.1-rc.1"] {
-        assert_eq!(below(&lock(old)), [format!("yamux {old}")]);
+        assert_eq!(outdated(&lock(old)), [format!("yamux {old}")]);
     }
     for fine in ["0.14.1", "0.14.10", "0.15.0", "1.0.0", "0.14.1+build"] {
-        assert_eq!(below(&lock(fine)), Vec::<String>::new(), "{fine}");
+        assert_eq!(outdated(&lock(fine)), Vec::<String>::new(), "{fine}");
     }
 }

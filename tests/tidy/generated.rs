@@ -1,5 +1,5 @@
-//! Checks that files and tables are those that the declarations in the code give. With
-//! `UPDATE_FILES=1` the tests write them instead.
+//! Checks that generated files and tables match the declarations in the code. `UPDATE_FILES=1`
+//! writes them.
 
 use std::fs;
 
@@ -42,31 +42,31 @@ fn check_tables(path: &str, tables: &[String]) {
 }
 
 #[test]
-fn the_rows_of_a_table_are_replaced_and_the_text_around_it_is_kept() {
+fn with_table_replaces_only_the_table() {
     let text = "a\n\n| x |\n|---|\n| 1 |\n\nb\n";
     assert_eq!(with_table(text, "| x |\n|---|\n| 2 |\n").as_deref(), Some("a\n\n| x |\n|---|\n| 2 |\n\nb\n"));
     assert_eq!(with_table(text, "| y |\n"), None);
 }
 
 #[test]
-fn env_example_is_that_of_the_settings() {
+fn env_example_matches_the_settings() {
     check(".env.example", &env_example());
 }
 
 #[test]
-fn operations_has_the_table_of_the_settings() {
+fn operations_table_matches_the_settings() {
     check_tables("docs/operations.md", &[table_of_settings()]);
 }
 
 #[test]
-fn the_help_names_every_variable() {
+fn help_names_every_variable() {
     let help = Cli::command().render_long_help().to_string();
-    let lacking: Vec<_> = SETTINGS.iter().filter(|setting| !help.contains(setting.variable)).collect();
-    assert!(lacking.is_empty(), "{lacking:?}");
+    let missing: Vec<_> = SETTINGS.iter().filter(|setting| !help.contains(setting.variable)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]
-fn pipe_protocol_has_the_tables_of_limits_exit_codes_and_counters() {
+fn pipe_protocol_tables_match_limits_exit_codes_and_counters() {
     let mut limits = String::from("| limit | value | unit | meaning |\n|---|---|---|---|\n");
     for limit in Limits::ALL {
         let value = grouped(limit.value);

@@ -11,18 +11,18 @@ use super::{read, root, rust_files};
 
 const PIPE_PROTOCOL: &str = "docs/pipe-protocol.md";
 
-/// The names that a text does not have between backticks.
+/// Returns the names that a text does not contain between backticks.
 fn missing<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     names.into_iter().filter(|name| !text.contains(&format!("`{name}`"))).collect()
 }
 
-/// The types of the commands or events of a schema.
+/// Returns the types of the commands or events of a schema.
 fn types(schema: &Value) -> Vec<&str> {
     let variants = schema["oneOf"].as_array().expect("variants");
     variants.iter().map(|variant| variant["properties"]["type"]["const"].as_str().expect("a type")).collect()
 }
 
-/// The names of every field of every definition of a schema.
+/// Returns the names of all fields of a schema.
 fn fields(document: &Value) -> BTreeSet<&str> {
     let definitions = document["$defs"].as_object().expect("definitions");
     let properties = definitions.values().filter_map(|definition| definition["properties"].as_object());
@@ -42,7 +42,7 @@ fn pipe_protocol_names_every_code_command_event_and_field() {
     assert!(fields(&document).contains("bootstrapPeers") && types(&document["events"]).contains(&"ready"));
 }
 
-/// The cells of the table row whose first cell is `name` between backticks.
+/// Returns the cells of the table row whose first cell is `name` between backticks.
 fn row<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
     let start = format!("| `{name}` |");
     let line = text.lines().find(|line| line.starts_with(&start))?;
@@ -50,7 +50,7 @@ fn row<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
 }
 
 #[test]
-fn pipe_protocol_gives_each_code_a_row_with_retryable_and_what_to_do() {
+fn pipe_protocol_has_a_row_for_each_code() {
     let text = read(PIPE_PROTOCOL);
     for code in ErrorCode::ALL {
         let mark = if code.retryable() { "yes" } else { "no" };
@@ -67,7 +67,7 @@ fn pipe_protocol_has_a_section_for_each_command_and_event() {
     }
 }
 
-/// The codes that no text names as a string.
+/// Returns the codes that no text contains as a string.
 fn unnamed<'a>(texts: &[String], codes: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let named = |code: &str| {
         let forms = [format!("\"{code}\""), format!("\\\"{code}\\\""), format!("({code})")];
@@ -77,7 +77,7 @@ fn unnamed<'a>(texts: &[String], codes: impl IntoIterator<Item = &'a str>) -> Ve
 }
 
 #[test]
-fn every_code_is_produced_by_some_test() {
+fn error_codes_occur_in_tests() {
     let directories = ["crates/core/tests/core", "tests/process", "tests/hostile"];
     let texts: Vec<String> = directories.into_iter().flat_map(rust_files).map(read).collect();
     let codes = ErrorCode::ALL.iter().map(|code| code.as_str());
@@ -86,22 +86,22 @@ fn every_code_is_produced_by_some_test() {
 }
 
 #[test]
-fn the_quick_starts_in_the_readme_are_the_files() {
+fn readme_names_the_quick_start_files() {
     let text = read("README.md");
     for name in ["quickstart.sh", "quickstart.py", "quickstart.mjs", "pipeline.sh"] {
         assert!(text.contains(&format!("examples/{name}")), "README.md does not mention {name}");
     }
 }
 
-/// The first block of code of a text in a language, without the lines that mark it.
+/// Returns the first code block of a language, without its fences.
 fn first_block<'a>(text: &'a str, language: &str) -> &'a str {
     let (_, after) = text.split_once(&format!("\n```{language}")).expect("a block of this language");
-    let (_, code) = after.split_once('\n').expect("code after the mark");
+    let (_, code) = after.split_once('\n').expect("code after the fence");
     code.split_once("\n```").expect("the end of the block").0
 }
 
 #[test]
-fn the_quick_starts_of_the_sdks_are_their_own() {
+fn readme_quick_starts_match_the_sdk_readmes() {
     let text = read("README.md");
     for (sdk, language) in [("python", "python"), ("typescript", "ts"), ("rust", "rust")] {
         let own = read(format!("sdk/{sdk}/README.md"));
@@ -111,7 +111,7 @@ fn the_quick_starts_of_the_sdks_are_their_own() {
 }
 
 #[test]
-fn the_links_of_the_documents_lead_to_files() {
+fn document_links_lead_to_existing_files() {
     let mut documents: Vec<_> =
         ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from).into();
     for directory in ["docs", "docs/adr"] {
@@ -124,14 +124,14 @@ fn the_links_of_the_documents_lead_to_files() {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = link.split('#').next().expect("a part");
             let target = root().join(document.parent().expect("a directory")).join(file);
-            let is_ours = !file.is_empty() && !file.contains(':');
-            assert!(!is_ours || target.exists(), "{}: {link}", document.display());
+            let is_file = !file.is_empty() && !file.contains(':');
+            assert!(!is_file || target.exists(), "{}: {link}", document.display());
         }
     }
 }
 
 #[test]
-fn no_comment_cites_a_document_that_is_not_here() {
+fn comments_cite_only_documents_of_the_repository() {
     let cites = |text: &str| text.contains("design §") || text.contains(concat!("reference", "/"));
     assert!(cites("(design §4)") && !cites("docs/adr/0001"));
     let files = ["src", "crates", "sdk/protocol", "sdk/rust", "tests"].into_iter().flat_map(rust_files);
@@ -140,7 +140,7 @@ fn no_comment_cites_a_document_that_is_not_here() {
 }
 
 #[test]
-fn the_code_map_names_every_module() {
+fn code_map_names_every_module() {
     let map = read("ARCHITECTURE.md");
     for root in ["crates/wire/src", "crates/core/src", "crates/testing/src", "src"] {
         for file in rust_files(root) {
