@@ -19,6 +19,7 @@ use p2p_node_testing::store::Store;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
 use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::time::Instant;
 use serde_json::Value;
 
 /// Unix time at the start of a test, in ms.
@@ -59,7 +60,7 @@ pub type Faults = Box<dyn FnMut(usize, &Input) -> FaultDecision>;
 
 pub struct Mesh {
     pub nodes: Vec<Node>,
-    pub now: Duration,
+    pub now: Instant,
     network: Network,
     wire: VecDeque<Delivery>,
     partitions: BTreeSet<Pair>,
@@ -108,7 +109,7 @@ impl Mesh {
     pub fn new(number: u8) -> Mesh {
         let mut mesh = Mesh {
             nodes: Vec::new(),
-            now: Duration::ZERO,
+            now: Instant::ZERO,
             network: Network::new(FIRST_TOKEN),
             wire: VecDeque::new(),
             partitions: BTreeSet::new(),
@@ -129,7 +130,7 @@ impl Mesh {
     }
 
     pub fn clock(&self) -> Now {
-        Now { mono: self.now, unix_ms: START_MS + self.now.as_millis() as u64 }
+        Now { mono: self.now, unix_ms: START_MS + self.now.since_start().as_millis() as u64 }
     }
 
     /// Returns the clocks of a node.
@@ -260,7 +261,7 @@ impl Mesh {
                 .min();
             match due {
                 Some(due) if due <= end => {
-                    assert!(due > self.now || due == Duration::ZERO, "a core asks for a timeout in the past");
+                    assert!(due > self.now || due == Instant::ZERO, "a core asks for a timeout in the past");
                     self.now = self.now.max(due);
                     self.settle();
                 }

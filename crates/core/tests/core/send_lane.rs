@@ -7,6 +7,7 @@ use p2p_node_core::effect::ExitCode;
 use p2p_node_core::input::Input;
 use p2p_node_core::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 use p2p_node_protocol::{Counter, Role};
+use p2p_node_wire::time::Instant;
 use serde_json::{Value, json};
 
 use crate::mesh::{CONNECT, Mesh, agent_key};
@@ -29,7 +30,7 @@ fn send(mesh: &mut Mesh, from: usize, to: usize, id: u64, bytes: usize) {
     mesh.queue_command(from, &json!({"type": "send", "peerId": to, "data": data, "id": id}).to_string());
 }
 
-/// Returns the terminal lines of the commands, by id.
+/// Returns the terminal lines by command id.
 fn answers(mesh: &Mesh, node: usize) -> BTreeMap<String, &Value> {
     let mut answers = BTreeMap::new();
     for line in mesh.nodes[node].lines.iter().filter(|line| !line["id"].is_null()) {
@@ -124,7 +125,7 @@ struct Writer {
     stdin: VecDeque<Value>,
     seen: usize,
     delivered: usize,
-    paused_since: Option<Duration>,
+    paused_since: Option<Instant>,
     longest_pause: Duration,
 }
 
@@ -252,9 +253,8 @@ fn send_above_max_inflight_pauses_stdin_for_at_most_max_pause() {
         mesh.settle();
         let (sends, size) = (usage(&mesh, 1, "sends that wait"), usage(&mesh, 1, "bytes of sends that wait"));
         assert!(sends == MAX_INFLIGHT + 1 || size > MAX_INFLIGHT_BYTES, "{sends} sends, {size} bytes");
-        // Further commands are rejected.
         send(&mut mesh, 1, SLOW, id, bytes);
-        assert_eq!(mesh.nodes[1].core.stats().get(Counter::SendsRefused), 1);
+        assert_eq!(mesh.nodes[1].core.stats().get(Counter::SendsRefused), 1, "a command beyond the limit");
         mesh.advance(MAX_PAUSE - Duration::from_millis(100));
         assert!(!mesh.nodes[1].core.can_accept_command());
         mesh.advance(Duration::from_millis(100));
@@ -266,7 +266,7 @@ fn send_above_max_inflight_pauses_stdin_for_at_most_max_pause() {
 #[test]
 fn slow_recipient_keeps_half_of_a_full_send_lane() {
     let mut mesh = fixture();
-    let (mut id, mut acked, mut since) = (0, 0, Duration::ZERO);
+    let (mut id, mut acked, mut since) = (0, 0, Instant::ZERO);
     // The recipient acks 40 kB a second, and ten times as much waits in the lane.
     while count(&mesh, 1, Counter::SendsRefusedAfterPause) == 0 {
         while mesh.nodes[1].core.can_accept_command() {
