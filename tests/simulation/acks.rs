@@ -1,4 +1,4 @@
-//! Parents with manual acks, and the invariants of those.
+//! Parents with manual ack, and their invariants.
 
 use std::time::Duration;
 
@@ -7,34 +7,34 @@ use p2p_node_protocol::{Ack, Command, Message};
 use crate::parent::Name;
 use crate::world::{ScheduledEvent, World};
 
-/// Of a thousand mails so many have their `ack` at once, and so many some time later; the others
-/// have none.
-const AT_ONCE: u32 = 800;
+/// Messages in a thousand that are acked at once, and those that are acked later. The others are not
+/// acked.
+const IMMEDIATE: u32 = 800;
 const LATER: u32 = 150;
-/// How much later.
-const LATEST: Duration = Duration::from_secs(20);
+/// Longest delay of a later ack.
+const MAX_DELAY: Duration = Duration::from_secs(20);
 
 impl World {
-    /// A parent that acknowledges by itself was told of mail.
-    pub fn told_by_hand(&mut self, node: usize, name: Name, message: &Message) {
+    /// Handles a message to a parent with manual ack.
+    pub fn on_manual_ack_message(&mut self, node: usize, name: Name, message: &Message) {
         let durable = self.nodes[node].durable;
-        // What a sender whose disk went back had given up comes under another id.
-        let is_of_copy = self.nodes[name.0].went_back && self.nodes[name.0].life != name.1;
+        // A sender that was rolled back may send a message again under another id.
+        let is_of_copy = self.nodes[name.0].was_rolled_back && self.nodes[name.0].life != name.1;
         let parent = &mut self.nodes[node].parent;
-        let again = !parent.told.insert(name);
-        if durable && parent.taken.contains(&name) {
-            return self.violate("what was acknowledged is not told again", node, format!("{name:?}"));
+        let again = !parent.delivered.insert(name);
+        if durable && parent.persisted_acks.contains(&name) {
+            return self.violate("an acked message is not delivered again", node, format!("{name:?}"));
         }
         if durable && again && !message.redelivered && !is_of_copy {
-            return self.violate("what was told before says so", node, format!("{name:?}"));
+            return self.violate("a redelivered message is marked", node, format!("{name:?}"));
         }
         let life = parent.life;
         let message_id = message.message_id.clone();
-        if self.resting || self.rng.permille(AT_ONCE) {
+        if self.healed || self.rng.permille(IMMEDIATE) {
             self.ack(node, name, message_id);
-        } else if self.rng.permille(LATER * 1000 / (1000 - AT_ONCE)) {
-            let at = self.now + self.rng.between(Duration::ZERO, LATEST);
-            self.at(at, ScheduledEvent::Ack { node, life, name, message_id });
+        } else if self.rng.permille(LATER * 1000 / (1000 - IMMEDIATE)) {
+            let at = self.now + self.rng.between(Duration::ZERO, MAX_DELAY);
+            self.schedule_event(at, ScheduledEvent::Ack { node, life, name, message_id });
         }
     }
 
@@ -42,31 +42,31 @@ impl World {
         let now = self.now;
         let parent = &mut self.nodes[node].parent;
         // A parent that has closed stdin sends no more commands.
-        if parent.ends || parent.ended {
+        if parent.closes_stdin || parent.stdin_closed {
             return;
         }
         parent.acked.insert(name);
         let serial = parent.ask(Command::Ack(Ack::one(message_id)), now);
-        parent.asked_acks.insert(serial, name);
+        parent.open_acks.insert(serial, name);
     }
 
-    /// An `ack` was answered: the disk knows.
+    /// Handles the answer to an `ack`: the ack is persisted.
     pub fn ack_answered(&mut self, node: usize, serial: u64) {
         let parent = &mut self.nodes[node].parent;
-        if let Some(name) = parent.asked_acks.remove(&serial) {
-            parent.taken.insert(name);
+        if let Some(name) = parent.open_acks.remove(&serial) {
+            parent.persisted_acks.insert(name);
             self.report.acks += 1;
         }
     }
 
-    /// Its sender was told that it was delivered.
-    pub fn delivered_by_hand(&mut self, node: usize, to: usize, name: Name) {
+    /// Checks the report that a message was delivered.
+    pub fn check_manual_ack_delivery(&mut self, node: usize, to: usize, name: Name) {
         let parent = &self.nodes[to].parent;
-        // A sender whose disk went back may ask for mail that it had given up when the parent had
-        // it already.
-        let has = parent.acked.contains(&name) || self.nodes[node].went_back && parent.ever.contains(&name);
-        if self.nodes[to].by_hand && !has {
-            self.violate("delivered means that the parent said so", node, format!("{name:?} to {to}"));
+        // A sender that was rolled back may send a message again that the parent has already.
+        let has = parent.acked.contains(&name)
+            || self.nodes[node].was_rolled_back && parent.ever_received.contains(&name);
+        if self.nodes[to].manual_ack && !has {
+            self.violate("a delivered message was acked by the parent", node, format!("{name:?} to {to}"));
         }
     }
 }

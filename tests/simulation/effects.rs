@@ -16,21 +16,21 @@ use crate::node::{owner_of, port_of};
 use crate::scenario::Honesty;
 use crate::world::{ScheduledEvent, World};
 
-/// Peers to whom a node passes on what it heard: gossipsub's `mesh_n`.
+/// Peers to whom a node forwards gossip: gossipsub's `mesh_n`.
 const MESH: usize = 8;
 /// Time until IHAVE and IWANT repair a loss: one to three heartbeats.
-const MADE_UP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+const REPAIR_TIME: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 /// Time of a task in the crypto pool.
 const WORK: Duration = Duration::from_millis(1);
 /// Maximum extra delay of a late delivery.
 const LATE: Duration = Duration::from_millis(400);
 /// Time of a disk write.
 const WRITE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(5));
-/// Writes in a thousand for which there is no room.
+/// Writes in a thousand that fail for lack of space.
 const FULL: u32 = 5;
-/// Frames kept to be heard again, and records of each agent.
-const CAPTURED: usize = 256;
-const OLD_RECORDS: usize = 4;
+/// Most captured frames, and most old records of each agent, for replays.
+const MAX_CAPTURED: usize = 256;
+const MAX_OLD_RECORDS: usize = 4;
 
 impl network::World for World {
     fn network(&self) -> &Network {
@@ -46,11 +46,11 @@ impl network::World for World {
     }
 
     fn schedule(&mut self, at: Instant, delivery: Delivery) {
-        self.at(at, ScheduledEvent::Deliver(delivery));
+        self.schedule_event(at, ScheduledEvent::Deliver(delivery));
     }
 
     fn input(&mut self, node: usize, input: Input) {
-        self.hand_in(node, input);
+        self.handle_input(node, input);
     }
 
     fn is_up(&self, node: usize) -> bool {
@@ -69,7 +69,7 @@ impl network::World for World {
         self.exited(node, code);
     }
 
-    /// What the crypto pool does. Bindings are checked once for the whole world.
+    /// Runs a crypto task. Bindings are checked once for the whole world.
     fn run_task(&mut self, _node: usize, task: CryptoTask) -> (Duration, Input) {
         let busy = self.pool_busy;
         let input = match task {
@@ -84,8 +84,8 @@ impl network::World for World {
         (WORK, input)
     }
 
-    fn violated(&mut self, property: &'static str, node: usize, what: String) {
-        self.violate(property, node, what);
+    fn violated(&mut self, property: &'static str, node: usize, text: String) {
+        self.violate(property, node, text);
     }
 
     fn listen_addr(&self, node: usize) -> Multiaddr {
@@ -101,16 +101,16 @@ impl network::World for World {
     }
 
     fn is_cut(&self, (one, other): Pair) -> bool {
-        let inside = |node: usize| self.part.is_some_and(|(first, last)| (first..=last).contains(&node));
+        let inside = |node: usize| self.partition.is_some_and(|(first, last)| (first..=last).contains(&node));
         inside(one) != inside(other)
     }
 
     fn is_suspended(&self, node: usize) -> bool {
-        self.nodes[node].asleep_until.is_some()
+        self.nodes[node].suspended_until.is_some()
     }
 
     fn put_off(&mut self, node: usize, delivery: Delivery) {
-        self.nodes[node].put_off.push(ScheduledEvent::Deliver(delivery));
+        self.nodes[node].delayed.push(ScheduledEvent::Deliver(delivery));
     }
 
     fn latency(&mut self) -> Duration {
@@ -154,7 +154,7 @@ impl network::World for World {
             if self.is_lost() {
                 return None;
             }
-            delay += self.rng.between(MADE_UP.0, MADE_UP.1);
+            delay += self.rng.between(REPAIR_TIME.0, REPAIR_TIME.1);
         }
         Some(delay)
     }
@@ -162,7 +162,7 @@ impl network::World for World {
     fn on_verdict(&mut self, node: usize, _token: Token, verdict: Verdict, message: &GossipMessage) {
         if verdict == Verdict::Reject && message.honest {
             let what = format!("{} bytes on {}", message.data.len(), message.topic);
-            self.violate("no honest peer is blamed", node, what);
+            self.violate("no message of an honest peer is rejected", node, what);
         }
     }
 
@@ -171,7 +171,7 @@ impl network::World for World {
         if old.back() != Some(value) {
             old.push_back(value.clone());
         }
-        if old.len() > OLD_RECORDS {
+        if old.len() > MAX_OLD_RECORDS {
             old.pop_front();
         }
     }
@@ -182,21 +182,21 @@ impl network::World for World {
             return None;
         }
         Some(match honesty {
-            Honesty::Lying => self.lie(key),
+            Honesty::Lying => self.false_record(key),
             _ => self.network.endpoints[server].records.get(key).cloned(),
         })
     }
 
     fn write(&mut self, _node: usize, _number: u64) -> Option<WriteOutcome> {
-        let full = self.rng.permille(FULL) && !self.resting;
+        let full = self.rng.permille(FULL) && !self.healed;
         let error = full.then(|| "no space left on device".to_owned());
         Some(WriteOutcome { delay: self.rng.between(WRITE.0, WRITE.1), error })
     }
 }
 
 impl World {
-    /// What a liar answers: something old, something of another, something bent, or nothing.
-    fn lie(&mut self, key: &Bytes) -> Option<Bytes> {
+    /// Returns the record of a lying server: an old one, one of another agent, a corrupt one, or none.
+    fn false_record(&mut self, key: &Bytes) -> Option<Bytes> {
         let old = self.old_records.get(key).and_then(|old| old.front()).cloned();
         match self.rng.below(4) {
             0 => old,
@@ -205,17 +205,17 @@ impl World {
                 self.old_records.values().nth(other).and_then(|old| old.back()).cloned()
             }
             2 => old.map(|record| {
-                let mut bent = record.to_vec();
-                let at = self.rng.below(bent.len());
-                bent[at] ^= 1 << self.rng.below(8);
-                bent.into()
+                let mut corrupt = record.to_vec();
+                let at = self.rng.below(corrupt.len());
+                corrupt[at] ^= 1 << self.rng.below(8);
+                corrupt.into()
             }),
             _ => None,
         }
     }
 
     fn capture(&mut self, to: Option<usize>, topic: String, data: Bytes) {
-        if self.captured.len() >= CAPTURED {
+        if self.captured.len() >= MAX_CAPTURED {
             self.captured.pop_front();
         }
         self.captured.push_back((to, topic, data));

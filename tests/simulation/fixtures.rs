@@ -4,32 +4,32 @@ use std::path::PathBuf;
 
 use crate::scenario::Scenario;
 
-/// What the scenarios came to last time, beside them.
+/// The recorded report of all scenarios.
 const REPORT: &str = "report.txt";
 
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/scenarios")
 }
 
-/// Compares a report with the one that is kept, or puts it in its place.
+/// Compares a report with the recorded one, or writes it with `UPDATE_FIXTURES`.
 pub fn compare(report: &str) {
     let path = directory().join(REPORT);
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
         std::fs::write(&path, report).expect("written");
     }
-    if std::env::var_os("SIM_REPORT").is_some_and(|wish| wish == "unheeded") {
+    if std::env::var_os("SIM_REPORT").is_some_and(|value| value == "ignored") {
         return;
     }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    let changed: Vec<_> = report.lines().filter(|line| !kept.lines().any(|old| old == *line)).collect();
-    let old: Vec<_> = kept.lines().filter(|line| !report.lines().any(|new| new == *line)).collect();
+    let recorded = std::fs::read_to_string(&path).unwrap_or_default();
+    let changed: Vec<_> = report.lines().filter(|line| !recorded.lines().any(|old| old == *line)).collect();
+    let old: Vec<_> = recorded.lines().filter(|line| !report.lines().any(|new| new == *line)).collect();
     assert!(
         changed.is_empty() && old.is_empty(),
-        "the simulation comes to something else: if that is meant, `UPDATE_FIXTURES=1 cargo test --test simulation`\nbefore {old:#?}\nnow {changed:#?}"
+        "the simulation report has changed; if that is intended, run `UPDATE_FIXTURES=1 cargo test --test simulation`\nrecorded {old:#?}\nnow {changed:#?}"
     );
 }
 
-/// Every scenario of `fixtures/scenarios`, by name.
+/// Returns every scenario of `fixtures/scenarios` with its name.
 pub fn all() -> Vec<(String, Scenario)> {
     let mut found: Vec<(String, Scenario)> = std::fs::read_dir(directory())
         .expect("a directory of scenarios")

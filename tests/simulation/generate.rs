@@ -7,10 +7,10 @@ use p2p_node_protocol::{Priority, Route};
 use crate::rng::Rng;
 use crate::scenario::{Honesty, Links, Operation, Scenario};
 
-/// A week, in ms: longer than every record and key lives.
+/// A week, in ms: longer than the life of every record and key.
 const WEEK_MS: i64 = 7 * 24 * 3_600_000;
 
-/// The scenario that belongs to a seed.
+/// Returns the scenario of a seed.
 pub fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed).fork(1);
     let servers = 1 + rng.below(3);
@@ -38,7 +38,7 @@ fn links(rng: &mut Rng) -> Links {
     Links { least, most, loss: some(rng, 200), twice: some(rng, 50), late: some(rng, 200) }
 }
 
-/// Something to do, with what undoes it put among the operations.
+/// Returns a random operation, and adds the operation that reverts it.
 fn operation(
     rng: &mut Rng,
     nodes: usize,
@@ -54,8 +54,8 @@ fn operation(
         0..=2 => {
             let start = Operation::Start {
                 node,
-                keeping: rng.permille(500),
-                moved: node >= servers && rng.permille(500),
+                same_store: rng.permille(500),
+                new_addr: node >= servers && rng.permille(500),
             };
             operations.push((later(rng), start));
             Operation::Crash(node)
@@ -81,27 +81,27 @@ fn operation(
         }
         9 => Operation::Pool(rng.below(300) as u32),
         10 => {
-            let start = Operation::Start { node, keeping: rng.permille(500), moved: false };
+            let start = Operation::Start { node, same_store: rng.permille(500), new_addr: false };
             operations.push((later(rng), start));
             Operation::Eof(node)
         }
         11 => Operation::Links(links(rng)),
         12 | 13 => {
-            // Some mail comes between, and then the disk is what it was.
+            // Some mail is sent in between, and then the store is rolled back.
             let back = later(rng);
             operations.push((back, Operation::Rollback(node)));
             let again = round((back + rng.between(Duration::ZERO, Duration::from_secs(5))).min(run));
-            operations.push((again, Operation::Start { node, keeping: true, moved: false }));
+            operations.push((again, Operation::Start { node, same_store: true, new_addr: false }));
             Operation::Snapshot(node)
         }
         14 => {
-            // Restarts in a row, in some of which what was told is not acknowledged.
+            // Several restarts, during which some delivered messages are not acked.
             let mut then = at;
             for _ in 0..1 + rng.below(4) {
                 then = round((then + rng.between(Duration::from_secs(1), Duration::from_secs(15))).min(run));
                 let end = if rng.permille(500) { Operation::Eof(node) } else { Operation::Crash(node) };
                 operations.push((then, end));
-                let start = Operation::Start { node, keeping: true, moved: false };
+                let start = Operation::Start { node, same_store: true, new_addr: false };
                 then = round((then + rng.between(Duration::from_secs(1), Duration::from_secs(8))).min(run));
                 operations.push((then, start));
             }
@@ -109,7 +109,7 @@ fn operation(
         }
         15 => Operation::Suspend(node, Duration::from_secs([5, 40, 130, 3600][rng.below(4)])),
         16 => {
-            // A clock that was wrong from the start, and is put right.
+            // A wrong clock that is corrected later.
             let by = if rng.permille(500) { WEEK_MS } else { -WEEK_MS };
             operations.push((later(rng), Operation::Clock(node, -by)));
             Operation::Clock(node, by)

@@ -1,4 +1,4 @@
-//! Connections through which nothing comes.
+//! Silent connections.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use crate::world::{ScheduledEvent, World};
 
 /// Minimum and maximum time after which both ends close a silent connection: the interval and the
 /// timeout of the pings, of which libp2p ignores the first failure.
-const SILENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(50));
+const SILENCE_TIMEOUT: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(50));
 
 impl World {
-    /// Both ends of a connection have waited for each other in vain, if that is still so.
-    pub fn silent(&mut self, pair: Pair, epoch: u64) {
+    /// Ends a connection that is still silent after the ping timeout.
+    pub fn end_if_silent(&mut self, pair: Pair, epoch: u64) {
         if self.network.is_open(pair, epoch) && is_silent(self, pair) {
-            close(self, pair, "nothing comes through");
+            close(self, pair, "ping timeout");
         }
     }
 
-    /// Connections through which nothing comes end when their ends notice.
-    pub fn notice_cuts(&mut self) {
+    /// Schedules the end of all silent connections.
+    pub fn schedule_silent_ends(&mut self) {
         let links = self.network.links.iter();
         let cut: Vec<(Pair, u64)> = links
             .filter(|(pair, _)| is_silent(self, **pair))
             .map(|(pair, link)| (*pair, link.epoch()))
             .collect();
         for (pair, epoch) in cut {
-            let delay = self.rng.between(SILENCE.0, SILENCE.1);
-            self.at(self.now + delay, ScheduledEvent::Silent(pair, epoch));
+            let delay = self.rng.between(SILENCE_TIMEOUT.0, SILENCE_TIMEOUT.1);
+            self.schedule_event(self.now + delay, ScheduledEvent::Silent(pair, epoch));
         }
     }
 }

@@ -6,7 +6,7 @@
     clippy::disallowed_methods,
     clippy::print_stdout,
     missing_docs,
-    reason = "tests fail by panicking, and say how long they took"
+    reason = "tests fail by panicking, and print their duration"
 )]
 
 mod acks;
@@ -37,10 +37,10 @@ use world::InvariantViolation;
 /// Number of seeds in a run of the tests. CI runs 100.
 const SEEDS: u64 = 25;
 /// Maximum number of runs to shrink a failing scenario.
-const SHRINKING: usize = 60;
+const MAX_SHRINK_RUNS: usize = 60;
 
 /// Reads a number from the environment, which sets the seeds and sizes of long runs.
-fn wanted(name: &str, default: u64) -> u64 {
+fn env_number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
@@ -56,13 +56,13 @@ struct Total {
 }
 
 impl Total {
-    fn take(&mut self, scenario: Scenario) {
+    fn run(&mut self, scenario: Scenario) {
         let outcome = run(&scenario);
         self.report.add(&outcome.report);
         self.steps += outcome.steps;
         self.fingerprint ^= outcome.fingerprint;
         self.simulated += outcome.simulated;
-        self.failures.extend(outcome.broken.map(|broken| (scenario, broken)));
+        self.failures.extend(outcome.violation.map(|violation| (scenario, violation)));
     }
 
     fn add(&mut self, other: Total) {
@@ -74,17 +74,14 @@ impl Total {
     }
 
     /// Prints how to reproduce each failure, and the first failure after shrinking.
-    fn hold(self) -> Total {
-        let Some((scenario, broken)) = self.failures.first() else { return self };
-        for (scenario, broken) in &self.failures {
-            println!("replay with `just sim SEED={}`: {broken}", scenario.seed);
+    fn assert_no_failures(self) -> Total {
+        let Some((scenario, violation)) = self.failures.first() else { return self };
+        for (scenario, violation) in &self.failures {
+            println!("replay with `just sim SEED={}`: {violation}", scenario.seed);
         }
-        let small = shrink(scenario, broken, SHRINKING);
-        let again = run(&small).broken.unwrap_or_else(|| broken.clone());
-        panic!(
-            "{} of the scenarios fail\n\nsmaller, the first breaks so: {again}\n{small}",
-            self.failures.len()
-        );
+        let small = shrink(scenario, violation, MAX_SHRINK_RUNS);
+        let again = run(&small).violation.unwrap_or_else(|| violation.clone());
+        panic!("{} scenarios fail\n\nthe first one, shrunk: {again}\n{small}", self.failures.len());
     }
 }
 
@@ -92,7 +89,7 @@ impl Total {
 fn seeds() {
     let (first, number) = match std::env::var("SEED") {
         Ok(seed) => (seed.parse().expect("SEED is a number"), 1),
-        Err(_) => (wanted("FIRST_SEED", 1), wanted("SEEDS", SEEDS)),
+        Err(_) => (env_number("FIRST_SEED", 1), env_number("SEEDS", SEEDS)),
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let began = Instant::now();
@@ -103,7 +100,7 @@ fn seeds() {
                 scope.spawn(move || {
                     let mut total = Total::default();
                     let seeds = (first..first + number).skip(worker as usize);
-                    seeds.step_by(threads as usize).for_each(|seed| total.take(generate::scenario(seed)));
+                    seeds.step_by(threads as usize).for_each(|seed| total.run(generate::scenario(seed)));
                     total
                 })
             })
@@ -112,25 +109,25 @@ fn seeds() {
     });
     let hours = total.simulated.as_secs_f64() / 3600.0;
     let pace = hours / began.elapsed().as_secs_f64();
-    println!("{number} seeds, {} steps, {hours:.1} simulated hours, {pace:.2} of them a second", total.steps);
+    println!("{number} seeds, {} steps, {hours:.1} simulated hours, {pace:.2} hours a second", total.steps);
     println!("fingerprint {:016x}\n{}", total.fingerprint, total.report);
-    total.hold();
+    total.assert_no_failures();
 }
 
-/// Runs every kept scenario, and compares what it came to with what it came to before:
-/// `fixtures/scenarios/report.txt`, which `UPDATE_FIXTURES=1` writes anew.
+/// Runs every scenario of `fixtures/scenarios` and compares the report with `report.txt`, which
+/// `UPDATE_FIXTURES=1` writes.
 #[test]
-fn kept_scenarios_hold_and_come_to_the_same() {
+fn kept_scenarios_match_the_recorded_report() {
     let mut total = Total::default();
     let mut lines = String::new();
     for (name, scenario) in fixtures::all() {
         let mut one = Total::default();
-        one.take(scenario);
+        one.run(scenario);
         lines += &format!("{name}: {}\n", one.report.summary());
         total.add(one);
     }
     println!("{lines}\nfingerprint {:016x}\n{}", total.fingerprint, total.report);
-    total.hold();
+    total.assert_no_failures();
     fixtures::compare(&lines);
 }
 
@@ -139,16 +136,16 @@ fn kept_scenarios_hold_and_come_to_the_same() {
 #[ignore = "runs the scenario that SCENARIO names"]
 fn scenario_of_a_file() {
     let path = std::env::var("SCENARIO").expect("SCENARIO names a file");
-    let text = std::fs::read_to_string(path).expect("a file that can be read");
+    let text = std::fs::read_to_string(path).expect("a readable file");
     let began = Instant::now();
     let mut total = Total::default();
-    total.take(text.parse().expect("a scenario"));
+    total.run(text.parse().expect("a scenario"));
     println!("{} steps in {:?}\n{}", total.steps, began.elapsed(), total.report);
-    total.hold();
+    total.assert_no_failures();
 }
 
 #[test]
-fn the_same_seed_leads_to_the_same_trace() {
+fn same_seed_gives_the_same_trace() {
     let scenario = generate::scenario(7);
     let (one, other) = (run(&scenario), run(&scenario));
     assert_eq!((one.fingerprint, one.steps), (other.fingerprint, other.steps));
@@ -156,7 +153,7 @@ fn the_same_seed_leads_to_the_same_trace() {
 }
 
 #[test]
-fn scenarios_are_read_as_they_are_written() {
+fn scenario_text_round_trip() {
     for seed in 0..200 {
         let scenario = generate::scenario(seed);
         assert_eq!(scenario.to_string().parse::<Scenario>().unwrap(), scenario);

@@ -20,10 +20,10 @@ use crate::parent::{Name, Parent};
 use crate::scenario::Honesty;
 use crate::world::ScheduledEvent;
 
-/// When the world begins, in ms since 1970.
+/// Unix time at the start, in ms.
 pub const START_MS: u64 = 1_790_000_000_000;
 
-/// Keys for tests that belong to a number: everyone can make them.
+/// Returns the test key of a number.
 pub fn agent_key(number: usize) -> AgentKey {
     let secret: [u8; 32] = Sha256::digest(format!("p2p-node simulation, agent {number}")).into();
     AgentKey::from_bytes(&secret).unwrap()
@@ -33,44 +33,44 @@ pub fn node_key(number: usize) -> NodeKey {
     NodeKey::derive(&agent_key(number).secret(), "dev", "", 0)
 }
 
-/// A disk as it once was.
+/// A copy of the store, and of the parent's state that depends on it.
 #[derive(Clone)]
 struct Snapshot {
     store: Store,
-    taken: HashSet<Name>,
-    told: HashSet<Name>,
+    persisted_acks: HashSet<Name>,
+    delivered: HashSet<Name>,
 }
 
 pub struct Node {
     pub number: usize,
     pub role: Role,
-    /// None while it is down.
+    /// `None` while the process is down.
     pub core: Option<Core>,
     pub life: u32,
     pub started: Instant,
     pub skew_ms: i64,
-    /// Until when its machine is suspended.
-    pub asleep_until: Option<Instant>,
-    /// Input that arrived meanwhile.
-    pub put_off: Vec<ScheduledEvent>,
+    /// End of the suspension of its machine.
+    pub suspended_until: Option<Instant>,
+    /// Events that arrived during the suspension.
+    pub delayed: Vec<ScheduledEvent>,
     pub peer: PeerId,
     pub address: String,
-    moves: u16,
+    addr_changes: u16,
     pub parent: Parent,
     pub honesty: Honesty,
-    /// When it is to be called next.
+    /// Time of its next scheduled call.
     pub wake: Option<Instant>,
-    /// Calls in a row without time passing.
+    /// Calls in a row at the same time.
     pub calls: u32,
-    /// Since when it leaves commands unread that its parent has written.
+    /// Time since when it does not read written commands.
     pub paused_since: Option<Instant>,
     /// `true` if the node has a store for messages.
     pub durable: bool,
     /// `true` if the parent acks messages.
-    pub by_hand: bool,
+    pub manual_ack: bool,
     snapshot: Option<Snapshot>,
-    /// `true` if the disk was ever restored from a copy.
-    pub went_back: bool,
+    /// `true` if its store was ever rolled back.
+    pub was_rolled_back: bool,
     binding: SignedBinding,
 }
 
@@ -94,20 +94,20 @@ impl Node {
             life: 0,
             started: Instant::ZERO,
             skew_ms: 0,
-            asleep_until: None,
-            put_off: Vec::new(),
+            suspended_until: None,
+            delayed: Vec::new(),
             peer: key.peer_id(),
             address: agent.address().to_string(),
-            moves: 0,
+            addr_changes: 0,
             parent: Parent::default(),
             honesty: Honesty::Honest,
             wake: None,
             calls: 0,
             paused_since: None,
             durable: number % 2 == 1,
-            by_hand: number % 3 == 2,
+            manual_ack: number % 3 == 2,
             snapshot: None,
-            went_back: false,
+            was_rolled_back: false,
             binding: agent.bind(binding).unwrap(),
         }
     }
@@ -116,38 +116,38 @@ impl Node {
         self.binding.binding.account
     }
 
-    /// Its clocks.
+    /// Returns its clocks.
     pub fn clock(&self, now: Instant) -> Now {
         let unix = START_MS as i64 + now.since_start().as_millis() as i64 + self.skew_ms;
         Now { mono: Instant::after_start(now - self.started), unix_ms: unix as u64 }
     }
 
     pub fn port(&self) -> u16 {
-        1024 + self.number as u16 * 64 + self.moves % 64
+        1024 + self.number as u16 * 64 + self.addr_changes % 64
     }
 
     pub fn addr(&self) -> Multiaddr {
         format!("/ip4/127.0.0.1/tcp/{}", self.port()).parse().unwrap()
     }
 
-    /// Begins a new life.
+    /// Starts a process.
     pub fn start(
         &mut self,
         store: &mut Store,
         now: Instant,
         seed: u64,
-        keeping: bool,
-        moved: bool,
+        same_store: bool,
+        new_addr: bool,
         bootstraps: Vec<(PeerId, Multiaddr)>,
     ) {
-        if !keeping {
+        if !same_store {
             store.clear();
-            self.parent.taken.clear();
-            self.parent.told.clear();
+            self.parent.persisted_acks.clear();
+            self.parent.delivered.clear();
         }
         self.life += 1;
         self.started = now;
-        self.moves += u16::from(moved);
+        self.addr_changes += u16::from(new_addr);
         let random: [u8; 32] = Sha256::digest(format!("{seed} {} {}", self.number, self.life)).into();
         let word = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().unwrap());
         let setup = CoreConfig {
@@ -156,7 +156,7 @@ impl Node {
             bootstraps,
             boot: word(16),
             durable: self.durable,
-            manual_ack: self.by_hand,
+            manual_ack: self.manual_ack,
             outbox: store.messages.values().cloned().collect(),
             inbox: store.checkpoints.values().cloned().collect(),
             floors: store.highest_seen.values().cloned().collect(),
@@ -167,40 +167,42 @@ impl Node {
         };
         self.core = Some(Core::new(setup, self.clock(now)));
         self.wake = None;
-        self.parent.born(self.life);
+        self.parent.start(self.life);
         self.parent.restored = restored(store, &self.account());
     }
 
-    /// Copies its disk.
+    /// Copies its store.
     pub fn take_snapshot(&mut self, store: &Store) {
         self.snapshot = Some(Snapshot {
             store: store.copy(),
-            taken: self.parent.taken.clone(),
-            told: self.parent.told.clone(),
+            persisted_acks: self.parent.persisted_acks.clone(),
+            delivered: self.parent.delivered.clone(),
         });
     }
 
-    /// The disk is what it was when it was copied, if it was; how many mails that had not ended are
-    /// not on it.
-    pub fn go_back_to_snapshot(&mut self, store: &mut Store) -> usize {
-        let Some(Snapshot { store: copy, taken, told }) = self.snapshot.clone() else { return 0 };
+    /// Restores the copied store, if there is one. Returns the number of pending messages that are
+    /// lost.
+    pub fn roll_back(&mut self, store: &mut Store) -> usize {
+        let Some(Snapshot { store: copy, persisted_acks, delivered }) = self.snapshot.clone() else {
+            return 0;
+        };
         let lost = store.missing_in(&copy);
-        self.went_back = true;
+        self.was_rolled_back = true;
         *store = copy;
-        // What the disk knew of the parent.
-        (self.parent.taken, self.parent.told) = (taken, told);
+        // The parent's state of that time.
+        (self.parent.persisted_acks, self.parent.delivered) = (persisted_acks, delivered);
         lost
     }
 
-    /// Ends a life, whatever was going on.
+    /// Ends the process at once.
     pub fn stop(&mut self) {
         self.core = None;
         self.paused_since = None;
-        self.parent.died();
+        self.parent.end();
     }
 }
 
-/// The port that an address leads to.
+/// Returns the TCP port of an address.
 pub fn port_of(addr: &Multiaddr) -> Option<u16> {
     addr.iter().find_map(|part| match part {
         Protocol::Tcp(port) => Some(port),
@@ -208,7 +210,7 @@ pub fn port_of(addr: &Multiaddr) -> Option<u16> {
     })
 }
 
-/// Whose port that is, if anybody's.
+/// Returns the node with this port, if any.
 pub fn owner_of(port: u16) -> Option<usize> {
     port.checked_sub(1024).map(|offset| usize::from(offset / 64))
 }

@@ -12,12 +12,12 @@ use crate::scenario::{Honesty, Links, Operation};
 use crate::world::{ScheduledEvent, World};
 
 impl World {
-    pub fn carry_out_operation(&mut self, operation: Operation) {
+    pub fn execute_operation(&mut self, operation: Operation) {
         match operation {
             Operation::Traffic(rate) => self.traffic = rate,
             Operation::Burst { from, to, count, bytes, priority, route, ttl } => {
                 let (from, to) = (self.node(from), self.node(to));
-                if from == to || self.nodes[from].core.is_none() || self.nodes[from].parent.ends {
+                if from == to || self.nodes[from].core.is_none() || self.nodes[from].parent.closes_stdin {
                     return;
                 }
                 for _ in 0..count {
@@ -26,13 +26,13 @@ impl World {
                 self.step(from);
             }
             Operation::Partition { first, last } => {
-                self.part = Some((first, last));
-                self.notice_cuts();
+                self.partition = Some((first, last));
+                self.schedule_silent_ends();
             }
-            Operation::Heal => self.part = None,
+            Operation::Heal => self.partition = None,
             Operation::Disconnect(one, other) => {
                 let (one, other) = (self.node(one), self.node(other));
-                close(self, pair(one, other), "cut");
+                close(self, pair(one, other), "disconnected by the scenario");
             }
             Operation::Crash(node) => {
                 let node = self.node(node);
@@ -45,16 +45,16 @@ impl World {
             Operation::Rollback(node) => {
                 let node = self.node(node);
                 self.crash(node);
-                let lost = self.nodes[node].go_back_to_snapshot(&mut self.network.endpoints[node].store);
+                let lost = self.nodes[node].roll_back(&mut self.network.endpoints[node].store);
                 self.report.lost_in_crashes += lost as u64;
             }
-            Operation::Start { node, keeping, moved } => {
+            Operation::Start { node, same_store, new_addr } => {
                 let node = self.node(node);
-                self.start(node, keeping, moved);
+                self.start(node, same_store, new_addr);
             }
             Operation::Eof(node) => {
                 let node = self.node(node);
-                self.nodes[node].parent.ends = true;
+                self.nodes[node].parent.closes_stdin = true;
                 self.step(node);
             }
             Operation::Clock(node, by) => {
@@ -72,7 +72,7 @@ impl World {
             }
             Operation::ResumeReader(node) => {
                 let node = self.node(node);
-                self.unmute(node);
+                self.resume_reader(node);
             }
             Operation::Serve(node, honesty) => {
                 let node = self.node(node);
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// A scenario may have been shrunk: every number is somebody's.
+    /// Maps a number to a node, because a shrunk scenario may have fewer nodes.
     fn node(&self, number: usize) -> usize {
         number % self.nodes.len()
     }
@@ -96,70 +96,69 @@ impl World {
         }
         self.report.crashes += 1;
         if !self.nodes[node].durable {
-            self.report.lost_in_crashes += self.nodes[node].parent.mails.len() as u64;
+            self.report.lost_in_crashes += self.nodes[node].parent.messages.len() as u64;
         }
         self.kill_store(node);
-        self.disappear(node);
+        self.on_process_end(node);
     }
 
-    /// The process is gone, and its peers notice.
-    pub fn disappear(&mut self, node: usize) {
+    /// Ends a process and its connections.
+    pub fn on_process_end(&mut self, node: usize) {
         self.nodes[node].stop();
         self.network.endpoints[node].end_process();
-        close_all(self, node, "the other end is gone");
+        close_all(self, node, "the other process has ended");
     }
 
-    fn start(&mut self, node: usize, keeping: bool, moved: bool) {
+    fn start(&mut self, node: usize, same_store: bool, new_addr: bool) {
         if self.nodes[node].core.is_some() {
             return;
         }
         let bootstraps = self.bootstraps(node);
-        if !keeping {
+        if !same_store {
             self.report.lost_in_crashes += self.network.endpoints[node].store.clear() as u64;
         }
         let (now, seed) = (self.now, self.scenario.seed);
         let store = &mut self.network.endpoints[node].store;
-        self.nodes[node].start(store, now, seed, keeping, moved, bootstraps);
+        self.nodes[node].start(store, now, seed, same_store, new_addr, bootstraps);
         self.connect(node);
     }
 
     fn suspend(&mut self, node: usize, until: Instant) {
-        let asleep = &mut self.nodes[node].asleep_until;
+        let asleep = &mut self.nodes[node].suspended_until;
         if asleep.is_none_or(|earlier| earlier < until) {
             *asleep = Some(until);
-            self.at(until, ScheduledEvent::Awake { node });
-            self.notice_cuts();
+            self.schedule_event(until, ScheduledEvent::Awake { node });
+            self.schedule_silent_ends();
         }
     }
 
-    /// A machine runs again, unless it was suspended for longer meanwhile: its node does what
-    /// became due, and what came for it comes now.
-    pub fn awake(&mut self, node: usize) {
-        if self.nodes[node].asleep_until.is_none_or(|until| until > self.now) {
+    /// Resumes a machine, unless its suspension was extended: delivers the delayed events and calls
+    /// its node.
+    pub fn resume(&mut self, node: usize) {
+        if self.nodes[node].suspended_until.is_none_or(|until| until > self.now) {
             return;
         }
-        self.nodes[node].asleep_until = None;
+        self.nodes[node].suspended_until = None;
         self.nodes[node].wake = None;
-        for what in std::mem::take(&mut self.nodes[node].put_off) {
-            self.at(self.now, what);
+        for what in std::mem::take(&mut self.nodes[node].delayed) {
+            self.schedule_event(self.now, what);
         }
         if self.nodes[node].core.is_some() {
             self.step(node);
         }
     }
 
-    fn unmute(&mut self, node: usize) {
+    fn resume_reader(&mut self, node: usize) {
         if std::mem::replace(&mut self.nodes[node].parent.reads, true) || self.nodes[node].core.is_none() {
             return;
         }
         let lines = self.read(node);
         if lines > 0 {
-            self.hand_in(node, Input::Written { lines });
+            self.handle_input(node, Input::Written { lines });
         }
     }
 
-    /// Something heard before is heard again: mail by the one whom it was for or another, gossip by
-    /// a neighbour.
+    /// Replays a captured frame: mail to its recipient or another node, gossip from a neighbour.
     fn replay(&mut self) {
         if self.captured.is_empty() {
             return;
@@ -178,52 +177,52 @@ impl World {
         let input = if topic.is_empty() {
             Input::MailRequestReceived { token, peer, frame: data }
         } else {
-            // An attacker is not held back by what others have seen.
+            // An attacker sends it even if others have seen it.
             let message = GossipMessage { topic: topic.clone(), data: data.clone(), honest: true };
             self.network.endpoints[to].arriving.insert(token, message);
             Input::Gossip { token, from: peer, topic, data }
         };
-        if topic_is_heard(&self.network.endpoints[to], &input) {
+        if is_subscribed(&self.network.endpoints[to], &input) {
             let delivery = Delivery::Input { node: to, life, over: None, input };
-            self.at(self.now, ScheduledEvent::Deliver(delivery));
+            self.schedule_event(self.now, ScheduledEvent::Deliver(delivery));
         } else {
             self.network.endpoints[to].arriving.remove(&token);
         }
     }
 
-    /// Ends all that was done: everything is as good as it gets, everybody lives and reads.
+    /// Ends all faults: links, clocks, servers and parents work normally.
     pub fn heal_all(&mut self) {
-        self.resting = true;
-        self.part = None;
+        self.healed = true;
+        self.partition = None;
         self.pool_busy = 0;
         self.model = Links { loss: 0, twice: 0, late: 0, ..self.model };
         for node in 0..self.nodes.len() {
             self.nodes[node].honesty = Honesty::Honest;
             self.nodes[node].skew_ms = 0;
-            if self.nodes[node].asleep_until.is_some() {
-                self.nodes[node].asleep_until = Some(self.now);
-                self.awake(node);
+            if self.nodes[node].suspended_until.is_some() {
+                self.nodes[node].suspended_until = Some(self.now);
+                self.resume(node);
             }
-            self.unmute(node);
+            self.resume_reader(node);
             if self.nodes[node].core.is_some() {
                 self.step(node);
             }
         }
     }
 
-    /// Starts those that are down.
+    /// Starts all nodes that are down.
     pub fn start_all(&mut self) {
         for node in 0..self.nodes.len() {
             self.nodes[node].parent.reads = true;
-            self.at(
+            self.schedule_event(
                 self.now + Duration::from_millis(node as u64),
-                ScheduledEvent::Do(Operation::Start { node, keeping: true, moved: false }),
+                ScheduledEvent::Do(Operation::Start { node, same_store: true, new_addr: false }),
             );
         }
     }
 }
 
-fn topic_is_heard(node: &Endpoint, input: &Input) -> bool {
+fn is_subscribed(node: &Endpoint, input: &Input) -> bool {
     match input {
         Input::Gossip { topic, .. } => node.topics.contains(topic),
         _ => true,

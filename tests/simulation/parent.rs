@@ -6,20 +6,20 @@ use std::time::Duration;
 use p2p_node_protocol::{Command, Event, Id, Priority, Request};
 use p2p_node_wire::time::Instant;
 
-/// Names one message in the whole world: who sent it, in which life, the how manyth.
+/// Identifies a message in the world: sender, process of the sender, serial number.
 pub type Name = (usize, u32, u64);
 
-/// Mail that was asked for.
+/// A message that a parent sent.
 #[derive(Clone, Debug)]
-pub struct Mail {
+pub struct SentMessage {
     pub to: usize,
-    pub asked: Instant,
+    pub sent_at: Instant,
     pub ttl: Duration,
-    /// Whether the result said that it was accepted.
+    /// `true` if the node has accepted it.
     pub accepted: bool,
 }
 
-/// Mail of an earlier life that the disk had.
+/// A message of an earlier process, restored from the store.
 #[derive(Clone, Debug)]
 pub struct Restored {
     pub name: Name,
@@ -30,37 +30,38 @@ pub struct Restored {
 pub struct Parent {
     pub life: u32,
     pub reads: bool,
-    /// Handed to the writer and not read.
+    /// Written lines that the parent has not read.
     pub unread: VecDeque<Event>,
-    /// Written, and not taken by the node.
+    /// Written commands that the node has not read.
     pub commands: VecDeque<Request>,
-    /// The end of stdin comes after the last of them.
-    pub ends: bool,
-    pub ended: bool,
+    /// `true` if the parent closes stdin after the last command.
+    pub closes_stdin: bool,
+    pub stdin_closed: bool,
     serial: u64,
-    /// Commands whose terminal line has not come.
+    /// Commands without a terminal line so far.
     pub open: BTreeMap<Id, Instant>,
-    /// Mail whose end was not told, by its serial number.
-    pub mails: BTreeMap<u64, Mail>,
+    /// Messages without a delivery so far, by serial number.
+    pub messages: BTreeMap<u64, SentMessage>,
     pub accepted: BTreeMap<String, u64>,
-    /// Mail of earlier lives whose end was not told in this one.
+    /// Messages of earlier processes without a delivery in this one.
     pub restored: BTreeMap<String, Restored>,
-    /// Messages of this life.
+    /// Messages received from this process.
     pub received: HashSet<Name>,
-    /// Messages of all lives.
-    pub ever: HashSet<Name>,
-    /// The latest of each sender's life and priority.
+    /// Messages received from all processes.
+    pub ever_received: HashSet<Name>,
+    /// The latest message of each sender, process and priority.
     pub latest: BTreeMap<(usize, u32, Priority), u64>,
-    /// Its node signed for them, and they have not come.
-    pub owed: BTreeSet<Name>,
-    /// A life ended before all that was told was read.
-    pub cut_short: bool,
-    /// Mail for which it said `ack`, in whatever life.
+    /// Messages that were reported as delivered and have not arrived.
+    pub missing: BTreeSet<Name>,
+    /// `true` if a process ended before the parent had read all lines.
+    pub lost_unread_lines: bool,
+    /// Messages for which it wrote `ack`, to any process.
     pub acked: HashSet<Name>,
-    /// … of which the disk knows, and mail of which the disk knows that it was told.
-    pub taken: HashSet<Name>,
-    pub told: HashSet<Name>,
-    pub asked_acks: BTreeMap<u64, Name>,
+    /// Messages with a persisted ack.
+    pub persisted_acks: HashSet<Name>,
+    /// Messages with a persisted checkpoint.
+    pub delivered: HashSet<Name>,
+    pub open_acks: BTreeMap<u64, Name>,
 }
 
 impl Default for Parent {
@@ -70,40 +71,49 @@ impl Default for Parent {
             reads: true,
             unread: VecDeque::new(),
             commands: VecDeque::new(),
-            ends: false,
-            ended: false,
+            closes_stdin: false,
+            stdin_closed: false,
             serial: 0,
             open: BTreeMap::new(),
-            mails: BTreeMap::new(),
+            messages: BTreeMap::new(),
             accepted: BTreeMap::new(),
             restored: BTreeMap::new(),
             received: HashSet::new(),
-            ever: HashSet::new(),
+            ever_received: HashSet::new(),
             latest: BTreeMap::new(),
-            owed: BTreeSet::new(),
-            cut_short: false,
+            missing: BTreeSet::new(),
+            lost_unread_lines: false,
             acked: HashSet::new(),
-            taken: HashSet::new(),
-            told: HashSet::new(),
-            asked_acks: BTreeMap::new(),
+            persisted_acks: HashSet::new(),
+            delivered: HashSet::new(),
+            open_acks: BTreeMap::new(),
         }
     }
 }
 
 impl Parent {
-    pub fn born(&mut self, life: u32) {
+    pub fn start(&mut self, life: u32) {
         let old = std::mem::take(self);
-        let Parent { ever, reads, cut_short, acked, taken, told, .. } = old;
-        *self = Parent { life, reads, ever, cut_short, acked, taken, told, ..Parent::default() };
+        let Parent { ever_received, reads, lost_unread_lines, acked, persisted_acks, delivered, .. } = old;
+        *self = Parent {
+            life,
+            reads,
+            ever_received,
+            lost_unread_lines,
+            acked,
+            persisted_acks,
+            delivered,
+            ..Parent::default()
+        };
     }
 
-    pub fn died(&mut self) {
-        self.cut_short |= !self.owed.is_empty() || !self.unread.is_empty() || !self.reads;
-        self.owed.clear();
+    pub fn end(&mut self) {
+        self.lost_unread_lines |= !self.missing.is_empty() || !self.unread.is_empty() || !self.reads;
+        self.missing.clear();
         self.unread.clear();
         self.commands.clear();
         self.open.clear();
-        self.mails.clear();
+        self.messages.clear();
         self.accepted.clear();
         self.restored.clear();
     }
@@ -117,7 +127,7 @@ impl Parent {
         self.serial
     }
 
-    /// Writes a command, to be answered.
+    /// Writes a command with an id.
     pub fn ask(&mut self, command: Command, now: Instant) -> u64 {
         let serial = self.serial();
         let id = Id::Number(serial as i64);

@@ -7,7 +7,7 @@ use p2p_node_core::usage::Usage;
 
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    pub mails: u64,
+    pub messages: u64,
     pub received: u64,
     pub delivered: u64,
     pub expired: u64,
@@ -25,19 +25,19 @@ pub struct Report {
     pub exits: u64,
     /// From `send` to the recipient's parent, in ms.
     pub latencies: Vec<u32>,
-    /// The most that any node held.
+    /// Largest usage of each collection in any node.
     most: BTreeMap<&'static str, Usage>,
 }
 
 impl Report {
-    pub fn held(&mut self, holding: Usage) {
-        let most = self.most.entry(holding.name).or_insert(holding);
-        most.size = most.size.max(holding.size);
+    pub fn record_usage(&mut self, usage: Usage) {
+        let most = self.most.entry(usage.name).or_insert(usage);
+        most.size = most.size.max(usage.size);
     }
 
     pub fn add(&mut self, other: &Report) {
         let pairs = [
-            (&mut self.mails, other.mails),
+            (&mut self.messages, other.messages),
             (&mut self.received, other.received),
             (&mut self.delivered, other.delivered),
             (&mut self.expired, other.expired),
@@ -58,14 +58,14 @@ impl Report {
             *sum += more;
         }
         self.latencies.extend(&other.latencies);
-        other.most.values().for_each(|holding| self.held(*holding));
+        other.most.values().for_each(|usage| self.record_usage(*usage));
     }
 
-    /// The few numbers by which two runs are compared.
+    /// Returns the numbers by which two runs are compared.
     pub fn summary(&self) -> String {
         format!(
             "mails {} delivered {} expired {} failed {} refused {} lost {} acks {} broadcasts {} p50 {} p99 {} frames {} hops {}",
-            self.mails,
+            self.messages,
             self.delivered,
             self.expired,
             self.failed,
@@ -91,15 +91,15 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ended = self.delivered + self.expired + self.failed;
         let share = self.delivered as f64 * 100.0 / ended.max(1) as f64;
-        writeln!(f, "mails {} delivered {} ({share:.2} % of those that ended)", self.mails, self.delivered)?;
+        writeln!(f, "mails {} delivered {} ({share:.2} % of the completed)", self.messages, self.delivered)?;
         writeln!(
             f,
-            "expired {} failed {} refused {} acknowledged by hand {}",
+            "expired {} failed {} refused {} acked by parents {}",
             self.expired, self.failed, self.refused, self.acks
         )?;
         writeln!(
             f,
-            "crashes {} mails lost in them {} mails received again after one {}",
+            "crashes {} mails lost in crashes {} mails redelivered after crashes {}",
             self.crashes, self.lost_in_crashes, self.again_after_crash
         )?;
         let (median, tail) = (self.percentile(50), self.percentile(99));
@@ -107,8 +107,8 @@ impl fmt::Display for Report {
         let hops = self.hops as f64 / self.published.max(1) as f64;
         writeln!(f, "frames of mail {} published {} hops each {hops:.1}", self.frames, self.published)?;
         writeln!(f, "broadcasts received {} dropped {}", self.broadcasts_received, self.dropped)?;
-        for Usage { name, size, limit } in self.most.values().filter(|holding| holding.size > 0) {
-            writeln!(f, "most {name} {size} of {limit}")?;
+        for Usage { name, size, limit } in self.most.values().filter(|usage| usage.size > 0) {
+            writeln!(f, "max {name} {size} of {limit}")?;
         }
         Ok(())
     }

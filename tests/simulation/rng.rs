@@ -12,8 +12,7 @@ impl Rng {
         Rng { state: seed }
     }
 
-    /// A sequence of its own, so that what one part of the world draws does not move what another
-    /// draws.
+    /// Returns an independent sequence, which does not depend on the draws of others.
     pub fn fork(&mut self, salt: u64) -> Rng {
         Rng::new(self.next() ^ salt.wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
@@ -26,12 +25,12 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`; 0 when there is none.
+    /// Returns a number below `end`, or 0 if `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// True so many times in a thousand.
+    /// Returns `true` with this probability in a thousand.
     pub fn permille(&mut self, chance: u32) -> bool {
         self.next() % 1000 < u64::from(chance)
     }

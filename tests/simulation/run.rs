@@ -9,17 +9,17 @@ use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::world::{InvariantViolation, World};
 
-/// After all that was done, so long until the network must have found together again: the longest
-/// pauses of the core (dials 60 s, lookups 60 s) and what they lead to.
-const FIND_TOGETHER: Duration = Duration::from_secs(150);
-/// How long the mail of a world at rest may take: a dial and a lookup, and one more of each.
-const PROBE: Duration = Duration::from_secs(60);
-/// Longest ttl of a scenario; by then everything was told.
-const LONGEST_TTL: Duration = Duration::from_secs(130);
+/// Time after the last fault until all nodes must reach each other again: the longest backoffs of the
+/// core (dials 60 s, lookups 60 s), and time for what follows.
+const RECOVERY_TIME: Duration = Duration::from_secs(150);
+/// TTL of the final messages: a dial and a lookup, and one retry of each.
+const PROBE_TTL: Duration = Duration::from_secs(60);
+/// Longest TTL of a scenario, after which every delivery is reported.
+const MAX_TTL: Duration = Duration::from_secs(130);
 
-/// What a run came to.
+/// Result of a run.
 pub struct Outcome {
-    pub broken: Option<InvariantViolation>,
+    pub violation: Option<InvariantViolation>,
     pub report: Report,
     pub fingerprint: u64,
     pub steps: u64,
@@ -30,17 +30,17 @@ pub fn run(scenario: &Scenario) -> Outcome {
     let mut world = World::new(scenario.clone());
     world.run_until(Instant::after_start(scenario.run));
     world.heal_all();
-    // Nodes that were told to end have ended by then.
+    // Nodes whose stdin was closed have exited by then.
     world.run_until(Instant::after_start(scenario.run) + Duration::from_secs(10));
     world.start_all();
-    world.run_until(Instant::after_start(scenario.run) + FIND_TOGETHER);
-    world.probe(PROBE);
-    world.run_until(world.now + PROBE.max(LONGEST_TTL) + Duration::from_secs(2));
-    if world.broken.is_none() {
-        world.look_at_rest();
+    world.run_until(Instant::after_start(scenario.run) + RECOVERY_TIME);
+    world.probe(PROBE_TTL);
+    world.run_until(world.now + PROBE_TTL.max(MAX_TTL) + Duration::from_secs(2));
+    if world.violation.is_none() {
+        world.check_final_invariants();
     }
     Outcome {
-        broken: world.broken,
+        violation: world.violation,
         report: world.report,
         fingerprint: world.trace.fingerprint(),
         steps: world.trace.steps,
@@ -49,9 +49,9 @@ pub fn run(scenario: &Scenario) -> Outcome {
 }
 
 impl World {
-    /// Has every node mail the next and one further on: that must arrive now.
+    /// Sends a message from every node to two others; all must arrive.
     fn probe(&mut self, ttl: Duration) {
-        if self.broken.is_some() {
+        if self.violation.is_some() {
             return;
         }
         let number = self.nodes.len();
@@ -66,28 +66,28 @@ impl World {
         }
     }
 
-    pub fn resting_probe(&self, serial: u64, node: usize) -> bool {
+    pub fn is_final_probe(&self, serial: u64, node: usize) -> bool {
         self.probes.contains(&(node, serial))
     }
 }
 
-/// The smallest scenario found that still breaks the same invariant: parts of its operations are
-/// left out, larger ones first.
-pub fn shrink(failing: &Scenario, broken: &InvariantViolation, tries: usize) -> Scenario {
+/// Removes operations while the scenario still violates the same invariant, larger chunks first, and
+/// returns the smallest scenario found.
+pub fn shrink(failing: &Scenario, violation: &InvariantViolation, max_runs: usize) -> Scenario {
     let mut best = failing.clone();
-    let mut left = tries;
-    let mut part = best.operations.len().div_ceil(2);
-    while part > 0 && left > 0 {
+    let mut left = max_runs;
+    let mut chunk = best.operations.len().div_ceil(2);
+    while chunk > 0 && left > 0 {
         let mut from = 0;
         while from < best.operations.len() && left > 0 {
             left -= 1;
             let mut smaller = best.clone();
-            let to = (from + part).min(smaller.operations.len());
+            let to = (from + chunk).min(smaller.operations.len());
             smaller.operations.drain(from..to);
-            let fails = run(&smaller).broken.is_some_and(|found| found.invariant == broken.invariant);
-            if fails { best = smaller } else { from += part }
+            let fails = run(&smaller).violation.is_some_and(|found| found.invariant == violation.invariant);
+            if fails { best = smaller } else { from += chunk }
         }
-        part = if part == 1 { 0 } else { part.div_ceil(2) };
+        chunk = if chunk == 1 { 0 } else { chunk.div_ceil(2) };
     }
     best
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use p2p_node_protocol::{Priority, Route};
 
-/// What links are like.
+/// Properties of all links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Links {
     pub least: Duration,
     pub most: Duration,
-    /// Of a thousand messages, so many are lost, come twice, or come late.
+    /// Messages in a thousand that are lost, arrive twice, or arrive late.
     pub loss: u32,
     pub twice: u32,
     pub late: u32,
@@ -26,13 +26,12 @@ pub enum Honesty {
     Lying,
 }
 
-/// Something that is done to the world. Nodes are named by their number; those below `servers`
-/// serve the DHT.
+/// An operation of a scenario. Nodes have numbers; those below `servers` serve the DHT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Random mail and broadcasts among everybody, so many in a hundred seconds.
+    /// Random commands of all parents: this many in a hundred seconds.
     Traffic(u32),
-    /// Mail from one to another.
+    /// Messages from one node to another.
     Burst {
         from: usize,
         to: usize,
@@ -42,41 +41,41 @@ pub enum Operation {
         route: Route,
         ttl: Duration,
     },
-    /// Nodes of this range hear nobody else, and nobody else them.
+    /// Separates the nodes of this range from all others.
     Partition {
         first: usize,
         last: usize,
     },
     Heal,
-    /// The connection of two ends; it may be made again.
+    /// Ends the connection of two nodes, which may connect again.
     Disconnect(usize, usize),
     /// `kill -9`.
     Crash(usize),
-    /// With what was on its disk, or with nothing but its keys; perhaps on another port.
+    /// Starts a node with its store or a fresh one, on its port or a new one.
     Start {
         node: usize,
-        keeping: bool,
-        moved: bool,
+        same_store: bool,
+        new_addr: bool,
     },
-    /// The disk is copied as it is.
+    /// Copies the store.
     Snapshot(usize),
-    /// `kill -9`, and the disk is again what it was when it was copied last, if it was.
+    /// `kill -9`, and restores the last copy of the store, if any.
     Rollback(usize),
     /// End of stdin.
     Eof(usize),
-    /// The wall clock jumps, in ms.
+    /// Changes the wall clock by this many ms.
     Clock(usize, i64),
-    /// The machine is suspended for so long: both its clocks run on, and the node does nothing.
+    /// Suspends the machine: both its clocks run on, and the node does nothing.
     Suspend(usize, Duration),
-    /// The parent stops reading.
+    /// Stops and resumes the reading of the parent.
     PauseReader(usize),
     ResumeReader(usize),
     Serve(usize, Honesty),
-    /// Earlier frames are heard again, by whomever they were for and by others.
+    /// Replays this many earlier frames to their recipients and to others.
     Replay(u32),
-    /// Of a thousand checks, the crypto pool takes so many not.
+    /// Tasks in a thousand that the crypto pool refuses.
     Pool(u32),
-    /// So many crashes in a hundred minutes, each followed by a start within a minute.
+    /// Crashes in a hundred minutes, each followed by a start within a minute.
     Churn(u32),
     Links(Links),
 }
@@ -87,8 +86,7 @@ pub struct Scenario {
     pub nodes: usize,
     pub servers: usize,
     pub links: Links,
-    /// When all that was done ends; then everything heals, and the world is looked at once it has
-    /// come to rest.
+    /// End of the operations. Then all faults end, and the final invariants are checked.
     pub run: Duration,
     pub operations: Vec<(Duration, Operation)>,
 }
@@ -128,10 +126,10 @@ impl fmt::Display for Operation {
             Operation::Heal => write!(f, "heal"),
             Operation::Disconnect(one, other) => write!(f, "disconnect {one} from {other}"),
             Operation::Crash(node) => write!(f, "crash {node}"),
-            Operation::Start { node, keeping, moved } => {
-                let kept = if *keeping { "same_store" } else { "fresh_store" };
-                let place = if *moved { "new_addr" } else { "same_addr" };
-                write!(f, "start {node} {kept} {place}")
+            Operation::Start { node, same_store, new_addr } => {
+                let store = if *same_store { "same_store" } else { "fresh_store" };
+                let addr = if *new_addr { "new_addr" } else { "same_addr" };
+                write!(f, "start {node} {store} {addr}")
             }
             Operation::Snapshot(node) => write!(f, "snapshot {node}"),
             Operation::Rollback(node) => write!(f, "rollback {node}"),
@@ -157,7 +155,7 @@ const HONESTIES: &[(&str, Honesty)] =
     &[("honest", Honesty::Honest), ("silent", Honesty::Silent), ("lying", Honesty::Lying)];
 
 fn name<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
-    names.iter().find(|(_, named)| *named == value).expect("all are named").0
+    names.iter().find(|(_, named)| *named == value).expect("every value has a name").0
 }
 
 /// The words of a line, read from left to right.
@@ -170,16 +168,16 @@ impl<'a> Words<'a> {
 
     fn number<T: FromStr>(&mut self) -> Result<T, String> {
         let word = self.word()?;
-        word.parse().map_err(|_| format!("{word:?} is not such a number"))
+        word.parse().map_err(|_| format!("{word:?} is not a valid number"))
     }
 
     fn time(&mut self) -> Result<Duration, String> {
         let word = self.word()?;
         let digits = word.strip_suffix("ms").ok_or_else(|| format!("{word:?} must end in ms"))?;
-        digits.parse().map(Duration::from_millis).map_err(|_| format!("{word:?} is no time"))
+        digits.parse().map(Duration::from_millis).map_err(|_| format!("{word:?} is not a time"))
     }
 
-    /// The number after a word that only helps to read.
+    /// Reads a fixed word and the number after it.
     fn named<T: FromStr>(&mut self, name: &str) -> Result<T, String> {
         self.skip(name)?;
         self.number()
@@ -187,13 +185,13 @@ impl<'a> Words<'a> {
 
     fn skip(&mut self, name: &str) -> Result<(), String> {
         let word = self.word()?;
-        if word == name { Ok(()) } else { Err(format!("{name:?} was expected instead of {word:?}")) }
+        if word == name { Ok(()) } else { Err(format!("expected {name:?}, found {word:?}")) }
     }
 
     fn one_of<T: Copy>(&mut self, names: &[(&str, T)]) -> Result<T, String> {
         let word = self.word()?;
         let found = names.iter().find(|(name, _)| *name == word);
-        found.map(|(_, value)| *value).ok_or_else(|| format!("{word:?} is none of them"))
+        found.map(|(_, value)| *value).ok_or_else(|| format!("unknown word {word:?}"))
     }
 
     fn links(&mut self) -> Result<Links, String> {
@@ -222,8 +220,8 @@ impl<'a> Words<'a> {
             "crash" => Operation::Crash(self.number()?),
             "start" => Operation::Start {
                 node: self.number()?,
-                keeping: self.one_of(&[("same_store", true), ("fresh_store", false)])?,
-                moved: self.one_of(&[("new_addr", true), ("same_addr", false)])?,
+                same_store: self.one_of(&[("same_store", true), ("fresh_store", false)])?,
+                new_addr: self.one_of(&[("new_addr", true), ("same_addr", false)])?,
             },
             "snapshot" => Operation::Snapshot(self.number()?),
             "rollback" => Operation::Rollback(self.number()?),
@@ -237,7 +235,7 @@ impl<'a> Words<'a> {
             "pool" => Operation::Pool(self.number()?),
             "churn" => Operation::Churn(self.number()?),
             "links" => Operation::Links(self.links()?),
-            other => return Err(format!("{other:?} is no operation")),
+            other => return Err(format!("unknown operation {other:?}")),
         })
     }
 }

@@ -5,21 +5,21 @@ use std::time::Duration;
 use p2p_node_protocol::{Command, Discover, Ping, Priority, Route, Send, Status};
 use serde_json::value::RawValue;
 
-use crate::parent::Mail;
+use crate::parent::SentMessage;
 use crate::scenario::Operation;
 use crate::world::{ScheduledEvent, World};
 
-/// Where parents broadcast.
+/// Topic of all broadcasts.
 pub const TOPIC: &str = "jobs";
-/// Commands that a parent writes ahead of a node that does not take them.
-const WRITTEN_AHEAD: usize = 500;
-/// After its ttl, so much later a mail must have been told of.
+/// Most commands that a parent writes to a node that does not read.
+const MAX_QUEUED_COMMANDS: usize = 500;
+/// Longest time after the TTL until the delivery is reported.
 const GRACE: Duration = Duration::from_millis(500);
 
 impl World {
-    /// What happens every second.
-    pub fn second(&mut self) {
-        if !self.resting {
+    /// Runs random commands and crashes once a every_second.
+    pub fn every_second(&mut self) {
+        if !self.healed {
             let number = self.traffic / 100 + u32::from(self.rng.permille(self.traffic % 100 * 10));
             for _ in 0..number {
                 self.random_command();
@@ -28,14 +28,18 @@ impl World {
                 self.random_crash();
             }
         }
-        self.at(self.now + Duration::from_secs(1), ScheduledEvent::Second);
+        self.schedule_event(self.now + Duration::from_secs(1), ScheduledEvent::Second);
     }
 
     fn random_command(&mut self) {
         let node = self.rng.below(self.nodes.len());
         let to = self.rng.below(self.nodes.len());
         let here = &self.nodes[node].parent;
-        if self.nodes[node].core.is_none() || here.ended || here.ends || here.commands.len() > WRITTEN_AHEAD {
+        if self.nodes[node].core.is_none()
+            || here.stdin_closed
+            || here.closes_stdin
+            || here.commands.len() > MAX_QUEUED_COMMANDS
+        {
             return;
         }
         match self.rng.below(20) {
@@ -77,7 +81,7 @@ impl World {
         parent.ask(Command::Send(send), now);
     }
 
-    /// Has a parent send mail, and holds its node to it.
+    /// Sends a message, whose delivery the simulation checks.
     pub fn mail(
         &mut self,
         node: usize,
@@ -89,7 +93,7 @@ impl World {
     ) {
         let (now, address) = (self.now, self.nodes[to].address.clone());
         let parent = &mut self.nodes[node].parent;
-        // The number of the command is the number of the mail.
+        // The serial number of the command is that of the message.
         let serial = parent.next_serial();
         let mut send = Send::to_peer(address, payload(node, parent.life, serial, to, bytes));
         send.priority = Some(priority);
@@ -97,36 +101,36 @@ impl World {
         send.ttl_ms = Some(ttl.as_millis() as u64);
         let asked = parent.ask(Command::Send(send), now);
         debug_assert_eq!(asked, serial);
-        parent.mails.insert(serial, Mail { to, asked: now, ttl, accepted: false });
-        self.report.mails += 1;
+        parent.messages.insert(serial, SentMessage { to, sent_at: now, ttl, accepted: false });
+        self.report.messages += 1;
     }
 
-    /// The mail was accepted: it has its time from now on.
-    pub fn hold_to(&mut self, node: usize, serial: u64) {
+    /// Marks a message as accepted and schedules its deadline.
+    pub fn start_deadline(&mut self, node: usize, serial: u64) {
         let parent = &mut self.nodes[node].parent;
-        let Some(mail) = parent.mails.get_mut(&serial) else { return };
+        let Some(mail) = parent.messages.get_mut(&serial) else { return };
         mail.accepted = true;
         let (life, ttl) = (parent.life, mail.ttl);
-        self.at(self.now + ttl + GRACE, ScheduledEvent::Deadline { node, life, serial });
+        self.schedule_event(self.now + ttl + GRACE, ScheduledEvent::Deadline { node, life, serial });
     }
 
     fn random_crash(&mut self) {
         let node = self.rng.below(self.nodes.len());
-        if self.nodes[node].core.is_none() || self.nodes[node].asleep_until.is_some() {
+        if self.nodes[node].core.is_none() || self.nodes[node].suspended_until.is_some() {
             return;
         }
         let down = self.rng.between(Duration::from_millis(200), Duration::from_secs(60));
         let start = Operation::Start {
             node,
-            keeping: self.rng.permille(500),
-            moved: self.rng.permille(500) && node >= self.scenario.servers,
+            same_store: self.rng.permille(500),
+            new_addr: self.rng.permille(500) && node >= self.scenario.servers,
         };
-        self.carry_out_operation(Operation::Crash(node));
-        self.at(self.now + down, ScheduledEvent::Do(start));
+        self.execute_operation(Operation::Crash(node));
+        self.schedule_event(self.now + down, ScheduledEvent::Do(start));
     }
 }
 
-/// `data` that says where it comes from and where it is to go, as long as wanted.
+/// Returns a payload with sender and recipient, and of this size.
 fn payload(from: usize, life: u32, serial: u64, to: usize, bytes: usize) -> Box<RawValue> {
     let text = format!("[{from},{life},{serial},{to},\"{}\"]", "x".repeat(bytes));
     RawValue::from_string(text).expect("an array")

@@ -22,45 +22,45 @@ use crate::rng::Rng;
 use crate::scenario::{Links, Operation, Scenario};
 use crate::trace::Trace;
 
-/// How often a core may ask to be called again at once: it has work for some turns, not for ever.
-const CALLS_AT_ONCE: u32 = 10_000;
+/// Most calls in a row that a core may request at the same time.
+const MAX_CALLS_AT_ONCE: u32 = 10_000;
 
 /// Scheduled event.
 #[derive(Debug)]
 pub enum ScheduledEvent {
-    /// Something arrives over the network.
+    /// A delivery of the network.
     Deliver(Delivery),
-    /// A core asked to be called.
+    /// The timeout of a core.
     Wake {
         node: usize,
         life: u32,
     },
-    /// Both ends of a connection notice that nothing comes through it.
+    /// The ping timeout of a connection.
     Silent(Pair, u64),
-    /// Mail must have been told of by now.
+    /// The deadline of a message's delivery.
     Deadline {
         node: usize,
         life: u32,
         serial: u64,
     },
-    /// A machine that was suspended runs again.
+    /// The end of a suspension.
     Awake {
         node: usize,
     },
-    /// A parent acknowledges mail.
+    /// A parent acks a message.
     Ack {
         node: usize,
         life: u32,
         name: Name,
         message_id: String,
     },
-    /// Random mail, crashes.
+    /// Random commands and crashes, every every_second.
     Second,
     Do(Operation),
 }
 
 impl ScheduledEvent {
-    /// On whose machine it happens.
+    /// Returns the node whose machine must run for the event.
     fn node(&self) -> Option<usize> {
         match self {
             ScheduledEvent::Deliver(delivery) => delivery.node(),
@@ -94,7 +94,7 @@ impl PartialOrd for Entry {
 }
 
 impl Ord for Entry {
-    /// The earliest is the greatest, for a heap gives out its greatest.
+    /// The earliest entry is the greatest, because the heap returns its greatest entry.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.order).cmp(&(self.at, self.order))
     }
@@ -125,23 +125,23 @@ pub struct World {
     pub rng: Rng,
     pub model: Links,
     /// Nodes that are partitioned from all others.
-    pub part: Option<(usize, usize)>,
+    pub partition: Option<(usize, usize)>,
     pub pool_busy: u32,
     pub traffic: u32,
     pub churn: u32,
-    /// What was found about bindings, which is the same for everyone.
+    /// Results of binding checks, shared by all nodes.
     pub checked: HashMap<BindingHash, bool>,
-    /// Earlier frames, to be heard again: to whom mail went, or none for gossip on a topic.
+    /// Captured frames for replays: the recipient of mail, or `None` for gossip on a topic.
     pub captured: VecDeque<(Option<usize>, String, Bytes)>,
-    /// Earlier records, for those who lie.
+    /// Earlier records, for lying servers.
     pub old_records: BTreeMap<Bytes, VecDeque<Bytes>>,
-    /// Mail that must arrive, because nothing stands in its way.
+    /// Final messages, which must arrive because there are no faults.
     pub probes: BTreeSet<(usize, u64)>,
-    /// Whether all that was done is over and everything may come to rest.
-    pub resting: bool,
+    /// `true` after the end of all faults.
+    pub healed: bool,
     pub trace: Trace,
     pub report: Report,
-    pub broken: Option<InvariantViolation>,
+    pub violation: Option<InvariantViolation>,
 }
 
 impl World {
@@ -161,7 +161,7 @@ impl World {
             order: 0,
             rng: Rng::new(scenario.seed),
             model: scenario.links,
-            part: None,
+            partition: None,
             pool_busy: 0,
             traffic: 0,
             churn: 0,
@@ -169,58 +169,58 @@ impl World {
             captured: VecDeque::new(),
             old_records: BTreeMap::new(),
             probes: BTreeSet::new(),
-            resting: false,
+            healed: false,
             trace: Trace::default(),
             report: Report::default(),
-            broken: None,
+            violation: None,
             scenario,
         };
         for (at, operation) in world.scenario.operations.clone() {
-            world.at(Instant::after_start(at), ScheduledEvent::Do(operation));
+            world.schedule_event(Instant::after_start(at), ScheduledEvent::Do(operation));
         }
         for node in 0..world.nodes.len() {
-            // A fleet that starts at once, but for some milliseconds.
-            world.at(
+            // All nodes start within some milliseconds.
+            world.schedule_event(
                 Instant::from_millis(7 * node as u64),
-                ScheduledEvent::Do(Operation::Start { node, keeping: false, moved: false }),
+                ScheduledEvent::Do(Operation::Start { node, same_store: false, new_addr: false }),
             );
         }
-        world.at(Instant::from_secs(1), ScheduledEvent::Second);
+        world.schedule_event(Instant::from_secs(1), ScheduledEvent::Second);
         world
     }
 
-    pub fn at(&mut self, at: Instant, what: ScheduledEvent) {
+    pub fn schedule_event(&mut self, at: Instant, what: ScheduledEvent) {
         self.order += 1;
         self.queue.push(Entry { at: at.max(self.now), order: self.order, what });
     }
 
     pub fn violate(&mut self, invariant: &'static str, node: usize, what: String) {
         let at = self.now;
-        self.broken.get_or_insert(InvariantViolation { invariant, at, node, what });
+        self.violation.get_or_insert(InvariantViolation { invariant, at, node, what });
     }
 
-    /// Lets everything happen until then, or until an invariant breaks.
+    /// Processes all events until a time, or until an invariant is violated.
     pub fn run_until(&mut self, end: Instant) {
-        while self.broken.is_none()
+        while self.violation.is_none()
             && let Some(next) = self.queue.peek()
             && next.at <= end
         {
             let Some(Entry { at, what, .. }) = self.queue.pop() else { break };
             self.now = at;
-            self.happen(what);
+            self.process(what);
         }
-        if self.broken.is_none() {
+        if self.violation.is_none() {
             self.now = end;
         }
     }
 
-    fn happen(&mut self, what: ScheduledEvent) {
-        // While a machine is suspended what comes for it waits.
-        if let Some(node) = what.node().filter(|node| self.nodes[*node].asleep_until.is_some()) {
-            return self.nodes[node].put_off.push(what);
+    fn process(&mut self, what: ScheduledEvent) {
+        // Events for a suspended machine wait.
+        if let Some(node) = what.node().filter(|node| self.nodes[*node].suspended_until.is_some()) {
+            return self.nodes[node].delayed.push(what);
         }
         match what {
-            ScheduledEvent::Awake { node } => self.awake(node),
+            ScheduledEvent::Awake { node } => self.resume(node),
             ScheduledEvent::Deliver(delivery) => deliver(self, delivery),
             ScheduledEvent::Wake { node, life } => {
                 let here = &mut self.nodes[node];
@@ -230,7 +230,7 @@ impl World {
                     self.step(node);
                 }
             }
-            ScheduledEvent::Silent(pair, epoch) => self.silent(pair, epoch),
+            ScheduledEvent::Silent(pair, epoch) => self.end_if_silent(pair, epoch),
             ScheduledEvent::Deadline { node, life, serial } => self.deadline(node, life, serial),
             ScheduledEvent::Ack { node, life, name, message_id } => {
                 if self.nodes[node].life == life && self.nodes[node].core.is_some() {
@@ -238,13 +238,13 @@ impl World {
                     self.step(node);
                 }
             }
-            ScheduledEvent::Second => self.second(),
-            ScheduledEvent::Do(operation) => self.carry_out_operation(operation),
+            ScheduledEvent::Second => self.every_second(),
+            ScheduledEvent::Do(operation) => self.execute_operation(operation),
         }
     }
 
-    /// Something happens to a node that lives.
-    pub fn hand_in(&mut self, node: usize, input: Input) {
+    /// Gives a running node an input.
+    pub fn handle_input(&mut self, node: usize, input: Input) {
         self.trace.input(self.now, node, &input);
         let here = &mut self.nodes[node];
         let now = here.clock(self.now);
@@ -253,9 +253,9 @@ impl World {
         self.step(node);
     }
 
-    /// Lets a node do what follows, until it waits for somebody.
+    /// Runs a node until it has nothing to do.
     pub fn step(&mut self, node: usize) {
-        if self.nodes[node].asleep_until.is_some() {
+        if self.nodes[node].suspended_until.is_some() {
             return;
         }
         loop {
@@ -267,8 +267,8 @@ impl World {
                     here.paused_since = None;
                     core.handle(Input::Command(request), now);
                 } else {
-                    if std::mem::take(&mut here.parent.ends) {
-                        here.parent.ended = true;
+                    if std::mem::take(&mut here.parent.closes_stdin) {
+                        here.parent.stdin_closed = true;
                         core.handle(Input::StdinClosed, now);
                     }
                     break;
@@ -295,13 +295,13 @@ impl World {
                 core.handle(Input::Written { lines }, now);
             }
         }
-        self.look_at(node);
-        self.watch_pause(node);
-        self.wake_later(node);
+        self.check_invariants(node);
+        self.check_pause(node);
+        self.schedule_wake(node);
     }
 
-    /// A parent that reads never finds its stdin unread for longer than the longest pause.
-    fn watch_pause(&mut self, node: usize) {
+    /// Checks that stdin of a parent that reads is paused for at most `MAX_PAUSE`.
+    fn check_pause(&mut self, node: usize) {
         let here = &mut self.nodes[node];
         let Some(core) = &here.core else { return };
         if core.can_accept_command() || here.parent.commands.is_empty() || !here.parent.reads {
@@ -311,34 +311,34 @@ impl World {
         let since = *here.paused_since.get_or_insert(self.now);
         // Timers of the world are coarse.
         if self.now - since > MAX_PAUSE + Duration::from_millis(1) {
-            self.violate("stdin pauses no longer than it may", node, format!("since {since:?}"));
+            self.violate("stdin pauses for at most maxPauseMs", node, format!("since {since:?}"));
         }
     }
 
-    fn wake_later(&mut self, node: usize) {
+    fn schedule_wake(&mut self, node: usize) {
         let here = &mut self.nodes[node];
         let Some(due) = here.core.as_ref().and_then(p2p_node_core::Core::poll_timeout) else { return };
         let at = here.started + due.since_start();
         here.calls = if at <= self.now { here.calls + 1 } else { 0 };
-        if here.calls > CALLS_AT_ONCE {
-            return self.violate("a core comes to rest", node, format!("it is due at {due:?} for ever"));
+        if here.calls > MAX_CALLS_AT_ONCE {
+            return self.violate("a core becomes idle", node, format!("it stays due at {due:?}"));
         }
-        // Timers are coarse; what is due already is done in the next moment.
+        // Timers are coarse: a call that is due already runs in the next moment.
         let at = at.max(self.now + Duration::from_micros(100));
         if here.wake.is_none_or(|wake| at < wake) {
             here.wake = Some(at);
             let life = here.life;
-            self.at(at, ScheduledEvent::Wake { node, life });
+            self.schedule_event(at, ScheduledEvent::Wake { node, life });
         }
     }
 
-    /// The servers whom a node is told of: where they are now.
+    /// Returns the bootstrap peers of a node with their current addresses.
     pub fn bootstraps(&self, node: usize) -> Vec<(PeerId, libp2p::Multiaddr)> {
         let servers = self.nodes[..self.scenario.servers].iter().filter(|server| server.number != node);
         servers.map(|server| (server.peer, server.addr())).collect()
     }
 
-    /// The first things that a parent says.
+    /// Writes the first commands of a parent.
     pub fn connect(&mut self, node: usize) {
         let now = self.now;
         let connect = Command::Connect(Connect { protocol: Some(1), ..Connect::default() });
