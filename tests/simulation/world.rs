@@ -54,7 +54,7 @@ pub enum ScheduledEvent {
         name: Name,
         message_id: String,
     },
-    /// Random commands and crashes, every every_second.
+    /// Random commands and crashes, every second.
     Second,
     Do(Operation),
 }
