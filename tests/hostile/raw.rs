@@ -151,7 +151,7 @@ async fn too_long_or_truncated_requests_are_dropped_and_counted() {
         let scripts = [
             too_long(max as u32 + 1),
             too_long(u32::MAX),
-            Script { announced: 100, ..whole(b"slow_stream short") },
+            Script { announced: 100, ..whole(b"cut short") },
             Script { announced: 100, ..whole(b"") },
         ];
         let number = scripts.len() as u64;
@@ -197,7 +197,7 @@ async fn slow_streams_delay_no_honest_mail_and_end_at_the_timeout() {
         let round = Instant::now();
         fixture.check_honest_traffic();
         rounds += 1;
-        assert!(round.elapsed() < Duration::from_secs(2), "honest mail elapsed {:?}", round.elapsed());
+        assert!(round.elapsed() < Duration::from_secs(2), "honest mail took {:?}", round.elapsed());
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(started.elapsed() < MAIL_TIMEOUT + Duration::from_secs(3), "the slow stream does not end");
     }
@@ -221,7 +221,7 @@ async fn stalled_frames_use_the_memory_of_a_few_frames() {
     for _ in 0..STREAMS {
         raw.open(&fixture.victim, stalled.clone());
     }
-    // Frames above the memory budget are driver as they arrive. Only frames within the budget stay
+    // Frames above the memory budget are dropped as they arrive. Only frames within the budget stay
     // until the timeout.
     let driver = tokio::spawn(async move {
         loop {

@@ -75,7 +75,7 @@ impl Home {
     }
 }
 
-/// Signs the printed typed data like a sign_with_wallet on another machine.
+/// Signs the printed typed data like a wallet on another machine.
 fn sign_with_wallet(key: u8, printed: &str) -> String {
     let data: alloy_dyn_abi::TypedData = serde_json::from_str(printed).unwrap();
     let signer = SigningKey::from_slice(&[key; 32]).unwrap();

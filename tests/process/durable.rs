@@ -125,10 +125,10 @@ fn full_disk_refuses_sends_and_recovers_without_restart() {
 /// Longest time until a restarted node is ready.
 const MAX_RESTART_TIME: Duration = Duration::from_secs(2);
 
-/// Returns the number of kills and of messages; `KILLS` and `MESSAGES` override the defaults.
+/// Returns the number of kills and of messages; `KILLS` and `MAILS` override the defaults.
 fn kills_and_messages() -> (u64, u64) {
     let number = |name: &str, usual| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
-    (number("KILLS", 40), number("MESSAGES", 2000))
+    (number("KILLS", 40), number("MAILS", 2000))
 }
 
 /// An agent with a data directory, over all of its processes.
@@ -238,7 +238,7 @@ fn no_accepted_message_is_lost_or_reordered_by_kills_of_both_ends() {
 fn on_small_disk(home: &TempDir, mount: &std::path::Path) -> Option<Command> {
     let script = r#"mount -t tmpfs -o size=6m tmpfs "$1" && exec "$0" --data-dir "$1/data""#;
     let unshared = |script: &str| {
-        let mut command = Command::new("unshared");
+        let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "/bin/sh", "-c", script]);
         command.arg(env!("CARGO_BIN_EXE_p2p-node")).arg(mount);
         command

@@ -121,7 +121,7 @@ fn failing_node(home: &Path) -> PathBuf {
          *) sed -u 's/20000/600/' | exec '{0}' \"$@\" ;;\nesac\n",
         binary()
     );
-    let path = home.join("failing_node");
+    let path = home.join("failing-node");
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     path

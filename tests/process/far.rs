@@ -11,7 +11,7 @@ use crate::child::{Child, tcp_address};
 
 /// Delay in each direction; a round trip takes twice as long.
 const DELAY: Duration = Duration::from_millis(100);
-/// Number of messages, 10 MB in all; `MESSAGES` overrides it.
+/// Number of messages, 10 MB in all; `MAILS` overrides it.
 const MESSAGES: u64 = 640;
 const MESSAGE_BYTES: usize = 16 << 10;
 /// Most messages in flight: more than the 1 MiB in flight on the wire, and less than the 2 MB of one
@@ -64,7 +64,7 @@ fn messages_over_a_link_with_latency_arrive_complete_and_in_order() {
     let proxied = address.replace(&port, &delaying_proxy(port.parse().unwrap()).to_string());
     let (mut near, _) = Child::join(0x72, 0, &[], &[proxied]);
     near.expect("the far node", |event| event["type"] == "peer_discovered");
-    let count = std::env::var("MESSAGES").map_or(MESSAGES, |text| text.parse().unwrap());
+    let count = std::env::var("MAILS").map_or(MESSAGES, |text| text.parse().unwrap());
     let to = ready["address"].clone();
     let mut stdin = near.take_stdin();
     let began = Instant::now();

@@ -62,7 +62,7 @@ fn bad_line_is_answered_and_the_next_command_executed() {
         let answer = error(&mut child, &line);
         let shown = String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned();
         assert_eq!((&answer["code"], &answer["id"]), (&json!(code), &id), "{shown}: {answer}");
-        let ping_id = format!("ping_id-{number}");
+        let ping_id = format!("ping-{number}");
         child.command(json!({"type":"ping","id":ping_id}));
         assert_eq!(child.answer(&ping_id)["type"], "result");
     }

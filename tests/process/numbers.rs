@@ -47,7 +47,7 @@ fn send(child: &mut Child, to: &Recipient, data: &str) -> Value {
 fn assert_delivered(child: &Child, id: &Value) {
     let delivery =
         child.expect("a delivery", |event| event["type"] == "delivery" && event["messageId"] == *id);
-    assert_eq!(delivery["state"], "assert_delivered", "{delivery}");
+    assert_eq!(delivery["state"], "delivered", "{delivery}");
 }
 
 fn shut_down(mut child: Child) {

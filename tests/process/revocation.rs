@@ -183,7 +183,7 @@ fn higher_generation_ends_the_old_node_and_revokes_its_key() {
     assert_eq!(old_key.peer_id().to_string(), old_ready["peerId"].as_str().unwrap());
     let answer = response_to_mail_of(&old_key, &witness_ready, 1);
     assert!(is_superseded(&answer), "{answer:?}");
-    witness.until("a frame is_superseded", |status| status["counters"]["frames_superseded"] == 1);
+    witness.until("a superseded frame", |status| status["counters"]["frames_superseded"] == 1);
 
     // Without peers, so that the witness cannot learn the generation again.
     until_persisted(&dirs[0], 0x71, generation);

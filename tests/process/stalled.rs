@@ -21,8 +21,8 @@ fn stall_time() -> Duration {
 /// for mail and 16 for broadcasts, and there is overhead.
 const MAX_MIB: u64 = 240;
 
-/// Longest time to read everything after the stall_time, besides the stall_time itself: the backoff of refused
-/// senders grows with the stall_time.
+/// Longest time to read everything after the stall, besides the stall itself: the backoff of refused
+/// senders grows with the stall.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Commands whose answers the parent does not read: more than pipes and queues can hold.
@@ -154,7 +154,7 @@ fn stalled_parent_keeps_memory_bounded_and_peers_connected_and_learns_its_losses
         "the dropped broadcasts are counted exactly: {read:?}"
     );
     assert!(read.dropped > 0, "{read:?}");
-    eprintln!("{sent} messages ({} refused), at max_mib {max_mib} MiB, {read:?}", refused);
+    eprintln!("{sent} messages ({} refused), at most {max_mib} MiB, {read:?}", refused);
     drop((stdin, publisher));
     assert_eq!(stalled.wait().unwrap().code(), Some(0));
 }

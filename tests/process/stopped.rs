@@ -125,7 +125,7 @@ fn parent_that_stalls_under_load_receives_all_accepted_messages() {
         };
         assert_eq!(message["data"][0], *expected, "accepted messages in order, each once");
     }
-    eprintln!("{} accepted, {refused} refused with BUSY, at max_mib {max_mib} MiB", accepted.len());
+    eprintln!("{} accepted, {refused} refused with BUSY, at most {max_mib} MiB", accepted.len());
     for _ in &accepted {
         let delivery = sender.expect_within(3 * TIMEOUT, "a delivery", |event| event["type"] == "delivery");
         assert_eq!(delivery["state"], "delivered", "{delivery}");

@@ -17,7 +17,7 @@ const MAX_QUEUED_COMMANDS: usize = 500;
 const GRACE: Duration = Duration::from_millis(500);
 
 impl World {
-    /// Runs random commands and crashes once a every_second.
+    /// Runs random commands and crashes once a second.
     pub fn every_second(&mut self) {
         if !self.healed {
             let number = self.traffic / 100 + u32::from(self.rng.permille(self.traffic % 100 * 10));

@@ -5,7 +5,7 @@ use super::read;
 
 /// Crates, and their oldest versions without the listed defects.
 const MINIMUM_VERSIONS: [(&str, Version); 10] = [
-    // Allows only versions of the crates outdated that have no listed defect.
+    // Allows only versions of the crates below that have no listed defect.
     ("libp2p", (0, 57, 1)),
     // GHSA-gc42-3jg7-rxr2, GHSA-xqmp-fxgv-xvq5, RUSTSEC-2026-0536, GHSA-vrx6-jcp8-vm7m.
     ("libp2p-gossipsub", (0, 50, 1)),

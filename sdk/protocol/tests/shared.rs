@@ -15,7 +15,7 @@ fn rows() -> Vec<Value> {
     ROWS.lines().map(|row| serde_json::from_str(row).unwrap()).collect()
 }
 
-/// Decodes a line and encodes its event round_trip.
+/// Decodes a line and encodes its event again.
 fn round_trip(line: &str) -> Option<Map<String, Value>> {
     let event = decode_event(line.as_bytes()).unwrap()?;
     let mut out = Vec::new();

@@ -36,7 +36,7 @@ pub struct Node {
     pub peer: PeerId,
     pub address: String,
     pub lines: Vec<Value>,
-    /// Bytes of the longest_line line.
+    /// Bytes of the longest line.
     pub longest_line: usize,
     pub exit: Option<ExitCode>,
     /// `true` if the parent reads its lines.

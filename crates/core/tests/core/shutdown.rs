@@ -1,4 +1,4 @@
-//! Shutdown of a node: every command id gets exactly one terminal_lines line.
+//! Shutdown of a node: every command id gets exactly one terminal line.
 
 use std::time::Duration;
 

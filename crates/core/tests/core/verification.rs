@@ -377,7 +377,7 @@ fn lines_are_at_most_max_line_bytes_long() {
     mesh.command(0, r#"{"type":"status","id":"s"}"#);
     let addr = format!("/{}", "x".repeat(100_000));
     mesh.command(0, &format!(r#"{{"type":"connect","bootstrapPeers":["{addr}"],"id":"c"}}"#));
-    // Plus the longest_line possible `seq`.
+    // Plus the longest possible `seq`.
     assert!(mesh.nodes[0].longest_line + 20 <= LIMIT, "{} bytes", mesh.nodes[0].longest_line);
     for kind in ["ready", "message", "peer_discovered", "result"] {
         assert!(!mesh.lines(0, kind).is_empty(), "{kind}");
