@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_node_protocol::{Answer, Delivery, DeliveryState, Encoding, Priority, Route, Send, encode_base64};
+use p2p_node_protocol::{
+    Answer, Delivery, DeliveryState, Encoding, MAX_TTL_MS, Priority, Route, Send, encode_base64,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -40,7 +42,7 @@ impl Payload for Bytes<'_> {
 }
 
 /// The longest time to live that the node accepts.
-const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const MAX_TTL: Duration = Duration::from_millis(MAX_TTL_MS);
 
 /// The options of a message, besides recipient and data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

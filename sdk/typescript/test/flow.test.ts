@@ -4,11 +4,14 @@ import assert from "node:assert/strict";
 import { Writable } from "node:stream";
 import { describe, test } from "node:test";
 
-import { ackOf, AckQueue, MAX_ACKED_AT_ONCE } from "../src/acks.js";
+import { ackOf, AckQueue } from "../src/acks.js";
 import { CommandRefused, NodeClosed } from "../src/errors.js";
 import { MAX_WAITING_BYTES, MAX_WAITING_SENDS, SendQueue } from "../src/sends.js";
+import { FIELD_LIMITS } from "../src/types.js";
 import { LineWriter } from "../src/writer.js";
 import { until } from "./common.js";
+
+const { maxAckMessages } = FIELD_LIMITS;
 
 describe("sends", () => {
   function filled(sends: number, bytes: number, waiting: Record<string, number>): SendQueue<string> {
@@ -83,12 +86,12 @@ describe("acks", () => {
 
   test("one ack is under way, and the rest gathers", () => {
     const acks = new AckQueue();
-    for (let number = 0; number < MAX_ACKED_AT_ONCE + 2; number++) acks.add(`m${number}`);
+    for (let number = 0; number < maxAckMessages + 2; number++) acks.add(`m${number}`);
     const first = acks.next();
-    assert.deepEqual([first.size, acks.isDue, acks.size], [MAX_ACKED_AT_ONCE, false, MAX_ACKED_AT_ONCE + 2]);
+    assert.deepEqual([first.size, acks.isDue, acks.size], [maxAckMessages, false, maxAckMessages + 2]);
     acks.accepted(first);
     assert.ok(acks.isDue);
-    assert.deepEqual(ackOf(acks.next()), { type: "ack", messageIds: [`m${MAX_ACKED_AT_ONCE}`, `m${MAX_ACKED_AT_ONCE + 1}`] });
+    assert.deepEqual(ackOf(acks.next()), { type: "ack", messageIds: [`m${maxAckMessages}`, `m${maxAckMessages + 1}`] });
   });
 
   test("only what the node did not know fails", () => {

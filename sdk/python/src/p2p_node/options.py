@@ -11,8 +11,8 @@ from typing import Literal
 
 from . import arguments
 from .errors import InvalidArgument
-from .mailbox import MAX_FINISHED
 from .supervisor import Restart
+from .types import MAX_UNACKED
 
 
 @dataclass(kw_only=True)
@@ -72,7 +72,7 @@ class Options:
             arguments.text(f"env[{key!r}]", value)
         if self.port is not None:
             arguments.whole("port", self.port, 0, 65_535)
-        arguments.whole("mail_buffer", self.mail_buffer, 1, MAX_FINISHED)
+        arguments.whole("mail_buffer", self.mail_buffer, 1, MAX_UNACKED)
         for name in ("broadcast_buffer", "event_buffer"):
             arguments.whole(name, getattr(self, name), 1, sys.maxsize)
         for name in ("ready_timeout", "call_timeout"):

@@ -38,7 +38,7 @@ from .mailbox import Mailbox
 from .options import Options
 from .process import Process
 from .supervisor import Supervisor
-from .types import PROTOCOL_VERSION, Delivery, ErrorEvent, Message, Ready
+from .types import PROTOCOL_VERSION, Delivery, ErrorCode, ErrorEvent, Message, Ready
 from .desired_state import DesiredState
 
 #: Seconds that a node may take to end after `close`: to finish (it takes up to 5 itself), and then to obey SIGTERM.
@@ -169,7 +169,7 @@ class SupervisedNode:
                 if call.outcome is not None and accepted is not None and not call.abandoned:
                     if not child.channel.track(accepted, delivered):
                         message = "too many deliveries are awaited; this one comes as an event"
-                        resolve(call.outcome, None, P2PError("TOO_MANY", message))
+                        resolve(call.outcome, None, P2PError(ErrorCode.TOO_MANY, message))
             resolve(call.answer, reply, after_writing(call, error))
             self._write_what_waits()
 
@@ -232,7 +232,7 @@ class SupervisedNode:
             raise
         except Exception as error:  # a defect of this package must not leave callers waiting for ever
             self._kill()
-            defect = SidecarError("INTERNAL", f"the supervision failed: {error!r}")
+            defect = SidecarError(ErrorCode.INTERNAL, f"the supervision failed: {error!r}")
             defect.__cause__ = error
             self._finish(defect, child)
 
@@ -274,7 +274,7 @@ class SupervisedNode:
         try:
             if ready.address != before.address:
                 message = f"the node was {before.address} and is now {ready.address}: give it a key"
-                raise IdentityChanged("IDENTITY_CHANGED", message)
+                raise IdentityChanged(ErrorCode.IDENTITY_CHANGED, message)
             for command in self._desired.replay():
                 try:
                     await child.answer(command, self.options.call_timeout)
