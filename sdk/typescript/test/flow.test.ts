@@ -169,21 +169,26 @@ describe("writing", () => {
     assert.deepEqual(stdin.pieces, [65_536, 65_536, 150_001 - 131_072]);
   });
 
-  test("a child is dead when it neither reads nor writes", async () => {
-    for (const alive of ["reads", "writes", "neither"]) {
+  test("a child is dead when it neither reads nor writes for its whole time-out", async (context) => {
+    context.mock.timers.enable({ apis: ["setInterval"] });
+    for (const [alive, pauseMs] of [["reads", 80], ["writes", 80], ["reads", 100], ["neither", 20]] as const) {
       const stdin = new Slow();
-      let [stuck, moved] = [false, 0];
+      let stuck = false;
       const writer = new LineWriter(stdin, 100, { idle: () => undefined, stuck: () => (stuck = true) });
       writer.add(`${"x".repeat(40 * 65_536)}\n`);
       writer.flush();
-      const alarm = setInterval(() => {
-        moved += 1;
-        if (alive === "reads") stdin.done?.();
+      let passedMs = 0;
+      while (!stuck && passedMs < 2400) {
+        context.mock.timers.tick(pauseMs);
+        passedMs += pauseMs;
+        const pieces = stdin.pieces.length;
+        if (alive === "reads" && !stuck) {
+          stdin.done?.();
+          await until("the next piece", () => stdin.pieces.length > pieces);
+        }
         if (alive === "writes") writer.progress();
-      }, 10);
-      await until(alive, () => stuck || (alive !== "neither" && moved >= 30));
-      clearInterval(alarm);
-      assert.equal(stuck, alive === "neither");
+      }
+      assert.deepEqual([stuck, passedMs], pauseMs === 80 ? [false, 2400] : [true, 100], `${alive} every ${pauseMs} ms`);
       stdin.destroy();
     }
   });

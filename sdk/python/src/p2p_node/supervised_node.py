@@ -41,8 +41,6 @@ from .supervisor import Supervisor
 from .types import PROTOCOL_VERSION, Delivery, ErrorCode, ErrorEvent, Message, Ready
 from .desired_state import DesiredState
 
-#: Seconds that a node may take to end after `close`: to finish (it takes up to 5 itself), and then to obey SIGTERM.
-DRAIN, TERMINATE = 7.0, 2.0
 #: Seconds until an `ack` that the node had no room for is written again. Ours: what the node itself waits for its disk.
 ACK_RETRY = 1.0
 
@@ -326,7 +324,7 @@ class SupervisedNode:
                 if child.channel.closed is None:
                     for batch in self.mailbox.last_batches():
                         self._acknowledge(child, batch)
-                self.exit = await child.close(DRAIN, TERMINATE)
+                self.exit = await child.close(*self.options.close_timeouts)
             if self._supervising is not None:
                 self._supervising.cancel()
                 await asyncio.wait({self._supervising})
