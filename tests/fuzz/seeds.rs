@@ -15,9 +15,11 @@ use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::outgoing::OutgoingMessage;
 use p2p_node_protocol::{Priority, Route};
 use p2p_node_wire::envelope::Encoding;
+use p2p_node_wire::identity::presigned::read_binding_file;
+use p2p_node_wire::identity::typed_data::read_typed_data;
 use p2p_node_wire::message_id::StreamId;
 
-use super::{directory, files};
+use super::{directory, files, fuzz};
 
 const SENT_MS: u64 = 1_767_225_600_000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -125,4 +127,12 @@ fn seeds_of_rows_are_rows_of_this_version() {
             assert!(decodes(target, row), "{path}");
         }
     }
+}
+
+#[test]
+fn seeds_that_are_named_as_valid_are_valid() {
+    let seed = |path: &str| fs::read(directory("corpus").join(path)).unwrap();
+    assert!(read_binding_file(&seed("binding_file/golden")).is_ok());
+    assert!(read_typed_data(&seed("typed_data/golden")).is_ok());
+    assert!(fuzz::sealed::opens(&seed("sealed/from_fixture")));
 }
