@@ -49,7 +49,7 @@ const MAX_TTL: Duration = Duration::from_millis(MAX_TTL_MS);
 pub struct SendOptions {
     /// The kind of the message, for the receiving agent, at most 64 bytes. Default: none.
     pub kind: Option<String>,
-    /// The priority. Default: medium.
+    /// The priority. Default: that of the kind, else medium.
     pub priority: Option<Priority>,
     /// How long the node tries to deliver the message: 1 ms to 7 days. Default: 120 s, and 24 h
     /// with a data directory.
