@@ -81,8 +81,8 @@ class Options:
             arguments.seconds(name, getattr(self, name))
         if not isinstance(self.close_timeouts, (tuple, list)) or len(self.close_timeouts) != 2:
             raise InvalidArgument("close_timeouts", "it takes two numbers of seconds")
-        for number, value in enumerate(self.close_timeouts):
-            arguments.seconds(f"close_timeouts[{number}]", value)
+        for number, timeout in enumerate(self.close_timeouts):
+            arguments.seconds(f"close_timeouts[{number}]", timeout)
         if self.ack not in ("auto", "manual"):
             raise InvalidArgument("ack", 'it takes "auto" or "manual"')
         if self.restart is not None and not isinstance(self.restart, Restart):
