@@ -3,7 +3,6 @@
 //! With `UPDATE_FILES=1` the test writes the files.
 
 use std::fs;
-use std::time::Duration;
 
 use alloy::primitives::Address;
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::identity::presigned::read_binding_file;
 use p2p_node_wire::identity::typed_data::read_typed_data;
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::time::Instant;
 
 use super::{directory, files, fuzz};
 
@@ -31,7 +31,7 @@ fn message(priority: Priority, encoding: Encoding, route: Route, data: &[u8]) ->
         kind: String::new(),
         priority,
         sent_at_ms: SENT_MS,
-        expires: Duration::ZERO,
+        expires: Instant::ZERO,
         reply_to: String::new(),
         conversation: String::new(),
         route,
