@@ -52,6 +52,38 @@ impl Jitter {
     }
 }
 
+/// How the pauses of a backoff are spread, so that many nodes do not retry at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// From zero to the upper bound (full jitter).
+    Full,
+    /// From 90 % to 110 % of the upper bound.
+    Around,
+}
+
+/// The pauses of a backoff: the upper bound begins with `start` and doubles with each failure up
+/// to `cap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackoffPolicy {
+    /// Upper bound of the first pause.
+    pub start: Duration,
+    /// Upper bound of every later pause.
+    pub cap: Duration,
+    /// How the pause depends on the upper bound.
+    pub spread: Spread,
+    /// `true` if failures during a pause count. Otherwise they count as one with the failure that
+    /// began the pause, because attempts that ran at the same time have the same cause.
+    pub counts_during_pause: bool,
+}
+
+/// The policy of retries to agents.
+const RETRIES: BackoffPolicy = BackoffPolicy {
+    start: BACKOFF_START,
+    cap: BACKOFF_CAP,
+    spread: Spread::Full,
+    counts_during_pause: false,
+};
+
 /// The number of failures in a row, and the time of the next attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
@@ -63,13 +95,22 @@ impl Backoff {
     /// Records a failure. Failures before the next attempt is due count as one. `floor` is the
     /// shortest pause, for callers whom the peer told when to try again.
     pub fn fail(&mut self, now: Instant, floor: Duration, jitter: &mut Jitter) {
-        if now < self.not_before {
+        self.fail_by(&RETRIES, now, floor, jitter);
+    }
+
+    /// Works like [`Backoff::fail`], with the pauses of `policy`.
+    pub fn fail_by(&mut self, policy: &BackoffPolicy, now: Instant, floor: Duration, jitter: &mut Jitter) {
+        if now < self.not_before && !policy.counts_during_pause {
             self.not_before = self.not_before.max(now + floor);
             return;
         }
-        let ceiling = BACKOFF_START.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_CAP);
+        let ceiling = policy.start.saturating_mul(1 << self.failures.min(16)).min(policy.cap);
         self.failures = self.failures.saturating_add(1);
-        self.not_before = now + floor + jitter.up_to(ceiling);
+        let pause = match policy.spread {
+            Spread::Full => jitter.up_to(ceiling),
+            Spread::Around => jitter.around(ceiling),
+        };
+        self.not_before = now + floor + pause;
     }
 
     /// Records that the peer answered but has no capacity. Works like [`Backoff::fail`] with a

@@ -148,10 +148,10 @@ impl Core {
             Input::Connected { peer, dialer } => peers.on_connected(peer, dialer, local, directory, cx),
             Input::Disconnected { peer, reason } => peers.on_disconnected(peer, reason, directory, cx),
             Input::DialFailed { peer, reason } => peers.on_dial_failed(peer, &reason, directory, cx),
-            Input::NetworkMismatch { peer, network } => peers.on_other_network(peer, &network, cx),
-            Input::DhtServerSeen { peer } => peers.on_server_known(peer, cx),
+            Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
+            Input::DhtServerSeen { peer } => peers.on_dht_server_seen(peer, cx),
             Input::HelloRequestReceived { token, peer, body } => {
-                peers.on_hello_asked(token, peer, body, local, cx);
+                peers.on_hello_request(token, peer, body, local, cx);
             }
             Input::HelloResponseReceived { peer, body } => peers.on_hello(peer, body, local, cx),
             Input::PeerSubscribed { peer, topic } => {
@@ -301,7 +301,7 @@ impl Core {
                 let is_news = change != Change::Refreshed;
                 parent.on_record(&record, is_news, gate, peers, cx);
                 peers.on_record(&record, is_news, cx);
-                let is_connected = peers.connected.contains_key(&record.peer_id());
+                let is_connected = peers.is_connected(&record.peer_id());
                 mail.on_record(&record.address(), is_news || is_connected);
             }
             Signal::LookupEnded { address, found: true } => mail.on_record_available(&address),

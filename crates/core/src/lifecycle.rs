@@ -1,6 +1,4 @@
-//! The phase of the node's life, and the state of a connected peer.
-
-use std::collections::BTreeSet;
+//! The phase of the node's life.
 
 use p2p_node_protocol::Id;
 use p2p_node_wire::time::Instant;
@@ -24,14 +22,4 @@ pub(super) enum Phase {
     Flushing { code: effect::ExitCode, deadline: Instant, stay_until: Instant },
     /// The node has requested the end of the process.
     Exited,
-}
-
-/// The state of a connected peer.
-#[derive(Debug, Default)]
-pub(super) struct Peer {
-    pub(super) topics: BTreeSet<String>,
-    pub(super) connected_at: Instant,
-    /// `true` if the peer has subscribed to mail by gossip on this connection.
-    pub(super) has_heard: bool,
-    pub(super) slow_at: Option<Instant>,
 }

@@ -43,7 +43,7 @@ impl Gossip {
             "name": cx.identity.name,
             "role": cx.identity.role,
             "uptimeMs": now.mono.since_start().as_millis() as u64,
-            "peers": peers.connected.len(),
+            "peers": peers.table.connections_len(),
             "agents": directory.records.len(),
             "mailDelivered": cx.stats.get(Counter::MailDelivered),
             "mailReceived": cx.stats.get(Counter::MailReceived),

@@ -176,7 +176,7 @@ impl Mail {
         };
         match (unopened, batch) {
             (PendingDecryption::Mail { token, peer, frame }, Ok(batch)) => {
-                if let Some(session) = session.filter(|_| peers.connected.contains_key(&peer)) {
+                if let Some(session) = session.filter(|_| peers.is_connected(&peer)) {
                     self.sessions.insert(peer, session);
                 }
                 if let Some(response) = self.receive_batch(token, &frame, &batch, gate, directory, cx) {

@@ -53,7 +53,7 @@ pub(crate) fn list_peers(id: Option<Id>, gate: &Gate, directory: &Directory, pee
     };
     let (blocked, allowed) = (names(AccessRule::Blocked), names(AccessRule::Allowed));
     let mut connected = Vec::new();
-    for (peer, known) in &peers.connected {
+    for (peer, known) in peers.table.connections() {
         let record = directory.records.by_peer(peer, now.unix_ms);
         let name = record.map(|record| record.record.name.clone()).filter(|name| !name.is_empty());
         if !room.takes(PEER_BYTES + name.as_deref().map_or(0, line_bytes)) {
@@ -67,7 +67,7 @@ pub(crate) fn list_peers(id: Option<Id>, gate: &Gate, directory: &Directory, pee
             connected_for_ms: now.mono.saturating_since(known.connected_at).as_millis() as u64,
         });
     }
-    let count = peers.connected.len();
+    let count = peers.table.connections_len();
     cx.answer(id, "peers", |answer| {
         answer.count = Some(count);
         answer.connected = Some(connected);

@@ -1,10 +1,9 @@
 //! The `discover` command: reports known agents, and agents that the node finds while it runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use libp2p_identity::PeerId;
 use p2p_node_protocol::{Discover, ErrorCode, Id, MAX_DISCOVER_MS};
 use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::SignedRecord;
@@ -14,7 +13,6 @@ use crate::MAX_INFLIGHT;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gate::Gate;
-use crate::lifecycle::Peer;
 use crate::parent::Parent;
 use crate::parent::peer_discovered::emit_peer_discovered;
 use crate::peers::Peers;
@@ -52,14 +50,14 @@ enum Wanted {
 }
 
 impl Wanted {
-    /// Returns `true` if the record matches. `peers` are the connected peers with their topics.
-    fn matches(&self, record: &SignedRecord, peers: &BTreeMap<PeerId, Peer>) -> bool {
+    /// Returns `true` if the record matches. `peers` has the topics of connected peers.
+    fn matches(&self, record: &SignedRecord, peers: &Peers) -> bool {
         match self {
             Wanted::All => true,
             Wanted::Address(wanted) => *wanted == record.address(),
             Wanted::Capability(wanted) => record.record.capabilities.contains(wanted),
             Wanted::Topic(wanted) => {
-                let peer = peers.get(&record.peer_id());
+                let peer = peers.table.connection(&record.peer_id());
                 record.record.topics.contains(wanted) || peer.is_some_and(|peer| peer.topics.contains(wanted))
             }
         }
@@ -153,7 +151,7 @@ impl Parent {
         let skip = if by_latest { self.discoveries.len().saturating_sub(1) } else { 0 };
         let mut tell = Vec::new();
         for discovery in self.discoveries.iter_mut().skip(skip) {
-            if discovery.wanted.matches(record, &peers.connected) && discovery.seen.insert(record.address()) {
+            if discovery.wanted.matches(record, peers) && discovery.seen.insert(record.address()) {
                 if discovery.settles {
                     discovery.retry = now.mono + SETTLED;
                 }
@@ -246,8 +244,8 @@ impl Parent {
 fn knows_all_peers(directory: &Directory, peers: &Peers, cx: &Cx) -> bool {
     let now = cx.now;
     directory.lookups.running() + directory.lookups.waiting() == 0
-        && peers.dialing.is_empty()
-        && peers.connected.keys().all(|peer| directory.records.by_peer(peer, now.unix_ms).is_some())
+        && peers.table.dialing_len() == 0
+        && peers.table.connections().all(|(peer, _)| directory.records.by_peer(peer, now.unix_ms).is_some())
 }
 
 /// Reports the agents that the parent could not read earlier, and answers the command.
@@ -256,7 +254,7 @@ fn end_discovery(mut discovery: Discovery, gate: &Gate, directory: &Directory, p
     let unseen: Vec<SignedRecord> = directory
         .records
         .iter(now.unix_ms)
-        .filter(|record| discovery.wanted.matches(record, &peers.connected))
+        .filter(|record| discovery.wanted.matches(record, peers))
         .filter(|record| discovery.seen.insert(record.address()))
         .cloned()
         .collect();

@@ -32,7 +32,7 @@ pub(crate) fn emit_peer_discovered(
     let addrs = fitting(&mut addrs.filter(|addr| !addr.contains(char::is_control)));
     let capabilities = fitting(&mut record.record.capabilities.iter().cloned());
     let mut topics: BTreeSet<String> = record.record.topics.iter().cloned().collect();
-    if let Some(peer) = peers.connected.get(&peer_id) {
+    if let Some(peer) = peers.table.connection(&peer_id) {
         topics.extend(peer.topics.iter().filter(|topic| !crate::topics::is_reserved(topic)).cloned());
     }
     let topics = fitting(&mut topics.into_iter());

@@ -2,7 +2,7 @@
 //! enough connections to survive the loss of some, and a topic spreads only along a chain of
 //! subscribers, so each topic needs connected subscribers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
@@ -10,13 +10,13 @@ use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Instant;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Jitter};
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::NetworkCommand;
-use crate::lifecycle::Peer;
 use crate::peers::Peers;
 use crate::peers::candidate::Candidate;
+use crate::peers::table::Connection;
 
 /// Number of connections that an agent's node seeks, from the TOS document (minimum number of
 /// peers).
@@ -30,26 +30,40 @@ const DIALS_PER_PERIOD: usize = 5;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Delay of the selection after a new agent or a new subscription, so that one selection serves a
 /// group of them. Our choice: not noticeable for a person.
-const SOON: Duration = Duration::from_millis(20);
+const DIAL_DEBOUNCE: Duration = Duration::from_millis(20);
 /// Shortest interval between two selections, so that a flood of records costs no more: our choice,
 /// five a second.
-const LEAST_PAUSE: Duration = Duration::from_millis(200);
+const MIN_DIAL_INTERVAL: Duration = Duration::from_millis(200);
 /// Time after its hello within which a node of our network announces its subscriptions. Our choice:
 /// a node sends them when it connects, so this leaves much time.
-const TOPICS_WITHIN: Duration = Duration::from_secs(5);
-/// Largest number of peers whose subscriptions the node awaits: the connections of a bootstrap
-/// node.
-pub(crate) const MAX_EXPECTED: usize = 1000;
+const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(5);
+/// Largest number of connections: those of a bootstrap node, by default.
+pub(crate) const MAX_CONNECTIONS: usize = 1000;
+/// Largest number of peers whose subscriptions the node awaits.
+pub(crate) const MAX_AWAITING_SUBSCRIPTIONS: usize = MAX_CONNECTIONS;
 /// Largest number of remembered unreachable agents: our choice, more than are dialled during the
 /// longest pause (5 a second for 60 s).
 pub(crate) const MAX_BACKOFFS: usize = 1024;
 
-/// The time at which an unreachable node may be dialled again.
+/// The time at which the node may dial an unreachable peer again.
 #[derive(Debug, Default)]
-struct Pause {
+pub(crate) struct Pause {
     backoff: Backoff,
     /// Number of short connections in a row. A single one may have a harmless reason.
     hang_ups: u32,
+}
+
+impl Pause {
+    /// Returns `true` if the node may dial the peer.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.backoff.ready(now)
+    }
+
+    /// Records a failed dial or, if `hung_up`, a short connection.
+    pub(super) fn fail(&mut self, hung_up: bool, now: Instant, jitter: &mut Jitter) {
+        self.hang_ups = if hung_up { self.hang_ups.saturating_add(1) } else { 0 };
+        self.backoff.fail(now, PERIOD, jitter);
+    }
 }
 
 /// The schedule of dials to agents' nodes.
@@ -59,25 +73,11 @@ pub(crate) struct Dialer {
     last: Instant,
     /// Start of the current period, and the number of dials in it.
     dials: (Instant, usize),
-    backoffs: BTreeMap<PeerId, Pause>,
     /// Peers whose subscriptions the node awaits, with the deadline of each.
-    expected: VecDeque<(Instant, PeerId)>,
+    awaiting_subscriptions: VecDeque<(Instant, PeerId)>,
 }
 
 impl Dialer {
-    /// Returns `true` if a dial to this node failed, or its last connection was short, and the
-    /// pause still lasts.
-    pub(crate) fn is_unreachable(&self, peer: &PeerId, now: Instant) -> bool {
-        self.backoffs.get(peer).is_some_and(|pause| !pause.backoff.ready(now))
-    }
-
-    /// Returns the end of the pause for a node with several short connections in a row. Frames sent
-    /// to such a node would be lost again.
-    pub(crate) fn hung_up_until(&self, peer: &PeerId, now: Instant) -> Option<Instant> {
-        let pause = self.backoffs.get(peer).filter(|pause| pause.hang_ups > 1)?;
-        Some(pause.backoff.not_before()).filter(|until| *until > now)
-    }
-
     /// Returns the number of dials that the current period permits.
     fn budget(&mut self, now: Instant) -> usize {
         if now >= self.dials.0 + PERIOD {
@@ -86,22 +86,31 @@ impl Dialer {
         DIALS_PER_PERIOD.saturating_sub(self.dials.1)
     }
 
-    pub(crate) fn expected(&self) -> usize {
-        self.expected.len()
-    }
-
-    pub(crate) fn backoffs(&self) -> usize {
-        self.backoffs.len()
+    pub(crate) fn awaiting_subscriptions(&self) -> usize {
+        self.awaiting_subscriptions.len()
     }
 }
 
 impl Peers {
+    /// Returns `true` if a dial to this node failed, or its last connection was short, and the
+    /// pause still lasts.
+    pub(crate) fn is_unreachable(&self, peer: &PeerId, now: Instant) -> bool {
+        self.table.pause(peer).is_some_and(|pause| !pause.is_over(now))
+    }
+
+    /// Returns the end of the pause for a node with several short connections in a row. Frames sent
+    /// to such a node would be lost again.
+    pub(crate) fn hung_up_until(&self, peer: &PeerId, now: Instant) -> Option<Instant> {
+        let pause = self.table.pause(peer).filter(|pause| pause.hang_ups > 1)?;
+        Some(pause.backoff.not_before()).filter(|until| *until > now)
+    }
+
     /// Expects subscriptions from a node of our network that sent its hello. Every node subscribes
     /// to the nodes' topics at once.
-    pub(crate) fn expect_topics(&mut self, peer: PeerId, cx: &Cx) {
+    pub(crate) fn await_subscriptions(&mut self, peer: PeerId, cx: &Cx) {
         let now = cx.now;
-        if self.dialer.expected.len() < MAX_EXPECTED {
-            self.dialer.expected.push_back((now.mono + TOPICS_WITHIN, peer));
+        if self.dialer.awaiting_subscriptions.len() < MAX_AWAITING_SUBSCRIPTIONS {
+            self.dialer.awaiting_subscriptions.push_back((now.mono + SUBSCRIBE_WITHIN, peer));
         }
     }
 
@@ -110,59 +119,48 @@ impl Peers {
     /// connection makes its gossipsub announce them again.
     pub(crate) fn disconnect_unsubscribed_peers(&mut self, cx: &mut Cx) {
         let now = cx.now;
-        while let Some((due, peer)) = self.dialer.expected.front().copied()
+        while let Some((due, peer)) = self.dialer.awaiting_subscriptions.front().copied()
             && due <= now.mono
         {
-            self.dialer.expected.pop_front();
-            let silent =
-                |known: &Peer| known.topics.is_empty() && known.connected_at + TOPICS_WITHIN <= now.mono;
-            if self.connected.get(&peer).is_some_and(silent) {
+            self.dialer.awaiting_subscriptions.pop_front();
+            let silent = |known: &Connection| {
+                known.topics.is_empty() && known.connected_at + SUBSCRIBE_WITHIN <= now.mono
+            };
+            if self.table.connection(&peer).is_some_and(silent) {
                 cx.stats.count(Counter::PeersWithoutTopics);
                 cx.network(NetworkCommand::Disconnect { peer });
             }
         }
     }
 
-    pub(crate) fn silence_deadline(&self) -> Option<Instant> {
-        self.dialer.expected.front().map(|(due, _)| *due)
+    pub(crate) fn subscriptions_deadline(&self) -> Option<Instant> {
+        self.dialer.awaiting_subscriptions.front().map(|(due, _)| *due)
     }
 
     /// Schedules a selection soon, because a new agent or a new subscription may need a connection.
     pub(crate) fn connect_soon(&mut self, cx: &Cx) {
         let now = cx.now;
-        let soon = (now.mono + SOON).max(self.dialer.last + LEAST_PAUSE);
+        let soon = (now.mono + DIAL_DEBOUNCE).max(self.dialer.last + MIN_DIAL_INTERVAL);
         self.dialer.next = self.dialer.next.min(soon);
     }
 
-    pub(crate) fn connecting_deadline(&self, directory: &Directory, cx: &Cx) -> Option<Instant> {
-        (cx.identity.role != Role::Bootstrap && directory.records.len() > self.connected.len())
+    pub(crate) fn selection_deadline(&self, directory: &Directory, cx: &Cx) -> Option<Instant> {
+        (cx.identity.role != Role::Bootstrap && directory.records.len() > self.table.connections_len())
             .then_some(self.dialer.next)
     }
 
     /// Takes note of a stored record: its agent may be dialled.
     pub(crate) fn on_record(&mut self, record: &SignedRecord, is_news: bool, cx: &Cx) {
         if is_news {
-            self.note_reachable(&record.peer_id());
+            self.table.end_pause(record.peer_id());
         }
         self.connect_soon(cx);
     }
 
     /// Records a failed dial to an agent's node, or a short connection.
-    pub(crate) fn note_unreachable(&mut self, peer: PeerId, hung_up: bool, cx: &mut Cx) {
-        let now = cx.now;
-        if self.dialer.backoffs.len() >= MAX_BACKOFFS {
-            self.dialer.backoffs.retain(|_, pause| !pause.backoff.ready(now.mono));
-        }
-        if self.dialer.backoffs.len() < MAX_BACKOFFS {
-            let pause = self.dialer.backoffs.entry(peer).or_default();
-            pause.hang_ups = if hung_up { pause.hang_ups.saturating_add(1) } else { 0 };
-            pause.backoff.fail(now.mono, PERIOD, &mut cx.jitter);
-        }
-    }
-
-    /// Ends the pause for an agent's node, after a long connection or because the agent moved.
-    pub(crate) fn note_reachable(&mut self, peer: &PeerId) {
-        self.dialer.backoffs.remove(peer);
+    pub(crate) fn record_dial_failure(&mut self, peer: PeerId, hung_up: bool, cx: &mut Cx) {
+        let now = cx.now.mono;
+        self.table.update_pause(peer, now, |pause| pause.fail(hung_up, now, &mut cx.jitter));
     }
 
     /// Returns `true` if a topic has fewer connected subscribers than it should have, and known
@@ -170,10 +168,10 @@ impl Peers {
     pub(crate) fn misses_subscribers(&self, topic: &str, directory: &Directory, cx: &Cx) -> bool {
         let now = cx.now;
         let hears =
-            |peer: &PeerId| self.connected.get(peer).is_some_and(|known| known.topics.contains(topic));
+            |peer: &PeerId| self.table.connection(peer).is_some_and(|known| known.topics.contains(topic));
         let is_missing = |record: &&SignedRecord| {
             let peer = record.peer_id();
-            let reachable = !record.record.addrs.is_empty() && !self.dialer.is_unreachable(&peer, now.mono);
+            let reachable = !record.record.addrs.is_empty() && !self.is_unreachable(&peer, now.mono);
             record.record.topics.iter().any(|theirs| theirs == topic) && reachable && !hears(&peer)
         };
         self.subscribers(topic) < TOPIC_PEERS
@@ -196,17 +194,15 @@ impl Peers {
         self.dialer.last = now.mono;
         let mut lacking = topics();
         lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
-        let few = self.connected.len() < MIN_PEERS;
+        let few = self.table.connections_len() < MIN_PEERS;
         let budget = self.dialer.budget(now.mono);
         if !few && lacking.is_empty() || budget == 0 {
             return;
         }
-        let backoffs = &self.dialer.backoffs;
         let may_be_dialled = |record: &SignedRecord| {
             let peer = record.peer_id();
-            let free = !self.connected.contains_key(&peer) && !self.dialing.contains(&peer);
-            let ready = backoffs.get(&peer).is_none_or(|pause| pause.backoff.ready(now.mono));
-            free && ready && !record.record.addrs.is_empty()
+            let ready = self.table.is_down(&peer) && !self.is_unreachable(&peer, now.mono);
+            ready && !record.record.addrs.is_empty()
         };
         let is_wanted =
             |record: &SignedRecord| few || record.record.topics.iter().any(|topic| lacking.contains(topic));

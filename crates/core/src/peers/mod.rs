@@ -2,34 +2,26 @@
 
 pub mod bootstrap;
 pub(crate) mod candidate;
-pub mod dht_servers;
+pub(crate) mod dht_servers;
 pub(crate) mod dialer;
 pub(crate) mod on_network;
-
-use std::collections::{BTreeMap, BTreeSet};
-
-use libp2p_identity::PeerId;
+pub(crate) mod table;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
-use crate::lifecycle::Peer;
 use crate::timers::TimerTable;
 use crate::usage::Usage;
-use bootstrap::Bootstraps;
 use dht_servers::DhtServers;
 use dialer::Dialer;
+use table::PeerTable;
 
 /// The state of connections to other nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
-    /// The nodes through which this node joins the network.
-    pub(crate) bootstrap: Bootstraps,
-    /// The connected nodes that serve the DHT.
+    /// The peers that the node dials, is connected to, or must not dial yet.
+    pub(crate) table: PeerTable,
+    /// The schedule of work for new DHT servers.
     pub(crate) dht_servers: DhtServers,
-    /// The connected nodes.
-    pub(crate) connected: BTreeMap<PeerId, Peer>,
-    /// The nodes that are being dialled.
-    pub(crate) dialing: BTreeSet<PeerId>,
     /// The schedule of dials to agents' nodes.
     pub(crate) dialer: Dialer,
 }
@@ -37,18 +29,23 @@ pub(crate) struct Peers {
 impl Peers {
     /// Enters the timers of connections.
     pub(crate) fn timers(&self, timers: &mut TimerTable, directory: &Directory, cx: &Cx) {
-        timers.enter("bootstrap peers", self.bootstrap.next_deadline());
+        timers.enter("bootstrap peers", self.table.next_redial());
         timers.enter("DHT servers", self.dht_servers.next_deadline());
-        timers.enter("dialer", self.connecting_deadline(directory, cx));
-        timers.enter("subscriptions of peers", self.silence_deadline());
+        timers.enter("dialer", self.selection_deadline(directory, cx));
+        timers.enter("subscriptions of peers", self.subscriptions_deadline());
     }
 
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [
-            ("bootstrap peers", self.bootstrap.len(), bootstrap::MAX_BOOTSTRAPS),
-            ("peers whose topics are awaited", self.dialer.expected(), dialer::MAX_EXPECTED),
-            ("dials that back off", self.dialer.backoffs(), dialer::MAX_BACKOFFS),
+            ("peers", self.table.len(), table::MAX_PEERS),
+            ("bootstrap peers", self.table.bootstraps_len(), bootstrap::MAX_BOOTSTRAPS),
+            (
+                "peers whose topics are awaited",
+                self.dialer.awaiting_subscriptions(),
+                dialer::MAX_AWAITING_SUBSCRIPTIONS,
+            ),
+            ("dials that back off", self.table.pauses_len(), dialer::MAX_BACKOFFS),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })

@@ -13,11 +13,10 @@ use crate::directory::Directory;
 use crate::effect::NetworkCommand;
 use crate::gate::pending_verification::{OfferedRecord, RecordSource};
 use crate::input::Token;
-use crate::lifecycle::Peer;
 use crate::local::Local;
 use crate::peers::Peers;
-use crate::peers::bootstrap::STABLE;
 use crate::peers::candidate::{Candidate, CandidateSource};
+use crate::peers::table::Connection;
 use crate::signal::Signal;
 use crate::topics::{ANNOUNCEMENTS, check_topic};
 
@@ -36,7 +35,7 @@ impl Peers {
             return;
         }
         for addr in addrs {
-            if !self.bootstrap.add(peer, addr) {
+            if !self.table.add_bootstrap(peer, addr) {
                 let message = "too many bootstrap peers or addresses of one: the node ignores the rest";
                 cx.log(Level::Warn, "discovery", message);
             }
@@ -44,9 +43,9 @@ impl Peers {
     }
 
     /// Handles a peer of another network. No node of our network can be reached through it.
-    pub(crate) fn on_other_network(&mut self, peer: PeerId, network: &str, cx: &mut Cx) {
+    pub(crate) fn on_network_mismatch(&mut self, peer: PeerId, network: &str, cx: &mut Cx) {
         cx.stats.count(Counter::PeersOfOtherNetworks);
-        if !self.bootstrap.remove(&peer) {
+        if !self.table.remove_bootstrap(peer) {
             return;
         }
         let ours = &cx.identity.network;
@@ -62,16 +61,15 @@ impl Peers {
 
     /// Dials the bootstrap peers that are not connected and whose pause has ended.
     pub(crate) fn dial_bootstrap_peers(&mut self, cx: &mut Cx) {
-        let connected = &self.connected;
-        for candidate in self.bootstrap.due(cx.now.mono, |peer| connected.contains_key(peer)) {
-            self.dial(candidate, cx);
+        while let Some((peer, addrs)) = self.table.redial_due(cx.now.mono) {
+            self.dial(Candidate { peer, addrs, source: CandidateSource::Bootstrap }, cx);
         }
     }
 
-    /// Dials a candidate, unless the node is dialling it already.
+    /// Dials a candidate, unless the node is connected to it or is dialling it already.
     pub(crate) fn dial(&mut self, candidate: Candidate, cx: &mut Cx) {
         let Candidate { peer, addrs, .. } = candidate;
-        if self.dialing.insert(peer) {
+        if self.table.start_dial(peer) {
             cx.stats.count(Counter::Dials);
             cx.network(NetworkCommand::Dial { peer, addrs });
         }
@@ -86,9 +84,7 @@ impl Peers {
         cx: &mut Cx,
     ) {
         let now = cx.now;
-        self.dialing.remove(&peer);
-        self.connected.entry(peer).or_default().connected_at = now.mono;
-        self.bootstrap.connected(&peer, now.mono);
+        self.table.connected(peer, now.mono);
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());
         cx.emit_peer_event(Event::PeerConnected(PeerConnected {
@@ -106,12 +102,12 @@ impl Peers {
 
     /// Returns `true` if the node is connected to this peer.
     pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
-        self.connected.contains_key(peer)
+        self.table.connection(peer).is_some()
     }
 
     /// Returns the number of connected peers that subscribe to a topic.
     pub(crate) fn subscribers(&self, topic: &str) -> usize {
-        self.connected.values().filter(|peer| peer.topics.contains(topic)).count()
+        self.table.connections().filter(|(_, connection)| connection.topics.contains(topic)).count()
     }
 
     pub(crate) fn on_disconnected(
@@ -122,13 +118,10 @@ impl Peers {
         cx: &mut Cx,
     ) {
         let now = cx.now;
-        let connected_at = self.connected.remove(&peer).map_or(now.mono, |peer| peer.connected_at);
-        self.dht_servers.lost(&peer);
-        self.bootstrap.lost(&peer, now.mono, &mut cx.jitter);
-        if now.mono.saturating_since(connected_at) < STABLE {
-            self.note_unreachable(peer, true, cx);
+        if self.table.disconnected(peer, now.mono, &mut cx.jitter) {
+            self.record_dial_failure(peer, true, cx);
         } else {
-            self.note_reachable(&peer);
+            self.table.end_pause(peer);
         }
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         cx.signal(Signal::PeerDisconnected { peer, address });
@@ -142,10 +135,9 @@ impl Peers {
 
     pub(crate) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, directory: &Directory, cx: &mut Cx) {
         let now = cx.now;
-        self.dialing.remove(&peer);
         cx.stats.count(Counter::DialsFailed);
-        self.note_unreachable(peer, false, cx);
-        if self.bootstrap.failed(&peer, now.mono, &mut cx.jitter) == Some(1) {
+        self.record_dial_failure(peer, false, cx);
+        if self.table.dial_failed(peer, now.mono, &mut cx.jitter) {
             let message =
                 format!("bootstrap peer {peer} cannot be reached ({reason}); the node keeps trying");
             cx.log(Level::Warn, "discovery", message);
@@ -155,16 +147,18 @@ impl Peers {
         }
     }
 
-    pub(crate) fn on_server_known(&mut self, peer: PeerId, cx: &Cx) {
+    pub(crate) fn on_dht_server_seen(&mut self, peer: PeerId, cx: &Cx) {
         let now = cx.now;
-        self.dht_servers.known(peer, now.mono);
+        if self.table.serves_dht(peer) {
+            self.dht_servers.connected(now.mono);
+        }
     }
 
     /// Runs a round of work for new DHT servers: publishes our record, and repeats the lookups that
     /// failed.
     pub(crate) fn on_new_dht_servers(&mut self, local: &mut Local, directory: &mut Directory, cx: &mut Cx) {
         let now = cx.now;
-        if !self.dht_servers.take_due(now.mono) {
+        if !self.dht_servers.poll_due(now.mono) {
             return;
         }
         local.record.server_known(now);
@@ -174,7 +168,7 @@ impl Peers {
         cx.signal(Signal::DhtServersChanged);
     }
 
-    pub(crate) fn on_hello_asked(
+    pub(crate) fn on_hello_request(
         &mut self,
         token: Token,
         peer: PeerId,
@@ -191,7 +185,7 @@ impl Peers {
     pub(crate) fn on_hello(&mut self, peer: PeerId, body: Bytes, local: &mut Local, cx: &mut Cx) {
         match strict_decode::<Hello>(&body) {
             Ok(hello) if hello.network == cx.identity.network => {
-                self.expect_topics(peer, cx);
+                self.await_subscriptions(peer, cx);
                 local.observe_clock(&peer, hello.time_ms, self.is_connected(&peer), cx);
                 cx.signal(Signal::RecordReceived(OfferedRecord {
                     bytes: hello.record,
@@ -218,13 +212,14 @@ impl Peers {
         if check_topic(&topic).is_err() {
             return cx.stats.count(Counter::TopicsMalformed);
         }
-        let Some(known) = self.connected.get_mut(&peer) else { return };
+        let Some(known) = self.table.connection_mut(&peer) else { return };
         if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
             return;
         }
         // Only the first subscription of a connection counts, because a peer that subscribes again
         // and again would cause retransmissions.
-        let hears_mail = topic == crate::MESSAGES && !std::mem::replace(&mut known.has_heard, true);
+        let hears_mail =
+            topic == crate::MESSAGES && !std::mem::replace(&mut known.saw_mail_subscription, true);
         if topic == ANNOUNCEMENTS {
             local.record.announcements_heard(now, directory.records.len());
         }
@@ -232,22 +227,22 @@ impl Peers {
     }
 
     pub(crate) fn on_peer_unsubscribed(&mut self, peer: &PeerId, topic: &str) {
-        if let Some(Peer { topics, .. }) = self.connected.get_mut(peer) {
-            topics.remove(topic);
+        if let Some(connection) = self.table.connection_mut(peer) {
+            connection.topics.remove(topic);
         }
     }
 
     pub(crate) fn on_slow_peer(&mut self, peer: PeerId, cx: &mut Cx) {
         let now = cx.now;
         cx.stats.count(Counter::SlowPeers);
-        let Some(known) = self.connected.get_mut(&peer) else { return };
-        let is_slow = |peer: &Peer| peer.slow_at.is_some_and(|at| now.mono < at + SLOW_TWICE);
+        let Some(known) = self.table.connection_mut(&peer) else { return };
+        let is_slow = |peer: &Connection| peer.slow_at.is_some_and(|at| now.mono < at + SLOW_TWICE);
         let twice = is_slow(known);
         known.slow_at = Some(now.mono);
         // If few peers are slow, only they are affected: a peer that does not read must not slow
         // down the others.
-        let slow = self.connected.values().filter(|peer| is_slow(peer)).count();
-        if slow * SLOW_SHARE >= self.connected.len() {
+        let slow = self.table.connections().filter(|(_, connection)| is_slow(connection)).count();
+        if slow * SLOW_SHARE >= self.table.connections_len() {
             cx.signal(Signal::GossipTooFast);
         }
         if twice {

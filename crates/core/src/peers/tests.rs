@@ -24,7 +24,7 @@ fn a_bootstrap_candidate_is_dialled_once_until_the_dial_ends() {
     let dials = |effect: &Effect| matches!(effect, Effect::Network(NetworkCommand::Dial { .. }));
     assert_eq!(cx.effects.iter().filter(|effect| dials(effect)).count(), 1);
     peers.on_dial_failed(peer, "refused", directory, cx);
-    assert!(peers.bootstrap.next_deadline().is_some_and(|next| next > cx.now.mono));
+    assert!(peers.table.next_redial().is_some_and(|next| next > cx.now.mono));
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn we_are_no_candidate_of_our_own() {
     let mut core = core();
     let Core { peers, cx, .. } = &mut core;
     peers.add_candidate(candidate(cx.identity.peer), cx);
-    assert!(peers.bootstrap.is_empty());
+    assert!(peers.table.len() == 0);
 }
 
 #[test]

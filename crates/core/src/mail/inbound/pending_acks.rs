@@ -151,7 +151,7 @@ impl Mail {
             let scope = Scope::NodeKey(Bytes::copy_from_slice(&owed.node_key));
             let frame = cx.frame(scope, Payload::Plain(batch));
             let token = cx.token();
-            match peer_id_of(&owed.node_key).filter(|peer| peers.connected.contains_key(peer)) {
+            match peer_id_of(&owed.node_key).filter(|peer| peers.is_connected(peer)) {
                 Some(peer) => {
                     self.pending_acks.on_wire.insert(token, (account, owed));
                     cx.network(NetworkCommand::SendMail { token, peer, frame });

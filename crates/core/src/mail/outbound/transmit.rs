@@ -221,7 +221,7 @@ impl Mail {
         let reach = Reach {
             connected: peers.is_connected(&peer),
             waited: destination.dialing_until.is_some() || destination.undialable,
-            unreachable: peers.dialer.is_unreachable(&peer, now.mono),
+            unreachable: peers.is_unreachable(&peer, now.mono),
         };
         let Some(way) = reach.route(&heads) else { return false };
         if let RouteDecision::Dial(wait) = way {
