@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use p2p_node_sdk::{AckMode, Builder, DeliveryState, Discover, Event, Events, Message, Node, Restart, Trust};
+use p2p_node_sdk::{
+    AckMode, Builder, DeliveryState, DiscoverOptions, Event, Events, Message, Node, Restart, Trust,
+};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
@@ -62,8 +64,12 @@ async fn sdk_agents_exchange_messages() {
     let (alice, mut to_alice) = node(&home).private_key(test_key(0x70)).open().await.unwrap();
     let (bob, mut to_bob) = node(&home).bootstrap_peers([first_addr(&alice)]).open().await.unwrap();
 
-    let query = Discover { address: Some(alice.address()), timeout_ms: Some(20_000), ..Discover::default() };
-    assert_eq!(bob.discover(query).await.unwrap()[0].peer_id, alice.ready().peer_id);
+    let look = DiscoverOptions {
+        address: Some(alice.address()),
+        look_for: Some(Duration::from_secs(20)),
+        ..DiscoverOptions::default()
+    };
+    assert_eq!(bob.discover(look).await.unwrap()[0].peer_id, alice.ready().peer_id);
     let mail = bob.send(alice.address(), "hello").await.unwrap();
     let message_id = mail.message_id.clone();
     let received = take_and_ack(&alice, &mut to_alice).await;

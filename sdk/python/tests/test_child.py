@@ -170,17 +170,12 @@ class Misbehaving(TestCase):
             await asyncio.gather(*(node.ping() for _ in range(2000)))
 
     async def test_closing_is_asked_for_then_signalled_then_forced(self) -> None:
-        from p2p_node import supervised_node
-
-        self.addCleanup(setattr, supervised_node, "DRAIN", supervised_node.DRAIN)
-        self.addCleanup(setattr, supervised_node, "TERMINATE", supervised_node.TERMINATE)
         node = await misbehaving("good")
         for _ in range(2):
             self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=0)))
         with self.assertRaises(p2p_node.NodeClosed):
             await node.ping()
-        supervised_node.DRAIN, supervised_node.TERMINATE = 0.05, 0.05
-        node = await misbehaving("deaf")
+        node = await misbehaving("deaf", close_timeouts=(0.05, 0.05))
         pid = node.pid
         assert pid is not None
         closing = asyncio.ensure_future(node.close())
@@ -189,6 +184,12 @@ class Misbehaving(TestCase):
         self.assertEqual(await node.close(), [])
         self.assertEqual(node.exit, p2p_node.Exit(signal=signal.SIGKILL), "it goes on though it was cancelled")
         self.assertFalse(is_alive(pid))
+
+    async def test_each_close_timeout_is_that_of_its_step(self) -> None:
+        node = await misbehaving("stopping", close_timeouts=(0.05, PATIENCE))
+        self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=4)), "SIGTERM was enough")
+        node = await misbehaving("good", close_timeouts=(PATIENCE, 0))
+        self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=0)), "it was given the time to finish")
 
     async def test_closing_while_it_is_down_ends_the_waiting(self) -> None:
         slow = p2p_node.Restart(first=1000, max=1000)

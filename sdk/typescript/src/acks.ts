@@ -2,10 +2,7 @@
 
 import type { Waiter } from "./channel.js";
 import { CommandRefused, type P2PError } from "./errors.js";
-import type { Command } from "./types.js";
-
-/** Messages that one `ack` names: what the node takes. */
-export const MAX_ACKED_AT_ONCE = 1024;
+import { ErrorCode, FIELD_LIMITS, type Command } from "./types.js";
 
 /** The messages of one `ack`, with the calls that wait for its answer. */
 export type AckBatch = Map<string, Waiter<void>[]>;
@@ -43,7 +40,7 @@ export class AckQueue {
   next(): AckBatch {
     const batch: AckBatch = new Map();
     for (const [messageId, waiters] of this.#waiting) {
-      if (batch.size === MAX_ACKED_AT_ONCE) break;
+      if (batch.size === FIELD_LIMITS.maxAckMessages) break;
       batch.set(messageId, waiters);
     }
     for (const messageId of batch.keys()) this.#waiting.delete(messageId);
@@ -60,13 +57,13 @@ export class AckQueue {
   /** The node refused an `ack`. Returns `true` if it has to be written again later. */
   refused(batch: AckBatch, error: P2PError): boolean {
     this.#unanswered.delete(batch);
-    if (error.code === "BUSY") {
+    if (error.code === ErrorCode.BUSY) {
       this.#waiting = new Map([...batch, ...this.#waiting]);
       return true;
     }
     // With DISK_FULL the `ack` counts, and the node itself goes on trying to write it.
     const unknown = unknownIds(error);
-    const isUnknown = error.code === "MESSAGE_NOT_FOUND";
+    const isUnknown = error.code === ErrorCode.MESSAGE_NOT_FOUND;
     for (const [messageId, waiters] of batch) {
       const isRefused = unknown === undefined || unknown.has(messageId);
       if (isRefused && isUnknown) this.notFound += 1;
@@ -111,5 +108,5 @@ export function ackOf(batch: AckBatch): Command {
 /** The messages that the node did not know; `undefined`: all of them. */
 function unknownIds(error: P2PError): Set<unknown> | undefined {
   const details = error instanceof CommandRefused ? (error.details as { messageIds?: unknown } | undefined) : undefined;
-  return error.code === "MESSAGE_NOT_FOUND" && Array.isArray(details?.messageIds) ? new Set(details.messageIds) : undefined;
+  return error.code === ErrorCode.MESSAGE_NOT_FOUND && Array.isArray(details?.messageIds) ? new Set(details.messageIds) : undefined;
 }

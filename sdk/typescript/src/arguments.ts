@@ -1,10 +1,10 @@
 /** Looks at what the program passes, so that an error names the argument and says what to do. No I/O. */
 
 import { InvalidArgument } from "./errors.js";
-import type { Message } from "./types.js";
+import { FIELD_LIMITS, type Message } from "./types.js";
 
-/** Arrays and objects nest at most 32 deep in a line, and the line is an object itself. */
-export const MAX_DATA_DEPTH = 31;
+/** Arrays and objects that `data` may nest: the line is one more. */
+export const MAX_DATA_DEPTH = FIELD_LIMITS.maxDepth - 1;
 /** Characters of a value that an error quotes. */
 const QUOTED = 40;
 
@@ -71,12 +71,12 @@ export const CALL: Record<string, Rule> = { signal, timeoutMs: milliseconds };
 export const PUBLISH: Record<string, Rule> = { ...CALL, kind: text, priority: oneOf("low", "medium", "high") };
 export const SEND: Record<string, Rule> = {
   ...PUBLISH,
-  ttlMs: integer(1, 604_800_000),
+  ttlMs: integer(1, FIELD_LIMITS.maxTtlMs),
   route: oneOf("auto", "direct", "gossip"),
   replyTo: text,
   conversationId: text,
 };
-export const DISCOVER: Record<string, Rule> = { ...CALL, topic: name, address: name, capability: name, lookForMs: integer(0, 60_000) };
+export const DISCOVER: Record<string, Rule> = { ...CALL, topic: name, address: name, capability: name, lookForMs: integer(0, FIELD_LIMITS.maxDiscoverMs) };
 
 /** @throws {InvalidArgument} unless it is one agent or node. */
 export function checkPeer(argument: string, peer: unknown): void {

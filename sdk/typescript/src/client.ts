@@ -11,17 +11,18 @@ import { JOIN_TIMEOUT_MS, Joining, QUIET_MS } from "./joining.js";
 import { checkOpenOptions, DEFAULTS, type CallOptions, type Options, type PublishOptions, type SendOptions } from "./options.js";
 import { SupervisedNode, type Lifecycle } from "./supervised_node.js";
 import type { Stream } from "./stream.js";
-import type {
-  Answer,
-  Command,
-  ConnectedPeer,
-  Delivery,
-  Event,
-  Message,
-  Overflow,
-  PeerDiscovered,
-  Ready,
-  StatusReport,
+import {
+  ErrorCode,
+  type Answer,
+  type Command,
+  type ConnectedPeer,
+  type Delivery,
+  type Event,
+  type Message,
+  type Overflow,
+  type PeerDiscovered,
+  type Ready,
+  type StatusReport,
 } from "./types.js";
 
 /** Of broadcasts or events that wait in a stream. */
@@ -238,7 +239,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   async status(options: CallOptions = {}): Promise<StatusReport> {
     checkOptions(options, CALL);
     const { status } = (await this.#supervised.ask({ type: "status" }, options)).answer;
-    if (status === undefined) throw new SidecarError("CONTRACT", "the answer to `status` has no status");
+    if (status === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the answer to `status` has no status");
     return status;
   }
 
@@ -367,6 +368,6 @@ function payload(data: unknown): { data: unknown; encoding?: "base64" } {
 }
 
 function messageIdOf(answer: Answer): string {
-  if (answer.messageId === undefined) throw new SidecarError("CONTRACT", "the answer to `send` has no messageId");
+  if (answer.messageId === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the answer to `send` has no messageId");
   return answer.messageId;
 }

@@ -1,6 +1,6 @@
 /** Errors of the SDK. */
 
-import { RETRYABLE, type Delivery, type ErrorEvent } from "./types.js";
+import { ErrorCode, RETRYABLE, type Delivery, type ErrorEvent } from "./types.js";
 
 /** How a process ended: by itself with a code, or by a signal. */
 export interface Exit {
@@ -18,11 +18,11 @@ export function describeEnd(exit: Exit, report: ErrorEvent | undefined): string 
 export class P2PError extends Error {
   override readonly name: string = "P2PError";
   /** Stable, for a program. */
-  readonly code: string;
+  readonly code: ErrorCode;
   /** The same call may succeed later, and does nothing twice. */
   readonly retryable: boolean;
 
-  constructor(code: string, message: string, retryable = false, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, retryable = false, options?: ErrorOptions) {
     super(`${code}: ${message}`, options);
     this.code = code;
     this.retryable = retryable;
@@ -36,7 +36,7 @@ export class InvalidArgument extends P2PError {
   readonly argument: string;
 
   constructor(argument: string, what: string) {
-    super("INVALID_ARGUMENT", `\`${argument}\` ${what}`);
+    super(ErrorCode.INVALID_ARGUMENT, `\`${argument}\` ${what}`);
     this.argument = argument;
   }
 }
@@ -52,7 +52,7 @@ export class NotJoined extends P2PError {
   constructor(ms: number, tried: readonly string[], errors: readonly string[]) {
     const where = tried.length === 0 ? "no bootstrap peers were given" : `the bootstrap peers are ${tried.join(", ")}`;
     const why = errors.length === 0 ? "" : `; the node says: ${errors.join("; ")}`;
-    super("NOT_JOINED", `no peer was connected within ${ms} ms: ${where}${why}`, true);
+    super(ErrorCode.NOT_JOINED, `no peer was connected within ${ms} ms: ${where}${why}`, true);
     this.tried = tried;
     this.errors = errors;
   }
@@ -64,7 +64,7 @@ export class CommandRefused extends P2PError {
   /** More, as the node says it. */
   readonly details: unknown;
 
-  constructor(code: string, message: string, retryable: boolean, details?: unknown) {
+  constructor(code: ErrorCode, message: string, retryable: boolean, details?: unknown) {
     super(code, message, retryable);
     this.details = details;
   }
@@ -92,7 +92,7 @@ export class CallTimeout extends P2PError {
   override readonly name = "CallTimeout";
 
   constructor(what: string, ms: number, retryable: boolean) {
-    super("TIMEOUT", `${what} was not answered within ${ms} ms`, retryable);
+    super(ErrorCode.TIMEOUT, `${what} was not answered within ${ms} ms`, retryable);
   }
 }
 
@@ -101,7 +101,7 @@ export class TooManyCalls extends P2PError {
   override readonly name = "TooManyCalls";
 
   constructor(calls: number, bytes: number) {
-    super("BUSY", `${calls} calls of ${bytes} bytes wait for the node already`, true);
+    super(ErrorCode.BUSY, `${calls} calls of ${bytes} bytes wait for the node already`, true);
   }
 }
 
@@ -110,7 +110,7 @@ export class LineTooLong extends P2PError {
   override readonly name = "LineTooLong";
 
   constructor(bytes: number, limit: number) {
-    super("LINE_TOO_LONG", `the command has ${bytes} bytes, and the node reads at most ${limit}`);
+    super(ErrorCode.LINE_TOO_LONG, `the command has ${bytes} bytes, and the node reads at most ${limit}`);
   }
 }
 
@@ -120,7 +120,7 @@ export class SidecarError extends P2PError {
   /** The end of what the node's process wrote to stderr, at most 2,048 bytes. */
   readonly stderrTail: string;
 
-  constructor(code: string, message: string, retryable = false, stderrTail = "", options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, retryable = false, stderrTail = "", options?: ErrorOptions) {
     const words = stderrTail.trim();
     super(code, words === "" ? message : `${message}; its last words: ${JSON.stringify(words)}`, retryable, options);
     this.stderrTail = stderrTail;
@@ -132,7 +132,7 @@ export class BinaryNotFound extends SidecarError {
   override readonly name = "BinaryNotFound";
 
   constructor(looked: string[], advice: string) {
-    super("BINARY_NOT_FOUND", `there is no p2p-node in ${looked.join(", ")}: ${advice}`);
+    super(ErrorCode.BINARY_NOT_FOUND, `there is no p2p-node in ${looked.join(", ")}: ${advice}`);
   }
 }
 
@@ -163,7 +163,7 @@ export class BinaryUnusable extends SidecarError {
   readonly reason: BinaryReason;
 
   constructor(path: string, reason: BinaryReason, message: string) {
-    super("BINARY_UNUSABLE", `${path} ${message}`);
+    super(ErrorCode.BINARY_UNUSABLE, `${path} ${message}`);
     this.path = path;
     this.reason = reason;
   }
@@ -177,8 +177,8 @@ export class SidecarExited extends SidecarError {
   /** The last `error` event of the node that belongs to no call, if there was one: why it ended. */
   readonly report: ErrorEvent | undefined;
 
-  constructor(exit: Exit, stderrTail: string, report?: ErrorEvent, code = "SIDECAR_EXITED", advice = "") {
-    const retryable = code !== "SIDECAR_EXITED" && report?.retryable === true;
+  constructor(exit: Exit, stderrTail: string, report?: ErrorEvent, code: ErrorCode = ErrorCode.SIDECAR_EXITED, advice = "") {
+    const retryable = code !== ErrorCode.SIDECAR_EXITED && report?.retryable === true;
     super(code, `${describeEnd(exit, report)}${advice}`, retryable, stderrTail);
     this.exit = exit;
     this.report = report;
@@ -205,7 +205,7 @@ export class SidecarRestarted extends SidecarError {
   override readonly name = "SidecarRestarted";
 
   constructor(exited: SidecarExited, retryable: boolean) {
-    super("SIDECAR_RESTARTED", describeEnd(exited.exit, exited.report), retryable, exited.stderrTail);
+    super(ErrorCode.SIDECAR_RESTARTED, describeEnd(exited.exit, exited.report), retryable, exited.stderrTail);
   }
 }
 
@@ -214,7 +214,7 @@ export class SidecarUnavailable extends SidecarError {
   override readonly name = "SidecarUnavailable";
 
   constructor(ms: number) {
-    super("SIDECAR_UNAVAILABLE", `the node was not back within ${ms} ms`, true);
+    super(ErrorCode.SIDECAR_UNAVAILABLE, `the node was not back within ${ms} ms`, true);
   }
 }
 
@@ -223,6 +223,6 @@ export class NodeClosed extends SidecarError {
   override readonly name = "NodeClosed";
 
   constructor() {
-    super("CLOSED", "the node was closed");
+    super(ErrorCode.CLOSED, "the node was closed");
   }
 }

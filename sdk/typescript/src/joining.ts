@@ -4,7 +4,7 @@ import type { KeepAlive } from "./process.js";
 import { CallTimeout, NotJoined, P2PError } from "./errors.js";
 import type { CallOptions } from "./options.js";
 import { after } from "./timer.js";
-import type { ConnectedPeer, Event } from "./types.js";
+import { ErrorCode, type ConnectedPeer, type Event } from "./types.js";
 
 /** How long `joined` waits for a peer, in ms: a dial to a host that does not answer takes 10 s, and the node tries again. */
 export const JOIN_TIMEOUT_MS = 30_000;
@@ -15,7 +15,7 @@ const LOOK_MS = 1000;
 /** Complaints of the node that an error quotes. */
 const MAX_ERRORS = 8;
 /** Errors of the look itself after which the next one may succeed. */
-const PASSING = ["TIMEOUT", "SIDECAR_RESTARTED", "SIDECAR_UNAVAILABLE", "WRITE_TIMEOUT"];
+const PASSING: readonly ErrorCode[] = [ErrorCode.TIMEOUT, ErrorCode.SIDECAR_RESTARTED, ErrorCode.SIDECAR_UNAVAILABLE, ErrorCode.WRITE_TIMEOUT];
 
 /** What it needs of a node. */
 export interface JoiningContext {

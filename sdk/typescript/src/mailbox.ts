@@ -1,9 +1,9 @@
 /** Mail from the node until the program has processed it. No I/O. */
 
-import type { Event, Message } from "./types.js";
+import { LIMITS, type Event, type Message } from "./types.js";
 
 /** Ids of processed mail that the SDK remembers: as many as a node leaves without an `ack`. */
-export const MAX_PROCESSED = 16_384;
+export const MAX_PROCESSED = LIMITS.maxUnacked;
 
 /** A mail with its place among all that the node told. */
 export interface Entry {

@@ -8,6 +8,7 @@ import type { Readable, Writable } from "node:stream";
 import { checkBinary, resolveProgram } from "./binary.js";
 import { InvalidArgument, SidecarError, type Exit } from "./errors.js";
 import { within } from "./timer.js";
+import { ErrorCode } from "./types.js";
 
 /** Bytes of stderr that are kept: what a Linux pipe holds. */
 const STDERR_BYTES = 64 * 1024;
@@ -80,7 +81,7 @@ export class Process {
     const program = resolveProgram(options.program, env, cwd);
     checkBinary(program);
     const failed = (error: unknown): SidecarError =>
-      new SidecarError("SPAWN_FAILED", `cannot start ${program}: ${String(error)}`, false, "", { cause: error });
+      new SidecarError(ErrorCode.SPAWN_FAILED, `cannot start ${program}: ${String(error)}`, false, "", { cause: error });
     let child: ChildProcessByStdio<Writable, Readable, Readable>;
     try {
       child = spawn(program, args, {

@@ -22,7 +22,7 @@ import { commandLine, DEFAULTS, environment, type CallOptions, type Options } fr
 import { EXIT_GRACE_MS, Process, type KeepAlive } from "./process.js";
 import { RESTART, Supervisor } from "./supervisor.js";
 import { after, within } from "./timer.js";
-import { PROTOCOL_VERSION, type Command, type Delivery, type Event, type Ready } from "./types.js";
+import { ErrorCode, PROTOCOL_VERSION, type Command, type Delivery, type Event, type Ready } from "./types.js";
 import { DesiredState } from "./desired_state.js";
 
 /** Events of the process. */
@@ -44,7 +44,7 @@ export interface Handler {
 }
 
 /** Errors after which another start would end the same way. A binary that is being replaced at this time is none. */
-const FINAL = ["VERSION_MISMATCH", "IDENTITY_CHANGED", "INTERNAL"];
+const FINAL: readonly ErrorCode[] = [ErrorCode.VERSION_MISMATCH, ErrorCode.IDENTITY_CHANGED, ErrorCode.INTERNAL];
 
 /** Starts and restarts the process of a node, and passes the calls to it. */
 export class SupervisedNode implements KeepAlive {
@@ -195,7 +195,7 @@ export class SupervisedNode implements KeepAlive {
     } catch (error) {
       // A defect of this package must not leave callers waiting for ever.
       for (const process of this.#processes) process.signal("SIGKILL");
-      this.#finish(new SidecarError("INTERNAL", `the supervision failed: ${String(error)}`), child);
+      this.#finish(new SidecarError(ErrorCode.INTERNAL, `the supervision failed: ${String(error)}`), child);
     }
   }
 
@@ -226,7 +226,7 @@ export class SupervisedNode implements KeepAlive {
           child = await this.#replace(attempt, since);
         } catch (failure) {
           if (this.#isClosing()) return;
-          error = failure instanceof P2PError ? failure : new SidecarError("INTERNAL", String(failure));
+          error = failure instanceof P2PError ? failure : new SidecarError(ErrorCode.INTERNAL, String(failure));
           if (FINAL.includes(error.code)) return this.#finish(error, old);
           exit = error instanceof SidecarExited ? error.exit : undefined;
           reason = error.message;
@@ -257,7 +257,7 @@ export class SupervisedNode implements KeepAlive {
     try {
       if (ready.address !== before.address) {
         const message = `the node was ${before.address} and is now ${ready.address}: give it a key`;
-        throw new SidecarError("IDENTITY_CHANGED", message);
+        throw new SidecarError(ErrorCode.IDENTITY_CHANGED, message);
       }
       const timeoutMs = this.#options.callTimeoutMs ?? DEFAULTS.callTimeoutMs;
       for (const command of this.#desired.replay()) {

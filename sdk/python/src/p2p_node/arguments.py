@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import InvalidArgument
+from .types import MAX_DEPTH
 
-#: Levels of `data` that are looked through for the part that is wrong: the node takes 32 with that of the line itself.
-MAX_DEPTH = 31
+#: Levels of `data` that the node takes: the line itself is one more.
+MAX_DATA_DEPTH = MAX_DEPTH - 1
 #: What to do about values that JSON does not have, by type.
 ADVICE: dict[str, str] = {
     "bytes": "pass bytes as the whole `data`, or text made with base64.b64encode(…).decode()",
@@ -59,8 +60,8 @@ def _look_for_fault(path: str, value: Any, above: list[int]) -> None:
 def _look_inside(path: str, value: Any, above: list[int]) -> None:
     if id(value) in above:
         raise InvalidArgument(path, "it contains itself")
-    if len(above) >= MAX_DEPTH:
-        raise InvalidArgument(path, f"it is nested more than {MAX_DEPTH} deep")
+    if len(above) >= MAX_DATA_DEPTH:
+        raise InvalidArgument(path, f"it is nested more than {MAX_DATA_DEPTH} deep")
     above.append(id(value))
     if isinstance(value, dict):
         for key, inner in value.items():

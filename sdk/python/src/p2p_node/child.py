@@ -15,7 +15,7 @@ from .decode import Undecodable, decode_event
 from .errors import CommandRefused, Exit, NotReady, P2PError, SidecarError, StartFailed, VersionMismatch
 from .framer import Framer
 from .process import CHUNK, EXIT_GRACE, Process
-from .types import PROTOCOL_VERSION, ErrorEvent, Event, Ready
+from .types import PROTOCOL_VERSION, ErrorCode, ErrorEvent, Event, Ready
 
 #: The version of this package, and so of the binary that it expects.
 VERSION = "0.1.0"
@@ -62,7 +62,7 @@ class Child:
         await self._first(answer, timeout=timeout)
         if answer.done():
             return answer.result()
-        raise NotReady("NOT_READY", f"the node did not answer `{command['type']}` within {timeout:g} s", retryable=True)
+        raise NotReady(ErrorCode.NOT_READY, f"the node did not answer `{command['type']}` within {timeout:g} s", retryable=True)
 
     async def connect(self, command: Mapping[str, Any], timeout: float) -> Ready:
         """Has the node listen, and waits until it is ready and of a version that this package speaks."""
@@ -81,11 +81,11 @@ class Child:
             # It may be about to end, with an exit code that says whether to try again.
             await asyncio.wait({self.process.exit}, timeout=EXIT_GRACE)
             error = refused.exception()
-            if isinstance(error, CommandRefused) and error.code == "UNSUPPORTED_PROTOCOL":
+            if isinstance(error, CommandRefused) and error.code == ErrorCode.UNSUPPORTED_PROTOCOL:
                 raise mismatch(program, f"refuses protocol {PROTOCOL_VERSION} ({error.message})")
             refused.result()
         message = f"the node was not ready within {timeout:g} s"
-        raise NotReady("NOT_READY", message, retryable=True, stderr_tail=self.process.stderr_tail())
+        raise NotReady(ErrorCode.NOT_READY, message, retryable=True, stderr_tail=self.process.stderr_tail())
 
     async def _first(self, *awaited: asyncio.Future[Any], timeout: float) -> None:
         """Returns when one of these is done or the time is over. Raises when the process has ended, and none is done."""
@@ -115,7 +115,7 @@ class Child:
 
     def _stuck(self) -> None:
         message = "the node neither read nor wrote for a long time, and was killed"
-        self.channel.fail_all(SidecarError("WRITE_TIMEOUT", message, retryable=True))
+        self.channel.fail_all(SidecarError(ErrorCode.WRITE_TIMEOUT, message, retryable=True))
         self.process.kill()
 
     async def _read(self) -> None:
@@ -195,7 +195,7 @@ def check_version(ready: Ready, program: str) -> Ready:
 
 def mismatch(program: str, what: str) -> VersionMismatch:
     ours = f"this package is version {VERSION} and speaks protocol {PROTOCOL_VERSION}"
-    return VersionMismatch("VERSION_MISMATCH", f"{program} {what}; {ours}")
+    return VersionMismatch(ErrorCode.VERSION_MISMATCH, f"{program} {what}; {ours}")
 
 
 def resolve(future: asyncio.Future[Any] | None, value: Any, error: P2PError | None) -> None:

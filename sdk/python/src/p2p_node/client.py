@@ -15,15 +15,16 @@ from .child import mark_retrieved
 from .errors import CallTimeout, Exit, InvalidArgument, SidecarError, Undelivered
 from .events import Lifecycle
 from .joining import QUIET, caught_up, joined
-from .mailbox import MAX_ACKED_AT_ONCE
 from .options import Options, options_signature
 from .supervised_node import SupervisedNode
 from .streams import MessageStream, Stream
 from .types import (
+    MAX_ACK_MESSAGES,
     RETRYABLE,
     Answer,
     ConnectedPeer,
     Delivery,
+    ErrorCode,
     Event,
     Message,
     PeerDiscovered,
@@ -235,7 +236,7 @@ class Node:
         """Returns the state and the counters of the node."""
         status = (await self._supervised.ask({"type": "status"}, timeout)).answer.status
         if status is None:
-            raise SidecarError("CONTRACT", "the answer to `status` has no status")
+            raise SidecarError(ErrorCode.CONTRACT, "the answer to `status` has no status")
         return status
 
     async def ping(self, *, timeout: float | None = None) -> None:
@@ -247,8 +248,8 @@ class Node:
         for example before a `break`. A broadcast needs no `ack`, and none is written."""
         checked = [_message(f"messages[{number}]", message) for number, message in enumerate(messages)]
         names = [message.message_id for message in checked if message.topic is None]
-        for at in range(0, len(names), MAX_ACKED_AT_ONCE):
-            batch = names[at : at + MAX_ACKED_AT_ONCE]
+        for at in range(0, len(names), MAX_ACK_MESSAGES):
+            batch = names[at : at + MAX_ACK_MESSAGES]
             await self._supervised.ask({"type": "ack", "messageIds": batch}, timeout)
             self._supervised.events.acknowledged(batch)
 
@@ -416,5 +417,5 @@ def _message(argument: str, value: Any) -> Message:
 
 def _message_id(answer: Answer) -> str:
     if answer.message_id is None:
-        raise SidecarError("CONTRACT", "the answer to `send` has no messageId")
+        raise SidecarError(ErrorCode.CONTRACT, "the answer to `send` has no messageId")
     return answer.message_id

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .types import Delivery, ErrorEvent
+from .types import Delivery, ErrorCode, ErrorEvent
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,8 @@ class Exit:
 
 
 class P2PError(Exception):
-    """Every error of this package. `code` is stable; `retryable`: the same call may succeed later, and does nothing twice."""
+    """Every error of this package. `code` is stable, one of `ErrorCode`; `retryable`: the same call may
+    succeed later, and does nothing twice."""
 
     def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
         super().__init__(f"{code}: {message}")
@@ -66,7 +66,7 @@ class CallTimeout(P2PError):
     """No answer came in time. Not `retryable` when a message may be on its way: sent again, it could arrive twice."""
 
     def __init__(self, what: str, seconds: float, *, retryable: bool) -> None:
-        super().__init__("TIMEOUT", f"{what} was not answered within {seconds:g} s", retryable=retryable)
+        super().__init__(ErrorCode.TIMEOUT, f"{what} was not answered within {seconds:g} s", retryable=retryable)
 
 
 class SidecarError(P2PError):
@@ -84,7 +84,7 @@ class BinaryNotFound(SidecarError):
     def __init__(self, looked: list[str]) -> None:
         places = ", ".join(looked)
         advice = "install the package from its wheel, name a binary (binary=…, P2P_NODE_BIN), or ask for a search of PATH (search_path=True)"
-        super().__init__("BINARY_NOT_FOUND", f"there is no p2p-node in {places}: {advice}")
+        super().__init__(ErrorCode.BINARY_NOT_FOUND, f"there is no p2p-node in {places}: {advice}")
 
 
 class SpawnFailed(SidecarError):
@@ -97,7 +97,7 @@ class BinaryUnusable(SidecarError):
 
     def __init__(self, path: str, reason: str, explanation: str, *, system: str, stderr_tail: str = "") -> None:
         message = f"{path} cannot be run ({reason}): {explanation} ({system})"
-        super().__init__("BINARY_UNUSABLE", message, stderr_tail=stderr_tail)
+        super().__init__(ErrorCode.BINARY_UNUSABLE, message, stderr_tail=stderr_tail)
         self.path = path
         self.reason = reason
 
@@ -114,7 +114,7 @@ class SidecarExited(SidecarError):
     """The node's process ended and is not started again. `report`: the error that the node told before its end."""
 
     def __init__(self, exit: Exit, stderr_tail: str, report: ErrorEvent | None = None) -> None:
-        super().__init__("SIDECAR_EXITED", describe_end(exit, report), stderr_tail=stderr_tail)
+        super().__init__(ErrorCode.SIDECAR_EXITED, describe_end(exit, report), stderr_tail=stderr_tail)
         self.exit = exit
         self.report = report
 
@@ -136,7 +136,7 @@ class NotJoined(P2PError):
     def __init__(self, seconds: float, tried: Sequence[str], errors: Sequence[str]) -> None:
         where = f"tried {', '.join(tried)}" if tried else "no bootstrap peer was given, so the node waits for others to connect to it"
         why = "".join(f"; {error}" for error in errors)
-        super().__init__("NOT_JOINED", f"no peer was connected within {seconds:g} s: {where}{why}", retryable=True)
+        super().__init__(ErrorCode.NOT_JOINED, f"no peer was connected within {seconds:g} s: {where}{why}", retryable=True)
         self.tried = list(tried)
         self.errors = list(errors)
 
@@ -145,7 +145,7 @@ class InvalidArgument(P2PError, ValueError):
     """An argument is not what the call takes. `argument` names it, down to the part that is wrong."""
 
     def __init__(self, argument: str, message: str) -> None:
-        super().__init__("INVALID_ARGUMENT", f"{argument}: {message}")
+        super().__init__(ErrorCode.INVALID_ARGUMENT, f"{argument}: {message}")
         self.argument = argument
 
 
@@ -154,7 +154,7 @@ class Forked(P2PError):
 
     def __init__(self) -> None:
         advice = "open a node of its own here, or start the process with `spawn`"
-        super().__init__("FORKED", f"the node belongs to the process that this one was forked from: {advice}")
+        super().__init__(ErrorCode.FORKED, f"the node belongs to the process that this one was forked from: {advice}")
 
 
 def describe_end(exit: Exit, report: ErrorEvent | None) -> str:
@@ -167,14 +167,14 @@ class SidecarRestarted(SidecarError):
     sent again, it could arrive twice."""
 
     def __init__(self, reason: str, stderr_tail: str = "") -> None:
-        super().__init__("SIDECAR_RESTARTED", reason, retryable=True, stderr_tail=stderr_tail)
+        super().__init__(ErrorCode.SIDECAR_RESTARTED, reason, retryable=True, stderr_tail=stderr_tail)
 
 
 class SidecarUnavailable(SidecarError):
     """The node was not there, and did not come back in time. Nothing was sent."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__("SIDECAR_UNAVAILABLE", f"the node was not back within {seconds:g} s", retryable=True)
+        super().__init__(ErrorCode.SIDECAR_UNAVAILABLE, f"the node was not back within {seconds:g} s", retryable=True)
 
 
 class IdentityChanged(SidecarError):
@@ -185,11 +185,11 @@ class NodeClosed(SidecarError):
     """The program closed the node."""
 
     def __init__(self) -> None:
-        super().__init__("CLOSED", "the node was closed")
+        super().__init__(ErrorCode.CLOSED, "the node was closed")
 
 
 class LineTooLong(P2PError):
     """The command's line would be longer than the node reads."""
 
     def __init__(self, length: int, limit: int) -> None:
-        super().__init__("LINE_TOO_LONG", f"the command has {length} bytes, and the node reads at most {limit}")
+        super().__init__(ErrorCode.LINE_TOO_LONG, f"the command has {length} bytes, and the node reads at most {limit}")

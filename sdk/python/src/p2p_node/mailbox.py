@@ -9,12 +9,10 @@ from itertools import islice
 from operator import itemgetter
 
 from .errors import CommandRefused, P2PError
-from .types import Message
+from .types import MAX_ACK_MESSAGES, MAX_UNACKED, ErrorCode, Message
 
-#: Messages that one `ack` may name: the contract's limit.
-MAX_ACKED_AT_ONCE = 1024
 #: Messages that are remembered as finished although no `ack` of them was confirmed: as many as a node leaves without one.
-MAX_FINISHED = 16_384
+MAX_FINISHED = MAX_UNACKED
 
 
 @dataclass(frozen=True)
@@ -126,13 +124,13 @@ class Mailbox:
     def refused(self, error: P2PError) -> bool:
         """The node has refused the last batch, or a part of it. Returns whether to try the same again later."""
         names, self._unconfirmed = self._unconfirmed, []
-        if error.code == "MESSAGE_NOT_FOUND":
+        if error.code == ErrorCode.MESSAGE_NOT_FOUND:
             details = error.details if isinstance(error, CommandRefused) else None
             unknown = details.get("messageIds") if isinstance(details, dict) else None
             self.acks_not_found += len(unknown) if isinstance(unknown, list) else len(names)
             return False
         # With DISK_FULL the `ack` counts, and the node itself goes on trying to write it.
-        if error.code == "DISK_FULL" or not error.retryable:
+        if error.code == ErrorCode.DISK_FULL or not error.retryable:
             return False
         self._to_ack = dict.fromkeys([*names, *self._to_ack])
         return True
@@ -161,7 +159,7 @@ class Mailbox:
         return rest
 
     def _pop_batch(self) -> list[str]:
-        names = list(islice(self._to_ack, MAX_ACKED_AT_ONCE))
+        names = list(islice(self._to_ack, MAX_ACK_MESSAGES))
         for name in names:
             del self._to_ack[name]
         return names

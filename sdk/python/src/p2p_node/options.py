@@ -11,8 +11,8 @@ from typing import Literal
 
 from . import arguments
 from .errors import InvalidArgument
-from .mailbox import MAX_FINISHED
 from .supervisor import Restart
+from .types import MAX_UNACKED
 
 
 @dataclass(kw_only=True)
@@ -28,6 +28,7 @@ class Options:
     - `private_key`: the agent's Ethereum key in hexadecimal. It goes into the environment of the process, never into its arguments. Without
       one the SDK makes one up, which is kept in `data_dir`, or else for as long as the `Node` lives.
     - `ready_timeout`: how long the node may take to be ready. `call_timeout`: how long a call waits that has no `timeout` of its own.
+    - `close_timeouts`: how long the node may take to end after `close`: to finish (it takes up to 5 s itself), and then to obey SIGTERM.
     - `mail_buffer`: the most mail that the node hands over without an `ack`, 1 to 16,384 messages; the rest stays with its senders.
     - `broadcast_buffer`: broadcasts kept for each stream of messages. When there are more, the oldest goes.
     - `event_buffer`: events of each kind kept for each stream of events: news, and what becomes of the process and of mail.
@@ -50,6 +51,7 @@ class Options:
     binding_file: str | os.PathLike[str] | None = None
     ready_timeout: float = 30.0
     call_timeout: float = 30.0
+    close_timeouts: tuple[float, float] = (7.0, 2.0)
     mail_buffer: int = 1024
     broadcast_buffer: int = 1024
     event_buffer: int = 1024
@@ -72,11 +74,15 @@ class Options:
             arguments.text(f"env[{key!r}]", value)
         if self.port is not None:
             arguments.whole("port", self.port, 0, 65_535)
-        arguments.whole("mail_buffer", self.mail_buffer, 1, MAX_FINISHED)
+        arguments.whole("mail_buffer", self.mail_buffer, 1, MAX_UNACKED)
         for name in ("broadcast_buffer", "event_buffer"):
             arguments.whole(name, getattr(self, name), 1, sys.maxsize)
         for name in ("ready_timeout", "call_timeout"):
             arguments.seconds(name, getattr(self, name))
+        if not isinstance(self.close_timeouts, (tuple, list)) or len(self.close_timeouts) != 2:
+            raise InvalidArgument("close_timeouts", "it takes two numbers of seconds")
+        for number, timeout in enumerate(self.close_timeouts):
+            arguments.seconds(f"close_timeouts[{number}]", timeout)
         if self.ack not in ("auto", "manual"):
             raise InvalidArgument("ack", 'it takes "auto" or "manual"')
         if self.restart is not None and not isinstance(self.restart, Restart):

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from .binary import unusable
 from .errors import Exit, InvalidArgument, SpawnFailed
+from .types import ErrorCode
 
 #: Bytes of one read, and of stderr that are kept: what a Linux pipe holds.
 CHUNK = 64 * 1024
@@ -162,9 +163,9 @@ class Process:
         except OSError as error:
             if cwd is not None and not os.path.isdir(cwd):
                 raise InvalidArgument("cwd", f"{os.fspath(cwd)} is no directory") from error
-            raise unusable(program, cwd, error) or SpawnFailed("SPAWN_FAILED", f"cannot start {program}: {error}") from error
+            raise unusable(program, cwd, error) or SpawnFailed(ErrorCode.SPAWN_FAILED, f"cannot start {program}: {error}") from error
         except ValueError as error:
-            raise SpawnFailed("SPAWN_FAILED", f"cannot start {program}: {error}") from error
+            raise SpawnFailed(ErrorCode.SPAWN_FAILED, f"cannot start {program}: {error}") from error
         process = cls(program, cwd, child, on_stderr)
         # Opened to the end also when this is cancelled: uvloop closes the file of a pipe whose opening is cancelled, which the pipe
         # would close again.

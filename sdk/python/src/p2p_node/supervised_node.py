@@ -38,11 +38,9 @@ from .mailbox import Mailbox
 from .options import Options
 from .process import Process
 from .supervisor import Supervisor
-from .types import PROTOCOL_VERSION, Delivery, ErrorEvent, Message, Ready
+from .types import PROTOCOL_VERSION, Delivery, ErrorCode, ErrorEvent, Message, Ready
 from .desired_state import DesiredState
 
-#: Seconds that a node may take to end after `close`: to finish (it takes up to 5 itself), and then to obey SIGTERM.
-DRAIN, TERMINATE = 7.0, 2.0
 #: Seconds until an `ack` that the node had no room for is written again. Ours: what the node itself waits for its disk.
 ACK_RETRY = 1.0
 
@@ -169,7 +167,7 @@ class SupervisedNode:
                 if call.outcome is not None and accepted is not None and not call.abandoned:
                     if not child.channel.track(accepted, delivered):
                         message = "too many deliveries are awaited; this one comes as an event"
-                        resolve(call.outcome, None, P2PError("TOO_MANY", message))
+                        resolve(call.outcome, None, P2PError(ErrorCode.TOO_MANY, message))
             resolve(call.answer, reply, after_writing(call, error))
             self._write_what_waits()
 
@@ -232,7 +230,7 @@ class SupervisedNode:
             raise
         except Exception as error:  # a defect of this package must not leave callers waiting for ever
             self._kill()
-            defect = SidecarError("INTERNAL", f"the supervision failed: {error!r}")
+            defect = SidecarError(ErrorCode.INTERNAL, f"the supervision failed: {error!r}")
             defect.__cause__ = error
             self._finish(defect, child)
 
@@ -274,7 +272,7 @@ class SupervisedNode:
         try:
             if ready.address != before.address:
                 message = f"the node was {before.address} and is now {ready.address}: give it a key"
-                raise IdentityChanged("IDENTITY_CHANGED", message)
+                raise IdentityChanged(ErrorCode.IDENTITY_CHANGED, message)
             for command in self._desired.replay():
                 try:
                     await child.answer(command, self.options.call_timeout)
@@ -326,7 +324,7 @@ class SupervisedNode:
                 if child.channel.closed is None:
                     for batch in self.mailbox.last_batches():
                         self._acknowledge(child, batch)
-                self.exit = await child.close(DRAIN, TERMINATE)
+                self.exit = await child.close(*self.options.close_timeouts)
             if self._supervising is not None:
                 self._supervising.cancel()
                 await asyncio.wait({self._supervising})
