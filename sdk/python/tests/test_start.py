@@ -77,7 +77,7 @@ class UnusableBinary(TestCase):
         for length in (4, 63, 64, 100, 1000, 4096, len(whole) // 2, len(whole) - 1):
             path = self.file(whole[:length])
             with self.subTest(length=length):
-                self.assertEqual(binary._fault(path), ("truncated", "the file is cut off: install it again"))
+                self.assertEqual(binary._fault(path), ("truncated", "the file is incomplete: install it again"))
         self.assertIsNone(binary._fault(self.file(whole)))
 
     async def test_a_program_for_another_machine_or_another_libc_is_named(self) -> None:
