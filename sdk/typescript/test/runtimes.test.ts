@@ -72,7 +72,7 @@ for (const [format, extension] of [["cjs", "cjs"], ["esm", "mjs"]] as const) {
     const env = { ...process.env, P2P_NODE_BIN: "" };
     const alone = await run(process.execPath, [outfile], { cwd: directory, env }).then(() => assert.fail(), (error: { stderr: string }) => error.stderr);
     assert.match(alone, /BINARY_NOT_FOUND/);
-    assert.match(alone, /beside a bundled program/);
+    assert.match(alone, /beside a bundled program must contain/);
     // Beside the package of the platform it finds the binary, wherever the program is started.
     const packaged = join(directory, "node_modules/@p2p-node", `${process.platform}-${process.arch}`);
     mkdirSync(join(packaged, "bin"), { recursive: true });
