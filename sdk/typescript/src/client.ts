@@ -221,9 +221,11 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   }
 
   /**
-   * Finds agents that match all given filters. Resolves with at most 4,096 agents; further agents
-   * arrive as events. The node searches for `lookForMs` (default: 2,000). `timeoutMs` defaults to
-   * `callTimeoutMs` plus `lookForMs`. An abort or a timeout ends the search.
+   * Finds agents. At most one of `topic`, `address` and `capability` selects agents; without one,
+   * finds all agents that the node knows. Resolves with at most 4,096 agents; further agents arrive
+   * as events. The node searches for `lookForMs`, 0 to 60,000; without it the search ends when the
+   * node expects no further agents, after 2,000 ms at most. `timeoutMs` defaults to `callTimeoutMs`
+   * plus `lookForMs`. An abort or a timeout ends the search.
    */
   async discover(
     options: CallOptions & { topic?: string; address?: string; capability?: string; lookForMs?: number } = {},

@@ -245,12 +245,14 @@ class Node:
         look_for: float | None = None,
         timeout: float | None = None,
     ) -> list[PeerDiscovered]:
-        """Finds agents that match all given filters. Returns at most 4,096 agents; further agents
+        """Finds agents. At most one of `topic`, `address` and `capability` selects agents; without
+        one, finds all agents that the node knows. Returns at most 4,096 agents; further agents
         arrive as events.
 
-        `look_for`: how long the node searches, in seconds; the default is 2. `timeout`: how long
-        the call waits; the default is `call_timeout` plus `look_for`. Cancelling the call ends the
-        search."""
+        - `look_for`: how long the node searches, in seconds, 0 to 60. Without it the search ends
+          when the node expects no further agents, after 2 s at most.
+        - `timeout`: how long the call waits, in seconds; the default is `call_timeout` plus
+          `look_for`. A timeout or a cancellation of the call ends the search."""
         fields = {"topic": topic, "address": address, "capability": capability, "timeoutMs": arguments.milliseconds("look_for", look_for)}
         patience = timeout if timeout is not None else self._supervised.options.call_timeout + (look_for or 0)
         return (await self._supervised.ask({"type": "discover", **_given(fields)}, patience)).found
