@@ -115,12 +115,12 @@ test("the collect example reads pending mail once, and send-once reports the del
   const entry = await real();
   const at = entry.ready.addrs[0] ?? "";
   const none = await example("collect", "collected", at);
-  const [, address = ""] = /^I am (0x\w+)\n0 in all\n$/.exec(none.stdout) ?? [];
+  const [, address = ""] = /^I am (0x\w+)\nmessages: 0\n$/.exec(none.stdout) ?? [];
   assert.notEqual(address, "", none.stdout + none.stderr);
   const mail = await entry.send(address, "while you were out");
   const some = await example("collect", "collected", at);
   await mail.delivered();
-  assert.equal(some.stdout, `I am ${address}\n${entry.address}: "while you were out"\n1 in all\n`);
+  assert.equal(some.stdout, `I am ${address}\n${entry.address}: "while you were out"\nmessages: 1\n`);
   const [sent, lost] = await Promise.all([
     example("send-once", at, entry.address, "hello"),
     example("send-once", at, `0x${"1".repeat(40)}`, "hello"),
