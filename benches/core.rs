@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot go on ends")]
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use alloy::primitives::Address;
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use p2p_node_wire::seal::kem::{Secret, kem_id};
 use p2p_node_wire::seal::padding;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::session::OutboundSession;
+use p2p_node_wire::time::Instant;
 
 const SECONDS: u64 = 1_790_000_000;
 
@@ -159,7 +159,7 @@ fn sealing(c: &mut Criterion) {
     });
     for bytes in [256, 60 << 10, 256 << 10] {
         group.throughput(Throughput::Bytes(bytes as u64));
-        let mut session = OutboundSession::new(sealed.session.clone(), [7; 32], info.kem_id, Duration::ZERO);
+        let mut session = OutboundSession::new(sealed.session.clone(), [7; 32], info.kem_id, Instant::ZERO);
         group.bench_with_input(BenchmarkId::new("in a session", bytes), &bytes, |b, bytes| {
             b.iter(|| session.seal(content(*bytes)).unwrap());
         });

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{Command, ErrorEvent, Event, Request};
+use p2p_node_wire::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
@@ -120,7 +121,8 @@ impl Clock {
     #[allow(clippy::disallowed_methods, reason = "this is the one place where the clocks are read")]
     fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Now { mono: since_boot().saturating_sub(self.started), unix_ms: unix.as_millis() as u64 }
+        let mono = Instant::after_start(since_boot().saturating_sub(self.started));
+        Now { mono, unix_ms: unix.as_millis() as u64 }
     }
 }
 
@@ -342,7 +344,7 @@ impl Node {
 
     /// Waits for the next event or timeout and passes the event to the core.
     async fn wait(&mut self, now: Now) {
-        let due = self.core.poll_timeout().map(|at| at.saturating_sub(now.mono));
+        let due = self.core.poll_timeout().map(|at| at.saturating_since(now.mono));
         let timeout = due.map_or(MAX_SLEEP, |due| due.min(MAX_SLEEP));
         let reads = self.input_open && self.waiting.len() == 0 && self.core.can_accept_command();
         let input = tokio::select! {

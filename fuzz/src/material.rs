@@ -1,7 +1,6 @@
 //! Keys that are the same in every run, and what they sign.
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_node_protocol::Role;
@@ -17,7 +16,7 @@ use p2p_node_wire::seal::kem::{Keyring, Secret, kem_id};
 use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::session::SessionKey;
 use p2p_node_wire::seal::{SUITE, padding};
-use p2p_node_wire::time::Now;
+use p2p_node_wire::time::{Instant, Now};
 use prost::Message as _;
 
 use super::source::Source;
@@ -101,7 +100,7 @@ fn kem(public_key: &Bytes) -> Kem {
 /// The KEM key that the core has at first.
 pub fn own_kem() -> &'static Kem {
     static KEM: LazyLock<Kem> = LazyLock::new(|| {
-        let now = Now { mono: Duration::ZERO, unix_ms: START_MS };
+        let now = Now { mono: Instant::ZERO, unix_ms: START_MS };
         Keyring::new(KEM_SEED, now).current().expect("a new ring has a key")
     });
     &KEM

@@ -1,7 +1,7 @@
 //! Builds valid records, frames and acks, which the tests then corrupt.
 
 use std::cell::Cell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy::primitives::Address;
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::{Keyring, kem_id};
 use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::{SUITE, hpke, padding};
-use p2p_node_wire::time::Now;
+use p2p_node_wire::time::{Instant, Now};
 use prost::Message as _;
 
 /// Bytes of the signature that stands before everything signed.
@@ -111,7 +111,7 @@ impl Forger {
     }
 
     fn keyring(&self) -> Keyring {
-        Keyring::new(*self.node.seed(), Now { mono: Duration::ZERO, unix_ms: now_ms() })
+        Keyring::new(*self.node.seed(), Now { mono: Instant::ZERO, unix_ms: now_ms() })
     }
 
     /// The stream of the mail in a frame that is sealed to us.

@@ -10,6 +10,7 @@ use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Event;
 use p2p_node_testing::network::{self, Delivery, GossipMessage, Network, Pair, WriteOutcome};
 use p2p_node_wire::seal::repeatable::DeterministicRng;
+use p2p_node_wire::time::Instant;
 
 use crate::node::{owner_of, port_of};
 use crate::scenario::Honesty;
@@ -40,11 +41,11 @@ impl network::World for World {
         &mut self.network
     }
 
-    fn now(&self) -> Duration {
+    fn now(&self) -> Instant {
         self.now
     }
 
-    fn schedule(&mut self, at: Duration, delivery: Delivery) {
+    fn schedule(&mut self, at: Instant, delivery: Delivery) {
         self.at(at, ScheduledEvent::Deliver(delivery));
     }
 

@@ -1,7 +1,6 @@
 //! Simulated node: a core that can be killed and restarted, with its disk, clocks and parent.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use alloy::primitives::Address;
 use libp2p::multiaddr::Protocol;
@@ -13,6 +12,7 @@ use p2p_node_testing::config::config;
 use p2p_node_testing::store::Store;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SecretBytes, SignedBinding};
+use p2p_node_wire::time::Instant;
 use sha2::{Digest, Sha256};
 
 use crate::disk::restored;
@@ -47,10 +47,10 @@ pub struct Node {
     /// None while it is down.
     pub core: Option<Core>,
     pub life: u32,
-    pub started: Duration,
+    pub started: Instant,
     pub skew_ms: i64,
     /// Until when its machine is suspended.
-    pub asleep_until: Option<Duration>,
+    pub asleep_until: Option<Instant>,
     /// Input that arrived meanwhile.
     pub put_off: Vec<ScheduledEvent>,
     pub peer: PeerId,
@@ -59,11 +59,11 @@ pub struct Node {
     pub parent: Parent,
     pub honesty: Honesty,
     /// When it is to be called next.
-    pub wake: Option<Duration>,
+    pub wake: Option<Instant>,
     /// Calls in a row without time passing.
     pub calls: u32,
     /// Since when it leaves commands unread that its parent has written.
-    pub paused_since: Option<Duration>,
+    pub paused_since: Option<Instant>,
     /// `true` if the node has a store for messages.
     pub durable: bool,
     /// `true` if the parent acks messages.
@@ -92,7 +92,7 @@ impl Node {
             role,
             core: None,
             life: 0,
-            started: Duration::ZERO,
+            started: Instant::ZERO,
             skew_ms: 0,
             asleep_until: None,
             put_off: Vec::new(),
@@ -117,9 +117,9 @@ impl Node {
     }
 
     /// Its clocks.
-    pub fn clock(&self, now: Duration) -> Now {
-        let unix = START_MS as i64 + now.as_millis() as i64 + self.skew_ms;
-        Now { mono: now - self.started, unix_ms: unix as u64 }
+    pub fn clock(&self, now: Instant) -> Now {
+        let unix = START_MS as i64 + now.since_start().as_millis() as i64 + self.skew_ms;
+        Now { mono: Instant::after_start(now - self.started), unix_ms: unix as u64 }
     }
 
     pub fn port(&self) -> u16 {
@@ -134,7 +134,7 @@ impl Node {
     pub fn start(
         &mut self,
         store: &mut Store,
-        now: Duration,
+        now: Instant,
         seed: u64,
         keeping: bool,
         moved: bool,

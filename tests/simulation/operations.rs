@@ -6,6 +6,7 @@ use bytes::Bytes;
 use p2p_node_core::input::Input;
 use p2p_node_testing::network::links::{close, close_all};
 use p2p_node_testing::network::{Delivery, Endpoint, GossipMessage, pair};
+use p2p_node_wire::time::Instant;
 
 use crate::scenario::{Honesty, Links, Operation};
 use crate::world::{ScheduledEvent, World};
@@ -122,7 +123,7 @@ impl World {
         self.connect(node);
     }
 
-    fn suspend(&mut self, node: usize, until: Duration) {
+    fn suspend(&mut self, node: usize, until: Instant) {
         let asleep = &mut self.nodes[node].asleep_until;
         if asleep.is_none_or(|earlier| earlier < until) {
             *asleep = Some(until);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
 
 use p2p_node_protocol::{Command, Event, Id, Priority, Request};
+use p2p_node_wire::time::Instant;
 
 /// Names one message in the whole world: who sent it, in which life, the how manyth.
 pub type Name = (usize, u32, u64);
@@ -12,7 +13,7 @@ pub type Name = (usize, u32, u64);
 #[derive(Clone, Debug)]
 pub struct Mail {
     pub to: usize,
-    pub asked: Duration,
+    pub asked: Instant,
     pub ttl: Duration,
     /// Whether the result said that it was accepted.
     pub accepted: bool,
@@ -38,7 +39,7 @@ pub struct Parent {
     pub ended: bool,
     serial: u64,
     /// Commands whose terminal line has not come.
-    pub open: BTreeMap<Id, Duration>,
+    pub open: BTreeMap<Id, Instant>,
     /// Mail whose end was not told, by its serial number.
     pub mails: BTreeMap<u64, Mail>,
     pub accepted: BTreeMap<String, u64>,
@@ -117,7 +118,7 @@ impl Parent {
     }
 
     /// Writes a command, to be answered.
-    pub fn ask(&mut self, command: Command, now: Duration) -> u64 {
+    pub fn ask(&mut self, command: Command, now: Instant) -> u64 {
         let serial = self.serial();
         let id = Id::Number(serial as i64);
         self.open.insert(id.clone(), now);

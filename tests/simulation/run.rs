@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use p2p_node_protocol::{Priority, Route};
+use p2p_node_wire::time::Instant;
 
 use crate::report::Report;
 use crate::scenario::Scenario;
@@ -27,12 +28,12 @@ pub struct Outcome {
 
 pub fn run(scenario: &Scenario) -> Outcome {
     let mut world = World::new(scenario.clone());
-    world.run_until(scenario.run);
+    world.run_until(Instant::after_start(scenario.run));
     world.heal_all();
     // Nodes that were told to end have ended by then.
-    world.run_until(scenario.run + Duration::from_secs(10));
+    world.run_until(Instant::after_start(scenario.run) + Duration::from_secs(10));
     world.start_all();
-    world.run_until(scenario.run + FIND_TOGETHER);
+    world.run_until(Instant::after_start(scenario.run) + FIND_TOGETHER);
     world.probe(PROBE);
     world.run_until(world.now + PROBE.max(LONGEST_TTL) + Duration::from_secs(2));
     if world.broken.is_none() {
@@ -43,7 +44,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
         report: world.report,
         fingerprint: world.trace.fingerprint(),
         steps: world.trace.steps,
-        simulated: world.now,
+        simulated: world.now.since_start(),
     }
 }
 

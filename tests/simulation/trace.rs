@@ -2,10 +2,10 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
-use std::time::Duration;
 
 use p2p_node_core::effect::{Effect, NetworkCommand};
 use p2p_node_core::input::Input;
+use p2p_node_wire::time::Instant;
 
 #[derive(Default)]
 pub struct Trace {
@@ -14,7 +14,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    pub fn input(&mut self, now: Duration, node: usize, input: &Input) {
+    pub fn input(&mut self, now: Instant, node: usize, input: &Input) {
         self.steps += 1;
         (now, node, discriminant(input)).hash(&mut self.hash);
         match input {

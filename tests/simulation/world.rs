@@ -13,6 +13,7 @@ use p2p_node_testing::interpreter::Interpreter as _;
 use p2p_node_testing::network::links::deliver;
 use p2p_node_testing::network::{Delivery, Endpoint, Network, Pair};
 use p2p_node_wire::identity::BindingHash;
+use p2p_node_wire::time::Instant;
 
 use crate::node::Node;
 use crate::parent::Name;
@@ -73,7 +74,7 @@ impl ScheduledEvent {
 }
 
 struct Entry {
-    at: Duration,
+    at: Instant,
     order: u64,
     what: ScheduledEvent,
 }
@@ -103,7 +104,7 @@ impl Ord for Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvariantViolation {
     pub invariant: &'static str,
-    pub at: Duration,
+    pub at: Instant,
     pub node: usize,
     pub what: String,
 }
@@ -116,7 +117,7 @@ impl std::fmt::Display for InvariantViolation {
 
 pub struct World {
     pub scenario: Scenario,
-    pub now: Duration,
+    pub now: Instant,
     pub nodes: Vec<Node>,
     pub network: Network,
     queue: BinaryHeap<Entry>,
@@ -153,7 +154,7 @@ impl World {
         let mut network = Network::default();
         nodes.iter().for_each(|node| network.add(Endpoint::new(node.peer, node.role == Role::Bootstrap)));
         let mut world = World {
-            now: Duration::ZERO,
+            now: Instant::ZERO,
             network,
             nodes,
             queue: BinaryHeap::new(),
@@ -175,20 +176,20 @@ impl World {
             scenario,
         };
         for (at, operation) in world.scenario.operations.clone() {
-            world.at(at, ScheduledEvent::Do(operation));
+            world.at(Instant::after_start(at), ScheduledEvent::Do(operation));
         }
         for node in 0..world.nodes.len() {
             // A fleet that starts at once, but for some milliseconds.
             world.at(
-                Duration::from_millis(7 * node as u64),
+                Instant::from_millis(7 * node as u64),
                 ScheduledEvent::Do(Operation::Start { node, keeping: false, moved: false }),
             );
         }
-        world.at(Duration::from_secs(1), ScheduledEvent::Second);
+        world.at(Instant::from_secs(1), ScheduledEvent::Second);
         world
     }
 
-    pub fn at(&mut self, at: Duration, what: ScheduledEvent) {
+    pub fn at(&mut self, at: Instant, what: ScheduledEvent) {
         self.order += 1;
         self.queue.push(Entry { at: at.max(self.now), order: self.order, what });
     }
@@ -199,7 +200,7 @@ impl World {
     }
 
     /// Lets everything happen until then, or until an invariant breaks.
-    pub fn run_until(&mut self, end: Duration) {
+    pub fn run_until(&mut self, end: Instant) {
         while self.broken.is_none()
             && let Some(next) = self.queue.peek()
             && next.at <= end
@@ -317,7 +318,7 @@ impl World {
     fn wake_later(&mut self, node: usize) {
         let here = &mut self.nodes[node];
         let Some(due) = here.core.as_ref().and_then(p2p_node_core::Core::poll_timeout) else { return };
-        let at = here.started + due;
+        let at = here.started + due.since_start();
         here.calls = if at <= self.now { here.calls + 1 } else { 0 };
         if here.calls > CALLS_AT_ONCE {
             return self.violate("a core comes to rest", node, format!("it is due at {due:?} for ever"));

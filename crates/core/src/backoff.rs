@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use p2p_node_wire::time::Instant;
+
 /// Upper bound of the first pause: our choice, long enough for a connection to be set up again and
 /// too short for a person to notice.
 pub const BACKOFF_START: Duration = Duration::from_millis(500);
@@ -54,13 +56,13 @@ impl Jitter {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
     failures: u32,
-    not_before: Duration,
+    not_before: Instant,
 }
 
 impl Backoff {
     /// Records a failure. Failures before the next attempt is due count as one. `floor` is the
     /// shortest pause, for callers whom the peer told when to try again.
-    pub fn fail(&mut self, now: Duration, floor: Duration, jitter: &mut Jitter) {
+    pub fn fail(&mut self, now: Instant, floor: Duration, jitter: &mut Jitter) {
         if now < self.not_before {
             self.not_before = self.not_before.max(now + floor);
             return;
@@ -72,7 +74,7 @@ impl Backoff {
 
     /// Records that the peer answered but has no capacity. Works like [`Backoff::fail`] with a
     /// lower upper bound.
-    pub fn defer(&mut self, now: Duration, floor: Duration, jitter: &mut Jitter) {
+    pub fn defer(&mut self, now: Instant, floor: Duration, jitter: &mut Jitter) {
         self.failures = self.failures.min(MAX_DEFER_DOUBLINGS);
         self.fail(now, floor, jitter);
     }
@@ -87,13 +89,13 @@ impl Backoff {
         self.failures > 0
     }
 
-    /// Returns the time of the next attempt, by `Now::mono`, or zero if nothing failed.
-    pub fn not_before(&self) -> Duration {
+    /// Returns the time of the next attempt, or zero if nothing failed.
+    pub fn not_before(&self) -> Instant {
         self.not_before
     }
 
     /// Returns `true` if the next attempt is due.
-    pub fn ready(&self, now: Duration) -> bool {
+    pub fn ready(&self, now: Instant) -> bool {
         now >= self.not_before
     }
 }
@@ -106,9 +108,9 @@ mod tests {
     fn backoff_grows_to_its_cap_and_resets() {
         let mut jitter = Jitter::new(7);
         let mut backoff = Backoff::default();
-        assert!(backoff.ready(Duration::ZERO));
+        assert!(backoff.ready(Instant::ZERO));
         let mut longest = Duration::ZERO;
-        let mut now = Duration::ZERO;
+        let mut now = Instant::ZERO;
         for _ in 0..64 {
             backoff.fail(now, Duration::ZERO, &mut jitter);
             let wait = backoff.not_before() - now;
@@ -118,7 +120,7 @@ mod tests {
         }
         assert!(longest > BACKOFF_CAP / 2, "64 tries with full jitter reach the upper half");
         backoff.reset();
-        assert!(backoff.ready(Duration::ZERO));
+        assert!(backoff.ready(Instant::ZERO));
     }
 
     #[test]
@@ -126,9 +128,9 @@ mod tests {
         let mut jitter = Jitter::new(1);
         for _ in 0..100 {
             let mut backoff = Backoff::default();
-            backoff.fail(Duration::from_secs(5), Duration::from_secs(1), &mut jitter);
+            backoff.fail(Instant::from_secs(5), Duration::from_secs(1), &mut jitter);
             let wait = backoff.not_before() - Duration::from_secs(5);
-            assert!(wait >= Duration::from_secs(1) && wait <= Duration::from_secs(1) + BACKOFF_START);
+            assert!(wait >= Instant::from_secs(1) && wait <= Instant::from_secs(1) + BACKOFF_START);
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Capacity of the queues for outgoing messages, and until when a `send` may wait for it.
 
-use std::time::Duration;
-
 use p2p_node_protocol::Priority;
+use p2p_node_wire::time::Instant;
 
 use crate::outgoing::OutgoingMessage;
 
@@ -11,15 +10,15 @@ use crate::outgoing::OutgoingMessage;
 pub enum Wait {
     /// The recipient has used its share of the outbox. The time moves on when the recipient
     /// acknowledges more.
-    Recipient(Duration),
+    Recipient(Instant),
     /// The shared room is used up. A wait ends at this time, and at the latest [`MAX_PAUSE`] after
     /// the line accepted its last `send`.
-    Shared(Duration),
+    Shared(Instant),
 }
 
 impl Wait {
     /// Returns `true` if the time is not over yet.
-    pub(crate) fn may_help(self, now: Duration) -> bool {
+    pub(crate) fn may_help(self, now: Instant) -> bool {
         let (Wait::Recipient(until) | Wait::Shared(until)) = self;
         until > now
     }

@@ -7,7 +7,7 @@ use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{Counter, Request};
 use p2p_node_wire::identity::BindingHash;
 use p2p_node_wire::seal::hpke::SealedFrame;
-pub use p2p_node_wire::time::Now;
+pub use p2p_node_wire::time::{Instant, Now};
 
 use crate::crypto_task::{Opened, Outcome};
 

@@ -35,10 +35,9 @@ mod timers;
 pub mod topics;
 pub mod usage;
 
-use std::time::Duration;
-
 use p2p_node_protocol::{Command, ErrorCode, Level, Request};
 use p2p_node_wire::seal::kem::Keyring;
+use p2p_node_wire::time::Instant;
 
 use crate::directory::record_table::Change;
 use crate::gate::pending_verification::{GossipMessage, MailRequest};
@@ -354,13 +353,13 @@ impl Core {
         self.cx.effects.pop_front()
     }
 
-    /// Returns the time at which `handle_timeout` has work to do, by `Now::mono`.
-    pub fn poll_timeout(&self) -> Option<Duration> {
+    /// Returns the time at which `handle_timeout` has work to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
         self.next_timer().map(|(at, _)| at)
     }
 
-    /// Returns the timer that is due first: its time by `Now::mono`, and its name.
-    pub fn next_timer(&self) -> Option<(Duration, &'static str)> {
+    /// Returns the timer that is due first: its time and its name.
+    pub fn next_timer(&self) -> Option<(Instant, &'static str)> {
         let Core { parent, local, directory, peers, mail, gossip, cx, .. } = self;
         let mut timers = TimerTable::default();
         parent.timers(&mut timers, cx);

@@ -1,10 +1,9 @@
 //! Mail before it has a place in a stream.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use p2p_node_protocol::{Id, Priority, Route};
 use p2p_node_wire::envelope::{self, Encoding};
+use p2p_node_wire::time::Instant;
 
 use crate::mail::outbound::stream::Name;
 
@@ -24,8 +23,8 @@ pub struct OutgoingMessage {
     pub priority: Priority,
     /// When it was accepted, in ms since 1970.
     pub sent_at_ms: u64,
-    /// When to give it up, by `Now::mono`.
-    pub expires: Duration,
+    /// When to give it up.
+    pub expires: Instant,
     /// The message that it answers; may be empty.
     pub reply_to: String,
     /// The conversation that it belongs to; may be empty.
@@ -49,7 +48,7 @@ impl OutgoingMessage {
         seq: u64,
         base_seq: u64,
         accepted_as: Option<&Name>,
-        now: Duration,
+        now: Instant,
     ) -> envelope::Message {
         let (accepted_stream, accepted_seq) =
             accepted_as.map_or((Bytes::new(), 0), |(stream, seq)| (Bytes::copy_from_slice(stream), *seq));
@@ -60,7 +59,7 @@ impl OutgoingMessage {
             kind: self.kind.clone(),
             priority: envelope::Priority::from(self.priority).into(),
             sent_at_ms: self.sent_at_ms,
-            ttl_left_ms: self.expires.saturating_sub(now).as_millis() as u64,
+            ttl_left_ms: self.expires.saturating_since(now).as_millis() as u64,
             reply_to: self.reply_to.clone(),
             conversation: self.conversation.clone(),
             parents: Vec::new(),
@@ -90,7 +89,7 @@ pub(crate) mod testing {
     }
 
     /// A message of this many bytes, with default fields.
-    pub fn draft(priority: Priority, size: usize, expires: Duration) -> OutgoingMessage {
+    pub fn draft(priority: Priority, size: usize, expires: Instant) -> OutgoingMessage {
         OutgoingMessage {
             data: Bytes::from(vec![b'1'; size]),
             encoding: Encoding::Json,

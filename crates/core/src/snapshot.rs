@@ -56,7 +56,7 @@ impl Snapshot {
         Snapshot {
             peer_id: cx.identity.peer,
             address: cx.identity.address,
-            uptime: cx.now.mono,
+            uptime: cx.now.mono.since_start(),
             addrs: local.addrs.clone(),
             peers: peers.connected.len(),
             servers: peers.dht_servers.len(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use p2p_node_protocol::{Event, Role};
 use p2p_node_wire::identity::testing::{NOW_SECS, agent, binding, node};
+use p2p_node_wire::time::Instant;
 
 use crate::effect::Effect;
 use crate::gate::address_scope::AddressScope;
@@ -12,7 +13,7 @@ use crate::signal::Signal;
 use crate::{Core, CoreConfig, KeySource};
 
 /// The time at which the core starts.
-pub(crate) const START: Now = Now { mono: Duration::ZERO, unix_ms: NOW_SECS * 1000 };
+pub(crate) const START: Now = Now { mono: Instant::ZERO, unix_ms: NOW_SECS * 1000 };
 
 /// Returns a core that has not started to listen. `change` changes its configuration.
 pub(crate) fn core_with(change: impl FnOnce(&mut CoreConfig)) -> Core {

@@ -18,6 +18,7 @@ use p2p_node_protocol::line::decode_request;
 use p2p_node_testing::config::config;
 use p2p_node_testing::interpreter::Interpreter as _;
 use p2p_node_wire::seal::session::{OutboundSession, SessionKey};
+use p2p_node_wire::time::Instant;
 
 use super::material::{KEM_SEED, START_MS, party};
 use super::source::Source;
@@ -79,7 +80,7 @@ struct World {
 impl World {
     fn new(source: &mut Source<'_>) -> Self {
         let choices = source.byte();
-        let now = Now { mono: Duration::from_millis(1), unix_ms: START_MS };
+        let now = Now { mono: Instant::from_millis(1), unix_ms: START_MS };
         let me = party(0);
         let stays_on_eof = choices & 2 != 0;
         let setup = CoreConfig {
@@ -212,8 +213,8 @@ impl World {
         self.settle();
     }
 
-    fn move_clock(&mut self, to: Duration) {
-        let passed = to.saturating_sub(self.now.mono);
+    fn move_clock(&mut self, to: Instant) {
+        let passed = to.saturating_since(self.now.mono);
         self.now.mono += passed;
         self.now.unix_ms = self.now.unix_ms.saturating_add(passed.as_millis() as u64);
     }

@@ -94,7 +94,7 @@ impl World {
             160..=191 => Duration::from_secs(60 * u64::from(source.byte())),
             // To when the core wants to be called, or a moment before.
             192..=239 => {
-                let due = self.core.poll_timeout().unwrap_or_default().saturating_sub(self.now.mono);
+                let due = self.core.poll_timeout().unwrap_or_default().saturating_since(self.now.mono);
                 due.saturating_sub(Duration::from_millis(u64::from(source.flag())))
             }
             _ => Duration::from_secs(3600 * u64::from(source.byte())),
@@ -111,7 +111,7 @@ impl World {
             2 => self.now.unix_ms.saturating_add(by),
             3 => self.now.unix_ms.saturating_add(by.saturating_mul(1000)),
             4 => by,
-            _ => START_MS.saturating_add(self.now.mono.as_millis() as u64),
+            _ => START_MS.saturating_add(self.now.mono.since_start().as_millis() as u64),
         };
     }
 

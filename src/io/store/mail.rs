@@ -11,6 +11,7 @@ use p2p_node_core::mail::outbound::stream::Name;
 use p2p_node_core::outgoing::OutgoingMessage;
 use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::time::Instant;
 
 /// Length of a key, in bytes: the stream on which the message was accepted and its sequence number,
 /// big endian.
@@ -144,7 +145,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         kind,
         priority,
         sent_at_ms,
-        expires: std::time::Duration::ZERO,
+        expires: Instant::ZERO,
         reply_to,
         conversation,
         route,

@@ -1,4 +1,5 @@
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::time::Instant;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,7 +38,7 @@ pub(super) fn some_mail() -> PersistedMessage {
         kind: String::new(),
         priority: Priority::Medium,
         sent_at_ms: 0,
-        expires: Duration::ZERO,
+        expires: Instant::ZERO,
         reply_to: String::new(),
         conversation: String::new(),
         route: Route::Auto,

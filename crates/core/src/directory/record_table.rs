@@ -2,13 +2,12 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_wire::identity::binding::{MAX_SKEW_SECS, is_future_generation};
 use p2p_node_wire::record::SignedRecord;
-use p2p_node_wire::time::Now;
+use p2p_node_wire::time::{Instant, Now};
 
 use crate::directory::rollback_guard::RollbackGuard;
 use crate::highest_seen::HighestSeen;
@@ -54,7 +53,7 @@ pub enum Change {
 #[derive(Debug)]
 struct Entry {
     record: SignedRecord,
-    last_used: Duration,
+    last_used: Instant,
 }
 
 /// Returns the order to which a stored order counts now. A part that lies in the future was
@@ -72,7 +71,7 @@ fn order_by_now((generation, seq): (u64, u64), now_ms: u64) -> (u64, u64) {
 pub struct RecordTable {
     entries: BTreeMap<Address, Entry>,
     by_peer: BTreeMap<PeerId, Address>,
-    by_use: BTreeSet<(Duration, Address)>,
+    by_use: BTreeSet<(Instant, Address)>,
     by_end: BTreeSet<(u64, Address)>,
     floors: RollbackGuard,
 }
@@ -159,7 +158,7 @@ impl RecordTable {
     }
 
     /// Marks the agent as used, so that other agents are evicted first.
-    pub fn touch(&mut self, address: &Address, now: Duration) {
+    pub fn touch(&mut self, address: &Address, now: Instant) {
         if let Some(entry) = self.entries.get_mut(address) {
             self.by_use.remove(&(entry.last_used, *address));
             entry.last_used = now;
@@ -167,7 +166,7 @@ impl RecordTable {
         }
     }
 
-    fn make_room(&mut self, in_use: impl Fn(&SignedRecord) -> bool, now: Duration) {
+    fn make_room(&mut self, in_use: impl Fn(&SignedRecord) -> bool, now: Instant) {
         for _ in 0..MAX_SPARED {
             let Some((_, oldest)) = self.by_use.first().copied() else { return };
             let spare = self.entries.get(&oldest).is_some_and(|entry| in_use(&entry.record));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alloy_primitives::Address;
+use p2p_node_wire::time::Instant;
 
 use super::rate_limiter::{Quota, RateLimiter};
 
@@ -49,7 +50,7 @@ impl HighPriorityLimiter {
         trusted: bool,
         line: u64,
         oldest: Option<u64>,
-        now: Duration,
+        now: Instant,
     ) -> bool {
         let waits = |demoted: u64| oldest.is_some_and(|oldest| demoted >= oldest);
         if self.demoted.get(&author).copied().is_some_and(waits) {
@@ -78,7 +79,7 @@ impl HighPriorityLimiter {
 
     /// Returns `true` if the rate limit permits another high-priority message of `author`. Ignores
     /// demoted lines in the queue.
-    pub fn would_admit(&self, author: &Address, trusted: bool, now: Duration) -> bool {
+    pub fn would_admit(&self, author: &Address, trusted: bool, now: Instant) -> bool {
         trusted || self.limiter.would_admit(author, now)
     }
 
@@ -100,31 +101,31 @@ mod tests {
     const ALICE: Address = Address::repeat_byte(1);
 
     /// Returns how many of `number` messages keep their priority if every line leaves at once.
-    fn admitted(urgent: &mut HighPriorityLimiter, author: Address, number: u64, now: Duration) -> usize {
+    fn admitted(urgent: &mut HighPriorityLimiter, author: Address, number: u64, now: Instant) -> usize {
         (0..number).filter(|_| urgent.admit(author, false, 1, None, now)).count()
     }
 
     #[test]
     fn a_burst_and_then_so_many_a_second_of_each_author() {
         let mut urgent = HighPriorityLimiter::default();
-        assert!(urgent.would_admit(&ALICE, false, Duration::ZERO));
-        assert_eq!(admitted(&mut urgent, ALICE, 100, Duration::ZERO), 20);
+        assert!(urgent.would_admit(&ALICE, false, Instant::ZERO));
+        assert_eq!(admitted(&mut urgent, ALICE, 100, Instant::ZERO), 20);
         assert!(
-            !urgent.would_admit(&ALICE, false, Duration::ZERO)
-                && urgent.would_admit(&ALICE, true, Duration::ZERO)
+            !urgent.would_admit(&ALICE, false, Instant::ZERO)
+                && urgent.would_admit(&ALICE, true, Instant::ZERO)
         );
-        assert!(urgent.would_admit(&ALICE, false, INTERVAL), "one more each time");
-        assert_eq!(admitted(&mut urgent, Address::repeat_byte(2), 100, Duration::ZERO), 20);
-        assert_eq!(admitted(&mut urgent, ALICE, 100, Duration::from_secs(1)), 5);
-        assert_eq!(admitted(&mut urgent, ALICE, 100, Duration::from_secs(60)), 20);
+        assert!(urgent.would_admit(&ALICE, false, Instant::after_start(INTERVAL)), "one more each time");
+        assert_eq!(admitted(&mut urgent, Address::repeat_byte(2), 100, Instant::ZERO), 20);
+        assert_eq!(admitted(&mut urgent, ALICE, 100, Instant::from_secs(1)), 5);
+        assert_eq!(admitted(&mut urgent, ALICE, 100, Instant::from_secs(60)), 20);
     }
 
     #[test]
     fn nothing_overtakes_what_went_as_medium() {
         let mut urgent = HighPriorityLimiter::default();
-        assert_eq!(admitted(&mut urgent, ALICE, 20, Duration::ZERO), 20);
-        assert!(!urgent.admit(ALICE, false, 21, None, Duration::ZERO));
-        let later = Duration::from_secs(60);
+        assert_eq!(admitted(&mut urgent, ALICE, 20, Instant::ZERO), 20);
+        assert!(!urgent.admit(ALICE, false, 21, None, Instant::ZERO));
+        let later = Instant::from_secs(60);
         assert!(!urgent.admit(ALICE, false, 30, Some(21), later), "its earlier line waits");
         assert!(!urgent.admit(ALICE, false, 31, Some(22), later), "so does the one after");
         assert!(urgent.admit(ALICE, false, 40, Some(32), later));
@@ -133,10 +134,10 @@ mod tests {
     #[test]
     fn whoever_is_trusted_may_be_as_fast_as_they_like_and_overtakes_nothing_of_their_own() {
         let mut urgent = HighPriorityLimiter::default();
-        assert_eq!(admitted(&mut urgent, ALICE, 30, Duration::ZERO), 20);
-        assert!(!urgent.admit(ALICE, false, 30, Some(21), Duration::ZERO));
-        assert!(!urgent.admit(ALICE, true, 31, Some(30), Duration::ZERO), "their earlier line waits");
-        assert!((32..100).all(|line| urgent.admit(ALICE, true, line, None, Duration::ZERO)));
+        assert_eq!(admitted(&mut urgent, ALICE, 30, Instant::ZERO), 20);
+        assert!(!urgent.admit(ALICE, false, 30, Some(21), Instant::ZERO));
+        assert!(!urgent.admit(ALICE, true, 31, Some(30), Instant::ZERO), "their earlier line waits");
+        assert!((32..100).all(|line| urgent.admit(ALICE, true, line, None, Instant::ZERO)));
     }
 
     #[test]
@@ -144,11 +145,11 @@ mod tests {
         let mut urgent = HighPriorityLimiter::default();
         let author = |number: usize| Address::left_padding_from(&number.to_be_bytes());
         for number in 0..MAX_AUTHORS {
-            assert!(urgent.admit(author(number), false, 1, None, Duration::ZERO));
+            assert!(urgent.admit(author(number), false, 1, None, Instant::ZERO));
         }
-        assert!(!urgent.admit(author(MAX_AUTHORS), false, 7, None, Duration::ZERO));
+        assert!(!urgent.admit(author(MAX_AUTHORS), false, 7, None, Instant::ZERO));
         assert_eq!(urgent.len(), MAX_AUTHORS);
-        let later = Duration::from_secs(1);
+        let later = Instant::from_secs(1);
         assert!(!urgent.admit(author(MAX_AUTHORS), false, 8, Some(7), later), "its earlier line waits");
         assert!(
             urgent.admit(author(MAX_AUTHORS), false, 9, Some(9), later),

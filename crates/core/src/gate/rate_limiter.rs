@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use p2p_node_wire::time::Instant;
+
 /// The rate limit of each key.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
@@ -21,7 +23,7 @@ pub struct RateLimiter<K> {
     quota: Quota,
     /// Time at which the full burst of a key is available again (the theoretical arrival time of
     /// the algorithm).
-    earned_at: BTreeMap<K, Duration>,
+    earned_at: BTreeMap<K, Instant>,
 }
 
 impl<K: Ord> RateLimiter<K> {
@@ -31,7 +33,7 @@ impl<K: Ord> RateLimiter<K> {
     }
 
     /// Returns `true` if one more event of `key` is within its quota, and counts the event.
-    pub fn admit(&mut self, key: K, now: Duration) -> bool {
+    pub fn admit(&mut self, key: K, now: Instant) -> bool {
         if !self.make_room(&key, now) {
             return false;
         }
@@ -45,7 +47,7 @@ impl<K: Ord> RateLimiter<K> {
     }
 
     /// Returns `true` if [`RateLimiter::admit`] would, without counting an event.
-    pub fn would_admit(&self, key: &K, now: Duration) -> bool {
+    pub fn would_admit(&self, key: &K, now: Instant) -> bool {
         let latest = now + self.quota.interval * (self.quota.burst - 1);
         match self.earned_at.get(key) {
             Some(earned_at) => *earned_at <= latest,
@@ -57,7 +59,7 @@ impl<K: Ord> RateLimiter<K> {
 
     /// Drops keys whose full burst is available again, if that is needed to track `key`. Returns
     /// `true` if the limiter can track `key`.
-    pub fn make_room(&mut self, key: &K, now: Duration) -> bool {
+    pub fn make_room(&mut self, key: &K, now: Instant) -> bool {
         if self.earned_at.contains_key(key) {
             return true;
         }
@@ -94,7 +96,7 @@ mod tests {
     #[test]
     fn a_key_may_do_a_burst_and_then_one_event_in_each_interval() {
         let mut limiter = RateLimiter::new(QUOTA);
-        let now = Duration::from_secs(100);
+        let now = Instant::from_secs(100);
         assert_eq!((0..10).filter(|_| limiter.admit(1, now)).count(), 3);
         assert!(!limiter.would_admit(&1, now) && limiter.would_admit(&1, now + QUOTA.interval));
         assert_eq!((0..10).filter(|_| limiter.admit(1, now + 2 * QUOTA.interval)).count(), 2);
@@ -104,10 +106,11 @@ mod tests {
     #[test]
     fn a_key_that_finds_no_room_is_refused_until_another_has_earned_all_back() {
         let mut limiter = RateLimiter::new(QUOTA);
-        assert!(limiter.admit(1, Duration::ZERO) && limiter.admit(2, Duration::ZERO));
-        assert!(!limiter.would_admit(&3, Duration::ZERO) && !limiter.admit(3, Duration::ZERO));
+        assert!(limiter.admit(1, Instant::ZERO) && limiter.admit(2, Instant::ZERO));
+        assert!(!limiter.would_admit(&3, Instant::ZERO) && !limiter.admit(3, Instant::ZERO));
         assert_eq!(limiter.len(), QUOTA.max_keys);
-        assert!(limiter.would_admit(&3, QUOTA.interval) && limiter.admit(3, QUOTA.interval));
+        let later = Instant::after_start(QUOTA.interval);
+        assert!(limiter.would_admit(&3, later) && limiter.admit(3, later));
         assert_eq!(limiter.len(), 1);
     }
 
@@ -116,7 +119,7 @@ mod tests {
         #[test]
         fn a_limiter_is_a_bucket_of_tokens(steps in proptest::collection::vec(0..2_500_u64, 1..60)) {
             let mut limiter = RateLimiter::new(QUOTA);
-            let (mut now, mut tokens) = (Duration::ZERO, 3_000_u64);
+            let (mut now, mut tokens) = (Instant::ZERO, 3_000_u64);
             for step in steps {
                 now += Duration::from_millis(step);
                 tokens = (tokens + step).min(3_000);

@@ -10,6 +10,7 @@ use p2p_node_protocol::{Id, Priority};
 use p2p_node_wire::envelope::Batch;
 use p2p_node_wire::envelope::limits::MAX_BATCH_MESSAGES;
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamNamespace, message_id, message_name};
+use p2p_node_wire::time::Instant;
 
 use crate::capacity::{NoRoom, Wait, capacity_for};
 use crate::input::{PublishOutcome, Token};
@@ -43,7 +44,7 @@ pub struct Broadcast {
     stream: Bytes,
     seq: u64,
     draft: OutgoingMessage,
-    give_up: Duration,
+    give_up: Instant,
     /// Message id, unique in the network.
     pub message_id: String,
     /// Id of the `send` command.
@@ -58,12 +59,12 @@ struct Topic {
     bytes: usize,
     in_flight: Option<(Token, Vec<Broadcast>)>,
     /// Earliest deadline of the queued broadcasts.
-    earliest: Duration,
+    earliest: Instant,
     /// Time of the next attempt, after a publication that reached no subscriber.
-    not_before: Duration,
+    not_before: Instant,
     /// Time until which the topic waits for missing subscribers. `None` before the first broadcast
     /// was ready to leave.
-    gathers_until: Option<Duration>,
+    gathers_until: Option<Instant>,
 }
 
 impl Topic {
@@ -73,15 +74,15 @@ impl Topic {
             queue: VecDeque::new(),
             bytes: 0,
             in_flight: None,
-            earliest: Duration::MAX,
-            not_before: Duration::ZERO,
+            earliest: Instant::MAX,
+            not_before: Instant::ZERO,
             gathers_until: None,
         }
     }
 
     fn find_earliest(&mut self) {
         let give_ups = self.queue.iter().map(|broadcast| broadcast.give_up);
-        self.earliest = give_ups.min().unwrap_or(Duration::MAX);
+        self.earliest = give_ups.min().unwrap_or(Instant::MAX);
     }
 }
 
@@ -128,7 +129,7 @@ impl BroadcastQueue {
         &mut self,
         name: &str,
         draft: OutgoingMessage,
-        give_up: Duration,
+        give_up: Instant,
     ) -> Result<String, Box<NoRoom>> {
         if let Some(wait) = self.wait_for(name, &draft) {
             return Err(Box::new(NoRoom { draft, wait }));
@@ -158,13 +159,13 @@ impl BroadcastQueue {
         let Some(topic) = self.topics.get(name) else {
             let is_idle = |topic: &Topic| topic.queue.is_empty() && topic.in_flight.is_none();
             let full = self.topics.len() >= MAX_TOPICS && !self.topics.values().any(is_idle);
-            return full.then_some(Wait::Shared(Duration::ZERO));
+            return full.then_some(Wait::Shared(Instant::ZERO));
         };
         let of = |room| capacity_for(room, draft.priority);
         let full = topic.queue.len() >= of(TOPIC_QUEUE_MESSAGES)
             || topic.bytes + draft.size() > of(TOPIC_QUEUE_BYTES);
         // Frames leave at the rate of the pacer, so only the longest pause limits the wait.
-        (!topic.queue.is_empty() && full).then_some(Wait::Shared(Duration::MAX))
+        (!topic.queue.is_empty() && full).then_some(Wait::Shared(Instant::MAX))
     }
 
     fn open(&mut self, name: &str) -> &mut Topic {
@@ -190,7 +191,7 @@ impl BroadcastQueue {
 
     /// Returns the topics with broadcasts that may leave, and the earliest time of each. The order
     /// starts after the last served topic, so that each topic gets its turn.
-    pub fn topics_with_work(&self) -> Vec<(String, Duration)> {
+    pub fn topics_with_work(&self) -> Vec<(String, Instant)> {
         let ready = |(_, topic): &(&String, &Topic)| !topic.queue.is_empty() && topic.in_flight.is_none();
         let after = (Bound::Excluded(&self.served), Bound::Unbounded);
         let up_to = (Bound::Unbounded, Bound::Included(&self.served));
@@ -200,7 +201,7 @@ impl BroadcastQueue {
 
     /// Returns `true` if the broadcasts of a topic may still wait for known subscribers that are
     /// not connected.
-    pub fn may_gather(&mut self, name: &str, now: Duration) -> bool {
+    pub fn may_gather(&mut self, name: &str, now: Instant) -> bool {
         let Some(topic) = self.topics.get_mut(name) else { return false };
         let until = *topic.gathers_until.get_or_insert(now + GATHER);
         // No broadcast expires because of this wait.
@@ -208,7 +209,7 @@ impl BroadcastQueue {
     }
 
     /// Delays the broadcasts of a topic, to wait for missing subscribers.
-    pub fn gather(&mut self, name: &str, now: Duration) {
+    pub fn gather(&mut self, name: &str, now: Instant) {
         if let Some(topic) = self.topics.get_mut(name) {
             topic.not_before = now + GATHER_PAUSE;
         }
@@ -217,13 +218,13 @@ impl BroadcastQueue {
     /// Ends the delay of a topic, because a subscriber connected.
     pub fn heard(&mut self, name: &str) {
         if let Some(topic) = self.topics.get_mut(name) {
-            topic.not_before = Duration::ZERO;
+            topic.not_before = Instant::ZERO;
         }
     }
 
     /// Puts the next batch of a topic in flight under `token`: high priority first, the others in
     /// the order of acceptance.
-    pub fn next_frame(&mut self, name: &str, token: Token, now: Duration) -> Option<Batch> {
+    pub fn next_frame(&mut self, name: &str, token: Token, now: Instant) -> Option<Batch> {
         let topic = self.topics.get_mut(name).filter(|topic| topic.in_flight.is_none())?;
         let has_high = topic.queue.iter().any(|broadcast| broadcast.draft.priority == Priority::High);
         let mut batch = Batch::default();
@@ -252,7 +253,7 @@ impl BroadcastQueue {
     }
 
     /// Handles the outcome of a publication. Returns the broadcasts that failed for good.
-    pub fn published(&mut self, token: Token, outcome: PublishOutcome, now: Duration) -> Vec<Broadcast> {
+    pub fn published(&mut self, token: Token, outcome: PublishOutcome, now: Instant) -> Vec<Broadcast> {
         let in_flight =
             |topic: &&mut Topic| topic.in_flight.as_ref().is_some_and(|(flight, _)| *flight == token);
         let Some(topic) = self.topics.values_mut().find(in_flight) else { return Vec::new() };
@@ -271,7 +272,7 @@ impl BroadcastQueue {
     }
 
     /// Removes and returns expired broadcasts.
-    pub fn expired(&mut self, now: Duration) -> Vec<Broadcast> {
+    pub fn expired(&mut self, now: Instant) -> Vec<Broadcast> {
         let mut expired = Vec::new();
         for topic in self.topics.values_mut() {
             if topic.earliest > now {
@@ -313,7 +314,7 @@ impl BroadcastQueue {
     }
 
     /// Returns the time at which the next broadcast expires.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    pub fn next_deadline(&self) -> Option<Instant> {
         let waiting = self.topics.values().filter(|topic| !topic.queue.is_empty());
         waiting.map(|topic| topic.earliest).min()
     }

@@ -1,9 +1,8 @@
 //! Broadcasts on their way out.
 
-use std::time::Duration;
-
 use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode, Route};
 use p2p_node_wire::envelope::{Payload, Scope};
+use p2p_node_wire::time::Instant;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -46,7 +45,7 @@ impl Gossip {
 
     /// Returns the topics with broadcasts and connected subscribers, with the earliest time of the
     /// next frame.
-    pub(crate) fn sendable_topics(&self, peers: &Peers) -> Vec<(String, Duration)> {
+    pub(crate) fn sendable_topics(&self, peers: &Peers) -> Vec<(String, Instant)> {
         let mut topics = self.broadcasts.topics_with_work();
         topics.retain(|(topic, _)| peers.subscribers(topic) > 0);
         topics

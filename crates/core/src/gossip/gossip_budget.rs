@@ -2,7 +2,8 @@
 //! some seconds, without a limit of its own.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+
+use p2p_node_wire::time::Instant;
 
 /// Time for which gossipsub keeps a message, in seconds, rounded up, as configured in `io::swarm`.
 pub const KEPT_SECS: u64 = 5;
@@ -24,18 +25,18 @@ pub struct GossipBudget {
 impl GossipBudget {
     /// Returns `true` if the budget permits this number of bytes. `reserved` is `true` for mail and
     /// the nodes' own topics.
-    pub fn has_room(&mut self, bytes: usize, reserved: bool, now: Duration) -> bool {
+    pub fn has_room(&mut self, bytes: usize, reserved: bool, now: Instant) -> bool {
         self.forget(now);
         let limit = if reserved { KEPT_BYTES + RESERVED_BYTES } else { KEPT_BYTES };
         self.bytes + bytes <= limit
     }
 
     /// Records a message that gossipsub keeps.
-    pub fn take(&mut self, bytes: usize, now: Duration) {
+    pub fn take(&mut self, bytes: usize, now: Instant) {
         self.forget(now);
         match self.seconds.back_mut() {
-            Some((second, sum)) if *second == now.as_secs() => *sum += bytes,
-            _ => self.seconds.push_back((now.as_secs(), bytes)),
+            Some((second, sum)) if *second == now.since_start().as_secs() => *sum += bytes,
+            _ => self.seconds.push_back((now.since_start().as_secs(), bytes)),
         }
         self.bytes += bytes;
     }
@@ -45,9 +46,9 @@ impl GossipBudget {
         self.bytes
     }
 
-    fn forget(&mut self, now: Duration) {
+    fn forget(&mut self, now: Instant) {
         while let Some((second, bytes)) = self.seconds.front()
-            && second + KEPT_SECS < now.as_secs()
+            && second + KEPT_SECS < now.since_start().as_secs()
         {
             self.bytes -= bytes;
             self.seconds.pop_front();
@@ -62,7 +63,7 @@ mod tests {
     #[test]
     fn what_was_long_ago_makes_room_and_seconds_are_bounded() {
         let mut recent = GossipBudget::default();
-        let at = |millis: u64| Duration::from_millis(millis);
+        let at = |millis: u64| Instant::from_millis(millis);
         for millis in 0..60_000 {
             recent.take(100, at(millis));
         }
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_flood_leaves_room_for_what_holds_the_network_together() {
-        let (mut recent, now) = (GossipBudget::default(), Duration::ZERO);
+        let (mut recent, now) = (GossipBudget::default(), Instant::ZERO);
         recent.take(KEPT_BYTES - 10, now);
         assert!(recent.has_room(10, false, now) && !recent.has_room(11, false, now));
         assert!(recent.has_room(10 + RESERVED_BYTES, true, now));

@@ -10,9 +10,9 @@ pub(crate) mod status;
 pub(crate) mod subscriptions;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use p2p_node_wire::message_id::StreamNamespace;
+use p2p_node_wire::time::Instant;
 
 use crate::MAX_SUBSCRIPTIONS;
 use crate::peers::Peers;
@@ -34,7 +34,7 @@ pub(crate) struct Gossip {
     /// Limits the memory of forwarded gossip.
     pub(crate) budget: GossipBudget,
     /// Time of the next `node-status`.
-    pub(crate) status_due: Duration,
+    pub(crate) status_due: Instant,
 }
 
 impl Gossip {
@@ -44,7 +44,7 @@ impl Gossip {
             broadcasts: BroadcastQueue::new(origin),
             pacer: Pacer::default(),
             budget: GossipBudget::default(),
-            status_due: Duration::MAX,
+            status_due: Instant::MAX,
         }
     }
 
@@ -61,7 +61,7 @@ impl Gossip {
         let sendable = self.sendable_topics(peers).into_iter().map(|(_, not_before)| not_before).min();
         timers.enter("pacer", sendable.map(|not_before| not_before.max(self.pacer.ready_at())));
         timers.enter("broadcasts", self.broadcasts.next_deadline());
-        timers.enter("node-status", Some(self.status_due).filter(|due| *due < Duration::MAX));
+        timers.enter("node-status", Some(self.status_due).filter(|due| *due < Instant::MAX));
     }
 
     /// Returns the size of each collection, with its limit.

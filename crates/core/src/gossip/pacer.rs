@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use p2p_node_wire::time::Instant;
+
 /// Initial rate, in bytes a second: a third of the throughput of one connection (measured on a
 /// 2-core machine).
 const START: f64 = (32 << 20) as f64;
@@ -22,25 +24,25 @@ const SLACK: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, Debug)]
 pub struct Pacer {
     rate: f64,
-    ready_at: Duration,
-    adjusted: Duration,
+    ready_at: Instant,
+    adjusted: Instant,
 }
 
 impl Default for Pacer {
     fn default() -> Self {
-        Pacer { rate: START, ready_at: Duration::ZERO, adjusted: Duration::ZERO }
+        Pacer { rate: START, ready_at: Instant::ZERO, adjusted: Instant::ZERO }
     }
 }
 
 impl Pacer {
-    /// Returns the time at which the next frame may be published, by `Now::mono`.
-    pub fn ready_at(&self) -> Duration {
+    /// Returns the time at which the next frame may be published.
+    pub fn ready_at(&self) -> Instant {
         self.ready_at
     }
 
     /// Records a published frame.
-    pub fn take(&mut self, bytes: usize, now: Duration) {
-        let seconds = now.saturating_sub(self.adjusted).as_secs_f64().min(60.0);
+    pub fn take(&mut self, bytes: usize, now: Instant) {
+        let seconds = now.saturating_since(self.adjusted).as_secs_f64().min(60.0);
         if seconds >= 1.0 {
             self.rate = (self.rate * GAIN.powf(seconds)).min(FASTEST);
             self.adjusted = now;
@@ -50,7 +52,7 @@ impl Pacer {
     }
 
     /// Halves the rate, because a queue is full or a peer is slow.
-    pub fn slow_down(&mut self, now: Duration) {
+    pub fn slow_down(&mut self, now: Instant) {
         self.rate = (self.rate / 2.0).max(SLOWEST);
         self.adjusted = now;
     }
@@ -63,11 +65,11 @@ mod tests {
     #[test]
     fn a_lone_frame_leaves_at_once_and_a_flood_is_spread() {
         let mut pacer = Pacer::default();
-        assert_eq!(pacer.ready_at(), Duration::ZERO);
+        assert_eq!(pacer.ready_at(), Instant::ZERO);
         for _ in 0..32 {
-            pacer.take(1 << 20, Duration::ZERO);
+            pacer.take(1 << 20, Instant::ZERO);
         }
-        let spread = pacer.ready_at().as_secs_f64();
+        let spread = pacer.ready_at().since_start().as_secs_f64();
         assert!((0.99..1.01).contains(&spread), "{spread}");
     }
 
@@ -77,7 +79,7 @@ mod tests {
         let frame = 60 << 10;
         let mut sent = 0;
         for millis in (0..1000).step_by(3) {
-            let now = Duration::from_secs(5) + Duration::from_millis(millis);
+            let now = Instant::from_secs(5) + Duration::from_millis(millis);
             while pacer.ready_at() <= now {
                 pacer.take(frame, now);
                 sent += frame;
@@ -85,7 +87,7 @@ mod tests {
         }
         let pace = FASTEST as usize;
         assert!((pace - 2 * frame..pace * 102 / 100).contains(&sent), "{sent}");
-        let later = Duration::from_secs(60);
+        let later = Instant::from_secs(60);
         let at_once =
             std::iter::from_fn(|| (pacer.ready_at() <= later).then(|| pacer.take(frame, later))).count();
         assert!(at_once < 10, "{at_once}");
@@ -95,11 +97,11 @@ mod tests {
     fn trouble_halves_the_rate_down_to_a_floor_and_time_raises_it_to_a_ceiling() {
         let mut pacer = Pacer::default();
         for _ in 0..100 {
-            pacer.slow_down(Duration::ZERO);
+            pacer.slow_down(Instant::ZERO);
         }
         assert_eq!(pacer.rate, SLOWEST);
         for second in 1..200 {
-            pacer.take(0, Duration::from_secs(second));
+            pacer.take(0, Instant::from_secs(second));
         }
         assert_eq!(pacer.rate, FASTEST);
     }

@@ -42,7 +42,7 @@ impl Gossip {
         let data = serde_json::json!({
             "name": cx.identity.name,
             "role": cx.identity.role,
-            "uptimeMs": now.mono.as_millis() as u64,
+            "uptimeMs": now.mono.since_start().as_millis() as u64,
             "peers": peers.connected.len(),
             "agents": directory.records.len(),
             "mailDelivered": cx.stats.get(Counter::MailDelivered),

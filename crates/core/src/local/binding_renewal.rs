@@ -7,6 +7,7 @@ use p2p_node_protocol::{ErrorCode, ErrorEvent, Level};
 use p2p_node_wire::identity::Binding;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::presigned::span;
+use p2p_node_wire::time::Instant;
 
 use crate::cx::Cx;
 use crate::effect::ExitCode;
@@ -26,8 +27,8 @@ const WATCH_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// The schedule of checks and warnings for a binding that a wallet signed.
 #[derive(Debug, Default)]
 pub(crate) struct BindingWatch {
-    next: Duration,
-    warn: Duration,
+    next: Instant,
+    warn: Instant,
 }
 
 impl BindingWatch {
@@ -79,7 +80,7 @@ impl Local {
         true
     }
 
-    pub(crate) fn binding_deadline(&self, cx: &Cx) -> Option<Duration> {
+    pub(crate) fn binding_deadline(&self, cx: &Cx) -> Option<Instant> {
         cx.identity.agent.is_none().then_some(self.binding_watch.next)
     }
 

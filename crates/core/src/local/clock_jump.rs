@@ -29,7 +29,7 @@ impl ClockJumpDetector {
     /// Returns the jump of the wall clock since the last call, in ms, if it is large enough to
     /// matter. Smaller steps accumulate.
     fn jump(&mut self, now: Now) -> Option<i64> {
-        let passed = now.mono.saturating_sub(self.last.mono).as_millis() as u64;
+        let passed = now.mono.saturating_since(self.last.mono).as_millis() as u64;
         let expected = self.last.unix_ms.saturating_add(passed);
         if now.unix_ms.abs_diff(expected) < LEAST_JUMP_MS {
             return None;
@@ -62,12 +62,13 @@ impl Local {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+
+    use p2p_node_wire::time::Instant;
 
     use super::*;
 
     fn at(mono_ms: u64, unix_ms: u64) -> Now {
-        Now { mono: Duration::from_millis(mono_ms), unix_ms }
+        Now { mono: Instant::from_millis(mono_ms), unix_ms }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use p2p_node_protocol::{ErrorCode, ErrorEvent, MAX_EXACT};
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::time::Instant;
 
 use crate::cx::Cx;
 use crate::input::Now;
@@ -41,7 +42,7 @@ const MAX_AGE: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, Debug)]
 struct ClockSample {
-    at: Duration,
+    at: Instant,
     /// Difference of the peer's clock from ours, in ms; positive if it is ahead. The transmission
     /// time makes it look later than it is, so a peer looks slightly behind.
     ahead_ms: i64,
@@ -56,7 +57,7 @@ pub(crate) struct ClockSkewDetector {
 
 impl ClockSkewDetector {
     /// Returns `true` if an observation of this peer is due and there is capacity for it.
-    fn wants(&self, peer: &PeerId, now: Duration) -> bool {
+    fn wants(&self, peer: &PeerId, now: Instant) -> bool {
         match self.looks.get(peer) {
             Some(look) => now >= look.at + PERIOD,
             None => self.looks.len() < MAX_CLOCKS,
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
 
     fn at(secs: u64) -> Now {
-        Now { mono: Duration::from_secs(secs), unix_ms: 1_790_000_000_000 }
+        Now { mono: Instant::from_secs(secs), unix_ms: 1_790_000_000_000 }
     }
 
     fn look(clocks: &mut ClockSkewDetector, ahead_ms: i64, secs: u64) -> PeerId {
@@ -288,12 +289,18 @@ mod tests {
     fn looks_are_rare_bounded_and_forgotten() {
         let mut clocks = ClockSkewDetector::default();
         let peer = look(&mut clocks, 20_000, 0);
-        assert!(!clocks.wants(&peer, Duration::from_millis(9999)) && clocks.wants(&peer, PERIOD));
+        assert!(
+            !clocks.wants(&peer, Instant::from_millis(9999))
+                && clocks.wants(&peer, Instant::after_start(PERIOD))
+        );
         for _ in 1..MAX_CLOCKS {
             look(&mut clocks, 20_000, 1);
         }
         assert_eq!(clocks.len(), MAX_CLOCKS);
-        assert!(!clocks.wants(&PeerId::random(), PERIOD) && clocks.wants(&peer, PERIOD));
+        assert!(
+            !clocks.wants(&PeerId::random(), Instant::after_start(PERIOD))
+                && clocks.wants(&peer, Instant::after_start(PERIOD))
+        );
         look(&mut clocks, 0, 301);
         assert_eq!(clocks.len(), 1);
     }

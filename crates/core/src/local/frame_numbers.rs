@@ -7,6 +7,7 @@ use std::time::Duration;
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::envelope::replay::WINDOW_IDLE;
 use p2p_node_wire::identity::hash_fields;
+use p2p_node_wire::time::Instant;
 
 const BOOT_DOMAIN: &[u8] = b"p2p-node/boot/v1";
 
@@ -20,7 +21,7 @@ pub(crate) struct FrameNumbers {
     boot: u64,
     counter: u64,
     /// Time of the last renewal.
-    renewed_at: Option<Duration>,
+    renewed_at: Option<Instant>,
 }
 
 impl FrameNumbers {
@@ -46,7 +47,7 @@ impl FrameNumbers {
     }
 
     /// Records a renewal and returns `true`, unless the last one is too recent.
-    pub(crate) fn may_renew(&mut self, now: Duration) -> bool {
+    pub(crate) fn may_renew(&mut self, now: Instant) -> bool {
         if self.renewed_at.is_some_and(|at| now < at + LEAST_PAUSE) {
             return false;
         }

@@ -12,6 +12,7 @@ use p2p_node_wire::record::{
     Kem, MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS,
     Record, RecordError, SignedRecord,
 };
+use p2p_node_wire::time::Instant;
 
 use crate::backoff::{Backoff, Jitter};
 use crate::highest_seen::HighestSeen;
@@ -66,14 +67,14 @@ pub struct LocalRecord {
     /// Nodes reported to the parent because they announce our address, oldest first.
     conflicts: VecDeque<PeerId>,
     /// Time of the next issue. `None` before the node has addresses.
-    issue_at: Option<Duration>,
-    publish_at: Option<Duration>,
-    announce_at: Option<Duration>,
+    issue_at: Option<Instant>,
+    publish_at: Option<Instant>,
+    announce_at: Option<Instant>,
     /// `true` if the next record has new content. A reissue without changes is announced only at
     /// its regular time.
     changed: bool,
     heard: bool,
-    last_announced: Option<Duration>,
+    last_announced: Option<Instant>,
     outdone_before: bool,
     put_backoff: Backoff,
 }
@@ -311,7 +312,7 @@ impl LocalRecord {
     pub fn announcements_heard(&mut self, now: Now, agents: usize) {
         self.heard = true;
         let gap = FORGOTTEN.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
-        let at = self.last_announced.map_or(Duration::ZERO, |last| last + gap).max(now.mono + HEARD_DEBOUNCE);
+        let at = self.last_announced.map_or(Instant::ZERO, |last| last + gap).max(now.mono + HEARD_DEBOUNCE);
         self.announce_at = Some(self.announce_at.map_or(at, |earlier| earlier.min(at)));
     }
 
@@ -320,7 +321,7 @@ impl LocalRecord {
     pub fn due(&mut self, now: Now, agents: usize, jitter: &mut Jitter) -> Due {
         let Some(current) = &self.current else { return Due::default() };
         let valid = current.record.expires_at_ms > now.unix_ms;
-        let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now.mono);
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.mono);
         let due = Due { publish: is_due(self.publish_at), announce: is_due(self.announce_at) };
         if due.publish {
             self.publish_at = Some(now.mono + jitter.around(REFRESH));
@@ -335,7 +336,7 @@ impl LocalRecord {
     }
 
     /// Returns the time of the next action.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    pub fn next_deadline(&self) -> Option<Instant> {
         // Without a record there is nothing to publish or announce.
         let telling = if self.current.is_some() { [self.publish_at, self.announce_at] } else { [None, None] };
         telling.into_iter().chain([self.issue_at]).flatten().min()

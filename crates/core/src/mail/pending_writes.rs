@@ -126,7 +126,7 @@ impl Mail {
     ) -> u64 {
         let now = cx.now;
         let (number, position) = (self.pending_writes.number(), self.pending_writes.next_position());
-        let left = draft.expires.saturating_sub(now.mono).as_millis() as u64;
+        let left = draft.expires.saturating_since(now.mono).as_millis() as u64;
         let expires_at_ms = now.unix_ms.saturating_add(left);
         let mail =
             Box::new(PersistedMessage { recipient, stream, seq, sent_as, position, expires_at_ms, draft });

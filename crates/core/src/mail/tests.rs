@@ -1,8 +1,7 @@
-use std::time::Duration;
-
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Priority};
+use p2p_node_wire::time::Instant;
 
 use crate::Core;
 use crate::effect::{Effect, ExitCode, NetworkCommand};
@@ -17,12 +16,12 @@ fn a_message_to_an_unknown_agent_looks_it_up_and_expires_as_not_found() {
     let mut core = core();
     let Core { mail, local, directory, peers, gossip, cx, .. } = &mut core;
     cx.replies.protocol_v1 = true;
-    let message = draft(Priority::Medium, 10, Duration::from_secs(1));
+    let message = draft(Priority::Medium, 10, Instant::from_secs(1));
     mail.admit_mail(RECIPIENT, message, cx).expect("room");
     mail.send_mail_due(local, directory, peers, gossip, cx);
     let lookups = |effect: &Effect| matches!(effect, Effect::Network(NetworkCommand::GetRecord { .. }));
     assert_eq!(cx.effects.iter().filter(|effect| lookups(effect)).count(), 1);
-    cx.now.mono = Duration::from_secs(2);
+    cx.now.mono = Instant::from_secs(2);
     mail.send_mail_due(local, directory, peers, gossip, cx);
     assert!(mail.outbox.is_empty());
     let ended = core.lines().into_iter().find_map(|event| match event {
@@ -36,7 +35,7 @@ fn a_message_to_an_unknown_agent_looks_it_up_and_expires_as_not_found() {
 fn with_a_store_a_message_is_accepted_when_it_is_persisted() {
     let mut core = core_with(|config| config.durable = true);
     let Core { mail, gate, cx, .. } = &mut core;
-    let message = draft(Priority::Medium, 10, Duration::from_secs(1));
+    let message = draft(Priority::Medium, 10, Instant::from_secs(1));
     let message = crate::outgoing::OutgoingMessage { request_id: Some("1".into()), ..message };
     mail.admit_mail(RECIPIENT, message, cx).expect("room");
     assert!(matches!(cx.effects.pop_front(), Some(Effect::PersistMessage { number: 1, .. })));

@@ -1,9 +1,8 @@
 //! Admission of `send` commands: the node accepts a `send` at once, queues it in the send lane, or
 //! refuses it.
 
-use std::time::Duration;
-
 use p2p_node_protocol::{Counter, ErrorCode, Id};
+use p2p_node_wire::time::Instant;
 
 use crate::Phase;
 use crate::capacity::{NoRoom, Wait};
@@ -29,7 +28,7 @@ impl Parent {
         let Waiting { draft, length } = send;
         let now = cx.now;
         let no_room = if self.send_lane.has_line(&to, draft.priority) {
-            Box::new(NoRoom { draft, wait: Wait::Shared(Duration::MAX) })
+            Box::new(NoRoom { draft, wait: Wait::Shared(Instant::MAX) })
         } else {
             match admit(&to, draft, peers, gossip, mail, cx) {
                 Ok(()) => return,
@@ -107,7 +106,7 @@ impl Parent {
     }
 
     /// Returns when a wait in the lane ends next. While the node closes, waits end with the drain.
-    pub(crate) fn lane_deadline(&self, cx: &Cx) -> Option<Duration> {
+    pub(crate) fn lane_deadline(&self, cx: &Cx) -> Option<Instant> {
         if self.is_closing(cx) { None } else { self.send_lane.next_deadline() }
     }
 

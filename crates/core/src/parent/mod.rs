@@ -12,9 +12,8 @@ pub mod send_lane;
 pub(crate) mod shutdown;
 pub(crate) mod starting;
 
-use std::time::Duration;
-
 use p2p_node_protocol::MAX_LINE_BYTES;
+use p2p_node_wire::time::Instant;
 
 use crate::cx::Cx;
 use crate::lifecycle::Phase;
@@ -34,9 +33,9 @@ pub(crate) struct Parent {
     /// Reading stdin or writing stdout failed.
     pub(crate) pipe_broken: bool,
     /// Earliest time of the exit, so that peers can read the last answers and broadcasts.
-    pub(crate) stay_until: Duration,
+    pub(crate) stay_until: Instant,
     /// When a node whose stdin has ended stops receiving.
-    pub(crate) receive_until: Option<Duration>,
+    pub(crate) receive_until: Option<Instant>,
     /// `discover` commands that are running.
     pub(crate) discoveries: Vec<Discovery>,
     /// The recipient of the last `send`, parsed.
@@ -54,7 +53,7 @@ impl Parent {
         Parent {
             output_closed: false,
             pipe_broken: false,
-            stay_until: Duration::ZERO,
+            stay_until: Instant::ZERO,
             receive_until: None,
             discoveries: Vec::new(),
             recipient_parse_cache: None,
@@ -77,7 +76,7 @@ impl Parent {
             }
             // A node that waits for deliveries without a limit has no deadline of its own.
             Phase::Closing { deadline, .. } => {
-                timers.enter("end of the drain", Some(deadline).filter(|at| *at < Duration::MAX));
+                timers.enter("end of the drain", Some(deadline).filter(|at| *at < Instant::MAX));
             }
             Phase::Ready => {}
             Phase::Idle | Phase::Exited => return,

@@ -64,7 +64,7 @@ pub(crate) fn list_peers(id: Option<Id>, gate: &Gate, directory: &Directory, pee
             address: record.map(|record| record.address().to_string()),
             name,
             role: record.map(|record| record.record.role),
-            connected_for_ms: now.mono.saturating_sub(known.connected_at).as_millis() as u64,
+            connected_for_ms: now.mono.saturating_since(known.connected_at).as_millis() as u64,
         });
     }
     let count = peers.connected.len();

@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::{Discover, ErrorCode, Id};
 use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::time::Instant;
 
 use crate::MAX_INFLIGHT;
 use crate::cx::Cx;
@@ -36,11 +37,11 @@ const MAX_DISCOVER: Duration = Duration::from_secs(60);
 pub(crate) struct Discovery {
     id: Option<Id>,
     wanted: Wanted,
-    deadline: Duration,
+    deadline: Instant,
     /// Ends early when no more results are likely (no `timeoutMs`).
     settles: bool,
     /// For an address: time of the next lookup. Otherwise: time of the next check for an early end.
-    retry: Duration,
+    retry: Instant,
     seen: BTreeSet<Address>,
 }
 
@@ -214,7 +215,7 @@ impl Parent {
 
     /// Returns when the next `discover` ends or repeats its lookup. Returns `None` while the parent
     /// does not read, because then no `discover` can end.
-    pub(crate) fn discovery_deadline(&self, cx: &Cx) -> Option<Duration> {
+    pub(crate) fn discovery_deadline(&self, cx: &Cx) -> Option<Instant> {
         if !cx.replies.output.can_accept_command() {
             return None;
         }

@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_protocol::{Id, Priority};
+use p2p_node_wire::time::Instant;
 
 use crate::budget::Budget;
 use crate::capacity::Wait;
@@ -45,8 +45,8 @@ pub(crate) struct Waiting {
 struct Line {
     sends: VecDeque<Waiting>,
     /// When the first `send` began to wait, or when the line last accepted one.
-    since: Duration,
-    deadline: Duration,
+    since: Instant,
+    deadline: Instant,
 }
 
 /// All `send` commands that wait. The lane may hold one `send` more than `MAX_INFLIGHT` or
@@ -58,7 +58,7 @@ pub(crate) struct SendLane {
     /// Key of the line that was served last.
     served: Option<Key>,
     /// Since when the lane has been too full for the node to read stdin.
-    over_since: Option<Duration>,
+    over_since: Option<Instant>,
 }
 
 impl SendLane {
@@ -85,7 +85,7 @@ impl SendLane {
     }
 
     /// Appends a `send` to its line.
-    pub(crate) fn push(&mut self, to: To, waiting: Waiting, now: Duration) {
+    pub(crate) fn push(&mut self, to: To, waiting: Waiting, now: Instant) {
         self.held.add(waiting.length);
         let key = (to, waiting.draft.priority);
         let fresh = || Line { sends: VecDeque::new(), since: now, deadline: now + MAX_PAUSE };
@@ -106,7 +106,7 @@ impl SendLane {
     }
 
     /// Removes and returns the first `send` of a line, for which there is room.
-    pub(crate) fn serve(&mut self, key: &Key, now: Duration) -> Option<Waiting> {
+    pub(crate) fn serve(&mut self, key: &Key, now: Instant) -> Option<Waiting> {
         let line = self.lines.get_mut(key)?;
         let waiting = line.sends.pop_front()?;
         (line.since, line.deadline) = (now, now + MAX_PAUSE);
@@ -126,7 +126,7 @@ impl SendLane {
 
     /// Updates the deadline of a line whose first `send` has no room. Returns `true` if it may wait
     /// longer.
-    pub(crate) fn waits_on(&mut self, key: &Key, wait: Wait, now: Duration) -> bool {
+    pub(crate) fn waits_on(&mut self, key: &Key, wait: Wait, now: Instant) -> bool {
         let Some(line) = self.lines.get_mut(key) else { return false };
         line.deadline = match wait {
             Wait::Recipient(until) => until,
@@ -165,7 +165,7 @@ impl SendLane {
     /// Ends a pause of stdin that has lasted [`MAX_PAUSE`]. Removes the latest `send` commands of
     /// the destinations that use most of the lane, until each keeps its share and the lane is not
     /// too full. Returns the removed commands by destination.
-    pub(crate) fn end_pause(&mut self, now: Duration) -> Vec<(To, Vec<Waiting>)> {
+    pub(crate) fn end_pause(&mut self, now: Instant) -> Vec<(To, Vec<Waiting>)> {
         if !self.is_over() {
             self.over_since = None;
             return Vec::new();
@@ -219,7 +219,7 @@ impl SendLane {
     }
 
     /// Returns when the wait of a line, or the pause of stdin, ends next.
-    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let pause = self.over_since.map(|since| since + MAX_PAUSE);
         self.lines.values().map(|line| line.deadline).chain(pause).min()
     }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use p2p_node_protocol::{Closing, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Level};
+use p2p_node_wire::time::Instant;
 
 use crate::Phase;
 use crate::cx::Cx;
@@ -124,7 +125,7 @@ impl Parent {
         cx.replies.open_requests.extend(shutdown.clone());
         self.receive_until = None;
         let deadline = match reason {
-            EOF if awaits_deliveries(cx) => Duration::MAX,
+            EOF if awaits_deliveries(cx) => Instant::MAX,
             _ => now.mono + cx.identity.drain_timeout,
         };
         cx.phase = Phase::Closing { reason, shutdown, deadline };
@@ -161,7 +162,7 @@ impl Parent {
         let sent = !self.has_unsent(gossip, mail, cx);
         let answered = matches!(cx.phase, Phase::Closing { .. }) && !mail.owes_answers(cx);
         let Phase::Closing { reason, shutdown, deadline } = &mut cx.phase else { return };
-        if sent && *deadline == Duration::MAX {
+        if sent && *deadline == Instant::MAX {
             *deadline = now.mono + cx.identity.drain_timeout;
         }
         let done = sent && self.discoveries.is_empty() && answered;

@@ -8,6 +8,7 @@ use multiaddr::Multiaddr;
 use p2p_node_protocol::{
     Command, Counter, ErrorCode, Event, Id, Level, Limits, PROTOCOL_VERSION, Ready, Request,
 };
+use p2p_node_wire::time::Instant;
 
 use crate::Phase;
 use crate::budget::{Budget, Limit};
@@ -46,9 +47,9 @@ pub(crate) struct DeferredCommands {
     requests: VecDeque<Request>,
     /// The deferred `send` commands, with the bytes of their `data`.
     sends: Budget,
-    over_since: Option<Duration>,
+    over_since: Option<Instant>,
     /// What ends the node after the commands, and when the node stops waiting for `ready`.
-    end: Option<(End, Duration)>,
+    end: Option<(End, Instant)>,
 }
 
 /// Returns the bytes of `data` of a `send`, and `None` for other commands.
@@ -92,7 +93,7 @@ impl DeferredCommands {
         Some(request)
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let pause = self.over_since.map(|since| since + MAX_PAUSE);
         self.end.as_ref().map(|(_, deadline)| *deadline).into_iter().chain(pause).min()
     }
@@ -188,7 +189,7 @@ impl Parent {
 }
 
 /// Returns until when the end of the node waits for the commands before it.
-fn ready_by(cx: &Cx) -> Duration {
+fn ready_by(cx: &Cx) -> Instant {
     let now = cx.now;
     now.mono + cx.identity.drain_timeout.max(MAX_PAUSE)
 }

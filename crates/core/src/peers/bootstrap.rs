@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
+use p2p_node_wire::time::Instant;
 
 use crate::backoff::Jitter;
 use crate::peers::candidate::{Candidate, CandidateSource};
@@ -32,13 +33,13 @@ struct Bootstrap {
     addrs: Vec<Multiaddr>,
     /// Number of failed dials and short connections in a row.
     failures: u32,
-    connected_at: Option<Duration>,
+    connected_at: Option<Instant>,
     /// Time of the next dial. `None` while the node dials the peer or is connected.
-    next: Option<Duration>,
+    next: Option<Instant>,
 }
 
 impl Bootstrap {
-    fn pause(&mut self, now: Duration, jitter: &mut Jitter) {
+    fn pause(&mut self, now: Instant, jitter: &mut Jitter) {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
         self.next = Some(now + jitter.around(pause));
@@ -60,7 +61,7 @@ impl Bootstraps {
         let bootstrap = self
             .peers
             .entry(peer)
-            .or_insert_with(|| Bootstrap { next: Some(Duration::ZERO), ..Bootstrap::default() });
+            .or_insert_with(|| Bootstrap { next: Some(Instant::ZERO), ..Bootstrap::default() });
         if bootstrap.addrs.contains(&addr) {
             return true;
         }
@@ -77,7 +78,7 @@ impl Bootstraps {
     }
 
     /// Returns the peers to dial now, and marks them as being dialled.
-    pub(crate) fn due(&mut self, now: Duration, connected: impl Fn(&PeerId) -> bool) -> Vec<Candidate> {
+    pub(crate) fn due(&mut self, now: Instant, connected: impl Fn(&PeerId) -> bool) -> Vec<Candidate> {
         let mut due = Vec::new();
         for (peer, bootstrap) in &mut self.peers {
             if bootstrap.next.is_some_and(|next| next <= now) {
@@ -93,14 +94,14 @@ impl Bootstraps {
 
     /// Records a failed dial. Returns the number of failures in a row, or `None` if the peer is not
     /// a bootstrap peer.
-    pub fn failed(&mut self, peer: &PeerId, now: Duration, jitter: &mut Jitter) -> Option<u32> {
+    pub fn failed(&mut self, peer: &PeerId, now: Instant, jitter: &mut Jitter) -> Option<u32> {
         let bootstrap = self.peers.get_mut(peer)?;
         bootstrap.pause(now, jitter);
         Some(bootstrap.failures)
     }
 
     /// Records that the peer is connected.
-    pub fn connected(&mut self, peer: &PeerId, now: Duration) {
+    pub fn connected(&mut self, peer: &PeerId, now: Instant) {
         if let Some(bootstrap) = self.peers.get_mut(peer) {
             bootstrap.connected_at = Some(now);
             bootstrap.next = None;
@@ -109,9 +110,9 @@ impl Bootstraps {
 
     /// Records that the connection ended. The peer is dialled again at once, or after a pause if
     /// the connection was shorter than [`STABLE`].
-    pub fn lost(&mut self, peer: &PeerId, now: Duration, jitter: &mut Jitter) {
+    pub fn lost(&mut self, peer: &PeerId, now: Instant, jitter: &mut Jitter) {
         let Some(bootstrap) = self.peers.get_mut(peer) else { return };
-        if bootstrap.connected_at.take().is_some_and(|since| now.saturating_sub(since) < STABLE) {
+        if bootstrap.connected_at.take().is_some_and(|since| now.saturating_since(since) < STABLE) {
             bootstrap.pause(now, jitter);
         } else {
             bootstrap.failures = 0;
@@ -130,7 +131,7 @@ impl Bootstraps {
     }
 
     /// Returns the time of the next dial.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    pub fn next_deadline(&self) -> Option<Instant> {
         self.peers.values().filter_map(|bootstrap| bootstrap.next).min()
     }
 }
@@ -168,7 +169,7 @@ mod tests {
     fn they_are_dialled_for_ever_with_growing_pauses() {
         let (mut bootstraps, mut jitter, peer) = (Bootstraps::default(), Jitter::new(1), PeerId::random());
         assert!(bootstraps.add(peer, addr(1)));
-        let mut now = Duration::ZERO;
+        let mut now = Instant::ZERO;
         for attempt in 1..100 {
             assert_eq!(bootstraps.due(now, |_| false).len(), 1);
             assert!(bootstraps.due(now, |_| false).is_empty(), "it is being dialled");
@@ -189,21 +190,21 @@ mod tests {
     fn one_that_hangs_up_at_once_is_not_dialled_without_a_pause() {
         let (mut bootstraps, mut jitter, peer) = (Bootstraps::default(), Jitter::new(1), PeerId::random());
         bootstraps.add(peer, addr(1));
-        let mut now = Duration::ZERO;
+        let mut now = Instant::ZERO;
         for _ in 0..30 {
             assert_eq!(bootstraps.due(now, |_| false).len(), 1);
             bootstraps.connected(&peer, now);
             bootstraps.lost(&peer, now, &mut jitter);
             now = bootstraps.next_deadline().unwrap();
         }
-        assert!(now > Duration::from_secs(600), "thirty dials in {now:?}");
+        assert!(now > Instant::from_secs(600), "thirty dials in {now:?}");
     }
 
     #[test]
     fn one_that_is_connected_by_then_is_not_dialled() {
         let (mut bootstraps, peer) = (Bootstraps::default(), PeerId::random());
         bootstraps.add(peer, addr(1));
-        assert!(bootstraps.due(Duration::ZERO, |connected| *connected == peer).is_empty());
+        assert!(bootstraps.due(Instant::ZERO, |connected| *connected == peer).is_empty());
         assert_eq!(bootstraps.next_deadline(), None);
     }
 

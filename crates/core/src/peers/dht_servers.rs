@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
+use p2p_node_wire::time::Instant;
 
 /// Shortest interval between two rounds of work for new servers. Without it a peer that reconnects
 /// again and again would make the node repeat its lookups each time. Our choice: long enough for
@@ -14,13 +15,13 @@ const USE_PERIOD: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct DhtServers {
     connected: BTreeSet<PeerId>,
-    due: Option<Duration>,
-    used: Option<Duration>,
+    due: Option<Instant>,
+    used: Option<Instant>,
 }
 
 impl DhtServers {
     /// Records that a peer serves the DHT.
-    pub fn known(&mut self, peer: PeerId, now: Duration) {
+    pub fn known(&mut self, peer: PeerId, now: Instant) {
         if self.connected.insert(peer) {
             let at = self.used.map_or(now, |used| now.max(used + USE_PERIOD));
             self.due.get_or_insert(at);
@@ -34,7 +35,7 @@ impl DhtServers {
 
     /// Returns `true` if a round of work for new servers is due, and schedules no other until
     /// another server connects.
-    pub fn take_due(&mut self, now: Duration) -> bool {
+    pub fn take_due(&mut self, now: Instant) -> bool {
         let due = self.due.take_if(|due| *due <= now).is_some();
         if due {
             self.used = Some(now);
@@ -43,7 +44,7 @@ impl DhtServers {
     }
 
     /// Returns the time of the next round.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    pub fn next_deadline(&self) -> Option<Instant> {
         self.due
     }
 
@@ -65,12 +66,12 @@ mod tests {
     #[test]
     fn the_first_is_used_at_once_and_those_who_come_and_go_now_and_then() {
         let (mut servers, peer) = (DhtServers::default(), PeerId::random());
-        servers.known(peer, Duration::ZERO);
-        assert!(servers.take_due(Duration::ZERO));
+        servers.known(peer, Instant::ZERO);
+        assert!(servers.take_due(Instant::ZERO));
         assert_eq!((servers.len(), servers.next_deadline()), (1, None));
         let mut used = 0;
         for tenth in 1..=100 {
-            let now = Duration::from_millis(100 * tenth);
+            let now = Instant::from_millis(100 * tenth);
             servers.lost(&peer);
             servers.known(peer, now);
             used += usize::from(servers.take_due(now));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::cx::Cx;
@@ -54,31 +55,31 @@ struct Pause {
 /// The schedule of dials to agents' nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Dialer {
-    next: Duration,
-    last: Duration,
+    next: Instant,
+    last: Instant,
     /// Start of the current period, and the number of dials in it.
-    dials: (Duration, usize),
+    dials: (Instant, usize),
     backoffs: BTreeMap<PeerId, Pause>,
     /// Peers whose subscriptions the node awaits, with the deadline of each.
-    expected: VecDeque<(Duration, PeerId)>,
+    expected: VecDeque<(Instant, PeerId)>,
 }
 
 impl Dialer {
     /// Returns `true` if a dial to this node failed, or its last connection was short, and the
     /// pause still lasts.
-    pub(crate) fn is_unreachable(&self, peer: &PeerId, now: Duration) -> bool {
+    pub(crate) fn is_unreachable(&self, peer: &PeerId, now: Instant) -> bool {
         self.backoffs.get(peer).is_some_and(|pause| !pause.backoff.ready(now))
     }
 
     /// Returns the end of the pause for a node with several short connections in a row. Frames sent
     /// to such a node would be lost again.
-    pub(crate) fn hung_up_until(&self, peer: &PeerId, now: Duration) -> Option<Duration> {
+    pub(crate) fn hung_up_until(&self, peer: &PeerId, now: Instant) -> Option<Instant> {
         let pause = self.backoffs.get(peer).filter(|pause| pause.hang_ups > 1)?;
         Some(pause.backoff.not_before()).filter(|until| *until > now)
     }
 
     /// Returns the number of dials that the current period permits.
-    fn budget(&mut self, now: Duration) -> usize {
+    fn budget(&mut self, now: Instant) -> usize {
         if now >= self.dials.0 + PERIOD {
             self.dials = (now, 0);
         }
@@ -122,7 +123,7 @@ impl Peers {
         }
     }
 
-    pub(crate) fn silence_deadline(&self) -> Option<Duration> {
+    pub(crate) fn silence_deadline(&self) -> Option<Instant> {
         self.dialer.expected.front().map(|(due, _)| *due)
     }
 
@@ -133,7 +134,7 @@ impl Peers {
         self.dialer.next = self.dialer.next.min(soon);
     }
 
-    pub(crate) fn connecting_deadline(&self, directory: &Directory, cx: &Cx) -> Option<Duration> {
+    pub(crate) fn connecting_deadline(&self, directory: &Directory, cx: &Cx) -> Option<Instant> {
         (cx.identity.role != Role::Bootstrap && directory.records.len() > self.connected.len())
             .then_some(self.dialer.next)
     }

@@ -125,7 +125,7 @@ impl Peers {
         let connected_at = self.connected.remove(&peer).map_or(now.mono, |peer| peer.connected_at);
         self.dht_servers.lost(&peer);
         self.bootstrap.lost(&peer, now.mono, &mut cx.jitter);
-        if now.mono.saturating_sub(connected_at) < STABLE {
+        if now.mono.saturating_since(connected_at) < STABLE {
             self.note_unreachable(peer, true, cx);
         } else {
             self.note_reachable(&peer);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::input::{Input, Now};
 use p2p_node_protocol::line::decode_request;
+use p2p_node_wire::time::Instant;
 use serde_json::{Value, json};
 
 use crate::mesh::{Mesh, node_key};
@@ -59,7 +60,7 @@ fn a_shutdown_is_answered_though_the_node_must_end_at_once() {
 fn no_wall_clock_is_too_absurd() {
     let mut mesh = Mesh::new(1);
     for (secs, unix_ms) in [(3600, u64::MAX), (7200, 0), (10_800, u64::MAX - 1), (14_400, u64::MAX / 2)] {
-        let now = Now { mono: Duration::from_secs(secs), unix_ms };
+        let now = Now { mono: Instant::from_secs(secs), unix_ms };
         mesh.nodes[0].core.handle_timeout(now);
         while mesh.nodes[0].core.poll_effect().is_some() {}
     }

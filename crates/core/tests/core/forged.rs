@@ -1,7 +1,5 @@
 //! Builds records, frames and hellos of agents without a node.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{
@@ -13,7 +11,7 @@ use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::{Keyring, kem_id};
 use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::{SUITE, hpke, padding};
-use p2p_node_wire::time::Now;
+use p2p_node_wire::time::{Instant, Now};
 use prost::Message as _;
 
 use crate::mesh::{START_MS, agent_key, binding, node_key};
@@ -26,7 +24,7 @@ pub fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
         issued_at_ms: START_MS,
         expires_at_ms: START_MS + 3_600_000,
         addrs: Vec::new(),
-        kem: Keyring::new([number; 32], Now { mono: Duration::ZERO, unix_ms: START_MS }).current(),
+        kem: Keyring::new([number; 32], Now { mono: Instant::ZERO, unix_ms: START_MS }).current(),
         role: Role::Full,
         name: String::new(),
         capabilities: Vec::new(),
@@ -61,7 +59,7 @@ pub fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut Fr
 /// A frame of mail by one agent to another, whom nobody else can read it.
 pub fn sealed(from: u8, to: u8, counter: u64, messages: Vec<Message>) -> Bytes {
     let node = node_key(to);
-    let started = Now { mono: Duration::ZERO, unix_ms: START_MS };
+    let started = Now { mono: Instant::ZERO, unix_ms: START_MS };
     let kem = Keyring::new([to; 32], started).current().unwrap();
     let info = Info {
         network: "dev".to_owned(),

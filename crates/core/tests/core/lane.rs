@@ -7,6 +7,7 @@ use p2p_node_core::effect::ExitCode;
 use p2p_node_core::input::Input;
 use p2p_node_core::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 use p2p_node_protocol::{Counter, Role};
+use p2p_node_wire::time::Instant;
 use serde_json::{Value, json};
 
 use crate::mesh::{CONNECT, Mesh, agent_key};
@@ -125,7 +126,7 @@ struct Writer {
     stdin: VecDeque<Value>,
     seen: usize,
     delivered: usize,
-    paused_since: Option<Duration>,
+    paused_since: Option<Instant>,
     longest_pause: Duration,
 }
 
@@ -268,7 +269,7 @@ fn the_send_that_is_one_too_many_stops_stdin_and_the_longest_pause_ends_it() {
 #[test]
 fn a_recipient_that_moves_too_slowly_for_a_full_lane_keeps_half_of_it() {
     let mut mesh = fixture();
-    let (mut id, mut taken, mut since) = (0, 0, Duration::ZERO);
+    let (mut id, mut taken, mut since) = (0, 0, Instant::ZERO);
     // It takes 40 kB a second, and the lane waits for ten times as much.
     while count(&mesh, 1, Counter::SendsRefusedAfterPause) == 0 {
         while mesh.nodes[1].core.can_accept_command() {

@@ -19,6 +19,7 @@ use p2p_node_testing::store::Store;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
 use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::time::Instant;
 use serde_json::Value;
 
 /// When all this takes place, in ms since 1970.
@@ -59,7 +60,7 @@ pub type Faults = Box<dyn FnMut(usize, &Input) -> FaultDecision>;
 
 pub struct Mesh {
     pub nodes: Vec<Node>,
-    pub now: Duration,
+    pub now: Instant,
     network: Network,
     wire: VecDeque<Delivery>,
     parted: BTreeSet<Pair>,
@@ -106,7 +107,7 @@ impl Mesh {
     pub fn new(number: u8) -> Mesh {
         let mut mesh = Mesh {
             nodes: Vec::new(),
-            now: Duration::ZERO,
+            now: Instant::ZERO,
             network: Network::new(FIRST_TOKEN),
             wire: VecDeque::new(),
             parted: BTreeSet::new(),
@@ -127,7 +128,7 @@ impl Mesh {
     }
 
     pub fn clock(&self) -> Now {
-        Now { mono: self.now, unix_ms: START_MS + self.now.as_millis() as u64 }
+        Now { mono: self.now, unix_ms: START_MS + self.now.since_start().as_millis() as u64 }
     }
 
     /// The clocks of a node.
@@ -258,7 +259,7 @@ impl Mesh {
             match due {
                 Some(due) if due <= end => {
                     assert!(
-                        due > self.now || due == Duration::ZERO,
+                        due > self.now || due == Instant::ZERO,
                         "a core asks to be called in the past, for ever"
                     );
                     self.now = self.now.max(due);

@@ -2,6 +2,7 @@
 //! snapshot.
 
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::time::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -135,7 +136,7 @@ fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
             kind: String::new(),
             priority: Priority::Medium,
             sent_at_ms: START_MS,
-            expires: Duration::ZERO,
+            expires: Instant::ZERO,
             reply_to: String::new(),
             conversation: String::new(),
             route: Route::Auto,

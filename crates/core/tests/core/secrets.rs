@@ -2,7 +2,6 @@
 //! secret.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use p2p_node_core::crypto_task::{CryptoTask, OpenTask};
 use p2p_node_protocol::Role;
@@ -10,13 +9,13 @@ use p2p_node_testing::secrets::{check, secret};
 use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes};
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::{Keyring, Secret};
-use p2p_node_wire::time::Now;
+use p2p_node_wire::time::{Instant, Now};
 
 use crate::mesh::{CONNECT, Mesh, START_MS};
 
 #[test]
 fn nothing_that_holds_a_secret_shows_it() {
-    let now = Now { mono: Duration::ZERO, unix_ms: START_MS };
+    let now = Now { mono: Instant::ZERO, unix_ms: START_MS };
     let agent = AgentKey::from_bytes(&secret()).unwrap();
     check("secret bytes", &SecretBytes::from(secret()));
     check("an agent's key", &agent);

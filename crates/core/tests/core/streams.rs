@@ -16,13 +16,13 @@ use p2p_node_core::outgoing::OutgoingMessage;
 use p2p_node_protocol::{Priority, Route};
 use p2p_node_wire::envelope::{Batch, Encoding, Rejection, SEQUENCE_REUSED, StreamAck};
 use p2p_node_wire::message_id::{StreamId, StreamNamespace};
-use p2p_node_wire::time::Now;
+use p2p_node_wire::time::{Instant, Now};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 const SENDER: Address = Address::repeat_byte(1);
 const RECIPIENT: Address = Address::repeat_byte(2);
-const NOW: Duration = Duration::ZERO;
+const NOW: Instant = Instant::ZERO;
 
 type Name = (StreamId, u64);
 
@@ -34,7 +34,7 @@ fn draft(priority: Priority, load: u64) -> OutgoingMessage {
         kind: String::new(),
         priority,
         sent_at_ms: 0,
-        expires: Duration::MAX,
+        expires: Instant::MAX,
         reply_to: String::new(),
         conversation: String::new(),
         route: Route::Auto,

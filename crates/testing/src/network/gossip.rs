@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_node_core::effect::Verdict;
 use p2p_node_core::input::{Input, PublishOutcome, Token};
+use p2p_node_wire::time::Instant;
 
 use super::links::later;
 use super::{Delivery, Endpoint, World, pair};
@@ -42,7 +43,7 @@ pub fn message_hash(topic: &str, data: &Bytes) -> u64 {
 
 impl Endpoint {
     /// Returns `true` if the node receives this message for the first time.
-    fn hears(&mut self, message: u64, now: Duration) -> bool {
+    fn hears(&mut self, message: u64, now: Instant) -> bool {
         if self.seen.len() > 20_000 {
             self.seen.retain(|_, until| *until > now);
         }

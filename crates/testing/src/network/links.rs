@@ -6,6 +6,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_core::input::{Input, Token};
+use p2p_node_wire::time::Instant;
 
 use super::gossip::GossipMessage;
 use super::{Delivery, World};
@@ -28,7 +29,7 @@ pub struct Link {
     /// Tells this connection from earlier ones of the two.
     epoch: u64,
     /// Time of the last event each way. Events of a connection, and subscriptions, arrive in order.
-    told: [Duration; 2],
+    told: [Instant; 2],
 }
 
 impl Link {
@@ -246,12 +247,12 @@ pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, token: Opt
         if world.is_repeated() {
             // Heard again by another request, whose answer nobody waits for.
             let input = input(world.network_mut().token());
-            let at = world.latency() + world.now();
+            let at = world.now() + world.latency();
             world.schedule(at, Delivery::Input { node: to, life, over, input });
         }
     }
     if !lost {
-        let at = world.latency() + world.now();
+        let at = world.now() + world.latency();
         world.schedule(at, Delivery::Input { node: to, life, over, input: input(asked) });
     }
 }
@@ -263,7 +264,7 @@ pub(super) fn answer<W: World>(world: &mut W, node: usize, asked: Token, body: B
         return world.violated("every request has one answer", node, format!("token {asked}"));
     }
     if request.heard {
-        let at = world.latency() + world.now();
+        let at = world.now() + world.latency();
         world.schedule(at, Delivery::Answered { asked, body });
     }
 }

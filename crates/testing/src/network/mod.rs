@@ -15,6 +15,7 @@ use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Event;
+use p2p_node_wire::time::Instant;
 
 pub use gossip::{GossipMessage, message_hash};
 pub use interpret::finish_write;
@@ -41,7 +42,7 @@ pub struct Endpoint {
     pub unjudged: BTreeMap<Token, GossipMessage>,
     /// What survives the process.
     pub store: Store,
-    seen: HashMap<u64, Duration>,
+    seen: HashMap<u64, Instant>,
 }
 
 impl Endpoint {
@@ -178,9 +179,9 @@ pub trait World: Sized {
     /// The network.
     fn network_mut(&mut self) -> &mut Network;
     /// The time.
-    fn now(&self) -> Duration;
+    fn now(&self) -> Instant;
     /// Schedules a delivery, which is then passed to [`deliver`](links::deliver).
-    fn schedule(&mut self, at: Duration, delivery: Delivery);
+    fn schedule(&mut self, at: Instant, delivery: Delivery);
     /// Passes an input to a running core.
     fn input(&mut self, node: usize, input: Input);
     /// Returns `true` if a process runs.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 /// Refusal code: the recipient has seen the counter of the frame, or the counter is below the
 /// window.
@@ -83,7 +83,7 @@ type Name = ([u8; 32], u64);
 #[derive(Clone, Debug, Default)]
 pub struct ReplayWindows {
     windows: BTreeMap<Name, Window>,
-    by_use: BTreeSet<(Duration, Name)>,
+    by_use: BTreeSet<(Instant, Name)>,
     /// By node key: the latest frame time of processes whose windows were evicted for later
     /// processes of the same key.
     outlived: BTreeMap<[u8; 32], Outlived>,
@@ -173,16 +173,16 @@ impl ReplayWindows {
             return Ok(boots().min_by_key(|(_, window)| window.made_ms).map(|(name, _)| *name));
         }
         let oldest = boots().min_by_key(|(_, window)| window.used);
-        let idle = oldest.filter(|(_, window)| now.mono.saturating_sub(window.used) > WINDOW_IDLE);
+        let idle = oldest.filter(|(_, window)| now.mono.saturating_since(window.used) > WINDOW_IDLE);
         idle.map(|(name, _)| Some(*name)).ok_or(())
     }
 
     /// Evicts a window for a later process of the same key. This rejects neither frames of other
     /// keys nor of later processes, whatever the node's clock says.
-    fn outlive(&mut self, name: Name, now: Duration) {
+    fn outlive(&mut self, name: Name, now: Instant) {
         let Some(window) = self.windows.remove(&name) else { return };
         self.by_use.remove(&(window.used, name));
-        self.outlived.retain(|_, gone| now.saturating_sub(gone.at) <= WINDOW_IDLE);
+        self.outlived.retain(|_, gone| now.saturating_since(gone.at) <= WINDOW_IDLE);
         if self.outlived.len() >= MAX_OUTLIVED && !self.outlived.contains_key(&name.0) {
             // The table is full, so the limit for all keys is raised, as after an eviction for
             // another key.
@@ -204,9 +204,9 @@ impl ReplayWindows {
 /// Summary of the evicted windows of one key.
 #[derive(Clone, Copy, Debug)]
 struct Outlived {
-    /// Time of the last eviction, by `Now::mono`. After [`WINDOW_IDLE`] no evicted frame is young
+    /// Time of the last eviction. After [`WINDOW_IDLE`] no evicted frame is young
     /// enough to be accepted, so the entry can go.
-    at: Duration,
+    at: Instant,
     /// Time of the latest frame of the evicted windows, by the node's clock.
     made_ms: u64,
 }
@@ -217,8 +217,8 @@ struct Outlived {
 struct Window {
     highest: u64,
     seen: [u64; WORDS],
-    /// Time of the last use, by `Now::mono`.
-    used: Duration,
+    /// Time of the last use.
+    used: Instant,
     /// Time of the last use, by our wall clock.
     used_ms: u64,
     /// Time of the latest frame, by the node's clock.

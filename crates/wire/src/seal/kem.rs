@@ -19,7 +19,7 @@ use super::hpke::Algorithm;
 use crate::identity::hash_fields;
 use crate::newtype::fixed_bytes;
 use crate::record::{Kem, MAX_RECORD_LIFE_MS};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 /// Interval between new keys, by `Now::mono`: our choice, a day.
 pub const ROTATE: Duration = Duration::from_secs(24 * 3600);
@@ -101,8 +101,8 @@ struct Key {
     id: KemId,
     public_key: Bytes,
     secret: Arc<Secret>,
-    /// Time of creation, by `Now::mono`.
-    made_at: Duration,
+    /// Time of creation.
+    made_at: Instant,
     /// Time until which senders may use the key, by our wall clock.
     not_after_ms: u64,
 }
@@ -156,8 +156,8 @@ impl Keyring {
         }
     }
 
-    /// Returns the time of the next rotation or expiry, by `Now::mono`.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    /// Returns the time of the next rotation or expiry.
+    pub fn next_deadline(&self) -> Option<Instant> {
         let rotate = self.keys.front().map(|newest| newest.made_at + ROTATE);
         let forget = self.keys.back().map(|oldest| oldest.made_at + LIFE);
         rotate.into_iter().chain(forget).min()
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn at(hours: u64) -> Now {
-        Now { mono: Duration::from_secs(hours * 3600), unix_ms: 1_000 + hours * 3_600_000 }
+        Now { mono: Instant::from_secs(hours * 3600), unix_ms: 1_000 + hours * 3_600_000 }
     }
 
     #[test]
@@ -208,17 +208,18 @@ mod tests {
         let mut ring = Keyring::new([1; 32], at(0));
         let first = ring.current().unwrap();
         assert!(!ring.rotate(at(23)));
-        assert_eq!(ring.next_deadline(), Some(ROTATE));
+        assert_eq!(ring.next_deadline(), Some(Instant::after_start(ROTATE)));
         // The node makes the last record that names the key just before the next key; that record
         // lives for a day.
         assert!(first.not_after_ms >= at(24).unix_ms + MAX_RECORD_LIFE_MS);
         assert!(ring.rotate(at(24)) && ring.rotate(at(48)));
         assert_eq!(ring.len(), MAX_KEYS);
         let gone = Arc::downgrade(&ring.find(&first.id).unwrap());
-        assert_eq!(ring.next_deadline(), Some(LIFE));
-        let over = Now { mono: LIFE, ..at(48) };
+        assert_eq!(ring.next_deadline(), Some(Instant::after_start(LIFE)));
+        let over = Now { mono: Instant::after_start(LIFE), ..at(48) };
         assert!(
-            !ring.rotate(Now { mono: LIFE - Duration::from_millis(1), ..over }) && gone.strong_count() == 1
+            !ring.rotate(Now { mono: over.mono - Duration::from_millis(1), ..over })
+                && gone.strong_count() == 1
         );
         assert!(!ring.rotate(over));
         assert_eq!((ring.len(), ring.find(&first.id).is_none(), gone.strong_count()), (2, true, 0));

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::kem::KemId;
 use crate::envelope::Session;
 use crate::newtype::fixed_bytes;
+use crate::time::Instant;
 
 /// Length of a session id and length of a session key, in bytes.
 pub const SESSION_ID_BYTES: usize = 16;
@@ -90,14 +91,14 @@ pub struct OutboundSession {
     key: SessionKey,
     node_key: [u8; 32],
     kem_id: KemId,
-    since: Duration,
+    since: Instant,
     counter: u64,
     bytes: u64,
 }
 
 impl OutboundSession {
     /// Creates a session with a node, derived with one of the node's KEM keys.
-    pub fn new(key: SessionKey, node_key: [u8; 32], kem_id: KemId, now: Duration) -> Self {
+    pub fn new(key: SessionKey, node_key: [u8; 32], kem_id: KemId, now: Instant) -> Self {
         OutboundSession { key, node_key, kem_id, since: now, counter: 0, bytes: 0 }
     }
 
@@ -107,13 +108,13 @@ impl OutboundSession {
     }
 
     /// Returns `true` if the sender should start a new session.
-    pub fn is_due(&self, kem_id: &KemId, now: Duration) -> bool {
+    pub fn is_due(&self, kem_id: &KemId, now: Instant) -> bool {
         self.kem_id != *kem_id || now >= self.since + REKEY_AFTER || self.bytes >= REKEY_BYTES
     }
 
     /// Returns `true` if the session must not be used any more, because its successor is long
     /// overdue.
-    pub fn is_over(&self, now: Duration) -> bool {
+    pub fn is_over(&self, now: Instant) -> bool {
         now >= self.since + 2 * REKEY_AFTER || self.bytes >= 2 * REKEY_BYTES
     }
 
@@ -181,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_key_is_not_shown() {
-        let outgoing = OutboundSession::new(key(0xA7), [0; 32], KemId([0; 16]), Duration::ZERO);
+        let outgoing = OutboundSession::new(key(0xA7), [0; 32], KemId([0; 16]), Instant::ZERO);
         let mut incoming = InboundSessions::default();
         incoming.insert(PeerId::random(), key(0xA7));
         let shown = format!("{outgoing:?} {outgoing:#?} {outgoing:x?} {incoming:?}");
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn only_the_same_session_number_and_bytes_open() {
-        let mut session = OutboundSession::new(key(1), [0; 32], KemId([0; 16]), Duration::ZERO);
+        let mut session = OutboundSession::new(key(1), [0; 32], KemId([0; 16]), Instant::ZERO);
         let first = session.seal(b"hello".to_vec()).unwrap();
         let second = session.seal(b"hello".to_vec()).unwrap();
         assert_ne!(first.ciphertext, second.ciphertext);
@@ -212,20 +213,18 @@ mod tests {
 
     #[test]
     fn a_session_is_followed_by_another_in_time_and_by_size() {
-        let session = || OutboundSession::new(key(1), [7; 32], KemId([1; 16]), Duration::ZERO);
+        let session = || OutboundSession::new(key(1), [7; 32], KemId([1; 16]), Instant::ZERO);
         assert!(session().is_with(&[7; 32]) && !session().is_with(&[8; 32]));
-        assert!(!session().is_due(&KemId([1; 16]), Duration::from_secs(599)));
-        assert!(session().is_due(&KemId([1; 16]), Duration::from_secs(600)));
-        assert!(session().is_due(&KemId([2; 16]), Duration::ZERO), "the recipient has a new key");
-        assert!(
-            !session().is_over(Duration::from_secs(1199)) && session().is_over(Duration::from_secs(1200))
-        );
+        assert!(!session().is_due(&KemId([1; 16]), Instant::from_secs(599)));
+        assert!(session().is_due(&KemId([1; 16]), Instant::from_secs(600)));
+        assert!(session().is_due(&KemId([2; 16]), Instant::ZERO), "the recipient has a new key");
+        assert!(!session().is_over(Instant::from_secs(1199)) && session().is_over(Instant::from_secs(1200)));
         let mut busy = session();
         busy.bytes = REKEY_BYTES - 1;
         busy.seal(vec![0]).unwrap();
-        assert!(busy.is_due(&KemId([1; 16]), Duration::ZERO) && !busy.is_over(Duration::ZERO));
+        assert!(busy.is_due(&KemId([1; 16]), Instant::ZERO) && !busy.is_over(Instant::ZERO));
         busy.bytes = 2 * REKEY_BYTES;
-        assert!(busy.is_over(Duration::ZERO));
+        assert!(busy.is_over(Instant::ZERO));
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! What is sealed, byte for byte.
 
-use std::time::Duration;
-
 use alloy_primitives::Address;
 use p2p_node_wire::seal::hpke::{Info, seal};
 use p2p_node_wire::seal::kem::{Secret, kem_id};
 use p2p_node_wire::seal::padding;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::session::OutboundSession;
+use p2p_node_wire::time::Instant;
 
 /// What another implementation opens, in `tests/interop`. `UPDATE_FIXTURES=1` writes it anew.
 #[test]
@@ -22,7 +21,7 @@ fn a_fixed_key_and_fixed_randomness_give_the_kept_bytes() {
     };
     let content = padding::pad(b"hello".to_vec());
     let sealed = seal(&secret.public_key(), &info, &content, &mut DeterministicRng::new(0)).unwrap();
-    let mut session = OutboundSession::new(sealed.session.clone(), info.sender, info.kem_id, Duration::ZERO);
+    let mut session = OutboundSession::new(sealed.session.clone(), info.sender, info.kem_id, Instant::ZERO);
     let next = session.seal(padding::pad(vec![7; 300])).unwrap();
     let vector = serde_json::json!({
         "comment": "The keys are for tests, and known to everybody.",

@@ -2,6 +2,7 @@ use p2p_node_protocol::Role;
 use p2p_node_wire::identity::testing::{NOW_SECS, agent, binding};
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
 use p2p_node_wire::record::Record;
+use p2p_node_wire::time::Instant;
 use proptest::prelude::*;
 
 use crate::directory::record_table::*;
@@ -10,7 +11,7 @@ const NOW_MS: u64 = NOW_SECS * 1000;
 const LIFE_MS: u64 = 60_000;
 
 fn at(mono_ms: u64) -> Now {
-    Now { mono: Duration::from_millis(mono_ms), unix_ms: NOW_MS + mono_ms }
+    Now { mono: Instant::from_millis(mono_ms), unix_ms: NOW_MS + mono_ms }
 }
 
 fn record(account: &AgentKey, node: &NodeKey, generation: u64, seq: u64, name: &str) -> SignedRecord {

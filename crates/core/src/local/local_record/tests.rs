@@ -6,8 +6,8 @@ use p2p_node_wire::seal::kem::Keyring;
 use crate::local::local_record::*;
 
 fn at(seconds: f64) -> Now {
-    let mono = Duration::from_secs_f64(seconds);
-    Now { mono, unix_ms: NOW_SECS * 1000 + mono.as_millis() as u64 }
+    let mono = Instant::after_start(Duration::from_secs_f64(seconds));
+    Now { mono, unix_ms: NOW_SECS * 1000 + mono.since_start().as_millis() as u64 }
 }
 
 fn presence() -> (LocalRecord, Jitter) {
@@ -85,7 +85,7 @@ fn puts_that_fail_wait_longer_until_one_succeeds() {
     for _ in 0..32 {
         assert!(presence.due(at(now), 0, &mut jitter).publish);
         presence.put_failed(at(now), &mut jitter);
-        let next = presence.publish_at.unwrap().as_secs_f64();
+        let next = presence.publish_at.unwrap().since_start().as_secs_f64();
         longest = longest.max(next - now);
         now = next;
     }
@@ -93,7 +93,7 @@ fn puts_that_fail_wait_longer_until_one_succeeds() {
     assert!(presence.due(at(now), 0, &mut jitter).publish);
     presence.put_succeeded();
     presence.put_failed(at(now), &mut jitter);
-    let pause = presence.publish_at.unwrap().as_secs_f64() - now;
+    let pause = presence.publish_at.unwrap().since_start().as_secs_f64() - now;
     assert!((1.0..=1.5).contains(&pause), "{pause} s");
 }
 

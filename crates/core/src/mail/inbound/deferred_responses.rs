@@ -3,10 +3,10 @@
 //! its window and waits too.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::time::Instant;
 
 use crate::input::Token;
 use crate::mail::inbound::inbox::Inbox;
@@ -31,11 +31,11 @@ pub struct DeferredResponse {
     /// The last number of each stream that the response waits for: an earlier message is missing,
     /// or the disk does not have the message yet.
     pub gaps: Vec<(StreamId, u64)>,
-    /// Until when the response waits for earlier messages, by `Now::mono`. `None` if none is
+    /// Until when the response waits for earlier messages. `None` if none is
     /// missing.
-    pub early_until: Option<Duration>,
-    /// When the node responds even if something is still missing, by `Now::mono`.
-    pub deadline: Duration,
+    pub early_until: Option<Instant>,
+    /// When the node responds even if something is still missing.
+    pub deadline: Instant,
 }
 
 impl DeferredResponse {
@@ -64,7 +64,7 @@ impl DeferredResponses {
 
     /// Removes and returns the responses whose time is over and, if the parent reads fast enough
     /// (`keeps_up`), those without gaps.
-    pub fn due(&mut self, inbox: &Inbox, keeps_up: bool, now: Duration) -> Vec<DeferredResponse> {
+    pub fn due(&mut self, inbox: &Inbox, keeps_up: bool, now: Instant) -> Vec<DeferredResponse> {
         let secured = |answer: &DeferredResponse| {
             answer.gaps.iter().all(|(stream, last)| *last < inbox.received_up_to(&answer.sender, stream))
         };
@@ -96,7 +96,7 @@ impl DeferredResponses {
     }
 
     /// Returns when the first deferred response is due.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    pub fn next_deadline(&self) -> Option<Instant> {
         self.answers.iter().map(|answer| answer.early_until.unwrap_or(answer.deadline)).min()
     }
 }
@@ -116,7 +116,7 @@ mod tests {
             streams,
             gaps,
             early_until: None,
-            deadline: Duration::from_secs(seconds),
+            deadline: Instant::from_secs(seconds),
         }
     }
 
@@ -126,14 +126,14 @@ mod tests {
         let mut answers = DeferredResponses::default();
         assert_eq!(answers.hold(answer(1, vec![(StreamId([7; 16]), 2)], 5)), None);
         assert_eq!(answers.hold(answer(2, vec![(StreamId([7; 16]), 9)], 7)), None);
-        assert_eq!(answers.due(&inbox, true, Duration::ZERO), []);
-        assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)));
+        assert_eq!(answers.due(&inbox, true, Instant::ZERO), []);
+        assert_eq!(answers.next_deadline(), Some(Instant::from_secs(5)));
         let message = Message { stream: Bytes::from(vec![7; 16]), seq: 2, ..Message::default() };
-        inbox.offer(Address::repeat_byte(1), message, Duration::ZERO, &mut Vec::new());
+        inbox.offer(Address::repeat_byte(1), message, Instant::ZERO, &mut Vec::new());
         let tokens = |due: Vec<DeferredResponse>| due.iter().map(|answer| answer.token).collect::<Vec<_>>();
-        assert!(answers.due(&inbox, false, Duration::ZERO).is_empty(), "the parent reads too slowly");
-        assert_eq!(tokens(answers.due(&inbox, true, Duration::ZERO)), [1]);
-        assert_eq!(tokens(answers.due(&inbox, false, Duration::from_secs(7))), [2]);
+        assert!(answers.due(&inbox, false, Instant::ZERO).is_empty(), "the parent reads too slowly");
+        assert_eq!(tokens(answers.due(&inbox, true, Instant::ZERO)), [1]);
+        assert_eq!(tokens(answers.due(&inbox, false, Instant::from_secs(7))), [2]);
         assert_eq!(answers.next_deadline(), None);
     }
 
@@ -141,7 +141,7 @@ mod tests {
     fn an_early_one_waits_a_moment_for_what_is_missing_and_longer_when_that_has_come() {
         let mut inbox = Inbox::new(AckPolicy::OnPersisted);
         let mut answers = DeferredResponses::default();
-        let early_until = Some(Duration::from_millis(100));
+        let early_until = Some(Instant::from_millis(100));
         for token in [1, 2] {
             answers.hold(DeferredResponse {
                 early_until,
@@ -151,16 +151,16 @@ mod tests {
         let offer = |inbox: &mut Inbox, stream: u8, seq, base_seq| {
             let message =
                 Message { stream: Bytes::from(vec![stream; 16]), seq, base_seq, ..Message::default() };
-            inbox.offer(Address::repeat_byte(1), message, Duration::ZERO, &mut Vec::new());
+            inbox.offer(Address::repeat_byte(1), message, Instant::ZERO, &mut Vec::new());
         };
         offer(&mut inbox, 1, 2, 2);
         offer(&mut inbox, 2, 2, 2);
         offer(&mut inbox, 1, 1, 0);
-        assert!(answers.due(&inbox, true, Duration::from_millis(99)).is_empty());
+        assert!(answers.due(&inbox, true, Instant::from_millis(99)).is_empty());
         assert_eq!(answers.next_deadline(), early_until);
-        let due = answers.due(&inbox, true, Duration::from_millis(100));
+        let due = answers.due(&inbox, true, Instant::from_millis(100));
         assert_eq!(due.iter().map(|answer| answer.token).collect::<Vec<_>>(), [2], "nothing arrived for 2");
-        assert_eq!(answers.next_deadline(), Some(Duration::from_secs(5)), "the disk may take longer");
+        assert_eq!(answers.next_deadline(), Some(Instant::from_secs(5)), "the disk may take longer");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, ErrorCode, Event, Id, Message};
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::time::Instant;
 
 use crate::budget::Budget;
 use crate::cx::Cx;
@@ -57,7 +58,7 @@ pub(crate) struct InboundDelivery {
     in_flight: BTreeSet<Key>,
     /// Streams whose checkpoint has changed since the last write began.
     later: BTreeSet<Key>,
-    retry_at: Option<Duration>,
+    retry_at: Option<Instant>,
     /// Streams whose messages came by gossip, with the node that receives their ack.
     by_gossip: BTreeMap<Key, [u8; 32]>,
     pub(crate) untaken: Unacked,
@@ -67,7 +68,7 @@ pub(crate) struct InboundDelivery {
 }
 
 impl InboundDelivery {
-    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.retry_at
     }
 

@@ -8,11 +8,11 @@ mod sender_usage;
 mod senders;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_wire::envelope::Message;
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::time::Instant;
 
 use crate::mail::inbound::digests::digest;
 use crate::mail::inbound::receive_window::{
@@ -60,7 +60,7 @@ pub enum InsertOutcome {
 pub struct Inbox {
     settling: AckPolicy,
     streams: BTreeMap<Key, InboundStream>,
-    by_use: BTreeSet<(Duration, Key)>,
+    by_use: BTreeSet<(Instant, Key)>,
     held_bytes: usize,
     /// All rejections, oldest first. Some may have been removed from their stream since.
     refused: VecDeque<(Key, u64)>,
@@ -68,7 +68,7 @@ pub struct Inbox {
     /// Number of messages acked out of order, all streams together.
     beyond: usize,
     /// When the next scan of the idle streams is allowed.
-    sweep_at: Duration,
+    sweep_at: Instant,
     /// Buffered messages that the inbox dropped since the last call of `drain_dropped`.
     dropped: u64,
     /// Streams that the inbox evicted since the last call of `drain_evicted`.
@@ -101,7 +101,7 @@ impl Inbox {
         &mut self,
         sender: Address,
         message: Message,
-        now: Duration,
+        now: Instant,
         ready: &mut Vec<Message>,
     ) -> InsertOutcome {
         let Ok(stream) = StreamId::try_from(message.stream.as_ref()) else {
@@ -157,7 +157,7 @@ impl Inbox {
     }
 
     /// Makes room for a new stream, and drops messages that have been buffered too long.
-    fn open(&mut self, key: Key, now: Duration) {
+    fn open(&mut self, key: Key, now: Instant) {
         if !self.streams.contains_key(&key) {
             self.make_room(&key.0);
             self.senders.entry(key.0).or_default().streams += 1;
@@ -247,7 +247,7 @@ impl Inbox {
     }
 
     /// Restores the checkpoints that an earlier process left in the store.
-    pub fn restore(&mut self, rows: Vec<StreamCheckpoint>, now: Duration) {
+    pub fn restore(&mut self, rows: Vec<StreamCheckpoint>, now: Instant) {
         for row in rows {
             let key = (row.sender, row.stream);
             let incoming = self.streams.entry(key).or_default();
@@ -314,7 +314,7 @@ impl Inbox {
     }
 
     /// Drops messages that have been buffered too long. Their senders will send them again.
-    fn drop_idle(&mut self, now: Duration) {
+    fn drop_idle(&mut self, now: Instant) {
         let idle = self.by_use.iter().take_while(|(last_used, _)| *last_used + HELD_IDLE < now);
         for (_, key) in idle {
             let Some(incoming) = self.streams.get_mut(key) else { continue };

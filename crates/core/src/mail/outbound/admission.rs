@@ -1,8 +1,7 @@
 //! Admission of messages to agents.
 
-use std::time::Duration;
-
 use alloy_primitives::Address;
+use p2p_node_wire::time::Instant;
 
 use crate::MAX_INFLIGHT;
 use crate::capacity::{NoRoom, Wait};
@@ -32,6 +31,6 @@ impl Mail {
     /// Returns a wait if the number of `send` commands that wait for the disk has reached
     /// `MAX_INFLIGHT`, which is what a parent may have unanswered.
     pub(crate) fn wait_for_disk(&self) -> Option<Wait> {
-        (self.pending_writes.mails() >= MAX_INFLIGHT).then_some(Wait::Shared(Duration::MAX))
+        (self.pending_writes.mails() >= MAX_INFLIGHT).then_some(Wait::Shared(Instant::MAX))
     }
 }

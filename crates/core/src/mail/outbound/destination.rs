@@ -11,6 +11,7 @@ use p2p_node_wire::envelope::limits::MAX_BATCH_MESSAGES;
 use p2p_node_wire::envelope::{Ack, Batch};
 use p2p_node_wire::message_id::StreamNamespace;
 use p2p_node_wire::seal::session::OutboundSession;
+use p2p_node_wire::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::capacity::{Wait, capacity_for};
@@ -48,7 +49,7 @@ pub(crate) struct InFlightFrame {
     pub(crate) seqs: [Option<(Position, Position)>; 3],
     bytes: usize,
     /// When the node considers a gossip frame lost. Gossip reports no failure.
-    pub(crate) deadline: Option<Duration>,
+    pub(crate) deadline: Option<Instant>,
     /// Boot id and counter of a gossip frame. An ack names the gossip frames that it answers.
     pub(crate) frame: Option<(u64, u64)>,
 }
@@ -73,23 +74,23 @@ pub struct Destination {
     pub(crate) mails: usize,
     /// Size of the messages that may leave and are not in flight.
     pub(crate) waiting: usize,
-    last_frame: Option<Duration>,
+    last_frame: Option<Instant>,
     /// Until when a `send` may wait for room here. Progress of the recipient extends it.
-    pub(crate) moves_until: Duration,
+    pub(crate) moves_until: Instant,
     /// `true` if the recipient may be gone.
     doubted: bool,
     /// `true` if it became reachable without progress since. The node waits for it only once.
     found_again: bool,
     settled: usize,
-    pub(crate) earliest_expiry: Duration,
+    pub(crate) earliest_expiry: Instant,
     /// Order of the priorities.
     scheduler: PriorityScheduler,
     /// When the next attempt may follow a failed one.
     pub backoff: Backoff,
     /// Until when the next frame waits: for the gossip pacer, or because the recipient hung up.
-    pub paced_until: Duration,
+    pub paced_until: Instant,
     /// Until when `auto` waits for a dial before it uses gossip. `None` if no dial is under way.
-    pub dialing_until: Option<Duration>,
+    pub dialing_until: Option<Instant>,
     /// `true` if the last dial failed, so that `auto` uses gossip.
     pub undialable: bool,
     /// `true` if the last response was that the recipient has no room.
@@ -133,14 +134,14 @@ impl Destination {
             mails: 0,
             waiting: 0,
             last_frame: None,
-            moves_until: Duration::ZERO,
+            moves_until: Instant::ZERO,
             doubted: false,
             found_again: false,
             settled: 0,
-            earliest_expiry: Duration::MAX,
+            earliest_expiry: Instant::MAX,
             scheduler: PriorityScheduler::new(DIRECT_BATCH_BYTES),
             backoff: Backoff::default(),
-            paced_until: Duration::ZERO,
+            paced_until: Instant::ZERO,
             dialing_until: None,
             undialable: false,
             busy: false,
@@ -164,7 +165,7 @@ impl Destination {
 
     /// Returns when the next frame may leave; `None` if nothing is queued or an answer must
     /// precede.
-    pub fn frame_due(&self) -> Option<Duration> {
+    pub fn frame_due(&self) -> Option<Instant> {
         // The frames after the first one of a session need its keys.
         let begins = self.opening.is_some() && self.session.is_none();
         if self.waiting == 0 || self.outstanding >= OUTSTANDING_BYTES || self.parked || begins {
@@ -174,7 +175,7 @@ impl Destination {
         self.next_mail()?;
         let gap = match self.last_frame {
             Some(last) if !self.flights.is_empty() && self.waiting < FRAME_READY_BYTES => last + FRAME_GAP,
-            _ => Duration::ZERO,
+            _ => Instant::ZERO,
         };
         Some(
             gap.max(self.backoff.not_before())
@@ -184,7 +185,7 @@ impl Destination {
     }
 
     /// Moves the next messages into flight, under `token`, and returns them as a batch.
-    pub fn send_next_batch(&mut self, token: Token, route: Route, now: Duration) -> Batch {
+    pub fn send_next_batch(&mut self, token: Token, route: Route, now: Instant) -> Batch {
         let limit = match route {
             Route::Gossip => GOSSIP_BATCH_BYTES,
             Route::Auto | Route::Direct => DIRECT_BATCH_BYTES,
@@ -236,7 +237,7 @@ impl Destination {
 
     /// Records completed bytes. A recipient that completes a message now and then makes no
     /// progress.
-    pub(crate) fn record_progress(&mut self, bytes: usize, now: Duration) {
+    pub(crate) fn record_progress(&mut self, bytes: usize, now: Instant) {
         self.settled += bytes;
         if self.settled >= MOVING_BYTES || self.mails == 0 {
             self.settled = 0;
@@ -265,12 +266,12 @@ impl Destination {
     }
 
     /// Returns when the next probe of a stream is due.
-    pub(crate) fn probe_at(&self) -> Option<Duration> {
+    pub(crate) fn probe_at(&self) -> Option<Instant> {
         self.streams.iter().filter_map(Stream::probe_at).min()
     }
 
     /// Queues again what the recipient's node received and did not acknowledge, if a probe is due.
-    pub fn probe(&mut self, is_time: impl Fn(Duration) -> bool) {
+    pub fn probe(&mut self, is_time: impl Fn(Instant) -> bool) {
         for (index, stream) in self.streams.iter_mut().enumerate() {
             let bytes = stream.probe_at().filter(|at| is_time(*at)).and_then(|_| stream.probe());
             let Some(bytes) = bytes else { continue };
@@ -295,12 +296,12 @@ impl Destination {
     }
 
     /// Lets a `send` wait for this recipient for another [`MAX_PAUSE`].
-    pub(crate) fn extend_stall_deadline(&mut self, now: Duration) {
+    pub(crate) fn extend_stall_deadline(&mut self, now: Instant) {
         self.moves_until = self.moves_until.max(now + MAX_PAUSE);
     }
 
     /// Records that the recipient is connected.
-    pub fn found(&mut self, now: Duration) {
+    pub fn found(&mut self, now: Instant) {
         if self.doubted && !self.backoff.is_failing() {
             self.doubted = false;
             if !std::mem::replace(&mut self.found_again, true) {

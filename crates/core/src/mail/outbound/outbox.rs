@@ -12,6 +12,7 @@ use alloy_primitives::Address;
 use p2p_node_protocol::{Priority, Route};
 use p2p_node_wire::envelope::{Batch, StreamAck};
 use p2p_node_wire::message_id::{StreamId, StreamNamespace};
+use p2p_node_wire::time::Instant;
 
 use crate::backoff::Jitter;
 use crate::capacity::{NoRoom, Wait, capacity_for};
@@ -80,7 +81,7 @@ pub struct Outbox {
     bytes: usize,
     mails: usize,
     /// Until when a `send` may wait for shared room.
-    moves_until: Duration,
+    moves_until: Instant,
     incarnation: u64,
     /// Number of destinations at which the idle ones are removed: twice the number of the others,
     /// so that not every new destination causes a scan.
@@ -96,7 +97,7 @@ impl Outbox {
             flights: BTreeMap::new(),
             bytes: 0,
             mails: 0,
-            moves_until: Duration::ZERO,
+            moves_until: Instant::ZERO,
             incarnation: 0,
             sweep_at: MAX_IDLE_DESTINATIONS,
         }
@@ -113,7 +114,7 @@ impl Outbox {
         recipient: Address,
         draft: OutgoingMessage,
         kept: bool,
-        now: Duration,
+        now: Instant,
     ) -> Result<Accepted, Box<NoRoom>> {
         let size = draft.size();
         if let Some(wait) = self.wait(draft.priority, size) {
@@ -161,7 +162,7 @@ impl Outbox {
         self.destinations.entry(recipient).or_insert_with(fresh)
     }
 
-    fn account(&mut self, recipient: Address, size: usize, kept: bool, expires: Duration, now: Duration) {
+    fn account(&mut self, recipient: Address, size: usize, kept: bool, expires: Instant, now: Instant) {
         let Some(destination) = self.destinations.get_mut(&recipient) else { return };
         if destination.mails == 0 && !destination.backoff.is_failing() {
             destination.extend_stall_deadline(now);
@@ -169,7 +170,7 @@ impl Outbox {
         }
         destination.earliest_expiry = destination.earliest_expiry.min(expires);
         // The new message may use another route than the queued ones.
-        destination.paced_until = Duration::ZERO;
+        destination.paced_until = Instant::ZERO;
         destination.bytes += size;
         destination.waiting += if kept { size } else { 0 };
         destination.mails += 1;
@@ -188,7 +189,7 @@ impl Outbox {
     }
 
     /// Returns the recipients for whom a frame is due.
-    pub fn due(&self, now: Duration) -> impl Iterator<Item = Address> {
+    pub fn due(&self, now: Instant) -> impl Iterator<Item = Address> {
         let is_due = move |destination: &Destination| destination.frame_due().is_some_and(|due| due <= now);
         self.destinations
             .iter()
@@ -207,7 +208,7 @@ impl Outbox {
         recipient: Address,
         token: Token,
         route: Route,
-        now: Duration,
+        now: Instant,
     ) -> Option<Batch> {
         let batch = self.destinations.get_mut(&recipient)?.send_next_batch(token, route, now);
         self.flights.insert(token, recipient);
@@ -226,7 +227,7 @@ impl Outbox {
     }
 
     /// Handles the part of an ack that names one stream. Returns the completed messages.
-    pub fn settle(&mut self, recipient: &Address, ack: &StreamAck, now: Duration) -> Vec<Completed> {
+    pub fn settle(&mut self, recipient: &Address, ack: &StreamAck, now: Instant) -> Vec<Completed> {
         let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
         let epochs = destination.streams.iter().map(|stream| stream.epoch_of(&ack.stream));
         let Some((index, epoch)) = epochs.enumerate().find_map(|(index, epoch)| Some((index, epoch?))) else {
@@ -280,7 +281,7 @@ impl Outbox {
 
     /// Handles the response to a frame. Messages that the response did not complete are sent again
     /// after a pause.
-    pub fn answered(&mut self, token: Token, now: Duration, jitter: &mut Jitter) {
+    pub fn answered(&mut self, token: Token, now: Instant, jitter: &mut Jitter) {
         let Some(recipient) = self.flights.remove(&token) else { return };
         if let Some(destination) = self.destinations.get_mut(&recipient)
             && destination.complete(token)
@@ -291,7 +292,7 @@ impl Outbox {
     }
 
     /// Handles a failed frame. Its messages are sent again after a pause of at least `floor`.
-    pub fn failed(&mut self, token: Token, floor: Duration, now: Duration, jitter: &mut Jitter) {
+    pub fn failed(&mut self, token: Token, floor: Duration, now: Instant, jitter: &mut Jitter) {
         let Some(recipient) = self.flights.remove(&token) else { return };
         if let Some(destination) = self.destinations.get_mut(&recipient) {
             destination.complete(token);
@@ -309,7 +310,7 @@ impl Outbox {
 
     /// Undoes the attempt to send a frame that no peer received. The next attempt follows after a
     /// pause.
-    pub fn undo_batch(&mut self, token: Token, now: Duration, jitter: &mut Jitter) {
+    pub fn undo_batch(&mut self, token: Token, now: Instant, jitter: &mut Jitter) {
         if let Some(destination) =
             self.flights.get(&token).and_then(|recipient| self.destinations.get_mut(recipient))
         {
@@ -341,13 +342,13 @@ impl Outbox {
         })
     }
 
-    /// Returns when the outbox must act next, by `Now::mono`.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    /// Returns when the outbox must act next.
+    pub fn next_deadline(&self) -> Option<Instant> {
         self.destinations
             .values()
             .filter(|destination| destination.mails > 0 || !destination.flights.is_empty())
             .flat_map(|destination| {
-                let expiry = Some(destination.earliest_expiry).filter(|expiry| *expiry < Duration::MAX);
+                let expiry = Some(destination.earliest_expiry).filter(|expiry| *expiry < Instant::MAX);
                 let flights = destination.flights.iter().filter_map(|flight| flight.deadline).min();
                 [expiry, flights, destination.frame_due(), destination.probe_at()]
             })

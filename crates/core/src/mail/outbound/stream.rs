@@ -10,6 +10,7 @@ use alloy_primitives::Address;
 use p2p_node_protocol::Route;
 use p2p_node_wire::envelope;
 use p2p_node_wire::message_id::{StreamId, message_id, message_name};
+use p2p_node_wire::time::Instant;
 
 use crate::outgoing::OutgoingMessage;
 use epochs::Epochs;
@@ -37,7 +38,7 @@ pub struct Stream {
     /// How many messages from `held` on the recipient accepts, if its agent acks messages itself.
     window: Option<usize>,
     /// When the next probe is due, and the number of probes since the last completed message.
-    remind_at: Option<Duration>,
+    remind_at: Option<Instant>,
     reminders: u32,
 }
 
@@ -129,7 +130,7 @@ impl Stream {
 
     /// Lets a message leave. Returns its size and when it expires, or `None` if it is not there or
     /// may leave already.
-    pub fn keep(&mut self, (stream, seq): Name) -> Option<(usize, Duration)> {
+    pub fn keep(&mut self, (stream, seq): Name) -> Option<(usize, Instant)> {
         let position = Position { epoch: self.epochs.find(&stream)?, seq };
         let at = self.queue.binary_search_by_key(&position, QueuedMessage::position).ok()?;
         let mail = self.queue.get_mut(at).filter(|mail| !mail.kept)?;
@@ -155,7 +156,7 @@ impl Stream {
     }
 
     /// Moves the first unsent message into flight, by `route`.
-    pub fn send(&mut self, route: Route, now: Duration) -> Option<(Position, envelope::Message)> {
+    pub fn send(&mut self, route: Route, now: Instant) -> Option<(Position, envelope::Message)> {
         self.unsent()?;
         let before = self.sent.checked_sub(1).and_then(|before| self.queue.get(before));
         let before = before.map(QueuedMessage::position);
@@ -266,7 +267,7 @@ impl Stream {
     /// Records that the recipient's node has received the messages of an epoch below `next`, and
     /// all earlier ones, and waits for its agent. Only progress postpones the next probe: a node
     /// that restarted unnoticed reports less than before.
-    pub fn hold(&mut self, epoch: u32, next: u64, window: u64, now: Duration) {
+    pub fn hold(&mut self, epoch: u32, next: u64, window: u64, now: Instant) {
         self.window = window.checked_sub(1).map(|window| usize::try_from(window).unwrap_or(usize::MAX));
         let sent = self.queue.range(..self.sent).rev().find(|mail| mail.epoch <= epoch);
         let last = sent.filter(|mail| mail.epoch == epoch).map_or(0, |mail| mail.seq + 1);
@@ -287,7 +288,7 @@ impl Stream {
     }
 
     /// Returns when the next probe is due.
-    pub fn probe_at(&self) -> Option<Duration> {
+    pub fn probe_at(&self) -> Option<Instant> {
         self.remind_at
     }
 
@@ -347,8 +348,8 @@ impl Stream {
         self.queue.get(from).map(|mail| mail.draft.route)
     }
 
-    /// Returns when the first persisted message expires, by `Now::mono`.
-    pub fn first_expiry(&self) -> Option<Duration> {
+    /// Returns when the first persisted message expires.
+    pub fn first_expiry(&self) -> Option<Instant> {
         self.queue.iter().filter(|mail| mail.kept).map(|mail| mail.draft.expires).min()
     }
 }

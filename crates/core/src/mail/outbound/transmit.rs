@@ -11,6 +11,7 @@ use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::message_id::StreamNamespace;
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::seal::kem::{KemId, usable_key_id};
+use p2p_node_wire::time::Instant;
 
 use crate::MAX_TOPIC_BYTES;
 use crate::cx::Cx;
@@ -55,7 +56,7 @@ impl Mail {
         if let Some(destination) = self.outbox.destination(recipient) {
             destination.parked = false;
             destination.dialing_until = None;
-            destination.paced_until = Duration::ZERO;
+            destination.paced_until = Instant::ZERO;
             destination.undialable = false;
             destination.backoff.reset();
             // The recipient's node may be another process, which does not have the received

@@ -1,14 +1,17 @@
+use std::time::Duration;
+
 use crate::outgoing::testing;
 use crate::parent::send_lane::*;
+use p2p_node_wire::time::Instant;
 
-const NOW: Duration = Duration::from_secs(1);
+const NOW: Instant = Instant::from_secs(1);
 
 fn agent(number: u8) -> To {
     To::Agent(Address::repeat_byte(number))
 }
 
 fn waiting(priority: Priority, length: usize, id: i64) -> Waiting {
-    let mut draft = testing::draft(priority, 1, Duration::from_secs(60));
+    let mut draft = testing::draft(priority, 1, Instant::from_secs(60));
     draft.request_id = Some(Id::Number(id));
     Waiting { draft, length }
 }
@@ -55,9 +58,9 @@ fn a_line_waits_as_long_as_its_recipient_moves_or_the_longest_pause_where_all_sh
     assert!(lane.waits_on(&key, Wait::Recipient(late + MAX_PAUSE), late));
     assert!(!lane.waits_on(&key, Wait::Recipient(late), late));
     assert_eq!(lane.next_deadline(), Some(late));
-    assert!(!lane.waits_on(&key, Wait::Shared(Duration::MAX), NOW + MAX_PAUSE));
+    assert!(!lane.waits_on(&key, Wait::Shared(Instant::MAX), NOW + MAX_PAUSE));
     lane.serve(&key, late).unwrap();
-    assert!(lane.waits_on(&key, Wait::Shared(Duration::MAX), late), "the one before it has just left");
+    assert!(lane.waits_on(&key, Wait::Shared(Instant::MAX), late), "the one before it has just left");
     assert!(!lane.waits_on(&key, Wait::Shared(NOW), late), "nothing moves");
 }
 

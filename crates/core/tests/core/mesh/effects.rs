@@ -13,6 +13,7 @@ use p2p_node_protocol::{Event, line};
 use p2p_node_testing::network::{Delivery, GossipMessage, Network, Pair, World, WriteOutcome, finish_write};
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
+use p2p_node_wire::time::Instant;
 
 use super::{FaultDecision, Mesh};
 
@@ -36,12 +37,12 @@ impl World for Mesh {
         &mut self.network
     }
 
-    fn now(&self) -> Duration {
+    fn now(&self) -> Instant {
         self.now
     }
 
     /// Everything happens at once, except that no request is over by itself.
-    fn schedule(&mut self, _at: Duration, delivery: Delivery) {
+    fn schedule(&mut self, _at: Instant, delivery: Delivery) {
         if !matches!(delivery, Delivery::Overdue(_)) {
             self.wire.push_back(delivery);
         }

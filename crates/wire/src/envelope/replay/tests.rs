@@ -1,11 +1,13 @@
 use std::collections::BTreeSet;
 
+use crate::time::Instant;
+
 use proptest::prelude::*;
 
 use super::*;
 
 const KEY: [u8; 32] = [1; 32];
-const START: Duration = Duration::from_secs(1000);
+const START: Instant = Instant::from_secs(1000);
 
 fn key(number: usize) -> [u8; 32] {
     let mut key = [0; 32];
@@ -13,20 +15,20 @@ fn key(number: usize) -> [u8; 32] {
     key
 }
 
-fn at(mono: Duration) -> Now {
-    Now { mono, unix_ms: 1_790_000_000_000 + mono.as_millis() as u64 }
+fn at(mono: Instant) -> Now {
+    Now { mono, unix_ms: 1_790_000_000_000 + mono.since_start().as_millis() as u64 }
 }
 
-fn stamp(key: &[u8; 32], boot: u64, counter: u64, created: Duration) -> FrameId {
+fn stamp(key: &[u8; 32], boot: u64, counter: u64, created: Instant) -> FrameId {
     FrameId { key: *key, boot, counter, created_ms: at(created).unix_ms }
 }
 
 /// Checks a frame that was made at `now`.
-fn check(windows: &ReplayWindows, key: &[u8; 32], boot: u64, counter: u64, now: Duration) -> Replay {
+fn check(windows: &ReplayWindows, key: &[u8; 32], boot: u64, counter: u64, now: Instant) -> Replay {
     windows.check(&stamp(key, boot, counter, now), at(now))
 }
 
-fn commit(windows: &mut ReplayWindows, key: &[u8; 32], boot: u64, counter: u64, now: Duration) -> Replay {
+fn commit(windows: &mut ReplayWindows, key: &[u8; 32], boot: u64, counter: u64, now: Instant) -> Replay {
     windows.commit(&stamp(key, boot, counter, now), at(now))
 }
 

@@ -1,9 +1,9 @@
 //! One received stream.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use p2p_node_wire::envelope::{Message, Rejection, SEQUENCE_REUSED};
+use p2p_node_wire::time::Instant;
 
 use crate::mail::inbound::digests::Digests;
 use crate::mail::inbound::inbox::inbox_limits::{HELD_BYTES, REORDER_MESSAGES, SENDER_HELD_BYTES};
@@ -22,7 +22,7 @@ pub(crate) struct InboundStream {
     /// The digests of the latest accepted numbers.
     pub(crate) digests: Digests,
     pub(crate) refusals: VecDeque<Rejection>,
-    pub(crate) last_used: Duration,
+    pub(crate) last_used: Instant,
 }
 
 impl InboundStream {

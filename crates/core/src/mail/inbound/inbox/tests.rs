@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use p2p_node_wire::envelope::Rejection;
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::time::Instant;
 use proptest::prelude::*;
 
 use crate::mail::inbound::inbox::inbox_limits::{
@@ -30,7 +33,7 @@ fn stranger(number: u64) -> Address {
 
 fn offer(inbox: &mut Inbox, message: Message) -> (InsertOutcome, Vec<u64>) {
     let mut ready = Vec::new();
-    let offer = inbox.offer(sender(1), message, Duration::ZERO, &mut ready);
+    let offer = inbox.offer(sender(1), message, Instant::ZERO, &mut ready);
     (offer, ready.iter().map(|message| message.seq).collect())
 }
 
@@ -65,7 +68,7 @@ fn what_waits_is_bounded_by_number_and_bytes() {
     assert_eq!(offer(&mut inbox, message(2, 10, 9, largest)).0, InsertOutcome::Buffered);
     assert_eq!(offer(&mut inbox, message(3, 10, 9, 0)).0, InsertOutcome::NoCapacity);
     for who in 2..=34 {
-        inbox.offer(sender(who), message(2, 10, 9, largest), Duration::ZERO, &mut Vec::new());
+        inbox.offer(sender(who), message(2, 10, 9, largest), Instant::ZERO, &mut Vec::new());
     }
     assert!(inbox.held_bytes() <= HELD_BYTES);
 }
@@ -94,7 +97,7 @@ fn streams_are_bounded_and_the_longest_unused_goes() {
     for index in 0..MAX_STREAMS as u64 + 10 {
         let mut message = message(0, 1, 0, 1);
         message.stream = Bytes::from([index.to_be_bytes(), [0; 8]].concat());
-        inbox.offer(stranger(index), message, Duration::from_secs(index), &mut ready);
+        inbox.offer(stranger(index), message, Instant::from_secs(index), &mut ready);
     }
     assert_eq!(inbox.len(), MAX_STREAMS);
     let first: StreamId = StreamId([0; 16]);
@@ -119,7 +122,7 @@ fn refusals_of_all_streams_are_bounded_together() {
     let senders = 2 * MAX_ALL_REFUSALS / MAX_REFUSALS;
     let name = |number: usize| Address::left_padding_from(&number.to_be_bytes());
     for number in 0..senders {
-        inbox.offer(name(number), message(1, 1, 0, 1), Duration::ZERO, &mut Vec::new());
+        inbox.offer(name(number), message(1, 1, 0, 1), Instant::ZERO, &mut Vec::new());
         for seq in 0..MAX_REFUSALS as u64 {
             inbox.refuse(&name(number), &StreamId([1; 16]), Rejection { seq, code: "X".into() });
         }
@@ -146,11 +149,11 @@ fn refusals_are_forgotten_when_their_sender_has_heard_of_them() {
 #[test]
 fn a_sender_that_makes_up_streams_pushes_out_its_own() {
     let mut inbox = Inbox::default();
-    inbox.offer(sender(2), message(9, 1, 0, 1), Duration::ZERO, &mut Vec::new());
+    inbox.offer(sender(2), message(9, 1, 0, 1), Instant::ZERO, &mut Vec::new());
     for number in 0..MAX_STREAMS as u64 {
         let stream = Bytes::from([number.to_be_bytes(), [0; 8]].concat());
         let held = Message { stream, ..message(0, 2, 1, 1000) };
-        inbox.offer(sender(1), held, Duration::from_millis(number), &mut Vec::new());
+        inbox.offer(sender(1), held, Instant::from_millis(number), &mut Vec::new());
     }
     assert_eq!(inbox.len(), SENDER_STREAMS + 1);
     assert_eq!(inbox.next_seq(&sender(2), &StreamId([9; 16])), 2);
@@ -165,7 +168,7 @@ fn what_one_sender_holds_leaves_room_for_others_and_does_not_stay_for_ever() {
     let half = SENDER_HELD_BYTES / 2;
     let mut hold = |who: u8, stream: u8, seconds: u64| {
         let held = message(stream, 10, 9, half);
-        inbox.offer(sender(who), held, Duration::from_secs(seconds), &mut Vec::new())
+        inbox.offer(sender(who), held, Instant::from_secs(seconds), &mut Vec::new())
     };
     let taken = (0..20).filter(|stream| hold(1, *stream, 0) == InsertOutcome::Buffered).count();
     assert_eq!(taken, 1, "the second message does not fit with its overhead");
@@ -203,7 +206,7 @@ proptest! {
         let mut gave_up = Vec::new();
         let deliver = |inbox: &mut Inbox, out: &mut Vec<u64>, message: Message| {
             let mut ready = Vec::new();
-            inbox.offer(sender(1), message, Duration::ZERO, &mut ready);
+            inbox.offer(sender(1), message, Instant::ZERO, &mut ready);
             out.extend(ready.iter().map(|message| message.seq));
         };
         for (kind, at) in steps {
@@ -269,7 +272,7 @@ fn the_mail_of_a_sender_that_is_not_taken_is_bounded() {
     assert_eq!(handed, [UNTAKEN_WINDOW, UNTAKEN_WINDOW, UNTAKEN_WINDOW, 0]);
     assert_eq!(SENDER_UNTAKEN, 3 * UNTAKEN_WINDOW);
     let mut ready = Vec::new();
-    assert_eq!(inbox.offer(sender(2), message(1, 1, 0, 1), Duration::ZERO, &mut ready), InsertOutcome::Ready);
+    assert_eq!(inbox.offer(sender(2), message(1, 1, 0, 1), Instant::ZERO, &mut ready), InsertOutcome::Ready);
 }
 
 /// Returns a durable inbox with message 1 in the parent's pipe, followed by `number` rejected
@@ -294,7 +297,7 @@ fn with_all_beyond() -> Inbox {
     let mut inbox = refused_behind_one(MAX_BEYOND as u64 / 16);
     let row = inbox.row((sender(1), StreamId([1; 16]))).unwrap();
     for number in 2..=64 {
-        inbox.restore(vec![StreamCheckpoint { sender: sender(number), ..row.clone() }], Duration::ZERO);
+        inbox.restore(vec![StreamCheckpoint { sender: sender(number), ..row.clone() }], Instant::ZERO);
     }
     assert!(inbox.beyond >= MAX_BEYOND);
     inbox
@@ -312,7 +315,7 @@ fn a_stream_goes_on_after_a_restart_whatever_its_row_names() {
     for settling in [AckPolicy::OnPersisted, AckPolicy::Manual] {
         let row = refused_behind_one(5000).row((sender(1), StreamId([1; 16]))).unwrap();
         let mut inbox = Inbox::new(settling);
-        inbox.restore(vec![row], Duration::ZERO);
+        inbox.restore(vec![row], Instant::ZERO);
         assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)).0, InsertOutcome::NoCapacity, "the window is full");
         assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (InsertOutcome::Ready, vec![1]), "{settling:?}");
     }
@@ -326,7 +329,7 @@ fn what_arrived_before_something_earlier_is_bounded_in_all() {
         let last = first + FEW_BEYOND as u64 + 5;
         let refused = (first..=last).find(|seq| {
             let base_seq = if *seq == first { 0 } else { *seq };
-            inbox.offer(sender(who), message(2, *seq, base_seq, 1), Duration::ZERO, &mut ready)
+            inbox.offer(sender(who), message(2, *seq, base_seq, 1), Instant::ZERO, &mut ready)
                 == InsertOutcome::NoCapacity
                 || {
                     inbox.deliver((sender(who), StreamId([2; 16])), *seq);
@@ -352,12 +355,12 @@ fn streams_that_hold_nothing_are_not_looked_through_for_every_message() {
     let mut inbox = Inbox::default();
     let large = SENDER_HELD_BYTES - held_size(&message(1, 2, 2, 0));
     for who in 1..=5 {
-        inbox.offer(sender(who), message(1, 2, 2, large), Duration::ZERO, &mut Vec::new());
+        inbox.offer(sender(who), message(1, 2, 2, large), Instant::ZERO, &mut Vec::new());
     }
     assert!(inbox.held_bytes() >= HELD_BYTES / 2);
     let mut sweeps = BTreeSet::new();
     for milli in 0..3000 {
-        let now = Duration::from_secs(30) + Duration::from_millis(milli);
+        let now = Instant::from_secs(30) + Duration::from_millis(milli);
         inbox.offer(sender(1), message(1, 3, 3, 0), now, &mut Vec::new());
         inbox.offer(sender(2), message(1, 3, 3, 0), now, &mut Vec::new());
         sweeps.insert(inbox.sweep_at);
@@ -372,7 +375,7 @@ fn what_is_held_counts_before_it_is_let_through() {
     let taken = (2..=FEW_BEYOND as u64 * 2)
         .filter(|seq| {
             let early = message(3, *seq, *seq, 1);
-            inbox.offer(sender(200), early, Duration::ZERO, &mut Vec::new()) == InsertOutcome::Buffered
+            inbox.offer(sender(200), early, Instant::ZERO, &mut Vec::new()) == InsertOutcome::Buffered
         })
         .count();
     assert_eq!(taken, FEW_BEYOND);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use alloy_primitives::Address;
+use p2p_node_wire::time::Instant;
 
 use crate::backoff::Jitter;
 use crate::input::Token;
@@ -11,7 +12,7 @@ use crate::mail::outbound::stream::{QueuedMessage, Stream};
 
 impl Outbox {
     /// Fails the gossip frames whose ack is overdue. Removes and returns the expired messages.
-    pub fn expire(&mut self, now: Duration, jitter: &mut Jitter) -> Vec<Completed> {
+    pub fn expire(&mut self, now: Instant, jitter: &mut Jitter) -> Vec<Completed> {
         let overdue: Vec<Token> = self
             .destinations
             .values()
@@ -36,7 +37,7 @@ impl Outbox {
             ended.extend(self.remove_if(&recipient, |_, mail, _| mail.kept && mail.draft.expires <= now));
             if let Some(destination) = self.destinations.get_mut(&recipient) {
                 let earliest = destination.streams.iter().filter_map(Stream::first_expiry).min();
-                destination.earliest_expiry = earliest.unwrap_or(Duration::MAX);
+                destination.earliest_expiry = earliest.unwrap_or(Instant::MAX);
             }
         }
         ended
@@ -82,7 +83,7 @@ impl Outbox {
         if let Some(destination) = self.destinations.get_mut(recipient)
             && destination.mails == 0
         {
-            destination.earliest_expiry = Duration::MAX;
+            destination.earliest_expiry = Instant::MAX;
         }
     }
 }

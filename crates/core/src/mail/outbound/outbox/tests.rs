@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use p2p_node_protocol::Priority;
 use p2p_node_wire::envelope::Batch;
 use p2p_node_wire::message_id::StreamId;
-use p2p_node_wire::time::Now;
+use p2p_node_wire::time::{Instant, Now};
 use proptest::prelude::*;
 
 use crate::mail::inbound::receive_window::UNTAKEN_WINDOW;
@@ -13,10 +13,10 @@ use crate::outgoing::testing;
 mod room;
 
 const RECIPIENT: Address = Address::repeat_byte(7);
-const NOW: Duration = Duration::from_secs(1);
+const NOW: Instant = Instant::from_secs(1);
 
 fn draft(priority: Priority, size: usize) -> OutgoingMessage {
-    testing::draft(priority, size, Duration::from_secs(3600))
+    testing::draft(priority, size, Instant::from_secs(3600))
 }
 
 fn ack(batch: &Batch, upto: u64) -> StreamAck {

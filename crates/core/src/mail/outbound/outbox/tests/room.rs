@@ -4,14 +4,14 @@ use crate::command_limits::MAX_PAUSE;
 use crate::mail::outbound::outbox::tests::*;
 
 /// Returns `true` if a wait for room for the recipient may help.
-fn moves(outbox: &Outbox, now: Duration) -> bool {
+fn moves(outbox: &Outbox, now: Instant) -> bool {
     let wait = outbox.wait_for(&RECIPIENT, &draft(Priority::Medium, 1)).expect("it is full");
     assert!(matches!(wait, Wait::Recipient(_)), "other recipients have room");
     wait.may_help(now)
 }
 
 /// Sends a batch and lets the recipient complete `mails` of its messages.
-fn settle(outbox: &mut Outbox, token: Token, mails: u64, now: Duration) {
+fn settle(outbox: &mut Outbox, token: Token, mails: u64, now: Instant) {
     let batch = outbox.send_next_batch(RECIPIENT, token, Route::Direct, now).unwrap();
     let first = batch.messages[0].seq;
     assert!(!outbox.settle(&RECIPIENT, &ack(&batch, first + mails), now).is_empty());
