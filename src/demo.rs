@@ -45,15 +45,11 @@ pub enum DemoError {
 /// # Errors
 /// Returns the event that the demo waited for, the node, and the last lines on that node's stderr.
 pub async fn run(binary: &Path, screen: Screen) -> Result<String, DemoError> {
-    run_within(binary, screen, SCENARIO_TIMEOUT).await
-}
-
-async fn run_within(binary: &Path, screen: Screen, limit: Duration) -> Result<String, DemoError> {
     let screen = Arc::new(screen);
     let work_dir = WorkDir::new().map_err(|error| DemoError::Setup(error.to_string()))?;
     let mut children = Vec::new();
     let outcome = tokio::select! {
-        outcome = play(binary, &work_dir, &screen, limit, &mut children) => outcome,
+        outcome = play(binary, &work_dir, &screen, &mut children) => outcome,
         Ok(()) = interrupted() => Err(DemoError::Interrupted),
     };
     futures::future::join_all(children.iter_mut().map(Child::stop)).await;
@@ -65,11 +61,10 @@ async fn play(
     binary: &Path,
     work_dir: &WorkDir,
     screen: &Arc<Screen>,
-    limit: Duration,
     children: &mut Vec<Child>,
 ) -> Result<String, DemoError> {
     let start = Instant::now();
-    let deadline = tokio::time::Instant::from_std(start + limit);
+    let deadline = tokio::time::Instant::from_std(start + SCENARIO_TIMEOUT);
     for (name, role) in [("bootstrap", "bootstrap"), ("alice", "full"), ("bob", "full")] {
         let key =
             crate::io::keystore::random_secret().map_err(|error| DemoError::Setup(error.to_string()))?;

@@ -5,7 +5,10 @@ mod typescript;
 
 use std::io::Write;
 
-use p2p_node_protocol::{Command, Counter, ErrorCode, Event, ExitCode, Id, Limits, PROTOCOL_VERSION};
+use p2p_node_protocol::{
+    Command, Counter, ErrorCode, Event, ExitCode, FIELD_LIMITS, Id, Limits, MessageKind, PROTOCOL_VERSION,
+    SdkErrorCode,
+};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -51,6 +54,10 @@ pub fn document() -> Value {
         "events": events,
         "errorCodes": ErrorCode::ALL.iter().map(|code| json!({
             "code": code, "retryable": code.retryable(), "meaning": code.meaning(),
+            "advice": code.advice(),
+        })).collect::<Vec<_>>(),
+        "sdkErrorCodes": SdkErrorCode::ALL.iter().map(|code| json!({
+            "code": code.as_str(), "meaning": code.meaning(),
         })).collect::<Vec<_>>(),
         "counters": Counter::ALL.iter().map(|counter| json!({
             "name": counter.as_str(), "meaning": counter.doc(),
@@ -59,6 +66,13 @@ pub fn document() -> Value {
             "code": code as u8, "restart": code.restart(), "meaning": code.meaning(),
         })).collect::<Vec<_>>(),
         "limits": Limits::STANDARD,
+        "fieldLimits": FIELD_LIMITS.iter().map(|limit| json!({
+            "name": limit.name, "value": limit.value, "unit": limit.unit, "fields": limit.fields,
+            "meaning": limit.meaning,
+        })).collect::<Vec<_>>(),
+        "messageKinds": MessageKind::ALL.iter().map(|kind| json!({
+            "kind": kind.name, "priority": kind.priority,
+        })).collect::<Vec<_>>(),
         "$defs": definitions,
     })
 }
@@ -126,7 +140,7 @@ mod tests {
         assert_eq!(codes.len(), ErrorCode::ALL.len());
         assert!(codes.iter().all(|code| code["meaning"].as_str().is_some_and(|text| text.ends_with('.'))));
         assert!(codes.contains(&json!({
-            "code": "BUSY", "retryable": true, "meaning": "A queue is full: try again in a moment."
+            "code": "BUSY", "retryable": true, "meaning": "A queue is full.", "advice": "Try again in a moment.",
         })));
     }
 }

@@ -24,6 +24,13 @@ fn info(secret: &Secret) -> Info {
     }
 }
 
+/// Returns `true` if the input opens.
+pub fn opens(bytes: &[u8]) -> bool {
+    let (enc, ciphertext) = bytes.split_at(bytes.len().min(ENC_BYTES));
+    let secret = secret();
+    open(&secret, &info(&secret), enc, ciphertext).is_some()
+}
+
 pub fn sealed(bytes: &[u8]) {
     content(bytes);
     let (enc, ciphertext) = bytes.split_at(bytes.len().min(ENC_BYTES));

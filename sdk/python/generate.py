@@ -23,16 +23,25 @@ PREAMBLE = '''\
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Union
+from typing import Any, ClassVar, Final, Literal, Union
 
 PROTOCOL_VERSION = {protocol}
 {limits}
+{field_limits}
+#: The priority of a `send` without `priority`, by its `kind`. All other kinds are medium.
+DEFAULT_PRIORITY: dict[str, Priority] = {default_priority}
 #: Exit codes after which a restart would fail the same way.
 FINAL_CODES = frozenset({{{final_codes}}})
 #: Whether what failed with this code may succeed later without being changed.
 RETRYABLE: dict[str, bool] = {retryable}
 
 Id = Union[int, str]
+
+
+class ErrorCode:
+    """The codes of errors: those of the node, and those that only the SDKs report. Later versions may add more."""
+
+{error_codes}
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,12 @@ def doc(text: str, indent: str) -> str:
     return f'{indent}"""' + f"\n{indent}".join(lines) + f'\n{indent}"""\n'
 
 
-def comment(text: str) -> str:
-    return "".join(f"    # {line}\n" for line in textwrap.wrap(text, 94))
+def comment(text: str, mark: str = "    #") -> str:
+    return "".join(f"{mark} {line}\n" for line in textwrap.wrap(text, 98 - len(mark)))
+
+
+def mapping(values: dict[str, Any]) -> str:
+    return "{\n" + "".join(f'    "{name}": {value},\n' for name, value in values.items()) + "}"
 
 
 def class_of(name: str, schema: Schema, definitions: Schema) -> str:
@@ -129,14 +142,21 @@ def reach(schema: Any, definitions: Schema, reached: set[str]) -> None:
 
 def module(document: Schema) -> str:
     definitions = document["$defs"]
-    codes = {code["code"]: code["retryable"] for code in document["errorCodes"]}
-    retryable = "{\n" + "".join(f'    "{code}": {value},\n' for code, value in codes.items()) + "}"
+    codes = document["errorCodes"]
+    retryable = mapping({code["code"]: code["retryable"] for code in codes})
     limits = "".join(f"{snake(name).upper()} = {value}\n" for name, value in document["limits"].items())
     out = PREAMBLE.format(
         protocol=document["protocol"],
         limits=limits.rstrip(),
         final_codes=", ".join(str(code["code"]) for code in document["exitCodes"] if not code["restart"]),
         retryable=retryable,
+        field_limits="".join(
+            comment(limit["meaning"], "#:") + f"{snake(limit['name']).upper()} = {limit['value']}\n" for limit in document["fieldLimits"]
+        ).rstrip(),
+        default_priority=mapping({kind["kind"]: json.dumps(kind["priority"]) for kind in document["messageKinds"]}),
+        error_codes="".join(
+            comment(code["meaning"], "    #:") + f'    {code["code"]}: Final = "{code["code"]}"\n' for code in codes + document["sdkErrorCodes"]
+        ).rstrip(),
     )
     written: set[str] = set()
     reach(document["commands"], definitions, written)

@@ -25,7 +25,7 @@ come from the node and are in milliseconds; those of points in time count from 1
 GROUPS = {
     "Opening a node": ("open", "Options", "Restart"),
     "The node": ("Node", "SentMessage", "Published"),
-    "Messages and events": ("MessageStream", "Stream", "Message", "content"),
+    "Messages and events": ("MessageStream", "Stream", "Message", "content", "DEFAULT_PRIORITY"),
 }
 FIELD = re.compile(r"    (\w+): (.+?)(?: = (.+))?$")
 
@@ -94,9 +94,22 @@ def attributes(kind: type) -> str:
     return f"Attributes: {', '.join(f'`{name}`' for name in dict.fromkeys(names))}.\n\n" if names else ""
 
 
+def comments(source: str) -> dict[str, str]:
+    """What the comments above the constants of a source say."""
+    said, found = {}, re.finditer(r"((?:^ *#: .*\n)+) *(\w+): ", source, re.MULTILINE)
+    for match in found:
+        said[match[2]] = " ".join(line.strip().lstrip("#: ") for line in match[1].splitlines())
+    return said
+
+
 def section(name: str) -> str:
     thing = getattr(p2p_node, name)
     head = f"## `{name}`\n\n"
+    if isinstance(thing, dict):
+        said = comments(inspect.getsource(p2p_node.types))[name]
+        return head + f"{said}\n\n" + "".join(f"- `{key}`: `{value}`\n" for key, value in thing.items()) + "\n"
+    if name == "ErrorCode":
+        return head + doc(thing) + "\n" + "".join(f"- `{code}`: {said}\n" for code, said in comments(inspect.getsource(thing)).items()) + "\n"
     if name == "Options":
         return head + "What `open` takes, as a value; see there.\n\n"
     if inspect.isfunction(thing):
@@ -111,9 +124,9 @@ def section(name: str) -> str:
 
 def document() -> str:
     grouped = [name for names in GROUPS.values() for name in names]
-    rest = [name for name in p2p_node.__all__ if name not in grouped]
+    rest = [name for name in p2p_node.__all__ if name not in grouped and name != "ErrorCode"]
     errors = [name for name in rest if inspect.isclass(getattr(p2p_node, name)) and issubclass(getattr(p2p_node, name), Exception)]
-    groups = {**GROUPS, "What the node tells": [name for name in rest if name not in errors], "Errors": errors}
+    groups = {**GROUPS, "What the node tells": [name for name in rest if name not in errors], "Errors": ["ErrorCode", *errors]}
     out = INTRODUCTION
     for title, names in groups.items():
         links = ", ".join(f"[`{name}`](#{name.lower()})" for name in names)

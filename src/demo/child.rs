@@ -65,7 +65,8 @@ pub(super) struct Child {
     stderr: Arc<Mutex<VecDeque<String>>>,
     stderr_reader: JoinHandle<()>,
     screen: Arc<Screen>,
-    deadline: Instant,
+    /// The end of all waits.
+    pub(super) deadline: Instant,
 }
 
 impl Child {

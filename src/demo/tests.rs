@@ -17,6 +17,12 @@ fn screen() -> Screen {
     Screen::new(Box::new(io::sink()), 80, false)
 }
 
+/// Starts one node whose waits end after the time of a whole scenario.
+fn start(binary: &Path, directory: &Path) -> Child {
+    let deadline = tokio::time::Instant::now() + SCENARIO_TIMEOUT;
+    Child::start(binary, "alice", &[], &[1; 32], directory, &Arc::new(screen()), deadline).expect("started")
+}
+
 async fn told(script: &str) -> String {
     let (_directory, binary) = node(script);
     run(&binary, screen()).await.expect_err("a failure").to_string()
@@ -50,19 +56,20 @@ async fn a_binary_that_is_not_there_is_named() {
 
 #[tokio::test]
 async fn a_node_that_says_nothing_is_named_with_what_was_awaited() {
-    let (_directory, binary) = node("exec sleep 1000");
-    let error = run_within(&binary, screen(), Duration::from_millis(100)).await.expect_err("a failure");
-    assert_eq!(error.to_string(), "bootstrap did not send ready in time");
+    let (directory, binary) = node("exec sleep 1000");
+    let mut child = start(&binary, directory.path());
+    child.send("connect", "start", json!({})).await.expect("written");
+    child.deadline = tokio::time::Instant::now();
+    let error = child.expect("ready", |_| Some(())).await.expect_err("a failure");
+    assert_eq!(error.to_string(), "alice did not send ready in time");
+    child.stop().await;
 }
 
 #[tokio::test]
 async fn a_node_that_will_not_end_is_killed_and_reaped() {
     let log = r#"{"type":"log","level":"info","namespace":"test","message":"'$$'"}"#;
     let (directory, binary) = node(&format!("trap '' TERM; echo '{log}'; exec sleep 1000"));
-    let deadline = tokio::time::Instant::now() + SCENARIO_TIMEOUT;
-    let mut child =
-        Child::start(&binary, "alice", &[], &[1; 32], directory.path(), &Arc::new(screen()), deadline)
-            .expect("started");
+    let mut child = start(&binary, directory.path());
     let pid = child.expect("its process id", |event| match event {
         Event::Log(log) => log.message.parse().ok(),
         _ => None,

@@ -5,6 +5,7 @@
 
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
+mod seeds;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use p2p_node_sdk::{AckMode, Builder, DeliveryState, Discover, Event, Events, Message, Node, Restart, Trust};
+use p2p_node_sdk::{
+    AckMode, Builder, DeliveryState, DiscoverOptions, Event, Events, Message, Node, Restart, Trust,
+};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
@@ -62,7 +64,11 @@ async fn two_agents_talk_through_the_sdk() {
     let (alice, mut to_alice) = node(&home).private_key(test_key(0x70)).open().await.unwrap();
     let (bob, mut to_bob) = node(&home).bootstrap_peers([first_addr(&alice)]).open().await.unwrap();
 
-    let look = Discover { address: Some(alice.address()), timeout_ms: Some(20_000), ..Discover::default() };
+    let look = DiscoverOptions {
+        address: Some(alice.address()),
+        look_for: Some(Duration::from_secs(20)),
+        ..DiscoverOptions::default()
+    };
     assert_eq!(bob.discover(look).await.unwrap()[0].peer_id, alice.ready().peer_id);
     let mail = bob.send(alice.address(), "hello").await.unwrap();
     let message_id = mail.message_id.clone();

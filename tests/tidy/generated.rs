@@ -6,7 +6,8 @@ use std::fs;
 use clap::CommandFactory;
 use p2p_node::config::{Cli, SETTINGS, env_example, table_of_settings};
 
-use p2p_node_protocol::{Counter, ExitCode, Limits};
+use p2p_node_protocol::{Counter, ErrorCode, ExitCode, FIELD_LIMITS, Limits, MessageKind, Priority};
+use p2p_node_wire::envelope::limits::{MAX_KIND_BYTES, MAX_NAME_BYTES};
 
 use super::{read, root};
 
@@ -65,12 +66,32 @@ fn the_help_names_every_variable() {
     assert!(lacking.is_empty(), "{lacking:?}");
 }
 
-#[test]
-fn pipe_protocol_has_the_tables_of_limits_exit_codes_and_counters() {
+fn tables_of_limits_and_kinds() -> [String; 3] {
     let mut limits = String::from("| limit | value | unit | meaning |\n|---|---|---|---|\n");
     for limit in Limits::ALL {
         let value = grouped(limit.value);
         limits.push_str(&format!("| `{}` | {value} | {} | {} |\n", limit.name, limit.unit, limit.meaning));
+    }
+    let mut fields = String::from("| limit of commands | value | unit | meaning |\n|---|---|---|---|\n");
+    for limit in FIELD_LIMITS {
+        let value = grouped(limit.value);
+        fields.push_str(&format!("| `{}` | {value} | {} | {} |\n", limit.name, limit.unit, limit.meaning));
+    }
+    let mut kinds = String::from("| priority of a `send` without `priority` | `kind` |\n|---|---|\n");
+    for (name, priority) in [("high", Priority::High), ("low", Priority::Low)] {
+        let names = MessageKind::ALL.iter().filter(|kind| kind.priority == priority);
+        let names: Vec<_> = names.map(|kind| format!("`{}`", kind.name)).collect();
+        kinds.push_str(&format!("| `{name}` | {} |\n", names.join(", ")));
+    }
+    kinds.push_str("| `medium` | all others, and none |\n");
+    [limits, fields, kinds]
+}
+
+fn tables_of_codes_and_counters() -> [String; 3] {
+    let mut errors = String::from("| `code` | meaning | retryable | what to do |\n|---|---|---|---|\n");
+    for code in ErrorCode::ALL {
+        let retryable = if code.retryable() { "yes" } else { "no" };
+        errors.push_str(&format!("| `{code}` | {} | {retryable} | {} |\n", code.meaning(), code.advice()));
     }
     let mut codes = String::from("| exit code | meaning | restart? |\n|---|---|---|\n");
     for &code in ExitCode::ALL {
@@ -81,7 +102,46 @@ fn pipe_protocol_has_the_tables_of_limits_exit_codes_and_counters() {
     for counter in Counter::ALL {
         counters.push_str(&format!("| `{}` | {} |\n", counter.as_str(), counter.doc()));
     }
-    check_tables("docs/pipe-protocol.md", &[limits, codes, counters]);
+    [errors, codes, counters]
+}
+
+#[test]
+fn pipe_protocol_has_the_tables_of_limits_kinds_codes_and_counters() {
+    let tables = [tables_of_limits_and_kinds(), tables_of_codes_and_counters()].concat();
+    check_tables("docs/pipe-protocol.md", &tables);
+}
+
+/// The section of a command, up to the next heading.
+fn section<'a>(text: &'a str, command: &str) -> &'a str {
+    let (_, after) = text.split_once(&format!("\n### `{command}`\n")).expect("a section of the command");
+    after.split("\n### ").next().expect("a part")
+}
+
+#[test]
+fn descriptions_of_fields_give_the_limits_of_the_fields() {
+    let (text, document) = (read("docs/pipe-protocol.md"), p2p_node::schema::document());
+    for limit in FIELD_LIMITS {
+        let value = grouped(limit.value);
+        for place in limit.fields {
+            let (command, field) = place.split_once('.').expect("a command and a field");
+            let row = format!("| `{field}` |");
+            let row = section(&text, command).lines().find(|line| line.starts_with(&row));
+            assert!(row.is_some_and(|row| row.contains(&value)), "{place} of {}: {row:?}", limit.name);
+            let variants = document["commands"]["oneOf"].as_array().expect("variants");
+            let variant = variants.iter().find(|variant| variant["properties"]["type"]["const"] == command);
+            let reference = variant.and_then(|variant| variant["$ref"].as_str()).expect("a reference");
+            let schema = document.pointer(&reference[1..]).expect("a definition");
+            let meaning = schema["properties"][field]["description"].as_str().expect("a description");
+            assert!(meaning.contains(&value), "{place} of {}: {meaning}", limit.name);
+        }
+    }
+}
+
+#[test]
+fn messages_of_commands_fit_into_frames() {
+    assert_eq!(p2p_node_protocol::MAX_KIND_BYTES, MAX_KIND_BYTES);
+    assert_eq!(p2p_node_protocol::MAX_REFERENCE_BYTES, MAX_NAME_BYTES);
+    assert_eq!(p2p_node_protocol::MAX_TOPIC_NAME_BYTES, MAX_NAME_BYTES);
 }
 
 /// Returns the digits of a number in groups of three.

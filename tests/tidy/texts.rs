@@ -42,23 +42,6 @@ fn pipe_protocol_names_every_code_command_event_and_field() {
     assert!(fields(&document).contains("bootstrapPeers") && types(&document["events"]).contains(&"ready"));
 }
 
-/// The cells of the table row whose first cell is `name` between backticks.
-fn row<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
-    let start = format!("| `{name}` |");
-    let line = text.lines().find(|line| line.starts_with(&start))?;
-    Some(line.trim_matches('|').split('|').map(str::trim).collect())
-}
-
-#[test]
-fn pipe_protocol_gives_each_code_a_row_with_retryable_and_what_to_do() {
-    let text = read(PIPE_PROTOCOL);
-    for code in ErrorCode::ALL {
-        let mark = if code.retryable() { "yes" } else { "no" };
-        let cells = row(&text, code.as_str()).unwrap_or_else(|| panic!("no row for {code}"));
-        assert!(matches!(cells[..], [_, _, retryable, _] if retryable == mark), "{code}: {cells:?}");
-    }
-}
-
 #[test]
 fn pipe_protocol_has_a_section_for_each_command_and_event() {
     let (text, document) = (read(PIPE_PROTOCOL), p2p_node::schema::document());

@@ -4,6 +4,7 @@ use crate::budget::Limit;
 use std::time::Duration;
 
 use p2p_node_protocol::Limits;
+pub use p2p_node_protocol::MAX_SUBSCRIPTIONS;
 
 /// Largest `data` of a message to an agent, in bytes.
 pub const MAX_DIRECT_BYTES: usize = Limits::STANDARD.max_direct_bytes;
@@ -16,12 +17,6 @@ pub const MAX_INFLIGHT_BYTES: usize = Limits::STANDARD.max_inflight_bytes;
 /// Longest time for which the node leaves stdin unread, and for which a `send` waits for a
 /// recipient or queue that makes no progress.
 pub const MAX_PAUSE: Duration = Duration::from_millis(Limits::STANDARD.max_pause_ms);
-/// Largest number of messages in one `ack`. Our choice: as many as commands may be unanswered; they
-/// fit into a line of 64 KiB.
-pub(crate) const MAX_ACKED_AT_ONCE: usize = 1024;
-/// Largest number of topics that a parent may subscribe to. A peer's subscription filter accepts
-/// 256 topics, some of which the nodes use themselves.
-pub const MAX_SUBSCRIPTIONS: usize = 250;
 /// Largest number of topics that the node remembers of a peer: as many as its subscription filter
 /// accepts.
 pub(crate) const MAX_PEER_TOPICS: usize = 256;

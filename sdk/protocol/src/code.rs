@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Declares the codes: what each means, its string, whether the same command or message may succeed
+/// later, and what to do.
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $retryable:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $retryable:literal, $advice:literal;)+) => {
         /// Reason why a command, a line or a message failed. The strings are stable. The set may
         /// grow, so a reader that meets an unknown code uses `retryable`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,7 +24,7 @@ macro_rules! codes {
             pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$name),+];
 
             /// Returns the stable string of the code.
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(ErrorCode::$name => $text,)+ ErrorCode::Unknown => "UNKNOWN" }
             }
 
@@ -31,7 +33,12 @@ macro_rules! codes {
                 match self { $(ErrorCode::$name => $retryable,)+ ErrorCode::Unknown => false }
             }
 
-            /// Returns the meaning of the code, in one sentence.
+            /// Returns what the program or its user should do, in one or two sentences.
+            pub fn advice(self) -> &'static str {
+                match self { $(ErrorCode::$name => $advice,)+ ErrorCode::Unknown => "" }
+            }
+
+            /// Returns the meaning of the code, in one or two sentences.
             pub fn meaning(self) -> &'static str {
                 match self { $(ErrorCode::$name => concat!($($doc),+).trim_ascii(),)+ ErrorCode::Unknown => "" }
             }
@@ -41,78 +48,76 @@ macro_rules! codes {
 
 codes! {
     /// The line is not one JSON object.
-    InvalidJson = "INVALID_JSON", false;
+    InvalidJson = "INVALID_JSON", false, "Correct the line.";
     /// The line is not UTF-8.
-    InvalidUtf8 = "INVALID_UTF8", false;
-    /// The line exceeds the limit; the node skipped it up to its newline.
-    LineTooLong = "LINE_TOO_LONG", false;
+    InvalidUtf8 = "INVALID_UTF8", false, "Correct the line.";
+    /// The line is longer than the limit; the node skipped it.
+    LineTooLong = "LINE_TOO_LONG", false, "Send less data.";
     /// The `type` is not one of the commands.
-    UnknownCommand = "UNKNOWN_COMMAND", false;
+    UnknownCommand = "UNKNOWN_COMMAND", false, "Correct the `type`, or use a newer node.";
     /// A field is missing, of the wrong type or out of range.
-    InvalidArgument = "INVALID_ARGUMENT", false;
-    /// Another command with the same `id` has not been answered yet; `details.id` names it.
-    DuplicateId = "DUPLICATE_ID", false;
+    InvalidArgument = "INVALID_ARGUMENT", false, "Correct the field that `message` names.";
+    /// Another command with the same `id` has no answer yet; `details.id` names it.
+    DuplicateId = "DUPLICATE_ID", false, "Use a new `id`.";
     /// The command came before `connect`.
-    NotConnected = "NOT_CONNECTED", false;
-    /// The parent sent `connect` before.
-    AlreadyConnected = "ALREADY_CONNECTED", false;
-    /// The node does not support the requested protocol version; `details.supported` lists those
-    /// that it does.
-    UnsupportedProtocol = "UNSUPPORTED_PROTOCOL", false;
-    /// The node is closing: it did not carry out the command, or the message was not delivered yet.
-    ShuttingDown = "SHUTTING_DOWN", true;
-    /// A queue is full: try again in a moment.
-    Busy = "BUSY", true;
-    /// A `cancel` ended the command, or the message that it sent.
-    Cancelled = "CANCELLED", false;
-    /// No verified record names this peer: try its `0x` address, or again once it has joined.
-    PeerNotFound = "PEER_NOT_FOUND", true;
+    NotConnected = "NOT_CONNECTED", false, "Write `connect` first.";
+    /// There was a `connect` already.
+    AlreadyConnected = "ALREADY_CONNECTED", false, "Go on with this session.";
+    /// The node does not speak this protocol version; `details.supported` lists those that it
+    /// speaks.
+    UnsupportedProtocol = "UNSUPPORTED_PROTOCOL", false, "Write `connect` with a listed version.";
+    /// The node is shutting down: it did not carry out the command, or did not deliver the mail in
+    /// time.
+    ShuttingDown = "SHUTTING_DOWN", true, "Send again to the next process.";
+    /// A queue is full.
+    Busy = "BUSY", true, "Try again in a moment.";
+    /// `cancel` gave up the command, or the mail that it sent.
+    Cancelled = "CANCELLED", false, "Nothing.";
+    /// No verified record names this peer.
+    PeerNotFound = "PEER_NOT_FOUND", true, "Use the address, or try again when the agent has joined.";
     /// The peer is known, but none of its addresses answered in time.
-    PeerUnreachable = "PEER_UNREACHABLE", true;
+    PeerUnreachable = "PEER_UNREACHABLE", true, "Check that the agent runs and can be reached.";
     /// A bootstrap peer belongs to another network; `details` has its `peerId` and `network`.
-    WrongNetwork = "WRONG_NETWORK", false;
-    /// The recipient has no room at the moment.
-    PeerBusy = "PEER_BUSY", true;
-    /// No message with this `messageId` waits for an `ack`: it was acknowledged, its sender gave it
-    /// up, or the node was restarted and the message has not been redelivered yet.
-    MessageNotFound = "MESSAGE_NOT_FOUND", false;
-    /// The recipient rejected the message.
-    PeerRejected = "PEER_REJECTED", false;
-    /// The payload is larger than `ready.limits` allows.
-    MessageTooLarge = "MESSAGE_TOO_LARGE", false;
+    WrongNetwork = "WRONG_NETWORK", false, "Correct `bootstrapPeers` or `--network`.";
+    /// The recipient has no room: its agent does not read.
+    PeerBusy = "PEER_BUSY", true, "Try again later.";
+    /// No mail of this `messageId` waits for an `ack`.
+    MessageNotFound = "MESSAGE_NOT_FOUND", false, "After a restart wait for the redelivery; else nothing.";
+    /// The recipient rejected the mail: it blocks this agent, or does not support this message
+    /// format.
+    PeerRejected = "PEER_REJECTED", false, "Do not send it again.";
+    /// The payload is larger than `ready.limits` allows, or than the recipient can read.
+    MessageTooLarge = "MESSAGE_TOO_LARGE", false, "Send less data.";
     /// The node reached no subscriber of the topic in time.
-    NoSubscribers = "NO_SUBSCRIBERS", true;
-    /// The topic is reserved for nodes: a parent may not publish there.
-    ReservedTopic = "RESERVED_TOPIC", false;
-    /// The time to live ran out before an acknowledgement came.
-    Expired = "EXPIRED", true;
-    /// The node could not persist the message, and did not accept it. For an `ack`: accepted, but
-    /// not durable yet.
-    DiskFull = "DISK_FULL", true;
-    /// The node could not listen on its port.
-    ListenFailed = "LISTEN_FAILED", true;
-    /// The store in the data directory cannot be opened at present: the node did not start. Start
-    /// it again later.
-    StoreUnavailable = "STORE_UNAVAILABLE", true;
-    /// A process on another host has the data directory, or has taken it from this one: end one of
-    /// them, or give each a directory of its own.
-    DataDirInUse = "DATA_DIR_IN_USE", true;
-    /// The data directory belongs to another agent: use the key that it was made with, or another
-    /// directory.
-    DataDirMismatch = "DATA_DIR_MISMATCH", false;
+    NoSubscribers = "NO_SUBSCRIBERS", true, "Try again when there are subscribers.";
+    /// Only the node publishes on this topic.
+    ReservedTopic = "RESERVED_TOPIC", false, "Use another topic.";
+    /// No acknowledgement came within the `ttlMs`.
+    Expired = "EXPIRED", true, "Send again; the mail may have arrived.";
+    /// The mail could not be written to disk, and the node did not accept it. For `ack`: accepted
+    /// in memory but not yet durable.
+    DiskFull = "DISK_FULL", true, "Free the disk; send the command again.";
+    /// The node could not listen on its port, or on any address of `--listen`.
+    ListenFailed = "LISTEN_FAILED", true, "Free the port, or use another one.";
+    /// The data directory cannot be read or written now; the node tried for 3 s and did not start.
+    StoreUnavailable = "STORE_UNAVAILABLE", true, "Follow `message`, and start the node again.";
+    /// A process on another host has the data directory, or took it from this process.
+    DataDirInUse = "DATA_DIR_IN_USE", true, "End one of them, or give each its own directory.";
+    /// The data directory belongs to another agent; `message` names both addresses.
+    DataDirMismatch = "DATA_DIR_MISMATCH", false, "Use its key, or another directory.";
     /// A key, a binding or an identity file cannot be used.
-    IdentityInvalid = "IDENTITY_INVALID", false;
+    IdentityInvalid = "IDENTITY_INVALID", false, "Correct the file that `message` names.";
     /// Another process runs with the same identity or data directory.
-    IdentityInUse = "IDENTITY_IN_USE", false;
-    /// A record signed with our own identity, which we did not issue, is in the network.
-    IdentityConflict = "IDENTITY_CONFLICT", false;
-    /// A newer generation of this identity exists: this node may no longer speak for the address.
-    IdentitySuperseded = "IDENTITY_SUPERSEDED", false;
-    /// Several peers agree that this machine's clock is wrong. For a message: its recipient
-    /// rejected the time of this machine's clock.
-    ClockSkew = "CLOCK_SKEW", true;
+    IdentityInUse = "IDENTITY_IN_USE", false, "End it, or use another identity.";
+    /// The network has a record with our signature that this node did not issue.
+    IdentityConflict = "IDENTITY_CONFLICT", false, "Find the other holder of the key.";
+    /// A newer generation of this identity exists; this node may no longer speak for the address.
+    IdentitySuperseded = "IDENTITY_SUPERSEDED", false, "Stop this node; use the newer generation.";
+    /// Without a message: at least two peers agree that this machine's clock is off. Of mail: the
+    /// two clocks differ too much.
+    ClockSkew = "CLOCK_SKEW", true, "Set the clock.";
     /// A defect of the node.
-    Internal = "INTERNAL", true;
+    Internal = "INTERNAL", true, "Report it; start the node again.";
 }
 
 impl std::fmt::Display for ErrorCode {

@@ -139,9 +139,8 @@ pub struct Send {
     /// priority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// How urgent it is. Absent: as its kind is; `vote`, `consensus_vote`, `block_proposal`,
-    /// `block_announce` and `critical` are high, `statistics`, `network_statistics`, `history`,
-    /// `historical_data`, `non_critical`, `peer_exchange` and `ping` low, all others medium.
+    /// How urgent it is. Absent: the default priority of its kind, which the schema lists under
+    /// `messageKinds`, else medium.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// Time for which the node tries to deliver, in milliseconds: 1 to 604,800,000 (7 days).
@@ -211,7 +210,7 @@ pub struct Discover {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Subscribe {
-    /// The topic, 1 to 128 bytes.
+    /// The topic, 1 to 128 bytes. A parent may subscribe to at most 250 topics.
     pub topic: String,
 }
 

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Longest textual [`Id`], in bytes: four UUIDs.
-pub const MAX_ID_BYTES: usize = 128;
+use crate::MAX_ID_BYTES;
 
 /// The largest number on the pipe: 2^53 − 1, the last integer that every JSON reader keeps exact.
 pub const MAX_EXACT: u64 = (1 << 53) - 1;

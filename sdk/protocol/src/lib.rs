@@ -12,10 +12,13 @@ mod counter;
 mod delivery;
 mod event;
 mod exit_code;
+mod field_limit;
 mod forward_compat;
 mod id;
+mod kind;
 mod limits;
 pub mod line;
+mod sdk_code;
 
 pub use answer::{Answer, ConnectedPeer, StatusReport};
 pub use base64::{decode_base64, encode_base64};
@@ -28,8 +31,11 @@ pub use event::{
     PeerDiscovered, Ready, Role, Trust,
 };
 pub use exit_code::ExitCode;
+pub use field_limit::*;
 pub use id::{Id, MAX_EXACT};
+pub use kind::MessageKind;
 pub use limits::{Limit, Limits};
+pub use sdk_code::SdkErrorCode;
 
 /// Highest version of the contract that this crate speaks, and the only one so far.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -170,17 +170,12 @@ class Misbehaving(TestCase):
             await asyncio.gather(*(node.ping() for _ in range(2000)))
 
     async def test_close_sends_shutdown_then_sigterm_then_sigkill(self) -> None:
-        from p2p_node import supervised_node
-
-        self.addCleanup(setattr, supervised_node, "DRAIN", supervised_node.DRAIN)
-        self.addCleanup(setattr, supervised_node, "TERMINATE", supervised_node.TERMINATE)
         node = await misbehaving("good")
         for _ in range(2):
             self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=0)))
         with self.assertRaises(p2p_node.NodeClosed):
             await node.ping()
-        supervised_node.DRAIN, supervised_node.TERMINATE = 0.05, 0.05
-        node = await misbehaving("deaf")
+        node = await misbehaving("deaf", close_timeouts=(0.05, 0.05))
         pid = node.pid
         assert pid is not None
         closing = asyncio.ensure_future(node.close())
@@ -189,6 +184,12 @@ class Misbehaving(TestCase):
         self.assertEqual(await node.close(), [])
         self.assertEqual(node.exit, p2p_node.Exit(signal=signal.SIGKILL), "the cancelled shutdown continues")
         self.assertFalse(is_alive(pid))
+
+    async def test_close_timeouts_apply_to_shutdown_and_sigterm(self) -> None:
+        node = await misbehaving("stopping", close_timeouts=(0.05, PATIENCE))
+        self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=4)), "exits on SIGTERM")
+        node = await misbehaving("good", close_timeouts=(PATIENCE, 0))
+        self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=0)), "exits on shutdown")
 
     async def test_close_during_restart_pause_fails_waiting_calls(self) -> None:
         slow = p2p_node.Restart(first=1000, max=1000)

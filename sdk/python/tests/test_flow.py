@@ -12,7 +12,8 @@ from typing import Any
 from p2p_node.errors import CommandRefused, P2PError
 from p2p_node.events import Closed, NodeEvents
 from p2p_node.flow import RESERVED, CommandQueue, Send
-from p2p_node.mailbox import MAX_ACKED_AT_ONCE, MAX_FINISHED, Mailbox
+from p2p_node.mailbox import MAX_FINISHED, Mailbox
+from p2p_node.types import MAX_ACK_MESSAGES
 from p2p_node.types import Limits, Message, PeerConnected
 
 
@@ -45,10 +46,10 @@ class Mail(unittest.TestCase):
         for _ in range(2500):
             take(mailbox, finish=True)
         first = mailbox.next_batch()
-        self.assertEqual((len(first), first[0], mailbox.has_acks), (MAX_ACKED_AT_ONCE, "m0", False))
+        self.assertEqual((len(first), first[0], mailbox.has_acks), (MAX_ACK_MESSAGES, "m0", False))
         mailbox.confirmed()
-        self.assertEqual(mailbox.next_batch()[0], f"m{MAX_ACKED_AT_ONCE}")
-        self.assertEqual([len(batch) for batch in mailbox.last_batches()], [2500 - 2 * MAX_ACKED_AT_ONCE])
+        self.assertEqual(mailbox.next_batch()[0], f"m{MAX_ACK_MESSAGES}")
+        self.assertEqual([len(batch) for batch in mailbox.last_batches()], [2500 - 2 * MAX_ACK_MESSAGES])
 
     def test_ack_batch_rejected_as_busy_is_repeated_and_others_are_not(self) -> None:
         mailbox = box(9, 6)

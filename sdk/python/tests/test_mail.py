@@ -11,7 +11,7 @@ from unittest import mock
 
 import p2p_node
 from p2p_node import supervised_node
-from p2p_node.mailbox import MAX_ACKED_AT_ONCE
+from p2p_node.types import MAX_ACK_MESSAGES
 
 from .common import IMPATIENT, PATIENCE, TestCase, is_alive, logging, misbehaving, until
 
@@ -35,7 +35,7 @@ class Acks(TestCase):
         lines = [line for line in written() if line["type"] == "ack"]
         self.assertEqual(sorted(acked(lines)), sorted(taken), "each message once")
         self.assertLess(len(lines), 100)
-        self.assertLessEqual(max(len(line["messageIds"]) for line in lines), MAX_ACKED_AT_ONCE)
+        self.assertLessEqual(max(len(line["messageIds"]) for line in lines), MAX_ACK_MESSAGES)
 
     async def test_mail_read_in_one_iteration_is_acked_in_one_line(self) -> None:
         opening, written = logging(self.home, "mails")

@@ -3,16 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use p2p_node_protocol::{Ack, ErrorCode};
+use p2p_node_protocol::{Ack, ErrorCode, Limits, MAX_ACK_MESSAGES};
 
 use crate::Error;
 
-/// The number of messages in one `ack`: the node's limit.
-pub(crate) const MAX_ACKED_AT_ONCE: usize = 1024;
-
 /// The number of finished messages whose `ack` the node has not confirmed. It equals the node's
 /// limit of unacknowledged messages.
-const MAX_UNCONFIRMED: usize = 16_384;
+const MAX_UNCONFIRMED: usize = Limits::STANDARD.max_unacked;
 
 /// A message to acknowledge, and the waiting `ack` call, if there is one.
 struct PendingAck<W> {
@@ -78,7 +75,7 @@ impl<W> Acks<W> {
         if !self.is_due(at_once) {
             return None;
         }
-        let count = self.pending.len().min(MAX_ACKED_AT_ONCE);
+        let count = self.pending.len().min(MAX_ACK_MESSAGES);
         let batch: Vec<PendingAck<W>> = self.pending.drain(..count).collect();
         let ack = Ack::many(batch.iter().map(|pending| pending.message_id.clone()).collect());
         self.unanswered.insert(id, batch);
@@ -201,10 +198,10 @@ mod tests {
         assert!(!acks.answered(1, Ok(())).0);
         assert!(!acks.is_finished("a"));
         assert_eq!(next(&mut acks), ["b", "c"]);
-        for number in 0..MAX_ACKED_AT_ONCE + 1 {
+        for number in 0..MAX_ACK_MESSAGES + 1 {
             acks.finish(number.to_string());
         }
-        assert_eq!(acks.next(2, true).unwrap().message_ids.len(), MAX_ACKED_AT_ONCE);
+        assert_eq!(acks.next(2, true).unwrap().message_ids.len(), MAX_ACK_MESSAGES);
         assert_eq!(acks.next(3, true).unwrap().message_ids.len(), 1);
         assert!(acks.next(4, true).is_none());
     }

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use p2p_node_protocol::{Answer, Delivery, ErrorEvent, Event, Id, PeerDiscovered};
+use p2p_node_protocol::{Answer, Delivery, ErrorEvent, Event, Id, Limits, PeerDiscovered};
 
 use crate::Error;
 
 /// The number of commands, without `send`s, that may wait for answers at the same time. It equals
 /// the node's default limit of unanswered commands.
-pub(crate) const MAX_PENDING: usize = 1024;
+pub(crate) const MAX_PENDING: usize = Limits::STANDARD.max_inflight;
 
 /// The number of messages whose delivery the SDK tracks at the same time. The node's outbox holds 8
 /// MiB, which is fewer messages than this if each has 128 bytes or more.

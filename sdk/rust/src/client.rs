@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_node_protocol::{
-    Allow, Answer, Block, Command, ConnectedPeer, Discover, Message, PeerDiscovered, Peers, Ping, Ready,
-    Send, Status, StatusReport, Subscribe, Unblock, Unsubscribe,
+    Allow, Answer, Block, Command, ConnectedPeer, Message, PeerDiscovered, Peers, Ping, Ready, Send, Status,
+    StatusReport, Subscribe, Unblock, Unsubscribe,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -17,7 +17,7 @@ use crate::mail::{Payload, Published, SendOptions, SentMessage, message_id};
 use crate::process::lock;
 use crate::shared::Answered;
 use crate::supervised_node::{Inner, State};
-use crate::{Builder, Error};
+use crate::{Builder, DiscoverOptions, Error};
 
 /// The longest wait of a call: 30 years, as in tokio.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -171,15 +171,15 @@ impl Node {
         Ok(Published { message_id: message_id(&answer)?, peers: answer.peers.unwrap_or(0) })
     }
 
-    /// Finds agents. Returns at most 4,096 when the search ends, at the latest after `timeout_ms`
-    /// of `what`; further agents arrive as events. Dropping the call ends the search.
+    /// Finds agents. Returns at most 4,096 when the search ends, at the latest after `look_for` of
+    /// the options; further agents arrive as events. Dropping the call ends the search.
     ///
     /// # Errors
     /// As [`request`](Node::request).
-    pub async fn discover(&self, what: Discover) -> Result<Vec<PeerDiscovered>, Error> {
-        let patience = Duration::from_millis(what.timeout_ms.unwrap_or(0));
-        let patience = patience.saturating_add(self.0.launcher.settings.call_timeout);
-        Ok(self.ask(Command::Discover(what), patience).await?.found)
+    pub async fn discover(&self, options: DiscoverOptions) -> Result<Vec<PeerDiscovered>, Error> {
+        let call_timeout = self.0.launcher.settings.call_timeout;
+        let patience = call_timeout.saturating_add(options.look_for.unwrap_or_default());
+        Ok(self.ask(Command::Discover(options.command()?), patience).await?.found)
     }
 
     /// Subscribes to a topic, also after a restart. Its broadcasts arrive as events.

@@ -4,7 +4,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, ErrorEvent, MAX_LINE_BYTES};
+use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, ErrorEvent, MAX_LINE_BYTES, SdkErrorCode};
 
 use crate::binary::BinaryReason;
 
@@ -183,35 +183,35 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the stable code: the node's code if the node rejected the call, else one that all
-    /// SDKs share.
+    /// Returns the stable code: a code of the node ([`ErrorCode`]) if the node rejected the call, else
+    /// one that all SDKs share ([`SdkErrorCode`], or an [`ErrorCode`] where the meaning is the same).
     pub fn code(&self) -> &'static str {
         match self {
-            Error::InvalidArgument { .. } => "INVALID_ARGUMENT",
+            Error::InvalidArgument { .. } => ErrorCode::InvalidArgument.as_str(),
             Error::CommandRefused { code, .. } => code.as_str(),
             Error::Undelivered(delivery) => match (delivery.code, delivery.state) {
                 (Some(code), _) => code.as_str(),
-                (None, DeliveryState::Rejected) => "REJECTED",
-                (None, DeliveryState::Failed) => "FAILED",
-                (None, _) => "EXPIRED",
+                (None, DeliveryState::Rejected) => SdkErrorCode::Rejected.as_str(),
+                (None, DeliveryState::Failed) => SdkErrorCode::Failed.as_str(),
+                (None, _) => ErrorCode::Expired.as_str(),
             },
-            Error::NotJoined { .. } => "NOT_JOINED",
-            Error::CallTimeout { .. } => "TIMEOUT",
+            Error::NotJoined { .. } => SdkErrorCode::NotJoined.as_str(),
+            Error::CallTimeout { .. } => SdkErrorCode::Timeout.as_str(),
             Error::StartFailed { report: Some(report), .. } => report.code.as_str(),
-            Error::StartFailed { .. } | Error::SidecarExited { .. } => "SIDECAR_EXITED",
-            Error::SidecarRestarted { .. } => "SIDECAR_RESTARTED",
-            Error::SidecarUnavailable { .. } => "SIDECAR_UNAVAILABLE",
-            Error::WriteTimeout { .. } => "WRITE_TIMEOUT",
-            Error::NotReady { .. } => "NOT_READY",
-            Error::NodeClosed => "CLOSED",
-            Error::BinaryNotFound { .. } => "BINARY_NOT_FOUND",
-            Error::BinaryUnusable { .. } => "BINARY_UNUSABLE",
-            Error::SpawnFailed { .. } => "SPAWN_FAILED",
-            Error::VersionMismatch { .. } => "VERSION_MISMATCH",
-            Error::IdentityChanged { .. } => "IDENTITY_CHANGED",
-            Error::LineTooLong { .. } => "LINE_TOO_LONG",
-            Error::TooManyCalls { .. } => "BUSY",
-            Error::Contract(_) => "CONTRACT",
+            Error::StartFailed { .. } | Error::SidecarExited { .. } => SdkErrorCode::SidecarExited.as_str(),
+            Error::SidecarRestarted { .. } => SdkErrorCode::SidecarRestarted.as_str(),
+            Error::SidecarUnavailable { .. } => SdkErrorCode::SidecarUnavailable.as_str(),
+            Error::WriteTimeout { .. } => SdkErrorCode::WriteTimeout.as_str(),
+            Error::NotReady { .. } => SdkErrorCode::NotReady.as_str(),
+            Error::NodeClosed => SdkErrorCode::Closed.as_str(),
+            Error::BinaryNotFound { .. } => SdkErrorCode::BinaryNotFound.as_str(),
+            Error::BinaryUnusable { .. } => SdkErrorCode::BinaryUnusable.as_str(),
+            Error::SpawnFailed { .. } => SdkErrorCode::SpawnFailed.as_str(),
+            Error::VersionMismatch { .. } => SdkErrorCode::VersionMismatch.as_str(),
+            Error::IdentityChanged { .. } => SdkErrorCode::IdentityChanged.as_str(),
+            Error::LineTooLong { .. } => ErrorCode::LineTooLong.as_str(),
+            Error::TooManyCalls { .. } => ErrorCode::Busy.as_str(),
+            Error::Contract(_) => SdkErrorCode::Contract.as_str(),
         }
     }
 

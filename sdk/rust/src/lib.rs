@@ -10,6 +10,7 @@ mod child;
 mod client;
 mod data;
 mod desired_state;
+mod discovery;
 mod error;
 mod events;
 mod inbox;
@@ -27,6 +28,7 @@ mod supervisor;
 pub use binary::BinaryReason;
 pub use builder::{AckMode, Builder};
 pub use client::Node;
+pub use discovery::DiscoverOptions;
 pub use error::Error;
 pub use events::{Event, Events};
 pub use joining::{JOIN_TIMEOUT, QUIET};
@@ -34,6 +36,6 @@ pub use mail::{Bytes, Payload, Published, SendOptions, SentMessage};
 pub use p2p_node_protocol::{
     Answer, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState, Discover, Encoding, ErrorCode,
     ErrorEvent, Id, Level, Limits, Log, Message, Overflow, PeerConnected, PeerDisconnected, PeerDiscovered,
-    Priority, Ready, Role, Route, Send, StatusReport, Trust,
+    Priority, Ready, Role, Route, SdkErrorCode, Send, StatusReport, Trust,
 };
 pub use supervisor::Restart;

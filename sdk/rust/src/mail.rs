@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_node_protocol::{Answer, Delivery, DeliveryState, Encoding, Priority, Route, Send, encode_base64};
+use p2p_node_protocol::{
+    Answer, Delivery, DeliveryState, Encoding, MAX_TTL_MS, Priority, Route, Send, encode_base64,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -40,14 +42,14 @@ impl Payload for Bytes<'_> {
 }
 
 /// The longest time to live that the node accepts.
-const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const MAX_TTL: Duration = Duration::from_millis(MAX_TTL_MS);
 
 /// The options of a message, besides recipient and data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SendOptions {
     /// The kind of the message, for the receiving agent, at most 64 bytes. Default: none.
     pub kind: Option<String>,
-    /// The priority. Default: medium.
+    /// The priority. Default: that of the kind, else medium.
     pub priority: Option<Priority>,
     /// How long the node tries to deliver the message: 1 ms to 7 days. Default: 120 s, and 24 h
     /// with a data directory.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{CHILD, Notes, child, endless, exit_code, next, open, refused, until};
-use p2p_node_sdk::{Bytes, DeliveryState, Discover, Error, Event, Priority, SendOptions};
+use p2p_node_sdk::{Bytes, DeliveryState, DiscoverOptions, Error, Event, Priority, SendOptions};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -32,7 +32,7 @@ async fn calls_to_good_child_return_answers() {
         assert_eq!((late.code(), late.retryable()), ("EXPIRED", true));
     }
     assert_eq!(node.publish("t", &1).await.unwrap().peers, 3);
-    assert_eq!(node.discover(Discover::default()).await.unwrap()[0].address, "0xB");
+    assert_eq!(node.discover(DiscoverOptions::default()).await.unwrap()[0].address, "0xB");
     node.subscribe("t").await.unwrap();
     node.unsubscribe("t").await.unwrap();
     for call in [node.block("0xB").await, node.allow("0xB").await, node.unblock("0xB").await] {

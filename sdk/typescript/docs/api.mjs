@@ -66,6 +66,7 @@ function section(name, symbol) {
     return lines;
   }
   if (ts.isTypeAliasDeclaration(node) || ts.isFunctionDeclaration(node)) return [...lines, "```ts", print(node).replace(/^export (declare )?/, ""), "```", "", ...body];
+  if (ts.isVariableDeclaration(node) && node.type !== undefined && ts.isTypeLiteralNode(node.type)) return [...lines, ...body, ...fieldTable([...node.type.members])];
   return [...lines, "```ts", `const ${name}: ${checker.typeToString(checker.getTypeOfSymbol(symbol))}`, "```", "", ...body];
 }
 

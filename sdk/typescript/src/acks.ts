@@ -2,10 +2,7 @@
 
 import type { Waiter } from "./channel.js";
 import { CommandRefused, type P2PError } from "./errors.js";
-import type { Command } from "./types.js";
-
-/** Maximum number of messages in one `ack` command; a limit of the node. */
-export const MAX_ACKED_AT_ONCE = 1024;
+import { ErrorCode, FIELD_LIMITS, type Command } from "./types.js";
 
 /** The messages of one `ack`, with the calls that wait for its answer. */
 export type AckBatch = Map<string, Waiter<void>[]>;
@@ -43,7 +40,7 @@ export class AckQueue {
   next(): AckBatch {
     const batch: AckBatch = new Map();
     for (const [messageId, waiters] of this.#waiting) {
-      if (batch.size === MAX_ACKED_AT_ONCE) break;
+      if (batch.size === FIELD_LIMITS.maxAckMessages) break;
       batch.set(messageId, waiters);
     }
     for (const messageId of batch.keys()) this.#waiting.delete(messageId);
@@ -60,13 +57,13 @@ export class AckQueue {
   /** Records that the node rejected an `ack`. Returns `true` if the SDK must repeat it later. */
   refused(batch: AckBatch, error: P2PError): boolean {
     this.#unanswered.delete(batch);
-    if (error.code === "BUSY") {
+    if (error.code === ErrorCode.BUSY) {
       this.#waiting = new Map([...batch, ...this.#waiting]);
       return true;
     }
     // With DISK_FULL the `ack` counts; the node itself retries the write.
     const unknown = unknownIds(error);
-    const isUnknown = error.code === "MESSAGE_NOT_FOUND";
+    const isUnknown = error.code === ErrorCode.MESSAGE_NOT_FOUND;
     for (const [messageId, waiters] of batch) {
       const isRefused = unknown === undefined || unknown.has(messageId);
       if (isRefused && isUnknown) this.notFound += 1;
@@ -111,5 +108,5 @@ export function ackOf(batch: AckBatch): Command {
 /** Returns the message ids that the node did not know; `undefined` means all of them. */
 function unknownIds(error: P2PError): Set<unknown> | undefined {
   const details = error instanceof CommandRefused ? (error.details as { messageIds?: unknown } | undefined) : undefined;
-  return error.code === "MESSAGE_NOT_FOUND" && Array.isArray(details?.messageIds) ? new Set(details.messageIds) : undefined;
+  return error.code === ErrorCode.MESSAGE_NOT_FOUND && Array.isArray(details?.messageIds) ? new Set(details.messageIds) : undefined;
 }

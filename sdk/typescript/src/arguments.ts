@@ -1,10 +1,10 @@
 /** Checks arguments. Errors name the argument and say what to pass instead. No I/O. */
 
 import { InvalidArgument } from "./errors.js";
-import type { Message } from "./types.js";
+import { FIELD_LIMITS, type Message } from "./types.js";
 
-/** Maximum nesting depth of `data`. The node accepts 32 levels; the line itself is one of them. */
-export const MAX_DATA_DEPTH = 31;
+/** Maximum nesting depth of `data`. The line itself is one of the levels that the node accepts. */
+export const MAX_DATA_DEPTH = FIELD_LIMITS.maxDepth - 1;
 /** Maximum number of characters of a value that an error quotes. */
 const QUOTED = 40;
 
@@ -75,12 +75,12 @@ export const CALL: Record<string, Rule> = { signal, timeoutMs: milliseconds };
 export const PUBLISH: Record<string, Rule> = { ...CALL, kind: text, priority: oneOf("low", "medium", "high") };
 export const SEND: Record<string, Rule> = {
   ...PUBLISH,
-  ttlMs: integer(1, 604_800_000),
+  ttlMs: integer(1, FIELD_LIMITS.maxTtlMs),
   route: oneOf("auto", "direct", "gossip"),
   replyTo: text,
   conversationId: text,
 };
-export const DISCOVER: Record<string, Rule> = { ...CALL, topic: name, address: name, capability: name, lookForMs: integer(0, 60_000) };
+export const DISCOVER: Record<string, Rule> = { ...CALL, topic: name, address: name, capability: name, lookForMs: integer(0, FIELD_LIMITS.maxDiscoverMs) };
 
 /** @throws {InvalidArgument} unless `peer` is a non-empty string. */
 export function checkPeer(argument: string, peer: unknown): void {

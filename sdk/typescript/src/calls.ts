@@ -9,7 +9,7 @@ import type { CallOptions } from "./options.js";
 import type { KeepAlive } from "./process.js";
 import { SendQueue } from "./sends.js";
 import { after } from "./timer.js";
-import { LIMITS, type Command, type Delivery } from "./types.js";
+import { ErrorCode, LIMITS, type Command, type Delivery } from "./types.js";
 import { subject, type DesiredState } from "./desired_state.js";
 
 /** Maximum number of unwritten calls other than `send`; the same as for `send`s. */
@@ -198,7 +198,7 @@ export class Calls {
         if (outcome !== undefined && messageId !== undefined && delivery === "accepted" && !call.abandoned) {
           const tracked = child.channel.track(messageId, outcome);
           const full = "the SDK tracks too many deliveries; this one arrives as an event";
-          if (!tracked) outcome.reject(new P2PError("TOO_MANY", full));
+          if (!tracked) outcome.reject(new P2PError(ErrorCode.TOO_MANY, full));
         }
         this.#ended(call);
         answer.resolve(reply);

@@ -7,7 +7,7 @@ import { SidecarError, SidecarExited, StartFailed, type Exit } from "./errors.js
 import { Framer } from "./framer.js";
 import { EXIT_GRACE_MS, type Process } from "./process.js";
 import { within } from "./timer.js";
-import { LIMITS, PROTOCOL_VERSION, type Command, type ErrorEvent, type Event, type Limits, type Ready } from "./types.js";
+import { ErrorCode, LIMITS, PROTOCOL_VERSION, type Command, type ErrorEvent, type Event, type Limits, type Ready } from "./types.js";
 import { LineWriter } from "./writer.js";
 
 /** The version of this package and of the binary that it supports. */
@@ -128,7 +128,7 @@ export class Child {
     exited.catch(() => undefined);
     if (await within(Promise.race([something, exited]), timeoutMs)) return Promise.race([something, exited]);
     const why = this.#lastError === undefined ? "" : `: ${this.#lastError.code}: ${this.#lastError.message}`;
-    throw new SidecarError("NOT_READY", `${late}${why}`, true, process.stderrTail());
+    throw new SidecarError(ErrorCode.NOT_READY, `${late}${why}`, true, process.stderrTail());
   }
 
   /** Returns the error for an exit, with the reason that the node or the exit status gives. */
@@ -147,7 +147,7 @@ export class Child {
   #stuck(): void {
     const { timeoutMs } = this.#writer;
     const message = `the node neither read nor wrote for ${timeoutMs} ms, so the SDK killed it`;
-    this.channel.failAll((maySend) => new SidecarError("WRITE_TIMEOUT", message, !maySend));
+    this.channel.failAll((maySend) => new SidecarError(ErrorCode.WRITE_TIMEOUT, message, !maySend));
     this.process.signal("SIGKILL");
   }
 
@@ -196,7 +196,7 @@ function checkVersion(ready: Ready, program: string): Ready {
   const series = (version: string): string => version.split(".").slice(0, parts).join(".");
   if (ready.protocol !== PROTOCOL_VERSION || series(ready.version) !== series(VERSION)) {
     throw new SidecarError(
-      "VERSION_MISMATCH",
+      ErrorCode.VERSION_MISMATCH,
       `${program} is version ${ready.version} and speaks protocol ${ready.protocol}; ` +
         `this package is version ${VERSION} and speaks protocol ${PROTOCOL_VERSION}: ` +
         "install package and binary of the same version",

@@ -11,17 +11,18 @@ import { JOIN_TIMEOUT_MS, Joining, QUIET_MS } from "./joining.js";
 import { checkOpenOptions, DEFAULTS, type CallOptions, type Options, type PublishOptions, type SendOptions } from "./options.js";
 import { SupervisedNode, type Lifecycle } from "./supervised_node.js";
 import type { Stream } from "./stream.js";
-import type {
-  Answer,
-  Command,
-  ConnectedPeer,
-  Delivery,
-  Event,
-  Message,
-  Overflow,
-  PeerDiscovered,
-  Ready,
-  StatusReport,
+import {
+  ErrorCode,
+  type Answer,
+  type Command,
+  type ConnectedPeer,
+  type Delivery,
+  type Event,
+  type Message,
+  type Overflow,
+  type PeerDiscovered,
+  type Ready,
+  type StatusReport,
 } from "./types.js";
 
 /** Rule for the buffer size of a stream. */
@@ -274,7 +275,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   async status(options: CallOptions = {}): Promise<StatusReport> {
     checkOptions(options, CALL);
     const { status } = (await this.#supervised.ask({ type: "status" }, options)).answer;
-    if (status === undefined) throw new SidecarError("CONTRACT", "the node's answer to `status` has no `status` field");
+    if (status === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the node's answer to `status` has no `status` field");
     return status;
   }
 
@@ -419,6 +420,6 @@ function payload(data: unknown): { data: unknown; encoding?: "base64" } {
 }
 
 function messageIdOf(answer: Answer): string {
-  if (answer.messageId === undefined) throw new SidecarError("CONTRACT", "the node's answer to `send` has no `messageId` field");
+  if (answer.messageId === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the node's answer to `send` has no `messageId` field");
   return answer.messageId;
 }

@@ -1,6 +1,6 @@
 /** The errors of the SDK. */
 
-import { RETRYABLE, type Delivery, type ErrorEvent } from "./types.js";
+import { ErrorCode, RETRYABLE, type Delivery, type ErrorEvent } from "./types.js";
 
 /** How a process ended: with an exit `code`, or by a `signal`. The other field is `null`. */
 export interface Exit {
@@ -18,11 +18,11 @@ export function describeEnd(exit: Exit, report: ErrorEvent | undefined): string 
 export class P2PError extends Error {
   override readonly name: string = "P2PError";
   /** The stable code of the error. */
-  readonly code: string;
+  readonly code: ErrorCode;
   /** `true` if the same call may succeed later and cannot have an effect twice. */
   readonly retryable: boolean;
 
-  constructor(code: string, message: string, retryable = false, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, retryable = false, options?: ErrorOptions) {
     super(`${code}: ${message}`, options);
     this.code = code;
     this.retryable = retryable;
@@ -36,7 +36,7 @@ export class InvalidArgument extends P2PError {
   readonly argument: string;
 
   constructor(argument: string, what: string) {
-    super("INVALID_ARGUMENT", `\`${argument}\` ${what}`);
+    super(ErrorCode.INVALID_ARGUMENT, `\`${argument}\` ${what}`);
     this.argument = argument;
   }
 }
@@ -52,7 +52,7 @@ export class NotJoined extends P2PError {
   constructor(ms: number, tried: readonly string[], errors: readonly string[]) {
     const where = tried.length === 0 ? "no bootstrap peers are configured" : `tried ${tried.join(", ")}`;
     const why = errors.map((error) => `; ${error}`).join("");
-    super("NOT_JOINED", `no peer connected within ${ms} ms: ${where}${why}`, true);
+    super(ErrorCode.NOT_JOINED, `no peer connected within ${ms} ms: ${where}${why}`, true);
     this.tried = tried;
     this.errors = errors;
   }
@@ -67,7 +67,7 @@ export class CommandRefused extends P2PError {
   /** Further values of the node's error. */
   readonly details: unknown;
 
-  constructor(code: string, message: string, retryable: boolean, details?: unknown) {
+  constructor(code: ErrorCode, message: string, retryable: boolean, details?: unknown) {
     super(code, message, retryable);
     this.details = details;
   }
@@ -99,7 +99,7 @@ export class CallTimeout extends P2PError {
   override readonly name = "CallTimeout";
 
   constructor(what: string, ms: number, retryable: boolean) {
-    super("TIMEOUT", `${what} was not answered within ${ms} ms`, retryable);
+    super(ErrorCode.TIMEOUT, `${what} was not answered within ${ms} ms`, retryable);
   }
 }
 
@@ -108,7 +108,7 @@ export class TooManyCalls extends P2PError {
   override readonly name = "TooManyCalls";
 
   constructor(calls: number, bytes: number) {
-    super("BUSY", `${calls} calls (${bytes} bytes) already wait: wait for answers first`, true);
+    super(ErrorCode.BUSY, `${calls} calls (${bytes} bytes) already wait: wait for answers first`, true);
   }
 }
 
@@ -118,7 +118,7 @@ export class LineTooLong extends P2PError {
 
   constructor(bytes: number, limit: number) {
     const advice = "send less";
-    super("LINE_TOO_LONG", `the command has ${bytes} bytes, the limit is ${limit}: ${advice}`);
+    super(ErrorCode.LINE_TOO_LONG, `the command has ${bytes} bytes, the limit is ${limit}: ${advice}`);
   }
 }
 
@@ -128,7 +128,7 @@ export class SidecarError extends P2PError {
   /** The last bytes that the node's process wrote to stderr, at most 2,048. */
   readonly stderrTail: string;
 
-  constructor(code: string, message: string, retryable = false, stderrTail = "", options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, retryable = false, stderrTail = "", options?: ErrorOptions) {
     const words = stderrTail.trim();
     super(code, words === "" ? message : `${message}; stderr ends with: ${JSON.stringify(words)}`, retryable, options);
     this.stderrTail = stderrTail;
@@ -140,7 +140,7 @@ export class BinaryNotFound extends SidecarError {
   override readonly name = "BinaryNotFound";
 
   constructor(looked: string[], advice: string) {
-    super("BINARY_NOT_FOUND", `no p2p-node binary in ${looked.join(", ")}: ${advice}`);
+    super(ErrorCode.BINARY_NOT_FOUND, `no p2p-node binary in ${looked.join(", ")}: ${advice}`);
   }
 }
 
@@ -172,7 +172,7 @@ export class BinaryUnusable extends SidecarError {
   readonly reason: BinaryReason;
 
   constructor(path: string, reason: BinaryReason, message: string) {
-    super("BINARY_UNUSABLE", `${path} ${message}`);
+    super(ErrorCode.BINARY_UNUSABLE, `${path} ${message}`);
     this.path = path;
     this.reason = reason;
   }
@@ -186,8 +186,8 @@ export class SidecarExited extends SidecarError {
   /** The last `error` event of the node that belongs to no call, if any: the reason for the end. */
   readonly report: ErrorEvent | undefined;
 
-  constructor(exit: Exit, stderrTail: string, report?: ErrorEvent, code = "SIDECAR_EXITED", advice = "") {
-    const retryable = code !== "SIDECAR_EXITED" && report?.retryable === true;
+  constructor(exit: Exit, stderrTail: string, report?: ErrorEvent, code: ErrorCode = ErrorCode.SIDECAR_EXITED, advice = "") {
+    const retryable = code !== ErrorCode.SIDECAR_EXITED && report?.retryable === true;
     super(code, `${describeEnd(exit, report)}${advice}`, retryable, stderrTail);
     this.exit = exit;
     this.report = report;
@@ -215,7 +215,7 @@ export class SidecarRestarted extends SidecarError {
   override readonly name = "SidecarRestarted";
 
   constructor(exited: SidecarExited, retryable: boolean) {
-    super("SIDECAR_RESTARTED", describeEnd(exited.exit, exited.report), retryable, exited.stderrTail);
+    super(ErrorCode.SIDECAR_RESTARTED, describeEnd(exited.exit, exited.report), retryable, exited.stderrTail);
   }
 }
 
@@ -225,7 +225,7 @@ export class SidecarUnavailable extends SidecarError {
 
   constructor(ms: number) {
     const why = `the node is restarting and was not ready within ${ms} ms`;
-    super("SIDECAR_UNAVAILABLE", `${why}: try again later`, true);
+    super(ErrorCode.SIDECAR_UNAVAILABLE, `${why}: try again later`, true);
   }
 }
 
@@ -234,6 +234,6 @@ export class NodeClosed extends SidecarError {
   override readonly name = "NodeClosed";
 
   constructor() {
-    super("CLOSED", "the program closed the node");
+    super(ErrorCode.CLOSED, "the program closed the node");
   }
 }

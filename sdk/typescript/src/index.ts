@@ -24,4 +24,5 @@ export { type CallOptions, type Options, type PublishOptions, type SendOptions }
 export { type Lifecycle } from "./supervised_node.js";
 export { Stream } from "./stream.js";
 export { type Restart } from "./supervisor.js";
+export { DEFAULT_PRIORITY, ErrorCode } from "./types.js";
 export type * from "./types.js";

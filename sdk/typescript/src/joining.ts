@@ -7,7 +7,7 @@ import type { KeepAlive } from "./process.js";
 import { CallTimeout, NotJoined, P2PError } from "./errors.js";
 import type { CallOptions } from "./options.js";
 import { after } from "./timer.js";
-import type { ConnectedPeer, Event } from "./types.js";
+import { ErrorCode, type ConnectedPeer, type Event } from "./types.js";
 
 /** Default timeout of `joined` in ms. A dial without an answer takes 10 s; this allows retries. */
 export const JOIN_TIMEOUT_MS = 30_000;
@@ -21,7 +21,7 @@ const LOOK_MS = 1000;
 /** Maximum number of the node's errors that a `NotJoined` quotes. */
 const MAX_ERRORS = 8;
 /** Errors of a `peers` request after which the next one may succeed. */
-const PASSING = ["TIMEOUT", "SIDECAR_RESTARTED", "SIDECAR_UNAVAILABLE", "WRITE_TIMEOUT"];
+const PASSING: readonly ErrorCode[] = [ErrorCode.TIMEOUT, ErrorCode.SIDECAR_RESTARTED, ErrorCode.SIDECAR_UNAVAILABLE, ErrorCode.WRITE_TIMEOUT];
 
 /** The functions of a node that `Joining` needs. */
 export interface JoiningContext {

@@ -1,12 +1,12 @@
 /** Holds mail from its arrival until the program has processed it. No I/O. */
 
-import type { Event, Message } from "./types.js";
+import { LIMITS, type Event, type Message } from "./types.js";
 
 /**
  * Maximum number of processed message ids that the SDK remembers. A node delivers at most this many
  * messages without an `ack`.
  */
-export const MAX_PROCESSED = 16_384;
+export const MAX_PROCESSED = LIMITS.maxUnacked;
 
 /** A message with its position among all events of the node. */
 export interface Entry {

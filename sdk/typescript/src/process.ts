@@ -11,6 +11,7 @@ import type { Readable, Writable } from "node:stream";
 import { checkBinary, resolveProgram } from "./binary.js";
 import { InvalidArgument, SidecarError, type Exit } from "./errors.js";
 import { within } from "./timer.js";
+import { ErrorCode } from "./types.js";
 
 /** Maximum size of the retained stderr in bytes: the capacity of a Linux pipe. */
 const STDERR_BYTES = 64 * 1024;
@@ -88,7 +89,7 @@ export class Process {
     const program = resolveProgram(options.program, env, cwd);
     checkBinary(program);
     const failed = (error: unknown): SidecarError =>
-      new SidecarError("SPAWN_FAILED", `cannot start ${program}: ${String(error)}`, false, "", { cause: error });
+      new SidecarError(ErrorCode.SPAWN_FAILED, `cannot start ${program}: ${String(error)}`, false, "", { cause: error });
     let child: ChildProcessByStdio<Writable, Readable, Readable>;
     try {
       child = spawn(program, args, {

@@ -22,7 +22,7 @@ import { commandLine, DEFAULTS, environment, type CallOptions, type Options } fr
 import { EXIT_GRACE_MS, Process, type KeepAlive } from "./process.js";
 import { RESTART, Supervisor } from "./supervisor.js";
 import { after, within } from "./timer.js";
-import { PROTOCOL_VERSION, type Command, type Delivery, type Event, type Ready } from "./types.js";
+import { ErrorCode, PROTOCOL_VERSION, type Command, type Delivery, type Event, type Ready } from "./types.js";
 import { DesiredState } from "./desired_state.js";
 
 /** The lifecycle events of the process. */
@@ -50,7 +50,7 @@ export interface Handler {
 }
 
 /** Errors after which a restart would fail the same way. A missing binary may be being replaced. */
-const FINAL = ["VERSION_MISMATCH", "IDENTITY_CHANGED", "INTERNAL"];
+const FINAL: readonly ErrorCode[] = [ErrorCode.VERSION_MISMATCH, ErrorCode.IDENTITY_CHANGED, ErrorCode.INTERNAL];
 
 /** Starts and restarts the process of a node, and passes the calls to it. */
 export class SupervisedNode implements KeepAlive {
@@ -208,7 +208,7 @@ export class SupervisedNode implements KeepAlive {
       // After a bug in this package, callers must not wait forever.
       for (const process of this.#processes) process.signal("SIGKILL");
       const message = `the supervisor of the SDK failed, please report this bug: ${String(error)}`;
-      this.#finish(new SidecarError("INTERNAL", message), child);
+      this.#finish(new SidecarError(ErrorCode.INTERNAL, message), child);
     }
   }
 
@@ -242,7 +242,7 @@ export class SupervisedNode implements KeepAlive {
           child = await this.#replace(attempt, since);
         } catch (failure) {
           if (this.#isClosing()) return;
-          error = failure instanceof P2PError ? failure : new SidecarError("INTERNAL", String(failure));
+          error = failure instanceof P2PError ? failure : new SidecarError(ErrorCode.INTERNAL, String(failure));
           if (FINAL.includes(error.code)) return this.#finish(error, old);
           exit = error instanceof SidecarExited ? error.exit : undefined;
           reason = error.message;
@@ -274,7 +274,7 @@ export class SupervisedNode implements KeepAlive {
       if (ready.address !== before.address) {
         const change = `the node was ${before.address} and is now ${ready.address}`;
         const advice = "set privateKey, so that every process has the same address";
-        throw new SidecarError("IDENTITY_CHANGED", `${change}: ${advice}`);
+        throw new SidecarError(ErrorCode.IDENTITY_CHANGED, `${change}: ${advice}`);
       }
       const timeoutMs = this.#options.callTimeoutMs ?? DEFAULTS.callTimeoutMs;
       for (const command of this.#desired.replay()) {

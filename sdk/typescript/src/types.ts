@@ -6,6 +6,183 @@ export const PROTOCOL_VERSION = 1;
 /** The limits of a node that was told nothing else. */
 export const LIMITS: Limits = {"maxDirectBytes":1040384,"maxInflight":1024,"maxInflightBytes":4194304,"maxLineBytes":1048576,"maxPauseMs":2000,"maxTopicBytes":61440,"maxUnacked":16384};
 
+/** The limits of the fields of commands, which are the same for every node. */
+export const FIELD_LIMITS = {
+  /** Longest `id` that is a string: four UUIDs. */
+  maxIdBytes: 128,
+  /** Deepest nesting of arrays and objects in a line, with the object of the line itself. */
+  maxDepth: 32,
+  /** Smallest `maxLineBytes`: enough for `ready` and any error. */
+  minLineBytes: 4096,
+  /** Longest name of a topic. */
+  maxTopicNameBytes: 128,
+  /** Longest `kind`. */
+  maxKindBytes: 64,
+  /** Longest `replyTo`, and longest `conversationId`. */
+  maxReferenceBytes: 128,
+  /** Longest `ttlMs`: 7 days, for agents that run once a week. */
+  maxTtlMs: 604800000,
+  /** Longest `timeoutMs` of a search. */
+  maxDiscoverMs: 60000,
+  /**
+   * Topics to which a parent may subscribe. A peer accepts 256, some of which the nodes use
+   * themselves.
+   */
+  maxSubscriptions: 250,
+  /** Capabilities of an agent. */
+  maxCapabilities: 16,
+  /** Total length of the capabilities of an agent. */
+  maxCapabilitiesBytes: 256,
+  /**
+   * Messages in one `ack`: as many as commands may be unanswered. They fit into a line of 64
+   * KiB.
+   */
+  maxAckMessages: 1024,
+} as const;
+
+/** The priority of a `send` without `priority`, by its `kind`. All other kinds are medium. */
+export const DEFAULT_PRIORITY: Readonly<Record<string, Priority>> = {
+  block_announce: "high",
+  block_proposal: "high",
+  consensus_vote: "high",
+  critical: "high",
+  vote: "high",
+  historical_data: "low",
+  history: "low",
+  network_statistics: "low",
+  non_critical: "low",
+  peer_exchange: "low",
+  ping: "low",
+  statistics: "low",
+};
+
+/**
+ * Reason why a command, a line or a message failed. The strings are stable. The set may grow,
+ * so a reader that meets an unknown code uses `retryable`.
+ */
+export const ErrorCode = {
+  /** The line is not one JSON object. */
+  INVALID_JSON: "INVALID_JSON",
+  /** The line is not UTF-8. */
+  INVALID_UTF8: "INVALID_UTF8",
+  /** The line is longer than the limit; the node skipped it. */
+  LINE_TOO_LONG: "LINE_TOO_LONG",
+  /** The `type` is not one of the commands. */
+  UNKNOWN_COMMAND: "UNKNOWN_COMMAND",
+  /** A field is missing, of the wrong type or out of range. */
+  INVALID_ARGUMENT: "INVALID_ARGUMENT",
+  /** Another command with the same `id` has no answer yet; `details.id` names it. */
+  DUPLICATE_ID: "DUPLICATE_ID",
+  /** The command came before `connect`. */
+  NOT_CONNECTED: "NOT_CONNECTED",
+  /** There was a `connect` already. */
+  ALREADY_CONNECTED: "ALREADY_CONNECTED",
+  /**
+   * The node does not speak this protocol version; `details.supported` lists those that it
+   * speaks.
+   */
+  UNSUPPORTED_PROTOCOL: "UNSUPPORTED_PROTOCOL",
+  /**
+   * The node is shutting down: it did not carry out the command, or did not deliver the mail in
+   * time.
+   */
+  SHUTTING_DOWN: "SHUTTING_DOWN",
+  /** A queue is full. */
+  BUSY: "BUSY",
+  /** `cancel` gave up the command, or the mail that it sent. */
+  CANCELLED: "CANCELLED",
+  /** No verified record names this peer. */
+  PEER_NOT_FOUND: "PEER_NOT_FOUND",
+  /** The peer is known, but none of its addresses answered in time. */
+  PEER_UNREACHABLE: "PEER_UNREACHABLE",
+  /** A bootstrap peer belongs to another network; `details` has its `peerId` and `network`. */
+  WRONG_NETWORK: "WRONG_NETWORK",
+  /** The recipient has no room: its agent does not read. */
+  PEER_BUSY: "PEER_BUSY",
+  /** No mail of this `messageId` waits for an `ack`. */
+  MESSAGE_NOT_FOUND: "MESSAGE_NOT_FOUND",
+  /**
+   * The recipient rejected the mail: it blocks this agent, or does not support this message
+   * format.
+   */
+  PEER_REJECTED: "PEER_REJECTED",
+  /** The payload is larger than `ready.limits` allows, or than the recipient can read. */
+  MESSAGE_TOO_LARGE: "MESSAGE_TOO_LARGE",
+  /** The node reached no subscriber of the topic in time. */
+  NO_SUBSCRIBERS: "NO_SUBSCRIBERS",
+  /** Only the node publishes on this topic. */
+  RESERVED_TOPIC: "RESERVED_TOPIC",
+  /** No acknowledgement came within the `ttlMs`. */
+  EXPIRED: "EXPIRED",
+  /**
+   * The mail could not be written to disk, and the node did not accept it. For `ack`: accepted
+   * in memory but not yet durable.
+   */
+  DISK_FULL: "DISK_FULL",
+  /** The node could not listen on its port, or on any address of `--listen`. */
+  LISTEN_FAILED: "LISTEN_FAILED",
+  /** The data directory cannot be read or written now; the node tried for 3 s and did not start. */
+  STORE_UNAVAILABLE: "STORE_UNAVAILABLE",
+  /** A process on another host has the data directory, or took it from this process. */
+  DATA_DIR_IN_USE: "DATA_DIR_IN_USE",
+  /** The data directory belongs to another agent; `message` names both addresses. */
+  DATA_DIR_MISMATCH: "DATA_DIR_MISMATCH",
+  /** A key, a binding or an identity file cannot be used. */
+  IDENTITY_INVALID: "IDENTITY_INVALID",
+  /** Another process runs with the same identity or data directory. */
+  IDENTITY_IN_USE: "IDENTITY_IN_USE",
+  /** The network has a record with our signature that this node did not issue. */
+  IDENTITY_CONFLICT: "IDENTITY_CONFLICT",
+  /** A newer generation of this identity exists; this node may no longer speak for the address. */
+  IDENTITY_SUPERSEDED: "IDENTITY_SUPERSEDED",
+  /**
+   * Without a message: at least two peers agree that this machine's clock is off. Of mail: the
+   * two clocks differ too much.
+   */
+  CLOCK_SKEW: "CLOCK_SKEW",
+  /** A defect of the node. */
+  INTERNAL: "INTERNAL",
+  /** The SDK did not find the binary. */
+  BINARY_NOT_FOUND: "BINARY_NOT_FOUND",
+  /** The system cannot run the binary. */
+  BINARY_UNUSABLE: "BINARY_UNUSABLE",
+  /** The program closed the node. */
+  CLOSED: "CLOSED",
+  /** The node violated the contract of the pipe. */
+  CONTRACT: "CONTRACT",
+  /** The node gave up a message and named no code. */
+  FAILED: "FAILED",
+  /** The node belongs to the process from which this one was forked. */
+  FORKED: "FORKED",
+  /** After a restart the node had another address. */
+  IDENTITY_CHANGED: "IDENTITY_CHANGED",
+  /** No peer was connected in time. */
+  NOT_JOINED: "NOT_JOINED",
+  /** The node was not ready in time. */
+  NOT_READY: "NOT_READY",
+  /** The recipient's node rejected a message and named no code. */
+  REJECTED: "REJECTED",
+  /** The process of the node ended, and the SDK does not restart it. */
+  SIDECAR_EXITED: "SIDECAR_EXITED",
+  /** The process of the node ended before it answered. */
+  SIDECAR_RESTARTED: "SIDECAR_RESTARTED",
+  /** No process of the node was ready in time. The SDK sent nothing. */
+  SIDECAR_UNAVAILABLE: "SIDECAR_UNAVAILABLE",
+  /** The system could not start the process, and the binary is not the reason. */
+  SPAWN_FAILED: "SPAWN_FAILED",
+  /** No answer came in time. */
+  TIMEOUT: "TIMEOUT",
+  /** The SDK tracks too many messages to report the end of this one. */
+  TOO_MANY: "TOO_MANY",
+  /** The SDK does not support the version of the binary. */
+  VERSION_MISMATCH: "VERSION_MISMATCH",
+  /** The node neither read nor wrote for too long, and the SDK killed it. */
+  WRITE_TIMEOUT: "WRITE_TIMEOUT",
+} as const;
+
+/** A code of an error. Later versions may add more. */
+export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode] | (string & {});
+
 /** Whether what failed with this code may succeed later without being changed. */
 export const RETRYABLE: Readonly<Record<string, boolean>> = {
   INVALID_JSON: false,
@@ -230,12 +407,6 @@ export interface DropCounts {
 /** Encoding of `data`. */
 export type Encoding = "base64";
 
-/**
- * Reason why a command, a line or a message failed. The strings are stable. The set may grow,
- * so a reader that meets an unknown code uses `retryable`.
- */
-export type ErrorCode = "INVALID_JSON" | "INVALID_UTF8" | "LINE_TOO_LONG" | "UNKNOWN_COMMAND" | "INVALID_ARGUMENT" | "DUPLICATE_ID" | "NOT_CONNECTED" | "ALREADY_CONNECTED" | "UNSUPPORTED_PROTOCOL" | "SHUTTING_DOWN" | "BUSY" | "CANCELLED" | "PEER_NOT_FOUND" | "PEER_UNREACHABLE" | "WRONG_NETWORK" | "PEER_BUSY" | "MESSAGE_NOT_FOUND" | "PEER_REJECTED" | "MESSAGE_TOO_LARGE" | "NO_SUBSCRIBERS" | "RESERVED_TOPIC" | "EXPIRED" | "DISK_FULL" | "LISTEN_FAILED" | "STORE_UNAVAILABLE" | "DATA_DIR_IN_USE" | "DATA_DIR_MISMATCH" | "IDENTITY_INVALID" | "IDENTITY_IN_USE" | "IDENTITY_CONFLICT" | "IDENTITY_SUPERSEDED" | "CLOCK_SKEW" | "INTERNAL" | (string & {});
-
 /** `error`. */
 export interface ErrorEvent {
   /** Stable code. */
@@ -450,9 +621,8 @@ export interface Send {
   /** The recipient: a PeerId or an `0x…` Ethereum address. */
   peerId?: string;
   /**
-   * How urgent it is. Absent: as its kind is; `vote`, `consensus_vote`, `block_proposal`,
-   * `block_announce` and `critical` are high, `statistics`, `network_statistics`, `history`,
-   * `historical_data`, `non_critical`, `peer_exchange` and `ping` low, all others medium.
+   * How urgent it is. Absent: the default priority of its kind, which the schema lists under
+   * `messageKinds`, else medium.
    */
   priority?: Priority;
   /** Id of the message that this one answers, at most 128 bytes. */
@@ -501,7 +671,7 @@ export interface StatusReport {
 
 /** `subscribe`. */
 export interface Subscribe {
-  /** The topic, 1 to 128 bytes. */
+  /** The topic, 1 to 128 bytes. A parent may subscribe to at most 250 topics. */
   topic: string;
 }
 

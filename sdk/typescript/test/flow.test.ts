@@ -4,11 +4,14 @@ import assert from "node:assert/strict";
 import { Writable } from "node:stream";
 import { describe, test } from "node:test";
 
-import { ackOf, AckQueue, MAX_ACKED_AT_ONCE } from "../src/acks.js";
+import { ackOf, AckQueue } from "../src/acks.js";
 import { CommandRefused, NodeClosed } from "../src/errors.js";
 import { MAX_WAITING_BYTES, MAX_WAITING_SENDS, SendQueue } from "../src/sends.js";
+import { FIELD_LIMITS } from "../src/types.js";
 import { LineWriter } from "../src/writer.js";
 import { until } from "./common.js";
+
+const { maxAckMessages } = FIELD_LIMITS;
 
 describe("sends", () => {
   function filled(sends: number, bytes: number, waiting: Record<string, number>): SendQueue<string> {
@@ -83,12 +86,12 @@ describe("acks", () => {
 
   test("acks added while one is unanswered go into the next one", () => {
     const acks = new AckQueue();
-    for (let number = 0; number < MAX_ACKED_AT_ONCE + 2; number++) acks.add(`m${number}`);
+    for (let number = 0; number < maxAckMessages + 2; number++) acks.add(`m${number}`);
     const first = acks.next();
-    assert.deepEqual([first.size, acks.isDue, acks.size], [MAX_ACKED_AT_ONCE, false, MAX_ACKED_AT_ONCE + 2]);
+    assert.deepEqual([first.size, acks.isDue, acks.size], [maxAckMessages, false, maxAckMessages + 2]);
     acks.accepted(first);
     assert.ok(acks.isDue);
-    assert.deepEqual(ackOf(acks.next()), { type: "ack", messageIds: [`m${MAX_ACKED_AT_ONCE}`, `m${MAX_ACKED_AT_ONCE + 1}`] });
+    assert.deepEqual(ackOf(acks.next()), { type: "ack", messageIds: [`m${maxAckMessages}`, `m${maxAckMessages + 1}`] });
   });
 
   test("a rejected ack fails only the messages that the node did not know", () => {
@@ -166,21 +169,26 @@ describe("writing", () => {
     assert.deepEqual(stdin.pieces, [65_536, 65_536, 150_001 - 131_072]);
   });
 
-  test("a child that neither reads nor writes is stuck", async () => {
-    for (const alive of ["reads", "writes", "neither"]) {
+  test("a child that neither reads nor writes for the whole timeout is stuck", async (context) => {
+    context.mock.timers.enable({ apis: ["setInterval"] });
+    for (const [alive, pauseMs] of [["reads", 80], ["writes", 80], ["reads", 100], ["neither", 20]] as const) {
       const stdin = new Slow();
-      let [stuck, moved] = [false, 0];
+      let stuck = false;
       const writer = new LineWriter(stdin, 100, { idle: () => undefined, stuck: () => (stuck = true) });
       writer.add(`${"x".repeat(40 * 65_536)}\n`);
       writer.flush();
-      const alarm = setInterval(() => {
-        moved += 1;
-        if (alive === "reads") stdin.done?.();
+      let passedMs = 0;
+      while (!stuck && passedMs < 2400) {
+        context.mock.timers.tick(pauseMs);
+        passedMs += pauseMs;
+        const pieces = stdin.pieces.length;
+        if (alive === "reads" && !stuck) {
+          stdin.done?.();
+          await until("the next piece", () => stdin.pieces.length > pieces);
+        }
         if (alive === "writes") writer.progress();
-      }, 10);
-      await until(alive, () => stuck || (alive !== "neither" && moved >= 30));
-      clearInterval(alarm);
-      assert.equal(stuck, alive === "neither");
+      }
+      assert.deepEqual([stuck, passedMs], pauseMs === 80 ? [false, 2400] : [true, 100], `${alive} every ${pauseMs} ms`);
       stdin.destroy();
     }
   });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Id};
+use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Id, MAX_CAPABILITIES, MAX_CAPABILITIES_BYTES};
 use p2p_node_wire::envelope::{Hello, WIRE_VERSION};
 use p2p_node_wire::record::{MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS};
 use prost::Message as _;
@@ -15,10 +15,9 @@ use crate::highest_seen::HighestSeen;
 use crate::local::Local;
 use crate::topics::ANNOUNCEMENTS;
 
-/// Largest number of capabilities: our choice, a quarter of what a record lists.
-const MAX_CAPABILITIES: usize = MAX_RECORD_TAGS / 4;
-/// Largest total length of capabilities, in bytes: our choice, so that topics keep half of the room.
-const MAX_CAPABILITY_BYTES: usize = MAX_RECORD_TAG_BYTES / 2;
+// Topics keep most of the tags of a record and half of their bytes.
+const _: () = assert!(MAX_CAPABILITIES <= MAX_RECORD_TAGS / 4);
+const _: () = assert!(MAX_CAPABILITIES_BYTES <= MAX_RECORD_TAG_BYTES / 2);
 
 /// Checks the capabilities of an agent.
 ///
@@ -26,9 +25,9 @@ const MAX_CAPABILITY_BYTES: usize = MAX_RECORD_TAG_BYTES / 2;
 /// Returns an explanation for people if there are too many, or one is empty or not printable.
 pub fn check_capabilities(capabilities: &[String]) -> Result<(), String> {
     let bytes: usize = capabilities.iter().map(String::len).sum();
-    if capabilities.len() > MAX_CAPABILITIES || bytes > MAX_CAPABILITY_BYTES {
+    if capabilities.len() > MAX_CAPABILITIES || bytes > MAX_CAPABILITIES_BYTES {
         return Err(format!(
-            "at most {MAX_CAPABILITIES} capabilities are possible, with {MAX_CAPABILITY_BYTES} bytes in total"
+            "at most {MAX_CAPABILITIES} capabilities are possible, with {MAX_CAPABILITIES_BYTES} bytes in total"
         ));
     }
     let is_named = |name: &String| !name.is_empty() && !name.contains(char::is_control);

@@ -4,7 +4,7 @@ use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{
-    Connect, Counter, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, PROTOCOL_VERSION, Request,
+    Connect, Counter, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, MIN_LINE_BYTES, PROTOCOL_VERSION, Request,
 };
 use p2p_node_wire::identity::parse_address;
 
@@ -18,9 +18,6 @@ use crate::peers::Peers;
 use crate::peers::bootstrap::parse_bootstrap;
 use crate::peers::candidate::Candidate;
 use crate::{MAX_INFLIGHT, Phase};
-
-/// Smallest `maxLineBytes`. Our choice: enough for `ready` and any error.
-const MIN_LINE_BYTES: usize = 4096;
 
 /// The subject of a `peerId` field.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
-use p2p_node_protocol::{Discover, ErrorCode, Id};
+use p2p_node_protocol::{Discover, ErrorCode, Id, MAX_DISCOVER_MS};
 use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Instant;
@@ -29,8 +29,6 @@ const LOOKUP_PERIOD: Duration = Duration::from_millis(500);
 /// or dial is running. Our choice: long enough for the arrival of a subscription or record that a
 /// peer announces at this moment.
 const SETTLED: Duration = Duration::from_millis(250);
-/// Longest `timeoutMs`. Our choice.
-const MAX_DISCOVER: Duration = Duration::from_secs(60);
 
 /// A `discover` that is running.
 #[derive(Debug)]
@@ -80,8 +78,8 @@ impl Parent {
     ) {
         let now = cx.now;
         let timeout = discover.timeout_ms.map_or(DEFAULT_DISCOVER, Duration::from_millis);
-        if timeout > MAX_DISCOVER {
-            let message = format!("`timeoutMs` must be at most {}", MAX_DISCOVER.as_millis());
+        if timeout > Duration::from_millis(MAX_DISCOVER_MS) {
+            let message = format!("`timeoutMs` must be at most {MAX_DISCOVER_MS}");
             return cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
         if self.discoveries.len() >= MAX_INFLIGHT {

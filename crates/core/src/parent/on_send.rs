@@ -5,12 +5,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use p2p_node_protocol::{Encoding, ErrorCode, Id, Route, Send};
+use p2p_node_protocol::{Encoding, ErrorCode, Id, MAX_TTL_MS, MessageKind, Route, Send};
 use p2p_node_wire::envelope::{self, limits};
 
 use crate::cx::Cx;
 use crate::directory::Directory;
-use crate::mail::outbound::default_priority::priority_of;
 use crate::outgoing::OutgoingMessage;
 use crate::parent::Parent;
 use crate::parent::on_command::{Recipient, parse_recipient};
@@ -18,8 +17,6 @@ use crate::parent::send_lane::{To, Waiting};
 use crate::topics::check_topic;
 use crate::{MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
 
-/// Longest `ttlMs`. Our choice: 7 days, for agents that run once a week.
-const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Parent {
     /// Checks a `send`. Returns the message and its destination, or `None` if the node refused it.
     pub(crate) fn check_send(
@@ -46,7 +43,7 @@ impl Parent {
         let draft = OutgoingMessage {
             data,
             encoding,
-            priority: send.priority.unwrap_or_else(|| priority_of(&kind)),
+            priority: send.priority.unwrap_or_else(|| MessageKind::default_priority(&kind)),
             sent_at_ms: now.unix_ms,
             expires: now.mono + send.ttl_ms.map_or(default_ttl, Duration::from_millis),
             kind,
@@ -167,8 +164,8 @@ fn check_lengths(send: &Send) -> Result<(), String> {
         }
     }
     match send.ttl_ms {
-        Some(ttl) if ttl == 0 || Duration::from_millis(ttl) > MAX_TTL => {
-            Err(format!("`ttlMs` must be 1 to {}, not {ttl}", MAX_TTL.as_millis()))
+        Some(ttl) if !(1..=MAX_TTL_MS).contains(&ttl) => {
+            Err(format!("`ttlMs` must be 1 to {MAX_TTL_MS}, not {ttl}"))
         }
         _ => Ok(()),
     }

@@ -1,11 +1,12 @@
 //! Priorities: high goes first, up to the rate limit of its author.
 
-use p2p_node_protocol::Counter;
+use p2p_node_protocol::{Counter, MessageKind};
 use std::time::Duration;
 
 use p2p_node_core::gate::high_priority_limiter::BURST;
-use p2p_node_core::mail::outbound::default_priority::{HIGH, LOW};
 use p2p_node_core::replies::output_queue::WRITER_LINES;
+
+use serde_json::{Value, json};
 
 use crate::mesh::Mesh;
 
@@ -34,13 +35,10 @@ fn fill_writer(mesh: &mut Mesh, node: usize) {
 #[test]
 fn a_kind_has_a_priority_unless_the_sender_names_one() {
     let mut mesh = fixture();
-    let expected = |kind: &str| match kind {
-        kind if HIGH.contains(&kind) => "high",
-        kind if LOW.contains(&kind) => "low",
-        _ => "medium",
-    };
-    let kinds = HIGH.iter().chain(&LOW).chain(&["meme", "alliance_proposal", "status_update", "Vote"]);
-    for kind in kinds.clone() {
+    let mut kinds: Vec<(&str, Value)> =
+        MessageKind::ALL.iter().map(|kind| (kind.name, json!(kind.priority))).collect();
+    kinds.extend(["meme", "alliance_proposal", "status_update", "Vote"].map(|kind| (kind, json!("medium"))));
+    for (kind, _) in &kinds {
         mesh.send(1, 2, 0, &format!(r#","kind":"{kind}""#));
     }
     mesh.send(1, 2, 0, r#","kind":"vote","priority":"low""#);
@@ -50,9 +48,9 @@ fn a_kind_has_a_priority_unless_the_sender_names_one() {
         .iter()
         .map(|line| (line["kind"].as_str().unwrap(), line["priority"].as_str().unwrap()))
         .collect();
-    assert_eq!(told.len(), kinds.clone().count() + 1);
-    for kind in kinds {
-        assert!(told.contains(&(kind, expected(kind))), "{kind}");
+    assert_eq!(told.len(), kinds.len() + 1);
+    for (kind, priority) in &kinds {
+        assert!(told.contains(&(kind, priority.as_str().unwrap())), "{kind}");
     }
     assert!(told.contains(&("vote", "low")));
 }

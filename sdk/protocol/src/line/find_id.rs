@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn what_is_not_the_id_of_the_line_is_not_taken_for_it() {
         let deep = format!(r#"{{"a":{}1{},"id":7}}"#, "[".repeat(200), "]".repeat(200));
-        let long = format!(r#"{{"id":"{}","x":NaN}}"#, "x".repeat(crate::id::MAX_ID_BYTES + 1));
+        let long = format!(r#"{{"id":"{}","x":NaN}}"#, "x".repeat(crate::MAX_ID_BYTES + 1));
         for line in [
             &br#"{"data":{"id":7},"x":NaN}"#[..],
             br#"[{"id":7}]"#,

@@ -13,7 +13,7 @@ pub use framer::{Framed, Framer, HEAD_BYTES};
 
 /// Deepest nesting of arrays and objects that is read, the line's own object included. More than
 /// agents need, and far from the depth at which readers of JSON in other languages give up.
-pub const MAX_DEPTH: usize = 32;
+pub use crate::MAX_DEPTH;
 
 /// Longest message of a [`LineError`], in characters. A wrong value is quoted in the message, and a
 /// value may be as long as a line; four lines of a terminal are enough to recognise it.

@@ -30,10 +30,12 @@ from .options import Options
 from .streams import MessageStream, Stream
 from .supervisor import Restart
 from .types import (
+    DEFAULT_PRIORITY,
     Answer,
     Closing,
     ConnectedPeer,
     Delivery,
+    ErrorCode,
     ErrorEvent,
     Event,
     Log,
@@ -55,7 +57,9 @@ __all__ = [
     "Closing",
     "CommandRefused",
     "ConnectedPeer",
+    "DEFAULT_PRIORITY",
     "Delivery",
+    "ErrorCode",
     "ErrorEvent",
     "Event",
     "Exit",

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import InvalidArgument
+from .types import MAX_DEPTH
 
-#: Maximum nesting depth of `data`. The node accepts 32 levels, and the line itself is one of them.
-MAX_DEPTH = 31
+#: Maximum nesting depth of `data`. The line itself is one of the levels that the node accepts.
+MAX_DATA_DEPTH = MAX_DEPTH - 1
 #: Advice for values that JSON cannot represent, by type name.
 ADVICE: dict[str, str] = {
     "bytes": "pass bytes as the whole `data`, or text made with base64.b64encode(…).decode()",
@@ -66,8 +67,9 @@ def _look_for_fault(path: str, value: Any, above: list[int]) -> None:
 def _look_inside(path: str, value: Any, above: list[int]) -> None:
     if id(value) in above:
         raise InvalidArgument(path, "the value contains itself: pass a value without cycles")
-    if len(above) >= MAX_DEPTH:
-        raise InvalidArgument(path, f"the nesting exceeds {MAX_DEPTH} levels: flatten the value")
+    if len(above) >= MAX_DATA_DEPTH:
+        message = f"the nesting exceeds {MAX_DATA_DEPTH} levels: flatten the value"
+        raise InvalidArgument(path, message)
     above.append(id(value))
     if isinstance(value, dict):
         for key, inner in value.items():

@@ -15,7 +15,7 @@ from .decode import Undecodable, decode_event
 from .errors import CommandRefused, Exit, NotReady, P2PError, SidecarError, StartFailed, VersionMismatch
 from .framer import Framer
 from .process import CHUNK, EXIT_GRACE, Process
-from .types import PROTOCOL_VERSION, ErrorEvent, Event, Ready
+from .types import PROTOCOL_VERSION, ErrorCode, ErrorEvent, Event, Ready
 
 #: The version of this package and of the binary that it supports.
 VERSION = "0.1.0"
@@ -68,7 +68,7 @@ class Child:
         if answer.done():
             return answer.result()
         message = f"the restarted node did not answer `{command['type']}` within {timeout:g} s"
-        raise NotReady("NOT_READY", message, retryable=True)
+        raise NotReady(ErrorCode.NOT_READY, message, retryable=True)
 
     async def connect(self, command: Mapping[str, Any], timeout: float) -> Ready:
         """Sends `connect` and waits until the node is ready, at most `timeout` seconds.
@@ -90,11 +90,11 @@ class Child:
             # The process may exit now. Its exit code says if a restart can help.
             await asyncio.wait({self.process.exit}, timeout=EXIT_GRACE)
             error = refused.exception()
-            if isinstance(error, CommandRefused) and error.code == "UNSUPPORTED_PROTOCOL":
+            if isinstance(error, CommandRefused) and error.code == ErrorCode.UNSUPPORTED_PROTOCOL:
                 raise mismatch(program, f"rejects protocol {PROTOCOL_VERSION} ({error.message})")
             refused.result()
         message = f"the node was not ready within {timeout:g} s: raise ready_timeout if it is slow"
-        raise NotReady("NOT_READY", message, retryable=True, stderr_tail=self.process.stderr_tail())
+        raise NotReady(ErrorCode.NOT_READY, message, retryable=True, stderr_tail=self.process.stderr_tail())
 
     async def _first(self, *awaited: asyncio.Future[Any], timeout: float) -> None:
         """Returns when a future is done or after `timeout` seconds. Raises if the process exits
@@ -126,7 +126,7 @@ class Child:
 
     def _stuck(self) -> None:
         message = "the node neither read nor wrote for too long, so the SDK killed it"
-        self.channel.fail_all(SidecarError("WRITE_TIMEOUT", message, retryable=True))
+        self.channel.fail_all(SidecarError(ErrorCode.WRITE_TIMEOUT, message, retryable=True))
         self.process.kill()
 
     async def _read(self) -> None:
@@ -212,7 +212,7 @@ def check_version(ready: Ready, program: str) -> Ready:
 def mismatch(program: str, what: str) -> VersionMismatch:
     ours = f"this package is version {VERSION} and speaks protocol {PROTOCOL_VERSION}"
     advice = "install package and binary of the same version"
-    return VersionMismatch("VERSION_MISMATCH", f"{program} {what}; {ours}: {advice}")
+    return VersionMismatch(ErrorCode.VERSION_MISMATCH, f"{program} {what}; {ours}: {advice}")
 
 
 def resolve(future: asyncio.Future[Any] | None, value: Any, error: P2PError | None) -> None:

@@ -15,15 +15,16 @@ from .child import mark_retrieved
 from .errors import CallTimeout, Exit, InvalidArgument, SidecarError, Undelivered
 from .events import Lifecycle
 from .joining import QUIET, caught_up, joined
-from .mailbox import MAX_ACKED_AT_ONCE
 from .options import Options, options_signature
 from .supervised_node import SupervisedNode
 from .streams import MessageStream, Stream
 from .types import (
+    MAX_ACK_MESSAGES,
     RETRYABLE,
     Answer,
     ConnectedPeer,
     Delivery,
+    ErrorCode,
     Event,
     Message,
     PeerDiscovered,
@@ -265,7 +266,7 @@ class Node:
         """Returns the state and the counters of the node."""
         status = (await self._supervised.ask({"type": "status"}, timeout)).answer.status
         if status is None:
-            raise SidecarError("CONTRACT", "the node's answer to `status` has no `status` field")
+            raise SidecarError(ErrorCode.CONTRACT, "the node's answer to `status` has no `status` field")
         return status
 
     async def ping(self, *, timeout: float | None = None) -> None:
@@ -281,8 +282,8 @@ class Node:
         ids are in `details["messageIds"]`, and the `ack` of all other messages counts."""
         checked = [_message(f"messages[{number}]", message) for number, message in enumerate(messages)]
         names = [message.message_id for message in checked if message.topic is None]
-        for at in range(0, len(names), MAX_ACKED_AT_ONCE):
-            batch = names[at : at + MAX_ACKED_AT_ONCE]
+        for at in range(0, len(names), MAX_ACK_MESSAGES):
+            batch = names[at : at + MAX_ACK_MESSAGES]
             await self._supervised.ask({"type": "ack", "messageIds": batch}, timeout)
             self._supervised.events.acknowledged(batch)
 
@@ -363,8 +364,8 @@ class Node:
     # --- The end ---
 
     async def close(self) -> list[Message]:
-        """Drains and stops the node. Later calls raise `NodeClosed`. Takes at most 9 s: the SDK
-        sends SIGTERM after 7 s and SIGKILL 2 s later.
+        """Drains and stops the node. Later calls raise `NodeClosed`. Takes at most the sum of
+        `close_timeouts`, by default 9 s: then the SDK has sent SIGTERM and SIGKILL.
 
         May be called repeatedly. Cancelling the call does not stop the shutdown. Returns the mail
         that waits in the SDK, oldest first: no loop has read it, or a loop left it in the middle.
@@ -472,5 +473,5 @@ def _message(argument: str, value: Any) -> Message:
 
 def _message_id(answer: Answer) -> str:
     if answer.message_id is None:
-        raise SidecarError("CONTRACT", "the node's answer to `send` has no `messageId` field")
+        raise SidecarError(ErrorCode.CONTRACT, "the node's answer to `send` has no `messageId` field")
     return answer.message_id

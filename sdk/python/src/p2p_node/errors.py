@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .types import Delivery, ErrorEvent
+from .types import Delivery, ErrorCode, ErrorEvent
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Exit:
 class P2PError(Exception):
     """Base class of all errors of this package.
 
-    `code` is stable. `retryable` is `True` if the same call may succeed later and cannot have an
-    effect twice."""
+    `code` is stable, one of `ErrorCode`. `retryable` is `True` if the same call may succeed later
+    and cannot have an effect twice."""
 
     def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
         super().__init__(f"{code}: {message}")
@@ -73,7 +72,7 @@ class CallTimeout(P2PError):
     sends it again, it may arrive twice."""
 
     def __init__(self, what: str, seconds: float, *, retryable: bool) -> None:
-        super().__init__("TIMEOUT", f"{what} was not answered within {seconds:g} s", retryable=retryable)
+        super().__init__(ErrorCode.TIMEOUT, f"{what} was not answered within {seconds:g} s", retryable=retryable)
 
 
 class SidecarError(P2PError):
@@ -92,7 +91,7 @@ class BinaryNotFound(SidecarError):
     def __init__(self, looked: list[str]) -> None:
         places = ", ".join(looked)
         advice = "install the wheel, set binary=… or P2P_NODE_BIN, or pass search_path=True"
-        super().__init__("BINARY_NOT_FOUND", f"no p2p-node binary in {places}: {advice}")
+        super().__init__(ErrorCode.BINARY_NOT_FOUND, f"no p2p-node binary in {places}: {advice}")
 
 
 class SpawnFailed(SidecarError):
@@ -108,7 +107,7 @@ class BinaryUnusable(SidecarError):
 
     def __init__(self, path: str, reason: str, explanation: str, *, system: str, stderr_tail: str = "") -> None:
         message = f"{path} cannot be run ({reason}): {explanation} ({system})"
-        super().__init__("BINARY_UNUSABLE", message, stderr_tail=stderr_tail)
+        super().__init__(ErrorCode.BINARY_UNUSABLE, message, stderr_tail=stderr_tail)
         self.path = path
         self.reason = reason
 
@@ -126,7 +125,7 @@ class SidecarExited(SidecarError):
     is the error that the node reported before its end, if any."""
 
     def __init__(self, exit: Exit, stderr_tail: str, report: ErrorEvent | None = None) -> None:
-        super().__init__("SIDECAR_EXITED", describe_end(exit, report), stderr_tail=stderr_tail)
+        super().__init__(ErrorCode.SIDECAR_EXITED, describe_end(exit, report), stderr_tail=stderr_tail)
         self.exit = exit
         self.report = report
 
@@ -151,7 +150,7 @@ class NotJoined(P2PError):
         where = f"tried {', '.join(tried)}" if tried else "no bootstrap peers are configured"
         why = "".join(f"; {error}" for error in errors)
         message = f"no peer connected within {seconds:g} s: {where}{why}"
-        super().__init__("NOT_JOINED", message, retryable=True)
+        super().__init__(ErrorCode.NOT_JOINED, message, retryable=True)
         self.tried = list(tried)
         self.errors = list(errors)
 
@@ -161,7 +160,7 @@ class InvalidArgument(P2PError, ValueError):
     such as `data.items[3]`."""
 
     def __init__(self, argument: str, message: str) -> None:
-        super().__init__("INVALID_ARGUMENT", f"{argument}: {message}")
+        super().__init__(ErrorCode.INVALID_ARGUMENT, f"{argument}: {message}")
         self.argument = argument
 
 
@@ -170,7 +169,7 @@ class Forked(P2PError):
 
     def __init__(self) -> None:
         advice = "open another node in this process, or start the process with `spawn`"
-        super().__init__("FORKED", f"the node belongs to the parent of this fork: {advice}")
+        super().__init__(ErrorCode.FORKED, f"the node belongs to the parent of this fork: {advice}")
 
 
 def describe_end(exit: Exit, report: ErrorEvent | None) -> str:
@@ -184,7 +183,7 @@ class SidecarRestarted(SidecarError):
     twice."""
 
     def __init__(self, reason: str, stderr_tail: str = "") -> None:
-        super().__init__("SIDECAR_RESTARTED", reason, retryable=True, stderr_tail=stderr_tail)
+        super().__init__(ErrorCode.SIDECAR_RESTARTED, reason, retryable=True, stderr_tail=stderr_tail)
 
 
 class SidecarUnavailable(SidecarError):
@@ -192,7 +191,7 @@ class SidecarUnavailable(SidecarError):
 
     def __init__(self, seconds: float) -> None:
         message = f"the node is restarting and was not ready within {seconds:g} s: try again later"
-        super().__init__("SIDECAR_UNAVAILABLE", message, retryable=True)
+        super().__init__(ErrorCode.SIDECAR_UNAVAILABLE, message, retryable=True)
 
 
 class IdentityChanged(SidecarError):
@@ -203,7 +202,7 @@ class NodeClosed(SidecarError):
     """The program closed the node."""
 
     def __init__(self) -> None:
-        super().__init__("CLOSED", "the program closed the node")
+        super().__init__(ErrorCode.CLOSED, "the program closed the node")
 
 
 class LineTooLong(P2PError):
@@ -211,4 +210,4 @@ class LineTooLong(P2PError):
 
     def __init__(self, length: int, limit: int) -> None:
         message = f"the command has {length} bytes, and the node reads at most {limit}: send less"
-        super().__init__("LINE_TOO_LONG", message)
+        super().__init__(ErrorCode.LINE_TOO_LONG, message)

@@ -9,13 +9,11 @@ from itertools import islice
 from operator import itemgetter
 
 from .errors import CommandRefused, P2PError
-from .types import Message
+from .types import MAX_ACK_MESSAGES, MAX_UNACKED, ErrorCode, Message
 
-#: Maximum number of messages in one `ack` command; a limit of the pipe protocol.
-MAX_ACKED_AT_ONCE = 1024
 #: Maximum number of finished messages without a confirmed `ack` that the box remembers. A node
 #: delivers at most this many messages without an `ack`.
-MAX_FINISHED = 16_384
+MAX_FINISHED = MAX_UNACKED
 
 
 @dataclass(frozen=True)
@@ -132,13 +130,13 @@ class Mailbox:
         """Records that the node has rejected the last batch, or a part of it. Returns `True` if the
         caller should send the same `ack` again later."""
         names, self._unconfirmed = self._unconfirmed, []
-        if error.code == "MESSAGE_NOT_FOUND":
+        if error.code == ErrorCode.MESSAGE_NOT_FOUND:
             details = error.details if isinstance(error, CommandRefused) else None
             unknown = details.get("messageIds") if isinstance(details, dict) else None
             self.acks_not_found += len(unknown) if isinstance(unknown, list) else len(names)
             return False
         # With DISK_FULL the `ack` counts; the node itself retries the write.
-        if error.code == "DISK_FULL" or not error.retryable:
+        if error.code == ErrorCode.DISK_FULL or not error.retryable:
             return False
         self._to_ack = dict.fromkeys([*names, *self._to_ack])
         return True
@@ -168,7 +166,7 @@ class Mailbox:
         return rest
 
     def _pop_batch(self) -> list[str]:
-        names = list(islice(self._to_ack, MAX_ACKED_AT_ONCE))
+        names = list(islice(self._to_ack, MAX_ACK_MESSAGES))
         for name in names:
             del self._to_ack[name]
         return names

@@ -11,8 +11,8 @@ from typing import Literal
 
 from . import arguments
 from .errors import InvalidArgument
-from .mailbox import MAX_FINISHED
 from .supervisor import Restart
+from .types import MAX_UNACKED
 
 
 @dataclass(kw_only=True)
@@ -34,6 +34,8 @@ class Options:
       without `data_dir` it lasts as long as the `Node` object.
     - `ready_timeout`: how long a process may take until it is ready.
     - `call_timeout`: how long a call waits if it has no `timeout` of its own.
+    - `close_timeouts`: the time from `close` until SIGTERM, and from then until SIGKILL. The node
+      itself drains for up to 5 s.
     - `mail_buffer`: the maximum number of messages that the node delivers without an `ack`, 1 to
       16,384. Further messages stay with their senders.
     - `broadcast_buffer`: the maximum number of buffered broadcasts of each message stream. A full
@@ -60,6 +62,7 @@ class Options:
     binding_file: str | os.PathLike[str] | None = None
     ready_timeout: float = 30.0
     call_timeout: float = 30.0
+    close_timeouts: tuple[float, float] = (7.0, 2.0)
     mail_buffer: int = 1024
     broadcast_buffer: int = 1024
     event_buffer: int = 1024
@@ -82,11 +85,15 @@ class Options:
             arguments.text(f"env[{key!r}]", value)
         if self.port is not None:
             arguments.whole("port", self.port, 0, 65_535)
-        arguments.whole("mail_buffer", self.mail_buffer, 1, MAX_FINISHED)
+        arguments.whole("mail_buffer", self.mail_buffer, 1, MAX_UNACKED)
         for name in ("broadcast_buffer", "event_buffer"):
             arguments.whole(name, getattr(self, name), 1, sys.maxsize)
         for name in ("ready_timeout", "call_timeout"):
             arguments.seconds(name, getattr(self, name))
+        if not isinstance(self.close_timeouts, (tuple, list)) or len(self.close_timeouts) != 2:
+            raise InvalidArgument("close_timeouts", "must be two numbers of seconds")
+        for number, timeout in enumerate(self.close_timeouts):
+            arguments.seconds(f"close_timeouts[{number}]", timeout)
         if self.ack not in ("auto", "manual"):
             raise InvalidArgument("ack", 'must be "auto" or "manual"')
         if self.restart is not None and not isinstance(self.restart, Restart):

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from .binary import unusable
 from .errors import Exit, InvalidArgument, SpawnFailed
+from .types import ErrorCode
 
 #: Maximum size of one read, and of the retained stderr, in bytes: the capacity of a Linux pipe.
 CHUNK = 64 * 1024
@@ -166,9 +167,9 @@ class Process:
         except OSError as error:
             if cwd is not None and not os.path.isdir(cwd):
                 raise InvalidArgument("cwd", f"{os.fspath(cwd)} is not a directory") from error
-            raise unusable(program, cwd, error) or SpawnFailed("SPAWN_FAILED", f"cannot start {program}: {error}") from error
+            raise unusable(program, cwd, error) or SpawnFailed(ErrorCode.SPAWN_FAILED, f"cannot start {program}: {error}") from error
         except ValueError as error:
-            raise SpawnFailed("SPAWN_FAILED", f"cannot start {program}: {error}") from error
+            raise SpawnFailed(ErrorCode.SPAWN_FAILED, f"cannot start {program}: {error}") from error
         process = cls(program, cwd, child, on_stderr)
         # A cancellation does not stop this task. Otherwise uvloop closes the file of a pipe whose
         # opening is cancelled, and the pipe closes it a second time.

@@ -40,12 +40,9 @@ from .mailbox import Mailbox
 from .options import Options
 from .process import Process
 from .supervisor import Supervisor
-from .types import PROTOCOL_VERSION, Delivery, ErrorEvent, Message, Ready
+from .types import PROTOCOL_VERSION, Delivery, ErrorCode, ErrorEvent, Message, Ready
 from .desired_state import DesiredState
 
-#: Seconds until SIGTERM after `close`, and from then until SIGKILL. The node itself drains for up
-#: to 5 s.
-DRAIN, TERMINATE = 7.0, 2.0
 #: Seconds until the SDK repeats a retryable `ack`. The node retries its disk at the same interval.
 ACK_RETRY = 1.0
 
@@ -176,7 +173,7 @@ class SupervisedNode:
                 if call.outcome is not None and accepted is not None and not call.abandoned:
                     if not child.channel.track(accepted, delivered):
                         message = "the SDK tracks too many deliveries; this one arrives as an event"
-                        resolve(call.outcome, None, P2PError("TOO_MANY", message))
+                        resolve(call.outcome, None, P2PError(ErrorCode.TOO_MANY, message))
             resolve(call.answer, reply, after_writing(call, error))
             self._write_what_waits()
 
@@ -242,7 +239,7 @@ class SupervisedNode:
         except Exception as error:  # after a bug in this package, callers must not wait forever
             self._kill()
             message = f"the supervisor of the SDK failed, please report this bug: {error!r}"
-            defect = SidecarError("INTERNAL", message)
+            defect = SidecarError(ErrorCode.INTERNAL, message)
             defect.__cause__ = error
             self._finish(defect, child)
 
@@ -286,7 +283,7 @@ class SupervisedNode:
             if ready.address != before.address:
                 change = f"the node was {before.address} and is now {ready.address}"
                 advice = "set private_key, so that every process has the same address"
-                raise IdentityChanged("IDENTITY_CHANGED", f"{change}: {advice}")
+                raise IdentityChanged(ErrorCode.IDENTITY_CHANGED, f"{change}: {advice}")
             for command in self._desired.replay():
                 try:
                     await child.answer(command, self.options.call_timeout)
@@ -338,7 +335,7 @@ class SupervisedNode:
                 if child.channel.closed is None:
                     for batch in self.mailbox.last_batches():
                         self._acknowledge(child, batch)
-                self.exit = await child.close(DRAIN, TERMINATE)
+                self.exit = await child.close(*self.options.close_timeouts)
             if self._supervising is not None:
                 self._supervising.cancel()
                 await asyncio.wait({self._supervising})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Union
+from typing import Any, ClassVar, Final, Literal, Union
 
 PROTOCOL_VERSION = 1
 MAX_DIRECT_BYTES = 1040384
@@ -13,6 +13,46 @@ MAX_LINE_BYTES = 1048576
 MAX_PAUSE_MS = 2000
 MAX_TOPIC_BYTES = 61440
 MAX_UNACKED = 16384
+#: Longest `id` that is a string: four UUIDs.
+MAX_ID_BYTES = 128
+#: Deepest nesting of arrays and objects in a line, with the object of the line itself.
+MAX_DEPTH = 32
+#: Smallest `maxLineBytes`: enough for `ready` and any error.
+MIN_LINE_BYTES = 4096
+#: Longest name of a topic.
+MAX_TOPIC_NAME_BYTES = 128
+#: Longest `kind`.
+MAX_KIND_BYTES = 64
+#: Longest `replyTo`, and longest `conversationId`.
+MAX_REFERENCE_BYTES = 128
+#: Longest `ttlMs`: 7 days, for agents that run once a week.
+MAX_TTL_MS = 604800000
+#: Longest `timeoutMs` of a search.
+MAX_DISCOVER_MS = 60000
+#: Topics to which a parent may subscribe. A peer accepts 256, some of which the nodes use
+#: themselves.
+MAX_SUBSCRIPTIONS = 250
+#: Capabilities of an agent.
+MAX_CAPABILITIES = 16
+#: Total length of the capabilities of an agent.
+MAX_CAPABILITIES_BYTES = 256
+#: Messages in one `ack`: as many as commands may be unanswered. They fit into a line of 64 KiB.
+MAX_ACK_MESSAGES = 1024
+#: The priority of a `send` without `priority`, by its `kind`. All other kinds are medium.
+DEFAULT_PRIORITY: dict[str, Priority] = {
+    "block_announce": "high",
+    "block_proposal": "high",
+    "consensus_vote": "high",
+    "critical": "high",
+    "vote": "high",
+    "historical_data": "low",
+    "history": "low",
+    "network_statistics": "low",
+    "non_critical": "low",
+    "peer_exchange": "low",
+    "ping": "low",
+    "statistics": "low",
+}
 #: Exit codes after which a restart would fail the same way.
 FINAL_CODES = frozenset({0, 64, 65, 73, 77, 78})
 #: Whether what failed with this code may succeed later without being changed.
@@ -55,6 +95,118 @@ RETRYABLE: dict[str, bool] = {
 Id = Union[int, str]
 
 
+class ErrorCode:
+    """The codes of errors: those of the node, and those that only the SDKs report. Later versions may add more."""
+
+    #: The line is not one JSON object.
+    INVALID_JSON: Final = "INVALID_JSON"
+    #: The line is not UTF-8.
+    INVALID_UTF8: Final = "INVALID_UTF8"
+    #: The line is longer than the limit; the node skipped it.
+    LINE_TOO_LONG: Final = "LINE_TOO_LONG"
+    #: The `type` is not one of the commands.
+    UNKNOWN_COMMAND: Final = "UNKNOWN_COMMAND"
+    #: A field is missing, of the wrong type or out of range.
+    INVALID_ARGUMENT: Final = "INVALID_ARGUMENT"
+    #: Another command with the same `id` has no answer yet; `details.id` names it.
+    DUPLICATE_ID: Final = "DUPLICATE_ID"
+    #: The command came before `connect`.
+    NOT_CONNECTED: Final = "NOT_CONNECTED"
+    #: There was a `connect` already.
+    ALREADY_CONNECTED: Final = "ALREADY_CONNECTED"
+    #: The node does not speak this protocol version; `details.supported` lists those that it
+    #: speaks.
+    UNSUPPORTED_PROTOCOL: Final = "UNSUPPORTED_PROTOCOL"
+    #: The node is shutting down: it did not carry out the command, or did not deliver the mail in
+    #: time.
+    SHUTTING_DOWN: Final = "SHUTTING_DOWN"
+    #: A queue is full.
+    BUSY: Final = "BUSY"
+    #: `cancel` gave up the command, or the mail that it sent.
+    CANCELLED: Final = "CANCELLED"
+    #: No verified record names this peer.
+    PEER_NOT_FOUND: Final = "PEER_NOT_FOUND"
+    #: The peer is known, but none of its addresses answered in time.
+    PEER_UNREACHABLE: Final = "PEER_UNREACHABLE"
+    #: A bootstrap peer belongs to another network; `details` has its `peerId` and `network`.
+    WRONG_NETWORK: Final = "WRONG_NETWORK"
+    #: The recipient has no room: its agent does not read.
+    PEER_BUSY: Final = "PEER_BUSY"
+    #: No mail of this `messageId` waits for an `ack`.
+    MESSAGE_NOT_FOUND: Final = "MESSAGE_NOT_FOUND"
+    #: The recipient rejected the mail: it blocks this agent, or does not support this message
+    #: format.
+    PEER_REJECTED: Final = "PEER_REJECTED"
+    #: The payload is larger than `ready.limits` allows, or than the recipient can read.
+    MESSAGE_TOO_LARGE: Final = "MESSAGE_TOO_LARGE"
+    #: The node reached no subscriber of the topic in time.
+    NO_SUBSCRIBERS: Final = "NO_SUBSCRIBERS"
+    #: Only the node publishes on this topic.
+    RESERVED_TOPIC: Final = "RESERVED_TOPIC"
+    #: No acknowledgement came within the `ttlMs`.
+    EXPIRED: Final = "EXPIRED"
+    #: The mail could not be written to disk, and the node did not accept it. For `ack`: accepted
+    #: in memory but not yet durable.
+    DISK_FULL: Final = "DISK_FULL"
+    #: The node could not listen on its port, or on any address of `--listen`.
+    LISTEN_FAILED: Final = "LISTEN_FAILED"
+    #: The data directory cannot be read or written now; the node tried for 3 s and did not start.
+    STORE_UNAVAILABLE: Final = "STORE_UNAVAILABLE"
+    #: A process on another host has the data directory, or took it from this process.
+    DATA_DIR_IN_USE: Final = "DATA_DIR_IN_USE"
+    #: The data directory belongs to another agent; `message` names both addresses.
+    DATA_DIR_MISMATCH: Final = "DATA_DIR_MISMATCH"
+    #: A key, a binding or an identity file cannot be used.
+    IDENTITY_INVALID: Final = "IDENTITY_INVALID"
+    #: Another process runs with the same identity or data directory.
+    IDENTITY_IN_USE: Final = "IDENTITY_IN_USE"
+    #: The network has a record with our signature that this node did not issue.
+    IDENTITY_CONFLICT: Final = "IDENTITY_CONFLICT"
+    #: A newer generation of this identity exists; this node may no longer speak for the address.
+    IDENTITY_SUPERSEDED: Final = "IDENTITY_SUPERSEDED"
+    #: Without a message: at least two peers agree that this machine's clock is off. Of mail: the
+    #: two clocks differ too much.
+    CLOCK_SKEW: Final = "CLOCK_SKEW"
+    #: A defect of the node.
+    INTERNAL: Final = "INTERNAL"
+    #: The SDK did not find the binary.
+    BINARY_NOT_FOUND: Final = "BINARY_NOT_FOUND"
+    #: The system cannot run the binary.
+    BINARY_UNUSABLE: Final = "BINARY_UNUSABLE"
+    #: The program closed the node.
+    CLOSED: Final = "CLOSED"
+    #: The node violated the contract of the pipe.
+    CONTRACT: Final = "CONTRACT"
+    #: The node gave up a message and named no code.
+    FAILED: Final = "FAILED"
+    #: The node belongs to the process from which this one was forked.
+    FORKED: Final = "FORKED"
+    #: After a restart the node had another address.
+    IDENTITY_CHANGED: Final = "IDENTITY_CHANGED"
+    #: No peer was connected in time.
+    NOT_JOINED: Final = "NOT_JOINED"
+    #: The node was not ready in time.
+    NOT_READY: Final = "NOT_READY"
+    #: The recipient's node rejected a message and named no code.
+    REJECTED: Final = "REJECTED"
+    #: The process of the node ended, and the SDK does not restart it.
+    SIDECAR_EXITED: Final = "SIDECAR_EXITED"
+    #: The process of the node ended before it answered.
+    SIDECAR_RESTARTED: Final = "SIDECAR_RESTARTED"
+    #: No process of the node was ready in time. The SDK sent nothing.
+    SIDECAR_UNAVAILABLE: Final = "SIDECAR_UNAVAILABLE"
+    #: The system could not start the process, and the binary is not the reason.
+    SPAWN_FAILED: Final = "SPAWN_FAILED"
+    #: No answer came in time.
+    TIMEOUT: Final = "TIMEOUT"
+    #: The SDK tracks too many messages to report the end of this one.
+    TOO_MANY: Final = "TOO_MANY"
+    #: The SDK does not support the version of the binary.
+    VERSION_MISMATCH: Final = "VERSION_MISMATCH"
+    #: The node neither read nor wrote for too long, and the SDK killed it.
+    WRITE_TIMEOUT: Final = "WRITE_TIMEOUT"
+
+
 @dataclass(frozen=True)
 class Field:
     """How a field is written, what it is called here, what it must be, and whether it must be there."""
@@ -91,8 +243,8 @@ class Answer:
     cancelled: bool | None = None
     # `peers`: those that are connected, as many as fit in a line.
     connected: list[ConnectedPeer] | None = None
-    # `discover`: how many agents were found. `peers`: how many peers are connected, also those that
-    # `connected` has no room for.
+    # `discover`: how many agents were found. `peers`: how many peers are connected, also those
+    # that `connected` has no room for.
     count: int | None = None
     # `send` of mail: `accepted`, which means that it is in the outbox and that a `delivery` will
     # tell its end.
@@ -254,8 +406,8 @@ class Limits:
     max_direct_bytes: int
     # Commands whose terminal line the parent has not read.
     max_inflight: int
-    # Bytes of `data` of unanswered `send`s. A parent that stays within this and `maxInflight` never
-    # finds stdin paused.
+    # Bytes of `data` of unanswered `send`s. A parent that stays within this and `maxInflight`
+    # never finds stdin paused.
     max_inflight_bytes: int
     # Longest line, each way; `connect` may lower it for the output.
     max_line_bytes: int

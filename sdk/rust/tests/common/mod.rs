@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use p2p_node_sdk::{Builder, Discover, Error, Event, Events, Node, Restart};
+use p2p_node_sdk::{Builder, DiscoverOptions, Error, Event, Events, Node, Restart};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 use tokio::time::timeout;
 
@@ -30,8 +30,8 @@ pub async fn open(mode: &str) -> (Node, Events) {
 }
 
 /// Returns a search that the child never answers.
-pub fn endless() -> Discover {
-    Discover { capability: Some("never".to_owned()), ..Discover::default() }
+pub fn endless() -> DiscoverOptions {
+    DiscoverOptions { capability: Some("never".to_owned()), ..DiscoverOptions::default() }
 }
 
 pub async fn until(mut condition: impl FnMut() -> bool) {

@@ -1,11 +1,10 @@
 //! The command `ack`: the parent has processed messages.
 
-use p2p_node_protocol::{Ack, Counter, ErrorCode, ErrorEvent, Id};
+use p2p_node_protocol::{Ack, Counter, ErrorCode, ErrorEvent, Id, MAX_ACK_MESSAGES};
 use p2p_node_wire::message_id::parse_message_id;
 
 use super::delivery::{MAX_ASKED, PendingAckReply};
 use super::inbox::Key;
-use crate::command_limits::MAX_ACKED_AT_ONCE;
 use crate::cx::Cx;
 use crate::mail::Mail;
 
@@ -19,10 +18,10 @@ impl Mail {
         }
         let message_ids = match (ack.message_id, ack.message_ids) {
             (Some(one), many) if many.is_empty() => vec![one],
-            (None, many) if (1..=MAX_ACKED_AT_ONCE).contains(&many.len()) => many,
+            (None, many) if (1..=MAX_ACK_MESSAGES).contains(&many.len()) => many,
             _ => {
                 let message =
-                    format!("`ack` needs either `messageId` or 1 to {MAX_ACKED_AT_ONCE} `messageIds`");
+                    format!("`ack` needs either `messageId` or 1 to {MAX_ACK_MESSAGES} `messageIds`");
                 return cx.refuse(id, ErrorCode::InvalidArgument, message);
             }
         };

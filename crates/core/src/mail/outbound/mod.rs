@@ -2,7 +2,6 @@
 //! acknowledged them.
 
 pub(crate) mod admission;
-pub mod default_priority;
 pub mod destination;
 pub(crate) mod on_mail_response;
 pub mod outbox;

@@ -1,0 +1,67 @@
+//! The limits of the fields of commands. They are the same for every node, so `ready` does not name
+//! them.
+
+/// A limit of fields, as the documents show it.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldLimit {
+    /// Name of the limit in the schema.
+    pub name: &'static str,
+    /// Value.
+    pub value: u64,
+    /// Unit of the value.
+    pub unit: &'static str,
+    /// The limited fields, each after the name of its command: `send.ttlMs`.
+    pub fields: &'static [&'static str],
+    /// What it limits, in one sentence.
+    pub meaning: &'static str,
+}
+
+/// Declares the limits: what each limits, its names, its value, its unit and the fields.
+macro_rules! field_limits {
+    ($($(#[doc = $doc:literal])+ $constant:ident: $ty:ty = $name:literal, $value:expr, $unit:literal, [$($field:literal),*];)+) => {
+        $($(#[doc = $doc])+ pub const $constant: $ty = $value;)+
+
+        /// Every limit of fields.
+        pub const FIELD_LIMITS: &[FieldLimit] = &[
+            $(FieldLimit {
+                name: $name,
+                value: $constant as u64,
+                unit: $unit,
+                fields: &[$($field),*],
+                meaning: concat!($($doc),+).trim_ascii(),
+            },)+
+        ];
+    };
+}
+
+field_limits! {
+    /// Longest `id` that is a string: four UUIDs.
+    MAX_ID_BYTES: usize = "maxIdBytes", 128, "bytes", [];
+    /// Deepest nesting of arrays and objects in a line, with the object of the line itself.
+    MAX_DEPTH: usize = "maxDepth", 32, "levels", [];
+    /// Smallest `maxLineBytes`: enough for `ready` and any error.
+    MIN_LINE_BYTES: usize = "minLineBytes", 4096, "bytes", ["connect.maxLineBytes"];
+    /// Longest name of a topic.
+    MAX_TOPIC_NAME_BYTES: usize = "maxTopicNameBytes", 128, "bytes",
+        ["send.topic", "subscribe.topic"];
+    /// Longest `kind`.
+    MAX_KIND_BYTES: usize = "maxKindBytes", 64, "bytes", ["send.kind"];
+    /// Longest `replyTo`, and longest `conversationId`.
+    MAX_REFERENCE_BYTES: usize = "maxReferenceBytes", 128, "bytes",
+        ["send.replyTo", "send.conversationId"];
+    /// Longest `ttlMs`: 7 days, for agents that run once a week.
+    MAX_TTL_MS: u64 = "maxTtlMs", 604_800_000, "ms", ["send.ttlMs"];
+    /// Longest `timeoutMs` of a search.
+    MAX_DISCOVER_MS: u64 = "maxDiscoverMs", 60_000, "ms", ["discover.timeoutMs"];
+    /// Topics to which a parent may subscribe. A peer accepts 256, some of which the nodes use
+    /// themselves.
+    MAX_SUBSCRIPTIONS: usize = "maxSubscriptions", 250, "topics", ["subscribe.topic"];
+    /// Capabilities of an agent.
+    MAX_CAPABILITIES: usize = "maxCapabilities", 16, "capabilities", ["capabilities.capabilities"];
+    /// Total length of the capabilities of an agent.
+    MAX_CAPABILITIES_BYTES: usize = "maxCapabilitiesBytes", 256, "bytes",
+        ["capabilities.capabilities"];
+    /// Messages in one `ack`: as many as commands may be unanswered. They fit into a line of 64
+    /// KiB.
+    MAX_ACK_MESSAGES: usize = "maxAckMessages", 1024, "messages", ["ack.messageIds"];
+}

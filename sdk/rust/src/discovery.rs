@@ -1,0 +1,34 @@
+//! What a search for agents looks for.
+
+use std::time::Duration;
+
+use p2p_node_protocol::{Discover, MAX_DISCOVER_MS};
+
+use crate::Error;
+
+/// The options of [`discover`](crate::Node::discover). At most one of `topic`, `address` and
+/// `capability` selects agents; without one the search finds every agent that the node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiscoverOptions {
+    /// Finds the agents that subscribe to this topic. Default: none.
+    pub topic: Option<String>,
+    /// Finds the agent with this Ethereum address. Default: none.
+    pub address: Option<String>,
+    /// Finds the agents whose record names this capability. Default: none.
+    pub capability: Option<String>,
+    /// How long the node searches, at most 60 s. Default: until it has found somebody and nothing
+    /// more is to come, at most 2 s.
+    pub look_for: Option<Duration>,
+}
+
+impl DiscoverOptions {
+    pub(crate) fn command(self) -> Result<Discover, Error> {
+        let DiscoverOptions { topic, address, capability, look_for } = self;
+        let most = Duration::from_millis(MAX_DISCOVER_MS);
+        if let Some(look_for) = look_for.filter(|look_for| *look_for > most) {
+            return Err(Error::argument("look_for", format!("it takes at most {most:?}, not {look_for:?}")));
+        }
+        let timeout_ms = look_for.and_then(|look_for| u64::try_from(look_for.as_millis()).ok());
+        Ok(Discover { topic, address, capability, timeout_ms })
+    }
+}
