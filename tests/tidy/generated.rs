@@ -6,7 +6,9 @@ use std::fs;
 use clap::CommandFactory;
 use p2p_node::config::{Cli, SETTINGS, env_example, table_of_settings};
 
-use p2p_node_protocol::{Counter, ErrorCode, ExitCode, FIELD_LIMITS, Limits, MessageKind, Priority};
+use p2p_node_protocol::{
+    Counter, ErrorCode, ExitCode, FIELD_LIMITS, Limits, MessageKind, Priority, SdkErrorCode,
+};
 use p2p_node_wire::envelope::limits::{MAX_KIND_BYTES, MAX_NAME_BYTES};
 
 use super::{read, root};
@@ -142,6 +144,21 @@ fn messages_of_commands_fit_into_frames() {
     assert_eq!(p2p_node_protocol::MAX_KIND_BYTES, MAX_KIND_BYTES);
     assert_eq!(p2p_node_protocol::MAX_REFERENCE_BYTES, MAX_NAME_BYTES);
     assert_eq!(p2p_node_protocol::MAX_TOPIC_NAME_BYTES, MAX_NAME_BYTES);
+}
+
+#[test]
+fn sources_of_the_sdks_take_codes_from_the_generated_constants() {
+    let codes = ErrorCode::ALL.iter().map(|code| code.as_str());
+    let codes: Vec<_> = codes.chain(SdkErrorCode::ALL.iter().map(|code| code.as_str())).collect();
+    let repeated = |text: &str| codes.iter().any(|code| text.contains(&format!("\"{code}\"")));
+    assert!(repeated(&read("sdk/python/src/p2p_node/types.py")));
+    let mut sources = vec![root().join("sdk/rust/src/error.rs")];
+    for directory in ["sdk/python/src/p2p_node", "sdk/typescript/src"] {
+        let entries = fs::read_dir(root().join(directory)).expect("a directory");
+        sources.extend(entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()));
+    }
+    sources.retain(|path| path.file_stem().is_some_and(|name| name != "types") && repeated(&read(path)));
+    assert!(sources.is_empty(), "codes as strings: {sources:?}");
 }
 
 /// Returns the digits of a number in groups of three.

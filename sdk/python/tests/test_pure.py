@@ -242,6 +242,15 @@ class Desired(unittest.TestCase):
         )
 
 
+class Constants(unittest.TestCase):
+    def test_each_code_is_its_own_name_and_equals_the_code_of_an_error(self) -> None:
+        codes = {name: code for name, code in vars(p2p_node.ErrorCode).items() if name.isupper()}
+        self.assertEqual(list(codes), list(codes.values()))
+        self.assertLessEqual(set(types.RETRYABLE), set(codes))
+        self.assertEqual(NodeClosed().code, p2p_node.ErrorCode.CLOSED)
+        self.assertEqual((p2p_node.DEFAULT_PRIORITY["vote"], p2p_node.DEFAULT_PRIORITY["ping"]), ("high", "low"))
+
+
 class Help(unittest.TestCase):
     def test_help_of_open_shows_options_with_defaults(self) -> None:
         said = pydoc.render_doc(p2p_node.open)

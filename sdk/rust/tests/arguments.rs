@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Notes, child, next, refused};
-use p2p_node_sdk::{Builder, Error, Event, SendOptions};
+use p2p_node_sdk::{Builder, DiscoverOptions, Error, Event, SendOptions};
 
 /// The name of an option, and a function that sets an invalid value.
 type Case = (&'static str, fn(Builder) -> Builder);
@@ -49,6 +49,8 @@ async fn call_with_invalid_argument_error_names_it_and_nothing_is_written() {
         let options = SendOptions { ttl: Some(ttl), ..SendOptions::default() };
         assert_eq!(argument(refused(node.send_with("0xB", "", options).await)), "ttl");
     }
+    let options = DiscoverOptions { look_for: Some(Duration::from_secs(61)), ..DiscoverOptions::default() };
+    assert_eq!(argument(refused(node.discover(options).await)), "look_for");
     assert_eq!(argument(refused(node.send("", "").await)), "to");
     assert_eq!(argument(refused(node.publish(" ", "").await)), "topic");
     assert_eq!(argument(refused(node.subscribe("").await)), "topic");

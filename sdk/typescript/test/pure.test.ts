@@ -12,7 +12,8 @@ import { DesiredState } from "../src/desired_state.js";
 import { CommandRefused, LineTooLong, NodeClosed, P2PError, SidecarExited, SidecarRestarted } from "../src/errors.js";
 import { Framer } from "../src/framer.js";
 import { Supervisor, type RestartDecision } from "../src/supervisor.js";
-import { FINAL_CODES, LIMITS, type Command, type Event } from "../src/types.js";
+import { DEFAULT_PRIORITY, ErrorCode } from "../src/index.js";
+import { FINAL_CODES, LIMITS, RETRYABLE, type Command, type Event } from "../src/types.js";
 import { binary, ROOT } from "./common.js";
 
 /** Returns a pseudo-random generator with a seed. */
@@ -263,4 +264,11 @@ describe("desired state", () => {
       { type: "subscribe", topic: "t" },
     ]);
   });
+});
+
+test("each code is its own name and equals the code of an error", () => {
+  assert.deepEqual(Object.keys(ErrorCode), Object.values(ErrorCode));
+  for (const code of Object.keys(RETRYABLE)) assert.ok(code in ErrorCode, code);
+  assert.equal(new NodeClosed().code, ErrorCode.CLOSED);
+  assert.deepEqual([DEFAULT_PRIORITY["vote"], DEFAULT_PRIORITY["ping"]], ["high", "low"]);
 });
